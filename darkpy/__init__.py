@@ -1,0 +1,1 @@
+"""darkpy: reads, runs and trains darknet networks in PyTorch, with darknet's numbers."""

@@ -1,0 +1,1 @@
+"""From files on disk to tensors: image lists, label files, images, batches."""

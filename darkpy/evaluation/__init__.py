@@ -1,0 +1,1 @@
+"""From head outputs to boxes, and what they are worth."""

@@ -1,0 +1,1 @@
+"""Maths that two rooms share: no darknet section is known here."""
