@@ -1,0 +1,131 @@
+"""YOLOv4 and its tiny sister: CSP backbones, and in the big one a PAN neck that goes up to stride 8 and down again."""
+
+from __future__ import annotations
+
+from . import backbones
+from .blocks import spp, squeezes, upsample_beside
+from .schedules import DETECTOR_COLOURS, falling_steps, images, optimizer
+from .writer import Cfg, Keys, Value
+
+PAPER = 'Bochkovskiy, Wang, Liao: "YOLOv4: Optimal Speed and Accuracy of Object Detection", 2020'
+TINY_PAPER = 'Wang, Bochkovskiy, Liao: "Scaled-YOLOv4: Scaling Cross Stage Partial Network", 2021'
+
+ANCHORS = "12,16, 19,36, 40,28, 36,75, 76,55, 72,146, 142,110, 192,243, 459,401"
+TINY_ANCHORS = "10,14, 23,27, 37,58, 81,82, 135,169, 344,319"
+
+NET: Keys = {
+    **images(608, 64, 8),
+    **falling_steps("0.0013", 500500, 400000, 450000),
+    **optimizer(momentum="0.949"),
+    **DETECTOR_COLOURS,
+    "mosaic": 1,
+}
+TINY_NET: Keys = {
+    **images(416, 64, 1),
+    **falling_steps("0.00261", 2000200, 1600000, 1800000),
+    **optimizer(),
+    **DETECTOR_COLOURS,
+}
+MATCHING: Keys = {"ignore_thresh": ".7", "truth_thresh": 1}
+LOSS: Keys = {"iou_loss": "ciou", "iou_normalizer": "0.07", "cls_normalizer": "1.0"}
+NMS: Keys = {"nms_kind": "greedynms", "beta_nms": "0.6"}
+
+
+def head(cfg: Cfg, stride: int, mask: str, scale_x_y: str, **keys: Value) -> None:
+    cfg.note(f"Head at stride {stride}")
+    cfg.plain_conv(255, activation="linear")
+    boxes: Keys = {"mask": mask, "anchors": ANCHORS, "num": 9, "classes": 80, "scale_x_y": scale_x_y}
+    matching = {**MATCHING, "iou_thresh": "0.213"}
+    cfg.add("yolo", **boxes, jitter=".3", **keys, **matching, **LOSS, max_delta=5, **NMS)
+
+
+def five_convs(cfg: Cfg, narrow: int) -> int:
+    """1x1, 3x3, 1x1, 3x3, 1x1: what follows every joint of the neck."""
+    squeezes(cfg, narrow, 2 * narrow, times=2)
+    return cfg.conv(narrow, 1)
+
+
+def down_beside(cfg: Cfg, fine: int, coarse: int, filters: int) -> None:
+    """A finer neck layer, halved in size, joined with the coarser one from the way up (PAN, downwards)."""
+    cfg.route(cfg.back(fine))
+    cfg.conv(filters, 3, stride=2)
+    cfg.route(-1, cfg.back(coarse))
+
+
+def yolov4() -> Cfg:
+    cfg = Cfg(f"YOLOv4: COCO (80 classes), 608x608\n{PAPER}", NET, activation="mish")
+    *_, stride8, stride16, _ = backbones.csp_darknet53(cfg)
+
+    cfg.activation = "leaky"
+    cfg.note("Neck at stride 32")
+    squeezes(cfg, 512, 1024)
+    cfg.conv(512, 1)
+    spp(cfg)
+    cfg.conv(512, 1)
+    cfg.conv(1024, 3)
+    neck32 = cfg.conv(512, 1)
+    cfg.note("PAN, up to stride 16")
+    upsample_beside(cfg, stride16, 256)
+    neck16 = five_convs(cfg, 256)
+    cfg.note("PAN, up to stride 8")
+    upsample_beside(cfg, stride8, 128)
+    neck8 = five_convs(cfg, 128)
+
+    cfg.conv(256, 3)
+    head(cfg, 8, "0,1,2", scale_x_y="1.2")
+    cfg.note("PAN, down to stride 16")
+    down_beside(cfg, neck8, neck16, 256)
+    neck16 = five_convs(cfg, 256)
+    cfg.conv(512, 3)
+    head(cfg, 16, "3,4,5", scale_x_y="1.1")
+    cfg.note("PAN, down to stride 32")
+    down_beside(cfg, neck16, neck32, 512)
+    five_convs(cfg, 512)
+    cfg.conv(1024, 3)
+    head(cfg, 32, "6,7,8", scale_x_y="1.05", random=1)
+    return cfg
+
+
+def tiny_csp_stage(cfg: Cfg, filters: int) -> int:
+    """A CSP stage that splits by taking the second half of the channels. Returns the layer before the last joint."""
+    whole = cfg.conv(filters, 3)
+    cfg.route(-1, groups=2, group_id=1)
+    cfg.conv(filters // 2, 3)
+    cfg.conv(filters // 2, 3)
+    cfg.route(-1, -2)
+    mixed = cfg.conv(filters, 1)
+    cfg.route(cfg.back(whole), -1)
+    cfg.maxpool()
+    return mixed
+
+
+def tiny_head(cfg: Cfg, stride: int, mask: str) -> None:
+    cfg.note(f"Head at stride {stride}")
+    cfg.plain_conv(255, activation="linear")
+    boxes: Keys = {"mask": mask, "anchors": TINY_ANCHORS, "num": 6, "classes": 80, "scale_x_y": "1.05"}
+    cfg.add("yolo", **boxes, jitter=".3", resize="1.5", random=0, **MATCHING, **LOSS, **NMS)
+
+
+def yolov4_tiny() -> Cfg:
+    about = f"YOLOv4-tiny: COCO (80 classes), 416x416\n{TINY_PAPER}\n"
+    cfg = Cfg(about + "The second head takes anchors 1,2,3, so that the smallest anchor serves no head", TINY_NET)
+    cfg.note("Stem")
+    cfg.conv(32, 3, stride=2)
+    cfg.conv(64, 3, stride=2)
+    for filters, stride in [(64, 4), (128, 8), (256, 16)]:
+        cfg.note(f"CSP stage at stride {stride}, on the second half of the channels")
+        stride16 = tiny_csp_stage(cfg, filters)
+
+    cfg.note("Neck at stride 32")
+    cfg.conv(512, 3)
+    neck32 = cfg.conv(256, 1)
+    cfg.conv(512, 3)
+    tiny_head(cfg, 32, "3,4,5")
+    cfg.note("Up to stride 16")
+    cfg.route(cfg.back(neck32))
+    cfg.conv(128, 1)
+    cfg.upsample()
+    cfg.route(-1, stride16)
+    cfg.conv(256, 3)
+    tiny_head(cfg, 16, "1,2,3")
+    return cfg
