@@ -1,1 +1,72 @@
-"""darkpy: reads, runs and trains darknet networks in PyTorch, with darknet's numbers."""
+"""darkpy: reads, runs and trains darknet networks in PyTorch, with darknet's numbers.
+
+network = darkpy.load("cfg/yolov3.cfg", "yolov3.weights")
+outputs = network(x_BCHW)
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import TYPE_CHECKING
+
+from darkpy.dialect import Dialect
+from darkpy.errors import ConfigError, DarkpyError, DarkpyWarning, ImageError, ShapeError, WeightsError
+
+if TYPE_CHECKING:
+    import torch
+
+    from darkpy.build import Plan
+    from darkpy.network import Network
+
+__all__ = [
+    "ConfigError",
+    "DarkpyError",
+    "DarkpyWarning",
+    "Dialect",
+    "ImageError",
+    "ShapeError",
+    "WeightsError",
+    "load",
+    "plan",
+]
+
+__version__ = "0.1.0"
+
+
+def plan(cfg: str | os.PathLike[str], dialect: Dialect | str | None = None, *, strict: bool = False) -> Plan:
+    """The typed graph of a cfg, without allocating a tensor.
+
+    cfg: a path, or cfg text (any string with a line break).
+    dialect: "pjreddie" or "alexeyab"; None decides by what only one fork knows.
+    strict: warnings (unknown keys) become errors.
+    Raises: ConfigError with every fault of the file.
+    """
+    from darkpy.build import make_plan, warning_lines
+
+    made = make_plan(cfg, dialect, strict=strict)
+    for line in warning_lines(made):
+        warnings.warn(line, DarkpyWarning, stacklevel=2)
+    return made
+
+
+def load(
+    cfg: str | os.PathLike[str],
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    dialect: Dialect | str | None = None,
+    device: str | torch.device = "cpu",
+    is_partial_allowed: bool = False,
+) -> Network:
+    """The network of a cfg in inference mode, with the numbers of a `.weights` file or darknet's starting values.
+
+    is_partial_allowed: accept a file that ends between two layers (`darknet53.conv.74`); the rest starts new.
+    Raises: ConfigError, WeightsError.
+    """
+    from darkpy.network import Network
+
+    network = Network(plan(cfg, dialect))
+    if weights is not None:
+        network.load_weights(weights, is_partial_allowed=is_partial_allowed)
+    network.initialise()
+    return network.to(device)

@@ -1,0 +1,11 @@
+"""One room for each section type. Importing this package fills the registry."""
+
+from darkpy.layers import (  # noqa: F401
+    convolutional,
+    cost,
+    maxpool,
+    route,
+    shortcut,
+    upsample,
+    yolo,
+)

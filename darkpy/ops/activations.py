@@ -248,6 +248,9 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     }
 )
 
+# names of darknet's enum that its parser does not know
+MISREAD = MappingProxyType({"norm_chan": "relu", "norm_chan_softmax": "relu", "norm_chan_softmax_maxval": "relu"})
+
 
 def words(dialect: Dialect) -> frozenset[str]:
     """The names that a fork knows."""

@@ -1,0 +1,128 @@
+"""The [net] section: sizes, batch, rate, augmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from darkpy.config.schema import key
+from darkpy.dialect import Dialect
+from darkpy.errors import ShapeError
+from darkpy.shapes import Shape
+
+_AX = Dialect.ALEXEYAB
+_PJ = Dialect.PJREDDIE
+_POLICIES = ("constant", "step", "steps", "exp", "poly", "random", "sigmoid")
+
+
+def _policies(dialect: Dialect) -> tuple[str, ...]:
+    return (*_POLICIES, "sgdr") if dialect is _AX else _POLICIES
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetSpec:
+    """[net] or [network], with each fork's defaults.
+
+    Units: height, width in pixels; batch counts images for one update, minibatch those of one forward pass.
+    Source: pjreddie/darknet and AlexeyAB/darknet src/parser.c parse_net_options.
+    """
+
+    dialect: Dialect = _PJ
+
+    batch: int = key(1, minimum=1)
+    subdivisions: int = key(1, minimum=1)
+    time_steps: int = key(1, minimum=1)
+    height: int = key(0, minimum=0)
+    width: int = key(0, minimum=0)
+    channels: int = key(0, minimum=0)
+    inputs: int = key(0, minimum=0)  # falls back to height * width * channels
+    sequential_subdivisions: int | None = key(None, only=_AX)  # falls back to subdivisions
+    dynamic_minibatch: bool = key(False, only=_AX)
+
+    learning_rate: float = key(0.001)
+    momentum: float = key(0.9)
+    decay: float = key(0.0001)
+    policy: str = key("constant", words=_policies)
+    burn_in: int = key(0)
+    power: float = key(4.0)
+    step: int = key(1)
+    scale: float = key(1.0)
+    steps: tuple[int, ...] = key(())
+    scales: tuple[float, ...] = key(())
+    seq_scales: tuple[float, ...] = key((), only=_AX)
+    gamma: float = key(1.0)
+    max_batches: int = key(0)
+    learning_rate_min: float = key(1e-5, only=_AX)
+    sgdr_cycle: int | None = key(None, only=_AX)  # falls back to max_batches
+    sgdr_mult: int = key(2, only=_AX)
+    adam: bool = key(False)
+    B1: float = key(0.9)
+    B2: float = key(0.999)
+    eps: float = key(1e-7, alexeyab=1e-6)
+    clip: float = key(0.0, only=_PJ)
+    constrain: float = key(1.0, minimum=0)  # darkpy's own: the bound of the delta constraint, 0 switches it off
+    ema_alpha: float = key(0.0, only=_AX)
+    loss_scale: float = key(1.0, only=_AX)
+    try_fix_nan: bool = key(False, only=_AX)
+    weights_reject_freq: int = key(0, only=_AX)
+    equidistant_point: int = key(0, only=_AX)
+    badlabels_rejection_percentage: float = key(0.0, only=_AX)
+    num_sigmas_reject_badlabels: float = key(0.0, only=_AX)
+    adversarial_lr: float = key(0.0, only=_AX)
+    attention: bool = key(False, only=_AX)
+    label_smooth_eps: float = key(0.0, only=_AX)
+
+    angle: float = key(0.0)
+    aspect: float = key(1.0)
+    saturation: float = key(1.0)
+    exposure: float = key(1.0)
+    hue: float = key(0.0)
+    max_crop: int | None = key(None)  # falls back to 2 * width
+    min_crop: int | None = key(None)  # falls back to width
+    max_ratio: float | None = key(None, only=_PJ)  # falls back to max_crop / width
+    min_ratio: float | None = key(None, only=_PJ)  # falls back to min_crop / width
+    center: bool = key(False, only=_PJ)
+    random: bool = key(False, only=_PJ)
+    notruth: bool = key(False, only=_PJ)
+    flip: bool = key(True, only=_AX)
+    blur: int = key(0, only=_AX)
+    gaussian_noise: int = key(0, only=_AX)
+    mixup: int = key(0, only=_AX)
+    cutmix: bool = key(False, only=_AX)
+    mosaic: bool = key(False, only=_AX)
+    mosaic_bound: bool = key(False, only=_AX)
+    letter_box: bool = key(False, only=_AX)
+    resize_step: float = key(32.0, only=_AX)
+    contrastive: bool = key(False, only=_AX)
+    contrastive_jit_flip: bool = key(False, only=_AX)
+    contrastive_color: bool = key(False, only=_AX)
+    unsupervised: bool = key(False, only=_AX)
+    track: bool = key(False, only=_AX)
+    augment_speed: int = key(2, only=_AX)
+
+    # read by AlexeyAB's fork, without a meaning here: the chart's axis, a print, CUDA scheduling
+    max_chart_loss: float = key(20.0, only=_AX)
+    show_receptive_field: bool = key(False, only=_AX)
+    use_cuda_graph: bool = key(False, only=_AX)
+    optimized_memory: int = key(0, only=_AX)
+    workspace_size_limit_MB: float = key(1024.0, only=_AX)
+
+    @property
+    def minibatch(self) -> int:
+        """Images of one forward pass, time steps included: darknet's `net.batch`."""
+        return self.batch // self.subdivisions * self.time_steps
+
+    @property
+    def input_shape(self) -> Shape:
+        """What the first layer reads.
+
+        Raises: ShapeError when neither an image nor a vector is given.
+        """
+        image = Shape(self.channels, self.height, self.width)
+        if image.outputs:
+            return image
+        if not self.inputs:
+            raise ShapeError(
+                f"the input has no size: width={self.width} height={self.height} channels={self.channels}",
+                hint="set width, height and channels (an image) or inputs (a vector)",
+            )
+        return Shape.vector(self.inputs)

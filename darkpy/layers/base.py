@@ -1,0 +1,191 @@
+"""What every room shares: the registry of sections, the spec a room fills in, and its weight slots.
+
+A room is one file: keys, shape rule, sources, weight slots and the module. Nothing outside it asks what type a
+layer is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import torch
+from torch import nn
+
+from darkpy.config.schema import key
+from darkpy.dialect import Dialect
+from darkpy.ops.activations import MISREAD, words
+from darkpy.shapes import Shape
+
+if TYPE_CHECKING:
+    from darkpy.config.net import NetSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """How darknet fills an array of a new network: `mean` plus noise, normal (std `scale`) or uniform (+-`scale`).
+
+    `filled` bounds how many leading numbers get noise, where darknet itself stops short.
+    """
+
+    mean: float = 0.0
+    scale: float = 0.0
+    is_normal: bool = False
+    filled: int | None = None
+
+    def fill_(self, tensor: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        tensor.fill_(self.mean)
+        if self.scale:
+            flat = tensor.view(-1)[: self.filled]
+            if self.is_normal:
+                flat.normal_(self.mean, self.scale, generator=generator)
+            else:
+                flat.uniform_(self.mean - self.scale, self.mean + self.scale, generator=generator)
+        return tensor
+
+
+ZERO = Init()
+ONE = Init(mean=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One array of the weight file and of the module: a spec's slots stand in file order.
+
+    name: the module's parameter or buffer, dotted where a layer is made of layers.
+    is_statistic: a buffer (rolling mean or variance), not learned by gradient.
+    is_norm: batch norm's scales and statistics, which `dontloadscales` skips.
+    is_flipped: the file holds it as [rest][first axis] (`flipped=1`).
+    is_connected: a connected weight, stored transposed by darknet's oldest versions.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    init: Init = ZERO
+    is_statistic: bool = False
+    is_norm: bool = False
+    is_flipped: bool = False
+    is_connected: bool = False
+
+    @property
+    def count(self) -> int:
+        total = 1
+        for size in self.shape:
+            total *= size
+        return total
+
+    def within(self, part: str) -> Slot:
+        """The same slot, seen from a layer that holds its owner as `part`."""
+        return replace(self, name=f"{part}.{self.name}")
+
+
+class Layer(nn.Module):
+    """A module whose arrays are its spec's slots, without memory until a weight file or an initialiser fills them."""
+
+    def __init__(self, slots: Sequence[Slot] = ()) -> None:
+        super().__init__()
+        for slot in slots:
+            empty = torch.empty(slot.shape, device="meta")
+            if slot.is_statistic:
+                self.register_buffer(slot.name, empty)
+            else:
+                self.register_parameter(slot.name, nn.Parameter(empty))
+
+    def fold(self) -> None:
+        """Rewrite the weights for inference where that saves work (batch norm); nothing to do by default."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerSpec:
+    """A section with typed keys. Rooms fill in `shape` and `build`, and the rest where the default is not theirs."""
+
+    type: ClassVar[str]
+    forks: ClassVar[frozenset[Dialect]]
+
+    dialect: Dialect = Dialect.PJREDDIE
+
+    learning_rate: float = key(1.0)
+    stopbackward: int = key(0)
+    onlyforward: bool = key(False)
+    dontload: bool = key(False)
+    dontloadscales: bool = key(False)
+    dontsave: bool = key(False, only=Dialect.PJREDDIE)
+    numload: int = key(0, only=Dialect.PJREDDIE, minimum=0)
+    truth: bool = key(False, only=Dialect.PJREDDIE)
+    smooth: float = key(0.0, only=Dialect.PJREDDIE)
+    clip: float = key(0.0, only=Dialect.ALEXEYAB)
+    dont_update: int = key(0, only=Dialect.ALEXEYAB)
+    burnin_update: float = key(0.0, only=Dialect.ALEXEYAB)
+    train_only_bn: bool = key(False, only=Dialect.ALEXEYAB)
+    constrain: float | None = key(None, minimum=0)  # darkpy's own; falls back to [net] constrain
+
+    def sources(self, index: int) -> tuple[int, ...]:
+        """Absolute numbers of the layers read, -1 for the network's input; `index` is this layer's own number."""
+        return (index - 1,)
+
+    def refers(self, index: int) -> tuple[int, ...]:
+        """Absolute numbers of layers used otherwise than by reading their output (shared weights)."""
+        return ()
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        """The output's shape. Raises: ShapeError when the inputs do not fit."""
+        raise NotImplementedError
+
+    def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
+        """The arrays of the weight file, in file order."""
+        return ()
+
+    def operations(self, inputs: Sequence[Shape]) -> int:
+        """Multiplications and additions for one image, counted as darknet's table counts them."""
+        return 0
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        """The module; its forward takes one tensor a source and returns one tensor."""
+        raise NotImplementedError
+
+    def connect(self, index: int, layers: Sequence[Layer]) -> None:
+        """Tie the built layer to those it `refers` to."""
+
+
+def activation_key(default: str) -> Any:
+    """The `activation` key: every layer that has one knows the same words."""
+    return key(default, words=words, misread=MISREAD)
+
+
+class Identity(Layer):
+    """Hands its input on, for layers that do nothing outside training."""
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return x_BCHW
+
+
+SECTIONS: dict[str, type[LayerSpec]] = {}
+S = TypeVar("S", bound=LayerSpec)
+
+
+def section(*names: str, only: Dialect | None = None) -> Callable[[type[S]], type[S]]:
+    """Register a spec under its section names, the first being its `type`; `only` names the one fork that has it."""
+
+    def register(spec: type[S]) -> type[S]:
+        spec.type = names[0]
+        spec.forks = frozenset(Dialect) if only is None else frozenset({only})
+        for name in names:
+            if name in SECTIONS:
+                raise ValueError(f"two rooms claim [{name}]")
+            SECTIONS[name] = spec
+        return spec
+
+    return register
+
+
+def absolute(reference: int, index: int) -> int:
+    """The layer that a `from` or `layers` entry means: negative counts back from `index`."""
+    return index + reference if reference < 0 else reference
+
+
+def field_values(spec: LayerSpec) -> Iterator[tuple[str, object]]:
+    """The typed keys of a spec, for tables and JSON."""
+    for item in fields(spec):
+        if "key" in item.metadata:
+            yield item.metadata["key"][0] or item.name, getattr(spec, item.name)

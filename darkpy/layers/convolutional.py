@@ -1,0 +1,241 @@
+"""[convolutional]: the layer of layers.
+
+Legend: B images, C channels in, F filters, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.dialect import Dialect
+from darkpy.errors import DarkpyError, ShapeError
+from darkpy.layers.base import ONE, ZERO, Init, Layer, LayerSpec, Slot, absolute, activation_key, section
+from darkpy.ops.activations import ACTIVATIONS
+from darkpy.ops.antialiasing import blur, blurred_size
+from darkpy.ops.normalisation import batch_normalize, fold_factors
+from darkpy.shapes import Shape
+
+_AX = Dialect.ALEXEYAB
+
+
+@section("convolutional", "conv")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConvolutionalSpec(LayerSpec):
+    """Cross-correlation, then batch norm or a bias, then the activation, then (AlexeyAB) an antialiasing blur.
+
+    Differs: 1x1 with a stride samples the picture, where pjreddie's code without cuDNN reads consecutive pixels;
+    readers of an antialiased layer see the blurred output, where AlexeyAB's code hands some the wrong size.
+    """
+
+    filters: int = key(1, minimum=1)
+    size: int = key(1, minimum=1)
+    stride: int = key(1, minimum=1)
+    stride_x: int | None = key(None, only=_AX, minimum=1)  # falls back to stride
+    stride_y: int | None = key(None, only=_AX, minimum=1)
+    pad: bool = key(False)  # a flag: padding becomes size / 2
+    padding: int = key(0, minimum=0)  # on each side
+    dilation: int = key(1, only=_AX, minimum=1)
+    groups: int = key(1, minimum=1)
+    activation: str = activation_key("logistic")
+    batch_normalize: int = key(0)
+    cbn: bool = key(False, only=_AX)  # the same as batch_normalize=2: statistics over the subdivisions
+    binary: bool = key(False)
+    xnor: bool = key(False)
+    flipped: bool = key(False)  # the file holds the weights transposed
+    share_index: int | None = key(None, only=_AX)
+    antialiasing: int = key(0, only=_AX, minimum=0)
+
+    # training of AlexeyAB's fork
+    assisted_excitation: int = key(0, only=_AX)
+    sway: bool = key(False, only=_AX)
+    rotate: bool = key(False, only=_AX)
+    stretch: bool = key(False, only=_AX)
+    stretch_sway: bool = key(False, only=_AX)
+    angle: float = key(15.0, only=_AX)
+    grad_centr: bool = key(False, only=_AX)
+    reverse: float = key(0.0, only=_AX)
+
+    # read by a fork, without a meaning here: GPU scheduling, packed bits, a broken experiment
+    dot: float = key(0.0, only=Dialect.PJREDDIE)
+    bin_output: bool = key(False, only=_AX)
+    coordconv: bool = key(False, only=_AX)
+    stream: int = key(-1, only=_AX)
+    wait_stream: int = key(-1, only=_AX)
+
+    @property
+    def border(self) -> int:
+        """Zeros on each side, before dilation."""
+        return self.size // 2 if self.pad else self.padding
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """Down and across."""
+        return self.stride_y or self.stride, self.stride_x or self.stride
+
+    @property
+    def is_normalized(self) -> bool:
+        return bool(self.batch_normalize) or self.cbn
+
+    @property
+    def reach(self) -> int:
+        """Dilation, which darknet takes back for 1x1."""
+        return 1 if self.size == 1 else self.dilation
+
+    @property
+    def group_count(self) -> int:
+        """AlexeyAB's xnor convolutions are never grouped."""
+        return 1 if self.xnor and self.dialect is _AX else self.groups
+
+    def refers(self, index: int) -> tuple[int, ...]:
+        return () if self.share_index is None else (absolute(self.share_index, index),)
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        (x,) = inputs
+        if x.c % self.group_count or self.filters % self.group_count:
+            raise ShapeError(
+                f"{x.c} channels and {self.filters} filters cannot be split into groups={self.group_count}",
+                hint="both must be multiples of groups",
+            )
+        if self.reach > 1 and (self.size % 2 == 0 or self.border != self.size // 2):
+            raise ShapeError(
+                f"dilation={self.dilation} needs an odd size and pad=1; size={self.size} padding={self.border}"
+            )
+        if min(x.h, x.w) + 2 * self.border < self.size:
+            raise ShapeError(
+                f"size={self.size} is larger than the input, {x} with {self.border} on each side",
+                hint="enlarge [net] width and height, or stride less before",
+            )
+        steps = [side + 2 * self.border - self.size for side in (x.h, x.w)]
+        if self.antialiasing:
+            h, w = (blurred_size(step + 1, self.antialiasing, s) for step, s in zip(steps, self.strides, strict=True))
+        else:
+            h, w = (step // s + 1 for step, s in zip(steps, self.strides, strict=True))
+        return Shape(self.filters, h, w)
+
+    def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
+        if self.share_index is not None:
+            return ()
+        return self._slots(inputs)
+
+    def _slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
+        fan_in = self.size * self.size * (inputs[0].c // self.group_count)
+        noise = Init(scale=math.sqrt(2 / fan_in), is_normal=self.dialect is Dialect.PJREDDIE)
+        filters = (self.filters,)
+        shape = (self.filters, inputs[0].c // self.group_count, self.size, self.size)
+        weights = Slot("weights", shape, noise, is_flipped=self.flipped)
+        if not self.is_normalized:
+            return Slot("biases", filters), weights
+        return (
+            Slot("biases", filters),
+            Slot("scales", filters, ONE, is_norm=True),
+            Slot("rolling_mean", filters, ZERO, is_statistic=True, is_norm=True),
+            Slot("rolling_variance", filters, ZERO, is_statistic=True, is_norm=True),
+            weights,
+        )
+
+    def operations(self, inputs: Sequence[Shape]) -> int:
+        out = self.shape(inputs)
+        per_pixel = 2 * self.filters * self.size * self.size * inputs[0].c // self.group_count
+        return per_pixel * out.h * out.w
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Convolutional:
+        return Convolutional(self, self.slots(inputs))
+
+    def connect(self, index: int, layers: Sequence[Layer]) -> None:
+        if self.share_index is None:
+            return
+        own, other = layers[index], layers[self.refers(index)[0]]
+        assert isinstance(own, Convolutional)
+        if not isinstance(other, Convolutional):
+            raise DarkpyError(f"share_index={self.share_index} is layer {self.refers(index)[0]}, no convolutional")
+        own.owner = other
+
+
+class Convolutional(Layer):
+    """The arrays are `weights`, `biases` and with batch norm `scales`, `rolling_mean`, `rolling_variance`."""
+
+    weights: torch.Tensor
+    biases: torch.Tensor
+    scales: torch.Tensor
+    rolling_mean: torch.Tensor
+    rolling_variance: torch.Tensor
+
+    def __init__(self, spec: ConvolutionalSpec, slots: Sequence[Slot]) -> None:
+        super().__init__(slots)
+        self.spec = spec
+        self.activation = ACTIVATIONS[spec.activation]
+        self.is_normalized = spec.is_normalized
+        self._owner: tuple[Convolutional, ...] = ()
+        self._strides = (1, 1) if spec.antialiasing else spec.strides
+        self._padding = spec.border * spec.reach
+
+    @property
+    def owner(self) -> Convolutional:
+        """The layer whose arrays are used: itself, or the one that `share_index` names."""
+        return self._owner[0] if self._owner else self
+
+    @owner.setter
+    def owner(self, other: Convolutional) -> None:
+        # in a tuple, so that torch does not list the other's parameters as this layer's too
+        self._owner = (other.owner,)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        arrays, spec = self.owner, self.spec
+        weights = arrays.weights
+        if spec.xnor:
+            x_BCHW = _signs(x_BCHW)
+        if spec.xnor or spec.binary:
+            weights = _binarized(weights)
+        is_normalized = arrays.is_normalized
+        y_BFHW = functional.conv2d(
+            x_BCHW,
+            weights,
+            None if is_normalized else arrays.biases,
+            self._strides,
+            self._padding,
+            spec.reach,
+            spec.group_count,
+        )
+        if is_normalized:
+            y_BFHW = batch_normalize(
+                y_BFHW,
+                arrays.scales,
+                arrays.biases,
+                arrays.rolling_mean,
+                arrays.rolling_variance,
+                training=self.training,
+            )
+        y_BFHW = self.activation(y_BFHW, inplace=True)
+        return blur(y_BFHW, spec.antialiasing, spec.strides) if spec.antialiasing else y_BFHW
+
+    def fold(self) -> None:
+        if self._owner:
+            return
+        weights, biases = self.weights.detach(), self.biases.detach()
+        if self.is_normalized and not (self.spec.xnor or self.spec.binary):
+            factor_F, bias_F = fold_factors(self.scales, biases, self.rolling_mean, self.rolling_variance)
+            weights = (weights * factor_F.detach()[:, None, None, None]).float()
+            biases = bias_F.detach().float()
+            self.is_normalized = False
+            del self.scales, self.rolling_mean, self.rolling_variance
+        self.weights = torch.nn.Parameter(weights.contiguous(memory_format=torch.channels_last))
+        self.biases = torch.nn.Parameter(biases)
+
+
+def _signs(x_BCHW: torch.Tensor) -> torch.Tensor:
+    """+1 for x >= 0, else -1, with the gradient passed on where |x| <= 1 (the GPU's rule)."""
+    soft = x_BCHW.clamp(-1, 1)
+    return soft + (torch.where(x_BCHW >= 0, 1.0, -1.0) - soft).detach()
+
+
+def _binarized(weights: torch.Tensor) -> torch.Tensor:
+    """Each filter's signs times the mean of its absolute weights; the gradient goes to the real weights."""
+    mean = weights.abs().mean(dim=(1, 2, 3), keepdim=True)
+    return weights + (torch.where(weights > 0, mean, -mean) - weights).detach()

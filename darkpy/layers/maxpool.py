@@ -1,0 +1,95 @@
+"""[maxpool]: the largest number of each window.
+
+Legend: B images, C channels, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.dialect import Dialect
+from darkpy.layers.base import Layer, LayerSpec, section
+from darkpy.ops.antialiasing import blur, blurred_size
+from darkpy.ops.pooling import Window
+from darkpy.shapes import Shape
+
+_AX = Dialect.ALEXEYAB
+
+
+@section("maxpool", "max")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaxpoolSpec(LayerSpec):
+    """Pooling over windows, or with `maxpool_depth` over the channels k, k + out_channels, k + 2 out_channels, ...
+
+    Source: AlexeyAB/darknet src/maxpool_layer.c forward_maxpool_layer.
+    Differs: AlexeyAB's AVX code loses the left neighbours of columns 1 to 7 at stride 1; here they count.
+    """
+
+    stride: int = key(1, minimum=1)
+    stride_x: int | None = key(None, only=_AX, minimum=1)  # falls back to stride
+    stride_y: int | None = key(None, only=_AX, minimum=1)
+    size: int | None = key(None, minimum=1)  # falls back to stride
+    padding: int | None = key(None, minimum=0)  # total, falls back to size - 1
+    maxpool_depth: bool = key(False, only=_AX)
+    out_channels: int = key(1, only=_AX, minimum=1)
+    antialiasing: int = key(0, only=_AX, minimum=0)
+    maxpool_zero_nonmax: bool = key(False, only=_AX)  # GPU only in darknet
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """Down and across."""
+        return self.stride_y or self.stride, self.stride_x or self.stride
+
+    @property
+    def window(self) -> Window:
+        size = self.size or self.stride
+        padding = size - 1 if self.padding is None else self.padding
+        return Window(size, padding, (1, 1) if self.antialiasing else self.strides)
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        (x,) = inputs
+        if self.maxpool_depth:
+            return Shape(self.out_channels, x.h, x.w)
+        h, w = self.window.output_sides(x)
+        if self.antialiasing:
+            h, w = (blurred_size(side, self.antialiasing, s) for side, s in zip((h, w), self.strides, strict=True))
+        return Shape(x.c, h, w)
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return _Depth(self.out_channels) if self.maxpool_depth else _Maxpool(self)
+
+
+class _Maxpool(Layer):
+    def __init__(self, spec: MaxpoolSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.window = spec.window
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        size, strides = self.window.size, self.window.strides
+        before, below, right = self.window.borders(Shape(*x_BCHW.shape[1:]))
+        # cells outside count as minus infinity; torch has such a border only where both sides may share its width
+        if max(below, right) <= before <= size // 2:
+            y_BCHW = functional.max_pool2d(x_BCHW, size, strides, before)
+        else:
+            padded_BCHW = functional.pad(x_BCHW, (before, right, before, below), value=float("-inf"))
+            y_BCHW = functional.max_pool2d(padded_BCHW, size, strides)
+        return blur(y_BCHW, self.spec.antialiasing, self.spec.strides) if self.spec.antialiasing else y_BCHW
+
+
+class _Depth(Layer):
+    def __init__(self, out_channels: int) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        batch, channels, h, w = x_BCHW.shape
+        missing = -channels % self.out_channels
+        padded = functional.pad(x_BCHW, (0, 0, 0, 0, 0, missing), value=float("-inf"))
+        return padded.reshape(batch, -1, self.out_channels, h, w).amax(1)

@@ -1,0 +1,72 @@
+"""[route]: layers put on top of each other, channel by channel.
+
+Legend: B images, C channels, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.dialect import Dialect
+from darkpy.errors import ShapeError
+from darkpy.layers.base import Layer, LayerSpec, absolute, section
+from darkpy.shapes import Shape
+
+_AX = Dialect.ALEXEYAB
+
+
+@section("route")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RouteSpec(LayerSpec):
+    """The outputs of `layers`, one behind the other; with `groups` part `group_id` of each.
+
+    Layers of different height or width become one flat vector, as in pjreddie's code.
+    Source: AlexeyAB/darknet src/route_layer.c forward_route_layer.
+    """
+
+    layers: tuple[int, ...] = key()
+    groups: int = key(1, only=_AX, minimum=1)
+    group_id: int = key(0, only=_AX, minimum=0)
+
+    # CUDA scheduling
+    stream: int = key(-1, only=_AX)
+    wait_stream: int = key(-1, only=_AX)
+
+    def sources(self, index: int) -> tuple[int, ...]:
+        return tuple(absolute(layer, index) for layer in self.layers)
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        if self.group_id >= self.groups:
+            raise ShapeError(f"group_id={self.group_id} is not below groups={self.groups}", hint="ids count from 0")
+        for x in inputs:
+            if x.c % self.groups:
+                raise ShapeError(f"{x.c} channels cannot be split into groups={self.groups}")
+        if len({(x.h, x.w) for x in inputs}) > 1:
+            if self.groups > 1 or self.dialect is _AX:
+                raise ShapeError(
+                    f"the layers differ in size: {', '.join(map(str, inputs))}",
+                    hint="route layers of one height and width; [upsample] or a stride makes them equal",
+                )
+            return Shape.vector(sum(x.outputs for x in inputs))
+        return Shape(sum(x.c for x in inputs) // self.groups, inputs[0].h, inputs[0].w)
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return _Route(self, is_flat=len({(x.h, x.w) for x in inputs}) > 1)
+
+
+class _Route(Layer):
+    def __init__(self, spec: RouteSpec, is_flat: bool) -> None:
+        super().__init__()
+        self.groups, self.group_id, self.is_flat = spec.groups, spec.group_id, is_flat
+
+    def forward(self, *parts_BCHW: torch.Tensor) -> torch.Tensor:
+        if self.is_flat:
+            return torch.cat([part.flatten(1) for part in parts_BCHW], dim=1)[:, :, None, None]
+        if self.groups > 1:
+            parts_BCHW = tuple(part.chunk(self.groups, dim=1)[self.group_id] for part in parts_BCHW)
+        return parts_BCHW[0] if len(parts_BCHW) == 1 else torch.cat(parts_BCHW, dim=1)

@@ -1,0 +1,129 @@
+"""[shortcut]: the layer before plus others.
+
+Legend: B images, C channels, H W rows and columns, N sources (the layer before first).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.dialect import Dialect
+from darkpy.errors import ShapeError
+from darkpy.layers.base import ONE, Layer, LayerSpec, Slot, absolute, activation_key, section
+from darkpy.ops.activations import ACTIVATIONS
+from darkpy.shapes import Shape
+
+_AX = Dialect.ALEXEYAB
+_PJ = Dialect.PJREDDIE
+_WEIGHTS_TYPES = ("none", "per_feature", "per_layer", "per_channel")
+_NORMALIZATIONS = ("none", "relu", "avg_relu", "softmax")
+_FLOOR = 0.001  # of a weight under relu, as on the GPU and once folded
+_EPS = 1e-4
+
+
+@section("shortcut")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShortcutSpec(LayerSpec):
+    """pjreddie: alpha * before + beta * one layer of any size. AlexeyAB: a weighted sum of several of one size.
+
+    Where channels differ, the first ones that both have are added.
+    Source: pjreddie/darknet src/blas.c shortcut_cpu; AlexeyAB/darknet src/blas.c shortcut_multilayer_cpu.
+    """
+
+    from_: tuple[int, ...] = key(name="from")
+    activation: str = activation_key("linear")
+    alpha: float = key(1.0, only=_PJ)
+    beta: float = key(1.0, only=_PJ)
+    weights_type: str = key("none", only=_AX, words=_WEIGHTS_TYPES)
+    weights_normalization: str = key("none", only=_AX, words=_NORMALIZATIONS)
+
+    def sources(self, index: int) -> tuple[int, ...]:
+        # pjreddie's fork reads one number only
+        others = self.from_ if self.dialect is _AX else self.from_[:1]
+        return (index - 1, *(absolute(layer, index) for layer in others))
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        before, *others = inputs
+        for other in others:
+            if self.dialect is _AX and (other.h, other.w) != (before.h, before.w):
+                raise ShapeError(
+                    f"adds {other} to {before}: AlexeyAB's fork adds layers of one width and height only",
+                    hint="pjreddie's fork samples the larger one: use --dialect pjreddie",
+                )
+            if before.w // other.w != before.h // other.h or other.w // before.w != other.h // before.h:
+                raise ShapeError(f"adds {other} to {before}: their widths and heights have different ratios")
+        return before
+
+    def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
+        if self.weights_type == "none":
+            return ()
+        channels = inputs[0].c if self.weights_type == "per_channel" else 1
+        return (Slot("weights", (len(inputs), channels), ONE),)
+
+    def operations(self, inputs: Sequence[Shape]) -> int:
+        return inputs[0].outputs * (len(inputs) - 1)
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return _WeightedSum(self, self.slots(inputs)) if self.slots(inputs) else _Sum(self)
+
+
+class _Sum(Layer):
+    def __init__(self, spec: ShortcutSpec) -> None:
+        super().__init__()
+        self.alpha, self.beta = spec.alpha, spec.beta
+        self.activation = ACTIVATIONS[spec.activation]
+
+    def forward(self, before_BCHW: torch.Tensor, *others_BCHW: torch.Tensor) -> torch.Tensor:
+        y_BCHW = before_BCHW
+        for other_BCHW in others_BCHW:
+            y_BCHW = _add(y_BCHW, other_BCHW, self.alpha, self.beta)
+        return self.activation(y_BCHW, inplace=True)
+
+
+class _WeightedSum(Layer):
+    weights: torch.Tensor
+
+    def __init__(self, spec: ShortcutSpec, slots: Sequence[Slot]) -> None:
+        super().__init__(slots)
+        self.normalization = spec.weights_normalization
+        self.activation = ACTIVATIONS[spec.activation]
+
+    def forward(self, *sources_BCHW: torch.Tensor) -> torch.Tensor:
+        weights_NC11 = self._normalized()[:, :, None, None]
+        y_BCHW = sources_BCHW[0] * weights_NC11[0]
+        for source_BCHW, weight_C11 in zip(sources_BCHW[1:], weights_NC11[1:], strict=True):
+            shared = min(y_BCHW.shape[1], source_BCHW.shape[1])
+            y_BCHW = _add(y_BCHW, source_BCHW[:, :shared] * weight_C11[:shared], 1, 1)
+        return self.activation(y_BCHW, inplace=True)
+
+    def _normalized(self) -> torch.Tensor:
+        """The weights as they multiply, summing to about 1 over the sources unless left as they are."""
+        if self.normalization == "none":
+            return self.weights
+        if self.normalization == "softmax":
+            positive_NC = torch.exp(self.weights - self.weights.amax(0, keepdim=True))
+        else:
+            positive_NC = self.weights.clamp(min=_FLOOR)
+        return positive_NC / (_EPS + positive_NC.sum(0, keepdim=True))
+
+
+def _add(y_BCHW: torch.Tensor, other_BCHW: torch.Tensor, alpha: float, beta: float) -> torch.Tensor:
+    """alpha * y + beta * other where both have a cell; the rest of y as it is.
+
+    The larger one is sampled at every n-th row and column, n being the ratio of the widths.
+    """
+    if y_BCHW.shape == other_BCHW.shape:
+        return y_BCHW + other_BCHW if alpha == beta == 1 else alpha * y_BCHW + beta * other_BCHW
+    channels, h, w = (min(a, b) for a, b in zip(y_BCHW.shape[1:], other_BCHW.shape[1:], strict=True))
+    stride = max(1, other_BCHW.shape[3] // y_BCHW.shape[3])
+    sample = max(1, y_BCHW.shape[3] // other_BCHW.shape[3])
+    added = other_BCHW[:, :channels, : h * stride : stride, : w * stride : stride]
+    result = y_BCHW.clone()
+    place = result[:, :channels, : h * sample : sample, : w * sample : sample]
+    place.copy_(alpha * place + beta * added)
+    return result

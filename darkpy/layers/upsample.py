@@ -1,0 +1,51 @@
+"""[upsample]: each number repeated over a block, or with a negative stride each block summed up.
+
+Legend: B images, C channels, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.errors import ShapeError
+from darkpy.layers.base import Layer, LayerSpec, section
+from darkpy.shapes import Shape
+
+
+@section("upsample")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UpsampleSpec(LayerSpec):
+    """Source: pjreddie/darknet src/upsample_layer.c, src/blas.c upsample_cpu."""
+
+    stride: int = key(2)
+    scale: float = key(1.0)
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        (x,) = inputs
+        if self.stride > 0:
+            return Shape(x.c, x.h * self.stride, x.w * self.stride)
+        if self.stride == 0 or x.h % self.stride or x.w % self.stride:
+            raise ShapeError(f"stride={self.stride} does not divide the input, {x}")
+        return Shape(x.c, x.h // -self.stride, x.w // -self.stride)
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return _Upsample(self.stride, self.scale)
+
+
+class _Upsample(Layer):
+    def __init__(self, stride: int, scale: float) -> None:
+        super().__init__()
+        self.stride, self.scale = stride, scale
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        if self.stride > 0:
+            y_BCHW = functional.interpolate(x_BCHW, scale_factor=self.stride, mode="nearest")
+        else:
+            y_BCHW = functional.avg_pool2d(x_BCHW, -self.stride, divisor_override=1)
+        return y_BCHW if self.scale == 1 else y_BCHW * self.scale

@@ -1,0 +1,135 @@
+"""The graph: one loop over nodes, outputs freed after their last reader."""
+
+from __future__ import annotations
+
+import os
+from typing import cast
+
+import torch
+from torch import nn
+
+from darkpy import weightfile
+from darkpy.build import Plan
+from darkpy.errors import DarkpyError, ShapeError
+from darkpy.layers.base import Layer
+from darkpy.layers.head import HeadSpec
+
+MAX_NUMBERS = 1 << 30  # 4 GiB of weights; the largest network of either fork (yolov1) has 0.27e9 numbers
+
+
+class Network(nn.Module):
+    """A darknet network as a torch module; `darkpy.load` makes one with its weights in.
+
+    Shapes: takes x_BCHW (or x_BN where [net] has `inputs`); returns the detection heads' outputs in cfg order, or, in
+    a network without one, the output of the last layer that is not [cost].
+    `training` chooses between training and inference arithmetic, as everywhere in torch.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        if plan.parameter_count > MAX_NUMBERS:
+            raise DarkpyError(
+                f"{plan.file} has {plan.parameter_count} weights, {plan.parameter_count * 4 / 2**30:.1f} GiB",
+                hint=f"the limit is {MAX_NUMBERS}; look for a size with a digit too many",
+            )
+        self.plan = plan
+        self.header = weightfile.Header.new(plan.dialect)
+        built = [node.spec.build(node.inputs, plan.net) for node in plan.nodes]
+        for node in plan.nodes:
+            node.spec.connect(node.index, built)
+        self.layers = nn.ModuleList(built)
+        self.outputs = _outputs(plan)
+        self._last_reads = _last_reads(plan, self.outputs)
+        self.eval()
+
+    @property
+    def heads(self) -> list[HeadSpec]:
+        """The specs of the detection heads, in the order of the outputs."""
+        return [node.spec for node in self.plan.nodes if isinstance(node.spec, HeadSpec)]
+
+    def forward(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
+        return self._run(x_BCHW, self.outputs, self._last_reads)
+
+    def trace(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
+        """Every layer's output in cfg order, for people who debug."""
+        return self._run(x_BCHW, range(len(self.plan.nodes)), {})
+
+    def for_inference(self) -> Network:
+        """Fold batch norm into the weights, layer by layer, and lay them out for speed; there is no way back.
+
+        Source: AlexeyAB/darknet src/network.c fuse_conv_batchnorm.
+        """
+        for layer in self._built:
+            for part in layer.modules():
+                if isinstance(part, Layer):
+                    part.fold()
+        self.requires_grad_(False)
+        return self.eval()
+
+    def load_weights(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        start: int = 0,
+        cutoff: int | None = None,
+        is_partial_allowed: bool = False,
+    ) -> weightfile.LoadReport:
+        """Fill the layers from a `.weights` file and take over its header.
+
+        Raises: WeightsError, and then nothing has changed.
+        """
+        report = weightfile.load_weights(
+            path, self.plan, self._built, start=start, cutoff=cutoff, is_partial_allowed=is_partial_allowed
+        )
+        self.header = report.header
+        return report
+
+    def save_weights(self, path: str | os.PathLike[str], *, cutoff: int | None = None) -> None:
+        """Write a `.weights` file: the layers below `cutoff`, all by default."""
+        weightfile.save_weights(path, self.plan, self._built, self.header, cutoff=cutoff)
+
+    def initialise(self, generator: torch.Generator | None = None) -> None:
+        """Give every array that no file filled darknet's starting values."""
+        weightfile.initialise(self.plan, self._built, generator)
+
+    @property
+    def _built(self) -> list[Layer]:
+        return [cast("Layer", layer) for layer in self.layers]
+
+    def _run(
+        self, x: torch.Tensor, wanted: range | tuple[int, ...], last_reads: dict[int, tuple[int, ...]]
+    ) -> list[torch.Tensor]:
+        outputs: dict[int, torch.Tensor] = {-1: self._checked(x)}
+        for node, layer in zip(self.plan.nodes, self.layers, strict=True):
+            outputs[node.index] = layer(*(outputs[source] for source in node.sources))
+            for index in last_reads.get(node.index, ()):
+                del outputs[index]
+        return [outputs[index] for index in wanted]
+
+    def _checked(self, x: torch.Tensor) -> torch.Tensor:
+        shape = self.plan.input_shape
+        if x.dim() < 2 or x[:1].numel() != shape.outputs or (x.dim() == 4 and tuple(x.shape[1:]) != shape):
+            raise ShapeError(
+                f"the input is {tuple(x.shape)}, {self.plan.file} wants (batch, {shape.c}, {shape.h}, {shape.w})"
+            )
+        return x.reshape(x.shape[0], *shape)
+
+
+def _outputs(plan: Plan) -> tuple[int, ...]:
+    heads = tuple(node.index for node in plan.nodes if isinstance(node.spec, HeadSpec))
+    if heads:
+        return heads
+    costless = [node.index for node in plan.nodes if node.type != "cost"]
+    return (costless[-1] if costless else len(plan.nodes) - 1,)
+
+
+def _last_reads(plan: Plan, kept: tuple[int, ...]) -> dict[int, tuple[int, ...]]:
+    """For each layer, the outputs that nobody needs once it has run."""
+    last: dict[int, int] = {node.index: node.index for node in plan.nodes}
+    for node in plan.nodes:
+        for source in node.sources:
+            last[source] = node.index
+    return {
+        reader: tuple(index for index, at in last.items() if at == reader and index not in kept)
+        for reader in set(last.values())
+    }
