@@ -1,0 +1,167 @@
+"""Pictures at another size: darknet's resize, its letterbox and its crops.
+
+Letters: C colour, H height, W width; N all numbers of a row of pixels, or all rows of all colours.
+A picture is float 0..1 or uint8 0..255, planar or a (C, H, W) view of interleaved pixels; what is resized is float32
+0..1. uint8 costs least: only the rows that are read become float, and only the result is divided by 255.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+GREY = 0.5
+"""What darknet paints where the letterboxed picture does not reach."""
+
+MUCH_WIDER = 16
+"""How much wider than the result a picture must be to have its columns resized first: with its few rows copied to the
+many of the result, a file of one row and millions of columns would fill the memory."""
+
+
+class LetterboxGeometry(NamedTuple):
+    """Where the letterboxed picture lies in the network's input, in pixels; it is pasted at whole ones."""
+
+    new_w: int
+    new_h: int
+    left: int
+    top: int
+
+
+def letterbox_geometry(w: int, h: int, net_w: int, net_h: int) -> LetterboxGeometry:
+    """The largest new_w x new_h with the sides of w x h, and the place of its corner, in the middle of net_w x net_h.
+
+    Source:  pjreddie/darknet src/image.c letterbox_image
+    Differs: a side is at least 1 pixel; darknet makes it 0 for a very long picture and shows the network plain grey.
+             darknet compares the two ratios as floats, which can only matter beyond some 13000 pixels a side.
+    """
+    if net_w * h < net_h * w:
+        new_w, new_h = net_w, max(1, h * net_w // w)
+    else:
+        new_w, new_h = max(1, w * net_h // h), net_h
+    return LetterboxGeometry(new_w, new_h, (net_w - new_w) // 2, (net_h - new_h) // 2)
+
+
+def resize(image_CHW: Tensor, w: int, h: int) -> Tensor:
+    """Bilinear, corner pixels on corner pixels, no antialiasing.
+
+    Source:  pjreddie/darknet src/image.c resize_image
+    Differs: the last row is the picture's last row; darknet darkens it where rounding puts it just above.
+             To a height of 1 darknet divides by zero; here that is the last row, as a width of 1 is the last column.
+    """
+    out_CHW = torch.empty((image_CHW.shape[0], h, w), device=image_CHW.device)
+    return _resize_into(out_CHW, image_CHW, w, h)
+
+
+def letterbox(image_CHW: Tensor, net_w: int, net_h: int) -> Tensor:
+    """The picture with its own sides, as large as net_w x net_h allows, in the middle of grey.
+
+    Source:  pjreddie/darknet src/image.c letterbox_image
+    """
+    c, h, w = image_CHW.shape
+    place = letterbox_geometry(w, h, net_w, net_h)
+    boxed_CHW = torch.full((c, net_h, net_w), GREY, device=image_CHW.device)
+    rows = slice(place.top, place.top + place.new_h)
+    columns = slice(place.left, place.left + place.new_w)
+    _resize_into(boxed_CHW[:, rows, columns], image_CHW, place.new_w, place.new_h)
+    return boxed_CHW
+
+
+def resize_min(image_CHW: Tensor, size: int) -> Tensor:
+    """The picture with its own sides, the shorter one `size`; a very long picture becomes very large.
+
+    Source:  pjreddie/darknet src/image.c resize_min
+    """
+    _, h, w = image_CHW.shape
+    return resize(image_CHW, *_short_side(w, h, size))
+
+
+def resize_max(image_CHW: Tensor, size: int) -> Tensor:
+    """The picture with its own sides, the longer one `size`.
+
+    Source:  pjreddie/darknet src/image.c resize_max
+    Differs: a side is at least 1 pixel; darknet makes it 0 for a very long picture.
+    """
+    _, h, w = image_CHW.shape
+    if w > h:
+        return resize(image_CHW, size, max(1, h * size // w))
+    return resize(image_CHW, max(1, w * size // h), size)
+
+
+def crop(image_CHW: Tensor, dx: int, dy: int, w: int, h: int) -> Tensor:
+    """The w x h pixels whose corner is column dx, row dy; outside the picture its edge goes on.
+
+    Source:  pjreddie/darknet src/image.c crop_image
+    """
+    _, source_h, source_w = image_CHW.shape
+    rows = torch.arange(dy, dy + h, device=image_CHW.device).clamp_(0, source_h - 1)
+    columns = torch.arange(dx, dx + w, device=image_CHW.device).clamp_(0, source_w - 1)
+    return image_CHW.index_select(1, rows).index_select(2, columns)
+
+
+def center_crop(image_CHW: Tensor, w: int, h: int) -> Tensor:
+    """The largest square in the middle, resized: how pjreddie's `classifier valid` sees a picture.
+
+    Source:  pjreddie/darknet src/image.c center_crop_image
+    """
+    _, source_h, source_w = image_CHW.shape
+    side = min(source_w, source_h)
+    left, top = (source_w - side) // 2, (source_h - side) // 2
+    return resize(image_CHW[:, top : top + side, left : left + side], w, h)
+
+
+def resize_min_crop(image_CHW: Tensor, w: int, h: int) -> Tensor:
+    """The shorter side at w, then the w x h pixels in the middle: how AlexeyAB's classifier commands see a picture.
+
+    Source:  AlexeyAB/darknet src/classifier.c predict_classifier, validate_classifier_single
+    """
+    c, source_h, source_w = image_CHW.shape
+    new_w, new_h = _short_side(source_w, source_h, w)
+    out_CHW = torch.empty((c, h, w), device=image_CHW.device)
+    # int() of the half, as C divides: towards zero, also where a tall network is larger than the picture
+    return _resize_into(out_CHW, image_CHW, new_w, new_h, dx=int((new_w - w) / 2), dy=int((new_h - h) / 2))
+
+
+def _short_side(w: int, h: int, size: int) -> tuple[int, int]:
+    return (size, h * size // w) if w < h else (w * size // h, size)
+
+
+def _resize_into(out_CHW: Tensor, image_CHW: Tensor, w: int, h: int, dx: int = 0, dy: int = 0) -> Tensor:
+    """What `crop` at (dx, dy) would show of the picture resized to w x h, without ever holding all of that.
+
+    Rows before columns, unlike darknet: they are whole stretches of memory, and few of a large picture's are needed.
+    """
+    c, source_h, source_w = image_CHW.shape
+    _, out_h, out_w = out_CHW.shape
+    if source_w * out_h > MUCH_WIDER * source_h * out_w:
+        return _resize_into(out_CHW.mT, image_CHW.mT, h, w, dy, dx).mT
+    row, next_row, row_share = _sample(source_h, h, dy, out_h, image_CHW.device)
+    column, next_column, column_share = _sample(source_w, w, dx, out_w, image_CHW.device)
+    # index_select is quick on matrices alone: interleaved pixels are one of H rows, planar ones of C x H
+    if image_CHW.stride(0) == 1 and image_CHW.stride(2) == c:
+        rows_HN = _lerp_rows(image_CHW.permute(1, 2, 0).view(source_h, source_w * c), 0, row, next_row, row_share)
+        colour = torch.arange(c, device=image_CHW.device)[:, None]
+        left_CHW = rows_HN.index_select(1, (column * c + colour).view(-1)).view(out_h, c, out_w).permute(1, 0, 2)
+        right_CHW = rows_HN.index_select(1, (next_column * c + colour).view(-1)).view(out_h, c, out_w).permute(1, 0, 2)
+    else:
+        rows_NW = _lerp_rows(image_CHW, 1, row, next_row, row_share).reshape(c * out_h, source_w)
+        left_CHW = rows_NW.index_select(1, column).view(c, out_h, out_w)
+        right_CHW = rows_NW.index_select(1, next_column).view(c, out_h, out_w)
+    torch.lerp(left_CHW, right_CHW, column_share, out=out_CHW)
+    return out_CHW if image_CHW.is_floating_point() else out_CHW.div_(255)
+
+
+def _sample(source: int, size: int, start: int, count: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """For `count` pixels of an axis resized to `size`: the two source pixels each lies between, the second's share."""
+    pixel = torch.arange(start, start + count, device=device).clamp_(0, size - 1)
+    # the step is darknet's float32 quotient; one pixel has no step, and the last takes the last without one
+    position = (pixel.float() * ((source - 1) / max(1, size - 1))).masked_fill_(pixel == size - 1, source - 1)
+    first = position.long().clamp_(max=source - 1)
+    second = (first + 1).clamp_(max=source - 1)
+    return first, second, position - first
+
+
+def _lerp_rows(image: Tensor, axis: int, row: Tensor, next_row: Tensor, share: Tensor) -> Tensor:
+    above = image.index_select(axis, row).float()
+    return above.lerp_(image.index_select(axis, next_row).float(), share[:, None])
