@@ -1,6 +1,7 @@
 """One room for each section type. Importing this package fills the registry."""
 
 from darkpy.layers import (  # noqa: F401
+    connected,
     convolutional,
     cost,
     maxpool,
