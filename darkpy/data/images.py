@@ -1,0 +1,175 @@
+"""From an image file to what the network reads: Pillow decodes, darknet's own arithmetic does the rest.
+
+Letters: C colour, H height, W width.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from darkpy.data.decoding import Refusal, decode, explain, to_grey
+from darkpy.errors import DarkpyError, ImageError, ShapeError
+from darkpy.ops import resample
+
+MAX_PIXELS = 2 * 89_478_485
+"""Where Pillow, too, refuses a picture: half a gigabyte of RGB, which a hostile file of some kilobytes can claim."""
+
+IMAGE_SUFFIXES = frozenset(
+    f".{ending}"
+    for ending in (
+        *("jpg", "jpeg", "jpe", "jfif", "png", "bmp", "dib", "gif", "tif", "tiff", "webp", "avif", "heic", "heif"),
+        *("jp2", "ppm", "pgm", "pbm", "pnm", "tga", "psd", "pcx"),
+    )
+)
+"""What counts as an image in a folder, in small or capital letters, also where Pillow may have to refuse it."""
+
+_HEAD = 512
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Image:
+    """A decoded picture: 8 bits a sample, 3 colours (R, G, B) or 1 (grey), as large as it is in the file."""
+
+    path: Path
+    pixels_HWC: NDArray[np.uint8]
+
+    @property
+    def w(self) -> int:
+        return self.pixels_HWC.shape[1]
+
+    @property
+    def h(self) -> int:
+        return self.pixels_HWC.shape[0]
+
+    def view(self) -> Tensor:
+        """The same memory as a (C, H, W) tensor, uint8: what `ops.resample` takes fastest."""
+        return torch.from_numpy(self.pixels_HWC).permute(2, 0, 1)
+
+    def to_tensor(self) -> Tensor:
+        """darknet's image: (C, H, W) float32, 0..1."""
+        return self.view().contiguous().float().div_(255)
+
+
+def load_image(
+    path: str | os.PathLike[str], *, channels: int = 3, exif_rotate: bool = True, max_pixels: int = MAX_PIXELS
+) -> Image:
+    """Decode an image file, or say in one line why not.
+
+    Alpha and transparent colours are dropped and the colours under them shown, of 16 bits the upper 8 are kept, of an
+    animation the first picture: as stb does. 1 channel is stb's grey. Float samples are read from 0 to 1.
+
+    Raises:  ImageError naming the file, whatever is wrong with it; ShapeError for other numbers of channels.
+    Source:  pjreddie/darknet src/image.c load_image_stb
+    Differs: EXIF orientation is obeyed, as AlexeyAB does with OpenCV; stb ignores it, and so does `exif_rotate=False`.
+             A truncated file is refused; OpenCV and newer stb may show what there is of it. TIFF, WebP and more load.
+    """
+    if channels not in (1, 3):
+        raise ShapeError(f"pictures are read with 1 or 3 channels, not with {channels}")
+    path, head = Path(path), b""
+    try:
+        mode = path.stat().st_mode
+        # opening a pipe would wait for somebody to write to it
+        if not stat.S_ISREG(mode):
+            raise Refusal("a folder, not an image" if stat.S_ISDIR(mode) else "not a regular file")
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+            file.seek(0)
+            pixels_HWC = decode(file, exif_rotate=exif_rotate, max_pixels=max_pixels)
+    # A decoder fed with broken or hostile bytes raises whatever it trips over, not only what it means to raise
+    # (struct.error, KeyError, zlib.error, MemoryError, ...): for the user all of it is one thing, this file is bad.
+    except Exception as fault:
+        raise ImageError(f"{_printable(path)}: {_printable(explain(fault, head))}") from fault
+    return Image(path, pixels_HWC if channels == 3 else to_grey(pixels_HWC))
+
+
+def prepare(image: Image, net_w: int, net_h: int, *, letterbox: bool) -> Tensor:
+    """What the network sees of a picture: letterboxed, or stretched to its size.
+
+    Shapes:  (C, net_h, net_w) float32, 0..1.
+    """
+    fit = resample.letterbox if letterbox else resample.resize
+    return fit(image.view(), net_w, net_h)
+
+
+def expand_paths(arguments: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """The image files that the arguments of a command stand for, in their order.
+
+    A folder stands for the images directly in it, by name, without hidden files; a `.txt` or `.list` file for those it
+    lists; anything else for itself, whether it is there or not: `load_image` says what is wrong with it.
+
+    Raises:  DarkpyError when a folder or list cannot be read or has no image, or there is no argument.
+    """
+    paths: list[Path] = []
+    for argument in map(Path, arguments):
+        if _answers(argument.is_dir):
+            paths += _list_folder(argument)
+        elif argument.suffix.lower() in (".txt", ".list"):
+            paths += read_image_list(argument)
+        else:
+            paths.append(argument)
+    if not paths:
+        raise DarkpyError("no images given", hint="name image files, folders, or list files (.txt, .list)")
+    return paths
+
+
+def read_image_list(path: str | os.PathLike[str]) -> list[Path]:
+    """The images that a list file names, one path a line; blank lines, and blanks and CR around a path, do not count.
+
+    Raises:  DarkpyError when the list cannot be read or names no image.
+    Differs: a path that is not found from the working directory is looked for beside the list file as well.
+    """
+    path = Path(path)
+    try:
+        # file names are bytes: what is not UTF-8 in a name must come back unchanged
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except (OSError, ValueError) as fault:
+        raise _unreadable(path, fault) from fault
+    lines = [line.strip() for line in text.split("\n")]
+    if not any(lines):
+        raise DarkpyError(f"{_printable(path)}: names no image", hint="a list has one image path on each line")
+    return [_find(Path(line), path.parent) for line in lines if line]
+
+
+def _find(entry: Path, folder: Path) -> Path:
+    beside = folder / entry
+    return beside if not _answers(entry.exists) and _answers(beside.exists) else entry
+
+
+def _list_folder(folder: Path) -> list[Path]:
+    try:
+        names = sorted(folder.iterdir())
+    except OSError as fault:
+        raise _unreadable(folder, fault) from fault
+    paths = [name for name in names if name.suffix.lower() in IMAGE_SUFFIXES and not name.name.startswith(".")]
+    if not paths:
+        known = " ".join(sorted(IMAGE_SUFFIXES))
+        raise DarkpyError(f"{_printable(folder)}: no image in this folder", hint=f"images end in one of {known}")
+    return paths
+
+
+def _answers(question: Callable[[], bool]) -> bool:
+    """Path's own questions, with no for an answer where a name is too long to ask about or has a zero byte in it."""
+    try:
+        return question()
+    except (OSError, ValueError):
+        return False
+
+
+def _unreadable(path: Path, fault: OSError | ValueError) -> DarkpyError:
+    reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
+    return DarkpyError(f"{_printable(path)}: cannot be read: {reason.lower()}")
+
+
+def _printable(text: object) -> str:
+    """One line, whatever a hostile name holds."""
+    name = str(text)
+    return name if name.isprintable() else ascii(name)
