@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import darkpy.layers  # noqa: F401  (fills the registry)
 from darkpy.config.net import NetSpec
-from darkpy.config.schema import ValueFault, convert, entries_unknown_to, keys_of, nearest
-from darkpy.config.text import Config, Section, read
+from darkpy.config.schema import keys_of, nearest, read_spec
+from darkpy.config.text import Config, Faults, Section, read
 from darkpy.dialect import Dialect
-from darkpy.errors import ConfigError, DarkpyError, Fault, Severity
+from darkpy.errors import ConfigError, DarkpyError, Fault, ShapeError
 from darkpy.layers.base import SECTIONS, LayerSpec, Slot
 from darkpy.shapes import Shape
 
 NET_NAMES = ("net", "network")
-MAX_OUTPUTS = 2**31 - 1  # darknet counts an image's outputs and a layer's weights in an int
-Spec = TypeVar("Spec", bound="LayerSpec | NetSpec")
+MAX_COUNT = 2**31 - 1  # darknet counts an image's outputs and a layer's weights in an int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,31 @@ def make_plan(
     Raises: ConfigError with every fault of the file.
     """
     config = cfg if isinstance(cfg, Config) else read(cfg)
-    return _Builder(config, _dialect_of(config, dialect), strict).plan()
+    return _Builder(config, _dialect_of(config, dialect)).plan(strict)
+
+
+def detect_dialect(config: Config) -> Dialect:
+    """The fork that a cfg was written for, by counting what only one of them reads; pjreddie when nothing tells."""
+    votes = dict.fromkeys(Dialect, 0)
+    for section in config.sections:
+        spec: type[NetSpec | LayerSpec] | None = NetSpec if section.type in NET_NAMES else SECTIONS.get(section.type)
+        if spec is None:
+            continue
+        known = keys_of(spec)
+        readers = [known[entry.key].readers(entry.value) for entry in section.entries.values() if entry.key in known]
+        for forks in (spec.forks, *readers):
+            if len(forks) == 1:
+                votes[next(iter(forks))] += 1
+    return Dialect.ALEXEYAB if votes[Dialect.ALEXEYAB] > votes[Dialect.PJREDDIE] else Dialect.PJREDDIE
+
+
+def warning_lines(plan: Plan) -> Iterator[str]:
+    """The plan's warnings as text, repeated ones (the same key in every layer) said once with a count."""
+    groups: dict[tuple[str, str | None], list[Fault]] = {}
+    for fault in plan.warnings:
+        groups.setdefault((fault.message, fault.section), []).append(fault)
+    for first, *others in groups.values():
+        yield str(replace(first, message=f"{first.message} ({len(others)} more like it)") if others else first)
 
 
 def _dialect_of(config: Config, wanted: Dialect | str | None) -> Dialect:
@@ -99,152 +122,103 @@ def _dialect_of(config: Config, wanted: Dialect | str | None) -> Dialect:
         raise DarkpyError(f"{wanted!r} is no dialect", hint=f"one of {names}") from None
 
 
-def detect_dialect(config: Config) -> Dialect:
-    """The fork that a cfg was written for, by counting what only one of them reads; pjreddie when nothing tells."""
-    votes = dict.fromkeys(Dialect, 0)
-    for item in config.sections:
-        spec: type[Any] | None = NetSpec if item.type in NET_NAMES else SECTIONS.get(item.type)
-        if spec is None:
-            continue
-        forks = spec.forks if issubclass(spec, LayerSpec) else frozenset(Dialect)
-        if len(forks) == 1:
-            votes[next(iter(forks))] += 1
-        known = keys_of(spec)
-        for entry in item.entries.values():
-            if entry.key not in known:
-                continue
-            wanted = known[entry.key][1]
-            if wanted.only is not None:
-                votes[wanted.only] += 1
-            elif wanted.words is not None and entry.value is not None:
-                speakers = [fork for fork in Dialect if entry.value in wanted.words(fork)]
-                if len(speakers) == 1:
-                    votes[speakers[0]] += 1
-    return Dialect.ALEXEYAB if votes[Dialect.ALEXEYAB] > votes[Dialect.PJREDDIE] else Dialect.PJREDDIE
-
-
-@dataclass
 class _Builder:
-    """Walks the sections once and keeps every fault it meets."""
+    """Walks the sections once and keeps every fault it meets.
 
-    config: Config
-    dialect: Dialect
-    strict: bool
-    faults: list[Fault] = field(default_factory=list)
-    shapes: dict[int, Shape | None] = field(default_factory=dict)
+    A layer with a fault has no shape; those that read it have their keys checked, and nothing else.
+    """
 
-    def plan(self) -> Plan:
-        self.faults.extend(self.config.faults)
-        sections = self.config.sections
-        if not sections or sections[0].type not in NET_NAMES:
-            line = sections[0].line if sections else None
-            found = f"the first section is [{sections[0].type}]" if sections else "there is no section in it"
-            self.faults.append(Fault(Severity.ERROR, found, self.config.file, line, hint="a cfg begins with [net]"))
-            raise ConfigError(self._errors())
-        net = self._spec(NetSpec, sections[0], None)
-        try:
-            self.shapes[-1] = None if net is None else net.input_shape
-        except DarkpyError as error:
-            self._fault(sections[0], None, error.message, error.hint)
-        nodes = [self._node(index, item) for index, item in enumerate(sections[1:])]
-        if len(sections) == 1:
-            self._fault(sections[0], None, "the network has no layers")
-        if errors := self._errors():
+    def __init__(self, config: Config, dialect: Dialect) -> None:
+        self.config = config
+        self.dialect = dialect
+        self.faults = Faults(config.file, config.faults)
+        self.nodes: dict[int, Node] = {}
+        self.shapes: dict[int, Shape] = {}
+
+    def plan(self, strict: bool) -> Plan:
+        if not self.config.sections:
+            self.faults.error("has no sections", hint="a cfg begins with [net]")
+            raise ConfigError(self.faults.errors)
+        first, *others = self.config.sections
+        net = self._net(first)
+        if not others:
+            self.faults.error("no layers follow", first)
+        for section in others:
+            self._add_node(section)
+        if errors := self.faults.found if strict else self.faults.errors:
             raise ConfigError(errors)
         assert net is not None
-        done = tuple(node for node in nodes if node is not None)
-        warnings = tuple(fault for fault in self.faults if fault.severity is Severity.WARNING)
-        return Plan(self.config.file, self.dialect, net, done, warnings)
+        return Plan(self.config.file, self.dialect, net, tuple(self.nodes.values()), self.faults.found)
 
-    def _errors(self) -> list[Fault]:
-        return [fault for fault in self.faults if self.strict or fault.severity is Severity.ERROR]
-
-    def _node(self, index: int, item: Section) -> Node | None:
-        """Check one layer; a fault leaves its shape unknown, and later layers are checked as far as they can be."""
-        self.shapes[index] = None
-        cls = SECTIONS.get(item.type)
-        if cls is None or self.dialect not in cls.forks:
-            hint = f"use --dialect {next(iter(cls.forks))}" if cls else nearest(item.type, SECTIONS)
-            what = f"is no section of {self.dialect}'s darknet" if cls else "is no section of any darknet"
-            self._fault(item, index, what, hint)
-            return None
-        spec = self._spec(cls, item, index)
-        if spec is None:
-            return None
+    @contextmanager
+    def _reporting(self, section: Section) -> Iterator[None]:
         try:
-            sources = spec.sources(index)
-            self._check_references(spec, index, sources)
-            inputs = [self.shapes[source] for source in sources]
-            known = tuple(shape for shape in inputs if shape is not None)
-            if len(known) < len(inputs):
-                return None
-            shape = spec.shape(known)
-            slots = spec.slots(known)
-            bflops = spec.operations(known) / 1e9
+            yield
         except DarkpyError as error:
-            self._fault(item, index, error.message, error.hint)
+            self.faults.error(error.message, section, hint=error.hint)
+
+    def _net(self, section: Section) -> NetSpec | None:
+        if section.type not in NET_NAMES:
+            self.faults.error("is the first section", section, hint="a cfg begins with [net]")
             return None
-        node = Node(index, spec, item, sources, known, shape, slots, bflops)
-        if min(shape) < 1 or shape.outputs > MAX_OUTPUTS or node.parameter_count > MAX_OUTPUTS:
-            size = f"its output would be {shape} with {node.parameter_count} weights"
-            self._fault(item, index, size, f"it reads {', '.join(map(str, known))}")
+        net = read_spec(NetSpec, section, self.dialect, self.faults)
+        if net is not None:
+            with self._reporting(section):
+                net.check_schedule()
+            with self._reporting(section):
+                _check_shape(net.input_shape)
+                self.shapes[-1] = net.input_shape
+        return net
+
+    def _add_node(self, section: Section) -> None:
+        spec = self._layer_spec(section)
+        if spec is None:
+            return
+        with self._reporting(section):
+            if (node := self._node(spec, section)) is not None:
+                self.nodes[node.index] = node
+                self.shapes[node.index] = node.shape
+
+    def _node(self, spec: LayerSpec, section: Section) -> Node | None:
+        """None where a fault of an earlier layer hides what this one reads. Raises: DarkpyError."""
+        index = section.index
+        sources, referred = spec.sources(index), spec.refers(index)
+        _check_references(sources, range(index) if index else range(-1, 0), index)
+        _check_references(referred, range(index), index)
+        if not (self.shapes.keys() >= set(sources) and self.nodes.keys() >= set(referred)):
             return None
-        self.shapes[index] = shape
-        return node
+        inputs = tuple(self.shapes[source] for source in sources)
+        shape = spec.shape(inputs)
+        _check_shape(shape)
+        slots = spec.slots(inputs)
+        if (count := sum(slot.count for slot in slots)) > MAX_COUNT:
+            raise ShapeError(f"its {count} weights are too many", hint=f"the limit is {MAX_COUNT}")
+        spec.check_referred(inputs, [(self.nodes[other].spec, self.nodes[other].inputs) for other in referred])
+        return Node(index, spec, section, sources, inputs, shape, slots, spec.operations(inputs) / 1e9)
 
-    def _check_references(self, spec: LayerSpec, index: int, sources: Collection[int]) -> None:
-        for source in (*sources, *spec.refers(index)):
-            if not -1 <= source < index or (source == -1 and index > 0):
-                raise DarkpyError(
-                    f"refers to layer {source}, which does not come before it",
-                    hint=f"negative numbers count back from here, 0 to {index - 1} are absolute",
-                )
-
-    def _spec(self, cls: type[Spec], item: Section, index: int | None) -> Spec | None:
-        """Read a section's keys into its spec; None when a value is unusable."""
-        values: dict[str, Any] = {"dialect": self.dialect}
-        before = len(self._fatal())
-        for name, (attribute, wanted) in keys_of(cls).items():
-            entry = item.entries.get(name)
-            if entry is None or (wanted.only is not None and wanted.only is not self.dialect):
-                if wanted.required:
-                    self._fault(item, index, f"has no {name}=, which it needs")
-                    continue
-                values[attribute] = wanted.defaults[self.dialect]
-                if entry is not None:
-                    self._warn(item, index, entry.line, f"only {wanted.only}'s fork reads {name!r}; ignored")
-                continue
-            try:
-                values[attribute] = convert(entry, wanted, self.dialect)
-            except ValueFault as fault:
-                values[attribute] = fault.value
-                if fault.fatal:
-                    self._fault(item, index, str(fault), fault.hint, entry.line)
-                else:
-                    self._warn(item, index, entry.line, str(fault))
-        for entry in entries_unknown_to(cls, item):
-            message = f"nothing reads the key {entry.key!r}; ignored"
-            self._warn(item, index, entry.line, message, nearest(entry.key, keys_of(cls)))
-        return None if len(self._fatal()) > before else cls(**values)
-
-    def _fatal(self) -> list[Fault]:
-        return [fault for fault in self.faults if fault.severity is Severity.ERROR]
-
-    def _fault(
-        self, item: Section, index: int | None, message: str, hint: str | None = None, line: int | None = None
-    ) -> None:
-        place = (self.config.file, line or item.line, item.type, index, hint)
-        self.faults.append(Fault(Severity.ERROR, message, *place))
-
-    def _warn(self, item: Section, index: int | None, line: int, message: str, hint: str | None = None) -> None:
-        self.faults.append(Fault(Severity.WARNING, message, self.config.file, line, item.type, index, hint))
+    def _layer_spec(self, section: Section) -> LayerSpec | None:
+        cls = SECTIONS.get(section.type)
+        if cls is not None and self.dialect in cls.forks:
+            return read_spec(cls, section, self.dialect, self.faults)
+        if cls is not None:
+            hint = f"use --dialect {next(iter(cls.forks))}"
+            self.faults.error(f"is no section of {self.dialect}'s fork", section, hint=hint)
+        elif section.type in NET_NAMES:
+            self.faults.error("stands here a second time", section, hint="a cfg describes one network")
+        else:
+            self.faults.error("is no section of any darknet", section, hint=nearest(section.type, SECTIONS))
+        return None
 
 
-def warning_lines(plan: Plan) -> Iterator[str]:
-    """The plan's warnings as lines to print, repeated ones (the same key in every layer) said once with a count."""
-    groups: dict[tuple[str, str | None], list[Fault]] = {}
-    for fault in plan.warnings:
-        groups.setdefault((fault.message, fault.section), []).append(fault)
-    for faults in groups.values():
-        more = f" ({len(faults) - 1} more like it)" if len(faults) > 1 else ""
-        yield f"warning: {faults[0]}{more}"
+def _check_references(numbers: Sequence[int], allowed: range, index: int) -> None:
+    for number in numbers:
+        if number not in allowed:
+            hint = f"negative numbers count back from here, 0 to {index - 1} are absolute" if index else None
+            raise DarkpyError(f"refers to layer {number}, which does not come before it", hint=hint)
+
+
+def _check_shape(shape: Shape) -> None:
+    if min(shape) < 1:
+        raise ShapeError(f"nothing is left of the image: {shape}", hint="enlarge [net] width and height")
+    if shape.outputs > MAX_COUNT:
+        raise ShapeError(f"{shape} are {shape.outputs} numbers, too many", hint=f"the limit is {MAX_COUNT}")

@@ -19,17 +19,23 @@ class Foreign(NamedTuple):
 
 
 _FETCH = "download the real file"
+_CONVERT = "convert it to .weights first"
+_ORDER = "the order is CFG, WEIGHTS, IMAGES"
+TEXT = Foreign("a text file", _ORDER)
 _MAGIC = (
     (b"version https://git-lfs", Foreign("a Git-LFS pointer (the file itself was not fetched)", "run: git lfs pull")),
-    (b"PK\x03\x04", Foreign("a zip archive (a PyTorch .pt file, perhaps)", "convert it to .weights first")),
-    (b"\x80\x02", Foreign("a Python pickle (an old PyTorch file)", "convert it to .weights first")),
-    (b"\x89HDF", Foreign("an HDF5 file (Keras)", "convert it to .weights first")),
+    (b"PK\x03\x04", Foreign("a zip archive (a PyTorch .pt file, perhaps)", _CONVERT)),
+    (b"\x80\x02", Foreign("a Python pickle (an old PyTorch file)", _CONVERT)),
+    (b"\x89HDF", Foreign("an HDF5 file (Keras)", _CONVERT)),
     (b"\x1f\x8b", Foreign("a gzip archive", "unpack it")),
     (b"%PDF", Foreign("a PDF document", _FETCH)),
-    (b"\xff\xd8\xff", Foreign("a JPEG picture", "the order is CFG, WEIGHTS, IMAGES")),
-    (b"\x89PNG", Foreign("a PNG picture", "the order is CFG, WEIGHTS, IMAGES")),
+    (b"\xff\xd8\xff", Foreign("a JPEG picture", _ORDER)),
+    (b"\x89PNG", Foreign("a PNG picture", _ORDER)),
+    (b"\xff\xfe", Foreign("UTF-16 text", "save it as UTF-8")),
+    (b"\xfe\xff", Foreign("UTF-16 text", "save it as UTF-8")),
 )
-_TEXT = frozenset(range(32, 127)) | {9, 10, 13}
+_PAGE = (b"<!doctype", b"<html", b"<?xml", b"<head")
+_CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\f\r")
 
 
 def describe(start: bytes) -> Foreign | None:
@@ -37,40 +43,56 @@ def describe(start: bytes) -> Foreign | None:
     for magic, foreign in _MAGIC:
         if start.startswith(magic):
             return foreign
-    head = start.lstrip()[:64].lower()
-    if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+    if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:16].lower().startswith(_PAGE):
         return Foreign("a web page (an error or consent page, perhaps)", _FETCH)
+    if start[8:10] == b'{"':
+        return Foreign("a safetensors file", _CONVERT)
     if not start:
         return Foreign("an empty file", _FETCH)
-    if len(start) >= 8 and all(byte in _TEXT for byte in start):
-        return Foreign("a text file", "the order is CFG, then WEIGHTS")
-    return None
+    return TEXT if _is_text(start) else None
+
+
+def _is_text(start: bytes) -> bool:
+    """Whether bytes read as UTF-8 without control characters; the last character may be cut off."""
+    if len(start) < 8 or not _CONTROLS.isdisjoint(start):
+        return False
+    try:
+        start.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data"
+    return True
 
 
 def write_whole(path: str | os.PathLike[str], chunks: Iterable[bytes]) -> None:
     """Write beside the target, flush to disk, then rename over it: a reader sees the old file or the new one.
 
+    A device or a pipe, which cannot be replaced, is written to as it is.
     Raises: DarkpyError naming the file when the place cannot be written.
     """
-    path = Path(path)
+    target = Path(path).resolve()
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        if target.exists() and not target.is_file():
+            with target.open("wb") as stream:
+                stream.writelines(chunks)
+        else:
+            _write_beside(target, chunks)
     except OSError as error:
         raise DarkpyError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _write_beside(target: Path, chunks: Iterable[bytes]) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{target.name[:64]}.", dir=target.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
-            for chunk in chunks:
-                stream.write(chunk)
+            stream.writelines(chunks)
             stream.flush()
             os.fsync(stream.fileno())
         # mkstemp makes private files; a result is for everybody the umask lets in
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
-    except BaseException as error:
+        temporary.replace(target)
+    except BaseException:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise DarkpyError(f"{path}: cannot be written: {error.strerror or error}") from error
         raise

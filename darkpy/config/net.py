@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
-from darkpy.errors import ShapeError
+from darkpy.errors import DarkpyError, ShapeError
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -25,6 +26,8 @@ class NetSpec:
     Units: height, width in pixels; batch counts images for one update, minibatch those of one forward pass.
     Source: pjreddie/darknet and AlexeyAB/darknet src/parser.c parse_net_options.
     """
+
+    forks: ClassVar[frozenset[Dialect]] = frozenset(Dialect)
 
     dialect: Dialect = _PJ
 
@@ -110,6 +113,14 @@ class NetSpec:
     def minibatch(self) -> int:
         """Images of one forward pass, time steps included: darknet's `net.batch`."""
         return self.batch // self.subdivisions * self.time_steps
+
+    def check_schedule(self) -> None:
+        """Raises: DarkpyError when `steps` and `scales` do not pair up, where darknet runs off the shorter one."""
+        if self.policy == "steps" and not 0 < len(self.steps) <= len(self.scales):
+            raise DarkpyError(
+                f"policy=steps has {len(self.steps)} steps and {len(self.scales)} scales",
+                hint="give each of steps= its factor in scales=",
+            )
 
     @property
     def input_shape(self) -> Shape:

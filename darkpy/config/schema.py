@@ -3,7 +3,8 @@
 The field's annotation says how the text is read: `int` (C atoi), `float` (C atof), `bool` (an int that is not 0),
 `str`, `tuple[int, ...]`, `tuple[float, ...]`, and each of them `| None`.
 Source: AlexeyAB/darknet src/option_list.c option_find_int and its kind; src/parser.c for lists.
-Differs: a value without a number is an error where darknet takes 0; NaN, infinity and overflow are errors.
+Differs: a value without a number is an error where darknet takes 0; NaN, infinity and overflow are errors; a list
+ends at a `#`, as in some of AlexeyAB's lists.
 """
 
 from __future__ import annotations
@@ -14,49 +15,70 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from darkpy.config.text import Entry, Section
+from darkpy.config.text import Entry, Faults, Section, abridged
 from darkpy.dialect import Dialect
 
 Words = Callable[[Dialect], Collection[str]]
-T = TypeVar("T")
+Spec = TypeVar("Spec")
 
-_INT = re.compile(r"[+-]?\d+")
-_FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 MAX_INT = 2**31 - 1  # darknet's int
 MAX_LIST = 1 << 16  # entries of a list value; the longest in use has some 9,000 (counters_per_class)
+MAX_DIGITS = 64  # of one number: int() takes quadratic time
+_INT = re.compile(r"[+-]?\d+", re.ASCII)
+_FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _MISSING: Any = dataclasses.MISSING
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Key:
-    """What a key accepts; `only` names the one fork that reads it."""
+    """What a key accepts. `only` names the one fork that reads it, `listed` the one that reads more than one number.
 
-    name: str
-    kind: str
+    `field` is where the spec holds it; `element` is int, float, bool or str, in a tuple where `is_list`.
+    """
+
     defaults: Mapping[Dialect, Any]
-    required: bool = False
+    name: str = ""
+    field: str = ""
+    element: type = int
+    is_list: bool = False
     only: Dialect | None = None
+    listed: Dialect | None = None
     minimum: float | None = None
     words: Words | None = None
     misread: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
+    @property
+    def is_required(self) -> bool:
+        return self.defaults[Dialect.PJREDDIE] is _MISSING
 
-class ValueFault(Exception):
-    """A value that cannot be used (`fatal`), or that darknet reads otherwise than it looks."""
+    def readers(self, value: str | None) -> frozenset[Dialect]:
+        """The forks that read all of this value."""
+        return frozenset(dialect for dialect in Dialect if self._is_read_by(dialect, value or ""))
 
-    def __init__(self, message: str, value: Any = None, *, fatal: bool = False, hint: str | None = None) -> None:
+    def _is_read_by(self, dialect: Dialect, value: str) -> bool:
+        if self.only not in (None, dialect) or (self.words and value not in self.words(dialect)):
+            return False
+        return self.listed in (None, dialect) or "," not in value
+
+
+class _ValueFault(Exception):
+    """A value that cannot be used, or (with `value`, what darknet makes of it) that is read otherwise than it looks."""
+
+    def __init__(self, message: str, *, value: Any = _MISSING, hint: str | None = None) -> None:
         super().__init__(message)
-        self.value, self.fatal, self.hint = value, fatal, hint
+        self.value, self.hint = value, hint
 
 
 def key(
     default: Any = _MISSING,
     *,
     alexeyab: Any = _MISSING,
-    name: str | None = None,
+    name: str = "",
     only: Dialect | None = None,
+    listed: Dialect | None = None,
     minimum: float | None = None,
     words: Words | Collection[str] | None = None,
     misread: Mapping[str, str] | None = None,
@@ -66,70 +88,127 @@ def key(
     default: value when the key is absent; without one the key is required.
     alexeyab: its default in AlexeyAB's fork, where that differs.
     name: the key's text where it cannot be the field's name (`from`).
+    only: the one fork that reads it.
+    listed: of a list, the one fork that reads more than the first number.
     minimum: smaller values are an error (sizes and strides, mostly).
     words: the words a `str` key accepts, or a function from dialect to them.
     misread: words outside it that darknet takes for one of them; any other is an error.
     """
-    accepted = words if words is None or callable(words) else (lambda dialect: words)
-    metadata = {"key": (name, default, alexeyab, only, minimum, accepted, misread or {})}
+    wanted = Key(
+        defaults={Dialect.PJREDDIE: default, Dialect.ALEXEYAB: default if alexeyab is _MISSING else alexeyab},
+        name=name,
+        only=only,
+        listed=listed,
+        minimum=minimum,
+        words=words if words is None or callable(words) else lambda dialect: words,
+        misread=misread or {},
+    )
     if default is _MISSING:
-        return dataclasses.field(metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+        return dataclasses.field(metadata={"key": wanted})
+    return dataclasses.field(default=default, metadata={"key": wanted})
 
 
-def keys_of(spec: Any) -> Mapping[str, tuple[str, Key]]:
-    """The keys of a spec class: cfg name -> (field name, Key)."""
+def keys_of(spec: Any) -> Mapping[str, Key]:
+    """The keys of a spec class by their cfg names."""
     return _keys_of(spec)
 
 
 @cache
-def _keys_of(spec: Any) -> Mapping[str, tuple[str, Key]]:
+def _keys_of(spec: Any) -> Mapping[str, Key]:
     hints = get_type_hints(spec)
-    found: dict[str, tuple[str, Key]] = {}
+    found = {}
     for item in dataclasses.fields(spec):
-        if "key" not in item.metadata:
-            continue
-        name, default, alexeyab, only, minimum, words, misread = item.metadata["key"]
-        other = default if alexeyab is _MISSING else alexeyab
-        defaults = {Dialect.PJREDDIE: default, Dialect.ALEXEYAB: other}
-        kind = str(hints[item.name]).replace(" | None", "").removeprefix("<class '").removesuffix("'>")
-        required = default is _MISSING
-        found[name or item.name] = (
-            item.name,
-            Key(name or item.name, kind, defaults, required, only, minimum, words, misread),
-        )
+        if "key" in item.metadata:
+            declared: Key = item.metadata["key"]
+            element, is_list = _kind(hints[item.name])
+            name = declared.name or item.name
+            found[name] = dataclasses.replace(declared, name=name, field=item.name, element=element, is_list=is_list)
     return found
 
 
-def convert(entry: Entry, wanted: Key, dialect: Dialect) -> Any:
-    """The typed value of one line.
-
-    Raises: ValueFault; when it is not fatal it carries the value that darknet would use.
-    """
-    if entry.value is None:
-        return wanted.defaults[dialect]
-    if wanted.kind == "str":
-        return _word(entry.value, wanted, dialect)
-    values, tail = _numbers(entry.value, wanted)
-    if wanted.minimum is not None and any(value < wanted.minimum for value in values):
-        raise ValueFault(f"{wanted.name}={entry.value} is below {wanted.minimum:g}", fatal=True)
-    value = values if wanted.kind.startswith("tuple") else values[0]
-    if wanted.kind == "bool":
-        value = bool(value)
-    if tail:
-        raise ValueFault(f"of {wanted.name}={entry.value} darknet reads only {value}", value)
-    return value
+def read_spec(cls: type[Spec], section: Section, dialect: Dialect, faults: Faults) -> Spec | None:
+    """The typed keys of a section; None, with the reasons in `faults`, when one of them is unusable."""
+    known = keys_of(cls)
+    values: dict[str, Any] = {"dialect": dialect}
+    for wanted in known.values():
+        entry = section.entries.get(wanted.name)
+        values[wanted.field] = _read_key(wanted, entry, section, dialect, faults)
+    for entry in section.entries.values():
+        if entry.key not in known:
+            said = f"nothing reads the key {abridged(entry.key)!r}; ignored"
+            faults.warn(said, section, line=entry.line, hint=nearest(entry.key, known))
+    return None if any(value is _MISSING for value in values.values()) else cls(**values)
 
 
 def nearest(word: str, known: Collection[str]) -> str | None:
     """A hint for a misspelt word."""
-    close = get_close_matches(word, known, n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(close)}?" if close else None
+    spelling = {name.lower(): name for name in known}
+    close = get_close_matches(word.lower(), spelling, n=3, cutoff=0.6) if len(word) <= 40 else []
+    return f"did you mean {' or '.join(spelling[name] for name in close)}?" if close else None
 
 
-def entries_unknown_to(spec: type, section: Section) -> list[Entry]:
-    known = keys_of(spec)
-    return [entry for entry in section.entries.values() if entry.key not in known]
+def _read_key(wanted: Key, entry: Entry | None, section: Section, dialect: Dialect, faults: Faults) -> Any:
+    """The value of one key, _MISSING when there is none to use."""
+    default = wanted.defaults[dialect]
+    if entry is not None and wanted.only not in (None, dialect):
+        faults.warn(f"only {wanted.only}'s fork reads {entry.key!r}; ignored", section, line=entry.line)
+        return default
+    if entry is None or entry.value is None:
+        if default is _MISSING:
+            faults.error(f"has no {wanted.name}=, which it needs", section)
+        elif entry is not None:
+            faults.warn(f"{entry.key!r} has no '='; darknet takes its default", section, line=entry.line)
+        return default
+    try:
+        return _convert(entry.value, wanted, dialect)
+    except _ValueFault as fault:
+        report = faults.error if fault.value is _MISSING else faults.warn
+        report(str(fault), section, line=entry.line, hint=fault.hint)
+        return fault.value
+
+
+def _kind(hint: Any) -> tuple[type, bool]:
+    """Element type, and whether there is a list of them, of a field's annotation."""
+    if isinstance(hint, UnionType):
+        (hint,) = (part for part in get_args(hint) if part is not NoneType)
+    element, is_list = (get_args(hint)[0], True) if get_origin(hint) is tuple else (hint, False)
+    if element not in (int, float, bool, str):
+        raise TypeError(f"{hint} is no kind of cfg value")
+    return element, is_list
+
+
+def _convert(text: str, wanted: Key, dialect: Dialect) -> Any:
+    """Raises: _ValueFault."""
+    if wanted.element is str:
+        return _word(text, wanted, dialect)
+    parts = text.split("#", 1)[0].split(",")
+    if len(parts) > MAX_LIST:
+        raise _ValueFault(f"{wanted.name} lists {len(parts)} numbers")
+    has_list = wanted.is_list and wanted.listed in (None, dialect)
+    if has_list and len(parts) > 1 and not parts[-1]:
+        parts[-1] = "0"  # what darknet makes of a comma at the end
+    numbers = [_number(part, wanted) for part in (parts if has_list else parts[:1])]
+    values = tuple(value for value, _ in numbers)
+    value = values if wanted.is_list else bool(values[0]) if wanted.element is bool else values[0]
+    if len(numbers) < len(parts) or not all(is_whole for _, is_whole in numbers):
+        said = ",".join(str(number) for number in values)
+        raise _ValueFault(f"of {wanted.name}={abridged(text)} darknet reads only {abridged(said)}", value=value)
+    return value
+
+
+def _number(text: str, wanted: Key) -> tuple[float, bool]:
+    """A number, and whether that was all of the text."""
+    is_float = wanted.element is float
+    match = (_FLOAT if is_float else _INT).match(text)
+    if match is None:
+        raise _ValueFault(f"{wanted.name}={abridged(text)} is no number; darknet would take 0")
+    digits = match.group()
+    value: float = math.inf if len(digits) > MAX_DIGITS else float(digits) if is_float else int(digits)
+    if not math.isfinite(value) or (not is_float and abs(value) > MAX_INT):
+        raise _ValueFault(f"{wanted.name}={abridged(text)} is too large a number")
+    if wanted.minimum is not None and value < wanted.minimum:
+        raise _ValueFault(f"{wanted.name}={abridged(text)} is below {wanted.minimum:g}")
+    return value, match.end() == len(text)
 
 
 def _word(text: str, wanted: Key, dialect: Dialect) -> str:
@@ -137,37 +216,8 @@ def _word(text: str, wanted: Key, dialect: Dialect) -> str:
         return text
     if text in wanted.misread:
         read = wanted.misread[text]
-        raise ValueFault(f"darknet does not know {wanted.name}={text} and takes {read}", read)
-    for other in Dialect:
-        if text in wanted.words(other):
-            hint = f"use --dialect {other}"
-            raise ValueFault(f"{wanted.name}={text} is a word of the other fork", fatal=True, hint=hint)
-    hint = nearest(text, known) or f"one of {', '.join(sorted(known))}"
-    raise ValueFault(f"{wanted.name}={text} is not known", fatal=True, hint=hint)
-
-
-def _numbers(text: str, wanted: Key) -> tuple[tuple[float, ...], bool]:
-    """The numbers of a value, and whether something unread is left behind one of them."""
-    bare = text.split("#", 1)[0]
-    parts = bare.split(",") if wanted.kind.startswith("tuple") else [bare]
-    if len(parts) > MAX_LIST:
-        raise ValueFault(f"{wanted.name} lists {len(parts)} numbers", fatal=True)
-    pattern = _FLOAT if "float" in wanted.kind else _INT
-    read: type[float] | type[int] = float if "float" in wanted.kind else int
-    values: list[float] = []
-    tail = False
-    for position, part in enumerate(parts):
-        match = pattern.match(part)
-        if match is None and not part and position == len(parts) - 1 and position:
-            values.append(read(0))  # a comma at the end makes one more element, 0
-            continue
-        if match is None:
-            raise ValueFault(f"{wanted.name}={text} is no number; darknet would take 0", fatal=True)
-        digits = match.group()
-        # more digits than any number needs: refused before int() spends quadratic time on them
-        value = read(digits) if len(digits) < 64 else math.inf
-        if not math.isfinite(value) or (read is int and abs(value) > MAX_INT):
-            raise ValueFault(f"{wanted.name}={text[:40]} is too large a number", fatal=True)
-        tail |= match.end() != len(part)
-        values.append(value)
-    return tuple(values), tail
+        raise _ValueFault(f"darknet does not know {wanted.name}={text} and takes {read}", value=read)
+    shown = f"{wanted.name}={abridged(text)}"
+    for other in wanted.readers(text):
+        raise _ValueFault(f"{shown} is a word of {other}'s fork only", hint=f"use --dialect {other}")
+    raise _ValueFault(f"{shown} is not known", hint=nearest(text, known) or f"one of {', '.join(sorted(known))}")

@@ -14,8 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from darkpy.errors import ConfigError, Fault, Severity
+from darkpy.files import TEXT, describe
 
-MAX_BYTES = 1 << 24  # the largest cfg of either fork has 100 KB: anything of this size is some other file
+# beyond these a file is no cfg: the longest of either fork has 31 KB and 376 sections
+MAX_SIZE = 1 << 20
+MAX_SECTIONS = 10_000
+MAX_FAULTS = 10_000
 _BLANKS = str.maketrans("", "", " \t\r")
 
 
@@ -30,11 +34,56 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One `[type]` and its lines, in file order; `entries` holds the first line of each key."""
+    """One `[type]` and its lines, in file order; `entries` holds the first line of each key.
+
+    `index` is the layer number as darknet counts it: -1 for the first section, which is [net].
+    """
 
     type: str
     line: int
+    index: int
     entries: dict[str, Entry] = field(default_factory=dict)
+
+
+class Faults:
+    """Collects what is wrong with one cfg, so that one run shows it all.
+
+    Raises: ConfigError on the MAX_FAULTS-th one, whatever its severity.
+    """
+
+    def __init__(self, file: str, found: tuple[Fault, ...] = ()) -> None:
+        self.file = file
+        self._found = list(found)
+
+    def error(
+        self, message: str, section: Section | None = None, *, line: int | None = None, hint: str | None = None
+    ) -> None:
+        self._add(Severity.ERROR, message, section, line, hint)
+
+    def warn(self, message: str, section: Section, *, line: int | None = None, hint: str | None = None) -> None:
+        self._add(Severity.WARNING, message, section, line, hint)
+
+    @property
+    def found(self) -> tuple[Fault, ...]:
+        return tuple(self._found)
+
+    @property
+    def errors(self) -> tuple[Fault, ...]:
+        return tuple(fault for fault in self._found if fault.severity is Severity.ERROR)
+
+    def _add(
+        self, severity: Severity, message: str, section: Section | None, line: int | None, hint: str | None
+    ) -> None:
+        if section is None:
+            fault = Fault(severity, message, self.file, line, hint=hint)
+        else:
+            index = section.index if section.index >= 0 else None
+            place = (self.file, line or section.line, abridged(section.type), index)
+            fault = Fault(severity, message, *place, hint=hint)
+        self._found.append(fault)
+        if len(self._found) >= MAX_FAULTS:
+            last = Fault(Severity.ERROR, f"{MAX_FAULTS} faults, the rest is not checked: this is no cfg", self.file)
+            raise ConfigError([*self.errors, last])
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,60 +95,74 @@ class Config:
     faults: tuple[Fault, ...] = ()
 
 
+def abridged(text: str) -> str:
+    """What messages quote of a word that may be a whole file's length."""
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
 def read(cfg: str | os.PathLike[str]) -> Config:
     """Parse a cfg file, or cfg text itself (any string with a line break in it).
 
-    Raises: ConfigError when the file cannot be read or is no text.
+    Raises: ConfigError when the file cannot be read or is plainly something else.
     """
     if isinstance(cfg, str) and "\n" in cfg:
         return parse(cfg)
     path = Path(cfg)
     try:
         with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+            data = stream.read(MAX_SIZE + 1)
     except (OSError, ValueError) as error:
-        reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+        reason = getattr(error, "strerror", None) or error
         raise ConfigError([Fault(Severity.ERROR, f"cannot be read: {reason}", str(path))]) from error
-    if len(data) > MAX_BYTES or b"\0" in data:
-        what = "is larger than any cfg" if len(data) > MAX_BYTES else "is a binary file, not a cfg"
+    foreign = describe(data[:512])
+    if foreign is not None and foreign is not TEXT:
+        raise ConfigError([Fault(Severity.ERROR, f"is {foreign.what}, not a cfg", str(path), hint=foreign.hint)])
+    if b"\0" in data:
         hint = "the order is CFG, then WEIGHTS"
-        raise ConfigError([Fault(Severity.ERROR, what, str(path), hint=hint)])
+        raise ConfigError([Fault(Severity.ERROR, "is a binary file, not a cfg", str(path), hint=hint)])
     return parse(data.decode("utf-8-sig", errors="replace"), str(path))
 
 
 def parse(text: str, file: str = "<cfg>") -> Config:
-    """Split cfg text into sections; faults are collected, never raised."""
+    """Split cfg text into sections; the faults of its lines are collected.
+
+    Raises: ConfigError when the text is too large for a cfg or nothing but faults.
+    """
+    faults = Faults(file)
+    if len(text) > MAX_SIZE:
+        faults.error(f"is larger than any cfg, which have up to {MAX_SIZE} characters")
+        raise ConfigError(faults.errors)
     sections: list[Section] = []
-    faults: list[Fault] = []
+    is_before_sections = False
     for number, raw in enumerate(text.split("\n"), start=1):
         line = raw.translate(_BLANKS)
         if not line or line[0] in "#;":
             continue
         if line[0] == "[":
-            closed = line.endswith("]")
-            sections.append(Section(line[1:-1] if closed else line[1:], number))
-            if not closed:
+            name, closed, rest = line[1:].partition("]")
+            sections.append(Section(name, number, len(sections) - 1))
+            if not closed or rest:
                 hint = "a section line holds nothing but its name: [convolutional]"
-                faults.append(Fault(Severity.ERROR, f"{line!r} is no section name", file, number, hint=hint))
-        else:
-            faults.extend(_add_entry(sections[-1] if sections else None, line, file, number))
-    return Config(file, tuple(sections), tuple(faults))
+                faults.error(f"{abridged(line)!r} is no section name", sections[-1], hint=hint)
+            if len(sections) > MAX_SECTIONS:
+                faults.error(f"more than {MAX_SECTIONS} sections; the rest is not read", sections[-1])
+                raise ConfigError(faults.errors)
+        elif sections:
+            _add_entry(sections[-1], line, number, faults)
+        elif not is_before_sections:
+            is_before_sections = True
+            faults.error(
+                f"{abridged(line)!r} stands before the first section", line=number, hint="a cfg begins with [net]"
+            )
+    return Config(file, tuple(sections), faults.found)
 
 
-def _add_entry(section: Section | None, line: str, file: str, number: int) -> list[Fault]:
+def _add_entry(section: Section, line: str, number: int, faults: Faults) -> None:
     key, equals, value = line.partition("=")
-
-    def fault(severity: Severity, message: str, hint: str | None = None) -> list[Fault]:
-        return [Fault(severity, message, file, number, section.type if section else None, hint=hint)]
-
-    if section is None:
-        return fault(Severity.ERROR, f"{line!r} stands before the first section", "a cfg begins with [net]")
     if equals and not value:
-        return fault(Severity.WARNING, f"'{key}=' has no value; the line is dropped")
+        faults.warn(f"'{abridged(key)}=' has no value; the line is dropped", section, line=number)
+        return
     first = section.entries.setdefault(key, Entry(key, value if equals else None, number))
     if first.line != number:
-        message = f"{key!r} stands in line {first.line} already; the first counts, this one is ignored"
-        return fault(Severity.WARNING, message)
-    if not equals:
-        return fault(Severity.WARNING, f"{line!r} has no '='; darknet takes the default of that key")
-    return []
+        said = f"{abridged(key)!r} stands in line {first.line} already; the first counts, this one is ignored"
+        faults.warn(said, section, line=number)

@@ -7,13 +7,13 @@ layer is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from torch import nn
 
-from darkpy.config.schema import key
+from darkpy.config.schema import key, keys_of
 from darkpy.dialect import Dialect
 from darkpy.ops.activations import MISREAD, words
 from darkpy.shapes import Shape
@@ -77,7 +77,7 @@ class Slot:
 
     def within(self, part: str) -> Slot:
         """The same slot, seen from a layer that holds its owner as `part`."""
-        return replace(self, name=f"{part}.{self.name}")
+        return replace(self, name=f"{part}.{self.name}", is_norm=False)  # dontloadscales stays outside
 
 
 class Layer(nn.Module):
@@ -94,6 +94,9 @@ class Layer(nn.Module):
 
     def fold(self) -> None:
         """Rewrite the weights for inference where that saves work (batch norm); nothing to do by default."""
+
+    def reset_state(self) -> None:
+        """Forget what earlier calls left behind (recurrent layers); nothing to do by default."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +130,9 @@ class LayerSpec:
     def refers(self, index: int) -> tuple[int, ...]:
         """Absolute numbers of layers used otherwise than by reading their output (shared weights)."""
         return ()
+
+    def check_referred(self, inputs: Sequence[Shape], referred: Sequence[tuple[LayerSpec, Sequence[Shape]]]) -> None:
+        """Look at the layers it `refers` to, and their inputs. Raises: DarkpyError when they do not suit it."""
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         """The output's shape. Raises: ShapeError when the inputs do not fit."""
@@ -186,6 +192,5 @@ def absolute(reference: int, index: int) -> int:
 
 def field_values(spec: LayerSpec) -> Iterator[tuple[str, object]]:
     """The typed keys of a spec, for tables and JSON."""
-    for item in fields(spec):
-        if "key" in item.metadata:
-            yield item.metadata["key"][0] or item.name, getattr(spec, item.name)
+    for wanted in keys_of(type(spec)).values():
+        yield wanted.name, getattr(spec, wanted.field)

@@ -96,6 +96,18 @@ class ConvolutionalSpec(LayerSpec):
     def refers(self, index: int) -> tuple[int, ...]:
         return () if self.share_index is None else (absolute(self.share_index, index),)
 
+    def check_referred(self, inputs: Sequence[Shape], referred: Sequence[tuple[LayerSpec, Sequence[Shape]]]) -> None:
+        for other, other_inputs in referred:
+            if not isinstance(other, ConvolutionalSpec):
+                raise DarkpyError(f"share_index={self.share_index} is no convolutional layer but [{other.type}]")
+            own = [slot.shape for slot in self._slots(inputs)]
+            others = [slot.shape for slot in other._slots(other_inputs)]
+            if own != others:
+                raise ShapeError(
+                    f"share_index={self.share_index} names arrays of {_sizes(others)}; this layer has {_sizes(own)}",
+                    hint="filters, size, groups, batch_normalize and input channels must be equal",
+                )
+
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         (x,) = inputs
         if x.c % self.group_count or self.filters % self.group_count:
@@ -152,9 +164,7 @@ class ConvolutionalSpec(LayerSpec):
         if self.share_index is None:
             return
         own, other = layers[index], layers[self.refers(index)[0]]
-        assert isinstance(own, Convolutional)
-        if not isinstance(other, Convolutional):
-            raise DarkpyError(f"share_index={self.share_index} is layer {self.refers(index)[0]}, no convolutional")
+        assert isinstance(own, Convolutional) and isinstance(other, Convolutional)
         own.owner = other
 
 
@@ -227,6 +237,10 @@ class Convolutional(Layer):
             del self.scales, self.rolling_mean, self.rolling_variance
         self.weights = torch.nn.Parameter(weights.contiguous(memory_format=torch.channels_last))
         self.biases = torch.nn.Parameter(biases)
+
+
+def _sizes(shapes: Sequence[tuple[int, ...]]) -> str:
+    return ", ".join("x".join(map(str, shape)) for shape in shapes)
 
 
 def _signs(x_BCHW: torch.Tensor) -> torch.Tensor:
