@@ -1,0 +1,287 @@
+"""Layer by layer against a dump, other weights or an ONNX file: where two programs begin to disagree.
+
+Legend: B images, C H W channels, rows, columns.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from darkpy.build import Plan
+from darkpy.data.images import load_image, prepare
+from darkpy.errors import DarkpyError, ShapeError
+from darkpy.evaluation.dump import is_dump, open_dump
+from darkpy.evaluation.onnx_outputs import Matching, matchings, run_onnx
+from darkpy.layers.base import field_values
+from darkpy.layers.head import HeadSpec
+from darkpy.layers.maxpool import MaxpoolSpec
+from darkpy.network import Network
+from darkpy.shapes import Shape
+
+RELATIVE, ABSOLUTE = 1e-5, 1e-6
+"""Outputs agree when no number is further off than RELATIVE of the largest one plus ABSOLUTE."""
+
+MAX_NUMBERS = 1 << 30  # 4 GiB, all layers' outputs of the whole batch together
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How far one layer's output is from the other program's.
+
+    index: -1 for the network's input.
+    difference: the largest |a - b|, b being the other's; infinite where only one of them is not a number.
+    largest: the largest finite |b|.
+    at: image, channel, row, column of the largest difference.
+    """
+
+    index: int
+    type: str
+    shape: Shape
+    difference: float
+    largest: float
+    at: tuple[int, int, int, int]
+    departs: bool
+
+    @property
+    def relative(self) -> float:
+        """The difference as a share of the largest number."""
+        if self.largest:
+            return self.difference / self.largest
+        return math.inf if self.difference else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What was found: `rows` in cfg order, `notes` on what was matched and what could not be.
+
+    Shapes: x_BCHW is what went into the network.
+    place, cause: the first layer that departs, in the cfg's words, and what usually is behind it.
+    """
+
+    x_BCHW: torch.Tensor
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    place: str | None = None
+    cause: str | None = None
+
+    @property
+    def first(self) -> Row | None:
+        """The first layer that departs."""
+        return next((row for row in self.rows if row.departs), None)
+
+
+def read_input(network: Network, path: str | os.PathLike[str], *, letterbox: bool) -> torch.Tensor:
+    """A picture as the network sees it, a batch of one."""
+    net = network.plan.input_shape
+    return prepare(load_image(path, channels=net.c), net.w, net.h, letterbox=letterbox)[None]
+
+
+def draw_input(network: Network, seed: int) -> torch.Tensor:
+    """Numbers between 0 and 1 that are the same for every run with this seed, a batch of one."""
+    return torch.rand((1, *network.plan.input_shape), generator=torch.Generator().manual_seed(seed))
+
+
+def compare(
+    network: Network,
+    against: str | os.PathLike[str],
+    x_BCHW: torch.Tensor | None = None,
+    *,
+    other: Plan | None = None,
+    seed: int = 0,
+    tolerance: float = RELATIVE,
+) -> Comparison:
+    """Every layer's output against a dump (`.npz`), an ONNX file (`.onnx`) or other weights for the same cfg.
+
+    x_BCHW: the input; None takes the dump's own, and for the rest `draw_input(seed)`.
+    other: the plan that other weights belong to, where it is not the network's.
+    tolerance: relative; the absolute one is fixed.
+    Raises: DarkpyError when the file cannot be read or has other shapes than the cfg.
+    """
+    path = Path(against)
+    is_onnx = path.suffix.lower() == ".onnx"
+    if not is_onnx and is_dump(path):
+        return _with_dump(network, path, x_BCHW, tolerance)
+    if x_BCHW is None:
+        x_BCHW = draw_input(network, seed)
+    if is_onnx:
+        return _with_onnx(network, path, x_BCHW, tolerance)
+    theirs = Network(network.plan if other is None else other)
+    theirs.load_weights(path)
+    theirs.initialise()
+    return _with_network(network, theirs.to(_device(network)), x_BCHW, tolerance)
+
+
+def trace(network: Network, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
+    """Every layer's output. Raises: ShapeError when all of them together would take too much memory."""
+    numbers = len(x_BCHW) * _numbers_per_image(network.plan)
+    if numbers > MAX_NUMBERS:
+        raise ShapeError(
+            f"the outputs of all layers for {len(x_BCHW)} images of {network.plan.input_shape} take "
+            f"{numbers * 4 / 2**30:.1f} GiB, the limit is {MAX_NUMBERS * 4 / 2**30:.0f}",
+            hint="make [net] width and height smaller",
+        )
+    with torch.inference_mode():
+        return network.trace(x_BCHW.to(_device(network)))
+
+
+def _numbers_per_image(plan: Plan) -> int:
+    return sum(node.shape.outputs for node in plan.nodes)
+
+
+def _device(network: Network) -> torch.device:
+    return next(chain(network.parameters(), network.buffers()), torch.empty(0)).device
+
+
+def _with_dump(network: Network, path: Path, x_BCHW: torch.Tensor | None, tolerance: float) -> Comparison:
+    plan, rows = network.plan, []
+    with open_dump(path) as dump:
+        known = [index for index in dump.layers if index < len(plan.nodes)]
+        if not known:
+            raise DarkpyError(
+                f"{path} holds no layer of {plan.file}",
+                hint="its arrays are called layer0, layer1, ..., and x the input",
+            )
+        if dump.has_input:
+            dumped_BCHW = dump.read_input(plan.input_shape, most=max(1, MAX_NUMBERS // _numbers_per_image(plan)))
+            if x_BCHW is not None:
+                rows.append(_row(-1, "input", x_BCHW, dumped_BCHW, tolerance))
+            x_BCHW = dumped_BCHW if x_BCHW is None else x_BCHW
+        if x_BCHW is None:
+            raise DarkpyError(f"{path} does not hold the network's input x", hint="name the image it was made from")
+        ours = trace(network, x_BCHW)
+        for index in known:
+            theirs_BCHW = dump.read_layer(index, len(x_BCHW), plan.nodes[index].shape)
+            rows.append(_row(index, plan.nodes[index].type, ours[index], theirs_BCHW, tolerance))
+        missing = sorted(set(range(len(plan.nodes))) - set(known))
+        strange = [*(f"layer{index}" for index in dump.layers if index not in known), *dump.strangers]
+    notes = [f"{path} does not hold {_listed([f'layer{index}' for index in missing])}"] if missing else []
+    notes += [f"{plan.file} has no {_listed(strange)}, which {path} holds"] if strange else []
+    return _conclude(plan, x_BCHW, rows, notes, lambda index: usual_cause(plan, index))
+
+
+def _with_network(network: Network, other: Network, x_BCHW: torch.Tensor, tolerance: float) -> Comparison:
+    """The other network's outputs are compared as they appear, so that only one trace is held."""
+    nodes = network.plan.nodes
+    _check_same_shapes(network.plan, other.plan)
+    ours, rows = trace(network, x_BCHW), []
+
+    def see(index: int) -> Callable[[Any, Any, torch.Tensor], None]:
+        return lambda layer, inputs, output: rows.append(_row(index, nodes[index].type, ours[index], output, tolerance))
+
+    hooks = [layer.register_forward_hook(see(index)) for index, layer in enumerate(other.layers)]
+    with torch.inference_mode():
+        other(x_BCHW.to(_device(other)))
+    for hook in hooks:
+        hook.remove()
+    return _conclude(network.plan, x_BCHW, rows, [], lambda index: _what_differs(network, other, index))
+
+
+def _check_same_shapes(plan: Plan, other: Plan) -> None:
+    if plan.input_shape != other.input_shape:
+        raise ShapeError(f"{plan.file} reads {plan.input_shape}, {other.file} reads {other.input_shape}")
+    for ours, theirs in zip(plan.nodes, other.nodes, strict=False):
+        if ours.shape != theirs.shape:
+            place, other_place = plan.place(ours.index), other.place(theirs.index)
+            raise ShapeError(f"{place} is {ours.shape}, but {other_place} is {theirs.shape}: nothing to compare")
+    if len(plan.nodes) != len(other.nodes):
+        raise ShapeError(f"{plan.file} has {len(plan.nodes)} layers, {other.file} has {len(other.nodes)}")
+
+
+def _with_onnx(network: Network, path: Path, x_BCHW: torch.Tensor, tolerance: float) -> Comparison:
+    plan = network.plan
+    outputs = run_onnx(path, x_BCHW)
+    ours = trace(network, x_BCHW)
+
+    def rows_of(matching: Matching) -> list[Row]:
+        return [
+            _row(index, plan.nodes[index].type, ours[index], outputs[name].reshape(ours[index].shape), tolerance)
+            for index, name in sorted(matching.items())
+        ]
+
+    # a head's output and what the head reads have one shape: what is nearer in value is meant
+    def quality(matching: Matching) -> tuple[int, float]:
+        return -len(matching), max((row.relative for row in rows_of(matching)), default=0.0)
+
+    best = min(matchings(plan, network.outputs, outputs, len(x_BCHW)), key=quality)
+    if not best:
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in outputs.items())
+        raise ShapeError(
+            f"{path}: no output has the shape of a head's output: {shapes}",
+            hint="export the raw outputs of the heads, or outputs named layer0, layer1, ...",
+        )
+    notes = [f"output {name!r} was taken for {plan.place(index)}" for index, name in sorted(best.items())]
+    ignored = [name for name in outputs if name not in best.values()]
+    notes += [f"nothing was compared with output {_listed(ignored)}"] if ignored else []
+    return _conclude(plan, x_BCHW, rows_of(best), notes, lambda index: usual_cause(plan, index))
+
+
+def _row(index: int, type: str, ours: torch.Tensor, theirs: torch.Tensor, tolerance: float) -> Row:
+    ours_BCHW, theirs_BCHW = ours.float().cpu(), theirs.float().cpu()
+    is_same = (ours_BCHW == theirs_BCHW) | (ours_BCHW.isnan() & theirs_BCHW.isnan())
+    apart_BCHW = torch.where(is_same, 0.0, (ours_BCHW - theirs_BCHW).abs()).nan_to_num(nan=math.inf, posinf=math.inf)
+    place = int(apart_BCHW.argmax())
+    at = torch.unravel_index(torch.tensor(place), apart_BCHW.shape)
+    difference = float(apart_BCHW.flatten()[place])
+    largest = float(theirs_BCHW.abs().nan_to_num(nan=0.0, posinf=0.0).max())
+    shape = Shape(*apart_BCHW.shape[1:])
+    b, c, h, w = (int(number) for number in at)
+    departs = difference > tolerance * largest + ABSOLUTE
+    return Row(index, type, shape, difference, largest, (b, c, h, w), departs)
+
+
+def _conclude(
+    plan: Plan, x_BCHW: torch.Tensor, rows: Sequence[Row], notes: Sequence[str], explain: Callable[[int], str | None]
+) -> Comparison:
+    found = Comparison(x_BCHW, tuple(rows), tuple(notes))
+    if found.first is None:
+        return found
+    index = found.first.index
+    place = "the network's input" if index < 0 else plan.place(index)
+    return replace(found, place=place, cause=explain(index))
+
+
+def usual_cause(plan: Plan, index: int) -> str | None:
+    """What other programs are known to do otherwise than darknet in such a layer (-1 for the input)."""
+    if index < 0:
+        return (
+            "letterboxing (pjreddie) against stretching (AlexeyAB) or cropping; resizing 8-bit pixels, where darknet "
+            "resizes floats; red and blue exchanged"
+        )
+    node = plan.nodes[index]
+    if isinstance(node.spec, MaxpoolSpec):
+        return (
+            "the border: darknet pads with minus infinity, a window of 2 at stride 1 only on the right and below; "
+            "other programs pad with zeros or on all sides"
+        )
+    if isinstance(node.spec, HeadSpec):
+        return "the decoding of boxes: scale_x_y= and new_coords= are often ignored or taken for fixed"
+    if any(slot.is_norm for slot in node.slots):
+        return (
+            "batch norm's epsilon: darknet divides by sqrt(variance + 1e-5), pjreddie's CPU code by sqrt(variance) + "
+            "1e-6, other programs add 1e-4 or 1e-3"
+        )
+    return None
+
+
+def _what_differs(network: Network, other: Network, index: int) -> str | None:
+    """The arrays of a layer, or else its keys, that are not the same in two networks."""
+    ours, theirs = network.layers[index].state_dict(), other.layers[index].state_dict()
+    arrays = [name for name in ours if name not in theirs or not torch.equal(ours[name], theirs[name])]
+    if arrays:
+        return f"its {_listed(arrays)} differ between the two weight files"
+    theirs_keys = dict(field_values(other.plan.nodes[index].spec))
+    keys = [name for name, value in field_values(network.plan.nodes[index].spec) if theirs_keys.get(name) != value]
+    return f"its {_listed(keys)}= differ between the two cfgs" if keys else None
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:8])
+    return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown
