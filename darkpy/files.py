@@ -63,6 +63,17 @@ def _is_text(start: bytes) -> bool:
     return True
 
 
+def locate(path: Path, folder: Path) -> Path:
+    """Where a file lies that a file in `folder` names: as named, else from that folder; as named if it is nowhere."""
+    for place in (path, folder / path):
+        try:
+            if place.is_file():
+                return place
+        except OSError:  # a name too long, a folder that is closed to us
+            continue
+    return path
+
+
 def write_whole(path: str | os.PathLike[str], chunks: Iterable[bytes]) -> None:
     """Write beside the target, flush to disk, then rename over it: a reader sees the old file or the new one.
 
