@@ -42,12 +42,7 @@ def plan(cfg: str | os.PathLike[str], dialect: Dialect | str | None = None, *, s
     strict: warnings (unknown keys) become errors.
     Raises: ConfigError with every fault of the file.
     """
-    from darkpy.build import make_plan, warning_lines
-
-    made = make_plan(cfg, dialect, strict=strict)
-    for line in warning_lines(made):
-        warnings.warn(line, DarkpyWarning, stacklevel=2)
-    return made
+    return _plan(cfg, dialect, strict=strict)
 
 
 def load(
@@ -65,8 +60,18 @@ def load(
     """
     from darkpy.network import Network
 
-    network = Network(plan(cfg, dialect))
+    network = Network(_plan(cfg, dialect))
     if weights is not None:
         network.load_weights(weights, is_partial_allowed=is_partial_allowed)
     network.initialise()
     return network.to(device)
+
+
+def _plan(cfg: str | os.PathLike[str], dialect: Dialect | str | None, *, strict: bool = False) -> Plan:
+    """Plan a cfg, and warn whoever called us of what is odd in it."""
+    from darkpy.build import make_plan, warning_lines
+
+    made = make_plan(cfg, dialect, strict=strict)
+    for line in warning_lines(made):
+        warnings.warn(line, DarkpyWarning, stacklevel=3)
+    return made

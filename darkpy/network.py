@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -66,6 +67,15 @@ class Network(nn.Module):
         self.requires_grad_(False)
         return self.eval()
 
+    def reset_state(self) -> None:
+        """Let recurrent layers forget the past: the next call begins a new sequence.
+
+        Outside training they keep their state from call to call, so that a text or a film can be fed step by step.
+        Source: pjreddie/darknet src/network.c reset_network_state.
+        """
+        for layer in self._built:
+            layer.reset_state()
+
     def load_weights(
         self,
         path: str | os.PathLike[str],
@@ -97,9 +107,9 @@ class Network(nn.Module):
         return [cast("Layer", layer) for layer in self.layers]
 
     def _run(
-        self, x: torch.Tensor, wanted: range | tuple[int, ...], last_reads: dict[int, tuple[int, ...]]
+        self, x: torch.Tensor, wanted: Sequence[int], last_reads: Mapping[int, Sequence[int]]
     ) -> list[torch.Tensor]:
-        outputs: dict[int, torch.Tensor] = {-1: self._checked(x)}
+        outputs = {-1: self._checked(x)}
         for node, layer in zip(self.plan.nodes, self.layers, strict=True):
             outputs[node.index] = layer(*(outputs[source] for source in node.sources))
             for index in last_reads.get(node.index, ()):
@@ -119,17 +129,18 @@ def _outputs(plan: Plan) -> tuple[int, ...]:
     heads = tuple(node.index for node in plan.nodes if isinstance(node.spec, HeadSpec))
     if heads:
         return heads
-    costless = [node.index for node in plan.nodes if node.type != "cost"]
-    return (costless[-1] if costless else len(plan.nodes) - 1,)
+    candidates = [node.index for node in plan.nodes if node.spec.is_output]
+    return (candidates[-1] if candidates else len(plan.nodes) - 1,)
 
 
-def _last_reads(plan: Plan, kept: tuple[int, ...]) -> dict[int, tuple[int, ...]]:
+def _last_reads(plan: Plan, kept: Collection[int]) -> dict[int, list[int]]:
     """For each layer, the outputs that nobody needs once it has run."""
-    last: dict[int, int] = {node.index: node.index for node in plan.nodes}
+    last: dict[int, int] = {}
     for node in plan.nodes:
-        for source in node.sources:
-            last[source] = node.index
-    return {
-        reader: tuple(index for index, at in last.items() if at == reader and index not in kept)
-        for reader in set(last.values())
-    }
+        for index in (node.index, *node.sources):
+            last[index] = node.index
+    released: dict[int, list[int]] = {}
+    for index, reader in last.items():
+        if index not in kept:
+            released.setdefault(reader, []).append(index)
+    return released

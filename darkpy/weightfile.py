@@ -8,8 +8,10 @@ flipped back when written, so that reading and writing a file gives the same byt
 
 from __future__ import annotations
 
+import math
 import os
 import struct
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -26,15 +28,21 @@ from darkpy.errors import WeightsError
 from darkpy.files import describe, write_whole
 from darkpy.layers.base import Layer, Slot
 
+MAX_SHORT_SEEN = 2**32 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The first 16 or 20 bytes. Units: `seen` counts the images the network has been trained on."""
+    """The first 16 or 20 bytes. Units: `seen` counts the images the network has been trained on.
+
+    is_short: four ints where the version asks for five, as some converters write it.
+    """
 
     major: int
     minor: int
     revision: int
     seen: int
+    is_short: bool = False
 
     @classmethod
     def new(cls, dialect: Dialect) -> Header:
@@ -50,7 +58,8 @@ class Header:
 
     @property
     def has_long_seen(self) -> bool:
-        return self.major * 10 + self.minor >= 2 and not self.is_transposed
+        is_recent = self.major * 10 + self.minor >= 2 and self.major < 1000 and self.minor < 1000
+        return is_recent and not self.is_short
 
     @property
     def is_transposed(self) -> bool:
@@ -60,6 +69,15 @@ class Header:
     @property
     def size(self) -> int:
         return 20 if self.has_long_seen else 16
+
+    def shortened(self) -> Header:
+        """The same bytes, with only four of them for `seen`."""
+        return replace(self, seen=self.seen & MAX_SHORT_SEEN, is_short=True)
+
+    def with_seen(self, seen: int) -> Header:
+        """The same kind of header for another count, or today's where its 32 bits cannot hold that."""
+        is_held = self.has_long_seen or seen <= MAX_SHORT_SEEN
+        return replace(self, seen=seen) if is_held else Header(0, 2, 0, seen)
 
     def pack(self) -> bytes:
         form = "<3iQ" if self.has_long_seen else "<3iI"
@@ -75,10 +93,6 @@ class LoadReport:
     wanted: int
     missing: int | None = None
 
-    @property
-    def is_partial(self) -> bool:
-        return self.missing is not None
-
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
@@ -89,7 +103,10 @@ class _Piece:
 
     @property
     def count(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
+
+
+_Wanted = Sequence[tuple[Node, list[_Piece]]]
 
 
 def read_header(path: str | os.PathLike[str]) -> tuple[Header, int]:
@@ -97,17 +114,16 @@ def read_header(path: str | os.PathLike[str]) -> tuple[Header, int]:
 
     Raises: WeightsError when the file is missing or is something else (a page, a Git-LFS pointer, a pickle).
     """
-    path = Path(path)
     try:
-        with path.open("rb") as stream:
+        with Path(path).open("rb") as stream:
             start = stream.read(512)
-        size = path.stat().st_size
+            size = os.fstat(stream.fileno()).st_size
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if foreign := describe(start):
         raise WeightsError(f"{path} is {foreign.what}, not a darknet weight file", hint=foreign.hint)
     try:
-        header = Header.unpack(start)
+        header = Header.unpack(start[:size])
     except struct.error:
         raise WeightsError(f"{path} has {size} bytes, fewer than a header") from None
     if (size - header.size) % 4:
@@ -129,27 +145,33 @@ def load_weights(
 ) -> LoadReport:
     """Fill the layers `start` <= i < `cutoff` from a weight file; the arrays are copy-on-write views of it.
 
+    The file's first numbers are those of layer `start`; with a `cutoff` it may go on behind the last layer's.
     A file that ends exactly between two layers is a partial file (`darknet53.conv.74`): refused unless allowed.
     Raises: WeightsError, before any array has changed.
     """
-    path = Path(path)
-    header, available = read_header(path)
     wanted = [(node, pieces) for node in plan.nodes[start:cutoff] if (pieces := _pieces(node))]
-    counts = [sum(piece.count for piece in pieces) for _, pieces in wanted]
-    filled = _fitting_layers(path, plan, wanted, counts, available)
+    ends = [0, *accumulate(sum(piece.count for piece in pieces) for _, pieces in wanted)]
+    header, held = read_header(path)
+    # four ints where five are due: the first bias then looks like images seen by the billion
+    if header.seen > MAX_SHORT_SEEN and held not in ends and held + 1 in ends:
+        header, held = header.shortened(), held + 1
+    if cutoff is not None:
+        held = min(held, ends[-1])
+    if held not in ends or (held == 0 and wanted):
+        raise _misfit(path, plan, wanted, ends, held)
+    filled = ends.index(held)
     missing = wanted[filled][0].index if filled < len(wanted) else None
     if missing is not None and not is_partial_allowed:
         raise WeightsError(
             f"{path} is a partial file: it fills {filled} of {len(wanted)} layers, up to {plan.place(missing)}",
             hint="training may start from it; to run it all the same allow partial weights",
         )
-    offset = header.size
-    for (node, pieces), count in zip(wanted[:filled], counts, strict=False):
-        # one map a layer, so that a layer that replaces its arrays gives the file's memory back
-        numbers = np.memmap(path, dtype="<f4", mode="c", offset=offset, shape=(count,))
-        offset += 4 * count
-        for piece, part in zip(pieces, np.split(numbers, _ends(pieces)), strict=True):
-            _put(layers[node.index], piece, part, header)
+    try:
+        arrays = list(_arrays(Path(path), plan, layers, wanted[:filled], header))
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+    for owner, name, tensor in arrays:
+        _set(owner, name, tensor)
     return LoadReport(header, filled, len(wanted), missing)
 
 
@@ -174,13 +196,16 @@ def initialise(plan: Plan, layers: Sequence[Layer], generator: torch.Generator |
     """Fill every array that holds no memory yet as darknet starts a new network."""
     for node in plan.nodes:
         for slot in node.slots:
-            owner, name = _owner(layers[node.index], slot)
+            owner, name = _owner(layers[node.index], slot, plan.place(node.index))
             if getattr(owner, name).is_meta:
                 _set(owner, name, slot.init.fill_(torch.empty(slot.shape), generator))
 
 
 def _pieces(node: Node) -> list[_Piece]:
-    """What the file holds of a layer."""
+    """What the file holds of a layer.
+
+    Differs: `numload` counts along the first axis of every array; darknet looks at it in convolutional layers only.
+    """
     spec = node.spec
     if spec.dontload:
         return []
@@ -190,66 +215,82 @@ def _pieces(node: Node) -> list[_Piece]:
     return [_Piece(slot, (min(spec.numload, slot.shape[0]), *slot.shape[1:])) for slot in slots]
 
 
+def _misfit(path: str | os.PathLike[str], plan: Plan, wanted: _Wanted, ends: Sequence[int], held: int) -> WeightsError:
+    """What to say of a file that ends inside a layer, or behind the last one."""
+    sizes = f"it holds {held} numbers, {plan.file} wants {ends[-1]}"
+    hint = "are this cfg and these weights a pair (classes, filters, fork)?"
+    if held > ends[-1]:
+        return WeightsError(f"{path} is too long: {sizes}; {held - ends[-1]} are left over", hint=hint)
+    complete = bisect_right(ends, held) - 1
+    node, pieces = wanted[complete]
+    into = held - ends[complete]
+    array = pieces[bisect_right(_ends(pieces), into)].slot.name
+    where = f"{into} numbers into {plan.place(node.index)}, in its {array!r}"
+    return WeightsError(f"{path} is too short: {sizes}; it runs out {where}", hint=hint)
+
+
+def _arrays(
+    path: Path, plan: Plan, layers: Sequence[Layer], wanted: _Wanted, header: Header
+) -> Iterator[tuple[nn.Module, str, torch.Tensor]]:
+    """The file's arrays, each with the module and the name it belongs to."""
+    offset = header.size
+    for node, pieces in wanted:
+        # one map a layer, so that a layer that replaces its arrays gives the file's memory back
+        *ends, count = _ends(pieces)
+        numbers = np.memmap(path, dtype="<f4", mode="c", offset=offset, shape=(count,))
+        offset += numbers.nbytes
+        for piece, part in zip(pieces, np.split(numbers, ends), strict=True):
+            owner, name = _owner(layers[node.index], piece.slot, plan.place(node.index))
+            yield owner, name, _tensor(piece, part, header)
+
+
 def _ends(pieces: Sequence[_Piece]) -> list[int]:
-    return list(accumulate(piece.count for piece in pieces))[:-1]
+    return list(accumulate(piece.count for piece in pieces))
 
 
-def _fitting_layers(
-    path: Path, plan: Plan, wanted: Sequence[tuple[Node, list[_Piece]]], counts: Sequence[int], available: int
-) -> int:
-    """How many layers the file fills exactly."""
-    left = available
-    for done, ((node, pieces), count) in enumerate(zip(wanted, counts, strict=True)):
-        if left == 0 and done:
-            return done
-        if left < count:
-            ends = [0, *_ends(pieces)]
-            array = pieces[max(i for i, end in enumerate(ends) if end <= left)].slot.name
-            raise WeightsError(
-                f"{path} is too short: it holds {available} numbers, {plan.file} wants {sum(counts)}; "
-                f"it runs out {left} numbers into {plan.place(node.index)}, in {array!r} ({count} wanted)",
-                hint="are this cfg and these weights a pair (classes, filters, fork)?",
-            )
-        left -= count
-    if left:
-        raise WeightsError(
-            f"{path} is too long: it holds {available} numbers, {plan.file} wants {sum(counts)}; {left} are left over",
-            hint="are this cfg and these weights a pair (classes, filters, fork)?",
-        )
-    return len(wanted)
-
-
-def _put(layer: Layer, piece: _Piece, numbers: np.ndarray[Any, Any], header: Header) -> None:
-    if piece.slot.is_flipped or (piece.slot.is_connected and header.is_transposed):
+def _tensor(piece: _Piece, numbers: np.ndarray[Any, Any], header: Header) -> torch.Tensor:
+    slot = piece.slot
+    if _is_turned(slot, header):
         first, rest = piece.shape[0], piece.count // piece.shape[0]
         numbers = np.ascontiguousarray(numbers.reshape(rest, first).T)
     tensor = torch.from_numpy(numbers.reshape(piece.shape))
-    owner, name = _owner(layer, piece.slot)
-    if piece.shape != piece.slot.shape:
-        whole = piece.slot.init.fill_(torch.empty(piece.slot.shape))
-        whole[: piece.shape[0]] = tensor
-        tensor = whole
-    _set(owner, name, tensor)
+    if piece.shape == slot.shape:
+        return tensor
+    whole = slot.init.fill_(torch.empty(slot.shape))
+    whole[: piece.shape[0]] = tensor
+    return whole
 
 
-def _owner(layer: Layer, slot: Slot) -> tuple[nn.Module, str]:
+def _is_turned(slot: Slot, header: Header) -> bool:
+    """Whether the file holds the array with its first axis last."""
+    return slot.is_flipped or (slot.is_connected and header.is_transposed)
+
+
+def _owner(layer: Layer, slot: Slot, place: str) -> tuple[nn.Module, str]:
+    """The module that has the array, and its name there. Raises: WeightsError when it was folded away."""
     path, _, name = slot.name.rpartition(".")
-    return layer.get_submodule(path), name
+    owner = layer.get_submodule(path)
+    if getattr(owner, name, None) is None:
+        hint = "load and save before for_inference()"
+        raise WeightsError(f"{place}: {slot.name} was folded away for inference", hint=hint)
+    return owner, name
 
 
 def _set(owner: nn.Module, name: str, tensor: torch.Tensor) -> None:
-    setattr(owner, name, nn.Parameter(tensor) if name in owner._parameters else tensor)
+    old: torch.Tensor = getattr(owner, name)
+    if not old.is_meta:
+        tensor = tensor.to(old.device, old.dtype)
+    if isinstance(old, nn.Parameter):
+        tensor = nn.Parameter(tensor, old.requires_grad)
+    setattr(owner, name, tensor)
 
 
 def _bytes(layer: Layer, slot: Slot, header: Header, place: str) -> bytes:
-    owner, name = _owner(layer, slot)
-    tensor = getattr(owner, name, None)
-    if tensor is None:
-        raise WeightsError(f"{place}: {slot.name} was folded away for inference", hint="save before for_inference()")
-    tensor = tensor.detach().to("cpu", torch.float32)
+    owner, name = _owner(layer, slot, place)
+    tensor: torch.Tensor = getattr(owner, name).detach().to("cpu", torch.float32)
     if not torch.isfinite(tensor).all():
         raise WeightsError(f"{place}: {slot.name} holds NaN or infinity; nothing is written")
-    if slot.is_flipped or (slot.is_connected and header.is_transposed):
+    if _is_turned(slot, header):
         tensor = tensor.reshape(slot.shape[0], -1).T
     array: np.ndarray[Any, Any] = tensor.contiguous().numpy().astype("<f4", copy=False)
     return array.tobytes()

@@ -105,6 +105,7 @@ class LayerSpec:
 
     type: ClassVar[str]
     forks: ClassVar[frozenset[Dialect]]
+    is_output: ClassVar[bool] = True  # whether the network's output may be this layer's: [cost] is passed over
 
     dialect: Dialect = Dialect.PJREDDIE
 

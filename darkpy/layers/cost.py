@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -27,6 +28,8 @@ class CostSpec(LayerSpec):
 
     Source: pjreddie/darknet and AlexeyAB/darknet src/cost_layer.c forward_cost_layer.
     """
+
+    is_output: ClassVar[bool] = False
 
     type_: str = key("sse", name="type", words=_types, misread=dict.fromkeys(("L1", "seg", "wgan"), "sse"))
     scale: float = key(1.0)
