@@ -1,7 +1,8 @@
 """Typed keys: a dataclass field made with `key()` is a cfg key, read with darknet's own rules for numbers and lists.
 
 The field's annotation says how the text is read: `int` (C atoi), `float` (C atof), `bool` (an int that is not 0),
-`str`, `tuple[int, ...]`, `tuple[float, ...]`, and each of them `| None`.
+`str`, `Path` (a file, looked for from the working directory, then from the cfg's folder), `tuple[int, ...]`,
+`tuple[float, ...]`, and each of them `| None`.
 Source: AlexeyAB/darknet src/option_list.c option_find_int and its kind; src/parser.c for lists.
 Differs: a value without a number is an error where darknet takes 0; NaN, infinity and overflow are errors; a list
 ends at a `#`, as in some of AlexeyAB's lists.
@@ -15,11 +16,13 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from darkpy.config.text import Entry, Faults, Section, abridged
 from darkpy.dialect import Dialect
+from darkpy.files import locate
 
 Words = Callable[[Dialect], Collection[str]]
 Spec = TypeVar("Spec")
@@ -36,7 +39,7 @@ _MISSING: Any = dataclasses.MISSING
 class Key:
     """What a key accepts. `only` names the one fork that reads it, `listed` the one that reads more than one number.
 
-    `field` is where the spec holds it; `element` is int, float, bool or str, in a tuple where `is_list`.
+    `field` is where the spec holds it; `element` is int, float, bool, str or Path, in a tuple where `is_list`.
     """
 
     defaults: Mapping[Dialect, Any]
@@ -159,6 +162,8 @@ def _read_key(wanted: Key, entry: Entry | None, section: Section, dialect: Diale
         elif entry is not None:
             faults.warn(f"{entry.key!r} has no '='; darknet takes its default", section, line=entry.line)
         return default
+    if wanted.element is Path:
+        return locate(Path(entry.value), Path(faults.file).parent)
     try:
         return _convert(entry.value, wanted, dialect)
     except _ValueFault as fault:
@@ -172,7 +177,7 @@ def _kind(hint: Any) -> tuple[type, bool]:
     if isinstance(hint, UnionType):
         (hint,) = (part for part in get_args(hint) if part is not NoneType)
     element, is_list = (get_args(hint)[0], True) if get_origin(hint) is tuple else (hint, False)
-    if element not in (int, float, bool, str):
+    if element not in (int, float, bool, str, Path):
         raise TypeError(f"{hint} is no kind of cfg value")
     return element, is_list
 
