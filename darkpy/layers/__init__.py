@@ -2,9 +2,16 @@
 
 from darkpy.layers import (  # noqa: F401
     connected,
+    conv_lstm,
     convolutional,
     cost,
+    crnn,
+    gru,
+    history,
+    local,
+    lstm,
     maxpool,
+    rnn,
     route,
     shortcut,
     upsample,

@@ -1,0 +1,98 @@
+"""[crnn]: a layer that reads its own past, made of three convolutional layers.
+
+Legend: S sequences, C channels, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.dialect import Dialect
+from darkpy.layers.base import Layer, activation_key, section
+from darkpy.layers.convolutional import ConvolutionalSpec
+from darkpy.layers.recurrent import Part, RecurrentSpec, SelfReading, State, require_kept_size
+from darkpy.shapes import Shape
+
+_AX = Dialect.ALEXEYAB
+_PJ = Dialect.PJREDDIE
+
+
+@section("crnn")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CrnnSpec(RecurrentSpec):
+    """s <- input(x) + self(s), with `shortcut` + s; y = output(s). Each part has the activation.
+
+    pjreddie's convolutions are 3x3 with a border of 1; AlexeyAB's are what the keys say, and must keep rows and
+    columns.
+    Differs: pjreddie's code exchanges rows and columns, which only square inputs survive, and never trains the parts.
+    """
+
+    output_filters: int = key(1, only=_PJ, minimum=1)
+    hidden_filters: int = key(1, only=_PJ, minimum=1)
+    output: int = key(1, only=_AX, minimum=1)
+    hidden: int = key(1, only=_AX, minimum=1)
+    activation: str = activation_key("logistic")
+    shortcut: bool = key(False)
+    size: int = key(3, only=_AX, minimum=1)
+    stride: int = key(1, only=_AX, minimum=1)
+    dilation: int = key(1, only=_AX, minimum=1)
+    pad: bool = key(True, alexeyab=False, only=_AX)
+    padding: int = key(0, only=_AX, minimum=0)
+    groups: int = key(1, only=_AX, minimum=1)
+    xnor: bool = key(False, only=_AX)
+
+    @property
+    def state_filters(self) -> int:
+        return self.hidden if self.dialect is _AX else self.hidden_filters
+
+    @property
+    def filters(self) -> int:
+        return self.output if self.dialect is _AX else self.output_filters
+
+    def parts(self, inputs: Sequence[Shape]) -> Mapping[str, Part]:
+        state = Shape(self.state_filters, inputs[0].h, inputs[0].w)
+        return {
+            "input_layer": Part(self._convolutional(self.state_filters), inputs[0]),
+            "self_layer": Part(self._convolutional(self.state_filters), state),
+            "output_layer": Part(self._convolutional(self.filters), state),
+        }
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        parts = self.parts(inputs)
+        for part in parts.values():
+            require_kept_size(part)
+        return parts["output_layer"].shape
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return _Crnn(self, net.time_steps, self.build_parts(inputs, net))
+
+    def _convolutional(self, filters: int) -> ConvolutionalSpec:
+        return ConvolutionalSpec(
+            dialect=self.dialect,
+            constrain=self.constrain,
+            filters=filters,
+            size=self.size,
+            stride=self.stride,
+            dilation=self.dilation,
+            pad=self.pad,
+            padding=self.padding,
+            groups=self.groups,
+            activation=self.activation,
+            batch_normalize=self.batch_normalize,
+            xnor=self.xnor,
+        )
+
+
+class _Crnn(SelfReading):
+    def __init__(self, spec: CrnnSpec, time_steps: int, parts: Mapping[str, Layer]) -> None:
+        super().__init__(time_steps, parts, has_shortcut=spec.shortcut)
+        self.state_filters = spec.state_filters
+
+    def blank(self, x_SCHW: torch.Tensor) -> State:
+        sequences, _, h, w = x_SCHW.shape
+        return (x_SCHW.new_zeros(sequences, self.state_filters, h, w),)

@@ -1,0 +1,83 @@
+"""[local]: a convolution with weights of its own at every place.
+
+Legend: B images, C channels in, F filters, H W rows and columns, L places, K numbers under a window (C * size * size).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.errors import ShapeError
+from darkpy.layers.base import Init, Layer, LayerSpec, Slot, activation_key, section
+from darkpy.ops.activations import ACTIVATIONS
+from darkpy.shapes import Shape
+
+
+@section("local")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocalSpec(LayerSpec):
+    """Cross-correlation and a bias, both of their own at every place, then the activation.
+
+    Source: pjreddie/darknet and AlexeyAB/darknet src/local_layer.c forward_local_layer.
+    Differs: a border that does not fit the size is an error, where darknet writes beyond its memory; the table counts
+    the operations, where darknet's has none for this layer.
+    """
+
+    filters: int = key(1, minimum=1)
+    size: int = key(1, minimum=1)
+    stride: int = key(1, minimum=1)
+    pad: int = key(0, minimum=0)  # zeros on each side, unlike in a convolutional layer
+    activation: str = activation_key("logistic")
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        (x,) = inputs
+        if min(x.h, x.w) + 2 * self.pad < self.size:
+            raise ShapeError(f"size={self.size} is larger than the input, {x} with pad={self.pad}")
+        h, w = ((side + 2 * self.pad - self.size) // self.stride + 1 for side in (x.h, x.w))
+        if self.pad:
+            expected = tuple((side - 1) // self.stride + 1 for side in (x.h, x.w))
+            if (h, w) != expected:
+                raise ShapeError(
+                    f"size={self.size} pad={self.pad} gives {w} x {h} places, where darknet counts "
+                    f"(side - 1) / stride + 1, {expected[1]} x {expected[0]}",
+                    hint="with a border use size=3 pad=1, or any odd size with pad = size / 2",
+                )
+        return Shape(self.filters, h, w)
+
+    def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
+        out = self.shape(inputs)
+        window = inputs[0].c * self.size * self.size
+        # darknet fills the first place and leaves the others at 0
+        noise = Init(scale=math.sqrt(2 / window), filled=self.filters * window)
+        return Slot("biases", tuple(out)), Slot("weights", (out.h * out.w, self.filters, window), noise)
+
+    def operations(self, inputs: Sequence[Shape]) -> int:
+        return 2 * self.shape(inputs).outputs * inputs[0].c * self.size * self.size
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return _Local(self, self.slots(inputs))
+
+
+class _Local(Layer):
+    """The arrays are `biases` (F, H, W) and `weights` (L, F, K)."""
+
+    weights: torch.Tensor
+    biases: torch.Tensor
+
+    def __init__(self, spec: LocalSpec, slots: Sequence[Slot]) -> None:
+        super().__init__(slots)
+        self.spec = spec
+        self.activation = ACTIVATIONS[spec.activation]
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        spec = self.spec
+        windows_BKL = functional.unfold(x_BCHW, spec.size, padding=spec.pad, stride=spec.stride)
+        y_BFL = torch.einsum("lfk,bkl->bfl", self.weights, windows_BKL)
+        return self.activation(y_BFL.reshape(-1, *self.biases.shape) + self.biases, inplace=True)

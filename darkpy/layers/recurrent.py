@@ -1,0 +1,159 @@
+"""What the layers with a memory share: time steps, parts that are layers themselves, and a state kept between calls.
+
+Legend: T time steps, S sequences, B = T * S rows, step after step (row = step * S + sequence); C channels, H W rows
+and columns, F numbers of a state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.errors import ShapeError
+from darkpy.layers.base import Layer, LayerSpec, Slot
+from darkpy.layers.connected import ConnectedSpec
+from darkpy.shapes import Shape
+
+State = tuple[torch.Tensor, ...]
+
+
+class Part(NamedTuple):
+    """A layer inside a layer, and what it reads."""
+
+    spec: LayerSpec
+    x: Shape
+
+    @property
+    def shape(self) -> Shape:
+        return self.spec.shape((self.x,))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecurrentSpec(LayerSpec):
+    """A layer made of layers. Rooms fill in `parts`, `shape` and `build`."""
+
+    batch_normalize: int = key(0)  # in every part, by the statistics of one step
+
+    def parts(self, inputs: Sequence[Shape]) -> Mapping[str, Part]:
+        """The layers inside by name, in file order."""
+        raise NotImplementedError
+
+    def connected(self, output: int, activation: str = "linear") -> ConnectedSpec:
+        """A part that is a connected layer."""
+        return ConnectedSpec(
+            dialect=self.dialect,
+            constrain=self.constrain,
+            output=output,
+            activation=activation,
+            batch_normalize=bool(self.batch_normalize),
+        )
+
+    def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
+        return tuple(
+            replace(slot, is_norm=False).within(name)  # dontloadscales does not reach inside
+            for name, part in self.parts(inputs).items()
+            for slot in part.spec.slots((part.x,))
+        )
+
+    def operations(self, inputs: Sequence[Shape]) -> int:
+        return sum(part.spec.operations((part.x,)) for part in self.parts(inputs).values())
+
+    def build_parts(self, inputs: Sequence[Shape], net: NetSpec) -> dict[str, Layer]:
+        return {name: part.spec.build((part.x,), net) for name, part in self.parts(inputs).items()}
+
+
+class Recurrent(Layer):
+    """A walk through time. Rooms fill in `blank` and `step`.
+
+    In training every call starts from a blank state. In inference a call goes on where the last one ended, so that
+    frames or characters can be fed one by one; it starts blank after `reset_state`, or when the number of sequences
+    has changed.
+    Differs: pjreddie's GPU code carries the state from one training batch into the next; darknet's batch norm goes
+    back through every step with the last one's statistics, here each step has its own.
+    """
+
+    def __init__(self, time_steps: int, parts: Mapping[str, Layer]) -> None:
+        super().__init__()
+        self.time_steps = time_steps
+        self._state: State | None = None
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    def blank(self, x_SCHW: torch.Tensor) -> State:
+        """The state before the first step."""
+        raise NotImplementedError
+
+    def step(self, x_SCHW: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        """One step of all sequences: the output, and the state after it."""
+        raise NotImplementedError
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        rows = x_BCHW.shape[0]
+        if rows % self.time_steps:
+            raise ShapeError(
+                f"{rows} rows are no whole number of sequences of time_steps={self.time_steps}",
+                hint="with [net] time_steps=1 every row is a step; the state is kept from call to call",
+            )
+        x_TSCHW = x_BCHW.reshape(self.time_steps, rows // self.time_steps, *x_BCHW.shape[1:])
+        state = self._start(x_TSCHW[0])
+        outputs: list[torch.Tensor] = []
+        for x_SCHW in x_TSCHW:
+            y_SCHW, state = self.step(x_SCHW, state)
+            outputs.append(y_SCHW)
+        self._state = None if self.training else tuple(array.detach() for array in state)
+        return torch.cat(outputs)
+
+    def reset_state(self) -> None:
+        self._state = None
+
+    def _start(self, x_SCHW: torch.Tensor) -> State:
+        blank = self.blank(x_SCHW)
+        if self.training or self._state is None:
+            return blank
+        if [array.shape for array in blank] != [array.shape for array in self._state]:
+            return blank
+        # copied, because what torch.inference_mode made cannot be used outside it
+        return tuple(array.to(x_SCHW, copy=True) for array in self._state)
+
+
+class SelfReading(Recurrent):
+    """s <- input(x) + self(s), with `shortcut` + s; y = output(s). [rnn] and [crnn] are this.
+
+    Source: pjreddie/darknet and AlexeyAB/darknet src/rnn_layer.c forward_rnn_layer, src/crnn_layer.c
+    forward_crnn_layer.
+    Differs: pjreddie's GPU code ignores `shortcut`; the CPU code of both forks hands the input part the delta that the
+    self part has already changed.
+    """
+
+    input_layer: Layer
+    self_layer: Layer
+    output_layer: Layer
+
+    def __init__(self, time_steps: int, parts: Mapping[str, Layer], *, has_shortcut: bool) -> None:
+        super().__init__(time_steps, parts)
+        self.has_shortcut = has_shortcut
+
+    def step(self, x_SCHW: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        (before_SFHW,) = state
+        s_SFHW = self.input_layer(x_SCHW) + self.self_layer(before_SFHW)
+        if self.has_shortcut:
+            s_SFHW = s_SFHW + before_SFHW
+        return self.output_layer(s_SFHW), (s_SFHW,)
+
+
+def require_kept_size(part: Part) -> None:
+    """Refuse convolutions that do not keep rows and columns: a state must fit into what made it.
+
+    Raises: ShapeError.
+    """
+    out = part.shape
+    if (out.h, out.w) != (part.x.h, part.x.w):
+        raise ShapeError(
+            f"its convolutions make {out.w} x {out.h} out of {part.x.w} x {part.x.h}, and a state must keep its size",
+            hint="set pad=1, an odd size and stride=1",
+        )

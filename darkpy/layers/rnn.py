@@ -1,0 +1,64 @@
+"""[rnn]: a layer that reads its own past, made of three connected layers.
+
+Legend: S sequences, C channels, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.dialect import Dialect
+from darkpy.layers.base import Layer, activation_key, section
+from darkpy.layers.recurrent import Part, RecurrentSpec, SelfReading, State
+from darkpy.shapes import Shape
+
+_AX = Dialect.ALEXEYAB
+_LOGISTIC = {1: "logistic", 2: "loggy"}
+
+
+@section("rnn")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RnnSpec(RecurrentSpec):
+    """s <- input(x) + self(s), with `shortcut` + s; y = output(s). Each part has the activation.
+
+    pjreddie's state has `output` numbers, AlexeyAB's `hidden`, and its self part may have another activation.
+    """
+
+    output: int = key(1, minimum=1)
+    hidden: int = key(1, only=_AX, minimum=1)
+    activation: str = activation_key("logistic")
+    logistic: int = key(0, only=_AX)  # the self part's activation: 1 logistic, 2 loggy
+    shortcut: bool = key(False)
+
+    @property
+    def state_size(self) -> int:
+        return self.hidden if self.dialect is _AX else self.output
+
+    def parts(self, inputs: Sequence[Shape]) -> Mapping[str, Part]:
+        state = Shape.vector(self.state_size)
+        self_activation = _LOGISTIC.get(self.logistic, self.activation)
+        return {
+            "input_layer": Part(self.connected(self.state_size, self.activation), inputs[0]),
+            "self_layer": Part(self.connected(self.state_size, self_activation), state),
+            "output_layer": Part(self.connected(self.output, self.activation), state),
+        }
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        return Shape.vector(self.output)
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return _Rnn(self, net.time_steps, self.build_parts(inputs, net))
+
+
+class _Rnn(SelfReading):
+    def __init__(self, spec: RnnSpec, time_steps: int, parts: Mapping[str, Layer]) -> None:
+        super().__init__(time_steps, parts, has_shortcut=spec.shortcut)
+        self.state_size = spec.state_size
+
+    def blank(self, x_SCHW: torch.Tensor) -> State:
+        return (x_SCHW.new_zeros(x_SCHW.shape[0], self.state_size, 1, 1),)
