@@ -1,0 +1,70 @@
+"""The benchmark runs, and says what it measured; how fast is no matter for a test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CFG = """[net]
+width=32
+height=32
+channels=3
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=2
+pad=1
+activation=leaky
+[convolutional]
+filters=18
+activation=linear
+[yolo]
+mask=0,1,2
+anchors=3,4, 5,6, 7,8
+classes=1
+num=3
+"""
+
+
+def bench(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tools.bench", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def cfg(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.cfg"
+    path.write_text(CFG)
+    return path
+
+
+def test_a_quick_forward_bench_prints_a_table_and_writes_it_for_programs(cfg: Path, tmp_path: Path) -> None:
+    done = bench("forward", "--quick", "--cfg", str(cfg), "--threads", "1", "--json", str(tmp_path / "bench.json"))
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "bench.json").read_text())
+    assert (result["batch"], result["threads"], result["rounds"]) == (1, 1, 3)
+    assert result["machine"]["cores"] >= 1 and result["machine"]["cpu"]
+    runners = result["runners"]
+    is_base_onnx = find_spec("onnx") is not None and find_spec("onnxruntime") is not None
+    assert ("ms" in runners["ONNX Runtime"]) == is_base_onnx
+    base = "ONNX Runtime" if is_base_onnx else "darkpy"
+    assert f"ratio to {base}" in done.stdout
+    assert runners[base]["ratio"] == {"low": 1, "middle": 1, "high": 1}
+    assert 0 < runners["darkpy"]["ms"]["low"] <= runners["darkpy"]["ms"]["middle"] <= runners["darkpy"]["ms"]["high"]
+    for name, runner in runners.items():
+        assert name in done.stdout
+        assert ("ratio" in runner) != bool(runner.get("absent"))
+
+
+def test_a_users_mistake_is_one_message(tmp_path: Path) -> None:
+    done = bench("forward", "--quick", "--cfg", str(tmp_path / "absent.cfg"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and "absent.cfg" in done.stderr and "Traceback" not in done.stderr
+    assert "at least 2" in bench("forward", "--rounds", "1").stderr

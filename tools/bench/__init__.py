@@ -1,0 +1,1 @@
+"""darkpy against its peers, on the machine at hand."""
