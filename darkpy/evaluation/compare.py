@@ -63,7 +63,7 @@ class Comparison:
     """What was found: `rows` in cfg order, `notes` on what was matched and what could not be.
 
     Shapes: x_BCHW is what went into the network.
-    place, cause: the first layer that departs, in the cfg's words, and what usually is behind it.
+    place, cause: the first layer that departs, in the cfg's words, and what to look at there, where that is known.
     """
 
     x_BCHW: torch.Tensor
@@ -107,7 +107,10 @@ def compare(
     """
     path = Path(against)
     is_onnx = path.suffix.lower() == ".onnx"
-    if not is_onnx and is_dump(path):
+    is_weights = not is_onnx and not is_dump(path)
+    if other is not None and not is_weights:
+        raise DarkpyError(f"{other.file} has no use here: {path} is no weight file")
+    if not is_onnx and not is_weights:
         return _with_dump(network, path, x_BCHW, tolerance)
     if x_BCHW is None:
         x_BCHW = draw_input(network, seed)
@@ -252,8 +255,8 @@ def usual_cause(plan: Plan, index: int) -> str | None:
     """What other programs are known to do otherwise than darknet in such a layer (-1 for the input)."""
     if index < 0:
         return (
-            "letterboxing (pjreddie) against stretching (AlexeyAB) or cropping; resizing 8-bit pixels, where darknet "
-            "resizes floats; red and blue exchanged"
+            "the picture: letterboxing (pjreddie) against stretching (AlexeyAB) or cropping; resizing 8-bit pixels, "
+            "where darknet resizes floats; red and blue exchanged"
         )
     node = plan.nodes[index]
     if isinstance(node.spec, MaxpoolSpec):
@@ -276,10 +279,10 @@ def _what_differs(network: Network, other: Network, index: int) -> str | None:
     ours, theirs = network.layers[index].state_dict(), other.layers[index].state_dict()
     arrays = [name for name in ours if name not in theirs or not torch.equal(ours[name], theirs[name])]
     if arrays:
-        return f"its {_listed(arrays)} differ between the two weight files"
+        return f"its {_listed(arrays)}: not the same in the two weight files"
     theirs_keys = dict(field_values(other.plan.nodes[index].spec))
     keys = [name for name, value in field_values(network.plan.nodes[index].spec) if theirs_keys.get(name) != value]
-    return f"its {_listed(keys)}= differ between the two cfgs" if keys else None
+    return f"its {_listed([f'{key}=' for key in keys])}: not the same in the two cfgs" if keys else None
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -219,7 +219,7 @@ def test_other_weights_depart_where_they_differ(network: Network, tmp_path: Path
         getattr(network.layers[index], array).add_(0.1)
     found = compare(network, tmp_path / "a.weights")
     assert found.place == network.plan.place(index)
-    assert found.cause == f"its {array} differ between the two weight files"
+    assert found.cause == f"its {array}: not the same in the two weight files"
 
 
 def test_another_cfg_departs_at_the_layer_that_is_changed(network: Network, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_another_cfg_departs_at_the_layer_that_is_changed(network: Network, tmp_
     other = darkpy.plan(CFG.replace("leaky", "relu"))
     found = compare(network, tmp_path / "a.weights", other=other)
     assert found.first is not None and found.first.index == 0
-    assert found.cause == "its activation= differ between the two cfgs"
+    assert found.cause == "its activation=: not the same in the two cfgs"
 
 
 def test_a_cfg_with_other_shapes_is_refused_at_the_layer(network: Network, tmp_path: Path) -> None:
@@ -235,6 +235,11 @@ def test_a_cfg_with_other_shapes_is_refused_at_the_layer(network: Network, tmp_p
     other = darkpy.plan(CFG.replace("size=2\nstride=1", "size=2\nstride=1\npadding=0"))
     with pytest.raises(ShapeError, match=r"layer 1 \[maxpool\] .* is 32 x 32 x 8, but layer 1 .* is 31 x 31 x 8"):
         compare(network, tmp_path / "a.weights", other=other)
+
+
+def test_a_second_cfg_belongs_to_weights_only(network: Network, dump: Path) -> None:
+    with pytest.raises(DarkpyError, match=r"has no use here: .*tiny\.npz is no weight file"):
+        compare(network, dump, other=darkpy.plan(CFG))
 
 
 def test_weights_of_another_network_are_refused(network: Network, tmp_path: Path) -> None:
