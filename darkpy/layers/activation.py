@@ -1,0 +1,39 @@
+"""[activation]: an activation alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from darkpy.config.net import NetSpec
+from darkpy.layers.base import Layer, LayerSpec, activation_key, section
+from darkpy.ops.activations import ACTIVATIONS
+from darkpy.shapes import Shape
+
+
+@section("activation")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActivationSpec(LayerSpec):
+    """Source: pjreddie/darknet src/activation_layer.c forward_activation_layer.
+
+    Differs: swish, mish, hard_mish and normalize_channels are computed, where AlexeyAB's code leaves zeros.
+    """
+
+    activation: str = activation_key("linear")
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        return inputs[0]
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return _Activation(self)
+
+
+class _Activation(Layer):
+    def __init__(self, spec: ActivationSpec) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[spec.activation]
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.activation(x_BCHW)

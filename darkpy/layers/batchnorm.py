@@ -1,0 +1,57 @@
+"""[batchnorm]: batch norm without a convolution before it.
+
+Legend: B images, C channels, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from darkpy.config.net import NetSpec
+from darkpy.dialect import Dialect
+from darkpy.layers.base import ONE, ZERO, Layer, LayerSpec, Slot, section
+from darkpy.ops.normalisation import batch_normalize
+from darkpy.shapes import Shape
+
+
+@section("batchnorm")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchnormSpec(LayerSpec):
+    """Each channel normalised, scaled and, in AlexeyAB's fork, shifted; pjreddie's keeps no biases in the file.
+
+    Source: pjreddie/darknet and AlexeyAB/darknet src/batchnorm_layer.c; src/parser.c load_batchnorm_weights.
+    Differs: pjreddie's CPU code crashes here, and its GPU code never updates this layer.
+    """
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        return inputs[0]
+
+    def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
+        channels = (inputs[0].c,)
+        # none is marked as norm: dontloadscales is not heard here
+        arrays = (
+            Slot("scales", channels, ONE),
+            Slot("rolling_mean", channels, ZERO, is_statistic=True),
+            Slot("rolling_variance", channels, ZERO, is_statistic=True),
+        )
+        return arrays if self.dialect is Dialect.PJREDDIE else (Slot("biases", channels), *arrays)
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return _Batchnorm(self.slots(inputs))
+
+
+class _Batchnorm(Layer):
+    scales: torch.Tensor
+    rolling_mean: torch.Tensor
+    rolling_variance: torch.Tensor
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        biases_C = getattr(self, "biases", None)
+        if biases_C is None:
+            biases_C = torch.zeros_like(self.scales)
+        return batch_normalize(
+            x_BCHW, self.scales, biases_C, self.rolling_mean, self.rolling_variance, training=self.training
+        )

@@ -1,0 +1,74 @@
+"""[crop]: a window of the picture, with its values moved from 0..1 to -1..1.
+
+Legend: B images, C channels, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.errors import ShapeError
+from darkpy.layers.base import Layer, LayerSpec, section
+from darkpy.shapes import Shape
+
+
+@section("crop")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CropSpec(LayerSpec):
+    """The window in the middle; in training one anywhere, mirrored every other time, the same for the whole minibatch.
+
+    It hands no delta on: layers before it do not learn.
+    Source: pjreddie/darknet src/crop_layer.c forward_crop_layer.
+    Differs: its GPU code draws for each image, and turns and recolours it by angle, shift, saturation and exposure.
+    """
+
+    crop_height: int = key(1, minimum=1)
+    crop_width: int = key(1, minimum=1)
+    flip: bool = key(False)
+    noadjust: bool = key(False)
+
+    # read by darknet's GPU code only
+    angle: float = key(0.0)
+    saturation: float = key(1.0)
+    exposure: float = key(1.0)
+    shift: float = key(0.0)
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        (x,) = inputs
+        window = Shape(x.c, self.crop_height, self.crop_width)
+        if window.h > x.h or window.w > x.w:
+            raise ShapeError(
+                f"the window, {window}, is larger than the input, {x}",
+                hint="enlarge [net] width and height, or make crop_width and crop_height smaller",
+            )
+        return window
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return _Crop(self)
+
+
+class _Crop(Layer):
+    def __init__(self, spec: CropSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        spec = self.spec
+        free_rows, free_columns = x_BCHW.shape[2] - spec.crop_height, x_BCHW.shape[3] - spec.crop_width
+        top, left = free_rows // 2, free_columns // 2
+        if self.training:
+            top, left = _below(free_rows + 1), _below(free_columns + 1)
+            if spec.flip and _below(2):
+                x_BCHW = x_BCHW.flip(3)
+        window = x_BCHW[:, :, top : top + spec.crop_height, left : left + spec.crop_width].detach()
+        return window if spec.noadjust else window * 2 - 1
+
+
+def _below(count: int) -> int:
+    """A random number from 0 to count - 1."""
+    return int(torch.randint(count, (), device="cpu"))

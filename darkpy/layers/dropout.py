@@ -1,0 +1,54 @@
+"""[dropout]: in training some numbers become 0, and the others larger in their stead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.dialect import Dialect
+from darkpy.errors import DarkpyError
+from darkpy.layers.base import Layer, LayerSpec, section
+from darkpy.shapes import Shape
+
+_AX = Dialect.ALEXEYAB
+
+
+@section("dropout")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DropoutSpec(LayerSpec):
+    """Each number is dropped with `probability`, the others are divided by 1 - probability.
+
+    Source: pjreddie/darknet src/dropout_layer.c forward_dropout_layer.
+    Differs: darknet writes into the output of the layer before, so that other readers of that layer see the dropped
+    numbers, and its activation gradient is taken from them; here only readers of this layer do. `dropblock` drops
+    single numbers, as darknet's CPU code does, where its GPU code drops a block of each channel.
+    """
+
+    probability: float = key(0.5, alexeyab=0.2, minimum=0)
+
+    # read by AlexeyAB's GPU code only
+    dropblock: bool = key(False, only=_AX)
+    dropblock_size_rel: float = key(0.0, only=_AX)
+    dropblock_size_abs: float = key(0.0, only=_AX)
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        if self.probability >= 1:
+            raise DarkpyError(f"probability={self.probability:g} drops every number", hint="choose one below 1")
+        return inputs[0]
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return _Dropout(self.probability)
+
+
+class _Dropout(Layer):
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return functional.dropout(x_BCHW, self.probability, self.training)

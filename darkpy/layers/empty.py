@@ -1,0 +1,23 @@
+"""[empty]: the layer before under another number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from darkpy.config.net import NetSpec
+from darkpy.dialect import Dialect
+from darkpy.layers.base import Identity, Layer, LayerSpec, section
+from darkpy.shapes import Shape
+
+
+@section("empty", "silence", only=Dialect.ALEXEYAB)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EmptySpec(LayerSpec):
+    """Source: AlexeyAB/darknet src/parser.c parse_network_cfg_custom, EMPTY."""
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        return inputs[0]
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return Identity()

@@ -1,0 +1,45 @@
+"""[implicit]: learned numbers that do not depend on the picture (YOLOR)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.dialect import Dialect
+from darkpy.layers.base import Init, Layer, LayerSpec, Slot, section
+from darkpy.shapes import Shape
+
+
+@section("implicit", only=Dialect.ALEXEYAB)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImplicitSpec(LayerSpec):
+    """`filters` channels of `atoms` rows and one column, the same for each image; the layer before is not read.
+
+    Source: AlexeyAB/darknet src/representation_layer.c forward_implicit_layer.
+    Differs: it learns, where AlexeyAB's code leaves it out of the update.
+    """
+
+    filters: int = key(128, minimum=1)
+    atoms: int = key(1, minimum=1)
+    mean: float = key(0.0)
+    std: float = key(0.2)  # half the width of the uniform noise
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        return Shape(self.filters, self.atoms, 1)
+
+    def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
+        return (Slot("weights", (self.filters, self.atoms, 1), Init(mean=self.mean, scale=abs(self.std))),)
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return _Implicit(self.slots(inputs))
+
+
+class _Implicit(Layer):
+    weights: torch.Tensor
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.weights.expand(x_BCHW.shape[0], -1, -1, -1)

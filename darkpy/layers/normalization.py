@@ -1,0 +1,64 @@
+"""[normalization]: each number by a power of the squares in neighbouring channels (LRN, as in AlexNet).
+
+Legend: B images, C channels, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.layers.base import Layer, LayerSpec, section
+from darkpy.shapes import Shape
+
+
+@section("normalization", "lrn")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NormalizationSpec(LayerSpec):
+    """y = x * (kappa + alpha * the sum of the squares of `size` channels around) ^ -beta.
+
+    darknet's sum lacks the square of channel size / 2, and further up, where that channel is not among the
+    neighbours, is smaller by it.
+    The delta is multiplied by the same power: the norm counts as a constant.
+    Source: pjreddie/darknet src/normalization_layer.c.
+    """
+
+    alpha: float = key(0.0001)
+    beta: float = key(0.75)
+    kappa: float = key(1.0)
+    size: int = key(5, minimum=1)
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        return inputs[0]
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return _Normalization(self)
+
+
+class _Normalization(Layer):
+    def __init__(self, spec: NormalizationSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        spec = self.spec
+        norm_BCHW = spec.kappa + spec.alpha * _neighbours(x_BCHW.detach() ** 2, spec.size)
+        return x_BCHW * norm_BCHW**-spec.beta
+
+
+def _neighbours(squared_BCHW: torch.Tensor, size: int) -> torch.Tensor:
+    """The sum of each channel's neighbours, without channel size / 2; writes into its argument."""
+    channels, middle, back = squared_BCHW.shape[1], size // 2, (size - 1) // 2
+    lost = squared_BCHW[:, middle : middle + 1].clone()
+    squared_BCHW[:, middle : middle + 1] = 0
+    before, after = min(back, channels - 1), min(middle, channels - 1)
+    padded = functional.pad(squared_BCHW, (0, 0, 0, 0, before, after))
+    window = (before + 1 + after, 1, 1)
+    sum_BCHW = functional.avg_pool3d(padded[:, None], window, stride=1, divisor_override=1)[:, 0]
+    sum_BCHW[:, middle + back + 1 :] -= lost
+    return sum_BCHW

@@ -1,0 +1,75 @@
+"""[reorg]: the passthrough of YOLOv2, which moves blocks of cells into channels its own way.
+
+Legend: B images, C channels, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.dialect import Dialect
+from darkpy.errors import ShapeError
+from darkpy.layers.base import Layer, LayerSpec, section
+from darkpy.ops.blocks import depth_to_space, require_blocks, require_parts, space_to_depth
+from darkpy.shapes import Shape
+
+_PJ = Dialect.PJREDDIE
+
+
+@section("reorg")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReorgSpec(LayerSpec):
+    """The input's memory, taken for a picture `stride` times as high and wide, becomes channels, block by block.
+
+    `reverse` makes blocks of channels; it is not the way back. pjreddie's fork: `flatten` puts the channels last (with
+    `reverse` first) in memory, `extra` appends so many zeros to the flat input.
+    Source: pjreddie/darknet src/reorg_layer.c, src/blas.c reorg_cpu; AlexeyAB/darknet src/reorg_old_layer.c.
+    """
+
+    stride: int = key(1, minimum=1)
+    reverse: bool = key(False)
+    flatten: bool = key(False, only=_PJ)
+    extra: int = key(0, only=_PJ, minimum=0)
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        (x,) = inputs
+        if self.extra:
+            if self.flatten:
+                raise ShapeError(f"flatten=1 keeps the number of cells, extra={self.extra} adds to it")
+            return Shape.vector(x.outputs + self.extra)
+        if self.reverse or not self.flatten:
+            require_parts(x, self.stride)
+        if self.reverse:
+            return Shape(x.c // self.stride**2, x.h * self.stride, x.w * self.stride)
+        require_blocks(x, self.stride)
+        return Shape(x.c * self.stride**2, x.h // self.stride, x.w // self.stride)
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return _Reorg(self)
+
+
+class _Reorg(Layer):
+    def __init__(self, spec: ReorgSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        spec, stride = self.spec, self.spec.stride
+        x = Shape(*x_BCHW.shape[1:])
+        if spec.extra:
+            return functional.pad(x_BCHW.flatten(1), (0, spec.extra))[:, :, None, None]
+        if spec.flatten and spec.reverse:
+            moved = x_BCHW.reshape(-1, x.h * x.w, x.c).transpose(1, 2)
+        elif spec.flatten:
+            moved = x_BCHW.flatten(2).transpose(1, 2)
+        elif spec.reverse:
+            moved = depth_to_space(x_BCHW, stride)
+        else:
+            moved = space_to_depth(x_BCHW.reshape(-1, x.c // stride**2, x.h * stride, x.w * stride), stride)
+        return moved.reshape(-1, *spec.shape((x,)))

@@ -1,0 +1,55 @@
+"""[sam]: the layer before times another one, cell by cell (spatial attention).
+
+Legend: B images, C channels, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.dialect import Dialect
+from darkpy.errors import ShapeError
+from darkpy.layers.base import Layer, LayerSpec, absolute, activation_key, section
+from darkpy.ops.activations import ACTIVATIONS
+from darkpy.shapes import Shape
+
+
+@section("sam", only=Dialect.ALEXEYAB)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamSpec(LayerSpec):
+    """Source: AlexeyAB/darknet src/sam_layer.c forward_sam_layer.
+
+    Differs: swish and mish are computed, where darknet leaves zeros.
+    """
+
+    from_: int = key(name="from")
+    activation: str = activation_key("linear")
+
+    def sources(self, index: int) -> tuple[int, ...]:
+        return index - 1, absolute(self.from_, index)
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        gate, other = inputs
+        if gate != other:
+            raise ShapeError(
+                f"multiplies {gate} by {other}: both must be of one size",
+                hint="give the layer before it as many filters as `from` has",
+            )
+        return other
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return _Sam(self)
+
+
+class _Sam(Layer):
+    def __init__(self, spec: SamSpec) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[spec.activation]
+
+    def forward(self, x_BCHW: torch.Tensor, from_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.activation(x_BCHW * from_BCHW, inplace=True)

@@ -1,0 +1,75 @@
+"""[softmax]: numbers become probabilities, in all or group by group.
+
+Legend: B images, C channels, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.config.tree import read_tree
+from darkpy.errors import ShapeError
+from darkpy.layers.base import Layer, LayerSpec, section
+from darkpy.ops.hierarchy import Hierarchy
+from darkpy.shapes import Shape
+
+
+@section("softmax", "soft")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SoftmaxSpec(LayerSpec):
+    """One softmax for each group of a `tree`; with `spatial` for each pixel; else for each of `groups` equal parts.
+
+    Source: pjreddie/darknet src/softmax_layer.c forward_softmax_layer_gpu.
+    Differs: darknet's `spatial` is wrong from the second image of a minibatch on, and its CPU code does not know it.
+    """
+
+    groups: int = key(1, minimum=1)
+    temperature: float = key(1.0, minimum=1e-6)
+    tree: Path | None = key(None)
+    spatial: bool = key(False)  # at temperature 1
+    noloss: bool = key(False)
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        (x,) = inputs
+        if x.outputs % self.groups:
+            raise ShapeError(f"{x.outputs} inputs cannot be split into groups={self.groups}")
+        return x
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        """Raises: ConfigError when the tree cannot be read; ShapeError when it has other classes."""
+        if self.tree is None:
+            return _Softmax(self)
+        tree = read_tree(self.tree)
+        if tree.classes != inputs[0].outputs:
+            raise ShapeError(
+                f"tree={self.tree} has {tree.classes} classes, [softmax] reads {inputs[0].outputs} numbers",
+                hint=f"set filters={tree.classes} in the last convolutional, or use the network's own tree",
+            )
+        return _TreeSoftmax(Hierarchy(tree.parent, tree.group_size), self.temperature)
+
+
+class _Softmax(Layer):
+    def __init__(self, spec: SoftmaxSpec) -> None:
+        super().__init__()
+        self.groups, self.temperature, self.is_spatial = spec.groups, spec.temperature, spec.spatial
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        if self.is_spatial:
+            return x_BCHW.softmax(1)
+        parts = x_BCHW.reshape(x_BCHW.shape[0], self.groups, -1) / self.temperature
+        return parts.softmax(2).reshape(x_BCHW.shape)
+
+
+class _TreeSoftmax(Layer):
+    def __init__(self, hierarchy: Hierarchy, temperature: float) -> None:
+        super().__init__()
+        self.hierarchy, self.temperature = hierarchy, temperature
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.hierarchy.softmax(x_BCHW.flatten(1), 1, self.temperature).reshape(x_BCHW.shape)

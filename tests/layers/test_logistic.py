@@ -1,0 +1,23 @@
+"""[logistic] beyond the golden."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from darkpy.build import make_plan
+from darkpy.errors import ConfigError
+from darkpy.network import Network
+
+CFG = "[net]\nwidth=3\nheight=2\nchannels=5\n[logistic]\n"
+
+
+def test_extreme_numbers_stay_finite() -> None:
+    x_BCHW = torch.tensor([-1e9, -100.0, 0.0, 100.0, 1e9])[None, :, None, None].expand(1, 5, 2, 3)
+    (y_BCHW,) = Network(make_plan(CFG))(x_BCHW)
+    torch.testing.assert_close(y_BCHW[0, :, 0, 0], torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0]))
+
+
+def test_only_pjreddies_fork_has_it() -> None:
+    with pytest.raises(ConfigError, match="use --dialect pjreddie"):
+        make_plan(CFG, "alexeyab")

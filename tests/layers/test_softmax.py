@@ -1,0 +1,98 @@
+"""[softmax] beyond the goldens: pixels, and trees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import darkpy
+from darkpy.build import make_plan
+from darkpy.errors import ConfigError, DarkpyError
+from darkpy.network import Network
+
+NET = "[net]\nwidth=3\nheight=2\nchannels=8\n"
+VECTOR = "[net]\ninputs=8\n"
+ANIMALS = "animal -1\nthing -1\ncat 0\ndog 0\nchair 1\nterrier 3\npoodle 3\ncorgi 3\n"
+SIZES = [2, 2, 1, 3]
+
+
+def softmax(cfg: str, keys: str) -> Network:
+    return Network(make_plan(f"{cfg}[softmax]\n{keys}"))
+
+
+def test_groups_are_equal_parts_of_the_flat_input() -> None:
+    x_BCHW = torch.randn(2, 8, 2, 3) * 50
+    (found,) = softmax(NET, "groups=6\ntemperature=2.5\n")(x_BCHW)
+    assert found.shape == x_BCHW.shape
+    wanted = torch.softmax(x_BCHW.reshape(2, 6, 8) / 2.5, 2)
+    torch.testing.assert_close(found.reshape(2, 6, 8), wanted)
+
+
+def test_spatial_is_over_the_channels_of_each_pixel_of_each_image() -> None:
+    x_BCHW = torch.randn(2, 8, 2, 3)
+    (found,) = softmax(NET, "spatial=1\ntemperature=3\n")(x_BCHW)
+    torch.testing.assert_close(found, torch.softmax(x_BCHW, 1))
+
+
+def test_inputs_that_do_not_split_are_refused() -> None:
+    with pytest.raises(ConfigError, match="8 inputs cannot be split into groups=3"):
+        softmax(VECTOR, "groups=3\n")
+
+
+def test_temperature_zero_is_refused() -> None:
+    with pytest.raises(ConfigError, match="temperature=0 is below"):
+        softmax(VECTOR, "temperature=0\n")
+
+
+def test_a_tree_gives_each_group_of_siblings_its_softmax(tmp_path: Path) -> None:
+    (tmp_path / "some.tree").write_text(ANIMALS)
+    x_BN = torch.randn(4, 8)
+    (found,) = softmax(VECTOR, f"tree={tmp_path}/some.tree\ntemperature=2\n")(x_BN)
+    wanted = torch.cat([torch.softmax(part / 2, 1) for part in x_BN.split_with_sizes(SIZES, 1)], 1)
+    torch.testing.assert_close(found.flatten(1), wanted)
+
+
+@pytest.mark.parametrize("place", ["work", "cfg"])
+def test_a_tree_lies_in_the_working_directory_or_beside_the_cfg(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    for folder in ("work/data", "cfg/data"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work")
+    cfg = tmp_path / "cfg" / "some.cfg"
+    cfg.write_text(f"{VECTOR}[softmax]\ntree=data/some.tree\n")
+    (tmp_path / place / "data" / "some.tree").write_text(ANIMALS)
+    assert darkpy.load(cfg)(torch.zeros(1, 8))[0].flatten().tolist()[:2] == [0.5, 0.5]
+
+
+def test_the_working_directorys_tree_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    cfg = tmp_path / "some.cfg"
+    cfg.write_text(f"{VECTOR}[softmax]\ntree=some.tree\n")
+    (tmp_path / "some.tree").write_text("no tree\n")
+    (tmp_path / "work" / "some.tree").write_text(ANIMALS)
+    darkpy.load(cfg)
+
+
+def test_a_plan_needs_no_tree_and_a_network_says_which_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = make_plan(f"{VECTOR}[softmax]\ntree=data/9k.tree\n")
+    assert plan.nodes[0].shape == (8, 1, 1)
+    with pytest.raises(DarkpyError, match=r"data/9k\.tree: cannot be read: No such file"):
+        Network(plan)
+
+
+def test_a_path_that_no_system_takes_is_a_fault_like_any_other() -> None:
+    with pytest.raises(DarkpyError, match="cannot be read"):
+        softmax(VECTOR, f"tree={'x' * 5000}\n")
+
+
+def test_a_tree_of_other_classes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "some.tree").write_text("one -1\ntwo -1\n")
+    with pytest.raises(DarkpyError, match=r"has 2 classes, \[softmax\] reads 8 numbers"):
+        softmax(VECTOR, f"tree={tmp_path}/some.tree\n")
