@@ -69,9 +69,10 @@ def load(
 
 def _plan(cfg: str | os.PathLike[str], dialect: Dialect | str | None, *, strict: bool = False) -> Plan:
     """Plan a cfg, and warn whoever called us of what is odd in it."""
-    from darkpy.build import make_plan, warning_lines
+    from darkpy.build import make_plan
+    from darkpy.config.text import condensed
 
     made = make_plan(cfg, dialect, strict=strict)
-    for line in warning_lines(made):
-        warnings.warn(line, DarkpyWarning, stacklevel=3)
+    for fault in condensed(made.warnings):
+        warnings.warn(str(fault), DarkpyWarning, stacklevel=3)
     return made

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import darkpy.layers  # noqa: F401  (fills the registry)
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import keys_of, nearest, read_spec
 from darkpy.config.text import Config, Faults, Section, read
 from darkpy.dialect import Dialect
-from darkpy.errors import ConfigError, DarkpyError, Fault, ShapeError
+from darkpy.errors import DarkpyError, Fault, ShapeError
 from darkpy.layers.base import SECTIONS, LayerSpec, Slot
 from darkpy.shapes import Shape
 
@@ -96,20 +96,11 @@ def detect_dialect(config: Config) -> Dialect:
         if spec is None:
             continue
         known = keys_of(spec)
-        readers = [known[entry.key].readers(entry.value) for entry in section.entries.values() if entry.key in known]
-        for forks in (spec.forks, *readers):
+        told = [entry for entry in section.entries.values() if entry.key in known and known[entry.key].is_telling]
+        for forks in (spec.forks, *(known[entry.key].readers(entry.value) for entry in told)):
             if len(forks) == 1:
                 votes[next(iter(forks))] += 1
     return Dialect.ALEXEYAB if votes[Dialect.ALEXEYAB] > votes[Dialect.PJREDDIE] else Dialect.PJREDDIE
-
-
-def warning_lines(plan: Plan) -> Iterator[str]:
-    """The plan's warnings as text, repeated ones (the same key in every layer) said once with a count."""
-    groups: dict[tuple[str, str | None], list[Fault]] = {}
-    for fault in plan.warnings:
-        groups.setdefault((fault.message, fault.section), []).append(fault)
-    for first, *others in groups.values():
-        yield str(replace(first, message=f"{first.message} ({len(others)} more like it)") if others else first)
 
 
 def _dialect_of(config: Config, wanted: Dialect | str | None) -> Dialect:
@@ -138,15 +129,14 @@ class _Builder:
     def plan(self, strict: bool) -> Plan:
         if not self.config.sections:
             self.faults.error("has no sections", hint="a cfg begins with [net]")
-            raise ConfigError(self.faults.errors)
+            self.faults.raise_errors()
         first, *others = self.config.sections
         net = self._net(first)
         if not others:
             self.faults.error("no layers follow", first)
         for section in others:
             self._add_node(section)
-        if errors := self.faults.found if strict else self.faults.errors:
-            raise ConfigError(errors)
+        self.faults.raise_errors(strict=strict)
         assert net is not None
         return Plan(self.config.file, self.dialect, net, tuple(self.nodes.values()), self.faults.found)
 

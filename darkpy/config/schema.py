@@ -49,6 +49,7 @@ class Key:
     is_list: bool = False
     only: Dialect | None = None
     listed: Dialect | None = None
+    is_telling: bool = True
     minimum: float | None = None
     words: Words | None = None
     misread: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -82,6 +83,7 @@ def key(
     name: str = "",
     only: Dialect | None = None,
     listed: Dialect | None = None,
+    is_telling: bool = True,
     minimum: float | None = None,
     words: Words | Collection[str] | None = None,
     misread: Mapping[str, str] | None = None,
@@ -93,6 +95,7 @@ def key(
     name: the key's text where it cannot be the field's name (`from`).
     only: the one fork that reads it.
     listed: of a list, the one fork that reads more than the first number.
+    is_telling: whether it tells for whom a cfg was written: not so where files of the other fork hold it, unread.
     minimum: smaller values are an error (sizes and strides, mostly).
     words: the words a `str` key accepts, or a function from dialect to them.
     misread: words outside it that darknet takes for one of them; any other is an error.
@@ -102,6 +105,7 @@ def key(
         name=name,
         only=only,
         listed=listed,
+        is_telling=is_telling,
         minimum=minimum,
         words=words if words is None or callable(words) else lambda dialect: words,
         misread=misread or {},
@@ -225,4 +229,6 @@ def _word(text: str, wanted: Key, dialect: Dialect) -> str:
     shown = f"{wanted.name}={abridged(text)}"
     for other in wanted.readers(text):
         raise _ValueFault(f"{shown} is a word of {other}'s fork only", hint=f"use --dialect {other}")
+    if text.split("#", 1)[0] in known:
+        raise _ValueFault(f"{shown} is not known", hint="a comment needs a line of its own")
     raise _ValueFault(f"{shown} is not known", hint=nearest(text, known) or f"one of {', '.join(sorted(known))}")

@@ -10,7 +10,8 @@ crashes on is reported.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from darkpy.errors import ConfigError, Fault, Severity
@@ -67,9 +68,10 @@ class Faults:
     def found(self) -> tuple[Fault, ...]:
         return tuple(self._found)
 
-    @property
-    def errors(self) -> tuple[Fault, ...]:
-        return tuple(fault for fault in self._found if fault.severity is Severity.ERROR)
+    def raise_errors(self, *, strict: bool = False) -> None:
+        """Raises: ConfigError with all there is, warnings too, when one is an error or, if `strict`, anything."""
+        if (strict and self._found) or any(fault.severity is Severity.ERROR for fault in self._found):
+            raise ConfigError(sorted(condensed(self._found), key=lambda fault: fault.line or 0))
 
     def _add(
         self, severity: Severity, message: str, section: Section | None, line: int | None, hint: str | None
@@ -83,7 +85,19 @@ class Faults:
         self._found.append(fault)
         if len(self._found) >= MAX_FAULTS:
             last = Fault(Severity.ERROR, f"{MAX_FAULTS} faults, the rest is not checked: this is no cfg", self.file)
-            raise ConfigError([*self.errors, last])
+            raise ConfigError([*condensed(self._found), last])
+
+
+def condensed(faults: Iterable[Fault]) -> list[Fault]:
+    """Warnings that come again and again (the same key in every layer) said once, with a count."""
+    groups: dict[object, list[Fault]] = {}
+    for number, fault in enumerate(faults):
+        is_warning = fault.severity is Severity.WARNING
+        groups.setdefault((fault.message, fault.section) if is_warning else number, []).append(fault)
+    return [
+        replace(first, message=f"{first.message} ({len(others)} more like it)") if others else first
+        for first, *others in groups.values()
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +144,8 @@ def parse(text: str, file: str = "<cfg>") -> Config:
     """
     faults = Faults(file)
     if len(text) > MAX_SIZE:
-        faults.error(f"is larger than any cfg, which have up to {MAX_SIZE} characters")
-        raise ConfigError(faults.errors)
+        faults.error(f"is larger than any cfg: {len(text)} characters, the limit is {MAX_SIZE}")
+        faults.raise_errors()
     sections: list[Section] = []
     is_before_sections = False
     for number, raw in enumerate(text.split("\n"), start=1):
@@ -146,7 +160,7 @@ def parse(text: str, file: str = "<cfg>") -> Config:
                 faults.error(f"{abridged(line)!r} is no section name", sections[-1], hint=hint)
             if len(sections) > MAX_SECTIONS:
                 faults.error(f"more than {MAX_SECTIONS} sections; the rest is not read", sections[-1])
-                raise ConfigError(faults.errors)
+                faults.raise_errors()
         elif sections:
             _add_entry(sections[-1], line, number, faults)
         elif not is_before_sections:

@@ -35,7 +35,7 @@ class ShortcutSpec(LayerSpec):
     Source: pjreddie/darknet src/blas.c shortcut_cpu; AlexeyAB/darknet src/blas.c shortcut_multilayer_cpu.
     """
 
-    from_: tuple[int, ...] = key(name="from")
+    from_: tuple[int, ...] = key(name="from", listed=_AX)
     activation: str = activation_key("linear")
     alpha: float = key(1.0, only=_PJ)
     beta: float = key(1.0, only=_PJ)
@@ -43,9 +43,7 @@ class ShortcutSpec(LayerSpec):
     weights_normalization: str = key("none", only=_AX, words=_NORMALIZATIONS)
 
     def sources(self, index: int) -> tuple[int, ...]:
-        # pjreddie's fork reads one number only
-        others = self.from_ if self.dialect is _AX else self.from_[:1]
-        return (index - 1, *(absolute(layer, index) for layer in others))
+        return (index - 1, *(absolute(layer, index) for layer in self.from_))
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         before, *others = inputs
