@@ -1,10 +1,27 @@
-"""Anchors as the heads read them."""
+"""What [yolo] and [Gaussian_yolo] share: anchors that a mask chooses from, keys, geometry and activation.
+
+Legend: B images, A anchors of a head, E entries of an anchor, C = A * E channels, H W rows and columns.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import torch
+
+from darkpy.config.schema import MAX_LIST, key
+from darkpy.dialect import Dialect
+from darkpy.errors import ShapeError
+from darkpy.layers.base import Layer
+from darkpy.layers.head import HeadSpec
+from darkpy.ops.grid import channel_mask
+from darkpy.shapes import Shape
+
+_AX = Dialect.ALEXEYAB
+FLT_MAX = 3.4028234663852886e38
 
 
 def chosen_anchors(anchors: Sequence[float], indices: Sequence[int]) -> torch.Tensor:
@@ -18,3 +35,110 @@ def chosen_anchors(anchors: Sequence[float], indices: Sequence[int]) -> torch.Te
         for position in (2 * index, 2 * index + 1)
     ]
     return torch.tensor(flat, dtype=torch.float32).view(-1, 2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnchoredSpec(HeadSpec):
+    """One scale of a YOLOv3-like network: `mask` names the anchors that are predicted on its map.
+
+    Units: anchors in pixels of the network's input.
+    Differs: a mask that goes beyond `num` finds its anchors in the list (cspx-p7-mish.cfg); AlexeyAB's finds whatever
+        lies behind its array.
+    """
+
+    box_entries: ClassVar[int]  # numbers that say where a box is, objectness included; the classes follow
+
+    classes: int = key(20, minimum=1)
+    num: int = key(1, minimum=1)
+    mask: tuple[int, ...] = key((), minimum=0)  # falls back to all anchors
+    anchors: tuple[float, ...] = key(())  # .5 where the list ends early
+    map: Path | None = key(None)
+
+    max: int = key(90, alexeyab=200, minimum=1)
+    jitter: float = key(0.2)
+    resize: float = key(1.0, only=_AX)
+    random: float = key(0.0)
+    ignore_thresh: float = key(0.5)
+    truth_thresh: float = key(1.0)
+
+    scale_x_y: float = key(1.0, only=_AX)
+    objectness_smooth: bool = key(False, only=_AX)
+    iou_loss: str = key("mse", only=_AX, words=("mse", "iou", "giou", "diou", "ciou"))
+    iou_thresh_kind: str = key("iou", only=_AX, words=("iou", "giou", "diou", "ciou"))
+    iou_thresh: float = key(1.0, only=_AX)
+    iou_normalizer: float = key(1.0, alexeyab=0.75, only=_AX)
+    obj_normalizer: float = key(1.0, only=_AX)
+    cls_normalizer: float = key(1.0, only=_AX)
+    delta_normalizer: float = key(1.0, only=_AX)
+    max_delta: float = key(FLT_MAX, only=_AX)
+    label_smooth_eps: float = key(0.0, only=_AX)
+    counters_per_class: tuple[int, ...] = key((), only=_AX)
+    beta_nms: float = key(0.6, only=_AX)
+    nms_kind: str = key("default", only=_AX, words=("default", "greedynms", "diounms"))
+
+    @property
+    def entries(self) -> int:
+        """Numbers of one anchor at one cell."""
+        return self.box_entries + self.classes
+
+    @property
+    def anchor_indices(self) -> tuple[int, ...]:
+        return self.mask or tuple(range(self.num))
+
+    @property
+    def class_count(self) -> int:
+        return self.classes
+
+    @property
+    def nms(self) -> tuple[str, float]:
+        return self.nms_kind, self.beta_nms
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        (x,) = inputs
+        anchors = len(self.mask) or self.num
+        wanted = anchors * self.entries
+        if x.c != wanted:
+            raise ShapeError(
+                f"reads {x.c} channels, but {anchors} anchors x ({self.box_entries} + classes={self.classes})"
+                f" are {wanted}",
+                hint=f"set filters={wanted} in the convolutional before it",
+            )
+        listed = len(self.anchors) // 2
+        if self.mask and max(self.mask) >= max(self.num, listed):
+            raise ShapeError(
+                f"mask names anchor {max(self.mask)}, but num={self.num}, and anchors lists {listed}",
+                hint="anchors count from 0",
+            )
+        if 2 * self.num > MAX_LIST:
+            raise ShapeError(f"num={self.num} anchors, but a list holds {MAX_LIST // 2} at most")
+        return x
+
+    def anchors_px(self, anchor_M: torch.Tensor) -> torch.Tensor:
+        """The anchor of each candidate, `anchor_M` counting along the mask."""
+        return chosen_anchors(self.anchors, self.anchor_indices).to(anchor_M.device)[anchor_M]
+
+
+class AnchoredHead(Layer):
+    """The logistic of every entry but the `raw` ones, then scale_x_y at the `centre` ones."""
+
+    is_raw_C11: torch.Tensor
+    factor_C11: torch.Tensor
+    shift_C11: torch.Tensor
+
+    def __init__(self, spec: AnchoredSpec, *, raw: Collection[int], centre: Collection[int]) -> None:
+        super().__init__()
+        self.spec = spec
+        self.is_logistic = len(raw) < spec.entries
+        self.is_scaled = spec.scale_x_y != 1
+        anchors, scale = len(spec.mask) or spec.num, spec.scale_x_y
+        is_centre_C11 = channel_mask(centre, spec.entries, anchors)
+        for name, constant in (
+            ("is_raw_C11", channel_mask(raw, spec.entries, anchors)),
+            ("factor_C11", torch.where(is_centre_C11, scale, 1.0)),
+            ("shift_C11", torch.where(is_centre_C11, (scale - 1) / 2, 0.0)),
+        ):
+            self.register_buffer(name, constant, persistent=False)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        y_BCHW = torch.where(self.is_raw_C11, x_BCHW, torch.sigmoid(x_BCHW)) if self.is_logistic else x_BCHW
+        return y_BCHW * self.factor_C11 - self.shift_C11 if self.is_scaled else y_BCHW

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 
-from darkpy.evaluation.detections import Detections
 from darkpy.layers.base import LayerSpec
+from darkpy.ops.detections import Detections
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,11 +29,25 @@ class HeadSpec(LayerSpec):
         return "default", 0.6
 
     def decode(
-        self, output_BCHW: torch.Tensor, net_w: int, net_h: int, thresh: float, tree_thresh: float = 0.5
+        self,
+        output_BCHW: torch.Tensor,
+        net_w: int,
+        net_h: int,
+        thresh: float,
+        tree_thresh: float = 0.5,
+        class_map: Sequence[int] = (),
     ) -> Detections:
         """The candidates of a whole batch.
 
+        tree_thresh, class_map: of heads with a class tree: how sure a class must be for its children to be looked at,
+            and the classes of the tree that are wanted, in the order of the columns (`map=` of a .data file).
         Units: net_w, net_h are pixels of the network's input; boxes are fractions of it, not clipped.
-        Returns: candidates whose objectness is above `thresh`, in darknet's order; class scores at or below it are 0.
+        Returns: the candidates in darknet's order; class scores not above `thresh` are 0. Where darknet drops
+            candidates by their objectness, they are missing.
         """
         raise NotImplementedError
+
+
+def above(prob_MK: torch.Tensor, thresh: float) -> torch.Tensor:
+    """Scores above `thresh`, 0 in place of the others."""
+    return torch.where(prob_MK > thresh, prob_MK, 0.0)

@@ -1,0 +1,117 @@
+"""[detection]: boxes of YOLOv1, from one vector for the whole picture.
+
+Legend: B images, C numbers of the vector, S = side * side cells, A boxes of a cell, K classes, M candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.dialect import Dialect
+from darkpy.errors import ShapeError
+from darkpy.layers.base import Layer, section
+from darkpy.layers.head import HeadSpec, above
+from darkpy.ops.detections import Detections
+from darkpy.shapes import Shape
+
+_AX = Dialect.ALEXEYAB
+
+
+@section("detection")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DetectionSpec(HeadSpec):
+    """The vector holds the classes of each cell, then the objectness of each box, then the boxes (x, y, w, h).
+
+    Source: pjreddie/darknet and AlexeyAB/darknet src/detection_layer.c, src/parser.c parse_detection.
+    Differs: softmax=1 counts at inference too, as in darknet's CPU code; its GPU code forgets it there.
+        Boxes are fractions for every caller; darknet's size arguments make them so for `yolo test` alone.
+    """
+
+    corrects_letterbox: ClassVar[bool] = False
+
+    coords: int = key(1, minimum=1)
+    classes: int = key(1, minimum=1)
+    num: int = key(1, minimum=1)
+    side: int = key(7, minimum=1)
+    softmax: bool = key(False)
+    sqrt: bool = key(False)  # w and h are square roots
+    max: int = key(90, alexeyab=200, minimum=1)
+
+    rescore: bool = key(False)
+    forced: bool = key(False)
+    coord_scale: float = key(1.0)
+    object_scale: float = key(1.0)
+    noobject_scale: float = key(1.0)
+    class_scale: float = key(1.0)
+    jitter: float = key(0.2)
+    resize: float = key(1.0, only=_AX)
+    random: float = key(0.0)
+    reorg: bool = key(False)  # read by both forks, without a meaning
+
+    @property
+    def class_count(self) -> int:
+        return self.classes
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        (x,) = inputs
+        if self.coords != 4:
+            raise ShapeError(f"coords={self.coords}, but a box has 4", hint="set coords=4 (darknet's default is 1)")
+        wanted = self.side**2 * ((1 + self.coords) * self.num + self.classes)
+        if x.outputs != wanted:
+            raise ShapeError(
+                f"reads {x.outputs} numbers, but side={self.side}² x ((1 + coords={self.coords}) x num={self.num}"
+                f" + classes={self.classes}) are {wanted}",
+                hint=f"set output={wanted} in the connected layer before it",
+            )
+        return Shape.vector(wanted)
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return _Detection(self)
+
+    def decode(
+        self,
+        output_BCHW: torch.Tensor,
+        net_w: int,
+        net_h: int,
+        thresh: float,
+        tree_thresh: float = 0.5,
+        class_map: Sequence[int] = (),
+    ) -> Detections:
+        """All boxes of all cells, cell by cell; darknet keeps those of low or negative objectness, too."""
+        flat_BC = output_BCHW.flatten(1).float()
+        batch, cells, device = len(flat_BC), self.side**2, flat_BC.device
+        sizes = [cells * self.classes, cells * self.num, cells * self.num * 4]
+        class_BC, objectness_BC, box_BC = torch.split(flat_BC, sizes, dim=1)
+        class_BSK = class_BC.reshape(batch, cells, self.classes)
+        objectness_BSA = objectness_BC.reshape(batch, cells, self.num)
+        xy_BSA2, wh_BSA2 = torch.split(box_BC.reshape(batch, cells, self.num, 4), 2, dim=3)
+        cell_S = torch.arange(cells, device=device)
+        corner_S12 = torch.stack((cell_S % self.side, cell_S // self.side), dim=1)[:, None]
+        size_BSA2 = wh_BSA2.square() if self.sqrt else wh_BSA2
+        prob_BSAK = objectness_BSA[..., None] * class_BSK[:, :, None]
+        return Detections(
+            torch.arange(batch, device=device).repeat_interleave(cells * self.num),
+            torch.cat(((xy_BSA2 + corner_S12) / self.side, size_BSA2), dim=3).reshape(-1, 4),
+            objectness_BSA.reshape(-1),
+            above(prob_BSAK.reshape(-1, self.classes), thresh),
+        )
+
+
+class _Detection(Layer):
+    def __init__(self, spec: DetectionSpec) -> None:
+        super().__init__()
+        self.cells, self.classes, self.has_softmax = spec.side**2, spec.classes, spec.softmax
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        x_BC = x_BCHW.flatten(1)
+        if self.has_softmax:
+            classes = self.cells * self.classes
+            class_BSK = x_BC[:, :classes].reshape(-1, self.cells, self.classes).softmax(2)
+            x_BC = torch.cat((class_BSK.flatten(1), x_BC[:, classes:]), dim=1)
+        return x_BC[:, :, None, None]

@@ -1,0 +1,60 @@
+"""[Gaussian_yolo]: boxes that say how sure they are of each of their sides.
+
+Legend: B images, A anchors of this head, E = 9 + classes entries (x, y, w, h, each with its sigma behind it,
+objectness, classes), H W the grid, M candidates, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.dialect import Dialect
+from darkpy.layers.anchors import AnchoredHead, AnchoredSpec
+from darkpy.layers.base import Layer, section
+from darkpy.layers.head import above
+from darkpy.ops.detections import Detections
+from darkpy.ops.grid import cells, pick
+from darkpy.shapes import Shape
+
+_NMS_KINDS = ("default", "greedynms", "diounms", "cornersnms")
+_TO_CENTRE = {"center": 0.0, "left_top": 0.5, "right_bottom": -0.5}  # how many box sizes away the centre lies
+
+
+@section("Gaussian_yolo", only=Dialect.ALEXEYAB)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GaussianYoloSpec(AnchoredSpec):
+    """Source: AlexeyAB/darknet src/gaussian_yolo_layer.c, src/parser.c parse_gaussian_yolo."""
+
+    box_entries: ClassVar[int] = 9
+
+    nms_kind: str = key("default", words=_NMS_KINDS)
+    yolo_point: str = key("center", words=tuple(_TO_CENTRE))  # the point of the box that lies in the cell
+    uc_normalizer: float = key(1.0)
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return AnchoredHead(self, raw=(4, 6), centre=(0, 2))
+
+    def decode(
+        self,
+        output_BCHW: torch.Tensor,
+        net_w: int,
+        net_h: int,
+        thresh: float,
+        tree_thresh: float = 0.5,
+        class_map: Sequence[int] = (),
+    ) -> Detections:
+        entries_BHWAE = cells(output_BCHW, self.entries)
+        found = pick(entries_BHWAE, entries_BHWAE[..., 8] > thresh)
+        box_M8, objectness_M1, class_MK = torch.split(found.entry_ME, [8, 1, self.classes], dim=1)
+        xy_M2, wh_M2, sigma_M4 = box_M8[:, 0:4:2], box_M8[:, 4:8:2], box_M8[:, 1::2]
+        size_M2 = wh_M2.exp() * self.anchors_px(found.anchor_M) / wh_M2.new_tensor((net_w, net_h))
+        centre_M2 = found.centre_frac(xy_M2) + _TO_CENTRE[self.yolo_point] * size_M2
+        prob_MK = objectness_M1 * class_MK * (1 - sigma_M4.mean(1, keepdim=True))
+        boxes_M4 = torch.cat((centre_M2, size_M2), dim=1)
+        return Detections(found.image_M, boxes_M4, objectness_M1[:, 0], above(prob_MK, thresh))

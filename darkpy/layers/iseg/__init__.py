@@ -1,0 +1,51 @@
+"""[iseg]: for each pixel the classes, and an embedding that is alike for pixels of one instance.
+
+Legend: B images, C = classes + ids channels, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.dialect import Dialect
+from darkpy.errors import ShapeError
+from darkpy.layers.base import Layer, LayerSpec, section
+from darkpy.shapes import Shape
+
+
+@section("iseg", only=Dialect.PJREDDIE)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IsegSpec(LayerSpec):
+    """Source: pjreddie/darknet src/iseg_layer.c, src/parser.c parse_iseg."""
+
+    classes: int = key(20, minimum=1)
+    ids: int = key(32, minimum=0)
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        (x,) = inputs
+        wanted = self.classes + self.ids
+        if x.c != wanted:
+            raise ShapeError(
+                f"reads {x.c} channels, but classes={self.classes} + ids={self.ids} are {wanted}",
+                hint=f"set filters={wanted} in the convolutional before it",
+            )
+        return x
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return _Iseg(self.classes)
+
+
+class _Iseg(Layer):
+    """The logistic of the classes; the embedding as it is."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return torch.cat((x_BCHW[:, : self.classes].sigmoid(), x_BCHW[:, self.classes :]), dim=1)

@@ -1,0 +1,199 @@
+"""[region]: boxes of YOLOv2 and YOLO9000, relative to anchors in grid cells.
+
+Legend: B images, A anchors, E = coords + 1 + classes entries (x, y, w, h, more coords, objectness, classes), C = A * E
+channels, H W the grid, M candidates, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.dialect import Dialect
+from darkpy.errors import DarkpyError, ShapeError
+from darkpy.layers.anchors import chosen_anchors
+from darkpy.layers.base import Layer, section
+from darkpy.layers.head import HeadSpec, above
+from darkpy.layers.region.classes import checked_tree, class_tree, surest
+from darkpy.ops.detections import Detections
+from darkpy.ops.grid import Candidates, cells, pick
+from darkpy.ops.hierarchy import Hierarchy
+from darkpy.shapes import Shape
+
+_AX = Dialect.ALEXEYAB
+_PJ = Dialect.PJREDDIE
+
+
+@section("region")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegionSpec(HeadSpec):
+    """pjreddie: a map like the input's. AlexeyAB: cell by cell, x and y as they came, the logistic is decode's.
+
+    Units: anchors in grid cells.
+    Source: pjreddie/darknet and AlexeyAB/darknet src/region_layer.c, src/parser.c parse_region.
+    Differs: a class tree has one softmax a group, as on the GPU; pjreddie's CPU code makes NaN of it. pjreddie's also
+        takes the second of two images for the first one mirrored, and averages them.
+    """
+
+    coords: int = key(4, minimum=4)
+    classes: int = key(20, minimum=1)
+    num: int = key(1, minimum=1)
+    anchors: tuple[float, ...] = key(())  # .5 where the list ends early
+    softmax: bool = key(False)
+    background: bool = key(False, only=_PJ)  # in place of the objectness, a class more
+    tree: Path | None = key(None)
+    map: Path | None = key(None)
+
+    max: int = key(30, alexeyab=200, minimum=1)
+    jitter: float = key(0.2)
+    resize: float = key(1.0, only=_AX)
+    random: float = key(0.0)
+    thresh: float = key(0.5)
+    rescore: bool = key(False)
+    classfix: int = key(0)
+    absolute: bool = key(False)
+    bias_match: bool = key(False)
+    focal_loss: bool = key(False, only=_AX)
+    coord_scale: float = key(1.0)
+    object_scale: float = key(1.0)
+    noobject_scale: float = key(1.0)
+    mask_scale: float = key(1.0)
+    class_scale: float = key(1.0)
+
+    # read by both forks, without a meaning
+    log: bool = key(False)
+    sqrt: bool = key(False)
+
+    @property
+    def entries(self) -> int:
+        """Numbers of one anchor at one cell."""
+        return self.coords + 1 + self.classes
+
+    @property
+    def class_count(self) -> int:
+        return self.classes
+
+    @property
+    def is_by_cell(self) -> bool:
+        """Whether the output's memory is (cell, anchor, entry) and not (anchor, entry, cell)."""
+        return self.dialect is _AX
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        (x,) = inputs
+        if self.coords != 4 and self.dialect is _AX:
+            raise ShapeError(f"coords={self.coords}, but AlexeyAB's fork has 4", hint="use --dialect pjreddie")
+        wanted = self.num * self.entries
+        if x.c != wanted:
+            raise ShapeError(
+                f"reads {x.c} channels, but num={self.num} x (coords={self.coords} + 1 + classes={self.classes})"
+                f" are {wanted}",
+                hint=f"set filters={wanted} in the convolutional before it",
+            )
+        return x
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return _Region(self)
+
+    def decode(
+        self,
+        output_BCHW: torch.Tensor,
+        net_w: int,
+        net_h: int,
+        thresh: float,
+        tree_thresh: float = 0.5,
+        class_map: Sequence[int] = (),
+    ) -> Detections:
+        """pjreddie's candidates go anchor by anchor, AlexeyAB's cell by cell; of the latter none is dropped."""
+        found = self._candidates(output_BCHW, thresh)
+        xy_M2, wh_M2, _, scale_M1, class_MK = torch.split(found.entry_ME, [2, 2, self.coords - 4, 1, self.classes], 1)
+        anchors_A2 = chosen_anchors(self.anchors, range(self.num)).to(wh_M2.device)
+        centre_M2 = found.centre_frac(xy_M2.sigmoid() if self.is_by_cell else xy_M2)
+        size_M2 = wh_M2.exp() * anchors_A2[found.anchor_M] / found.grid_2
+        if self.background:
+            scale_M1 = torch.ones_like(scale_M1)
+        elif self.classfix == -1 and self.dialect is _AX:
+            scale_M1 = torch.where(scale_M1 < 0.5, 0.0, scale_M1)
+        objectness_M1 = torch.ones_like(scale_M1) if self.is_by_cell else scale_M1
+        if self.tree is None:
+            prob_MK = above(scale_M1 * class_MK, thresh)
+        else:
+            prob_MK = self._tree_scores(class_MK, scale_M1, thresh, tree_thresh, class_map)
+        return Detections(found.image_M, torch.cat((centre_M2, size_M2), 1), objectness_M1[:, 0], prob_MK)
+
+    def _candidates(self, output_BCHW: torch.Tensor, thresh: float) -> Candidates:
+        batch, _, rows, columns = output_BCHW.shape
+        if self.is_by_cell:
+            entries_BHWAE = output_BCHW.reshape(batch, rows, columns, self.num, self.entries)
+        else:
+            entries_BHWAE = cells(output_BCHW, self.entries)
+        objectness_BHWA = entries_BHWAE[..., self.coords]
+        is_all = self.is_by_cell or self.background
+        wanted_BHWA = torch.ones_like(objectness_BHWA, dtype=torch.bool) if is_all else objectness_BHWA > thresh
+        return pick(entries_BHWAE, wanted_BHWA, by_anchor=not self.is_by_cell)
+
+    def _tree_scores(
+        self,
+        class_MK: torch.Tensor,
+        scale_M1: torch.Tensor,
+        thresh: float,
+        tree_thresh: float,
+        class_map: Sequence[int],
+    ) -> torch.Tensor:
+        """Of each candidate the scores of the mapped classes, or else of the one class that is general enough.
+
+        Raises: DarkpyError when the map names a class that the tree lacks.
+        Differs: darknet takes a map to have 200 lines, and reads on where it ends.
+        """
+        assert self.tree is not None
+        if class_map and not 0 <= min(class_map) <= max(class_map) < self.classes:
+            wrong = next(number for number in class_map if not 0 <= number < self.classes)
+            raise DarkpyError(f"the map names class {wrong}, but classes={self.classes}", hint="classes count from 0")
+        tree = class_tree(checked_tree(self.tree, self.classes), class_MK.device)
+        prob_MK = tree.absolute(class_MK)
+        if class_map:
+            return above(scale_M1 * prob_MK[:, list(class_map)], thresh)
+        if self.dialect is _AX:
+            return torch.where(scale_M1 > thresh, surest(prob_MK), 0.0)
+        class_M1 = tree.descend(prob_MK, tree_thresh)[:, None]
+        return torch.zeros_like(prob_MK).scatter(1, class_M1, above(scale_M1, thresh))
+
+
+class _Region(Layer):
+    """The logistic of what is one, a softmax over the classes of each anchor at each cell."""
+
+    def __init__(self, spec: RegionSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        tree = None if spec.tree is None else checked_tree(spec.tree, spec.classes)
+        self.hierarchy = None if tree is None else Hierarchy(tree.parent, tree.group_size)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        spec = self.spec
+        batch, _, rows, columns = x_BCHW.shape
+        x_BAEHW = x_BCHW.reshape(batch, spec.num, spec.entries, rows, columns)
+        xy_BA2HW, wh_BA2HW, more_BAEHW, objectness_BA1HW, class_BAKHW = torch.split(
+            x_BAEHW, [2, 2, spec.coords - 4, 1, spec.classes], dim=2
+        )
+        if not spec.is_by_cell:
+            xy_BA2HW, more_BAEHW = xy_BA2HW.sigmoid(), more_BAEHW.sigmoid()
+        if spec.background and spec.softmax and self.hierarchy is None:
+            said_BAEHW = torch.cat((objectness_BA1HW, class_BAKHW), dim=2).softmax(2)
+        else:
+            first_BA1HW = objectness_BA1HW if spec.background else objectness_BA1HW.sigmoid()
+            said_BAEHW = torch.cat((first_BA1HW, self._scores(class_BAKHW)), dim=2)
+        y_BAEHW = torch.cat((xy_BA2HW, wh_BA2HW, more_BAEHW, said_BAEHW), dim=2)
+        if spec.is_by_cell:
+            y_BAEHW = y_BAEHW.permute(0, 3, 4, 1, 2)
+        return y_BAEHW.reshape(x_BCHW.shape)
+
+    def _scores(self, class_BAKHW: torch.Tensor) -> torch.Tensor:
+        if self.hierarchy is not None:
+            return self.hierarchy.softmax(class_BAKHW, 2)
+        if self.spec.softmax:
+            return class_BAKHW.softmax(2)
+        return class_BAKHW if self.spec.is_by_cell else class_BAKHW.sigmoid()

@@ -1,0 +1,91 @@
+"""Scores of classes that are kinds of each other, as a [region] of YOLO9000 gives them.
+
+Legend: M candidates, K classes, G groups of siblings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from darkpy.config.tree import Tree, read_tree
+from darkpy.errors import ShapeError
+from darkpy.ops.hierarchy import Hierarchy
+
+_SURE = 0.5  # AlexeyAB's own threshold for a class of a tree
+
+
+def checked_tree(path: Path, classes: int) -> Tree:
+    """The tree of a file. Raises: ShapeError when it has other classes than the head."""
+    tree = read_tree(path)
+    if tree.classes != classes:
+        raise ShapeError(f"{path} has {tree.classes} classes, but classes={classes}")
+    return tree
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ClassTree:
+    """The tree on one device. Its scores are probabilities of a class given its parent."""
+
+    hierarchy: Hierarchy
+    group_K: torch.Tensor
+    child_K: torch.Tensor
+    parent_G: torch.Tensor
+
+    def absolute(self, class_MK: torch.Tensor) -> torch.Tensor:
+        """Probabilities of a class as such."""
+        return self.hierarchy.absolute(class_MK, 1)
+
+    def descend(self, prob_MK: torch.Tensor, thresh: float) -> torch.Tensor:
+        """From the likeliest root down to the likeliest child, for as long as one is sure enough.
+
+        Source: pjreddie/darknet src/tree.c hierarchy_top_prediction.
+        Differs: nothing; it multiplies probabilities that hold their parents' already, and so stops early.
+        """
+        best_MG, class_MG = self._best_of_groups(prob_MK.nan_to_num())
+        group_M1 = torch.zeros_like(class_MG[:, :1])
+        product_M1 = torch.ones_like(best_MG[:, :1])
+        found_M1 = torch.full_like(group_M1, -1)
+        while (found_M1 < 0).any():
+            class_M1 = class_MG.gather(1, group_M1)
+            product_M1 = product_M1 * best_MG.gather(1, group_M1)
+            is_sure_M1 = product_M1 > thresh
+            child_M1 = self.child_K[class_M1]
+            ends_M1 = torch.where(is_sure_M1 | (group_M1 == 0), class_M1, self.parent_G[group_M1])
+            found_M1 = torch.where((found_M1 < 0) & (~is_sure_M1 | (child_M1 < 0)), ends_M1, found_M1)
+            group_M1 = torch.where(found_M1 < 0, child_M1, group_M1)
+        return found_M1[:, 0]
+
+    def _best_of_groups(self, prob_MK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The highest probability in each group, and the first class that has it."""
+        candidates, classes = prob_MK.shape
+        group_MK = self.group_K.expand(candidates, classes)
+        best_MG = prob_MK.new_zeros(candidates, len(self.parent_G)).scatter_reduce(1, group_MK, prob_MK, "amax")
+        number_K = torch.arange(classes, device=prob_MK.device)
+        number_MK = torch.where(prob_MK == best_MG.gather(1, group_MK), number_K, classes - 1)
+        first_MG = group_MK.new_full(best_MG.shape, classes - 1).scatter_reduce(1, group_MK, number_MK, "amin")
+        return best_MG, first_MG
+
+
+@lru_cache(maxsize=4)
+def class_tree(tree: Tree, device: torch.device) -> ClassTree:
+    """Made once: a spec has no place to keep it, and decoding asks for it with every batch."""
+    parent_G = [tree.parent[first] for first in tree.group_offset]
+    return ClassTree(
+        Hierarchy(tree.parent, tree.group_size).to(device),
+        *(torch.tensor(numbers, device=device) for numbers in (tree.group, tree.child, parent_G)),
+    )
+
+
+def surest(prob_MK: torch.Tensor) -> torch.Tensor:
+    """Of each candidate the last class above one half, 0 in place of the others.
+
+    Source: AlexeyAB/darknet src/region_layer.c get_region_boxes.
+    """
+    rank_K = torch.arange(1, prob_MK.shape[1] + 1, device=prob_MK.device)
+    rank_MK = rank_K * (prob_MK > _SURE)
+    is_last_MK = (rank_MK > 0) & (rank_MK == rank_MK.amax(1, keepdim=True))
+    return torch.where(is_last_MK, prob_MK, 0.0)

@@ -1,0 +1,62 @@
+"""Boxes on a grid: every cell of a head's map predicts A boxes of E entries each.
+
+Legend: B images, A boxes of a cell, E entries of a box, C = A * E channels, H W rows and columns, M candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def cells(map_BCHW: Tensor, entries: int) -> Tensor:
+    """The map of darknet's yolo layers, box by box in darknet's order of candidates.
+
+    Returns: entries_BHWAE, a view.
+    """
+    batch, _, rows, columns = map_BCHW.shape
+    return map_BCHW.view(batch, -1, entries, rows, columns).permute(0, 3, 4, 1, 2)
+
+
+def channel_mask(chosen: Collection[int], entries: int, anchors: int) -> Tensor:
+    """mask_C11, true at the entries `chosen` of every anchor."""
+    mask_E = torch.zeros(entries, dtype=torch.bool, device="cpu")
+    mask_E[list(chosen)] = True
+    return mask_E.repeat(anchors)[:, None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Boxes picked from a grid: where each lies, and what the head says of it.
+
+    Shapes: image_M, anchor_M, cell_M2 (column, row) int64; grid_2 (columns, rows); entry_ME float32.
+    """
+
+    image_M: Tensor
+    cell_M2: Tensor
+    anchor_M: Tensor
+    grid_2: Tensor
+    entry_ME: Tensor
+
+    def centre_frac(self, xy_M2: Tensor) -> Tensor:
+        """Centres from places inside the cell, in fractions of the map."""
+        return (self.cell_M2 + xy_M2) / self.grid_2
+
+
+def pick(entries_BHWAE: Tensor, wanted_BHWA: Tensor, *, by_anchor: bool = False) -> Candidates:
+    """The wanted boxes of each image: cell by cell with the anchors of a cell together, or anchor by anchor."""
+    if by_anchor:
+        image_M, anchor_M, row_M, column_M = wanted_BHWA.permute(0, 3, 1, 2).nonzero().unbind(1)
+    else:
+        image_M, row_M, column_M, anchor_M = wanted_BHWA.nonzero().unbind(1)
+    _, rows, columns, _, _ = entries_BHWAE.shape
+    return Candidates(
+        image_M,
+        torch.stack((column_M, row_M), dim=1),
+        anchor_M,
+        torch.tensor((columns, rows), device=image_M.device),
+        entries_BHWAE[image_M, row_M, column_M, anchor_M].float(),
+    )
