@@ -16,10 +16,10 @@ from darkpy.layers.region import RegionSpec
 PJ, AX = Dialect
 H, W, THRESH = 2, 3, 0.25
 KEYS = "classes=4\nnum=2\nanchors=.6,.8, 1.2,1\n"
-TREE = "beast -1\nthing -1\ncat 0\ndog 0\ncar 1\npug 3\npoodle 3\n"
-PARENT = [-1, -1, 0, 0, 1, 3, 3]
-GROUPS = [[0, 1], [2, 3], [4], [5, 6]]  # classes of one parent
-TREE_KEYS = "classes=7\nnum=2\nanchors=.6,.8, 1.2,1\nsoftmax=1\n"
+TREE = "beast -1\nthing -1\nrock -1\ncat 0\ndog 0\ncar 1\npug 4\npoodle 4\n"
+PARENT = [-1, -1, -1, 0, 0, 1, 4, 4]
+GROUPS = [[0, 1, 2], [3, 4], [5], [6, 7]]  # classes of one parent
+TREE_KEYS = "classes=8\nnum=2\nanchors=.6,.8, 1.2,1\nsoftmax=1\n"
 
 Box = tuple[list[float], float, list[float]]
 
@@ -162,12 +162,12 @@ def test_gradients_flow_through_the_head(dialect: Dialect, keys: str) -> None:
 
 @pytest.mark.parametrize("dialect", Dialect)
 def test_a_tree_has_one_softmax_for_each_group(dialect: Dialect, tree: str) -> None:
-    spec, module = region(dialect, tree, 24)
-    x_BCHW = noise(24)
+    spec, module = region(dialect, tree, 26)
+    x_BCHW = noise(26)
     y_BCHW = module(x_BCHW)
     for n, cell in darknets_order(spec):
         row, column = divmod(cell, W)
-        before = x_BCHW[0, n * 12 + 5 : (n + 1) * 12, row, column]
+        before = x_BCHW[0, n * 13 + 5 : (n + 1) * 13, row, column]
         after = torch.tensor(entries_at(spec, y_BCHW[0].flatten().tolist(), n, cell)[5:])
         torch.testing.assert_close(after, torch.cat([before[group].softmax(0) for group in GROUPS]))
 
@@ -197,14 +197,14 @@ def descended(prob: list[float], thresh: float) -> int:
 def tree_output(spec: RegionSpec, module: torch.nn.Module) -> torch.Tensor:
     """The head's output for a map with sure and unsure classes."""
     sharpness_B1HW = torch.linspace(0.2, 4, 2 * H * W).view(2, 1, H, W)
-    y_BCHW = module(noise(24) * sharpness_B1HW)
+    y_BCHW = module(noise(26) * sharpness_B1HW)
     assert isinstance(y_BCHW, torch.Tensor)
     return y_BCHW
 
 
 @pytest.mark.parametrize("tree_thresh", [0.1, 0.4, 0.8])
 def test_pjreddie_goes_down_the_tree_while_it_is_sure(tree_thresh: float, tree: str) -> None:
-    spec, module = region(PJ, tree, 24)
+    spec, module = region(PJ, tree, 26)
     output_BCHW = tree_output(spec, module)
     found, ends = spec.decode(output_BCHW, 96, 64, THRESH, tree_thresh), set()
     for image in range(2):
@@ -212,7 +212,7 @@ def test_pjreddie_goes_down_the_tree_while_it_is_sure(tree_thresh: float, tree: 
         for n, cell in darknets_order(spec):
             numbers = entries_at(spec, output_BCHW[image].flatten().tolist(), n, cell)
             if numbers[4] > THRESH:
-                wanted = [0.0] * 7
+                wanted = [0.0] * 8
                 end = descended(absolute(numbers[5:]), tree_thresh)
                 wanted[end] = numbers[4]
                 ends.add(end)
@@ -222,7 +222,7 @@ def test_pjreddie_goes_down_the_tree_while_it_is_sure(tree_thresh: float, tree: 
 
 
 def test_alexeyab_keeps_the_last_class_above_one_half_without_its_objectness(tree: str) -> None:
-    spec, module = region(AX, tree, 24)
+    spec, module = region(AX, tree, 26)
     output_BCHW = tree_output(spec, module)
     found, chosen = spec.decode(output_BCHW, 96, 64, THRESH), set()
     for image in range(2):
@@ -231,8 +231,8 @@ def test_alexeyab_keeps_the_last_class_above_one_half_without_its_objectness(tre
         for (n, cell), row in zip(darknets_order(spec), rows, strict=True):
             numbers = entries_at(spec, output_BCHW[image].flatten().tolist(), n, cell)
             prob = absolute(numbers[5:])
-            wanted = [0.0] * 7
-            sure = [number for number in range(7) if prob[number] > 0.5]
+            wanted = [0.0] * 8
+            sure = [number for number in range(8) if prob[number] > 0.5]
             if sure and numbers[4] > THRESH:
                 wanted[sure[-1]] = prob[sure[-1]]
                 chosen.add(sure[-1])
@@ -242,7 +242,7 @@ def test_alexeyab_keeps_the_last_class_above_one_half_without_its_objectness(tre
 
 @pytest.mark.parametrize("dialect", Dialect)
 def test_mapped_classes_become_the_columns(dialect: Dialect, tree: str) -> None:
-    spec, module = region(dialect, tree, 24)
+    spec, module = region(dialect, tree, 26)
     output_BCHW = tree_output(spec, module)
     found = spec.decode(output_BCHW, 96, 64, THRESH, class_map=(5, 0, 3))
     wanted = []
@@ -258,13 +258,13 @@ def test_mapped_classes_become_the_columns(dialect: Dialect, tree: str) -> None:
 
 
 def test_a_map_to_classes_the_tree_lacks_is_refused(tree: str) -> None:
-    spec, module = region(PJ, tree, 24)
-    with pytest.raises(DarkpyError, match="the map names class 7, but classes=7"):
-        spec.decode(tree_output(spec, module), 96, 64, THRESH, class_map=(0, 7))
+    spec, module = region(PJ, tree, 26)
+    with pytest.raises(DarkpyError, match="the map names class 8, but classes=8"):
+        spec.decode(tree_output(spec, module), 96, 64, THRESH, class_map=(0, 8))
 
 
 def test_a_tree_of_other_classes_is_refused(tree: str) -> None:
-    with pytest.raises(ShapeError, match=r"small.tree has 7 classes, but classes=4"):
+    with pytest.raises(ShapeError, match=r"small.tree has 8 classes, but classes=4"):
         region(PJ, KEYS + tree.removeprefix(TREE_KEYS))
 
 
@@ -272,7 +272,7 @@ def test_a_tree_is_looked_for_beside_the_cfg(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "small.tree").write_text(TREE)
     cfg = tmp_path / "net.cfg"
-    cfg.write_text(f"[net]\nheight=2\nwidth=3\nchannels=24\n[region]\n{TREE_KEYS}tree=data/small.tree\n")
+    cfg.write_text(f"[net]\nheight=2\nwidth=3\nchannels=26\n[region]\n{TREE_KEYS}tree=data/small.tree\n")
     plan = make_plan(cfg)
     plan.nodes[0].spec.build(plan.nodes[0].inputs, plan.net)
 
