@@ -76,8 +76,8 @@ class Slot:
         return total
 
     def within(self, part: str) -> Slot:
-        """The same slot, seen from a layer that holds its owner as `part`."""
-        return replace(self, name=f"{part}.{self.name}", is_norm=False)  # dontloadscales stays outside
+        """The same slot, seen from a layer that holds its owner as `part`; `dontloadscales` does not reach inside."""
+        return replace(self, name=f"{part}.{self.name}", is_norm=False)
 
 
 class Layer(nn.Module):

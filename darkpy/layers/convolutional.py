@@ -165,7 +165,7 @@ class ConvolutionalSpec(LayerSpec):
             return
         own, other = layers[index], layers[self.refers(index)[0]]
         assert isinstance(own, Convolutional) and isinstance(other, Convolutional)
-        own.owner = other
+        own.share(other)
 
 
 class Convolutional(Layer):
@@ -191,8 +191,8 @@ class Convolutional(Layer):
         """The layer whose arrays are used: itself, or the one that `share_index` names."""
         return self._owner[0] if self._owner else self
 
-    @owner.setter
-    def owner(self, other: Convolutional) -> None:
+    def share(self, other: Convolutional) -> None:
+        """Use the arrays of another layer."""
         # in a tuple, so that torch does not list the other's parameters as this layer's too
         self._owner = (other.owner,)
 

@@ -7,7 +7,7 @@ and columns, F numbers of a state.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -55,7 +55,7 @@ class RecurrentSpec(LayerSpec):
 
     def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
         return tuple(
-            replace(slot, is_norm=False).within(name)  # dontloadscales does not reach inside
+            slot.within(name)
             for name, part in self.parts(inputs).items()
             for slot in part.spec.slots((part.x,))
         )
