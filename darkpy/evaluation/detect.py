@@ -1,0 +1,143 @@
+"""From pictures to boxes: prepare, forward, decode, move back, suppress.
+
+Legend: B images, C H W channels, rows, columns, M candidates, K classes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import torch
+from torch.nn import functional
+
+from darkpy.data.images import Image, load_image, prepare
+from darkpy.dialect import Dialect
+from darkpy.errors import DarkpyError, ImageError
+from darkpy.evaluation.detections import Object, objects
+from darkpy.evaluation.nms import suppress
+from darkpy.network import Network
+from darkpy.ops.detections import Detections
+from darkpy.ops.resample import letterbox_geometry
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DetectOptions:
+    """How boxes are chosen; the defaults are those of `detector test`.
+
+    thresh: objectness and class score must be above it; None takes the fork's (.5 pjreddie, .25 AlexeyAB).
+    tree_thresh: darknet's `-hier`, for class trees.
+    nms: intersection over union above which the lower box of a class goes; 0 keeps all.
+    letterbox: keep the picture's proportions; None as the fork does (pjreddie yes, AlexeyAB by [net] letter_box).
+    """
+
+    thresh: float | None = None
+    tree_thresh: float = 0.5
+    nms: float = 0.45
+    letterbox: bool | None = None
+
+    def resolved(self, network: Network) -> DetectOptions:
+        """The same with the fork's values in place of None."""
+        is_pjreddie = network.plan.dialect is Dialect.PJREDDIE
+        thresh = (0.5 if is_pjreddie else 0.25) if self.thresh is None else self.thresh
+        letterbox = (is_pjreddie or network.plan.net.letter_box) if self.letterbox is None else self.letterbox
+        return replace(self, thresh=thresh, letterbox=letterbox)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was seen on one picture, or why it could not be read (`error`)."""
+
+    path: str
+    image: Image | None
+    objects: tuple[Object, ...] = ()
+    error: ImageError | None = None
+
+
+def detect(
+    network: Network,
+    paths: Iterable[str | os.PathLike[str]],
+    names: Sequence[str],
+    options: DetectOptions | None = None,
+    *,
+    batch_size: int = 1,
+) -> Iterator[Result]:
+    """The objects on each picture, in the order given; a picture that cannot be read yields its error.
+
+    Raises: DarkpyError when the network has no detection head.
+    """
+    if not network.heads:
+        raise DarkpyError(
+            f"{network.plan.file} has no detection layer", hint="networks that end in [softmax] classify, not detect"
+        )
+    chosen = (options or DetectOptions()).resolved(network)
+    waiting = iter(paths)
+    while batch := [_load(path, network.plan.input_shape.c) for path in islice(waiting, batch_size)]:
+        yield from _detect_batch(network, batch, names, chosen)
+
+
+def detections_of(
+    network: Network, outputs_BCHW: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]], options: DetectOptions
+) -> Detections:
+    """The suppressed candidates of a batch, as fractions of each picture.
+
+    sizes: (w, h) of each picture in pixels, before it was prepared. options: resolved ones.
+    Source: AlexeyAB/darknet src/network.c get_network_boxes.
+    """
+    net, heads = network.plan.input_shape, network.heads
+    classes = max(head.class_count for head in heads)
+    assert options.thresh is not None
+    parts = []
+    for head, output_BCHW in zip(heads, outputs_BCHW, strict=True):
+        found = head.decode(output_BCHW, net.w, net.h, options.thresh, options.tree_thresh)
+        if options.letterbox and head.corrects_letterbox:
+            found = without_letterbox(found, sizes, net.w, net.h)
+        parts.append(replace(found, prob_MK=functional.pad(found.prob_MK, (0, classes - found.prob_MK.shape[1]))))
+    kind, beta = heads[-1].nms
+    candidates = Detections.cat(parts)
+    return suppress(candidates, options.nms, kind, beta) if options.nms else candidates
+
+
+def without_letterbox(detections: Detections, sizes: Sequence[tuple[int, int]], net_w: int, net_h: int) -> Detections:
+    """Boxes as fractions of the picture instead of the letterboxed input.
+
+    The border is halved as a float here, though the picture is pasted at a whole pixel: darknet's boxes are half a
+    pixel off where the border is odd, and so are these.
+    Source: pjreddie/darknet src/yolo_layer.c correct_yolo_boxes.
+    """
+    fitted = [letterbox_geometry(w, h, net_w, net_h) for w, h in sizes]
+    fitted_B2 = detections.boxes_M4.new_tensor([(one.new_w, one.new_h) for one in fitted])
+    net_2 = fitted_B2.new_tensor((net_w, net_h))
+    share_M2 = (fitted_B2 / net_2)[detections.image_M]
+    border_M2 = ((net_2 - fitted_B2) / 2 / net_2)[detections.image_M]
+    centre_M2, size_M2 = detections.boxes_M4.split(2, dim=1)
+    boxes_M4 = torch.cat([(centre_M2 - border_M2) / share_M2, size_M2 / share_M2], dim=1)
+    return replace(detections, boxes_M4=boxes_M4)
+
+
+def _load(path: str | os.PathLike[str], channels: int) -> Result:
+    try:
+        return Result(os.fspath(path), load_image(path, channels=channels))
+    except ImageError as error:
+        return Result(os.fspath(path), None, error=error)
+
+
+def _detect_batch(
+    network: Network, batch: Sequence[Result], names: Sequence[str], options: DetectOptions
+) -> Iterator[Result]:
+    net = network.plan.input_shape
+    readable = [result.image for result in batch if result.image is not None]
+    found: Detections | None = None
+    if readable:
+        x_BCHW = torch.stack([prepare(image, net.w, net.h, letterbox=bool(options.letterbox)) for image in readable])
+        with torch.inference_mode():
+            outputs_BCHW = network(x_BCHW.to(next(network.parameters()).device))
+            found = detections_of(network, outputs_BCHW, [(image.w, image.h) for image in readable], options).to("cpu")
+    place = iter(range(len(readable)))
+    for result in batch:
+        if found is None or result.image is None:
+            yield result
+        else:
+            yield replace(result, objects=tuple(objects(found, next(place), names, options.thresh or 0)))

