@@ -14,6 +14,7 @@ from darkpy.build import Plan
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.layers.base import Layer
 from darkpy.layers.head import HeadSpec
+from darkpy.layers.loss import Loss, LossSpec, Progress
 
 MAX_NUMBERS = 1 << 30  # 4 GiB of weights; the largest network of either fork (yolov1) has 0.27e9 numbers
 
@@ -48,12 +49,43 @@ class Network(nn.Module):
         """The specs of the detection heads, in the order of the outputs."""
         return [node.spec for node in self.plan.nodes if isinstance(node.spec, HeadSpec)]
 
+    @property
+    def loss_specs(self) -> list[LossSpec]:
+        """The specs of the layers that take part in training with a loss, in cfg order."""
+        specs = (node.spec for node in self.plan.nodes)
+        return [spec for spec in specs if isinstance(spec, LossSpec) and spec.has_loss]
+
     def forward(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
         return self._run(x_BCHW, self.outputs, self._last_reads)
 
     def trace(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
         """Every layer's output in cfg order, for people who debug."""
         return self._run(x_BCHW, range(len(self.plan.nodes)), {})
+
+    def losses(
+        self, x_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+    ) -> tuple[list[torch.Tensor], list[Loss]]:
+        """The forward pass of a training: what each layer with a loss read, and what it says of it.
+
+        The backward pass starts at these inputs, with minus their `input_delta` as the gradient.
+        Shapes: truth as the heads want it, (B, *truth_shape); a layer with `truth=1` replaces it for those behind it.
+        """
+        outputs = {-1: self._checked(x_BCHW)}
+        inputs: list[torch.Tensor] = []
+        losses: list[Loss] = []
+        for node, layer in zip(self.plan.nodes, self.layers, strict=True):
+            sources = [outputs[source] for source in node.sources]
+            output = outputs[node.index] = layer(*sources)
+            spec = node.spec
+            if isinstance(spec, LossSpec) and spec.has_loss:
+                with torch.no_grad():
+                    losses.append(spec.loss(sources[0].detach(), output.detach(), truth, progress))
+                inputs.append(sources[0])
+            if spec.truth:
+                truth = output.detach().flatten(1)
+            for index in self._last_reads.get(node.index, ()):
+                del outputs[index]
+        return inputs, losses
 
     def for_inference(self) -> Network:
         """Fold batch norm into the weights, layer by layer, and lay them out for speed; there is no way back.

@@ -112,7 +112,7 @@ def without_letterbox(detections: Detections, sizes: Sequence[tuple[int, int]], 
     net_2 = fitted_B2.new_tensor((net_w, net_h))
     share_M2 = (fitted_B2 / net_2)[detections.image_M]
     border_M2 = ((net_2 - fitted_B2) / 2 / net_2)[detections.image_M]
-    centre_M2, size_M2 = detections.boxes_M4.split(2, dim=1)
+    centre_M2, size_M2 = detections.boxes_M4.tensor_split(2, dim=1)
     boxes_M4 = torch.cat([(centre_M2 - border_M2) / share_M2, size_M2 / share_M2], dim=1)
     return replace(detections, boxes_M4=boxes_M4)
 

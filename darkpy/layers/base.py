@@ -56,6 +56,7 @@ class Slot:
     name: the module's parameter or buffer, dotted where a layer is made of layers.
     is_statistic: a buffer (rolling mean or variance), not learned by gradient.
     is_norm: batch norm's scales and statistics, which `dontloadscales` skips.
+    is_decayed: weight decay acts on it.
     is_flipped: the file holds it as [rest][first axis] (`flipped=1`).
     is_connected: a connected weight, stored transposed by darknet's oldest versions.
     """
@@ -65,6 +66,7 @@ class Slot:
     init: Init = ZERO
     is_statistic: bool = False
     is_norm: bool = False
+    is_decayed: bool = False
     is_flipped: bool = False
     is_connected: bool = False
 

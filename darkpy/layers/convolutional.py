@@ -16,10 +16,9 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
-from darkpy.layers.base import ONE, ZERO, Init, Layer, LayerSpec, Slot, absolute, activation_key, section
-from darkpy.ops.activations import ACTIVATIONS
+from darkpy.layers.base import Init, Layer, LayerSpec, Slot, absolute, activation_key, section
+from darkpy.layers.product import Product, norm_slots
 from darkpy.ops.antialiasing import blur, blurred_size
-from darkpy.ops.normalisation import batch_normalize, fold_factors
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -139,18 +138,10 @@ class ConvolutionalSpec(LayerSpec):
     def _slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
         fan_in = self.size * self.size * (inputs[0].c // self.group_count)
         noise = Init(scale=math.sqrt(2 / fan_in), is_normal=self.dialect is Dialect.PJREDDIE)
-        filters = (self.filters,)
         shape = (self.filters, inputs[0].c // self.group_count, self.size, self.size)
-        weights = Slot("weights", shape, noise, is_flipped=self.flipped)
-        if not self.is_normalized:
-            return Slot("biases", filters), weights
-        return (
-            Slot("biases", filters),
-            Slot("scales", filters, ONE, is_norm=True),
-            Slot("rolling_mean", filters, ZERO, is_statistic=True, is_norm=True),
-            Slot("rolling_variance", filters, ZERO, is_statistic=True, is_norm=True),
-            weights,
-        )
+        biases = Slot("biases", (self.filters,))
+        weights = Slot("weights", shape, noise, is_decayed=True, is_flipped=self.flipped)
+        return (biases, *norm_slots(self.filters), weights) if self.is_normalized else (biases, weights)
 
     def operations(self, inputs: Sequence[Shape]) -> int:
         out = self.shape(inputs)
@@ -158,7 +149,7 @@ class ConvolutionalSpec(LayerSpec):
         return per_pixel * out.h * out.w
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Convolutional:
-        return Convolutional(self, self.slots(inputs))
+        return Convolutional(self, self.slots(inputs), net.constrain)
 
     def connect(self, index: int, layers: Sequence[Layer]) -> None:
         if self.share_index is None:
@@ -168,75 +159,44 @@ class ConvolutionalSpec(LayerSpec):
         own.share(other)
 
 
-class Convolutional(Layer):
-    """The arrays are `weights`, `biases` and with batch norm `scales`, `rolling_mean`, `rolling_variance`."""
-
-    weights: torch.Tensor
-    biases: torch.Tensor
-    scales: torch.Tensor
-    rolling_mean: torch.Tensor
-    rolling_variance: torch.Tensor
-
-    def __init__(self, spec: ConvolutionalSpec, slots: Sequence[Slot]) -> None:
-        super().__init__(slots)
+class Convolutional(Product):
+    def __init__(self, spec: ConvolutionalSpec, slots: Sequence[Slot], bound: float) -> None:
+        super().__init__(spec, slots, activation=spec.activation, is_normalized=spec.is_normalized, bound=bound)
         self.spec = spec
-        self.activation = ACTIVATIONS[spec.activation]
-        self.is_normalized = spec.is_normalized
         self._owner: tuple[Convolutional, ...] = ()
         self._strides = (1, 1) if spec.antialiasing else spec.strides
         self._padding = spec.border * spec.reach
 
     @property
-    def owner(self) -> Convolutional:
+    def arrays(self) -> Convolutional:
         """The layer whose arrays are used: itself, or the one that `share_index` names."""
         return self._owner[0] if self._owner else self
 
     def share(self, other: Convolutional) -> None:
         """Use the arrays of another layer."""
         # in a tuple, so that torch does not list the other's parameters as this layer's too
-        self._owner = (other.owner,)
+        self._owner = (other.arrays,)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        arrays, spec = self.owner, self.spec
-        weights = arrays.weights
+        spec = self.spec
+        weights = self.arrays.weights
         if spec.xnor:
             x_BCHW = _signs(x_BCHW)
         if spec.xnor or spec.binary:
             weights = _binarized(weights)
-        is_normalized = arrays.is_normalized
         y_BFHW = functional.conv2d(
-            x_BCHW,
-            weights,
-            None if is_normalized else arrays.biases,
-            self._strides,
-            self._padding,
-            spec.reach,
-            spec.group_count,
+            x_BCHW, weights, self.added_biases, self._strides, self._padding, spec.reach, spec.group_count
         )
-        if is_normalized:
-            y_BFHW = batch_normalize(
-                y_BFHW,
-                arrays.scales,
-                arrays.biases,
-                arrays.rolling_mean,
-                arrays.rolling_variance,
-                training=self.training,
-            )
-        y_BFHW = self.activation(y_BFHW, inplace=True)
+        y_BFHW = self.finish(y_BFHW)
         return blur(y_BFHW, spec.antialiasing, spec.strides) if spec.antialiasing else y_BFHW
 
     def fold(self) -> None:
         if self._owner:
             return
-        weights, biases = self.weights.detach(), self.biases.detach()
-        if self.is_normalized and not (self.spec.xnor or self.spec.binary):
-            factor_F, bias_F = fold_factors(self.scales, biases, self.rolling_mean, self.rolling_variance)
-            weights = (weights * factor_F.detach()[:, None, None, None]).float()
-            biases = bias_F.detach().float()
-            self.is_normalized = False
-            del self.scales, self.rolling_mean, self.rolling_variance
-        self.weights = torch.nn.Parameter(weights.contiguous(memory_format=torch.channels_last))
-        self.biases = torch.nn.Parameter(biases)
+        # a folded scale would change what is binarized
+        if not (self.spec.xnor or self.spec.binary):
+            super().fold()
+        self.weights = torch.nn.Parameter(self.weights.detach().contiguous(memory_format=torch.channels_last))
 
 
 def _sizes(shapes: Sequence[tuple[int, ...]]) -> str:

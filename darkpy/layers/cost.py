@@ -11,7 +11,8 @@ import torch
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
-from darkpy.layers.base import Layer, LayerSpec, section
+from darkpy.layers.base import Layer, section
+from darkpy.layers.loss import MASKED, Loss, LossSpec, Progress
 from darkpy.shapes import Shape
 
 _PJ = Dialect.PJREDDIE
@@ -23,7 +24,7 @@ def _types(dialect: Dialect) -> tuple[str, ...]:
 
 @section("cost")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CostSpec(LayerSpec):
+class CostSpec(LossSpec):
     """Its output is the error terms. Without a truth pjreddie's compares with zeros, AlexeyAB's leaves zeros.
 
     Source: pjreddie/darknet and AlexeyAB/darknet src/cost_layer.c forward_cost_layer.
@@ -43,6 +44,38 @@ class CostSpec(LayerSpec):
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return _Cost(self)
 
+    def loss(
+        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+    ) -> Loss:
+        truth_BCHW = truth.reshape(input_BCHW.shape)
+        if self.smooth:
+            truth_BCHW = (1 - self.smooth) * truth_BCHW + self.smooth / input_BCHW[0].numel()
+        error_BCHW, delta_BCHW = self.compare(input_BCHW, truth_BCHW)
+        if self.thresh:
+            delta_BCHW = torch.where(delta_BCHW.abs() < self.thresh / input_BCHW[0].numel(), 0.0, delta_BCHW)
+        return Loss(delta_BCHW, self.scale * delta_BCHW, error_BCHW.sum())
+
+    def compare(self, x_BCHW: torch.Tensor, truth_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The error terms, which are the layer's output, and the delta."""
+        away_BCHW = truth_BCHW - x_BCHW
+        match self.type_:
+            case "L1":
+                return away_BCHW.abs(), away_BCHW.sign()
+            case "smooth":
+                size_BCHW = away_BCHW.abs()
+                error_BCHW = torch.where(size_BCHW < 1, away_BCHW**2, 2 * size_BCHW - 1)
+                return error_BCHW, away_BCHW.clamp(-1, 1)
+            case "wgan":
+                error_BCHW = torch.where(truth_BCHW != 0, -x_BCHW, x_BCHW)
+                return error_BCHW, torch.where(truth_BCHW > 0, 1.0, -1.0)
+            case "masked":
+                away_BCHW = torch.where(truth_BCHW == MASKED, 0.0, away_BCHW)
+                return away_BCHW**2, away_BCHW
+            case "seg":
+                return away_BCHW**2, torch.where(truth_BCHW == 0, self.noobj * away_BCHW, away_BCHW)
+            case _:
+                return away_BCHW**2, away_BCHW
+
 
 class _Cost(Layer):
     def __init__(self, spec: CostSpec) -> None:
@@ -50,15 +83,5 @@ class _Cost(Layer):
         self.spec = spec
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        if self.spec.dialect is not _PJ:
-            return torch.zeros_like(x_BCHW)
-        size_BCHW = x_BCHW.abs()
-        match self.spec.type_:
-            case "L1":
-                return size_BCHW
-            case "smooth":
-                return torch.where(size_BCHW < 1, size_BCHW**2, 2 * size_BCHW - 1)
-            case "wgan":
-                return x_BCHW
-            case _:
-                return size_BCHW**2
+        nothing_BCHW = torch.zeros_like(x_BCHW)
+        return self.spec.compare(x_BCHW, nothing_BCHW)[0] if self.spec.dialect is _PJ else nothing_BCHW

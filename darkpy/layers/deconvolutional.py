@@ -15,9 +15,8 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
-from darkpy.layers.base import ONE, ZERO, Init, Layer, LayerSpec, Slot, activation_key, section
-from darkpy.ops.activations import ACTIVATIONS
-from darkpy.ops.normalisation import batch_normalize, fold_factors
+from darkpy.layers.base import Init, Layer, LayerSpec, Slot, activation_key, section
+from darkpy.layers.product import Product, norm_slots
 from darkpy.shapes import Shape
 
 
@@ -57,56 +56,25 @@ class DeconvolutionalSpec(LayerSpec):
     def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
         (x,) = inputs
         out = self.shape(inputs)
-        filters = (self.filters,)
         noise = Init(scale=0.02 * (out.w * out.h) / (x.w * x.h), is_normal=True)
-        biases, weights = Slot("biases", filters), Slot("weights", (x.c, self.filters, self.size, self.size), noise)
-        if not self.batch_normalize:
-            return biases, weights
-        return (
-            biases,
-            Slot("scales", filters, ONE, is_norm=True),
-            Slot("rolling_mean", filters, ZERO, is_statistic=True, is_norm=True),
-            Slot("rolling_variance", filters, ZERO, is_statistic=True, is_norm=True),
-            weights,
-        )
+        biases = Slot("biases", (self.filters,))
+        weights = Slot("weights", (x.c, self.filters, self.size, self.size), noise, is_decayed=True)
+        return (biases, *norm_slots(self.filters), weights) if self.batch_normalize else (biases, weights)
 
     def operations(self, inputs: Sequence[Shape]) -> int:
         return 2 * self.filters * self.size * self.size * inputs[0].outputs
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return Deconvolutional(self, self.slots(inputs))
+        return Deconvolutional(self, self.slots(inputs), net.constrain)
 
 
-class Deconvolutional(Layer):
-    """The arrays are `weights`, `biases` and with batch norm `scales`, `rolling_mean`, `rolling_variance`."""
+class Deconvolutional(Product):
+    filter_axis = 1
 
-    weights: torch.Tensor
-    biases: torch.Tensor
-    scales: torch.Tensor
-    rolling_mean: torch.Tensor
-    rolling_variance: torch.Tensor
-
-    def __init__(self, spec: DeconvolutionalSpec, slots: Sequence[Slot]) -> None:
-        super().__init__(slots)
-        self.spec = spec
-        self.activation = ACTIVATIONS[spec.activation]
-        self.is_normalized = spec.batch_normalize
+    def __init__(self, spec: DeconvolutionalSpec, slots: Sequence[Slot], bound: float) -> None:
+        super().__init__(spec, slots, activation=spec.activation, is_normalized=spec.batch_normalize, bound=bound)
+        self.stride, self.border = spec.stride, spec.border
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        biases = None if self.is_normalized else self.biases
-        y_BFHW = functional.conv_transpose2d(x_BCHW, self.weights, biases, self.spec.stride, self.spec.border)
-        if self.is_normalized:
-            y_BFHW = batch_normalize(
-                y_BFHW, self.scales, self.biases, self.rolling_mean, self.rolling_variance, training=self.training
-            )
-        return self.activation(y_BFHW, inplace=True)
-
-    def fold(self) -> None:
-        if not self.is_normalized:
-            return
-        arrays = (self.scales.detach(), self.biases.detach(), self.rolling_mean, self.rolling_variance)
-        factor_F, bias_F = fold_factors(*arrays)
-        self.weights = torch.nn.Parameter((self.weights.detach() * factor_F[None, :, None, None]).float())
-        self.biases = torch.nn.Parameter(bias_F.float())
-        self.is_normalized = False
-        del self.scales, self.rolling_mean, self.rolling_variance
+        y_BFHW = functional.conv_transpose2d(x_BCHW, self.weights, self.added_biases, self.stride, self.border)
+        return self.finish(y_BFHW)

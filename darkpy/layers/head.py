@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import torch
 
-from darkpy.layers.base import LayerSpec
+from darkpy.layers.loss import LossSpec
 from darkpy.ops.detections import Detections
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HeadSpec(LayerSpec):
+class HeadSpec(LossSpec):
     """A section whose output is boxes; `decode` is get_detections of its darknet file."""
 
     corrects_letterbox: ClassVar[bool] = True  # whether its boxes are moved back from a letterboxed input

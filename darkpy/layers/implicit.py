@@ -32,7 +32,9 @@ class ImplicitSpec(LayerSpec):
         return Shape(self.filters, self.atoms, 1)
 
     def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
-        return (Slot("weights", (self.filters, self.atoms, 1), Init(mean=self.mean, scale=abs(self.std))),)
+        return (
+            Slot("weights", (self.filters, self.atoms, 1), Init(mean=self.mean, scale=abs(self.std)), is_decayed=True),
+        )
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return _Implicit(self.slots(inputs))

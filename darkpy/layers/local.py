@@ -56,7 +56,9 @@ class LocalSpec(LayerSpec):
         window = inputs[0].c * self.size * self.size
         # darknet fills the first place and leaves the others at 0
         noise = Init(scale=math.sqrt(2 / window), filled=self.filters * window)
-        return Slot("biases", tuple(out)), Slot("weights", (out.h * out.w, self.filters, window), noise)
+        return Slot("biases", tuple(out)), Slot(
+            "weights", (out.h * out.w, self.filters, window), noise, is_decayed=True
+        )
 
     def operations(self, inputs: Sequence[Shape]) -> int:
         return 2 * self.shape(inputs).outputs * inputs[0].c * self.size * self.size

@@ -9,13 +9,14 @@ import torch
 
 from darkpy.config.net import NetSpec
 from darkpy.dialect import Dialect
-from darkpy.layers.base import Layer, LayerSpec, section
+from darkpy.layers.base import Layer, section
+from darkpy.layers.loss import LossSpec
 from darkpy.shapes import Shape
 
 
 @section("logistic", only=Dialect.PJREDDIE)
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LogisticSpec(LayerSpec):
+class LogisticSpec(LossSpec):
     """Source: pjreddie/darknet src/logistic_layer.c forward_logistic_layer."""
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:

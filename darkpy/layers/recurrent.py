@@ -55,9 +55,7 @@ class RecurrentSpec(LayerSpec):
 
     def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
         return tuple(
-            slot.within(name)
-            for name, part in self.parts(inputs).items()
-            for slot in part.spec.slots((part.x,))
+            slot.within(name) for name, part in self.parts(inputs).items() for slot in part.spec.slots((part.x,))
         )
 
     def operations(self, inputs: Sequence[Shape]) -> int:

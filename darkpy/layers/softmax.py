@@ -15,14 +15,15 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.config.tree import read_tree
 from darkpy.errors import ShapeError
-from darkpy.layers.base import Layer, LayerSpec, section
+from darkpy.layers.base import Layer, section
+from darkpy.layers.loss import MASKED, Loss, LossSpec, Progress
 from darkpy.ops.hierarchy import Hierarchy
 from darkpy.shapes import Shape
 
 
 @section("softmax", "soft")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SoftmaxSpec(LayerSpec):
+class SoftmaxSpec(LossSpec):
     """One softmax for each group of a `tree`; with `spatial` for each pixel; else for each of `groups` equal parts.
 
     Source: pjreddie/darknet src/softmax_layer.c forward_softmax_layer_gpu.
@@ -34,6 +35,22 @@ class SoftmaxSpec(LayerSpec):
     tree: Path | None = key(None)
     spatial: bool = key(False)  # at temperature 1
     noloss: bool = key(False)
+
+    @property
+    def has_loss(self) -> bool:
+        return not (self.noloss or self.onlyforward)
+
+    def loss(
+        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+    ) -> Loss:
+        """Cross entropy, though a class that is true in part costs as much as one that is wholly true.
+
+        Differs: with a tree, groups without a truth are left out as darknet's GPU code does; its CPU code is not.
+        """
+        truth_BCHW = truth.reshape(output_BCHW.shape)
+        delta_BCHW = torch.where(truth_BCHW == MASKED, 0.0, truth_BCHW - output_BCHW)
+        is_true_BCHW = (truth_BCHW != 0) & (truth_BCHW != MASKED)
+        return Loss(delta_BCHW, delta_BCHW, -output_BCHW[is_true_BCHW].log().sum())
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         (x,) = inputs

@@ -11,12 +11,13 @@ from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.layers.anchors import FLT_MAX, AnchoredSpec
 from darkpy.layers.base import Identity, Layer, LayerSpec, absolute, section
+from darkpy.layers.loss import LossSpec
 from darkpy.shapes import Shape
 
 
 @section("contrastive", only=Dialect.ALEXEYAB)
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ContrastiveSpec(LayerSpec):
+class ContrastiveSpec(LossSpec):
     """Hands its input on, as darknet's GPU code does; its CPU code leaves zeros.
 
     Source: AlexeyAB/darknet src/softmax_layer.c forward_contrastive_layer_gpu, src/parser.c parse_contrastive.

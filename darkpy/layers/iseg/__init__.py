@@ -14,13 +14,14 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
-from darkpy.layers.base import Layer, LayerSpec, section
+from darkpy.layers.base import Layer, section
+from darkpy.layers.loss import LossSpec
 from darkpy.shapes import Shape
 
 
 @section("iseg", only=Dialect.PJREDDIE)
 @dataclass(frozen=True, kw_only=True, slots=True)
-class IsegSpec(LayerSpec):
+class IsegSpec(LossSpec):
     """Source: pjreddie/darknet src/iseg_layer.c, src/parser.c parse_iseg."""
 
     classes: int = key(20, minimum=1)

@@ -1,0 +1,65 @@
+"""What the layers with a loss share: they write their gradient themselves, as darknet's do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from darkpy.config.net import NetSpec
+from darkpy.layers.base import LayerSpec
+from darkpy.shapes import Shape
+
+MASKED = -1234  # a truth that says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a training is. Units: `seen` counts images, this minibatch's included; `batch_num` updates, from 1."""
+
+    net: NetSpec
+    seen: int
+
+    @property
+    def batch_num(self) -> int:
+        return self.seen // (self.net.minibatch * self.net.subdivisions)
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a layer says of one minibatch.
+
+    delta: minus the gradient, summed over the minibatch, of the output's shape: darknet's `l.delta`.
+    input_delta: what the layer before receives of it; the same unless the layer's backward scales it.
+    cost: the number darknet averages into its loss; a monitor, of which `delta` need not be the gradient.
+    report: counts and sums for the progress line, each a tensor of one number.
+    """
+
+    delta: torch.Tensor
+    input_delta: torch.Tensor
+    cost: torch.Tensor
+    report: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossSpec(LayerSpec):
+    """A section that compares its input with a truth."""
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether it takes part in training: `noloss` and `onlyforward` say no."""
+        return not self.onlyforward
+
+    def truth_shape(self, output: Shape) -> tuple[int, ...]:
+        """The truth of one image: (max, 5 or 6) boxes for most heads, the output's numbers by default."""
+        return (output.outputs,)
+
+    def loss(
+        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+    ) -> Loss:
+        """Delta and cost of a whole minibatch; the tensors carry no gradient.
+
+        Shapes: truth is (B, *truth_shape).
+        """
+        raise NotImplementedError

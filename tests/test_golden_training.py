@@ -1,0 +1,106 @@
+"""Training steps of the golden networks, against what the C programs did: costs, deltas, updates, weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import darkpy
+from darkpy.layers.loss import Progress
+from darkpy.layers.product import Product
+from darkpy.network import Network
+from darkpy.training.trainer import StepReport, Trainer
+
+GOLDEN = Path(__file__).parent / "golden"
+CASES = sorted((GOLDEN / "training").glob("*/*.npz"))
+Arrays = dict[str, np.ndarray]
+
+
+class Run:
+    """A golden case: the network before its first step, and what went in and came out of the C program."""
+
+    def __init__(self, case: Path, tmp_path: Path) -> None:
+        self.golden: Arrays = dict(np.load(case))
+        start = dict(np.load(GOLDEN / "networks" / case.parent.name / case.name))
+        weights = tmp_path / "init.weights"
+        weights.write_bytes(start["weights"].tobytes())
+        cfg = start["cfg"].tobytes().decode()
+        cfg = cfg.replace("[net]", f"[net]\nconstrain={float(self.golden['constrain'])}", 1)
+        self.network = darkpy.load(cfg, weights, dialect=case.parent.name)
+        self.x = np.concatenate([start["x"][None], self.golden["x"]])
+        self.final = tmp_path / "final.weights"
+
+    def minibatch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is fed at a step: its own entry where there is one, else entry 0."""
+        x = torch.from_numpy(self.x[step if step < len(self.x) else 0])
+        truth = self.golden["truth"]
+        return x.reshape(x.shape[0], *self.network.plan.input_shape), torch.from_numpy(
+            truth[step if step < len(truth) else 0]
+        )
+
+    def train(self) -> list[StepReport]:
+        trainer = Trainer(self.network)
+        return [trainer.train_minibatch(*self.minibatch(step)) for step in range(int(self.golden["steps"]))]
+
+
+@pytest.fixture(params=CASES, ids=[f"{case.parent.name}-{case.stem}" for case in CASES])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warnings.warn", lambda *_, **__: None)
+        return Run(request.param, tmp_path)
+
+
+def assert_close(found: np.ndarray, wanted: np.ndarray, relative: float, what: str) -> None:
+    error = np.abs(found.reshape(-1) - wanted.reshape(-1)).max()
+    assert error <= relative * np.abs(wanted).max() + 1e-6, f"{what} departs by {error} of {np.abs(wanted).max()}"
+
+
+def updates(network: Network, name: str) -> dict[int, np.ndarray]:
+    """What a layer's arrays of that name have gathered: minus their gradients."""
+    found = {}
+    for index, layer in enumerate(network.layers):
+        parameter = dict(layer.named_parameters()).get(name)
+        if parameter is not None and parameter.grad is not None:
+            found[index] = -parameter.grad.numpy()
+    return found
+
+
+def test_costs_rates_and_final_weights_are_darknets(run: Run) -> None:
+    reports = run.train()
+    assert_close(np.array([report.cost for report in reports]), run.golden["cost"], 1e-4, "the cost")
+    assert_close(np.array([report.rate for report in reports]), run.golden["rate"], 1e-6, "the rate")
+    run.network.save_weights(run.final)
+    size = run.network.header.size
+    found = np.frombuffer(run.final.read_bytes()[size:], "<f4")
+    wanted = np.frombuffer(run.golden["final"].tobytes()[-found.nbytes :], "<f4")
+    assert_close(found, wanted, 1e-5, "a weight")
+
+
+def test_the_first_steps_deltas_and_updates_are_darknets(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    products: dict[int, torch.Tensor] = {}
+    places = {id(layer): index for index, layer in enumerate(run.network.layers)}
+    finish = Product.finish
+
+    def watched(self: Product, y_BFHW: torch.Tensor) -> torch.Tensor:
+        y_BFHW.retain_grad()
+        products[places[id(self)]] = y_BFHW
+        return finish(self, y_BFHW)
+
+    monkeypatch.setattr(Product, "finish", watched)
+    net = run.network.plan.net
+    x, truth = run.minibatch(0)
+    inputs, losses = run.network.train().losses(x, truth, Progress(net, net.minibatch))
+    torch.autograd.backward(inputs, [-loss.input_delta for loss in losses])
+    heads = [name for name in run.golden if name.startswith("head")]
+    for name, loss in zip(heads, losses, strict=True):
+        assert_close(loss.delta.numpy(), run.golden[name], 1e-4, f"the head's delta {name}")
+    for name, gathered in (("wupd", "weights"), ("bupd", "biases"), ("supd", "scales")):
+        for index, found in updates(run.network, gathered).items():
+            if (key := f"{name}{index}") in run.golden:
+                assert_close(found, run.golden[key], 1e-4, f"update {key}")
+    for index, y_BFHW in products.items():
+        if (key := f"delta{index}") in run.golden and y_BFHW.grad is not None:
+            assert_close(-y_BFHW.grad.numpy(), run.golden[key], 1e-4, key)
