@@ -123,7 +123,10 @@ def compare(
 
 
 def trace(network: Network, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
-    """Every layer's output. Raises: ShapeError when all of them together would take too much memory."""
+    """Every layer's output, recurrent layers starting anew.
+
+    Raises: ShapeError when all of them together would take too much memory.
+    """
     numbers = len(x_BCHW) * _numbers_per_image(network.plan)
     if numbers > MAX_NUMBERS:
         raise ShapeError(
@@ -131,6 +134,7 @@ def trace(network: Network, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
             f"{numbers * 4 / 2**30:.1f} GiB, the limit is {MAX_NUMBERS * 4 / 2**30:.0f}",
             hint="make [net] width and height smaller",
         )
+    network.reset_state()
     with torch.inference_mode():
         return network.trace(x_BCHW.to(_device(network)))
 

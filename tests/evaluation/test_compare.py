@@ -198,6 +198,13 @@ def test_a_batch_is_compared_image_by_image(tmp_path: Path, network: Network) ->
     assert found.first is not None and found.first.at == (2, 5, 4, 3)
 
 
+def test_recurrent_layers_start_anew_each_time(tmp_path: Path) -> None:
+    network = darkpy.load("[net]\ninputs=6\ntime_steps=2\n[gru]\noutput=5\n", dialect="pjreddie")
+    x_BCHW = torch.rand(2, 6, 1, 1)
+    write_dump(tmp_path / "d.npz", x_BCHW, trace(network, x_BCHW))
+    assert compare(network, tmp_path / "d.npz").first is None
+
+
 def test_outputs_beyond_the_limit_are_refused_before_the_network_runs(
     network: Network, dump: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
