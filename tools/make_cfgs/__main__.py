@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from darkpy.data.names import COCO, VOC
+
 from . import classifiers, datasets, recurrent, yolo_early, yolov3, yolov4, yolov4_scaled, yolov7
 from .writer import Cfg
 
@@ -44,8 +46,8 @@ NETWORKS: dict[str, Callable[[], Cfg]] = {
 def make_texts() -> dict[str, str]:
     """The text of every file, by file name."""
     texts = {f"{name}.cfg": network().text() for name, network in NETWORKS.items()}
-    texts["coco.names"] = datasets.names(datasets.COCO)
-    texts["voc.names"] = datasets.names(datasets.VOC)
+    texts["coco.names"] = datasets.names(COCO)
+    texts["voc.names"] = datasets.names(VOC)
     texts["coco.data"] = datasets.coco_data()
     texts["voc.data"] = datasets.voc_data()
     return texts

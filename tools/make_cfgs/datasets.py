@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-COCO = """
-person, bicycle, car, motorbike, aeroplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign,
-parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella, handbag,
-tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball bat, baseball glove, skateboard, surfboard,
-tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange, broccoli, carrot,
-hot dog, pizza, donut, cake, chair, sofa, pottedplant, bed, diningtable, toilet, tvmonitor, laptop, mouse, remote,
-keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear,
-hair drier, toothbrush
-"""
-
-VOC = """
-aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, diningtable, dog, horse, motorbike, person,
-pottedplant, sheep, sofa, train, tvmonitor
-"""
+from collections.abc import Iterable
 
 
-def names(listing: str) -> str:
+def names(listing: Iterable[str]) -> str:
     """One name a line."""
-    return "".join(f"{name}\n" for name in " ".join(listing.split()).split(", "))
+    return "".join(f"{name}\n" for name in listing)
 
 
 def data(title: str, classes: int, stem: str, train: str, valid: str, **keys: str) -> str:

@@ -1,0 +1,37 @@
+"""Small text files of a data set, whatever editor wrote them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from darkpy.errors import DarkpyError
+from darkpy.files import TEXT, describe
+
+MAX_SIZE = 1 << 22  # the longest such file in use, the names of ImageNet's 22,000 classes, has 0.5 MB
+
+
+def read_lines(path: str | os.PathLike[str], *, hint: str) -> list[str]:
+    """The lines of a text file, without carriage returns, a byte order mark, or blank lines at the end.
+
+    hint: what to tell somebody who named another file.
+    Raises: DarkpyError when the file cannot be read, is empty or no text.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_SIZE + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DarkpyError(f"{path}: cannot be read: {reason}", hint=hint) from error
+    foreign = describe(data[:512])
+    if foreign is not None and foreign is not TEXT:
+        raise DarkpyError(f"{path}: is {foreign.what}", hint=hint if foreign.hint == TEXT.hint else foreign.hint)
+    if b"\0" in data or len(data) > MAX_SIZE:
+        raise DarkpyError(f"{path}: is a binary file or larger than any list of names", hint=hint)
+    lines = [line.rstrip("\r") for line in data.decode("utf-8-sig", errors="replace").split("\n")]
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines:
+        raise DarkpyError(f"{path}: is an empty file", hint=hint)
+    return lines
