@@ -1,0 +1,67 @@
+"""The program `darkpy`, also to be had as `python -m darkpy`.
+
+The only place that turns what the user did wrong into a message on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from darkpy.cli.app import app
+from darkpy.cli.talk import complain, warn
+from darkpy.errors import DarkpyError, DarkpyWarning
+
+MISTAKE, INTERRUPTED = 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line, the program's own by default. Returns: the exit code."""
+    # file names are bytes, and may mean nothing as letters
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", DarkpyWarning)
+        warnings.showwarning = _warning_printer(warnings.showwarning)
+        try:
+            code = app.main(arguments, prog_name="darkpy", standalone_mode=False)
+        except click.UsageError as error:
+            complain(_with_usage(error))
+        except DarkpyError as error:
+            complain(error)
+        except click.Abort:
+            return INTERRUPTED
+        else:
+            return code or 0
+    return MISTAKE
+
+
+def _with_usage(error: click.UsageError) -> DarkpyError:
+    message = error.format_message().removesuffix(".")
+    message = message[:1].lower() + message[1:]
+    if error.ctx is None:
+        return DarkpyError(message)
+    usage = " ".join([error.ctx.command_path, *error.ctx.command.collect_usage_pieces(error.ctx)])
+    return DarkpyError(message, hint=f"{usage}; {error.ctx.command_path} --help tells more")
+
+
+def _warning_printer(show_others: Any) -> Any:
+    """Print darkpy's warnings as lines of ours, and leave other people's to Python."""
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, DarkpyWarning):
+            warn(message)
+        else:
+            show_others(message, category, *place, **more)
+
+    return show
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""The command `darkpy`.
+
+Nothing here imports torch before a command runs: help and completion answer at once.
+"""
+
+from __future__ import annotations
+
+import click
+
+import darkpy
+from darkpy.cli.detect import detect
+from darkpy.cli.detector import detector
+from darkpy.cli.show import show
+from darkpy.cli.spelling import Group
+
+HELP = """Read, run and train darknet networks (.cfg, .weights), with darknet's numbers.
+
+\b
+  darkpy show yolov3.cfg
+  darkpy detect yolov3.cfg yolov3.weights photos/ --out drawn
+  darkpy detector test coco.data yolov3.cfg yolov3.weights dog.jpg -thresh .25
+
+darknet's command lines are understood as they are: options with one dash, anywhere in the line. darkpy COMMAND --help
+tells what a command takes.
+
+Results go to standard output, everything else to standard error. The exit code is 0, 2 when something that was given
+is wrong, or 130 after Ctrl-C.
+
+\b
+The shell completes commands, options and files after one line in its start-up file:
+  ~/.bashrc                   eval "$(_DARKPY_COMPLETE=bash_source darkpy)"
+  ~/.zshrc                    eval "$(_DARKPY_COMPLETE=zsh_source darkpy)"
+  ~/.config/fish/config.fish  _DARKPY_COMPLETE=fish_source darkpy | source
+"""
+
+
+@click.group(cls=Group, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(darkpy.__version__, message="%(prog)s %(version)s")
+def app() -> None:
+    pass
+
+
+app.add_command(detect)
+app.add_command(detector)
+app.add_command(show)

@@ -1,0 +1,55 @@
+"""From what a command was given to a network that is ready to run, and to names for its classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import darkpy
+from darkpy.data.names import names_for
+from darkpy.errors import DarkpyError
+
+if TYPE_CHECKING:
+    import torch
+
+    from darkpy.network import Network
+
+
+def open_network(
+    cfg: Path, weights: Path, *, dialect: str | None, device: str | None, allow_partial: bool, fold: bool = True
+) -> Network:
+    """The network with its weights on its device, batch norm folded away unless every layer's own output matters.
+
+    Raises: DarkpyError when the device cannot be used, ConfigError, WeightsError.
+    """
+    chosen = _find_device(device)
+    network = darkpy.load(cfg, weights, dialect=dialect, device=chosen, is_partial_allowed=allow_partial)
+    return network.for_inference() if fold else network
+
+
+def class_names(network: Network, file: Path | None) -> tuple[str, ...]:
+    """A name for each class that the network's detection heads know.
+
+    Raises: DarkpyError when the file cannot be read or has fewer names.
+    """
+    counts = [head.class_count for head in network.heads]
+    return names_for(max(counts), file) if counts else ()
+
+
+def _find_device(name: str | None) -> torch.device:
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(f"cuda:{name}" if name.isdigit() else name)
+    except RuntimeError as error:
+        raise DarkpyError(
+            f"--device {name}: no such device", hint="cpu, cuda, cuda:1, mps, or a GPU's number"
+        ) from error
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError) as error:  # torch raises the second where it was built without CUDA
+        reason = str(error).partition("\n")[0].removesuffix(".")
+        raise DarkpyError(f"--device {name}: {reason}", hint="--device cpu always works") from error
+    return device

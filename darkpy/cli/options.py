@@ -1,0 +1,109 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from darkpy.cli.talk import note
+from darkpy.dialect import Dialect
+
+Decorator = Callable[[Any], Any]
+
+
+class _File(click.Path):
+    """A path; darknet's `""` is an error that says so, and not the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the name is empty.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Share(click.types.FloatParamType):
+    """A number from 0 to 1."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not 0 <= number <= 1:
+            self.fail(f"{value} is no number from 0 to 1.", param, ctx)
+        return number
+
+
+FILE = _File(path_type=Path)
+
+
+def _together(*decorators: Decorator) -> Decorator:
+    """Several options as one decorator; --help shows them in this order."""
+
+    def decorate(function: Any) -> Any:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def _explain(ctx: click.Context, option: click.Parameter, value: bool) -> None:
+    if value:
+        note(f"{option.opts[0]} changes nothing in darkpy")
+
+
+dialect_option = click.option(
+    "--dialect",
+    type=click.Choice([str(dialect) for dialect in Dialect]),
+    help="Whose darknet the cfg is written for.  [default: as its keys tell]",
+)
+letterbox_option = click.option(
+    "letterbox",
+    "-letter_box/--stretch",
+    default=None,
+    help="Keep a picture's proportions, or not.  [default: pjreddie does; alexeyab if the cfg says so]",
+)
+network_options = _together(
+    dialect_option,
+    click.option(
+        "-i",
+        "--device",
+        metavar="NAME",
+        help="cpu, cuda, cuda:1, mps, or a GPU's number; -nogpu means cpu.  [default: a GPU if there is one]",
+    ),
+    click.option("--allow-partial", is_flag=True, help="Run weights that end early; the last layers start new."),
+)
+box_options = _together(
+    click.option(
+        "-thresh",
+        "--thresh",
+        type=Share(),
+        metavar="0..1",
+        help="Show what is surer than this.  [default: as in that darknet]",
+    ),
+    click.option(
+        "-hier",
+        "--hier",
+        type=Share(),
+        default=0.5,
+        metavar="0..1",
+        show_default=True,
+        help="In class trees, how sure a class must be for its kinds to be told apart.",
+    ),
+    click.option(
+        "--nms", type=Share(), default=0.45, metavar="0..1", show_default=True, help="How much boxes may overlap."
+    ),
+    letterbox_option,
+)
+idle_options = _together(
+    click.option("-dont_show", is_flag=True, expose_value=False, hidden=True),
+    *(
+        click.option(name, is_flag=True, expose_value=False, hidden=True, callback=_explain)
+        for name in ("-fullscreen", "-benchmark_layers", "-cuda_debug_sync", "-show")
+    ),
+)
+"""What darknet's command lines hold and what means nothing here: darkpy never opens a window."""

@@ -1,0 +1,45 @@
+"""`darkpy show`: what does this cfg describe?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+import darkpy
+from darkpy.cli.options import FILE, dialect_option
+from darkpy.cli.spelling import Command
+from darkpy.dialect import Dialect
+
+HELP = """Print the layers of a network with their sizes and costs: darknet's table.
+
+\b
+  darkpy show yolov3.cfg
+  darkpy show yolov3.cfg --json | jq .parameter_count
+
+Sizes are width x height x channels, BF billions of operations for one image, weights the numbers in a .weights file.
+--json prints file, dialect, input, parameter_count, bflops, and layers with index, type, line, sources, shape
+(channels, height, width), parameter_count, bflops and keys; source -1 is the picture.
+"""
+
+
+@click.command(cls=Command, help=HELP, short_help="Print the layers of a network.")
+@click.argument("cfg", type=FILE)
+@click.option("--json", "is_json", is_flag=True, help="Print JSON instead of a table.")
+@dialect_option
+def show(cfg: Path, is_json: bool, dialect: str | None) -> None:
+    from darkpy.summary import as_record, table
+
+    plan = darkpy.plan(cfg, dialect)
+    if is_json:
+        click.echo(json.dumps(as_record(plan)))
+        return
+    click.echo(table(plan))
+    if dialect:
+        reason = "as --dialect says"
+    elif plan.dialect is Dialect.ALEXEYAB:
+        reason = "it has sections or keys that no other darknet reads"
+    else:
+        reason = "nothing tells of another darknet"
+    click.echo(f"dialect: {plan.dialect} ({reason})")

@@ -1,0 +1,182 @@
+"""The program as a whole: help, exit codes, what goes to which stream."""
+
+from __future__ import annotations
+
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import darkpy
+import darkpy.cli
+from darkpy.__main__ import main
+
+from .conftest import CFG, Run
+
+
+def darkpy_process(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "darkpy", *words]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+
+
+def test_no_command_module_imports_torch() -> None:
+    modules = [f"darkpy.cli.{module.name}" for module in pkgutil.iter_modules(darkpy.cli.__path__)]
+    script = f"import sys, importlib; list(map(importlib.import_module, {modules})); sys.exit('torch' in sys.modules)"
+    assert len(modules) > 5
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_module_is_the_same_program() -> None:
+    told = darkpy_process("--version")
+    assert (told.returncode, told.stdout) == (0, f"darkpy {darkpy.__version__}\n")
+
+
+def test_help_names_every_command_and_the_way_to_completion(run: Run) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    assert all(word in out for word in ("detect ", "detector ", "show ", "_DARKPY_COMPLETE=bash_source"))
+
+
+@pytest.mark.parametrize("words", [("detect",), ("detector", "test"), ("show",)])
+def test_help_of_a_command_teaches_with_examples(run: Run, words: tuple[str, ...]) -> None:
+    for option in ("-h", "--help"):
+        code, out, _ = run(*words, option)
+        assert code == 0
+        assert f"  darkpy {' '.join(words)} " in out.partition("\n")[2]
+
+
+def test_no_command_is_a_mistake_answered_with_help(run: Run) -> None:
+    code, out, err = run()
+    assert (code, out) == (2, "")
+    assert err.startswith("Usage: darkpy")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("detct net.cfg", "did you mean detect"),
+        ("-x", "darkpy has no option -x"),
+        ("detector tset", "did you mean test?"),
+        ("detect", "missing argument 'CFG'"),
+        ("detect net.cfg net.weights a.png -tresh .5", "did you mean -thresh?"),
+        ("detect net.cfg net.weights a.png -thresh", "'-thresh' requires an argument"),
+        ("detect net.cfg net.weights a.png -thresh nan", "nan is no number from 0 to 1"),
+        ("detect net.cfg net.weights a.png -thresh 25", "25 is no number from 0 to 1"),
+        ("detect net.cfg net.weights a.png --dialect yolo", "'yolo' is not one of 'pjreddie', 'alexeyab'"),
+        ("detect net.cfg net.weights a.png --batch-size 0", "0 is not in the range"),
+        ("detect net.cfg net.weights a.png --device gpu", "--device gpu: no such device"),
+        ("detect net.cfg net.weights a.png --names pets.names --data pets.data", "give one"),
+        ("detect net.cfg net.weights a.png --names net.weights", "net.weights: is a binary file"),
+        ("detect net.cfg net.weights a.png --data net.cfg", "'[net]' makes it a cfg, not a .data file"),
+        ("detect net.weights net.cfg a.png", "net.weights: is a binary file, not a cfg"),
+        ("detect net.cfg a.png", "a.png is a PNG picture"),
+        ("detect net.cfg net.cfg a.png", "net.cfg is a text file"),
+        ("detect net.cfg no.weights a.png", "no.weights"),
+        ("detect net.cfg net.weights no.png", "no.png: no such file"),
+        ("detect net.cfg net.weights no.txt", "no.txt: cannot be read"),
+        ("detect net.cfg net.weights a.png --out found.json", "this is a folder for drawings"),
+        ("detector test no.data net.cfg net.weights", "no.data: cannot be read"),
+        ("detector test pets.data net.cfg net.weights a.png b.png", "unexpected extra argument (b.png)"),
+        ("detector test pets.data net.cfg net.weights -c 0", "-c is for cameras and video"),
+        ("detector test pets.data net.cfg net.weights -mjpeg_port 80", "darkpy opens no port"),
+        ("detector demo pets.data net.cfg net.weights -c 0 -thresh .1", "a camera library that darkpy does not have"),
+        ("show no.cfg", "no.cfg: cannot be read"),
+        ("show net.cfg --jsn", "did you mean --json?"),
+    ],
+)
+def test_mistake_is_one_message_on_stderr_and_exit_code_2(task: Path, run: Run, line: str, told: str) -> None:
+    code, out, err = run(*line.split())
+    assert (code, out) == (2, "")
+    assert told in err
+    assert err.count("error: ") == 1 and "Traceback" not in err
+
+
+def test_empty_name_is_not_the_working_directory(task: Path, run: Run) -> None:
+    code, _, err = run("detect", "net.cfg", "", "a.png")
+    assert code == 2
+    assert "the name is empty" in err
+
+
+def test_faults_of_a_cfg_are_told_one_by_one(task: Path, run: Run) -> None:
+    Path("net.cfg").write_text(CFG.replace("filters=7", "filters=8").replace("stride=32", "stride=zwei"))
+    code, _, err = run("show", "net.cfg")
+    assert code == 2
+    assert err.count("error: net.cfg:") == len([line for line in err.splitlines() if line.startswith("error: ")])
+    assert "net.cfg:8: [maxpool]" in err
+
+
+def test_warning_is_a_line_on_stderr_and_no_obstacle(task: Path, run: Run) -> None:
+    Path("net.cfg").write_text(CFG.replace("filters=7", "filters=7\nfitlers=7"))
+    code, out, err = run("show", "net.cfg")
+    assert code == 0 and "convolutional" in out
+    assert err.startswith("warning: net.cfg:") and "'fitlers'" in err and err.count("warning: ") == 1
+
+
+def test_interrupt_is_quiet(task: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(darkpy, "plan", interrupted)
+    code, out, err = run("show", "net.cfg")
+    assert (code, out, err.strip()) == (130, "", "")
+
+
+def test_closed_pipe_is_quiet(task: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "darkpy", "show", "net.cfg"]
+    shown = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert shown.stderr == ""
+
+
+def test_fault_of_darkpy_itself_is_not_hidden(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(darkpy, "plan", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["show", "net.cfg"])
+
+
+def test_other_peoples_warnings_stay_theirs(task: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import warnings
+
+    def warning(*_: object) -> None:
+        warnings.warn("torch says", UserWarning, stacklevel=1)
+        raise darkpy.DarkpyError("done")
+
+    monkeypatch.setattr(darkpy, "plan", warning)
+    with pytest.warns(UserWarning, match="torch says"):
+        _, _, err = run("show", "net.cfg")
+    assert err == "error: done\n"
+
+
+def completions(*words: str) -> list[str]:
+    environment = {
+        "_DARKPY_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    return darkpy_process(**environment).stdout.split()
+
+
+def test_shell_completes_commands_options_and_values() -> None:
+    assert completions("darkpy", "detec") == ["plain,detect", "plain,detector"]
+    assert completions("darkpy", "detector", "test", "-thr") == ["plain,-thresh"]
+    assert completions("darkpy", "detect", "--dialect", "al") == ["plain,alexeyab"]
+
+
+def test_name_of_no_known_encoding_is_no_obstacle(task: Path) -> None:
+    name = b"\xff.png"
+    Path("a.png").rename(os.fsdecode(name))
+    command = [sys.executable, "-m", "darkpy", "detect", "net.cfg", "net.weights", "--names", "pets.names", "--device"]
+    for given, form in ((name, []), (b"", [b"--json"])):
+        words = [*map(os.fsencode, command), b"cpu", *form, *([given] if given else [])]
+        done = subprocess.run(words, input=name + b"\n", capture_output=True, check=False)
+        assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+        assert json.loads(done.stdout)[0]["objects"] if form else b"cat: 95%" in done.stdout
