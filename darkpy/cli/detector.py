@@ -31,7 +31,8 @@ TEST_HELP = """darknet's `detector test`: find the objects on IMAGE, or on each 
 
 What is printed and which defaults hold is the fork's whose --dialect the cfg speaks: pjreddie shows what is surer than
 .5 and letterboxes, alexeyab .25 and stretches, with boxes from left to right. The drawing is predictions.jpg in the
-working directory; darkpy opens no window, so -dont_show changes nothing.
+working directory; darkpy opens no window, so -dont_show changes nothing. The time printed is all that one picture took,
+reading it included.
 """
 
 

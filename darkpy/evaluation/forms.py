@@ -96,12 +96,11 @@ def record(path: str, size: tuple[int, int], objects: Iterable[Object]) -> dict[
 
 
 def array_json(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """The text of a JSON array, a record on each line, piece by piece as the records come."""
-    before = "[\n"
-    for one in records:
-        yield before + json.dumps(one, allow_nan=False)
-        before = ",\n"
-    yield "[]\n" if before == "[\n" else "\n]\n"
+    """The text of a JSON array, line by line as the records come; the comma stands before a record, not behind."""
+    yield "[\n"
+    for place, one in enumerate(records):
+        yield f"{',' if place else ''}{json.dumps(one, allow_nan=False)}\n"
+    yield "]\n"
 
 
 def _by_box(objects: Sequence[Object]) -> Iterator[tuple[Object, ...]]:

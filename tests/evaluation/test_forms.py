@@ -96,9 +96,9 @@ def test_record_has_the_box_inside_the_picture_in_pixels() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_array_is_json_with_a_record_on_each_line(count: int) -> None:
+def test_array_is_json_that_comes_in_whole_lines(count: int) -> None:
     records = [forms.record(f"{i}.jpg", (9, 9), [DOG]) for i in range(count)]
-    text = "".join(forms.array_json(records))
-    assert json.loads(text) == records
-    assert text.endswith("]\n")
-    assert [json.loads(line.rstrip(",")) for line in text.splitlines()[1:-1]] == records
+    pieces = list(forms.array_json(records))
+    assert json.loads("".join(pieces)) == records
+    assert all(piece.endswith("\n") and piece.count("\n") == 1 for piece in pieces)
+    assert [json.loads(piece.lstrip(",")) for piece in pieces[1:-1]] == records
