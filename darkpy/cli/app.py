@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 import darkpy
+from darkpy.cli.compare import compare
 from darkpy.cli.detect import detect
 from darkpy.cli.detector import detector
 from darkpy.cli.show import show
@@ -24,7 +25,7 @@ darknet's command lines are understood as they are: options with one dash, anywh
 tells what a command takes.
 
 Results go to standard output, everything else to standard error. The exit code is 0, 2 when something that was given
-is wrong, or 130 after Ctrl-C.
+is wrong, or 130 after Ctrl-C; darkpy compare has 1 for a difference.
 
 \b
 The shell completes commands, options and files after one line in its start-up file:
@@ -40,6 +41,7 @@ def app() -> None:
     pass
 
 
+app.add_command(compare)
 app.add_command(detect)
 app.add_command(detector)
 app.add_command(show)
