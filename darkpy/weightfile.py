@@ -27,6 +27,7 @@ from darkpy.dialect import Dialect
 from darkpy.errors import WeightsError
 from darkpy.files import describe, write_whole
 from darkpy.layers.base import Layer, Slot
+from darkpy.ops.initialisers import INITIALISERS
 
 MAX_SHORT_SEEN = 2**32 - 1
 
@@ -164,7 +165,7 @@ def load_weights(
     if missing is not None and not is_partial_allowed:
         raise WeightsError(
             f"{path} is a partial file: it fills {filled} of {len(wanted)} layers, up to {plan.place(missing)}",
-            hint="training may start from it; to run it all the same allow partial weights",
+            hint="training may start from it; --allow-partial (is_partial_allowed=True) runs it all the same",
         )
     try:
         arrays = list(_arrays(Path(path), plan, layers, wanted[:filled], header))
@@ -193,12 +194,18 @@ def save_weights(
 
 
 def initialise(plan: Plan, layers: Sequence[Layer], generator: torch.Generator | None = None) -> None:
-    """Fill every array that holds no memory yet as darknet starts a new network."""
+    """Fill every array that holds no memory yet: as darknet starts a new network, or weights as `init` says."""
     for node in plan.nodes:
+        chosen = INITIALISERS.get(node.spec.init or plan.net.init or "")
         for slot in node.slots:
             owner, name = _owner(layers[node.index], slot, plan.place(node.index))
             if getattr(owner, name).is_meta:
-                _set(owner, name, slot.init.fill_(torch.empty(slot.shape), generator))
+                array = torch.empty(slot.shape)
+                if chosen is not None and slot.is_decayed:
+                    chosen(array, generator=generator)
+                else:
+                    slot.init.fill_(array, generator)
+                _set(owner, name, array)
 
 
 def _pieces(node: Node) -> list[_Piece]:

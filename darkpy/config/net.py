@@ -8,6 +8,7 @@ from typing import ClassVar
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
+from darkpy.ops.initialisers import INITIALISERS
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -62,7 +63,6 @@ class NetSpec:
     B2: float = key(0.999)
     eps: float = key(1e-7, alexeyab=1e-6)
     clip: float = key(0.0, only=_PJ)
-    constrain: float = key(1.0, minimum=0)  # darkpy's own: the bound of the delta constraint, 0 switches it off
     ema_alpha: float = key(0.0, only=_AX)
     loss_scale: float = key(1.0, only=_AX)
     try_fix_nan: bool = key(False, only=_AX)
@@ -101,6 +101,13 @@ class NetSpec:
     unsupervised: bool = key(False, only=_AX)
     track: bool = key(False, only=_AX)
     augment_speed: int = key(2, only=_AX)
+
+    # darkpy's own
+    constrain: float = key(1.0, minimum=0)  # the bound of the delta constraint, 0 switches it off
+    grad_clip_norm: float = key(0.0, minimum=0)  # largest norm of all gradients of an update together, 0 for any
+    grad_clip_type: float = key(2.0, minimum=0)  # which norm: 1, 2, any p; 0 stands for the largest number (inf)
+    grad_clip_value: float = key(0.0, minimum=0)  # largest number of any gradient, 0 for any
+    init: str | None = key(None, words=INITIALISERS)  # of all weights, in place of the fork's own
 
     # read by AlexeyAB's fork, without a meaning here: the chart's axis, a print, CUDA scheduling
     max_chart_loss: float = key(20.0, only=_AX)

@@ -16,6 +16,7 @@ from torch import nn
 from darkpy.config.schema import key, keys_of
 from darkpy.dialect import Dialect
 from darkpy.ops.activations import MISREAD, words
+from darkpy.ops.initialisers import INITIALISERS
 from darkpy.shapes import Shape
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ class LayerSpec:
     burnin_update: float = key(0.0, only=Dialect.ALEXEYAB)
     train_only_bn: bool = key(False, only=Dialect.ALEXEYAB)
     constrain: float | None = key(None, minimum=0)  # darkpy's own; falls back to [net] constrain
+    init: str | None = key(None, words=INITIALISERS)  # darkpy's own; falls back to [net] init
 
     def sources(self, index: int) -> tuple[int, ...]:
         """Absolute numbers of the layers read, -1 for the network's input; `index` is this layer's own number."""
@@ -148,6 +150,10 @@ class LayerSpec:
     def operations(self, inputs: Sequence[Shape]) -> int:
         """Multiplications and additions for one image, counted as darknet's table counts them."""
         return 0
+
+    def weight_bound(self, net: NetSpec) -> float:
+        """What `clip` keeps the weights within after each update; 0 for no bound."""
+        return self.clip
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         """The module; its forward takes one tensor a source and returns one tensor."""

@@ -148,6 +148,9 @@ class ConvolutionalSpec(LayerSpec):
         per_pixel = 2 * self.filters * self.size * self.size * inputs[0].c // self.group_count
         return per_pixel * out.h * out.w
 
+    def weight_bound(self, net: NetSpec) -> float:
+        return self.clip or net.clip  # AlexeyAB's key stands in the section, pjreddie's in [net]
+
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Convolutional:
         return Convolutional(self, self.slots(inputs), net.constrain)
 

@@ -9,6 +9,7 @@ Differs: layers that a fork forgets to update (AlexeyAB's connected, pjreddie's 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +18,6 @@ from torch import nn
 
 from darkpy.build import Node
 from darkpy.config.net import NetSpec
-from darkpy.layers.base import LayerSpec
 from darkpy.network import Network
 
 
@@ -27,28 +27,52 @@ class Optimizer:
     def __init__(self, network: Network) -> None:
         self.net = network.plan.net
         self.batch = self.net.minibatch * self.net.subdivisions
-        groups = [group for node in network.plan.nodes for group in self._groups(network, node)]
+        # the key spreads to all layers before the last one that has it
+        only_bn = [node.index for node in network.plan.nodes if node.spec.train_only_bn]
+        trained = network.plan.nodes[only_bn[-1] + 1 if only_bn else 0 :]
+        groups = [group for node in trained for group in self._groups(network, node)]
         self.torch = _torch_optimizer(groups, self.net, self.batch)
 
-    def update(self, rate: float, batch_num: int) -> None:
+    def update(self, rate: float, batch_num: int) -> float:
         """One step on the gradients summed since the last one, which are then forgotten.
 
         The gradient of a layer whose update is put off (`dont_update`, `burnin_update`) is kept and added to.
+        Returns: the norm of all gradients of the update, before `grad_clip_norm` and `grad_clip_value`.
         """
         put_off: list[tuple[nn.Parameter, torch.Tensor | None]] = []
         for group in self.torch.param_groups:
-            spec: LayerSpec = group["spec"]
-            group["lr"] = rate * spec.learning_rate
-            if not _is_due(spec, self.net, batch_num):
+            group["lr"] = rate * group["node"].spec.learning_rate
+            if not _is_due(group["node"], self.net, batch_num):
                 put_off.extend((param, param.grad) for param in group["params"])
         for param, _ in put_off:
             param.grad = None
-        fresh = [param.grad for group in self.torch.param_groups for param in group["params"] if param.grad is not None]
-        torch._foreach_div_(fresh, self.batch)
+        norm = self._clip()
         self.torch.step()
+        self._bound_weights()
         self.torch.zero_grad()
         for param, gradient in put_off:
             param.grad = gradient
+        return norm
+
+    def _clip(self) -> float:
+        """Turn the sums into means over the batch, and clip these."""
+        params = [param for group in self.torch.param_groups for param in group["params"] if param.grad is not None]
+        torch._foreach_div_([param.grad for param in params], self.batch)
+        net = self.net
+        largest = net.grad_clip_norm or math.inf
+        norm = nn.utils.clip_grad_norm_(params, largest, net.grad_clip_type or math.inf)
+        if net.grad_clip_value:
+            nn.utils.clip_grad_value_(params, net.grad_clip_value)
+        return float(norm)
+
+    @torch.no_grad()
+    def _bound_weights(self) -> None:
+        """The key `clip`: weights stay within +-bound."""
+        for group in self.torch.param_groups:
+            bound = group["node"].spec.weight_bound(self.net)
+            if bound and group["is_decayed"]:
+                torch._foreach_clamp_min_(group["params"], -bound)
+                torch._foreach_clamp_max_(group["params"], bound)
 
     def _groups(self, network: Network, node: Node) -> Iterator[dict[str, Any]]:
         """One parameter group for the weights of a layer and one for its biases and scales."""
@@ -58,7 +82,7 @@ class Optimizer:
             decay = self.net.decay if is_decayed or self.net.adam else 0.0
             if slots:
                 params = [layer.get_parameter(slot.name) for slot in slots]
-                yield {"params": params, "weight_decay": decay, "spec": node.spec}
+                yield {"params": params, "weight_decay": decay, "node": node, "is_decayed": is_decayed}
 
 
 def _torch_optimizer(groups: list[dict[str, Any]], net: NetSpec, batch: int) -> torch.optim.Optimizer:
@@ -68,6 +92,6 @@ def _torch_optimizer(groups: list[dict[str, Any]], net: NetSpec, batch: int) -> 
     return torch.optim.SGD(groups, lr=net.learning_rate, momentum=net.momentum)
 
 
-def _is_due(spec: LayerSpec, net: NetSpec, batch_num: int) -> bool:
+def _is_due(node: Node, net: NetSpec, batch_num: int) -> bool:
     """Source: AlexeyAB/darknet src/network_kernels.cu update_network_gpu."""
-    return not spec.train_only_bn and spec.dont_update < batch_num and spec.burnin_update * net.burn_in <= batch_num
+    return node.spec.dont_update < batch_num and node.spec.burnin_update * net.burn_in <= batch_num

@@ -1,0 +1,33 @@
+"""Starting values of weights by name, for the cfg key `init` (in [net] for all layers, in a section for that one).
+
+Without the key weights start as the fork starts them, which is neither of torch's defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+
+from torch import Tensor
+from torch.nn import init
+
+Initialiser = Callable[..., Tensor]
+
+INITIALISERS: Mapping[str, Initialiser] = MappingProxyType(
+    {
+        # He: the variance 2 / fan_in keeps a ReLU network's activations alike from layer to layer
+        "msra": partial(init.kaiming_normal_, nonlinearity="relu"),
+        "msra_leaky": partial(init.kaiming_normal_, a=0.1, nonlinearity="leaky_relu"),
+        "msra_fanout": partial(init.kaiming_normal_, mode="fan_out", nonlinearity="relu"),
+        "msra_uniform": partial(init.kaiming_uniform_, nonlinearity="relu"),
+        # Glorot: for tanh and logistic
+        "xavier": init.xavier_uniform_,
+        "xavier_normal": init.xavier_normal_,
+        "xavier_caffe": partial(init.kaiming_uniform_, nonlinearity="linear"),
+        "normal": partial(init.normal_, std=0.01),
+        "uniform": partial(init.uniform_, a=-0.05, b=0.05),
+        "zero": lambda tensor, generator=None: init.zeros_(tensor),
+    }
+)
+"""Each fills a tensor of two dimensions or more in place and takes `generator`."""
