@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ CASES = sorted((Path(__file__).parent / "golden" / "networks").glob("*/*.npz"))
 RELATIVE, ABSOLUTE = 1e-5, 1e-6
 
 
-def trace(case: Path, tmp_path: Path, *, training: bool) -> tuple[list[torch.Tensor], dict[str, np.ndarray]]:
+def trace(case: Path, tmp_path: Path, *, training: bool) -> tuple[list[torch.Tensor], dict[str, np.ndarray[Any, Any]]]:
     golden = dict(np.load(case))
     cfg, weights = tmp_path / "net.cfg", tmp_path / "net.weights"
     cfg.write_bytes(golden["cfg"].tobytes())
@@ -26,7 +27,7 @@ def trace(case: Path, tmp_path: Path, *, training: bool) -> tuple[list[torch.Ten
         return network.trace(x.reshape(x.shape[0], *network.plan.input_shape)), golden
 
 
-def assert_equal(outputs: list[torch.Tensor], golden: dict[str, np.ndarray], mode: str) -> None:
+def assert_equal(outputs: list[torch.Tensor], golden: dict[str, np.ndarray[Any, Any]], mode: str) -> None:
     for name, wanted in golden.items():
         if name.startswith(mode):
             layer = int(name.removeprefix(mode))
