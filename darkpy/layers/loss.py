@@ -33,7 +33,7 @@ class Loss:
     delta: minus the gradient, summed over the minibatch, of the output's shape: darknet's `l.delta`.
     input_delta: what the layer before receives of it; the same unless the layer's backward scales it.
     cost: the number darknet averages into its loss; a monitor, of which `delta` need not be the gradient.
-    report: counts and sums for the progress line, each a tensor of one number.
+    report: counts and sums for `log_line`, each a tensor of one number.
     """
 
     delta: torch.Tensor
@@ -63,3 +63,12 @@ class LossSpec(LayerSpec):
         Shapes: truth is (B, *truth_shape).
         """
         raise NotImplementedError
+
+    def log_line(self, index: int, loss: Loss) -> str:
+        """What darknet's layer number `index` prints of a minibatch; empty, as most print nothing."""
+        return ""
+
+
+def mean_text(total: torch.Tensor, count: torch.Tensor | int) -> str:
+    """darknet's %f of a mean; `-` where it divides by a count of 0 and prints -nan."""
+    return f"{float(total) / float(count):f}" if count else "-"
