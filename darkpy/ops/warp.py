@@ -1,0 +1,177 @@
+"""Pictures moved about, as training does it: placed on a canvas, cropped and resized, rotated, mirrored.
+
+Letters: C colour, H height, W width; N the places of one axis, or of a whole result; P the pixels of a picture.
+A picture is float 0..1 or uint8 0..255, planar or a (C, H, W) view of interleaved pixels; what is made of it is
+float32 0..1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+MUCH_WIDER = 16
+"""How much wider than the result a picture must be to have its columns taken first; else rows are, for speed."""
+
+
+class Taps(NamedTuple):
+    """Where the places of an axis of a result look into a picture: each between two of its rows or columns.
+
+    first_N, second_N: those two. share_N: how much of the second is seen. cover_N: how much lies on the picture.
+    """
+
+    first_N: Tensor
+    second_N: Tensor
+    share_N: Tensor
+    cover_N: Tensor
+
+    def window(self, start: int, count: int) -> Taps:
+        """The `count` places from `start` on."""
+        return Taps(*(part_N.narrow(0, start, count) for part_N in self))
+
+    def mirrored(self) -> Taps:
+        """The same places, last to first."""
+        return Taps(*(part_N.flip(0) for part_N in self))
+
+
+def place(image_CHW: Tensor, w: int, h: int, dx: int, dy: int, canvas_CHW: Tensor) -> None:
+    """Paint the picture, w x h large, onto the canvas, its corner at (dx, dy); what hangs over is cut off.
+
+    Source:  pjreddie/darknet src/image.c place_image
+    """
+    _, source_h, source_w = image_CHW.shape
+    _, canvas_h, canvas_w = canvas_CHW.shape
+    top, left = max(0, dy), max(0, dx)
+    seen_h, seen_w = min(h + dy, canvas_h) - top, min(w + dx, canvas_w) - left
+    if seen_h <= 0 or seen_w <= 0:
+        return
+    rows = placed(source_h, h).window(top - dy, seen_h)
+    columns = placed(source_w, w).window(left - dx, seen_w)
+    canvas_CHW[:, top : top + seen_h, left : left + seen_w] = look(image_CHW, rows, columns)
+
+
+def placed(source: int, size: int) -> Taps:
+    """An axis of `source` pixels at `size`: neither corners nor centres meet, black begins beyond the last pixel.
+
+    Source:  pjreddie/darknet src/image.c place_image, bilinear_interpolate
+    """
+    return _between(torch.arange(size).float() / size * source, source)
+
+
+def cropped(source: int, start: int, length: int, size: int) -> Taps:
+    """`length` pixels from `start` at `size`, corners on corners; beyond the picture its edge goes on.
+
+    Source:  pjreddie/darknet src/image.c crop_image, resize_image
+    """
+    pixel_N = torch.arange(size)
+    position_N = (pixel_N.float() * ((length - 1) / max(1, size - 1))).masked_fill_(pixel_N == size - 1, length - 1)
+    first_N = position_N.long().clamp_(max=length - 1)
+    second_N = (first_N + 1).clamp_(max=length - 1)
+    share_N = position_N - first_N
+    first_N, second_N = ((tap_N + start).clamp_(0, source - 1) for tap_N in (first_N, second_N))
+    return Taps(first_N, second_N, share_N, torch.ones(size))
+
+
+def cropped_opencv(source: int, start: int, length: int, size: int) -> Taps:
+    """`length` pixels from `start` at `size`, centres on centres; `look` fills in what is beyond the picture.
+
+    Source:  AlexeyAB/darknet src/image_opencv.cpp image_data_augmentation (cv::resize, INTER_LINEAR)
+    Differs: in floats; OpenCV rounds the shares to 11 bits and the result to 8.
+    """
+    position_N = ((torch.arange(size, dtype=torch.float64) + 0.5) * (length / size) - 0.5).clamp_(0, length - 1)
+    first_N = position_N.long()
+    second_N = (first_N + 1).clamp_(max=length - 1)
+    return _covered(first_N + start, second_N + start, (position_N - first_N).float(), source)
+
+
+def look(image_CHW: Tensor, rows: Taps, columns: Taps, fill_C: Tensor | None = None) -> Tensor:
+    """What the taps see: bilinear, `fill_C` (black unless given) where they are beyond the picture."""
+    c, source_h, source_w = image_CHW.shape
+    h, w = len(rows.first_N), len(columns.first_N)
+    if source_w * h > MUCH_WIDER * source_h * w:
+        return look(image_CHW.mT, columns, rows, fill_C).mT
+    # what lies beside the columns that are seen is not touched
+    left, right = int(columns.first_N.min()), int(columns.second_N.max()) + 1
+    first_N, second_N, seen_w = columns.first_N - left, columns.second_N - left, right - left
+    # index_select is quick on matrices alone: interleaved pixels are one of H rows, planar ones of C x H
+    if image_CHW.stride(0) == 1 and image_CHW.stride(2) == c:
+        pixels_HP = image_CHW.permute(1, 2, 0).view(source_h, source_w * c)
+        rows_HP = _lerp_rows(pixels_HP.narrow(1, left * c, seen_w * c), rows)
+        colour_C1 = torch.arange(c)[:, None]
+        left_CHW, right_CHW = (
+            rows_HP.index_select(1, (column_N * c + colour_C1).view(-1)).view(h, c, w).permute(1, 0, 2)
+            for column_N in (first_N, second_N)
+        )
+    else:
+        rows_NW = _lerp_rows(image_CHW.narrow(2, left, seen_w), rows).reshape(c * h, seen_w)
+        left_CHW, right_CHW = (rows_NW.index_select(1, column_N).view(c, h, w) for column_N in (first_N, second_N))
+    out_CHW = torch.lerp(left_CHW, right_CHW, columns.share_N, out=torch.empty(c, h, w))
+    return _finish(out_CHW, image_CHW, rows.cover_N[:, None] * columns.cover_N, fill_C)
+
+
+def rotate_crop(
+    image_CHW: Tensor, rad: float, scale: float, w: int, h: int, dx: float, dy: float, aspect: float
+) -> Tensor:
+    """The picture rotated by `rad` about its middle and scaled, its width / `aspect`: w x h pixels of it, (dx, dy) off
+    the middle, black beyond it. With scale and aspect 1 and the picture's own size it is darknet's rotate_image.
+
+    Source:  pjreddie/darknet src/image.c rotate_crop_image, rotate_image
+    """
+    c, source_h, source_w = image_CHW.shape
+    x_W = (torch.arange(w, dtype=torch.float64) - w / 2 + dx) / scale * aspect
+    y_H1 = ((torch.arange(h, dtype=torch.float64) - h / 2 + dy) / scale)[:, None]
+    if rad == 0:
+        rows, columns = _between(y_H1[:, 0] + source_h / 2, source_h), _between(x_W + source_w / 2, source_w)
+        return look(image_CHW, rows, columns)
+    sine, cosine = math.sin(rad), math.cos(rad)
+    column = _between((cosine * x_W - sine * y_H1 + source_w / 2).view(-1), source_w)
+    row = _between((sine * x_W + cosine * y_H1 + source_h / 2).view(-1), source_h)
+    pixels_CP = image_CHW.reshape(c, -1)
+    above_CN, below_CN = (
+        torch.lerp(
+            pixels_CP.gather(1, (row_N * source_w + column.first_N).expand(c, -1)).float(),
+            pixels_CP.gather(1, (row_N * source_w + column.second_N).expand(c, -1)).float(),
+            column.share_N,
+        )
+        for row_N in (row.first_N, row.second_N)
+    )
+    out_CHW = above_CN.lerp_(below_CN, row.share_N).view(c, h, w)
+    return _finish(out_CHW, image_CHW, (row.cover_N * column.cover_N).view(h, w), None)
+
+
+def mean_colour(image_CHW: Tensor) -> Tensor:
+    """The average of each colour, 0..1: what AlexeyAB with OpenCV fills in beyond a picture."""
+    mean_C = image_CHW.float().mean((1, 2))
+    return mean_C if image_CHW.is_floating_point() else mean_C.div_(255)
+
+
+def _between(position_N: Tensor, source: int) -> Taps:
+    position_N = position_N.float()
+    first_N = position_N.floor()
+    return _covered(first_N.long(), first_N.long() + 1, position_N - first_N, source)
+
+
+def _covered(first_N: Tensor, second_N: Tensor, share_N: Tensor, source: int) -> Taps:
+    """Taps that stay on the picture; a place that looks half beyond it sees the edge, and the cover says how much."""
+    cover_N = torch.where((first_N >= 0) & (first_N < source), 1 - share_N, 0)
+    cover_N += torch.where((second_N >= 0) & (second_N < source), share_N, 0)
+    return Taps(first_N.clamp(0, source - 1), second_N.clamp(0, source - 1), share_N, cover_N)
+
+
+def _lerp_rows(image: Tensor, rows: Taps) -> Tensor:
+    axis = image.dim() - 2
+    above = image.index_select(axis, rows.first_N).float()
+    return above.lerp_(image.index_select(axis, rows.second_N).float(), rows.share_N[:, None])
+
+
+def _finish(out_CHW: Tensor, image_CHW: Tensor, cover_HW: Tensor, fill_C: Tensor | None) -> Tensor:
+    if not image_CHW.is_floating_point():
+        out_CHW.div_(255)
+    if bool(cover_HW.min() == 1):
+        return out_CHW
+    if fill_C is None:
+        return out_CHW.mul_(cover_HW)
+    return torch.lerp(fill_C[:, None, None], out_CHW, cover_HW)

@@ -1,0 +1,139 @@
+"""Placing, cropping and rotating against what darknet computed, and AlexeyAB's crops against OpenCV 4.12."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from darkpy.ops import resample, warp
+
+FOLDER = Path(__file__).parents[1] / "golden" / "ops"
+ROTATE_CROP = "rotate_crop_rad0.3_s0.9_32x32_dx2.5_dy-3_aspect1.2"
+
+
+def golden(name: str, file: str = "augmentation") -> Tensor:
+    with np.load(FOLDER / f"{file}.npz") as arrays:
+        return torch.from_numpy(arrays[name])
+
+
+def assert_same(result_CHW: Tensor, expected_CHW: Tensor, tolerance: float = 1e-6) -> None:
+    assert result_CHW.dtype == torch.float32
+    torch.testing.assert_close(result_CHW, expected_CHW, rtol=0, atol=tolerance)
+
+
+def interleave(image_CHW: Tensor) -> Tensor:
+    """The same picture with its colours side by side in memory, as a decoder leaves it."""
+    return image_CHW.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+
+
+def noise(w: int, h: int) -> Tensor:
+    numbers = torch.Generator().manual_seed(w * 10007 + h)
+    return torch.randint(0, 256, (3, h, w), dtype=torch.uint8, generator=numbers)
+
+
+def single(number: float) -> float:
+    """As C's float holds it."""
+    return float(np.float32(number))
+
+
+@pytest.fixture(params=["planar", "interleaved"])
+def image_CHW(request: pytest.FixtureRequest) -> Tensor:
+    picture = golden("image", "resample")
+    return picture if request.param == "planar" else interleave(picture)
+
+
+def test_place_is_darknets(image_CHW: Tensor) -> None:
+    canvas_CHW = torch.full((3, 64, 64), 0.5)
+    warp.place(image_CHW, 40, 50, -7, 9, canvas_CHW)
+    assert_same(canvas_CHW, golden("place_40x50_dx-7_dy9_on_64x64"))
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(64, 0), (-40, 0), (0, 70), (0, -51)])
+def test_place_beside_the_canvas_leaves_it_alone(image_CHW: Tensor, dx: int, dy: int) -> None:
+    canvas_CHW = torch.full((3, 64, 64), 0.5)
+    warp.place(image_CHW, 40, 50, dx, dy, canvas_CHW)
+    assert torch.equal(canvas_CHW, torch.full((3, 64, 64), 0.5))
+
+
+def test_rotate_is_darknets(image_CHW: Tensor) -> None:
+    assert_same(warp.rotate_crop(image_CHW, 0.5, 1, 53, 37, 0, 0, 1), golden("rotate_rad0.5"))
+
+
+def test_rotate_crop_is_darknets(image_CHW: Tensor) -> None:
+    rad, scale, dx, dy, aspect = map(single, (0.3, 0.9, 2.5, -3, 1.2))
+    assert_same(warp.rotate_crop(image_CHW, rad, scale, 32, 32, dx, dy, aspect), golden(ROTATE_CROP))
+
+
+def test_rotate_crop_by_no_angle_is_that_by_hardly_any(image_CHW: Tensor) -> None:
+    still_CHW, turned_CHW = (warp.rotate_crop(image_CHW, rad, 0.9, 40, 32, 2.5, -3, 1.2) for rad in (0, 1e-12))
+    assert_same(still_CHW, turned_CHW)
+
+
+def test_flip_is_darknets_and_so_are_mirrored_columns(image_CHW: Tensor) -> None:
+    assert_same(image_CHW.flip(2), golden("flip"), tolerance=0)
+    rows, columns = warp.cropped(37, 0, 37, 37), warp.cropped(53, 0, 53, 53).mirrored()
+    assert_same(warp.look(image_CHW, rows, columns), golden("flip"), tolerance=0)
+
+
+@pytest.mark.parametrize(("dx", "dy", "w", "h"), [(-5, 3, 40, 40), (0, 0, 53, 37), (60, -50, 9, 9), (10, 10, 1, 1)])
+@pytest.mark.parametrize(("new_w", "new_h"), [(48, 64), (7, 90), (1, 1)])
+def test_cropped_is_crop_then_resize(
+    image_CHW: Tensor, dx: int, dy: int, w: int, h: int, new_w: int, new_h: int
+) -> None:
+    result_CHW = warp.look(image_CHW, warp.cropped(37, dy, h, new_h), warp.cropped(53, dx, w, new_w))
+    assert_same(result_CHW, resample.resize(resample.crop(image_CHW, dx, dy, w, h), new_w, new_h))
+
+
+with np.load(FOLDER / "opencv.npz") as arrays:
+    OPENCV_CROPS = [name for name in arrays.files if name.startswith("crop_")]
+
+
+@pytest.mark.parametrize("name", OPENCV_CROPS)
+def test_cropped_opencv_is_opencvs(name: str) -> None:
+    dx, dy, w, h, new_w, new_h = map(int, re.findall(r"-?\d+", name))
+    image_CHW = golden("image", "opencv").permute(2, 0, 1)
+    rows, columns = warp.cropped_opencv(37, dy, h, new_h), warp.cropped_opencv(53, dx, w, new_w)
+    assert_same(warp.look(image_CHW, rows, columns, warp.mean_colour(image_CHW)), golden(name, "opencv"))
+
+
+@pytest.mark.parametrize("size", [(199, 150), (1, 90), (90, 1), (500, 3)])
+def test_all_kinds_of_pictures_come_out_the_same(size: tuple[int, int]) -> None:
+    w, h = size
+    bytes_CHW = noise(w, h)
+    views = [
+        (warp.placed(h, 60), warp.placed(w, 41)),
+        (warp.cropped(h, -9, h + 5, 60), warp.cropped(w, 0, w, 41).mirrored()),
+        (warp.cropped_opencv(h, -9, h + 5, 60), warp.cropped_opencv(w, 1, w + 8, 41)),
+    ]
+    for picture_CHW in (interleave(bytes_CHW), bytes_CHW / 255, interleave(bytes_CHW / 255)):
+        assert_same(warp.mean_colour(picture_CHW), warp.mean_colour(bytes_CHW))
+        for rows, columns in views:
+            assert_same(warp.look(picture_CHW, rows, columns), warp.look(bytes_CHW, rows, columns))
+        turned_CHW = warp.rotate_crop(bytes_CHW, 0.2, 0.7, 40, 30, 3, 1, 1.1)
+        assert_same(warp.rotate_crop(picture_CHW, 0.2, 0.7, 40, 30, 3, 1, 1.1), turned_CHW)
+
+
+def test_a_window_shows_a_part_of_the_whole(image_CHW: Tensor) -> None:
+    rows, columns = warp.cropped_opencv(37, -5, 50, 64), warp.cropped_opencv(53, 4, 60, 48).mirrored()
+    fill_C = warp.mean_colour(image_CHW)
+    whole_CHW = warp.look(image_CHW, rows, columns, fill_C)
+    part_CHW = warp.look(image_CHW, rows.window(3, 40), columns.window(20, 28), fill_C)
+    assert torch.equal(part_CHW, whole_CHW[:, 3:43, 20:48])
+
+
+def test_what_is_wholly_beyond_the_picture_is_filled(image_CHW: Tensor) -> None:
+    fill_C = torch.tensor((0.1, 0.2, 0.3))
+    rows, columns = warp.cropped_opencv(37, 90, 10, 8), warp.cropped_opencv(53, 0, 53, 8)
+    assert_same(warp.look(image_CHW, rows, columns, fill_C), fill_C[:, None, None].expand(3, 8, 8))
+
+
+def test_a_picture_of_one_very_long_row_needs_no_memory_to_speak_of() -> None:
+    pixels_CHW = torch.zeros(3, 1, 4_000_000, dtype=torch.uint8)
+    rows, columns = warp.placed(1, 416), warp.placed(4_000_000, 416)
+    # rows first would make 20 gigabytes of it
+    assert warp.look(interleave(pixels_CHW), rows, columns).sum() == 0
