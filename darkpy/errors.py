@@ -68,8 +68,13 @@ class Fault:
 
 
 class ConfigError(DarkpyError):
-    """Every fault of a cfg, raised together so that one run shows them all."""
+    """Every fault of a cfg, raised together so that one run shows them all (up to what a person would read)."""
+
+    SHOWN = 200
 
     def __init__(self, faults: Sequence[Fault]) -> None:
-        super().__init__("\n".join(str(fault) for fault in faults))
+        shown = [str(fault) for fault in faults[: self.SHOWN]]
+        if len(faults) > self.SHOWN:
+            shown.append(f"... and {len(faults) - self.SHOWN} more faults")
+        super().__init__("\n".join(shown))
         self.faults = tuple(faults)

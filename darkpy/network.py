@@ -15,6 +15,7 @@ from darkpy.errors import DarkpyError, ShapeError
 from darkpy.layers.base import Layer
 from darkpy.layers.head import HeadSpec
 from darkpy.layers.loss import Loss, LossSpec, Progress
+from darkpy.ops.initialisers import INITIALISERS
 
 MAX_NUMBERS = 1 << 30  # 4 GiB of weights; the largest network of either fork (yolov1) has 0.27e9 numbers
 
@@ -131,8 +132,19 @@ class Network(nn.Module):
         weightfile.save_weights(path, self.plan, self._built, self.header, cutoff=cutoff)
 
     def initialise(self, generator: torch.Generator | None = None) -> None:
-        """Give every array that no file filled darknet's starting values."""
-        weightfile.initialise(self.plan, self._built, generator)
+        """Fill every array that no file filled: as darknet starts a new network, or weights as `init` says."""
+        for node, layer in zip(self.plan.nodes, self._built, strict=True):
+            chosen = INITIALISERS.get(node.spec.init or self.plan.net.init or "")
+            for slot in node.slots:
+                array = layer.array(slot)
+                if array is None or not array.is_meta:
+                    continue
+                new = torch.empty(slot.shape)
+                if chosen is not None and slot.is_decayed:
+                    chosen(new, generator=generator)
+                else:
+                    slot.init.fill_(new, generator)
+                layer.put_array(slot, new)
 
     @property
     def _built(self) -> list[Layer]:

@@ -20,14 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from darkpy.build import Node, Plan
 from darkpy.dialect import Dialect
 from darkpy.errors import WeightsError
 from darkpy.files import describe, write_whole
 from darkpy.layers.base import Layer, Slot
-from darkpy.ops.initialisers import INITIALISERS
 
 MAX_SHORT_SEEN = 2**32 - 1
 
@@ -167,12 +165,13 @@ def load_weights(
             f"{path} is a partial file: it fills {filled} of {len(wanted)} layers, up to {plan.place(missing)}",
             hint="training may start from it; --allow-partial (is_partial_allowed=True) runs it all the same",
         )
+    _check_arrays(plan, layers, [node for node, _ in wanted[:filled]])
     try:
-        arrays = list(_arrays(Path(path), plan, layers, wanted[:filled], header))
+        arrays = list(_arrays(Path(path), wanted[:filled], header))
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
-    for owner, name, tensor in arrays:
-        _set(owner, name, tensor)
+    for index, slot, tensor in arrays:
+        layers[index].put_array(slot, tensor)
     return LoadReport(header, filled, len(wanted), missing)
 
 
@@ -184,28 +183,16 @@ def save_weights(
     Raises: WeightsError when a layer's arrays are gone (folded for inference) or hold NaN or infinity.
     """
 
+    saved = [node for node in plan.nodes[:cutoff] if not node.spec.dontsave]
+    _check_arrays(plan, layers, saved)
+
     def chunks() -> Iterator[bytes]:
         yield header.pack()
-        for node in plan.nodes[:cutoff]:
-            for slot in () if node.spec.dontsave else node.slots:
+        for node in saved:
+            for slot in node.slots:
                 yield _bytes(layers[node.index], slot, header, plan.place(node.index))
 
     write_whole(path, chunks())
-
-
-def initialise(plan: Plan, layers: Sequence[Layer], generator: torch.Generator | None = None) -> None:
-    """Fill every array that holds no memory yet: as darknet starts a new network, or weights as `init` says."""
-    for node in plan.nodes:
-        chosen = INITIALISERS.get(node.spec.init or plan.net.init or "")
-        for slot in node.slots:
-            owner, name = _owner(layers[node.index], slot, plan.place(node.index))
-            if getattr(owner, name).is_meta:
-                array = torch.empty(slot.shape)
-                if chosen is not None and slot.is_decayed:
-                    chosen(array, generator=generator)
-                else:
-                    slot.init.fill_(array, generator)
-                _set(owner, name, array)
 
 
 def _pieces(node: Node) -> list[_Piece]:
@@ -236,10 +223,8 @@ def _misfit(path: str | os.PathLike[str], plan: Plan, wanted: _Wanted, ends: Seq
     return WeightsError(f"{path} is too short: {sizes}; it runs out {where}", hint=hint)
 
 
-def _arrays(
-    path: Path, plan: Plan, layers: Sequence[Layer], wanted: _Wanted, header: Header
-) -> Iterator[tuple[nn.Module, str, torch.Tensor]]:
-    """The file's arrays, each with the module and the name it belongs to."""
+def _arrays(path: Path, wanted: _Wanted, header: Header) -> Iterator[tuple[int, Slot, torch.Tensor]]:
+    """The file's arrays, each with its layer's number and its slot."""
     offset = header.size
     for node, pieces in wanted:
         # one map a layer, so that a layer that replaces its arrays gives the file's memory back
@@ -247,8 +232,7 @@ def _arrays(
         numbers = np.memmap(path, dtype="<f4", mode="c", offset=offset, shape=(count,))
         offset += numbers.nbytes
         for piece, part in zip(pieces, np.split(numbers, ends), strict=True):
-            owner, name = _owner(layers[node.index], piece.slot, plan.place(node.index))
-            yield owner, name, _tensor(piece, part, header)
+            yield node.index, piece.slot, _tensor(piece, part, header)
 
 
 def _ends(pieces: Sequence[_Piece]) -> list[int]:
@@ -273,31 +257,21 @@ def _is_turned(slot: Slot, header: Header) -> bool:
     return slot.is_flipped or (slot.is_connected and header.is_transposed)
 
 
-def _owner(layer: Layer, slot: Slot, place: str) -> tuple[nn.Module, str]:
-    """The module that has the array, and its name there. Raises: WeightsError when it was folded away."""
-    path, _, name = slot.name.rpartition(".")
-    owner = layer.get_submodule(path)
-    if getattr(owner, name, None) is None:
-        hint = "load and save before for_inference()"
-        raise WeightsError(f"{place}: {slot.name} was folded away for inference", hint=hint)
-    return owner, name
-
-
-def _set(owner: nn.Module, name: str, tensor: torch.Tensor) -> None:
-    old: torch.Tensor = getattr(owner, name)
-    if not old.is_meta:
-        tensor = tensor.to(old.device, old.dtype)
-    if isinstance(old, nn.Parameter):
-        tensor = nn.Parameter(tensor, old.requires_grad)
-    setattr(owner, name, tensor)
+def _check_arrays(plan: Plan, layers: Sequence[Layer], nodes: Sequence[Node]) -> None:
+    """Raises: WeightsError naming the first array that is folded away."""
+    for node in nodes:
+        for slot in node.slots:
+            if layers[node.index].array(slot) is None:
+                hint = "load and save before for_inference()"
+                raise WeightsError(f"{plan.place(node.index)}: {slot.name} was folded away for inference", hint=hint)
 
 
 def _bytes(layer: Layer, slot: Slot, header: Header, place: str) -> bytes:
-    owner, name = _owner(layer, slot, place)
-    tensor: torch.Tensor = getattr(owner, name).detach().to("cpu", torch.float32)
+    array = layer.array(slot)
+    assert array is not None
+    tensor = array.detach().to("cpu", torch.float32)
     if not torch.isfinite(tensor).all():
         raise WeightsError(f"{place}: {slot.name} holds NaN or infinity; nothing is written")
     if _is_turned(slot, header):
         tensor = tensor.reshape(slot.shape[0], -1).T
-    array: np.ndarray[Any, Any] = tensor.contiguous().numpy().astype("<f4", copy=False)
-    return array.tobytes()
+    return tensor.contiguous().numpy().astype("<f4", copy=False).tobytes()

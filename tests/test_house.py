@@ -15,14 +15,15 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 SOURCES = [*MODULES, *sorted((ROOT / "tools").rglob("*.py"))]
 
 BOTTOM = {"errors", "shapes", "dialect"}
-ON_BOTTOM = BOTTOM | {"files", "config", "ops"}
+ON_BOTTOM = BOTTOM | {"files", "memory", "config", "ops"}
 GRAPH = ON_BOTTOM | {"layers", "build", "weightfile", "network"}
 ARROWS: dict[str, set[str]] = {  # what each part of the package may import besides itself
     "errors": set(),
     "shapes": set(),
     "dialect": set(),
+    "memory": set(),
     "files": BOTTOM,
-    "config": BOTTOM | {"files"},
+    "config": BOTTOM | {"files", "ops"},  # for the words that ops gives a meaning to
     "ops": BOTTOM | {"files"},
     "layers": ON_BOTTOM,
     "build": ON_BOTTOM | {"layers"},

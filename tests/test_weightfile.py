@@ -309,7 +309,7 @@ def test_partial_file_is_refused_unless_told_otherwise(tmp_path: Path) -> None:
     path = written(tmp_path, 66)
     assert refusal(TWO, path) == (
         f"{path} is a partial file: it fills 1 of 2 layers, up to layer 2 [convolutional] <cfg>:12\n"
-        "  hint: training may start from it; to run it all the same allow partial weights"
+        "  hint: training may start from it; --allow-partial (is_partial_allowed=True) runs it all the same"
     )
     cfg = NET + TWO
     with pytest.raises(WeightsError):

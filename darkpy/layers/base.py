@@ -6,6 +6,7 @@ layer is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -73,10 +74,7 @@ class Slot:
 
     @property
     def count(self) -> int:
-        total = 1
-        for size in self.shape:
-            total *= size
-        return total
+        return math.prod(self.shape)
 
     def within(self, part: str) -> Slot:
         """The same slot, seen from a layer that holds its owner as `part`; `dontloadscales` does not reach inside."""
@@ -94,6 +92,24 @@ class Layer(nn.Module):
                 self.register_buffer(slot.name, empty)
             else:
                 self.register_parameter(slot.name, nn.Parameter(empty))
+
+    def array(self, slot: Slot) -> torch.Tensor | None:
+        """The numbers of a slot; None once they are folded away."""
+        owner, name = self._holder_of(slot)
+        array: torch.Tensor | None = getattr(owner, name, None)
+        return array
+
+    def put_array(self, slot: Slot, array: torch.Tensor) -> None:
+        """Give a slot other numbers, on the device and in the type of those it has."""
+        owner, name = self._holder_of(slot)
+        old: torch.Tensor = getattr(owner, name)
+        if not old.is_meta:
+            array = array.to(old.device, old.dtype)
+        setattr(owner, name, nn.Parameter(array, old.requires_grad) if isinstance(old, nn.Parameter) else array)
+
+    def _holder_of(self, slot: Slot) -> tuple[nn.Module, str]:
+        path, _, name = slot.name.rpartition(".")
+        return self.get_submodule(path), name
 
     def fold(self) -> None:
         """Rewrite the weights for inference where that saves work (batch norm); nothing to do by default."""
