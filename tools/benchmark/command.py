@@ -1,4 +1,4 @@
-"""Times darkpy against its peers on this machine: python -m tools.bench forward [--cfg CFG] [--weights WEIGHTS]."""
+"""Times darkpy against its peers on this machine; tools/bench.py runs it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     common.add_argument("--rounds", type=int, default=21)
     common.add_argument("--quick", action="store_true", help="3 short rounds: shows that it works, not how fast")
     common.add_argument("--json", type=Path, metavar="FILE", help="write the result for programs as well")
-    parser = argparse.ArgumentParser(prog="python -m tools.bench", description="Times darkpy against its peers.")
+    parser = argparse.ArgumentParser(prog="tools/bench.py", description="Times darkpy against its peers.")
     commands = parser.add_subparsers(required=True)
     forward = commands.add_parser("forward", parents=[common], help="a forward pass: ONNX Runtime, darkpy, OpenCV 4")
     forward.set_defaults(bench=bench_forward)
@@ -64,7 +64,3 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def _plain(runner: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value._asdict() if isinstance(value, Quartiles) else value for key, value in runner.items()}
-
-
-if __name__ == "__main__":
-    main()
