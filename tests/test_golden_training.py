@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ import pytest
 import torch
 
 import darkpy
-from darkpy.layers.loss import Progress
+from darkpy.layers.loss import Loss, Progress
 from darkpy.layers.product import Product
+from darkpy.layers.region import RegionSpec
 from darkpy.network import Network
 from darkpy.training.trainer import StepReport, Trainer
 
@@ -48,10 +51,25 @@ class Run:
 
 
 @pytest.fixture(params=CASES, ids=[f"{case.parent.name}-{case.stem}" for case in CASES])
-def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("warnings.warn", lambda *_, **__: None)
-        return Run(request.param, tmp_path)
+def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr("warnings.warn", lambda *_, **__: None)
+    if request.param.parent.name == "alexeyab" and request.param.stem.startswith("region"):
+        monkeypatch.setattr(RegionSpec, "loss", put_in_order_twice(RegionSpec.loss))
+    return Run(request.param, tmp_path)
+
+
+def put_in_order_twice(loss: Callable[..., Loss]) -> Callable[..., Loss]:
+    """The fault of a golden: on the CPU, AlexeyAB's [region] brings its delta from (cell, anchor, entry) back to the
+    input's order at the end of its forward pass; the program that wrote the goldens did it again on the way back.
+    """
+
+    def faulty(*arguments: object) -> Loss:
+        found = loss(*arguments)
+        batch, channels, *_ = found.delta.shape
+        by_cell = found.input_delta.reshape(batch, -1, channels)
+        return replace(found, input_delta=by_cell.transpose(1, 2).reshape(found.delta.shape))
+
+    return faulty
 
 
 def assert_close(found: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any], relative: float, what: str) -> None:

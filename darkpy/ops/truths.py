@@ -15,17 +15,21 @@ from torch import Tensor
 class Truths:
     """The boxes of a minibatch, image by image in the order of their rows.
 
-    Shapes: frac_BT4, all 0 where there is no box, which overlaps nothing; image_N, row_N, class_N int64; frac_N4;
-        rejected, one int64, how many rows before the end of their lists are no box that can be learnt from.
+    Shapes: frac_BT4, all 0 where there is no box, which overlaps nothing; class_BT int64, -1 there; frac_N4, image_N,
+        row_N and class_N, the boxes alone; rejected, one int64, how many rows before the end of their lists are none.
     Units: fractions of the image.
     """
 
     frac_BT4: Tensor
+    class_BT: Tensor
     image_N: Tensor
     row_N: Tensor
     frac_N4: Tensor
-    class_N: Tensor
     rejected: Tensor
+
+    @property
+    def class_N(self) -> Tensor:
+        return self.class_BT[self.image_N, self.row_N]
 
     def cells(self, columns: int, rows: int) -> tuple[Tensor, Tensor]:
         """Column and row of the cell in which each centre lies; a centre on the far edge lies in the last one."""
@@ -54,10 +58,10 @@ def read_truths(truth_BTE: Tensor, classes: int, class_entry: int = 4) -> Truths
     image_N, row_N = is_box_BT.nonzero().unbind(1)
     return Truths(
         frac_BT4=torch.where(is_box_BT[..., None], truth_BTE[..., :4], 0.0),
+        class_BT=torch.where(is_box_BT, class_BT, -1.0).long(),
         image_N=image_N,
         row_N=row_N,
         frac_N4=truth_BTE[image_N, row_N, :4],
-        class_N=class_BT[image_N, row_N].long(),
         rejected=(listed_BT & ~is_box_BT).sum(),
     )
 

@@ -19,7 +19,9 @@ from darkpy.errors import DarkpyError, ShapeError
 from darkpy.layers.anchors import chosen_anchors
 from darkpy.layers.base import Layer, section
 from darkpy.layers.head import HeadSpec, above
+from darkpy.layers.loss import Loss, Progress, mean_text
 from darkpy.layers.region.classes import checked_tree, class_tree, surest
+from darkpy.layers.region.delta import region_loss
 from darkpy.ops.detections import Detections
 from darkpy.ops.grid import Candidates, cells, pick
 from darkpy.ops.hierarchy import Hierarchy
@@ -83,6 +85,16 @@ class RegionSpec(HeadSpec):
         """Whether the output's memory is (cell, anchor, entry) and not (anchor, entry, cell)."""
         return self.dialect is _AX
 
+    @property
+    def has_many_labels(self) -> bool:
+        """Whether several classes may be true at one place: pjreddie's, where each has its own logistic."""
+        return self.dialect is _PJ and not self.softmax and self.tree is None
+
+    @property
+    def class_fix(self) -> int:
+        """`classfix` where it counts: pjreddie's reads it without a meaning."""
+        return self.classfix if self.dialect is _AX else 0
+
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         (x,) = inputs
         if self.coords != 4 and self.dialect is _AX:
@@ -98,6 +110,35 @@ class RegionSpec(HeadSpec):
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return _Region(self)
+
+    def truth_shape(self, output: Shape) -> tuple[int, ...]:
+        return (self.max, self.coords + (2 if self.dialect is _AX else 1))
+
+    def loss(
+        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+    ) -> Loss:
+        """Raises: DarkpyError when focal_loss has no probabilities to go by."""
+        if self.focal_loss and not self.softmax and self.tree is None:
+            raise DarkpyError(
+                "[region] focal_loss=1 needs the logarithm of class scores, which are no probabilities here",
+                hint="set softmax=1, or focal_loss=0",
+            )
+        return region_loss(self, output_BCHW, truth, progress.seen)
+
+    def log_line(self, index: int, loss: Loss) -> str:
+        of = loss.report
+        iou, objectness, recall = (mean_text(of[name], of["count"]) for name in ("iou", "objectness", "recalled"))
+        return (
+            f"Region Avg IOU: {iou}, Class: {mean_text(of['class'], of['class_count'])}, Obj: {objectness}, "
+            f"No Obj: {mean_text(of['any_objectness'], of['places'])}, Avg Recall: {recall},  count: {int(of['count'])}"
+        )
+
+    def entries_of(self, output_BCHW: torch.Tensor) -> torch.Tensor:
+        """The output box by box: entries_BHWAE."""
+        if not self.is_by_cell:
+            return cells(output_BCHW, self.entries)
+        batch, _, rows, columns = output_BCHW.shape
+        return output_BCHW.reshape(batch, rows, columns, self.num, self.entries)
 
     def decode(
         self,
@@ -126,11 +167,7 @@ class RegionSpec(HeadSpec):
         return Detections(found.image_M, torch.cat((centre_M2, size_M2), 1), objectness_M1[:, 0], prob_MK)
 
     def _candidates(self, output_BCHW: torch.Tensor, thresh: float) -> Candidates:
-        batch, _, rows, columns = output_BCHW.shape
-        if self.is_by_cell:
-            entries_BHWAE = output_BCHW.reshape(batch, rows, columns, self.num, self.entries)
-        else:
-            entries_BHWAE = cells(output_BCHW, self.entries)
+        entries_BHWAE = self.entries_of(output_BCHW)
         objectness_BHWA = entries_BHWAE[..., self.coords]
         is_all = self.is_by_cell or self.background
         wanted_BHWA = torch.ones_like(objectness_BHWA, dtype=torch.bool) if is_all else objectness_BHWA > thresh

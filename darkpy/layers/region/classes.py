@@ -1,6 +1,6 @@
 """Scores of classes that are kinds of each other, as a [region] of YOLO9000 gives them.
 
-Legend: M candidates, K classes, G groups of siblings.
+Legend: M candidates, N truths, K classes, G groups of siblings.
 """
 
 from __future__ import annotations
@@ -38,6 +38,23 @@ class ClassTree:
     def absolute(self, class_MK: torch.Tensor) -> torch.Tensor:
         """Probabilities of a class as such."""
         return self.hierarchy.absolute(class_MK, 1)
+
+    def lineage(self, class_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of which classes a truth says something, those of its own group and of its ancestors', and which it is.
+
+        The loop has a step for each level of the tree, 17 in YOLO9000's.
+        """
+        is_told_NK = torch.zeros(len(class_N), len(self.group_K), dtype=torch.bool, device=class_N.device)
+        is_true_NK = is_told_NK.clone()
+        above_N1 = class_N[:, None]
+        while (above_N1 >= 0).any():
+            is_there_N1 = above_N1 >= 0
+            class_N1 = above_N1.clamp(min=0)
+            group_N1 = self.group_K[class_N1]
+            is_told_NK |= is_there_N1 & (self.group_K == group_N1)
+            is_true_NK |= is_there_N1 & (torch.arange(len(self.group_K), device=class_N.device) == class_N1)
+            above_N1 = torch.where(is_there_N1, self.parent_G[group_N1], -1)
+        return is_told_NK, is_true_NK
 
     def descend(self, prob_MK: torch.Tensor, thresh: float) -> torch.Tensor:
         """From the likeliest root down to the likeliest child, for as long as one is sure enough.

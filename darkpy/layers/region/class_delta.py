@@ -1,0 +1,88 @@
+"""What a [region] learns of classes.
+
+Legend: M places, N times that a place is told a class, P places that were told, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from darkpy.layers.region.classes import checked_tree, class_tree
+from darkpy.ops.truths import last_at
+
+if TYPE_CHECKING:
+    from darkpy.layers.region import RegionSpec
+
+_FOCAL_ALPHA = 0.5
+_TINY = 1e-15
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Which places are told which class, in order, and with what weight."""
+
+    place_N: Tensor
+    class_N: Tensor
+    weight_N: Tensor
+
+    @staticmethod
+    def join(*parts: Told) -> Told:
+        return Told(
+            torch.cat([part.place_N for part in parts]),
+            torch.cat([part.class_N for part in parts]),
+            torch.cat([part.weight_N for part in parts]),
+        )
+
+
+def pull_classes(spec: RegionSpec, pull_MK: Tensor, prob_MK: Tensor, told: Told) -> Tensor:
+    """Write into `pull_MK` what the places are told; of a class that is spoken of twice the last word counts.
+
+    Returns: the probabilities of the true classes, summed.
+    Source: pjreddie/darknet and AlexeyAB/darknet src/region_layer.c delta_region_class.
+    Differs: where several truths of pjreddie's logistic classes share a place, all of theirs are true; darknet forgets
+        the earlier ones if the score of class 0 is exactly 0 or 1.
+    """
+    prob_NK = prob_MK[told.place_N]
+    is_told_NK, is_true_NK, said_N = _words(spec, prob_NK, told, len(prob_MK))
+    weight_N = spec.class_scale * told.weight_N
+    if spec.focal_loss and spec.tree is None:
+        weight_N = weight_N * _focal(said_N)
+    number_N = torch.arange(len(prob_NK), device=prob_NK.device)
+    last_N = last_at(told.place_N, len(prob_MK))
+    teller_NK = torch.where(is_told_NK, number_N[:, None], -1)
+    teller_NK = torch.full_like(teller_NK, -1).scatter_reduce(
+        0, last_N[:, None].expand_as(teller_NK), teller_NK, "amax"
+    )
+    home_P = (last_N == number_N).nonzero()[:, 0]
+    place_P, teller_PK = told.place_N[home_P], teller_NK[home_P]
+    heard_PK = teller_PK.clamp(min=0)
+    is_true_PK = is_true_NK.gather(0, heard_PK)
+    wanted_PK = weight_N[heard_PK] * (is_true_PK.to(prob_NK.dtype) - prob_MK[place_P])
+    pull_MK[place_P] = torch.where(teller_PK >= 0, wanted_PK, 0.0)
+    return said_N.sum()
+
+
+def _words(spec: RegionSpec, prob_NK: Tensor, told: Told, places: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of which classes something is said, which are true, and how probable the true one is."""
+    class_N1 = told.class_N[:, None]
+    if spec.tree is not None:
+        tree = class_tree(checked_tree(spec.tree, spec.classes), prob_NK.device)
+        return *tree.lineage(told.class_N), tree.absolute(prob_NK).gather(1, class_N1)[:, 0]
+    is_true_NK = torch.zeros_like(prob_NK, dtype=torch.bool).scatter(1, class_N1, True)
+    said_N = prob_NK.gather(1, class_N1)[:, 0]
+    if not spec.has_many_labels:
+        return torch.ones_like(is_true_NK), is_true_NK, said_N
+    # the first truth at a place speaks of all classes, the others of theirs alone
+    backwards_N = torch.arange(len(prob_NK) - 1, -1, -1, device=prob_NK.device)
+    is_first_N = last_at(told.place_N.flip(0), places).flip(0) == backwards_N
+    return is_true_NK | is_first_N[:, None], is_true_NK, torch.where(is_first_N, said_N, 0.0)
+
+
+def _focal(prob_N: Tensor) -> Tensor:
+    """The factor of the focal loss, gamma 2, by the probability of the true class."""
+    prob_N = prob_N + _TINY
+    return -_FOCAL_ALPHA * (1 - prob_N) * (2 * prob_N * prob_N.log() + prob_N - 1)
