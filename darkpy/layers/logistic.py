@@ -10,8 +10,10 @@ import torch
 from darkpy.config.net import NetSpec
 from darkpy.dialect import Dialect
 from darkpy.layers.base import Layer, section
-from darkpy.layers.loss import LossSpec
+from darkpy.layers.loss import Loss, LossSpec, Progress
 from darkpy.shapes import Shape
+
+_TINY = 1e-7
 
 
 @section("logistic", only=Dialect.PJREDDIE)
@@ -24,6 +26,15 @@ class LogisticSpec(LossSpec):
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return _Logistic()
+
+    def loss(
+        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+    ) -> Loss:
+        """Source: pjreddie/darknet src/blas_kernels.cu logistic_x_ent_kernel; the CPU's takes the logarithm of 0."""
+        truth_BCHW = truth.reshape(output_BCHW.shape)
+        delta_BCHW = truth_BCHW - output_BCHW
+        true_BCHW, false_BCHW = (output_BCHW + _TINY).log(), (1 - output_BCHW + _TINY).log()
+        return Loss(delta_BCHW, delta_BCHW, -(truth_BCHW * true_BCHW + (1 - truth_BCHW) * false_BCHW).sum())
 
 
 class _Logistic(Layer):

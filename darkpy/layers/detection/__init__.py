@@ -16,7 +16,9 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, section
+from darkpy.layers.detection.delta import Parts, detection_loss
 from darkpy.layers.head import HeadSpec, above
+from darkpy.layers.loss import Loss, Progress, mean_text
 from darkpy.ops.detections import Detections
 from darkpy.shapes import Shape
 
@@ -74,6 +76,24 @@ class DetectionSpec(HeadSpec):
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return _Detection(self)
 
+    def truth_shape(self, output: Shape) -> tuple[int, ...]:
+        """Of each cell: whether there is an object, its classes, its box with x and y inside the cell."""
+        return (self.side**2, 1 + self.classes + self.coords)
+
+    def loss(
+        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+    ) -> Loss:
+        return detection_loss(self, input_BCHW, output_BCHW, truth, progress.seen)
+
+    def log_line(self, index: int, loss: Loss) -> str:
+        of = loss.report
+        iou, own, objectness = (mean_text(of[name], of["count"]) for name in ("iou", "class", "objectness"))
+        return (
+            f"Detection Avg IOU: {iou}, Pos Cat: {own}, "
+            f"All Cat: {mean_text(of['any_class'], of['count'] * self.classes)}, Pos Obj: {objectness}, "
+            f"Any Obj: {mean_text(of['any_objectness'], of['places'])}, count: {int(of['count'])}"
+        )
+
     def decode(
         self,
         output_BCHW: torch.Tensor,
@@ -84,21 +104,17 @@ class DetectionSpec(HeadSpec):
         class_map: Sequence[int] = (),
     ) -> Detections:
         """All boxes of all cells, cell by cell; darknet keeps those of low or negative objectness, too."""
-        flat_BC = output_BCHW.flatten(1).float()
-        batch, cells, device = len(flat_BC), self.side**2, flat_BC.device
-        sizes = [cells * self.classes, cells * self.num, cells * self.num * 4]
-        class_BC, objectness_BC, box_BC = torch.split(flat_BC, sizes, dim=1)
-        class_BSK = class_BC.reshape(batch, cells, self.classes)
-        objectness_BSA = objectness_BC.reshape(batch, cells, self.num)
-        xy_BSA2, wh_BSA2 = torch.split(box_BC.reshape(batch, cells, self.num, 4), 2, dim=3)
+        said = Parts.split(self, output_BCHW.float())
+        batch, cells, device = len(output_BCHW), self.side**2, output_BCHW.device
+        xy_BSA2, wh_BSA2 = torch.split(said.box_BSA4, 2, dim=3)
         cell_S = torch.arange(cells, device=device)
         corner_S12 = torch.stack((cell_S % self.side, cell_S // self.side), dim=1)[:, None]
         size_BSA2 = wh_BSA2.square() if self.sqrt else wh_BSA2
-        prob_BSAK = objectness_BSA[..., None] * class_BSK[:, :, None]
+        prob_BSAK = said.objectness_BSA[..., None] * said.class_BSK[:, :, None]
         return Detections(
             torch.arange(batch, device=device).repeat_interleave(cells * self.num),
             torch.cat(((xy_BSA2 + corner_S12) / self.side, size_BSA2), dim=3).reshape(-1, 4),
-            objectness_BSA.reshape(-1),
+            said.objectness_BSA.reshape(-1),
             above(prob_BSAK.reshape(-1, self.classes), thresh),
         )
 
