@@ -47,16 +47,27 @@ class CostSpec(LossSpec):
     def loss(
         self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
     ) -> Loss:
+        """Delta and cost; `scale` counts on the way back alone.
+
+        Source: pjreddie/darknet src/cost_layer.c forward_cost_layer_gpu, backward_cost_layer_gpu.
+        Differs: `smooth` leaves a masked truth masked, and the truth of other layers as it was; pjreddie's `masked`,
+            whose GPU code masks another array, is AlexeyAB's.
+        """
         truth_BCHW = truth.reshape(input_BCHW.shape)
         if self.smooth:
-            truth_BCHW = (1 - self.smooth) * truth_BCHW + self.smooth / input_BCHW[0].numel()
+            smooth_BCHW = (1 - self.smooth) * truth_BCHW + self.smooth / input_BCHW[0].numel()
+            truth_BCHW = torch.where(truth_BCHW == MASKED, truth_BCHW, smooth_BCHW)
         error_BCHW, delta_BCHW = self.compare(input_BCHW, truth_BCHW)
         if self.thresh:
             delta_BCHW = torch.where(delta_BCHW.abs() < self.thresh / input_BCHW[0].numel(), 0.0, delta_BCHW)
         return Loss(delta_BCHW, self.scale * delta_BCHW, error_BCHW.sum())
 
     def compare(self, x_BCHW: torch.Tensor, truth_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The error terms, which are the layer's output, and the delta."""
+        """The error terms, which are the layer's output, and the delta.
+
+        Differs: an input that is exactly its truth has L1's delta 0; darknet's is -1. `smooth` has the delta of the GPU
+            code; beyond 1 that of pjreddie's CPU code has the wrong sign.
+        """
         away_BCHW = truth_BCHW - x_BCHW
         match self.type_:
             case "L1":
@@ -72,7 +83,8 @@ class CostSpec(LossSpec):
                 away_BCHW = torch.where(truth_BCHW == MASKED, 0.0, away_BCHW)
                 return away_BCHW**2, away_BCHW
             case "seg":
-                return away_BCHW**2, torch.where(truth_BCHW == 0, self.noobj * away_BCHW, away_BCHW)
+                weight_BCHW = torch.where(truth_BCHW == 0, self.noobj, 1.0)
+                return weight_BCHW * away_BCHW**2, weight_BCHW * away_BCHW
             case _:
                 return away_BCHW**2, away_BCHW
 

@@ -15,8 +15,11 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, section
-from darkpy.layers.loss import LossSpec
+from darkpy.layers.iseg.delta import iseg_loss
+from darkpy.layers.loss import Loss, LossSpec, Progress
 from darkpy.shapes import Shape
+
+MAX_INSTANCES = 90  # of one image
 
 
 @section("iseg", only=Dialect.PJREDDIE)
@@ -39,6 +42,15 @@ class IsegSpec(LossSpec):
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return _Iseg(self.classes)
+
+    def truth_shape(self, output: Shape) -> tuple[int, ...]:
+        """Of each instance its class, negative after the last one, and its mask."""
+        return (MAX_INSTANCES, 1 + output.h * output.w)
+
+    def loss(
+        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+    ) -> Loss:
+        return iseg_loss(output_BCHW, truth, self.classes)
 
 
 class _Iseg(Layer):
