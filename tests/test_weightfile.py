@@ -9,69 +9,28 @@ import numpy as np
 import pytest
 import torch
 
-import darkpy
 from darkpy.build import make_plan
 from darkpy.dialect import Dialect
-from darkpy.errors import DarkpyError, WeightsError
-from darkpy.network import Network
-from darkpy.weightfile import Header, LoadReport, read_header
+from darkpy.weightfile import Header, read_header
 
-NET = "[net]\nwidth=4\nheight=4\nchannels=2\n"
-CONV = "[convolutional]\nfilters=3\nsize=3\npad=1\nactivation=linear\n"
-NORMED = CONV + "batch_normalize=1\n"
-CONNECTED = "[connected]\noutput=5\nactivation=linear\n"
-
-RECENT = struct.pack("<3iQ", 0, 2, 5, 64 * 500)
-OLD = struct.pack("<3iI", 0, 1, 0, 64 * 500)
-TRANSPOSED = struct.pack("<3iI", 2000, 1, 0, 7)
-
-
-def network(layers: str, dialect: Dialect | None = None) -> Network:
-    return Network(make_plan(NET + layers, dialect))
-
-
-def numbers(count: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    return np.arange(1, count + 1, dtype="<f4")
-
-
-def written(folder: Path, count: int, header: bytes = RECENT) -> Path:
-    """A weight file holding 1, 2, 3, ... so that every array says where it was found."""
-    path = folder / "some.weights"
-    path.write_bytes(header + numbers(count).tobytes())
-    return path
-
-
-def loaded(layers: str, path: Path, **options: int | None) -> tuple[Network, LoadReport]:
-    net = network(layers)
-    report = net.load_weights(path, is_partial_allowed=True, **options)  # type: ignore[arg-type]
-    net.initialise()
-    return net, report
-
-
-def arrays(net: Network, layer: int) -> dict[str, list[float]]:
-    return {name: tensor.flatten().tolist() for name, tensor in net.layers[layer].state_dict().items()}
-
-
-def weights(net: Network, layer: int, name: str = "weights") -> torch.nn.Parameter:
-    return net.layers[layer].get_parameter(name)
-
-
-def spread(*sizes: int) -> list[list[float]]:
-    """1, 2, 3, ... cut into pieces of these sizes."""
-    return [part.tolist() for part in np.split(numbers(sum(sizes)), np.cumsum(sizes)[:-1])]
-
-
-def refusal(layers: str, path: Path, **options: int | bool | None) -> str:
-    net = network(layers)
-    net.initialise(torch.Generator().manual_seed(1))
-    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    header = net.header
-    with pytest.raises(WeightsError) as caught:
-        net.load_weights(path, **options)  # type: ignore[arg-type]
-    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items()), "half loaded"
-    assert net.header == header
-    return str(caught.value)
-
+from .weightfiles import (
+    CONNECTED,
+    CONV,
+    NET,
+    NORMED,
+    OLD,
+    RECENT,
+    TRANSPOSED,
+    TWO,
+    arrays,
+    loaded,
+    network,
+    numbers,
+    refusal,
+    spread,
+    weights,
+    written,
+)
 
 # headers
 
@@ -270,9 +229,6 @@ def test_dontsave_leaves_a_layer_out(tmp_path: Path) -> None:
 # ranges
 
 
-TWO = NORMED + "[maxpool]\n" + CONV  # 66 and 84 numbers
-
-
 def test_cut_off_loading_fills_the_layers_below_and_ignores_what_follows(tmp_path: Path) -> None:
     net, report = loaded(TWO, written(tmp_path, 66 + 5), cutoff=2)
     assert (report.layers, report.wanted, report.missing) == (1, 1, None)
@@ -305,104 +261,6 @@ def test_partial_file_says_how_many_layers_it_filled(tmp_path: Path) -> None:
     assert torch.tensor(arrays(net, 2)["weights"]).std() > 0.05
 
 
-def test_partial_file_is_refused_unless_told_otherwise(tmp_path: Path) -> None:
-    path = written(tmp_path, 66)
-    assert refusal(TWO, path) == (
-        f"{path} is a partial file: it fills 1 of 2 layers, up to layer 2 [convolutional] <cfg>:12\n"
-        "  hint: training may start from it; --allow-partial (is_partial_allowed=True) runs it all the same"
-    )
-    cfg = NET + TWO
-    with pytest.raises(WeightsError):
-        darkpy.load(cfg, path)
-    assert darkpy.load(cfg, path, is_partial_allowed=True).header.seen == 64 * 500
-
-
-# files that do not fit
-
-
-@pytest.mark.parametrize(("held", "where"), [
-    (0, "0 numbers into layer 0 [convolutional] <cfg>:5, in its 'biases'"),
-    (1, "1 numbers into layer 0 [convolutional] <cfg>:5, in its 'biases'"),
-    (11, "11 numbers into layer 0 [convolutional] <cfg>:5, in its 'rolling_variance'"),
-    (12, "12 numbers into layer 0 [convolutional] <cfg>:5, in its 'weights'"),
-    (65, "65 numbers into layer 0 [convolutional] <cfg>:5, in its 'weights'"),
-    (67, "1 numbers into layer 2 [convolutional] <cfg>:12, in its 'biases'"),
-    (149, "83 numbers into layer 2 [convolutional] <cfg>:12, in its 'weights'"),
-])  # fmt: skip
-@pytest.mark.parametrize("is_partial_allowed", [False, True])
-def test_short_file_says_what_it_holds_and_where_it_ran_out(
-    held: int, where: str, is_partial_allowed: bool, tmp_path: Path
-) -> None:
-    path = written(tmp_path, held)
-    assert refusal(TWO, path, is_partial_allowed=is_partial_allowed) == (
-        f"{path} is too short: it holds {held} numbers, <cfg> wants 150; it runs out {where}\n"
-        "  hint: are this cfg and these weights a pair (classes, filters, fork)?"
-    )
-
-
-def test_long_file_says_what_is_left_over(tmp_path: Path) -> None:
-    path = written(tmp_path, 157)
-    assert refusal(TWO, path) == (
-        f"{path} is too long: it holds 157 numbers, <cfg> wants 150; 7 are left over\n"
-        "  hint: are this cfg and these weights a pair (classes, filters, fork)?"
-    )
-
-
-def test_weights_for_a_network_without_any_are_too_long(tmp_path: Path) -> None:
-    assert "too long: it holds 3 numbers, <cfg> wants 0" in refusal("[maxpool]\n", written(tmp_path, 3))
-    assert loaded("[maxpool]\n", written(tmp_path, 0))[1].layers == 0
-
-
-@pytest.mark.parametrize(("data", "words"), [
-    (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 248007048\n", "a Git-LFS pointer"),
-    (b"<!DOCTYPE html><html><head><title>Quota exceeded</title>", "a web page"),
-    (b"\xef\xbb\xbf\r\n <HTML>", "a web page"),
-    (b"[net]\nbatch=1\nwidth=416\n", "a text file"),
-    ("чужой текст".encode(), "a text file"),
-    (("e" * 511 + "é").encode(), "a text file"),
-    (b"PK\x03\x04\x14\0", "a zip archive (a PyTorch .pt file, perhaps)"),
-    (b"\x80\x02\x8a\x0a", "a Python pickle"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
-    (b"\x1f\x8b\x08\0", "a gzip archive"),
-    (struct.pack("<Q", 64) + b'{"weights":{"dtype":"F32"', "a safetensors file"),
-    (b"\xff\xd8\xff\xe0", "a JPEG picture"),
-    (b"", "an empty file"),
-])  # fmt: skip
-def test_file_of_another_kind_is_said_to_be_that(data: bytes, words: str, tmp_path: Path) -> None:
-    path = tmp_path / "yolov3.weights"
-    path.write_bytes(data)
-    assert f"{path} is {words}" in refusal(CONV, path)
-
-
-@pytest.mark.parametrize(("data", "words"), [
-    (b"\0\0\0\0\x02\0\0", "has 7 bytes, fewer than a header"),
-    (RECENT[:16], "has 16 bytes, fewer than a header"),
-    (RECENT + b"\0\0\x80\x3f\0\0", "the 6 bytes after its header are no whole number of float32"),
-])  # fmt: skip
-def test_broken_off_file_is_refused(data: bytes, words: str, tmp_path: Path) -> None:
-    path = tmp_path / "x.weights"
-    path.write_bytes(data)
-    assert words in refusal(CONV, path)
-
-
-def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:
-    assert refusal(CONV, tmp_path / "no.weights").endswith("no.weights: cannot be read: No such file or directory")
-    assert refusal(CONV, tmp_path).endswith("cannot be read: Is a directory")
-    assert "cannot be read" in refusal(CONV, Path("a\0b"))
-
-
-def test_device_without_an_end_is_refused() -> None:
-    assert "has 0 bytes" in refusal(CONV, Path("/dev/zero"))
-
-
-def test_file_of_terabytes_is_refused_without_being_read(tmp_path: Path) -> None:
-    path = tmp_path / "huge.weights"
-    with path.open("wb") as stream:
-        stream.write(RECENT)
-        stream.truncate((1 << 42) + 20)
-    assert "too long" in refusal(CONV, path)
-
-
 # memory and state
 
 
@@ -431,38 +289,6 @@ def test_loading_again_keeps_what_was_frozen_frozen(tmp_path: Path) -> None:
     net.load_weights(path)
     assert not weights(net, 0).requires_grad
     assert weights(net, 0).dtype == torch.float64
-
-
-def test_folded_layer_is_neither_filled_nor_written(tmp_path: Path) -> None:
-    path = written(tmp_path, 66)
-    net, _ = loaded(NORMED, path)
-    net.for_inference()
-    folded = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    with pytest.raises(WeightsError, match=r"layer 0 \[convolutional\] <cfg>:5: scales was folded away"):
-        net.save_weights(tmp_path / "out.weights")
-    with pytest.raises(WeightsError, match="before for_inference"):
-        net.load_weights(path)
-    assert not (tmp_path / "out.weights").exists()
-    assert all(torch.equal(tensor, folded[name]) for name, tensor in net.state_dict().items())
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_nan_never_reaches_a_file(value: float, tmp_path: Path) -> None:
-    net, _ = loaded(TWO, written(tmp_path, 150))
-    target = tmp_path / "out.weights"
-    target.write_bytes(b"earlier")
-    with torch.no_grad():
-        weights(net, 2)[0, 0, 0, 0] = value
-    with pytest.raises(WeightsError, match=r"layer 2 .*: weights holds NaN or infinity; nothing is written"):
-        net.save_weights(target)
-    assert target.read_bytes() == b"earlier"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.weights", "some.weights"]
-
-
-def test_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    net, _ = loaded(CONV, written(tmp_path, 57))
-    with pytest.raises(DarkpyError, match=r"no/out\.weights: cannot be written"):
-        net.save_weights(tmp_path / "no" / "out.weights")
 
 
 def test_saving_over_the_file_that_is_mapped_is_safe(tmp_path: Path) -> None:
