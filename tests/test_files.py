@@ -1,0 +1,112 @@
+"""Files that appear whole or not at all, and files that lie where others say."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from darkpy.errors import DarkpyError
+from darkpy.files import TEXT, describe, locate, write_whole
+
+
+def test_file_appears_with_all_its_chunks(tmp_path: Path) -> None:
+    write_whole(tmp_path / "x", [b"one", b"", b"two"])
+    assert (tmp_path / "x").read_bytes() == b"onetwo"
+
+
+def test_writer_that_breaks_off_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "x"
+    target.write_bytes(b"old")
+
+    def broken() -> Iterator[bytes]:
+        yield b"new"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(target, broken())
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_reader_sees_the_old_file_until_the_new_one_is_complete(tmp_path: Path) -> None:
+    target = tmp_path / "x"
+    target.write_bytes(b"old")
+    seen: list[bytes] = []
+
+    def watched() -> Iterator[bytes]:
+        yield b"new"
+        seen.append(target.read_bytes())
+
+    write_whole(target, watched())
+    assert (seen, target.read_bytes()) == ([b"old"], b"new")
+
+
+def test_file_is_for_everybody_the_umask_lets_in(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_whole(tmp_path / "x", [b""])
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
+
+
+def test_link_stays_a_link_and_its_target_is_replaced(tmp_path: Path) -> None:
+    target, link = tmp_path / "deep" / "x", tmp_path / "link"
+    target.parent.mkdir()
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    write_whole(link, [b"new"])
+    assert link.is_symlink() and target.read_bytes() == b"new"
+
+
+def test_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    write_whole(pipe, [b"through"])
+    reader.join(10)
+    assert read == [b"through"] and pipe.is_fifo()
+
+
+@pytest.mark.parametrize("name", ["no/such/folder/x", "."])
+def test_place_that_cannot_be_written_is_named(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DarkpyError) as caught:
+        write_whole(tmp_path / name, [b""])
+    assert str(caught.value).startswith(f"{tmp_path / name}: cannot be written: ")
+
+
+def test_name_as_long_as_a_name_may_be_can_be_written(tmp_path: Path) -> None:
+    write_whole(tmp_path / ("x" * 255), [b"1"])
+    assert (tmp_path / ("x" * 255)).read_bytes() == b"1"
+
+
+def test_named_file_is_looked_for_from_here_then_from_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    (there / "coco.names").write_text("")
+    monkeypatch.chdir(here)
+    assert locate(Path("coco.names"), there) == there / "coco.names"
+    (here / "coco.names").write_text("")
+    assert locate(Path("coco.names"), there) == Path("coco.names")
+    assert locate(Path("no.names"), there) == Path("no.names")
+    assert locate(Path("n" * 5000), there) == Path("n" * 5000)
+
+
+@pytest.mark.parametrize("start", [b"train = x.txt\n", "größe=1\n".encode(), ("a" * 511 + "ö").encode()[:512]])
+def test_text_is_told_from_binary_data(start: bytes) -> None:
+    assert describe(start) is TEXT
+
+
+@pytest.mark.parametrize("start", [b"\0\0\0\0\2\0\0\0\5\0\0\0", b"abcdefgh\0", b"caf\xe9 au lait", b"\x93NUMPY\1\0"])
+def test_binary_data_of_no_known_kind_is_not_described(start: bytes) -> None:
+    assert describe(start) is None
