@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import darkpy.layers  # noqa: F401  (fills the registry)
 from darkpy.config.net import NetSpec
@@ -86,6 +86,30 @@ def make_plan(
     """
     config = cfg if isinstance(cfg, Config) else read(cfg)
     return _Builder(config, _dialect_of(config, dialect)).plan(strict)
+
+
+def resize_plan(plan: Plan, width: int, height: int) -> Plan:
+    """The same network for pictures of another size: what `random=1` trains with.
+
+    Raises: ShapeError naming the first layer that cannot take it, or that would have other weights.
+    """
+    net = replace(plan.net, width=width, height=height)
+    shapes = {-1: net.input_shape}
+    nodes: list[Node] = []
+    for node in plan.nodes:
+        inputs = tuple(shapes[source] for source in node.sources)
+        try:
+            shape = node.spec.shape(inputs)
+            _check_shape(shape)
+            if node.spec.slots(inputs) != node.slots:
+                raise ShapeError("its weights are for one size only", hint="set random=0")
+        except ShapeError as error:
+            raise ShapeError(
+                f"{plan.place(node.index)}: at {width} x {height}, {error.message}", hint=error.hint
+            ) from None
+        shapes[node.index] = shape
+        nodes.append(replace(node, inputs=inputs, shape=shape, bflops=node.spec.operations(inputs) / 1e9))
+    return replace(plan, net=net, nodes=tuple(nodes))
 
 
 def detect_dialect(config: Config) -> Dialect:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import cast
 
 import torch
 from torch import nn
 
 from darkpy import weightfile
-from darkpy.build import Plan
+from darkpy.build import Plan, resize_plan
 from darkpy.errors import DarkpyError, ShapeError
+from darkpy.files import write_whole
 from darkpy.layers.base import Layer
 from darkpy.layers.head import HeadSpec
 from darkpy.layers.loss import Loss, LossSpec, Progress
@@ -75,14 +76,16 @@ class Network(nn.Module):
         inputs: list[torch.Tensor] = []
         losses: list[Loss] = []
         for node, layer in zip(self.plan.nodes, self.layers, strict=True):
+            compared = node.spec if isinstance(node.spec, LossSpec) and node.spec.has_loss else None
             sources = [outputs[source] for source in node.sources]
+            if compared:
+                sources = [source.float() for source in sources]  # autocast made bfloat16 of them
             output = outputs[node.index] = layer(*sources)
-            spec = node.spec
-            if isinstance(spec, LossSpec) and spec.has_loss:
+            if compared:
                 with torch.no_grad():
-                    losses.append(spec.loss(sources[0].detach(), output.detach(), truth, progress))
+                    losses.append(compared.loss(sources[0].detach(), output.detach(), truth, progress))
                 inputs.append(sources[0])
-            if spec.truth:
+            if node.spec.truth:
                 truth = output.detach().flatten(1)
             for index in self._last_reads.get(node.index, ()):
                 del outputs[index]
@@ -99,6 +102,15 @@ class Network(nn.Module):
                     part.fold()
         self.requires_grad_(False)
         return self.eval()
+
+    def resize(self, width: int, height: int) -> None:
+        """Take pictures of another size from now on, as training with `random=1` does.
+
+        Raises: ShapeError when a layer cannot, and then nothing has changed.
+        Source: pjreddie/darknet src/network.c resize_network.
+        """
+        if (width, height) != (self.plan.net.width, self.plan.net.height):
+            self.plan = resize_plan(self.plan, width, height)
 
     def reset_state(self) -> None:
         """Let recurrent layers forget the past: the next call begins a new sequence.
@@ -128,8 +140,15 @@ class Network(nn.Module):
         return report
 
     def save_weights(self, path: str | os.PathLike[str], *, cutoff: int | None = None) -> None:
-        """Write a `.weights` file: the layers below `cutoff`, all by default."""
-        weightfile.save_weights(path, self.plan, self._built, self.header, cutoff=cutoff)
+        """Write a `.weights` file: the layers below `cutoff`, all by default; it appears whole or not at all.
+
+        Raises: WeightsError when a layer's arrays are gone (folded for inference) or hold NaN or infinity.
+        """
+        write_whole(path, self.pack_weights(cutoff=cutoff))
+
+    def pack_weights(self, *, cutoff: int | None = None) -> Iterator[bytes]:
+        """The bytes of that file, piece by piece."""
+        return weightfile.pack_weights(self.plan, self._built, self.header, cutoff=cutoff)
 
     def initialise(self, generator: torch.Generator | None = None) -> None:
         """Fill every array that no file filled: as darknet starts a new network, or weights as `init` says."""

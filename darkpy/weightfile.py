@@ -24,7 +24,7 @@ import torch
 from darkpy.build import Node, Plan
 from darkpy.dialect import Dialect
 from darkpy.errors import WeightsError
-from darkpy.files import describe, write_whole
+from darkpy.files import describe
 from darkpy.layers.base import Layer, Slot
 
 MAX_SHORT_SEEN = 2**32 - 1
@@ -175,24 +175,17 @@ def load_weights(
     return LoadReport(header, filled, len(wanted), missing)
 
 
-def save_weights(
-    path: str | os.PathLike[str], plan: Plan, layers: Sequence[Layer], header: Header, *, cutoff: int | None = None
-) -> None:
-    """Write the layers below `cutoff` under `header`; the file appears whole or not at all.
+def pack_weights(plan: Plan, layers: Sequence[Layer], header: Header, *, cutoff: int | None = None) -> Iterator[bytes]:
+    """The bytes of a `.weights` file that holds the layers below `cutoff`, piece by piece.
 
     Raises: WeightsError when a layer's arrays are gone (folded for inference) or hold NaN or infinity.
     """
-
     saved = [node for node in plan.nodes[:cutoff] if not node.spec.dontsave]
     _check_arrays(plan, layers, saved)
-
-    def chunks() -> Iterator[bytes]:
-        yield header.pack()
-        for node in saved:
-            for slot in node.slots:
-                yield _bytes(layers[node.index], slot, header, plan.place(node.index))
-
-    write_whole(path, chunks())
+    yield header.pack()
+    for node in saved:
+        for slot in node.slots:
+            yield _bytes(layers[node.index], slot, header, plan.place(node.index))
 
 
 def _pieces(node: Node) -> list[_Piece]:

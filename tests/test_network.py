@@ -224,3 +224,34 @@ def test_peak_memory_of_yolov3_is_near_that_of_its_weights(tmp_path: Path) -> No
 def test_config_fault_reaches_the_caller_of_load() -> None:
     with pytest.raises(ConfigError, match="no section of any darknet"):
         darkpy.load(NET + "[what]\n")
+
+
+# other sizes
+
+
+def test_resized_network_computes_what_one_made_for_that_size_does() -> None:
+    cfg = NORMED + "[maxpool]\nsize=2\nstride=2\n" + NORMED + "[upsample]\nstride=2\n[route]\nlayers=-1,0\n" + CONV
+    resized, made = network(cfg), Network(make_plan((NET + cfg).replace("=8", "=16", 2)))
+    made.load_state_dict(resized.state_dict(), assign=True)
+    resized.resize(16, 16)
+    x = torch.rand(2, 2, 16, 16, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(resized(x)[0], made(x)[0])
+    assert [(node.inputs, node.shape, node.bflops) for node in resized.plan.nodes] == [
+        (node.inputs, node.shape, node.bflops) for node in made.plan.nodes
+    ]
+    assert (resized.plan.net.width, resized.plan.net.height) == (16, 16)
+    with pytest.raises(ShapeError, match=r"wants \(batch, 2, 16, 16\)"):
+        resized(image())
+
+
+def test_layer_whose_weights_depend_on_the_size_refuses_another_one_by_name_and_nothing_changes() -> None:
+    net = network(CONV + "[connected]\noutput=3\n")
+    with pytest.raises(ShapeError, match=r"layer 1 \[connected\].*at 16 x 24, its weights are for one size only"):
+        net.resize(16, 24)
+    assert net(image())[0].shape == (1, 3, 1, 1)
+
+
+def test_size_that_leaves_nothing_is_refused() -> None:
+    net = network(CONV + "[maxpool]\nsize=4\nstride=4\npadding=0\n")
+    with pytest.raises(ShapeError, match=r"layer 1 \[maxpool\].*at 2 x 2"):
+        net.resize(2, 2)

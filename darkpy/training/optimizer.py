@@ -4,7 +4,10 @@ darknet sums gradients over the batch of B images and divides in the update; `to
 B is the same arithmetic, momentum and decay included. Decay acts on weights alone, not on biases and scales; Adam's
 acts on all.
 Source: pjreddie/darknet src/convolutional_layer.c update_convolutional_layer, src/blas_kernels.cu adam_update_gpu.
-Differs: layers that a fork forgets to update (AlexeyAB's connected, pjreddie's batchnorm) learn like all others.
+Differs: layers that a fork forgets to update (AlexeyAB's connected, pjreddie's batchnorm) learn like all others, and
+the key `learning_rate` counts in recurrent layers too. With `adam` all layers learn by it, in AlexeyAB's fork only
+convolutional ones; it counts its steps from 1 when training goes on, like pjreddie's, where AlexeyAB's takes the
+number of the update and so starts without bias correction.
 """
 
 from __future__ import annotations
@@ -18,57 +21,73 @@ from torch import nn
 
 from darkpy.build import Node
 from darkpy.config.net import NetSpec
+from darkpy.errors import DarkpyError
 from darkpy.network import Network
 
 
 class Optimizer:
-    """Every layer's arrays with their rate, decay and freezing keys."""
+    """Every layer's arrays with their rate, decay and freezing keys.
+
+    Raises: DarkpyError when the network has nothing to learn.
+    """
 
     def __init__(self, network: Network) -> None:
         self.net = network.plan.net
         self.batch = self.net.minibatch * self.net.subdivisions
+        groups = [group for node in network.plan.nodes for group in self._groups(network, node)]
+        if not groups:
+            raise DarkpyError(
+                f"{network.plan.file} has no weights to train", hint="add [convolutional], [connected], ..."
+            )
+        self.torch = _torch_optimizer(groups, self.net, self.batch)
         # the key spreads to all layers before the last one that has it
         only_bn = [node.index for node in network.plan.nodes if node.spec.train_only_bn]
-        trained = network.plan.nodes[only_bn[-1] + 1 if only_bn else 0 :]
-        groups = [group for node in trained for group in self._groups(network, node)]
-        self.torch = _torch_optimizer(groups, self.net, self.batch)
+        self.frozen = range(only_bn[-1] + 1 if only_bn else 0)
 
-    def update(self, rate: float, batch_num: int) -> float:
+    def update(self, rate: float, batch_num: int) -> torch.Tensor:
         """One step on the gradients summed since the last one, which are then forgotten.
 
         The gradient of a layer whose update is put off (`dont_update`, `burnin_update`) is kept and added to.
         Returns: the norm of all gradients of the update, before `grad_clip_norm` and `grad_clip_value`.
         """
+        due: list[dict[str, Any]] = []
         put_off: list[tuple[nn.Parameter, torch.Tensor | None]] = []
         for group in self.torch.param_groups:
-            group["lr"] = rate * group["node"].spec.learning_rate
-            if not _is_due(group["node"], self.net, batch_num):
-                put_off.extend((param, param.grad) for param in group["params"])
-        for param, _ in put_off:
-            param.grad = None
-        norm = self._clip()
+            node: Node = group["node"]
+            group["lr"] = rate * node.spec.learning_rate
+            if node.index in self.frozen:
+                _forget(group["params"])
+            elif _is_due(node, self.net, batch_num):
+                due.append(group)
+            else:
+                put_off += [(param, param.grad) for param in group["params"]]
+                _forget(group["params"])
+        norm = self._clip([param for group in due for param in group["params"] if param.grad is not None])
         self.torch.step()
-        self._bound_weights()
+        self._bound_weights(due)
         self.torch.zero_grad()
         for param, gradient in put_off:
             param.grad = gradient
         return norm
 
-    def _clip(self) -> float:
+    def _clip(self, params: list[nn.Parameter]) -> torch.Tensor:
         """Turn the sums into means over the batch, and clip these."""
-        params = [param for group in self.torch.param_groups for param in group["params"] if param.grad is not None]
-        torch._foreach_div_([param.grad for param in params], self.batch)
+        if not params:
+            return torch.zeros(())
+        gradients = [param.grad for param in params if param.grad is not None]
         net = self.net
-        largest = net.grad_clip_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(params, largest, net.grad_clip_type or math.inf)
+        torch._foreach_div_(gradients, self.batch)
+        norm = nn.utils.get_total_norm(gradients, net.grad_clip_type or math.inf)
+        if net.grad_clip_norm:
+            nn.utils.clip_grads_with_norm_(params, net.grad_clip_norm, norm)
         if net.grad_clip_value:
             nn.utils.clip_grad_value_(params, net.grad_clip_value)
-        return float(norm)
+        return norm
 
     @torch.no_grad()
-    def _bound_weights(self) -> None:
+    def _bound_weights(self, groups: list[dict[str, Any]]) -> None:
         """The key `clip`: weights stay within +-bound."""
-        for group in self.torch.param_groups:
+        for group in groups:
             bound = group["node"].spec.weight_bound(self.net)
             if bound and group["is_decayed"]:
                 torch._foreach_clamp_min_(group["params"], -bound)
@@ -90,6 +109,11 @@ def _torch_optimizer(groups: list[dict[str, Any]], net: NetSpec, batch: int) -> 
         # darknet's numerator and denominator are `batch` times as large
         return torch.optim.Adam(groups, lr=net.learning_rate, betas=(net.B1, net.B2), eps=net.eps / batch)
     return torch.optim.SGD(groups, lr=net.learning_rate, momentum=net.momentum)
+
+
+def _forget(params: list[nn.Parameter]) -> None:
+    for param in params:
+        param.grad = None
 
 
 def _is_due(node: Node, net: NetSpec, batch_num: int) -> bool:

@@ -2,7 +2,7 @@
 
 Source: pjreddie/darknet and AlexeyAB/darknet src/network.c get_current_rate.
 Differs: pjreddie counts updates without a sign, so that `steps=-1,...` never passes and `sigmoid` is 0 before its step;
-here both mean what they say.
+here both mean what they say. `poly` stays at 0 after `max_batches`, where darknet's rate may grow again.
 """
 
 from __future__ import annotations
@@ -11,16 +11,26 @@ import math
 from collections.abc import Callable, Mapping
 
 from darkpy.config.net import NetSpec
+from darkpy.errors import DarkpyError
 
 Random = Callable[[], float]
 """A number of U(0, 1), drawn afresh at each call: the policy `random` wants one."""
 
 
 def current_rate(net: NetSpec, batch_num: int, random: Random) -> float:
-    """The rate of update `batch_num`, which counts from 1."""
-    if batch_num < net.burn_in:
-        return float(net.learning_rate * (batch_num / net.burn_in) ** net.power)
-    return _POLICIES[net.policy](net, batch_num, random)
+    """The rate of update `batch_num`, which counts from 1.
+
+    Raises: DarkpyError when the keys of the policy give no number.
+    """
+    try:
+        if batch_num < net.burn_in:
+            return float(net.learning_rate * (batch_num / net.burn_in) ** net.power)
+        return _POLICIES[net.policy](net, batch_num, random)
+    except ArithmeticError as error:
+        raise DarkpyError(
+            f"policy={net.policy} gives no learning rate at update {batch_num}: {error}",
+            hint="look at step, scale, gamma, power and max_batches in [net]",
+        ) from error
 
 
 def _constant(net: NetSpec, n: int, random: Random) -> float:
@@ -45,7 +55,7 @@ def _exp(net: NetSpec, n: int, random: Random) -> float:
 
 
 def _poly(net: NetSpec, n: int, random: Random) -> float:
-    return float(net.learning_rate * (1 - n / net.max_batches) ** net.power)
+    return float(net.learning_rate * max(0.0, 1 - n / net.max_batches) ** net.power)
 
 
 def _random(net: NetSpec, n: int, random: Random) -> float:

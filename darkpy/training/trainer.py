@@ -2,64 +2,115 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 
+from darkpy.config.net import NetSpec
 from darkpy.errors import DarkpyError
 from darkpy.layers.loss import Loss, Progress
 from darkpy.network import Network
+from darkpy.training.averages import Averages
 from darkpy.training.optimizer import Optimizer
 from darkpy.training.schedule import current_rate
+
+PRECISIONS = ("fp32", "bf16")
+CHANNELS_LAST_FROM = 0.001  # BFLOPs
 
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """One minibatch. `cost` is darknet's: the mean over the layers that have one; `rate` that of the current update."""
+    """One minibatch. `rate` is that of the current update, `updated` says whether it came; `norm` is then the norm of
+    its gradients, before any clipping.
+    """
 
-    cost: float
     rate: float
     seen: int
     updated: bool
     losses: tuple[Loss, ...]
+    norm: torch.Tensor | None = None
+
+    @property
+    def cost(self) -> float:
+        """darknet's: the mean over the layers that have one. It is fetched when asked for, and waits for the GPU."""
+        return mean_cost([self])
+
+
+def mean_cost(steps: Sequence[StepReport]) -> float:
+    """The mean cost of minibatches, fetched from the GPU at once."""
+    return float(torch.stack([loss.cost.double() for step in steps for loss in step.losses]).mean())
 
 
 class Trainer:
     """Trains a network as its [net] says: darknet's train_network_datum.
 
-    Raises: DarkpyError when the network has no layer with a loss.
+    precision: "fp32", or "bf16" for mixed precision; weights, updates, heads and losses are float32 in both.
+    Raises: DarkpyError when the network has no layer with a loss, or for another precision.
     """
 
-    def __init__(self, network: Network, *, seed: int = 0) -> None:
-        self.network = network.train()
-        self.net = network.plan.net
-        self.generator = torch.Generator().manual_seed(seed)
-        self.optimizer = Optimizer(network)
+    def __init__(self, network: Network, *, seed: int = 0, precision: str = "fp32") -> None:
+        if precision not in PRECISIONS:
+            raise DarkpyError(f"{precision!r} is no precision", hint=f"one of {', '.join(PRECISIONS)}")
         if not network.loss_specs:
             raise DarkpyError(
                 f"{network.plan.file} has no layer with a loss", hint="add [yolo], [softmax], [cost], ..."
             )
+        self.network = _lay_out(network.train())
+        self.device = next(chain(network.parameters(), network.buffers())).device
+        self.is_mixed = precision == "bf16"
+        self.generator = torch.Generator().manual_seed(seed)
+        self.optimizer = Optimizer(network)
+        self.averages = Averages(network)
+
+    @property
+    def net(self) -> NetSpec:
+        return self.network.plan.net
 
     @property
     def seen(self) -> int:
         """Images trained on so far: the header's count, with which the weights are saved."""
         return self.network.header.seen
 
+    @property
+    def batch_num(self) -> int:
+        """Updates done so far."""
+        return Progress(self.net, self.seen).batch_num
+
     def train_minibatch(self, x_BCHW: torch.Tensor, truth: torch.Tensor) -> StepReport:
         """One forward and backward pass, and the update when the subdivisions are full.
 
         Shapes: x is (B, c, h, w) or (B, inputs); truth (B, *truth_shape) of the heads.
         """
-        self.network.header = self.network.header.with_seen(self.seen + self.net.minibatch)
-        progress = Progress(self.net, self.seen)
-        inputs, losses = self.network.losses(x_BCHW, truth, progress)
+        network, net = self.network, self.net
+        network.header = network.header.with_seen(self.seen + net.minibatch)
+        progress = Progress(net, self.seen)
+        rate = current_rate(net, progress.batch_num, self._uniform)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_mixed):
+            inputs, losses = network.losses(self._fetch(x_BCHW), self._fetch(truth), progress)
         torch.autograd.backward(inputs, [-loss.input_delta for loss in losses])
-        rate = current_rate(self.net, progress.batch_num, self._uniform)
-        is_due = self.seen // self.net.minibatch % self.net.subdivisions == 0
-        if is_due:
-            self.optimizer.update(rate, progress.batch_num)
-        cost = sum(float(loss.cost) for loss in losses) / len(losses)
-        return StepReport(cost, rate, self.seen, is_due, tuple(losses))
+        norm = None
+        if is_due := self.seen // net.minibatch % net.subdivisions == 0:
+            norm = self.optimizer.update(rate, progress.batch_num)
+            self.averages.follow(progress.batch_num)
+        return StepReport(rate, self.seen, is_due, tuple(losses), norm)
+
+    def _fetch(self, array: torch.Tensor) -> torch.Tensor:
+        return array.to(self.device, non_blocking=True)
 
     def _uniform(self) -> float:
         return float(torch.rand((), generator=self.generator))
+
+
+def _lay_out(network: Network) -> Network:
+    """Give every array memory of its own, and convolutions' weights the order they are fastest in.
+
+    What was read from a file is a view of it until now, at any address. Networks so small that a step is all overhead
+    gain nothing, and keep darknet's order of summation.
+    """
+    is_channels_last = network.plan.bflops > CHANNELS_LAST_FROM
+    for array in chain(network.parameters(), network.buffers()):
+        form = torch.channels_last if is_channels_last and array.dim() == 4 else torch.contiguous_format
+        array.data = array.detach().clone(memory_format=form)
+    return network

@@ -1,0 +1,138 @@
+"""The step: what it reports, what it leaves where it was, and in which precision it computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import darkpy
+from darkpy.errors import DarkpyError
+from darkpy.network import Network
+from darkpy.training.trainer import CHANNELS_LAST_FROM, Trainer
+
+CFG = """[net]
+batch=8
+subdivisions=2
+width=16
+height=16
+channels=3
+learning_rate=0.05
+momentum=0.9
+decay=0.001
+
+[convolutional]
+batch_normalize=1
+filters=16
+size=3
+pad=1
+activation=leaky
+
+[convolutional]
+filters=4
+size=3
+pad=1
+activation=linear
+
+[avgpool]
+
+[softmax]
+"""
+
+
+def network(cfg: str = CFG) -> Network:
+    torch.manual_seed(1)
+    return darkpy.load(cfg)
+
+
+def minibatch(images: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    numbers = torch.Generator().manual_seed(2)
+    x_BCHW = torch.rand(images, 3, 16, 16, generator=numbers)
+    return x_BCHW, torch.eye(4)[torch.arange(images) % 4]
+
+
+def weights(net: Network) -> torch.Tensor:
+    return torch.cat([param.detach().flatten() for param in net.parameters()])
+
+
+def test_update_comes_when_the_subdivisions_are_full() -> None:
+    trainer = Trainer(network())
+    reports = [trainer.train_minibatch(*minibatch()) for _ in range(4)]
+    assert [report.updated for report in reports] == [False, True, False, True]
+    assert [report.seen for report in reports] == [4, 8, 12, 16]
+    assert trainer.batch_num == 2
+
+
+def test_cost_is_the_mean_over_the_layers_that_have_one() -> None:
+    net = network(CFG + "[cost]\n")
+    report = Trainer(net).train_minibatch(*minibatch())
+    first, second = (float(loss.cost) for loss in report.losses)
+    assert report.cost == pytest.approx((first + second) / 2)
+
+
+def test_norm_of_the_gradients_is_told_with_the_update() -> None:
+    trainer = Trainer(network())
+    assert trainer.train_minibatch(*minibatch()).norm is None
+    norm = trainer.train_minibatch(*minibatch()).norm
+    assert norm is not None and 0 < float(norm) < 100
+
+
+def test_training_does_not_touch_the_file_that_the_weights_were_read_from(tmp_path: Path) -> None:
+    path = tmp_path / "a.weights"
+    network().save_weights(path)
+    before = path.read_bytes()
+    trainer = Trainer(darkpy.load(CFG, path))
+    for _ in range(2):
+        trainer.train_minibatch(*minibatch())
+    assert path.read_bytes() == before
+
+
+def test_weights_that_were_read_from_a_file_train_bit_by_bit_as_those_that_were_made(tmp_path: Path) -> None:
+    made = network()
+    made.save_weights(tmp_path / "a.weights")
+    read = darkpy.load(CFG, tmp_path / "a.weights")
+    for net in (made, read):
+        trainer = Trainer(net)
+        for _ in range(6):
+            trainer.train_minibatch(*minibatch())
+    assert torch.equal(weights(made), weights(read))
+
+
+def test_larger_networks_are_laid_out_for_speed_and_small_ones_as_darknet_has_them() -> None:
+    large, small = network(CFG.replace("=16", "=64")), network(CFG.replace("filters=16", "filters=2"))
+    for net in (large, small):
+        Trainer(net)
+        is_channels_last = net.get_parameter("layers.0.weights").is_contiguous(memory_format=torch.channels_last)
+        assert is_channels_last == (net.plan.bflops > CHANNELS_LAST_FROM)
+    assert large.plan.bflops > CHANNELS_LAST_FROM > small.plan.bflops
+
+
+def test_mixed_precision_keeps_weights_heads_and_losses_in_float32_and_learns_the_same() -> None:
+    plain, mixed = Trainer(network()), Trainer(network(), precision="bf16")
+    for _ in range(20):
+        exact, rounded = plain.train_minibatch(*minibatch()), mixed.train_minibatch(*minibatch())
+    (loss,) = rounded.losses
+    assert loss.delta.dtype is loss.cost.dtype is torch.float32
+    assert {array.dtype for array in mixed.network.state_dict().values()} == {torch.float32}
+    assert rounded.cost == pytest.approx(exact.cost, rel=0.05)
+    assert rounded.cost != exact.cost
+
+
+def test_unknown_precision_is_refused() -> None:
+    with pytest.raises(DarkpyError, match="'fp16' is no precision\n  hint: one of fp32, bf16"):
+        Trainer(network(), precision="fp16")
+
+
+def test_network_without_a_loss_is_refused() -> None:
+    with pytest.raises(DarkpyError, match="has no layer with a loss"):
+        Trainer(network(CFG.replace("[softmax]", "")))
+
+
+def test_network_may_be_resized_between_two_steps() -> None:
+    trainer = Trainer(network())
+    trainer.train_minibatch(*minibatch())
+    trainer.network.resize(24, 24)
+    numbers = torch.Generator().manual_seed(3)
+    report = trainer.train_minibatch(torch.rand(4, 3, 24, 24, generator=numbers), minibatch()[1])
+    assert report.updated and trainer.net.width == 24
