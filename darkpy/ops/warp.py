@@ -17,6 +17,9 @@ MUCH_WIDER = 16
 """How much wider than the result a picture must be to have its columns taken first; else rows are, for speed."""
 
 
+_ROWS = 1024  # of a picture that become floats at a time
+
+
 class Taps(NamedTuple):
     """Where the places of an axis of a result look into a picture: each between two of its rows or columns.
 
@@ -144,8 +147,9 @@ def rotate_crop(
 
 def mean_colour(image_CHW: Tensor) -> Tensor:
     """The average of each colour, 0..1: what AlexeyAB with OpenCV fills in beyond a picture."""
-    mean_C = image_CHW.float().mean((1, 2))
-    return mean_C if image_CHW.is_floating_point() else mean_C.div_(255)
+    sums = [rows_CHW.float().sum((1, 2)) for rows_CHW in torch.split(image_CHW, _ROWS, 1)]
+    white = 1 if image_CHW.is_floating_point() else 255
+    return torch.stack(sums).sum(0, dtype=torch.float64).div(white * image_CHW[0].numel()).float()
 
 
 def _between(position_N: Tensor, source: int) -> Taps:

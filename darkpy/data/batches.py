@@ -1,0 +1,96 @@
+"""Minibatches for training, made by worker processes: the same ones from the same seed, however many workers there are.
+
+Letters: B images of a minibatch, C colour, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from darkpy.data.badlists import BadLists, Problem
+from darkpy.data.datasets import Dataset
+from darkpy.errors import DarkpyError
+from darkpy.memory import keep_freed_memory
+
+
+class Request(NamedTuple):
+    """A minibatch: this many `images` from slot `start` of the stream on, at w x h pixels."""
+
+    start: int
+    images: int
+    w: int
+    h: int
+
+
+class Batch(NamedTuple):
+    """truth: (B, max, 5 or 6) for [yolo], [Gaussian_yolo], [region]; (B, side * side, 1 + classes + 4) for [detection];
+    (B, classes) for classifiers. paths: the images of each slot, several where they are mixed.
+    """
+
+    x_BCHW: Tensor
+    truth: Tensor
+    paths: tuple[tuple[str, ...], ...]
+    problems: tuple[Problem, ...]
+
+
+_Answer = Batch | DarkpyError
+
+
+def load_batches(
+    dataset: Dataset, requests: Iterable[Request], *, workers: int = 0, bad: BadLists | None = None, pin: bool = False
+) -> Iterator[Batch]:
+    """A batch for each request, in their order, while others are being made; problems are noted in `bad`.
+
+    workers: processes that make them; with 0 this one does, when the next batch is asked for.
+    pin: hand out memory from which a GPU can copy by itself.
+    Raises:  DarkpyError when the data cannot be used.
+    """
+    loader: DataLoader[_Answer] = DataLoader(
+        _Maker(dataset),
+        batch_size=None,
+        sampler=requests,
+        num_workers=workers,
+        collate_fn=_keep,
+        pin_memory=pin,
+        worker_init_fn=_begin,
+        generator=torch.Generator(),  # else it would take a number from torch's own, which training uses
+    )
+    for batch in loader:
+        if isinstance(batch, DarkpyError):
+            raise batch
+        if bad is not None:
+            bad.note(batch.problems)
+        yield batch
+
+
+class _Maker(torch.utils.data.Dataset[_Answer]):
+    """Answers requests in whatever process; an error comes back as it is, not wrapped in a worker's traceback."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, request: Request) -> _Answer:
+        numbers = range(request.start, request.start + request.images)
+        try:
+            items = [self.dataset.make(number, request.w, request.h) for number in numbers]
+        except DarkpyError as error:
+            return error
+        return Batch(
+            torch.stack([item.x_CHW for item in items]),
+            torch.stack([item.truth for item in items]),
+            tuple(item.paths for item in items),
+            tuple(problem for item in items for problem in item.problems),
+        )
+
+
+def _keep(answer: Any) -> Any:
+    return answer
+
+
+def _begin(_: int) -> None:
+    keep_freed_memory()
