@@ -35,7 +35,7 @@ def rows(*sections: str, dialect: str = "alexeyab") -> list[str]:
             "[convolutional]\nfilters=1\nstride_x=2\nstride_y=4\n",
             "0 convolutional 1 1 x 1 / 2 x 4 16 x 8 x 3 -> 8 x 2 x 1 0.000 4",
         ),
-        ("[maxpool]\nstride=2\n", "0 maxpool 2 x 2 / 2 16 x 8 x 3 -> 8 x 4 x 3"),
+        ("[maxpool]\nstride=2\n", "0 maxpool 2 x 2 / 2 16 x 8 x 3 -> 8 x 4 x 3 0.000"),
         ("[upsample]\nstride=2\n", "0 upsample / 2 16 x 8 x 3 -> 32 x 16 x 3"),
     ],
 )

@@ -45,6 +45,9 @@ class LocalAvgpoolSpec(LayerSpec):
         (x,) = inputs
         return Shape(x.c, *self.window.output_sides(x))
 
+    def operations(self, inputs: Sequence[Shape]) -> int:
+        return self.window.size**2 * self.shape(inputs).outputs
+
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return _LocalAvgpool(self.window)
 

@@ -61,6 +61,9 @@ class MaxpoolSpec(LayerSpec):
             h, w = (blurred_size(side, self.antialiasing, s) for side, s in zip((h, w), self.strides, strict=True))
         return Shape(x.c, h, w)
 
+    def operations(self, inputs: Sequence[Shape]) -> int:
+        return self.window.size**2 * self.shape(inputs).outputs
+
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return _Depth(self.out_channels) if self.maxpool_depth else _Maxpool(self)
 
