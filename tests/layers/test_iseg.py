@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from darkpy.build import make_plan
 from darkpy.dialect import Dialect
 from darkpy.errors import ConfigError
+from darkpy.layers.loss import Loss, LossSpec, Progress
 
 CFG = "[net]\nheight=2\nwidth=3\nchannels=5\n[iseg]\nclasses=3\nids=2\n"
 
@@ -29,3 +32,34 @@ def test_section_belongs_to_pjreddies_fork() -> None:
     assert make_plan(CFG).dialect is Dialect.PJREDDIE
     with pytest.raises(ConfigError, match="use --dialect pjreddie"):
         make_plan(CFG, Dialect.ALEXEYAB)
+
+
+def learn(truth: list[list[float]]) -> Loss:
+    plan = make_plan(CFG)
+    (node,) = plan.nodes
+    assert isinstance(node.spec, LossSpec)
+    assert node.spec.truth_shape(node.shape) == (90, 7)
+    x_BCHW = torch.randn(1, 5, 2, 3, generator=torch.Generator().manual_seed(2))
+    y_BCHW = node.spec.build(node.inputs, plan.net)(x_BCHW)
+    return node.spec.loss(x_BCHW, y_BCHW, torch.tensor([truth]), Progress(plan.net, 1))
+
+
+ONE, TWO, END = [0.0, 1, 1, 0, 0, 0, 0], [2.0, 0, 1, 0.5, 0, 0, 0], [-1.0] + [0.0] * 6
+
+
+def test_instances_after_the_first_negative_class_are_not_read() -> None:
+    found, wanted = learn([ONE, END, TWO]), learn([ONE, END])
+    assert torch.equal(found.delta, wanted.delta) and int(found.report["count"]) == 1
+
+
+@pytest.mark.parametrize("bad", [[3.0, *ONE[1:]], [math.nan, *ONE[1:]], [0.0, 1, math.inf, 0, 0, 0, 0]])
+def test_an_instance_of_no_class_or_without_a_mask_is_left_out_and_counted(bad: list[float]) -> None:
+    found, wanted = learn([ONE, bad, TWO, END]), learn([ONE, TWO, END])
+    assert torch.equal(found.delta, wanted.delta)
+    assert (int(found.report["rejected"]), int(found.report["count"])) == (1, 2)
+
+
+def test_without_instances_classes_go_down_and_embeddings_shrink() -> None:
+    x_BCHW = torch.randn(1, 5, 2, 3, generator=torch.Generator().manual_seed(2))
+    wanted_BCHW = -torch.cat((x_BCHW[:, :3].sigmoid(), 0.001 * x_BCHW[:, 3:]), dim=1)
+    torch.testing.assert_close(learn([END]).delta, wanted_BCHW)

@@ -86,7 +86,9 @@ def _read(spec: RegionSpec, output_BCHW: Tensor) -> _Said:
     box_BHWA4 = torch.cat((corner_HW12 + xy_BHWA2, wh_BHWA2.exp() * anchors_A2), dim=4)
     frac_BHWA4 = box_BHWA4 / box_BHWA4.new_tensor((columns, rows, columns, rows))
     said_BHWAE = torch.cat((xy_BHWA2, wh_BHWA2, rest_BHWAE), dim=4)
-    return _Said((batch, rows, columns, anchors), anchors_A2, said_BHWAE.reshape(-1, entries), frac_BHWA4.view(-1, 4))
+    return _Said(
+        (batch, rows, columns, anchors), anchors_A2, said_BHWAE.reshape(-1, entries), frac_BHWA4.reshape(-1, 4)
+    )
 
 
 def _read_truths(spec: RegionSpec, truth_BTE: Tensor) -> Truths:
@@ -115,7 +117,7 @@ def _pull_everywhere(spec: RegionSpec, said: _Said, truths: Truths, seen: int, p
     Returns: the classes of which `classfix` reminds boxes that overlap a truth.
     """
     batch = said.grid[0]
-    iou_BMT = iou(said.frac_M4.view(batch, -1, 1, 4), truths.frac_BT4[:, None])
+    iou_BMT = iou(said.frac_M4.reshape(batch, -1, 1, 4), truths.frac_BT4[:, None])
     best_M, row_M = (found.flatten() for found in iou_BMT.max(2))
     is_near_M = best_M > spec.thresh
     objectness_M = said.entry_ME[:, spec.coords]
@@ -192,7 +194,7 @@ def _lone_places(spec: RegionSpec, said: _Said, lone_class_B: Tensor) -> Told:
     places = len(said.entry_ME) // len(lone_class_B)
     if spec.tree is None or not len(image_P):
         return Told(image_P, class_P, said.entry_ME.new_ones(0))
-    entry_PME = said.entry_ME.view(len(lone_class_B), places, -1)[image_P]
+    entry_PME = said.entry_ME.reshape(len(lone_class_B), places, -1)[image_P]
     tree = class_tree(checked_tree(spec.tree, spec.classes), entry_PME.device)
     prob_PMK = tree.hierarchy.absolute(entry_PME[..., spec.coords + 1 :], 2)
     prob_PM = prob_PMK.gather(2, class_P[:, None, None].expand(-1, places, 1))[..., 0] * entry_PME[..., spec.coords]
@@ -207,7 +209,7 @@ def _loss(spec: RegionSpec, said: _Said, pull_ME: Tensor, output_BCHW: Tensor, r
     batch, rows, columns, anchors = said.grid
 
     def as_map(value_ME: Tensor) -> Tensor:
-        value_BHWAE = value_ME.view(batch, rows, columns, anchors, -1)
+        value_BHWAE = value_ME.reshape(batch, rows, columns, anchors, -1)
         return value_BHWAE.permute(0, 3, 4, 1, 2).reshape(output_BCHW.shape)
 
     input_delta_ME = pull_ME * slope_ME
