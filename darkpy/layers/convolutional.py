@@ -1,6 +1,6 @@
 """[convolutional]: the layer of layers.
 
-Legend: B images, C channels in, F filters, H W rows and columns.
+Legend: B images, C channels in, F filters, H W rows and columns, K size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.layers.base import Init, Layer, LayerSpec, Slot, absolute, activation_key, section
 from darkpy.layers.product import Product, norm_slots
-from darkpy.ops.antialiasing import blur, blurred_size
+from darkpy.ops.antialiasing import blur, blurred_sides
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -29,8 +29,10 @@ _AX = Dialect.ALEXEYAB
 class ConvolutionalSpec(LayerSpec):
     """Cross-correlation, then batch norm or a bias, then the activation, then (AlexeyAB) an antialiasing blur.
 
+    Source: both forks' src/convolutional_layer.c, src/convolutional_kernels.cu forward_convolutional_layer_gpu.
     Differs: 1x1 with a stride samples the picture, where pjreddie's code without cuDNN reads consecutive pixels;
-    readers of an antialiased layer see the blurred output, where AlexeyAB's code hands some the wrong size.
+    readers of an antialiased layer see the blurred output, where AlexeyAB's code hands some the wrong size. `binary`
+    and `xnor` are as on the GPU: the CPU ignores `binary`, and takes the sign of 0 for -1.
     """
 
     filters: int = key(1, minimum=1)
@@ -79,6 +81,11 @@ class ConvolutionalSpec(LayerSpec):
         return self.stride_y or self.stride, self.stride_x or self.stride
 
     @property
+    def product_strides(self) -> tuple[int, int]:
+        """Those of the convolution itself, which antialiasing leaves to the blur."""
+        return (1, 1) if self.antialiasing else self.strides
+
+    @property
     def is_normalized(self) -> bool:
         return bool(self.batch_normalize) or self.cbn
 
@@ -123,12 +130,16 @@ class ConvolutionalSpec(LayerSpec):
                 f"size={self.size} is larger than the input, {x} with {self.border} on each side",
                 hint="enlarge [net] width and height, or stride less before",
             )
-        steps = [side + 2 * self.border - self.size for side in (x.h, x.w)]
+        sides = self._product_sides(x)
         if self.antialiasing:
-            h, w = (blurred_size(step + 1, self.antialiasing, s) for step, s in zip(steps, self.strides, strict=True))
-        else:
-            h, w = (step // s + 1 for step, s in zip(steps, self.strides, strict=True))
-        return Shape(self.filters, h, w)
+            sides = blurred_sides(sides, self.antialiasing, self.strides)
+        return Shape(self.filters, *sides)
+
+    def _product_sides(self, x: Shape) -> tuple[int, int]:
+        """Height and width before the antialiasing blur."""
+        down, across = self.product_strides
+        overlap = 2 * self.border - self.size
+        return (x.h + overlap) // down + 1, (x.w + overlap) // across + 1
 
     def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
         if self.share_index is not None:
@@ -144,9 +155,9 @@ class ConvolutionalSpec(LayerSpec):
         return (biases, *norm_slots(self.filters), weights) if self.is_normalized else (biases, weights)
 
     def operations(self, inputs: Sequence[Shape]) -> int:
-        out = self.shape(inputs)
-        per_pixel = 2 * self.filters * self.size * self.size * inputs[0].c // self.group_count
-        return per_pixel * out.h * out.w
+        (weights,) = (slot.count for slot in self._slots(inputs) if slot.is_decayed)
+        h, w = self._product_sides(inputs[0])
+        return 2 * weights * h * w
 
     def weight_bound(self, net: NetSpec) -> float:
         return self.clip or net.clip  # AlexeyAB's key stands in the section, pjreddie's in [net]
@@ -163,12 +174,12 @@ class ConvolutionalSpec(LayerSpec):
 
 
 class Convolutional(Product):
+    memory_format = torch.channels_last
+
     def __init__(self, spec: ConvolutionalSpec, slots: Sequence[Slot], bound: float) -> None:
         super().__init__(spec, slots, activation=spec.activation, is_normalized=spec.is_normalized, bound=bound)
         self.spec = spec
         self._owner: tuple[Convolutional, ...] = ()
-        self._strides = (1, 1) if spec.antialiasing else spec.strides
-        self._padding = spec.border * spec.reach
 
     @property
     def arrays(self) -> Convolutional:
@@ -182,24 +193,21 @@ class Convolutional(Product):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         spec = self.spec
-        weights = self.arrays.weights
+        weights_FCKK = self.arrays.weights
         if spec.xnor:
             x_BCHW = _signs(x_BCHW)
         if spec.xnor or spec.binary:
-            weights = _binarized(weights)
+            weights_FCKK = _binarized(weights_FCKK)
+        padding = spec.border * spec.reach
         y_BFHW = functional.conv2d(
-            x_BCHW, weights, self.added_biases, self._strides, self._padding, spec.reach, spec.group_count
+            x_BCHW, weights_FCKK, self.added_biases, spec.product_strides, padding, spec.reach, spec.group_count
         )
         y_BFHW = self.finish(y_BFHW)
         return blur(y_BFHW, spec.antialiasing, spec.strides) if spec.antialiasing else y_BFHW
 
     def fold(self) -> None:
-        if self._owner:
-            return
-        # a folded scale would change what is binarized
-        if not (self.spec.xnor or self.spec.binary):
+        if not self._owner:
             super().fold()
-        self.weights = torch.nn.Parameter(self.weights.detach().contiguous(memory_format=torch.channels_last))
 
 
 def _sizes(shapes: Sequence[tuple[int, ...]]) -> str:
@@ -207,12 +215,12 @@ def _sizes(shapes: Sequence[tuple[int, ...]]) -> str:
 
 
 def _signs(x_BCHW: torch.Tensor) -> torch.Tensor:
-    """+1 for x >= 0, else -1, with the gradient passed on where |x| <= 1 (the GPU's rule)."""
-    soft = x_BCHW.clamp(-1, 1)
-    return soft + (torch.where(x_BCHW >= 0, 1.0, -1.0) - soft).detach()
+    """+1 for x >= 0, else -1, with the gradient of hardtan."""
+    soft_BCHW = functional.hardtanh(x_BCHW)
+    return 2 * (x_BCHW >= 0).to(x_BCHW.dtype) - 1 + (soft_BCHW - soft_BCHW.detach())
 
 
-def _binarized(weights: torch.Tensor) -> torch.Tensor:
+def _binarized(weights_FCKK: torch.Tensor) -> torch.Tensor:
     """Each filter's signs times the mean of its absolute weights; the gradient goes to the real weights."""
-    mean = weights.abs().mean(dim=(1, 2, 3), keepdim=True)
-    return weights + (torch.where(weights > 0, mean, -mean) - weights).detach()
+    mean_F111 = weights_FCKK.detach().abs().mean(dim=(1, 2, 3), keepdim=True)
+    return torch.where(weights_FCKK > 0, mean_F111, -mean_F111) + (weights_FCKK - weights_FCKK.detach())

@@ -1,6 +1,6 @@
 """[maxpool]: the largest number of each window.
 
-Legend: B images, C channels, H W rows and columns.
+Legend: B images, C channels, N channels that one is chosen from, H W rows and columns.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.layers.base import Layer, LayerSpec, section
-from darkpy.ops.antialiasing import blur, blurred_size
+from darkpy.ops.antialiasing import blur, blurred_sides
 from darkpy.ops.pooling import Window
 from darkpy.shapes import Shape
 
@@ -56,10 +56,10 @@ class MaxpoolSpec(LayerSpec):
         (x,) = inputs
         if self.maxpool_depth:
             return Shape(self.out_channels, x.h, x.w)
-        h, w = self.window.output_sides(x)
+        sides = self.window.output_sides(x)
         if self.antialiasing:
-            h, w = (blurred_size(side, self.antialiasing, s) for side, s in zip((h, w), self.strides, strict=True))
-        return Shape(x.c, h, w)
+            sides = blurred_sides(sides, self.antialiasing, self.strides)
+        return Shape(x.c, *sides)
 
     def operations(self, inputs: Sequence[Shape]) -> int:
         return self.window.size**2 * self.shape(inputs).outputs
@@ -77,11 +77,11 @@ class _Maxpool(Layer):
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         size, strides = self.window.size, self.window.strides
         before, below, right = self.window.borders(Shape(*x_BCHW.shape[1:]))
-        # cells outside count as minus infinity; torch has such a border only where both sides may share its width
+        # torch has a border only where both sides may share its width
         if max(below, right) <= before <= size // 2:
             y_BCHW = functional.max_pool2d(x_BCHW, size, strides, before)
         else:
-            padded_BCHW = functional.pad(x_BCHW, (before, right, before, below), value=float("-inf"))
+            padded_BCHW = functional.pad(x_BCHW, (before, right, before, below), value=_nothing(x_BCHW))
             y_BCHW = functional.max_pool2d(padded_BCHW, size, strides)
         return blur(y_BCHW, self.spec.antialiasing, self.spec.strides) if self.spec.antialiasing else y_BCHW
 
@@ -94,5 +94,11 @@ class _Depth(Layer):
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         batch, channels, h, w = x_BCHW.shape
         missing = -channels % self.out_channels
-        padded = functional.pad(x_BCHW, (0, 0, 0, 0, 0, missing), value=float("-inf"))
-        return padded.reshape(batch, -1, self.out_channels, h, w).amax(1)
+        padded_BCHW = functional.pad(x_BCHW, (0, 0, 0, 0, 0, missing), value=_nothing(x_BCHW))
+        x_BNCHW = padded_BCHW.reshape(batch, -1, self.out_channels, h, w)
+        return x_BNCHW.max(dim=1).values  # unlike amax it sends the delta to the first maximum alone
+
+
+def _nothing(x: torch.Tensor) -> float:
+    """What a cell outside counts as: darknet's -FLT_MAX."""
+    return torch.finfo(x.dtype).min

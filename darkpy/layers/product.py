@@ -40,6 +40,7 @@ class Product(Layer):
     rolling_variance: torch.Tensor
 
     filter_axis: ClassVar[int] = 0  # of the weights
+    memory_format: ClassVar[torch.memory_format] = torch.contiguous_format  # of the weights, once folded
 
     def __init__(self, spec: LayerSpec, slots: Sequence[Slot], *, activation: str, is_normalized: bool, bound: float):
         """bound: of the delta constraint where the section sets none, 0 for no constraint."""
@@ -81,13 +82,16 @@ class Product(Layer):
         return y_BFHW
 
     def fold(self) -> None:
+        weights, biases = self.weights.detach(), self.biases.detach()
+        folded = torch.empty_like(weights, memory_format=self.memory_format)
         if not self.is_normalized:
+            self.weights = torch.nn.Parameter(folded.copy_(weights))
             return
-        arrays = (self.scales, self.biases, self.rolling_mean, self.rolling_variance)
-        factor_F, bias_F = (array.detach() for array in fold_factors(*arrays))
-        across = [1] * self.weights.dim()
+        factor_F, bias_F = fold_factors(self.scales.detach(), biases, self.rolling_mean, self.rolling_variance)
+        across = [1] * weights.dim()
         across[self.filter_axis] = -1
-        self.weights = torch.nn.Parameter((self.weights.detach() * factor_F.view(across)).float())
-        self.biases = torch.nn.Parameter(bias_F.float())
+        # computed in double and rounded once, without an array of doubles in between
+        self.weights = torch.nn.Parameter(torch.mul(weights, factor_F.view(across), out=folded))
+        self.biases = torch.nn.Parameter(bias_F.to(biases.dtype))
         self.is_normalized = False
         del self.scales, self.rolling_mean, self.rolling_variance

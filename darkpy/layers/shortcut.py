@@ -32,7 +32,10 @@ class ShortcutSpec(LayerSpec):
     """pjreddie: alpha * before + beta * one layer of any size. AlexeyAB: a weighted sum of several of one size.
 
     Where channels differ, the first ones that both have are added.
-    Source: pjreddie/darknet src/blas.c shortcut_cpu; AlexeyAB/darknet src/blas.c shortcut_multilayer_cpu.
+    Source: pjreddie/darknet src/blas.c shortcut_cpu; AlexeyAB/darknet src/blas.c shortcut_multilayer_cpu,
+        src/blas_kernels.cu shortcut_multilayer_kernel.
+    Differs: the gradients are the true ones. pjreddie's code multiplies those of numbers that nothing is added to by
+        alpha as well; AlexeyAB's takes each normalised weight for independent, and bounds what it learns to +-1.
     """
 
     from_: tuple[int, ...] = key(name="from", listed=_AX)
@@ -64,10 +67,12 @@ class ShortcutSpec(LayerSpec):
         return (Slot("weights", (len(inputs), channels), ONE),)
 
     def operations(self, inputs: Sequence[Shape]) -> int:
-        return inputs[0].outputs * (len(inputs) - 1)
+        of_each = 1 if self.weights_type == "none" else 2
+        return inputs[0].outputs * (len(inputs) - 1) * of_each
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return _WeightedSum(self, self.slots(inputs)) if self.slots(inputs) else _Sum(self)
+        slots = self.slots(inputs)
+        return _WeightedSum(self, slots) if slots else _Sum(self)
 
 
 class _Sum(Layer):

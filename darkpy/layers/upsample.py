@@ -31,7 +31,10 @@ class UpsampleSpec(LayerSpec):
         if self.stride > 0:
             return Shape(x.c, x.h * self.stride, x.w * self.stride)
         if self.stride == 0 or x.h % self.stride or x.w % self.stride:
-            raise ShapeError(f"stride={self.stride} does not divide the input, {x}")
+            raise ShapeError(
+                f"stride={self.stride} does not divide the input, {x}",
+                hint="a positive stride makes the image larger, a negative one smaller",
+            )
         return Shape(x.c, x.h // -self.stride, x.w // -self.stride)
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
