@@ -1,0 +1,120 @@
+"""A run, update by update: minibatches from the stream through the trainer, and one report of each update."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+
+from darkpy.config.net import NetSpec
+from darkpy.data.badlists import BadLists
+from darkpy.data.batches import Batch, Request, load_batches
+from darkpy.data.datasets import Dataset
+from darkpy.errors import DarkpyError
+from darkpy.training.trainer import StepReport, Trainer, mean_cost
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Feed:
+    """Where minibatches come from.
+
+    size: width and height of the pictures for the update after so many others.
+    workers: processes that make them.
+    """
+
+    dataset: Dataset
+    size: Callable[[int], tuple[int, int]]
+    workers: int = 0
+    bad: BadLists | None = None
+
+    def batches(self, net: NetSpec, seen: int, *, pin: bool = False) -> Iterator[Batch]:
+        """Without end, from the image `seen` of the stream on: what was trained on is not asked for again."""
+        return load_batches(self.dataset, self._requests(net, seen), workers=self.workers, bad=self.bad, pin=pin)
+
+    def _requests(self, net: NetSpec, seen: int) -> Iterator[Request]:
+        while True:
+            w, h = self.size(seen // (net.minibatch * net.subdivisions))
+            yield Request(seen, net.minibatch, w, h)
+            seen += net.minibatch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UpdateReport:
+    """What one update was: all that those who listen are told.
+
+    loss: the mean cost of an image; average: that of the updates so far, as darknet averages it.
+    seconds: that the update took, `waited` of them for pictures.
+    """
+
+    batch_num: int
+    loss: float
+    average: float
+    rate: float
+    seen: int
+    images: int
+    seconds: float
+    waited: float
+    size: tuple[int, int]
+    steps: tuple[StepReport, ...]
+    batches: tuple[Batch, ...]
+
+
+def train(trainer: Trainer, feed: Feed, *, average: float = math.nan) -> Iterator[UpdateReport]:
+    """Updates until [net] max_batches, each made when the one before has been looked at.
+
+    average: that of the run which goes on.
+    Raises: DarkpyError when the data cannot be used, or when gradients are no longer numbers.
+    """
+    batches = feed.batches(trainer.net, trainer.seen, pin=trainer.device.type == "cuda")
+    while trainer.batch_num < (trainer.net.max_batches or math.inf):
+        began = perf_counter()
+        waited = 0.0
+        steps: list[StepReport] = []
+        used: list[Batch] = []
+        while not (steps and steps[-1].updated):
+            asked = perf_counter()
+            batch = next(batches)
+            waited += perf_counter() - asked
+            trainer.network.resize(batch.x_BCHW.shape[3], batch.x_BCHW.shape[2])
+            steps.append(trainer.train_minibatch(batch.x_BCHW, batch.truth))
+            used.append(batch)
+        _check(trainer, steps[-1], used)
+        loss = mean_cost(steps) / trainer.net.minibatch
+        average = next_average(average, loss)
+        yield UpdateReport(
+            batch_num=trainer.batch_num,
+            loss=loss,
+            average=average,
+            rate=steps[-1].rate,
+            seen=trainer.seen,
+            images=len(steps) * trainer.net.minibatch,
+            seconds=perf_counter() - began,
+            waited=waited,
+            size=(trainer.net.width, trainer.net.height),
+            steps=tuple(steps),
+            batches=tuple(used),
+        )
+
+
+def next_average(average: float, loss: float) -> float:
+    """.9 of the average and .1 of the loss; it starts anew where it was no number, or below 0.
+
+    Source:  AlexeyAB/darknet src/detector.c train_detector
+    Differs: pjreddie's stays NaN for ever.
+    """
+    return loss if average < 0 or not math.isfinite(average) else 0.9 * average + 0.1 * loss
+
+
+def _check(trainer: Trainer, step: StepReport, batches: list[Batch]) -> None:
+    """Raises: DarkpyError naming the images, when the weights have just been lost."""
+    if step.norm is None or torch.isfinite(step.norm):
+        return
+    paths = sorted({path for batch in batches for paths in batch.paths for path in paths})
+    shown = ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
+    raise DarkpyError(
+        f"update {trainer.batch_num}: the gradients are no longer numbers; its {len(paths)} images: {shown}",
+        hint="go on from the last checkpoint with a smaller learning_rate, or with grad_clip_norm=10 in [net]",
+    )

@@ -1,0 +1,190 @@
+"""What a checkpoint's `.weights` file cannot hold, in a file beside it: with both a run goes on as if uninterrupted.
+
+It is an .npz of arrays (the optimiser's, gradients whose update was put off, averaged weights, the states of random
+numbers) and `about`, a line of JSON: `weights`, the sha256 of the file it belongs to; `seen`; `average`; `seed`.
+The place in the data needs no telling: it follows from the seed and from `seen`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from darkpy.errors import DarkpyError
+from darkpy.files import write_whole
+from darkpy.training.trainer import Trainer
+
+FORMAT = 1
+_KEYS: Mapping[type[torch.optim.Optimizer], frozenset[str]] = {
+    torch.optim.SGD: frozenset({"momentum_buffer"}),
+    torch.optim.Adam: frozenset({"step", "exp_avg", "exp_avg_sq"}),
+}
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """An opened resume file, its arrays unread. weights: the sha256 of the file that it belongs to."""
+
+    path: Path
+    weights: str
+    seen: int
+    average: float
+    seed: int
+
+    def restore(self, trainer: Trainer) -> None:
+        """Let the trainer, whose network holds the weights, go on where this was written.
+
+        Raises: DarkpyError when it belongs to another network or optimiser, and then nothing has changed.
+        """
+        if trainer.seen != self.seen:
+            raise DarkpyError(f"{self.path}: was written after {self.seen} images, the network has seen {trainer.seen}")
+        tensors: dict[str, Tensor] = _read(
+            self.path, lambda file: {name: torch.from_numpy(file[name]) for name in file.files if name != "about"}
+        )
+        wanted = _Wanted(trainer)
+        if not wanted.accepts(tensors):
+            raise DarkpyError(
+                f"{self.path}: does not fit this network and its optimiser",
+                hint="has the cfg changed? move the file away to start with a new optimiser",
+            )
+        try:
+            torch.set_rng_state(tensors.pop("random/torch"))
+            trainer.generator.set_state(tensors.pop("random/trainer"))
+        except (KeyError, RuntimeError) as error:
+            raise DarkpyError(f"{self.path}: its random numbers cannot be used") from error
+        for path, tensor in tensors.items():
+            wanted.put(path, tensor)
+
+
+def open_resume(path: Path) -> Resume:
+    """Raises: DarkpyError when the file is no resume file, or of another version of darkpy."""
+    about = _read(path, lambda file: json.loads(str(file["about"])))
+    try:
+        if about["format"] != FORMAT:
+            raise DarkpyError(f"{path}: was written by another version of darkpy")
+        average = math.nan if about["average"] is None else float(about["average"])
+        return Resume(path, str(about["weights"]), int(about["seen"]), average, int(about["seed"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DarkpyError(f"{path}: is no resume file") from error
+
+
+def write_resume(path: Path, trainer: Trainer, *, weights: str, average: float, seed: int) -> None:
+    """Write what belongs to a weight file with this sha256; the file appears whole or not at all.
+
+    Raises: DarkpyError when an array holds NaN or infinity.
+    """
+    arrays = {name: tensor.detach().to("cpu").contiguous().numpy() for name, tensor in _tensors(trainer)}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise DarkpyError(f"{path}: {name} holds NaN or infinity; nothing is written")
+    about = {
+        "format": FORMAT,
+        "weights": weights,
+        "seen": trainer.seen,
+        "average": average if math.isfinite(average) else None,
+        "seed": seed,
+    }
+    stream = io.BytesIO()
+    np.savez(stream, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
+    write_whole(path, [stream.getvalue()])
+
+
+def digest(chunks: Iterable[bytes]) -> str:
+    """The sha256 of a file's bytes."""
+    sha = hashlib.sha256()
+    for chunk in chunks:
+        sha.update(chunk)
+    return sha.hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Raises: DarkpyError when the file cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return digest(iter(lambda: stream.read(_CHUNK), b""))
+    except OSError as error:
+        raise DarkpyError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _tensors(trainer: Trainer) -> Iterator[tuple[str, Tensor]]:
+    params = dict(trainer.network.named_parameters())
+    for name, param in params.items():
+        for key, value in trainer.optimizer.torch.state.get(param, {}).items():
+            yield f"optimizer/{name}/{key}", value
+        if param.grad is not None:
+            yield f"gradient/{name}", param.grad
+    for name, average in trainer.averages.arrays.items():
+        yield f"average/{name}", average
+    yield "random/torch", torch.get_rng_state()
+    yield "random/trainer", trainer.generator.get_state()
+    if trainer.device.type == "cuda":
+        yield "random/cuda", torch.cuda.get_rng_state(trainer.device)
+
+
+class _Wanted:
+    """Knows which tensor of a trainer an array of a file is."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.params = dict(trainer.network.named_parameters())
+        self.keys = _KEYS[type(trainer.optimizer.torch)]
+
+    def accepts(self, tensors: Mapping[str, Tensor]) -> bool:
+        keys: dict[str, set[str]] = {}
+        for path in tensors:
+            kind, name, key = _parts(path)
+            if kind == "optimizer":
+                keys.setdefault(name, set()).add(key)
+        is_complete = all(found == self.keys for found in keys.values())
+        return is_complete and all(self._fits(*_parts(path), tensor) for path, tensor in tensors.items())
+
+    def _fits(self, kind: str, name: str, key: str, tensor: Tensor) -> bool:
+        if kind == "random":
+            return tensor.dtype is torch.uint8 and tensor.dim() == 1
+        if kind not in ("optimizer", "gradient", "average") or name not in self.params:
+            return False
+        shape = () if key == "step" else self.params[name].shape
+        return tensor.dtype is torch.float32 and tensor.shape == shape
+
+    def put(self, path: str, tensor: Tensor) -> None:
+        kind, name, key = _parts(path)
+        if kind == "random":
+            if self.trainer.device.type == "cuda":
+                torch.cuda.set_rng_state(tensor, self.trainer.device)
+            return
+        param = self.params[name]
+        # laid out like the weights: sums of arrays in different orders round differently
+        placed = torch.empty_like(param).copy_(tensor) if key != "step" else tensor
+        if kind == "optimizer":
+            self.trainer.optimizer.torch.state[param][key] = placed
+        elif kind == "gradient":
+            param.grad = placed
+        else:
+            self.trainer.averages.arrays[name] = placed
+
+
+def _parts(path: str) -> tuple[str, str, str]:
+    """Kind, parameter and key of an array's name."""
+    kind, _, rest = path.partition("/")
+    name, _, key = rest.partition("/")
+    return kind, name, key
+
+
+def _read(path: Path, take: Any) -> Any:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return take(file)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, BadZipFile) as error:
+        raise DarkpyError(f"{path}: is no resume file, or a broken one: {error}") from error

@@ -1,0 +1,94 @@
+"""The run: what one update is, what is told of it, when it ends."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import darkpy
+from darkpy.errors import DarkpyError
+from darkpy.training.loop import Feed, next_average, train
+from darkpy.training.trainer import Trainer
+
+from .stream import Colours, cfg, changing_size, fixed_size
+
+
+def trainer(max_batches: int = 12, net: str = "") -> Trainer:
+    torch.manual_seed(3)
+    return Trainer(darkpy.load(cfg(max_batches, net)))
+
+
+def feed(workers: int = 0) -> Feed:
+    return Feed(dataset=Colours(), size=fixed_size, workers=workers)
+
+
+def test_run_ends_at_max_batches_and_goes_on_where_the_weights_are() -> None:
+    one = trainer()
+    assert [report.batch_num for report in train(one, feed())] == list(range(1, 13))
+    one.network.header = one.network.header.with_seen(10 * 8)
+    assert [report.batch_num for report in train(one, feed())] == [11, 12]
+
+
+def test_without_max_batches_there_is_no_end() -> None:
+    reports = train(trainer(0), feed())
+    assert [next(reports).batch_num for _ in range(50)][-1] == 50
+
+
+def test_update_takes_the_images_after_those_that_were_seen() -> None:
+    reports = list(train(trainer(3), feed()))
+    paths = [path for report in reports for batch in report.batches for (path,) in batch.paths]
+    assert paths == [f"{number}.png" for number in range(24)]
+    assert [(report.seen, report.images, len(report.steps)) for report in reports] == [
+        (8, 8, 2),
+        (16, 8, 2),
+        (24, 8, 2),
+    ]
+
+
+def test_loss_is_the_mean_cost_of_an_image_and_the_average_follows_it() -> None:
+    first, second, *_ = train(trainer(), feed())
+    costs = [float(step.losses[0].cost) for step in second.steps]
+    assert second.loss == pytest.approx(sum(costs) / 8)
+    assert first.average == first.loss
+    assert second.average == pytest.approx(0.9 * first.loss + 0.1 * second.loss)
+
+
+def test_average_starts_anew_where_it_is_no_number() -> None:
+    assert next_average(math.nan, 3) == next_average(math.inf, 3) == next_average(-1, 3) == 3
+    assert next_average(2, 3) == pytest.approx(2.1)
+
+
+def test_network_takes_the_size_of_the_pictures() -> None:
+    one = trainer(21)
+    sizes = [report.size for report in train(one, Feed(dataset=Colours(), size=changing_size))]
+    assert sizes == [(8, 8)] * 7 + [(12, 12)] * 7 + [(16, 16)] * 7
+    assert one.network.plan.net.width == 16
+
+
+def test_workers_change_nothing() -> None:
+    alone, helped = ([report.loss for report in train(trainer(6), feed(workers))] for workers in (0, 2))
+    assert alone == helped
+
+
+def test_it_learns() -> None:
+    losses = [report.loss for report in train(trainer(60), feed())]
+    assert sum(losses[-5:]) < 0.25 * sum(losses[:5])
+
+
+def test_rate_is_the_schedules() -> None:
+    rates = [report.rate for report in train(trainer(31), feed())]
+    assert rates[0] == pytest.approx(0.02 / 5**4)
+    assert rates[10] == pytest.approx(0.02)
+    assert rates[30] == pytest.approx(0.002)
+
+
+def test_gradients_that_are_no_numbers_end_the_run_and_name_the_images() -> None:
+    one = trainer(net="max_crop=9")
+    reports = train(one, feed())
+    next(reports)
+    with torch.no_grad():
+        one.network.get_parameter("layers.2.weights").fill_(math.inf)
+    with pytest.raises(DarkpyError, match=r"update 2: the gradients are no longer numbers; its 8 images: 10\.png, 11"):
+        next(reports)

@@ -1,0 +1,237 @@
+"""A run that goes on from a checkpoint, against the same run uninterrupted: bit for bit."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import darkpy
+from darkpy.errors import DarkpyError, DarkpyWarning
+from darkpy.training.checkpoints import Checkpoints, Intervals, find_resume
+from darkpy.training.loop import Feed, UpdateReport, train
+from darkpy.training.resume import open_resume, write_resume
+from darkpy.training.trainer import Trainer
+
+from .stream import Colours, cfg, changing_size, fixed_size
+
+INTERVALS = Intervals(last="_last.weights", last_every=10, number=lambda report: None)
+CASES = {
+    "sgd": cfg(),
+    "adam": cfg(net="adam=1"),
+    "random-policy": cfg(net="power=2").replace("policy=steps", "policy=random"),
+    "averages": cfg(max_batches=4000, net="ema_alpha=.9"),
+    "put-off": cfg(first="dont_update=25"),
+    "without-momentum": cfg().replace("momentum=0.9", "momentum=0"),
+}
+
+
+def begin(text: str, folder: Path) -> Trainer:
+    """A new run of the cfg at folder/net.cfg."""
+    path = folder / "net.cfg"
+    path.write_text(text)
+    torch.manual_seed(5)
+    return Trainer(darkpy.load(path, dialect="alexeyab"), seed=5)
+
+
+def go_on(folder: Path) -> tuple[Trainer, float]:
+    """The run in a folder from its last checkpoint, in a process that has drawn random numbers since."""
+    torch.manual_seed(99)
+    weights = folder / "net_last.weights"
+    trainer = Trainer(darkpy.load(folder / "net.cfg", weights, dialect="alexeyab"), seed=98)
+    resume = find_resume(weights, "net")
+    assert resume is not None and resume.seed == 5
+    resume.restore(trainer)
+    return trainer, resume.average
+
+
+def follow(
+    trainer: Trainer,
+    folder: Path,
+    until: int,
+    size: Callable[[int], tuple[int, int]] = fixed_size,
+    average: float = float("nan"),
+) -> list[UpdateReport]:
+    checkpoints = Checkpoints(trainer, folder, INTERVALS, seed=5)
+    reports = []
+    for report in train(trainer, Feed(dataset=Colours(), size=size), average=average):
+        checkpoints(report)
+        reports.append(report)
+        if report.batch_num == until:
+            break
+    return reports
+
+
+def everything(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """Every number that the next update depends on."""
+    numbers = {f"network/{name}": array for name, array in trainer.network.state_dict().items()}
+    for name, param in trainer.network.named_parameters():
+        state = trainer.optimizer.torch.state.get(param, {})
+        numbers |= {f"{key}/{name}": value for key, value in state.items() if value is not None}
+        if param.grad is not None:
+            numbers[f"gradient/{name}"] = param.grad
+    return numbers | {f"average/{name}": array for name, array in trainer.averages.arrays.items()}
+
+
+def assert_same(one: Trainer, other: Trainer) -> None:
+    first, second = everything(one), everything(other)
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    assert one.seen == other.seen
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_run_that_goes_on_equals_the_one_that_was_not_interrupted(name: str, tmp_path: Path) -> None:
+    whole = begin(CASES[name], tmp_path)
+    if name == "averages":
+        whole.network.header = whole.network.header.with_seen(8 * 1990)
+    stop = whole.batch_num + 33
+    unbroken = follow(whole, tmp_path, stop)
+    for path in tmp_path.glob("net_*"):
+        path.unlink()
+
+    part = begin(CASES[name], tmp_path)
+    part.network.header = part.network.header.with_seen(whole.seen - 33 * 8)
+    follow(part, tmp_path, stop - 7)
+    other, average = go_on(tmp_path)
+    assert other.batch_num == stop - 13
+    continued = follow(other, tmp_path, stop, average=average)
+    assert_same(whole, other)
+    wanted = [(report.loss, report.average, report.rate) for report in unbroken[-13:]]
+    assert [(report.loss, report.average, report.rate) for report in continued] == wanted
+
+
+def test_sizes_go_on_too(tmp_path: Path) -> None:
+    whole = begin(cfg(), tmp_path)
+    follow(whole, tmp_path, 40, changing_size)
+    part = begin(cfg(), tmp_path)
+    follow(part, tmp_path, 33, changing_size)
+    other, _ = go_on(tmp_path)
+    follow(other, tmp_path, 40, changing_size)
+    assert_same(whole, other)
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Path:
+    """A folder with a run that stopped after its second checkpoint."""
+    follow(begin(cfg(), tmp_path), tmp_path, 23)
+    return tmp_path
+
+
+def test_one_resume_file_is_kept_that_of_the_newest_weights(stopped: Path) -> None:
+    assert sorted(path.name for path in stopped.iterdir()) == ["net.cfg", "net_20.resume", "net_last.weights"]
+
+
+def test_process_that_dies_between_the_two_files_leaves_the_older_weights_with_theirs(
+    stopped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = (stopped / "net_last.weights").read_bytes()
+    trainer, average = go_on(stopped)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("darkpy.training.checkpoints.write_whole", die)
+    with pytest.raises(KeyboardInterrupt):
+        follow(trainer, stopped, 33, average=average)
+    assert (stopped / "net_last.weights").read_bytes() == older
+    assert sorted(path.name for path in stopped.glob("*.resume")) == ["net_20.resume", "net_30.resume"]
+    resume = find_resume(stopped / "net_last.weights", "net")
+    assert resume is not None and resume.seen == 20 * 8
+
+
+def test_resume_file_of_other_weights_is_not_used_and_a_warning_says_so(stopped: Path) -> None:
+    begin(cfg(), stopped).network.save_weights(stopped / "net_other.weights")
+    with pytest.warns(DarkpyWarning, match=r"net_20\.resume: belongs to other weights than .*net_other\.weights"):
+        assert find_resume(stopped / "net_other.weights", "net") is None
+
+
+def test_broken_resume_file_is_not_used_and_a_warning_says_so(stopped: Path) -> None:
+    path = stopped / "net_20.resume"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.warns(DarkpyWarning, match=r"net_20\.resume: is no resume file, or a broken one"):
+        assert find_resume(stopped / "net_last.weights", "net") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 and no more", b"\x93NUMPY\x01\x00"])
+def test_file_that_is_something_else_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.resume"
+    path.write_bytes(content)
+    with pytest.raises(DarkpyError, match="is no resume file"):
+        open_resume(path)
+
+
+def test_pickles_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.resume"
+    stream = io.BytesIO()
+    np.savez(stream, about=np.array([{"format": 1}], dtype=object))
+    path.write_bytes(stream.getvalue())
+    with pytest.raises(DarkpyError, match="is no resume file"):
+        open_resume(path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ("filters=6", "filters=5"),
+        ("adam=0", "adam=1"),
+    ],
+)
+def test_file_of_another_network_or_optimiser_is_refused(changed: str, text: str, tmp_path: Path) -> None:
+    original = cfg(net="adam=0")
+    trainer = begin(original, tmp_path)
+    follow(trainer, tmp_path, 10)
+    other = begin(original.replace(changed, text), tmp_path)
+    other.network.header = trainer.network.header
+    before = everything(other)
+    with pytest.raises(DarkpyError, match=r"net_10\.resume: does not fit this network and its optimiser"):
+        open_resume(tmp_path / "net_10.resume").restore(other)
+    assert all(torch.equal(before[name], array) for name, array in everything(other).items())
+
+
+def test_file_of_another_moment_is_refused(stopped: Path) -> None:
+    trainer = Trainer(darkpy.load(stopped / "net.cfg", stopped / "net_last.weights"))
+    trainer.network.header = trainer.network.header.with_seen(0)
+    with pytest.raises(DarkpyError, match="was written after 160 images, the network has seen 0"):
+        open_resume(stopped / "net_20.resume").restore(trainer)
+
+
+def test_array_that_the_network_lacks_is_refused(stopped: Path) -> None:
+    path = stopped / "net_20.resume"
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    arrays["optimizer/layers.9.weights/momentum_buffer"] = np.zeros(3, np.float32)
+    with path.open("wb") as stream:
+        np.savez(stream, **arrays)
+    trainer = Trainer(darkpy.load(stopped / "net.cfg", stopped / "net_last.weights"))
+    with pytest.raises(DarkpyError, match="does not fit this network"):
+        open_resume(path).restore(trainer)
+
+
+def test_what_is_no_number_is_not_written(tmp_path: Path) -> None:
+    trainer = begin(cfg(), tmp_path)
+    follow(trainer, tmp_path, 2)
+    param = trainer.network.get_parameter("layers.0.weights")
+    trainer.optimizer.torch.state[param]["momentum_buffer"][0] = float("nan")
+    with pytest.raises(DarkpyError, match=r"optimizer/layers\.0\.weights/momentum_buffer holds NaN or infinity"):
+        write_resume(tmp_path / "a.resume", trainer, weights="", average=1, seed=0)
+    assert not (tmp_path / "a.resume").exists()
+
+
+def test_about_is_a_line_of_json_that_other_programs_can_read(stopped: Path) -> None:
+    with np.load(stopped / "net_20.resume") as file:
+        about = json.loads(str(file["about"]))
+    assert about["seen"] == 160 and about["seed"] == 5 and len(about["weights"]) == 64
+
+
+def test_weights_may_be_moved_with_their_resume_file(stopped: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("elsewhere")
+    for name in ("net_last.weights", "net_20.resume"):
+        shutil.copy(stopped / name, folder)
+    assert find_resume(folder / "net_last.weights", "net") is not None
