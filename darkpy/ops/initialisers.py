@@ -9,25 +9,42 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 
+import torch
 from torch import Tensor
 from torch.nn import init
 
 Initialiser = Callable[..., Tensor]
 
+
+def _for_each_place(fill: Initialiser) -> Initialiser:
+    """[local] has a matrix of weights for each place: what reads and is read is counted in one of them."""
+
+    def fill_all(tensor: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        for matrix in tensor if tensor.dim() == 3 else (tensor,):
+            fill(matrix, generator=generator)
+        return tensor
+
+    return fill_all
+
+
+_FILLS: Mapping[str, Initialiser] = {
+    # He: the variance 2 / fan_in keeps a ReLU network's activations alike from layer to layer
+    "msra": partial(init.kaiming_normal_, nonlinearity="relu"),
+    "msra_leaky": partial(init.kaiming_normal_, a=0.1, nonlinearity="leaky_relu"),
+    "msra_fanout": partial(init.kaiming_normal_, mode="fan_out", nonlinearity="relu"),
+    "msra_uniform": partial(init.kaiming_uniform_, nonlinearity="relu"),
+    # Glorot: for tanh and logistic
+    "xavier": init.xavier_uniform_,
+    "xavier_normal": init.xavier_normal_,
+    "xavier_caffe": partial(init.kaiming_uniform_, nonlinearity="linear"),
+    "normal": partial(init.normal_, std=0.01),
+    "uniform": partial(init.uniform_, a=-0.05, b=0.05),
+    "zero": lambda tensor, generator=None: init.zeros_(tensor),
+}
 INITIALISERS: Mapping[str, Initialiser] = MappingProxyType(
-    {
-        # He: the variance 2 / fan_in keeps a ReLU network's activations alike from layer to layer
-        "msra": partial(init.kaiming_normal_, nonlinearity="relu"),
-        "msra_leaky": partial(init.kaiming_normal_, a=0.1, nonlinearity="leaky_relu"),
-        "msra_fanout": partial(init.kaiming_normal_, mode="fan_out", nonlinearity="relu"),
-        "msra_uniform": partial(init.kaiming_uniform_, nonlinearity="relu"),
-        # Glorot: for tanh and logistic
-        "xavier": init.xavier_uniform_,
-        "xavier_normal": init.xavier_normal_,
-        "xavier_caffe": partial(init.kaiming_uniform_, nonlinearity="linear"),
-        "normal": partial(init.normal_, std=0.01),
-        "uniform": partial(init.uniform_, a=-0.05, b=0.05),
-        "zero": lambda tensor, generator=None: init.zeros_(tensor),
-    }
+    {name: _for_each_place(fill) for name, fill in _FILLS.items()}
 )
-"""Each fills a tensor of two dimensions or more in place and takes `generator`."""
+"""Each fills a tensor in place and takes `generator`.
+
+Shapes: (filters, channels, size, size), (outputs, inputs), or (places, filters, inputs of a place).
+"""
