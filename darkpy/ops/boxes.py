@@ -7,6 +7,7 @@ for both boxes. `a` and `b` broadcast: `iou(a_N4, b_N4)` goes pair by pair, `iou
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -71,6 +72,9 @@ def ciou(a: Tensor, b: Tensor) -> Tensor:
     aspect = 4 / math.pi**2 * (angle_b - angle_a) ** 2
     alpha = aspect / (1 - plain + aspect + 1e-6)
     return torch.where(diagonal == 0, plain, plain - (distance / diagonal + alpha * aspect))
+
+
+MEASURES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"iou": iou, "giou": giou, "diou": diou, "ciou": ciou}
 
 
 def _areas(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,95 @@
+"""Truths, and the predictions that answer for them.
+
+Legend: B images, T rows of a truth, H W the grid, A anchors, N truths, M matches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from darkpy.ops.anchor_code import AnchorCode
+from darkpy.ops.boxes import MEASURES, iou
+from darkpy.ops.truths import Truths, last_at
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Truths put to predictions, in the order in which darknet comes to them.
+
+    row_M: the truths' rows in the image's truth.
+    is_first_M, is_last_M: whether no earlier, no later match is at the same prediction.
+    Shapes:  image_M, row_M, anchor_M (along the mask), class_M int64; cell_M2 (column, row); frac_M4.
+    Units:   boxes in fractions of the image.
+    """
+
+    image_M: Tensor
+    row_M: Tensor
+    cell_M2: Tensor
+    anchor_M: Tensor
+    frac_M4: Tensor
+    class_M: Tensor
+    is_first_M: Tensor
+    is_last_M: Tensor
+
+    @staticmethod
+    def of(truths: Truths, image_M: Tensor, row_M: Tensor, cell_M2: Tensor, anchor_M: Tensor) -> Matches:
+        """The truths in the given rows, each at its prediction."""
+        place_M4 = torch.cat((image_M[:, None], cell_M2, anchor_M[:, None]), dim=1)
+        _, place_M = torch.unique(place_M4, dim=0, return_inverse=True)
+        number_M = torch.arange(len(place_M), device=place_M.device)
+        is_last_M = last_at(place_M, len(place_M)) == number_M
+        is_first_M = (last_at(place_M.flip(0), len(place_M)) == number_M).flip(0)
+        frac_M4, class_M = truths.frac_BT4[image_M, row_M], truths.class_BT[image_M, row_M]
+        return Matches(image_M, row_M, cell_M2, anchor_M, frac_M4, class_M, is_first_M, is_last_M)
+
+    def __len__(self) -> int:
+        return len(self.image_M)
+
+    @property
+    def place(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Indices into a map of B, H, W, A."""
+        cell_column_M, cell_row_M = self.cell_M2.unbind(1)
+        return self.image_M, cell_row_M, cell_column_M, self.anchor_M
+
+
+def match(
+    truths: Truths, code: AnchorCode, anchors_px_A2: Tensor, mask: Sequence[int], thresh: float, kind: str
+) -> Matches:
+    """Each truth and the anchor that is most like it in size, when the mask has that.
+
+    Below 1, `thresh` adds the anchors of the mask whose overlap with the truth, both centred, is larger.
+    Shapes:  anchors_px_A2 holds all anchors, the mask's and the other heads'.
+    Source:  AlexeyAB/darknet src/yolo_layer.c process_batch
+    """
+    anchor_frac_A2 = anchors_px_A2 / code.net_2
+    mask_A = torch.tensor(mask, device=anchor_frac_A2.device)
+    size_N12 = truths.frac_N4[:, None, 2:]
+    best_N1 = _centred_overlap(size_N12, anchor_frac_A2, "iou").argmax(1, keepdim=True)
+    is_match_NA = best_N1 == mask_A
+    if thresh < 1:
+        is_match_NA |= _centred_overlap(size_N12, anchor_frac_A2[mask_A], kind) > thresh
+    truth_M, anchor_M = is_match_NA.nonzero().unbind(1)
+    cell_M2 = code.cells(truths.frac_N4[truth_M])
+    return Matches.of(truths, truths.image_N[truth_M], truths.row_N[truth_M], cell_M2, anchor_M)
+
+
+def match_predictions(truths: Truths, row_BHWA: Tensor, wanted_BHWA: Tensor) -> Matches:
+    """The wanted predictions, each with the truth in the row that `row_BHWA` names for it."""
+    image_M, row_M, column_M, anchor_M = wanted_BHWA.nonzero().unbind(1)
+    truth_row_M = row_BHWA[image_M, row_M, column_M, anchor_M]
+    return Matches.of(truths, image_M, truth_row_M, torch.stack((column_M, row_M), dim=1), anchor_M)
+
+
+def best_overlaps(truths: Truths, pred_frac_BHWA4: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each prediction the largest IoU with a truth of its image, 0 where it has none, and the truth's row."""
+    best = iou(pred_frac_BHWA4.unsqueeze(-2), truths.frac_BT4[:, None, None, None]).max(-1)
+    return best.values, best.indices
+
+
+def _centred_overlap(size: Tensor, other: Tensor, kind: str) -> Tensor:
+    box, other_box = (torch.cat((torch.zeros_like(wh), wh), dim=-1) for wh in (size, other))
+    return MEASURES[kind](box, other_box)
