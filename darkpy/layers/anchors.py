@@ -17,6 +17,7 @@ from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer
 from darkpy.layers.head import HeadSpec
+from darkpy.ops.anchor_code import AnchorCode
 from darkpy.ops.grid import channel_mask
 from darkpy.shapes import Shape
 
@@ -47,6 +48,7 @@ class AnchoredSpec(HeadSpec):
     """
 
     box_entries: ClassVar[int]  # numbers that say where a box is, objectness included; the classes follow
+    xywh: ClassVar[slice]  # those that are its centre and size
 
     classes: int = key(20, minimum=1)
     num: int = key(1, minimum=1)
@@ -90,6 +92,28 @@ class AnchoredSpec(HeadSpec):
         return self.classes
 
     @property
+    def class_weights(self) -> tuple[float, ...]:
+        """How much more each class counts than the most frequent one. Source: src/parser.c get_classes_multipliers."""
+        counters = [max(1, counter) for counter in self.counters_per_class]
+        weights = tuple(min(max(counters) / counter, self.max_delta) for counter in counters)
+        return weights or (1.0,) * self.classes
+
+    @property
+    def spares_sure_only(self) -> bool:
+        """Whether an objectness is spared by `ignore_thresh` only where the prediction is sure of a class."""
+        return self.dialect is _AX
+
+    @property
+    def drops_nonfinite(self) -> bool:
+        """Whether a delta that is no number becomes 0."""
+        return self.dialect is _AX
+
+    @property
+    def adds_boxes(self) -> bool:
+        """Whether a prediction with several truths is drawn to all of them, and not to the last one."""
+        return self.dialect is _AX
+
+    @property
     def nms(self) -> tuple[str, float]:
         return self.nms_kind, self.beta_nms
 
@@ -111,7 +135,22 @@ class AnchoredSpec(HeadSpec):
             )
         if 2 * self.num > MAX_LIST:
             raise ShapeError(f"num={self.num} anchors, but a list holds {MAX_LIST // 2} at most")
+        if len(self.counters_per_class) not in (0, self.classes):
+            raise ShapeError(
+                f"counters_per_class lists {len(self.counters_per_class)} classes, but classes={self.classes}"
+            )
         return x
+
+    def truth_shape(self, output: Shape) -> tuple[int, ...]:
+        """x, y, w, h, class, and for AlexeyAB the object's track.
+
+        Differs: with another `max` than 90, pjreddie's own reads the truth of all images but the first askew.
+        """
+        return self.max, 6 if self.dialect is _AX else 5
+
+    def code(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> AnchorCode:
+        """How the head's numbers mean boxes."""
+        raise NotImplementedError
 
     def anchors_px(self, anchor_M: torch.Tensor) -> torch.Tensor:
         """The anchor of each candidate, `anchor_M` counting along the mask."""

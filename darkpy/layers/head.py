@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 
+from darkpy.config.classmap import read_class_map
 from darkpy.layers.loss import LossSpec
 from darkpy.ops.detections import Detections
+from darkpy.ops.truths import Truths, read_truths
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +49,15 @@ class HeadSpec(LossSpec):
             candidates by their objectness, they are missing.
         """
         raise NotImplementedError
+
+
+def read_head_truths(truth_BTE: torch.Tensor, classes: int, map_file: Path | None, class_entry: int = 4) -> Truths:
+    """The boxes of a truth, with the classes that the head's `map=` makes of theirs."""
+    if map_file is None:
+        return read_truths(truth_BTE, classes, class_entry)
+    map_K = torch.tensor(read_class_map(map_file, classes), device=truth_BTE.device)
+    truths = read_truths(truth_BTE, len(map_K), class_entry)
+    return replace(truths, class_BT=torch.where(truths.class_BT < 0, -1, map_K[truths.class_BT.clamp(min=0)]))
 
 
 def above(prob_MK: torch.Tensor, thresh: float) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 
 from darkpy.config.net import NetSpec
 from darkpy.layers.base import LayerSpec
+from darkpy.layers.delta_filter import DeltaFilter
 from darkpy.shapes import Shape
 
 MASKED = -1234  # a truth that says nothing
@@ -16,14 +17,23 @@ MASKED = -1234  # a truth that says nothing
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a training is. Units: `seen` counts images, this minibatch's included; `batch_num` updates, from 1."""
+    """How far a training is, and what its losses remember of the minibatches before.
+
+    Units: `seen` counts images, this minibatch's included; `batch_num` updates, from 1; `updates` those already done.
+    """
 
     net: NetSpec
     seen: int
+    delta_filter: DeltaFilter = field(default_factory=DeltaFilter)
 
     @property
     def batch_num(self) -> int:
         return self.seen // (self.net.minibatch * self.net.subdivisions)
+
+    @property
+    def updates(self) -> int:
+        """darknet's `cur_iteration`."""
+        return (self.seen - 1) // (self.net.minibatch * self.net.subdivisions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import torch
 
 from darkpy.config.net import NetSpec
 from darkpy.errors import DarkpyError
+from darkpy.layers.delta_filter import DeltaFilter
 from darkpy.layers.loss import Loss, Progress
 from darkpy.network import Network
 from darkpy.training.averages import Averages
@@ -63,6 +64,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         self.optimizer = Optimizer(network)
         self.averages = Averages(network)
+        self.delta_filter = DeltaFilter()
 
     @property
     def net(self) -> NetSpec:
@@ -85,7 +87,7 @@ class Trainer:
         """
         network, net = self.network, self.net
         network.header = network.header.with_seen(self.seen + net.minibatch)
-        progress = Progress(net, self.seen)
+        progress = Progress(net, self.seen, self.delta_filter)
         rate = current_rate(net, progress.batch_num, self._uniform)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_mixed):
             inputs, losses = network.losses(self._fetch(x_BCHW), self._fetch(truth), progress)

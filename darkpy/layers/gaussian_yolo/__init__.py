@@ -17,7 +17,10 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.layers.anchors import AnchoredHead, AnchoredSpec
 from darkpy.layers.base import Layer, section
+from darkpy.layers.gaussian_yolo.delta import gaussian_yolo_loss, log_line
 from darkpy.layers.head import above
+from darkpy.layers.loss import Loss, Progress
+from darkpy.ops.anchor_code import AnchorCode
 from darkpy.ops.detections import Detections
 from darkpy.ops.grid import cells, pick
 from darkpy.shapes import Shape
@@ -32,6 +35,7 @@ class GaussianYoloSpec(AnchoredSpec):
     """Source: AlexeyAB/darknet src/gaussian_yolo_layer.c, src/parser.c parse_gaussian_yolo."""
 
     box_entries: ClassVar[int] = 9
+    xywh: ClassVar[slice] = slice(0, 8, 2)
 
     nms_kind: str = key("default", words=_NMS_KINDS)
     yolo_point: str = key("center", words=tuple(_TO_CENTRE))  # the point of the box that lies in the cell
@@ -39,6 +43,17 @@ class GaussianYoloSpec(AnchoredSpec):
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return AnchoredHead(self, raw=(4, 6), centre=(0, 2))
+
+    def code(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> AnchorCode:
+        return AnchorCode(grid_2, grid_2.new_tensor((net_w, net_h)), to_centre=_TO_CENTRE[self.yolo_point])
+
+    def loss(
+        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+    ) -> Loss:
+        return gaussian_yolo_loss(self, output_BCHW, truth, progress)
+
+    def log_line(self, index: int, loss: Loss) -> str:
+        return log_line(index, loss)
 
     def decode(
         self,
@@ -52,9 +67,8 @@ class GaussianYoloSpec(AnchoredSpec):
         entries_BHWAE = cells(output_BCHW, self.entries)
         found = pick(entries_BHWAE, entries_BHWAE[..., 8] > thresh)
         box_M8, objectness_M1, class_MK = torch.split(found.entry_ME, [8, 1, self.classes], dim=1)
-        xy_M2, wh_M2, sigma_M4 = box_M8[:, 0:4:2], box_M8[:, 4:8:2], box_M8[:, 1::2]
-        size_M2 = wh_M2.exp() * self.anchors_px(found.anchor_M) / wh_M2.new_tensor((net_w, net_h))
-        centre_M2 = found.centre_frac(xy_M2) + _TO_CENTRE[self.yolo_point] * size_M2
+        xywh_M4, sigma_M4 = box_M8[:, 0::2], box_M8[:, 1::2]
+        code = self.code(found.grid_2, net_w, net_h)
+        boxes_M4 = code.boxes_frac(xywh_M4, found.cell_M2, self.anchors_px(found.anchor_M))
         prob_MK = objectness_M1 * class_MK * (1 - sigma_M4.mean(1, keepdim=True))
-        boxes_M4 = torch.cat((centre_M2, size_M2), dim=1)
         return Detections(found.image_M, boxes_M4, objectness_M1[:, 0], above(prob_MK, thresh))

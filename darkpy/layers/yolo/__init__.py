@@ -18,6 +18,9 @@ from darkpy.dialect import Dialect
 from darkpy.layers.anchors import AnchoredHead, AnchoredSpec
 from darkpy.layers.base import Layer, absolute, section
 from darkpy.layers.head import above
+from darkpy.layers.loss import Loss, Progress
+from darkpy.layers.yolo.delta import log_line, yolo_loss
+from darkpy.ops.anchor_code import AnchorCode
 from darkpy.ops.detections import Detections
 from darkpy.ops.grid import cells, pick
 from darkpy.shapes import Shape
@@ -34,6 +37,7 @@ class YoloSpec(AnchoredSpec):
     """
 
     box_entries: ClassVar[int] = 5
+    xywh: ClassVar[slice] = slice(0, 4)
 
     new_coords: bool = key(False, only=_AX)
     focal_loss: bool = key(False, only=_AX)
@@ -54,6 +58,17 @@ class YoloSpec(AnchoredSpec):
         # with new_coords the layer before has done the logistic
         return AnchoredHead(self, raw=range(self.entries) if self.new_coords else (2, 3), centre=(0, 1))
 
+    def code(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> AnchorCode:
+        return AnchorCode(grid_2, grid_2.new_tensor((net_w, net_h)), is_squared=self.new_coords)
+
+    def loss(
+        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+    ) -> Loss:
+        return yolo_loss(self, output_BCHW, truth, progress)
+
+    def log_line(self, index: int, loss: Loss) -> str:
+        return log_line(self, index, loss)
+
     def decode(
         self,
         output_BCHW: torch.Tensor,
@@ -65,8 +80,7 @@ class YoloSpec(AnchoredSpec):
     ) -> Detections:
         entries_BHWAE = cells(output_BCHW, self.entries)
         found = pick(entries_BHWAE, entries_BHWAE[..., 4] > thresh)
-        xy_M2, wh_M2, objectness_M1, class_MK = torch.split(found.entry_ME, [2, 2, 1, self.classes], dim=1)
-        share_M2 = 4 * wh_M2.square() if self.new_coords else wh_M2.exp()
-        size_M2 = share_M2 * self.anchors_px(found.anchor_M) / wh_M2.new_tensor((net_w, net_h))
-        boxes_M4 = torch.cat((found.centre_frac(xy_M2), size_M2), dim=1)
+        xywh_M4, objectness_M1, class_MK = torch.split(found.entry_ME, [4, 1, self.classes], dim=1)
+        code = self.code(found.grid_2, net_w, net_h)
+        boxes_M4 = code.boxes_frac(xywh_M4, found.cell_M2, self.anchors_px(found.anchor_M))
         return Detections(found.image_M, boxes_M4, objectness_M1[:, 0], above(objectness_M1 * class_MK, thresh))

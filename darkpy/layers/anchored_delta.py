@@ -1,0 +1,236 @@
+"""The delta of [yolo] and [Gaussian_yolo]: first every prediction's own, then what each truth writes over it.
+
+Legend: B images, T rows of a truth, E entries of an anchor, C = anchors * E, H W the grid, A anchors of the head,
+M matches, P predictions, K classes, S numbers of a box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from darkpy.config.net import NetSpec
+from darkpy.layers.anchors import AnchoredSpec, chosen_anchors
+from darkpy.layers.head import read_head_truths
+from darkpy.layers.loss import mean_text
+from darkpy.ops.anchor_code import AnchorCode
+from darkpy.ops.boxes import MEASURES
+from darkpy.ops.grid import cells
+from darkpy.ops.matching import Matches, best_overlaps, match, match_predictions
+from darkpy.ops.truths import Truths
+
+_SURE = 0.25  # the class score that AlexeyAB asks of a prediction before sparing it
+
+Spec = TypeVar("Spec", bound=AnchoredSpec)
+
+
+class AnchoredDelta(Generic[Spec]):
+    """What a head writes into its `l.delta` for a minibatch; a room says what a truth does to a box.
+
+    report: counts (`rejected` rows of the truth, `nonfinite` deltas, `total_bbox` and `rewritten_bbox`), and what
+        `write_matches` adds.
+    Source:  pjreddie/darknet and AlexeyAB/darknet src/yolo_layer.c, AlexeyAB/darknet src/gaussian_yolo_layer.c
+    Differs: darknet sees by a class delta of 0 that no truth has come to a prediction yet, so that one whose logistic
+             is exactly 0 or 1 forgets its earlier truths; here they count. The adversarial pass is not here.
+    """
+
+    def __init__(self, spec: Spec, output_BCHW: Tensor, truth_BTE: Tensor, net: NetSpec) -> None:
+        self.spec = spec
+        self.objectness = spec.box_entries - 1
+        self.output_BHWAE = cells(output_BCHW, spec.entries)
+        self.delta_BCHW = torch.zeros_like(output_BCHW)
+        self.delta_BHWAE = cells(self.delta_BCHW, spec.entries)
+        self.is_taken_BHWA = torch.zeros_like(self.delta_BHWAE[..., 0], dtype=torch.bool)
+        _, rows, columns, _, _ = self.output_BHWAE.shape
+        device = output_BCHW.device
+        self.code = spec.code(torch.tensor((columns, rows), device=device), net.width, net.height)
+        self.anchors_px_A2 = chosen_anchors(spec.anchors, spec.anchor_indices).to(device)
+        self.weight_K = torch.tensor(spec.class_weights, device=device)
+        self.truths = read_head_truths(truth_BTE.to(output_BCHW.dtype), spec.classes, spec.map)
+        self.report = {"rejected": self.truths.rejected}
+
+    @property
+    def shown_overlap(self) -> str:
+        """The measure of `iou` and the recalls in the report."""
+        return "iou"
+
+    @property
+    def keeps_objectness(self) -> bool:
+        """Whether a truth changes the delta of an objectness only where it is 0."""
+        return False
+
+    def spared_objectness(self, overlap_BHWA: Tensor) -> Tensor:
+        """What `objectness_smooth` makes the objectness of a spared prediction."""
+        raise NotImplementedError
+
+    def box_delta(self, entry_ME: Tensor, matches: Matches) -> Tensor:
+        """What each truth adds to its prediction's numbers. Shapes: (M, S)."""
+        raise NotImplementedError
+
+    def write(self) -> None:
+        """All of it, in darknet's order."""
+        overlap_BHWA, row_BHWA = best_overlaps(self.truths, self._all_frac())
+        self.write_absent(overlap_BHWA, row_BHWA)
+        is_right_BHWA = overlap_BHWA > max(self.spec.truth_thresh, 0.0)
+        self._write_right(match_predictions(self.truths, row_BHWA, is_right_BHWA), overlap_BHWA)
+        self.write_matches(find_matches(self.spec, self.truths, self.code))
+
+    def write_absent(self, overlap_BHWA: Tensor, row_BHWA: Tensor) -> Tensor:
+        """Every objectness goes to 0, except where a prediction is spared for its overlap with a truth.
+
+        Returns: is_spared_BHWA.
+        """
+        spec, objectness_BHWA = self.spec, self.output_BHWAE[..., self.objectness]
+        is_spared_BHWA = overlap_BHWA > spec.ignore_thresh
+        if spec.spares_sure_only:
+            is_spared_BHWA &= (self.output_BHWAE[..., spec.box_entries :] > _SURE).any(-1)
+        spared_BHWA = self.spared_objectness(overlap_BHWA) if spec.objectness_smooth else objectness_BHWA
+        wanted_BHWA = torch.where(is_spared_BHWA, spared_BHWA, 0.0)
+        self.delta_BHWAE[..., self.objectness] = spec.obj_normalizer * (wanted_BHWA - objectness_BHWA)
+        return is_spared_BHWA
+
+    def _write_right(self, matches: Matches, overlap_BHWA: Tensor) -> None:
+        """Predictions beyond `truth_thresh` have an object wherever its own cell is."""
+        spec, place = self.spec, matches.place
+        entry_ME, overlap_M = self.output_BHWAE[place], overlap_BHWA[place]
+        wanted_M = overlap_M.square() if spec.objectness_smooth else torch.ones_like(overlap_M)
+        self._write_boxes(entry_ME, matches)
+        self.write_classes(entry_ME, matches)
+        self.delta_BHWAE[..., self.objectness][place] = spec.obj_normalizer * (wanted_M - entry_ME[:, self.objectness])
+        if spec.objectness_smooth:
+            delta_M = self.weight_K[matches.class_M] * (wanted_M - self._own_class(entry_ME, matches))
+            own_class = (*place, matches.class_M)
+            self.delta_BHWAE[..., spec.box_entries :][own_class] = delta_M
+
+    def write_matches(self, matches: Matches) -> None:
+        """Each truth at its own cell and anchors.
+
+        Reports: `count` of matches, and over them the sums of `iou`, `giou`, `class` (the score of the truth's class),
+            `obj`, `recall50` and `recall75`; `no_obj`, the mean objectness of all predictions.
+        """
+        spec, place = self.spec, matches.place
+        entry_ME = self.output_BHWAE[place]
+        self._write_boxes(entry_ME, matches)
+        self.write_classes(entry_ME, matches)
+        objectness_M, objectness_BHWA = entry_ME[:, self.objectness], self.delta_BHWAE[..., self.objectness]
+        is_heard_M = matches.is_last_M
+        if self.keeps_objectness:
+            is_heard_M = matches.is_first_M & (objectness_BHWA[place] == 0)
+        delta_M = self.weight_K[matches.class_M] * spec.obj_normalizer * (1 - objectness_M)
+        objectness_BHWA[_some(place, is_heard_M)] = delta_M[is_heard_M]
+
+        pred_frac_M4 = self.pred_frac(entry_ME, matches)
+        overlap_M, giou_M = (MEASURES[kind](pred_frac_M4, matches.frac_M4) for kind in (self.shown_overlap, "giou"))
+        self.report |= {
+            "count": torch.tensor(len(matches), device=overlap_M.device),
+            "iou": overlap_M.sum(),
+            "giou": giou_M.sum(),
+            "class": self._own_class(entry_ME, matches).sum(),
+            "obj": objectness_M.sum(),
+            "no_obj": self.output_BHWAE[..., self.objectness].mean(),
+            "recall50": (overlap_M > 0.5).sum(),
+            "recall75": (overlap_M > 0.75).sum(),
+        }
+
+    def write_classes(self, entry_ME: Tensor, matches: Matches) -> None:
+        """The first truth at a prediction speaks of all classes, each later one of its own alone."""
+        spec, place = self.spec, matches.place
+        is_first_M = matches.is_first_M & ~self.is_taken_BHWA[place]
+        self.is_taken_BHWA[place] = True
+        delta_BHWAK = self.delta_BHWAE[..., spec.box_entries :]
+        first_MK = self.class_delta(entry_ME[:, spec.box_entries :], matches.class_M)
+        delta_BHWAK[_some(place, is_first_M)] = first_MK[is_first_M]
+        later_M = self.weight_K[matches.class_M] * (1 - spec.label_smooth_eps / 2 - self._own_class(entry_ME, matches))
+        delta_BHWAK[_some((*place, matches.class_M), ~is_first_M)] = later_M[~is_first_M]
+
+    def class_delta(self, prob_MK: Tensor, class_M: Tensor) -> Tensor:
+        """What all classes get from the first truth at a prediction."""
+        spec = self.spec
+        is_true_MK = one_hot(class_M, spec.classes)
+        delta_MK = is_true_MK * (1 - spec.label_smooth_eps) + spec.label_smooth_eps / 2 - prob_MK
+        if not spec.counters_per_class:
+            return delta_MK
+        return torch.where(is_true_MK == 1, delta_MK * self.weight_K * spec.cls_normalizer, delta_MK)
+
+    def average_boxes(self, wanted_BHWA: Tensor) -> None:
+        """Divide what boxes got by the number of classes that the prediction is drawn to."""
+        delta_PE = self.delta_BHWAE[wanted_BHWA]
+        classes_P1 = (delta_PE[:, self.spec.box_entries :] > 0).sum(1, keepdim=True).clamp(min=1)
+        self.delta_BHWAE[..., : self.objectness][wanted_BHWA] = delta_PE[:, : self.objectness] / classes_P1
+
+    def bounded(self, delta: Tensor) -> Tensor:
+        """Within +-max_delta, and 0 where it is no number, which is counted."""
+        is_finite = delta.isfinite()
+        self._add("nonfinite", (~is_finite).sum())
+        return torch.where(is_finite, delta, 0.0).clamp(-self.spec.max_delta, self.spec.max_delta)
+
+    def count_nonfinite(self) -> None:
+        """AlexeyAB's deltas that are no numbers become 0, pjreddie's stay; both are counted."""
+        self._add("nonfinite", torch.zeros_like(self.truths.rejected))
+        if self.delta_BCHW.sum().isfinite():
+            return
+        is_finite_BCHW = self.delta_BCHW.isfinite()
+        self._add("nonfinite", (~is_finite_BCHW).sum())
+        if self.spec.drops_nonfinite:
+            self.delta_BCHW.masked_fill_(~is_finite_BCHW, 0.0)
+
+    def pred_frac(self, entry_ME: Tensor, matches: Matches) -> Tensor:
+        """The predictions' boxes."""
+        anchors_px_M2 = self.anchors_px_A2[matches.anchor_M]
+        return self.code.boxes_frac(entry_ME[:, self.spec.xywh], matches.cell_M2, anchors_px_M2)
+
+    def wanted_numbers(self, matches: Matches) -> Tensor:
+        """What would have to stand in the predictions for the truths."""
+        return self.code.numbers(matches.frac_M4, matches.cell_M2, self.anchors_px_A2[matches.anchor_M])
+
+    def _all_frac(self) -> Tensor:
+        """The boxes of all predictions. Shapes: (B, H, W, A, 4)."""
+        _, rows, columns, _, _ = self.output_BHWAE.shape
+        sides = (torch.arange(size, device=self.weight_K.device) for size in (columns, rows))
+        cell_HW12 = torch.stack(torch.meshgrid(*sides, indexing="xy"), dim=-1)[:, :, None]
+        return self.code.boxes_frac(self.output_BHWAE[..., self.spec.xywh], cell_HW12, self.anchors_px_A2)
+
+    def _write_boxes(self, entry_ME: Tensor, matches: Matches) -> None:
+        """AlexeyAB adds up what the truths at a prediction want, at pjreddie's the last one is heard."""
+        place, is_last_M = matches.place, matches.is_last_M
+        self._add("total_bbox", torch.tensor(len(matches), device=is_last_M.device))
+        self._add("rewritten_bbox", (~matches.is_first_M | self.is_taken_BHWA[place]).sum())
+        delta_BHWAS, delta_MS = self.delta_BHWAE[..., : self.objectness], self.box_delta(entry_ME, matches)
+        if self.spec.adds_boxes:
+            delta_BHWAS.index_put_(place, delta_MS, accumulate=True)
+        else:
+            delta_BHWAS[_some(place, is_last_M)] = delta_MS[is_last_M]
+
+    def _own_class(self, entry_ME: Tensor, matches: Matches) -> Tensor:
+        """The scores of the truths' classes. Shapes: (M,)."""
+        return entry_ME[:, self.spec.box_entries :].gather(1, matches.class_M[:, None])[:, 0]
+
+    def _add(self, name: str, amount: Tensor) -> None:
+        self.report[name] = self.report[name] + amount if name in self.report else amount
+
+
+def find_matches(spec: AnchoredSpec, truths: Truths, code: AnchorCode) -> Matches:
+    """Which predictions of a head answer for which truths."""
+    every = range(max(spec.num - 1, *spec.anchor_indices) + 1)
+    anchors_px_A2 = chosen_anchors(spec.anchors, every).to(truths.frac_BT4.device)
+    return match(truths, code, anchors_px_A2, spec.anchor_indices, spec.iou_thresh, spec.iou_thresh_kind)
+
+
+def averages_line(index: int, report: Mapping[str, Tensor]) -> str:
+    """What pjreddie's [yolo] prints, and what AlexeyAB's [Gaussian_yolo] begins with."""
+    count = report["count"]
+    iou, score, objectness, half, most = (
+        mean_text(report[name], count) for name in ("iou", "class", "obj", "recall50", "recall75")
+    )
+    return (
+        f"Region {index} Avg IOU: {iou}, Class: {score}, Obj: {objectness}, No Obj: {float(report['no_obj']):f}, "
+        f".5R: {half}, .75R: {most},  count: {int(count)}"
+    )
+
+
+def _some(place: tuple[Tensor, ...], wanted_M: Tensor) -> tuple[Tensor, ...]:
+    return tuple(index_M[wanted_M] for index_M in place)

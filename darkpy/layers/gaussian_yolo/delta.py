@@ -1,0 +1,91 @@
+"""What a [Gaussian_yolo] learns from a minibatch.
+
+Legend: B images, T rows of a truth, E entries, C = anchors * E, H W the grid, A anchors, M matches.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from darkpy.layers.anchored_delta import AnchoredDelta, averages_line
+from darkpy.layers.loss import Loss, Progress
+from darkpy.ops.box_gradients import overlap_gradient
+from darkpy.ops.matching import Matches, match_predictions
+
+if TYPE_CHECKING:
+    from darkpy.layers.gaussian_yolo import GaussianYoloSpec
+
+_LEAST_SIGMA = 0.3
+_LEAST_DENSITY = 1e-9
+
+
+class GaussianYoloDelta(AnchoredDelta["GaussianYoloSpec"]):
+    """Each number of a box is the mean of a normal distribution, which its sigma makes narrow or wide."""
+
+    @property
+    def shown_overlap(self) -> str:
+        return "iou" if self.spec.iou_loss == "mse" else "giou"
+
+    def spared_objectness(self, overlap_BHWA: Tensor) -> Tensor:
+        return overlap_BHWA.square()
+
+    def write_absent(self, overlap_BHWA: Tensor, row_BHWA: Tensor) -> Tensor:
+        """With `objectness_smooth`, spared predictions learn the truth's class, too."""
+        is_spared_BHWA = super().write_absent(overlap_BHWA, row_BHWA)
+        if self.spec.objectness_smooth:
+            matches = match_predictions(self.truths, row_BHWA, is_spared_BHWA & (overlap_BHWA > 0))
+            self.write_classes(self.output_BHWAE[matches.place], matches)
+        return is_spared_BHWA
+
+    def box_delta(self, entry_ME: Tensor, matches: Matches) -> Tensor:
+        """Where an overlap is the loss, it pulls the means, and the sigmas learn as before."""
+        spec, mean_M4, sigma_M4 = self.spec, entry_ME[:, :8:2], entry_ME[:, 1:8:2]
+        away_M4 = (self.wanted_numbers(matches) - mean_M4) / sigma_M4
+        density_M4 = (-0.5 * away_M4.square()).exp() / (math.sqrt(2 * math.pi) * (sigma_M4 + _LEAST_SIGMA))
+        small_M1 = 2 - matches.frac_M4[:, 2:].prod(1, keepdim=True)
+        scale_M4 = 0.5 * small_M1 * density_M4 / (density_M4 + _LEAST_DENSITY)
+        sigma_delta_M4 = scale_M4 * (away_M4.square() / sigma_M4 - 1 / (sigma_M4 + _LEAST_SIGMA))
+        if spec.iou_loss == "mse":
+            mean_delta_M4 = scale_M4 * away_M4 / sigma_M4
+        else:
+            mean_delta_M4 = self._overlap_delta(entry_ME, matches)
+        mean_delta_M4 = mean_delta_M4 * spec.iou_normalizer * self.weight_K[matches.class_M, None]
+        delta_M42 = torch.stack((mean_delta_M4, sigma_delta_M4 * spec.uc_normalizer), dim=2)
+        return self.bounded(delta_M42.flatten(1))
+
+    def _overlap_delta(self, entry_ME: Tensor, matches: Matches) -> Tensor:
+        gradient_M4 = overlap_gradient(self.pred_frac(entry_ME, matches), matches.frac_M4, self.spec.iou_loss)
+        by_centre_M2, by_size_M2 = gradient_M4[:, :2], gradient_M4[:, 2:]
+        by_point_M2 = by_centre_M2 - self.code.to_centre * by_size_M2
+        return torch.cat((by_point_M2, by_size_M2 * entry_ME[:, 4:8:2].exp()), dim=1)
+
+    def write(self) -> None:
+        super().write()
+        self.average_boxes(self.is_taken_BHWA)
+        self.count_nonfinite()
+
+
+def gaussian_yolo_loss(spec: GaussianYoloSpec, output_BCHW: Tensor, truth_BTE: Tensor, progress: Progress) -> Loss:
+    """Delta and cost of a minibatch.
+
+    Reports: what AnchoredDelta does, and for one image `total_loss`, `class_loss` (objectness included), `iou_loss`
+        (that of x and y, with their sigmas) and `uc_loss` (that of w and h, with theirs), as darknet divides them.
+    Source:  AlexeyAB/darknet src/gaussian_yolo_layer.c forward_gaussian_yolo_layer, backward_gaussian_yolo_layer_gpu
+    """
+    head = GaussianYoloDelta(spec, output_BCHW, truth_BTE, progress.net)
+    head.write()
+    delta_BCHW, square_BHWAE = head.delta_BCHW, head.delta_BHWAE.square()
+    parts = {"iou_loss": slice(0, 4), "uc_loss": slice(4, 8), "class_loss": slice(8, None), "total_loss": slice(None)}
+    report = head.report | {name: square_BHWAE[..., part].sum() / len(delta_BCHW) for name, part in parts.items()}
+    return Loss(delta_BCHW, spec.delta_normalizer * delta_BCHW, square_BHWAE.sum(), report)
+
+
+def log_line(index: int, loss: Loss) -> str:
+    parts = ", ".join(
+        f"{name} = {loss.report[name]:.2f}" for name in ("class_loss", "iou_loss", "uc_loss", "total_loss")
+    )
+    return f"{averages_line(index, loss.report)}, {parts} "
