@@ -208,6 +208,7 @@ class _Builder:
         if (count := sum(slot.count for slot in slots)) > MAX_COUNT:
             raise ShapeError(f"its {count} weights are too many", hint=f"the limit is {MAX_COUNT}")
         spec.check_referred(inputs, [(self.nodes[other].spec, self.nodes[other].inputs) for other in referred])
+        spec = spec.tied([self.nodes[other].spec for other in referred])
         return Node(index, spec, section, sources, inputs, shape, slots, spec.operations(inputs) / 1e9)
 
     def _layer_spec(self, section: Section) -> LayerSpec | None:

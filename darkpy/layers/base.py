@@ -155,6 +155,10 @@ class LayerSpec:
     def check_referred(self, inputs: Sequence[Shape], referred: Sequence[tuple[LayerSpec, Sequence[Shape]]]) -> None:
         """Look at the layers it `refers` to, and their inputs. Raises: DarkpyError when they do not suit it."""
 
+    def tied(self, referred: Sequence[LayerSpec]) -> LayerSpec:
+        """This spec, knowing the layers that it `refers` to, after `check_referred` has passed them."""
+        return self
+
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         """The output's shape. Raises: ShapeError when the inputs do not fit."""
         raise NotImplementedError

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 
 from darkpy.build import make_plan
 from darkpy.dialect import Dialect
 from darkpy.errors import ConfigError
+from darkpy.layers.contrastive import ContrastiveSpec
+from darkpy.layers.loss import Loss, Progress
 from darkpy.network import Network
+from darkpy.training.trainer import Trainer
 
 CFG = """
 [net]
@@ -55,3 +59,76 @@ def test_embeddings_are_handed_on() -> None:
 def test_it_needs_a_yolo_layer_and_whole_embeddings(before: str, after: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         make_plan(CFG.replace(before, after))
+
+
+def test_embeddings_of_another_grid_than_the_yolo_layers_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"reads 6 x 4 x 8, but its yolo layer reads 3 x 2 x 16"):
+        make_plan(CFG.replace("[contrastive]", "[upsample]\n[contrastive]").replace("yolo_layer=-2", "yolo_layer=3"))
+
+
+def learn(rows: list[list[float]], embedding_BCHW: torch.Tensor) -> Loss:
+    spec = make_plan(CFG).nodes[5].spec
+    assert isinstance(spec, ContrastiveSpec)
+    truth_BTE = torch.zeros(2, 200, 6)
+    for image, x, y, class_id, track in rows:
+        image_truth_TE = truth_BTE[int(image)]
+        image_truth_TE[int((image_truth_TE[:, 0] != 0).sum())] = torch.tensor([x, y, 0.9, 0.9, class_id, track])
+    return spec.loss(embedding_BCHW, embedding_BCHW, truth_BTE, Progress(make_plan(CFG).net, 2))
+
+
+def noise() -> torch.Tensor:
+    return torch.randn(2, 8, 2, 3, generator=torch.Generator().manual_seed(4))
+
+
+SAME = [[0, 0.1, 0.1, 1, 7], [1, 0.9, 0.9, 1, 7]]
+
+
+def test_two_views_of_one_object_are_turned_towards_each_other() -> None:
+    unit_BCHW = functional.normalize(noise().view(2, 2, 4, 2, 3), dim=2).view(2, 8, 2, 3)
+    delta_BCHW = learn(SAME, unit_BCHW).delta
+    ends = [(0, slice(0, 4), 0, 0), (1, slice(0, 4), 1, 2)]
+    assert int(delta_BCHW.any(1).sum()) == 2
+    for own, other in (ends, ends[::-1]):
+        pull_D = delta_BCHW[own]
+        assert float(pull_D @ unit_BCHW[own]) == pytest.approx(0, abs=1e-9)  # it turns, and grows no longer
+        assert float(pull_D @ unit_BCHW[other]) > 1e-6
+
+
+@pytest.mark.parametrize("rows", [
+    [], SAME[:1], [[0, 0.1, 0.1, 1, 7], [1, 0.9, 0.9, 1, 8]], [[0, 0.1, 0.1, 1, 7], [1, 0.9, 0.9, 2, 7]],
+    [[0, 0.1, 0.1, 1, -3], [1, 0.9, 0.9, 1, -3]],
+])  # fmt: skip
+def test_nothing_is_learnt_of_an_object_that_is_seen_once(rows: list[list[float]]) -> None:
+    loss = learn(rows, noise())
+    assert not loss.delta.any() and float(loss.cost) == 0
+
+
+def test_an_embedding_of_zeros_learns_nothing_and_spoils_nothing() -> None:
+    embedding_BCHW = noise()
+    embedding_BCHW[0, :, 0, 0] = 0
+    loss = learn([*SAME, [1, 0.1, 0.1, 1, 7]], embedding_BCHW)
+    assert bool(loss.delta.isfinite().all())
+    assert not loss.delta[0].any() and loss.delta[1].any()
+
+
+def test_without_comparable_objects_the_accuracy_is_minus_one() -> None:
+    spec = make_plan(CFG).nodes[5].spec
+    assert isinstance(spec, ContrastiveSpec)
+    line = spec.log_line(5, learn(SAME, noise()))
+    assert line.startswith(
+        " Contrast accuracy = -1.000000 %, all = 0, good = 0, same = 0, diff = 0 \n contrastive loss = "
+    )
+
+
+def test_a_network_with_it_trains_and_its_embeddings_move() -> None:
+    plan = make_plan(CFG.replace("[net]", "[net]\nbatch=2\nsubdivisions=1\nlearning_rate=.1"))
+    network = Network(plan)
+    network.initialise(torch.Generator().manual_seed(1))
+    head = plan.nodes[5].spec
+    assert isinstance(head, ContrastiveSpec) and head.truth_shape(plan.nodes[5].shape) == (200, 6)
+    truth_BTE = torch.zeros(2, 200, 6)
+    truth_BTE[:, 0] = torch.tensor([0.5, 0.5, 0.9, 0.9, 1, 7])
+    before = network.layers[0].get_parameter("weights").detach().clone()
+    report = Trainer(network).train_minibatch(torch.randn(2, 16, 2, 3), truth_BTE)
+    assert len(report.losses) == 2 and float(report.losses[1].cost) > 0
+    assert not torch.equal(before, network.layers[0].get_parameter("weights"))

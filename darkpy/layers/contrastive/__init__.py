@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
 
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
@@ -11,7 +13,8 @@ from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.layers.anchors import FLT_MAX, AnchoredSpec
 from darkpy.layers.base import Identity, Layer, LayerSpec, absolute, section
-from darkpy.layers.loss import LossSpec
+from darkpy.layers.contrastive.delta import contrastive_loss
+from darkpy.layers.loss import Loss, LossSpec, Progress
 from darkpy.shapes import Shape
 
 
@@ -25,16 +28,18 @@ class ContrastiveSpec(LossSpec):
 
     yolo_layer: int = key()  # the [yolo] whose labels say which embeddings belong together
     classes: int = key(1000)  # read, but those of the yolo layer count
-    temperature: float = key(1.0)
+    temperature: float = key(1.0, minimum=1e-6)
     cls_normalizer: float = key(1.0)
     max_delta: float = key(FLT_MAX)
     contrastive_neg_max: int = key(3)
+
+    head: AnchoredSpec | None = None  # the [yolo] itself, once the plan knows it
 
     def refers(self, index: int) -> tuple[int, ...]:
         return (absolute(self.yolo_layer, index),)
 
     def check_referred(self, inputs: Sequence[Shape], referred: Sequence[tuple[LayerSpec, Sequence[Shape]]]) -> None:
-        ((head, _),) = referred
+        ((head, (head_input,)),) = referred
         if not isinstance(head, AnchoredSpec) or head.type != "yolo":
             raise DarkpyError(f"yolo_layer={self.yolo_layer} is no yolo layer but [{head.type}]")
         anchors = len(head.anchor_indices)
@@ -43,9 +48,37 @@ class ContrastiveSpec(LossSpec):
                 f"{inputs[0].c} channels cannot be split into embeddings of {anchors} anchors",
                 hint="set filters in the convolutional before it to a multiple of the anchors",
             )
+        if (inputs[0].h, inputs[0].w) != (head_input.h, head_input.w):
+            raise ShapeError(
+                f"reads {inputs[0]}, but its yolo layer reads {head_input}: their grids must be the same",
+                hint="take the embeddings from a layer of the yolo layer's size",
+            )
+
+    def tied(self, referred: Sequence[LayerSpec]) -> ContrastiveSpec:
+        (head,) = referred
+        assert isinstance(head, AnchoredSpec)
+        return replace(self, head=head)
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return Identity()
+
+    def truth_shape(self, output: Shape) -> tuple[int, ...]:
+        assert self.head is not None
+        return self.head.truth_shape(output)
+
+    def loss(
+        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+    ) -> Loss:
+        assert self.head is not None
+        return contrastive_loss(self, self.head, input_BCHW, truth, progress.net)
+
+    def log_line(self, index: int, loss: Loss) -> str:
+        count, good = int(loss.report["count"]), int(loss.report["good"])
+        accuracy = 100 * good // count if count else -1
+        return (
+            f" Contrast accuracy = {accuracy:f} %, all = {count}, good = {good}, same = {count}, diff = {count} \n"
+            f" contrastive loss = {float(loss.cost):f} "
+        )

@@ -91,6 +91,21 @@ class RegionSpec(HeadSpec):
         return self.dialect is _PJ and not self.softmax and self.tree is None
 
     @property
+    def weighs_small_boxes(self) -> bool:
+        """Whether a box counts the more, the smaller it is."""
+        return self.dialect is _PJ
+
+    @property
+    def lowers_lone_objectness(self) -> bool:
+        """Whether an image with nothing but a class teaches that there are no objects in it."""
+        return self.dialect is _PJ
+
+    @property
+    def has_slope_in_delta(self) -> bool:
+        """Whether the slope of the logistic is in the delta, and so in the cost, and not in the backward pass."""
+        return self.dialect is _AX
+
+    @property
     def class_fix(self) -> int:
         """`classfix` where it counts: pjreddie's reads it without a meaning."""
         return self.classfix if self.dialect is _AX else 0

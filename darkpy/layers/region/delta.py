@@ -6,19 +6,19 @@ M = B * H * W * A places, cell by cell, N boxes of the truth, P places that are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from darkpy.config.classmap import read_class_map
 from darkpy.layers.anchors import chosen_anchors
+from darkpy.layers.head import read_head_truths
 from darkpy.layers.loss import Loss
 from darkpy.layers.region.class_delta import Told, pull_classes
 from darkpy.layers.region.classes import checked_tree, class_tree
 from darkpy.ops.boxes import iou
-from darkpy.ops.truths import Truths, is_listed, last_at, read_truths
+from darkpy.ops.truths import Truths, is_listed, last_at
 
 if TYPE_CHECKING:
     from darkpy.layers.region import RegionSpec
@@ -56,11 +56,12 @@ def region_loss(spec: RegionSpec, output_BCHW: Tensor, truth_BTE: Tensor, seen: 
     pull_ME = torch.zeros_like(said.entry_ME)  # the delta before the slope of the logistic
     lone_class_B = _lone_classes(spec, truth_BTE)
     is_lone_M = said.of_image(lone_class_B >= 0)
-    truths = _read_truths(spec, torch.where((lone_class_B >= 0)[:, None, None], 0.0, truth_BTE))
+    boxes_BTE = torch.where((lone_class_B >= 0)[:, None, None], 0.0, truth_BTE)
+    truths = read_head_truths(boxes_BTE, spec.classes, spec.map, spec.coords)
 
     fixed = _pull_everywhere(spec, said, truths, seen, pull_ME)
     pull_ME[is_lone_M, : spec.coords] = 0
-    if spec.is_by_cell:
+    if not spec.lowers_lone_objectness:
         pull_ME[is_lone_M, spec.coords] = 0
     learned, report = _pull_boxes(spec, said, truths, truth_BTE, pull_ME)
     lone = _lone_places(spec, said, lone_class_B)
@@ -89,15 +90,6 @@ def _read(spec: RegionSpec, output_BCHW: Tensor) -> _Said:
     return _Said(
         (batch, rows, columns, anchors), anchors_A2, said_BHWAE.reshape(-1, entries), frac_BHWA4.reshape(-1, 4)
     )
-
-
-def _read_truths(spec: RegionSpec, truth_BTE: Tensor) -> Truths:
-    """The boxes, with the classes that `map` makes of theirs."""
-    if spec.map is None:
-        return read_truths(truth_BTE, spec.classes, spec.coords)
-    map_K = torch.tensor(read_class_map(spec.map, spec.classes), device=truth_BTE.device)
-    truths = read_truths(truth_BTE, len(map_K), spec.coords)
-    return replace(truths, class_BT=torch.where(truths.class_BT < 0, -1, map_K[truths.class_BT.clamp(min=0)]))
 
 
 def _lone_classes(spec: RegionSpec, truth_BTE: Tensor) -> Tensor:
@@ -143,8 +135,8 @@ def _pull_boxes(
     iou_N = iou(said.frac_M4[place_N], truths.frac_N4)
     entry_NE = said.entry_ME[place_N]
     objectness_N = entry_NE[:, spec.coords]
-    size_N1 = truths.frac_N4[:, 2:].prod(1, keepdim=True)
-    scale_N1 = spec.coord_scale * torch.ones_like(size_N1) if spec.is_by_cell else spec.coord_scale * (2 - size_N1)
+    area_N1 = truths.frac_N4[:, 2:].prod(1, keepdim=True)
+    weight_N1 = 2 - area_N1 if spec.weighs_small_boxes else torch.ones_like(area_N1)
     box_cell_N4 = truths.frac_N4 * said.columns_rows_2.repeat(2)
     wanted_N4 = torch.cat((box_cell_N4[:, :2] - cell_N2, (box_cell_N4[:, 2:] / anchor_N2).log()), dim=1)
     more_NE = truth_BTE[truths.image_N, truths.row_N, 4 : spec.coords]
@@ -154,7 +146,7 @@ def _pull_boxes(
         wanted_N = iou_N if spec.rescore else torch.ones_like(iou_N)
     pull_NE = torch.cat(
         (
-            scale_N1 * (wanted_N4 - entry_NE[:, :4]),
+            spec.coord_scale * weight_N1 * (wanted_N4 - entry_NE[:, :4]),
             int(spec.mask_scale) * (more_NE - entry_NE[:, 4 : spec.coords]),
             (spec.object_scale * (wanted_N - objectness_N))[:, None],
         ),
@@ -213,5 +205,5 @@ def _loss(spec: RegionSpec, said: _Said, pull_ME: Tensor, output_BCHW: Tensor, r
         return value_BHWAE.permute(0, 3, 4, 1, 2).reshape(output_BCHW.shape)
 
     input_delta_ME = pull_ME * slope_ME
-    delta_ME = input_delta_ME if spec.is_by_cell else pull_ME
+    delta_ME = input_delta_ME if spec.has_slope_in_delta else pull_ME
     return Loss(as_map(delta_ME), as_map(input_delta_ME), delta_ME.square().sum(), report)
