@@ -1,7 +1,8 @@
 """What a checkpoint's `.weights` file cannot hold, in a file beside it: with both a run goes on as if uninterrupted.
 
 It is an .npz of arrays (the optimiser's, gradients whose update was put off, averaged weights, the states of random
-numbers) and `about`, a line of JSON: `weights`, the sha256 of the file it belongs to; `seen`; `average`; `seed`.
+numbers) and `about`, a line of JSON: `weights`, the sha256 of the file it belongs to; `seen`; `average`; `seed`;
+`filter`, the figures of the DeltaFilter.
 The place in the data needs no telling: it follows from the seed and from `seen`.
 """
 
@@ -12,7 +13,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
+from darkpy.layers.delta_filter import DeltaFilter
 from darkpy.training.trainer import Trainer
 
 FORMAT = 1
@@ -42,6 +44,7 @@ class Resume:
     seen: int
     average: float
     seed: int
+    filter: DeltaFilter
 
     def restore(self, trainer: Trainer) -> None:
         """Let the trainer, whose network holds the weights, go on where this was written.
@@ -66,6 +69,7 @@ class Resume:
             raise DarkpyError(f"{self.path}: its random numbers cannot be used") from error
         for path, tensor in tensors.items():
             wanted.put(path, tensor)
+        trainer.delta_filter = replace(self.filter)
 
 
 def open_resume(path: Path) -> Resume:
@@ -75,8 +79,9 @@ def open_resume(path: Path) -> Resume:
         if about["format"] != FORMAT:
             raise DarkpyError(f"{path}: was written by another version of darkpy")
         average = math.nan if about["average"] is None else float(about["average"])
-        return Resume(path, str(about["weights"]), int(about["seen"]), average, int(about["seed"]))
-    except (KeyError, TypeError, ValueError) as error:
+        figures = DeltaFilter(**{name: float(figure) for name, figure in about["filter"].items()})
+        return Resume(path, str(about["weights"]), int(about["seen"]), average, int(about["seed"]), figures)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DarkpyError(f"{path}: is no resume file") from error
 
 
@@ -95,6 +100,7 @@ def write_resume(path: Path, trainer: Trainer, *, weights: str, average: float, 
         "seen": trainer.seen,
         "average": average if math.isfinite(average) else None,
         "seed": seed,
+        "filter": asdict(trainer.delta_filter),
     }
     stream = io.BytesIO()
     np.savez(stream, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)

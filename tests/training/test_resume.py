@@ -14,6 +14,7 @@ import torch
 
 import darkpy
 from darkpy.errors import DarkpyError, DarkpyWarning
+from darkpy.layers.delta_filter import DeltaFilter
 from darkpy.training.checkpoints import Checkpoints, Intervals, find_resume
 from darkpy.training.loop import Feed, UpdateReport, train
 from darkpy.training.resume import open_resume, write_resume
@@ -105,6 +106,14 @@ def test_run_that_goes_on_equals_the_one_that_was_not_interrupted(name: str, tmp
     assert_same(whole, other)
     wanted = [(report.loss, report.average, report.rate) for report in unbroken[-13:]]
     assert [(report.loss, report.average, report.rate) for report in continued] == wanted
+
+
+def test_figures_of_the_delta_filter_go_on_too(tmp_path: Path) -> None:
+    trainer = begin(cfg(), tmp_path)
+    trainer.delta_filter = DeltaFilter(largest=1.5, average=0.25, deviation=0.125, bound=1.1)
+    follow(trainer, tmp_path, 10)
+    other, _ = go_on(tmp_path)
+    assert other.delta_filter == trainer.delta_filter
 
 
 def test_sizes_go_on_too(tmp_path: Path) -> None:
