@@ -1,6 +1,6 @@
 """What a [region] learns of classes.
 
-Legend: M places, N times that a place is told a class, P places that were told, K classes.
+Legend: B images, H W the grid, A anchors, N times that a place is told a class, P places that were told, K classes.
 """
 
 from __future__ import annotations
@@ -38,31 +38,33 @@ class Told:
         )
 
 
-def pull_classes(spec: RegionSpec, pull_MK: Tensor, prob_MK: Tensor, told: Told) -> Tensor:
-    """Write into `pull_MK` what the places are told; of a class that is spoken of twice the last word counts.
+def pull_classes(spec: RegionSpec, pull_BHWAK: Tensor, prob_BHWAK: Tensor, told: Told) -> Tensor:
+    """Write into `pull_BHWAK` what the places are told; of a class that is spoken of twice the last word counts.
 
     Returns: the probabilities of the true classes, summed.
     Source: pjreddie/darknet and AlexeyAB/darknet src/region_layer.c delta_region_class.
     Differs: where several truths of pjreddie's logistic classes share a place, all of theirs are true; darknet forgets
         the earlier ones if the score of class 0 is exactly 0 or 1.
     """
-    prob_NK = prob_MK[told.place_N]
-    is_told_NK, is_true_NK, said_N = _words(spec, prob_NK, told, len(prob_MK))
+    grid = prob_BHWAK.shape[:4]
+    prob_NK = prob_BHWAK[torch.unravel_index(told.place_N, grid)]
+    is_told_NK, is_true_NK, said_N = _words(spec, prob_NK, told, grid.numel())
     weight_N = spec.class_scale * told.weight_N
     if spec.focal_loss and spec.tree is None:
         weight_N = weight_N * _focal(said_N)
     number_N = torch.arange(len(prob_NK), device=prob_NK.device)
-    last_N = last_at(told.place_N, len(prob_MK))
+    last_N = last_at(told.place_N, grid.numel())
     teller_NK = torch.where(is_told_NK, number_N[:, None], -1)
     teller_NK = torch.full_like(teller_NK, -1).scatter_reduce(
         0, last_N[:, None].expand_as(teller_NK), teller_NK, "amax"
     )
     home_P = (last_N == number_N).nonzero()[:, 0]
-    place_P, teller_PK = told.place_N[home_P], teller_NK[home_P]
+    teller_PK = teller_NK[home_P]
     heard_PK = teller_PK.clamp(min=0)
     is_true_PK = is_true_NK.gather(0, heard_PK)
-    wanted_PK = weight_N[heard_PK] * (is_true_PK.to(prob_NK.dtype) - prob_MK[place_P])
-    pull_MK[place_P] = torch.where(teller_PK >= 0, wanted_PK, 0.0)
+    wanted_PK = weight_N[heard_PK] * (is_true_PK.to(prob_NK.dtype) - prob_NK[home_P])
+    place_P = torch.unravel_index(told.place_N[home_P], grid)
+    pull_BHWAK[place_P] = torch.where(teller_PK >= 0, wanted_PK, 0.0)
     return said_N.sum()
 
 
@@ -71,7 +73,7 @@ def _words(spec: RegionSpec, prob_NK: Tensor, told: Told, places: int) -> tuple[
     class_N1 = told.class_N[:, None]
     if spec.tree is not None:
         tree = class_tree(checked_tree(spec.tree, spec.classes), prob_NK.device)
-        return *tree.lineage(told.class_N), tree.absolute(prob_NK).gather(1, class_N1)[:, 0]
+        return *tree.lineage(told.class_N), tree.along_lineage(prob_NK[:, None], told.class_N)[:, 0]
     is_true_NK = torch.zeros_like(prob_NK, dtype=torch.bool).scatter(1, class_N1, True)
     said_N = prob_NK.gather(1, class_N1)[:, 0]
     if not spec.has_many_labels:

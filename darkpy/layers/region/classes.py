@@ -5,6 +5,7 @@ Legend: M candidates, N truths, K classes, G groups of siblings.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -40,21 +41,31 @@ class ClassTree:
         return self.hierarchy.absolute(class_MK, 1)
 
     def lineage(self, class_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of which classes a truth says something, those of its own group and of its ancestors', and which it is.
-
-        The loop has a step for each level of the tree, 17 in YOLO9000's.
-        """
+        """Of which classes a truth says something, those of its own group and of its ancestors', and which it is."""
         is_told_NK = torch.zeros(len(class_N), len(self.group_K), dtype=torch.bool, device=class_N.device)
         is_true_NK = is_told_NK.clone()
-        above_N1 = class_N[:, None]
-        while (above_N1 >= 0).any():
-            is_there_N1 = above_N1 >= 0
-            class_N1 = above_N1.clamp(min=0)
-            group_N1 = self.group_K[class_N1]
-            is_told_NK |= is_there_N1 & (self.group_K == group_N1)
+        for is_there_N1, class_N1 in self._upwards(class_N):
+            is_told_NK |= is_there_N1 & (self.group_K == self.group_K[class_N1])
             is_true_NK |= is_there_N1 & (torch.arange(len(self.group_K), device=class_N.device) == class_N1)
-            above_N1 = torch.where(is_there_N1, self.parent_G[group_N1], -1)
         return is_told_NK, is_true_NK
+
+    def along_lineage(self, prob_NMK: torch.Tensor, class_N: torch.Tensor) -> torch.Tensor:
+        """How probable each truth's class is as such, at M candidates of its own.
+
+        Source: pjreddie/darknet src/tree.c get_hierarchy_probability.
+        """
+        prob_NM = torch.ones_like(prob_NMK[..., 0])
+        for is_there_N1, class_N1 in self._upwards(class_N):
+            class_NM1 = class_N1[:, None].expand(*prob_NM.shape, 1)
+            prob_NM = torch.where(is_there_N1, prob_NM * prob_NMK.gather(2, class_NM1)[..., 0], prob_NM)
+        return prob_NM
+
+    def _upwards(self, class_N: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Level by level, of which YOLO9000's tree has 17: whether there is a class still, and which."""
+        class_N1 = class_N[:, None]
+        while (class_N1 >= 0).any():
+            yield class_N1 >= 0, class_N1.clamp(min=0)
+            class_N1 = torch.where(class_N1 >= 0, self.parent_G[self.group_K[class_N1.clamp(min=0)]], -1)
 
     def descend(self, prob_MK: torch.Tensor, thresh: float) -> torch.Tensor:
         """From the likeliest root down to the likeliest child, for as long as one is sure enough.

@@ -1,7 +1,8 @@
 """What a [region] learns from a minibatch.
 
 Legend: B images, T rows of a truth, H W the grid, A anchors, E entries (x, y, w, h, more coords, objectness, classes),
-M = B * H * W * A places, cell by cell, N boxes of the truth, P places that are told a class.
+S the first of them, up to objectness, K the classes, M = B * H * W * A places, cell by cell, N boxes of the truth,
+P images with nothing but a class.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from darkpy.layers.loss import Loss
 from darkpy.layers.region.class_delta import Told, pull_classes
 from darkpy.layers.region.classes import checked_tree, class_tree
 from darkpy.ops.boxes import iou
+from darkpy.ops.grid import cells
 from darkpy.ops.truths import Truths, is_listed, last_at
 
 if TYPE_CHECKING:
@@ -35,8 +37,9 @@ class _Said:
 
     grid: tuple[int, int, int, int]
     anchors_A2: Tensor
-    entry_ME: Tensor
+    entry_MS: Tensor
     frac_M4: Tensor
+    prob_BHWAK: Tensor
 
     @property
     def columns_rows_2(self) -> Tensor:
@@ -44,7 +47,7 @@ class _Said:
 
     def of_image(self, value_B: Tensor) -> Tensor:
         """A value of each image, for each of its places."""
-        return value_B.repeat_interleave(len(self.entry_ME) // len(value_B))
+        return value_B.repeat_interleave(len(self.entry_MS) // len(value_B))
 
 
 def region_loss(spec: RegionSpec, output_BCHW: Tensor, truth_BTE: Tensor, seen: int) -> Loss:
@@ -53,32 +56,43 @@ def region_loss(spec: RegionSpec, output_BCHW: Tensor, truth_BTE: Tensor, seen: 
     Source: pjreddie/darknet and AlexeyAB/darknet src/region_layer.c forward_region_layer, backward_region_layer_gpu.
     """
     said = _read(spec, output_BCHW)
-    pull_ME = torch.zeros_like(said.entry_ME)  # the delta before the slope of the logistic
+    pull_MS = torch.zeros_like(said.entry_MS)  # the delta before the slope of the logistic
     lone_class_B = _lone_classes(spec, truth_BTE)
     is_lone_M = said.of_image(lone_class_B >= 0)
     boxes_BTE = torch.where((lone_class_B >= 0)[:, None, None], 0.0, truth_BTE)
     truths = read_head_truths(boxes_BTE, spec.classes, spec.map, spec.coords)
 
-    fixed = _pull_everywhere(spec, said, truths, seen, pull_ME)
-    pull_ME[is_lone_M, : spec.coords] = 0
+    fixed = _pull_everywhere(spec, said, truths, seen, pull_MS)
+    pull_MS[is_lone_M, : spec.coords] = 0
     if not spec.lowers_lone_objectness:
-        pull_ME[is_lone_M, spec.coords] = 0
-    learned, report = _pull_boxes(spec, said, truths, truth_BTE, pull_ME)
+        pull_MS[is_lone_M, spec.coords] = 0
+    learned, report = _pull_boxes(spec, said, truths, truth_BTE, pull_MS)
     lone = _lone_places(spec, said, lone_class_B)
-    pull_ME[lone.place_N, spec.coords] = 0
+    pull_MS[lone.place_N, spec.coords] = 0
+
+    delta_BCHW = torch.zeros_like(output_BCHW, memory_format=torch.contiguous_format)
+    delta_BHWAE = cells(delta_BCHW, spec.entries)
     told = Told.join(fixed, learned, lone)
-    class_slice = slice(spec.coords + 1, None)
-    report["class"] = pull_classes(spec, pull_ME[:, class_slice], said.entry_ME[:, class_slice], told)
-    report["class_count"] = pull_ME.new_tensor(len(told.place_N))
-    report["any_objectness"] = said.entry_ME[~is_lone_M, spec.coords].sum()
-    report["places"] = pull_ME.new_tensor(len(pull_ME))
-    return _loss(spec, said, pull_ME, output_BCHW, report)
+    report["class"] = pull_classes(spec, delta_BHWAE[..., spec.coords + 1 :], said.prob_BHWAK, told)
+    report["class_count"] = pull_MS.new_tensor(len(told.place_N))
+    report["any_objectness"] = said.entry_MS[~is_lone_M, spec.coords].sum()
+    report["places"] = pull_MS.new_tensor(len(pull_MS))
+
+    sloped_MS = _slope(spec, said.entry_MS) * pull_MS
+    written_MS = sloped_MS if spec.has_slope_in_delta else pull_MS
+    delta_BHWAE[..., : spec.coords + 1] = written_MS.view(*said.grid, -1)
+    input_delta_BCHW = delta_BCHW
+    if not spec.has_slope_in_delta:
+        input_delta_BCHW = delta_BCHW.clone()
+        cells(input_delta_BCHW, spec.entries)[..., : spec.coords + 1] = sloped_MS.view(*said.grid, -1)
+    return Loss(delta_BCHW, input_delta_BCHW, delta_BCHW.square().sum(), report)
 
 
 def _read(spec: RegionSpec, output_BCHW: Tensor) -> _Said:
     entry_BHWAE = spec.entries_of(output_BCHW)
-    batch, rows, columns, anchors, entries = entry_BHWAE.shape
-    xy_BHWA2, wh_BHWA2, rest_BHWAE = torch.split(entry_BHWAE, [2, 2, entries - 4], dim=4)
+    batch, rows, columns, anchors, _ = entry_BHWAE.shape
+    sizes = [2, 2, spec.coords - 3, spec.classes]
+    xy_BHWA2, wh_BHWA2, rest_BHWAS, prob_BHWAK = torch.split(entry_BHWAE, sizes, dim=4)
     if spec.is_by_cell:
         xy_BHWA2 = xy_BHWA2.sigmoid()
     x_W, y_H = torch.arange(columns, device=output_BCHW.device), torch.arange(rows, device=output_BCHW.device)
@@ -86,10 +100,17 @@ def _read(spec: RegionSpec, output_BCHW: Tensor) -> _Said:
     anchors_A2 = chosen_anchors(spec.anchors, range(anchors)).to(output_BCHW.device)
     box_BHWA4 = torch.cat((corner_HW12 + xy_BHWA2, wh_BHWA2.exp() * anchors_A2), dim=4)
     frac_BHWA4 = box_BHWA4 / box_BHWA4.new_tensor((columns, rows, columns, rows))
-    said_BHWAE = torch.cat((xy_BHWA2, wh_BHWA2, rest_BHWAE), dim=4)
-    return _Said(
-        (batch, rows, columns, anchors), anchors_A2, said_BHWAE.reshape(-1, entries), frac_BHWA4.reshape(-1, 4)
-    )
+    entry_BHWAS = torch.cat((xy_BHWA2, wh_BHWA2, rest_BHWAS), dim=4)
+    entry_MS = entry_BHWAS.reshape(-1, spec.coords + 1).contiguous()
+    return _Said((batch, rows, columns, anchors), anchors_A2, entry_MS, frac_BHWA4.reshape(-1, 4), prob_BHWAK)
+
+
+def _slope(spec: RegionSpec, entry_MS: Tensor) -> Tensor:
+    """The slope of the logistic, 1 where there is none."""
+    slope_MS = torch.ones_like(entry_MS)
+    logistic = [0, 1, *range(4, spec.coords + (not spec.background))]
+    slope_MS[:, logistic] = entry_MS[:, logistic] * (1 - entry_MS[:, logistic])
+    return slope_MS
 
 
 def _lone_classes(spec: RegionSpec, truth_BTE: Tensor) -> Tensor:
@@ -103,7 +124,7 @@ def _lone_classes(spec: RegionSpec, truth_BTE: Tensor) -> Tensor:
     return torch.where(is_lone_BT.any(1), class_BT.gather(1, first_B1)[:, 0], -1.0).long()
 
 
-def _pull_everywhere(spec: RegionSpec, said: _Said, truths: Truths, seen: int, pull_ME: Tensor) -> Told:
+def _pull_everywhere(spec: RegionSpec, said: _Said, truths: Truths, seen: int, pull_MS: Tensor) -> Told:
     """Objectness down where nothing is; in the beginning, boxes to their anchors.
 
     Returns: the classes of which `classfix` reminds boxes that overlap a truth.
@@ -112,15 +133,15 @@ def _pull_everywhere(spec: RegionSpec, said: _Said, truths: Truths, seen: int, p
     iou_BMT = iou(said.frac_M4.reshape(batch, -1, 1, 4), truths.frac_BT4[:, None])
     best_M, row_M = (found.flatten() for found in iou_BMT.max(2))
     is_near_M = best_M > spec.thresh
-    objectness_M = said.entry_ME[:, spec.coords]
+    objectness_M = said.entry_MS[:, spec.coords]
     if spec.class_fix == -1:
-        pull_ME[:, spec.coords] = spec.noobject_scale * (best_M - objectness_M)
+        pull_MS[:, spec.coords] = spec.noobject_scale * (best_M - objectness_M)
     else:
         nothing = 1.0 if spec.background else 0.0
-        pull_ME[:, spec.coords] = torch.where(is_near_M, 0.0, spec.noobject_scale * (nothing - objectness_M))
+        pull_MS[:, spec.coords] = torch.where(is_near_M, 0.0, spec.noobject_scale * (nothing - objectness_M))
     if seen < _PRIOR_IMAGES:
-        middle_4 = pull_ME.new_tensor((0.5, 0.5, 0, 0))
-        pull_ME[:, :4] = _PRIOR_SCALE * (middle_4 - said.entry_ME[:, :4])
+        middle_4 = pull_MS.new_tensor((0.5, 0.5, 0, 0))
+        pull_MS[:, :4] = _PRIOR_SCALE * (middle_4 - said.entry_MS[:, :4])
     class_M = truths.class_BT.gather(1, row_M.view(batch, -1)).flatten()
     place_N = (is_near_M & (class_M >= 0) & (spec.class_fix > 0)).nonzero()[:, 0]
     weight_P = objectness_M[place_N] if spec.class_fix == 2 else torch.ones_like(objectness_M[place_N])
@@ -128,13 +149,13 @@ def _pull_everywhere(spec: RegionSpec, said: _Said, truths: Truths, seen: int, p
 
 
 def _pull_boxes(
-    spec: RegionSpec, said: _Said, truths: Truths, truth_BTE: Tensor, pull_ME: Tensor
+    spec: RegionSpec, said: _Said, truths: Truths, truth_BTE: Tensor, pull_MS: Tensor
 ) -> tuple[Told, dict[str, Tensor]]:
     """Each truth draws the one box of its cell that is most like it; the last of several is heard."""
     place_N, cell_N2, anchor_N2 = _assign(spec, said, truths)
     iou_N = iou(said.frac_M4[place_N], truths.frac_N4)
-    entry_NE = said.entry_ME[place_N]
-    objectness_N = entry_NE[:, spec.coords]
+    entry_NS = said.entry_MS[place_N]
+    objectness_N = entry_NS[:, spec.coords]
     area_N1 = truths.frac_N4[:, 2:].prod(1, keepdim=True)
     weight_N1 = 2 - area_N1 if spec.weighs_small_boxes else torch.ones_like(area_N1)
     box_cell_N4 = truths.frac_N4 * said.columns_rows_2.repeat(2)
@@ -144,15 +165,15 @@ def _pull_boxes(
         wanted_N = torch.zeros_like(iou_N)
     else:
         wanted_N = iou_N if spec.rescore else torch.ones_like(iou_N)
-    pull_NE = torch.cat(
+    pull_NS = torch.cat(
         (
-            spec.coord_scale * weight_N1 * (wanted_N4 - entry_NE[:, :4]),
-            int(spec.mask_scale) * (more_NE - entry_NE[:, 4 : spec.coords]),
+            spec.coord_scale * weight_N1 * (wanted_N4 - entry_NS[:, :4]),
+            int(spec.mask_scale) * (more_NE - entry_NS[:, 4 : spec.coords]),
             (spec.object_scale * (wanted_N - objectness_N))[:, None],
         ),
         dim=1,
     )
-    pull_ME[place_N, : spec.coords + 1] = pull_NE[last_at(place_N, len(pull_ME))]
+    pull_MS[place_N, : spec.coords + 1] = pull_NS[last_at(place_N, len(pull_MS))]
     report = {
         "iou": iou_N.sum(),
         "recalled": (iou_N > _RECALL_IOU).sum(),
@@ -183,27 +204,10 @@ def _lone_places(spec: RegionSpec, said: _Said, lone_class_B: Tensor) -> Told:
     """Of each image with nothing but a class, the place that is surest of it."""
     image_P = (lone_class_B >= 0).nonzero()[:, 0]
     class_P = lone_class_B[image_P]
-    places = len(said.entry_ME) // len(lone_class_B)
+    places = len(said.entry_MS) // len(lone_class_B)
     if spec.tree is None or not len(image_P):
-        return Told(image_P, class_P, said.entry_ME.new_ones(0))
-    entry_PME = said.entry_ME.reshape(len(lone_class_B), places, -1)[image_P]
-    tree = class_tree(checked_tree(spec.tree, spec.classes), entry_PME.device)
-    prob_PMK = tree.hierarchy.absolute(entry_PME[..., spec.coords + 1 :], 2)
-    prob_PM = prob_PMK.gather(2, class_P[:, None, None].expand(-1, places, 1))[..., 0] * entry_PME[..., spec.coords]
+        return Told(image_P, class_P, said.entry_MS.new_ones(0))
+    tree = class_tree(checked_tree(spec.tree, spec.classes), image_P.device)
+    prob_PM = tree.along_lineage(said.prob_BHWAK[image_P].flatten(1, 3), class_P)
+    prob_PM *= said.entry_MS[:, spec.coords].view(len(lone_class_B), places)[image_P]
     return Told(image_P * places + prob_PM.argmax(1), class_P, torch.ones_like(prob_PM[:, 0]))
-
-
-def _loss(spec: RegionSpec, said: _Said, pull_ME: Tensor, output_BCHW: Tensor, report: dict[str, Tensor]) -> Loss:
-    """Undo the order of places; the layer before receives the slope of the logistic, where there is one."""
-    slope_ME = torch.ones_like(pull_ME)
-    logistic = [0, 1, *range(4, spec.coords + (not spec.background))]
-    slope_ME[:, logistic] = said.entry_ME[:, logistic] * (1 - said.entry_ME[:, logistic])
-    batch, rows, columns, anchors = said.grid
-
-    def as_map(value_ME: Tensor) -> Tensor:
-        value_BHWAE = value_ME.reshape(batch, rows, columns, anchors, -1)
-        return value_BHWAE.permute(0, 3, 4, 1, 2).reshape(output_BCHW.shape)
-
-    input_delta_ME = pull_ME * slope_ME
-    delta_ME = input_delta_ME if spec.has_slope_in_delta else pull_ME
-    return Loss(as_map(delta_ME), as_map(input_delta_ME), delta_ME.square().sum(), report)
