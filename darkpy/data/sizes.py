@@ -12,6 +12,7 @@ from darkpy.dialect import Dialect
 
 DETECTOR_PERIOD, CLASSIFIER_PERIOD = 10, 40
 """For how many updates a size stays."""
+LARGEST_CLASSIFIER = 448
 
 
 def detector_size(net: NetSpec, random: float, batch_num: int, seed: int) -> tuple[int, int]:
@@ -46,7 +47,7 @@ def classifier_size(net: NetSpec, batch_num: int, seed: int) -> tuple[int, int]:
     """
     if not net.random:
         return net.width, net.height
-    side = 32 * Dice(f"{seed}/size/{batch_num // CLASSIFIER_PERIOD}").whole(4, 14)
+    side = Dice(f"{seed}/size/{batch_num // CLASSIFIER_PERIOD}").whole(4, LARGEST_CLASSIFIER // 32) * 32
     return side, side
 
 

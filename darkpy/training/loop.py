@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import torch
@@ -14,6 +14,7 @@ from darkpy.data.badlists import BadLists
 from darkpy.data.batches import Batch, Request, load_batches
 from darkpy.data.datasets import Dataset
 from darkpy.errors import DarkpyError
+from darkpy.training.fitting import fit, remember
 from darkpy.training.trainer import StepReport, Trainer, mean_cost
 
 
@@ -62,41 +63,60 @@ class UpdateReport:
     batches: tuple[Batch, ...]
 
 
-def train(trainer: Trainer, feed: Feed, *, average: float = math.nan) -> Iterator[UpdateReport]:
+def train(
+    trainer: Trainer, feed: Feed, *, average: float = math.nan, is_fitting: bool = False
+) -> Iterator[UpdateReport]:
     """Updates until [net] max_batches, each made when the one before has been looked at.
 
     average: that of the run which goes on.
-    Raises: DarkpyError when the data cannot be used, or when gradients are no longer numbers.
+    is_fitting: raise the subdivisions where a GPU's memory does not suffice.
+    Raises: DarkpyError when the data cannot be used, memory does not suffice, or gradients are no longer numbers.
     """
-    batches = feed.batches(trainer.net, trainer.seen, pin=trainer.device.type == "cuda")
+    batches = _batches(trainer, feed)
     while trainer.batch_num < (trainer.net.max_batches or math.inf):
-        began = perf_counter()
-        waited = 0.0
-        steps: list[StepReport] = []
-        used: list[Batch] = []
-        while not (steps and steps[-1].updated):
-            asked = perf_counter()
-            batch = next(batches)
-            waited += perf_counter() - asked
-            trainer.network.resize(batch.x_BCHW.shape[3], batch.x_BCHW.shape[2])
-            steps.append(trainer.train_minibatch(batch.x_BCHW, batch.truth))
-            used.append(batch)
-        _check(trainer, steps[-1], used)
-        loss = mean_cost(steps) / trainer.net.minibatch
-        average = next_average(average, loss)
-        yield UpdateReport(
-            batch_num=trainer.batch_num,
-            loss=loss,
-            average=average,
-            rate=steps[-1].rate,
-            seen=trainer.seen,
-            images=len(steps) * trainer.net.minibatch,
-            seconds=perf_counter() - began,
-            waited=waited,
-            size=(trainer.net.width, trainer.net.height),
-            steps=tuple(steps),
-            batches=tuple(used),
-        )
+        undo = remember(trainer)
+        try:
+            report = _update(trainer, batches)
+        except torch.OutOfMemoryError:
+            undo()
+            at_most, size = trainer.net.minibatch - 1, (trainer.net.width, trainer.net.height)
+            fit(trainer, size, at_most=at_most, is_allowed=is_fitting)
+            batches = _batches(trainer, feed)
+            continue
+        average = next_average(average, report.loss)
+        yield replace(report, average=average)
+
+
+def _batches(trainer: Trainer, feed: Feed) -> Iterator[Batch]:
+    return feed.batches(trainer.net, trainer.seen, pin=trainer.device.type == "cuda")
+
+
+def _update(trainer: Trainer, batches: Iterator[Batch]) -> UpdateReport:
+    began = perf_counter()
+    waited = 0.0
+    steps: list[StepReport] = []
+    used: list[Batch] = []
+    while not (steps and steps[-1].updated):
+        asked = perf_counter()
+        batch = next(batches)
+        waited += perf_counter() - asked
+        trainer.network.resize(batch.x_BCHW.shape[3], batch.x_BCHW.shape[2])
+        steps.append(trainer.train_minibatch(batch.x_BCHW, batch.truth))
+        used.append(batch)
+    _check(trainer, steps[-1], used)
+    return UpdateReport(
+        batch_num=trainer.batch_num,
+        loss=mean_cost(steps) / trainer.net.minibatch,
+        average=math.nan,
+        rate=steps[-1].rate,
+        seen=trainer.seen,
+        images=len(steps) * trainer.net.minibatch,
+        seconds=perf_counter() - began,
+        waited=waited,
+        size=(trainer.net.width, trainer.net.height),
+        steps=tuple(steps),
+        batches=tuple(used),
+    )
 
 
 def next_average(average: float, loss: float) -> float:

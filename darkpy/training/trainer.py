@@ -89,14 +89,19 @@ class Trainer:
         network.header = network.header.with_seen(self.seen + net.minibatch)
         progress = Progress(net, self.seen, self.delta_filter)
         rate = current_rate(net, progress.batch_num, self._uniform)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_mixed):
-            inputs, losses = network.losses(self._fetch(x_BCHW), self._fetch(truth), progress)
-        torch.autograd.backward(inputs, [-loss.input_delta for loss in losses])
+        losses = self.gather(x_BCHW, truth, progress)
         norm = None
         if is_due := self.seen // net.minibatch % net.subdivisions == 0:
             norm = self.optimizer.update(rate, progress.batch_num)
             self.averages.follow(progress.batch_num)
-        return StepReport(rate, self.seen, is_due, tuple(losses), norm)
+        return StepReport(rate, self.seen, is_due, losses, norm)
+
+    def gather(self, x_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress) -> tuple[Loss, ...]:
+        """Add the gradients of a minibatch to those that are there."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_mixed):
+            inputs, losses = self.network.losses(self._fetch(x_BCHW), self._fetch(truth), progress)
+        torch.autograd.backward(inputs, [-loss.input_delta for loss in losses])
+        return tuple(losses)
 
     def _fetch(self, array: torch.Tensor) -> torch.Tensor:
         return array.to(self.device, non_blocking=True)
