@@ -6,6 +6,7 @@ The only place that turns what the user did wrong into a message on stderr and e
 from __future__ import annotations
 
 import io
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -35,11 +36,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             complain(_with_usage(error))
         except DarkpyError as error:
             complain(error)
+        except OSError as error:  # every file's own faults are DarkpyErrors by now: a full disk behind > or a pipe
+            complain(DarkpyError(f"{error.filename or 'standard output'}: {error.strerror or error}"))
+            _drop_output()
         except click.Abort:
             return INTERRUPTED
         else:
             return code or 0
     return MISTAKE
+
+
+def _drop_output() -> None:
+    """Let Python not write once more, when it ends, what could not be written."""
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
 
 def _with_usage(error: click.UsageError) -> DarkpyError:

@@ -11,6 +11,7 @@ import click
 
 from darkpy.cli.opening import open_network
 from darkpy.cli.options import FILE, Share, letterbox_option, network_options
+from darkpy.cli.pictures import check_target
 from darkpy.cli.spelling import Command
 from darkpy.cli.talk import note
 from darkpy.errors import DarkpyError
@@ -85,6 +86,8 @@ def compare(
         raise DarkpyError(
             "nothing to compare with", hint="name it with --against FILE, or write a dump with --dump FILE"
         )
+    if dump is not None:
+        check_target(dump, against, image)
     other = None if other_cfg is None else darkpy.plan(other_cfg, dialect)
     network = open_network(cfg, weights, dialect=dialect, fold=False, **opening)
     x_BCHW = None

@@ -33,8 +33,11 @@ _FORMATS = {
 def ask_paths() -> Iterator[str]:
     """Image paths from standard input, one a line, each asked for when it is wanted.
 
+    Raises:  DarkpyError when there is no standard input, as in a service.
     Differs: darknet prints its prompt on standard output, among the results.
     """
+    if sys.stdin is None:
+        raise DarkpyError("no picture is named, and standard input is closed", hint="name pictures after the weights")
     while True:
         click.echo("Enter Image Path: ", nl=False, err=True)
         line = sys.stdin.readline()

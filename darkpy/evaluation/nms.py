@@ -24,9 +24,9 @@ from darkpy.ops.detections import Detections
 Overlap = Callable[[Tensor, Tensor], Tensor]
 
 PAIRS = 1 << 17
+"""How many pairs of boxes are compared at a time; it bounds the memory."""
 FRONT = 64
 """How many boxes of a group go in front at most; it bounds the passes in which they are settled."""
-"""How many pairs of boxes are compared at a time; it bounds the memory."""
 
 
 def suppress(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import pkgutil
@@ -132,6 +134,28 @@ def test_closed_pipe_is_quiet(task: Path) -> None:
     shown = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert shown.stderr == ""
+
+
+class Full(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_full_disk_behind_standard_output_is_one_line(
+    task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert main(["show", "net.cfg"]) == 2
+    assert capsys.readouterr().err == "error: standard output: No space left on device\n"
+    sys.stdout.write("the program's end may say something once more")
+
+
+def test_closed_standard_input_names_no_picture(
+    task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["detect", "net.cfg", "net.weights", "--names", "pets.names", "--device", "cpu"]) == 2
+    assert capsys.readouterr().err.startswith("error: no picture is named, and standard input is closed\n")
 
 
 def test_fault_of_darkpy_itself_is_not_hidden(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
