@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from darkpy.dialect import Dialect
@@ -52,15 +53,21 @@ def load(
     dialect: Dialect | str | None = None,
     device: str | torch.device = "cpu",
     is_partial_allowed: bool = False,
+    time_steps: int | None = None,
 ) -> Network:
     """The network of a cfg in inference mode, with the numbers of a `.weights` file or darknet's starting values.
 
     is_partial_allowed: accept a file that ends between two layers (`darknet53.conv.74`); the rest starts new.
+    time_steps: in place of the cfg's. With 1 every call is the next step of its sequences, as in AlexeyAB's commands
+        that do not train.
     Raises: ConfigError, WeightsError.
     """
     from darkpy.network import Network
 
-    network = Network(_plan(cfg, dialect))
+    made = _plan(cfg, dialect)
+    if time_steps is not None:
+        made = replace(made, net=replace(made.net, time_steps=time_steps))
+    network = Network(made)
     if weights is not None:
         network.load_weights(weights, is_partial_allowed=is_partial_allowed)
     network.initialise()

@@ -20,10 +20,11 @@ def open_network(
 ) -> Network:
     """The network with its weights on its device, batch norm folded away unless every layer's own output matters.
 
+    It takes single pictures, whatever the time_steps that it trains with.
     Raises: DarkpyError when the device cannot be used, ConfigError, WeightsError.
     """
     chosen = _find_device(device)
-    network = darkpy.load(cfg, weights, dialect=dialect, device=chosen, is_partial_allowed=allow_partial)
+    network = darkpy.load(cfg, weights, dialect=dialect, device=chosen, is_partial_allowed=allow_partial, time_steps=1)
     return network.for_inference() if fold else network
 
 

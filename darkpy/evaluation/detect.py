@@ -66,15 +66,22 @@ def detect(
 ) -> Iterator[Result]:
     """The objects on each picture, in the order given; a picture that cannot be read yields its error.
 
-    Raises: DarkpyError when the network has no detection head.
+    Pictures are no film: layers with a memory see each as a first one.
+    Raises: DarkpyError when the network has no detection head, or was opened for sequences.
     """
+    plan = network.plan
     if not network.heads:
         raise DarkpyError(
-            f"{network.plan.file} has no detection layer", hint="networks that end in [softmax] classify, not detect"
+            f"{plan.file} has no detection layer", hint="networks that end in [softmax] classify, not detect"
+        )
+    if plan.net.time_steps > 1:
+        raise DarkpyError(
+            f"{plan.file} takes {plan.net.time_steps} pictures for one film (time_steps)",
+            hint="darkpy.load(..., time_steps=1) takes them one by one",
         )
     chosen = (options or DetectOptions()).resolved(network)
     waiting = iter(paths)
-    while batch := [_load(path, network.plan.input_shape.c) for path in islice(waiting, batch_size)]:
+    while batch := [_load(path, plan.input_shape.c) for path in islice(waiting, batch_size)]:
         yield from _detect_batch(network, batch, names, chosen)
 
 
@@ -132,8 +139,9 @@ def _detect_batch(
     found: Detections | None = None
     if readable:
         x_BCHW = torch.stack([prepare(image, net.w, net.h, letterbox=bool(options.letterbox)) for image in readable])
+        network.reset_state()
         with torch.inference_mode():
-            outputs_BCHW = network(x_BCHW.to(next(network.parameters()).device))
+            outputs_BCHW = network(x_BCHW.to(next(network.parameters(), x_BCHW).device))
             found = detections_of(network, outputs_BCHW, [(image.w, image.h) for image in readable], options).to("cpu")
     place = iter(range(len(readable)))
     for result in batch:

@@ -5,10 +5,10 @@ B is the same arithmetic, momentum and decay included. Decay acts on weights alo
 acts on all.
 Source: pjreddie/darknet src/convolutional_layer.c update_convolutional_layer, src/blas_kernels.cu adam_update_gpu.
 Differs: layers that a fork forgets to update (AlexeyAB's connected, pjreddie's batchnorm) learn like all others, and
-the key `learning_rate` counts in recurrent layers too. Arrays that layers share are updated once and not once for each,
-by the keys of the layer that has them. With `adam` all layers learn by it, in AlexeyAB's fork only
-convolutional ones; it counts its steps from 1 when training goes on, like pjreddie's, where AlexeyAB's takes the
-number of the update and so starts without bias correction.
+the key `learning_rate` counts in recurrent layers too. Arrays that layers share are updated once, by the keys of the
+layer that has them, and not once for each. With `adam` all layers learn by it, in AlexeyAB's fork only convolutional
+ones; it counts its steps from 1 when training goes on, like pjreddie's, where AlexeyAB's takes the number of the
+update and so starts without bias correction.
 """
 
 from __future__ import annotations

@@ -1,0 +1,310 @@
+"""From pictures to boxes: where boxes come back to, what does not hang on the batch, and which pictures fail."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as PillowImage
+
+import darkpy
+from darkpy.data.images import Image, prepare
+from darkpy.errors import DarkpyError
+from darkpy.evaluation.detect import DetectOptions, Result, detect, detections_of, without_letterbox
+from darkpy.network import Network
+from darkpy.ops.detections import Detections
+from darkpy.ops.resample import letterbox_geometry
+
+NAMES = ("cat", "dog", "cow", "hen", "pig")
+HEAD = "[convolutional]\nfilters={filters}\nactivation=linear\n[yolo]\nmask=0\nanchors=16,8\nclasses={classes}\nnum=1\n"
+POOL = "[maxpool]\nsize=32\nstride=32\n"
+ALL = DetectOptions(thresh=0.0, nms=0)
+
+
+def head(classes: int) -> str:
+    return HEAD.format(filters=5 + classes, classes=classes)
+
+
+def network(*sections: str, dialect: str = "pjreddie", net: str = "", size: int = 32, time_steps: int = 1) -> Network:
+    """A network with random weights."""
+    text = f"[net]\nwidth={size}\nheight={size}\nchannels=3\n{net}" + "".join(sections)
+    made = darkpy.load(text, dialect=dialect, time_steps=time_steps)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in made.parameters():
+        parameter.detach().uniform_(-1, 1, generator=generator)
+    return made
+
+
+def say(made: Network, layer: int, *logits: float) -> None:
+    """Let a layer say the same of every picture."""
+    made.layers[layer].get_parameter("weights").detach().fill_(0)
+    made.layers[layer].get_parameter("biases").detach().copy_(torch.tensor(logits))
+
+
+def middle(dialect: str = "pjreddie", net: str = "", size: int = 32) -> Network:
+    """Sees one cat in the middle of every picture, half as wide and a quarter as high as the network's input."""
+    made = network(POOL.replace("32", str(size)), head(1), dialect=dialect, net=net, size=size)
+    say(made, 1, 0, 0, 0, 0, 9, 9)
+    return made
+
+
+def picture(path: Path, w: int, h: int, seed: int | None = None) -> Path:
+    noise_HWC = np.random.default_rng(seed).integers(0, 256, (h, w, 3), np.uint8)
+    pixels_HWC = np.full_like(noise_HWC, 128) if seed is None else noise_HWC
+    PillowImage.fromarray(pixels_HWC).save(path)
+    return path
+
+
+def boxes(results: Iterable[Result]) -> list[tuple[float, float, float, float]]:
+    return [one.box_frac for result in results for one in result.objects]
+
+
+# the way back from the letterbox
+
+
+def candidate(*box: float) -> Detections:
+    return Detections(torch.tensor([0]), torch.tensor([box]), torch.ones(1), torch.ones(1, 1))
+
+
+sides = st.integers(1, 2000)
+net_sides = st.sampled_from([(416, 416), (608, 320), (33, 65)])
+
+
+@settings(deadline=None)
+@given(w=sides, h=sides, net=net_sides, corners=st.tuples(*(st.floats(0, 1) for _ in range(4))))
+def test_box_in_the_letterbox_comes_back_to_its_place_in_the_picture(
+    w: int, h: int, net: tuple[int, int], corners: tuple[float, float, float, float]
+) -> None:
+    """Where the border is odd, half a pixel of the input beside it: the picture is pasted at whole pixels."""
+    net_w, net_h = net
+    (left, right), (top, bottom) = sorted(corners[:2]), sorted(corners[2:])
+    box = torch.tensor(((left + right) / 2, (top + bottom) / 2, right - left, bottom - top))
+    place = letterbox_geometry(w, h, net_w, net_h)
+    x, y = (place.left + float(box[0]) * place.new_w) / net_w, (place.top + float(box[1]) * place.new_h) / net_h
+    pasted = candidate(x, y, float(box[2]) * place.new_w / net_w, float(box[3]) * place.new_h / net_h)
+    (found,) = without_letterbox(pasted, [(w, h)], net_w, net_h).boxes_M4
+    odd = [(net_side - new_side) % 2 for net_side, new_side in zip(net, place[:2], strict=True)]
+    shift = torch.tensor((odd[0] / 2 / place.new_w, odd[1] / 2 / place.new_h, 0, 0))
+    torch.testing.assert_close(found, box - shift, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize(("w", "h"), [(640, 480), (100, 300), (64, 64), (333, 200), (200, 333)])
+def test_box_drawn_on_the_picture_comes_back(w: int, h: int) -> None:
+    left, top, right, bottom = w // 5, h // 4, w - w // 3, h - h // 3
+    pixels_HWC = np.zeros((h, w, 3), np.uint8)
+    pixels_HWC[top:bottom, left:right] = 255
+    x_CHW = prepare(Image(Path("white.png"), pixels_HWC), 416, 320, letterbox=True)
+    place = letterbox_geometry(w, h, 416, 320)
+    inside_HW = torch.zeros(320, 416, dtype=torch.bool)
+    inside_HW[place.top : place.top + place.new_h, place.left : place.left + place.new_w] = True
+    row_N, column_N = torch.nonzero((x_CHW[0] > 0.5) & inside_HW, as_tuple=True)
+    edges = (column_N.min() / 416, row_N.min() / 320, (column_N.max() + 1) / 416, (row_N.max() + 1) / 320)
+    x1, y1, x2, y2 = (float(edge) for edge in edges)
+    seen = candidate((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
+    (found,) = without_letterbox(seen, [(w, h)], 416, 320).boxes_M4
+    wanted = ((left + right) / 2 / w, (top + bottom) / 2 / h, (right - left) / w, (bottom - top) / h)
+    # corner pixels lie on corner pixels: towards the edges half a pixel of the picture, beside the edge's own pixel
+    pixels = 1 / min(w, h) + 1 / min(place.new_w, place.new_h)
+    torch.testing.assert_close(found, torch.tensor(wanted), rtol=0, atol=pixels)
+
+
+def test_each_candidate_is_moved_by_the_size_of_its_own_picture() -> None:
+    both = Detections.cat([candidate(0.5, 0.25, 0.5, 0.5), candidate(0.5, 0.25, 0.5, 0.5)])
+    both = Detections(torch.tensor([1, 0]), both.boxes_M4, both.objectness_M, both.prob_MK)
+    first, second = without_letterbox(both, [(100, 100), (200, 100)], 32, 32).boxes_M4.tolist()
+    assert first == [0.5, 0.0, 0.5, 1.0] and second == [0.5, 0.25, 0.5, 0.5]
+
+
+def test_odd_border_is_halved_as_a_float_so_that_the_middle_stays_the_middle(tmp_path: Path) -> None:
+    path = picture(tmp_path / "odd.png", 64, 62)
+    assert letterbox_geometry(64, 62, 32, 32) == (32, 31, 0, 0)
+    (box,) = boxes(detect(middle(), [path], NAMES))
+    assert box == pytest.approx((0.5, 0.5, 0.5, 0.25 * 32 / 31))
+
+
+@pytest.mark.parametrize(
+    ("dialect", "net", "asked", "height"),
+    [
+        ("pjreddie", "", None, 0.5),
+        ("pjreddie", "", False, 0.25),
+        ("alexeyab", "", None, 0.25),
+        ("alexeyab", "", True, 0.5),
+        ("alexeyab", "letter_box=1\n", None, 0.5),
+        ("alexeyab", "letter_box=1\n", False, 0.25),
+    ],
+)
+def test_pictures_are_letterboxed_as_asked_or_as_the_fork_does(
+    tmp_path: Path, dialect: str, net: str, asked: bool | None, height: float
+) -> None:
+    path = picture(tmp_path / "wide.png", 64, 32)
+    (box,) = boxes(detect(middle(dialect, net), [path], NAMES, DetectOptions(letterbox=asked)))
+    assert box == pytest.approx((0.5, 0.5, 0.5, height))
+
+
+def test_what_the_network_sees_is_letterboxed_too(tmp_path: Path) -> None:
+    path, seen = picture(tmp_path / "wide.png", 64, 32), []
+    made = middle()
+    made.layers[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    list(itertools.chain(detect(made, [path], NAMES), detect(made, [path], NAMES, DetectOptions(letterbox=False))))
+    grey, drawn = 0.5, 128 / 255
+    assert seen[0][0, 0, :, 0].tolist() == pytest.approx([grey] * 8 + [drawn] * 16 + [grey] * 8)
+    assert seen[1][0, 0, :, 0].tolist() == pytest.approx([drawn] * 32)
+
+
+def test_boxes_of_yolov1_are_not_moved(tmp_path: Path) -> None:
+    """pjreddie's program letterboxes the picture all the same."""
+    made = network("[connected]\noutput=6\nactivation=linear\n", "[detection]\nside=1\ncoords=4\n")
+    say(made, 0, 0.9, 0.9, 0.5, 0.25, 0.5, 0.25)  # class, objectness, box
+    found = boxes(detect(made, [picture(tmp_path / "tall.png", 32, 64)], NAMES))
+    assert found == [pytest.approx((0.5, 0.25, 0.5, 0.25))]
+
+
+# thresholds
+
+
+@pytest.mark.parametrize(("dialect", "shown"), [("pjreddie", 0), ("alexeyab", 1)])
+def test_threshold_is_the_forks_unless_another_is_asked_for(tmp_path: Path, dialect: str, shown: int) -> None:
+    made, path = middle(dialect), picture(tmp_path / "a.png", 32, 32)
+    say(made, 1, 0, 0, 0, 0, 20, math.log(0.4 / 0.6))
+    (default,) = detect(made, [path], NAMES)
+    (low,) = detect(made, [path], NAMES, DetectOptions(thresh=0.39))
+    (high,) = detect(made, [path], NAMES, DetectOptions(thresh=0.41))
+    assert [len(result.objects) for result in (default, low, high)] == [shown, 1, 0]
+
+
+def test_suppression_is_left_out_when_it_is_zero(tmp_path: Path) -> None:
+    twice = network(POOL, head(1), "[route]\nlayers=0\n", head(1))
+    for layer, score in ((1, 3.0), (4, 2.0)):
+        say(twice, layer, 0, 0, 0, 0, 9, score)
+    path = picture(tmp_path / "a.png", 32, 32)
+    counts = [len(next(detect(twice, [path], NAMES, DetectOptions(nms=nms))).objects) for nms in (0.45, 0)]
+    assert counts == [1, 2]
+
+
+def test_class_tree_is_gone_down_as_far_as_tree_thresh_says(tmp_path: Path) -> None:
+    (tmp_path / "pets.tree").write_text("pet -1\nthing -1\ncat 0\ndog 0\n")
+    region = f"[region]\nclasses=4\nanchors=1,1\nsoftmax=1\ntree={tmp_path / 'pets.tree'}\n"
+    made = network(POOL, "[convolutional]\nfilters=9\nactivation=linear\n", region)
+    say(made, 1, 0, 0, 0, 0, 9, 2, 0, 1, 0)  # a pet: 88 %; then a cat: 73 %
+    path = picture(tmp_path / "a.png", 32, 32)
+    names = ("pet", "thing", "cat", "dog")
+    seen = [
+        next(detect(made, [path], names, DetectOptions(tree_thresh=tree_thresh))).objects[0].name
+        for tree_thresh in (0.5, 0.7)
+    ]
+    assert seen == ["cat", "pet"]
+
+
+# several heads
+
+
+def test_heads_of_different_class_counts_are_seen_together(tmp_path: Path) -> None:
+    made = network(POOL, head(2), "[route]\nlayers=0\n", head(5), "[route]\nlayers=0\n", head(1))
+    say(made, 1, 0, 0, 0, 0, 9, -9, 2)
+    say(made, 4, 0, 0, 0, 0, 9, -9, -9, -9, -9, 3)
+    say(made, 7, 0, 0, 0, 0, 9, 1)
+    (result,) = detect(made, [picture(tmp_path / "a.png", 32, 32)], NAMES, DetectOptions(nms=0))
+    assert [(one.class_id, one.name) for one in result.objects] == [(1, "dog"), (4, "pig"), (0, "cat")]
+
+
+def test_detections_have_a_column_for_each_class_of_the_largest_head() -> None:
+    made = network(POOL, head(2), "[route]\nlayers=0\n", head(5))
+    outputs_BCHW = made(torch.rand(3, 3, 32, 32))
+    options = DetectOptions(thresh=0.0, nms=0, letterbox=False)
+    found = detections_of(made, outputs_BCHW, [(32, 32)] * 3, options)
+    assert found.prob_MK.shape == (6, 5)
+    assert found.image_M.tolist() == [0, 1, 2, 0, 1, 2]
+    assert not found.prob_MK[:3, 2:].any()
+
+
+# batches and pictures
+
+
+def test_batch_gives_what_each_picture_gives_alone(tmp_path: Path) -> None:
+    made = network("[convolutional]\nfilters=4\nsize=3\nstride=8\nactivation=leaky\n", head(2), size=64)
+    shapes = [(64, 64), (50, 90), (120, 30), (64, 63), (7, 9)]
+    paths = [picture(tmp_path / f"{n}.png", w, h, seed=n) for n, (w, h) in enumerate(shapes)]
+    alone = list(detect(made, paths, NAMES, ALL))
+    assert len({result.objects for result in alone}) == 5 and all(len(result.objects) > 9 for result in alone)
+    for batch_size in (2, 5, 9):
+        together = list(detect(made, paths, NAMES, ALL, batch_size=batch_size))
+        assert [result.path for result in together] == [str(path) for path in paths]
+        for one, other in zip(alone, together, strict=True):
+            assert [seen.class_id for seen in one.objects] == [seen.class_id for seen in other.objects]
+            np.testing.assert_allclose(boxes([one]), boxes([other]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
+def test_picture_that_cannot_be_read_yields_its_error_and_the_others_go_on(tmp_path: Path, batch_size: int) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    good = picture(tmp_path / "a.png", 32, 32)
+    paths = [tmp_path / "none.png", good, tmp_path / "text.png", good, tmp_path]
+    results = list(detect(middle(), paths, NAMES, batch_size=batch_size))
+    assert [result.path for result in results] == [str(path) for path in paths]
+    assert [len(result.objects) for result in results] == [0, 1, 0, 1, 0]
+    assert [result.error is None for result in results] == [False, True, False, True, False]
+    assert [result.image is None for result in results] == [True, False, True, False, True]
+
+
+def test_pictures_are_read_when_they_are_wanted(tmp_path: Path) -> None:
+    results = detect(middle(), (picture(tmp_path / f"{n}.png", 32, 32) for n in itertools.count()), NAMES)
+    assert [len(result.objects) for result in itertools.islice(results, 3)] == [1, 1, 1]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_no_pictures_give_no_results() -> None:
+    assert list(detect(middle(), [], NAMES)) == []
+
+
+def test_network_of_one_channel_sees_grey_pictures(tmp_path: Path) -> None:
+    made = darkpy.load("[net]\nwidth=32\nheight=32\nchannels=1\n" + POOL + head(1), dialect="pjreddie")
+    say(made, 1, 0, 0, 0, 0, 9, 9)
+    assert len(boxes(detect(made, [picture(tmp_path / "a.png", 32, 32)], NAMES))) == 1
+
+
+def test_network_without_weights_is_run_all_the_same(tmp_path: Path) -> None:
+    made = network(POOL, "[route]\nlayers=0,0\n", "[yolo]\nclasses=1\nanchors=16,8\n")
+    assert not list(made.parameters())
+    assert len(boxes(detect(made, [picture(tmp_path / "a.png", 32, 32)], NAMES, ALL))) == 1
+
+
+@pytest.mark.parametrize("sections", [(POOL,), (POOL, "[softmax]\n")])
+def test_network_that_detects_nothing_is_refused(sections: Sequence[str]) -> None:
+    with pytest.raises(DarkpyError, match="has no detection layer"):
+        next(detect(network(*sections), ["a.png"], NAMES))
+
+
+# layers with a memory
+
+FILM = (
+    "[convolutional]\nfilters=2\nsize=3\nstride=8\n",
+    "[conv_lstm]\noutput=3\nsize=3\npad=1\n",
+    head(1),
+)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_pictures_are_no_film(tmp_path: Path, batch_size: int) -> None:
+    made = network(*FILM, dialect="alexeyab", net="time_steps=3\n")
+    paths = [picture(tmp_path / f"{n}.png", 32, 32, seed=n) for n in range(4)]
+    alone = [boxes(detect(made, [path], NAMES, ALL)) for path in paths]
+    assert all(alone) and alone[0] != alone[1]
+    together = detect(made, [*paths, *paths], NAMES, ALL, batch_size=batch_size)
+    for result, wanted in zip(together, alone * 2, strict=True):
+        np.testing.assert_allclose(boxes([result]), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_network_opened_for_films_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    text = "[net]\nwidth=32\nheight=32\nchannels=3\ntime_steps=3\n" + "".join(FILM)
+    film = darkpy.load(text, dialect="alexeyab")
+    with pytest.raises(DarkpyError, match=r"takes 3 pictures for one film \(time_steps\)") as caught:
+        next(detect(film, [picture(tmp_path / "a.png", 32, 32)], NAMES))
+    assert caught.value.hint == "darkpy.load(..., time_steps=1) takes them one by one"
+    assert darkpy.load(text, dialect="alexeyab", time_steps=1).plan.net.time_steps == 1
