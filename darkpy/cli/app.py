@@ -11,6 +11,7 @@ import darkpy
 from darkpy.cli.compare import compare
 from darkpy.cli.detect import detect
 from darkpy.cli.detector import detector
+from darkpy.cli.evaluation import evaluate, map_command, recall, valid
 from darkpy.cli.show import show
 from darkpy.cli.spelling import Group
 
@@ -20,6 +21,7 @@ HELP = """Read, run and train darknet networks (.cfg, .weights), with darknet's 
   darkpy show yolov3.cfg
   darkpy detect yolov3.cfg yolov3.weights photos/ --out drawn
   darkpy detector test coco.data yolov3.cfg yolov3.weights dog.jpg -thresh .25
+  darkpy evaluate my.cfg my.data my.weights
 
 darknet's command lines are understood as they are: options with one dash, anywhere in the line. darkpy COMMAND --help
 tells what a command takes.
@@ -44,4 +46,7 @@ def app() -> None:
 app.add_command(compare)
 app.add_command(detect)
 app.add_command(detector)
+app.add_command(evaluate)
 app.add_command(show)
+for command in (map_command, recall, valid):
+    detector.add_command(command)

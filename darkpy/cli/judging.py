@@ -1,0 +1,103 @@
+"""A network and the list of images that it is judged by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from darkpy.cli.opening import class_names, open_network
+from darkpy.cli.progress import track
+from darkpy.cli.talk import complain, warn
+from darkpy.config.classmap import read_class_map
+from darkpy.data.datafile import DataFile, read_data
+from darkpy.data.names import names_for
+from darkpy.errors import DarkpyError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from darkpy.evaluation.runs import Judge, View
+    from darkpy.evaluation.truths import Truths
+
+
+class Task:
+    """A network with its weights, names for its classes, and the images of the list that valid= in a .data file names.
+
+    is_mapped: whether map= says which classes of a tree are wanted; then only these have names.
+    Raises: DarkpyError when one of the files cannot be read, ConfigError, WeightsError.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        cfg: Path,
+        weights: Path,
+        *,
+        default_list: str = "data/train.txt",
+        is_mapped: bool = False,
+        **opening: Any,
+    ) -> None:
+        from darkpy.data.images import read_image_list
+
+        self.data = read_data(data)
+        names_file = self.data.find_names()
+        self.paths = read_image_list(_find_list(self.data, default_list))
+        self.network = open_network(cfg, weights, **opening)
+        self.class_map = self._read_class_map() if is_mapped else ()
+        mapped = names_for(len(self.class_map), names_file) if self.class_map else None
+        self.names = mapped or class_names(self.network, names_file)
+
+    def read_truths(self) -> Truths:
+        """The labels of the images, warned of where something is wrong with them."""
+        return self._read(self.paths)
+
+    def read_difficult(self) -> Truths | None:
+        """The objects that the list of difficult= has, which need not be found."""
+        from darkpy.data.images import read_image_list
+
+        file = self.data.find("difficult")
+        if file is None:
+            return None
+        paths = read_image_list(file)
+        if len(paths) != len(self.paths):
+            raise DarkpyError(
+                f"{file}: lists {len(paths)} images, the list of valid= has {len(self.paths)}",
+                hint="difficult= and valid= name the same images in the same order",
+            )
+        return self._read(paths)
+
+    def run(self, judges: Sequence[Judge], batch_size: int) -> list[View]:
+        """Show the network all images; those that cannot be read are complained of."""
+        from darkpy.evaluation.runs import run
+
+        views = []
+        for view in track(run(self.network, self.paths, judges, batch_size=batch_size), len(self.paths)):
+            if view.error is not None:
+                complain(view.error)
+            views.append(view)
+        return views
+
+    def _read_class_map(self) -> tuple[int, ...]:
+        file = self.data.find("map")
+        has_tree = any(getattr(head, "tree", None) for head in self.network.heads)  # nobody else reads it
+        if file is None or not has_tree:
+            return ()
+        return read_class_map(file, max(head.class_count for head in self.network.heads))
+
+    def _read(self, paths: Sequence[Path]) -> Truths:
+        from darkpy.evaluation.truths import read_truths
+
+        truths = read_truths(paths, self.network.plan.dialect, len(self.names))
+        if truths.missing:
+            warn(f"images without labels: {len(truths.missing)} of {len(paths)}; the first: {truths.missing[0]}")
+        if truths.problems:
+            warn(f"wrong lines in label files: {len(truths.problems)}; the first: {truths.problems[0]}")
+        return truths
+
+
+def _find_list(data: DataFile, default: str) -> Path:
+    file = data.find("valid", default)
+    assert file is not None
+    if "valid" not in data.entries and not file.is_file():
+        raise DarkpyError(f"{data.path}: has no valid=", hint="name the list of images to be judged by: valid=val.txt")
+    return file

@@ -1,0 +1,173 @@
+"""A list of images through a network: loaded ahead, forward in batches, what is detected handed to whoever judges it.
+
+B images, C H W channels, rows, columns, M candidates, K classes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from darkpy.data.images import load_image, prepare
+from darkpy.errors import DarkpyError, ImageError
+from darkpy.evaluation.detect import without_letterbox
+from darkpy.evaluation.nms import suppress, suppress_by_objectness
+from darkpy.network import Network
+from darkpy.ops.detections import Detections
+
+THREADS = 4
+"""How many images are loaded at a time, as in darknet."""
+
+Item = TypeVar("Item")
+Loaded = TypeVar("Loaded")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """How one of darknet's evaluations comes to its boxes.
+
+    thresh: what objectness and class scores must be above. tree_thresh, class_map: as `HeadSpec.decode` has them.
+    nms: how much boxes may overlap; in each class, or by_objectness.
+    """
+
+    thresh: float
+    nms: float
+    letterbox: bool
+    tree_thresh: float = 0.5
+    by_objectness: bool = False
+    class_map: tuple[int, ...] = ()
+
+
+class Judge(NamedTuple):
+    """Whoever takes in what is detected with some settings; image_M are numbers of the list."""
+
+    settings: Settings
+    add: Callable[[Detections], None]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An image of the list that went through: its (w, h) in pixels, or why it could not be read."""
+
+    number: int
+    path: str
+    size: tuple[int, int] = (0, 0)
+    error: ImageError | None = None
+
+
+class _Picture(NamedTuple):
+    """x_CHW: what the network sees, keyed by whether it is letterboxed."""
+
+    view: View
+    x_CHW: dict[bool, Tensor]
+
+
+def run(
+    network: Network, paths: Sequence[str | os.PathLike[str]], judges: Sequence[Judge], *, batch_size: int = 1
+) -> Iterator[View]:
+    """Show the network the images one after the other, and the judges what it detects; an image is yielded when done.
+
+    An image that cannot be read has no detections. Judges that look at the pictures in the same form share a pass.
+    The list is one film for layers with a memory, as it is for AlexeyAB's, if images come one by one; else each batch
+    starts anew.
+    Raises: DarkpyError when the network has no detection head, or was opened for sequences.
+    """
+    plan = network.plan
+    if not network.heads:
+        raise DarkpyError(
+            f"{plan.file} has no detection layer", hint="networks that end in [softmax] classify, not detect"
+        )
+    if plan.net.time_steps > 1:
+        raise DarkpyError(
+            f"{plan.file} takes {plan.net.time_steps} images at a time for one film", hint="open it with time_steps=1"
+        )
+    net, forms = plan.input_shape, {judge.settings.letterbox for judge in judges}
+
+    def load(item: tuple[int, str | os.PathLike[str]]) -> _Picture:
+        number, path = item
+        try:
+            image = load_image(path, channels=net.c)
+        except ImageError as error:
+            return _Picture(View(number, os.fspath(path), error=error), {})
+        seen = {form: prepare(image, net.w, net.h, letterbox=form) for form in forms}
+        return _Picture(View(number, os.fspath(path), (image.w, image.h)), seen)
+
+    network.reset_state()
+    pictures = _ahead(load, enumerate(paths), batch_size + THREADS)
+    while batch := list(islice(pictures, batch_size)):
+        if batch_size > 1:
+            network.reset_state()
+        readable = [picture for picture in batch if picture.view.error is None]
+        for form in forms if readable else ():
+            _show(network, readable, form, [judge for judge in judges if judge.settings.letterbox is form])
+        yield from (picture.view for picture in batch)
+
+
+def _ahead(load: Callable[[Item], Loaded], items: Iterable[Item], count: int) -> Iterator[Loaded]:
+    """Load the items in their order, so many before they are asked for."""
+    waiting = iter(items)
+    with ThreadPoolExecutor(THREADS) as pool:
+        loading = deque(pool.submit(load, item) for item in islice(waiting, count))
+        while loading:
+            yield loading.popleft().result()
+            loading.extend(pool.submit(load, item) for item in islice(waiting, 1))
+
+
+@torch.inference_mode()
+def _show(network: Network, pictures: Sequence[_Picture], form: bool, judges: Sequence[Judge]) -> None:
+    x_BCHW = torch.stack([picture.x_CHW[form] for picture in pictures])
+    x_BCHW = x_BCHW.to(next(network.parameters(), x_BCHW).device)
+    outputs_BCHW = network(x_BCHW)
+    number_B = torch.tensor([picture.view.number for picture in pictures], device=x_BCHW.device)
+    sizes = [picture.view.size for picture in pictures]
+    for judge in judges:
+        settings = judge.settings
+        candidates = _candidates(network, outputs_BCHW, sizes, settings)
+        candidates = replace(candidates, image_M=number_B[candidates.image_M])
+        if settings.by_objectness:
+            judge.add(suppress_by_objectness(candidates, settings.nms))
+        else:
+            kept = suppress(candidates, settings.nms, *network.heads[-1].nms)
+            judge.add(kept.select(_sorting(candidates)))
+
+
+def _candidates(
+    network: Network, outputs_BCHW: Sequence[Tensor], sizes: Sequence[tuple[int, int]], settings: Settings
+) -> Detections:
+    """What all heads see on a batch, as fractions of each picture.
+
+    sizes: (w, h) of each picture in pixels.
+    Source: AlexeyAB/darknet src/network.c get_network_boxes
+    """
+    net = network.plan.input_shape
+    parts = []
+    for head, output_BCHW in zip(network.heads, outputs_BCHW, strict=True):
+        found = head.decode(output_BCHW, net.w, net.h, settings.thresh, settings.tree_thresh, settings.class_map)
+        is_moved = settings.letterbox and head.corrects_letterbox
+        parts.append(without_letterbox(found, sizes, net.w, net.h) if is_moved else found)
+    classes = max(part.prob_MK.shape[1] for part in parts)
+    return Detections.cat(
+        [replace(part, prob_MK=functional.pad(part.prob_MK, (0, classes - part.prob_MK.shape[1]))) for part in parts]
+    )
+
+
+def _sorting(candidates: Detections) -> Tensor:
+    """The order in which darknet's suppression leaves its boxes, image by image.
+
+    It sorts them by the scores of one class after the other: those of the last class count most, and equal boxes stay
+    as they were. What counts only the first detection of a truth, or breaks ties, depends on it.
+    Source: pjreddie/darknet src/box.c do_nms_sort
+    """
+    level_M: Tensor
+    _, level_M = torch.unique(candidates.prob_MK.flip(1), dim=0, return_inverse=True)
+    by_level = level_M.argsort(descending=True, stable=True)
+    return by_level[candidates.image_M[by_level].argsort(stable=True)]
