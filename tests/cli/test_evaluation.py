@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from darkpy.evaluation import coco
 
-from .conftest import Run, write_picture
+from .conftest import Run, write_picture, write_weights
 
 NET = ("pets.data", "net.cfg", "net.weights", "--device", "cpu")
 MAP = ("detector", "map", *NET)
@@ -174,6 +175,44 @@ def test_valid_takes_another_name_and_warns_of_an_unknown_kind(judged: Path, run
     code, _, err = run("detector", "valid", *NET, "-out", "mine_")
     assert code == 0 and "warning: pets.data: eval=pascal is not one of voc, coco" in err
     assert (judged / "made" / "mine_cat.txt").exists()
+
+
+TREE_CFG = """[net]
+width=32
+height=32
+channels=3
+[maxpool]
+size=32
+stride=32
+[convolutional]
+filters=9
+size=1
+stride=1
+activation=linear
+[region]
+anchors=.5,.25
+classes=4
+num=1
+softmax=1
+tree=four.tree
+"""
+
+
+@pytest.mark.parametrize("dialect", ["pjreddie", "alexeyab"])
+def test_valid_writes_the_classes_of_a_tree_that_map_names(judged: Path, run: Run, dialect: str) -> None:
+    """Animals and things; the animals are cats or dogs, classes 2 and 3, of which the map takes the dogs first."""
+    (judged / "four.tree").write_text("animal -1\nthing -1\ncat 0\ndog 0\n")
+    (judged / "four.map").write_text("3\n2\n")
+    (judged / "pets.names").write_text("dog\ncat\n")
+    (judged / "net.cfg").write_text(TREE_CFG)
+    write_weights((0, 0, 0, 0, 5, 3, 0, 2, 0))
+    with (judged / "pets.data").open("a") as stream:
+        stream.write("map = four.map\n")
+    assert run("detector", "valid", *NET, "--dialect", dialect).code == 0
+    scores = [float((judged / "made" / f"comp4_det_test_{name}.txt").read_text().split()[1]) for name in ("cat", "dog")]
+    animal, cat = 1 / (1 + math.exp(-3)), 1 / (1 + math.exp(-2))
+    objectness = 1 / (1 + math.exp(-5))
+    assert scores == pytest.approx([objectness * animal * cat, objectness * animal * (1 - cat)], abs=1e-6)
 
 
 def test_evaluate_puts_cocos_number_beside(judged: Path, run: Run) -> None:
