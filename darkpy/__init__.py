@@ -40,7 +40,7 @@ def plan(cfg: str | os.PathLike[str], dialect: Dialect | str | None = None, *, s
 
     cfg: a path, or cfg text (any string with a line break).
     dialect: "pjreddie" or "alexeyab"; None decides by what only one fork knows.
-    strict: warnings (unknown keys) become errors.
+    strict: warnings (unknown keys, mostly) become errors.
     Raises: ConfigError with every fault of the file.
     """
     return _plan(cfg, dialect, strict=strict)
@@ -52,11 +52,13 @@ def load(
     *,
     dialect: Dialect | str | None = None,
     device: str | torch.device = "cpu",
+    strict: bool = False,
     is_partial_allowed: bool = False,
     time_steps: int | None = None,
 ) -> Network:
     """The network of a cfg in inference mode, with the numbers of a `.weights` file or darknet's starting values.
 
+    strict: warnings (unknown keys, mostly) become errors.
     is_partial_allowed: accept a file that ends between two layers (`darknet53.conv.74`); the rest starts new.
     time_steps: in place of the cfg's. With 1 every call is the next step of its sequences, as in AlexeyAB's commands
         that do not train.
@@ -64,7 +66,7 @@ def load(
     """
     from darkpy.network import Network
 
-    made = _plan(cfg, dialect)
+    made = _plan(cfg, dialect, strict=strict)
     if time_steps is not None:
         made = replace(made, net=replace(made.net, time_steps=time_steps))
     network = Network(made)
@@ -74,7 +76,7 @@ def load(
     return network.to(device)
 
 
-def _plan(cfg: str | os.PathLike[str], dialect: Dialect | str | None, *, strict: bool = False) -> Plan:
+def _plan(cfg: str | os.PathLike[str], dialect: Dialect | str | None, *, strict: bool) -> Plan:
     """Plan a cfg, and warn whoever called us of what is odd in it."""
     from darkpy.build import make_plan
     from darkpy.config.text import condensed

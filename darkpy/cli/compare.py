@@ -75,6 +75,7 @@ def compare(
     is_json: bool,
     letterbox: bool | None,
     dialect: str | None,
+    strict: bool,
     **opening: Any,
 ) -> int:
     import darkpy
@@ -88,8 +89,8 @@ def compare(
         )
     if dump is not None:
         check_target(dump, against, image)
-    other = None if other_cfg is None else darkpy.plan(other_cfg, dialect)
-    network = open_network(cfg, weights, dialect=dialect, fold=False, **opening)
+    other = None if other_cfg is None else darkpy.plan(other_cfg, dialect, strict=strict)
+    network = open_network(cfg, weights, dialect=dialect, strict=strict, fold=False, **opening)
     x_BCHW = None
     if image is not None:
         is_letterboxed = DetectOptions(letterbox=letterbox).resolved(network).letterbox

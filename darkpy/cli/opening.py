@@ -16,15 +16,30 @@ if TYPE_CHECKING:
 
 
 def open_network(
-    cfg: Path, weights: Path, *, dialect: str | None, device: str | None, allow_partial: bool, fold: bool = True
+    cfg: Path,
+    weights: Path,
+    *,
+    dialect: str | None,
+    device: str | None,
+    allow_partial: bool,
+    strict: bool = False,
+    fold: bool = True,
 ) -> Network:
     """The network with its weights on its device, batch norm folded away unless every layer's own output matters.
 
     It takes single pictures, whatever the time_steps that it trains with.
     Raises: DarkpyError when the device cannot be used, ConfigError, WeightsError.
     """
-    chosen = _find_device(device)
-    network = darkpy.load(cfg, weights, dialect=dialect, device=chosen, is_partial_allowed=allow_partial, time_steps=1)
+    chosen = find_device(device)
+    network = darkpy.load(
+        cfg,
+        weights,
+        dialect=dialect,
+        device=chosen,
+        strict=strict,
+        is_partial_allowed=allow_partial,
+        time_steps=1,
+    )
     return network.for_inference() if fold else network
 
 
@@ -37,7 +52,8 @@ def class_names(network: Network, file: Path | None) -> tuple[str, ...]:
     return names_for(max(counts), file) if counts else ()
 
 
-def _find_device(name: str | None) -> torch.device:
+def find_device(name: str | None) -> torch.device:
+    """The device of that name, by default a GPU if there is one. Raises: DarkpyError when it cannot be used."""
     import torch
 
     if name is None:
@@ -50,6 +66,10 @@ def _find_device(name: str | None) -> torch.device:
         ) from error
     try:
         torch.zeros(1, device=device).cpu()
+    except (NotImplementedError, ImportError) as error:  # with all backends of all builds listed
+        raise DarkpyError(
+            f"--device {name}: the torch installed here computes nothing on it", hint="--device cpu always works"
+        ) from error
     except (RuntimeError, AssertionError) as error:  # torch raises the second where it was built without CUDA
         reason = str(error).partition("\n")[0].removesuffix(".")
         raise DarkpyError(f"--device {name}: {reason}", hint="--device cpu always works") from error

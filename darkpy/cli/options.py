@@ -61,6 +61,9 @@ dialect_option = click.option(
     type=click.Choice([str(dialect) for dialect in Dialect]),
     help="Whose darknet the cfg is written for.  [default: as its keys tell]",
 )
+strict_option = click.option(
+    "--strict", is_flag=True, help="Stop at what is only warned of in a cfg, such as a key that nothing reads."
+)
 letterbox_option = click.option(
     "letterbox",
     "-letter_box/--stretch",
@@ -69,6 +72,7 @@ letterbox_option = click.option(
 )
 network_options = _together(
     dialect_option,
+    strict_option,
     click.option(
         "-i",
         "--device",

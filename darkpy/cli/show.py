@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 import darkpy
-from darkpy.cli.options import FILE, dialect_option
+from darkpy.cli.options import FILE, dialect_option, strict_option
 from darkpy.cli.spelling import Command
 from darkpy.dialect import Dialect
 
@@ -28,10 +28,11 @@ Sizes are width x height x channels, BF billions of operations for one image, we
 @click.argument("cfg", type=FILE)
 @click.option("--json", "is_json", is_flag=True, help="Print JSON instead of a table.")
 @dialect_option
-def show(cfg: Path, is_json: bool, dialect: str | None) -> None:
+@strict_option
+def show(cfg: Path, is_json: bool, dialect: str | None, strict: bool) -> None:
     from darkpy.summary import as_record, table
 
-    plan = darkpy.plan(cfg, dialect)
+    plan = darkpy.plan(cfg, dialect, strict=strict)
     if is_json:
         click.echo(json.dumps(as_record(plan)))
         return

@@ -71,6 +71,7 @@ def test_no_command_is_a_mistake_answered_with_help(run: Run) -> None:
         ("detect net.cfg net.weights a.png --dialect yolo", "'yolo' is not one of 'pjreddie', 'alexeyab'"),
         ("detect net.cfg net.weights a.png --batch-size 0", "0 is not in the range"),
         ("detect net.cfg net.weights a.png --device gpu", "--device gpu: no such device"),
+        ("detect net.cfg net.weights a.png --device meta", "--device meta: the torch installed here computes nothing"),
         ("detect net.cfg net.weights a.png --names pets.names --data pets.data", "give one"),
         ("detect net.cfg net.weights a.png --names net.weights", "net.weights: is a binary file"),
         ("detect net.cfg net.weights a.png --data net.cfg", "'[net]' makes it a cfg, not a .data file"),
@@ -118,8 +119,16 @@ def test_warning_is_a_line_on_stderr_and_no_obstacle(task: Path, run: Run) -> No
     assert err.startswith("warning: net.cfg:") and "'fitlers'" in err and err.count("warning: ") == 1
 
 
+@pytest.mark.parametrize("words", [("show", "net.cfg"), ("detect", "net.cfg", "net.weights", "a.png")])
+def test_warning_of_a_cfg_is_an_error_on_demand(task: Path, run: Run, words: tuple[str, ...]) -> None:
+    Path("net.cfg").write_text(CFG.replace("filters=7", "filters=7\nfitlers=7"))
+    code, out, err = run(*words, "--strict")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: net.cfg:") and "'fitlers'" in err and err.count("error: ") == 1
+
+
 def test_interrupt_is_quiet(task: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(darkpy, "plan", interrupted)
@@ -159,7 +168,7 @@ def test_closed_standard_input_names_no_picture(
 
 
 def test_fault_of_darkpy_itself_is_not_hidden(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(darkpy, "plan", broken)
@@ -170,7 +179,7 @@ def test_fault_of_darkpy_itself_is_not_hidden(task: Path, monkeypatch: pytest.Mo
 def test_other_peoples_warnings_stay_theirs(task: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     import warnings
 
-    def warning(*_: object) -> None:
+    def warning(*_: object, **__: object) -> None:
         warnings.warn("torch says", UserWarning, stacklevel=1)
         raise darkpy.DarkpyError("done")
 
