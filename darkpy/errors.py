@@ -73,8 +73,7 @@ class ConfigError(DarkpyError):
     SHOWN = 200
 
     def __init__(self, faults: Sequence[Fault]) -> None:
-        shown = [str(fault) for fault in faults[: self.SHOWN]]
-        if len(faults) > self.SHOWN:
-            shown.append(f"... and {len(faults) - self.SHOWN} more faults")
-        super().__init__("\n".join(shown))
         self.faults = tuple(faults)
+        self.shown = self.faults[: self.SHOWN]
+        self.rest = f"... and {len(faults) - self.SHOWN} more faults" if len(faults) > self.SHOWN else ""
+        super().__init__("\n".join(str(one) for one in (*self.shown, self.rest) if one))

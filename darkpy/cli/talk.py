@@ -9,8 +9,13 @@ from darkpy.errors import ConfigError
 
 def complain(error: Exception) -> None:
     """A line for each thing that is wrong, with its hint below it."""
-    for fault in error.faults if isinstance(error, ConfigError) else (error,):
-        _say(f"error: {fault}")
+    if not isinstance(error, ConfigError):
+        _say(f"error: {error}")
+        return
+    for fault in error.shown:
+        _say(f"{fault.severity.value}: {fault}")
+    if error.rest:
+        _say(error.rest)
 
 
 def warn(message: object) -> None:

@@ -69,9 +69,12 @@ class Faults:
         return tuple(self._found)
 
     def raise_errors(self, *, strict: bool = False) -> None:
-        """Raises: ConfigError with all there is, warnings too, when one is an error or, if `strict`, anything."""
-        if (strict and self._found) or any(fault.severity is Severity.ERROR for fault in self._found):
-            raise ConfigError(sorted(condensed(self._found), key=lambda fault: fault.line or 0))
+        """Raises: ConfigError with all there is, warnings too, when one is an error; if `strict`, all are errors."""
+        found = condensed(self._found)
+        if strict:
+            found = [replace(fault, severity=Severity.ERROR) for fault in found]
+        if any(fault.severity is Severity.ERROR for fault in found):
+            raise ConfigError(sorted(found, key=lambda fault: fault.line or 0))
 
     def _add(
         self, severity: Severity, message: str, section: Section | None, line: int | None, hint: str | None

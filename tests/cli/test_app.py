@@ -112,6 +112,19 @@ def test_faults_of_a_cfg_are_told_one_by_one(task: Path, run: Run) -> None:
     assert "net.cfg:8: [maxpool]" in err
 
 
+def test_warnings_among_the_faults_of_a_cfg_are_told_as_warnings(task: Path, run: Run) -> None:
+    Path("net.cfg").write_text(CFG.replace("filters=7", "filters=8\nfitlers=7"))
+    _, _, err = run("show", "net.cfg")
+    assert [line.partition(":")[0] for line in err.splitlines() if not line.startswith(" ")] == ["warning", "error"]
+
+
+def test_thousands_of_faults_are_counted_and_not_shown(task: Path, run: Run) -> None:
+    Path("net.cfg").write_text(CFG + "[nothing]\n" * 300)
+    code, _, err = run("show", "net.cfg")
+    assert code == 2
+    assert err.count("error: ") == 200 and err.endswith("\n... and 100 more faults\n")
+
+
 def test_warning_is_a_line_on_stderr_and_no_obstacle(task: Path, run: Run) -> None:
     Path("net.cfg").write_text(CFG.replace("filters=7", "filters=7\nfitlers=7"))
     code, out, err = run("show", "net.cfg")
