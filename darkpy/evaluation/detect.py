@@ -69,19 +69,10 @@ def detect(
     Pictures are no film: layers with a memory see each as a first one.
     Raises: DarkpyError when the network has no detection head, or was opened for sequences.
     """
-    plan = network.plan
-    if not network.heads:
-        raise DarkpyError(
-            f"{plan.file} has no detection layer", hint="networks that end in [softmax] classify, not detect"
-        )
-    if plan.net.time_steps > 1:
-        raise DarkpyError(
-            f"{plan.file} takes {plan.net.time_steps} pictures for one film (time_steps)",
-            hint="darkpy.load(..., time_steps=1) takes them one by one",
-        )
+    require_detector(network)
     chosen = (options or DetectOptions()).resolved(network)
     waiting = iter(paths)
-    while batch := [_load(path, plan.input_shape.c) for path in islice(waiting, batch_size)]:
+    while batch := [_load(path, network.plan.input_shape.c) for path in islice(waiting, batch_size)]:
         yield from _detect_batch(network, batch, names, chosen)
 
 
@@ -93,18 +84,56 @@ def detections_of(
     sizes: (w, h) of each picture in pixels, before it was prepared. options: resolved ones.
     Source: AlexeyAB/darknet src/network.c get_network_boxes.
     """
-    net, heads = network.plan.input_shape, network.heads
-    classes = max(head.class_count for head in heads)
-    assert options.thresh is not None
+    assert options.thresh is not None and options.letterbox is not None
+    candidates = candidates_of(
+        network,
+        outputs_BCHW,
+        sizes,
+        thresh=options.thresh,
+        letterbox=options.letterbox,
+        tree_thresh=options.tree_thresh,
+    )
+    return suppress(candidates, options.nms, *network.heads[-1].nms) if options.nms else candidates
+
+
+def candidates_of(
+    network: Network,
+    outputs_BCHW: Sequence[torch.Tensor],
+    sizes: Sequence[tuple[int, int]],
+    *,
+    thresh: float,
+    letterbox: bool,
+    tree_thresh: float = 0.5,
+    class_map: Sequence[int] = (),
+) -> Detections:
+    """What all heads see on a batch before suppression, as fractions of each picture.
+
+    sizes: (w, h) of each picture in pixels, before it was prepared. The others are as `HeadSpec.decode` has them.
+    """
+    net = network.plan.input_shape
     parts = []
-    for head, output_BCHW in zip(heads, outputs_BCHW, strict=True):
-        found = head.decode(output_BCHW, net.w, net.h, options.thresh, options.tree_thresh)
-        if options.letterbox and head.corrects_letterbox:
-            found = without_letterbox(found, sizes, net.w, net.h)
-        parts.append(replace(found, prob_MK=functional.pad(found.prob_MK, (0, classes - found.prob_MK.shape[1]))))
-    kind, beta = heads[-1].nms
-    candidates = Detections.cat(parts)
-    return suppress(candidates, options.nms, kind, beta) if options.nms else candidates
+    for head, output_BCHW in zip(network.heads, outputs_BCHW, strict=True):
+        found = head.decode(output_BCHW, net.w, net.h, thresh, tree_thresh, class_map)
+        is_moved = letterbox and head.corrects_letterbox
+        parts.append(without_letterbox(found, sizes, net.w, net.h) if is_moved else found)
+    classes = max(part.prob_MK.shape[1] for part in parts)
+    return Detections.cat(
+        [replace(part, prob_MK=functional.pad(part.prob_MK, (0, classes - part.prob_MK.shape[1]))) for part in parts]
+    )
+
+
+def require_detector(network: Network) -> None:
+    """Raises: DarkpyError when the network has no detection head, or was opened for sequences."""
+    plan = network.plan
+    if not network.heads:
+        raise DarkpyError(
+            f"{plan.file} has no detection layer", hint="networks that end in [softmax] classify, not detect"
+        )
+    if plan.net.time_steps > 1:
+        raise DarkpyError(
+            f"{plan.file} takes {plan.net.time_steps} pictures for one film (time_steps)",
+            hint="darkpy.load(..., time_steps=1) takes them one by one",
+        )
 
 
 def without_letterbox(detections: Detections, sizes: Sequence[tuple[int, int]], net_w: int, net_h: int) -> Detections:

@@ -15,11 +15,10 @@ from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from darkpy.data.images import load_image, prepare
-from darkpy.errors import DarkpyError, ImageError
-from darkpy.evaluation.detect import without_letterbox
+from darkpy.errors import ImageError
+from darkpy.evaluation.detect import candidates_of, require_detector
 from darkpy.evaluation.nms import suppress, suppress_by_objectness
 from darkpy.network import Network
 from darkpy.ops.detections import Detections
@@ -81,16 +80,8 @@ def run(
     starts anew.
     Raises: DarkpyError when the network has no detection head, or was opened for sequences.
     """
-    plan = network.plan
-    if not network.heads:
-        raise DarkpyError(
-            f"{plan.file} has no detection layer", hint="networks that end in [softmax] classify, not detect"
-        )
-    if plan.net.time_steps > 1:
-        raise DarkpyError(
-            f"{plan.file} takes {plan.net.time_steps} images at a time for one film", hint="open it with time_steps=1"
-        )
-    net, forms = plan.input_shape, {judge.settings.letterbox for judge in judges}
+    require_detector(network)
+    net, forms = network.plan.input_shape, {judge.settings.letterbox for judge in judges}
 
     def load(item: tuple[int, str | os.PathLike[str]]) -> _Picture:
         number, path = item
@@ -131,33 +122,21 @@ def _show(network: Network, pictures: Sequence[_Picture], form: bool, judges: Se
     sizes = [picture.view.size for picture in pictures]
     for judge in judges:
         settings = judge.settings
-        candidates = _candidates(network, outputs_BCHW, sizes, settings)
+        candidates = candidates_of(
+            network,
+            outputs_BCHW,
+            sizes,
+            thresh=settings.thresh,
+            letterbox=settings.letterbox,
+            tree_thresh=settings.tree_thresh,
+            class_map=settings.class_map,
+        )
         candidates = replace(candidates, image_M=number_B[candidates.image_M])
         if settings.by_objectness:
             judge.add(suppress_by_objectness(candidates, settings.nms))
         else:
             kept = suppress(candidates, settings.nms, *network.heads[-1].nms)
             judge.add(kept.select(_sorting(candidates)))
-
-
-def _candidates(
-    network: Network, outputs_BCHW: Sequence[Tensor], sizes: Sequence[tuple[int, int]], settings: Settings
-) -> Detections:
-    """What all heads see on a batch, as fractions of each picture.
-
-    sizes: (w, h) of each picture in pixels.
-    Source: AlexeyAB/darknet src/network.c get_network_boxes
-    """
-    net = network.plan.input_shape
-    parts = []
-    for head, output_BCHW in zip(network.heads, outputs_BCHW, strict=True):
-        found = head.decode(output_BCHW, net.w, net.h, settings.thresh, settings.tree_thresh, settings.class_map)
-        is_moved = settings.letterbox and head.corrects_letterbox
-        parts.append(without_letterbox(found, sizes, net.w, net.h) if is_moved else found)
-    classes = max(part.prob_MK.shape[1] for part in parts)
-    return Detections.cat(
-        [replace(part, prob_MK=functional.pad(part.prob_MK, (0, classes - part.prob_MK.shape[1]))) for part in parts]
-    )
 
 
 def _sorting(candidates: Detections) -> Tensor:
