@@ -90,4 +90,5 @@ if __name__ == "__main__":
     fetch_weights()
     pictures = fetch_pictures(target / "photographs")
     cfg = ROOT / "cfg" / "yolov3-tiny.cfg"
-    darkpy(["detect", str(cfg), str(WEIGHTS), *map(str, pictures), "-thresh", ".25", "--out", str(target)])
+    words = ["detect", str(cfg), str(WEIGHTS), *map(str, pictures), "-thresh", ".25", "--out", str(target)]
+    sys.exit(darkpy(words))
