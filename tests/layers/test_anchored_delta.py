@@ -114,7 +114,9 @@ def test_deltas_are_those_of_the_walk(dialect: Dialect, section: str) -> None:
         assert int(loss.report["count"]) == sum(len(walk.overlaps) for walk in walked)
 
 
-@pytest.mark.parametrize(("dialect", "section"), [(PJ, YOLO), (AX, YOLO + CROWD), (AX, GAUSSIAN)])
+@pytest.mark.parametrize(
+    ("dialect", "section"), [(PJ, YOLO), (AX, YOLO + CROWD), (AX, YOLO + "truth_thresh=.1\n"), (AX, GAUSSIAN)]
+)
 def test_what_the_log_says_is_counted_as_on_the_walk(dialect: Dialect, section: str) -> None:
     plan, spec = planned(dialect, section)
     output_BCHW, images = output(plan, spec), (crowd(), crowd(9)[:3])
@@ -211,6 +213,36 @@ def test_what_is_no_number_is_counted_and_alexeyabs_forgets_it(dialect: Dialect,
     assert int(loss.report["nonfinite"]) > 0
     assert bool(loss.delta.isfinite().all()) is (dialect is AX)
     assert bool(loss.delta[1].isfinite().all())
+
+
+@pytest.mark.parametrize("score", [0.25, 0.26])
+@pytest.mark.parametrize(("dialect", "section"), [(PJ, YOLO), (AX, YOLO), (AX, GAUSSIAN)])
+def test_alexeyabs_predictions_are_spared_when_they_are_sure_of_a_class_pjreddies_always(
+    dialect: Dialect, section: str, score: float
+) -> None:
+    plan, spec = planned(dialect, section)
+    output_BCHW = torch.full((2, *plan.input_shape), 0.125)
+    entries_BAEHW = output_BCHW.view(2, 3, spec.entries, H, W)
+    entries_BAEHW[:, :, spec.box_entries] = score
+    # the second prediction of the first cell is the truth, whose size is an anchor of another head
+    entries_BAEHW[0, 1, spec.xywh, 0, 0] = torch.tensor([0.5, 0.5, math.log(3.5), math.log(4.2)])
+    loss = learn(plan, spec, output_BCHW, truth(spec, [[0.25, 1 / 6, 35 / 64, 58.8 / 96, 2]], []))
+    found = loss.delta.view(entries_BAEHW.shape)[0, 1, spec.box_entries - 1, 0, 0]
+    assert float(found) == (0 if dialect is PJ or score > 0.25 else -0.125)
+
+
+@pytest.mark.parametrize(("dialect", "section"), [(PJ, YOLO), (AX, YOLO), (AX, GAUSSIAN)])
+def test_thresholds_below_0_make_no_objects_of_nothing(dialect: Dialect, section: str) -> None:
+    low = "truth_thresh=-1\n" + ("" if dialect is PJ else "objectness_smooth=1\n")
+    plan, spec = planned(dialect, section.replace("ignore_thresh=.3", "ignore_thresh=-1") + low)
+    loss = learn(plan, spec, output(plan, spec), truth(spec, [], []))
+    assert not loss.delta.view(2, 3, spec.entries, H, W)[:, :, spec.box_entries :].any()
+
+
+def test_anchors_of_the_mask_beyond_num_are_matched_too() -> None:
+    plan, spec = planned(AX, YOLO.replace("num=4", "num=2"))
+    loss = learn(plan, spec, output(plan, spec), truth(spec, [[0.5, 0.5, 30 / 64, 20 / 96, 1]], []))
+    assert int(loss.report["count"]) == 1
 
 
 def test_a_map_gives_labels_the_heads_classes(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 
@@ -14,17 +16,24 @@ from darkpy.layers.yolo import YoloSpec
 
 PJ, AX = Dialect
 KEYS = "classes=2\nnum=2\nanchors=10,14, 40,60\n"
+THREE = ((0.3, 0.4, 0.1, 0.2, 1), (0.3, 0.4, 0.12, 0.2, 0), (0.8, 0.9, 0.5, 0.6, 1))
 
 
-def learn(dialect: Dialect, keys: str = "", progress: Progress | None = None) -> tuple[YoloSpec, Loss]:
-    """Two images on a grid of 3 x 2 cells, three objects in the first."""
+def learn(
+    dialect: Dialect,
+    keys: str = "",
+    *,
+    rows: Sequence[Sequence[float]] = THREE,
+    shift: float = 0,
+    progress: Progress | None = None,
+) -> tuple[YoloSpec, Loss]:
+    """Two images on a grid of 3 x 2 cells, the objects in the first; `shift` is added to what the head reads."""
     plan = make_plan(f"[net]\nheight=2\nwidth=3\nchannels=14\n[yolo]\n{KEYS}{keys}", dialect)
     spec = plan.nodes[0].spec
     assert isinstance(spec, YoloSpec)
-    x_BCHW = torch.randn(2, *plan.input_shape, generator=torch.Generator().manual_seed(1))
+    x_BCHW = shift + torch.randn(2, *plan.input_shape, generator=torch.Generator().manual_seed(1))
     truth_BTE = torch.zeros(2, *spec.truth_shape(plan.input_shape))
-    rows = ((0.3, 0.4, 0.1, 0.2, 1), (0.3, 0.4, 0.12, 0.2, 0), (0.8, 0.9, 0.5, 0.6, 1))
-    truth_BTE[0, :3, :5] = torch.tensor(rows)
+    truth_BTE[0, : len(rows), :5] = torch.tensor(rows).view(-1, 5)
     net = NetSpec(dialect=dialect, width=96, height=64, batch=2)
     output_BCHW = spec.build(plan.nodes[0].inputs, plan.net)(x_BCHW)
     return spec, spec.loss(x_BCHW, output_BCHW, truth_BTE, progress or Progress(net, 2))
@@ -48,6 +57,21 @@ def test_the_cost_of_an_overlap_loss_is_how_much_overlap_lacks(kind: str) -> Non
     overlap = float(loss.report["giou" if kind == "giou" else "iou"] / loss.report["count"])
     assert float(loss.report["count"]) == 3
     assert float(loss.cost) == pytest.approx(0.25 * (1 - overlap) + 0.5 * parts(loss)[1])
+
+
+@pytest.mark.parametrize("kind", ["mse", "iou", "giou", "diou", "ciou"])
+def test_without_objects_the_cost_is_that_of_objectness(kind: str) -> None:
+    spec, loss = learn(AX, f"iou_loss={kind}\n", rows=())
+    assert float(loss.cost) == pytest.approx(parts(loss)[1])
+    assert "Avg (IOU: 0.000000), count: 1, " in spec.log_line(3, loss)
+
+
+def test_objectness_smooth_lets_the_first_of_several_truths_raise_an_objectness_that_is_0() -> None:
+    keys = "objectness_smooth=1\ncounters_per_class=10,40\n"
+    rows = ((0.3, 0.4, 0.1, 0.2, 1), (0.3, 0.4, 0.1, 0.2, 0))
+    for order, weight in ((rows, 1), (rows[::-1], 4)):
+        _, loss = learn(AX, keys, rows=order, shift=-200)
+        assert float(loss.delta.view(2, 2, 7, 2, 3)[0, 0, 4].max()) == weight
 
 
 def test_pjreddies_line() -> None:
