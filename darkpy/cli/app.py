@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 import darkpy
+from darkpy.cli.classifier import classifier, classify
 from darkpy.cli.compare import compare
 from darkpy.cli.detect import detect
 from darkpy.cli.detector import detector
@@ -43,6 +44,8 @@ def app() -> None:
     pass
 
 
+app.add_command(classifier)
+app.add_command(classify)
 app.add_command(compare)
 app.add_command(detect)
 app.add_command(detector)

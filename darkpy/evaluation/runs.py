@@ -93,7 +93,7 @@ def run(
         return _Picture(View(number, os.fspath(path), (image.w, image.h)), seen)
 
     network.reset_state()
-    pictures = _ahead(load, enumerate(paths), batch_size + THREADS)
+    pictures = load_ahead(load, enumerate(paths), batch_size + THREADS)
     while batch := list(islice(pictures, batch_size)):
         if batch_size > 1:
             network.reset_state()
@@ -103,7 +103,7 @@ def run(
         yield from (picture.view for picture in batch)
 
 
-def _ahead(load: Callable[[Item], Loaded], items: Iterable[Item], count: int) -> Iterator[Loaded]:
+def load_ahead(load: Callable[[Item], Loaded], items: Iterable[Item], count: int) -> Iterator[Loaded]:
     """Load the items in their order, so many before they are asked for."""
     waiting = iter(items)
     with ThreadPoolExecutor(THREADS) as pool:
