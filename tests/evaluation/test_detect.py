@@ -214,6 +214,17 @@ def test_heads_of_different_class_counts_are_seen_together(tmp_path: Path) -> No
     assert [(one.class_id, one.name) for one in result.objects] == [(1, "dog"), (4, "pig"), (0, "cat")]
 
 
+@pytest.mark.parametrize(("first", "last", "count"), [("default", "greedynms", 2), ("greedynms", "default", 1)])
+def test_last_head_decides_how_boxes_are_suppressed(tmp_path: Path, first: str, last: str, count: int) -> None:
+    """Two boxes whose centres lie apart: an overlap of .67, of which greedynms takes .11 off."""
+    sections = (POOL, f"{head(1)}nms_kind={first}\n", "[route]\nlayers=0\n", f"{head(1)}nms_kind={last}\n")
+    made = network(*sections, dialect="alexeyab")
+    for layer, x in ((1, 0.45), (4, 0.55)):
+        say(made, layer, math.log(x / (1 - x)), 0, 0, 0, 9, 9)
+    (result,) = detect(made, [picture(tmp_path / "a.png", 32, 32)], NAMES, DetectOptions(nms=0.6))
+    assert len(result.objects) == count
+
+
 def test_detections_have_a_column_for_each_class_of_the_largest_head() -> None:
     made = network(POOL, head(2), "[route]\nlayers=0\n", head(5))
     outputs_BCHW = made(torch.rand(3, 3, 32, 32))

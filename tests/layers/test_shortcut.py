@@ -81,7 +81,7 @@ def test_gradient_is_that_of_the_sum(other: Shape) -> None:
     assert torch.autograd.gradcheck(layer, (before, source))
 
 
-@pytest.mark.parametrize("other", [Shape(4, 12, 4), Shape(4, 6, 8), Shape(4, 3, 4), Shape(4, 5, 8)], ids=str)
+@pytest.mark.parametrize("other", [Shape(4, 12, 4), Shape(4, 5, 8), Shape(4, 18, 8), Shape(4, 2, 2)], ids=str)
 def test_rows_and_columns_of_different_ratios_are_refused(other: Shape) -> None:
     with pytest.raises(ShapeError) as caught:
         spec(PJ).shape((X, other))

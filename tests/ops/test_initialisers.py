@@ -49,7 +49,12 @@ def test_numbers_are_spread_as_the_name_says(name: str) -> None:
         assert largest > 4 * deviation
 
 
-@pytest.mark.parametrize("name", DEVIATIONS.keys() - {"zero"})
+def test_leaky_variant_makes_up_for_the_slope() -> None:
+    plain, leaky = (INITIALISERS[name](torch.empty(9, 9, 3, 3), generator=seeded()) for name in ("msra", "msra_leaky"))
+    torch.testing.assert_close(leaky * math.sqrt(1.01), plain)
+
+
+@pytest.mark.parametrize("name", sorted(DEVIATIONS.keys() - {"zero"}))
 def test_generator_decides_the_numbers(name: str) -> None:
     first, second, other = (
         INITIALISERS[name](torch.empty(4, 4, 3, 3), generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
