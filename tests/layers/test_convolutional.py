@@ -1,75 +1,27 @@
-"""[convolutional] beyond the goldens: geometry, faults, binary arithmetic, shared and flipped weights, antialiasing."""
+"""[convolutional] beyond the goldens: geometry, faults, antialiasing, shared and flipped weights."""
 
 from __future__ import annotations
 
 import math
 import struct
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 import darkpy
 from darkpy.build import make_plan
 from darkpy.config.net import NetSpec
 from darkpy.errors import ConfigError, ShapeError
-from darkpy.layers.convolutional import Convolutional, ConvolutionalSpec
+from darkpy.layers.convolutional import Convolutional
 from darkpy.network import Network
 from darkpy.shapes import Shape
 
-Array = NDArray[Any]
-AX, PJ = darkpy.Dialect.ALEXEYAB, darkpy.Dialect.PJREDDIE
-X = Shape(4, 7, 10)
+from .convolutions import AX, PJ, X, built, correlated, image, numbers, spec
+
 SQUARE = "[convolutional]\nfilters=4\nsize=3\npad=1\n"
-
-
-def spec(dialect: darkpy.Dialect = AX, **keys: Any) -> ConvolutionalSpec:
-    return ConvolutionalSpec(**{"dialect": dialect, "activation": "linear", **keys})
-
-
-def built(one: ConvolutionalSpec, x: Shape = X) -> Convolutional:
-    """The layer with random weights and biases."""
-    layer = one.build((x,), NetSpec())
-    generator = torch.Generator().manual_seed(1)
-    for slot in one.slots((x,)):
-        layer.put_array(slot, torch.rand(slot.shape, generator=generator) * 2 - 1)
-    return layer
-
-
-def image(x: Shape = X) -> torch.Tensor:
-    return torch.rand(2, *x, generator=torch.Generator().manual_seed(2)) * 4 - 2
-
-
-def correlated(
-    x_BCHW: Array,
-    weights_FCKK: Array,
-    strides: tuple[int, int] = (1, 1),
-    padding: int = 0,
-    dilation: int = 1,
-    groups: int = 1,
-) -> Array:
-    """Output by output; the size is darknet's, which knows nothing of dilation."""
-    batch, _, height, width = x_BCHW.shape
-    filters, of_group, size, _ = weights_FCKK.shape
-    (down, across), reach = strides, padding * dilation
-    h, w = (height + 2 * padding - size) // down + 1, (width + 2 * padding - size) // across + 1
-    y_BFHW = np.zeros((batch, filters, h, w))
-    for f, j, i, c, dy, dx in product(*map(range, (filters, h, w, of_group, size, size))):
-        row, column = j * down - reach + dy * dilation, i * across - reach + dx * dilation
-        if 0 <= row < height and 0 <= column < width:
-            channel = f // (filters // groups) * of_group + c
-            y_BFHW[:, f, j, i] += weights_FCKK[f, c, dy, dx] * x_BCHW[:, channel, row, column]
-    return y_BFHW
-
-
-def numbers(layer: Convolutional) -> tuple[Array, Array]:
-    return layer.weights.detach().double().numpy(), layer.biases.detach().double().numpy()[:, None, None]
-
-
 GEOMETRIES: list[tuple[dict[str, Any], dict[str, Any], tuple[int, int]]] = [
     ({"size": 3}, {}, (5, 8)),
     ({"size": 3, "pad": True}, {"padding": 1}, (7, 10)),
@@ -169,80 +121,6 @@ def test_operations_of_an_antialiased_layer_are_those_before_the_blur() -> None:
 def test_kernel_that_is_larger_than_what_it_blurs_is_a_fault_of_the_cfg() -> None:
     with pytest.raises(ConfigError, match="nothing is left of the image"):
         make_plan("[net]\nwidth=1\nheight=1\nchannels=1\n[convolutional]\nantialiasing=2\n")
-
-
-# binary weights and inputs
-
-
-def binary(weights_FCKK: Array) -> Array:
-    mean = np.abs(weights_FCKK).mean(axis=(1, 2, 3), keepdims=True)
-    return np.where(weights_FCKK > 0, mean, -mean)
-
-
-@pytest.mark.parametrize("dialect", [AX, PJ])
-def test_binary_uses_the_signs_of_a_filter_times_its_mean(dialect: darkpy.Dialect) -> None:
-    layer = built(spec(dialect, filters=3, size=3, pad=True, binary=True))
-    with torch.no_grad():
-        layer.weights[0, 0, 0, 0] = 0  # counts as negative
-    weights, biases = numbers(layer)
-    wanted = correlated(image().double().numpy(), binary(weights), padding=1) + biases
-    np.testing.assert_allclose(layer(image()).detach().numpy(), wanted, rtol=1e-5, atol=1e-5)
-
-
-def test_xnor_reads_the_input_as_plus_and_minus_one_and_the_border_as_zero() -> None:
-    layer = built(spec(filters=3, size=3, pad=True, xnor=True))
-    x_BCHW = image()
-    x_BCHW[:, :, 2, 3] = 0  # counts as positive
-    weights, biases = numbers(layer)
-    signs = np.where(x_BCHW.numpy() >= 0, 1.0, -1.0)
-    wanted = correlated(signs, binary(weights), padding=1) + biases
-    np.testing.assert_allclose(layer(x_BCHW).detach().numpy(), wanted, rtol=1e-5, atol=1e-5)
-
-
-def test_binary_numbers_have_no_rounding_noise() -> None:
-    layer = built(spec(filters=1, xnor=True), Shape(1, 7, 10))
-    layer.weights.detach().fill_(0.3)
-    layer.biases.detach().fill_(0)
-    seen = layer(torch.linspace(-1.3, 1.3, 70).reshape(1, 1, 7, 10))
-    assert set(seen.flatten().tolist()) == {layer.weights.item(), -layer.weights.item()}
-
-
-def test_xnor_is_never_grouped_in_alexeyabs_fork() -> None:
-    grouped = {"filters": 4, "groups": 2, "xnor": True}
-    assert [slot.shape for slot in spec(AX, **grouped).slots((X,))] == [(4,), (4, 4, 1, 1)]
-    assert [slot.shape for slot in spec(PJ, **grouped).slots((X,))] == [(4,), (4, 2, 1, 1)]
-    assert built(spec(AX, **grouped))(image()).shape == (2, 4, 7, 10)
-
-
-@pytest.mark.parametrize("is_xnor", [False, True])
-def test_gradient_goes_straight_to_the_weights_and_to_inputs_within_one(is_xnor: bool) -> None:
-    layer = built(spec(filters=3, size=3, pad=True, binary=not is_xnor, xnor=is_xnor))
-    x_BCHW = image()
-    x_BCHW[0, 0, 0, :4] = torch.tensor([1.0, -1.0, 0.999, -0.999])
-    x_BCHW.requires_grad_(True)
-    y_BFHW = layer(x_BCHW)
-    gradient_BFHW = torch.rand(y_BFHW.shape, generator=torch.Generator().manual_seed(3))
-    torch.autograd.backward(y_BFHW, gradient_BFHW)
-
-    binary_FCKK = torch.from_numpy(binary(layer.weights.detach().numpy())).requires_grad_(True)
-    read_BCHW = torch.where(x_BCHW >= 0, 1.0, -1.0) if is_xnor else x_BCHW.detach().clone()
-    read_BCHW.requires_grad_(True)
-    torch.autograd.backward(torch.nn.functional.conv2d(read_BCHW, binary_FCKK, padding=1), gradient_BFHW)
-    assert read_BCHW.grad is not None
-    passes_BCHW = x_BCHW.detach().abs() < 1 if is_xnor else True
-    torch.testing.assert_close(x_BCHW.grad, read_BCHW.grad * passes_BCHW)
-    torch.testing.assert_close(layer.weights.grad, binary_FCKK.grad)
-
-
-@pytest.mark.parametrize("keys", [{"binary": True}, {"xnor": True}], ids=str)
-def test_binary_layer_computes_the_same_once_folded(keys: dict[str, Any]) -> None:
-    layer = built(spec(filters=8, size=3, batch_normalize=1, **keys)).eval()
-    layer.rolling_variance.abs_()
-    assert layer.scales.min() < 0 < layer.scales.max()
-    wanted = layer(image()).detach()
-    layer.fold()
-    assert not layer.is_normalized
-    torch.testing.assert_close(layer(image()).detach(), wanted, rtol=1e-4, atol=1e-4)
 
 
 # arrays
