@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from darkpy.build import Plan
     from darkpy.network import Network
+    from darkpy.training.trainer import Trainer
 
 __all__ = [
     "ConfigError",
@@ -27,12 +28,22 @@ __all__ = [
     "Dialect",
     "ImageError",
     "ShapeError",
+    "Trainer",
     "WeightsError",
     "load",
     "plan",
 ]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """What needs torch is imported when it is asked for."""
+    if name == "Trainer":
+        from darkpy.training.trainer import Trainer
+
+        return Trainer
+    raise AttributeError(f"module 'darkpy' has no attribute {name!r}")
 
 
 def plan(cfg: str | os.PathLike[str], dialect: Dialect | str | None = None, *, strict: bool = False) -> Plan:

@@ -15,6 +15,7 @@ from darkpy.cli.detector import detector
 from darkpy.cli.evaluation import evaluate, map_command, recall, valid
 from darkpy.cli.show import show
 from darkpy.cli.spelling import Group
+from darkpy.cli.train import train, train_detector
 
 HELP = """Read, run and train darknet networks (.cfg, .weights), with darknet's numbers.
 
@@ -22,6 +23,7 @@ HELP = """Read, run and train darknet networks (.cfg, .weights), with darknet's 
   darkpy show yolov3.cfg
   darkpy detect yolov3.cfg yolov3.weights photos/ --out drawn
   darkpy detector test coco.data yolov3.cfg yolov3.weights dog.jpg -thresh .25
+  darkpy train my.cfg my.data darknet53.conv.74
   darkpy evaluate my.cfg my.data my.weights
 
 darknet's command lines are understood as they are: options with one dash, anywhere in the line. darkpy COMMAND --help
@@ -51,5 +53,6 @@ app.add_command(detect)
 app.add_command(detector)
 app.add_command(evaluate)
 app.add_command(show)
-for command in (map_command, recall, valid):
+app.add_command(train)
+for command in (map_command, recall, train_detector, valid):
     detector.add_command(command)

@@ -70,15 +70,16 @@ letterbox_option = click.option(
     default=None,
     help="Keep a picture's proportions, or not.  [default: pjreddie does; alexeyab if the cfg says so]",
 )
+device_option = click.option(
+    "-i",
+    "--device",
+    metavar="NAME",
+    help="cpu, cuda, cuda:1, mps, or a GPU's number; -nogpu means cpu.  [default: a GPU if there is one]",
+)
 network_options = _together(
     dialect_option,
     strict_option,
-    click.option(
-        "-i",
-        "--device",
-        metavar="NAME",
-        help="cpu, cuda, cuda:1, mps, or a GPU's number; -nogpu means cpu.  [default: a GPU if there is one]",
-    ),
+    device_option,
     click.option("--allow-partial", is_flag=True, help="Run weights that end early; the last layers start new."),
 )
 box_options = _together(

@@ -5,6 +5,7 @@ Letters: B images of a minibatch, C colour, H height, W width.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -93,4 +94,7 @@ def _keep(answer: Any) -> Any:
 
 
 def _begin(_: int) -> None:
+    """Leave Ctrl-C to the process that trains, which ends this one when it wants to."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     keep_freed_memory()

@@ -17,7 +17,7 @@ from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.files import write_whole
 from darkpy.training.loop import UpdateReport
-from darkpy.training.resume import Resume, digest, digest_file, open_resume, write_resume
+from darkpy.training.resume import NO_BEST, Resume, digest, digest_file, open_resume, write_resume
 from darkpy.training.trainer import Trainer
 
 
@@ -69,10 +69,15 @@ class Intervals:
 
 
 class Checkpoints:
-    """Writes the weights into a folder, as `BASE` and what `intervals` says."""
+    """Writes the weights into a folder, as `BASE` and what `intervals` says.
 
-    def __init__(self, trainer: Trainer, folder: Path, intervals: Intervals, *, seed: int) -> None:
-        self.trainer, self.folder, self.intervals, self.seed = trainer, folder, intervals, seed
+    best: the largest mean average precision so far, of which the resume file tells.
+    """
+
+    def __init__(
+        self, trainer: Trainer, folder: Path, intervals: Intervals, *, seed: int, best: float = NO_BEST
+    ) -> None:
+        self.trainer, self.folder, self.intervals, self.seed, self.best = trainer, folder, intervals, seed, best
         self.base = base_name(trainer.network.plan.file)
         # what a process that was killed was about to write
         kinds = r"(_(\d+|last|final|ema|best))?\.(weights|backup|resume)"
@@ -90,13 +95,25 @@ class Checkpoints:
         trainer, network = self.trainer, self.trainer.network
         chunks = list(network.pack_weights())
         resume = self.folder / f"{self.base}_{trainer.batch_num}.resume"
-        write_resume(resume, trainer, weights=digest(chunks), average=average, seed=self.seed)
+        sha = digest(chunks)
+        write_resume(resume, trainer, weights=sha, average=average, seed=self.seed, best=self.best)
         for name in names:
             write_whole(self.folder / f"{self.base}{name}", chunks)
         self._remove(rf"{re.escape(self.base)}_\d+\.resume", kept=resume)
         if trainer.averages.arrays and self.intervals.last in names:
             with trainer.averages.in_place():
                 network.save_weights(self.folder / f"{self.base}_ema.weights")
+
+    def keep_best(self, mean: float) -> bool:
+        """Write the weights as `BASE_best.weights` unless they were better before. Returns: whether they are the best.
+
+        Source: AlexeyAB/darknet src/detector.c train_detector
+        """
+        if mean < self.best:
+            return False
+        self.best = mean
+        self.trainer.network.save_weights(self.folder / f"{self.base}_best.weights")
+        return True
 
     def _remove(self, pattern: str, kept: Path | None = None) -> None:
         for path in self.folder.iterdir():

@@ -28,6 +28,7 @@ from darkpy.layers.delta_filter import DeltaFilter
 from darkpy.training.trainer import Trainer
 
 FORMAT = 1
+NO_BEST = -1.0
 _KEYS: Mapping[type[torch.optim.Optimizer], frozenset[str]] = {
     torch.optim.SGD: frozenset({"momentum_buffer"}),
     torch.optim.Adam: frozenset({"step", "exp_avg", "exp_avg_sq"}),
@@ -37,13 +38,17 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """An opened resume file, its arrays unread. weights: the sha256 of the file that it belongs to."""
+    """An opened resume file, its arrays unread.
+
+    weights: the sha256 of the file that it belongs to. best: the largest mean average precision until then.
+    """
 
     path: Path
     weights: str
     seen: int
     average: float
     seed: int
+    best: float
     filter: DeltaFilter
 
     def restore(self, trainer: Trainer) -> None:
@@ -80,12 +85,22 @@ def open_resume(path: Path) -> Resume:
             raise DarkpyError(f"{path}: was written by another version of darkpy")
         average = math.nan if about["average"] is None else float(about["average"])
         figures = DeltaFilter(**{name: float(figure) for name, figure in about["filter"].items()})
-        return Resume(path, str(about["weights"]), int(about["seen"]), average, int(about["seed"]), figures)
+        return Resume(
+            path=path,
+            weights=str(about["weights"]),
+            seen=int(about["seen"]),
+            average=average,
+            seed=int(about["seed"]),
+            best=float(about["best"]),
+            filter=figures,
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DarkpyError(f"{path}: is no resume file") from error
 
 
-def write_resume(path: Path, trainer: Trainer, *, weights: str, average: float, seed: int) -> None:
+def write_resume(
+    path: Path, trainer: Trainer, *, weights: str, average: float, seed: int, best: float = NO_BEST
+) -> None:
     """Write what belongs to a weight file with this sha256; the file appears whole or not at all.
 
     Raises: DarkpyError when an array holds NaN or infinity.
@@ -100,10 +115,12 @@ def write_resume(path: Path, trainer: Trainer, *, weights: str, average: float, 
         "seen": trainer.seen,
         "average": average if math.isfinite(average) else None,
         "seed": seed,
+        "best": best,
         "filter": asdict(trainer.delta_filter),
     }
+    members: dict[str, Any] = {"about": np.array(json.dumps(about)), **arrays}
     stream = io.BytesIO()
-    np.savez(stream, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
+    np.savez(stream, **members)
     write_whole(path, [stream.getvalue()])
 
 

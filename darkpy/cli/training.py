@@ -1,0 +1,228 @@
+"""A training from the command line: what `train`, `detector train` and `classifier train` share."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+import darkpy
+from darkpy.cli.opening import find_device
+from darkpy.cli.talk import note, warn
+from darkpy.cli.watching import DarknetLines, Problems, Progress
+from darkpy.data.datafile import read_data
+from darkpy.errors import DarkpyError
+from darkpy.memory import keep_freed_memory
+
+if TYPE_CHECKING:
+    from darkpy.network import Network
+    from darkpy.training.checkpoints import Checkpoints
+    from darkpy.training.loop import UpdateReport
+    from darkpy.training.resume import Resume
+    from darkpy.training.task import Task
+    from darkpy.training.trainer import Trainer
+    from darkpy.training.validation import Validation
+
+MAX_WORKERS = 8
+"""Processes that make pictures for a GPU, unless another number is asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a command line says of a training. map_epochs: between two validations, 0 for none."""
+
+    dialect: str | None
+    strict: bool
+    device: str | None
+    clear: bool
+    seed: int
+    precision: str
+    workers: int | None
+    fit: bool
+    darknet_log: bool
+    map_epochs: int = 0
+    thresh: float = 0.25
+    iou_thresh: float = 0.5
+
+
+def run_training(cfg: Path, data: Path, weights: Path | None, options: Options, *, kind: str | None = None) -> int:
+    """Train until the schedule or somebody ends it. Returns: the exit code.
+
+    kind: "detector" or "classifier" where the command is for one of them only.
+    """
+    from darkpy.training.checkpoints import Checkpoints
+    from darkpy.training.fitting import fit
+    from darkpy.training.loop import train
+    from darkpy.training.resume import NO_BEST
+    from darkpy.training.trainer import Trainer
+
+    keep_freed_memory()
+    network = _open_network(cfg, weights, options)
+    resume = _find_resume(network, weights, options)
+    seed = resume.seed if resume else options.seed
+    task, folder = _open_task(network, data, weights, seed, options, kind)
+    trainer = Trainer(network, seed=seed, precision=options.precision)
+    validation = _open_validation(trainer, task, options)
+    if resume is not None:
+        resume.restore(trainer)
+    if trainer.device.type == "cuda":
+        fit(trainer, task.largest, at_most=trainer.net.minibatch, is_allowed=options.fit)
+    checkpoints = Checkpoints(trainer, folder, task.intervals, seed=seed, best=resume.best if resume else NO_BEST)
+    average = resume.average if resume else math.nan
+    reports = train(trainer, task.feed, average=average, is_fitting=options.fit)
+    return _follow(reports, task, checkpoints, validation, options)
+
+
+def _follow(
+    reports: Iterator[UpdateReport],
+    task: Task,
+    checkpoints: Checkpoints,
+    validation: Validation | None,
+    options: Options,
+) -> int:
+    """Tell of every update, judge and save what is due; save all when somebody ends it."""
+    from darkpy.training.darknet_log import DarknetLog
+
+    trainer = checkpoints.trainer
+    progress = Progress(trainer.net.max_batches)
+    problems = Problems()
+    log = DarknetLog(trainer.network, None if task.is_detector else len(task.paths))
+    tell = DarknetLines(log, checkpoints.base) if options.darknet_log else progress
+    names, average = [task.intervals.final], math.nan
+    with _stoppable() as wish:
+        for report in reports:
+            average = report.average
+            problems(report)
+            tell(report)
+            if validation is not None and validation.is_due(report):
+                progress.clear()
+                _judge(validation, checkpoints)
+            checkpoints(report)
+            if wish.code:
+                names = [task.intervals.last]
+                break
+    checkpoints.save(names, average)
+    progress.clear()
+    note(f"{checkpoints.folder / (checkpoints.base + names[0])} is written, after update {trainer.batch_num}")
+    return wish.code
+
+
+def _open_network(cfg: Path, weights: Path | None, options: Options) -> Network:
+    import torch
+
+    torch.manual_seed(options.seed)
+    device = find_device(options.device)
+    network = darkpy.load(
+        cfg, weights, dialect=options.dialect, device=device, strict=options.strict, is_partial_allowed=True
+    )
+    if options.clear:
+        network.header = network.header.with_seen(0)
+    return network
+
+
+def _find_resume(network: Network, weights: Path | None, options: Options) -> Resume | None:
+    from darkpy.training.checkpoints import base_name, find_resume
+
+    if weights is None or options.clear:
+        return None
+    resume = find_resume(weights, base_name(network.plan.file))
+    if resume is not None:
+        note(f"{resume.path} belongs to {weights}: the run goes on exactly where it was")
+    return resume
+
+
+def _open_task(
+    network: Network, data: Path, weights: Path | None, seed: int, options: Options, kind: str | None
+) -> tuple[Task, Path]:
+    """What is trained, and the folder for its weights; what trips people is told."""
+    from darkpy.data.badlists import BadLists
+    from darkpy.training.precheck import backup_folder, check
+    from darkpy.training.task import open_task
+
+    plan = network.plan
+    is_detector = bool(network.heads)
+    if kind is not None and is_detector != (kind == "detector"):
+        other = "classifier" if kind == "detector" else "detector"
+        raise DarkpyError(f"{plan.file} is no {kind}", hint=f"darkpy {other} train, or darkpy train for both")
+    file = read_data(data)
+    device = next(network.parameters()).device.type
+    workers = _workers(device) if options.workers is None else options.workers
+    task = open_task(plan, file, seed=seed, workers=workers, bad=BadLists(Path()))
+    folder = backup_folder(file)
+    for line in check(task, seen=network.header.seen, folder=folder, weights=weights):
+        warn(line)
+    return task, folder
+
+
+def _workers(device: str) -> int:
+    """Beside a GPU as many as there are cores; beside a CPU that trains, one loads while the others compute."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MAX_WORKERS, cores - 1) if device == "cuda" else min(1, cores - 1)
+
+
+def _open_validation(trainer: Trainer, task: Task, options: Options) -> Validation | None:
+    from darkpy.data.images import read_image_list
+    from darkpy.evaluation.truths import read_truths
+    from darkpy.training.validation import Validation
+
+    if not options.map_epochs:
+        return None
+    file = task.data.find("valid")
+    if file is None:
+        warn(f"{task.data.path}: has no valid=: -map judges by the list it trains on")
+    paths = task.paths if file is None else tuple(map(str, read_image_list(file)))
+    net = trainer.net
+    return Validation(
+        trainer,
+        paths,
+        read_truths(paths, task.plan.dialect, task.classes),
+        classes=task.classes,
+        interval=options.map_epochs * len(task.paths) // (net.minibatch * net.subdivisions),
+        thresh=options.thresh,
+        iou_thresh=options.iou_thresh,
+    )
+
+
+def _judge(validation: Validation, checkpoints: Checkpoints) -> None:
+    mean = validation.judge().mean
+    click.echo(f" mean_average_precision (mAP@{validation.iou_thresh:.2f}) = {mean:f} ")
+    if checkpoints.keep_best(mean):
+        click.echo("New best mAP!")
+
+
+@dataclass
+class _Wish:
+    """That the run may end: the exit code it is to have, 0 as long as nobody wants it to."""
+
+    code: int = 0
+    earlier: dict[int, signal._HANDLER] = field(default_factory=dict)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.code = 128 + number
+        note("ending after this update; once more ends at once")
+        self.restore()
+
+    def restore(self) -> None:
+        for number, handler in self.earlier.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _stoppable() -> Iterator[_Wish]:
+    """Let Ctrl-C, and the signal that schedulers send, end a run between two updates."""
+    wish = _Wish()
+    if threading.current_thread() is threading.main_thread():
+        wish.earlier = {number: signal.signal(number, wish) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield wish
+    finally:
+        wish.restore()
