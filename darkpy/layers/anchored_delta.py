@@ -23,6 +23,8 @@ from darkpy.ops.grid import cells
 from darkpy.ops.matching import Matches, best_overlaps, match, match_predictions
 from darkpy.ops.truths import Truths
 
+MEANS = frozenset({"no_obj"})
+"""What of the report is no sum but a mean over the minibatch."""
 _SURE = 0.25  # the class score that AlexeyAB asks of a prediction before sparing it
 
 Spec = TypeVar("Spec", bound=AnchoredSpec)

@@ -18,6 +18,7 @@ from darkpy.config.schema import key, keys_of
 from darkpy.dialect import Dialect
 from darkpy.ops.activations import MISREAD, words
 from darkpy.ops.initialisers import INITIALISERS
+from darkpy.ops.ranks import ALONE, Ranks
 from darkpy.shapes import Shape
 
 if TYPE_CHECKING:
@@ -82,7 +83,12 @@ class Slot:
 
 
 class Layer(nn.Module):
-    """A module whose arrays are its spec's slots, without memory until a weight file or an initialiser fills them."""
+    """A module whose arrays are its spec's slots, without memory until a weight file or an initialiser fills them.
+
+    ranks: that share each minibatch in training.
+    """
+
+    ranks: Ranks = ALONE
 
     def __init__(self, slots: Sequence[Slot] = ()) -> None:
         super().__init__()

@@ -53,5 +53,11 @@ class _Batchnorm(Layer):
         if biases_C is None:
             biases_C = torch.zeros_like(self.scales)
         return batch_normalize(
-            x_BCHW, self.scales, biases_C, self.rolling_mean, self.rolling_variance, training=self.training
+            x_BCHW,
+            self.scales,
+            biases_C,
+            self.rolling_mean,
+            self.rolling_variance,
+            training=self.training,
+            ranks=self.ranks,
         )

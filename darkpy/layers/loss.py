@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from darkpy.config.net import NetSpec
 from darkpy.layers.base import LayerSpec
 from darkpy.layers.delta_filter import DeltaFilter
+from darkpy.ops.ranks import ALONE, Ranks
 from darkpy.shapes import Shape
 
 MASKED = -1234  # a truth that says nothing
@@ -20,11 +21,13 @@ class Progress:
     """How far a training is, and what its losses remember of the minibatches before.
 
     Units: `seen` counts images, this minibatch's included; `batch_num` updates, from 1; `updates` those already done.
+    ranks: that share the minibatch.
     """
 
     net: NetSpec
     seen: int
     delta_filter: DeltaFilter = field(default_factory=DeltaFilter)
+    ranks: Ranks = ALONE
 
     @property
     def batch_num(self) -> int:
@@ -44,12 +47,23 @@ class Loss:
     input_delta: what the layer before receives of it; the same unless the layer's backward scales it.
     cost: the number darknet averages into its loss; a monitor, of which `delta` need not be the gradient.
     report: counts and sums for `log_line`, each a tensor of one number.
+    means: those of the report that are no sums but means over the minibatch.
     """
 
     delta: torch.Tensor
     input_delta: torch.Tensor
     cost: torch.Tensor
     report: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    means: frozenset[str] = frozenset()
+
+    def over(self, ranks: Ranks) -> Loss:
+        """With cost and report of the whole minibatch that these ranks share; the deltas stay those of this one."""
+        if ranks.is_alone:
+            return self
+        cost, *said = ranks.sum_(torch.stack([self.cost.double(), *(one.double() for one in self.report.values())]))
+        named = dict(zip(self.report, said, strict=True))
+        report = {name: one / ranks.world if name in self.means else one for name, one in named.items()}
+        return replace(self, cost=cost, report=report)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +74,11 @@ class LossSpec(LayerSpec):
     def has_loss(self) -> bool:
         """Whether it takes part in training: `noloss` and `onlyforward` say no."""
         return not self.onlyforward
+
+    @property
+    def compares_images(self) -> bool:
+        """Whether what an image learns depends on the others of its minibatch."""
+        return False
 
     def truth_shape(self, output: Shape) -> tuple[int, ...]:
         """The truth of one image: (max, 5 or 6) boxes for most heads, the output's numbers by default."""

@@ -72,6 +72,7 @@ class Product(Layer):
                 arrays.rolling_mean,
                 arrays.rolling_variance,
                 training=self.training,
+                ranks=self.ranks,
             )
         y_BFHW = self.activation(y_BFHW, inplace=True)
         if y_BFHW.requires_grad:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from darkpy.errors import ShapeError
+from darkpy.ops.ranks import ALONE, Ranks
 
 EPS = 1e-5  # inside the square root
 RATE = 0.01  # rolling = .99 * rolling + .01 * statistics of this minibatch
@@ -19,22 +23,68 @@ def batch_normalize(
     rolling_variance_C: torch.Tensor,
     *,
     training: bool,
+    ranks: Ranks = ALONE,
 ) -> torch.Tensor:
     """Normalise each channel; in training by this minibatch's statistics, which move the rolling ones.
 
     The biased variance normalises, the unbiased one moves the rolling variance.
+    ranks: that share the minibatch; its statistics, and what goes back through them, are those of all its images.
     Raises: ShapeError in training when a channel has one number only.
     Source: pjreddie/darknet src/batchnorm_layer.c forward_batchnorm_layer_gpu (cuDNN).
     Differs: pjreddie's CPU code divides by sqrt(variance) + 1e-6, AlexeyAB's rolls with .9/.1.
     """
-    if training and x_BCHW.numel() == x_BCHW.shape[1]:
+    if training and x_BCHW.numel() * ranks.world == x_BCHW.shape[1]:
         raise ShapeError(
             "batch norm cannot train on one number a channel",
             hint="use a minibatch of 2 or more (batch / subdivisions)",
         )
+    if training and not ranks.is_alone:
+        mean_C, variance_C = _share_statistics(x_BCHW.detach(), ranks)
+        count = x_BCHW.numel() // x_BCHW.shape[1] * ranks.world
+        rolling_mean_C.lerp_(mean_C, RATE)
+        rolling_variance_C.lerp_(variance_C * (count / (count - 1)), RATE)
+        shared: Tensor = _SharedNorm.apply(x_BCHW, scales_C, biases_C, mean_C, variance_C, ranks)  # type: ignore[no-untyped-call]
+        return shared
     return functional.batch_norm(
         x_BCHW, rolling_mean_C, rolling_variance_C, scales_C, biases_C, training, momentum=RATE, eps=EPS
     )
+
+
+def _share_statistics(x_BCHW: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel over the images of all ranks."""
+    axes = [axis for axis in range(x_BCHW.dim()) if axis != 1]
+    variance_C, mean_C = torch.var_mean(x_BCHW.float(), axes, correction=0)
+    mean_RC, variance_RC = ranks.gather(torch.stack((mean_C, variance_C)).double()).unbind(1)
+    apart_C = mean_RC.var(0, correction=0)  # every rank has as many images
+    return mean_RC.mean(0).float(), (variance_RC.mean(0) + apart_C).float()
+
+
+class _SharedNorm(torch.autograd.Function):
+    """Batch norm by statistics of all ranks, on the way back too; the gradients of scales and biases are one rank's."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_BCHW: Tensor, scales_C: Tensor, biases_C: Tensor, mean_C: Tensor, variance_C: Tensor, ranks: Ranks
+    ) -> Tensor:
+        ctx.save_for_backward(x_BCHW, scales_C, mean_C, variance_C)
+        ctx.ranks = ranks
+        return functional.batch_norm(x_BCHW, mean_C, variance_C, scales_C, biases_C, eps=EPS)
+
+    @staticmethod
+    def backward(ctx: Any, gradient_BCHW: Tensor) -> tuple[Tensor | None, ...]:
+        x_BCHW, scales_C, mean_C, variance_C = ctx.saved_tensors
+        steepness_C = torch.rsqrt(variance_C + EPS)
+        x_gradient_BCHW, scales_gradient_C, biases_gradient_C = torch.ops.aten.native_batch_norm_backward(
+            gradient_BCHW, x_BCHW, scales_C, mean_C, variance_C, None, None, False, EPS, [True, True, True]
+        )
+        count = x_BCHW.numel() // x_BCHW.shape[1] * ctx.ranks.world
+        both_2C = ctx.ranks.sum_(torch.stack((scales_gradient_C, biases_gradient_C)))
+        by_variance_C, by_mean_C = scales_C * steepness_C / count * both_2C
+        slope_C = by_variance_C * steepness_C
+        across = [1, -1, *(1 for _ in x_BCHW.shape[2:])]
+        offset_C1 = (by_mean_C - slope_C * mean_C).view(across)
+        x_gradient_BCHW -= torch.addcmul(offset_C1, slope_C.view(across), x_BCHW)
+        return x_gradient_BCHW, scales_gradient_C, biases_gradient_C, None, None, None
 
 
 def fold_factors(

@@ -14,6 +14,8 @@ from darkpy.data.badlists import BadLists
 from darkpy.data.batches import Batch, Request, load_batches
 from darkpy.data.datasets import Dataset
 from darkpy.errors import DarkpyError
+from darkpy.ops.ranks import ALONE, Ranks
+from darkpy.training.distributed import match, share_paths, share_problems
 from darkpy.training.fitting import fit, remember
 from darkpy.training.trainer import StepReport, Trainer, mean_cost
 
@@ -31,14 +33,19 @@ class Feed:
     workers: int = 0
     bad: BadLists | None = None
 
-    def batches(self, net: NetSpec, seen: int, *, pin: bool = False) -> Iterator[Batch]:
-        """Without end, from the image `seen` of the stream on: what was trained on is not asked for again."""
-        return load_batches(self.dataset, self._requests(net, seen), workers=self.workers, bad=self.bad, pin=pin)
+    def batches(self, net: NetSpec, seen: int, *, ranks: Ranks = ALONE, pin: bool = False) -> Iterator[Batch]:
+        """Without end, from the image `seen` of the stream on: what was trained on is not asked for again.
 
-    def _requests(self, net: NetSpec, seen: int) -> Iterator[Request]:
+        A rank gets its part of each minibatch; problems are noted here only where it is the only one.
+        """
+        bad = self.bad if ranks.is_alone else None
+        return load_batches(self.dataset, self._requests(net, seen, ranks), workers=self.workers, bad=bad, pin=pin)
+
+    def _requests(self, net: NetSpec, seen: int, ranks: Ranks) -> Iterator[Request]:
+        part = ranks.part(net.minibatch)
         while True:
             w, h = self.size(seen // (net.minibatch * net.subdivisions))
-            yield Request(seen, net.minibatch, w, h)
+            yield Request(seen + part.start, part.stop - part.start, w, h)
             seen += net.minibatch
 
 
@@ -48,6 +55,7 @@ class UpdateReport:
 
     loss: the mean cost of an image; average: that of the updates so far, as darknet averages it.
     seconds: that the update took, `waited` of them for pictures.
+    batches: this rank's part of each minibatch, with the problems of all parts; costs and reports are those of all.
     """
 
     batch_num: int
@@ -72,12 +80,15 @@ def train(
     is_fitting: raise the subdivisions where a GPU's memory does not suffice.
     Raises: DarkpyError when the data cannot be used, memory does not suffice, or gradients are no longer numbers.
     """
+    match(trainer)
     batches = _batches(trainer, feed)
     while trainer.batch_num < (trainer.net.max_batches or math.inf):
         undo = remember(trainer)
         try:
-            report = _update(trainer, batches)
+            report = _update(trainer, batches, feed.bad)
         except torch.OutOfMemoryError:
+            if not trainer.ranks.is_alone:
+                raise _too_large(trainer) from None
             undo()
             at_most, size = trainer.net.minibatch - 1, (trainer.net.width, trainer.net.height)
             fit(trainer, size, at_most=at_most, is_allowed=is_fitting)
@@ -88,10 +99,17 @@ def train(
 
 
 def _batches(trainer: Trainer, feed: Feed) -> Iterator[Batch]:
-    return feed.batches(trainer.net, trainer.seen, pin=trainer.device.type == "cuda")
+    is_pinned = trainer.device.type == "cuda"
+    return feed.batches(trainer.net, trainer.seen, ranks=trainer.ranks, pin=is_pinned)
 
 
-def _update(trainer: Trainer, batches: Iterator[Batch]) -> UpdateReport:
+def _too_large(trainer: Trainer) -> DarkpyError:
+    images = trainer.net.minibatch // trainer.ranks.world
+    text = f"{images} images at a time do not fit into the memory of {trainer.device}"
+    return DarkpyError(text, hint=f"set larger subdivisions in [net]; they are {trainer.net.subdivisions}")
+
+
+def _update(trainer: Trainer, batches: Iterator[Batch], bad: BadLists | None) -> UpdateReport:
     began = perf_counter()
     waited = 0.0
     steps: list[StepReport] = []
@@ -103,6 +121,9 @@ def _update(trainer: Trainer, batches: Iterator[Batch]) -> UpdateReport:
         trainer.network.resize(batch.x_BCHW.shape[3], batch.x_BCHW.shape[2])
         steps.append(trainer.train_minibatch(batch.x_BCHW, batch.truth))
         used.append(batch)
+    used = share_problems(used, trainer.ranks)
+    if bad is not None and trainer.ranks.is_main and not trainer.ranks.is_alone:
+        bad.note(problem for batch in used for problem in batch.problems)
     _check(trainer, steps[-1], used)
     return UpdateReport(
         batch_num=trainer.batch_num,
@@ -132,7 +153,8 @@ def _check(trainer: Trainer, step: StepReport, batches: list[Batch]) -> None:
     """Raises: DarkpyError naming the images, when the weights have just been lost."""
     if step.norm is None or torch.isfinite(step.norm):
         return
-    paths = sorted({path for batch in batches for paths in batch.paths for path in paths})
+    own = [path for batch in batches for paths in batch.paths for path in paths]
+    paths = sorted(set(share_paths(own, trainer.ranks)))
     shown = ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
     raise DarkpyError(
         f"update {trainer.batch_num}: the gradients are no longer numbers; its {len(paths)} images: {shown}",

@@ -24,16 +24,20 @@ from darkpy.build import Node
 from darkpy.config.net import NetSpec
 from darkpy.errors import DarkpyError
 from darkpy.network import Network
+from darkpy.ops.ranks import ALONE, Ranks
+from darkpy.training.distributed import sum_gradients
 
 
 class Optimizer:
     """Every layer's arrays with their rate, decay and freezing keys.
 
+    ranks: that share each minibatch, and make the same update.
     Raises: DarkpyError when the network has nothing to learn.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, ranks: Ranks = ALONE) -> None:
         self.net = network.plan.net
+        self.ranks = ranks
         self.batch = self.net.minibatch * self.net.subdivisions
         groups = [group for node in network.plan.nodes for group in self._groups(network, node)]
         if not groups:
@@ -48,7 +52,8 @@ class Optimizer:
     def update(self, rate: float, batch_num: int) -> torch.Tensor:
         """One step on the gradients summed since the last one, which are then forgotten.
 
-        The gradient of a layer whose update is put off (`dont_update`, `burnin_update`) is kept and added to.
+        The gradient of a layer whose update is put off (`dont_update`, `burnin_update`) is kept and added to; of
+        several ranks the main one keeps it.
         Returns: the norm of all gradients of the update, before `grad_clip_norm` and `grad_clip_value`.
         """
         due: list[dict[str, Any]] = []
@@ -63,11 +68,13 @@ class Optimizer:
             else:
                 put_off += [(param, param.grad) for param in group["params"]]
                 _forget(group["params"])
+        sum_gradients([param.grad for group in due for param in group["params"]], self.ranks)
+        sum_gradients([gradient for _, gradient in put_off], self.ranks)
         norm = self._clip([param for group in due for param in group["params"] if param.grad is not None])
         self.torch.step()
         self._bound_weights(due)
         self.torch.zero_grad()
-        for param, gradient in put_off:
+        for param, gradient in put_off if self.ranks.is_main else ():
             param.grad = gradient
         return norm
 

@@ -10,10 +10,13 @@ import torch
 
 from darkpy.config.net import NetSpec
 from darkpy.errors import DarkpyError
+from darkpy.layers.base import Layer
 from darkpy.layers.delta_filter import DeltaFilter
 from darkpy.layers.loss import Loss, Progress
 from darkpy.network import Network
+from darkpy.ops.ranks import ALONE, Ranks
 from darkpy.training.averages import Averages
+from darkpy.training.distributed import check_shares, seed_chance
 from darkpy.training.optimizer import Optimizer
 from darkpy.training.schedule import current_rate
 
@@ -48,21 +51,28 @@ class Trainer:
     """Trains a network as its [net] says: darknet's train_network_datum.
 
     precision: "fp32", or "bf16" for mixed precision; weights, updates, heads and losses are float32 in both.
-    Raises: DarkpyError when the network has no layer with a loss, or for another precision.
+    ranks: that share each minibatch and together make the update that one alone would make.
+    Raises: DarkpyError when the network has no layer with a loss, for another precision, or when the ranks cannot
+        share its minibatches.
     """
 
-    def __init__(self, network: Network, *, seed: int = 0, precision: str = "fp32") -> None:
+    def __init__(self, network: Network, *, seed: int = 0, precision: str = "fp32", ranks: Ranks = ALONE) -> None:
         if precision not in PRECISIONS:
             raise DarkpyError(f"{precision!r} is no precision", hint=f"one of {', '.join(PRECISIONS)}")
         if not network.loss_specs:
             raise DarkpyError(
                 f"{network.plan.file} has no layer with a loss", hint="add [yolo], [softmax], [cost], ..."
             )
+        check_shares(network, ranks)
         self.network = _lay_out(network.train())
+        self.ranks, self.seed = ranks, seed
+        for layer in network.modules():
+            if isinstance(layer, Layer):
+                layer.ranks = ranks
         self.device = next(chain(network.parameters(), network.buffers())).device
         self.is_mixed = precision == "bf16"
         self.generator = torch.Generator().manual_seed(seed)
-        self.optimizer = Optimizer(network)
+        self.optimizer = Optimizer(network, ranks)
         self.averages = Averages(network)
         self.delta_filter = DeltaFilter()
 
@@ -83,13 +93,14 @@ class Trainer:
     def train_minibatch(self, x_BCHW: torch.Tensor, truth: torch.Tensor) -> StepReport:
         """One forward and backward pass, and the update when the subdivisions are full.
 
-        Shapes: x is (B, c, h, w) or (B, inputs); truth (B, *truth_shape) of the heads.
+        Shapes: x is (B, c, h, w) or (B, inputs); truth (B, *truth_shape) of the heads. B images are this rank's part.
         """
         network, net = self.network, self.net
         network.header = network.header.with_seen(self.seen + net.minibatch)
-        progress = Progress(net, self.seen, self.delta_filter)
+        progress = Progress(net, self.seen, self.delta_filter, self.ranks)
         rate = current_rate(net, progress.batch_num, self._uniform)
-        losses = self.gather(x_BCHW, truth, progress)
+        seed_chance(self.ranks, self.seed, self.seen)
+        losses = tuple(loss.over(self.ranks) for loss in self.gather(x_BCHW, truth, progress))
         norm = None
         if is_due := self.seen // net.minibatch % net.subdivisions == 0:
             norm = self.optimizer.update(rate, progress.batch_num)

@@ -65,6 +65,10 @@ class ContrastiveSpec(LossSpec):
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return Identity()
 
+    @property
+    def compares_images(self) -> bool:
+        return True
+
     def truth_shape(self, output: Shape) -> tuple[int, ...]:
         assert self.head is not None
         return self.head.truth_shape(output)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from darkpy.layers.anchored_delta import AnchoredDelta, averages_line
+from darkpy.layers.anchored_delta import MEANS, AnchoredDelta, averages_line
 from darkpy.layers.loss import Loss, Progress
 from darkpy.ops.box_gradients import overlap_gradient
 from darkpy.ops.matching import Matches, match_predictions
@@ -81,7 +81,7 @@ def gaussian_yolo_loss(spec: GaussianYoloSpec, output_BCHW: Tensor, truth_BTE: T
     delta_BCHW, square_BHWAE = head.delta_BCHW, head.delta_BHWAE.square()
     parts = {"iou_loss": slice(0, 4), "uc_loss": slice(4, 8), "class_loss": slice(8, None), "total_loss": slice(None)}
     report = head.report | {name: square_BHWAE[..., part].sum() / len(delta_BCHW) for name, part in parts.items()}
-    return Loss(delta_BCHW, spec.delta_normalizer * delta_BCHW, square_BHWAE.sum(), report)
+    return Loss(delta_BCHW, spec.delta_normalizer * delta_BCHW, square_BHWAE.sum(), report, MEANS | parts.keys())
 
 
 def log_line(index: int, loss: Loss) -> str:

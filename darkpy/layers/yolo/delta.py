@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from darkpy.dialect import Dialect
-from darkpy.layers.anchored_delta import AnchoredDelta, averages_line
+from darkpy.layers.anchored_delta import MEANS, AnchoredDelta, averages_line
 from darkpy.layers.loss import Loss, Progress
 from darkpy.ops.box_gradients import overlap_gradient
 from darkpy.ops.matching import Matches
@@ -71,16 +71,17 @@ def yolo_loss(spec: YoloSpec, output_BCHW: Tensor, truth_BTE: Tensor, progress: 
     head = YoloDelta(spec, output_BCHW, truth_BTE, progress.net)
     head.write()
     delta_BCHW, report = head.delta_BCHW, head.report
-    progress.delta_filter.apply(delta_BCHW, spec.entries, progress.net, progress.updates)
+    progress.delta_filter.apply(delta_BCHW, spec.entries, progress.net, progress.updates, progress.ranks)
     total = delta_BCHW.square().sum()
     class_loss = spec.obj_normalizer * head.delta_BHWAE[..., head.objectness :].square().sum()
     cost = total
     if spec.show_details and spec.iou_loss != "mse":
         overlap = report["giou" if spec.iou_loss == "giou" else "iou"]
-        cost = spec.iou_normalizer * (report["count"] - overlap) / report["count"].clamp(min=1) + class_loss
+        count = progress.ranks.sum_(report["count"].clone())
+        cost = spec.iou_normalizer * (report["count"] - overlap) / count.clamp(min=1) + class_loss
     losses = {"total_loss": total, "class_loss": class_loss, "iou_loss": total - class_loss}
     report |= {name: loss / len(delta_BCHW) for name, loss in losses.items()}
-    return Loss(delta_BCHW, spec.delta_normalizer * delta_BCHW, cost, report)
+    return Loss(delta_BCHW, spec.delta_normalizer * delta_BCHW, cost, report, MEANS | losses.keys())
 
 
 def log_line(spec: YoloSpec, index: int, loss: Loss) -> str:

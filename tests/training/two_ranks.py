@@ -1,0 +1,147 @@
+"""Trainings that several processes can share, and a program that runs them all as one of these: `python -m ... FILE`.
+
+At the end one process starts from other weights, and then one dies.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import astuple
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import darkpy
+from darkpy.data.badlists import BadLists, Problem
+from darkpy.data.datasets import Item
+from darkpy.errors import DarkpyError
+from darkpy.ops.ranks import ALONE, RankLostError, Ranks
+from darkpy.training.distributed import joined
+from darkpy.training.loop import Feed, train
+from darkpy.training.trainer import Trainer
+
+NET = """[net]
+batch=16
+subdivisions=2
+width=16
+height=16
+channels=3
+learning_rate=0.02
+momentum=0.9
+decay=0.0005
+max_batches=8
+"""
+CONVOLUTION = """
+[convolutional]
+filters=8
+size=3
+stride=2
+pad=1
+activation=leaky
+"""
+PUT_OFF = CONVOLUTION.replace("activation", "dont_update=3\nactivation")
+NORMALIZED = CONVOLUTION.replace("filters", "batch_normalize=1\nfilters")
+CLASSES = """
+[convolutional]
+filters=3
+size=1
+activation=linear
+
+[avgpool]
+
+[softmax]
+"""
+YOLO = """
+[convolutional]
+filters=16
+size=1
+activation=linear
+
+[yolo]
+mask=0,1
+anchors=4,4, 10,10
+classes=3
+num=2
+ignore_thresh=.2
+iou_loss=giou
+show_details=1
+"""
+CASES = {
+    "plain": NET + "grad_clip_norm=.05\n" + PUT_OFF + CONVOLUTION + CLASSES,
+    "normalized": NET + NORMALIZED + NORMALIZED + CLASSES,
+    "yolo": NET.replace("=8", "=12") + "num_sigmas_reject_badlabels=2\n" + NORMALIZED + CONVOLUTION + YOLO,
+    "adam": NET + "adam=1\n" + NORMALIZED + CLASSES,
+}
+
+
+Arrays = dict[str, npt.NDArray[np.generic]]
+DIED = 7
+
+
+class Pictures:
+    """What is in a picture follows from its number; for [yolo] 0 to 4 boxes."""
+
+    def __init__(self, *, has_boxes: bool) -> None:
+        self.has_boxes = has_boxes
+
+    def make(self, slot: int, w: int, h: int) -> Item:
+        numbers = torch.Generator().manual_seed(slot)
+        x_CHW = torch.rand(3, h, w, generator=numbers) * 0.5
+        x_CHW[slot % 3] += 0.3
+        truth = torch.eye(3)[slot % 3]
+        if self.has_boxes:
+            truth = torch.zeros(6, 5)
+            boxes = slot % 5
+            truth[:boxes, :2] = torch.rand(boxes, 2, generator=numbers) * 0.8 + 0.1
+            truth[:boxes, 2:4] = torch.rand(boxes, 2, generator=numbers) * 0.5 + 0.1
+            truth[:boxes, 4] = float(slot % 3)
+        problems = (Problem(False, f"{slot}.png", "odd"),) if slot % 20 == 19 else ()
+        return Item(x_CHW, truth, (f"{slot}.png",), problems)
+
+
+def run(case: str, ranks: Ranks = ALONE) -> Arrays:
+    """All arrays after the training, what was told of it, and how many problems were written down."""
+    torch.manual_seed(5 + ranks.rank * (case == "different"))
+    trainer = Trainer(darkpy.load(CASES.get(case, CASES["plain"]), dialect="alexeyab"), ranks=ranks)
+    bad = BadLists(None)
+    feed = Feed(dataset=Pictures(has_boxes=case == "yolo"), size=lambda _: (16, 16), bad=bad)
+    losses, told = [], []
+    for report in train(trainer, feed):
+        losses.append(report.loss)
+        told += [problem.entry for batch in report.batches for problem in batch.problems]
+        if case == "dying" and report.batch_num == 3 and not ranks.is_main:
+            os._exit(DIED)
+    arrays = {name: array.numpy() for name, array in trainer.network.state_dict().items()}
+    said = {name: float(value) for name, value in report.steps[-1].losses[0].report.items()}
+    return {
+        **arrays,
+        "loss": np.array(losses),
+        "norm": np.array(float(report.steps[-1].norm or 0)),
+        "report": np.array([0.0, *said.values()]),
+        "told": np.array(sorted(told)),
+        "filter": np.array(astuple(trainer.delta_filter)),
+        "written": np.array(sum(bad.files.values())),
+    }
+
+
+def main(file: str) -> None:
+    torch.set_num_threads(1)
+    with joined(torch.device("cpu"), timedelta(seconds=30)) as ranks:
+        arrays: dict[str, Any] = {f"{case} {name}": array for case in CASES for name, array in run(case, ranks).items()}
+        try:
+            run("different", ranks)
+        except DarkpyError as error:
+            arrays["error"] = np.array(error.message)
+        np.savez(f"{file}.{ranks.rank}.npz", **arrays)
+        try:
+            run("dying", ranks)
+        except RankLostError as error:
+            sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
