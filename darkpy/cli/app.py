@@ -13,6 +13,7 @@ from darkpy.cli.compare import compare
 from darkpy.cli.detect import detect
 from darkpy.cli.detector import detector
 from darkpy.cli.evaluation import evaluate, map_command, recall, valid
+from darkpy.cli.sample import sample
 from darkpy.cli.show import show
 from darkpy.cli.spelling import Group
 from darkpy.cli.train import train, train_detector
@@ -52,6 +53,7 @@ app.add_command(compare)
 app.add_command(detect)
 app.add_command(detector)
 app.add_command(evaluate)
+app.add_command(sample)
 app.add_command(show)
 app.add_command(train)
 for command in (map_command, recall, train_detector, valid):
