@@ -64,6 +64,14 @@ class Network(nn.Module):
         """Every layer's output in cfg order, for people who debug."""
         return self._run(x_BCHW, range(len(self.plan.nodes)), {})
 
+    def train(self, mode: bool = True) -> Network:
+        """Choose training or inference arithmetic. In training, what AlexeyAB's stopbackward=1 freezes infers on."""
+        super().train(mode)
+        frozen = [node.index for node in self.plan.nodes if node.spec.freezes_before] if mode else []
+        for layer in self._built[: max(frozen, default=0)]:
+            layer.eval()
+        return self
+
     def losses(
         self, x_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
     ) -> tuple[list[torch.Tensor], list[Loss]]:
@@ -75,12 +83,15 @@ class Network(nn.Module):
         outputs = {-1: self._checked(x_BCHW)}
         inputs: list[torch.Tensor] = []
         losses: list[Loss] = []
+        still = max((node.index for node in self.plan.nodes if node.spec.is_still(progress.batch_num)), default=-1)
         for node, layer in zip(self.plan.nodes, self.layers, strict=True):
+            learns = torch.is_grad_enabled() and node.index > still and not node.spec.passes_nothing_back
             compared = node.spec if isinstance(node.spec, LossSpec) and node.spec.has_loss else None
             sources = [outputs[source] for source in node.sources]
             if compared:
                 sources = [source.float() for source in sources]  # autocast made bfloat16 of them
-            output = outputs[node.index] = layer(*sources)
+            with torch.set_grad_enabled(learns):
+                output = outputs[node.index] = layer(*sources)
             if compared:
                 with torch.no_grad():
                     losses.append(compared.loss(sources[0].detach(), output.detach(), truth, progress))

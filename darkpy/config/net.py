@@ -121,6 +121,14 @@ class NetSpec:
         """Images of one forward pass, time steps included: darknet's `net.batch`."""
         return self.batch // self.subdivisions * self.time_steps
 
+    def check_batch(self) -> None:
+        """Raises: DarkpyError when a forward pass would have no image."""
+        if self.minibatch < 1:
+            raise DarkpyError(
+                f"batch={self.batch} / subdivisions={self.subdivisions} leaves no image for a forward pass",
+                hint="subdivisions is at most batch",
+            )
+
     def check_schedule(self) -> None:
         """Raises: DarkpyError when `steps` and `scales` do not pair up, where darknet runs off the shorter one."""
         if self.policy == "steps" and not 0 < len(self.steps) <= len(self.scales):

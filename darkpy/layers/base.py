@@ -150,6 +150,26 @@ class LayerSpec:
     constrain: float | None = key(None, minimum=0)  # darkpy's own; falls back to [net] constrain
     init: str | None = key(None, words=INITIALISERS)  # darkpy's own; falls back to [net] init
 
+    @property
+    def passes_nothing_back(self) -> bool:
+        """Whether the layer's own backward pass is left out; pjreddie's `onlyforward` only keeps heads from a loss."""
+        return self.onlyforward and self.dialect is Dialect.ALEXEYAB
+
+    @property
+    def freezes_before(self) -> bool:
+        """Whether the layers before it are frozen for good: their batch norm goes by the rolling statistics."""
+        return self.stopbackward == 1 and self.dialect is Dialect.ALEXEYAB
+
+    def is_still(self, batch_num: int) -> bool:
+        """Whether the backward pass ends behind this layer at an update: it and all before it do not learn.
+
+        Source: AlexeyAB/darknet src/network_kernels.cu backward_network_gpu.
+        Differs: weights that do not learn do not decay either.
+        """
+        if self.dialect is Dialect.ALEXEYAB and self.stopbackward > 1:
+            return self.stopbackward > batch_num
+        return bool(self.stopbackward)
+
     def sources(self, index: int) -> tuple[int, ...]:
         """Absolute numbers of the layers read, -1 for the network's input; `index` is this layer's own number."""
         return (index - 1,)

@@ -63,13 +63,14 @@ class Trainer:
             raise DarkpyError(
                 f"{network.plan.file} has no layer with a loss", hint="add [yolo], [softmax], [cost], ..."
             )
+        network.plan.net.check_batch()
         check_shares(network, ranks)
         self.network = _lay_out(network.train())
         self.ranks, self.seed = ranks, seed
         for layer in network.modules():
             if isinstance(layer, Layer):
                 layer.ranks = ranks
-        self.device = next(chain(network.parameters(), network.buffers())).device
+        self.device = next(chain(network.parameters(), network.buffers()), torch.empty(0)).device
         self.is_mixed = precision == "bf16"
         self.generator = torch.Generator().manual_seed(seed)
         self.optimizer = Optimizer(network, ranks)
@@ -111,7 +112,9 @@ class Trainer:
         """Add the gradients of a minibatch to those that are there."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_mixed):
             inputs, losses = self.network.losses(self._fetch(x_BCHW), self._fetch(truth), progress)
-        torch.autograd.backward(inputs, [-loss.input_delta for loss in losses])
+        starts = [(x, -loss.input_delta) for x, loss in zip(inputs, losses, strict=True) if x.requires_grad]
+        if starts:  # with every layer frozen there is nothing to go back to
+            torch.autograd.backward([x for x, _ in starts], [gradient for _, gradient in starts])
         return tuple(losses)
 
     def _fetch(self, array: torch.Tensor) -> torch.Tensor:
