@@ -16,7 +16,7 @@ from darkpy.cli.evaluation import evaluate, map_command, recall, valid
 from darkpy.cli.sample import sample
 from darkpy.cli.show import show
 from darkpy.cli.spelling import Group
-from darkpy.cli.train import train, train_detector
+from darkpy.cli.train import train, train_classifier, train_detector
 
 HELP = """Read, run and train darknet networks (.cfg, .weights), with darknet's numbers.
 
@@ -56,5 +56,6 @@ app.add_command(evaluate)
 app.add_command(sample)
 app.add_command(show)
 app.add_command(train)
+classifier.add_command(train_classifier)
 for command in (map_command, recall, train_detector, valid):
     detector.add_command(command)
