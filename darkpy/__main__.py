@@ -23,6 +23,7 @@ MISTAKE, INTERRUPTED = 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, the program's own by default. Returns: the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     # file names are bytes, and may mean nothing as letters
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.simplefilter("default", DarkpyWarning)
         warnings.showwarning = _warning_printer(warnings.showwarning)
         try:
-            code = app.main(arguments, prog_name="darkpy", standalone_mode=False)
+            code = app.main(list(arguments), prog_name="darkpy", standalone_mode=False, obj=tuple(arguments))
         except click.UsageError as error:
             complain(_with_usage(error))
         except DarkpyError as error:

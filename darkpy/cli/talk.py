@@ -6,6 +6,8 @@ import click
 
 from darkpy.errors import ConfigError
 
+_SILENT = "darkpy.silent"
+
 
 def complain(error: Exception) -> None:
     """A line for each thing that is wrong, with its hint below it."""
@@ -19,11 +21,23 @@ def complain(error: Exception) -> None:
 
 
 def warn(message: object) -> None:
-    _say(f"warning: {message}")
+    if not _is_silent():
+        _say(f"warning: {message}")
 
 
 def note(message: str) -> None:
-    _say(f"note: {message}")
+    if not _is_silent():
+        _say(f"note: {message}")
+
+
+def be_silent() -> None:
+    """Say nothing more in this command but what ends it: another process of the same command speaks."""
+    click.get_current_context().meta[_SILENT] = True
+
+
+def _is_silent() -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and _SILENT in context.meta
 
 
 def _say(text: str) -> None:

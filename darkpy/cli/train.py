@@ -18,6 +18,9 @@ WEIGHTS is what training starts from: nothing, a part of a network (darknet53.co
 a run that was ended or killed. A checkpoint has a file BASE_N.resume beside it, and with that the run goes on as if it
 had never been interrupted.
 
+Several GPUs (-gpus 0,1, or torchrun ... -m darkpy train ... on one machine or many) share each minibatch: with the same
+batch and learning_rate any number of them makes the same training.
+
 Checkpoints have the names and come at the intervals of the fork whose --dialect the cfg speaks, the last one too when
 Ctrl-C ends the run. How far it is stands on standard error; --darknet-log prints darknet's own lines instead.
 """
@@ -49,10 +52,11 @@ The class of an image is the line of labels= that occurs in its path.
 {_BODY.format(more="")}"""
 
 
-def _one_gpu(ctx: click.Context, option: click.Parameter, value: str | None) -> str | None:
-    if value is not None and "," in value:
-        raise DarkpyError(f"-gpus {value}: darkpy trains on one GPU", hint=f"-gpus {value.partition(',')[0]}")
-    return value
+def _numbers(ctx: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
+    numbers = tuple(number.strip() for number in value.split(",")) if value is not None else ()
+    if not all(number.isdecimal() for number in numbers) or len(set(numbers)) < len(numbers):
+        raise DarkpyError(f"-gpus {value}: is no list of different GPUs", hint="-gpus 0,1 for the first two")
+    return numbers
 
 
 def _options(*decorators: Decorator) -> Decorator:
@@ -77,7 +81,8 @@ _SHARED = (
     click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, metavar="N", show_default=True,
                  help="Which random numbers: the same ones make the same run."),
     device_option,
-    click.option("-gpus", metavar="N", callback=_one_gpu, help="The GPU's number."),
+    click.option("-gpus", metavar="N,N", callback=_numbers,
+                 help="GPUs that share each minibatch: batch and rate stay as they are."),
     dialect_option,
     strict_option,
     idle_options,
@@ -121,8 +126,8 @@ def train_classifier(data: Path, cfg: Path, weights: Path | None, **options: Any
 
 
 def _as_options(
-    *, device: str | None, gpus: str | None, is_judged: bool = False, map_epochs: int = 0, **others: Any
+    *, device: str | None, gpus: tuple[str, ...], is_judged: bool = False, map_epochs: int = 0, **others: Any
 ) -> Options:
-    if device is not None and gpus is not None:
+    if device is not None and gpus:
         raise DarkpyError("--device and -gpus both name the device: give one")
-    return Options(device=gpus if device is None else device, map_epochs=map_epochs if is_judged else 0, **others)
+    return Options(device=device, gpus=gpus, map_epochs=map_epochs if is_judged else 0, **others)

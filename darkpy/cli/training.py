@@ -16,15 +16,19 @@ from typing import TYPE_CHECKING
 import click
 
 import darkpy
+from darkpy.cli.launching import check_gpus, launch, own_device
 from darkpy.cli.opening import find_device
-from darkpy.cli.talk import note, warn
+from darkpy.cli.talk import be_silent, note, warn
 from darkpy.cli.watching import DarknetLines, Problems, Progress
 from darkpy.data.datafile import read_data
 from darkpy.errors import DarkpyError
 from darkpy.memory import keep_freed_memory
 
 if TYPE_CHECKING:
+    import torch
+
     from darkpy.network import Network
+    from darkpy.ops.ranks import Ranks
     from darkpy.training.checkpoints import Checkpoints
     from darkpy.training.loop import UpdateReport
     from darkpy.training.resume import Resume
@@ -38,11 +42,15 @@ MAX_WORKERS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a command line says of a training. map_epochs: between two validations, 0 for none."""
+    """What a command line says of a training. map_epochs: between two validations, 0 for none.
+
+    gpus: the numbers of those that share it, of which there may be one.
+    """
 
     dialect: str | None
     strict: bool
     device: str | None
+    gpus: tuple[str, ...]
     clear: bool
     seed: int
     precision: str
@@ -55,30 +63,56 @@ class Options:
 
 
 def run_training(cfg: Path, data: Path, weights: Path | None, options: Options, *, kind: str | None = None) -> int:
-    """Train until the schedule or somebody ends it. Returns: the exit code.
+    """Train until the schedule or somebody ends it, on one device or on several. Returns: the exit code.
 
     kind: "detector" or "classifier" where the command is for one of them only.
     """
+    from darkpy.training.distributed import is_launched, joined
+
+    if options.gpus:
+        check_gpus(options.gpus)
+    if len(options.gpus) > 1 and not is_launched():
+        return launch(click.get_current_context().find_root().obj, len(options.gpus))
+    keep_freed_memory()
+    device = find_device(own_device(options.device, options.gpus))
+    with joined(device) as ranks:
+        if not ranks.is_main:
+            be_silent()
+        if options.fit and not ranks.is_alone:
+            raise DarkpyError("--fit is for one device", hint="set subdivisions in [net]")
+        return _train(cfg, data, weights, options, kind, device, ranks)
+
+
+def _train(
+    cfg: Path,
+    data: Path,
+    weights: Path | None,
+    options: Options,
+    kind: str | None,
+    device: torch.device,
+    ranks: Ranks,
+) -> int:
     from darkpy.training.checkpoints import Checkpoints
     from darkpy.training.fitting import fit
     from darkpy.training.loop import train
     from darkpy.training.resume import NO_BEST
     from darkpy.training.trainer import Trainer
 
-    keep_freed_memory()
-    network = _open_network(cfg, weights, options)
+    network = _open_network(cfg, weights, options, device)
     resume = _find_resume(network, weights, options)
     seed = resume.seed if resume else options.seed
     task, folder = _open_task(network, data, weights, seed, options, kind)
-    trainer = Trainer(network, seed=seed, precision=options.precision)
-    validation = _open_validation(trainer, task, options)
+    trainer = Trainer(network, seed=seed, precision=options.precision, ranks=ranks)
     if resume is not None:
         resume.restore(trainer)
-    if trainer.device.type == "cuda":
+    if device.type == "cuda" and ranks.is_alone:
         fit(trainer, task.largest, at_most=trainer.net.minibatch, is_allowed=options.fit)
-    checkpoints = Checkpoints(trainer, folder, task.intervals, seed=seed, best=resume.best if resume else NO_BEST)
     average = resume.average if resume else math.nan
     reports = train(trainer, task.feed, average=average, is_fitting=options.fit)
+    if not ranks.is_main:
+        return _accompany(reports, ranks)
+    validation = _open_validation(trainer, task, options)
+    checkpoints = Checkpoints(trainer, folder, task.intervals, seed=seed, best=resume.best if resume else NO_BEST)
     return _follow(reports, task, checkpoints, validation, options)
 
 
@@ -91,13 +125,14 @@ def _follow(
 ) -> int:
     """Tell of every update, judge and save what is due; save all when somebody ends it."""
     from darkpy.training.darknet_log import DarknetLog
+    from darkpy.training.distributed import agree
 
     trainer = checkpoints.trainer
     progress = Progress(trainer.net.max_batches)
     problems = Problems()
     log = DarknetLog(trainer.network, None if task.is_detector else len(task.paths))
     tell = DarknetLines(log, checkpoints.base) if options.darknet_log else progress
-    names, average = [task.intervals.final], math.nan
+    names, average, code = [task.intervals.final], math.nan, 0
     with _stoppable() as wish:
         for report in reports:
             average = report.average
@@ -107,20 +142,30 @@ def _follow(
                 progress.clear()
                 _judge(validation, checkpoints)
             checkpoints(report)
-            if wish.code:
+            if code := agree(wish.code, trainer.ranks):
                 names = [task.intervals.last]
                 break
     checkpoints.save(names, average)
     progress.clear()
     note(f"{checkpoints.folder / (checkpoints.base + names[0])} is written, after update {trainer.batch_num}")
-    return wish.code
+    return code
 
 
-def _open_network(cfg: Path, weights: Path | None, options: Options) -> Network:
+def _accompany(reports: Iterator[UpdateReport], ranks: Ranks) -> int:
+    """Take part in the updates, of which the main rank tells; end when it does."""
+    from darkpy.training.distributed import agree
+
+    with _stoppable() as wish:
+        for _ in reports:
+            if code := agree(wish.code, ranks):
+                return code
+    return 0
+
+
+def _open_network(cfg: Path, weights: Path | None, options: Options, device: torch.device) -> Network:
     import torch
 
     torch.manual_seed(options.seed)
-    device = find_device(options.device)
     network = darkpy.load(
         cfg, weights, dialect=options.dialect, device=device, strict=options.strict, is_partial_allowed=True
     )
@@ -164,9 +209,15 @@ def _open_task(
 
 
 def _workers(device: str) -> int:
-    """Beside a GPU as many as there are cores; beside a CPU that trains, one loads while the others compute."""
+    """Beside a GPU as many as there are cores; beside a CPU that trains, one loads while the others compute.
+
+    Processes that train together share the cores.
+    """
+    from darkpy.training.distributed import local_world
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MAX_WORKERS, cores - 1) if device == "cuda" else min(1, cores - 1)
+    cores //= local_world()
+    return min(MAX_WORKERS, max(cores - 1, 0)) if device == "cuda" else min(1, max(cores - 1, 0))
 
 
 def _open_validation(trainer: Trainer, task: Task, options: Options) -> Validation | None:
