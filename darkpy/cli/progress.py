@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 from time import perf_counter
 from typing import TypeVar
 
+from darkpy.cli.talk import ERASE
+
 Item = TypeVar("Item")
 PATIENCE = 1.0
 """Seconds after which somebody who watches wants to be told."""
-_ERASE = "\r\033[K"
 
 
 def track(items: Iterable[Item], total: int) -> Iterator[Item]:
@@ -27,7 +28,7 @@ def track(items: Iterable[Item], total: int) -> Iterator[Item]:
     try:
         for done, item in enumerate(items, start=1):
             if is_shown:
-                _write(_ERASE)
+                _write(ERASE)
             yield item
             now = perf_counter()
             is_shown = now - began > PATIENCE and done < total
@@ -35,7 +36,7 @@ def track(items: Iterable[Item], total: int) -> Iterator[Item]:
                 _write(bar_line(done, total, now - began, shutil.get_terminal_size().columns))
     finally:
         if is_shown:
-            _write(_ERASE)
+            _write(ERASE)
 
 
 def bar_line(done: int, total: int, seconds: float, columns: int) -> str:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from darkpy.errors import ConfigError
+
+ERASE = "\r\033[K"
+"""Empties the line that a terminal's cursor is in."""
 
 _SILENT = "darkpy.silent"
 
@@ -41,4 +46,7 @@ def _is_silent() -> bool:
 
 
 def _say(text: str) -> None:
+    """In a line of its own, also where a bar stands."""
+    if sys.stderr.isatty():
+        sys.stderr.write(ERASE)
     click.echo(text, err=True)

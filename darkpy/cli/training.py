@@ -101,7 +101,7 @@ def _train(
     network = _open_network(cfg, weights, options, device)
     resume = _find_resume(network, weights, options)
     seed = resume.seed if resume else options.seed
-    task, folder = _open_task(network, data, weights, seed, options, kind)
+    task, folder = _open_task(network, data, weights, resume, options, kind)
     trainer = Trainer(network, seed=seed, precision=options.precision, ranks=ranks)
     if resume is not None:
         resume.restore(trainer)
@@ -186,7 +186,7 @@ def _find_resume(network: Network, weights: Path | None, options: Options) -> Re
 
 
 def _open_task(
-    network: Network, data: Path, weights: Path | None, seed: int, options: Options, kind: str | None
+    network: Network, data: Path, weights: Path | None, resume: Resume | None, options: Options, kind: str | None
 ) -> tuple[Task, Path]:
     """What is trained, and the folder for its weights; what trips people is told."""
     from darkpy.data.badlists import BadLists
@@ -201,9 +201,11 @@ def _open_task(
     file = read_data(data)
     device = next(network.parameters()).device.type
     workers = _workers(device) if options.workers is None else options.workers
+    seed = resume.seed if resume else options.seed
     task = open_task(plan, file, seed=seed, workers=workers, bad=BadLists(Path()))
     folder = backup_folder(file)
-    for line in check(task, seen=network.header.seen, folder=folder, weights=weights):
+    seen, is_resumed = network.header.seen, resume is not None
+    for line in check(task, seen=seen, folder=folder, weights=weights, is_resumed=is_resumed):
         warn(line)
     return task, folder
 
@@ -232,6 +234,8 @@ def _open_validation(trainer: Trainer, task: Task, options: Options) -> Validati
         warn(f"{task.data.path}: has no valid=: -map judges by the list it trains on")
     paths = task.paths if file is None else tuple(map(str, read_image_list(file)))
     net = trainer.net
+    if net.time_steps > 1:
+        raise DarkpyError(f"-map judges single pictures; {task.plan.file} takes films (time_steps={net.time_steps})")
     return Validation(
         trainer,
         paths,

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from darkpy.cli.talk import warn
+from darkpy.cli.talk import ERASE, warn
 
 if TYPE_CHECKING:
     from darkpy.training.darknet_log import DarknetLog
     from darkpy.training.loop import UpdateReport
 
-_ERASE = "\r\033[K"
 EVERY = 0.2
 """Seconds between two looks at the line on a terminal."""
 EVERY_IN_FILES = 10.0
@@ -45,7 +44,7 @@ class Progress:
         self.told = now
         line = self.line(report)
         if self.is_terminal:
-            sys.stderr.write(f"{_ERASE}{line[: shutil.get_terminal_size().columns - 1]}")
+            sys.stderr.write(f"{ERASE}{line[: shutil.get_terminal_size().columns - 1]}")
             sys.stderr.flush()
         else:
             click.echo(line, err=True)
@@ -69,7 +68,7 @@ class Progress:
     def clear(self) -> None:
         """Make room for a line of somebody else's."""
         if self.is_terminal:
-            sys.stderr.write(_ERASE)
+            sys.stderr.write(ERASE)
 
 
 class Problems:

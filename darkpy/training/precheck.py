@@ -22,14 +22,15 @@ UNUSED = ("dynamic_minibatch", "weights_reject_freq", "adversarial_lr", "attenti
 """Keys of [net] that change a training in darknet and not here."""
 
 
-def check(task: Task, *, seen: int, folder: Path, weights: Path | None) -> list[str]:
+def check(task: Task, *, seen: int, folder: Path, weights: Path | None, is_resumed: bool = False) -> list[str]:
     """What should be known of a training that is about to begin, a line each.
 
     seen: images that the network has been trained on. folder: where checkpoints go. weights: what it starts from.
+    is_resumed: whether a resume file goes with them.
     Raises: DarkpyError when it would come to nothing.
     """
     return [
-        *_check_schedule(task, seen),
+        *_check_schedule(task, seen, is_resumed),
         *_check_batch(task),
         *_check_keys(task),
         *_check_images(task),
@@ -56,7 +57,7 @@ def backup_folder(data: DataFile) -> Path:
     return folder
 
 
-def _check_schedule(task: Task, seen: int) -> Iterator[str]:
+def _check_schedule(task: Task, seen: int, is_resumed: bool) -> Iterator[str]:
     net, file = task.plan.net, task.plan.file
     done = seen // (net.minibatch * net.subdivisions)
     if not net.max_batches and task.is_detector:
@@ -67,7 +68,7 @@ def _check_schedule(task: Task, seen: int) -> Iterator[str]:
             " nothing is left to do",
             hint="-clear sets the count to 0, to fine-tune; to go on, raise max_batches",
         )
-    if done:
+    if done and not is_resumed:
         end = f" of {net.max_batches}" if net.max_batches else ""
         yield f"training goes on after update {done}{end}, where the weights are; -clear starts the schedule anew"
 

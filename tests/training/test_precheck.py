@@ -89,6 +89,7 @@ def test_schedule_that_is_over_ends_it() -> None:
 
 def test_schedule_that_goes_on_is_told() -> None:
     assert "training goes on after update 50 of 100" in told(task(), seen=400)
+    assert check(task(), seen=400, folder=Path("backup"), weights=None, is_resumed=True) == []
 
 
 def test_classifier_needs_no_end() -> None:
