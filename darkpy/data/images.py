@@ -44,11 +44,11 @@ class Image:
 
     @property
     def w(self) -> int:
-        return self.pixels_HWC.shape[1]
+        return int(self.pixels_HWC.shape[1])
 
     @property
     def h(self) -> int:
-        return self.pixels_HWC.shape[0]
+        return int(self.pixels_HWC.shape[0])
 
     def view(self) -> Tensor:
         """The same memory as a (C, H, W) tensor, uint8: what `ops.resample` takes fastest."""

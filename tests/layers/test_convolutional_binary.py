@@ -16,7 +16,8 @@ from .convolutions import AX, PJ, Array, X, built, correlated, image, numbers, s
 
 def binary(weights_FCKK: Array) -> Array:
     mean = np.abs(weights_FCKK).mean(axis=(1, 2, 3), keepdims=True)
-    return np.where(weights_FCKK > 0, mean, -mean)
+    signed: Array = np.where(weights_FCKK > 0, mean, -mean)
+    return signed
 
 
 @pytest.mark.parametrize("dialect", [AX, PJ])

@@ -41,7 +41,7 @@ def images(*shapes: Shape) -> list[torch.Tensor]:
 
 def added(before_BCHW: Array, other_BCHW: Array, alpha: float, beta: float) -> Array:
     """pjreddie's sum, cell by cell: the larger layer is sampled, what has no partner stays."""
-    y_BCHW = before_BCHW.copy()
+    y_BCHW: Array = before_BCHW.copy()
     stride, sample = (max(1, a.shape[3] // b.shape[3]) for a, b in ((other_BCHW, y_BCHW), (y_BCHW, other_BCHW)))
     sides = [min(a, b) for a, b in zip(y_BCHW.shape, other_BCHW.shape, strict=True)]
     for b, c, j, i in product(*map(range, sides)):
