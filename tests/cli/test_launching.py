@@ -16,6 +16,9 @@ from darkpy.cli import launching
 from darkpy.cli.launching import check_gpus, launch, own_device
 from darkpy.errors import DarkpyError
 
+# whole trainings, in processes of their own
+pytestmark = pytest.mark.slow
+
 CFG = """[net]
 batch=8
 subdivisions=2

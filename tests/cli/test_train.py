@@ -15,6 +15,9 @@ from darkpy.training.loop import UpdateReport
 
 from .conftest import Run
 
+# whole trainings, in processes of their own
+pytestmark = pytest.mark.slow
+
 DETECTOR = """[net]
 batch=4
 subdivisions=2
