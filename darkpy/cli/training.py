@@ -229,6 +229,8 @@ def _open_validation(trainer: Trainer, task: Task, options: Options) -> Validati
 
     if not options.map_epochs:
         return None
+    if not task.is_detector:
+        raise DarkpyError(f"-map judges detectors, and {task.plan.file} is none", hint="leave -map out")
     file = task.data.find("valid")
     if file is None:
         warn(f"{task.data.path}: has no valid=: -map judges by the list it trains on")

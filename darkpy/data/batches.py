@@ -61,12 +61,28 @@ def load_batches(
         worker_init_fn=_begin,
         generator=torch.Generator(),  # else it would take a number from torch's own, which training uses
     )
-    for batch in loader:
-        if isinstance(batch, DarkpyError):
-            raise batch
+    answers = iter(loader)
+    while True:
+        answer = _next(answers)
+        if answer is None:
+            return
+        if isinstance(answer, DarkpyError):
+            raise answer
         if bad is not None:
-            bad.note(batch.problems)
-        yield batch
+            bad.note(answer.problems)
+        yield answer
+
+
+def _next(answers: Iterator[_Answer]) -> _Answer | None:
+    """Raises: DarkpyError when a worker process has died."""
+    try:
+        return next(answers, None)
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise DarkpyError(
+            f"a process that loads pictures has ended: {reason}",
+            hint="was memory, or the container's /dev/shm, too small? fewer --workers need less, 0 none of their own",
+        ) from error
 
 
 class _Maker(torch.utils.data.Dataset[_Answer]):

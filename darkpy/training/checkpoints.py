@@ -116,7 +116,7 @@ class Checkpoints:
         return True
 
     def _remove(self, pattern: str, kept: Path | None = None) -> None:
-        for path in self.folder.iterdir():
+        for path in _listed(self.folder):
             if re.fullmatch(pattern, path.name) and path != kept:
                 path.unlink(missing_ok=True)
 
@@ -128,18 +128,31 @@ def base_name(cfg: str) -> str:
 
 def find_resume(weights: Path, base: str) -> Resume | None:
     """The resume file beside a weight file that belongs to it; a warning tells of a run's that belongs to others."""
-    sha = digest_file(weights)
-    for path in sorted(weights.parent.glob(f"{base}_*.resume")):
+    paths = sorted(
+        path for path in _listed(weights.parent) if re.fullmatch(rf"{re.escape(base)}_\d+\.resume", path.name)
+    )
+    sha = digest_file(weights) if paths else ""
+    told: list[str] = []
+    for path in paths:
         try:
             resume = open_resume(path)
         except DarkpyError as error:
-            warnings.warn(error.message, DarkpyWarning, stacklevel=2)
+            told.append(error.message)
             continue
         if resume.weights == sha:
             return resume
-        text = f"{path}: belongs to other weights than {weights}, those of {resume.seen} images; it is not used"
+        told.append(f"{path}: belongs to other weights than {weights}, those of {resume.seen} images; it is not used")
+    for text in told:
         warnings.warn(text, DarkpyWarning, stacklevel=2)
     return None
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Raises: DarkpyError when the folder cannot be looked into."""
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise DarkpyError(f"{folder}: cannot be read: {error.strerror or error}") from error
 
 
 def _often_at_first(report: UpdateReport) -> int | None:

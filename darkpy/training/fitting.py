@@ -40,6 +40,11 @@ def fit(trainer: Trainer, size: tuple[int, int], *, at_most: int, is_allowed: bo
     trainer.network.plan = replace(plan, net=_with_minibatch(net, fitting))
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether that is what torch means; of a CPU's memory it has no kind of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def remember(trainer: Trainer) -> Callable[[], None]:
     """A function that takes back an update that has been begun: its images and gradients.
 
@@ -78,7 +83,9 @@ def _fits(trainer: Trainer, images: int, size: tuple[int, int]) -> bool:
                 x_BCHW, torch.zeros(images, *node.spec.truth_shape(node.shape)), Progress(trainer.net, images)
             )
             del kept
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             return False
     return True
 

@@ -16,7 +16,7 @@ from darkpy.data.datasets import Dataset
 from darkpy.errors import DarkpyError
 from darkpy.ops.ranks import ALONE, Ranks
 from darkpy.training.distributed import match, share_paths, share_problems
-from darkpy.training.fitting import fit, remember
+from darkpy.training.fitting import fit, is_out_of_memory, remember
 from darkpy.training.trainer import StepReport, Trainer, mean_cost
 
 
@@ -84,11 +84,10 @@ def train(
     batches = _batches(trainer, feed)
     while trainer.batch_num < (trainer.net.max_batches or math.inf):
         undo = remember(trainer)
-        try:
-            report = _update(trainer, batches, feed.bad)
-        except torch.OutOfMemoryError:
+        report = _try_update(trainer, batches, feed.bad)
+        if report is None:
             if not trainer.ranks.is_alone:
-                raise _too_large(trainer) from None
+                raise _too_large(trainer)
             undo()
             at_most, size = trainer.net.minibatch - 1, (trainer.net.width, trainer.net.height)
             fit(trainer, size, at_most=at_most, is_allowed=is_fitting)
@@ -107,6 +106,16 @@ def _too_large(trainer: Trainer) -> DarkpyError:
     images = trainer.net.minibatch // trainer.ranks.world
     text = f"{images} images at a time do not fit into the memory of {trainer.device}"
     return DarkpyError(text, hint=f"set larger subdivisions in [net]; they are {trainer.net.subdivisions}")
+
+
+def _try_update(trainer: Trainer, batches: Iterator[Batch], bad: BadLists | None) -> UpdateReport | None:
+    """None where memory does not suffice, with all of it free again: torch's error holds what was computed so far."""
+    try:
+        return _update(trainer, batches, bad)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    return None
 
 
 def _update(trainer: Trainer, batches: Iterator[Batch], bad: BadLists | None) -> UpdateReport:

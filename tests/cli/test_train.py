@@ -181,9 +181,21 @@ def test_map_judges_and_keeps_the_best_weights(trained: Callable[..., str]) -> N
     assert Path("out/net_best.weights").read_bytes() == Path("out/net_final.weights").read_bytes()
 
 
+def test_judging_changes_nothing_in_the_run(trained: Callable[..., str]) -> None:
+    cfg = DETECTOR.replace("[yolo]", "[dropout]\nprobability=.1\n\n[yolo]\nrandom=1")
+    Path("net.cfg").write_text(cfg.replace("max_batches=100", "max_batches=105"))
+    found = []
+    for words in ((), ("-map", "-mAP_epochs", "1")):
+        said = trained("train", "net.cfg", "pets.data", "--dialect", "alexeyab", *words)
+        found.append(Path("out/net_final.weights").read_bytes())
+    assert said.count("mean_average_precision") == 2
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
+        (("train", "class.cfg", "pets.data", "-map"), "-map judges detectors, and class.cfg is none"),
         (("train", "pets.data", "net.cfg"), "pets.data"),
         (("train", "net.cfg", "nothing.data"), "nothing.data: cannot be read: No such file or directory"),
         (("train", "net.cfg", "pets.data", "nothing.weights"), "nothing.weights: cannot be read"),
@@ -197,7 +209,7 @@ def test_mistakes_are_one_message(run: Run, words: tuple[str, ...], text: str) -
     outcome = run(*words)
     assert outcome.code == 2
     assert text in outcome.err
-    assert not Path("out").exists()
+    assert not list(Path().glob("out/*"))
 
 
 def test_weights_that_become_no_numbers_end_the_run_and_are_not_saved(run: Run) -> None:

@@ -135,3 +135,21 @@ def test_run_that_may_not_change_ends_with_what_would_fit(monkeypatch: pytest.Mo
     next(reports)
     with pytest.raises(DarkpyError, match=r"a minibatch of 4 at 8 x 8 .*\n.*2 would: set subdivisions=4"):
         next(reports)
+
+
+def test_a_cpus_memory_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gather(self: Trainer, *others: Any) -> Any:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried")
+
+    monkeypatch.setattr(Trainer, "gather", gather)
+    with pytest.raises(DarkpyError, match="does not fit into the memory of cpu, nor does any smaller one"):
+        next(train(trainer(), Feed(dataset=Colours(), size=fixed_size)))
+
+
+def test_other_errors_are_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gather(self: Trainer, *others: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Trainer, "gather", gather)
+    with pytest.raises(RuntimeError, match="a bug"):
+        next(train(trainer(), Feed(dataset=Colours(), size=fixed_size)))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 
 import pytest
 import torch
 
 import darkpy
+from darkpy.data.datasets import Item
 from darkpy.errors import DarkpyError
 from darkpy.training.loop import Feed, next_average, train
 from darkpy.training.trainer import Trainer
@@ -92,3 +95,18 @@ def test_gradients_that_are_no_numbers_end_the_run_and_name_the_images() -> None
         one.network.get_parameter("layers.2.weights").fill_(math.inf)
     with pytest.raises(DarkpyError, match=r"update 2: the gradients are no longer numbers; its 8 images: 10\.png, 11"):
         next(reports)
+
+
+class Deadly(Colours):
+    """Kills the process that asks for its third minibatch."""
+
+    def make(self, slot: int, w: int, h: int) -> Item:
+        if slot >= 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().make(slot, w, h)
+
+
+def test_worker_that_dies_is_told() -> None:
+    reports = train(trainer(), Feed(dataset=Deadly(), size=fixed_size, workers=1))
+    with pytest.raises(DarkpyError, match=r"a process that loads pictures has ended: DataLoader worker"):
+        list(reports)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,6 +154,22 @@ def test_process_that_dies_between_the_two_files_leaves_the_older_weights_with_t
     assert sorted(path.name for path in stopped.glob("*.resume")) == ["net_20.resume", "net_30.resume"]
     resume = find_resume(stopped / "net_last.weights", "net")
     assert resume is not None and resume.seen == 20 * 8
+
+
+def test_process_that_dies_before_the_older_file_is_removed_leaves_no_doubt(
+    stopped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, average = go_on(stopped)
+    checkpoints = Checkpoints(trainer, stopped, INTERVALS, seed=5)
+    monkeypatch.setattr(checkpoints, "_remove", lambda *_, **__: None)
+    for report in train(trainer, Feed(dataset=Colours(), size=fixed_size), average=average):
+        checkpoints(report)
+        if report.batch_num == 30:
+            break
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        resume = find_resume(stopped / "net_last.weights", "net")
+    assert resume is not None and resume.seen == 30 * 8
 
 
 def test_resume_file_of_other_weights_is_not_used_and_a_warning_says_so(stopped: Path) -> None:
