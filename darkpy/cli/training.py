@@ -21,7 +21,7 @@ from darkpy.cli.opening import find_device
 from darkpy.cli.talk import be_silent, note, warn
 from darkpy.cli.watching import DarknetLines, Problems, Progress
 from darkpy.data.datafile import read_data
-from darkpy.errors import DarkpyError
+from darkpy.errors import ConfigError, DarkpyError
 from darkpy.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -166,12 +166,25 @@ def _open_network(cfg: Path, weights: Path | None, options: Options, device: tor
     import torch
 
     torch.manual_seed(options.seed)
-    network = darkpy.load(
-        cfg, weights, dialect=options.dialect, device=device, strict=options.strict, is_partial_allowed=True
-    )
+    try:
+        network = darkpy.load(
+            cfg, weights, dialect=options.dialect, device=device, strict=options.strict, is_partial_allowed=True
+        )
+    except ConfigError:
+        if _is_data(cfg):
+            hint = "the order is CFG DATA for darkpy train, DATA CFG for darknet's commands"
+            raise DarkpyError(f"{cfg} is a .data file, and stands where the cfg should", hint=hint) from None
+        raise
     if options.clear:
         network.header = network.header.with_seen(0)
     return network
+
+
+def _is_data(path: Path) -> bool:
+    try:
+        return bool(read_data(path).entries)
+    except DarkpyError:
+        return False
 
 
 def _find_resume(network: Network, weights: Path | None, options: Options) -> Resume | None:

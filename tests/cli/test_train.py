@@ -196,7 +196,12 @@ def test_judging_changes_nothing_in_the_run(trained: Callable[..., str]) -> None
     ("words", "text"),
     [
         (("train", "class.cfg", "pets.data", "-map"), "-map judges detectors, and class.cfg is none"),
-        (("train", "pets.data", "net.cfg"), "pets.data"),
+        (
+            ("train", "pets.data", "net.cfg"),
+            "pets.data is a .data file, and stands where the cfg should\n  hint: the order is CFG DATA for darkpy train",
+        ),
+        (("detector", "train", "net.cfg", "pets.data"), "pets.data is a .data file, and stands where the cfg should"),
+        (("train", "net.cfg", "pets.data", "-chart", "a.png"), "-chart goes on with a chart, and darkpy draws none"),
         (("train", "net.cfg", "nothing.data"), "nothing.data: cannot be read: No such file or directory"),
         (("train", "net.cfg", "pets.data", "nothing.weights"), "nothing.weights: cannot be read"),
         (("detector", "train", "pets.data", "class.cfg"), "class.cfg is no detector\n  hint: darkpy classifier train"),
