@@ -10,6 +10,7 @@ import click
 import darkpy
 from darkpy.cli.classifier import classifier, classify
 from darkpy.cli.compare import compare
+from darkpy.cli.dataset import dataset
 from darkpy.cli.detect import detect
 from darkpy.cli.detector import detector
 from darkpy.cli.evaluation import evaluate, map_command, recall, valid
@@ -50,6 +51,7 @@ def app() -> None:
 app.add_command(classifier)
 app.add_command(classify)
 app.add_command(compare)
+app.add_command(dataset)
 app.add_command(detect)
 app.add_command(detector)
 app.add_command(evaluate)

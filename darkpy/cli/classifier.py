@@ -125,7 +125,7 @@ def classify(cfg: Path, weights: Path, image: Path | None, names: Path | None, t
 @network_options
 @idle_options
 def valid(data: Path, cfg: Path, weights: Path, top: int | None, batch_size: int, is_json: bool, **opening: Any) -> int:
-    from darkpy.data.images import read_image_list
+    from darkpy.data.places import read_image_list
     from darkpy.evaluation.classify import Accuracy, class_count, classify, valid_settings
     from darkpy.training.task import read_class_labels
 

@@ -84,7 +84,7 @@ def detect(
     letterbox: bool | None,
     **opening: Any,
 ) -> int:
-    from darkpy.data.images import expand_paths
+    from darkpy.data.places import expand_paths
     from darkpy.evaluation.detect import DetectOptions, detect
 
     if names is not None and data is not None:

@@ -133,7 +133,7 @@ class _Report:
         return Path(f"{self.out}.jpg") if self.out and not self.is_alexeyab else PREDICTIONS
 
     def _save_labels(self, result: Result) -> None:
-        from darkpy.data.labels import label_path
+        from darkpy.data.places import label_path
 
         try:
             labels = label_path(result.path, self.dialect)

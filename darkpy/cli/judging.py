@@ -37,7 +37,7 @@ class Task:
         is_mapped: bool = False,
         **opening: Any,
     ) -> None:
-        from darkpy.data.images import read_image_list
+        from darkpy.data.places import read_image_list
 
         self.data = read_data(data)
         names_file = self.data.find_names()
@@ -53,7 +53,7 @@ class Task:
 
     def read_difficult(self) -> Truths | None:
         """The objects that the list of difficult= has, which need not be found."""
-        from darkpy.data.images import read_image_list
+        from darkpy.data.places import read_image_list
 
         file = self.data.find("difficult")
         if file is None:

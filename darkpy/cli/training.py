@@ -236,7 +236,7 @@ def _workers(device: str) -> int:
 
 
 def _open_validation(trainer: Trainer, task: Task, options: Options) -> Validation | None:
-    from darkpy.data.images import read_image_list
+    from darkpy.data.places import read_image_list
     from darkpy.evaluation.truths import read_truths
     from darkpy.training.validation import Validation
 

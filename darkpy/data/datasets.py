@@ -20,7 +20,8 @@ from darkpy.config.tree import Tree
 from darkpy.data import classification, mixing
 from darkpy.data.badlists import Problem
 from darkpy.data.images import load_image
-from darkpy.data.labels import label_path, read_labels, read_tags
+from darkpy.data.labels import read_labels, read_tags
+from darkpy.data.places import label_path
 from darkpy.data.recipes import ClassificationRecipe, DetectionRecipe
 from darkpy.data.sampling import Stream
 from darkpy.data.truth import fill_boxes, fill_cells, fill_classes, fill_tree

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,20 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from darkpy.data.decoding import Refusal, decode, explain, to_grey
-from darkpy.errors import DarkpyError, ImageError, ShapeError
+from darkpy.data.places import printable
+from darkpy.errors import ImageError, ShapeError
 from darkpy.ops import resample
 
 MAX_PIXELS = 2 * 89_478_485
 """Where Pillow, too, refuses a picture: half a gigabyte of RGB, which a hostile file of some kilobytes can claim."""
-
-IMAGE_SUFFIXES = frozenset(
-    f".{ending}"
-    for ending in (
-        *("jpg", "jpeg", "jpe", "jfif", "png", "bmp", "dib", "gif", "tif", "tiff", "webp", "avif", "heic", "heif"),
-        *("jp2", "ppm", "pgm", "pbm", "pnm", "tga", "psd", "pcx"),
-    )
-)
-"""What counts as an image in a folder, in small or capital letters, also where Pillow may have to refuse it."""
 
 _HEAD = 512
 
@@ -87,7 +78,7 @@ def load_image(
     # A decoder fed with broken or hostile bytes raises whatever it trips over, not only what it means to raise
     # (struct.error, KeyError, zlib.error, MemoryError, ...): for the user all of it is one thing, this file is bad.
     except Exception as fault:
-        raise ImageError(f"{_printable(path)}: {_printable(explain(fault, head))}") from fault
+        raise ImageError(f"{printable(path)}: {printable(explain(fault, head))}") from fault
     return Image(path, pixels_HWC if channels == 3 else to_grey(pixels_HWC))
 
 
@@ -98,78 +89,3 @@ def prepare(image: Image, net_w: int, net_h: int, *, letterbox: bool) -> Tensor:
     """
     fit = resample.letterbox if letterbox else resample.resize
     return fit(image.view(), net_w, net_h)
-
-
-def expand_paths(arguments: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The image files that the arguments of a command stand for, in their order.
-
-    A folder stands for the images directly in it, by name, without hidden files; a `.txt` or `.list` file for those it
-    lists; anything else for itself, whether it is there or not: `load_image` says what is wrong with it.
-
-    Raises:  DarkpyError when a folder or list cannot be read or has no image, or there is no argument.
-    """
-    paths: list[Path] = []
-    for argument in map(Path, arguments):
-        if _answers(argument.is_dir):
-            paths += _list_folder(argument)
-        elif argument.suffix.lower() in (".txt", ".list"):
-            paths += read_image_list(argument)
-        else:
-            paths.append(argument)
-    if not paths:
-        raise DarkpyError("no images given", hint="name image files, folders, or list files (.txt, .list)")
-    return paths
-
-
-def read_image_list(path: str | os.PathLike[str]) -> list[Path]:
-    """The images that a list file names, one path a line; blank lines, and blanks and CR around a path, do not count.
-
-    Raises:  DarkpyError when the list cannot be read or names no image.
-    Differs: a path that is not found from the working directory is looked for beside the list file as well.
-    """
-    path = Path(path)
-    try:
-        # file names are bytes: what is not UTF-8 in a name must come back unchanged
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except (OSError, ValueError) as fault:
-        raise _unreadable(path, fault) from fault
-    lines = [line.strip() for line in text.split("\n")]
-    if not any(lines):
-        raise DarkpyError(f"{_printable(path)}: names no image", hint="a list has one image path on each line")
-    return [_find(Path(line), path.parent) for line in lines if line]
-
-
-def _find(entry: Path, folder: Path) -> Path:
-    beside = folder / entry
-    return beside if not _answers(entry.exists) and _answers(beside.exists) else entry
-
-
-def _list_folder(folder: Path) -> list[Path]:
-    try:
-        names = sorted(folder.iterdir())
-    except OSError as fault:
-        raise _unreadable(folder, fault) from fault
-    paths = [name for name in names if name.suffix.lower() in IMAGE_SUFFIXES and not name.name.startswith(".")]
-    if not paths:
-        known = " ".join(sorted(IMAGE_SUFFIXES))
-        raise DarkpyError(f"{_printable(folder)}: no image in this folder", hint=f"images end in one of {known}")
-    return paths
-
-
-def _answers(question: Callable[[], bool]) -> bool:
-    """Path's own questions, with no for an answer where a name is too long to ask about or has a zero byte in it."""
-    try:
-        return question()
-    except (OSError, ValueError):
-        return False
-
-
-def _unreadable(path: Path, fault: OSError | ValueError) -> DarkpyError:
-    reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
-    return DarkpyError(f"{_printable(path)}: cannot be read: {reason.lower()}")
-
-
-def _printable(text: object) -> str:
-    """One line, whatever a hostile name holds."""
-    name = str(text)
-    return name if name.isprintable() else ascii(name)

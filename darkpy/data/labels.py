@@ -1,4 +1,4 @@
-"""Where the labels of an image lie, and what they say.
+"""What the labels of an image say.
 
 Letters: N boxes.
 """
@@ -7,46 +7,17 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from darkpy.data.images import IMAGE_SUFFIXES
-from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 
 MAX_SIZE = 1 << 22  # a label file of this size would hold 100,000 boxes
 MAX_PROBLEMS = 20
 """How many lines of one file are complained of one by one: a file of another kind is wrong in each."""
-
-_PJREDDIE_WORDS = (
-    *(("images", "labels"), ("JPEGImages", "labels"), ("raw", "labels")),
-    *((".jpg", ".txt"), (".png", ".txt"), (".JPG", ".txt"), (".JPEG", ".txt")),
-)
-_ALEXEYAB_FOLDERS = re.compile(r"([/\\])(?:images(?=\1(?:train|val)20(?:14|17)\1)|JPEGImages(?=\1))")
-
-
-def label_path(image_path: str | os.PathLike[str], dialect: Dialect) -> Path:
-    """The label file of an image.
-
-    pjreddie replaces the first `images`, `JPEGImages`, `raw` and extension wherever they stand in the path; AlexeyAB
-    only the folders of COCO and VOC, and the extension at the end.
-
-    Raises:  DarkpyError when the name does not end as images do.
-    Source:  pjreddie/darknet src/data.c fill_truth_detection; AlexeyAB/darknet src/utils.c replace_image_to_label
-    Differs: images of other kinds than darknet reads have labels, too.
-    """
-    image = os.fspath(image_path)
-    text = _replace_words(image) if dialect is Dialect.PJREDDIE else _replace_folders(image)
-    label = Path(text)
-    if label.suffix.lower() in IMAGE_SUFFIXES:
-        label = label.with_suffix(".txt")
-    if label.suffix != ".txt" or label == Path(image):
-        raise DarkpyError(f"{image}: no label file belongs to it", hint="an image's name ends in .jpg, .png, ...")
-    return label
 
 
 class Labels(NamedTuple):
@@ -101,16 +72,6 @@ def read_tags(path: str | os.PathLike[str], classes: int) -> tuple[tuple[int, ..
             else:
                 problems.append(f"{path}:{number}: {word[:20]!r} is no class from 0 to {classes - 1}")
     return tuple(sorted(found)), tuple(problems[:MAX_PROBLEMS])
-
-
-def _replace_words(path: str) -> str:
-    for word, replacement in _PJREDDIE_WORDS:
-        path = path.replace(word, replacement, 1)
-    return path
-
-
-def _replace_folders(path: str) -> str:
-    return _ALEXEYAB_FOLDERS.sub(r"\1labels", path).strip()
 
 
 def _parse(line: str, classes: int, keeps_class_only: bool) -> tuple[tuple[float, ...] | None, str | None]:

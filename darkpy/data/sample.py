@@ -10,10 +10,9 @@ from xml.etree import ElementTree
 
 from PIL import Image
 
-from darkpy.data.labels import label_path
+from darkpy.data.places import listed_folder
 from darkpy.data.sampling import Dice
 from darkpy.data.scenes import CLASSES, Scene, draw_scene
-from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
 
@@ -110,7 +109,7 @@ def write_sample(sample: Sample, folder: Path, *, has_xml: bool = False, is_forc
     Raises:  DarkpyError when the folder cannot be written to, is not empty and not forced, or lies where not both
              forks would find the labels.
     """
-    listed = _listed_folder(folder)
+    listed = listed_folder(folder, f"{SPLITS[0]}/00000.jpg")
     _open_folder(folder, is_forced)
     lists: dict[str, list[str]] = {name: [] for name in SPLITS}
     for place, scene in sample.scenes():
@@ -130,19 +129,6 @@ def write_sample(sample: Sample, folder: Path, *, has_xml: bool = False, is_forc
         "sample.data": _DATA.format(classes=len(CLASSES), folder=listed),
     }
     _write_texts({folder / name: text for name, text in texts.items()})
-
-
-def _listed_folder(folder: Path) -> str:
-    """How lists name the folder: from the root, so that they are good everywhere, if both forks find labels there."""
-    for place in (folder.absolute().as_posix(), folder.as_posix()):
-        image = f"{place}/{SPLITS[0]}/00000.jpg"
-        label = Path(image).with_suffix(".txt")
-        if image.isprintable() and all(label_path(image, dialect) == label for dialect in Dialect):
-            return place
-    raise DarkpyError(
-        f"{folder}: not both darknets would find labels beside pictures here",
-        hint="name a folder whose path has no `images`, `raw`, `.jpg`, `.png`, nor blanks at its ends",
-    )
 
 
 def _open_folder(folder: Path, is_forced: bool) -> None:

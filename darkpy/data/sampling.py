@@ -9,9 +9,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from darkpy.config.net import NetSpec
+if TYPE_CHECKING:
+    from darkpy.config.net import NetSpec
 
 
 class Dice(random.Random):

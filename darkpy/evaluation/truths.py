@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from darkpy.data.labels import label_path, read_labels
+from darkpy.data.labels import read_labels
+from darkpy.data.places import label_path
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 

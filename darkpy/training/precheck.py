@@ -8,7 +8,7 @@ from pathlib import Path
 
 from darkpy.data.datafile import DataFile
 from darkpy.data.datasets import ClassificationData
-from darkpy.data.labels import label_path
+from darkpy.data.places import label_path
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.training.checkpoints import base_name

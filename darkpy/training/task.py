@@ -13,8 +13,8 @@ from darkpy.config.tree import read_tree
 from darkpy.data.badlists import BadLists
 from darkpy.data.datafile import DataFile
 from darkpy.data.datasets import ClassificationData, DetectionData
-from darkpy.data.images import read_image_list
 from darkpy.data.lines import read_lines
+from darkpy.data.places import read_image_list
 from darkpy.data.recipes import ClassificationRecipe, DetectionRecipe
 from darkpy.data.sampling import Stream
 from darkpy.data.sizes import LARGEST_CLASSIFIER, classifier_size, detector_size

@@ -13,7 +13,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from darkpy.data.images import expand_paths, load_image, prepare, read_image_list
+from darkpy.data.images import load_image, prepare
+from darkpy.data.places import expand_paths, read_image_list
 from darkpy.errors import DarkpyError, ImageError, ShapeError
 from darkpy.ops import resample
 

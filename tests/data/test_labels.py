@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from darkpy.data.labels import MAX_PROBLEMS, MAX_SIZE, label_path, read_labels, read_tags
+from darkpy.data.labels import MAX_PROBLEMS, MAX_SIZE, read_labels, read_tags
+from darkpy.data.places import label_path
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 

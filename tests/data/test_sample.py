@@ -12,9 +12,9 @@ from PIL import Image
 
 import darkpy
 from darkpy.data.datafile import read_data
-from darkpy.data.images import read_image_list
-from darkpy.data.labels import label_path, read_labels
+from darkpy.data.labels import read_labels
 from darkpy.data.names import read_names
+from darkpy.data.places import label_path, read_image_list
 from darkpy.data.sample import Sample, write_sample
 from darkpy.data.scenes import CLASSES
 from darkpy.dialect import Dialect

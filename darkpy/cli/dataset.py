@@ -1,0 +1,160 @@
+"""`darkpy dataset ...`: data sets in other people's formats, and what is in one."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from darkpy.cli.options import FILE, Share
+from darkpy.cli.progress import track
+from darkpy.cli.spelling import Group
+from darkpy.cli.talk import note, warn
+from darkpy.data.names import read_names
+from darkpy.errors import DarkpyError
+
+if TYPE_CHECKING:
+    from darkpy.data.annotations import Collection
+    from darkpy.data.darknet_set import DarknetSet, Tally
+
+FROM_VOC_HELP = """Make a data set for both darknets of a folder in PASCAL VOC's format.
+
+\b
+  darkpy dataset from-voc VOCdevkit/VOC2007 voc
+  darkpy train my.cfg voc/voc.data
+
+SRC holds Annotations, JPEGImages and perhaps ImageSets/Main, or XML files and pictures beside each other. DIR gets
+pictures/, links to the pictures with label files beside them; a list for each split of ImageSets/Main, or train.txt and
+valid.txt, drawn at random, where there is none; the names of the classes, in the order of the alphabet; and DIR.data.
+
+Difficult objects, which need not be found, go into label files of their own, which difficult= in the .data file names
+for darkpy detector map. Boxes without a size and boxes outside their picture are counted and left out.
+
+--corners says what the numbers of a box mean. darknet: as darknet's script voc_label.py has it, x = (xmin + xmax) / 2 -
+1 and w = xmax - xmin; voc: as VOC's own page has it, where both corners belong to the box, w = xmax - xmin + 1; edges:
+they are the edges of the box, counted from 0.
+"""
+
+
+@click.group(cls=Group, short_help="Data sets: from and to VOC and COCO, splits, statistics, pictures.")
+def dataset() -> None:
+    """Data sets in other formats, and what is in one."""
+
+
+def _out_options(function: click.decorators.FC) -> click.decorators.FC:
+    """How a data set is written; --help shows them in this order."""
+    options = [
+        click.option(
+            "--names",
+            "names_file",
+            type=FILE,
+            metavar="FILE",
+            help="The classes and their order, one a line; objects of others are left out.",
+        ),
+        click.option(
+            "--difficult",
+            type=click.Choice(["apart", "keep", "drop"]),
+            default="apart",
+            show_default=True,
+            help="What becomes of difficult objects.",
+        ),
+        click.option("--copy", "is_copied", is_flag=True, help="Copy the pictures instead of linking to them."),
+        click.option(
+            "--valid",
+            type=Share(),
+            metavar="0..1",
+            default=0.2,
+            show_default=True,
+            help="Where the source has no splits: the share of pictures to judge by.",
+        ),
+        click.option("--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Which ones."),
+        click.option(
+            "--force", "is_forced", is_flag=True, help="Write into a folder that is not empty, over files of its names."
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@dataset.command("from-voc", help=FROM_VOC_HELP, short_help="Make a data set of VOC's XML files.")
+@click.argument("source", metavar="SRC", type=FILE)
+@click.argument("folder", metavar="DIR", type=FILE)
+@click.option(
+    "--corners",
+    type=click.Choice(["darknet", "voc", "edges"]),
+    default="darknet",
+    show_default=True,
+    help="What xmin, ymin, xmax, ymax mean.",
+)
+@_out_options
+def from_voc(
+    source: Path,
+    folder: Path,
+    corners: str,
+    names_file: Path | None,
+    difficult: str,
+    is_copied: bool,
+    valid: float,
+    seed: int,
+    is_forced: bool,
+) -> None:
+    from darkpy.data.darknet_set import write_set
+    from darkpy.data.voc import Corners, read_voc
+
+    made, tally = _label(read_voc(source, Corners(corners)), names_file, difficult, valid, seed)
+    for _ in track(write_set(made, folder, is_copied=is_copied, is_forced=is_forced), len(made.pictures)):
+        pass
+    _report(made, tally, folder)
+
+
+def _label(
+    collection: Collection, names_file: Path | None, difficult: str, valid: float, seed: int
+) -> tuple[DarknetSet, Tally]:
+    """The set that a source makes, and what became of its objects."""
+    from darkpy.data.darknet_set import DarknetSet, Tally, label_texts, split_at_random
+
+    _tell_of("pictures that are spoken of are not there", collection.missing)
+    if not collection.pictures:
+        raise DarkpyError("no annotation has a picture that is there", hint="VOC's pictures lie in JPEGImages")
+    names = collection.class_names() if names_file is None else read_names(names_file)
+    if not names:
+        raise DarkpyError("no picture has an object", hint="--names FILE tells the classes")
+    tally = Tally()
+    labels = label_texts(collection, names, tally, difficult=difficult)
+    splits = collection.splits or split_at_random(list(collection.pictures), valid, seed)
+    listed = {name for members in splits.values() for name in members}
+    pictures = {name: picture.file for name, picture in collection.pictures.items() if name in listed}
+    if len(listed) < len(collection.pictures):
+        note(f"{len(collection.pictures) - len(listed)} pictures are in no split and are left out")
+    return DarknetSet(pictures=pictures, labels=labels, splits=splits, names=names), tally
+
+
+def _report(made: DarknetSet, tally: Tally, folder: Path) -> None:
+    from darkpy.data.darknet_set import data_path
+
+    _tell_of("boxes without a size are left out", tally.empty)
+    _tell_of("boxes outside their picture are left out", tally.outside)
+    if tally.cut:
+        warn(f"{tally.cut} boxes reach over the edge of their picture and are cut off there")
+    for name, count in tally.unnamed.most_common():
+        warn(f"{count} objects are called {name!r}, which is no class: they are left out")
+    splits = ", ".join(f"{split} {len(members)}" for split, members in made.splits.items())
+    classes = ", ".join(f"{name} {tally.boxes[name]}" for name in made.names)
+    click.echo(f"{folder}: {len(made.pictures)} pictures ({splits})")
+    click.echo(f"{tally.boxes.total()} boxes: {classes}")
+    if tally.difficult:
+        click.echo(f"{tally.difficult.total()} difficult ones apart")
+    data = data_path(folder)
+    click.echo(f"{data}: train={made.train}.txt, valid={made.valid}.txt. Train with:")
+    click.echo(f"  darkpy train CFG {shlex.quote(str(data))}")
+
+
+def _tell_of(what: str, places: Sequence[str]) -> None:
+    """One warning for many places, of which it names some."""
+    if places:
+        shown = ", ".join(places[:5])
+        warn(f"{len(places)} {what}: {shown}{', ...' if len(places) > 5 else ''}")

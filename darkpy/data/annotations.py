@@ -1,0 +1,52 @@
+"""What VOC's and COCO's files say of pictures: the objects on them, in pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+
+class BoxPx(NamedTuple):
+    """The edges of a box in pixels from the picture's upper left corner; those between pixels are whole numbers."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class Annotated(NamedTuple):
+    """One object as a file has it, good or not. is_difficult: VOC's difficult, COCO's iscrowd; it need not be found."""
+
+    name: str
+    box: BoxPx
+    is_difficult: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture and its objects. file: the image, wherever it is. Units: w, h in pixels."""
+
+    file: Path
+    w: int
+    h: int
+    objects: tuple[Annotated, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """An annotated data set.
+
+    pictures: by the names that `splits` use. splits: which pictures are for what; empty where the source does not say.
+    missing: pictures that were spoken of and are not there.
+    """
+
+    pictures: Mapping[str, Picture]
+    splits: Mapping[str, Sequence[str]]
+    missing: tuple[str, ...] = ()
+
+    def class_names(self) -> tuple[str, ...]:
+        """What the objects are called, each name once, in the order of the alphabet."""
+        return tuple(sorted({one.name for picture in self.pictures.values() for one in picture.objects}))

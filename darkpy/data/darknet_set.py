@@ -1,0 +1,239 @@
+"""A data set as both darknets read it: pictures with their labels beside them, lists, names and a `.data` file."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from darkpy.data.annotations import BoxPx, Collection, Picture
+from darkpy.data.places import label_path, listed_folder
+from darkpy.data.sampling import Dice
+from darkpy.dialect import Dialect
+from darkpy.errors import DarkpyError
+from darkpy.files import write_whole
+
+PICTURES, DIFFICULT = "pictures", "difficult"
+_TRAIN, _VALID = ("train", "trainval", "train2017", "train2014"), ("valid", "val", "val2017", "val2014", "test")
+_NOTICED = 1.0
+"""By how many pixels a box may reach over the picture's edge without a word; VOC's pixels begin at 1."""
+
+
+class BoxFrac(NamedTuple):
+    """The centre form in fractions of the picture."""
+
+    x: float
+    y: float
+    w: float
+    h: float
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the objects. empty: places of boxes without a size, outside: of those not on their picture."""
+
+    boxes: Counter[str] = field(default_factory=Counter)
+    difficult: Counter[str] = field(default_factory=Counter)
+    unnamed: Counter[str] = field(default_factory=Counter)
+    empty: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+    cut: int = 0
+
+
+class Labels(NamedTuple):
+    """The texts of a picture's label files: what must be found, and what need not be."""
+
+    plain: str
+    difficult: str
+
+
+def label_texts(collection: Collection, names: Sequence[str], tally: Tally, *, difficult: str) -> dict[str, Labels]:
+    """What the label files of each picture hold.
+
+    difficult: `apart`, `keep` (as other objects) or `drop`.
+    Differs: boxes without a size and boxes outside the picture are counted and not written; voc_label.py writes them.
+    """
+    numbers = {name: number for number, name in enumerate(names)}
+    return {key: _label(key, picture, numbers, tally, difficult) for key, picture in collection.pictures.items()}
+
+
+def _label(key: str, picture: Picture, numbers: Mapping[str, int], tally: Tally, difficult: str) -> Labels:
+    texts: tuple[list[str], list[str]] = ([], [])
+    for one in picture.objects:
+        if one.name not in numbers:
+            tally.unnamed[one.name] += 1
+            continue
+        box = _fractions(one.box, picture, f"{key} ({one.name})", tally)
+        if box is None or (one.is_difficult and difficult == "drop"):
+            continue
+        is_apart = one.is_difficult and difficult == "apart"
+        (tally.difficult if is_apart else tally.boxes)[one.name] += 1
+        texts[is_apart].append(" ".join((str(numbers[one.name]), *(f"{value:.8f}" for value in box))) + "\n")
+    return Labels(*map("".join, texts))
+
+
+def _fractions(box: BoxPx, picture: Picture, place: str, tally: Tally) -> BoxFrac | None:
+    if box.right <= box.left or box.bottom <= box.top:
+        tally.empty.append(place)
+        return None
+    left, right = (min(max(edge, 0), picture.w) for edge in (box.left, box.right))
+    top, bottom = (min(max(edge, 0), picture.h) for edge in (box.top, box.bottom))
+    if right <= left or bottom <= top:
+        tally.outside.append(place)
+        return None
+    inside = (left, top, right, bottom)
+    tally.cut += any(abs(edge - whole) > _NOTICED for edge, whole in zip(inside, box, strict=True))
+    w, h = picture.w, picture.h
+    return BoxFrac((left + right) / 2 / w, (top + bottom) / 2 / h, (right - left) / w, (bottom - top) / h)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DarknetSet:
+    """What is written. pictures: their files by name; splits: which of them a list names."""
+
+    pictures: Mapping[str, Path]
+    labels: Mapping[str, Labels]
+    splits: Mapping[str, Sequence[str]]
+    names: Sequence[str]
+
+    @property
+    def train(self) -> str:
+        """The list to train on."""
+        return next((name for name in _TRAIN if name in self.splits), next(iter(self.splits)))
+
+    @property
+    def valid(self) -> str:
+        """The list to judge by; the one to train on where there is no other."""
+        return next((name for name in _VALID if name in self.splits), self.train)
+
+
+def split_at_random(names: Sequence[str], valid_share: float, seed: int) -> dict[str, list[str]]:
+    """`train` and `valid`, both in the order given; at least one picture for each where there are two.
+
+    The same names and seed are split in the same way everywhere, in whatever order they come.
+    """
+    shuffled = sorted(names)
+    Dice(f"{seed}/split").shuffle(shuffled)
+    count = min(max(round(valid_share * len(names)), 1), len(names) - 1)
+    chosen = set(shuffled[:count])
+    splits = {
+        "train": [name for name in names if name not in chosen],
+        "valid": [name for name in names if name in chosen],
+    }
+    return {split: listed for split, listed in splits.items() if listed}
+
+
+def write_set(made: DarknetSet, folder: Path, *, is_copied: bool = False, is_forced: bool = False) -> Iterator[Path]:
+    """Write pictures (links to them, or copies) with their labels, then lists and names, and the `.data` file last.
+
+    Yields:  the path of each picture when it and its labels are there.
+    Raises:  DarkpyError when the folder cannot be written, is not empty and not forced, or lies where not both forks
+             would find labels.
+    """
+    listed = listed_folder(folder, f"{PICTURES}/a.jpg")
+    targets = {name: folder / PICTURES / f"{name}{file.suffix}" for name, file in made.pictures.items()}
+    labels = {name: _label_files(target) for name, target in targets.items()}
+    _check_distinct(labels)
+    has_difficult = any(made.labels[name].difficult for name in made.splits[made.valid])
+    _open_folder(folder, [PICTURES, "backup", *([DIFFICULT] if has_difficult else [])], is_forced)
+    for name, target in targets.items():
+        _place(made.pictures[name], target, is_copied)
+        for file in labels[name]:
+            write_whole(file, [made.labels[name].plain.encode()])
+        yield target
+    if has_difficult:
+        _write_difficult(made, folder, listed, targets)
+    for split, members in made.splits.items():
+        lines = [f"{listed}/{PICTURES}/{targets[name].name}\n" for name in members]
+        write_whole(folder / f"{split}.txt", [_encoded("".join(lines))])
+    write_whole(folder / f"{folder_name(folder)}.names", ["".join(f"{name}\n" for name in made.names).encode()])
+    write_whole(data_path(folder), [_encoded(_data_text(made, folder, listed, has_difficult))])
+
+
+def data_path(folder: Path) -> Path:
+    """The `.data` file of a data set, which is called as its folder."""
+    return folder / f"{folder_name(folder)}.data"
+
+
+def folder_name(folder: Path) -> str:
+    return folder.absolute().name or "set"
+
+
+def _data_text(made: DarknetSet, folder: Path, listed: str, has_difficult: bool) -> str:
+    lines = {
+        "classes": str(len(made.names)),
+        "train": f"{listed}/{made.train}.txt",
+        "valid": f"{listed}/{made.valid}.txt",
+        "names": f"{listed}/{folder_name(folder)}.names",
+        "backup": f"{listed}/backup",
+    }
+    if has_difficult:
+        lines["difficult"] = f"{listed}/{DIFFICULT}.txt"
+    return "".join(f"{key}={value}\n" for key, value in lines.items())
+
+
+def _write_difficult(made: DarknetSet, folder: Path, listed: str, targets: Mapping[str, Path]) -> None:
+    """AlexeyAB's second list: as long as that of valid=, of pictures whose labels are what need not be found.
+
+    Nothing reads these pictures, only their names.
+    """
+    lines = []
+    for name in made.splits[made.valid]:
+        target = folder / DIFFICULT / targets[name].name
+        for file in _label_files(target):
+            write_whole(file, [made.labels[name].difficult.encode()])
+        lines.append(f"{listed}/{DIFFICULT}/{target.name}\n")
+    write_whole(folder / f"{DIFFICULT}.txt", [_encoded("".join(lines))])
+
+
+def _label_files(target: Path) -> set[Path]:
+    """Where each fork looks for the labels of a picture; two places where its name has `raw` or `images` in it."""
+    return {target.with_name(label_path(target.name, dialect).name) for dialect in Dialect}
+
+
+def _check_distinct(labels: Mapping[str, set[Path]]) -> None:
+    owners: dict[Path, str] = {}
+    for name, files in labels.items():
+        for file in files:
+            other = owners.setdefault(file, name)
+            if other != name:
+                raise DarkpyError(
+                    f"{file.name}: would be the label file of two pictures, {other} and {name}",
+                    hint="give one of the pictures another name",
+                )
+
+
+def _place(source: Path, target: Path, is_copied: bool) -> None:
+    """Link a picture, or copy it where that is wanted or links cannot be made."""
+    try:
+        if target.exists() and target.samefile(source) and not is_copied:
+            return
+        target.unlink(missing_ok=True)
+        if not is_copied:
+            try:
+                target.symlink_to(source.resolve())
+                return
+            except (OSError, NotImplementedError):
+                is_copied = True
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise DarkpyError(f"{target}: cannot be made from {source}: {error.strerror or error}") from error
+
+
+def _open_folder(folder: Path, parts: Sequence[str], is_forced: bool) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not is_forced and any(folder.iterdir()):
+            raise DarkpyError(f"{folder}: is not empty", hint="name a new folder, or write over the files with --force")
+        for name in parts:
+            (folder / name).mkdir(exist_ok=True)
+    except OSError as error:
+        raise DarkpyError(f"{folder}: cannot be made: {error.strerror}") from error
+
+
+def _encoded(text: str) -> bytes:
+    """File names are bytes, and may mean nothing as letters."""
+    return text.encode(errors="surrogateescape")
