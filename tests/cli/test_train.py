@@ -198,7 +198,7 @@ def test_judging_changes_nothing_in_the_run(trained: Callable[..., str]) -> None
         (("train", "class.cfg", "pets.data", "-map"), "-map judges detectors, and class.cfg is none"),
         (
             ("train", "pets.data", "net.cfg"),
-            "pets.data is a .data file, and stands where the cfg should\n  hint: the order is CFG DATA for darkpy train",
+            "pets.data is a .data file, and stands where the cfg should\n  hint: the order is CFG DATA for darkpy",
         ),
         (("detector", "train", "net.cfg", "pets.data"), "pets.data is a .data file, and stands where the cfg should"),
         (("train", "net.cfg", "pets.data", "-chart", "a.png"), "-chart goes on with a chart, and darkpy draws none"),
