@@ -1,0 +1,1 @@
+"""What goes wrong in a run, in the words of its cfg."""

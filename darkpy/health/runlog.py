@@ -1,0 +1,281 @@
+"""A run's log beside its checkpoints: `BASE.health.jsonl`, one line of JSON for each thing that was seen.
+
+A line has a `kind`. `run` begins a run, or its going on: the cfg, its [net], the layers. `update` tells of one update,
+and of every layer where the layers were looked at. `finding` says what is wrong. Lines are only ever added, each with
+one call, so that whoever kills the run leaves whole lines behind, and at most the last one torn.
+What is no number stands as "nan", "inf" or "-inf", for JSON has no such numbers; null is a layer without this figure.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from darkpy.errors import DarkpyError
+
+FORMAT = 1
+ENDING = ".health.jsonl"
+DIGITS = 6
+"""Significant digits of a number in the log."""
+
+Figures = Mapping[str, Sequence[float | None]]
+"""By the figure's name, one number a layer of the cfg, None where the layer has no such figure."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoggedLayer:
+    """A layer of the cfg; `place` is how messages name it, `learns` whether it has weights."""
+
+    index: int
+    type: str
+    line: int
+    place: str
+    learns: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoggedRun:
+    """A run that begins, or goes on after `seen` images. net: the keys of [net] that a report needs.
+
+    time: seconds since 1970.
+    """
+
+    cfg: str
+    dialect: str
+    time: float
+    batch_num: int
+    seen: int
+    net: Mapping[str, Any]
+    layers: tuple[LoggedLayer, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoggedUpdate:
+    """One update. loss, average, rate, seen, images, seconds, waited are those of its UpdateReport.
+
+    norm, largest: the 2-norm of all its gradients and the largest of them, before any clipping.
+    refused: whether it was not applied.
+    layers: what was seen of each layer, empty for most updates. `gradient`: the 2-norm of its gradients; `ratio`: how
+        large the update was beside the weights; `delta`: the largest one at its output, before it was clamped;
+        `clamped`: the share of deltas that were; `low`, `high`: its outputs' range; `zero`: the share that is 0;
+        `dead`: the share of units that have been still for long; `variance`: batch norm's smallest rolling variance.
+    """
+
+    batch_num: int
+    seen: int
+    images: int
+    loss: float
+    average: float
+    rate: float
+    norm: float
+    largest: float
+    refused: bool = False
+    seconds: float = 0.0
+    waited: float = 0.0
+    layers: Figures = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoggedFinding:
+    """Something that is wrong. name: the symptom's class; index, place: of the layer, None and empty for no layer.
+
+    hints: what to try, in order. evidence: the folder of what was kept, relative to the log's; empty for nothing.
+    paths: the pictures that it is about, the worst first.
+    """
+
+    name: str
+    batch_num: int
+    message: str
+    index: int | None = None
+    place: str = ""
+    hints: tuple[str, ...] = ()
+    evidence: str = ""
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunLog:
+    """What a log tells: the run as it was last begun, its updates in order, and all that was ever found.
+
+    A run that went on from a checkpoint made some updates again: the last time counts.
+    refused: updates that were not applied. torn: lines that could not be read.
+    """
+
+    path: Path
+    run: LoggedRun
+    starts: tuple[LoggedRun, ...]
+    updates: tuple[LoggedUpdate, ...]
+    refused: tuple[LoggedUpdate, ...]
+    findings: tuple[LoggedFinding, ...]
+    torn: int = 0
+
+
+class LogWriter:
+    """Adds lines to a log.
+
+    Raises: DarkpyError when it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with path.open("ab") as stream:
+                torn = stream.tell() and not _ends_whole(path)
+                stream.write(b"\n" if torn else b"")
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    def begin(self, run: LoggedRun) -> None:
+        self._add("run", {"format": FORMAT, **asdict(run)})
+
+    def update(self, update: LoggedUpdate) -> None:
+        record = asdict(replace(update, layers={}))
+        # a run has many of these lines: what is as usual is left out
+        for name in ("refused", "waited", "layers"):
+            if not record[name]:
+                del record[name]
+        if update.layers:
+            record["layers"] = {name: list(figures) for name, figures in update.layers.items()}
+        self._add("update", record)
+
+    def finding(self, finding: LoggedFinding) -> None:
+        self._add("finding", asdict(finding))
+
+    def _add(self, kind: str, record: Mapping[str, Any]) -> None:
+        text = json.dumps({"kind": kind, **_plain(record)}, allow_nan=False, separators=(",", ":"))
+        try:
+            # unbuffered: one call writes the whole line
+            with self.path.open("ab", buffering=0) as stream:
+                stream.write(f"{text}\n".encode())
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+
+def log_path(folder: Path, base: str) -> Path:
+    """Where the run whose checkpoints are called `base` has its log."""
+    return folder / f"{base}{ENDING}"
+
+
+def find_log(run: Path) -> Path:
+    """The log of a run: the file itself, or the newest in a folder of checkpoints.
+
+    Raises: DarkpyError when there is none.
+    """
+    try:
+        found = sorted(run.glob(f"*{ENDING}"), key=lambda path: path.stat().st_mtime) if run.is_dir() else [run]
+    except OSError as error:
+        raise DarkpyError(f"{run}: cannot be read: {error.strerror or error}") from error
+    if not found or not found[-1].is_file():
+        raise DarkpyError(
+            f"{run}: holds no log of a run", hint=f"name the backup folder of a training, or its BASE{ENDING}"
+        )
+    return found[-1]
+
+
+def read_log(path: Path) -> RunLog:
+    """Raises: DarkpyError when the file cannot be read or is no log of a run."""
+    starts: list[LoggedRun] = []
+    updates: dict[int, LoggedUpdate] = {}
+    refused: list[LoggedUpdate] = []
+    findings: list[LoggedFinding] = []
+    torn = 0
+    for number, record in _records(path):
+        if record is None:
+            torn += 1
+        elif number == 1 and (record.get("kind") != "run" or record.get("format") != FORMAT):
+            raise DarkpyError(f"{path}: is no log of a run, or one of another version of darkpy")
+        elif isinstance(one := _one_of(record), LoggedRun):
+            starts.append(one)
+            # what came after the checkpoint from which it goes on has not been
+            updates = {n: update for n, update in updates.items() if n <= one.batch_num}
+        elif isinstance(one, LoggedUpdate) and one.refused:
+            refused.append(one)
+        elif isinstance(one, LoggedUpdate):
+            updates[one.batch_num] = one
+        elif isinstance(one, LoggedFinding):
+            findings.append(one)
+        else:
+            torn += 1
+    if not starts:
+        raise DarkpyError(f"{path}: is no log of a run")
+    return RunLog(
+        path=path,
+        run=starts[-1],
+        starts=tuple(starts),
+        updates=tuple(updates[n] for n in sorted(updates)),
+        refused=tuple(refused),
+        findings=tuple(findings),
+        torn=torn,
+    )
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Number and record of each line; None for what is no record."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            for number, line in enumerate(stream, 1):
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    record = None
+                yield number, record if isinstance(record, dict) else None
+    except OSError as error:
+        raise DarkpyError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+T = TypeVar("T", LoggedRun, LoggedUpdate, LoggedFinding, LoggedLayer)
+
+
+def _one_of(record: dict[str, Any]) -> LoggedRun | LoggedUpdate | LoggedFinding | None:
+    """What a record says; None where it says nothing, or where something is missing."""
+    try:
+        if record["kind"] == "run":
+            layers = tuple(_taken(LoggedLayer, one) for one in record["layers"])
+            return replace(_taken(LoggedRun, record), layers=layers)
+        if record["kind"] == "update":
+            rows = record.get("layers", {}).items()
+            figures = {str(name): [None if one is None else float(one) for one in row] for name, row in rows}
+            return replace(_taken(LoggedUpdate, record), layers=figures)
+        finding = _taken(LoggedFinding, record)
+        hints, paths = (tuple(str(one) for one in row) for row in (finding.hints, finding.paths))
+        return replace(finding, hints=hints, paths=paths, index=None if finding.index is None else int(finding.index))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+_KINDS: Mapping[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
+
+
+def _taken(cls: type[T], record: Mapping[str, Any]) -> T:
+    """What a class knows of a record. Raises: TypeError, ValueError when something is missing or of another kind."""
+    known = {name: str(one.type) for name, one in cls.__dataclass_fields__.items()}
+    return cls(**{name: _KINDS.get(known[name], _as_it_is)(value) for name, value in record.items() if name in known})
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """With numbers as JSON has them, no longer than they need be."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value
+
+
+def _ends_whole(path: Path) -> bool:
+    with path.open("rb") as stream:
+        stream.seek(-1, 2)
+        return stream.read(1) == b"\n"
+
+
+def _unwritable(path: Path, error: OSError) -> DarkpyError:
+    return DarkpyError(f"{path}: cannot be written: {error.strerror or error}")
