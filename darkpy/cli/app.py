@@ -10,6 +10,7 @@ import click
 import darkpy
 from darkpy.cli.classifier import classifier, classify
 from darkpy.cli.compare import compare
+from darkpy.cli.convert import convert
 from darkpy.cli.dataset import dataset
 from darkpy.cli.detect import detect
 from darkpy.cli.detector import detector
@@ -52,6 +53,7 @@ app.add_command(classifier)
 app.add_command(classify)
 app.add_command(compare)
 app.add_command(dataset)
+app.add_command(convert)
 app.add_command(detect)
 app.add_command(detector)
 app.add_command(evaluate)

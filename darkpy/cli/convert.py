@@ -1,0 +1,117 @@
+"""`darkpy convert`: the same weights in another kind of file."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from darkpy.cli.options import FILE, dialect_option, strict_option
+from darkpy.cli.pictures import check_target
+from darkpy.cli.spelling import Command
+from darkpy.cli.talk import note
+from darkpy.data.datafile import read_data
+from darkpy.data.names import read_names
+from darkpy.errors import DarkpyError, DarkpyWarning
+from darkpy.files import write_whole
+
+if TYPE_CHECKING:
+    from darkpy.build import Plan
+    from darkpy.export.convert import Source
+
+FORMATS = ("weights", "pt", "safetensors")
+
+HELP = """Write a network's weights as another kind of file.
+
+\b
+  darkpy convert yolov3.weights yolov3.safetensors --cfg yolov3.cfg
+  darkpy convert yolov3.safetensors yolov3.weights
+  darkpy convert yolov3.weights yolov3.pt --cfg yolov3.cfg
+
+SRC is read for what it is, whatever its name; DST's ending says what to write (.weights, .pt, .safetensors), or --to
+does, and DST may then be left out.
+
+A .pt file is a state dict (torch.load(FILE, weights_only=True)). It and .safetensors keep the cfg, and the header and
+end of the .weights file, so that the way back gives the same bytes, and needs no --cfg. From files of others nothing
+is run: arrays are read and everything else is refused.
+
+What a format cannot carry, and every number that changes, is named.
+"""
+
+
+@click.command(cls=Command, help=HELP, short_help="Weights as another kind of file.")
+@click.argument("source", metavar="SRC", type=FILE)
+@click.argument("target", metavar="[DST]", type=FILE, required=False)
+@click.option("--cfg", type=FILE, help="The network.  [default: what SRC holds, or the .cfg beside it]")
+@click.option("--to", "form", type=click.Choice(FORMATS), help="What to write.  [default: as DST ends]")
+@click.option("--names", type=FILE, help="What the classes are called, one a line; kept in the file.")
+@click.option("--data", type=FILE, help="A .data file, for its names.")
+@click.option("--allow-partial", is_flag=True, help="Take weights that end early as they are.")
+@dialect_option
+@strict_option
+def convert(
+    source: Path,
+    target: Path | None,
+    cfg: Path | None,
+    form: str | None,
+    names: Path | None,
+    data: Path | None,
+    allow_partial: bool,
+    dialect: str | None,
+    strict: bool,
+) -> None:
+    from darkpy.export.convert import Converted, fill, open_source, target_of
+    from darkpy.export.named_arrays import About
+    from darkpy.network import Network
+
+    if target is None:
+        if form is None:
+            raise click.UsageError("what to write is told by DST or by --to")
+        target = source.with_suffix(f".{form}")
+    chosen = target_of(target, form)
+    check_target(target, source, cfg, names, data)
+    if names is None and data is not None:
+        names = read_data(data).find_names()
+    called = () if names is None else read_names(names)
+    opened = open_source(source)
+    plan, text = find_plan(opened, cfg, dialect, strict=strict)
+    network = Network(plan)
+    filled = fill(opened, network, is_partial_allowed=allow_partial)
+    about = About(network.header, filled.cutoff, text, plan.dialect, called or filled.names)
+    for said in filled.notes:
+        note(said)
+    write_whole(target, chosen.pack(Converted(network, about)))
+    note(f"{target} holds {_extent(plan, filled.cutoff)}")
+
+
+def find_plan(source: Source, cfg: Path | None, dialect: str | None, *, strict: bool) -> tuple[Plan, str]:
+    """The network that a file of weights is for, and the text of its cfg.
+
+    Raises: ConfigError; DarkpyError when there is no cfg.
+    """
+    from darkpy.build import make_plan
+    from darkpy.config.text import condensed
+
+    beside = source.path.with_suffix(".cfg")
+    if cfg is None and source.about.cfg is None and not (beside != source.path and beside.is_file()):
+        raise DarkpyError(f"{source.path}: nothing says which network this is", hint="name its cfg: --cfg CFG")
+    if cfg is None and source.about.cfg is not None:
+        plan = replace(
+            make_plan(f"{source.about.cfg}\n", dialect or source.about.dialect, strict=strict),
+            file=f"{source.path}'s cfg",
+        )
+        return plan, source.about.cfg
+    cfg = cfg or beside
+    plan = make_plan(cfg, dialect or source.about.dialect, strict=strict)
+    for fault in condensed(plan.warnings):
+        warnings.warn(str(fault), DarkpyWarning, stacklevel=2)
+    return plan, cfg.read_bytes().decode("utf-8-sig", errors="replace")
+
+
+def _extent(plan: Plan, cutoff: int | None) -> str:
+    nodes = [node for node in plan.nodes[:cutoff] if node.slots]
+    part = "" if cutoff is None else f" (a partial file: up to {plan.place(nodes[-1].index)})"
+    return f"{sum(node.parameter_count for node in nodes)} weights of {len(nodes)} layers{part}"

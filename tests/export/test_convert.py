@@ -1,0 +1,196 @@
+"""Weights go through other kinds of files and come back with the same bytes; what does not fit is refused."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from darkpy.build import make_plan
+from darkpy.errors import WeightsError
+from darkpy.export.convert import Converted, fill, open_source, target_of
+from darkpy.export.named_arrays import About, Filled
+from darkpy.files import write_whole
+from darkpy.network import Network
+from tests.weightfiles import NET, OLD, RECENT, TRANSPOSED, TWO, numbers, written
+
+CFG = Path(__file__).resolve().parents[2] / "cfg"
+CONNECTED = "[connected]\noutput=2\nactivation=linear\n"
+KINDS = ("safetensors", "pt")
+pytestmark = pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning")
+
+
+def filled(layers: str, path: Path, **options: bool) -> tuple[Network, Filled]:
+    network = Network(make_plan(NET + layers))
+    return network, fill(open_source(path), network, **options)
+
+
+def convert(layers: str, source: Path, target: Path, **options: bool) -> Filled:
+    network, found = filled(layers, source, **options)
+    about = About(network.header, found.cutoff, NET + layers, network.plan.dialect)
+    write_whole(target, target_of(target).pack(Converted(network, about)))
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("header", [RECENT, OLD, TRANSPOSED], ids=["recent", "old", "transposed"])
+def test_the_way_there_and_back_gives_the_same_bytes(tmp_path: Path, kind: str, header: bytes) -> None:
+    layers = TWO + CONNECTED
+    first = written(tmp_path, Network(make_plan(NET + layers)).plan.parameter_count, header)
+    between, last = tmp_path / f"between.{kind}", tmp_path / "last.weights"
+    convert(layers, first, between)
+    convert(layers, between, last)
+    assert last.read_bytes() == first.read_bytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_partial_file_stays_a_partial_file(tmp_path: Path, kind: str) -> None:
+    first = written(tmp_path, 66)
+    between, last = tmp_path / f"between.{kind}", tmp_path / "last.weights"
+    with pytest.raises(WeightsError, match="partial file: it ends before layer 2"):
+        convert(TWO, first, between)
+    assert convert(TWO, first, between, is_partial_allowed=True).cutoff == 2
+    assert open_source(between).about.cutoff == 2
+    convert(TWO, between, last)
+    assert last.read_bytes() == first.read_bytes()
+
+
+def test_a_header_of_four_ints_stays_one(tmp_path: Path) -> None:
+    first = tmp_path / "short.weights"
+    first.write_bytes(struct.pack("<3iI", 0, 2, 0, 7) + numbers(150).tobytes())
+    convert(TWO, first, tmp_path / "between.safetensors")
+    convert(TWO, tmp_path / "between.safetensors", tmp_path / "last.weights")
+    assert (tmp_path / "last.weights").read_bytes() == first.read_bytes()
+
+
+def test_a_state_dict_loads_with_torch_alone(tmp_path: Path) -> None:
+    convert(TWO, written(tmp_path, 150), tmp_path / "net.pt")
+    state = torch.load(tmp_path / "net.pt", weights_only=True)
+    network = Network(make_plan(NET + TWO))
+    network.initialise()
+    network.load_state_dict(state)
+    assert network.state_dict()["layers.0.biases"].tolist() == [1, 2, 3]
+
+
+def test_the_cfg_and_the_names_travel_along(tmp_path: Path) -> None:
+    network, _ = filled(TWO, written(tmp_path, 150))
+    about = About(network.header, None, NET + TWO, network.plan.dialect, ("chien", "été"))
+    for kind in KINDS:
+        path = tmp_path / f"net.{kind}"
+        write_whole(path, target_of(path).pack(Converted(network, about)))
+        assert open_source(path).about == about
+
+
+def test_files_without_a_header_say_that_seen_counts_anew(tmp_path: Path) -> None:
+    convert(TWO, written(tmp_path, 150), tmp_path / "net.safetensors")
+    save_file(load_file(tmp_path / "net.safetensors"), tmp_path / "bare.safetensors")
+    network, found = filled(TWO, tmp_path / "bare.safetensors")
+    assert network.header.seen == 0 and "no darknet header" in found.notes[0]
+
+
+def test_rounding_is_named(tmp_path: Path) -> None:
+    convert(TWO, written(tmp_path, 150), tmp_path / "net.safetensors")
+    state = load_file(tmp_path / "net.safetensors")
+    state["layers.0.biases"] = state["layers.0.biases"].double()
+    save_file(state, tmp_path / "exact.safetensors")
+    assert not any("rounded" in note for note in filled(TWO, tmp_path / "exact.safetensors")[1].notes)
+    state["layers.0.biases"] += 1e-12
+    save_file(state, tmp_path / "double.safetensors")
+    assert "layers.0.biases" in filled(TWO, tmp_path / "double.safetensors")[1].notes[0]
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (Path("harm"),)  # type: ignore[return-value]
+
+
+def refused(layers: str, path: Path) -> str:
+    network = Network(make_plan(NET + layers))
+    with pytest.raises(WeightsError) as caught:
+        fill(open_source(path), network)
+    assert all(array.is_meta for array in network.state_dict().values()), "half filled"
+    return str(caught.value)
+
+
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for is_zip in (True, False):
+        torch.save({"layers.0.biases": Harmful()}, "bad.pt", _use_new_zipfile_serialization=is_zip)
+        assert "none of it was run" in refused(TWO, Path("bad.pt"))
+    assert not Path("harm").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_broke_off_is_refused(tmp_path: Path, kind: str) -> None:
+    whole = tmp_path / f"net.{kind}"
+    convert(TWO, written(tmp_path, 150), whole)
+    data = whole.read_bytes()
+    for share in (0.1, 0.5, 0.99):
+        whole.write_bytes(data[: int(len(data) * share)])
+        assert str(whole) in refused(TWO, whole)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_arrays_of_another_network_are_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"net.{kind}"
+    convert(TWO, written(tmp_path, 150), path)
+    assert "its layers.0.biases is (3,)" in refused(TWO.replace("filters=3", "filters=4"), path)
+    assert "which <cfg> lacks" in refused(TWO.replace("batch_normalize=1\n", ""), path)
+    assert "has no layers.2.scales" in refused(f"{TWO}batch_normalize=1\n", path)
+    assert "as no program that darkpy knows" in refused(TWO, renamed(path))
+
+
+def renamed(path: Path) -> Path:
+    state = torch.load(path, weights_only=True) if path.suffix == ".pt" else load_file(path)
+    state = {name.replace("layers", "stem"): array for name, array in state.items()}
+    other = path.with_stem("other")
+    torch.save(state, other) if path.suffix == ".pt" else save_file(state, other)
+    return other
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"major": 0, "minor": 2, "revision": 0, "seen": -1, "is_short": False},
+        {"major": 0, "minor": 2, "revision": 0, "seen": 2**32, "is_short": True},
+        {"major": 2**31, "minor": 2, "revision": 0, "seen": 0, "is_short": False},
+        {"major": 0.5, "minor": 2, "revision": 0, "seen": 0, "is_short": False},
+        {"major": 0},
+        [],
+    ],
+)
+def test_metadata_that_no_header_has_are_refused(tmp_path: Path, header: object) -> None:
+    save_file({"layers.0.biases": torch.ones(1)}, tmp_path / "a.safetensors", {"darkpy.header": json.dumps(header)})
+    assert "metadata" in refused(TWO, tmp_path / "a.safetensors")
+
+
+def test_numbers_that_are_none_are_not_written(tmp_path: Path) -> None:
+    bad = numbers(150).copy()
+    bad[70] = float("nan")
+    path = tmp_path / "nan.weights"
+    path.write_bytes(RECENT + bad.tobytes())
+    network = Network(make_plan(NET + TWO))
+    with pytest.raises(WeightsError, match=r"layer 2 .*: weights holds NaN"):
+        fill(open_source(path), network)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cfg", sorted(CFG.glob("*.cfg")), ids=lambda path: path.stem)
+def test_every_network_of_the_folder_comes_back_with_the_same_bytes(tmp_path: Path, cfg: Path, kind: str) -> None:
+    new = Network(make_plan(cfg))
+    new.initialise(torch.Generator().manual_seed(1))
+    new.header = new.header.with_seen(987_654_321_000)
+    first, between, last = tmp_path / "first.weights", tmp_path / f"between.{kind}", tmp_path / "last.weights"
+    new.save_weights(first)
+    layers = new.plan
+    for source, target in ((first, between), (between, last)):
+        network = Network(layers)
+        found = fill(open_source(source), network)
+        about = About(network.header, found.cutoff, cfg.read_text(), layers.dialect)
+        write_whole(target, target_of(target).pack(Converted(network, about)))
+    assert last.read_bytes() == first.read_bytes()
