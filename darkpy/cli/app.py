@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 import darkpy
+from darkpy.cli.calc_anchors import calc_anchors
 from darkpy.cli.classifier import classifier, classify
 from darkpy.cli.compare import compare
 from darkpy.cli.convert import convert
@@ -67,5 +68,5 @@ for tool in (average, denormalize, normalize, oneoff, partial, rescale, reset, r
 for tool in (ops, print_command, statistics, visualize):
     app.add_command(tool)
 classifier.add_command(train_classifier)
-for command in (map_command, recall, train_detector, valid):
+for command in (calc_anchors, map_command, recall, train_detector, valid):
     detector.add_command(command)

@@ -40,13 +40,14 @@ class Collection:
     """An annotated data set.
 
     pictures: by the names that `splits` use. splits: which pictures are for what; empty where the source does not say.
-    missing: pictures that were spoken of and are not there.
+    missing: pictures that were spoken of and are not there. names: the classes in their order, where the source tells.
     """
 
     pictures: Mapping[str, Picture]
     splits: Mapping[str, Sequence[str]]
     missing: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     def class_names(self) -> tuple[str, ...]:
-        """What the objects are called, each name once, in the order of the alphabet."""
-        return tuple(sorted({one.name for picture in self.pictures.values() for one in picture.objects}))
+        """What the objects are called, each name once; in the order of the alphabet where there is no other."""
+        return self.names or tuple(sorted({one.name for picture in self.pictures.values() for one in picture.objects}))

@@ -5,7 +5,6 @@ Letters: N boxes.
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from darkpy.data.label_table import MAX_SIZE, parse_line
 from darkpy.errors import DarkpyError
 
-MAX_SIZE = 1 << 22  # a label file of this size would hold 100,000 boxes
 MAX_PROBLEMS = 20
 """How many lines of one file are complained of one by one: a file of another kind is wrong in each."""
 
@@ -76,17 +75,10 @@ def read_tags(path: str | os.PathLike[str], classes: int) -> tuple[tuple[int, ..
 
 def _parse(line: str, classes: int, keeps_class_only: bool) -> tuple[tuple[float, ...] | None, str | None]:
     """x, y, w, h, class of a line, if it is good for anything, and what is wrong with it."""
-    words = line.split()
-    try:
-        class_id, x, y, w, h, *more = map(float, words)
-    except ValueError:
-        return None, f"{line.strip()[:60]!r} is not `class x y w h`"
-    if len(more) > 1:
-        return None, f"{len(words)} numbers, where `class x y w h` are 5"
-    if not all(map(math.isfinite, (class_id, x, y, w, h))):
-        return None, "a number is not finite"
-    if not class_id.is_integer() or not 0 <= class_id < classes:
-        return None, f"class {words[0][:20]} is not from 0 to {classes - 1}"
+    found, problem = parse_line(line, classes)
+    if found is None:
+        return None, problem
+    class_id, x, y, w, h = found
     is_class_only = keeps_class_only and x == y == 0
     if x == y == 0 and not keeps_class_only:
         return None, "x = 0, y = 0: an object in the corner of the image, or without a place"
@@ -95,8 +87,8 @@ def _parse(line: str, classes: int, keeps_class_only: bool) -> tuple[tuple[float
     if max(abs(x - 0.5) - w / 2, abs(y - 0.5) - h / 2) > 0.5:
         return None, f"x = {x:g}, y = {y:g}, w = {w:g}, h = {h:g}: the box is outside the image"
     values = (x, y, w, h, class_id)
-    if more:
-        return values, "6 numbers, where `class x y w h` are 5; the last is ignored"
+    if problem is not None:
+        return values, problem
     if not (0 <= x <= 1 and 0 <= y <= 1 and w <= 1 and h <= 1):
         return values, f"x = {x:g}, y = {y:g}, w = {w:g}, h = {h:g}: the box is cut off at the image's edge"
     return values, None

@@ -27,6 +27,11 @@ _ALEXEYAB_FOLDERS = re.compile(r"([/\\])(?:images(?=\1(?:train|val)20(?:14|17)\1
 
 
 def label_path(image_path: str | os.PathLike[str], dialect: Dialect) -> Path:
+    """The label file of an image, as `label_name`."""
+    return Path(label_name(os.fspath(image_path), dialect))
+
+
+def label_name(image: str, dialect: Dialect) -> str:
     """The label file of an image.
 
     pjreddie replaces the first `images`, `JPEGImages`, `raw` and extension wherever they stand in the path; AlexeyAB
@@ -36,12 +41,10 @@ def label_path(image_path: str | os.PathLike[str], dialect: Dialect) -> Path:
     Source:  pjreddie/darknet src/data.c fill_truth_detection; AlexeyAB/darknet src/utils.c replace_image_to_label
     Differs: images of other kinds than darknet reads have labels, too.
     """
-    image = os.fspath(image_path)
     text = _replace_words(image) if dialect is Dialect.PJREDDIE else _replace_folders(image)
-    label = Path(text)
-    if label.suffix.lower() in IMAGE_SUFFIXES:
-        label = label.with_suffix(".txt")
-    if label.suffix != ".txt" or label == Path(image):
+    start, suffix = os.path.splitext(text)  # noqa: PTH122  (lists are long, and Path is slow)
+    label = f"{start}.txt" if suffix.lower() in IMAGE_SUFFIXES else text
+    if not label.endswith(".txt") or label == image:
         raise DarkpyError(f"{image}: no label file belongs to it", hint="an image's name ends in .jpg, .png, ...")
     return label
 
@@ -91,15 +94,23 @@ def read_image_list(path: str | os.PathLike[str]) -> list[Path]:
     Differs: a path that is not found from the working directory is looked for beside the list file as well.
     """
     path = Path(path)
+    return [_find(Path(line), path.parent) for line in read_list_lines(path)]
+
+
+def read_list_lines(path: Path) -> list[str]:
+    """The lines of a list file, as `read_image_list` without looking for the images.
+
+    Raises:  DarkpyError when the list cannot be read or names no image.
+    """
     try:
         # file names are bytes: what is not UTF-8 in a name must come back unchanged
         text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
     except (OSError, ValueError) as fault:
         raise _unreadable(path, fault) from fault
-    lines = [line.strip() for line in text.split("\n")]
-    if not any(lines):
+    lines = [line for line in map(str.strip, text.split("\n")) if line]
+    if not lines:
         raise DarkpyError(f"{printable(path)}: names no image", hint="a list has one image path on each line")
-    return [_find(Path(line), path.parent) for line in lines if line]
+    return lines
 
 
 def _find(entry: Path, folder: Path) -> Path:

@@ -37,9 +37,10 @@ class Corners(Enum):
 _SHIFTS = {Corners.DARKNET: (1, 1), Corners.VOC: (1, 0), Corners.EDGES: (0, 0)}
 
 
-def read_voc(folder: Path, corners: Corners = Corners.DARKNET) -> Collection:
+def read_voc(folder: Path, corners: Corners = Corners.DARKNET, *, needs_images: bool = True) -> Collection:
     """The pictures of a folder that has `Annotations`, or that holds XML files itself.
 
+    needs_images: leave out pictures that are not there.
     Raises: DarkpyError when there is no annotation, or one of them is broken, has no size or a box without numbers.
     """
     annotations = folder / "Annotations" if (folder / "Annotations").is_dir() else folder
@@ -55,10 +56,10 @@ def read_voc(folder: Path, corners: Corners = Corners.DARKNET) -> Collection:
         root = read_xml(file)
         w, h, objects = parse_voc(root, file, corners)
         image = images.get(file.stem) or images.get(Path(_text(root, "filename")).stem)
-        if image is None:
+        if image is None and needs_images:
             missing.append(file.stem)
         else:
-            pictures[file.stem] = Picture(image, w, h, objects)
+            pictures[file.stem] = Picture(image or Path(file.stem), w, h, objects)
     splits = dict(_splits(folder / "ImageSets" / "Main"))
     listed = {name for names in splits.values() for name in names}
     missing += sorted(listed - pictures.keys() - set(missing))

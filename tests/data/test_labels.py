@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from darkpy.data.labels import MAX_PROBLEMS, MAX_SIZE, read_labels, read_tags
+from darkpy.data.label_table import MAX_SIZE
+from darkpy.data.labels import MAX_PROBLEMS, read_labels, read_tags
 from darkpy.data.places import label_path
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError

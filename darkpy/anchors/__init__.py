@@ -1,0 +1,1 @@
+"""Anchors for a data set: k-means on the IoU of boxes that share a corner."""

@@ -1,0 +1,208 @@
+"""k-means with the distance 1 - IoU of two boxes that share a corner.
+
+That distance is the Jaccard distance of two sets of points and obeys the triangle inequality: how far the centres have
+gone since a box was compared with them tells whether another one can be nearer now. A round looks at the other boxes
+only, and the result is that of comparing all.
+
+Letters: N boxes, K centres.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkpy.errors import DarkpyError
+
+Floats = NDArray[np.float64]
+Places = NDArray[np.intp]
+
+MOST_ROUNDS = 1000
+"""After so many rounds AlexeyAB's program stops."""
+_CHUNK = 1 << 14
+_MARGIN = 1e-9
+"""Much more than what rounding does to a distance in MOST_ROUNDS sums."""
+
+
+class Clustering(NamedTuple):
+    """centres_K2: w, h in the unit of the boxes. nearest_N: the centre of each box. rounds: how often centres moved."""
+
+    centres_K2: Floats
+    nearest_N: Places
+    rounds: int
+
+
+class Fit(NamedTuple):
+    """How well anchors fit boxes: the mean of each box's best IoU, and the share of boxes with a best IoU >= .5."""
+
+    average_iou: float
+    recall: float
+
+
+def iou_of_sizes(a_N2: Floats, b_N2: Floats) -> Floats:
+    """IoU of boxes that share a corner, one by one; 0 of two without an area."""
+    overlap_N = np.minimum(a_N2, b_N2).prod(-1)
+    union_N = a_N2.prod(-1) + b_N2.prod(-1) - overlap_N
+    iou_N: Floats = np.divide(overlap_N, union_N, out=np.zeros_like(overlap_N), where=union_N > 0)
+    return iou_N
+
+
+def measure(sizes_N2: Floats, anchors_K2: Floats) -> Fit:
+    """How well anchors fit boxes.
+
+    Source: AlexeyAB/darknet src/detector.c calc_anchors
+    """
+    if not len(sizes_N2):
+        return Fit(0.0, 0.0)
+    best_N = _compare(sizes_N2, anchors_K2).iou_N
+    return Fit(float(best_N.mean()), float((best_N >= 0.5).mean()))
+
+
+def nearest(sizes_N2: Floats, anchors_K2: Floats) -> Places:
+    """The number of the anchor with the largest IoU with each box; of equals the first."""
+    return _compare(sizes_N2, anchors_K2).centre_N
+
+
+def cluster(sizes_N2: Floats, start_K2: Floats, *, median: bool = False, most_rounds: int = MOST_ROUNDS) -> Clustering:
+    """Move centres to the means (or medians) of the boxes nearest to them until no box changes its centre.
+
+    A box between two centres belongs to the first; a centre without boxes stays where it is.
+
+    Raises: DarkpyError when there are no boxes, or one has a side below 0 or that is no number.
+    Source: AlexeyAB/darknet src/matrix.c do_kmeans
+    Differs: in double precision.
+    """
+    if not len(sizes_N2) or not len(start_K2):
+        raise DarkpyError("there are no boxes to find anchors for")
+    if not (np.isfinite(sizes_N2).all() and sizes_N2.min() >= 0):
+        raise DarkpyError("a box has a width or height that is no number from 0 on")
+    centres_K2 = start_K2.astype(np.float64)
+    owners = _Owners(sizes_N2, len(centres_K2))
+    averages = (_Medians if median else _Means)(sizes_N2, len(centres_K2))
+    if len(centres_K2) == 1:
+        centres_K2 = averages.of(owners.nearest_N, None, centres_K2)
+    for rounds in range(most_rounds):
+        change = owners.update(centres_K2)
+        if not len(change.box_M):
+            return Clustering(centres_K2, owners.nearest_N, rounds)
+        centres_K2 = averages.of(owners.nearest_N, change, centres_K2)
+    return Clustering(centres_K2, owners.nearest_N, most_rounds)
+
+
+class _Nearest(NamedTuple):
+    """The centre with the largest IoU, that IoU, and the largest with another centre."""
+
+    centre_N: Places
+    iou_N: Floats
+    second_N: Floats
+
+
+def _compare(sizes_N2: Floats, centres_K2: Floats) -> _Nearest:
+    """Compare each box with each centre, a few at a time."""
+    count = len(sizes_N2)
+    found = _Nearest(np.zeros(count, np.intp), np.empty(count), np.empty(count))
+    areas_K = centres_K2.prod(1)
+    for first in range(0, count, _CHUNK):
+        part = slice(first, first + _CHUNK)
+        w_P, h_P = np.ascontiguousarray(sizes_N2[part].T)
+        area_P = w_P * h_P
+        centre_P, best_P, second_P = (column[part] for column in found)
+        best_P.fill(-1)
+        second_P.fill(-1)
+        for number, (w, h) in enumerate(centres_K2):
+            overlap_P = np.minimum(w_P, w)
+            overlap_P *= np.minimum(h_P, h)
+            union_P = area_P + areas_K[number]
+            union_P -= overlap_P
+            iou_P = np.divide(overlap_P, union_P, out=overlap_P, where=union_P > 0)  # no overlap where no union
+            centre_P[iou_P > best_P] = number
+            np.maximum(second_P, np.minimum(best_P, iou_P), out=second_P)
+            np.maximum(best_P, iou_P, out=best_P)
+    return found
+
+
+class _Change(NamedTuple):
+    """The boxes that went from one centre to another."""
+
+    box_M: Places
+    before_M: Places
+
+
+class _Owners:
+    """The centre that is nearest to each box, as the centres move.
+
+    A box needs a look only when the way that its own centre and the fastest other one have gone since the last look is
+    as long as the lead that its centre had then.
+    """
+
+    def __init__(self, sizes_N2: Floats, centres: int) -> None:
+        self.nearest_N: Places = np.zeros(len(sizes_N2), np.intp)
+        self._sizes_N2 = sizes_N2
+        self._limit_N = np.full(len(sizes_N2), -1.0)
+        self._way_K = np.zeros(centres)
+        self._centres_K2: Floats | None = None
+
+    def update(self, centres_K2: Floats) -> _Change:
+        """Find the nearest centres again. Returns: what has changed."""
+        if self._centres_K2 is not None:
+            move_K = 1 - iou_of_sizes(centres_K2, self._centres_K2)
+            self._way_K += move_K + move_K.max()
+        self._centres_K2 = centres_K2
+        looked_M = np.flatnonzero(self._limit_N <= self._way_K.take(self.nearest_N))
+        found = _compare(self._sizes_N2.take(looked_M, 0), centres_K2)
+        before_M = self.nearest_N.take(looked_M)
+        self.nearest_N[looked_M] = found.centre_N
+        self._limit_N[looked_M] = found.iou_N - found.second_N + self._way_K.take(found.centre_N) - _MARGIN
+        has_changed_M = before_M != found.centre_N
+        return _Change(looked_M[has_changed_M], before_M[has_changed_M])
+
+
+class _Means:
+    """Averages as sums that follow the boxes from centre to centre."""
+
+    def __init__(self, sizes_N2: Floats, centres: int) -> None:
+        self._sizes_N2 = sizes_N2
+        self._centres = centres
+        self._sums_K3: Floats | None = None  # of w, of h, and how many
+
+    def of(self, nearest_N: Places, change: _Change | None, before_K2: Floats) -> Floats:
+        """Where the centres go; what would be 0 stays."""
+        sums_K3 = self._sums_K3
+        if sums_K3 is None or change is None or 4 * len(change.box_M) > len(nearest_N):
+            sums_K3 = self._sums(nearest_N, self._sizes_N2)
+        else:
+            sizes_M2 = self._sizes_N2.take(change.box_M, 0)
+            sums_K3 += self._sums(nearest_N.take(change.box_M), sizes_M2) - self._sums(change.before_M, sizes_M2)
+        self._sums_K3 = sums_K3
+        count_K1 = sums_K3[:, 2:]
+        mean_K2 = sums_K3[:, :2] / np.maximum(count_K1, 1)
+        return np.where((count_K1 > 0) & (mean_K2 > 0), mean_K2, before_K2)
+
+    def _sums(self, centre_M: Places, sizes_M2: Floats) -> Floats:
+        sums = [np.bincount(centre_M, side_M, self._centres) for side_M in sizes_M2.T]
+        return np.stack([*sums, np.bincount(centre_M, minlength=self._centres)], 1)
+
+
+class _Medians:
+    """Averages as medians, of boxes that are sorted once."""
+
+    def __init__(self, sizes_N2: Floats, centres: int) -> None:
+        self._centres = centres
+        self._orders = [np.argsort(side_N, kind="stable") for side_N in sizes_N2.T]
+        self._sides = [side_N[order_N] for side_N, order_N in zip(sizes_N2.T, self._orders, strict=True)]
+
+    def of(self, nearest_N: Places, change: _Change | None, before_K2: Floats) -> Floats:
+        """Where the centres go; what would be 0 stays."""
+        count_K = np.bincount(nearest_N, minlength=self._centres)
+        first_K = np.cumsum(count_K) - count_K
+        small = np.min_scalar_type(self._centres)  # small whole numbers are sorted in one pass
+        median_K2 = before_K2.copy()
+        has_boxes_K = count_K > 0
+        first_K, count_K = first_K[has_boxes_K], count_K[has_boxes_K]
+        for column, (order_N, side_N) in enumerate(zip(self._orders, self._sides, strict=True)):
+            by_centre_N = np.argsort(nearest_N.astype(small).take(order_N), kind="stable")
+            low_K, high_K = (side_N[by_centre_N[first_K + (count_K - odd) // 2]] for odd in (1, 0))
+            median_K2[has_boxes_K, column] = (low_K + high_K) / 2
+        return np.where(median_K2 > 0, median_K2, before_K2)

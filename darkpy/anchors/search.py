@@ -1,0 +1,115 @@
+"""Anchors for boxes: k-means from several starts, of which the best is kept.
+
+Letters: N boxes, K anchors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator, default_rng
+
+from darkpy.anchors.kmeans import Clustering, Fit, Floats, cluster, iou_of_sizes, measure
+from darkpy.errors import DarkpyError
+
+SAMPLE = 100_000
+"""With more boxes, the starts are tried on so many of them, and the best goes on with all."""
+_TRIES = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Search:
+    """How anchors are looked for. plus_plus: each start far from those before it, else boxes drawn at random."""
+
+    count: int
+    restarts: int = 1
+    seed: int = 0
+    median: bool = False
+    plus_plus: bool = False
+    by_width: bool = False
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Found:
+    """Anchors, smallest first, and what is known of them. Shapes: anchors_K2 w, h in the unit of the boxes.
+
+    fits: the average IoU that each start led to. rounds: how often the best one's centres moved.
+    """
+
+    anchors_K2: Floats
+    fit: Fit
+    rounds: int
+    fits: tuple[float, ...]
+
+
+def find_anchors(sizes_N2: Floats, search: Search, watch: Callable[[Iterable[int]], Iterable[int]] = iter) -> Found:
+    """The anchors whose average IoU with the boxes is the largest of all starts.
+
+    Start r follows from the seed and r: more restarts are never worse.
+
+    watch: is handed the numbers of the starts, and hands them on.
+    Raises: DarkpyError when there are fewer different boxes than anchors.
+    """
+    few_N2 = _sample(sizes_N2, search)
+    best: tuple[float, Clustering] | None = None
+    fits = []
+    for restart in watch(range(search.restarts)):
+        chance = default_rng((search.seed, restart))
+        start_K2 = (_far_apart if search.plus_plus else _at_random)(few_N2, search.count, chance)
+        made = cluster(few_N2, start_K2, median=search.median)
+        average_iou = measure(few_N2, made.centres_K2).average_iou
+        fits.append(average_iou)
+        if best is None or average_iou > best[0]:
+            best = average_iou, made
+    assert best is not None
+    made = best[1] if few_N2 is sizes_N2 else cluster(sizes_N2, best[1].centres_K2, median=search.median)
+    anchors_K2 = ordered(made.centres_K2, by_width=search.by_width)
+    return Found(anchors_K2, measure(sizes_N2, anchors_K2), made.rounds, tuple(fits))
+
+
+def ordered(anchors_K2: Floats, *, by_width: bool = False) -> Floats:
+    """Anchors by their area, or by their width; of equals the first stays first."""
+    return anchors_K2[np.argsort(anchors_K2[:, 0] if by_width else anchors_K2.prod(1), kind="stable")]
+
+
+def _sample(sizes_N2: Floats, search: Search) -> Floats:
+    """What the starts are tried on."""
+    if len(sizes_N2) <= SAMPLE or search.restarts == 1:
+        return sizes_N2
+    return sizes_N2[default_rng((search.seed, search.restarts, SAMPLE)).choice(len(sizes_N2), SAMPLE, replace=False)]
+
+
+def _at_random(sizes_N2: Floats, count: int, chance: Generator) -> Floats:
+    """Boxes, each different from the others.
+
+    Source: AlexeyAB/darknet src/matrix.c random_centers
+    Differs: there the boxes are different ones, but may have one size.
+    """
+    for _ in range(_TRIES if count <= len(sizes_N2) else 0):
+        start_K2 = sizes_N2[chance.choice(len(sizes_N2), count, replace=False)]
+        if len(np.unique(start_K2, axis=0)) == count:
+            return start_K2
+    different_M2 = np.unique(sizes_N2, axis=0)
+    if len(different_M2) < count:
+        raise DarkpyError(
+            f"{count} anchors are wanted, and the {len(sizes_N2)} boxes have {len(different_M2)} different sizes",
+            hint="ask for fewer anchors",
+        )
+    return different_M2[chance.choice(len(different_M2), count, replace=False)]
+
+
+def _far_apart(sizes_N2: Floats, count: int, chance: Generator) -> Floats:
+    """k-means++: each start is a box, the likelier the farther it is from the nearest one before it."""
+    if not len(sizes_N2):
+        return _at_random(sizes_N2, count, chance)
+    places = [int(chance.integers(len(sizes_N2)))]
+    distance_N = np.full(len(sizes_N2), np.inf)
+    while len(places) < count:
+        distance_N = np.minimum(distance_N, 1 - iou_of_sizes(sizes_N2, sizes_N2[places[-1]]))
+        weight_N = np.cumsum(distance_N**2)
+        if weight_N[-1] <= 0:
+            return _at_random(sizes_N2, count, chance)
+        places.append(int(np.searchsorted(weight_N, chance.random() * weight_N[-1], side="right")))
+    return sizes_N2[places]

@@ -1,0 +1,120 @@
+"""COCO's JSON: images, annotations and categories in one file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from darkpy.data.annotations import Annotated, BoxPx, Collection, Picture
+from darkpy.errors import DarkpyError
+
+MAX_SIZE = 1 << 30  # the largest of COCO's own, captions of 2014 aside, has 0.5 GB
+MAX_SIDE = 1 << 20
+_HINT = "COCO's instances_*.json has images, annotations and categories"
+
+
+def read_coco(file: Path, images: Path | None = None, *, needs_images: bool = True) -> Collection:
+    """The pictures of a JSON file and the boxes on them.
+
+    images: where the pictures are; else they are looked for beside the file and where COCO has them.
+    needs_images: leave out pictures that are not there.
+    Raises: DarkpyError when the file is no such JSON, or a picture in it has no name or size, or an annotation no box.
+    """
+    listed, annotations, categories = _read(file)
+    names = {_id(one, file): _word(one, "name", file) for one in categories}
+    order = [names[number] for number in sorted(names, key=lambda number: (isinstance(number, str), number))]
+    objects: dict[Any, list[Annotated]] = {_id(one, file): [] for one in listed}
+    if len(objects) < len(listed):
+        raise DarkpyError(f"{file}: {len(listed) - len(objects)} images have the id of another one")
+    for one in annotations:
+        owner, category = one.get("image_id"), one.get("category_id")
+        if owner not in objects or category not in names:
+            raise DarkpyError(f"{file}: an annotation is for image {owner}, category {category}, which is not there")
+        objects[owner].append(Annotated(names[category], _box(one, file), is_difficult=bool(one.get("iscrowd"))))
+    finder = _Finder(file, images)
+    pictures: dict[str, Picture] = {}
+    missing = []
+    for one in listed:
+        name = _word(one, "file_name", file)
+        key = _key(name, file)
+        place = finder.find(name)
+        if place is None and needs_images:
+            missing.append(name)
+            continue
+        if key in pictures:
+            raise DarkpyError(f"{file}: two images are called {name!r}, or would be", hint=_HINT)
+        w, h = (_side(one, side, file) for side in ("width", "height"))
+        pictures[key] = Picture(place or Path(name), w, h, tuple(objects[one["id"]]))
+    return Collection(pictures, {}, tuple(missing), tuple(dict.fromkeys(order)))
+
+
+def _read(file: Path) -> tuple[Sequence[Mapping[str, Any]], ...]:
+    try:
+        if file.stat().st_size > MAX_SIZE:
+            raise DarkpyError(f"{file}: is larger than any data set's JSON, {MAX_SIZE >> 30} GB")
+        read = json.loads(file.read_bytes())
+    except OSError as error:
+        raise DarkpyError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise DarkpyError(f"{file}: is no JSON: {error}", hint=_HINT) from error
+    parts = [read.get(name) if isinstance(read, dict) else None for name in ("images", "annotations", "categories")]
+    if not all(isinstance(part, list) and all(isinstance(one, dict) for one in part) for part in parts):
+        raise DarkpyError(f"{file}: is not COCO's JSON", hint=_HINT)
+    return tuple(part for part in parts if part is not None)
+
+
+def _id(one: Mapping[str, Any], file: Path) -> int | str:
+    number = one.get("id")
+    if not isinstance(number, int | str):
+        raise DarkpyError(f"{file}: an image or category has no id", hint=_HINT)
+    return number
+
+
+def _word(one: Mapping[str, Any], key: str, file: Path) -> str:
+    word = one.get(key)
+    if not isinstance(word, str) or not word.strip() or not word.isprintable():
+        raise DarkpyError(f"{file}: {one.get('id')} has no {key}", hint=_HINT)
+    return word.strip()
+
+
+def _side(one: Mapping[str, Any], key: str, file: Path) -> int:
+    side = one.get(key)
+    if not isinstance(side, int | float) or not 1 <= side <= MAX_SIDE:
+        raise DarkpyError(f"{file}: image {one['id']} has no {key}, and boxes cannot be scaled without it", hint=_HINT)
+    return round(side)
+
+
+def _box(one: Mapping[str, Any], file: Path) -> BoxPx:
+    box = one.get("bbox")
+    if isinstance(box, list) and len(box) == 4 and all(isinstance(value, int | float) for value in box):
+        x, y, w, h = map(float, box)
+        if all(map(math.isfinite, (x, y, w, h))):
+            return BoxPx(x, y, x + w, y + h)
+    raise DarkpyError(f"{file}: annotation {one.get('id')} has no bbox of four numbers, x, y, width, height")
+
+
+def _key(name: str, file: Path) -> str:
+    """What a picture is called in a folder of all pictures."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        raise DarkpyError(f"{file}: {name!r} leads out of the folder of the images")
+    return "_".join(path.with_suffix("").parts)
+
+
+class _Finder:
+    """Where pictures may be: in the folder named, or else where COCO and those who write its format put them."""
+
+    def __init__(self, file: Path, images: Path | None) -> None:
+        beside, above = file.parent, file.parent.parent
+        split = file.stem.removeprefix("instances_")
+        usual = (beside, beside / "images", beside / split, above / split, above / "images" / split, above / "images")
+        self._folders = usual if images is None else (images, images / split)
+
+    def find(self, name: str) -> Path | None:
+        for folder in self._folders:
+            if (folder / name).is_file():
+                return folder / name
+        return None
