@@ -15,13 +15,12 @@ from darkpy.cli.convert import convert
 from darkpy.cli.dataset import dataset
 from darkpy.cli.detect import detect
 from darkpy.cli.detector import detector
+from darkpy.cli.doctor import doctor
 from darkpy.cli.evaluation import evaluate, map_command, recall, valid
-from darkpy.cli.figures import ops, print_command, statistics, visualize
 from darkpy.cli.sample import sample
 from darkpy.cli.show import show
 from darkpy.cli.spelling import Group
 from darkpy.cli.train import train, train_classifier, train_detector
-from darkpy.cli.weights import average, denormalize, normalize, oneoff, partial, rescale, reset, rgbgr
 
 HELP = """Read, run and train darknet networks (.cfg, .weights), with darknet's numbers.
 
@@ -29,6 +28,7 @@ HELP = """Read, run and train darknet networks (.cfg, .weights), with darknet's 
   darkpy show yolov3.cfg
   darkpy detect yolov3.cfg yolov3.weights photos/ --out drawn
   darkpy detector test coco.data yolov3.cfg yolov3.weights dog.jpg -thresh .25
+  darkpy doctor my.cfg my.data
   darkpy train my.cfg my.data darknet53.conv.74
   darkpy evaluate my.cfg my.data my.weights
 
@@ -36,7 +36,7 @@ darknet's command lines are understood as they are: options with one dash, anywh
 tells what a command takes.
 
 Results go to standard output, everything else to standard error. The exit code is 0, 2 when something that was given
-is wrong, or 130 after Ctrl-C; darkpy compare has 1 for a difference.
+is wrong, or 130 after Ctrl-C; darkpy compare has 1 for a difference, darkpy doctor for a finding.
 
 \b
 The shell completes commands, options and files after one line in its start-up file:
@@ -59,14 +59,11 @@ app.add_command(dataset)
 app.add_command(convert)
 app.add_command(detect)
 app.add_command(detector)
+app.add_command(doctor)
 app.add_command(evaluate)
 app.add_command(sample)
 app.add_command(show)
 app.add_command(train)
-for tool in (average, denormalize, normalize, oneoff, partial, rescale, reset, rgbgr):
-    app.add_command(tool)
-for tool in (ops, print_command, statistics, visualize):
-    app.add_command(tool)
 classifier.add_command(train_classifier)
 for command in (calc_anchors, map_command, recall, train_detector, valid):
     detector.add_command(command)

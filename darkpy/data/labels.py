@@ -22,11 +22,12 @@ MAX_PROBLEMS = 20
 class Labels(NamedTuple):
     """boxes_N5: centre x, y, width, height as fractions of the image, then the class.
 
-    problems: `file:line: what is wrong`, one line each.
+    problems: `file:line: what is wrong`, one line each. lines: where in the file each box stands, from 1.
     """
 
     boxes_N5: Tensor
     problems: tuple[str, ...]
+    lines: tuple[int, ...] = ()
 
 
 def read_labels(path: str | os.PathLike[str], classes: int, *, keeps_class_only: bool = False) -> Labels:
@@ -41,6 +42,7 @@ def read_labels(path: str | os.PathLike[str], classes: int, *, keeps_class_only:
     """
     path = Path(path)
     found: list[tuple[float, ...]] = []
+    lines: list[int] = []
     problems: list[str] = []
     for number, line in enumerate(_read_text(path).splitlines(), start=1):
         if not line.strip():
@@ -48,11 +50,12 @@ def read_labels(path: str | os.PathLike[str], classes: int, *, keeps_class_only:
         values, problem = _parse(line, classes, keeps_class_only)
         if values is not None:
             found.append(values)
+            lines.append(number)
         if problem is not None:
             problems.append(f"{path}:{number}: {problem}")
     if len(problems) > MAX_PROBLEMS:
         problems[MAX_PROBLEMS:] = [f"{path}: {len(problems) - MAX_PROBLEMS} more lines are wrong"]
-    return Labels(torch.tensor(found, dtype=torch.float32).view(-1, 5), tuple(problems))
+    return Labels(torch.tensor(found, dtype=torch.float32).view(-1, 5), tuple(problems), tuple(lines))
 
 
 def read_tags(path: str | os.PathLike[str], classes: int) -> tuple[tuple[int, ...], tuple[str, ...]]:

@@ -5,7 +5,7 @@ Legend: B images, A anchors of a head, E entries of an anchor, C = A * E channel
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +16,7 @@ from darkpy.config.schema import MAX_LIST, key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer
+from darkpy.layers.doubts import Doubt, missing_anchors
 from darkpy.layers.head import HeadSpec
 from darkpy.ops.anchor_code import AnchorCode
 from darkpy.ops.grid import channel_mask
@@ -141,6 +142,9 @@ class AnchoredSpec(HeadSpec):
             )
         return x
 
+    def doubts(self, inputs: Sequence[Shape]) -> Iterator[Doubt]:
+        yield from missing_anchors(self.anchors, self.anchor_indices, "pixels")
+
     def truth_shape(self, output: Shape) -> tuple[int, ...]:
         """x, y, w, h, class, and for AlexeyAB the object's track.
 
@@ -151,6 +155,9 @@ class AnchoredSpec(HeadSpec):
     def code(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> AnchorCode:
         """How the head's numbers mean boxes."""
         raise NotImplementedError
+
+    def anchor_sizes(self, output: Shape, net_w: int, net_h: int) -> torch.Tensor:
+        return chosen_anchors(self.anchors, self.anchor_indices)
 
     def anchors_px(self, anchor_M: torch.Tensor) -> torch.Tensor:
         """The anchor of each candidate, `anchor_M` counting along the mask."""

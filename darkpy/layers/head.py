@@ -13,6 +13,7 @@ from darkpy.config.classmap import read_class_map
 from darkpy.layers.loss import LossSpec
 from darkpy.ops.detections import Detections
 from darkpy.ops.truths import Truths, read_truths
+from darkpy.shapes import Shape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +26,15 @@ class HeadSpec(LossSpec):
     def class_count(self) -> int:
         """Columns of the class scores."""
         raise NotImplementedError
+
+    @property
+    def input_activation(self) -> str:
+        """What the layer before must have for the head's numbers to be what they are meant to be."""
+        return "linear"
+
+    def anchor_sizes(self, output: Shape, net_w: int, net_h: int) -> torch.Tensor:
+        """The anchors that it draws boxes from, (A, 2): width and height in pixels of the network's input."""
+        return torch.zeros(0, 2)
 
     @property
     def nms(self) -> tuple[str, float]:

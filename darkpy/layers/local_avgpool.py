@@ -5,7 +5,7 @@ Legend: B images, C channels, H W rows and columns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.layers.base import Layer, LayerSpec, section
+from darkpy.layers.doubts import Doubt, skipped_cells
 from darkpy.ops.pooling import Window
 from darkpy.shapes import Shape
 
@@ -44,6 +45,9 @@ class LocalAvgpoolSpec(LayerSpec):
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         (x,) = inputs
         return Shape(x.c, *self.window.output_sides(x))
+
+    def doubts(self, inputs: Sequence[Shape]) -> Iterator[Doubt]:
+        yield from skipped_cells(self.window.size, self.window.strides)
 
     def operations(self, inputs: Sequence[Shape]) -> int:
         return self.window.size**2 * self.shape(inputs).outputs

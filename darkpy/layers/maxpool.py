@@ -5,7 +5,7 @@ Legend: B images, C channels, N channels that one is chosen from, H W rows and c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.layers.base import Layer, LayerSpec, section
+from darkpy.layers.doubts import Doubt, skipped_cells
 from darkpy.ops.antialiasing import blur, blurred_sides
 from darkpy.ops.pooling import Window
 from darkpy.shapes import Shape
@@ -60,6 +61,10 @@ class MaxpoolSpec(LayerSpec):
         if self.antialiasing:
             sides = blurred_sides(sides, self.antialiasing, self.strides)
         return Shape(x.c, *sides)
+
+    def doubts(self, inputs: Sequence[Shape]) -> Iterator[Doubt]:
+        if not self.maxpool_depth:
+            yield from skipped_cells(self.window.size, self.strides)
 
     def operations(self, inputs: Sequence[Shape]) -> int:
         return self.window.size**2 * self.shape(inputs).outputs

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from darkpy.config.net import NetSpec
 from darkpy.data.datafile import DataFile
 from darkpy.data.datasets import ClassificationData
 from darkpy.data.places import label_path
@@ -31,12 +32,23 @@ def check(task: Task, *, seen: int, folder: Path, weights: Path | None, is_resum
     """
     return [
         *_check_schedule(task, seen, is_resumed),
-        *_check_batch(task),
+        *check_batch(task.plan.net),
         *_check_keys(task),
-        *_check_images(task),
-        *_check_truths(task),
+        *check_data(task),
         *_check_folder(task, folder, weights),
     ]
+
+
+def check_settings(task: Task, seen: int) -> Iterator[str]:
+    """The part of `check` that is about [net] and what the weights have seen. Raises: DarkpyError as it does."""
+    yield from _check_schedule(task, seen, is_resumed=False)
+    yield from _check_unused(task)
+
+
+def check_data(task: Task) -> Iterator[str]:
+    """The part of `check` that looks for images and what belongs to them. Raises: DarkpyError as it does."""
+    yield from _check_images(task)
+    yield from _check_truths(task)
 
 
 def backup_folder(data: DataFile) -> Path:
@@ -73,9 +85,8 @@ def _check_schedule(task: Task, seen: int, is_resumed: bool) -> Iterator[str]:
         yield f"training goes on after update {done}{end}, where the weights are; -clear starts the schedule anew"
 
 
-def _check_batch(task: Task) -> Iterator[str]:
+def check_batch(net: NetSpec) -> Iterator[str]:
     """darknet's own cfgs begin with the lines for testing."""
-    net = task.plan.net
     images = net.minibatch * net.subdivisions
     text = f"batch={net.batch} subdivisions={net.subdivisions} are {images} image{'s' if images > 1 else ''} an update"
     if images == 1:
@@ -86,13 +97,14 @@ def _check_batch(task: Task) -> Iterator[str]:
         yield f"{text}, for subdivisions do not divide batch"
 
 
-def _check_keys(task: Task) -> Iterator[str]:
-    if foreign := task.plan.foreign:
-        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
-        yield f"no darknet can run what this trains: {foreign[0]}{more}"
+def _check_unused(task: Task) -> Iterator[str]:
     for key in UNUSED:
         if getattr(task.plan.net, key):
             yield f"{task.plan.file}: [net] {key} is not obeyed: it changes nothing here"
+
+
+def _check_keys(task: Task) -> Iterator[str]:
+    yield from _check_unused(task)
     stated = task.data.entries.get("classes")
     if stated is not None and stated != str(task.classes):
         yield f"{task.data.path}: classes={stated[:20]}, but the network has {task.classes}; the network's count"

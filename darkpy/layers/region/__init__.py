@@ -6,7 +6,7 @@ channels, H W the grid, M candidates, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.layers.anchors import chosen_anchors
 from darkpy.layers.base import Layer, section
+from darkpy.layers.doubts import Doubt, missing_anchors
 from darkpy.layers.head import HeadSpec, above
 from darkpy.layers.loss import Loss, Progress, mean_text
 from darkpy.layers.region.classes import checked_tree, class_tree, surest
@@ -122,6 +123,13 @@ class RegionSpec(HeadSpec):
                 hint=f"set filters={wanted} in the convolutional before it",
             )
         return x
+
+    def doubts(self, inputs: Sequence[Shape]) -> Iterator[Doubt]:
+        yield from missing_anchors(self.anchors, range(self.num), "cells")
+
+    def anchor_sizes(self, output: Shape, net_w: int, net_h: int) -> torch.Tensor:
+        cell_2 = torch.tensor((net_w / output.w, net_h / output.h))
+        return chosen_anchors(self.anchors, range(self.num)) * cell_2
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return _Region(self)

@@ -51,6 +51,10 @@ class YoloSpec(AnchoredSpec):
     dets_for_show: int = key(1, only=_AX)
     track_ciou_norm: float = key(0.01, only=_AX)
 
+    @property
+    def input_activation(self) -> str:
+        return "logistic" if self.new_coords else "linear"
+
     def refers(self, index: int) -> tuple[int, ...]:
         return () if self.embedding_layer is None else (absolute(self.embedding_layer, index),)
 

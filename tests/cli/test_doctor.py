@@ -1,0 +1,76 @@
+"""What `darkpy doctor` prints, and its exit code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+
+
+def test_healthy_cfg_is_said_to_be_healthy(task: Path, run: Run) -> None:
+    code, out, err = run("doctor", "net.cfg")
+    assert (code, out) == (0, "healthy: nothing found in net.cfg\n")
+    assert "note: [net] net.cfg:1: batch=1 subdivisions=1" in err
+
+
+def test_a_finding_is_exit_code_1_with_its_place_and_what_to_try(task: Path, run: Run) -> None:
+    Path("net.cfg").write_text(Path("net.cfg").read_text().replace("size=32", "size=16"))
+    code, out, _ = run("doctor", "net.cfg")
+    assert code == 1
+    assert out.splitlines() == [
+        "operations:",
+        "  layer 0 [maxpool] net.cfg:8: stride=32 is larger than size=16: 75% of the cells are in no window, and the"
+        " layers before learn nothing from them",
+        "    try: stride=16; or size=32",
+        "1 finding in net.cfg",
+    ]
+
+
+def test_a_mistake_of_the_user_is_exit_code_2(task: Path, run: Run) -> None:
+    for words in (("none.cfg",), ("net.cfg", "none.data"), ("net.cfg", "pets.data", "none.weights"), ()):
+        code, out, err = run("doctor", *words)
+        assert (code, out) == (2, "")
+        assert err.startswith("error: ")
+
+
+def test_json_holds_what_is_printed(task: Path, run: Run) -> None:
+    Path("net.cfg").write_text(Path("net.cfg").read_text().replace("classes=2", "classes=3"))
+    code, out, _ = run("doctor", "net.cfg", "--json")
+    record = json.loads(out)
+    assert code == 1
+    assert record["healthy"] is False
+    (found,) = record["findings"]
+    assert found["place"] == "layer 2 [yolo] net.cfg:16"
+    assert found["level"] == "error"
+    assert found["try"] == ["set filters=8 in the convolutional before it"]
+    assert [one["kind"] for one in record["notes"]] == []
+
+
+def test_many_findings_of_a_kind_are_counted_unless_all_are_wanted(task: Path, run: Run) -> None:
+    Path("pets.data").write_text("classes=2\ntrain=list.txt\n")
+    Path("list.txt").write_text("".join(f"a{number}.png\n" for number in range(8)) + "a.png\n")
+    Path("a.txt").write_text("0 .5 .5 .5 .5\n1 .2 .2 .2 .2\n")
+    code, out, _ = run("doctor", "net.cfg", "pets.data")
+    assert code == 1
+    assert out.count("is not there (no such file or directory)") == 5
+    assert "... and 3 more image-missing (--all shows them)" in out
+    assert run("doctor", "net.cfg", "pets.data", "--all").out.count("is not there (no such") == 8
+
+
+def test_the_cfg_is_looked_at_without_data(task: Path) -> None:
+    command = [sys.executable, "-m", "darkpy", "doctor", "net.cfg", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["data"] is None
+
+
+@pytest.mark.parametrize("name", ["doctor"])
+def test_help_teaches(task: Path, run: Run, name: str) -> None:
+    code, out, _ = run(name, "--help")
+    assert code == 0
+    assert "The exit code is 0 when nothing is found, 1 when something is, 2 when" in " ".join(out.split())
