@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from darkpy.build import Plan
+    from darkpy.inference.accelerate import accelerate
     from darkpy.network import Network
     from darkpy.training.trainer import Trainer
 
@@ -30,6 +31,7 @@ __all__ = [
     "ShapeError",
     "Trainer",
     "WeightsError",
+    "accelerate",
     "load",
     "plan",
 ]
@@ -43,6 +45,10 @@ def __getattr__(name: str) -> object:
         from darkpy.training.trainer import Trainer
 
         return Trainer
+    if name == "accelerate":
+        from darkpy.inference.accelerate import accelerate
+
+        return accelerate
     raise AttributeError(f"module 'darkpy' has no attribute {name!r}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -18,6 +18,8 @@ from darkpy.layers.head import HeadSpec
 from darkpy.layers.loss import Loss, LossSpec, Progress
 from darkpy.ops.initialisers import INITIALISERS
 
+Runner = Callable[[torch.Tensor], list[torch.Tensor]]
+"""What computes a network's outputs from x_BCHW in inference."""
 MAX_NUMBERS = 1 << 30  # 4 GiB of weights; the largest network of either fork (yolov1) has 0.27e9 numbers
 
 
@@ -44,6 +46,7 @@ class Network(nn.Module):
         self.layers = nn.ModuleList(built)
         self.outputs = _outputs(plan)
         self._last_reads = _last_reads(plan, self.outputs)
+        self._runner: Runner | None = None
         self.eval()
 
     @property
@@ -58,17 +61,20 @@ class Network(nn.Module):
         return [spec for spec in specs if isinstance(spec, LossSpec) and spec.has_loss]
 
     def forward(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
+        x_BCHW = self._checked(x_BCHW)
+        if self._runner is not None and not self.training:
+            return self._runner(x_BCHW)
         return self._run(x_BCHW, self.outputs, self._last_reads)
 
     def trace(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
         """Every layer's output in cfg order, for people who debug."""
-        return self._run(x_BCHW, range(len(self.plan.nodes)), {})
+        return self._run(self._checked(x_BCHW), range(len(self.plan.nodes)), {})
 
     def train(self, mode: bool = True) -> Network:
         """Choose training or inference arithmetic. In training, what AlexeyAB's stopbackward=1 freezes infers on."""
         super().train(mode)
         frozen = [node.index for node in self.plan.nodes if node.spec.freezes_before] if mode else []
-        for layer in self._built[: max(frozen, default=0)]:
+        for layer in self.built[: max(frozen, default=0)]:
             layer.eval()
         return self
 
@@ -105,14 +111,20 @@ class Network(nn.Module):
     def for_inference(self) -> Network:
         """Fold batch norm into the weights, layer by layer, and lay them out for speed; there is no way back.
 
+        The arrays stay at hand; `darkpy.accelerate` goes further.
+
         Source: AlexeyAB/darknet src/network.c fuse_conv_batchnorm.
         """
-        for layer in self._built:
+        for layer in self.built:
             for part in layer.modules():
                 if isinstance(part, Layer):
                     part.fold()
         self.requires_grad_(False)
         return self.eval()
+
+    def run_by(self, runner: Runner) -> None:
+        """Leave inference to something that computes what the layers do, faster."""
+        self._runner = runner
 
     def resize(self, width: int, height: int) -> None:
         """Take pictures of another size from now on, as training with `random=1` does.
@@ -129,7 +141,7 @@ class Network(nn.Module):
         Outside training they keep their state from call to call, so that a text or a film can be fed step by step.
         Source: pjreddie/darknet src/network.c reset_network_state.
         """
-        for layer in self._built:
+        for layer in self.built:
             layer.reset_state()
 
     def load_weights(
@@ -145,7 +157,7 @@ class Network(nn.Module):
         Raises: WeightsError, and then nothing has changed.
         """
         report = weightfile.load_weights(
-            path, self.plan, self._built, start=start, cutoff=cutoff, is_partial_allowed=is_partial_allowed
+            path, self.plan, self.built, start=start, cutoff=cutoff, is_partial_allowed=is_partial_allowed
         )
         self.header = report.header
         return report
@@ -159,11 +171,11 @@ class Network(nn.Module):
 
     def pack_weights(self, *, cutoff: int | None = None) -> Iterator[bytes]:
         """The bytes of that file, piece by piece."""
-        return weightfile.pack_weights(self.plan, self._built, self.header, cutoff=cutoff)
+        return weightfile.pack_weights(self.plan, self.built, self.header, cutoff=cutoff)
 
     def initialise(self, generator: torch.Generator | None = None) -> None:
         """Fill every array that no file filled: as darknet starts a new network, or weights as `init` says."""
-        for node, layer in zip(self.plan.nodes, self._built, strict=True):
+        for node, layer in zip(self.plan.nodes, self.built, strict=True):
             chosen = INITIALISERS.get(node.spec.init or self.plan.net.init or "")
             for slot in node.slots:
                 array = layer.array(slot)
@@ -177,13 +189,14 @@ class Network(nn.Module):
                 layer.put_array(slot, new)
 
     @property
-    def _built(self) -> list[Layer]:
+    def built(self) -> list[Layer]:
+        """The layers, as what they are."""
         return [cast("Layer", layer) for layer in self.layers]
 
     def _run(
         self, x: torch.Tensor, wanted: Sequence[int], last_reads: Mapping[int, Sequence[int]]
     ) -> list[torch.Tensor]:
-        outputs = {-1: self._checked(x)}
+        outputs = {-1: x}
         for node, layer in zip(self.plan.nodes, self.layers, strict=True):
             outputs[node.index] = layer(*(outputs[source] for source in node.sources))
             for index in last_reads.get(node.index, ()):

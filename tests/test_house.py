@@ -22,6 +22,7 @@ ARROWS: dict[str, set[str]] = {  # what each part of the package may import besi
     "shapes": set(),
     "dialect": set(),
     "memory": set(),
+    "cores": set(),
     "files": BOTTOM,
     "config": BOTTOM | {"files", "ops"},  # for the words that ops gives a meaning to
     "ops": BOTTOM | {"files"},
@@ -34,6 +35,7 @@ ARROWS: dict[str, set[str]] = {  # what each part of the package may import besi
     "anchors": GRAPH | {"data"},
     "evaluation": GRAPH | {"data"},
     "export": GRAPH | {"evaluation"},
+    "inference": GRAPH | {"export"},
     "training": GRAPH | {"data", "evaluation"},
     "health": GRAPH | {"data", "training"},
 }

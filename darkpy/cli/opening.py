@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import darkpy
+from darkpy.cores import use_physical_cores
 from darkpy.data.names import names_for
 from darkpy.errors import DarkpyError
 
@@ -25,7 +26,7 @@ def open_network(
     strict: bool = False,
     fold: bool = True,
 ) -> Network:
-    """The network with its weights on its device, batch norm folded away unless every layer's own output matters.
+    """The network with its weights on its device, made fast unless every layer's own output matters.
 
     It takes single pictures, whatever the time_steps that it trains with.
     Raises: DarkpyError when the device cannot be used, ConfigError, WeightsError.
@@ -40,7 +41,12 @@ def open_network(
         is_partial_allowed=allow_partial,
         time_steps=1,
     )
-    return network.for_inference() if fold else network
+    if not fold:
+        return network
+    from darkpy.inference.accelerate import accelerate
+
+    use_physical_cores()
+    return accelerate(network)
 
 
 def class_names(network: Network, file: Path | None) -> tuple[str, ...]:

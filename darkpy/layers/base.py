@@ -90,6 +90,8 @@ class Layer(nn.Module):
     """
 
     ranks: Ranks = ALONE
+    keeps_type: bool = False  # whether on bfloat16 it does what it does on float32, but for rounding
+    is_transparent: bool = False  # whether in inference it hands the output of its only source on as it is
 
     def __init__(self, slots: Sequence[Slot] = ()) -> None:
         super().__init__()
@@ -120,6 +122,14 @@ class Layer(nn.Module):
 
     def fold(self) -> None:
         """Rewrite the weights for inference where that saves work (batch norm); nothing to do by default."""
+
+    def quicken(self, inputs: Sequence[Shape], dtype: torch.dtype) -> Callable[..., torch.Tensor]:
+        """What computes this layer in inference from now on, once folded: `forward`, or something faster.
+
+        Arrays may be given up for it, so there is no way back.
+        dtype: of the products, float32 or bfloat16. A layer that does not keep types is called with float32.
+        """
+        return self.forward
 
     def reset_state(self) -> None:
         """Forget what earlier calls left behind (recurrent layers); nothing to do by default."""
@@ -221,6 +231,8 @@ def activation_key(default: str) -> Any:
 
 class Identity(Layer):
     """Hands its input on, for layers that do nothing outside training."""
+
+    is_transparent = True
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return x_BCHW

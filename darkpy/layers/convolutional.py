@@ -6,7 +6,7 @@ Legend: B images, C channels in, F filters, H W rows and columns, K size.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,9 +20,12 @@ from darkpy.layers.base import Init, Layer, LayerSpec, Slot, absolute, activatio
 from darkpy.layers.doubts import Doubt, skipped_cells
 from darkpy.layers.product import Product, norm_slots
 from darkpy.ops.antialiasing import blur, blurred_sides
+from darkpy.ops.fused import TOLERANCES, Geometry, fuse, is_same, noise, separate
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
+TRIED_CELLS = 13
+"""Rows and columns of the noise that a faster product is tried on, besides its own reach."""
 
 
 @section("convolutional", "conv")
@@ -186,6 +189,8 @@ class Convolutional(Product):
         super().__init__(spec, slots, activation=spec.activation, is_normalized=spec.is_normalized, bound=bound)
         self.spec = spec
         self._owner: tuple[Convolutional, ...] = ()
+        self._is_lent = False
+        self._product: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     @property
     def arrays(self) -> Convolutional:
@@ -196,8 +201,11 @@ class Convolutional(Product):
         """Use the arrays of another layer."""
         # in a tuple, so that torch does not list the other's parameters as this layer's too
         self._owner = (other.arrays,)
+        other.arrays._is_lent = True
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        if self._product is not None:
+            return self._product(x_BCHW)
         spec = self.spec
         weights_FCKK = self.arrays.weights
         if spec.xnor:
@@ -212,8 +220,36 @@ class Convolutional(Product):
         return blur(y_BFHW, spec.antialiasing, spec.strides) if spec.antialiasing else y_BFHW
 
     def fold(self) -> None:
-        if not self._owner:
+        if not self._owner and self._product is None:
             super().fold()
+
+    @property
+    def geometry(self) -> Geometry:
+        spec = self.spec
+        padding, reach = spec.border * spec.reach, spec.reach
+        return Geometry(spec.product_strides, (padding, padding), (reach, reach), spec.group_count)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a folded product with arrays of its own and nothing but an activation behind it."""
+        spec = self.spec
+        is_odd = spec.xnor or spec.binary or spec.antialiasing or self._owner or self._is_lent
+        return not (is_odd or self.is_normalized)
+
+    def quicken(self, inputs: Sequence[Shape], dtype: torch.dtype) -> Callable[..., torch.Tensor]:
+        """One operation in place of the weights, where it gives on noise what they give."""
+        if not self.is_plain or self._product is not None or self.weights.dtype != torch.float32:
+            return self.forward
+        (x,) = inputs
+        reach = self.spec.size * self.spec.reach
+        noise_BCHW = noise(Shape(x.c, min(x.h, reach + TRIED_CELLS), min(x.w, reach + TRIED_CELLS)), self.weights)
+        for make in (fuse, separate) if dtype != torch.float32 else (fuse,):
+            product = make(self.weights, self.biases, dtype, self.geometry, self.activation, x)
+            if product is not None and is_same(product, self.forward, noise_BCHW, TOLERANCES[dtype]):
+                self._product, self.keeps_type = product, True
+                del self.weights
+                break
+        return self._product or self.forward
 
 
 def _sizes(shapes: Sequence[tuple[int, ...]]) -> str:

@@ -46,6 +46,8 @@ class DropoutSpec(LayerSpec):
 
 
 class _Dropout(Layer):
+    is_transparent = True
+
     def __init__(self, probability: float) -> None:
         super().__init__()
         self.probability = probability

@@ -74,14 +74,21 @@ class MaxpoolSpec(LayerSpec):
 
 
 class _Maxpool(Layer):
+    keeps_type = True
+
     def __init__(self, spec: MaxpoolSpec) -> None:
         super().__init__()
         self.spec = spec
         self.window = spec.window
+        self._is_halving = (self.window.size, self.window.strides, spec.antialiasing) == (2, (2, 2), 0)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         size, strides = self.window.size, self.window.strides
         before, below, right = self.window.borders(Shape(*x_BCHW.shape[1:]))
+        if self._is_halving and not (before or below or right or (torch.is_grad_enabled() and x_BCHW.requires_grad)):
+            # a third of the time of torch's pooling, which writes down where it found each number
+            rows_BCHW = torch.maximum(x_BCHW[:, :, 0::2], x_BCHW[:, :, 1::2])
+            return torch.maximum(rows_BCHW[..., 0::2], rows_BCHW[..., 1::2])
         # torch has a border only where both sides may share its width
         if max(below, right) <= before <= size // 2:
             y_BCHW = functional.max_pool2d(x_BCHW, size, strides, before)
@@ -92,6 +99,8 @@ class _Maxpool(Layer):
 
 
 class _Depth(Layer):
+    keeps_type = True
+
     def __init__(self, out_channels: int) -> None:
         super().__init__()
         self.out_channels = out_channels

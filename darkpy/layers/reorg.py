@@ -55,6 +55,8 @@ class ReorgSpec(LayerSpec):
 
 
 class _Reorg(Layer):
+    keeps_type = True
+
     def __init__(self, spec: ReorgSpec) -> None:
         super().__init__()
         self.spec = spec

@@ -42,6 +42,8 @@ class Reorg3dSpec(LayerSpec):
 
 
 class _Reorg3d(Layer):
+    keeps_type = True
+
     def __init__(self, spec: Reorg3dSpec) -> None:
         super().__init__()
         self.spec = spec

@@ -60,9 +60,12 @@ class RouteSpec(LayerSpec):
 
 
 class _Route(Layer):
+    keeps_type = True
+
     def __init__(self, spec: RouteSpec, is_flat: bool) -> None:
         super().__init__()
         self.groups, self.group_id, self.is_flat = spec.groups, spec.group_id, is_flat
+        self.is_transparent = len(spec.layers) == 1 and spec.groups == 1
 
     def forward(self, *parts_BCHW: torch.Tensor) -> torch.Tensor:
         if self.is_flat:

@@ -76,6 +76,8 @@ class ShortcutSpec(LayerSpec):
 
 
 class _Sum(Layer):
+    keeps_type = True
+
     def __init__(self, spec: ShortcutSpec) -> None:
         super().__init__()
         self.alpha, self.beta = spec.alpha, spec.beta

@@ -42,6 +42,8 @@ class UpsampleSpec(LayerSpec):
 
 
 class _Upsample(Layer):
+    keeps_type = True
+
     def __init__(self, stride: int, scale: float) -> None:
         super().__init__()
         self.stride, self.scale = stride, scale

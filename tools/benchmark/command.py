@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from darkpy.cores import count_cores
 from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
 
 from .forward import bench_forward
-from .machine import count_cores
 from .turns import Quartiles
 
 ROOT = Path(__file__).resolve().parents[2]

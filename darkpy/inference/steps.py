@@ -1,0 +1,85 @@
+"""A network's layers as a flat list of functions, in torch.
+
+Legend: B images, C H W channels, rows, columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
+import torch
+
+from darkpy.build import Plan
+from darkpy.layers.base import Layer
+
+
+class Step(NamedTuple):
+    """One layer: what it reads, where its output goes, and what nobody reads any more after it.
+
+    source: the place of its only source, or -1 where there are several.
+    """
+
+    function: Callable[..., torch.Tensor]
+    source: int
+    sources: tuple[int, ...]
+    target: int
+    done: tuple[int, ...]
+
+
+class Steps:
+    """Runs a network's layers in inference, each by the fastest way that it has.
+
+    Layers that only hand their input on are left out, and outputs are freed after their last reader. Hooks of the
+    layers are not called. Making it takes arrays away from the layers: there is no way back.
+
+    dtype: of the convolutions, float32 or bfloat16; outputs are float32.
+    """
+
+    def __init__(self, plan: Plan, layers: Sequence[Layer], outputs: Sequence[int], dtype: torch.dtype) -> None:
+        places = {-1: 0}  # of each layer's output among all values
+        made: list[tuple[Callable[..., torch.Tensor], tuple[int, ...], int]] = []
+        for node, layer in zip(plan.nodes, layers, strict=True):
+            sources = tuple(places[source] for source in node.sources)
+            if layer.is_transparent and len(sources) == 1:
+                places[node.index] = sources[0]
+                continue
+            function = layer.quicken(node.inputs, dtype)
+            if dtype != torch.float32 and not layer.keeps_type:
+                function = _in_float32(function)
+            places[node.index] = len(made) + 1
+            made.append((function, sources, len(made) + 1))
+        self._size = len(made) + 1
+        self._outputs = tuple(places[index] for index in outputs)
+        self._steps = _with_last_reads(made, self._outputs)
+
+    def __call__(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
+        values: list[torch.Tensor] = [x_BCHW.contiguous(memory_format=torch.channels_last)] * self._size
+        nothing = cast("torch.Tensor", None)
+        del x_BCHW
+        for function, source, sources, target, done in self._steps:
+            values[target] = function(values[source]) if source >= 0 else function(*[values[one] for one in sources])
+            for place in done:
+                values[place] = nothing
+        return [values[place].float() for place in self._outputs]
+
+
+def _in_float32(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    return lambda *sources: function(*(source.float() for source in sources))
+
+
+def _with_last_reads(
+    made: Sequence[tuple[Callable[..., torch.Tensor], tuple[int, ...], int]], kept: Sequence[int]
+) -> list[Step]:
+    last: dict[int, int] = {}
+    for number, (_, sources, target) in enumerate(made):
+        for place in (*sources, target):
+            last[place] = number
+    done: dict[int, list[int]] = {}
+    for place, number in last.items():
+        if place not in kept:
+            done.setdefault(number, []).append(place)
+    return [
+        Step(function, sources[0] if len(sources) == 1 else -1, sources, target, tuple(done.get(number, ())))
+        for number, (function, sources, target) in enumerate(made)
+    ]
