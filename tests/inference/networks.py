@@ -14,7 +14,7 @@ from darkpy.network import Network
 
 
 def filled(cfg: Path | str, dialect: Dialect | str | None = None) -> Network:
-    """Every product's output is about as large as a picture, so that no logistic saturates. It takes single pictures."""
+    """Every product gives numbers as large as a picture's, so that no logistic saturates; for single pictures."""
     net = darkpy.load(cfg, dialect=dialect, time_steps=1)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
