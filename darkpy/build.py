@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import darkpy.layers  # noqa: F401  (fills the registry)
 from darkpy.config.net import NetSpec
-from darkpy.config.schema import keys_of, nearest, read_spec
+from darkpy.config.schema import foreign_entries, keys_of, nearest, read_spec
 from darkpy.config.text import Config, Faults, Section, read
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, Fault, ShapeError
@@ -68,6 +68,12 @@ class Plan:
     @property
     def bflops(self) -> float:
         return sum(node.bflops for node in self.nodes)
+
+    @property
+    def foreign(self) -> tuple[str, ...]:
+        """What the cfg asks for that no darknet of its dialect computes: none can run the network as it is trained."""
+        net = [f"[net] {self.file}: {entry}" for entry in foreign_entries(self.net)]
+        return (*net, *(f"{self.place(node.index)}: {entry}" for node in self.nodes for entry in node.spec.foreign()))
 
     def place(self, index: int) -> str:
         """How messages name a layer: `layer 75 [convolutional] yolov3.cfg:549`."""
@@ -181,6 +187,7 @@ class _Builder:
                 net.check_schedule()
             with self._reporting(section):
                 _check_shape(net.input_shape)
+                net.check_normalisation()
                 self.shapes[-1] = net.input_shape
         return net
 
@@ -213,7 +220,7 @@ class _Builder:
 
     def _layer_spec(self, section: Section) -> LayerSpec | None:
         cls = SECTIONS.get(section.type)
-        if cls is not None and self.dialect in cls.forks:
+        if cls is not None and (cls.is_lent or self.dialect in cls.forks):
             return read_spec(cls, section, self.dialect, self.faults)
         if cls is not None:
             hint = f"use --dialect {next(iter(cls.forks))}"

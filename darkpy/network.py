@@ -44,6 +44,7 @@ class Network(nn.Module):
         for node in plan.nodes:
             node.spec.connect(node.index, built)
         self.layers = nn.ModuleList(built)
+        self.normalise = Normalise(plan.net.mean, plan.net.std) if plan.net.mean or plan.net.std else None
         self.outputs = _outputs(plan)
         self._last_reads = _last_reads(plan, self.outputs)
         self._runner: Runner | None = None
@@ -209,7 +210,26 @@ class Network(nn.Module):
             raise ShapeError(
                 f"the input is {tuple(x.shape)}, {self.plan.file} wants (batch, {shape.c}, {shape.h}, {shape.w})"
             )
-        return x.reshape(x.shape[0], *shape)
+        x_BCHW = x.reshape(x.shape[0], *shape)
+        return x_BCHW if self.normalise is None else self.normalise(x_BCHW)
+
+
+class Normalise(nn.Module):
+    """[net] mean= and std=: what the first layers read is (x - mean) / std, channel by channel.
+
+    The cfg has the numbers, and a weight file does not.
+    """
+
+    mean_C11: torch.Tensor
+    std_C11: torch.Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        for name, numbers in (("mean_C11", mean or (0.0,)), ("std_C11", std or (1.0,))):
+            self.register_buffer(name, torch.tensor(numbers)[:, None, None], persistent=False)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return (x_BCHW - self.mean_C11) / self.std_C11
 
 
 def _outputs(plan: Plan) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+import warnings
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,11 +24,12 @@ import torch
 
 from darkpy.build import Node, Plan
 from darkpy.dialect import Dialect
-from darkpy.errors import WeightsError
+from darkpy.errors import DarkpyWarning, WeightsError
 from darkpy.files import describe
 from darkpy.layers.base import Layer, Slot
 
 MAX_SHORT_SEEN = 2**32 - 1
+FOREIGN = 1 << 16  # of a header's revision: the file has arrays that no darknet has; none looks, and all misread it
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +150,20 @@ def load_weights(
     A file that ends exactly between two layers is a partial file (`darknet53.conv.74`): refused unless allowed.
     Raises: WeightsError, before any array has changed.
     """
-    wanted = [(node, pieces) for node in plan.nodes[start:cutoff] if (pieces := _pieces(node))]
-    ends = [0, *accumulate(sum(piece.count for piece in pieces) for _, pieces in wanted)]
+    wanted, ends = _walk(plan, start, cutoff)
     header, held = read_header(path)
     # four ints where five are due: the first bias then looks like images seen by the billion
     if header.seen > MAX_SHORT_SEEN and held not in ends and held + 1 in ends:
         header, held = header.shortened(), held + 1
     if cutoff is not None:
         held = min(held, ends[-1])
+    if held not in ends and not header.revision & FOREIGN:
+        plain, plain_ends = _walk(plan, start, cutoff, has_foreign=False)
+        if held in plain_ends[1:]:
+            _tell_lacking(path, plan, is_partial_allowed)
+            wanted, ends = plain, plain_ends
     if held not in ends or (held == 0 and wanted):
-        raise _misfit(path, plan, wanted, ends, held)
+        raise _misfit(path, plan, wanted, ends, held, header)
     filled = ends.index(held)
     missing = wanted[filled][0].index if filled < len(wanted) else None
     if missing is not None and not is_partial_allowed:
@@ -182,13 +188,30 @@ def pack_weights(plan: Plan, layers: Sequence[Layer], header: Header, *, cutoff:
     """
     saved = [node for node in plan.nodes[:cutoff] if not node.spec.dontsave]
     _check_arrays(plan, layers, saved)
-    yield header.pack()
+    is_foreign = any(slot.is_foreign for node in saved for slot in node.slots)
+    yield replace(header, revision=header.revision | (FOREIGN if is_foreign else 0)).pack()
     for node in saved:
         for slot in node.slots:
             yield _bytes(layers[node.index], slot, header, plan.place(node.index))
 
 
-def _pieces(node: Node) -> list[_Piece]:
+def _walk(plan: Plan, start: int, cutoff: int | None, *, has_foreign: bool = True) -> tuple[_Wanted, list[int]]:
+    """What a file holds of each layer, and after how many numbers each ends."""
+    wanted = [(node, pieces) for node in plan.nodes[start:cutoff] if (pieces := _pieces(node, has_foreign))]
+    return wanted, [0, *accumulate(sum(piece.count for piece in pieces) for _, pieces in wanted)]
+
+
+def _tell_lacking(path: str | os.PathLike[str], plan: Plan, is_partial_allowed: bool) -> None:
+    """Say which arrays a darknet's own file does not have. Raises: WeightsError unless the network may lack some."""
+    (node, slot), *others = [(node, slot) for node in plan.nodes for slot in node.slots if slot.is_foreign]
+    text = f"{path} is a darknet's and lacks {slot.name!r} of {plan.place(node.index)} and {len(others)} more arrays"
+    if not is_partial_allowed:
+        hint = "training may start from it; --allow-partial (is_partial_allowed=True) runs it all the same"
+        raise WeightsError(text, hint=hint)
+    warnings.warn(f"{text}; they start new", DarkpyWarning, stacklevel=4)
+
+
+def _pieces(node: Node, has_foreign: bool) -> list[_Piece]:
     """What the file holds of a layer.
 
     Differs: `numload` counts along the first axis of every array; darknet looks at it in convolutional layers only.
@@ -196,16 +219,22 @@ def _pieces(node: Node) -> list[_Piece]:
     spec = node.spec
     if spec.dontload:
         return []
-    slots = [slot for slot in node.slots if not (spec.dontloadscales and slot.is_norm)]
+    slots = [slot for slot in node.slots if has_foreign or not slot.is_foreign]
+    slots = [slot for slot in slots if not (spec.dontloadscales and slot.is_norm)]
     if not spec.numload:
         return [_Piece(slot, slot.shape) for slot in slots]
     return [_Piece(slot, (min(spec.numload, slot.shape[0]), *slot.shape[1:])) for slot in slots]
 
 
-def _misfit(path: str | os.PathLike[str], plan: Plan, wanted: _Wanted, ends: Sequence[int], held: int) -> WeightsError:
+def _misfit(
+    path: str | os.PathLike[str], plan: Plan, wanted: _Wanted, ends: Sequence[int], held: int, header: Header
+) -> WeightsError:
     """What to say of a file that ends inside a layer, or behind the last one."""
     sizes = f"it holds {held} numbers, {plan.file} wants {ends[-1]}"
     hint = "are this cfg and these weights a pair (classes, filters, fork)?"
+    if header.revision & FOREIGN:
+        sizes += "; it has arrays that no darknet has"
+        hint = "use the cfg it was trained with: group_normalize, layer_normalize, prelu, scale= of [l2norm]"
     if held > ends[-1]:
         return WeightsError(f"{path} is too long: {sizes}; {held - ends[-1]} are left over", hint=hint)
     complete = bisect_right(ends, held) - 1

@@ -19,7 +19,8 @@ HELP = """Print the layers of a network with their sizes and costs: darknet's ta
   darkpy show yolov3.cfg --json | jq .parameter_count
 
 Sizes are width x height x channels, BF billions of operations for one image, weights the numbers in a .weights file.
---json prints file, dialect, input, parameter_count, bflops, and layers with index, type, line, sources, shape
+--json prints file, dialect, input, parameter_count, bflops, foreign (what no darknet computes), and layers with index,
+type, line, sources, shape
 (channels, height, width), parameter_count, bflops and keys; source -1 is the picture.
 """
 
@@ -44,3 +45,5 @@ def show(cfg: Path, is_json: bool, dialect: str | None, strict: bool) -> None:
     else:
         reason = "nothing tells of another darknet"
     click.echo(f"dialect: {plan.dialect} ({reason})")
+    for entry in plan.foreign:
+        click.echo(f"no darknet computes this: {entry}")

@@ -9,10 +9,12 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.ops.initialisers import INITIALISERS
+from darkpy.ops.normalisation import FREEZES
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
 _PJ = Dialect.PJREDDIE
+REDUCTIONS = ("darknet", "mean", "sum")  # in the update; before the deltas go back; nowhere
 _POLICIES = ("constant", "step", "steps", "exp", "poly", "random", "sigmoid")
 
 
@@ -108,6 +110,10 @@ class NetSpec:
     grad_clip_type: float = key(2.0, minimum=0)  # which norm: 1, 2, any p; 0 stands for the largest number (inf)
     grad_clip_value: float = key(0.0, minimum=0)  # largest number of any gradient, 0 for any
     init: str | None = key(None, words=INITIALISERS)  # of all weights, in place of the fork's own
+    bn_freeze: str = key("none", words=FREEZES)  # what of batch norm stands still in training
+    mean: tuple[float, ...] = key((), foreign=True)  # taken from the input's numbers, one for all channels or for each
+    std: tuple[float, ...] = key((), foreign=True)  # by which they are then divided
+    loss_reduction: str = key("darknet", words=REDUCTIONS)  # where the division by the batch is made
 
     # read by AlexeyAB's fork, without a meaning here: the chart's axis, a print, CUDA scheduling
     max_chart_loss: float = key(20.0, only=_AX)
@@ -136,6 +142,23 @@ class NetSpec:
                 f"policy=steps has {len(self.steps)} steps and {len(self.scales)} scales",
                 hint="give each of steps= its factor in scales=",
             )
+
+    def check_normalisation(self) -> None:
+        """Raises: DarkpyError when `mean` and `std` do not suit the input, whose pictures are numbers from 0 to 1."""
+        channels = self.input_shape.c
+        for name, numbers in (("mean", self.mean), ("std", self.std)):
+            if len(numbers) not in (0, 1, channels):
+                raise DarkpyError(
+                    f"{name}= has {len(numbers)} numbers for {channels} channels", hint=f"give {channels}, or 1 for all"
+                )
+            if self.width and any(abs(number) > 1 for number in numbers):
+                shown = ",".join(f"{number:g}" for number in numbers)
+                raise DarkpyError(
+                    f"{name}={shown} is beyond the pictures, which are numbers from 0 to 1",
+                    hint="divide what was counted in pixels of 0 to 255 by 255",
+                )
+        if any(number <= 0 for number in self.std):
+            raise DarkpyError("std= divides, and must be above 0", hint="1 leaves a channel as it is")
 
     @property
     def input_shape(self) -> Shape:

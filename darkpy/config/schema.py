@@ -53,6 +53,7 @@ class Key:
     minimum: float | None = None
     words: Words | None = None
     misread: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    foreign: bool | Collection[str] = False
 
     @property
     def is_required(self) -> bool:
@@ -61,6 +62,12 @@ class Key:
     def readers(self, value: str | None) -> frozenset[Dialect]:
         """The forks that read all of this value."""
         return frozenset(dialect for dialect in Dialect if self._is_read_by(dialect, value or ""))
+
+    def is_foreign(self, value: Any) -> bool:
+        """Whether no darknet computes what this value asks for."""
+        if isinstance(self.foreign, bool):
+            return self.foreign and value not in self.defaults.values()
+        return value in self.foreign
 
     def _is_read_by(self, dialect: Dialect, value: str) -> bool:
         if self.only not in (None, dialect) or (self.words and value not in self.words(dialect)):
@@ -87,6 +94,7 @@ def key(
     minimum: float | None = None,
     words: Words | Collection[str] | None = None,
     misread: Mapping[str, str] | None = None,
+    foreign: bool | Collection[str] = False,
 ) -> Any:
     """Declare a cfg key as a dataclass field.
 
@@ -99,6 +107,7 @@ def key(
     minimum: smaller values are an error (sizes and strides, mostly).
     words: the words a `str` key accepts, or a function from dialect to them.
     misread: words outside it that darknet takes for one of them; any other is an error.
+    foreign: darkpy's own key (or words of a key) without which a network computes something else.
     """
     wanted = Key(
         defaults={Dialect.PJREDDIE: default, Dialect.ALEXEYAB: default if alexeyab is _MISSING else alexeyab},
@@ -109,6 +118,7 @@ def key(
         minimum=minimum,
         words=words if words is None or callable(words) else lambda dialect: words,
         misread=misread or {},
+        foreign=foreign,
     )
     if default is _MISSING:
         return dataclasses.field(metadata={"key": wanted})
@@ -131,6 +141,18 @@ def _keys_of(spec: Any) -> Mapping[str, Key]:
             name = declared.name or item.name
             found[name] = dataclasses.replace(declared, name=name, field=item.name, element=element, is_list=is_list)
     return found
+
+
+def foreign_entries(spec: Any) -> list[str]:
+    """What a section says that no darknet reads and that changes the outputs, as a cfg would say it."""
+    found = [(wanted, getattr(spec, wanted.field)) for wanted in keys_of(type(spec)).values()]
+    return [f"{wanted.name}={_as_text(value)}" for wanted, value in found if wanted.is_foreign(value)]
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_as_text, value))
+    return str(value) if isinstance(value, str) else f"{value:g}"
 
 
 def read_spec(cls: type[Spec], section: Section, dialect: Dialect, faults: Faults) -> Spec | None:

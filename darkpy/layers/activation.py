@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional
 
 from darkpy.config.net import NetSpec
-from darkpy.layers.base import Layer, LayerSpec, activation_key, section
-from darkpy.ops.activations import ACTIVATIONS
+from darkpy.layers.base import Layer, LayerSpec, Slot, activation_key, section, slope_slots
+from darkpy.ops.activations import ACTIVATIONS, PRELU
 from darkpy.shapes import Shape
 
 
@@ -21,13 +22,16 @@ class ActivationSpec(LayerSpec):
     Differs: swish, mish, hard_mish and normalize_channels are computed, where AlexeyAB's code leaves zeros.
     """
 
-    activation: str = activation_key("linear")
+    activation: str = activation_key("linear", has_slopes=True)
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]
 
+    def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
+        return slope_slots(self.activation, inputs[0].c)
+
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return _Activation(self)
+        return _Prelu(self.slots(inputs)) if self.activation == PRELU else _Activation(self)
 
 
 class _Activation(Layer):
@@ -37,3 +41,10 @@ class _Activation(Layer):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return self.activation(x_BCHW)
+
+
+class _Prelu(Layer):
+    slopes: torch.Tensor
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return functional.prelu(x_BCHW, self.slopes)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import torch
 from torch import nn
 
-from darkpy.config.schema import key, keys_of
+from darkpy.config.schema import foreign_entries, key, keys_of
 from darkpy.dialect import Dialect
 from darkpy.layers.doubts import Doubt
-from darkpy.ops.activations import MISREAD, words
+from darkpy.ops.activations import MISREAD, PRELU, words
 from darkpy.ops.initialisers import INITIALISERS
+from darkpy.ops.normalisation import FREEZES
 from darkpy.ops.ranks import ALONE, Ranks
 from darkpy.shapes import Shape
 
@@ -51,6 +52,7 @@ class Init:
 
 ZERO = Init()
 ONE = Init(mean=1.0)
+SLOPE = Init(mean=0.25)  # of a PReLU left of 0, as its paper starts it
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Slot:
     is_decayed: weight decay acts on it.
     is_flipped: the file holds it as [rest][first axis] (`flipped=1`).
     is_connected: a connected weight, stored transposed by darknet's oldest versions.
+    is_foreign: no darknet has such an array, and so none can read a file with it.
     """
 
     name: str
@@ -73,6 +76,7 @@ class Slot:
     is_decayed: bool = False
     is_flipped: bool = False
     is_connected: bool = False
+    is_foreign: bool = False
 
     @property
     def count(self) -> int:
@@ -101,6 +105,12 @@ class Layer(nn.Module):
                 self.register_buffer(slot.name, empty)
             else:
                 self.register_parameter(slot.name, nn.Parameter(empty))
+
+    def freeze_affine(self, freeze: str) -> None:
+        """Keep scales and biases from learning where `bn_freeze` says so."""
+        for name in ("scales", "biases") if freeze in ("affine", "all") else ():
+            if name in self._parameters:
+                self.get_parameter(name).requires_grad_(False)
 
     def array(self, slot: Slot) -> torch.Tensor | None:
         """The numbers of a slot; None once they are folded away."""
@@ -141,6 +151,7 @@ class LayerSpec:
 
     type: ClassVar[str]
     forks: ClassVar[frozenset[Dialect]]
+    is_lent: ClassVar[bool] = False  # whether a section of one fork may stand in the other's cfgs all the same
     is_output: ClassVar[bool] = True  # whether the network's output may be this layer's: [cost] is passed over
 
     dialect: Dialect = Dialect.PJREDDIE
@@ -160,6 +171,7 @@ class LayerSpec:
     train_only_bn: bool = key(False, only=Dialect.ALEXEYAB)
     constrain: float | None = key(None, minimum=0)  # darkpy's own; falls back to [net] constrain
     init: str | None = key(None, words=INITIALISERS)  # darkpy's own; falls back to [net] init
+    bn_freeze: str | None = key(None, words=FREEZES)  # darkpy's own; falls back to [net] bn_freeze
 
     @property
     def passes_nothing_back(self) -> bool:
@@ -212,6 +224,11 @@ class LayerSpec:
         """Multiplications and additions for one image, counted as darknet's table counts them."""
         return 0
 
+    def foreign(self) -> list[str]:
+        """What of the section no darknet of its dialect computes."""
+        section = [] if self.dialect in self.forks else [f"[{self.type}]"]
+        return [*section, *foreign_entries(self)]
+
     def weight_bound(self, net: NetSpec) -> float:
         """What `clip` keeps the weights within after each update; 0 for no bound."""
         return self.clip
@@ -224,9 +241,16 @@ class LayerSpec:
         """Tie the built layer to those it `refers` to."""
 
 
-def activation_key(default: str) -> Any:
-    """The `activation` key: every layer that has one knows the same words."""
-    return key(default, words=words, misread=MISREAD)
+def activation_key(default: str, *, has_slopes: bool = False) -> Any:
+    """The `activation` key: every layer that has one knows the same words, and some prelu, whose slopes are learned."""
+    if not has_slopes:
+        return key(default, words=words, misread=MISREAD)
+    return key(default, words=lambda dialect: words(dialect) | {PRELU}, misread=MISREAD, foreign={PRELU})
+
+
+def slope_slots(activation: str, channels: int) -> tuple[Slot, ...]:
+    """The slopes of a PReLU, one a channel, the last array of their layer."""
+    return (Slot("slopes", (channels,), SLOPE, is_foreign=True),) if activation == PRELU else ()
 
 
 class Identity(Layer):
@@ -242,12 +266,16 @@ SECTIONS: dict[str, type[LayerSpec]] = {}
 S = TypeVar("S", bound=LayerSpec)
 
 
-def section(*names: str, only: Dialect | None = None) -> Callable[[type[S]], type[S]]:
-    """Register a spec under its section names, the first being its `type`; `only` names the one fork that has it."""
+def section(*names: str, only: Dialect | None = None, is_lent: bool = False) -> Callable[[type[S]], type[S]]:
+    """Register a spec under its section names, the first being its `type`.
+
+    only: the one fork that has it. is_lent: the other's cfgs may have it too, here alone.
+    """
 
     def register(spec: type[S]) -> type[S]:
         spec.type = names[0]
         spec.forks = frozenset(Dialect) if only is None else frozenset({only})
+        spec.is_lent = is_lent
         for name in names:
             if name in SECTIONS:
                 raise ValueError(f"two rooms claim [{name}]")

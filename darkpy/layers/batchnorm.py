@@ -40,13 +40,18 @@ class BatchnormSpec(LayerSpec):
         return arrays if self.dialect is Dialect.PJREDDIE else (Slot("biases", channels), *arrays)
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return _Batchnorm(self.slots(inputs))
+        return _Batchnorm(self.slots(inputs), self.bn_freeze or net.bn_freeze)
 
 
 class _Batchnorm(Layer):
     scales: torch.Tensor
     rolling_mean: torch.Tensor
     rolling_variance: torch.Tensor
+
+    def __init__(self, slots: Sequence[Slot], freeze: str) -> None:
+        super().__init__(slots)
+        self.freeze = freeze
+        self.freeze_affine(freeze)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         biases_C = getattr(self, "biases", None)
@@ -60,4 +65,5 @@ class _Batchnorm(Layer):
             self.rolling_variance,
             training=self.training,
             ranks=self.ranks,
+            freeze=self.freeze,
         )

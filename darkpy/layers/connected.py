@@ -14,25 +14,28 @@ from torch.nn import functional
 
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
-from darkpy.layers.base import Init, Layer, LayerSpec, Slot, activation_key, section
-from darkpy.layers.product import Product, norm_slots
+from darkpy.layers.base import Init, Layer, Slot, section
+from darkpy.layers.product import Product, ProductSpec
 from darkpy.shapes import Shape
 
 
 @section("connected", "conn")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ConnectedSpec(LayerSpec):
+class ConnectedSpec(ProductSpec):
     """A product with the weights, then batch norm over the minibatch or a bias, then the activation.
 
     Source: pjreddie/darknet and AlexeyAB/darknet src/connected_layer.c forward_connected_layer.
     """
 
     output: int = key(1, minimum=1)
-    activation: str = activation_key("logistic")
     batch_normalize: bool = key(False)
 
+    @property
+    def is_normalized(self) -> bool:
+        return self.batch_normalize
+
     def shape(self, inputs: Sequence[Shape]) -> Shape:
-        return Shape.vector(self.output)
+        return self.check_norm(Shape.vector(self.output))
 
     def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
         count = inputs[0].outputs
@@ -41,19 +44,13 @@ class ConnectedSpec(LayerSpec):
             Slot("biases", (self.output,)),
             Slot("weights", (self.output, count), noise, is_decayed=True, is_connected=True),
         )
-        return (*product, *norm_slots(self.output)) if self.batch_normalize else product
+        return (*product, *self.norm_slots(self.output), *self.slope_slots(self.output))
 
     def operations(self, inputs: Sequence[Shape]) -> int:
         return 2 * inputs[0].outputs * self.output
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return Connected(
-            self,
-            self.slots(inputs),
-            activation=self.activation,
-            is_normalized=self.batch_normalize,
-            bound=net.constrain,
-        )
+        return Connected(self, self.slots(inputs), net)
 
 
 class Connected(Product):

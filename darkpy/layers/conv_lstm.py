@@ -82,6 +82,7 @@ class ConvLstmSpec(RecurrentSpec):
         return ConvolutionalSpec(
             dialect=self.dialect,
             constrain=self.constrain,
+            bn_freeze=self.bn_freeze,
             filters=self.output,
             size=self.size,
             stride=self.stride,

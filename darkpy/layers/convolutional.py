@@ -16,9 +16,9 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
-from darkpy.layers.base import Init, Layer, LayerSpec, Slot, absolute, activation_key, section
+from darkpy.layers.base import Init, Layer, LayerSpec, Slot, absolute, section
 from darkpy.layers.doubts import Doubt, skipped_cells
-from darkpy.layers.product import Product, norm_slots
+from darkpy.layers.product import Product, ProductSpec
 from darkpy.ops.antialiasing import blur, blurred_sides
 from darkpy.ops.fused import TOLERANCES, Geometry, fuse, is_same, noise, separate
 from darkpy.shapes import Shape
@@ -30,7 +30,7 @@ TRIED_CELLS = 13
 
 @section("convolutional", "conv")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ConvolutionalSpec(LayerSpec):
+class ConvolutionalSpec(ProductSpec):
     """Cross-correlation, then batch norm or a bias, then the activation, then (AlexeyAB) an antialiasing blur.
 
     Source: both forks' src/convolutional_layer.c, src/convolutional_kernels.cu forward_convolutional_layer_gpu.
@@ -48,7 +48,6 @@ class ConvolutionalSpec(LayerSpec):
     padding: int = key(0, minimum=0)  # on each side
     dilation: int = key(1, only=_AX, minimum=1)
     groups: int = key(1, minimum=1)
-    activation: str = activation_key("logistic")
     batch_normalize: int = key(0)
     cbn: bool = key(False, only=_AX)  # the same as batch_normalize=2: statistics over the subdivisions
     binary: bool = key(False)
@@ -137,7 +136,7 @@ class ConvolutionalSpec(LayerSpec):
         sides = self._product_sides(x)
         if self.antialiasing:
             sides = blurred_sides(sides, self.antialiasing, self.strides)
-        return Shape(self.filters, *sides)
+        return self.check_norm(Shape(self.filters, *sides))
 
     def _product_sides(self, x: Shape) -> tuple[int, int]:
         """Height and width before the antialiasing blur."""
@@ -156,7 +155,7 @@ class ConvolutionalSpec(LayerSpec):
         shape = (self.filters, inputs[0].c // self.group_count, self.size, self.size)
         biases = Slot("biases", (self.filters,))
         weights = Slot("weights", shape, noise, is_decayed=True, is_flipped=self.flipped)
-        return (biases, *norm_slots(self.filters), weights) if self.is_normalized else (biases, weights)
+        return (biases, *self.norm_slots(self.filters), weights, *self.slope_slots(self.filters))
 
     def doubts(self, inputs: Sequence[Shape]) -> Iterator[Doubt]:
         """A 1x1 convolution that strides is how residual networks halve a map."""
@@ -172,7 +171,7 @@ class ConvolutionalSpec(LayerSpec):
         return self.clip or net.clip  # AlexeyAB's key stands in the section, pjreddie's in [net]
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Convolutional:
-        return Convolutional(self, self.slots(inputs), net.constrain)
+        return Convolutional(self, self.slots(inputs), net)
 
     def connect(self, index: int, layers: Sequence[Layer]) -> None:
         if self.share_index is None:
@@ -185,8 +184,8 @@ class ConvolutionalSpec(LayerSpec):
 class Convolutional(Product):
     memory_format = torch.channels_last
 
-    def __init__(self, spec: ConvolutionalSpec, slots: Sequence[Slot], bound: float) -> None:
-        super().__init__(spec, slots, activation=spec.activation, is_normalized=spec.is_normalized, bound=bound)
+    def __init__(self, spec: ConvolutionalSpec, slots: Sequence[Slot], net: NetSpec) -> None:
+        super().__init__(spec, slots, net)
         self.spec = spec
         self._owner: tuple[Convolutional, ...] = ()
         self._is_lent = False

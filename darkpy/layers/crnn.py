@@ -75,6 +75,7 @@ class CrnnSpec(RecurrentSpec):
         return ConvolutionalSpec(
             dialect=self.dialect,
             constrain=self.constrain,
+            bn_freeze=self.bn_freeze,
             filters=filters,
             size=self.size,
             stride=self.stride,

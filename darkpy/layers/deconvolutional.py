@@ -15,14 +15,14 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
-from darkpy.layers.base import Init, Layer, LayerSpec, Slot, activation_key, section
-from darkpy.layers.product import Product, norm_slots
+from darkpy.layers.base import Init, Layer, Slot, section
+from darkpy.layers.product import Product, ProductSpec
 from darkpy.shapes import Shape
 
 
 @section("deconvolutional", "deconv", only=Dialect.PJREDDIE)
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DeconvolutionalSpec(LayerSpec):
+class DeconvolutionalSpec(ProductSpec):
     """Each number times the weights is added to a window of the output; then batch norm or a bias, then activation.
 
     Source: pjreddie/darknet src/deconvolutional_layer.c; the file's order: src/parser.c save_convolutional_weights.
@@ -34,8 +34,11 @@ class DeconvolutionalSpec(LayerSpec):
     stride: int = key(1, minimum=1)
     pad: bool = key(False)  # a flag: padding becomes size / 2
     padding: int = key(0, minimum=0)  # on each side, of the output
-    activation: str = activation_key("logistic")
     batch_normalize: bool = key(False)
+
+    @property
+    def is_normalized(self) -> bool:
+        return self.batch_normalize
 
     @property
     def border(self) -> int:
@@ -51,7 +54,7 @@ class DeconvolutionalSpec(LayerSpec):
                 f"- 2 * padding={self.border}",
                 hint="make padding smaller",
             )
-        return Shape(self.filters, h, w)
+        return self.check_norm(Shape(self.filters, h, w))
 
     def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
         (x,) = inputs
@@ -59,20 +62,20 @@ class DeconvolutionalSpec(LayerSpec):
         noise = Init(scale=0.02 * (out.w * out.h) / (x.w * x.h), is_normal=True)
         biases = Slot("biases", (self.filters,))
         weights = Slot("weights", (x.c, self.filters, self.size, self.size), noise, is_decayed=True)
-        return (biases, *norm_slots(self.filters), weights) if self.batch_normalize else (biases, weights)
+        return (biases, *self.norm_slots(self.filters), weights, *self.slope_slots(self.filters))
 
     def operations(self, inputs: Sequence[Shape]) -> int:
         return 2 * self.filters * self.size * self.size * inputs[0].outputs
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return Deconvolutional(self, self.slots(inputs), net.constrain)
+        return Deconvolutional(self, self.slots(inputs), net)
 
 
 class Deconvolutional(Product):
     filter_axis = 1
 
-    def __init__(self, spec: DeconvolutionalSpec, slots: Sequence[Slot], bound: float) -> None:
-        super().__init__(spec, slots, activation=spec.activation, is_normalized=spec.batch_normalize, bound=bound)
+    def __init__(self, spec: DeconvolutionalSpec, slots: Sequence[Slot], net: NetSpec) -> None:
+        super().__init__(spec, slots, net)
         self.stride, self.border = spec.stride, spec.border
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:

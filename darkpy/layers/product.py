@@ -1,5 +1,5 @@
-"""What [convolutional], [deconvolutional] and [connected] share: weights times input, then batch norm or a bias, then
-the activation.
+"""What [convolutional], [deconvolutional] and [connected] share: weights times input, then a norm or a bias, then the
+activation.
 
 Legend: B images, F filters, H W rows and columns.
 """
@@ -7,29 +7,84 @@ Legend: B images, F filters, H W rows and columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch.nn import functional
 
-from darkpy.layers.base import ONE, ZERO, Layer, LayerSpec, Slot
-from darkpy.ops.activations import ACTIVATIONS
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import key
+from darkpy.errors import DarkpyError, ShapeError
+from darkpy.layers.base import ONE, ZERO, Layer, LayerSpec, Slot, activation_key, slope_slots
+from darkpy.ops.activations import ACTIVATIONS, PRELU
 from darkpy.ops.gradients import constrain, smooth
-from darkpy.ops.normalisation import batch_normalize, fold_factors
+from darkpy.ops.normalisation import batch_normalize, fold_factors, group_normalize
+from darkpy.shapes import Shape
 
 
-def norm_slots(filters: int) -> tuple[Slot, ...]:
-    """What batch norm keeps, in file order; its biases are the layer's own."""
-    return (
-        Slot("scales", (filters,), ONE, is_norm=True),
-        Slot("rolling_mean", (filters,), ZERO, is_statistic=True, is_norm=True),
-        Slot("rolling_variance", (filters,), ZERO, is_statistic=True, is_norm=True),
-    )
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProductSpec(LayerSpec):
+    """The keys that all three have."""
+
+    activation: str = activation_key("logistic", has_slopes=True)
+    group_normalize: int = key(0, minimum=0, foreign=True)  # darkpy's own: groups of filters, 0 for no such norm
+    layer_normalize: bool = key(False, foreign=True)  # darkpy's own: one group of all filters
+
+    @property
+    def is_normalized(self) -> bool:
+        """Whether it has batch norm."""
+        raise NotImplementedError
+
+    @property
+    def norm_groups(self) -> int:
+        return self.group_normalize or int(self.layer_normalize)
+
+    def check_norm(self, out: Shape) -> Shape:
+        """The output's shape. Raises: DarkpyError when the keys ask for two norms, or for one that cannot be."""
+        asked = {
+            "batch_normalize": self.is_normalized,
+            "group_normalize": bool(self.group_normalize),
+            "layer_normalize": self.layer_normalize,
+        }
+        if len(names := [name for name, is_asked in asked.items() if is_asked]) > 1:
+            raise DarkpyError(f"{' and '.join(names)} both normalise", hint="choose one of them")
+        if not (groups := self.norm_groups):
+            return out
+        if out.c % groups:
+            raise ShapeError(
+                f"{out.c} filters cannot be split into group_normalize={groups}",
+                hint="the filters must be a multiple of it",
+            )
+        if out.outputs == groups:
+            raise ShapeError(
+                f"group_normalize={groups} leaves one number in each group of {out}, which becomes its bias",
+                hint="use fewer groups",
+            )
+        return out
+
+    def norm_slots(self, filters: int) -> tuple[Slot, ...]:
+        """What a norm keeps, in file order; its biases are the layer's own."""
+        if self.norm_groups:
+            return (Slot("scales", (filters,), ONE, is_norm=True, is_foreign=True),)
+        if not self.is_normalized:
+            return ()
+        return (
+            Slot("scales", (filters,), ONE, is_norm=True),
+            Slot("rolling_mean", (filters,), ZERO, is_statistic=True, is_norm=True),
+            Slot("rolling_variance", (filters,), ZERO, is_statistic=True, is_norm=True),
+        )
+
+    def slope_slots(self, filters: int) -> tuple[Slot, ...]:
+        return slope_slots(self.activation, filters)
 
 
 class Product(Layer):
-    """The arrays are `weights`, `biases` and with batch norm `scales`, `rolling_mean`, `rolling_variance`.
+    """The arrays are `weights`, `biases`, with batch norm `scales`, `rolling_mean`, `rolling_variance`, with the norms
+    that are darkpy's own `scales`, and with prelu `slopes`.
 
-    On the way back a delta is smoothed, then constrained, then meets the activation, batch norm and the weights:
+    activation is None for prelu.
+    On the way back a delta is smoothed, then constrained, then meets the activation, the norm and the weights:
     darknet's order.
     """
 
@@ -38,17 +93,21 @@ class Product(Layer):
     scales: torch.Tensor
     rolling_mean: torch.Tensor
     rolling_variance: torch.Tensor
+    slopes: torch.Tensor
 
     filter_axis: ClassVar[int] = 0  # of the weights
     memory_format: ClassVar[torch.memory_format] = torch.contiguous_format  # of the weights, once folded
 
-    def __init__(self, spec: LayerSpec, slots: Sequence[Slot], *, activation: str, is_normalized: bool, bound: float):
-        """bound: of the delta constraint where the section sets none, 0 for no constraint."""
+    def __init__(self, spec: ProductSpec, slots: Sequence[Slot], net: NetSpec) -> None:
         super().__init__(slots)
-        self.activation = ACTIVATIONS[activation]
-        self.is_normalized = is_normalized
-        self.bound = bound if spec.constrain is None else spec.constrain
+        self.activation = None if spec.activation == PRELU else ACTIVATIONS[spec.activation]
+        self.is_normalized = spec.is_normalized
+        self.norm_groups = spec.norm_groups
+        self.freeze = spec.bn_freeze or net.bn_freeze
+        self.bound = net.constrain if spec.constrain is None else spec.constrain
         self.smoothing = spec.smooth
+        if self.is_normalized:
+            self.freeze_affine(self.freeze)
 
     @property
     def arrays(self) -> Product:
@@ -57,9 +116,9 @@ class Product(Layer):
 
     @property
     def added_biases(self) -> torch.Tensor | None:
-        """What the product itself adds: with batch norm nothing, it comes after."""
+        """What the product itself adds: with a norm nothing, it comes after."""
         arrays = self.arrays
-        return None if arrays.is_normalized else arrays.biases
+        return None if arrays.is_normalized or arrays.norm_groups else arrays.biases
 
     def finish(self, y_BFHW: torch.Tensor) -> torch.Tensor:
         """From the product to the output."""
@@ -73,8 +132,14 @@ class Product(Layer):
                 arrays.rolling_variance,
                 training=self.training,
                 ranks=self.ranks,
+                freeze=self.freeze,
             )
-        y_BFHW = self.activation(y_BFHW, inplace=True)
+        elif arrays.norm_groups:
+            y_BFHW = group_normalize(y_BFHW, arrays.norm_groups, arrays.scales, arrays.biases)
+        if self.activation is None:
+            y_BFHW = functional.prelu(y_BFHW, arrays.slopes)
+        else:
+            y_BFHW = self.activation(y_BFHW, inplace=True)
         if y_BFHW.requires_grad:
             if self.bound:
                 y_BFHW = constrain(y_BFHW, self.bound)

@@ -48,6 +48,7 @@ class RecurrentSpec(LayerSpec):
         return ConnectedSpec(
             dialect=self.dialect,
             constrain=self.constrain,
+            bn_freeze=self.bn_freeze,
             output=output,
             activation=activation,
             batch_normalize=bool(self.batch_normalize),

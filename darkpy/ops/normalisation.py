@@ -1,4 +1,4 @@
-"""darknet's batch norm, in the arithmetic of its GPU path with cuDNN, which people's weights came from."""
+"""darknet's batch norm, in the arithmetic of its GPU path with cuDNN, which people's weights came from; group norm."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from darkpy.ops.ranks import ALONE, Ranks
 
 EPS = 1e-5  # inside the square root
 RATE = 0.01  # rolling = .99 * rolling + .01 * statistics of this minibatch
+# what of batch norm stands still in training: nothing; scales and biases, as if their rate were 0; the rolling
+# statistics, while each minibatch's own still normalise it; both, and the rolling ones normalise as in inference
+FREEZES = ("none", "affine", "stats", "all")
 
 
 def batch_normalize(
@@ -24,15 +27,19 @@ def batch_normalize(
     *,
     training: bool,
     ranks: Ranks = ALONE,
+    freeze: str = "none",
 ) -> torch.Tensor:
     """Normalise each channel; in training by this minibatch's statistics, which move the rolling ones.
 
     The biased variance normalises, the unbiased one moves the rolling variance.
+    freeze: one of FREEZES; whether scales and biases learn is not decided here.
     ranks: that share the minibatch; its statistics, and what goes back through them, are those of all its images.
     Raises: ShapeError in training when a channel has one number only.
     Source: pjreddie/darknet src/batchnorm_layer.c forward_batchnorm_layer_gpu (cuDNN).
     Differs: pjreddie's CPU code divides by sqrt(variance) + 1e-6, AlexeyAB's rolls with .9/.1.
     """
+    training = training and freeze != "all"
+    is_rolling = freeze != "stats"
     if training and x_BCHW.numel() * ranks.world == x_BCHW.shape[1]:
         raise ShapeError(
             "batch norm cannot train on one number a channel",
@@ -40,14 +47,32 @@ def batch_normalize(
         )
     if training and not ranks.is_alone:
         mean_C, variance_C = _share_statistics(x_BCHW.detach(), ranks)
-        count = x_BCHW.numel() // x_BCHW.shape[1] * ranks.world
-        rolling_mean_C.lerp_(mean_C, RATE)
-        rolling_variance_C.lerp_(variance_C * (count / (count - 1)), RATE)
+        if is_rolling:
+            count = x_BCHW.numel() // x_BCHW.shape[1] * ranks.world
+            rolling_mean_C.lerp_(mean_C, RATE)
+            rolling_variance_C.lerp_(variance_C * (count / (count - 1)), RATE)
         shared: Tensor = _SharedNorm.apply(x_BCHW, scales_C, biases_C, mean_C, variance_C, ranks)  # type: ignore[no-untyped-call]
         return shared
+    used = is_rolling or not training
     return functional.batch_norm(
-        x_BCHW, rolling_mean_C, rolling_variance_C, scales_C, biases_C, training, momentum=RATE, eps=EPS
+        x_BCHW,
+        rolling_mean_C if used else None,
+        rolling_variance_C if used else None,
+        scales_C,
+        biases_C,
+        training,
+        momentum=RATE,
+        eps=EPS,
     )
+
+
+def group_normalize(x_BCHW: Tensor, groups: int, scales_C: Tensor, biases_C: Tensor) -> Tensor:
+    """Normalise each group of channels of each image by its own mean and biased variance; all of it for one group.
+
+    It knows no minibatch: in training and inference it is the same.
+    Source: no darknet's; Wu and He, Group Normalization (2018); with one group Ba et al., Layer Normalization (2016).
+    """
+    return functional.group_norm(x_BCHW, groups, scales_C, biases_C, EPS)
 
 
 def _share_statistics(x_BCHW: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor]:

@@ -38,13 +38,14 @@ class Optimizer:
     def __init__(self, network: Network, ranks: Ranks = ALONE) -> None:
         self.net = network.plan.net
         self.ranks = ranks
-        self.batch = self.net.minibatch * self.net.subdivisions
+        batch = self.net.minibatch * self.net.subdivisions
+        self.divisor = batch if self.net.loss_reduction == "darknet" else 1
         groups = [group for node in network.plan.nodes for group in self._groups(network, node)]
         if not groups:
             raise DarkpyError(
                 f"{network.plan.file} has no weights to train", hint="add [convolutional], [connected], ..."
             )
-        self.torch = _torch_optimizer(groups, self.net, self.batch)
+        self.torch = _torch_optimizer(groups, self.net, self.divisor)
         # the key spreads to all layers before the last one that has it
         only_bn = [node.index for node in network.plan.nodes if node.spec.train_only_bn]
         self.frozen = range(only_bn[-1] + 1 if only_bn else 0)
@@ -79,12 +80,12 @@ class Optimizer:
         return norm
 
     def _clip(self, params: list[nn.Parameter]) -> torch.Tensor:
-        """Turn the sums into means over the batch, and clip these."""
+        """Turn the sums into means over the batch, unless `loss_reduction` says otherwise, and clip these."""
         if not params:
             return torch.zeros(())
         gradients = [param.grad for param in params if param.grad is not None]
         net = self.net
-        torch._foreach_div_(gradients, self.batch)
+        torch._foreach_div_(gradients, self.divisor)
         norm = nn.utils.get_total_norm(gradients, net.grad_clip_type or math.inf)
         if net.grad_clip_norm:
             nn.utils.clip_grads_with_norm_(params, net.grad_clip_norm, norm)
@@ -112,10 +113,10 @@ class Optimizer:
                 yield {"params": params, "weight_decay": decay, "node": node, "is_decayed": is_decayed}
 
 
-def _torch_optimizer(groups: list[dict[str, Any]], net: NetSpec, batch: int) -> torch.optim.Optimizer:
+def _torch_optimizer(groups: list[dict[str, Any]], net: NetSpec, divisor: int) -> torch.optim.Optimizer:
     if net.adam:
-        # darknet's numerator and denominator are `batch` times as large
-        return torch.optim.Adam(groups, lr=net.learning_rate, betas=(net.B1, net.B2), eps=net.eps / batch)
+        # darknet's numerator and denominator, and so its eps, are those of sums
+        return torch.optim.Adam(groups, lr=net.learning_rate, betas=(net.B1, net.B2), eps=net.eps / divisor)
     return torch.optim.SGD(groups, lr=net.learning_rate, momentum=net.momentum)
 
 

@@ -98,6 +98,9 @@ def check_batch(net: NetSpec) -> Iterator[str]:
 
 
 def _check_unused(task: Task) -> Iterator[str]:
+    if foreign := task.plan.foreign:
+        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        yield f"no darknet can run what this trains: {foreign[0]}{more}"
     for key in UNUSED:
         if getattr(task.plan.net, key):
             yield f"{task.plan.file}: [net] {key} is not obeyed: it changes nothing here"

@@ -112,7 +112,8 @@ class Trainer:
         """Add the gradients of a minibatch to those that are there."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_mixed):
             inputs, losses = self.network.losses(self._fetch(x_BCHW), self._fetch(truth), progress)
-        starts = [(x, -loss.input_delta) for x, loss in zip(inputs, losses, strict=True) if x.requires_grad]
+        share = 1 / (self.net.minibatch * self.net.subdivisions) if self.net.loss_reduction == "mean" else 1
+        starts = [(x, -share * loss.input_delta) for x, loss in zip(inputs, losses, strict=True) if x.requires_grad]
         if starts:  # with every layer frozen there is nothing to go back to
             torch.autograd.backward([x for x, _ in starts], [gradient for _, gradient in starts])
         return tuple(losses)

@@ -32,6 +32,14 @@ def test_dialect_has_its_reason(task: Path, run: Run, words: tuple[str, ...], ke
     assert run("show", "net.cfg", *words).out.endswith(f"dialect: {told}\n")
 
 
+def test_what_no_darknet_computes_is_said(task: Path, run: Run) -> None:
+    cfg = task / "net.cfg"
+    cfg.write_text(cfg.read_text().replace("width=32\n", "width=32\nmean=.5\n").replace("=linear", "=prelu"))
+    told = ["[net] net.cfg: mean=0.5", "layer 1 [convolutional] net.cfg:11: activation=prelu"]
+    assert run("show", "net.cfg").out.splitlines()[-2:] == [f"no darknet computes this: {entry}" for entry in told]
+    assert json.loads(run("show", "net.cfg", "--json").out)["foreign"] == told
+
+
 def test_json_has_every_layer_with_its_numbers(task: Path, run: Run) -> None:
     document = json.loads(run("show", "net.cfg", "--json").out)
     layers = document.pop("layers")
@@ -41,6 +49,7 @@ def test_json_has_every_layer_with_its_numbers(task: Path, run: Run) -> None:
         "input": [3, 32, 32],
         "parameter_count": 28,
         "bflops": pytest.approx(3.114e-06),
+        "foreign": [],
     }
     keys = layers[1].pop("keys")
     assert (keys["filters"], keys["activation"]) == (7, "linear")

@@ -67,17 +67,42 @@ CASES: dict[str, str | dict[Dialect, str]] = {
     "upsample": "[upsample]\n",
     "yolo": "[convolutional]\nfilters=14\n[yolo]\nclasses=2\nnum=2\n",
 }
+# what darkpy's own keys make of a section, which stands first in the name; for both forks
+OWN: dict[str, str] = {
+    "activation prelu": "[activation]\nactivation=prelu\n",
+    "batchnorm bn_freeze": "[batchnorm]\nbn_freeze=all\n",
+    "connected layer_normalize prelu": "[connected]\noutput=3\nlayer_normalize=1\nactivation=prelu\n",
+    "convolutional bn_freeze": "[convolutional]\nfilters=6\nbatch_normalize=1\nbn_freeze=affine\n",
+    "convolutional group_normalize prelu": "[convolutional]\nfilters=6\nsize=3\ngroup_normalize=3\nactivation=prelu\n",
+    "convolutional batch_normalize prelu": "[convolutional]\nfilters=6\nbatch_normalize=1\nactivation=prelu\n",
+    "l2norm scale": "[l2norm]\nscale=20\n",
+    "maxpool mean std": "[maxpool]\nsize=2\n",
+}
+OWN_OF_A_FORK = {
+    "deconvolutional layer_normalize prelu": (
+        Dialect.PJREDDIE,
+        "[deconvolutional]\nfilters=3\nsize=2\nlayer_normalize=1\nactivation=prelu\n",
+    ),
+}
 SPECS = {spec.type: spec for spec in SECTIONS.values()}
 PAIRS = [(name, dialect) for name, spec in sorted(SPECS.items()) for dialect in Dialect if dialect in spec.forks]
 for_every_section = pytest.mark.parametrize(
     ("name", "dialect"), PAIRS, ids=[f"{name}-{dialect}" for name, dialect in PAIRS]
 )
+OWN_PAIRS = [(name, dialect) for name in OWN for dialect in Dialect]
+OWN_PAIRS += [(name, dialect) for name, (dialect, _) in OWN_OF_A_FORK.items()]
+for_every_case = pytest.mark.parametrize(
+    ("name", "dialect"), PAIRS + OWN_PAIRS, ids=[f"{name}-{dialect}" for name, dialect in PAIRS + OWN_PAIRS]
+)
 pytestmark = pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning")
 
 
 def plan(name: str, dialect: Dialect) -> Plan:
-    case = CASES[name]
-    return make_plan(NET + (case if isinstance(case, str) else case[dialect]), dialect)
+    net = NET + ("mean=.4,.5,.3,.6\nstd=.2\n" if name.endswith("mean std") else "")
+    if name in OWN_OF_A_FORK:
+        return make_plan(net + OWN_OF_A_FORK[name][1], dialect)
+    case = CASES.get(name) or OWN[name]
+    return make_plan(net + (case if isinstance(case, str) else case[dialect]), dialect)
 
 
 def network(name: str, dialect: Dialect) -> Network:
@@ -106,9 +131,9 @@ def test_every_registered_section_has_a_case_here() -> None:
     assert CASES.keys() == SPECS.keys()
 
 
-@for_every_section
+@for_every_case
 def test_case_ends_in_the_section_it_is_for(name: str, dialect: Dialect) -> None:
-    assert plan(name, dialect).nodes[-1].type == name
+    assert plan(name, dialect).nodes[-1].type == name.partition(" ")[0]
     assert all(fault.section == "rnn" for fault in plan(name, dialect).warnings)
 
 
@@ -151,7 +176,7 @@ def test_default_written_out_means_the_same(name: str, dialect: Dialect) -> None
             assert getattr(read, wanted.field) == wanted.defaults[dialect]
 
 
-@for_every_section
+@for_every_case
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 def test_shape_is_that_of_the_tensor(name: str, dialect: Dialect, training: bool) -> None:
     net = network(name, dialect).train(training)
@@ -161,7 +186,7 @@ def test_shape_is_that_of_the_tensor(name: str, dialect: Dialect, training: bool
     assert all(output.dtype == torch.float32 for output in outputs)
 
 
-@for_every_section
+@for_every_case
 def test_input_is_left_as_it_was(name: str, dialect: Dialect) -> None:
     x = images()
     with torch.no_grad():
@@ -169,7 +194,7 @@ def test_input_is_left_as_it_was(name: str, dialect: Dialect) -> None:
     assert torch.equal(x, images())
 
 
-@for_every_section
+@for_every_case
 def test_slots_are_the_arrays_of_the_module(name: str, dialect: Dialect) -> None:
     net = Network(plan(name, dialect))
     for node, layer in zip(net.plan.nodes, net.layers, strict=True):
@@ -182,7 +207,7 @@ def test_slots_are_the_arrays_of_the_module(name: str, dialect: Dialect) -> None
         assert node.parameter_count == sum(tensor.numel() for tensor in arrays.values())
 
 
-@for_every_section
+@for_every_case
 def test_reading_what_was_written_is_the_identity(name: str, dialect: Dialect, tmp_path: Path) -> None:
     net, again = network(name, dialect), Network(plan(name, dialect))
     first, second = tmp_path / "first.weights", tmp_path / "second.weights"
@@ -197,14 +222,14 @@ def test_reading_what_was_written_is_the_identity(name: str, dialect: Dialect, t
     assert all(torch.equal(tensor, wanted[array]) for array, tensor in again.state_dict().items())
 
 
-@for_every_section
+@for_every_case
 def test_new_network_starts_without_nan(name: str, dialect: Dialect) -> None:
     net = Network(plan(name, dialect))
     net.initialise(torch.Generator().manual_seed(1))
     assert all(tensor.isfinite().all() for tensor in net.state_dict().values())
 
 
-@for_every_section
+@for_every_case
 def test_images_of_a_batch_do_not_meet_in_inference(name: str, dialect: Dialect) -> None:
     net = network(name, dialect)
     with torch.no_grad():
@@ -214,7 +239,7 @@ def test_images_of_a_batch_do_not_meet_in_inference(name: str, dialect: Dialect)
     assert torch.allclose(both[1:], second, rtol=1e-5, atol=1e-6)
 
 
-@for_every_section
+@for_every_case
 def test_folded_layer_computes_the_same(name: str, dialect: Dialect) -> None:
     net = network(name, dialect)
     with torch.no_grad():

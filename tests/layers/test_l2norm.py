@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+import darkpy
 from darkpy.build import make_plan
 from darkpy.network import Network
 
@@ -32,3 +34,36 @@ def test_gradient_is_the_true_one() -> None:
     x_BCHW = torch.randn(1, 5, 2, 3, dtype=torch.float64, requires_grad=True)
     layer = Network(make_plan(CFG)).layers[0]
     assert torch.autograd.gradcheck(layer, [x_BCHW])
+
+
+@pytest.mark.parametrize("dialect", ["pjreddie", "alexeyab"])
+def test_scale_is_where_each_channels_learned_factor_starts(dialect: str) -> None:
+    x_BCHW = torch.randn(2, 5, 2, 3)
+    plain = darkpy.load(CFG)(x_BCHW)[0]
+    made = darkpy.load(CFG + "scale=20\n", dialect=dialect)
+    torch.testing.assert_close(made(x_BCHW)[0], 20 * plain)
+    made.layers[0].get_parameter("scales").data = torch.arange(5.0)
+    torch.testing.assert_close(made(x_BCHW)[0], torch.arange(5.0)[:, None, None] * plain)
+
+
+def test_gradient_is_the_jacobian_written_out_scales_included() -> None:
+    """dy_c / dx_d = s_c / |x| * (1 if c is d - x_c * x_d / |x|^2)."""
+    x_BCHW = torch.randn(1, 5, 1, 1, dtype=torch.float64, requires_grad=True)
+    layer = darkpy.load(CFG + "scale=3\n").double().layers[0]
+    scales = layer.get_parameter("scales")
+    scales.data = torch.tensor([1.0, 2, 3, -4, 5], dtype=torch.float64)
+    assert torch.autograd.gradcheck(layer, [x_BCHW])
+    x = x_BCHW.detach().flatten()
+    wanted = scales.detach()[:, None] / x.norm() * (torch.eye(5) - torch.outer(x, x) / x.square().sum())
+    (found,) = torch.autograd.functional.jacobian(layer, (x_BCHW,))  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(found.reshape(5, 5), wanted)
+    layer(x_BCHW).sum().backward()
+    assert scales.grad is not None
+    torch.testing.assert_close(scales.grad, x / x.norm())
+
+
+def test_section_without_scale_has_no_arrays_and_is_pjreddies() -> None:
+    assert make_plan(CFG).nodes[0].slots == ()
+    assert make_plan(CFG, "pjreddie").foreign == ()
+    assert make_plan(CFG, "alexeyab").foreign == ("layer 0 [l2norm] <cfg>:5: [l2norm]",)
+    assert make_plan(CFG + "scale=20\n", "pjreddie").foreign == ("layer 0 [l2norm] <cfg>:5: scale=20",)
