@@ -5,6 +5,7 @@ Letters: B images of a minibatch, C colour, H height, W width.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -110,7 +111,9 @@ def _keep(answer: Any) -> Any:
 
 
 def _begin(_: int) -> None:
-    """Leave Ctrl-C to the process that trains, which ends this one when it wants to."""
+    """Leave Ctrl-C, and what else a group of processes is told, to the one that trains, which ends this one itself."""
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     keep_freed_memory()

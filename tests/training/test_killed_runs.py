@@ -90,7 +90,9 @@ def started(folder: Path) -> subprocess.Popen[bytes]:
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
     with (folder / "log.txt").open("ab") as log:
-        return subprocess.Popen([*words, "--device", "cpu"], cwd=folder, env=environment, stderr=log, stdout=log)
+        return subprocess.Popen(
+            [*words, "--device", "cpu"], cwd=folder, env=environment, stderr=log, stdout=log, start_new_session=True
+        )
 
 
 def finish(folder: Path) -> None:
@@ -169,7 +171,7 @@ def test_run_that_is_asked_to_end_saves_and_goes_on_exactly(unbroken: dict[str, 
     while b"/60" not in (tmp_path / "log.txt").read_bytes():
         assert process.poll() is None, (tmp_path / "log.txt").read_text()
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # as schedulers do: its workers hear it too
     assert process.wait(timeout=60) == 128 + signal.SIGTERM
     assert "ending after this update" in (tmp_path / "log.txt").read_text()
     finish(tmp_path)

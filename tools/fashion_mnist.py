@@ -1,0 +1,103 @@
+"""Unpack Fashion-MNIST for darkpy's classifier commands, with a network that learns it in some minutes.
+
+    python tools/fashion_mnist.py FOLDER [--source DIR]
+
+The source holds the four idx files (Debian: apt-get install dataset-fashion-mnist). FOLDER gets a PNG for each picture,
+lists, labels, fashion.data, and cifar_small.cfg: the network of darknet's tutorials on CIFAR-10, trained from nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, it finds tools/make_cfgs there
+
+from darkpy.files import write_whole
+from tools.make_cfgs.schedules import falling_polynomial, images, optimizer
+from tools.make_cfgs.writer import Cfg, Keys
+
+SOURCE = Path("/usr/share/datasets/fashion-mnist")
+CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot")
+LABELS = tuple(f"{number}-{name}" for number, name in enumerate(CLASSES))
+"""What stands in a picture's path: no label occurs within another one."""
+SPLITS = {"train": "train", "test": "t10k"}
+SIDE = 28
+MAGIC = {1: 2049, 3: 2051}
+"""How an idx file of bytes begins, by its number of dimensions."""
+
+
+def read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """The bytes of a gzipped idx file, (images,) or (images, 28, 28). Raises: SystemExit for any other file."""
+    try:
+        content = gzip.decompress(path.read_bytes())
+        magic, *shape = struct.unpack(f">{1 + dimensions}I", content[: 4 + 4 * dimensions])
+    except (OSError, EOFError, struct.error) as error:
+        sys.exit(
+            f"error: {path}: is no idx file: {error}\n  hint: apt-get install dataset-fashion-mnist, or --source DIR"
+        )
+    if magic != MAGIC[dimensions] or len(content) != 4 + 4 * dimensions + np.prod(shape, dtype=np.int64):
+        sys.exit(f"error: {path}: is no idx file of {dimensions} dimensions")
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+
+
+def unpack(source: Path, folder: Path, split: str, stem: str) -> None:
+    """Write the pictures of a split, each with its label in its name, and their list."""
+    pictures = read_idx(source / f"{stem}-images-idx3-ubyte.gz", 3)
+    numbers = read_idx(source / f"{stem}-labels-idx1-ubyte.gz", 1)
+    (folder / split).mkdir(parents=True, exist_ok=True)
+    paths = [folder / split / f"{index:05}_{LABELS[number]}.png" for index, number in enumerate(numbers)]
+    for path, picture in zip(paths, pictures, strict=True):
+        Image.fromarray(picture).save(path)
+    write_whole(folder / f"{split}.txt", ["".join(f"{path}\n" for path in paths).encode()])
+
+
+def cifar_small(max_batches: int) -> Cfg:
+    """The network of ten classes whose weights go around as cifar_small; grey pictures need no colour distortion."""
+    crop: Keys = {"min_crop": SIDE + 4, "max_crop": SIDE + 4}
+    net = {**images(SIDE, 128, 1), **falling_polynomial("0.1", max_batches), **optimizer(), **crop}
+    cfg = Cfg(f"cifar_small on Fashion-MNIST (10 classes), {SIDE}x{SIDE} crops", net)
+    cfg.conv(32, 3)
+    for narrow, wide in ((16, 64), (32, 128)):
+        cfg.maxpool()
+        cfg.conv(narrow, 1)
+        cfg.conv(wide, 3)
+    cfg.conv(64, 1)
+    cfg.plain_conv(10, activation="leaky")
+    cfg.add("avgpool")
+    cfg.add("softmax")
+    return cfg
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="tools/fashion_mnist.py", description="Unpacks Fashion-MNIST for darkpy.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--source", type=Path, default=SOURCE, help=f"the folder of the idx files, default: {SOURCE}")
+    parser.add_argument("--max-batches", type=int, default=5000, help="updates of 128 pictures, default: 5000")
+    arguments = parser.parse_args()
+    folder = arguments.folder
+    for split, stem in SPLITS.items():
+        unpack(arguments.source, folder, split, stem)
+    lists = (
+        f"train={folder}/train.txt\nvalid={folder}/test.txt\nlabels={folder}/labels.txt\nnames={folder}/labels.txt\n"
+    )
+    texts = {
+        "labels.txt": "".join(f"{label}\n" for label in LABELS),
+        "fashion.data": f"classes={len(LABELS)}\n{lists}{words}backup={folder}/backup\ntop=2\n",
+        "cifar_small.cfg": cifar_small(arguments.max_batches).text(),
+    }
+    for name, text in texts.items():
+        write_whole(folder / name, [text.encode()])
+    print(f"darkpy classifier train {folder}/fashion.data {folder}/cifar_small.cfg")
+    print(f"darkpy classifier valid {folder}/fashion.data {folder}/cifar_small.cfg {folder}/backup/cifar_small.weights")
+
+
+if __name__ == "__main__":
+    main()
