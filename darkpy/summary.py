@@ -28,6 +28,16 @@ def table(plan: Plan) -> str:
     return "\n".join([*lines, f"{plan.file}: {sums}"])
 
 
+def count_operations(plan: Plan) -> int:
+    """Multiplications and additions of the layers with weights, for one image: the number of darknet's `ops`.
+
+    Source: pjreddie/darknet examples/darknet.c numops
+    Differs: layers with weights of all kinds count; AlexeyAB's program forgets groups.
+    """
+    weighing = (node for node in plan.nodes if node.slots or node.spec.refers(node.index))
+    return sum(node.spec.operations(node.inputs) for node in weighing)
+
+
 def as_record(plan: Plan) -> dict[str, Any]:
     """What `table` shows, and every key with the value it has, in numbers and words that JSON knows."""
     return {

@@ -90,7 +90,7 @@ def main() -> None:
     )
     texts = {
         "labels.txt": "".join(f"{label}\n" for label in LABELS),
-        "fashion.data": f"classes={len(LABELS)}\n{lists}{words}backup={folder}/backup\ntop=2\n",
+        "fashion.data": f"classes={len(LABELS)}\n{lists}backup={folder}/backup\ntop=2\n",
         "cifar_small.cfg": cifar_small(arguments.max_batches).text(),
     }
     for name, text in texts.items():

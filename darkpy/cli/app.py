@@ -17,10 +17,12 @@ from darkpy.cli.detect import detect
 from darkpy.cli.detector import detector
 from darkpy.cli.doctor import doctor
 from darkpy.cli.evaluation import evaluate, map_command, recall, valid
+from darkpy.cli.figures import ops, print_command, statistics, visualize
 from darkpy.cli.sample import sample
 from darkpy.cli.show import show
 from darkpy.cli.spelling import Group
 from darkpy.cli.train import train, train_classifier, train_detector
+from darkpy.cli.weights import average, denormalize, normalize, oneoff, partial, rescale, reset, rgbgr
 
 HELP = """Read, run and train darknet networks (.cfg, .weights), with darknet's numbers.
 
@@ -64,6 +66,10 @@ app.add_command(evaluate)
 app.add_command(sample)
 app.add_command(show)
 app.add_command(train)
+for tool in (average, denormalize, normalize, oneoff, partial, rescale, reset, rgbgr):
+    app.add_command(tool)
+for tool in (ops, print_command, statistics, visualize):
+    app.add_command(tool)
 classifier.add_command(train_classifier)
 for command in (calc_anchors, map_command, recall, train_detector, valid):
     detector.add_command(command)

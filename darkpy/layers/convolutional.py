@@ -230,14 +230,15 @@ class Convolutional(Product):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is a folded product with arrays of its own and nothing but an activation behind it."""
+        """Whether it is a folded product with arrays of its own and nothing but an activation behind it, prelu perhaps."""
         spec = self.spec
         is_odd = spec.xnor or spec.binary or spec.antialiasing or self._owner or self._is_lent
-        return not (is_odd or self.is_normalized)
+        return not (is_odd or self.is_normalized or self.norm_groups)
 
     def quicken(self, inputs: Sequence[Shape], dtype: torch.dtype) -> Callable[..., torch.Tensor]:
         """One operation in place of the weights, where it gives on noise what they give."""
-        if not self.is_plain or self._product is not None or self.weights.dtype != torch.float32:
+        is_new = self._product is None and self.weights.dtype == torch.float32
+        if not (self.is_plain and is_new) or self.activation is None:
             return self.forward
         (x,) = inputs
         reach = self.spec.size * self.spec.reach
