@@ -230,7 +230,7 @@ class Convolutional(Product):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is a folded product with arrays of its own and nothing but an activation behind it, prelu perhaps."""
+        """Whether it is a folded product with arrays of its own and nothing but an activation behind it."""
         spec = self.spec
         is_odd = spec.xnor or spec.binary or spec.antialiasing or self._owner or self._is_lent
         return not (is_odd or self.is_normalized or self.norm_groups)
