@@ -85,12 +85,18 @@ def main() -> None:
     folder = arguments.folder
     for split, stem in SPLITS.items():
         unpack(arguments.source, folder, split, stem)
-    lists = (
-        f"train={folder}/train.txt\nvalid={folder}/test.txt\nlabels={folder}/labels.txt\nnames={folder}/labels.txt\n"
-    )
+    keys = {
+        "classes": len(LABELS),
+        "train": folder / "train.txt",
+        "valid": folder / "test.txt",
+        "labels": folder / "labels.txt",
+        "names": folder / "labels.txt",
+        "backup": folder / "backup",
+        "top": 2,
+    }
     texts = {
         "labels.txt": "".join(f"{label}\n" for label in LABELS),
-        "fashion.data": f"classes={len(LABELS)}\n{lists}backup={folder}/backup\ntop=2\n",
+        "fashion.data": "".join(f"{key}={value}\n" for key, value in keys.items()),
         "cifar_small.cfg": cifar_small(arguments.max_batches).text(),
     }
     for name, text in texts.items():

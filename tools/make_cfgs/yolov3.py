@@ -21,13 +21,15 @@ def net(size: int, schedule: dict[str, Value], batch: int = 1, subdivisions: int
     return {**images(size, batch, subdivisions), **schedule, **optimizer(), **DETECTOR_COLOURS}
 
 
-def yolo_head(cfg: Cfg, stride: int, mask: str, anchors: str, classes: int, ignore_thresh: str) -> None:
+def yolo_head(
+    cfg: Cfg, stride: int, mask: str, anchors: str, classes: int, ignore_thresh: str, random: int = 1
+) -> None:
     """Three anchors of the list, and for each a box, an objectness and independent class scores."""
     num = len(anchors.split(",")) // 2
     cfg.note(f"Head at stride {stride}: 3 anchors x (4 coordinates + objectness + {classes} classes)")
     cfg.plain_conv(3 * (4 + 1 + classes), activation="linear")
     boxes: Keys = {"mask": mask, "anchors": anchors, "num": num, "classes": classes}
-    cfg.add("yolo", **boxes, jitter=".3", random=1, ignore_thresh=ignore_thresh, truth_thresh=1)
+    cfg.add("yolo", **boxes, jitter=".3", random=random, ignore_thresh=ignore_thresh, truth_thresh=1)
 
 
 def up_to(cfg: Cfg, lateral: int, neck: int, filters: int, stride: int) -> None:
@@ -88,13 +90,17 @@ def yolov3_voc() -> Cfg:
 def yolov3_tiny() -> Cfg:
     about = f"Tiny YOLOv3: COCO (80 classes), 416x416\n{PAPER}\n"
     caution = "The published yolov3-tiny.weights were trained with mask=1,2,3 in the second head; this file has 0,1,2"
-    cfg = Cfg(f"{about}To train: batch=64, subdivisions=2\n{caution}", net(416, COCO_SCHEDULE))
+    return two_scales(Cfg(f"{about}To train: batch=64, subdivisions=2\n{caution}", net(416, COCO_SCHEDULE)))
+
+
+def two_scales(cfg: Cfg, *, classes: int = 80, anchors: str = TINY_ANCHORS, random: int = 1) -> Cfg:
+    """The tiny backbone, and a head at strides 32 and 16."""
     stride16 = backbones.tiny(cfg, last_pool_stride=1)
     cfg.note("Neck at stride 32")
     neck = cfg.conv(256, 1)
     cfg.conv(512, 3)
-    yolo_head(cfg, 32, "3,4,5", TINY_ANCHORS, 80, ".7")
+    yolo_head(cfg, 32, "3,4,5", anchors, classes, ".7", random)
     up_to(cfg, stride16, neck, 128, stride=16)
     cfg.conv(256, 3)
-    yolo_head(cfg, 16, "0,1,2", TINY_ANCHORS, 80, ".7")
+    yolo_head(cfg, 16, "0,1,2", anchors, classes, ".7", random)
     return cfg

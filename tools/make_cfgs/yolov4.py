@@ -99,16 +99,22 @@ def tiny_csp_stage(cfg: Cfg, filters: int) -> int:
     return mixed
 
 
-def tiny_head(cfg: Cfg, stride: int, mask: str) -> None:
+def tiny_head(cfg: Cfg, stride: int, mask: str, anchors: str, classes: int) -> None:
     cfg.note(f"Head at stride {stride}")
-    cfg.plain_conv(255, activation="linear")
-    boxes: Keys = {"mask": mask, "anchors": TINY_ANCHORS, "num": 6, "classes": 80, "scale_x_y": "1.05"}
+    cfg.plain_conv(3 * (4 + 1 + classes), activation="linear")
+    boxes: Keys = {"mask": mask, "anchors": anchors, "num": 6, "classes": classes, "scale_x_y": "1.05"}
     cfg.add("yolo", **boxes, jitter=".3", resize="1.5", random=0, **MATCHING, **LOSS, **NMS)
 
 
 def yolov4_tiny() -> Cfg:
     about = f"YOLOv4-tiny: COCO (80 classes), 416x416\n{TINY_PAPER}\n"
-    cfg = Cfg(about + "The second head takes anchors 1,2,3, so that the smallest anchor serves no head", TINY_NET)
+    return tiny(
+        Cfg(about + "The second head takes anchors 1,2,3, so that the smallest anchor serves no head", TINY_NET)
+    )
+
+
+def tiny(cfg: Cfg, *, classes: int = 80, anchors: str = TINY_ANCHORS, fine_mask: str = "1,2,3") -> Cfg:
+    """Three CSP stages, and a head at strides 32 and 16."""
     cfg.note("Stem")
     cfg.conv(32, 3, stride=2)
     cfg.conv(64, 3, stride=2)
@@ -120,12 +126,12 @@ def yolov4_tiny() -> Cfg:
     cfg.conv(512, 3)
     neck32 = cfg.conv(256, 1)
     cfg.conv(512, 3)
-    tiny_head(cfg, 32, "3,4,5")
+    tiny_head(cfg, 32, "3,4,5", anchors, classes)
     cfg.note("Up to stride 16")
     cfg.route(cfg.back(neck32))
     cfg.conv(128, 1)
     cfg.upsample()
     cfg.route(-1, stride16)
     cfg.conv(256, 3)
-    tiny_head(cfg, 16, "1,2,3")
+    tiny_head(cfg, 16, fine_mask, anchors, classes)
     return cfg
