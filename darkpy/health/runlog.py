@@ -1,7 +1,8 @@
 """A run's log beside its checkpoints: `BASE.health.jsonl`, one line of JSON for each thing that was seen.
 
 A line has a `kind`. `run` begins a run, or its going on: the cfg, its [net], the layers. `update` tells of one update,
-and of every layer where the layers were looked at. `finding` says what is wrong. Lines are only ever added, each with
+and of every layer where the layers were looked at. `map` is the mean average precision after an update. `finding` says
+what is wrong. Lines are only ever added, each with
 one call, so that whoever kills the run leaves whole lines behind, and at most the last one torn.
 What is no number stands as "nan", "inf" or "-inf", for JSON has no such numbers; null is a layer without this figure.
 """
@@ -80,6 +81,14 @@ class LoggedUpdate:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LoggedMap:
+    """The mean average precision, 0 to 1, that -map found after an update."""
+
+    batch_num: int
+    mean: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LoggedFinding:
     """Something that is wrong. name: the symptom's class; index, place: of the layer, None and empty for no layer.
 
@@ -99,7 +108,7 @@ class LoggedFinding:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunLog:
-    """What a log tells: the run as it was last begun, its updates in order, and all that was ever found.
+    """What a log tells: the run as it was last begun, its updates and means in order, and all that was ever found.
 
     A run that went on from a checkpoint made some updates again: the last time counts.
     refused: updates that were not applied. torn: lines that could not be read.
@@ -109,6 +118,7 @@ class RunLog:
     run: LoggedRun
     starts: tuple[LoggedRun, ...]
     updates: tuple[LoggedUpdate, ...]
+    maps: tuple[LoggedMap, ...]
     refused: tuple[LoggedUpdate, ...]
     findings: tuple[LoggedFinding, ...]
     torn: int = 0
@@ -141,6 +151,9 @@ class LogWriter:
         if update.layers:
             record["layers"] = {name: list(figures) for name, figures in update.layers.items()}
         self._add("update", record)
+
+    def map(self, one: LoggedMap) -> None:
+        self._add("map", asdict(one))
 
     def finding(self, finding: LoggedFinding) -> None:
         self._add("finding", asdict(finding))
@@ -180,6 +193,7 @@ def read_log(path: Path) -> RunLog:
     """Raises: DarkpyError when the file cannot be read or is no log of a run."""
     starts: list[LoggedRun] = []
     updates: dict[int, LoggedUpdate] = {}
+    maps: dict[int, LoggedMap] = {}
     refused: list[LoggedUpdate] = []
     findings: list[LoggedFinding] = []
     torn = 0
@@ -192,10 +206,13 @@ def read_log(path: Path) -> RunLog:
             starts.append(one)
             # what came after the checkpoint from which it goes on has not been
             updates = {n: update for n, update in updates.items() if n <= one.batch_num}
+            maps = {n: found for n, found in maps.items() if n <= one.batch_num}
         elif isinstance(one, LoggedUpdate) and one.refused:
             refused.append(one)
         elif isinstance(one, LoggedUpdate):
             updates[one.batch_num] = one
+        elif isinstance(one, LoggedMap):
+            maps[one.batch_num] = one
         elif isinstance(one, LoggedFinding):
             findings.append(one)
         else:
@@ -207,6 +224,7 @@ def read_log(path: Path) -> RunLog:
         run=starts[-1],
         starts=tuple(starts),
         updates=tuple(updates[n] for n in sorted(updates)),
+        maps=tuple(maps[n] for n in sorted(maps)),
         refused=tuple(refused),
         findings=tuple(findings),
         torn=torn,
@@ -227,10 +245,10 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
         raise DarkpyError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-T = TypeVar("T", LoggedRun, LoggedUpdate, LoggedFinding, LoggedLayer)
+T = TypeVar("T", LoggedRun, LoggedUpdate, LoggedMap, LoggedFinding, LoggedLayer)
 
 
-def _one_of(record: dict[str, Any]) -> LoggedRun | LoggedUpdate | LoggedFinding | None:
+def _one_of(record: dict[str, Any]) -> LoggedRun | LoggedUpdate | LoggedMap | LoggedFinding | None:
     """What a record says; None where it says nothing, or where something is missing."""
     try:
         if record["kind"] == "run":
@@ -240,6 +258,8 @@ def _one_of(record: dict[str, Any]) -> LoggedRun | LoggedUpdate | LoggedFinding 
             rows = record.get("layers", {}).items()
             figures = {str(name): [None if one is None else float(one) for one in row] for name, row in rows}
             return replace(_taken(LoggedUpdate, record), layers=figures)
+        if record["kind"] == "map":
+            return _taken(LoggedMap, record)
         finding = _taken(LoggedFinding, record)
         hints, paths = (tuple(str(one) for one in row) for row in (finding.hints, finding.paths))
         return replace(finding, hints=hints, paths=paths, index=None if finding.index is None else int(finding.index))

@@ -14,6 +14,7 @@ from darkpy.errors import DarkpyError
 from darkpy.health.runlog import (
     LoggedFinding,
     LoggedLayer,
+    LoggedMap,
     LoggedRun,
     LoggedUpdate,
     LogWriter,
@@ -135,3 +136,14 @@ def test_lines_that_say_nothing_are_counted(tmp_path: Path) -> None:
 def test_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(DarkpyError, match="cannot be written"):
         LogWriter(tmp_path / "nowhere" / "net.health.jsonl")
+
+
+def test_means_come_back_and_those_that_were_undone_do_not(tmp_path: Path) -> None:
+    path = tmp_path / "net.health.jsonl"
+    writer = LogWriter(path)
+    writer.begin(RUN)
+    for n, mean in ((100, 0.25), (200, 0.5)):
+        writer.map(LoggedMap(batch_num=n, mean=mean))
+    writer.begin(replace(RUN, batch_num=150))
+    writer.map(LoggedMap(batch_num=200, mean=0.75))
+    assert [(one.batch_num, one.mean) for one in read_log(path).maps] == [(100, 0.25), (200, 0.75)]
