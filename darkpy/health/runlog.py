@@ -1,9 +1,8 @@
 """A run's log beside its checkpoints: `BASE.health.jsonl`, one line of JSON for each thing that was seen.
 
 A line has a `kind`. `run` begins a run, or its going on: the cfg, its [net], the layers. `update` tells of one update,
-and of every layer where the layers were looked at. `map` is the mean average precision after an update. `finding` says
-what is wrong. Lines are only ever added, each with
-one call, so that whoever kills the run leaves whole lines behind, and at most the last one torn.
+and of every layer where the layers were looked at; `map` of the mean average precision after one, `finding` of what is
+wrong. Lines are only ever added, each with one call: whoever kills the run leaves whole lines behind, but for the last.
 What is no number stands as "nan", "inf" or "-inf", for JSON has no such numbers; null is a layer without this figure.
 """
 
