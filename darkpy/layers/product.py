@@ -18,7 +18,7 @@ from darkpy.config.schema import key
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.layers.base import ONE, ZERO, Layer, LayerSpec, Slot, activation_key, slope_slots
 from darkpy.ops.activations import ACTIVATIONS, PRELU
-from darkpy.ops.gradients import constrain, smooth
+from darkpy.ops.gradients import activate, constrain, smooth
 from darkpy.ops.normalisation import batch_normalize, fold_factors, group_normalize
 from darkpy.shapes import Shape
 
@@ -136,16 +136,11 @@ class Product(Layer):
             )
         elif arrays.norm_groups:
             y_BFHW = group_normalize(y_BFHW, arrays.norm_groups, arrays.scales, arrays.biases)
-        if self.activation is None:
-            y_BFHW = functional.prelu(y_BFHW, arrays.slopes)
+        if self.activation is not None:
+            y_BFHW = activate(y_BFHW, self.activation, self.bound)
         else:
-            y_BFHW = self.activation(y_BFHW, inplace=True)
-        if y_BFHW.requires_grad:
-            if self.bound:
-                y_BFHW = constrain(y_BFHW, self.bound)
-            if self.smoothing:
-                y_BFHW = smooth(y_BFHW, self.smoothing)
-        return y_BFHW
+            y_BFHW = constrain(functional.prelu(y_BFHW, arrays.slopes), self.bound)
+        return smooth(y_BFHW, self.smoothing) if self.smoothing and y_BFHW.requires_grad else y_BFHW
 
     def fold(self) -> None:
         weights, biases = self.weights.detach(), self.biases.detach()

@@ -13,7 +13,7 @@ Differs: revleaky has leaky's g, as in darknet's CPU code; its GPU code divides 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from types import MappingProxyType
@@ -36,6 +36,7 @@ class Activation:
 
     `output_rule(y, delta)` returns the delta at x; None where the derivative of `forward` is what darknet uses.
     `overwrite` is `forward` with the result written into x; None where torch has no such operation.
+    `slope_into(y, delta)` writes the delta at x into `delta`; None where torch needs x, or more than y, for that.
 
     Shapes: any float tensor; normalize_channels* take (B, C, ...) and work over C.
     """
@@ -45,18 +46,19 @@ class Activation:
     forward: Callable[[Tensor], Tensor]
     overwrite: Callable[[Tensor], Tensor] | None = None
     output_rule: Callable[[Tensor, Tensor], Tensor] | None = None
+    slope_into: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def __call__(self, x: Tensor, *, inplace: bool = False) -> Tensor:
         """y = f(x), with darknet's gradient.
 
-        `inplace` says that x may be overwritten; while autograd records x it is left alone all the same.
+        `inplace` says that x may be overwritten; while autograd records and needs x, it is left alone all the same.
         linear returns x itself, inplace or not.
         """
         is_recorded = torch.is_grad_enabled() and x.requires_grad
         if is_recorded and self.output_rule is not None:
             y: Tensor = _ByOutputRule.apply(x, self)  # type: ignore[no-untyped-call]
             return y
-        if inplace and not is_recorded and self.overwrite is not None:
+        if inplace and self.overwrite is not None and (self.slope_into is not None or not is_recorded):
             return self.overwrite(x)
         return self.forward(x)
 
@@ -202,17 +204,41 @@ def _of_torch(
     return Activation(name, dialects, partial(function, **arguments), overwrite)
 
 
+def _leaky(name: str, dialects: frozenset[Dialect], slope: float) -> Activation:
+    """One of darknet's leaky lines: y has the sign of x, and so tells the slope."""
+    activation = _of_torch(name, dialects, functional.leaky_relu, negative_slope=slope)
+    return replace(activation, slope_into=partial(_leaky_slope_into, slope=slope))
+
+
+def _leaky_slope_into(y: Tensor, delta: Tensor, slope: float) -> Tensor:
+    return torch.ops.aten.leaky_relu_backward.grad_input(delta, y, slope, True, grad_input=delta)
+
+
+def _relu_slope_into(y: Tensor, delta: Tensor) -> Tensor:
+    return torch.ops.aten.threshold_backward.grad_input(delta, y, 0, grad_input=delta)
+
+
+def _logistic_slope_into(y: Tensor, delta: Tensor) -> Tensor:
+    return torch.ops.aten.sigmoid_backward.grad_input(delta, y, grad_input=delta)
+
+
+def _tanh_slope_into(y: Tensor, delta: Tensor) -> Tensor:
+    return torch.ops.aten.tanh_backward.grad_input(delta, y, grad_input=delta)
+
+
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     {
         activation.name: activation
         for activation in (
             Activation("linear", _BOTH, _linear),
-            Activation("logistic", _BOTH, torch.sigmoid, overwrite=torch.sigmoid_),
+            Activation(
+                "logistic", _BOTH, torch.sigmoid, overwrite=torch.sigmoid_, slope_into=_logistic_slope_into
+            ),
             Activation("loggy", _BOTH, _loggy),
-            Activation("tanh", _BOTH, torch.tanh, overwrite=torch.tanh_),
-            _of_torch("relu", _BOTH, functional.relu),
-            _of_torch("leaky", _BOTH, functional.leaky_relu, negative_slope=0.1),
-            _of_torch("relie", _BOTH, functional.leaky_relu, negative_slope=0.01),
+            Activation("tanh", _BOTH, torch.tanh, overwrite=torch.tanh_, slope_into=_tanh_slope_into),
+            replace(_of_torch("relu", _BOTH, functional.relu), slope_into=_relu_slope_into),
+            _leaky("leaky", _BOTH, 0.1),
+            _leaky("relie", _BOTH, 0.01),
             Activation("ramp", _BOTH, _ramp),
             _of_torch("elu", _BOTH, functional.elu),
             Activation("selu", _BOTH, _selu),
@@ -224,7 +250,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
             Activation("mish", _ALEXEYAB, functional.mish, overwrite=_mish_into),
             Activation("hard_mish", _ALEXEYAB, _hard_mish),
             _of_torch("relu6", _ALEXEYAB, functional.relu6),
-            _of_torch("revleaky", _ALEXEYAB, functional.leaky_relu, negative_slope=0.1),
+            _leaky("revleaky", _ALEXEYAB, 0.1),
             Activation("gelu", _ALEXEYAB, partial(functional.gelu, approximate="tanh"), output_rule=_gelu_rule),
             Activation(
                 "normalize_channels",

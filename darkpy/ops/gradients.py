@@ -11,16 +11,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from darkpy.ops.activations import Activation
+
 _REACH = 2  # of smooth: 5 x 5 neighbours
 
 
 def constrain(y: Tensor, bound: float) -> Tensor:
-    """y; on the way back the summed delta of all its readers is clamped to [-bound, bound].
+    """y; on the way back the summed delta of all its readers is clamped to [-bound, bound], by 0 it is not.
 
     Out of place, because torch hands one gradient tensor to every reader of a sum.
     Source: pjreddie/darknet src/convolutional_kernels.cu backward_convolutional_layer_gpu, constrain_gpu.
     """
+    if not bound or not y.requires_grad:
+        return y
     result: Tensor = _Constrain.apply(y, bound)  # type: ignore[no-untyped-call]
+    return result
+
+
+def activate(x: Tensor, activation: Activation, bound: float) -> Tensor:
+    """The activation of x, written into x where that can be, its delta constrained to [-bound, bound]; by 0 it is not.
+
+    The same as `constrain(activation(x), bound)`; where y tells the slope, one array serves both rules on the way back.
+    """
+    may_overwrite = not x._is_view()  # a view that is written into gets another place in autograd's graph
+    is_one = x.requires_grad and activation.overwrite is not None and activation.slope_into is not None
+    if not (bound and may_overwrite and is_one):
+        return constrain(activation(x, inplace=may_overwrite), bound)
+    result: Tensor = _ConstrainedActivation.apply(x, activation, bound)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -42,6 +59,21 @@ class _Constrain(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient.clamp(-ctx.bound, ctx.bound), None
+
+
+class _ConstrainedActivation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, activation: Activation, bound: float) -> Tensor:
+        y = activation.overwrite(x)  # type: ignore[misc]
+        ctx.mark_dirty(y)
+        ctx.save_for_backward(y)
+        ctx.activation, ctx.bound = activation, bound
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (y,) = ctx.saved_tensors
+        return ctx.activation.slope_into(y, gradient.clamp(-ctx.bound, ctx.bound)), None, None
 
 
 class _Smooth(torch.autograd.Function):

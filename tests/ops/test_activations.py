@@ -241,16 +241,31 @@ def test_normalize_channels_softmax_survives_an_overflowing_exponential(name: st
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
-def test_input_is_overwritten_only_on_request_and_never_while_recorded(name: str) -> None:
+def test_input_is_overwritten_only_on_request_and_while_recorded_only_where_the_output_tells_the_slope(name: str) -> None:
     activation = activations.get(name)
     before_BCHW = torch.from_numpy(POINTS[:256]).float().reshape(1, 4, 8, 8)
     x_BCHW = before_BCHW.clone()
     y_BCHW = activation(x_BCHW)
     recorded_BCHW = before_BCHW.clone().requires_grad_() * 1
     torch.testing.assert_close(activation(recorded_BCHW, inplace=True), y_BCHW)
-    assert torch.equal(recorded_BCHW, before_BCHW)
+    if activation.slope_into is None:
+        assert torch.equal(recorded_BCHW, before_BCHW)
     assert torch.equal(x_BCHW, before_BCHW)
     torch.testing.assert_close(activation(x_BCHW, inplace=True), y_BCHW)
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(ACTIVATIONS) if activations.get(name).slope_into])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_delta_of_an_overwritten_input_is_that_of_a_kept_one(name: str, dtype: torch.dtype) -> None:
+    activation = activations.get(name)
+    kept = torch.from_numpy(POINTS).to(dtype).requires_grad_()
+    overwritten = kept.detach().clone().requires_grad_()
+    delta = torch.linspace(-2, 2, len(POINTS), dtype=dtype)
+    activation(kept).backward(delta)
+    activation(overwritten * 1, inplace=True).backward(delta)
+    assert kept.grad is not None and torch.equal(kept.grad, overwritten.grad)
+    assert activation.slope_into is not None
+    assert torch.equal(activation.slope_into(activation(kept.detach()), delta.clone()), kept.grad)
 
 
 @pytest.mark.parametrize("name", ["leaky", "relu", "logistic", "tanh", "mish", "swish"])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from darkpy.ops.gradients import constrain, smooth
+from darkpy.ops.activations import ACTIVATIONS
+from darkpy.ops.gradients import activate, constrain, smooth
 
 
 def handed_back(y: torch.Tensor, gradient: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
@@ -44,6 +45,21 @@ def test_constraint_lets_a_broken_gradient_be_seen() -> None:
     gradient = torch.tensor([float("nan"), float("inf"), -float("inf")])
     found = handed_back(constrain(x, 1.0), gradient, x)
     assert found[0].isnan() and found[1:].tolist() == [1, -1]
+
+
+@pytest.mark.parametrize("bound", [0.0, 0.5])
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_activation_and_constraint_in_one_are_the_two_after_each_other(name: str, bound: float) -> None:
+    activation = ACTIVATIONS[name]
+    x_BCHW = torch.linspace(-3, 3, 48).reshape(2, 4, 2, 3).requires_grad_()
+    delta_BCHW = torch.linspace(2, -2, 48).reshape(2, 4, 2, 3)
+    apart = activation(x_BCHW * 1)
+    wanted = handed_back(constrain(apart, bound) if bound else apart, delta_BCHW, x_BCHW)
+    before, x_BCHW.grad = delta_BCHW.clone(), None
+    y_BCHW = activate(x_BCHW * 1, activation, bound)
+    assert torch.equal(y_BCHW, apart)
+    assert torch.equal(handed_back(y_BCHW, delta_BCHW, x_BCHW), wanted)
+    assert torch.equal(delta_BCHW, before), "the gradient belongs to other readers, too"
 
 
 @pytest.mark.parametrize(("h", "w"), [(1, 1), (2, 7), (6, 5)])
