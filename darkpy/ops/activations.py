@@ -211,19 +211,23 @@ def _leaky(name: str, dialects: frozenset[Dialect], slope: float) -> Activation:
 
 
 def _leaky_slope_into(y: Tensor, delta: Tensor, slope: float) -> Tensor:
-    return torch.ops.aten.leaky_relu_backward.grad_input(delta, y, slope, True, grad_input=delta)
+    torch.ops.aten.leaky_relu_backward.grad_input(delta, y, slope, True, grad_input=delta)
+    return delta
 
 
 def _relu_slope_into(y: Tensor, delta: Tensor) -> Tensor:
-    return torch.ops.aten.threshold_backward.grad_input(delta, y, 0, grad_input=delta)
+    torch.ops.aten.threshold_backward.grad_input(delta, y, 0, grad_input=delta)
+    return delta
 
 
 def _logistic_slope_into(y: Tensor, delta: Tensor) -> Tensor:
-    return torch.ops.aten.sigmoid_backward.grad_input(delta, y, grad_input=delta)
+    torch.ops.aten.sigmoid_backward.grad_input(delta, y, grad_input=delta)
+    return delta
 
 
 def _tanh_slope_into(y: Tensor, delta: Tensor) -> Tensor:
-    return torch.ops.aten.tanh_backward.grad_input(delta, y, grad_input=delta)
+    torch.ops.aten.tanh_backward.grad_input(delta, y, grad_input=delta)
+    return delta
 
 
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(

@@ -14,6 +14,7 @@ from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
 
 from .forward import bench_forward
+from .training import bench_training
 from .turns import Quartiles
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,12 +23,17 @@ ROOT = Path(__file__).resolve().parents[2]
 def print_table(result: Mapping[str, Any]) -> None:
     machine, runners = result["machine"], result["runners"]
     print("{cpu}, {cores} cores, {system}, Python {python}, load {load}".format(**machine))
-    print("{cfg}, weights {weights}, batch {batch}, {threads} threads, {rounds} rounds\n".format(**result))
+    print("{what}, {threads} threads, {rounds} rounds\n".format(**result))
     base = next(name for name, runner in runners.items() if "ms" in runner)
-    print(f"{'median [quartiles]':20}{'ms':>26}{'ratio to ' + base:>26}   version")
+    width = max(map(len, ("median [quartiles]", *runners))) + 2
+    print(f"{'median [quartiles]':{width}}{'ms':>26}{'ratio to ' + base:>26}   version")
     for name, runner in runners.items():
         ms, ratio = (runner[key].text() if key in runner else "-" for key in ("ms", "ratio"))
-        print(f"{name:20}{ms:>26}{ratio:>26}   {runner.get('version') or runner['absent']}")
+        print(f"{name:{width}}{ms:>26}{ratio:>26}   {runner.get('version') or runner['absent']}")
+    for precision, floor in result.get("floor", {}).items():
+        print(f"floor {precision}: {floor['ms']:.2f} ms, the work at {floor['gflops']:.0f} GFLOP/s")
+    for text, ratio in result.get("ratios", {}).items():
+        print(f"{text}: {ratio.text()}")
 
 
 def parse(words: Sequence[str] | None) -> argparse.Namespace:
@@ -43,6 +49,11 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     forward.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")
     forward.add_argument("--weights", type=Path, help="default: random numbers")
     forward.add_argument("--batch", type=int, default=1)
+    train = commands.add_parser("train", parents=[common], help="a training step: darkpy, plain PyTorch, AlexeyAB")
+    train.set_defaults(bench=bench_training)
+    train.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")
+    train.add_argument("--batch", type=int, default=8)
+    train.add_argument("--alexeyab", type=Path, metavar="PATH", help="AlexeyAB's program `darknet`, for the CPU")
     arguments = parser.parse_args(words)
     if min(arguments.batch, arguments.threads) < 1 or arguments.rounds < 2:
         parser.error("batch and threads are at least 1, rounds at least 2")
@@ -58,9 +69,10 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     print_table(result)
     if arguments.json:
-        plain = {**result, "runners": {name: _plain(runner) for name, runner in result["runners"].items()}}
-        write_whole(arguments.json, [json.dumps(plain, indent=2).encode() + b"\n"])
+        write_whole(arguments.json, [json.dumps(_plain(result), indent=2).encode() + b"\n"])
 
 
-def _plain(runner: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value._asdict() if isinstance(value, Quartiles) else value for key, value in runner.items()}
+def _plain(value: Any) -> Any:
+    if isinstance(value, Quartiles):
+        return value._asdict()
+    return {key: _plain(one) for key, one in value.items()} if isinstance(value, dict) else value

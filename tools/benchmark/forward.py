@@ -140,9 +140,11 @@ def bench_forward(arguments: argparse.Namespace) -> dict[str, Any]:
         if "ONNX Runtime" in able:
             _check_agreement(able["darkpy"].outputs(), able["ONNX Runtime"].outputs())
         measured = report(take_turns(list(able.values()), arguments.rounds, arguments.seconds))
+    weights = arguments.weights or "random"
     return {
+        "what": f"a forward pass: {arguments.cfg}, weights {weights}, batch {arguments.batch}",
         "cfg": str(arguments.cfg),
-        "weights": str(arguments.weights or "random"),
+        "weights": str(weights),
         "batch": arguments.batch,
         "threads": arguments.threads,
         "rounds": arguments.rounds,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from statistics import median, quantiles
 from time import perf_counter, sleep
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,22 @@ def _seconds(run: Run) -> float:
     return perf_counter() - began
 
 
+class Runner(Protocol):
+    """Whoever takes turns. version: what it is, or None; fault: why it cannot run, or None."""
+
+    name: str
+    version: Any
+    fault: Any
+
+    def run(self, times: int) -> list[float]:
+        """The seconds of each of so many runs, one after the other."""
+        ...
+
+    def close(self) -> None:
+        """End what was started for it."""
+        ...
+
+
 class Worker:
     """A runner in its own process; `fault` says why it cannot run."""
 
@@ -96,7 +112,7 @@ class Worker:
             sys.exit(f"{self.name} ended with exit code {self._process.exitcode}")
 
 
-def take_turns(workers: Sequence[Worker], rounds: int, seconds: float) -> dict[str, list[float]]:
+def take_turns(workers: Sequence[Runner], rounds: int, seconds: float) -> dict[str, list[float]]:
     """The median seconds of a run for each worker and round; a turn lasts about `seconds`, and never do two overlap."""
     repeats = {worker.name: max(2, min(50, math.ceil(seconds / min(worker.run(3))))) for worker in workers}
     times: dict[str, list[float]] = {worker.name: [] for worker in workers}

@@ -1,0 +1,50 @@
+"""darknet's own programs as runners: they say on each line how long an update took."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from darkpy.files import write_whole
+
+TIMEOUT = 600
+_UPDATE = re.compile(r"^ *\d+: .* rate, ([0-9.]+) seconds", re.MULTILINE)
+
+
+class TrainingProgram:
+    """AlexeyAB's `darknet detector train`, begun anew in each turn; the time it names is without that for pictures.
+
+    folder: with net.data and the images it lists. cfg: its text, with max_batches={updates}.
+    """
+
+    def __init__(self, name: str, program: Path, folder: Path, cfg: str, threads: int) -> None:
+        self.name, self.version = name, str(program)
+        self.fault = None if os.access(program, os.X_OK) and program.is_file() else f"{program}: is no program"
+        self._folder, self._cfg = folder, cfg
+        self._environment: Mapping[str, str] = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+
+    def run(self, times: int) -> list[float]:
+        """The seconds of each of the first updates."""
+        write_whole(self._folder / "program.cfg", [self._cfg.format(updates=times).encode()])
+        command = [str(Path(self.version).absolute()), "detector", "train", "net.data", "program.cfg", "-dont_show"]
+        done = subprocess.run(
+            command,
+            cwd=self._folder,
+            env=self._environment,
+            timeout=TIMEOUT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        seconds = [float(found) for found in _UPDATE.findall(done.stdout)]
+        if done.returncode or len(seconds) != times:
+            sys.exit(f"{self.name} ended with {done.returncode} after {len(seconds)} updates: {done.stdout[-500:]}")
+        return seconds
+
+    def close(self) -> None:
+        """Nothing runs between two turns."""
