@@ -9,6 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
+
+import darkpy
+from darkpy.layers.convolutional import Convolutional
 
 ROOT = Path(__file__).resolve().parents[2]
 CFG = """[net]
@@ -61,6 +65,42 @@ def test_a_quick_forward_bench_prints_a_table_and_writes_it_for_programs(cfg: Pa
     for name, runner in runners.items():
         assert name in done.stdout
         assert ("ratio" in runner) != bool(runner.get("absent"))
+
+
+@pytest.mark.slow
+def test_a_quick_training_bench_tells_the_constraints_cost_and_the_distance_from_the_floor(
+    cfg: Path, tmp_path: Path
+) -> None:
+    absent = str(tmp_path / "darknet")
+    words = ("--quick", "--cfg", str(cfg), "--threads", "1", "--batch", "2", "--alexeyab", absent)
+    done = bench("train", *words, "--json", str(tmp_path / "bench.json"))
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "bench.json").read_text())
+    assert absent in result["runners"]["AlexeyAB"]["absent"]
+    for precision, suffix in (("fp32", ""), ("bf16", " bf16")):
+        for name in (f"darkpy{suffix}", f"darkpy{suffix}, constrain=0", f"plain torch{suffix}"):
+            assert result["runners"][name]["ms"]["middle"] > 0 and name in done.stdout
+        cost = result["ratios"][f"{precision}: the constraint, with over without"]
+        assert 0 < cost["low"] <= cost["middle"] <= cost["high"]
+        assert result["ratios"][f"{precision}: darkpy over the floor"]["low"] > 1
+        assert 0 < result["floor"][precision]["ms"] < result["runners"][f"darkpy{suffix}"]["ms"]["middle"]
+
+
+def test_plain_torch_modules_compute_what_darkpy_computes(cfg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from tools.benchmark.plain import PlainNet
+
+    torch.manual_seed(0)
+    network = darkpy.load(cfg)
+    plain = PlainNet(network.plan).train()
+    for ours, theirs in zip(network.layers, plain.layers, strict=True):
+        if isinstance(ours, Convolutional):
+            arrays = [ours.weights, ours.scales, ours.biases] if ours.is_normalized else [ours.weights, ours.biases]
+            for array, other in zip(arrays, theirs.parameters(), strict=True):
+                other.data = array.detach()
+    x_BCHW = torch.rand(2, *network.plan.input_shape)
+    wanted_BCHW = network.train().trace(x_BCHW)[-2]
+    torch.testing.assert_close(plain(x_BCHW), [wanted_BCHW])
 
 
 def test_a_users_mistake_is_one_message(tmp_path: Path) -> None:
