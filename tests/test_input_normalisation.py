@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import darkpy
+from darkpy.inference.accelerate import accelerate
 from darkpy.network import Network
 from darkpy.training.trainer import Trainer
 
@@ -36,6 +37,10 @@ def test_layers_read_the_input_less_its_mean_divided_by_its_deviation() -> None:
     torch.testing.assert_close(with_keys(image())[0], plain(normalised())[0])
     torch.testing.assert_close(with_keys.trace(image())[0], plain.trace(normalised())[0])
     torch.testing.assert_close(with_keys.for_inference()(image())[0], plain(normalised())[0])
+
+
+def test_fastest_way_sees_the_same_numbers() -> None:
+    torch.testing.assert_close(accelerate(network(KEYS))(image())[0], network("")(normalised())[0])
 
 
 def test_training_sees_the_same_numbers() -> None:

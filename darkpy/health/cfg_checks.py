@@ -109,6 +109,7 @@ def _check_depth(cfg: Cfg, peak_rate: float) -> Iterator[Diagnosis]:
 
 
 def _is_normalized(node: Node) -> bool:
+    """By batch norm, group norm or layer norm."""
     return any(slot.is_norm for slot in node.slots)
 
 
@@ -121,7 +122,7 @@ def _check_single(cfg: Cfg) -> Iterator[Diagnosis]:
     if net.minibatch > 1 or net.batch == 1:
         return
     for node in cfg.plan.nodes:
-        if _is_normalized(node) and node.shape.h * node.shape.w == 1:
+        if any(slot.is_statistic for slot in node.slots) and node.shape.h * node.shape.w == 1:
             yield Diagnosis(
                 cause=Cause.OPERATIONS,
                 level=Level.WARNING,

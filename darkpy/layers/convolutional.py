@@ -237,8 +237,9 @@ class Convolutional(Product):
 
     def quicken(self, inputs: Sequence[Shape], dtype: torch.dtype) -> Callable[..., torch.Tensor]:
         """One operation in place of the weights, where it gives on noise what they give."""
-        is_new = self._product is None and self.weights.dtype == torch.float32
-        if not (self.is_plain and is_new) or self.activation is None:
+        if not self.is_plain or self.activation is None:
+            return self.forward
+        if self._product is not None or self.weights.dtype != torch.float32:
             return self.forward
         (x,) = inputs
         reach = self.spec.size * self.spec.reach

@@ -62,6 +62,8 @@ ODD = {
     "routed": "[route]\nlayers=0\n[route]\nlayers=-1,0,0\ngroups=2\ngroup_id=1\n" + CONV + "[shortcut]\nfrom=0\n",
     "pooled": "[maxpool]\nsize=2\nstride=2\n" + CONV + "[maxpool]\nsize=2\nstride=1\n[maxpool]\nsize=3\nstride=2\n",
     "film": "[crnn]\noutput_filters=4\nhidden_filters=4\npad=1\nsize=3\nbatch_normalize=1\n",
+    "normalised in groups": CONV.replace("batch", "group") + "activation=leaky\n[l2norm]\nscale=3\n",
+    "sloping": CONV + "activation=prelu\n[activation]\nactivation=prelu\n",
     "connected": "[avgpool]\n[connected]\noutput=7\nbatch_normalize=1\n[softmax]\n",
 }
 
