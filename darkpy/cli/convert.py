@@ -15,14 +15,17 @@ from darkpy.cli.spelling import Command
 from darkpy.cli.talk import note
 from darkpy.data.datafile import read_data
 from darkpy.data.names import read_names
+from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.files import write_whole
 
 if TYPE_CHECKING:
     from darkpy.build import Plan
     from darkpy.export.convert import Source
+    from darkpy.network import Network
 
 FORMATS = ("weights", "pt", "safetensors")
+FORK = click.Choice([str(dialect) for dialect in Dialect])
 
 HELP = """Write a network's weights as another kind of file.
 
@@ -38,6 +41,17 @@ A .pt file is a state dict (torch.load(FILE, weights_only=True)). It and .safete
 end of the .weights file, so that the way back gives the same bytes, and needs no --cfg. From files of others nothing
 is run: arrays are read and everything else is refused.
 
+.pt files of programs that read darknet's cfgs are taken too: ultralytics/yolov3 (until its version 8), PyTorch-YOLOv3,
+pytorch-yolo2, pytorch-YOLOv4.
+
+\b
+  darkpy convert best.pt mine.weights --cfg yolov3.cfg --bn-eps 1e-4
+  darkpy convert 2015.weights today.weights --cfg 2015.cfg
+  darkpy convert theirs.weights mine.weights --cfg rnn.cfg --dialect pjreddie --for alexeyab
+
+From .weights to .weights, old headers become today's, and transposed files straight. --for puts arrays into the order
+of the other darknet ([gru] and [lstm] differ) and tells what it computes otherwise.
+
 What a format cannot carry, and every number that changes, is named.
 """
 
@@ -50,6 +64,8 @@ What a format cannot carry, and every number that changes, is named.
 @click.option("--names", type=FILE, help="What the classes are called, one a line; kept in the file.")
 @click.option("--data", type=FILE, help="A .data file, for its names.")
 @click.option("--allow-partial", is_flag=True, help="Take weights that end early as they are.")
+@click.option("--for", "fork", type=FORK, help="Whose darknet DST is for.  [default: the one that SRC is of]")
+@click.option("--bn-eps", type=click.FloatRange(0, 1), metavar="NUMBER", help="What was added to variances in SRC.")
 @dialect_option
 @strict_option
 def convert(
@@ -60,6 +76,8 @@ def convert(
     names: Path | None,
     data: Path | None,
     allow_partial: bool,
+    fork: str | None,
+    bn_eps: float | None,
     dialect: str | None,
     strict: bool,
 ) -> None:
@@ -80,8 +98,10 @@ def convert(
     plan, text = find_plan(opened, cfg, dialect, strict=strict)
     network = Network(plan)
     filled = fill(opened, network, is_partial_allowed=allow_partial)
-    about = About(network.header, filled.cutoff, text, plan.dialect, called or filled.names)
-    for said in filled.notes:
+    is_old = opened.kind == chosen.name == "weights"
+    network, notes = _changed(network, filled.cutoff, text, fork, bn_eps, is_modern=is_old)
+    about = About(network.header, filled.cutoff, text, network.plan.dialect, called or filled.names)
+    for said in (*filled.notes, *notes):
         note(said)
     write_whole(target, chosen.pack(Converted(network, about)))
     note(f"{target} holds {_extent(plan, filled.cutoff)}")
@@ -109,6 +129,23 @@ def find_plan(source: Source, cfg: Path | None, dialect: str | None, *, strict: 
     for fault in condensed(plan.warnings):
         warnings.warn(str(fault), DarkpyWarning, stacklevel=2)
     return plan, cfg.read_bytes().decode("utf-8-sig", errors="replace")
+
+
+def _changed(
+    network: Network, cutoff: int | None, text: str, fork: str | None, bn_eps: float | None, *, is_modern: bool
+) -> tuple[Network, list[str]]:
+    """The network as the other darknet has it, and with other variances, where that is asked for."""
+    from darkpy.export.foreign import move_variances
+    from darkpy.export.forks import carry, plan_for
+    from darkpy.export.tools import modernise
+
+    if bn_eps is not None:
+        move_variances(network, bn_eps)
+    if fork is not None and Dialect(fork) is not network.plan.dialect:
+        return carry(network, cutoff, plan_for(text, network.plan, Dialect(fork)))
+    if fork is not None or is_modern:
+        modernise(network)
+    return network, []
 
 
 def _extent(plan: Plan, cutoff: int | None) -> str:

@@ -95,7 +95,7 @@ def _changed(node: Node, is_on: bool) -> Node:
     if KEY not in keys:
         return node
     is_normalized = any(getattr(node.spec, name) for name in (KEY, *SAME) if name in keys)
-    if is_on == is_normalized:
+    if is_on == is_normalized or getattr(node.spec, "norm_groups", False):  # another norm leaves no room for this one
         return node
     values = {name: keys[name].element(is_on and name == KEY) for name in (KEY, *SAME) if name in keys}
     spec: LayerSpec = replace(node.spec, **values)

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from darkpy.errors import DarkpyError, WeightsError
+from darkpy.export.foreign import FOREIGN
 from darkpy.export.named_arrays import OWN, About, Filled, Held, Layout, arrays_of, check_arrays
 from darkpy.export.safetensors_files import pack_safetensors, read_safetensors
 from darkpy.export.torch_files import pack_torch, read_torch
 from darkpy.network import Network
 
-LAYOUTS: tuple[Layout, ...] = (OWN,)
+LAYOUTS: tuple[Layout, ...] = (OWN, *FOREIGN)
 """Whose names for arrays are understood in .pt and .safetensors files, in the order in which they are tried."""
 
 

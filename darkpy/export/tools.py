@@ -29,6 +29,11 @@ ANCHORS = 3  # how many times darknet's oneoff copies the classes
 NEW_SCALE = 0.1  # of the numbers that oneoff makes up
 
 
+def modernise(network: Network) -> None:
+    """Give the network today's header of its fork, with the count it has: connected weights are then not transposed."""
+    network.header = Header.new(network.plan.dialect).with_seen(network.header.seen)
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A network with a file's numbers. cutoff: the first layer that a partial file lacks, None where it lacks none."""
@@ -50,7 +55,7 @@ class Opened:
 
         Raises: WeightsError when an array holds NaN or infinity.
         """
-        self.network.header = Header.new(self.plan.dialect).with_seen(self.network.header.seen)
+        modernise(self.network)
         return self.network.pack_weights(cutoff=self.cutoff)
 
 
@@ -68,8 +73,12 @@ def open_weights(plan: Plan, path: str | os.PathLike[str]) -> Opened:
                     hint=f"take {key}= out of the cfg",
                 )
     network = Network(plan)
-    report = network.load_weights(path, is_partial_allowed=True)
-    return Opened(network, report.missing)
+    opened = Opened(network, network.load_weights(path, is_partial_allowed=True).missing)
+    for node in opened.nodes:
+        for slot in node.slots:
+            if array_of(network, node, slot).is_meta:
+                raise WeightsError(f"{path}: lacks {slot.name!r} of {plan.place(node.index)}, which no darknet has")
+    return opened
 
 
 def new_weights(plan: Plan) -> Opened:

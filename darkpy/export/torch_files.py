@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from darkpy.errors import WeightsError
@@ -25,7 +26,8 @@ def read_torch(path: Path) -> Held:
     """
     _check_sizes(path)
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numpy_values()):
+            found = torch.load(path, map_location="cpu", weights_only=True)
     # a damaged or hostile file makes the reader fail in many ways
     except Exception as error:
         reason = " ".join(str(error).split())
@@ -53,6 +55,16 @@ def pack_torch(arrays: Mapping[str, torch.Tensor], about: About) -> Iterator[byt
     stream = io.BytesIO()
     torch.save(state, stream)
     yield stream.getvalue()
+
+
+def _numpy_values() -> list[Any]:
+    """What numpy's numbers and arrays are made of in a pickle: older checkpoints keep a score or a loss as such."""
+    rebuild: Any = np.array(0.0).__reduce__()[0]
+    scalar: Any = np.float64(0).__reduce__()[0]
+    numbers = [type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")]
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
+    made = [(made, f"{module}.{made.__name__}") for module in modules for made in (rebuild, scalar)]
+    return [np.ndarray, np.dtype, *numbers, *made]
 
 
 def _check_sizes(path: Path) -> None:
