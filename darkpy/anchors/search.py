@@ -5,7 +5,7 @@ Letters: N boxes, K anchors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +44,7 @@ class Found:
     fits: tuple[float, ...]
 
 
-def find_anchors(sizes_N2: Floats, search: Search, watch: Callable[[Iterable[int]], Iterable[int]] = iter) -> Found:
+def find_anchors(sizes_N2: Floats, search: Search, watch: Callable[[Sequence[int]], Iterable[int]] = iter) -> Found:
     """The anchors whose average IoU with the boxes is the largest of all starts.
 
     Start r follows from the seed and r: more restarts are never worse.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 import darkpy
+from darkpy.cli.anchors import anchors
 from darkpy.cli.calc_anchors import calc_anchors
 from darkpy.cli.classifier import classifier, classify
 from darkpy.cli.compare import compare
@@ -54,6 +55,7 @@ def app() -> None:
     pass
 
 
+app.add_command(anchors)
 app.add_command(classifier)
 app.add_command(classify)
 app.add_command(compare)

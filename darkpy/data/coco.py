@@ -31,7 +31,8 @@ def read_coco(file: Path, images: Path | None = None, *, needs_images: bool = Tr
         raise DarkpyError(f"{file}: {len(listed) - len(objects)} images have the id of another one")
     for one in annotations:
         owner, category = one.get("image_id"), one.get("category_id")
-        if owner not in objects or category not in names:
+        is_known = all(isinstance(number, int | str) for number in (owner, category))
+        if not is_known or owner not in objects or category not in names:
             raise DarkpyError(f"{file}: an annotation is for image {owner}, category {category}, which is not there")
         objects[owner].append(Annotated(names[category], _box(one, file), is_difficult=bool(one.get("iscrowd"))))
     finder = _Finder(file, images)

@@ -17,7 +17,7 @@ from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer
 from darkpy.layers.doubts import Doubt, missing_anchors
-from darkpy.layers.head import HeadSpec
+from darkpy.layers.head import AnchorKeys, HeadSpec
 from darkpy.ops.anchor_code import AnchorCode
 from darkpy.ops.grid import channel_mask
 from darkpy.shapes import Shape
@@ -87,6 +87,10 @@ class AnchoredSpec(HeadSpec):
     @property
     def anchor_indices(self) -> tuple[int, ...]:
         return self.mask or tuple(range(self.num))
+
+    @property
+    def anchor_keys(self) -> AnchorKeys:
+        return AnchorKeys(self.anchor_indices, self.num, self.entries, is_in_cells=False)
 
     @property
     def class_count(self) -> int:

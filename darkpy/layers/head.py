@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 
@@ -14,6 +14,19 @@ from darkpy.layers.loss import LossSpec
 from darkpy.ops.detections import Detections
 from darkpy.ops.truths import Truths, read_truths
 from darkpy.shapes import Shape
+
+
+class AnchorKeys(NamedTuple):
+    """Which anchors a head has.
+
+    indices: which anchors of the list it predicts with; num: how many there are. entries: channels of one of them.
+    is_in_cells: whether widths and heights count cells of its map, and not pixels of the network's input.
+    """
+
+    indices: tuple[int, ...]
+    num: int
+    entries: int
+    is_in_cells: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +48,11 @@ class HeadSpec(LossSpec):
     def anchor_sizes(self, output: Shape, net_w: int, net_h: int) -> torch.Tensor:
         """The anchors that it draws boxes from, (A, 2): width and height in pixels of the network's input."""
         return torch.zeros(0, 2)
+
+    @property
+    def anchor_keys(self) -> AnchorKeys | None:
+        """What its section says of its anchors, if boxes are predicted relative to some."""
+        return None
 
     @property
     def nms(self) -> tuple[str, float]:

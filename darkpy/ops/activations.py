@@ -235,9 +235,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
         activation.name: activation
         for activation in (
             Activation("linear", _BOTH, _linear),
-            Activation(
-                "logistic", _BOTH, torch.sigmoid, overwrite=torch.sigmoid_, slope_into=_logistic_slope_into
-            ),
+            Activation("logistic", _BOTH, torch.sigmoid, overwrite=torch.sigmoid_, slope_into=_logistic_slope_into),
             Activation("loggy", _BOTH, _loggy),
             Activation("tanh", _BOTH, torch.tanh, overwrite=torch.tanh_, slope_into=_tanh_slope_into),
             replace(_of_torch("relu", _BOTH, functional.relu), slope_into=_relu_slope_into),

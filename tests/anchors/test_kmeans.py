@@ -85,6 +85,14 @@ def test_same_start_leads_where_alexeyabs_program_went(
     assert 100 * measure(sizes_N2, made.centres_K2).average_iou == pytest.approx(average_iou, abs=0.006)
 
 
+def test_medians_of_real_boxes_are_those_of_the_plain_loop(shared: Path) -> None:
+    sizes_N2 = bccd(shared / "data/bccd")
+    for seed in range(3):
+        start_K2 = sizes_N2[np.random.default_rng(seed).choice(len(sizes_N2), 9, replace=False)]
+        centres_K2, _ = plain_loop(sizes_N2, start_K2, median=True)
+        np.testing.assert_allclose(cluster(sizes_N2, start_K2, median=True).centres_K2, centres_K2, rtol=1e-12)
+
+
 def bccd(folder: Path) -> Floats:
     """Its boxes with a size, at 416 x 416, the 292 pictures to train with before the 72 others."""
     read = read_voc(folder)

@@ -19,7 +19,7 @@ from darkpy.errors import DarkpyError, ShapeError
 from darkpy.layers.anchors import chosen_anchors
 from darkpy.layers.base import Layer, section
 from darkpy.layers.doubts import Doubt, missing_anchors
-from darkpy.layers.head import HeadSpec, above
+from darkpy.layers.head import AnchorKeys, HeadSpec, above
 from darkpy.layers.loss import Loss, Progress, mean_text
 from darkpy.layers.region.classes import checked_tree, class_tree, surest
 from darkpy.layers.region.delta import region_loss
@@ -76,6 +76,10 @@ class RegionSpec(HeadSpec):
     def entries(self) -> int:
         """Numbers of one anchor at one cell."""
         return self.coords + 1 + self.classes
+
+    @property
+    def anchor_keys(self) -> AnchorKeys:
+        return AnchorKeys(tuple(range(self.num)), self.num, self.entries, is_in_cells=True)
 
     @property
     def class_count(self) -> int:
