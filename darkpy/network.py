@@ -16,6 +16,7 @@ from darkpy.files import write_whole
 from darkpy.layers.base import Layer
 from darkpy.layers.head import HeadSpec
 from darkpy.layers.loss import Loss, LossSpec, Progress
+from darkpy.ops.graph import Graph
 from darkpy.ops.initialisers import INITIALISERS
 
 Runner = Callable[[torch.Tensor], list[torch.Tensor]]
@@ -230,6 +231,9 @@ class Normalise(nn.Module):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return (x_BCHW - self.mean_C11) / self.std_C11
+
+    def to_onnx(self, graph: Graph, x: str) -> str:
+        return graph.add("Div", graph.add("Sub", x, self.mean_C11), self.std_C11)
 
 
 def _outputs(plan: Plan) -> tuple[int, ...]:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from darkpy.cli.options import FILE, dialect_option, strict_option
+from darkpy.cli.checking import look, names_of, show_check
+from darkpy.cli.options import FILE, Share, dialect_option, strict_option
 from darkpy.cli.pictures import check_target
 from darkpy.cli.spelling import Command
 from darkpy.cli.talk import note
 from darkpy.data.datafile import read_data
-from darkpy.data.names import read_names
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.files import write_whole
@@ -22,9 +22,10 @@ from darkpy.files import write_whole
 if TYPE_CHECKING:
     from darkpy.build import Plan
     from darkpy.export.convert import Source
+    from darkpy.export.onnx_graph import OnnxOptions
     from darkpy.network import Network
 
-FORMATS = ("weights", "pt", "safetensors")
+FORMATS = ("weights", "pt", "safetensors", "onnx")
 FORK = click.Choice([str(dialect) for dialect in Dialect])
 
 HELP = """Write a network's weights as another kind of file.
@@ -32,10 +33,10 @@ HELP = """Write a network's weights as another kind of file.
 \b
   darkpy convert yolov3.weights yolov3.safetensors --cfg yolov3.cfg
   darkpy convert yolov3.safetensors yolov3.weights
-  darkpy convert yolov3.weights yolov3.pt --cfg yolov3.cfg
+  darkpy convert yolov3.weights yolov3.onnx --cfg yolov3.cfg --output boxes --check dog.jpg
 
-SRC is read for what it is, whatever its name; DST's ending says what to write (.weights, .pt, .safetensors), or --to
-does, and DST may then be left out.
+SRC is read for what it is, whatever its name; DST's ending says what to write (.weights, .pt, .safetensors, .onnx), or
+--to does, and DST may then be left out.
 
 A .pt file is a state dict (torch.load(FILE, weights_only=True)). It and .safetensors keep the cfg, and the header and
 end of the .weights file, so that the way back gives the same bytes, and needs no --cfg. From files of others nothing
@@ -52,7 +53,15 @@ pytorch-yolo2, pytorch-YOLOv4.
 From .weights to .weights, old headers become today's, and transposed files straight. --for puts arrays into the order
 of the other darknet ([gru] and [lstm] differ) and tells what it computes otherwise.
 
-What a format cannot carry, and every number that changes, is named.
+An .onnx file computes what the network computes, for any number of pictures (RGB, 0 to 1) at a time. Its outputs are
+the heads' own (layer16, ...); with --output boxes they are boxes (picture, candidate, centre x, y, w, h as fractions
+of the input) and scores (picture, candidate, class); with --output rows each head gives a row of box, objectness and
+scores for each candidate, as cv2.dnn.readNetFromDarknet did. --nms suppresses inside the file: detections holds
+picture, class, score, x, y, w, h of each object. The cfg, anchors and class names stand in its metadata.
+
+What a format cannot carry, and every number that changes, is named. --check runs source and result on a picture and
+prints how far apart they are, and what each sees; the exit code is 1 when an output is off by more than 1e-4 of its
+largest number.
 """
 
 
@@ -63,6 +72,14 @@ What a format cannot carry, and every number that changes, is named.
 @click.option("--to", "form", type=click.Choice(FORMATS), help="What to write.  [default: as DST ends]")
 @click.option("--names", type=FILE, help="What the classes are called, one a line; kept in the file.")
 @click.option("--data", type=FILE, help="A .data file, for its names.")
+@click.option(
+    "--output", type=click.Choice(("heads", "boxes", "rows")), help="What an .onnx file gives.  [default: heads]"
+)
+@click.option("--nms", type=Share(), metavar="0..1", help="Suppress in the .onnx file what overlaps more than this.")
+@click.option(
+    "-thresh", "--thresh", type=Share(), metavar="0..1", help="Of --nms and --check: what is surer than this."
+)
+@click.option("--check", "image", type=FILE, metavar="IMAGE", help="Run source and result on this picture.")
 @click.option("--allow-partial", is_flag=True, help="Take weights that end early as they are.")
 @click.option("--for", "fork", type=FORK, help="Whose darknet DST is for.  [default: the one that SRC is of]")
 @click.option("--bn-eps", type=click.FloatRange(0, 1), metavar="NUMBER", help="What was added to variances in SRC.")
@@ -75,13 +92,18 @@ def convert(
     form: str | None,
     names: Path | None,
     data: Path | None,
+    output: str | None,
+    nms: float | None,
+    thresh: float | None,
+    image: Path | None,
     allow_partial: bool,
     fork: str | None,
     bn_eps: float | None,
     dialect: str | None,
     strict: bool,
-) -> None:
-    from darkpy.export.convert import Converted, fill, open_source, target_of
+) -> int:
+    from darkpy.export.convert import Converted, fill, open_source, pack, target_of
+    from darkpy.export.foreign import move_variances
     from darkpy.export.named_arrays import About
     from darkpy.network import Network
 
@@ -90,21 +112,39 @@ def convert(
             raise click.UsageError("what to write is told by DST or by --to")
         target = source.with_suffix(f".{form}")
     chosen = target_of(target, form)
-    check_target(target, source, cfg, names, data)
+    wanted = _onnx_options(output, nms, thresh, is_onnx=chosen.name == "onnx")
+    check_target(target, source, cfg, names, data, image)
     if names is None and data is not None:
         names = read_data(data).find_names()
-    called = () if names is None else read_names(names)
     opened = open_source(source)
     plan, text = find_plan(opened, cfg, dialect, strict=strict)
     network = Network(plan)
     filled = fill(opened, network, is_partial_allowed=allow_partial)
-    is_old = opened.kind == chosen.name == "weights"
-    network, notes = _changed(network, filled.cutoff, text, fork, bn_eps, is_modern=is_old)
-    about = About(network.header, filled.cutoff, text, network.plan.dialect, called or filled.names)
-    for said in (*filled.notes, *notes):
-        note(said)
-    write_whole(target, chosen.pack(Converted(network, about)))
-    note(f"{target} holds {_extent(plan, filled.cutoff)}")
+    if bn_eps is not None:
+        move_variances(network, bn_eps)
+    called = names_of(network, names, filled.names)
+    seen = None if image is None else look(network, image, called, thresh)
+    network, notes = _carried(network, filled.cutoff, text, fork, is_modern=opened.kind == chosen.name == "weights")
+    is_guessed = names is None and not filled.names and chosen.name != "onnx"
+    about = About(network.header, filled.cutoff, text, network.plan.dialect, () if is_guessed else called)
+    converted = Converted(network, about, wanted)
+    said = [*filled.notes, *notes, *chosen.losses(converted), f"{target} holds {_extent(plan, filled.cutoff)}"]
+    write_whole(target, pack(converted, chosen))
+    for words in said:
+        note(words)
+    return 0 if seen is None else show_check(seen, target, network.plan, is_onnx=chosen.name == "onnx")
+
+
+def _onnx_options(output: str | None, nms: float | None, thresh: float | None, *, is_onnx: bool) -> OnnxOptions:
+    """Raises: UsageError for options that do not go together."""
+    from darkpy.export.onnx_graph import OnnxOptions
+
+    if not is_onnx and (output is not None or nms is not None):
+        raise click.UsageError("--output and --nms say what an .onnx file gives")
+    if nms is not None and output not in (None, "boxes"):
+        raise click.UsageError(f"--nms suppresses boxes, and --output {output} gives none")
+    form = output or ("heads" if nms is None else "boxes")
+    return OnnxOptions(form, nms) if thresh is None else OnnxOptions(form, nms, thresh)
 
 
 def find_plan(source: Source, cfg: Path | None, dialect: str | None, *, strict: bool) -> tuple[Plan, str]:
@@ -131,16 +171,13 @@ def find_plan(source: Source, cfg: Path | None, dialect: str | None, *, strict: 
     return plan, cfg.read_bytes().decode("utf-8-sig", errors="replace")
 
 
-def _changed(
-    network: Network, cutoff: int | None, text: str, fork: str | None, bn_eps: float | None, *, is_modern: bool
+def _carried(
+    network: Network, cutoff: int | None, text: str, fork: str | None, *, is_modern: bool
 ) -> tuple[Network, list[str]]:
-    """The network as the other darknet has it, and with other variances, where that is asked for."""
-    from darkpy.export.foreign import move_variances
+    """The network as the other darknet has it, or with today's header, where that is asked for."""
     from darkpy.export.forks import carry, plan_for
     from darkpy.export.tools import modernise
 
-    if bn_eps is not None:
-        move_variances(network, bn_eps)
     if fork is not None and Dialect(fork) is not network.plan.dialect:
         return carry(network, cutoff, plan_for(text, network.plan, Dialect(fork)))
     if fork is not None or is_modern:

@@ -6,12 +6,14 @@ A source fills a network, a target packs it; both say what they could not carry 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from darkpy.errors import DarkpyError, WeightsError
 from darkpy.export.foreign import FOREIGN
 from darkpy.export.named_arrays import OWN, About, Filled, Held, Layout, arrays_of, check_arrays
+from darkpy.export.onnx_files import losses_of_onnx, pack_onnx
+from darkpy.export.onnx_graph import OnnxOptions
 from darkpy.export.safetensors_files import pack_safetensors, read_safetensors
 from darkpy.export.torch_files import pack_torch, read_torch
 from darkpy.network import Network
@@ -35,19 +37,25 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A network with its numbers, on the way to a target."""
+    """A network with its numbers, on the way to a target. onnx: what an ONNX file is to give."""
 
     network: Network
     about: About
+    onnx: OnnxOptions = field(default_factory=OnnxOptions)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A kind of file. pack: its bytes. takes_partial: whether it may end before the network does."""
+    """A kind of file.
+
+    pack: its bytes. losses: what it does not carry over of a network, in words. takes_partial: whether it may end
+        before the network does.
+    """
 
     name: str
     suffixes: tuple[str, ...]
     pack: Callable[[Converted], Iterator[bytes]]
+    losses: Callable[[Converted], list[str]] = lambda converted: []
     takes_partial: bool = True
 
 
@@ -101,6 +109,14 @@ def _fill_named(held: Held, network: Network) -> Filled:
     raise WeightsError(f"{held.path}: names its arrays {some}, ..., as no program that darkpy knows")
 
 
+def pack(converted: Converted, target: Target) -> Iterator[bytes]:
+    """The bytes of the target. Raises: DarkpyError when it cannot hold the network."""
+    if converted.about.cutoff is not None and not target.takes_partial:
+        place = converted.network.plan.place(converted.about.cutoff)
+        raise WeightsError(f"{target.name} files are run as they are, but {place} and those behind have no numbers")
+    return target.pack(converted)
+
+
 def target_of(path: Path, name: str | None = None) -> Target:
     """The target of that name, or else of the file's ending. Raises: DarkpyError when there is none."""
     if name is not None:
@@ -124,11 +140,20 @@ def _pack_safetensors(converted: Converted) -> Iterator[bytes]:
     return pack_safetensors(arrays_of(converted.network, converted.about.cutoff), converted.about)
 
 
+def _pack_onnx(converted: Converted) -> Iterator[bytes]:
+    return pack_onnx(converted.network, converted.about, converted.onnx)
+
+
+def _losses_of_onnx(converted: Converted) -> list[str]:
+    return losses_of_onnx(converted.network, converted.onnx)
+
+
 TARGETS: Mapping[str, Target] = {
     target.name: target
     for target in (
         Target("weights", (".weights",), _pack_weights),
         Target("pt", (".pt", ".pth"), _pack_torch),
         Target("safetensors", (".safetensors",), _pack_safetensors),
+        Target("onnx", (".onnx",), _pack_onnx, _losses_of_onnx, takes_partial=False),
     )
 }

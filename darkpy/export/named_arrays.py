@@ -128,7 +128,8 @@ def arrays_of(network: Network, cutoff: int | None = None) -> dict[str, torch.Te
     found: dict[str, torch.Tensor] = {}
     for index, slot, name in slots_of(network.plan):
         if cutoff is None or index < cutoff:
-            array = network.layers[index].array(slot)  # type: ignore[operator]
+            array = network.built[index].array(slot)
+            assert array is not None
             found[name] = array.detach().to("cpu", torch.float32).contiguous()
     return found
 
@@ -139,7 +140,7 @@ def check_arrays(network: Network, cutoff: int | None = None) -> None:
         if cutoff is not None and index >= cutoff:
             return
         place = network.plan.place(index)
-        array: torch.Tensor | None = network.layers[index].array(slot)  # type: ignore[operator]
+        array: torch.Tensor | None = network.built[index].array(slot)
         if array is None:
             raise WeightsError(f"{place}: {slot.name} was folded away for inference")
         if array.is_meta:
@@ -195,7 +196,7 @@ def fill_own(held: Held, network: Network) -> Filled:
     if not found and wanted:
         raise _misfit(held, plan, "it holds no array of this network")
     for index, slot, array in found:
-        network.layers[index].put_array(slot, array)  # type: ignore[operator]
+        network.built[index].put_array(slot, array)
     notes = [f"{len(rounded)} arrays in float64 were rounded to float32, {rounded[0]} for one"] if rounded else []
     if held.about.header is None:
         notes.append(f"{held.path} has no darknet header: `seen` counts from 0")

@@ -10,7 +10,9 @@ from torch.nn import functional
 
 from darkpy.config.net import NetSpec
 from darkpy.layers.base import Layer, LayerSpec, Slot, activation_key, section, slope_slots
+from darkpy.ops.activation_graphs import write_activation
 from darkpy.ops.activations import ACTIVATIONS, PRELU
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 
@@ -42,9 +44,15 @@ class _Activation(Layer):
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return self.activation(x_BCHW)
 
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        return write_activation(graph, self.activation.name, sources[0].name)
+
 
 class _Prelu(Layer):
     slopes: torch.Tensor
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return functional.prelu(x_BCHW, self.slopes)
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        return graph.add("PRelu", sources[0].name, self.slopes[:, None, None])

@@ -19,6 +19,7 @@ from darkpy.layers.base import Layer
 from darkpy.layers.doubts import Doubt, missing_anchors
 from darkpy.layers.head import AnchorKeys, HeadSpec
 from darkpy.ops.anchor_code import AnchorCode
+from darkpy.ops.graph import Graph, Value
 from darkpy.ops.grid import channel_mask
 from darkpy.shapes import Shape
 
@@ -192,3 +193,11 @@ class AnchoredHead(Layer):
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         y_BCHW = torch.where(self.is_raw_C11, x_BCHW, torch.sigmoid(x_BCHW)) if self.is_logistic else x_BCHW
         return y_BCHW * self.factor_C11 - self.shift_C11 if self.is_scaled else y_BCHW
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        y = sources[0].name
+        if self.is_logistic:
+            y = graph.add("Where", self.is_raw_C11, y, graph.add("Sigmoid", y))
+        if not self.is_scaled:
+            return y
+        return graph.add("Sub", graph.add("Mul", y, self.factor_C11), self.shift_C11)

@@ -12,6 +12,7 @@ import torch
 
 from darkpy.config.net import NetSpec
 from darkpy.layers.base import Layer, LayerSpec, section
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 
@@ -30,3 +31,6 @@ class AvgpoolSpec(LayerSpec):
 class _Avgpool(Layer):
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return x_BCHW.mean((2, 3), keepdim=True)
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        return graph.add("GlobalAveragePool", sources[0].name)

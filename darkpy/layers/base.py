@@ -16,8 +16,10 @@ from torch import nn
 
 from darkpy.config.schema import foreign_entries, key, keys_of
 from darkpy.dialect import Dialect
+from darkpy.errors import DarkpyError
 from darkpy.layers.doubts import Doubt
 from darkpy.ops.activations import MISREAD, PRELU, words
+from darkpy.ops.graph import Graph, Value
 from darkpy.ops.initialisers import INITIALISERS
 from darkpy.ops.normalisation import FREEZES
 from darkpy.ops.ranks import ALONE, Ranks
@@ -141,6 +143,13 @@ class Layer(nn.Module):
         """
         return self.forward
 
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        """Write down what `forward` computes of its sources, once folded. Returns: the name of the output.
+
+        Raises: DarkpyError when ONNX cannot say it.
+        """
+        raise DarkpyError("no ONNX operators say what it computes")
+
     def reset_state(self) -> None:
         """Forget what earlier calls left behind (recurrent layers); nothing to do by default."""
 
@@ -251,15 +260,6 @@ def activation_key(default: str, *, has_slopes: bool = False) -> Any:
 def slope_slots(activation: str, channels: int) -> tuple[Slot, ...]:
     """The slopes of a PReLU, one a channel, the last array of their layer."""
     return (Slot("slopes", (channels,), SLOPE, is_foreign=True),) if activation == PRELU else ()
-
-
-class Identity(Layer):
-    """Hands its input on, for layers that do nothing outside training."""
-
-    is_transparent = True
-
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        return x_BCHW
 
 
 SECTIONS: dict[str, type[LayerSpec]] = {}

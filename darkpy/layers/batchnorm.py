@@ -13,7 +13,8 @@ import torch
 from darkpy.config.net import NetSpec
 from darkpy.dialect import Dialect
 from darkpy.layers.base import ONE, ZERO, Layer, LayerSpec, Slot, section
-from darkpy.ops.normalisation import batch_normalize
+from darkpy.ops.graph import Graph, Value
+from darkpy.ops.normalisation import EPS, batch_normalize
 from darkpy.shapes import Shape
 
 
@@ -54,16 +55,21 @@ class _Batchnorm(Layer):
         self.freeze_affine(freeze)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        biases_C = getattr(self, "biases", None)
-        if biases_C is None:
-            biases_C = torch.zeros_like(self.scales)
         return batch_normalize(
             x_BCHW,
             self.scales,
-            biases_C,
+            self._added_biases(),
             self.rolling_mean,
             self.rolling_variance,
             training=self.training,
             ranks=self.ranks,
             freeze=self.freeze,
         )
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        arrays = (self.scales, self._added_biases(), self.rolling_mean, self.rolling_variance)
+        return graph.add("BatchNormalization", sources[0].name, *arrays, epsilon=EPS)
+
+    def _added_biases(self) -> torch.Tensor:
+        biases_C: torch.Tensor | None = getattr(self, "biases", None)
+        return torch.zeros_like(self.scales) if biases_C is None else biases_C

@@ -16,6 +16,7 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.layers.base import Init, Layer, Slot, section
 from darkpy.layers.product import Product, ProductSpec
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 
@@ -57,3 +58,9 @@ class Connected(Product):
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         y_BF = functional.linear(x_BCHW.flatten(1), self.weights, self.added_biases)
         return self.finish(y_BF[:, :, None, None])
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        """A convolution whose window is the whole input."""
+        ((x, shape),) = sources
+        weights_FCHW = self.weights.reshape(-1, *shape)
+        return self.product_to_onnx(graph, "Conv", x, weights_FCHW, kernel_shape=(shape.h, shape.w))

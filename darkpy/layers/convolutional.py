@@ -19,8 +19,9 @@ from darkpy.errors import DarkpyError, ShapeError
 from darkpy.layers.base import Init, Layer, LayerSpec, Slot, absolute, section
 from darkpy.layers.doubts import Doubt, skipped_cells
 from darkpy.layers.product import Product, ProductSpec
-from darkpy.ops.antialiasing import blur, blurred_sides
+from darkpy.ops.antialiasing import blur, blur_to_onnx, blurred_sides
 from darkpy.ops.fused import TOLERANCES, Geometry, fuse, is_same, noise, separate
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -217,6 +218,25 @@ class Convolutional(Product):
         )
         y_BFHW = self.finish(y_BFHW)
         return blur(y_BFHW, spec.antialiasing, spec.strides) if spec.antialiasing else y_BFHW
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        spec, (x, _) = self.spec, sources[0]
+        if spec.xnor:
+            is_positive = graph.add("GreaterOrEqual", x, torch.tensor(0.0))
+            x = graph.add("Where", is_positive, torch.tensor(1.0), torch.tensor(-1.0))
+        weights_FCKK = self.arrays.weights
+        y = self.product_to_onnx(
+            graph,
+            "Conv",
+            x,
+            _binarized(weights_FCKK) if spec.xnor or spec.binary else weights_FCKK,
+            kernel_shape=(spec.size, spec.size),
+            strides=spec.product_strides,
+            pads=(spec.border * spec.reach,) * 4,
+            dilations=(spec.reach, spec.reach),
+            group=spec.group_count,
+        )
+        return blur_to_onnx(graph, y, spec.filters, spec.antialiasing, spec.strides) if spec.antialiasing else y
 
     def fold(self) -> None:
         if not self._owner and self._product is None:

@@ -14,6 +14,7 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, LayerSpec, section
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 
@@ -67,6 +68,15 @@ class _Crop(Layer):
                 x_BCHW = x_BCHW.flip(3)
         window = x_BCHW[:, :, top : top + spec.crop_height, left : left + spec.crop_width].detach()
         return window if spec.noadjust else window * 2 - 1
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        ((x, shape),) = sources
+        spec = self.spec
+        top, left = (shape.h - spec.crop_height) // 2, (shape.w - spec.crop_width) // 2
+        window = graph.slice(x, {2: (top, top + spec.crop_height, 1), 3: (left, left + spec.crop_width, 1)})
+        if spec.noadjust:
+            return window
+        return graph.add("Sub", graph.add("Mul", window, torch.tensor(2.0)), torch.tensor(1.0))
 
 
 def _below(count: int) -> int:

@@ -17,6 +17,7 @@ from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Init, Layer, Slot, section
 from darkpy.layers.product import Product, ProductSpec
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 
@@ -81,3 +82,14 @@ class Deconvolutional(Product):
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         y_BFHW = functional.conv_transpose2d(x_BCHW, self.weights, self.added_biases, self.stride, self.border)
         return self.finish(y_BFHW)
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        return self.product_to_onnx(
+            graph,
+            "ConvTranspose",
+            sources[0].name,
+            self.weights,
+            kernel_shape=tuple(self.weights.shape[2:]),
+            strides=(self.stride,) * 2,
+            pads=(self.border,) * 4,
+        )

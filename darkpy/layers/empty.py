@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from darkpy.config.net import NetSpec
 from darkpy.dialect import Dialect
-from darkpy.layers.base import Identity, Layer, LayerSpec, section
+from darkpy.layers.base import Layer, LayerSpec, section
+from darkpy.layers.identity import Identity
 from darkpy.shapes import Shape
 
 

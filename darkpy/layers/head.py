@@ -10,8 +10,10 @@ from typing import ClassVar, NamedTuple
 import torch
 
 from darkpy.config.classmap import read_class_map
+from darkpy.errors import DarkpyError
 from darkpy.layers.loss import LossSpec
 from darkpy.ops.detections import Detections
+from darkpy.ops.graph import Graph, Value
 from darkpy.ops.truths import Truths, read_truths
 from darkpy.shapes import Shape
 
@@ -27,6 +29,17 @@ class AnchorKeys(NamedTuple):
     num: int
     entries: int
     is_in_cells: bool
+
+
+class Said(NamedTuple):
+    """Tensors of a graph: boxes (B, M, 4), objectness (B, M, 1) where candidates have one, scores (B, M, K).
+
+    Units: boxes in centre form, fractions of the network's input.
+    """
+
+    boxes: str
+    objectness: str | None
+    scores: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +90,13 @@ class HeadSpec(LossSpec):
             candidates by their objectness, they are missing.
         """
         raise NotImplementedError
+
+    def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> Said:
+        """Write down `decode` of what the head makes of its source, for all candidates in its order.
+
+        Raises: DarkpyError when ONNX cannot say it.
+        """
+        raise DarkpyError("no ONNX operators say what its boxes are")
 
 
 def read_head_truths(truth_BTE: torch.Tensor, classes: int, map_file: Path | None, class_entry: int = 4) -> Truths:

@@ -11,6 +11,7 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.layers.base import Init, Layer, LayerSpec, Slot, section
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 
@@ -45,3 +46,7 @@ class _Implicit(Layer):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return self.weights.expand(x_BCHW.shape[0], -1, -1, -1)
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        batch = graph.add("Shape", sources[0].name, start=0, end=1)
+        return graph.add("Expand", self.weights, graph.add("Concat", batch, torch.tensor([1, 1, 1]), axis=0))

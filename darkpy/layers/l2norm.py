@@ -14,6 +14,7 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.layers.base import Init, Layer, LayerSpec, Slot, section
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 
@@ -49,3 +50,11 @@ class _L2norm(Layer):
         # 1 where it is 0, before the root: the root's gradient at 0 is infinite
         y_BCHW = x_BCHW / torch.where(squared_B1HW == 0, 1.0, squared_B1HW).sqrt()
         return y_BCHW if scales_C is None else y_BCHW * scales_C[:, None, None]
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        x = sources[0].name
+        norm = graph.add("ReduceL2", x, axes=(1,), keepdims=1)
+        is_nothing = graph.add("Equal", norm, torch.tensor(0.0))
+        y = graph.add("Div", x, graph.add("Where", is_nothing, torch.tensor(1.0), norm))
+        scales_C = self._parameters.get("scales")
+        return y if scales_C is None else graph.add("Mul", y, scales_C[:, None, None])

@@ -16,7 +16,9 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Init, Layer, LayerSpec, Slot, activation_key, section
+from darkpy.ops.activation_graphs import write_activation
 from darkpy.ops.activations import ACTIVATIONS
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 
@@ -83,3 +85,23 @@ class _Local(Layer):
         windows_BKL = functional.unfold(x_BCHW, spec.size, padding=spec.pad, stride=spec.stride)
         y_BFL = torch.einsum("lfk,bkl->bfl", self.weights, windows_BKL)
         return self.activation(y_BFL.reshape(-1, *self.biases.shape) + self.biases, inplace=True)
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        """The window's cells one behind the other, each a shifted picture; then a product at every place."""
+        ((x, shape),) = sources
+        spec, (filters, rows, columns) = self.spec, self.biases.shape
+        reach = ((rows - 1) * spec.stride + 1, (columns - 1) * spec.stride + 1)
+        if spec.pad:
+            x = graph.pad(x, (0, 0, spec.pad, spec.pad) * 2)
+        shifted = [
+            graph.slice(x, {2: (top, top + reach[0], spec.stride), 3: (left, left + reach[1], spec.stride)})
+            for top in range(spec.size)
+            for left in range(spec.size)
+        ]
+        windows_BKHW = graph.add("Concat", *shifted, axis=1)
+        windows_LBK = graph.add("Transpose", graph.reshape(windows_BKHW, 0, 0, -1), perm=(2, 0, 1))
+        weights_LFCK = self.weights.reshape(rows * columns, filters, shape.c, spec.size**2)
+        weights_LKF = weights_LFCK.permute(0, 3, 2, 1).reshape(rows * columns, -1, filters)
+        y_BFL = graph.add("Transpose", graph.add("MatMul", windows_LBK, weights_LKF), perm=(1, 2, 0))
+        y_BFHW = graph.reshape(y_BFL, 0, 0, rows, columns)
+        return write_activation(graph, self.activation.name, graph.add("Add", y_BFHW, self.biases))

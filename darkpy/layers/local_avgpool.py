@@ -14,8 +14,10 @@ from torch.nn import functional
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
+from darkpy.errors import DarkpyError
 from darkpy.layers.base import Layer, LayerSpec, section
 from darkpy.layers.doubts import Doubt, skipped_cells
+from darkpy.ops.graph import Graph, Value
 from darkpy.ops.pooling import Window
 from darkpy.shapes import Shape
 
@@ -70,3 +72,17 @@ class _LocalAvgpool(Layer):
 
         # a window that lies outside altogether has the mean 0
         return sums(x_BCHW) / sums(torch.ones_like(x_BCHW[:1, :1])).clamp(min=1)
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        ((x, shape),) = sources
+        window = self.window
+        before, below, right = window.borders(shape)
+        if max(before, below, right) >= window.size:
+            raise DarkpyError(f"some of its windows lie outside the picture: padding={window.padding}")
+        return graph.add(
+            "AveragePool",
+            x,
+            kernel_shape=(window.size,) * 2,
+            strides=window.strides,
+            pads=(before, before, below, right),
+        )

@@ -11,6 +11,7 @@ from darkpy.config.net import NetSpec
 from darkpy.dialect import Dialect
 from darkpy.layers.base import Layer, section
 from darkpy.layers.loss import Loss, LossSpec, Progress
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 _TINY = 1e-7
@@ -40,3 +41,6 @@ class LogisticSpec(LossSpec):
 class _Logistic(Layer):
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return torch.sigmoid(x_BCHW)
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        return graph.add("Sigmoid", sources[0].name)

@@ -16,7 +16,8 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.layers.base import Layer, LayerSpec, section
 from darkpy.layers.doubts import Doubt, skipped_cells
-from darkpy.ops.antialiasing import blur, blurred_sides
+from darkpy.ops.antialiasing import blur, blur_to_onnx, blurred_sides
+from darkpy.ops.graph import Graph, Value
 from darkpy.ops.pooling import Window
 from darkpy.shapes import Shape
 
@@ -97,6 +98,18 @@ class _Maxpool(Layer):
             y_BCHW = functional.max_pool2d(padded_BCHW, size, strides)
         return blur(y_BCHW, self.spec.antialiasing, self.spec.strides) if self.spec.antialiasing else y_BCHW
 
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        ((x, shape),) = sources
+        size, strides = self.window.size, self.window.strides
+        before, below, right = self.window.borders(shape)
+        pads = (before, before, below, right)
+        if max(pads) >= size:  # more than ONNX's own border may have
+            x = graph.pad(x, (0, 0, before, before, 0, 0, below, right), _nothing(torch.empty(0)))
+            pads = (0, 0, 0, 0)
+        y = graph.add("MaxPool", x, kernel_shape=(size, size), strides=strides, pads=pads)
+        spec = self.spec
+        return blur_to_onnx(graph, y, shape.c, spec.antialiasing, spec.strides) if spec.antialiasing else y
+
 
 class _Depth(Layer):
     keeps_type = True
@@ -111,6 +124,13 @@ class _Depth(Layer):
         padded_BCHW = functional.pad(x_BCHW, (0, 0, 0, 0, 0, missing), value=_nothing(x_BCHW))
         x_BNCHW = padded_BCHW.reshape(batch, -1, self.out_channels, h, w)
         return x_BNCHW.max(dim=1).values  # unlike amax it sends the delta to the first maximum alone
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        ((x, shape),) = sources
+        if missing := -shape.c % self.out_channels:
+            x = graph.pad(x, (0, 0, 0, 0, 0, missing, 0, 0), _nothing(torch.empty(0)))
+        x_BNCHW = graph.reshape(x, 0, -1, self.out_channels, shape.h, shape.w)
+        return graph.add("ReduceMax", x_BNCHW, axes=(1,), keepdims=0)
 
 
 def _nothing(x: torch.Tensor) -> float:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.layers.base import Layer, LayerSpec, section
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 
@@ -49,6 +50,15 @@ class _Normalization(Layer):
         spec = self.spec
         norm_BCHW = spec.kappa + spec.alpha * _neighbours(x_BCHW.detach() ** 2, spec.size)
         return x_BCHW * norm_BCHW**-spec.beta
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        """The sum over neighbours is a convolution 1 x 1 of the squares."""
+        ((x, shape),) = sources
+        spec = self.spec
+        is_near_CC11 = _neighbours(torch.eye(shape.c)[:, :, None, None], spec.size).transpose(0, 1)
+        kappa_C = torch.full((shape.c,), spec.kappa)
+        norm = graph.add("Conv", graph.add("Mul", x, x), spec.alpha * is_near_CC11, kappa_C, kernel_shape=(1, 1))
+        return graph.add("Mul", x, graph.add("Pow", norm, torch.tensor(-spec.beta)))
 
 
 def _neighbours(squared_BCHW: torch.Tensor, size: int) -> torch.Tensor:

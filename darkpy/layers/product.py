@@ -17,9 +17,11 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.layers.base import ONE, ZERO, Layer, LayerSpec, Slot, activation_key, slope_slots
+from darkpy.ops.activation_graphs import write_activation
 from darkpy.ops.activations import ACTIVATIONS, PRELU
 from darkpy.ops.gradients import activate, constrain, smooth
-from darkpy.ops.normalisation import batch_normalize, fold_factors, group_normalize
+from darkpy.ops.graph import Attribute, Graph
+from darkpy.ops.normalisation import batch_normalize, fold_factors, group_normalize, group_normalize_to_onnx
 from darkpy.shapes import Shape
 
 
@@ -141,6 +143,17 @@ class Product(Layer):
         else:
             y_BFHW = constrain(functional.prelu(y_BFHW, arrays.slopes), self.bound)
         return smooth(y_BFHW, self.smoothing) if self.smoothing and y_BFHW.requires_grad else y_BFHW
+
+    def product_to_onnx(self, graph: Graph, type: str, x: str, weights: torch.Tensor, **geometry: Attribute) -> str:
+        """From the input to the output, in operators; to be asked of a folded layer."""
+        arrays = self.arrays
+        biases = () if self.added_biases is None else (self.added_biases,)
+        y = graph.add(type, x, weights, *biases, **geometry)
+        if arrays.norm_groups:
+            y = group_normalize_to_onnx(graph, y, arrays.norm_groups, arrays.scales, arrays.biases)
+        if self.activation is None:
+            return graph.add("PRelu", y, arrays.slopes[:, None, None])
+        return write_activation(graph, self.activation.name, y)
 
     def fold(self) -> None:
         weights, biases = self.weights.detach(), self.biases.detach()

@@ -17,6 +17,7 @@ from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, LayerSpec, section
 from darkpy.ops.blocks import depth_to_space, require_blocks, require_parts, space_to_depth
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 _PJ = Dialect.PJREDDIE
@@ -75,3 +76,19 @@ class _Reorg(Layer):
         else:
             moved = space_to_depth(x_BCHW.reshape(-1, x.c // stride**2, x.h * stride, x.w * stride), stride)
         return moved.reshape(-1, *spec.shape((x,)))
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        ((x, shape),) = sources
+        spec, stride, out = self.spec, self.spec.stride, self.spec.shape((shape,))
+        if spec.extra:
+            flat = graph.reshape(x, 0, shape.outputs)
+            return graph.reshape(graph.pad(flat, (0, 0, 0, spec.extra)), 0, *out)
+        if spec.flatten:
+            sides = (shape.h * shape.w, shape.c) if spec.reverse else (shape.c, shape.h * shape.w)
+            moved = graph.add("Transpose", graph.reshape(x, 0, *sides), perm=(0, 2, 1))
+        elif spec.reverse:
+            return graph.add("DepthToSpace", x, blocksize=stride)
+        else:
+            blocks = graph.reshape(x, 0, shape.c // stride**2, shape.h, stride, shape.w, stride)
+            moved = graph.add("Transpose", blocks, perm=(0, 3, 5, 1, 2, 4))
+        return graph.reshape(moved, 0, *out)

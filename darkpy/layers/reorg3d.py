@@ -15,6 +15,7 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.layers.base import Layer, LayerSpec, section
 from darkpy.ops.blocks import depth_to_space, require_blocks, require_parts, space_to_depth
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 
@@ -54,3 +55,11 @@ class _Reorg3d(Layer):
             return space_to_depth(x_BCHW, stride)
         declared = self.spec.shape((Shape(*x_BCHW.shape[1:]),))
         return depth_to_space(x_BCHW.reshape(-1, *declared), stride).reshape(-1, *declared)
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        ((x, shape),) = sources
+        if not self.spec.reverse:
+            return graph.add("SpaceToDepth", x, blocksize=self.spec.stride)
+        declared = self.spec.shape((shape,))
+        moved = graph.add("DepthToSpace", graph.reshape(x, 0, *declared), blocksize=self.spec.stride)
+        return graph.reshape(moved, 0, *declared)

@@ -15,6 +15,7 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, LayerSpec, absolute, section
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -73,3 +74,13 @@ class _Route(Layer):
         if self.groups > 1:
             parts_BCHW = tuple(part.chunk(self.groups, dim=1)[self.group_id] for part in parts_BCHW)
         return parts_BCHW[0] if len(parts_BCHW) == 1 else torch.cat(parts_BCHW, dim=1)
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        parts = [part.name for part in sources]
+        if self.is_flat:
+            parts = [graph.reshape(part.name, 0, part.shape.outputs, 1, 1) for part in sources]
+        elif self.groups > 1:
+            sizes = [part.shape.c // self.groups for part in sources]
+            ranges = [(self.group_id * size, (self.group_id + 1) * size, 1) for size in sizes]
+            parts = [graph.slice(name, {1: one}) for name, one in zip(parts, ranges, strict=True)]
+        return parts[0] if len(parts) == 1 else graph.add("Concat", *parts, axis=1)

@@ -15,7 +15,9 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, LayerSpec, absolute, activation_key, section
+from darkpy.ops.activation_graphs import write_activation
 from darkpy.ops.activations import ACTIVATIONS
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 
@@ -57,3 +59,7 @@ class _ScaleChannels(Layer):
 
     def forward(self, gate: torch.Tensor, from_BCHW: torch.Tensor) -> torch.Tensor:
         return self.activation(gate * from_BCHW, inplace=True)
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        gate, scaled = sources
+        return write_activation(graph, self.activation.name, graph.add("Mul", scaled.name, gate.name))

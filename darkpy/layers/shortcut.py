@@ -15,7 +15,9 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import ONE, Layer, LayerSpec, Slot, absolute, activation_key, section
+from darkpy.ops.activation_graphs import write_activation
 from darkpy.ops.activations import ACTIVATIONS
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -89,6 +91,12 @@ class _Sum(Layer):
             y_BCHW = _add(y_BCHW, other_BCHW, self.alpha, self.beta)
         return self.activation(y_BCHW, inplace=True)
 
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        y, *others = sources
+        for other in others:
+            y = Value(_add_to_onnx(graph, y, other, self.alpha, self.beta), y.shape)
+        return write_activation(graph, self.activation.name, y.name)
+
 
 class _WeightedSum(Layer):
     weights: torch.Tensor
@@ -105,6 +113,17 @@ class _WeightedSum(Layer):
             shared = min(y_BCHW.shape[1], source_BCHW.shape[1])
             y_BCHW = _add(y_BCHW, source_BCHW[:, :shared] * weight_C11[:shared], 1, 1)
         return self.activation(y_BCHW, inplace=True)
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        before = sources[0].shape
+        weights_NC11 = self._normalized().detach()[:, :, None, None].expand(-1, before.c, -1, -1)
+        y = Value(graph.add("Mul", sources[0].name, weights_NC11[0]), before)
+        for (name, shape), weight_C11 in zip(sources[1:], weights_NC11[1:], strict=True):
+            shared = Shape(min(before.c, shape.c), *shape[1:])
+            part = name if shared == shape else graph.slice(name, {1: (0, shared.c, 1)})
+            weighted = graph.add("Mul", part, weight_C11[: shared.c])
+            y = Value(_add_to_onnx(graph, y, Value(weighted, shared), 1, 1), before)
+        return write_activation(graph, self.activation.name, y.name)
 
     def _normalized(self) -> torch.Tensor:
         """The weights as they multiply, summing to about 1 over the sources unless left as they are."""
@@ -132,3 +151,26 @@ def _add(y_BCHW: torch.Tensor, other_BCHW: torch.Tensor, alpha: float, beta: flo
     place = result[:, :channels, : h * sample : sample, : w * sample : sample]
     place.copy_(alpha * place + beta * added)
     return result
+
+
+def _add_to_onnx(graph: Graph, y: Value, other: Value, alpha: float, beta: float) -> str:
+    """The same as operators of a graph; zeros are added to what has no partner."""
+    added = other.name
+    channels, h, w = (min(a, b) for a, b in zip(y.shape, other.shape, strict=True))
+    stride, sample = max(1, other.shape.w // y.shape.w), max(1, y.shape.w // other.shape.w)
+    if other.shape != Shape(channels, h, w):
+        added = graph.slice(added, {1: (0, channels, 1), 2: (0, h * stride, stride), 3: (0, w * stride, stride)})
+    if beta != 1:
+        added = graph.add("Mul", added, torch.tensor(beta))
+    if alpha != 1 and y.shape == Shape(channels, h, w):
+        return graph.add("Add", graph.add("Mul", y.name, torch.tensor(alpha)), added)
+    if alpha != 1:
+        place = graph.slice(y.name, {1: (0, channels, 1), 2: (0, h * sample, sample), 3: (0, w * sample, sample)})
+        added = graph.add("Add", added, graph.add("Mul", place, torch.tensor(alpha - 1)))
+    if sample > 1:
+        apart = graph.pad(graph.reshape(added, 0, channels, h, 1, w, 1), (0,) * 9 + (sample - 1, 0, sample - 1))
+        added = graph.reshape(apart, 0, channels, h * sample, w * sample)
+    borders = tuple(whole - part for whole, part in zip(y.shape, (channels, h * sample, w * sample), strict=True))
+    if any(borders):
+        added = graph.pad(added, (0, 0, 0, 0, 0, *borders))
+    return graph.add("Add", y.name, added)

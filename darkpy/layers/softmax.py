@@ -17,6 +17,7 @@ from darkpy.config.tree import read_tree
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, section
 from darkpy.layers.loss import MASKED, Loss, LossSpec, Progress
+from darkpy.ops.graph import Graph, Value
 from darkpy.ops.hierarchy import Hierarchy
 from darkpy.shapes import Shape
 
@@ -82,6 +83,14 @@ class _Softmax(Layer):
         parts = x_BCHW.reshape(x_BCHW.shape[0], self.groups, -1) / self.temperature
         return parts.softmax(2).reshape(x_BCHW.shape)
 
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        ((x, shape),) = sources
+        if self.temperature != 1 and not self.is_spatial:
+            x = graph.add("Div", x, torch.tensor(self.temperature))
+        if self.is_spatial or (self.groups == 1 and shape == Shape.vector(shape.c)):
+            return graph.add("Softmax", x, axis=1)
+        return graph.reshape(graph.add("Softmax", graph.reshape(x, 0, self.groups, -1), axis=2), 0, *shape)
+
 
 class _TreeSoftmax(Layer):
     def __init__(self, hierarchy: Hierarchy, temperature: float) -> None:
@@ -90,3 +99,8 @@ class _TreeSoftmax(Layer):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return self.hierarchy.softmax(x_BCHW.flatten(1), 1, self.temperature).reshape(x_BCHW.shape)
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        ((x, shape),) = sources
+        flat = graph.reshape(x, 0, -1)
+        return graph.reshape(self.hierarchy.softmax_to_onnx(graph, flat, 1, (), self.temperature), 0, *shape)

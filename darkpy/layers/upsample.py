@@ -15,6 +15,7 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, LayerSpec, section
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 
@@ -54,3 +55,15 @@ class _Upsample(Layer):
         else:
             y_BCHW = functional.avg_pool2d(x_BCHW, -self.stride, divisor_override=1)
         return y_BCHW if self.scale == 1 else y_BCHW * self.scale
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        x, scale = sources[0].name, self.scale
+        if self.stride > 0:
+            scales = torch.tensor([1.0, 1.0, self.stride, self.stride])
+            nearest = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            y = graph.add("Resize", x, "", scales, **nearest) if self.stride > 1 else x
+        else:
+            block = (-self.stride,) * 2
+            y = graph.add("AveragePool", x, kernel_shape=block, strides=block)
+            scale *= self.stride**2
+        return y if scale == 1 else graph.add("Mul", y, torch.tensor(scale))

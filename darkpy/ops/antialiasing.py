@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional
 
+from darkpy.ops.graph import Graph
+
 
 class _Kernel(NamedTuple):
     """The same along rows and columns."""
@@ -28,11 +30,18 @@ def blur(x_BCHW: torch.Tensor, kind: int, strides: tuple[int, int]) -> torch.Ten
     Units:  strides (down, across) in cells.
     Source: AlexeyAB/darknet src/convolutional_layer.c make_convolutional_layer, blur_size 2 and 3.
     """
-    line, padding = _kernel(kind)
-    channels, size = x_BCHW.shape[1], len(line)
-    line_K = x_BCHW.new_tensor(line)
-    kernel_C1KK = torch.outer(line_K, line_K).expand(channels, 1, size, size)
+    channels, padding = x_BCHW.shape[1], _kernel(kind).padding
+    kernel_C1KK = _window(kind, channels).to(x_BCHW)
     return functional.conv2d(x_BCHW, kernel_C1KK, None, strides, padding, groups=channels)
+
+
+def blur_to_onnx(graph: Graph, x: str, channels: int, kind: int, strides: tuple[int, int]) -> str:
+    """The same as operators of a graph."""
+    kernel_C1KK, padding = _window(kind, channels), _kernel(kind).padding
+    size = kernel_C1KK.shape[2]
+    return graph.add(
+        "Conv", x, kernel_C1KK, kernel_shape=(size, size), strides=strides, pads=(padding,) * 4, group=channels
+    )
 
 
 def blurred_sides(sides: tuple[int, int], kind: int, strides: tuple[int, int]) -> tuple[int, int]:
@@ -40,6 +49,11 @@ def blurred_sides(sides: tuple[int, int], kind: int, strides: tuple[int, int]) -
     line, padding = _kernel(kind)
     h, w = ((side + 2 * padding - len(line)) // stride + 1 for side, stride in zip(sides, strides, strict=True))
     return h, w
+
+
+def _window(kind: int, channels: int) -> torch.Tensor:
+    line_K = torch.tensor(_kernel(kind).line)
+    return torch.outer(line_K, line_K).expand(channels, 1, -1, -1)
 
 
 def _kernel(kind: int) -> _Kernel:

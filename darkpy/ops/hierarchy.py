@@ -12,6 +12,8 @@ from itertools import accumulate
 import torch
 from torch import nn
 
+from darkpy.ops.graph import Graph
+
 
 class Hierarchy(nn.Module):
     """What a tree does to tensors; on the device of the layer that holds it.
@@ -62,6 +64,19 @@ class Hierarchy(nn.Module):
             for part, (size, count) in zip(parts, self._sizes, strict=True)
         ]
         return torch.cat(done, dim).index_select(dim, self.from_size_K)
+
+    def softmax_to_onnx(self, graph: Graph, x: str, axis: int, behind: Sequence[int], temperature: float = 1.0) -> str:
+        """The same as operators of a graph; `behind` are the sides after the axis."""
+        if temperature != 1:
+            x = graph.add("Div", x, torch.tensor(temperature))
+        before = (0,) * axis
+        sizes = [size * count for size, count in self._sizes]
+        sorted_x = graph.add("Gather", x, self.by_size_K, axis=axis)
+        done = []
+        for part, (size, count) in zip(graph.split(sorted_x, sizes, axis), self._sizes, strict=True):
+            groups = graph.add("Softmax", graph.reshape(part, *before, count, size, *behind), axis=axis + 1)
+            done.append(graph.reshape(groups, *before, size * count, *behind))
+        return graph.add("Gather", graph.add("Concat", *done, axis=axis), self.from_size_K, axis=axis)
 
     def absolute(self, prob: torch.Tensor, dim: int) -> torch.Tensor:
         """Each class's probability times its parent's, and so on up to the root.

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from darkpy.errors import ShapeError
+from darkpy.ops.graph import Graph
 from darkpy.ops.ranks import ALONE, Ranks
 
 EPS = 1e-5  # inside the square root
@@ -73,6 +74,14 @@ def group_normalize(x_BCHW: Tensor, groups: int, scales_C: Tensor, biases_C: Ten
     Source: no darknet's; Wu and He, Group Normalization (2018); with one group Ba et al., Layer Normalization (2016).
     """
     return functional.group_norm(x_BCHW, groups, scales_C, biases_C, EPS)
+
+
+def group_normalize_to_onnx(graph: Graph, x: str, groups: int, scales_C: Tensor, biases_C: Tensor) -> str:
+    """The same as operators of a graph: each group is a channel for as long as it is normalised."""
+    ones_G, zeros_G = torch.ones(groups), torch.zeros(groups)
+    grouped = graph.add("InstanceNormalization", graph.reshape(x, 0, groups, -1), ones_G, zeros_G, epsilon=EPS)
+    plain = graph.add("Reshape", grouped, graph.add("Shape", x))
+    return graph.add("Add", graph.add("Mul", plain, scales_C[:, None, None]), biases_C[:, None, None])
 
 
 def _share_statistics(x_BCHW: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,9 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.layers.anchors import FLT_MAX, AnchoredSpec
-from darkpy.layers.base import Identity, Layer, LayerSpec, absolute, section
+from darkpy.layers.base import Layer, LayerSpec, absolute, section
 from darkpy.layers.contrastive.delta import contrastive_loss
+from darkpy.layers.identity import Identity
 from darkpy.layers.loss import Loss, LossSpec, Progress
 from darkpy.shapes import Shape
 

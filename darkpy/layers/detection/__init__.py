@@ -17,9 +17,10 @@ from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, section
 from darkpy.layers.detection.delta import Parts, detection_loss
-from darkpy.layers.head import HeadSpec, above
+from darkpy.layers.head import HeadSpec, Said, above
 from darkpy.layers.loss import Loss, Progress, mean_text
 from darkpy.ops.detections import Detections
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -118,6 +119,23 @@ class DetectionSpec(HeadSpec):
             above(prob_BSAK.reshape(-1, self.classes), thresh),
         )
 
+    def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> Said:
+        cells, boxes = self.side**2, self.side**2 * self.num
+        vector = graph.reshape(source.name, 0, -1)
+        class_BC, objectness_BC, box_BC = graph.split(vector, (cells * self.classes, boxes, boxes * 4), axis=1)
+        class_BS1K = graph.reshape(class_BC, 0, cells, 1, self.classes)
+        if self.softmax:
+            class_BS1K = graph.add("Softmax", class_BS1K, axis=3)
+        objectness_BSA1 = graph.reshape(objectness_BC, 0, cells, self.num, 1)
+        scores = graph.reshape(graph.add("Mul", objectness_BSA1, class_BS1K), 0, boxes, self.classes)
+        xy, wh = graph.split(graph.reshape(box_BC, 0, boxes, 4), (2, 2), axis=2)
+        cell_M = torch.arange(cells).repeat_interleave(self.num)
+        corner_1M2 = torch.stack((cell_M % self.side, cell_M // self.side), dim=1)[None]
+        centre = graph.add("Mul", graph.add("Add", xy, corner_1M2.float()), torch.tensor(1 / self.side))
+        size = graph.add("Mul", wh, wh) if self.sqrt else wh
+        objectness = graph.reshape(objectness_BC, 0, boxes, 1)
+        return Said(graph.add("Concat", centre, size, axis=2), objectness, scores)
+
 
 class _Detection(Layer):
     def __init__(self, spec: DetectionSpec) -> None:
@@ -131,3 +149,13 @@ class _Detection(Layer):
             class_BSK = x_BC[:, :classes].reshape(-1, self.cells, self.classes).softmax(2)
             x_BC = torch.cat((class_BSK.flatten(1), x_BC[:, classes:]), dim=1)
         return x_BC[:, :, None, None]
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        ((x, shape),) = sources
+        if not self.has_softmax:
+            return x if shape == Shape.vector(shape.outputs) else graph.reshape(x, 0, -1, 1, 1)
+        classes = self.cells * self.classes
+        class_BC, rest_BC = graph.split(graph.reshape(x, 0, -1), (classes, shape.outputs - classes), axis=1)
+        class_BSK = graph.add("Softmax", graph.reshape(class_BC, 0, self.cells, self.classes), axis=2)
+        both_BC = graph.add("Concat", graph.reshape(class_BSK, 0, -1), rest_BC, axis=1)
+        return graph.reshape(both_BC, 0, -1, 1, 1)

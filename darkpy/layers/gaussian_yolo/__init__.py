@@ -15,13 +15,15 @@ import torch
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
+from darkpy.layers.anchor_graph import Entries, candidates_to_onnx, said_to_onnx
 from darkpy.layers.anchors import AnchoredHead, AnchoredSpec
 from darkpy.layers.base import Layer, section
 from darkpy.layers.gaussian_yolo.delta import gaussian_yolo_loss, log_line
-from darkpy.layers.head import above
+from darkpy.layers.head import Said, above
 from darkpy.layers.loss import Loss, Progress
 from darkpy.ops.anchor_code import AnchorCode
 from darkpy.ops.detections import Detections
+from darkpy.ops.graph import Graph, Value
 from darkpy.ops.grid import cells, pick
 from darkpy.shapes import Shape
 
@@ -72,3 +74,11 @@ class GaussianYoloSpec(AnchoredSpec):
         boxes_M4 = code.boxes_frac(xywh_M4, found.cell_M2, self.anchors_px(found.anchor_M))
         prob_MK = objectness_M1 * class_MK * (1 - sigma_M4.mean(1, keepdim=True))
         return Detections(found.image_M, boxes_M4, objectness_M1[:, 0], above(prob_MK, thresh))
+
+    def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> Said:
+        entries = candidates_to_onnx(graph, source, len(self.anchor_indices), self.entries)
+        box, objectness, classes = graph.split(entries, (8, 1, self.classes), axis=2)
+        xy, wh, sigma = (
+            graph.add("Gather", box, torch.tensor(chosen), axis=2) for chosen in ((0, 2), (4, 6), (1, 3, 5, 7))
+        )
+        return said_to_onnx(graph, self, Entries(xy, wh, objectness, classes, sigma), source.shape, net_w, net_h)

@@ -17,6 +17,7 @@ from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, section
 from darkpy.layers.iseg.delta import iseg_loss
 from darkpy.layers.loss import Loss, LossSpec, Progress
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 MAX_INSTANCES = 90  # of one image
@@ -62,3 +63,10 @@ class _Iseg(Layer):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return torch.cat((x_BCHW[:, : self.classes].sigmoid(), x_BCHW[:, self.classes :]), dim=1)
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        ((x, shape),) = sources
+        if shape.c == self.classes:
+            return graph.add("Sigmoid", x)
+        classes, embedding = graph.split(x, (self.classes, shape.c - self.classes), axis=1)
+        return graph.add("Concat", graph.add("Sigmoid", classes), embedding, axis=1)

@@ -19,11 +19,13 @@ from darkpy.errors import DarkpyError, ShapeError
 from darkpy.layers.anchors import chosen_anchors
 from darkpy.layers.base import Layer, section
 from darkpy.layers.doubts import Doubt, missing_anchors
-from darkpy.layers.head import AnchorKeys, HeadSpec, above
+from darkpy.layers.head import AnchorKeys, HeadSpec, Said, above
 from darkpy.layers.loss import Loss, Progress, mean_text
 from darkpy.layers.region.classes import checked_tree, class_tree, surest
 from darkpy.layers.region.delta import region_loss
+from darkpy.layers.region.graph import boxes_to_onnx, region_to_onnx
 from darkpy.ops.detections import Detections
+from darkpy.ops.graph import Graph, Value
 from darkpy.ops.grid import Candidates, cells, pick
 from darkpy.ops.hierarchy import Hierarchy
 from darkpy.shapes import Shape
@@ -226,6 +228,9 @@ class RegionSpec(HeadSpec):
         class_M1 = tree.descend(prob_MK, tree_thresh)[:, None]
         return torch.zeros_like(prob_MK).scatter(1, class_M1, above(scale_M1, thresh))
 
+    def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> Said:
+        return boxes_to_onnx(graph, self, source)
+
 
 class _Region(Layer):
     """The logistic of what is one, a softmax over the classes of each anchor at each cell."""
@@ -261,3 +266,7 @@ class _Region(Layer):
         if self.spec.softmax:
             return class_BAKHW.softmax(2)
         return class_BAKHW if self.spec.is_by_cell else class_BAKHW.sigmoid()
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        ((x, shape),) = sources
+        return region_to_onnx(graph, self.spec, self.hierarchy, x, shape)

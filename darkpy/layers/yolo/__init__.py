@@ -15,13 +15,15 @@ import torch
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
+from darkpy.layers.anchor_graph import Entries, candidates_to_onnx, said_to_onnx
 from darkpy.layers.anchors import AnchoredHead, AnchoredSpec
 from darkpy.layers.base import Layer, absolute, section
-from darkpy.layers.head import above
+from darkpy.layers.head import Said, above
 from darkpy.layers.loss import Loss, Progress
 from darkpy.layers.yolo.delta import log_line, yolo_loss
 from darkpy.ops.anchor_code import AnchorCode
 from darkpy.ops.detections import Detections
+from darkpy.ops.graph import Graph, Value
 from darkpy.ops.grid import cells, pick
 from darkpy.shapes import Shape
 
@@ -88,3 +90,8 @@ class YoloSpec(AnchoredSpec):
         code = self.code(found.grid_2, net_w, net_h)
         boxes_M4 = code.boxes_frac(xywh_M4, found.cell_M2, self.anchors_px(found.anchor_M))
         return Detections(found.image_M, boxes_M4, objectness_M1[:, 0], above(objectness_M1 * class_MK, thresh))
+
+    def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> Said:
+        entries = candidates_to_onnx(graph, source, len(self.anchor_indices), self.entries)
+        said = Entries(*graph.split(entries, (2, 2, 1, self.classes), axis=2))
+        return said_to_onnx(graph, self, said, source.shape, net_w, net_h)

@@ -1,0 +1,64 @@
+"""What `convert --check` does: source and result side by side on a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from darkpy.cli.opening import class_names
+from darkpy.data.names import read_names
+from darkpy.evaluation import forms
+
+if TYPE_CHECKING:
+    from darkpy.build import Plan
+    from darkpy.export.check import Checked, Seen
+    from darkpy.network import Network
+
+DEPARTED = 1
+
+
+def show_check(seen: Seen, target: Path, plan: Plan, *, is_onnx: bool) -> int:
+    """Run the written file and print how far it is from its source. Returns: the exit code."""
+    from darkpy.export.check import check
+
+    checked = check(seen, target, plan, is_onnx=is_onnx)
+    click.echo(_table(seen, checked))
+    return DEPARTED if any(row.departs for row in checked.rows) else 0
+
+
+def names_of(network: Network, file: Path | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    """What the classes are called: by the file, by what SRC holds, or by their number."""
+    if file is None and known:
+        return known
+    if network.heads:
+        return class_names(network, file)
+    return () if file is None else read_names(file)
+
+
+def look(network: Network, image: Path, names: tuple[str, ...], thresh: float | None) -> Seen:
+    """What the source sees on a picture."""
+    from darkpy.data.images import load_image, prepare
+    from darkpy.evaluation.detect import DetectOptions
+    from darkpy.export.check import see
+
+    options = DetectOptions(thresh=thresh).resolved(network)
+    net = network.plan.input_shape
+    loaded = load_image(image, channels=net.c)
+    x_BCHW = prepare(loaded, net.w, net.h, letterbox=bool(options.letterbox))[None]
+    return see(network, x_BCHW, (loaded.w, loaded.h), names, options)
+
+
+def _table(seen: Seen, checked: Checked) -> str:
+    lines = [f"{'output':24} {'largest |a-b|':>14} {'of largest |a|':>15}"]
+    for row in checked.rows:
+        end = "  departs" if row.departs else ""
+        lines.append(f"{row.name:24} {row.difference:14.3g} {row.relative:15.3g}{end}")
+    shown = lines if checked.rows else []
+    if not seen.network.heads:
+        return "\n".join(shown)
+    for who, found in (("source", seen.objects), ("result", checked.objects)):
+        sure = forms.surest_first(forms.visible(found))
+        shown += [f"{who}: {len(sure)} object{'' if len(sure) == 1 else 's'}", *forms.object_lines(sure, seen.size)]
+    return "\n".join(shown)

@@ -1,0 +1,66 @@
+"""Anchored heads as operators of an ONNX graph: candidates in a row, and the boxes that their numbers mean.
+
+Legend: B images, A anchors, E entries of an anchor, L cells, M = L * A candidates, K classes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from darkpy.layers.anchors import AnchoredSpec, chosen_anchors
+from darkpy.layers.head import Said
+from darkpy.ops.graph import Graph, Value
+from darkpy.shapes import Shape
+
+
+class Entries(NamedTuple):
+    """What candidates say before any logistic: tensors (B, M, n) of a graph; sigma where a box is uncertain."""
+
+    xy: str
+    wh: str
+    objectness: str
+    classes: str
+    sigma: str | None = None
+
+
+def candidates_to_onnx(graph: Graph, source: Value, anchors: int, entries: int, *, by_anchor: bool = False) -> str:
+    """entries_BME of a map_BCHW: cell by cell with the anchors of a cell together, or anchor by anchor."""
+    entries_BAEL = graph.reshape(source.name, 0, anchors, entries, -1)
+    in_a_row = graph.add("Transpose", entries_BAEL, perm=(0, 1, 3, 2) if by_anchor else (0, 3, 1, 2))
+    return graph.reshape(in_a_row, 0, -1, entries)
+
+
+def cells_of(shape: Shape, anchors: int, *, by_anchor: bool = False) -> torch.Tensor:
+    """cell_M2 (column, row) of each candidate."""
+    row_L, column_L = torch.meshgrid(torch.arange(shape.h), torch.arange(shape.w), indexing="ij")
+    cell_L2 = torch.stack((column_L, row_L), dim=2).reshape(-1, 2)
+    return cell_L2.repeat(anchors, 1) if by_anchor else cell_L2.repeat_interleave(anchors, dim=0)
+
+
+def said_to_onnx(graph: Graph, spec: AnchoredSpec, said: Entries, shape: Shape, net_w: int, net_h: int) -> Said:
+    """The boxes and scores that entries mean, in the arithmetic of `AnchorCode.boxes_frac`."""
+    grid_2 = torch.tensor((shape.w, shape.h), dtype=torch.float64)
+    code, scale = spec.code(grid_2, net_w, net_h), spec.scale_x_y
+    anchors_A2 = chosen_anchors(spec.anchors, spec.anchor_indices).double()
+    cell_M2 = cells_of(shape, len(anchors_A2)).double()
+    size_M2 = anchors_A2.repeat(shape.h * shape.w, 1) / code.net_2
+
+    def logistic(name: str) -> str:
+        return name if code.is_squared else graph.add("Sigmoid", name)
+
+    steps = graph.add("Mul", logistic(said.xy), (scale / grid_2).float())
+    centre = graph.add("Add", steps, ((cell_M2 - (scale - 1) / 2) / grid_2).float()[None])
+    if code.is_squared:
+        size = graph.add("Mul", graph.add("Mul", said.wh, said.wh), (4 * size_M2).float()[None])
+    else:
+        size = graph.add("Mul", graph.add("Exp", said.wh), size_M2.float()[None])
+    if code.to_centre:
+        centre = graph.add("Add", centre, graph.add("Mul", size, torch.tensor(code.to_centre)))
+    objectness = logistic(said.objectness)
+    scores = graph.add("Mul", objectness, logistic(said.classes))
+    if said.sigma is not None:
+        doubt = graph.add("ReduceMean", graph.add("Sigmoid", said.sigma), axes=(2,), keepdims=1)
+        scores = graph.add("Mul", scores, graph.add("Sub", torch.tensor(1.0), doubt))
+    return Said(graph.add("Concat", centre, size, axis=2), objectness, scores)

@@ -1,0 +1,20 @@
+"""What layers compute that do nothing outside training."""
+
+from __future__ import annotations
+
+import torch
+
+from darkpy.layers.base import Layer
+from darkpy.ops.graph import Graph, Value
+
+
+class Identity(Layer):
+    """Hands its input on, for layers that do nothing outside training."""
+
+    is_transparent = True
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return x_BCHW
+
+    def to_onnx(self, graph: Graph, *sources: Value) -> str:
+        return sources[0].name

@@ -1,0 +1,79 @@
+"""[region] as operators of an ONNX graph.
+
+Legend: B images, A anchors, E entries of an anchor, M candidates, K classes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from darkpy.errors import DarkpyError
+from darkpy.layers.anchor_graph import candidates_to_onnx, cells_of
+from darkpy.layers.anchors import chosen_anchors
+from darkpy.layers.head import Said
+from darkpy.ops.graph import Graph, Value
+from darkpy.ops.hierarchy import Hierarchy
+from darkpy.shapes import Shape
+
+if TYPE_CHECKING:
+    from darkpy.layers.region import RegionSpec
+
+
+def region_to_onnx(graph: Graph, spec: RegionSpec, hierarchy: Hierarchy | None, x: str, shape: Shape) -> str:
+    """The head's own output for its input: the logistic of what is one, a softmax over the classes."""
+    xy, wh, *more, objectness, classes = _entries(
+        graph, spec, graph.reshape(x, 0, spec.num, spec.entries, shape.h, shape.w)
+    )
+    if not spec.is_by_cell:
+        xy, *more = (graph.add("Sigmoid", part) for part in (xy, *more))
+    if hierarchy is None:
+        said = _said(graph, spec, objectness, classes)
+    else:
+        scores = hierarchy.softmax_to_onnx(graph, classes, 2, (shape.h, shape.w))
+        said = (objectness if spec.background else graph.add("Sigmoid", objectness), scores)
+    y_BAEHW = graph.add("Concat", xy, wh, *more, *said, axis=2)
+    if spec.is_by_cell:
+        y_BAEHW = graph.add("Transpose", y_BAEHW, perm=(0, 3, 4, 1, 2))
+    return graph.reshape(y_BAEHW, 0, *shape)
+
+
+def boxes_to_onnx(graph: Graph, spec: RegionSpec, source: Value) -> Said:
+    """Boxes and scores of all candidates. Raises: DarkpyError for a class tree."""
+    if spec.tree is not None:
+        raise DarkpyError("no ONNX operators choose from its class tree")
+    by_anchor = not spec.is_by_cell
+    entries = candidates_to_onnx(graph, source, spec.num, spec.entries, by_anchor=by_anchor)
+    xy, wh, *_, objectness, classes = _entries(graph, spec, entries)
+    grid_2 = torch.tensor((source.shape.w, source.shape.h))
+    anchors_A2 = chosen_anchors(spec.anchors, range(spec.num)) / grid_2
+    cell_M2 = cells_of(source.shape, spec.num, by_anchor=by_anchor)
+    places = source.shape.h * source.shape.w
+    size_M2 = anchors_A2.repeat_interleave(places, 0) if by_anchor else anchors_A2.repeat(places, 1)
+    steps = graph.add("Mul", graph.add("Sigmoid", xy), 1 / grid_2)
+    centre = graph.add("Add", steps, (cell_M2 / grid_2)[None])
+    boxes = graph.add("Concat", centre, graph.add("Mul", graph.add("Exp", wh), size_M2[None]), axis=2)
+    first, *rest = _said(graph, spec, objectness, classes)
+    if spec.background:
+        return Said(boxes, None, rest[0] if rest else graph.slice(first, {2: (1, 1 + spec.classes, 1)}))
+    if spec.class_fix == -1:
+        is_low = graph.add("Less", first, torch.tensor(0.5))
+        first = graph.add("Where", is_low, torch.tensor(0.0), first)
+    return Said(boxes, first, graph.add("Mul", first, rest[0]))
+
+
+def _entries(graph: Graph, spec: RegionSpec, entries: str) -> tuple[str, ...]:
+    """x and y, w and h, more coordinates where there are such, objectness, classes; entries along axis 2."""
+    more = (spec.coords - 4,) if spec.coords > 4 else ()
+    return graph.split(entries, (2, 2, *more, 1, spec.classes), axis=2)
+
+
+def _said(graph: Graph, spec: RegionSpec, objectness: str, classes: str) -> tuple[str, ...]:
+    """Objectness and class scores, without a tree; one tensor of both where one softmax is over both."""
+    if spec.background and spec.softmax:
+        return (graph.add("Softmax", graph.add("Concat", objectness, classes, axis=2), axis=2),)
+    first = objectness if spec.background else graph.add("Sigmoid", objectness)
+    if spec.softmax:
+        return first, graph.add("Softmax", classes, axis=2)
+    return first, classes if spec.is_by_cell else graph.add("Sigmoid", classes)
