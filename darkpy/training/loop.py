@@ -34,7 +34,7 @@ class Feed:
     bad: BadLists | None = None
 
     def batches(self, net: NetSpec, seen: int, *, ranks: Ranks = ALONE, pin: bool = False) -> Iterator[Batch]:
-        """Without end, from the image `seen` of the stream on: what was trained on is not asked for again.
+        """Without end, from the image `seen` of the stream on: what was trained on, or skipped, is not asked for again.
 
         A rank gets its part of each minibatch; problems are noted here only where it is the only one.
         """
@@ -76,6 +76,7 @@ def train(
 ) -> Iterator[UpdateReport]:
     """Updates until [net] max_batches, each made when the one before has been looked at.
 
+    What the trainer's watcher refuses is not told of: the next images of the stream take its place.
     average: that of the run which goes on.
     is_fitting: raise the subdivisions where a GPU's memory does not suffice.
     Raises: DarkpyError when the data cannot be used, memory does not suffice, or gradients are no longer numbers.
@@ -99,7 +100,8 @@ def train(
 
 def _batches(trainer: Trainer, feed: Feed) -> Iterator[Batch]:
     is_pinned = trainer.device.type == "cuda"
-    return feed.batches(trainer.net, trainer.seen, ranks=trainer.ranks, pin=is_pinned)
+    start = trainer.seen + trainer.skipped
+    return feed.batches(trainer.net, start, ranks=trainer.ranks, pin=is_pinned)
 
 
 def _too_large(trainer: Trainer) -> DarkpyError:
@@ -121,16 +123,17 @@ def _try_update(trainer: Trainer, batches: Iterator[Batch], bad: BadLists | None
 def _update(trainer: Trainer, batches: Iterator[Batch], bad: BadLists | None) -> UpdateReport:
     began = perf_counter()
     waited = 0.0
-    steps: list[StepReport] = []
-    used: list[Batch] = []
-    while not (steps and steps[-1].updated):
+    taken: list[tuple[StepReport, Batch]] = []
+    while not (taken and taken[-1][0].updated):
         asked = perf_counter()
         batch = next(batches)
         waited += perf_counter() - asked
         trainer.network.resize(batch.x_BCHW.shape[3], batch.x_BCHW.shape[2])
-        steps.append(trainer.train_minibatch(batch.x_BCHW, batch.truth))
-        used.append(batch)
-    used = share_problems(used, trainer.ranks)
+        taken.append((trainer.train_minibatch(batch.x_BCHW, batch.truth, batch.paths), batch))
+        # what was refused, one minibatch or all of the update, is no part of it
+        taken = [(step, batch) for step, batch in taken if step.seen <= trainer.seen]
+    steps = [step for step, _ in taken]
+    used = share_problems([batch for _, batch in taken], trainer.ranks)
     if bad is not None and trainer.ranks.is_main and not trainer.ranks.is_alone:
         bad.note(problem for batch in used for problem in batch.problems)
     _check(trainer, steps[-1], used)

@@ -49,12 +49,24 @@ class Optimizer:
         # the key spreads to all layers before the last one that has it
         only_bn = [node.index for node in network.plan.nodes if node.spec.train_only_bn]
         self.frozen = range(only_bn[-1] + 1 if only_bn else 0)
+        self.norm = torch.zeros(())
+        self.due: list[dict[str, Any]] = []
+        """The groups that take part in the update that is prepared."""
+        self._put_off: list[tuple[nn.Parameter, torch.Tensor | None]] = []
 
     def update(self, rate: float, batch_num: int) -> torch.Tensor:
         """One step on the gradients summed since the last one, which are then forgotten.
 
-        The gradient of a layer whose update is put off (`dont_update`, `burnin_update`) is kept and added to; of
-        several ranks the main one keeps it.
+        Returns: what `prepare` does.
+        """
+        norm = self.prepare(rate, batch_num)
+        self.step()
+        return norm
+
+    def prepare(self, rate: float, batch_num: int) -> torch.Tensor:
+        """Turn the sums into means over the batch, unless `loss_reduction` says otherwise, for update `batch_num`.
+
+        `step` makes the step. The gradients of layers whose update is put off (`dont_update`, `burnin_update`) are laid aside until then.
         Returns: the norm of all gradients of the update, before `grad_clip_norm` and `grad_clip_value`.
         """
         due: list[dict[str, Any]] = []
@@ -71,27 +83,40 @@ class Optimizer:
                 _forget(group["params"])
         sum_gradients([param.grad for group in due for param in group["params"]], self.ranks)
         sum_gradients([gradient for _, gradient in put_off], self.ranks)
-        norm = self._clip([param for group in due for param in group["params"] if param.grad is not None])
-        self.torch.step()
-        self._bound_weights(due)
-        self.torch.zero_grad()
-        for param, gradient in put_off if self.ranks.is_main else ():
-            param.grad = gradient
-        return norm
+        self.due, self._put_off = due, put_off
+        gradients = [param.grad for param in self._learning if param.grad is not None]
+        if not gradients:
+            self.norm = torch.zeros(())
+        else:
+            torch._foreach_div_(gradients, self.divisor)
+            self.norm = nn.utils.get_total_norm(gradients, self.net.grad_clip_type or math.inf)
+        return self.norm
 
-    def _clip(self, params: list[nn.Parameter]) -> torch.Tensor:
-        """Turn the sums into means over the batch, unless `loss_reduction` says otherwise, and clip these."""
-        if not params:
-            return torch.zeros(())
-        gradients = [param.grad for param in params if param.grad is not None]
+    def step(self) -> None:
+        """Update the weights by what was prepared.
+
+        The gradient of a layer whose update is put off is kept and added to; of several ranks the main one keeps it.
+        """
+        if params := self._learning:
+            self._clip(params)
+        self.torch.step()
+        self._bound_weights(self.due)
+        self.torch.zero_grad()
+        for param, gradient in self._put_off if self.ranks.is_main else ():
+            param.grad = gradient
+        self._put_off = []
+
+    @property
+    def _learning(self) -> list[nn.Parameter]:
+        """What the update that is prepared changes."""
+        return [param for group in self.due for param in group["params"] if param.grad is not None]
+
+    def _clip(self, params: list[nn.Parameter]) -> None:
         net = self.net
-        torch._foreach_div_(gradients, self.divisor)
-        norm = nn.utils.get_total_norm(gradients, net.grad_clip_type or math.inf)
         if net.grad_clip_norm:
-            nn.utils.clip_grads_with_norm_(params, net.grad_clip_norm, norm)
+            nn.utils.clip_grads_with_norm_(params, net.grad_clip_norm, self.norm)
         if net.grad_clip_value:
             nn.utils.clip_grad_value_(params, net.grad_clip_value)
-        return norm
 
     @torch.no_grad()
     def _bound_weights(self, groups: list[dict[str, Any]]) -> None:

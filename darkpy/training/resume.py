@@ -1,9 +1,9 @@
 """What a checkpoint's `.weights` file cannot hold, in a file beside it: with both a run goes on as if uninterrupted.
 
 It is an .npz of arrays (the optimiser's, gradients whose update was put off, averaged weights, the states of random
-numbers) and `about`, a line of JSON: `weights`, the sha256 of the file it belongs to; `seen`; `average`; `seed`;
-`filter`, the figures of the DeltaFilter.
-The place in the data needs no telling: it follows from the seed and from `seen`.
+numbers) and `about`, a line of JSON: `weights`, the sha256 of the file it belongs to; `seen`; `skipped`; `average`;
+`seed`; `filter`, the figures of the DeltaFilter.
+The place in the data needs no telling: it follows from the seed, from `seen` and from the images that were skipped.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Resume:
     seed: int
     best: float
     filter: DeltaFilter
+    skipped: int = 0
 
     def restore(self, trainer: Trainer) -> None:
         """Let the trainer, whose network holds the weights, go on where this was written.
@@ -75,6 +76,7 @@ class Resume:
         for path, tensor in tensors.items():
             wanted.put(path, tensor)
         trainer.delta_filter = replace(self.filter)
+        trainer.skipped = self.skipped
 
 
 def open_resume(path: Path) -> Resume:
@@ -93,6 +95,7 @@ def open_resume(path: Path) -> Resume:
             seed=int(about["seed"]),
             best=float(about["best"]),
             filter=figures,
+            skipped=int(about.get("skipped", 0)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DarkpyError(f"{path}: is no resume file") from error
@@ -113,6 +116,7 @@ def write_resume(
         "format": FORMAT,
         "weights": weights,
         "seen": trainer.seen,
+        "skipped": trainer.skipped,
         "average": average if math.isfinite(average) else None,
         "seed": seed,
         "best": best,

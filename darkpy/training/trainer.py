@@ -19,6 +19,8 @@ from darkpy.training.averages import Averages
 from darkpy.training.distributed import check_shares, seed_chance
 from darkpy.training.optimizer import Optimizer
 from darkpy.training.schedule import current_rate
+from darkpy.training.undo import Before
+from darkpy.training.watcher import NOBODY, Watcher
 
 PRECISIONS = ("fp32", "bf16")
 CHANNELS_LAST_FROM = 0.001  # BFLOPs
@@ -27,7 +29,8 @@ CHANNELS_LAST_FROM = 0.001  # BFLOPs
 @dataclass(frozen=True, slots=True)
 class StepReport:
     """One minibatch. `rate` is that of the current update, `updated` says whether it came; `norm` is then the norm of
-    its gradients, before any clipping.
+    its gradients, before any clipping. `refused`: whether a watcher refused it, or its update; `seen` counts it all the
+    same.
     """
 
     rate: float
@@ -35,6 +38,7 @@ class StepReport:
     updated: bool
     losses: tuple[Loss, ...]
     norm: torch.Tensor | None = None
+    refused: bool = False
 
     @property
     def cost(self) -> float:
@@ -76,6 +80,10 @@ class Trainer:
         self.optimizer = Optimizer(network, ranks)
         self.averages = Averages(network)
         self.delta_filter = DeltaFilter()
+        self.watcher: Watcher = NOBODY
+        self.skipped = 0
+        """Images of the stream that were refused: it goes on behind them, and `seen` does not count them."""
+        self._before: Before | None = None  # this update
 
     @property
     def net(self) -> NetSpec:
@@ -91,32 +99,70 @@ class Trainer:
         """Updates done so far."""
         return Progress(self.net, self.seen).batch_num
 
-    def train_minibatch(self, x_BCHW: torch.Tensor, truth: torch.Tensor) -> StepReport:
+    def train_minibatch(
+        self, x_BCHW: torch.Tensor, truth: torch.Tensor, paths: Sequence[Sequence[str]] = ()
+    ) -> StepReport:
         """One forward and backward pass, and the update when the subdivisions are full.
 
+        Where a watcher refuses the minibatch, or at its end the update, the trainer is again as it was before.
         Shapes: x is (B, c, h, w) or (B, inputs); truth (B, *truth_shape) of the heads. B images are this rank's part.
+        paths: what each image was made of, for those who tell of it.
         """
-        network, net = self.network, self.net
+        network, net, watcher = self.network, self.net, self.watcher
+        before = self._remember()
+        watcher.begin(x_BCHW, truth, paths)
         network.header = network.header.with_seen(self.seen + net.minibatch)
         progress = Progress(net, self.seen, self.delta_filter, self.ranks)
         rate = current_rate(net, progress.batch_num, self._uniform)
         seed_chance(self.ranks, self.seed, self.seen)
-        losses = tuple(loss.over(self.ranks) for loss in self.gather(x_BCHW, truth, progress))
-        norm = None
-        if is_due := self.seen // net.minibatch % net.subdivisions == 0:
-            norm = self.optimizer.update(rate, progress.batch_num)
-            self.averages.follow(progress.batch_num)
-        return StepReport(rate, self.seen, is_due, losses, norm)
+        losses, has_passed = self.gather(x_BCHW, truth, progress, watcher)
+        norm, is_updated = None, False
+        if not has_passed:
+            self._take_back(before)
+        elif self.seen // net.minibatch % net.subdivisions == 0:
+            norm = self.optimizer.prepare(rate, progress.batch_num)
+            if is_updated := watcher.passes_gradients(norm):
+                self.optimizer.step()
+                self.averages.follow(progress.batch_num)
+            else:
+                has_passed = False
+                self._take_back(self._before)
+        report = StepReport(rate, progress.seen, is_updated, losses, norm, refused=not has_passed)
+        watcher.end(report)
+        return report
 
-    def gather(self, x_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress) -> tuple[Loss, ...]:
-        """Add the gradients of a minibatch to those that are there."""
+    def gather(
+        self, x_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress, watcher: Watcher = NOBODY
+    ) -> tuple[tuple[Loss, ...], bool]:
+        """Add the gradients of a minibatch to those that are there, if the watcher lets its losses pass.
+
+        Returns: the losses, and whether they have passed.
+        """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_mixed):
-            inputs, losses = self.network.losses(self._fetch(x_BCHW), self._fetch(truth), progress)
+            inputs, own = self.network.losses(self._fetch(x_BCHW), self._fetch(truth), progress)
+        losses = tuple(loss.over(self.ranks) for loss in own)
+        if not watcher.passes_losses(losses):
+            return losses, False
         share = 1 / (self.net.minibatch * self.net.subdivisions) if self.net.loss_reduction == "mean" else 1
         starts = [(x, -share * loss.input_delta) for x, loss in zip(inputs, losses, strict=True) if x.requires_grad]
         if starts:  # with every layer frozen there is nothing to go back to
             torch.autograd.backward([x for x, _ in starts], [gradient for _, gradient in starts])
-        return tuple(losses)
+        return losses, True
+
+    def _remember(self) -> Before | None:
+        """What the coming minibatch may have to be taken back to."""
+        if not self.watcher.is_watching:
+            return None
+        is_first = self._before is None or self.seen // self.net.minibatch % self.net.subdivisions == 0
+        before = Before(self, has_gradients=is_first)
+        if is_first:
+            self._before = before
+        return before
+
+    def _take_back(self, before: Before | None) -> None:
+        assert before is not None
+        self.skipped += self.seen - before.seen
+        before.restore(self)
 
     def _fetch(self, array: torch.Tensor) -> torch.Tensor:
         return array.to(self.device, non_blocking=True)

@@ -1,0 +1,40 @@
+"""Who looks on while a trainer works."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from darkpy.layers.loss import Loss
+    from darkpy.training.trainer import StepReport
+
+
+class Watcher:
+    """Sees every step, and may refuse what would harm the weights; this one sees nothing and refuses nothing.
+
+    What a watcher refuses the trainer takes back, so that it is as if it had not been there. What it lets pass it
+    changes in no number. Of several ranks all must answer the same.
+    """
+
+    is_watching = False
+    """Whether the trainer need remember what it would take back."""
+
+    def begin(self, x_BCHW: Tensor, truth: Tensor, paths: Sequence[Sequence[str]]) -> None:
+        """A minibatch comes."""
+
+    def passes_losses(self, losses: Sequence[Loss]) -> bool:
+        """Whether the backward pass of the minibatch may begin."""
+        return True
+
+    def passes_gradients(self, norm: Tensor) -> bool:
+        """Whether the update may be made: the gradients are those of it, not clipped yet."""
+        return True
+
+    def end(self, report: StepReport) -> None:
+        """The step is over, what was refused is taken back. Raises: DarkpyError to end the run."""
+
+
+NOBODY = Watcher()
