@@ -52,7 +52,8 @@ class Optimizer:
         self.norm = torch.zeros(())
         self.due: list[dict[str, Any]] = []
         """The groups that take part in the update that is prepared."""
-        self._put_off: list[tuple[nn.Parameter, torch.Tensor | None]] = []
+        self.put_off: list[tuple[nn.Parameter, torch.Tensor | None]] = []
+        """What has gradients, and no part in it."""
 
     def update(self, rate: float, batch_num: int) -> torch.Tensor:
         """One step on the gradients summed since the last one, which are then forgotten.
@@ -66,7 +67,8 @@ class Optimizer:
     def prepare(self, rate: float, batch_num: int) -> torch.Tensor:
         """Turn the sums into means over the batch, unless `loss_reduction` says otherwise, for update `batch_num`.
 
-        `step` makes the step. The gradients of layers whose update is put off (`dont_update`, `burnin_update`) are laid aside until then.
+        `step` makes the step. The gradients of layers whose update is put off (`dont_update`, `burnin_update`) are laid
+        aside until then.
         Returns: the norm of all gradients of the update, before `grad_clip_norm` and `grad_clip_value`.
         """
         due: list[dict[str, Any]] = []
@@ -83,7 +85,7 @@ class Optimizer:
                 _forget(group["params"])
         sum_gradients([param.grad for group in due for param in group["params"]], self.ranks)
         sum_gradients([gradient for _, gradient in put_off], self.ranks)
-        self.due, self._put_off = due, put_off
+        self.due, self.put_off = due, put_off
         gradients = [param.grad for param in self._learning if param.grad is not None]
         if not gradients:
             self.norm = torch.zeros(())
@@ -102,9 +104,9 @@ class Optimizer:
         self.torch.step()
         self._bound_weights(self.due)
         self.torch.zero_grad()
-        for param, gradient in self._put_off if self.ranks.is_main else ():
+        for param, gradient in self.put_off if self.ranks.is_main else ():
             param.grad = gradient
-        self._put_off = []
+        self.put_off = []
 
     @property
     def _learning(self) -> list[nn.Parameter]:
