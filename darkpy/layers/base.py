@@ -93,11 +93,13 @@ class Layer(nn.Module):
     """A module whose arrays are its spec's slots, without memory until a weight file or an initialiser fills them.
 
     ranks: that share each minibatch in training.
+    bound: what the delta at its output is clamped to, 0 for nothing.
     """
 
     ranks: Ranks = ALONE
     keeps_type: bool = False  # whether on bfloat16 it does what it does on float32, but for rounding
     is_transparent: bool = False  # whether in inference it hands the output of its only source on as it is
+    bound: float = 0.0
 
     def __init__(self, slots: Sequence[Slot] = ()) -> None:
         super().__init__()

@@ -108,6 +108,17 @@ class Optimizer:
             param.grad = gradient
         self.put_off = []
 
+    @torch.no_grad()
+    def last_step(self, param: nn.Parameter, group: dict[str, Any]) -> torch.Tensor | None:
+        """What the last update added to a weight, but for its sign and for `clip`; None where that is not kept."""
+        state, rate = self.torch.state.get(param, {}), group["lr"]
+        if self.net.adam and state:
+            (first, second), n = group["betas"], float(state["step"])
+            scale = (state["exp_avg_sq"] / (1 - second**n)).sqrt_().add_(group["eps"])
+            return torch.div(state["exp_avg"], scale, out=scale).mul_(rate / (1 - first**n))
+        momentum = state.get("momentum_buffer")
+        return None if momentum is None else momentum * rate
+
     @property
     def _learning(self) -> list[nn.Parameter]:
         """What the update that is prepared changes."""

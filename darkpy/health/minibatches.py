@@ -1,0 +1,137 @@
+"""The pictures and labels of an update, as they are kept until it is over, and what is wrong with them as they are.
+
+Legend: B images, T rows of a truth, E numbers of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from darkpy.build import Plan
+from darkpy.health.symptoms import Look, Sign, Symptom
+from darkpy.layers.head import HeadSpec
+
+_ROW = (5, 6)  # x, y, w, h, class, and the object's track
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A minibatch. seen: the images before it. paths: what each image was made of; empty where nobody told."""
+
+    x_BCHW: Tensor
+    truth: Tensor
+    paths: tuple[tuple[str, ...], ...]
+    seen: int
+
+    def name(self, image: int) -> str:
+        """What messages call an image."""
+        paths = self.paths[image] if image < len(self.paths) else ()
+        return " + ".join(paths) or f"picture {image} of its minibatch"
+
+    def spoilt(self) -> dict[int, str]:
+        """Images of which the pixels or the label are no numbers, and what of them."""
+        found: dict[int, str] = {}
+        for what, array in (("pixels", self.x_BCHW), ("label's numbers", self.truth)):
+            count_B = (~array.isfinite()).flatten(1).sum(1)
+            for image in count_B.nonzero().flatten().tolist():
+                found.setdefault(image, f"{int(count_B[image])} of the {what} of {self.name(image)} are no numbers")
+        return found
+
+
+def has_boxes(plan: Plan, truth: Tensor) -> bool:
+    """Whether a truth has a row for each box."""
+    shapes = [node.spec.truth_shape(node.shape) for node in plan.nodes if isinstance(node.spec, HeadSpec)]
+    return bool(shapes) and truth.dim() == 3 and tuple(truth.shape[1:]) == shapes[-1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BadLabel(Symptom):
+    """A label that no head can learn: a box outside its picture or without area, a class that there is not.
+
+    margin: by which a centre may lie outside, in widths of the picture: rounding.
+    """
+
+    tries: ClassVar[tuple[str, ...]] = (
+        "data: the label files of the pictures named here (darkpy doctor CFG DATA finds all of them)",
+        "operations: classes= of the heads, names= of the .data file",
+    )
+
+    margin: float = 1e-3
+
+    def signs(self, look: Look) -> Iterator[Sign]:
+        """It shows in minibatches, not in updates."""
+        return iter(())
+
+    def found(self, plan: Plan, kept: Kept) -> list[tuple[int, str]]:
+        """The image and a text for each bad row. Rows with x == 0 are none."""
+        if not has_boxes(plan, kept.truth) or kept.truth.shape[2] not in _ROW:
+            return []
+        truth_BTE: Any = kept.truth.numpy()
+        is_row_BT = truth_BTE[..., 0] != 0
+        x, y, w, h, kind = np.moveaxis(truth_BTE[..., :5], 2, 0)
+        with np.errstate(invalid="ignore"):
+            low, high = -self.margin, 1 + self.margin
+            is_inside_BT = (x >= low) & (x <= high) & (y >= low) & (y <= high)
+            is_box_BT = (w > 0) & (h > 0) & (w <= 2) & (h <= 2)
+            is_class_BT = (kind >= 0) & (kind < _classes(plan))
+        if (is_row_BT <= is_inside_BT & is_box_BT & is_class_BT).all():
+            return []
+        causes = ((is_inside_BT, "lies outside it"), (is_box_BT, "has no area"), (is_class_BT, "is of no class"))
+        return [
+            (
+                image,
+                f"{kept.name(image)}: box {row} (x {x[image, row]:.4g}, y {y[image, row]:.4g}, w {w[image, row]:.4g},"
+                f" h {h[image, row]:.4g}, class {kind[image, row]:.4g}) {what}",
+            )
+            for is_good_BT, what in causes
+            for image, row in np.argwhere(is_row_BT & ~is_good_BT).tolist()
+        ]
+
+
+def _classes(plan: Plan) -> float:
+    """How many the heads tell apart; any number where `map=` says what theirs are."""
+    heads = [node.spec for node in plan.nodes if isinstance(node.spec, HeadSpec)]
+    return np.inf if any(getattr(head, "map", None) for head in heads) else max(head.class_count for head in heads)
+
+
+class AnchorOverlaps:
+    """By how much boxes overlap with the anchor that suits them best, both centred, on average.
+
+    LEAST: boxes without which nothing is said.
+    """
+
+    LEAST = 100
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self.boxes = 0
+
+    def add(self, plan: Plan, truth: Tensor) -> None:
+        anchors_frac_A2 = _anchors(plan)
+        if not len(anchors_frac_A2) or not has_boxes(plan, truth):
+            return
+        truth_BTE = truth.detach().float().cpu()
+        size_N12 = truth_BTE[truth_BTE[..., 0] != 0][:, None, 2:4]
+        size_N12 = size_N12[(size_N12 > 0).all(2)[:, 0]]
+        shared_NA = torch.minimum(size_N12, anchors_frac_A2).prod(2)
+        overlap_NA = shared_NA / (size_N12.prod(2) + anchors_frac_A2.prod(1) - shared_NA)
+        self.total += float(overlap_NA.amax(1).sum()) if len(size_N12) else 0.0
+        self.boxes += len(size_N12)
+
+    @property
+    def mean(self) -> float | None:
+        return self.total / self.boxes if self.boxes >= self.LEAST else None
+
+
+def _anchors(plan: Plan) -> Tensor:
+    """Widths and heights of all heads' anchors, in fractions of the picture."""
+    net = plan.net
+    heads: Sequence[Any] = [node for node in plan.nodes if isinstance(node.spec, HeadSpec)]
+    sizes = [node.spec.anchor_sizes(node.shape, net.width, net.height) for node in heads]
+    return torch.cat([torch.zeros(0, 2), *sizes]) / torch.tensor((net.width or 1, net.height or 1))

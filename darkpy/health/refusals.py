@@ -1,0 +1,105 @@
+"""What is refused: the decision, taken on numbers that the run waits for anyway, and what is made of it afterwards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from darkpy.errors import DarkpyError
+from darkpy.health.autopsy import Autopsy, examine
+from darkpy.health.evidence import write_evidence
+from darkpy.health.ledger import finding_of
+from darkpy.health.minibatches import Kept
+from darkpy.health.nonfinite import LossHistory, NonFinite
+from darkpy.health.runlog import LoggedFinding
+from darkpy.health.symptoms import Sign, Symptom
+from darkpy.training.distributed import share_paths
+from darkpy.training.trainer import Trainer
+
+EVIDENCE = 10
+"""Updates of a run of which the pictures are kept; later ones are refused and counted."""
+_SHOWN = 5  # pictures that a finding names
+
+
+@dataclass
+class Refusals:
+    """Of a run. in_a_row: minibatches refused since the last update, all of them where an update was.
+
+    max_bad_updates: how many updates' worth of them end the run.
+    """
+
+    trainer: Trainer
+    history: LossHistory
+    max_bad_updates: int
+    in_a_row: int = 0
+    examined: int = 0
+    is_spike: bool = False
+    is_whole_update: bool = False
+    has_whole_arrays: bool = True
+    loss: float = math.nan
+
+    def passes_loss(self, loss: float, *, is_number: bool) -> bool:
+        self.loss, self.is_whole_update = loss, False
+        self.is_spike = is_number and self.history.is_spike(loss)
+        return is_number and not self.is_spike
+
+    def passes_gradients(self, *, are_numbers: bool, has_whole_arrays: bool) -> bool:
+        self.is_spike, self.is_whole_update, self.has_whole_arrays = False, True, has_whole_arrays
+        if are_numbers and has_whole_arrays:
+            self.in_a_row = 0
+            return True
+        return False
+
+    def finding(self, kept: Sequence[Kept], folder: Path | None) -> LoggedFinding | None:
+        """What is to be said of what has just been refused, with its evidence; None once enough has been kept.
+
+        kept: the minibatches of the update, the refused one last.
+        """
+        trainer, plan = self.trainer, self.trainer.network.plan
+        self.in_a_row += trainer.net.subdivisions if self.is_whole_update else 1
+        if self.examined == EVIDENCE:
+            return None
+        self.examined += 1
+        autopsy = examine(trainer, kept if self.is_whole_update else kept[-1:])
+        symptom, sign = self._sign(autopsy)
+        self.has_whole_arrays = autopsy.arrays is None
+        number = trainer.batch_num + 1
+        sign = Sign(sign.index, f"{sign.text}. Weights and optimiser stay as they were before it")
+        paths = self._paths(autopsy)
+        said = finding_of(plan, symptom, number, [sign], paths=paths)
+        if folder is None or not trainer.ranks.is_main:
+            return said
+        lines = "\n".join((said.message, *said.hints))
+        evidence = write_evidence(folder, number, plan, autopsy.samples, lines).relative_to(folder).as_posix()
+        return finding_of(plan, symptom, number, [sign], paths=paths, evidence=evidence)
+
+    def check(self, last: LoggedFinding | None) -> None:
+        """Raises: DarkpyError when the run cannot go on: its arrays are no numbers, or nothing passes any more."""
+        hint = "; ".join(last.hints) if last is not None else None
+        number = self.trainer.batch_num + 1
+        if not self.has_whole_arrays:
+            index = None if last is None else last.index
+            place = "" if index is None else f"{self.trainer.network.plan.place(index)}, "
+            raise DarkpyError(
+                f"{place}update {number}: arrays of the network are no numbers, and no update can mend that",
+                hint="go on from an earlier checkpoint, or start from other weights",
+            )
+        if self.in_a_row >= self.max_bad_updates * self.trainer.net.subdivisions:
+            raise DarkpyError(
+                f"update {number}: {self.max_bad_updates} updates in a row could not be made, the run ends"
+                + (f"; the last reason told: {last.message}" if last is not None else ""),
+                hint=hint,
+            )
+
+    def _sign(self, autopsy: Autopsy) -> tuple[Symptom, Sign]:
+        if self.is_spike:
+            return self.history.symptom, Sign(None, self.history.text(self.loss, autopsy))
+        symptom = NonFinite()
+        return symptom, symptom.sign(self.trainer.network.plan, autopsy)
+
+    def _paths(self, autopsy: Autopsy) -> list[str]:
+        """The pictures that are at fault, of all ranks; or the worst."""
+        blamed = autopsy.spoilt or autopsy.samples[:_SHOWN]
+        return share_paths([sample.name for sample in blamed], self.trainer.ranks)

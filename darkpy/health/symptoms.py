@@ -1,0 +1,78 @@
+"""What a symptom is: something to see in the figures of an update, the layer where it is seen, and what helps.
+
+A symptom is a frozen dataclass whose fields are its thresholds; what has been seen before is the watch's to remember.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from darkpy.build import Plan
+
+Row = Mapping[int, float]
+"""One number a layer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """An update as symptoms see it.
+
+    loss: the mean cost of an image. norm: the 2-norm of all gradients. past: the norms of the updates before.
+    gradient, pull: of each layer that took part, the 2-norm of its gradients, and how large those of its weights,
+        times the rate, are beside the weights.
+    fresh: layers that have not taken part until lately.
+    seen: images trained on, before this run too. is_burning_in: whether the rate is still on its way up.
+    figures: what the layers showed, by the figure's name; empty for most updates.
+    overlap: by how much boxes overlap with the anchor that suits them best, None where there are too few of either.
+    """
+
+    plan: Plan
+    batch_num: int
+    seen: int
+    rate: float
+    loss: float
+    norm: float
+    past: Sequence[float]
+    gradient: Row
+    pull: Row
+    fresh: frozenset[int] = frozenset()
+    figures: Mapping[str, Row] = field(default_factory=dict)
+    overlap: float | None = None
+
+    @property
+    def is_burning_in(self) -> bool:
+        return self.batch_num < self.plan.net.burn_in
+
+    def row(self, name: str) -> Row:
+        return self.figures.get(name, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """That a symptom shows. index: the layer, None for no one layer. text: what is seen, the numbers in it."""
+
+    index: int | None
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Symptom:
+    """tries: what to do, in the order in which causes are to be looked for: data, rates, operations, details.
+
+    looks: how many looks in a row must show it; a single one may be chance.
+    """
+
+    tries: ClassVar[tuple[str, ...]] = ()
+    needs_figures: ClassVar[bool] = False  # whether it shows only where the layers were looked at
+
+    looks: int = 1
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def signs(self, look: Look) -> Iterator[Sign]:
+        """Where it shows now, the layer to be named first."""
+        raise NotImplementedError

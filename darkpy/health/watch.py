@@ -1,0 +1,222 @@
+"""The live watch: looks on while a trainer works, refuses what would harm the weights, and says what is wrong.
+
+It changes no number of a healthy run. What every update costs is a few small sums; the layers are looked at in every
+one of the first updates, where most runs die, and later now and then. What is measured stays on the device until the
+one moment of an update at which its norm is fetched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from darkpy.health.activations import ActivationRange, AnchorMismatch, DeadUnits, VarianceCollapse
+from darkpy.health.gradients import ClampSaturated, Exploding, OverfitHead, StuckRate, Vanishing
+from darkpy.health.ledger import Ledger, as_lists, finding_of, run_of
+from darkpy.health.measures import Measures
+from darkpy.health.minibatches import AnchorOverlaps, BadLabel, Kept
+from darkpy.health.nonfinite import LossHistory, LossSpike
+from darkpy.health.refusals import Refusals
+from darkpy.health.runlog import LoggedFinding, LoggedUpdate, LogWriter, log_path
+from darkpy.health.symptoms import Look, Sign, Symptom
+from darkpy.layers.loss import Loss
+from darkpy.training.checkpoints import base_name
+from darkpy.training.loop import next_average
+from darkpy.training.trainer import StepReport, Trainer
+from darkpy.training.watcher import Watcher
+
+SYMPTOMS: tuple[Symptom, ...] = (
+    AnchorMismatch(),
+    StuckRate(),
+    Exploding(),
+    Vanishing(),
+    OverfitHead(),
+    ClampSaturated(),
+    ActivationRange(),
+    VarianceCollapse(),
+    DeadUnits(),
+)
+EVERY = 25
+"""Updates from one look at the layers to the next: a look costs about a tenth of a step, so this is 1 in 250."""
+FIRST = 10
+"""Updates at the beginning of a run whose layers are all looked at."""
+MAX_BAD_UPDATES = 100
+"""Updates in a row that cannot be made before the run stops: dirty pictures do not come in so many batches in a row."""
+
+Tell = Callable[[LoggedFinding], None]
+
+
+class Watch(Watcher):
+    """Watches a trainer from now on.
+
+    folder: the run's, for the log and the evidence; None keeps both to itself.
+    tell: is called with every finding; all of them are in `findings`.
+    average: the run's average loss so far, where it goes on.
+    Raises: DarkpyError from the trainer's step, when `max_bad_updates` in a row could not be made, or when the network
+        holds what is no number.
+    """
+
+    is_watching = True
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        folder: Path | None = None,
+        *,
+        symptoms: Sequence[Symptom] = SYMPTOMS,
+        spike: LossSpike | None = None,
+        max_bad_updates: int = MAX_BAD_UPDATES,
+        every: int = EVERY,
+        first: int = FIRST,
+        average: float = math.nan,
+        tell: Tell | None = None,
+    ) -> None:
+        self.trainer, self.folder, self.tell = trainer, folder, tell
+        self.every, self.first, self.average = every, first, average
+        self.findings: list[LoggedFinding] = []
+        plan = trainer.network.plan
+        self.ledger = Ledger(plan, symptoms)
+        self.refusals = Refusals(trainer, LossHistory(spike or LossSpike()), max_bad_updates)
+        self.measures, self.overlaps, self.labels = Measures(trainer), AnchorOverlaps(), BadLabel()
+        self._kept: list[Kept] = []
+        self._losses: list[float] = []
+        self._log: LogWriter | None = None
+        if folder is not None and trainer.ranks.is_main:
+            self._log = LogWriter(log_path(folder, base_name(plan.file).strip("<>") or "run"))
+            self._log.begin(run_of(plan, batch_num=trainer.batch_num, seen=trainer.seen))
+        self._began = self._ended = perf_counter()
+        self._waited = 0.0
+        trainer.watcher = self
+
+    def begin(self, x_BCHW: Tensor, truth: Tensor, paths: Sequence[Sequence[str]]) -> None:
+        self._waited += perf_counter() - self._ended
+        trainer, net = self.trainer, self.trainer.net
+        n = trainer.batch_num + 1
+        # those of this update that were let pass
+        start = trainer.batch_num * net.minibatch * net.subdivisions
+        self._kept = [kept for kept in self._kept if start <= kept.seen < trainer.seen]
+        self._losses = self._losses[: len(self._kept)]
+        self._kept.append(Kept(x_BCHW, truth, tuple(map(tuple, paths)), trainer.seen))
+        is_last = trainer.seen // net.minibatch % net.subdivisions == net.subdivisions - 1
+        if is_last and (self.ledger.updates < self.first or n % self.every == 0):
+            self.measures.look(x_BCHW)
+            self.overlaps.add(trainer.network.plan, truth)
+        if trainer.ranks.is_main and truth.device.type == "cpu":
+            self._check_labels(n)
+
+    def passes_losses(self, losses: Sequence[Loss]) -> bool:
+        # where AlexeyAB's heads drop deltas that are no numbers the cost is one all the same
+        said = [one.double() for loss in losses for one in (loss.cost, loss.report.get("no_obj", loss.cost))]
+        costs: list[float] = torch.stack(said).tolist()
+        loss = sum(costs[::2]) / len(losses) / self.trainer.net.minibatch
+        has_passed = self.refusals.passes_loss(loss, is_number=all(map(math.isfinite, costs)))
+        if has_passed:
+            self._losses.append(loss)
+        return has_passed
+
+    def passes_gradients(self, norm: Tensor) -> bool:
+        self.measures.fetch(norm)
+        return self.refusals.passes_gradients(
+            are_numbers=self.measures.are_numbers, has_whole_arrays=self.measures.has_whole_arrays
+        )
+
+    def end(self, report: StepReport) -> None:
+        if report.refused:
+            self._refused(report)
+        elif report.updated:
+            self._updated(report)
+        self.measures.end()
+        self._ended = perf_counter()
+
+    def _refused(self, report: StepReport) -> None:
+        finding = self.refusals.finding(self._kept, self.folder)
+        n = self.trainer.batch_num + 1
+        if self._log is not None:
+            # the loss of the minibatch that was refused, or of all of the update
+            loss = self.refusals.loss
+            measures = self.measures if self.refusals.is_whole_update else None
+            self._log.update(
+                LoggedUpdate(
+                    batch_num=n,
+                    seen=report.seen,
+                    images=self.trainer.net.minibatch,
+                    loss=loss,
+                    average=self.average,
+                    rate=report.rate,
+                    norm=measures.norm if measures else math.nan,
+                    largest=measures.largest if measures else math.nan,
+                    refused=True,
+                )
+            )
+        if finding is not None:
+            self._say(finding)
+        self.refusals.check(self.findings[-1] if self.findings else None)
+
+    def _updated(self, report: StepReport) -> None:
+        trainer, measures, plan = self.trainer, self.measures, self.trainer.network.plan
+        n, loss = trainer.batch_num, sum(self._losses) / max(1, len(self._losses))
+        self.average = next_average(self.average, loss)
+        gradient = measures.gradient
+        rows = measures.rows()
+        look = Look(
+            plan=plan,
+            batch_num=n,
+            seen=trainer.seen,
+            rate=report.rate,
+            loss=loss,
+            norm=measures.norm,
+            past=self.ledger.past,
+            gradient=gradient,
+            pull=measures.pull(report.rate),
+            fresh=self.ledger.take_part(gradient),
+            figures=rows,
+            overlap=self.overlaps.mean if rows else None,
+        )
+        now = perf_counter()
+        if self._log is not None:
+            self._log.update(
+                LoggedUpdate(
+                    batch_num=n,
+                    seen=trainer.seen,
+                    images=len(self._losses) * trainer.net.minibatch,
+                    loss=loss,
+                    average=self.average,
+                    rate=report.rate,
+                    norm=measures.norm,
+                    largest=measures.largest,
+                    seconds=now - self._began,
+                    waited=self._waited,
+                    layers=as_lists(plan, {**rows, "gradient": gradient}) if rows else {},
+                )
+            )
+        self._began, self._waited = now, 0.0
+        for finding in self.ledger.findings(look):
+            self._say(finding)
+        if self.refusals.history.gave_up:
+            self.refusals.history.gave_up = False
+            self._say(finding_of(plan, self.refusals.history.symptom, n, [Sign(None, self._stays(loss))]))
+
+    def _stays(self, loss: float) -> str:
+        spikes = self.refusals.history.symptom.in_a_row
+        return (
+            f"the loss stays at {loss:.4g} after {spikes} refused minibatches: it is not the pictures, they pass again"
+        )
+
+    def _check_labels(self, n: int) -> None:
+        kept, plan = self._kept[-1], self.trainer.network.plan
+        for image, text in self.labels.found(plan, kept):
+            if self.ledger.may_say(self.labels, kept.seen + image, n):
+                paths = kept.paths[image] if image < len(kept.paths) else ()
+                self._say(finding_of(plan, self.labels, n, [Sign(None, text)], paths=paths))
+
+    def _say(self, finding: LoggedFinding) -> None:
+        self.findings.append(finding)
+        if self._log is not None:
+            self._log.finding(finding)
+        if self.tell is not None:
+            self.tell(finding)
