@@ -14,6 +14,9 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from darkpy.errors import DarkpyError
+from darkpy.files import write_whole
+
 from .machine import describe_machine
 from .turns import Outputs, Run, Worker, report, take_turns
 
@@ -85,6 +88,9 @@ def prepare_forward(arguments: argparse.Namespace, folder: Path) -> Forward:
     import torch
 
     import darkpy
+    from darkpy.export.named_arrays import About
+    from darkpy.export.onnx_files import pack_onnx
+    from darkpy.export.onnx_graph import OnnxOptions
 
     warnings.simplefilter("ignore")
     network = darkpy.load(arguments.cfg, arguments.weights)
@@ -101,9 +107,9 @@ def prepare_forward(arguments: argparse.Namespace, folder: Path) -> Forward:
     x_BCHW = torch.rand((arguments.batch, *network.plan.input_shape), generator=torch.Generator().manual_seed(0))
     np.save(job.x, x_BCHW.numpy())
     try:
-        torch.onnx.export(network.for_inference(), (x_BCHW,), str(job.onnx), dynamo=False, input_names=["x"])
+        write_whole(job.onnx, pack_onnx(network, About(), OnnxOptions()))
     # without the package onnx, or with a layer that ONNX does not know, the others are measured all the same
-    except Exception as fault:
+    except DarkpyError as fault:
         print(f"no ONNX file: {fault}", file=sys.stderr)
     return job
 
