@@ -76,7 +76,11 @@ def _swish(graph: Graph, x: str) -> str:
 
 
 def _mish(graph: Graph, x: str) -> str:
-    return graph.add("Mul", x, graph.add("Tanh", graph.add("Softplus", x)))
+    """With s the logistic and u = s (2 - s), tanh(softplus(x)) is u / (2 - u)."""
+    two = torch.tensor(2.0)
+    s = graph.add("Sigmoid", x)
+    u = graph.add("Mul", s, graph.add("Sub", two, s))
+    return graph.add("Mul", x, graph.add("Div", u, graph.add("Sub", two, u)))
 
 
 def _hard_mish(graph: Graph, x: str) -> str:
