@@ -71,12 +71,15 @@ def load(
     device: str | torch.device = "cpu",
     strict: bool = False,
     is_partial_allowed: bool = False,
+    is_mapped: bool = False,
     time_steps: int | None = None,
 ) -> Network:
     """The network of a cfg in inference mode, with the numbers of a `.weights` file or darknet's starting values.
 
     strict: warnings (unknown keys, mostly) become errors.
     is_partial_allowed: accept a file that ends between two layers (`darknet53.conv.74`); the rest starts new.
+    is_mapped: map the weights in place of reading them, for inference: what is mapped must not be cut short while it
+        is used. `for_inference` and `accelerate` copy it, and then the file may go.
     time_steps: in place of the cfg's. With 1 every call is the next step of its sequences, as in AlexeyAB's commands
         that do not train.
     Raises: ConfigError, WeightsError.
@@ -88,7 +91,7 @@ def load(
         made = replace(made, net=replace(made.net, time_steps=time_steps))
     network = Network(made)
     if weights is not None:
-        network.load_weights(weights, is_partial_allowed=is_partial_allowed)
+        network.load_weights(weights, is_partial_allowed=is_partial_allowed, is_mapped=is_mapped)
     network.initialise()
     return network.to(device)
 

@@ -153,13 +153,21 @@ class Network(nn.Module):
         start: int = 0,
         cutoff: int | None = None,
         is_partial_allowed: bool = False,
+        is_mapped: bool = False,
     ) -> weightfile.LoadReport:
         """Fill the layers from a `.weights` file and take over its header.
 
+        is_mapped: maps of the file in place of what is read from it, until `for_inference` or a device has copied it.
         Raises: WeightsError, and then nothing has changed.
         """
         report = weightfile.load_weights(
-            path, self.plan, self.built, start=start, cutoff=cutoff, is_partial_allowed=is_partial_allowed
+            path,
+            self.plan,
+            self.built,
+            start=start,
+            cutoff=cutoff,
+            is_partial_allowed=is_partial_allowed,
+            is_mapped=is_mapped,
         )
         self.header = report.header
         return report

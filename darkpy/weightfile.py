@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -143,9 +143,13 @@ def load_weights(
     start: int = 0,
     cutoff: int | None = None,
     is_partial_allowed: bool = False,
+    is_mapped: bool = False,
 ) -> LoadReport:
-    """Fill the layers `start` <= i < `cutoff` from a weight file; the arrays are copy-on-write views of it.
+    """Fill the layers `start` <= i < `cutoff` from a weight file.
 
+    is_mapped: the arrays are copy-on-write maps of the file instead of read from it, and cost nothing before they are
+        used. Somebody who writes into the file changes what has not been used yet, and somebody who cuts it short
+        ends this process; a file that is replaced as a whole, as darkpy replaces files, does no harm.
     The file's first numbers are those of layer `start`; with a `cutoff` it may go on behind the last layer's.
     A file that ends exactly between two layers is a partial file (`darknet53.conv.74`): refused unless allowed.
     Raises: WeightsError, before any array has changed.
@@ -173,9 +177,12 @@ def load_weights(
         )
     _check_arrays(plan, layers, [node for node, _ in wanted[:filled]])
     try:
-        arrays = list(_arrays(Path(path), wanted[:filled], header))
+        with Path(path).open("rb") as stream:
+            arrays = list(_arrays(stream, wanted[:filled], header, is_mapped=is_mapped))
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise WeightsError(f"{path} became shorter while it was read", hint="is it still being written?") from error
     for index, slot, tensor in arrays:
         layers[index].put_array(slot, tensor)
     return LoadReport(header, filled, len(wanted), missing)
@@ -245,14 +252,24 @@ def _misfit(
     return WeightsError(f"{path} is too short: {sizes}; it runs out {where}", hint=hint)
 
 
-def _arrays(path: Path, wanted: _Wanted, header: Header) -> Iterator[tuple[int, Slot, torch.Tensor]]:
-    """The file's arrays, each with its layer's number and its slot."""
+def _arrays(
+    stream: IO[bytes], wanted: _Wanted, header: Header, *, is_mapped: bool
+) -> Iterator[tuple[int, Slot, torch.Tensor]]:
+    """The file's arrays, each with its layer's number and its slot. Raises: ValueError when the file ends early."""
     offset = header.size
+    total = sum(piece.count for _, pieces in wanted for piece in pieces)
+    stream.seek(offset)
+    held: np.ndarray[Any, Any] = np.fromfile(stream, dtype="<f4", count=0 if is_mapped else total)
+    if not is_mapped and len(held) < total:
+        raise ValueError(f"{len(held)} of {total} numbers")
     for node, pieces in wanted:
-        # one map a layer, so that a layer that replaces its arrays gives the file's memory back
         *ends, count = _ends(pieces)
-        numbers = np.memmap(path, dtype="<f4", mode="c", offset=offset, shape=(count,))
-        offset += numbers.nbytes
+        if is_mapped:
+            # one map a layer, so that a layer that replaces its arrays gives the file's memory back
+            numbers = np.memmap(stream, dtype="<f4", mode="c", offset=offset, shape=(count,))
+            offset += numbers.nbytes
+        else:
+            numbers, held = held[:count], held[count:]
         for piece, part in zip(pieces, np.split(numbers, ends), strict=True):
             yield node.index, piece.slot, _tensor(piece, part, header)
 

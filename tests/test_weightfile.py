@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from darkpy import weightfile
 from darkpy.build import make_plan
 from darkpy.dialect import Dialect
+from darkpy.errors import WeightsError
 from darkpy.weightfile import Header, read_header
 
 from .weightfiles import (
@@ -264,10 +267,10 @@ def test_partial_file_says_how_many_layers_it_filled(tmp_path: Path) -> None:
 # memory and state
 
 
-def test_loaded_arrays_are_views_of_the_file_that_leave_it_alone(tmp_path: Path) -> None:
+def test_mapped_arrays_are_views_of_the_file_that_leave_it_alone(tmp_path: Path) -> None:
     path = written(tmp_path, 57)
     before = path.read_bytes()
-    net, _ = loaded(CONV, path)
+    net, _ = loaded(CONV, path, is_mapped=True)
     maps = Path("/proc/self/maps").read_text()
     assert str(path) in maps
     with torch.no_grad():
@@ -291,10 +294,47 @@ def test_loading_again_keeps_what_was_frozen_frozen(tmp_path: Path) -> None:
     assert weights(net, 0).dtype == torch.float64
 
 
+def test_weights_are_the_same_read_and_mapped(tmp_path: Path) -> None:
+    path = written(tmp_path, 150)
+    read, mapped = loaded(TWO, path)[0], loaded(TWO, path, is_mapped=True)[0]
+    assert all(torch.equal(one, other) for one, other in zip(read.parameters(), mapped.parameters(), strict=True))
+    with torch.no_grad():
+        weights(mapped, 0).zero_()  # a copy is written to, not the file
+    assert loaded(TWO, path)[0].layers[0].state_dict()["weights"].any()
+
+
+def test_file_may_be_cut_short_once_it_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path, 150)
+    net, _ = loaded(TWO, path)
+    os.truncate(path, 0)
+    assert net.trace(torch.ones(1, 2, 4, 4))[-1].isfinite().all()
+
+
+def test_mapped_file_may_be_cut_short_once_the_network_is_made_for_inference(tmp_path: Path) -> None:
+    sections = TWO + "[connected]\noutput=2\n[batchnorm]\n"
+    path = written(tmp_path, 150 + 98 + 6)
+    net, report = loaded(sections, path, is_mapped=True)
+    assert report.layers == 4
+    net.for_inference()
+    os.truncate(path, 0)
+    assert net.trace(torch.ones(1, 2, 4, 4))[-1].isfinite().all()
+
+
+@pytest.mark.parametrize("is_mapped", [False, True], ids=["read", "mapped"])
+def test_file_that_becomes_shorter_while_it_is_read_is_refused_and_changes_nothing(
+    is_mapped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weightfile, "read_header", lambda path: (Header.unpack(RECENT), 150))
+    net = network(TWO)
+    with pytest.raises(WeightsError, match="became shorter while it was read"):
+        net.load_weights(written(tmp_path, 120), is_mapped=is_mapped)
+    assert all(tensor.is_meta for tensor in net.state_dict().values())
+
+
 def test_saving_over_the_file_that_is_mapped_is_safe(tmp_path: Path) -> None:
     path = written(tmp_path, 57)
     before = path.read_bytes()
-    net, _ = loaded(CONV, path)
+    net, _ = loaded(CONV, path, is_mapped=True)
     net.save_weights(path)
     assert path.read_bytes() == before
     assert arrays(net, 0)["biases"] == [1, 2, 3]

@@ -39,6 +39,7 @@ def open_network(
         device=chosen,
         strict=strict,
         is_partial_allowed=allow_partial,
+        is_mapped=fold,
         time_steps=1,
     )
     if not fold:

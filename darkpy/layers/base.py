@@ -135,7 +135,12 @@ class Layer(nn.Module):
         return self.get_submodule(path), name
 
     def fold(self) -> None:
-        """Rewrite the weights for inference where that saves work (batch norm); nothing to do by default."""
+        """Rewrite the arrays for inference where that saves work (batch norm), and in any case in memory of their own.
+
+        What was mapped from a file no longer needs it.
+        """
+        for array in (*self.parameters(recurse=False), *self.buffers(recurse=False)):
+            array.data = array.data.clone()
 
     def quicken(self, inputs: Sequence[Shape], dtype: torch.dtype) -> Callable[..., torch.Tensor]:
         """What computes this layer in inference from now on, once folded: `forward`, or something faster.

@@ -160,6 +160,7 @@ class Product(Layer):
         folded = torch.empty_like(weights, memory_format=self.memory_format)
         if not self.is_normalized:
             self.weights = torch.nn.Parameter(folded.copy_(weights))
+            self.biases = torch.nn.Parameter(biases.clone())
             return
         factor_F, bias_F = fold_factors(self.scales.detach(), biases, self.rolling_mean, self.rolling_variance)
         across = [1] * weights.dim()
