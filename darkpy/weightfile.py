@@ -264,6 +264,7 @@ def _arrays(
         raise ValueError(f"{len(held)} of {total} numbers")
     for node, pieces in wanted:
         *ends, count = _ends(pieces)
+        numbers: np.ndarray[Any, Any]
         if is_mapped:
             # one map a layer, so that a layer that replaces its arrays gives the file's memory back
             numbers = np.memmap(stream, dtype="<f4", mode="c", offset=offset, shape=(count,))
