@@ -253,13 +253,11 @@ class Convolutional(Product):
         """Whether it is a folded product with arrays of its own and nothing but an activation behind it."""
         spec = self.spec
         is_odd = spec.xnor or spec.binary or spec.antialiasing or self._owner or self._is_lent
-        return not (is_odd or self.is_normalized or self.norm_groups)
+        return not (is_odd or self.is_normalized or self.norm_groups or self._product)
 
     def quicken(self, inputs: Sequence[Shape], dtype: torch.dtype) -> Callable[..., torch.Tensor]:
         """One operation in place of the weights, where it gives on noise what they give."""
-        if not self.is_plain or self.activation is None:
-            return self.forward
-        if self._product is not None or self.weights.dtype != torch.float32:
+        if not self.is_plain or self.activation is None or self.weights.dtype != torch.float32:
             return self.forward
         (x,) = inputs
         reach = self.spec.size * self.spec.reach
