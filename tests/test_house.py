@@ -16,7 +16,7 @@ SOURCES = [*MODULES, *sorted((ROOT / "tools").rglob("*.py"))]
 
 BOTTOM = {"errors", "shapes", "dialect"}
 ON_BOTTOM = BOTTOM | {"files", "memory", "config", "ops"}
-GRAPH = ON_BOTTOM | {"layers", "build", "weightfile", "network"}
+GRAPH = ON_BOTTOM | {"layers", "build", "weightheader", "weightfile", "network"}
 ARROWS: dict[str, set[str]] = {  # what each part of the package may import besides itself
     "errors": set(),
     "shapes": set(),
@@ -28,7 +28,8 @@ ARROWS: dict[str, set[str]] = {  # what each part of the package may import besi
     "ops": BOTTOM | {"files"},
     "layers": ON_BOTTOM,
     "build": ON_BOTTOM | {"layers"},
-    "weightfile": ON_BOTTOM | {"layers", "build"},
+    "weightheader": BOTTOM | {"files"},
+    "weightfile": ON_BOTTOM | {"weightheader", "layers", "build"},
     "network": ON_BOTTOM | {"layers", "build", "weightfile"},
     "summary": GRAPH,
     "data": GRAPH,
