@@ -24,6 +24,7 @@ import torch
 from darkpy.build import Node, Plan
 from darkpy.errors import DarkpyWarning, WeightsError
 from darkpy.layers.base import Layer, Slot
+from darkpy.weightheader import FOREIGN as FOREIGN
 from darkpy.weightheader import MAX_SHORT_SEEN
 from darkpy.weightheader import Header as Header
 from darkpy.weightheader import read_header as read_header
