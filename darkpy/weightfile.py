@@ -67,9 +67,8 @@ def load_weights(
 ) -> LoadReport:
     """Fill the layers `start` <= i < `cutoff` from a weight file.
 
-    is_mapped: the arrays are copy-on-write maps of the file instead of read from it, and cost nothing before they are
-        used. Somebody who writes into the file changes what has not been used yet, and somebody who cuts it short
-        ends this process; a file that is replaced as a whole, as darkpy replaces files, does no harm.
+    is_mapped: copy-on-write maps of the file, which cost nothing before they are used. Whoever writes into the file
+        changes what was not used yet, and whoever cuts it short ends this process; replacing it does no harm.
     The file's first numbers are those of layer `start`; with a `cutoff` it may go on behind the last layer's.
     A file that ends exactly between two layers is a partial file (`darknet53.conv.74`): refused unless allowed.
     Raises: WeightsError, before any array has changed.
