@@ -173,9 +173,12 @@ def copy_classes(plan: Plan, path: str | os.PathLike[str], seed: int = 0) -> Ope
         )
     spec = replace(node.spec, filters=classes)  # type: ignore[call-arg]
     changed = replace(node, spec=spec, slots=spec.slots(node.inputs))
-    source = open_weights(
-        replace(plan, nodes=(*plan.nodes[: node.index], changed, *plan.nodes[node.index + 1 :])), path
-    )
+    source_plan = replace(plan, nodes=(*plan.nodes[: node.index], changed, *plan.nodes[node.index + 1 :]))
+    try:
+        source = open_weights(source_plan, path)
+    except WeightsError as error:
+        hint = f"for this cfg its last convolution has {classes} filters, the classes alone, and all else is equal"
+        raise WeightsError(error.message, hint=hint) from error
     if source.cutoff is not None:
         raise WeightsError(f"{path}: ends before {plan.place(source.cutoff)}")
     target = Network(plan)

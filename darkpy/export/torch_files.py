@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from darkpy.errors import WeightsError
@@ -26,7 +26,8 @@ def read_torch(path: Path) -> Held:
     """
     _check_sizes(path)
     try:
-        with torch.serialization.safe_globals(_numpy_values()):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_HARMLESS):
+            warnings.simplefilter("ignore")  # of what torch finds odd and reads all the same
             found = torch.load(path, map_location="cpu", weights_only=True)
     # a damaged or hostile file makes the reader fail in many ways
     except Exception as error:
@@ -57,21 +58,34 @@ def pack_torch(arrays: Mapping[str, torch.Tensor], about: About) -> Iterator[byt
     yield stream.getvalue()
 
 
-def _numpy_values() -> list[Any]:
-    """What numpy's numbers and arrays are made of in a pickle: older checkpoints keep a score or a loss as such."""
-    rebuild: Any = np.array(0.0).__reduce__()[0]
-    scalar: Any = np.float64(0).__reduce__()[0]
-    numbers = [type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")]
-    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
-    made = [(made, f"{module}.{made.__name__}") for module in modules for made in (rebuild, scalar)]
-    return [np.ndarray, np.dtype, *numbers, *made]
+class _LeftOut:
+    """Stands for one of numpy's own values, which older checkpoints keep beside the arrays: a score, a loss.
+
+    numpy's own readers are not let near the file: a made-up type would have them take its bytes for addresses.
+    """
+
+    def __init__(self, *values: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+_HARMLESS: list[Any] = [
+    (_LeftOut, f"numpy.{name}")
+    for name in (
+        "ndarray",
+        "dtype",
+        *(f"{core}.multiarray.{maker}" for core in ("core", "_core") for maker in ("_reconstruct", "scalar")),
+    )
+]
 
 
 def _check_sizes(path: Path) -> None:
     """Refuse an archive that would unpack into more than it is: torch stores, and never packs."""
-    if not zipfile.is_zipfile(path):
-        return
     try:
+        if not zipfile.is_zipfile(path):
+            return
         with zipfile.ZipFile(path) as archive:
             is_packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
