@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from darkpy.cli.options import FILE, dialect_option
+from darkpy.cli.opening import find_device
+from darkpy.cli.options import FILE, device_option, dialect_option
 from darkpy.cli.progress import track
 from darkpy.cli.spelling import Command
 from darkpy.cli.talk import note
 from darkpy.data.datafile import read_data
+from darkpy.errors import DarkpyError
+from darkpy.files import write_whole
 
 if TYPE_CHECKING:
     from darkpy.health.doctor import Examination
+    from darkpy.health.hunt import Scored
 
 SICK = 1
 FEW = 5
@@ -27,6 +33,7 @@ HELP = """Say what is wrong with a training before it begins: in the cfg, in the
 \b
   darkpy doctor my.cfg
   darkpy doctor my.cfg my.data
+  darkpy doctor my.cfg my.data backup/my_last.weights --out found
   darkpy doctor my.cfg my.data --json | jq '.findings[].place'
 
 The cfg is looked at for what no error forbids and no training survives: windows that skip cells, deep stacks without
@@ -34,6 +41,11 @@ normalisation, rates, burn-in and steps that do not fit each other, anchors, hea
 image of train= and valid= is decoded and its labels are read: missing, empty, repeated, out of range, tiny and huge
 boxes, images that cannot be read, images of the validation that are trained on (the same bytes, or the same picture
 written anew), classes without objects, anchors of another size than the boxes.
+
+With WEIGHTS, which know the data a little, every sample is then shown to the network, alone and in order, and nothing
+is learnt: the samples with the largest loss and gradient for their number of objects are printed, worst first. Wrong
+boxes, wrong classes and labels of another image stand at the top. --out DIR writes all of them to DIR/samples.csv, and
+the worst as pictures to DIR/samples.png.
 
 Findings come in the order in which to mend them: data, rates, operations, details. Each says where it is, and what to
 try. What the originals of both darknets do is no fault.
@@ -47,22 +59,98 @@ The exit code is 0 when nothing is found, 1 when something is, 2 when something 
 @click.argument("data", type=FILE, required=False)
 @click.argument("weights", type=FILE, required=False)
 @click.option("--all", "is_all", is_flag=True, help=f"Print all findings, not {FEW} of a kind.")
+@click.option(
+    "--worst",
+    type=click.IntRange(1, 1000),
+    default=10,
+    metavar="N",
+    show_default=True,
+    help="How many samples are shown.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Show the network N images, spread over the list.  [default: all]",
+)
+@click.option("--out", type=FILE, metavar="DIR", help="Where samples.csv and samples.png are written.")
 @click.option("--json", "is_json", is_flag=True, help="Print JSON instead of text.")
+@device_option
 @dialect_option
-def doctor(cfg: Path, data: Path | None, weights: Path | None, is_all: bool, is_json: bool, dialect: str | None) -> int:
+def doctor(
+    cfg: Path,
+    data: Path | None,
+    weights: Path | None,
+    is_all: bool,
+    worst: int,
+    limit: int | None,
+    out: Path | None,
+    is_json: bool,
+    device: str | None,
+    dialect: str | None,
+) -> int:
     from darkpy.health.doctor import examine
     from darkpy.weightfile import read_header
 
+    if out is not None and weights is None:
+        raise DarkpyError("--out is for what a network says of each sample", hint="name its weights: CFG DATA WEIGHTS")
     seen = 0 if weights is None else read_header(weights)[0].seen
     exam = examine(cfg, None if data is None else read_data(data), dialect=dialect, seen=seen)
     for _ in track(exam.survey(), exam.total):
         pass
-    findings = [one for one in exam.found if one.is_finding]
+    ranked = _hunt(exam, weights, device, limit)
+    if out is not None and ranked:
+        _write(exam, ranked, out, worst)
     if is_json:
-        click.echo(json.dumps(_record(exam)))
+        click.echo(json.dumps({**_record(exam), "samples": [_sample_record(one) for one in ranked]}))
     else:
         _print(exam, is_all)
-    return SICK if findings else 0
+        _print_samples(ranked[:worst])
+    return SICK if any(one.is_finding for one in exam.found) else 0
+
+
+def _hunt(exam: Examination, weights: Path | None, device: str | None, limit: int | None) -> list[Scored]:
+    """All samples, worst first; none where there is nothing to show them to."""
+    from darkpy.health.hunt import Hunt, check_scores, rank
+    from darkpy.network import Network
+
+    if weights is None:
+        return []
+    if exam.task is None:
+        note("the network cannot be trained on these data as they are: it is not asked what it makes of each sample")
+        return []
+    network = Network(exam.task.plan)
+    network.load_weights(weights, is_partial_allowed=True)
+    network.initialise()
+    hunt = Hunt(network.to(find_device(device)), exam.task)
+    if not hunt.is_trained:
+        note(f"{weights} does not fill the network: what it makes of each sample is mostly chance")
+    numbers = hunt.numbers(limit)
+    ranked = rank(list(track(hunt.run(numbers), len(numbers))))
+    exam.note([*check_scores(ranked)])
+    return ranked
+
+
+def _write(exam: Examination, ranked: Sequence[Scored], out: Path, worst: int) -> None:
+    from darkpy.health.hunt import as_csv, draw_worst
+
+    assert exam.task is not None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DarkpyError(f"{out}: cannot be made: {error.strerror}") from error
+    write_whole(out / "samples.csv", [as_csv(ranked)])
+    write_whole(out / "samples.png", [draw_worst(exam.task, ranked[:worst])])
+    note(f"{out / 'samples.csv'} holds {len(ranked)} samples, {out / 'samples.png'} shows the worst")
+
+
+def _print_samples(ranked: Sequence[Scored]) -> None:
+    if not ranked:
+        return
+    click.echo(f"{'rank':>4} {'score':>7} {'loss':>10} {'gradient':>10} {'objects':>7}  image, worst first")
+    for number, one in enumerate(ranked, start=1):
+        numbers = f"{one.score:7.1f} {one.loss:10.4g} {one.norm:10.4g} {one.objects:7}"
+        click.echo(f"{number:4} {numbers}  {one.path}")
 
 
 def _print(exam: Examination, is_all: bool) -> None:
@@ -90,6 +178,13 @@ def _verdict(exam: Examination, count: int) -> str:
     if not count:
         return f"healthy: nothing found in {exam.config.file}{seen}"
     return f"{count} finding{'s' if count > 1 else ''} in {exam.config.file}{seen}"
+
+
+def _sample_record(one: Scored) -> dict[str, Any]:
+    """JSON knows no infinity, and no NaN."""
+    numbers = {"score": one.score, "loss": one.loss, "gradient_norm": one.norm}
+    finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+    return {"image": one.path, **finite, "objects": one.objects}
 
 
 def _record(exam: Examination) -> dict[str, Any]:

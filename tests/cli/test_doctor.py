@@ -74,3 +74,25 @@ def test_help_teaches(task: Path, run: Run, name: str) -> None:
     code, out, _ = run(name, "--help")
     assert code == 0
     assert "The exit code is 0 when nothing is found, 1 when something is, 2 when" in " ".join(out.split())
+
+
+def test_samples_are_printed_worst_first_and_written_where_they_are_wanted(tmp_path: Path, run: Run) -> None:
+    sample = tmp_path / "shapes"
+    assert run("sample", str(sample), "--images", "20", "--valid", "4").code == 0
+    root = Path(__file__).resolve().parents[2]
+    words = ("doctor", str(sample / "sample.cfg"), str(sample / "sample.data"), str(root / "weights/sample.weights"))
+    code, out, err = run(*words, "--out", str(tmp_path / "found"), "--worst", "4", "--limit", "10")
+    assert code == 0
+    assert f"{tmp_path / 'found/samples.csv'} holds 10 samples" in err
+    assert len((tmp_path / "found/samples.csv").read_text().splitlines()) == 11
+    assert (tmp_path / "found/samples.png").read_bytes().startswith(b"\x89PNG")
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["rank", "1", "2", "3", "4"]
+    record = json.loads(run(*words, "--json").out)
+    assert len(record["samples"]) == 20
+    assert record["samples"][0].keys() == {"image", "score", "loss", "gradient_norm", "objects"}
+
+
+def test_a_folder_for_samples_without_weights_is_a_mistake(task: Path, run: Run) -> None:
+    code, _, err = run("doctor", "net.cfg", "pets.data", "--out", "found")
+    assert code == 2
+    assert "hint: name its weights: CFG DATA WEIGHTS" in err
