@@ -74,6 +74,14 @@ def locate(path: Path, folder: Path) -> Path:
     return path
 
 
+def make_folder(folder: Path) -> None:
+    """Raises: DarkpyError when it is not there and cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DarkpyError(f"{folder}: cannot be made: {error.strerror or error}") from error
+
+
 def write_whole(path: str | os.PathLike[str], chunks: Iterable[bytes]) -> None:
     """Write beside the target, flush to disk, then rename over it: a reader sees the old file or the new one.
 

@@ -16,13 +16,10 @@ from numpy.typing import NDArray
 from darkpy.anchors.kmeans import Floats
 from darkpy.data.annotations import Collection
 from darkpy.data.coco import read_coco
-from darkpy.data.datafile import read_data
-from darkpy.data.label_table import LabelTable, read_table
-from darkpy.data.names import read_names
-from darkpy.data.places import expand_paths, read_list_lines
+from darkpy.data.image_list import ImageList, open_list
+from darkpy.data.label_table import LabelTable
 from darkpy.data.voc import Corners, read_voc
 from darkpy.dialect import Dialect
-from darkpy.errors import DarkpyError
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -49,35 +46,22 @@ def read_sizes(
     if source.is_dir():
         if any(source.glob("*.xml")) or (source / "Annotations").is_dir():
             return _of_collection(read_voc(source, corners, needs_images=False))
-        return _of_table(read_table([str(path) for path in expand_paths([source])], source, dialect), ())
-    if source.suffix.lower() == ".json":
+    elif source.suffix.lower() == ".json":
         return _of_collection(read_coco(source, needs_images=False))
-    if source.suffix.lower() in (".txt", ".list"):
-        return _of_table(read_table(read_list_lines(source), source.parent, dialect), ())
-    data = read_data(source)
-    file = data.find(key)
-    if file is None:
-        raise DarkpyError(f"{source}: has no {key}=", hint=f"name the list of images: {key}={key}.txt")
-    names = data.find("names") if "names" in data.entries else None
-    known = read_names(names) if names is not None and names.is_file() else ()
-    return _of_table(read_table(read_list_lines(file), file.parent, dialect), known)
+    listed = open_list(source, key)
+    return _of_table(listed.read_labels(dialect), listed)
 
 
-def _of_table(table: LabelTable, names: Sequence[str]) -> BoxSizes:
+def _of_table(table: LabelTable, listed: ImageList) -> BoxSizes:
     w_N, h_N = table.box_N4[:, 2], table.box_N4[:, 3]
     is_good_N = (w_N > 0) & (h_N > 0) & (w_N <= 1) & (h_N <= 1)
     wrong = [
         f"{table.files[table.image_N[place]]}: w = {w_N[place]:g}, h = {h_N[place]:g} is no part of an image"
         for place in np.flatnonzero(~is_good_N)
     ]
-    if len(table.missing) == len(table.files):
-        raise DarkpyError(
-            f"no image of the list has labels; those of the first are looked for in {table.files[0]}",
-            hint="labels lie beside the images, or those of images/a.jpg in labels/a.txt",
-        )
     lost = [f"{table.files[number]}: no labels" for number in table.missing]
-    counts = np.bincount(table.class_N[is_good_N], minlength=len(names))
-    classes = {names[k] if k < len(names) else str(k): int(count) for k, count in enumerate(counts)}
+    counts = np.bincount(table.class_N[is_good_N], minlength=len(listed.names)).tolist()
+    classes = {listed.name(class_id): count for class_id, count in enumerate(counts)}
     sizes_N2 = np.ascontiguousarray(table.box_N4[is_good_N, 2:])
     return BoxSizes(sizes_N2, len(table.files) - len(table.missing), classes, [*lost, *table.problems, *wrong])
 

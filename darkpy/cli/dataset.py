@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from darkpy.cli.options import FILE, Share
 from darkpy.cli.progress import track
 from darkpy.cli.spelling import Group
-from darkpy.cli.talk import note, warn
+from darkpy.cli.talk import note, tell_of, warn
 from darkpy.data.names import read_names
 from darkpy.errors import DarkpyError
 
@@ -36,6 +35,17 @@ for darkpy detector map. Boxes without a size and boxes outside their picture ar
 --corners says what the numbers of a box mean. darknet: as darknet's script voc_label.py has it, x = (xmin + xmax) / 2 -
 1 and w = xmax - xmin; voc: as VOC's own page has it, where both corners belong to the box, w = xmax - xmin + 1; edges:
 they are the edges of the box, counted from 0.
+"""
+
+FROM_COCO_HELP = """Make a data set for both darknets of COCO's JSON.
+
+\b
+  darkpy dataset from-coco annotations/instances_train2017.json annotations/instances_val2017.json coco
+  darkpy dataset from-coco export/_annotations.coco.json pets --images export
+
+Each JSON is a split, called as its file; a single one is split at random into train and valid. DIR gets what darkpy
+dataset from-voc writes. Classes are in the order of the ids of their categories, also those without an object. Crowds
+(iscrowd) are difficult objects: they need not be found. Segmentations and key points have no place in labels.
 """
 
 
@@ -91,10 +101,27 @@ def _out_options(function: click.decorators.FC) -> click.decorators.FC:
     help="What xmin, ymin, xmax, ymax mean.",
 )
 @_out_options
-def from_voc(
-    source: Path,
+def from_voc(source: Path, folder: Path, corners: str, **writing: Any) -> None:
+    from darkpy.data.voc import Corners, read_voc
+
+    _write(read_voc(source, Corners(corners)), folder, **writing)
+
+
+@dataset.command("from-coco", help=FROM_COCO_HELP, short_help="Make a data set of COCO's JSON.")
+@click.argument("sources", metavar="JSON...", type=FILE, nargs=-1, required=True)
+@click.argument("folder", metavar="DIR", type=FILE)
+@click.option("--images", type=FILE, metavar="DIR", help="Where the pictures are.  [default: where COCO has them]")
+@_out_options
+def from_coco(sources: tuple[Path, ...], folder: Path, images: Path | None, **writing: Any) -> None:
+    from darkpy.data.coco import read_coco_splits
+
+    _write(read_coco_splits(sources, images), folder, **writing)
+
+
+def _write(
+    collection: Collection,
     folder: Path,
-    corners: str,
+    *,
     names_file: Path | None,
     difficult: str,
     is_copied: bool,
@@ -102,42 +129,37 @@ def from_voc(
     seed: int,
     is_forced: bool,
 ) -> None:
-    from darkpy.data.darknet_set import write_set
-    from darkpy.data.voc import Corners, read_voc
+    """Write what was read as a data set, and tell what became of it."""
+    from darkpy.data.darknet_set import DarknetSet, Tally, label_texts, write_set
+    from darkpy.data.splitting import split
 
-    made, tally = _label(read_voc(source, Corners(corners)), names_file, difficult, valid, seed)
-    for _ in track(write_set(made, folder, is_copied=is_copied, is_forced=is_forced), len(made.pictures)):
-        pass
-    _report(made, tally, folder)
-
-
-def _label(
-    collection: Collection, names_file: Path | None, difficult: str, valid: float, seed: int
-) -> tuple[DarknetSet, Tally]:
-    """The set that a source makes, and what became of its objects."""
-    from darkpy.data.darknet_set import DarknetSet, Tally, label_texts, split_at_random
-
-    _tell_of("pictures that are spoken of are not there", collection.missing)
+    tell_of("pictures that are spoken of are not there", collection.missing)
     if not collection.pictures:
-        raise DarkpyError("no annotation has a picture that is there", hint="VOC's pictures lie in JPEGImages")
+        raise DarkpyError(
+            "no annotation has a picture that is there", hint="darkpy dataset --help tells where they lie"
+        )
     names = collection.class_names() if names_file is None else read_names(names_file)
     if not names:
         raise DarkpyError("no picture has an object", hint="--names FILE tells the classes")
     tally = Tally()
     labels = label_texts(collection, names, tally, difficult=difficult)
-    splits = collection.splits or split_at_random(list(collection.pictures), valid, seed)
+    shares = {"train": 1 - valid, "valid": valid} if 0 < valid < 1 else {"valid" if valid else "train": 1.0}
+    splits = collection.splits or split(list(collection.pictures), shares, seed)
     listed = {name for members in splits.values() for name in members}
     pictures = {name: picture.file for name, picture in collection.pictures.items() if name in listed}
     if len(listed) < len(collection.pictures):
         note(f"{len(collection.pictures) - len(listed)} pictures are in no split and are left out")
-    return DarknetSet(pictures=pictures, labels=labels, splits=splits, names=names), tally
+    made = DarknetSet(pictures=pictures, labels=labels, splits=splits, names=names)
+    for _ in track(write_set(made, folder, is_copied=is_copied, is_forced=is_forced), len(pictures)):
+        pass
+    _report(made, tally, folder)
 
 
 def _report(made: DarknetSet, tally: Tally, folder: Path) -> None:
     from darkpy.data.darknet_set import data_path
 
-    _tell_of("boxes without a size are left out", tally.empty)
-    _tell_of("boxes outside their picture are left out", tally.outside)
+    tell_of("boxes without a size are left out", tally.empty)
+    tell_of("boxes outside their picture are left out", tally.outside)
     if tally.cut:
         warn(f"{tally.cut} boxes reach over the edge of their picture and are cut off there")
     for name, count in tally.unnamed.most_common():
@@ -151,10 +173,3 @@ def _report(made: DarknetSet, tally: Tally, folder: Path) -> None:
     data = data_path(folder)
     click.echo(f"{data}: train={made.train}.txt, valid={made.valid}.txt. Train with:")
     click.echo(f"  darkpy train CFG {shlex.quote(str(data))}")
-
-
-def _tell_of(what: str, places: Sequence[str]) -> None:
-    """One warning for many places, of which it names some."""
-    if places:
-        shown = ", ".join(places[:5])
-        warn(f"{len(places)} {what}: {shown}{', ...' if len(places) > 5 else ''}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -33,6 +34,13 @@ def warn(message: object) -> None:
 def note(message: str) -> None:
     if not _is_silent():
         _say(f"note: {message}")
+
+
+def tell_of(what: str, places: Sequence[str]) -> None:
+    """One warning for many places, of which it names some."""
+    if places:
+        shown = ", ".join(places[:5])
+        warn(f"{len(places)} {what}: {shown}{', ...' if len(places) > 5 else ''}")
 
 
 def be_silent() -> None:

@@ -52,6 +52,39 @@ def read_coco(file: Path, images: Path | None = None, *, needs_images: bool = Tr
     return Collection(pictures, {}, tuple(missing), tuple(dict.fromkeys(order)))
 
 
+def read_coco_splits(files: Sequence[Path], images: Path | None = None) -> Collection:
+    """Several JSON files of one data set, each of which is a split; a single one has no splits.
+
+    A split is called as its file without `instances_`, or as its folder where files are called `_annotations...`.
+
+    Raises: DarkpyError as `read_coco`, and when two files have a picture or their name in common, or other classes.
+    """
+    read = {file: read_coco(file, images) for file in files}
+    first = files[0]
+    pictures: dict[str, Picture] = {}
+    splits: dict[str, list[str]] = {}
+    for file, one in read.items():
+        if one.names != read[first].names:
+            raise DarkpyError(f"{file}: has other categories than {first}", hint="files of one data set have the same")
+        shared = pictures.keys() & one.pictures.keys()
+        if shared:
+            raise DarkpyError(f"{file}: {len(shared)} images are in another file too, {min(shared)} is one of them")
+        if _split_name(file) in splits:
+            raise DarkpyError(
+                f"{file}: another file is the split {_split_name(file)!r}, too", hint="rename one of them"
+            )
+        pictures |= one.pictures
+        splits[_split_name(file)] = list(one.pictures)
+    missing = tuple(name for one in read.values() for name in one.missing)
+    kept = {name: members for name, members in splits.items() if members}
+    return Collection(pictures, kept if len(files) > 1 else {}, missing, read[first].names)
+
+
+def _split_name(file: Path) -> str:
+    name = file.absolute().parent.name if file.stem.startswith("_annotations") else file.stem.removeprefix("instances_")
+    return name or file.stem
+
+
 def _read(file: Path) -> tuple[Sequence[Mapping[str, Any]], ...]:
     try:
         if file.stat().st_size > MAX_SIZE:

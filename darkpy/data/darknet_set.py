@@ -11,13 +11,11 @@ from typing import NamedTuple
 
 from darkpy.data.annotations import BoxPx, Collection, Picture
 from darkpy.data.places import label_path, listed_folder
-from darkpy.data.sampling import Dice
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
 
 PICTURES, DIFFICULT = "pictures", "difficult"
-_TRAIN, _VALID = ("train", "trainval", "train2017", "train2014"), ("valid", "val", "val2017", "val2014", "test")
 _NOTICED = 1.0
 """By how many pixels a box may reach over the picture's edge without a word; VOC's pixels begin at 1."""
 
@@ -71,7 +69,7 @@ def _label(key: str, picture: Picture, numbers: Mapping[str, int], tally: Tally,
             continue
         is_apart = one.is_difficult and difficult == "apart"
         (tally.difficult if is_apart else tally.boxes)[one.name] += 1
-        texts[is_apart].append(" ".join((str(numbers[one.name]), *(f"{value:.8f}" for value in box))) + "\n")
+        texts[is_apart].append(" ".join((str(numbers[one.name]), *(f"{value:.10g}" for value in box))) + "\n")
     return Labels(*map("".join, texts))
 
 
@@ -101,29 +99,17 @@ class DarknetSet:
 
     @property
     def train(self) -> str:
-        """The list to train on."""
-        return next((name for name in _TRAIN if name in self.splits), next(iter(self.splits)))
+        """The list to train on: one that is called so, else the first."""
+        return self._first("train") or next(iter(self.splits))
 
     @property
     def valid(self) -> str:
         """The list to judge by; the one to train on where there is no other."""
-        return next((name for name in _VALID if name in self.splits), self.train)
+        return self._first("val") or self._first("test") or self.train
 
-
-def split_at_random(names: Sequence[str], valid_share: float, seed: int) -> dict[str, list[str]]:
-    """`train` and `valid`, both in the order given; at least one picture for each where there are two.
-
-    The same names and seed are split in the same way everywhere, in whatever order they come.
-    """
-    shuffled = sorted(names)
-    Dice(f"{seed}/split").shuffle(shuffled)
-    count = min(max(round(valid_share * len(names)), 1), len(names) - 1)
-    chosen = set(shuffled[:count])
-    splits = {
-        "train": [name for name in names if name not in chosen],
-        "valid": [name for name in names if name in chosen],
-    }
-    return {split: listed for split, listed in splits.items() if listed}
+    def _first(self, start: str) -> str | None:
+        """The split with the shortest name that begins so."""
+        return min((name for name in self.splits if name.startswith(start)), key=len, default=None)
 
 
 def write_set(made: DarknetSet, folder: Path, *, is_copied: bool = False, is_forced: bool = False) -> Iterator[Path]:
@@ -170,6 +156,8 @@ def _data_text(made: DarknetSet, folder: Path, listed: str, has_difficult: bool)
         "names": f"{listed}/{folder_name(folder)}.names",
         "backup": f"{listed}/backup",
     }
+    if "test" in made.splits and made.valid != "test":
+        lines["test"] = f"{listed}/test.txt"
     if has_difficult:
         lines["difficult"] = f"{listed}/{DIFFICULT}.txt"
     return "".join(f"{key}={value}\n" for key, value in lines.items())

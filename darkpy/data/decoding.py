@@ -5,19 +5,29 @@ Letters: C colour, H height, W width.
 
 from __future__ import annotations
 
+import stat
 import threading
 import warnings
-from typing import BinaryIO
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from darkpy.data.places import printable
+from darkpy.errors import ImageError
 from darkpy.files import describe
 
+Read = TypeVar("Read")
+
+MAX_PIXELS = 2 * 89_478_485
+"""Where Pillow, too, refuses a picture: half a gigabyte of RGB, which a hostile file of some kilobytes can claim."""
 MAX_SIDE = 1 << 24
 """stb's own limit. Each row costs Pillow some bytes more: a column of 170 million pixels would take 5 gigabytes."""
 
+_HEAD = 512
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
@@ -28,6 +38,9 @@ _UPRIGHT = {
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
+
+_ACROSS = frozenset(_UPRIGHT[number] for number in (5, 6, 7, 8))
+"""Those that make rows of columns."""
 
 _SIGNATURES = (
     (0, b"\xff\xd8\xff", "a JPEG picture"),
@@ -75,6 +88,27 @@ _MUZZLE = _Muzzle()
 _LIMIT_LOCK = threading.Lock()
 
 
+def read_picture(path: Path, read: Callable[[BinaryIO], Read]) -> Read:
+    """What `read` makes of an image file.
+
+    Raises:  ImageError naming the file, whatever is wrong with it.
+    """
+    head = b""
+    try:
+        mode = path.stat().st_mode
+        # opening a pipe would wait for somebody to write to it
+        if not stat.S_ISREG(mode):
+            raise Refusal("a folder, not an image" if stat.S_ISDIR(mode) else "not a regular file")
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+            file.seek(0)
+            return read(file)
+    # A decoder fed with broken or hostile bytes raises whatever it trips over, not only what it means to raise
+    # (struct.error, KeyError, zlib.error, MemoryError, ...): for the user all of it is one thing, this file is bad.
+    except Exception as fault:
+        raise ImageError(f"{printable(path)}: {printable(explain(fault, head))}") from fault
+
+
 def decode(file: BinaryIO, *, exif_rotate: bool, max_pixels: int) -> NDArray[np.uint8]:
     """The first picture of a file as interleaved (H, W, 3) RGB; raises anything, for `explain` to put into words."""
     with _MUZZLE:
@@ -90,6 +124,21 @@ def decode(file: BinaryIO, *, exif_rotate: bool, max_pixels: int) -> NDArray[np.
         if exif_rotate:
             image = _turn_upright(image)
         return _to_rgb(image)
+
+
+def measure(path: Path) -> tuple[int, int]:
+    """Width and height of a picture as it is decoded, upright, from the beginning of its file.
+
+    Raises:  ImageError naming the file.
+    """
+    return read_picture(path, _measure)
+
+
+def _measure(file: BinaryIO) -> tuple[int, int]:
+    with _MUZZLE:
+        image = _open_header(file, MAX_PIXELS)
+        w, h = image.size
+        return (h, w) if _turn(image) in _ACROSS else (w, h)
 
 
 def to_grey(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -129,11 +178,16 @@ def _open_header(file: BinaryIO, max_pixels: int) -> PIL.Image.Image:
 
 
 def _turn_upright(image: PIL.Image.Image) -> PIL.Image.Image:
-    try:
-        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # the camera's notes are broken (in as many ways as a picture can be), the picture is not
-        return image
+    turn = _turn(image)
     return image if turn is None else image.transpose(turn)
+
+
+def _turn(image: PIL.Image.Image) -> PIL.Image.Transpose | None:
+    """What makes a picture upright."""
+    try:
+        return _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # the camera's notes are broken (in as many ways as a picture can be), the picture is not
+        return None
 
 
 def _to_rgb(image: PIL.Image.Image) -> NDArray[np.uint8]:

@@ -6,8 +6,8 @@ Letters: C colour, H height, W width.
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from darkpy.data.decoding import Refusal, decode, explain, to_grey
-from darkpy.data.places import printable
-from darkpy.errors import ImageError, ShapeError
+from darkpy.data.decoding import MAX_PIXELS, decode, read_picture, to_grey
+from darkpy.errors import ShapeError
 from darkpy.ops import resample
-
-MAX_PIXELS = 2 * 89_478_485
-"""Where Pillow, too, refuses a picture: half a gigabyte of RGB, which a hostile file of some kilobytes can claim."""
-
-_HEAD = 512
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -65,20 +59,8 @@ def load_image(
     """
     if channels not in (1, 3):
         raise ShapeError(f"pictures are read with 1 or 3 channels, not with {channels}")
-    path, head = Path(path), b""
-    try:
-        mode = path.stat().st_mode
-        # opening a pipe would wait for somebody to write to it
-        if not stat.S_ISREG(mode):
-            raise Refusal("a folder, not an image" if stat.S_ISDIR(mode) else "not a regular file")
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-            file.seek(0)
-            pixels_HWC = decode(file, exif_rotate=exif_rotate, max_pixels=max_pixels)
-    # A decoder fed with broken or hostile bytes raises whatever it trips over, not only what it means to raise
-    # (struct.error, KeyError, zlib.error, MemoryError, ...): for the user all of it is one thing, this file is bad.
-    except Exception as fault:
-        raise ImageError(f"{printable(path)}: {printable(explain(fault, head))}") from fault
+    path = Path(path)
+    pixels_HWC = read_picture(path, partial(decode, exif_rotate=exif_rotate, max_pixels=max_pixels))
     return Image(path, pixels_HWC if channels == 3 else to_grey(pixels_HWC))
 
 

@@ -29,6 +29,20 @@ aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, diningtable, 
 pottedplant, sheep, sofa, train, tvmonitor
 """)
 
+_NO_COCO_CLASS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+COCO_IDS = tuple(number for number in range(1, 91) if number not in _NO_COCO_CLASS)
+"""The number in COCO's own files of each of the 80 classes."""
+_RENAMED = {
+    "motorbike": "motorcycle",
+    "aeroplane": "airplane",
+    "sofa": "couch",
+    "tvmonitor": "tv",
+    "pottedplant": "potted plant",
+    "diningtable": "dining table",
+}
+COCO_OWN = tuple(_RENAMED.get(name, name) for name in COCO)
+"""What they are called there; darknet has VOC's names for some."""
+
 _KNOWN = {len(COCO): COCO, len(VOC): VOC}
 
 

@@ -94,7 +94,7 @@ def read_image_list(path: str | os.PathLike[str]) -> list[Path]:
     Differs: a path that is not found from the working directory is looked for beside the list file as well.
     """
     path = Path(path)
-    return [_find(Path(line), path.parent) for line in read_list_lines(path)]
+    return [find_image(Path(line), path.parent) for line in read_list_lines(path)]
 
 
 def read_list_lines(path: Path) -> list[str]:
@@ -113,7 +113,8 @@ def read_list_lines(path: Path) -> list[str]:
     return lines
 
 
-def _find(entry: Path, folder: Path) -> Path:
+def find_image(entry: Path, folder: Path) -> Path:
+    """An image as a list in that folder names it: from the working directory, or else from the folder."""
     beside = folder / entry
     return beside if not _answers(entry.exists) and _answers(beside.exists) else entry
 

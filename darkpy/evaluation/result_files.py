@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from darkpy.data.names import COCO_IDS
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.evaluation.found import Found, Row
@@ -17,9 +18,6 @@ from darkpy.evaluation.runs import Settings, View
 from darkpy.files import write_whole
 from darkpy.network import Network
 
-_NO_COCO_CLASS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
-COCO_IDS = tuple(number for number in range(1, 91) if number not in _NO_COCO_CLASS)
-"""The number in COCO's own files of each of the 80 classes."""
 BDD_NAMES = ("bike", "bus", "car", "motor", "person", "rider", "traffic light", "traffic sign", "train", "truck")
 KITTI_NAMES = ("car", "pedestrian", "cyclist")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,7 @@ def test_voc_becomes_a_set_to_train_on(run: Run) -> None:
         "pets/pets.data: train=train.txt, valid=valid.txt. Train with:",
         "  darkpy train CFG pets/pets.data",
     ]
-    assert Path("pets/pictures/0.txt").read_text() == "0 0.15625000 0.18750000 0.25000000 0.25000000\n"
+    assert Path("pets/pictures/0.txt").read_text() == "0 0.15625 0.1875 0.25 0.25\n"
 
 
 def test_names_tell_the_classes_and_their_order(run: Run) -> None:
@@ -62,6 +63,77 @@ def test_bad_annotation_is_one_error_and_nothing_is_written(run: Run, bad: str, 
     code, out, err = run("dataset", "from-voc", "voc", "pets")
     assert (code, out) == (2, "") and told in err and err.startswith("error: ") and err.count("error") == 1
     assert not Path("pets").exists()
+
+
+def write_coco(names: str = "ab") -> list[str]:
+    """train.json and val.json, each with a picture; the one to judge by shows a crowd, too."""
+    files = []
+    for name, split in zip(names, ("train", "val"), strict=False):
+        Path("shots").mkdir(exist_ok=True)
+        write_picture(Path(f"shots/{name}.jpg"), 64, 32)
+        box = {"image_id": 7, "category_id": 18, "bbox": [2, 2, 16, 8]}
+        content = {
+            "images": [{"id": 7, "file_name": f"{name}.jpg", "width": 64, "height": 32}],
+            "annotations": [{"id": 1, **box}, {"id": 2, **box, "iscrowd": split == "val"}],
+            "categories": [{"id": 18, "name": "dog"}, {"id": 17, "name": "cat"}],
+        }
+        Path(f"{split}.json").write_text(json.dumps(content))
+        files.append(f"{split}.json")
+    return files
+
+
+def test_coco_becomes_a_set_and_comes_back(run: Run) -> None:
+    code, out, err = run("dataset", "from-coco", *write_coco(), "pets", "--images", "shots")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[:3] == [
+        "pets: 2 pictures (train 1, val 1)",
+        "3 boxes: cat 0, dog 3",
+        "1 difficult ones apart",
+    ]
+    assert Path("pets/pictures/a.txt").read_text() == "1 0.15625 0.1875 0.25 0.25\n" * 2
+    code, out, err = run("dataset", "to-coco", "pets/pets.data", "back")
+    assert (code, err) == (0, "")
+    assert out == "back/train.json: 1 images, 2 boxes\nback/valid.json: 1 images, 2 boxes\n"
+    back = json.loads(Path("back/valid.json").read_text())
+    assert [one["iscrowd"] for one in back["annotations"]] == [0, 1]
+    assert back["annotations"][0]["bbox"] == [2, 2, 16, 8]
+    code, out, err = run("dataset", "to-coco", "pets/pets.data", "back")
+    assert code == 2 and "back/train.json: is there already" in err
+    assert run("dataset", "to-coco", "pets/pets.data", "back", "--force").code == 0
+    assert run("dataset", "to-coco", "pets/pictures", "one.json").out == "one.json: 2 images, 3 boxes\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("from-coco", "train.json", "copy.json", "pets", "--images", "shots"), "1 images are in another file too"),
+        (("from-coco", "train.json", "pets", "--images", "voc"), "no annotation has a picture that is there"),
+        (("from-coco", "bad.json", "pets"), "bad.json: is no JSON"),
+        (("from-coco", "pets"), "missing argument"),
+        (("to-coco", "shots", "out.json"), "no image of the list has labels"),
+        (("to-coco", "nothing.data", "out"), "nothing.data: names no list of images"),
+        (("from-voc", "nowhere", "pets"), "nowhere: holds no VOC annotations"),
+        (("from-coco", "train.json", "raw", "--images", "shots"), "not both darknets would find labels"),
+    ],
+)
+def test_mistake_is_one_message_and_nothing_is_written(run: Run, words: tuple[str, ...], told: str) -> None:
+    write_coco()
+    Path("bad.json").write_text("{")
+    Path("copy.json").write_text(Path("train.json").read_text())
+    Path("nothing.data").write_text("classes=2\n")
+    before = sorted(Path().rglob("*"))
+    code, out, err = run("dataset", *words)
+    assert code == 2 and told in err and out == "" and err.count("error: ") == 1
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_files_of_other_classes_are_no_one_set(run: Run) -> None:
+    write_coco()
+    content = json.loads(Path("val.json").read_text())
+    content["categories"][1]["name"] = "mouse"
+    Path("val.json").write_text(json.dumps(content))
+    code, _, err = run("dataset", "from-coco", "train.json", "val.json", "pets", "--images", "shots")
+    assert code == 2 and "val.json: has other categories than train.json" in err
 
 
 def test_dataset_starts_without_torch() -> None:

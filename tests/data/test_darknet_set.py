@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from darkpy.data.annotations import Annotated, BoxPx, Collection, Picture
-from darkpy.data.darknet_set import DarknetSet, Labels, Tally, label_texts, split_at_random, write_set
+from darkpy.data.darknet_set import DarknetSet, Labels, Tally, label_texts, write_set
 from darkpy.data.datafile import read_data
 from darkpy.data.places import label_path, read_image_list
 from darkpy.dialect import Dialect
@@ -36,7 +36,7 @@ def made(folder: Path, **texts: tuple[str, str]) -> DarknetSet:
 
 def test_boxes_are_centres_and_sizes_in_fractions() -> None:
     told, tally = labels(Annotated("dog", BoxPx(20, 10, 60, 30)))
-    assert told.plain == "1 0.20000000 0.20000000 0.20000000 0.20000000\n"
+    assert told.plain == "1 0.2 0.2 0.2 0.2\n"
     assert tally.boxes == {"dog": 1}
 
 
@@ -54,7 +54,7 @@ def test_bad_boxes_are_counted_and_not_written() -> None:
 
 def test_boxes_end_at_the_edge_and_a_pixel_more_is_no_news() -> None:
     told, tally = labels(Annotated("cat", BoxPx(-1, -1, 200, 101)))
-    assert told.plain == "0 0.50000000 0.50000000 1.00000000 1.00000000\n"
+    assert told.plain == "0 0.5 0.5 1 1\n"
     assert tally.cut == 0
     assert labels(Annotated("cat", BoxPx(-2, 0, 200, 100)))[1].cut == 1
 
@@ -112,13 +112,15 @@ def test_two_pictures_with_one_label_file_are_an_error_and_nothing_is_written(tm
     assert not (tmp_path / "out").exists()
 
 
-def test_random_splits_follow_from_the_seed_alone() -> None:
-    names = [f"{number}" for number in range(50)]
-    split = split_at_random(names, 0.2, 3)
-    assert {key: len(listed) for key, listed in split.items()} == {"train": 40, "valid": 10}
-    assert sorted(split["train"] + split["valid"]) == sorted(names)
-    again = split_at_random(names[::-1], 0.2, 3)
-    assert set(again["valid"]) == set(split["valid"]) and again["valid"] != split["valid"]
-    assert set(split_at_random(names, 0.2, 4)["valid"]) != set(split["valid"])
-    assert split_at_random(["a", "b"], 0.0, 0).keys() == {"train", "valid"}
-    assert split_at_random(["a"], 0.5, 0) == {"train": ["a"]}
+@pytest.mark.parametrize(
+    ("splits", "chosen"),
+    [
+        (["test", "train", "trainval", "val"], ("train", "val")),
+        (["test", "trainval"], ("trainval", "test")),
+        (["train2017", "val2017"], ("train2017", "val2017")),
+        (["a", "b"], ("a", "a")),
+    ],
+)
+def test_lists_to_train_on_and_to_judge_by_are_known_by_their_names(splits: list[str], chosen: tuple[str, str]) -> None:
+    one = DarknetSet(pictures={}, labels={}, splits={name: [] for name in splits}, names=())
+    assert (one.train, one.valid) == chosen

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from darkpy.data.images import MAX_PIXELS as LIMIT
+from darkpy.data.decoding import MAX_PIXELS as LIMIT
 from darkpy.data.images import load_image, prepare
 from darkpy.errors import ImageError
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import darkpy
+from darkpy.data.names import COCO_IDS
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.evaluation.found import Found
 from darkpy.evaluation.result_files import (
-    COCO_IDS,
     check_names,
     coco_image_id,
     image_name,
