@@ -142,14 +142,10 @@ def swap_red_and_blue(opened: Opened) -> None:
 def take_unit_inputs(opened: Opened) -> None:
     """Have a network that was trained on inputs from -1 to 1 take inputs from 0 to 1, but for zeros around pictures.
 
-    Raises: DarkpyError when the first convolution does not read three channels, or has a norm over several filters.
+    Raises: DarkpyError when the first convolution does not read three channels.
     Differs: where batch norm follows, its mean moves; darknet moves the bias behind it as if there were none.
     """
     product = _first_convolution(opened)
-    if product.norm_groups:
-        raise DarkpyError(
-            f"{opened.plan.file}: group_normalize and layer_normalize leave no number to move the inputs by"
-        )
     sums_F = product.weights.double().sum((1, 2, 3)).float()
     product.weights *= 2
     if product.is_normalized:

@@ -101,14 +101,6 @@ def test_layers_that_share_weights_are_folded_once(tmp_path: Path) -> None:
     torch.testing.assert_close(seen(network), wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_a_layer_with_another_norm_keeps_it(tmp_path: Path) -> None:
-    plan = make_plan(NET + LAYERS["convolutional"] + "group_normalize=3\n" + LAYERS["convolutional"])
-    made = normalize(opened(tmp_path, plan))
-    assert made.plan.nodes[0] == plan.nodes[0]
-    assert any(slot.is_norm for slot in made.plan.nodes[1].slots)
-    write_whole(tmp_path / "out.weights", made.pack())
-
-
 def test_a_negative_variance_has_no_root_and_is_refused(tmp_path: Path) -> None:
     before = opened(tmp_path, make_plan(NET + LAYERS["convolutional"] + ON))
     before.network.layers[0].rolling_variance[2] = -1  # type: ignore[operator]

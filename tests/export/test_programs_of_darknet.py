@@ -75,19 +75,6 @@ def test_a_file_that_went_through_other_formats_detects_the_same(
         assert program.detect(cfg, tmp_path / f"{kind}.weights", names, image) == wanted
 
 
-@pytest.mark.parametrize("fork", NETWORKS)
-@pytest.mark.parametrize("files", ["yolo-lite-voc-trial3-noBatch"], indirect=True)
-def test_a_file_with_an_old_header_becomes_todays_and_detects_the_same(
-    fork: str, files: tuple[Path, Path, Path, Path], tmp_path: Path
-) -> None:
-    program = Program(fork, tmp_path)
-    cfg, weights, names, image = files
-    darkpy("convert", weights, tmp_path / "today.weights", "--cfg", cfg, "--for", fork)
-    assert (tmp_path / "today.weights").stat().st_size == weights.stat().st_size + 4
-    wanted = program.detect(cfg, weights, names, image)
-    assert wanted and program.detect(cfg, tmp_path / "today.weights", names, image) == wanted
-
-
 @pytest.mark.parametrize(("fork", "files"), CASES, indirect=["files"])
 def test_tools_that_keep_what_a_network_computes_keep_what_the_programs_find(
     fork: str, files: tuple[Path, Path, Path, Path], tmp_path: Path

@@ -152,18 +152,6 @@ def test_unit_inputs_mean_what_signed_ones_did(tmp_path: Path, layer: str) -> No
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_a_norm_over_several_filters_has_nothing_that_moves_inputs(tmp_path: Path) -> None:
-    with pytest.raises(DarkpyError, match="leave no number"):
-        take_unit_inputs(opened(tmp_path, NET + CONV + "layer_normalize=1\n"))
-
-
-def test_arrays_that_no_darknet_has_are_missed_by_name(tmp_path: Path) -> None:
-    path = saved(tmp_path, CFG)
-    slopes = CFG.replace("activation=leaky", "activation=prelu")
-    with pytest.warns(darkpy.DarkpyWarning), pytest.raises(DarkpyError, match=r"lacks 'slopes' of layer 0"):
-        open_weights(make_plan(slopes), path)
-
-
 def test_a_network_that_reads_no_three_channels_has_no_red_and_blue(tmp_path: Path) -> None:
     grey = "[net]\nwidth=6\nheight=6\nchannels=1\n" + CONV
     with pytest.raises(DarkpyError, match="read 1 channels"):

@@ -1,0 +1,108 @@
+"""The articles' cases, in short: on drawn pictures, and as long as it takes to see what goes wrong."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from darkpy.config.net import NetSpec
+from darkpy.config.schema import keys_of
+from darkpy.layers.base import SECTIONS
+from tools.articles import alexnet, anchors, pooling, runs
+from tools.articles.command import main
+from tools.articles.pictures import CLASSES, Pictures, drawn, find
+from tools.fashion_mnist import SOURCE
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "darkpy" / "health" / "README.md"
+STEEP = alexnet.CASES[alexnet.STEEP]
+UPDATES = 12
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Pictures:
+    return drawn()
+
+
+def test_drawn_pictures_are_grey_kinds_with_black_around(pictures: Pictures) -> None:
+    assert pictures.x_B1HW.shape == (2048, 1, 28, 28)
+    assert float(pictures.x_B1HW.min()) >= 0 and 0.9 < float(pictures.x_B1HW.max()) <= 1
+    assert 0.15 < float(pictures.x_B1HW.mean()) < 0.45
+    assert set(pictures.y_B.tolist()) == set(range(CLASSES))
+    assert torch.equal(drawn().x_B1HW, pictures.x_B1HW)
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_alexnet_overflows_and_the_watch_names_layer_and_cause_before(pictures: Pictures, seed: int) -> None:
+    _, outcome = runs.learn(STEEP.cfg, pictures, updates=UPDATES, seed=seed)
+    assert outcome.bad is not None and outcome.verdict == f"NaN or infinity at update {outcome.bad}"
+    findings = runs.watched(STEEP.cfg, pictures, updates=UPDATES, seed=seed)
+    *before, last = findings
+    assert (last.name, last.batch_num) == ("NonFinite", outcome.bad) and last.place.startswith("layer ")
+    causes = [finding for finding in before if finding.name == "Exploding"]
+    assert causes and causes[0].batch_num < outcome.bad and causes[0].place.startswith("layer ")
+    assert "rate x gradient" in causes[0].message
+    assert any("batch_normalize=1" in hint for hint in causes[0].hints)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["batch_normalize=1", "learning_rate=.001", "grad_clip_norm=10", "grad_clip_value=.1", "adam=1 eps=1e-4"],
+)
+def test_each_remedy_keeps_it_from_overflowing(pictures: Pictures, name: str) -> None:
+    case = alexnet.CASES[name]
+    cfg = replace(case, net={**case.net, "init": "msra"}).cfg
+    _, outcome = runs.learn(cfg, pictures, updates=UPDATES)
+    assert outcome.bad is None and outcome.loss < 10 and math.isfinite(outcome.norm)
+
+
+def test_constraint_alone_does_not_for_no_delta_of_a_softmax_is_above_one(pictures: Pictures) -> None:
+    cfg = replace(STEEP, net={**STEEP.net, "constrain": 1}).cfg
+    assert runs.learn(cfg, pictures, updates=UPDATES)[1].bad is not None
+
+
+def test_norm_behind_a_maximum_bounds_what_the_next_layer_is_given(pictures: Pictures) -> None:
+    plain, normed = (pooling.measure(name, pictures, updates=25) for name in ("[maxpool]", "[maxpool] [l2norm]"))
+    assert normed.given <= 1.0001 < plain.given == plain.largest
+    assert 0 < plain.zeros < 1 and 0 < normed.zeros < 1
+
+
+def test_anchors_three_times_too_large_are_found_before_and_in_a_training(tmp_path: Path) -> None:
+    folder = tmp_path / "shapes"
+    anchors.draw(folder)
+    assert anchors.look(folder, 1, updates=4) == anchors.Told("", "")
+    told = anchors.look(folder, 3, updates=4)
+    place = rf"layer 10 \[yolo\] {re.escape(str(folder))}/anchors_x3.cfg:\d+"
+    assert re.match(rf"{place}: anchors are 3\.\d times too large", told.doctor)
+    assert re.match(rf"{place}, update \d: boxes overlap with the anchor that suits them best by", told.watch)
+
+
+def test_tool_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    threads = str(torch.get_num_threads())
+    main(["pooling", "--updates", "1", "--seeds", "1", "--source", "nowhere", "--threads", threads])
+    printed = capsys.readouterr()
+    heading, rule, *rows = printed.out.splitlines()
+    assert heading.count("|") == rule.count("|") == rows[0].count("|")
+    assert [row.split("`")[1] for row in rows] == list(pooling.CASES)
+    assert printed.err.startswith("drawn pictures, 2048 of them")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SOURCE.is_dir(), reason="needs Debian's dataset-fashion-mnist")
+def test_maximum_leaves_many_more_zeros_than_a_mean_on_fashion_mnist() -> None:
+    pictures = find(SOURCE)
+    names = ("[avgpool]", "[maxpool]", "[maxpool] [l2norm] scale=10")
+    mean, largest, normed = (pooling.measure(name, pictures, updates=300) for name in names)
+    assert mean.zeros < 0.25 and largest.zeros > 0.3 and normed.zeros < 0.25
+
+
+def test_page_names_no_key_that_there_is_not() -> None:
+    known = {*keys_of(NetSpec), *(key for spec in SECTIONS.values() for key in keys_of(spec))}
+    table = PAGE.read_text().partition("| key | where |")[2].partition("\n\n")[0]
+    named = {match for row in table.splitlines() for match in re.findall(r"`(\w+)=", row.partition(" | ")[0])}
+    assert len(named) > 20 and named <= known

@@ -1,0 +1,84 @@
+"""A short training of a cfg on grey pictures, and what became of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+import darkpy
+from darkpy.health.runlog import LoggedFinding
+from darkpy.health.watch import Watch
+from darkpy.network import Network
+from darkpy.training.trainer import Trainer
+from tools.articles.pictures import CLASSES, Pictures, scaled
+
+CHANCE = math.log(CLASSES)  # the loss of a network that knows nothing
+LAST = 20
+"""Updates whose mean loss is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """bad: the first update whose loss or gradients are no numbers, None where there is none.
+
+    loss: the mean over the last updates. norm: the largest of all gradients together, in any update. accuracy: of the
+    test pictures.
+    """
+
+    updates: int
+    bad: int | None
+    loss: float
+    norm: float
+    accuracy: float
+
+    @property
+    def verdict(self) -> str:
+        if self.bad is not None:
+            return f"NaN or infinity at update {self.bad}"
+        if self.loss < 0.8 * CHANCE:
+            return "learns"
+        return "learns slowly" if self.accuracy > 2 / CLASSES else "stands still"
+
+
+def learn(cfg: str, pictures: Pictures, *, updates: int, seed: int = 0) -> tuple[Network, Outcome]:
+    """Train for so many updates, or until one of them cannot be made; the network is then as it was left."""
+    torch.manual_seed(seed)
+    trainer = Trainer(darkpy.load(cfg, dialect="pjreddie"), seed=seed)
+    net, generator = trainer.net, torch.Generator().manual_seed(seed)
+    losses: list[float] = []
+    norms: list[float] = []
+    bad = None
+    while len(losses) < updates and bad is None:
+        step = trainer.train_minibatch(*pictures.minibatch(net.minibatch, net.width, generator))
+        losses.append(step.cost / net.minibatch)
+        norms.append(math.nan if step.norm is None else float(step.norm))
+        if not (math.isfinite(losses[-1]) and math.isfinite(norms[-1])):
+            bad = len(losses)
+    network = trainer.network.eval()
+    last = losses[-LAST:]
+    finite = [norm for norm in norms if math.isfinite(norm)]
+    outcome = Outcome(
+        len(losses), bad, sum(last) / len(last), max(finite, default=math.inf), _accuracy(network, pictures)
+    )
+    return network, outcome
+
+
+def watched(cfg: str, pictures: Pictures, *, updates: int, seed: int = 0) -> list[LoggedFinding]:
+    """What the live watch says of the same training, up to the first update that it refuses."""
+    torch.manual_seed(seed)
+    trainer = Trainer(darkpy.load(cfg, dialect="pjreddie"), seed=seed)
+    watch = Watch(trainer)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(updates):
+        net = trainer.net
+        if trainer.train_minibatch(*pictures.minibatch(net.minibatch, net.width, generator)).refused:
+            break
+    return watch.findings
+
+
+@torch.no_grad()
+def _accuracy(network: Network, pictures: Pictures) -> float:
+    (found_BK11,) = network(scaled(pictures.test_x_B1HW, network.plan.net.width))
+    return float((found_BK11.flatten(1).argmax(1) == pictures.test_y_B).float().mean())

@@ -1,0 +1,15 @@
+"""Reproduces what articles tell of trainings that went wrong: python tools/cases.py alexnet, pooling or anchors.
+
+darkpy/health/README.md has the tables that it prints, and what follows from them.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, it finds tools/articles there
+    from tools.articles.command import main
+
+    main()
