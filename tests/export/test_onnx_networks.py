@@ -1,0 +1,93 @@
+"""Whole networks: ONNX Runtime and OpenCV give darkpy's outputs, and real ones find what darkpy finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import darkpy
+from darkpy.errors import DarkpyError
+from darkpy.evaluation.onnx_outputs import run_onnx
+from darkpy.export.named_arrays import About
+from darkpy.export.onnx_files import pack_onnx
+from darkpy.export.onnx_graph import OnnxOptions
+from darkpy.files import write_whole
+from darkpy.network import Network
+
+from ..inference.networks import distance, filled, outputs, pictures
+
+CFG = Path(__file__).resolve().parents[2] / "cfg"
+RELATIVE = 1e-4
+QUICK = ("cifar", "resnet18", "yolov2-tiny", "yolov3-tiny", "yolov4-tiny", "yolov7-tiny")
+WITH_MEMORY = ("gru", "rnn")
+ALL = sorted(path.stem for path in CFG.glob("*.cfg") if path.stem not in WITH_MEMORY)
+NETWORKS = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ALL]
+REAL = {"yolo-fastest": 320, "yolov3-tiny": 416, "yolo-lite-coco-trial6_653550": 224}
+pytestmark = pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning")
+
+
+def written(net: Network, path: Path, form: str = "heads") -> Path:
+    write_whole(path, pack_onnx(net, About(), OnnxOptions(form)))
+    return path
+
+
+def opencv(path: Path, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
+    """What the OpenCV that is installed makes of a file, 4 or 5; the outputs in the order of their names' numbers."""
+    cv2 = pytest.importorskip("cv2")
+    net = cv2.dnn.readNetFromONNX(str(path))
+    net.setInput(x_BCHW.numpy())
+    names = net.getUnconnectedOutLayersNames()
+    found = dict(zip(names, net.forward(names), strict=True))
+    return [torch.from_numpy(found[name]) for name in sorted(names, key=lambda name: int(name.removeprefix("layer")))]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_onnx_runtime_gives_the_same_for_any_number_of_pictures(name: str, tmp_path: Path) -> None:
+    net = filled(CFG / f"{name}.cfg")
+    x_BCHW = pictures(net, 2)
+    wanted = outputs(net, x_BCHW)
+    found = run_onnx(written(net, tmp_path / "net.onnx"), x_BCHW)
+    assert list(found) == [f"layer{index}" for index in net.outputs]
+    assert distance(list(found.values()), wanted) <= RELATIVE
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_opencv_gives_the_same(name: str, tmp_path: Path) -> None:
+    """OpenCV 4 reads no constants that are true or false, and so no heads; rows have none."""
+    cv2 = pytest.importorskip("cv2")
+    net = filled(CFG / f"{name}.cfg")
+    x_BCHW = pictures(net)
+    is_old = cv2.__version__.startswith("4.")
+    path = written(net, tmp_path / "net.onnx", "rows" if is_old and net.heads else "heads")
+    wanted = list(run_onnx(path, x_BCHW).values())
+    found = [one.reshape(other.shape) for one, other in zip(opencv(path, x_BCHW), wanted, strict=True)]
+    assert distance(found, wanted) <= RELATIVE
+
+
+@pytest.mark.parametrize("name", WITH_MEMORY)
+def test_networks_with_a_memory_are_refused(name: str) -> None:
+    with pytest.raises(DarkpyError, match=r"layer 0 \[(gru|rnn)\]"):
+        b"".join(pack_onnx(filled(CFG / f"{name}.cfg"), About(), OnnxOptions()))
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_rows_of_a_real_network_find_the_dog_in_opencv(shared: Path, name: str, tmp_path: Path) -> None:
+    """The code is that of ten years of pages about cv2.dnn.readNetFromDarknet."""
+    cv2 = pytest.importorskip("cv2")
+    folder, side = shared / "data" / "weights" / name, REAL[name]
+    (cfg,), (weights,) = folder.glob("*.cfg"), folder.glob("*.weights")
+    path = written(darkpy.load(cfg, weights), tmp_path / "net.onnx", "rows")
+    image = cv2.imread(str(shared / "data" / "images" / "dog.jpg"))
+    net = cv2.dnn.readNetFromONNX(str(path))
+    net.setInput(cv2.dnn.blobFromImage(image, 1 / 255, (side, side), swapRB=True))
+    seen: dict[int, tuple[float, ...]] = {}
+    for rows in net.forward(net.getUnconnectedOutLayersNames()):
+        for row in rows:
+            class_id = int(np.argmax(row[5:]))
+            if row[5 + class_id] > max(0.5, seen.get(class_id, (0.0,))[0]):
+                seen[class_id] = (float(row[5 + class_id]), *(float(side) for side in row[:4]))
+    x, y, w, h = seen[16][1:]
+    assert abs(x - 0.3) < 0.06 and abs(y - 0.64) < 0.06 and w > 0.25 and h > 0.4
