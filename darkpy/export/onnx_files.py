@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from darkpy.errors import DarkpyError
+from darkpy.evaluation.detect import DetectOptions
 from darkpy.export.named_arrays import PREFIX, About
 from darkpy.export.onnx_graph import INPUT, OnnxOptions, Output, write_graph
 from darkpy.layers.base import field_values
@@ -27,7 +28,11 @@ def pack_onnx(network: Network, about: About, options: OnnxOptions) -> Iterator[
         raise DarkpyError("writing ONNX needs the package onnx", hint="pip install darkpy[onnx]") from None
     graph, outputs = write_graph(network.for_inference(), options)
     model = _model(onnx, graph, (INPUT, ("batch", *network.plan.input_shape)), outputs)
-    texts = {**about.as_texts(), PREFIX + "anchors": json.dumps(_anchors(network)), PREFIX + "output": options.form}
+    texts = about.as_texts() | {
+        f"{PREFIX}anchors": json.dumps(_anchors(network)),
+        f"{PREFIX}output": options.form,
+        f"{PREFIX}picture": "letterboxed" if DetectOptions().resolved(network).letterbox else "stretched",
+    }
     onnx.helper.set_model_props(model, texts)
     yield model.SerializeToString()
 
