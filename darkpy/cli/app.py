@@ -20,6 +20,7 @@ from darkpy.cli.detector import detector
 from darkpy.cli.doctor import doctor
 from darkpy.cli.evaluation import evaluate, map_command, recall, valid
 from darkpy.cli.figures import ops, print_command, statistics, visualize
+from darkpy.cli.report import report
 from darkpy.cli.sample import sample
 from darkpy.cli.show import show
 from darkpy.cli.spelling import Group
@@ -34,6 +35,7 @@ HELP = """Read, run and train darknet networks (.cfg, .weights), with darknet's 
   darkpy detector test coco.data yolov3.cfg yolov3.weights dog.jpg -thresh .25
   darkpy doctor my.cfg my.data
   darkpy train my.cfg my.data darknet53.conv.74
+  darkpy report backup
   darkpy evaluate my.cfg my.data my.weights
 
 darknet's command lines are understood as they are: options with one dash, anywhere in the line. darkpy COMMAND --help
@@ -66,6 +68,7 @@ app.add_command(detect)
 app.add_command(detector)
 app.add_command(doctor)
 app.add_command(evaluate)
+app.add_command(report)
 app.add_command(sample)
 app.add_command(show)
 app.add_command(train)

@@ -20,7 +20,7 @@ from darkpy.errors import DarkpyError
 FORMAT = 1
 ENDING = ".health.jsonl"
 DIGITS = 6
-"""Significant digits of a number in the log."""
+"""Significant digits of a number in the log; beyond a million, where the time is, there are 12."""
 
 Figures = Mapping[str, Sequence[float | None]]
 """By the figure's name, one number a layer of the cfg, None where the layer has no such figure."""
@@ -282,7 +282,7 @@ def _as_it_is(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     """With numbers as JSON has them, no longer than they need be."""
     if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else str(value)
+        return float(f"{value:.{DIGITS if abs(value) < 1e6 else 12}g}") if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):
         return {str(name): _plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
