@@ -21,8 +21,11 @@ from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
 
 if TYPE_CHECKING:
+    from darkpy.build import Plan
     from darkpy.health.doctor import Examination
+    from darkpy.health.dry_run import DryRun
     from darkpy.health.hunt import Scored
+    from darkpy.network import Network
 
 SICK = 1
 FEW = 5
@@ -33,6 +36,7 @@ HELP = """Say what is wrong with a training before it begins: in the cfg, in the
 \b
   darkpy doctor my.cfg
   darkpy doctor my.cfg my.data
+  darkpy doctor my.cfg my.data --updates 20
   darkpy doctor my.cfg my.data backup/my_last.weights --out found
   darkpy doctor my.cfg my.data --json | jq '.findings[].place'
 
@@ -46,6 +50,9 @@ With WEIGHTS, which know the data a little, every sample is then shown to the ne
 is learnt: the samples with the largest loss and gradient for their number of objects are printed, worst first. Wrong
 boxes, wrong classes and labels of another image stand at the top. --out DIR writes all of them to DIR/samples.csv, and
 the worst as pictures to DIR/samples.png.
+
+--updates N makes the first N updates of the training as they will be, from WEIGHTS or from nothing, looks at every
+layer in each, and throws the network away: what the watch of darkpy train would find is found before.
 
 Findings come in the order in which to mend them: data, rates, operations, details. Each says where it is, and what to
 try. What the originals of both darknets do is no fault.
@@ -73,6 +80,7 @@ The exit code is 0 when nothing is found, 1 when something is, 2 when something 
     metavar="N",
     help="Show the network N images, spread over the list.  [default: all]",
 )
+@click.option("--updates", type=click.IntRange(1), metavar="N", help="Make N updates on trial; nothing is kept.")
 @click.option("--out", type=FILE, metavar="DIR", help="Where samples.csv and samples.png are written.")
 @click.option("--json", "is_json", is_flag=True, help="Print JSON instead of text.")
 @device_option
@@ -84,27 +92,35 @@ def doctor(
     is_all: bool,
     worst: int,
     limit: int | None,
+    updates: int | None,
     out: Path | None,
     is_json: bool,
     device: str | None,
     dialect: str | None,
 ) -> int:
     from darkpy.health.doctor import examine
+    from darkpy.health.dry_run import as_record
     from darkpy.weightfile import read_header
 
     if out is not None and weights is None:
         raise DarkpyError("--out is for what a network says of each sample", hint="name its weights: CFG DATA WEIGHTS")
+    if updates is not None and data is None:
+        raise DarkpyError("--updates needs pictures to learn from", hint="name the data: CFG DATA")
     seen = 0 if weights is None else read_header(weights)[0].seen
     exam = examine(cfg, None if data is None else read_data(data), dialect=dialect, seen=seen)
     for _ in track(exam.survey(), exam.total):
         pass
     ranked = _hunt(exam, weights, device, limit)
+    trial = None if updates is None else _try(exam, weights, device, updates)
     if out is not None and ranked:
         _write(exam, ranked, out, worst)
     if is_json:
-        click.echo(json.dumps({**_record(exam), "samples": [_sample_record(one) for one in ranked]}))
+        samples = [_sample_record(one) for one in ranked]
+        click.echo(json.dumps({**_record(exam), "samples": samples, "dry_run": trial and as_record(trial)}))
     else:
         _print(exam, is_all)
+        if trial is not None:
+            click.echo(trial.verdict())
         _print_samples(ranked[:worst])
     return SICK if any(one.is_finding for one in exam.found) else 0
 
@@ -112,23 +128,43 @@ def doctor(
 def _hunt(exam: Examination, weights: Path | None, device: str | None, limit: int | None) -> list[Scored]:
     """All samples, worst first; none where there is nothing to show them to."""
     from darkpy.health.hunt import Hunt, check_scores, rank
-    from darkpy.network import Network
 
-    if weights is None:
+    if weights is None or exam.task is None:
         return []
-    if exam.task is None:
-        note("the network cannot be trained on these data as they are: it is not asked what it makes of each sample")
-        return []
-    network = Network(exam.task.plan)
-    network.load_weights(weights, is_partial_allowed=True)
-    network.initialise()
-    hunt = Hunt(network.to(find_device(device)), exam.task)
+    hunt = Hunt(_open(exam.task.plan, weights, device), exam.task)
     if not hunt.is_trained:
         note(f"{weights} does not fill the network: what it makes of each sample is mostly chance")
     numbers = hunt.numbers(limit)
     ranked = rank(list(track(hunt.run(numbers), len(numbers))))
     exam.note([*check_scores(ranked)])
     return ranked
+
+
+def _try(exam: Examination, weights: Path | None, device: str | None, updates: int) -> DryRun | None:
+    """The dry run, whose findings are noted; None where there is nothing to train."""
+    from darkpy.health.dry_run import DryRun
+
+    if exam.task is None or not exam.is_trainable:
+        note("the network cannot be trained on these data as they are: no update is tried")
+        return None
+    trial = DryRun(_open(exam.task.plan, weights, device), exam.task, updates)
+    for _ in track(trial.run(), updates):
+        pass
+    exam.note(trial.found)
+    return trial
+
+
+def _open(plan: Plan, weights: Path | None, device: str | None) -> Network:
+    import torch
+
+    from darkpy.network import Network
+
+    torch.manual_seed(0)
+    network = Network(plan)
+    if weights is not None:
+        network.load_weights(weights, is_partial_allowed=True)
+    network.initialise()
+    return network.to(find_device(device))
 
 
 def _write(exam: Examination, ranked: Sequence[Scored], out: Path, worst: int) -> None:

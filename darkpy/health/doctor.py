@@ -52,6 +52,11 @@ class Examination:
     def found(self) -> list[Diagnosis]:
         return in_order(self._found)
 
+    @property
+    def is_trainable(self) -> bool:
+        """Whether nothing was found that a training would stop at."""
+        return not any(one.level is Level.ERROR for one in self._found)
+
     def note(self, found: Sequence[Diagnosis]) -> None:
         self._found += found
 

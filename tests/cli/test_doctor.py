@@ -96,3 +96,22 @@ def test_a_folder_for_samples_without_weights_is_a_mistake(task: Path, run: Run)
     code, _, err = run("doctor", "net.cfg", "pets.data", "--out", "found")
     assert code == 2
     assert "hint: name its weights: CFG DATA WEIGHTS" in err
+
+
+def test_updates_are_tried_and_nothing_is_kept(tmp_path: Path, run: Run) -> None:
+    sample = tmp_path / "shapes"
+    assert run("sample", str(sample), "--images", "20", "--valid", "4").code == 0
+    before = sorted(sample.rglob("*"))
+    words = ("doctor", str(sample / "sample.cfg"), str(sample / "sample.data"), "--updates", "2")
+    code, out, _ = run(*words)
+    assert code == 0
+    assert "dry run: updates 1 to 2, loss " in out
+    record = json.loads(run(*words, "--json").out)
+    assert record["dry_run"]["updates"] == 2
+    assert sorted(sample.rglob("*")) == before
+
+
+def test_updates_without_data_are_a_mistake(task: Path, run: Run) -> None:
+    code, _, err = run("doctor", "net.cfg", "--updates", "2")
+    assert code == 2
+    assert "hint: name the data: CFG DATA" in err
