@@ -86,6 +86,16 @@ def test_a_quick_training_bench_tells_the_constraints_cost_and_the_distance_from
         assert 0 < result["floor"][precision]["ms"] < result["runners"][f"darkpy{suffix}"]["ms"]["middle"]
 
 
+def test_a_quick_loader_bench_tells_images_a_second_and_the_share_of_waiting(cfg: Path, tmp_path: Path) -> None:
+    words = ("--quick", "--cfg", str(cfg), "--threads", "1", "--batch", "2", "--workers", "0")
+    done = bench("loader", *words, "--json", str(tmp_path / "bench.json"))
+    assert done.returncode == 0, done.stderr
+    ratios = json.loads((tmp_path / "bench.json").read_text())["ratios"]
+    assert ratios["images made in a second of one core"]["low"] > 1
+    assert 0 < ratios["% of an update spent waiting for data"]["middle"] <= 100  # all of it waits for itself
+    assert "images made in a second" in done.stdout and "drawn pictures" in done.stdout
+
+
 def test_plain_torch_modules_compute_what_darkpy_computes(cfg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     from tools.benchmark.plain import PlainNet

@@ -14,6 +14,7 @@ from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
 
 from .forward import bench_forward
+from .loader import bench_loader
 from .training import bench_training
 from .turns import Quartiles
 
@@ -26,10 +27,10 @@ def print_table(result: Mapping[str, Any]) -> None:
     print("{what}, {threads} threads, {rounds} rounds\n".format(**result))
     base = next(name for name, runner in runners.items() if "ms" in runner)
     width = max(map(len, ("median [quartiles]", *runners))) + 2
-    print(f"{'median [quartiles]':{width}}{'ms':>26}{'ratio to ' + base:>26}   version")
+    print(f"{'median [quartiles]':{width}}{'ms':>26}   {'ratio to ' + base:<26}version")
     for name, runner in runners.items():
         ms, ratio = (runner[key].text() if key in runner else "-" for key in ("ms", "ratio"))
-        print(f"{name:{width}}{ms:>26}{ratio:>26}   {runner.get('version') or runner['absent']}")
+        print(f"{name:{width}}{ms:>26}   {ratio:<26}{runner.get('version') or runner['absent']}")
     for precision, floor in result.get("floor", {}).items():
         print(f"floor {precision}: {floor['ms']:.2f} ms, the work at {floor['gflops']:.0f} GFLOP/s")
     for text, ratio in result.get("ratios", {}).items():
@@ -54,6 +55,12 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     train.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")
     train.add_argument("--batch", type=int, default=8)
     train.add_argument("--alexeyab", type=Path, metavar="PATH", help="AlexeyAB's program `darknet`, for the CPU")
+    loader = commands.add_parser("loader", parents=[common], help="training data alone, and what a training waits")
+    loader.set_defaults(bench=bench_loader)
+    loader.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")
+    loader.add_argument("--data", type=Path, metavar="FILE", help="a .data file; default: drawn pictures of 640 x 640")
+    loader.add_argument("--batch", type=int, default=8)
+    loader.add_argument("--workers", type=int, default=1, help="processes that make images; default: 1")
     arguments = parser.parse_args(words)
     if min(arguments.batch, arguments.threads) < 1 or arguments.rounds < 2:
         parser.error("batch and threads are at least 1, rounds at least 2")
