@@ -17,6 +17,7 @@ import click
 
 from darkpy.cli.app import app
 from darkpy.cli.talk import complain, warn
+from darkpy.cores import let_waiting_threads_sleep
 from darkpy.errors import DarkpyError, DarkpyWarning
 
 MISTAKE, INTERRUPTED = 2, 130
@@ -24,6 +25,7 @@ MISTAKE, INTERRUPTED = 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, the program's own by default. Returns: the exit code."""
+    let_waiting_threads_sleep()
     arguments = sys.argv[1:] if arguments is None else arguments
     # file names are bytes, and may mean nothing as letters
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):

@@ -8,6 +8,9 @@ from pathlib import Path
 _SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 
+_SPINS = "10000"  # tenths of a millisecond, which is longer than torch takes from one operation to the next
+
+
 def count_cores() -> int:
     """Physical cores that this process may use; where the system does not tell, as many as it has threads."""
     if not hasattr(os, "sched_getaffinity"):
@@ -22,3 +25,13 @@ def use_physical_cores() -> None:
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(count_cores())
+
+
+def let_waiting_threads_sleep() -> None:
+    """Have the threads that torch computes with give their core away soon after they have run out of work.
+
+    By default GNU's OpenMP keeps them running idle for milliseconds, in which nobody else can load a picture. Programs
+    call this before torch is imported, and what the environment says goes before it.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)

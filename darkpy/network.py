@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import cast
 
 import torch
@@ -49,12 +50,24 @@ class Network(nn.Module):
         self.outputs = _outputs(plan)
         self._last_reads = _last_reads(plan, self.outputs)
         self._runner: Runner | None = None
+        self._device = torch.device("cpu")
         self.eval()
 
     @property
     def heads(self) -> list[HeadSpec]:
         """The specs of the detection heads, in the order of the outputs."""
         return [node.spec for node in self.plan.nodes if isinstance(node.spec, HeadSpec)]
+
+    @property
+    def device(self) -> torch.device:
+        """Where its arrays are, or were before something faster took them."""
+        array = next(chain(self.parameters(), self.buffers()), None)
+        return self._device if array is None else array.device
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether a call of its may depend on those before it (recurrent layers, in inference)."""
+        return any(layer.has_memory for layer in self.built)
 
     @property
     def loss_specs(self) -> list[LossSpec]:
@@ -117,6 +130,7 @@ class Network(nn.Module):
 
         Source: AlexeyAB/darknet src/network.c fuse_conv_batchnorm.
         """
+        self._device = self.device
         for layer in self.built:
             for part in layer.modules():
                 if isinstance(part, Layer):

@@ -61,7 +61,7 @@ exit code is 2 in the end.
     "--batch-size",
     type=click.IntRange(1, MAX_BATCH_SIZE),
     metavar="N",
-    default=1,
+    default=4,
     show_default=True,
     help="Pictures at a time.",
 )
@@ -100,7 +100,7 @@ def detect(
     options = DetectOptions(thresh=thresh, tree_thresh=hier, nms=nms, letterbox=letterbox)
     called = class_names(network, names)
     if paths is None:
-        results = detect(network, ask_paths(), called, options)
+        results = detect(network, ask_paths(), called, options, batch_size=1, may_wait=False)
     else:
         results = track(detect(network, paths, called, options, batch_size=batch_size), len(paths))
 

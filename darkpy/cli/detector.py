@@ -84,7 +84,7 @@ def test(
     report = _Report(network.plan.dialect, ext_output, out, save_labels, overwrite)
     for path in (image,) if image else ask_paths():
         began = perf_counter()
-        (result,) = detect(network, [path], names, options)
+        (result,) = detect(network, [path], names, options, batch_size=1)
         report.add(result, perf_counter() - began)
     report.close()
     return 2 if report.has_failed else 0

@@ -71,9 +71,7 @@ _batch_option = click.option(
     "--batch-size",
     type=click.IntRange(1, MAX_BATCH_SIZE),
     metavar="N",
-    default=1,
-    show_default=True,
-    help="Pictures at a time.",
+    help="Pictures at a time.  [default: 4, or 1 where a layer has a memory]",
 )
 _json_option = click.option("--json", "is_json", is_flag=True, help="Print JSON instead of lines.")
 
@@ -140,7 +138,7 @@ def map_command(
     iou_thresh: float,
     points: int,
     letterbox: bool | None,
-    batch_size: int,
+    batch_size: int | None,
     is_json: bool,
     **opening: Any,
 ) -> int:
@@ -173,7 +171,7 @@ def recall(
     cfg: Path,
     weights: Path,
     letterbox: bool | None,
-    batch_size: int,
+    batch_size: int | None,
     is_json: bool,
     **opening: Any,
 ) -> int:
@@ -207,7 +205,7 @@ def valid(
     weights: Path,
     out: str | None,
     letterbox: bool | None,
-    batch_size: int,
+    batch_size: int | None,
     **opening: Any,
 ) -> int:
     from darkpy.evaluation.found import Found
@@ -247,7 +245,7 @@ def evaluate(
     iou_thresh: float,
     points: int,
     letterbox: bool | None,
-    batch_size: int,
+    batch_size: int | None,
     is_json: bool,
     **opening: Any,
 ) -> int:

@@ -66,7 +66,7 @@ class Task:
             )
         return self._read(paths)
 
-    def run(self, judges: Sequence[Judge], batch_size: int) -> list[View]:
+    def run(self, judges: Sequence[Judge], batch_size: int | None) -> list[View]:
         """Show the network all images; those that cannot be read are complained of."""
         from darkpy.evaluation.runs import run
 

@@ -6,6 +6,7 @@ Letters: C colour, H height, W width.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -67,7 +68,12 @@ def load_image(
 def prepare(image: Image, net_w: int, net_h: int, *, letterbox: bool) -> Tensor:
     """What the network sees of a picture: letterboxed, or stretched to its size.
 
-    Shapes:  (C, net_h, net_w) float32, 0..1.
+    Shapes:  (C, net_h, net_w) float32, 0..1, its pixels interleaved in memory.
     """
     fit = resample.letterbox if letterbox else resample.resize
-    return fit(image.view(), net_w, net_h)
+    return fit(image.view(), net_w, net_h, is_interleaved=True)
+
+
+def stack(pictures_CHW: Sequence[Tensor]) -> Tensor:
+    """Pictures that `prepare` has made, as the network takes them: (B, C, H, W), their pixels interleaved as theirs."""
+    return torch.stack([picture_CHW.permute(1, 2, 0) for picture_CHW in pictures_CHW]).permute(0, 3, 1, 2)

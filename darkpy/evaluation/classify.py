@@ -8,18 +8,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from darkpy.config.tree import Tree, read_tree
-from darkpy.data.images import load_image
+from darkpy.data.images import Image, load_image
 from darkpy.data.lines import read_lines
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ImageError
-from darkpy.evaluation.runs import THREADS, load_ahead
+from darkpy.evaluation.loading import load_in_batches
 from darkpy.network import Network
 from darkpy.ops.hierarchy import Hierarchy
 from darkpy.ops.resample import center_crop, letterbox, resize_min_crop
@@ -100,18 +99,20 @@ def classify(
     """
     class_count(network)
     net, tree = network.plan.input_shape, find_tree(network)
-    device = next(network.parameters(), torch.empty(0)).device
+    device = network.device
     hierarchy = Hierarchy(tree.parent, tree.group_size).to(device) if tree else None
 
-    def load(path: str | os.PathLike[str]) -> tuple[Ranking, Tensor | None]:
+    def load(path: str | os.PathLike[str]) -> tuple[Ranking, Image | None]:
         try:
-            image = load_image(path, channels=net.c)
+            return Ranking(os.fspath(path)), load_image(path, channels=net.c)
         except ImageError as error:
             return Ranking(os.fspath(path), error=error), None
-        return Ranking(os.fspath(path)), settings.prepare(image.view(), net.w, net.h)
 
-    pictures = load_ahead(load, paths, batch_size + THREADS)
-    while batch := list(islice(pictures, batch_size)):
+    def prepare(loaded: tuple[Ranking, Image | None]) -> tuple[Ranking, Tensor | None]:
+        ranking, image = loaded
+        return ranking, None if image is None else settings.prepare(image.view(), net.w, net.h)
+
+    for batch in load_in_batches(load, prepare, paths, batch_size, device):
         seen = [(ranking.path, x_CHW) for ranking, x_CHW in batch if x_CHW is not None]
         ranked: Iterator[Ranking] = iter(())
         if seen:

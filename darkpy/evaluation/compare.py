@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +118,7 @@ def compare(
     theirs = Network(network.plan if other is None else other)
     theirs.load_weights(path)
     theirs.initialise()
-    return _with_network(network, theirs.to(_device(network)), x_BCHW, tolerance)
+    return _with_network(network, theirs.to(network.device), x_BCHW, tolerance)
 
 
 def trace(network: Network, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
@@ -136,15 +135,11 @@ def trace(network: Network, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
         )
     network.reset_state()
     with torch.inference_mode():
-        return network.trace(x_BCHW.to(_device(network)))
+        return network.trace(x_BCHW.to(network.device))
 
 
 def _numbers_per_image(plan: Plan) -> int:
     return sum(node.shape.outputs for node in plan.nodes)
-
-
-def _device(network: Network) -> torch.device:
-    return next(chain(network.parameters(), network.buffers()), torch.empty(0)).device
 
 
 def _with_dump(network: Network, path: Path, x_BCHW: torch.Tensor | None, tolerance: float) -> Comparison:
@@ -185,7 +180,7 @@ def _with_network(network: Network, other: Network, x_BCHW: torch.Tensor, tolera
 
     hooks = [layer.register_forward_hook(see(index)) for index, layer in enumerate(other.layers)]
     with torch.inference_mode():
-        other(x_BCHW.to(_device(other)))
+        other(x_BCHW.to(other.device))
     for hook in hooks:
         hook.remove()
     return _conclude(network.plan, x_BCHW, rows, [], lambda index: _what_differs(network, other, index))

@@ -8,15 +8,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional
 
-from darkpy.data.images import Image, load_image, prepare
+from darkpy.data.images import Image, load_image, prepare, stack
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ImageError
 from darkpy.evaluation.detections import Object, objects
+from darkpy.evaluation.loading import BATCH_SIZE, load_in_batches
 from darkpy.evaluation.nms import suppress
 from darkpy.network import Network
 from darkpy.ops.detections import Detections
@@ -56,23 +57,45 @@ class Result:
     error: ImageError | None = None
 
 
+class _Picture(NamedTuple):
+    """A picture, and what the network sees of it; None where it could not be read."""
+
+    result: Result
+    x_CHW: torch.Tensor | None
+
+
 def detect(
     network: Network,
     paths: Iterable[str | os.PathLike[str]],
     names: Sequence[str],
     options: DetectOptions | None = None,
     *,
-    batch_size: int = 1,
+    batch_size: int = BATCH_SIZE,
+    may_wait: bool = True,
 ) -> Iterator[Result]:
     """The objects on each picture, in the order given; a picture that cannot be read yields its error.
 
     Pictures are no film: layers with a memory see each as a first one.
+    may_wait: whether paths may be asked for long before their turn; with batch_size 1 and False each has its result
+        before the next one is asked for.
     Raises: DarkpyError when the network has no detection head, or was opened for sequences.
     """
     require_detector(network)
     chosen = (options or DetectOptions()).resolved(network)
-    waiting = iter(paths)
-    while batch := [_load(path, network.plan.input_shape.c) for path in islice(waiting, batch_size)]:
+    net = network.plan.input_shape
+
+    def load(path: str | os.PathLike[str]) -> Result:
+        try:
+            return Result(os.fspath(path), load_image(path, channels=net.c))
+        except ImageError as error:
+            return Result(os.fspath(path), None, error=error)
+
+    def prepared(result: Result) -> _Picture:
+        if result.image is None:
+            return _Picture(result, None)
+        return _Picture(result, prepare(result.image, net.w, net.h, letterbox=bool(chosen.letterbox)))
+
+    for batch in load_in_batches(load, prepared, paths, batch_size, network.device, may_wait=may_wait):
         yield from _detect_batch(network, batch, names, chosen)
 
 
@@ -153,28 +176,21 @@ def without_letterbox(detections: Detections, sizes: Sequence[tuple[int, int]], 
     return replace(detections, boxes_M4=boxes_M4)
 
 
-def _load(path: str | os.PathLike[str], channels: int) -> Result:
-    try:
-        return Result(os.fspath(path), load_image(path, channels=channels))
-    except ImageError as error:
-        return Result(os.fspath(path), None, error=error)
-
-
 def _detect_batch(
-    network: Network, batch: Sequence[Result], names: Sequence[str], options: DetectOptions
+    network: Network, batch: Sequence[_Picture], names: Sequence[str], options: DetectOptions
 ) -> Iterator[Result]:
-    net = network.plan.input_shape
-    readable = [result.image for result in batch if result.image is not None]
+    images = [picture.result.image for picture in batch if picture.result.image is not None]
+    readable = [picture.x_CHW for picture in batch if picture.x_CHW is not None]
     found: Detections | None = None
     if readable:
-        x_BCHW = torch.stack([prepare(image, net.w, net.h, letterbox=bool(options.letterbox)) for image in readable])
         network.reset_state()
         with torch.inference_mode():
-            outputs_BCHW = network(x_BCHW.to(next(network.parameters(), x_BCHW).device))
-            found = detections_of(network, outputs_BCHW, [(image.w, image.h) for image in readable], options).to("cpu")
+            outputs_BCHW = network(stack(readable).to(network.device))
+            found = detections_of(network, outputs_BCHW, [(image.w, image.h) for image in images], options).to("cpu")
     place = iter(range(len(readable)))
-    for result in batch:
-        if found is None or result.image is None:
-            yield result
+    for picture in batch:
+        if found is None or picture.x_CHW is None:
+            yield picture.result
         else:
-            yield replace(result, objects=tuple(objects(found, next(place), names, options.thresh or 0)))
+            seen = objects(found, next(place), names, options.thresh or 0)
+            yield replace(picture.result, objects=tuple(seen))

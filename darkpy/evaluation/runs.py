@@ -6,28 +6,20 @@ B images, C H W channels, rows, columns, M candidates, K classes.
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from darkpy.data.images import load_image, prepare
+from darkpy.data.images import Image, load_image, prepare, stack
 from darkpy.errors import ImageError
 from darkpy.evaluation.detect import candidates_of, require_detector
+from darkpy.evaluation.loading import BATCH_SIZE, load_in_batches
 from darkpy.evaluation.nms import suppress, suppress_by_objectness
 from darkpy.network import Network
 from darkpy.ops.detections import Detections
-
-THREADS = 4
-"""How many images are loaded at a time, as in darknet."""
-
-Item = TypeVar("Item")
-Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,30 +63,39 @@ class _Picture(NamedTuple):
 
 
 def run(
-    network: Network, paths: Sequence[str | os.PathLike[str]], judges: Sequence[Judge], *, batch_size: int = 1
+    network: Network,
+    paths: Sequence[str | os.PathLike[str]],
+    judges: Sequence[Judge],
+    *,
+    batch_size: int | None = None,
 ) -> Iterator[View]:
     """Show the network the images one after the other, and the judges what it detects; an image is yielded when done.
 
     An image that cannot be read has no detections. Judges that look at the pictures in the same form share a pass.
     The list is one film for layers with a memory, as it is for AlexeyAB's, if images come one by one; else each batch
-    starts anew.
+    starts anew. batch_size: by default one where a layer has a memory, else what is fast.
     Raises: DarkpyError when the network has no detection head, or was opened for sequences.
     """
     require_detector(network)
     net, forms = network.plan.input_shape, {judge.settings.letterbox for judge in judges}
 
-    def load(item: tuple[int, str | os.PathLike[str]]) -> _Picture:
+    def load(item: tuple[int, str | os.PathLike[str]]) -> tuple[View, Image | None]:
         number, path = item
         try:
             image = load_image(path, channels=net.c)
         except ImageError as error:
-            return _Picture(View(number, os.fspath(path), error=error), {})
-        seen = {form: prepare(image, net.w, net.h, letterbox=form) for form in forms}
-        return _Picture(View(number, os.fspath(path), (image.w, image.h)), seen)
+            return View(number, os.fspath(path), error=error), None
+        return View(number, os.fspath(path), (image.w, image.h)), image
 
+    def prepared(loaded: tuple[View, Image | None]) -> _Picture:
+        view, image = loaded
+        if image is None:
+            return _Picture(view, {})
+        return _Picture(view, {form: prepare(image, net.w, net.h, letterbox=form) for form in forms})
+
+    batch_size = batch_size or (1 if network.has_memory else BATCH_SIZE)
     network.reset_state()
-    pictures = load_ahead(load, enumerate(paths), batch_size + THREADS)
-    while batch := list(islice(pictures, batch_size)):
+    for batch in load_in_batches(load, prepared, enumerate(paths), batch_size, network.device):
         if batch_size > 1:
             network.reset_state()
         readable = [picture for picture in batch if picture.view.error is None]
@@ -103,20 +104,10 @@ def run(
         yield from (picture.view for picture in batch)
 
 
-def load_ahead(load: Callable[[Item], Loaded], items: Iterable[Item], count: int) -> Iterator[Loaded]:
-    """Load the items in their order, so many before they are asked for."""
-    waiting = iter(items)
-    with ThreadPoolExecutor(THREADS) as pool:
-        loading = deque(pool.submit(load, item) for item in islice(waiting, count))
-        while loading:
-            yield loading.popleft().result()
-            loading.extend(pool.submit(load, item) for item in islice(waiting, 1))
-
-
 @torch.inference_mode()
 def _show(network: Network, pictures: Sequence[_Picture], form: bool, judges: Sequence[Judge]) -> None:
-    x_BCHW = torch.stack([picture.x_CHW[form] for picture in pictures])
-    x_BCHW = x_BCHW.to(next(network.parameters(), x_BCHW).device)
+    x_BCHW = stack([picture.x_CHW[form] for picture in pictures])
+    x_BCHW = x_BCHW.to(network.device)
     outputs_BCHW = network(x_BCHW)
     number_B = torch.tensor([picture.view.number for picture in pictures], device=x_BCHW.device)
     sizes = [picture.view.size for picture in pictures]

@@ -41,6 +41,7 @@ class Layer(nn.Module):
     """
 
     ranks: Ranks = ALONE
+    has_memory: bool = False  # whether in inference a call goes on where the last one ended
     keeps_type: bool = False  # whether on bfloat16 it does what it does on float32, but for rounding
     is_transparent: bool = False  # whether in inference it hands the output of its only source on as it is
     bound: float = 0.0

@@ -76,6 +76,8 @@ class Recurrent(Layer):
     back through every step with the last one's statistics, here each step has its own.
     """
 
+    has_memory = True
+
     def __init__(self, time_steps: int, parts: Mapping[str, Layer]) -> None:
         super().__init__()
         self.time_steps = time_steps

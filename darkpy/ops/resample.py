@@ -7,6 +7,7 @@ A picture is float 0..1 or uint8 0..255, planar or a (C, H, W) view of interleav
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,9 @@ GREY = 0.5
 MUCH_WIDER = 16
 """How much wider than the result a picture must be to have its columns resized first: with its few rows copied to the
 many of the result, a file of one row and millions of columns would fill the memory."""
+
+
+_KEPT_MOST = 1 << 14
 
 
 class LetterboxGeometry(NamedTuple):
@@ -43,25 +47,26 @@ def letterbox_geometry(w: int, h: int, net_w: int, net_h: int) -> LetterboxGeome
     return LetterboxGeometry(new_w, new_h, (net_w - new_w) // 2, (net_h - new_h) // 2)
 
 
-def resize(image_CHW: Tensor, w: int, h: int) -> Tensor:
+def resize(image_CHW: Tensor, w: int, h: int, *, is_interleaved: bool = False) -> Tensor:
     """Bilinear, corner pixels on corner pixels, no antialiasing.
 
+    is_interleaved: lay its pixels out so, which is what convolutions like best.
     Source:  pjreddie/darknet src/image.c resize_image
     Differs: the last row is the picture's last row; darknet darkens it where rounding puts it just above.
              To a height of 1 darknet divides by zero; here that is the last row, as a width of 1 is the last column.
     """
-    out_CHW = torch.empty((image_CHW.shape[0], h, w), device=image_CHW.device)
-    return _resize_into(out_CHW, image_CHW, w, h)
+    return _resize_into(_canvas(image_CHW, w, h, is_interleaved), image_CHW, w, h)
 
 
-def letterbox(image_CHW: Tensor, net_w: int, net_h: int) -> Tensor:
+def letterbox(image_CHW: Tensor, net_w: int, net_h: int, *, is_interleaved: bool = False) -> Tensor:
     """The picture with its own sides, as large as net_w x net_h allows, in the middle of grey.
 
+    is_interleaved: lay its pixels out so, which is what convolutions like best.
     Source:  pjreddie/darknet src/image.c letterbox_image
     """
-    c, h, w = image_CHW.shape
+    _, h, w = image_CHW.shape
     place = letterbox_geometry(w, h, net_w, net_h)
-    boxed_CHW = torch.full((c, net_h, net_w), GREY, device=image_CHW.device)
+    boxed_CHW = _canvas(image_CHW, net_w, net_h, is_interleaved).fill_(GREY)
     rows = slice(place.top, place.top + place.new_h)
     columns = slice(place.left, place.left + place.new_w)
     _resize_into(boxed_CHW[:, rows, columns], image_CHW, place.new_w, place.new_h)
@@ -116,9 +121,9 @@ def resize_min_crop(image_CHW: Tensor, w: int, h: int) -> Tensor:
 
     Source:  AlexeyAB/darknet src/classifier.c predict_classifier, validate_classifier_single
     """
-    c, source_h, source_w = image_CHW.shape
+    _, source_h, source_w = image_CHW.shape
     new_w, new_h = _short_side(source_w, source_h, w)
-    out_CHW = torch.empty((c, h, w), device=image_CHW.device)
+    out_CHW = _canvas(image_CHW, w, h, False)
     # int() of the half, as C divides: towards zero, also where a tall network is larger than the picture
     return _resize_into(out_CHW, image_CHW, new_w, new_h, dx=int((new_w - w) / 2), dy=int((new_h - h) / 2))
 
@@ -136,30 +141,72 @@ def _resize_into(out_CHW: Tensor, image_CHW: Tensor, w: int, h: int, dx: int = 0
     _, out_h, out_w = out_CHW.shape
     if source_w * out_h > MUCH_WIDER * source_h * out_w:
         return _resize_into(out_CHW.mT, image_CHW.mT, h, w, dy, dx).mT
-    row, next_row, row_share = _sample(source_h, h, dy, out_h, image_CHW.device)
-    column, next_column, column_share = _sample(source_w, w, dx, out_w, image_CHW.device)
+    row, next_row, row_share = _sample(source_h, h, dy, out_h, 1, False, image_CHW.device)
     # index_select is quick on matrices alone: interleaved pixels are one of H rows, planar ones of C x H
-    if image_CHW.stride(0) == 1 and image_CHW.stride(2) == c:
-        rows_HN = _lerp_rows(image_CHW.permute(1, 2, 0).view(source_h, source_w * c), 0, row, next_row, row_share)
-        colour = torch.arange(c, device=image_CHW.device)[:, None]
-        left_CHW = rows_HN.index_select(1, (column * c + colour).view(-1)).view(out_h, c, out_w).permute(1, 0, 2)
-        right_CHW = rows_HN.index_select(1, (next_column * c + colour).view(-1)).view(out_h, c, out_w).permute(1, 0, 2)
-    else:
+    if image_CHW.stride(0) != 1 or image_CHW.stride(2) != c:
+        column, next_column, share = _sample(source_w, w, dx, out_w, 1, False, image_CHW.device)
         rows_NW = _lerp_rows(image_CHW, 1, row, next_row, row_share).reshape(c * out_h, source_w)
-        left_CHW = rows_NW.index_select(1, column).view(c, out_h, out_w)
-        right_CHW = rows_NW.index_select(1, next_column).view(c, out_h, out_w)
-    torch.lerp(left_CHW, right_CHW, column_share, out=out_CHW)
+        left_CHW, right_CHW = (rows_NW.index_select(1, one).view(c, out_h, out_w) for one in (column, next_column))
+        torch.lerp(left_CHW, right_CHW, share, out=out_CHW)
+    else:
+        is_pixelwise = out_CHW.stride(0) == 1
+        column, next_column, share = _sample(source_w, w, dx, out_w, c, is_pixelwise, image_CHW.device)
+        rows_HN = _lerp_rows(image_CHW.permute(1, 2, 0).view(source_h, source_w * c), 0, row, next_row, row_share)
+        left_HN, right_HN = (rows_HN.index_select(1, one) for one in (column, next_column))
+        if is_pixelwise:
+            torch.lerp(left_HN, right_HN, share, out=out_CHW.permute(1, 2, 0).view(out_h, out_w * c))
+        else:
+            left_CHW, right_CHW = (one.view(out_h, c, out_w).permute(1, 0, 2) for one in (left_HN, right_HN))
+            torch.lerp(left_CHW, right_CHW, share, out=out_CHW)
     return out_CHW if image_CHW.is_floating_point() else out_CHW.div_(255)
 
 
-def _sample(source: int, size: int, start: int, count: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """For `count` pixels of an axis resized to `size`: the two source pixels each lies between, the second's share."""
+def _canvas(image_CHW: Tensor, w: int, h: int, is_interleaved: bool) -> Tensor:
+    """Room for a picture of w x h with the other's colours."""
+    c, device = image_CHW.shape[0], image_CHW.device
+    if is_interleaved:
+        return torch.empty((h, w, c), device=device).permute(2, 0, 1)
+    return torch.empty((c, h, w), device=device)
+
+
+_Sampled = tuple[Tensor, Tensor, Tensor]
+
+
+def _sample(
+    source: int, size: int, start: int, count: int, colours: int, is_pixelwise: bool, device: torch.device
+) -> _Sampled:
+    """As `_computed`; pictures of one size are many, and what they share is kept unless it is much."""
+    sample = _kept if count * colours <= _KEPT_MOST else _computed
+    return sample(source, size, start, count, colours, is_pixelwise, device)
+
+
+def _computed(
+    source: int, size: int, start: int, count: int, colours: int, is_pixelwise: bool, device: torch.device
+) -> _Sampled:
+    """For `count` pixels of an axis resized to `size`: the two source pixels each lies between, the second's share.
+
+    Of interleaved pixels the numbers of all colours are named: pixel by pixel, with a share for each, or one colour
+    after the other.
+    """
     pixel = torch.arange(start, start + count, device=device).clamp_(0, size - 1)
     # the step is darknet's float32 quotient; one pixel has no step, and the last takes the last without one
     position = (pixel.float() * ((source - 1) / max(1, size - 1))).masked_fill_(pixel == size - 1, source - 1)
     first = position.long().clamp_(max=source - 1)
     second = (first + 1).clamp_(max=source - 1)
-    return first, second, position - first
+    share = position - first
+    if is_pixelwise:
+        share = share.repeat_interleave(colours)
+    numbers = [one[:, None] * colours + torch.arange(colours, device=device) for one in (first, second)]
+    place, next_place = ((one if is_pixelwise else one.T).reshape(-1) for one in numbers)
+    return place, next_place, share
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # so that what is kept is of use outside, too
+def _kept(
+    source: int, size: int, start: int, count: int, colours: int, is_pixelwise: bool, device: torch.device
+) -> _Sampled:
+    return _computed(source, size, start, count, colours, is_pixelwise, device)
 
 
 def _lerp_rows(image: Tensor, axis: int, row: Tensor, next_row: Tensor, share: Tensor) -> Tensor:

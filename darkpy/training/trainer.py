@@ -74,7 +74,7 @@ class Trainer:
         for layer in network.modules():
             if isinstance(layer, Layer):
                 layer.ranks = ranks
-        self.device = next(chain(network.parameters(), network.buffers()), torch.empty(0)).device
+        self.device = network.device
         self.is_mixed = precision == "bf16"
         self.generator = torch.Generator().manual_seed(seed)
         self.optimizer = Optimizer(network, ranks)

@@ -208,7 +208,8 @@ def test_picture_that_cannot_be_read_yields_its_error_and_the_others_go_on(tmp_p
 
 
 def test_pictures_are_read_when_they_are_wanted(tmp_path: Path) -> None:
-    results = detect(middle(), (picture(tmp_path / f"{n}.png", 32, 32) for n in itertools.count()), NAMES)
+    paths = (picture(tmp_path / f"{n}.png", 32, 32) for n in itertools.count())
+    results = detect(middle(), paths, NAMES, batch_size=1, may_wait=False)
     assert [len(result.objects) for result in itertools.islice(results, 3)] == [1, 1, 1]
     assert len(list(tmp_path.iterdir())) == 3
 

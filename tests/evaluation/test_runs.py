@@ -10,9 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 import darkpy
-from darkpy.data import images
 from darkpy.errors import DarkpyError
-from darkpy.evaluation import runs
 from darkpy.evaluation.runs import Judge, Settings, run
 from darkpy.network import Network
 from darkpy.ops.detections import Detections
@@ -113,22 +111,6 @@ def test_image_that_cannot_be_read_has_no_detections(network: Network, pictures:
     assert [view.error is None for view in views] == [True, False, False, True]
     assert views[0].size == (70, 40)
     assert set(Detections.cat(parts).image_M.tolist()) == {0, 3}
-
-
-def test_images_are_loaded_ahead_but_not_all_at_once(
-    network: Network, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loaded: list[Path] = []
-
-    def counted(path: Path, channels: int) -> images.Image:
-        loaded.append(path)
-        return images.load_image(path, channels=channels)
-
-    monkeypatch.setattr(runs, "load_image", counted)
-    views = run(network, pictures * 10, [Judge(SETTINGS, lambda found: None)])
-    next(views)
-    assert 1 < len(loaded) <= 2 + runs.THREADS
-    views.close()  # type: ignore[attr-defined]
 
 
 def test_network_without_boxes_is_refused(pictures: list[Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +165,24 @@ def test_letterbox_geometry_agrees_with_darknets_float_comparison(w: int, h: int
     assert geometry == (new_w, new_h, (net_w - new_w) // 2, (net_h - new_h) // 2)
     assert 1 <= geometry.new_w <= net_w
     assert 1 <= geometry.new_h <= net_h
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize("size", [(37, 20), (8, 61), (1, 1)])
+@pytest.mark.parametrize("fit", [resample.resize, resample.letterbox])
+def test_an_interleaved_result_has_the_same_numbers_in_another_order(
+    fit: Callable[..., Tensor], size: tuple[int, int], colours: int
+) -> None:
+    image_HWC = torch.randint(0, 256, (23, 41, colours), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    for image_CHW in (image_HWC.permute(2, 0, 1), image_HWC.permute(2, 0, 1).float() / 255):
+        planar_CHW, found_CHW = (fit(image_CHW, *size, is_interleaved=one) for one in (False, True))
+        assert found_CHW.permute(1, 2, 0).is_contiguous() and planar_CHW.is_contiguous()
+        assert torch.equal(found_CHW, planar_CHW)
+
+
+def test_what_pictures_of_one_size_share_is_good_in_and_outside_inference_mode() -> None:
+    image_CHW = torch.rand(3, 11, 13)
+    with torch.inference_mode():
+        inside_CHW = resample.resize(image_CHW, 5, 7)
+    leaf_CHW = image_CHW.clone().requires_grad_()
+    assert torch.equal(resample.resize(leaf_CHW.detach(), 5, 7), inside_CHW)
