@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 DEPARTED = 1
 
 
-def show_check(seen: Seen, target: Path, plan: Plan, *, is_onnx: bool) -> int:
+def show_check(seen: Seen, target: Path, plan: Plan, is_onnx: bool, *, is_json: bool) -> int:
     """Run the written file and print how far it is from its source. Returns: the exit code."""
     from darkpy.export.check import check
 
     checked = check(seen, target, plan, is_onnx=is_onnx)
-    click.echo(_table(seen, checked))
+    click.echo(_as_json(seen, checked, target) if is_json else _table(seen, checked))
     return DEPARTED if any(row.departs for row in checked.rows) else 0
 
 
@@ -48,6 +49,19 @@ def look(network: Network, image: Path, names: tuple[str, ...], thresh: float | 
     loaded = load_image(image, channels=net.c)
     x_BCHW = prepare(loaded, net.w, net.h, letterbox=bool(options.letterbox))[None]
     return see(network, x_BCHW, (loaded.w, loaded.h), names, options)
+
+
+def _as_json(seen: Seen, checked: Checked, target: Path) -> str:
+    """Objects as `darkpy detect --json` has them, the surest first."""
+    outputs = [
+        {"name": row.name, "difference": row.difference, "largest": row.largest, "departs": row.departs}
+        for row in checked.rows
+    ]
+    source, result = (
+        forms.record(str(target), seen.size, forms.surest_first(forms.visible(found)))["objects"]
+        for found in (seen.objects, checked.objects)
+    )
+    return json.dumps({"outputs": outputs, "source": source, "result": result})
 
 
 def _table(seen: Seen, checked: Checked) -> str:

@@ -36,7 +36,7 @@ HELP = """Write a network's weights as another kind of file.
   darkpy convert yolov3.weights yolov3.onnx --cfg yolov3.cfg --output boxes --check dog.jpg
 
 SRC is read for what it is, whatever its name; DST's ending says what to write (.weights, .pt, .safetensors, .onnx), or
---to does, and DST may then be left out.
+--to does, and DST may then be left out. SRC may also be a .cfg: the .weights beside it are meant.
 
 A .pt file is a state dict (torch.load(FILE, weights_only=True)). It and .safetensors keep the cfg, and the header and
 end of the .weights file, so that the way back gives the same bytes, and needs no --cfg. From files of others nothing
@@ -80,6 +80,7 @@ largest number.
     "-thresh", "--thresh", type=Share(), metavar="0..1", help="Of --nms and --check: what is surer than this."
 )
 @click.option("--check", "image", type=FILE, metavar="IMAGE", help="Run source and result on this picture.")
+@click.option("--json", "is_json", is_flag=True, help="Print what --check finds as JSON.")
 @click.option("--allow-partial", is_flag=True, help="Take weights that end early as they are.")
 @click.option("--for", "fork", type=FORK, help="Whose darknet DST is for.  [default: the one that SRC is of]")
 @click.option("--bn-eps", type=click.FloatRange(0, 1), metavar="NUMBER", help="What was added to variances in SRC.")
@@ -96,6 +97,7 @@ def convert(
     nms: float | None,
     thresh: float | None,
     image: Path | None,
+    is_json: bool,
     allow_partial: bool,
     fork: str | None,
     bn_eps: float | None,
@@ -107,10 +109,8 @@ def convert(
     from darkpy.export.named_arrays import About
     from darkpy.network import Network
 
-    if target is None:
-        if form is None:
-            raise click.UsageError("what to write is told by DST or by --to")
-        target = source.with_suffix(f".{form}")
+    source, cfg = _found(source, cfg)
+    target = _named(source, target, form)
     chosen = target_of(target, form)
     wanted = _onnx_options(output, nms, thresh, is_onnx=chosen.name == "onnx")
     check_target(target, source, cfg, names, data, image)
@@ -132,7 +132,26 @@ def convert(
     write_whole(target, pack(converted, chosen))
     for words in said:
         note(words)
-    return 0 if seen is None else show_check(seen, target, network.plan, is_onnx=chosen.name == "onnx")
+    return 0 if seen is None else show_check(seen, target, network.plan, chosen.name == "onnx", is_json=is_json)
+
+
+def _found(source: Path, cfg: Path | None) -> tuple[Path, Path | None]:
+    """SRC and its cfg, where SRC itself is the cfg: the weights beside it are meant. Raises: DarkpyError."""
+    if source.suffix.lower() != ".cfg":
+        return source, cfg
+    beside = source.with_suffix(".weights")
+    if not beside.is_file():
+        raise DarkpyError(
+            f"{source}: a cfg has no numbers, and {beside.name} does not lie beside it",
+            hint=f"darkpy convert WEIGHTS DST --cfg {source}",
+        )
+    return beside, cfg or source
+
+
+def _named(source: Path, target: Path | None, form: str | None) -> Path:
+    if target is None and form is None:
+        raise click.UsageError("what to write is told by DST or by --to")
+    return target or source.with_suffix(f".{form}")
 
 
 def _onnx_options(output: str | None, nms: float | None, thresh: float | None, *, is_onnx: bool) -> OnnxOptions:

@@ -69,6 +69,11 @@ def open_source(path: Path) -> Source:
             start = stream.read(16)
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if path.suffix.lower() == ".onnx":
+        raise WeightsError(
+            f"{path}: an ONNX file is no way back: what it holds is folded, and stands in an order of its own",
+            hint="convert the .weights, .pt or .safetensors file that it was made from",
+        )
     if start[8:10] == b'{"' or path.suffix.lower() == ".safetensors":
         held = read_safetensors(path)
         return Source(path, "safetensors", held.about, lambda network: _fill_named(held, network))

@@ -175,6 +175,8 @@ def fill_own(held: Held, network: Network) -> Filled:
         raise _misfit(
             held, plan, f"it holds {strange[0]}, {tuple(held.arrays[strange[0]].shape)}, which {plan.file} lacks"
         )
+    if cutoff is not None and cutoff not in {index for index, _ in wanted.values()}:
+        raise _misfit(held, plan, f"it ends before layer {cutoff}, which has no weights there")
     last = max((wanted[name][0] for name in held.arrays), default=-1)
     if cutoff is None:
         cutoff = next((index for index, _ in wanted.values() if index > last), None)

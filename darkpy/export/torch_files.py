@@ -41,9 +41,7 @@ def read_torch(path: Path) -> Held:
     arrays = _find_arrays(found)
     if not arrays:
         raise WeightsError(f"{path}: holds no state dict (names with arrays)")
-    told = getattr(found, "_metadata", {}).get(PREFIX, {})
-    texts = {name: text for name, text in told.items() if isinstance(name, str) and isinstance(text, str)}
-    return Held(path, arrays, About.from_texts(path, texts))
+    return Held(path, arrays, About.from_texts(path, _find_texts(found)))
 
 
 def pack_torch(arrays: Mapping[str, torch.Tensor], about: About) -> Iterator[bytes]:
@@ -94,11 +92,20 @@ def _check_sizes(path: Path) -> None:
         raise WeightsError(f"{path}: a packed zip archive, no file of torch", hint="unpack it")
 
 
-def _find_arrays(found: object) -> dict[str, torch.Tensor]:
-    """The state dict itself, or the one under a training program's name for it."""
-    if not isinstance(found, Mapping):
+def _find_arrays(found: object, depth: int = 3) -> dict[str, torch.Tensor]:
+    """The state dict itself, or the one under a training program's name for it; a dict may hold itself."""
+    if not isinstance(found, Mapping) or not depth:
         return {}
     for name in WRAPPERS:
-        if arrays := _find_arrays(found.get(name)):
+        if arrays := _find_arrays(found.get(name), depth - 1):
             return arrays
     return {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, torch.Tensor)}
+
+
+def _find_texts(found: object) -> dict[str, str]:
+    """What `pack_torch` says of the arrays; nothing in files of others."""
+    told = getattr(found, "_metadata", None)
+    texts = told.get(PREFIX) if isinstance(told, Mapping) else None
+    if not isinstance(texts, Mapping):
+        return {}
+    return {name: text for name, text in texts.items() if isinstance(name, str) and isinstance(text, str)}

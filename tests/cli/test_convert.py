@@ -50,6 +50,19 @@ def test_check_compares_other_kinds_of_files_too(task: Path, run: Run, name: str
     assert outcome.out.count("cat: 95%") == 2
 
 
+def test_a_cfg_stands_for_the_weights_beside_it(task: Path, run: Run) -> None:
+    assert run("convert", "net.cfg", "--to", "safetensors").code == 0
+    assert run("convert", "net.safetensors", "again.weights").code == 0
+    assert Path("again.weights").read_bytes() == Path("net.weights").read_bytes()
+
+
+def test_check_for_programs(task: Path, run: Run) -> None:
+    found = json.loads(run("convert", "net.cfg", "a.onnx", "--data", "pets.data", "--check", "a.png", "--json").out)
+    assert [one["name"] for one in found["source"]] == ["cat", "dog"] == [one["name"] for one in found["result"]]
+    (row,) = found["outputs"]
+    assert row["name"] == "layer 2 [yolo]" and row["departs"] is False and row["difference"] < 1e-5 < row["largest"]
+
+
 def test_check_of_a_result_that_departs_has_exit_code_1(task: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("darkpy.export.check.run_onnx", lambda path, x: {"layer2": torch.ones(1, 7, 1, 1)})
     outcome = run("convert", "net.weights", "net.onnx", "--data", "pets.data", "--check", "a.png")
@@ -86,11 +99,15 @@ def test_names_stand_in_the_metadata(task: Path, run: Run) -> None:
         (("code.pt", "a.safetensors", "--cfg", "net.cfg"), "none of it was run"),
         (("cut.safetensors", "a.pt", "--cfg", "net.cfg"), "cut.safetensors: no whole safetensors file"),
         (("net.weights", "a/a.pt"), "a/a.pt: cannot be written"),
+        (("alone.cfg", "--to", "onnx"), "alone.cfg: a cfg has no numbers, and alone.weights does not lie beside it"),
+        (("some.onnx", "a.weights", "--cfg", "net.cfg"), "some.onnx: an ONNX file is no way back"),
     ],
 )
 def test_a_mistake_is_one_message_and_nothing_is_written(
     task: Path, run: Run, words: tuple[str, ...], said: str
 ) -> None:
+    Path("alone.cfg").write_text(Path("net.cfg").read_text())
+    Path("some.onnx").touch()
     Path("long.weights").write_bytes(Path("net.weights").read_bytes() + bytes(4))
     torch.save({"layers.1.biases": Path("harm")}, "code.pt")
     run("convert", "net.weights", "whole.safetensors")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,26 @@ def renamed(path: Path) -> Path:
 def test_metadata_that_no_header_has_are_refused(tmp_path: Path, header: object) -> None:
     save_file({"layers.0.biases": torch.ones(1)}, tmp_path / "a.safetensors", {"darkpy.header": json.dumps(header)})
     assert "metadata" in refused(TWO, tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("cutoff", ["-1", "0", "1", "7", "1000000000000"])
+def test_an_end_that_is_none_is_refused(tmp_path: Path, cutoff: str) -> None:
+    convert(TWO, written(tmp_path, 150), tmp_path / "net.safetensors")
+    save_file(load_file(tmp_path / "net.safetensors"), tmp_path / "a.safetensors", {"darkpy.cutoff": cutoff})
+    assert "does not fit" in refused(TWO, tmp_path / "a.safetensors")
+
+
+def test_a_checkpoint_that_holds_itself_and_texts_that_are_none_are_refused(tmp_path: Path) -> None:
+    own: dict[str, object] = {}
+    own["model"] = own
+    torch.save(own, tmp_path / "own.pt")
+    assert "holds no state dict" in refused(TWO, tmp_path / "own.pt")
+    state = OrderedDict({"layers.0.biases": torch.ones(3)})
+    odd: tuple[object, ...] = ([], {"darkpy.": []}, {"darkpy.": {"darkpy.names": "3"}})
+    for texts in odd:
+        state._metadata = texts  # type: ignore[attr-defined]
+        torch.save(state, tmp_path / "odd.pt")
+        assert "odd.pt" in refused(TWO, tmp_path / "odd.pt")
 
 
 def test_numbers_that_are_none_are_not_written(tmp_path: Path) -> None:
