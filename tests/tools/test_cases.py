@@ -66,6 +66,13 @@ def test_constraint_alone_does_not_for_no_delta_of_a_softmax_is_above_one(pictur
     assert runs.learn(cfg, pictures, updates=UPDATES)[1].bad is not None
 
 
+def test_constraint_does_where_deltas_are_large(pictures: Pictures) -> None:
+    free, bound = (alexnet.CASES[name] for name in ("[cost] of truths of 100, the mean loss", "the same, constrain=1"))
+    assert alexnet.learn_case(free, pictures, updates=UPDATES).bad is not None
+    held = alexnet.learn_case(bound, pictures, updates=UPDATES)
+    assert held.bad is None and held.loss < held.first
+
+
 def test_norm_behind_a_maximum_bounds_what_the_next_layer_is_given(pictures: Pictures) -> None:
     plain, normed = (pooling.measure(name, pictures, updates=25) for name in ("[maxpool]", "[maxpool] [l2norm]"))
     assert normed.given <= 1.0001 < plain.given == plain.largest

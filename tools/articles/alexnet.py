@@ -38,10 +38,15 @@ _WIDE, _CLASSES = 256, 10
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is done: keys for [net], keys for every layer with weights but the last."""
+    """What is done: keys for [net], keys for every layer with weights but the last.
+
+    loss: the last section. truth: what the true class's number is to be.
+    """
 
     net: Keys = field(default_factory=dict)
     layer: Keys = field(default_factory=dict)
+    loss: str = "softmax"
+    truth: float = 1.0
 
     @property
     def cfg(self) -> str:
@@ -53,7 +58,7 @@ class Case:
             text += _section("maxpool", {"size": 3, "stride": 2}) if place in _POOLED else ""
         for _ in range(2):
             text += _section("connected", {"output": _WIDE, **layer}) + _section("dropout", {"probability": 0.5})
-        return text + _section("connected", {"output": _CLASSES, "activation": "linear"}) + _section("softmax", {})
+        return text + _section("connected", {"output": _CLASSES, "activation": "linear"}) + _section(self.loss, {})
 
 
 def _section(name: str, keys: Keys) -> str:
@@ -80,6 +85,8 @@ CASES: Mapping[str, Case] = MappingProxyType(
         "activation=prelu": Case(layer={"activation": "prelu"}),
         "mean=.286 std=.353": Case({"mean": 0.286, "std": 0.353}),
         "adam=1 eps=1e-4": Case({"adam": 1, "eps": 1e-4, "learning_rate": 0.001}),
+        "[cost] of truths of 100, the mean loss": Case({"loss_reduction": "darknet"}, loss="cost", truth=100),
+        "the same, constrain=1": Case({"loss_reduction": "darknet", "constrain": 1}, loss="cost", truth=100),
     }
 )
 
@@ -87,4 +94,8 @@ CASES: Mapping[str, Case] = MappingProxyType(
 def run(pictures: Pictures, *, updates: int, seeds: int) -> Iterator[tuple[str, list[Outcome]]]:
     """Each case with each seed."""
     for name, case in CASES.items():
-        yield name, [learn(case.cfg, pictures, updates=updates, seed=seed)[1] for seed in range(seeds)]
+        yield name, [learn_case(case, pictures, updates=updates, seed=seed) for seed in range(seeds)]
+
+
+def learn_case(case: Case, pictures: Pictures, *, updates: int, seed: int = 0) -> Outcome:
+    return learn(case.cfg, pictures, updates=updates, seed=seed, truth=case.truth)[1]

@@ -14,7 +14,6 @@ from darkpy.network import Network
 from darkpy.training.trainer import Trainer
 from tools.articles.pictures import CLASSES, Pictures, scaled
 
-CHANCE = math.log(CLASSES)  # the loss of a network that knows nothing
 LAST = 20
 """Updates whose mean loss is told."""
 
@@ -23,12 +22,13 @@ LAST = 20
 class Outcome:
     """bad: the first update whose loss or gradients are no numbers, None where there is none.
 
-    loss: the mean over the last updates. norm: the largest of all gradients together, in any update. accuracy: of the
-    test pictures.
+    first, loss: that of the first update, and the mean over the last ones. norm: the largest of all gradients together,
+    in any update. accuracy: of the test pictures.
     """
 
     updates: int
     bad: int | None
+    first: float
     loss: float
     norm: float
     accuracy: float
@@ -37,13 +37,16 @@ class Outcome:
     def verdict(self) -> str:
         if self.bad is not None:
             return f"NaN or infinity at update {self.bad}"
-        if self.loss < 0.8 * CHANCE:
+        if self.loss < 0.8 * self.first:
             return "learns"
         return "learns slowly" if self.accuracy > 2 / CLASSES else "stands still"
 
 
-def learn(cfg: str, pictures: Pictures, *, updates: int, seed: int = 0) -> tuple[Network, Outcome]:
-    """Train for so many updates, or until one of them cannot be made; the network is then as it was left."""
+def learn(cfg: str, pictures: Pictures, *, updates: int, seed: int = 0, truth: float = 1.0) -> tuple[Network, Outcome]:
+    """Train for so many updates, or until one of them cannot be made; the network is then as it was left.
+
+    truth: what the true class's number is to be.
+    """
     torch.manual_seed(seed)
     trainer = Trainer(darkpy.load(cfg, dialect="pjreddie"), seed=seed)
     net, generator = trainer.net, torch.Generator().manual_seed(seed)
@@ -51,7 +54,8 @@ def learn(cfg: str, pictures: Pictures, *, updates: int, seed: int = 0) -> tuple
     norms: list[float] = []
     bad = None
     while len(losses) < updates and bad is None:
-        step = trainer.train_minibatch(*pictures.minibatch(net.minibatch, net.width, generator))
+        x_B1HW, truth_BK = pictures.minibatch(net.minibatch, net.width, generator)
+        step = trainer.train_minibatch(x_B1HW, truth * truth_BK)
         losses.append(step.cost / net.minibatch)
         norms.append(math.nan if step.norm is None else float(step.norm))
         if not (math.isfinite(losses[-1]) and math.isfinite(norms[-1])):
@@ -60,7 +64,7 @@ def learn(cfg: str, pictures: Pictures, *, updates: int, seed: int = 0) -> tuple
     last = losses[-LAST:]
     finite = [norm for norm in norms if math.isfinite(norm)]
     outcome = Outcome(
-        len(losses), bad, sum(last) / len(last), max(finite, default=math.inf), _accuracy(network, pictures)
+        len(losses), bad, losses[0], sum(last) / len(last), max(finite, default=math.inf), _accuracy(network, pictures)
     )
     return network, outcome
 
