@@ -15,6 +15,7 @@ from darkpy.cli.compare import compare
 from darkpy.cli.convert import convert
 from darkpy.cli.dataset import dataset
 from darkpy.cli.dataset_out import to_coco
+from darkpy.cli.dataset_views import draw, split, stats
 from darkpy.cli.detect import detect
 from darkpy.cli.detector import detector
 from darkpy.cli.doctor import doctor
@@ -77,6 +78,7 @@ for tool in (average, denormalize, normalize, oneoff, partial, rescale, reset, r
 for tool in (ops, print_command, statistics, visualize):
     app.add_command(tool)
 classifier.add_command(train_classifier)
-dataset.add_command(to_coco)
+for command in (draw, split, stats, to_coco):
+    dataset.add_command(command)
 for command in (calc_anchors, map_command, recall, train_detector, valid):
     detector.add_command(command)

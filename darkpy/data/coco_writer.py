@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from darkpy.data.decoding import measure
-from darkpy.data.image_list import ImageList
+from darkpy.data.image_list import ImageList, names_from_common_folder
 from darkpy.data.label_table import LabelTable
 from darkpy.data.names import COCO, COCO_IDS, COCO_OWN
 from darkpy.errors import ImageError
@@ -62,7 +61,7 @@ def fill_coco(made: CocoSet, listed: ImageList, plain: LabelTable, crowds: Label
     Yields: the path of each image when it is done.
     """
     files = [listed.file(number) for number in range(len(listed.images))]
-    names = _names_from_common_folder(files)
+    names = names_from_common_folder(files)
     tables = [(plain, _first_boxes(plain, len(files)), 0)]
     if crowds is not None:
         tables.append((crowds, _first_boxes(crowds, len(files)), 1))
@@ -115,10 +114,3 @@ def _first_boxes(table: LabelTable, images: int) -> list[int]:
     """Where the boxes of each image begin, and where the last ones end."""
     places: list[int] = np.searchsorted(table.image_N, np.arange(images + 1)).tolist()
     return places
-
-
-def _names_from_common_folder(files: Sequence[Path]) -> list[str]:
-    """What images are called from the folder that all of them lie in."""
-    absolute = [file.absolute() for file in files]
-    common = os.path.commonpath([file.parent for file in absolute])
-    return [file.relative_to(common).as_posix() for file in absolute]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,13 @@ class ImageList:
     def name(self, class_id: int) -> str:
         """What a class is called; its number where nothing else is known."""
         return self.names[class_id] if class_id < len(self.names) else str(class_id)
+
+
+def names_from_common_folder(files: Sequence[Path]) -> list[str]:
+    """What images are called from the folder that all of them lie in."""
+    absolute = [file.absolute() for file in files]
+    common = os.path.commonpath([file.parent for file in absolute])
+    return [file.relative_to(common).as_posix() for file in absolute]
 
 
 def open_list(source: Path, key: str = "train") -> ImageList:

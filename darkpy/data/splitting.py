@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from pathlib import Path
 
+from darkpy.data.datafile import read_data
+from darkpy.data.image_list import LIST_SUFFIXES, ImageList, names_from_common_folder
 from darkpy.errors import DarkpyError
 
 
@@ -33,6 +36,27 @@ def split(names: Sequence[str], shares: Mapping[str, float], seed: int) -> dict[
         if name in part_of:
             parts[part_of[name]].append(name)
     return {part: members for part, members in parts.items() if members}
+
+
+def split_files(
+    source: Path, listed: ImageList, folder: Path, shares: Mapping[str, float], seed: int
+) -> dict[Path, list[str]]:
+    """The lines of a list file for each part; with a `.data` file as the source, of another one that names them, too.
+
+    Images are known by their names from the folder that all of them lie in, and written from the root.
+
+    Raises:  DarkpyError as `split`.
+    """
+    files = [listed.file(number) for number in range(len(listed.images))]
+    names = names_from_common_folder(files)
+    absolute = {name: str(file.absolute()) for name, file in zip(names, files, strict=True)}
+    parts = split(list(absolute), shares, seed)
+    made = {folder / f"{part}.txt": [absolute[name] for name in members] for part, members in parts.items()}
+    if not source.is_dir() and source.suffix.lower() not in LIST_SUFFIXES:
+        lists = {part: (folder / f"{part}.txt").absolute().as_posix() for part in parts}
+        entries = {**read_data(source).entries, **lists}
+        made[folder / source.name] = [f"{key}={value}" for key, value in entries.items()]
+    return made
 
 
 def _number(seed: int, name: str) -> bytes:

@@ -6,12 +6,14 @@ import colorsys
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from darkpy.evaluation.detections import BoxFrac, Object
+if TYPE_CHECKING:
+    from darkpy.evaluation.detections import BoxFrac, Object
 
 Colour = tuple[int, int, int]
 Rect = tuple[int, int, int, int]

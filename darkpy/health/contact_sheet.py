@@ -9,14 +9,17 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 from PIL import ImageDraw, ImageFont
-from torch import Tensor
 
 from darkpy.evaluation.draw import class_colour
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 COLUMNS = 4
 TILE_W, TILE_H, MARGIN, LINE = 260, 220, 10, 16
@@ -32,7 +35,7 @@ class Tile:
     """
 
     pixels_HW3: NDArray[np.uint8] | None
-    boxes_N5: Tensor
+    boxes_N5: Tensor | NDArray[np.float64]
     caption: Sequence[str]
 
 
