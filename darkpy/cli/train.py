@@ -21,6 +21,9 @@ had never been interrupted.
 Several GPUs (-gpus 0,1, or torchrun ... -m darkpy train ... on one machine or many) share each minibatch: with the same
 batch and learning_rate any number of them makes the same training.
 
+What goes wrong is told: which layer, which picture, which keys to try. An update that would harm the weights, for a
+number is NaN or the loss jumps, is not made; its pictures are kept in backup/evidence/, and the run goes on.
+
 Checkpoints have the names and come at the intervals of the fork whose --dialect the cfg speaks, the last one too when
 Ctrl-C ends the run. How far it is stands on standard error; --darknet-log prints darknet's own lines instead.
 """
@@ -75,6 +78,10 @@ _SHARED = (
     click.option("--darknet-log", is_flag=True, help="Print darknet's lines."),
     click.option("--precision", type=click.Choice(("fp32", "bf16")), default="fp32", show_default=True,
                  help="bf16 is about twice as fast where the hardware has it, and less exact."),
+    click.option("--no-watch", "is_unwatched", is_flag=True,
+                 help="Do not look out for what goes wrong, and make every update."),
+    click.option("--max-bad-updates", type=click.IntRange(1), default=100, metavar="N", show_default=True,
+                 help="End the run when so many updates in a row could not be made."),
     click.option("--fit", is_flag=True, help="Raise the subdivisions where a GPU's memory does not suffice."),
     click.option("--workers", type=click.IntRange(0, 256), metavar="N",
                  help="Processes that load pictures.  [default: 1 beside a CPU, up to 8 beside a GPU]"),
@@ -126,8 +133,16 @@ def train_classifier(data: Path, cfg: Path, weights: Path | None, **options: Any
 
 
 def _as_options(
-    *, device: str | None, gpus: tuple[str, ...], is_judged: bool = False, map_epochs: int = 0, **others: Any
+    *,
+    device: str | None,
+    gpus: tuple[str, ...],
+    is_unwatched: bool,
+    is_judged: bool = False,
+    map_epochs: int = 0,
+    **others: Any,
 ) -> Options:
     if device is not None and gpus:
         raise DarkpyError("--device and -gpus both name the device: give one")
-    return Options(device=device, gpus=gpus, map_epochs=map_epochs if is_judged else 0, **others)
+    return Options(
+        watch=not is_unwatched, device=device, gpus=gpus, map_epochs=map_epochs if is_judged else 0, **others
+    )

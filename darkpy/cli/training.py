@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-import signal
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -18,8 +14,9 @@ import click
 import darkpy
 from darkpy.cli.launching import check_gpus, launch, own_device
 from darkpy.cli.opening import find_device
+from darkpy.cli.stopping import stoppable
 from darkpy.cli.talk import be_silent, note, warn
-from darkpy.cli.watching import DarknetLines, Problems, Progress
+from darkpy.cli.watching import DarknetLines, Findings, Problems, Progress
 from darkpy.data.datafile import read_data
 from darkpy.errors import ConfigError, DarkpyError
 from darkpy.memory import keep_freed_memory
@@ -44,6 +41,7 @@ MAX_WORKERS = 8
 class Options:
     """What a command line says of a training. map_epochs: between two validations, 0 for none.
 
+    watch: whether somebody looks out for what goes wrong. max_bad_updates: that cannot be made in a row, until it ends.
     gpus: the numbers of those that share it, of which there may be one.
     """
 
@@ -57,6 +55,8 @@ class Options:
     workers: int | None
     fit: bool
     darknet_log: bool
+    watch: bool = True
+    max_bad_updates: int = 100
     map_epochs: int = 0
     thresh: float = 0.25
     iou_thresh: float = 0.5
@@ -92,6 +92,7 @@ def _train(
     device: torch.device,
     ranks: Ranks,
 ) -> int:
+    from darkpy.health.watch import Watch
     from darkpy.training.checkpoints import Checkpoints
     from darkpy.training.fitting import fit
     from darkpy.training.loop import train
@@ -108,6 +109,8 @@ def _train(
     if device.type == "cuda" and ranks.is_alone:
         fit(trainer, task.largest, at_most=trainer.net.minibatch, is_allowed=options.fit)
     average = resume.average if resume else math.nan
+    if options.watch:
+        Watch(trainer, folder, average=average, max_bad_updates=options.max_bad_updates, tell=Findings(folder))
     reports = train(trainer, task.feed, average=average, is_fitting=options.fit)
     if not ranks.is_main:
         return _accompany(reports, ranks)
@@ -124,6 +127,7 @@ def _follow(
     options: Options,
 ) -> int:
     """Tell of every update, judge and save what is due; save all when somebody ends it."""
+    from darkpy.health.refusals import BadRunError
     from darkpy.training.darknet_log import DarknetLog
     from darkpy.training.distributed import agree
 
@@ -133,18 +137,25 @@ def _follow(
     log = DarknetLog(trainer.network, None if task.is_detector else len(task.paths))
     tell = DarknetLines(log, checkpoints.base) if options.darknet_log else progress
     names, average, code = [task.intervals.final], math.nan, 0
-    with _stoppable() as wish:
-        for report in reports:
-            average = report.average
-            problems(report)
-            tell(report)
-            if validation is not None and validation.is_due(report):
-                progress.clear()
-                _judge(validation, checkpoints)
-            checkpoints(report)
-            if code := agree(wish.code, trainer.ranks):
-                names = [task.intervals.last]
-                break
+    try:
+        with stoppable() as wish:
+            for report in reports:
+                average = report.average
+                problems(report)
+                tell(report)
+                if validation is not None and validation.is_due(report):
+                    progress.clear()
+                    _judge(validation, checkpoints)
+                checkpoints(report)
+                if code := agree(wish.code, trainer.ranks):
+                    names = [task.intervals.last]
+                    break
+    except BadRunError as error:
+        if error.is_savable and math.isfinite(average):
+            checkpoints.save([task.intervals.last], average)
+            path = checkpoints.folder / (checkpoints.base + task.intervals.last)
+            note(f"{path} is written, after update {trainer.batch_num}")
+        raise
     checkpoints.save(names, average)
     progress.clear()
     note(f"{checkpoints.folder / (checkpoints.base + names[0])} is written, after update {trainer.batch_num}")
@@ -155,7 +166,7 @@ def _accompany(reports: Iterator[UpdateReport], ranks: Ranks) -> int:
     """Take part in the updates, of which the main rank tells; end when it does."""
     from darkpy.training.distributed import agree
 
-    with _stoppable() as wish:
+    with stoppable() as wish:
         for _ in reports:
             if code := agree(wish.code, ranks):
                 return code
@@ -267,32 +278,3 @@ def _judge(validation: Validation, checkpoints: Checkpoints) -> None:
     click.echo(f" mean_average_precision (mAP@{validation.iou_thresh:.2f}) = {mean:f} ")
     if checkpoints.keep_best(mean):
         click.echo("New best mAP!")
-
-
-@dataclass
-class _Wish:
-    """That the run may end: the exit code it is to have, 0 as long as nobody wants it to."""
-
-    code: int = 0
-    earlier: dict[int, signal._HANDLER] = field(default_factory=dict)
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.code = 128 + number
-        note("ending after this update; once more ends at once")
-        self.restore()
-
-    def restore(self) -> None:
-        for number, handler in self.earlier.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _stoppable() -> Iterator[_Wish]:
-    """Let Ctrl-C, and the signal that schedulers send, end a run between two updates."""
-    wish = _Wish()
-    if threading.current_thread() is threading.main_thread():
-        wish.earlier = {number: signal.signal(number, wish) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield wish
-    finally:
-        wish.restore()

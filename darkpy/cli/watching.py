@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import click
 from darkpy.cli.talk import ERASE, warn
 
 if TYPE_CHECKING:
+    from darkpy.health.runlog import LoggedFinding
     from darkpy.training.darknet_log import DarknetLog
     from darkpy.training.loop import UpdateReport
 
@@ -89,6 +91,19 @@ class Problems:
             warn(message)
         elif len(self.met) == SHOWN + 1:
             warn("more files are not as they should be: bad.list and bad_label.list name them all")
+
+
+class Findings:
+    """What the watch finds is said at once, with what to try; `folder` is the run's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, finding: LoggedFinding) -> None:
+        lines = [f"{finding.message} ({finding.name})", *(f"  try {hint}" for hint in finding.hints)]
+        if finding.evidence:
+            lines.append(f"  see {self.folder / finding.evidence}: sheet.png, samples.csv, images, labels")
+        warn("\n".join(lines))
 
 
 class DarknetLines:

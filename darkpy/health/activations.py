@@ -66,12 +66,11 @@ class ActivationRange(Symptom):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VarianceCollapse(Symptom):
-    """A channel under batch norm is as good as constant: its noise is blown up to the size of a signal.
+    """Channels under batch norm are as good as constant: their noise is blown up to the size of a signal.
 
-    variance: that is added to the channel's own before it divides; what is smaller no longer counts. It is batch
-        norm's 1e-5.
+    Its variance is smaller than the 1e-5 that batch norm adds to it before it divides.
+    share: of a layer's channels. Networks of the zoo that have been trained for long have up to 3 of 10.
     minibatches: from which on a rolling variance, which starts at 0 and moves by a hundredth, tells of the channel.
-    apart: or how many times larger the layer's median is.
     """
 
     needs_figures: ClassVar[bool] = True
@@ -83,17 +82,17 @@ class VarianceCollapse(Symptom):
     )
 
     looks: int = 2
-    variance: float = EPS
-    minibatches: int = 200
-    apart: float = 1000.0
+    share: float = 0.5
+    minibatches: int = 50
 
     def signs(self, look: Look) -> Iterator[Sign]:
-        is_settled = look.seen >= self.minibatches * look.plan.net.minibatch
-        for index, variance in look.row("variance").items():
-            middle = look.row("middle_variance")[index]
-            if variance < self.variance and (is_settled or middle > self.apart * self.variance):
-                text = f"the smallest rolling variance of its channels is {variance:.3g} (the median {middle:.3g})"
-                yield Sign(index, text)
+        if look.seen < self.minibatches * look.plan.net.minibatch:
+            return
+        for index, share in look.row("collapsed").items():
+            if share > self.share:
+                smallest = look.row("variance")[index]
+                text = f"the rolling variance of {share:.0%} of its channels is below {EPS:g}"
+                yield Sign(index, f"{text}, the smallest is {smallest:.3g}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
@@ -21,13 +22,16 @@ from darkpy.training.distributed import seed_chance
 from darkpy.training.trainer import Trainer
 from darkpy.training.undo import Before
 
+FAR = 100.0
+"""How many times the median of its minibatch a picture's largest pixel is, where it is no picture like the others."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
     """One picture of the update. kept, image: its minibatch, and its place there.
 
     loss: its part of the squared deltas of all heads, which is [yolo]'s cost. largest: its largest pixel, without sign.
-    spoilt: what of it is no number; empty for a whole one.
+    spoilt: what of it is no number; empty for a whole one. is_far: whether its pixels go far beyond the others'.
     """
 
     kept: Kept
@@ -35,15 +39,16 @@ class Sample:
     loss: float
     largest: float
     spoilt: str
+    is_far: bool = False
 
     @property
     def name(self) -> str:
         return self.kept.name(self.image)
 
     @property
-    def rank(self) -> tuple[bool, float, float]:
+    def rank(self) -> tuple[bool, bool, float, float]:
         """The worst is the largest."""
-        return bool(self.spoilt), math.inf if math.isnan(self.loss) else self.loss, self.largest
+        return bool(self.spoilt), self.is_far, math.inf if math.isnan(self.loss) else self.loss, self.largest
 
 
 @dataclass(kw_only=True, slots=True)
@@ -63,10 +68,6 @@ class Autopsy:
     backward: int | None = None
     gradient: int | None = None
     samples: list[Sample] = field(default_factory=list)
-
-    @property
-    def spoilt(self) -> list[Sample]:
-        return [sample for sample in self.samples if sample.spoilt]
 
     @property
     def is_clean(self) -> bool:
@@ -155,9 +156,17 @@ def _samples(kept: Kept, losses: Sequence[Loss]) -> list[Sample]:
         if len(squared) == len(loss_B):
             loss_B += squared
     largest_B = kept.x_BCHW.detach().float().flatten(1).abs().amax(1).tolist()
+    usual = median(largest_B)
     spoilt = kept.spoilt()
     return [
-        Sample(kept=kept, image=image, loss=float(loss), largest=largest_B[image], spoilt=spoilt.get(image, ""))
+        Sample(
+            kept=kept,
+            image=image,
+            loss=float(loss),
+            largest=largest_B[image],
+            spoilt=spoilt.get(image, ""),
+            is_far=largest_B[image] > FAR * usual,
+        )
         for image, loss in enumerate(loss_B)
     ]
 

@@ -31,10 +31,11 @@ class Exploding(Symptom):
     times: float = 100.0
 
     def signs(self, look: Look) -> Iterator[Sign]:
-        largest = max(look.pull.items(), key=lambda item: item[1], default=None)
-        if largest is not None and largest[1] > self.ratio:
-            index, ratio = largest
-            yield Sign(index, f"rate x gradient is {ratio:.3g} times as large as the weights (0.001 is usual)")
+        # what Adam adds to the weights is not rate times gradient, and known only where the layers were looked at
+        ratios, what = (look.row("ratio"), "a step") if look.plan.net.adam else (look.pull, "rate x gradient")
+        index, ratio = max(ratios.items(), key=lambda item: item[1], default=(None, 0.0))
+        if ratio > self.ratio:
+            yield Sign(index, f"{what} is {ratio:.3g} times as large as the weights (0.001 is usual)")
         elif len(look.past) >= _LEAST_PAST and look.norm > self.times * median(look.past) > 0:
             worst = max(look.gradient.items(), key=lambda item: item[1], default=(None, 0.0))
             usual = median(look.past)
@@ -65,8 +66,7 @@ class Vanishing(Symptom):
         largest = max(look.pull.values(), default=0.0)
         for index, pull in look.pull.items():
             if pull < self.ratio * largest:
-                share = "nothing" if not pull else f"{pull / largest:.1g} times as much, beside its weights,"
-                yield Sign(index, f"of the gradient {share} arrives here as in the layer that gets most")
+                yield Sign(index, f"its gradient, beside its weights, is {pull / largest:.1g} of the largest layer's")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,9 +110,10 @@ class StuckRate(Symptom):
     looks: int = 3
     ratio: float = 6e-8
 
+    def can_tell(self, look: Look) -> bool:
+        return not look.is_burning_in and (not look.rate or bool(look.figures))
+
     def signs(self, look: Look) -> Iterator[Sign]:
-        if look.is_burning_in:
-            return
         if not look.rate:
             yield Sign(None, f"the rate is 0 (policy={look.plan.net.policy}): nothing is learned any more")
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import time
 
@@ -36,7 +36,7 @@ class Ledger:
     updates: int = 0
     _began: dict[int, int] = field(default_factory=dict)  # in which update of the run each layer first took part
     _streaks: Counter[tuple[str, int | None]] = field(default_factory=Counter)
-    _said: dict[tuple[str, int | None], int] = field(default_factory=dict)
+    _said: dict[tuple[str, Hashable], int] = field(default_factory=dict)
 
     def take_part(self, layers: Iterable[int]) -> frozenset[int]:
         """Those of an update's layers that have not done so until lately."""
@@ -50,7 +50,7 @@ class Ledger:
 
     def findings(self, look: Look) -> list[LoggedFinding]:
         """What is to be said of an update."""
-        found = [self._finding(symptom, look) for symptom in self.symptoms if look.figures or not symptom.needs_figures]
+        found = [self._finding(symptom, look) for symptom in self.symptoms if symptom.can_tell(look)]
         self.past.append(look.norm)
         return [finding for finding in found if finding is not None]
 
@@ -67,8 +67,8 @@ class Ledger:
                 new.append(sign)
         return finding_of(self.plan, symptom, look.batch_num, new) if new else None
 
-    def may_say(self, symptom: Symptom, index: int | None, batch_num: int) -> bool:
-        """Whether this has not been said lately; it is from now on."""
+    def may_say(self, symptom: Symptom, index: Hashable, batch_num: int) -> bool:
+        """Whether this has not been said lately of a layer, or of pictures; it is from now on."""
         lately = {key for key, said in self._said.items() if key[0] == symptom.name and batch_num - said < AGAIN}
         if (symptom.name, index) in lately:
             return False
@@ -130,7 +130,7 @@ def rows_of(figures: Iterable[tuple[str, int, float]]) -> dict[str, Row]:
     for name, index, value in figures:
         row = rows.setdefault(name, {})
         row[index] = (row[index] ** 2 + value**2) ** 0.5 if index in row else value
-    return dict(rows)
+    return {name: dict(sorted(row.items())) for name, row in rows.items()}
 
 
 def as_lists(plan: Plan, rows: Mapping[str, Row]) -> dict[str, list[float | None]]:

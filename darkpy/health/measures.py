@@ -51,7 +51,7 @@ class Measures:
         norm: by which grad_clip_norm clips.
         """
         owners, norms_2N = self._arrays.gradients()
-        figures = [*self._layers.taken(), *self._arrays.weights()] if self._is_looking else []
+        figures = [*self._layers.taken(), *self._arrays.arrays()] if self._is_looking else []
         clipping, *numbers = _fetched([norm, norms_2N, *(figure.value for figure in figures)])
         norms, sizes, seen = numbers[: len(owners)], numbers[len(owners) :][: len(owners)], numbers[2 * len(owners) :]
         self.are_numbers = all(map(math.isfinite, norms))
@@ -65,7 +65,7 @@ class Measures:
         if figures:
             self._rows = rows_of((figure.name, figure.layer, one) for figure, one in zip(figures, seen, strict=True))
             self._weight = self._rows.pop("weight", {})
-            arrays = [*self._weight.values(), *self._rows.get("variance", {}).values()]
+            arrays = [*self._weight.values(), *self._rows.pop("other", {}).values()]
             self.has_whole_arrays = all(map(math.isfinite, arrays))
 
     def pull(self, rate: float) -> Row:

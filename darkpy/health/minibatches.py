@@ -37,17 +37,18 @@ class Kept:
     def spoilt(self) -> dict[int, str]:
         """Images of which the pixels or the label are no numbers, and what of them."""
         found: dict[int, str] = {}
-        for what, array in (("pixels", self.x_BCHW), ("label's numbers", self.truth)):
+        for what, array in (("pixel values", self.x_BCHW), ("label values", self.truth)):
             count_B = (~array.isfinite()).flatten(1).sum(1)
             for image in count_B.nonzero().flatten().tolist():
-                found.setdefault(image, f"{int(count_B[image])} of the {what} of {self.name(image)} are no numbers")
+                found.setdefault(image, f"{what} that are NaN or infinite: {int(count_B[image])}")
         return found
 
 
 def has_boxes(plan: Plan, truth: Tensor) -> bool:
     """Whether a truth has a row for each box."""
-    shapes = [node.spec.truth_shape(node.shape) for node in plan.nodes if isinstance(node.spec, HeadSpec)]
-    return bool(shapes) and truth.dim() == 3 and tuple(truth.shape[1:]) == shapes[-1]
+    heads = [(node.spec, node.shape) for node in plan.nodes if isinstance(node.spec, HeadSpec)]
+    has_rows = any(spec.truth_shape(shape)[0] == getattr(spec, "max", None) for spec, shape in heads)
+    return has_rows and truth.dim() == 3 and truth.shape[2] in _ROW
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +56,7 @@ class BadLabel(Symptom):
     """A label that no head can learn: a box outside its picture or without area, a class that there is not.
 
     margin: by which a centre may lie outside, in widths of the picture: rounding.
+    largest: width and height, in those of the picture; a box may go beyond its edges, not far.
     """
 
     tries: ClassVar[tuple[str, ...]] = (
@@ -63,6 +65,7 @@ class BadLabel(Symptom):
     )
 
     margin: float = 1e-3
+    largest: float = 2.0
 
     def signs(self, look: Look) -> Iterator[Sign]:
         """It shows in minibatches, not in updates."""
@@ -70,7 +73,7 @@ class BadLabel(Symptom):
 
     def found(self, plan: Plan, kept: Kept) -> list[tuple[int, str]]:
         """The image and a text for each bad row. Rows with x == 0 are none."""
-        if not has_boxes(plan, kept.truth) or kept.truth.shape[2] not in _ROW:
+        if not has_boxes(plan, kept.truth):
             return []
         truth_BTE: Any = kept.truth.numpy()
         is_row_BT = truth_BTE[..., 0] != 0
@@ -78,11 +81,15 @@ class BadLabel(Symptom):
         with np.errstate(invalid="ignore"):
             low, high = -self.margin, 1 + self.margin
             is_inside_BT = (x >= low) & (x <= high) & (y >= low) & (y <= high)
-            is_box_BT = (w > 0) & (h > 0) & (w <= 2) & (h <= 2)
+            is_box_BT = (w > 0) & (h > 0) & (w <= self.largest) & (h <= self.largest)
             is_class_BT = (kind >= 0) & (kind < _classes(plan))
         if (is_row_BT <= is_inside_BT & is_box_BT & is_class_BT).all():
             return []
-        causes = ((is_inside_BT, "lies outside it"), (is_box_BT, "has no area"), (is_class_BT, "is of no class"))
+        causes = (
+            (is_inside_BT, "lies outside the picture"),
+            (is_box_BT, "has an impossible size"),
+            (is_class_BT, "is of no class"),
+        )
         return [
             (
                 image,
@@ -106,7 +113,7 @@ class AnchorOverlaps:
     LEAST: boxes without which nothing is said.
     """
 
-    LEAST = 100
+    LEAST = 50
 
     def __init__(self) -> None:
         self.total = 0.0

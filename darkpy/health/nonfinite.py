@@ -38,8 +38,10 @@ class NonFinite(Symptom):
         if autopsy.arrays is not None:
             index, name, count = autopsy.arrays
             return Sign(index, f"{count} of its {name} are no numbers{route}")
-        if autopsy.spoilt:
-            return Sign(None, f"{autopsy.spoilt[0].spoilt}{route}")
+        if autopsy.samples and (worst := autopsy.samples[0]).spoilt:
+            return Sign(None, f"{worst.name} has {worst.spoilt}{route}")
+        if autopsy.samples and (worst := autopsy.samples[0]).is_far:
+            return Sign(None, f"{worst.name} has pixel values up to {worst.largest:.3g}{route}")
         if autopsy.forward is not None:
             return Sign(autopsy.forward, f"its outputs are no numbers, and its inputs and arrays are: too large{route}")
         if autopsy.loss is not None:
@@ -56,13 +58,13 @@ def _route(plan: Plan, autopsy: Autopsy) -> str:
     told = [
         f"{what} of {plan.place(index)}"
         for what, index in (
-            ("forward, the output", autopsy.forward),
-            ("backward, the delta", autopsy.backward),
-            ("then the gradients", autopsy.gradient),
+            ("going forward in the output", autopsy.forward),
+            ("going back in the delta", autopsy.backward),
+            ("in the gradients", autopsy.gradient),
         )
         if index is not None
     ]
-    return f" (first in {'; '.join(told)})" if told else ""
+    return f"; it shows first {', '.join(told)}" if told else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

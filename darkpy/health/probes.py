@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from darkpy.build import Node
 from darkpy.layers.base import Layer
 from darkpy.network import Network
+from darkpy.ops.normalisation import EPS
 from darkpy.training.trainer import Trainer
 
 NUMBERS = 1 << 18
@@ -97,6 +98,7 @@ class LayerProbes:
 
 
 def _variances(network: Network) -> Iterator[Figure]:
+    """The smallest of each layer's rolling variances, and the share of those that batch norm's own constant outdoes."""
     for node in network.plan.nodes:
         found = [
             network.layers[node.index].get_buffer(slot.name)
@@ -106,7 +108,7 @@ def _variances(network: Network) -> Iterator[Figure]:
         if found:
             variance_C = torch.cat([array.flatten() for array in found])
             yield Figure("variance", node.index, variance_C.min())
-            yield Figure("middle_variance", node.index, variance_C.median())
+            yield Figure("collapsed", node.index, (variance_C < EPS).float().mean())
 
 
 def _some(array: Tensor) -> Tensor:
@@ -143,10 +145,18 @@ class ArrayProbes:
             return [], torch.zeros(2, 0)
         return owners, torch.stack((torch.stack(_norms(gradients)), torch.stack(_largest(gradients))))
 
-    def weights(self) -> list[Figure]:
-        """The norms of the weights that decay, of each layer that has any."""
-        owners, arrays = self._decayed()
-        return [Figure("weight", index, norm) for index, norm in zip(owners, _norms(arrays), strict=True)]
+    def arrays(self) -> list[Figure]:
+        """The norms of the arrays of each layer: of the `weight`s that decay, and of all the `other`s."""
+        owners: list[tuple[str, int]] = []
+        arrays: list[Tensor] = []
+        network = self.trainer.network
+        for node in network.plan.nodes:
+            layer = cast("Layer", network.layers[node.index])
+            for slot in node.slots:
+                if (array := layer.array(slot)) is not None:
+                    owners.append(("weight" if slot.is_decayed else "other", node.index))
+                    arrays.append(array.detach())
+        return [Figure(*owner, norm) for owner, norm in zip(owners, _norms(arrays), strict=True)]
 
     def steps(self) -> list[Figure]:
         """The norms of what the last update added to those that took part in it."""
@@ -157,11 +167,6 @@ class ArrayProbes:
         made = [(index, step) for index, step in zip(owners, steps, strict=True) if step is not None]
         norms = _norms([step for _, step in made])
         return [Figure("step", index, norm) for (index, _), norm in zip(made, norms, strict=True)]
-
-    def _decayed(self) -> tuple[list[int], list[Tensor]]:
-        groups = [group for group in self.trainer.optimizer.torch.param_groups if group["is_decayed"]]
-        owners = [group["node"].index for group in groups for _ in group["params"]]
-        return owners, [param.detach() for group in groups for param in group["params"]]
 
 
 def _norms(arrays: list[Tensor]) -> list[Tensor]:

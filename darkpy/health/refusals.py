@@ -10,7 +10,7 @@ from pathlib import Path
 from darkpy.errors import DarkpyError
 from darkpy.health.autopsy import Autopsy, examine
 from darkpy.health.evidence import write_evidence
-from darkpy.health.ledger import finding_of
+from darkpy.health.ledger import Ledger, finding_of
 from darkpy.health.minibatches import Kept
 from darkpy.health.nonfinite import LossHistory, NonFinite
 from darkpy.health.runlog import LoggedFinding
@@ -23,6 +23,14 @@ EVIDENCE = 10
 _SHOWN = 5  # pictures that a finding names
 
 
+class BadRunError(DarkpyError):
+    """A run cannot go on. is_savable: whether its weights are numbers, those of its last good update."""
+
+    def __init__(self, message: str, *, hint: str | None, is_savable: bool) -> None:
+        super().__init__(message, hint=hint)
+        self.is_savable = is_savable
+
+
 @dataclass
 class Refusals:
     """Of a run. in_a_row: minibatches refused since the last update, all of them where an update was.
@@ -31,6 +39,7 @@ class Refusals:
     """
 
     trainer: Trainer
+    ledger: Ledger
     history: LossHistory
     max_bad_updates: int
     in_a_row: int = 0
@@ -52,10 +61,10 @@ class Refusals:
             return True
         return False
 
-    def finding(self, kept: Sequence[Kept], folder: Path | None) -> LoggedFinding | None:
-        """What is to be said of what has just been refused, with its evidence; None once enough has been kept.
+    def finding(self, kept: Sequence[Kept], folder: Path | None, before: str = "") -> LoggedFinding | None:
+        """What is to be said of what has just been refused, with its evidence; None once that has been said.
 
-        kept: the minibatches of the update, the refused one last.
+        kept: the minibatches of the update, the refused one last. before: what was found that may have led to it.
         """
         trainer, plan = self.trainer, self.trainer.network.plan
         self.in_a_row += trainer.net.subdivisions if self.is_whole_update else 1
@@ -66,7 +75,10 @@ class Refusals:
         symptom, sign = self._sign(autopsy)
         self.has_whole_arrays = autopsy.arrays is None
         number = trainer.batch_num + 1
-        sign = Sign(sign.index, f"{sign.text}. Weights and optimiser stay as they were before it")
+        key = autopsy.samples[0].name if sign.index is None and autopsy.samples else sign.index
+        if not self.ledger.may_say(symptom, key, number):
+            return None
+        sign = Sign(sign.index, f"{sign.text}{before}. Weights and optimiser stay as they were")
         paths = self._paths(autopsy)
         said = finding_of(plan, symptom, number, [sign], paths=paths)
         if folder is None or not trainer.ranks.is_main:
@@ -76,21 +88,23 @@ class Refusals:
         return finding_of(plan, symptom, number, [sign], paths=paths, evidence=evidence)
 
     def check(self, last: LoggedFinding | None) -> None:
-        """Raises: DarkpyError when the run cannot go on: its arrays are no numbers, or nothing passes any more."""
+        """Raises: BadRunError when its arrays are no numbers, or nothing passes any more."""
         hint = "; ".join(last.hints) if last is not None else None
         number = self.trainer.batch_num + 1
         if not self.has_whole_arrays:
             index = None if last is None else last.index
             place = "" if index is None else f"{self.trainer.network.plan.place(index)}, "
-            raise DarkpyError(
+            raise BadRunError(
                 f"{place}update {number}: arrays of the network are no numbers, and no update can mend that",
                 hint="go on from an earlier checkpoint, or start from other weights",
+                is_savable=False,
             )
         if self.in_a_row >= self.max_bad_updates * self.trainer.net.subdivisions:
-            raise DarkpyError(
+            raise BadRunError(
                 f"update {number}: {self.max_bad_updates} updates in a row could not be made, the run ends"
                 + (f"; the last reason told: {last.message}" if last is not None else ""),
                 hint=hint,
+                is_savable=True,
             )
 
     def _sign(self, autopsy: Autopsy) -> tuple[Symptom, Sign]:
@@ -101,5 +115,5 @@ class Refusals:
 
     def _paths(self, autopsy: Autopsy) -> list[str]:
         """The pictures that are at fault, of all ranks; or the worst."""
-        blamed = autopsy.spoilt or autopsy.samples[:_SHOWN]
+        blamed = [sample for sample in autopsy.samples if sample.spoilt or sample.is_far] or autopsy.samples[:_SHOWN]
         return share_paths([sample.name for sample in blamed], self.trainer.ranks)

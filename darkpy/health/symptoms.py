@@ -73,6 +73,10 @@ class Symptom:
     def name(self) -> str:
         return type(self).__name__
 
+    def can_tell(self, look: Look) -> bool:
+        """Whether an update says anything about it."""
+        return bool(look.figures) or not self.needs_figures
+
     def signs(self, look: Look) -> Iterator[Sign]:
         """Where it shows now, the layer to be named first."""
         raise NotImplementedError

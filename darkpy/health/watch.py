@@ -48,6 +48,10 @@ FIRST = 10
 MAX_BAD_UPDATES = 100
 """Updates in a row that cannot be made before the run stops: dirty pictures do not come in so many batches in a row."""
 
+OMEN = 100
+"""Updates for which an explosion, or very large outputs, may be the cause of what comes after."""
+_SYMPTOM_OF = {symptom.name: symptom for symptom in SYMPTOMS}
+
 Tell = Callable[[LoggedFinding], None]
 
 
@@ -57,7 +61,7 @@ class Watch(Watcher):
     folder: the run's, for the log and the evidence; None keeps both to itself.
     tell: is called with every finding; all of them are in `findings`.
     average: the run's average loss so far, where it goes on.
-    Raises: DarkpyError from the trainer's step, when `max_bad_updates` in a row could not be made, or when the network
+    Raises: BadRunError from the trainer's step, when `max_bad_updates` in a row could not be made, or when the network
         holds what is no number.
     """
 
@@ -81,7 +85,7 @@ class Watch(Watcher):
         self.findings: list[LoggedFinding] = []
         plan = trainer.network.plan
         self.ledger = Ledger(plan, symptoms)
-        self.refusals = Refusals(trainer, LossHistory(spike or LossSpike()), max_bad_updates)
+        self.refusals = Refusals(trainer, self.ledger, LossHistory(spike or LossSpike()), max_bad_updates)
         self.measures, self.overlaps, self.labels = Measures(trainer), AnchorOverlaps(), BadLabel()
         self._kept: list[Kept] = []
         self._losses: list[float] = []
@@ -134,7 +138,7 @@ class Watch(Watcher):
         self._ended = perf_counter()
 
     def _refused(self, report: StepReport) -> None:
-        finding = self.refusals.finding(self._kept, self.folder)
+        finding = self.refusals.finding(self._kept, self.folder, self._omen())
         n = self.trainer.batch_num + 1
         if self._log is not None:
             # the loss of the minibatch that was refused, or of all of the update
@@ -156,6 +160,14 @@ class Watch(Watcher):
         if finding is not None:
             self._say(finding)
         self.refusals.check(self.findings[-1] if self.findings else None)
+
+    def _omen(self) -> str:
+        """What was found lately that ends in numbers that are none."""
+        lately = self.trainer.batch_num - OMEN
+        for finding in reversed(self.findings):
+            if isinstance(_SYMPTOM_OF.get(finding.name), Exploding | ActivationRange) and finding.batch_num > lately:
+                return f". Before that: {finding.message}"
+        return ""
 
     def _updated(self, report: StepReport) -> None:
         trainer, measures, plan = self.trainer, self.measures, self.trainer.network.plan

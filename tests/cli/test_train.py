@@ -102,7 +102,8 @@ def trained(run: Run) -> Callable[..., str]:
 
 
 def files() -> set[str]:
-    return {path.name for path in Path("out").iterdir()}
+    """What is in the run's folder, beside its log."""
+    return {path.name for path in Path("out").iterdir() if path.suffix != ".jsonl"}
 
 
 def test_detectors_checkpoints_have_their_forks_names(trained: Callable[..., str]) -> None:

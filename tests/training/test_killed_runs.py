@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import darkpy
+from darkpy.health.runlog import read_log
 from darkpy.training.resume import open_resume
 
 CFG = """[net]
@@ -116,9 +117,11 @@ def kill_while_it_trains(folder: Path, chance: random.Random) -> None:
 def check_files(folder: Path) -> None:
     """Every file under a name of its own can be loaded, and holds nothing but numbers."""
     shown = [path for path in (folder / "backup").iterdir() if not path.name.startswith(".")]
-    assert {path.suffix for path in shown} <= {".weights", ".resume"}
+    assert {path.suffix for path in shown} <= {".weights", ".resume", ".jsonl"}
     for path in shown:
-        if path.suffix == ".weights":
+        if path.suffix == ".jsonl":
+            assert read_log(path).updates
+        elif path.suffix == ".weights":
             network = darkpy.load(folder / "net.cfg", path)
             assert all(torch.isfinite(array).all() for array in network.state_dict().values())
         else:
