@@ -35,6 +35,7 @@ class BadRunError(DarkpyError):
 class Refusals:
     """Of a run. in_a_row: minibatches refused since the last update, all of them where an update was.
 
+    examined: how many were looked at again. has_told_of_layer: whether a layer was blamed since the last update.
     max_bad_updates: how many updates' worth of them end the run.
     """
 
@@ -44,6 +45,7 @@ class Refusals:
     max_bad_updates: int
     in_a_row: int = 0
     examined: int = 0
+    has_told_of_layer: bool = False
     is_spike: bool = False
     is_whole_update: bool = False
     has_whole_arrays: bool = True
@@ -57,7 +59,7 @@ class Refusals:
     def passes_gradients(self, *, are_numbers: bool, has_whole_arrays: bool) -> bool:
         self.is_spike, self.is_whole_update, self.has_whole_arrays = False, True, has_whole_arrays
         if are_numbers and has_whole_arrays:
-            self.in_a_row = 0
+            self.in_a_row, self.has_told_of_layer = 0, False
             return True
         return False
 
@@ -75,9 +77,13 @@ class Refusals:
         symptom, sign = self._sign(autopsy)
         self.has_whole_arrays = autopsy.arrays is None
         number = trainer.batch_num + 1
-        key = autopsy.samples[0].name if sign.index is None and autopsy.samples else sign.index
-        if not self.ledger.may_say(symptom, key, number):
+        is_of_pictures = sign.index is None
+        key = autopsy.samples[0].name if is_of_pictures and autopsy.samples else sign.index
+        # weights that make one update impossible make the next ones so in other places
+        has_been_said = self.has_told_of_layer and not is_of_pictures
+        if has_been_said or not self.ledger.may_say(symptom, key, number):
             return None
+        self.has_told_of_layer = not is_of_pictures
         sign = Sign(sign.index, f"{sign.text}{before}. Weights and optimiser stay as they were")
         paths = self._paths(autopsy)
         said = finding_of(plan, symptom, number, [sign], paths=paths)
