@@ -70,6 +70,10 @@ class Autopsy:
     samples: list[Sample] = field(default_factory=list)
 
     @property
+    def has_bad_picture(self) -> bool:
+        return bool(self.samples) and bool(self.samples[0].spoilt or self.samples[0].is_far)
+
+    @property
     def is_clean(self) -> bool:
         return (self.arrays, self.forward, self.loss, self.backward, self.gradient) == (None,) * 5
 
@@ -176,6 +180,7 @@ def _bad_gradient(trainer: Trainer) -> int | None:
     for node in network.plan.nodes:
         layer: Any = network.layers[node.index]
         arrays = [layer.get_parameter(slot.name) for slot in node.slots if not slot.is_statistic]
-        if any(array.grad is not None and not array.grad.isfinite().all() for array in arrays):
+        # numbers whose squares are none count as none: the norm of all gradients is not known
+        if any(array.grad is not None and not torch.linalg.vector_norm(array.grad).isfinite() for array in arrays):
             return node.index
     return None

@@ -49,8 +49,11 @@ class NonFinite(Symptom):
         if autopsy.backward is not None:
             return Sign(autopsy.backward, f"its delta is no number, and the loss is{route}")
         if autopsy.gradient is not None:
-            return Sign(autopsy.gradient, f"its gradients are no numbers, and the deltas are{route}")
-        return Sign(None, "gradients are no numbers, or were when they were first gathered")
+            return Sign(
+                autopsy.gradient,
+                f"its gradients are no numbers, or their squares are none, and its delta is one{route}",
+            )
+        return Sign(None, "the norm of all gradients is no number")
 
 
 def _route(plan: Plan, autopsy: Autopsy) -> str:

@@ -77,7 +77,7 @@ class Refusals:
         symptom, sign = self._sign(autopsy)
         self.has_whole_arrays = autopsy.arrays is None
         number = trainer.batch_num + 1
-        is_of_pictures = sign.index is None
+        is_of_pictures = self.is_spike or (sign.index is None and autopsy.has_bad_picture)
         key = autopsy.samples[0].name if is_of_pictures and autopsy.samples else sign.index
         # weights that make one update impossible make the next ones so in other places
         has_been_said = self.has_told_of_layer and not is_of_pictures
