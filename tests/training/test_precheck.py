@@ -115,6 +115,11 @@ def test_keys_that_nobody_obeys_are_told() -> None:
     assert "[net] dynamic_minibatch is not obeyed" in told(task("dynamic_minibatch=1", dialect="alexeyab"))
 
 
+def test_what_no_darknet_could_run_is_told() -> None:
+    found = told(task("mean=.5\nstd=.2"))
+    assert found == "no darknet can run what this trains: [net] net.cfg: mean=0.5 and 1 more"
+
+
 def test_other_count_of_classes_in_the_data_file_is_told() -> None:
     assert "classes=80, but the network has 2" in told(task(data="classes=80"))
 
