@@ -10,6 +10,7 @@ import click
 
 from darkpy.cli.opening import class_names
 from darkpy.data.names import read_names
+from darkpy.errors import DarkpyError
 from darkpy.evaluation import forms
 
 if TYPE_CHECKING:
@@ -38,12 +39,15 @@ def names_of(network: Network, file: Path | None, known: tuple[str, ...]) -> tup
     return () if file is None else read_names(file)
 
 
-def look(network: Network, image: Path, names: tuple[str, ...], thresh: float | None) -> Seen:
-    """What the source sees on a picture."""
+def look(network: Network, cutoff: int | None, image: Path, names: tuple[str, ...], thresh: float | None) -> Seen:
+    """What the source sees on a picture. Raises: DarkpyError for a partial file, ImageError."""
     from darkpy.data.images import load_image, prepare
     from darkpy.evaluation.detect import DetectOptions
     from darkpy.export.check import see
 
+    if cutoff is not None:
+        place = network.plan.place(cutoff)
+        raise DarkpyError(f"--check runs the network, but {place} and those behind have no numbers")
     options = DetectOptions(thresh=thresh).resolved(network)
     net = network.plan.input_shape
     loaded = load_image(image, channels=net.c)

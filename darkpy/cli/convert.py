@@ -122,8 +122,9 @@ def convert(
     filled = fill(opened, network, is_partial_allowed=allow_partial)
     if bn_eps is not None:
         move_variances(network, bn_eps)
-    called = names_of(network, names, filled.names)
-    seen = None if image is None else look(network, image, called, thresh)
+    is_run = image is not None or chosen.name == "onnx"
+    called = names_of(network, names, filled.names) if is_run or names else filled.names
+    seen = None if image is None else look(network, filled.cutoff, image, called, thresh)
     network, notes = _carried(network, filled.cutoff, text, fork, is_modern=opened.kind == chosen.name == "weights")
     is_guessed = names is None and not filled.names and chosen.name != "onnx"
     about = About(network.header, filled.cutoff, text, network.plan.dialect, () if is_guessed else called)

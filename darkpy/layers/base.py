@@ -100,6 +100,8 @@ class Layer(nn.Module):
 
         Raises: DarkpyError when ONNX cannot say it.
         """
+        if type(self).reset_state is not Layer.reset_state:
+            raise DarkpyError("it remembers from call to call, and an ONNX file does not")
         raise DarkpyError("no ONNX operators say what it computes")
 
     def reset_state(self) -> None:

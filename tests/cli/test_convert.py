@@ -56,6 +56,18 @@ def test_a_cfg_stands_for_the_weights_beside_it(task: Path, run: Run) -> None:
     assert Path("again.weights").read_bytes() == Path("net.weights").read_bytes()
 
 
+def test_a_partial_file_is_converted_but_not_run(task: Path, run: Run) -> None:
+    Path("net.cfg").write_text(Path("net.cfg").read_text() + "[route]\nlayers=1\n[convolutional]\nfilters=2\n")
+    words = ("convert", "net.cfg", "a.safetensors", "--allow-partial")
+    outcome = run(*words)
+    assert outcome.code == 0 and "a partial file: up to layer 1 [convolutional]" in outcome.err
+    assert "warning" not in outcome.err
+    for word in (("--check", "a.png"), ("--to", "onnx")):
+        refusal = run("convert", "a.safetensors", "b.safetensors", *word)
+        assert refusal.code == 2 and "layer 4 [convolutional]" in refusal.err and "have no numbers" in refusal.err
+        assert not Path("b.safetensors").exists()
+
+
 def test_check_for_programs(task: Path, run: Run) -> None:
     found = json.loads(run("convert", "net.cfg", "a.onnx", "--data", "pets.data", "--check", "a.png", "--json").out)
     assert [one["name"] for one in found["source"]] == ["cat", "dog"] == [one["name"] for one in found["result"]]
