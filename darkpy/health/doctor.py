@@ -135,7 +135,14 @@ def _read_lists(exam: Examination) -> list[Diagnosis]:
 
 def _check_batch(cfg: Cfg, *, is_training: bool) -> Iterator[Diagnosis]:
     """Many published cfgs stand at the lines for testing, which is a fault only where they are to be trained."""
-    for line in check_batch(cfg.plan.net) if cfg.trains else ():
+    if not cfg.trains:
+        return
+    try:
+        cfg.plan.net.check_batch()
+    except DarkpyError as error:
+        yield of_error(error, Cause.RATES, "batch", cfg.net_line("batch"))
+        return
+    for line in check_batch(cfg.plan.net):
         yield Diagnosis(
             cause=Cause.RATES,
             level=Level.WARNING if is_training else Level.NOTE,
@@ -156,6 +163,9 @@ def _check_task(exam: Examination, cfg: Cfg, data: DataFile, seen: int) -> Itera
         return
     where = cfg.line(cfg.heads[-1][0].index, "classes") if cfg.heads else plan.file
     yield from list_checks.check_names(data, task.classes, where)
+    yield from _check_paths(task)
+    if not plan.net.minibatch:  # which `_check_batch` has told
+        return
     try:
         for line in check_settings(task, seen):
             message = line.removeprefix(f"{plan.file}: [net] ")
@@ -176,7 +186,6 @@ def _check_task(exam: Examination, cfg: Cfg, data: DataFile, seen: int) -> Itera
             f" {len(task.paths)} of the list",
             tries=(f"max_batches={max(2000 * task.classes, -(-len(task.paths) // images))}",),
         )
-    yield from _check_paths(task)
 
 
 def _check_paths(task: Task) -> Iterator[Diagnosis]:

@@ -252,7 +252,7 @@ def _one_of(record: dict[str, Any]) -> LoggedRun | LoggedUpdate | LoggedMap | Lo
     try:
         if record["kind"] == "run":
             layers = tuple(_taken(LoggedLayer, one) for one in record["layers"])
-            return replace(_taken(LoggedRun, record), layers=layers)
+            return replace(_taken(LoggedRun, record), layers=layers, net=dict(record["net"]))
         if record["kind"] == "update":
             rows = record.get("layers", {}).items()
             figures = {str(name): [None if one is None else float(one) for one in row] for name, row in rows}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,19 @@ def test_policy_that_gives_no_rate_is_an_error(tmp_path: Path) -> None:
     text = NET.replace("max_batches=2000\n", "") + LAYER + CLASSIFIER
     (found,) = findings(text, tmp_path)
     assert (found.kind, found.level.value) == ("schedule", "error")
+
+
+VALUES = ("0", "-1", "1e30", "999999999", "nan", "abc", "", ".5", "3,2,1", "2147483647", "1e-30", "0,0,0,0", "-1,-1")
+
+
+@pytest.mark.parametrize("name", ["yolov3-tiny", "yolov2-tiny", "yolov1-tiny", "cifar", "resnet18"])
+def test_whatever_stands_in_a_cfg_is_looked_at(tmp_path: Path, name: str) -> None:
+    lines = (Path(__file__).resolve().parents[2] / f"cfg/{name}.cfg").read_text().splitlines()
+    keyed = [number for number, line in enumerate(lines) if re.match(r"\w+ *=", line)]
+    dice = random.Random(name)
+    for _ in range(25):
+        odd = list(lines)
+        for number in dice.sample(keyed, 3):
+            odd[number] = f"{odd[number].partition('=')[0]}={dice.choice(VALUES)}"
+        (tmp_path / "odd.cfg").write_text("\n".join(odd))
+        assert all(str(one) for one in examine(tmp_path / "odd.cfg", None).found)

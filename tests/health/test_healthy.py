@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from darkpy.build import make_plan
+from darkpy.data.places import read_image_list
+from darkpy.data.recipes import DetectionRecipe
 from darkpy.data.sample import Sample, write_sample
+from darkpy.dialect import Dialect
+from darkpy.health.anchor_checks import check_anchors
+from darkpy.health.cfg_checks import Cfg
+from darkpy.health.data_checks import Inspector
 from darkpy.health.doctor import examine
 from tests.health.conftest import Case
 
@@ -61,18 +68,46 @@ def test_an_original_that_stands_at_the_lines_for_testing_is_told_so_when_it_is_
     assert [one.kind for one in case.findings()] == ["batch"]
 
 
-@pytest.mark.parametrize("name", ["yolov3-tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
-def test_nothing_is_found_in_blood_cells(shared: Path, tmp_path: Path, name: str) -> None:
-    """The two boxes without a size are left out as the data set is made."""
+@pytest.fixture(scope="module")
+def blood(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data set of the photographs of blood cells; the two boxes without a size are left out as it is made."""
     from darkpy.__main__ import main
+
+    folder = tmp_path_factory.mktemp("blood") / "bccd"
+    assert main(["dataset", "from-voc", str(shared / "data/bccd"), str(folder)]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("name", ["yolov3-tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+def test_nothing_is_found_in_blood_cells(blood: Path, tmp_path: Path, name: str) -> None:
     from darkpy.data.datafile import read_data
 
-    assert main(["dataset", "from-voc", str(shared / "data/bccd"), str(tmp_path / "bccd")]) == 0
     cfg = tmp_path / "my.cfg"
     cfg.write_text(as_darknet_says(ROOT / "cfg" / f"{name}.cfg", 3))
-    exam = examine(cfg, read_data(tmp_path / "bccd/bccd.data"))
+    exam = examine(cfg, read_data(blood / "bccd.data"))
     assert len(list(exam.survey())) == 292
     assert [str(one) for one in exam.found if one.is_finding] == []
+
+
+@pytest.mark.parametrize("factor", [1, 3, 1 / 3])
+def test_anchors_three_times_too_large_for_blood_cells_are_found(blood: Path, tmp_path: Path, factor: float) -> None:
+    """Anchors as `darkpy anchors` finds them for 416 x 416, and three times as large or small."""
+    from darkpy.config.text import read
+
+    text = as_darknet_says(ROOT / "cfg/yolov3-tiny.cfg", 3)
+    own = (28, 28, 56, 58, 68, 70, 78, 60, 92, 94, 138, 130)
+    sizes = ",".join(f"{factor * size:.0f}" for size in own)
+    (tmp_path / "my.cfg").write_text(re.sub(r"(?m)^anchors *=.*", f"anchors={sizes}", text))
+    cfg = Cfg(make_plan(tmp_path / "my.cfg"), read(tmp_path / "my.cfg"))
+    paths = list(map(str, read_image_list(blood / "train.txt")))[::5]
+    recipe = DetectionRecipe(dialect=Dialect.PJREDDIE, head="yolo", classes=3, max=90, jitter=0)
+    samples = list(Inspector(3, 416, 416, recipe).survey(paths))
+    found = [one.message for one in check_anchors(cfg, samples, keeps_proportions=True)]
+    if factor == 1:
+        assert found == []
+    else:
+        (message,) = found
+        assert re.match(rf"anchors are [23]\.\d times too {'large' if factor > 1 else 'small'}", message)
 
 
 def test_nothing_is_found_in_a_classifier_and_its_pictures(shared: Path, tmp_path: Path) -> None:

@@ -64,7 +64,9 @@ def shown(value: float) -> str:
     """A number as short as it can be read."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e") if not 1e-3 <= abs(value) < 1e5 else f"{value:.3g}"
+    if 1e-3 <= abs(value) < 1e5:
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
 
 
 def envelope(points: Sequence[tuple[int, float]], most: int) -> list[list[tuple[int, float]]]:

@@ -71,7 +71,6 @@ def _section(name: str, title: str, body: str) -> tuple[str, str, str]:
 
 def _header(log: RunLog) -> str:
     run, last = log.run, log.updates[-1] if log.updates else None
-    began = datetime.fromtimestamp(log.starts[0].time, tz=timezone.utc)
     seconds = sum(one.seconds for one in log.updates if math.isfinite(one.seconds))
     end = f" of {run.net['max_batches']}" if run.net.get("max_batches") else ""
     facts = [
@@ -82,7 +81,7 @@ def _header(log: RunLog) -> str:
         ("learning rate", f"{last.rate:.3g}" if last else "-"),
         ("time of updates", _clock(seconds)),
         ("refused", str(len(log.refused))),
-        ("begun", f"{began:%Y-%m-%d %H:%M} UTC" + (f", {len(log.starts)} starts" if len(log.starts) > 1 else "")),
+        ("begun", _moment(log.starts[0].time) + (f", {len(log.starts)} starts" if len(log.starts) > 1 else "")),
     ]
     if log.maps:
         facts.append(("best mAP", f"{100 * max(one.mean for one in log.maps):.2f} %"))
@@ -169,6 +168,13 @@ def _count(number: int, what: str) -> str:
 def _least(values: Iterable[float]) -> str:
     finite = [value for value in values if math.isfinite(value)]
     return f"{min(finite):.4g}" if finite else "-"
+
+
+def _moment(time: float) -> str:
+    try:
+        return f"{datetime.fromtimestamp(time, tz=timezone.utc):%Y-%m-%d %H:%M} UTC"
+    except (OverflowError, ValueError, OSError):  # a log may hold any number
+        return "-"
 
 
 def _clock(seconds: float) -> str:

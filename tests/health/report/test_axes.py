@@ -43,6 +43,6 @@ def test_a_long_curve_keeps_its_peaks_and_breaks_where_there_is_no_number() -> N
 
 
 def test_numbers_are_written_as_short_as_they_can_be_read() -> None:
-    assert [shown(value) for value in (0, 0.5, 12345.6, 1e-7, 2e9, 0.002)] == [
-        *("0", "0.5", "1.23e+04", "1e-7", "2e9", "0.002")
+    assert [shown(value) for value in (0, 0.5, 12345.6, 1000, 1e-7, 2e9, 3e12, 0.002)] == [
+        *("0", "0.5", "12346", "1000", "1e-7", "2e9", "3e12", "0.002")
     ]

@@ -177,6 +177,15 @@ def test_nothing_outside_the_run_is_shown(log: RunLog, tmp_path: Path) -> None:
     assert sheet_uri(folder, "evidence/update_120") is None
 
 
+def test_a_log_with_odd_numbers_has_a_page(log: RunLog) -> None:
+    run = replace(log.run, time=1e300, net={"max_batches": "<b>", "batch": None, "steps": [math.nan, 1e300]})
+    odd = {"zero": [math.inf, -math.inf, 1e300], "ratio": [0.0, -1.0], "none": [1.0] * 90}
+    updates = (*log.updates, replace(update(2_000_000_000), loss=1e300, norm=-1.0, layers=odd))
+    text = write_page(replace(log, run=run, starts=(run,), updates=updates))
+    assert "<dd>-</dd>" in text
+    assert "of &lt;b&gt;" in text
+
+
 def test_a_long_run_of_many_layers_stays_a_page(log: RunLog) -> None:
     layers = tuple(replace(LAYERS[0], index=index, place=f"layer {index}") for index in range(160))
     looked = {"zero": [0.5] * 160, "gradient": [1e-3] * 160}
