@@ -5,13 +5,16 @@ Legend: B images, C H W channels, rows, columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
 
-from darkpy.build import Plan
+from darkpy.build import Node, Plan
 from darkpy.layers.base import Layer
+
+
+Function = Callable[..., torch.Tensor]
 
 
 class Step(NamedTuple):
@@ -20,7 +23,7 @@ class Step(NamedTuple):
     source: the place of its only source, or -1 where there are several.
     """
 
-    function: Callable[..., torch.Tensor]
+    function: Function
     source: int
     sources: tuple[int, ...]
     target: int
@@ -28,27 +31,24 @@ class Step(NamedTuple):
 
 
 class Steps:
-    """Runs a network's layers in inference, each by the fastest way that it has.
+    """Runs a network's layers in inference, each by a function of its own.
 
     Layers that only hand their input on are left out, and outputs are freed after their last reader. Hooks of the
-    layers are not called. Making it takes arrays away from the layers: there is no way back.
-
-    dtype: of the convolutions, float32 or bfloat16; outputs are float32.
+    layers are not called. Outputs are float32.
     """
 
-    def __init__(self, plan: Plan, layers: Sequence[Layer], outputs: Sequence[int], dtype: torch.dtype) -> None:
+    def __init__(
+        self, plan: Plan, layers: Sequence[Layer], outputs: Sequence[int], functions: Mapping[int, Function]
+    ) -> None:
         places = {-1: 0}  # of each layer's output among all values
-        made: list[tuple[Callable[..., torch.Tensor], tuple[int, ...], int]] = []
+        made: list[tuple[Function, tuple[int, ...], int]] = []
         for node, layer in zip(plan.nodes, layers, strict=True):
             sources = tuple(places[source] for source in node.sources)
-            if layer.is_transparent and len(sources) == 1:
+            if is_left_out(node, layer):
                 places[node.index] = sources[0]
                 continue
-            function = layer.quicken(node.inputs, dtype)
-            if dtype != torch.float32 and not layer.keeps_type:
-                function = _in_float32(function)
             places[node.index] = len(made) + 1
-            made.append((function, sources, len(made) + 1))
+            made.append((functions[node.index], sources, len(made) + 1))
         self._size = len(made) + 1
         self._outputs = tuple(places[index] for index in outputs)
         self._steps = _with_last_reads(made, self._outputs)
@@ -64,12 +64,31 @@ class Steps:
         return [values[place].float() for place in self._outputs]
 
 
-def _in_float32(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+def is_left_out(node: Node, layer: Layer) -> bool:
+    """Whether nothing happens in a layer."""
+    return layer.is_transparent and len(node.sources) == 1
+
+
+def quicken(plan: Plan, layers: Sequence[Layer], dtype: torch.dtype) -> dict[int, Function]:
+    """The fastest function of each layer that is not left out; it takes arrays away from them, with no way back.
+
+    dtype: of the convolutions, float32 or bfloat16.
+    """
+    functions: dict[int, Function] = {}
+    for node, layer in zip(plan.nodes, layers, strict=True):
+        if not is_left_out(node, layer):
+            function = layer.quicken(node.inputs, dtype)
+            is_exact = dtype == torch.float32 or layer.keeps_type
+            functions[node.index] = function if is_exact else _in_float32(function)
+    return functions
+
+
+def _in_float32(function: Function) -> Function:
     return lambda *sources: function(*(source.float() for source in sources))
 
 
 def _with_last_reads(
-    made: Sequence[tuple[Callable[..., torch.Tensor], tuple[int, ...], int]], kept: Sequence[int]
+    made: Sequence[tuple[Function, tuple[int, ...], int]], kept: Sequence[int]
 ) -> list[Step]:
     last: dict[int, int] = {}
     for number, (_, sources, target) in enumerate(made):

@@ -31,6 +31,7 @@ from darkpy.shapes import Shape
 
 if TYPE_CHECKING:
     from darkpy.config.net import NetSpec
+    from darkpy.ops.codes import Scale
 
 
 class Layer(nn.Module):
@@ -44,6 +45,7 @@ class Layer(nn.Module):
     has_memory: bool = False  # whether in inference a call goes on where the last one ended
     keeps_type: bool = False  # whether on bfloat16 it does what it does on float32, but for rounding
     is_transparent: bool = False  # whether in inference it hands the output of its only source on as it is
+    takes_codes: bool = False  # whether `on_codes` is its own
     bound: float = 0.0
 
     def __init__(self, slots: Sequence[Slot] = ()) -> None:
@@ -103,6 +105,24 @@ class Layer(nn.Module):
         if type(self).reset_state is not Layer.reset_state:
             raise DarkpyError("it remembers from call to call, and an ONNX file does not")
         raise DarkpyError("no ONNX operators say what it computes")
+
+    def before_activation(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """What the activation of a product reads. For layers that make codes of their own."""
+        raise NotImplementedError
+
+    def activated(self, raw_BCHW: torch.Tensor) -> torch.Tensor:
+        """What the activation of a product makes of that, which it may overwrite."""
+        raise NotImplementedError
+
+    def on_codes(
+        self, sources: Sequence[Scale], raw: Scale, output: Scale
+    ) -> tuple[Callable[..., torch.Tensor], Scale]:
+        """What computes this layer, once folded, on 8-bit codes, and the scale of the codes that come out.
+
+        sources, raw, output: the scales of its inputs, of `before_activation`, and of its output.
+        Raises: DarkpyError where torch cannot.
+        """
+        raise NotImplementedError
 
     def reset_state(self) -> None:
         """Forget what earlier calls left behind (recurrent layers); nothing to do by default."""

@@ -20,6 +20,7 @@ from darkpy.layers.base import Init, Layer, LayerSpec, Slot, absolute, section
 from darkpy.layers.doubts import Doubt, skipped_cells
 from darkpy.layers.product import Product, ProductSpec
 from darkpy.ops.antialiasing import blur, blur_to_onnx, blurred_sides
+from darkpy.ops.codes import Scale, encoded_product
 from darkpy.ops.fused import TOLERANCES, Geometry, fuse, is_same, noise, separate
 from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
@@ -241,6 +242,7 @@ class Convolutional(Product):
     def fold(self) -> None:
         if not self._owner and self._product is None:
             super().fold()
+        self.takes_codes = self.is_plain and self.activation is not None
 
     @property
     def geometry(self) -> Geometry:
@@ -269,6 +271,27 @@ class Convolutional(Product):
                 del self.weights
                 break
         return self._product or self.forward
+
+    def before_activation(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        padding, strides, dilation, groups = self.geometry.lists
+        return functional.conv2d(x_BCHW, self.weights, self.biases, strides, padding, dilation, groups)
+
+    def activated(self, raw_BCHW: torch.Tensor) -> torch.Tensor:
+        assert self.activation is not None
+        return self.activation(raw_BCHW, inplace=True)
+
+    def on_codes(
+        self, sources: Sequence[Scale], raw: Scale, output: Scale
+    ) -> tuple[Callable[..., torch.Tensor], Scale]:
+        (source,) = sources
+        assert self.activation is not None
+        scales = (source, raw, output)
+        product = encoded_product(
+            self.weights.detach(), self.biases.detach(), self.geometry, self.activation, scales
+        )
+        self._product = product
+        del self.weights
+        return product, output
 
 
 def _sizes(shapes: Sequence[tuple[int, ...]]) -> str:

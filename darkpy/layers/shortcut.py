@@ -5,7 +5,7 @@ Legend: B images, C channels, H W rows and columns, N sources (the layer before 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,7 @@ from darkpy.errors import ShapeError
 from darkpy.layers.base import ONE, Layer, LayerSpec, Slot, absolute, activation_key, section
 from darkpy.ops.activation_graphs import write_activation
 from darkpy.ops.activations import ACTIVATIONS
+from darkpy.ops.codes import Scale, encoded_sum
 from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
@@ -74,22 +75,28 @@ class ShortcutSpec(LayerSpec):
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         slots = self.slots(inputs)
-        return _WeightedSum(self, slots) if slots else _Sum(self)
+        return _WeightedSum(self, slots) if slots else _Sum(self, is_of_one_shape=len(set(inputs)) == 1)
 
 
 class _Sum(Layer):
     keeps_type = True
 
-    def __init__(self, spec: ShortcutSpec) -> None:
+    def __init__(self, spec: ShortcutSpec, is_of_one_shape: bool) -> None:
         super().__init__()
         self.alpha, self.beta = spec.alpha, spec.beta
         self.activation = ACTIVATIONS[spec.activation]
+        self.takes_codes = is_of_one_shape and (spec.alpha, spec.beta, spec.activation) == (1, 1, "linear")
 
     def forward(self, before_BCHW: torch.Tensor, *others_BCHW: torch.Tensor) -> torch.Tensor:
         y_BCHW = before_BCHW
         for other_BCHW in others_BCHW:
             y_BCHW = _add(y_BCHW, other_BCHW, self.alpha, self.beta)
         return self.activation(y_BCHW, inplace=True)
+
+    def on_codes(
+        self, sources: Sequence[Scale], raw: Scale, output: Scale
+    ) -> tuple[Callable[..., torch.Tensor], Scale]:
+        return lambda *codes_BCHW: encoded_sum(codes_BCHW, output), output
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
         y, *others = sources

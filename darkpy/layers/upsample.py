@@ -5,7 +5,7 @@ Legend: B images, C channels, H W rows and columns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from darkpy.config.schema import key
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, LayerSpec, section
 from darkpy.ops.graph import Graph, Value
+from darkpy.ops.codes import Scale
 from darkpy.shapes import Shape
 
 
@@ -48,6 +49,7 @@ class _Upsample(Layer):
     def __init__(self, stride: int, scale: float) -> None:
         super().__init__()
         self.stride, self.scale = stride, scale
+        self.takes_codes = stride > 0 and scale == 1
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         if self.stride > 0:
@@ -55,6 +57,11 @@ class _Upsample(Layer):
         else:
             y_BCHW = functional.avg_pool2d(x_BCHW, -self.stride, divisor_override=1)
         return y_BCHW if self.scale == 1 else y_BCHW * self.scale
+
+    def on_codes(
+        self, sources: Sequence[Scale], raw: Scale, output: Scale
+    ) -> tuple[Callable[..., torch.Tensor], Scale]:
+        return self.forward, sources[0]
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
         x, scale = sources[0].name, self.scale
