@@ -79,7 +79,16 @@ class Network(nn.Module):
         x_BCHW = self._checked(x_BCHW)
         if self._runner is not None and not self.training:
             return self._runner(x_BCHW)
+        return self.plain(x_BCHW)
+
+    def plain(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
+        """What the layers themselves compute, whatever else inference has been left to."""
         return self._run(x_BCHW, self.outputs, self._last_reads)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its arrays are."""
+        return next(self.parameters(), torch.empty(0)).device
 
     def trace(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
         """Every layer's output in cfg order, for people who debug."""

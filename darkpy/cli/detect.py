@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from darkpy.cli.opening import class_names, open_network
-from darkpy.cli.options import FILE, box_options, idle_options, network_options
+from darkpy.cli.options import FILE, box_options, idle_options, network_options, speed_options
 from darkpy.cli.pictures import PREDICTIONS, ask_paths, drawing_path, open_folder, write_drawing
 from darkpy.cli.progress import track
 from darkpy.cli.spelling import Command
@@ -68,6 +68,7 @@ exit code is 2 in the end.
 @click.option("-ext_output", is_flag=True, expose_value=False, hidden=True)  # it is always so here
 @box_options
 @network_options
+@speed_options
 @idle_options
 def detect(
     cfg: Path,
@@ -94,7 +95,7 @@ def detect(
         open_folder(out, paths or ())
     if names is None and data is not None:
         names = read_data(data).find_names()
-    network = open_network(cfg, weights, **opening)
+    network = open_network(cfg, weights, examples=paths or (), **opening)
     if thresh is None and network.plan.dialect is Dialect.ALEXEYAB:
         thresh = ALEXEYAB_THRESH
     options = DetectOptions(thresh=thresh, tree_thresh=hier, nms=nms, letterbox=letterbox)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from darkpy.cli.opening import class_names, open_network
-from darkpy.cli.options import FILE, box_options, idle_options, network_options
+from darkpy.cli.options import FILE, box_options, idle_options, network_options, speed_options
 from darkpy.cli.pictures import PREDICTIONS, ask_paths, check_target, write_drawing
 from darkpy.cli.spelling import Group
 from darkpy.cli.talk import complain
@@ -57,6 +57,7 @@ def detector() -> None:
 @click.option("--overwrite", is_flag=True, help="Let -save_labels replace labels that are there.")
 @box_options
 @network_options
+@speed_options
 @idle_options
 def test(
     data: Path,
@@ -78,7 +79,7 @@ def test(
     if out is not None:
         check_target(out, data, cfg, weights, image)
     names_file = read_data(data).find_names()
-    network = open_network(cfg, weights, **opening)
+    network = open_network(cfg, weights, examples=(image,) if image else (), **opening)
     names = class_names(network, names_file)
     options = DetectOptions(thresh=thresh, tree_thresh=hier, nms=nms, letterbox=letterbox)
     report = _Report(network.plan.dialect, ext_output, out, save_labels, overwrite)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from darkpy.cli.judging import Task
-from darkpy.cli.options import FILE, Decorator, Share, idle_options, letterbox_option, network_options
+from darkpy.cli.options import FILE, Decorator, Share, idle_options, letterbox_option, network_options, speed_options
 from darkpy.cli.spelling import Command
 from darkpy.cli.talk import note, warn
 
@@ -129,6 +129,7 @@ def _map_options(function: Any) -> Any:
 @_batch_option
 @_json_option
 @network_options
+@speed_options
 @idle_options
 def map_command(
     data: Path,
@@ -150,6 +151,7 @@ def map_command(
     ranking = _ranking(task, task.read_truths(), iou_thresh, thresh)
     views = task.run([Judge(map_settings(task.network, letterbox), ranking.add)], batch_size)
     found = ranking.result(points)
+    task.tell_loss(found, points, letterbox, batch_size)
     if is_json:
         click.echo(json.dumps(tables.map_record(found, task.names)))
     else:
@@ -165,6 +167,7 @@ def map_command(
 @_batch_option
 @_json_option
 @network_options
+@speed_options
 @idle_options
 def recall(
     data: Path,
@@ -198,6 +201,7 @@ def recall(
 @letterbox_option
 @_batch_option
 @network_options
+@speed_options
 @idle_options
 def valid(
     data: Path,
@@ -237,6 +241,7 @@ def valid(
 @_batch_option
 @_json_option
 @network_options
+@speed_options
 def evaluate(
     cfg: Path,
     data: Path,
@@ -266,6 +271,7 @@ def evaluate(
         judges.append(Judge(valid_settings(task.network, letterbox), boxes.add))
     views = task.run(judges, batch_size)
     found = ranking.result(points)
+    task.tell_loss(found, points, letterbox, batch_size)
     others = coco.coco_precision(boxes, truths, views, len(task.names)) if has_coco else None
     if is_json:
         click.echo(json.dumps(tables.evaluation_record(found, others, task.names)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from darkpy.cli.opening import class_names, open_network
 from darkpy.cli.progress import track
-from darkpy.cli.talk import complain, warn
+from darkpy.cli.talk import complain, note, warn
 from darkpy.config.classmap import read_class_map
 from darkpy.data.datafile import DataFile, read_data
 from darkpy.data.names import names_for
@@ -16,6 +16,7 @@ from darkpy.errors import DarkpyError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from darkpy.evaluation.average_precision import MeanAveragePrecision
     from darkpy.evaluation.runs import Judge, View
     from darkpy.evaluation.truths import Truths
 
@@ -42,7 +43,8 @@ class Task:
         self.data = read_data(data)
         names_file = self.data.find_names()
         self.paths = read_image_list(_find_list(self.data, default_list))
-        self.network = open_network(cfg, weights, **opening)
+        self._opening = {"cfg": cfg, "weights": weights, "examples": self.paths, **opening}
+        self.network = open_network(**self._opening)
         self.class_map = self._read_class_map() if is_mapped else ()
         mapped = names_for(len(self.class_map), names_file) if self.class_map else None
         self.names = mapped or class_names(self.network, names_file)
@@ -76,6 +78,29 @@ class Task:
                 complain(view.error)
             views.append(view)
         return views
+
+    def tell_loss(self, found: MeanAveragePrecision, points: int, letterbox: bool | None, batch_size: int) -> None:
+        """Say what the precision that was asked for has cost: fp32 is judged in the same way, on the same images."""
+        from darkpy.evaluation.average_precision import AveragePrecision, map_settings
+        from darkpy.evaluation.runs import Judge
+        from darkpy.evaluation.truths import read_truths
+
+        precision = self._opening.get("precision", "fp32")
+        if precision == "fp32":
+            return
+        truths = read_truths(self.paths, self.network.plan.dialect, len(self.names))
+        ranking = AveragePrecision(
+            truths,
+            len(self.names),
+            iou_thresh=found.iou_thresh,
+            thresh=found.thresh,
+            difficult=self.read_difficult(),
+        )
+        self.network = open_network(**self._opening | {"precision": "fp32"})
+        self.run([Judge(map_settings(self.network, letterbox), ranking.add)], batch_size)
+        exact = ranking.result(points)
+        lost = 100 * (found.mean - exact.mean)
+        note(f"mAP {found.mean:.2%} in {precision}, {exact.mean:.2%} in fp32: {lost:+.2f} points")
 
     def _read_class_map(self) -> tuple[int, ...]:
         file = self.data.find("map")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import darkpy
+from darkpy.cli.talk import warn
 from darkpy.cores import use_physical_cores
 from darkpy.data.names import names_for
 from darkpy.errors import DarkpyError
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     import torch
 
     from darkpy.network import Network
+
+MAX_SHOWN = 32
+"""Pictures that int8 looks at."""
 
 
 def open_network(
@@ -25,11 +30,17 @@ def open_network(
     allow_partial: bool,
     strict: bool = False,
     fold: bool = True,
+    engine: str = "torch",
+    precision: str = "fp32",
+    compiled: bool = False,
+    calibrate: Path | None = None,
+    examples: Sequence[Path] = (),
 ) -> Network:
     """The network with its weights on its device, made fast unless every layer's own output matters.
 
     It takes single pictures, whatever the time_steps that it trains with.
-    Raises: DarkpyError when the device cannot be used, ConfigError, WeightsError.
+    examples: pictures that int8 sees where `calibrate` names none.
+    Raises: DarkpyError when the device cannot be used or a way cannot be gone, ConfigError, WeightsError.
     """
     chosen = find_device(device)
     network = darkpy.load(
@@ -44,10 +55,33 @@ def open_network(
     )
     if not fold:
         return network
-    from darkpy.inference.accelerate import accelerate
+    from darkpy.data.places import expand_paths
+    from darkpy.inference.accelerate import Ways, accelerate
 
     use_physical_cores()
-    return accelerate(network)
+    ways = Ways(engine=engine, precision=precision, is_compiled=compiled)
+    is_shown = precision == "int8"
+    shown = _show(network, expand_paths([calibrate]) if calibrate else examples) if is_shown else ()
+    return accelerate(network, ways, pictures=shown)
+
+
+def _show(network: Network, paths: Sequence[Path]) -> list[torch.Tensor]:
+    """Some of those pictures as the network takes them; those that cannot be read are left out."""
+    from darkpy.data.images import load_image, prepare
+    from darkpy.errors import ImageError
+    from darkpy.evaluation.detect import DetectOptions
+
+    net = network.plan.input_shape
+    letterbox = bool(DetectOptions().resolved(network).letterbox)
+    shown = []
+    for path in paths[:: max(1, len(paths) // MAX_SHOWN)][:MAX_SHOWN]:
+        try:
+            image = load_image(path, channels=net.c)
+        except ImageError as error:
+            warn(error)
+        else:
+            shown.append(prepare(image, net.w, net.h, letterbox=letterbox)[None])
+    return shown
 
 
 def class_names(network: Network, file: Path | None) -> tuple[str, ...]:

@@ -82,6 +82,29 @@ network_options = _together(
     device_option,
     click.option("--allow-partial", is_flag=True, help="Run weights that end early; the last layers start new."),
 )
+speed_options = _together(
+    click.option(
+        "--engine",
+        type=click.Choice(["torch", "onnxruntime", "openvino"]),
+        default="torch",
+        show_default=True,
+        help="What runs the network; the others by way of ONNX, where they are installed.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16", "int8"]),
+        default="fp32",
+        show_default=True,
+        help="Of the products. Less is faster and finds a little less: detector map says how much.",
+    ),
+    click.option("--compile", "compiled", is_flag=True, help="Half a minute of C++ first: for long runs. Needs g++."),
+    click.option(
+        "--calibrate",
+        type=FILE,
+        metavar="IMAGES",
+        help="A folder or list of pictures for int8 to see how large numbers become.  [default: those at hand]",
+    ),
+)
 box_options = _together(
     click.option(
         "-thresh",

@@ -13,7 +13,6 @@ import torch
 from darkpy.build import Node, Plan
 from darkpy.layers.base import Layer
 
-
 Function = Callable[..., torch.Tensor]
 
 
@@ -87,9 +86,7 @@ def _in_float32(function: Function) -> Function:
     return lambda *sources: function(*(source.float() for source in sources))
 
 
-def _with_last_reads(
-    made: Sequence[tuple[Function, tuple[int, ...], int]], kept: Sequence[int]
-) -> list[Step]:
+def _with_last_reads(made: Sequence[tuple[Function, tuple[int, ...], int]], kept: Sequence[int]) -> list[Step]:
     last: dict[int, int] = {}
     for number, (_, sources, target) in enumerate(made):
         for place in (*sources, target):

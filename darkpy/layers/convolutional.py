@@ -286,9 +286,7 @@ class Convolutional(Product):
         (source,) = sources
         assert self.activation is not None
         scales = (source, raw, output)
-        product = encoded_product(
-            self.weights.detach(), self.biases.detach(), self.geometry, self.activation, scales
-        )
+        product = encoded_product(self.weights.detach(), self.biases.detach(), self.geometry, self.activation, scales)
         self._product = product
         del self.weights
         return product, output

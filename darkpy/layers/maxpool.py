@@ -5,7 +5,7 @@ Legend: B images, C channels, N channels that one is chosen from, H W rows and c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +17,8 @@ from darkpy.dialect import Dialect
 from darkpy.layers.base import Layer, LayerSpec, section
 from darkpy.layers.doubts import Doubt, skipped_cells
 from darkpy.ops.antialiasing import blur, blur_to_onnx, blurred_sides
-from darkpy.ops.graph import Graph, Value
 from darkpy.ops.codes import Scale
+from darkpy.ops.graph import Graph, Value
 from darkpy.ops.pooling import Window
 from darkpy.shapes import Shape
 

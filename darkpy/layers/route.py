@@ -15,8 +15,8 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, LayerSpec, absolute, section
-from darkpy.ops.graph import Graph, Value
 from darkpy.ops.codes import Scale
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB

@@ -15,8 +15,8 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, LayerSpec, section
-from darkpy.ops.graph import Graph, Value
 from darkpy.ops.codes import Scale
+from darkpy.ops.graph import Graph, Value
 from darkpy.shapes import Shape
 
 

@@ -13,7 +13,7 @@ import torch
 import darkpy
 from darkpy.errors import WeightsError
 from darkpy.inference.accelerate import accelerate
-from darkpy.inference.steps import Step, Steps
+from darkpy.inference.steps import Step, Steps, quicken
 from darkpy.layers import convolutional
 from darkpy.ops import fused
 from darkpy.ops.activations import ACTIVATIONS
@@ -121,7 +121,7 @@ def test_torch_without_the_operation_fuses_nothing(monkeypatch: pytest.MonkeyPat
 
 def test_outputs_are_freed_after_their_last_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     net = accelerate(filled(NET + CONV + CONV + "[dropout]\n" + CONV + "[shortcut]\nfrom=0\n" + CONV, "alexeyab"))
-    runner = Steps(net.plan, net.built, net.outputs, torch.float32)
+    runner = Steps(net.plan, net.built, net.outputs, quicken(net.plan, net.built, torch.float32))
     alive: list[weakref.ref[torch.Tensor]] = []
     seen: list[list[int]] = []
 

@@ -1,0 +1,117 @@
+"""Other ways to run a network give what the plain path gives, as nearly as their precision lets them."""
+
+from __future__ import annotations
+
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+import darkpy
+from darkpy.errors import DarkpyError
+from darkpy.inference import accelerate as module
+from darkpy.inference.accelerate import Ways, accelerate
+from darkpy.network import Network
+
+from .networks import distance, filled, outputs, pictures
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ROOT / "cfg/yolov3-tiny.cfg"
+NET = "[net]\nwidth=16\nheight=12\nchannels=3\n"
+CONV = "[convolutional]\nbatch_normalize=1\nfilters=8\nsize=3\npad=1\n"
+LAYERS = (
+    CONV
+    + "activation=leaky\n[maxpool]\nsize=2\nstride=2\n"
+    + CONV
+    + "activation=mish\n"
+    + CONV
+    + "activation=relu\n[shortcut]\nfrom=-2\n"
+    + CONV
+    + "activation=linear\n[dropout]\n[upsample]\n[route]\nlayers=-1,0\n[route]\nlayers=-1\ngroups=2\ngroup_id=1\n"
+    + "[maxpool]\nsize=3\nstride=1\n"
+    + CONV
+    + "activation=swish\n[avgpool]\n[connected]\noutput=5\nactivation=linear\n"
+)
+needs_onnx = pytest.mark.skipif(not (find_spec("onnx") and find_spec("onnxruntime")), reason="needs ONNX Runtime")
+needs_openvino = pytest.mark.skipif(not (find_spec("onnx") and find_spec("openvino")), reason="needs OpenVINO")
+
+
+def several(net: Network) -> list[torch.Tensor]:
+    x = torch.rand((8, *net.plan.input_shape), generator=torch.Generator().manual_seed(2))
+    return [one[None] for one in x]
+
+
+@pytest.mark.parametrize(
+    ("ways", "tolerance"),
+    [
+        (Ways(precision="bf16"), 0.05),
+        (Ways(precision="int8"), 0.2),
+        pytest.param(Ways(engine="onnxruntime"), 1e-4, marks=needs_onnx),
+        pytest.param(Ways(engine="openvino"), 1e-4, marks=needs_openvino),
+        pytest.param(Ways(engine="openvino", precision="bf16"), 0.1, marks=needs_openvino),
+    ],
+    ids=["bf16", "int8", "ONNX Runtime", "OpenVINO", "OpenVINO bf16"],
+)
+@pytest.mark.parametrize("cfg", [NET + LAYERS, TINY], ids=["layers", "yolov3-tiny"])
+def test_every_way_gives_what_the_plain_path_gives(cfg: str | Path, ways: Ways, tolerance: float) -> None:
+    net = filled(cfg, "alexeyab")
+    x = pictures(net, 2)
+    wanted = outputs(net, x)
+    found = outputs(accelerate(net, ways, pictures=several(net)), x)
+    assert distance(found, wanted) <= tolerance
+    assert all(output.std() > 1e-6 for output in found)
+    assert distance(outputs(net, x[:1]), [output[:1] for output in wanted]) <= tolerance  # of another batch size
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.05)])
+def test_compiled_network_gives_what_the_plain_path_gives(precision: str, tolerance: float) -> None:
+    net = filled(NET + LAYERS, "alexeyab")
+    x = pictures(net)
+    wanted = outputs(net, x)
+    accelerate(net, Ways(precision=precision, is_compiled=True))
+    assert distance(outputs(net, x), wanted) <= tolerance
+
+
+def test_without_a_compiler_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(DarkpyError, match="needs a C\\+\\+ compiler, and there is no no-such-compiler") as caught:
+        accelerate(filled(NET + CONV), Ways(is_compiled=True))
+    assert "g++" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("ways", "message"),
+    [
+        (Ways(engine="tensorrt"), "'tensorrt' is no engine"),
+        (Ways(precision="fp8"), "'fp8' is no precision"),
+        (Ways(engine="onnxruntime", precision="int8"), "onnxruntime runs in fp32 here, not int8"),
+        (Ways(precision="int8", is_compiled=True), "only what torch runs in fp32 or bf16 can be compiled"),
+        (Ways(precision="int8"), "int8 needs pictures"),
+    ],
+)
+def test_ways_that_cannot_be_gone_are_refused(ways: Ways, message: str) -> None:
+    with pytest.raises(DarkpyError, match=message):
+        accelerate(filled(NET + CONV), ways)
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "openvino"])
+def test_absent_engine_is_one_clear_error(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, package, None)
+    with pytest.raises(DarkpyError, match=f"--engine {package} needs the package {package}"):
+        accelerate(filled(NET + CONV), Ways(engine=package))
+
+
+def test_engine_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "onnx_runtime", lambda net: lambda x: [output * 1.01 for output in net.plain(x)])
+    with pytest.raises(DarkpyError, match=r"onnxruntime, fp32: output 0 is off by 1\.0%"):
+        accelerate(filled(NET + CONV), Ways(engine="onnxruntime"))
+
+
+def test_codes_go_through_all_that_only_moves_numbers() -> None:
+    net = filled(NET + LAYERS, "alexeyab")
+    darkpy.accelerate(net, Ways(precision="int8"), pictures=several(net))
+    assert [name for name, _ in net.named_parameters() if name.endswith("weights")] == ["layers.13.weights"]
