@@ -85,11 +85,6 @@ class Network(nn.Module):
         """What the layers themselves compute, whatever else inference has been left to."""
         return self._run(x_BCHW, self.outputs, self._last_reads)
 
-    @property
-    def device(self) -> torch.device:
-        """Where its arrays are."""
-        return next(self.parameters(), torch.empty(0)).device
-
     def trace(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
         """Every layer's output in cfg order, for people who debug."""
         return self._run(self._checked(x_BCHW), range(len(self.plan.nodes)), {})

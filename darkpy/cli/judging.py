@@ -79,7 +79,9 @@ class Task:
             views.append(view)
         return views
 
-    def tell_loss(self, found: MeanAveragePrecision, points: int, letterbox: bool | None, batch_size: int) -> None:
+    def tell_loss(
+        self, found: MeanAveragePrecision, points: int, letterbox: bool | None, batch_size: int | None
+    ) -> None:
         """Say what the precision that was asked for has cost: fp32 is judged in the same way, on the same images."""
         from darkpy.evaluation.average_precision import AveragePrecision, map_settings
         from darkpy.evaluation.runs import Judge

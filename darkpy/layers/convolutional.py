@@ -20,6 +20,7 @@ from darkpy.layers.base import Init, Layer, LayerSpec, Slot, absolute, section
 from darkpy.layers.doubts import Doubt, skipped_cells
 from darkpy.layers.product import Product, ProductSpec
 from darkpy.ops.antialiasing import blur, blur_to_onnx, blurred_sides
+from darkpy.ops.binary import binarized, signs
 from darkpy.ops.codes import Scale, encoded_product
 from darkpy.ops.fused import TOLERANCES, Geometry, fuse, is_same, noise, separate
 from darkpy.ops.graph import Graph, Value
@@ -210,9 +211,9 @@ class Convolutional(Product):
         spec = self.spec
         weights_FCKK = self.arrays.weights
         if spec.xnor:
-            x_BCHW = _signs(x_BCHW)
+            x_BCHW = signs(x_BCHW)
         if spec.xnor or spec.binary:
-            weights_FCKK = _binarized(weights_FCKK)
+            weights_FCKK = binarized(weights_FCKK)
         padding = spec.border * spec.reach
         y_BFHW = functional.conv2d(
             x_BCHW, weights_FCKK, self.added_biases, spec.product_strides, padding, spec.reach, spec.group_count
@@ -230,7 +231,7 @@ class Convolutional(Product):
             graph,
             "Conv",
             x,
-            _binarized(weights_FCKK) if spec.xnor or spec.binary else weights_FCKK,
+            binarized(weights_FCKK) if spec.xnor or spec.binary else weights_FCKK,
             kernel_shape=(spec.size, spec.size),
             strides=spec.product_strides,
             pads=(spec.border * spec.reach,) * 4,
@@ -294,15 +295,3 @@ class Convolutional(Product):
 
 def _sizes(shapes: Sequence[tuple[int, ...]]) -> str:
     return ", ".join("x".join(map(str, shape)) for shape in shapes)
-
-
-def _signs(x_BCHW: torch.Tensor) -> torch.Tensor:
-    """+1 for x >= 0, else -1, with the gradient of hardtan."""
-    soft_BCHW = functional.hardtanh(x_BCHW)
-    return 2 * (x_BCHW >= 0).to(x_BCHW.dtype) - 1 + (soft_BCHW - soft_BCHW.detach())
-
-
-def _binarized(weights_FCKK: torch.Tensor) -> torch.Tensor:
-    """Each filter's signs times the mean of its absolute weights; the gradient goes to the real weights."""
-    mean_F111 = weights_FCKK.detach().abs().mean(dim=(1, 2, 3), keepdim=True)
-    return torch.where(weights_FCKK > 0, mean_F111, -mean_F111) + (weights_FCKK - weights_FCKK.detach())

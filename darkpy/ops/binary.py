@@ -1,0 +1,21 @@
+"""Numbers of one bit, as xnor and binary convolutions have them.
+
+Legend: B images, C channels in, F filters, H W rows and columns, K size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+
+def signs(x_BCHW: torch.Tensor) -> torch.Tensor:
+    """+1 for x >= 0, else -1, with the gradient of hardtan."""
+    soft_BCHW = functional.hardtanh(x_BCHW)
+    return 2 * (x_BCHW >= 0).to(x_BCHW.dtype) - 1 + (soft_BCHW - soft_BCHW.detach())
+
+
+def binarized(weights_FCKK: torch.Tensor) -> torch.Tensor:
+    """Each filter's signs times the mean of its absolute weights; the gradient goes to the real weights."""
+    mean_F111 = weights_FCKK.detach().abs().mean(dim=(1, 2, 3), keepdim=True)
+    return torch.where(weights_FCKK > 0, mean_F111, -mean_F111) + (weights_FCKK - weights_FCKK.detach())
