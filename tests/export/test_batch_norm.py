@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,22 @@ def test_a_new_batch_norm_changes_nothing(layer: str, tmp_path: Path) -> None:
     wanted = seen(before.network)
     network = read_back(make_plan(NET + LAYERS[layer] + ON, dialect(layer)), normalize(before), tmp_path)
     torch.testing.assert_close(seen(network), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("tool", [denormalize, normalize])
+def test_a_partial_file_stays_one(tool: Callable[[Opened], Opened], tmp_path: Path) -> None:
+    plan = make_plan(NET + LAYERS["convolutional"] + ON + LAYERS["convolutional"] + LAYERS["connected"])
+    whole = opened(tmp_path, plan).network
+    whole.save_weights(tmp_path / "part", cutoff=2)
+    made = tool(open_weights(plan, tmp_path / "part"))
+    write_whole(tmp_path / "out", made.pack())
+    again = open_weights(made.plan, tmp_path / "out")
+    assert again.cutoff == 2
+    x_BCHW = torch.rand(2, *plan.input_shape, generator=torch.Generator().manual_seed(3))
+    again.network.initialise()
+    with torch.no_grad():
+        wanted, found = (network.trace(x_BCHW)[1] for network in (whole, again.network))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_layers_that_share_weights_are_folded_once(tmp_path: Path) -> None:

@@ -163,6 +163,8 @@ def damaged(what: str) -> dict[str, torch.Tensor]:
             saved["module_list.0.Conv2d.weight"][0, 0, 0, 0] = torch.nan
         case "twice":
             saved["module_list.0.Conv2d.bias"] = torch.zeros(4)
+        case "another array":
+            saved["module_list.0.Conv2d.bias_mask"] = torch.zeros(4)
         case "same number":
             saved["module_list.00.Conv2d.weight"] = torch.zeros(4, 3, 3, 3)
     return saved
@@ -178,6 +180,7 @@ def damaged(what: str) -> dict[str, torch.Tensor]:
         ("type", "holds int64"),
         ("nan", "holds NaN"),
         ("twice", r"BatchNorm2d\.bias and .*Conv2d\.bias are one array|Conv2d\.bias and .*BatchNorm2d\.bias"),
+        ("another array", r"module_list\.0\.Conv2d\.bias_mask is no array"),
         ("same number", "are one array"),
     ],
 )
