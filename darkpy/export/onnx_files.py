@@ -26,6 +26,7 @@ def pack_onnx(network: Network, about: About, options: OnnxOptions) -> Iterator[
         import onnx
     except ImportError:
         raise DarkpyError("writing ONNX needs the package onnx", hint="pip install darkpy[onnx]") from None
+    _check_weights(network)
     graph, outputs = write_graph(network.for_inference(), options)
     model = _model(onnx, graph, (INPUT, ("batch", *network.plan.input_shape)), outputs)
     texts = about.as_texts() | {
@@ -35,6 +36,17 @@ def pack_onnx(network: Network, about: About, options: OnnxOptions) -> Iterator[
     }
     onnx.helper.set_model_props(model, texts)
     yield model.SerializeToString()
+
+
+def _check_weights(network: Network) -> None:
+    """Raises: DarkpyError when a layer's weights were given up for speed; those of a folded norm are not needed."""
+    for node, layer in zip(network.plan.nodes, network.built, strict=True):
+        for slot in node.slots:
+            if slot.is_decayed and layer.array(slot) is None:
+                raise DarkpyError(
+                    f"{network.plan.place(node.index)}: its {slot.name} were given up for speed",
+                    hint="write the file before darkpy.accelerate",
+                )
 
 
 def losses_of_onnx(network: Network, options: OnnxOptions) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import onnx
@@ -66,6 +67,16 @@ def test_a_partial_file_is_converted_but_not_run(task: Path, run: Run) -> None:
         refusal = run("convert", "a.safetensors", "b.safetensors", *word)
         assert refusal.code == 2 and "layer 4 [convolutional]" in refusal.err and "have no numbers" in refusal.err
         assert not Path("b.safetensors").exists()
+
+
+@pytest.mark.parametrize(("package", "target"), [("onnx", "a.onnx"), ("safetensors", "a.safetensors")])
+def test_without_a_package_the_message_says_what_to_install(
+    task: Path, run: Run, monkeypatch: pytest.MonkeyPatch, package: str, target: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    outcome = run("convert", "net.cfg", target, "--data", "pets.data")
+    assert outcome.code == 2 and f"hint: pip install darkpy[{package}]" in outcome.err
+    assert not Path(target).exists()
 
 
 def test_check_for_programs(task: Path, run: Run) -> None:

@@ -275,3 +275,15 @@ def test_the_file_tells_what_it_is() -> None:
     (x,), (output,) = model.graph.input, model.graph.output
     assert (x.name, output.name) == ("x", "layer1")
     assert [side.dim_param or side.dim_value for side in x.type.tensor_type.shape.dim] == ["batch", 4, 6, 8]
+
+
+def test_a_network_that_gave_its_weights_up_for_speed_is_refused() -> None:
+    net = darkpy.accelerate(made("[convolutional]\nfilters=8\nsize=3\nactivation=leaky\n", PJ))
+    if net.built[0].array(net.plan.nodes[0].slots[1]) is not None:
+        pytest.skip("nothing is faster here than the plain way")
+    with pytest.raises(DarkpyError, match=r"layer 0 \[convolutional\].*given up for speed"):
+        exported(net)
+
+
+def test_a_network_that_was_folded_before_is_written() -> None:
+    check(network("convolutional", AX).for_inference(), images())
