@@ -13,6 +13,7 @@ from darkpy.cores import count_cores
 from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
 
+from .end import bench_end
 from .forward import bench_forward
 from .loader import bench_loader
 from .training import bench_training
@@ -61,6 +62,13 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     loader.add_argument("--data", type=Path, metavar="FILE", help="a .data file; default: drawn pictures of 640 x 640")
     loader.add_argument("--batch", type=int, default=8)
     loader.add_argument("--workers", type=int, default=1, help="processes that make images; default: 1")
+    end = commands.add_parser("end", parents=[common], help="from files to boxes: darkpy, its forward pass, OpenCV 4")
+    end.set_defaults(bench=bench_end)
+    end.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")
+    end.add_argument("--weights", type=Path, help="default: random numbers")
+    end.add_argument("--images", type=Path, metavar="PATH", help="a folder or list; default: drawn pictures")
+    end.add_argument("--count", type=int, default=200, metavar="N", help="pictures at most; default: 200")
+    end.set_defaults(batch=1)
     arguments = parser.parse_args(words)
     if min(arguments.batch, arguments.threads) < 1 or arguments.rounds < 2:
         parser.error("batch and threads are at least 1, rounds at least 2")

@@ -1,0 +1,175 @@
+"""From files to boxes: the whole of `darkpy detect`, its forward pass alone, and OpenCV 4."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import warnings
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .machine import describe_machine
+from .turns import Outputs, Quartiles, Run, Worker, report, take_turns
+
+WIDTH = 640
+"""Of drawn pictures."""
+THRESH, NMS = 0.5, 0.45
+FORWARD, DETECT, OPENCV = "forward alone", "darkpy detect", "OpenCV"
+
+
+class Pictures(NamedTuple):
+    """What every runner gets; a run is all pictures once."""
+
+    cfg: Path
+    weights: Path
+    paths: tuple[str, ...]
+    threads: int
+
+
+def _open_network(job: Pictures) -> Any:
+    from darkpy.cores import let_waiting_threads_sleep
+
+    let_waiting_threads_sleep()
+    import torch
+
+    import darkpy
+    from darkpy.inference.accelerate import accelerate
+
+    warnings.simplefilter("ignore", darkpy.DarkpyWarning)
+    torch.set_num_threads(job.threads)
+    return accelerate(darkpy.load(job.cfg, job.weights))
+
+
+def open_forward(job: Pictures) -> tuple[str, Run]:
+    """The network alone, on as many pictures, one at a time."""
+    network = _open_network(job)
+    import torch
+
+    x_BCHW = torch.rand(1, *network.plan.input_shape).contiguous(memory_format=torch.channels_last)
+
+    def run() -> Outputs:
+        with torch.inference_mode():
+            return [network(x_BCHW)[0].numpy() for _ in job.paths][-1:]
+
+    return f"torch {torch.__version__}", run
+
+
+def open_detect(job: Pictures) -> tuple[str, Run]:
+    network = _open_network(job)
+    import darkpy
+    from darkpy.evaluation.detect import DetectOptions, detect
+
+    names = [str(number) for number in range(max(head.class_count for head in network.heads))]
+    options = DetectOptions(thresh=THRESH, nms=NMS)
+
+    def run() -> Outputs:
+        return [np.array([len(found.objects) for found in detect(network, job.paths, names, options)], np.float32)]
+
+    return darkpy.__version__, run
+
+
+def open_opencv(job: Pictures) -> tuple[str, Run]:
+    """As OpenCV's own sample does it: pictures stretched, boxes of all heads together, suppressed class by class."""
+    import cv2
+
+    if not hasattr(cv2.dnn, "readNetFromDarknet"):
+        raise ModuleNotFoundError(f"OpenCV {cv2.__version__} does not read darknet's files; version 4 does")
+    cv2.setNumThreads(job.threads)
+    network = cv2.dnn.readNetFromDarknet(str(job.cfg), str(job.weights))
+    heads = network.getUnconnectedOutLayersNames()
+    width, height = _input_size(job.cfg)
+
+    def run() -> Outputs:
+        counts = []
+        for path in job.paths:
+            picture = cv2.imread(path)
+            assert picture is not None, f"OpenCV cannot read {path}"
+            network.setInput(cv2.dnn.blobFromImage(picture, 1 / 255, (width, height), swapRB=True))
+            rows = np.concatenate(network.forward(heads))
+            best, score = rows[:, 5:].argmax(1), rows[:, 5:].max(1)
+            wanted = score > THRESH
+            h, w = picture.shape[:2]
+            boxes = rows[wanted, :4] * (w, h, w, h)
+            boxes[:, :2] -= boxes[:, 2:] / 2
+            kept = cv2.dnn.NMSBoxesBatched(boxes.tolist(), score[wanted].tolist(), best[wanted].tolist(), THRESH, NMS)
+            counts.append(len(kept))
+        return [np.array(counts, np.float32)]
+
+    return cv2.__version__, run
+
+
+def _input_size(cfg: Path) -> tuple[int, int]:
+    import darkpy
+
+    net = darkpy.plan(cfg).net
+    return net.width, net.height
+
+
+RUNNERS = {FORWARD: open_forward, DETECT: open_detect, OPENCV: open_opencv}
+
+
+def bench_end(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Time whole folders of pictures: decoding, resizing, the network, its boxes and their suppression."""
+    os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+    machine = describe_machine()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        job = Pictures(arguments.cfg, _weights(arguments, folder), _pictures(arguments, folder), arguments.threads)
+        workers = [Worker(name, opener, job) for name, opener in RUNNERS.items()]
+        for worker in workers:
+            stack.callback(worker.close)
+        able = [worker for worker in workers if worker.fault is None]
+        for worker in workers[:2]:
+            if worker.fault is not None:
+                sys.exit(worker.fault)
+        found = {worker.name: float(worker.outputs()[0].sum()) for worker in able if worker.name != FORWARD}
+        times = take_turns(able, arguments.rounds, arguments.seconds)
+    pairs = zip(times[FORWARD], times[DETECT], strict=True)
+    ratios = {"darkpy detect's rate over that of forward alone": Quartiles.of([one / two for one, two in pairs])}
+    if OPENCV in times:
+        pairs = zip(times[OPENCV], times[DETECT], strict=True)
+        ratios["darkpy detect's rate over OpenCV's"] = Quartiles.of([one / two for one, two in pairs])
+    measured = report({name: [one / len(job.paths) for one in seconds] for name, seconds in times.items()})
+    pictures = f"{len(job.paths)} pictures of {arguments.images or 'the sample'}"
+    return {
+        "what": f"from files to boxes, ms an image: {arguments.cfg}, {pictures}",
+        "cfg": str(arguments.cfg),
+        "weights": str(arguments.weights or "random"),
+        "images": len(job.paths),
+        "threads": arguments.threads,
+        "rounds": arguments.rounds,
+        "machine": machine,
+        "objects": found,
+        "ratios": ratios,
+        "runners": {
+            worker.name: {"version": worker.version, **measured[worker.name]}
+            if worker.name in measured
+            else {"absent": worker.fault}
+            for worker in workers
+        },
+    }
+
+
+def _weights(arguments: argparse.Namespace, folder: Path) -> Path:
+    import darkpy
+
+    if arguments.weights is not None:
+        return Path(arguments.weights)
+    warnings.simplefilter("ignore", darkpy.DarkpyWarning)
+    darkpy.load(arguments.cfg).save_weights(folder / "random.weights")
+    return folder / "random.weights"
+
+
+def _pictures(arguments: argparse.Namespace, folder: Path) -> tuple[str, ...]:
+    from darkpy.data.places import expand_paths
+    from darkpy.data.sample import Sample, write_sample
+
+    if arguments.images is not None:
+        return tuple(map(str, expand_paths([arguments.images])[: arguments.count]))
+    drawn = Sample(images=arguments.count, valid=1, size=WIDTH, seed=0)
+    return tuple(str(path) for path in write_sample(drawn, folder / "sample"))[: arguments.count]
