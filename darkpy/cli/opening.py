@@ -11,6 +11,7 @@ from darkpy.cli.talk import warn
 from darkpy.cores import use_physical_cores
 from darkpy.data.names import names_for
 from darkpy.errors import DarkpyError
+from darkpy.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +60,7 @@ def open_network(
     from darkpy.inference.accelerate import Ways, accelerate
 
     use_physical_cores()
+    keep_freed_memory()
     ways = Ways(engine=engine, precision=precision, is_compiled=compiled)
     is_shown = precision == "int8"
     shown = _show(network, expand_paths([calibrate]) if calibrate else examples) if is_shown else ()

@@ -96,6 +96,16 @@ def test_a_quick_loader_bench_tells_images_a_second_and_the_share_of_waiting(cfg
     assert "images made in a second" in done.stdout and "drawn pictures" in done.stdout
 
 
+def test_a_quick_end_to_end_bench_tells_how_much_of_the_forward_rate_is_left(cfg: Path, tmp_path: Path) -> None:
+    words = ("--quick", "--cfg", str(cfg), "--threads", "1", "--count", "5", "--json", str(tmp_path / "bench.json"))
+    done = bench("end", *words)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "bench.json").read_text())
+    assert result["images"] == 5 and "5 pictures" in done.stdout
+    assert result["ratios"]["darkpy detect's rate over that of forward alone"]["middle"] > 0
+    assert set(result["runners"]) == {"forward alone", "darkpy detect", "OpenCV"}
+
+
 def test_plain_torch_modules_compute_what_darkpy_computes(cfg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     from tools.benchmark.plain import PlainNet

@@ -39,7 +39,9 @@ def _open_network(job: Pictures) -> Any:
 
     import darkpy
     from darkpy.inference.accelerate import accelerate
+    from darkpy.memory import keep_freed_memory
 
+    keep_freed_memory()
     warnings.simplefilter("ignore", darkpy.DarkpyWarning)
     torch.set_num_threads(job.threads)
     return accelerate(darkpy.load(job.cfg, job.weights))
