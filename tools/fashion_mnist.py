@@ -61,8 +61,9 @@ def unpack(source: Path, folder: Path, split: str, stem: str) -> None:
 
 def cifar_small(max_batches: int) -> Cfg:
     """The network of ten classes whose weights go around as cifar_small; grey pictures need no colour distortion."""
-    crop: Keys = {"min_crop": SIDE + 4, "max_crop": SIDE + 4}
-    net = {**images(SIDE, 128, 1), **falling_polynomial("0.1", max_batches), **optimizer(), **crop}
+    crop: Keys = {"min_crop": SIDE, "max_crop": SIDE + 2}
+    schedule: Keys = {**falling_polynomial("0.1", max_batches), "power": 2}
+    net = {**images(SIDE, 128, 1), **schedule, **optimizer(), **crop}
     cfg = Cfg(f"cifar_small on Fashion-MNIST (10 classes), {SIDE}x{SIDE} crops", net)
     cfg.conv(32, 3)
     for narrow, wide in ((16, 64), (32, 128)):
@@ -80,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="tools/fashion_mnist.py", description="Unpacks Fashion-MNIST for darkpy.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--source", type=Path, default=SOURCE, help=f"the folder of the idx files, default: {SOURCE}")
-    parser.add_argument("--max-batches", type=int, default=5000, help="updates of 128 pictures, default: 5000")
+    parser.add_argument("--max-batches", type=int, default=6000, help="updates of 128 pictures, default: 6000")
     arguments = parser.parse_args()
     folder = arguments.folder
     for split, stem in SPLITS.items():

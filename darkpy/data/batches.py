@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -62,7 +63,7 @@ def load_batches(
         worker_init_fn=_begin,
         generator=torch.Generator(),  # else it would take a number from torch's own, which training uses
     )
-    answers = iter(loader)
+    answers = _start(loader)
     while True:
         answer = _next(answers)
         if answer is None:
@@ -72,6 +73,16 @@ def load_batches(
         if bad is not None:
             bad.note(answer.problems)
         yield answer
+
+
+def _start(loader: DataLoader[_Answer]) -> Iterator[_Answer]:
+    """Its answers, without torch's way to tell of a worker's death, an error in whatever runs then: `_next` sees it."""
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        return iter(loader)
+    before = signal.getsignal(signal.SIGCHLD)
+    answers = iter(loader)
+    signal.signal(signal.SIGCHLD, before)
+    return answers
 
 
 def _next(answers: Iterator[_Answer]) -> _Answer | None:

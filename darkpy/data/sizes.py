@@ -29,7 +29,7 @@ def detector_size(net: NetSpec, random: float, batch_num: int, seed: int) -> tup
     if net.dialect is Dialect.PJREDDIE:
         side = 608 if batch_num + 200 > net.max_batches else 32 * dice.whole(10, 19)
         return side, side
-    most = 1.4 if random == 1 else random
+    most = _most(random)
     factor = dice.scale(most)
     w, h = _stretched(net, factor)
     if factor < 1 and (w > net.width or h > net.height):
@@ -49,6 +49,24 @@ def classifier_size(net: NetSpec, batch_num: int, seed: int) -> tuple[int, int]:
         return net.width, net.height
     side = Dice(f"{seed}/size/{batch_num // CLASSIFIER_PERIOD}").whole(4, LARGEST_CLASSIFIER // 32) * 32
     return side, side
+
+
+def detector_minibatch(net: NetSpec, random: float, w: int, h: int) -> int:
+    """Images of a minibatch at a size: with `dynamic_minibatch` as many as need no more memory than at the largest one.
+
+    Source:  AlexeyAB/darknet src/detector.c train_detector
+    """
+    if not (net.dynamic_minibatch and random):
+        return net.minibatch
+    largest_w, largest_h = _stretched(net, _most(random))
+    images = net.minibatch * largest_w * largest_h // (w * h)
+    cautious = int(images * 0.8)
+    return cautious if cautious > net.minibatch else images
+
+
+def _most(random: float) -> float:
+    """The largest factor; random=1 stands for darknet's own."""
+    return 1.4 if random == 1 else random
 
 
 def _stretched(net: NetSpec, factor: float) -> tuple[int, int]:

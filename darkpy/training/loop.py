@@ -19,17 +19,22 @@ from darkpy.training.distributed import match, share_paths, share_problems
 from darkpy.training.fitting import fit, is_out_of_memory, remember
 from darkpy.training.trainer import StepReport, Trainer, mean_cost
 
+SPARE = 1000
+"""By how much slots of the stream are farther apart where minibatches grow: more than they ever do."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Feed:
     """Where minibatches come from.
 
     size: width and height of the pictures for the update after so many others.
+    images: of a minibatch at a width and height, where that is not [net]'s (`dynamic_minibatch`).
     workers: processes that make them.
     """
 
     dataset: Dataset
     size: Callable[[int], tuple[int, int]]
+    images: Callable[[int, int], int] | None = None
     workers: int = 0
     bad: BadLists | None = None
 
@@ -42,10 +47,14 @@ class Feed:
         return load_batches(self.dataset, self._requests(net, seen, ranks), workers=self.workers, bad=bad, pin=pin)
 
     def _requests(self, net: NetSpec, seen: int, ranks: Ranks) -> Iterator[Request]:
-        part = ranks.part(net.minibatch)
         while True:
             w, h = self.size(seen // (net.minibatch * net.subdivisions))
-            yield Request(seen + part.start, part.stop - part.start, w, h)
+            start, images = seen, net.minibatch
+            if self.images is not None:
+                images = self.images(w, h) // ranks.world * ranks.world
+                start *= SPARE  # `seen` counts [net]'s minibatch, and no slot is to be used twice
+            part = ranks.part(images)
+            yield Request(start + part.start, part.stop - part.start, w, h)
             seen += net.minibatch
 
 
@@ -137,13 +146,14 @@ def _update(trainer: Trainer, batches: Iterator[Batch], bad: BadLists | None) ->
     if bad is not None and trainer.ranks.is_main and not trainer.ranks.is_alone:
         bad.note(problem for batch in used for problem in batch.problems)
     _check(trainer, steps[-1], used)
+    images = trainer.ranks.world * sum(len(batch.x_BCHW) for batch in used)
     return UpdateReport(
         batch_num=trainer.batch_num,
-        loss=mean_cost(steps) / trainer.net.minibatch,
+        loss=mean_cost(steps) * len(steps) / images,
         average=math.nan,
         rate=steps[-1].rate,
         seen=trainer.seen,
-        images=len(steps) * trainer.net.minibatch,
+        images=images,
         seconds=perf_counter() - began,
         waited=waited,
         size=(trainer.net.width, trainer.net.height),

@@ -38,14 +38,12 @@ class Optimizer:
     def __init__(self, network: Network, ranks: Ranks = ALONE) -> None:
         self.net = network.plan.net
         self.ranks = ranks
-        batch = self.net.minibatch * self.net.subdivisions
-        self.divisor = batch if self.net.loss_reduction == "darknet" else 1
         groups = [group for node in network.plan.nodes for group in self._groups(network, node)]
         if not groups:
             raise DarkpyError(
                 f"{network.plan.file} has no weights to train", hint="add [convolutional], [connected], ..."
             )
-        self.torch = _torch_optimizer(groups, self.net, self.divisor)
+        self.torch = _torch_optimizer(groups, self.net, self._divisor())
         # the key spreads to all layers before the last one that has it
         only_bn = [node.index for node in network.plan.nodes if node.spec.train_only_bn]
         self.frozen = range(only_bn[-1] + 1 if only_bn else 0)
@@ -55,17 +53,17 @@ class Optimizer:
         self.put_off: list[tuple[nn.Parameter, torch.Tensor | None]] = []
         """What has gradients, and no part in it."""
 
-    def update(self, rate: float, batch_num: int) -> torch.Tensor:
-        """One step on the gradients summed since the last one, which are then forgotten.
+    def update(self, rate: float, batch_num: int, images: int | None = None) -> torch.Tensor:
+        """One step on the gradients summed over `images`, [net]'s by default, since the last one; they are forgotten.
 
         Returns: what `prepare` does.
         """
-        norm = self.prepare(rate, batch_num)
+        norm = self.prepare(rate, batch_num, images)
         self.step()
         return norm
 
-    def prepare(self, rate: float, batch_num: int) -> torch.Tensor:
-        """Turn the sums into means over the batch, unless `loss_reduction` says otherwise, for update `batch_num`.
+    def prepare(self, rate: float, batch_num: int, images: int | None = None) -> torch.Tensor:
+        """Turn the sums into means over `images`, unless `loss_reduction` says otherwise, for update `batch_num`.
 
         `step` makes the step. The gradients of layers whose update is put off (`dont_update`, `burnin_update`) are laid
         aside until then.
@@ -90,7 +88,7 @@ class Optimizer:
         if not gradients:
             self.norm = torch.zeros(())
         else:
-            torch._foreach_div_(gradients, self.divisor)
+            torch._foreach_div_(gradients, self._divisor(images))
             self.norm = nn.utils.get_total_norm(gradients, self.net.grad_clip_type or math.inf)
         return self.norm
 
@@ -107,6 +105,11 @@ class Optimizer:
         for param, gradient in self.put_off if self.ranks.is_main else ():
             param.grad = gradient
         self.put_off = []
+
+    def _divisor(self, images: int | None = None) -> int:
+        if self.net.loss_reduction != "darknet":
+            return 1
+        return images or self.net.minibatch * self.net.subdivisions
 
     @torch.no_grad()
     def last_step(self, param: nn.Parameter, group: dict[str, Any]) -> torch.Tensor | None:

@@ -19,7 +19,7 @@ LOOKED_AT = 2000
 """Images of a list whose files are looked for: spread over it, they are enough to see that a rule is wrong."""
 FEW = 8
 """Images of an update below which AlexeyAB warns."""
-UNUSED = ("dynamic_minibatch", "weights_reject_freq", "adversarial_lr", "attention", "unsupervised", "notruth")
+UNUSED = ("weights_reject_freq", "adversarial_lr", "attention", "unsupervised", "notruth")
 """Keys of [net] that change a training in darknet and not here."""
 
 

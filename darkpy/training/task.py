@@ -17,7 +17,7 @@ from darkpy.data.lines import read_lines
 from darkpy.data.places import read_image_list
 from darkpy.data.recipes import ClassificationRecipe, DetectionRecipe
 from darkpy.data.sampling import Stream
-from darkpy.data.sizes import LARGEST_CLASSIFIER, classifier_size, detector_size
+from darkpy.data.sizes import LARGEST_CLASSIFIER, classifier_size, detector_minibatch, detector_size
 from darkpy.errors import DarkpyError
 from darkpy.layers.head import HeadSpec
 from darkpy.layers.loss import LossSpec
@@ -76,12 +76,16 @@ def _detector(plan: Plan, data: DataFile, paths: tuple[str, ...], *, head: Any, 
     def size(batch_num: int) -> tuple[int, int]:
         return detector_size(net, head.random, batch_num, seed)
 
+    def images(w: int, h: int) -> int:
+        return detector_minibatch(net, head.random, w, h)
+
     intervals = Intervals.of_detector(
         net, save_weights=_number(data, "saveweights"), save_last=_number(data, "savelast")
     )
     # in both forks the last updates are made at the largest size
     largest = size(net.max_batches)
-    return Task(plan, data, paths, classes, True, Feed(dataset=dataset, size=size, **feed), intervals, largest)
+    source = Feed(dataset=dataset, size=size, images=images if net.dynamic_minibatch else None, **feed)
+    return Task(plan, data, paths, classes, True, source, intervals, largest)
 
 
 def _classifier(plan: Plan, data: DataFile, paths: tuple[str, ...], *, seed: int, **feed: Any) -> Task:

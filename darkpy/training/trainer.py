@@ -120,7 +120,7 @@ class Trainer:
         if not has_passed:
             self._take_back(before)
         elif self.seen // net.minibatch % net.subdivisions == 0:
-            norm = self.optimizer.prepare(rate, progress.batch_num)
+            norm = self.optimizer.prepare(rate, progress.batch_num, self._images(x_BCHW))
             if is_updated := watcher.passes_gradients(norm):
                 self.optimizer.step()
                 self.averages.follow(progress.batch_num)
@@ -143,7 +143,7 @@ class Trainer:
         losses = tuple(loss.over(self.ranks) for loss in own)
         if not watcher.passes_losses(losses):
             return losses, False
-        share = 1 / (self.net.minibatch * self.net.subdivisions) if self.net.loss_reduction == "mean" else 1
+        share = 1 / self._images(x_BCHW) if self.net.loss_reduction == "mean" else 1
         starts = [(x, -share * loss.input_delta) for x, loss in zip(inputs, losses, strict=True) if x.requires_grad]
         if starts:  # with every layer frozen there is nothing to go back to
             torch.autograd.backward([x for x, _ in starts], [gradient for _, gradient in starts])
@@ -163,6 +163,11 @@ class Trainer:
         assert before is not None
         self.skipped += self.seen - before.seen
         before.restore(self)
+
+    def _images(self, x_BCHW: torch.Tensor) -> int:
+        """Of the whole update; its minibatches are equally large, and with `dynamic_minibatch` not [net]'s."""
+        minibatch = len(x_BCHW) * self.ranks.world if self.net.dynamic_minibatch else self.net.minibatch
+        return minibatch * self.net.subdivisions
 
     def _fetch(self, array: torch.Tensor) -> torch.Tensor:
         return array.to(self.device, non_blocking=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from darkpy.config.net import NetSpec
-from darkpy.data.sizes import classifier_size, detector_size
+from darkpy.data.sizes import classifier_size, detector_minibatch, detector_size
 from darkpy.dialect import Dialect
 
 PJREDDIE = NetSpec(dialect=Dialect.PJREDDIE, width=416, height=416, max_batches=100_000, random=True)
@@ -54,3 +56,24 @@ def test_classifiers_change_every_forty_updates() -> None:
     assert all(len(set(sizes[start : start + 40])) == 1 for start in range(0, 8000, 40))
     assert set(sizes) == {(side, side) for side in range(128, 449, 32)}
     assert classifier_size(ALEXEYAB, 7, 1) == (416, 416)
+
+
+DYNAMIC = replace(ALEXEYAB, batch=64, subdivisions=8, dynamic_minibatch=True)
+
+
+@pytest.mark.parametrize(
+    ("size", "images"),
+    [
+        ((608, 608), 8),  # the largest one
+        ((576, 576), 8),  # 8.9: a fifth less would be fewer than [net] asks for
+        ((416, 416), 13),  # 17 of them, a fifth less
+        ((320, 320), 22),  # 28
+    ],
+)
+def test_dynamic_minibatch_fills_the_memory_of_the_largest_size(size: tuple[int, int], images: int) -> None:
+    assert detector_minibatch(DYNAMIC, 1, *size) == images
+
+
+def test_minibatch_is_nets_without_the_key_or_without_random() -> None:
+    assert detector_minibatch(DYNAMIC, 0, 320, 320) == 8
+    assert detector_minibatch(replace(DYNAMIC, dynamic_minibatch=False), 1, 320, 320) == 8

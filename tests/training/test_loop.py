@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import signal
+import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +18,18 @@ from darkpy.training.loop import Feed, next_average, train
 from darkpy.training.trainer import Trainer
 
 from .stream import Colours, cfg, changing_size, fixed_size
+
+PLAIN = """[net]
+width=8
+height=8
+channels=3
+learning_rate=0.1
+{}
+[convolutional]
+filters=3
+size=8
+[softmax]
+"""
 
 
 def trainer(max_batches: int = 12, net: str = "") -> Trainer:
@@ -70,6 +84,31 @@ def test_network_takes_the_size_of_the_pictures() -> None:
     assert one.network.plan.net.width == 16
 
 
+def test_dynamic_minibatch_grows_with_smaller_pictures_and_takes_each_image_once() -> None:
+    one = trainer(21)
+    one.network.plan = replace(one.network.plan, net=replace(one.net, dynamic_minibatch=True))
+    source = Feed(dataset=Colours(), size=changing_size, images=lambda w, h: 4 * 256 // (w * h))
+    reports = list(train(one, source))
+    assert [report.images for report in reports] == [32] * 7 + [14] * 7 + [8] * 7
+    assert [report.seen for report in reports] == [8 * n for n in range(1, 22)], "the schedule goes by [net]'s"
+    paths = [path for report in reports for batch in report.batches for (path,) in batch.paths]
+    assert len(set(paths)) == len(paths) == sum(report.images for report in reports)
+    assert reports[0].loss == pytest.approx(sum(step.cost for step in reports[0].steps) / 32)
+
+
+def test_update_of_a_dynamic_minibatch_divides_by_its_images() -> None:
+    images = torch.rand(12, 3, 8, 8)
+    truth = torch.eye(3)[torch.arange(12) % 3]
+    weights = []
+    for size, words in ((4, "batch=12\nsubdivisions=3"), (6, "batch=8\nsubdivisions=2\ndynamic_minibatch=1")):
+        torch.manual_seed(3)
+        one = Trainer(darkpy.load(PLAIN.format(words), dialect="alexeyab"))
+        for start in range(0, 12, size):
+            one.train_minibatch(images[start : start + size], truth[start : start + size])
+        weights.append(one.network.get_parameter("layers.0.weights").detach())
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-6, atol=1e-7)
+
+
 def test_workers_change_nothing() -> None:
     alone, helped = ([report.loss for report in train(trainer(6), feed(workers))] for workers in (0, 2))
     assert alone == helped
@@ -106,7 +145,9 @@ class Deadly(Colours):
         return super().make(slot, w, h)
 
 
-def test_worker_that_dies_is_told() -> None:
+def test_worker_that_dies_is_told_when_its_picture_is_asked_for() -> None:
     reports = train(trainer(), Feed(dataset=Deadly(), size=fixed_size, workers=1))
+    assert next(reports).batch_num == 1
+    time.sleep(1)  # it is dead by now, and whatever runs is not disturbed
     with pytest.raises(DarkpyError, match=r"a process that loads pictures has ended: DataLoader worker"):
         list(reports)

@@ -112,7 +112,7 @@ def test_small_and_odd_batches_are_told(net: str, text: str) -> None:
 
 
 def test_keys_that_nobody_obeys_are_told() -> None:
-    assert "[net] dynamic_minibatch is not obeyed" in told(task("dynamic_minibatch=1", dialect="alexeyab"))
+    assert "[net] weights_reject_freq is not obeyed" in told(task("weights_reject_freq=9", dialect="alexeyab"))
 
 
 def test_what_no_darknet_could_run_is_told() -> None:
