@@ -86,10 +86,10 @@ def _start(loader: DataLoader[_Answer]) -> Iterator[_Answer]:
 
 
 def _next(answers: Iterator[_Answer]) -> _Answer | None:
-    """Raises: DarkpyError when a worker process has died."""
+    """Raises: DarkpyError when a worker process has died, perhaps with what it had made already."""
     try:
         return next(answers, None)
-    except RuntimeError as error:
+    except (RuntimeError, OSError, EOFError) as error:
         reason = str(error).partition("\n")[0]
         raise DarkpyError(
             f"a process that loads pictures has ended: {reason}",

@@ -149,5 +149,5 @@ def test_worker_that_dies_is_told_when_its_picture_is_asked_for() -> None:
     reports = train(trainer(), Feed(dataset=Deadly(), size=fixed_size, workers=1))
     assert next(reports).batch_num == 1
     time.sleep(1)  # it is dead by now, and whatever runs is not disturbed
-    with pytest.raises(DarkpyError, match=r"a process that loads pictures has ended: DataLoader worker"):
+    with pytest.raises(DarkpyError, match=r"a process that loads pictures has ended: "):
         list(reports)
