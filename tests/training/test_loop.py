@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
+import multiprocessing
 import time
 from dataclasses import replace
 
@@ -12,7 +11,6 @@ import pytest
 import torch
 
 import darkpy
-from darkpy.data.datasets import Item
 from darkpy.errors import DarkpyError
 from darkpy.training.loop import Feed, next_average, train
 from darkpy.training.trainer import Trainer
@@ -136,18 +134,12 @@ def test_gradients_that_are_no_numbers_end_the_run_and_name_the_images() -> None
         next(reports)
 
 
-class Deadly(Colours):
-    """Kills the process that asks for its third minibatch."""
-
-    def make(self, slot: int, w: int, h: int) -> Item:
-        if slot >= 8:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().make(slot, w, h)
-
-
 def test_worker_that_dies_is_told_when_its_picture_is_asked_for() -> None:
-    reports = train(trainer(), Feed(dataset=Deadly(), size=fixed_size, workers=1))
+    reports = train(trainer(), feed(workers=1))
     assert next(reports).batch_num == 1
-    time.sleep(1)  # it is dead by now, and whatever runs is not disturbed
+    (worker,) = multiprocessing.active_children()
+    worker.kill()
+    worker.join()
+    time.sleep(0.1)  # whatever runs meanwhile is not disturbed
     with pytest.raises(DarkpyError, match=r"a process that loads pictures has ended: "):
         list(reports)
