@@ -136,7 +136,8 @@ def _hunt(exam: Examination, weights: Path | None, device: str | None, limit: in
         note(f"{weights} does not fill the network: what it makes of each sample is mostly chance")
     numbers = hunt.numbers(limit)
     ranked = rank(list(track(hunt.run(numbers), len(numbers))))
-    exam.note([*check_scores(ranked)])
+    assert exam.data is not None
+    exam.note([*check_scores(ranked, str(exam.data.path))])
     return ranked
 
 
@@ -147,7 +148,9 @@ def _try(exam: Examination, weights: Path | None, device: str | None, updates: i
     if exam.task is None or not exam.is_trainable:
         note("the network cannot be trained on these data as they are: no update is tried")
         return None
-    trial = DryRun(_open(exam.task.plan, weights, device), exam.task, updates)
+    assert exam.cfg is not None
+    place = exam.cfg.net_line("learning_rate")
+    trial = DryRun(_open(exam.task.plan, weights, device), exam.task, updates, place)
     for _ in track(trial.run(), updates):
         pass
     exam.note(trial.found)

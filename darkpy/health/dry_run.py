@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 
 from darkpy.errors import DarkpyError
 from darkpy.health.diagnosis import Cause, Diagnosis, Level, of_error
@@ -17,6 +18,10 @@ from darkpy.training.task import Task
 from darkpy.training.trainer import Trainer
 
 SEED = 0
+GROWS = 2.0
+"""How many times as large as at first a loss must be at the end, for it to grow and not to wander."""
+FEWEST = 4
+"""Updates of which that can be said."""
 CAUSES = {
     "NonFinite": Cause.DATA,
     "LossSpike": Cause.DATA,
@@ -31,13 +36,15 @@ CAUSES = {
 class DryRun:
     """Some updates of a network that is thrown away.
 
-    reports: of the updates made so far. found: what the watch has said.
+    place: of learning_rate= in the cfg. reports: of the updates made so far.
+    found: what the watch has said, and whether the loss grows.
     Raises: DarkpyError as a training does.
     """
 
     network: Network
     task: Task
     updates: int
+    place: str
     reports: list[UpdateReport] = field(default_factory=list)
     found: list[Diagnosis] = field(default_factory=list)
 
@@ -59,6 +66,7 @@ class DryRun:
                     break
         except DarkpyError as error:
             self.found.append(of_error(error, Cause.RATES, "dry-run", plan.file))
+        self.found += self._check_loss()
 
     def verdict(self) -> str:
         """What the updates say of the training, in one line."""
@@ -75,8 +83,30 @@ class DryRun:
     @property
     def seconds(self) -> float:
         """That an update takes: the median, for the first one is slower."""
-        seconds = sorted(one.seconds for one in self.reports)
-        return seconds[len(seconds) // 2] if seconds else math.nan
+        return median(one.seconds for one in self.reports) if self.reports else math.nan
+
+    def _check_loss(self) -> Iterator[Diagnosis]:
+        """Whether the updates make it worse: the losses of the last quarter against the largest of the first."""
+        losses = [one.loss for one in self.reports if math.isfinite(one.loss)]
+        if len(losses) < FEWEST:
+            return
+        part = -(-len(losses) // 4)
+        before, after = max(losses[:part]), median(losses[-part:])
+        if after > GROWS * before > 0:
+            last = self.reports[-1]
+            yield Diagnosis(
+                cause=Cause.RATES,
+                level=Level.WARNING,
+                kind="loss-grows",
+                place=self.place,
+                message=f"the loss grows from {before:.4g} to {after:.4g} in {len(losses)} updates, at a rate of"
+                f" {last.rate:.3g}",
+                tries=(
+                    f"learning_rate={self.network.plan.net.learning_rate / 10:.2g}",
+                    "burn_in=1000",
+                    "grad_clip_norm=10",
+                ),
+            )
 
     def _whole(self) -> str:
         updates = self.network.plan.net.max_batches

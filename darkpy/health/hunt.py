@@ -158,24 +158,28 @@ def sample_boxes(task: Task, path: str) -> Tensor:
         return torch.zeros(0, 5)
 
 
-def check_scores(ranked: Sequence[Scored]) -> Iterator[Diagnosis]:
-    """Samples that alone are enough to lose a network; a note of those that are far from all others."""
+def check_scores(ranked: Sequence[Scored], place: str) -> Iterator[Diagnosis]:
+    """Samples that alone are enough to lose a network; a note of how many are far from all others.
+
+    place: the list's.
+    """
     for one in ranked:
-        numbers = f"loss {one.loss:g}, gradient norm {one.norm:g}, {one.objects} objects"
         if not one.is_finite:
-            text = f"makes what is no number: {numbers}"
-            tries = ("look at the image and its labels", "take it out of the list")
             yield Diagnosis(
                 cause=Cause.DATA,
                 level=Level.ERROR,
                 kind="sample-not-finite",
                 place=one.path,
-                message=text,
-                tries=tries,
+                message=f"makes what is no number: loss {one.loss:g}, gradient norm {one.norm:g}",
+                tries=("look at the image and its labels", "take it out of the list"),
             )
-        elif one.score >= SUSPECT:
-            text = f"is {one.score:.1f} usual deviations worse than is usual for its number of objects: {numbers}"
-            yield Diagnosis(cause=Cause.DATA, level=Level.NOTE, kind="sample-suspect", place=one.path, message=text)
+    far = [one for one in ranked if one.is_finite and one.score >= SUSPECT]
+    if far:
+        text = (
+            f"{len(far)} of {len(ranked)} samples are {SUSPECT:g} usual deviations and more worse than is usual for"
+            f" their number of objects; the worst, by {far[0].score:.1f}: {far[0].path}"
+        )
+        yield Diagnosis(cause=Cause.DATA, level=Level.NOTE, kind="samples-suspect", place=place, message=text)
 
 
 def as_csv(ranked: Sequence[Scored]) -> bytes:

@@ -22,7 +22,7 @@ def try_out(case: Case, updates: int, weights: Path | None = None) -> DryRun:
     if weights is not None:
         network.load_weights(weights)
     network.initialise()
-    made = DryRun(network, open_task(plan, read_data(case.data), seed=0), updates)
+    made = DryRun(network, open_task(plan, read_data(case.data), seed=0), updates, "[net] my.cfg:10")
     for _ in made.run():
         pass
     return made
@@ -47,6 +47,15 @@ def test_rate_that_is_far_too_high_is_found_before_the_training(case: Case) -> N
     assert any(one.place.startswith("layer ") and "sample.cfg:" in one.place for one in made.found)
 
 
+def test_loss_that_grows_is_found_at_the_rate(case: Case) -> None:
+    """Gradients that stay numbers all the while: the constraint keeps them from overflowing."""
+    case.edit("sample.cfg", "learning_rate=0.02", "learning_rate=0.5")
+    case.edit("sample.cfg", "burn_in=100", "burn_in=4")
+    (found,) = [one for one in try_out(case, 16).found if one.kind == "loss-grows"]
+    assert found.place == "[net] my.cfg:10"
+    assert found.tries[0] == "learning_rate=0.05"
+
+
 def test_layer_that_is_dead_is_named_with_its_line(case: Case) -> None:
     plan_line = case.line("[convolutional]", "filters=32")
     case.edit(
@@ -62,7 +71,7 @@ def test_layer_that_is_dead_is_named_with_its_line(case: Case) -> None:
     biases = network.layers[6].biases
     assert isinstance(biases, torch.nn.Parameter)
     biases.data.fill_(-10)
-    made = DryRun(network, open_task(plan, read_data(case.data), seed=0), 8)
+    made = DryRun(network, open_task(plan, read_data(case.data), seed=0), 8, "[net] my.cfg:10")
     for _ in made.run():
         pass
     assert f"layer 6 [convolutional] {plan_line}" in [one.place for one in made.found if one.kind == "DeadUnits"]

@@ -119,7 +119,7 @@ def test_sample_that_makes_no_number_is_an_error_and_stands_first() -> None:
     some = [Scored(f"{number}.jpg", 1 + number / 100, 2, 3) for number in range(20)]
     ranked = rank([*some, Scored("bad.jpg", math.nan, math.nan, 3)])
     assert ranked[0].path == "bad.jpg"
-    (found,) = [one for one in check_scores(ranked) if one.is_finding]
+    (found,) = check_scores(ranked, "my.data")
     assert (found.place, found.kind) == ("bad.jpg", "sample-not-finite")
 
 
@@ -128,6 +128,9 @@ def test_crowded_pictures_are_not_worse_for_being_crowded() -> None:
     ranked = rank([*usual, Scored("few.jpg", 12, 11, 2)])
     assert ranked[0].path == "few.jpg"
     assert ranked[0].score > 6 > ranked[1].score
+    (noted,) = check_scores(ranked, "my.data")
+    assert not noted.is_finding
+    assert noted.message.startswith("1 of 31 samples are 6 usual deviations and more worse")
 
 
 def test_table_and_sheet_hold_the_samples_worst_first(case: Case, tmp_path: Path) -> None:
