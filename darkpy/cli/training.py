@@ -53,6 +53,7 @@ class Options:
     seed: int
     precision: str
     workers: int | None
+    draft: bool
     fit: bool
     darknet_log: bool
     watch: bool = True
@@ -226,7 +227,7 @@ def _open_task(
     device = next(network.parameters()).device.type
     workers = _workers(device) if options.workers is None else options.workers
     seed = resume.seed if resume else options.seed
-    task = open_task(plan, file, seed=seed, workers=workers, bad=BadLists(Path()))
+    task = open_task(plan, file, seed=seed, workers=workers, bad=BadLists(Path()), is_draft=options.draft)
     folder = backup_folder(file)
     seen, is_resumed = network.header.seen, resume is not None
     for line in check(task, seen=seen, folder=folder, weights=weights, is_resumed=is_resumed):

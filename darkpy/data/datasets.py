@@ -62,9 +62,17 @@ ReadTruth = Callable[[str, list[Problem]], Tensor | None]
 class _Opener:
     """Opens the images of one slot, passes over bad ones, and keeps account."""
 
-    def __init__(self, paths: Sequence[str], channels: int, stream: Stream, slot: int, read_truth: ReadTruth) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        channels: int,
+        stream: Stream,
+        slot: int,
+        read_truth: ReadTruth,
+        least_side: int | None,
+    ) -> None:
         self._paths, self._channels, self._stream, self._slot = paths, channels, stream, slot
-        self._read_truth = read_truth
+        self._read_truth, self._least_side = read_truth, least_side
         self.opened: list[str] = []
         self.problems: list[Problem] = []
 
@@ -76,7 +84,7 @@ class _Opener:
             if truth is None:
                 continue
             try:
-                image_CHW = load_image(path, channels=self._channels).view()
+                image_CHW = load_image(path, channels=self._channels, least_side=self._least_side).view()
             except ImageError as fault:
                 self.problems.append(Problem(False, path, fault.message))
                 continue
@@ -90,15 +98,20 @@ class _Opener:
 
 @dataclass(frozen=True, slots=True)
 class DetectionData:
-    """Images with boxes."""
+    """Images with boxes.
+
+    is_draft: whether large JPEGs may be decoded smaller than they are, if not below the network's size.
+    """
 
     paths: tuple[str, ...]
     recipe: DetectionRecipe
     stream: Stream
     channels: int = 3
+    is_draft: bool = False
 
     def make(self, slot: int, w: int, h: int) -> Item:
-        opener = _Opener(self.paths, self.channels, self.stream, slot, self._read_boxes)
+        least_side = max(w, h) if self.is_draft else None
+        opener = _Opener(self.paths, self.channels, self.stream, slot, self._read_boxes, least_side)
         recipe = self.recipe
         x_CHW, boxes_N = mixing.compose(opener.open, recipe, w, h, self.stream.chance(slot))
         if recipe.head == "detection":
@@ -130,6 +143,7 @@ class ClassificationData:
 
     labels: those that occur in a path are its classes; None for tag files.
     tree: what else is true of a class.
+    is_draft: whether large JPEGs may be decoded smaller than they are, if not below the size they are cropped from.
     Raises:  DarkpyError when labels or tree have another number of classes, or pictures are to be mixed under a tree.
     """
 
@@ -140,6 +154,7 @@ class ClassificationData:
     labels: tuple[str, ...] | None
     tree: Tree | None = None
     channels: int = 3
+    is_draft: bool = False
 
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels) != self.classes:
@@ -153,7 +168,8 @@ class ClassificationData:
             )
 
     def make(self, slot: int, w: int, h: int) -> Item:
-        opener = _Opener(self.paths, self.channels, self.stream, slot, self._read_classes)
+        least_side = max(w, h, *self.recipe.crop_range(w)) if self.is_draft else None
+        opener = _Opener(self.paths, self.channels, self.stream, slot, self._read_classes, least_side)
         x_CHW, truth_K = classification.compose(opener.open, self.recipe, w, h, self.stream.chance(slot))
         return Item(x_CHW, truth_K, tuple(opener.opened), tuple(opener.problems))
 

@@ -109,8 +109,11 @@ def read_picture(path: Path, read: Callable[[BinaryIO], Read]) -> Read:
         raise ImageError(f"{printable(path)}: {printable(explain(fault, head))}") from fault
 
 
-def decode(file: BinaryIO, *, exif_rotate: bool, max_pixels: int) -> NDArray[np.uint8]:
-    """The first picture of a file as interleaved (H, W, 3) RGB; raises anything, for `explain` to put into words."""
+def decode(file: BinaryIO, *, exif_rotate: bool, max_pixels: int, least_side: int | None = None) -> NDArray[np.uint8]:
+    """The first picture of a file as interleaved (H, W, 3) RGB; raises anything, for `explain` to put into words.
+
+    least_side: decode a JPEG at a half, a quarter or an eighth where no side becomes shorter than this.
+    """
     with _MUZZLE:
         image: PIL.Image.Image = _open_header(file, max_pixels)
         if image.format == "EPS":
@@ -120,6 +123,8 @@ def decode(file: BinaryIO, *, exif_rotate: bool, max_pixels: int) -> NDArray[np.
             raise Refusal(f"{w} x {h} pixels, more than the limit of {max_pixels}")
         if max(w, h) > MAX_SIDE:
             raise Refusal(f"{w} x {h} pixels, longer than the limit of {MAX_SIDE}")
+        if least_side is not None:
+            image.draft(None, (least_side, least_side))
         image.load()
         if exif_rotate:
             image = _turn_upright(image)

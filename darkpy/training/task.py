@@ -42,8 +42,18 @@ class Task:
     largest: tuple[int, int]
 
 
-def open_task(plan: Plan, data: DataFile, *, seed: int, workers: int = 0, bad: BadLists | None = None) -> Task:
+def open_task(
+    plan: Plan,
+    data: DataFile,
+    *,
+    seed: int,
+    workers: int = 0,
+    bad: BadLists | None = None,
+    is_draft: bool = False,
+) -> Task:
     """A detector's where the network has a detection head, else a classifier's.
+
+    is_draft: whether large JPEGs may be decoded smaller than they are.
 
     Raises: DarkpyError when a list cannot be read, or the network and the data do not suit each other.
     """
@@ -51,14 +61,16 @@ def open_task(plan: Plan, data: DataFile, *, seed: int, workers: int = 0, bad: B
         raise DarkpyError(f"{plan.file} reads vectors, not pictures", hint="set width, height and channels in [net]")
     paths = tuple(map(str, read_image_list(_find(data, "train", TRAIN_LIST))))
     open_kind = partial(_detector, head=_heads(plan)[-1]) if _heads(plan) else _classifier
-    return open_kind(plan, data, paths, seed=seed, workers=workers, bad=bad)
+    return open_kind(plan, data, paths, seed=seed, is_draft=is_draft, workers=workers, bad=bad)
 
 
 def _heads(plan: Plan) -> list[Any]:
     return [node.spec for node in plan.nodes if isinstance(node.spec, HeadSpec)]
 
 
-def _detector(plan: Plan, data: DataFile, paths: tuple[str, ...], *, head: Any, seed: int, **feed: Any) -> Task:
+def _detector(
+    plan: Plan, data: DataFile, paths: tuple[str, ...], *, head: Any, seed: int, is_draft: bool, **feed: Any
+) -> Task:
     """The last head's keys count, as in both forks."""
     net = plan.net
     classes = len(read_class_map(head.map, head.classes)) if getattr(head, "map", None) else head.classes
@@ -71,7 +83,7 @@ def _detector(plan: Plan, data: DataFile, paths: tuple[str, ...], *, head: Any, 
         resize=head.resize,
         side=getattr(head, "side", 7),
     )
-    dataset = DetectionData(paths, recipe, Stream.of_detector(net, len(paths), seed), net.channels)
+    dataset = DetectionData(paths, recipe, Stream.of_detector(net, len(paths), seed), net.channels, is_draft)
 
     def size(batch_num: int) -> tuple[int, int]:
         return detector_size(net, head.random, batch_num, seed)
@@ -88,7 +100,7 @@ def _detector(plan: Plan, data: DataFile, paths: tuple[str, ...], *, head: Any, 
     return Task(plan, data, paths, classes, True, source, intervals, largest)
 
 
-def _classifier(plan: Plan, data: DataFile, paths: tuple[str, ...], *, seed: int, **feed: Any) -> Task:
+def _classifier(plan: Plan, data: DataFile, paths: tuple[str, ...], *, seed: int, is_draft: bool, **feed: Any) -> Task:
     net = plan.net
     classes = _classes(plan)
     tree = data.find("tree")
@@ -100,6 +112,7 @@ def _classifier(plan: Plan, data: DataFile, paths: tuple[str, ...], *, seed: int
         None if data.entries.get("tag", "0") != "0" else read_class_labels(data, classes),
         None if tree is None else read_tree(tree),
         net.channels,
+        is_draft,
     )
 
     def size(batch_num: int) -> tuple[int, int]:

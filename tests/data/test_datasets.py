@@ -43,6 +43,21 @@ def fields(slot: Item) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
     return slot.paths, slot.problems
 
 
+@pytest.mark.parametrize("kind", ["detection", "classification"])
+def test_a_draft_of_a_large_jpeg_shows_the_same_and_the_same_truth(folder: Path, kind: str) -> None:
+    PIL.Image.radial_gradient("L").resize((384, 256)).convert("RGB").save(folder / "cat.jpg", quality=95)
+    (folder / "cat.txt").write_text("2 .5 .5 .5 .5\n")
+    data: DetectionData | ClassificationData = detection([str(folder / "cat.jpg")], PJREDDIE)
+    if kind == "classification":
+        recipe = ClassificationRecipe.of(PJREDDIE)
+        stream = Stream.of_classifier(PJREDDIE, 1, 1)
+        data = ClassificationData((str(folder / "cat.jpg"),), recipe, stream, 2, ("cat", "dog"))
+    for slot in range(4):
+        whole, draft = (replace(data, is_draft=one).make(slot, 32, 32) for one in (False, True))
+        torch.testing.assert_close(draft.truth, whole.truth, rtol=0, atol=0.05)
+        assert (draft.x_CHW - whole.x_CHW).abs().mean() < 0.03 and not torch.equal(draft.x_CHW, whole.x_CHW)
+
+
 class TestDetection:
     def test_each_fork_and_head_gets_its_truth(self, folder: Path) -> None:
         path = paint(folder / "a.png")

@@ -135,6 +135,25 @@ class TestModes:
         assert prepare(image, 32, 32, letterbox=True).eq(1).any()
 
 
+class TestDraft:
+    @pytest.mark.parametrize(
+        ("least", "size"),
+        [(None, (96, 64)), (33, (96, 64)), (32, (48, 32)), (17, (48, 32)), (16, (24, 16)), (1, (12, 8))],
+    )
+    def test_a_jpeg_is_halved_while_no_side_gets_too_short(
+        self, tmp_path: Path, least: int | None, size: tuple[int, int]
+    ) -> None:
+        PIL.Image.linear_gradient("L").resize((96, 64)).convert("RGB").save(tmp_path / "a.jpg", quality=95)
+        whole, draft = load_image(tmp_path / "a.jpg"), load_image(tmp_path / "a.jpg", least_side=least)
+        assert (draft.w, draft.h) == size
+        halved = PIL.Image.fromarray(whole.pixels_HWC).reduce(96 // size[0])
+        np.testing.assert_allclose(draft.pixels_HWC.astype(int), np.asarray(halved).astype(int), atol=4)
+
+    def test_other_pictures_are_what_they_are(self, tmp_path: Path) -> None:
+        PIL.Image.new("RGB", (96, 64), "red").save(tmp_path / "a.png")
+        assert load_image(tmp_path / "a.png", least_side=8).pixels_HWC.shape == (64, 96, 3)
+
+
 class TestOrientation:
     @pytest.fixture(params=range(1, 9))
     def turned(self, request: pytest.FixtureRequest, tmp_path: Path) -> Path:
