@@ -23,7 +23,6 @@ ABSENT = {
     **dict.fromkeys(("c", "s", "w", "fps", "prefix", "avg", "avgframes", "outfilename"), (_VIDEO, _FRAMES)),
     **dict.fromkeys(("timelimitsec", "dontdrawbbox", "jsonfileoutput"), (_VIDEO, _FRAMES)),
     **dict.fromkeys(("jsonport", "mjpegport", "httpposthost"), (_PORT, _JSON)),
-    "chart": ("goes on with a chart, and darkpy draws none", "--darknet-log prints what charts are drawn from"),
     "showimgs": ("shows pictures while it trains, and darkpy opens no window", "leave it out"),
     "topk": ("judges a classifier while it is trained", "darkpy classifier valid judges each checkpoint"),
 }

@@ -76,6 +76,9 @@ def _options(*decorators: Decorator) -> Decorator:
 _SHARED = (
     click.option("-clear", is_flag=True, help="Begin the schedule anew: WEIGHTS have seen 0 images."),
     click.option("--darknet-log", is_flag=True, help="Print darknet's lines."),
+    click.option("-chart", type=FILE, metavar="FILE",
+                 help="Where a picture of loss and mAP grows; needs darkpy[chart].  [default: chart_BASE.png beside the"
+                 " weights, where matplotlib is installed]"),
     click.option("--precision", type=click.Choice(("fp32", "bf16")), default="fp32", show_default=True,
                  help="bf16 is about twice as fast where the hardware has it, and less exact."),
     click.option("--no-watch", "is_unwatched", is_flag=True,

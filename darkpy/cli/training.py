@@ -16,7 +16,7 @@ from darkpy.cli.launching import check_gpus, launch, own_device
 from darkpy.cli.opening import find_device
 from darkpy.cli.stopping import stoppable
 from darkpy.cli.talk import be_silent, note, warn
-from darkpy.cli.watching import DarknetLines, Findings, Problems, Progress
+from darkpy.cli.watching import DarknetLines, Findings, Problems, Progress, open_chart
 from darkpy.data.datafile import read_data
 from darkpy.errors import ConfigError, DarkpyError
 from darkpy.memory import keep_freed_memory
@@ -24,6 +24,8 @@ from darkpy.memory import keep_freed_memory
 if TYPE_CHECKING:
     import torch
 
+    from darkpy.health.chart import Chart
+    from darkpy.health.watch import Watch
     from darkpy.network import Network
     from darkpy.ops.ranks import Ranks
     from darkpy.training.checkpoints import Checkpoints
@@ -56,6 +58,7 @@ class Options:
     draft: bool
     fit: bool
     darknet_log: bool
+    chart: Path | None = None
     watch: bool = True
     max_bad_updates: int = 100
     map_epochs: int = 0
@@ -110,14 +113,16 @@ def _train(
     if device.type == "cuda" and ranks.is_alone:
         fit(trainer, task.largest, at_most=trainer.net.minibatch, is_allowed=options.fit)
     average = resume.average if resume else math.nan
+    watch = None
     if options.watch:
-        Watch(trainer, folder, average=average, max_bad_updates=options.max_bad_updates, tell=Findings(folder))
+        watch = Watch(trainer, folder, average=average, max_bad_updates=options.max_bad_updates, tell=Findings(folder))
     reports = train(trainer, task.feed, average=average, is_fitting=options.fit)
     if not ranks.is_main:
         return _accompany(reports, ranks)
     validation = _open_validation(trainer, task, options)
     checkpoints = Checkpoints(trainer, folder, task.intervals, seed=seed, best=resume.best if resume else NO_BEST)
-    return _follow(reports, task, checkpoints, validation, options)
+    chart = open_chart(checkpoints, options.chart, is_logged=watch is not None)
+    return _follow(reports, task, checkpoints, validation, options, watch, chart)
 
 
 def _follow(
@@ -126,6 +131,8 @@ def _follow(
     checkpoints: Checkpoints,
     validation: Validation | None,
     options: Options,
+    watch: Watch | None,
+    chart: Chart | None,
 ) -> int:
     """Tell of every update, judge and save what is due; save all when somebody ends it."""
     from darkpy.health.refusals import BadRunError
@@ -144,9 +151,11 @@ def _follow(
                 average = report.average
                 problems(report)
                 tell(report)
+                if chart is not None:
+                    chart(report)
                 if validation is not None and validation.is_due(report):
                     progress.clear()
-                    _judge(validation, checkpoints)
+                    _judge(validation, checkpoints, watch, chart)
                 checkpoints(report)
                 if code := agree(wish.code, trainer.ranks):
                     names = [task.intervals.last]
@@ -274,8 +283,11 @@ def _open_validation(trainer: Trainer, task: Task, options: Options) -> Validati
     )
 
 
-def _judge(validation: Validation, checkpoints: Checkpoints) -> None:
+def _judge(validation: Validation, checkpoints: Checkpoints, watch: Watch | None, chart: Chart | None) -> None:
     mean = validation.judge().mean
     click.echo(f" mean_average_precision (mAP@{validation.iou_thresh:.2f}) = {mean:f} ")
     if checkpoints.keep_best(mean):
         click.echo("New best mAP!")
+    for listener in (watch, chart):
+        if listener is not None:
+            listener.judge(checkpoints.trainer.batch_num, mean)

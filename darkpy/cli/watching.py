@@ -13,7 +13,9 @@ import click
 from darkpy.cli.talk import ERASE, warn
 
 if TYPE_CHECKING:
+    from darkpy.health.chart import Chart
     from darkpy.health.runlog import LoggedFinding
+    from darkpy.training.checkpoints import Checkpoints
     from darkpy.training.darknet_log import DarknetLog
     from darkpy.training.loop import UpdateReport
 
@@ -120,6 +122,23 @@ class DarknetLines:
         for line in self.log.layer_lines(report):
             click.echo(line, err=not self.log.is_pjreddie)
         click.echo(self.log.update_line(report))
+
+
+def open_chart(checkpoints: Checkpoints, path: Path | None, *, is_logged: bool) -> Chart | None:
+    """A chart where one is asked for, or where the library that draws is there: it lies beside the weights then.
+
+    is_logged: whether the run has a log; the chart begins with what it tells.
+    """
+    from darkpy.health.chart import Chart, check_available, is_available
+    from darkpy.health.runlog import log_path, read_log
+
+    if path is not None:
+        check_available()
+    elif not is_available():
+        return None
+    folder, base, trainer = checkpoints.folder, checkpoints.base, checkpoints.trainer
+    history = read_log(log_path(folder, base)) if is_logged and trainer.batch_num else None
+    return Chart(path or folder / f"chart_{base}.png", trainer.net, history)
 
 
 def _clock(seconds: float) -> str:

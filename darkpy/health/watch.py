@@ -22,7 +22,7 @@ from darkpy.health.measures import Measures
 from darkpy.health.minibatches import AnchorOverlaps, BadLabel, Kept
 from darkpy.health.nonfinite import LossHistory, LossSpike
 from darkpy.health.refusals import Refusals
-from darkpy.health.runlog import LoggedFinding, LoggedUpdate, LogWriter, log_path
+from darkpy.health.runlog import LoggedFinding, LoggedMap, LoggedUpdate, LogWriter, log_path
 from darkpy.health.symptoms import Look, Sign, Symptom
 from darkpy.layers.loss import Loss
 from darkpy.training.checkpoints import base_name
@@ -117,7 +117,7 @@ class Watch(Watcher):
         # where AlexeyAB's heads drop deltas that are no numbers the cost is one all the same
         said = [one.double() for loss in losses for one in (loss.cost, loss.report.get("no_obj", loss.cost))]
         costs: list[float] = torch.stack(said).tolist()
-        loss = sum(costs[::2]) / len(losses) / self.trainer.net.minibatch
+        loss = sum(costs[::2]) / len(losses) / self._images
         has_passed = self.refusals.passes_loss(loss, is_number=all(map(math.isfinite, costs)))
         if has_passed:
             self._losses.append(loss)
@@ -148,7 +148,7 @@ class Watch(Watcher):
                 LoggedUpdate(
                     batch_num=n,
                     seen=report.seen,
-                    images=self.trainer.net.minibatch,
+                    images=self._images,
                     loss=loss,
                     average=self.average,
                     rate=report.rate,
@@ -195,7 +195,7 @@ class Watch(Watcher):
                 LoggedUpdate(
                     batch_num=n,
                     seen=trainer.seen,
-                    images=len(self._losses) * trainer.net.minibatch,
+                    images=len(self._losses) * self._images,
                     loss=loss,
                     average=self.average,
                     rate=report.rate,
@@ -212,6 +212,16 @@ class Watch(Watcher):
         if self.refusals.history.gave_up:
             self.refusals.history.gave_up = False
             self._say(finding_of(plan, self.refusals.history.symptom, n, [Sign(None, self._stays(loss))]))
+
+    @property
+    def _images(self) -> int:
+        """Of the minibatch; with `dynamic_minibatch` they are not [net]'s."""
+        return len(self._kept[-1].x_BCHW) * self.trainer.ranks.world
+
+    def judge(self, batch_num: int, mean: float) -> None:
+        """Note the mean average precision, 0 to 1, after an update."""
+        if self._log is not None:
+            self._log.map(LoggedMap(batch_num=batch_num, mean=mean))
 
     def _stays(self, loss: float) -> str:
         spikes = self.refusals.history.symptom.in_a_row

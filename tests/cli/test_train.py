@@ -11,6 +11,7 @@ from PIL import Image
 
 import darkpy
 from darkpy.cli import watching
+from darkpy.health.runlog import read_log
 from darkpy.training.loop import UpdateReport
 
 from .conftest import Run
@@ -182,6 +183,19 @@ def test_map_judges_and_keeps_the_best_weights(trained: Callable[..., str]) -> N
     assert Path("out/net_best.weights").read_bytes() == Path("out/net_final.weights").read_bytes()
 
 
+def test_chart_grows_beside_the_weights_and_goes_on_where_the_run_does(trained: Callable[..., str]) -> None:
+    pytest.importorskip("matplotlib")
+    trained("detector", "train", "pets.data", "net.cfg", "-map")
+    log = read_log(Path("out/net.health.jsonl"))
+    assert [one.batch_num for one in log.updates] == list(range(1, 101))
+    assert [one.batch_num for one in log.maps] == [100]
+    first = Path("out/chart_net.png").read_bytes()
+    Path("net.cfg").write_text(DETECTOR.replace("max_batches=100", "max_batches=103"))
+    trained("train", "net.cfg", "pets.data", "out/net.backup", "-chart", "mine.png")
+    assert Path("out/chart_net.png").read_bytes() == first != Path("mine.png").read_bytes()
+    assert len(read_log(log.path).updates) == 103
+
+
 def test_judging_changes_nothing_in_the_run(trained: Callable[..., str]) -> None:
     cfg = DETECTOR.replace("[yolo]", "[dropout]\nprobability=.1\n\n[yolo]\nrandom=1")
     Path("net.cfg").write_text(cfg.replace("max_batches=100", "max_batches=105"))
@@ -202,7 +216,7 @@ def test_judging_changes_nothing_in_the_run(trained: Callable[..., str]) -> None
             "pets.data is a .data file, and stands where the cfg should\n  hint: the order is CFG DATA for darkpy",
         ),
         (("detector", "train", "net.cfg", "pets.data"), "pets.data is a .data file, and stands where the cfg should"),
-        (("train", "net.cfg", "pets.data", "-chart", "a.png"), "-chart goes on with a chart, and darkpy draws none"),
+        (("train", "net.cfg", "pets.data", "-topk"), "-topk judges a classifier while it is trained"),
         (("train", "net.cfg", "nothing.data"), "nothing.data: cannot be read: No such file or directory"),
         (("train", "net.cfg", "pets.data", "nothing.weights"), "nothing.weights: cannot be read"),
         (("detector", "train", "pets.data", "class.cfg"), "class.cfg is no detector\n  hint: darkpy classifier train"),

@@ -117,14 +117,14 @@ def kill_while_it_trains(folder: Path, chance: random.Random) -> None:
 def check_files(folder: Path) -> None:
     """Every file under a name of its own can be loaded, and holds nothing but numbers."""
     shown = [path for path in (folder / "backup").iterdir() if not path.name.startswith(".")]
-    assert {path.suffix for path in shown} <= {".weights", ".resume", ".jsonl"}
+    assert {path.suffix for path in shown} <= {".weights", ".resume", ".jsonl", ".png"}
     for path in shown:
         if path.suffix == ".jsonl":
             assert read_log(path).updates
         elif path.suffix == ".weights":
             network = darkpy.load(folder / "net.cfg", path)
             assert all(torch.isfinite(array).all() for array in network.state_dict().values())
-        else:
+        elif path.suffix == ".resume":
             open_resume(path)
             with np.load(path) as file:
                 assert all(np.isfinite(file[name]).all() for name in file.files if name != "about")
