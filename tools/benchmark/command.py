@@ -14,8 +14,10 @@ from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
 
 from .end import bench_end
-from .forward import bench_forward
+from .footprint import bench_memory
+from .forward import WAYS, bench_forward
 from .loader import bench_loader
+from .loading import bench_loading
 from .training import bench_training
 from .turns import Quartiles
 
@@ -26,11 +28,12 @@ def print_table(result: Mapping[str, Any]) -> None:
     machine, runners = result["machine"], result["runners"]
     print("{cpu}, {cores} cores, {system}, Python {python}, load {load}".format(**machine))
     print("{what}, {threads} threads, {rounds} rounds\n".format(**result))
-    base = next(name for name, runner in runners.items() if "ms" in runner)
+    unit = result.get("unit", "ms")
+    base = next(name for name, runner in runners.items() if unit in runner)
     width = max(map(len, ("median [quartiles]", *runners))) + 2
-    print(f"{'median [quartiles]':{width}}{'ms':>26}   {'ratio to ' + base:<26}version")
+    print(f"{'median [quartiles]':{width}}{unit:>26}   {'ratio to ' + base:<26}version")
     for name, runner in runners.items():
-        ms, ratio = (runner[key].text() if key in runner else "-" for key in ("ms", "ratio"))
+        ms, ratio = (runner[key].text() if key in runner else "-" for key in (unit, "ratio"))
         print(f"{name:{width}}{ms:>26}   {ratio:<26}{runner.get('version') or runner['absent']}")
     for precision, floor in result.get("floor", {}).items():
         print(f"floor {precision}: {floor['ms']:.2f} ms, the work at {floor['gflops']:.0f} GFLOP/s")
@@ -51,6 +54,16 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     forward.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")
     forward.add_argument("--weights", type=Path, help="default: random numbers")
     forward.add_argument("--batch", type=int, default=1)
+    forward.add_argument("--ways", nargs="*", choices=tuple(WAYS), default=(), help="other ways that darkpy has")
+    forward.add_argument("--alexeyab", type=Path, metavar="PATH", help="AlexeyAB's program `darknet`, for the CPU")
+    for name, bench, text in (
+        ("load", bench_loading, "from files to a network: numpy, darkpy, ONNX Runtime, OpenCV 4"),
+        ("memory", bench_memory, "the most memory that a process ever had: load and three forward passes"),
+    ):
+        other = commands.add_parser(name, parents=[common], help=text)
+        other.set_defaults(bench=bench, ways=(), batch=1)
+        other.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3.cfg", help="default: yolov3")
+        other.add_argument("--weights", type=Path, help="default: random numbers")
     train = commands.add_parser("train", parents=[common], help="a training step: darkpy, plain PyTorch, AlexeyAB")
     train.set_defaults(bench=bench_training)
     train.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")

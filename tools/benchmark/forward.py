@@ -8,8 +8,10 @@ import os
 import sys
 import tempfile
 import warnings
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -17,38 +19,61 @@ import numpy as np
 from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
 
+from .darknet import TestProgram
 from .machine import describe_machine
-from .turns import Outputs, Run, Worker, report, take_turns
+from .turns import Outputs, Quartiles, Run, Worker, report, take_turns
 
 AGREEMENT = 1e-4
 """Of the largest number: networks whose outputs are further apart are not the same network."""
 
 
 class Forward(NamedTuple):
-    """What every runner of a forward pass gets."""
+    """What every runner of a forward pass gets. way: how darkpy runs it, a word of WAYS."""
 
     cfg: Path
     weights: Path
     onnx: Path
     x: Path
     threads: int
+    way: str = "fp32"
+    alexeyab: Path | None = None
 
 
 def open_darkpy(job: Forward) -> tuple[str, Run]:
     import torch
 
     import darkpy
+    from darkpy.inference.accelerate import Ways
+    from darkpy.memory import keep_freed_memory
 
-    warnings.simplefilter("ignore", darkpy.DarkpyWarning)
+    warnings.simplefilter("ignore")
+    keep_freed_memory()  # as the command line does
     torch.set_num_threads(job.threads)
-    network = darkpy.load(job.cfg, job.weights).for_inference()
     x_BCHW = torch.from_numpy(np.load(job.x)).contiguous(memory_format=torch.channels_last)
+    ways = Ways(**WAYS[job.way])
+    network = darkpy.load(job.cfg, job.weights, is_mapped=True)
+    darkpy.accelerate(network, ways, pictures=[x_CHW[None] for x_CHW in x_BCHW])
 
     def run() -> Outputs:
         with torch.inference_mode():
             return [output.numpy() for output in network(x_BCHW)]
 
     return f"{darkpy.__version__} on torch {torch.__version__}", run
+
+
+WAYS: Mapping[str, dict[str, Any]] = MappingProxyType(
+    {
+        "fp32": {},
+        "bf16": {"precision": "bf16"},
+        "int8": {"precision": "int8"},
+        "compiled": {"is_compiled": True},
+        "compiled-bf16": {"is_compiled": True, "precision": "bf16"},
+        "onnxruntime": {"engine": "onnxruntime"},
+        "openvino": {"engine": "openvino"},
+        "openvino-bf16": {"engine": "openvino", "precision": "bf16"},
+    }
+)
+"""Of darkpy, beside the plain one."""
 
 
 def open_onnx_runtime(job: Forward) -> tuple[str, Run]:
@@ -137,7 +162,10 @@ def bench_forward(arguments: argparse.Namespace) -> dict[str, Any]:
     machine = describe_machine()
     with ExitStack() as stack:
         job = prepare_forward(arguments, Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        workers = [Worker(name, open_runner, job) for name, open_runner in FORWARD.items()]
+        workers: list[Any] = [Worker(name, open_runner, job) for name, open_runner in FORWARD.items()]
+        workers += [Worker(f"darkpy {way}", open_darkpy, job._replace(way=way)) for way in arguments.ways]
+        if arguments.alexeyab:
+            workers.append(TestProgram("AlexeyAB", arguments.alexeyab, job.cfg, job.weights, arguments.threads))
         for worker in workers:
             stack.callback(worker.close)
         able = {worker.name: worker for worker in workers if worker.fault is None}
@@ -145,7 +173,14 @@ def bench_forward(arguments: argparse.Namespace) -> dict[str, Any]:
             sys.exit(next(worker.fault for worker in workers if worker.name == "darkpy"))
         if "ONNX Runtime" in able:
             _check_agreement(able["darkpy"].outputs(), able["ONNX Runtime"].outputs())
-        measured = report(take_turns(list(able.values()), arguments.rounds, arguments.seconds))
+        times = take_turns(list(able.values()), arguments.rounds, arguments.seconds)
+        measured = report(times)
+        own = times["darkpy"]
+    ratios = {
+        f"{name} over darkpy": Quartiles.of([one / other for one, other in zip(seconds, own, strict=True)])
+        for name, seconds in times.items()
+        if name != "darkpy"
+    }
     weights = arguments.weights or "random"
     return {
         "what": f"a forward pass: {arguments.cfg}, weights {weights}, batch {arguments.batch}",
@@ -155,6 +190,7 @@ def bench_forward(arguments: argparse.Namespace) -> dict[str, Any]:
         "threads": arguments.threads,
         "rounds": arguments.rounds,
         "machine": machine,
+        "ratios": ratios,
         "runners": {
             worker.name: {"version": worker.version, **measured[worker.name]}
             if worker.name in measured
