@@ -67,6 +67,7 @@ def test_a_quick_forward_bench_prints_a_table_and_writes_it_for_programs(cfg: Pa
         assert ("ratio" in runner) != bool(runner.get("absent"))
 
 
+@pytest.mark.slow
 def test_every_way_of_darkpy_can_be_measured_beside_it(cfg: Path, tmp_path: Path) -> None:
     words = ("--ways", "bf16", "int8", "--json", str(tmp_path / "bench.json"))
     done = bench("forward", "--quick", "--cfg", str(cfg), "--threads", "1", *words)
@@ -76,6 +77,7 @@ def test_every_way_of_darkpy_can_be_measured_beside_it(cfg: Path, tmp_path: Path
     assert result["ratios"]["darkpy bf16 over darkpy"]["middle"] > 0
 
 
+@pytest.mark.slow
 def test_loading_and_memory_are_measured_against_whoever_is_there(cfg: Path, tmp_path: Path) -> None:
     for what, unit, base in (("load", "ms", "numpy"), ("memory", "MB", None)):
         done = bench(what, "--quick", "--cfg", str(cfg), "--threads", "1", "--json", str(tmp_path / "bench.json"))
