@@ -11,7 +11,6 @@ from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from darkpy.config.net import NetSpec
 from darkpy.layers.anchors import AnchoredSpec, chosen_anchors
@@ -78,7 +77,9 @@ class AnchoredDelta(Generic[Spec]):
         overlap_BHWA, row_BHWA = best_overlaps(self.truths, self._all_frac())
         self.write_absent(overlap_BHWA, row_BHWA)
         is_right_BHWA = overlap_BHWA > max(self.spec.truth_thresh, 0.0)
-        self._write_right(match_predictions(self.truths, row_BHWA, is_right_BHWA), overlap_BHWA)
+        right = match_predictions(self.truths, row_BHWA, is_right_BHWA)
+        if len(right):  # rare: by most cfgs no overlap is enough
+            self._write_right(right, overlap_BHWA)
         self.write_matches(find_matches(self.spec, self.truths, self.code))
 
     def write_absent(self, overlap_BHWA: Tensor, row_BHWA: Tensor) -> Tensor:
@@ -123,7 +124,8 @@ class AnchoredDelta(Generic[Spec]):
         if self.keeps_objectness:
             is_heard_M = matches.is_first_M & (objectness_BHWA[place] == 0)
         delta_M = self.weight_K[matches.class_M] * spec.obj_normalizer * (1 - objectness_M)
-        objectness_BHWA[_some(place, is_heard_M)] = delta_M[is_heard_M]
+        heard_P = _numbers(is_heard_M)
+        objectness_BHWA[_some(place, heard_P)] = delta_M[heard_P]
 
         pred_frac_M4 = self.pred_frac(entry_ME, matches)
         overlap_M, giou_M = (MEASURES[kind](pred_frac_M4, matches.frac_M4) for kind in (self.shown_overlap, "giou"))
@@ -145,18 +147,19 @@ class AnchoredDelta(Generic[Spec]):
         self.is_taken_BHWA[place] = True
         delta_BHWAK = self.delta_BHWAE[..., spec.box_entries :]
         first_MK = self.class_delta(entry_ME[:, spec.box_entries :], matches.class_M)
-        delta_BHWAK[_some(place, is_first_M)] = first_MK[is_first_M]
+        first_P, later_P = _numbers(is_first_M), _numbers(~is_first_M)
+        delta_BHWAK[_some(place, first_P)] = first_MK[first_P]
         later_M = self.weight_K[matches.class_M] * (1 - spec.label_smooth_eps / 2 - self._own_class(entry_ME, matches))
-        delta_BHWAK[_some((*place, matches.class_M), ~is_first_M)] = later_M[~is_first_M]
+        delta_BHWAK[_some((*place, matches.class_M), later_P)] = later_M[later_P]
 
     def class_delta(self, prob_MK: Tensor, class_M: Tensor) -> Tensor:
         """What all classes get from the first truth at a prediction."""
         spec = self.spec
-        is_true_MK = one_hot(class_M, spec.classes)
+        is_true_MK = class_M[:, None] == torch.arange(spec.classes, device=class_M.device)
         delta_MK = is_true_MK * (1 - spec.label_smooth_eps) + spec.label_smooth_eps / 2 - prob_MK
         if not spec.counters_per_class:
             return delta_MK
-        return torch.where(is_true_MK == 1, delta_MK * self.weight_K * spec.cls_normalizer, delta_MK)
+        return torch.where(is_true_MK, delta_MK * self.weight_K * spec.cls_normalizer, delta_MK)
 
     def average_boxes(self, wanted_BHWA: Tensor) -> None:
         """Divide what boxes got by the number of classes that the prediction is drawn to."""
@@ -173,8 +176,8 @@ class AnchoredDelta(Generic[Spec]):
     def count_nonfinite(self) -> None:
         """AlexeyAB's deltas that are no numbers become 0, pjreddie's stay; both are counted."""
         self._add("nonfinite", torch.zeros_like(self.truths.rejected))
-        if self.delta_BCHW.sum().isfinite():
-            return
+        if self.delta_BCHW.device.type == "cpu" and self.delta_BCHW.sum().isfinite():
+            return  # as quick as can be; a GPU would have to be waited for
         is_finite_BCHW = self.delta_BCHW.isfinite()
         self._add("nonfinite", (~is_finite_BCHW).sum())
         if self.spec.drops_nonfinite:
@@ -205,7 +208,8 @@ class AnchoredDelta(Generic[Spec]):
         if self.spec.adds_boxes:
             delta_BHWAS.index_put_(place, delta_MS, accumulate=True)
         else:
-            delta_BHWAS[_some(place, is_last_M)] = delta_MS[is_last_M]
+            last_P = _numbers(is_last_M)
+            delta_BHWAS[_some(place, last_P)] = delta_MS[last_P]
 
     def _own_class(self, entry_ME: Tensor, matches: Matches) -> Tensor:
         """The scores of the truths' classes. Shapes: (M,)."""
@@ -234,5 +238,10 @@ def averages_line(index: int, report: Mapping[str, Tensor]) -> str:
     )
 
 
-def _some(place: tuple[Tensor, ...], wanted_M: Tensor) -> tuple[Tensor, ...]:
-    return tuple(index_M[wanted_M] for index_M in place)
+def _numbers(is_wanted_M: Tensor) -> Tensor:
+    """Which they are: a GPU is waited for here, once, and not for each array that is indexed by them."""
+    return is_wanted_M.nonzero()[:, 0]
+
+
+def _some(place: tuple[Tensor, ...], wanted_P: Tensor) -> tuple[Tensor, ...]:
+    return tuple(index_M[wanted_P] for index_M in place)
