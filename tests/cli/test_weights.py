@@ -203,3 +203,19 @@ def test_visualize_replaces_nothing_given(run: Run) -> None:
 def test_help_shows_a_command_line(run: Run, tool: str) -> None:
     outcome = run(tool, "--help")
     assert outcome.code == 0 and f"  darkpy {tool} " in outcome.out
+
+
+def test_print_of_a_layer_made_of_layers_names_its_parts(run: Run) -> None:
+    Path("gru.cfg").write_text("[net]\ninputs=2\nbatch=1\n[gru]\noutput=1\n")
+    Path("gru.weights").write_bytes(struct.pack("<3iQ15f", 0, 2, 0, 0, *range(15)))
+    printed = run("print", "gru.cfg", "gru.weights", "0").out.splitlines()
+    assert printed[:4] == ["wz.weights", "1 ", "wr.weights", "3 "]
+    assert printed[-2:] == ["uh.weights", "13 14 "]
+    assert run("print", "gru.cfg", "gru.weights", "0", "--array", "wr.biases").out == "2 \n"
+    blocks = run("statistics", "gru.cfg", "gru.weights").out.splitlines()
+    assert blocks[:4] == [
+        "Gru Layer 0",
+        "wz",
+        "Biases MSE: 0.000000, Mean: 0.000000, Variance: 0.000000",
+        "Weights MSE: 1.000000, Mean: 1.000000, Variance: 0.000000",
+    ]
