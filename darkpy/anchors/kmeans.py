@@ -22,8 +22,9 @@ Places = NDArray[np.intp]
 MOST_ROUNDS = 1000
 """After so many rounds AlexeyAB's program stops."""
 _CHUNK = 1 << 14
-_MARGIN = 1e-9
-"""Much more than what rounding does to a distance in MOST_ROUNDS sums."""
+_DOUBT = 1e-5
+"""Much more than what rounding does to an IoU in single precision, and to the sum of MOST_ROUNDS ways in double."""
+_TINY = np.float32(1e-36)  # two boxes without an area have an IoU of 0
 
 
 class Clustering(NamedTuple):
@@ -56,7 +57,7 @@ def measure(sizes_N2: Floats, anchors_K2: Floats) -> Fit:
     """
     if not len(sizes_N2):
         return Fit(0.0, 0.0)
-    best_N = _compare(sizes_N2, anchors_K2).iou_N
+    best_N = iou_of_sizes(sizes_N2, anchors_K2.take(nearest(sizes_N2, anchors_K2), 0))
     return Fit(float(best_N.mean()), float((best_N >= 0.5).mean()))
 
 
@@ -95,31 +96,48 @@ class _Nearest(NamedTuple):
     """The centre with the largest IoU, that IoU, and the largest with another centre."""
 
     centre_N: Places
-    iou_N: Floats
-    second_N: Floats
+    iou_N: NDArray[np.float32]
+    second_N: NDArray[np.float32]
 
 
 def _compare(sizes_N2: Floats, centres_K2: Floats) -> _Nearest:
-    """Compare each box with each centre, a few at a time."""
+    """Compare each box with each centre: in single precision, and where that cannot tell, once more."""
+    found = _compare_roughly(sizes_N2, centres_K2)
+    doubtful_M = np.flatnonzero(~(found.iou_N - found.second_N > _DOUBT))  # what is no number, too
+    for first in range(0, len(doubtful_M), _CHUNK):
+        part_P = doubtful_M[first : first + _CHUNK]
+        found.centre_N[part_P] = iou_of_sizes(sizes_N2[part_P, None], centres_K2).argmax(1)
+    return found
+
+
+def _compare_roughly(sizes_N2: Floats, centres_K2: Floats) -> _Nearest:
+    """Of two boxes overlap / (a + b) grows with their IoU, and is had sooner."""
     count = len(sizes_N2)
-    found = _Nearest(np.zeros(count, np.intp), np.empty(count), np.empty(count))
-    areas_K = centres_K2.prod(1)
+    found = _Nearest(np.zeros(count, np.intp), *np.empty((2, count), np.float32))
+    spare_2P = np.empty((2, min(count, _CHUNK)), np.float32)
+    small = np.min_scalar_type(len(centres_K2))
     for first in range(0, count, _CHUNK):
         part = slice(first, first + _CHUNK)
-        w_P, h_P = np.ascontiguousarray(sizes_N2[part].T)
-        area_P = w_P * h_P
+        w_P, h_P = sizes_N2[part].T.astype(np.float32, order="C")
+        area_P = w_P * h_P + _TINY
         centre_P, best_P, second_P = (column[part] for column in found)
         best_P.fill(-1)
         second_P.fill(-1)
-        for number, (w, h) in enumerate(centres_K2):
-            overlap_P = np.minimum(w_P, w)
-            overlap_P *= np.minimum(h_P, h)
-            union_P = area_P + areas_K[number]
-            union_P -= overlap_P
-            iou_P = np.divide(overlap_P, union_P, out=overlap_P, where=union_P > 0)  # no overlap where no union
-            centre_P[iou_P > best_P] = number
-            np.maximum(second_P, np.minimum(best_P, iou_P), out=second_P)
-            np.maximum(best_P, iou_P, out=best_P)
+        share_P, other_P = spare_2P[:, : len(w_P)]
+        number_P = np.zeros(len(w_P), small)
+        for number, (w, h) in enumerate(centres_K2.tolist()):
+            other_P.fill(w)  # sooner done than comparing with a single number
+            np.minimum(w_P, other_P, out=share_P)
+            other_P.fill(h)
+            share_P *= np.minimum(h_P, other_P, out=other_P)
+            share_P /= np.add(area_P, np.float32(w * h), out=other_P)
+            # centres are counted upwards: the largest number is that of the last one that was better
+            np.maximum(number_P, (share_P > best_P).view(np.uint8) * small.type(number), out=number_P)
+            np.maximum(second_P, np.minimum(best_P, share_P, out=other_P), out=second_P)
+            np.maximum(best_P, share_P, out=best_P)
+        centre_P[:] = number_P
+        for share_P in (best_P, second_P):
+            share_P /= 1 - share_P
     return found
 
 
@@ -154,7 +172,7 @@ class _Owners:
         found = _compare(self._sizes_N2.take(looked_M, 0), centres_K2)
         before_M = self.nearest_N.take(looked_M)
         self.nearest_N[looked_M] = found.centre_N
-        self._limit_N[looked_M] = found.iou_N - found.second_N + self._way_K.take(found.centre_N) - _MARGIN
+        self._limit_N[looked_M] = found.iou_N - found.second_N + self._way_K.take(found.centre_N) - _DOUBT
         has_changed_M = before_M != found.centre_N
         return _Change(looked_M[has_changed_M], before_M[has_changed_M])
 
