@@ -132,7 +132,7 @@ def _hunt(exam: Examination, weights: Path | None, device: str | None, limit: in
     if weights is None or exam.task is None:
         return []
     hunt = Hunt(_open(exam.task.plan, weights, device), exam.task)
-    if not hunt.is_trained:
+    if not hunt.is_filled:
         note(f"{weights} does not fill the network: what it makes of each sample is mostly chance")
     numbers = hunt.numbers(limit)
     ranked = rank(list(track(hunt.run(numbers), len(numbers))))

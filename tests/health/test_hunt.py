@@ -96,9 +96,23 @@ def test_new_network_is_asked_too_and_its_statistics_stay_empty(case: Case) -> N
     network = Network(task.plan)
     network.initialise()
     made = Hunt(network, task)
-    assert not made.is_trained
+    assert not made.is_filled
+    assert made.goes_by_sample
     assert len(list(made.run(range(4)))) == 4
     assert not any(array.any() for name, array in network.named_buffers() if name.endswith("rolling_variance"))
+
+
+def test_statistics_that_are_not_yet_good_are_not_gone_by(case: Case) -> None:
+    """As after some 60 minibatches, when the rolling statistics have come half of their way from 0."""
+    network, task = open_sample(case)
+    assert not Hunt(network, task).goes_by_sample
+    usual = [one.loss for one in hunt(network, task)]
+    for name, array in network.named_buffers():
+        if name.rpartition(".")[2].startswith("rolling"):
+            array.mul_(0.45)
+    made = Hunt(network, task)
+    assert made.goes_by_sample
+    assert max(one.loss for one in made.run(range(24))) < 3 * max(usual)
 
 
 def test_same_samples_are_scored_the_same_whatever_stands_between(case: Case) -> None:
