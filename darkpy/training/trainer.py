@@ -139,7 +139,7 @@ class Trainer:
         Returns: the losses, and whether they have passed.
         """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_mixed):
-            inputs, own = self.network.losses(self._fetch(x_BCHW), self._fetch(truth), progress)
+            inputs, own = self.network.losses(self._fetch_pictures(x_BCHW), self._fetch(truth), progress)
         losses = tuple(loss.over(self.ranks) for loss in own)
         if not watcher.passes_losses(losses):
             return losses, False
@@ -169,6 +169,12 @@ class Trainer:
         minibatch = len(x_BCHW) * self.ranks.world if self.net.dynamic_minibatch else self.net.minibatch
         return minibatch * self.net.subdivisions
 
+    def _fetch_pictures(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Laid out like the weights, or the first convolution does so on its way forward, and back once more."""
+        x_BCHW = self._fetch(x_BCHW)
+        is_laid_out = x_BCHW.dim() == 4 and _is_channels_last(self.network)
+        return x_BCHW.contiguous(memory_format=torch.channels_last) if is_laid_out else x_BCHW
+
     def _fetch(self, array: torch.Tensor) -> torch.Tensor:
         return array.to(self.device, non_blocking=True)
 
@@ -182,8 +188,12 @@ def _lay_out(network: Network) -> Network:
     What was read from a file is a view of it until now, at any address. Networks so small that a step is all overhead
     gain nothing, and keep darknet's order of summation.
     """
-    is_channels_last = network.plan.bflops > CHANNELS_LAST_FROM
+    is_channels_last = _is_channels_last(network)
     for array in chain(network.parameters(), network.buffers()):
         form = torch.channels_last if is_channels_last and array.dim() == 4 else torch.contiguous_format
         array.data = array.detach().clone(memory_format=form)
     return network
+
+
+def _is_channels_last(network: Network) -> bool:
+    return network.plan.bflops > CHANNELS_LAST_FROM
