@@ -23,6 +23,7 @@ ARROWS: dict[str, set[str]] = {  # what each part of the package may import besi
     "dialect": set(),
     "memory": set(),
     "cores": set(),
+    "torchless": set(),
     "files": BOTTOM,
     "config": BOTTOM | {"files", "ops"},  # for the words that ops gives a meaning to
     "ops": BOTTOM | {"files"},

@@ -11,6 +11,7 @@ import darkpy
 from darkpy.cli.options import FILE, dialect_option, strict_option
 from darkpy.cli.spelling import Command
 from darkpy.dialect import Dialect
+from darkpy.torchless import look
 
 HELP = """Print the layers of a network with their sizes and costs: darknet's table.
 
@@ -31,19 +32,20 @@ type, line, sources, shape
 @dialect_option
 @strict_option
 def show(cfg: Path, is_json: bool, dialect: str | None, strict: bool) -> None:
+    click.echo(look(lambda: _describe(cfg, is_json, dialect, strict)))
+
+
+def _describe(cfg: Path, is_json: bool, dialect: str | None, strict: bool) -> str:
     from darkpy.summary import as_record, table
 
     plan = darkpy.plan(cfg, dialect, strict=strict)
     if is_json:
-        click.echo(json.dumps(as_record(plan)))
-        return
-    click.echo(table(plan))
+        return json.dumps(as_record(plan))
     if dialect:
         reason = "as --dialect says"
     elif plan.dialect is Dialect.ALEXEYAB:
         reason = "it has sections or keys that no other darknet reads"
     else:
         reason = "nothing tells of another darknet"
-    click.echo(f"dialect: {plan.dialect} ({reason})")
-    for entry in plan.foreign:
-        click.echo(f"no darknet computes this: {entry}")
+    foreign = (f"no darknet computes this: {entry}" for entry in plan.foreign)
+    return "\n".join((table(plan), f"dialect: {plan.dialect} ({reason})", *foreign))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from darkpy.shapes import Shape
+
+if TYPE_CHECKING:
+    import numpy as np
 
 OPSET = 17
 Attribute = int | float | str | Sequence[int]

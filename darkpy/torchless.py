@@ -1,0 +1,95 @@
+"""Plans without torch, for commands that only look at a cfg.
+
+A room keeps a section's keys and shapes beside its module, so that whoever imports it imports torch, which takes more
+than a second. Keys and shapes need nothing of it. While they are all that is wanted, torch's names stand for an empty
+class, which modules may inherit from and nobody can compute with.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def look(make: Callable[[], T]) -> T:
+    """What `make` returns, without torch unless it is imported already or turns out to be needed."""
+    if "torch" in sys.modules:
+        return make()
+    try:
+        with _without_torch():
+            return make()
+    except _Needed:
+        return make()
+
+
+class _Needed(Exception):
+    """Something wanted to compute."""
+
+
+class _Names(type):
+    """Any name is the empty class again."""
+
+    def __getattr__(cls, name: str) -> type:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Nothing
+
+    def __call__(cls, *arguments: Any, **named: Any) -> Any:
+        # functions of torch are called for decorators and for constants of a module alone when rooms are imported
+        return _unchanged
+
+
+class _Nothing(metaclass=_Names):
+    """In the place of everything that torch has."""
+
+
+def _unchanged(decorated: T) -> T:
+    return decorated
+
+
+class _Finder(MetaPathFinder, Loader):
+    """Finds an empty torch, and remembers who asked for it."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self, is_package=True) if name.partition(".")[0] == "torch" else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Empty(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """There is nothing in it."""
+
+
+class _Empty(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Nothing
+
+
+@contextmanager
+def _without_torch() -> Iterator[None]:
+    """Import without torch; what was imported so is forgotten afterwards, and imported again by whoever needs it.
+
+    Raises: _Needed in place of what goes wrong where torch itself would have been needed.
+    """
+    before, finder = set(sys.modules), _Finder()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    except (TypeError, AttributeError, ImportError) as error:
+        raise _Needed from error
+    finally:
+        sys.meta_path.remove(finder)
+        for name in sys.modules.keys() - before:
+            if name.partition(".")[0] in ("torch", "darkpy"):
+                del sys.modules[name]
+                parent, _, own = name.rpartition(".")
+                vars(sys.modules.get(parent, sys)).pop(own, None)
