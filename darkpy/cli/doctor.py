@@ -46,16 +46,17 @@ image of train= and valid= is decoded and its labels are read: missing, empty, r
 boxes, images that cannot be read, images of the validation that are trained on (the same bytes, or the same picture
 written anew), classes without objects, anchors of another size than the boxes.
 
-With WEIGHTS, which know the data a little, every sample is then shown to the network, alone and in order, and nothing
-is learnt: the samples with the largest loss and gradient for their number of objects are printed, worst first. Wrong
-boxes, wrong classes and labels of another image stand at the top. --out DIR writes all of them to DIR/samples.csv, and
-the worst as pictures to DIR/samples.png.
+With WEIGHTS their numbers are looked at, layer by layer. If they know the data a little, every sample is then shown to
+the network, alone and in order, and nothing is learnt: the samples with the largest loss and gradient for their number
+of objects are printed, worst first. Wrong boxes, wrong classes and labels of another image stand at the top. --out DIR
+writes all of them to DIR/samples.csv, and the worst as pictures to DIR/samples.png.
 
 --updates N makes the first N updates of the training as they will be, from WEIGHTS or from nothing, looks at every
 layer in each, and throws the network away: what the watch of darkpy train would find is found before.
 
 Findings come in the order in which to mend them: data, rates, operations, details. Each says where it is, and what to
-try. What the originals of both darknets do is no fault.
+try. What the originals of both darknets do is no fault. --json prints cfg, data, images, healthy, findings and notes
+(each with level, cause, kind, place, message, try), samples and dry_run.
 
 The exit code is 0 when nothing is found, 1 when something is, 2 when something that was given is wrong.
 """
@@ -127,11 +128,18 @@ def doctor(
 
 def _hunt(exam: Examination, weights: Path | None, device: str | None, limit: int | None) -> list[Scored]:
     """All samples, worst first; none where there is nothing to show them to."""
+    from darkpy.health.diagnosis import Level
     from darkpy.health.hunt import Hunt, check_scores, rank
+    from darkpy.health.weight_checks import check_weights
 
-    if weights is None or exam.task is None:
+    if weights is None or exam.cfg is None:
         return []
-    hunt = Hunt(_open(exam.task.plan, weights, device), exam.task)
+    network = _open(exam.cfg.plan, weights, device)
+    found = list(check_weights(exam.cfg, network))
+    exam.note(found)
+    if exam.task is None or any(one.level is Level.ERROR for one in found):
+        return []
+    hunt = Hunt(network, exam.task)
     if not hunt.is_filled:
         note(f"{weights} does not fill the network: what it makes of each sample is mostly chance")
     numbers = hunt.numbers(limit)

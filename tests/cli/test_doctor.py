@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, write_weights
 
 
 def test_healthy_cfg_is_said_to_be_healthy(task: Path, run: Run) -> None:
@@ -115,3 +116,14 @@ def test_updates_without_data_are_a_mistake(task: Path, run: Run) -> None:
     code, _, err = run("doctor", "net.cfg", "--updates", "2")
     assert code == 2
     assert "hint: name the data: CFG DATA" in err
+
+
+def test_spoilt_weights_are_named_by_their_layer_and_not_asked(task: Path, run: Run) -> None:
+    Path("pets.data").write_text("classes=2\nnames=pets.names\ntrain=list.txt\n")
+    Path("list.txt").write_text("a.png\n")
+    Path("a.txt").write_text("0 .5 .5 .5 .5\n")
+    write_weights((math.nan, *(0.0,) * 6))
+    code, out, _ = run("doctor", "net.cfg", "pets.data", "net.weights")
+    assert code == 1
+    assert "layer 1 [convolutional] net.cfg:10: 1 of its 7 biases are no numbers" in out
+    assert "worst first" not in out

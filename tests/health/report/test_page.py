@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from darkpy.errors import DarkpyError
 from darkpy.health.report.evidence import sheet_uri
 from darkpy.health.report.page import drawings, write_page
 from darkpy.health.runlog import (
@@ -184,6 +186,17 @@ def test_a_log_with_odd_numbers_has_a_page(log: RunLog) -> None:
     text = write_page(replace(log, run=run, starts=(run,), updates=updates))
     assert "<dd>-</dd>" in text
     assert "of &lt;b&gt;" in text
+
+
+def test_events_without_tensorboard_are_one_clear_error(
+    log: RunLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from darkpy.health.report.events import write_events
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(DarkpyError, match=r"pip install darkpy\[tensorboard\]"):
+        write_events(log, tmp_path / "events")
+    assert not (tmp_path / "events").exists()
 
 
 def test_a_long_run_of_many_layers_stays_a_page(log: RunLog) -> None:
