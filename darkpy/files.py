@@ -82,10 +82,13 @@ def make_folder(folder: Path) -> None:
         raise DarkpyError(f"{folder}: cannot be made: {error.strerror or error}") from error
 
 
-def write_whole(path: str | os.PathLike[str], chunks: Iterable[bytes]) -> None:
+def write_whole(path: str | os.PathLike[str], chunks: Iterable[bytes], *, is_durable: bool = True) -> None:
     """Write beside the target, flush to disk, then rename over it: a reader sees the old file or the new one.
 
     A device or a pipe, which cannot be replaced, is written to as it is.
+
+    is_durable: wait for the disk, so that it holds after a power cut, too; not for thousands of files that can be made
+        again.
     Raises: DarkpyError naming the file when the place cannot be written.
     """
     target = Path(path).resolve()
@@ -94,19 +97,20 @@ def write_whole(path: str | os.PathLike[str], chunks: Iterable[bytes]) -> None:
             with target.open("wb") as stream:
                 stream.writelines(chunks)
         else:
-            _write_beside(target, chunks)
+            _write_beside(target, chunks, is_durable)
     except OSError as error:
         raise DarkpyError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def _write_beside(target: Path, chunks: Iterable[bytes]) -> None:
+def _write_beside(target: Path, chunks: Iterable[bytes], is_durable: bool) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{target.name[:64]}.", dir=target.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.writelines(chunks)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if is_durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         # mkstemp makes private files; a result is for everybody the umask lets in
         mask = os.umask(0)
         os.umask(mask)

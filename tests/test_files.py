@@ -46,6 +46,15 @@ def test_reader_sees_the_old_file_until_the_new_one_is_complete(tmp_path: Path) 
     assert (seen, target.read_bytes()) == ([b"old"], b"new")
 
 
+def test_only_what_must_last_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+    monkeypatch.setattr("os.fsync", waits.append)
+    write_whole(tmp_path / "a", [b"1"], is_durable=False)
+    assert (tmp_path / "a").read_bytes() == b"1" and not waits
+    write_whole(tmp_path / "a", [b"2"])
+    assert len(waits) == 1
+
+
 def test_file_is_for_everybody_the_umask_lets_in(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:

@@ -128,7 +128,7 @@ def write_set(made: DarknetSet, folder: Path, *, is_copied: bool = False, is_for
     for name, target in targets.items():
         _place(made.pictures[name], target, is_copied)
         for file in labels[name]:
-            write_whole(file, [made.labels[name].plain.encode()])
+            write_whole(file, [made.labels[name].plain.encode()], is_durable=False)
         yield target
     if has_difficult:
         _write_difficult(made, folder, listed, targets)
@@ -172,7 +172,7 @@ def _write_difficult(made: DarknetSet, folder: Path, listed: str, targets: Mappi
     for name in made.splits[made.valid]:
         target = folder / DIFFICULT / targets[name].name
         for file in _label_files(target):
-            write_whole(file, [made.labels[name].difficult.encode()])
+            write_whole(file, [made.labels[name].difficult.encode()], is_durable=False)
         lines.append(f"{listed}/{DIFFICULT}/{target.name}\n")
     write_whole(folder / f"{DIFFICULT}.txt", [_encoded("".join(lines))])
 

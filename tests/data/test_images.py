@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from darkpy.data.images import load_image, prepare
-from darkpy.data.places import expand_paths, read_image_list
-from darkpy.errors import DarkpyError, ImageError, ShapeError
+from darkpy.errors import ImageError, ShapeError
 from darkpy.ops import resample
 
 
@@ -80,52 +78,6 @@ class TestPreparation:
             load_image(tmp_path / "colours.png", channels=4)
 
 
-class TestExpandPaths:
-    @pytest.fixture
-    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        monkeypatch.chdir(tmp_path)
-        pictures = tmp_path / "pictures"
-        (pictures / "deeper").mkdir(parents=True)
-        for name in ("b.JPG", "a.png", "notes.txt", ".hidden.jpg", "deeper/c.jpg"):
-            (pictures / name).write_bytes(b"")
-        return pictures
-
-    def test_a_folder_stands_for_the_images_directly_in_it_by_name(self, folder: Path) -> None:
-        assert expand_paths([folder]) == [folder / "a.png", folder / "b.JPG"]
-
-    def test_arguments_keep_their_order_and_missing_files_are_kept_for_load_image(self, folder: Path) -> None:
-        missing = Path("none.jpg")
-        assert expand_paths([missing, folder / "b.JPG", folder]) == [missing, folder / "b.JPG", *expand_paths([folder])]
-
-    def test_a_list_is_read_with_bom_cr_and_blank_lines(self, folder: Path) -> None:
-        (folder / "train.txt").write_bytes(b"\xef\xbb\xbfpictures/a.png\r\n\r\n  pictures/b.JPG \r\n\n" + b"\xff.jpg")
-        expected = [Path("pictures/a.png"), Path("pictures/b.JPG"), Path("\udcff.jpg")]
-        assert read_image_list(folder / "train.txt") == expand_paths([folder / "train.txt"]) == expected
-
-    def test_a_listed_path_is_found_from_here_first_then_beside_the_list(self, folder: Path) -> None:
-        (folder / "x.list").write_text(f"a.png\npictures/b.JPG\nnone.jpg\n{folder / 'a.png'}\n{'long' * 100}\n")
-        expected = [folder / "a.png", Path("pictures/b.JPG"), Path("none.jpg"), folder / "a.png", Path("long" * 100)]
-        assert read_image_list(folder / "x.list") == expected
-        Path("a.png").write_bytes(b"")
-        assert read_image_list(folder / "x.list")[0] == Path("a.png")
-
-    @pytest.mark.parametrize(
-        ("make", "message"),
-        [
-            (lambda folder: [], "no images given"),
-            (lambda folder: [folder / "none.txt"], "none.txt: cannot be read: no such file"),
-            (lambda folder: [folder / "notes.txt"], "notes.txt: names no image"),
-            (lambda folder: [folder / "a.png", folder.parent], "no image in this folder"),
-        ],
-    )
-    def test_what_gives_no_image_is_an_error(
-        self, folder: Path, make: Callable[[Path], list[Path]], message: str
-    ) -> None:
-        with pytest.raises(DarkpyError, match=re.escape(message)):
-            expand_paths(make(folder))
-
-
-# What darkpy sees otherwise than the stb of the matrix's last column, and why.
 NOT_AS_STB = {
     "bmp_b_shortfile.bmp": "truncated: refused here, half a picture there",
     "truncated_jpeg.jpg": "truncated: refused here, half a picture there",
