@@ -39,9 +39,9 @@ class DeltaFilter:
         start = net.max_batches * 3 // 4
         rejects = updates > start and (net.num_sigmas_reject_badlabels or net.badlabels_rejection_percentage)
         evens = net.equidistant_point and updates > net.equidistant_point
-        size = delta.abs()
         if not (rejects or evens):
             return
+        size = delta.abs()
         count, total = _total(ranks, (size > 0).sum(), size.sum())
         if not count:
             return

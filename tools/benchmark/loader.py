@@ -16,7 +16,7 @@ from typing import Any
 from .machine import describe_machine
 from .turns import Quartiles
 
-PICTURES, SIDE = 64, 640
+PICTURES, FEW, SIDE = 64, 4, 640
 IMAGES = 16
 """Made in each round of the loader alone."""
 FIRST = 3
@@ -33,7 +33,7 @@ def bench_loader(arguments: argparse.Namespace) -> dict[str, Any]:
     machine = describe_machine()
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
-        data = arguments.data or _draw(Path(folder))
+        data = arguments.data or _draw(Path(folder), FEW if arguments.quick else PICTURES)
         cfg = Path(folder) / "net.cfg"
         text = re.sub(r"(?m)^(batch|subdivisions|max_batches|random) *=.*\n", "", arguments.cfg.read_text())
         cfg.write_text(text.replace("[net]\n", f"[net]\nbatch={arguments.batch}\nsubdivisions=1\n", 1))
@@ -69,10 +69,10 @@ def bench_loader(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _draw(folder: Path) -> Path:
+def _draw(folder: Path, count: int) -> Path:
     from darkpy.data.sample import Sample, write_sample
 
-    for _ in write_sample(Sample(images=PICTURES, valid=1, size=SIDE, seed=0), folder / "sample"):
+    for _ in write_sample(Sample(images=count, valid=1, size=SIDE, seed=0), folder / "sample"):
         pass
     return folder / "sample" / "sample.data"
 

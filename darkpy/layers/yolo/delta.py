@@ -72,8 +72,9 @@ def yolo_loss(spec: YoloSpec, output_BCHW: Tensor, truth_BTE: Tensor, progress: 
     head.write()
     delta_BCHW, report = head.delta_BCHW, head.report
     progress.delta_filter.apply(delta_BCHW, spec.entries, progress.net, progress.updates, progress.ranks)
-    total = delta_BCHW.square().sum()
-    class_loss = spec.obj_normalizer * head.delta_BHWAE[..., head.objectness :].square().sum()
+    square_BHWAE = head.delta_BHWAE.square()
+    total = square_BHWAE.sum()
+    class_loss = spec.obj_normalizer * square_BHWAE[..., head.objectness :].sum()
     cost = total
     if spec.show_details and spec.iou_loss != "mse":
         overlap = report["giou" if spec.iou_loss == "giou" else "iou"]
@@ -81,7 +82,8 @@ def yolo_loss(spec: YoloSpec, output_BCHW: Tensor, truth_BTE: Tensor, progress: 
         cost = spec.iou_normalizer * (report["count"] - overlap) / count.clamp(min=1) + class_loss
     losses = {"total_loss": total, "class_loss": class_loss, "iou_loss": total - class_loss}
     report |= {name: loss / len(delta_BCHW) for name, loss in losses.items()}
-    return Loss(delta_BCHW, spec.delta_normalizer * delta_BCHW, cost, report, MEANS | losses.keys())
+    input_delta_BCHW = delta_BCHW if spec.delta_normalizer == 1 else spec.delta_normalizer * delta_BCHW
+    return Loss(delta_BCHW, input_delta_BCHW, cost, report, MEANS | losses.keys())
 
 
 def log_line(spec: YoloSpec, index: int, loss: Loss) -> str:
