@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import ClassVar
@@ -29,6 +29,9 @@ class Exploding(Symptom):
 
     ratio: float = 1.0
     times: float = 100.0
+
+    def wants_layers(self, norm: float, reach: float, past: Sequence[float]) -> bool:
+        return reach > self.ratio or (len(past) >= _LEAST_PAST and norm > self.times * median(past))
 
     def signs(self, look: Look) -> Iterator[Sign]:
         # what Adam adds to the weights is not rate times gradient, and known only where the layers were looked at

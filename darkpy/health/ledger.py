@@ -39,19 +39,22 @@ class Ledger:
     _said: dict[tuple[str, Hashable], int] = field(default_factory=dict)
 
     def take_part(self, layers: Iterable[int]) -> frozenset[int]:
-        """Those of an update's layers that have not done so until lately."""
-        self.updates += 1
+        """Those of the coming update's layers that have not done so until lately."""
+        n = self.updates + 1
         for index in layers:
-            self._began.setdefault(index, self.updates)
+            self._began.setdefault(index, n)
         first = min(self._began.values(), default=0)
-        return frozenset(
-            index for index, began in self._began.items() if began > first + 1 and self.updates - began < FRESH
-        )
+        return frozenset(index for index, began in self._began.items() if began > first + 1 and n - began < FRESH)
+
+    def wants_layers(self, norm: float, reach: float) -> bool:
+        """Whether any symptom must know the layers' gradients of such an update."""
+        return any(symptom.wants_layers(norm, reach, self.past) for symptom in self.symptoms)
 
     def findings(self, look: Look) -> list[LoggedFinding]:
         """What is to be said of an update."""
         found = [self._finding(symptom, look) for symptom in self.symptoms if symptom.can_tell(look)]
         self.past.append(look.norm)
+        self.updates += 1
         return [finding for finding in found if finding is not None]
 
     def _finding(self, symptom: Symptom, look: Look) -> LoggedFinding | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -13,13 +13,15 @@ from darkpy.health.probes import ArrayProbes, LayerProbes
 from darkpy.health.symptoms import Row
 from darkpy.training.trainer import Trainer
 
+_EUCLIDEAN = 2.0
 _TINY = 1e-6  # that torch adds to a norm before it clips by it
 
 
 class Measures:
-    """norm, largest: the 2-norm of all gradients of the update, before clipping, and the largest of them.
+    """norm: the 2-norm of all gradients of the update, before clipping.
 
-    gradient: the 2-norm of each layer's. are_numbers: whether all gradients are, those that were put off too.
+    gradient: the 2-norm of each layer's; largest: the largest number of all. They are known where the layers were
+        looked at, or where something is wrong. are_numbers: whether all gradients are, those that were put off too.
     has_whole_arrays: whether weights and variances are numbers, where they were looked at.
     """
 
@@ -33,6 +35,7 @@ class Measures:
         self._rows: dict[str, Row] = {}
         self._weight: Row = {}
         self._decayed: Row = {}
+        self._least_weight = 0.0  # the smallest norm of any layer's weights
         self._clipped = 1.0  # what grad_clip_norm leaves of the gradients
 
     def look(self, x_BCHW: Tensor) -> None:
@@ -45,21 +48,31 @@ class Measures:
         self._layers.detach()
         self._is_looking = False
 
-    def fetch(self, norm: Tensor) -> None:
+    def fetch(self, norm: Tensor, rate: float, wants_layers: Callable[[float, float], bool]) -> None:
         """Wait for the gradients of the update that is prepared, and for what was seen of the layers.
 
-        norm: by which grad_clip_norm clips.
+        norm: by which grad_clip_norm clips. rate: the largest of any layer. wants_layers: whether the layers' gradients
+            must be known of an update with this norm, and with at most such a share of rate times gradient in weights.
         """
-        owners, norms_2N = self._arrays.gradients()
+        optimizer, net = self.trainer.optimizer, self.trainer.net
+        if not (self._is_looking or optimizer.put_off) and net.grad_clip_type == _EUCLIDEAN:
+            self.norm, self.largest, self.gradient, self._decayed = float(norm), math.nan, {}, {}
+            self.are_numbers = math.isfinite(self.norm)
+            reach = rate * self.norm / self._least_weight if self._least_weight else math.inf
+            if self.are_numbers and not wants_layers(self.norm, reach):
+                return
+        self._fetch_layers(norm)
+
+    def _fetch_layers(self, norm: Tensor) -> None:
+        owners, norms_N = self._arrays.gradients()
         figures = [*self._layers.taken(), *self._arrays.arrays()] if self._is_looking else []
-        clipping, *numbers = _fetched([norm, norms_2N, *(figure.value for figure in figures)])
-        norms, sizes, seen = numbers[: len(owners)], numbers[len(owners) :][: len(owners)], numbers[2 * len(owners) :]
+        clipping, self.largest, *numbers = _fetched([norm, norms_N, *(figure.value for figure in figures)])
+        norms, seen = numbers[: len(owners)], numbers[len(owners) :]
         self.are_numbers = all(map(math.isfinite, norms))
         due = [(index, is_decayed, one) for (index, is_decayed), one in zip(owners, norms, strict=True) if index >= 0]
         self.gradient = _row((index, one) for index, _, one in due)
         self._decayed = _row((index, one) for index, is_decayed, one in due if is_decayed)
         self.norm = math.hypot(*self.gradient.values())
-        self.largest = max((size for (index, _), size in zip(owners, sizes, strict=True) if index >= 0), default=0.0)
         bound = self.trainer.net.grad_clip_norm
         self._clipped = min(1.0, bound / (clipping + _TINY)) if bound else 1.0
         if figures:
@@ -67,6 +80,7 @@ class Measures:
             self._weight = self._rows.pop("weight", {})
             arrays = [*self._weight.values(), *self._rows.pop("other", {}).values()]
             self.has_whole_arrays = all(map(math.isfinite, arrays))
+            self._least_weight = min((one for one in self._weight.values() if one), default=math.inf)
 
     def pull(self, rate: float) -> Row:
         """How large rate times gradient is beside the weights, where these have been measured."""

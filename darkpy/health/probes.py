@@ -20,7 +20,7 @@ from darkpy.network import Network
 from darkpy.ops.normalisation import EPS
 from darkpy.training.trainer import Trainer
 
-NUMBERS = 1 << 18
+NUMBERS = 1 << 16
 """How many of a layer's outputs are looked at, at most or one image's: of a large map one picture tells as much."""
 STILL_FOR = 1000
 """Outputs in a row that a unit must have been still for: of a map that is one look, of [connected] many."""
@@ -30,6 +30,9 @@ STILL_LOOKS = 3
 
 INPUT = -1
 """The layer number of the pictures themselves."""
+
+
+_SMALL = 4096  # numbers
 
 
 class Figure(NamedTuple):
@@ -127,23 +130,24 @@ class ArrayProbes:
     def gradients(self) -> tuple[list[tuple[int, bool]], Tensor]:
         """The gradients of the update that is prepared, and those that are put off.
 
-        Returns: of each its layer (-1 for what is put off) and whether it is one of weights that decay; and (2, N),
-            their 2-norms and their largest numbers.
+        Returns: of each its layer (-1 for what is put off) and whether it is one of weights that decay; and (1 + N,),
+            the largest number of any that is not put off, and the 2-norm of each.
         """
         optimizer = self.trainer.optimizer
         owners: list[tuple[int, bool]] = []
         gradients: list[Tensor] = []
         for group in optimizer.due:
+            owner = (group["node"].index, group["is_decayed"])
             for param in group["params"]:
                 if param.grad is not None:
-                    owners.append((group["node"].index, group["is_decayed"]))
+                    owners.append(owner)
                     gradients.append(param.grad)
         put_off = [gradient for _, gradient in optimizer.put_off if gradient is not None]
         owners += [(-1, False)] * len(put_off)
-        gradients += put_off
-        if not gradients:
-            return [], torch.zeros(2, 0)
-        return owners, torch.stack((torch.stack(_norms(gradients)), torch.stack(_largest(gradients))))
+        if not owners:
+            return [], torch.zeros(1)
+        norms = _norms([*gradients, *put_off])
+        return owners, torch.stack([_largest(gradients) if gradients else norms[0].new_zeros(()), *norms])
 
     def arrays(self) -> list[Figure]:
         """The norms of the arrays of each layer: of the `weight`s that decay, and of all the `other`s."""
@@ -173,13 +177,15 @@ def _norms(arrays: list[Tensor]) -> list[Tensor]:
     return list(torch._foreach_norm(arrays, 2)) if arrays else []
 
 
-def _largest(arrays: list[Tensor]) -> list[Tensor]:
-    """The largest number of each, without its sign."""
+def _largest(arrays: list[Tensor]) -> Tensor:
+    """The largest number of all, without its sign."""
     if arrays[0].device.type != "cpu":
-        return list(torch._foreach_norm(arrays, math.inf))
-    # torch's own takes ten times as long on a CPU
-    ends = [torch.aminmax(_flat(array)) for array in arrays]
-    return [torch.maximum(high, -low) for low, high in ends]
+        return torch.stack(list(torch._foreach_norm(arrays, math.inf))).max()
+    # on a CPU torch's own takes ten times as long, and small arrays are as dear as large ones
+    parts = [_flat(array) for array in arrays if array.numel() > _SMALL]
+    if len(parts) < len(arrays):
+        parts.append(torch.cat([array.flatten() for array in arrays if array.numel() <= _SMALL]))
+    return torch.stack([end for part in parts for end in torch.aminmax(part)]).abs().max()
 
 
 def _flat(array: Tensor) -> Tensor:

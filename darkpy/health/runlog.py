@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ FORMAT = 1
 ENDING = ".health.jsonl"
 DIGITS = 6
 """Significant digits of a number in the log; beyond a million, where the time is, there are 12."""
+
+_NUMBERS = ("batch_num", "seen", "images", "loss", "average", "rate", "norm", "seconds", "waited")
 
 Figures = Mapping[str, Sequence[float | None]]
 """By the figure's name, one number a layer of the cfg, None where the layer has no such figure."""
@@ -57,7 +60,8 @@ class LoggedRun:
 class LoggedUpdate:
     """One update. loss, average, rate, seen, images, seconds, waited are those of its UpdateReport.
 
-    norm, largest: the 2-norm of all its gradients and the largest of them, before any clipping.
+    norm, largest: the 2-norm of all its gradients and the largest of them, before any clipping; the largest only where
+        the layers were looked at.
     refused: whether it was not applied.
     layers: what was seen of each layer, empty for most updates. `gradient`: the 2-norm of its gradients; `ratio`: how
         large the update was beside the weights; `delta`: the largest one at its output, before it was clamped;
@@ -72,7 +76,7 @@ class LoggedUpdate:
     average: float
     rate: float
     norm: float
-    largest: float
+    largest: float = math.nan
     refused: bool = False
     seconds: float = 0.0
     waited: float = 0.0
@@ -132,24 +136,30 @@ class LogWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with path.open("ab") as stream:
-                torn = stream.tell() and not _ends_whole(path)
-                stream.write(b"\n" if torn else b"")
+            self._stream = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            if not _ends_whole(path):
+                os.write(self._stream, b"\n")
         except OSError as error:
             raise _unwritable(path, error) from error
+
+    def __del__(self) -> None:
+        if stream := self.__dict__.pop("_stream", None):
+            os.close(stream)
 
     def begin(self, run: LoggedRun) -> None:
         self._add("run", {"format": FORMAT, **asdict(run)})
 
     def update(self, update: LoggedUpdate) -> None:
-        record = asdict(replace(update, layers={}))
-        # a run has many of these lines: what is as usual is left out
-        for name in ("refused", "waited", "layers"):
-            if not record[name]:
-                del record[name]
+        # a run has many of these lines: they are made by hand, and what is as usual is left out
+        numbers = [f'"{name}":{_text(getattr(update, name))}' for name in _NUMBERS]
+        if not math.isnan(update.largest):
+            numbers.append(f'"largest":{_text(update.largest)}')
+        if update.refused:
+            numbers.append('"refused":true')
         if update.layers:
-            record["layers"] = {name: list(figures) for name, figures in update.layers.items()}
-        self._add("update", record)
+            rows = (f'"{name}":[{",".join(map(_text, row))}]' for name, row in update.layers.items())
+            numbers.append(f'"layers":{{{",".join(rows)}}}')
+        self._write(f'{{"kind":"update",{",".join(numbers)}}}')
 
     def map(self, one: LoggedMap) -> None:
         self._add("map", asdict(one))
@@ -158,11 +168,12 @@ class LogWriter:
         self._add("finding", asdict(finding))
 
     def _add(self, kind: str, record: Mapping[str, Any]) -> None:
-        text = json.dumps({"kind": kind, **_plain(record)}, allow_nan=False, separators=(",", ":"))
+        self._write(json.dumps({"kind": kind, **_plain(record)}, allow_nan=False, separators=(",", ":")))
+
+    def _write(self, line: str) -> None:
+        """With one call, so that it is there whole."""
         try:
-            # unbuffered: one call writes the whole line
-            with self.path.open("ab", buffering=0) as stream:
-                stream.write(f"{text}\n".encode())
+            os.write(self._stream, f"{line}\n".encode())
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
@@ -290,9 +301,21 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _text(number: float | None) -> str:
+    """A number as JSON has it, no longer than it need be."""
+    if number is None:
+        return "null"
+    if isinstance(number, int):
+        return str(number)
+    return f"{number:.{DIGITS}g}" if math.isfinite(number) else f'"{number}"'
+
+
 def _ends_whole(path: Path) -> bool:
+    """Whether the last line of a file is a whole one."""
+    if not path.stat().st_size:
+        return True
     with path.open("rb") as stream:
-        stream.seek(-1, 2)
+        stream.seek(-1, os.SEEK_END)
         return stream.read(1) == b"\n"
 
 

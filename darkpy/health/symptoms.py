@@ -77,6 +77,13 @@ class Symptom:
         """Whether an update says anything about it."""
         return bool(look.figures) or not self.needs_figures
 
+    def wants_layers(self, norm: float, reach: float, past: Sequence[float]) -> bool:
+        """Whether the layers' gradients must be known of an update.
+
+        norm: of all its gradients. reach: more than rate times gradient can be beside the weights of any layer.
+        """
+        return False
+
     def signs(self, look: Look) -> Iterator[Sign]:
         """Where it shows now, the layer to be named first."""
         raise NotImplementedError

@@ -41,8 +41,8 @@ SYMPTOMS: tuple[Symptom, ...] = (
     VarianceCollapse(),
     DeadUnits(),
 )
-EVERY = 25
-"""Updates from one look at the layers to the next: a look costs about a tenth of a step, so this is 1 in 250."""
+EVERY = 50
+"""Updates from one look at the layers to the next: it costs up to half a step of a small network, and so 1 in 100."""
 FIRST = 10
 """Updates at the beginning of a run whose layers are all looked at."""
 MAX_BAD_UPDATES = 100
@@ -89,6 +89,7 @@ class Watch(Watcher):
         self.measures, self.overlaps, self.labels = Measures(trainer), AnchorOverlaps(), BadLabel()
         self._kept: list[Kept] = []
         self._losses: list[float] = []
+        self._fresh: frozenset[int] = frozenset()
         self._log: LogWriter | None = None
         if folder is not None and trainer.ranks.is_main:
             self._log = LogWriter(log_path(folder, base_name(plan.file).strip("<>") or "run"))
@@ -124,7 +125,11 @@ class Watch(Watcher):
         return has_passed
 
     def passes_gradients(self, norm: Tensor) -> bool:
-        self.measures.fetch(norm)
+        due = self.trainer.optimizer.due
+        learning = {group["node"].index for group in due if any(param.grad is not None for param in group["params"])}
+        self._fresh = self.ledger.take_part(learning)
+        wants_layers = self.ledger.wants_layers if not self._fresh else lambda norm, reach: True
+        self.measures.fetch(norm, max((group["lr"] for group in due), default=0.0), wants_layers)
         return self.refusals.passes_gradients(
             are_numbers=self.measures.are_numbers, has_whole_arrays=self.measures.has_whole_arrays
         )
@@ -185,7 +190,7 @@ class Watch(Watcher):
             past=self.ledger.past,
             gradient=gradient,
             pull=measures.pull(report.rate),
-            fresh=self.ledger.take_part(gradient),
+            fresh=self._fresh,
             figures=rows,
             overlap=self.overlaps.mean if rows else None,
         )

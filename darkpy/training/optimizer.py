@@ -47,6 +47,7 @@ class Optimizer:
         # the key spreads to all layers before the last one that has it
         only_bn = [node.index for node in network.plan.nodes if node.spec.train_only_bn]
         self.frozen = range(only_bn[-1] + 1 if only_bn else 0)
+        self.params: list[nn.Parameter] = [param for group in groups for param in group["params"]]
         self.norm = torch.zeros(())
         self.due: list[dict[str, Any]] = []
         """The groups that take part in the update that is prepared."""

@@ -19,7 +19,7 @@ from darkpy.training.averages import Averages
 from darkpy.training.distributed import check_shares, seed_chance
 from darkpy.training.optimizer import Optimizer
 from darkpy.training.schedule import current_rate
-from darkpy.training.undo import Before
+from darkpy.training.undo import Before, owners_of_statistics
 from darkpy.training.watcher import NOBODY, Watcher
 
 PRECISIONS = ("fp32", "bf16")
@@ -81,6 +81,7 @@ class Trainer:
         self.averages = Averages(network)
         self.delta_filter = DeltaFilter()
         self.watcher: Watcher = NOBODY
+        self.statistics = owners_of_statistics(network)
         self.skipped = 0
         """Images of the stream that were refused: it goes on behind them, and `seen` does not count them."""
         self._before: Before | None = None  # this update

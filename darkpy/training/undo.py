@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from darkpy.network import Network
     from darkpy.training.trainer import Trainer
 
 
@@ -22,13 +23,14 @@ class Before:
     def __init__(self, trainer: Trainer, *, has_gradients: bool) -> None:
         self._header = trainer.network.header
         self._filter = replace(trainer.delta_filter)
-        self._statistics = [(array, array.clone()) for array in _statistics(trainer)]
+        arrays: list[Tensor] = [getattr(owner, name) for owner, name in trainer.statistics]
+        self._statistics = [(array, array.clone()) for array in arrays]
         self._random = torch.get_rng_state()
         self._device = torch.cuda.get_rng_state(trainer.device) if trainer.device.type == "cuda" else None
         self._policy = trainer.generator.get_state()
         self._gradients: list[Tensor | None] | None = None
         if has_gradients:
-            gradients = (param.grad for param in trainer.network.parameters())
+            gradients = (param.grad for param in trainer.optimizer.params)
             self._gradients = [None if gradient is None else gradient.clone() for gradient in gradients]
 
     @property
@@ -47,16 +49,19 @@ class Before:
             torch.cuda.set_rng_state(self._device, trainer.device)
         trainer.generator.set_state(self._policy)
         if self._gradients is not None:
-            for param, gradient in zip(trainer.network.parameters(), self._gradients, strict=True):
+            for param, gradient in zip(trainer.optimizer.params, self._gradients, strict=True):
                 param.grad = None if gradient is None else gradient.clone()
 
 
-def _statistics(trainer: Trainer) -> list[Tensor]:
-    """Rolling means and variances; constants that layers keep as buffers are not among them."""
-    network = trainer.network
-    return [
-        network.layers[node.index].get_buffer(slot.name)
-        for node in network.plan.nodes
-        for slot in node.slots
-        if slot.is_statistic
-    ]
+def owners_of_statistics(network: Network) -> list[tuple[nn.Module, str]]:
+    """Who has rolling means and variances, and their names; constants that layers keep as buffers are not among them.
+
+    The arrays themselves may be replaced by others, when weights are loaded.
+    """
+    found = []
+    for node in network.plan.nodes:
+        for slot in node.slots:
+            if slot.is_statistic:
+                part, _, name = slot.name.rpartition(".")
+                found.append((network.layers[node.index].get_submodule(part), name))
+    return found

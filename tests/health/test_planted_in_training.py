@@ -146,7 +146,7 @@ FAULTS = {
         "layer 0 [convolutional]",
         "100% of its channels is below 1e-05",
         change=lambda n, m: (torch.full_like(m[0], 0.5), m[1]),
-        updates=76,
+        updates=101,
     ),
     "anchors three times too large": Fault(
         BOXES.replace("5,5, 8,8, 12,12", "15,15, 24,24, 36,36"), "AnchorMismatch", "layer 4 [yolo]", "overlap"

@@ -133,6 +133,7 @@ def test_log_tells_of_every_update_and_of_layers_now_and_then(tmp_path: Path) ->
     assert [layer.place for layer in log.run.layers][-1] == "layer 5 [softmax] <cfg>:44"
     last = log.updates[9]
     assert (last.seen, last.images, last.rate) == (160, 16, 0.01) and 0 < last.largest < last.norm
+    assert math.isnan(log.updates[8].largest) and log.updates[8].norm > 0
     for name in ("gradient", "ratio", "variance", "dead", "clamped"):
         figures = last.layers[name]
         assert all((figures[index] is None) == (index > 2) for index in (0, 1, 2, 4, 5)), name

@@ -126,6 +126,17 @@ def test_a_quick_end_to_end_bench_tells_how_much_of_the_forward_rate_is_left(cfg
     assert set(result["runners"]) == {"forward alone", "darkpy detect", "OpenCV"}
 
 
+@pytest.mark.slow
+def test_a_quick_watch_bench_tells_what_the_watch_costs(cfg: Path, tmp_path: Path) -> None:
+    words = ("--quick", "--cfg", str(cfg), "--threads", "1", "--batch", "2")
+    done = bench("watch", *words, "--json", str(tmp_path / "bench.json"))
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "bench.json").read_text())
+    assert set(result["runners"]) == {"unwatched", "watched", "layers looked at"}
+    (text,) = result["ratios"]
+    assert text in done.stdout and result["ratios"][text]["low"] > 0
+
+
 def test_plain_torch_modules_compute_what_darkpy_computes(cfg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     from tools.benchmark.plain import PlainNet

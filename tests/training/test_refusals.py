@@ -183,12 +183,12 @@ def test_update_that_is_refused_at_its_end_takes_all_its_minibatches_with_it() -
     """What was put off before it stays, and is added to by the next one."""
     text = DETECTOR.format(net="")
     good = [boxes(number) for number in range(30)]
-    for place in (0, 2, 4, 8, 14):
+    for place in (0, 4, 14):
         for bad in ([spoilt(good[0], random.Random(1)), good[9]], [good[9], spoilt(good[0], random.Random(2))]):
             watched = trainer(text, Norms(), "alexeyab")
-            minibatches = [*good[:place], *(bad * 25), *good[place:]]
+            minibatches = [*good[:place], *(bad * 10), *good[place:]]
             assert_same(run(watched, minibatches), run(trainer(text, None, "alexeyab"), good))
-            assert watched.skipped == 50 * 2
+            assert watched.skipped == 20 * 2
 
 
 def test_watcher_that_lets_everything_pass_changes_nothing() -> None:

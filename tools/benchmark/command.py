@@ -20,6 +20,7 @@ from .loader import bench_loader
 from .loading import bench_loading
 from .training import bench_training
 from .turns import Quartiles
+from .watch import bench_watch
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,6 +70,10 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     train.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")
     train.add_argument("--batch", type=int, default=8)
     train.add_argument("--alexeyab", type=Path, metavar="PATH", help="AlexeyAB's program `darknet`, for the CPU")
+    watch = commands.add_parser("watch", parents=[common], help="a training step with and without the live watch")
+    watch.set_defaults(bench=bench_watch)
+    watch.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")
+    watch.add_argument("--batch", type=int, default=8)
     loader = commands.add_parser("loader", parents=[common], help="training data alone, and what a training waits")
     loader.set_defaults(bench=bench_loader)
     loader.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")

@@ -41,7 +41,8 @@ class Training(NamedTuple):
         return self.cfg.replace("[net]\n", f"[net]\nbatch={self.batch}\nsubdivisions=1\n{lines}", 1)
 
 
-def open_darkpy(job: Training, precision: str = "fp32", **keys: object) -> tuple[str, Run]:
+def open_trainer(job: Training, precision: str = "fp32", **keys: object) -> tuple[Any, str, Any, Any]:
+    """darkpy's trainer, its version, and the minibatch."""
     import torch
 
     import darkpy
@@ -56,12 +57,17 @@ def open_darkpy(job: Training, precision: str = "fp32", **keys: object) -> tuple
         cfg.write_text(job.text(**keys))
         trainer = darkpy.Trainer(darkpy.load(cfg), precision=precision)
     arrays = np.load(job.arrays)
-    x_BCHW, truth = torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["truth"])
+    version = f"{darkpy.__version__} on torch {torch.__version__}"
+    return trainer, version, torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["truth"])
+
+
+def open_darkpy(job: Training, precision: str = "fp32", **keys: object) -> tuple[str, Run]:
+    trainer, version, x_BCHW, truth = open_trainer(job, precision, **keys)
 
     def run() -> Outputs:
         return [np.array([trainer.train_minibatch(x_BCHW, truth).cost], np.float32)]
 
-    return f"{darkpy.__version__} on torch {torch.__version__}", run
+    return version, run
 
 
 def open_plain(job: Training, precision: str = "fp32") -> tuple[str, Run]:
