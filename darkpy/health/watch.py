@@ -18,11 +18,12 @@ from torch import Tensor
 from darkpy.health.activations import ActivationRange, AnchorMismatch, DeadUnits, VarianceCollapse
 from darkpy.health.gradients import ClampSaturated, Exploding, OverfitHead, StuckRate, Vanishing
 from darkpy.health.ledger import Ledger, as_lists, finding_of, run_of
+from darkpy.health.logwriter import LogWriter
 from darkpy.health.measures import Measures
 from darkpy.health.minibatches import AnchorOverlaps, BadLabel, Kept
 from darkpy.health.nonfinite import LossHistory, LossSpike
 from darkpy.health.refusals import Refusals
-from darkpy.health.runlog import LoggedFinding, LoggedMap, LoggedUpdate, LogWriter, log_path
+from darkpy.health.runlog import LoggedFinding, LoggedMap, LoggedUpdate, log_path
 from darkpy.health.symptoms import Look, Sign, Symptom
 from darkpy.layers.loss import Loss
 from darkpy.training.checkpoints import base_name

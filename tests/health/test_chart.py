@@ -13,7 +13,8 @@ from darkpy.config.net import NetSpec
 from darkpy.errors import DarkpyError
 from darkpy.health import chart
 from darkpy.health.chart import Chart, draw_chart
-from darkpy.health.runlog import LoggedMap, LogWriter, read_log
+from darkpy.health.logwriter import LogWriter
+from darkpy.health.runlog import LoggedMap, read_log
 from darkpy.training.loop import UpdateReport
 
 from .test_runlog import RUN, update

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from darkpy.errors import DarkpyError
+from darkpy.health.logwriter import LogWriter
 from darkpy.health.runlog import (
     LoggedFinding,
     LoggedLayer,
     LoggedMap,
     LoggedRun,
     LoggedUpdate,
-    LogWriter,
     find_log,
     log_path,
     read_log,

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from darkpy.errors import DarkpyError
+from darkpy.health.logwriter import LogWriter
 from darkpy.health.report.evidence import sheet_uri
 from darkpy.health.report.page import drawings, write_page
 from darkpy.health.runlog import (
@@ -26,7 +27,6 @@ from darkpy.health.runlog import (
     LoggedMap,
     LoggedRun,
     LoggedUpdate,
-    LogWriter,
     RunLog,
     read_log,
 )
