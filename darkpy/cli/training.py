@@ -115,7 +115,8 @@ def _train(
     average = resume.average if resume else math.nan
     watch = None
     if options.watch:
-        watch = Watch(trainer, folder, average=average, max_bad_updates=options.max_bad_updates, tell=Findings(folder))
+        bad, memory = options.max_bad_updates, resume.watcher if resume else None
+        watch = Watch(trainer, folder, average=average, memory=memory, max_bad_updates=bad, tell=Findings(folder))
     reports = train(trainer, task.feed, average=average, is_fitting=options.fit)
     if not ranks.is_main:
         return _accompany(reports, ranks)

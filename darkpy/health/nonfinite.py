@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import ClassVar
@@ -107,6 +107,16 @@ class LossHistory:
     first: list[float] = field(default_factory=list)
     spikes: int = 0
     gave_up: bool = False  # after so many that they are let pass
+
+    @classmethod
+    def going_on(cls, symptom: LossSpike, memory: Mapping[str, Sequence[float]]) -> LossHistory:
+        """With what another one had in its `memory`."""
+        last, first = memory.get("last", ()), memory.get("first", ())
+        return cls(symptom, deque(last, symptom.window), list(first)[: symptom.least])
+
+    def memory(self) -> dict[str, list[float]]:
+        """All it knows when an update has been made: then no spike is the last."""
+        return {"last": list(self.last), "first": list(self.first)}
 
     def is_spike(self, loss: float) -> bool:
         """Whether it is one; it is remembered if not."""

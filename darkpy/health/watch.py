@@ -8,7 +8,7 @@ one moment of an update at which its norm is fetched.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -61,7 +61,7 @@ class Watch(Watcher):
 
     folder: the run's, for the log and the evidence; None keeps both to itself.
     tell: is called with every finding; all of them are in `findings`.
-    average: the run's average loss so far, where it goes on.
+    average: the run's average loss so far, where it goes on; memory: what its watch remembered then.
     Raises: BadRunError from the trainer's step, when `max_bad_updates` in a row could not be made, or when the network
         holds what is no number.
     """
@@ -79,6 +79,7 @@ class Watch(Watcher):
         every: int = EVERY,
         first: int = FIRST,
         average: float = math.nan,
+        memory: Mapping[str, Sequence[float]] | None = None,
         tell: Tell | None = None,
     ) -> None:
         self.trainer, self.folder, self.tell = trainer, folder, tell
@@ -86,7 +87,8 @@ class Watch(Watcher):
         self.findings: list[LoggedFinding] = []
         plan = trainer.network.plan
         self.ledger = Ledger(plan, symptoms)
-        self.refusals = Refusals(trainer, self.ledger, LossHistory(spike or LossSpike()), max_bad_updates)
+        history = LossHistory.going_on(spike or LossSpike(), memory or {})
+        self.refusals = Refusals(trainer, self.ledger, history, max_bad_updates)
         self.measures, self.overlaps, self.labels = Measures(trainer), AnchorOverlaps(), BadLabel()
         self._kept: list[Kept] = []
         self._losses: list[float] = []
@@ -98,6 +100,9 @@ class Watch(Watcher):
         self._began = self._ended = perf_counter()
         self._waited = 0.0
         trainer.watcher = self
+
+    def memory(self) -> Mapping[str, Sequence[float]]:
+        return self.refusals.history.memory()
 
     def begin(self, x_BCHW: Tensor, truth: Tensor, paths: Sequence[Sequence[str]]) -> None:
         self._waited += perf_counter() - self._ended

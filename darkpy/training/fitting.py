@@ -50,12 +50,12 @@ def remember(trainer: Trainer) -> Callable[[], None]:
 
     Rolling statistics and random numbers stay where they got to.
     """
-    header = trainer.network.header
+    header, skipped = trainer.network.header, trainer.skipped
     params = list(trainer.network.parameters())
     put_off = [(param, param.grad.clone()) for param in params if param.grad is not None]
 
     def undo() -> None:
-        trainer.network.header = header
+        trainer.network.header, trainer.skipped = header, skipped
         trainer.network.zero_grad()
         for param, gradient in put_off:
             param.grad = gradient

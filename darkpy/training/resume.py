@@ -2,7 +2,7 @@
 
 It is an .npz of arrays (the optimiser's, gradients whose update was put off, averaged weights, the states of random
 numbers) and `about`, a line of JSON: `weights`, the sha256 of the file it belongs to; `seen`; `skipped`; `average`;
-`seed`; `filter`, the figures of the DeltaFilter.
+`seed`; `filter`, the figures of the DeltaFilter; `watcher`, what the trainer's watcher remembers.
 The place in the data needs no telling: it follows from the seed, from `seen` and from the images that were skipped.
 """
 
@@ -12,8 +12,8 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -41,6 +41,7 @@ class Resume:
     """An opened resume file, its arrays unread.
 
     weights: the sha256 of the file that it belongs to. best: the largest mean average precision until then.
+    watcher: what the trainer's remembered, for the one that is to watch the run from here on.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Resume:
     best: float
     filter: DeltaFilter
     skipped: int = 0
+    watcher: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def restore(self, trainer: Trainer) -> None:
         """Let the trainer, whose network holds the weights, go on where this was written.
@@ -96,6 +98,7 @@ def open_resume(path: Path) -> Resume:
             best=float(about["best"]),
             filter=figures,
             skipped=int(about.get("skipped", 0)),
+            watcher={name: [float(number) for number in numbers] for name, numbers in about.get("watcher", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DarkpyError(f"{path}: is no resume file") from error
@@ -121,6 +124,7 @@ def write_resume(
         "seed": seed,
         "best": best,
         "filter": asdict(trainer.delta_filter),
+        "watcher": {name: list(numbers) for name, numbers in trainer.watcher.memory().items()},
     }
     members: dict[str, Any] = {"about": np.array(json.dumps(about)), **arrays}
     stream = io.BytesIO()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -21,6 +21,10 @@ class Watcher:
 
     is_watching = False
     """Whether the trainer need remember what it would take back."""
+
+    def memory(self) -> Mapping[str, Sequence[float]]:
+        """What its answers depend on besides the step it is asked of: finite numbers by name, for a resumed run."""
+        return {}
 
     def begin(self, x_BCHW: Tensor, truth: Tensor, paths: Sequence[Sequence[str]]) -> None:
         """A minibatch comes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shutil
 import warnings
 from collections.abc import Callable
@@ -14,7 +15,10 @@ import pytest
 import torch
 
 import darkpy
+from darkpy.data.datasets import Dataset, Item
 from darkpy.errors import DarkpyError, DarkpyWarning
+from darkpy.health.nonfinite import LossSpike
+from darkpy.health.watch import Watch
 from darkpy.layers.delta_filter import DeltaFilter
 from darkpy.training.checkpoints import Checkpoints, Intervals, find_resume
 from darkpy.training.loop import Feed, UpdateReport, train
@@ -58,11 +62,12 @@ def follow(
     folder: Path,
     until: int,
     size: Callable[[int], tuple[int, int]] = fixed_size,
-    average: float = float("nan"),
+    average: float = math.nan,
+    dataset: Dataset | None = None,
 ) -> list[UpdateReport]:
     checkpoints = Checkpoints(trainer, folder, INTERVALS, seed=5)
     reports = []
-    for report in train(trainer, Feed(dataset=Colours(), size=size), average=average):
+    for report in train(trainer, Feed(dataset=dataset or Colours(), size=size), average=average):
         checkpoints(report)
         reports.append(report)
         if report.batch_num == until:
@@ -115,6 +120,39 @@ def test_figures_of_the_delta_filter_go_on_too(tmp_path: Path) -> None:
     follow(trainer, tmp_path, 10)
     other, _ = go_on(tmp_path)
     assert other.delta_filter == trainer.delta_filter
+
+
+class Dirty(Colours):
+    """A stream of which some pictures are no numbers, and one minibatch has wrong truths."""
+
+    bad, wrong = (13, 90, 203), range(188, 192)
+
+    def make(self, slot: int, w: int, h: int) -> Item:
+        item = super().make(slot, w, h)
+        truth = item.truth.roll(1) if slot in self.wrong else item.truth
+        return item._replace(x_CHW=item.x_CHW * (math.nan if slot in self.bad else 1), truth=truth)
+
+
+def test_what_is_refused_before_and_after_the_interruption_is_what_the_whole_run_refuses(tmp_path: Path) -> None:
+    """A jump of the loss is told by the losses before it, those before the interruption too."""
+    spike = LossSpike(times=1.3, window=20)
+    whole = begin(cfg(), tmp_path)
+    Watch(whole, spike=spike)
+    follow(whole, tmp_path, 30, dataset=Dirty())
+    assert whole.skipped == 4 * (3 + 1)
+
+    part = begin(cfg(), tmp_path)
+    Watch(part, spike=spike)
+    follow(part, tmp_path, 23, dataset=Dirty())
+    assert part.skipped == 4 * 3
+    other, average = go_on(tmp_path)
+    assert other.batch_num == 20 and other.skipped == 4 * 2
+    resume = find_resume(tmp_path / "net_last.weights", "net")
+    assert resume is not None
+    Watch(other, average=average, memory=resume.watcher, spike=spike)
+    follow(other, tmp_path, 30, average=average, dataset=Dirty())
+    assert_same(whole, other)
+    assert other.skipped == whole.skipped
 
 
 def test_sizes_go_on_too(tmp_path: Path) -> None:
