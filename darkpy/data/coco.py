@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -41,7 +40,7 @@ def read_coco(file: Path, images: Path | None = None, *, needs_images: bool = Tr
     for one in listed:
         name = _word(one, "file_name", file)
         key = _key(name, file)
-        place = finder.find(name)
+        place = finder.find(name) if needs_images else None
         if place is None and needs_images:
             missing.append(name)
             continue
@@ -124,8 +123,8 @@ def _side(one: Mapping[str, Any], key: str, file: Path) -> int:
 def _box(one: Mapping[str, Any], file: Path) -> BoxPx:
     box = one.get("bbox")
     if isinstance(box, list) and len(box) == 4 and all(isinstance(value, int | float) for value in box):
-        x, y, w, h = map(float, box)
-        if all(map(math.isfinite, (x, y, w, h))):
+        if all(abs(value) <= MAX_SIDE for value in box):  # not so of what is no number, either
+            x, y, w, h = map(float, box)
             return BoxPx(x, y, x + w, y + h)
     raise DarkpyError(f"{file}: annotation {one.get('id')} has no bbox of four numbers, x, y, width, height")
 

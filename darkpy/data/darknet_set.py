@@ -197,7 +197,8 @@ def _check_distinct(labels: Mapping[str, set[Path]]) -> None:
 def _place(source: Path, target: Path, is_copied: bool) -> None:
     """Link a picture, or copy it where that is wanted or links cannot be made."""
     try:
-        if target.exists() and target.samefile(source) and not is_copied:
+        is_same = target.exists() and target.samefile(source)
+        if is_same and not (is_copied and target.is_symlink()):
             return
         target.unlink(missing_ok=True)
         if not is_copied:

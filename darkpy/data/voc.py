@@ -82,7 +82,7 @@ def parse_voc(
 
 def _objects(root: ElementTree.Element, file: Path, corners: Corners) -> Iterator[Annotated]:
     for number, element in enumerate(root.iterfind("object"), start=1):
-        name = _text(element, "name")
+        name = " ".join(_text(element, "name").split())
         if not name:
             raise DarkpyError(f"{file}: object {number} has no <name>")
         edges = [_number(_text(element, f"bndbox/{edge}")) for edge in ("xmin", "ymin", "xmax", "ymax")]

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from darkpy.data.annotations import Annotated, BoxPx
 from darkpy.data.coco import read_coco
@@ -108,3 +110,34 @@ def test_what_is_wrong_is_one_error_that_names_the_file(
 def test_other_files_are_told_from_cocos(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(DarkpyError, match=told):
         read_coco(write(tmp_path, text))
+
+
+ODD = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.sampled_from([-1, 0, 7, 2**70, 10**400]), st.floats(), st.text(max_size=4)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["id", "name", "bbox"]), inner),
+    max_leaves=4,
+)
+
+
+@given(
+    part=st.sampled_from([*GOOD]),
+    number=st.integers(0, 1),
+    key=st.text(max_size=3) | st.none(),
+    odd=ODD,
+    data=st.data(),
+)
+@settings(max_examples=60, deadline=None)
+def test_odd_values_anywhere_are_read_or_one_error(
+    tmp_path_factory: pytest.TempPathFactory, part: str, number: int, key: str | None, odd: object, data: st.DataObject
+) -> None:
+    content = deepcopy(GOOD)
+    entry = content[part][number]
+    if key is None:
+        content[part][number] = odd
+    else:
+        entry[data.draw(st.sampled_from([*entry, key]))] = odd
+    file = write(tmp_path_factory.mktemp("coco"), content)
+    try:
+        read_coco(file, needs_images=False)
+    except DarkpyError as error:
+        assert error.message.startswith(f"{file}: ")

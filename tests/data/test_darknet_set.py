@@ -94,6 +94,16 @@ def test_pictures_are_links_or_copies(tmp_path: Path) -> None:
     assert (tmp_path / "in/a.jpg").read_text() == "a"
 
 
+@pytest.mark.parametrize("is_copied", [False, True])
+def test_source_is_never_lost_where_it_is_its_own_target(tmp_path: Path, is_copied: bool) -> None:
+    one = made(tmp_path / "pictures", a=("1", ""), b=("", ""))
+    list(write_set(one, tmp_path, is_copied=is_copied, is_forced=True))
+    for name in "ab":
+        picture = tmp_path / f"pictures/{name}.jpg"
+        assert picture.read_text() == name and not picture.is_symlink()
+    assert (tmp_path / "pictures/a.txt").read_text() == "1"
+
+
 def test_nothing_is_written_over_without_force(tmp_path: Path) -> None:
     one = made(tmp_path / "in", a=("", ""), b=("", ""))
     (tmp_path / "out").mkdir()

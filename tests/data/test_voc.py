@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from darkpy.data.annotations import BoxPx
 from darkpy.data.voc import Corners, read_voc
@@ -33,7 +35,7 @@ def write(folder: Path, **annotations: str) -> None:
 
 def test_objects_have_names_boxes_and_difficulty(tmp_path: Path) -> None:
     part = "<part><name>handle</name><bndbox><xmin>1</xmin></bndbox></part><difficult>1</difficult>"
-    write(tmp_path, a=annotation(thing(11, 6, 21, 16), thing(1, "2.5", 3, 4, name=" Teddy bear\n", more=part)))
+    write(tmp_path, a=annotation(thing(11, 6, 21, 16), thing(1, "2.5", 3, 4, name=" Teddy\n bear\n", more=part)))
     (picture,) = read_voc(tmp_path).pictures.values()
     assert (picture.w, picture.h, picture.file) == (100, 50, tmp_path / "JPEGImages/a.jpg")
     assert [(one.name, one.is_difficult) for one in picture.objects] == [("cup", False), ("Teddy bear", True)]
@@ -114,3 +116,23 @@ def test_bccd_is_read_as_it_is_described(shared: Path) -> None:
         "trainval": 292,
         "val": 87,
     }
+
+
+@given(
+    place=st.sampled_from(["width", "height", "xmin", "ymax", "name", "difficult", "size", "bndbox", "filename"]),
+    odd=st.one_of(
+        st.text(st.characters(exclude_characters="<&>"), max_size=6), st.sampled_from(["-1", "1e400", "NaN", "<x/>"])
+    ),
+)
+@settings(max_examples=120, deadline=None)
+def test_odd_values_anywhere_are_read_or_one_error(
+    tmp_path_factory: pytest.TempPathFactory, place: str, odd: str
+) -> None:
+    text = annotation(thing(1, 2, 3, 4, more="<difficult>0</difficult>"), file="a.jpg")
+    start, end = text.index(f"<{place}>") + len(place) + 2, text.index(f"</{place}>")
+    folder = tmp_path_factory.mktemp("voc")
+    (folder / "a.xml").write_text(text[:start] + odd + text[end:], encoding="utf-8", errors="replace")
+    try:
+        read_voc(folder, needs_images=False)
+    except DarkpyError as error:
+        assert error.message.startswith(f"{folder / 'a.xml'}:")
