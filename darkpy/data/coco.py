@@ -122,11 +122,15 @@ def _side(one: Mapping[str, Any], key: str, file: Path) -> int:
 
 def _box(one: Mapping[str, Any], file: Path) -> BoxPx:
     box = one.get("bbox")
-    if isinstance(box, list) and len(box) == 4 and all(isinstance(value, int | float) for value in box):
-        if all(abs(value) <= MAX_SIDE for value in box):  # not so of what is no number, either
-            x, y, w, h = map(float, box)
-            return BoxPx(x, y, x + w, y + h)
+    # what is no number is not within bounds, either
+    if isinstance(box, list) and len(box) == 4 and all(_is_number(value) and abs(value) <= MAX_SIDE for value in box):
+        x, y, w, h = map(float, box)
+        return BoxPx(x, y, x + w, y + h)
     raise DarkpyError(f"{file}: annotation {one.get('id')} has no bbox of four numbers, x, y, width, height")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
 
 
 def _key(name: str, file: Path) -> str:
