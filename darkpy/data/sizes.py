@@ -51,17 +51,18 @@ def classifier_size(net: NetSpec, batch_num: int, seed: int) -> tuple[int, int]:
     return side, side
 
 
-def detector_minibatch(net: NetSpec, random: float, w: int, h: int) -> int:
-    """Images of a minibatch at a size: with `dynamic_minibatch` as many as need no more memory than at the largest one.
+def detector_minibatch(net: NetSpec, random: float, minibatch: int, w: int, h: int) -> int:
+    """Images of a minibatch at a size: with `dynamic_minibatch` as many as need no more memory than `minibatch` at the
+    largest one.
 
     Source:  AlexeyAB/darknet src/detector.c train_detector
     """
     if not (net.dynamic_minibatch and random):
-        return net.minibatch
+        return minibatch
     largest_w, largest_h = _stretched(net, _most(random))
-    images = net.minibatch * largest_w * largest_h // (w * h)
+    images = minibatch * largest_w * largest_h // (w * h)
     cautious = int(images * 0.8)
-    return cautious if cautious > net.minibatch else images
+    return cautious if cautious > minibatch else images
 
 
 def _most(random: float) -> float:

@@ -5,6 +5,7 @@ Without the key weights start as the fork starts them, which is neither of torch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -30,6 +31,8 @@ def _for_each_place(fill: Initialiser) -> Initialiser:
 _FILLS: Mapping[str, Initialiser] = {
     # He: the variance 2 / fan_in keeps a ReLU network's activations alike from layer to layer
     "msra": partial(init.kaiming_normal_, nonlinearity="relu"),
+    "he": partial(init.kaiming_normal_, nonlinearity="relu"),
+    "kaiming": partial(init.kaiming_normal_, nonlinearity="relu"),
     "msra_leaky": partial(init.kaiming_normal_, a=0.1, nonlinearity="leaky_relu"),
     "msra_fanout": partial(init.kaiming_normal_, mode="fan_out", nonlinearity="relu"),
     "msra_uniform": partial(init.kaiming_uniform_, nonlinearity="relu"),
@@ -39,6 +42,9 @@ _FILLS: Mapping[str, Initialiser] = {
     "xavier_caffe": partial(init.kaiming_uniform_, nonlinearity="linear"),
     "normal": partial(init.normal_, std=0.01),
     "uniform": partial(init.uniform_, a=-0.05, b=0.05),
+    # the forks' own of convolutions
+    "darknet_pj": partial(init.kaiming_normal_, nonlinearity="relu"),
+    "darknet_ax": partial(init.kaiming_uniform_, a=math.sqrt(2)),
     "zero": lambda tensor, generator=None: init.zeros_(tensor),
 }
 INITIALISERS: Mapping[str, Initialiser] = MappingProxyType(

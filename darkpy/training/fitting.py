@@ -55,7 +55,7 @@ def remember(trainer: Trainer) -> Callable[[], None]:
     put_off = [(param, param.grad.clone()) for param in params if param.grad is not None]
 
     def undo() -> None:
-        trainer.network.header, trainer.skipped = header, skipped
+        trainer.network.header, trainer.skipped, trainer.gathered = header, skipped, 0
         trainer.network.zero_grad()
         for param, gradient in put_off:
             param.grad = gradient

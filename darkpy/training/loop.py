@@ -28,13 +28,13 @@ class Feed:
     """Where minibatches come from.
 
     size: width and height of the pictures for the update after so many others.
-    images: of a minibatch at a width and height, where that is not [net]'s (`dynamic_minibatch`).
+    images: of a minibatch, by [net]'s and by width and height, where they are not [net]'s (`dynamic_minibatch`).
     workers: processes that make them.
     """
 
     dataset: Dataset
     size: Callable[[int], tuple[int, int]]
-    images: Callable[[int, int], int] | None = None
+    images: Callable[[int, int, int], int] | None = None
     workers: int = 0
     bad: BadLists | None = None
 
@@ -51,7 +51,7 @@ class Feed:
             w, h = self.size(seen // (net.minibatch * net.subdivisions))
             start, images = seen, net.minibatch
             if self.images is not None:
-                images = self.images(w, h) // ranks.world * ranks.world
+                images = self.images(net.minibatch, w, h) // ranks.world * ranks.world
                 start *= SPARE  # `seen` counts [net]'s minibatch, and no slot is to be used twice
             part = ranks.part(images)
             yield Request(start + part.start, part.stop - part.start, w, h)

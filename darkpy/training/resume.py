@@ -1,8 +1,8 @@
 """What a checkpoint's `.weights` file cannot hold, in a file beside it: with both a run goes on as if uninterrupted.
 
 It is an .npz of arrays (the optimiser's, gradients whose update was put off, averaged weights, the states of random
-numbers) and `about`, a line of JSON: `weights`, the sha256 of the file it belongs to; `seen`; `skipped`; `average`;
-`seed`; `filter`, the figures of the DeltaFilter; `watcher`, what the trainer's watcher remembers.
+numbers) and `about`, a line of JSON: `weights`, the sha256 of the file it belongs to; `seen`; `skipped`; `gathered`;
+`average`; `seed`; `filter`, the figures of the DeltaFilter; `watcher`, what the trainer's watcher remembers.
 The place in the data needs no telling: it follows from the seed, from `seen` and from the images that were skipped.
 """
 
@@ -52,6 +52,7 @@ class Resume:
     best: float
     filter: DeltaFilter
     skipped: int = 0
+    gathered: int = 0
     watcher: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def restore(self, trainer: Trainer) -> None:
@@ -78,7 +79,7 @@ class Resume:
         for path, tensor in tensors.items():
             wanted.put(path, tensor)
         trainer.delta_filter = replace(self.filter)
-        trainer.skipped = self.skipped
+        trainer.skipped, trainer.gathered = self.skipped, self.gathered
 
 
 def open_resume(path: Path) -> Resume:
@@ -98,6 +99,7 @@ def open_resume(path: Path) -> Resume:
             best=float(about["best"]),
             filter=figures,
             skipped=int(about.get("skipped", 0)),
+            gathered=int(about.get("gathered", 0)),
             watcher={name: [float(number) for number in numbers] for name, numbers in about.get("watcher", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -120,6 +122,7 @@ def write_resume(
         "weights": weights,
         "seen": trainer.seen,
         "skipped": trainer.skipped,
+        "gathered": trainer.gathered,
         "average": average if math.isfinite(average) else None,
         "seed": seed,
         "best": best,

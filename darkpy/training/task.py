@@ -88,15 +88,17 @@ def _detector(
     def size(batch_num: int) -> tuple[int, int]:
         return detector_size(net, head.random, batch_num, seed)
 
-    def images(w: int, h: int) -> int:
-        return detector_minibatch(net, head.random, w, h)
+    def images(minibatch: int, w: int, h: int) -> int:
+        return detector_minibatch(net, head.random, minibatch, w, h)
 
     intervals = Intervals.of_detector(
         net, save_weights=_number(data, "saveweights"), save_last=_number(data, "savelast")
     )
     # in both forks the last updates are made at the largest size
     largest = size(net.max_batches)
-    source = Feed(dataset=dataset, size=size, images=images if net.dynamic_minibatch else None, **feed)
+    # the images of films have their places in a minibatch
+    is_dynamic = net.dynamic_minibatch and net.time_steps == 1
+    source = Feed(dataset=dataset, size=size, images=images if is_dynamic else None, **feed)
     return Task(plan, data, paths, classes, True, source, intervals, largest)
 
 

@@ -84,6 +84,8 @@ class Trainer:
         self.statistics = owners_of_statistics(network)
         self.skipped = 0
         """Images of the stream that were refused: it goes on behind them, and `seen` does not count them."""
+        self.gathered = 0
+        """Images of the update that is not made yet, on all ranks."""
         self._before: Before | None = None  # this update
 
     @property
@@ -117,12 +119,15 @@ class Trainer:
         rate = current_rate(net, progress.batch_num, self._uniform)
         seed_chance(self.ranks, self.seed, self.seen)
         losses, has_passed = self.gather(x_BCHW, truth, progress, watcher)
+        self.gathered += len(x_BCHW) * self.ranks.world
         norm, is_updated = None, False
         if not has_passed:
             self._take_back(before)
         elif self.seen // net.minibatch % net.subdivisions == 0:
-            norm = self.optimizer.prepare(rate, progress.batch_num, self._images(x_BCHW))
+            images = self.gathered if net.dynamic_minibatch else net.minibatch * net.subdivisions
+            norm = self.optimizer.prepare(rate, progress.batch_num, images)
             if is_updated := watcher.passes_gradients(norm):
+                self.gathered = 0
                 self.optimizer.step()
                 self.averages.follow(progress.batch_num)
             else:
@@ -166,7 +171,7 @@ class Trainer:
         before.restore(self)
 
     def _images(self, x_BCHW: torch.Tensor) -> int:
-        """Of the whole update; its minibatches are equally large, and with `dynamic_minibatch` not [net]'s."""
+        """Of the whole update, if its other minibatches are as large; with `dynamic_minibatch` they are not [net]'s."""
         minibatch = len(x_BCHW) * self.ranks.world if self.net.dynamic_minibatch else self.net.minibatch
         return minibatch * self.net.subdivisions
 

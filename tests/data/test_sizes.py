@@ -71,9 +71,9 @@ DYNAMIC = replace(ALEXEYAB, batch=64, subdivisions=8, dynamic_minibatch=True)
     ],
 )
 def test_dynamic_minibatch_fills_the_memory_of_the_largest_size(size: tuple[int, int], images: int) -> None:
-    assert detector_minibatch(DYNAMIC, 1, *size) == images
+    assert detector_minibatch(DYNAMIC, 1, 8, *size) == images
 
 
 def test_minibatch_is_nets_without_the_key_or_without_random() -> None:
-    assert detector_minibatch(DYNAMIC, 0, 320, 320) == 8
-    assert detector_minibatch(replace(DYNAMIC, dynamic_minibatch=False), 1, 320, 320) == 8
+    assert detector_minibatch(DYNAMIC, 0, 8, 320, 320) == 8
+    assert detector_minibatch(replace(DYNAMIC, dynamic_minibatch=False), 1, 8, 320, 320) == 8

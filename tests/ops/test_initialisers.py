@@ -14,6 +14,8 @@ from darkpy.ops.initialisers import INITIALISERS
 FAN_IN, FAN_OUT = 64 * 9, 128 * 9
 DEVIATIONS = {
     "msra": math.sqrt(2 / FAN_IN),
+    "he": math.sqrt(2 / FAN_IN),
+    "kaiming": math.sqrt(2 / FAN_IN),
     "msra_leaky": math.sqrt(2 / (1.01 * FAN_IN)),
     "msra_fanout": math.sqrt(2 / FAN_OUT),
     "msra_uniform": math.sqrt(2 / FAN_IN),
@@ -22,9 +24,11 @@ DEVIATIONS = {
     "xavier_caffe": math.sqrt(1 / FAN_IN),
     "normal": 0.01,
     "uniform": 0.05 / math.sqrt(3),
+    "darknet_pj": math.sqrt(2 / FAN_IN),
+    "darknet_ax": math.sqrt(2 / FAN_IN / 3),
     "zero": 0.0,
 }
-UNIFORM = {"msra_uniform", "xavier", "xavier_caffe", "uniform"}
+UNIFORM = {"msra_uniform", "xavier", "xavier_caffe", "darknet_ax", "uniform"}
 NET = "[net]\nwidth=8\nheight=8\nchannels=64\n"
 
 

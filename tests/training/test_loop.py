@@ -85,7 +85,7 @@ def test_network_takes_the_size_of_the_pictures() -> None:
 def test_dynamic_minibatch_grows_with_smaller_pictures_and_takes_each_image_once() -> None:
     one = trainer(21)
     one.network.plan = replace(one.network.plan, net=replace(one.net, dynamic_minibatch=True))
-    source = Feed(dataset=Colours(), size=changing_size, images=lambda w, h: 4 * 256 // (w * h))
+    source = Feed(dataset=Colours(), size=changing_size, images=lambda minibatch, w, h: minibatch * 256 // (w * h))
     reports = list(train(one, source))
     assert [report.images for report in reports] == [32] * 7 + [14] * 7 + [8] * 7
     assert [report.seen for report in reports] == [8 * n for n in range(1, 22)], "the schedule goes by [net]'s"
@@ -95,16 +95,19 @@ def test_dynamic_minibatch_grows_with_smaller_pictures_and_takes_each_image_once
 
 
 def test_update_of_a_dynamic_minibatch_divides_by_its_images() -> None:
+    """Also where a refused one lets those of two sizes meet in an update."""
     images = torch.rand(12, 3, 8, 8)
     truth = torch.eye(3)[torch.arange(12) % 3]
     weights = []
-    for size, words in ((4, "batch=12\nsubdivisions=3"), (6, "batch=8\nsubdivisions=2\ndynamic_minibatch=1")):
+    dynamic = "batch=8\nsubdivisions=2\ndynamic_minibatch=1"
+    for sizes, words in (([4, 4, 4], "batch=12\nsubdivisions=3"), ([6, 6], dynamic), ([4, 8], dynamic)):
         torch.manual_seed(3)
         one = Trainer(darkpy.load(PLAIN.format(words), dialect="alexeyab"))
-        for start in range(0, 12, size):
-            one.train_minibatch(images[start : start + size], truth[start : start + size])
+        for x_BCHW, wanted in zip(torch.split(images, sizes), torch.split(truth, sizes), strict=True):
+            one.train_minibatch(x_BCHW, wanted)
         weights.append(one.network.get_parameter("layers.0.weights").detach())
-    torch.testing.assert_close(weights[0], weights[1], rtol=1e-6, atol=1e-7)
+    for other in weights[1:]:
+        torch.testing.assert_close(weights[0], other, rtol=1e-6, atol=1e-7)
 
 
 def test_workers_change_nothing() -> None:
