@@ -12,10 +12,10 @@ import click
 import darkpy
 from darkpy.cli.calc_anchors import MAX_CLUSTERS
 from darkpy.cli.options import FILE, dialect_option
-from darkpy.cli.pictures import check_target
 from darkpy.cli.progress import track
 from darkpy.cli.spelling import Command
 from darkpy.cli.talk import note, warn
+from darkpy.cli.targets import check_new, force_option
 from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
 
@@ -94,7 +94,7 @@ that some anchor fits with an IoU of .5 or more.
     help="What VOC's numbers mean; see darkpy dataset from-voc.",
 )
 @click.option("--picture", type=FILE, metavar="PNG", help="Draw the boxes in the colours of their anchors.")
-@click.option("--force", "is_forced", is_flag=True, help="Let --picture replace a file.")
+@force_option
 @click.option("--json", "is_json", is_flag=True, help="Print JSON.")
 @dialect_option
 def anchors(
@@ -146,9 +146,7 @@ def _check(
     if is_sized and cfg is not None:
         raise DarkpyError("the cfg tells the size of the input", hint="leave -width and -height out")
     if picture is not None:
-        check_target(picture, source, cfg)
-        if picture.exists() and not is_forced:
-            raise DarkpyError(f"{picture}: is there already", hint="--force replaces it")
+        check_new(picture, source, cfg, is_forced=is_forced)
 
 
 def _wanted(count: int, *, median: bool, start: str, restarts: int, seed: int, sort: str) -> Search:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from darkpy.cli.options import FILE, dialect_option
-from darkpy.cli.pictures import check_target
 from darkpy.cli.spelling import Command
 from darkpy.cli.talk import warn
+from darkpy.cli.targets import check_target
 from darkpy.data.datafile import DataFile, read_data
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError

@@ -11,9 +11,9 @@ import click
 
 from darkpy.cli.opening import open_network
 from darkpy.cli.options import FILE, Share, letterbox_option, network_options
-from darkpy.cli.pictures import check_target
 from darkpy.cli.spelling import Command
 from darkpy.cli.talk import note
+from darkpy.cli.targets import check_target
 from darkpy.errors import DarkpyError
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import click
 
 from darkpy.cli.checking import look, names_of, show_check
 from darkpy.cli.options import FILE, Share, dialect_option, strict_option
-from darkpy.cli.pictures import check_target
 from darkpy.cli.spelling import Command
 from darkpy.cli.talk import note
+from darkpy.cli.targets import check_new, force_option
 from darkpy.data.datafile import read_data
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
@@ -36,7 +36,8 @@ HELP = """Write a network's weights as another kind of file.
   darkpy convert yolov3.weights yolov3.onnx --cfg yolov3.cfg --output boxes --check dog.jpg
 
 SRC is read for what it is, whatever its name; DST's ending says what to write (.weights, .pt, .safetensors, .onnx), or
---to does, and DST may then be left out. SRC may also be a .cfg: the .weights beside it are meant.
+--to does, and DST may then be left out. It replaces a file only with --force. SRC may also be a .cfg: the .weights
+beside it are meant.
 
 A .pt file is a state dict (torch.load(FILE, weights_only=True)). It and .safetensors keep the cfg, and the header and
 end of the .weights file, so that the way back gives the same bytes, and needs no --cfg. From files of others nothing
@@ -84,6 +85,7 @@ largest number.
 @click.option("--allow-partial", is_flag=True, help="Take weights that end early as they are.")
 @click.option("--for", "fork", type=FORK, help="Whose darknet DST is for.  [default: the one that SRC is of]")
 @click.option("--bn-eps", type=click.FloatRange(0, 1), metavar="NUMBER", help="What was added to variances in SRC.")
+@force_option
 @dialect_option
 @strict_option
 def convert(
@@ -101,6 +103,7 @@ def convert(
     allow_partial: bool,
     fork: str | None,
     bn_eps: float | None,
+    is_forced: bool,
     dialect: str | None,
     strict: bool,
 ) -> int:
@@ -113,7 +116,7 @@ def convert(
     target = _named(source, target, form)
     chosen = target_of(target, form)
     wanted = _onnx_options(output, nms, thresh, is_onnx=chosen.name == "onnx")
-    check_target(target, source, cfg, names, data, image)
+    check_new(target, source, cfg, names, data, image, is_forced=is_forced)
     if names is None and data is not None:
         names = read_data(data).find_names()
     opened = open_source(source)

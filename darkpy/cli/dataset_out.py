@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from darkpy.cli.options import FILE, dialect_option
-from darkpy.cli.pictures import check_target
 from darkpy.cli.progress import track
 from darkpy.cli.spelling import Command
 from darkpy.cli.talk import tell_of, warn
+from darkpy.cli.targets import check_new, force_option
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.files import make_folder, write_whole
@@ -36,7 +36,7 @@ LISTS = ("train", "valid", "test")
 @click.command("to-coco", cls=Command, help=TO_COCO_HELP, short_help="Write labels as COCO's JSON.")
 @click.argument("source", metavar="SOURCE", type=FILE)
 @click.argument("target", metavar="TARGET", type=FILE)
-@click.option("--force", "is_forced", is_flag=True, help="Write over files that are there.")
+@force_option
 @dialect_option
 def to_coco(source: Path, target: Path, is_forced: bool, dialect: str | None) -> None:
     from darkpy.data.image_list import open_lists
@@ -46,9 +46,7 @@ def to_coco(source: Path, target: Path, is_forced: bool, dialect: str | None) ->
     is_folder = source.suffix == ".data"
     files = {key: target / f"{key}.json" if is_folder else target for key in lists}
     for file in files.values():
-        check_target(file, source)
-        if file.exists() and not is_forced:
-            raise DarkpyError(f"{file}: is there already", hint="--force writes over it")
+        check_new(file, source, is_forced=is_forced)
     rule = Dialect(dialect) if dialect else None
     made = {key: _convert(key, listed, difficult if key == "valid" else None, rule) for key, listed in lists.items()}
     for key, one in made.items():

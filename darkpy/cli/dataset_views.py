@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from darkpy.cli.dataset_out import LISTS
 from darkpy.cli.options import FILE, dialect_option
-from darkpy.cli.pictures import check_target
 from darkpy.cli.progress import track
 from darkpy.cli.spelling import Command
 from darkpy.cli.talk import tell_of
+from darkpy.cli.targets import check_new, force_option
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.files import make_folder, write_whole
-
-if TYPE_CHECKING:
-    pass
 
 SPLIT_HELP = """Deal the images of a list at random into several.
 
@@ -59,16 +55,14 @@ ones. The last tile tells the colours of the classes.
     "--parts", metavar="NAME=SHARE,...", default="train=.8,valid=.2", show_default=True, help="What to deal into."
 )
 @click.option("--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Which images.")
-@click.option("--force", "is_forced", is_flag=True, help="Write over files that are there.")
+@force_option
 def split(source: Path, folder: Path, parts: str, seed: int, is_forced: bool) -> None:
     from darkpy.data.image_list import open_list
     from darkpy.data.splitting import split_files
 
     files = split_files(source, open_list(source), folder, _shares(parts), seed)
     for file in files:
-        check_target(file, source)
-        if file.exists() and not is_forced:
-            raise DarkpyError(f"{file}: is there already", hint="--force writes over it")
+        check_new(file, source, is_forced=is_forced)
     make_folder(folder)
     for file, lines in files.items():
         write_whole(file, ["".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")])
@@ -122,7 +116,7 @@ def stats(source: Path, is_json: bool, dialect: str | None) -> None:
 @click.option(
     "--list", "key", metavar="KEY", default="train", show_default=True, help="Which list of a .data file: train, valid."
 )
-@click.option("--force", "is_forced", is_flag=True, help="Write over a file that is there.")
+@force_option
 @dialect_option
 def draw(
     source: Path,
@@ -137,9 +131,7 @@ def draw(
     from darkpy.data.image_list import open_list
     from darkpy.health.label_sheet import LabelSheet, choose, fill_sheet
 
-    check_target(target, source)
-    if target.exists() and not is_forced:
-        raise DarkpyError(f"{target}: is there already", hint="--force writes over it")
+    check_new(target, source, is_forced=is_forced)
     listed = open_list(source, key)
     table = listed.read_labels(Dialect(dialect) if dialect else None)
     sheet, numbers = LabelSheet(), choose(len(listed.images), images, seed)

@@ -11,9 +11,10 @@ import click
 
 from darkpy.cli.opening import class_names, open_network
 from darkpy.cli.options import FILE, box_options, idle_options, network_options, speed_options
-from darkpy.cli.pictures import PREDICTIONS, ask_paths, check_target, write_drawing
+from darkpy.cli.pictures import PREDICTIONS, ask_paths, write_drawing
 from darkpy.cli.spelling import Group
 from darkpy.cli.talk import complain
+from darkpy.cli.targets import check_target
 from darkpy.data.datafile import read_data
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError

@@ -13,9 +13,9 @@ import click
 
 import darkpy
 from darkpy.cli.options import FILE, dialect_option, strict_option
-from darkpy.cli.pictures import check_target
 from darkpy.cli.spelling import Command
 from darkpy.cli.talk import note
+from darkpy.cli.targets import check_new, force_option
 from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
 
@@ -60,7 +60,7 @@ VISUALIZE_HELP = f"""Draw the filters of a convolution into a picture: the first
 
 Each filter runs from its darkest to its brightest number. Those that read red, green and blue are in colour; of others
 a row shows each channel. Without WEIGHTS it is what a new network starts with. darknet opens windows; here it is a
-PNG file, {FILTERS} by default, of the first 64 filters and 32 channels.
+PNG file, {FILTERS} by default, of the first 64 filters and 32 channels. --out replaces a file only with --force.
 """
 
 
@@ -131,9 +131,18 @@ def print_command(
 @click.argument("weights", type=FILE, required=False)
 @click.option("--layer", type=click.INT, metavar="N", help="Which layer.  [default: the first convolution]")
 @click.option("--out", type=FILE, default=FILTERS, metavar="FILE", show_default=True, help="Where the PNG file goes.")
+@force_option
 @dialect_option
 @strict_option
-def visualize(cfg: Path, weights: Path | None, layer: int | None, out: Path, dialect: str | None, strict: bool) -> None:
+def visualize(
+    cfg: Path,
+    weights: Path | None,
+    layer: int | None,
+    out: Path,
+    is_forced: bool,
+    dialect: str | None,
+    strict: bool,
+) -> None:
     from PIL import Image
 
     from darkpy.export.filters import draw_filters, filters_of
@@ -141,7 +150,7 @@ def visualize(cfg: Path, weights: Path | None, layer: int | None, out: Path, dia
 
     if out.suffix.lower() != ".png":
         raise DarkpyError(f"--out {out}: the picture is a PNG file", hint=f"--out {out.with_suffix('.png')}")
-    check_target(out, cfg, weights)
+    check_new(out, cfg, weights, is_forced=is_forced or out == FILTERS)
     plan = darkpy.plan(cfg, dialect, strict=strict)
     opened = new_weights(plan) if weights is None else open_weights(plan, weights)
     node, weights_FCKK = filters_of(opened, layer)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from darkpy.cli.targets import check_target
 from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
 
@@ -52,13 +53,6 @@ def drawing_path(source: str | Path, folder: Path) -> Path:
     """Where the drawing of a picture goes: under its own name, as JPEG where its kind cannot be written."""
     name = Path(source).name
     return folder / (name if Path(name).suffix.lower() in _FORMATS else f"{name}.jpg")
-
-
-def check_target(target: Path, *sources: str | Path | None) -> None:
-    """Refuse to write over what a command was given. Raises: DarkpyError."""
-    for source in sources:
-        if source is not None and target.exists() and Path(source).exists() and target.samefile(source):
-            raise DarkpyError(f"{target}: would be written over, and it was given", hint="write to another place")
 
 
 def open_folder(folder: Path, sources: Iterable[Path]) -> None:

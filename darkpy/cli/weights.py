@@ -10,16 +10,19 @@ import click
 
 import darkpy
 from darkpy.cli.options import FILE, Decorator, dialect_option, strict_option
-from darkpy.cli.pictures import check_target
 from darkpy.cli.spelling import Command
 from darkpy.cli.talk import note
+from darkpy.cli.targets import check_new, force_option
 from darkpy.files import write_whole
 
 if TYPE_CHECKING:
     from darkpy.build import Plan
     from darkpy.export.tools import Opened
 
-_FILES = "WEIGHTS is left as it is; OUT appears whole or not at all, with today's header. A partial file stays one."
+_FILES = (
+    "WEIGHTS is left as it is; OUT appears whole or not at all, with today's header, and replaces a file only with "
+    "--force. A partial file stays one."
+)
 PARTIAL_HELP = f"""Keep the first N layers of a weight file, to start the training of another network from.
 
 \b
@@ -35,8 +38,9 @@ AVERAGE_HELP = """Write the mean of several weight files for one cfg: checkpoint
 \b
   darkpy average my.cfg mean.weights my_1000.weights my_2000.weights my_3000.weights
 
-OUT comes before the files that it is made of. It has the first one's count of images. The mean is over all arrays,
-where darknet leaves out all layers but the convolutional and connected ones, and the latter's batch norm.
+OUT comes before the files that it is made of, and replaces a file only with --force. It has the first one's count of
+images. The mean is over all arrays, where darknet leaves out all layers but the convolutional and connected ones, and
+the latter's batch norm.
 """
 RGBGR_HELP = f"""Exchange red and blue: a network trained on BGR pictures takes RGB ones, or the other way round.
 
@@ -82,7 +86,8 @@ ONEOFF_HELP = """Make a detector of weights whose last convolution knows classes
   darkpy oneoff yolo9000.cfg classes.weights yolo9000.weights
 
 CFG is the detector's: its last convolution has 3 * (classes + 5) filters, and that of WEIGHTS has `classes`. Box and
-objectness of each anchor start new, by --seed. WEIGHTS is left as it is; OUT appears whole or not at all.
+objectness of each anchor start new, by --seed. WEIGHTS is left as it is; OUT appears whole or not at all, and replaces
+a file only with --force.
 """
 
 _cfg = click.argument("cfg", type=FILE)
@@ -95,7 +100,7 @@ def _tool(name: str, help_text: str, short_help: str, *words: Decorator) -> Deco
     """A command with these words after its name, and the options that all have."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        for decorator in (strict_option, dialect_option, *reversed(words)):
+        for decorator in (strict_option, dialect_option, force_option, *reversed(words)):
             function = decorator(function)
         return click.command(name, cls=Command, help=help_text, short_help=short_help)(function)
 
@@ -111,10 +116,10 @@ def _tool(name: str, help_text: str, short_help: str, *words: Decorator) -> Deco
     _out,
     click.argument("count", metavar="N", type=click.INT),
 )
-def partial(cfg: Path, weights: Path, out: Path, count: int, dialect: str | None, strict: bool) -> None:
+def partial(cfg: Path, weights: Path, out: Path, count: int, **opening: Any) -> None:
     from darkpy.export.tools import keep_first
 
-    _write(out, keep_first(_open(cfg, weights, out, dialect, strict), count))
+    _write(out, keep_first(_open(cfg, weights, out, **opening), count))
 
 
 @_tool(
@@ -125,53 +130,54 @@ def partial(cfg: Path, weights: Path, out: Path, count: int, dialect: str | None
     _out,
     click.argument("files", metavar="WEIGHTS...", type=FILE, nargs=-1, required=True),
 )
-def average(cfg: Path, out: Path, files: tuple[Path, ...], dialect: str | None, strict: bool) -> None:
+def average(cfg: Path, out: Path, files: tuple[Path, ...], is_forced: bool, dialect: str | None, strict: bool) -> None:
     from darkpy.export.tools import average
 
-    check_target(out, cfg, *files)
+    hint = "OUT comes before the files that it is made of; --force writes over it"
+    check_new(out, cfg, *files, is_forced=is_forced, hint=hint)
     _write(out, average(darkpy.plan(cfg, dialect, strict=strict), files))
 
 
 @_tool("rgbgr", RGBGR_HELP, "Exchange red and blue.", _cfg, _weights, _out)
-def rgbgr(cfg: Path, weights: Path, out: Path, dialect: str | None, strict: bool) -> None:
+def rgbgr(cfg: Path, weights: Path, out: Path, **opening: Any) -> None:
     from darkpy.export.tools import swap_red_and_blue
 
-    opened = _open(cfg, weights, out, dialect, strict)
+    opened = _open(cfg, weights, out, **opening)
     swap_red_and_blue(opened)
     _write(out, opened)
 
 
 @_tool("rescale", RESCALE_HELP, "From inputs of -1 to 1 to inputs of 0 to 1.", _cfg, _weights, _out)
-def rescale(cfg: Path, weights: Path, out: Path, dialect: str | None, strict: bool) -> None:
+def rescale(cfg: Path, weights: Path, out: Path, **opening: Any) -> None:
     from darkpy.export.tools import take_unit_inputs
 
-    opened = _open(cfg, weights, out, dialect, strict)
+    opened = _open(cfg, weights, out, **opening)
     take_unit_inputs(opened)
     _write(out, opened)
 
 
 @_tool("reset", RESET_HELP, "Fold batch norm and keep one that does nothing.", _cfg, _weights, _out)
-def reset(cfg: Path, weights: Path, out: Path, dialect: str | None, strict: bool) -> None:
+def reset(cfg: Path, weights: Path, out: Path, **opening: Any) -> None:
     from darkpy.export.batch_norm import reset
 
-    opened = _open(cfg, weights, out, dialect, strict)
+    opened = _open(cfg, weights, out, **opening)
     reset(opened)
     _write(out, opened)
 
 
 @_tool("denormalize", DENORMALIZE_HELP, "Fold batch norm and leave it out.", _cfg, _weights, _out, _write_cfg)
-def denormalize(cfg: Path, weights: Path, out: Path, write_cfg: Path | None, dialect: str | None, strict: bool) -> None:
+def denormalize(cfg: Path, weights: Path, out: Path, write_cfg: Path | None, **opening: Any) -> None:
     from darkpy.export.batch_norm import denormalize
 
-    opened = _open(cfg, weights, out, dialect, strict, write_cfg)
+    opened = _open(cfg, weights, out, write_cfg, **opening)
     _write_both(cfg, opened.plan, denormalize(opened), out, write_cfg)
 
 
 @_tool("normalize", NORMALIZE_HELP, "Give batch norm to layers without.", _cfg, _weights, _out, _write_cfg)
-def normalize(cfg: Path, weights: Path, out: Path, write_cfg: Path | None, dialect: str | None, strict: bool) -> None:
+def normalize(cfg: Path, weights: Path, out: Path, write_cfg: Path | None, **opening: Any) -> None:
     from darkpy.export.batch_norm import normalize
 
-    opened = _open(cfg, weights, out, dialect, strict, write_cfg)
+    opened = _open(cfg, weights, out, write_cfg, **opening)
     _write_both(cfg, opened.plan, normalize(opened), out, write_cfg)
 
 
@@ -186,20 +192,29 @@ def normalize(cfg: Path, weights: Path, out: Path, write_cfg: Path | None, diale
         "--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Which new numbers."
     ),
 )
-def oneoff(cfg: Path, weights: Path, out: Path, seed: int, dialect: str | None, strict: bool) -> None:
+def oneoff(cfg: Path, weights: Path, out: Path, seed: int, is_forced: bool, dialect: str | None, strict: bool) -> None:
     from darkpy.export.tools import copy_classes
 
-    check_target(out, cfg, weights)
+    check_new(out, cfg, weights, is_forced=is_forced)
     _write(out, copy_classes(darkpy.plan(cfg, dialect, strict=strict), weights, seed))
 
 
-def _open(cfg: Path, weights: Path, out: Path, dialect: str | None, strict: bool, other: Path | None = None) -> Opened:
-    """The weights, once it is clear that nothing given will be written over."""
+def _open(
+    cfg: Path,
+    weights: Path,
+    out: Path,
+    other: Path | None = None,
+    *,
+    is_forced: bool,
+    dialect: str | None,
+    strict: bool,
+) -> Opened:
+    """The weights, once it is clear that nothing will be written over, and nothing given even where that is forced."""
     from darkpy.export.tools import open_weights
 
-    check_target(out, cfg, weights)
+    check_new(out, cfg, weights, is_forced=is_forced)
     if other is not None:
-        check_target(other, cfg, weights)
+        check_new(other, cfg, weights, is_forced=is_forced)
         if other.resolve() == out.resolve():
             raise click.UsageError(f"{other} cannot be both the weights and the cfg")
     return open_weights(darkpy.plan(cfg, dialect, strict=strict), weights)

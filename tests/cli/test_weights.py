@@ -84,6 +84,26 @@ def test_nothing_given_is_written_over(run: Run, tool: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("tool", WRITING)
+def test_a_file_is_replaced_only_by_force(run: Run, tool: str) -> None:
+    Path("out.weights").write_text("the only copy")
+    outcome = run(*words(tool))
+    assert outcome.code == 2 and "out.weights: is there already" in outcome.err
+    assert Path("out.weights").read_text() == "the only copy"
+    assert run(*words(tool), "--force").code == 0
+    assert Path("out.weights").stat().st_size > 20
+
+
+def test_average_without_a_place_for_it_destroys_no_weights(run: Run) -> None:
+    files = ("net.weights", "second.weights", "third.weights")
+    for file in files[1:]:
+        shutil.copyfile(files[0], file)
+    before = Path("net.weights").read_bytes()
+    outcome = run("average", "net.cfg", *files)
+    assert outcome.code == 2 and "hint: OUT comes before the files that it is made of" in outcome.err
+    assert Path("net.weights").read_bytes() == before
+
+
+@pytest.mark.parametrize("tool", WRITING)
 @pytest.mark.parametrize("damage", ["wrong cfg", "truncated", "too long", "nan", "missing", "page", "pickle"])
 def test_bad_input_is_one_clear_error_and_nothing_is_written(run: Run, tool: str, damage: str) -> None:
     good = Path("classes.weights" if tool == "oneoff" else "net.weights").read_bytes()
@@ -121,7 +141,7 @@ def test_a_partial_file_starts_a_training(run: Run) -> None:
 @pytest.mark.parametrize(("tool", "setting"), [("denormalize", "0"), ("normalize", "1")])
 def test_the_cfg_that_goes_with_it_is_written(run: Run, tool: str, setting: str) -> None:
     assert "--write-cfg" in run(*words(tool)).err
-    outcome = run(*words(tool), "--write-cfg", "other.cfg")
+    outcome = run(*words(tool), "--write-cfg", "other.cfg", "--force")
     assert outcome.code == 0 and "--write-cfg" not in outcome.err
     assert f"batch_normalize={setting}" in Path("other.cfg").read_text()
     x_BCHW = torch.rand(1, 3, 16, 16)
@@ -195,6 +215,9 @@ def test_visualize_draws_a_png(run: Run) -> None:
 def test_visualize_replaces_nothing_given(run: Run) -> None:
     shutil.copy("net.weights", "net.png")
     assert "written over" in run("visualize", "net.cfg", "net.png", "--out", "net.png").err
+    assert "is there already" in run("visualize", "net.cfg", "--out", "net.png").err
+    for more in ((), (), ("--out", "net.png", "--force")):  # filters.png is darkpy's own name
+        assert run("visualize", "net.cfg", *more).code == 0
     assert "is a PNG file" in run("visualize", "net.cfg", "--out", "a.jpg").err
     assert run("visualize", "net.cfg", "--layer", "1").code == 2
 
