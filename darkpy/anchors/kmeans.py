@@ -9,15 +9,19 @@ Letters: N boxes, K centres.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from darkpy.errors import DarkpyError
 
-Floats = NDArray[np.float64]
-Places = NDArray[np.intp]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Places = NDArray[np.intp]
+else:  # numpy.typing takes longer to import than most data sets to read
+    Floats = Places = np.ndarray
 
 MOST_ROUNDS = 1000
 """After so many rounds AlexeyAB's program stops."""

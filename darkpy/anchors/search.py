@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from random import Random
 
 import numpy as np
-from numpy.random import Generator, default_rng
 
 from darkpy.anchors.kmeans import Clustering, Fit, Floats, cluster, iou_of_sizes, measure
 from darkpy.errors import DarkpyError
@@ -56,7 +56,7 @@ def find_anchors(sizes_N2: Floats, search: Search, watch: Callable[[Sequence[int
     best: tuple[float, Clustering] | None = None
     fits = []
     for restart in watch(range(search.restarts)):
-        chance = default_rng((search.seed, restart))
+        chance = Random(f"{search.seed}/{restart}")
         start_K2 = (_far_apart if search.plus_plus else _at_random)(few_N2, search.count, chance)
         made = cluster(few_N2, start_K2, median=search.median)
         average_iou = measure(few_N2, made.centres_K2).average_iou
@@ -78,18 +78,18 @@ def _sample(sizes_N2: Floats, search: Search) -> Floats:
     """What the starts are tried on."""
     if len(sizes_N2) <= SAMPLE or search.restarts == 1:
         return sizes_N2
-    return sizes_N2[default_rng((search.seed, search.restarts, SAMPLE)).choice(len(sizes_N2), SAMPLE, replace=False)]
+    return sizes_N2[Random(f"{search.seed}/sample").sample(range(len(sizes_N2)), SAMPLE)]
 
 
-def _at_random(sizes_N2: Floats, count: int, chance: Generator) -> Floats:
+def _at_random(sizes_N2: Floats, count: int, chance: Random) -> Floats:
     """Boxes, each different from the others.
 
     Source: AlexeyAB/darknet src/matrix.c random_centers
     Differs: there the boxes are different ones, but may have one size.
     """
     for _ in range(_TRIES if count <= len(sizes_N2) else 0):
-        start_K2 = sizes_N2[chance.choice(len(sizes_N2), count, replace=False)]
-        if len(np.unique(start_K2, axis=0)) == count:
+        start_K2 = sizes_N2[chance.sample(range(len(sizes_N2)), count)]
+        if len(set(map(tuple, start_K2.tolist()))) == count:
             return start_K2
     different_M2 = np.unique(sizes_N2, axis=0)
     if len(different_M2) < count:
@@ -97,14 +97,14 @@ def _at_random(sizes_N2: Floats, count: int, chance: Generator) -> Floats:
             f"{count} anchors are wanted, and the {len(sizes_N2)} boxes have {len(different_M2)} different sizes",
             hint="ask for fewer anchors",
         )
-    return different_M2[chance.choice(len(different_M2), count, replace=False)]
+    return different_M2[chance.sample(range(len(different_M2)), count)]
 
 
-def _far_apart(sizes_N2: Floats, count: int, chance: Generator) -> Floats:
+def _far_apart(sizes_N2: Floats, count: int, chance: Random) -> Floats:
     """k-means++: each start is a box, the likelier the farther it is from the nearest one before it."""
     if not len(sizes_N2):
         return _at_random(sizes_N2, count, chance)
-    places = [int(chance.integers(len(sizes_N2)))]
+    places = [chance.randrange(len(sizes_N2))]
     distance_N = np.full(len(sizes_N2), np.inf)
     while len(places) < count:
         distance_N = np.minimum(distance_N, 1 - iou_of_sizes(sizes_N2, sizes_N2[places[-1]]))

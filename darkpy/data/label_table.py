@@ -12,13 +12,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from darkpy.data.places import label_name
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MAX_SIZE = 1 << 22  # a label file of this size would hold 100,000 boxes
 MAX_CLASS = 1 << 20
@@ -104,14 +107,14 @@ def parse_line(
 
 def _read_first(image: str, folder: Path, dialects: Sequence[Dialect]) -> tuple[str, bytes | None]:
     """The first label file of an image that is there."""
-    first = ""
-    for start in (image, os.path.join(folder, image)):  # noqa: PTH118
-        for dialect in dialects:
-            file = label_name(start, dialect)
-            first = first or file
+    file = first = label_name(image, dialects[0])
+    text = _read(file)
+    if text is None:
+        starts = (image, os.path.join(folder, image))  # noqa: PTH118
+        for file in (label_name(start, dialect) for start in starts for dialect in dialects):
             if (text := _read(file)) is not None:
-                return file, text
-    return first, None
+                break
+    return (first, None) if text is None else (file, text)
 
 
 def _read(file: str) -> bytes | None:

@@ -31,7 +31,7 @@ def test_prints_and_writes_what_alexeyabs_program_does(run: Run) -> None:
         "\r loaded \t image: 2 \t box: 4\n"
         " all loaded. \n"
         "\n calculating k-means++ ...\n"
-        "\n iterations = 1 \n\n\n"
+        "\n iterations = 2 \n\n\n"
         "counters_per_class = 2, 2, 0\n"
         "\n avg IoU = 91.29 % \n"
         "\nSaving anchors to the file: anchors.txt \n"

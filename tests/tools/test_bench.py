@@ -126,6 +126,14 @@ def test_a_quick_end_to_end_bench_tells_how_much_of_the_forward_rate_is_left(cfg
     assert set(result["runners"]) == {"forward alone", "darkpy detect", "OpenCV"}
 
 
+def test_a_quick_anchors_bench_tells_how_much_longer_a_loop_takes(tmp_path: Path) -> None:
+    done = bench("anchors", "--quick", "--threads", "1", "--clusters", "3", "--json", str(tmp_path / "bench.json"))
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "bench.json").read_text())
+    assert set(result["runners"]) == {"darkpy"} and "3 clusters, 2000 boxes in 200 files" in done.stdout
+    assert result["ratios"]["a loop over the boxes, medians, over darkpy"]["low"] > 1
+
+
 @pytest.mark.slow
 def test_a_quick_watch_bench_tells_what_the_watch_costs(cfg: Path, tmp_path: Path) -> None:
     words = ("--quick", "--cfg", str(cfg), "--threads", "1", "--batch", "2")

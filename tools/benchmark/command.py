@@ -13,6 +13,7 @@ from darkpy.cores import count_cores
 from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
 
+from .anchors import bench_anchors
 from .end import bench_end
 from .footprint import bench_memory
 from .forward import WAYS, bench_forward
@@ -81,17 +82,24 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     loader.add_argument("--batch", type=int, default=8)
     loader.add_argument("--workers", type=int, default=1, help="processes that make images; default: 1")
     end = commands.add_parser("end", parents=[common], help="from files to boxes: darkpy, its forward pass, OpenCV 4")
-    end.set_defaults(bench=bench_end)
+    end.set_defaults(bench=bench_end, batch=1)
     end.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")
     end.add_argument("--weights", type=Path, help="default: random numbers")
     end.add_argument("--images", type=Path, metavar="PATH", help="a folder or list; default: drawn pictures")
     end.add_argument("--count", type=int, default=200, metavar="N", help="pictures at most; default: 200")
-    end.set_defaults(batch=1)
+    _add_anchors(commands.add_parser("anchors", parents=[common], help="calc_anchors: darkpy, AlexeyAB, a plain loop"))
     arguments = parser.parse_args(words)
     if min(arguments.batch, arguments.threads) < 1 or arguments.rounds < 2:
         parser.error("batch and threads are at least 1, rounds at least 2")
     arguments.rounds, arguments.seconds = (3, 0.02) if arguments.quick else (arguments.rounds, 0.3)
     return arguments
+
+
+def _add_anchors(anchors: argparse.ArgumentParser) -> None:
+    anchors.set_defaults(bench=bench_anchors, batch=1)
+    anchors.add_argument("--boxes", type=int, default=100_000, metavar="N", help="default: 100000")
+    anchors.add_argument("--clusters", type=int, default=9, metavar="N", help="default: 9")
+    anchors.add_argument("--alexeyab", type=Path, metavar="PATH", help="AlexeyAB's program `darknet`, for the CPU")
 
 
 def main(words: Sequence[str] | None = None) -> None:
