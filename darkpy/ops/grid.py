@@ -28,6 +28,17 @@ def channel_mask(chosen: Collection[int], entries: int, anchors: int) -> Tensor:
     return mask_E.repeat(anchors)[:, None, None]
 
 
+def channel_runs(chosen: Collection[int], entries: int, anchors: int) -> tuple[slice, ...]:
+    """The entries `chosen` of every anchor as runs of channels that lie together."""
+    starts = sorted(entry for entry in chosen if entry - 1 not in chosen)
+    ends = sorted(entry + 1 for entry in chosen if entry + 1 not in chosen)
+    return tuple(
+        slice(anchor * entries + start, anchor * entries + end)
+        for anchor in range(anchors)
+        for start, end in zip(starts, ends, strict=True)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Candidates:
     """Boxes picked from a grid: where each lies, and what the head says of it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from darkpy.ops.grid import cells, channel_mask, pick
+from darkpy.ops.grid import cells, channel_mask, channel_runs, pick
 
 NUMBERS_BCHW = torch.arange(2 * 6 * 2 * 3).view(2, 6, 2, 3).float()  # 2 anchors of 3 entries
 
@@ -38,3 +38,13 @@ def test_centres_are_fractions_of_the_map() -> None:
 
 def test_channel_mask_repeats_for_each_anchor() -> None:
     assert channel_mask((0, 2), 3, 2).flatten().tolist() == [True, False, True] * 2
+
+
+def test_runs_of_channels_are_those_of_the_mask() -> None:
+    for chosen in ((2, 3), (0, 1), (0, 2, 3), (), range(6)):
+        runs = channel_runs(chosen, 6, 2)
+        found = torch.zeros(12, dtype=torch.bool)
+        for run in runs:
+            found[run] = True
+        assert torch.equal(found, channel_mask(chosen, 6, 2).flatten())
+    assert channel_runs((2, 3), 6, 2) == (slice(2, 4), slice(8, 10))
