@@ -114,6 +114,7 @@ class Network(nn.Module):
             compared = node.spec if isinstance(node.spec, LossSpec) and node.spec.has_loss else None
             sources = [outputs[source] for source in node.sources]
             if compared:
+                compared.check_truth(truth, len(x_BCHW), node.shape)
                 sources = [source.float() for source in sources]  # autocast made bfloat16 of them
             with torch.set_grad_enabled(learns):
                 output = outputs[node.index] = layer(*sources)

@@ -157,6 +157,9 @@ class AnchoredSpec(HeadSpec):
         """
         return self.max, 6 if self.dialect is _AX else 5
 
+    def row_sizes(self, output: Shape) -> tuple[int, ...]:
+        return 5, 6
+
     def code(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> AnchorCode:
         """How the head's numbers mean boxes."""
         raise NotImplementedError

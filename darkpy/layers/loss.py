@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from darkpy.config.net import NetSpec
+from darkpy.errors import ShapeError
 from darkpy.layers.base import LayerSpec
 from darkpy.layers.delta_filter import DeltaFilter
 from darkpy.ops.ranks import ALONE, Ranks
@@ -83,6 +84,22 @@ class LossSpec(LayerSpec):
     def truth_shape(self, output: Shape) -> tuple[int, ...]:
         """The truth of one image: (max, 5 or 6) boxes for most heads, the output's numbers by default."""
         return (output.outputs,)
+
+    def row_sizes(self, output: Shape) -> tuple[int, ...]:
+        """How many numbers a row of a truth of rows may have."""
+        return self.truth_shape(output)[1:]
+
+    def check_truth(self, truth: torch.Tensor, images: int, output: Shape) -> None:
+        """Raises: ShapeError when it is no truth of so many images. Of rows there may be any number."""
+        wanted = self.truth_shape(output)
+        if len(wanted) == 2:
+            fits = truth.dim() == 3 and truth.shape[2] in self.row_sizes(output)
+        else:
+            fits = truth.dim() >= 2 and truth[:1].numel() == wanted[0]
+        if not fits or len(truth) != images:
+            numbers = " or ".join(map(str, self.row_sizes(output) if len(wanted) == 2 else wanted))
+            rows = f"{wanted[0]}, " if len(wanted) == 2 else ""
+            raise ShapeError(f"the truth is {tuple(truth.shape)}, [{self.type}] wants ({images}, {rows}{numbers})")
 
     def loss(
         self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress

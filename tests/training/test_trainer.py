@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
 import darkpy
-from darkpy.errors import DarkpyError
+from darkpy.errors import DarkpyError, ShapeError
 from darkpy.network import Network
 from darkpy.training.trainer import CHANNELS_LAST_FROM, Trainer
 
@@ -38,6 +39,25 @@ activation=linear
 [avgpool]
 
 [softmax]
+"""
+BOXES = """[net]
+batch=2
+width=16
+height=16
+channels=3
+
+[convolutional]
+filters=14
+size=3
+stride=4
+pad=1
+activation=linear
+
+[yolo]
+mask=0,1
+anchors=4,4, 8,8
+num=2
+classes=2
 """
 
 
@@ -122,6 +142,18 @@ def test_mixed_precision_keeps_weights_heads_and_losses_in_float32_and_learns_th
 def test_unknown_precision_is_refused() -> None:
     with pytest.raises(DarkpyError, match="'fp16' is no precision\n  hint: one of fp32, bf16"):
         Trainer(network(), precision="fp16")
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted"),
+    [((3, 90, 5), "(2, 90, 5 or 6)"), ((2, 90, 4), "(2, 90, 5 or 6)"), ((2, 450), "(2, 90, 5 or 6)")],
+)
+def test_truth_of_another_shape_is_refused_with_both_shapes(shape: tuple[int, ...], wanted: str) -> None:
+    one = Trainer(darkpy.load(BOXES))
+    with pytest.raises(ShapeError, match=re.escape(f"the truth is {shape}, [yolo] wants {wanted}")):
+        one.train_minibatch(torch.rand(2, 3, 16, 16), torch.zeros(shape))
+    for size in (5, 6):
+        assert one.train_minibatch(torch.rand(2, 3, 16, 16), torch.zeros(2, 7, size)).cost > 0
 
 
 def test_network_without_a_loss_is_refused() -> None:

@@ -74,6 +74,10 @@ class ContrastiveSpec(LossSpec):
         assert self.head is not None
         return self.head.truth_shape(output)
 
+    def row_sizes(self, output: Shape) -> tuple[int, ...]:
+        assert self.head is not None
+        return self.head.row_sizes(output)
+
     def loss(
         self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
     ) -> Loss:

@@ -143,6 +143,9 @@ class RegionSpec(HeadSpec):
     def truth_shape(self, output: Shape) -> tuple[int, ...]:
         return (self.max, self.coords + (2 if self.dialect is _AX else 1))
 
+    def row_sizes(self, output: Shape) -> tuple[int, ...]:
+        return self.coords + 1, self.coords + 2
+
     def loss(
         self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
     ) -> Loss:
