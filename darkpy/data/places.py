@@ -157,4 +157,4 @@ def _replace_words(path: str) -> str:
 
 
 def _replace_folders(path: str) -> str:
-    return _ALEXEYAB_FOLDERS.sub(r"\1labels", path).strip()
+    return (_ALEXEYAB_FOLDERS.sub(r"\1labels", path) if "mages" in path else path).strip()
