@@ -14,14 +14,17 @@ import numpy as np
 from darkpy.anchors.kmeans import Clustering, Fit, Floats, cluster, iou_of_sizes, measure
 from darkpy.errors import DarkpyError
 
-SAMPLE = 100_000
-"""With more boxes, the starts are tried on so many of them, and the best goes on with all."""
 _TRIES = 20
+_ROUNDS_ON_ALL = 100  # after those on a sample; what more would change is less than one start differs from another
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Search:
-    """How anchors are looked for. plus_plus: each start far from those before it, else boxes drawn at random."""
+    """How anchors are looked for. plus_plus: each start far from those before it, else boxes drawn at random.
+
+    sample: where there are more boxes, each start is tried on so many of them first, and goes on with all if it is
+        better than those before; None: always on all.
+    """
 
     count: int
     restarts: int = 1
@@ -29,13 +32,15 @@ class Search:
     median: bool = False
     plus_plus: bool = False
     by_width: bool = False
+    sample: int | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Found:
     """Anchors, smallest first, and what is known of them. Shapes: anchors_K2 w, h in the unit of the boxes.
 
-    fits: the average IoU that each start led to. rounds: how often the best one's centres moved.
+    fits: the average IoU that each start led to, on the sample if there was one. rounds: how often the best one's
+    centres moved.
     """
 
     anchors_K2: Floats
@@ -47,26 +52,36 @@ class Found:
 def find_anchors(sizes_N2: Floats, search: Search, watch: Callable[[Sequence[int]], Iterable[int]] = iter) -> Found:
     """The anchors whose average IoU with the boxes is the largest of all starts.
 
-    Start r follows from the seed and r: more restarts are never worse.
+    Start r follows from the seed and r, and so does what comes of it: more restarts are never worse.
 
     watch: is handed the numbers of the starts, and hands them on.
     Raises: DarkpyError when there are fewer different boxes than anchors.
     """
     few_N2 = _sample(sizes_N2, search)
     best: tuple[float, Clustering] | None = None
-    fits = []
+    fits: list[float] = []
     for restart in watch(range(search.restarts)):
         chance = Random(f"{search.seed}/{restart}")
         start_K2 = (_far_apart if search.plus_plus else _at_random)(few_N2, search.count, chance)
         made = cluster(few_N2, start_K2, median=search.median)
         average_iou = measure(few_N2, made.centres_K2).average_iou
+        is_better = average_iou > max(fits, default=-1.0)
         fits.append(average_iou)
-        if best is None or average_iou > best[0]:
+        if is_better and few_N2 is not sizes_N2:
+            made = _go_on(sizes_N2, made, median=search.median)
+            average_iou = measure(sizes_N2, made.centres_K2).average_iou
+        if is_better and (best is None or average_iou > best[0]):
             best = average_iou, made
     assert best is not None
-    made = best[1] if few_N2 is sizes_N2 else cluster(sizes_N2, best[1].centres_K2, median=search.median)
+    made = best[1]
     anchors_K2 = ordered(made.centres_K2, by_width=search.by_width)
     return Found(anchors_K2, measure(sizes_N2, anchors_K2), made.rounds, tuple(fits))
+
+
+def _go_on(sizes_N2: Floats, made: Clustering, *, median: bool) -> Clustering:
+    """With all boxes from where a sample of them led to; the rounds are those of both."""
+    whole = cluster(sizes_N2, made.centres_K2, median=median, most_rounds=_ROUNDS_ON_ALL)
+    return whole._replace(rounds=made.rounds + whole.rounds)
 
 
 def ordered(anchors_K2: Floats, *, by_width: bool = False) -> Floats:
@@ -75,10 +90,11 @@ def ordered(anchors_K2: Floats, *, by_width: bool = False) -> Floats:
 
 
 def _sample(sizes_N2: Floats, search: Search) -> Floats:
-    """What the starts are tried on."""
-    if len(sizes_N2) <= SAMPLE or search.restarts == 1:
+    """What the starts are tried on, whatever their number is."""
+    if search.sample is None or len(sizes_N2) <= search.sample:
         return sizes_N2
-    return sizes_N2[Random(f"{search.seed}/sample").sample(range(len(sizes_N2)), SAMPLE)]
+    few_N2 = sizes_N2[Random(f"{search.seed}/sample").sample(range(len(sizes_N2)), search.sample)]
+    return few_N2 if len(set(map(tuple, few_N2.tolist()))) >= search.count else sizes_N2
 
 
 def _at_random(sizes_N2: Floats, count: int, chance: Random) -> Floats:

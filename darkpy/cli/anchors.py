@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from darkpy.anchors.sources import BoxSizes
 
 DEFAULT_COUNT, DEFAULT_SIZE, DEFAULT_RESTARTS = 9, 416, 10
+SAMPLE = 100_000
 
-HELP = """Find anchors for the boxes of a data set.
+HELP = f"""Find anchors for the boxes of a data set.
 
 \b
   darkpy anchors my.data
@@ -36,7 +37,8 @@ HELP = """Find anchors for the boxes of a data set.
   darkpy anchors my.data --cfg yolov4.cfg --write
 
 SOURCE is a .data file, a list of images, a folder of images with labels or of PASCAL VOC's XML, or COCO's JSON.
-k-means with 1 - IoU from several starts, of which the best is kept; the same --seed finds the same anchors.
+k-means with 1 - IoU from several starts, of which the best is kept; the same --seed finds the same anchors. Of more
+than {SAMPLE:,} boxes so many are tried first, and what is better than the starts before goes on with all.
 
 With --cfg the number of anchors and the size of the input are the cfg's, its own anchors are measured beside the new
 ones, and for each head it is told which anchors are its own (mask=) and how many channels it needs (filters=). The
@@ -153,7 +155,7 @@ def _wanted(count: int, *, median: bool, start: str, restarts: int, seed: int, s
     from darkpy.anchors.search import Search
 
     kind = {"median": median, "plus_plus": start == "plus-plus", "by_width": sort == "width"}
-    return Search(count=count, restarts=restarts, seed=seed, **kind)
+    return Search(count=count, restarts=restarts, seed=seed, sample=SAMPLE, **kind)
 
 
 def _search(sizes_N2: Floats, count: int | None, **searching: Any) -> Found:

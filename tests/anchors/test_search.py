@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from darkpy.anchors import search
-from darkpy.anchors.kmeans import Floats
+from darkpy.anchors.kmeans import Floats, cluster
 from darkpy.anchors.search import Search, find_anchors, ordered
 from darkpy.errors import DarkpyError
 
@@ -51,10 +50,16 @@ def test_fewer_sizes_than_anchors_are_an_error(sizes_N2: Floats, plus_plus: bool
         find_anchors(sizes_N2, Search(count=3, plus_plus=plus_plus))
 
 
-def test_many_boxes_are_tried_on_a_sample_and_the_result_is_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = find_anchors(boxes(), Search(count=4, restarts=8))
-    monkeypatch.setattr(search, "SAMPLE", 200)
-    found = find_anchors(boxes(), Search(count=4, restarts=8))
-    assert found.fit.average_iou == pytest.approx(whole.fit.average_iou, abs=0.01)
-    single = find_anchors(boxes(), Search(count=4, restarts=1))
-    assert single.fits[0] == pytest.approx(single.fit.average_iou, rel=1e-12)
+@pytest.mark.parametrize("seed", range(5))
+def test_many_boxes_are_tried_on_a_sample_and_more_restarts_are_never_worse(seed: int) -> None:
+    found = [find_anchors(boxes(), Search(count=4, restarts=n, seed=seed, sample=40)) for n in range(1, 9)]
+    assert found[0].fits == found[-1].fits[:1]
+    fits = [one.fit.average_iou for one in found]
+    assert fits == sorted(fits)
+    whole = cluster(boxes(), found[-1].anchors_K2)
+    assert np.allclose(whole.centres_K2, found[-1].anchors_K2, rtol=1e-12)  # of all boxes, not of some
+
+
+def test_sample_with_too_few_sizes_is_not_taken() -> None:
+    sizes_N2 = np.array([(1.0, 1.0)] * 500 + [(5.0, 5.0), (9.0, 2.0)])
+    assert len(find_anchors(sizes_N2, Search(count=3, restarts=2, sample=20)).anchors_K2) == 3

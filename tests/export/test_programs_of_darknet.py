@@ -86,9 +86,9 @@ def test_tools_that_keep_what_a_network_computes_keep_what_the_programs_find(
     darkpy("reset", cfg, weights, out)
     assert program.detect(cfg, out, names, image) == wanted
     for tool in ("denormalize", "normalize"):
-        darkpy(tool, cfg, weights, out, "--write-cfg", other)
+        darkpy(tool, cfg, weights, out, "--write-cfg", other, "--force")
         assert program.detect(other, out, names, image) == wanted
-    darkpy("average", cfg, out, weights, weights)
+    darkpy("average", cfg, out, weights, weights, "--force")
     assert program.detect(cfg, out, names, image) == wanted
 
 
