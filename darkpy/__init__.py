@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from darkpy.build import Plan
+    from darkpy.health.watch import Watch
     from darkpy.inference.accelerate import accelerate
     from darkpy.network import Network
     from darkpy.training.trainer import Trainer
@@ -30,6 +31,7 @@ __all__ = [
     "ImageError",
     "ShapeError",
     "Trainer",
+    "Watch",
     "WeightsError",
     "accelerate",
     "load",
@@ -45,6 +47,10 @@ def __getattr__(name: str) -> object:
         from darkpy.training.trainer import Trainer
 
         return Trainer
+    if name == "Watch":
+        from darkpy.health.watch import Watch
+
+        return Watch
     if name == "accelerate":
         from darkpy.inference.accelerate import accelerate
 

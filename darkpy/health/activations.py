@@ -81,7 +81,6 @@ class VarianceCollapse(Symptom):
         "details: scales or weights of the channel that are 0 in the weights it starts from",
     )
 
-    looks: int = 2
     share: float = 0.5
     minibatches: int = 50
 

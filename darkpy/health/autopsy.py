@@ -46,6 +46,13 @@ class Sample:
         return self.kept.name(self.image)
 
     @property
+    def fault(self) -> str:
+        """What is wrong with it as it is; empty where nothing is."""
+        if self.spoilt:
+            return f"{self.name} has {self.spoilt}"
+        return f"{self.name} has pixel values up to {self.largest:.3g}" if self.is_far else ""
+
+    @property
     def rank(self) -> tuple[bool, bool, float, float]:
         """The worst is the largest."""
         return bool(self.spoilt), self.is_far, math.inf if math.isnan(self.loss) else self.loss, self.largest
@@ -68,10 +75,6 @@ class Autopsy:
     backward: int | None = None
     gradient: int | None = None
     samples: list[Sample] = field(default_factory=list)
-
-    @property
-    def has_bad_picture(self) -> bool:
-        return bool(self.samples) and bool(self.samples[0].spoilt or self.samples[0].is_far)
 
     @property
     def is_clean(self) -> bool:

@@ -32,16 +32,17 @@ class NonFinite(Symptom):
         """It is looked for before the update, not after it."""
         return iter(())
 
-    def sign(self, plan: Plan, autopsy: Autopsy) -> Sign:
-        """The cause as far as it can be told, then where it shows first in both directions."""
+    def sign(self, plan: Plan, autopsy: Autopsy, guilty: Sequence[str]) -> Sign:
+        """The cause as far as it can be told, then where it shows first in both directions.
+
+        guilty: what is wrong with pictures, the worst first.
+        """
         route = _route(plan, autopsy)
         if autopsy.arrays is not None:
             index, name, count = autopsy.arrays
             return Sign(index, f"{count} of its {name} are no numbers{route}")
-        if autopsy.samples and (worst := autopsy.samples[0]).spoilt:
-            return Sign(None, f"{worst.name} has {worst.spoilt}{route}")
-        if autopsy.samples and (worst := autopsy.samples[0]).is_far:
-            return Sign(None, f"{worst.name} has pixel values up to {worst.largest:.3g}{route}")
+        if guilty:
+            return Sign(None, f"{guilty[0]}{route}")
         if autopsy.forward is not None:
             return Sign(autopsy.forward, f"its outputs are no numbers, and its inputs and arrays are: too large{route}")
         if autopsy.loss is not None:

@@ -74,18 +74,21 @@ class Refusals:
             return None
         self.examined += 1
         autopsy = examine(trainer, kept if self.is_whole_update else kept[-1:])
-        symptom, sign = self._sign(autopsy)
+        # what all ranks ask one another comes before anything that each decides for itself
+        guilty = share_paths([sample.fault for sample in autopsy.samples if sample.fault], trainer.ranks)
+        blamed = [sample for sample in autopsy.samples if sample.fault] or autopsy.samples[: 0 if guilty else _SHOWN]
+        paths = share_paths([sample.name for sample in blamed], trainer.ranks)
+        symptom, sign = self._sign(autopsy, guilty)
         self.has_whole_arrays = autopsy.arrays is None
         number = trainer.batch_num + 1
-        is_of_pictures = self.is_spike or (sign.index is None and autopsy.has_bad_picture)
-        key = autopsy.samples[0].name if is_of_pictures and autopsy.samples else sign.index
+        is_of_pictures = self.is_spike or bool(guilty and sign.index is None)
+        key = paths[0] if is_of_pictures and paths else sign.index
         # weights that make one update impossible make the next ones so in other places
         has_been_said = self.has_told_of_layer and not is_of_pictures
         if has_been_said or not self.ledger.may_say(symptom, key, number):
             return None
         self.has_told_of_layer = not is_of_pictures
         sign = Sign(sign.index, f"{sign.text}{before}. Weights and optimiser stay as they were")
-        paths = self._paths(autopsy)
         said = finding_of(plan, symptom, number, [sign], paths=paths)
         if folder is None or not trainer.ranks.is_main:
             return said
@@ -113,13 +116,8 @@ class Refusals:
                 is_savable=True,
             )
 
-    def _sign(self, autopsy: Autopsy) -> tuple[Symptom, Sign]:
+    def _sign(self, autopsy: Autopsy, guilty: Sequence[str]) -> tuple[Symptom, Sign]:
         if self.is_spike:
             return self.history.symptom, Sign(None, self.history.text(self.loss, autopsy))
         symptom = NonFinite()
-        return symptom, symptom.sign(self.trainer.network.plan, autopsy)
-
-    def _paths(self, autopsy: Autopsy) -> list[str]:
-        """The pictures that are at fault, of all ranks; or the worst."""
-        blamed = [sample for sample in autopsy.samples if sample.spoilt or sample.is_far] or autopsy.samples[:_SHOWN]
-        return share_paths([sample.name for sample in blamed], self.trainer.ranks)
+        return symptom, symptom.sign(self.trainer.network.plan, autopsy, guilty)

@@ -42,8 +42,8 @@ SYMPTOMS: tuple[Symptom, ...] = (
     VarianceCollapse(),
     DeadUnits(),
 )
-EVERY = 50
-"""Updates from one look at the layers to the next: it costs up to half a step of a small network, and so 1 in 100."""
+EVERY = 100
+"""Updates from one look at the layers to the next: it costs up to half a step of a small network, and so 1 in 200."""
 FIRST = 10
 """Updates at the beginning of a run whose layers are all looked at."""
 MAX_BAD_UPDATES = 100
@@ -62,6 +62,7 @@ class Watch(Watcher):
     folder: the run's, for the log and the evidence; None keeps both to itself.
     tell: is called with every finding; all of them are in `findings`.
     average: the run's average loss so far, where it goes on; memory: what its watch remembered then.
+    has_checked_labels: whether labels have been looked through on their way here, as darkpy's own loader does it.
     Raises: BadRunError from the trainer's step, when `max_bad_updates` in a row could not be made, or when the network
         holds what is no number.
     """
@@ -80,11 +81,13 @@ class Watch(Watcher):
         first: int = FIRST,
         average: float = math.nan,
         memory: Mapping[str, Sequence[float]] | None = None,
+        has_checked_labels: bool = False,
         tell: Tell | None = None,
     ) -> None:
         self.trainer, self.folder, self.tell = trainer, folder, tell
         self.every, self.first, self.average = every, first, average
         self.findings: list[LoggedFinding] = []
+        self._checks_labels = trainer.ranks.is_main and not has_checked_labels
         plan = trainer.network.plan
         self.ledger = Ledger(plan, symptoms)
         history = LossHistory.going_on(spike or LossSpike(), memory or {})
@@ -117,7 +120,7 @@ class Watch(Watcher):
         if is_last and (self.ledger.updates < self.first or n % self.every == 0):
             self.measures.look(x_BCHW)
             self.overlaps.add(trainer.network.plan, truth)
-        if trainer.ranks.is_main and truth.device.type == "cpu":
+        if self._checks_labels and truth.device.type == "cpu":
             self._check_labels(n)
 
     def passes_losses(self, losses: Sequence[Loss]) -> bool:

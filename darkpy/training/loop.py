@@ -132,19 +132,22 @@ def _try_update(trainer: Trainer, batches: Iterator[Batch], bad: BadLists | None
 def _update(trainer: Trainer, batches: Iterator[Batch], bad: BadLists | None) -> UpdateReport:
     began = perf_counter()
     waited = 0.0
-    taken: list[tuple[StepReport, Batch]] = []
+    loaded: list[Batch] = []
+    taken: list[tuple[StepReport, int]] = []
     while not (taken and taken[-1][0].updated):
         asked = perf_counter()
         batch = next(batches)
         waited += perf_counter() - asked
         trainer.network.resize(batch.x_BCHW.shape[3], batch.x_BCHW.shape[2])
-        taken.append((trainer.train_minibatch(batch.x_BCHW, batch.truth, batch.paths), batch))
+        taken.append((trainer.train_minibatch(batch.x_BCHW, batch.truth, batch.paths), len(loaded)))
+        loaded.append(batch)
         # what was refused, one minibatch or all of the update, is no part of it
-        taken = [(step, batch) for step, batch in taken if step.seen <= trainer.seen]
+        taken = [(step, place) for step, place in taken if step.seen <= trainer.seen]
     steps = [step for step, _ in taken]
-    used = share_problems([batch for _, batch in taken], trainer.ranks)
+    loaded = share_problems(loaded, trainer.ranks)
+    used = [loaded[place] for _, place in taken]
     if bad is not None and trainer.ranks.is_main and not trainer.ranks.is_alone:
-        bad.note(problem for batch in used for problem in batch.problems)
+        bad.note(problem for batch in loaded for problem in batch.problems)
     _check(trainer, steps[-1], used)
     images = trainer.ranks.world * sum(len(batch.x_BCHW) for batch in used)
     return UpdateReport(

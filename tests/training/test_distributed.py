@@ -70,7 +70,7 @@ def distance(one: Any, other: Any) -> float:
 def test_two_ranks_make_the_numbers_of_one(case: str, shared: Shared) -> None:
     alone, together = run(case), of(shared.arrays[0], case)
     assert alone.keys() == together.keys()
-    for name in alone.keys() - {"told"}:
+    for name in alone.keys() - {"told", "found"}:
         assert distance(alone[name], together[name]) < 1e-6, name
 
 
@@ -79,6 +79,13 @@ def test_ranks_have_the_same_weights_bit_by_bit_and_tell_the_same(case: str, sha
     first, second = (of(arrays, case) for arrays in shared.arrays)
     for name in first.keys() - {"written"}:
         assert np.array_equal(first[name], second[name]), name
+
+
+def test_pictures_of_any_rank_are_refused_by_all_and_told(shared: Shared) -> None:
+    alone, together = run("watched"), of(shared.arrays[0], "watched")
+    assert int(alone["skipped"]) == int(together["skipped"]) == 3 * 8
+    for arrays in (alone, together, of(shared.arrays[1], "watched")):
+        assert list(arrays["found"]) == ["0.png", "37.png", "38.png", "47.png"]
 
 
 def test_problems_of_all_ranks_are_told_and_written_down_by_the_main_one(shared: Shared) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import darkpy
 from darkpy.data.datasets import Item
 from darkpy.layers.loss import Loss
 from darkpy.training.loop import Feed, train
+from darkpy.training.resume import digest, open_resume, write_resume
 from darkpy.training.trainer import StepReport, Trainer
 from darkpy.training.watcher import Watcher
 
@@ -215,6 +217,29 @@ def test_run_goes_on_with_the_next_pictures_of_the_stream() -> None:
     assert paths == [slot for slot in range(64) if slot not in left_out][:48]
     assert [report.batch_num for report in reports] == [1, 2, 3, 4, 5, 6] and one.skipped == 16
     assert all(math.isfinite(report.loss) and report.images == 8 for report in reports)
+
+
+def test_run_that_goes_on_leaves_out_the_same_pictures(tmp_path: Path) -> None:
+    """The stream of a checkpoint begins behind what was refused before it."""
+    feed = Feed(dataset=Spoilt(), size=fixed_size)
+    text = cfg(9)
+    (tmp_path / "net.cfg").write_text(text)
+    whole = trainer(text, Finite())
+    list(train(whole, feed))
+    part = trainer(text, Finite())
+    reports = train(part, feed)
+    average = [next(reports) for _ in range(4)][-1].average
+    assert part.skipped == 12
+    chunks = list(part.network.pack_weights())
+    (tmp_path / "net.weights").write_bytes(b"".join(chunks))
+    write_resume(tmp_path / "net_4.resume", part, weights=digest(chunks), average=average, seed=5)
+    other = Trainer(darkpy.load(tmp_path / "net.cfg", tmp_path / "net.weights"))
+    watcher = Finite()
+    other.watcher, watcher.trainer = watcher, other
+    open_resume(tmp_path / "net_4.resume").restore(other)
+    assert other.skipped == 12
+    list(train(other, feed))
+    assert_same(everything(other), everything(whole))
 
 
 def test_run_whose_pictures_change_their_size_goes_on_too() -> None:

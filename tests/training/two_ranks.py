@@ -5,6 +5,7 @@ At the end one process starts from other weights, and then one dies.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from dataclasses import astuple
@@ -19,6 +20,7 @@ import darkpy
 from darkpy.data.badlists import BadLists, Problem
 from darkpy.data.datasets import Item
 from darkpy.errors import DarkpyError
+from darkpy.health.watch import Watch
 from darkpy.ops.ranks import ALONE, RankLostError, Ranks
 from darkpy.training.distributed import joined
 from darkpy.training.loop import Feed, train
@@ -75,6 +77,7 @@ CASES = {
     "normalized": NET + NORMALIZED + NORMALIZED + CLASSES,
     "yolo": NET.replace("=8", "=12") + "num_sigmas_reject_badlabels=2\n" + NORMALIZED + CONVOLUTION + YOLO,
     "adam": NET + "adam=1\n" + NORMALIZED + CLASSES,
+    "watched": NET + NORMALIZED + CLASSES,
 }
 
 
@@ -83,15 +86,15 @@ DIED = 7
 
 
 class Pictures:
-    """What is in a picture follows from its number; for [yolo] 0 to 4 boxes."""
+    """What is in a picture follows from its number; for [yolo] 0 to 4 boxes. spoilt: those that are no numbers."""
 
-    def __init__(self, *, has_boxes: bool) -> None:
-        self.has_boxes = has_boxes
+    def __init__(self, *, has_boxes: bool, spoilt: frozenset[int] = frozenset()) -> None:
+        self.has_boxes, self.spoilt = has_boxes, spoilt
 
     def make(self, slot: int, w: int, h: int) -> Item:
         numbers = torch.Generator().manual_seed(slot)
         x_CHW = torch.rand(3, h, w, generator=numbers) * 0.5
-        x_CHW[slot % 3] += 0.3
+        x_CHW[slot % 3] += math.nan if slot in self.spoilt else 0.3
         truth = torch.eye(3)[slot % 3]
         if self.has_boxes:
             truth = torch.zeros(6, 5)
@@ -108,7 +111,9 @@ def run(case: str, ranks: Ranks = ALONE) -> Arrays:
     torch.manual_seed(5 + ranks.rank * (case == "different"))
     trainer = Trainer(darkpy.load(CASES.get(case, CASES["plain"]), dialect="alexeyab"), ranks=ranks)
     bad = BadLists(None)
-    feed = Feed(dataset=Pictures(has_boxes=case == "yolo"), size=lambda _: (16, 16), bad=bad)
+    spoilt = frozenset({0, 37, 38, 47} if case == "watched" else ())
+    feed = Feed(dataset=Pictures(has_boxes=case == "yolo", spoilt=spoilt), size=lambda _: (16, 16), bad=bad)
+    watch = Watch(trainer) if spoilt else None
     losses, told = [], []
     for report in train(trainer, feed):
         losses.append(report.loss)
@@ -124,6 +129,8 @@ def run(case: str, ranks: Ranks = ALONE) -> Arrays:
         "report": np.array([0.0, *said.values()]),
         "told": np.array(sorted(told)),
         "filter": np.array(astuple(trainer.delta_filter)),
+        "skipped": np.array(trainer.skipped),
+        "found": np.array(sorted({path for finding in watch.findings for path in finding.paths} if watch else ())),
         "written": np.array(sum(bad.files.values())),
     }
 

@@ -30,7 +30,8 @@ def open_watched(job: Training, every: int = 0) -> tuple[str, Run]:
     if every:
         folder = Path(tempfile.mkdtemp())
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        Watch(trainer, folder, every=every, first=1)
+        # as `darkpy train` has it, whose loader looks through the labels
+        Watch(trainer, folder, every=every, first=1, has_checked_labels=True)
 
     def run() -> Outputs:
         return [np.array([trainer.train_minibatch(x_BCHW, truth).cost], np.float32)]
