@@ -115,15 +115,9 @@ def _train(
     average = resume.average if resume else math.nan
     watch = None
     if options.watch:
-        watch = Watch(
-            trainer,
-            folder,
-            average=average,
-            memory=resume.watcher if resume else None,
-            max_bad_updates=options.max_bad_updates,
-            has_checked_labels=True,
-            tell=Findings(folder),
-        )
+        bad, memory = options.max_bad_updates, resume.watcher if resume else None
+        watch = Watch(trainer, folder, average=average, memory=memory, max_bad_updates=bad, tell=Findings(folder))
+        watch.checks_labels = False  # the loader has
     reports = train(trainer, task.feed, average=average, is_fitting=options.fit)
     if not ranks.is_main:
         return _accompany(reports, ranks)

@@ -62,7 +62,7 @@ class Watch(Watcher):
     folder: the run's, for the log and the evidence; None keeps both to itself.
     tell: is called with every finding; all of them are in `findings`.
     average: the run's average loss so far, where it goes on; memory: what its watch remembered then.
-    has_checked_labels: whether labels have been looked through on their way here, as darkpy's own loader does it.
+    checks_labels: whether labels are looked through; darkpy's own loader has done so.
     Raises: BadRunError from the trainer's step, when `max_bad_updates` in a row could not be made, or when the network
         holds what is no number.
     """
@@ -81,13 +81,12 @@ class Watch(Watcher):
         first: int = FIRST,
         average: float = math.nan,
         memory: Mapping[str, Sequence[float]] | None = None,
-        has_checked_labels: bool = False,
         tell: Tell | None = None,
     ) -> None:
         self.trainer, self.folder, self.tell = trainer, folder, tell
         self.every, self.first, self.average = every, first, average
         self.findings: list[LoggedFinding] = []
-        self._checks_labels = trainer.ranks.is_main and not has_checked_labels
+        self.checks_labels = trainer.ranks.is_main
         plan = trainer.network.plan
         self.ledger = Ledger(plan, symptoms)
         history = LossHistory.going_on(spike or LossSpike(), memory or {})
@@ -120,7 +119,7 @@ class Watch(Watcher):
         if is_last and (self.ledger.updates < self.first or n % self.every == 0):
             self.measures.look(x_BCHW)
             self.overlaps.add(trainer.network.plan, truth)
-        if self._checks_labels and truth.device.type == "cpu":
+        if self.checks_labels and truth.device.type == "cpu":
             self._check_labels(n)
 
     def passes_losses(self, losses: Sequence[Loss]) -> bool:

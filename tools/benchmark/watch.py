@@ -31,7 +31,7 @@ def open_watched(job: Training, every: int = 0) -> tuple[str, Run]:
         folder = Path(tempfile.mkdtemp())
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         # as `darkpy train` has it, whose loader looks through the labels
-        Watch(trainer, folder, every=every, first=1, has_checked_labels=True)
+        Watch(trainer, folder, every=every, first=1).checks_labels = False
 
     def run() -> Outputs:
         return [np.array([trainer.train_minibatch(x_BCHW, truth).cost], np.float32)]
