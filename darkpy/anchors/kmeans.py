@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 else:  # numpy.typing takes longer to import than most data sets to read
     Floats = Places = np.ndarray
 
+MAX_SIDE = 1e12
+"""Whatever the unit; the area of a larger box would be beyond single precision."""
 MOST_ROUNDS = 1000
 """After so many rounds AlexeyAB's program stops."""
 _CHUNK = 1 << 14
@@ -75,14 +77,14 @@ def cluster(sizes_N2: Floats, start_K2: Floats, *, median: bool = False, most_ro
 
     A box between two centres belongs to the first; a centre without boxes stays where it is.
 
-    Raises: DarkpyError when there are no boxes, or one has a side below 0 or that is no number.
+    Raises: DarkpyError when there are no boxes, or one has a side that is no number from 0 to MAX_SIDE.
     Source: AlexeyAB/darknet src/matrix.c do_kmeans
     Differs: in double precision.
     """
     if not len(sizes_N2) or not len(start_K2):
         raise DarkpyError("there are no boxes to find anchors for")
-    if not (np.isfinite(sizes_N2).all() and sizes_N2.min() >= 0):
-        raise DarkpyError("a box has a width or height that is no number from 0 on")
+    if not (sizes_N2.min() >= 0 and sizes_N2.max() <= MAX_SIDE):  # nor is what is no number
+        raise DarkpyError(f"a box has a width or height that is no number from 0 to {MAX_SIDE:g}")
     centres_K2 = start_K2.astype(np.float64)
     owners = _Owners(sizes_N2, len(centres_K2))
     averages = (_Medians if median else _Means)(sizes_N2, len(centres_K2))

@@ -13,10 +13,10 @@ from darkpy.data.label_table import LabelTable
 def pixels(table: LabelTable, width: int, height: int) -> Floats:
     """The sizes of the boxes on the network's input. Shapes: (N, 2).
 
-    Differs: a box with a side below 0 does not count; darknet's takes it for a large one.
+    Differs: a box with a side below 0, or a million images long, does not count; darknet's takes both for large ones.
     """
     sizes_N2 = table.box_N4[:, 2:]
-    return sizes_N2[(sizes_N2 >= 0).all(1)] * (width, height)
+    return sizes_N2[((sizes_N2 >= 0) & (sizes_N2 <= 1e6)).all(1)] * (width, height)
 
 
 def class_counts(table: LabelTable, classes: int) -> list[int]:

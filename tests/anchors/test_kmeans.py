@@ -138,7 +138,9 @@ def test_rounds_are_limited() -> None:
     assert cluster(boxes(500), boxes(500)[:9], most_rounds=3).rounds == 3
 
 
-@pytest.mark.parametrize("sizes_N2", [np.empty((0, 2)), np.array([(1.0, -1.0)]), np.array([(1.0, np.nan)])])
+@pytest.mark.parametrize(
+    "sizes_N2", [np.empty((0, 2)), np.array([(1.0, -1.0)]), np.array([(1.0, np.nan)]), np.array([(1e13, 1.0)])]
+)
 def test_what_is_no_box_is_an_error(sizes_N2: Floats) -> None:
     with pytest.raises(DarkpyError):
         cluster(sizes_N2, np.ones((1, 2)))

@@ -12,7 +12,7 @@ from darkpy.data.label_table import LabelTable, read_table
 
 def table(tmp_path: Path) -> LabelTable:
     (tmp_path / "a.txt").write_text("0 .5 .5 .5 .25\n2 0 .5 .1 .1\n")
-    (tmp_path / "b.txt").write_text("0 .5 .5 .5 -.5\n0 .5 .5 1.5 0\n")
+    (tmp_path / "b.txt").write_text("0 .5 .5 .5 -.5\n0 .5 .5 1.5 0\n0 .5 .5 1e30 .1\n")
     return read_table(["a.jpg", "b.jpg"], tmp_path)
 
 
@@ -24,8 +24,8 @@ def test_anchors_are_whole_numbers_or_cells() -> None:
 
 def test_counts_go_beyond_the_classes_where_labels_do(tmp_path: Path) -> None:
     counts = class_counts(table(tmp_path), 2)
-    assert counters_text(counts) == "counters_per_class = 3, 0, 1"
-    assert class_counts(table(tmp_path), 5) == [3, 0, 1, 0, 0]
+    assert counters_text(counts) == "counters_per_class = 4, 0, 1"
+    assert class_counts(table(tmp_path), 5) == [4, 0, 1, 0, 0]
 
 
 def test_wrong_boxes_are_told_with_their_number_in_the_file(tmp_path: Path) -> None:
@@ -34,6 +34,7 @@ def test_wrong_boxes_are_told_with_their_number_in_the_file(tmp_path: Path) -> N
         f"Wrong label: {a} - j = 1, x = 0.000000, y = 0.500000, width = 0.100000, height = 0.100000",
         f"Wrong label: {b} - j = 0, x = 0.500000, y = 0.500000, width = 0.500000, height = -0.500000",
         f"Wrong label: {b} - j = 1, x = 0.500000, y = 0.500000, width = 1.500000, height = 0.000000",
+        f"Wrong label: {b} - j = 2, x = 0.500000, y = 0.500000, width = {1e30:f}, height = 0.100000",
     ]
 
 
