@@ -9,6 +9,7 @@ import click
 
 from darkpy.cli.options import FILE, Decorator, Share, device_option, dialect_option, idle_options, strict_option
 from darkpy.cli.spelling import Command
+from darkpy.cli.talk import note
 from darkpy.cli.training import Options, run_training
 from darkpy.errors import DarkpyError
 
@@ -62,6 +63,12 @@ def _numbers(ctx: click.Context, option: click.Parameter, value: str | None) -> 
     return numbers
 
 
+def _open_no_port(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
+    """AlexeyAB's own command for computers without a screen has it: his chart is looked at in a browser."""
+    if value is not None:
+        note("-mjpeg_port opens no port here: the chart is a picture beside the weights")
+
+
 def _options(*decorators: Decorator) -> Decorator:
     """What all trainings may be told, with more of some of them before it."""
 
@@ -79,6 +86,7 @@ _SHARED = (
     click.option("-chart", type=FILE, metavar="FILE",
                  help="Where a picture of loss and mAP grows; needs darkpy[chart].  [default: chart_BASE.png beside the"
                  " weights, where matplotlib is installed]"),
+    click.option("-mjpeg_port", metavar="N", expose_value=False, hidden=True, callback=_open_no_port),
     click.option("--precision", type=click.Choice(("fp32", "bf16")), default="fp32", show_default=True,
                  help="bf16 is about twice as fast where the hardware has it, and less exact."),
     click.option("--no-watch", "is_unwatched", is_flag=True,

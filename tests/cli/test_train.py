@@ -115,7 +115,8 @@ def test_detectors_checkpoints_have_their_forks_names(trained: Callable[..., str
 
 
 def test_alexeyabs_detector(trained: Callable[..., str]) -> None:
-    trained("train", "net.cfg", "pets.data", "--dialect", "alexeyab")
+    said = trained("train", "net.cfg", "pets.data", "--dialect", "alexeyab", "-dont_show", "-mjpeg_port", "8090")
+    assert "note: -mjpeg_port opens no port here" in said
     assert files() == {"net_last.weights", "net_final.weights", "net_100.resume"}
 
 
