@@ -179,7 +179,7 @@ def _watch(starts: Sequence[int]) -> Iterable[int]:
 def _tell(boxes: BoxSizes, size: tuple[int, int], found: Found, advice: Advice | None) -> None:
     from darkpy.anchors.report import anchors_text
 
-    classes = ", ".join(f"{name} {count}" for name, count in boxes.classes.items())
+    classes = ", ".join(f"{name} {count}" for name, count in boxes.classes.items() if count)
     click.echo(f"{len(boxes.sizes_N2)} boxes on {boxes.images} images: {classes}")
     starts = f"; {len(found.fits)} starts led to {_percent(min(found.fits))} to {_percent(max(found.fits))}"
     click.echo(f"{size[0]} x {size[1]}: {_fit_text(found.fit)}{starts if len(found.fits) > 1 else ''}")

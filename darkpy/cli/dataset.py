@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from darkpy.cli.options import FILE, Share
+from darkpy.cli.options import FILE, Share, together
 from darkpy.cli.progress import track
 from darkpy.cli.spelling import Group
 from darkpy.cli.talk import note, tell_of, warn
@@ -30,7 +30,8 @@ pictures/, links to the pictures with label files beside them; a list for each s
 valid.txt, drawn at random, where there is none; the names of the classes, in the order of the alphabet; and DIR.data.
 
 Difficult objects, which need not be found, go into label files of their own, which difficult= in the .data file names
-for darkpy detector map. Boxes without a size and boxes outside their picture are counted and left out.
+for darkpy detector map; difficult_train= and difficult_test= name those of the other lists. Boxes without a size and
+boxes outside their picture are counted and left out.
 
 --corners says what the numbers of a box mean. darknet: as darknet's script voc_label.py has it, x = (xmin + xmax) / 2 -
 1 and w = xmax - xmin; voc: as VOC's own page has it, where both corners belong to the box, w = xmax - xmin + 1; edges:
@@ -54,40 +55,36 @@ def dataset() -> None:
     """Data sets in other formats, and what is in one."""
 
 
-def _out_options(function: click.decorators.FC) -> click.decorators.FC:
-    """How a data set is written; --help shows them in this order."""
-    options = [
-        click.option(
-            "--names",
-            "names_file",
-            type=FILE,
-            metavar="FILE",
-            help="The classes and their order, one a line; objects of others are left out.",
-        ),
-        click.option(
-            "--difficult",
-            type=click.Choice(["apart", "keep", "drop"]),
-            default="apart",
-            show_default=True,
-            help="What becomes of difficult objects.",
-        ),
-        click.option("--copy", "is_copied", is_flag=True, help="Copy the pictures instead of linking to them."),
-        click.option(
-            "--valid",
-            type=Share(),
-            metavar="0..1",
-            default=0.2,
-            show_default=True,
-            help="Where the source has no splits: the share of pictures to judge by.",
-        ),
-        click.option("--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Which ones."),
-        click.option(
-            "--force", "is_forced", is_flag=True, help="Write into a folder that is not empty, over files of its names."
-        ),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
+_out_options = together(
+    click.option(
+        "--names",
+        "names_file",
+        type=FILE,
+        metavar="FILE",
+        help="The classes and their order, one a line; objects of others are left out.",
+    ),
+    click.option(
+        "--difficult",
+        type=click.Choice(["apart", "keep", "drop"]),
+        default="apart",
+        show_default=True,
+        help="What becomes of difficult objects.",
+    ),
+    click.option("--copy", "is_copied", is_flag=True, help="Copy the pictures instead of linking to them."),
+    click.option(
+        "--valid",
+        type=Share(),
+        metavar="0..1",
+        default=0.2,
+        show_default=True,
+        help="Where the source has no splits: the share of pictures to judge by.",
+    ),
+    click.option("--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Which ones."),
+    click.option(
+        "--force", "is_forced", is_flag=True, help="Write into a folder that is not empty, over files of its names."
+    ),
+)
+"""How a data set is written."""
 
 
 @dataset.command("from-voc", help=FROM_VOC_HELP, short_help="Make a data set of VOC's XML files.")

@@ -12,6 +12,7 @@ from darkpy.cli.progress import track
 from darkpy.cli.spelling import Command
 from darkpy.cli.talk import tell_of, warn
 from darkpy.cli.targets import check_new, force_option
+from darkpy.data.datafile import DIFFICULT_KEYS
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.files import make_folder, write_whole
@@ -28,7 +29,8 @@ TO_COCO_HELP = """Write the labels of a data set as COCO's JSON.
 
 SOURCE is a .data file: TARGET is a folder, which gets a file for each of its lists, train.json, valid.json, ... Or it
 is one list of images, or a folder of images: then TARGET is a JSON file. The pictures are opened for their sizes, and
-named from the folder that all of them lie in. The objects of difficult= become crowds.
+named from the folder that all of them lie in. The objects of difficult= (of valid=), difficult_train= and
+difficult_test= become crowds.
 """
 LISTS = ("train", "valid", "test")
 
@@ -41,14 +43,14 @@ LISTS = ("train", "valid", "test")
 def to_coco(source: Path, target: Path, is_forced: bool, dialect: str | None) -> None:
     from darkpy.data.image_list import open_lists
 
-    lists = open_lists(source, (*LISTS, "difficult"))
-    difficult = lists.pop("difficult", None)
+    lists = open_lists(source, (*LISTS, *DIFFICULT_KEYS.values()))
+    difficult = {key: lists.pop(name) for key, name in DIFFICULT_KEYS.items() if name in lists}
     is_folder = source.suffix == ".data"
     files = {key: target / f"{key}.json" if is_folder else target for key in lists}
     for file in files.values():
         check_new(file, source, is_forced=is_forced)
     rule = Dialect(dialect) if dialect else None
-    made = {key: _convert(key, listed, difficult if key == "valid" else None, rule) for key, listed in lists.items()}
+    made = {key: _convert(key, listed, difficult.get(key), rule) for key, listed in lists.items()}
     for key, one in made.items():
         if is_folder:
             make_folder(target)
@@ -62,7 +64,7 @@ def _convert(key: str, listed: ImageList, difficult: ImageList | None, rule: Dia
     plain = listed.read_labels(rule)
     crowds = None if difficult is None else difficult.read_labels(rule)
     if difficult is not None and len(difficult.images) != len(listed.images):
-        raise DarkpyError(f"difficult= lists {len(difficult.images)} images, valid= {len(listed.images)}")
+        raise DarkpyError(f"{DIFFICULT_KEYS[key]}= lists {len(difficult.images)} images, {key}= {len(listed.images)}")
     tables = (plain,) if crowds is None else (plain, crowds)
     made = start_coco(listed, *tables)
     for _ in track(fill_coco(made, listed, *tables), len(listed.images)):

@@ -40,7 +40,7 @@ class Share(click.types.FloatParamType):
 FILE = _File(path_type=Path)
 
 
-def _together(*decorators: Decorator) -> Decorator:
+def together(*decorators: Decorator) -> Decorator:
     """Several options as one decorator; --help shows them in this order."""
 
     def decorate(function: Any) -> Any:
@@ -76,13 +76,13 @@ device_option = click.option(
     metavar="NAME",
     help="cpu, cuda, cuda:1, mps, or a GPU's number; -nogpu means cpu.  [default: a GPU if there is one]",
 )
-network_options = _together(
+network_options = together(
     dialect_option,
     strict_option,
     device_option,
     click.option("--allow-partial", is_flag=True, help="Run weights that end early; the last layers start new."),
 )
-speed_options = _together(
+speed_options = together(
     click.option(
         "--engine",
         type=click.Choice(["torch", "onnxruntime", "openvino"]),
@@ -105,7 +105,7 @@ speed_options = _together(
         help="A folder or list of pictures for int8 to see how large numbers become.  [default: those at hand]",
     ),
 )
-box_options = _together(
+box_options = together(
     click.option(
         "-thresh",
         "--thresh",
@@ -127,7 +127,7 @@ box_options = _together(
     ),
     letterbox_option,
 )
-idle_options = _together(
+idle_options = together(
     click.option("-dont_show", is_flag=True, expose_value=False, hidden=True),
     *(
         click.option(name, is_flag=True, expose_value=False, hidden=True, callback=_explain)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from darkpy.data.annotations import BoxPx, Collection, Picture
+from darkpy.data.datafile import DIFFICULT_KEYS
 from darkpy.data.places import label_path, listed_folder
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
@@ -123,20 +124,21 @@ def write_set(made: DarknetSet, folder: Path, *, is_copied: bool = False, is_for
     targets = {name: folder / PICTURES / f"{name}{file.suffix}" for name, file in made.pictures.items()}
     labels = {name: _label_files(target) for name, target in targets.items()}
     _check_distinct(labels)
-    has_difficult = any(made.labels[name].difficult for name in made.splits[made.valid])
-    _open_folder(folder, [PICTURES, "backup", *([DIFFICULT] if has_difficult else [])], is_forced)
+    difficult = _difficult_splits(made)
+    _open_folder(folder, [PICTURES, "backup", *([DIFFICULT] if difficult else [])], is_forced)
     for name, target in targets.items():
         _place(made.pictures[name], target, is_copied)
         for file in labels[name]:
             write_whole(file, [made.labels[name].plain.encode()], is_durable=False)
         yield target
-    if has_difficult:
-        _write_difficult(made, folder, listed, targets)
+    for key, split in difficult.items():
+        lines = _write_difficult(made, made.splits[split], folder, listed, targets)
+        write_whole(folder / f"{key}.txt", [_encoded("".join(lines))])
     for split, members in made.splits.items():
         lines = [f"{listed}/{PICTURES}/{targets[name].name}\n" for name in members]
         write_whole(folder / f"{split}.txt", [_encoded("".join(lines))])
     write_whole(folder / f"{folder_name(folder)}.names", ["".join(f"{name}\n" for name in made.names).encode()])
-    write_whole(data_path(folder), [_encoded(_data_text(made, folder, listed, has_difficult))])
+    write_whole(data_path(folder), [_encoded(_data_text(made, folder, listed, difficult))])
 
 
 def data_path(folder: Path) -> Path:
@@ -148,7 +150,7 @@ def folder_name(folder: Path) -> str:
     return folder.absolute().name or "set"
 
 
-def _data_text(made: DarknetSet, folder: Path, listed: str, has_difficult: bool) -> str:
+def _data_text(made: DarknetSet, folder: Path, listed: str, difficult: Iterable[str]) -> str:
     lines = {
         "classes": str(len(made.names)),
         "train": f"{listed}/{made.train}.txt",
@@ -158,23 +160,35 @@ def _data_text(made: DarknetSet, folder: Path, listed: str, has_difficult: bool)
     }
     if "test" in made.splits and made.valid != "test":
         lines["test"] = f"{listed}/test.txt"
-    if has_difficult:
-        lines["difficult"] = f"{listed}/{DIFFICULT}.txt"
+    lines |= {key: f"{listed}/{key}.txt" for key in difficult}
     return "".join(f"{key}={value}\n" for key, value in lines.items())
 
 
-def _write_difficult(made: DarknetSet, folder: Path, listed: str, targets: Mapping[str, Path]) -> None:
-    """AlexeyAB's second list: as long as that of valid=, of pictures whose labels are what need not be found.
+def _difficult_splits(made: DarknetSet) -> dict[str, str]:
+    """The splits with difficult objects, by the key of the `.data` file that names these objects' list."""
+    splits = {"valid": made.valid, "train": made.train, "test": "test"}
+    found: dict[str, str] = {}
+    for key, split in splits.items():
+        has_some = any(made.labels[name].difficult for name in made.splits.get(split, ()))
+        if has_some and split not in found.values():
+            found[DIFFICULT_KEYS[key]] = split
+    return found
 
-    Nothing reads these pictures, only their names.
+
+def _write_difficult(
+    made: DarknetSet, members: Sequence[str], folder: Path, listed: str, targets: Mapping[str, Path]
+) -> list[str]:
+    """The labels of what need not be found. Returns: the lines of AlexeyAB's second list, as long as the first.
+
+    Nothing reads the pictures of this list, only their names.
     """
     lines = []
-    for name in made.splits[made.valid]:
+    for name in members:
         target = folder / DIFFICULT / targets[name].name
         for file in _label_files(target):
-            write_whole(file, [made.labels[name].difficult.encode()], is_durable=False)
+            write_whole(file, [made.labels[name].difficult.encode()])
         lines.append(f"{listed}/{DIFFICULT}/{target.name}\n")
-    write_whole(folder / f"{DIFFICULT}.txt", [_encoded("".join(lines))])
+    return lines
 
 
 def _label_files(target: Path) -> set[Path]:

@@ -14,6 +14,8 @@ from darkpy.files import locate
 
 _HINT = "a .data file holds lines such as names=coco.names; the order is DATA, CFG, WEIGHTS"
 DEFAULT_NAMES = "data/names.list"
+DIFFICULT_KEYS = {"valid": "difficult", "train": "difficult_train", "test": "difficult_test"}
+"""Which key names the list of what need not be found, of the list that a key names; AlexeyAB has the first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,23 @@ def test_coco_becomes_a_set_and_comes_back(run: Run) -> None:
     assert run("dataset", "to-coco", "pets/pictures", "one.json").out == "one.json: 2 images, 3 boxes\n"
 
 
+def test_difficult_objects_of_every_list_come_back(run: Run) -> None:
+    write_voc(6)
+    for number in range(0, 6, 2):
+        Path(f"voc/{number}.xml").write_text(XML.format("cat", 1))
+    Path("voc/ImageSets/Main").mkdir(parents=True)
+    for number, split in enumerate(("train", "val", "test")):
+        Path(f"voc/ImageSets/Main/{split}.txt").write_text(f"{2 * number}\n{2 * number + 1}\n")
+    assert "4 difficult ones apart" in run("dataset", "from-voc", "voc", "pets").out
+    assert run("dataset", "to-coco", "pets/pets.data", "out").code == 0
+    files = [f"out/{key}.json" for key in ("train", "valid", "test")]
+    crowds = [[one["iscrowd"] for one in json.loads(Path(file).read_text())["annotations"]] for file in files]
+    assert crowds == [[1, 1], [1, 0], [1, 0]]
+    assert "4 difficult ones apart" in run("dataset", "from-coco", *files, "back", "--images", "pets/pictures").out
+    for file in (*Path("pets/pictures").glob("*.txt"), *Path("pets/difficult").glob("*.txt")):
+        assert Path("back", *file.parts[1:]).read_text() == file.read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
