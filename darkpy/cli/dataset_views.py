@@ -24,8 +24,9 @@ SPLIT_HELP = """Deal the images of a list at random into several.
   darkpy dataset split my.data lists --parts train=.7,valid=.2,test=.1 --seed 7
 
 SOURCE is a list of images, a folder of images, or a .data file, whose train= counts. DIR gets a list for each part;
-and of a .data file one more that names them. The same images and the same --seed give the same parts, in whatever
-order the images come, and of a set that has grown a little few images change their part.
+and of a .data file one more that names them, without difficult= of lists that are others now. The same images and the
+same --seed give the same parts, in whatever order the images come, and of a set that has grown a little few images
+change their part.
 """
 STATS_HELP = """Count what is in a data set.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from darkpy.data.datafile import read_data
+from darkpy.data.datafile import DIFFICULT_KEYS, DataFile, read_data
 from darkpy.data.image_list import LIST_SUFFIXES, ImageList, names_from_common_folder
 from darkpy.errors import DarkpyError
 
@@ -54,9 +54,20 @@ def split_files(
     made = {folder / f"{part}.txt": [absolute[name] for name in members] for part, members in parts.items()}
     if not source.is_dir() and source.suffix.lower() not in LIST_SUFFIXES:
         lists = {part: (folder / f"{part}.txt").absolute().as_posix() for part in parts}
-        entries = {**read_data(source).entries, **lists}
+        entries = {**_kept(read_data(source), lists), **lists}
         made[folder / source.name] = [f"{key}={value}" for key, value in entries.items()]
     return made
+
+
+def _kept(data: DataFile, parts: Iterable[str]) -> dict[str, str]:
+    """What a `.data` file in another folder says still: not what need not be found of lists that are others now."""
+    gone = {DIFFICULT_KEYS[part] for part in parts if part in DIFFICULT_KEYS}
+    kept = {key: value for key, value in data.entries.items() if key not in gone}
+    for key in kept:
+        file = data.find(key)
+        if key != "classes" and file is not None and file.is_file():
+            kept[key] = file.absolute().as_posix()
+    return kept
 
 
 def _number(seed: int, name: str) -> bytes:

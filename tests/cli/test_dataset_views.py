@@ -43,10 +43,12 @@ def test_list_is_dealt_into_lists(run: Run) -> None:
 
 
 def test_data_file_is_copied_with_the_new_lists(run: Run) -> None:
+    Path("my.data").write_text(f"{Path('my.data').read_text()}difficult=valid.txt\ndifficult_test=train.txt\n")
     assert run("dataset", "split", "my.data", "lists").code == 0
     here = Path().absolute()
     assert lines("lists/my.data") == [
-        *("classes=2", f"train={here}/lists/train.txt", f"valid={here}/lists/valid.txt", "names=my.names", "backup=b"),
+        *("classes=2", f"train={here}/lists/train.txt", f"valid={here}/lists/valid.txt", f"names={here}/my.names"),
+        *("backup=b", f"difficult_test={here}/train.txt"),
     ]
     assert len(lines("lists/train.txt")) + len(lines("lists/valid.txt")) == 8
     code, out, err = run("dataset", "stats", "lists/my.data")
