@@ -113,6 +113,7 @@ def _train(
     if device.type == "cuda" and ranks.is_alone:
         fit(trainer, task.largest, at_most=trainer.net.minibatch, is_allowed=options.fit)
     average = resume.average if resume else math.nan
+    validation = _open_validation(trainer, task, options) if ranks.is_main else None
     watch = None
     if options.watch:
         bad, memory = options.max_bad_updates, resume.watcher if resume else None
@@ -121,7 +122,6 @@ def _train(
     reports = train(trainer, task.feed, average=average, is_fitting=options.fit)
     if not ranks.is_main:
         return _accompany(reports, ranks)
-    validation = _open_validation(trainer, task, options)
     checkpoints = Checkpoints(trainer, folder, task.intervals, seed=seed, best=resume.best if resume else NO_BEST)
     chart = open_chart(checkpoints, options.chart, is_logged=watch is not None)
     return _follow(reports, task, checkpoints, validation, options, watch, chart)
