@@ -34,9 +34,10 @@ class Advice:
         return self.new.average_iou > self.now.average_iou
 
 
-def default_count(heads: Iterable[Head]) -> int:
-    """How many anchors the list of a cfg has."""
-    return max(head.keys.num for head in heads)
+def default_count(heads: Sequence[Head]) -> int:
+    """How many anchors the list of a cfg has; with a list for each head, how many they predict with in all."""
+    lists = {entry and entry.value for entry in (head.node.section.entries.get("anchors") for head in heads)}
+    return max(head.keys.num for head in heads) if len(lists) == 1 else len(current_anchors(heads))
 
 
 def advise(

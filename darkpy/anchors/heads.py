@@ -86,7 +86,7 @@ def deal(count: int, heads: Sequence[Head]) -> tuple[Dealt, ...]:
     As many as each has now; where that is another number in all, the same number to each, and of those left over one
     more to the finest.
 
-    Raises: DarkpyError when there are fewer anchors than heads, or more than one list.
+    Raises: DarkpyError when there are fewer anchors than heads.
     """
     if count < len(heads):
         raise DarkpyError(f"{count} anchors for {len(heads)} heads", hint=f"ask for {len(heads)} or more")
