@@ -99,6 +99,31 @@ class LossSpike(Symptom):
         return iter(())
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diverging(Symptom):
+    """The average loss rises step by step to many times its lowest: no picture is to blame, the updates are.
+
+    times: above the lowest average. Random sizes, mosaics and a burn-in that ends move it, not fivefold.
+    share: of the first average, below which it may do so: what has been learned to the last picture is soon a little
+        wrong again.
+    """
+
+    tries: ClassVar[tuple[str, ...]] = (
+        "data: labels that contradict each other (darkpy doctor CFG DATA WEIGHTS)",
+        "rates: a learning_rate of a tenth, a longer burn_in, steps= that come earlier",
+        "operations: grad_clip_norm=10, constrain=1, batch_normalize=1",
+        "details: momentum=, init=, anchors=",
+    )
+
+    times: float = 5.0
+    share: float = 0.25
+
+    def signs(self, look: Look) -> Iterator[Sign]:
+        first, lowest = look.averages
+        if look.average > max(self.times * lowest, self.share * first):
+            yield Sign(None, f"the average loss has risen to {look.average:.4g} from {lowest:.4g}")
+
+
 @dataclass
 class LossHistory:
     """The losses of minibatches that were let pass, and how many in a row were not."""

@@ -5,6 +5,7 @@ A symptom is a frozen dataclass whose fields are its thresholds; what has been s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -20,6 +21,8 @@ class Look:
     """An update as symptoms see it.
 
     loss: the mean cost of an image. norm: the 2-norm of all gradients. past: the norms of the updates before.
+    average: the loss of the updates so far, as darknet averages it. averages: the first one that tells of more than a
+        minibatch, and the lowest since then.
     gradient, pull: of each layer that took part, the 2-norm of its gradients, and how large those of its weights,
         times the rate, are beside the weights.
     fresh: layers that have not taken part until lately.
@@ -40,6 +43,8 @@ class Look:
     fresh: frozenset[int] = frozenset()
     figures: Mapping[str, Row] = field(default_factory=dict)
     overlap: float | None = None
+    average: float = math.nan
+    averages: tuple[float, float] = (math.nan, math.nan)
 
     @property
     def is_burning_in(self) -> bool:

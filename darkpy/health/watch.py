@@ -21,7 +21,7 @@ from darkpy.health.ledger import Ledger, as_lists, finding_of, run_of
 from darkpy.health.logwriter import LogWriter
 from darkpy.health.measures import Measures
 from darkpy.health.minibatches import AnchorOverlaps, BadLabel, Kept
-from darkpy.health.nonfinite import LossHistory, LossSpike
+from darkpy.health.nonfinite import Diverging, LossHistory, LossSpike
 from darkpy.health.refusals import Refusals
 from darkpy.health.runlog import LoggedFinding, LoggedMap, LoggedUpdate, log_path
 from darkpy.health.symptoms import Look, Sign, Symptom
@@ -33,6 +33,7 @@ from darkpy.training.watcher import Watcher
 
 SYMPTOMS: tuple[Symptom, ...] = (
     AnchorMismatch(),
+    Diverging(),
     StuckRate(),
     Exploding(),
     Vanishing(),
@@ -46,6 +47,8 @@ EVERY = 100
 """Updates from one look at the layers to the next: it costs up to half a step of a small network, and so 1 in 200."""
 FIRST = 10
 """Updates at the beginning of a run whose layers are all looked at."""
+SETTLED = 10
+"""Updates after which the average loss tells of more than the first minibatch."""
 MAX_BAD_UPDATES = 100
 """Updates in a row that cannot be made before the run stops: dirty pictures do not come in so many batches in a row."""
 
@@ -85,6 +88,7 @@ class Watch(Watcher):
     ) -> None:
         self.trainer, self.folder, self.tell = trainer, folder, tell
         self.every, self.first, self.average = every, first, average
+        self._averages = (math.nan, math.inf)
         self.findings: list[LoggedFinding] = []
         self.checks_labels = trainer.ranks.is_main
         plan = trainer.network.plan
@@ -186,6 +190,9 @@ class Watch(Watcher):
         trainer, measures, plan = self.trainer, self.measures, self.trainer.network.plan
         n, loss = trainer.batch_num, sum(self._losses) / max(1, len(self._losses))
         self.average = next_average(self.average, loss)
+        if self.ledger.updates >= SETTLED:
+            first, lowest = self._averages
+            self._averages = (self.average if math.isnan(first) else first, min(self.average, lowest))
         gradient = measures.gradient
         rows = measures.rows()
         look = Look(
@@ -201,6 +208,8 @@ class Watch(Watcher):
             fresh=self._fresh,
             figures=rows,
             overlap=self.overlaps.mean if rows else None,
+            average=self.average,
+            averages=self._averages,
         )
         now = perf_counter()
         if self._log is not None:

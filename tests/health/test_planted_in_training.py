@@ -113,6 +113,14 @@ FAULTS = {
     "scales of 1e6": Fault(
         FIVE, "ActivationRange", "layer 1 [convolutional]", "its outputs go", filled("layers.1.scales", 1e6, WHOLE)
     ),
+    "weights that drift away": Fault(
+        detector(rate=0.001, norm=0),
+        "Diverging",
+        "",
+        "the average loss has risen to",
+        change=lambda n, m: (m[0] * 1.2 ** max(0, n - 25), m[1]),
+        updates=70,
+    ),
     "rate x100": Fault(detector(rate=1.0), "Exploding", "layer 3 [convolutional]", "as large as the weights"),
     "rate x1000 without a norm": Fault(
         classifier(norm=0, rate=10.0), "Exploding", "layer 3 [convolutional]", "as large as the weights"
