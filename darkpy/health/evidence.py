@@ -129,7 +129,8 @@ def _range(x_CHW: Tensor) -> tuple[float, float]:
 
 def _thumb(plan: Plan, sample: Sample, picture: Image.Image, *, is_worst: bool) -> Image.Image:
     card = Image.new("RGB", (THUMB, THUMB + _CAPTION), "white")
-    small = picture.copy()
+    times = max(1, THUMB // max(picture.size))
+    small = picture.resize((times * picture.width, times * picture.height), Image.Resampling.NEAREST)
     small.thumbnail((THUMB, THUMB))
     draw = ImageDraw.Draw(small)
     if has_boxes(plan, sample.kept.truth):
