@@ -1,7 +1,11 @@
-"""Other people's engines, by way of ONNX: the same network, the same outputs."""
+"""Other people's engines, by way of ONNX: the same network, the same outputs.
+
+torch computes nothing beside them: its threads, waiting busily for more, would take their cores.
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from darkpy.errors import DarkpyError
@@ -25,7 +29,7 @@ def onnx_runtime(network: Network) -> Runner:
     session = onnxruntime.InferenceSession(_model(network), options, providers=["CPUExecutionProvider"])
 
     def runner(x_BCHW: torch.Tensor) -> list[torch.Tensor]:
-        return [torch.from_numpy(output) for output in session.run(None, {INPUT: x_BCHW.contiguous().numpy()})]
+        return [torch.from_numpy(output) for output in session.run(None, {INPUT: np.ascontiguousarray(x_BCHW.numpy())})]
 
     return runner
 
@@ -45,7 +49,7 @@ def openvino(network: Network, precision: str) -> Runner:
     model = core.compile_model(core.read_model(_model(network)), "CPU", settings)
 
     def runner(x_BCHW: torch.Tensor) -> list[torch.Tensor]:
-        found = model({INPUT: x_BCHW.contiguous().numpy()})
+        found = model({INPUT: np.ascontiguousarray(x_BCHW.numpy())})
         return [torch.from_numpy(found[output].copy()) for output in model.outputs]
 
     return runner
