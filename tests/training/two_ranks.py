@@ -147,7 +147,8 @@ def main(file: str) -> None:
         try:
             run("dying", ranks)
         except RankLostError as error:
-            sys.exit(str(error))
+            print(error, file=sys.stderr, flush=True)
+            os._exit(1)  # as darkpy ends: gloo's threads do not always survive that Python takes itself to pieces
 
 
 if __name__ == "__main__":
