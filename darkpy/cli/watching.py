@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from darkpy.cli.talk import ERASE, warn
+from darkpy.errors import DarkpyError
 
 if TYPE_CHECKING:
     from darkpy.health.chart import Chart
@@ -137,7 +138,12 @@ def open_chart(checkpoints: Checkpoints, path: Path | None, *, is_logged: bool) 
     elif not is_available():
         return None
     folder, base, trainer = checkpoints.folder, checkpoints.base, checkpoints.trainer
-    history = read_log(log_path(folder, base)) if is_logged and trainer.batch_num else None
+    history = None
+    if is_logged and trainer.batch_num:
+        try:
+            history = read_log(log_path(folder, base))
+        except DarkpyError as error:
+            warn(f"{error.message}: the chart begins with update {trainer.batch_num + 1}")
     return Chart(path or folder / f"chart_{base}.png", trainer.net, history)
 
 
