@@ -49,6 +49,7 @@ class Network(nn.Module):
         self.normalise = Normalise(plan.net.mean, plan.net.std) if plan.net.mean or plan.net.std else None
         self.outputs = _outputs(plan)
         self._last_reads = _last_reads(plan, self.outputs)
+        self.is_interleaved = True  # whether inference is quickest on pictures laid out pixel after pixel
         self._runner: Runner | None = None
         self._device = torch.device("cpu")
         self.eval()
@@ -143,9 +144,9 @@ class Network(nn.Module):
         self.requires_grad_(False)
         return self.eval()
 
-    def run_by(self, runner: Runner) -> None:
-        """Leave inference to something that computes what the layers do, faster."""
-        self._runner = runner
+    def run_by(self, runner: Runner, *, is_interleaved: bool = True) -> None:
+        """Leave inference to something that computes what the layers do, faster, on pictures so laid out at best."""
+        self._runner, self.is_interleaved = runner, is_interleaved
 
     def resize(self, width: int, height: int) -> None:
         """Take pictures of another size from now on, as training with `random=1` does.

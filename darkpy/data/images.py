@@ -74,15 +74,18 @@ def load_image(
     return Image(path, pixels_HWC if channels == 3 else to_grey(pixels_HWC))
 
 
-def prepare(image: Image, net_w: int, net_h: int, *, letterbox: bool) -> Tensor:
+def prepare(image: Image, net_w: int, net_h: int, *, letterbox: bool, is_interleaved: bool = True) -> Tensor:
     """What the network sees of a picture: letterboxed, or stretched to its size.
 
-    Shapes:  (C, net_h, net_w) float32, 0..1, its pixels interleaved in memory.
+    is_interleaved: lay out pixel after pixel in memory, not channel after channel.
+    Shapes:  (C, net_h, net_w) float32, 0..1.
     """
     fit = resample.letterbox if letterbox else resample.resize
-    return fit(image.view(), net_w, net_h, is_interleaved=True)
+    return fit(image.view(), net_w, net_h, is_interleaved=is_interleaved)
 
 
 def stack(pictures_CHW: Sequence[Tensor]) -> Tensor:
-    """Pictures that `prepare` has made, as the network takes them: (B, C, H, W), their pixels interleaved as theirs."""
+    """Pictures that `prepare` has made, as the network takes them: (B, C, H, W), laid out in memory as they are."""
+    if pictures_CHW[0].is_contiguous():
+        return torch.stack(list(pictures_CHW))
     return torch.stack([picture_CHW.permute(1, 2, 0) for picture_CHW in pictures_CHW]).permute(0, 3, 1, 2)

@@ -93,7 +93,9 @@ def detect(
     def prepared(result: Result) -> _Picture:
         if result.image is None:
             return _Picture(result, None)
-        return _Picture(result, prepare(result.image, net.w, net.h, letterbox=bool(chosen.letterbox)))
+        letterbox, is_interleaved = bool(chosen.letterbox), network.is_interleaved
+        x_CHW = prepare(result.image, net.w, net.h, letterbox=letterbox, is_interleaved=is_interleaved)
+        return _Picture(result, x_CHW)
 
     for batch in load_in_batches(load, prepared, paths, batch_size, network.device, may_wait=may_wait):
         yield from _detect_batch(network, batch, names, chosen)

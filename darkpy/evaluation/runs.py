@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -78,6 +79,7 @@ def run(
     """
     require_detector(network)
     net, forms = network.plan.input_shape, {judge.settings.letterbox for judge in judges}
+    fit = partial(prepare, net_w=net.w, net_h=net.h, is_interleaved=network.is_interleaved)
 
     def load(item: tuple[int, str | os.PathLike[str]]) -> tuple[View, Image | None]:
         number, path = item
@@ -91,7 +93,7 @@ def run(
         view, image = loaded
         if image is None:
             return _Picture(view, {})
-        return _Picture(view, {form: prepare(image, net.w, net.h, letterbox=form) for form in forms})
+        return _Picture(view, {form: fit(image, letterbox=form) for form in forms})
 
     batch_size = batch_size or (1 if network.has_memory else BATCH_SIZE)
     network.reset_state()

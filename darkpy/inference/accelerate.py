@@ -78,7 +78,7 @@ def accelerate(network: Network, ways: Ways | None = None, *, pictures: Sequence
         runner = _open(network, ways, pictures)
         _check(runner(x_1CHW), wanted, ways)
     network.reset_state()
-    network.run_by(runner)
+    network.run_by(runner, is_interleaved=ways.engine == "torch")
     return network
 
 
@@ -87,7 +87,7 @@ def _open(network: Network, ways: Ways, pictures: Sequence[torch.Tensor]) -> Run
         return compiled(network, ways.precision)
     if ways.precision == "int8":
         functions = encoded(network.plan, network.built, pictures)
-        return Steps(network.plan, network.built, network.outputs, functions)
+        return Steps(network.plan, network.outputs, functions)
     openers: dict[str, Callable[[], Runner]] = {
         "torch": lambda: _steps(network, torch.bfloat16),
         "onnxruntime": lambda: onnx_runtime(network),
@@ -98,7 +98,7 @@ def _open(network: Network, ways: Ways, pictures: Sequence[torch.Tensor]) -> Run
 
 def _steps(network: Network, dtype: torch.dtype) -> Steps:
     functions = quicken(network.plan, network.built, dtype)
-    return Steps(network.plan, network.built, network.outputs, functions)
+    return Steps(network.plan, network.outputs, functions)
 
 
 def _check(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor], ways: Ways) -> None:

@@ -6,6 +6,7 @@ Legend: B images, C H W channels, rows, columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple, cast
 
 import torch
@@ -32,24 +33,21 @@ class Step(NamedTuple):
 class Steps:
     """Runs a network's layers in inference, each by a function of its own.
 
-    Layers that only hand their input on are left out, and outputs are freed after their last reader. Hooks of the
-    layers are not called. Outputs are float32.
+    Layers without one only hand on what they read. Outputs are freed after their last reader. Hooks of the layers are
+    not called. Outputs are float32.
     """
 
-    def __init__(
-        self, plan: Plan, layers: Sequence[Layer], outputs: Sequence[int], functions: Mapping[int, Function]
-    ) -> None:
-        places = {-1: 0}  # of each layer's output among all values
+    def __init__(self, plan: Plan, outputs: Sequence[int], functions: Mapping[int, Function]) -> None:
+        # of each layer's output among all values; in several parts where nobody wants it whole
+        places: dict[int, tuple[int, ...]] = {-1: (0,)}
         made: list[tuple[Function, tuple[int, ...], int]] = []
-        for node, layer in zip(plan.nodes, layers, strict=True):
-            sources = tuple(places[source] for source in node.sources)
-            if is_left_out(node, layer):
-                places[node.index] = sources[0]
-                continue
-            places[node.index] = len(made) + 1
-            made.append((functions[node.index], sources, len(made) + 1))
+        for node in plan.nodes:
+            places[node.index] = tuple(chain.from_iterable(places[source] for source in node.sources))
+            if node.index in functions:
+                made.append((functions[node.index], places[node.index], len(made) + 1))
+                places[node.index] = (len(made),)
         self._size = len(made) + 1
-        self._outputs = tuple(places[index] for index in outputs)
+        self._outputs = tuple(place for index in outputs for place in places[index])
         self._steps = _with_last_reads(made, self._outputs)
 
     def __call__(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
@@ -68,6 +66,12 @@ def is_left_out(node: Node, layer: Layer) -> bool:
     return layer.is_transparent and len(node.sources) == 1
 
 
+def _is_read_in_parts(plan: Plan, layers: Sequence[Layer], index: int) -> bool:
+    """Whether a layer only lays its sources behind each other, for readers that need not have them so."""
+    readers = [node.index for node in plan.nodes if index in node.sources]
+    return layers[index].is_transparent and bool(readers) and all(layers[reader].takes_parts for reader in readers)
+
+
 def quicken(plan: Plan, layers: Sequence[Layer], dtype: torch.dtype) -> dict[int, Function]:
     """The fastest function of each layer that is not left out; it takes arrays away from them, with no way back.
 
@@ -75,7 +79,7 @@ def quicken(plan: Plan, layers: Sequence[Layer], dtype: torch.dtype) -> dict[int
     """
     functions: dict[int, Function] = {}
     for node, layer in zip(plan.nodes, layers, strict=True):
-        if not is_left_out(node, layer):
+        if not (is_left_out(node, layer) or _is_read_in_parts(plan, layers, node.index)):
             function = layer.quicken(node.inputs, dtype)
             is_exact = dtype == torch.float32 or layer.keeps_type
             functions[node.index] = function if is_exact else _in_float32(function)

@@ -44,7 +44,8 @@ class Layer(nn.Module):
     ranks: Ranks = ALONE
     has_memory: bool = False  # whether in inference a call goes on where the last one ended
     keeps_type: bool = False  # whether on bfloat16 it does what it does on float32, but for rounding
-    is_transparent: bool = False  # whether in inference it hands the output of its only source on as it is
+    is_transparent: bool = False  # whether in inference it hands its sources on as they are, channels behind channels
+    takes_parts: bool = False  # whether what `quicken` gives takes several inputs for one, so laid behind each other
     takes_codes: bool = False  # whether `on_codes` is its own
     bound: float = 0.0
 

@@ -67,7 +67,7 @@ class _Route(Layer):
     def __init__(self, spec: RouteSpec, is_flat: bool) -> None:
         super().__init__()
         self.groups, self.group_id, self.is_flat = spec.groups, spec.group_id, is_flat
-        self.is_transparent = len(spec.layers) == 1 and spec.groups == 1
+        self.is_transparent = spec.groups == 1 and not is_flat
         self.takes_codes = not is_flat
 
     def forward(self, *parts_BCHW: torch.Tensor) -> torch.Tensor:

@@ -33,7 +33,8 @@ def activate(x: Tensor, activation: Activation, bound: float) -> Tensor:
 
     The same as `constrain(activation(x), bound)`; where y tells the slope, one array serves both rules on the way back.
     """
-    may_overwrite = not x._is_view()  # a view that is written into gets another place in autograd's graph
+    # a view that is written into gets another place in autograd's graph
+    may_overwrite = not (x.requires_grad and x._is_view())
     is_one = x.requires_grad and activation.overwrite is not None and activation.slope_into is not None
     if not (bound and may_overwrite and is_one):
         return constrain(activation(x, inplace=may_overwrite), bound)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -63,24 +62,6 @@ def test_every_way_gives_what_the_plain_path_gives(cfg: str | Path, ways: Ways, 
     assert distance(found, wanted) <= tolerance
     assert all(output.std() > 1e-6 for output in found)
     assert distance(outputs(net, x[:1]), [output[:1] for output in wanted]) <= tolerance  # of another batch size
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.05)])
-def test_compiled_network_gives_what_the_plain_path_gives(precision: str, tolerance: float) -> None:
-    net = filled(NET + LAYERS, "alexeyab")
-    x = pictures(net)
-    wanted = outputs(net, x)
-    accelerate(net, Ways(precision=precision, is_compiled=True))
-    assert distance(outputs(net, x), wanted) <= tolerance
-
-
-def test_without_a_compiler_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(DarkpyError, match="needs a C\\+\\+ compiler, and there is no no-such-compiler") as caught:
-        accelerate(filled(NET + CONV), Ways(is_compiled=True))
-    assert "g++" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,10 @@ ODD = {
     "dropped": "[dropout]\n[empty]\n" + CONV + "activation=mish\n[dropout]\n",
     "routed": "[route]\nlayers=0\n[route]\nlayers=-1,0,0\ngroups=2\ngroup_id=1\n" + CONV + "[shortcut]\nfrom=0\n",
     "pooled": "[maxpool]\nsize=2\nstride=2\n" + CONV + "[maxpool]\nsize=2\nstride=1\n[maxpool]\nsize=3\nstride=2\n",
+    "pooled in parts": "[route]\nlayers=-1,0\n[maxpool]\nsize=2\nstride=2\n" + CONV,
+    "odd, pooled in parts": "[maxpool]\nstride=2\n" * 2 + "[route]\nlayers=-1,-1\n[maxpool]\nsize=2\nstride=2\n" + CONV,
+    "pooled in parts, and whole": "[route]\nlayers=-1,0\n[maxpool]\nstride=2\n[upsample]\n[route]\nlayers=-1,-3\n"
+    + CONV,
     "film": "[crnn]\noutput_filters=4\nhidden_filters=4\npad=1\nsize=3\nbatch_normalize=1\n",
     "normalised in groups": CONV.replace("batch", "group") + "activation=leaky\n[l2norm]\nscale=3\n",
     "sloping": CONV + "activation=prelu\n[activation]\nactivation=prelu\n",
@@ -121,7 +125,7 @@ def test_torch_without_the_operation_fuses_nothing(monkeypatch: pytest.MonkeyPat
 
 def test_outputs_are_freed_after_their_last_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     net = accelerate(filled(NET + CONV + CONV + "[dropout]\n" + CONV + "[shortcut]\nfrom=0\n" + CONV, "alexeyab"))
-    runner = Steps(net.plan, net.built, net.outputs, quicken(net.plan, net.built, torch.float32))
+    runner = Steps(net.plan, net.outputs, quicken(net.plan, net.built, torch.float32))
     alive: list[weakref.ref[torch.Tensor]] = []
     seen: list[list[int]] = []
 

@@ -72,8 +72,10 @@ class TestProgram:
             write_whole(where / "net.names", [b"\n".join(b"%d" % number for number in range(CLASSES))])
             write_whole(where / "net.data", [b"classes=%d\nnames=net.names\n" % CLASSES])
             (where / "data/labels").mkdir(parents=True)
+            # no score is above 2: to draw the thousands of boxes of random weights takes minutes
+            options = ("-dont_show", "-thresh", "2")
             done = subprocess.run(
-                [str(Path(self.version).absolute()), "detector", "test", "net.data", *self._files, "-dont_show"],
+                [str(Path(self.version).absolute()), "detector", "test", "net.data", *self._files, *options],
                 cwd=folder,
                 env=self._environment,
                 timeout=TIMEOUT,

@@ -49,10 +49,12 @@ def open_darkpy(job: Forward) -> tuple[str, Run]:
     warnings.simplefilter("ignore")
     keep_freed_memory()  # as the command line does
     torch.set_num_threads(job.threads)
-    x_BCHW = torch.from_numpy(np.load(job.x)).contiguous(memory_format=torch.channels_last)
+    x_BCHW = torch.from_numpy(np.load(job.x))
     ways = Ways(**WAYS[job.way])
     network = darkpy.load(job.cfg, job.weights, is_mapped=True)
     darkpy.accelerate(network, ways, pictures=[x_CHW[None] for x_CHW in x_BCHW])
+    if network.is_interleaved:  # as the commands lay pictures out
+        x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
 
     def run() -> Outputs:
         with torch.inference_mode():
