@@ -105,6 +105,7 @@ class Network(nn.Module):
 
         The backward pass starts at these inputs, with minus their `input_delta` as the gradient.
         Shapes: truth as the heads want it, (B, *truth_shape); a layer with `truth=1` replaces it for those behind it.
+            It need not be where the network is: boxes are looked through without waiting for a GPU.
         """
         outputs = {-1: self._checked(x_BCHW)}
         inputs: list[torch.Tensor] = []
@@ -120,8 +121,9 @@ class Network(nn.Module):
             with torch.set_grad_enabled(learns):
                 output = outputs[node.index] = layer(*sources)
             if compared:
+                told = truth if compared.reads_boxes else truth.to(output.device, non_blocking=True)
                 with torch.no_grad():
-                    losses.append(compared.loss(sources[0].detach(), output.detach(), truth, progress))
+                    losses.append(compared.loss(sources[0].detach(), output.detach(), told, progress))
                 inputs.append(sources[0])
             if node.spec.truth:
                 truth = output.detach().flatten(1)

@@ -1,7 +1,7 @@
 """The delta of [yolo] and [Gaussian_yolo]: first every prediction's own, then what each truth writes over it.
 
 Legend: B images, T rows of a truth, E entries of an anchor, C = anchors * E, H W the grid, A anchors of the head,
-M matches, P predictions, K classes, S numbers of a box.
+M matches, P some of them, K classes, S numbers of a box.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from darkpy.ops.anchor_code import AnchorCode
 from darkpy.ops.boxes import MEASURES
 from darkpy.ops.grid import cells
 from darkpy.ops.matching import Matches, best_overlaps, match, match_predictions
+from darkpy.ops.moving import constant, moved
 from darkpy.ops.truths import Truths
 
 MEANS = frozenset({"no_obj"})
@@ -36,7 +37,8 @@ class AnchoredDelta(Generic[Spec]):
         `write_matches` adds.
     Source:  pjreddie/darknet and AlexeyAB/darknet src/yolo_layer.c, AlexeyAB/darknet src/gaussian_yolo_layer.c
     Differs: darknet sees by a class delta of 0 that no truth has come to a prediction yet, so that one whose logistic
-             is exactly 0 or 1 forgets its earlier truths; here they count. The adversarial pass is not here.
+             is exactly 0 or 1 forgets its earlier truths; here they count. No overlap is above a truth_thresh of 1;
+             darknet's may be, rounded. The adversarial pass is not here.
     """
 
     def __init__(self, spec: Spec, output_BCHW: Tensor, truth_BTE: Tensor, net: NetSpec) -> None:
@@ -48,10 +50,13 @@ class AnchoredDelta(Generic[Spec]):
         self.is_taken_BHWA = torch.zeros_like(self.delta_BHWAE[..., 0], dtype=torch.bool)
         _, rows, columns, _, _ = self.output_BHWAE.shape
         device = output_BCHW.device
-        self.code = spec.code(torch.tensor((columns, rows), device=device), net.width, net.height)
-        self.anchors_px_A2 = chosen_anchors(spec.anchors, spec.anchor_indices).to(device)
-        self.weight_K = torch.tensor(spec.class_weights, device=device)
-        self.truths = read_head_truths(truth_BTE.to(output_BCHW.dtype), spec.classes, spec.map)
+        # which predictions answer for the truths is found out where these are, so that a GPU need not be asked
+        truths = read_head_truths(truth_BTE.to(output_BCHW.dtype), spec.classes, spec.map)
+        code = spec.code(constant((columns, rows), truth_BTE.device), net.width, net.height)
+        self.matches = moved(find_matches(spec, truths, code), device)
+        self.truths, self.code = moved(truths, device), moved(code, device)
+        self.anchors_px_A2 = chosen_anchors(spec.anchors, spec.anchor_indices, device)
+        self.weight_K = constant(spec.class_weights, device)
         self.report = {"rejected": self.truths.rejected}
 
     @property
@@ -76,11 +81,10 @@ class AnchoredDelta(Generic[Spec]):
         """All of it, in darknet's order."""
         overlap_BHWA, row_BHWA = best_overlaps(self.truths, self._all_frac())
         self.write_absent(overlap_BHWA, row_BHWA)
-        is_right_BHWA = overlap_BHWA > max(self.spec.truth_thresh, 0.0)
-        right = match_predictions(self.truths, row_BHWA, is_right_BHWA)
-        if len(right):  # rare: by most cfgs no overlap is enough
-            self._write_right(right, overlap_BHWA)
-        self.write_matches(find_matches(self.spec, self.truths, self.code))
+        if self.spec.truth_thresh < 1:  # rare, and a GPU is waited for
+            is_right_BHWA = overlap_BHWA > max(self.spec.truth_thresh, 0.0)
+            self._write_right(match_predictions(self.truths, row_BHWA, is_right_BHWA), overlap_BHWA)
+        self.write_matches(self.matches)
 
     def write_absent(self, overlap_BHWA: Tensor, row_BHWA: Tensor) -> Tensor:
         """Every objectness goes to 0, except where a prediction is spared for its overlap with a truth.
@@ -120,17 +124,18 @@ class AnchoredDelta(Generic[Spec]):
         self._write_boxes(entry_ME, matches)
         self.write_classes(entry_ME, matches)
         objectness_M, objectness_BHWA = entry_ME[:, self.objectness], self.delta_BHWAE[..., self.objectness]
-        is_heard_M = matches.is_last_M
-        if self.keeps_objectness:
-            is_heard_M = matches.is_first_M & (objectness_BHWA[place] == 0)
         delta_M = self.weight_K[matches.class_M] * spec.obj_normalizer * (1 - objectness_M)
-        heard_P = _numbers(is_heard_M)
-        objectness_BHWA[_some(place, heard_P)] = delta_M[heard_P]
+        if self.keeps_objectness:
+            first = _some(place, matches.first_P)
+            kept_P = objectness_BHWA[first]
+            objectness_BHWA[first] = torch.where(kept_P == 0, delta_M[matches.first_P], kept_P)
+        else:
+            objectness_BHWA[_some(place, matches.last_P)] = delta_M[matches.last_P]
 
         pred_frac_M4 = self.pred_frac(entry_ME, matches)
         overlap_M, giou_M = (MEASURES[kind](pred_frac_M4, matches.frac_M4) for kind in (self.shown_overlap, "giou"))
         self.report |= {
-            "count": torch.tensor(len(matches), device=overlap_M.device),
+            "count": overlap_M.new_full((), len(matches), dtype=torch.long),
             "iou": overlap_M.sum(),
             "giou": giou_M.sum(),
             "class": self._own_class(entry_ME, matches).sum(),
@@ -142,15 +147,16 @@ class AnchoredDelta(Generic[Spec]):
 
     def write_classes(self, entry_ME: Tensor, matches: Matches) -> None:
         """The first truth at a prediction speaks of all classes, each later one of its own alone."""
-        spec, place = self.spec, matches.place
-        is_first_M = matches.is_first_M & ~self.is_taken_BHWA[place]
-        self.is_taken_BHWA[place] = True
+        spec, first_P, later_P = self.spec, matches.first_P, matches.later_P
         delta_BHWAK = self.delta_BHWAE[..., spec.box_entries :]
-        first_MK = self.class_delta(entry_ME[:, spec.box_entries :], matches.class_M)
-        first_P, later_P = _numbers(is_first_M), _numbers(~is_first_M)
-        delta_BHWAK[_some(place, first_P)] = first_MK[first_P]
-        later_M = self.weight_K[matches.class_M] * (1 - spec.label_smooth_eps / 2 - self._own_class(entry_ME, matches))
-        delta_BHWAK[_some((*place, matches.class_M), later_P)] = later_M[later_P]
+        own_M = self.weight_K[matches.class_M] * (1 - spec.label_smooth_eps / 2 - self._own_class(entry_ME, matches))
+        first, first_class_P = _some(matches.place, first_P), matches.class_M[first_P]
+        is_taken_P, kept_PK = self.is_taken_BHWA[first], delta_BHWAK[first]
+        taken_PK = kept_PK.scatter(1, first_class_P[:, None], own_M[first_P, None])
+        first_PK = self.class_delta(entry_ME[first_P, spec.box_entries :], first_class_P)
+        delta_BHWAK[first] = torch.where(is_taken_P[:, None], taken_PK, first_PK)
+        delta_BHWAK[_some((*matches.place, matches.class_M), later_P)] = own_M[later_P]
+        self.is_taken_BHWA[first] = True
 
     def class_delta(self, prob_MK: Tensor, class_M: Tensor) -> Tensor:
         """What all classes get from the first truth at a prediction."""
@@ -163,9 +169,9 @@ class AnchoredDelta(Generic[Spec]):
 
     def average_boxes(self, wanted_BHWA: Tensor) -> None:
         """Divide what boxes got by the number of classes that the prediction is drawn to."""
-        delta_PE = self.delta_BHWAE[wanted_BHWA]
-        classes_P1 = (delta_PE[:, self.spec.box_entries :] > 0).sum(1, keepdim=True).clamp(min=1)
-        self.delta_BHWAE[..., : self.objectness][wanted_BHWA] = delta_PE[:, : self.objectness] / classes_P1
+        box_BHWAS = self.delta_BHWAE[..., : self.objectness]
+        classes_BHWA = (self.delta_BHWAE[..., self.spec.box_entries :] > 0).sum(-1).clamp(min=1)
+        box_BHWAS /= torch.where(wanted_BHWA, classes_BHWA, 1)[..., None]
 
     def bounded(self, delta: Tensor) -> Tensor:
         """Within +-max_delta, and 0 where it is no number, which is counted."""
@@ -201,15 +207,14 @@ class AnchoredDelta(Generic[Spec]):
 
     def _write_boxes(self, entry_ME: Tensor, matches: Matches) -> None:
         """AlexeyAB adds up what the truths at a prediction want, at pjreddie's the last one is heard."""
-        place, is_last_M = matches.place, matches.is_last_M
-        self._add("total_bbox", torch.tensor(len(matches), device=is_last_M.device))
-        self._add("rewritten_bbox", (~matches.is_first_M | self.is_taken_BHWA[place]).sum())
+        place, rewritten = matches.place, self.is_taken_BHWA[_some(matches.place, matches.first_P)].sum()
+        self._add("total_bbox", torch.full_like(rewritten, len(matches)))
+        self._add("rewritten_bbox", rewritten + len(matches.later_P))
         delta_BHWAS, delta_MS = self.delta_BHWAE[..., : self.objectness], self.box_delta(entry_ME, matches)
         if self.spec.adds_boxes:
             delta_BHWAS.index_put_(place, delta_MS, accumulate=True)
         else:
-            last_P = _numbers(is_last_M)
-            delta_BHWAS[_some(place, last_P)] = delta_MS[last_P]
+            delta_BHWAS[_some(place, matches.last_P)] = delta_MS[matches.last_P]
 
     def _own_class(self, entry_ME: Tensor, matches: Matches) -> Tensor:
         """The scores of the truths' classes. Shapes: (M,)."""
@@ -222,7 +227,7 @@ class AnchoredDelta(Generic[Spec]):
 def find_matches(spec: AnchoredSpec, truths: Truths, code: AnchorCode) -> Matches:
     """Which predictions of a head answer for which truths."""
     every = range(max(spec.num - 1, *spec.anchor_indices) + 1)
-    anchors_px_A2 = chosen_anchors(spec.anchors, every).to(truths.frac_BT4.device)
+    anchors_px_A2 = chosen_anchors(spec.anchors, every, truths.frac_BT4.device)
     return match(truths, code, anchors_px_A2, spec.anchor_indices, spec.iou_thresh, spec.iou_thresh_kind)
 
 
@@ -236,11 +241,6 @@ def averages_line(index: int, report: Mapping[str, Tensor]) -> str:
         f"Region {index} Avg IOU: {iou}, Class: {score}, Obj: {objectness}, No Obj: {float(report['no_obj']):f}, "
         f".5R: {half}, .75R: {most},  count: {int(count)}"
     )
-
-
-def _numbers(is_wanted_M: Tensor) -> Tensor:
-    """Which they are: a GPU is waited for here, once, and not for each array that is indexed by them."""
-    return is_wanted_M.nonzero()[:, 0]
 
 
 def _some(place: tuple[Tensor, ...], wanted_P: Tensor) -> tuple[Tensor, ...]:

@@ -21,13 +21,16 @@ from darkpy.layers.head import AnchorKeys, HeadSpec
 from darkpy.ops.anchor_code import AnchorCode
 from darkpy.ops.graph import Graph, Value
 from darkpy.ops.grid import channel_mask, channel_runs
+from darkpy.ops.moving import constant
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
 FLT_MAX = 3.4028234663852886e38
 
 
-def chosen_anchors(anchors: Sequence[float], indices: Sequence[int]) -> torch.Tensor:
+def chosen_anchors(
+    anchors: Sequence[float], indices: Sequence[int], device: torch.device | None = None
+) -> torch.Tensor:
     """The (w, h) of the anchors `indices`; what a cfg's list leaves out is .5, what it has too many is not read.
 
     Shapes: float32 (len(indices), 2). Units: those of the cfg (yolo: pixels, region: cells).
@@ -37,7 +40,7 @@ def chosen_anchors(anchors: Sequence[float], indices: Sequence[int]) -> torch.Te
         for index in indices
         for position in (2 * index, 2 * index + 1)
     ]
-    return torch.tensor(flat, dtype=torch.float32).view(-1, 2)
+    return constant(flat, device, torch.float32).view(-1, 2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +52,7 @@ class AnchoredSpec(HeadSpec):
         lies behind its array.
     """
 
+    reads_boxes: ClassVar[bool] = True
     box_entries: ClassVar[int]  # numbers that say where a box is, objectness included; the classes follow
     xywh: ClassVar[slice]  # those that are its centre and size
 
@@ -169,7 +173,7 @@ class AnchoredSpec(HeadSpec):
 
     def anchors_px(self, anchor_M: torch.Tensor) -> torch.Tensor:
         """The anchor of each candidate, `anchor_M` counting along the mask."""
-        return chosen_anchors(self.anchors, self.anchor_indices).to(anchor_M.device)[anchor_M]
+        return chosen_anchors(self.anchors, self.anchor_indices, anchor_M.device)[anchor_M]
 
 
 class AnchoredHead(Layer):
@@ -187,12 +191,12 @@ class AnchoredHead(Layer):
         anchors, scale = len(spec.mask) or spec.num, spec.scale_x_y
         self.raw, self.centre = (channel_runs(chosen, spec.entries, anchors) for chosen in (raw, centre))
         is_centre_C11 = channel_mask(centre, spec.entries, anchors)
-        for name, constant in (
+        for name, array in (
             ("is_raw_C11", channel_mask(raw, spec.entries, anchors)),
             ("factor_C11", torch.where(is_centre_C11, scale, 1.0)),
             ("shift_C11", torch.where(is_centre_C11, (scale - 1) / 2, 0.0)),
         ):
-            self.register_buffer(name, constant, persistent=False)
+            self.register_buffer(name, array, persistent=False)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         if not (torch.is_grad_enabled() and x_BCHW.requires_grad):

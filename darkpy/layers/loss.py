@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 
@@ -70,6 +71,8 @@ class Loss:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossSpec(LayerSpec):
     """A section that compares its input with a truth."""
+
+    reads_boxes: ClassVar[bool] = False  # whether it takes a truth on any device, and looks through it there
 
     @property
     def has_loss(self) -> bool:

@@ -51,7 +51,7 @@ class SoftmaxSpec(LossSpec):
         truth_BCHW = truth.reshape(output_BCHW.shape)
         delta_BCHW = torch.where(truth_BCHW == MASKED, 0.0, truth_BCHW - output_BCHW)
         is_true_BCHW = (truth_BCHW != 0) & (truth_BCHW != MASKED)
-        return Loss(delta_BCHW, delta_BCHW, -output_BCHW[is_true_BCHW].log().sum())
+        return Loss(delta_BCHW, delta_BCHW, -torch.where(is_true_BCHW, output_BCHW, 1.0).log().sum())
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         (x,) = inputs

@@ -1,6 +1,6 @@
 """Truths, and the predictions that answer for them.
 
-Legend: B images, T rows of a truth, H W the grid, A anchors, N truths, M matches.
+Legend: B images, T rows of a truth, H W the grid, A anchors, N truths, M matches, P some of them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from darkpy.ops.anchor_code import AnchorCode
 from darkpy.ops.boxes import MEASURES, iou
+from darkpy.ops.moving import constant
 from darkpy.ops.truths import Truths, last_at
 
 
@@ -21,7 +22,8 @@ class Matches:
     """Truths put to predictions, in the order in which darknet comes to them.
 
     row_M: the truths' rows in the image's truth.
-    is_first_M, is_last_M: whether no earlier, no later match is at the same prediction.
+    first_P, later_P, last_P: the numbers of those before which there is none at the same prediction, of the others,
+        and of those behind which there is none.
     Shapes:  image_M, row_M, anchor_M (along the mask), class_M int64; cell_M2 (column, row); frac_M4.
     Units:   boxes in fractions of the image.
     """
@@ -32,8 +34,9 @@ class Matches:
     anchor_M: Tensor
     frac_M4: Tensor
     class_M: Tensor
-    is_first_M: Tensor
-    is_last_M: Tensor
+    first_P: Tensor
+    later_P: Tensor
+    last_P: Tensor
 
     @staticmethod
     def of(truths: Truths, image_M: Tensor, row_M: Tensor, cell_M2: Tensor, anchor_M: Tensor) -> Matches:
@@ -44,7 +47,8 @@ class Matches:
         is_last_M = last_at(place_M, len(place_M)) == number_M
         is_first_M = (last_at(place_M.flip(0), len(place_M)) == number_M).flip(0)
         frac_M4, class_M = truths.frac_BT4[image_M, row_M], truths.class_BT[image_M, row_M]
-        return Matches(image_M, row_M, cell_M2, anchor_M, frac_M4, class_M, is_first_M, is_last_M)
+        first_P, later_P, last_P = (number_M[is_some_M] for is_some_M in (is_first_M, ~is_first_M, is_last_M))
+        return Matches(image_M, row_M, cell_M2, anchor_M, frac_M4, class_M, first_P, later_P, last_P)
 
     def __len__(self) -> int:
         return len(self.image_M)
@@ -66,7 +70,7 @@ def match(
     Source:  AlexeyAB/darknet src/yolo_layer.c process_batch
     """
     anchor_frac_A2 = anchors_px_A2 / code.net_2
-    mask_A = torch.tensor(mask, device=anchor_frac_A2.device)
+    mask_A = constant(mask, anchor_frac_A2.device)
     size_N12 = truths.frac_N4[:, None, 2:]
     best_N1 = _centred_overlap(size_N12, anchor_frac_A2, "iou").argmax(1, keepdim=True)
     is_match_NA = best_N1 == mask_A

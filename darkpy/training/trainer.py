@@ -145,7 +145,7 @@ class Trainer:
         Returns: the losses, and whether they have passed.
         """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_mixed):
-            inputs, own = self.network.losses(self._fetch_pictures(x_BCHW), self._fetch(truth), progress)
+            inputs, own = self.network.losses(self._fetch_pictures(x_BCHW), truth, progress)
         losses = tuple(loss.over(self.ranks) for loss in own)
         if not watcher.passes_losses(losses):
             return losses, False
@@ -177,12 +177,9 @@ class Trainer:
 
     def _fetch_pictures(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """Laid out like the weights, or the first convolution does so on its way forward, and back once more."""
-        x_BCHW = self._fetch(x_BCHW)
+        x_BCHW = x_BCHW.to(self.device, non_blocking=True)
         is_laid_out = x_BCHW.dim() == 4 and _is_channels_last(self.network)
         return x_BCHW.contiguous(memory_format=torch.channels_last) if is_laid_out else x_BCHW
-
-    def _fetch(self, array: torch.Tensor) -> torch.Tensor:
-        return array.to(self.device, non_blocking=True)
 
     def _uniform(self) -> float:
         return float(torch.rand((), generator=self.generator))

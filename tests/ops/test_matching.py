@@ -49,8 +49,8 @@ def test_truths_that_share_a_prediction_know_who_comes_first_and_last() -> None:
     found = match(truths(company, company[:1]), CODE, ANCHORS, (0, 1, 2), 1.0, "iou")
     assert found.image_M.tolist() == [0, 0, 0, 0, 1]
     assert found.row_M.tolist() == [0, 1, 2, 3, 0]
-    assert found.is_first_M.tolist() == [True, True, False, False, True]
-    assert found.is_last_M.tolist() == [False, True, False, True, True]
+    assert (found.first_P.tolist(), found.later_P.tolist()) == ([0, 1, 4], [2, 3])
+    assert found.last_P.tolist() == [1, 3, 4]
 
 
 def test_overlaps_are_with_truths_of_the_own_image_and_0_without_any() -> None:

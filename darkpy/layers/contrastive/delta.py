@@ -48,7 +48,7 @@ class Objects:
         image_N, row_N, column_N, anchor_N = matches.place
         columns, rows = (int(size) for size in grid_2)
         place_N = ((image_N * len(head.anchor_indices) + anchor_N) * rows + row_N) * columns + column_N
-        wanted_M = (matches.is_last_M & (track_N >= 0)).nonzero()[:, 0]
+        wanted_M = matches.last_P[track_N[matches.last_P] >= 0]
         wanted_M = wanted_M[place_N[wanted_M].argsort()]
         place = tuple(index_N[wanted_M] for index_N in (image_N, anchor_N, row_N, column_N))
         images_at_once = max(1, len(truth_BTE) // net.time_steps)

@@ -72,13 +72,13 @@ def detection_loss(spec: DetectionSpec, input_BCHW: Tensor, output_BCHW: Tensor,
         torch.where(is_best_BSA[..., None], spec.coord_scale * (target_BS14 - said.box_BSA4), 0.0),
     ).join()
     report = {
-        "iou": iou_BSA[is_best_BSA].sum(),
-        "class": said.class_BSK[is_full_BS1 & (wanted_BSK != 0)].sum(),
-        "any_class": said.class_BSK[is_full_BS].sum(),
-        "objectness": said.objectness_BSA[is_best_BSA].sum(),
+        "iou": torch.where(is_best_BSA, iou_BSA, 0.0).sum(),
+        "class": torch.where(is_full_BS1 & (wanted_BSK != 0), said.class_BSK, 0.0).sum(),
+        "any_class": torch.where(is_full_BS1, said.class_BSK, 0.0).sum(),
+        "objectness": torch.where(is_best_BSA, said.objectness_BSA, 0.0).sum(),
         "any_objectness": said.objectness_BSA.sum(),
         "count": is_full_BS.sum(),
-        "places": delta_BC.new_tensor(iou_BSA.numel()),
+        "places": delta_BC.new_full((), iou_BSA.numel()),
         "rejected": (is_listed_BS & ~is_full_BS).sum(),
     }
     return Loss(delta_BC.view(output_BCHW.shape), delta_BC.view(input_BCHW.shape), delta_BC.square().sum(), report)

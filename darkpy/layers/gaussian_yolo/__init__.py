@@ -25,6 +25,7 @@ from darkpy.ops.anchor_code import AnchorCode
 from darkpy.ops.detections import Detections
 from darkpy.ops.graph import Graph, Value
 from darkpy.ops.grid import cells, pick
+from darkpy.ops.moving import constant
 from darkpy.shapes import Shape
 
 _NMS_KINDS = ("default", "greedynms", "diounms", "cornersnms")
@@ -47,7 +48,7 @@ class GaussianYoloSpec(AnchoredSpec):
         return AnchoredHead(self, raw=(4, 6), centre=(0, 2))
 
     def code(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> AnchorCode:
-        return AnchorCode(grid_2, grid_2.new_tensor((net_w, net_h)), to_centre=_TO_CENTRE[self.yolo_point])
+        return AnchorCode(grid_2, constant((net_w, net_h), grid_2.device), to_centre=_TO_CENTRE[self.yolo_point])
 
     def loss(
         self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -44,6 +45,8 @@ class RegionSpec(HeadSpec):
     Differs: a class tree has one softmax a group, as on the GPU; pjreddie's CPU code makes NaN of it. pjreddie's also
         takes the second of two images for the first one mirrored, and averages them.
     """
+
+    reads_boxes: ClassVar[bool] = True
 
     coords: int = key(4, minimum=4)
     classes: int = key(20, minimum=1)

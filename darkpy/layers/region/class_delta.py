@@ -5,6 +5,7 @@ Legend: B images, H W the grid, A anchors, N times that a place is told a class,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,8 @@ def pull_classes(spec: RegionSpec, pull_BHWAK: Tensor, prob_BHWAK: Tensor, told:
         the earlier ones if the score of class 0 is exactly 0 or 1.
     """
     grid = prob_BHWAK.shape[:4]
-    prob_NK = prob_BHWAK[torch.unravel_index(told.place_N, grid)]
+    place = _unravelled(told.place_N, grid)
+    prob_NK = prob_BHWAK[place]
     is_told_NK, is_true_NK, said_N = _words(spec, prob_NK, told, grid.numel())
     weight_N = spec.class_scale * told.weight_N
     if spec.focal_loss and spec.tree is None:
@@ -58,13 +60,12 @@ def pull_classes(spec: RegionSpec, pull_BHWAK: Tensor, prob_BHWAK: Tensor, told:
     teller_NK = torch.full_like(teller_NK, -1).scatter_reduce(
         0, last_N[:, None].expand_as(teller_NK), teller_NK, "amax"
     )
-    home_P = (last_N == number_N).nonzero()[:, 0]
-    teller_PK = teller_NK[home_P]
-    heard_PK = teller_PK.clamp(min=0)
-    is_true_PK = is_true_NK.gather(0, heard_PK)
-    wanted_PK = weight_N[heard_PK] * (is_true_PK.to(prob_NK.dtype) - prob_NK[home_P])
-    place_P = torch.unravel_index(told.place_N[home_P], grid)
-    pull_BHWAK[place_P] = torch.where(teller_PK >= 0, wanted_PK, 0.0)
+    # all that tell a place something write the same there, which the last one of them has gathered
+    teller_NK = teller_NK[last_N]
+    heard_NK = teller_NK.clamp(min=0)
+    is_true_NK = is_true_NK.gather(0, heard_NK)
+    wanted_NK = weight_N[heard_NK] * (is_true_NK.to(prob_NK.dtype) - prob_NK)
+    pull_BHWAK[place] = torch.where(teller_NK >= 0, wanted_NK, 0.0)
     return said_N.sum()
 
 
@@ -88,3 +89,12 @@ def _focal(prob_N: Tensor) -> Tensor:
     """The factor of the focal loss, gamma 2, by the probability of the true class."""
     prob_N = prob_N + _TINY
     return -_FOCAL_ALPHA * (1 - prob_N) * (2 * prob_N * prob_N.log() + prob_N - 1)
+
+
+def _unravelled(place_N: Tensor, grid: Sequence[int]) -> tuple[Tensor, ...]:
+    """As torch.unravel_index, which would have a GPU waited for."""
+    indices = []
+    for size in reversed(grid):
+        indices.append(place_N % size)
+        place_N = place_N // size
+    return tuple(reversed(indices))

@@ -20,6 +20,7 @@ from darkpy.layers.region.class_delta import Told, pull_classes
 from darkpy.layers.region.classes import checked_tree, class_tree
 from darkpy.ops.boxes import iou
 from darkpy.ops.grid import cells
+from darkpy.ops.moving import constant, moved
 from darkpy.ops.truths import Truths, is_listed, last_at
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class _Said:
 
     @property
     def columns_rows_2(self) -> Tensor:
-        return self.anchors_A2.new_tensor((self.grid[2], self.grid[1]))
+        return constant((self.grid[2], self.grid[1]), self.anchors_A2.device, self.anchors_A2.dtype)
 
     def of_image(self, value_B: Tensor) -> Tensor:
         """A value of each image, for each of its places."""
@@ -58,14 +59,14 @@ def region_loss(spec: RegionSpec, output_BCHW: Tensor, truth_BTE: Tensor, seen: 
     said = _read(spec, output_BCHW)
     pull_MS = torch.zeros_like(said.entry_MS)  # the delta before the slope of the logistic
     lone_class_B = _lone_classes(spec, truth_BTE)
-    is_lone_M = said.of_image(lone_class_B >= 0)
     boxes_BTE = torch.where((lone_class_B >= 0)[:, None, None], 0.0, truth_BTE)
-    truths = read_head_truths(boxes_BTE, spec.classes, spec.map, spec.coords)
+    truths = moved(read_head_truths(boxes_BTE, spec.classes, spec.map, spec.coords), output_BCHW.device)
+    is_lone_M = said.of_image((lone_class_B >= 0).to(output_BCHW.device, non_blocking=True))
 
     fixed = _pull_everywhere(spec, said, truths, seen, pull_MS)
-    pull_MS[is_lone_M, : spec.coords] = 0
-    if not spec.lowers_lone_objectness:
-        pull_MS[is_lone_M, spec.coords] = 0
+    kept = spec.coords if spec.lowers_lone_objectness else spec.coords + 1
+    pull_MS[:, :kept].masked_fill_(is_lone_M[:, None], 0.0)
+    truth_BTE = truth_BTE.to(output_BCHW.device, non_blocking=True)
     learned, report = _pull_boxes(spec, said, truths, truth_BTE, pull_MS)
     lone = _lone_places(spec, said, lone_class_B)
     pull_MS[lone.place_N, spec.coords] = 0
@@ -74,9 +75,9 @@ def region_loss(spec: RegionSpec, output_BCHW: Tensor, truth_BTE: Tensor, seen: 
     delta_BHWAE = cells(delta_BCHW, spec.entries)
     told = Told.join(fixed, learned, lone)
     report["class"] = pull_classes(spec, delta_BHWAE[..., spec.coords + 1 :], said.prob_BHWAK, told)
-    report["class_count"] = pull_MS.new_tensor(len(told.place_N))
-    report["any_objectness"] = said.entry_MS[~is_lone_M, spec.coords].sum()
-    report["places"] = pull_MS.new_tensor(len(pull_MS))
+    report["class_count"] = pull_MS.new_full((), len(told.place_N))
+    report["any_objectness"] = torch.where(is_lone_M, 0.0, said.entry_MS[:, spec.coords]).sum()
+    report["places"] = pull_MS.new_full((), len(pull_MS))
 
     sloped_MS = _slope(spec, said.entry_MS) * pull_MS
     written_MS = sloped_MS if spec.has_slope_in_delta else pull_MS
@@ -97,9 +98,9 @@ def _read(spec: RegionSpec, output_BCHW: Tensor) -> _Said:
         xy_BHWA2 = xy_BHWA2.sigmoid()
     x_W, y_H = torch.arange(columns, device=output_BCHW.device), torch.arange(rows, device=output_BCHW.device)
     corner_HW12 = torch.stack(torch.meshgrid(x_W, y_H, indexing="xy"), dim=2)[:, :, None]
-    anchors_A2 = chosen_anchors(spec.anchors, range(anchors)).to(output_BCHW.device)
+    anchors_A2 = chosen_anchors(spec.anchors, range(anchors), output_BCHW.device)
     box_BHWA4 = torch.cat((corner_HW12 + xy_BHWA2, wh_BHWA2.exp() * anchors_A2), dim=4)
-    frac_BHWA4 = box_BHWA4 / box_BHWA4.new_tensor((columns, rows, columns, rows))
+    frac_BHWA4 = box_BHWA4 / constant((columns, rows, columns, rows), box_BHWA4.device)
     entry_BHWAS = torch.cat((xy_BHWA2, wh_BHWA2, rest_BHWAS), dim=4)
     entry_MS = entry_BHWAS.reshape(-1, spec.coords + 1).contiguous()
     return _Said((batch, rows, columns, anchors), anchors_A2, entry_MS, frac_BHWA4.reshape(-1, 4), prob_BHWAK)
@@ -108,8 +109,8 @@ def _read(spec: RegionSpec, output_BCHW: Tensor) -> _Said:
 def _slope(spec: RegionSpec, entry_MS: Tensor) -> Tensor:
     """The slope of the logistic, 1 where there is none."""
     slope_MS = torch.ones_like(entry_MS)
-    logistic = [0, 1, *range(4, spec.coords + (not spec.background))]
-    slope_MS[:, logistic] = entry_MS[:, logistic] * (1 - entry_MS[:, logistic])
+    for logistic in (slice(0, 2), slice(4, spec.coords + (not spec.background))):
+        slope_MS[:, logistic] = entry_MS[:, logistic] * (1 - entry_MS[:, logistic])
     return slope_MS
 
 
@@ -140,10 +141,12 @@ def _pull_everywhere(spec: RegionSpec, said: _Said, truths: Truths, seen: int, p
         nothing = 1.0 if spec.background else 0.0
         pull_MS[:, spec.coords] = torch.where(is_near_M, 0.0, spec.noobject_scale * (nothing - objectness_M))
     if seen < _PRIOR_IMAGES:
-        middle_4 = pull_MS.new_tensor((0.5, 0.5, 0, 0))
+        middle_4 = constant((0.5, 0.5, 0.0, 0.0), pull_MS.device)
         pull_MS[:, :4] = _PRIOR_SCALE * (middle_4 - said.entry_MS[:, :4])
     class_M = truths.class_BT.gather(1, row_M.view(batch, -1)).flatten()
-    place_N = (is_near_M & (class_M >= 0) & (spec.class_fix > 0)).nonzero()[:, 0]
+    if spec.class_fix <= 0:
+        return Told(row_M[:0], class_M[:0], objectness_M[:0])
+    place_N = (is_near_M & (class_M >= 0)).nonzero()[:, 0]
     weight_P = objectness_M[place_N] if spec.class_fix == 2 else torch.ones_like(objectness_M[place_N])
     return Told(place_N, class_M[place_N], weight_P)
 
@@ -178,7 +181,7 @@ def _pull_boxes(
         "iou": iou_N.sum(),
         "recalled": (iou_N > _RECALL_IOU).sum(),
         "objectness": objectness_N.sum(),
-        "count": iou_N.new_tensor(len(iou_N)),
+        "count": iou_N.new_full((), len(iou_N)),
         "rejected": truths.rejected,
     }
     return Told(place_N, truths.class_N, torch.ones_like(iou_N)), report
@@ -202,8 +205,8 @@ def _centred(size_2: Tensor) -> Tensor:
 
 def _lone_places(spec: RegionSpec, said: _Said, lone_class_B: Tensor) -> Told:
     """Of each image with nothing but a class, the place that is surest of it."""
-    image_P = (lone_class_B >= 0).nonzero()[:, 0]
-    class_P = lone_class_B[image_P]
+    image_P, device = (lone_class_B >= 0).nonzero()[:, 0], said.entry_MS.device
+    image_P, class_P = (one_P.to(device, non_blocking=True) for one_P in (image_P, lone_class_B[image_P]))
     places = len(said.entry_MS) // len(lone_class_B)
     if spec.tree is None or not len(image_P):
         return Told(image_P, class_P, said.entry_MS.new_ones(0))

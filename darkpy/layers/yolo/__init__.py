@@ -25,6 +25,7 @@ from darkpy.ops.anchor_code import AnchorCode
 from darkpy.ops.detections import Detections
 from darkpy.ops.graph import Graph, Value
 from darkpy.ops.grid import cells, pick
+from darkpy.ops.moving import constant
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -65,7 +66,7 @@ class YoloSpec(AnchoredSpec):
         return AnchoredHead(self, raw=range(self.entries) if self.new_coords else (2, 3), centre=(0, 1))
 
     def code(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> AnchorCode:
-        return AnchorCode(grid_2, grid_2.new_tensor((net_w, net_h)), is_squared=self.new_coords)
+        return AnchorCode(grid_2, constant((net_w, net_h), grid_2.device), is_squared=self.new_coords)
 
     def loss(
         self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
