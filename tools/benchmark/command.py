@@ -55,6 +55,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     forward.set_defaults(bench=bench_forward)
     forward.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")
     forward.add_argument("--weights", type=Path, help="default: random numbers")
+    forward.add_argument("--size", type=int, metavar="N", help="width and height of the input; default: the cfg's")
     forward.add_argument("--batch", type=int, default=1)
     forward.add_argument("--ways", nargs="*", choices=tuple(WAYS), default=(), help="other ways that darkpy has")
     forward.add_argument("--alexeyab", type=Path, metavar="PATH", help="AlexeyAB's program `darknet`, for the CPU")
@@ -63,7 +64,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
         ("memory", bench_memory, "the most memory that a process ever had: load and three forward passes"),
     ):
         other = commands.add_parser(name, parents=[common], help=text)
-        other.set_defaults(bench=bench, ways=(), batch=1)
+        other.set_defaults(bench=bench, ways=(), batch=1, size=None)
         other.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3.cfg", help="default: yolov3")
         other.add_argument("--weights", type=Path, help="default: random numbers")
     train = commands.add_parser("train", parents=[common], help="a training step: darkpy, plain PyTorch, AlexeyAB")

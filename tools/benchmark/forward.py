@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -120,9 +121,14 @@ def prepare_forward(arguments: argparse.Namespace, folder: Path) -> Forward:
     from darkpy.export.onnx_graph import OnnxOptions
 
     warnings.simplefilter("ignore")
-    network = darkpy.load(arguments.cfg, arguments.weights)
+    cfg = arguments.cfg
+    if arguments.size is not None:
+        sides = re.compile(r"(?m)^(width|height) *=.*")
+        cfg = folder / arguments.cfg.name
+        cfg.write_text(sides.sub(rf"\1={arguments.size}", arguments.cfg.read_text()))
+    network = darkpy.load(cfg, arguments.weights)
     job = Forward(
-        arguments.cfg,
+        cfg,
         arguments.weights or folder / "random.weights",
         folder / "network.onnx",
         folder / "x.npy",
@@ -184,9 +190,11 @@ def bench_forward(arguments: argparse.Namespace) -> dict[str, Any]:
         if name != "darkpy"
     }
     weights = arguments.weights or "random"
+    size = "" if arguments.size is None else f" at {arguments.size} x {arguments.size}"
     return {
-        "what": f"a forward pass: {arguments.cfg}, weights {weights}, batch {arguments.batch}",
+        "what": f"a forward pass: {arguments.cfg}{size}, weights {weights}, batch {arguments.batch}",
         "cfg": str(arguments.cfg),
+        "size": arguments.size,
         "weights": str(weights),
         "batch": arguments.batch,
         "threads": arguments.threads,
