@@ -123,9 +123,9 @@ class AveragePrecision:
 
         Every class with a score above 0 counts, so that one box may be several detections.
         """
-        found = detections.to("cpu")
-        place_D, class_D = torch.nonzero(found.prob_MK > 0, as_tuple=True)
-        score_D, image_D, boxes_D4 = found.prob_MK[place_D, class_D], found.image_M[place_D], found.boxes_M4[place_D]
+        place_D, class_D = torch.nonzero(detections.prob_MK > 0, as_tuple=True)
+        score_D, image_D = detections.prob_MK[place_D, class_D], detections.image_M[place_D]
+        boxes_D4 = detections.boxes_M4[place_D]
         group_D = image_D * self._classes + class_D
         truth_D, iou_D = self._truths.find(boxes_D4, group_D, self._iou_thresh)
         is_counted_D = score_D > self._thresh

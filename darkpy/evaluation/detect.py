@@ -133,12 +133,13 @@ def candidates_of(
 ) -> Detections:
     """What all heads see on a batch before suppression, as fractions of each picture.
 
+    They are few, and fetched from a GPU, which suppression would have to wait for again and again.
     sizes: (w, h) of each picture in pixels, before it was prepared. The others are as `HeadSpec.decode` has them.
     """
     net = network.plan.input_shape
     parts = []
     for head, output_BCHW in zip(network.heads, outputs_BCHW, strict=True):
-        found = head.decode(output_BCHW, net.w, net.h, thresh, tree_thresh, class_map)
+        found = head.decode(output_BCHW, net.w, net.h, thresh, tree_thresh, class_map).to("cpu")
         is_moved = letterbox and head.corrects_letterbox
         parts.append(without_letterbox(found, sizes, net.w, net.h) if is_moved else found)
     classes = max(part.prob_MK.shape[1] for part in parts)
@@ -188,7 +189,7 @@ def _detect_batch(
         network.reset_state()
         with torch.inference_mode():
             outputs_BCHW = network(stack(readable).to(network.device))
-            found = detections_of(network, outputs_BCHW, [(image.w, image.h) for image in images], options).to("cpu")
+            found = detections_of(network, outputs_BCHW, [(image.w, image.h) for image in images], options)
     place = iter(range(len(readable)))
     for picture in batch:
         if found is None or picture.x_CHW is None:

@@ -45,7 +45,7 @@ class Found:
         """Take in the detections of some images; image_M are numbers of the list."""
         is_number_M = ~detections.boxes_M4.isnan().any(dim=1)
         self.nan_count += int((~is_number_M).sum())
-        found = detections.select(is_number_M).to("cpu")
+        found = detections.select(is_number_M)
         place_D, class_D = torch.nonzero(found.prob_MK > 0, as_tuple=True)
         self._numbers.append(torch.stack((found.image_M[place_D], class_D)).int())
         self._values.append(torch.cat((found.prob_MK[place_D, class_D, None], found.boxes_M4[place_D]), dim=1))

@@ -57,7 +57,7 @@ class Recall:
 
     def add(self, detections: Detections) -> None:
         """Take in the boxes of some images; a box counts if it has objectness left. image_M are numbers of the list."""
-        found = detections.select(detections.objectness_M > SETTINGS.thresh).to("cpu")
+        found = detections.select(detections.objectness_M > SETTINGS.thresh)
         self._boxes_I += torch.bincount(found.image_M, minlength=len(self._boxes_I))
         self._iou_T = torch.maximum(self._iou_T, self._truths.most_overlap(found.boxes_M4, found.image_M))
 

@@ -111,7 +111,7 @@ def _show(network: Network, pictures: Sequence[_Picture], form: bool, judges: Se
     x_BCHW = stack([picture.x_CHW[form] for picture in pictures])
     x_BCHW = x_BCHW.to(network.device)
     outputs_BCHW = network(x_BCHW)
-    number_B = torch.tensor([picture.view.number for picture in pictures], device=x_BCHW.device)
+    number_B = torch.tensor([picture.view.number for picture in pictures])
     sizes = [picture.view.size for picture in pictures]
     for judge in judges:
         settings = judge.settings

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from darkpy.ops.moving import constant
+
 
 def cells(map_BCHW: Tensor, entries: int) -> Tensor:
     """The map of darknet's yolo layers, box by box in darknet's order of candidates.
@@ -68,6 +70,6 @@ def pick(entries_BHWAE: Tensor, wanted_BHWA: Tensor, *, by_anchor: bool = False)
         image_M,
         torch.stack((column_M, row_M), dim=1),
         anchor_M,
-        torch.tensor((columns, rows), device=image_M.device),
+        constant((columns, rows), image_M.device),
         entries_BHWAE[image_M, row_M, column_M, anchor_M].float(),
     )

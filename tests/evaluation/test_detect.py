@@ -16,7 +16,9 @@ import darkpy
 from darkpy.errors import DarkpyError
 from darkpy.evaluation.detect import DetectOptions, Result, detect, detections_of
 from darkpy.network import Network
+from darkpy.ops.detections import Detections
 from darkpy.ops.resample import letterbox_geometry
+from tests.pretended_gpu import GPU, pretended_gpu
 
 NAMES = ("cat", "dog", "cow", "hen", "pig")
 HEAD = "[convolutional]\nfilters={filters}\nactivation=linear\n[yolo]\nmask=0\nanchors=16,8\nclasses={classes}\nnum=1\n"
@@ -263,3 +265,24 @@ def test_network_opened_for_films_is_refused_with_a_way_out(tmp_path: Path) -> N
         next(detect(film, [picture(tmp_path / "a.png", 32, 32)], NAMES))
     assert caught.value.hint == "darkpy.load(..., time_steps=1) takes them one by one"
     assert darkpy.load(text, dialect="alexeyab", time_steps=1).plan.net.time_steps == 1
+
+
+def test_candidates_are_fetched_from_a_gpu_once_however_many_they_are() -> None:
+    made = network(POOL, head(5))
+    x_BCHW = torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    options = DetectOptions(thresh=0.0).resolved(made)
+    sizes = [(50, 60), (70, 40)]
+    with torch.no_grad():
+        wanted = detections_of(made, made(x_BCHW), sizes, options)
+        with pretended_gpu() as gpu:
+            outputs_BCHW = made.to(GPU)(x_BCHW.to(GPU))
+            gpu.waits.clear()
+            found = detections_of(made, outputs_BCHW, sizes, options)
+    assert len(found.image_M) > 0
+    assert sum(gpu.waits.values()) == 1 + 4, gpu.waits  # which they are, and their four arrays
+    for one, other in zip(_arrays(found), _arrays(wanted), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def _arrays(found: Detections) -> tuple[torch.Tensor, ...]:
+    return found.image_M, found.boxes_M4, found.objectness_M, found.prob_MK

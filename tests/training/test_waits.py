@@ -12,8 +12,7 @@ from darkpy.build import Plan
 from darkpy.health.watch import Watch
 from darkpy.network import Network
 from darkpy.training.trainer import Trainer
-
-from .pretended_gpu import GPU, There, pretended_gpu
+from tests.pretended_gpu import GPU, There, pretended_gpu
 
 NET = """[net]
 batch=4

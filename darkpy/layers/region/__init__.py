@@ -187,7 +187,7 @@ class RegionSpec(HeadSpec):
         """pjreddie's candidates go anchor by anchor, AlexeyAB's cell by cell; of the latter none is dropped."""
         found = self._candidates(output_BCHW, thresh)
         xy_M2, wh_M2, _, scale_M1, class_MK = torch.split(found.entry_ME, [2, 2, self.coords - 4, 1, self.classes], 1)
-        anchors_A2 = chosen_anchors(self.anchors, range(self.num)).to(wh_M2.device)
+        anchors_A2 = chosen_anchors(self.anchors, range(self.num), wh_M2.device)
         centre_M2 = found.centre_frac(xy_M2.sigmoid() if self.is_by_cell else xy_M2)
         size_M2 = wh_M2.exp() * anchors_A2[found.anchor_M] / found.grid_2
         if self.background:
