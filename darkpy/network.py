@@ -49,7 +49,7 @@ class Network(nn.Module):
         self.normalise = Normalise(plan.net.mean, plan.net.std) if plan.net.mean or plan.net.std else None
         self.outputs = _outputs(plan)
         self._last_reads = _last_reads(plan, self.outputs)
-        self.is_interleaved = True  # whether inference is quickest on pictures laid out pixel after pixel
+        self.prefers_interleaved = True  # whether inference is quickest on pictures laid out pixel after pixel
         self._runner: Runner | None = None
         self._device = torch.device("cpu")
         self.eval()
@@ -105,7 +105,7 @@ class Network(nn.Module):
 
         The backward pass starts at these inputs, with minus their `input_delta` as the gradient.
         Shapes: truth as the heads want it, (B, *truth_shape); a layer with `truth=1` replaces it for those behind it.
-            It need not be where the network is: boxes are looked through without waiting for a GPU.
+            It need not be where the network is: lists of boxes are looked through where they are.
         """
         outputs = {-1: self._checked(x_BCHW)}
         inputs: list[torch.Tensor] = []
@@ -121,7 +121,7 @@ class Network(nn.Module):
             with torch.set_grad_enabled(learns):
                 output = outputs[node.index] = layer(*sources)
             if compared:
-                told = truth if compared.reads_boxes else truth.to(output.device, non_blocking=True)
+                told = truth if compared.takes_truth_anywhere else truth.to(output.device, non_blocking=True)
                 with torch.no_grad():
                     losses.append(compared.loss(sources[0].detach(), output.detach(), told, progress))
                 inputs.append(sources[0])
@@ -146,9 +146,12 @@ class Network(nn.Module):
         self.requires_grad_(False)
         return self.eval()
 
-    def run_by(self, runner: Runner, *, is_interleaved: bool = True) -> None:
-        """Leave inference to something that computes what the layers do, faster, on pictures so laid out at best."""
-        self._runner, self.is_interleaved = runner, is_interleaved
+    def run_by(self, runner: Runner, *, prefers_interleaved: bool = True) -> None:
+        """Leave inference to something that computes what the layers do, faster.
+
+        prefers_interleaved: whether it is quickest on pictures laid out pixel after pixel, or channel after channel.
+        """
+        self._runner, self.prefers_interleaved = runner, prefers_interleaved
 
     def resize(self, width: int, height: int) -> None:
         """Take pictures of another size from now on, as training with `random=1` does.

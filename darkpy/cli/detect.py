@@ -61,9 +61,7 @@ exit code is 2 in the end.
     "--batch-size",
     type=click.IntRange(1, MAX_BATCH_SIZE),
     metavar="N",
-    default=4,
-    show_default=True,
-    help="Pictures at a time.",
+    help="Pictures at a time.  [default: 8]",
 )
 @click.option("-ext_output", is_flag=True, expose_value=False, hidden=True)  # it is always so here
 @box_options
@@ -78,7 +76,7 @@ def detect(
     data: Path | None,
     is_json: bool,
     out: Path | None,
-    batch_size: int,
+    batch_size: int | None,
     thresh: float | None,
     hier: float,
     nms: float,

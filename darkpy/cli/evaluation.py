@@ -71,7 +71,7 @@ _batch_option = click.option(
     "--batch-size",
     type=click.IntRange(1, MAX_BATCH_SIZE),
     metavar="N",
-    help="Pictures at a time.  [default: 4, or 1 where a layer has a memory]",
+    help="Pictures at a time.  [default: 8, or 1 where a layer has a memory]",
 )
 _json_option = click.option("--json", "is_json", is_flag=True, help="Print JSON instead of lines.")
 

@@ -97,7 +97,12 @@ speed_options = together(
         show_default=True,
         help="Of the products. Less is faster and finds a little less: detector map says how much.",
     ),
-    click.option("--compile", "compiled", is_flag=True, help="Some seconds of C++ first: for long runs. Needs g++."),
+    click.option(
+        "--compile",
+        "compiled",
+        is_flag=True,
+        help="5 to 30 s of C++ first, for each size of a batch: for long runs. Needs g++.",
+    ),
     click.option(
         "--calibrate",
         type=FILE,

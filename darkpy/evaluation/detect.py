@@ -70,12 +70,13 @@ def detect(
     names: Sequence[str],
     options: DetectOptions | None = None,
     *,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     may_wait: bool = True,
 ) -> Iterator[Result]:
     """The objects on each picture, in the order given; a picture that cannot be read yields its error.
 
     Pictures are no film: layers with a memory see each as a first one.
+    batch_size: by default what is fast.
     may_wait: whether paths may be asked for long before their turn; with batch_size 1 and False each has its result
         before the next one is asked for.
     Raises: DarkpyError when the network has no detection head, or was opened for sequences.
@@ -93,11 +94,11 @@ def detect(
     def prepared(result: Result) -> _Picture:
         if result.image is None:
             return _Picture(result, None)
-        letterbox, is_interleaved = bool(chosen.letterbox), network.is_interleaved
+        letterbox, is_interleaved = bool(chosen.letterbox), network.prefers_interleaved
         x_CHW = prepare(result.image, net.w, net.h, letterbox=letterbox, is_interleaved=is_interleaved)
         return _Picture(result, x_CHW)
 
-    for batch in load_in_batches(load, prepared, paths, batch_size, network.device, may_wait=may_wait):
+    for batch in load_in_batches(load, prepared, paths, batch_size or BATCH_SIZE, network.device, may_wait=may_wait):
         yield from _detect_batch(network, batch, names, chosen)
 
 
@@ -133,7 +134,7 @@ def candidates_of(
 ) -> Detections:
     """What all heads see on a batch before suppression, as fractions of each picture.
 
-    They are few, and fetched from a GPU, which suppression would have to wait for again and again.
+    They are on the processor: suppression asks for sizes again and again, and a GPU would have to be waited for.
     sizes: (w, h) of each picture in pixels, before it was prepared. The others are as `HeadSpec.decode` has them.
     """
     net = network.plan.input_shape

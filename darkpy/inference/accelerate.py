@@ -78,7 +78,7 @@ def accelerate(network: Network, ways: Ways | None = None, *, pictures: Sequence
         runner = _open(network, ways, pictures)
         _check(runner(x_1CHW), wanted, ways)
     network.reset_state()
-    network.run_by(runner, is_interleaved=ways.engine == "torch")
+    network.run_by(runner, prefers_interleaved=ways.engine == "torch")
     return network
 
 

@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from darkpy.errors import DarkpyError
 from darkpy.network import Network, Runner
@@ -21,9 +20,9 @@ Program = Callable[[torch.Tensor], Any]
 
 
 def compiled(network: Network, precision: str) -> Runner:
-    """Compile with the weights as constants, for each size of a batch at its first call.
+    """Compile with the weights as constants, for each shape of input at its first call.
 
-    A batch smaller than one that was compiled for is filled up with black, which is quicker than to compile anew.
+    Of a batch smaller than one that was compiled for, pieces of known sizes are run: that is quicker than to compile.
     precision: "fp32", or "bf16" for products.
     Raises: DarkpyError without a C++ compiler, for layers with a memory, and where torch cannot compile.
     """
@@ -31,17 +30,20 @@ def compiled(network: Network, precision: str) -> Runner:
         raise DarkpyError("--compile: what a layer remembers cannot be compiled", hint="leave --compile out")
     if network.device.type == "cpu":
         _require_compiler()
-    programs: dict[int, Program] = {}
+    programs: dict[tuple[int, ...], dict[int, Program]] = {}  # by size of pictures, and of the batch
 
     def runner(x_BCHW: torch.Tensor) -> list[torch.Tensor]:
-        count = len(x_BCHW)
-        size = min((size for size in programs if size >= count), default=count)
-        if size > count:
-            x_BCHW = functional.pad(x_BCHW, (0,) * 7 + (size - count,))
-        x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
-        if size not in programs:
-            programs[size] = _compile(network, x_BCHW, precision)
-        return [output[:count].float() for output in programs[size](x_BCHW)]
+        x_BCHW = x_BCHW.to(torch.float32, memory_format=torch.channels_last)
+        known, count = programs.setdefault(tuple(x_BCHW.shape[1:]), {}), len(x_BCHW)
+        size = max((size for size in known if size <= count), default=count)
+        if count > max(known, default=0):
+            size = count
+        if size not in known:
+            known[size] = _compile(network, x_BCHW[:size], precision)
+        found = [output.float() for output in known[size](x_BCHW[:size])]
+        if size == count:
+            return found
+        return [torch.cat(parts) for parts in zip(found, runner(x_BCHW[size:]), strict=True)]
 
     return runner
 
@@ -69,12 +71,20 @@ def _compile(network: Network, x_BCHW: torch.Tensor, precision: str) -> Program:
     options = {"freezing": True, "cpp_wrapper": device == "cpu"}
     with torch.inference_mode(False), torch.no_grad():
         x_BCHW = x_BCHW.clone()  # a tensor made in inference_mode stays what it is
-        with lower:
-            operations = make_fx(lambda x_BCHW: network.plain(x_BCHW))(x_BCHW)
         try:
+            with lower:
+                operations = make_fx(lambda x_BCHW: network.plain(x_BCHW))(x_BCHW)
             program: Program = torch._inductor.compile(operations, [x_BCHW], options=options)
-            program(x_BCHW)
+            program(x_BCHW)  # what is put off until then fails here
         except Exception as fault:  # whatever a compiler, or what it calls, may raise
-            reason = str(fault).strip().split("\n")[0]
-            raise DarkpyError(f"--compile: torch cannot compile this: {reason}", hint="leave --compile out") from fault
+            raise DarkpyError(
+                f"--compile: torch cannot compile this: {_reason(fault)}", hint="leave --compile out"
+            ) from fault
     return program
+
+
+def _reason(fault: Exception) -> str:
+    """The line that tells most: a compiler's own error, which stands below the command it was called by."""
+    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
+    own = [line for line in lines if "error:" in line]
+    return (own or lines or [type(fault).__name__])[0]

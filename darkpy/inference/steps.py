@@ -47,7 +47,8 @@ class Steps:
                 made.append((functions[node.index], places[node.index], len(made) + 1))
                 places[node.index] = (len(made),)
         self._size = len(made) + 1
-        self._outputs = tuple(place for index in outputs for place in places[index])
+        assert all(len(places[index]) == 1 for index in outputs)
+        self._outputs = tuple(places[index][0] for index in outputs)
         self._steps = _with_last_reads(made, self._outputs)
 
     def __call__(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
@@ -72,6 +73,12 @@ def _is_read_in_parts(plan: Plan, layers: Sequence[Layer], index: int) -> bool:
     return layers[index].is_transparent and bool(readers) and all(layers[reader].takes_parts for reader in readers)
 
 
+def _is_own(plan: Plan, layers: Sequence[Layer], index: int) -> bool:
+    """Whether a layer writes its output into memory of its own, as products do, and one other reads it once."""
+    reads = sum(node.sources.count(index) for node in plan.nodes)
+    return index >= 0 and reads == 1 and bool(plan.nodes[index].slots) and not layers[index].has_memory
+
+
 def quicken(plan: Plan, layers: Sequence[Layer], dtype: torch.dtype) -> dict[int, Function]:
     """The fastest function of each layer that is not left out; it takes arrays away from them, with no way back.
 
@@ -80,7 +87,7 @@ def quicken(plan: Plan, layers: Sequence[Layer], dtype: torch.dtype) -> dict[int
     functions: dict[int, Function] = {}
     for node, layer in zip(plan.nodes, layers, strict=True):
         if not (is_left_out(node, layer) or _is_read_in_parts(plan, layers, node.index)):
-            function = layer.quicken(node.inputs, dtype)
+            function = layer.quicken(node.inputs, dtype, may_overwrite=_is_own(plan, layers, node.sources[0]))
             is_exact = dtype == torch.float32 or layer.keeps_type
             functions[node.index] = function if is_exact else _in_float32(function)
     return functions

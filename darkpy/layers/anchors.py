@@ -52,7 +52,7 @@ class AnchoredSpec(HeadSpec):
         lies behind its array.
     """
 
-    reads_boxes: ClassVar[bool] = True
+    takes_truth_anywhere: ClassVar[bool] = True
     box_entries: ClassVar[int]  # numbers that say where a box is, objectness included; the classes follow
     xywh: ClassVar[slice]  # those that are its centre and size
 

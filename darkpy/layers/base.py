@@ -90,11 +90,14 @@ class Layer(nn.Module):
         for array in (*self.parameters(recurse=False), *self.buffers(recurse=False)):
             array.data = array.data.clone()
 
-    def quicken(self, inputs: Sequence[Shape], dtype: torch.dtype) -> Callable[..., torch.Tensor]:
+    def quicken(
+        self, inputs: Sequence[Shape], dtype: torch.dtype, *, may_overwrite: bool = False
+    ) -> Callable[..., torch.Tensor]:
         """What computes this layer in inference from now on, once folded: `forward`, or something faster.
 
         Arrays may be given up for it, so there is no way back.
         dtype: of the products, float32 or bfloat16. A layer that does not keep types is called with float32.
+        may_overwrite: whether nobody else reads the first input.
         """
         return self.forward
 

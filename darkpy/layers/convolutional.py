@@ -258,7 +258,9 @@ class Convolutional(Product):
         is_odd = spec.xnor or spec.binary or spec.antialiasing or self._owner or self._is_lent
         return not (is_odd or self.is_normalized or self.norm_groups or self._product)
 
-    def quicken(self, inputs: Sequence[Shape], dtype: torch.dtype) -> Callable[..., torch.Tensor]:
+    def quicken(
+        self, inputs: Sequence[Shape], dtype: torch.dtype, *, may_overwrite: bool = False
+    ) -> Callable[..., torch.Tensor]:
         """One operation in place of the weights, where it gives on noise what they give."""
         if not self.is_plain or self.activation is None or self.weights.dtype != torch.float32:
             return self.forward

@@ -72,7 +72,7 @@ class Loss:
 class LossSpec(LayerSpec):
     """A section that compares its input with a truth."""
 
-    reads_boxes: ClassVar[bool] = False  # whether it takes a truth on any device, and looks through it there
+    takes_truth_anywhere: ClassVar[bool] = False  # whether the truth may be on another device than the network
 
     @property
     def has_loss(self) -> bool:

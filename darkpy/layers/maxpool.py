@@ -89,14 +89,18 @@ class _Maxpool(Layer):
         self.takes_parts = self._is_halving
         self._is_sliding = (self.window.size, self.window.strides, spec.antialiasing) == (2, (1, 1), 0)
 
-    def quicken(self, inputs: Sequence[Shape], dtype: torch.dtype) -> Callable[..., torch.Tensor]:
+    def quicken(
+        self, inputs: Sequence[Shape], dtype: torch.dtype, *, may_overwrite: bool = False
+    ) -> Callable[..., torch.Tensor]:
+        if may_overwrite and self._is_halving:
+            return lambda x_BCHW: _halved(x_BCHW, is_own=True) if self._halves(x_BCHW) else self.forward(x_BCHW)
         return self._joined if self.takes_parts else self.forward
 
     def _joined(self, *parts_BCHW: torch.Tensor) -> torch.Tensor:
         """What `forward` makes of channels laid behind each other; they are so laid when four have become one."""
         if len(parts_BCHW) == 1:
             return self.forward(parts_BCHW[0])
-        if not self._halves(parts_BCHW[0]):
+        if not self._halves(parts_BCHW[0]) or len({part.dtype for part in parts_BCHW}) > 1:
             return self.forward(torch.cat(parts_BCHW, dim=1))
         (batch, _, h, w), channels = parts_BCHW[0].shape, [part.shape[1] for part in parts_BCHW]
         y_BCHW = parts_BCHW[0].new_empty((batch, h // 2, w // 2, sum(channels))).permute(0, 3, 1, 2)
@@ -175,9 +179,13 @@ class _Depth(Layer):
         return graph.add("ReduceMax", x_BNCHW, axes=(1,), keepdims=0)
 
 
-def _halved(x_BCHW: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Windows of 2 x 2, in a third of the time of torch's pooling, which writes down where it found each number."""
-    rows_BCHW = torch.maximum(x_BCHW[:, :, 0::2], x_BCHW[:, :, 1::2])
+def _halved(x_BCHW: torch.Tensor, out: torch.Tensor | None = None, *, is_own: bool = False) -> torch.Tensor:
+    """Windows of 2 x 2, in a third of the time of torch's pooling, which writes down where it found each number.
+
+    is_own: whether the input may be overwritten, which saves half of what is left of the time.
+    """
+    above_BCHW, below_BCHW = x_BCHW[:, :, 0::2], x_BCHW[:, :, 1::2]
+    rows_BCHW = torch.maximum(above_BCHW, below_BCHW, out=above_BCHW if is_own else None)
     return torch.maximum(rows_BCHW[..., 0::2], rows_BCHW[..., 1::2], out=out)
 
 

@@ -31,6 +31,7 @@ def constrain(y: Tensor, bound: float) -> Tensor:
 def activate(x: Tensor, activation: Activation, bound: float) -> Tensor:
     """The activation of x, written into x where that can be, its delta constrained to [-bound, bound]; by 0 it is not.
 
+    x is the caller's own: without gradients it is written into even where it is a view.
     The same as `constrain(activation(x), bound)`; where y tells the slope, one array serves both rules on the way back.
     """
     # a view that is written into gets another place in autograd's graph

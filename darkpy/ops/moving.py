@@ -12,8 +12,8 @@ from torch import Tensor
 Record = TypeVar("Record")
 
 
-def constant(numbers: Sequence[float] | float, device: torch.device | None, dtype: torch.dtype | None = None) -> Tensor:
-    """As torch.tensor."""
+def constant(numbers: Sequence[float], device: torch.device | None, dtype: torch.dtype | None = None) -> Tensor:
+    """As torch.tensor, without waiting."""
     return torch.tensor(numbers, dtype=dtype).to(device=device, non_blocking=True)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from darkpy.evaluation.loading import BATCH_SIZE
+
 from .conftest import LOGITS, Run, set_scores, write_picture, write_weights
 
 NET = ("detect", "net.cfg", "net.weights", "--device", "cpu", "--names", "pets.names")
@@ -193,3 +195,8 @@ def expected_objects(document: Any) -> list[tuple[float, ...]]:
         objects = next(frame for frame in document if frame["filename"] == "images/dog.jpg")["objects"]
         rows = [(one["class_id"], *one["relative_coordinates"].values(), one["confidence"]) for one in objects]
     return sorted(row for row in rows if row[-1] > 0.3)
+
+
+@pytest.mark.parametrize("command", [("detect",), ("detector", "map"), ("detector", "recall")], ids=" ".join)
+def test_help_names_the_batch_size_that_is_taken(command: tuple[str, ...], run: Run) -> None:
+    assert f"[default: {BATCH_SIZE}" in " ".join(run(*command, "--help").out.split())

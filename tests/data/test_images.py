@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from darkpy.data.images import load_image, prepare
+from darkpy.data.images import load_image, prepare, stack
 from darkpy.errors import ImageError, ShapeError
 from darkpy.ops import resample
 
@@ -110,3 +110,15 @@ def test_every_dirty_picture_loads_as_in_stb_or_is_refused_in_one_line(shared: P
             compared += 1
     assert compared > 70
     assert refused > 15
+
+
+@pytest.mark.parametrize("letterbox", [True, False])
+def test_pictures_are_stacked_in_the_layout_they_were_prepared_in(tmp_path: Path, letterbox: bool) -> None:
+    PIL.Image.fromarray(colours()).save(tmp_path / "a.png")
+    image = load_image(tmp_path / "a.png")
+    planar, interleaved = (
+        stack([prepare(image, 10, 6, letterbox=letterbox, is_interleaved=is_interleaved)] * 2)
+        for is_interleaved in (False, True)
+    )
+    assert planar.is_contiguous() and interleaved.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(planar, interleaved, rtol=0, atol=1e-6)

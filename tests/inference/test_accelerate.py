@@ -64,6 +64,12 @@ def test_every_way_gives_what_the_plain_path_gives(cfg: str | Path, ways: Ways, 
     assert distance(outputs(net, x[:1]), [output[:1] for output in wanted]) <= tolerance  # of another batch size
 
 
+def test_only_torch_wants_pictures_pixel_by_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "onnx_runtime", lambda net: net.plain)
+    assert accelerate(filled(NET + CONV)).prefers_interleaved
+    assert not accelerate(filled(NET + CONV), Ways(engine="onnxruntime")).prefers_interleaved
+
+
 @pytest.mark.parametrize(
     ("ways", "message"),
     [

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._inductor.exc import CppCompileError
 
 from darkpy.errors import DarkpyError
 from darkpy.inference import compiled as module
@@ -41,7 +42,7 @@ def test_every_head_of_every_cfg_compiled_is_the_plain_paths(cfg: Path) -> None:
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.05)])
-def test_batches_of_any_size_are_compiled_once_and_give_what_the_plain_path_gives(
+def test_batches_of_any_size_run_in_pieces_and_give_what_the_plain_path_gives(
     precision: str, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
@@ -58,7 +59,12 @@ def test_batches_of_any_size_are_compiled_once_and_give_what_the_plain_path_give
     accelerate(net, Ways(precision=precision, is_compiled=True))
     for count, plain in wanted.items():
         assert distance(outputs(net, x[:count]), plain) <= tolerance, count
-    assert sizes == [1, 3, 5]  # two were filled up to three, four to five
+    assert sizes == [1, 3, 5]  # two are one and one, four are three and one
+    net.resize(24, 20)
+    x = pictures(net, 2)
+    with torch.inference_mode():
+        plain = net.plain(x)
+    assert distance(outputs(net, x), plain) <= tolerance
 
 
 def test_without_a_compiler_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,10 +77,12 @@ def test_without_a_compiler_the_message_says_what_to_install(monkeypatch: pytest
 @needs_compiler
 def test_what_torch_cannot_compile_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("g++: internal error\nand a page of C++")
+        raise CppCompileError(["g++", "x.cpp"], "x.cpp: In function f\nx.cpp:1:2: fatal error: no omp.h")
 
     monkeypatch.setattr(torch._inductor, "compile", fail)
-    with pytest.raises(DarkpyError, match=r"--compile: torch cannot compile this: g\+\+: internal error\n  hint"):
+    with pytest.raises(
+        DarkpyError, match=r"--compile: torch cannot compile this: x\.cpp:1:2: fatal error: no omp\.h\n  hint"
+    ):
         accelerate(filled(NET + CONV), COMPILED)
 
 

@@ -81,6 +81,19 @@ def test_layers_of_all_shapes_are_the_plain_paths(section: str) -> None:
     assert distance(outputs(accelerate(net), x[:1]), [output[:1] for output in wanted]) <= 1e-4
 
 
+def test_stack_that_only_pools_read_is_not_made() -> None:
+    net = filled(NET + CONV + CONV + "[route]\nlayers=-1,0\n[maxpool]\nstride=2\n" + CONV).for_inference()
+    assert 2 not in quicken(net.plan, net.built, torch.float32)
+
+
+def test_parts_of_two_types_are_pooled_as_their_stack() -> None:
+    net = darkpy.load(NET + "[maxpool]\nstride=2\n", dialect="alexeyab").for_inference()
+    pooled = quicken(net.plan, net.built, torch.float32)[0]
+    parts = torch.rand(1, 2, 4, 4).bfloat16(), torch.rand(1, 3, 4, 4)
+    wanted = torch.nn.functional.max_pool2d(torch.cat(parts, 1), 2)
+    torch.testing.assert_close(pooled(*parts), wanted, rtol=0, atol=0)
+
+
 def test_convolutions_give_their_weights_up_and_cannot_be_saved(tmp_path: Path) -> None:
     net = accelerate(filled(NET + CONV))
     assert {name for name, _ in net.named_parameters()} == {"layers.0.biases"}
@@ -141,7 +154,8 @@ def test_outputs_are_freed_after_their_last_reader(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(runner, "_steps", [watched(step) for step in runner._steps])
     with torch.inference_mode():
         runner(pictures(net))
-    assert seen == [[0], [0, 1], [0, 1, 2], [0, 2, 3], [3, 4]]  # the dropout is left out
+    # the dropout is left out; the sum, 3, is written over the product before it, 2
+    assert seen == [[0], [0, 1], [0, 1, 2], [0, 2, 3], [2, 3, 4]]
 
 
 def test_halving_pool_takes_the_larger_numbers_and_nan() -> None:

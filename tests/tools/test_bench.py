@@ -69,11 +69,12 @@ def test_a_quick_forward_bench_prints_a_table_and_writes_it_for_programs(cfg: Pa
 
 @pytest.mark.slow
 def test_every_way_of_darkpy_can_be_measured_beside_it(cfg: Path, tmp_path: Path) -> None:
-    words = ("--ways", "bf16", "int8", "--json", str(tmp_path / "bench.json"))
+    words = ("--ways", "bf16", "int8", "--size", "64", "--json", str(tmp_path / "bench.json"))
     done = bench("forward", "--quick", "--cfg", str(cfg), "--threads", "1", *words)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "bench.json").read_text())
     assert {"darkpy bf16", "darkpy int8"} <= result["runners"].keys()
+    assert "at 64 x 64" in done.stdout
     assert result["ratios"]["darkpy bf16 over darkpy"]["middle"] > 0
 
 

@@ -52,13 +52,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tools/bench.py", description="Times darkpy against its peers.")
     commands = parser.add_subparsers(required=True)
     forward = commands.add_parser("forward", parents=[common], help="a forward pass: ONNX Runtime, darkpy, OpenCV 4")
-    forward.set_defaults(bench=bench_forward)
-    forward.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")
-    forward.add_argument("--weights", type=Path, help="default: random numbers")
-    forward.add_argument("--size", type=int, metavar="N", help="width and height of the input; default: the cfg's")
-    forward.add_argument("--batch", type=int, default=1)
-    forward.add_argument("--ways", nargs="*", choices=tuple(WAYS), default=(), help="other ways that darkpy has")
-    forward.add_argument("--alexeyab", type=Path, metavar="PATH", help="AlexeyAB's program `darknet`, for the CPU")
+    _add_forward(forward)
     for name, bench, text in (
         ("load", bench_loading, "from files to a network: numpy, darkpy, ONNX Runtime, OpenCV 4"),
         ("memory", bench_memory, "the most memory that a process ever had: load and three forward passes"),
@@ -94,6 +88,16 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
         parser.error("batch and threads are at least 1, rounds at least 2")
     arguments.rounds, arguments.seconds = (3, 0.02) if arguments.quick else (arguments.rounds, 0.3)
     return arguments
+
+
+def _add_forward(forward: argparse.ArgumentParser) -> None:
+    forward.set_defaults(bench=bench_forward)
+    forward.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")
+    forward.add_argument("--weights", type=Path, help="default: random numbers")
+    forward.add_argument("--size", type=int, metavar="N", help="width and height of the input; default: the cfg's")
+    forward.add_argument("--batch", type=int, default=1)
+    forward.add_argument("--ways", nargs="*", choices=tuple(WAYS), default=(), help="other ways that darkpy has")
+    forward.add_argument("--alexeyab", type=Path, metavar="PATH", help="AlexeyAB's program `darknet`, for the CPU")
 
 
 def _add_anchors(anchors: argparse.ArgumentParser) -> None:

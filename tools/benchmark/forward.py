@@ -54,7 +54,7 @@ def open_darkpy(job: Forward) -> tuple[str, Run]:
     ways = Ways(**WAYS[job.way])
     network = darkpy.load(job.cfg, job.weights, is_mapped=True)
     darkpy.accelerate(network, ways, pictures=[x_CHW[None] for x_CHW in x_BCHW])
-    if network.is_interleaved:  # as the commands lay pictures out
+    if network.prefers_interleaved:  # as the commands lay pictures out
         x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
 
     def run() -> Outputs:
@@ -127,6 +127,8 @@ def prepare_forward(arguments: argparse.Namespace, folder: Path) -> Forward:
         cfg = folder / arguments.cfg.name
         cfg.write_text(sides.sub(rf"\1={arguments.size}", arguments.cfg.read_text()))
     network = darkpy.load(cfg, arguments.weights)
+    if arguments.size not in (None, network.plan.net.width):
+        raise DarkpyError(f"{arguments.cfg} has no lines width= and height= that could say {arguments.size}")
     job = Forward(
         cfg,
         arguments.weights or folder / "random.weights",

@@ -34,7 +34,7 @@ class GaussianYoloDelta(AnchoredDelta["GaussianYoloSpec"]):
         return overlap_BHWA.square()
 
     def write_absent(self, overlap_BHWA: Tensor, row_BHWA: Tensor) -> Tensor:
-        """With `objectness_smooth`, spared predictions learn the truth's class, too."""
+        """With `objectness_smooth`, spared predictions learn the truth's class, too; a GPU is waited for then."""
         is_spared_BHWA = super().write_absent(overlap_BHWA, row_BHWA)
         if self.spec.objectness_smooth:
             matches = match_predictions(self.truths, row_BHWA, is_spared_BHWA & (overlap_BHWA > 0))

@@ -46,7 +46,7 @@ class RegionSpec(HeadSpec):
         takes the second of two images for the first one mirrored, and averages them.
     """
 
-    reads_boxes: ClassVar[bool] = True
+    takes_truth_anywhere: ClassVar[bool] = True
 
     coords: int = key(4, minimum=4)
     classes: int = key(20, minimum=1)

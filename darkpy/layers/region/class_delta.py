@@ -1,6 +1,6 @@
 """What a [region] learns of classes.
 
-Legend: B images, H W the grid, A anchors, N times that a place is told a class, P places that were told, K classes.
+Legend: B images, H W the grid, A anchors, N times that a place is told a class, K classes.
 """
 
 from __future__ import annotations

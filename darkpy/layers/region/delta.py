@@ -143,10 +143,10 @@ def _pull_everywhere(spec: RegionSpec, said: _Said, truths: Truths, seen: int, p
     if seen < _PRIOR_IMAGES:
         middle_4 = constant((0.5, 0.5, 0.0, 0.0), pull_MS.device)
         pull_MS[:, :4] = _PRIOR_SCALE * (middle_4 - said.entry_MS[:, :4])
-    class_M = truths.class_BT.gather(1, row_M.view(batch, -1)).flatten()
     if spec.class_fix <= 0:
-        return Told(row_M[:0], class_M[:0], objectness_M[:0])
-    place_N = (is_near_M & (class_M >= 0)).nonzero()[:, 0]
+        return Told(row_M[:0], row_M[:0], objectness_M[:0])
+    class_M = truths.class_BT.gather(1, row_M.view(batch, -1)).flatten()
+    place_N = (is_near_M & (class_M >= 0)).nonzero()[:, 0]  # a GPU is waited for
     weight_P = objectness_M[place_N] if spec.class_fix == 2 else torch.ones_like(objectness_M[place_N])
     return Told(place_N, class_M[place_N], weight_P)
 
