@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from darkpy.errors import DarkpyError
+from darkpy.inference.steps import plain_steps
 from darkpy.network import Network, Runner
 
 Program = Callable[[torch.Tensor], Any]
@@ -65,7 +66,7 @@ def _compile(network: Network, x_BCHW: torch.Tensor, precision: str) -> Program:
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    device = network.device.type
+    device, steps = network.device.type, plain_steps(network.plan, network.built, network.outputs)
     lower = torch.autocast(device, torch.bfloat16) if precision == "bf16" else nullcontext()
     # a call from C++ saves the time of one from Python, operation by operation
     options = {"freezing": True, "cpp_wrapper": device == "cpu"}
@@ -73,7 +74,7 @@ def _compile(network: Network, x_BCHW: torch.Tensor, precision: str) -> Program:
         x_BCHW = x_BCHW.clone()  # a tensor made in inference_mode stays what it is
         try:
             with lower:
-                operations = make_fx(lambda x_BCHW: network.plain(x_BCHW))(x_BCHW)
+                operations = make_fx(lambda x_BCHW: steps(x_BCHW))(x_BCHW)
             program: Program = torch._inductor.compile(operations, [x_BCHW], options=options)
             program(x_BCHW)  # what is put off until then fails here
         except Exception as fault:  # whatever a compiler, or what it calls, may raise

@@ -93,6 +93,19 @@ def quicken(plan: Plan, layers: Sequence[Layer], dtype: torch.dtype) -> dict[int
     return functions
 
 
+def plain_steps(plan: Plan, layers: Sequence[Layer], outputs: Sequence[int]) -> Steps:
+    """The layers' own arithmetic, for somebody who makes it fast as a whole."""
+    functions: dict[int, Function] = {}
+    for node, layer in zip(plan.nodes, layers, strict=True):
+        if not (is_left_out(node, layer) or _is_read_in_parts(plan, layers, node.index)):
+            functions[node.index] = _by_parts(layer) if layer.takes_parts else layer
+    return Steps(plan, outputs, functions)
+
+
+def _by_parts(layer: Layer) -> Function:
+    return lambda *parts_BCHW: torch.cat([layer(part_BCHW) for part_BCHW in parts_BCHW], dim=1)
+
+
 def _in_float32(function: Function) -> Function:
     return lambda *sources: function(*(source.float() for source in sources))
 
