@@ -104,6 +104,11 @@ def _steps(network: Network, dtype: torch.dtype) -> Steps:
 def _check(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor], ways: Ways) -> None:
     """Raises: DarkpyError unless all outputs are as near as the precision lets them be; NaN never is."""
     for number, (one, other) in enumerate(zip(found, wanted, strict=True)):
+        if not other.isfinite().all():
+            raise DarkpyError(
+                f"output {number} holds what is no number, whichever way the network is run",
+                hint="its weights may be damaged, or meant for another cfg",
+            )
         apart, size = (one - other).norm(), other.norm()
         if not (one.shape == other.shape and apart <= TOLERANCES[ways.precision] * size):
             way = f"{ways.engine}, {ways.precision}{', compiled' if ways.is_compiled else ''}"

@@ -92,6 +92,13 @@ def test_absent_engine_is_one_clear_error(package: str, monkeypatch: pytest.Monk
         accelerate(filled(NET + CONV), Ways(engine=package))
 
 
+def test_network_whose_outputs_are_no_numbers_is_told_so() -> None:
+    net = filled(NET + CONV)
+    net.get_buffer("layers.0.rolling_mean").fill_(torch.nan)
+    with pytest.raises(DarkpyError, match="output 0 holds what is no number, whichever way the network is run"):
+        accelerate(net, Ways(precision="bf16"))
+
+
 def test_engine_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "onnx_runtime", lambda net: lambda x: [output * 1.01 for output in net.plain(x)])
     with pytest.raises(DarkpyError, match=r"onnxruntime, fp32: output 0 is off by 1\.0%"):
