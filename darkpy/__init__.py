@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from darkpy.build import Plan
-    from darkpy.health.watch import Watch
+    from darkpy.diagnostics.monitor.monitor import Monitor
     from darkpy.inference.accelerate import accelerate
     from darkpy.network import Network
     from darkpy.training.trainer import Trainer
@@ -29,9 +29,9 @@ __all__ = [
     "DarkpyWarning",
     "Dialect",
     "ImageError",
+    "Monitor",
     "ShapeError",
     "Trainer",
-    "Watch",
     "WeightsError",
     "accelerate",
     "load",
@@ -47,14 +47,17 @@ def __getattr__(name: str) -> object:
         from darkpy.training.trainer import Trainer
 
         return Trainer
-    if name == "Watch":
-        from darkpy.health.watch import Watch
+    if name == "Monitor":
+        from darkpy.diagnostics.monitor.monitor import Monitor
 
-        return Watch
+        return Monitor
     if name == "accelerate":
         from darkpy.inference.accelerate import accelerate
 
         return accelerate
+    if name == "Watch":
+        warnings.warn("darkpy.Watch is now darkpy.Monitor", DeprecationWarning, stacklevel=2)
+        return __getattr__("Monitor")
     raise AttributeError(f"module 'darkpy' has no attribute {name!r}")
 
 
@@ -76,15 +79,15 @@ def load(
     dialect: Dialect | str | None = None,
     device: str | torch.device = "cpu",
     strict: bool = False,
-    is_partial_allowed: bool = False,
-    is_mapped: bool = False,
+    allow_partial: bool = False,
+    mapped: bool = False,
     time_steps: int | None = None,
 ) -> Network:
     """The network of a cfg in inference mode, with the numbers of a `.weights` file or darknet's starting values.
 
     strict: warnings (unknown keys, mostly) become errors.
-    is_partial_allowed: accept a file that ends between two layers (`darknet53.conv.74`); the rest starts new.
-    is_mapped: map the weights in place of reading them, for inference: what is mapped must not be cut short while it
+    allow_partial: accept a file that ends between two layers (`darknet53.conv.74`); the rest starts new.
+    mapped: map the weights in place of reading them, for inference: what is mapped must not be cut short while it
         is used. `for_inference` and `accelerate` copy it, and then the file may go.
     time_steps: in place of the cfg's. With 1 every call is the next step of its sequences, as in AlexeyAB's commands
         that do not train.
@@ -97,17 +100,17 @@ def load(
         made = replace(made, net=replace(made.net, time_steps=time_steps))
     network = Network(made)
     if weights is not None:
-        network.load_weights(weights, is_partial_allowed=is_partial_allowed, is_mapped=is_mapped)
-    network.initialise()
+        network.load_weights(weights, allow_partial=allow_partial, mapped=mapped)
+    network.initialize()
     return network.to(device)
 
 
 def _plan(cfg: str | os.PathLike[str], dialect: Dialect | str | None, *, strict: bool) -> Plan:
     """Plan a cfg, and warn whoever called us of what is odd in it."""
     from darkpy.build import make_plan
-    from darkpy.config.text import condensed
+    from darkpy.config.text import deduplicate
 
     made = make_plan(cfg, dialect, strict=strict)
-    for fault in condensed(made.warnings):
+    for fault in deduplicate(made.warnings):
         warnings.warn(str(fault), DarkpyWarning, stacklevel=3)
     return made

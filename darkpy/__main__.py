@@ -16,9 +16,9 @@ from typing import Any
 import click
 
 from darkpy.cli.app import app
-from darkpy.cli.talk import complain, warn
-from darkpy.cores import let_waiting_threads_sleep
+from darkpy.cli.console import complain, warn
 from darkpy.errors import DarkpyError, DarkpyWarning
+from darkpy.process import let_waiting_threads_sleep
 
 MISTAKE, INTERRUPTED = 2, 130
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 import darkpy.layers  # noqa: F401  (fills the registry)
 from darkpy.config.net import NetSpec
-from darkpy.config.schema import foreign_entries, keys_of, nearest, read_spec
+from darkpy.config.schema import extension_entries, keys_of, nearest, read_spec
 from darkpy.config.text import Config, Faults, Section, read
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, Fault, ShapeError
-from darkpy.layers.base import SECTIONS, LayerSpec, Slot
+from darkpy.layers.base import SECTIONS, ArraySpec, LayerSpec
 from darkpy.shapes import Shape
 
 NET_NAMES = ("net", "network")
@@ -35,7 +35,7 @@ class Node:
     sources: tuple[int, ...]
     inputs: tuple[Shape, ...]
     shape: Shape
-    slots: tuple[Slot, ...]
+    arrays: tuple[ArraySpec, ...]
     bflops: float
 
     @property
@@ -44,7 +44,7 @@ class Node:
 
     @property
     def parameter_count(self) -> int:
-        return sum(slot.count for slot in self.slots)
+        return sum(array_spec.count for array_spec in self.arrays)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Plan:
     @property
     def foreign(self) -> tuple[str, ...]:
         """What the cfg asks for that no darknet of its dialect computes: none can run the network as it is trained."""
-        net = [f"[net] {self.file}: {entry}" for entry in foreign_entries(self.net)]
+        net = [f"[net] {self.file}: {entry}" for entry in extension_entries(self.net)]
         return (*net, *(f"{self.place(node.index)}: {entry}" for node in self.nodes for entry in node.spec.foreign()))
 
     def place(self, index: int) -> str:
@@ -95,7 +95,7 @@ def make_plan(
 
 
 def resize_plan(plan: Plan, width: int, height: int) -> Plan:
-    """The same network for pictures of another size: what `random=1` trains with.
+    """The same network for images of another size: what `random=1` trains with.
 
     Raises: ShapeError naming the first layer that cannot take it, or that would have other weights.
     """
@@ -107,7 +107,7 @@ def resize_plan(plan: Plan, width: int, height: int) -> Plan:
         try:
             shape = node.spec.shape(inputs)
             _check_shape(shape)
-            if node.spec.slots(inputs) != node.slots:
+            if node.spec.arrays(inputs) != node.arrays:
                 raise ShapeError("its weights are for one size only", hint="set random=0")
         except ShapeError as error:
             raise ShapeError(
@@ -126,7 +126,9 @@ def detect_dialect(config: Config) -> Dialect:
         if spec is None:
             continue
         known = keys_of(spec)
-        told = [entry for entry in section.entries.values() if entry.key in known and known[entry.key].is_telling]
+        told = [
+            entry for entry in section.entries.values() if entry.key in known and known[entry.key].identifies_dialect
+        ]
         for forks in (spec.forks, *(known[entry.key].readers(entry.value) for entry in told)):
             if len(forks) == 1:
                 votes[next(iter(forks))] += 1
@@ -187,7 +189,7 @@ class _Builder:
                 net.check_schedule()
             with self._reporting(section):
                 _check_shape(net.input_shape)
-                net.check_normalisation()
+                net.check_normalization()
                 self.shapes[-1] = net.input_shape
         return net
 
@@ -203,7 +205,7 @@ class _Builder:
     def _node(self, spec: LayerSpec, section: Section) -> Node | None:
         """None where a fault of an earlier layer hides what this one reads. Raises: DarkpyError."""
         index = section.index
-        sources, referred = spec.sources(index), spec.refers(index)
+        sources, referred = spec.sources(index), spec.shared_with(index)
         _check_references(sources, range(index) if index else range(-1, 0), index)
         _check_references(referred, range(index), index)
         if not (self.shapes.keys() >= set(sources) and self.nodes.keys() >= set(referred)):
@@ -211,16 +213,16 @@ class _Builder:
         inputs = tuple(self.shapes[source] for source in sources)
         shape = spec.shape(inputs)
         _check_shape(shape)
-        slots = spec.slots(inputs)
-        if (count := sum(slot.count for slot in slots)) > MAX_COUNT:
+        arrays = spec.arrays(inputs)
+        if (count := sum(array_spec.count for array_spec in arrays)) > MAX_COUNT:
             raise ShapeError(f"its {count} weights are too many", hint=f"the limit is {MAX_COUNT}")
-        spec.check_referred(inputs, [(self.nodes[other].spec, self.nodes[other].inputs) for other in referred])
-        spec = spec.tied([self.nodes[other].spec for other in referred])
-        return Node(index, spec, section, sources, inputs, shape, slots, spec.operations(inputs) / 1e9)
+        spec.check_shared(inputs, [(self.nodes[other].spec, self.nodes[other].inputs) for other in referred])
+        spec = spec.resolve_shared([self.nodes[other].spec for other in referred])
+        return Node(index, spec, section, sources, inputs, shape, arrays, spec.operations(inputs) / 1e9)
 
     def _layer_spec(self, section: Section) -> LayerSpec | None:
         cls = SECTIONS.get(section.type)
-        if cls is not None and (cls.is_lent or self.dialect in cls.forks):
+        if cls is not None and (cls.any_dialect or self.dialect in cls.forks):
             return read_spec(cls, section, self.dialect, self.faults)
         if cls is not None:
             hint = f"use --dialect {next(iter(cls.forks))}"

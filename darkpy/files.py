@@ -29,8 +29,8 @@ _MAGIC = (
     (b"\x89HDF", Foreign("an HDF5 file (Keras)", _CONVERT)),
     (b"\x1f\x8b", Foreign("a gzip archive", "unpack it")),
     (b"%PDF", Foreign("a PDF document", _FETCH)),
-    (b"\xff\xd8\xff", Foreign("a JPEG picture", _ORDER)),
-    (b"\x89PNG", Foreign("a PNG picture", _ORDER)),
+    (b"\xff\xd8\xff", Foreign("a JPEG image", _ORDER)),
+    (b"\x89PNG", Foreign("a PNG image", _ORDER)),
     (b"\xff\xfe", Foreign("UTF-16 text", "save it as UTF-8")),
     (b"\xfe\xff", Foreign("UTF-16 text", "save it as UTF-8")),
 )

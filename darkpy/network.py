@@ -17,8 +17,8 @@ from darkpy.files import write_whole
 from darkpy.layers.base import Layer
 from darkpy.layers.head import HeadSpec
 from darkpy.layers.loss import Loss, LossSpec, Progress
-from darkpy.ops.graph import Graph
-from darkpy.ops.initialisers import INITIALISERS
+from darkpy.ops.initializers import INITIALIZERS
+from darkpy.ops.onnx_builder import Graph
 
 Runner = Callable[[torch.Tensor], list[torch.Tensor]]
 """What computes a network's outputs from x_BCHW in inference."""
@@ -44,12 +44,12 @@ class Network(nn.Module):
         self.header = weightfile.Header.new(plan.dialect)
         built = [node.spec.build(node.inputs, plan.net) for node in plan.nodes]
         for node in plan.nodes:
-            node.spec.connect(node.index, built)
+            node.spec.tie_weights(node.index, built)
         self.layers = nn.ModuleList(built)
-        self.normalise = Normalise(plan.net.mean, plan.net.std) if plan.net.mean or plan.net.std else None
+        self.normalize = Normalize(plan.net.mean, plan.net.std) if plan.net.mean or plan.net.std else None
         self.outputs = _outputs(plan)
         self._last_reads = _last_reads(plan, self.outputs)
-        self.prefers_interleaved = True  # whether inference is quickest on pictures laid out pixel after pixel
+        self.prefers_interleaved = True  # whether inference is quickest on images laid out pixel after pixel
         self._runner: Runner | None = None
         self._device = torch.device("cpu")
         self.eval()
@@ -93,7 +93,7 @@ class Network(nn.Module):
     def train(self, mode: bool = True) -> Network:
         """Choose training or inference arithmetic. In training, what AlexeyAB's stopbackward=1 freezes infers on."""
         super().train(mode)
-        frozen = [node.index for node in self.plan.nodes if node.spec.freezes_before] if mode else []
+        frozen = [node.index for node in self.plan.nodes if node.spec.freezes_inputs] if mode else []
         for layer in self.built[: max(frozen, default=0)]:
             layer.eval()
         return self
@@ -110,9 +110,9 @@ class Network(nn.Module):
         outputs = {-1: self._checked(x_BCHW)}
         inputs: list[torch.Tensor] = []
         losses: list[Loss] = []
-        still = max((node.index for node in self.plan.nodes if node.spec.is_still(progress.batch_num)), default=-1)
+        still = max((node.index for node in self.plan.nodes if node.spec.is_frozen(progress.batch_num)), default=-1)
         for node, layer in zip(self.plan.nodes, self.layers, strict=True):
-            learns = torch.is_grad_enabled() and node.index > still and not node.spec.passes_nothing_back
+            learns = torch.is_grad_enabled() and node.index > still and not node.spec.blocks_gradient
             compared = node.spec if isinstance(node.spec, LossSpec) and node.spec.has_loss else None
             sources = [outputs[source] for source in node.sources]
             if compared:
@@ -149,12 +149,12 @@ class Network(nn.Module):
     def run_by(self, runner: Runner, *, prefers_interleaved: bool = True) -> None:
         """Leave inference to something that computes what the layers do, faster.
 
-        prefers_interleaved: whether it is quickest on pictures laid out pixel after pixel, or channel after channel.
+        prefers_interleaved: whether it is quickest on images laid out pixel after pixel, or channel after channel.
         """
         self._runner, self.prefers_interleaved = runner, prefers_interleaved
 
     def resize(self, width: int, height: int) -> None:
-        """Take pictures of another size from now on, as training with `random=1` does.
+        """Take images of another size from now on, as training with `random=1` does.
 
         Raises: ShapeError when a layer cannot, and then nothing has changed.
         Source: pjreddie/darknet src/network.c resize_network.
@@ -177,12 +177,12 @@ class Network(nn.Module):
         *,
         start: int = 0,
         cutoff: int | None = None,
-        is_partial_allowed: bool = False,
-        is_mapped: bool = False,
+        allow_partial: bool = False,
+        mapped: bool = False,
     ) -> weightfile.LoadReport:
         """Fill the layers from a `.weights` file and take over its header.
 
-        is_mapped: maps of the file in place of what is read from it, until `for_inference` or a device has copied it.
+        mapped: maps of the file in place of what is read from it, until `for_inference` or a device has copied it.
         Raises: WeightsError, and then nothing has changed.
         """
         report = weightfile.load_weights(
@@ -191,8 +191,8 @@ class Network(nn.Module):
             self.built,
             start=start,
             cutoff=cutoff,
-            is_partial_allowed=is_partial_allowed,
-            is_mapped=is_mapped,
+            allow_partial=allow_partial,
+            mapped=mapped,
         )
         self.header = report.header
         return report
@@ -208,20 +208,20 @@ class Network(nn.Module):
         """The bytes of that file, piece by piece."""
         return weightfile.pack_weights(self.plan, self.built, self.header, cutoff=cutoff)
 
-    def initialise(self, generator: torch.Generator | None = None) -> None:
+    def initialize(self, generator: torch.Generator | None = None) -> None:
         """Fill every array that no file filled: as darknet starts a new network, or weights as `init` says."""
         for node, layer in zip(self.plan.nodes, self.built, strict=True):
-            chosen = INITIALISERS.get(node.spec.init or self.plan.net.init or "")
-            for slot in node.slots:
-                array = layer.array(slot)
+            chosen = INITIALIZERS.get(node.spec.init or self.plan.net.init or "")
+            for array_spec in node.arrays:
+                array = layer.array(array_spec)
                 if array is None or not array.is_meta:
                     continue
-                new = torch.empty(slot.shape)
-                if chosen is not None and slot.is_decayed:
+                new = torch.empty(array_spec.shape)
+                if chosen is not None and array_spec.is_decayed:
                     chosen(new, generator=generator)
                 else:
-                    slot.init.fill_(new, generator)
-                layer.put_array(slot, new)
+                    array_spec.init.fill_(new, generator)
+                layer.put_array(array_spec, new)
 
     @property
     def built(self) -> list[Layer]:
@@ -245,10 +245,10 @@ class Network(nn.Module):
                 f"the input is {tuple(x.shape)}, {self.plan.file} wants (batch, {shape.c}, {shape.h}, {shape.w})"
             )
         x_BCHW = x.reshape(x.shape[0], *shape)
-        return x_BCHW if self.normalise is None else self.normalise(x_BCHW)
+        return x_BCHW if self.normalize is None else self.normalize(x_BCHW)
 
 
-class Normalise(nn.Module):
+class Normalize(nn.Module):
     """[net] mean= and std=: what the first layers read is (x - mean) / std, channel by channel.
 
     The cfg has the numbers, and a weight file does not.

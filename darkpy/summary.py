@@ -34,7 +34,7 @@ def count_operations(plan: Plan) -> int:
     Source: pjreddie/darknet examples/darknet.c numops
     Differs: layers with weights of all kinds count; AlexeyAB's program forgets groups.
     """
-    weighing = (node for node in plan.nodes if node.slots or node.spec.refers(node.index))
+    weighing = (node for node in plan.nodes if node.arrays or node.spec.shared_with(node.index))
     return sum(node.spec.operations(node.inputs) for node in weighing)
 
 

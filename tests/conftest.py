@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Real pictures, labels and weights: a folder `shared` beside the checkout, which not every checkout has."""
+    """Real images, labels and weights: a folder `shared` beside the checkout, which not every checkout has."""
     folder = Path(__file__).resolve().parents[2] / "shared"
     if not folder.is_dir():
         pytest.skip("no folder `shared` beside the checkout")

@@ -92,7 +92,7 @@ def is_small(plan: Plan) -> bool:
 
 def run(plan: Plan, *, training: bool) -> None:
     network = Network(plan).train(training)
-    network.initialise()
+    network.initialize()
     with torch.no_grad():
         outputs = network.trace(torch.rand(2 * plan.net.time_steps, *plan.input_shape))
     for node, output in zip(plan.nodes, outputs, strict=True):
@@ -135,14 +135,14 @@ def damaged_weights(draw: st.DrawFn) -> tuple[str, bytes]:
 @relaxed
 @given(damaged_weights(), st.booleans())
 def test_weight_file_fits_or_is_refused_with_nothing_changed(
-    tmp_path: Path, pair: tuple[str, bytes], is_partial_allowed: bool
+    tmp_path: Path, pair: tuple[str, bytes], allow_partial: bool
 ) -> None:
     cfg, data = pair
     path = tmp_path / "x.weights"
     path.write_bytes(data)
     network = Network(make_plan(cfg))
     try:
-        network.load_weights(path, is_partial_allowed=is_partial_allowed)
+        network.load_weights(path, allow_partial=allow_partial)
     except DarkpyError as error:
         assert str(path) in str(error)
         assert all(tensor.is_meta for tensor in network.state_dict().values())

@@ -1,4 +1,4 @@
-"""Two hundred updates of small convolutional networks on fixed pictures, against the C program's curve of costs."""
+"""Two hundred updates of small convolutional networks on fixed images, against the C program's curve of costs."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ import torch
 
 import darkpy
 from darkpy.layers.loss import Loss, Progress
-from darkpy.layers.product import Product
 from darkpy.layers.region import RegionSpec
+from darkpy.layers.weighted import WeightedLayer
 from darkpy.network import Network
 from darkpy.training.trainer import StepReport, Trainer
 
@@ -102,14 +102,14 @@ def test_costs_rates_and_final_weights_are_darknets(run: Run) -> None:
 def test_the_first_steps_deltas_and_updates_are_darknets(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     products: dict[int, torch.Tensor] = {}
     places = {id(layer): index for index, layer in enumerate(run.network.layers)}
-    finish = Product.finish
+    finish = WeightedLayer.finish
 
-    def watched(self: Product, y_BFHW: torch.Tensor) -> torch.Tensor:
+    def watched(self: WeightedLayer, y_BFHW: torch.Tensor) -> torch.Tensor:
         y_BFHW.retain_grad()
         products[places[id(self)]] = y_BFHW
         return finish(self, y_BFHW)
 
-    monkeypatch.setattr(Product, "finish", watched)
+    monkeypatch.setattr(WeightedLayer, "finish", watched)
     net = run.network.plan.net
     x, truth = run.minibatch(0)
     seen = run.network.header.seen + net.minibatch

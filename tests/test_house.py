@@ -15,18 +15,19 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 SOURCES = [*MODULES, *sorted((ROOT / "tools").rglob("*.py"))]
 
 BOTTOM = {"errors", "shapes", "dialect"}
-ON_BOTTOM = BOTTOM | {"files", "memory", "config", "ops"}
+ON_BOTTOM = BOTTOM | {"files", "memory", "process", "distributed", "config", "ops"}
 GRAPH = ON_BOTTOM | {"layers", "build", "weightheader", "weightfile", "network"}
 ARROWS: dict[str, set[str]] = {  # what each part of the package may import besides itself
     "errors": set(),
     "shapes": set(),
     "dialect": set(),
     "memory": set(),
-    "cores": set(),
+    "process": set(),
+    "distributed": BOTTOM,
     "torchless": set(),
     "files": BOTTOM,
     "config": BOTTOM | {"files", "ops"},  # for the words that ops gives a meaning to
-    "ops": BOTTOM | {"files"},
+    "ops": BOTTOM | {"files", "distributed"},
     "layers": ON_BOTTOM,
     "build": ON_BOTTOM | {"layers"},
     "weightheader": BOTTOM | {"files"},
@@ -39,7 +40,7 @@ ARROWS: dict[str, set[str]] = {  # what each part of the package may import besi
     "export": GRAPH | {"evaluation"},
     "inference": GRAPH | {"export"},
     "training": GRAPH | {"data", "evaluation"},
-    "health": GRAPH | {"data", "evaluation", "training"},
+    "diagnostics": GRAPH | {"data", "evaluation", "training"},
 }
 TOP = {"cli", "__main__", "__init__"}  # may import everything; nobody below imports them
 

@@ -25,7 +25,7 @@ def image() -> torch.Tensor:
     return torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(2))
 
 
-def normalised() -> torch.Tensor:
+def normalized() -> torch.Tensor:
     mean_C11, std_C11 = (
         torch.tensor(numbers)[:, None, None] for numbers in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     )
@@ -34,20 +34,20 @@ def normalised() -> torch.Tensor:
 
 def test_layers_read_the_input_less_its_mean_divided_by_its_deviation() -> None:
     with_keys, plain = network(KEYS), network("")
-    torch.testing.assert_close(with_keys(image())[0], plain(normalised())[0])
-    torch.testing.assert_close(with_keys.trace(image())[0], plain.trace(normalised())[0])
-    torch.testing.assert_close(with_keys.for_inference()(image())[0], plain(normalised())[0])
+    torch.testing.assert_close(with_keys(image())[0], plain(normalized())[0])
+    torch.testing.assert_close(with_keys.trace(image())[0], plain.trace(normalized())[0])
+    torch.testing.assert_close(with_keys.for_inference()(image())[0], plain(normalized())[0])
 
 
 def test_fastest_way_sees_the_same_numbers() -> None:
-    torch.testing.assert_close(accelerate(network(KEYS))(image())[0], network("")(normalised())[0])
+    torch.testing.assert_close(accelerate(network(KEYS))(image())[0], network("")(normalized())[0])
 
 
 def test_training_sees_the_same_numbers() -> None:
     with_keys, plain = network(KEYS), network("")
     truth = torch.rand(2, 40)
     first = Trainer(with_keys).train_minibatch(image(), truth)
-    second = Trainer(plain).train_minibatch(normalised(), truth)
+    second = Trainer(plain).train_minibatch(normalized(), truth)
     assert first.cost == pytest.approx(second.cost, rel=1e-5)
     for name, param in with_keys.named_parameters():
         torch.testing.assert_close(param, plain.get_parameter(name))
@@ -72,7 +72,7 @@ def test_input_that_was_given_is_left_as_it_was() -> None:
     assert torch.equal(x_BCHW, image())
 
 
-def test_vectors_are_normalised_too() -> None:
+def test_vectors_are_normalized_too() -> None:
     made = darkpy.load("[net]\ninputs=4\nmean=3\nstd=2\n[activation]\n")
     assert made(torch.tensor([[1.0, 3, 5, 7]]))[0].flatten().tolist() == [-1, 0, 1, 2]
 
@@ -89,8 +89,8 @@ def test_network_says_that_no_darknet_computes_it() -> None:
     ("keys", "message"),
     [
         ("mean=.5,.5\n", "mean= has 2 numbers for 3 channels"),
-        ("mean=123.7,116.3,103.5\n", "mean=123.7,116.3,103.5 is beyond the pictures, which are numbers from 0 to 1"),
-        ("std=58.4\n", "std=58.4 is beyond the pictures"),
+        ("mean=123.7,116.3,103.5\n", "mean=123.7,116.3,103.5 is beyond the images, which are numbers from 0 to 1"),
+        ("std=58.4\n", "std=58.4 is beyond the images"),
         ("std=.2,0,.2\n", r"std= divides, and must be above 0"),
         ("std=-.2\n", r"std= divides, and must be above 0"),
         ("mean=a\n", "mean=a is no number"),

@@ -24,7 +24,7 @@ NORMED = CONV + "batch_normalize=1\n"
 
 def network(layers: str, dialect: str | None = None) -> Network:
     net = Network(make_plan(NET + layers, dialect))
-    net.initialise(torch.Generator().manual_seed(3))
+    net.initialize(torch.Generator().manual_seed(3))
     for name, buffer in net.named_buffers():
         if "variance" in name:
             buffer.fill_(0.5)
@@ -79,7 +79,7 @@ def test_trace_gives_every_layers_output() -> None:
 
 def test_vector_input_may_be_flat() -> None:
     net = Network(make_plan("[net]\ninputs=6\n[connected]\noutput=2\n"))
-    net.initialise()
+    net.initialize()
     assert net(torch.zeros(5, 6))[0].shape == (5, 2, 1, 1)
 
 

@@ -1,4 +1,4 @@
-"""Real trained networks on real photographs see what the C programs of both forks see."""
+"""Real trained networks on real images see what the C programs of both forks see."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def expected(file: Path) -> dict[str, list[Seen]]:
     found = json.loads(file.read_text())
     if isinstance(found, dict):
         return {
-            picture: [Seen(one["class_id"], one["confidence"], tuple(one["box_xywh_frac"])) for one in objects]
-            for picture, objects in found.items()
+            image: [Seen(one["class_id"], one["confidence"], tuple(one["box_xywh_frac"])) for one in objects]
+            for image, objects in found.items()
         }
     sides = ("center_x", "center_y", "width", "height")
     return {
-        picture["filename"]: [
+        image["filename"]: [
             Seen(one["class_id"], one["confidence"], tuple(one["relative_coordinates"][side] for side in sides))
-            for one in picture["objects"]
+            for one in image["objects"]
         ]
-        for picture in found
+        for image in found
     }
 
 
@@ -74,8 +74,8 @@ def test_a_real_network_sees_what_darknet_sees(shared: Path, name: str, fork: st
     network = darkpy.load(cfg, weights, dialect=fork).for_inference()
     wanted = expected(reference)
     names = [str(number) for number in range(network.heads[0].class_count)]
-    pictures = [shared / "data" / picture for picture in wanted]
-    results = detect(network, pictures, names, DetectOptions(thresh=THRESH), batch_size=2)
+    images = [shared / "data" / image for image in wanted]
+    results = detect(network, images, names, DetectOptions(thresh=THRESH), batch_size=2)
     for result, objects in zip(results, wanted.values(), strict=True):
         found = [Seen(one.class_id, one.confidence, one.box_frac) for one in result.objects]
         assert without_twins(objects, found) == [], f"{result.path}: not found"
@@ -95,7 +95,7 @@ def test_a_partial_file_fills_the_layers_it_holds(shared: Path) -> None:
     partial = folder / "yolo-fastest.conv.109"
     with pytest.raises(darkpy.WeightsError, match="partial"):
         darkpy.load(folder / "yolo-fastest.cfg", partial)
-    network = darkpy.load(folder / "yolo-fastest.cfg", partial, is_partial_allowed=True)
+    network = darkpy.load(folder / "yolo-fastest.cfg", partial, allow_partial=True)
     whole = darkpy.load(folder / "yolo-fastest.cfg", folder / "yolo-fastest.weights")
     filled, complete = network.state_dict(), whole.state_dict()
     same = [name for name in complete if torch.equal(filled[name], complete[name])]

@@ -15,8 +15,7 @@ from darkpy.build import make_plan
 from darkpy.dialect import Dialect
 from darkpy.errors import WeightsError
 from darkpy.weightfile import Header, read_header
-
-from .weightfiles import (
+from tests.weightfiles import (
     CONNECTED,
     CONV,
     NET,
@@ -124,7 +123,7 @@ def test_batch_norm_stands_behind_the_weights_of_a_connected_layer(tmp_path: Pat
 ])  # fmt: skip
 def test_batchnorm_has_biases_in_alexeyabs_files_only(dialect: Dialect, names: list[str]) -> None:
     (node,) = make_plan(NET + "[batchnorm]\n", dialect).nodes
-    assert [slot.name for slot in node.slots] == names
+    assert [array_spec.name for array_spec in node.arrays] == names
 
 
 @pytest.mark.parametrize(("section", "dialect", "parts"), [
@@ -136,7 +135,7 @@ def test_batchnorm_has_biases_in_alexeyabs_files_only(dialect: Dialect, names: l
 ])  # fmt: skip
 def test_parts_of_a_recurrent_layer_stand_in_its_forks_order(section: str, dialect: Dialect, parts: str) -> None:
     (node,) = make_plan(NET + f"[{section}]\noutput=3\n", dialect).nodes
-    owners = [slot.name.partition(".")[0] for slot in node.slots]
+    owners = [array_spec.name.partition(".")[0] for array_spec in node.arrays]
     assert list(dict.fromkeys(owners)) == parts.split()
 
 
@@ -270,7 +269,7 @@ def test_partial_file_says_how_many_layers_it_filled(tmp_path: Path) -> None:
 def test_mapped_arrays_are_views_of_the_file_that_leave_it_alone(tmp_path: Path) -> None:
     path = written(tmp_path, 57)
     before = path.read_bytes()
-    net, _ = loaded(CONV, path, is_mapped=True)
+    net, _ = loaded(CONV, path, mapped=True)
     maps = Path("/proc/self/maps").read_text()
     assert str(path) in maps
     with torch.no_grad():
@@ -296,7 +295,7 @@ def test_loading_again_keeps_what_was_frozen_frozen(tmp_path: Path) -> None:
 
 def test_weights_are_the_same_read_and_mapped(tmp_path: Path) -> None:
     path = written(tmp_path, 150)
-    read, mapped = loaded(TWO, path)[0], loaded(TWO, path, is_mapped=True)[0]
+    read, mapped = loaded(TWO, path)[0], loaded(TWO, path, mapped=True)[0]
     assert all(torch.equal(one, other) for one, other in zip(read.parameters(), mapped.parameters(), strict=True))
     with torch.no_grad():
         weights(mapped, 0).zero_()  # a copy is written to, not the file
@@ -313,28 +312,28 @@ def test_file_may_be_cut_short_once_it_is_read(tmp_path: Path) -> None:
 def test_mapped_file_may_be_cut_short_once_the_network_is_made_for_inference(tmp_path: Path) -> None:
     sections = TWO + "[connected]\noutput=2\n[batchnorm]\n"
     path = written(tmp_path, 150 + 98 + 6)
-    net, report = loaded(sections, path, is_mapped=True)
+    net, report = loaded(sections, path, mapped=True)
     assert report.layers == 4
     net.for_inference()
     os.truncate(path, 0)
     assert net.trace(torch.ones(1, 2, 4, 4))[-1].isfinite().all()
 
 
-@pytest.mark.parametrize("is_mapped", [False, True], ids=["read", "mapped"])
+@pytest.mark.parametrize("mapped", [False, True], ids=["read", "mapped"])
 def test_file_that_becomes_shorter_while_it_is_read_is_refused_and_changes_nothing(
-    is_mapped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mapped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(weightfile, "read_header", lambda path: (Header.unpack(RECENT), 150))
     net = network(TWO)
     with pytest.raises(WeightsError, match="became shorter while it was read"):
-        net.load_weights(written(tmp_path, 120), is_mapped=is_mapped)
+        net.load_weights(written(tmp_path, 120), mapped=mapped)
     assert all(tensor.is_meta for tensor in net.state_dict().values())
 
 
 def test_saving_over_the_file_that_is_mapped_is_safe(tmp_path: Path) -> None:
     path = written(tmp_path, 57)
     before = path.read_bytes()
-    net, _ = loaded(CONV, path, is_mapped=True)
+    net, _ = loaded(CONV, path, mapped=True)
     net.save_weights(path)
     assert path.read_bytes() == before
     assert arrays(net, 0)["biases"] == [1, 2, 3]

@@ -60,7 +60,7 @@ def test_darknets_file_is_refused_unless_a_training_may_start_from_it(cfg: str, 
     with pytest.raises(WeightsError, match=r"is a darknet's and lacks '(scales|slopes)' of layer"):
         darkpy.load(cfg, path)
     with pytest.warns(darkpy.DarkpyWarning, match="lacks '(scales|slopes)' of layer .*; they start new"):
-        network = darkpy.load(cfg, path, is_partial_allowed=True)
+        network = darkpy.load(cfg, path, allow_partial=True)
     wanted = [plain.layers[0].get_parameter("weights"), plain.layers[1].get_parameter("weights")]
     found = [param for name, param in network.named_parameters() if name.endswith("weights")]
     assert all(torch.equal(*pair) for pair in zip(found, wanted, strict=True))
@@ -73,4 +73,4 @@ def test_file_of_another_length_is_refused_as_ever(cfg: str, tmp_path: Path) -> 
     _, path = saved(PLAIN, tmp_path)
     path.write_bytes(path.read_bytes() + bytes(4))
     with pytest.raises(WeightsError, match="are this cfg and these weights a pair"):
-        darkpy.load(cfg, path, is_partial_allowed=True)
+        darkpy.load(cfg, path, allow_partial=True)

@@ -10,8 +10,7 @@ import torch
 
 import darkpy
 from darkpy.errors import DarkpyError, WeightsError
-
-from .weightfiles import CONV, NET, NORMED, RECENT, TWO, loaded, refusal, weights, written
+from tests.weightfiles import CONV, NET, NORMED, RECENT, TWO, loaded, refusal, weights, written
 
 
 @pytest.mark.parametrize(("held", "where"), [
@@ -23,12 +22,12 @@ from .weightfiles import CONV, NET, NORMED, RECENT, TWO, loaded, refusal, weight
     (67, "1 numbers into layer 2 [convolutional] <cfg>:12, in its 'biases'"),
     (149, "83 numbers into layer 2 [convolutional] <cfg>:12, in its 'weights'"),
 ])  # fmt: skip
-@pytest.mark.parametrize("is_partial_allowed", [False, True])
+@pytest.mark.parametrize("allow_partial", [False, True])
 def test_short_file_says_what_it_holds_and_where_it_ran_out(
-    held: int, where: str, is_partial_allowed: bool, tmp_path: Path
+    held: int, where: str, allow_partial: bool, tmp_path: Path
 ) -> None:
     path = written(tmp_path, held)
-    assert refusal(TWO, path, is_partial_allowed=is_partial_allowed) == (
+    assert refusal(TWO, path, allow_partial=allow_partial) == (
         f"{path} is too short: it holds {held} numbers, <cfg> wants 150; it runs out {where}\n"
         "  hint: are this cfg and these weights a pair (classes, filters, fork)?"
     )
@@ -59,7 +58,7 @@ def test_weights_for_a_network_without_any_are_too_long(tmp_path: Path) -> None:
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
     (b"\x1f\x8b\x08\0", "a gzip archive"),
     (struct.pack("<Q", 64) + b'{"weights":{"dtype":"F32"', "a safetensors file"),
-    (b"\xff\xd8\xff\xe0", "a JPEG picture"),
+    (b"\xff\xd8\xff\xe0", "a JPEG image"),
     (b"", "an empty file"),
 ])  # fmt: skip
 def test_file_of_another_kind_is_said_to_be_that(data: bytes, words: str, tmp_path: Path) -> None:
@@ -101,12 +100,12 @@ def test_partial_file_is_refused_unless_told_otherwise(tmp_path: Path) -> None:
     path = written(tmp_path, 66)
     assert refusal(TWO, path) == (
         f"{path} is a partial file: it fills 1 of 2 layers, up to layer 2 [convolutional] <cfg>:12\n"
-        "  hint: training may start from it; --allow-partial (is_partial_allowed=True) runs it all the same"
+        "  hint: training may start from it; --allow-partial (allow_partial=True) runs it all the same"
     )
     cfg = NET + TWO
     with pytest.raises(WeightsError):
         darkpy.load(cfg, path)
-    assert darkpy.load(cfg, path, is_partial_allowed=True).header.seen == 64 * 500
+    assert darkpy.load(cfg, path, allow_partial=True).header.seen == 64 * 500
 
 
 def test_folded_layer_is_neither_filled_nor_written(tmp_path: Path) -> None:

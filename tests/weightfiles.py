@@ -43,8 +43,8 @@ def written(folder: Path, count: int, header: bytes = RECENT) -> Path:
 
 def loaded(layers: str, path: Path, **options: int | None) -> tuple[Network, LoadReport]:
     net = network(layers)
-    report = net.load_weights(path, is_partial_allowed=True, **options)  # type: ignore[arg-type]
-    net.initialise()
+    report = net.load_weights(path, allow_partial=True, **options)  # type: ignore[arg-type]
+    net.initialize()
     return net, report
 
 
@@ -63,7 +63,7 @@ def spread(*sizes: int) -> list[list[float]]:
 
 def refusal(layers: str, path: Path, **options: int | bool | None) -> str:
     net = network(layers)
-    net.initialise(torch.Generator().manual_seed(1))
+    net.initialize(torch.Generator().manual_seed(1))
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     header = net.header
     with pytest.raises(WeightsError) as caught:

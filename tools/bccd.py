@@ -1,10 +1,10 @@
-"""Write two cfgs that learn blood cells (the BCCD photographs, 3 classes) from nothing on a CPU.
+"""Write two cfgs that learn blood cells (the BCCD images, 3 classes) from nothing on a CPU.
 
     darkpy dataset from-voc BCCD bccd
     python tools/bccd.py bccd
     darkpy train bccd/yolov3-tiny.cfg bccd/bccd.data -map
 
-They are the tiny networks of YOLOv3 and YOLOv4 at 256x192 pixels, which keeps the photographs' 4:3, with anchors of
+They are the tiny networks of YOLOv3 and YOLOv4 at 256x192 pixels, which keeps the images' 4:3, with anchors of
 these cells: darkpy detector calc_anchors bccd/bccd.data -num_of_clusters 6 -width 256 -height 192.
 """
 
@@ -20,7 +20,7 @@ if __name__ == "__main__":
 
 from darkpy.files import write_whole
 from tools.make_cfgs import yolov3, yolov4
-from tools.make_cfgs.schedules import DETECTOR_COLOURS, falling_steps, images, optimizer
+from tools.make_cfgs.schedules import DETECTOR_COLORS, falling_steps, images, optimizer
 from tools.make_cfgs.writer import Cfg, Keys
 
 CLASSES = 3
@@ -31,7 +31,7 @@ def net(rate: str, max_batches: int) -> Keys:
     """Batches of 16, and AlexeyAB's advice: the rate falls at 80 and 90 % of the way."""
     schedule = falling_steps(rate, max_batches, max_batches * 8 // 10, max_batches * 9 // 10, burn_in=100)
     size = {**images(256, 16, 1), "height": 192}
-    return {**size, **schedule, **optimizer(), **DETECTOR_COLOURS}
+    return {**size, **schedule, **optimizer(), **DETECTOR_COLORS}
 
 
 def networks(max_batches: int) -> Mapping[str, Cfg]:
@@ -47,7 +47,7 @@ def networks(max_batches: int) -> Mapping[str, Cfg]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="tools/bccd.py", description="Writes two cfgs that learn blood cells.")
     parser.add_argument("folder", type=Path, help="what darkpy dataset from-voc made")
-    parser.add_argument("--max-batches", type=int, default=1000, help="updates of 16 pictures, default: 1000")
+    parser.add_argument("--max-batches", type=int, default=1000, help="updates of 16 images, default: 1000")
     arguments = parser.parse_args()
     for name, cfg in networks(arguments.max_batches).items():
         write_whole(arguments.folder / name, [cfg.text().encode()])

@@ -2,7 +2,7 @@
 
     python tools/fashion_mnist.py FOLDER [--source DIR]
 
-The source holds the four idx files (Debian: apt-get install dataset-fashion-mnist). FOLDER gets a PNG for each picture,
+The source holds the four idx files (Debian: apt-get install dataset-fashion-mnist). FOLDER gets a PNG for each image,
 lists, labels, fashion.data, and cifar_small.cfg: the network of darknet's tutorials on CIFAR-10, trained from nothing.
 """
 
@@ -27,7 +27,7 @@ from tools.make_cfgs.writer import Cfg, Keys
 SOURCE = Path("/usr/share/datasets/fashion-mnist")
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot")
 LABELS = tuple(f"{number}-{name}" for number, name in enumerate(CLASSES))
-"""What stands in a picture's path: no label occurs within another one."""
+"""What stands in an image's path: no label occurs within another one."""
 SPLITS = {"train": "train", "test": "t10k"}
 SIDE = 28
 MAGIC = {1: 2049, 3: 2051}
@@ -49,18 +49,18 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
 
 
 def unpack(source: Path, folder: Path, split: str, stem: str) -> None:
-    """Write the pictures of a split, each with its label in its name, and their list."""
+    """Write the images of a split, each with its label in its name, and their list."""
     pictures = read_idx(source / f"{stem}-images-idx3-ubyte.gz", 3)
     numbers = read_idx(source / f"{stem}-labels-idx1-ubyte.gz", 1)
     (folder / split).mkdir(parents=True, exist_ok=True)
     paths = [folder / split / f"{index:05}_{LABELS[number]}.png" for index, number in enumerate(numbers)]
-    for path, picture in zip(paths, pictures, strict=True):
-        Image.fromarray(picture).save(path)
+    for path, image in zip(paths, pictures, strict=True):
+        Image.fromarray(image).save(path)
     write_whole(folder / f"{split}.txt", ["".join(f"{path}\n" for path in paths).encode()])
 
 
 def cifar_small(max_batches: int) -> Cfg:
-    """The network of ten classes whose weights go around as cifar_small; grey pictures need no colour distortion."""
+    """The network of ten classes whose weights go around as cifar_small; gray images need no color distortion."""
     crop: Keys = {"min_crop": SIDE, "max_crop": SIDE + 2}
     schedule: Keys = {**falling_polynomial("0.1", max_batches), "power": 2}
     net = {**images(SIDE, 128, 1), **schedule, **optimizer(), **crop}
@@ -81,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="tools/fashion_mnist.py", description="Unpacks Fashion-MNIST for darkpy.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--source", type=Path, default=SOURCE, help=f"the folder of the idx files, default: {SOURCE}")
-    parser.add_argument("--max-batches", type=int, default=6000, help="updates of 128 pictures, default: 6000")
+    parser.add_argument("--max-batches", type=int, default=6000, help="updates of 128 images, default: 6000")
     arguments = parser.parse_args()
     folder = arguments.folder
     for split, stem in SPLITS.items():

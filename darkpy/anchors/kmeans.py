@@ -1,10 +1,10 @@
 """k-means with the distance 1 - IoU of two boxes that share a corner.
 
-That distance is the Jaccard distance of two sets of points and obeys the triangle inequality: how far the centres have
+That distance is the Jaccard distance of two sets of points and obeys the triangle inequality: how far the centers have
 gone since a box was compared with them tells whether another one can be nearer now. A round looks at the other boxes
 only, and the result is that of comparing all.
 
-Letters: N boxes, K centres.
+Letters: N boxes, K centers.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _TINY = np.float32(1e-36)  # two boxes without an area have an IoU of 0
 
 
 class Clustering(NamedTuple):
-    """centres_K2: w, h in the unit of the boxes. nearest_N: the centre of each box. rounds: how often centres moved."""
+    """centers_K2: w, h in the unit of the boxes. nearest_N: the center of each box. rounds: how often centers moved."""
 
-    centres_K2: Floats
+    centers_K2: Floats
     nearest_N: Places
     rounds: int
 
@@ -69,13 +69,13 @@ def measure(sizes_N2: Floats, anchors_K2: Floats) -> Fit:
 
 def nearest(sizes_N2: Floats, anchors_K2: Floats) -> Places:
     """The number of the anchor with the largest IoU with each box; of equals the first."""
-    return _compare(sizes_N2, anchors_K2).centre_N
+    return _compare(sizes_N2, anchors_K2).center_N
 
 
 def cluster(sizes_N2: Floats, start_K2: Floats, *, median: bool = False, most_rounds: int = MOST_ROUNDS) -> Clustering:
-    """Move centres to the means (or medians) of the boxes nearest to them until no box changes its centre.
+    """Move centers to the means (or medians) of the boxes nearest to them until no box changes its center.
 
-    A box between two centres belongs to the first; a centre without boxes stays where it is.
+    A box between two centers belongs to the first; a center without boxes stays where it is.
 
     Raises: DarkpyError when there are no boxes, or one has a side that is no number from 0 to MAX_SIDE.
     Source: AlexeyAB/darknet src/matrix.c do_kmeans
@@ -85,114 +85,114 @@ def cluster(sizes_N2: Floats, start_K2: Floats, *, median: bool = False, most_ro
         raise DarkpyError("there are no boxes to find anchors for")
     if not (sizes_N2.min() >= 0 and sizes_N2.max() <= MAX_SIDE):  # nor is what is no number
         raise DarkpyError(f"a box has a width or height that is no number from 0 to {MAX_SIDE:g}")
-    centres_K2 = start_K2.astype(np.float64)
-    owners = _Owners(sizes_N2, len(centres_K2))
-    averages = (_Medians if median else _Means)(sizes_N2, len(centres_K2))
-    if len(centres_K2) == 1:
-        centres_K2 = averages.of(owners.nearest_N, None, centres_K2)
+    centers_K2 = start_K2.astype(np.float64)
+    owners = _Owners(sizes_N2, len(centers_K2))
+    averages = (_Medians if median else _Means)(sizes_N2, len(centers_K2))
+    if len(centers_K2) == 1:
+        centers_K2 = averages.of(owners.nearest_N, None, centers_K2)
     for rounds in range(most_rounds):
-        change = owners.update(centres_K2)
+        change = owners.update(centers_K2)
         if not len(change.box_M):
-            return Clustering(centres_K2, owners.nearest_N, rounds)
-        centres_K2 = averages.of(owners.nearest_N, change, centres_K2)
-    return Clustering(centres_K2, owners.nearest_N, most_rounds)
+            return Clustering(centers_K2, owners.nearest_N, rounds)
+        centers_K2 = averages.of(owners.nearest_N, change, centers_K2)
+    return Clustering(centers_K2, owners.nearest_N, most_rounds)
 
 
 class _Nearest(NamedTuple):
-    """The centre with the largest IoU, that IoU, and the largest with another centre."""
+    """The center with the largest IoU, that IoU, and the largest with another center."""
 
-    centre_N: Places
+    center_N: Places
     iou_N: NDArray[np.float32]
     second_N: NDArray[np.float32]
 
 
-def _compare(sizes_N2: Floats, centres_K2: Floats) -> _Nearest:
-    """Compare each box with each centre: in single precision, and where that cannot tell, once more."""
-    found = _compare_roughly(sizes_N2, centres_K2)
+def _compare(sizes_N2: Floats, centers_K2: Floats) -> _Nearest:
+    """Compare each box with each center: in single precision, and where that cannot tell, once more."""
+    found = _compare_roughly(sizes_N2, centers_K2)
     doubtful_M = np.flatnonzero(~(found.iou_N - found.second_N > _DOUBT))  # what is no number, too
     for first in range(0, len(doubtful_M), _CHUNK):
         part_P = doubtful_M[first : first + _CHUNK]
-        found.centre_N[part_P] = iou_of_sizes(sizes_N2[part_P, None], centres_K2).argmax(1)
+        found.center_N[part_P] = iou_of_sizes(sizes_N2[part_P, None], centers_K2).argmax(1)
     return found
 
 
-def _compare_roughly(sizes_N2: Floats, centres_K2: Floats) -> _Nearest:
+def _compare_roughly(sizes_N2: Floats, centers_K2: Floats) -> _Nearest:
     """Of two boxes overlap / (a + b) grows with their IoU, and is had sooner."""
     count = len(sizes_N2)
     found = _Nearest(np.zeros(count, np.intp), *np.empty((2, count), np.float32))
     spare_2P = np.empty((2, min(count, _CHUNK)), np.float32)
-    small = np.min_scalar_type(len(centres_K2))
+    small = np.min_scalar_type(len(centers_K2))
     for first in range(0, count, _CHUNK):
         part = slice(first, first + _CHUNK)
         w_P, h_P = sizes_N2[part].T.astype(np.float32, order="C")
         area_P = w_P * h_P + _TINY
-        centre_P, best_P, second_P = (column[part] for column in found)
+        center_P, best_P, second_P = (column[part] for column in found)
         best_P.fill(-1)
         second_P.fill(-1)
         share_P, other_P = spare_2P[:, : len(w_P)]
         number_P = np.zeros(len(w_P), small)
-        for number, (w, h) in enumerate(centres_K2.tolist()):
+        for number, (w, h) in enumerate(centers_K2.tolist()):
             other_P.fill(w)  # sooner done than comparing with a single number
             np.minimum(w_P, other_P, out=share_P)
             other_P.fill(h)
             share_P *= np.minimum(h_P, other_P, out=other_P)
             share_P /= np.add(area_P, np.float32(w * h), out=other_P)
-            # centres are counted upwards: the largest number is that of the last one that was better
+            # centers are counted upwards: the largest number is that of the last one that was better
             np.maximum(number_P, (share_P > best_P).view(np.uint8) * small.type(number), out=number_P)
             np.maximum(second_P, np.minimum(best_P, share_P, out=other_P), out=second_P)
             np.maximum(best_P, share_P, out=best_P)
-        centre_P[:] = number_P
+        center_P[:] = number_P
         for share_P in (best_P, second_P):
             share_P /= 1 - share_P
     return found
 
 
 class _Change(NamedTuple):
-    """The boxes that went from one centre to another."""
+    """The boxes that went from one center to another."""
 
     box_M: Places
     before_M: Places
 
 
 class _Owners:
-    """The centre that is nearest to each box, as the centres move.
+    """The center that is nearest to each box, as the centers move.
 
-    A box needs a look only when the way that its own centre and the fastest other one have gone since the last look is
-    as long as the lead that its centre had then.
+    A box needs a look only when the way that its own center and the fastest other one have gone since the last look is
+    as long as the lead that its center had then.
     """
 
-    def __init__(self, sizes_N2: Floats, centres: int) -> None:
+    def __init__(self, sizes_N2: Floats, centers: int) -> None:
         self.nearest_N: Places = np.zeros(len(sizes_N2), np.intp)
         self._sizes_N2 = sizes_N2
         self._limit_N = np.full(len(sizes_N2), -1.0)
-        self._way_K = np.zeros(centres)
-        self._centres_K2: Floats | None = None
+        self._way_K = np.zeros(centers)
+        self._centers_K2: Floats | None = None
 
-    def update(self, centres_K2: Floats) -> _Change:
-        """Find the nearest centres again. Returns: what has changed."""
-        if self._centres_K2 is not None:
-            move_K = 1 - iou_of_sizes(centres_K2, self._centres_K2)
+    def update(self, centers_K2: Floats) -> _Change:
+        """Find the nearest centers again. Returns: what has changed."""
+        if self._centers_K2 is not None:
+            move_K = 1 - iou_of_sizes(centers_K2, self._centers_K2)
             self._way_K += move_K + move_K.max()
-        self._centres_K2 = centres_K2
+        self._centers_K2 = centers_K2
         looked_M = np.flatnonzero(self._limit_N <= self._way_K.take(self.nearest_N))
-        found = _compare(self._sizes_N2.take(looked_M, 0), centres_K2)
+        found = _compare(self._sizes_N2.take(looked_M, 0), centers_K2)
         before_M = self.nearest_N.take(looked_M)
-        self.nearest_N[looked_M] = found.centre_N
-        self._limit_N[looked_M] = found.iou_N - found.second_N + self._way_K.take(found.centre_N) - _DOUBT
-        has_changed_M = before_M != found.centre_N
+        self.nearest_N[looked_M] = found.center_N
+        self._limit_N[looked_M] = found.iou_N - found.second_N + self._way_K.take(found.center_N) - _DOUBT
+        has_changed_M = before_M != found.center_N
         return _Change(looked_M[has_changed_M], before_M[has_changed_M])
 
 
 class _Means:
-    """Averages as sums that follow the boxes from centre to centre."""
+    """Averages as sums that follow the boxes from center to center."""
 
-    def __init__(self, sizes_N2: Floats, centres: int) -> None:
+    def __init__(self, sizes_N2: Floats, centers: int) -> None:
         self._sizes_N2 = sizes_N2
-        self._centres = centres
+        self._centers = centers
         self._sums_K3: Floats | None = None  # of w, of h, and how many
 
     def of(self, nearest_N: Places, change: _Change | None, before_K2: Floats) -> Floats:
-        """Where the centres go; what would be 0 stays."""
+        """Where the centers go; what would be 0 stays."""
         sums_K3 = self._sums_K3
         if sums_K3 is None or change is None or 4 * len(change.box_M) > len(nearest_N):
             sums_K3 = self._sums(nearest_N, self._sizes_N2)
@@ -204,29 +204,29 @@ class _Means:
         mean_K2 = sums_K3[:, :2] / np.maximum(count_K1, 1)
         return np.where((count_K1 > 0) & (mean_K2 > 0), mean_K2, before_K2)
 
-    def _sums(self, centre_M: Places, sizes_M2: Floats) -> Floats:
-        sums = [np.bincount(centre_M, side_M, self._centres) for side_M in sizes_M2.T]
-        return np.stack([*sums, np.bincount(centre_M, minlength=self._centres)], 1)
+    def _sums(self, center_M: Places, sizes_M2: Floats) -> Floats:
+        sums = [np.bincount(center_M, side_M, self._centers) for side_M in sizes_M2.T]
+        return np.stack([*sums, np.bincount(center_M, minlength=self._centers)], 1)
 
 
 class _Medians:
     """Averages as medians, of boxes that are sorted once."""
 
-    def __init__(self, sizes_N2: Floats, centres: int) -> None:
-        self._centres = centres
+    def __init__(self, sizes_N2: Floats, centers: int) -> None:
+        self._centers = centers
         self._orders = [np.argsort(side_N, kind="stable") for side_N in sizes_N2.T]
         self._sides = [side_N[order_N] for side_N, order_N in zip(sizes_N2.T, self._orders, strict=True)]
 
     def of(self, nearest_N: Places, change: _Change | None, before_K2: Floats) -> Floats:
-        """Where the centres go; what would be 0 stays."""
-        count_K = np.bincount(nearest_N, minlength=self._centres)
+        """Where the centers go; what would be 0 stays."""
+        count_K = np.bincount(nearest_N, minlength=self._centers)
         first_K = np.cumsum(count_K) - count_K
-        small = np.min_scalar_type(self._centres)  # small whole numbers are sorted in one pass
+        small = np.min_scalar_type(self._centers)  # small whole numbers are sorted in one pass
         median_K2 = before_K2.copy()
         has_boxes_K = count_K > 0
         first_K, count_K = first_K[has_boxes_K], count_K[has_boxes_K]
         for column, (order_N, side_N) in enumerate(zip(self._orders, self._sides, strict=True)):
-            by_centre_N = np.argsort(nearest_N.astype(small).take(order_N), kind="stable")
-            low_K, high_K = (side_N[by_centre_N[first_K + (count_K - odd) // 2]] for odd in (1, 0))
+            by_center_N = np.argsort(nearest_N.astype(small).take(order_N), kind="stable")
+            low_K, high_K = (side_N[by_center_N[first_K + (count_K - odd) // 2]] for odd in (1, 0))
             median_K2[has_boxes_K, column] = (low_K + high_K) / 2
         return np.where(median_K2 > 0, median_K2, before_K2)

@@ -40,7 +40,7 @@ class Found:
     """Anchors, smallest first, and what is known of them. Shapes: anchors_K2 w, h in the unit of the boxes.
 
     fits: the average IoU that each start led to, on the sample if there was one. rounds: how often the best one's
-    centres moved.
+    centers moved.
     """
 
     anchors_K2: Floats
@@ -64,23 +64,23 @@ def find_anchors(sizes_N2: Floats, search: Search, watch: Callable[[Sequence[int
         chance = Random(f"{search.seed}/{restart}")
         start_K2 = (_far_apart if search.plus_plus else _at_random)(few_N2, search.count, chance)
         made = cluster(few_N2, start_K2, median=search.median)
-        average_iou = measure(few_N2, made.centres_K2).average_iou
+        average_iou = measure(few_N2, made.centers_K2).average_iou
         is_better = average_iou > max(fits, default=-1.0)
         fits.append(average_iou)
         if is_better and few_N2 is not sizes_N2:
             made = _go_on(sizes_N2, made, median=search.median)
-            average_iou = measure(sizes_N2, made.centres_K2).average_iou
+            average_iou = measure(sizes_N2, made.centers_K2).average_iou
         if is_better and (best is None or average_iou > best[0]):
             best = average_iou, made
     assert best is not None
     made = best[1]
-    anchors_K2 = ordered(made.centres_K2, by_width=search.by_width)
+    anchors_K2 = ordered(made.centers_K2, by_width=search.by_width)
     return Found(anchors_K2, measure(sizes_N2, anchors_K2), made.rounds, tuple(fits))
 
 
 def _go_on(sizes_N2: Floats, made: Clustering, *, median: bool) -> Clustering:
     """With all boxes from where a sample of them led to; the rounds are those of both."""
-    whole = cluster(sizes_N2, made.centres_K2, median=median, most_rounds=_ROUNDS_ON_ALL)
+    whole = cluster(sizes_N2, made.centers_K2, median=median, most_rounds=_ROUNDS_ON_ALL)
     return whole._replace(rounds=made.rounds + whole.rounds)
 
 

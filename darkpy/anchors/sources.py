@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpy.anchors.kmeans import Floats
-from darkpy.data.annotations import Collection
-from darkpy.data.coco import read_coco
-from darkpy.data.image_list import ImageList, open_list
-from darkpy.data.label_table import LabelTable
-from darkpy.data.voc import Corners, read_voc
+from darkpy.data.formats.annotations import Collection
+from darkpy.data.formats.coco import read_coco
+from darkpy.data.formats.voc import Corners, read_voc
+from darkpy.data.lists.image_list import ImageList, open_list
+from darkpy.data.lists.label_table import LabelTable
 from darkpy.dialect import Dialect
 
 
@@ -67,18 +67,15 @@ def _of_table(table: LabelTable, listed: ImageList) -> BoxSizes:
 
 
 def _of_collection(collection: Collection) -> BoxSizes:
-    """Differs from the labels that a collection becomes in nothing: boxes are cut off at the edges of the picture."""
+    """Differs from the labels that a collection becomes in nothing: boxes are cut off at the edges of the image."""
     rows = [
-        (*one.box, picture.w, picture.h)
-        for picture in collection.pictures.values()
-        for one in picture.objects
+        (*one.box, image.w, image.h)
+        for image in collection.images.values()
+        for one in image.objects
         if not one.is_difficult
     ]
     named = [
-        (name, one.name)
-        for name, picture in collection.pictures.items()
-        for one in picture.objects
-        if not one.is_difficult
+        (name, one.name) for name, image in collection.images.items() for one in image.objects if not one.is_difficult
     ]
     table_N6: NDArray[np.float64] = np.array(rows, np.float64).reshape(-1, 6)
     size_N2 = table_N6[:, 4:]
@@ -88,4 +85,4 @@ def _of_collection(collection: Collection) -> BoxSizes:
     problems = [f"{named[place][0]}: a box ({named[place][1]}) without a size" for place in np.flatnonzero(~is_good_N)]
     found = Counter(named[place][1] for place in np.flatnonzero(is_good_N))
     classes = {name: found[name] for name in collection.class_names()}
-    return BoxSizes((side_N2 / size_N2)[is_good_N], len(collection.pictures), classes, problems)
+    return BoxSizes((side_N2 / size_N2)[is_good_N], len(collection.images), classes, problems)

@@ -8,25 +8,25 @@ from __future__ import annotations
 import click
 
 import darkpy
-from darkpy.cli.anchors import anchors
-from darkpy.cli.calc_anchors import calc_anchors
-from darkpy.cli.classifier import classifier, classify
-from darkpy.cli.compare import compare
-from darkpy.cli.convert import convert
-from darkpy.cli.dataset import dataset
-from darkpy.cli.dataset_out import to_coco
-from darkpy.cli.dataset_views import draw, split, stats
-from darkpy.cli.detect import detect
-from darkpy.cli.detector import detector
-from darkpy.cli.doctor import doctor
-from darkpy.cli.evaluation import evaluate, map_command, recall, valid
-from darkpy.cli.figures import ops, print_command, statistics, visualize
-from darkpy.cli.report import report
-from darkpy.cli.sample import sample
-from darkpy.cli.show import show
-from darkpy.cli.spelling import Group
-from darkpy.cli.train import train, train_classifier, train_detector
-from darkpy.cli.weights import average, denormalize, normalize, oneoff, partial, rescale, reset, rgbgr
+from darkpy.cli.commands.anchors import anchors
+from darkpy.cli.commands.calc_anchors import calc_anchors
+from darkpy.cli.commands.classifier import classifier, classify
+from darkpy.cli.commands.compare import compare
+from darkpy.cli.commands.convert import convert
+from darkpy.cli.commands.dataset import dataset
+from darkpy.cli.commands.dataset_out import to_coco
+from darkpy.cli.commands.dataset_views import draw, split, stats
+from darkpy.cli.commands.detect import detect
+from darkpy.cli.commands.detector import detector
+from darkpy.cli.commands.doctor import doctor
+from darkpy.cli.commands.evaluate import evaluate, map_command, recall, valid
+from darkpy.cli.commands.report import report
+from darkpy.cli.commands.sample import sample
+from darkpy.cli.commands.show import show
+from darkpy.cli.commands.train import train, train_classifier, train_detector
+from darkpy.cli.commands.weight_stats import ops, print_command, statistics, visualize
+from darkpy.cli.commands.weight_tools import average, denormalize, normalize, oneoff, partial, rescale, reset, rgbgr
+from darkpy.cli.parsing import Group
 
 HELP = """Read, run and train darknet networks (.cfg, .weights), with darknet's numbers.
 

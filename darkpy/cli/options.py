@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from darkpy.cli.talk import note
+from darkpy.cli.console import note
 from darkpy.dialect import Dialect
 
 Decorator = Callable[[Any], Any]
@@ -68,7 +68,7 @@ letterbox_option = click.option(
     "letterbox",
     "-letter_box/--stretch",
     default=None,
-    help="Keep a picture's proportions, or not.  [default: pjreddie does; alexeyab if the cfg says so]",
+    help="Keep an image's proportions, or not.  [default: pjreddie does; alexeyab if the cfg says so]",
 )
 device_option = click.option(
     "-i",
@@ -107,7 +107,7 @@ speed_options = together(
         "--calibrate",
         type=FILE,
         metavar="IMAGES",
-        help="A folder or list of pictures for int8 to see how large numbers become.  [default: those at hand]",
+        help="A folder or list of images for int8 to see how large numbers become.  [default: those at hand]",
     ),
 )
 box_options = together(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from time import perf_counter
 from typing import TypeVar
 
-from darkpy.cli.talk import ERASE
+from darkpy.cli.console import ERASE
 
 Item = TypeVar("Item")
 PATIENCE = 1.0

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
-from darkpy.cli.talk import note
+from darkpy.cli.console import note
 
 
 @dataclass

@@ -12,31 +12,31 @@ from typing import TYPE_CHECKING
 import click
 
 import darkpy
-from darkpy.cli.launching import check_gpus, launch, own_device
-from darkpy.cli.opening import find_device
+from darkpy.cli.console import be_silent, note, warn
+from darkpy.cli.load import find_device
+from darkpy.cli.processes import check_gpus, launch, own_device
 from darkpy.cli.stopping import stoppable
-from darkpy.cli.talk import be_silent, note, warn
-from darkpy.cli.watching import DarknetLines, Findings, Problems, Progress, open_chart
-from darkpy.data.datafile import read_data
+from darkpy.cli.train_output import DarknetLines, Findings, Problems, Progress, open_chart
+from darkpy.data.lists.data_file import read_data
 from darkpy.errors import ConfigError, DarkpyError
 from darkpy.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     import torch
 
-    from darkpy.health.chart import Chart
-    from darkpy.health.watch import Watch
+    from darkpy.diagnostics.monitor.monitor import Monitor
+    from darkpy.diagnostics.report.chart import Chart
+    from darkpy.distributed import ProcessGroup
     from darkpy.network import Network
-    from darkpy.ops.ranks import Ranks
     from darkpy.training.checkpoints import Checkpoints
     from darkpy.training.loop import UpdateReport
     from darkpy.training.resume import Resume
-    from darkpy.training.task import Task
+    from darkpy.training.setup import Task
     from darkpy.training.trainer import Trainer
     from darkpy.training.validation import Validation
 
 MAX_WORKERS = 8
-"""Processes that make pictures for a GPU, unless another number is asked for."""
+"""Processes that make images for a GPU, unless another number is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +79,12 @@ def run_training(cfg: Path, data: Path, weights: Path | None, options: Options, 
         return launch(click.get_current_context().find_root().obj, len(options.gpus))
     keep_freed_memory()
     device = find_device(own_device(options.device, options.gpus))
-    with joined(device) as ranks:
-        if not ranks.is_main:
+    with joined(device) as process_group:
+        if not process_group.is_main:
             be_silent()
-        if options.fit and not ranks.is_alone:
+        if options.fit and not process_group.is_alone:
             raise DarkpyError("--fit is for one device", hint="set subdivisions in [net]")
-        return _train(cfg, data, weights, options, kind, device, ranks)
+        return _train(cfg, data, weights, options, kind, device, process_group)
 
 
 def _train(
@@ -94,11 +94,11 @@ def _train(
     options: Options,
     kind: str | None,
     device: torch.device,
-    ranks: Ranks,
+    process_group: ProcessGroup,
 ) -> int:
-    from darkpy.health.watch import Watch
+    from darkpy.diagnostics.monitor.monitor import Monitor
+    from darkpy.training.auto_batch import fit
     from darkpy.training.checkpoints import Checkpoints
-    from darkpy.training.fitting import fit
     from darkpy.training.loop import train
     from darkpy.training.resume import NO_BEST
     from darkpy.training.trainer import Trainer
@@ -107,21 +107,21 @@ def _train(
     resume = _find_resume(network, weights, options)
     seed = resume.seed if resume else options.seed
     task, folder = _open_task(network, data, weights, resume, options, kind)
-    trainer = Trainer(network, seed=seed, precision=options.precision, ranks=ranks)
+    trainer = Trainer(network, seed=seed, precision=options.precision, process_group=process_group)
     if resume is not None:
         resume.restore(trainer)
-    if device.type == "cuda" and ranks.is_alone:
+    if device.type == "cuda" and process_group.is_alone:
         fit(trainer, task.largest, at_most=trainer.net.minibatch, is_allowed=options.fit)
     average = resume.average if resume else math.nan
-    validation = _open_validation(trainer, task, options) if ranks.is_main else None
+    validation = _open_validation(trainer, task, options) if process_group.is_main else None
     watch = None
     if options.watch:
         bad, memory = options.max_bad_updates, resume.watcher if resume else None
-        watch = Watch(trainer, folder, average=average, memory=memory, max_bad_updates=bad, tell=Findings(folder))
+        watch = Monitor(trainer, folder, average=average, memory=memory, max_bad_updates=bad, tell=Findings(folder))
         watch.checks_labels = False  # the loader has
     reports = train(trainer, task.feed, average=average, is_fitting=options.fit)
-    if not ranks.is_main:
-        return _accompany(reports, ranks)
+    if not process_group.is_main:
+        return _accompany(reports, process_group)
     checkpoints = Checkpoints(trainer, folder, task.intervals, seed=seed, best=resume.best if resume else NO_BEST)
     chart = open_chart(checkpoints, options.chart, is_logged=watch is not None)
     return _follow(reports, task, checkpoints, validation, options, watch, chart)
@@ -133,11 +133,11 @@ def _follow(
     checkpoints: Checkpoints,
     validation: Validation | None,
     options: Options,
-    watch: Watch | None,
+    watch: Monitor | None,
     chart: Chart | None,
 ) -> int:
     """Tell of every update, judge and save what is due; save all when somebody ends it."""
-    from darkpy.health.refusals import BadRunError
+    from darkpy.diagnostics.monitor.policy import BadRunError
     from darkpy.training.darknet_log import DarknetLog
     from darkpy.training.distributed import agree
 
@@ -159,7 +159,7 @@ def _follow(
                     progress.clear()
                     _judge(validation, checkpoints, watch, chart)
                 checkpoints(report)
-                if code := agree(wish.code, trainer.ranks):
+                if code := agree(wish.code, trainer.process_group):
                     names = [task.intervals.last]
                     break
     except BadRunError as error:
@@ -174,13 +174,13 @@ def _follow(
     return code
 
 
-def _accompany(reports: Iterator[UpdateReport], ranks: Ranks) -> int:
+def _accompany(reports: Iterator[UpdateReport], process_group: ProcessGroup) -> int:
     """Take part in the updates, of which the main rank tells; end when it does."""
     from darkpy.training.distributed import agree
 
     with stoppable() as wish:
         for _ in reports:
-            if code := agree(wish.code, ranks):
+            if code := agree(wish.code, process_group):
                 return code
     return 0
 
@@ -191,7 +191,7 @@ def _open_network(cfg: Path, weights: Path | None, options: Options, device: tor
     torch.manual_seed(options.seed)
     try:
         network = darkpy.load(
-            cfg, weights, dialect=options.dialect, device=device, strict=options.strict, is_partial_allowed=True
+            cfg, weights, dialect=options.dialect, device=device, strict=options.strict, allow_partial=True
         )
     except ConfigError:
         if _is_data(cfg):
@@ -225,9 +225,9 @@ def _open_task(
     network: Network, data: Path, weights: Path | None, resume: Resume | None, options: Options, kind: str | None
 ) -> tuple[Task, Path]:
     """What is trained, and the folder for its weights; what trips people is told."""
-    from darkpy.data.badlists import BadLists
-    from darkpy.training.precheck import backup_folder, check
-    from darkpy.training.task import open_task
+    from darkpy.data.loading.bad_files import BadLists
+    from darkpy.training.preflight import backup_folder, check
+    from darkpy.training.setup import open_task
 
     plan = network.plan
     is_detector = bool(network.heads)
@@ -259,8 +259,8 @@ def _workers(device: str) -> int:
 
 
 def _open_validation(trainer: Trainer, task: Task, options: Options) -> Validation | None:
-    from darkpy.data.places import read_image_list
-    from darkpy.evaluation.truths import read_truths
+    from darkpy.data.lists.paths import read_image_list
+    from darkpy.evaluation.ground_truth import read_truths
     from darkpy.training.validation import Validation
 
     if not options.map_epochs:
@@ -273,7 +273,7 @@ def _open_validation(trainer: Trainer, task: Task, options: Options) -> Validati
     paths = task.paths if file is None else tuple(map(str, read_image_list(file)))
     net = trainer.net
     if net.time_steps > 1:
-        raise DarkpyError(f"-map judges single pictures; {task.plan.file} takes films (time_steps={net.time_steps})")
+        raise DarkpyError(f"-map judges single images; {task.plan.file} takes films (time_steps={net.time_steps})")
     return Validation(
         trainer,
         paths,
@@ -285,7 +285,7 @@ def _open_validation(trainer: Trainer, task: Task, options: Options) -> Validati
     )
 
 
-def _judge(validation: Validation, checkpoints: Checkpoints, watch: Watch | None, chart: Chart | None) -> None:
+def _judge(validation: Validation, checkpoints: Checkpoints, watch: Monitor | None, chart: Chart | None) -> None:
     mean = validation.judge().mean
     click.echo(f" mean_average_precision (mAP@{validation.iou_thresh:.2f}) = {mean:f} ")
     if checkpoints.keep_best(mean):

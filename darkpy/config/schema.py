@@ -20,11 +20,11 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from darkpy.config.text import Entry, Faults, Section, abridged
+from darkpy.config.text import Entry, Faults, Section, truncate
 from darkpy.dialect import Dialect
 from darkpy.files import locate
 
-Words = Callable[[Dialect], Collection[str]]
+Choices = Callable[[Dialect], Collection[str]]
 Spec = TypeVar("Spec")
 
 MAX_INT = 2**31 - 1  # darknet's int
@@ -37,7 +37,7 @@ _MISSING: Any = dataclasses.MISSING
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Key:
-    """What a key accepts. `only` names the one fork that reads it, `listed` the one that reads more than one number.
+    """What a key accepts. `dialect` names the one fork that reads it, `listed` the one that reads more than one number.
 
     `field` is where the spec holds it; `element` is int, float, bool, str or Path, in a tuple where `is_list`.
     """
@@ -47,12 +47,12 @@ class Key:
     field: str = ""
     element: type = int
     is_list: bool = False
-    only: Dialect | None = None
+    dialect: Dialect | None = None
     listed: Dialect | None = None
-    is_telling: bool = True
+    identifies_dialect: bool = True
     minimum: float | None = None
-    words: Words | None = None
-    misread: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    choices: Choices | None = None
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     foreign: bool | Collection[str] = False
 
     @property
@@ -63,14 +63,14 @@ class Key:
         """The forks that read all of this value."""
         return frozenset(dialect for dialect in Dialect if self._is_read_by(dialect, value or ""))
 
-    def is_foreign(self, value: Any) -> bool:
+    def is_extension(self, value: Any) -> bool:
         """Whether no darknet computes what this value asks for."""
         if isinstance(self.foreign, bool):
             return self.foreign and value not in self.defaults.values()
         return value in self.foreign
 
     def _is_read_by(self, dialect: Dialect, value: str) -> bool:
-        if self.only not in (None, dialect) or (self.words and value not in self.words(dialect)):
+        if self.dialect not in (None, dialect) or (self.choices and value not in self.choices(dialect)):
             return False
         return self.listed in (None, dialect) or "," not in value
 
@@ -88,12 +88,12 @@ def key(
     *,
     alexeyab: Any = _MISSING,
     name: str = "",
-    only: Dialect | None = None,
+    dialect: Dialect | None = None,
     listed: Dialect | None = None,
-    is_telling: bool = True,
+    identifies_dialect: bool = True,
     minimum: float | None = None,
-    words: Words | Collection[str] | None = None,
-    misread: Mapping[str, str] | None = None,
+    choices: Choices | Collection[str] | None = None,
+    aliases: Mapping[str, str] | None = None,
     foreign: bool | Collection[str] = False,
 ) -> Any:
     """Declare a cfg key as a dataclass field.
@@ -112,12 +112,12 @@ def key(
     wanted = Key(
         defaults={Dialect.PJREDDIE: default, Dialect.ALEXEYAB: default if alexeyab is _MISSING else alexeyab},
         name=name,
-        only=only,
+        dialect=dialect,
         listed=listed,
-        is_telling=is_telling,
+        identifies_dialect=identifies_dialect,
         minimum=minimum,
-        words=words if words is None or callable(words) else lambda dialect: words,
-        misread=misread or {},
+        choices=choices if choices is None or callable(choices) else lambda dialect: choices,
+        aliases=aliases or {},
         foreign=foreign,
     )
     if default is _MISSING:
@@ -143,10 +143,10 @@ def _keys_of(spec: Any) -> Mapping[str, Key]:
     return found
 
 
-def foreign_entries(spec: Any) -> list[str]:
+def extension_entries(spec: Any) -> list[str]:
     """What a section says that no darknet reads and that changes the outputs, as a cfg would say it."""
     found = [(wanted, getattr(spec, wanted.field)) for wanted in keys_of(type(spec)).values()]
-    return [f"{wanted.name}={_as_text(value)}" for wanted, value in found if wanted.is_foreign(value)]
+    return [f"{wanted.name}={_as_text(value)}" for wanted, value in found if wanted.is_extension(value)]
 
 
 def _as_text(value: Any) -> str:
@@ -164,7 +164,7 @@ def read_spec(cls: type[Spec], section: Section, dialect: Dialect, faults: Fault
         values[wanted.field] = _read_key(wanted, entry, section, dialect, faults)
     for entry in section.entries.values():
         if entry.key not in known:
-            said = f"nothing reads the key {abridged(entry.key)!r}; ignored"
+            said = f"nothing reads the key {truncate(entry.key)!r}; ignored"
             faults.warn(said, section, line=entry.line, hint=nearest(entry.key, known))
     return None if any(value is _MISSING for value in values.values()) else cls(**values)
 
@@ -179,8 +179,8 @@ def nearest(word: str, known: Collection[str]) -> str | None:
 def _read_key(wanted: Key, entry: Entry | None, section: Section, dialect: Dialect, faults: Faults) -> Any:
     """The value of one key, _MISSING when there is none to use."""
     default = wanted.defaults[dialect]
-    if entry is not None and wanted.only not in (None, dialect):
-        faults.warn(f"only {wanted.only}'s fork reads {entry.key!r}; ignored", section, line=entry.line)
+    if entry is not None and wanted.dialect not in (None, dialect):
+        faults.warn(f"only {wanted.dialect}'s fork reads {entry.key!r}; ignored", section, line=entry.line)
         return default
     if entry is None or entry.value is None:
         if default is _MISSING:
@@ -223,7 +223,7 @@ def _convert(text: str, wanted: Key, dialect: Dialect) -> Any:
     value = values if wanted.is_list else bool(values[0]) if wanted.element is bool else values[0]
     if len(numbers) < len(parts) or not all(is_whole for _, is_whole in numbers):
         said = ",".join(str(number) for number in values)
-        raise _ValueFault(f"of {wanted.name}={abridged(text)} darknet reads only {abridged(said)}", value=value)
+        raise _ValueFault(f"of {wanted.name}={truncate(text)} darknet reads only {truncate(said)}", value=value)
     return value
 
 
@@ -232,23 +232,23 @@ def _number(text: str, wanted: Key) -> tuple[float, bool]:
     is_float = wanted.element is float
     match = (_FLOAT if is_float else _INT).match(text)
     if match is None:
-        raise _ValueFault(f"{wanted.name}={abridged(text)} is no number; darknet would take 0")
+        raise _ValueFault(f"{wanted.name}={truncate(text)} is no number; darknet would take 0")
     digits = match.group()
     value: float = math.inf if len(digits) > MAX_DIGITS else float(digits) if is_float else int(digits)
     if not math.isfinite(value) or (not is_float and abs(value) > MAX_INT):
-        raise _ValueFault(f"{wanted.name}={abridged(text)} is too large a number")
+        raise _ValueFault(f"{wanted.name}={truncate(text)} is too large a number")
     if wanted.minimum is not None and value < wanted.minimum:
-        raise _ValueFault(f"{wanted.name}={abridged(text)} is below {wanted.minimum:g}")
+        raise _ValueFault(f"{wanted.name}={truncate(text)} is below {wanted.minimum:g}")
     return value, match.end() == len(text)
 
 
 def _word(text: str, wanted: Key, dialect: Dialect) -> str:
-    if wanted.words is None or text in (known := wanted.words(dialect)):
+    if wanted.choices is None or text in (known := wanted.choices(dialect)):
         return text
-    if text in wanted.misread:
-        read = wanted.misread[text]
+    if text in wanted.aliases:
+        read = wanted.aliases[text]
         raise _ValueFault(f"darknet does not know {wanted.name}={text} and takes {read}", value=read)
-    shown = f"{wanted.name}={abridged(text)}"
+    shown = f"{wanted.name}={truncate(text)}"
     for other in wanted.readers(text):
         raise _ValueFault(f"{shown} is a word of {other}'s fork only", hint=f"use --dialect {other}")
     if text.split("#", 1)[0] in known:

@@ -70,7 +70,7 @@ class Faults:
 
     def raise_errors(self, *, strict: bool = False) -> None:
         """Raises: ConfigError with all there is, warnings too, when one is an error; if `strict`, all are errors."""
-        found = condensed(self._found)
+        found = deduplicate(self._found)
         if strict:
             found = [replace(fault, severity=Severity.ERROR) for fault in found]
         if any(fault.severity is Severity.ERROR for fault in found):
@@ -83,15 +83,15 @@ class Faults:
             fault = Fault(severity, message, self.file, line, hint=hint)
         else:
             index = section.index if section.index >= 0 else None
-            place = (self.file, line or section.line, abridged(section.type), index)
+            place = (self.file, line or section.line, truncate(section.type), index)
             fault = Fault(severity, message, *place, hint=hint)
         self._found.append(fault)
         if len(self._found) >= MAX_FAULTS:
             last = Fault(Severity.ERROR, f"{MAX_FAULTS} faults, the rest is not checked: this is no cfg", self.file)
-            raise ConfigError([*condensed(self._found), last])
+            raise ConfigError([*deduplicate(self._found), last])
 
 
-def condensed(faults: Iterable[Fault]) -> list[Fault]:
+def deduplicate(faults: Iterable[Fault]) -> list[Fault]:
     """Warnings that come again and again (the same key in every layer) said once, with a count."""
     groups: dict[object, list[Fault]] = {}
     for number, fault in enumerate(faults):
@@ -112,7 +112,7 @@ class Config:
     faults: tuple[Fault, ...] = ()
 
 
-def abridged(text: str) -> str:
+def truncate(text: str) -> str:
     """What messages quote of a word that may be a whole file's length."""
     return text if len(text) <= 40 else f"{text[:37]}..."
 
@@ -160,7 +160,7 @@ def parse(text: str, file: str = "<cfg>") -> Config:
             sections.append(Section(name, number, len(sections) - 1))
             if not closed or rest:
                 hint = "a section line holds nothing but its name: [convolutional]"
-                faults.error(f"{abridged(line)!r} is no section name", sections[-1], hint=hint)
+                faults.error(f"{truncate(line)!r} is no section name", sections[-1], hint=hint)
             if len(sections) > MAX_SECTIONS:
                 faults.error(f"more than {MAX_SECTIONS} sections; the rest is not read", sections[-1])
                 faults.raise_errors()
@@ -169,7 +169,7 @@ def parse(text: str, file: str = "<cfg>") -> Config:
         elif not is_before_sections:
             is_before_sections = True
             faults.error(
-                f"{abridged(line)!r} stands before the first section", line=number, hint="a cfg begins with [net]"
+                f"{truncate(line)!r} stands before the first section", line=number, hint="a cfg begins with [net]"
             )
     return Config(file, tuple(sections), faults.found)
 
@@ -177,9 +177,9 @@ def parse(text: str, file: str = "<cfg>") -> Config:
 def _add_entry(section: Section, line: str, number: int, faults: Faults) -> None:
     key, equals, value = line.partition("=")
     if equals and not value:
-        faults.warn(f"'{abridged(key)}=' has no value; the line is dropped", section, line=number)
+        faults.warn(f"'{truncate(key)}=' has no value; the line is dropped", section, line=number)
         return
     first = section.entries.setdefault(key, Entry(key, value if equals else None, number))
     if first.line != number:
-        said = f"{abridged(key)!r} stands in line {first.line} already; the first counts, this one is ignored"
+        said = f"{truncate(key)!r} stands in line {first.line} already; the first counts, this one is ignored"
         faults.warn(said, section, line=number)

@@ -1,6 +1,6 @@
 """Scenes to learn from: plain shapes on textures, drawn at random, whose places are known to the pixel.
 
-Letters: 3 colours of 0..255, H W rows and columns of a square picture, M candidates.
+Letters: 3 colors of 0..255, H W rows and columns of a square image, M candidates.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from darkpy.data.sampling import Dice
+from darkpy.data.augment.sampler import Dice
 
 SHAPES = (2, 7)
 RADII_FRAC = (0.08, 0.18)
-"""Half a shape's size, least and most, as a share of the picture's side."""
+"""Half a shape's size, least and most, as a share of the image's side."""
 REACH = 1.2
-"""How far a shape's corners are from its centre at most, in radii."""
+"""How far a shape's corners are from its center at most, in radii."""
 MAX_HIDDEN = 0.05
 """How much of a shape, or of one below it, another may cover."""
 MAX_TRIES = 50
-GRAIN, DEPTH = 6.0, 48.0  # how much neighbouring pixels, and the colours of a texture, differ
+GRAIN, DEPTH = 6.0, 48.0  # how much neighboring pixels, and the colors of a texture, differ
 
 
 def _circle(u: Tensor, v: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ OUTLINES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "triangle": _triangle,
     "cross": _cross,
 }
-"""The classes; each tells how far (u, v) is from its edge, below 0 inside. Units: radii, from the centre."""
+"""The classes; each tells how far (u, v) is from its edge, below 0 inside. Units: radii, from the center."""
 CLASSES = tuple(OUTLINES)
 
 
@@ -63,10 +63,10 @@ class BoxPx(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """One object: its class, its colour, and how much of each pixel it covers, 0..1."""
+    """One object: its class, its color, and how much of each pixel it covers, 0..1."""
 
     class_id: int
-    colour_3: Tensor
+    color_3: Tensor
     cover_HW: Tensor
 
     @property
@@ -83,7 +83,7 @@ class Shape(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What is on a picture, the lowest shape first. Shapes: ground and grain (3, H, W)."""
+    """What is on an image, the lowest shape first. Shapes: ground and grain (3, H, W)."""
 
     ground_3HW: Tensor
     grain_3HW: Tensor
@@ -91,20 +91,20 @@ class Scene(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The side of the picture in pixels."""
+        """The side of the image in pixels."""
         return self.ground_3HW.shape[2]
 
     def paint(self) -> Tensor:
-        """The picture. Shapes: (3, H, W) uint8."""
+        """The image. Shapes: (3, H, W) uint8."""
         painted_3HW = self.ground_3HW
         for shape in self.shapes:
-            painted_3HW = painted_3HW.lerp(shape.colour_3[:, None, None].expand_as(painted_3HW), shape.cover_HW)
+            painted_3HW = painted_3HW.lerp(shape.color_3[:, None, None].expand_as(painted_3HW), shape.cover_HW)
         return (painted_3HW + self.grain_3HW).round().clamp(0, 255).byte()
 
 
 def draw_scene(dice: Dice, size: int) -> Scene:
-    """A texture of two colours that are near each other, and shapes in others, whole and hardly covered."""
-    ends_23 = _colours(dice, 1) + torch.tensor([dice.uniform(-DEPTH, DEPTH) for _ in range(6)]).view(2, 3)
+    """A texture of two colors that are near each other, and shapes in others, whole and hardly covered."""
+    ends_23 = _colors(dice, 1) + torch.tensor([dice.uniform(-DEPTH, DEPTH) for _ in range(6)]).view(2, 3)
     mix_HW = dice.choice(TEXTURES)(dice, size)
     ground_3HW = ends_23[0, :, None, None].lerp(ends_23[1, :, None, None], mix_HW)
     grain_3HW = GRAIN * torch.randn(3, size, size, generator=_generator(dice))
@@ -120,11 +120,11 @@ def draw_scene(dice: Dice, size: int) -> Scene:
 
 
 def _draw_shape(dice: Dice, size: int, ends_23: Tensor) -> Shape:
-    """A shape inside the picture, its colour far from every mixture of two others."""
-    colours_M3 = _colours(dice, 4)
+    """A shape inside the image, its color far from every mixture of two others."""
+    colors_M3 = _colors(dice, 4)
     line_3 = ends_23[1] - ends_23[0]
-    share_M1 = ((colours_M3 - ends_23[0]) @ line_3 / (line_3 @ line_3)).clamp(0, 1)[:, None]
-    contrast_M = (colours_M3 - ends_23[0] - share_M1 * line_3).norm(dim=1)
+    share_M1 = ((colors_M3 - ends_23[0]) @ line_3 / (line_3 @ line_3)).clamp(0, 1)[:, None]
+    contrast_M = (colors_M3 - ends_23[0] - share_M1 * line_3).norm(dim=1)
 
     class_id = dice.randrange(len(CLASSES))
     radius = size * dice.uniform(*RADII_FRAC)
@@ -133,7 +133,7 @@ def _draw_shape(dice: Dice, size: int, ends_23: Tensor) -> Shape:
     pixel = torch.arange(size) + 0.5
     u_HW, v_HW = _turn(dice, (pixel - x) / radius, (pixel - y) / radius)
     cover_HW = (0.5 - radius * OUTLINES[CLASSES[class_id]](u_HW, v_HW)).clamp(0, 1)
-    return Shape(class_id, colours_M3[contrast_M.argmax()], cover_HW)
+    return Shape(class_id, colors_M3[contrast_M.argmax()], cover_HW)
 
 
 def _clouds(dice: Dice, size: int) -> Tensor:
@@ -153,11 +153,11 @@ def _stripes(dice: Dice, size: int) -> Tensor:
 
 
 TEXTURES: Sequence[Callable[[Dice, int], Tensor]] = (_clouds, _gradient, _stripes)
-"""How much of the second colour is where, 0..1."""
+"""How much of the second color is where, 0..1."""
 
 
 def _slope(dice: Dice, size: int) -> Tensor:
-    """Places along a random direction, in sides of the picture."""
+    """Places along a random direction, in sides of the image."""
     place = torch.arange(size) / size
     return _turn(dice, place, place)[0]
 
@@ -169,7 +169,7 @@ def _turn(dice: Dice, x_W: Tensor, y_H: Tensor) -> tuple[Tensor, Tensor]:
     return cos * x_W + sin * y_H1, cos * y_H1 - sin * x_W
 
 
-def _colours(dice: Dice, count: int) -> Tensor:
+def _colors(dice: Dice, count: int) -> Tensor:
     return torch.tensor([dice.uniform(0, 255) for _ in range(3 * count)]).view(count, 3)
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from darkpy.evaluation.ground_truth import Truths
 from darkpy.evaluation.matching import GroupedTruths, are_first
-from darkpy.evaluation.runs import Settings
-from darkpy.evaluation.truths import Truths
+from darkpy.evaluation.runner import Settings
 from darkpy.network import Network
 from darkpy.ops.detections import Detections
 

@@ -1,4 +1,4 @@
-"""What a classifier takes pictures for: darknet's look at them, the surest classes, and how often these are right.
+"""What a classifier takes images for: darknet's look at them, the surest classes, and how often these are right.
 
 B images, C H W channels, rows, columns, K classes.
 """
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from darkpy.config.tree import Tree, read_tree
-from darkpy.data.images import Image, load_image
-from darkpy.data.lines import read_lines
+from darkpy.data.lists.text_files import read_lines
+from darkpy.data.loading.images import Image, load_image
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ImageError
-from darkpy.evaluation.loading import load_in_batches
+from darkpy.evaluation.prefetch import load_in_batches
 from darkpy.network import Network
 from darkpy.ops.hierarchy import Hierarchy
 from darkpy.ops.resample import center_crop, letterbox, resize_min_crop
@@ -28,9 +28,9 @@ Prepare = Callable[[Tensor, int, int], Tensor]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """How one of darknet's commands looks at a picture, and what it may say of it.
+    """How one of darknet's commands looks at an image, and what it may say of it.
 
-    prepare: from the picture to what the network sees. top: how many classes are told.
+    prepare: from the image to what the network sees. top: how many classes are told.
     leaf: in a tree, whether each class may be told; empty for all.
     """
 
@@ -41,7 +41,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The surest classes of a picture and their probabilities, the surest first; or why it could not be read."""
+    """The surest classes of an image and their probabilities, the surest first; or why it could not be read."""
 
     path: str
     class_ids: tuple[int, ...] = ()
@@ -93,7 +93,7 @@ def class_count(network: Network) -> int:
 def classify(
     network: Network, paths: Iterable[str | os.PathLike[str]], settings: Settings, *, batch_size: int = 1
 ) -> Iterator[Ranking]:
-    """The surest classes of each picture, in order; a layer with a memory begins each batch anew.
+    """The surest classes of each image, in order; a layer with a memory begins each batch anew.
 
     Raises:  DarkpyError when the network is a detector, or its output is no number (NaN).
     """
@@ -148,9 +148,9 @@ def _rank(paths: Sequence[str], prob_BK: Tensor, top: int) -> Iterator[Ranking]:
 
 
 class Accuracy:
-    """How often the right class is the surest one, or among those told, of all pictures so far.
+    """How often the right class is the surest one, or among those told, of all images so far.
 
-    labels: a picture's class is the first of them that occurs in its path. Without any, and where the picture cannot
+    labels: an image's class is the first of them that occurs in its path. Without any, and where the image cannot
     be read, whatever is told is wrong.
     Source: pjreddie/darknet examples/classifier.c validate_classifier_single
     """
@@ -158,7 +158,7 @@ class Accuracy:
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = labels
         self.images = 0
-        self.unlabelled: list[str] = []
+        self.unlabeled: list[str] = []
         self.ambiguous: list[str] = []
         self._first = self._among = 0
 
@@ -166,7 +166,7 @@ class Accuracy:
         self.images += 1
         found = [number for number, label in enumerate(self.labels) if label in ranking.path]
         if not found:
-            self.unlabelled.append(ranking.path)
+            self.unlabeled.append(ranking.path)
             return
         if len(found) > 1:
             self.ambiguous.append(ranking.path)
@@ -182,7 +182,7 @@ class Accuracy:
         return self._among / self.images
 
     def line(self, top: int) -> str:
-        """darknet's line for the last picture; its quotients are float32."""
+        """darknet's line for the last image; its quotients are float32."""
         return f"{self.images - 1}: top 1: {np.float32(self.top_1):f}, top {top}: {np.float32(self.top_k):f}"
 
 

@@ -10,9 +10,9 @@ from io import StringIO
 from typing import Any
 
 from darkpy.errors import DarkpyError
-from darkpy.evaluation.found import Found
-from darkpy.evaluation.runs import View
-from darkpy.evaluation.truths import Truths
+from darkpy.evaluation.detection_store import Found
+from darkpy.evaluation.ground_truth import Truths
+from darkpy.evaluation.runner import View
 from darkpy.ops.boxes import to_corners
 
 STATS = (

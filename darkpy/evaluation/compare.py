@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from darkpy.build import Plan
-from darkpy.data.images import load_image, prepare
+from darkpy.data.loading.images import load_image, prepare
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.evaluation.dump import is_dump, open_dump
 from darkpy.evaluation.onnx_outputs import Matching, matchings, run_onnx
@@ -78,7 +78,7 @@ class Comparison:
 
 
 def read_input(network: Network, path: str | os.PathLike[str], *, letterbox: bool) -> torch.Tensor:
-    """A picture as the network sees it, a batch of one."""
+    """An image as the network sees it, a batch of one."""
     net = network.plan.input_shape
     return prepare(load_image(path, channels=net.c), net.w, net.h, letterbox=letterbox)[None]
 
@@ -117,7 +117,7 @@ def compare(
         return _with_onnx(network, path, x_BCHW, tolerance)
     theirs = Network(network.plan if other is None else other)
     theirs.load_weights(path)
-    theirs.initialise()
+    theirs.initialize()
     return _with_network(network, theirs.to(network.device), x_BCHW, tolerance)
 
 
@@ -254,7 +254,7 @@ def usual_cause(plan: Plan, index: int) -> str | None:
     """What other programs are known to do otherwise than darknet in such a layer (-1 for the input)."""
     if index < 0:
         return (
-            "the picture: letterboxing (pjreddie) against stretching (AlexeyAB) or cropping; resizing 8-bit pixels, "
+            "the image: letterboxing (pjreddie) against stretching (AlexeyAB) or cropping; resizing 8-bit pixels, "
             "where darknet resizes floats; red and blue exchanged"
         )
     node = plan.nodes[index]
@@ -265,7 +265,7 @@ def usual_cause(plan: Plan, index: int) -> str | None:
         )
     if isinstance(node.spec, HeadSpec):
         return "the decoding of boxes: scale_x_y= and new_coords= are often ignored or taken for fixed"
-    if any(slot.is_norm for slot in node.slots):
+    if any(array_spec.is_norm for array_spec in node.arrays):
         return (
             "batch norm's epsilon: darknet divides by sqrt(variance + 1e-5), pjreddie's CPU code by sqrt(variance) + "
             "1e-6, other programs add 1e-4 or 1e-3"

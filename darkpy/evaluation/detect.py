@@ -1,4 +1,4 @@
-"""From pictures to boxes: prepare, forward, decode, move back, suppress.
+"""From images to boxes: prepare, forward, decode, move back, suppress.
 
 Legend: B images, C H W channels, rows, columns, M candidates, K classes.
 """
@@ -13,12 +13,12 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional
 
-from darkpy.data.images import Image, load_image, prepare, stack
+from darkpy.data.loading.images import Image, load_image, prepare, stack
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ImageError
-from darkpy.evaluation.detections import Object, objects
-from darkpy.evaluation.loading import BATCH_SIZE, load_in_batches
 from darkpy.evaluation.nms import suppress
+from darkpy.evaluation.objects import Object, objects
+from darkpy.evaluation.prefetch import BATCH_SIZE, load_in_batches
 from darkpy.network import Network
 from darkpy.ops.detections import Detections
 from darkpy.ops.resample import letterbox_geometry
@@ -31,7 +31,7 @@ class DetectOptions:
     thresh: objectness and class score must be above it; None takes the fork's (.5 pjreddie, .25 AlexeyAB).
     tree_thresh: darknet's `-hier`, for class trees.
     nms: intersection over union above which the lower box of a class goes; 0 keeps all.
-    letterbox: keep the picture's proportions; None as the fork does (pjreddie yes, AlexeyAB by [net] letter_box).
+    letterbox: keep the image's proportions; None as the fork does (pjreddie yes, AlexeyAB by [net] letter_box).
     """
 
     thresh: float | None = None
@@ -49,7 +49,7 @@ class DetectOptions:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was seen on one picture, or why it could not be read (`error`)."""
+    """What was seen on one image, or why it could not be read (`error`)."""
 
     path: str
     image: Image | None
@@ -57,8 +57,8 @@ class Result:
     error: ImageError | None = None
 
 
-class _Picture(NamedTuple):
-    """A picture, and what the network sees of it; None where it could not be read."""
+class _Image(NamedTuple):
+    """An image, and what the network sees of it; None where it could not be read."""
 
     result: Result
     x_CHW: torch.Tensor | None
@@ -73,9 +73,9 @@ def detect(
     batch_size: int | None = None,
     may_wait: bool = True,
 ) -> Iterator[Result]:
-    """The objects on each picture, in the order given; a picture that cannot be read yields its error.
+    """The objects on each image, in the order given; an image that cannot be read yields its error.
 
-    Pictures are no film: layers with a memory see each as a first one.
+    Images are no film: layers with a memory see each as a first one.
     batch_size: by default what is fast.
     may_wait: whether paths may be asked for long before their turn; with batch_size 1 and False each has its result
         before the next one is asked for.
@@ -91,12 +91,12 @@ def detect(
         except ImageError as error:
             return Result(os.fspath(path), None, error=error)
 
-    def prepared(result: Result) -> _Picture:
+    def prepared(result: Result) -> _Image:
         if result.image is None:
-            return _Picture(result, None)
+            return _Image(result, None)
         letterbox, is_interleaved = bool(chosen.letterbox), network.prefers_interleaved
         x_CHW = prepare(result.image, net.w, net.h, letterbox=letterbox, is_interleaved=is_interleaved)
-        return _Picture(result, x_CHW)
+        return _Image(result, x_CHW)
 
     for batch in load_in_batches(load, prepared, paths, batch_size or BATCH_SIZE, network.device, may_wait=may_wait):
         yield from _detect_batch(network, batch, names, chosen)
@@ -105,9 +105,9 @@ def detect(
 def detections_of(
     network: Network, outputs_BCHW: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]], options: DetectOptions
 ) -> Detections:
-    """The suppressed candidates of a batch, as fractions of each picture.
+    """The suppressed candidates of a batch, as fractions of each image.
 
-    sizes: (w, h) of each picture in pixels, before it was prepared. options: resolved ones.
+    sizes: (w, h) of each image in pixels, before it was prepared. options: resolved ones.
     Source: AlexeyAB/darknet src/network.c get_network_boxes.
     """
     assert options.thresh is not None and options.letterbox is not None
@@ -132,10 +132,10 @@ def candidates_of(
     tree_thresh: float = 0.5,
     class_map: Sequence[int] = (),
 ) -> Detections:
-    """What all heads see on a batch before suppression, as fractions of each picture.
+    """What all heads see on a batch before suppression, as fractions of each image.
 
     They are on the processor: suppression asks for sizes again and again, and a GPU would have to be waited for.
-    sizes: (w, h) of each picture in pixels, before it was prepared. The others are as `HeadSpec.decode` has them.
+    sizes: (w, h) of each image in pixels, before it was prepared. The others are as `HeadSpec.decode` has them.
     """
     net = network.plan.input_shape
     parts = []
@@ -158,15 +158,15 @@ def require_detector(network: Network) -> None:
         )
     if plan.net.time_steps > 1:
         raise DarkpyError(
-            f"{plan.file} takes {plan.net.time_steps} pictures for one film (time_steps)",
+            f"{plan.file} takes {plan.net.time_steps} images for one film (time_steps)",
             hint="darkpy.load(..., time_steps=1) takes them one by one",
         )
 
 
 def without_letterbox(detections: Detections, sizes: Sequence[tuple[int, int]], net_w: int, net_h: int) -> Detections:
-    """Boxes as fractions of the picture instead of the letterboxed input.
+    """Boxes as fractions of the image instead of the letterboxed input.
 
-    The border is halved as a float here, though the picture is pasted at a whole pixel: darknet's boxes are half a
+    The border is halved as a float here, though the image is pasted at a whole pixel: darknet's boxes are half a
     pixel off where the border is odd, and so are these.
     Source: pjreddie/darknet src/yolo_layer.c correct_yolo_boxes.
     """
@@ -175,13 +175,13 @@ def without_letterbox(detections: Detections, sizes: Sequence[tuple[int, int]], 
     net_2 = fitted_B2.new_tensor((net_w, net_h))
     share_M2 = (fitted_B2 / net_2)[detections.image_M]
     border_M2 = ((net_2 - fitted_B2) / 2 / net_2)[detections.image_M]
-    centre_M2, size_M2 = detections.boxes_M4.tensor_split(2, dim=1)
-    boxes_M4 = torch.cat([(centre_M2 - border_M2) / share_M2, size_M2 / share_M2], dim=1)
+    center_M2, size_M2 = detections.boxes_M4.tensor_split(2, dim=1)
+    boxes_M4 = torch.cat([(center_M2 - border_M2) / share_M2, size_M2 / share_M2], dim=1)
     return replace(detections, boxes_M4=boxes_M4)
 
 
 def _detect_batch(
-    network: Network, batch: Sequence[_Picture], names: Sequence[str], options: DetectOptions
+    network: Network, batch: Sequence[_Image], names: Sequence[str], options: DetectOptions
 ) -> Iterator[Result]:
     images = [picture.result.image for picture in batch if picture.result.image is not None]
     readable = [picture.x_CHW for picture in batch if picture.x_CHW is not None]

@@ -1,4 +1,4 @@
-"""Boxes and labels on a picture, legible whatever its size."""
+"""Boxes and labels on an image, legible whatever its size."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
-    from darkpy.evaluation.detections import BoxFrac, Object
+    from darkpy.evaluation.objects import BoxFrac, Object
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Rect = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; the pixels of right and bottom belong to it."""
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 LINE, FONT = 0.004, 0.026
-"""Line width and font size, as shares of the side of a square as large as the picture."""
+"""Line width and font size, as shares of the side of a square as large as the image."""
 READABLE, SMALLEST = 11, 8
-"""Font sizes: the least for a small picture, and the least for a label too long for its picture."""
+"""Font sizes: the least for a small image, and the least for a label too long for its image."""
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 
@@ -32,40 +32,40 @@ class _Label:
     text: str
     font: Font
     rect: Rect
-    colour: Colour
+    color: Color
 
 
 def draw(image_HW3: NDArray[np.uint8], objects: Sequence[Object]) -> Image.Image:
-    """The picture with a box around each object and a label that says what it is, the surest on top.
+    """The image with a box around each object and a label that says what it is, the surest on top.
 
-    A box of several classes is drawn once, in the colour of the best one, with all of them on its label. A label that
-    finds no room inside the picture, or only under better ones, is left out, and so is a box outside the picture.
+    A box of several classes is drawn once, in the color of the best one, with all of them on its label. A label that
+    finds no room inside the image, or only under better ones, is left out, and so is a box outside the image.
 
-    Returns: a new picture; the array given is left as it was.
+    Returns: a new image; the array given is left as it was.
     """
-    picture = Image.fromarray(image_HW3)  # a copy: Pillow keeps RGB in four bytes
-    pen = ImageDraw.Draw(picture)
-    side = math.sqrt(picture.width * picture.height)
+    image = Image.fromarray(image_HW3)  # a copy: Pillow keeps RGB in four bytes
+    pen = ImageDraw.Draw(image)
+    side = math.sqrt(image.width * image.height)
     line, font_size = max(1, round(LINE * side)), max(READABLE, round(FONT * side))
 
     shown = [
         (rect, seen)
         for box_frac, seen in _by_box(objects).items()
-        if (rect := _pixels(box_frac, picture.width, picture.height))
+        if (rect := _pixels(box_frac, image.width, image.height))
     ]
     for rect, seen in reversed(shown):
-        pen.rectangle(rect, outline=class_colour(seen[0].class_id), width=line)
+        pen.rectangle(rect, outline=class_color(seen[0].class_id), width=line)
     labels: list[_Label] = []
     for rect, seen in shown:
-        if label := _label(rect, seen, [other.rect for other in labels], picture.size, font_size):
+        if label := _label(rect, seen, [other.rect for other in labels], image.size, font_size):
             labels.append(label)
     for label in reversed(labels):
         _write(pen, label)
-    return picture
+    return image
 
 
-def class_colour(class_id: int) -> Colour:
-    """The colour of a class, the same in every picture; one class is far in hue from the next."""
+def class_color(class_id: int) -> Color:
+    """The color of a class, the same in every image; one class is far in hue from the next."""
     red, green, blue = colorsys.hsv_to_rgb(class_id * GOLDEN_RATIO % 1, 0.85, 0.95)
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -79,7 +79,7 @@ def _by_box(objects: Sequence[Object]) -> dict[BoxFrac, list[Object]]:
 
 
 def _pixels(box_frac: BoxFrac, width: int, height: int) -> Rect | None:
-    """The pixels of a box, clipped to the picture; None for a box outside it or of NaN."""
+    """The pixels of a box, clipped to the image; None for a box outside it or of NaN."""
     x, y, w, h = box_frac
     left, right = (x - w / 2) * width, (x + w / 2) * width
     top, bottom = (y - h / 2) * height, (y + h / 2) * height
@@ -93,7 +93,7 @@ def _pixels(box_frac: BoxFrac, width: int, height: int) -> Rect | None:
 def _label(
     rect: Rect, seen: Sequence[Object], taken: Sequence[Rect], size: tuple[int, int], font_size: int
 ) -> _Label | None:
-    """A label beside a box, inside the picture, as clear of the labels already there as can be."""
+    """A label beside a box, inside the image, as clear of the labels already there as can be."""
     text = ", ".join(f"{one.name}: {one.confidence:.2f}" for one in seen)
     text, font, width, height = _fit(text, size[0], font_size)
     if not text or height > size[1]:
@@ -108,7 +108,7 @@ def _label(
     best = places[hidden.index(min(hidden))]
     if 2 * min(hidden) > width * height:
         return None
-    return _Label(text, font, best, class_colour(seen[0].class_id))
+    return _Label(text, font, best, class_color(seen[0].class_id))
 
 
 def _fit(text: str, room: int, font_size: int) -> tuple[str, Font, int, int]:
@@ -138,9 +138,9 @@ def _shared(a: Rect, b: Rect) -> int:
 
 
 def _write(pen: ImageDraw.ImageDraw, label: _Label) -> None:
-    red, green, blue = label.colour
+    red, green, blue = label.color
     is_light = 0.299 * red + 0.587 * green + 0.114 * blue > 140
-    pen.rectangle(label.rect, fill=label.colour)
+    pen.rectangle(label.rect, fill=label.color)
     left, top, right, bottom = label.rect
     middle = ((left + right + 1) / 2, (top + bottom + 1) / 2)
     pen.text(middle, label.text, fill="black" if is_light else "white", font=label.font, anchor="mm")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from darkpy.evaluation.ground_truth import Truths
 from darkpy.evaluation.matching import GroupedTruths
-from darkpy.evaluation.runs import Settings
-from darkpy.evaluation.truths import Truths
+from darkpy.evaluation.runner import Settings
 from darkpy.ops.detections import Detections
 
 SETTINGS = Settings(thresh=0.001, nms=0.4, letterbox=False, by_objectness=True)

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkpy.data.names import COCO_IDS
+from darkpy.data.lists.names import COCO_IDS
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
-from darkpy.evaluation.found import Found, Row
-from darkpy.evaluation.runs import Settings, View
+from darkpy.evaluation.detection_store import Found, Row
+from darkpy.evaluation.runner import Settings, View
 from darkpy.files import write_whole
 from darkpy.network import Network
 

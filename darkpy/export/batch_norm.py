@@ -18,11 +18,11 @@ import torch
 from darkpy.build import Node, Plan
 from darkpy.config.schema import keys_of
 from darkpy.errors import WeightsError
-from darkpy.export.tools import Opened, array_of, layer_of
+from darkpy.export.weight_tools import Opened, array_of, layer_of
 from darkpy.layers.base import LayerSpec
-from darkpy.layers.product import Product
+from darkpy.layers.weighted import WeightedLayer
 from darkpy.network import Network
-from darkpy.ops.normalisation import EPS
+from darkpy.ops.norms import EPS
 
 KEY = "batch_normalize"
 SAME = ("cbn",)  # other keys that switch it on
@@ -99,32 +99,32 @@ def _changed(node: Node, is_on: bool) -> Node:
         return node
     values = {name: keys[name].element(is_on and name == KEY) for name in (KEY, *SAME) if name in keys}
     spec: LayerSpec = replace(node.spec, **values)
-    return replace(node, spec=spec, slots=spec.slots(node.inputs))
+    return replace(node, spec=spec, arrays=spec.arrays(node.inputs))
 
 
 def _moved(opened: Opened, plan: Plan) -> Opened:
     """The arrays in another network; those that are only there are as a new layer has them, but for variances of 1."""
     network = Network(plan)
     for old, new in zip(opened.nodes, plan.nodes, strict=False):
-        held = {slot.name: slot for slot in old.slots}
-        for slot in new.slots:
-            if slot.name in held:
-                array = array_of(opened.network, old, held[slot.name])
+        held = {array_spec.name: array_spec for array_spec in old.arrays}
+        for array_spec in new.arrays:
+            if array_spec.name in held:
+                array = array_of(opened.network, old, held[array_spec.name])
             else:
-                array = slot.init.fill_(torch.empty(slot.shape))
-                array += slot.is_statistic and slot.name.endswith("rolling_variance")
-            layer_of(network, new).put_array(slot, array)
+                array = array_spec.init.fill_(torch.empty(array_spec.shape))
+                array += array_spec.is_statistic and array_spec.name.endswith("rolling_variance")
+            layer_of(network, new).put_array(array_spec, array)
     network.header = opened.network.header
     return Opened(network, opened.cutoff)
 
 
-def _products(network: Network, node: Node) -> Iterator[Product]:
+def _products(network: Network, node: Node) -> Iterator[WeightedLayer]:
     """The layers with weights of their own in a layer: itself, or those it is made of."""
-    if node.slots:
-        yield from (part for part in layer_of(network, node).modules() if isinstance(part, Product))
+    if node.arrays:
+        yield from (part for part in layer_of(network, node).modules() if isinstance(part, WeightedLayer))
 
 
-def _fold(product: Product, place: str) -> None:
+def _fold(product: WeightedLayer, place: str) -> None:
     variance_F = product.rolling_variance.double() + EPS
     if not (variance_F > 0).all():
         raise WeightsError(f"{place}: a rolling variance is {float(product.rolling_variance.min()):g}; it has no root")

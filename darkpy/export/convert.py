@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from darkpy.errors import DarkpyError, WeightsError
-from darkpy.export.foreign import FOREIGN
-from darkpy.export.named_arrays import OWN, About, Filled, Held, Layout, arrays_of, check_arrays
 from darkpy.export.onnx_files import losses_of_onnx, pack_onnx
 from darkpy.export.onnx_graph import OnnxOptions
 from darkpy.export.safetensors_files import pack_safetensors, read_safetensors
+from darkpy.export.state_dict import OWN, About, Filled, Held, Layout, arrays_of, check_arrays
+from darkpy.export.third_party import FOREIGN
 from darkpy.export.torch_files import pack_torch, read_torch
 from darkpy.network import Network
 
@@ -83,14 +83,14 @@ def open_source(path: Path) -> Source:
     return Source(path, "weights", About(), lambda network: _fill_weights(path, network))
 
 
-def fill(source: Source, network: Network, *, is_partial_allowed: bool = False) -> Filled:
+def fill(source: Source, network: Network, *, allow_partial: bool = False) -> Filled:
     """Give a network a file's numbers.
 
     Raises: WeightsError when they do not fit, or end early and neither the caller nor the file itself says that they
         may.
     """
     filled = source.fill(network)
-    if filled.cutoff is not None and filled.cutoff != source.about.cutoff and not is_partial_allowed:
+    if filled.cutoff is not None and filled.cutoff != source.about.cutoff and not allow_partial:
         raise WeightsError(
             f"{source.path} is a partial file: it ends before {network.plan.place(filled.cutoff)}",
             hint="--allow-partial takes it as it is",
@@ -100,15 +100,15 @@ def fill(source: Source, network: Network, *, is_partial_allowed: bool = False) 
 
 
 def _fill_weights(path: Path, network: Network) -> Filled:
-    report = network.load_weights(path, is_partial_allowed=True)
-    short = [node for node in network.plan.nodes if node.spec.numload and node.slots]
+    report = network.load_weights(path, allow_partial=True)
+    short = [node for node in network.plan.nodes if node.spec.numload and node.arrays]
     notes = [f"{network.plan.place(short[0].index)}: numload= leaves filters new"] if short else []
     return Filled(report.missing, notes=tuple(notes))
 
 
 def _fill_named(held: Held, network: Network) -> Filled:
     for layout in LAYOUTS:
-        if layout.recognises(held.arrays.keys()):
+        if layout.recognizes(held.arrays.keys()):
             return layout.fill(held, network)
     some = ", ".join(list(held.arrays)[:3])
     raise WeightsError(f"{held.path}: names its arrays {some}, ..., as no program that darkpy knows")

@@ -8,11 +8,11 @@ from typing import Any
 
 from darkpy.errors import DarkpyError
 from darkpy.evaluation.detect import DetectOptions
-from darkpy.export.named_arrays import PREFIX, About
 from darkpy.export.onnx_graph import INPUT, OnnxOptions, Output, write_graph
+from darkpy.export.state_dict import PREFIX, About
 from darkpy.layers.base import field_values
 from darkpy.network import Network
-from darkpy.ops.graph import OPSET, Graph, numbers
+from darkpy.ops.onnx_builder import OPSET, Graph, numbers
 
 IR_VERSION = 8  # that of opset 17, so that old runtimes read it too
 
@@ -32,7 +32,7 @@ def pack_onnx(network: Network, about: About, options: OnnxOptions) -> Iterator[
     texts = about.as_texts() | {
         f"{PREFIX}anchors": json.dumps(_anchors(network)),
         f"{PREFIX}output": options.form,
-        f"{PREFIX}picture": "letterboxed" if DetectOptions().resolved(network).letterbox else "stretched",
+        f"{PREFIX}image": "letterboxed" if DetectOptions().resolved(network).letterbox else "stretched",
     }
     onnx.helper.set_model_props(model, texts)
     yield model.SerializeToString()
@@ -41,10 +41,10 @@ def pack_onnx(network: Network, about: About, options: OnnxOptions) -> Iterator[
 def _check_weights(network: Network) -> None:
     """Raises: DarkpyError when a layer's weights were given up for speed; those of a folded norm are not needed."""
     for node, layer in zip(network.plan.nodes, network.built, strict=True):
-        for slot in node.slots:
-            if slot.is_decayed and layer.array(slot) is None:
+        for array_spec in node.arrays:
+            if array_spec.is_decayed and layer.array(array_spec) is None:
                 raise DarkpyError(
-                    f"{network.plan.place(node.index)}: its {slot.name} were given up for speed",
+                    f"{network.plan.place(node.index)}: its {array_spec.name} were given up for speed",
                     hint="write the file before darkpy.accelerate",
                 )
 
@@ -52,7 +52,7 @@ def _check_weights(network: Network) -> None:
 def losses_of_onnx(network: Network, options: OnnxOptions) -> list[str]:
     """What such a file does not carry over, in words; to be asked before the network is folded."""
     said = []
-    if any(slot.is_norm for node in network.plan.nodes for slot in node.slots):
+    if any(array_spec.is_norm for node in network.plan.nodes for array_spec in node.arrays):
         said.append("batch norm is folded into the weights: an ONNX file computes the same, and there is no way back")
     kind = network.heads[-1].nms[0] if network.heads else "default"
     if options.nms is not None and kind != "default":

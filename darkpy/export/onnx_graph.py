@@ -11,7 +11,7 @@ import torch
 from darkpy.errors import DarkpyError
 from darkpy.layers.head import HeadSpec, Said
 from darkpy.network import Network
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.onnx_builder import Graph, Value
 
 INPUT = "x"
 FORMS = ("heads", "boxes", "rows")
@@ -34,7 +34,7 @@ class OnnxOptions:
     nms: with "boxes", intersection over union above which the lower box of a class goes; `detections` (N, 7) with
         image, class, score, box in a row take the place of the others. None keeps all.
     thresh: with nms, what scores must be above.
-    Units: boxes in centre form, fractions of the network's input.
+    Units: boxes in center form, fractions of the network's input.
     """
 
     form: str = "heads"
@@ -78,8 +78,8 @@ def write_graph(network: Network, options: OnnxOptions) -> tuple[Graph, list[Out
 
 def _read(network: Network, graph: Graph) -> str:
     """The input as the first layers read it."""
-    normalise = network.normalise
-    return INPUT if normalise is None else normalise.to_onnx(graph, INPUT)
+    normalize = network.normalize
+    return INPUT if normalize is None else normalize.to_onnx(graph, INPUT)
 
 
 def _needed(network: Network, wanted: Sequence[int]) -> set[int]:

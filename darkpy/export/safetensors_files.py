@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from darkpy.errors import DarkpyError, WeightsError
-from darkpy.export.named_arrays import About, Held
+from darkpy.export.state_dict import About, Held
 
 
 class _Arrays(Mapping[str, torch.Tensor]):

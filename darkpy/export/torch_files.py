@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from darkpy.errors import WeightsError
-from darkpy.export.named_arrays import PREFIX, About, Held
+from darkpy.export.state_dict import PREFIX, About, Held
 
 WRAPPERS = ("state_dict", "model_state_dict", "ema", "model", "module")
 """Under what names training programs put the state dict among other things."""

@@ -12,10 +12,10 @@ from types import MappingProxyType
 import torch
 
 from darkpy.errors import DarkpyError
-from darkpy.inference.compiled import compiled
-from darkpy.inference.engines import onnx_runtime, openvino
-from darkpy.inference.int8 import encoded
-from darkpy.inference.steps import Steps, quicken
+from darkpy.inference.backends import onnx_runtime, openvino
+from darkpy.inference.compile import compiled
+from darkpy.inference.executor import Steps, quicken
+from darkpy.inference.quantize import encoded
 from darkpy.network import Network, Runner
 
 ENGINES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -56,13 +56,13 @@ class Ways:
         return self == Ways()
 
 
-def accelerate(network: Network, ways: Ways | None = None, *, pictures: Sequence[torch.Tensor] = ()) -> Network:
+def accelerate(network: Network, ways: Ways | None = None, *, images: Sequence[torch.Tensor] = ()) -> Network:
     """Have the network run the fastest way that is known, from now on and with no way back; it is returned.
 
     It takes what it took and gives what it gave, and its weights may be gone: save or export it before. By default
     it computes in float32 what it computed, on any processor; `ways` asks for what needs more, or loses a little.
 
-    Shapes: pictures x_1CHW, which int8 needs, a few dozen like those to come.
+    Shapes: images x_1CHW, which int8 needs, a few dozen like those to come.
     Raises: DarkpyError when a way cannot be gone here, or gives something else than the layers do.
     """
     ways = ways or Ways()
@@ -71,22 +71,22 @@ def accelerate(network: Network, ways: Ways | None = None, *, pictures: Sequence
     if ways.is_plain:
         network.run_by(_steps(network, torch.float32))
         return network
-    x_1CHW = (pictures[0] if pictures else torch.rand((1, *network.plan.input_shape))).to(network.device)
+    x_1CHW = (images[0] if images else torch.rand((1, *network.plan.input_shape))).to(network.device)
     with torch.inference_mode():
         wanted = network.plain(x_1CHW)
         network.reset_state()
-        runner = _open(network, ways, pictures)
+        runner = _open(network, ways, images)
         _check(runner(x_1CHW), wanted, ways)
     network.reset_state()
     network.run_by(runner, prefers_interleaved=ways.engine == "torch")
     return network
 
 
-def _open(network: Network, ways: Ways, pictures: Sequence[torch.Tensor]) -> Runner:
+def _open(network: Network, ways: Ways, images: Sequence[torch.Tensor]) -> Runner:
     if ways.is_compiled:
         return compiled(network, ways.precision)
     if ways.precision == "int8":
-        functions = encoded(network.plan, network.built, pictures)
+        functions = encoded(network.plan, network.built, images)
         return Steps(network.plan, network.outputs, functions)
     openers: dict[str, Callable[[], Runner]] = {
         "torch": lambda: _steps(network, torch.bfloat16),

@@ -9,10 +9,10 @@ import torch
 from torch.nn import functional
 
 from darkpy.config.net import NetSpec
-from darkpy.layers.base import Layer, LayerSpec, Slot, activation_key, section, slope_slots
-from darkpy.ops.activation_graphs import write_activation
+from darkpy.layers.base import ArraySpec, Layer, LayerSpec, activation_key, section, slope_specs
 from darkpy.ops.activations import ACTIVATIONS, PRELU
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.activations_onnx import write_activation
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 
@@ -29,11 +29,11 @@ class ActivationSpec(LayerSpec):
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]
 
-    def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
-        return slope_slots(self.activation, inputs[0].c)
+    def arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
+        return slope_specs(self.activation, inputs[0].c)
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return _Prelu(self.slots(inputs)) if self.activation == PRELU else _Activation(self)
+        return _Prelu(self.arrays(inputs)) if self.activation == PRELU else _Activation(self)
 
 
 class _Activation(Layer):

@@ -11,7 +11,7 @@ import torch
 
 from darkpy.layers.anchors import AnchoredSpec, chosen_anchors
 from darkpy.layers.head import Said
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 
@@ -51,16 +51,16 @@ def said_to_onnx(graph: Graph, spec: AnchoredSpec, said: Entries, shape: Shape, 
         return name if code.is_squared else graph.add("Sigmoid", name)
 
     steps = graph.add("Mul", logistic(said.xy), (scale / grid_2).float())
-    centre = graph.add("Add", steps, ((cell_M2 - (scale - 1) / 2) / grid_2).float()[None])
+    center = graph.add("Add", steps, ((cell_M2 - (scale - 1) / 2) / grid_2).float()[None])
     if code.is_squared:
         size = graph.add("Mul", graph.add("Mul", said.wh, said.wh), (4 * size_M2).float()[None])
     else:
         size = graph.add("Mul", graph.add("Exp", said.wh), size_M2.float()[None])
-    if code.to_centre:
-        centre = graph.add("Add", centre, graph.add("Mul", size, torch.tensor(code.to_centre)))
+    if code.to_center:
+        center = graph.add("Add", center, graph.add("Mul", size, torch.tensor(code.to_center)))
     objectness = logistic(said.objectness)
     scores = graph.add("Mul", objectness, logistic(said.classes))
     if said.sigma is not None:
         doubt = graph.add("ReduceMean", graph.add("Sigmoid", said.sigma), axes=(2,), keepdims=1)
         scores = graph.add("Mul", scores, graph.add("Sub", torch.tensor(1.0), doubt))
-    return Said(graph.add("Concat", centre, size, axis=2), objectness, scores)
+    return Said(graph.add("Concat", center, size, axis=2), objectness, scores)

@@ -16,12 +16,12 @@ from darkpy.config.net import NetSpec
 from darkpy.layers.anchors import AnchoredSpec, chosen_anchors
 from darkpy.layers.head import read_head_truths
 from darkpy.layers.loss import mean_text
-from darkpy.ops.anchor_code import AnchorCode
+from darkpy.ops.box_coder import AnchorCode
 from darkpy.ops.boxes import MEASURES
+from darkpy.ops.device import constant, moved
 from darkpy.ops.grid import cells
 from darkpy.ops.matching import Matches, best_overlaps, match, match_predictions
-from darkpy.ops.moving import constant, moved
-from darkpy.ops.truths import Truths
+from darkpy.ops.targets import Truths
 
 MEANS = frozenset({"no_obj"})
 """What of the report is no sum but a mean over the minibatch."""

@@ -16,12 +16,12 @@ from darkpy.config.schema import MAX_LIST, key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer
-from darkpy.layers.doubts import Doubt, missing_anchors
 from darkpy.layers.head import AnchorKeys, HeadSpec
-from darkpy.ops.anchor_code import AnchorCode
-from darkpy.ops.graph import Graph, Value
+from darkpy.layers.lint import Doubt, missing_anchors
+from darkpy.ops.box_coder import AnchorCode
+from darkpy.ops.device import constant
 from darkpy.ops.grid import channel_mask, channel_runs
-from darkpy.ops.moving import constant
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -54,7 +54,7 @@ class AnchoredSpec(HeadSpec):
 
     takes_truth_anywhere: ClassVar[bool] = True
     box_entries: ClassVar[int]  # numbers that say where a box is, objectness included; the classes follow
-    xywh: ClassVar[slice]  # those that are its centre and size
+    xywh: ClassVar[slice]  # those that are its center and size
 
     classes: int = key(20, minimum=1)
     num: int = key(1, minimum=1)
@@ -64,25 +64,25 @@ class AnchoredSpec(HeadSpec):
 
     max: int = key(90, alexeyab=200, minimum=1)
     jitter: float = key(0.2)
-    resize: float = key(1.0, only=_AX)
+    resize: float = key(1.0, dialect=_AX)
     random: float = key(0.0)
     ignore_thresh: float = key(0.5)
     truth_thresh: float = key(1.0)
 
-    scale_x_y: float = key(1.0, only=_AX)
-    objectness_smooth: bool = key(False, only=_AX)
-    iou_loss: str = key("mse", only=_AX, words=("mse", "iou", "giou", "diou", "ciou"))
-    iou_thresh_kind: str = key("iou", only=_AX, words=("iou", "giou", "diou", "ciou"))
-    iou_thresh: float = key(1.0, only=_AX)
-    iou_normalizer: float = key(1.0, alexeyab=0.75, only=_AX)
-    obj_normalizer: float = key(1.0, only=_AX)
-    cls_normalizer: float = key(1.0, only=_AX)
-    delta_normalizer: float = key(1.0, only=_AX)
-    max_delta: float = key(FLT_MAX, only=_AX)
-    label_smooth_eps: float = key(0.0, only=_AX)
-    counters_per_class: tuple[int, ...] = key((), only=_AX)
-    beta_nms: float = key(0.6, only=_AX)
-    nms_kind: str = key("default", only=_AX, words=("default", "greedynms", "diounms"))
+    scale_x_y: float = key(1.0, dialect=_AX)
+    objectness_smooth: bool = key(False, dialect=_AX)
+    iou_loss: str = key("mse", dialect=_AX, choices=("mse", "iou", "giou", "diou", "ciou"))
+    iou_thresh_kind: str = key("iou", dialect=_AX, choices=("iou", "giou", "diou", "ciou"))
+    iou_thresh: float = key(1.0, dialect=_AX)
+    iou_normalizer: float = key(1.0, alexeyab=0.75, dialect=_AX)
+    obj_normalizer: float = key(1.0, dialect=_AX)
+    cls_normalizer: float = key(1.0, dialect=_AX)
+    delta_normalizer: float = key(1.0, dialect=_AX)
+    max_delta: float = key(FLT_MAX, dialect=_AX)
+    label_smooth_eps: float = key(0.0, dialect=_AX)
+    counters_per_class: tuple[int, ...] = key((), dialect=_AX)
+    beta_nms: float = key(0.6, dialect=_AX)
+    nms_kind: str = key("default", dialect=_AX, choices=("default", "greedynms", "diounms"))
 
     @property
     def entries(self) -> int:
@@ -177,24 +177,24 @@ class AnchoredSpec(HeadSpec):
 
 
 class AnchoredHead(Layer):
-    """The logistic of every entry but the `raw` ones, then scale_x_y at the `centre` ones."""
+    """The logistic of every entry but the `raw` ones, then scale_x_y at the `center` ones."""
 
     is_raw_C11: torch.Tensor
     factor_C11: torch.Tensor
     shift_C11: torch.Tensor
 
-    def __init__(self, spec: AnchoredSpec, *, raw: Collection[int], centre: Collection[int]) -> None:
+    def __init__(self, spec: AnchoredSpec, *, raw: Collection[int], center: Collection[int]) -> None:
         super().__init__()
         self.spec = spec
         self.is_logistic = len(raw) < spec.entries
         self.is_scaled = spec.scale_x_y != 1
         anchors, scale = len(spec.mask) or spec.num, spec.scale_x_y
-        self.raw, self.centre = (channel_runs(chosen, spec.entries, anchors) for chosen in (raw, centre))
-        is_centre_C11 = channel_mask(centre, spec.entries, anchors)
+        self.raw, self.center = (channel_runs(chosen, spec.entries, anchors) for chosen in (raw, center))
+        is_center_C11 = channel_mask(center, spec.entries, anchors)
         for name, array in (
             ("is_raw_C11", channel_mask(raw, spec.entries, anchors)),
-            ("factor_C11", torch.where(is_centre_C11, scale, 1.0)),
-            ("shift_C11", torch.where(is_centre_C11, (scale - 1) / 2, 0.0)),
+            ("factor_C11", torch.where(is_center_C11, scale, 1.0)),
+            ("shift_C11", torch.where(is_center_C11, (scale - 1) / 2, 0.0)),
         ):
             self.register_buffer(name, array, persistent=False)
 
@@ -214,7 +214,7 @@ class AnchoredHead(Layer):
         y_BCHW = torch.sigmoid(x_BCHW) if self.is_logistic else x_BCHW.clone()
         for channels in self.raw if self.is_logistic else ():
             y_BCHW[:, channels] = x_BCHW[:, channels]
-        for channels in self.centre if self.is_scaled else ():
+        for channels in self.center if self.is_scaled else ():
             y_BCHW[:, channels].mul_(self.spec.scale_x_y).sub_((self.spec.scale_x_y - 1) / 2)
         return y_BCHW
 

@@ -12,7 +12,7 @@ import torch
 
 from darkpy.config.net import NetSpec
 from darkpy.layers.base import Layer, LayerSpec, section
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 

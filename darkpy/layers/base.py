@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import torch
 from torch import nn
 
-from darkpy.config.schema import foreign_entries, key, keys_of
+from darkpy.config.schema import extension_entries, key, keys_of
 from darkpy.dialect import Dialect
+from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
 from darkpy.errors import DarkpyError
-from darkpy.layers.doubts import Doubt
-from darkpy.layers.slots import ONE as ONE  # rooms find these here
-from darkpy.layers.slots import SLOPE as SLOPE
-from darkpy.layers.slots import ZERO as ZERO
-from darkpy.layers.slots import Init as Init
-from darkpy.layers.slots import Slot as Slot
-from darkpy.ops.activations import MISREAD, PRELU, words
-from darkpy.ops.graph import Graph, Value
-from darkpy.ops.initialisers import INITIALISERS
-from darkpy.ops.normalisation import FREEZES
-from darkpy.ops.ranks import ALONE, Ranks
+from darkpy.layers.arrays import ONE as ONE  # rooms find these here
+from darkpy.layers.arrays import SLOPE as SLOPE
+from darkpy.layers.arrays import ZERO as ZERO
+from darkpy.layers.arrays import ArraySpec as ArraySpec
+from darkpy.layers.arrays import Init as Init
+from darkpy.layers.lint import Doubt
+from darkpy.ops.activations import ALIASES, PRELU, words
+from darkpy.ops.initializers import INITIALIZERS
+from darkpy.ops.norms import FREEZES
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 
 class Layer(nn.Module):
-    """A module whose arrays are its spec's slots, without memory until a weight file or an initialiser fills them.
+    """A module whose arrays are its spec's slots, without memory until a weight file or an initializer fills them.
 
     ranks: that share each minibatch in training.
     bound: what the delta at its output is clamped to, 0 for nothing.
     """
 
-    ranks: Ranks = ALONE
+    process_group: ProcessGroup = SINGLE_PROCESS
     has_memory: bool = False  # whether in inference a call goes on where the last one ended
     keeps_type: bool = False  # whether on bfloat16 it does what it does on float32, but for rounding
     is_transparent: bool = False  # whether in inference it hands its sources on as they are, channels behind channels
@@ -49,14 +49,14 @@ class Layer(nn.Module):
     takes_codes: bool = False  # whether `on_codes` is its own
     bound: float = 0.0
 
-    def __init__(self, slots: Sequence[Slot] = ()) -> None:
+    def __init__(self, arrays: Sequence[ArraySpec] = ()) -> None:
         super().__init__()
-        for slot in slots:
-            empty = torch.empty(slot.shape, device="meta")
-            if slot.is_statistic:
-                self.register_buffer(slot.name, empty)
+        for array_spec in arrays:
+            empty = torch.empty(array_spec.shape, device="meta")
+            if array_spec.is_statistic:
+                self.register_buffer(array_spec.name, empty)
             else:
-                self.register_parameter(slot.name, nn.Parameter(empty))
+                self.register_parameter(array_spec.name, nn.Parameter(empty))
 
     def freeze_affine(self, freeze: str) -> None:
         """Keep scales and biases from learning where `bn_freeze` says so."""
@@ -64,22 +64,22 @@ class Layer(nn.Module):
             if name in self._parameters:
                 self.get_parameter(name).requires_grad_(False)
 
-    def array(self, slot: Slot) -> torch.Tensor | None:
+    def array(self, array_spec: ArraySpec) -> torch.Tensor | None:
         """The numbers of a slot; None once they are folded away."""
-        owner, name = self._holder_of(slot)
+        owner, name = self._holder_of(array_spec)
         array: torch.Tensor | None = getattr(owner, name, None)
         return array
 
-    def put_array(self, slot: Slot, array: torch.Tensor) -> None:
+    def put_array(self, array_spec: ArraySpec, array: torch.Tensor) -> None:
         """Give a slot other numbers, on the device and in the type of those it has."""
-        owner, name = self._holder_of(slot)
+        owner, name = self._holder_of(array_spec)
         old: torch.Tensor = getattr(owner, name)
         if not old.is_meta:
             array = array.to(old.device, old.dtype)
         setattr(owner, name, nn.Parameter(array, old.requires_grad) if isinstance(old, nn.Parameter) else array)
 
-    def _holder_of(self, slot: Slot) -> tuple[nn.Module, str]:
-        path, _, name = slot.name.rpartition(".")
+    def _holder_of(self, array_spec: ArraySpec) -> tuple[nn.Module, str]:
+        path, _, name = array_spec.name.rpartition(".")
         return self.get_submodule(path), name
 
     def fold(self) -> None:
@@ -138,7 +138,7 @@ class LayerSpec:
 
     type: ClassVar[str]
     forks: ClassVar[frozenset[Dialect]]
-    is_lent: ClassVar[bool] = False  # whether a section of one fork may stand in the other's cfgs all the same
+    any_dialect: ClassVar[bool] = False  # whether a section of one fork may stand in the other's cfgs all the same
     is_output: ClassVar[bool] = True  # whether the network's output may be this layer's: [cost] is passed over
 
     dialect: Dialect = Dialect.PJREDDIE
@@ -148,29 +148,29 @@ class LayerSpec:
     onlyforward: bool = key(False)
     dontload: bool = key(False)
     dontloadscales: bool = key(False)
-    dontsave: bool = key(False, only=Dialect.PJREDDIE)
-    numload: int = key(0, only=Dialect.PJREDDIE, minimum=0)
-    truth: bool = key(False, only=Dialect.PJREDDIE)
-    smooth: float = key(0.0, only=Dialect.PJREDDIE)
-    clip: float = key(0.0, only=Dialect.ALEXEYAB)
-    dont_update: int = key(0, only=Dialect.ALEXEYAB)
-    burnin_update: float = key(0.0, only=Dialect.ALEXEYAB)
-    train_only_bn: bool = key(False, only=Dialect.ALEXEYAB)
+    dontsave: bool = key(False, dialect=Dialect.PJREDDIE)
+    numload: int = key(0, dialect=Dialect.PJREDDIE, minimum=0)
+    truth: bool = key(False, dialect=Dialect.PJREDDIE)
+    smooth: float = key(0.0, dialect=Dialect.PJREDDIE)
+    clip: float = key(0.0, dialect=Dialect.ALEXEYAB)
+    dont_update: int = key(0, dialect=Dialect.ALEXEYAB)
+    burnin_update: float = key(0.0, dialect=Dialect.ALEXEYAB)
+    train_only_bn: bool = key(False, dialect=Dialect.ALEXEYAB)
     constrain: float | None = key(None, minimum=0)  # darkpy's own; falls back to [net] constrain
-    init: str | None = key(None, words=INITIALISERS)  # darkpy's own; falls back to [net] init
-    bn_freeze: str | None = key(None, words=FREEZES)  # darkpy's own; falls back to [net] bn_freeze
+    init: str | None = key(None, choices=INITIALIZERS)  # darkpy's own; falls back to [net] init
+    bn_freeze: str | None = key(None, choices=FREEZES)  # darkpy's own; falls back to [net] bn_freeze
 
     @property
-    def passes_nothing_back(self) -> bool:
+    def blocks_gradient(self) -> bool:
         """Whether the layer's own backward pass is left out; pjreddie's `onlyforward` only keeps heads from a loss."""
         return self.onlyforward and self.dialect is Dialect.ALEXEYAB
 
     @property
-    def freezes_before(self) -> bool:
+    def freezes_inputs(self) -> bool:
         """Whether the layers before it are frozen for good: their batch norm goes by the rolling statistics."""
         return self.stopbackward == 1 and self.dialect is Dialect.ALEXEYAB
 
-    def is_still(self, batch_num: int) -> bool:
+    def is_frozen(self, batch_num: int) -> bool:
         """Whether the backward pass ends behind this layer at an update: it and all before it do not learn.
 
         Source: AlexeyAB/darknet src/network_kernels.cu backward_network_gpu.
@@ -184,22 +184,22 @@ class LayerSpec:
         """Absolute numbers of the layers read, -1 for the network's input; `index` is this layer's own number."""
         return (index - 1,)
 
-    def refers(self, index: int) -> tuple[int, ...]:
+    def shared_with(self, index: int) -> tuple[int, ...]:
         """Absolute numbers of layers used otherwise than by reading their output (shared weights)."""
         return ()
 
-    def check_referred(self, inputs: Sequence[Shape], referred: Sequence[tuple[LayerSpec, Sequence[Shape]]]) -> None:
-        """Look at the layers it `refers` to, and their inputs. Raises: DarkpyError when they do not suit it."""
+    def check_shared(self, inputs: Sequence[Shape], referred: Sequence[tuple[LayerSpec, Sequence[Shape]]]) -> None:
+        """Look at the layers it `shared_with` to, and their inputs. Raises: DarkpyError when they do not suit it."""
 
-    def tied(self, referred: Sequence[LayerSpec]) -> LayerSpec:
-        """This spec, knowing the layers that it `refers` to, after `check_referred` has passed them."""
+    def resolve_shared(self, referred: Sequence[LayerSpec]) -> LayerSpec:
+        """This spec, knowing the layers that it `shared_with` to, after `check_shared` has passed them."""
         return self
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         """The output's shape. Raises: ShapeError when the inputs do not fit."""
         raise NotImplementedError
 
-    def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
+    def arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
         """The arrays of the weight file, in file order."""
         return ()
 
@@ -214,7 +214,7 @@ class LayerSpec:
     def foreign(self) -> list[str]:
         """What of the section no darknet of its dialect computes."""
         section = [] if self.dialect in self.forks else [f"[{self.type}]"]
-        return [*section, *foreign_entries(self)]
+        return [*section, *extension_entries(self)]
 
     def weight_bound(self, net: NetSpec) -> float:
         """What `clip` keeps the weights within after each update; 0 for no bound."""
@@ -224,27 +224,27 @@ class LayerSpec:
         """The module; its forward takes one tensor a source and returns one tensor."""
         raise NotImplementedError
 
-    def connect(self, index: int, layers: Sequence[Layer]) -> None:
-        """Tie the built layer to those it `refers` to."""
+    def tie_weights(self, index: int, layers: Sequence[Layer]) -> None:
+        """Tie the built layer to those it `shared_with` to."""
 
 
 def activation_key(default: str, *, has_slopes: bool = False) -> Any:
     """The `activation` key: every layer that has one knows the same words, and some prelu, whose slopes are learned."""
     if not has_slopes:
-        return key(default, words=words, misread=MISREAD)
-    return key(default, words=lambda dialect: words(dialect) | {PRELU}, misread=MISREAD, foreign={PRELU})
+        return key(default, choices=words, aliases=ALIASES)
+    return key(default, choices=lambda dialect: words(dialect) | {PRELU}, aliases=ALIASES, foreign={PRELU})
 
 
-def slope_slots(activation: str, channels: int) -> tuple[Slot, ...]:
+def slope_specs(activation: str, channels: int) -> tuple[ArraySpec, ...]:
     """The slopes of a PReLU, one a channel, the last array of their layer."""
-    return (Slot("slopes", (channels,), SLOPE, is_foreign=True),) if activation == PRELU else ()
+    return (ArraySpec("slopes", (channels,), SLOPE, is_extension=True),) if activation == PRELU else ()
 
 
 SECTIONS: dict[str, type[LayerSpec]] = {}
 S = TypeVar("S", bound=LayerSpec)
 
 
-def section(*names: str, only: Dialect | None = None, is_lent: bool = False) -> Callable[[type[S]], type[S]]:
+def section(*names: str, dialect: Dialect | None = None, any_dialect: bool = False) -> Callable[[type[S]], type[S]]:
     """Register a spec under its section names, the first being its `type`.
 
     only: the one fork that has it. is_lent: the other's cfgs may have it too, here alone.
@@ -252,8 +252,8 @@ def section(*names: str, only: Dialect | None = None, is_lent: bool = False) -> 
 
     def register(spec: type[S]) -> type[S]:
         spec.type = names[0]
-        spec.forks = frozenset(Dialect) if only is None else frozenset({only})
-        spec.is_lent = is_lent
+        spec.forks = frozenset(Dialect) if dialect is None else frozenset({dialect})
+        spec.any_dialect = any_dialect
         for name in names:
             if name in SECTIONS:
                 raise ValueError(f"two rooms claim [{name}]")

@@ -12,16 +12,16 @@ import torch
 
 from darkpy.config.net import NetSpec
 from darkpy.dialect import Dialect
-from darkpy.layers.base import ONE, ZERO, Layer, LayerSpec, Slot, section
-from darkpy.ops.graph import Graph, Value
-from darkpy.ops.normalisation import EPS, batch_normalize
+from darkpy.layers.base import ONE, ZERO, ArraySpec, Layer, LayerSpec, section
+from darkpy.ops.norms import EPS, batch_normalize
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 
 @section("batchnorm")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchnormSpec(LayerSpec):
-    """Each channel normalised, scaled and, in AlexeyAB's fork, shifted; pjreddie's keeps no biases in the file.
+    """Each channel normalized, scaled and, in AlexeyAB's fork, shifted; pjreddie's keeps no biases in the file.
 
     Source: pjreddie/darknet and AlexeyAB/darknet src/batchnorm_layer.c; src/parser.c load_batchnorm_weights.
     Differs: pjreddie's CPU code crashes here, and its GPU code never updates this layer.
@@ -30,18 +30,18 @@ class BatchnormSpec(LayerSpec):
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]
 
-    def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
+    def arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
         channels = (inputs[0].c,)
         # none is marked as norm: dontloadscales is not heard here
         arrays = (
-            Slot("scales", channels, ONE),
-            Slot("rolling_mean", channels, ZERO, is_statistic=True),
-            Slot("rolling_variance", channels, ZERO, is_statistic=True),
+            ArraySpec("scales", channels, ONE),
+            ArraySpec("rolling_mean", channels, ZERO, is_statistic=True),
+            ArraySpec("rolling_variance", channels, ZERO, is_statistic=True),
         )
-        return arrays if self.dialect is Dialect.PJREDDIE else (Slot("biases", channels), *arrays)
+        return arrays if self.dialect is Dialect.PJREDDIE else (ArraySpec("biases", channels), *arrays)
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return _Batchnorm(self.slots(inputs), self.bn_freeze or net.bn_freeze)
+        return _Batchnorm(self.arrays(inputs), self.bn_freeze or net.bn_freeze)
 
 
 class _Batchnorm(Layer):
@@ -49,8 +49,8 @@ class _Batchnorm(Layer):
     rolling_mean: torch.Tensor
     rolling_variance: torch.Tensor
 
-    def __init__(self, slots: Sequence[Slot], freeze: str) -> None:
-        super().__init__(slots)
+    def __init__(self, arrays: Sequence[ArraySpec], freeze: str) -> None:
+        super().__init__(arrays)
         self.freeze = freeze
         self.freeze_affine(freeze)
 
@@ -62,7 +62,7 @@ class _Batchnorm(Layer):
             self.rolling_mean,
             self.rolling_variance,
             training=self.training,
-            ranks=self.ranks,
+            process_group=self.process_group,
             freeze=self.freeze,
         )
 

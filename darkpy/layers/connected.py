@@ -14,15 +14,15 @@ from torch.nn import functional
 
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
-from darkpy.layers.base import Init, Layer, Slot, section
-from darkpy.layers.product import Product, ProductSpec
-from darkpy.ops.graph import Graph, Value
+from darkpy.layers.base import ArraySpec, Init, Layer, section
+from darkpy.layers.weighted import WeightedLayer, WeightedLayerSpec
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 
 @section("connected", "conn")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ConnectedSpec(ProductSpec):
+class ConnectedSpec(WeightedLayerSpec):
     """A product with the weights, then batch norm over the minibatch or a bias, then the activation.
 
     Source: pjreddie/darknet and AlexeyAB/darknet src/connected_layer.c forward_connected_layer.
@@ -38,23 +38,23 @@ class ConnectedSpec(ProductSpec):
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         return self.check_norm(Shape.vector(self.output))
 
-    def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
+    def arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
         count = inputs[0].outputs
         noise = Init(scale=math.sqrt(2 / count))
         product = (
-            Slot("biases", (self.output,)),
-            Slot("weights", (self.output, count), noise, is_decayed=True, is_connected=True),
+            ArraySpec("biases", (self.output,)),
+            ArraySpec("weights", (self.output, count), noise, is_decayed=True, is_connected=True),
         )
-        return (*product, *self.norm_slots(self.output), *self.slope_slots(self.output))
+        return (*product, *self.norm_slots(self.output), *self.slope_specs(self.output))
 
     def operations(self, inputs: Sequence[Shape]) -> int:
         return 2 * inputs[0].outputs * self.output
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return Connected(self, self.slots(inputs), net)
+        return Connected(self, self.arrays(inputs), net)
 
 
-class Connected(Product):
+class Connected(WeightedLayer):
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         y_BF = functional.linear(x_BCHW.flatten(1), self.weights, self.added_biases)
         return self.finish(y_BF[:, :, None, None])

@@ -23,7 +23,7 @@ from darkpy.shapes import Shape
 _CELL_BOUND = 32  # of a cell for each time step, unless state_constrain says another
 
 
-@section("conv_lstm", only=Dialect.ALEXEYAB)
+@section("conv_lstm", dialect=Dialect.ALEXEYAB)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConvLstmSpec(RecurrentSpec):
     """The gate f keeps the cell, i lets the new one in, o lets it out.

@@ -16,14 +16,14 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
-from darkpy.layers.base import Init, Layer, LayerSpec, Slot, absolute, section
-from darkpy.layers.doubts import Doubt, skipped_cells
-from darkpy.layers.product import Product, ProductSpec
+from darkpy.layers.base import ArraySpec, Init, Layer, LayerSpec, absolute, section
+from darkpy.layers.lint import Doubt, skipped_cells
+from darkpy.layers.weighted import WeightedLayer, WeightedLayerSpec
 from darkpy.ops.antialiasing import blur, blur_to_onnx, blurred_sides
 from darkpy.ops.binary import binarized, signs
 from darkpy.ops.codes import Scale, encoded_product
 from darkpy.ops.fused import TOLERANCES, Geometry, fuse, is_same, noise, separate
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -33,11 +33,11 @@ TRIED_CELLS = 13
 
 @section("convolutional", "conv")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ConvolutionalSpec(ProductSpec):
+class ConvolutionalSpec(WeightedLayerSpec):
     """Cross-correlation, then batch norm or a bias, then the activation, then (AlexeyAB) an antialiasing blur.
 
     Source: both forks' src/convolutional_layer.c, src/convolutional_kernels.cu forward_convolutional_layer_gpu.
-    Differs: 1x1 with a stride samples the picture, where pjreddie's code without cuDNN reads consecutive pixels;
+    Differs: 1x1 with a stride samples the image, where pjreddie's code without cuDNN reads consecutive pixels;
     readers of an antialiased layer see the blurred output, where AlexeyAB's code hands some the wrong size. `binary`
     and `xnor` are as on the GPU: the CPU ignores `binary`, and takes the sign of 0 for -1.
     """
@@ -45,36 +45,36 @@ class ConvolutionalSpec(ProductSpec):
     filters: int = key(1, minimum=1)
     size: int = key(1, minimum=1)
     stride: int = key(1, minimum=1)
-    stride_x: int | None = key(None, only=_AX, minimum=1)  # falls back to stride
-    stride_y: int | None = key(None, only=_AX, minimum=1)
+    stride_x: int | None = key(None, dialect=_AX, minimum=1)  # falls back to stride
+    stride_y: int | None = key(None, dialect=_AX, minimum=1)
     pad: bool = key(False)  # a flag: padding becomes size / 2
     padding: int = key(0, minimum=0)  # on each side
-    dilation: int = key(1, only=_AX, minimum=1)
+    dilation: int = key(1, dialect=_AX, minimum=1)
     groups: int = key(1, minimum=1)
     batch_normalize: int = key(0)
-    cbn: bool = key(False, only=_AX)  # the same as batch_normalize=2: statistics over the subdivisions
+    cbn: bool = key(False, dialect=_AX)  # the same as batch_normalize=2: statistics over the subdivisions
     binary: bool = key(False)
     xnor: bool = key(False)
     flipped: bool = key(False)  # the file holds the weights transposed
-    share_index: int | None = key(None, only=_AX)
-    antialiasing: int = key(0, only=_AX, minimum=0)
+    share_index: int | None = key(None, dialect=_AX)
+    antialiasing: int = key(0, dialect=_AX, minimum=0)
 
     # training of AlexeyAB's fork
-    assisted_excitation: int = key(0, only=_AX)
-    sway: bool = key(False, only=_AX)
-    rotate: bool = key(False, only=_AX)
-    stretch: bool = key(False, only=_AX)
-    stretch_sway: bool = key(False, only=_AX)
-    angle: float = key(15.0, only=_AX)
-    grad_centr: bool = key(False, only=_AX)
-    reverse: float = key(0.0, only=_AX)
+    assisted_excitation: int = key(0, dialect=_AX)
+    sway: bool = key(False, dialect=_AX)
+    rotate: bool = key(False, dialect=_AX)
+    stretch: bool = key(False, dialect=_AX)
+    stretch_sway: bool = key(False, dialect=_AX)
+    angle: float = key(15.0, dialect=_AX)
+    grad_centr: bool = key(False, dialect=_AX)
+    reverse: float = key(0.0, dialect=_AX)
 
     # read by a fork, without a meaning here: GPU scheduling, packed bits, a broken experiment
-    dot: float = key(0.0, only=Dialect.PJREDDIE)
-    bin_output: bool = key(False, only=_AX)
-    coordconv: bool = key(False, only=_AX)
-    stream: int = key(-1, only=_AX)
-    wait_stream: int = key(-1, only=_AX)
+    dot: float = key(0.0, dialect=Dialect.PJREDDIE)
+    bin_output: bool = key(False, dialect=_AX)
+    coordconv: bool = key(False, dialect=_AX)
+    stream: int = key(-1, dialect=_AX)
+    wait_stream: int = key(-1, dialect=_AX)
 
     @property
     def border(self) -> int:
@@ -105,15 +105,15 @@ class ConvolutionalSpec(ProductSpec):
         """AlexeyAB's xnor convolutions are never grouped."""
         return 1 if self.xnor and self.dialect is _AX else self.groups
 
-    def refers(self, index: int) -> tuple[int, ...]:
+    def shared_with(self, index: int) -> tuple[int, ...]:
         return () if self.share_index is None else (absolute(self.share_index, index),)
 
-    def check_referred(self, inputs: Sequence[Shape], referred: Sequence[tuple[LayerSpec, Sequence[Shape]]]) -> None:
+    def check_shared(self, inputs: Sequence[Shape], referred: Sequence[tuple[LayerSpec, Sequence[Shape]]]) -> None:
         for other, other_inputs in referred:
             if not isinstance(other, ConvolutionalSpec):
                 raise DarkpyError(f"share_index={self.share_index} is no convolutional layer but [{other.type}]")
-            own = [slot.shape for slot in self._slots(inputs)]
-            others = [slot.shape for slot in other._slots(other_inputs)]
+            own = [array_spec.shape for array_spec in self._slots(inputs)]
+            others = [array_spec.shape for array_spec in other._slots(other_inputs)]
             if own != others:
                 raise ShapeError(
                     f"share_index={self.share_index} names arrays of {_sizes(others)}; this layer has {_sizes(own)}",
@@ -147,18 +147,18 @@ class ConvolutionalSpec(ProductSpec):
         overlap = 2 * self.border - self.size
         return (x.h + overlap) // down + 1, (x.w + overlap) // across + 1
 
-    def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
+    def arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
         if self.share_index is not None:
             return ()
         return self._slots(inputs)
 
-    def _slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
+    def _slots(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
         fan_in = self.size * self.size * (inputs[0].c // self.group_count)
         noise = Init(scale=math.sqrt(2 / fan_in), is_normal=self.dialect is Dialect.PJREDDIE)
         shape = (self.filters, inputs[0].c // self.group_count, self.size, self.size)
-        biases = Slot("biases", (self.filters,))
-        weights = Slot("weights", shape, noise, is_decayed=True, is_flipped=self.flipped)
-        return (biases, *self.norm_slots(self.filters), weights, *self.slope_slots(self.filters))
+        biases = ArraySpec("biases", (self.filters,))
+        weights = ArraySpec("weights", shape, noise, is_decayed=True, is_flipped=self.flipped)
+        return (biases, *self.norm_slots(self.filters), weights, *self.slope_specs(self.filters))
 
     def doubts(self, inputs: Sequence[Shape]) -> Iterator[Doubt]:
         """A 1x1 convolution that strides is how residual networks halve a map."""
@@ -166,7 +166,7 @@ class ConvolutionalSpec(ProductSpec):
             yield from skipped_cells(self.reach * (self.size - 1) + 1, self.strides)
 
     def operations(self, inputs: Sequence[Shape]) -> int:
-        (weights,) = (slot.count for slot in self._slots(inputs) if slot.is_decayed)
+        (weights,) = (array_spec.count for array_spec in self._slots(inputs) if array_spec.is_decayed)
         h, w = self._product_sides(inputs[0])
         return 2 * weights * h * w
 
@@ -174,42 +174,42 @@ class ConvolutionalSpec(ProductSpec):
         return self.clip or net.clip  # AlexeyAB's key stands in the section, pjreddie's in [net]
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Convolutional:
-        return Convolutional(self, self.slots(inputs), net)
+        return Convolutional(self, self.arrays(inputs), net)
 
-    def connect(self, index: int, layers: Sequence[Layer]) -> None:
+    def tie_weights(self, index: int, layers: Sequence[Layer]) -> None:
         if self.share_index is None:
             return
-        own, other = layers[index], layers[self.refers(index)[0]]
+        own, other = layers[index], layers[self.shared_with(index)[0]]
         assert isinstance(own, Convolutional) and isinstance(other, Convolutional)
         own.share(other)
 
 
-class Convolutional(Product):
+class Convolutional(WeightedLayer):
     memory_format = torch.channels_last
 
-    def __init__(self, spec: ConvolutionalSpec, slots: Sequence[Slot], net: NetSpec) -> None:
-        super().__init__(spec, slots, net)
+    def __init__(self, spec: ConvolutionalSpec, arrays: Sequence[ArraySpec], net: NetSpec) -> None:
+        super().__init__(spec, arrays, net)
         self.spec = spec
         self._owner: tuple[Convolutional, ...] = ()
         self._is_lent = False
         self._product: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     @property
-    def arrays(self) -> Convolutional:
+    def array_owner(self) -> Convolutional:
         """The layer whose arrays are used: itself, or the one that `share_index` names."""
         return self._owner[0] if self._owner else self
 
     def share(self, other: Convolutional) -> None:
         """Use the arrays of another layer."""
         # in a tuple, so that torch does not list the other's parameters as this layer's too
-        self._owner = (other.arrays,)
-        other.arrays._is_lent = True
+        self._owner = (other.array_owner,)
+        other.array_owner._is_lent = True
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         if self._product is not None:
             return self._product(x_BCHW)
         spec = self.spec
-        weights_FCKK = self.arrays.weights
+        weights_FCKK = self.array_owner.weights
         if spec.xnor:
             x_BCHW = signs(x_BCHW)
         if spec.xnor or spec.binary:
@@ -226,7 +226,7 @@ class Convolutional(Product):
         if spec.xnor:
             is_positive = graph.add("GreaterOrEqual", x, torch.tensor(0.0))
             x = graph.add("Where", is_positive, torch.tensor(1.0), torch.tensor(-1.0))
-        weights_FCKK = self.arrays.weights
+        weights_FCKK = self.array_owner.weights
         y = self.product_to_onnx(
             graph,
             "Conv",

@@ -32,11 +32,11 @@ class CostSpec(LossSpec):
 
     is_output: ClassVar[bool] = False
 
-    type_: str = key("sse", name="type", words=_types, misread=dict.fromkeys(("L1", "seg", "wgan"), "sse"))
+    type_: str = key("sse", name="type", choices=_types, aliases=dict.fromkeys(("L1", "seg", "wgan"), "sse"))
     scale: float = key(1.0)
     ratio: float = key(0.0)
-    noobj: float = key(1.0, only=_PJ)
-    thresh: float = key(0.0, only=_PJ)
+    noobj: float = key(1.0, dialect=_PJ)
+    thresh: float = key(0.0, dialect=_PJ)
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]

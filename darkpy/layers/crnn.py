@@ -32,19 +32,19 @@ class CrnnSpec(RecurrentSpec):
     Differs: pjreddie's code exchanges rows and columns, which only square inputs survive, and never trains the parts.
     """
 
-    output_filters: int = key(1, only=_PJ, minimum=1)
-    hidden_filters: int = key(1, only=_PJ, minimum=1)
-    output: int = key(1, only=_AX, minimum=1)
-    hidden: int = key(1, only=_AX, minimum=1)
+    output_filters: int = key(1, dialect=_PJ, minimum=1)
+    hidden_filters: int = key(1, dialect=_PJ, minimum=1)
+    output: int = key(1, dialect=_AX, minimum=1)
+    hidden: int = key(1, dialect=_AX, minimum=1)
     activation: str = activation_key("logistic")
     shortcut: bool = key(False)
-    size: int = key(3, only=_AX, minimum=1)
-    stride: int = key(1, only=_AX, minimum=1)
-    dilation: int = key(1, only=_AX, minimum=1)
-    pad: bool = key(True, alexeyab=False, only=_AX)
-    padding: int = key(0, only=_AX, minimum=0)
-    groups: int = key(1, only=_AX, minimum=1)
-    xnor: bool = key(False, only=_AX)
+    size: int = key(3, dialect=_AX, minimum=1)
+    stride: int = key(1, dialect=_AX, minimum=1)
+    dilation: int = key(1, dialect=_AX, minimum=1)
+    pad: bool = key(True, alexeyab=False, dialect=_AX)
+    padding: int = key(0, dialect=_AX, minimum=0)
+    groups: int = key(1, dialect=_AX, minimum=1)
+    xnor: bool = key(False, dialect=_AX)
 
     @property
     def state_filters(self) -> int:

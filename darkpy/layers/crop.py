@@ -1,4 +1,4 @@
-"""[crop]: a window of the picture, with its values moved from 0..1 to -1..1.
+"""[crop]: a window of the image, with its values moved from 0..1 to -1..1.
 
 Legend: B images, C channels, H W rows and columns.
 """
@@ -14,7 +14,7 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, LayerSpec, section
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 
@@ -25,7 +25,7 @@ class CropSpec(LayerSpec):
 
     It hands no delta on: layers before it do not learn.
     Source: pjreddie/darknet src/crop_layer.c forward_crop_layer.
-    Differs: its GPU code draws for each image, and turns and recolours it by angle, shift, saturation and exposure.
+    Differs: its GPU code draws for each image, and turns and recolors it by angle, shift, saturation and exposure.
     """
 
     crop_height: int = key(1, minimum=1)

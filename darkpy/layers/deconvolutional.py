@@ -15,15 +15,15 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
-from darkpy.layers.base import Init, Layer, Slot, section
-from darkpy.layers.product import Product, ProductSpec
-from darkpy.ops.graph import Graph, Value
+from darkpy.layers.base import ArraySpec, Init, Layer, section
+from darkpy.layers.weighted import WeightedLayer, WeightedLayerSpec
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 
-@section("deconvolutional", "deconv", only=Dialect.PJREDDIE)
+@section("deconvolutional", "deconv", dialect=Dialect.PJREDDIE)
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DeconvolutionalSpec(ProductSpec):
+class DeconvolutionalSpec(WeightedLayerSpec):
     """Each number times the weights is added to a window of the output; then batch norm or a bias, then activation.
 
     Source: pjreddie/darknet src/deconvolutional_layer.c; the file's order: src/parser.c save_convolutional_weights.
@@ -57,26 +57,26 @@ class DeconvolutionalSpec(ProductSpec):
             )
         return self.check_norm(Shape(self.filters, h, w))
 
-    def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
+    def arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
         (x,) = inputs
         out = self.shape(inputs)
         noise = Init(scale=0.02 * (out.w * out.h) / (x.w * x.h), is_normal=True)
-        biases = Slot("biases", (self.filters,))
-        weights = Slot("weights", (x.c, self.filters, self.size, self.size), noise, is_decayed=True)
-        return (biases, *self.norm_slots(self.filters), weights, *self.slope_slots(self.filters))
+        biases = ArraySpec("biases", (self.filters,))
+        weights = ArraySpec("weights", (x.c, self.filters, self.size, self.size), noise, is_decayed=True)
+        return (biases, *self.norm_slots(self.filters), weights, *self.slope_specs(self.filters))
 
     def operations(self, inputs: Sequence[Shape]) -> int:
         return 2 * self.filters * self.size * self.size * inputs[0].outputs
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return Deconvolutional(self, self.slots(inputs), net)
+        return Deconvolutional(self, self.arrays(inputs), net)
 
 
-class Deconvolutional(Product):
+class Deconvolutional(WeightedLayer):
     filter_axis = 1
 
-    def __init__(self, spec: DeconvolutionalSpec, slots: Sequence[Slot], net: NetSpec) -> None:
-        super().__init__(spec, slots, net)
+    def __init__(self, spec: DeconvolutionalSpec, arrays: Sequence[ArraySpec], net: NetSpec) -> None:
+        super().__init__(spec, arrays, net)
         self.stride, self.border = spec.stride, spec.border
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from darkpy.config.net import NetSpec
-from darkpy.ops.ranks import ALONE, Ranks
+from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
 
 _SLOW = 0.99  # of a rolling value, what stays in each minibatch
 _STEP = 0.01  # by which the bound of badlabels_rejection_percentage moves
@@ -30,7 +30,9 @@ class DeltaFilter:
     deviation: float = 0.0
     bound: float = 0.0
 
-    def apply(self, delta: Tensor, entries: int, net: NetSpec, updates: int, ranks: Ranks = ALONE) -> None:
+    def apply(
+        self, delta: Tensor, entries: int, net: NetSpec, updates: int, process_group: ProcessGroup = SINGLE_PROCESS
+    ) -> None:
         """Set deltas to 0: the largest, from three quarters of the training on, for their labels may be bad
         (`num_sigmas_reject_badlabels`, `badlabels_rejection_percentage`), and the smallest after `equidistant_point`.
 
@@ -42,37 +44,37 @@ class DeltaFilter:
         if not (rejects or evens):
             return
         size = delta.abs()
-        count, total = _total(ranks, (size > 0).sum(), size.sum())
+        count, total = _total(process_group, (size > 0).sum(), size.sum())
         if not count:
             return
         progress = (updates - net.equidistant_point) / max(1, net.max_batches - net.equidistant_point)
         least = self.average * progress * _EVEN
-        largest = float(ranks.largest_(size.max()))
+        largest = float(process_group.largest_(size.max()))
         self.largest = _roll(self.largest or largest, largest)
         self.average = _roll(self.average, total / count)
         if rejects and net.num_sigmas_reject_badlabels:
             final = self.average + self.deviation * net.num_sigmas_reject_badlabels
-            self._reject_far(delta, final, (updates - start) / max(1, start), ranks)
+            self._reject_far(delta, final, (updates - start) / max(1, start), process_group)
             least = min(final, self.average) * progress
         if rejects and net.badlabels_rejection_percentage:
-            self._reject_share(delta, entries, net.badlabels_rejection_percentage, ranks)
+            self._reject_share(delta, entries, net.badlabels_rejection_percentage, process_group)
         if evens:
             delta.masked_fill_(delta.abs() < least, 0.0)
 
-    def _reject_far(self, delta: Tensor, final: float, progress: float, ranks: Ranks) -> None:
+    def _reject_far(self, delta: Tensor, final: float, progress: float, process_group: ProcessGroup) -> None:
         """What lies beyond a bound that comes down from the largest delta to `final`."""
         is_some = delta != 0
         away = delta[is_some] - self.average
-        count, total = _total(ranks, is_some.sum(), away.square().sum())
+        count, total = _total(process_group, is_some.sum(), away.square().sum())
         self.deviation = _roll(self.deviation, math.sqrt(total / count))
         bound = max(final, self.largest - progress * abs(self.largest - final))
         delta.masked_fill_(delta.abs() > bound, 0.0)
 
-    def _reject_share(self, delta: Tensor, entries: int, percentage: float, ranks: Ranks) -> None:
+    def _reject_share(self, delta: Tensor, entries: int, percentage: float, process_group: ProcessGroup) -> None:
         """What lies beyond a bound that moves until this share of predictions lies there."""
         self.bound = self.bound or self.largest
         is_far = delta.abs() > self.bound
-        far, count = _total(ranks, is_far.sum(), (delta != 0).sum())
+        far, count = _total(process_group, is_far.sum(), (delta != 0).sum())
         percent = 100 * entries * far / max(1, count)
         delta.masked_fill_(is_far, 0.0)
         if percent > percentage:
@@ -81,9 +83,9 @@ class DeltaFilter:
             self.bound -= _STEP
 
 
-def _total(ranks: Ranks, *counted: Tensor) -> list[float]:
+def _total(process_group: ProcessGroup, *counted: Tensor) -> list[float]:
     """The sums over all ranks."""
-    totals: list[float] = ranks.sum_(torch.stack([one.double() for one in counted])).tolist()
+    totals: list[float] = process_group.sum_(torch.stack([one.double() for one in counted])).tolist()
     return totals
 
 

@@ -13,7 +13,7 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.layers.base import Layer, LayerSpec, section
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -33,9 +33,9 @@ class DropoutSpec(LayerSpec):
     probability: float = key(0.5, alexeyab=0.2, minimum=0)
 
     # read by AlexeyAB's GPU code only
-    dropblock: bool = key(False, only=_AX)
-    dropblock_size_rel: float = key(0.0, only=_AX)
-    dropblock_size_abs: float = key(0.0, only=_AX)
+    dropblock: bool = key(False, dialect=_AX)
+    dropblock_size_rel: float = key(0.0, dialect=_AX)
+    dropblock_size_abs: float = key(0.0, dialect=_AX)
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         if self.probability >= 1:

@@ -12,7 +12,7 @@ from darkpy.layers.identity import Identity
 from darkpy.shapes import Shape
 
 
-@section("empty", "silence", only=Dialect.ALEXEYAB)
+@section("empty", "silence", dialect=Dialect.ALEXEYAB)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EmptySpec(LayerSpec):
     """Source: AlexeyAB/darknet src/parser.c parse_network_cfg_custom, EMPTY."""

@@ -29,7 +29,7 @@ class GruSpec(RecurrentSpec):
     """
 
     output: int = key(1, minimum=1)
-    tanh: bool = key(False, only=_PJ)  # the new state's activation; logistic otherwise
+    tanh: bool = key(False, dialect=_PJ)  # the new state's activation; logistic otherwise
 
     def parts(self, inputs: Sequence[Shape]) -> Mapping[str, Part]:
         state = {name: Part(self.connected(self.output), Shape.vector(self.output)) for name in ("wz", "wr", "wh")}

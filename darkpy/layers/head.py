@@ -13,8 +13,8 @@ from darkpy.config.classmap import read_class_map
 from darkpy.errors import DarkpyError
 from darkpy.layers.loss import LossSpec
 from darkpy.ops.detections import Detections
-from darkpy.ops.graph import Graph, Value
-from darkpy.ops.truths import Truths, read_truths
+from darkpy.ops.onnx_builder import Graph, Value
+from darkpy.ops.targets import Truths, read_truths
 from darkpy.shapes import Shape
 
 
@@ -34,7 +34,7 @@ class AnchorKeys(NamedTuple):
 class Said(NamedTuple):
     """Tensors of a graph: boxes (B, M, 4), objectness (B, M, 1) where candidates have one, scores (B, M, K).
 
-    Units: boxes in centre form, fractions of the network's input.
+    Units: boxes in center form, fractions of the network's input.
     """
 
     boxes: str

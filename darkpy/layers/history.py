@@ -18,7 +18,7 @@ from darkpy.layers.recurrent import Recurrent, State
 from darkpy.shapes import Shape
 
 
-@section("history", only=Dialect.ALEXEYAB)
+@section("history", dialect=Dialect.ALEXEYAB)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HistorySpec(LayerSpec):
     """Source: AlexeyAB/darknet src/conv_lstm_layer.c forward_history_layer.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from darkpy.layers.base import Layer
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.onnx_builder import Graph, Value
 
 
 class Identity(Layer):

@@ -1,4 +1,4 @@
-"""[implicit]: learned numbers that do not depend on the picture (YOLOR)."""
+"""[implicit]: learned numbers that do not depend on the image (YOLOR)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
-from darkpy.layers.base import Init, Layer, LayerSpec, Slot, section
-from darkpy.ops.graph import Graph, Value
+from darkpy.layers.base import ArraySpec, Init, Layer, LayerSpec, section
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 
-@section("implicit", only=Dialect.ALEXEYAB)
+@section("implicit", dialect=Dialect.ALEXEYAB)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImplicitSpec(LayerSpec):
     """`filters` channels of `atoms` rows and one column, the same for each image; the layer before is not read.
@@ -32,13 +32,15 @@ class ImplicitSpec(LayerSpec):
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         return Shape(self.filters, self.atoms, 1)
 
-    def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
+    def arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
         return (
-            Slot("weights", (self.filters, self.atoms, 1), Init(mean=self.mean, scale=abs(self.std)), is_decayed=True),
+            ArraySpec(
+                "weights", (self.filters, self.atoms, 1), Init(mean=self.mean, scale=abs(self.std)), is_decayed=True
+            ),
         )
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return _Implicit(self.slots(inputs))
+        return _Implicit(self.arrays(inputs))
 
 
 class _Implicit(Layer):

@@ -13,12 +13,12 @@ import torch
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
-from darkpy.layers.base import Init, Layer, LayerSpec, Slot, section
-from darkpy.ops.graph import Graph, Value
+from darkpy.layers.base import ArraySpec, Init, Layer, LayerSpec, section
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 
-@section("l2norm", only=Dialect.PJREDDIE, is_lent=True)
+@section("l2norm", dialect=Dialect.PJREDDIE, any_dialect=True)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class L2normSpec(LayerSpec):
     """A pixel of zeros stays zero. With `scale` each channel is then multiplied by a number that is learned.
@@ -34,13 +34,13 @@ class L2normSpec(LayerSpec):
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]
 
-    def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
+    def arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
         if not self.scale:
             return ()
-        return (Slot("scales", (inputs[0].c,), Init(mean=self.scale), is_foreign=True),)
+        return (ArraySpec("scales", (inputs[0].c,), Init(mean=self.scale), is_extension=True),)
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return _L2norm(self.slots(inputs))
+        return _L2norm(self.arrays(inputs))
 
 
 class _L2norm(Layer):

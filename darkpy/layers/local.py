@@ -15,10 +15,10 @@ from torch.nn import functional
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.errors import ShapeError
-from darkpy.layers.base import Init, Layer, LayerSpec, Slot, activation_key, section
-from darkpy.ops.activation_graphs import write_activation
+from darkpy.layers.base import ArraySpec, Init, Layer, LayerSpec, activation_key, section
 from darkpy.ops.activations import ACTIVATIONS
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.activations_onnx import write_activation
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 
@@ -53,12 +53,12 @@ class LocalSpec(LayerSpec):
                 )
         return Shape(self.filters, h, w)
 
-    def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
+    def arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
         out = self.shape(inputs)
         window = inputs[0].c * self.size * self.size
         # darknet fills the first place and leaves the others at 0
         noise = Init(scale=math.sqrt(2 / window), filled=self.filters * window)
-        return Slot("biases", tuple(out)), Slot(
+        return ArraySpec("biases", tuple(out)), ArraySpec(
             "weights", (out.h * out.w, self.filters, window), noise, is_decayed=True
         )
 
@@ -66,7 +66,7 @@ class LocalSpec(LayerSpec):
         return 2 * self.shape(inputs).outputs * inputs[0].c * self.size * self.size
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return _Local(self, self.slots(inputs))
+        return _Local(self, self.arrays(inputs))
 
 
 class _Local(Layer):
@@ -75,8 +75,8 @@ class _Local(Layer):
     weights: torch.Tensor
     biases: torch.Tensor
 
-    def __init__(self, spec: LocalSpec, slots: Sequence[Slot]) -> None:
-        super().__init__(slots)
+    def __init__(self, spec: LocalSpec, arrays: Sequence[ArraySpec]) -> None:
+        super().__init__(arrays)
         self.spec = spec
         self.activation = ACTIVATIONS[spec.activation]
 
@@ -87,7 +87,7 @@ class _Local(Layer):
         return self.activation(y_BFL.reshape(-1, *self.biases.shape) + self.biases, inplace=True)
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
-        """The window's cells one behind the other, each a shifted picture; then a product at every place."""
+        """The window's cells one behind the other, each a shifted image; then a product at every place."""
         ((x, shape),) = sources
         spec, (filters, rows, columns) = self.spec, self.biases.shape
         reach = ((rows - 1) * spec.stride + 1, (columns - 1) * spec.stride + 1)

@@ -16,13 +16,13 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.layers.base import Layer, LayerSpec, section
-from darkpy.layers.doubts import Doubt, skipped_cells
-from darkpy.ops.graph import Graph, Value
+from darkpy.layers.lint import Doubt, skipped_cells
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.ops.pooling import Window
 from darkpy.shapes import Shape
 
 
-@section("local_avgpool", "local_avg", only=Dialect.ALEXEYAB)
+@section("local_avgpool", "local_avg", dialect=Dialect.ALEXEYAB)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LocalAvgpoolSpec(LayerSpec):
     """Windows as in [maxpool]; cells outside the input are not counted.
@@ -78,7 +78,7 @@ class _LocalAvgpool(Layer):
         window = self.window
         before, below, right = window.borders(shape)
         if max(before, below, right) >= window.size:
-            raise DarkpyError(f"some of its windows lie outside the picture: padding={window.padding}")
+            raise DarkpyError(f"some of its windows lie outside the image: padding={window.padding}")
         return graph.add(
             "AveragePool",
             x,

@@ -11,13 +11,13 @@ from darkpy.config.net import NetSpec
 from darkpy.dialect import Dialect
 from darkpy.layers.base import Layer, section
 from darkpy.layers.loss import Loss, LossSpec, Progress
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 _TINY = 1e-7
 
 
-@section("logistic", only=Dialect.PJREDDIE)
+@section("logistic", dialect=Dialect.PJREDDIE)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogisticSpec(LossSpec):
     """Source: pjreddie/darknet src/logistic_layer.c forward_logistic_layer."""

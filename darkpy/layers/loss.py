@@ -9,10 +9,10 @@ from typing import ClassVar
 import torch
 
 from darkpy.config.net import NetSpec
+from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
 from darkpy.errors import ShapeError
 from darkpy.layers.base import LayerSpec
 from darkpy.layers.delta_filter import DeltaFilter
-from darkpy.ops.ranks import ALONE, Ranks
 from darkpy.shapes import Shape
 
 MASKED = -1234  # a truth that says nothing
@@ -29,7 +29,7 @@ class Progress:
     net: NetSpec
     seen: int
     delta_filter: DeltaFilter = field(default_factory=DeltaFilter)
-    ranks: Ranks = ALONE
+    process_group: ProcessGroup = SINGLE_PROCESS
 
     @property
     def batch_num(self) -> int:
@@ -58,13 +58,15 @@ class Loss:
     report: Mapping[str, torch.Tensor] = field(default_factory=dict)
     means: frozenset[str] = frozenset()
 
-    def over(self, ranks: Ranks) -> Loss:
+    def over(self, process_group: ProcessGroup) -> Loss:
         """With cost and report of the whole minibatch that these ranks share; the deltas stay those of this one."""
-        if ranks.is_alone:
+        if process_group.is_alone:
             return self
-        cost, *said = ranks.sum_(torch.stack([self.cost.double(), *(one.double() for one in self.report.values())]))
+        cost, *said = process_group.sum_(
+            torch.stack([self.cost.double(), *(one.double() for one in self.report.values())])
+        )
         named = dict(zip(self.report, said, strict=True))
-        report = {name: one / ranks.world if name in self.means else one for name, one in named.items()}
+        report = {name: one / process_group.world if name in self.means else one for name, one in named.items()}
         return replace(self, cost=cost, report=report)
 
 

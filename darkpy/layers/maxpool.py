@@ -15,10 +15,10 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.layers.base import Layer, LayerSpec, section
-from darkpy.layers.doubts import Doubt, skipped_cells
+from darkpy.layers.lint import Doubt, skipped_cells
 from darkpy.ops.antialiasing import blur, blur_to_onnx, blurred_sides
 from darkpy.ops.codes import Scale
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.ops.pooling import Window
 from darkpy.shapes import Shape
 
@@ -33,18 +33,18 @@ class MaxpoolSpec(LayerSpec):
     """Pooling over windows, or with `maxpool_depth` over the channels k, k + out_channels, k + 2 out_channels, ...
 
     Source: AlexeyAB/darknet src/maxpool_layer.c forward_maxpool_layer.
-    Differs: AlexeyAB's AVX code loses the left neighbours of columns 1 to 7 at stride 1; here they count.
+    Differs: AlexeyAB's AVX code loses the left neighbors of columns 1 to 7 at stride 1; here they count.
     """
 
     stride: int = key(1, minimum=1)
-    stride_x: int | None = key(None, only=_AX, minimum=1)  # falls back to stride
-    stride_y: int | None = key(None, only=_AX, minimum=1)
+    stride_x: int | None = key(None, dialect=_AX, minimum=1)  # falls back to stride
+    stride_y: int | None = key(None, dialect=_AX, minimum=1)
     size: int | None = key(None, minimum=1)  # falls back to stride
     padding: int | None = key(None, minimum=0)  # total, falls back to size - 1
-    maxpool_depth: bool = key(False, only=_AX)
-    out_channels: int = key(1, only=_AX, minimum=1)
-    antialiasing: int = key(0, only=_AX, minimum=0)
-    maxpool_zero_nonmax: bool = key(False, only=_AX)  # GPU only in darknet
+    maxpool_depth: bool = key(False, dialect=_AX)
+    out_channels: int = key(1, dialect=_AX, minimum=1)
+    antialiasing: int = key(0, dialect=_AX, minimum=0)
+    maxpool_zero_nonmax: bool = key(False, dialect=_AX)  # GPU only in darknet
 
     @property
     def strides(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""[normalization]: each number by a power of the squares in neighbouring channels (LRN, as in AlexNet).
+"""[normalization]: each number by a power of the squares in neighboring channels (LRN, as in AlexNet).
 
 Legend: B images, C channels, H W rows and columns.
 """
@@ -14,7 +14,7 @@ from torch.nn import functional
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.layers.base import Layer, LayerSpec, section
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 
@@ -24,7 +24,7 @@ class NormalizationSpec(LayerSpec):
     """y = x * (kappa + alpha * the sum of the squares of `size` channels around) ^ -beta.
 
     darknet's sum lacks the square of channel size / 2, and further up, where that channel is not among the
-    neighbours, is smaller by it.
+    neighbors, is smaller by it.
     The delta is multiplied by the same power: the norm counts as a constant.
     Source: pjreddie/darknet src/normalization_layer.c.
     """
@@ -48,21 +48,21 @@ class _Normalization(Layer):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         spec = self.spec
-        norm_BCHW = spec.kappa + spec.alpha * _neighbours(x_BCHW.detach() ** 2, spec.size)
+        norm_BCHW = spec.kappa + spec.alpha * _neighbors(x_BCHW.detach() ** 2, spec.size)
         return x_BCHW * norm_BCHW**-spec.beta
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
-        """The sum over neighbours is a convolution 1 x 1 of the squares."""
+        """The sum over neighbors is a convolution 1 x 1 of the squares."""
         ((x, shape),) = sources
         spec = self.spec
-        is_near_CC11 = _neighbours(torch.eye(shape.c)[:, :, None, None], spec.size).transpose(0, 1)
+        is_near_CC11 = _neighbors(torch.eye(shape.c)[:, :, None, None], spec.size).transpose(0, 1)
         kappa_C = torch.full((shape.c,), spec.kappa)
         norm = graph.add("Conv", graph.add("Mul", x, x), spec.alpha * is_near_CC11, kappa_C, kernel_shape=(1, 1))
         return graph.add("Mul", x, graph.add("Pow", norm, torch.tensor(-spec.beta)))
 
 
-def _neighbours(squared_BCHW: torch.Tensor, size: int) -> torch.Tensor:
-    """The sum of each channel's neighbours, without channel size / 2; writes into its argument."""
+def _neighbors(squared_BCHW: torch.Tensor, size: int) -> torch.Tensor:
+    """The sum of each channel's neighbors, without channel size / 2; writes into its argument."""
     channels, middle, back = squared_BCHW.shape[1], size // 2, (size - 1) // 2
     lost = squared_BCHW[:, middle : middle + 1].clone()
     squared_BCHW[:, middle : middle + 1] = 0

@@ -15,7 +15,7 @@ import torch
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.errors import ShapeError
-from darkpy.layers.base import Layer, LayerSpec, Slot
+from darkpy.layers.base import ArraySpec, Layer, LayerSpec
 from darkpy.layers.connected import ConnectedSpec
 from darkpy.shapes import Shape
 
@@ -54,9 +54,11 @@ class RecurrentSpec(LayerSpec):
             batch_normalize=bool(self.batch_normalize),
         )
 
-    def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
+    def arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
         return tuple(
-            slot.within(name) for name, part in self.parts(inputs).items() for slot in part.spec.slots((part.x,))
+            array_spec.within(name)
+            for name, part in self.parts(inputs).items()
+            for array_spec in part.spec.arrays((part.x,))
         )
 
     def operations(self, inputs: Sequence[Shape]) -> int:

@@ -16,8 +16,8 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, LayerSpec, section
-from darkpy.ops.blocks import depth_to_space, require_blocks, require_parts, space_to_depth
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.onnx_builder import Graph, Value
+from darkpy.ops.space_to_depth import depth_to_space, require_blocks, require_parts, space_to_depth
 from darkpy.shapes import Shape
 
 _PJ = Dialect.PJREDDIE
@@ -26,7 +26,7 @@ _PJ = Dialect.PJREDDIE
 @section("reorg")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReorgSpec(LayerSpec):
-    """The input's memory, taken for a picture `stride` times as high and wide, becomes channels, block by block.
+    """The input's memory, taken for an image `stride` times as high and wide, becomes channels, block by block.
 
     `reverse` makes blocks of channels; it is not the way back. pjreddie's fork: `flatten` puts the channels last (with
     `reverse` first) in memory, `extra` appends so many zeros to the flat input.
@@ -35,8 +35,8 @@ class ReorgSpec(LayerSpec):
 
     stride: int = key(1, minimum=1)
     reverse: bool = key(False)
-    flatten: bool = key(False, only=_PJ)
-    extra: int = key(0, only=_PJ, minimum=0)
+    flatten: bool = key(False, dialect=_PJ)
+    extra: int = key(0, dialect=_PJ, minimum=0)
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         (x,) = inputs

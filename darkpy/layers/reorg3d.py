@@ -14,15 +14,15 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.layers.base import Layer, LayerSpec, section
-from darkpy.ops.blocks import depth_to_space, require_blocks, require_parts, space_to_depth
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.onnx_builder import Graph, Value
+from darkpy.ops.space_to_depth import depth_to_space, require_blocks, require_parts, space_to_depth
 from darkpy.shapes import Shape
 
 
-@section("reorg3d", only=Dialect.ALEXEYAB)
+@section("reorg3d", dialect=Dialect.ALEXEYAB)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reorg3dSpec(LayerSpec):
-    """`reverse` is not the way back: it takes the input's memory for a picture `stride` times as high and wide first.
+    """`reverse` is not the way back: it takes the input's memory for an image `stride` times as high and wide first.
 
     Source: AlexeyAB/darknet src/reorg_layer.c, src/blas.c reorg_cpu.
     """

@@ -30,9 +30,9 @@ class RnnSpec(RecurrentSpec):
     """
 
     output: int = key(1, minimum=1)
-    hidden: int = key(1, only=_AX, minimum=1, is_telling=False)  # stands in pjreddie's rnn.cfg too
+    hidden: int = key(1, dialect=_AX, minimum=1, identifies_dialect=False)  # stands in pjreddie's rnn.cfg too
     activation: str = activation_key("logistic")
-    logistic: int = key(0, only=_AX)  # the self part's activation: 1 logistic, 2 loggy
+    logistic: int = key(0, dialect=_AX)  # the self part's activation: 1 logistic, 2 loggy
     shortcut: bool = key(False)
 
     @property

@@ -16,7 +16,7 @@ from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, LayerSpec, absolute, section
 from darkpy.ops.codes import Scale
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -32,12 +32,12 @@ class RouteSpec(LayerSpec):
     """
 
     layers: tuple[int, ...] = key()
-    groups: int = key(1, only=_AX, minimum=1)
-    group_id: int = key(0, only=_AX, minimum=0)
+    groups: int = key(1, dialect=_AX, minimum=1)
+    group_id: int = key(0, dialect=_AX, minimum=0)
 
     # CUDA scheduling
-    stream: int = key(-1, only=_AX)
-    wait_stream: int = key(-1, only=_AX)
+    stream: int = key(-1, dialect=_AX)
+    wait_stream: int = key(-1, dialect=_AX)
 
     def sources(self, index: int) -> tuple[int, ...]:
         return tuple(absolute(layer, index) for layer in self.layers)

@@ -15,13 +15,13 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, LayerSpec, absolute, activation_key, section
-from darkpy.ops.activation_graphs import write_activation
 from darkpy.ops.activations import ACTIVATIONS
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.activations_onnx import write_activation
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 
-@section("scale_channels", only=Dialect.ALEXEYAB)
+@section("scale_channels", dialect=Dialect.ALEXEYAB)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScaleChannelsSpec(LayerSpec):
     """The output is as large as `from`.

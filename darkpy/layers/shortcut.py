@@ -14,11 +14,11 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
-from darkpy.layers.base import ONE, Layer, LayerSpec, Slot, absolute, activation_key, section
-from darkpy.ops.activation_graphs import write_activation
+from darkpy.layers.base import ONE, ArraySpec, Layer, LayerSpec, absolute, activation_key, section
 from darkpy.ops.activations import ACTIVATIONS
+from darkpy.ops.activations_onnx import write_activation
 from darkpy.ops.codes import Scale, encoded_sum
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -38,15 +38,15 @@ class ShortcutSpec(LayerSpec):
     Source: pjreddie/darknet src/blas.c shortcut_cpu; AlexeyAB/darknet src/blas.c shortcut_multilayer_cpu,
         src/blas_kernels.cu shortcut_multilayer_kernel.
     Differs: the gradients are the true ones. pjreddie's code multiplies those of numbers that nothing is added to by
-        alpha as well; AlexeyAB's takes each normalised weight for independent, and bounds what it learns to +-1.
+        alpha as well; AlexeyAB's takes each normalized weight for independent, and bounds what it learns to +-1.
     """
 
     from_: tuple[int, ...] = key(name="from", listed=_AX)
     activation: str = activation_key("linear")
-    alpha: float = key(1.0, only=_PJ)
-    beta: float = key(1.0, only=_PJ)
-    weights_type: str = key("none", only=_AX, words=_WEIGHTS_TYPES)
-    weights_normalization: str = key("none", only=_AX, words=_NORMALIZATIONS)
+    alpha: float = key(1.0, dialect=_PJ)
+    beta: float = key(1.0, dialect=_PJ)
+    weights_type: str = key("none", dialect=_AX, choices=_WEIGHTS_TYPES)
+    weights_normalization: str = key("none", dialect=_AX, choices=_NORMALIZATIONS)
 
     def sources(self, index: int) -> tuple[int, ...]:
         return (index - 1, *(absolute(layer, index) for layer in self.from_))
@@ -63,19 +63,19 @@ class ShortcutSpec(LayerSpec):
                 raise ShapeError(f"adds {other} to {before}: their widths and heights have different ratios")
         return before
 
-    def slots(self, inputs: Sequence[Shape]) -> tuple[Slot, ...]:
+    def arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
         if self.weights_type == "none":
             return ()
         channels = inputs[0].c if self.weights_type == "per_channel" else 1
-        return (Slot("weights", (len(inputs), channels), ONE),)
+        return (ArraySpec("weights", (len(inputs), channels), ONE),)
 
     def operations(self, inputs: Sequence[Shape]) -> int:
         of_each = 1 if self.weights_type == "none" else 2
         return inputs[0].outputs * (len(inputs) - 1) * of_each
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        slots = self.slots(inputs)
-        return _WeightedSum(self, slots) if slots else _Sum(self, is_of_one_shape=len(set(inputs)) == 1)
+        arrays = self.arrays(inputs)
+        return _WeightedSum(self, arrays) if arrays else _Sum(self, is_of_one_shape=len(set(inputs)) == 1)
 
 
 class _Sum(Layer):
@@ -120,8 +120,8 @@ class _Sum(Layer):
 class _WeightedSum(Layer):
     weights: torch.Tensor
 
-    def __init__(self, spec: ShortcutSpec, slots: Sequence[Slot]) -> None:
-        super().__init__(slots)
+    def __init__(self, spec: ShortcutSpec, arrays: Sequence[ArraySpec]) -> None:
+        super().__init__(arrays)
         self.normalization = spec.weights_normalization
         self.activation = ACTIVATIONS[spec.activation]
 

@@ -17,8 +17,8 @@ from darkpy.config.tree import read_tree
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, section
 from darkpy.layers.loss import MASKED, Loss, LossSpec, Progress
-from darkpy.ops.graph import Graph, Value
 from darkpy.ops.hierarchy import Hierarchy
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 

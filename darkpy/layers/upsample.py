@@ -16,7 +16,7 @@ from darkpy.config.schema import key
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, LayerSpec, section
 from darkpy.ops.codes import Scale
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 

@@ -279,7 +279,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
 PRELU = "prelu"  # no darknet's: leaky with a learned slope a channel, for the layers that keep such an array
 
 # names of darknet's enum that its parser does not know
-MISREAD = MappingProxyType({"norm_chan": "relu", "norm_chan_softmax": "relu", "norm_chan_softmax_maxval": "relu"})
+ALIASES = MappingProxyType({"norm_chan": "relu", "norm_chan_softmax": "relu", "norm_chan_softmax_maxval": "relu"})
 
 
 def words(dialect: Dialect) -> frozenset[str]:

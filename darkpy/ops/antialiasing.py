@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional
 
-from darkpy.ops.graph import Graph
+from darkpy.ops.onnx_builder import Graph
 
 
 class _Kernel(NamedTuple):

@@ -1,6 +1,6 @@
 """Gaussian blur as OpenCV computes it, which AlexeyAB's augmentation asks for.
 
-Letters: C colour, H height, W width.
+Letters: C color, H height, W width.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def gaussian_blur(image_CHW: Tensor, size: int) -> Tensor:
 
     Units:   size in pixels; an even one counts as the next odd one.
     Source:  cv::GaussianBlur with sigma 0, as AlexeyAB/darknet src/image_opencv.cpp calls it
-    Differs: a kernel that reaches beyond the mirrored picture is made smaller.
+    Differs: a kernel that reaches beyond the mirrored image is made smaller.
     """
     _, h, w = image_CHW.shape
     reach = min(size // 2, h - 1, w - 1)
@@ -35,7 +35,7 @@ def gaussian_blur(image_CHW: Tensor, size: int) -> Tensor:
         padding = (reach, reach) if axis == 2 else (0, 0, reach, reach)
         padded_CHW = functional.pad(image_CHW, padding, mode="reflect")
         image_CHW = torch.zeros_like(image_CHW)
-        # sums of shifted pictures: a convolution of one channel is far slower
+        # sums of shifted images: a convolution of one channel is far slower
         for place, weight in enumerate(kernel):
             image_CHW.add_(padded_CHW.narrow(axis, place, length), alpha=weight)
     return image_CHW

@@ -1,6 +1,6 @@
 """How the overlap of two boxes grows when one of them moves: AlexeyAB's derivatives, which are not quite the true ones.
 
-A box is (x, y, w, h) along the last dimension, x, y its centre; edges are (left, top, right, bottom). Published cfgs
+A box is (x, y, w, h) along the last dimension, x, y its center; edges are (left, top, right, bottom). Published cfgs
 are tuned to these numbers, faults included.
 """
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from darkpy.ops.boxes import to_corners
-from darkpy.ops.moving import constant
+from darkpy.ops.device import constant
 
 
 def overlap_gradient(pred: Tensor, truth: Tensor, kind: str) -> Tensor:
@@ -76,13 +76,13 @@ def _by_box(by_edge: Tensor) -> Tensor:
 
 
 def _distance_gradient(away: Tensor, around: Tensor, is_outer: Tensor) -> Tensor:
-    """Of the centres' distance over the diagonal around both boxes, both squared."""
+    """Of the centers' distance over the diagonal around both boxes, both squared."""
     distance = away.square().sum(-1, keepdim=True)
     diagonal = around.square().sum(-1, keepdim=True)
     near, far = is_outer[..., :2], is_outer[..., 2:]
-    by_centre = 2 * away * diagonal - 2 * around * (far - near) * distance
+    by_center = 2 * away * diagonal - 2 * around * (far - near) * distance
     by_size = around * (far + near) * distance
-    return torch.cat((by_centre, by_size), dim=-1) / diagonal.square()
+    return torch.cat((by_center, by_size), dim=-1) / diagonal.square()
 
 
 def _aspect_gradient(size: Tensor, truth_size: Tensor, iou: Tensor) -> Tensor:

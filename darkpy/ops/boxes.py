@@ -1,6 +1,6 @@
-"""Boxes: centre form and corners, and how much two boxes overlap.
+"""Boxes: center form and corners, and how much two boxes overlap.
 
-A box is four numbers along the last dimension, (x, y, w, h) with x, y its centre. The unit is the caller's, the same
+A box is four numbers along the last dimension, (x, y, w, h) with x, y its center. The unit is the caller's, the same
 for both boxes. `a` and `b` broadcast: `iou(a_N4, b_N4)` goes pair by pair, `iou(a_N4[:, None], b_M4)` gives all N x M.
 """
 
@@ -17,13 +17,13 @@ DIOU_EXPONENT = 0.6
 
 
 def to_corners(box: Tensor) -> Tensor:
-    """Centre form (x, y, w, h) to (left, top, right, bottom)."""
-    centre, size = box[..., :2], box[..., 2:]
-    return torch.cat((centre - size / 2, centre + size / 2), dim=-1)
+    """Center form (x, y, w, h) to (left, top, right, bottom)."""
+    center, size = box[..., :2], box[..., 2:]
+    return torch.cat((center - size / 2, center + size / 2), dim=-1)
 
 
-def to_centre(corners: Tensor) -> Tensor:
-    """Corners (left, top, right, bottom) to centre form (x, y, w, h)."""
+def to_center(corners: Tensor) -> Tensor:
+    """Corners (left, top, right, bottom) to center form (x, y, w, h)."""
     near, far = corners[..., :2], corners[..., 2:]
     return torch.cat(((near + far) / 2, far - near), dim=-1)
 
@@ -51,7 +51,7 @@ def giou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def diou(a: Tensor, b: Tensor, beta: float = DIOU_EXPONENT) -> Tensor:
-    """IoU minus the centre distance over the enclosing diagonal, both squared, to the power of beta.
+    """IoU minus the center distance over the enclosing diagonal, both squared, to the power of beta.
 
     Source:  AlexeyAB/darknet src/box.c box_diou (beta fixed), box_diounms (beta given)
     """
@@ -100,7 +100,7 @@ def _enclosing(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _squared_lengths(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared distance of the centres and squared diagonal of the enclosing box."""
+    """Squared distance of the centers and squared diagonal of the enclosing box."""
     width, height = _enclosing(a, b)
     distance = (a[..., 0] - b[..., 0]) ** 2 + (a[..., 1] - b[..., 1]) ** 2
     return distance, width * width + height * height

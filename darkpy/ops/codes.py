@@ -1,6 +1,6 @@
 """8-bit numbers in place of float32: what they mean, and a convolution that computes on them.
 
-torch's quantised tensors carry their scale with them; a convolution multiplies 8-bit inputs by 8-bit weights, one scale
+torch's quantized tensors carry their scale with them; a convolution multiplies 8-bit inputs by 8-bit weights, one scale
 a filter, and adds up in 32 bits.
 
 Legend: B images, C channels in, F filters, H W rows and columns, K size, N samples.

@@ -17,7 +17,7 @@ class Detections:
     """The candidates of a batch of images, in the order in which the heads give them.
 
     Shapes:  image_M int64, the place in the batch; boxes_M4 float32; objectness_M; prob_MK, 0 = not this class.
-    Units:   boxes in centre form, fractions of the image, not clipped.
+    Units:   boxes in center form, fractions of the image, not clipped.
     """
 
     image_M: Tensor

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from darkpy.ops.activations import Activation
 
-_REACH = 2  # of smooth: 5 x 5 neighbours
+_REACH = 2  # of smooth: 5 x 5 neighbors
 
 
 def constrain(y: Tensor, bound: float) -> Tensor:
@@ -44,7 +44,7 @@ def activate(x: Tensor, activation: Activation, bound: float) -> Tensor:
 
 
 def smooth(y_BCHW: Tensor, rate: float) -> Tensor:
-    """y; on the way back each cell's delta is drawn towards its 5 x 5 neighbours: delta += rate * sum(y_n - y).
+    """y; on the way back each cell's delta is drawn towards its 5 x 5 neighbors: delta += rate * sum(y_n - y).
 
     Source: pjreddie/darknet src/convolutional_kernels.cu smooth_kernel.
     """
@@ -88,8 +88,8 @@ class _Smooth(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient_BCHW: Tensor) -> tuple[Tensor, None]:
         (y_BCHW,) = ctx.saved_tensors
-        neighbours_BCHW = _window_sum(y_BCHW) - _window_sum(torch.ones_like(y_BCHW[:1, :1])) * y_BCHW
-        return gradient_BCHW - ctx.rate * neighbours_BCHW, None
+        neighbors_BCHW = _window_sum(y_BCHW) - _window_sum(torch.ones_like(y_BCHW[:1, :1])) * y_BCHW
+        return gradient_BCHW - ctx.rate * neighbors_BCHW, None
 
 
 def _window_sum(x_BCHW: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from darkpy.ops.moving import constant
+from darkpy.ops.device import constant
 
 
 def cells(map_BCHW: Tensor, entries: int) -> Tensor:
@@ -54,8 +54,8 @@ class Candidates:
     grid_2: Tensor
     entry_ME: Tensor
 
-    def centre_frac(self, xy_M2: Tensor) -> Tensor:
-        """Centres from places inside the cell, in fractions of the map."""
+    def center_frac(self, xy_M2: Tensor) -> Tensor:
+        """Centers from places inside the cell, in fractions of the map."""
         return (self.cell_M2 + xy_M2) / self.grid_2
 
 

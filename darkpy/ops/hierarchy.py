@@ -12,7 +12,7 @@ from itertools import accumulate
 import torch
 from torch import nn
 
-from darkpy.ops.graph import Graph
+from darkpy.ops.onnx_builder import Graph
 
 
 class Hierarchy(nn.Module):

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from darkpy.ops.anchor_code import AnchorCode
+from darkpy.ops.box_coder import AnchorCode
 from darkpy.ops.boxes import MEASURES, iou
-from darkpy.ops.moving import constant
-from darkpy.ops.truths import Truths, last_at
+from darkpy.ops.device import constant
+from darkpy.ops.targets import Truths, last_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +65,17 @@ def match(
 ) -> Matches:
     """Each truth and the anchor that is most like it in size, when the mask has that.
 
-    Below 1, `thresh` adds the anchors of the mask whose overlap with the truth, both centred, is larger.
+    Below 1, `thresh` adds the anchors of the mask whose overlap with the truth, both centerd, is larger.
     Shapes:  anchors_px_A2 holds all anchors, the mask's and the other heads'.
     Source:  AlexeyAB/darknet src/yolo_layer.c process_batch
     """
     anchor_frac_A2 = anchors_px_A2 / code.net_2
     mask_A = constant(mask, anchor_frac_A2.device)
     size_N12 = truths.frac_N4[:, None, 2:]
-    best_N1 = _centred_overlap(size_N12, anchor_frac_A2, "iou").argmax(1, keepdim=True)
+    best_N1 = _centerd_overlap(size_N12, anchor_frac_A2, "iou").argmax(1, keepdim=True)
     is_match_NA = best_N1 == mask_A
     if thresh < 1:
-        is_match_NA |= _centred_overlap(size_N12, anchor_frac_A2[mask_A], kind) > thresh
+        is_match_NA |= _centerd_overlap(size_N12, anchor_frac_A2[mask_A], kind) > thresh
     truth_M, anchor_M = is_match_NA.nonzero().unbind(1)
     cell_M2 = code.cells(truths.frac_N4[truth_M])
     return Matches.of(truths, truths.image_N[truth_M], truths.row_N[truth_M], cell_M2, anchor_M)
@@ -94,6 +94,6 @@ def best_overlaps(truths: Truths, pred_frac_BHWA4: Tensor) -> tuple[Tensor, Tens
     return best.values, best.indices
 
 
-def _centred_overlap(size: Tensor, other: Tensor, kind: str) -> Tensor:
+def _centerd_overlap(size: Tensor, other: Tensor, kind: str) -> Tensor:
     box, other_box = (torch.cat((torch.zeros_like(wh), wh), dim=-1) for wh in (size, other))
     return MEASURES[kind](box, other_box)

@@ -1,7 +1,7 @@
-"""Pictures at another size: darknet's resize, its letterbox and its crops.
+"""Images at another size: darknet's resize, its letterbox and its crops.
 
-Letters: C colour, H height, W width; N all numbers of a row of pixels, or all rows of all colours.
-A picture is float 0..1 or uint8 0..255, planar or a (C, H, W) view of interleaved pixels; what is resized is float32
+Letters: C color, H height, W width; N all numbers of a row of pixels, or all rows of all colors.
+An image is float 0..1 or uint8 0..255, planar or a (C, H, W) view of interleaved pixels; what is resized is float32
 0..1. uint8 costs least: only the rows that are read become float, and only the result is divided by 255.
 """
 
@@ -13,11 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-GREY = 0.5
-"""What darknet paints where the letterboxed picture does not reach."""
+GRAY = 0.5
+"""What darknet paints where the letterboxed image does not reach."""
 
 MUCH_WIDER = 16
-"""How much wider than the result a picture must be to have its columns resized first: with its few rows copied to the
+"""How much wider than the result an image must be to have its columns resized first: with its few rows copied to the
 many of the result, a file of one row and millions of columns would fill the memory."""
 
 
@@ -25,7 +25,7 @@ _KEPT_MOST = 1 << 14
 
 
 class LetterboxGeometry(NamedTuple):
-    """Where the letterboxed picture lies in the network's input, in pixels; it is pasted at whole ones."""
+    """Where the letterboxed image lies in the network's input, in pixels; it is pasted at whole ones."""
 
     new_w: int
     new_h: int
@@ -37,7 +37,7 @@ def letterbox_geometry(w: int, h: int, net_w: int, net_h: int) -> LetterboxGeome
     """The largest new_w x new_h with the sides of w x h, and the place of its corner, in the middle of net_w x net_h.
 
     Source:  pjreddie/darknet src/image.c letterbox_image
-    Differs: a side is at least 1 pixel; darknet makes it 0 for a very long picture and shows the network plain grey.
+    Differs: a side is at least 1 pixel; darknet makes it 0 for a very long image and shows the network plain gray.
              darknet compares the two ratios as floats, which can only matter beyond some 13000 pixels a side.
     """
     if net_w * h < net_h * w:
@@ -52,21 +52,21 @@ def resize(image_CHW: Tensor, w: int, h: int, *, is_interleaved: bool = False) -
 
     is_interleaved: lay its pixels out so, which is what convolutions like best.
     Source:  pjreddie/darknet src/image.c resize_image
-    Differs: the last row is the picture's last row; darknet darkens it where rounding puts it just above.
+    Differs: the last row is the image's last row; darknet darkens it where rounding puts it just above.
              To a height of 1 darknet divides by zero; here that is the last row, as a width of 1 is the last column.
     """
     return _resize_into(_canvas(image_CHW, w, h, is_interleaved), image_CHW, w, h)
 
 
 def letterbox(image_CHW: Tensor, net_w: int, net_h: int, *, is_interleaved: bool = False) -> Tensor:
-    """The picture with its own sides, as large as net_w x net_h allows, in the middle of grey.
+    """The image with its own sides, as large as net_w x net_h allows, in the middle of gray.
 
     is_interleaved: lay its pixels out so, which is what convolutions like best.
     Source:  pjreddie/darknet src/image.c letterbox_image
     """
     _, h, w = image_CHW.shape
     place = letterbox_geometry(w, h, net_w, net_h)
-    boxed_CHW = _canvas(image_CHW, net_w, net_h, is_interleaved).fill_(GREY)
+    boxed_CHW = _canvas(image_CHW, net_w, net_h, is_interleaved).fill_(GRAY)
     rows = slice(place.top, place.top + place.new_h)
     columns = slice(place.left, place.left + place.new_w)
     _resize_into(boxed_CHW[:, rows, columns], image_CHW, place.new_w, place.new_h)
@@ -74,7 +74,7 @@ def letterbox(image_CHW: Tensor, net_w: int, net_h: int, *, is_interleaved: bool
 
 
 def resize_min(image_CHW: Tensor, size: int) -> Tensor:
-    """The picture with its own sides, the shorter one `size`; a very long picture becomes very large.
+    """The image with its own sides, the shorter one `size`; a very long image becomes very large.
 
     Source:  pjreddie/darknet src/image.c resize_min
     """
@@ -83,10 +83,10 @@ def resize_min(image_CHW: Tensor, size: int) -> Tensor:
 
 
 def resize_max(image_CHW: Tensor, size: int) -> Tensor:
-    """The picture with its own sides, the longer one `size`.
+    """The image with its own sides, the longer one `size`.
 
     Source:  pjreddie/darknet src/image.c resize_max
-    Differs: a side is at least 1 pixel; darknet makes it 0 for a very long picture.
+    Differs: a side is at least 1 pixel; darknet makes it 0 for a very long image.
     """
     _, h, w = image_CHW.shape
     if w > h:
@@ -95,7 +95,7 @@ def resize_max(image_CHW: Tensor, size: int) -> Tensor:
 
 
 def crop(image_CHW: Tensor, dx: int, dy: int, w: int, h: int) -> Tensor:
-    """The w x h pixels whose corner is column dx, row dy; outside the picture its edge goes on.
+    """The w x h pixels whose corner is column dx, row dy; outside the image its edge goes on.
 
     Source:  pjreddie/darknet src/image.c crop_image
     """
@@ -106,7 +106,7 @@ def crop(image_CHW: Tensor, dx: int, dy: int, w: int, h: int) -> Tensor:
 
 
 def center_crop(image_CHW: Tensor, w: int, h: int) -> Tensor:
-    """The largest square in the middle, resized: how pjreddie's `classifier valid` sees a picture.
+    """The largest square in the middle, resized: how pjreddie's `classifier valid` sees an image.
 
     Source:  pjreddie/darknet src/image.c center_crop_image
     """
@@ -117,14 +117,14 @@ def center_crop(image_CHW: Tensor, w: int, h: int) -> Tensor:
 
 
 def resize_min_crop(image_CHW: Tensor, w: int, h: int) -> Tensor:
-    """The shorter side at w, then the w x h pixels in the middle: how AlexeyAB's classifier commands see a picture.
+    """The shorter side at w, then the w x h pixels in the middle: how AlexeyAB's classifier commands see an image.
 
     Source:  AlexeyAB/darknet src/classifier.c predict_classifier, validate_classifier_single
     """
     _, source_h, source_w = image_CHW.shape
     new_w, new_h = _short_side(source_w, source_h, w)
     out_CHW = _canvas(image_CHW, w, h, False)
-    # int() of the half, as C divides: towards zero, also where a tall network is larger than the picture
+    # int() of the half, as C divides: towards zero, also where a tall network is larger than the image
     return _resize_into(out_CHW, image_CHW, new_w, new_h, dx=int((new_w - w) / 2), dy=int((new_h - h) / 2))
 
 
@@ -133,9 +133,9 @@ def _short_side(w: int, h: int, size: int) -> tuple[int, int]:
 
 
 def _resize_into(out_CHW: Tensor, image_CHW: Tensor, w: int, h: int, dx: int = 0, dy: int = 0) -> Tensor:
-    """What `crop` at (dx, dy) would show of the picture resized to w x h, without ever holding all of that.
+    """What `crop` at (dx, dy) would show of the image resized to w x h, without ever holding all of that.
 
-    Rows before columns, unlike darknet: they are whole stretches of memory, and few of a large picture's are needed.
+    Rows before columns, unlike darknet: they are whole stretches of memory, and few of a large image's are needed.
     """
     c, source_h, source_w = image_CHW.shape
     _, out_h, out_w = out_CHW.shape
@@ -162,7 +162,7 @@ def _resize_into(out_CHW: Tensor, image_CHW: Tensor, w: int, h: int, dx: int = 0
 
 
 def _canvas(image_CHW: Tensor, w: int, h: int, is_interleaved: bool) -> Tensor:
-    """Room for a picture of w x h with the other's colours."""
+    """Room for an image of w x h with the other's colors."""
     c, device = image_CHW.shape[0], image_CHW.device
     if is_interleaved:
         return torch.empty((h, w, c), device=device).permute(2, 0, 1)
@@ -173,19 +173,19 @@ _Sampled = tuple[Tensor, Tensor, Tensor]
 
 
 def _sample(
-    source: int, size: int, start: int, count: int, colours: int, is_pixelwise: bool, device: torch.device
+    source: int, size: int, start: int, count: int, colors: int, is_pixelwise: bool, device: torch.device
 ) -> _Sampled:
-    """As `_computed`; pictures of one size are many, and what they share is kept unless it is much."""
-    sample = _kept if count * colours <= _KEPT_MOST else _computed
-    return sample(source, size, start, count, colours, is_pixelwise, device)
+    """As `_computed`; images of one size are many, and what they share is kept unless it is much."""
+    sample = _kept if count * colors <= _KEPT_MOST else _computed
+    return sample(source, size, start, count, colors, is_pixelwise, device)
 
 
 def _computed(
-    source: int, size: int, start: int, count: int, colours: int, is_pixelwise: bool, device: torch.device
+    source: int, size: int, start: int, count: int, colors: int, is_pixelwise: bool, device: torch.device
 ) -> _Sampled:
     """For `count` pixels of an axis resized to `size`: the two source pixels each lies between, the second's share.
 
-    Of interleaved pixels the numbers of all colours are named: pixel by pixel, with a share for each, or one colour
+    Of interleaved pixels the numbers of all colors are named: pixel by pixel, with a share for each, or one color
     after the other.
     """
     pixel = torch.arange(start, start + count, device=device).clamp_(0, size - 1)
@@ -195,8 +195,8 @@ def _computed(
     second = (first + 1).clamp_(max=source - 1)
     share = position - first
     if is_pixelwise:
-        share = share.repeat_interleave(colours)
-    numbers = [one[:, None] * colours + torch.arange(colours, device=device) for one in (first, second)]
+        share = share.repeat_interleave(colors)
+    numbers = [one[:, None] * colors + torch.arange(colors, device=device) for one in (first, second)]
     place, next_place = ((one if is_pixelwise else one.T).reshape(-1) for one in numbers)
     return place, next_place, share
 
@@ -204,9 +204,9 @@ def _computed(
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # so that what is kept is of use outside, too
 def _kept(
-    source: int, size: int, start: int, count: int, colours: int, is_pixelwise: bool, device: torch.device
+    source: int, size: int, start: int, count: int, colors: int, is_pixelwise: bool, device: torch.device
 ) -> _Sampled:
-    return _computed(source, size, start, count, colours, is_pixelwise, device)
+    return _computed(source, size, start, count, colors, is_pixelwise, device)
 
 
 def _lerp_rows(image: Tensor, axis: int, row: Tensor, next_row: Tensor, share: Tensor) -> Tensor:

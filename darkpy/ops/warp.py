@@ -1,7 +1,7 @@
-"""Pictures moved about, as training does it: placed on a canvas, cropped and resized, rotated, mirrored.
+"""Images moved about, as training does it: placed on a canvas, cropped and resized, rotated, mirrored.
 
-Letters: C colour, H height, W width; N the places of one axis, or of a whole result; P the pixels of a picture.
-A picture is float 0..1 or uint8 0..255, planar or a (C, H, W) view of interleaved pixels; what is made of it is
+Letters: C color, H height, W width; N the places of one axis, or of a whole result; P the pixels of an image.
+An image is float 0..1 or uint8 0..255, planar or a (C, H, W) view of interleaved pixels; what is made of it is
 float32 0..1.
 """
 
@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 MUCH_WIDER = 16
-"""How much wider than the result a picture must be to have its columns taken first; else rows are, for speed."""
+"""How much wider than the result an image must be to have its columns taken first; else rows are, for speed."""
 
 
-_ROWS = 1024  # of a picture that become floats at a time
+_ROWS = 1024  # of an image that become floats at a time
 
 
 class Taps(NamedTuple):
-    """Where the places of an axis of a result look into a picture: each between two of its rows or columns.
+    """Where the places of an axis of a result look into an image: each between two of its rows or columns.
 
-    first_N, second_N: those two. share_N: how much of the second is seen. cover_N: how much lies on the picture.
+    first_N, second_N: those two. share_N: how much of the second is seen. cover_N: how much lies on the image.
     """
 
     first_N: Tensor
@@ -41,7 +41,7 @@ class Taps(NamedTuple):
 
 
 def place(image_CHW: Tensor, w: int, h: int, dx: int, dy: int, canvas_CHW: Tensor) -> None:
-    """Paint the picture, w x h large, onto the canvas, its corner at (dx, dy); what hangs over is cut off.
+    """Paint the image, w x h large, onto the canvas, its corner at (dx, dy); what hangs over is cut off.
 
     Source:  pjreddie/darknet src/image.c place_image
     """
@@ -57,7 +57,7 @@ def place(image_CHW: Tensor, w: int, h: int, dx: int, dy: int, canvas_CHW: Tenso
 
 
 def placed(source: int, size: int) -> Taps:
-    """An axis of `source` pixels at `size`: neither corners nor centres meet, black begins beyond the last pixel.
+    """An axis of `source` pixels at `size`: neither corners nor centers meet, black begins beyond the last pixel.
 
     Source:  pjreddie/darknet src/image.c place_image, bilinear_interpolate
     """
@@ -65,7 +65,7 @@ def placed(source: int, size: int) -> Taps:
 
 
 def cropped(source: int, start: int, length: int, size: int) -> Taps:
-    """`length` pixels from `start` at `size`, corners on corners; beyond the picture its edge goes on.
+    """`length` pixels from `start` at `size`, corners on corners; beyond the image its edge goes on.
 
     Source:  pjreddie/darknet src/image.c crop_image, resize_image
     """
@@ -79,7 +79,7 @@ def cropped(source: int, start: int, length: int, size: int) -> Taps:
 
 
 def cropped_opencv(source: int, start: int, length: int, size: int) -> Taps:
-    """`length` pixels from `start` at `size`, centres on centres; `look` fills in what is beyond the picture.
+    """`length` pixels from `start` at `size`, centers on centers; `look` fills in what is beyond the image.
 
     Source:  AlexeyAB/darknet src/image_opencv.cpp image_data_augmentation (cv::resize, INTER_LINEAR)
     Differs: in floats; OpenCV rounds the shares to 11 bits and the result to 8.
@@ -91,7 +91,7 @@ def cropped_opencv(source: int, start: int, length: int, size: int) -> Taps:
 
 
 def look(image_CHW: Tensor, rows: Taps, columns: Taps, fill_C: Tensor | None = None) -> Tensor:
-    """What the taps see: bilinear, `fill_C` (black unless given) where they are beyond the picture."""
+    """What the taps see: bilinear, `fill_C` (black unless given) where they are beyond the image."""
     c, source_h, source_w = image_CHW.shape
     h, w = len(rows.first_N), len(columns.first_N)
     if source_w * h > MUCH_WIDER * source_h * w:
@@ -103,9 +103,9 @@ def look(image_CHW: Tensor, rows: Taps, columns: Taps, fill_C: Tensor | None = N
     if image_CHW.stride(0) == 1 and image_CHW.stride(2) == c:
         pixels_HP = image_CHW.permute(1, 2, 0).view(source_h, source_w * c)
         rows_HP = _lerp_rows(pixels_HP.narrow(1, left * c, seen_w * c), rows)
-        colour_C1 = torch.arange(c)[:, None]
+        color_C1 = torch.arange(c)[:, None]
         left_CHW, right_CHW = (
-            rows_HP.index_select(1, (column_N * c + colour_C1).view(-1)).view(h, c, w).permute(1, 0, 2)
+            rows_HP.index_select(1, (column_N * c + color_C1).view(-1)).view(h, c, w).permute(1, 0, 2)
             for column_N in (first_N, second_N)
         )
     else:
@@ -118,8 +118,8 @@ def look(image_CHW: Tensor, rows: Taps, columns: Taps, fill_C: Tensor | None = N
 def rotate_crop(
     image_CHW: Tensor, rad: float, scale: float, w: int, h: int, dx: float, dy: float, aspect: float
 ) -> Tensor:
-    """The picture rotated by `rad` about its middle and scaled, its width / `aspect`: w x h pixels of it, (dx, dy) off
-    the middle, black beyond it. With scale and aspect 1 and the picture's own size it is darknet's rotate_image.
+    """The image rotated by `rad` about its middle and scaled, its width / `aspect`: w x h pixels of it, (dx, dy) off
+    the middle, black beyond it. With scale and aspect 1 and the image's own size it is darknet's rotate_image.
 
     Source:  pjreddie/darknet src/image.c rotate_crop_image, rotate_image
     """
@@ -145,8 +145,8 @@ def rotate_crop(
     return _finish(out_CHW, image_CHW, (row.cover_N * column.cover_N).view(h, w), None)
 
 
-def mean_colour(image_CHW: Tensor) -> Tensor:
-    """The average of each colour, 0..1: what AlexeyAB with OpenCV fills in beyond a picture."""
+def mean_color(image_CHW: Tensor) -> Tensor:
+    """The average of each color, 0..1: what AlexeyAB with OpenCV fills in beyond an image."""
     sums = [rows_CHW.float().sum((1, 2)) for rows_CHW in torch.split(image_CHW, _ROWS, 1)]
     white = 1 if image_CHW.is_floating_point() else 255
     return torch.stack(sums).sum(0, dtype=torch.float64).div(white * image_CHW[0].numel()).float()
@@ -159,7 +159,7 @@ def _between(position_N: Tensor, source: int) -> Taps:
 
 
 def _covered(first_N: Tensor, second_N: Tensor, share_N: Tensor, source: int) -> Taps:
-    """Taps that stay on the picture; a place that looks half beyond it sees the edge, and the cover says how much."""
+    """Taps that stay on the image; a place that looks half beyond it sees the edge, and the cover says how much."""
     cover_N = torch.where((first_N >= 0) & (first_N < source), 1 - share_N, 0)
     cover_N += torch.where((second_N >= 0) & (second_N < source), share_N, 0)
     return Taps(first_N.clamp(0, source - 1), second_N.clamp(0, source - 1), share_N, cover_N)

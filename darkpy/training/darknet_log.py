@@ -10,7 +10,7 @@ from darkpy.network import Network
 from darkpy.training.loop import UpdateReport
 
 SLOW_LOADING = 0.1
-"""Seconds of waiting for pictures that AlexeyAB calls a bottleneck."""
+"""Seconds of waiting for images that AlexeyAB calls a bottleneck."""
 _HOURS_SHARE = 0.01  # of one update in AlexeyAB's average of the hours left
 
 
@@ -38,7 +38,7 @@ class DarknetLog:
         return [base, f"Learning Rate: {net.learning_rate:g}, Momentum: {net.momentum:g}, Decay: {net.decay:g}"]
 
     def loading_lines(self, report: UpdateReport) -> list[str]:
-        """A new size of the pictures, and how long they were waited for."""
+        """A new size of the images, and how long they were waited for."""
         lines = []
         if self.size not in ((0, 0), report.size):
             w, h = report.size

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from darkpy.data.badlists import Problem
+from darkpy.data.loading.bad_files import Problem
+from darkpy.distributed import SINGLE_PROCESS, ProcessGroup, RankLostError
 from darkpy.errors import DarkpyError
 from darkpy.network import Network
-from darkpy.ops.ranks import ALONE, RankLostError, Ranks
 
 if TYPE_CHECKING:
-    from darkpy.data.batches import Batch
+    from darkpy.data.loading.loader import Batch
     from darkpy.training.trainer import Trainer
 
 PATIENCE = timedelta(minutes=30)
@@ -51,13 +51,13 @@ def local_world() -> int:
 
 
 @contextmanager
-def joined(device: torch.device, patience: timedelta = PATIENCE) -> Iterator[Ranks]:
+def joined(device: torch.device, patience: timedelta = PATIENCE) -> Iterator[ProcessGroup]:
     """This process among those it was started with, over NCCL between GPUs and gloo between CPUs.
 
     Raises: DarkpyError when the others cannot be reached.
     """
     if not is_launched():
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     backend = "cpu:gloo"
     if device.type == "cuda":
@@ -68,22 +68,22 @@ def joined(device: torch.device, patience: timedelta = PATIENCE) -> Iterator[Ran
     except (RuntimeError, ValueError) as error:  # torch's DistErrors are the former, what is missing the latter
         reason = str(error).partition("\n")[0]
         raise RankLostError(f"the other processes of this training cannot be reached: {reason}") from error
-    ranks = Ranks(dist.get_rank(), dist.get_world_size())
-    yield ranks
-    agree(0, ranks)  # nobody goes while the main rank is still writing
+    process_group = ProcessGroup(dist.get_rank(), dist.get_world_size())
+    yield process_group
+    agree(0, process_group)  # nobody goes while the main rank is still writing
     dist.destroy_process_group()  # a rank that failed leaves by ending, which the others hear of at once
 
 
-def check_shares(network: Network, ranks: Ranks) -> None:
+def check_shares(network: Network, process_group: ProcessGroup) -> None:
     """Raises: DarkpyError when the ranks cannot share the minibatches of a network."""
     net, file = network.plan.net, network.plan.file
-    if ranks.is_alone:
+    if process_group.is_alone:
         return
-    if net.minibatch % ranks.world:
+    if net.minibatch % process_group.world:
         raise DarkpyError(
             f"{file}: a minibatch of {net.minibatch} (batch={net.batch} / subdivisions={net.subdivisions})"
-            f" cannot be shared by {ranks.world} devices",
-            hint=f"choose batch and subdivisions so that batch / subdivisions is a multiple of {ranks.world}",
+            f" cannot be shared by {process_group.world} devices",
+            hint=f"choose batch and subdivisions so that batch / subdivisions is a multiple of {process_group.world}",
         )
     if net.time_steps > 1:
         raise DarkpyError(f"{file}: time_steps={net.time_steps} trains on one device only", hint="give one device")
@@ -99,44 +99,44 @@ def match(trainer: Trainer) -> None:
     Gradients whose update was put off stay with the main rank.
     Raises: DarkpyError when another machine has read other files.
     """
-    if trainer.ranks.is_alone:
+    if trainer.process_group.is_alone:
         return
-    if not trainer.ranks.is_main:
+    if not trainer.process_group.is_main:
         trainer.network.zero_grad()
     state = trainer.optimizer.torch.state
     moments = [one for kept in state.values() for one in kept.values() if isinstance(one, Tensor)]
     arrays = [*trainer.network.parameters(), *trainer.network.buffers(), *moments, *trainer.averages.arrays.values()]
     sums = [float(array.detach().double().abs().sum()) for array in arrays]
     figures = torch.tensor([trainer.seed, trainer.seen, len(sums), sum(sums)], dtype=torch.float64)
-    different = (trainer.ranks.gather(figures) != figures).any(1)
+    different = (trainer.process_group.gather(figures) != figures).any(1)
     if different.any():
         raise DarkpyError(
-            f"rank {trainer.ranks.rank} starts from other numbers than rank {int(different.int().argmax())}",
+            f"rank {trainer.process_group.rank} starts from other numbers than rank {int(different.int().argmax())}",
             hint="give every machine the same cfg, weights, resume file and --seed",
         )
 
 
-def seed_chance(ranks: Ranks, seed: int, seen: int) -> None:
+def seed_chance(process_group: ProcessGroup, seed: int, seen: int) -> None:
     """What is drawn on a rank's device follows from the seed, the images seen and the rank, so that runs can go on."""
-    if not ranks.is_alone:
-        torch.manual_seed((seed * 1_000_003 + seen * ranks.world + ranks.rank) % _LARGEST_SEED)
+    if not process_group.is_alone:
+        torch.manual_seed((seed * 1_000_003 + seen * process_group.world + process_group.rank) % _LARGEST_SEED)
 
 
-def sum_gradients(gradients: Sequence[Tensor | None], ranks: Ranks) -> None:
+def sum_gradients(gradients: Sequence[Tensor | None], process_group: ProcessGroup) -> None:
     """Put the sums over all ranks in the gradients' place, all in one message."""
     present = [gradient for gradient in gradients if gradient is not None]
-    if ranks.is_alone or not present:
+    if process_group.is_alone or not present:
         return
-    total = ranks.sum_(torch.cat([gradient.flatten() for gradient in present]))
+    total = process_group.sum_(torch.cat([gradient.flatten() for gradient in present]))
     for gradient, part in zip(present, torch.split(total, [one.numel() for one in present]), strict=True):
         gradient.copy_(part.view(gradient.shape))
 
 
-def share_problems(batches: Sequence[Batch], ranks: Ranks) -> list[Batch]:
+def share_problems(batches: Sequence[Batch], process_group: ProcessGroup) -> list[Batch]:
     """These parts of minibatches, with the problems that all ranks met in theirs."""
-    if ranks.is_alone:
+    if process_group.is_alone:
         return list(batches)
-    told = ranks.gather_texts(json.dumps([batch.problems for batch in batches]))
+    told = process_group.gather_texts(json.dumps([batch.problems for batch in batches]))
     parts = [[[Problem(*one) for one in problems] for problems in json.loads(text)] for text in told]
     return [
         batch._replace(problems=tuple(problem for part in parts for problem in part[place]))
@@ -144,11 +144,11 @@ def share_problems(batches: Sequence[Batch], ranks: Ranks) -> list[Batch]:
     ]
 
 
-def share_paths(paths: Sequence[str], ranks: Ranks) -> list[str]:
+def share_paths(paths: Sequence[str], process_group: ProcessGroup) -> list[str]:
     """The paths of all ranks."""
-    return [path for text in ranks.gather_texts(json.dumps(paths)) for path in json.loads(text)]
+    return [path for text in process_group.gather_texts(json.dumps(paths)) for path in json.loads(text)]
 
 
-def agree(code: int, ranks: Ranks) -> int:
+def agree(code: int, process_group: ProcessGroup) -> int:
     """The largest of what the ranks say, so that all end after the same update."""
-    return int(ranks.largest_(torch.tensor(code)))
+    return int(process_group.largest_(torch.tensor(code)))

@@ -10,13 +10,13 @@ from time import perf_counter
 import torch
 
 from darkpy.config.net import NetSpec
-from darkpy.data.badlists import BadLists
-from darkpy.data.batches import Batch, Request, load_batches
-from darkpy.data.datasets import Dataset
+from darkpy.data.loading.bad_files import BadLists
+from darkpy.data.loading.datasets import Dataset
+from darkpy.data.loading.loader import Batch, Request, load_batches
+from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
 from darkpy.errors import DarkpyError
-from darkpy.ops.ranks import ALONE, Ranks
+from darkpy.training.auto_batch import fit, is_out_of_memory, remember
 from darkpy.training.distributed import match, share_paths, share_problems
-from darkpy.training.fitting import fit, is_out_of_memory, remember
 from darkpy.training.trainer import StepReport, Trainer, mean_cost
 
 SPARE = 1000
@@ -27,7 +27,7 @@ SPARE = 1000
 class Feed:
     """Where minibatches come from.
 
-    size: width and height of the pictures for the update after so many others.
+    size: width and height of the images for the update after so many others.
     images: of a minibatch, by [net]'s and by width and height, where they are not [net]'s (`dynamic_minibatch`).
     workers: processes that make them.
     """
@@ -38,22 +38,26 @@ class Feed:
     workers: int = 0
     bad: BadLists | None = None
 
-    def batches(self, net: NetSpec, seen: int, *, ranks: Ranks = ALONE, pin: bool = False) -> Iterator[Batch]:
+    def batches(
+        self, net: NetSpec, seen: int, *, process_group: ProcessGroup = SINGLE_PROCESS, pin: bool = False
+    ) -> Iterator[Batch]:
         """Without end, from the image `seen` of the stream on: what was trained on, or skipped, is not asked for again.
 
         A rank gets its part of each minibatch; problems are noted here only where it is the only one.
         """
-        bad = self.bad if ranks.is_alone else None
-        return load_batches(self.dataset, self._requests(net, seen, ranks), workers=self.workers, bad=bad, pin=pin)
+        bad = self.bad if process_group.is_alone else None
+        return load_batches(
+            self.dataset, self._requests(net, seen, process_group), workers=self.workers, bad=bad, pin=pin
+        )
 
-    def _requests(self, net: NetSpec, seen: int, ranks: Ranks) -> Iterator[Request]:
+    def _requests(self, net: NetSpec, seen: int, process_group: ProcessGroup) -> Iterator[Request]:
         while True:
             w, h = self.size(seen // (net.minibatch * net.subdivisions))
             start, images = seen, net.minibatch
             if self.images is not None:
-                images = self.images(net.minibatch, w, h) // ranks.world * ranks.world
+                images = self.images(net.minibatch, w, h) // process_group.world * process_group.world
                 start *= SPARE  # `seen` counts [net]'s minibatch, and no slot is to be used twice
-            part = ranks.part(images)
+            part = process_group.part(images)
             yield Request(start + part.start, part.stop - part.start, w, h)
             seen += net.minibatch
 
@@ -63,7 +67,7 @@ class UpdateReport:
     """What one update was: all that those who listen are told.
 
     loss: the mean cost of an image; average: that of the updates so far, as darknet averages it.
-    seconds: that the update took, `waited` of them for pictures.
+    seconds: that the update took, `waited` of them for images.
     batches: this rank's part of each minibatch, with the problems of all parts; costs and reports are those of all.
     """
 
@@ -96,7 +100,7 @@ def train(
         undo = remember(trainer)
         report = _try_update(trainer, batches, feed.bad)
         if report is None:
-            if not trainer.ranks.is_alone:
+            if not trainer.process_group.is_alone:
                 raise _too_large(trainer)
             undo()
             at_most, size = trainer.net.minibatch - 1, (trainer.net.width, trainer.net.height)
@@ -110,11 +114,11 @@ def train(
 def _batches(trainer: Trainer, feed: Feed) -> Iterator[Batch]:
     is_pinned = trainer.device.type == "cuda"
     start = trainer.seen + trainer.skipped
-    return feed.batches(trainer.net, start, ranks=trainer.ranks, pin=is_pinned)
+    return feed.batches(trainer.net, start, process_group=trainer.process_group, pin=is_pinned)
 
 
 def _too_large(trainer: Trainer) -> DarkpyError:
-    images = trainer.net.minibatch // trainer.ranks.world
+    images = trainer.net.minibatch // trainer.process_group.world
     text = f"{images} images at a time do not fit into the memory of {trainer.device}"
     return DarkpyError(text, hint=f"set larger subdivisions in [net]; they are {trainer.net.subdivisions}")
 
@@ -144,12 +148,12 @@ def _update(trainer: Trainer, batches: Iterator[Batch], bad: BadLists | None) ->
         # what was refused, one minibatch or all of the update, is no part of it
         taken = [(step, place) for step, place in taken if step.seen <= trainer.seen]
     steps = [step for step, _ in taken]
-    loaded = share_problems(loaded, trainer.ranks)
+    loaded = share_problems(loaded, trainer.process_group)
     used = [loaded[place] for _, place in taken]
-    if bad is not None and trainer.ranks.is_main and not trainer.ranks.is_alone:
+    if bad is not None and trainer.process_group.is_main and not trainer.process_group.is_alone:
         bad.note(problem for batch in loaded for problem in batch.problems)
     _check(trainer, steps[-1], used)
-    images = trainer.ranks.world * sum(len(batch.x_BCHW) for batch in used)
+    images = trainer.process_group.world * sum(len(batch.x_BCHW) for batch in used)
     return UpdateReport(
         batch_num=trainer.batch_num,
         loss=mean_cost(steps) * len(steps) / images,
@@ -179,7 +183,7 @@ def _check(trainer: Trainer, step: StepReport, batches: list[Batch]) -> None:
     if step.norm is None or torch.isfinite(step.norm):
         return
     own = [path for batch in batches for paths in batch.paths for path in paths]
-    paths = sorted(set(share_paths(own, trainer.ranks)))
+    paths = sorted(set(share_paths(own, trainer.process_group)))
     shown = ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
     raise DarkpyError(
         f"update {trainer.batch_num}: the gradients are no longer numbers; its {len(paths)} images: {shown}",

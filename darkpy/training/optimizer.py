@@ -1,4 +1,4 @@
-"""darknet's update, on torch's optimisers.
+"""darknet's update, on torch's optimizers.
 
 darknet sums gradients over the batch of B images and divides in the update; `torch.optim.SGD` on gradients divided by
 B is the same arithmetic, momentum and decay included. Decay acts on weights alone, not on biases and scales; Adam's
@@ -22,9 +22,9 @@ from torch import nn
 
 from darkpy.build import Node
 from darkpy.config.net import NetSpec
+from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
 from darkpy.errors import DarkpyError
 from darkpy.network import Network
-from darkpy.ops.ranks import ALONE, Ranks
 from darkpy.training.distributed import sum_gradients
 
 
@@ -35,9 +35,9 @@ class Optimizer:
     Raises: DarkpyError when the network has nothing to learn.
     """
 
-    def __init__(self, network: Network, ranks: Ranks = ALONE) -> None:
+    def __init__(self, network: Network, process_group: ProcessGroup = SINGLE_PROCESS) -> None:
         self.net = network.plan.net
-        self.ranks = ranks
+        self.process_group = process_group
         groups = [group for node in network.plan.nodes for group in self._groups(network, node)]
         if not groups:
             raise DarkpyError(
@@ -82,8 +82,8 @@ class Optimizer:
             else:
                 put_off += [(param, param.grad) for param in group["params"]]
                 _forget(group["params"])
-        sum_gradients([param.grad for group in due for param in group["params"]], self.ranks)
-        sum_gradients([gradient for _, gradient in put_off], self.ranks)
+        sum_gradients([param.grad for group in due for param in group["params"]], self.process_group)
+        sum_gradients([gradient for _, gradient in put_off], self.process_group)
         self.due, self.put_off = due, put_off
         gradients = [param.grad for param in self._learning if param.grad is not None]
         if not gradients:
@@ -103,7 +103,7 @@ class Optimizer:
         self.torch.step()
         self._bound_weights(self.due)
         self.torch.zero_grad()
-        for param, gradient in self.put_off if self.ranks.is_main else ():
+        for param, gradient in self.put_off if self.process_group.is_main else ():
             param.grad = gradient
         self.put_off = []
 
@@ -148,10 +148,14 @@ class Optimizer:
         """One parameter group for the weights of a layer and one for its biases and scales."""
         layer = network.layers[node.index]
         for is_decayed in (True, False):
-            slots = [slot for slot in node.slots if slot.is_decayed is is_decayed and not slot.is_statistic]
+            arrays = [
+                array_spec
+                for array_spec in node.arrays
+                if array_spec.is_decayed is is_decayed and not array_spec.is_statistic
+            ]
             decay = self.net.decay if is_decayed or self.net.adam else 0.0
-            if slots:
-                params = [layer.get_parameter(slot.name) for slot in slots]
+            if arrays:
+                params = [layer.get_parameter(array_spec.name) for array_spec in arrays]
                 yield {"params": params, "weight_decay": decay, "node": node, "is_decayed": is_decayed}
 
 

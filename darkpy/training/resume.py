@@ -1,6 +1,6 @@
 """What a checkpoint's `.weights` file cannot hold, in a file beside it: with both a run goes on as if uninterrupted.
 
-It is an .npz of arrays (the optimiser's, gradients whose update was put off, averaged weights, the states of random
+It is an .npz of arrays (the optimizer's, gradients whose update was put off, averaged weights, the states of random
 numbers) and `about`, a line of JSON: `weights`, the sha256 of the file it belongs to; `seen`; `skipped`; `gathered`;
 `average`; `seed`; `filter`, the figures of the DeltaFilter; `watcher`, what the trainer's watcher remembers.
 The place in the data needs no telling: it follows from the seed, from `seen` and from the images that were skipped.
@@ -58,7 +58,7 @@ class Resume:
     def restore(self, trainer: Trainer) -> None:
         """Let the trainer, whose network holds the weights, go on where this was written.
 
-        Raises: DarkpyError when it belongs to another network or optimiser, and then nothing has changed.
+        Raises: DarkpyError when it belongs to another network or optimizer, and then nothing has changed.
         """
         if trainer.seen != self.seen:
             raise DarkpyError(f"{self.path}: was written after {self.seen} images, the network has seen {trainer.seen}")
@@ -68,8 +68,8 @@ class Resume:
         wanted = _Wanted(trainer)
         if not wanted.accepts(tensors):
             raise DarkpyError(
-                f"{self.path}: does not fit this network and its optimiser",
-                hint="has the cfg changed? move the file away to start with a new optimiser",
+                f"{self.path}: does not fit this network and its optimizer",
+                hint="has the cfg changed? move the file away to start with a new optimizer",
             )
         try:
             torch.set_rng_state(tensors.pop("random/torch"))

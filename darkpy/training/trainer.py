@@ -9,18 +9,18 @@ from itertools import chain
 import torch
 
 from darkpy.config.net import NetSpec
+from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
 from darkpy.errors import DarkpyError
 from darkpy.layers.base import Layer
 from darkpy.layers.delta_filter import DeltaFilter
 from darkpy.layers.loss import Loss, Progress
 from darkpy.network import Network
-from darkpy.ops.ranks import ALONE, Ranks
-from darkpy.training.averages import Averages
 from darkpy.training.distributed import check_shares, seed_chance
+from darkpy.training.ema import Averages
 from darkpy.training.optimizer import Optimizer
 from darkpy.training.schedule import current_rate
+from darkpy.training.step_guard import NOBODY, Watcher
 from darkpy.training.undo import Before, owners_of_statistics
-from darkpy.training.watcher import NOBODY, Watcher
 
 PRECISIONS = ("fp32", "bf16")
 CHANNELS_LAST_FROM = 0.001  # BFLOPs
@@ -60,7 +60,9 @@ class Trainer:
         share its minibatches.
     """
 
-    def __init__(self, network: Network, *, seed: int = 0, precision: str = "fp32", ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self, network: Network, *, seed: int = 0, precision: str = "fp32", process_group: ProcessGroup = SINGLE_PROCESS
+    ) -> None:
         if precision not in PRECISIONS:
             raise DarkpyError(f"{precision!r} is no precision", hint=f"one of {', '.join(PRECISIONS)}")
         if not network.loss_specs:
@@ -68,16 +70,16 @@ class Trainer:
                 f"{network.plan.file} has no layer with a loss", hint="add [yolo], [softmax], [cost], ..."
             )
         network.plan.net.check_batch()
-        check_shares(network, ranks)
+        check_shares(network, process_group)
         self.network = _lay_out(network.train())
-        self.ranks, self.seed = ranks, seed
+        self.process_group, self.seed = process_group, seed
         for layer in network.modules():
             if isinstance(layer, Layer):
-                layer.ranks = ranks
+                layer.process_group = process_group
         self.device = network.device
         self.is_mixed = precision == "bf16"
         self.generator = torch.Generator().manual_seed(seed)
-        self.optimizer = Optimizer(network, ranks)
+        self.optimizer = Optimizer(network, process_group)
         self.averages = Averages(network)
         self.delta_filter = DeltaFilter()
         self.watcher: Watcher = NOBODY
@@ -115,11 +117,11 @@ class Trainer:
         before = self._remember()
         watcher.begin(x_BCHW, truth, paths)
         network.header = network.header.with_seen(self.seen + net.minibatch)
-        progress = Progress(net, self.seen, self.delta_filter, self.ranks)
+        progress = Progress(net, self.seen, self.delta_filter, self.process_group)
         rate = current_rate(net, progress.batch_num, self._uniform)
-        seed_chance(self.ranks, self.seed, self.seen)
+        seed_chance(self.process_group, self.seed, self.seen)
         losses, has_passed = self.gather(x_BCHW, truth, progress, watcher)
-        self.gathered += len(x_BCHW) * self.ranks.world
+        self.gathered += len(x_BCHW) * self.process_group.world
         norm, is_updated = None, False
         if not has_passed:
             self._take_back(before)
@@ -145,8 +147,8 @@ class Trainer:
         Returns: the losses, and whether they have passed.
         """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_mixed):
-            inputs, own = self.network.losses(self._fetch_pictures(x_BCHW), truth, progress)
-        losses = tuple(loss.over(self.ranks) for loss in own)
+            inputs, own = self.network.losses(self._fetch_images(x_BCHW), truth, progress)
+        losses = tuple(loss.over(self.process_group) for loss in own)
         if not watcher.passes_losses(losses):
             return losses, False
         share = 1 / self._images(x_BCHW) if self.net.loss_reduction == "mean" else 1
@@ -172,10 +174,10 @@ class Trainer:
 
     def _images(self, x_BCHW: torch.Tensor) -> int:
         """Of the whole update, if its other minibatches are as large; with `dynamic_minibatch` they are not [net]'s."""
-        minibatch = len(x_BCHW) * self.ranks.world if self.net.dynamic_minibatch else self.net.minibatch
+        minibatch = len(x_BCHW) * self.process_group.world if self.net.dynamic_minibatch else self.net.minibatch
         return minibatch * self.net.subdivisions
 
-    def _fetch_pictures(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+    def _fetch_images(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """Laid out like the weights, or the first convolution does so on its way forward, and back once more."""
         x_BCHW = x_BCHW.to(self.device, non_blocking=True)
         is_laid_out = x_BCHW.dim() == 4 and _is_channels_last(self.network)

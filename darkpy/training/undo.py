@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Before:
-    """A trainer as it is now, but for its weights, their averages and its optimiser, which only an update changes.
+    """A trainer as it is now, but for its weights, their averages and its optimizer, which only an update changes.
 
     That is `seen` and with it the schedule, batch norm's rolling statistics, random numbers, the figures of the
     DeltaFilter, and, where `has_gradients`, what is gathered so far.
@@ -60,8 +60,8 @@ def owners_of_statistics(network: Network) -> list[tuple[nn.Module, str]]:
     """
     found = []
     for node in network.plan.nodes:
-        for slot in node.slots:
-            if slot.is_statistic:
-                part, _, name = slot.name.rpartition(".")
+        for array_spec in node.arrays:
+            if array_spec.is_statistic:
+                part, _, name = array_spec.name.rpartition(".")
                 found.append((network.layers[node.index].get_submodule(part), name))
     return found

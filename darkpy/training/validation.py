@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision, map_settings
-from darkpy.evaluation.runs import Judge, run
-from darkpy.evaluation.truths import Truths
+from darkpy.evaluation.ground_truth import Truths
+from darkpy.evaluation.runner import Judge, run
 from darkpy.training.loop import UpdateReport
 from darkpy.training.trainer import Trainer
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from darkpy.anchors.format import anchors_text
 from darkpy.anchors.kmeans import Floats, cluster, iou_of_sizes, measure, nearest
-from darkpy.anchors.report import anchors_text
 from darkpy.anchors.search import ordered
-from darkpy.data.voc import read_voc
+from darkpy.data.formats.voc import read_voc
 from darkpy.errors import DarkpyError
 
 SIDES = st.integers(1, 12).map(float)
@@ -26,28 +26,28 @@ def boxes(count: int, seed: int = 0) -> Floats:
 
 
 def plain_loop(sizes_N2: Floats, start_K2: Floats, *, median: bool) -> tuple[Floats, NDArray[np.intp]]:
-    """Compare every box with every centre in every round."""
-    centres_K2, owner_N = start_K2.copy(), np.zeros(len(sizes_N2), np.intp)
+    """Compare every box with every center in every round."""
+    centers_K2, owner_N = start_K2.copy(), np.zeros(len(sizes_N2), np.intp)
     average = np.median if median else np.mean
     while True:
-        near_N = iou_of_sizes(sizes_N2[:, None], centres_K2).argmax(1)
+        near_N = iou_of_sizes(sizes_N2[:, None], centers_K2).argmax(1)
         if (near_N == owner_N).all():
-            return centres_K2, owner_N
+            return centers_K2, owner_N
         owner_N = near_N
         for number in set(owner_N.tolist()):
-            centres_K2[number] = average(sizes_N2[owner_N == number], axis=0)
+            centers_K2[number] = average(sizes_N2[owner_N == number], axis=0)
 
 
 @pytest.mark.parametrize("median", [False, True])
 @given(sizes_N2=BOXES, count=st.integers(2, 6), seed=st.integers(0, 1000))
 @settings(max_examples=60, deadline=None)
 def test_result_is_that_of_comparing_everything(median: bool, sizes_N2: Floats, count: int, seed: int) -> None:
-    # no box is as far from two centres, where rounding would decide
+    # no box is as far from two centers, where rounding would decide
     sizes_N2 = sizes_N2 * (1 + 1e-3 * np.random.default_rng(seed).random(sizes_N2.shape))
     start_K2 = sizes_N2[np.arange(count) % len(sizes_N2)]
-    centres_K2, owner_N = plain_loop(sizes_N2, start_K2, median=median)
+    centers_K2, owner_N = plain_loop(sizes_N2, start_K2, median=median)
     made = cluster(sizes_N2, start_K2, median=median)
-    np.testing.assert_allclose(made.centres_K2, centres_K2, rtol=1e-9)
+    np.testing.assert_allclose(made.centers_K2, centers_K2, rtol=1e-9)
     assert (made.nearest_N == owner_N).all()
 
 
@@ -55,9 +55,9 @@ def test_result_is_that_of_comparing_everything(median: bool, sizes_N2: Floats, 
 def test_thousands_of_boxes_move_for_many_rounds_as_in_the_plain_loop(median: bool) -> None:
     sizes_N2 = boxes(3000)
     made = cluster(sizes_N2, sizes_N2[:9], median=median)
-    centres_K2, owner_N = plain_loop(sizes_N2, sizes_N2[:9], median=median)
+    centers_K2, owner_N = plain_loop(sizes_N2, sizes_N2[:9], median=median)
     assert made.rounds > 15
-    np.testing.assert_allclose(made.centres_K2, centres_K2, rtol=1e-9)
+    np.testing.assert_allclose(made.centers_K2, centers_K2, rtol=1e-9)
     assert (made.nearest_N == owner_N).all()
 
 
@@ -81,46 +81,46 @@ def test_same_start_leads_where_alexeyabs_program_went(
     sizes_N2 = bccd(shared / "data/bccd")
     made = cluster(sizes_N2, sizes_N2[start])
     assert made.rounds == rounds
-    assert anchors_text(ordered(made.centres_K2), 416) == anchors
-    assert 100 * measure(sizes_N2, made.centres_K2).average_iou == pytest.approx(average_iou, abs=0.006)
+    assert anchors_text(ordered(made.centers_K2), 416) == anchors
+    assert 100 * measure(sizes_N2, made.centers_K2).average_iou == pytest.approx(average_iou, abs=0.006)
 
 
 def test_medians_of_real_boxes_are_those_of_the_plain_loop(shared: Path) -> None:
     sizes_N2 = bccd(shared / "data/bccd")
     for seed in range(3):
         start_K2 = sizes_N2[np.random.default_rng(seed).choice(len(sizes_N2), 9, replace=False)]
-        centres_K2, _ = plain_loop(sizes_N2, start_K2, median=True)
-        np.testing.assert_allclose(cluster(sizes_N2, start_K2, median=True).centres_K2, centres_K2, rtol=1e-12)
+        centers_K2, _ = plain_loop(sizes_N2, start_K2, median=True)
+        np.testing.assert_allclose(cluster(sizes_N2, start_K2, median=True).centers_K2, centers_K2, rtol=1e-12)
 
 
 def bccd(folder: Path) -> Floats:
-    """Its boxes with a size, at 416 x 416, the 292 pictures to train with before the 72 others."""
+    """Its boxes with a size, at 416 x 416, the 292 images to train with before the 72 others."""
     read = read_voc(folder)
-    pictures = [read.pictures[name] for split in ("trainval", "test") for name in read.splits[split]]
+    images = [read.images[name] for split in ("trainval", "test") for name in read.splits[split]]
     sides = [
-        ((box.right - box.left) / picture.w, (box.bottom - box.top) / picture.h)
-        for picture in pictures
-        for box in (one.box for one in picture.objects)
+        ((box.right - box.left) / image.w, (box.bottom - box.top) / image.h)
+        for image in images
+        for box in (one.box for one in image.objects)
     ]
     sizes_N2 = 416 * np.array(sides)
     return sizes_N2[(sizes_N2 > 0).all(1)]
 
 
-def test_a_centre_without_boxes_stays() -> None:
+def test_a_center_without_boxes_stays() -> None:
     sizes_N2 = np.array([(1.0, 1.0), (2.0, 2.0), (2.2, 2.0)])
     made = cluster(sizes_N2, np.array([(1.0, 1.0), (2.0, 2.0), (900.0, 1.0)]))
-    np.testing.assert_allclose(made.centres_K2, [(1, 1), (2.1, 2), (900, 1)])
+    np.testing.assert_allclose(made.centers_K2, [(1, 1), (2.1, 2), (900, 1)])
 
 
-def test_one_centre_is_the_mean() -> None:
+def test_one_center_is_the_mean() -> None:
     made = cluster(np.array([(1.0, 4.0), (3.0, 6.0)]), np.array([(9.0, 9.0)]))
-    assert made.centres_K2.tolist() == [[2, 5]] and made.rounds == 0
+    assert made.centers_K2.tolist() == [[2, 5]] and made.rounds == 0
 
 
 def test_boxes_without_area_overlap_nothing() -> None:
     sizes_N2 = np.array([(0.0, 0.0), (0.0, 3.0), (4.0, 4.0), (1.0, 1.0)])
     assert measure(sizes_N2, np.array([(4.0, 4.0), (0.0, 0.0)])).average_iou == pytest.approx((1 + 1 / 16) / 4)
-    assert np.isfinite(cluster(sizes_N2, sizes_N2[:2]).centres_K2).all()
+    assert np.isfinite(cluster(sizes_N2, sizes_N2[:2]).centers_K2).all()
 
 
 def test_fit_is_mean_best_iou_and_share_at_least_half() -> None:

@@ -57,7 +57,7 @@ def test_many_boxes_are_tried_on_a_sample_and_more_restarts_are_never_worse(seed
     fits = [one.fit.average_iou for one in found]
     assert fits == sorted(fits)
     whole = cluster(boxes(), found[-1].anchors_K2)
-    assert np.allclose(whole.centres_K2, found[-1].anchors_K2, rtol=1e-12)  # of all boxes, not of some
+    assert np.allclose(whole.centers_K2, found[-1].anchors_K2, rtol=1e-12)  # of all boxes, not of some
 
 
 def test_sample_with_too_few_sizes_is_not_taken() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from darkpy.anchors.sources import read_sizes
-from darkpy.data.voc import Corners
+from darkpy.data.formats.voc import Corners
 from darkpy.errors import DarkpyError
 
 XML = """<annotation><size><width>100</width><height>50</height></size><object><name>cup</name><difficult>{}</difficult>
@@ -40,14 +40,14 @@ def test_labels_are_read_and_boxes_without_a_size_left_out(source: str, lost: in
     assert boxes.images == 2 and len(boxes.problems) == lost + 2
 
 
-def test_voc_and_coco_are_read_without_their_pictures() -> None:
+def test_voc_and_coco_are_read_without_their_images() -> None:
     for folder in ("voc/Annotations", "flat"):
         Path(folder).mkdir(parents=True)
         for name, end, difficult in (("a", 41, 0), ("b", 21, 1), ("c", 1, 0), ("d", 151, 0)):
             Path(f"{folder}/{name}.xml").write_text(XML.format(difficult, end))
     for folder in ("voc", "flat"):
         boxes = read_sizes(Path(folder))
-        np.testing.assert_allclose(boxes.sizes_N2, [(0.4, 0.4), (1, 0.4)])  # the last one ends with its picture
+        np.testing.assert_allclose(boxes.sizes_N2, [(0.4, 0.4), (1, 0.4)])  # the last one ends with its image
         assert boxes.classes == {"cup": 2} and boxes.problems == ["c: a box (cup) without a size"]
     np.testing.assert_allclose(read_sizes(Path("flat"), corners=Corners.VOC).sizes_N2[0], (0.41, 0.42))
     image = {"id": 7, "file_name": "a.jpg", "width": 100, "height": 50}

@@ -1,4 +1,4 @@
-"""A network small enough to be known by heart: whatever the picture, one box in the middle that shows two classes."""
+"""A network small enough to be known by heart: whatever the image, one box in the middle that shows two classes."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ Run = Callable[..., Outcome]
 
 @pytest.fixture
 def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with net.cfg, net.weights, pets.data, pets.names and a square picture, a.png."""
+    """A working directory with net.cfg, net.weights, pets.data, pets.names and a square image, a.png."""
     monkeypatch.chdir(tmp_path)
     Path("net.cfg").write_text(CFG)
     write_weights(LOGITS)
     Path("pets.names").write_text("cat\ndog\n")
     Path("pets.data").write_text("classes = 2\nnames = pets.names\n")
-    write_picture(Path("a.png"), 64, 64)
+    write_image(Path("a.png"), 64, 64)
     return tmp_path
 
 
@@ -73,7 +73,7 @@ def set_scores(cat: float, dog: float) -> None:
     write_weights((0, 0, 0, 0, 20, math.log(cat / (1 - cat)), math.log(dog / (1 - dog))))
 
 
-def write_picture(path: Path, w: int, h: int) -> None:
+def write_image(path: Path, w: int, h: int) -> None:
     Image.fromarray(np.full((h, w, 3), 128, np.uint8)).save(path)
 
 

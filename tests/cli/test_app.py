@@ -16,8 +16,7 @@ import pytest
 import darkpy
 import darkpy.cli
 from darkpy.__main__ import main
-
-from .conftest import CFG, Run
+from tests.cli.conftest import CFG, Run
 
 
 def darkpy_process(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -76,7 +75,7 @@ def test_no_command_is_a_mistake_answered_with_help(run: Run) -> None:
         ("detect net.cfg net.weights a.png --names net.weights", "net.weights: is a binary file"),
         ("detect net.cfg net.weights a.png --data net.cfg", "'[net]' makes it a cfg, not a .data file"),
         ("detect net.weights net.cfg a.png", "net.weights: is a binary file, not a cfg"),
-        ("detect net.cfg a.png", "a.png is a PNG picture"),
+        ("detect net.cfg a.png", "a.png is a PNG image"),
         ("detect net.cfg net.cfg a.png", "net.cfg is a text file"),
         ("detect net.cfg no.weights a.png", "no.weights"),
         ("detect net.cfg net.weights no.png", "no.png: no such file"),
@@ -172,12 +171,12 @@ def test_full_disk_behind_standard_output_is_one_line(
     sys.stdout.write("the program's end may say something once more")
 
 
-def test_closed_standard_input_names_no_picture(
+def test_closed_standard_input_names_no_image(
     task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     assert main(["detect", "net.cfg", "net.weights", "--names", "pets.names", "--device", "cpu"]) == 2
-    assert capsys.readouterr().err.startswith("error: no picture is named, and standard input is closed\n")
+    assert capsys.readouterr().err.startswith("error: no image is named, and standard input is closed\n")
 
 
 def test_fault_of_darkpy_itself_is_not_hidden(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from darkpy.inference import accelerate, int8
-
-from .conftest import Run, write_picture
+from darkpy.inference import accelerate
+from darkpy.inference import quantize as int8
+from tests.cli.conftest import Run, write_image
 
 DETECT = ("detect", "net.cfg", "net.weights", "a.png", "--names=pets.names", "--json", "-nogpu")
 TEST = ("detector", "test", "pets.data", "net.cfg", "net.weights", "a.png", "-nogpu")
@@ -20,7 +20,7 @@ JUDGED = ("judged.data", "net.cfg", "net.weights", "-nogpu")
 
 @pytest.fixture
 def judged(task: Path) -> Path:
-    """A list of one picture with the cat that the network sees everywhere."""
+    """A list of one image with the cat that the network sees everywhere."""
     (task / "a.txt").write_text("0 .5 .5 .5 .25\n")
     (task / "list.txt").write_text(f"{task / 'a.png'}\n")
     (task / "judged.data").write_text(f"classes=2\nnames=pets.names\nvalid={task / 'list.txt'}\n")
@@ -62,18 +62,18 @@ def test_recall_and_valid_take_them_too(judged: Path, run: Run) -> None:
         assert run("detector", command, *JUDGED, "--precision", "bf16").code == 0
 
 
-def test_int8_looks_at_the_pictures_that_calibrate_names(task: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_looks_at_the_images_that_calibrate_names(task: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     true = int8.encoded
 
-    def watched(plan: object, layers: object, pictures: list[object]) -> object:
-        seen.append(len(pictures))
-        return true(plan, layers, pictures)  # type: ignore[arg-type]
+    def watched(plan: object, layers: object, images: list[object]) -> object:
+        seen.append(len(images))
+        return true(plan, layers, images)  # type: ignore[arg-type]
 
     monkeypatch.setattr(accelerate, "encoded", watched)
     (task / "shown").mkdir()
     for number in range(40):
-        write_picture(task / f"shown/{number}.png", 20, 30)
+        write_image(task / f"shown/{number}.png", 20, 30)
     (task / "shown/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     code = run(*DETECT, "--precision", "int8", "--calibrate", "shown").code
     assert code == 0 and len(seen) == 1 and 20 <= seen[0] <= 32
@@ -81,10 +81,10 @@ def test_int8_looks_at_the_pictures_that_calibrate_names(task: Path, run: Run, m
     assert seen[1] == 1
 
 
-def test_pictures_from_standard_input_cannot_be_looked_at_beforehand(task: Path, run: Run) -> None:
+def test_images_from_standard_input_cannot_be_looked_at_beforehand(task: Path, run: Run) -> None:
     words = [word for word in DETECT if word not in ("a.png", "--json")]
     code, _, err = run(*words, "--precision", "int8", stdin="a.png\n")
-    assert code == 2 and "int8 needs pictures" in err and "--calibrate" in err
+    assert code == 2 and "int8 needs images" in err and "--calibrate" in err
 
 
 @pytest.mark.parametrize(

@@ -32,11 +32,11 @@ class SampleSpec:
     steps: tuple[int, ...] = key(())
     scales: tuple[float, ...] = key(())
     limit: int | None = key(None)
-    kind: str = key("plain", words=_kinds, misread={"plian": "plain"})
+    kind: str = key("plain", choices=_kinds, aliases={"plian": "plain"})
     name: str = key("")
     map: Path | None = key(None)
-    mosaic: bool = key(False, only=AX)
-    center: bool = key(False, only=PJ)
+    mosaic: bool = key(False, dialect=AX)
+    center: bool = key(False, dialect=PJ)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,6 @@
 """Drawn scenes: what is painted, and where its box says it is.
 
-Letters: 3 colours, H W rows and columns, N points.
+Letters: 3 colors, H W rows and columns, N points.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from darkpy.data.sampling import Dice
+from darkpy.data.augment.sampler import Dice
 from darkpy.data.scenes import CLASSES, MAX_HIDDEN, OUTLINES, SHAPES, Scene, draw_scene
 
 SCENES = [draw_scene(Dice(f"test/{number}"), 96) for number in range(24)]
@@ -20,7 +20,7 @@ SCENES = [draw_scene(Dice(f"test/{number}"), 96) for number in range(24)]
 def test_box_is_tight_around_the_pixels_that_its_shape_paints(scene: Scene) -> None:
     black_3HW = torch.zeros_like(scene.ground_3HW)
     for shape in scene.shapes:
-        white = shape._replace(colour_3=torch.full((3,), 255.0))
+        white = shape._replace(color_3=torch.full((3,), 255.0))
         is_white_HW = Scene(black_3HW, black_3HW, (white,)).paint()[0] > 127
         left, top, right, bottom = shape.box_px
         inside_HW = is_white_HW[top:bottom, left:right]
@@ -29,7 +29,7 @@ def test_box_is_tight_around_the_pixels_that_its_shape_paints(scene: Scene) -> N
 
 
 @pytest.mark.parametrize("scene", SCENES)
-def test_picture_differs_from_the_bare_one_in_its_shapes_alone(scene: Scene) -> None:
+def test_image_differs_from_the_bare_one_in_its_shapes_alone(scene: Scene) -> None:
     differs_HW = (scene.paint() != scene._replace(shapes=()).paint()).any(0)
     covered_HW = torch.stack([shape.cover_HW for shape in scene.shapes]).amax(0)
     assert not differs_HW[covered_HW == 0].any()
@@ -67,7 +67,7 @@ def test_every_class_occurs() -> None:
     assert {shape.class_id for scene in SCENES for shape in scene.shapes} == set(range(len(CLASSES)))
 
 
-def test_equal_dice_make_equal_pictures_and_others_others() -> None:
+def test_equal_dice_make_equal_images_and_others_others() -> None:
     one, again, other = (draw_scene(Dice(text), 64).paint() for text in ("a", "a", "b"))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision
-from darkpy.evaluation.tables import map_lines
-from darkpy.evaluation.truths import Truths
+from darkpy.evaluation.ground_truth import Truths
+from darkpy.evaluation.metric_tables import map_lines
 from darkpy.ops.detections import Detections
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "average-precision.npz")
@@ -98,15 +98,15 @@ def test_published_example_is_met_to_the_digit(shared: Path, points: int, percen
     for image, file in enumerate(sorted((folder / "groundtruths").iterdir())):
         for line in file.read_text().split("\n"):
             if line:
-                objects.append(Object(image, 0, _centre(line.split()[1:])))
+                objects.append(Object(image, 0, _center(line.split()[1:])))
         for line in (folder / "detections" / file.name).read_text().split("\n"):
             if line:
-                boxes.append(Box(image, _centre(line.split()[2:]), (float(line.split()[1]),)))
+                boxes.append(Box(image, _center(line.split()[2:]), (float(line.split()[1]),)))
     assert (len(objects), len(boxes)) == (15, 24)
     assert f"{100 * judge(boxes, objects, iou_thresh=0.3, points=points).mean:.2f}" == percent
 
 
-def _centre(words: list[str]) -> tuple[float, ...]:
+def _center(words: list[str]) -> tuple[float, ...]:
     left, top, w, h = map(float, words)
     return ((left + (w + 1) / 2) / 256, (top + (h + 1) / 2) / 256, (w + 1) / 256, (h + 1) / 256)
 

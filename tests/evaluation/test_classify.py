@@ -1,4 +1,4 @@
-"""What a classifier takes pictures for.
+"""What a classifier takes images for.
 
 The figures of real networks are those that the C programs of both forks print.
 """
@@ -49,7 +49,7 @@ DOG = {"pjreddie": {14: 0.1418, 59: 0.0613, 252: 0.0548}, "alexeyab": {252: 0.45
 
 
 def make(prob: tuple[float, ...], cfg: str = CFG, dialect: str = "pjreddie") -> Network:
-    """A network that says this of every picture."""
+    """A network that says this of every image."""
     network = darkpy.load(cfg, dialect=dialect)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -58,7 +58,7 @@ def make(prob: tuple[float, ...], cfg: str = CFG, dialect: str = "pjreddie") -> 
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
+def image_files(tmp_path: Path) -> list[Path]:
     rng = np.random.default_rng(0)
     paths = [tmp_path / f"{number}.png" for number in range(7)]
     for path in paths:
@@ -72,36 +72,38 @@ def tree_cfg(tmp_path: Path) -> str:
     return f"{CFG}tree={tmp_path / 'life.tree'}\n"
 
 
-def test_each_command_of_each_fork_looks_at_a_picture_in_its_own_way() -> None:
+def test_each_command_of_each_fork_looks_at_a_image_in_its_own_way() -> None:
     pjreddie, alexeyab = (darkpy.load(CFG, dialect=dialect) for dialect in DIALECTS)
     assert predict_settings(pjreddie, 1).prepare is letterbox
     assert valid_settings(pjreddie, 1).prepare is center_crop
     assert predict_settings(alexeyab, 1).prepare is valid_settings(alexeyab, 1).prepare is resize_min_crop
 
 
-def test_the_surest_classes_come_first_and_of_equal_ones_the_first(pictures: list[Path]) -> None:
+def test_the_surest_classes_come_first_and_of_equal_ones_the_first(image_files: list[Path]) -> None:
     network = make((0.1, 0.2, 0.1, 0.3, 0.2, 0.1))
-    (ranking,) = classify(network, pictures[:1], predict_settings(network, 5))
+    (ranking,) = classify(network, image_files[:1], predict_settings(network, 5))
     assert ranking.class_ids == (3, 1, 4, 0, 2)
     assert ranking.probs == pytest.approx((0.3, 0.2, 0.2, 0.1, 0.1))
 
 
-def test_more_classes_than_there_are_cannot_be_told(pictures: list[Path]) -> None:
+def test_more_classes_than_there_are_cannot_be_told(image_files: list[Path]) -> None:
     network = make((0.1, 0.2, 0.1, 0.3, 0.2, 0.1))
-    (ranking,) = classify(network, pictures[:1], predict_settings(network, 99))
+    (ranking,) = classify(network, image_files[:1], predict_settings(network, 99))
     assert sorted(ranking.class_ids) == list(range(6))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
-def test_batches_change_nothing_and_unreadable_pictures_keep_their_place(pictures: list[Path], batch_size: int) -> None:
+def test_batches_change_nothing_and_unreadable_images_keep_their_place(
+    image_files: list[Path], batch_size: int
+) -> None:
     torch.manual_seed(1)
     network = darkpy.load(CFG)
-    pictures[2].write_text("no picture")
+    image_files[2].write_text("no image")
     settings = valid_settings(network, 6)
-    found = list(classify(network, pictures, settings, batch_size=batch_size))
-    assert [ranking.path for ranking in found] == list(map(str, pictures))
+    found = list(classify(network, image_files, settings, batch_size=batch_size))
+    assert [ranking.path for ranking in found] == list(map(str, image_files))
     assert [ranking.error is not None for ranking in found] == [number == 2 for number in range(7)]
-    for ranking, path in zip(found, pictures, strict=True):
+    for ranking, path in zip(found, image_files, strict=True):
         (alone,) = classify(network, [path], settings)
         assert ranking.class_ids == alone.class_ids
         assert ranking.probs == pytest.approx(alone.probs, rel=1e-5)
@@ -115,10 +117,10 @@ def test_nothing_readable_is_no_batch(tmp_path: Path) -> None:
     ]
 
 
-def test_an_output_that_is_no_number_is_an_error(pictures: list[Path]) -> None:
+def test_an_output_that_is_no_number_is_an_error(image_files: list[Path]) -> None:
     network = make((float("nan"), 0.2, 0.1, 0.3, 0.2, 0.2))
     with pytest.raises(DarkpyError, match=r"0\.png: .*NaN"):
-        list(classify(network, pictures, valid_settings(network, 1)))
+        list(classify(network, image_files, valid_settings(network, 1)))
 
 
 def test_a_detector_is_no_classifier() -> None:
@@ -129,31 +131,33 @@ def test_a_detector_is_no_classifier() -> None:
         class_count(network)
 
 
-def test_a_final_cost_layer_says_nothing(pictures: list[Path]) -> None:
+def test_a_final_cost_layer_says_nothing(image_files: list[Path]) -> None:
     network = make((0.1, 0.2, 0.1, 0.3, 0.2, 0.1), f"{CFG}\n[cost]\ntype=sse\n")
-    (ranking,) = classify(network, pictures[:1], valid_settings(network, 1))
+    (ranking,) = classify(network, image_files[:1], valid_settings(network, 1))
     assert (class_count(network), ranking.class_ids) == (6, (3,))
 
 
-def test_pjreddie_tells_only_leaves_of_a_tree(pictures: list[Path], tree_cfg: str) -> None:
+def test_pjreddie_tells_only_leaves_of_a_tree(image_files: list[Path], tree_cfg: str) -> None:
     network = make(TREE_PROB, tree_cfg)
-    (ranking,) = classify(network, pictures[:1], predict_settings(network, 4))
+    (ranking,) = classify(network, image_files[:1], predict_settings(network, 4))
     assert ranking.class_ids == (3, 5, 2, 4)
     assert ranking.probs == pytest.approx((0.45, 0.36, 0.15, 0.04))
 
 
-def test_alexeyab_predicts_every_class_of_a_tree_and_judges_by_its_leaves(pictures: list[Path], tree_cfg: str) -> None:
+def test_alexeyab_predicts_every_class_of_a_tree_and_judges_by_its_leaves(
+    image_files: list[Path], tree_cfg: str
+) -> None:
     network = make(TREE_PROB, tree_cfg, "alexeyab")
-    (told,) = classify(network, pictures[:1], predict_settings(network, 3))
-    (judged,) = classify(network, pictures[:1], valid_settings(network, 3))
+    (told,) = classify(network, image_files[:1], predict_settings(network, 3))
+    (judged,) = classify(network, image_files[:1], valid_settings(network, 3))
     assert (told.class_ids, judged.class_ids) == ((0, 3, 1), (3, 5, 2))
 
 
-def test_a_file_may_name_the_leaves(pictures: list[Path], tree_cfg: str, tmp_path: Path) -> None:
+def test_a_file_may_name_the_leaves(image_files: list[Path], tree_cfg: str, tmp_path: Path) -> None:
     network = make(TREE_PROB, tree_cfg)
     file = tmp_path / "leaves"
     file.write_text("plant\ncat\n")
-    (ranking,) = classify(network, pictures[:1], valid_settings(network, 2, file))
+    (ranking,) = classify(network, image_files[:1], valid_settings(network, 2, file))
     assert ranking.class_ids == (1, 2)
     file.write_text("stone\n")
     with pytest.raises(DarkpyError, match="none of its 1 names"):
@@ -178,7 +182,7 @@ def test_accuracy_counts_the_first_label_in_the_path() -> None:
         accuracy.add(Ranking(path, class_ids, (0.5, 0.5)))
         seen.append((accuracy.top_1, accuracy.top_k))
     assert seen == [(1, 1), (1 / 2, 1), (1 / 3, 2 / 3), (1 / 4, 2 / 4)]
-    assert (accuracy.unlabelled, accuracy.ambiguous) == (["x/bird.png"], ["x/catfish.png"])
+    assert (accuracy.unlabeled, accuracy.ambiguous) == (["x/bird.png"], ["x/catfish.png"])
 
 
 def test_quotients_are_darknets_to_the_last_digit() -> None:
@@ -196,23 +200,23 @@ def test_what_cannot_be_read_is_wrong() -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize(
-    ("name", "pictures", "labels", "expected"),
+    ("name", "folder", "labels", "expected"),
     [
         ("cifar_small", "cifar/train", "cifar/labels.txt", (3000, "75.67", "88.70")),
         ("mnist_lenet-tz", "mnist/images", "mnist/labels.list", (1000, "95.00", "98.40")),
     ],
 )
 def test_real_networks_are_as_often_right_as_darknet_says(
-    shared: Path, name: str, pictures: str, labels: str, expected: tuple[int, str, str], dialect: str
+    shared: Path, name: str, folder: str, labels: str, expected: tuple[int, str, str], dialect: str
 ) -> None:
     data = shared / "data"
     (cfg,), (weights,) = ([*(data / "weights" / name).glob(form)] for form in ("*.cfg", "*.[bw]*"))
     network = darkpy.load(cfg, weights, dialect=dialect).for_inference()
     accuracy = Accuracy((data / labels).read_text().split())
-    paths = sorted((data / pictures).iterdir())[: expected[0]]
+    paths = sorted((data / folder).iterdir())[: expected[0]]
     for ranking in classify(network, paths, valid_settings(network, 2), batch_size=32):
         accuracy.add(ranking)
-    assert not accuracy.unlabelled
+    assert not accuracy.unlabeled
     assert (accuracy.images, f"{100 * accuracy.top_1:.2f}", f"{100 * accuracy.top_k:.2f}") == expected
 
 
@@ -231,7 +235,7 @@ def test_the_same_pixels_score_as_in_darknet(shared: Path, dialect: str) -> None
     assert ranking.probs == pytest.approx(tuple(DOG[dialect].values()), abs=tolerance)
 
 
-def test_photographs_score_as_published_but_for_the_jpeg_decoder(shared: Path) -> None:
+def test_images_score_as_published_but_for_the_jpeg_decoder(shared: Path) -> None:
     """darknet's own decoder makes other pixels of a JPEG file, by up to three levels, than Pillow's does."""
     network = tiny_darknet(shared, "pjreddie")
     paths = [shared / f"data/images/{name}.jpg" for name in ("dog", "eagle")]

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from darkpy.evaluation.coco import STATS, CocoPrecision, coco_precision
-from darkpy.evaluation.found import Found
-from darkpy.evaluation.runs import View
-from darkpy.evaluation.truths import Truths
+from darkpy.evaluation.detection_store import Found
+from darkpy.evaluation.ground_truth import Truths
+from darkpy.evaluation.runner import View
 from darkpy.ops.detections import Detections
 
 VIEWS = [View(0, "a.jpg", (200, 200)), View(1, "b.jpg", (200, 200))]

@@ -19,9 +19,9 @@ from darkpy.errors import DarkpyError, ShapeError
 from darkpy.evaluation import compare as engine
 from darkpy.evaluation.compare import compare, draw_input, read_input, trace
 from darkpy.evaluation.dump import write_dump
-from darkpy.export.named_arrays import About
 from darkpy.export.onnx_files import pack_onnx
 from darkpy.export.onnx_graph import OnnxOptions
+from darkpy.export.state_dict import About
 from darkpy.network import Network
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "networks"
@@ -159,13 +159,13 @@ def test_the_usual_cause_belongs_to_the_kind_of_layer(
     assert cause is None if words is None else words in (cause or "")
 
 
-def test_another_picture_departs_at_the_input(network: Network, dump: Path) -> None:
+def test_another_image_departs_at_the_input(network: Network, dump: Path) -> None:
     found = compare(network, dump, draw_input(network, 1))
     assert found.first is not None and found.first.index == -1
     assert found.place == "the network's input" and "letterboxing" in (found.cause or "")
 
 
-def test_the_picture_of_the_dump_agrees_at_the_input(tmp_path: Path, network: Network) -> None:
+def test_the_image_of_the_dump_agrees_at_the_input(tmp_path: Path, network: Network) -> None:
     Image.new("RGB", (40, 20), (250, 120, 10)).save(tmp_path / "a.png")
     x_BCHW = read_input(network, tmp_path / "a.png", letterbox=True)
     write_dump(tmp_path / "a.npz", x_BCHW, trace(network, x_BCHW))
@@ -174,7 +174,7 @@ def test_the_picture_of_the_dump_agrees_at_the_input(tmp_path: Path, network: Ne
     assert compare(network, tmp_path / "a.npz", stretched_BCHW).place == "the network's input"
 
 
-def test_a_dump_without_input_needs_the_picture(network: Network, dump: Path) -> None:
+def test_a_dump_without_input_needs_the_image(network: Network, dump: Path) -> None:
     edit(dump, x=None)
     with pytest.raises(DarkpyError, match="does not hold the network's input x") as caught:
         compare(network, dump)

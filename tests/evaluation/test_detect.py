@@ -1,4 +1,4 @@
-"""From pictures to boxes: where boxes come back to, what does not hang on the batch, and which pictures fail."""
+"""From images to boxes: where boxes come back to, what does not hang on the batch, and which images fail."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def network(*sections: str, dialect: str = "pjreddie", net: str = "", size: int 
 
 
 def say(made: Network, layer: int, *logits: float) -> None:
-    """Let a layer say the same of every picture."""
+    """Let a layer say the same of every image."""
     made.layers[layer].get_parameter("weights").detach().fill_(0)
     made.layers[layer].get_parameter("biases").detach().copy_(torch.tensor(logits))
 
 
 def middle(dialect: str = "pjreddie", net: str = "", size: int = 32) -> Network:
-    """Sees one cat in the middle of every picture, half as wide and a quarter as high as the network's input."""
+    """Sees one cat in the middle of every image, half as wide and a quarter as high as the network's input."""
     made = network(POOL.replace("32", str(size)), head(1), dialect=dialect, net=net, size=size)
     say(made, 1, 0, 0, 0, 0, 9, 9)
     return made
@@ -85,7 +85,7 @@ def test_odd_border_is_halved_as_a_float_so_that_the_middle_stays_the_middle(tmp
         ("alexeyab", "letter_box=1\n", False, 0.25),
     ],
 )
-def test_pictures_are_letterboxed_as_asked_or_as_the_fork_does(
+def test_images_are_letterboxed_as_asked_or_as_the_fork_does(
     tmp_path: Path, dialect: str, net: str, asked: bool | None, height: float
 ) -> None:
     path = picture(tmp_path / "wide.png", 64, 32)
@@ -98,13 +98,13 @@ def test_what_the_network_sees_is_letterboxed_too(tmp_path: Path) -> None:
     made = middle()
     made.layers[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     list(itertools.chain(detect(made, [path], NAMES), detect(made, [path], NAMES, DetectOptions(letterbox=False))))
-    grey, drawn = 0.5, 128 / 255
-    assert seen[0][0, 0, :, 0].tolist() == pytest.approx([grey] * 8 + [drawn] * 16 + [grey] * 8)
+    gray, drawn = 0.5, 128 / 255
+    assert seen[0][0, 0, :, 0].tolist() == pytest.approx([gray] * 8 + [drawn] * 16 + [gray] * 8)
     assert seen[1][0, 0, :, 0].tolist() == pytest.approx([drawn] * 32)
 
 
 def test_boxes_of_yolov1_are_not_moved(tmp_path: Path) -> None:
-    """pjreddie's program letterboxes the picture all the same."""
+    """pjreddie's program letterboxes the image all the same."""
     made = network("[connected]\noutput=6\nactivation=linear\n", "[detection]\nside=1\ncoords=4\n")
     say(made, 0, 0.9, 0.9, 0.5, 0.25, 0.5, 0.25)  # class, objectness, box
     found = boxes(detect(made, [picture(tmp_path / "tall.png", 32, 64)], NAMES))
@@ -161,7 +161,7 @@ def test_heads_of_different_class_counts_are_seen_together(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("first", "last", "count"), [("default", "greedynms", 2), ("greedynms", "default", 1)])
 def test_last_head_decides_how_boxes_are_suppressed(tmp_path: Path, first: str, last: str, count: int) -> None:
-    """Two boxes whose centres lie apart: an overlap of .67, of which greedynms takes .11 off."""
+    """Two boxes whose centers lie apart: an overlap of .67, of which greedynms takes .11 off."""
     sections = (POOL, f"{head(1)}nms_kind={first}\n", "[route]\nlayers=0\n", f"{head(1)}nms_kind={last}\n")
     made = network(*sections, dialect="alexeyab")
     for layer, x in ((1, 0.45), (4, 0.55)):
@@ -180,10 +180,10 @@ def test_detections_have_a_column_for_each_class_of_the_largest_head() -> None:
     assert not found.prob_MK[:3, 2:].any()
 
 
-# batches and pictures
+# batches and images
 
 
-def test_batch_gives_what_each_picture_gives_alone(tmp_path: Path) -> None:
+def test_batch_gives_what_each_image_gives_alone(tmp_path: Path) -> None:
     made = network("[convolutional]\nfilters=4\nsize=3\nstride=8\nactivation=leaky\n", head(2), size=64)
     shapes = [(64, 64), (50, 90), (120, 30), (64, 63), (7, 9)]
     paths = [picture(tmp_path / f"{n}.png", w, h, seed=n) for n, (w, h) in enumerate(shapes)]
@@ -198,8 +198,8 @@ def test_batch_gives_what_each_picture_gives_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
-def test_picture_that_cannot_be_read_yields_its_error_and_the_others_go_on(tmp_path: Path, batch_size: int) -> None:
-    (tmp_path / "text.png").write_text("no picture")
+def test_image_that_cannot_be_read_yields_its_error_and_the_others_go_on(tmp_path: Path, batch_size: int) -> None:
+    (tmp_path / "text.png").write_text("no image")
     good = picture(tmp_path / "a.png", 32, 32)
     paths = [tmp_path / "none.png", good, tmp_path / "text.png", good, tmp_path]
     results = list(detect(middle(), paths, NAMES, batch_size=batch_size))
@@ -209,18 +209,18 @@ def test_picture_that_cannot_be_read_yields_its_error_and_the_others_go_on(tmp_p
     assert [result.image is None for result in results] == [True, False, True, False, True]
 
 
-def test_pictures_are_read_when_they_are_wanted(tmp_path: Path) -> None:
+def test_images_are_read_when_they_are_wanted(tmp_path: Path) -> None:
     paths = (picture(tmp_path / f"{n}.png", 32, 32) for n in itertools.count())
     results = detect(middle(), paths, NAMES, batch_size=1, may_wait=False)
     assert [len(result.objects) for result in itertools.islice(results, 3)] == [1, 1, 1]
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_no_pictures_give_no_results() -> None:
+def test_no_images_give_no_results() -> None:
     assert list(detect(middle(), [], NAMES)) == []
 
 
-def test_network_of_one_channel_sees_grey_pictures(tmp_path: Path) -> None:
+def test_network_of_one_channel_sees_gray_images(tmp_path: Path) -> None:
     made = darkpy.load("[net]\nwidth=32\nheight=32\nchannels=1\n" + POOL + head(1), dialect="pjreddie")
     say(made, 1, 0, 0, 0, 0, 9, 9)
     assert len(boxes(detect(made, [picture(tmp_path / "a.png", 32, 32)], NAMES))) == 1
@@ -248,7 +248,7 @@ FILM = (
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
-def test_pictures_are_no_film(tmp_path: Path, batch_size: int) -> None:
+def test_images_are_no_film(tmp_path: Path, batch_size: int) -> None:
     made = network(*FILM, dialect="alexeyab", net="time_steps=3\n")
     paths = [picture(tmp_path / f"{n}.png", 32, 32, seed=n) for n in range(4)]
     alone = [boxes(detect(made, [path], NAMES, ALL)) for path in paths]
@@ -261,7 +261,7 @@ def test_pictures_are_no_film(tmp_path: Path, batch_size: int) -> None:
 def test_network_opened_for_films_is_refused_with_a_way_out(tmp_path: Path) -> None:
     text = "[net]\nwidth=32\nheight=32\nchannels=3\ntime_steps=3\n" + "".join(FILM)
     film = darkpy.load(text, dialect="alexeyab")
-    with pytest.raises(DarkpyError, match=r"takes 3 pictures for one film \(time_steps\)") as caught:
+    with pytest.raises(DarkpyError, match=r"takes 3 images for one film \(time_steps\)") as caught:
         next(detect(film, [picture(tmp_path / "a.png", 32, 32)], NAMES))
     assert caught.value.hint == "darkpy.load(..., time_steps=1) takes them one by one"
     assert darkpy.load(text, dialect="alexeyab", time_steps=1).plan.net.time_steps == 1

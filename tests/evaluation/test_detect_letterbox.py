@@ -1,4 +1,4 @@
-"""The way back from the letterbox: boxes in the network's input become boxes in the picture."""
+"""The way back from the letterbox: boxes in the network's input become boxes in the image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from darkpy.data.images import Image, prepare
+from darkpy.data.loading.images import Image, prepare
 from darkpy.evaluation.detect import without_letterbox
 from darkpy.ops.detections import Detections
 from darkpy.ops.resample import letterbox_geometry
@@ -26,10 +26,10 @@ net_sides = st.sampled_from([(416, 416), (608, 320), (33, 65)])
 
 @settings(deadline=None)
 @given(w=sides, h=sides, net=net_sides, corners=st.tuples(*(st.floats(0, 1) for _ in range(4))))
-def test_box_in_the_letterbox_comes_back_to_its_place_in_the_picture(
+def test_box_in_the_letterbox_comes_back_to_its_place_in_the_image(
     w: int, h: int, net: tuple[int, int], corners: tuple[float, float, float, float]
 ) -> None:
-    """Where the border is odd, half a pixel of the input beside it: the picture is pasted at whole pixels."""
+    """Where the border is odd, half a pixel of the input beside it: the image is pasted at whole pixels."""
     net_w, net_h = net
     (left, right), (top, bottom) = sorted(corners[:2]), sorted(corners[2:])
     box = torch.tensor(((left + right) / 2, (top + bottom) / 2, right - left, bottom - top))
@@ -43,7 +43,7 @@ def test_box_in_the_letterbox_comes_back_to_its_place_in_the_picture(
 
 
 @pytest.mark.parametrize(("w", "h"), [(640, 480), (100, 300), (64, 64), (333, 200), (200, 333)])
-def test_box_drawn_on_the_picture_comes_back(w: int, h: int) -> None:
+def test_box_drawn_on_the_image_comes_back(w: int, h: int) -> None:
     left, top, right, bottom = w // 5, h // 4, w - w // 3, h - h // 3
     pixels_HWC = np.zeros((h, w, 3), np.uint8)
     pixels_HWC[top:bottom, left:right] = 255
@@ -57,12 +57,12 @@ def test_box_drawn_on_the_picture_comes_back(w: int, h: int) -> None:
     seen = candidate((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
     (found,) = without_letterbox(seen, [(w, h)], 416, 320).boxes_M4
     wanted = ((left + right) / 2 / w, (top + bottom) / 2 / h, (right - left) / w, (bottom - top) / h)
-    # corner pixels lie on corner pixels: towards the edges half a pixel of the picture, beside the edge's own pixel
+    # corner pixels lie on corner pixels: towards the edges half a pixel of the image, beside the edge's own pixel
     pixels = 1 / min(w, h) + 1 / min(place.new_w, place.new_h)
     torch.testing.assert_close(found, torch.tensor(wanted), rtol=0, atol=pixels)
 
 
-def test_each_candidate_is_moved_by_the_size_of_its_own_picture() -> None:
+def test_each_candidate_is_moved_by_the_size_of_its_own_image() -> None:
     both = Detections.cat([candidate(0.5, 0.25, 0.5, 0.5), candidate(0.5, 0.25, 0.5, 0.5)])
     both = Detections(torch.tensor([1, 0]), both.boxes_M4, both.objectness_M, both.prob_MK)
     first, second = without_letterbox(both, [(100, 100), (200, 100)], 32, 32).boxes_M4.tolist()

@@ -8,68 +8,68 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from darkpy.evaluation.detections import BoxFrac, Object
-from darkpy.evaluation.draw import class_colour, draw
+from darkpy.evaluation.draw import class_color, draw
+from darkpy.evaluation.objects import BoxFrac, Object
 
-GREY = 90
+GRAY = 90
 MIDDLE: BoxFrac = (0.5, 0.5, 0.5, 0.5)
 
 
-def grey(width: int, height: int) -> NDArray[np.uint8]:
-    return np.full((height, width, 3), GREY, dtype=np.uint8)
+def gray(width: int, height: int) -> NDArray[np.uint8]:
+    return np.full((height, width, 3), GRAY, dtype=np.uint8)
 
 
 def drawn(width: int, height: int, *objects: Object) -> NDArray[np.uint8]:
-    return np.asarray(draw(grey(width, height), objects))
+    return np.asarray(draw(gray(width, height), objects))
 
 
 def named(name: str, box_frac: BoxFrac = MIDDLE, class_id: int = 0, confidence: float = 0.5) -> Object:
     return Object(class_id, name, confidence, box_frac)
 
 
-def extent_of(picture_HW3: NDArray[np.uint8], class_id: int) -> tuple[int, int, int, int]:
-    """First and last column, first and last row in the colour of a class."""
-    rows, columns = np.nonzero((picture_HW3 == class_colour(class_id)).all(axis=2))
+def extent_of(image_HW3: NDArray[np.uint8], class_id: int) -> tuple[int, int, int, int]:
+    """First and last column, first and last row in the color of a class."""
+    rows, columns = np.nonzero((image_HW3 == class_color(class_id)).all(axis=2))
     return int(columns.min()), int(columns.max()), int(rows.min()), int(rows.max())
 
 
-def label_of(picture_HW3: NDArray[np.uint8], class_id: int) -> tuple[int, int]:
+def label_of(image_HW3: NDArray[np.uint8], class_id: int) -> tuple[int, int]:
     """Width and height of the filled part above a box in the middle."""
-    rows, columns = np.nonzero((picture_HW3[: len(picture_HW3) // 4] == class_colour(class_id)).all(axis=2))
+    rows, columns = np.nonzero((image_HW3[: len(image_HW3) // 4] == class_color(class_id)).all(axis=2))
     return int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1
 
 
-def test_the_border_of_the_box_takes_the_colour_of_its_class_and_its_inside_stays() -> None:
+def test_the_border_of_the_box_takes_the_color_of_its_class_and_its_inside_stays() -> None:
     picture = drawn(200, 200, named("dog", class_id=3))
-    colour = class_colour(3)
+    color = class_color(3)
     for x, y in [(50, 100), (149, 100), (100, 149), (120, 149), (50, 149), (149, 149), (149, 50)]:
-        assert tuple(picture[y, x]) == colour
-    assert (picture[70:130, 70:130] == GREY).all()
-    assert (picture[155:] == GREY).all()
-    assert (picture[:, 155:] == GREY).all()
+        assert tuple(picture[y, x]) == color
+    assert (picture[70:130, 70:130] == GRAY).all()
+    assert (picture[155:] == GRAY).all()
+    assert (picture[:, 155:] == GRAY).all()
 
 
 def test_the_array_given_is_left_as_it_was_and_not_shared() -> None:
-    image = grey(100, 80)
+    image = gray(100, 80)
     picture = draw(image, [named("dog")])
-    assert (image == GREY).all()
-    assert (np.asarray(picture) != GREY).any()
+    assert (image == GRAY).all()
+    assert (np.asarray(picture) != GRAY).any()
 
 
 def test_nothing_to_draw_changes_nothing() -> None:
-    assert np.array_equal(drawn(30, 20), grey(30, 20))
+    assert np.array_equal(drawn(30, 20), gray(30, 20))
 
 
-def test_a_picture_that_may_not_be_written_and_has_gaps_in_memory_is_drawn_alike() -> None:
-    wide = np.repeat(grey(200, 200), 2, axis=1)[:, ::2]
+def test_a_image_that_may_not_be_written_and_has_gaps_in_memory_is_drawn_alike() -> None:
+    wide = np.repeat(gray(200, 200), 2, axis=1)[:, ::2]
     wide.flags.writeable = False
     assert np.array_equal(np.asarray(draw(wide, [named("dog")])), drawn(200, 200, named("dog")))
 
 
 @pytest.mark.parametrize("side", [416, 4000])
-def test_line_and_label_grow_with_the_picture(side: int) -> None:
+def test_line_and_label_grow_with_the_image(side: int) -> None:
     picture = drawn(side, side, named("dog"))
-    middle_row = (picture[side // 2, : side // 2] != GREY).any(axis=1)
+    middle_row = (picture[side // 2, : side // 2] != GRAY).any(axis=1)
     assert middle_row.sum() == round(0.004 * side)
     _, height = label_of(picture, 0)
     assert 0.025 * side < height < 0.05 * side
@@ -86,11 +86,11 @@ def test_the_label_of_a_box_at_the_border_is_whole(x: float, y: float) -> None:
 
 
 @pytest.mark.parametrize("size", [(416, 416), (64, 64), (300, 40)])
-def test_a_label_longer_than_the_picture_stays_inside(size: tuple[int, int]) -> None:
+def test_a_label_longer_than_the_image_stays_inside(size: tuple[int, int]) -> None:
     label = drawn(*size, named("x" * 300, (0.9, 0.9, 0.4, 0.4)))
-    row = np.nonzero((label == class_colour(0)).all(axis=2).any(axis=1))[0]
+    row = np.nonzero((label == class_color(0)).all(axis=2).any(axis=1))[0]
     assert len(row) < size[1]
-    text = (label != GREY).any(axis=2) & (label != class_colour(0)).any(axis=2)
+    text = (label != GRAY).any(axis=2) & (label != class_color(0)).any(axis=2)
     assert text.any()
 
 
@@ -99,34 +99,34 @@ def test_a_label_too_long_is_cut_and_says_so() -> None:
     assert not np.array_equal(drawn(60, 60, named("x" * 5)), drawn(60, 60, named("x" * 80)))
 
 
-def test_a_box_is_clipped_to_the_picture() -> None:
+def test_a_box_is_clipped_to_the_image() -> None:
     picture = drawn(100, 100, named("dog", (0.5, 0.5, 3.0, 0.5)))
     left, right, _, bottom = extent_of(picture, 0)
     assert (left, right, bottom) == (0, 99, 74)
 
 
-def test_a_box_larger_than_the_picture_frames_it() -> None:
+def test_a_box_larger_than_the_image_frames_it() -> None:
     picture = drawn(100, 100, named("dog", (0.5, 0.5, 3.0, float("inf"))))
     assert extent_of(picture, 0) == (0, 99, 0, 99)
-    assert (picture[50, 10:90] == GREY).all()
+    assert (picture[50, 10:90] == GRAY).all()
 
 
 @pytest.mark.parametrize("box_frac", [(2.0, 0.5, 0.1, 0.1), (0.5, -1.0, 0.1, 0.1), (float("nan"), 0.5, 0.1, 0.1)])
-def test_a_box_outside_the_picture_is_not_drawn(box_frac: BoxFrac) -> None:
-    assert np.array_equal(drawn(100, 100, named("dog", box_frac)), grey(100, 100))
+def test_a_box_outside_the_image_is_not_drawn(box_frac: BoxFrac) -> None:
+    assert np.array_equal(drawn(100, 100, named("dog", box_frac)), gray(100, 100))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (2, 2), (7, 300), (20, 20)])
-def test_tiny_pictures_keep_their_size_and_show_the_box(size: tuple[int, int]) -> None:
+def test_tiny_images_keep_their_size_and_show_the_box(size: tuple[int, int]) -> None:
     picture = drawn(*size, named("dog"), named("cat", (0.1, 0.1, 0.0, 0.0), 1), named("pig", (1, 1, 2, 2), 2))
     assert picture.shape == (size[1], size[0], 3)
-    assert (picture != GREY).any()
+    assert (picture != GRAY).any()
 
 
-def test_a_box_of_several_classes_has_one_label_and_the_colour_of_the_best() -> None:
+def test_a_box_of_several_classes_has_one_label_and_the_color_of_the_best() -> None:
     dog, cat = named("dog", class_id=1, confidence=0.97), named("cat", class_id=2, confidence=0.31)
     both = drawn(400, 400, cat, dog)
-    assert not (both == class_colour(2)).all(axis=2).any()
+    assert not (both == class_color(2)).all(axis=2).any()
     assert np.array_equal(both, drawn(400, 400, dog, cat))
     joined = drawn(400, 400, Object(1, "dog: 0.97, cat", 0.31, MIDDLE))
     assert np.array_equal(both, joined)
@@ -134,9 +134,9 @@ def test_a_box_of_several_classes_has_one_label_and_the_colour_of_the_best() -> 
 
 def test_labels_at_the_same_place_are_moved_apart() -> None:
     one, other = named("dog", class_id=1), named("cat", (0.5, 0.5, 0.5, 0.501), 2, 0.4)
-    alone = [(drawn(400, 400, it) == class_colour(it.class_id)).all(axis=2).sum() for it in (one, other)]
+    alone = [(drawn(400, 400, it) == class_color(it.class_id)).all(axis=2).sum() for it in (one, other)]
     together = drawn(400, 400, one, other)
-    seen = [(together == class_colour(it.class_id)).all(axis=2).sum() for it in (one, other)]
+    seen = [(together == class_color(it.class_id)).all(axis=2).sum() for it in (one, other)]
     border = 4 * 200 * 2
     assert seen[0] == alone[0]
     assert seen[1] > alone[1] - border
@@ -145,34 +145,34 @@ def test_labels_at_the_same_place_are_moved_apart() -> None:
 def test_labels_that_would_hide_better_ones_are_left_out() -> None:
     crowd = [named("dog", (0.5, 0.5, 0.5, 0.5 + 0.0001 * i), class_id=i, confidence=0.9 - i / 100) for i in range(30)]
     picture = drawn(64, 64, *crowd)
-    assert (picture == class_colour(0)).all(axis=2).sum() > 200
-    assert not (picture == class_colour(29)).all(axis=2).any()
+    assert (picture == class_color(0)).all(axis=2).sum() > 200
+    assert not (picture == class_color(29)).all(axis=2).any()
 
 
 def test_the_surest_box_lies_on_top() -> None:
     sure, unsure = named("dog", class_id=1, confidence=0.9), named("cat", class_id=2, confidence=0.3)
     moved = Object(2, "cat", 0.3, (0.5, 0.5, 0.5, 0.500001))
     for order in ([sure, moved], [moved, sure]):
-        assert tuple(drawn(400, 400, *order)[200, 100]) == class_colour(1)
-    assert tuple(drawn(400, 400, unsure)[200, 100]) == class_colour(2)
+        assert tuple(drawn(400, 400, *order)[200, 100]) == class_color(1)
+    assert tuple(drawn(400, 400, unsure)[200, 100]) == class_color(2)
 
 
-def test_text_is_dark_on_light_colours_and_light_on_dark_ones() -> None:
+def test_text_is_dark_on_light_colors_and_light_on_dark_ones() -> None:
     for class_id in range(12):
-        luminance = np.dot(class_colour(class_id), (0.299, 0.587, 0.114))
+        luminance = np.dot(class_color(class_id), (0.299, 0.587, 0.114))
         label = drawn(1000, 1000, named("dog", class_id=class_id))[:250]
         has_black = bool((label == 0).all(axis=2).any())
         has_white = bool((label == 255).all(axis=2).any())
         assert (has_black, has_white) == ((True, False) if luminance > 140 else (False, True))
 
 
-def test_each_class_has_its_own_colour() -> None:
-    assert len({class_colour(k) for k in range(80)}) == 80
-    hues = [colorsys.rgb_to_hsv(*(c / 255 for c in class_colour(k)))[0] for k in range(80)]
+def test_each_class_has_its_own_color() -> None:
+    assert len({class_color(k) for k in range(80)}) == 80
+    hues = [colorsys.rgb_to_hsv(*(c / 255 for c in class_color(k)))[0] for k in range(80)]
     for one, following in pairwise(hues):
         assert min((one - following) % 1, (following - one) % 1) > 0.3
 
 
-def test_the_picture_can_be_saved() -> None:
-    assert isinstance(draw(grey(10, 10), []), Image.Image)
-    assert draw(grey(10, 10), []).mode == "RGB"
+def test_the_image_can_be_saved() -> None:
+    assert isinstance(draw(gray(10, 10), []), Image.Image)
+    assert draw(gray(10, 10), []).mode == "RGB"

@@ -3,9 +3,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from darkpy.evaluation.ground_truth import Truths
+from darkpy.evaluation.metric_tables import recall_line
 from darkpy.evaluation.recall import Recall
-from darkpy.evaluation.tables import recall_line
-from darkpy.evaluation.truths import Truths
 from darkpy.ops.detections import Detections
 
 HALF_OVER = (0.5, 0.5, 0.25, 0.1875)

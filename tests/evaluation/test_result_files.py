@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import darkpy
-from darkpy.data.names import COCO_IDS
+from darkpy.data.lists.names import COCO_IDS
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
-from darkpy.evaluation.found import Found
+from darkpy.evaluation.detection_store import Found
 from darkpy.evaluation.result_files import (
     check_names,
     coco_image_id,
@@ -21,7 +21,7 @@ from darkpy.evaluation.result_files import (
     valid_settings,
     write_results,
 )
-from darkpy.evaluation.runs import View
+from darkpy.evaluation.runner import View
 from darkpy.ops.detections import Detections
 
 PJ, AX = Dialect.PJREDDIE, Dialect.ALEXEYAB

@@ -11,9 +11,9 @@ import torch
 from darkpy.build import Plan, make_plan
 from darkpy.errors import WeightsError
 from darkpy.export.batch_norm import changed_cfg, denormalize, normalize, reset
-from darkpy.export.tools import Opened, open_weights
+from darkpy.export.weight_tools import Opened, open_weights
 from darkpy.files import write_whole
-from darkpy.layers.base import Slot
+from darkpy.layers.base import ArraySpec
 from darkpy.network import Network
 
 NET = "[net]\nwidth=6\nheight=6\nchannels=4\n"
@@ -39,15 +39,15 @@ def opened(folder: Path, plan: Plan) -> Opened:
     generator = torch.Generator().manual_seed(1)
     network = Network(plan)
     for node in plan.nodes:
-        for slot in node.slots:
-            network.layers[node.index].put_array(slot, _numbers(slot, generator))  # type: ignore[operator]
+        for array_spec in node.arrays:
+            network.layers[node.index].put_array(array_spec, _numbers(array_spec, generator))  # type: ignore[operator]
     network.save_weights(folder / "in.weights")
     return open_weights(plan, folder / "in.weights")
 
 
-def _numbers(slot: Slot, generator: torch.Generator) -> torch.Tensor:
-    array = torch.randn(slot.shape, generator=generator)
-    return array.square() + 1e-3 if slot.name.endswith("variance") else array
+def _numbers(array_spec: ArraySpec, generator: torch.Generator) -> torch.Tensor:
+    array = torch.randn(array_spec.shape, generator=generator)
+    return array.square() + 1e-3 if array_spec.name.endswith("variance") else array
 
 
 @torch.no_grad()
@@ -103,7 +103,7 @@ def test_a_partial_file_stays_one(tool: Callable[[Opened], Opened], tmp_path: Pa
     again = open_weights(made.plan, tmp_path / "out")
     assert again.cutoff == 2
     x_BCHW = torch.rand(2, *plan.input_shape, generator=torch.Generator().manual_seed(3))
-    again.network.initialise()
+    again.network.initialize()
     with torch.no_grad():
         wanted, found = (network.trace(x_BCHW)[1] for network in (whole, again.network))
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)

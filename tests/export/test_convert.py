@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from darkpy.build import make_plan
 from darkpy.errors import WeightsError
 from darkpy.export.convert import Converted, fill, open_source, target_of
-from darkpy.export.named_arrays import About, Filled
+from darkpy.export.state_dict import About, Filled
 from darkpy.files import write_whole
 from darkpy.network import Network
 from tests.weightfiles import NET, OLD, RECENT, TRANSPOSED, TWO, numbers, written
@@ -54,7 +54,7 @@ def test_a_partial_file_stays_a_partial_file(tmp_path: Path, kind: str) -> None:
     between, last = tmp_path / f"between.{kind}", tmp_path / "last.weights"
     with pytest.raises(WeightsError, match="partial file: it ends before layer 2"):
         convert(TWO, first, between)
-    assert convert(TWO, first, between, is_partial_allowed=True).cutoff == 2
+    assert convert(TWO, first, between, allow_partial=True).cutoff == 2
     assert open_source(between).about.cutoff == 2
     convert(TWO, between, last)
     assert last.read_bytes() == first.read_bytes()
@@ -72,7 +72,7 @@ def test_a_state_dict_loads_with_torch_alone(tmp_path: Path) -> None:
     convert(TWO, written(tmp_path, 150), tmp_path / "net.pt")
     state = torch.load(tmp_path / "net.pt", weights_only=True)
     network = Network(make_plan(NET + TWO))
-    network.initialise()
+    network.initialize()
     network.load_state_dict(state)
     assert network.state_dict()["layers.0.biases"].tolist() == [1, 2, 3]
 
@@ -204,7 +204,7 @@ def test_numbers_that_are_none_are_not_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cfg", sorted(CFG.glob("*.cfg")), ids=lambda path: path.stem)
 def test_every_network_of_the_folder_comes_back_with_the_same_bytes(tmp_path: Path, cfg: Path, kind: str) -> None:
     new = Network(make_plan(cfg))
-    new.initialise(torch.Generator().manual_seed(1))
+    new.initialize(torch.Generator().manual_seed(1))
     new.header = new.header.with_seen(987_654_321_000)
     first, between, last = tmp_path / "first.weights", tmp_path / f"between.{kind}", tmp_path / "last.weights"
     new.save_weights(first)

@@ -19,10 +19,11 @@ from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.export.batch_norm import denormalize, normalize, reset
 from darkpy.export.convert import LAYOUTS
-from darkpy.export.figures import figures_of
-from darkpy.export.forks import carry, plan_for
-from darkpy.export.named_arrays import About, Held, check_arrays
-from darkpy.export.tools import (
+from darkpy.export.dialects import carry, plan_for
+from darkpy.export.state_dict import About, Held, check_arrays
+from darkpy.export.torch_files import _HARMLESS, read_torch
+from darkpy.export.weight_stats import figures_of
+from darkpy.export.weight_tools import (
     Opened,
     average,
     copy_classes,
@@ -31,7 +32,6 @@ from darkpy.export.tools import (
     swap_red_and_blue,
     take_unit_inputs,
 )
-from darkpy.export.torch_files import _HARMLESS, read_torch
 from darkpy.files import write_whole
 from darkpy.network import Network
 from tests.test_fuzz import damaged_weights, is_small, mutated_cfgs, planned
@@ -137,7 +137,7 @@ def states(draw: st.DrawFn) -> dict[str, torch.Tensor]:
 def test_a_state_dict_fits_or_is_refused(state: dict[str, torch.Tensor]) -> None:
     network = Network(make_plan(CFG))
     held = Held(Path("x.pt"), state, About())
-    layout = next((layout for layout in LAYOUTS if layout.recognises(state.keys())), None)
+    layout = next((layout for layout in LAYOUTS if layout.recognizes(state.keys())), None)
     if layout is None:
         return
     try:
@@ -218,7 +218,7 @@ def test_weights_of_any_network_go_to_the_other_darknet_or_are_refused(cfg: str,
     if plan is None or not is_small(plan) or plan.net.time_steps > 8:
         return
     network = Network(plan)
-    network.initialise(torch.Generator().manual_seed(0))
+    network.initialize(torch.Generator().manual_seed(0))
     other = Dialect.ALEXEYAB if dialect is Dialect.PJREDDIE else Dialect.PJREDDIE
     try:
         made, _ = carry(network, None, plan_for(cfg, plan, other))

@@ -17,14 +17,13 @@ import darkpy
 from darkpy.build import make_plan
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
-from darkpy.export.named_arrays import About
 from darkpy.export.onnx_files import losses_of_onnx, pack_onnx
 from darkpy.export.onnx_graph import OnnxOptions
+from darkpy.export.state_dict import About
 from darkpy.network import Network
-from darkpy.ops.activation_graphs import GRAPHS
 from darkpy.ops.activations import ACTIVATIONS
-
-from ..layers.test_conformance import AX, NET, PAIRS, images, network
+from darkpy.ops.activations_onnx import GRAPHS
+from tests.layers.test_conformance import AX, NET, PAIRS, images, network
 
 PJ = Dialect.PJREDDIE
 NO_MEMORY = {"conv_lstm", "crnn", "gru", "history", "lstm", "rnn"}
@@ -51,7 +50,7 @@ def operators(model: bytes) -> Counter[str]:
 def made(layers: str, dialect: Dialect, net: str = NET) -> Network:
     """A network with random numbers in every array."""
     new, generator = Network(make_plan(net + layers, dialect)), torch.Generator().manual_seed(3)
-    new.initialise()
+    new.initialize()
     with torch.no_grad():
         for name, tensor in new.state_dict().items():
             lowest = 0.1 if name.endswith("variance") else -0.9
@@ -279,7 +278,7 @@ def test_the_file_tells_what_it_is() -> None:
 
 def test_a_network_that_gave_its_weights_up_for_speed_is_refused() -> None:
     net = darkpy.accelerate(made("[convolutional]\nfilters=8\nsize=3\nactivation=leaky\n", PJ))
-    if net.built[0].array(net.plan.nodes[0].slots[1]) is not None:
+    if net.built[0].array(net.plan.nodes[0].arrays[1]) is not None:
         pytest.skip("nothing is faster here than the plain way")
     with pytest.raises(DarkpyError, match=r"layer 0 \[convolutional\].*given up for speed"):
         exported(net)

@@ -11,13 +11,12 @@ import torch
 import darkpy
 from darkpy.errors import DarkpyError
 from darkpy.evaluation.onnx_outputs import run_onnx
-from darkpy.export.named_arrays import About
 from darkpy.export.onnx_files import pack_onnx
 from darkpy.export.onnx_graph import OnnxOptions
+from darkpy.export.state_dict import About
 from darkpy.files import write_whole
 from darkpy.network import Network
-
-from ..inference.networks import distance, filled, outputs, pictures
+from tests.inference.networks import distance, filled, images, outputs
 
 CFG = Path(__file__).resolve().parents[2] / "cfg"
 RELATIVE = 1e-4
@@ -45,9 +44,9 @@ def opencv(path: Path, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_onnx_runtime_gives_the_same_for_any_number_of_pictures(name: str, tmp_path: Path) -> None:
+def test_onnx_runtime_gives_the_same_for_any_number_of_images(name: str, tmp_path: Path) -> None:
     net = filled(CFG / f"{name}.cfg")
-    x_BCHW = pictures(net, 2)
+    x_BCHW = images(net, 2)
     wanted = outputs(net, x_BCHW)
     found = run_onnx(written(net, tmp_path / "net.onnx"), x_BCHW)
     assert list(found) == [f"layer{index}" for index in net.outputs]
@@ -59,7 +58,7 @@ def test_opencv_gives_the_same(name: str, tmp_path: Path) -> None:
     """OpenCV 4 reads no constants that are true or false, and so no heads; rows have none."""
     cv2 = pytest.importorskip("cv2")
     net = filled(CFG / f"{name}.cfg")
-    x_BCHW = pictures(net)
+    x_BCHW = images(net)
     is_old = cv2.__version__.startswith("4.")
     path = written(net, tmp_path / "net.onnx", "rows" if is_old and net.heads else "heads")
     wanted = list(run_onnx(path, x_BCHW).values())

@@ -8,7 +8,7 @@ import pytest
 
 from darkpy.build import make_plan
 from darkpy.export.batch_norm import denormalize, normalize, reset
-from darkpy.export.tools import keep_first, open_weights, swap_red_and_blue
+from darkpy.export.weight_tools import keep_first, open_weights, swap_red_and_blue
 from darkpy.files import write_whole
 from tests.test_real_networks import NETWORKS
 

@@ -14,7 +14,7 @@ from darkpy.network import Network
 
 
 def filled(cfg: Path | str, dialect: Dialect | str | None = None) -> Network:
-    """Every product gives numbers as large as a picture's, so that no logistic saturates; for single pictures."""
+    """Every product gives numbers as large as an image's, so that no logistic saturates; for single images."""
     net = darkpy.load(cfg, dialect=dialect, time_steps=1)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -30,7 +30,7 @@ def filled(cfg: Path | str, dialect: Dialect | str | None = None) -> Network:
 
 def _level(net: Network) -> None:
     """Walk through the layers once, dividing each one's weights by the size of what comes out."""
-    values = {-1: pictures(net)}
+    values = {-1: images(net)}
     for node, layer in zip(net.plan.nodes, net.built, strict=True):
         sources = [values[source] for source in node.sources]
         array = getattr(layer, "scales", getattr(layer, "weights", None))
@@ -40,7 +40,7 @@ def _level(net: Network) -> None:
     net.reset_state()
 
 
-def pictures(net: Network, batch: int = 1) -> torch.Tensor:
+def images(net: Network, batch: int = 1) -> torch.Tensor:
     return torch.rand((batch, *net.plan.input_shape), generator=torch.Generator().manual_seed(1))
 
 

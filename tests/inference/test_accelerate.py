@@ -13,8 +13,7 @@ from darkpy.errors import DarkpyError
 from darkpy.inference import accelerate as module
 from darkpy.inference.accelerate import Ways, accelerate
 from darkpy.network import Network
-
-from .networks import distance, filled, outputs, pictures
+from tests.inference.networks import distance, filled, images, outputs
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "cfg/yolov3-tiny.cfg"
@@ -56,15 +55,15 @@ def several(net: Network) -> list[torch.Tensor]:
 @pytest.mark.parametrize("cfg", [NET + LAYERS, TINY], ids=["layers", "yolov3-tiny"])
 def test_every_way_gives_what_the_plain_path_gives(cfg: str | Path, ways: Ways, tolerance: float) -> None:
     net = filled(cfg, "alexeyab")
-    x = pictures(net, 2)
+    x = images(net, 2)
     wanted = outputs(net, x)
-    found = outputs(accelerate(net, ways, pictures=several(net)), x)
+    found = outputs(accelerate(net, ways, images=several(net)), x)
     assert distance(found, wanted) <= tolerance
     assert all(output.std() > 1e-6 for output in found)
     assert distance(outputs(net, x[:1]), [output[:1] for output in wanted]) <= tolerance  # of another batch size
 
 
-def test_only_torch_wants_pictures_pixel_by_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_torch_wants_images_pixel_by_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "onnx_runtime", lambda net: net.plain)
     assert accelerate(filled(NET + CONV)).prefers_interleaved
     assert not accelerate(filled(NET + CONV), Ways(engine="onnxruntime")).prefers_interleaved
@@ -77,7 +76,7 @@ def test_only_torch_wants_pictures_pixel_by_pixel(monkeypatch: pytest.MonkeyPatc
         (Ways(precision="fp8"), "'fp8' is no precision"),
         (Ways(engine="onnxruntime", precision="int8"), "onnxruntime runs in fp32 here, not int8"),
         (Ways(precision="int8", is_compiled=True), "only what torch runs in fp32 or bf16 can be compiled"),
-        (Ways(precision="int8"), "int8 needs pictures"),
+        (Ways(precision="int8"), "int8 needs images"),
     ],
 )
 def test_ways_that_cannot_be_gone_are_refused(ways: Ways, message: str) -> None:
@@ -107,5 +106,5 @@ def test_engine_that_computes_something_else_is_refused(monkeypatch: pytest.Monk
 
 def test_codes_go_through_all_that_only_moves_numbers() -> None:
     net = filled(NET + LAYERS, "alexeyab")
-    darkpy.accelerate(net, Ways(precision="int8"), pictures=several(net))
+    darkpy.accelerate(net, Ways(precision="int8"), images=several(net))
     assert [name for name, _ in net.named_parameters() if name.endswith("weights")] == ["layers.13.weights"]

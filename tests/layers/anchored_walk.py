@@ -15,7 +15,7 @@ from darkpy.layers.yolo import YoloSpec
 from darkpy.ops.box_gradients import overlap_gradient
 from darkpy.ops.boxes import MEASURES
 
-TO_CENTRE = {"center": 0.0, "left_top": 0.5, "right_bottom": -0.5}
+TO_CENTER = {"center": 0.0, "left_top": 0.5, "right_bottom": -0.5}
 Box = list[float]
 
 
@@ -46,7 +46,7 @@ class Walk:
         self.is_gaussian = isinstance(self.spec, GaussianYoloSpec)
         self.is_squared = isinstance(self.spec, YoloSpec) and self.spec.new_coords
         self.is_focal = isinstance(self.spec, YoloSpec) and self.spec.focal_loss
-        self.shift = TO_CENTRE[self.spec.yolo_point] if isinstance(self.spec, GaussianYoloSpec) else 0.0
+        self.shift = TO_CENTER[self.spec.yolo_point] if isinstance(self.spec, GaussianYoloSpec) else 0.0
         self.numbers = [0, 2, 4, 6] if self.is_gaussian else [0, 1, 2, 3]
         self.objectness = 8 if self.is_gaussian else 4
         counters = self.spec.counters_per_class

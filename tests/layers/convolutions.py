@@ -27,8 +27,8 @@ def built(one: ConvolutionalSpec, x: Shape = X) -> Convolutional:
     """The layer with random weights and biases."""
     layer = one.build((x,), NetSpec())
     generator = torch.Generator().manual_seed(1)
-    for slot in one.slots((x,)):
-        layer.put_array(slot, torch.rand(slot.shape, generator=generator) * 2 - 1)
+    for array_spec in one.arrays((x,)):
+        layer.put_array(array_spec, torch.rand(array_spec.shape, generator=generator) * 2 - 1)
     return layer
 
 

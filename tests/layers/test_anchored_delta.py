@@ -14,8 +14,7 @@ from darkpy.errors import ConfigError
 from darkpy.layers.anchors import AnchoredSpec
 from darkpy.layers.loss import Loss, Progress
 from darkpy.shapes import Shape
-
-from .anchored_walk import Walk
+from tests.layers.anchored_walk import Walk
 
 PJ, AX = Dialect
 H, W, NET_W, NET_H = 3, 2, 64, 96
@@ -80,11 +79,11 @@ def truth(spec: AnchoredSpec, *images: list[list[float]]) -> torch.Tensor:
 def crowd(seed: int = 5) -> list[list[float]]:
     """Nine objects of all sizes, most of them in company: at one place stand up to four, of one or several classes."""
     generator = torch.Generator().manual_seed(seed)
-    centres = torch.rand(4, 2, generator=generator)[torch.tensor((0, 0, 0, 0, 1, 1, 2, 3, 3))]
+    centers = torch.rand(4, 2, generator=generator)[torch.tensor((0, 0, 0, 0, 1, 1, 2, 3, 3))]
     sizes = 0.1 + 0.5 * torch.rand(3, 2, generator=generator)[torch.tensor((0, 0, 0, 0, 1, 1, 2, 1, 2))]
     classes = torch.tensor([[2.0], [0], [2], [1], [0], [0], [1], [2], [0]])
     wobble = 0.01 * torch.rand(9, 2, generator=generator)
-    rows: list[list[float]] = torch.cat((centres, sizes + wobble, classes), 1).tolist()
+    rows: list[list[float]] = torch.cat((centers, sizes + wobble, classes), 1).tolist()
     return rows
 
 
@@ -165,7 +164,7 @@ def test_a_list_ends_at_the_first_x_of_0() -> None:
 
 
 @pytest.mark.parametrize(("dialect", "section"), [(PJ, YOLO), (AX, YOLO + CROWD), (AX, GAUSSIAN)])
-def test_a_centre_on_the_far_edge_is_learned_in_the_last_cell(dialect: Dialect, section: str) -> None:
+def test_a_center_on_the_far_edge_is_learned_in_the_last_cell(dialect: Dialect, section: str) -> None:
     plan, spec = planned(dialect, section)
     loss = learn(plan, spec, output(plan, spec), truth(spec, [[1.0, 1.0, 0.36, 0.28, 1]], []))
     classes_BAKHW = loss.delta.view(2, 3, spec.entries, H, W)[:, :, spec.box_entries :]

@@ -43,7 +43,7 @@ def test_alexeyabs_file_begins_with_biases(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dialect", ["pjreddie", "alexeyab"])
-def test_training_normalises_by_the_minibatch_and_moves_the_rolling_statistics(dialect: str) -> None:
+def test_training_normalizes_by_the_minibatch_and_moves_the_rolling_statistics(dialect: str) -> None:
     network = darkpy.load(CFG, dialect=dialect).train()
     x_BCHW = torch.randn(8, 2, 3, 4) * 3 + 5
     (y_BCHW,) = network(x_BCHW)
@@ -56,7 +56,8 @@ def test_training_normalises_by_the_minibatch_and_moves_the_rolling_statistics(d
 
 def test_slots_stand_in_file_order() -> None:
     names = {
-        dialect: [slot.name for slot in make_plan(CFG, dialect).nodes[0].slots] for dialect in ("pjreddie", "alexeyab")
+        dialect: [array_spec.name for array_spec in make_plan(CFG, dialect).nodes[0].arrays]
+        for dialect in ("pjreddie", "alexeyab")
     }
     assert names["pjreddie"] == ["scales", "rolling_mean", "rolling_variance"]
     assert names["alexeyab"] == ["biases", *names["pjreddie"]]

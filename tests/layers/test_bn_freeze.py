@@ -69,7 +69,7 @@ def prepared(word: str, keys: str = "") -> Network:
 
 
 @pytest.mark.parametrize("word", ["none", "affine", "stats", "all"])
-def test_only_all_normalises_a_training_by_the_rolling_statistics(word: str) -> None:
+def test_only_all_normalizes_a_training_by_the_rolling_statistics(word: str) -> None:
     network = prepared(word)
     x_BCHW = torch.rand(4, 3, 6, 6, dtype=torch.float64)
     inferred, (trained,) = network(x_BCHW)[0], network.train()(x_BCHW)
@@ -111,7 +111,7 @@ def test_frozen_arrays_keep_what_a_file_gives_them(tmp_path: object) -> None:
     assert network.layers[0].get_parameter("weights").requires_grad
 
 
-def test_one_image_can_be_trained_on_where_the_rolling_statistics_normalise() -> None:
+def test_one_image_can_be_trained_on_where_the_rolling_statistics_normalize() -> None:
     text = NET.format("bn_freeze=all").replace("batch=4", "batch=1") + "[avgpool]\n[batchnorm]\n[cost]\n"
     Trainer(darkpy.load(text)).train_minibatch(torch.rand(1, 3, 6, 6), torch.rand(1, 3))
 

@@ -108,7 +108,7 @@ def plan(name: str, dialect: Dialect) -> Plan:
 def network(name: str, dialect: Dialect) -> Network:
     """A network with random numbers in every array, positive ones where they are variances."""
     net = Network(plan(name, dialect))
-    net.initialise()
+    net.initialize()
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for tensor in net.state_dict().values():
@@ -163,7 +163,9 @@ def test_default_written_out_means_the_same(name: str, dialect: Dialect) -> None
     given = {
         wanted.name: as_text(wanted.defaults[dialect])
         for wanted in keys_of(spec).values()
-        if not wanted.is_required and wanted.only in (None, dialect) and wanted.defaults[dialect] not in (None, (), "")
+        if not wanted.is_required
+        and wanted.dialect in (None, dialect)
+        and wanted.defaults[dialect] not in (None, (), "")
     }
     needed = {wanted.name: "0" for wanted in keys_of(spec).values() if wanted.is_required}
     lines = "".join(f"{key}={text}\n" for key, text in (given | needed).items())
@@ -200,10 +202,10 @@ def test_slots_are_the_arrays_of_the_module(name: str, dialect: Dialect) -> None
     for node, layer in zip(net.plan.nodes, net.layers, strict=True):
         arrays = dict(layer.state_dict(keep_vars=True))
         assert {array: tuple(tensor.shape) for array, tensor in arrays.items()} == {
-            slot.name: slot.shape for slot in node.slots
+            array_spec.name: array_spec.shape for array_spec in node.arrays
         }
-        for slot in node.slots:
-            assert isinstance(arrays[slot.name], nn.Parameter) is not slot.is_statistic
+        for array_spec in node.arrays:
+            assert isinstance(arrays[array_spec.name], nn.Parameter) is not array_spec.is_statistic
         assert node.parameter_count == sum(tensor.numel() for tensor in arrays.values())
 
 
@@ -225,7 +227,7 @@ def test_reading_what_was_written_is_the_identity(name: str, dialect: Dialect, t
 @for_every_case
 def test_new_network_starts_without_nan(name: str, dialect: Dialect) -> None:
     net = Network(plan(name, dialect))
-    net.initialise(torch.Generator().manual_seed(1))
+    net.initialize(torch.Generator().manual_seed(1))
     assert all(tensor.isfinite().all() for tensor in net.state_dict().values())
 
 

@@ -18,9 +18,9 @@ CFG = "[net]\nwidth=3\nheight=2\nchannels=2\n[connected]\noutput=5\nactivation=l
 PLAIN = CFG.replace("batch_normalize=1\n", "")
 
 
-def initialised(cfg: str) -> Network:
+def initialized(cfg: str) -> Network:
     network = Network(make_plan(cfg))
-    network.initialise(torch.Generator().manual_seed(1))
+    network.initialize(torch.Generator().manual_seed(1))
     return network
 
 
@@ -31,12 +31,12 @@ def first(network: Network) -> Connected:
 
 
 def test_a_vector_of_outputs_is_one_by_one_by_output() -> None:
-    network = initialised(CFG)
+    network = initialized(CFG)
     assert network(torch.rand(4, 2, 2, 3))[0].shape == (4, *network.plan.nodes[0].shape) == (4, 5, 1, 1)
 
 
 def test_inputs_are_read_channel_row_column_whatever_the_memory_layout() -> None:
-    network = initialised(PLAIN)
+    network = initialized(PLAIN)
     x = torch.rand(4, 2, 2, 3)
     wanted = torch.from_numpy(x.numpy().reshape(4, 12) @ first(network).weights.detach().numpy().T)
     for laid_out in (x, x.to(memory_format=torch.channels_last)):
@@ -45,9 +45,9 @@ def test_inputs_are_read_channel_row_column_whatever_the_memory_layout() -> None
 
 def test_batch_norm_stands_behind_the_weights_in_the_file() -> None:
     (node,) = make_plan(CFG).nodes
-    names = [slot.name for slot in node.slots]
+    names = [array_spec.name for array_spec in node.arrays]
     assert names == ["biases", "weights", "scales", "rolling_mean", "rolling_variance"]
-    assert [slot.count for slot in node.slots] == [5, 60, 5, 5, 5]
+    assert [array_spec.count for array_spec in node.arrays] == [5, 60, 5, 5, 5]
 
 
 def test_operations_count_a_product_and_a_sum_for_each_weight() -> None:
@@ -56,7 +56,7 @@ def test_operations_count_a_product_and_a_sum_for_each_weight() -> None:
 
 
 def test_a_new_layer_has_uniform_weights_within_he_bounds() -> None:
-    layer = first(initialised("[net]\ninputs=50\n[connected]\noutput=400\n"))
+    layer = first(initialized("[net]\ninputs=50\n[connected]\noutput=400\n"))
     bound = math.sqrt(2 / 50)
     assert 0.99 * bound < layer.weights.abs().max() <= bound
     assert abs(layer.weights.std() - bound / math.sqrt(3)) < 0.01 * bound
@@ -74,7 +74,7 @@ def test_the_oldest_files_hold_the_weights_transposed(tmp_path: Path) -> None:
 
 
 def test_folded_batch_norm_gives_the_same_numbers() -> None:
-    network = initialised(CFG)
+    network = initialized(CFG)
     layer = first(network)
     for array in (layer.scales, layer.biases, layer.rolling_mean, layer.rolling_variance):
         array.detach().uniform_(0.5, 2)
@@ -85,7 +85,7 @@ def test_folded_batch_norm_gives_the_same_numbers() -> None:
 
 
 def test_training_moves_the_rolling_statistics_by_a_hundredth() -> None:
-    network = initialised(CFG).train()
+    network = initialized(CFG).train()
     x = torch.rand(8, 2, 2, 3)
     network(x)
     raw = x.flatten(1) @ first(network).weights.T

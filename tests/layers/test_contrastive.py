@@ -42,11 +42,11 @@ yolo_layer=-2
 def test_embeddings_are_handed_on() -> None:
     plan = make_plan(CFG)
     network = Network(plan)
-    network.initialise()
+    network.initialize()
     outputs = network.trace(torch.randn(2, 16, 2, 3))
     assert plan.dialect is Dialect.ALEXEYAB and plan.nodes[5].type == "contrastive"
     assert torch.equal(outputs[5], outputs[1])
-    assert [node.spec.refers(node.index) for node in plan.nodes[3:]] == [(0,), (), (3,)]
+    assert [node.spec.shared_with(node.index) for node in plan.nodes[3:]] == [(0,), (), (3,)]
 
 
 @pytest.mark.parametrize(("before", "after", "said"), [
@@ -123,7 +123,7 @@ def test_without_comparable_objects_the_accuracy_is_minus_one() -> None:
 def test_a_network_with_it_trains_and_its_embeddings_move() -> None:
     plan = make_plan(CFG.replace("[net]", "[net]\nbatch=2\nsubdivisions=1\nlearning_rate=.1"))
     network = Network(plan)
-    network.initialise(torch.Generator().manual_seed(1))
+    network.initialize(torch.Generator().manual_seed(1))
     head = plan.nodes[5].spec
     assert isinstance(head, ContrastiveSpec) and head.truth_shape(plan.nodes[5].shape) == (200, 6)
     truth_BTE = torch.zeros(2, 200, 6)

@@ -17,9 +17,9 @@ NET = "[net]\nwidth=6\nheight=5\nchannels=4\ntime_steps=3\n[conv_lstm]\nsize=3\n
 SQUASHES: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "hardtan": functional.hardtanh}
 
 
-def initialised(keys: str) -> Network:
+def initialized(keys: str) -> Network:
     network = Network(make_plan(f"{NET}{keys}\n"))
-    network.initialise(torch.Generator().manual_seed(1))
+    network.initialize(torch.Generator().manual_seed(1))
     return network
 
 
@@ -33,7 +33,9 @@ def frames() -> Tensor:
 
 def parts(keys: str) -> list[str]:
     (node,) = make_plan(f"{NET}{keys}\n").nodes
-    return [slot.name.removesuffix(".weights") for slot in node.slots if slot.name.endswith("weights")]
+    return [
+        array_spec.name.removesuffix(".weights") for array_spec in node.arrays if array_spec.name.endswith("weights")
+    ]
 
 
 def test_the_file_holds_cell_then_past_then_input() -> None:
@@ -45,7 +47,7 @@ def test_the_file_holds_cell_then_past_then_input() -> None:
 @pytest.mark.parametrize("has_shortcut", [False, True])
 @pytest.mark.parametrize("activation", ["tanh", "hardtan"])
 def test_a_bottleneck_squeezes_past_and_input_for_all_gates(activation: str, has_shortcut: bool) -> None:
-    network = initialised(f"output=4\nbottleneck=1\nlstm_activation={activation}\nshortcut={int(has_shortcut)}")
+    network = initialized(f"output=4\nbottleneck=1\nlstm_activation={activation}\nshortcut={int(has_shortcut)}")
     squash = SQUASHES[activation]
     h = c = torch.zeros(2, 4, 5, 6)
     wanted = []
@@ -67,7 +69,7 @@ def test_a_bottleneck_wants_as_many_channels_in_as_out() -> None:
 
 
 def test_each_activation_acts_before_the_gate_sums() -> None:
-    network = initialised("output=4\nactivation=leaky")
+    network = initialized("output=4\nactivation=leaky")
     x = frames()[:2]
     made = {part: functional.leaky_relu(convolve(network, part, x), 0.1) for part in ("ui", "ug", "uo")}
     c = torch.sigmoid(made["ui"]) * torch.tanh(made["ug"])
@@ -76,7 +78,7 @@ def test_each_activation_acts_before_the_gate_sums() -> None:
 
 
 def test_the_cell_is_bounded_after_the_output_was_taken() -> None:
-    free, bound = initialised("output=4\nstate_constrain=0"), initialised("output=4\nstate_constrain=1")
+    free, bound = initialized("output=4\nstate_constrain=0"), initialized("output=4\nstate_constrain=1")
     with torch.no_grad():
         for network in (free, bound):
             for part, bias in (("ui", 20.0), ("uf", 20.0), ("ug", 20.0), ("uo", 20.0)):
@@ -92,7 +94,7 @@ def test_the_cell_is_bounded_after_the_output_was_taken() -> None:
 def test_time_normalizer_scales_what_goes_back_and_nothing_else() -> None:
     outputs, gradients = [], []
     for factor in (1.0, 0.5, 0.0):
-        network, x = initialised(f"output=4\ntime_normalizer={factor}").train(), frames().requires_grad_()
+        network, x = initialized(f"output=4\ntime_normalizer={factor}").train(), frames().requires_grad_()
         y = network(x)[0]
         y[2:4].sum().backward()
         outputs.append(y)

@@ -18,8 +18,7 @@ from darkpy.errors import ConfigError, ShapeError
 from darkpy.layers.convolutional import Convolutional
 from darkpy.network import Network
 from darkpy.shapes import Shape
-
-from .convolutions import AX, PJ, X, built, correlated, image, numbers, spec
+from tests.layers.convolutions import AX, PJ, X, built, correlated, image, numbers, spec
 
 SQUARE = "[convolutional]\nfilters=4\nsize=3\npad=1\n"
 GEOMETRIES: list[tuple[dict[str, Any], dict[str, Any], tuple[int, int]]] = [
@@ -128,14 +127,14 @@ def test_kernel_that_is_larger_than_what_it_blurs_is_a_fault_of_the_cfg() -> Non
 
 @pytest.mark.parametrize("keys", [{"batch_normalize": 1}, {"batch_normalize": 2}, {"cbn": True}], ids=str)
 def test_batch_norm_stands_between_biases_and_weights_in_the_file(keys: dict[str, Any]) -> None:
-    names = [slot.name for slot in spec(filters=2, **keys).slots((X,))]
+    names = [array_spec.name for array_spec in spec(filters=2, **keys).arrays((X,))]
     assert names == ["biases", "scales", "rolling_mean", "rolling_variance", "weights"]
 
 
 @pytest.mark.parametrize("dialect", [AX, PJ])
 def test_new_weights_are_spread_as_the_fork_spreads_them(dialect: darkpy.Dialect) -> None:
     network = Network(make_plan("[net]\nwidth=9\nheight=9\nchannels=64\n" + SQUARE.replace("=4", "=64"), dialect))
-    network.initialise(torch.Generator().manual_seed(1))
+    network.initialize(torch.Generator().manual_seed(1))
     weights, he = network.layers[0].get_parameter("weights").detach(), math.sqrt(2 / (9 * 64))
     if dialect is PJ:
         assert abs(weights.std() - he) < 0.01 * he and weights.abs().max() > 3 * he
@@ -145,7 +144,7 @@ def test_new_weights_are_spread_as_the_fork_spreads_them(dialect: darkpy.Dialect
 
 
 def test_fan_of_grouped_weights_is_that_of_one_group() -> None:
-    (_, weights) = spec(filters=4, groups=2, size=3).slots((X,))
+    (_, weights) = spec(filters=4, groups=2, size=3).arrays((X,))
     assert weights.init.scale == pytest.approx(math.sqrt(2 / (2 * 9)))
 
 
@@ -171,7 +170,7 @@ def test_clip_of_the_section_or_of_the_net_bounds_the_weights() -> None:
 
 def shared(*layers: str) -> Network:
     network = Network(make_plan("[net]\nwidth=6\nheight=5\nchannels=4\nconstrain=0\n" + "".join(layers), "alexeyab"))
-    network.initialise(torch.Generator().manual_seed(1))
+    network.initialize(torch.Generator().manual_seed(1))
     return network
 
 

@@ -10,8 +10,7 @@ import torch
 
 from darkpy.dialect import Dialect
 from darkpy.shapes import Shape
-
-from .convolutions import AX, PJ, Array, X, built, correlated, image, numbers, spec
+from tests.layers.convolutions import AX, PJ, Array, X, built, correlated, image, numbers, spec
 
 
 def binary(weights_FCKK: Array) -> Array:
@@ -50,8 +49,8 @@ def test_binary_numbers_have_no_rounding_noise() -> None:
 
 def test_xnor_is_never_grouped_in_alexeyabs_fork() -> None:
     grouped = {"filters": 4, "groups": 2, "xnor": True}
-    assert [slot.shape for slot in spec(AX, **grouped).slots((X,))] == [(4,), (4, 4, 1, 1)]
-    assert [slot.shape for slot in spec(PJ, **grouped).slots((X,))] == [(4,), (4, 2, 1, 1)]
+    assert [array_spec.shape for array_spec in spec(AX, **grouped).arrays((X,))] == [(4,), (4, 4, 1, 1)]
+    assert [array_spec.shape for array_spec in spec(PJ, **grouped).arrays((X,))] == [(4,), (4, 2, 1, 1)]
     assert built(spec(AX, **grouped))(image()).shape == (2, 4, 7, 10)
 
 

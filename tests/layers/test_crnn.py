@@ -36,7 +36,7 @@ def delta_at_weights(x: Tensor, weights: Tensor, delta: Tensor) -> Tensor:
 class Part:
     """One of the three convolutions with batch norm and leaky: its steps, and darknet's backward pass written out.
 
-    has_faults: normalise back by the last step's statistics, as darknet does.
+    has_faults: normalize back by the last step's statistics, as darknet does.
     """
 
     def __init__(self, network: Network, name: str, *, has_faults: bool) -> None:
@@ -65,9 +65,9 @@ class Part:
         self.updates[biases] += delta.sum((0, 2, 3))
         self.updates[scales] += (delta * norm_SFHW).sum((0, 2, 3))
         delta = delta * self.scales[:, None, None] / deviation
-        centred, count = (z_SFHW - mean) / deviation, z_SFHW[:, 0].numel()
-        along = (delta * centred).sum((0, 2, 3), keepdim=True) / count
-        delta = delta - delta.sum((0, 2, 3), keepdim=True) / count - centred * along
+        centerd, count = (z_SFHW - mean) / deviation, z_SFHW[:, 0].numel()
+        along = (delta * centerd).sum((0, 2, 3), keepdim=True) / count
+        delta = delta - delta.sum((0, 2, 3), keepdim=True) / count - centerd * along
         self.updates[weights] += delta_at_weights(x_SCHW, self.weights, delta)
         return delta, delta_at_input(self.weights, delta)
 
@@ -146,14 +146,14 @@ def test_darknets_three_updates_are_those_of_its_backward_pass_with_its_faults(
 def test_pjreddies_convolutions_are_three_by_three() -> None:
     (node,) = make_plan(IMAGE + "output_filters=7\nhidden_filters=3\n", "pjreddie").nodes
     assert node.shape == (7, 5, 6)
-    weights = [slot.shape for slot in node.slots if slot.name.endswith("weights")]
+    weights = [array_spec.shape for array_spec in node.arrays if array_spec.name.endswith("weights")]
     assert weights == [(3, 4, 3, 3), (3, 3, 3, 3), (7, 3, 3, 3)]
     assert node.spec.operations(node.inputs) == 2 * 9 * (3 * 4 + 3 * 3 + 7 * 3) * 5 * 6
 
 
 def test_alexeyabs_keys_shape_every_convolution() -> None:
     (node,) = make_plan(IMAGE + "output=6\nhidden=2\nsize=5\ngroups=2\npadding=2\n", "alexeyab").nodes
-    weights = [slot.shape for slot in node.slots if slot.name.endswith("weights")]
+    weights = [array_spec.shape for array_spec in node.arrays if array_spec.name.endswith("weights")]
     assert weights == [(2, 2, 5, 5), (2, 1, 5, 5), (6, 1, 5, 5)]
 
 
@@ -169,5 +169,5 @@ def test_each_fork_draws_the_weights_as_in_its_convolutions() -> None:
         ("alexeyab", "output=8\nhidden=8\npad=1"),
     ):
         (node,) = make_plan(IMAGE + keys, dialect).nodes
-        drawn = {slot.init.is_normal for slot in node.slots if slot.name.endswith("weights")}
+        drawn = {array_spec.init.is_normal for array_spec in node.arrays if array_spec.name.endswith("weights")}
         assert drawn == {dialect == "pjreddie"}

@@ -16,16 +16,16 @@ def crop(keys: str) -> Network:
 
 
 def places(network: Network, draws: int = 200) -> set[tuple[int, int, bool]]:
-    """Top, left and whether mirrored, of windows of a picture whose values tell their place."""
-    picture_HW = torch.arange(42, dtype=torch.float32).reshape(6, 7)
-    x_BCHW = picture_HW.expand(2, 3, 6, 7)
+    """Top, left and whether mirrored, of windows of an image whose values tell their place."""
+    image_HW = torch.arange(42, dtype=torch.float32).reshape(6, 7)
+    x_BCHW = image_HW.expand(2, 3, 6, 7)
     found = set()
     for _ in range(draws):
         (window,) = network(x_BCHW)
         assert torch.equal(window[0], window[1]), "one draw for the minibatch"
         is_mirrored = bool(window[0, 0, 0, 0] > window[0, 0, 0, 1])
         corner = int(window[0, 0, 0].min())
-        expected = picture_HW[corner // 7 :, corner % 7 :][:3, :4]
+        expected = image_HW[corner // 7 :, corner % 7 :][:3, :4]
         assert torch.equal(window[0, 0].flip(1) if is_mirrored else window[0, 0], expected)
         found.add((corner // 7, corner % 7, is_mirrored))
     return found

@@ -71,7 +71,7 @@ def test_batch_norm_stands_between_biases_and_weights(tmp_path: Path) -> None:
     np.testing.assert_allclose(folded(x_BCHW)[0].numpy(), wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_training_normalises_each_filter_over_the_minibatch() -> None:
+def test_training_normalizes_each_filter_over_the_minibatch() -> None:
     network = darkpy.load(NORMALIZED).train()
     (y_BFHW,) = network(torch.randn(4, 2, 3, 4))
     torch.testing.assert_close(y_BFHW.mean((0, 2, 3)), torch.zeros(3), rtol=0, atol=1e-5)
@@ -83,7 +83,7 @@ def test_new_weights_grow_with_the_area() -> None:
     text = "[net]\nwidth=4\nheight=4\nchannels=100\n[deconvolutional]\nfilters=100\nsize=4\nstride=2\npadding=1\n"
     network = Network(make_plan(text))
     assert network.plan.nodes[0].shape == (100, 8, 8)
-    network.initialise(torch.Generator().manual_seed(1))
+    network.initialize(torch.Generator().manual_seed(1))
     layer = network.layers[0]
     assert isinstance(layer, Deconvolutional)
     assert abs(layer.weights.std().item() - 0.08) < 0.001

@@ -60,7 +60,7 @@ def test_boxes_are_darknets_in_darknets_order(more: str) -> None:
             torch.testing.assert_close(got, torch.tensor([candidate[place] for candidate in wanted]))
 
 
-def test_logistic_spares_the_sizes_alone_and_scale_moves_the_centres_alone() -> None:
+def test_logistic_spares_the_sizes_alone_and_scale_moves_the_centers_alone() -> None:
     _, x_BCHW, y_BCHW = head_and_output(KEYS + "scale_x_y=1.2\n")
     for channel in range(22):
         entry, before, after = channel % 11, x_BCHW[:, channel], y_BCHW[:, channel]

@@ -30,18 +30,18 @@ def test_the_line_divides_the_loss_as_darknet_does() -> None:
     loss = learn()
     square_BAEHW = loss.delta.view(2, 2, 11, 2, 3).square()
     entries = (slice(0, 4), slice(4, 8), slice(8, 11))
-    centre, size, others = (float(square_BAEHW[:, :, part].sum()) / 2 for part in entries)
+    center, size, others = (float(square_BAEHW[:, :, part].sum()) / 2 for part in entries)
     said = {name: float(value) for name, value in loss.report.items()}
     wanted = (
         f"Region 9 Avg IOU: {said['iou']:f}, Class: {said['class']:f}, Obj: {said['obj']:f}, "
         f"No Obj: {said['no_obj']:f}, .5R: {said['recall50']:f}, .75R: {said['recall75']:f},  count: 1, "
-        f"class_loss = {others:.2f}, iou_loss = {centre:.2f}, uc_loss = {size:.2f}, "
-        f"total_loss = {centre + size + others:.2f} "
+        f"class_loss = {others:.2f}, iou_loss = {center:.2f}, uc_loss = {size:.2f}, "
+        f"total_loss = {center + size + others:.2f} "
     )
     spec = make_plan(f"[net]\nheight=2\nwidth=3\nchannels=22\n{SECTION}").nodes[0].spec
     assert isinstance(spec, GaussianYoloSpec)
     assert spec.log_line(9, loss) == wanted
-    assert float(loss.cost) == pytest.approx(2 * (centre + size + others))
+    assert float(loss.cost) == pytest.approx(2 * (center + size + others))
 
 
 def test_overlap_is_iou_under_mse_and_giou_under_every_other_loss() -> None:

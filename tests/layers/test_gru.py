@@ -13,12 +13,14 @@ CFG = "[net]\ninputs=6\ntime_steps=3\n[gru]\noutput=4\n"
 
 def order(dialect: Dialect) -> list[str]:
     (node,) = make_plan(CFG, dialect).nodes
-    return [slot.name.removesuffix(".weights") for slot in node.slots if slot.name.endswith("weights")]
+    return [
+        array_spec.name.removesuffix(".weights") for array_spec in node.arrays if array_spec.name.endswith("weights")
+    ]
 
 
-def initialised(cfg: str, dialect: Dialect) -> Network:
+def initialized(cfg: str, dialect: Dialect) -> Network:
     network = Network(make_plan(cfg, dialect))
-    network.initialise(torch.Generator().manual_seed(1))
+    network.initialize(torch.Generator().manual_seed(1))
     return network
 
 
@@ -28,7 +30,7 @@ def test_pjreddie_writes_the_state_first_and_alexeyab_the_input() -> None:
 
 
 def test_both_forks_compute_the_same_from_the_same_parts() -> None:
-    mine, other = initialised(CFG, Dialect.PJREDDIE), initialised(CFG, Dialect.ALEXEYAB)
+    mine, other = initialized(CFG, Dialect.PJREDDIE), initialized(CFG, Dialect.ALEXEYAB)
     other.load_state_dict(mine.state_dict())
     x = torch.randn(6, 6)
     torch.testing.assert_close(other(x)[0], mine(x)[0])
@@ -37,7 +39,7 @@ def test_both_forks_compute_the_same_from_the_same_parts() -> None:
 def test_the_new_state_is_tanh_only_where_the_key_says_so() -> None:
     x = torch.randn(3, 6)
     for tail, activation in (("", torch.sigmoid), ("tanh=1\n", torch.tanh)):
-        network = initialised(CFG + tail, Dialect.PJREDDIE)
+        network = initialized(CFG + tail, Dialect.PJREDDIE)
         uz, ur, uh = (network.get_parameter(f"layers.0.{name}.weights") for name in ("uz", "ur", "uh"))
         wz, wr, wh = (network.get_parameter(f"layers.0.{name}.weights") for name in ("wz", "wr", "wh"))
         s, wanted = torch.zeros(4), []

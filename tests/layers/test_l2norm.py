@@ -63,7 +63,7 @@ def test_gradient_is_the_jacobian_written_out_scales_included() -> None:
 
 
 def test_section_without_scale_has_no_arrays_and_is_pjreddies() -> None:
-    assert make_plan(CFG).nodes[0].slots == ()
+    assert make_plan(CFG).nodes[0].arrays == ()
     assert make_plan(CFG, "pjreddie").foreign == ()
     assert make_plan(CFG, "alexeyab").foreign == ("layer 0 [l2norm] <cfg>:5: [l2norm]",)
     assert make_plan(CFG + "scale=20\n", "pjreddie").foreign == ("layer 0 [l2norm] <cfg>:5: scale=20",)

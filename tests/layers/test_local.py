@@ -43,7 +43,7 @@ def test_pjreddies_numbers_are_these_on_the_weights_that_its_columns_overwrote(t
 @pytest.mark.parametrize("local", ["size=3\nstride=2\npad=1", "size=5\npad=2", "size=2\nstride=2", "size=3"])
 def test_the_same_weights_everywhere_make_it_a_convolution(local: str) -> None:
     network = Network(make_plan(cfg(local)))
-    network.initialise(torch.Generator().manual_seed(1))
+    network.initialize(torch.Generator().manual_seed(1))
     keys = dict(line.split("=") for line in local.split("\n"))
     size, stride, pad = (int(keys.get(name, default)) for name, default in (("size", 1), ("stride", 1), ("pad", 0)))
     weights = network.get_parameter("layers.0.weights")
@@ -71,7 +71,7 @@ def test_a_border_that_does_not_fit_the_size_is_refused(local: str, message: str
 
 def test_a_new_layer_has_weights_at_the_first_place_only() -> None:
     network = Network(make_plan(cfg("size=3\npad=1", side=40)))
-    network.initialise(torch.Generator().manual_seed(1))
+    network.initialize(torch.Generator().manual_seed(1))
     weights, bound = network.get_parameter("layers.0.weights"), math.sqrt(2 / 18)
     assert weights.shape == (40 * 39, 3, 18)
     assert weights[0].all()
@@ -81,7 +81,7 @@ def test_a_new_layer_has_weights_at_the_first_place_only() -> None:
 
 def test_each_output_has_a_bias_of_its_own() -> None:
     network = Network(make_plan(cfg("size=3")))
-    network.initialise()
+    network.initialize()
     biases = network.get_parameter("layers.0.biases")
     with torch.no_grad():
         biases.copy_(torch.arange(biases.numel()).reshape(biases.shape))

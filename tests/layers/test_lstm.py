@@ -13,7 +13,9 @@ CFG = "[net]\ninputs=6\ntime_steps=5\n[lstm]\noutput=4\n"
 
 def order(dialect: Dialect) -> list[str]:
     (node,) = make_plan(CFG, dialect).nodes
-    return [slot.name.removesuffix(".weights") for slot in node.slots if slot.name.endswith("weights")]
+    return [
+        array_spec.name.removesuffix(".weights") for array_spec in node.arrays if array_spec.name.endswith("weights")
+    ]
 
 
 def test_each_fork_writes_the_gates_in_its_own_order() -> None:
@@ -23,7 +25,7 @@ def test_each_fork_writes_the_gates_in_its_own_order() -> None:
 
 def test_it_computes_and_learns_what_torchs_lstm_does() -> None:
     network = Network(make_plan(CFG, "alexeyab"))
-    network.initialise(torch.Generator().manual_seed(1))
+    network.initialize(torch.Generator().manual_seed(1))
     for _, array in network.named_parameters():
         array.data.uniform_(-1, 1)
     theirs = torch.nn.LSTM(6, 4)

@@ -27,7 +27,7 @@ of_every_kind = pytest.mark.parametrize("section", KINDS.values(), ids=KINDS)
 def network(*sections: str, net: str = NET) -> Network:
     """In double, with random numbers in every array."""
     made = Network(make_plan(net + "".join(sections), "pjreddie"))
-    made.initialise()
+    made.initialize()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for array in made.state_dict().values():
@@ -49,7 +49,7 @@ def array(made: Network, name: str) -> Array:
     ("key", "groups"), [("group_normalize=2\n", 2), ("group_normalize=3\n", 3), ("layer_normalize=1\n", 1)]
 )
 @pytest.mark.parametrize("training", [False, True])
-def test_each_group_of_filters_of_an_image_is_normalised_scaled_and_shifted(
+def test_each_group_of_filters_of_an_image_is_normalized_scaled_and_shifted(
     section: str, key: str, groups: int, training: bool
 ) -> None:
     if section == KINDS["connected"] and groups == 3:
@@ -96,13 +96,15 @@ def test_prelu_is_leaky_with_a_slope_of_each_channel(section: str) -> None:
 @of_every_kind
 def test_new_prelu_slopes_are_a_quarter_and_stand_last(section: str) -> None:
     made = darkpy.load(NET + section + "activation=prelu\n", dialect="pjreddie")
-    assert made.plan.nodes[0].slots[-1].name == "slopes"
+    assert made.plan.nodes[0].arrays[-1].name == "slopes"
     assert made.layers[0].get_parameter("slopes").tolist() == [0.25] * 6
 
 
 def test_norms_scales_stand_where_batch_norms_stand() -> None:
     names = {
-        kind: [slot.name for slot in make_plan(NET + text + "group_normalize=2\n", "pjreddie").nodes[0].slots]
+        kind: [
+            array_spec.name for array_spec in make_plan(NET + text + "group_normalize=2\n", "pjreddie").nodes[0].arrays
+        ]
         for kind, text in KINDS.items()
     }
     assert names["convolutional"] == names["deconvolutional"] == ["biases", "scales", "weights"]
@@ -138,7 +140,7 @@ def test_delta_is_constrained_before_prelu_and_the_norm() -> None:
 def test_shared_convolution_shares_scales_and_slopes() -> None:
     square = "[convolutional]\nfilters=4\nsize=3\npad=1\ngroup_normalize=2\nactivation=prelu\n"
     made = Network(make_plan(NET + square + square + "share_index=0\n", "alexeyab"))
-    made.initialise(torch.Generator().manual_seed(1))
+    made.initialize(torch.Generator().manual_seed(1))
     x_BCHW = torch.randn(2, 4, 6, 5)
     once, twice = made.trace(x_BCHW)
     torch.testing.assert_close(twice, made.layers[0](once))
@@ -157,8 +159,8 @@ def test_mixed_precision_takes_every_norm_and_prelu(keys: str) -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ("batch_normalize=1\ngroup_normalize=2\n", "batch_normalize and group_normalize both normalise"),
-        ("group_normalize=2\nlayer_normalize=1\n", "group_normalize and layer_normalize both normalise"),
+        ("batch_normalize=1\ngroup_normalize=2\n", "batch_normalize and group_normalize both normalize"),
+        ("group_normalize=2\nlayer_normalize=1\n", "group_normalize and layer_normalize both normalize"),
         ("group_normalize=4\n", "6 filters cannot be split into group_normalize=4"),
         ("group_normalize=-1\n", "group_normalize=-1 is below 0"),
     ],
@@ -173,7 +175,7 @@ def test_a_group_of_one_number_is_refused() -> None:
         darkpy.plan(NET + KINDS["connected"] + "group_normalize=6\n")
 
 
-@pytest.mark.parametrize(("key", "near"), [("group_normalise=2\n", "group_normalize"), ("layernorm=1\n", "layer_norm")])
+@pytest.mark.parametrize(("key", "near"), [("group_normalize=2\n", "group_normalize"), ("layernorm=1\n", "layer_norm")])
 def test_misspelt_key_is_told_the_right_one(key: str, near: str) -> None:
     with pytest.warns(darkpy.DarkpyWarning, match=f"did you mean .*{near}"):
         darkpy.plan(NET + KINDS["convolutional"] + key)

@@ -31,7 +31,7 @@ STEPS, SEQUENCES = 4, 2
 def network(case: str, steps: int = STEPS) -> Network:
     dialect, cfg = CASES[case]
     made = Network(make_plan(cfg.format(steps=steps), dialect))
-    made.initialise(torch.Generator().manual_seed(1))
+    made.initialize(torch.Generator().manual_seed(1))
     return made
 
 
@@ -125,7 +125,7 @@ def test_every_part_is_written_and_read_again(case: str, tmp_path: Path) -> None
     dialect, cfg = CASES[case]
     again = darkpy.load(cfg.format(steps=STEPS), path, dialect=dialect)
     assert {name for name, _ in again.named_parameters()} == {
-        f"layers.0.{slot.name}" for slot in made.plan.nodes[0].slots
+        f"layers.0.{array_spec.name}" for array_spec in made.plan.nodes[0].arrays
     }
     for name, array in made.named_parameters():
         assert torch.equal(again.get_parameter(name), array), name
@@ -140,7 +140,7 @@ def test_folded_parts_give_the_same_numbers() -> None:
     for case in ("rnn", "gru", "lstm", "crnn", "conv_lstm"):
         dialect, cfg = CASES[case]
         made = Network(make_plan(cfg.format(steps=STEPS) + "batch_normalize=1\n", dialect))
-        made.initialise(torch.Generator().manual_seed(1))
+        made.initialize(torch.Generator().manual_seed(1))
         for name, array in made.state_dict().items():
             if name.endswith(("scales", "biases", "rolling_mean", "rolling_variance")):
                 array.uniform_(0.5, 2, generator=torch.Generator().manual_seed(len(name)))
@@ -154,7 +154,7 @@ def test_folded_parts_give_the_same_numbers() -> None:
 
 def test_batch_norm_counts_every_step_as_a_minibatch() -> None:
     made = Network(make_plan(VECTOR.format(steps=STEPS) + "[rnn]\noutput=4\nbatch_normalize=1\n", "pjreddie"))
-    made.initialise(torch.Generator().manual_seed(1))
+    made.initialize(torch.Generator().manual_seed(1))
     x = rows("rnn")
     made.train()(x)
     raw = x.reshape(STEPS, SEQUENCES, -1) @ made.get_parameter("layers.0.input_layer.weights").T
@@ -167,7 +167,7 @@ def test_batch_norm_counts_every_step_as_a_minibatch() -> None:
 def test_dontloadscales_does_not_reach_the_parts(tmp_path: Path) -> None:
     cfg = VECTOR.format(steps=1) + "[rnn]\noutput=4\nbatch_normalize=1\n"
     made = Network(make_plan(cfg, "pjreddie"))
-    made.initialise()
+    made.initialize()
     made.get_buffer("layers.0.self_layer.rolling_mean").fill_(3)
     made.save_weights(tmp_path / "a.weights")
     again = darkpy.load(cfg + "dontloadscales=1\n", tmp_path / "a.weights", dialect="pjreddie")

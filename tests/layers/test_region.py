@@ -112,7 +112,7 @@ def test_pjreddies_boxes_may_have_more_coords_which_are_logistic() -> None:
 
 
 @pytest.mark.parametrize("softmax", [False, True])
-def test_alexeyabs_output_lies_cell_by_cell_with_raw_centres(softmax: bool) -> None:
+def test_alexeyabs_output_lies_cell_by_cell_with_raw_centers(softmax: bool) -> None:
     spec, module = region(AX, KEYS + f"softmax={int(softmax)}\n")
     x_BCHW = noise()
     y_BCHW = module(x_BCHW)

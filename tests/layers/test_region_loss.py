@@ -54,7 +54,7 @@ def by_place(map_BCHW: torch.Tensor) -> torch.Tensor:
     return map_BCHW.view(len(ANCHORS), -1, H, W)
 
 
-def test_pjreddies_delta_goes_back_through_the_logistic_of_centre_and_objectness() -> None:
+def test_pjreddies_delta_goes_back_through_the_logistic_of_center_and_objectness() -> None:
     loss = learn(PJ, [BOX, OTHER], seen=2)
     slope_AEHW = torch.ones(2, 8, H, W)
     logistic_AEHW = by_place(noise()).sigmoid()
@@ -94,7 +94,7 @@ def test_a_row_that_is_no_box_teaches_nothing_and_is_counted(dialect: Dialect, r
 
 
 @both
-def test_a_centre_on_the_far_edge_belongs_to_the_last_cell(dialect: Dialect) -> None:
+def test_a_center_on_the_far_edge_belongs_to_the_last_cell(dialect: Dialect) -> None:
     delta_AEHW = by_place(learn(dialect, [[1.0, 1.0, 0.15, 0.25, 0.0]]).delta)
     assert bool(delta_AEHW[:, 5:, H - 1, W - 1].any())
     assert int(delta_AEHW[:, 5:].any(1).sum()) == 1

@@ -25,7 +25,7 @@ def test_a_block_becomes_channels_its_first_cell_of_all_channels_first() -> None
             assert torch.equal(found[:, block * 3 + channel], wanted)
 
 
-def test_reverse_reads_the_input_as_a_larger_picture_first() -> None:
+def test_reverse_reads_the_input_as_a_larger_image_first() -> None:
     c, h, w, stride = 32, 2, 3, 2
     x_CHW = torch.arange(c * h * w, dtype=torch.float32).reshape(c, h, w)
     (found,) = reorg3d(c, h, w, "stride=2\nreverse=1\n")(x_CHW[None])

@@ -35,7 +35,7 @@ def walk(network: Network, x_TSN: torch.Tensor, self_activation: int, has_shortc
 def test_alexeyabs_state_has_its_own_size_and_activation(logistic: int, has_shortcut: bool) -> None:
     cfg = f"{CFG}logistic={logistic}\nshortcut={int(has_shortcut)}\n"
     network = Network(make_plan(cfg, "alexeyab"))
-    network.initialise(torch.Generator().manual_seed(1))
+    network.initialize(torch.Generator().manual_seed(1))
     x = torch.randn(3, 2, 6)
     wanted = walk(network, x, logistic, has_shortcut)
     torch.testing.assert_close(network(x.flatten(0, 1))[0].reshape(wanted.shape), wanted)
@@ -43,7 +43,11 @@ def test_alexeyabs_state_has_its_own_size_and_activation(logistic: int, has_shor
 
 def test_pjreddies_state_is_as_large_as_the_output() -> None:
     plan = make_plan(CFG, "pjreddie")
-    assert [slot.shape for slot in plan.nodes[0].slots if slot.name.endswith("weights")] == [(4, 6), (4, 4), (4, 4)]
+    assert [array_spec.shape for array_spec in plan.nodes[0].arrays if array_spec.name.endswith("weights")] == [
+        (4, 6),
+        (4, 4),
+        (4, 4),
+    ]
     assert any("hidden" in fault.message for fault in plan.warnings)
 
 

@@ -16,7 +16,7 @@ CELLS = "[convolutional]\nfilters=1\nactivation=linear\n[scale_channels]\nfrom=0
 
 def network_of(sections: str) -> Network:
     network = Network(make_plan(NET + sections, "alexeyab"))
-    network.initialise(torch.Generator().manual_seed(1))
+    network.initialize(torch.Generator().manual_seed(1))
     return network
 
 

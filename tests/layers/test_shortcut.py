@@ -29,8 +29,8 @@ def spec(dialect: darkpy.Dialect, sources: int = 1, **keys: Any) -> ShortcutSpec
 
 def built(one: ShortcutSpec, *shapes: Shape) -> Layer:
     layer = one.build(shapes, NetSpec())
-    for slot in one.slots(shapes):
-        layer.put_array(slot, torch.randn(slot.shape, generator=torch.Generator().manual_seed(1)))
+    for array_spec in one.arrays(shapes):
+        layer.put_array(array_spec, torch.randn(array_spec.shape, generator=torch.Generator().manual_seed(1)))
     return layer
 
 
@@ -147,9 +147,11 @@ def test_sources_are_summed_by_their_weights(weights_type: str, kind: str) -> No
     ("weights_type", "count"), [("none", 0), ("per_feature", 3), ("per_layer", 3), ("per_channel", 12)]
 )
 def test_weights_start_at_one_and_count_for_the_layer_before_too(weights_type: str, count: int) -> None:
-    slots = spec(AX, 2, weights_type=weights_type).slots((X, X, X))
-    assert sum(slot.count for slot in slots) == count
-    assert all(slot.init.mean == 1 and slot.init.scale == 0 and not slot.is_decayed for slot in slots)
+    arrays = spec(AX, 2, weights_type=weights_type).arrays((X, X, X))
+    assert sum(array_spec.count for array_spec in arrays) == count
+    assert all(
+        array_spec.init.mean == 1 and array_spec.init.scale == 0 and not array_spec.is_decayed for array_spec in arrays
+    )
 
 
 @pytest.mark.parametrize("kind", ["none", "relu", "softmax"])

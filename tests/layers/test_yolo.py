@@ -77,7 +77,7 @@ def test_boxes_are_darknets_in_darknets_order(dialect: Dialect, more: str) -> No
 
 
 @pytest.mark.parametrize("more", ["", "scale_x_y=1.2\n", "new_coords=1\nscale_x_y=2\n"])
-def test_logistic_spares_the_sizes_and_scale_moves_the_centres(more: str) -> None:
+def test_logistic_spares_the_sizes_and_scale_moves_the_centers(more: str) -> None:
     spec, x_BCHW = yolo(AX, KEYS + more), noise(1)
     y_BCHW = output(spec, x_BCHW)
     for channel in range(16):

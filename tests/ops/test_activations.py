@@ -281,7 +281,7 @@ def test_each_fork_knows_its_own_names() -> None:
     assert set(ACTIVATIONS) == IN_BOTH_FORKS | IN_ALEXEYAB | ACROSS_CHANNELS
 
 
-def test_unknown_name_is_an_error_that_names_its_neighbour() -> None:
+def test_unknown_name_is_an_error_that_names_its_neighbor() -> None:
     with pytest.raises(DarkpyError, match=r"unknown activation leeky\n  hint: did you mean leaky\?"):
         activations.get("leeky")
     with pytest.raises(DarkpyError, match=r"known are .*mish"):

@@ -28,6 +28,6 @@ def test_an_even_size_is_the_next_odd_one_and_size_1_blurs_nothing() -> None:
 
 
 @pytest.mark.parametrize("side", [1, 2, 5])
-def test_small_pictures_can_be_blurred_and_keep_an_even_colour(side: int) -> None:
+def test_small_images_can_be_blurred_and_keep_an_even_color(side: int) -> None:
     image_CHW = torch.full((3, side, side + 3), 0.25)
     torch.testing.assert_close(gaussian_blur(image_CHW, 31), image_CHW)

@@ -41,7 +41,7 @@ def test_goldens_hold_boxes_together_and_apart() -> None:
 @pytest.mark.parametrize("kind", ["iou", "giou"])
 @settings(deadline=None, max_examples=30)
 @given(pred=box, truth=box)
-def test_of_overlapping_boxes_they_are_true_by_the_centre_and_doubled_by_the_size(
+def test_of_overlapping_boxes_they_are_true_by_the_center_and_doubled_by_the_size(
     kind: str, pred: torch.Tensor, truth: torch.Tensor
 ) -> None:
     if (pred - truth).abs().min() < 1e-3:  # edges that coincide have two derivatives

@@ -104,5 +104,5 @@ def test_corners_of_a_known_box() -> None:
 
 @settings(deadline=None)
 @given(box)
-def test_centre_form_survives_the_way_to_corners_and_back(a: Tensor) -> None:
-    torch.testing.assert_close(boxes.to_centre(boxes.to_corners(a)), a, atol=1e-12, rtol=0)
+def test_center_form_survives_the_way_to_corners_and_back(a: Tensor) -> None:
+    torch.testing.assert_close(boxes.to_center(boxes.to_corners(a)), a, atol=1e-12, rtol=0)

@@ -63,7 +63,7 @@ def test_activation_and_constraint_in_one_are_the_two_after_each_other(name: str
 
 
 @pytest.mark.parametrize(("h", "w"), [(1, 1), (2, 7), (6, 5)])
-def test_smoothing_draws_each_delta_towards_its_neighbours(h: int, w: int) -> None:
+def test_smoothing_draws_each_delta_towards_its_neighbors(h: int, w: int) -> None:
     rate, generator = 0.3, torch.Generator().manual_seed(1)
     y_BCHW = torch.randn(2, 3, h, w, generator=generator, dtype=torch.float64, requires_grad=True)
     delta_BCHW = torch.randn(2, 3, h, w, generator=generator, dtype=torch.float64)

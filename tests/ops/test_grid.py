@@ -29,11 +29,11 @@ def test_candidates_come_image_by_image_then_cell_by_cell_or_anchor_by_anchor() 
     assert by_cell.anchor_M.tolist() != by_anchor.anchor_M.tolist()
 
 
-def test_centres_are_fractions_of_the_map() -> None:
+def test_centers_are_fractions_of_the_map() -> None:
     entries_BHWAE = cells(NUMBERS_BCHW[:1], 6)
     found = pick(entries_BHWAE, torch.ones(1, 2, 3, 1, dtype=torch.bool))
-    centre_M2 = found.centre_frac(torch.full((6, 2), 0.5))
-    torch.testing.assert_close(centre_M2[4], torch.tensor([1.5 / 3, 1.5 / 2]))
+    center_M2 = found.center_frac(torch.full((6, 2), 0.5))
+    torch.testing.assert_close(center_M2[4], torch.tensor([1.5 / 3, 1.5 / 2]))
 
 
 def test_channel_mask_repeats_for_each_anchor() -> None:

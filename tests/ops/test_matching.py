@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from darkpy.ops.anchor_code import AnchorCode
+from darkpy.ops.box_coder import AnchorCode
 from darkpy.ops.matching import best_overlaps, match, match_predictions
-from darkpy.ops.truths import Truths, read_truths
+from darkpy.ops.targets import Truths, read_truths
 
 CODE = AnchorCode(torch.tensor((4, 4)), torch.tensor((100, 100)))
 ANCHORS = torch.tensor(((10.0, 10.0), (20.0, 40.0), (40.0, 20.0), (80.0, 80.0)))

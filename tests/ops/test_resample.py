@@ -30,19 +30,19 @@ def assert_same(result_CHW: Tensor, expected_CHW: Tensor, tolerance: float = TOL
 
 
 def interleave(image_CHW: Tensor) -> Tensor:
-    """The same picture with its colours side by side in memory, as a decoder leaves it."""
+    """The same image with its colors side by side in memory, as a decoder leaves it."""
     return image_CHW.permute(1, 2, 0).contiguous().permute(2, 0, 1)
 
 
-def noise(w: int, h: int, colours: int = 3) -> Tensor:
+def noise(w: int, h: int, colors: int = 3) -> Tensor:
     numbers = torch.Generator().manual_seed(w * 10007 + h)
-    return torch.randint(0, 256, (colours, h, w), dtype=torch.uint8, generator=numbers)
+    return torch.randint(0, 256, (colors, h, w), dtype=torch.uint8, generator=numbers)
 
 
 @pytest.fixture(params=["planar", "interleaved"])
 def image_CHW(request: pytest.FixtureRequest) -> Tensor:
-    picture = golden("image")
-    return picture if request.param == "planar" else interleave(picture)
+    image = golden("image")
+    return image if request.param == "planar" else interleave(image)
 
 
 @pytest.mark.parametrize(("w", "h"), [(53, 37), (7, 90), (20, 20), (64, 48)])
@@ -93,20 +93,20 @@ def reference_resize(image_CHW: Tensor, w: int, h: int) -> Tensor:
 
 @pytest.mark.parametrize(("w", "h"), [(768, 576), (199, 601), (1200, 40)])
 @pytest.mark.parametrize("size", [(416, 416), (320, 608)])
-def test_large_pictures_come_out_as_if_columns_went_first(w: int, h: int, size: tuple[int, int]) -> None:
+def test_large_images_come_out_as_if_columns_went_first(w: int, h: int, size: tuple[int, int]) -> None:
     image_CHW = noise(w, h)
     expected_CHW = reference_resize(image_CHW / 255, *size)
     for picture_CHW in (image_CHW, interleave(image_CHW), image_CHW / 255):
         assert_same(resample.resize(picture_CHW, *size), expected_CHW)
 
 
-def test_a_picture_of_the_right_size_keeps_every_number() -> None:
+def test_a_image_of_the_right_size_keeps_every_number() -> None:
     image_CHW = noise(41, 29)
     assert_same(resample.resize(image_CHW, 41, 29), image_CHW / 255, tolerance=0)
     assert_same(resample.letterbox(interleave(image_CHW), 41, 29), image_CHW / 255, tolerance=0)
 
 
-def test_no_size_darkens_the_last_row_of_a_white_picture() -> None:
+def test_no_size_darkens_the_last_row_of_a_white_image() -> None:
     for h in range(2, 120):
         image_CHW = torch.ones(1, h, 3)
         for new_h in (2, 31, 100, 416):
@@ -114,7 +114,7 @@ def test_no_size_darkens_the_last_row_of_a_white_picture() -> None:
 
 
 @pytest.mark.parametrize(("w", "h"), [(1, 1), (1, 40), (40, 1), (2, 1)])
-def test_one_pixel_wide_or_high_pictures_are_resized(w: int, h: int) -> None:
+def test_one_pixel_wide_or_high_images_are_resized(w: int, h: int) -> None:
     image_CHW = noise(w, h)
     result_CHW = resample.resize(interleave(image_CHW), 5, 7)
     assert result_CHW[:, -1, -1].tolist() == (image_CHW[:, -1, -1] / 255).tolist()
@@ -126,8 +126,8 @@ def test_to_a_single_pixel_the_last_one_is_taken() -> None:
     assert resample.resize(image_CHW, 1, 1).flatten().tolist() == (image_CHW[:, -1, -1] / 255).tolist()
 
 
-def test_grey_pictures_of_one_colour_are_resized() -> None:
-    image_CHW = noise(30, 20, colours=1)
+def test_gray_images_of_one_color_are_resized() -> None:
+    image_CHW = noise(30, 20, colors=1)
     assert_same(resample.resize(image_CHW, 12, 11), resample.resize(image_CHW.expand(3, -1, -1), 12, 11)[:1])
 
 
@@ -167,20 +167,20 @@ def test_letterbox_geometry_agrees_with_darknets_float_comparison(w: int, h: int
     assert 1 <= geometry.new_h <= net_h
 
 
-@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize("colors", [1, 3])
 @pytest.mark.parametrize("size", [(37, 20), (8, 61), (1, 1)])
 @pytest.mark.parametrize("fit", [resample.resize, resample.letterbox])
 def test_an_interleaved_result_has_the_same_numbers_in_another_order(
-    fit: Callable[..., Tensor], size: tuple[int, int], colours: int
+    fit: Callable[..., Tensor], size: tuple[int, int], colors: int
 ) -> None:
-    image_HWC = torch.randint(0, 256, (23, 41, colours), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    image_HWC = torch.randint(0, 256, (23, 41, colors), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     for image_CHW in (image_HWC.permute(2, 0, 1), image_HWC.permute(2, 0, 1).float() / 255):
         planar_CHW, found_CHW = (fit(image_CHW, *size, is_interleaved=one) for one in (False, True))
         assert found_CHW.permute(1, 2, 0).is_contiguous() and planar_CHW.is_contiguous()
         assert torch.equal(found_CHW, planar_CHW)
 
 
-def test_what_pictures_of_one_size_share_is_good_in_and_outside_inference_mode() -> None:
+def test_what_images_of_one_size_share_is_good_in_and_outside_inference_mode() -> None:
     image_CHW = torch.rand(3, 11, 13)
     with torch.inference_mode():
         inside_CHW = resample.resize(image_CHW, 5, 7)

@@ -27,7 +27,7 @@ def assert_same(result_CHW: Tensor, expected_CHW: Tensor, tolerance: float = 1e-
 
 
 def interleave(image_CHW: Tensor) -> Tensor:
-    """The same picture with its colours side by side in memory, as a decoder leaves it."""
+    """The same image with its colors side by side in memory, as a decoder leaves it."""
     return image_CHW.permute(1, 2, 0).contiguous().permute(2, 0, 1)
 
 
@@ -43,8 +43,8 @@ def single(number: float) -> float:
 
 @pytest.fixture(params=["planar", "interleaved"])
 def image_CHW(request: pytest.FixtureRequest) -> Tensor:
-    picture = golden("image", "resample")
-    return picture if request.param == "planar" else interleave(picture)
+    image = golden("image", "resample")
+    return image if request.param == "planar" else interleave(image)
 
 
 def test_place_is_darknets(image_CHW: Tensor) -> None:
@@ -98,11 +98,11 @@ def test_cropped_opencv_is_opencvs(name: str) -> None:
     dx, dy, w, h, new_w, new_h = map(int, re.findall(r"-?\d+", name))
     image_CHW = golden("image", "opencv").permute(2, 0, 1)
     rows, columns = warp.cropped_opencv(37, dy, h, new_h), warp.cropped_opencv(53, dx, w, new_w)
-    assert_same(warp.look(image_CHW, rows, columns, warp.mean_colour(image_CHW)), golden(name, "opencv"))
+    assert_same(warp.look(image_CHW, rows, columns, warp.mean_color(image_CHW)), golden(name, "opencv"))
 
 
 @pytest.mark.parametrize("size", [(199, 150), (1, 90), (90, 1), (500, 3)])
-def test_all_kinds_of_pictures_come_out_the_same(size: tuple[int, int]) -> None:
+def test_all_kinds_of_images_come_out_the_same(size: tuple[int, int]) -> None:
     w, h = size
     bytes_CHW = noise(w, h)
     views = [
@@ -111,7 +111,7 @@ def test_all_kinds_of_pictures_come_out_the_same(size: tuple[int, int]) -> None:
         (warp.cropped_opencv(h, -9, h + 5, 60), warp.cropped_opencv(w, 1, w + 8, 41)),
     ]
     for picture_CHW in (interleave(bytes_CHW), bytes_CHW / 255, interleave(bytes_CHW / 255)):
-        assert_same(warp.mean_colour(picture_CHW), warp.mean_colour(bytes_CHW))
+        assert_same(warp.mean_color(picture_CHW), warp.mean_color(bytes_CHW))
         for rows, columns in views:
             assert_same(warp.look(picture_CHW, rows, columns), warp.look(bytes_CHW, rows, columns))
         turned_CHW = warp.rotate_crop(bytes_CHW, 0.2, 0.7, 40, 30, 3, 1, 1.1)
@@ -120,19 +120,19 @@ def test_all_kinds_of_pictures_come_out_the_same(size: tuple[int, int]) -> None:
 
 def test_a_window_shows_a_part_of_the_whole(image_CHW: Tensor) -> None:
     rows, columns = warp.cropped_opencv(37, -5, 50, 64), warp.cropped_opencv(53, 4, 60, 48).mirrored()
-    fill_C = warp.mean_colour(image_CHW)
+    fill_C = warp.mean_color(image_CHW)
     whole_CHW = warp.look(image_CHW, rows, columns, fill_C)
     part_CHW = warp.look(image_CHW, rows.window(3, 40), columns.window(20, 28), fill_C)
     assert torch.equal(part_CHW, whole_CHW[:, 3:43, 20:48])
 
 
-def test_what_is_wholly_beyond_the_picture_is_filled(image_CHW: Tensor) -> None:
+def test_what_is_wholly_beyond_the_image_is_filled(image_CHW: Tensor) -> None:
     fill_C = torch.tensor((0.1, 0.2, 0.3))
     rows, columns = warp.cropped_opencv(37, 90, 10, 8), warp.cropped_opencv(53, 0, 53, 8)
     assert_same(warp.look(image_CHW, rows, columns, fill_C), fill_C[:, None, None].expand(3, 8, 8))
 
 
-def test_a_picture_of_one_very_long_row_needs_no_memory_to_speak_of() -> None:
+def test_a_image_of_one_very_long_row_needs_no_memory_to_speak_of() -> None:
     pixels_CHW = torch.zeros(3, 1, 4_000_000, dtype=torch.uint8)
     rows, columns = warp.placed(1, 416), warp.placed(4_000_000, 416)
     # rows first would make 20 gigabytes of it

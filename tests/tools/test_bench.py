@@ -114,7 +114,7 @@ def test_a_quick_loader_bench_tells_images_a_second_and_the_share_of_waiting(cfg
     ratios = json.loads((tmp_path / "bench.json").read_text())["ratios"]
     assert ratios["images made in a second of one core"]["low"] > 1
     assert 0 < ratios["% of an update spent waiting for data"]["middle"] <= 100  # all of it waits for itself
-    assert "images made in a second" in done.stdout and "drawn pictures" in done.stdout
+    assert "images made in a second" in done.stdout and "drawn images" in done.stdout
 
 
 def test_a_quick_end_to_end_bench_tells_how_much_of_the_forward_rate_is_left(cfg: Path, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_quick_end_to_end_bench_tells_how_much_of_the_forward_rate_is_left(cfg
     done = bench("end", *words)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "bench.json").read_text())
-    assert result["images"] == 5 and "5 pictures" in done.stdout
+    assert result["images"] == 5 and "5 images" in done.stdout
     assert result["ratios"]["darkpy detect's rate over that of forward alone"]["middle"] > 0
     assert set(result["runners"]) == {"forward alone", "darkpy detect", "OpenCV"}
 

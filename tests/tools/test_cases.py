@@ -1,4 +1,4 @@
-"""The articles' cases, in short: on drawn pictures, and as long as it takes to see what goes wrong."""
+"""The articles' cases, in short: on drawn images, and as long as it takes to see what goes wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from darkpy.config.schema import keys_of
 from darkpy.layers.base import SECTIONS
 from tools.articles import alexnet, anchors, pooling, runs
 from tools.articles.command import main
-from tools.articles.pictures import CLASSES, Pictures, drawn, find
+from tools.articles.images import CLASSES, Images, drawn, find
 from tools.fashion_mnist import SOURCE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,23 +25,23 @@ UPDATES = 12
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Pictures:
+def images() -> Images:
     return drawn()
 
 
-def test_drawn_pictures_are_grey_kinds_with_black_around(pictures: Pictures) -> None:
-    assert pictures.x_B1HW.shape == (2048, 1, 28, 28)
-    assert float(pictures.x_B1HW.min()) >= 0 and 0.9 < float(pictures.x_B1HW.max()) <= 1
-    assert 0.15 < float(pictures.x_B1HW.mean()) < 0.45
-    assert set(pictures.y_B.tolist()) == set(range(CLASSES))
-    assert torch.equal(drawn().x_B1HW, pictures.x_B1HW)
+def test_drawn_images_are_gray_kinds_with_black_around(images: Images) -> None:
+    assert images.x_B1HW.shape == (2048, 1, 28, 28)
+    assert float(images.x_B1HW.min()) >= 0 and 0.9 < float(images.x_B1HW.max()) <= 1
+    assert 0.15 < float(images.x_B1HW.mean()) < 0.45
+    assert set(images.y_B.tolist()) == set(range(CLASSES))
+    assert torch.equal(drawn().x_B1HW, images.x_B1HW)
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-def test_alexnet_overflows_and_the_watch_names_layer_and_cause_before(pictures: Pictures, seed: int) -> None:
-    _, outcome = runs.learn(STEEP.cfg, pictures, updates=UPDATES, seed=seed)
+def test_alexnet_overflows_and_the_watch_names_layer_and_cause_before(images: Images, seed: int) -> None:
+    _, outcome = runs.learn(STEEP.cfg, images, updates=UPDATES, seed=seed)
     assert outcome.bad is not None and outcome.verdict == f"NaN or infinity at update {outcome.bad}"
-    findings = runs.watched(STEEP.cfg, pictures, updates=UPDATES, seed=seed)
+    findings = runs.watched(STEEP.cfg, images, updates=UPDATES, seed=seed)
     *before, last = findings
     assert (last.name, last.batch_num) == ("NonFinite", outcome.bad) and last.place.startswith("layer ")
     causes = [finding for finding in before if finding.name == "Exploding"]
@@ -54,27 +54,27 @@ def test_alexnet_overflows_and_the_watch_names_layer_and_cause_before(pictures: 
     "name",
     ["batch_normalize=1", "learning_rate=.001", "grad_clip_norm=10", "grad_clip_value=.1", "adam=1 eps=1e-4"],
 )
-def test_each_remedy_keeps_it_from_overflowing(pictures: Pictures, name: str) -> None:
+def test_each_remedy_keeps_it_from_overflowing(images: Images, name: str) -> None:
     case = alexnet.CASES[name]
     cfg = replace(case, net={**case.net, "init": "msra"}).cfg
-    _, outcome = runs.learn(cfg, pictures, updates=UPDATES)
+    _, outcome = runs.learn(cfg, images, updates=UPDATES)
     assert outcome.bad is None and outcome.loss < 10 and math.isfinite(outcome.norm)
 
 
-def test_constraint_alone_does_not_for_no_delta_of_a_softmax_is_above_one(pictures: Pictures) -> None:
+def test_constraint_alone_does_not_for_no_delta_of_a_softmax_is_above_one(images: Images) -> None:
     cfg = replace(STEEP, net={**STEEP.net, "constrain": 1}).cfg
-    assert runs.learn(cfg, pictures, updates=UPDATES)[1].bad is not None
+    assert runs.learn(cfg, images, updates=UPDATES)[1].bad is not None
 
 
-def test_constraint_does_where_deltas_are_large(pictures: Pictures) -> None:
+def test_constraint_does_where_deltas_are_large(images: Images) -> None:
     free, bound = (alexnet.CASES[name] for name in ("[cost] of truths of 100, the mean loss", "the same, constrain=1"))
-    assert alexnet.learn_case(free, pictures, updates=UPDATES).bad is not None
-    held = alexnet.learn_case(bound, pictures, updates=UPDATES)
+    assert alexnet.learn_case(free, images, updates=UPDATES).bad is not None
+    held = alexnet.learn_case(bound, images, updates=UPDATES)
     assert held.bad is None and held.loss < held.first
 
 
-def test_norm_behind_a_maximum_bounds_what_the_next_layer_is_given(pictures: Pictures) -> None:
-    plain, normed = (pooling.measure(name, pictures, updates=25) for name in ("[maxpool]", "[maxpool] [l2norm]"))
+def test_norm_behind_a_maximum_bounds_what_the_next_layer_is_given(images: Images) -> None:
+    plain, normed = (pooling.measure(name, images, updates=25) for name in ("[maxpool]", "[maxpool] [l2norm]"))
     assert normed.given <= 1.0001 < plain.given == plain.largest
     assert 0 < plain.zeros < 1 and 0 < normed.zeros < 1
 
@@ -96,15 +96,15 @@ def test_tool_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     heading, rule, *rows = printed.out.splitlines()
     assert heading.count("|") == rule.count("|") == rows[0].count("|")
     assert [row.split("`")[1] for row in rows] == list(pooling.CASES)
-    assert printed.err.startswith("drawn pictures, 2048 of them")
+    assert printed.err.startswith("drawn images, 2048 of them")
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SOURCE.is_dir(), reason="needs Debian's dataset-fashion-mnist")
 def test_maximum_leaves_many_more_zeros_than_a_mean_on_fashion_mnist() -> None:
-    pictures = find(SOURCE)
+    images = find(SOURCE)
     names = ("[avgpool]", "[maxpool]", "[maxpool] [l2norm] scale=10")
-    mean, largest, normed = (pooling.measure(name, pictures, updates=300) for name in names)
+    mean, largest, normed = (pooling.measure(name, images, updates=300) for name in names)
     assert mean.zeros < 0.25 and largest.zeros > 0.3 and normed.zeros < 0.25
 
 

@@ -1,10 +1,10 @@
-"""A stream of random pictures, one colour brighter than the others: a task that is learnt in no time, without files."""
+"""A stream of random images, one color brighter than the others: a task that is learnt in no time, without files."""
 
 from __future__ import annotations
 
 import torch
 
-from darkpy.data.datasets import Item
+from darkpy.data.loading.datasets import Item
 
 CFG = """[net]
 batch=8
@@ -48,15 +48,15 @@ def cfg(max_batches: int = 40, net: str = "", first: str = "") -> str:
     return CFG.format(max_batches=max_batches, net=net, first=first)
 
 
-class Colours:
-    """Everything about a picture follows from its number."""
+class Colors:
+    """Everything about an image follows from its number."""
 
     def make(self, slot: int, w: int, h: int) -> Item:
         numbers = torch.Generator().manual_seed(slot)
-        colour = slot % 3
+        color = slot % 3
         x_CHW = torch.rand(3, h, w, generator=numbers) * 0.5
-        x_CHW[colour] += 0.3
-        return Item(x_CHW, torch.eye(3)[colour], (f"{slot}.png",), ())
+        x_CHW[color] += 0.3
+        return Item(x_CHW, torch.eye(3)[color], (f"{slot}.png",), ())
 
 
 def fixed_size(batch_num: int) -> tuple[int, int]:

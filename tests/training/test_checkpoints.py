@@ -15,8 +15,7 @@ from darkpy.errors import DarkpyError, WeightsError
 from darkpy.training.checkpoints import Checkpoints, Intervals, base_name
 from darkpy.training.loop import Feed, UpdateReport, train
 from darkpy.training.trainer import Trainer
-
-from .stream import Colours, cfg, fixed_size
+from tests.training.stream import Colors, cfg, fixed_size
 
 
 def net(dialect: str, max_batches: int = 500200) -> NetSpec:
@@ -106,7 +105,7 @@ def trainer(tmp_path: Path) -> Trainer:
 def run(trainer: Trainer, folder: Path, updates: int) -> Checkpoints:
     intervals = Intervals(last="_last.weights", last_every=5, number=lambda report: None)
     checkpoints = Checkpoints(trainer, folder, intervals, seed=0)
-    for report in train(trainer, Feed(dataset=Colours(), size=fixed_size)):
+    for report in train(trainer, Feed(dataset=Colors(), size=fixed_size)):
         checkpoints(report)
         updates -= 1
         if not updates:

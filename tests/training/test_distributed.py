@@ -14,11 +14,10 @@ import pytest
 import torch
 
 import darkpy
+from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
 from darkpy.errors import DarkpyError
-from darkpy.ops.ranks import ALONE, Ranks
 from darkpy.training.trainer import Trainer
-
-from .two_ranks import CASES, DIED, NET, YOLO, Arrays, run
+from tests.training.two_ranks import CASES, DIED, NET, YOLO, Arrays, run
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "tests.training.two_ranks"
@@ -85,7 +84,7 @@ def test_ranks_have_the_same_weights_bit_by_bit_and_tell_the_same(case: str, sha
         assert np.array_equal(first[name], second[name]), name
 
 
-def test_pictures_of_any_rank_are_refused_by_all_and_told(shared: Shared) -> None:
+def test_images_of_any_rank_are_refused_by_all_and_told(shared: Shared) -> None:
     alone, together = run("watched"), of(shared.arrays[0], "watched")
     assert int(alone["skipped"]) == int(together["skipped"]) == 3 * 8
     for arrays in (alone, together, of(shared.arrays[1], "watched")):
@@ -114,24 +113,24 @@ def test_rank_that_dies_ends_the_others_with_an_error(shared: Shared) -> None:
 
 def test_minibatch_that_cannot_be_shared_is_refused() -> None:
     with pytest.raises(DarkpyError, match=r"a minibatch of 8 \(batch=16 / subdivisions=2\) cannot be shared by 3"):
-        Trainer(darkpy.load(CASES["plain"], dialect="alexeyab"), ranks=Ranks(0, 3))
+        Trainer(darkpy.load(CASES["plain"], dialect="alexeyab"), process_group=ProcessGroup(0, 3))
 
 
 def test_sequences_are_refused() -> None:
     with pytest.raises(DarkpyError, match="time_steps=2 trains on one device only"):
-        Trainer(darkpy.load(CASES["normalized"], dialect="alexeyab", time_steps=2), ranks=Ranks(0, 2))
+        Trainer(darkpy.load(CASES["normalized"], dialect="alexeyab", time_steps=2), process_group=ProcessGroup(0, 2))
 
 
 def test_losses_that_compare_images_are_refused() -> None:
     cfg = NET + YOLO + "\n[route]\nlayers=0\n\n[contrastive]\nyolo_layer=1\n"
     with pytest.raises(DarkpyError, match="a loss compares the images of a minibatch"):
-        Trainer(darkpy.load(cfg, dialect="alexeyab"), ranks=Ranks(0, 2))
+        Trainer(darkpy.load(cfg, dialect="alexeyab"), process_group=ProcessGroup(0, 2))
 
 
 def test_one_process_alone_asks_nobody() -> None:
-    texts = ALONE.gather_texts("a")
-    assert (ALONE.is_main, ALONE.part(8), texts) == (True, slice(0, 8), ["a"])
+    texts = SINGLE_PROCESS.gather_texts("a")
+    assert (SINGLE_PROCESS.is_main, SINGLE_PROCESS.part(8), texts) == (True, slice(0, 8), ["a"])
 
 
 def test_parts_of_the_ranks_are_the_minibatch() -> None:
-    assert [Ranks(rank, 4).part(8) for rank in range(4)] == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)]
+    assert [ProcessGroup(rank, 4).part(8) for rank in range(4)] == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)]

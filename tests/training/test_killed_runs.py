@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import darkpy
-from darkpy.health.runlog import read_log
+from darkpy.diagnostics.monitor.log_reader import read_log
 from darkpy.training.resume import open_resume
 
 CFG = """[net]
@@ -67,7 +67,7 @@ UPDATES = 60
 
 
 def make_task(folder: Path, updates: int = UPDATES) -> Path:
-    """net.cfg, net.data and eight small pictures with a bright square each."""
+    """net.cfg, net.data and eight small images with a bright square each."""
     folder.mkdir(exist_ok=True)
     numbers = np.random.default_rng(1)
     names = [f"{number}.png" for number in range(8)]

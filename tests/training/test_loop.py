@@ -14,8 +14,7 @@ import darkpy
 from darkpy.errors import DarkpyError
 from darkpy.training.loop import Feed, next_average, train
 from darkpy.training.trainer import Trainer
-
-from .stream import Colours, cfg, changing_size, fixed_size
+from tests.training.stream import Colors, cfg, changing_size, fixed_size
 
 PLAIN = """[net]
 width=8
@@ -36,7 +35,7 @@ def trainer(max_batches: int = 12, net: str = "") -> Trainer:
 
 
 def feed(workers: int = 0) -> Feed:
-    return Feed(dataset=Colours(), size=fixed_size, workers=workers)
+    return Feed(dataset=Colors(), size=fixed_size, workers=workers)
 
 
 def test_run_ends_at_max_batches_and_goes_on_where_the_weights_are() -> None:
@@ -75,17 +74,17 @@ def test_average_starts_anew_where_it_is_no_number() -> None:
     assert next_average(2, 3) == pytest.approx(2.1)
 
 
-def test_network_takes_the_size_of_the_pictures() -> None:
+def test_network_takes_the_size_of_the_images() -> None:
     one = trainer(21)
-    sizes = [report.size for report in train(one, Feed(dataset=Colours(), size=changing_size))]
+    sizes = [report.size for report in train(one, Feed(dataset=Colors(), size=changing_size))]
     assert sizes == [(8, 8)] * 7 + [(12, 12)] * 7 + [(16, 16)] * 7
     assert one.network.plan.net.width == 16
 
 
-def test_dynamic_minibatch_grows_with_smaller_pictures_and_takes_each_image_once() -> None:
+def test_dynamic_minibatch_grows_with_smaller_images_and_takes_each_image_once() -> None:
     one = trainer(21)
     one.network.plan = replace(one.network.plan, net=replace(one.net, dynamic_minibatch=True))
-    source = Feed(dataset=Colours(), size=changing_size, images=lambda minibatch, w, h: minibatch * 256 // (w * h))
+    source = Feed(dataset=Colors(), size=changing_size, images=lambda minibatch, w, h: minibatch * 256 // (w * h))
     reports = list(train(one, source))
     assert [report.images for report in reports] == [32] * 7 + [14] * 7 + [8] * 7
     assert [report.seen for report in reports] == [8 * n for n in range(1, 22)], "the schedule goes by [net]'s"
@@ -137,12 +136,12 @@ def test_gradients_that_are_no_numbers_end_the_run_and_name_the_images() -> None
         next(reports)
 
 
-def test_worker_that_dies_is_told_when_its_picture_is_asked_for() -> None:
+def test_worker_that_dies_is_told_when_its_image_is_asked_for() -> None:
     reports = train(trainer(), feed(workers=1))
     assert next(reports).batch_num == 1
     (worker,) = multiprocessing.active_children()
     worker.kill()
     worker.join()
     time.sleep(0.1)  # whatever runs meanwhile is not disturbed
-    with pytest.raises(DarkpyError, match=r"a process that loads pictures has ended: "):
+    with pytest.raises(DarkpyError, match=r"a process that loads images has ended: "):
         list(reports)

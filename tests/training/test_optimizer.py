@@ -29,7 +29,7 @@ RATES = (0.1, 0.1, 0.4, 0.01, 0.2, 0.2)
 
 def network(*sections: str, net: str = NET, dialect: str = "alexeyab") -> Network:
     made = Network(make_plan(f"[net]\nwidth=8\nheight=8\nchannels=2\n{net}" + "".join(sections), dialect))
-    made.initialise(torch.Generator().manual_seed(1))
+    made.initialize(torch.Generator().manual_seed(1))
     return made.double()
 
 

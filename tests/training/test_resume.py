@@ -15,17 +15,16 @@ import pytest
 import torch
 
 import darkpy
-from darkpy.data.datasets import Dataset, Item
+from darkpy.data.loading.datasets import Dataset, Item
+from darkpy.diagnostics.monitor.loss_symptoms import LossSpike
+from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.errors import DarkpyError, DarkpyWarning
-from darkpy.health.nonfinite import LossSpike
-from darkpy.health.watch import Watch
 from darkpy.layers.delta_filter import DeltaFilter
 from darkpy.training.checkpoints import Checkpoints, Intervals, find_resume
 from darkpy.training.loop import Feed, UpdateReport, train
 from darkpy.training.resume import open_resume, write_resume
 from darkpy.training.trainer import Trainer
-
-from .stream import Colours, cfg, changing_size, fixed_size
+from tests.training.stream import Colors, cfg, changing_size, fixed_size
 
 INTERVALS = Intervals(last="_last.weights", last_every=10, number=lambda report: None)
 CASES = {
@@ -67,7 +66,7 @@ def follow(
 ) -> list[UpdateReport]:
     checkpoints = Checkpoints(trainer, folder, INTERVALS, seed=5)
     reports = []
-    for report in train(trainer, Feed(dataset=dataset or Colours(), size=size), average=average):
+    for report in train(trainer, Feed(dataset=dataset or Colors(), size=size), average=average):
         checkpoints(report)
         reports.append(report)
         if report.batch_num == until:
@@ -122,8 +121,8 @@ def test_figures_of_the_delta_filter_go_on_too(tmp_path: Path) -> None:
     assert other.delta_filter == trainer.delta_filter
 
 
-class Dirty(Colours):
-    """A stream of which some pictures are no numbers, and one minibatch has wrong truths."""
+class Dirty(Colors):
+    """A stream of which some images are no numbers, and one minibatch has wrong truths."""
 
     bad, wrong = (13, 90, 203), range(188, 192)
 
@@ -137,19 +136,19 @@ def test_what_is_refused_before_and_after_the_interruption_is_what_the_whole_run
     """A jump of the loss is told by the losses before it, those before the interruption too."""
     spike = LossSpike(times=1.3, window=20)
     whole = begin(cfg(), tmp_path)
-    Watch(whole, spike=spike)
+    Monitor(whole, spike=spike)
     follow(whole, tmp_path, 30, dataset=Dirty())
     assert whole.skipped == 4 * (3 + 1)
 
     part = begin(cfg(), tmp_path)
-    Watch(part, spike=spike)
+    Monitor(part, spike=spike)
     follow(part, tmp_path, 23, dataset=Dirty())
     assert part.skipped == 4 * 3
     other, average = go_on(tmp_path)
     assert other.batch_num == 20 and other.skipped == 4 * 2
     resume = find_resume(tmp_path / "net_last.weights", "net")
     assert resume is not None
-    Watch(other, average=average, memory=resume.watcher, spike=spike)
+    Monitor(other, average=average, memory=resume.watcher, spike=spike)
     follow(other, tmp_path, 30, average=average, dataset=Dirty())
     assert_same(whole, other)
     assert other.skipped == whole.skipped
@@ -200,7 +199,7 @@ def test_process_that_dies_before_the_older_file_is_removed_leaves_no_doubt(
     trainer, average = go_on(stopped)
     checkpoints = Checkpoints(trainer, stopped, INTERVALS, seed=5)
     monkeypatch.setattr(checkpoints, "_remove", lambda *_, **__: None)
-    for report in train(trainer, Feed(dataset=Colours(), size=fixed_size), average=average):
+    for report in train(trainer, Feed(dataset=Colors(), size=fixed_size), average=average):
         checkpoints(report)
         if report.batch_num == 30:
             break
@@ -247,14 +246,14 @@ def test_pickles_are_not_read(tmp_path: Path) -> None:
         ("adam=0", "adam=1"),
     ],
 )
-def test_file_of_another_network_or_optimiser_is_refused(changed: str, text: str, tmp_path: Path) -> None:
+def test_file_of_another_network_or_optimizer_is_refused(changed: str, text: str, tmp_path: Path) -> None:
     original = cfg(net="adam=0")
     trainer = begin(original, tmp_path)
     follow(trainer, tmp_path, 10)
     other = begin(original.replace(changed, text), tmp_path)
     other.network.header = trainer.network.header
     before = everything(other)
-    with pytest.raises(DarkpyError, match=r"net_10\.resume: does not fit this network and its optimiser"):
+    with pytest.raises(DarkpyError, match=r"net_10\.resume: does not fit this network and its optimizer"):
         open_resume(tmp_path / "net_10.resume").restore(other)
     assert all(torch.equal(before[name], array) for name, array in everything(other).items())
 

@@ -17,11 +17,11 @@ import numpy.typing as npt
 import torch
 
 import darkpy
-from darkpy.data.badlists import BadLists, Problem
-from darkpy.data.datasets import Item
+from darkpy.data.loading.bad_files import BadLists, Problem
+from darkpy.data.loading.datasets import Item
+from darkpy.diagnostics.monitor.monitor import Monitor
+from darkpy.distributed import SINGLE_PROCESS, ProcessGroup, RankLostError
 from darkpy.errors import DarkpyError
-from darkpy.health.watch import Watch
-from darkpy.ops.ranks import ALONE, RankLostError, Ranks
 from darkpy.training.distributed import joined
 from darkpy.training.loop import Feed, train
 from darkpy.training.trainer import Trainer
@@ -85,8 +85,8 @@ Arrays = dict[str, npt.NDArray[np.generic]]
 DIED = 7
 
 
-class Pictures:
-    """What is in a picture follows from its number; for [yolo] 0 to 4 boxes. spoilt: those that are no numbers."""
+class Images:
+    """What is in an image follows from its number; for [yolo] 0 to 4 boxes. spoilt: those that are no numbers."""
 
     def __init__(self, *, has_boxes: bool, spoilt: frozenset[int] = frozenset()) -> None:
         self.has_boxes, self.spoilt = has_boxes, spoilt
@@ -106,19 +106,19 @@ class Pictures:
         return Item(x_CHW, truth, (f"{slot}.png",), problems)
 
 
-def run(case: str, ranks: Ranks = ALONE) -> Arrays:
+def run(case: str, process_group: ProcessGroup = SINGLE_PROCESS) -> Arrays:
     """All arrays after the training, what was told of it, and how many problems were written down."""
-    torch.manual_seed(5 + ranks.rank * (case == "different"))
-    trainer = Trainer(darkpy.load(CASES.get(case, CASES["plain"]), dialect="alexeyab"), ranks=ranks)
+    torch.manual_seed(5 + process_group.rank * (case == "different"))
+    trainer = Trainer(darkpy.load(CASES.get(case, CASES["plain"]), dialect="alexeyab"), process_group=process_group)
     bad = BadLists(None)
     spoilt = frozenset({0, 37, 38, 47} if case == "watched" else ())
-    feed = Feed(dataset=Pictures(has_boxes=case == "yolo", spoilt=spoilt), size=lambda _: (16, 16), bad=bad)
-    watch = Watch(trainer) if spoilt else None
+    feed = Feed(dataset=Images(has_boxes=case == "yolo", spoilt=spoilt), size=lambda _: (16, 16), bad=bad)
+    watch = Monitor(trainer) if spoilt else None
     losses, told = [], []
     for report in train(trainer, feed):
         losses.append(report.loss)
         told += [problem.entry for batch in report.batches for problem in batch.problems]
-        if case == "dying" and report.batch_num == 3 and not ranks.is_main:
+        if case == "dying" and report.batch_num == 3 and not process_group.is_main:
             os._exit(DIED)
     arrays = {name: array.numpy() for name, array in trainer.network.state_dict().items()}
     said = {name: float(value) for name, value in report.steps[-1].losses[0].report.items()}
@@ -137,15 +137,17 @@ def run(case: str, ranks: Ranks = ALONE) -> Arrays:
 
 def main(file: str) -> None:
     torch.set_num_threads(1)
-    with joined(torch.device("cpu"), timedelta(seconds=30)) as ranks:
-        arrays: dict[str, Any] = {f"{case} {name}": array for case in CASES for name, array in run(case, ranks).items()}
+    with joined(torch.device("cpu"), timedelta(seconds=30)) as process_group:
+        arrays: dict[str, Any] = {
+            f"{case} {name}": array for case in CASES for name, array in run(case, process_group).items()
+        }
         try:
-            run("different", ranks)
+            run("different", process_group)
         except DarkpyError as error:
             arrays["error"] = np.array(error.message)
-        np.savez(f"{file}.{ranks.rank}.npz", **arrays)
+        np.savez(f"{file}.{process_group.rank}.npz", **arrays)
         try:
-            run("dying", ranks)
+            run("dying", process_group)
         except RankLostError as error:
             print(error, file=sys.stderr, flush=True)
             os._exit(1)  # as darkpy ends: gloo's threads do not always survive that Python takes itself to pieces

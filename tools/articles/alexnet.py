@@ -1,7 +1,7 @@
 """AlexNet on Fashion-MNIST, which stands still or overflows until something is done: what each remedy does.
 
 The network is that of the text that the article followed (five convolutions, the first 11 x 11 at stride 4, three
-fully connected layers), a quarter as wide and for pictures of 64 pixels, so that a CPU trains it in seconds. The text's
+fully connected layers), a quarter as wide and for images of 64 pixels, so that a CPU trains it in seconds. The text's
 rate is 0.01 for the mean loss of a batch; where the loss of a batch is summed, the same 0.01 is BATCH times as much.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from tools.articles.pictures import Pictures
+from tools.articles.images import Images
 from tools.articles.runs import Outcome, learn
 
 BATCH, SIDE, RATE = 64, 64, 0.01
@@ -91,11 +91,11 @@ CASES: Mapping[str, Case] = MappingProxyType(
 )
 
 
-def run(pictures: Pictures, *, updates: int, seeds: int) -> Iterator[tuple[str, list[Outcome]]]:
+def run(images: Images, *, updates: int, seeds: int) -> Iterator[tuple[str, list[Outcome]]]:
     """Each case with each seed."""
     for name, case in CASES.items():
-        yield name, [learn_case(case, pictures, updates=updates, seed=seed) for seed in range(seeds)]
+        yield name, [learn_case(case, images, updates=updates, seed=seed) for seed in range(seeds)]
 
 
-def learn_case(case: Case, pictures: Pictures, *, updates: int, seed: int = 0) -> Outcome:
-    return learn(case.cfg, pictures, updates=updates, seed=seed, truth=case.truth)[1]
+def learn_case(case: Case, images: Images, *, updates: int, seed: int = 0) -> Outcome:
+    return learn(case.cfg, images, updates=updates, seed=seed, truth=case.truth)[1]

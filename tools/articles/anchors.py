@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 
 import darkpy
-from darkpy.data.datafile import read_data
-from darkpy.data.sample import Sample, write_sample
-from darkpy.health.doctor import examine
-from darkpy.health.watch import Watch
+from darkpy.data.lists.data_file import read_data
+from darkpy.data.synthetic import Sample, write_sample
+from darkpy.diagnostics.doctor import examine
+from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.training.loop import train
-from darkpy.training.task import open_task
+from darkpy.training.setup import open_task
 from darkpy.training.trainer import Trainer
 
 IMAGES = 60
@@ -31,7 +31,7 @@ class Told:
 
 
 def draw(folder: Path) -> None:
-    """The pictures of `darkpy sample`, with their cfg and .data file."""
+    """The images of `darkpy sample`, with their cfg and .data file."""
     for _ in write_sample(Sample(images=IMAGES, valid=1, size=160, seed=0), folder):
         pass
 
@@ -57,7 +57,7 @@ def look(folder: Path, factor: float, *, updates: int) -> Told:
     doctor = [f"{one.place}: {one.message}" for one in exam.found if one.kind == "anchors"]
     torch.manual_seed(0)
     trainer = Trainer(darkpy.load(cfg))
-    watch = Watch(trainer)
+    watch = Monitor(trainer)
     feed = open_task(trainer.network.plan, data, seed=0).feed
     for _ in islice(train(trainer, feed), updates):
         pass

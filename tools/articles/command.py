@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from tools.articles import alexnet, anchors, pooling, runs
-from tools.articles.pictures import Pictures, find
+from tools.articles.images import Images, find
 from tools.fashion_mnist import SOURCE
 
 
@@ -30,9 +30,9 @@ def spread(numbers: Iterable[float], form: str) -> str:
 
 
 def run_alexnet(arguments: argparse.Namespace) -> None:
-    pictures = _pictures(arguments)
+    images = _images(arguments)
     print_heading("", "what became of it", "loss", "largest gradient", "accuracy")
-    for name, outcomes in alexnet.run(pictures, updates=arguments.updates, seeds=arguments.seeds):
+    for name, outcomes in alexnet.run(images, updates=arguments.updates, seeds=arguments.seeds):
         print_row(
             f"`{name}`",
             ", ".join(outcome.verdict for outcome in outcomes),
@@ -44,16 +44,16 @@ def run_alexnet(arguments: argparse.Namespace) -> None:
         for seed in range(arguments.seeds):
             print(f"\nthe watch on {name}, seed {seed}:")
             cfg = alexnet.CASES[name].cfg
-            for finding in runs.watched(cfg, pictures, updates=arguments.updates, seed=seed):
+            for finding in runs.watched(cfg, images, updates=arguments.updates, seed=seed):
                 print(f"  {finding.name}: {finding.message}")
 
 
 def run_pooling(arguments: argparse.Namespace) -> None:
-    pictures = _pictures(arguments)
+    images = _images(arguments)
     print_heading(
         "", "zeros in the feature", "dead units", "its largest", "largest behind the norm", "loss", "accuracy"
     )
-    for name, features in pooling.run(pictures, updates=arguments.updates, seeds=arguments.seeds):
+    for name, features in pooling.run(images, updates=arguments.updates, seeds=arguments.seeds):
         print_row(
             f"`{name}`",
             spread((one.zeros for one in features), "{:.0%}"),
@@ -76,10 +76,10 @@ def run_anchors(arguments: argparse.Namespace) -> None:
             print(f"  the watch:  {(told.watch or 'nothing').replace(f'{folder}/', '')}")
 
 
-def _pictures(arguments: argparse.Namespace) -> Pictures:
-    pictures = find(arguments.source)
-    print(f"{pictures.name}, {len(pictures.y_B)} of them, {arguments.updates} updates", file=sys.stderr)
-    return pictures
+def _images(arguments: argparse.Namespace) -> Images:
+    images = find(arguments.source)
+    print(f"{images.name}, {len(images.y_B)} of them, {arguments.updates} updates", file=sys.stderr)
+    return images
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import torch
 
-from tools.articles.pictures import Pictures
+from tools.articles.images import Images
 from tools.articles.runs import Outcome, learn
 
 RATE = 0.1
@@ -69,7 +69,7 @@ CASES: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """zeros: the share of the pooled numbers of the test pictures that are 0. dead: that of units which always are.
+    """zeros: the share of the pooled numbers of the test images that are 0. dead: that of units which always are.
 
     largest, given: the largest number of the pooled feature, and of what the last layer is given.
     """
@@ -86,10 +86,10 @@ def cfg(name: str) -> str:
     return _NET.format(rate=RATE) + pool + norm + _END
 
 
-def measure(name: str, pictures: Pictures, *, updates: int, seed: int = 0) -> Feature:
-    network, outcome = learn(cfg(name), pictures, updates=updates, seed=seed)
+def measure(name: str, images: Images, *, updates: int, seed: int = 0) -> Feature:
+    network, outcome = learn(cfg(name), images, updates=updates, seed=seed)
     with torch.no_grad():
-        layers = network.trace(pictures.test_x_B1HW)
+        layers = network.trace(images.test_x_B1HW)
     is_zero_BC = layers[FEATURE].flatten(1) == 0
     given = layers[NORM] if CASES[name][1] else layers[FEATURE]
     return Feature(
@@ -101,7 +101,7 @@ def measure(name: str, pictures: Pictures, *, updates: int, seed: int = 0) -> Fe
     )
 
 
-def run(pictures: Pictures, *, updates: int, seeds: int) -> Iterator[tuple[str, list[Feature]]]:
+def run(images: Images, *, updates: int, seeds: int) -> Iterator[tuple[str, list[Feature]]]:
     """Each case with each seed."""
     for name in CASES:
-        yield name, [measure(name, pictures, updates=updates, seed=seed) for seed in range(seeds)]
+        yield name, [measure(name, images, updates=updates, seed=seed) for seed in range(seeds)]

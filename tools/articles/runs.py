@@ -1,4 +1,4 @@
-"""A short training of a cfg on grey pictures, and what became of it."""
+"""A short training of a cfg on gray images, and what became of it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 
 import darkpy
-from darkpy.health.runlog import LoggedFinding
-from darkpy.health.watch import Watch
+from darkpy.diagnostics.monitor.log_reader import LoggedFinding
+from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.network import Network
 from darkpy.training.trainer import Trainer
-from tools.articles.pictures import CLASSES, Pictures, scaled
+from tools.articles.images import CLASSES, Images, scaled
 
 LAST = 20
 """Updates whose mean loss is told."""
@@ -23,7 +23,7 @@ class Outcome:
     """bad: the first update whose loss or gradients are no numbers, None where there is none.
 
     first, loss: that of the first update, and the mean over the last ones. norm: the largest of all gradients together,
-    in any update. accuracy: of the test pictures.
+    in any update. accuracy: of the test images.
     """
 
     updates: int
@@ -42,7 +42,7 @@ class Outcome:
         return "learns slowly" if self.accuracy > 2 / CLASSES else "stands still"
 
 
-def learn(cfg: str, pictures: Pictures, *, updates: int, seed: int = 0, truth: float = 1.0) -> tuple[Network, Outcome]:
+def learn(cfg: str, images: Images, *, updates: int, seed: int = 0, truth: float = 1.0) -> tuple[Network, Outcome]:
     """Train for so many updates, or until one of them cannot be made; the network is then as it was left.
 
     truth: what the true class's number is to be.
@@ -54,7 +54,7 @@ def learn(cfg: str, pictures: Pictures, *, updates: int, seed: int = 0, truth: f
     norms: list[float] = []
     bad = None
     while len(losses) < updates and bad is None:
-        x_B1HW, truth_BK = pictures.minibatch(net.minibatch, net.width, generator)
+        x_B1HW, truth_BK = images.minibatch(net.minibatch, net.width, generator)
         step = trainer.train_minibatch(x_B1HW, truth * truth_BK)
         losses.append(step.cost / net.minibatch)
         norms.append(math.nan if step.norm is None else float(step.norm))
@@ -64,25 +64,25 @@ def learn(cfg: str, pictures: Pictures, *, updates: int, seed: int = 0, truth: f
     last = losses[-LAST:]
     finite = [norm for norm in norms if math.isfinite(norm)]
     outcome = Outcome(
-        len(losses), bad, losses[0], sum(last) / len(last), max(finite, default=math.inf), _accuracy(network, pictures)
+        len(losses), bad, losses[0], sum(last) / len(last), max(finite, default=math.inf), _accuracy(network, images)
     )
     return network, outcome
 
 
-def watched(cfg: str, pictures: Pictures, *, updates: int, seed: int = 0) -> list[LoggedFinding]:
+def watched(cfg: str, images: Images, *, updates: int, seed: int = 0) -> list[LoggedFinding]:
     """What the live watch says of the same training, up to the first update that it refuses."""
     torch.manual_seed(seed)
     trainer = Trainer(darkpy.load(cfg, dialect="pjreddie"), seed=seed)
-    watch = Watch(trainer)
+    watch = Monitor(trainer)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(updates):
         net = trainer.net
-        if trainer.train_minibatch(*pictures.minibatch(net.minibatch, net.width, generator)).refused:
+        if trainer.train_minibatch(*images.minibatch(net.minibatch, net.width, generator)).refused:
             break
     return watch.findings
 
 
 @torch.no_grad()
-def _accuracy(network: Network, pictures: Pictures) -> float:
-    (found_BK11,) = network(scaled(pictures.test_x_B1HW, network.plan.net.width))
-    return float((found_BK11.flatten(1).argmax(1) == pictures.test_y_B).float().mean())
+def _accuracy(network: Network, images: Images) -> float:
+    (found_BK11,) = network(scaled(images.test_x_B1HW, network.plan.net.width))
+    return float((found_BK11.flatten(1).argmax(1) == images.test_y_B).float().mean())

@@ -98,16 +98,16 @@ def _alone(sizes_N2: Floats, arguments: argparse.Namespace) -> list[tuple[str, Q
 
 
 def _loop_round(sizes_N2: Floats, start_K2: Floats) -> float:
-    """The seconds of a round that compares one box after the other with all centres."""
-    centres_K2 = start_K2.copy()
+    """The seconds of a round that compares one box after the other with all centers."""
+    centers_K2 = start_K2.copy()
     began = perf_counter()
     for _ in range(LOOP_ROUNDS):
         nearest_N: NDArray[np.intp] = np.empty(len(sizes_N2), np.intp)
         for place, box_2 in enumerate(sizes_N2):
-            overlap_K = np.minimum(centres_K2, box_2).prod(1)
-            nearest_N[place] = (overlap_K / (box_2.prod() + centres_K2.prod(1) - overlap_K)).argmax()
+            overlap_K = np.minimum(centers_K2, box_2).prod(1)
+            nearest_N[place] = (overlap_K / (box_2.prod() + centers_K2.prod(1) - overlap_K)).argmax()
         for number in set(nearest_N.tolist()):
-            centres_K2[number] = np.median(sizes_N2[nearest_N == number], axis=0)
+            centers_K2[number] = np.median(sizes_N2[nearest_N == number], axis=0)
     return (perf_counter() - began) / LOOP_ROUNDS
 
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from darkpy.cores import count_cores
 from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
+from darkpy.process import count_cores
 
 from .anchors import bench_anchors
 from .end import bench_end
@@ -73,15 +73,15 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     loader = commands.add_parser("loader", parents=[common], help="training data alone, and what a training waits")
     loader.set_defaults(bench=bench_loader)
     loader.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")
-    loader.add_argument("--data", type=Path, metavar="FILE", help="a .data file; default: drawn pictures of 640 x 640")
+    loader.add_argument("--data", type=Path, metavar="FILE", help="a .data file; default: drawn images of 640 x 640")
     loader.add_argument("--batch", type=int, default=8)
     loader.add_argument("--workers", type=int, default=1, help="processes that make images; default: 1")
     end = commands.add_parser("end", parents=[common], help="from files to boxes: darkpy, its forward pass, OpenCV 4")
     end.set_defaults(bench=bench_end, batch=1)
     end.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")
     end.add_argument("--weights", type=Path, help="default: random numbers")
-    end.add_argument("--images", type=Path, metavar="PATH", help="a folder or list; default: drawn pictures")
-    end.add_argument("--count", type=int, default=200, metavar="N", help="pictures at most; default: 200")
+    end.add_argument("--images", type=Path, metavar="PATH", help="a folder or list; default: drawn images")
+    end.add_argument("--count", type=int, default=200, metavar="N", help="images at most; default: 200")
     _add_anchors(commands.add_parser("anchors", parents=[common], help="calc_anchors: darkpy, AlexeyAB, a plain loop"))
     arguments = parser.parse_args(words)
     if min(arguments.batch, arguments.threads) < 1 or arguments.rounds < 2:

@@ -21,7 +21,7 @@ _UPDATE = re.compile(r"^ *\d+: .* rate, ([0-9.]+) seconds", re.MULTILINE)
 
 
 class TrainingProgram:
-    """AlexeyAB's `darknet detector train`, begun anew in each turn; the time it names is without that for pictures.
+    """AlexeyAB's `darknet detector train`, begun anew in each turn; the time it names is without that for images.
 
     folder: with net.data and the images it lists. cfg: its text, with max_batches={updates}.
     """
@@ -65,7 +65,7 @@ class TestProgram:
         self._environment: Mapping[str, str] = {**os.environ, "OMP_NUM_THREADS": str(threads)}
 
     def run(self, times: int) -> list[float]:
-        """The seconds of each of so many pictures, all the same."""
+        """The seconds of each of so many images, all the same."""
         with tempfile.TemporaryDirectory() as folder:
             where = Path(folder)
             Image.new("RGB", (416, 416), (90, 120, 150)).save(where / "a.png")
@@ -87,7 +87,7 @@ class TestProgram:
             )
         seconds = [float(found) / 1000 for found in _PREDICTED.findall(done.stdout)]
         if len(seconds) != times:
-            sys.exit(f"{self.name} ended with {done.returncode} after {len(seconds)} pictures: {done.stdout[-500:]}")
+            sys.exit(f"{self.name} ended with {done.returncode} after {len(seconds)} images: {done.stdout[-500:]}")
         return seconds
 
     def close(self) -> None:

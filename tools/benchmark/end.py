@@ -17,13 +17,13 @@ from .machine import describe_machine
 from .turns import Outputs, Quartiles, Run, Worker, report, take_turns
 
 WIDTH = 640
-"""Of drawn pictures."""
+"""Of drawn images."""
 THRESH, NMS = 0.5, 0.45
 FORWARD, DETECT, OPENCV = "forward alone", "darkpy detect", "OpenCV"
 
 
-class Pictures(NamedTuple):
-    """What every runner gets; a run is all pictures once."""
+class Images(NamedTuple):
+    """What every runner gets; a run is all images once."""
 
     cfg: Path
     weights: Path
@@ -31,8 +31,8 @@ class Pictures(NamedTuple):
     threads: int
 
 
-def _open_network(job: Pictures) -> Any:
-    from darkpy.cores import let_waiting_threads_sleep
+def _open_network(job: Images) -> Any:
+    from darkpy.process import let_waiting_threads_sleep
 
     let_waiting_threads_sleep()
     import torch
@@ -47,8 +47,8 @@ def _open_network(job: Pictures) -> Any:
     return accelerate(darkpy.load(job.cfg, job.weights))
 
 
-def open_forward(job: Pictures) -> tuple[str, Run]:
-    """The network alone, on as many pictures, one at a time."""
+def open_forward(job: Images) -> tuple[str, Run]:
+    """The network alone, on as many images, one at a time."""
     network = _open_network(job)
     import torch
 
@@ -61,7 +61,7 @@ def open_forward(job: Pictures) -> tuple[str, Run]:
     return f"torch {torch.__version__}", run
 
 
-def open_detect(job: Pictures) -> tuple[str, Run]:
+def open_detect(job: Images) -> tuple[str, Run]:
     network = _open_network(job)
     import darkpy
     from darkpy.evaluation.detect import DetectOptions, detect
@@ -75,8 +75,8 @@ def open_detect(job: Pictures) -> tuple[str, Run]:
     return darkpy.__version__, run
 
 
-def open_opencv(job: Pictures) -> tuple[str, Run]:
-    """As OpenCV's own sample does it: pictures stretched, boxes of all heads together, suppressed class by class."""
+def open_opencv(job: Images) -> tuple[str, Run]:
+    """As OpenCV's own sample does it: images stretched, boxes of all heads together, suppressed class by class."""
     import cv2
 
     if not hasattr(cv2.dnn, "readNetFromDarknet"):
@@ -89,13 +89,13 @@ def open_opencv(job: Pictures) -> tuple[str, Run]:
     def run() -> Outputs:
         counts = []
         for path in job.paths:
-            picture = cv2.imread(path)
-            assert picture is not None, f"OpenCV cannot read {path}"
-            network.setInput(cv2.dnn.blobFromImage(picture, 1 / 255, (width, height), swapRB=True))
+            image = cv2.imread(path)
+            assert image is not None, f"OpenCV cannot read {path}"
+            network.setInput(cv2.dnn.blobFromImage(image, 1 / 255, (width, height), swapRB=True))
             rows = np.concatenate(network.forward(heads))
             best, score = rows[:, 5:].argmax(1), rows[:, 5:].max(1)
             wanted = score > THRESH
-            h, w = picture.shape[:2]
+            h, w = image.shape[:2]
             boxes = rows[wanted, :4] * (w, h, w, h)
             boxes[:, :2] -= boxes[:, 2:] / 2
             kept = cv2.dnn.NMSBoxesBatched(boxes.tolist(), score[wanted].tolist(), best[wanted].tolist(), THRESH, NMS)
@@ -116,12 +116,12 @@ RUNNERS = {FORWARD: open_forward, DETECT: open_detect, OPENCV: open_opencv}
 
 
 def bench_end(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Time whole folders of pictures: decoding, resizing, the network, its boxes and their suppression."""
+    """Time whole folders of images: decoding, resizing, the network, its boxes and their suppression."""
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     machine = describe_machine()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        job = Pictures(arguments.cfg, _weights(arguments, folder), _pictures(arguments, folder), arguments.threads)
+        job = Images(arguments.cfg, _weights(arguments, folder), _images(arguments, folder), arguments.threads)
         workers = [Worker(name, opener, job) for name, opener in RUNNERS.items()]
         for worker in workers:
             stack.callback(worker.close)
@@ -137,7 +137,7 @@ def bench_end(arguments: argparse.Namespace) -> dict[str, Any]:
         pairs = zip(times[OPENCV], times[DETECT], strict=True)
         ratios["darkpy detect's rate over OpenCV's"] = Quartiles.of([one / two for one, two in pairs])
     measured = report({name: [one / len(job.paths) for one in seconds] for name, seconds in times.items()})
-    pictures = f"{len(job.paths)} pictures of {arguments.images or 'the sample'}"
+    pictures = f"{len(job.paths)} images of {arguments.images or 'the sample'}"
     return {
         "what": f"from files to boxes, ms an image: {arguments.cfg}, {pictures}",
         "cfg": str(arguments.cfg),
@@ -167,9 +167,9 @@ def _weights(arguments: argparse.Namespace, folder: Path) -> Path:
     return folder / "random.weights"
 
 
-def _pictures(arguments: argparse.Namespace, folder: Path) -> tuple[str, ...]:
-    from darkpy.data.places import expand_paths
-    from darkpy.data.sample import Sample, write_sample
+def _images(arguments: argparse.Namespace, folder: Path) -> tuple[str, ...]:
+    from darkpy.data.lists.paths import expand_paths
+    from darkpy.data.synthetic import Sample, write_sample
 
     if arguments.images is not None:
         return tuple(map(str, expand_paths([arguments.images])[: arguments.count]))

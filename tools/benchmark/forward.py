@@ -52,9 +52,9 @@ def open_darkpy(job: Forward) -> tuple[str, Run]:
     torch.set_num_threads(job.threads)
     x_BCHW = torch.from_numpy(np.load(job.x))
     ways = Ways(**WAYS[job.way])
-    network = darkpy.load(job.cfg, job.weights, is_mapped=True)
-    darkpy.accelerate(network, ways, pictures=[x_CHW[None] for x_CHW in x_BCHW])
-    if network.prefers_interleaved:  # as the commands lay pictures out
+    network = darkpy.load(job.cfg, job.weights, mapped=True)
+    darkpy.accelerate(network, ways, images=[x_CHW[None] for x_CHW in x_BCHW])
+    if network.prefers_interleaved:  # as the commands lay images out
         x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
 
     def run() -> Outputs:
@@ -116,9 +116,9 @@ def prepare_forward(arguments: argparse.Namespace, folder: Path) -> Forward:
     import torch
 
     import darkpy
-    from darkpy.export.named_arrays import About
     from darkpy.export.onnx_files import pack_onnx
     from darkpy.export.onnx_graph import OnnxOptions
+    from darkpy.export.state_dict import About
 
     warnings.simplefilter("ignore")
     cfg = arguments.cfg

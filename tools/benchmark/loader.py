@@ -24,7 +24,7 @@ FIRST = 3
 
 
 def bench_loader(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Make training images on one core, then train on what worker processes make of the same pictures."""
+    """Make training images on one core, then train on what worker processes make of the same images."""
     import torch
 
     from darkpy.memory import keep_freed_memory
@@ -70,7 +70,7 @@ def bench_loader(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _draw(folder: Path, count: int) -> Path:
-    from darkpy.data.sample import Sample, write_sample
+    from darkpy.data.synthetic import Sample, write_sample
 
     for _ in write_sample(Sample(images=count, valid=1, size=SIDE, seed=0), folder / "sample"):
         pass
@@ -79,8 +79,8 @@ def _draw(folder: Path, count: int) -> Path:
 
 def _open(cfg: Path, data: Path, workers: int) -> Any:
     import darkpy
-    from darkpy.data.datafile import read_data
-    from darkpy.training.task import open_task
+    from darkpy.data.lists.data_file import read_data
+    from darkpy.training.setup import open_task
 
     return open_task(darkpy.plan(cfg), read_data(data), seed=0, workers=workers)
 
@@ -91,8 +91,8 @@ def _make(cfg: Path, data: Path, arguments: argparse.Namespace) -> Iterator[floa
     net, dataset = task.plan.net, task.feed.dataset
     for number in range(arguments.rounds + 1):
         began = process_time()
-        for slot in range(IMAGES):
-            dataset.make(number * IMAGES + slot, net.width, net.height)
+        for array_spec in range(IMAGES):
+            dataset.make(number * IMAGES + array_spec, net.width, net.height)
         if number:  # the first round finds everything cold
             yield (process_time() - began) / IMAGES
 

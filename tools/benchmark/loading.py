@@ -42,10 +42,10 @@ def open_mapped(job: Forward) -> tuple[str, Run]:
     warnings.simplefilter("ignore", darkpy.DarkpyWarning)
 
     def run() -> list[Any]:
-        darkpy.load(job.cfg, job.weights, is_mapped=True)
+        darkpy.load(job.cfg, job.weights, mapped=True)
         return []
 
-    return "is_mapped=True", run
+    return "mapped=True", run
 
 
 def open_accelerated(job: Forward) -> tuple[str, Run]:
@@ -57,7 +57,7 @@ def open_accelerated(job: Forward) -> tuple[str, Run]:
     torch.set_num_threads(job.threads)
 
     def run() -> list[Any]:
-        darkpy.accelerate(darkpy.load(job.cfg, job.weights, is_mapped=True))
+        darkpy.accelerate(darkpy.load(job.cfg, job.weights, mapped=True))
         return []
 
     return "folded and packed for inference", run

@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from darkpy.cores import count_cores
+from darkpy.process import count_cores
 
 
 def describe_machine() -> dict[str, Any]:

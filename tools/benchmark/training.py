@@ -149,11 +149,11 @@ PROGRAM = "AlexeyAB"
 
 
 def prepare(arguments: argparse.Namespace, folder: Path) -> Training:
-    """A minibatch of drawn pictures, as darkpy's own loader hands it out, with the files that a program reads."""
+    """A minibatch of drawn images, as darkpy's own loader hands it out, with the files that a program reads."""
     import darkpy
-    from darkpy.data.datafile import read_data
-    from darkpy.data.sample import Sample, write_sample
-    from darkpy.training.task import open_task
+    from darkpy.data.lists.data_file import read_data
+    from darkpy.data.synthetic import Sample, write_sample
+    from darkpy.training.setup import open_task
 
     warnings.simplefilter("ignore")
     text = arguments.cfg.read_text()
@@ -216,8 +216,8 @@ def _compare(times: dict[str, list[float]], cfg: Path, job: Training) -> tuple[d
     """The floor, which is the work at the processor's best speed of all rounds, and the ratios that matter."""
     import darkpy
 
-    products = [node.bflops for node in darkpy.plan(cfg).nodes if node.slots]
-    work = job.batch * (3 * sum(products) - products[0]) / 1000  # nobody asks for the gradient of the pictures
+    products = [node.bflops for node in darkpy.plan(cfg).nodes if node.arrays]
+    work = job.batch * (3 * sum(products) - products[0]) / 1000  # nobody asks for the gradient of the images
     floor: dict[str, Any] = {}
     ratios: dict[str, Quartiles] = {}
     for suffix, precision in PRECISIONS.items():

@@ -24,14 +24,14 @@ NEVER = 1 << 60
 
 def open_watched(job: Training, every: int = 0) -> tuple[str, Run]:
     """every: updates from one look at the layers to the next; 0 for nobody who watches."""
-    from darkpy.health.watch import Watch
+    from darkpy.diagnostics.monitor.monitor import Monitor
 
     trainer, version, x_BCHW, truth = open_trainer(job)
     if every:
         folder = Path(tempfile.mkdtemp())
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         # as `darkpy train` has it, whose loader looks through the labels
-        Watch(trainer, folder, every=every, first=1).checks_labels = False
+        Monitor(trainer, folder, every=every, first=1).checks_labels = False
 
     def run() -> Outputs:
         return [np.array([trainer.train_minibatch(x_BCHW, truth).cost], np.float32)]
@@ -48,7 +48,7 @@ RUNNERS: dict[str, Opener] = {
 
 def bench_watch(arguments: argparse.Namespace) -> dict[str, Any]:
     """Time a step that nobody watches, a watched one, and one whose layers are looked at, which few are."""
-    from darkpy.health.watch import EVERY
+    from darkpy.diagnostics.monitor.monitor import EVERY
 
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     machine = describe_machine()

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from darkpy.data.names import COCO, VOC
+from darkpy.data.lists.names import COCO, VOC
 
 from . import classifiers, datasets, recurrent, yolo_early, yolov3, yolov4, yolov4_scaled, yolov7
 from .writer import Cfg

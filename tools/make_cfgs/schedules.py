@@ -6,7 +6,7 @@ from .writer import Keys, Value
 
 
 def images(size: int, batch: int, subdivisions: int) -> dict[str, Value]:
-    """Square colour images; batch / subdivisions of them go through the network at a time."""
+    """Square color images; batch / subdivisions of them go through the network at a time."""
     return {"batch": batch, "subdivisions": subdivisions, "width": size, "height": size, "channels": 3}
 
 
@@ -24,7 +24,7 @@ def falling_polynomial(rate: str, max_batches: int) -> dict[str, Value]:
     return {"learning_rate": rate, "policy": "poly", "power": 4, "max_batches": max_batches}
 
 
-DETECTOR_COLOURS: Keys = {"angle": 0, "hue": ".1", "saturation": "1.5", "exposure": "1.5"}
+DETECTOR_COLORS: Keys = {"angle": 0, "hue": ".1", "saturation": "1.5", "exposure": "1.5"}
 IMAGENET_DISTORTION: Keys = {"angle": 7, "aspect": ".75", "hue": ".1", "saturation": ".75", "exposure": ".75"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import backbones
 from .blocks import squeezes
-from .schedules import DETECTOR_COLOURS, falling_steps, images, optimizer
+from .schedules import DETECTOR_COLORS, falling_steps, images, optimizer
 from .writer import Cfg, Keys, Value
 
 V1_PAPER = 'Redmon, Divvala, Girshick, Farhadi: "You Only Look Once: Unified, Real-Time Object Detection", 2016'
@@ -18,9 +18,9 @@ V1_STEPS = {"steps": "200,400,600,20000,30000", "scales": "2.5,2,2,.1,.1"}
 V1_TINY_STEPS = {"steps": "200,400,600,800,20000,30000", "scales": "2.5,2,2,2,.1,.1"}
 
 
-def v1_net(steps: Keys, colour: str) -> dict[str, Value]:
+def v1_net(steps: Keys, color: str) -> dict[str, Value]:
     schedule = {"learning_rate": "0.0005", "policy": "steps", **steps, "max_batches": 40000}
-    augmentation = {"hue": ".1", "saturation": colour, "exposure": colour}
+    augmentation = {"hue": ".1", "saturation": color, "exposure": color}
     return {**images(448, 1, 1), **schedule, **optimizer(), **augmentation}
 
 
@@ -99,7 +99,7 @@ def v2_body(cfg: Cfg) -> None:
 
 def v2_net(size: int, max_batches: int, first: int, second: int) -> dict[str, Value]:
     schedule = falling_steps("0.001", max_batches, first, second)
-    return {**images(size, 1, 1), **schedule, **optimizer(), **DETECTOR_COLOURS}
+    return {**images(size, 1, 1), **schedule, **optimizer(), **DETECTOR_COLORS}
 
 
 def yolov2() -> Cfg:

@@ -6,7 +6,7 @@ from functools import partial
 
 from . import backbones
 from .blocks import spp, squeezes
-from .schedules import DETECTOR_COLOURS, falling_steps, images, optimizer
+from .schedules import DETECTOR_COLORS, falling_steps, images, optimizer
 from .writer import Cfg, Keys, Value
 
 PAPER = 'Redmon, Farhadi: "YOLOv3: An Incremental Improvement", 2018'
@@ -18,7 +18,7 @@ VOC_SCHEDULE = falling_steps("0.001", 50200, 40000, 45000)
 
 
 def net(size: int, schedule: dict[str, Value], batch: int = 1, subdivisions: int = 1) -> dict[str, Value]:
-    return {**images(size, batch, subdivisions), **schedule, **optimizer(), **DETECTOR_COLOURS}
+    return {**images(size, batch, subdivisions), **schedule, **optimizer(), **DETECTOR_COLORS}
 
 
 def yolo_head(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import backbones
 from .blocks import spp, squeezes, upsample_beside
-from .schedules import DETECTOR_COLOURS, falling_steps, images, optimizer
+from .schedules import DETECTOR_COLORS, falling_steps, images, optimizer
 from .writer import Cfg, Keys, Value
 
 PAPER = 'Bochkovskiy, Wang, Liao: "YOLOv4: Optimal Speed and Accuracy of Object Detection", 2020'
@@ -17,14 +17,14 @@ NET: Keys = {
     **images(608, 64, 8),
     **falling_steps("0.0013", 500500, 400000, 450000),
     **optimizer(momentum="0.949"),
-    **DETECTOR_COLOURS,
+    **DETECTOR_COLORS,
     "mosaic": 1,
 }
 TINY_NET: Keys = {
     **images(416, 64, 1),
     **falling_steps("0.00261", 2000200, 1600000, 1800000),
     **optimizer(),
-    **DETECTOR_COLOURS,
+    **DETECTOR_COLORS,
 }
 MATCHING: Keys = {"ignore_thresh": ".7", "truth_thresh": 1}
 LOSS: Keys = {"iou_loss": "ciou", "iou_normalizer": "0.07", "cls_normalizer": "1.0"}

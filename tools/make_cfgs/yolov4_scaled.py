@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from . import backbones
 from .blocks import spp, upsample_beside
-from .schedules import DETECTOR_COLOURS, falling_steps, images, optimizer
+from .schedules import DETECTOR_COLORS, falling_steps, images, optimizer
 from .writer import Cfg, Keys, Value
 from .yolov4 import ANCHORS, MATCHING, down_beside
 
@@ -30,7 +30,7 @@ X_MISH = Scale(filters=80, depths=[3, 10, 10, 5], pyramid_tail=4, neck_pairs=3, 
 
 def net(size: int, **keys: Value) -> Keys:
     schedule = falling_steps("0.001", 500500, 400000, 450000)
-    training = {**schedule, **optimizer(momentum="0.949"), **DETECTOR_COLOURS, "mosaic": 1}
+    training = {**schedule, **optimizer(momentum="0.949"), **DETECTOR_COLORS, "mosaic": 1}
     return {**images(size, 64, 8), **training, "letter_box": 1, **keys}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .blocks import spp, upsample_beside
-from .schedules import DETECTOR_COLOURS, falling_steps, images, optimizer
+from .schedules import DETECTOR_COLORS, falling_steps, images, optimizer
 from .writer import Cfg, Keys
 from .yolov3 import ANCHORS
 from .yolov4_scaled import head
@@ -16,7 +16,7 @@ NET: Keys = {
     **images(416, 64, 1),
     **falling_steps("0.00261", 2000200, 1600000, 1800000),
     **optimizer(),
-    **DETECTOR_COLOURS,
+    **DETECTOR_COLORS,
 }
 
 

@@ -19,7 +19,7 @@ from darkpy.layers.loss import Loss, LossSpec, Progress
 from darkpy.shapes import Shape
 
 
-@section("contrastive", only=Dialect.ALEXEYAB)
+@section("contrastive", dialect=Dialect.ALEXEYAB)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContrastiveSpec(LossSpec):
     """Hands its input on, as darknet's GPU code does; its CPU code leaves zeros.
@@ -36,10 +36,10 @@ class ContrastiveSpec(LossSpec):
 
     head: AnchoredSpec | None = None  # the [yolo] itself, once the plan knows it
 
-    def refers(self, index: int) -> tuple[int, ...]:
+    def shared_with(self, index: int) -> tuple[int, ...]:
         return (absolute(self.yolo_layer, index),)
 
-    def check_referred(self, inputs: Sequence[Shape], referred: Sequence[tuple[LayerSpec, Sequence[Shape]]]) -> None:
+    def check_shared(self, inputs: Sequence[Shape], referred: Sequence[tuple[LayerSpec, Sequence[Shape]]]) -> None:
         ((head, (head_input,)),) = referred
         if not isinstance(head, AnchoredSpec) or head.type != "yolo":
             raise DarkpyError(f"yolo_layer={self.yolo_layer} is no yolo layer but [{head.type}]")
@@ -55,7 +55,7 @@ class ContrastiveSpec(LossSpec):
                 hint="take the embeddings from a layer of the yolo layer's size",
             )
 
-    def tied(self, referred: Sequence[LayerSpec]) -> ContrastiveSpec:
+    def resolve_shared(self, referred: Sequence[LayerSpec]) -> ContrastiveSpec:
         (head,) = referred
         assert isinstance(head, AnchoredSpec)
         return replace(self, head=head)

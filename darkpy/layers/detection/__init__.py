@@ -1,4 +1,4 @@
-"""[detection]: boxes of YOLOv1, from one vector for the whole picture.
+"""[detection]: boxes of YOLOv1, from one vector for the whole image.
 
 Legend: B images, C numbers of the vector, S = side * side cells, A boxes of a cell, K classes, M candidates.
 """
@@ -20,7 +20,7 @@ from darkpy.layers.detection.delta import Parts, detection_loss
 from darkpy.layers.head import HeadSpec, Said, above
 from darkpy.layers.loss import Loss, Progress, mean_text
 from darkpy.ops.detections import Detections
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -53,7 +53,7 @@ class DetectionSpec(HeadSpec):
     noobject_scale: float = key(1.0)
     class_scale: float = key(1.0)
     jitter: float = key(0.2)
-    resize: float = key(1.0, only=_AX)
+    resize: float = key(1.0, dialect=_AX)
     random: float = key(0.0)
     reorg: bool = key(False)  # read by both forks, without a meaning
 
@@ -131,10 +131,10 @@ class DetectionSpec(HeadSpec):
         xy, wh = graph.split(graph.reshape(box_BC, 0, boxes, 4), (2, 2), axis=2)
         cell_M = torch.arange(cells).repeat_interleave(self.num)
         corner_1M2 = torch.stack((cell_M % self.side, cell_M // self.side), dim=1)[None]
-        centre = graph.add("Mul", graph.add("Add", xy, corner_1M2.float()), torch.tensor(1 / self.side))
+        center = graph.add("Mul", graph.add("Add", xy, corner_1M2.float()), torch.tensor(1 / self.side))
         size = graph.add("Mul", wh, wh) if self.sqrt else wh
         objectness = graph.reshape(objectness_BC, 0, boxes, 1)
-        return Said(graph.add("Concat", centre, size, axis=2), objectness, scores)
+        return Said(graph.add("Concat", center, size, axis=2), objectness, scores)
 
 
 class _Detection(Layer):

@@ -21,18 +21,18 @@ from darkpy.layers.base import Layer, section
 from darkpy.layers.gaussian_yolo.delta import gaussian_yolo_loss, log_line
 from darkpy.layers.head import Said, above
 from darkpy.layers.loss import Loss, Progress
-from darkpy.ops.anchor_code import AnchorCode
+from darkpy.ops.box_coder import AnchorCode
 from darkpy.ops.detections import Detections
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.device import constant
 from darkpy.ops.grid import cells, pick
-from darkpy.ops.moving import constant
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 _NMS_KINDS = ("default", "greedynms", "diounms", "cornersnms")
-_TO_CENTRE = {"center": 0.0, "left_top": 0.5, "right_bottom": -0.5}  # how many box sizes away the centre lies
+_TO_CENTER = {"center": 0.0, "left_top": 0.5, "right_bottom": -0.5}  # how many box sizes away the center lies
 
 
-@section("Gaussian_yolo", only=Dialect.ALEXEYAB)
+@section("Gaussian_yolo", dialect=Dialect.ALEXEYAB)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GaussianYoloSpec(AnchoredSpec):
     """Source: AlexeyAB/darknet src/gaussian_yolo_layer.c, src/parser.c parse_gaussian_yolo."""
@@ -40,15 +40,15 @@ class GaussianYoloSpec(AnchoredSpec):
     box_entries: ClassVar[int] = 9
     xywh: ClassVar[slice] = slice(0, 8, 2)
 
-    nms_kind: str = key("default", words=_NMS_KINDS)
-    yolo_point: str = key("center", words=tuple(_TO_CENTRE))  # the point of the box that lies in the cell
+    nms_kind: str = key("default", choices=_NMS_KINDS)
+    yolo_point: str = key("center", choices=tuple(_TO_CENTER))  # the point of the box that lies in the cell
     uc_normalizer: float = key(1.0)
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return AnchoredHead(self, raw=(4, 6), centre=(0, 2))
+        return AnchoredHead(self, raw=(4, 6), center=(0, 2))
 
     def code(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> AnchorCode:
-        return AnchorCode(grid_2, constant((net_w, net_h), grid_2.device), to_centre=_TO_CENTRE[self.yolo_point])
+        return AnchorCode(grid_2, constant((net_w, net_h), grid_2.device), to_center=_TO_CENTER[self.yolo_point])
 
     def loss(
         self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress

@@ -59,8 +59,8 @@ class GaussianYoloDelta(AnchoredDelta["GaussianYoloSpec"]):
 
     def _overlap_delta(self, entry_ME: Tensor, matches: Matches) -> Tensor:
         gradient_M4 = overlap_gradient(self.pred_frac(entry_ME, matches), matches.frac_M4, self.spec.iou_loss)
-        by_centre_M2, by_size_M2 = gradient_M4[:, :2], gradient_M4[:, 2:]
-        by_point_M2 = by_centre_M2 - self.code.to_centre * by_size_M2
+        by_center_M2, by_size_M2 = gradient_M4[:, :2], gradient_M4[:, 2:]
+        by_point_M2 = by_center_M2 - self.code.to_center * by_size_M2
         return torch.cat((by_point_M2, by_size_M2 * entry_ME[:, 4:8:2].exp()), dim=1)
 
     def write(self) -> None:

@@ -17,13 +17,13 @@ from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, section
 from darkpy.layers.iseg.delta import iseg_loss
 from darkpy.layers.loss import Loss, LossSpec, Progress
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 MAX_INSTANCES = 90  # of one image
 
 
-@section("iseg", only=Dialect.PJREDDIE)
+@section("iseg", dialect=Dialect.PJREDDIE)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IsegSpec(LossSpec):
     """Source: pjreddie/darknet src/iseg_layer.c, src/parser.c parse_iseg."""

@@ -19,16 +19,16 @@ from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.layers.anchors import chosen_anchors
 from darkpy.layers.base import Layer, section
-from darkpy.layers.doubts import Doubt, missing_anchors
 from darkpy.layers.head import AnchorKeys, HeadSpec, Said, above
+from darkpy.layers.lint import Doubt, missing_anchors
 from darkpy.layers.loss import Loss, Progress, mean_text
 from darkpy.layers.region.classes import checked_tree, class_tree, surest
 from darkpy.layers.region.delta import region_loss
 from darkpy.layers.region.graph import boxes_to_onnx, region_to_onnx
 from darkpy.ops.detections import Detections
-from darkpy.ops.graph import Graph, Value
 from darkpy.ops.grid import Candidates, cells, pick
 from darkpy.ops.hierarchy import Hierarchy
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -53,20 +53,20 @@ class RegionSpec(HeadSpec):
     num: int = key(1, minimum=1)
     anchors: tuple[float, ...] = key(())  # .5 where the list ends early
     softmax: bool = key(False)
-    background: bool = key(False, only=_PJ)  # in place of the objectness, a class more
+    background: bool = key(False, dialect=_PJ)  # in place of the objectness, a class more
     tree: Path | None = key(None)
     map: Path | None = key(None)
 
     max: int = key(30, alexeyab=200, minimum=1)
     jitter: float = key(0.2)
-    resize: float = key(1.0, only=_AX)
+    resize: float = key(1.0, dialect=_AX)
     random: float = key(0.0)
     thresh: float = key(0.5)
     rescore: bool = key(False)
     classfix: int = key(0)
     absolute: bool = key(False)
     bias_match: bool = key(False)
-    focal_loss: bool = key(False, only=_AX)
+    focal_loss: bool = key(False, dialect=_AX)
     coord_scale: float = key(1.0)
     object_scale: float = key(1.0)
     noobject_scale: float = key(1.0)
@@ -188,7 +188,7 @@ class RegionSpec(HeadSpec):
         found = self._candidates(output_BCHW, thresh)
         xy_M2, wh_M2, _, scale_M1, class_MK = torch.split(found.entry_ME, [2, 2, self.coords - 4, 1, self.classes], 1)
         anchors_A2 = chosen_anchors(self.anchors, range(self.num), wh_M2.device)
-        centre_M2 = found.centre_frac(xy_M2.sigmoid() if self.is_by_cell else xy_M2)
+        center_M2 = found.center_frac(xy_M2.sigmoid() if self.is_by_cell else xy_M2)
         size_M2 = wh_M2.exp() * anchors_A2[found.anchor_M] / found.grid_2
         if self.background:
             scale_M1 = torch.ones_like(scale_M1)
@@ -199,7 +199,7 @@ class RegionSpec(HeadSpec):
             prob_MK = above(scale_M1 * class_MK, thresh)
         else:
             prob_MK = self._tree_scores(class_MK, scale_M1, thresh, tree_thresh, class_map)
-        return Detections(found.image_M, torch.cat((centre_M2, size_M2), 1), objectness_M1[:, 0], prob_MK)
+        return Detections(found.image_M, torch.cat((center_M2, size_M2), 1), objectness_M1[:, 0], prob_MK)
 
     def _candidates(self, output_BCHW: torch.Tensor, thresh: float) -> Candidates:
         entries_BHWAE = self.entries_of(output_BCHW)

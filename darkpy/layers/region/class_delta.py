@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from darkpy.layers.region.classes import checked_tree, class_tree
-from darkpy.ops.truths import last_at
+from darkpy.ops.targets import last_at
 
 if TYPE_CHECKING:
     from darkpy.layers.region import RegionSpec

@@ -19,9 +19,9 @@ from darkpy.layers.loss import Loss
 from darkpy.layers.region.class_delta import Told, pull_classes
 from darkpy.layers.region.classes import checked_tree, class_tree
 from darkpy.ops.boxes import iou
+from darkpy.ops.device import constant, moved
 from darkpy.ops.grid import cells
-from darkpy.ops.moving import constant, moved
-from darkpy.ops.truths import Truths, is_listed, last_at
+from darkpy.ops.targets import Truths, is_listed, last_at
 
 if TYPE_CHECKING:
     from darkpy.layers.region import RegionSpec
@@ -194,12 +194,12 @@ def _assign(spec: RegionSpec, said: _Said, truths: Truths) -> tuple[Tensor, Tens
     first_N = ((truths.image_N * rows + row_N) * columns + column_N) * anchors
     place_NA = first_N[:, None] + torch.arange(anchors, device=first_N.device)
     size_NA2 = said.anchors_A2 / said.columns_rows_2 if spec.bias_match else said.frac_M4[place_NA, 2:]
-    likeness_NA = iou(_centred(size_NA2), _centred(truths.frac_N4[:, None, 2:]))
+    likeness_NA = iou(_centerd(size_NA2), _centerd(truths.frac_N4[:, None, 2:]))
     anchor_N = likeness_NA.argmax(1)
     return first_N + anchor_N, torch.stack((column_N, row_N), dim=1), said.anchors_A2[anchor_N]
 
 
-def _centred(size_2: Tensor) -> Tensor:
+def _centerd(size_2: Tensor) -> Tensor:
     return torch.cat((torch.zeros_like(size_2), size_2), dim=-1)
 
 

@@ -13,8 +13,8 @@ from darkpy.errors import DarkpyError
 from darkpy.layers.anchor_graph import candidates_to_onnx, cells_of
 from darkpy.layers.anchors import chosen_anchors
 from darkpy.layers.head import Said
-from darkpy.ops.graph import Graph, Value
 from darkpy.ops.hierarchy import Hierarchy
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def boxes_to_onnx(graph: Graph, spec: RegionSpec, source: Value) -> Said:
     places = source.shape.h * source.shape.w
     size_M2 = anchors_A2.repeat_interleave(places, 0) if by_anchor else anchors_A2.repeat(places, 1)
     steps = graph.add("Mul", graph.add("Sigmoid", xy), 1 / grid_2)
-    centre = graph.add("Add", steps, (cell_M2 / grid_2)[None])
-    boxes = graph.add("Concat", centre, graph.add("Mul", graph.add("Exp", wh), size_M2[None]), axis=2)
+    center = graph.add("Add", steps, (cell_M2 / grid_2)[None])
+    boxes = graph.add("Concat", center, graph.add("Mul", graph.add("Exp", wh), size_M2[None]), axis=2)
     first, *rest = _said(graph, spec, objectness, classes)
     if spec.background:
         return Said(boxes, None, rest[0] if rest else graph.slice(first, {2: (1, 1 + spec.classes, 1)}))

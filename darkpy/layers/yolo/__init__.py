@@ -21,11 +21,11 @@ from darkpy.layers.base import Layer, absolute, section
 from darkpy.layers.head import Said, above
 from darkpy.layers.loss import Loss, Progress
 from darkpy.layers.yolo.delta import log_line, yolo_loss
-from darkpy.ops.anchor_code import AnchorCode
+from darkpy.ops.box_coder import AnchorCode
 from darkpy.ops.detections import Detections
-from darkpy.ops.graph import Graph, Value
+from darkpy.ops.device import constant
 from darkpy.ops.grid import cells, pick
-from darkpy.ops.moving import constant
+from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -42,28 +42,28 @@ class YoloSpec(AnchoredSpec):
     box_entries: ClassVar[int] = 5
     xywh: ClassVar[slice] = slice(0, 4)
 
-    new_coords: bool = key(False, only=_AX)
-    focal_loss: bool = key(False, only=_AX)
-    show_details: bool = key(True, only=_AX)
+    new_coords: bool = key(False, dialect=_AX)
+    focal_loss: bool = key(False, dialect=_AX)
+    show_details: bool = key(True, dialect=_AX)
 
     # tracking over video frames
-    embedding_layer: int | None = key(None, only=_AX)
-    track_history_size: int = key(5, only=_AX)
-    sim_thresh: float = key(0.8, only=_AX)
-    dets_for_track: int = key(1, only=_AX)
-    dets_for_show: int = key(1, only=_AX)
-    track_ciou_norm: float = key(0.01, only=_AX)
+    embedding_layer: int | None = key(None, dialect=_AX)
+    track_history_size: int = key(5, dialect=_AX)
+    sim_thresh: float = key(0.8, dialect=_AX)
+    dets_for_track: int = key(1, dialect=_AX)
+    dets_for_show: int = key(1, dialect=_AX)
+    track_ciou_norm: float = key(0.01, dialect=_AX)
 
     @property
     def input_activation(self) -> str:
         return "logistic" if self.new_coords else "linear"
 
-    def refers(self, index: int) -> tuple[int, ...]:
+    def shared_with(self, index: int) -> tuple[int, ...]:
         return () if self.embedding_layer is None else (absolute(self.embedding_layer, index),)
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         # with new_coords the layer before has done the logistic
-        return AnchoredHead(self, raw=range(self.entries) if self.new_coords else (2, 3), centre=(0, 1))
+        return AnchoredHead(self, raw=range(self.entries) if self.new_coords else (2, 3), center=(0, 1))
 
     def code(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> AnchorCode:
         return AnchorCode(grid_2, constant((net_w, net_h), grid_2.device), is_squared=self.new_coords)

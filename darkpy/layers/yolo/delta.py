@@ -71,14 +71,14 @@ def yolo_loss(spec: YoloSpec, output_BCHW: Tensor, truth_BTE: Tensor, progress: 
     head = YoloDelta(spec, output_BCHW, truth_BTE, progress.net)
     head.write()
     delta_BCHW, report = head.delta_BCHW, head.report
-    progress.delta_filter.apply(delta_BCHW, spec.entries, progress.net, progress.updates, progress.ranks)
+    progress.delta_filter.apply(delta_BCHW, spec.entries, progress.net, progress.updates, progress.process_group)
     square_BHWAE = head.delta_BHWAE.square()
     total = square_BHWAE.sum()
     class_loss = spec.obj_normalizer * square_BHWAE[..., head.objectness :].sum()
     cost = total
     if spec.show_details and spec.iou_loss != "mse":
         overlap = report["giou" if spec.iou_loss == "giou" else "iou"]
-        count = progress.ranks.sum_(report["count"].clone())
+        count = progress.process_group.sum_(report["count"].clone())
         cost = spec.iou_normalizer * (report["count"] - overlap) / count.clamp(min=1) + class_loss
     losses = {"total_loss": total, "class_loss": class_loss, "iou_loss": total - class_loss}
     report |= {name: loss / len(delta_BCHW) for name, loss in losses.items()}

@@ -1,0 +1,141 @@
+"""`darkpy detect`: what is on these images?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from darkpy.cli.console import complain
+from darkpy.cli.images import PREDICTIONS, ask_paths, drawing_path, open_folder, write_drawing
+from darkpy.cli.load import class_names, open_network
+from darkpy.cli.options import FILE, box_options, idle_options, network_options, speed_options
+from darkpy.cli.parsing import Command
+from darkpy.cli.progress import track
+from darkpy.data.lists.data_file import read_data
+from darkpy.dialect import Dialect
+from darkpy.evaluation import formats as forms
+
+if TYPE_CHECKING:
+    from darkpy.errors import ImageError
+    from darkpy.evaluation.detect import Result
+
+ALEXEYAB_THRESH = 0.24
+"""The default of AlexeyAB's `detect`; his `detector test` has .25."""
+MAX_BATCH_SIZE = 1024
+
+HELP = """Find the objects on images.
+
+IMAGES are files, folders, or lists (.txt, .list) with a path on each line; without any, paths are read from standard
+input, one a line.
+
+\b
+  darkpy detect yolov3.cfg yolov3.weights dog.jpg
+  darkpy detect yolov3.cfg yolov3.weights photos/ --out drawn
+  darkpy detect my.cfg my.weights photos/ --names my.names --json > found.json
+
+Without --out and --json, a single image, and each one that standard input names, is drawn as predictions.jpg in the
+working directory, as darknet does.
+
+What is surer than .5 is shown, or .24 where the cfg speaks alexeyab's --dialect.
+
+--json prints an array, one image a line, the surest object first: filename, width, height, and objects with
+class_id, name, confidence, box (x and y of the center, w, h: fractions of the image) and box_px (left, top, right,
+bottom: pixels inside the image). An image that cannot be read has filename and error; the others go on, and the
+exit code is 2 in the end.
+"""
+
+
+@click.command(cls=Command, help=HELP, short_help="Find the objects on images.")
+@click.argument("cfg", type=FILE)
+@click.argument("weights", type=FILE)
+@click.argument("images", type=FILE, nargs=-1)
+@click.option("--names", type=FILE, help="What the classes are called, one a line.  [default: COCO or VOC, by number]")
+@click.option("--data", type=FILE, help="A .data file, for its names.")
+@click.option("--json", "is_json", is_flag=True, help="Print JSON instead of lines.")
+@click.option("--out", type=FILE, metavar="DIR", help="Draw the images into this folder.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, MAX_BATCH_SIZE),
+    metavar="N",
+    help="Images at a time.  [default: 8]",
+)
+@click.option("-ext_output", is_flag=True, expose_value=False, hidden=True)  # it is always so here
+@box_options
+@network_options
+@speed_options
+@idle_options
+def detect(
+    cfg: Path,
+    weights: Path,
+    images: tuple[Path, ...],
+    names: Path | None,
+    data: Path | None,
+    is_json: bool,
+    out: Path | None,
+    batch_size: int | None,
+    thresh: float | None,
+    hier: float,
+    nms: float,
+    letterbox: bool | None,
+    **opening: Any,
+) -> int:
+    from darkpy.data.lists.paths import expand_paths
+    from darkpy.evaluation.detect import DetectOptions, detect
+
+    if names is not None and data is not None:
+        raise click.UsageError("--names and --data both say what the classes are called: give one")
+    paths = expand_paths(images) if images else None
+    if out is not None:
+        open_folder(out, paths or ())
+    if names is None and data is not None:
+        names = read_data(data).find_names()
+    network = open_network(cfg, weights, examples=paths or (), **opening)
+    if thresh is None and network.plan.dialect is Dialect.ALEXEYAB:
+        thresh = ALEXEYAB_THRESH
+    options = DetectOptions(thresh=thresh, tree_thresh=hier, nms=nms, letterbox=letterbox)
+    called = class_names(network, names)
+    if paths is None:
+        results = detect(network, ask_paths(), called, options, batch_size=1, may_wait=False)
+    else:
+        results = track(detect(network, paths, called, options, batch_size=batch_size), len(paths))
+
+    is_single = not is_json and (paths is None or len(paths) == 1)
+    errors: list[ImageError] = []
+    shown = _show_each(results, out, is_single, errors)
+    for text in forms.array_json(map(_record, shown)) if is_json else map(_lines, shown):
+        click.echo(text, nl=False)
+    return 2 if errors else 0
+
+
+def _show_each(
+    results: Iterable[Result], out: Path | None, is_single: bool, errors: list[ImageError]
+) -> Iterator[Result]:
+    """Draw each image where it is wanted, or complain of it; the surest objects come first."""
+    for result in results:
+        shown = replace(result, objects=forms.surest_first(forms.visible(result.objects)))
+        if shown.error is not None:
+            complain(shown.error)
+            errors.append(shown.error)
+        elif out is not None:
+            write_drawing(shown, drawing_path(shown.path, out))
+        elif is_single:
+            write_drawing(shown, PREDICTIONS)
+        yield shown
+
+
+def _record(result: Result) -> dict[str, Any]:
+    if result.image is None:
+        return {"filename": result.path, "error": str(result.error)}
+    return forms.record(result.path, (result.image.w, result.image.h), result.objects)
+
+
+def _lines(result: Result) -> str:
+    if result.image is None:
+        return ""
+    count = len(result.objects)
+    lines = forms.object_lines(result.objects, (result.image.w, result.image.h))
+    return "\n".join((f"{result.path}: {count} object{'' if count == 1 else 's'}", *lines, ""))

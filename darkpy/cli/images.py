@@ -1,0 +1,95 @@
+"""Images by name that come in, and drawn ones that go out."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from darkpy.cli.targets import check_target
+from darkpy.errors import DarkpyError
+from darkpy.files import write_whole
+
+if TYPE_CHECKING:
+    from darkpy.evaluation.detect import Result
+
+PREDICTIONS = Path("predictions.jpg")
+QUALITY = 80  # darknet's
+_FORMATS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".bmp": "BMP",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
+
+
+def ask_paths() -> Iterator[str]:
+    """Image paths from standard input, one a line, each asked for when it is wanted.
+
+    Raises:  DarkpyError when there is no standard input, as in a service.
+    Differs: darknet prints its prompt on standard output, among the results.
+    """
+    if sys.stdin is None:
+        raise DarkpyError("no image is named, and standard input is closed", hint="name images after the weights")
+    while True:
+        click.echo("Enter Image Path: ", nl=False, err=True)
+        line = sys.stdin.readline()
+        if not line:
+            click.echo(err=True)
+            return
+        if path := line.strip():
+            yield path
+
+
+def drawing_path(source: str | Path, folder: Path) -> Path:
+    """Where the drawing of an image goes: under its own name, as JPEG where its kind cannot be written."""
+    name = Path(source).name
+    return folder / (name if Path(name).suffix.lower() in _FORMATS else f"{name}.jpg")
+
+
+def open_folder(folder: Path, sources: Iterable[Path]) -> None:
+    """Make the folder that drawings go to, unless they would replace an image or each other.
+
+    Raises: DarkpyError, and then nothing has been made.
+    """
+    if folder.suffix == ".json":
+        hint = "--json prints JSON; darkpy detector test -out FILE writes AlexeyAB's"
+        raise DarkpyError(f"--out {folder}: this is a folder for drawings", hint=hint)
+    targets = {source: drawing_path(source, folder) for source in sources}
+    for source, target in targets.items():
+        check_target(target, source)
+    for target, count in Counter(targets.values()).most_common(1):
+        if count > 1:
+            hint = "draw them into several folders"
+            raise DarkpyError(f"{target}: {count} of the images have this name", hint=hint)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DarkpyError(f"--out {folder}: {error.strerror}") from error
+
+
+def write_drawing(result: Result, path: Path) -> None:
+    """Draw the objects on the image and write it; the file appears whole or not at all.
+
+    Raises: DarkpyError when it cannot be written, or is the image itself.
+    """
+    from darkpy.evaluation.draw import draw
+
+    assert result.image is not None
+    check_target(path, result.path)
+    pixels_HWC = result.image.pixels_HWC
+    pixels_HW3 = pixels_HWC.repeat(3 // pixels_HWC.shape[2], axis=2)
+    stream = BytesIO()
+    try:
+        draw(pixels_HW3, result.objects).save(stream, _FORMATS[path.suffix.lower()], quality=QUALITY)
+    except (OSError, ValueError) as error:  # a size the format has no room for
+        raise DarkpyError(f"{path}: cannot be drawn: {error}") from error
+    write_whole(path, [stream.getvalue()])

@@ -1,0 +1,119 @@
+"""From what a command was given to a network that is ready to run, and to names for its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import darkpy
+from darkpy.cli.console import warn
+from darkpy.data.lists.names import names_for
+from darkpy.errors import DarkpyError
+from darkpy.memory import keep_freed_memory
+from darkpy.process import use_physical_cores
+
+if TYPE_CHECKING:
+    import torch
+
+    from darkpy.network import Network
+
+MAX_SHOWN = 32
+"""Images that int8 looks at."""
+
+
+def open_network(
+    cfg: Path,
+    weights: Path,
+    *,
+    dialect: str | None,
+    device: str | None,
+    allow_partial: bool,
+    strict: bool = False,
+    fold: bool = True,
+    engine: str = "torch",
+    precision: str = "fp32",
+    compiled: bool = False,
+    calibrate: Path | None = None,
+    examples: Sequence[Path] = (),
+) -> Network:
+    """The network with its weights on its device, made fast unless every layer's own output matters.
+
+    It takes single images, whatever the time_steps that it trains with.
+    examples: images that int8 sees where `calibrate` names none.
+    Raises: DarkpyError when the device cannot be used or a way cannot be gone, ConfigError, WeightsError.
+    """
+    chosen = find_device(device)
+    network = darkpy.load(
+        cfg,
+        weights,
+        dialect=dialect,
+        device=chosen,
+        strict=strict,
+        allow_partial=allow_partial,
+        mapped=fold,
+        time_steps=1,
+    )
+    if not fold:
+        return network
+    from darkpy.data.lists.paths import expand_paths
+    from darkpy.inference.accelerate import Ways, accelerate
+
+    use_physical_cores()
+    keep_freed_memory()
+    ways = Ways(engine=engine, precision=precision, is_compiled=compiled)
+    is_shown = precision == "int8"
+    shown = _show(network, expand_paths([calibrate]) if calibrate else examples) if is_shown else ()
+    return accelerate(network, ways, images=shown)
+
+
+def _show(network: Network, paths: Sequence[Path]) -> list[torch.Tensor]:
+    """Some of those images as the network takes them; those that cannot be read are left out."""
+    from darkpy.data.loading.images import load_image, prepare
+    from darkpy.errors import ImageError
+    from darkpy.evaluation.detect import DetectOptions
+
+    net = network.plan.input_shape
+    letterbox = bool(DetectOptions().resolved(network).letterbox)
+    shown = []
+    for path in paths[:: max(1, len(paths) // MAX_SHOWN)][:MAX_SHOWN]:
+        try:
+            image = load_image(path, channels=net.c)
+        except ImageError as error:
+            warn(error)
+        else:
+            shown.append(prepare(image, net.w, net.h, letterbox=letterbox)[None])
+    return shown
+
+
+def class_names(network: Network, file: Path | None) -> tuple[str, ...]:
+    """A name for each class that the network's detection heads know.
+
+    Raises: DarkpyError when the file cannot be read or has fewer names.
+    """
+    counts = [head.class_count for head in network.heads]
+    return names_for(max(counts), file) if counts else ()
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device of that name, by default a GPU if there is one. Raises: DarkpyError when it cannot be used."""
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(f"cuda:{name}" if name.isdigit() else name)
+    except RuntimeError as error:
+        raise DarkpyError(
+            f"--device {name}: no such device", hint="cpu, cuda, cuda:1, mps, or a GPU's number"
+        ) from error
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (NotImplementedError, ImportError) as error:  # with all backends of all builds listed
+        raise DarkpyError(
+            f"--device {name}: the torch installed here computes nothing on it", hint="--device cpu always works"
+        ) from error
+    except (RuntimeError, AssertionError) as error:  # torch raises the second where it was built without CUDA
+        reason = str(error).partition("\n")[0].removesuffix(".")
+        raise DarkpyError(f"--device {name}: {reason}", hint="--device cpu always works") from error
+    return device

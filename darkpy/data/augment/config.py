@@ -1,0 +1,194 @@
+"""The keys of a cfg that say how training data are made."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from darkpy.config.net import NetSpec
+from darkpy.data.augment.sampler import Dice
+from darkpy.dialect import Dialect
+from darkpy.errors import DarkpyError, DarkpyWarning
+
+MIXUP, CUTMIX, MOSAIC, CUTMIX_OR_MOSAIC = 1, 2, 3, 4
+
+
+def mixing_code(net: NetSpec) -> int:
+    """What mosaic, cutmix and mixup mean together; 0 is for none.
+
+    Source:  AlexeyAB/darknet src/parser.c parse_net_options
+    """
+    if net.cutmix:
+        return CUTMIX_OR_MOSAIC if net.mosaic else CUTMIX
+    return MOSAIC if net.mosaic else net.mixup
+
+
+class Color(NamedTuple):
+    """What is added to the hue; what saturation and value are multiplied by."""
+
+    hue: float = 0.0
+    saturation: float = 1.0
+    exposure: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ColorRange:
+    """How far colors are changed at random: hue to both sides, the others up by a factor, or down by it."""
+
+    hue: float = 0.0
+    saturation: float = 1.0
+    exposure: float = 1.0
+
+    @classmethod
+    def of(cls, net: NetSpec) -> ColorRange:
+        """Source: pjreddie/darknet src/data.c load_thread, for which a factor of 0 means 1."""
+        return cls(hue=net.hue, saturation=net.saturation or 1.0, exposure=net.exposure or 1.0)
+
+    def draw(self, dice: Dice) -> Color:
+        """Source: pjreddie/darknet src/image.c random_distort_image."""
+        return Color(dice.uniform(-self.hue, self.hue), dice.scale(self.saturation), dice.scale(self.exposure))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DetectionRecipe:
+    """The keys of [net] and of the last detection layer, `head`, that matter to a detector's training data.
+
+    mosaic, mixup: images are mixed for every other slot, on average.
+    side: the cells along the truth of [detection]; that of the other heads is a list.
+    """
+
+    dialect: Dialect
+    head: str
+    classes: int
+    max: int
+    jitter: float
+    side: int = 7
+    resize: float = 1.0
+    color: ColorRange = ColorRange()
+    flip: bool = True
+    blur: int = 0
+    gaussian_noise: int = 0
+    letter_box: bool = False
+    mosaic: bool = False
+    mosaic_bound: bool = False
+    mixup: bool = False
+
+    @classmethod
+    def of(
+        cls, net: NetSpec, head: str, *, classes: int, max: int, jitter: float, resize: float = 1.0, side: int = 7
+    ) -> DetectionRecipe:
+        """Read from [net] and the keys of the last detection layer.
+
+        Raises:  DarkpyError for mosaic=1 with letter_box=1, which AlexeyAB refuses, and for impossible ranges.
+        Source:  AlexeyAB/darknet src/data.c load_data_detection, load_data_region
+        """
+        if not 0 <= jitter < 1 or resize <= 0:
+            raise DarkpyError(
+                f"jitter={jitter:g} and resize={resize:g} leave nothing of an image",
+                hint="jitter is at least 0 and below 1, resize above 0",
+            )
+        recipe = cls(
+            dialect=net.dialect,
+            head=head,
+            classes=classes,
+            max=max,
+            jitter=jitter,
+            side=side,
+            color=ColorRange.of(net),
+        )
+        if not recipe.is_opencv:
+            return recipe
+        mixing = mixing_code(net)
+        if net.cutmix:
+            warnings.warn(
+                "cutmix=1 is for classifiers: this detector is trained without it", DarkpyWarning, stacklevel=2
+            )
+        if mixing >= MOSAIC and net.letter_box:
+            raise DarkpyError("mosaic=1 and letter_box=1 do not go together", hint="take one of them out of [net]")
+        return replace(
+            recipe,
+            resize=resize,
+            flip=net.flip,
+            blur=net.blur,
+            gaussian_noise=net.gaussian_noise,
+            letter_box=net.letter_box,
+            mosaic=mixing >= MOSAIC,
+            mosaic_bound=net.mosaic_bound,
+            mixup=mixing == MIXUP,
+        )
+
+    @property
+    def is_opencv(self) -> bool:
+        """Whether the rules are those of AlexeyAB's program built with OpenCV, which [detection] does without."""
+        return self.dialect is Dialect.ALEXEYAB and self.head != "detection"
+
+    @property
+    def keeps_class_only(self) -> bool:
+        """Whether a label may tell a class and no place; YOLO9000 was trained with such."""
+        return self.dialect is Dialect.PJREDDIE and self.head == "region"
+
+    @property
+    def entries(self) -> int:
+        """Numbers of one object in a truth that is a list: its track is AlexeyAB's sixth."""
+        return 6 if self.is_opencv else 5
+
+    def least_size(self, net_w: int, net_h: int) -> tuple[float, float]:
+        """The width and height below which a box is dropped.
+
+        Source:  pjreddie/darknet and AlexeyAB/darknet src/data.c fill_truth_detection, fill_truth_region
+        """
+        if self.is_opencv:
+            return 1 / net_w, 1 / net_h
+        least = 0.005 if self.head == "detection" and self.dialect is Dialect.PJREDDIE else 0.001
+        return least, least
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassificationRecipe:
+    """The keys of [net] that matter to a classifier's training data.
+
+    min_crop, max_crop: how large the shorter side may become, in pixels of a network input of `width`.
+    center: the largest square in the middle in place of a random part.
+    """
+
+    dialect: Dialect
+    width: int
+    min_crop: float
+    max_crop: float
+    angle: float = 0.0
+    aspect: float = 1.0
+    color: ColorRange = ColorRange()
+    flip: bool = True
+    center: bool = False
+    blur: int = 0
+    mixing: int = 0
+    label_smooth_eps: float = 0.0
+
+    @classmethod
+    def of(cls, net: NetSpec) -> ClassificationRecipe:
+        """Source: pjreddie/darknet and AlexeyAB/darknet src/parser.c parse_net_options."""
+        low = net.width if net.min_crop is None else net.min_crop
+        high = 2 * net.width if net.max_crop is None else net.max_crop
+        return cls(
+            dialect=net.dialect,
+            width=net.width,
+            min_crop=low if net.min_ratio is None else net.min_ratio * net.width,
+            max_crop=high if net.max_ratio is None else net.max_ratio * net.width,
+            angle=net.angle,
+            aspect=net.aspect or 1.0,
+            color=ColorRange.of(net),
+            flip=net.flip,
+            center=net.center,
+            blur=net.blur,
+            mixing=mixing_code(net),
+            label_smooth_eps=net.label_smooth_eps,
+        )
+
+    def crop_range(self, net_w: int) -> tuple[int, int]:
+        """The shorter side, least and most, for an input of `net_w`: with pjreddie they grow with the network.
+
+        Source:  pjreddie/darknet examples/classifier.c train_classifier; AlexeyAB/darknet src/classifier.c
+        """
+        ratio = net_w / self.width if self.dialect is Dialect.PJREDDIE else 1.0
+        return int(self.min_crop * ratio), int(self.max_crop * ratio)

@@ -1,0 +1,144 @@
+"""PASCAL VOC's data sets: a folder of XML files, one an image, and lists of images in ImageSets/Main."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from pathlib import Path
+from xml.etree import ElementTree
+
+from darkpy.data.formats.annotations import Annotated, BoxPx, Collection, Image
+from darkpy.data.formats.xml import read_xml
+from darkpy.data.lists.paths import IMAGE_SUFFIXES
+from darkpy.data.lists.text_files import read_lines
+from darkpy.errors import DarkpyError
+
+MAX_SIDE = 1 << 20
+_IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "")
+
+
+class Corners(Enum):
+    """What xmin, ymin, xmax, ymax mean: how far they are from the edges of the box.
+
+    DARKNET: as darknet's own script voc_label.py has it. VOC: as VOC's page has it, where the first pixel is 1 and all
+    four pixels belong to the box. EDGES: they are the edges, from 0.
+    """
+
+    DARKNET = "darknet"
+    VOC = "voc"
+    EDGES = "edges"
+
+    def to_edges(self, left: float, top: float, right: float, bottom: float) -> BoxPx:
+        before, behind = _SHIFTS[self]
+        return BoxPx(left - before, top - before, right - behind, bottom - behind)
+
+
+_SHIFTS = {Corners.DARKNET: (1, 1), Corners.VOC: (1, 0), Corners.EDGES: (0, 0)}
+
+
+def read_voc(folder: Path, corners: Corners = Corners.DARKNET, *, needs_images: bool = True) -> Collection:
+    """The images of a folder that has `Annotations`, or that holds XML files itself.
+
+    needs_images: leave out images that are not there.
+    Raises: DarkpyError when there is no annotation, or one of them is broken, has no size or a box without numbers.
+    """
+    annotations = folder / "Annotations" if (folder / "Annotations").is_dir() else folder
+    files = _files(annotations, ".xml")
+    if not files:
+        raise DarkpyError(
+            f"{folder}: holds no VOC annotations", hint="name the folder that has Annotations in it, or the XML files"
+        )
+    images = _find_images(folder, annotations)
+    pictures: dict[str, Image] = {}
+    missing = []
+    for file in files:
+        root = read_xml(file)
+        w, h, objects = parse_voc(root, file, corners)
+        image = images.get(file.stem) or images.get(Path(_text(root, "filename")).stem)
+        if image is None and needs_images:
+            missing.append(file.stem)
+        else:
+            pictures[file.stem] = Image(image or Path(file.stem), w, h, objects)
+    splits = dict(_splits(folder / "ImageSets" / "Main"))
+    listed = {name for names in splits.values() for name in names}
+    missing += sorted(listed - pictures.keys() - set(missing))
+    kept = {split: [name for name in names if name in pictures] for split, names in splits.items()}
+    return Collection(pictures, {split: names for split, names in kept.items() if names}, tuple(missing))
+
+
+def parse_voc(
+    root: ElementTree.Element, file: Path, corners: Corners = Corners.DARKNET
+) -> tuple[int, int, tuple[Annotated, ...]]:
+    """Width, height and objects of an annotation.
+
+    Raises: DarkpyError when it is none, or says no size, or has an object without a name or four numbers.
+    """
+    if root.tag != "annotation":
+        raise DarkpyError(f"{file}: begins with <{root.tag[:40]}>, VOC's annotations with <annotation>")
+    w, h = (_side(root, name, file) for name in ("width", "height"))
+    return w, h, tuple(_objects(root, file, corners))
+
+
+def _objects(root: ElementTree.Element, file: Path, corners: Corners) -> Iterator[Annotated]:
+    for number, element in enumerate(root.iterfind("object"), start=1):
+        name = " ".join(_text(element, "name").split())
+        if not name:
+            raise DarkpyError(f"{file}: object {number} has no <name>")
+        edges = [_number(_text(element, f"bndbox/{edge}")) for edge in ("xmin", "ymin", "xmax", "ymax")]
+        if not all(map(math.isfinite, edges)):
+            raise DarkpyError(
+                f"{file}: object {number}, {name[:40]!r}, has no box", hint="<bndbox> holds xmin, ymin, xmax, ymax"
+            )
+        yield Annotated(name, corners.to_edges(*edges), is_difficult=_text(element, "difficult") == "1")
+
+
+def _side(root: ElementTree.Element, name: str, file: Path) -> int:
+    value = _number(_text(root, f"size/{name}"))
+    if not 1 <= value <= MAX_SIDE:
+        said = _text(root, f"size/{name}")[:40] or "missing"
+        raise DarkpyError(
+            f"{file}: the image's {name} is {said}, and boxes cannot be scaled without it",
+            hint="<size> holds <width> and <height> in pixels",
+        )
+    return round(value)
+
+
+def _text(element: ElementTree.Element, place: str) -> str:
+    return (element.findtext(place) or "").strip()
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _find_images(folder: Path, annotations: Path) -> dict[str, Path]:
+    """The images beside the annotations and in VOC's folder for them, by their names without endings."""
+    found: dict[str, Path] = {}
+    places = [annotations, *(folder / name for name in _IMAGE_FOLDERS)]
+    for place in places:
+        for file in _files(place, *IMAGE_SUFFIXES):
+            found.setdefault(file.stem, file)
+    return found
+
+
+def _files(folder: Path, *suffixes: str) -> Sequence[Path]:
+    if not folder.is_dir():
+        return ()
+    try:
+        return sorted(file for file in folder.iterdir() if file.suffix.lower() in suffixes and file.name[0] != ".")
+    except OSError as error:
+        raise DarkpyError(f"{folder}: cannot be read: {error.strerror}") from error
+
+
+def _splits(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """The lists of images; those that tell for each image whether it shows a class have two words on a line."""
+    for file in _files(folder, ".txt"):
+        if not file.stat().st_size:
+            continue
+        lines = read_lines(file, hint="a list of ImageSets/Main has the name of an image on each line")
+        if all(len(line.split()) < 2 for line in lines):
+            yield file.stem, [line.strip() for line in lines if line.strip()]

@@ -1,0 +1,96 @@
+"""A list of images, wherever its names come from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from darkpy.data.lists.data_file import DataFile, read_data
+from darkpy.data.lists.label_table import LabelTable, read_table
+from darkpy.data.lists.names import read_names
+from darkpy.data.lists.paths import expand_paths, find_image, read_list_lines
+from darkpy.dialect import Dialect
+from darkpy.errors import DarkpyError
+
+LIST_SUFFIXES = (".txt", ".list")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageList:
+    """images: as the list names them; folder: where those are looked for that are not found from the working
+    directory; names: of the classes, as far as they are known.
+    """
+
+    images: tuple[str, ...]
+    folder: Path
+    names: tuple[str, ...] = ()
+
+    def read_labels(self, dialect: Dialect | None = None) -> LabelTable:
+        """Raises: DarkpyError when no image has labels."""
+        table = read_table(self.images, self.folder, dialect)
+        if len(table.missing) == len(table.files):
+            raise DarkpyError(
+                f"no image of the list has labels; those of the first are looked for in {table.files[0]}",
+                hint="labels lie beside the images, or those of images/a.jpg in labels/a.txt",
+            )
+        return table
+
+    def file(self, number: int) -> Path:
+        """Where an image is."""
+        return find_image(Path(self.images[number]), self.folder)
+
+    def name(self, class_id: int) -> str:
+        """What a class is called; its number where nothing else is known."""
+        return self.names[class_id] if class_id < len(self.names) else str(class_id)
+
+
+def names_from_common_folder(files: Sequence[Path]) -> list[str]:
+    """What images are called from the folder that all of them lie in."""
+    absolute = [file.absolute() for file in files]
+    common = os.path.commonpath([file.parent for file in absolute])
+    return [file.relative_to(common).as_posix() for file in absolute]
+
+
+def open_list(source: Path, key: str = "train") -> ImageList:
+    """The images of a folder, of a list, or of the list that `key` of a `.data` file names.
+
+    Raises: DarkpyError when it cannot be read or names no image.
+    """
+    if source.is_dir():
+        return ImageList(tuple(map(str, expand_paths([source]))), source)
+    if source.suffix.lower() in LIST_SUFFIXES:
+        return ImageList(tuple(read_list_lines(source)), source.parent)
+    return open_key(read_data(source), key)
+
+
+def open_lists(source: Path, keys: Sequence[str]) -> dict[str, ImageList]:
+    """The lists that a `.data` file has of these keys; of another source the one list, called as its file.
+
+    Raises: DarkpyError when there is none, or one cannot be read or names no image.
+    """
+    if source.is_dir() or source.suffix.lower() in LIST_SUFFIXES:
+        return {source.stem: open_list(source)}
+    data = read_data(source)
+    lists = {key: open_key(data, key) for key in keys if key in data.entries}
+    if not lists:
+        raise DarkpyError(f"{source}: names no list of images", hint="train=train.txt names one")
+    return lists
+
+
+def open_key(data: DataFile, key: str) -> ImageList:
+    """The list that a key of a `.data` file names.
+
+    Raises: DarkpyError when there is no such key, or the list cannot be read or names no image.
+    """
+    file = data.find(key)
+    if file is None or key not in data.entries:
+        raise DarkpyError(f"{data.path}: has no {key}=", hint=f"name the list of images: {key}={key}.txt")
+    return ImageList(tuple(read_list_lines(file)), file.parent, known_names(data))
+
+
+def known_names(data: DataFile) -> tuple[str, ...]:
+    """The classes of a `.data` file, nothing where it names no file that is there."""
+    file = data.find("names") if "names" in data.entries else None
+    return read_names(file) if file is not None and file.is_file() else ()

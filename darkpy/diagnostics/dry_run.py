@@ -1,0 +1,145 @@
+"""The dry run: the first updates of a training as they will be, with every layer looked at in each; nothing is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+
+from darkpy.diagnostics.checks.finding import Cause, Diagnosis, Level, of_error
+from darkpy.diagnostics.checks.rates import peak_rate
+from darkpy.diagnostics.monitor.log_reader import LoggedFinding
+from darkpy.diagnostics.monitor.monitor import Monitor
+from darkpy.errors import DarkpyError
+from darkpy.network import Network
+from darkpy.training.loop import UpdateReport, train
+from darkpy.training.setup import Task
+from darkpy.training.trainer import Trainer
+
+SEED = 0
+GROWS = 2.0
+"""How many times as large as at first a loss must be at the end, for it to grow and not to wander."""
+FEWEST = 4
+"""Updates of which that can be said."""
+CAUSES = {
+    "NonFinite": Cause.DATA,
+    "LossSpike": Cause.DATA,
+    "BadLabel": Cause.DATA,
+    "Exploding": Cause.RATES,
+    "StuckRate": Cause.RATES,
+}
+"""Where the cause of a symptom is looked for first; in the operations with all others."""
+
+
+@dataclass
+class DryRun:
+    """Some updates of a network that is thrown away.
+
+    place: of learning_rate= in the cfg. reports: of the updates made so far.
+    found: what the watch has said, and whether the loss grows.
+    Raises: DarkpyError as a training does.
+    """
+
+    network: Network
+    task: Task
+    updates: int
+    place: str
+    reports: list[UpdateReport] = field(default_factory=list)
+    found: list[Diagnosis] = field(default_factory=list)
+
+    def run(self) -> Iterator[UpdateReport]:
+        """Make the updates, each when the one before has been looked at."""
+        plan = self.network.plan
+        # a run that starts from finished weights is tried as if the schedule began
+        end = plan.net.max_batches
+        if end and self.network.header.seen // (plan.net.minibatch * plan.net.subdivisions) >= end:
+            self.network.header = self.network.header.with_seen(0)
+        trainer = Trainer(self.network, seed=SEED)
+        Monitor(trainer, None, every=1, tell=self._hear)
+        feed = replace(self.task.feed, bad=None)
+        try:
+            for report in train(trainer, feed):
+                self.reports.append(report)
+                yield report
+                if len(self.reports) >= self.updates:
+                    break
+        except DarkpyError as error:
+            self.found.append(of_error(error, Cause.RATES, "dry-run", plan.file))
+        self.found += self._check_loss()
+
+    def verdict(self) -> str:
+        """What the updates say of the training, in one line."""
+        if not self.reports:
+            return "dry run: no update could be made"
+        first, last = self.reports[0], self.reports[-1]
+        net = self.network.plan.net
+        text = (
+            f"dry run: updates {first.batch_num} to {last.batch_num}, loss {first.loss:.4g} to {last.loss:.4g},"
+            f" rate up to {max(one.rate for one in self.reports):.3g} of {peak_rate(net):.3g}"
+        )
+        return f"{text}, {self.seconds:.3g} s an update{self._whole()}"
+
+    @property
+    def seconds(self) -> float:
+        """That an update takes: the median, for the first one is slower."""
+        return median(one.seconds for one in self.reports) if self.reports else math.nan
+
+    def _check_loss(self) -> Iterator[Diagnosis]:
+        """Whether the updates make it worse: the losses of the last quarter against the largest of the first."""
+        losses = [one.loss for one in self.reports if math.isfinite(one.loss)]
+        if len(losses) < FEWEST:
+            return
+        part = -(-len(losses) // 4)
+        before, after = max(losses[:part]), median(losses[-part:])
+        if after > GROWS * before > 0:
+            last = self.reports[-1]
+            yield Diagnosis(
+                cause=Cause.RATES,
+                level=Level.WARNING,
+                kind="loss-grows",
+                place=self.place,
+                message=f"the loss grows from {before:.4g} to {after:.4g} in {len(losses)} updates, at a rate of"
+                f" {last.rate:.3g}",
+                tries=(
+                    f"learning_rate={self.network.plan.net.learning_rate / 10:.2g}",
+                    "burn_in=1000",
+                    "grad_clip_norm=10",
+                ),
+            )
+
+    def _whole(self) -> str:
+        updates = self.network.plan.net.max_batches
+        if not updates:
+            return ""
+        minutes = self.seconds * updates / 60
+        took = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
+        return f": all {updates} take about {took} here"
+
+    def _hear(self, finding: LoggedFinding) -> None:
+        self.found.append(of_finding(finding))
+
+
+def of_finding(one: LoggedFinding) -> Diagnosis:
+    """What the watch says, as the doctor says it."""
+    place = one.place or f"update {one.batch_num}"
+    message = one.message.removeprefix(place).removeprefix(", ").removeprefix(": ")
+    return Diagnosis(
+        cause=CAUSES.get(one.name, Cause.OPERATIONS),
+        level=Level.WARNING,
+        kind=one.name,
+        place=place,
+        message=message,
+        tries=one.hints,
+    )
+
+
+def as_record(run: DryRun) -> dict[str, object]:
+    """The updates for programs; null for what is no number."""
+    figures: Sequence[tuple[str, list[float]]] = [
+        ("loss", [one.loss for one in run.reports]),
+        ("rate", [one.rate for one in run.reports]),
+        ("seconds", [one.seconds for one in run.reports]),
+    ]
+    rows = {name: [value if math.isfinite(value) else None for value in values] for name, values in figures}
+    return {"updates": len(run.reports), **rows, "verdict": run.verdict()}

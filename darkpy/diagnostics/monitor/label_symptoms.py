@@ -1,0 +1,156 @@
+"""The images and labels of an update, as they are kept until it is over, and what is wrong with them as they are.
+
+Legend: B images, T rows of a truth, E numbers of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from darkpy.build import Plan
+from darkpy.diagnostics.monitor.symptom import Look, Sign, Symptom
+from darkpy.layers.head import HeadSpec
+
+_ROW = (5, 6)  # x, y, w, h, class, and the object's track
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A minibatch. seen: the images before it. paths: what each image was made of; empty where nobody told."""
+
+    x_BCHW: Tensor
+    truth: Tensor
+    paths: tuple[tuple[str, ...], ...]
+    seen: int
+
+    def name(self, image: int) -> str:
+        """What messages call an image."""
+        paths = self.paths[image] if image < len(self.paths) else ()
+        return " + ".join(paths) or f"image {image} of its minibatch"
+
+    def spoilt(self) -> dict[int, str]:
+        """Images of which the pixels or the label are no numbers, and what of them."""
+        found: dict[int, str] = {}
+        for what, array in (("pixel values", self.x_BCHW), ("label values", self.truth)):
+            count_B = (~array.isfinite()).flatten(1).sum(1)
+            for image in count_B.nonzero().flatten().tolist():
+                found.setdefault(image, f"{what} that are NaN or infinite: {int(count_B[image])}")
+        return found
+
+
+def has_boxes(plan: Plan, truth: Tensor) -> bool:
+    """Whether a truth has a row for each box."""
+    heads = [(node.spec, node.shape) for node in plan.nodes if isinstance(node.spec, HeadSpec)]
+    has_rows = any(spec.truth_shape(shape)[0] == getattr(spec, "max", None) for spec, shape in heads)
+    return has_rows and truth.dim() == 3 and truth.shape[2] in _ROW
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BadLabel(Symptom):
+    """A label that no head can learn: a box outside its image or without area, a class that there is not.
+
+    margin: by which a center may lie outside, in widths of the image: rounding.
+    largest: width and height, in those of the image; a box may go beyond its edges, not far.
+    """
+
+    tries: ClassVar[tuple[str, ...]] = (
+        "data: the label files of the images named here (darkpy doctor CFG DATA finds all of them)",
+        "operations: classes= of the heads, names= of the .data file",
+    )
+
+    margin: float = 1e-3
+    largest: float = 2.0
+
+    def signs(self, look: Look) -> Iterator[Sign]:
+        """It shows in minibatches, not in updates."""
+        return iter(())
+
+    def found(self, plan: Plan, kept: Kept) -> list[tuple[int, str]]:
+        """The image and a text for each bad row. Rows with x == 0 are none."""
+        if not has_boxes(plan, kept.truth):
+            return []
+        truth_BTE: Any = kept.truth.numpy()
+        if self._looks_well(truth_BTE.reshape(-1, truth_BTE.shape[2]), plan):
+            return []
+        row_N5 = truth_BTE[..., :5][truth_BTE[..., 0] != 0]
+        is_good_N3 = self._judge(row_N5, plan)
+        places = np.argwhere(truth_BTE[..., 0] != 0).tolist()
+        return [
+            (
+                image,
+                f"{kept.name(image)}: box {row} (x {x:.4g}, y {y:.4g}, w {w:.4g}, h {h:.4g}, class {kind:.4g}) {what}",
+            )
+            for cause, what in enumerate(("lies outside the image", "has an impossible size", "is of no class"))
+            for (image, row), (x, y, w, h, kind), is_good in zip(places, row_N5, is_good_N3[:, cause], strict=True)
+            if not is_good
+        ]
+
+    def _looks_well(self, rows_NE: Any, plan: Plan) -> bool:
+        """Whether the extremes tell that all rows are good: this is asked of every minibatch. NaN is never well."""
+        columns_EN = np.ascontiguousarray(rows_NE.T)
+        low, high = columns_EN.min(1).tolist(), columns_EN.max(1).tolist()
+        x, w, h = (np.count_nonzero(columns_EN[entry]) for entry in (0, 2, 3))
+        is_within = high[0] <= 1 and high[1] <= 1 and high[2] <= 1 and high[3] <= 1 and high[4] < _classes(plan)
+        return bool(is_within and min(low[:5]) >= 0 and min(w, h) >= x)
+
+    def _judge(self, row_N5: Any, plan: Plan) -> Any:
+        """Whether place, size and class are as they can be. Shapes: (N, 3)."""
+        with np.errstate(invalid="ignore"):
+            place_N2, size_N2, class_N = row_N5[:, :2], row_N5[:, 2:4], row_N5[:, 4]
+            return np.stack(
+                (
+                    (abs(place_N2 - 0.5) <= 0.5 + self.margin).all(1),
+                    (abs(size_N2 - self.largest / 2) < self.largest / 2).all(1),
+                    (class_N >= 0) & (class_N < _classes(plan)),
+                ),
+                axis=1,
+            )
+
+
+def _classes(plan: Plan) -> float:
+    """How many the heads tell apart; any number where `map=` says what theirs are."""
+    heads = [node.spec for node in plan.nodes if isinstance(node.spec, HeadSpec)]
+    return np.inf if any(getattr(head, "map", None) for head in heads) else max(head.class_count for head in heads)
+
+
+class AnchorOverlaps:
+    """By how much boxes overlap with the anchor that suits them best, both centerd, on average.
+
+    LEAST: boxes without which nothing is said.
+    """
+
+    LEAST = 32
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self.boxes = 0
+
+    def add(self, plan: Plan, truth: Tensor) -> None:
+        anchors_frac_A2 = _anchors(plan)
+        if not len(anchors_frac_A2) or not has_boxes(plan, truth):
+            return
+        truth_BTE = truth.detach().float().cpu()
+        size_N12 = truth_BTE[truth_BTE[..., 0] != 0][:, None, 2:4]
+        size_N12 = size_N12[(size_N12 > 0).all(2)[:, 0]]
+        shared_NA = torch.minimum(size_N12, anchors_frac_A2).prod(2)
+        overlap_NA = shared_NA / (size_N12.prod(2) + anchors_frac_A2.prod(1) - shared_NA)
+        self.total += float(overlap_NA.amax(1).sum()) if len(size_N12) else 0.0
+        self.boxes += len(size_N12)
+
+    @property
+    def mean(self) -> float | None:
+        return self.total / self.boxes if self.boxes >= self.LEAST else None
+
+
+def _anchors(plan: Plan) -> Tensor:
+    """Widths and heights of all heads' anchors, in fractions of the image."""
+    net = plan.net
+    heads: Sequence[Any] = [node for node in plan.nodes if isinstance(node.spec, HeadSpec)]
+    sizes = [node.spec.anchor_sizes(node.shape, net.width, net.height) for node in heads]
+    return torch.cat([torch.zeros(0, 2), *sizes]) / torch.tensor((net.width or 1, net.height or 1))

@@ -1,0 +1,233 @@
+"""A run's log beside its checkpoints: `BASE.health.jsonl`, one line of JSON for each thing that was seen.
+
+A line has a `kind`. `run` begins a run, or its going on: the cfg, its [net], the layers. `update` tells of one update,
+and of every layer where the layers were looked at; `map` of the mean average precision after one, `finding` of what is
+wrong. Lines are only ever added, each with one call: whoever kills the run leaves whole lines behind, but for the last.
+What is no number stands as "nan", "inf" or "-inf", for JSON has no such numbers; null is a layer without this figure.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from darkpy.errors import DarkpyError
+
+FORMAT = 1
+ENDING = ".health.jsonl"
+Figures = Mapping[str, Sequence[float | None]]
+"""By the figure's name, one number a layer of the cfg, None where the layer has no such figure."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoggedLayer:
+    """A layer of the cfg; `place` is how messages name it, `learns` whether it has weights."""
+
+    index: int
+    type: str
+    line: int
+    place: str
+    learns: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoggedRun:
+    """A run that begins, or goes on after `seen` images. net: the keys of [net] that a report needs.
+
+    time: seconds since 1970.
+    """
+
+    cfg: str
+    dialect: str
+    time: float
+    batch_num: int
+    seen: int
+    net: Mapping[str, Any]
+    layers: tuple[LoggedLayer, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoggedUpdate:
+    """One update. loss, average, rate, seen, images, seconds, waited are those of its UpdateReport.
+
+    norm, largest: the 2-norm of all its gradients and the largest of them, before any clipping; the largest only where
+        the layers were looked at.
+    refused: whether it was not applied.
+    layers: what was seen of each layer, empty for most updates. `gradient`: the 2-norm of its gradients; `ratio`: how
+        large the update was beside the weights; `delta`: the largest one at its output, before it was clamped;
+        `clamped`: the share of deltas that were; `low`, `high`: its outputs' range; `zero`: the share that is 0;
+        `dead`: the share of units that have been still for long; `variance`: batch norm's smallest rolling variance.
+    """
+
+    batch_num: int
+    seen: int
+    images: int
+    loss: float
+    average: float
+    rate: float
+    norm: float
+    largest: float = math.nan
+    refused: bool = False
+    seconds: float = 0.0
+    waited: float = 0.0
+    layers: Figures = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoggedMap:
+    """The mean average precision, 0 to 1, that -map found after an update."""
+
+    batch_num: int
+    mean: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoggedFinding:
+    """Something that is wrong. name: the symptom's class; index, place: of the layer, None and empty for no layer.
+
+    hints: what to try, in order. evidence: the folder of what was kept, relative to the log's; empty for nothing.
+    paths: the images that it is about, the worst first.
+    """
+
+    name: str
+    batch_num: int
+    message: str
+    index: int | None = None
+    place: str = ""
+    hints: tuple[str, ...] = ()
+    evidence: str = ""
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunLog:
+    """What a log tells: the run as it was last begun, its updates and means in order, and all that was ever found.
+
+    A run that went on from a checkpoint made some updates again: the last time counts.
+    refused: updates that were not applied. torn: lines that could not be read.
+    """
+
+    path: Path
+    run: LoggedRun
+    starts: tuple[LoggedRun, ...]
+    updates: tuple[LoggedUpdate, ...]
+    maps: tuple[LoggedMap, ...]
+    refused: tuple[LoggedUpdate, ...]
+    findings: tuple[LoggedFinding, ...]
+    torn: int = 0
+
+
+def log_path(folder: Path, base: str) -> Path:
+    """Where the run whose checkpoints are called `base` has its log."""
+    return folder / f"{base}{ENDING}"
+
+
+def find_log(run: Path) -> Path:
+    """The log of a run: the file itself, or the newest in a folder of checkpoints.
+
+    Raises: DarkpyError when there is none.
+    """
+    try:
+        found = sorted(run.glob(f"*{ENDING}"), key=lambda path: path.stat().st_mtime) if run.is_dir() else [run]
+    except OSError as error:
+        raise DarkpyError(f"{run}: cannot be read: {error.strerror or error}") from error
+    if not found or not found[-1].is_file():
+        raise DarkpyError(
+            f"{run}: holds no log of a run", hint=f"name the backup folder of a training, or its BASE{ENDING}"
+        )
+    return found[-1]
+
+
+def read_log(path: Path) -> RunLog:
+    """Raises: DarkpyError when the file cannot be read or is no log of a run."""
+    starts: list[LoggedRun] = []
+    updates: dict[int, LoggedUpdate] = {}
+    maps: dict[int, LoggedMap] = {}
+    refused: list[LoggedUpdate] = []
+    findings: list[LoggedFinding] = []
+    torn = 0
+    for number, record in _records(path):
+        if record is None:
+            torn += 1
+        elif number == 1 and (record.get("kind") != "run" or record.get("format") != FORMAT):
+            raise DarkpyError(f"{path}: is no log of a run, or one of another version of darkpy")
+        elif isinstance(one := _one_of(record), LoggedRun):
+            starts.append(one)
+            # what came after the checkpoint from which it goes on has not been
+            updates = {n: update for n, update in updates.items() if n <= one.batch_num}
+            maps = {n: found for n, found in maps.items() if n <= one.batch_num}
+        elif isinstance(one, LoggedUpdate) and one.refused:
+            refused.append(one)
+        elif isinstance(one, LoggedUpdate):
+            updates[one.batch_num] = one
+        elif isinstance(one, LoggedMap):
+            maps[one.batch_num] = one
+        elif isinstance(one, LoggedFinding):
+            findings.append(one)
+        else:
+            torn += 1
+    if not starts:
+        raise DarkpyError(f"{path}: is no log of a run")
+    return RunLog(
+        path=path,
+        run=starts[-1],
+        starts=tuple(starts),
+        updates=tuple(updates[n] for n in sorted(updates)),
+        maps=tuple(maps[n] for n in sorted(maps)),
+        refused=tuple(refused),
+        findings=tuple(findings),
+        torn=torn,
+    )
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Number and record of each line; None for what is no record."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            for number, line in enumerate(stream, 1):
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    record = None
+                yield number, record if isinstance(record, dict) else None
+    except OSError as error:
+        raise DarkpyError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+T = TypeVar("T", LoggedRun, LoggedUpdate, LoggedMap, LoggedFinding, LoggedLayer)
+
+
+def _one_of(record: dict[str, Any]) -> LoggedRun | LoggedUpdate | LoggedMap | LoggedFinding | None:
+    """What a record says; None where it says nothing, or where something is missing."""
+    try:
+        if record["kind"] == "run":
+            layers = tuple(_taken(LoggedLayer, one) for one in record["layers"])
+            return replace(_taken(LoggedRun, record), layers=layers, net=dict(record["net"]))
+        if record["kind"] == "update":
+            rows = record.get("layers", {}).items()
+            figures = {str(name): [None if one is None else float(one) for one in row] for name, row in rows}
+            return replace(_taken(LoggedUpdate, record), layers=figures)
+        if record["kind"] == "map":
+            return _taken(LoggedMap, record)
+        finding = _taken(LoggedFinding, record)
+        hints, paths = (tuple(str(one) for one in row) for row in (finding.hints, finding.paths))
+        return replace(finding, hints=hints, paths=paths, index=None if finding.index is None else int(finding.index))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+_KINDS: Mapping[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
+
+
+def _taken(cls: type[T], record: Mapping[str, Any]) -> T:
+    """What a class knows of a record. Raises: TypeError, ValueError when something is missing or of another kind."""
+    known = {name: str(one.type) for name, one in cls.__dataclass_fields__.items()}
+    return cls(**{name: _KINDS.get(known[name], _as_it_is)(value) for name, value in record.items() if name in known})
+
+
+def _as_it_is(value: Any) -> Any:
+    return value

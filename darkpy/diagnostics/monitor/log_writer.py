@@ -1,0 +1,102 @@
+"""What writes the log of a run, line by line."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from darkpy.diagnostics.monitor.log_reader import FORMAT, LoggedFinding, LoggedMap, LoggedRun, LoggedUpdate
+from darkpy.errors import DarkpyError
+
+DIGITS = 6
+"""Significant digits of a number in the log; beyond a million, where the time is, there are 12."""
+_NUMBERS = ("batch_num", "seen", "images", "loss", "average", "rate", "norm", "seconds", "waited")
+
+
+class LogWriter:
+    """Adds lines to a log.
+
+    Raises: DarkpyError when it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._stream = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            if not _ends_whole(path):
+                os.write(self._stream, b"\n")
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    def __del__(self) -> None:
+        if stream := self.__dict__.pop("_stream", None):
+            os.close(stream)
+
+    def begin(self, run: LoggedRun) -> None:
+        self._add("run", {"format": FORMAT, **asdict(run)})
+
+    def update(self, update: LoggedUpdate) -> None:
+        # a run has many of these lines: they are made by hand, and what is as usual is left out
+        numbers = [f'"{name}":{_text(getattr(update, name))}' for name in _NUMBERS]
+        if not math.isnan(update.largest):
+            numbers.append(f'"largest":{_text(update.largest)}')
+        if update.refused:
+            numbers.append('"refused":true')
+        if update.layers:
+            rows = (f'"{name}":[{",".join(map(_text, row))}]' for name, row in update.layers.items())
+            numbers.append(f'"layers":{{{",".join(rows)}}}')
+        self._write(f'{{"kind":"update",{",".join(numbers)}}}')
+
+    def map(self, one: LoggedMap) -> None:
+        self._add("map", asdict(one))
+
+    def finding(self, finding: LoggedFinding) -> None:
+        self._add("finding", asdict(finding))
+
+    def _add(self, kind: str, record: Mapping[str, Any]) -> None:
+        self._write(json.dumps({"kind": kind, **_plain(record)}, allow_nan=False, separators=(",", ":")))
+
+    def _write(self, line: str) -> None:
+        """With one call, so that it is there whole."""
+        try:
+            os.write(self._stream, f"{line}\n".encode())
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+
+def _plain(value: Any) -> Any:
+    """With numbers as JSON has them, no longer than they need be."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS if abs(value) < 1e6 else 12}g}") if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value
+
+
+def _text(number: float | None) -> str:
+    """A number as JSON has it, no longer than it need be."""
+    if number is None:
+        return "null"
+    if isinstance(number, int):
+        return str(number)
+    return f"{number:.{DIGITS}g}" if math.isfinite(number) else f'"{number}"'
+
+
+def _ends_whole(path: Path) -> bool:
+    """Whether the last line of a file is a whole one."""
+    if not path.stat().st_size:
+        return True
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) == b"\n"
+
+
+def _unwritable(path: Path, error: OSError) -> DarkpyError:
+    return DarkpyError(f"{path}: cannot be written: {error.strerror or error}")

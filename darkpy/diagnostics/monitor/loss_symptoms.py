@@ -1,0 +1,172 @@
+"""Numbers that are none, and losses that jump: what makes an update be refused, and what is said of it.
+
+Source: the order in which causes are told, data, rates, operations, details, is that in which they are mostly found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import ClassVar
+
+from darkpy.build import Plan
+from darkpy.diagnostics.monitor.root_cause import Autopsy
+from darkpy.diagnostics.monitor.symptom import Look, Sign, Symptom
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NonFinite(Symptom):
+    """A loss, an output, a gradient or a weight is NaN or infinite. One number suffices: there are no thresholds."""
+
+    tries: ClassVar[tuple[str, ...]] = (
+        "data: the images and labels in the evidence folder",
+        "rates: a smaller learning_rate, a longer burn_in",
+        "operations: batch_normalize=1, constrain=1, grad_clip_norm=10",
+        "details: init=, pretrained weights, eps= with adam=1",
+    )
+
+    def signs(self, look: Look) -> Iterator[Sign]:
+        """It is looked for before the update, not after it."""
+        return iter(())
+
+    def sign(self, plan: Plan, autopsy: Autopsy, guilty: Sequence[str]) -> Sign:
+        """The cause as far as it can be told, then where it shows first in both directions.
+
+        guilty: what is wrong with images, the worst first.
+        """
+        route = _route(plan, autopsy)
+        if autopsy.arrays is not None:
+            index, name, count = autopsy.arrays
+            return Sign(index, f"{count} of its {name} are no numbers{route}")
+        if guilty:
+            return Sign(None, f"{guilty[0]}{route}")
+        if autopsy.forward is not None:
+            return Sign(autopsy.forward, f"its outputs are no numbers, and its inputs and arrays are: too large{route}")
+        if autopsy.loss is not None:
+            return Sign(autopsy.loss, f"its loss is no number, and its input is{route}")
+        if autopsy.backward is not None:
+            return Sign(autopsy.backward, f"its delta is no number, and the loss is{route}")
+        if autopsy.gradient is not None:
+            return Sign(
+                autopsy.gradient,
+                f"its gradients are no numbers, or their squares are none, and its delta is one{route}",
+            )
+        return Sign(None, "the norm of all gradients is no number")
+
+
+def _route(plan: Plan, autopsy: Autopsy) -> str:
+    """Where it shows first, forward and backward."""
+    told = [
+        f"{what} of {plan.place(index)}"
+        for what, index in (
+            ("going forward in the output", autopsy.forward),
+            ("going back in the delta", autopsy.backward),
+            ("in the gradients", autopsy.gradient),
+        )
+        if index is not None
+    ]
+    return f"; it shows first {', '.join(told)}" if told else ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossSpike(Symptom):
+    """The loss of a minibatch jumps far above all of the last ones.
+
+    times: how many times the largest of the last `window` losses. The largest of a hundred is seldom outdone by half;
+        an image that is ten times as bad as a hundred others together is no image like them.
+    least: losses without which nothing is known of what is usual. A loss below the median of the first so many is no
+        spike either: what has been learned well may be forgotten for a moment.
+    in_a_row: spikes after which it is not the images but the weights; then minibatches pass again.
+    """
+
+    tries: ClassVar[tuple[str, ...]] = (
+        "data: the images in the evidence folder, the worst first: are their labels right?",
+        "rates: a smaller learning_rate, a larger batch",
+        "operations: grad_clip_norm=10, constrain=1, batch_normalize=1",
+        "details: ignore_thresh=, max_delta= of the heads",
+    )
+
+    times: float = 10.0
+    window: int = 100
+    least: int = 20
+    in_a_row: int = 3
+
+    def signs(self, look: Look) -> Iterator[Sign]:
+        """It is looked for before the update, not after it."""
+        return iter(())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diverging(Symptom):
+    """The average loss rises step by step to many times its lowest: no image is to blame, the updates are.
+
+    times: above the lowest average. Random sizes, mosaics and a burn-in that ends move it, not fivefold.
+    share: of the first average, below which it may do so: what has been learned to the last image is soon a little
+        wrong again.
+    """
+
+    tries: ClassVar[tuple[str, ...]] = (
+        "data: labels that contradict each other (darkpy doctor CFG DATA WEIGHTS)",
+        "rates: a learning_rate of a tenth, a longer burn_in, steps= that come earlier",
+        "operations: grad_clip_norm=10, constrain=1, batch_normalize=1",
+        "details: momentum=, init=, anchors=",
+    )
+
+    times: float = 5.0
+    share: float = 0.25
+
+    def signs(self, look: Look) -> Iterator[Sign]:
+        first, lowest = look.averages
+        if look.average > max(self.times * lowest, self.share * first):
+            yield Sign(None, f"the average loss has risen to {look.average:.4g} from {lowest:.4g}")
+
+
+@dataclass
+class LossHistory:
+    """The losses of minibatches that were let pass, and how many in a row were not."""
+
+    symptom: LossSpike
+    last: deque[float] = field(default_factory=deque)
+    first: list[float] = field(default_factory=list)
+    spikes: int = 0
+    gave_up: bool = False  # after so many that they are let pass
+
+    @classmethod
+    def going_on(cls, symptom: LossSpike, memory: Mapping[str, Sequence[float]]) -> LossHistory:
+        """With what another one had in its `memory`."""
+        last, first = memory.get("last", ()), memory.get("first", ())
+        return cls(symptom, deque(last, symptom.window), list(first)[: symptom.least])
+
+    def memory(self) -> dict[str, list[float]]:
+        """All it knows when an update has been made: then no spike is the last."""
+        return {"last": list(self.last), "first": list(self.first)}
+
+    def is_spike(self, loss: float) -> bool:
+        """Whether it is one; it is remembered if not."""
+        least, window = self.symptom.least, self.symptom.window
+        if len(self.last) >= least and loss > max(self.symptom.times * max(self.last), median(self.first)):
+            self.spikes += 1
+            if self.spikes <= self.symptom.in_a_row:
+                return True
+            self.last.clear()
+            self.gave_up = True
+        self.spikes = 0
+        self.last.append(loss)
+        if len(self.last) > window:
+            self.last.popleft()
+        if len(self.first) < least:
+            self.first.append(loss)
+        return False
+
+    def text(self, loss: float, autopsy: Autopsy | None) -> str:
+        """What is said of a spike."""
+        usual = max(self.last, default=math.nan)
+        text = f"the loss is {loss:.4g}; {usual:.4g} was the largest of the last {len(self.last)} minibatches"
+        if autopsy is None or not autopsy.samples:
+            return text
+        worst = autopsy.samples[0]
+        others = median(sample.loss for sample in autopsy.samples)
+        return f"{text}; the worst image is {worst.name} ({worst.loss:.4g}, the median {others:.4g})"

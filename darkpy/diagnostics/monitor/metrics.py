@@ -1,0 +1,114 @@
+"""The numbers of an update: measured on the device, fetched at once, told as rows of one number a layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from darkpy.diagnostics.monitor.history import rows_of
+from darkpy.diagnostics.monitor.probes import ArrayProbes, LayerProbes
+from darkpy.diagnostics.monitor.symptom import Row
+from darkpy.training.trainer import Trainer
+
+_EUCLIDEAN = 2.0
+_TINY = 1e-6  # that torch adds to a norm before it clips by it
+
+
+class Measures:
+    """norm: the 2-norm of all gradients of the update, before clipping.
+
+    gradient: the 2-norm of each layer's; largest: the largest number of all. They are known where the layers were
+        looked at, or where something is wrong. are_numbers: whether all gradients are, those that were put off too.
+    has_whole_arrays: whether weights and variances are numbers, where they were looked at.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.norm = self.largest = 0.0
+        self.gradient: Row = {}
+        self.are_numbers = self.has_whole_arrays = True
+        self._layers, self._arrays = LayerProbes(trainer), ArrayProbes(trainer)
+        self._is_looking = False
+        self._rows: dict[str, Row] = {}
+        self._weight: Row = {}
+        self._decayed: Row = {}
+        self._least_weight = 0.0  # the smallest norm of any layer's weights
+        self._clipped = 1.0  # what grad_clip_norm leaves of the gradients
+
+    def look(self, x_BCHW: Tensor) -> None:
+        """Look at the layers while the coming minibatch goes through."""
+        self._is_looking = True
+        self._layers.attach(x_BCHW)
+
+    def end(self) -> None:
+        """The minibatch is over."""
+        self._layers.detach()
+        self._is_looking = False
+
+    def fetch(self, norm: Tensor, rate: float, wants_layers: Callable[[float, float], bool]) -> None:
+        """Wait for the gradients of the update that is prepared, and for what was seen of the layers.
+
+        norm: by which grad_clip_norm clips. rate: the largest of any layer. wants_layers: whether the layers' gradients
+            must be known of an update with this norm, and with at most such a share of rate times gradient in weights.
+        """
+        optimizer, net = self.trainer.optimizer, self.trainer.net
+        if not (self._is_looking or optimizer.put_off) and net.grad_clip_type == _EUCLIDEAN:
+            self.norm, self.largest, self.gradient, self._decayed = float(norm), math.nan, {}, {}
+            self.are_numbers = math.isfinite(self.norm)
+            reach = rate * self.norm / self._least_weight if self._least_weight else math.inf
+            if self.are_numbers and not wants_layers(self.norm, reach):
+                return
+        self._fetch_layers(norm)
+
+    def _fetch_layers(self, norm: Tensor) -> None:
+        owners, norms_N = self._arrays.gradients()
+        figures = [*self._layers.taken(), *self._arrays.arrays()] if self._is_looking else []
+        clipping, self.largest, *numbers = _fetched([norm, norms_N, *(figure.value for figure in figures)])
+        norms, seen = numbers[: len(owners)], numbers[len(owners) :]
+        self.are_numbers = all(map(math.isfinite, norms))
+        due = [(index, is_decayed, one) for (index, is_decayed), one in zip(owners, norms, strict=True) if index >= 0]
+        self.gradient = _row((index, one) for index, _, one in due)
+        self._decayed = _row((index, one) for index, is_decayed, one in due if is_decayed)
+        self.norm = math.hypot(*self.gradient.values())
+        bound = self.trainer.net.grad_clip_norm
+        self._clipped = min(1.0, bound / (clipping + _TINY)) if bound else 1.0
+        if figures:
+            self._rows = rows_of((figure.name, figure.layer, one) for figure, one in zip(figures, seen, strict=True))
+            self._weight = self._rows.pop("weight", {})
+            arrays = [*self._weight.values(), *self._rows.pop("other", {}).values()]
+            self.has_whole_arrays = all(map(math.isfinite, arrays))
+            self._least_weight = min((one for one in self._weight.values() if one), default=math.inf)
+
+    def pull(self, rate: float) -> Row:
+        """How large rate times gradient is beside the weights, where these have been measured."""
+        nodes = self.trainer.network.plan.nodes
+        return {
+            index: rate * nodes[index].spec.learning_rate * self._clipped * gradient / self._weight[index]
+            for index, gradient in self._decayed.items()
+            if self._weight.get(index)
+        }
+
+    def rows(self) -> dict[str, Row]:
+        """What was seen of the layers, and once the update is made how large its step was; empty if nobody looked."""
+        if not self._is_looking:
+            return {}
+        steps = self._arrays.steps()
+        made = _row(zip((step.layer for step in steps), _fetched([step.value for step in steps]), strict=True))
+        ratio = {index: step / self._weight[index] for index, step in made.items() if self._weight.get(index)}
+        return {**self._rows, "ratio": ratio}
+
+
+def _fetched(arrays: Sequence[Tensor]) -> list[float]:
+    """All their numbers, in one piece."""
+    if not arrays:
+        return []
+    device = arrays[-1].device
+    numbers: list[float] = torch.cat([array.detach().to(device).float().flatten() for array in arrays]).tolist()
+    return numbers
+
+
+def _row(figures: Iterable[tuple[int, float]]) -> Row:
+    return rows_of(("", index, one) for index, one in figures).get("", {})

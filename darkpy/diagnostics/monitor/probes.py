@@ -1,0 +1,195 @@
+"""What is measured of the layers while a minibatch goes through them: numbers that stay on the device until fetched.
+
+Legend: B images, C channels (units), H W rows and columns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from darkpy.build import Node
+from darkpy.layers.base import Layer
+from darkpy.network import Network
+from darkpy.ops.norms import EPS
+from darkpy.training.trainer import Trainer
+
+NUMBERS = 1 << 16
+"""How many of a layer's outputs are looked at, at most or one image's: of a large map one image tells as much."""
+STILL_FOR = 1000
+"""Outputs in a row that a unit must have been still for: of a map that is one look, of [connected] many."""
+STILL_LOOKS = 3
+"""And that many looks: a unit may pass over the images of one minibatch."""
+
+
+INPUT = -1
+"""The layer number of the images themselves."""
+
+
+_SMALL = 4096  # numbers
+
+
+class Figure(NamedTuple):
+    """A number of a layer."""
+
+    name: str
+    layer: int
+    value: Tensor
+
+
+class LayerProbes:
+    """Hooks that are there for one minibatch, and say what they saw."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.network = trainer.network
+        self._handles: list[RemovableHandle] = []
+        self._figures: list[Figure] = []
+        self._still: dict[int, Tensor] = {}  # for how many outputs each unit has been still
+
+    def attach(self, x_BCHW: Tensor) -> None:
+        pixels = _some(x_BCHW)
+        self._figures = [Figure("low", INPUT, pixels.min()), Figure("high", INPUT, pixels.max())]
+        for node, layer in zip(self.network.plan.nodes, self.network.layers, strict=True):
+            self._handles.append(layer.register_forward_hook(partial(self._look, node)))
+
+    def detach(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def taken(self) -> list[Figure]:
+        """What was seen, with batch norm's variances as they are now; it is seen once."""
+        self.detach()
+        figures, self._figures = self._figures, []
+        return [*figures, *_variances(self.network)]
+
+    @torch.no_grad()
+    def _look(self, node: Node, layer: Layer, inputs: Any, output: Tensor) -> None:
+        y_BCHW = _some(output.detach())
+        axes = [axis for axis in range(y_BCHW.dim()) if axis != 1] or [0]
+        low_C, high_C = y_BCHW.amin(axes), y_BCHW.amax(axes)
+        self._note("low", node, low_C.min())
+        self._note("high", node, high_C.max())
+        self._note("zero", node, 1 - torch.count_nonzero(y_BCHW) / y_BCHW.numel())
+        if node.arrays and layer.training:
+            self._note("dead", node, self._dead(node.index, low_C == high_C, y_BCHW.numel() // len(low_C)))
+        if output.requires_grad:
+            output.register_hook(partial(self._feel, node, layer.bound))  # type: ignore[no-untyped-call]
+
+    def _dead(self, index: int, is_still_C: Tensor, outputs: int) -> Tensor:
+        """The share of units that have been still for long."""
+        before_C = self._still.get(index)
+        count_C = is_still_C * (outputs if before_C is None else before_C + outputs)
+        self._still[index] = count_C
+        return (count_C >= max(STILL_FOR, STILL_LOOKS * outputs)).float().mean()
+
+    @torch.no_grad()
+    def _feel(self, node: Node, bound: float, gradient: Tensor) -> None:
+        size_BCHW = _some(gradient).abs()
+        self._note("delta", node, size_BCHW.max())
+        if bound:
+            self._note("clamped", node, (size_BCHW > bound).float().mean())
+
+    def _note(self, name: str, node: Node, value: Tensor) -> None:
+        self._figures.append(Figure(name, node.index, value))
+
+
+def _variances(network: Network) -> Iterator[Figure]:
+    """The smallest of each layer's rolling variances, and the share of those that batch norm's own constant outdoes."""
+    for node in network.plan.nodes:
+        found = [
+            network.layers[node.index].get_buffer(array_spec.name)
+            for array_spec in node.arrays
+            if array_spec.is_statistic and array_spec.name.endswith("rolling_variance")
+        ]
+        if found:
+            variance_C = torch.cat([array.flatten() for array in found])
+            yield Figure("variance", node.index, variance_C.min())
+            yield Figure("collapsed", node.index, (variance_C < EPS).float().mean())
+
+
+def _some(array: Tensor) -> Tensor:
+    """The first images of it, no more than are needed."""
+    if not array.dim() or not len(array):
+        return array
+    return array[: max(1, math.ceil(NUMBERS * len(array) / max(1, array.numel())))]
+
+
+class ArrayProbes:
+    """The norms of what is learned and of its gradients, layer by layer; a layer's arrays count as one vector."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+    def gradients(self) -> tuple[list[tuple[int, bool]], Tensor]:
+        """The gradients of the update that is prepared, and those that are put off.
+
+        Returns: of each its layer (-1 for what is put off) and whether it is one of weights that decay; and (1 + N,),
+            the largest number of any that is not put off, and the 2-norm of each.
+        """
+        optimizer = self.trainer.optimizer
+        owners: list[tuple[int, bool]] = []
+        gradients: list[Tensor] = []
+        for group in optimizer.due:
+            owner = (group["node"].index, group["is_decayed"])
+            for param in group["params"]:
+                if param.grad is not None:
+                    owners.append(owner)
+                    gradients.append(param.grad)
+        put_off = [gradient for _, gradient in optimizer.put_off if gradient is not None]
+        owners += [(-1, False)] * len(put_off)
+        if not owners:
+            return [], torch.zeros(1)
+        norms = _norms([*gradients, *put_off])
+        return owners, torch.stack([_largest(gradients) if gradients else norms[0].new_zeros(()), *norms])
+
+    def arrays(self) -> list[Figure]:
+        """The norms of the arrays of each layer: of the `weight`s that decay, and of all the `other`s."""
+        owners: list[tuple[str, int]] = []
+        arrays: list[Tensor] = []
+        network = self.trainer.network
+        for node in network.plan.nodes:
+            layer = cast("Layer", network.layers[node.index])
+            for array_spec in node.arrays:
+                if (array := layer.array(array_spec)) is not None:
+                    owners.append(("weight" if array_spec.is_decayed else "other", node.index))
+                    arrays.append(array.detach())
+        return [Figure(*owner, norm) for owner, norm in zip(owners, _norms(arrays), strict=True)]
+
+    def steps(self) -> list[Figure]:
+        """The norms of what the last update added to those that took part in it."""
+        optimizer = self.trainer.optimizer
+        groups = [group for group in optimizer.due if group["is_decayed"]]
+        owners = [group["node"].index for group in groups for _ in group["params"]]
+        steps = [optimizer.last_step(param, group) for group in groups for param in group["params"]]
+        made = [(index, step) for index, step in zip(owners, steps, strict=True) if step is not None]
+        norms = _norms([step for _, step in made])
+        return [Figure("step", index, norm) for (index, _), norm in zip(made, norms, strict=True)]
+
+
+def _norms(arrays: list[Tensor]) -> list[Tensor]:
+    return list(torch._foreach_norm(arrays, 2)) if arrays else []
+
+
+def _largest(arrays: list[Tensor]) -> Tensor:
+    """The largest number of all, without its sign."""
+    if arrays[0].device.type != "cpu":
+        return torch.stack(list(torch._foreach_norm(arrays, math.inf))).max()
+    # on a CPU torch's own takes ten times as long, and small arrays are as dear as large ones
+    parts = [_flat(array) for array in arrays if array.numel() > _SMALL]
+    if len(parts) < len(arrays):
+        parts.append(torch.cat([array.flatten() for array in arrays if array.numel() <= _SMALL]))
+    return torch.stack([end for part in parts for end in torch.aminmax(part)]).abs().max()
+
+
+def _flat(array: Tensor) -> Tensor:
+    """All numbers in the order in which they lie in memory."""
+    if array.dim() == 4 and array.is_contiguous(memory_format=torch.channels_last):
+        array = array.permute(0, 2, 3, 1)
+    return array.reshape(-1)

@@ -1,0 +1,64 @@
+"""A run's log as TensorBoard's events."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from darkpy.diagnostics.monitor.log_reader import LoggedUpdate, RunLog
+from darkpy.errors import DarkpyError
+
+SCALARS = ("loss", "average", "rate", "norm", "largest")
+
+
+def write_events(log: RunLog, folder: Path) -> int:
+    """Write a new folder of events: curves of the run and of each layer, findings as text.
+
+    Units: the wall time of an update follows from the run's beginning and the seconds that updates took.
+    Returns: how many numbers were written.
+    Raises: DarkpyError without TensorBoard, or when the folder holds something or cannot be written.
+    """
+    writer = _open(folder)
+    count = 0
+    time = log.starts[0].time
+    try:
+        for one in log.updates:
+            time += one.seconds if math.isfinite(one.seconds) else 0
+            for tag, value in _scalars(log, one):
+                writer.add_scalar(tag, value, one.batch_num, walltime=time)
+                count += 1
+        for mean in log.maps:
+            writer.add_scalar("map", mean.mean, mean.batch_num, walltime=time)
+            count += 1
+        for finding in log.findings:
+            text = "  \n".join((finding.message, *(f"try: {hint}" for hint in finding.hints)))
+            writer.add_text(f"findings/{finding.name}", text, finding.batch_num, walltime=time)
+    finally:
+        writer.close()
+    return count
+
+
+def _open(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise DarkpyError(
+            "events are written by TensorBoard, which is not installed", hint="pip install darkpy[tensorboard]"
+        ) from error
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise DarkpyError(f"{folder}: is not empty", hint="name a new folder: events of two writings would mix")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DarkpyError(f"{folder}: cannot be written: {error.strerror}") from error
+    return SummaryWriter(str(folder))
+
+
+def _scalars(log: RunLog, one: LoggedUpdate) -> list[tuple[str, float]]:
+    found = [(f"run/{name}", float(getattr(one, name))) for name in SCALARS]
+    for name, figures in one.layers.items():
+        for layer, value in zip(log.run.layers, figures, strict=False):
+            if value is not None:
+                found.append((f"layers_{name}/{layer.index:03}_{layer.type}", value))
+    return found

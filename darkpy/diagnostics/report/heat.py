@@ -1,0 +1,152 @@
+"""Heat maps: one figure of every layer, from the first look at them to the last.
+
+Letters: R layers, L looks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from darkpy.diagnostics.monitor.log_reader import LoggedUpdate, RunLog
+from darkpy.diagnostics.report.axes import shown
+from darkpy.diagnostics.report.drawing import Drawing, Patch, Word
+
+W, LEFT, RIGHT, TOP, BOTTOM = 860.0, 150.0, 96.0, 12.0, 34.0
+LOOKS = 240
+"""Columns, at most; of more looks several make one column, the highest number counting."""
+ROW_LEAST, ROW_MOST = 6.0, 18.0
+TALL = 520.0
+"""Pixels that a map of many layers takes."""
+LABEL_H = 13.0
+_STOPS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+"""From little to much: the colors of viridis, told apart by the color-blind and in gray."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """name: the log's. low, high: where the colors begin and end; None for the smallest and the largest number.
+
+    is_log: equal factors are equal steps of color.
+    """
+
+    name: str
+    title: str
+    told: str
+    low: float | None = None
+    high: float | None = None
+    is_log: bool = False
+
+
+FIGURES = (
+    Figure("zero", "Zeros", "The share of a layer's outputs that are 0.", 0, 1),
+    Figure("clamped", "Clamped deltas", "The share of the deltas at a layer's output that constrain= cut off.", 0, 1),
+    Figure("ratio", "Update to weight", "How large an update was beside the weights; .001 is usual.", is_log=True),
+    Figure("gradient", "Gradients", "The 2-norm of a layer's gradients.", is_log=True),
+    Figure("dead", "Still units", "The share of units that have put out nothing but 0 for long.", 0, 1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Heat:
+    """rows: the layers' numbers; looks: the last update of each column; value_RL is NaN where there is no figure."""
+
+    figure: Figure
+    rows: tuple[int, ...]
+    looks: tuple[int, ...]
+    value_RL: NDArray[np.float64]
+
+
+def gather(log: RunLog, figure: Figure) -> Heat | None:
+    """What a log tells of one figure; None where it tells nothing."""
+    looked = [one for one in log.updates if figure.name in one.layers]
+    layers = len(log.run.layers)
+    if not looked or not layers:
+        return None
+    size = -(-len(looked) // LOOKS)
+    columns = [_highest(looked[start : start + size], figure.name, layers) for start in range(0, len(looked), size)]
+    value_RL = np.stack(columns, axis=1)
+    rows = np.flatnonzero(~np.isnan(value_RL).all(axis=1))
+    if not len(rows):
+        return None
+    looks = tuple(looked[min(start + size, len(looked)) - 1].batch_num for start in range(0, len(looked), size))
+    return Heat(figure, tuple(map(int, rows)), looks, value_RL[rows])
+
+
+def draw_heat(log: RunLog, heat: Heat) -> Drawing:
+    """Layers from above to below as in the cfg, updates from left to right, and what the colors mean."""
+    row_h = min(ROW_MOST, max(ROW_LEAST, TALL / len(heat.rows)))
+    map_w, map_h = W - LEFT - RIGHT, row_h * len(heat.rows)
+    low, high = _range(heat)
+    drawing = Drawing(W, max(map_h, 80) + TOP + BOTTOM, _told(log, heat))
+    drawing.items.append(Patch(LEFT, TOP, map_w, map_h, color(_shares(heat.value_RL, low, high, heat.figure.is_log))))
+    every = max(1, math.ceil(LABEL_H / row_h))
+    for row in range(0, len(heat.rows), every):
+        layer = log.run.layers[heat.rows[row]]
+        y = TOP + (row + 0.5) * row_h + 4
+        drawing.items.append(Word(LEFT - 8, y, f"{layer.index} {layer.type[:16]}", "muted", "end"))
+    for column in sorted({0, len(heat.looks) // 2, len(heat.looks) - 1}):
+        x = LEFT + (column + 0.5) / len(heat.looks) * map_w
+        drawing.items.append(Word(x, TOP + map_h + 18, f"{heat.looks[column]}", "muted", "middle"))
+    drawing.items.append(Word(LEFT + map_w, TOP + map_h + 32, "update", "muted", "end"))
+    _draw_key(drawing, low, high)
+    return drawing
+
+
+def color(share_RL: NDArray[np.float64]) -> PIL.Image.Image:
+    """A pixel for each share from 0 to 1; nothing where it is NaN, magenta where it is beyond all numbers."""
+    stops = np.array(_STOPS, dtype=float)
+    place_RL = np.clip(np.nan_to_num(share_RL, posinf=1, neginf=0), 0, 1) * (len(stops) - 1)
+    below_RL = np.minimum(place_RL.astype(int), len(stops) - 2)
+    part_RL1 = (place_RL - below_RL)[..., None]
+    rgb_RL3 = stops[below_RL] * (1 - part_RL1) + stops[below_RL + 1] * part_RL1
+    rgb_RL3[np.isinf(share_RL)] = (255, 0, 255)
+    alpha_RL1 = np.where(np.isnan(share_RL), 0, 255)[..., None]
+    return PIL.Image.fromarray(np.concatenate((rgb_RL3, alpha_RL1), axis=2).round().astype(np.uint8), "RGBA")
+
+
+def _draw_key(drawing: Drawing, low: float, high: float) -> None:
+    """The colors beside the map, with the numbers of both ends."""
+    x, y, h = W - RIGHT + 18, TOP, min(160.0, drawing.h - TOP - BOTTOM)
+    ramp = np.linspace(1, 0, 64)[:, None]
+    drawing.items.append(Patch(x, y, 12, h, color(ramp)))
+    drawing.items.append(Word(x + 18, y + 10, shown(high), "ink"))
+    drawing.items.append(Word(x + 18, y + h, shown(low), "ink"))
+
+
+def _highest(several: Sequence[LoggedUpdate], name: str, layers: int) -> NDArray[np.float64]:
+    """The highest number of each layer in some looks, NaN where none of them has one."""
+    table = np.full((len(several), layers), np.nan)
+    for row, one in zip(table, several, strict=True):
+        figures = [math.nan if value is None else value for value in one.layers[name][:layers]]
+        row[: len(figures)] = figures
+    return np.asarray(np.fmax.reduce(table, axis=0))
+
+
+def _range(heat: Heat) -> tuple[float, float]:
+    figure, values = heat.figure, heat.value_RL[np.isfinite(heat.value_RL)]
+    if figure.is_log:
+        values = values[values > 0]
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    return low if figure.low is None else figure.low, high if figure.high is None else figure.high
+
+
+def _shares(value_RL: NDArray[np.float64], low: float, high: float, is_log: bool) -> NDArray[np.float64]:
+    if high <= low:
+        return np.where(np.isfinite(value_RL), 0.5, value_RL)
+    if not is_log or low <= 0:
+        return (value_RL - low) / (high - low)
+    return np.asarray(np.log(np.maximum(value_RL, low) / low) / math.log(high / low))
+
+
+def _told(log: RunLog, heat: Heat) -> str:
+    """The layers where the figure is highest at the end, in words."""
+    last = [(float(value), row) for value, row in zip(heat.value_RL[:, -1], heat.rows, strict=True) if value == value]
+    worst = sorted(last, reverse=True)[:3]
+    said = ", ".join(f"{value:.3g} in layer {row} [{log.run.layers[row].type}]" for value, row in worst)
+    return f"{heat.figure.title} of {len(heat.rows)} layers over updates; highest at the end: {said or 'no numbers'}"

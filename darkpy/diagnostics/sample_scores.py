@@ -1,0 +1,258 @@
+"""The dirty-sample hunt: every sample of a list once, alone, in order, and what it would do to the weights.
+
+Letters: C color, H height, W width; N samples.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from darkpy.data.augment.config import ColorRange
+from darkpy.data.augment.sampler import Stream
+from darkpy.data.lists.labels import read_labels
+from darkpy.data.lists.paths import label_path
+from darkpy.data.loading.datasets import ClassificationData, Dataset, DetectionData
+from darkpy.data.loading.images import load_image
+from darkpy.diagnostics.checks.finding import Cause, Diagnosis, Level
+from darkpy.diagnostics.report.contact_sheet import Tile, as_png, contact_sheet
+from darkpy.errors import DarkpyError
+from darkpy.layers.base import Layer
+from darkpy.layers.loss import Progress
+from darkpy.network import Network
+from darkpy.training.setup import Task
+from darkpy.training.trainer import Trainer
+
+SUSPECT = 6.0
+"""Usual deviations from which a sample is told of. Of 205 clean images of blood cells the worst has 4.3; one whose
+boxes were moved, whose classes were changed or whose labels are another's has 7 to 28."""
+FEW = 8
+"""Samples by which it is chosen what batch norm goes by."""
+ROUNDS = 20
+LEAST = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What one sample does to a network that is left as it is.
+
+    loss: its cost, the sum over the layers that have one; norm: the 2-norm of all gradients that it makes.
+    objects: that its labels list; 1 for a classifier. score: how much worse it is than is usual; see `rank`.
+    """
+
+    path: str
+    loss: float
+    norm: float
+    objects: int
+    score: float = 0.0
+
+    @property
+    def is_finite(self) -> bool:
+        return math.isfinite(self.loss) and math.isfinite(self.norm)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _InOrder(Stream):
+    """The list as it is: slot n shows image n, and no other where that cannot be read."""
+
+    def candidates(self, array_spec: int, source: int = 0) -> Iterator[int]:
+        yield array_spec
+
+
+class Hunt:
+    """Shows samples to a network without changing it.
+
+    Batch norm goes by the rolling statistics, or by those of the one sample where the network knows more so: rolling
+    statistics begin at 0 and are only good after some 500 minibatches.
+    Raises: DarkpyError when the network takes films, or has no layer with a loss.
+    """
+
+    def __init__(self, network: Network, task: Task) -> None:
+        net = network.plan.net
+        if net.time_steps > 1:
+            raise DarkpyError(f"{network.plan.file} takes films (time_steps={net.time_steps}), not single images")
+        self._trainer = Trainer(network)
+        self._task = task
+        self._dataset = _plain(task)
+        seen = max(network.header.seen, net.minibatch * net.subdivisions)
+        self._progress = Progress(net, seen)
+        self.is_filled = _is_filled(network)
+        self.goes_by_sample = self._knows_more_by_sample()
+
+    def numbers(self, limit: int | None = None) -> range:
+        """Which images of the list are shown: all, or about `limit`, spread over it."""
+        count = len(self._task.paths)
+        return range(0, count, 1 if limit is None else max(1, -(-count // limit)))
+
+    def run(self, numbers: Iterable[int]) -> Iterator[Scored]:
+        """Show these images of the list; those that cannot be read are left out."""
+        yield from self._show(numbers, trains=self.goes_by_sample)
+
+    def _knows_more_by_sample(self) -> bool:
+        """Whether a few samples, spread over the list, cost less with training's arithmetic."""
+        few = self.numbers(FEW)
+        medians = [
+            np.median([one.loss if one.is_finite else math.inf for one in self._show(few, trains=trains)] or [0.0])
+            for trains in (False, True)
+        ]
+        return bool(medians[1] < medians[0])
+
+    def _show(self, numbers: Iterable[int], *, trains: bool) -> Iterator[Scored]:
+        with _left_alone(self._trainer.network, trains=trains):
+            for number in numbers:
+                try:
+                    item = self._dataset.make(number, self._trainer.net.width, self._trainer.net.height)
+                except DarkpyError:
+                    continue
+                yield self._score(self._task.paths[number], item.x_CHW, item.truth)
+
+    def _score(self, path: str, x_CHW: Tensor, truth: Tensor) -> Scored:
+        trainer = self._trainer
+        trainer.network.reset_state()
+        losses, _ = trainer.gather(x_CHW[None], truth[None], self._progress)
+        gradients = [array.grad for array in trainer.network.parameters() if array.grad is not None]
+        norm = float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
+        trainer.network.zero_grad()
+        cost = torch.stack([loss.cost.double() for loss in losses]).sum()
+        return Scored(path, float(cost), norm, len(sample_boxes(self._task, path)))
+
+
+def rank(found: Sequence[Scored]) -> list[Scored]:
+    """Worst first: what has no finite loss or gradient, then by score.
+
+    An image of 20 objects costs more than one of 2 and is no worse. So the score is how far the loss lies above a
+    line, loss over objects, that most samples are near, and the logarithm of the gradient's norm above its own line;
+    each in units of the usual deviation, the larger of the two.
+    """
+    whole = [one for one in found if one.is_finite]
+    objects_N = np.array([one.objects for one in whole], dtype=float)
+    loss_N = _excess(objects_N, np.array([one.loss for one in whole], dtype=float))
+    norm_N = _excess(objects_N, np.log([max(one.norm, LEAST) for one in whole]))
+    scored = [replace(one, score=float(score)) for one, score in zip(whole, np.maximum(loss_N, norm_N), strict=True)]
+    scored.sort(key=lambda one: -one.score)
+    return [replace(one, score=math.inf) for one in found if not one.is_finite] + scored
+
+
+def _excess(x_N: NDArray[np.float64], y_N: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far each y lies above the line with the least sum of distances, in usual deviations.
+
+    The usual deviation is the median distance, made comparable with a normal distribution's.
+    """
+    if len(y_N) < 2:
+        return np.zeros(len(y_N))
+    columns_N2 = np.stack([np.ones_like(x_N), x_N], axis=1)
+    weight_N = np.ones(len(y_N))
+    rest_N = y_N
+    for _ in range(ROUNDS):
+        root_N = np.sqrt(weight_N)
+        line_2, *_ = np.linalg.lstsq(columns_N2 * root_N[:, None], y_N * root_N, rcond=None)
+        rest_N = y_N - columns_N2 @ line_2
+        weight_N = 1 / np.maximum(np.abs(rest_N), LEAST)
+    usual = 1.4826 * float(np.median(np.abs(rest_N)))
+    return rest_N / max(usual, LEAST)
+
+
+def sample_boxes(task: Task, path: str) -> Tensor:
+    """The boxes of an image, (N, 5); for a classifier, or without labels, one without a place, or none."""
+    dataset = task.feed.dataset
+    if not isinstance(dataset, DetectionData):
+        return torch.zeros(1, 5)
+    recipe = dataset.recipe
+    try:
+        file = label_path(path, recipe.dialect)
+        return read_labels(file, recipe.classes, keeps_class_only=recipe.keeps_class_only).boxes_N5
+    except DarkpyError:
+        return torch.zeros(0, 5)
+
+
+def check_scores(ranked: Sequence[Scored], place: str) -> Iterator[Diagnosis]:
+    """Samples that alone are enough to lose a network; a note of how many are far from all others.
+
+    place: the list's.
+    """
+    for one in ranked:
+        if not one.is_finite:
+            yield Diagnosis(
+                cause=Cause.DATA,
+                level=Level.ERROR,
+                kind="sample-not-finite",
+                place=one.path,
+                message=f"makes what is no number: loss {one.loss:g}, gradient norm {one.norm:g}",
+                tries=("look at the image and its labels", "take it out of the list"),
+            )
+    far = [one for one in ranked if one.is_finite and one.score >= SUSPECT]
+    if far:
+        text = (
+            f"{len(far)} of {len(ranked)} samples are {SUSPECT:g} usual deviations and more worse than is usual for"
+            f" their number of objects; the worst, by {far[0].score:.1f}: {far[0].path}"
+        )
+        yield Diagnosis(cause=Cause.DATA, level=Level.NOTE, kind="samples-suspect", place=place, message=text)
+
+
+def as_csv(ranked: Sequence[Scored]) -> bytes:
+    """All samples, worst first, as a table for spreadsheets."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("rank", "score", "loss", "gradient_norm", "objects", "image"))
+    for number, one in enumerate(ranked, start=1):
+        numbers = (f"{value:.6g}" for value in (one.score, one.loss, one.norm))
+        writer.writerow((number, *numbers, one.objects, one.path))
+    return stream.getvalue().encode("utf-8", errors="surrogateescape")
+
+
+def draw_worst(task: Task, ranked: Sequence[Scored]) -> bytes:
+    """A PNG of these samples with their boxes, in this order."""
+    tiles = []
+    for number, one in enumerate(ranked, start=1):
+        numbers = f"{number}.  score {one.score:.1f}  loss {one.loss:.4g}  gradient {one.norm:.3g}"
+        pixels_HW3 = load_image(one.path).pixels_HWC
+        tiles.append(Tile(pixels_HW3, sample_boxes(task, one.path), (numbers, one.path)))
+    return as_png(contact_sheet(tiles))
+
+
+def _plain(task: Task) -> Dataset:
+    """The data as they are: in order, each image once, neither moved nor mirrored nor colored nor mixed."""
+    data = task.feed.dataset
+    stream = _InOrder(seed=0, count=len(task.paths))
+    if isinstance(data, DetectionData):
+        recipe = replace(data.recipe, jitter=0.0, resize=1.0, flip=False, color=ColorRange(), blur=0)
+        recipe = replace(recipe, gaussian_noise=0, mosaic=False, mixup=False)
+        return replace(data, recipe=recipe, stream=stream)
+    assert isinstance(data, ClassificationData)
+    plain = replace(data.recipe, color=ColorRange(), angle=0.0, aspect=1.0, flip=False, center=True, blur=0, mixing=0)
+    return replace(data, recipe=replace(plain, min_crop=plain.width, max_crop=plain.width), stream=stream)
+
+
+def _is_filled(network: Network) -> bool:
+    """Whether all batch norm that there is has rolling statistics: of a new network they are 0."""
+    for node, layer in zip(network.plan.nodes, network.layers, strict=True):
+        assert isinstance(layer, Layer)
+        arrays = (layer.array(array_spec) for array_spec in node.arrays if array_spec.is_statistic)
+        if not all(array is None or bool(array.any()) for array in arrays):
+            return False
+    return True
+
+
+@contextmanager
+def _left_alone(network: Network, *, trains: bool) -> Iterator[None]:
+    """Keep batch norm's statistics, and torch's random numbers, as they are. trains: for training's arithmetic."""
+    network.train(trains)
+    kept = [(array, array.clone()) for array in network.buffers()]
+    try:
+        with torch.random.fork_rng(devices=()):
+            yield
+    finally:
+        with torch.no_grad():
+            for array, old in kept:
+                array.copy_(old)
+        network.zero_grad()
+        network.train()

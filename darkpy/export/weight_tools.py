@@ -1,0 +1,237 @@
+"""darkpy's side of darknet's weight tools: a weight file in, another one for the same cfg out.
+
+A partial file (`darknet53.conv.74`) stays one: what it lacks is not made up.
+
+Source: pjreddie/darknet examples/darknet.c, AlexeyAB/darknet src/darknet.c: partial, average, rgbgr_net, rescale_net,
+    oneoff; src/convolutional_layer.c rgbgr_weights, rescale_weights.
+Differs: darknet fills up a partial file with random numbers; AlexeyAB's rounds `seen` down to whole batches.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+
+from darkpy.build import Node, Plan
+from darkpy.errors import DarkpyError, WeightsError
+from darkpy.layers.base import ArraySpec, Layer
+from darkpy.layers.head import HeadSpec
+from darkpy.layers.weighted import WeightedLayer
+from darkpy.network import Network
+from darkpy.weightfile import Header
+
+BOX = 5  # what a box has besides its classes: x, y, w, h, objectness
+ANCHORS = 3  # how many times darknet's oneoff copies the classes
+NEW_SCALE = 0.1  # of the numbers that oneoff makes up
+
+
+def modernize(network: Network) -> None:
+    """Give the network today's header of its fork, with the count it has: connected weights are then not transposed."""
+    network.header = Header.new(network.plan.dialect).with_seen(network.header.seen)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A network with a file's numbers. cutoff: the first layer that a partial file lacks, None where it lacks none."""
+
+    network: Network
+    cutoff: int | None
+
+    @property
+    def plan(self) -> Plan:
+        return self.network.plan
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The layers that the file holds."""
+        return self.plan.nodes[: self.cutoff]
+
+    def pack(self) -> Iterator[bytes]:
+        """The bytes of the file, under today's header of the plan's fork.
+
+        Raises: WeightsError when an array holds NaN or infinity.
+        """
+        modernize(self.network)
+        return self.network.pack_weights(cutoff=self.cutoff)
+
+
+def open_weights(plan: Plan, path: str | os.PathLike[str]) -> Opened:
+    """Read a weight file, whole or partial.
+
+    Raises: WeightsError when it does not fit the cfg; DarkpyError when the cfg says that it is read in part only.
+    """
+    for node in plan.nodes:
+        spec = node.spec
+        for key in ("dontload", "numload", "dontloadscales"):
+            if node.arrays and getattr(spec, key):
+                raise DarkpyError(
+                    f"{plan.place(node.index)}: with {key}= not all of a file is read, and it would not be written",
+                    hint=f"take {key}= out of the cfg",
+                )
+    network = Network(plan)
+    opened = Opened(network, network.load_weights(path, allow_partial=True).missing)
+    for node in opened.nodes:
+        for array_spec in node.arrays:
+            if array_of(network, node, array_spec).is_meta:
+                raise WeightsError(
+                    f"{path}: lacks {array_spec.name!r} of {plan.place(node.index)}, which no darknet has"
+                )
+    return opened
+
+
+def new_weights(plan: Plan) -> Opened:
+    """The numbers that darknet starts a new network with."""
+    network = Network(plan)
+    network.initialize()
+    return Opened(network, None)
+
+
+def keep_first(opened: Opened, count: int) -> Opened:
+    """The layers 0 to `count` - 1, trained on no image yet: what a training of another network starts from.
+
+    Raises: DarkpyError when the file has fewer layers, or none of these has weights.
+    """
+    plan, held = opened.plan, len(opened.nodes)
+    if not 1 <= count <= len(plan.nodes):
+        raise DarkpyError(
+            f"{count} layers cannot be kept: {plan.file} has {len(plan.nodes)}",
+            hint="layers of all kinds count: 15 keeps the layers 0 to 14",
+        )
+    if count > held and any(node.arrays for node in plan.nodes[held:count]):
+        raise WeightsError(f"{count} layers cannot be kept: the file ends before {plan.place(held)}")
+    if not any(node.arrays for node in plan.nodes[:count]):
+        raise DarkpyError(f"none of the first {count} layers of {plan.file} has weights")
+    opened.network.header = Header.new(plan.dialect)
+    return Opened(opened.network, count)
+
+
+@torch.no_grad()
+def average(plan: Plan, paths: Sequence[str | os.PathLike[str]]) -> Opened:
+    """The mean of all arrays, with the header of the first file; two networks are in memory at a time.
+
+    Raises: WeightsError when the files do not hold the same layers.
+    Differs: darknet takes the mean in convolutional layers and in connected ones without their batch norm, and keeps
+        the first file's numbers elsewhere; in grouped convolutions it adds up beyond their weights.
+    """
+    first, *others = paths
+    total = open_weights(plan, first)
+    for path in others:
+        opened = open_weights(plan, path)
+        if opened.cutoff != total.cutoff:
+            raise WeightsError(f"{path} does not hold the same layers as {first}", hint="average files of one size")
+        for mine, theirs in zip(_arrays(total), _arrays(opened), strict=True):
+            mine += theirs
+    for mine in _arrays(total):
+        mine *= 1 / len(paths)
+    return total
+
+
+@torch.no_grad()
+def swap_red_and_blue(opened: Opened) -> None:
+    """Have a network that was trained on BGR images take RGB ones, or the other way round.
+
+    Raises: DarkpyError when the first convolution does not read three channels.
+    """
+    product = _first_convolution(opened)
+    product.weights.copy_(product.weights[:, [2, 1, 0]])
+
+
+@torch.no_grad()
+def take_unit_inputs(opened: Opened) -> None:
+    """Have a network that was trained on inputs from -1 to 1 take inputs from 0 to 1, but for zeros around images.
+
+    Raises: DarkpyError when the first convolution does not read three channels.
+    Differs: where batch norm follows, its mean moves; darknet moves the bias behind it as if there were none.
+    """
+    product = _first_convolution(opened)
+    sums_F = product.weights.double().sum((1, 2, 3)).float()
+    product.weights *= 2
+    if product.is_normalized:
+        product.rolling_mean += sums_F
+    else:
+        product.biases -= sums_F
+
+
+@torch.no_grad()
+def copy_classes(plan: Plan, path: str | os.PathLike[str], seed: int = 0) -> Opened:
+    """Make a detector of a file whose last convolution knows classes alone: each anchor's box gets them all.
+
+    The other numbers of a box (x, y, w, h, objectness) start new, the same for each anchor. `seen` becomes 0.
+    Raises: DarkpyError when the cfg does not end in a convolution of 3 * (classes + 5) filters and a head;
+        WeightsError when the file does not fit.
+    Differs: darknet has the count of the file's classes, 11921 or 9372, in its source; AlexeyAB's reads too much.
+    """
+    node = _last_convolution(plan)
+    filters = node.arrays[0].shape[0]
+    classes = filters // ANCHORS - BOX
+    if filters % ANCHORS or classes < 1:
+        raise DarkpyError(
+            f"{plan.place(node.index)}: its {filters} filters are not {ANCHORS} * (classes + {BOX})",
+            hint="the cfg is the detector's, with three anchors",
+        )
+    spec = replace(node.spec, filters=classes)  # type: ignore[call-arg]
+    changed = replace(node, spec=spec, arrays=spec.arrays(node.inputs))
+    source_plan = replace(plan, nodes=(*plan.nodes[: node.index], changed, *plan.nodes[node.index + 1 :]))
+    try:
+        source = open_weights(source_plan, path)
+    except WeightsError as error:
+        hint = f"for this cfg its last convolution has {classes} filters, the classes alone, and all else is equal"
+        raise WeightsError(error.message, hint=hint) from error
+    if source.cutoff is not None:
+        raise WeightsError(f"{path}: ends before {plan.place(source.cutoff)}")
+    target = Network(plan)
+    target.initialize(torch.Generator().manual_seed(seed))
+    for other in plan.nodes:
+        for array_spec in other.arrays:
+            array, made = array_of(source.network, other, array_spec), array_of(target, other, array_spec)
+            if other.index == node.index:
+                boxes = made[:BOX] * (NEW_SCALE if array_spec.is_decayed else 0)
+                array = torch.cat([boxes, array] * ANCHORS)
+            layer_of(target, other).put_array(array_spec, array)
+    return Opened(target, None)
+
+
+def layer_of(network: Network, node: Node) -> Layer:
+    return cast("Layer", network.layers[node.index])
+
+
+def array_of(network: Network, node: Node, array_spec: ArraySpec) -> torch.Tensor:
+    """The numbers of a slot that is not folded away."""
+    array = layer_of(network, node).array(array_spec)
+    assert array is not None
+    return array
+
+
+def _arrays(opened: Opened) -> Iterator[torch.Tensor]:
+    for node in opened.nodes:
+        for array_spec in node.arrays:
+            yield array_of(opened.network, node, array_spec)
+
+
+def _last_convolution(plan: Plan) -> Node:
+    """Raises: DarkpyError when the layer before the last is none without batch norm, or no head follows it."""
+    *_, node, head = (plan.nodes[0], *plan.nodes)
+    shapes = [array_spec.shape for array_spec in node.arrays]
+    if not isinstance(head.spec, HeadSpec) or len(shapes) != 2 or shapes[0] != shapes[1][:1] or len(shapes[1]) != 4:
+        raise DarkpyError(
+            f"{plan.file}: does not end in a convolution without batch norm and a detection head",
+            hint="the cfg is the detector's",
+        )
+    return node
+
+
+def _first_convolution(opened: Opened) -> WeightedLayer:
+    """Raises: DarkpyError when there is none in the file, or it does not read three channels."""
+    for node in opened.nodes:
+        layer = layer_of(opened.network, node)
+        if node.arrays and isinstance(layer, WeightedLayer) and layer.filter_axis == 0 and layer.weights.dim() == 4:
+            channels = layer.weights.shape[1]
+            if channels != 3:
+                place = opened.plan.place(node.index)
+                raise DarkpyError(f"{place}: its filters read {channels} channels, not red, green and blue")
+            return layer
+    raise DarkpyError(f"{opened.plan.file}: no convolution is there that reads the image")

@@ -1,1 +1,0 @@
-"""What a run's log tells, drawn: one page that needs nothing else, pictures, TensorBoard's events."""

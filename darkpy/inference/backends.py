@@ -1,0 +1,59 @@
+"""Other people's engines, by way of ONNX: the same network, the same outputs.
+
+torch computes nothing beside them: its threads, waiting busily for more, would take their cores.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from darkpy.errors import DarkpyError
+from darkpy.export.onnx_files import pack_onnx
+from darkpy.export.onnx_graph import INPUT, OnnxOptions
+from darkpy.export.state_dict import About
+from darkpy.network import Network, Runner
+
+
+def onnx_runtime(network: Network) -> Runner:
+    """ONNX Runtime, with as many threads as torch has. Raises: DarkpyError without the package, or without onnx."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise DarkpyError(
+            "--engine onnxruntime needs the package onnxruntime", hint="pip install darkpy[onnx]"
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(_model(network), options, providers=["CPUExecutionProvider"])
+
+    def runner(x_BCHW: torch.Tensor) -> list[torch.Tensor]:
+        return [torch.from_numpy(output) for output in session.run(None, {INPUT: np.ascontiguousarray(x_BCHW.numpy())})]
+
+    return runner
+
+
+def openvino(network: Network, precision: str) -> Runner:
+    """OpenVINO. Raises: DarkpyError without the package, or without onnx."""
+    try:
+        from openvino import Core
+    except ImportError:
+        raise DarkpyError("--engine openvino needs the package openvino", hint="pip install darkpy[openvino]") from None
+    settings = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    core = Core()
+    model = core.compile_model(core.read_model(_model(network)), "CPU", settings)
+
+    def runner(x_BCHW: torch.Tensor) -> list[torch.Tensor]:
+        found = model({INPUT: np.ascontiguousarray(x_BCHW.numpy())})
+        return [torch.from_numpy(found[output].copy()) for output in model.outputs]
+
+    return runner
+
+
+def _model(network: Network) -> bytes:
+    return b"".join(pack_onnx(network, About(), OnnxOptions()))

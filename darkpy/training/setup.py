@@ -1,0 +1,172 @@
+"""What a cfg and a `.data` file together mean to a training: images, truths, sizes, checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from darkpy.build import Plan
+from darkpy.config.classmap import read_class_map
+from darkpy.config.tree import read_tree
+from darkpy.data.augment.config import ClassificationRecipe, DetectionRecipe
+from darkpy.data.augment.multiscale import LARGEST_CLASSIFIER, classifier_size, detector_minibatch, detector_size
+from darkpy.data.augment.sampler import Stream
+from darkpy.data.lists.data_file import DataFile
+from darkpy.data.lists.paths import read_image_list
+from darkpy.data.lists.text_files import read_lines
+from darkpy.data.loading.bad_files import BadLists
+from darkpy.data.loading.datasets import ClassificationData, DetectionData
+from darkpy.errors import DarkpyError
+from darkpy.layers.head import HeadSpec
+from darkpy.layers.loss import LossSpec
+from darkpy.training.checkpoints import Intervals
+from darkpy.training.loop import Feed
+
+TRAIN_LIST = "data/train.list"
+LABELS_LIST = "data/labels.list"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """paths: the images of the training list. largest: the largest width and height that the network is trained at."""
+
+    plan: Plan
+    data: DataFile
+    paths: tuple[str, ...]
+    classes: int
+    is_detector: bool
+    feed: Feed
+    intervals: Intervals
+    largest: tuple[int, int]
+
+
+def open_task(
+    plan: Plan,
+    data: DataFile,
+    *,
+    seed: int,
+    workers: int = 0,
+    bad: BadLists | None = None,
+    is_draft: bool = False,
+) -> Task:
+    """A detector's where the network has a detection head, else a classifier's.
+
+    is_draft: whether large JPEGs may be decoded smaller than they are.
+
+    Raises: DarkpyError when a list cannot be read, or the network and the data do not suit each other.
+    """
+    if not plan.net.width:
+        raise DarkpyError(f"{plan.file} reads vectors, not images", hint="set width, height and channels in [net]")
+    paths = tuple(map(str, read_image_list(_find(data, "train", TRAIN_LIST))))
+    open_kind = partial(_detector, head=_heads(plan)[-1]) if _heads(plan) else _classifier
+    return open_kind(plan, data, paths, seed=seed, is_draft=is_draft, workers=workers, bad=bad)
+
+
+def _heads(plan: Plan) -> list[Any]:
+    return [node.spec for node in plan.nodes if isinstance(node.spec, HeadSpec)]
+
+
+def _detector(
+    plan: Plan, data: DataFile, paths: tuple[str, ...], *, head: Any, seed: int, is_draft: bool, **feed: Any
+) -> Task:
+    """The last head's keys count, as in both forks."""
+    net = plan.net
+    classes = len(read_class_map(head.map, head.classes)) if getattr(head, "map", None) else head.classes
+    recipe = DetectionRecipe.of(
+        net,
+        head.type,
+        classes=classes,
+        max=head.max,
+        jitter=head.jitter,
+        resize=head.resize,
+        side=getattr(head, "side", 7),
+    )
+    dataset = DetectionData(paths, recipe, Stream.of_detector(net, len(paths), seed), net.channels, is_draft)
+
+    def size(batch_num: int) -> tuple[int, int]:
+        return detector_size(net, head.random, batch_num, seed)
+
+    def images(minibatch: int, w: int, h: int) -> int:
+        return detector_minibatch(net, head.random, minibatch, w, h)
+
+    intervals = Intervals.of_detector(
+        net, save_weights=_number(data, "saveweights"), save_last=_number(data, "savelast")
+    )
+    # in both forks the last updates are made at the largest size
+    largest = size(net.max_batches)
+    # the images of films have their places in a minibatch
+    is_dynamic = net.dynamic_minibatch and net.time_steps == 1
+    source = Feed(dataset=dataset, size=size, images=images if is_dynamic else None, **feed)
+    return Task(plan, data, paths, classes, True, source, intervals, largest)
+
+
+def _classifier(plan: Plan, data: DataFile, paths: tuple[str, ...], *, seed: int, is_draft: bool, **feed: Any) -> Task:
+    net = plan.net
+    classes = _classes(plan)
+    tree = data.find("tree")
+    dataset = ClassificationData(
+        paths,
+        ClassificationRecipe.of(net),
+        Stream.of_classifier(net, len(paths), seed),
+        classes,
+        None if data.entries.get("tag", "0") != "0" else read_class_labels(data, classes),
+        None if tree is None else read_tree(tree),
+        net.channels,
+        is_draft,
+    )
+
+    def size(batch_num: int) -> tuple[int, int]:
+        return classifier_size(net, batch_num, seed)
+
+    largest = (LARGEST_CLASSIFIER, LARGEST_CLASSIFIER) if net.random else (net.width, net.height)
+    intervals = Intervals.of_classifier(net, len(paths))
+    return Task(plan, data, paths, classes, False, Feed(dataset=dataset, size=size, **feed), intervals, largest)
+
+
+def _classes(plan: Plan) -> int:
+    """Raises: DarkpyError when a layer with a loss is not trained against a number for each class."""
+    classes = next((node for node in reversed(plan.nodes) if node.spec.is_output), plan.nodes[-1]).shape.outputs
+    for node in plan.nodes:
+        if isinstance(node.spec, LossSpec) and node.spec.has_loss:
+            wanted = node.spec.truth_shape(node.shape)
+            if wanted != (classes,):
+                raise DarkpyError(
+                    f"{plan.place(node.index)}: is trained against {' x '.join(map(str, wanted))} numbers,"
+                    f" and a list of images tells one of {classes} classes",
+                    hint="train it from Python with darkpy.Trainer, and truths of your own",
+                )
+    return classes
+
+
+def read_class_labels(data: DataFile, classes: int) -> tuple[str, ...]:
+    """The strings of labels= that tell a path's class; those beyond the network's classes are not read.
+
+    Raises: DarkpyError when there are fewer.
+    """
+    file = _find(data, "labels", LABELS_LIST)
+    labels = tuple(read_lines(file, hint="labels= names a file with the label of one class on each line"))
+    if len(labels) < classes:
+        raise DarkpyError(
+            f"{file}: holds {len(labels)} labels, the network has {classes} classes",
+            hint=f"set filters={len(labels)} in the network's last convolutional layer (output= in a connected one)",
+        )
+    return labels[:classes]
+
+
+def _find(data: DataFile, key: str, default: str) -> Path:
+    file = data.find(key, default)
+    assert file is not None
+    if key not in data.entries and not file.is_file():
+        raise DarkpyError(f"{data.path}: has no {key}=", hint=f"name the file: {key}={Path(default).name}")
+    return file
+
+
+def _number(data: DataFile, key: str) -> int | None:
+    text = data.entries.get(key)
+    if text is None:
+        return None
+    if not text.isdecimal() or not int(text[:18]):
+        raise DarkpyError(f"{data.path}: {key}={text[:20]} is no number of updates", hint=f"{key}=1000, for example")
+    return int(text[:18])

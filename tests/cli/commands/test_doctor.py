@@ -1,0 +1,129 @@
+"""What `darkpy doctor` prints, and its exit code."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run, write_weights
+
+
+def test_healthy_cfg_is_said_to_be_healthy(task: Path, run: Run) -> None:
+    code, out, err = run("doctor", "net.cfg")
+    assert (code, out) == (0, "healthy: nothing found in net.cfg\n")
+    assert "note: [net] net.cfg:1: batch=1 subdivisions=1" in err
+
+
+def test_a_finding_is_exit_code_1_with_its_place_and_what_to_try(task: Path, run: Run) -> None:
+    Path("net.cfg").write_text(Path("net.cfg").read_text().replace("size=32", "size=16"))
+    code, out, _ = run("doctor", "net.cfg")
+    assert code == 1
+    assert out.splitlines() == [
+        "operations:",
+        "  layer 0 [maxpool] net.cfg:8: stride=32 is larger than size=16: 75% of the cells are in no window, and the"
+        " layers before learn nothing from them",
+        "    try: stride=16; or size=32",
+        "1 finding in net.cfg",
+    ]
+
+
+def test_a_mistake_of_the_user_is_exit_code_2(task: Path, run: Run) -> None:
+    for words in (("none.cfg",), ("net.cfg", "none.data"), ("net.cfg", "pets.data", "none.weights"), ()):
+        code, out, err = run("doctor", *words)
+        assert (code, out) == (2, "")
+        assert err.startswith("error: ")
+
+
+def test_json_holds_what_is_printed(task: Path, run: Run) -> None:
+    Path("net.cfg").write_text(Path("net.cfg").read_text().replace("classes=2", "classes=3"))
+    code, out, _ = run("doctor", "net.cfg", "--json")
+    record = json.loads(out)
+    assert code == 1
+    assert record["healthy"] is False
+    (found,) = record["findings"]
+    assert found["place"] == "layer 2 [yolo] net.cfg:16"
+    assert found["level"] == "error"
+    assert found["try"] == ["set filters=8 in the convolutional before it"]
+    assert [one["kind"] for one in record["notes"]] == []
+
+
+def test_many_findings_of_a_kind_are_counted_unless_all_are_wanted(task: Path, run: Run) -> None:
+    Path("pets.data").write_text("classes=2\ntrain=list.txt\n")
+    Path("list.txt").write_text("".join(f"a{number}.png\n" for number in range(8)) + "a.png\n")
+    Path("a.txt").write_text("0 .5 .5 .5 .5\n1 .2 .2 .2 .2\n")
+    code, out, _ = run("doctor", "net.cfg", "pets.data")
+    assert code == 1
+    assert out.count("is not there (no such file or directory)") == 5
+    assert "... and 3 more image-missing (--all shows them)" in out
+    assert run("doctor", "net.cfg", "pets.data", "--all").out.count("is not there (no such") == 8
+
+
+def test_the_cfg_is_looked_at_without_data(task: Path) -> None:
+    command = [sys.executable, "-m", "darkpy", "doctor", "net.cfg", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["data"] is None
+
+
+@pytest.mark.parametrize("name", ["doctor"])
+def test_help_teaches(task: Path, run: Run, name: str) -> None:
+    code, out, _ = run(name, "--help")
+    assert code == 0
+    assert "The exit code is 0 when nothing is found, 1 when something is, 2 when" in " ".join(out.split())
+
+
+def test_samples_are_printed_worst_first_and_written_where_they_are_wanted(tmp_path: Path, run: Run) -> None:
+    sample = tmp_path / "shapes"
+    assert run("sample", str(sample), "--images", "20", "--valid", "4").code == 0
+    root = Path(__file__).resolve().parents[3]
+    words = ("doctor", str(sample / "sample.cfg"), str(sample / "sample.data"), str(root / "weights/sample.weights"))
+    code, out, err = run(*words, "--out", str(tmp_path / "found"), "--worst", "4", "--limit", "10")
+    assert code == 0
+    assert f"{tmp_path / 'found/samples.csv'} holds 10 samples" in err
+    assert len((tmp_path / "found/samples.csv").read_text().splitlines()) == 11
+    assert (tmp_path / "found/samples.png").read_bytes().startswith(b"\x89PNG")
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["rank", "1", "2", "3", "4"]
+    record = json.loads(run(*words, "--json").out)
+    assert len(record["samples"]) == 20
+    assert record["samples"][0].keys() == {"image", "score", "loss", "gradient_norm", "objects"}
+
+
+def test_a_folder_for_samples_without_weights_is_a_mistake(task: Path, run: Run) -> None:
+    code, _, err = run("doctor", "net.cfg", "pets.data", "--out", "found")
+    assert code == 2
+    assert "hint: name its weights: CFG DATA WEIGHTS" in err
+
+
+def test_updates_are_tried_and_nothing_is_kept(tmp_path: Path, run: Run) -> None:
+    sample = tmp_path / "shapes"
+    assert run("sample", str(sample), "--images", "20", "--valid", "4").code == 0
+    before = sorted(sample.rglob("*"))
+    words = ("doctor", str(sample / "sample.cfg"), str(sample / "sample.data"), "--updates", "2")
+    code, out, _ = run(*words)
+    assert code == 0
+    assert "dry run: updates 1 to 2, loss " in out
+    record = json.loads(run(*words, "--json").out)
+    assert record["dry_run"]["updates"] == 2
+    assert sorted(sample.rglob("*")) == before
+
+
+def test_updates_without_data_are_a_mistake(task: Path, run: Run) -> None:
+    code, _, err = run("doctor", "net.cfg", "--updates", "2")
+    assert code == 2
+    assert "hint: name the data: CFG DATA" in err
+
+
+def test_spoilt_weights_are_named_by_their_layer_and_not_asked(task: Path, run: Run) -> None:
+    Path("pets.data").write_text("classes=2\nnames=pets.names\ntrain=list.txt\n")
+    Path("list.txt").write_text("a.png\n")
+    Path("a.txt").write_text("0 .5 .5 .5 .5\n")
+    write_weights((math.nan, *(0.0,) * 6))
+    code, out, _ = run("doctor", "net.cfg", "pets.data", "net.weights")
+    assert code == 1
+    assert "layer 1 [convolutional] net.cfg:10: 1 of its 7 biases are no numbers" in out
+    assert "worst first" not in out

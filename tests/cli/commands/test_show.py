@@ -1,0 +1,64 @@
+"""`darkpy show`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+
+
+def test_table_is_darknets_with_the_sums_and_the_dialect_below(task: Path, run: Run) -> None:
+    code, out, err = run("show", "net.cfg")
+    assert (code, err) == (0, "")
+    heading, *layers, sums, dialect = out.splitlines()
+    assert heading.split() == ["layer", "type", "filters", "size/stride", "input", "output", "BF", "weights"]
+    assert [layer.split()[:2] for layer in layers] == [["0", "maxpool"], ["1", "convolutional"], ["2", "yolo"]]
+    assert sums.startswith("net.cfg: 3 layers, 28 weights, ")
+    assert dialect == "dialect: pjreddie (nothing tells of another darknet)"
+
+
+@pytest.mark.parametrize(
+    ("words", "keys", "told"),
+    [
+        (("--dialect", "alexeyab"), "", "alexeyab (as --dialect says)"),
+        ((), "letter_box=1\n", "alexeyab (it has sections or keys that no other darknet reads)"),
+    ],
+)
+def test_dialect_has_its_reason(task: Path, run: Run, words: tuple[str, ...], keys: str, told: str) -> None:
+    (task / "net.cfg").write_text((task / "net.cfg").read_text().replace("width=32\n", f"width=32\n{keys}"))
+    assert run("show", "net.cfg", *words).out.endswith(f"dialect: {told}\n")
+
+
+def test_what_no_darknet_computes_is_said(task: Path, run: Run) -> None:
+    cfg = task / "net.cfg"
+    cfg.write_text(cfg.read_text().replace("width=32\n", "width=32\nmean=.5\n").replace("=linear", "=prelu"))
+    told = ["[net] net.cfg: mean=0.5", "layer 1 [convolutional] net.cfg:11: activation=prelu"]
+    assert run("show", "net.cfg").out.splitlines()[-2:] == [f"no darknet computes this: {entry}" for entry in told]
+    assert json.loads(run("show", "net.cfg", "--json").out)["foreign"] == told
+
+
+def test_json_has_every_layer_with_its_numbers(task: Path, run: Run) -> None:
+    document = json.loads(run("show", "net.cfg", "--json").out)
+    layers = document.pop("layers")
+    assert document == {
+        "file": "net.cfg",
+        "dialect": "pjreddie",
+        "input": [3, 32, 32],
+        "parameter_count": 28,
+        "bflops": pytest.approx(3.114e-06),
+        "foreign": [],
+    }
+    keys = layers[1].pop("keys")
+    assert (keys["filters"], keys["activation"]) == (7, "linear")
+    assert layers[1] == {
+        "index": 1,
+        "type": "convolutional",
+        "line": 10,
+        "sources": [0],
+        "shape": [7, 1, 1],
+        "parameter_count": 28,
+        "bflops": 4.2e-08,
+    }

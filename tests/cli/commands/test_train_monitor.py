@@ -1,0 +1,122 @@
+"""`darkpy train` says what goes wrong, and keeps what it takes to see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import darkpy
+from darkpy.diagnostics.monitor.log_reader import read_log
+from tests.cli.conftest import Run
+
+CFG = """[net]
+batch=4
+width=32
+height=32
+channels=3
+constrain=0
+max_batches={updates}
+learning_rate={rate}
+
+[convolutional]
+filters=8
+size=3
+stride=2
+pad=1
+activation=leaky
+
+[convolutional]
+filters=21
+size=1
+activation=linear
+
+[yolo]
+mask=0,1,2
+anchors=8,8, 12,12, 16,16
+classes=2
+num=3
+max=10
+jitter=0
+"""
+LOG = Path("out/net.health.jsonl")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for number in range(8):
+        pixels = np.full((32, 32, 3), 60, np.uint8)
+        pixels[8:20, 8:20, number % 2] = 250
+        Image.fromarray(pixels).save(f"{number}.png")
+        Path(f"{number}.txt").write_text(f"{number % 2} .4375 .4375 .375 .375\n")
+    Path("list.txt").write_text("".join(f"{number}.png\n" for number in range(8)))
+    Path("net.data").write_text("classes=2\ntrain=list.txt\nbackup=out\nsavelast=1\n")
+    write_cfg()
+    return tmp_path
+
+
+def write_cfg(updates: int = 6, rate: float = 0.001) -> None:
+    Path("net.cfg").write_text(CFG.format(updates=updates, rate=rate))
+
+
+def train(run: Run, *words: str) -> tuple[int, str]:
+    outcome = run("train", "net.cfg", "net.data", *words, "--device", "cpu", "--workers", "0")
+    return outcome.code, outcome.err
+
+
+def test_healthy_run_says_nothing_and_has_a_log(run: Run) -> None:
+    code, said = train(run)
+    assert code == 0 and said.count("warning") == 1 and "4 images an update, which is few" in said
+    log = read_log(LOG)
+    assert [update.batch_num for update in log.updates] == [1, 2, 3, 4, 5, 6] and not log.findings
+    assert log.run.layers[0].place == "layer 0 [convolutional] net.cfg:10"
+
+
+def test_weights_are_the_same_without_the_watch(run: Run) -> None:
+    train(run)
+    watched = Path("out/net_final.weights").read_bytes()
+    LOG.unlink()
+    assert train(run, "--no-watch")[0] == 0
+    assert Path("out/net_final.weights").read_bytes() == watched and not LOG.exists()
+
+
+def test_run_that_goes_on_adds_to_its_log(run: Run) -> None:
+    write_cfg(3)
+    train(run)
+    write_cfg(5)
+    assert train(run, "out/net_final.weights")[0] == 0
+    log = read_log(LOG)
+    assert [start.batch_num for start in log.starts] == [0, 3]
+    assert [update.batch_num for update in log.updates] == [1, 2, 3, 4, 5]
+
+
+def test_run_that_explodes_ends_with_its_cause_and_weights_that_are_numbers(run: Run) -> None:
+    write_cfg(200, rate=1e6)
+    code, said = train(run, "--max-bad-updates", "5")
+    assert code == 2
+    assert "warning: layer 0 [convolutional] net.cfg:10, update 1: rate x gradient is" in said
+    assert "  try rates: a smaller learning_rate" in said
+    assert "5 updates in a row could not be made, the run ends" in said
+    (folder,) = Path("out/evidence").iterdir()
+    assert f"  see {folder}: sheet.png" in said and (folder / "sheet.png").is_file()
+    (last,) = Path("out").glob("net*.backup")
+    assert all(torch.isfinite(array).all() for array in darkpy.load("net.cfg", last).state_dict().values())
+    assert {"Exploding", "NonFinite"} <= {finding.name for finding in read_log(LOG).findings}
+
+
+def test_without_the_watch_it_ends_as_soon_as_the_weights_are_lost(run: Run) -> None:
+    write_cfg(200, rate=1e6)
+    code, said = train(run, "--no-watch")
+    assert code == 2 and "the gradients are no longer numbers" in said and not Path("out/evidence").exists()
+
+
+def test_anchors_that_do_not_fit_are_told(run: Run) -> None:
+    write_cfg(80)
+    Path("net.cfg").write_text(Path("net.cfg").read_text().replace("8,8, 12,12, 16,16", "30,30, 31,31, 32,32"))
+    code, said = train(run)
+    assert code == 0 and "warning: layer 2 [yolo] net.cfg:22, update " in said and "AnchorMismatch" in said
+    assert "anchors= of `darkpy anchors DATA`" in said

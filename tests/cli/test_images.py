@@ -1,0 +1,78 @@
+"""Images that come in by name and drawings that go out."""
+
+from __future__ import annotations
+
+import io
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from darkpy.cli.images import ask_paths, drawing_path, open_folder, write_drawing
+from darkpy.data.loading.images import Image
+from darkpy.errors import DarkpyError
+from darkpy.evaluation.detect import Result
+
+
+def result(w: int = 20, h: int = 10) -> Result:
+    return Result("a.png", Image(Path("a.png"), np.zeros((h, w, 3), np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("name", "drawn", "kind"),
+    [
+        ("a.jpg", "a.jpg", "JPEG"),
+        ("a.JPEG", "a.JPEG", "JPEG"),
+        ("a.png", "a.png", "PNG"),
+        ("a.bmp", "a.bmp", "BMP"),
+        ("a.webp", "a.webp", "WEBP"),
+        ("a.tif", "a.tif", "TIFF"),
+        ("a.gif", "a.gif.jpg", "JPEG"),
+        ("a", "a.jpg", "JPEG"),
+    ],
+)
+def test_drawing_keeps_name_and_kind_where_it_can(tmp_path: Path, name: str, drawn: str, kind: str) -> None:
+    target = drawing_path(f"somewhere/{name}", tmp_path)
+    assert target == tmp_path / drawn
+    write_drawing(result(), target)
+    with Pillow.open(target) as drawing:
+        assert (drawing.format, drawing.size) == (kind, (20, 10))
+
+
+def test_nothing_is_written_over_that_was_given(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    with pytest.raises(DarkpyError, match="would be written over"):
+        open_folder(tmp_path / "link", [tmp_path / "a.png"])
+    with pytest.raises(DarkpyError, match="would be written over"):
+        write_drawing(replace(result(), path=str(tmp_path / "a.png")), tmp_path / "link" / "a.png")
+    assert (tmp_path / "a.png").stat().st_size == 0
+
+
+def test_image_may_be_given_twice(tmp_path: Path) -> None:
+    open_folder(tmp_path / "drawn", [Path("a.png"), Path("b.png"), Path("a.png")])
+
+
+def test_size_that_the_format_has_no_room_for_is_an_error_that_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(DarkpyError, match="cannot be drawn"):
+        write_drawing(result(w=70_000, h=1), tmp_path / "a.jpg")
+    assert not list(tmp_path.iterdir())
+
+
+def test_folder_that_cannot_be_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DarkpyError, match="--out"):
+        open_folder(tmp_path / "file", [])
+
+
+def test_paths_are_asked_for_one_by_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = io.StringIO("a b.png\r\n\nc.png")
+    monkeypatch.setattr(sys, "stdin", lines)
+    paths = ask_paths()
+    assert next(paths) == "a b.png"
+    assert lines.readline() == "\n", "nothing is read before it is wanted"
+    assert list(paths) == ["c.png"]
+    assert capsys.readouterr().err.count("Enter Image Path: ") == 3

@@ -1,0 +1,68 @@
+"""`.data` files."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+from darkpy.data.lists.data_file import DataFile, read_data
+from darkpy.errors import DarkpyError, DarkpyWarning
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "x.data"
+    path.write_bytes(text.encode())
+    return path
+
+
+def test_keys_and_values_lose_blanks_and_returns_around_them_and_keep_those_inside(tmp_path: Path) -> None:
+    path = write(tmp_path, "# a comment\r\n; another\r\n\r\nclasses= 2\r\n\tnames = my pets/x.names \r\nvalid =a=b\r\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_data(path).entries == {"classes": "2", "names": "my pets/x.names", "valid": "a=b"}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("names=a\nnames=b\n", r"x.data:2: 'names' was given before; the first counts"),
+        ("names=a\nvalid=\n", r"x.data:2: 'valid' has no value"),
+        ("names=a\nvalid\n", r"x.data:2: 'valid' has no value"),
+    ],
+)
+def test_line_that_says_nothing_is_warned_of(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.warns(DarkpyWarning, match=told):
+        assert read_data(write(tmp_path, text)).entries == {"names": "a"}
+
+
+def test_cfg_is_no_data_file(tmp_path: Path) -> None:
+    with pytest.raises(DarkpyError, match=r"x.data:1: '\[net\]' makes it a cfg") as caught:
+        read_data(write(tmp_path, "[net]\nbatch=1\n"))
+    assert "DATA, CFG, WEIGHTS" in str(caught.value.hint)
+
+
+def test_file_is_looked_for_in_the_working_directory_then_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    data = DataFile(tmp_path / "x.data", {"names": "x.names"})
+    assert data.find("names") == Path("x.names"), "as it is written where it is nowhere"
+    (tmp_path / "x.names").touch()
+    assert data.find("names") == tmp_path / "x.names"
+    (tmp_path / "here" / "x.names").touch()
+    assert data.find("names") == Path("x.names")
+    assert data.find("valid") is None
+
+
+def test_missing_names_are_darknets_default_if_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = read_data(write(tmp_path, "classes=2\n"))
+    with pytest.warns(DarkpyWarning, match=r"has no names=; darknet's default, data/names.list, is not there"):
+        assert data.find_names() is None
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "names.list").touch()
+    with pytest.warns(DarkpyWarning, match=r"data/names.list is used"):
+        assert data.find_names() == Path("data/names.list")

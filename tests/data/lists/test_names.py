@@ -1,0 +1,44 @@
+"""What classes are called."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+from darkpy.data.lists.names import COCO, VOC, names_for, read_names
+from darkpy.errors import DarkpyError, DarkpyWarning
+
+
+def test_lists_have_darknets_spelling_and_order() -> None:
+    assert (len(COCO), len(set(COCO)), COCO[0], COCO[9], COCO[79]) == (80, 80, "person", "traffic light", "toothbrush")
+    assert (len(VOC), VOC[0], VOC[19]) == (20, "aeroplane", "tvmonitor")
+    assert list(VOC) == sorted(VOC)
+
+
+@pytest.mark.parametrize("data", [b"a\nb c\n\nd", b"a\r\nb c\r\n\r\nd\r\n", b"\xef\xbb\xbfa\nb c\n\nd\n\n \n"])
+def test_lines_are_classes_except_blank_ones_at_the_end(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "x.names").write_bytes(data)
+    assert read_names(tmp_path / "x.names") == ("a", "b c", "", "d")
+
+
+def test_without_a_file_the_number_of_classes_tells() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert names_for(80) == COCO
+        assert names_for(20) == VOC
+    with pytest.warns(DarkpyWarning, match="3 classes"):
+        assert names_for(3) == ("0", "1", "2")
+
+
+def test_fewer_names_than_classes_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "x.names").write_text("a\nb\n")
+    with pytest.raises(DarkpyError, match=r"x.names: holds 2 names, the network has 3 classes"):
+        names_for(3, tmp_path / "x.names")
+
+
+def test_more_names_than_classes_are_told_and_dropped(tmp_path: Path) -> None:
+    (tmp_path / "x.names").write_text("a\nb\nc\n")
+    with pytest.warns(DarkpyWarning, match=r"holds 3 names, the network has 2 classes; the last 1 are not used"):
+        assert names_for(2, tmp_path / "x.names") == ("a", "b")

@@ -1,0 +1,154 @@
+"""The drawn data set as its users find it: lists, labels, XML, cfg."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import darkpy
+from darkpy.data.lists.data_file import read_data
+from darkpy.data.lists.labels import read_labels
+from darkpy.data.lists.names import read_names
+from darkpy.data.lists.paths import label_path, read_image_list
+from darkpy.data.scenes import CLASSES
+from darkpy.data.synthetic import Sample, write_sample
+from darkpy.dialect import Dialect
+from darkpy.errors import DarkpyError
+
+SAMPLE = Sample(images=3, valid=2, size=96, seed=5)
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Writes a sample into a folder of the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(
+        folder: str = "shapes", sample: Sample = SAMPLE, *, has_xml: bool = False, is_forced: bool = False
+    ) -> Path:
+        for _ in write_sample(sample, Path(folder), has_xml=has_xml, is_forced=is_forced):
+            pass
+        return Path(folder)
+
+    return write
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_images_are_the_scenes_and_come_one_by_one(tmp_path: Path) -> None:
+    writing = write_sample(SAMPLE, tmp_path / "shapes")
+    for (place, scene), path in zip(SAMPLE.scenes(), writing, strict=True):
+        assert path == tmp_path / "shapes" / place
+        pixels_HW3 = np.asarray(Image.open(path), np.float32)
+        assert pixels_HW3.shape == (96, 96, 3)
+        differences_HW3 = np.abs(pixels_HW3 - scene.paint().permute(1, 2, 0).numpy())
+        assert differences_HW3.mean() < 8  # what JPEG costs; 70 for another scene
+
+
+def test_labels_are_the_boxes_of_the_shapes(write: Write) -> None:
+    folder = write()
+    for place, scene in SAMPLE.scenes():
+        labels = read_labels((folder / place).with_suffix(".txt"), len(CLASSES))
+        assert labels.problems == ()
+        assert labels.boxes_N5[:, 4].tolist() == [shape.class_id for shape in scene.shapes]
+        center_N2, size_N2 = labels.boxes_N5[:, :2] * 96, labels.boxes_N5[:, 2:4] * 96
+        edges_N4 = np.hstack([center_N2 - size_N2 / 2, center_N2 + size_N2 / 2])
+        assert edges_N4 == pytest.approx(np.array([shape.box_px for shape in scene.shapes]), abs=1e-3)
+
+
+def test_xml_tells_the_same_boxes_as_the_labels(write: Write) -> None:
+    folder = write(has_xml=True)
+    for place, scene in SAMPLE.scenes():
+        root = ElementTree.parse((folder / place).with_suffix(".xml")).getroot()
+        assert root.findtext("filename") == place.name
+        assert [root.findtext(f"size/{key}") for key in ("width", "height", "depth")] == ["96", "96", "3"]
+        objects = root.findall("object")
+        assert [one.findtext("name") for one in objects] == [CLASSES[shape.class_id] for shape in scene.shapes]
+        for one, shape in zip(objects, scene.shapes, strict=True):
+            corners = [int(one.findtext(f"bndbox/{key}") or "") for key in ("xmin", "ymin", "xmax", "ymax")]
+            left, top, right, bottom = shape.box_px
+            assert corners == [left + 1, top + 1, right, bottom]
+
+
+def test_data_file_leads_to_everything_from_anywhere(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write().resolve() / "sample.data"
+    monkeypatch.chdir("/")
+    data = read_data(file)
+    assert data.entries["classes"] == str(len(CLASSES))
+    assert read_names(data.find_names() or "") == CLASSES
+    assert Path(data.entries["backup"]).is_dir()
+    for key, count in (("train", 3), ("valid", 2)):
+        images = read_image_list(data.find(key) or "")
+        assert len(images) == count and all(map(Path.is_file, map(Path, images)))
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+def test_each_forks_rule_finds_the_labels(write: Write, dialect: Dialect) -> None:
+    folder = write()
+    images = [image for name in ("train", "valid") for image in (folder / f"{name}.txt").read_text().splitlines()]
+    assert len(images) == 5
+    assert all(label_path(image, dialect).is_file() for image in images)
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+def test_cfg_is_good_in_both_dialects(write: Write, dialect: Dialect) -> None:
+    plan = darkpy.plan(write() / "sample.cfg", dialect, strict=True)
+    plan.net.check_schedule()
+    assert plan.nodes[-1].spec.classes == len(CLASSES)  # type: ignore[attr-defined]
+    assert sum(node.parameter_count for node in plan.nodes) * 4 < 300_000
+
+
+def test_same_seed_writes_the_same_files_and_another_seed_others(write: Write) -> None:
+    one, again = contents(write()), contents(write(is_forced=True))
+    assert one == again
+    other = contents(write("others", Sample(images=3, valid=2, size=96, seed=6)))
+    assert one.keys() == other.keys()
+    assert {name for name in one if name.endswith(".jpg") and one[name] == other[name]} == set()
+
+
+def test_larger_sample_begins_with_the_images_of_a_smaller_one(write: Write) -> None:
+    small, large = contents(write()), contents(write("more", Sample(images=4, valid=2, size=96, seed=5)))
+    pictures = {name: data for name, data in small.items() if name.endswith(".jpg")}
+    assert pictures.items() <= large.items()
+    assert len(pictures) == 5
+
+
+def test_folder_that_is_not_empty_is_left_alone(write: Write) -> None:
+    Path("shapes").mkdir()
+    Path("shapes/mine.txt").write_text("mine")
+    with pytest.raises(DarkpyError, match="shapes: is not empty"):
+        write()
+    assert contents(Path("shapes")) == {"mine.txt": b"mine"}
+    write(is_forced=True)
+    assert contents(Path("shapes"))["mine.txt"] == b"mine"
+
+
+def test_file_in_the_place_of_the_folder_is_refused(write: Write) -> None:
+    Path("shapes").write_text("mine")
+    with pytest.raises(DarkpyError, match="shapes: cannot be made"):
+        write()
+
+
+@pytest.mark.parametrize("folder", ["images/shapes", "raw", "a.jpg", "a\nb", "\udc80"])
+def test_folder_where_a_fork_would_not_find_the_labels_is_refused(write: Write, folder: str) -> None:
+    with pytest.raises(DarkpyError, match="not both darknets would find labels"):
+        write(folder)
+    assert list(Path().iterdir()) == []
+
+
+def test_lists_are_relative_where_only_the_way_to_the_working_directory_misleads(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("images").mkdir()
+    monkeypatch.chdir("images")
+    write()
+    assert Path("shapes/valid.txt").read_text() == "shapes/valid/00000.jpg\nshapes/valid/00001.jpg\n"
+    assert read_data("shapes/sample.data").entries["backup"] == "shapes/backup"

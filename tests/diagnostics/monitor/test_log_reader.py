@@ -1,0 +1,149 @@
+"""The log of a run: what is written comes back, whatever becomes of the process that writes."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from darkpy.diagnostics.monitor.log_reader import (
+    LoggedFinding,
+    LoggedLayer,
+    LoggedMap,
+    LoggedRun,
+    LoggedUpdate,
+    find_log,
+    log_path,
+    read_log,
+)
+from darkpy.diagnostics.monitor.log_writer import LogWriter
+from darkpy.errors import DarkpyError
+
+LAYER = LoggedLayer(index=0, type="convolutional", line=9, place="layer 0 [convolutional] net.cfg:9", learns=True)
+RUN = LoggedRun(
+    cfg="net.cfg",
+    dialect="pjreddie",
+    time=1.5,
+    batch_num=0,
+    seen=0,
+    net={"batch": 8, "learning_rate": 0.01, "steps": [30, 40]},
+    layers=(LAYER,),
+)
+FINDING = LoggedFinding(
+    name="DeadUnits",
+    batch_num=2,
+    message="layer 0 [convolutional] net.cfg:9, update 2: dead",
+    index=0,
+    place=LAYER.place,
+    hints=("learning_rate", "activation"),
+    evidence="evidence/update_2",
+    paths=("a.jpg",),
+)
+
+
+def update(n: int, loss: float = 1.25) -> LoggedUpdate:
+    return LoggedUpdate(
+        batch_num=n, seen=8 * n, images=8, loss=loss, average=2.0, rate=0.001, norm=3.0, largest=0.5, seconds=0.25
+    )
+
+
+def test_what_is_written_comes_back(tmp_path: Path) -> None:
+    path = log_path(tmp_path, "net")
+    assert path.name == "net.health.jsonl"
+    writer = LogWriter(path)
+    writer.begin(RUN)
+    looked_at = replace(update(2), layers={"zero": [0.5], "clamped": [None]})
+    for one in (update(1), looked_at):
+        writer.update(one)
+    writer.finding(FINDING)
+    log = read_log(path)
+    assert (log.run, log.updates, log.findings, log.torn) == (RUN, (update(1), looked_at), (FINDING,), 0)
+
+
+def test_what_is_no_number_is_json_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "net.health.jsonl"
+    writer = LogWriter(path)
+    writer.begin(RUN)
+    writer.update(replace(update(1, math.nan), norm=math.inf, layers={"low": [-math.inf]}))
+    assert "NaN" not in path.read_text() and [json.loads(line) for line in path.read_text().splitlines()]
+    (back,) = read_log(path).updates
+    assert math.isnan(back.loss) and back.norm == math.inf and back.layers["low"] == [-math.inf]
+
+
+def test_torn_last_line_is_passed_over_and_the_run_goes_on_in_a_line_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "net.health.jsonl"
+    writer = LogWriter(path)
+    writer.begin(RUN)
+    for n in range(1, 6):
+        writer.update(update(n))
+    whole = path.read_bytes()
+    last = whole.rindex(b"\n", 0, -1) + 1
+    for cut in range(last + 1, len(whole)):
+        path.write_bytes(whole[:cut])
+        torn = read_log(path)
+        assert [one.batch_num for one in torn.updates] == [1, 2, 3, 4] or cut == len(whole) - 1
+    again = LogWriter(path)
+    again.begin(replace(RUN, batch_num=3, seen=24))
+    again.update(update(4, 9.0))
+    log = read_log(path)
+    assert [(one.batch_num, one.loss) for one in log.updates] == [(1, 1.25), (2, 1.25), (3, 1.25), (4, 9.0)]
+    assert len(log.starts) == 2 and log.run.batch_num == 3
+
+
+def test_refused_update_is_told_apart_from_the_one_that_came_under_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "net.health.jsonl"
+    writer = LogWriter(path)
+    writer.begin(RUN)
+    writer.update(replace(update(1, math.inf), refused=True))
+    writer.update(update(1))
+    log = read_log(path)
+    assert log.updates == (update(1),) and [one.loss for one in log.refused] == [math.inf]
+
+
+def test_log_is_found_in_the_folder_of_the_run(tmp_path: Path) -> None:
+    with pytest.raises(DarkpyError, match="holds no log of a run"):
+        find_log(tmp_path)
+    for age, name in enumerate(("new", "old")):
+        path = log_path(tmp_path, name)
+        LogWriter(path)
+        os.utime(path, (1000 - age, 1000 - age))
+    assert find_log(tmp_path) == log_path(tmp_path, "new")
+    assert find_log(log_path(tmp_path, "old")) == log_path(tmp_path, "old")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "hello\n", '{"kind":"update","batch_num":1}\n', '{"kind":"run","format":99}\n', "[1]\n"]
+)
+def test_other_files_are_told_from_logs(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.health.jsonl"
+    path.write_text(text)
+    with pytest.raises(DarkpyError, match="no log of a run"):
+        read_log(path)
+
+
+def test_lines_that_say_nothing_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "net.health.jsonl"
+    LogWriter(path).begin(RUN)
+    with path.open("a") as stream:
+        stream.write('{"kind":"update","batch_num":"x"}\n{"kind":"finding"}\nnull\n{"kind":"dream"}\n{}\n')
+    assert read_log(path).torn == 5
+
+
+def test_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DarkpyError, match="cannot be written"):
+        LogWriter(tmp_path / "nowhere" / "net.health.jsonl")
+
+
+def test_means_come_back_and_those_that_were_undone_do_not(tmp_path: Path) -> None:
+    path = tmp_path / "net.health.jsonl"
+    writer = LogWriter(path)
+    writer.begin(RUN)
+    for n, mean in ((100, 0.25), (200, 0.5)):
+        writer.map(LoggedMap(batch_num=n, mean=mean))
+    writer.begin(replace(RUN, batch_num=150))
+    writer.map(LoggedMap(batch_num=200, mean=0.75))
+    assert [(one.batch_num, one.mean) for one in read_log(path).maps] == [(100, 0.25), (200, 0.75)]

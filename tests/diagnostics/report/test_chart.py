@@ -1,0 +1,87 @@
+"""The chart of a training: what was measured is what is drawn, and it grows over a run that goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from darkpy.config.net import NetSpec
+from darkpy.diagnostics.monitor.log_reader import LoggedMap, read_log
+from darkpy.diagnostics.monitor.log_writer import LogWriter
+from darkpy.diagnostics.report import chart
+from darkpy.diagnostics.report.chart import Chart, draw_chart
+from darkpy.errors import DarkpyError
+from darkpy.training.loop import UpdateReport
+from tests.diagnostics.monitor.test_log_reader import RUN, update
+
+pytest.importorskip("matplotlib")
+
+NET = NetSpec(batch=8, max_batches=400)
+
+
+def report(n: int, average: float) -> UpdateReport:
+    return UpdateReport(
+        batch_num=n,
+        loss=average,
+        average=average,
+        rate=0.1,
+        seen=8 * n,
+        images=8,
+        seconds=1.0,
+        waited=0.0,
+        size=(32, 32),
+        steps=(),
+        batches=(),
+    )
+
+
+def colored(path: Path, color: str) -> np.ndarray:
+    """Rows and columns of the pixels of a curve's own color."""
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    wanted = [int(color[at : at + 2], 16) for at in (1, 3, 5)]
+    inside = pixels[60:930, 90:900]  # without the words beside the axes
+    return np.argwhere((abs(inside - wanted) < 12).all(2))
+
+
+def test_chart_has_the_size_of_alexeyabs_and_its_loss_falls(tmp_path: Path) -> None:
+    drawn = Chart(tmp_path / "chart_net.png", NET)
+    for n in range(1, 401):
+        drawn(report(n, 18 * (1 - n / 400)))
+    assert Image.open(drawn.path).size == (1000, 1000)
+    places = colored(drawn.path, chart.LOSS_COLOR)
+    first, last = places[places[:, 1].argmin()], places[places[:, 1].argmax()]
+    assert first[0] < 200 and last[0] > 700 and last[1] - first[1] > 700
+
+
+def test_precision_is_drawn_when_it_is_known(tmp_path: Path) -> None:
+    drawn = Chart(tmp_path / "chart_net.png", NET)
+    drawn(report(1, 5.0))
+    assert not drawn.path.exists()
+    drawn.judge(100, 0.25)
+    assert len(colored(drawn.path, chart.MAP_COLOR)) > 10
+
+
+def test_chart_of_a_run_that_goes_on_begins_with_what_its_log_tells(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "net.health.jsonl")
+    writer.begin(RUN)
+    for n in (1, 2):
+        writer.update(replace(update(n), average=float(n)))
+    writer.map(LoggedMap(batch_num=2, mean=0.5))
+    drawn = Chart(tmp_path / "chart_net.png", NET, read_log(writer.path))
+    assert drawn.averages == [(1, 1.0), (2, 2.0)] and drawn.means == [(2, 0.5)]
+
+
+def test_losses_that_are_no_numbers_leave_a_gap(tmp_path: Path) -> None:
+    image = draw_chart([(1, 2.0), (2, float("nan")), (3, float("inf"))], [], max_batches=0, max_loss=20, title="net")
+    assert image.startswith(b"\x89PNG")
+
+
+def test_chart_without_the_library_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chart, "find_spec", lambda name: None)
+    with pytest.raises(DarkpyError, match="matplotlib, which is not installed") as error:
+        draw_chart([], [], max_batches=1, max_loss=20, title="net")
+    assert error.value.hint == "pip install darkpy[chart]"

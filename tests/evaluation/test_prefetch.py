@@ -1,0 +1,84 @@
+"""Images are loaded in their order, by threads, ahead of the network where it leaves cores to spare."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from darkpy.evaluation import prefetch as loading
+from darkpy.evaluation.prefetch import load_in_batches
+
+CPU = torch.device("cpu")
+
+
+def who_computes(_: object = None) -> tuple[int, int]:
+    """How many threads torch computes with, and for whom."""
+    return torch.get_num_threads(), threading.get_ident()
+
+
+@pytest.fixture(params=[0, 2])
+def spare(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(loading, "_spare_cores", lambda device: request.param)
+    return int(request.param)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 9])
+def test_batches_come_in_order_and_the_last_one_is_what_is_left(spare: int, batch_size: int) -> None:
+    batches = list(load_in_batches(int, str, range(7), batch_size, CPU))
+    assert [one for batch in batches for one in batch] == list("0123456")
+    assert {len(batch) for batch in batches[:-1]} <= {batch_size}
+
+
+@pytest.mark.parametrize("may_wait", [False, True])
+def test_the_next_batch_is_asked_for_early_only_with_cores_to_spare_and_leave_to_do_so(
+    spare: int, may_wait: bool
+) -> None:
+    asked: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(40):
+            asked.append(number)
+            yield number
+
+    batches = load_in_batches(int, str, items(), 3, CPU, may_wait=may_wait)
+    assert next(batches) == ["0", "1", "2"]
+    assert len(asked) == (6 if spare and may_wait else 3)
+    batches.close()  # type: ignore[attr-defined]
+    assert len(asked) <= 6
+
+
+def test_each_thread_computes_alone_and_the_caller_as_before(spare: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        found = list(load_in_batches(who_computes, lambda loaded: (loaded, who_computes()), range(6), 3, CPU))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    own = (3, threading.get_ident())
+    loaders = {loader for batch in found for loader, _ in batch}
+    assert {count for count, _ in loaders} == {1} and own not in loaders
+    preparers = {preparer for batch in found for _, preparer in batch}
+    assert preparers <= loaders if spare else preparers == {own}
+
+
+def test_an_error_comes_to_the_one_who_asks(spare: int) -> None:
+    def load(number: int) -> int:
+        return 1 // (number - 4)
+
+    batches = load_in_batches(load, str, range(9), 2, CPU)
+    assert len([next(batches), next(batches)]) == 2
+    with pytest.raises(ZeroDivisionError):
+        next(batches)
+
+
+def test_a_gpu_leaves_the_cores_to_the_loaders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "_cores", lambda: 6)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert loading._spare_cores(torch.device("cuda")) == 5
+    assert loading._spare_cores(CPU) == 2
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    assert loading._spare_cores(CPU) == 0

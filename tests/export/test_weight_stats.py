@@ -1,0 +1,106 @@
+"""What the arrays of a weight file hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from darkpy.build import make_plan
+from darkpy.errors import DarkpyError
+from darkpy.export.filter_image import GAP, MAX_SIDE, SIDE, draw_filters, filters_of
+from darkpy.export.weight_stats import figures_of, layer_at, rows_of
+from darkpy.export.weight_tools import Opened, new_weights
+
+NET = "[net]\nwidth=6\nheight=6\nchannels=3\n"
+CONV = "[maxpool]\n[convolutional]\nfilters=2\nsize=3\nbatch_normalize=1\n"
+CFG = NET + CONV + "[gru]\noutput=2\n[deconvolutional]\nfilters=3\n"
+
+
+def opened(cutoff: int | None = None) -> Opened:
+    return Opened(new_weights(make_plan(CFG)).network, cutoff)
+
+
+def test_figures_are_the_arrays() -> None:
+    held = opened()
+    weights = held.network.layers[1].get_parameter("weights").detach()
+    found = {one.array: one for one in figures_of(held, held.plan.nodes[1])}
+    assert list(found) == ["biases", "scales", "rolling_mean", "rolling_variance", "weights"]
+    one, numbers = found["weights"], weights.numpy().astype(np.float64)
+    assert (one.layer, one.count, one.not_finite) == (1, 54, 0)
+    assert one.mse == pytest.approx(np.sqrt((numbers**2).mean()))
+    assert one.mean == pytest.approx(numbers.mean())
+    assert one.variance == pytest.approx(numbers.var())
+    assert (one.minimum, one.maximum) == (numbers.min(), numbers.max())
+
+
+@torch.no_grad()
+def test_what_is_no_number_is_counted_and_left_out() -> None:
+    held = opened()
+    held.network.layers[1].get_parameter("scales").copy_(torch.tensor([torch.nan, 3.0]))
+    held.network.layers[1].get_parameter("biases").fill_(-torch.inf)
+    biases, scales, *_ = figures_of(held, held.plan.nodes[1])
+    assert (scales.not_finite, scales.mean, scales.variance) == (1, 3, 0)
+    assert biases.not_finite == 2 and np.isnan(biases.mean)
+
+
+def test_a_row_is_a_filter() -> None:
+    held = opened()
+    for index, filters in ((1, 2), (3, 3)):
+        ((name, rows),) = rows_of(held, layer_at(held, index))
+        weights = held.network.layers[index].get_parameter("weights")
+        assert name == "weights" and rows.shape == (filters, weights.numel() // filters)
+        assert torch.equal(rows[1], (weights[1] if index == 1 else weights[:, 1]).flatten())
+    parts = dict(rows_of(held, layer_at(held, 2)))
+    assert list(parts) == [f"{part}.weights" for part in ("wz", "wr", "wh", "uz", "ur", "uh")]
+    ((name, rows),) = rows_of(held, layer_at(held, 1), "scales")
+    assert (name, rows.tolist()) == ("scales", [[1], [1]])
+
+
+@pytest.mark.parametrize(
+    ("index", "said"), [(-1, "no layer -1"), (4, "layers 0 to 3"), (0, "these have: 1"), (2, "ends before layer 2")]
+)
+def test_a_layer_that_is_not_there_is_refused_with_those_that_are(index: int, said: str) -> None:
+    with pytest.raises(DarkpyError) as caught:
+        layer_at(opened(cutoff=2), index)
+    assert said in str(caught.value)
+
+
+def test_an_array_that_is_not_there_is_refused_with_those_that_are() -> None:
+    with pytest.raises(DarkpyError, match=r"its arrays: wz\.biases, wz\.weights, wr"):
+        list(rows_of(opened(), layer_at(opened(), 2), "wz"))
+
+
+def test_filters_of_three_channels_are_drawn_in_color_each_with_its_own_contrast() -> None:
+    weights_FCKK = torch.zeros(2, 3, 2, 2)
+    weights_FCKK[0, 0, 0, 0], weights_FCKK[0, 1, 1, 1] = 5, -5
+    weights_FCKK[1, 2, 0, 1] = 0.1
+    image_HW3 = draw_filters(weights_FCKK)
+    assert image_HW3.shape == (SIDE, 2 * SIDE + GAP, 3)
+    assert image_HW3[0, 0].tolist() == [255, 128, 128] and image_HW3[-1, SIDE - 1].tolist() == [128, 0, 128]
+    assert not image_HW3[:, SIDE : SIDE + GAP].any()
+    assert image_HW3[0, -1].tolist() == [0, 0, 255]
+
+
+def test_other_filters_are_rows_of_their_channels_and_a_flat_one_is_black() -> None:
+    weights_FCKK = torch.arange(40.0).reshape(5, 8, 1, 1)
+    weights_FCKK[4] = 7
+    image_HW3 = draw_filters(weights_FCKK)
+    assert image_HW3.shape == (5 * (SIDE + GAP) - GAP, 8 * (SIDE + GAP) - GAP, 3)
+    assert image_HW3[0, 0].tolist() == [0] * 3 and image_HW3[0, -1].tolist() == [255] * 3
+    assert not image_HW3[-1].any()
+
+
+def test_a_image_stays_small_however_many_filters_there_are() -> None:
+    for shape in ((128, 64, 3, 3), (128, 3, 1, 1), (32, 32, 200, 200)):
+        assert max(draw_filters(torch.rand(shape)).shape) <= MAX_SIDE
+
+
+def test_the_first_convolution_is_drawn_or_the_one_that_is_named() -> None:
+    held = opened()
+    assert filters_of(held)[0].index == 1
+    assert filters_of(held, 3)[0].index == 3
+    with pytest.raises(DarkpyError, match="no filters"):
+        filters_of(held, 2)
+    with pytest.raises(DarkpyError, match="no filters"):
+        filters_of(opened(cutoff=1))

@@ -1,0 +1,91 @@
+"""A compiled network gives what the plain path gives, on every network of cfg/; what cannot be compiled is refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch._inductor.exc import CppCompileError
+
+from darkpy.errors import DarkpyError
+from darkpy.inference import compile as module
+from darkpy.inference.accelerate import Ways, accelerate
+from tests.inference.networks import distance, filled, images, outputs
+from tests.inference.test_accelerate import CONV, LAYERS, NET, ROOT
+
+WITH_MEMORY = {"gru", "rnn"}
+QUICK = {"yolov3-tiny"}
+CFGS = [
+    pytest.param(path, id=path.stem, marks=[] if path.stem in QUICK else pytest.mark.slow)
+    for path in sorted((ROOT / "cfg").glob("*.cfg"))
+    if path.stem not in WITH_MEMORY
+]
+COMPILED = Ways(is_compiled=True)
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+
+
+@needs_compiler
+@pytest.mark.parametrize("cfg", CFGS)
+def test_every_head_of_every_cfg_compiled_is_the_plain_paths(cfg: Path) -> None:
+    net = filled(cfg)
+    x = images(net)
+    wanted = outputs(net, x)
+    found = outputs(accelerate(net, COMPILED), x)
+    assert distance(found, wanted) <= 1e-4
+    assert all(output.std() > 1e-6 for output in found)
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.05)])
+def test_batches_of_any_size_run_in_pieces_and_give_what_the_plain_path_gives(
+    precision: str, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    compile_ = module._compile
+
+    def counted(net: Any, x: torch.Tensor, precision: str) -> module.Program:
+        sizes.append(len(x))
+        return compile_(net, x, precision)
+
+    monkeypatch.setattr(module, "_compile", counted)
+    net = filled(NET + LAYERS, "alexeyab")
+    x = images(net, 5)
+    wanted = {count: outputs(net, x[:count]) for count in (1, 3, 2, 5, 4)}
+    accelerate(net, Ways(precision=precision, is_compiled=True))
+    for count, plain in wanted.items():
+        assert distance(outputs(net, x[:count]), plain) <= tolerance, count
+    assert sizes == [1, 3, 5]  # two are one and one, four are three and one
+    net.resize(24, 20)
+    x = images(net, 2)
+    with torch.inference_mode():
+        plain = net.plain(x)
+    assert distance(outputs(net, x), plain) <= tolerance
+
+
+def test_without_a_compiler_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(DarkpyError, match="needs a C\\+\\+ compiler, and there is no no-such-compiler") as caught:
+        accelerate(filled(NET + CONV), COMPILED)
+    assert "g++" in str(caught.value.hint)
+
+
+@needs_compiler
+def test_what_torch_cannot_compile_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise CppCompileError(["g++", "x.cpp"], "x.cpp: In function f\nx.cpp:1:2: fatal error: no omp.h")
+
+    monkeypatch.setattr(torch._inductor, "compile", fail)
+    with pytest.raises(
+        DarkpyError, match=r"--compile: torch cannot compile this: x\.cpp:1:2: fatal error: no omp\.h\n  hint"
+    ):
+        accelerate(filled(NET + CONV), COMPILED)
+
+
+@needs_compiler
+def test_layers_with_a_memory_are_not_compiled() -> None:
+    with pytest.raises(DarkpyError, match="--compile: what a layer remembers cannot be compiled"):
+        accelerate(filled(ROOT / "cfg/rnn.cfg"), COMPILED)

@@ -1,0 +1,154 @@
+"""Memory that does not suffice: what is tried, what is told, and that trying leaves no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import darkpy
+from darkpy.errors import DarkpyError
+from darkpy.training.auto_batch import fit
+from darkpy.training.loop import Feed, train
+from darkpy.training.trainer import Trainer
+from tests.training.stream import Colors, cfg, fixed_size
+
+GATHER = Trainer.gather
+
+
+def trainer(text: str = "") -> Trainer:
+    torch.manual_seed(2)
+    return Trainer(darkpy.load(text or cfg().replace("subdivisions=2", "subdivisions=1")))
+
+
+def small_memory(monkeypatch: pytest.MonkeyPatch, pixels: int) -> list[int]:
+    """A memory that holds so many pixels of input. Returns: the images of every step that was tried."""
+    tried: list[int] = []
+
+    def gather(self: Trainer, x_BCHW: torch.Tensor, *others: Any) -> Any:
+        tried.append(len(x_BCHW))
+        losses = GATHER(self, x_BCHW, *others)  # as on a GPU, it may run out of memory on its way back
+        if x_BCHW.numel() > 3 * pixels:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return losses
+
+    monkeypatch.setattr(Trainer, "gather", gather)
+    return tried
+
+
+def state(one: Trainer) -> dict[str, torch.Tensor]:
+    return {name: array.clone() for name, array in one.network.state_dict().items()}
+
+
+def test_subdivisions_stay_where_all_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = trainer()
+    assert small_memory(monkeypatch, 8 * 64) == []
+    fit(one, (8, 8), at_most=8, is_allowed=False)
+    assert (one.net.batch, one.net.subdivisions) == (8, 1)
+
+
+def test_what_would_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = small_memory(monkeypatch, 4 * 64)
+    with pytest.raises(DarkpyError) as caught:
+        fit(trainer(), (8, 8), at_most=8, is_allowed=False)
+    assert caught.value.message == "a minibatch of 8 at 8 x 8 does not fit into the memory of cpu"
+    assert caught.value.hint == "4 would: set subdivisions=2 in [net], or let --fit do it"
+    assert tried == [8, 4]
+
+
+def test_subdivisions_are_raised_if_they_may_be_and_an_update_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_memory(monkeypatch, 2 * 64)
+    one = trainer()
+    fit(one, (8, 8), at_most=8, is_allowed=True)
+    assert (one.net.minibatch, one.net.subdivisions, one.net.batch) == (2, 4, 8)
+    reports = train(one, Feed(dataset=Colors(), size=fixed_size))
+    first = next(reports)
+    assert (len(first.steps), first.seen, first.batch_num) == (4, 8, 1)
+
+
+def test_memory_for_not_even_one_image_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_memory(monkeypatch, 10)
+    with pytest.raises(DarkpyError, match="at 8 x 8 does not fit into the memory of cpu, nor does any smaller one"):
+        fit(trainer(), (8, 8), at_most=8, is_allowed=True)
+
+
+def test_it_is_tried_at_the_size_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_memory(monkeypatch, 8 * 64)
+    one = trainer()
+    fit(one, (16, 16), at_most=8, is_allowed=True)
+    assert one.net.minibatch == 2
+    assert (one.net.width, one.net.height) == (8, 8)
+
+
+def test_trying_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = trainer()
+    next(train(one, Feed(dataset=Colors(), size=fixed_size)))
+    gradient = torch.ones_like(one.network.get_parameter("layers.0.weights"))
+    one.network.get_parameter("layers.0.weights").grad = gradient
+    before, seen, chance = state(one), one.seen, torch.get_rng_state()
+    small_memory(monkeypatch, 2 * 64)
+    fit(one, (8, 8), at_most=8, is_allowed=True)
+    assert all(torch.equal(array, before[name]) for name, array in state(one).items())
+    assert one.seen == seen and torch.equal(torch.get_rng_state(), chance)
+    assert one.network.get_parameter("layers.0.weights").grad is gradient
+    assert one.network.get_parameter("layers.2.weights").grad is None
+
+
+def test_sequences_are_not_torn(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = cfg().replace("batch=8\nsubdivisions=2", "batch=4\nsubdivisions=1\ntime_steps=3")
+    small_memory(monkeypatch, 7 * 64)
+    one = trainer(text)
+    fit(one, (8, 8), at_most=12, is_allowed=True)
+    assert (one.net.minibatch, one.net.batch, one.net.subdivisions) == (6, 4, 2)
+
+
+def fails_once(pixels: int) -> Callable[..., Any]:
+    """A memory that is smaller than it was, from the third minibatch on."""
+    steps = [0]
+
+    def gather(self: Trainer, x_BCHW: torch.Tensor, *others: Any) -> Any:
+        steps[0] += 1
+        losses = GATHER(self, x_BCHW, *others)
+        if steps[0] > 2 and x_BCHW.numel() > 3 * pixels:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return losses
+
+    return gather
+
+
+def test_run_goes_on_with_smaller_minibatches_and_the_update_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "gather", fails_once(2 * 64))
+    one = trainer(cfg(max_batches=4))
+    reports = list(train(one, Feed(dataset=Colors(), size=fixed_size), is_fitting=True))
+    assert [len(report.steps) for report in reports] == [2, 4, 4, 4]
+    assert [report.seen for report in reports] == [8, 16, 24, 32]
+    paths = [path for report in reports for batch in report.batches for (path,) in batch.paths]
+    assert paths == [f"{number}.png" for number in range(32)]
+
+
+def test_run_that_may_not_change_ends_with_what_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "gather", fails_once(2 * 64))
+    reports = train(trainer(cfg(max_batches=4)), Feed(dataset=Colors(), size=fixed_size))
+    next(reports)
+    with pytest.raises(DarkpyError, match=r"a minibatch of 4 at 8 x 8 .*\n.*2 would: set subdivisions=4"):
+        next(reports)
+
+
+def test_a_cpus_memory_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gather(self: Trainer, *others: Any) -> Any:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried")
+
+    monkeypatch.setattr(Trainer, "gather", gather)
+    with pytest.raises(DarkpyError, match="does not fit into the memory of cpu, nor does any smaller one"):
+        next(train(trainer(), Feed(dataset=Colors(), size=fixed_size)))
+
+
+def test_other_errors_are_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gather(self: Trainer, *others: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Trainer, "gather", gather)
+    with pytest.raises(RuntimeError, match="a bug"):
+        next(train(trainer(), Feed(dataset=Colors(), size=fixed_size)))

@@ -1,0 +1,237 @@
+"""What is told before a training begins, and what ends it there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from darkpy.build import make_plan
+from darkpy.data.lists.data_file import read_data
+from darkpy.errors import DarkpyError
+from darkpy.training.preflight import backup_folder, check
+from darkpy.training.setup import Task, open_task
+
+DETECTOR = """[net]
+batch=8
+width=32
+height=32
+channels=3
+max_batches=100
+{net}
+
+[convolutional]
+filters=7
+size=1
+stride=32
+activation=linear
+
+[yolo]
+mask=0
+anchors=8,8
+classes=2
+num=1
+"""
+CLASSIFIER = """[net]
+batch=8
+width=16
+height=16
+channels=3
+max_batches=100
+
+[convolutional]
+filters=2
+size=1
+activation=linear
+
+[avgpool]
+
+[softmax]
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with four images, two of cats and two of dogs, and a list of them."""
+    monkeypatch.chdir(tmp_path)
+    names = ["cat1.png", "cat2.png", "dog1.png", "dog2.png"]
+    for name in names:
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(name)
+        Path(name).with_suffix(".txt").write_text("0 .5 .5 .5 .5\n")
+    Path("train.txt").write_text("\n".join(names))
+    Path("labels.txt").write_text("cat\ndog\n")
+    return tmp_path
+
+
+def task(net: str = "", cfg: str = DETECTOR, data: str = "", dialect: str = "pjreddie") -> Task:
+    Path("net.cfg").write_text(cfg.format(net=net) if "{net}" in cfg else cfg)
+    Path("net.data").write_text(f"train=train.txt\n{data}\n")
+    return open_task(make_plan("net.cfg", dialect), read_data("net.data"), seed=0)
+
+
+def told(made: Task, seen: int = 0, weights: Path | None = None) -> str:
+    return "\n".join(check(made, seen=seen, folder=Path("backup"), weights=weights))
+
+
+def test_nothing_is_told_of_a_training_that_is_as_it_should_be() -> None:
+    assert told(task()) == ""
+    assert told(task(cfg=CLASSIFIER, data="labels=labels.txt")) == ""
+
+
+def test_schedule_that_is_over_ends_it() -> None:
+    with pytest.raises(DarkpyError, match=r"seen 800 images, which is update 100 of max_batches=100.*\n.*-clear"):
+        told(task(), seen=800)
+    with pytest.raises(DarkpyError, match="has no max_batches"):
+        told(task(cfg=DETECTOR.replace("max_batches=100\n", "")))
+
+
+def test_schedule_that_goes_on_is_told() -> None:
+    assert "training goes on after update 50 of 100" in told(task(), seen=400)
+    assert check(task(), seen=400, folder=Path("backup"), weights=None, is_resumed=True) == []
+
+
+def test_classifier_needs_no_end() -> None:
+    cfg = CLASSIFIER.replace("max_batches=100\n", "")
+    assert "after update 50, where" in told(task(cfg=cfg, data="labels=labels.txt"), seen=400)
+
+
+@pytest.mark.parametrize(
+    ("net", "text"),
+    [
+        ("batch=1", "batch=1 subdivisions=1 are 1 image an update: lines for testing?"),
+        ("batch=4", "batch=4 subdivisions=1 are 4 images an update, which is few"),
+        ("batch=20\nsubdivisions=3", "batch=20 subdivisions=3 are 18 images an update, for subdivisions do not divide"),
+        ("batch=64\nsubdivisions=16", ""),
+    ],
+)
+def test_small_and_odd_batches_are_told(net: str, text: str) -> None:
+    made = task(cfg=DETECTOR.replace("batch=8", net))
+    assert (text in told(made)) if text else told(made) == ""
+
+
+def test_keys_that_nobody_obeys_are_told() -> None:
+    assert "[net] weights_reject_freq is not obeyed" in told(task("weights_reject_freq=9", dialect="alexeyab"))
+
+
+def test_what_no_darknet_could_run_is_told() -> None:
+    found = told(task("mean=.5\nstd=.2"))
+    assert found == "no darknet can run what this trains: [net] net.cfg: mean=0.5 and 1 more"
+
+
+def test_other_count_of_classes_in_the_data_file_is_told() -> None:
+    assert "classes=80, but the network has 2" in told(task(data="classes=80"))
+
+
+def test_head_that_does_not_fit_its_classes_is_refused_with_the_right_number() -> None:
+    with pytest.raises(DarkpyError, match=r"1 anchors x \(5 \+ classes=3\) are 8\n.*set filters=8"):
+        task(cfg=DETECTOR.replace("classes=2", "classes=3"))
+
+
+def test_images_that_are_not_there_are_counted() -> None:
+    Path("cat2.png").unlink()
+    assert "1 of 4 images are not there and will be passed over; the first: cat2.png" in told(task())
+    Path("train.txt").write_text("a/b.png\nc.png\n")
+    with pytest.raises(DarkpyError, match=r"a/b\.png: is not there, nor is any other image"):
+        told(task())
+
+
+@pytest.mark.parametrize(
+    ("dialect", "then"), [("pjreddie", "are passed over"), ("alexeyab", "count as images without objects")]
+)
+def test_missing_labels_are_counted(dialect: str, then: str) -> None:
+    Path("dog1.txt").unlink()
+    assert f"1 of 4 images have no label file and {then}; the first: dog1.png" in told(task(dialect=dialect))
+
+
+def test_labels_that_lie_where_the_other_fork_looks_are_pointed_at() -> None:
+    Path("images").mkdir()
+    for path in list(Path().glob("*.png")):
+        path.rename(f"images/{path.name}")
+        path.with_suffix(".txt").rename(f"images/{path.stem}.txt")
+    Path("train.txt").write_text("images/cat1.png\nimages/dog1.png\n")
+    with pytest.raises(DarkpyError) as caught:
+        told(task(dialect="pjreddie"))
+    assert "images/cat1.png: has no labels at labels/cat1.txt" in caught.value.message
+    assert caught.value.hint == ("they are at images/cat1.txt, where alexeyab's darknet looks: use --dialect alexeyab")
+    assert told(task(dialect="alexeyab")) == ""
+
+
+def test_labels_that_are_nowhere_end_it() -> None:
+    for path in Path().glob("*[12].txt"):
+        path.unlink()
+    with pytest.raises(DarkpyError, match=r"cat1\.png: has no labels at cat1\.txt, nor has any other"):
+        told(task())
+
+
+def test_classifiers_paths_must_tell_the_class() -> None:
+    made = task(cfg=CLASSIFIER, data="labels=labels.txt")
+    Path("train.txt").write_text("cat1.png\ncat2.png\n")
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save("catdog.png")
+    Path("train.txt").write_text("cat1.png\ncatdog.png\n")
+    made = task(cfg=CLASSIFIER, data="labels=labels.txt")
+    assert "1 of 2 images do not have exactly one label in their path; the first: catdog.png" in told(made)
+    Path("labels.txt").write_text("bird\nfish\n")
+    with pytest.raises(DarkpyError, match="does not hold exactly one of the labels in its path, nor does any other"):
+        told(task(cfg=CLASSIFIER, data="labels=labels.txt"))
+
+
+def test_earlier_run_is_not_written_over_without_a_word() -> None:
+    Path("backup").mkdir()
+    Path("backup/net.backup").write_text("")
+    assert "backup/net.backup is of an earlier run and will be written over" in told(task())
+    assert told(task(), weights=Path("backup/net.backup")) == ""
+
+
+def test_backup_folder_is_made() -> None:
+    Path("some.data").write_text("backup=a/b\n")
+    assert backup_folder(read_data("some.data")) == Path("a/b")
+    assert Path("a/b").is_dir()
+
+
+def test_backup_folder_that_cannot_be_written_ends_it() -> None:
+    Path("file").write_text("")
+    Path("some.data").write_text("backup=file\n")
+    with pytest.raises(DarkpyError, match="backup=file: nothing can be written there: File exists"):
+        backup_folder(read_data("some.data"))
+
+
+# what a task is
+
+
+def test_list_and_labels_must_be_there() -> None:
+    with pytest.raises(DarkpyError, match=r"net\.data: has no labels="):
+        task(cfg=CLASSIFIER)
+    with pytest.raises(DarkpyError, match=r"labels\.txt: holds 2 labels, the network has 3 classes\n.*filters=2"):
+        task(cfg=CLASSIFIER.replace("filters=2", "filters=3"), data="labels=labels.txt")
+    Path("train.txt").unlink()
+    with pytest.raises(DarkpyError, match=r"train\.txt: cannot be read"):
+        task()
+
+
+def test_data_file_says_when_alexeyab_saves() -> None:
+    intervals = task(data="saveweights=7\nsavelast=5", dialect="alexeyab").intervals
+    assert (intervals.last, intervals.last_every) == ("_last.weights", 5)
+    with pytest.raises(DarkpyError, match="saveweights=often is no number of updates"):
+        task(data="saveweights=often")
+
+
+def test_largest_size_is_known() -> None:
+    random = DETECTOR.replace("num=1", "num=1\nrandom=1")
+    assert task(cfg=random).largest == (608, 608)
+    assert task(cfg=random, dialect="alexeyab").largest == (64, 64)
+    assert task().largest == (32, 32)
+    every_size = CLASSIFIER.replace("batch=8", "batch=8\nrandom=1")
+    assert task(cfg=every_size, data="labels=labels.txt").largest == (448, 448)
+
+
+def test_network_that_is_trained_against_masks_is_refused() -> None:
+    iseg = CLASSIFIER.replace("[avgpool]\n\n[softmax]", "[iseg]\nclasses=1\nids=1")
+    with pytest.raises(DarkpyError, match=r"layer 1 \[iseg\].*: is trained against 90 x 257 numbers"):
+        task(cfg=iseg)
+
+
+def test_network_that_reads_vectors_is_refused() -> None:
+    with pytest.raises(DarkpyError, match="reads vectors, not images"):
+        task(cfg="[net]\ninputs=4\n[connected]\noutput=2\n[softmax]\n")
