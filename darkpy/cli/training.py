@@ -260,7 +260,7 @@ def _workers(device: str) -> int:
 
 def _open_validation(trainer: Trainer, task: Task, options: Options) -> Validation | None:
     from darkpy.data.lists.paths import read_image_list
-    from darkpy.evaluation.ground_truth import read_truths
+    from darkpy.evaluation.ground_truth import read_ground_truth
     from darkpy.training.validation import Validation
 
     if not options.map_epochs:
@@ -277,7 +277,7 @@ def _open_validation(trainer: Trainer, task: Task, options: Options) -> Validati
     return Validation(
         trainer,
         paths,
-        read_truths(paths, task.plan.dialect, task.classes),
+        read_ground_truth(paths, task.plan.dialect, task.classes),
         classes=task.classes,
         interval=options.map_epochs * len(task.paths) // (net.minibatch * net.subdivisions),
         thresh=options.thresh,

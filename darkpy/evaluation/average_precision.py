@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from darkpy.evaluation.ground_truth import Truths
-from darkpy.evaluation.matching import GroupedTruths, are_first
+from darkpy.evaluation.ground_truth import GroundTruth
+from darkpy.evaluation.matching import GroupedGroundTruth, first_occurrences
 from darkpy.evaluation.runner import Settings
 from darkpy.network import Network
 from darkpy.ops.detections import Detections
@@ -102,12 +102,12 @@ class AveragePrecision:
 
     def __init__(
         self,
-        truths: Truths,
+        truths: GroundTruth,
         classes: int,
         *,
         iou_thresh: float = 0.5,
         thresh: float = 0.25,
-        difficult: Truths | None = None,
+        difficult: GroundTruth | None = None,
     ) -> None:
         self._classes, self._iou_thresh, self._thresh = classes, iou_thresh, thresh
         self._truths_K = torch.bincount(truths.class_N, minlength=classes)
@@ -129,7 +129,7 @@ class AveragePrecision:
         group_D = image_D * self._classes + class_D
         truth_D, iou_D = self._truths.find(boxes_D4, group_D, self._iou_thresh)
         is_counted_D = score_D > self._thresh
-        is_right_D = is_counted_D & are_first(truth_D, self._truths.count)
+        is_right_D = is_counted_D & first_occurrences(truth_D, self._truths.count)
         for row_K, mask_D in zip(self._counts_2K, (is_right_D, is_counted_D & ~is_right_D), strict=True):
             row_K += torch.bincount(class_D[mask_D], minlength=self._classes)
         self._iou_sum += float(iou_D[is_right_D].sum(dtype=torch.float64))
@@ -148,7 +148,7 @@ class AveragePrecision:
         """
         score_N, (class_N, truth_N) = torch.cat(self._scores), torch.cat(self._numbers, dim=1).long()
         ranked_N = score_N.argsort(descending=True, stable=True)
-        is_right_N = are_first(truth_N[ranked_N], self._truths.count)
+        is_right_N = first_occurrences(truth_N[ranked_N], self._truths.count)
         class_N, by_class_N = class_N[ranked_N].sort(stable=True)
         areas_K = _areas(class_N, is_right_N[by_class_N], self._truths_K, points)
         columns = (areas_K, self._truths_K, *self._counts_2K)
@@ -161,8 +161,8 @@ class AveragePrecision:
             points=points,
         )
 
-    def _grouped(self, truths: Truths) -> GroupedTruths:
-        return GroupedTruths(truths.boxes_N4, truths.image_N * self._classes + truths.class_N)
+    def _grouped(self, truths: GroundTruth) -> GroupedGroundTruth:
+        return GroupedGroundTruth(truths.boxes_N4, truths.image_N * self._classes + truths.class_N)
 
 
 def _areas(class_N: Tensor, is_right_N: Tensor, truths_K: Tensor, points: int) -> Tensor:

@@ -27,7 +27,7 @@ Prepare = Callable[[Tensor, int, int], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
+class ClassifierOptions:
     """How one of darknet's commands looks at an image, and what it may say of it.
 
     prepare: from the image to what the network sees. top: how many classes are told.
@@ -49,18 +49,18 @@ class Ranking:
     error: ImageError | None = None
 
 
-def predict_settings(network: Network, top: int) -> Settings:
+def predict_settings(network: Network, top: int) -> ClassifierOptions:
     """Those of `classifier predict`.
 
     Source:  pjreddie/darknet examples/classifier.c, AlexeyAB/darknet src/classifier.c predict_classifier
     """
     if network.plan.dialect is Dialect.ALEXEYAB:
-        return Settings(prepare=resize_min_crop, top=top)
+        return ClassifierOptions(prepare=resize_min_crop, top=top)
     tree = find_tree(network)
-    return Settings(prepare=letterbox, top=top, leaf=tree.leaf if tree else ())
+    return ClassifierOptions(prepare=letterbox, top=top, leaf=tree.leaf if tree else ())
 
 
-def valid_settings(network: Network, top: int, leaves: str | os.PathLike[str] | None = None) -> Settings:
+def valid_settings(network: Network, top: int, leaves: str | os.PathLike[str] | None = None) -> ClassifierOptions:
     """Those of `classifier valid`.
 
     leaves: a file with the names of the tree's classes that may be told, one a line; by default nobody's parents.
@@ -70,8 +70,8 @@ def valid_settings(network: Network, top: int, leaves: str | os.PathLike[str] | 
     prepare = resize_min_crop if network.plan.dialect is Dialect.ALEXEYAB else center_crop
     tree = find_tree(network)
     if tree is None:
-        return Settings(prepare=prepare, top=top)
-    return Settings(prepare=prepare, top=top, leaf=tree.leaf if leaves is None else _read_leaves(leaves, tree))
+        return ClassifierOptions(prepare=prepare, top=top)
+    return ClassifierOptions(prepare=prepare, top=top, leaf=tree.leaf if leaves is None else _read_leaves(leaves, tree))
 
 
 def find_tree(network: Network) -> Tree | None:
@@ -91,7 +91,7 @@ def class_count(network: Network) -> int:
 
 
 def classify(
-    network: Network, paths: Iterable[str | os.PathLike[str]], settings: Settings, *, batch_size: int = 1
+    network: Network, paths: Iterable[str | os.PathLike[str]], settings: ClassifierOptions, *, batch_size: int = 1
 ) -> Iterator[Ranking]:
     """The surest classes of each image, in order; a layer with a memory begins each batch anew.
 

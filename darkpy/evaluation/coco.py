@@ -10,12 +10,12 @@ from io import StringIO
 from typing import Any
 
 from darkpy.errors import DarkpyError
-from darkpy.evaluation.detection_store import Found
-from darkpy.evaluation.ground_truth import Truths
-from darkpy.evaluation.runner import View
+from darkpy.evaluation.detection_store import DetectionStore
+from darkpy.evaluation.ground_truth import GroundTruth
+from darkpy.evaluation.runner import ImageStatus
 from darkpy.ops.boxes import to_corners
 
-STATS = (
+COCO_STATS = (
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
     *("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
 )
@@ -37,7 +37,9 @@ def is_available() -> bool:
     return find_spec("pycocotools") is not None
 
 
-def coco_precision(found: Found, truths: Truths, views: Sequence[View], classes: int) -> CocoPrecision:
+def coco_precision(
+    found: DetectionStore, truths: GroundTruth, views: Sequence[ImageStatus], classes: int
+) -> CocoPrecision:
     """COCO's numbers for what was found on a list of images.
 
     views: all images of the list. Objects are measured by their boxes, and none is a crowd.
@@ -53,7 +55,7 @@ def coco_precision(found: Found, truths: Truths, views: Sequence[View], classes:
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    stats = {name: _known(float(value)) for name, value in zip(STATS, evaluation.stats, strict=True)}
+    stats = {name: _known(float(value)) for name, value in zip(COCO_STATS, evaluation.stats, strict=True)}
     # by IoU, recall, class, area and how many detections an image may have: all areas, most detections
     precision_TRK = evaluation.eval["precision"][:, :, :, 0, -1]
     by_class = ((precision_TRK[:, :, k].mean(), precision_TRK[0, :, k].mean()) for k in range(classes))
@@ -73,7 +75,7 @@ def _data_set(annotations: list[dict[str, Any]], images: int, classes: int) -> A
     return data
 
 
-def _truth_entries(truths: Truths, views: Sequence[View]) -> list[dict[str, Any]]:
+def _truth_entries(truths: GroundTruth, views: Sequence[ImageStatus]) -> list[dict[str, Any]]:
     corners = to_corners(truths.boxes_N4.double()).tolist()
     rows = zip(truths.image_N.tolist(), truths.class_N.tolist(), corners, strict=True)
     entries: list[dict[str, Any]] = []
@@ -83,7 +85,7 @@ def _truth_entries(truths: Truths, views: Sequence[View]) -> list[dict[str, Any]
     return entries
 
 
-def _found_entries(found: Found, views: Sequence[View]) -> list[dict[str, Any]]:
+def _found_entries(found: DetectionStore, views: Sequence[ImageStatus]) -> list[dict[str, Any]]:
     rows = enumerate(found.rows(views))
     return [{**_entry(number, row.image, row.class_id, row[3:]), "score": row.score} for number, row in rows]
 

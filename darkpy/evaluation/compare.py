@@ -32,7 +32,7 @@ MAX_NUMBERS = 1 << 30  # 4 GiB, all layers' outputs of the whole batch together
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class LayerDifference:
     """How far one layer's output is from the other program's.
 
     index: -1 for the network's input.
@@ -66,13 +66,13 @@ class Comparison:
     """
 
     x_BCHW: torch.Tensor
-    rows: tuple[Row, ...]
+    rows: tuple[LayerDifference, ...]
     notes: tuple[str, ...] = ()
     place: str | None = None
     cause: str | None = None
 
     @property
-    def first(self) -> Row | None:
+    def first(self) -> LayerDifference | None:
         """The first layer that departs."""
         return next((row for row in self.rows if row.departs), None)
 
@@ -83,7 +83,7 @@ def read_input(network: Network, path: str | os.PathLike[str], *, letterbox: boo
     return prepare(load_image(path, channels=net.c), net.w, net.h, letterbox=letterbox)[None]
 
 
-def draw_input(network: Network, seed: int) -> torch.Tensor:
+def random_input(network: Network, seed: int) -> torch.Tensor:
     """Numbers between 0 and 1 that are the same for every run with this seed, a batch of one."""
     return torch.rand((1, *network.plan.input_shape), generator=torch.Generator().manual_seed(seed))
 
@@ -99,7 +99,7 @@ def compare(
 ) -> Comparison:
     """Every layer's output against a dump (`.npz`), an ONNX file (`.onnx`) or other weights for the same cfg.
 
-    x_BCHW: the input; None takes the dump's own, and for the rest `draw_input(seed)`.
+    x_BCHW: the input; None takes the dump's own, and for the rest `random_input(seed)`.
     other: the plan that other weights belong to, where it is not the network's.
     tolerance: relative; the absolute one is fixed.
     Raises: DarkpyError when the file cannot be read or has other shapes than the cfg.
@@ -112,7 +112,7 @@ def compare(
     if not is_onnx and not is_weights:
         return _with_dump(network, path, x_BCHW, tolerance)
     if x_BCHW is None:
-        x_BCHW = draw_input(network, seed)
+        x_BCHW = random_input(network, seed)
     if is_onnx:
         return _with_onnx(network, path, x_BCHW, tolerance)
     theirs = Network(network.plan if other is None else other)
@@ -154,19 +154,19 @@ def _with_dump(network: Network, path: Path, x_BCHW: torch.Tensor | None, tolera
         if dump.has_input:
             dumped_BCHW = dump.read_input(plan.input_shape, most=max(1, MAX_NUMBERS // _numbers_per_image(plan)))
             if x_BCHW is not None:
-                rows.append(_row(-1, "input", x_BCHW, dumped_BCHW, tolerance))
+                rows.append(_difference(-1, "input", x_BCHW, dumped_BCHW, tolerance))
             x_BCHW = dumped_BCHW if x_BCHW is None else x_BCHW
         if x_BCHW is None:
             raise DarkpyError(f"{path} does not hold the network's input x", hint="name the image it was made from")
         ours = trace(network, x_BCHW)
         for index in known:
             theirs_BCHW = dump.read_layer(index, len(x_BCHW), plan.nodes[index].shape)
-            rows.append(_row(index, plan.nodes[index].type, ours[index], theirs_BCHW, tolerance))
+            rows.append(_difference(index, plan.nodes[index].type, ours[index], theirs_BCHW, tolerance))
         missing = sorted(set(range(len(plan.nodes))) - set(known))
         strange = [*(f"layer{index}" for index in dump.layers if index not in known), *dump.strangers]
     notes = [f"{path} does not hold {_listed([f'layer{index}' for index in missing])}"] if missing else []
     notes += [f"{plan.file} has no {_listed(strange)}, which {path} holds"] if strange else []
-    return _conclude(plan, x_BCHW, rows, notes, lambda index: usual_cause(plan, index))
+    return _conclude(plan, x_BCHW, rows, notes, lambda index: likely_cause(plan, index))
 
 
 def _with_network(network: Network, other: Network, x_BCHW: torch.Tensor, tolerance: float) -> Comparison:
@@ -176,7 +176,9 @@ def _with_network(network: Network, other: Network, x_BCHW: torch.Tensor, tolera
     ours, rows = trace(network, x_BCHW), []
 
     def see(index: int) -> Callable[[Any, Any, torch.Tensor], None]:
-        return lambda layer, inputs, output: rows.append(_row(index, nodes[index].type, ours[index], output, tolerance))
+        return lambda layer, inputs, output: rows.append(
+            _difference(index, nodes[index].type, ours[index], output, tolerance)
+        )
 
     hooks = [layer.register_forward_hook(see(index)) for index, layer in enumerate(other.layers)]
     with torch.inference_mode():
@@ -202,9 +204,9 @@ def _with_onnx(network: Network, path: Path, x_BCHW: torch.Tensor, tolerance: fl
     outputs = run_onnx(path, x_BCHW)
     ours = trace(network, x_BCHW)
 
-    def rows_of(matching: Matching) -> list[Row]:
+    def rows_of(matching: Matching) -> list[LayerDifference]:
         return [
-            _row(index, plan.nodes[index].type, ours[index], outputs[name].reshape(ours[index].shape), tolerance)
+            _difference(index, plan.nodes[index].type, ours[index], outputs[name].reshape(ours[index].shape), tolerance)
             for index, name in sorted(matching.items())
         ]
 
@@ -222,10 +224,10 @@ def _with_onnx(network: Network, path: Path, x_BCHW: torch.Tensor, tolerance: fl
     notes = [f"output {name!r} was taken for {plan.place(index)}" for index, name in sorted(best.items())]
     ignored = [name for name in outputs if name not in best.values()]
     notes += [f"nothing was compared with output {_listed(ignored)}"] if ignored else []
-    return _conclude(plan, x_BCHW, rows_of(best), notes, lambda index: usual_cause(plan, index))
+    return _conclude(plan, x_BCHW, rows_of(best), notes, lambda index: likely_cause(plan, index))
 
 
-def _row(index: int, type: str, ours: torch.Tensor, theirs: torch.Tensor, tolerance: float) -> Row:
+def _difference(index: int, type: str, ours: torch.Tensor, theirs: torch.Tensor, tolerance: float) -> LayerDifference:
     ours_BCHW, theirs_BCHW = ours.float().cpu(), theirs.float().cpu()
     is_same = (ours_BCHW == theirs_BCHW) | (ours_BCHW.isnan() & theirs_BCHW.isnan())
     apart_BCHW = torch.where(is_same, 0.0, (ours_BCHW - theirs_BCHW).abs()).nan_to_num(nan=math.inf, posinf=math.inf)
@@ -236,11 +238,15 @@ def _row(index: int, type: str, ours: torch.Tensor, theirs: torch.Tensor, tolera
     shape = Shape(*apart_BCHW.shape[1:])
     b, c, h, w = (int(number) for number in at)
     departs = difference > tolerance * largest + ABSOLUTE
-    return Row(index, type, shape, difference, largest, (b, c, h, w), departs)
+    return LayerDifference(index, type, shape, difference, largest, (b, c, h, w), departs)
 
 
 def _conclude(
-    plan: Plan, x_BCHW: torch.Tensor, rows: Sequence[Row], notes: Sequence[str], explain: Callable[[int], str | None]
+    plan: Plan,
+    x_BCHW: torch.Tensor,
+    rows: Sequence[LayerDifference],
+    notes: Sequence[str],
+    explain: Callable[[int], str | None],
 ) -> Comparison:
     found = Comparison(x_BCHW, tuple(rows), tuple(notes))
     if found.first is None:
@@ -250,7 +256,7 @@ def _conclude(
     return replace(found, place=place, cause=explain(index))
 
 
-def usual_cause(plan: Plan, index: int) -> str | None:
+def likely_cause(plan: Plan, index: int) -> str | None:
     """What other programs are known to do otherwise than darknet in such a layer (-1 for the input)."""
     if index < 0:
         return (

@@ -71,7 +71,7 @@ def detect(
     options: DetectOptions | None = None,
     *,
     batch_size: int | None = None,
-    may_wait: bool = True,
+    prefetch: bool = True,
 ) -> Iterator[Result]:
     """The objects on each image, in the order given; an image that cannot be read yields its error.
 
@@ -98,7 +98,7 @@ def detect(
         x_CHW = prepare(result.image, net.w, net.h, letterbox=letterbox, is_interleaved=is_interleaved)
         return _Image(result, x_CHW)
 
-    for batch in load_in_batches(load, prepared, paths, batch_size or BATCH_SIZE, network.device, may_wait=may_wait):
+    for batch in load_in_batches(load, prepared, paths, batch_size or BATCH_SIZE, network.device, prefetch=prefetch):
         yield from _detect_batch(network, batch, names, chosen)
 
 
@@ -111,7 +111,7 @@ def detections_of(
     Source: AlexeyAB/darknet src/network.c get_network_boxes.
     """
     assert options.thresh is not None and options.letterbox is not None
-    candidates = candidates_of(
+    candidates = decode_heads(
         network,
         outputs_BCHW,
         sizes,
@@ -122,7 +122,7 @@ def detections_of(
     return suppress(candidates, options.nms, *network.heads[-1].nms) if options.nms else candidates
 
 
-def candidates_of(
+def decode_heads(
     network: Network,
     outputs_BCHW: Sequence[torch.Tensor],
     sizes: Sequence[tuple[int, int]],
@@ -142,7 +142,7 @@ def candidates_of(
     for head, output_BCHW in zip(network.heads, outputs_BCHW, strict=True):
         found = head.decode(output_BCHW, net.w, net.h, thresh, tree_thresh, class_map).to("cpu")
         is_moved = letterbox and head.corrects_letterbox
-        parts.append(without_letterbox(found, sizes, net.w, net.h) if is_moved else found)
+        parts.append(undo_letterbox(found, sizes, net.w, net.h) if is_moved else found)
     classes = max(part.prob_MK.shape[1] for part in parts)
     return Detections.cat(
         [replace(part, prob_MK=functional.pad(part.prob_MK, (0, classes - part.prob_MK.shape[1]))) for part in parts]
@@ -163,7 +163,7 @@ def require_detector(network: Network) -> None:
         )
 
 
-def without_letterbox(detections: Detections, sizes: Sequence[tuple[int, int]], net_w: int, net_h: int) -> Detections:
+def undo_letterbox(detections: Detections, sizes: Sequence[tuple[int, int]], net_w: int, net_h: int) -> Detections:
     """Boxes as fractions of the image instead of the letterboxed input.
 
     The border is halved as a float here, though the image is pasted at a whole pixel: darknet's boxes are half a

@@ -11,14 +11,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from darkpy.evaluation.runner import View
+from darkpy.evaluation.runner import ImageStatus
 from darkpy.ops.boxes import to_corners
 from darkpy.ops.detections import Detections
 
-CHUNK = 1 << 14
+ROWS_PER_CHUNK = 1 << 14
 
 
-class Row(NamedTuple):
+class StoredDetection(NamedTuple):
     """A class that a box shows; the edges of the box in pixels."""
 
     image: int
@@ -30,7 +30,7 @@ class Row(NamedTuple):
     bottom: float
 
 
-class Found:
+class DetectionStore:
     """Takes in detections, and gives them back as rows in the same order; boxes that are NaN are only counted.
 
     Units:   boxes_D4 in center form, fractions of the image.
@@ -66,7 +66,9 @@ class Found:
         """The places of the detections of each class."""
         return _groups(self.class_D, classes)
 
-    def rows(self, views: Sequence[View], places_D: Tensor | None = None, *, first_pixel: int = 0) -> Iterator[Row]:
+    def rows(
+        self, views: Sequence[ImageStatus], places_D: Tensor | None = None, *, first_pixel: int = 0
+    ) -> Iterator[StoredDetection]:
         """All rows, or those at some places.
 
         views: all images of the list. first_pixel: the number of the leftmost and the topmost pixel.
@@ -76,14 +78,14 @@ class Found:
         numbers_2D, values_D5 = self._joined()
         places_D = torch.arange(len(values_D5)) if places_D is None else places_D
         size_I4 = torch.tensor([view.size * 2 for view in views]).view(-1, 4)
-        for places in torch.split(places_D, CHUNK):
+        for places in torch.split(places_D, ROWS_PER_CHUNK):
             image, class_id = numbers_2D[:, places]
             size_px = size_I4[image]
             box_px = (values_D5[places, 1:] * size_px).double()
             corners_px = (to_corners(box_px) + first_pixel).float().clamp_(min=first_pixel).minimum(size_px)
             columns = (image.tolist(), class_id.tolist(), values_D5[places, 0].tolist(), corners_px.tolist())
             for number, k, score, corners in zip(*columns, strict=True):
-                yield Row(number, k, score, *corners)
+                yield StoredDetection(number, k, score, *corners)
 
     def _joined(self) -> tuple[Tensor, Tensor]:
         self._numbers, self._values = [torch.cat(self._numbers, dim=1)], [torch.cat(self._values)]

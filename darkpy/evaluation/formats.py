@@ -21,7 +21,7 @@ def visible(objects: Iterable[Object]) -> tuple[Object, ...]:
     return tuple(one for one in objects if not one.name.startswith(HIDDEN))
 
 
-def surest_first(objects: Iterable[Object]) -> tuple[Object, ...]:
+def by_confidence(objects: Iterable[Object]) -> tuple[Object, ...]:
     return tuple(sorted(objects, key=lambda one: -one.confidence))
 
 
@@ -106,7 +106,7 @@ def array_json(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 def _by_box(objects: Sequence[Object]) -> Iterator[tuple[Object, ...]]:
     """What each box shows, its best class first; boxes in detection order."""
     for _, box in groupby(objects, key=lambda one: one.box_frac):
-        yield surest_first(box)
+        yield by_confidence(box)
 
 
 def _place(box_frac: BoxFrac, size: tuple[int, int]) -> str:

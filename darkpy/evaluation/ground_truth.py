@@ -16,7 +16,7 @@ from darkpy.errors import DarkpyError
 
 
 @dataclass(frozen=True, slots=True)
-class Truths:
+class GroundTruth:
     """The objects on a list of images.
 
     Shapes:  image_N int64, the number of the image in the list; class_N int64; boxes_N4 float32.
@@ -35,7 +35,7 @@ class Truths:
         return len(self.image_N)
 
 
-def read_truths(paths: Sequence[str | os.PathLike[str]], dialect: Dialect, classes: int) -> Truths:
+def read_ground_truth(paths: Sequence[str | os.PathLike[str]], dialect: Dialect, classes: int) -> GroundTruth:
     """Read the label files of images.
 
     Raises:  DarkpyError when there is none for any of them.
@@ -59,7 +59,7 @@ def read_truths(paths: Sequence[str | os.PathLike[str]], dialect: Dialect, class
         raise DarkpyError(f"no image of the list has labels; of the first: {missing[0]}", hint=_HINTS[dialect])
     boxes_N5 = torch.cat(boxes)
     image_N = torch.cat((torch.zeros(0, dtype=torch.int64), *numbers))
-    return Truths(image_N, boxes_N5[:, 4].long(), boxes_N5[:, :4], tuple(missing), tuple(problems))
+    return GroundTruth(image_N, boxes_N5[:, 4].long(), boxes_N5[:, :4], tuple(missing), tuple(problems))
 
 
 _HINTS = {

@@ -16,7 +16,7 @@ PAIRS = 1 << 20
 """How many pairs of boxes are compared at a time, about; it bounds the memory."""
 
 
-class GroupedTruths:
+class GroupedGroundTruth:
     """Truths in groups, which are numbers: a detection is compared with those that have its own number."""
 
     def __init__(self, boxes_T4: Tensor, group_T: Tensor) -> None:
@@ -40,7 +40,7 @@ class GroupedTruths:
             truth_D.scatter_reduce_(0, place_P[is_most_P], truth_P[is_most_P], "amin")
         return torch.where(most_D > 0, truth_D, -1), most_D
 
-    def most_overlap(self, boxes_D4: Tensor, group_D: Tensor) -> Tensor:
+    def best_iou_per_truth(self, boxes_D4: Tensor, group_D: Tensor) -> Tensor:
         """The largest IoU of each truth with a detection of its group, 0 where there is none."""
         most_T = self._boxes_T4.new_zeros(self.count)
         for _, truth_P, iou_P in self._overlaps(boxes_D4, group_D):
@@ -65,7 +65,7 @@ class GroupedTruths:
             yield place_P, truth_P, boxes.iou(boxes_D4[place_P], self._boxes_T4[truth_P]).nan_to_num_(0.0)
 
 
-def are_first(number_N: Tensor, count: int) -> Tensor:
+def first_occurrences(number_N: Tensor, count: int) -> Tensor:
     """Which numbers from 0 to count - 1 stand there for the first time; -1 never does."""
     place_N = torch.arange(len(number_N))
     is_number_N = number_N >= 0

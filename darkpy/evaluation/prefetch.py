@@ -32,7 +32,7 @@ def load_in_batches(
     batch_size: int,
     device: torch.device,
     *,
-    may_wait: bool = True,
+    prefetch: bool = True,
 ) -> Iterator[list[Prepared]]:
     """The items, loaded and prepared, so many at a time, in their order.
 
@@ -59,7 +59,7 @@ def load_in_batches(
 
         loading = submit()
         while loading:
-            following = submit() if may_wait else None
+            following = submit() if prefetch else None
             yield [one.result() for one in loading]
             loading = submit() if following is None else following
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from darkpy.evaluation.ground_truth import Truths
-from darkpy.evaluation.matching import GroupedTruths
+from darkpy.evaluation.ground_truth import GroundTruth
+from darkpy.evaluation.matching import GroupedGroundTruth
 from darkpy.evaluation.runner import Settings
 from darkpy.ops.detections import Detections
 
-SETTINGS = Settings(thresh=0.001, nms=0.4, letterbox=False, by_objectness=True)
+RECALL_OPTIONS = Settings(thresh=0.001, nms=0.4, letterbox=False, by_objectness=True)
 """Both forks' own."""
 
 
@@ -49,17 +49,17 @@ class Recall:
     Differs: pjreddie's reads a list of its own, and looks at as many boxes as the last layer has.
     """
 
-    def __init__(self, truths: Truths, images: int, *, iou_thresh: float = 0.5) -> None:
+    def __init__(self, truths: GroundTruth, images: int, *, iou_thresh: float = 0.5) -> None:
         self._image_T, self._iou_thresh = truths.image_N, iou_thresh
-        self._truths = GroupedTruths(truths.boxes_N4, truths.image_N)
+        self._truths = GroupedGroundTruth(truths.boxes_N4, truths.image_N)
         self._iou_T = torch.zeros(len(truths))
         self._boxes_I = torch.zeros(images, dtype=torch.int64)
 
     def add(self, detections: Detections) -> None:
         """Take in the boxes of some images; a box counts if it has objectness left. image_M are numbers of the list."""
-        found = detections.select(detections.objectness_M > SETTINGS.thresh)
+        found = detections.select(detections.objectness_M > RECALL_OPTIONS.thresh)
         self._boxes_I += torch.bincount(found.image_M, minlength=len(self._boxes_I))
-        self._iou_T = torch.maximum(self._iou_T, self._truths.most_overlap(found.boxes_M4, found.image_M))
+        self._iou_T = torch.maximum(self._iou_T, self._truths.best_iou_per_truth(found.boxes_M4, found.image_M))
 
     def result(self) -> list[ImageRecall]:
         """The counts after each image of the list; the last ones are those of all images."""

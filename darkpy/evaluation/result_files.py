@@ -13,8 +13,8 @@ from pathlib import Path
 from darkpy.data.lists.names import COCO_IDS
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
-from darkpy.evaluation.detection_store import Found, Row
-from darkpy.evaluation.runner import Settings, View
+from darkpy.evaluation.detection_store import DetectionStore, StoredDetection
+from darkpy.evaluation.runner import ImageStatus, Settings
 from darkpy.files import write_whole
 from darkpy.network import Network
 
@@ -32,8 +32,8 @@ class Results:
     views: all images of the list. names: of all classes. stem: what file names begin with.
     """
 
-    found: Found
-    views: Sequence[View]
+    found: DetectionStore
+    views: Sequence[ImageStatus]
     names: Sequence[str]
     dialect: Dialect
     stem: str
@@ -54,8 +54,8 @@ def valid_settings(network: Network, letterbox: bool | None = None, class_map: t
 def write_results(
     kind: str,
     folder: Path,
-    found: Found,
-    views: Sequence[View],
+    found: DetectionStore,
+    views: Sequence[ImageStatus],
     names: Sequence[str],
     dialect: Dialect,
     stem: str | None = None,
@@ -69,7 +69,7 @@ def write_results(
     Differs: without any detection the JSON is an empty list; darknet's is broken. ImageNet's file holds all classes of
              the network; darknet reads 200, also where there are fewer.
     """
-    default, make = KINDS[kind]
+    default, make = RESULT_FORMATS[kind]
     results = Results(found, views, names, dialect, default if stem is None else stem)
     written = []
     for name, text in make(results):
@@ -131,7 +131,7 @@ def _coco(results: Results) -> Files:
     ids = _coco_ids(results.views, results.dialect)
     classes = COCO_IDS if len(results.names) <= len(COCO_IDS) else range(1, len(results.names) + 1)
 
-    def entry(row: Row) -> str:
+    def entry(row: StoredDetection) -> str:
         sides = (row.left, row.top, row.right - row.left, row.bottom - row.top)
         box = ", ".join(f"{side:f}" for side in sides)
         numbers = f'"image_id":{ids[row.image]}, "category_id":{classes[row.class_id]}'
@@ -147,7 +147,7 @@ def _imagenet(results: Results) -> Files:
 
 
 def _bdd(results: Results) -> Files:
-    def entry(row: Row) -> str:
+    def entry(row: StoredDetection) -> str:
         name = json.dumps(Path(results.views[row.image].path).name.removesuffix(".jpg"))
         edges = ", ".join(_edges(row).split())
         told = (f'"name":{name}', f'"category":"{BDD_NAMES[row.class_id]}"', f'"bbox":[{edges}]')
@@ -167,7 +167,7 @@ def _kitti(results: Results) -> Files:
         yield f"{results.stem}/data/{name}.txt", lines
 
 
-KINDS: Mapping[str, tuple[str, Callable[[Results], Files]]] = {
+RESULT_FORMATS: Mapping[str, tuple[str, Callable[[Results], Files]]] = {
     "voc": ("comp4_det_test_", _voc),
     "coco": ("coco_results", _coco),
     "imagenet": ("imagenet-detection", _imagenet),
@@ -186,17 +186,17 @@ def _array(entries: Iterable[str]) -> Iterator[str]:
     yield "\n]\n"
 
 
-def _edges(row: Row) -> str:
+def _edges(row: StoredDetection) -> str:
     return f"{row.left:f} {row.top:f} {row.right:f} {row.bottom:f}"
 
 
-def _names(views: Sequence[View]) -> list[str]:
+def _names(views: Sequence[ImageStatus]) -> list[str]:
     names = [image_name(view.path) for view in views]
     _warn_of_twins(names)
     return names
 
 
-def _coco_ids(views: Sequence[View], dialect: Dialect) -> list[int]:
+def _coco_ids(views: Sequence[ImageStatus], dialect: Dialect) -> list[int]:
     ids = [coco_image_id(view.path, dialect) for view in views]
     if None in ids:
         path = views[ids.index(None)].path

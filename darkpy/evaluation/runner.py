@@ -16,7 +16,7 @@ from torch import Tensor
 
 from darkpy.data.loading.images import Image, load_image, prepare, stack
 from darkpy.errors import ImageError
-from darkpy.evaluation.detect import candidates_of, require_detector
+from darkpy.evaluation.detect import decode_heads, require_detector
 from darkpy.evaluation.nms import suppress, suppress_by_objectness
 from darkpy.evaluation.prefetch import BATCH_SIZE, load_in_batches
 from darkpy.network import Network
@@ -39,7 +39,7 @@ class Settings:
     class_map: tuple[int, ...] = ()
 
 
-class Judge(NamedTuple):
+class Metric(NamedTuple):
     """Whoever takes in what is detected with some settings; image_M are numbers of the list."""
 
     settings: Settings
@@ -47,7 +47,7 @@ class Judge(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class ImageStatus:
     """An image of the list that went through: its (w, h) in pixels, or why it could not be read."""
 
     number: int
@@ -59,17 +59,17 @@ class View:
 class _Image(NamedTuple):
     """x_CHW: what the network sees, keyed by whether it is letterboxed."""
 
-    view: View
+    view: ImageStatus
     x_CHW: dict[bool, Tensor]
 
 
 def run(
     network: Network,
     paths: Sequence[str | os.PathLike[str]],
-    judges: Sequence[Judge],
+    judges: Sequence[Metric],
     *,
     batch_size: int | None = None,
-) -> Iterator[View]:
+) -> Iterator[ImageStatus]:
     """Show the network the images one after the other, and the judges what it detects; an image is yielded when done.
 
     An image that cannot be read has no detections. Judges that look at the images in the same form share a pass.
@@ -81,15 +81,15 @@ def run(
     net, forms = network.plan.input_shape, {judge.settings.letterbox for judge in judges}
     fit = partial(prepare, net_w=net.w, net_h=net.h, is_interleaved=network.prefers_interleaved)
 
-    def load(item: tuple[int, str | os.PathLike[str]]) -> tuple[View, Image | None]:
+    def load(item: tuple[int, str | os.PathLike[str]]) -> tuple[ImageStatus, Image | None]:
         number, path = item
         try:
             image = load_image(path, channels=net.c)
         except ImageError as error:
-            return View(number, os.fspath(path), error=error), None
-        return View(number, os.fspath(path), (image.w, image.h)), image
+            return ImageStatus(number, os.fspath(path), error=error), None
+        return ImageStatus(number, os.fspath(path), (image.w, image.h)), image
 
-    def prepared(loaded: tuple[View, Image | None]) -> _Image:
+    def prepared(loaded: tuple[ImageStatus, Image | None]) -> _Image:
         view, image = loaded
         if image is None:
             return _Image(view, {})
@@ -107,7 +107,7 @@ def run(
 
 
 @torch.inference_mode()
-def _show(network: Network, pictures: Sequence[_Image], form: bool, judges: Sequence[Judge]) -> None:
+def _show(network: Network, pictures: Sequence[_Image], form: bool, judges: Sequence[Metric]) -> None:
     x_BCHW = stack([picture.x_CHW[form] for picture in pictures])
     x_BCHW = x_BCHW.to(network.device)
     outputs_BCHW = network(x_BCHW)
@@ -115,7 +115,7 @@ def _show(network: Network, pictures: Sequence[_Image], form: bool, judges: Sequ
     sizes = [picture.view.size for picture in pictures]
     for judge in judges:
         settings = judge.settings
-        candidates = candidates_of(
+        candidates = decode_heads(
             network,
             outputs_BCHW,
             sizes,

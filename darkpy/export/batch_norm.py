@@ -18,7 +18,7 @@ import torch
 from darkpy.build import Node, Plan
 from darkpy.config.schema import keys_of
 from darkpy.errors import WeightsError
-from darkpy.export.weight_tools import Opened, array_of, layer_of
+from darkpy.export.weight_tools import LoadedWeights, array_values, layer_at_node
 from darkpy.layers.base import LayerSpec
 from darkpy.layers.weighted import WeightedLayer
 from darkpy.network import Network
@@ -29,7 +29,7 @@ SAME = ("cbn",)  # other keys that switch it on
 
 
 @torch.no_grad()
-def reset(opened: Opened) -> None:
+def reset(opened: LoadedWeights) -> None:
     """Fold batch norm into the weights and keep one that does nothing: scales 1, means 0, variances 1.
 
     Raises: WeightsError when a variance is so negative that no square root is left.
@@ -40,15 +40,15 @@ def reset(opened: Opened) -> None:
                 _fold(product, opened.plan.place(node.index))
 
 
-def denormalize(opened: Opened) -> Opened:
+def denormalize(opened: LoadedWeights) -> LoadedWeights:
     """Fold batch norm into the weights; the file is then one for `without` the keys. Raises: WeightsError."""
     reset(opened)
     return _moved(opened, without(opened.plan))
 
 
-def normalize(opened: Opened) -> Opened:
-    """Give each layer that can have batch norm one that does nothing; the file is then one for `with_everywhere`."""
-    return _moved(opened, with_everywhere(opened.plan))
+def normalize(opened: LoadedWeights) -> LoadedWeights:
+    """Give each layer that can have batch norm one that does nothing; the file is then one for `with_batch_norm`."""
+    return _moved(opened, with_batch_norm(opened.plan))
 
 
 def without(plan: Plan) -> Plan:
@@ -56,7 +56,7 @@ def without(plan: Plan) -> Plan:
     return _replanned(plan, is_on=False)
 
 
-def with_everywhere(plan: Plan) -> Plan:
+def with_batch_norm(plan: Plan) -> Plan:
     """The network with batch norm in each layer that can have it."""
     return _replanned(plan, is_on=True)
 
@@ -102,26 +102,26 @@ def _changed(node: Node, is_on: bool) -> Node:
     return replace(node, spec=spec, arrays=spec.arrays(node.inputs))
 
 
-def _moved(opened: Opened, plan: Plan) -> Opened:
+def _moved(opened: LoadedWeights, plan: Plan) -> LoadedWeights:
     """The arrays in another network; those that are only there are as a new layer has them, but for variances of 1."""
     network = Network(plan)
     for old, new in zip(opened.nodes, plan.nodes, strict=False):
         held = {array_spec.name: array_spec for array_spec in old.arrays}
         for array_spec in new.arrays:
             if array_spec.name in held:
-                array = array_of(opened.network, old, held[array_spec.name])
+                array = array_values(opened.network, old, held[array_spec.name])
             else:
                 array = array_spec.init.fill_(torch.empty(array_spec.shape))
                 array += array_spec.is_statistic and array_spec.name.endswith("rolling_variance")
-            layer_of(network, new).put_array(array_spec, array)
+            layer_at_node(network, new).put_array(array_spec, array)
     network.header = opened.network.header
-    return Opened(network, opened.cutoff)
+    return LoadedWeights(network, opened.cutoff)
 
 
 def _products(network: Network, node: Node) -> Iterator[WeightedLayer]:
     """The layers with weights of their own in a layer: itself, or those it is made of."""
     if node.arrays:
-        yield from (part for part in layer_of(network, node).modules() if isinstance(part, WeightedLayer))
+        yield from (part for part in layer_at_node(network, node).modules() if isinstance(part, WeightedLayer))
 
 
 def _fold(product: WeightedLayer, place: str) -> None:

@@ -10,15 +10,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from darkpy.errors import DarkpyError, WeightsError
-from darkpy.export.onnx_files import losses_of_onnx, pack_onnx
+from darkpy.export.onnx_files import dropped_by_onnx, pack_onnx
 from darkpy.export.onnx_graph import OnnxOptions
 from darkpy.export.safetensors_files import pack_safetensors, read_safetensors
-from darkpy.export.state_dict import OWN, About, Filled, Held, Layout, arrays_of, check_arrays
-from darkpy.export.third_party import FOREIGN
+from darkpy.export.state_dict import (
+    OWN_LAYOUT,
+    Layout,
+    LoadResult,
+    OpenArchive,
+    WeightsMetadata,
+    check_arrays,
+    state_dict,
+)
+from darkpy.export.third_party import THIRD_PARTY_LAYOUTS
 from darkpy.export.torch_files import pack_torch, read_torch
 from darkpy.network import Network
 
-LAYOUTS: tuple[Layout, ...] = (OWN, *FOREIGN)
+LAYOUTS: tuple[Layout, ...] = (OWN_LAYOUT, *THIRD_PARTY_LAYOUTS)
 """Whose names for arrays are understood in .pt and .safetensors files, in the order in which they are tried."""
 
 
@@ -31,16 +39,16 @@ class Source:
 
     path: Path
     kind: str
-    about: About
-    fill: Callable[[Network], Filled]
+    about: WeightsMetadata
+    fill: Callable[[Network], LoadResult]
 
 
 @dataclass(frozen=True, slots=True)
-class Converted:
+class Conversion:
     """A network with its numbers, on the way to a target. onnx: what an ONNX file is to give."""
 
     network: Network
-    about: About
+    about: WeightsMetadata
     onnx: OnnxOptions = field(default_factory=OnnxOptions)
 
 
@@ -54,8 +62,8 @@ class Target:
 
     name: str
     suffixes: tuple[str, ...]
-    pack: Callable[[Converted], Iterator[bytes]]
-    losses: Callable[[Converted], list[str]] = lambda converted: []
+    pack: Callable[[Conversion], Iterator[bytes]]
+    losses: Callable[[Conversion], list[str]] = lambda converted: []
     takes_partial: bool = True
 
 
@@ -80,10 +88,10 @@ def open_source(path: Path) -> Source:
     if start.startswith((b"PK\x03\x04", b"\x80\x02")) or path.suffix.lower() in TARGETS["pt"].suffixes:
         held = read_torch(path)
         return Source(path, "pt", held.about, lambda network: _fill_named(held, network))
-    return Source(path, "weights", About(), lambda network: _fill_weights(path, network))
+    return Source(path, "weights", WeightsMetadata(), lambda network: _fill_weights(path, network))
 
 
-def fill(source: Source, network: Network, *, allow_partial: bool = False) -> Filled:
+def fill(source: Source, network: Network, *, allow_partial: bool = False) -> LoadResult:
     """Give a network a file's numbers.
 
     Raises: WeightsError when they do not fit, or end early and neither the caller nor the file itself says that they
@@ -99,14 +107,14 @@ def fill(source: Source, network: Network, *, allow_partial: bool = False) -> Fi
     return filled
 
 
-def _fill_weights(path: Path, network: Network) -> Filled:
+def _fill_weights(path: Path, network: Network) -> LoadResult:
     report = network.load_weights(path, allow_partial=True)
     short = [node for node in network.plan.nodes if node.spec.numload and node.arrays]
     notes = [f"{network.plan.place(short[0].index)}: numload= leaves filters new"] if short else []
-    return Filled(report.missing, notes=tuple(notes))
+    return LoadResult(report.missing, notes=tuple(notes))
 
 
-def _fill_named(held: Held, network: Network) -> Filled:
+def _fill_named(held: OpenArchive, network: Network) -> LoadResult:
     for layout in LAYOUTS:
         if layout.recognizes(held.arrays.keys()):
             return layout.fill(held, network)
@@ -114,7 +122,7 @@ def _fill_named(held: Held, network: Network) -> Filled:
     raise WeightsError(f"{held.path}: names its arrays {some}, ..., as no program that darkpy knows")
 
 
-def pack(converted: Converted, target: Target) -> Iterator[bytes]:
+def pack(converted: Conversion, target: Target) -> Iterator[bytes]:
     """The bytes of the target. Raises: DarkpyError when it cannot hold the network."""
     if converted.about.cutoff is not None and not target.takes_partial:
         place = converted.network.plan.place(converted.about.cutoff)
@@ -122,7 +130,7 @@ def pack(converted: Converted, target: Target) -> Iterator[bytes]:
     return target.pack(converted)
 
 
-def target_of(path: Path, name: str | None = None) -> Target:
+def target_for(path: Path, name: str | None = None) -> Target:
     """The target of that name, or else of the file's ending. Raises: DarkpyError when there is none."""
     if name is not None:
         return TARGETS[name]
@@ -133,24 +141,24 @@ def target_of(path: Path, name: str | None = None) -> Target:
     raise DarkpyError(f"{path}: its ending says no format", hint=f"one of {endings}, or --to FORMAT")
 
 
-def _pack_weights(converted: Converted) -> Iterator[bytes]:
+def _pack_weights(converted: Conversion) -> Iterator[bytes]:
     return converted.network.pack_weights(cutoff=converted.about.cutoff)
 
 
-def _pack_torch(converted: Converted) -> Iterator[bytes]:
-    return pack_torch(arrays_of(converted.network, converted.about.cutoff), converted.about)
+def _pack_torch(converted: Conversion) -> Iterator[bytes]:
+    return pack_torch(state_dict(converted.network, converted.about.cutoff), converted.about)
 
 
-def _pack_safetensors(converted: Converted) -> Iterator[bytes]:
-    return pack_safetensors(arrays_of(converted.network, converted.about.cutoff), converted.about)
+def _pack_safetensors(converted: Conversion) -> Iterator[bytes]:
+    return pack_safetensors(state_dict(converted.network, converted.about.cutoff), converted.about)
 
 
-def _pack_onnx(converted: Converted) -> Iterator[bytes]:
+def _pack_onnx(converted: Conversion) -> Iterator[bytes]:
     return pack_onnx(converted.network, converted.about, converted.onnx)
 
 
-def _losses_of_onnx(converted: Converted) -> list[str]:
-    return losses_of_onnx(converted.network, converted.onnx)
+def _losses_of_onnx(converted: Conversion) -> list[str]:
+    return dropped_by_onnx(converted.network, converted.onnx)
 
 
 TARGETS: Mapping[str, Target] = {

@@ -15,7 +15,7 @@ from darkpy.build import Node, Plan, make_plan
 from darkpy.config.text import parse
 from darkpy.dialect import Dialect
 from darkpy.errors import ConfigError, WeightsError
-from darkpy.export.weight_tools import array_of, layer_of, modernize
+from darkpy.export.weight_tools import array_values, layer_at_node, upgrade_header
 from darkpy.layers.base import ArraySpec, field_values
 from darkpy.network import Network
 
@@ -24,7 +24,7 @@ TOLERANCE = 1e-4
 UNTOLD = {"dialect", "constrain", "init"}
 
 
-def plan_for(text: str, plan: Plan, dialect: Dialect) -> Plan:
+def plan_for_dialect(text: str, plan: Plan, dialect: Dialect) -> Plan:
     """The same cfg as the other fork reads it. Raises: WeightsError when it cannot."""
     try:
         made = make_plan(parse(text, plan.file), dialect)
@@ -38,7 +38,7 @@ def plan_for(text: str, plan: Plan, dialect: Dialect) -> Plan:
     return made
 
 
-def carry(network: Network, cutoff: int | None, plan: Plan) -> tuple[Network, list[str]]:
+def transfer(network: Network, cutoff: int | None, plan: Plan) -> tuple[Network, list[str]]:
     """The network's numbers in the other fork's network, and what a reader of the file should know.
 
     cutoff: the first layer without numbers, in a partial file.
@@ -52,9 +52,9 @@ def carry(network: Network, cutoff: int | None, plan: Plan) -> tuple[Network, li
                 f"{place}: puts out {old.shape} in {network.plan.dialect}'s darknet, {new.shape} in {plan.dialect}'s"
             )
         for array_spec, array in _carried(network, old, new, place, plan.dialect):
-            layer_of(made, new).put_array(array_spec, array)
+            layer_at_node(made, new).put_array(array_spec, array)
     made.header = network.header
-    modernize(made)
+    upgrade_header(made)
     notes = list(_other_keys(network.plan, plan))
     if cutoff is None:
         notes += _other_outputs(network, made)
@@ -66,7 +66,7 @@ def _carried(
 ) -> Iterator[tuple[ArraySpec, torch.Tensor]]:
     theirs = {array_spec.name: array_spec for array_spec in new.arrays}
     for array_spec in old.arrays:
-        array = array_of(network, old, array_spec)
+        array = array_values(network, old, array_spec)
         if array_spec.name in theirs and theirs[array_spec.name].shape == array_spec.shape:
             yield theirs.pop(array_spec.name), array
         elif array_spec.name != ADDED or bool(array.any()):

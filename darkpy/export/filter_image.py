@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from darkpy.build import Node
 from darkpy.errors import DarkpyError
 from darkpy.export.weight_stats import DECAYED, layer_at
-from darkpy.export.weight_tools import Opened, array_of
+from darkpy.export.weight_tools import LoadedWeights, array_values
 
 MAX_FILTERS = 64
 MAX_CHANNELS = 32
@@ -26,12 +26,12 @@ MAX_SIDE = 4096
 FLAT = 1e-9  # less contrast than this is none
 
 
-def filters_of(opened: Opened, index: int | None = None) -> tuple[Node, torch.Tensor]:
+def filters_of(opened: LoadedWeights, index: int | None = None) -> tuple[Node, torch.Tensor]:
     """A convolution and its filters FCKK, the first one by default. Raises: DarkpyError when the layer has none."""
     for node in opened.nodes if index is None else [layer_at(opened, index)]:
         for array_spec in node.arrays:
             if array_spec.name == DECAYED and len(array_spec.shape) == 4:
-                return node, array_of(opened.network, node, array_spec)
+                return node, array_values(opened.network, node, array_spec)
     where = opened.plan.file if index is None else opened.plan.place(index)
     raise DarkpyError(f"{where}: no filters to draw", hint="convolutional layers have them")
 

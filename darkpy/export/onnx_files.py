@@ -8,8 +8,8 @@ from typing import Any
 
 from darkpy.errors import DarkpyError
 from darkpy.evaluation.detect import DetectOptions
-from darkpy.export.onnx_graph import INPUT, OnnxOptions, Output, write_graph
-from darkpy.export.state_dict import PREFIX, About
+from darkpy.export.onnx_graph import INPUT, OnnxOptions, Output, build_graph
+from darkpy.export.state_dict import PREFIX, WeightsMetadata
 from darkpy.layers.base import field_values
 from darkpy.network import Network
 from darkpy.ops.onnx_builder import OPSET, Graph, numbers
@@ -17,7 +17,7 @@ from darkpy.ops.onnx_builder import OPSET, Graph, numbers
 IR_VERSION = 8  # that of opset 17, so that old runtimes read it too
 
 
-def pack_onnx(network: Network, about: About, options: OnnxOptions) -> Iterator[bytes]:
+def pack_onnx(network: Network, about: WeightsMetadata, options: OnnxOptions) -> Iterator[bytes]:
     """The bytes of a file. The network is folded, and good for nothing but inference from then on.
 
     Raises: DarkpyError naming the layer that ONNX cannot say; or without the package onnx.
@@ -27,7 +27,7 @@ def pack_onnx(network: Network, about: About, options: OnnxOptions) -> Iterator[
     except ImportError:
         raise DarkpyError("writing ONNX needs the package onnx", hint="pip install darkpy[onnx]") from None
     _check_weights(network)
-    graph, outputs = write_graph(network.for_inference(), options)
+    graph, outputs = build_graph(network.for_inference(), options)
     model = _model(onnx, graph, (INPUT, ("batch", *network.plan.input_shape)), outputs)
     texts = about.as_texts() | {
         f"{PREFIX}anchors": json.dumps(_anchors(network)),
@@ -49,7 +49,7 @@ def _check_weights(network: Network) -> None:
                 )
 
 
-def losses_of_onnx(network: Network, options: OnnxOptions) -> list[str]:
+def dropped_by_onnx(network: Network, options: OnnxOptions) -> list[str]:
     """What such a file does not carry over, in words; to be asked before the network is folded."""
     said = []
     if any(array_spec.is_norm for node in network.plan.nodes for array_spec in node.arrays):

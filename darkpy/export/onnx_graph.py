@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from darkpy.errors import DarkpyError
-from darkpy.layers.head import HeadSpec, Said
+from darkpy.layers.head import HeadSpec, OnnxDetections
 from darkpy.network import Network
 from darkpy.ops.onnx_builder import Graph, Value
 
@@ -42,7 +42,7 @@ class OnnxOptions:
     thresh: float = 0.25
 
 
-def write_graph(network: Network, options: OnnxOptions) -> tuple[Graph, list[Output]]:
+def build_graph(network: Network, options: OnnxOptions) -> tuple[Graph, list[Output]]:
     """The operators that lead to the wanted outputs, and no others.
 
     network: folded (`for_inference`).
@@ -108,7 +108,7 @@ def _finish(graph: Graph, values: Mapping[int, Value], wanted: Sequence[int]) ->
     return [Output(f"layer{index}", ("batch", *values[index].shape)) for index in wanted]
 
 
-def _said(network: Network, graph: Graph, values: Mapping[int, Value]) -> dict[int, Said]:
+def _said(network: Network, graph: Graph, values: Mapping[int, Value]) -> dict[int, OnnxDetections]:
     """What each head says: boxes, objectness, scores."""
     net, said = network.plan.input_shape, {}
     for index in network.outputs:
@@ -125,7 +125,7 @@ def _said(network: Network, graph: Graph, values: Mapping[int, Value]) -> dict[i
     return said
 
 
-def _row(network: Network, graph: Graph, index: int, said: Said) -> Output:
+def _row(network: Network, graph: Graph, index: int, said: OnnxDetections) -> Output:
     graph.scope = f"layer{index}"
     if said.objectness is None:
         raise DarkpyError(f"{network.plan.place(index)}: its boxes have no objectness to put into rows")
@@ -136,7 +136,7 @@ def _row(network: Network, graph: Graph, index: int, said: Said) -> Output:
     return Output(name, ("rows", entries))
 
 
-def _scores(network: Network, said: dict[int, Said]) -> list[str]:
+def _scores(network: Network, said: dict[int, OnnxDetections]) -> list[str]:
     classes = {head.class_count for head in network.heads}
     if len(classes) > 1:
         raise DarkpyError(

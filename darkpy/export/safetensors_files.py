@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from darkpy.errors import DarkpyError, WeightsError
-from darkpy.export.state_dict import About, Held
+from darkpy.export.state_dict import OpenArchive, WeightsMetadata
 
 
 class _Arrays(Mapping[str, torch.Tensor]):
@@ -31,7 +31,7 @@ class _Arrays(Mapping[str, torch.Tensor]):
         return len(self._names)
 
 
-def read_safetensors(path: Path) -> Held:
+def read_safetensors(path: Path) -> OpenArchive:
     """Raises: WeightsError when the file is no safetensors file, or broke off; DarkpyError without the package."""
     safetensors = _package()
     try:
@@ -42,10 +42,10 @@ def read_safetensors(path: Path) -> Held:
             f"{path}: no whole safetensors file: {' '.join(str(error).split())}",
             hint="the download or copy broke off, perhaps; fetch it again",
         ) from error
-    return Held(path, _Arrays(file), About.from_texts(path, texts))
+    return OpenArchive(path, _Arrays(file), WeightsMetadata.from_texts(path, texts))
 
 
-def pack_safetensors(arrays: Mapping[str, torch.Tensor], about: About) -> Iterator[bytes]:
+def pack_safetensors(arrays: Mapping[str, torch.Tensor], about: WeightsMetadata) -> Iterator[bytes]:
     """The bytes of a file. Raises: DarkpyError without the package."""
     _package()
     from safetensors.torch import save

@@ -1,6 +1,6 @@
 """A network as arrays with names, `layers.0.weights`: the state dict of `Network`, which .pt and .safetensors hold.
 
-What travels beside the arrays are a few texts (`About`): the header of the `.weights` file and where a partial file
+Beside the arrays travel a few texts (`WeightsMetadata`): the header of the `.weights` file and where a partial file
 ends, so that the way back gives the same bytes; the cfg; and what the classes are called.
 """
 
@@ -25,7 +25,7 @@ _INT, _SEEN = 2**31, 2**64
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class WeightsMetadata:
     """What is known of a network's numbers besides themselves.
 
     cutoff: the first layer that has none, in a partial file. cfg: its text. names: of the classes.
@@ -49,7 +49,7 @@ class About:
         return {PREFIX + name: text for name, text in texts.items() if text is not None}
 
     @classmethod
-    def from_texts(cls, path: Path, texts: Mapping[str, str]) -> About:
+    def from_texts(cls, path: Path, texts: Mapping[str, str]) -> WeightsMetadata:
         """Raises: WeightsError when a text is not what `as_texts` writes."""
         known = {name.removeprefix(PREFIX): text for name, text in texts.items() if name.startswith(PREFIX)}
         try:
@@ -78,16 +78,16 @@ def _read_header(text: str) -> Header:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class OpenArchive:
     """An opened file of named arrays; they are read when they are asked for."""
 
     path: Path
     arrays: Mapping[str, torch.Tensor]
-    about: About
+    about: WeightsMetadata
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
+class LoadResult:
     """What came of filling a network from a file.
 
     cutoff: the first layer that got no numbers, in a partial file. names: of the classes, where the file knows them.
@@ -109,24 +109,24 @@ class Layout:
 
     name: str
     recognizes: Callable[[Collection[str]], bool]
-    fill: Callable[[Held, Network], Filled]
+    fill: Callable[[OpenArchive, Network], LoadResult]
 
 
-def slots_of(plan: Plan) -> Iterator[tuple[int, ArraySpec, str]]:
+def named_arrays(plan: Plan) -> Iterator[tuple[int, ArraySpec, str]]:
     """Layer, slot and name of every array of a network, in the order of the weight file."""
     for node in plan.nodes:
         for array_spec in node.arrays:
             yield node.index, array_spec, f"layers.{node.index}.{array_spec.name}"
 
 
-def arrays_of(network: Network, cutoff: int | None = None) -> dict[str, torch.Tensor]:
+def state_dict(network: Network, cutoff: int | None = None) -> dict[str, torch.Tensor]:
     """The arrays of the layers below `cutoff`, on the CPU.
 
     Raises: WeightsError when one has no numbers, or holds NaN or infinity.
     """
     check_arrays(network, cutoff)
     found: dict[str, torch.Tensor] = {}
-    for index, array_spec, name in slots_of(network.plan):
+    for index, array_spec, name in named_arrays(network.plan):
         if cutoff is None or index < cutoff:
             array = network.built[index].array(array_spec)
             assert array is not None
@@ -136,7 +136,7 @@ def arrays_of(network: Network, cutoff: int | None = None) -> dict[str, torch.Te
 
 def check_arrays(network: Network, cutoff: int | None = None) -> None:
     """Raises: WeightsError naming the first array below `cutoff` without numbers, or with NaN or infinity."""
-    for index, array_spec, _ in slots_of(network.plan):
+    for index, array_spec, _ in named_arrays(network.plan):
         if cutoff is not None and index >= cutoff:
             return
         place = network.plan.place(index)
@@ -152,7 +152,7 @@ def check_arrays(network: Network, cutoff: int | None = None) -> None:
             raise WeightsError(f"{place}: {array_spec.name} holds NaN or infinity; nothing is written")
 
 
-def as_float32(held: Held, name: str) -> tuple[torch.Tensor, bool]:
+def to_float32(held: OpenArchive, name: str) -> tuple[torch.Tensor, bool]:
     """An array as float32, and whether a number of it had to be rounded.
 
     Raises: WeightsError when it holds something else than real numbers.
@@ -165,13 +165,13 @@ def as_float32(held: Held, name: str) -> tuple[torch.Tensor, bool]:
     return exact, array.dtype == torch.float64 and not torch.equal(exact.double(), array.detach().to("cpu"))
 
 
-def fill_own(held: Held, network: Network) -> Filled:
-    """Take over what `arrays_of` gave. A file without the last layers is a partial one.
+def load_state_dict(held: OpenArchive, network: Network) -> LoadResult:
+    """Take over what `state_dict` gave. A file without the last layers is a partial one.
 
     Raises: WeightsError, and then nothing has changed.
     """
     plan, cutoff = network.plan, held.about.cutoff
-    wanted = {name: (index, array_spec) for index, array_spec, name in slots_of(plan)}
+    wanted = {name: (index, array_spec) for index, array_spec, name in named_arrays(plan)}
     if strange := [name for name in held.arrays if name not in wanted]:
         raise _misfit(
             held, plan, f"it holds {strange[0]}, {tuple(held.arrays[strange[0]].shape)}, which {plan.file} lacks"
@@ -193,7 +193,7 @@ def fill_own(held: Held, network: Network) -> Filled:
         if tuple(held.arrays[name].shape) != array_spec.shape:
             have = tuple(held.arrays[name].shape)
             raise _misfit(held, plan, f"its {name} is {have}, {plan.place(index)} wants {array_spec.shape}")
-        array, is_rounded = as_float32(held, name)
+        array, is_rounded = to_float32(held, name)
         found.append((index, array_spec, array))
         rounded += [name] if is_rounded else []
     if not found and wanted:
@@ -204,13 +204,13 @@ def fill_own(held: Held, network: Network) -> Filled:
     if held.about.header is None:
         notes.append(f"{held.path} has no darknet header: `seen` counts from 0")
     network.header = held.about.header or Header.new(plan.dialect)
-    return Filled(cutoff, held.about.names, tuple(notes))
+    return LoadResult(cutoff, held.about.names, tuple(notes))
 
 
-def _misfit(held: Held, plan: Plan, reason: str) -> WeightsError:
+def _misfit(held: OpenArchive, plan: Plan, reason: str) -> WeightsError:
     return WeightsError(
         f"{held.path} does not fit {plan.file}: {reason}", hint="are this cfg and these weights a pair?"
     )
 
 
-OWN = Layout("darkpy", lambda names: any(name.startswith("layers.") for name in names), fill_own)
+OWN_LAYOUT = Layout("darkpy", lambda names: any(name.startswith("layers.") for name in names), load_state_dict)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from darkpy.errors import WeightsError
-from darkpy.export.state_dict import Filled, Held, Layout, fill_own
+from darkpy.export.state_dict import Layout, LoadResult, OpenArchive, load_state_dict
 from darkpy.layers.base import field_values
 from darkpy.layers.weighted import WeightedLayer
 from darkpy.network import Network
@@ -97,10 +97,10 @@ def layout_of(program: _Program) -> Layout:
     def recognizes(names: Collection[str]) -> bool:
         return any(program.pattern.fullmatch(name.removeprefix(_WRAPPED)) for name in names)
 
-    def fill(held: Held, network: Network) -> Filled:
+    def fill(held: OpenArchive, network: Network) -> LoadResult:
         renamed = _rename(program, held)
         try:
-            filled = fill_own(replace(held, arrays=_Renamed(held.arrays, renamed)), network)
+            filled = load_state_dict(replace(held, arrays=_Renamed(held.arrays, renamed)), network)
         except WeightsError as error:
             said = f"{error.message} (its names are those of {program.name})"
             raise WeightsError(said, hint=_folded(renamed, network) or error.hint) from error
@@ -112,18 +112,18 @@ def layout_of(program: _Program) -> Layout:
     return Layout(program.name, recognizes, fill)
 
 
-FOREIGN = tuple(layout_of(program) for program in PROGRAMS)
+THIRD_PARTY_LAYOUTS = tuple(layout_of(program) for program in PROGRAMS)
 
 
 @torch.no_grad()
-def move_variances(network: Network, eps: float) -> None:
+def adjust_bn_epsilon(network: Network, eps: float) -> None:
     """Make batch norm divide by what it does where `eps` is added to a variance and not 1e-5."""
     for part in network.modules():
         if isinstance(part, WeightedLayer) and part.is_normalized and part.array_owner is part:
             part.rolling_variance += eps - EPS
 
 
-def _rename(program: _Program, held: Held) -> dict[str, str]:
+def _rename(program: _Program, held: OpenArchive) -> dict[str, str]:
     """From our names to theirs. Raises: WeightsError for a name without a meaning, or two for one array."""
     names: dict[str, str] = {}
     for theirs in held.arrays:
@@ -167,7 +167,7 @@ def _other_pools(program: _Program, network: Network) -> Iterator[str]:
             )
 
 
-def _other_anchors(held: Held, network: Network) -> list[str]:
+def _other_anchors(held: OpenArchive, network: Network) -> list[str]:
     """A note for each head whose anchors the file has, and the cfg has others."""
     notes: list[str] = []
     for name in held.arrays:

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 
 from darkpy.errors import WeightsError
-from darkpy.export.state_dict import PREFIX, About, Held
+from darkpy.export.state_dict import PREFIX, OpenArchive, WeightsMetadata
 
 WRAPPERS = ("state_dict", "model_state_dict", "ema", "model", "module")
 """Under what names training programs put the state dict among other things."""
 
 
-def read_torch(path: Path) -> Held:
+def read_torch(path: Path) -> OpenArchive:
     """The arrays of a state dict, also where it lies inside a checkpoint.
 
     Raises: WeightsError when the file would run code, broke off, or holds no state dict.
@@ -41,10 +41,10 @@ def read_torch(path: Path) -> Held:
     arrays = _find_arrays(found)
     if not arrays:
         raise WeightsError(f"{path}: holds no state dict (names with arrays)")
-    return Held(path, arrays, About.from_texts(path, _find_texts(found)))
+    return OpenArchive(path, arrays, WeightsMetadata.from_texts(path, _find_texts(found)))
 
 
-def pack_torch(arrays: Mapping[str, torch.Tensor], about: About) -> Iterator[bytes]:
+def pack_torch(arrays: Mapping[str, torch.Tensor], about: WeightsMetadata) -> Iterator[bytes]:
     """The bytes of a file that `network.load_state_dict(torch.load(file, weights_only=True))` takes.
 
     What it is about stands where torch keeps the versions of modules.

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from darkpy.build import Plan
 from darkpy.errors import DarkpyError
-from darkpy.evaluation.detect import DetectOptions, candidates_of, detections_of, without_letterbox
+from darkpy.evaluation.detect import DetectOptions, decode_heads, detections_of, undo_letterbox
 from darkpy.evaluation.nms import suppress
 from darkpy.evaluation.objects import Object, objects
 from darkpy.evaluation.onnx_outputs import run_onnx
@@ -28,7 +28,7 @@ _ALL = -1.0  # a threshold that every candidate passes
 
 
 @dataclass(frozen=True, slots=True)
-class Apart:
+class OutputDiff:
     """One output: how far the two files are apart at most, and the source's largest number."""
 
     name: str
@@ -45,7 +45,7 @@ class Apart:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SourceRun:
     """What the source said of an image, before it was converted.
 
     size: (w, h) of the image in pixels. options: resolved ones.
@@ -73,25 +73,25 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class VerifyResult:
     """rows: by output; there are none where suppression is part of the file. objects: what the result sees."""
 
-    rows: tuple[Apart, ...]
+    rows: tuple[OutputDiff, ...]
     objects: tuple[Object, ...]
 
 
 def see(
     network: Network, x_BCHW: torch.Tensor, size: tuple[int, int], names: Sequence[str], options: DetectOptions
-) -> Seen:
+) -> SourceRun:
     """Run the source; to be called before a target folds the network."""
     network.reset_state()
     with torch.inference_mode():
         outputs = network(x_BCHW)
     chosen = options.resolved(network)
-    return Seen(network, x_BCHW, size, tuple(names), chosen, tuple(output.clone() for output in outputs))
+    return SourceRun(network, x_BCHW, size, tuple(names), chosen, tuple(output.clone() for output in outputs))
 
 
-def check(seen: Seen, target: Path, plan: Plan, *, is_onnx: bool) -> Checked:
+def check(seen: SourceRun, target: Path, plan: Plan, *, is_onnx: bool) -> VerifyResult:
     """Run the written file, which is for `plan`. Raises: DarkpyError when it cannot be run."""
     if is_onnx:
         return _check_onnx(seen, run_onnx(target, seen.x_BCHW))
@@ -101,27 +101,27 @@ def check(seen: Seen, target: Path, plan: Plan, *, is_onnx: bool) -> Checked:
         raise DarkpyError(f"{target} is a partial file, which cannot be run", hint="leave --check out")
     with torch.inference_mode():
         outputs = tuple(again(seen.x_BCHW))
-    return Checked(_rows(seen.network, seen.outputs_BCHW, outputs), seen.objects_of(outputs))
+    return VerifyResult(_rows(seen.network, seen.outputs_BCHW, outputs), seen.objects_of(outputs))
 
 
-def _check_onnx(seen: Seen, found: Mapping[str, torch.Tensor]) -> Checked:
+def _check_onnx(seen: SourceRun, found: Mapping[str, torch.Tensor]) -> VerifyResult:
     network = seen.network
     by_layer = [found.get(f"layer{index}") for index in network.outputs]
     if "detections" in found:
-        return Checked((), seen.named(_moved(seen, _read_detections(seen, found["detections"]))))
+        return VerifyResult((), seen.named(_moved(seen, _read_detections(seen, found["detections"]))))
     if "boxes" in found:
         theirs = {"boxes": found["boxes"].flatten(0, 1), "scores": found["scores"].flatten(0, 1)}
         ours = _candidates(seen)
         rows = (_apart("boxes", ours.boxes_M4, theirs["boxes"]), _apart("scores", ours.prob_MK, theirs["scores"]))
-        return Checked(rows, _chosen(seen, replace(ours, boxes_M4=theirs["boxes"], prob_MK=theirs["scores"])))
+        return VerifyResult(rows, _chosen(seen, replace(ours, boxes_M4=theirs["boxes"], prob_MK=theirs["scores"])))
     outputs = [output for output in by_layer if output is not None]
     if len(outputs) == len(by_layer) and all(output.dim() == 2 for output in outputs) and network.heads:
         return _check_rows(seen, outputs)
     shaped = [theirs.reshape(ours.shape) for theirs, ours in zip(outputs, seen.outputs_BCHW, strict=True)]
-    return Checked(_rows(network, seen.outputs_BCHW, shaped), seen.objects_of(shaped))
+    return VerifyResult(_rows(network, seen.outputs_BCHW, shaped), seen.objects_of(shaped))
 
 
-def _check_rows(seen: Seen, outputs_ME: Sequence[torch.Tensor]) -> Checked:
+def _check_rows(seen: SourceRun, outputs_ME: Sequence[torch.Tensor]) -> VerifyResult:
     ours, places = _candidates(seen), [len(output) for output in outputs_ME]
     parts = zip(torch.split(ours.boxes_M4, places), torch.split(ours.prob_MK, places), strict=True)
     rows = []
@@ -136,15 +136,15 @@ def _check_rows(seen: Seen, outputs_ME: Sequence[torch.Tensor]) -> Checked:
         torch.cat([output[:, 4] for output in outputs_ME]),
         torch.cat([functional.pad(output[:, 5:], (0, width - output.shape[1] + 5)) for output in outputs_ME]),
     )
-    return Checked(tuple(rows), _chosen(seen, theirs))
+    return VerifyResult(tuple(rows), _chosen(seen, theirs))
 
 
-def _candidates(seen: Seen) -> Detections:
+def _candidates(seen: SourceRun) -> Detections:
     """All that the source's heads say, as fractions of the network's input."""
-    return candidates_of(seen.network, seen.outputs_BCHW, [seen.size], thresh=_ALL, letterbox=False)
+    return decode_heads(seen.network, seen.outputs_BCHW, [seen.size], thresh=_ALL, letterbox=False)
 
 
-def _chosen(seen: Seen, said: Detections) -> tuple[Object, ...]:
+def _chosen(seen: SourceRun, said: Detections) -> tuple[Object, ...]:
     """The objects among all candidates: those above the threshold that no better one overlaps."""
     thresh, nms = seen.options.thresh or 0, seen.options.nms
     above = said.select(said.objectness_M > thresh)
@@ -153,14 +153,14 @@ def _chosen(seen: Seen, said: Detections) -> tuple[Object, ...]:
     return seen.named(suppress(found, nms, *seen.network.heads[-1].nms) if nms else found)
 
 
-def _moved(seen: Seen, found: Detections) -> Detections:
+def _moved(seen: SourceRun, found: Detections) -> Detections:
     """Boxes as fractions of the image."""
     is_moved = seen.options.letterbox and seen.network.heads[-1].corrects_letterbox
     net = seen.network.plan.input_shape
-    return without_letterbox(found, [seen.size], net.w, net.h) if is_moved else found
+    return undo_letterbox(found, [seen.size], net.w, net.h) if is_moved else found
 
 
-def _read_detections(seen: Seen, found_N7: torch.Tensor) -> Detections:
+def _read_detections(seen: SourceRun, found_N7: torch.Tensor) -> Detections:
     classes = max(head.class_count for head in seen.network.heads)
     score_N, boxes_N4 = found_N7[:, 2], found_N7[:, 3:]
     prob_NK = torch.zeros(len(found_N7), classes).scatter(1, found_N7[:, 1:2].long(), score_N[:, None])
@@ -169,7 +169,7 @@ def _read_detections(seen: Seen, found_N7: torch.Tensor) -> Detections:
 
 def _rows(
     network: Network, ours_BCHW: Sequence[torch.Tensor], theirs_BCHW: Sequence[torch.Tensor]
-) -> tuple[Apart, ...]:
+) -> tuple[OutputDiff, ...]:
     return tuple(
         _apart(_name(network, index), ours, theirs)
         for index, ours, theirs in zip(network.outputs, ours_BCHW, theirs_BCHW, strict=True)
@@ -180,10 +180,10 @@ def _name(network: Network, index: int) -> str:
     return f"layer {index} [{network.plan.nodes[index].type}]"
 
 
-def _apart(name: str, ours: torch.Tensor, theirs: torch.Tensor) -> Apart:
+def _apart(name: str, ours: torch.Tensor, theirs: torch.Tensor) -> OutputDiff:
     if ours.shape != theirs.shape:
         raise DarkpyError(f"{name}: is {tuple(theirs.shape)} in the result and {tuple(ours.shape)} in the source")
     if not ours.numel():
-        return Apart(name, 0.0, 0.0)
+        return OutputDiff(name, 0.0, 0.0)
     difference = float((ours - theirs).abs().nan_to_num(nan=math.inf).max())
-    return Apart(name, difference, float(ours.abs().max()))
+    return OutputDiff(name, difference, float(ours.abs().max()))

@@ -16,14 +16,14 @@ import torch
 
 from darkpy.build import Node
 from darkpy.errors import DarkpyError
-from darkpy.export.weight_tools import Opened, array_of, layer_of
+from darkpy.export.weight_tools import LoadedWeights, array_values, layer_at_node
 from darkpy.layers.base import ArraySpec
 
 DECAYED = "weights"
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class ArrayStats:
     """An array at a glance. mse: darknet's word for the root of the mean square. not_finite: NaN and infinities,
     which the rest leaves out.
     """
@@ -39,21 +39,21 @@ class Figures:
     not_finite: int
 
 
-def figures_of(opened: Opened, node: Node) -> list[Figures]:
+def array_stats(opened: LoadedWeights, node: Node) -> list[ArrayStats]:
     """Of each array of a layer, in file order."""
-    return [_figures(node, array_spec, array_of(opened.network, node, array_spec)) for array_spec in node.arrays]
+    return [_figures(node, array_spec, array_values(opened.network, node, array_spec)) for array_spec in node.arrays]
 
 
-def _figures(node: Node, array_spec: ArraySpec, array: torch.Tensor) -> Figures:
+def _figures(node: Node, array_spec: ArraySpec, array: torch.Tensor) -> ArrayStats:
     numbers = array.detach().double().flatten()
     finite = numbers[torch.isfinite(numbers)]
     lost = len(numbers) - len(finite)
     if not len(finite):
-        return Figures(
+        return ArrayStats(
             node.index, array_spec.name, array_spec.count, math.nan, math.nan, math.nan, math.nan, math.nan, lost
         )
     variance, mean = torch.var_mean(finite, correction=0)
-    return Figures(
+    return ArrayStats(
         layer=node.index,
         array=array_spec.name,
         count=array_spec.count,
@@ -70,7 +70,7 @@ def _is_weights(array_spec: ArraySpec) -> bool:
     return array_spec.name.rpartition(".")[2] == DECAYED
 
 
-def layer_at(opened: Opened, index: int) -> Node:
+def layer_at(opened: LoadedWeights, index: int) -> Node:
     """A layer with weights. Raises: DarkpyError when there is none of that number in the file."""
     plan = opened.plan
     if not 0 <= index < len(plan.nodes):
@@ -85,7 +85,7 @@ def layer_at(opened: Opened, index: int) -> Node:
     return node
 
 
-def rows_of(opened: Opened, node: Node, name: str | None = None) -> Iterator[tuple[str, torch.Tensor]]:
+def rows_of(opened: LoadedWeights, node: Node, name: str | None = None) -> Iterator[tuple[str, torch.Tensor]]:
     """The weights of a layer, or its array of that name, a filter a row.
 
     Shapes: each FK; the weights of layers made of layers come one part after another.
@@ -102,6 +102,6 @@ def rows_of(opened: Opened, node: Node, name: str | None = None) -> Iterator[tup
             f"{opened.plan.place(node.index)} has no array {name or DECAYED}", hint=f"its arrays: {', '.join(names)}"
         )
     for array_spec in wanted:
-        array = array_of(opened.network, node, array_spec).detach()
-        axis = getattr(layer_of(opened.network, node), "filter_axis", 0) if array.dim() > 1 else 0
+        array = array_values(opened.network, node, array_spec).detach()
+        axis = getattr(layer_at_node(opened.network, node), "filter_axis", 0) if array.dim() > 1 else 0
         yield array_spec.name, array.movedim(axis, 0).reshape(array.shape[axis], -1)

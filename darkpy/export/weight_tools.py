@@ -29,13 +29,13 @@ ANCHORS = 3  # how many times darknet's oneoff copies the classes
 NEW_SCALE = 0.1  # of the numbers that oneoff makes up
 
 
-def modernize(network: Network) -> None:
+def upgrade_header(network: Network) -> None:
     """Give the network today's header of its fork, with the count it has: connected weights are then not transposed."""
     network.header = Header.new(network.plan.dialect).with_seen(network.header.seen)
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class LoadedWeights:
     """A network with a file's numbers. cutoff: the first layer that a partial file lacks, None where it lacks none."""
 
     network: Network
@@ -55,11 +55,11 @@ class Opened:
 
         Raises: WeightsError when an array holds NaN or infinity.
         """
-        modernize(self.network)
+        upgrade_header(self.network)
         return self.network.pack_weights(cutoff=self.cutoff)
 
 
-def open_weights(plan: Plan, path: str | os.PathLike[str]) -> Opened:
+def load_weights_file(plan: Plan, path: str | os.PathLike[str]) -> LoadedWeights:
     """Read a weight file, whole or partial.
 
     Raises: WeightsError when it does not fit the cfg; DarkpyError when the cfg says that it is read in part only.
@@ -73,24 +73,24 @@ def open_weights(plan: Plan, path: str | os.PathLike[str]) -> Opened:
                     hint=f"take {key}= out of the cfg",
                 )
     network = Network(plan)
-    opened = Opened(network, network.load_weights(path, allow_partial=True).missing)
+    opened = LoadedWeights(network, network.load_weights(path, allow_partial=True).missing)
     for node in opened.nodes:
         for array_spec in node.arrays:
-            if array_of(network, node, array_spec).is_meta:
+            if array_values(network, node, array_spec).is_meta:
                 raise WeightsError(
                     f"{path}: lacks {array_spec.name!r} of {plan.place(node.index)}, which no darknet has"
                 )
     return opened
 
 
-def new_weights(plan: Plan) -> Opened:
+def new_weights(plan: Plan) -> LoadedWeights:
     """The numbers that darknet starts a new network with."""
     network = Network(plan)
     network.initialize()
-    return Opened(network, None)
+    return LoadedWeights(network, None)
 
 
-def keep_first(opened: Opened, count: int) -> Opened:
+def keep_first(opened: LoadedWeights, count: int) -> LoadedWeights:
     """The layers 0 to `count` - 1, trained on no image yet: what a training of another network starts from.
 
     Raises: DarkpyError when the file has fewer layers, or none of these has weights.
@@ -106,11 +106,11 @@ def keep_first(opened: Opened, count: int) -> Opened:
     if not any(node.arrays for node in plan.nodes[:count]):
         raise DarkpyError(f"none of the first {count} layers of {plan.file} has weights")
     opened.network.header = Header.new(plan.dialect)
-    return Opened(opened.network, count)
+    return LoadedWeights(opened.network, count)
 
 
 @torch.no_grad()
-def average(plan: Plan, paths: Sequence[str | os.PathLike[str]]) -> Opened:
+def average(plan: Plan, paths: Sequence[str | os.PathLike[str]]) -> LoadedWeights:
     """The mean of all arrays, with the header of the first file; two networks are in memory at a time.
 
     Raises: WeightsError when the files do not hold the same layers.
@@ -118,9 +118,9 @@ def average(plan: Plan, paths: Sequence[str | os.PathLike[str]]) -> Opened:
         the first file's numbers elsewhere; in grouped convolutions it adds up beyond their weights.
     """
     first, *others = paths
-    total = open_weights(plan, first)
+    total = load_weights_file(plan, first)
     for path in others:
-        opened = open_weights(plan, path)
+        opened = load_weights_file(plan, path)
         if opened.cutoff != total.cutoff:
             raise WeightsError(f"{path} does not hold the same layers as {first}", hint="average files of one size")
         for mine, theirs in zip(_arrays(total), _arrays(opened), strict=True):
@@ -131,7 +131,7 @@ def average(plan: Plan, paths: Sequence[str | os.PathLike[str]]) -> Opened:
 
 
 @torch.no_grad()
-def swap_red_and_blue(opened: Opened) -> None:
+def swap_red_and_blue(opened: LoadedWeights) -> None:
     """Have a network that was trained on BGR images take RGB ones, or the other way round.
 
     Raises: DarkpyError when the first convolution does not read three channels.
@@ -141,7 +141,7 @@ def swap_red_and_blue(opened: Opened) -> None:
 
 
 @torch.no_grad()
-def take_unit_inputs(opened: Opened) -> None:
+def take_unit_inputs(opened: LoadedWeights) -> None:
     """Have a network that was trained on inputs from -1 to 1 take inputs from 0 to 1, but for zeros around images.
 
     Raises: DarkpyError when the first convolution does not read three channels.
@@ -157,7 +157,7 @@ def take_unit_inputs(opened: Opened) -> None:
 
 
 @torch.no_grad()
-def copy_classes(plan: Plan, path: str | os.PathLike[str], seed: int = 0) -> Opened:
+def copy_classes(plan: Plan, path: str | os.PathLike[str], seed: int = 0) -> LoadedWeights:
     """Make a detector of a file whose last convolution knows classes alone: each anchor's box gets them all.
 
     The other numbers of a box (x, y, w, h, objectness) start new, the same for each anchor. `seen` becomes 0.
@@ -177,7 +177,7 @@ def copy_classes(plan: Plan, path: str | os.PathLike[str], seed: int = 0) -> Ope
     changed = replace(node, spec=spec, arrays=spec.arrays(node.inputs))
     source_plan = replace(plan, nodes=(*plan.nodes[: node.index], changed, *plan.nodes[node.index + 1 :]))
     try:
-        source = open_weights(source_plan, path)
+        source = load_weights_file(source_plan, path)
     except WeightsError as error:
         hint = f"for this cfg its last convolution has {classes} filters, the classes alone, and all else is equal"
         raise WeightsError(error.message, hint=hint) from error
@@ -187,29 +187,29 @@ def copy_classes(plan: Plan, path: str | os.PathLike[str], seed: int = 0) -> Ope
     target.initialize(torch.Generator().manual_seed(seed))
     for other in plan.nodes:
         for array_spec in other.arrays:
-            array, made = array_of(source.network, other, array_spec), array_of(target, other, array_spec)
+            array, made = array_values(source.network, other, array_spec), array_values(target, other, array_spec)
             if other.index == node.index:
                 boxes = made[:BOX] * (NEW_SCALE if array_spec.is_decayed else 0)
                 array = torch.cat([boxes, array] * ANCHORS)
-            layer_of(target, other).put_array(array_spec, array)
-    return Opened(target, None)
+            layer_at_node(target, other).put_array(array_spec, array)
+    return LoadedWeights(target, None)
 
 
-def layer_of(network: Network, node: Node) -> Layer:
+def layer_at_node(network: Network, node: Node) -> Layer:
     return cast("Layer", network.layers[node.index])
 
 
-def array_of(network: Network, node: Node, array_spec: ArraySpec) -> torch.Tensor:
+def array_values(network: Network, node: Node, array_spec: ArraySpec) -> torch.Tensor:
     """The numbers of a slot that is not folded away."""
-    array = layer_of(network, node).array(array_spec)
+    array = layer_at_node(network, node).array(array_spec)
     assert array is not None
     return array
 
 
-def _arrays(opened: Opened) -> Iterator[torch.Tensor]:
+def _arrays(opened: LoadedWeights) -> Iterator[torch.Tensor]:
     for node in opened.nodes:
         for array_spec in node.arrays:
-            yield array_of(opened.network, node, array_spec)
+            yield array_values(opened.network, node, array_spec)
 
 
 def _last_convolution(plan: Plan) -> Node:
@@ -224,10 +224,10 @@ def _last_convolution(plan: Plan) -> Node:
     return node
 
 
-def _first_convolution(opened: Opened) -> WeightedLayer:
+def _first_convolution(opened: LoadedWeights) -> WeightedLayer:
     """Raises: DarkpyError when there is none in the file, or it does not read three channels."""
     for node in opened.nodes:
-        layer = layer_of(opened.network, node)
+        layer = layer_at_node(opened.network, node)
         if node.arrays and isinstance(layer, WeightedLayer) and layer.filter_axis == 0 and layer.weights.dim() == 4:
             channels = layer.weights.shape[1]
             if channels != 3:

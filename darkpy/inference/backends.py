@@ -11,7 +11,7 @@ import torch
 from darkpy.errors import DarkpyError
 from darkpy.export.onnx_files import pack_onnx
 from darkpy.export.onnx_graph import INPUT, OnnxOptions
-from darkpy.export.state_dict import About
+from darkpy.export.state_dict import WeightsMetadata
 from darkpy.network import Network, Runner
 
 
@@ -56,4 +56,4 @@ def openvino(network: Network, precision: str) -> Runner:
 
 
 def _model(network: Network) -> bytes:
-    return b"".join(pack_onnx(network, About(), OnnxOptions()))
+    return b"".join(pack_onnx(network, WeightsMetadata(), OnnxOptions()))

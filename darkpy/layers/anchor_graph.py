@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from darkpy.layers.anchors import AnchoredSpec, chosen_anchors
-from darkpy.layers.head import Said
+from darkpy.layers.head import OnnxDetections
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
@@ -39,7 +39,9 @@ def cells_of(shape: Shape, anchors: int, *, by_anchor: bool = False) -> torch.Te
     return cell_L2.repeat(anchors, 1) if by_anchor else cell_L2.repeat_interleave(anchors, dim=0)
 
 
-def said_to_onnx(graph: Graph, spec: AnchoredSpec, said: Entries, shape: Shape, net_w: int, net_h: int) -> Said:
+def said_to_onnx(
+    graph: Graph, spec: AnchoredSpec, said: Entries, shape: Shape, net_w: int, net_h: int
+) -> OnnxDetections:
     """The boxes and scores that entries mean, in the arithmetic of `AnchorCode.boxes_frac`."""
     grid_2 = torch.tensor((shape.w, shape.h), dtype=torch.float64)
     code, scale = spec.code(grid_2, net_w, net_h), spec.scale_x_y
@@ -63,4 +65,4 @@ def said_to_onnx(graph: Graph, spec: AnchoredSpec, said: Entries, shape: Shape, 
     if said.sigma is not None:
         doubt = graph.add("ReduceMean", graph.add("Sigmoid", said.sigma), axes=(2,), keepdims=1)
         scores = graph.add("Mul", scores, graph.add("Sub", torch.tensor(1.0), doubt))
-    return Said(graph.add("Concat", center, size, axis=2), objectness, scores)
+    return OnnxDetections(graph.add("Concat", center, size, axis=2), objectness, scores)

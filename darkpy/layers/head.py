@@ -31,7 +31,7 @@ class AnchorKeys(NamedTuple):
     is_in_cells: bool
 
 
-class Said(NamedTuple):
+class OnnxDetections(NamedTuple):
     """Tensors of a graph: boxes (B, M, 4), objectness (B, M, 1) where candidates have one, scores (B, M, K).
 
     Units: boxes in center form, fractions of the network's input.
@@ -91,7 +91,7 @@ class HeadSpec(LossSpec):
         """
         raise NotImplementedError
 
-    def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> Said:
+    def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> OnnxDetections:
         """Write down `decode` of what the head makes of its source, for all candidates in its order.
 
         Raises: DarkpyError when ONNX cannot say it.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision, map_settings
-from darkpy.evaluation.ground_truth import Truths
-from darkpy.evaluation.runner import Judge, run
+from darkpy.evaluation.ground_truth import GroundTruth
+from darkpy.evaluation.runner import Metric, run
 from darkpy.training.loop import UpdateReport
 from darkpy.training.trainer import Trainer
 
@@ -24,7 +24,7 @@ class Validation:
         self,
         trainer: Trainer,
         paths: Sequence[str],
-        truths: Truths,
+        truths: GroundTruth,
         *,
         classes: int,
         interval: int,
@@ -46,7 +46,7 @@ class Validation:
         network.resize(*self.size)
         network.eval()
         try:
-            for _ in run(network, self.paths, [Judge(map_settings(network), ranking.add)]):
+            for _ in run(network, self.paths, [Metric(map_settings(network), ranking.add)]):
                 pass
         finally:
             network.train()

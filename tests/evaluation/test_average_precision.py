@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision
-from darkpy.evaluation.ground_truth import Truths
+from darkpy.evaluation.ground_truth import GroundTruth
 from darkpy.evaluation.metric_tables import map_lines
 from darkpy.ops.detections import Detections
 
@@ -44,12 +44,12 @@ def moved(x: float, box: tuple[float, ...] = SQUARE) -> tuple[float, ...]:
     return (box[0] + x, *box[1:])
 
 
-def truths_of(objects: list[Object]) -> Truths:
+def truths_of(objects: list[Object]) -> GroundTruth:
     return truths_from(torch.tensor([(*one[:2], *one.box) for one in objects]).view(-1, 6))
 
 
-def truths_from(table: Tensor) -> Truths:
-    return Truths(table[:, 0].long(), table[:, 1].long(), table[:, 2:])
+def truths_from(table: Tensor) -> GroundTruth:
+    return GroundTruth(table[:, 0].long(), table[:, 1].long(), table[:, 2:])
 
 
 def from_table(table: Tensor) -> Detections:

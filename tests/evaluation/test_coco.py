@@ -5,21 +5,21 @@ from __future__ import annotations
 import pytest
 import torch
 
-from darkpy.evaluation.coco import STATS, CocoPrecision, coco_precision
-from darkpy.evaluation.detection_store import Found
-from darkpy.evaluation.ground_truth import Truths
-from darkpy.evaluation.runner import View
+from darkpy.evaluation.coco import COCO_STATS, CocoPrecision, coco_precision
+from darkpy.evaluation.detection_store import DetectionStore
+from darkpy.evaluation.ground_truth import GroundTruth
+from darkpy.evaluation.runner import ImageStatus
 from darkpy.ops.detections import Detections
 
-VIEWS = [View(0, "a.jpg", (200, 200)), View(1, "b.jpg", (200, 200))]
+VIEWS = [ImageStatus(0, "a.jpg", (200, 200)), ImageStatus(1, "b.jpg", (200, 200))]
 WHOLE = (0.5, 0.5, 0.5, 0.5)
 SEVENTY_PERCENT = (0.5, 0.5, 0.5, 0.35)
 
 
 def judge(*rows: tuple[int, tuple[float, ...], tuple[float, ...]]) -> CocoPrecision:
     """Class 0 has an object on each image, class 1 one on the first, class 2 none."""
-    truths = Truths(torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1]), torch.tensor([WHOLE] * 3))
-    found = Found()
+    truths = GroundTruth(torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1]), torch.tensor([WHOLE] * 3))
+    found = DetectionStore()
     if rows:
         image_M, boxes_M4, prob_MK = (torch.tensor(column) for column in zip(*rows, strict=True))
         found.add(Detections(image_M, boxes_M4, torch.ones(len(rows)), prob_MK))
@@ -28,7 +28,7 @@ def judge(*rows: tuple[int, tuple[float, ...], tuple[float, ...]]) -> CocoPrecis
 
 def test_all_found_is_one_and_classes_without_an_object_do_not_count() -> None:
     found = judge((0, WHOLE, (0.9, 0.8, 0.7)), (1, WHOLE, (0.9, 0.0, 0.0)))
-    assert tuple(found.stats) == STATS
+    assert tuple(found.stats) == COCO_STATS
     assert found.stats["AP"] == pytest.approx(1)
     assert found.classes[0] == pytest.approx((1, 1)) == found.classes[1]
     assert found.classes[2] == (None, None)

@@ -17,11 +17,11 @@ from PIL import Image
 import darkpy
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.evaluation import compare as engine
-from darkpy.evaluation.compare import compare, draw_input, read_input, trace
+from darkpy.evaluation.compare import compare, random_input, read_input, trace
 from darkpy.evaluation.dump import write_dump
 from darkpy.export.onnx_files import pack_onnx
 from darkpy.export.onnx_graph import OnnxOptions
-from darkpy.export.state_dict import About
+from darkpy.export.state_dict import WeightsMetadata
 from darkpy.network import Network
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "networks"
@@ -78,7 +78,7 @@ def network(cfg: Path) -> Network:
 
 @pytest.fixture
 def dump(tmp_path: Path, network: Network) -> Path:
-    x_BCHW = draw_input(network, 0)
+    x_BCHW = random_input(network, 0)
     write_dump(tmp_path / "tiny.npz", x_BCHW, trace(network, x_BCHW))
     return tmp_path / "tiny.npz"
 
@@ -146,9 +146,9 @@ def test_what_is_not_a_number_on_one_side_only_departs(network: Network, dump: P
 
 def test_the_same_infinity_on_both_sides_agrees() -> None:
     ours = torch.tensor([math.inf, -math.inf, math.nan, 1.0]).reshape(1, 4, 1, 1)
-    row = engine._row(0, "linear", ours, ours.clone(), 1e-5)
+    row = engine._difference(0, "linear", ours, ours.clone(), 1e-5)
     assert not row.departs and row.difference == 0 and row.largest == 1
-    assert engine._row(0, "linear", ours, -ours, 1e-5).difference == math.inf
+    assert engine._difference(0, "linear", ours, -ours, 1e-5).difference == math.inf
 
 
 @pytest.mark.parametrize(("index", "words"), [(0, "epsilon"), (1, "minus infinity"), (3, "scale_x_y"), (2, None)])
@@ -160,7 +160,7 @@ def test_the_usual_cause_belongs_to_the_kind_of_layer(
 
 
 def test_another_image_departs_at_the_input(network: Network, dump: Path) -> None:
-    found = compare(network, dump, draw_input(network, 1))
+    found = compare(network, dump, random_input(network, 1))
     assert found.first is not None and found.first.index == -1
     assert found.place == "the network's input" and "letterboxing" in (found.cause or "")
 
@@ -179,7 +179,7 @@ def test_a_dump_without_input_needs_the_image(network: Network, dump: Path) -> N
     with pytest.raises(DarkpyError, match="does not hold the network's input x") as caught:
         compare(network, dump)
     assert "image" in (caught.value.hint or "")
-    assert compare(network, dump, draw_input(network, 0)).first is None
+    assert compare(network, dump, random_input(network, 0)).first is None
 
 
 def test_missing_and_strange_arrays_are_named(network: Network, dump: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_dump_of_nothing_known_is_refused(network: Network, tmp_path: Path) ->
 
 
 def test_a_batch_is_compared_image_by_image(tmp_path: Path, network: Network) -> None:
-    x_BCHW = torch.cat([draw_input(network, seed) for seed in range(3)])
+    x_BCHW = torch.cat([random_input(network, seed) for seed in range(3)])
     write_dump(tmp_path / "d.npz", x_BCHW, trace(network, x_BCHW))
     found = compare(network, plant(tmp_path / "d.npz", 2, 1, at=(2, 5, 4, 3)))
     assert found.first is not None and found.first.at == (2, 5, 4, 3)
@@ -263,7 +263,7 @@ def export(network: Network, path: Path, layers: tuple[int, ...], names: tuple[s
     """An ONNX file whose outputs are the given layers'."""
     chosen = copy.deepcopy(network)
     chosen.outputs = layers
-    model = onnx.load_from_string(b"".join(pack_onnx(chosen, About(), OnnxOptions())))
+    model = onnx.load_from_string(b"".join(pack_onnx(chosen, WeightsMetadata(), OnnxOptions())))
     called = {f"layer{layer}": name for layer, name in zip(layers, names, strict=True)}
     for node in model.graph.node:
         for tensors in (node.input, node.output):

@@ -211,7 +211,7 @@ def test_image_that_cannot_be_read_yields_its_error_and_the_others_go_on(tmp_pat
 
 def test_images_are_read_when_they_are_wanted(tmp_path: Path) -> None:
     paths = (picture(tmp_path / f"{n}.png", 32, 32) for n in itertools.count())
-    results = detect(middle(), paths, NAMES, batch_size=1, may_wait=False)
+    results = detect(middle(), paths, NAMES, batch_size=1, prefetch=False)
     assert [len(result.objects) for result in itertools.islice(results, 3)] == [1, 1, 1]
     assert len(list(tmp_path.iterdir())) == 3
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkpy.data.loading.images import Image, prepare
-from darkpy.evaluation.detect import without_letterbox
+from darkpy.evaluation.detect import undo_letterbox
 from darkpy.ops.detections import Detections
 from darkpy.ops.resample import letterbox_geometry
 
@@ -36,7 +36,7 @@ def test_box_in_the_letterbox_comes_back_to_its_place_in_the_image(
     place = letterbox_geometry(w, h, net_w, net_h)
     x, y = (place.left + float(box[0]) * place.new_w) / net_w, (place.top + float(box[1]) * place.new_h) / net_h
     pasted = candidate(x, y, float(box[2]) * place.new_w / net_w, float(box[3]) * place.new_h / net_h)
-    (found,) = without_letterbox(pasted, [(w, h)], net_w, net_h).boxes_M4
+    (found,) = undo_letterbox(pasted, [(w, h)], net_w, net_h).boxes_M4
     odd = [(net_side - new_side) % 2 for net_side, new_side in zip(net, place[:2], strict=True)]
     shift = torch.tensor((odd[0] / 2 / place.new_w, odd[1] / 2 / place.new_h, 0, 0))
     torch.testing.assert_close(found, box - shift, rtol=0, atol=2e-4)
@@ -55,7 +55,7 @@ def test_box_drawn_on_the_image_comes_back(w: int, h: int) -> None:
     edges = (column_N.min() / 416, row_N.min() / 320, (column_N.max() + 1) / 416, (row_N.max() + 1) / 320)
     x1, y1, x2, y2 = (float(edge) for edge in edges)
     seen = candidate((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
-    (found,) = without_letterbox(seen, [(w, h)], 416, 320).boxes_M4
+    (found,) = undo_letterbox(seen, [(w, h)], 416, 320).boxes_M4
     wanted = ((left + right) / 2 / w, (top + bottom) / 2 / h, (right - left) / w, (bottom - top) / h)
     # corner pixels lie on corner pixels: towards the edges half a pixel of the image, beside the edge's own pixel
     pixels = 1 / min(w, h) + 1 / min(place.new_w, place.new_h)
@@ -65,5 +65,5 @@ def test_box_drawn_on_the_image_comes_back(w: int, h: int) -> None:
 def test_each_candidate_is_moved_by_the_size_of_its_own_image() -> None:
     both = Detections.cat([candidate(0.5, 0.25, 0.5, 0.5), candidate(0.5, 0.25, 0.5, 0.5)])
     both = Detections(torch.tensor([1, 0]), both.boxes_M4, both.objectness_M, both.prob_MK)
-    first, second = without_letterbox(both, [(100, 100), (200, 100)], 32, 32).boxes_M4.tolist()
+    first, second = undo_letterbox(both, [(100, 100), (200, 100)], 32, 32).boxes_M4.tolist()
     assert first == [0.5, 0.0, 0.5, 1.0] and second == [0.5, 0.25, 0.5, 0.5]

@@ -4,15 +4,15 @@ import math
 
 import torch
 
-from darkpy.evaluation.detection_store import Found
-from darkpy.evaluation.runner import View
+from darkpy.evaluation.detection_store import DetectionStore
+from darkpy.evaluation.runner import ImageStatus
 from darkpy.ops.detections import Detections
 
-VIEWS = [View(0, "a.jpg", (100, 50)), View(1, "b.jpg", (10, 10))]
+VIEWS = [ImageStatus(0, "a.jpg", (100, 50)), ImageStatus(1, "b.jpg", (10, 10))]
 
 
-def found_of(*rows: tuple[int, tuple[float, ...], tuple[float, ...]]) -> Found:
-    found = Found()
+def found_of(*rows: tuple[int, tuple[float, ...], tuple[float, ...]]) -> DetectionStore:
+    found = DetectionStore()
     image_M, boxes_M4, prob_MK = (torch.tensor(column) for column in zip(*rows, strict=True))
     found.add(Detections(image_M, boxes_M4, torch.ones(len(rows)), prob_MK))
     return found
@@ -47,4 +47,7 @@ def test_box_without_end_is_the_image_and_nan_is_no_box() -> None:
 
 
 def test_nothing_found_has_no_rows() -> None:
-    assert list(Found().rows(VIEWS)) == [] and [len(places) for places in Found().by_class(2)] == [0, 0]
+    assert list(DetectionStore().rows(VIEWS)) == [] and [len(places) for places in DetectionStore().by_class(2)] == [
+        0,
+        0,
+    ]

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from darkpy.dialect import Dialect
-from darkpy.evaluation import formats as forms
+from darkpy.evaluation import formats
 from darkpy.evaluation.objects import Object
 
 DOG = Object(16, "dog", 0.8123107, (0.288883, 0.6661953, 0.344135, 0.5664661))
@@ -18,8 +18,8 @@ OUTSIDE = Object(0, "person", 0.995, (0.0, 0.0, 0.1, 0.3))
 
 
 def test_json_of_two_images_is_alexeyabs_to_the_byte() -> None:
-    frames = [forms.frame_json(1, "data/dog.jpg", [DOG, CAR]), forms.frame_json(2, "b.jpg", [])]
-    assert forms.frames_json(frames) == (
+    frames = [formats.frame_json(1, "data/dog.jpg", [DOG, CAR]), formats.frame_json(2, "b.jpg", [])]
+    assert formats.frames_json(frames) == (
         "[\n"
         "{\n"
         ' "frame_id":1, \n'
@@ -44,52 +44,54 @@ def test_json_of_two_images_is_alexeyabs_to_the_byte() -> None:
 
 @pytest.mark.parametrize("text", ['say "hi"', "C:\\data\\dog.jpg", "Hündchen 狗", "line\nbreak", "\udcff.jpg", ""])
 def test_json_survives_any_name(text: str) -> None:
-    frame = forms.frame_json(1, text, [Object(0, text, 0.5, DOG.box_frac)])
-    document = json.loads(forms.frames_json([frame]).encode())
+    frame = formats.frame_json(1, text, [Object(0, text, 0.5, DOG.box_frac)])
+    document = json.loads(formats.frames_json([frame]).encode())
     assert (document[0]["filename"], document[0]["objects"][0]["name"]) == (text, text)
 
 
 def test_letters_stay_letters_in_alexeyabs_json() -> None:
-    assert '"filename":"狗.jpg"' in forms.frame_json(1, "狗.jpg", [])
+    assert '"filename":"狗.jpg"' in formats.frame_json(1, "狗.jpg", [])
 
 
 def test_json_never_holds_nan() -> None:
     lost = Object(0, "lost", 0.5, (math.nan, 0.5, math.inf, 0.5))
-    (frame,) = json.loads(forms.frames_json([forms.frame_json(1, "a", [lost])]), parse_constant=pytest.fail)
+    (frame,) = json.loads(formats.frames_json([formats.frame_json(1, "a", [lost])]), parse_constant=pytest.fail)
     assert frame["objects"][0]["relative_coordinates"]["center_x"] is None
-    (record,) = json.loads("".join(forms.array_json([forms.record("a", (9, 9), [lost])])), parse_constant=pytest.fail)
+    (record,) = json.loads(
+        "".join(formats.array_json([formats.record("a", (9, 9), [lost])])), parse_constant=pytest.fail
+    )
     assert (record["objects"][0]["box"]["w"], record["objects"][0]["box_px"]) == (None, None)
 
 
 def test_time_line_has_each_forks_unit() -> None:
-    assert forms.time_line("a.jpg", 0.0293291, Dialect.PJREDDIE) == "a.jpg: Predicted in 0.029329 seconds."
-    assert forms.time_line("a.jpg", 0.0293291, Dialect.ALEXEYAB) == "a.jpg: Predicted in 29.329100 milli-seconds."
+    assert formats.time_line("a.jpg", 0.0293291, Dialect.PJREDDIE) == "a.jpg: Predicted in 0.029329 seconds."
+    assert formats.time_line("a.jpg", 0.0293291, Dialect.ALEXEYAB) == "a.jpg: Predicted in 29.329100 milli-seconds."
 
 
 def test_lines_round_as_c_does_and_do_not_clip() -> None:
-    assert list(forms.object_lines([DOG, OUTSIDE])) == ["dog: 81%", "person: 100%"]
-    (line,) = forms.object_lines([OUTSIDE], (50, 30))
+    assert list(formats.object_lines([DOG, OUTSIDE])) == ["dog: 81%", "person: 100%"]
+    (line,) = formats.object_lines([OUTSIDE], (50, 30))
     assert line == "person: 100%\t(left_x:   -3   top_y:   -5   width:    5   height:    9)"
 
 
 def test_alexeyabs_order_is_by_left_edge_with_the_best_class_of_a_box_first() -> None:
-    assert forms.left_to_right([CAR, TRUCK, DOG, OUTSIDE]) == (OUTSIDE, DOG, TRUCK, CAR)
+    assert formats.left_to_right([CAR, TRUCK, DOG, OUTSIDE]) == (OUTSIDE, DOG, TRUCK, CAR)
 
 
 def test_labels_have_the_best_class_of_each_box() -> None:
-    assert forms.label_lines([DOG, CAR, TRUCK, OUTSIDE]) == (
+    assert formats.label_lines([DOG, CAR, TRUCK, OUTSIDE]) == (
         "16 0.2889 0.6662 0.3441 0.5665\n7 0.7500 0.2500 0.5000 0.1250\n0 0.0000 0.0000 0.1000 0.3000\n"
     )
-    assert forms.label_lines([]) == ""
+    assert formats.label_lines([]) == ""
 
 
 def test_name_that_begins_with_dont_show_is_not_visible() -> None:
     hidden = Object(3, "dont_show this", 0.9, DOG.box_frac)
-    assert forms.visible([DOG, hidden, CAR]) == (DOG, CAR)
+    assert formats.visible([DOG, hidden, CAR]) == (DOG, CAR)
 
 
 def test_record_has_the_box_inside_the_image_in_pixels() -> None:
-    record = forms.record("a.jpg", (100, 50), [OUTSIDE, CAR])
+    record = formats.record("a.jpg", (100, 50), [OUTSIDE, CAR])
     assert (record["filename"], record["width"], record["height"]) == ("a.jpg", 100, 50)
     assert [one["box_px"] for one in record["objects"]] == [[0, 0, 5, 8], [50, 9, 100, 16]]
     assert record["objects"][1]["box"] == {"x": 0.75, "y": 0.25, "w": 0.5, "h": 0.125}
@@ -97,8 +99,8 @@ def test_record_has_the_box_inside_the_image_in_pixels() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_array_is_json_that_comes_in_whole_lines(count: int) -> None:
-    records = [forms.record(f"{i}.jpg", (9, 9), [DOG]) for i in range(count)]
-    pieces = list(forms.array_json(records))
+    records = [formats.record(f"{i}.jpg", (9, 9), [DOG]) for i in range(count)]
+    pieces = list(formats.array_json(records))
     assert json.loads("".join(pieces)) == records
     assert all(piece.endswith("\n") and piece.count("\n") == 1 for piece in pieces)
     assert [json.loads(piece.lstrip(",")) for piece in pieces[1:-1]] == records

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from darkpy.evaluation import matching
-from darkpy.evaluation.matching import GroupedTruths, are_first
+from darkpy.evaluation.matching import GroupedGroundTruth, first_occurrences
 from darkpy.ops.boxes import iou
 
 
@@ -17,22 +17,22 @@ def test_truth_that_is_found_is_the_best_of_its_group_however_many_are_compared_
     boxes_D4, boxes_T4 = (torch.rand(count, 4, generator=rng) * 0.5 + 0.1 for count in (200, 90))
     group_D, group_T = (torch.randint(7, (count,), generator=rng) for count in (200, 90))
     iou_DT = iou(boxes_D4[:, None], boxes_T4) * (group_D[:, None] == group_T)
-    truths = GroupedTruths(boxes_T4, group_T)
+    truths = GroupedGroundTruth(boxes_T4, group_T)
 
     truth_D, iou_D = truths.find(boxes_D4, group_D, 0.4)
     most_D, best_D = iou_DT.max(dim=1)
     assert torch.equal(truth_D, torch.where(most_D > 0.4, best_D, -1))
     assert torch.equal(iou_D, torch.where(most_D > 0.4, most_D, 0))
-    assert torch.equal(truths.most_overlap(boxes_D4, group_D), iou_DT.max(dim=0).values)
+    assert torch.equal(truths.best_iou_per_truth(boxes_D4, group_D), iou_DT.max(dim=0).values)
 
 
 def test_where_there_are_no_truths_none_is_found() -> None:
-    truths = GroupedTruths(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    truths = GroupedGroundTruth(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
     truth_D, iou_D = truths.find(torch.ones(2, 4), torch.tensor([0, 1]), 0.5)
     assert (truth_D.tolist(), iou_D.tolist()) == ([-1, -1], [0, 0])
 
 
 def test_first_of_each_number_is_marked() -> None:
     numbers = torch.tensor([2, -1, 0, 2, 0, -1, 1])
-    assert are_first(numbers, 3).tolist() == [True, False, True, False, False, False, True]
-    assert are_first(torch.full((3,), -1), 0).tolist() == [False] * 3
+    assert first_occurrences(numbers, 3).tolist() == [True, False, True, False, False, False, True]
+    assert first_occurrences(torch.full((3,), -1), 0).tolist() == [False] * 3

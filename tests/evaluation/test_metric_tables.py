@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 from darkpy.evaluation.average_precision import ClassPrecision, MeanAveragePrecision
-from darkpy.evaluation.coco import STATS, CocoPrecision
+from darkpy.evaluation.coco import COCO_STATS, CocoPrecision
 from darkpy.evaluation.metric_tables import evaluation_lines, evaluation_record, map_lines
 
 FOUND = MeanAveragePrecision(
@@ -14,7 +14,7 @@ FOUND = MeanAveragePrecision(
     iou_thresh=0.5,
     points=0,
 )
-COCO = CocoPrecision(dict.fromkeys(STATS, 0.5) | {"AP_small": None}, ((0.25, 0.5), (None, None)))
+COCO = CocoPrecision(dict.fromkeys(COCO_STATS, 0.5) | {"AP_small": None}, ((0.25, 0.5), (None, None)))
 NAMES = ("cat", "hot dog")
 
 

@@ -32,9 +32,9 @@ def test_batches_come_in_order_and_the_last_one_is_what_is_left(spare: int, batc
     assert {len(batch) for batch in batches[:-1]} <= {batch_size}
 
 
-@pytest.mark.parametrize("may_wait", [False, True])
+@pytest.mark.parametrize("prefetch", [False, True])
 def test_the_next_batch_is_asked_for_early_only_with_cores_to_spare_and_leave_to_do_so(
-    spare: int, may_wait: bool
+    spare: int, prefetch: bool
 ) -> None:
     asked: list[int] = []
 
@@ -43,9 +43,9 @@ def test_the_next_batch_is_asked_for_early_only_with_cores_to_spare_and_leave_to
             asked.append(number)
             yield number
 
-    batches = load_in_batches(int, str, items(), 3, CPU, may_wait=may_wait)
+    batches = load_in_batches(int, str, items(), 3, CPU, prefetch=prefetch)
     assert next(batches) == ["0", "1", "2"]
-    assert len(asked) == (6 if spare and may_wait else 3)
+    assert len(asked) == (6 if spare and prefetch else 3)
     batches.close()  # type: ignore[attr-defined]
     assert len(asked) <= 6
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from darkpy.evaluation.ground_truth import Truths
+from darkpy.evaluation.ground_truth import GroundTruth
 from darkpy.evaluation.metric_tables import recall_line
 from darkpy.evaluation.recall import Recall
 from darkpy.ops.detections import Detections
@@ -12,9 +12,9 @@ HALF_OVER = (0.5, 0.5, 0.25, 0.1875)
 """Three quarters of the first truth."""
 
 
-def truths() -> Truths:
+def truths() -> GroundTruth:
     boxes_N4 = torch.tensor([(0.5, 0.5, 0.25, 0.25), (0.25, 0.25, 0.25, 0.25), (0.5, 0.5, 0.5, 0.5)])
-    return Truths(torch.tensor([0, 0, 2]), torch.tensor([0, 1, 0]), boxes_N4)
+    return GroundTruth(torch.tensor([0, 0, 2]), torch.tensor([0, 1, 0]), boxes_N4)
 
 
 def boxes(*rows: tuple[int, tuple[float, ...], float]) -> Detections:
@@ -46,6 +46,6 @@ def test_box_without_objectness_is_no_box() -> None:
 
 
 def test_list_without_objects_has_no_nan() -> None:
-    nothing = Truths(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))
+    nothing = GroundTruth(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))
     (one,) = Recall(nothing, 1).result()
     assert recall_line(one) == "    0     0     0\tRPs/Img: 0.00\tIOU: 0.00%\tRecall:0.00%"

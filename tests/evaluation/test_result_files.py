@@ -13,7 +13,7 @@ import darkpy
 from darkpy.data.lists.names import COCO_IDS
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
-from darkpy.evaluation.detection_store import Found
+from darkpy.evaluation.detection_store import DetectionStore
 from darkpy.evaluation.result_files import (
     check_names,
     coco_image_id,
@@ -21,32 +21,32 @@ from darkpy.evaluation.result_files import (
     valid_settings,
     write_results,
 )
-from darkpy.evaluation.runner import View
+from darkpy.evaluation.runner import ImageStatus
 from darkpy.ops.detections import Detections
 
 PJ, AX = Dialect.PJREDDIE, Dialect.ALEXEYAB
-VIEWS = [View(0, "val2017/000000000139.jpg", (64, 32)), View(1, "val2017/000000000285.jpg", (64, 32))]
+VIEWS = [ImageStatus(0, "val2017/000000000139.jpg", (64, 32)), ImageStatus(1, "val2017/000000000285.jpg", (64, 32))]
 NAMES = ("person", "traffic light")
 
 
 @pytest.fixture
-def found() -> Found:
+def found() -> DetectionStore:
     """A person and something of both classes on the second image, the latter cut off."""
     boxes_M4 = torch.tensor([(0.5, 0.5, 0.25, 0.5), (0.0, 0.5, 0.5, 0.5)])
     prob_MK = torch.tensor([(0.75, 0.0), (0.5, 0.25)])
-    made = Found()
+    made = DetectionStore()
     made.add(Detections(torch.tensor([1, 1]), boxes_M4, torch.ones(2), prob_MK))
     return made
 
 
 def texts(
-    kind: str, folder: Path, found: Found, names: tuple[str, ...] = NAMES, stem: str | None = None
+    kind: str, folder: Path, found: DetectionStore, names: tuple[str, ...] = NAMES, stem: str | None = None
 ) -> dict[str, str]:
     written = write_results(kind, folder / "made", found, VIEWS, names, AX, stem)
     return {path.relative_to(folder / "made").as_posix(): path.read_text() for path in written}
 
 
-def test_voc_has_a_file_for_each_class_and_counts_pixels_from_one(tmp_path: Path, found: Found) -> None:
+def test_voc_has_a_file_for_each_class_and_counts_pixels_from_one(tmp_path: Path, found: DetectionStore) -> None:
     assert texts("voc", tmp_path, found) == {
         "comp4_det_test_person.txt": (
             "000000000285 0.750000 25.000000 9.000000 41.000000 25.000000\n"
@@ -56,7 +56,7 @@ def test_voc_has_a_file_for_each_class_and_counts_pixels_from_one(tmp_path: Path
     }
 
 
-def test_coco_is_darknets_json(tmp_path: Path, found: Found) -> None:
+def test_coco_is_darknets_json(tmp_path: Path, found: DetectionStore) -> None:
     (text,) = texts("coco", tmp_path, found).values()
     assert text == (
         "[\n"
@@ -68,12 +68,12 @@ def test_coco_is_darknets_json(tmp_path: Path, found: Found) -> None:
     assert len(json.loads(text)) == 3
 
 
-def test_imagenet_counts_images_and_classes_from_one(tmp_path: Path, found: Found) -> None:
+def test_imagenet_counts_images_and_classes_from_one(tmp_path: Path, found: DetectionStore) -> None:
     (text,) = texts("imagenet", tmp_path, found).values()
     assert text.split("\n")[2] == "2 2 0.250000 0.000000 8.000000 16.000000 24.000000"
 
 
-def test_bdd_is_json_by_name(tmp_path: Path, found: Found) -> None:
+def test_bdd_is_json_by_name(tmp_path: Path, found: DetectionStore) -> None:
     (text,) = texts("bdd", tmp_path, found).values()
     assert json.loads(text)[2] == {
         "name": "000000000285",
@@ -83,7 +83,7 @@ def test_bdd_is_json_by_name(tmp_path: Path, found: Found) -> None:
     }
 
 
-def test_kitti_has_a_file_for_each_image(tmp_path: Path, found: Found) -> None:
+def test_kitti_has_a_file_for_each_image(tmp_path: Path, found: DetectionStore) -> None:
     files = texts("kitti", tmp_path, found)
     assert files["kitti_results/data/000000000139.txt"] == ""
     assert files["kitti_results/data/000000000285.txt"].split("\n")[2] == (
@@ -93,11 +93,11 @@ def test_kitti_has_a_file_for_each_image(tmp_path: Path, found: Found) -> None:
 
 @pytest.mark.parametrize("kind", ["coco", "bdd"])
 def test_nothing_found_is_an_empty_list(tmp_path: Path, kind: str) -> None:
-    (text,) = texts(kind, tmp_path, Found()).values()
+    (text,) = texts(kind, tmp_path, DetectionStore()).values()
     assert json.loads(text) == []
 
 
-def test_stem_takes_the_place_of_darknets_name(tmp_path: Path, found: Found) -> None:
+def test_stem_takes_the_place_of_darknets_name(tmp_path: Path, found: DetectionStore) -> None:
     assert list(texts("coco", tmp_path, found, stem="mine")) == ["mine.json"]
     assert "mineperson.txt" in texts("voc", tmp_path, found, stem="mine")
 
@@ -106,7 +106,7 @@ def test_coco_ids_leave_out_what_coco_leaves_out() -> None:
     assert (len(COCO_IDS), COCO_IDS[0], COCO_IDS[11], COCO_IDS[-1]) == (80, 1, 13, 90)
 
 
-def test_more_classes_than_cocos_are_counted_from_one(tmp_path: Path, found: Found) -> None:
+def test_more_classes_than_cocos_are_counted_from_one(tmp_path: Path, found: DetectionStore) -> None:
     found.add(Detections(torch.tensor([0]), torch.full((1, 4), 0.5), torch.ones(1), torch.eye(81)[80:]))
     (text,) = texts("coco", tmp_path, found, names=tuple(map(str, range(81)))).values()
     assert [one["category_id"] for one in json.loads(text)] == [1, 1, 2, 81]
@@ -135,12 +135,12 @@ def test_image_name_ends_at_its_first_dot() -> None:
     ("paths", "message"), [(("a/1.jpg", "b/1.jpg"), "2 images of the list go by"), (("dog.jpg",), "without a number")]
 )
 def test_ids_that_are_no_good_are_warned_of(tmp_path: Path, paths: tuple[str, ...], message: str) -> None:
-    views = [View(number, path, (1, 1)) for number, path in enumerate(paths)]
+    views = [ImageStatus(number, path, (1, 1)) for number, path in enumerate(paths)]
     with pytest.warns(DarkpyWarning, match=message):
-        write_results("coco", tmp_path, Found(), views, NAMES, AX)
+        write_results("coco", tmp_path, DetectionStore(), views, NAMES, AX)
 
 
-def test_good_ids_are_not_warned_of(tmp_path: Path, found: Found) -> None:
+def test_good_ids_are_not_warned_of(tmp_path: Path, found: DetectionStore) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         texts("coco", tmp_path, found)

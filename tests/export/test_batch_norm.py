@@ -11,7 +11,7 @@ import torch
 from darkpy.build import Plan, make_plan
 from darkpy.errors import WeightsError
 from darkpy.export.batch_norm import changed_cfg, denormalize, normalize, reset
-from darkpy.export.weight_tools import Opened, open_weights
+from darkpy.export.weight_tools import LoadedWeights, load_weights_file
 from darkpy.files import write_whole
 from darkpy.layers.base import ArraySpec
 from darkpy.network import Network
@@ -35,14 +35,14 @@ def dialect(layer: str) -> str:
     return "alexeyab" if layer == "conv_lstm" else "pjreddie"
 
 
-def opened(folder: Path, plan: Plan) -> Opened:
+def opened(folder: Path, plan: Plan) -> LoadedWeights:
     generator = torch.Generator().manual_seed(1)
     network = Network(plan)
     for node in plan.nodes:
         for array_spec in node.arrays:
             network.layers[node.index].put_array(array_spec, _numbers(array_spec, generator))  # type: ignore[operator]
     network.save_weights(folder / "in.weights")
-    return open_weights(plan, folder / "in.weights")
+    return load_weights_file(plan, folder / "in.weights")
 
 
 def _numbers(array_spec: ArraySpec, generator: torch.Generator) -> torch.Tensor:
@@ -56,7 +56,7 @@ def seen(network: Network) -> torch.Tensor:
     return network.trace(torch.rand(2, *network.plan.input_shape, generator=torch.Generator().manual_seed(2)))[-1]
 
 
-def read_back(plan: Plan, made: Opened, folder: Path) -> Network:
+def read_back(plan: Plan, made: LoadedWeights, folder: Path) -> Network:
     write_whole(folder / "out.weights", made.pack())
     network = Network(plan)
     network.load_weights(folder / "out.weights")
@@ -94,13 +94,13 @@ def test_a_new_batch_norm_changes_nothing(layer: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tool", [denormalize, normalize])
-def test_a_partial_file_stays_one(tool: Callable[[Opened], Opened], tmp_path: Path) -> None:
+def test_a_partial_file_stays_one(tool: Callable[[LoadedWeights], LoadedWeights], tmp_path: Path) -> None:
     plan = make_plan(NET + LAYERS["convolutional"] + ON + LAYERS["convolutional"] + LAYERS["connected"])
     whole = opened(tmp_path, plan).network
     whole.save_weights(tmp_path / "part", cutoff=2)
-    made = tool(open_weights(plan, tmp_path / "part"))
+    made = tool(load_weights_file(plan, tmp_path / "part"))
     write_whole(tmp_path / "out", made.pack())
-    again = open_weights(made.plan, tmp_path / "out")
+    again = load_weights_file(made.plan, tmp_path / "out")
     assert again.cutoff == 2
     x_BCHW = torch.rand(2, *plan.input_shape, generator=torch.Generator().manual_seed(3))
     again.network.initialize()

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from darkpy.build import make_plan
 from darkpy.errors import WeightsError
-from darkpy.export.convert import Converted, fill, open_source, target_of
-from darkpy.export.state_dict import About, Filled
+from darkpy.export.convert import Conversion, fill, open_source, target_for
+from darkpy.export.state_dict import LoadResult, WeightsMetadata
 from darkpy.files import write_whole
 from darkpy.network import Network
 from tests.weightfiles import NET, OLD, RECENT, TRANSPOSED, TWO, numbers, written
@@ -25,15 +25,15 @@ KINDS = ("safetensors", "pt")
 pytestmark = pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning")
 
 
-def filled(layers: str, path: Path, **options: bool) -> tuple[Network, Filled]:
+def filled(layers: str, path: Path, **options: bool) -> tuple[Network, LoadResult]:
     network = Network(make_plan(NET + layers))
     return network, fill(open_source(path), network, **options)
 
 
-def convert(layers: str, source: Path, target: Path, **options: bool) -> Filled:
+def convert(layers: str, source: Path, target: Path, **options: bool) -> LoadResult:
     network, found = filled(layers, source, **options)
-    about = About(network.header, found.cutoff, NET + layers, network.plan.dialect)
-    write_whole(target, target_of(target).pack(Converted(network, about)))
+    about = WeightsMetadata(network.header, found.cutoff, NET + layers, network.plan.dialect)
+    write_whole(target, target_for(target).pack(Conversion(network, about)))
     return found
 
 
@@ -79,10 +79,10 @@ def test_a_state_dict_loads_with_torch_alone(tmp_path: Path) -> None:
 
 def test_the_cfg_and_the_names_travel_along(tmp_path: Path) -> None:
     network, _ = filled(TWO, written(tmp_path, 150))
-    about = About(network.header, None, NET + TWO, network.plan.dialect, ("chien", "été"))
+    about = WeightsMetadata(network.header, None, NET + TWO, network.plan.dialect, ("chien", "été"))
     for kind in KINDS:
         path = tmp_path / f"net.{kind}"
-        write_whole(path, target_of(path).pack(Converted(network, about)))
+        write_whole(path, target_for(path).pack(Conversion(network, about)))
         assert open_source(path).about == about
 
 
@@ -212,6 +212,6 @@ def test_every_network_of_the_folder_comes_back_with_the_same_bytes(tmp_path: Pa
     for source, target in ((first, between), (between, last)):
         network = Network(layers)
         found = fill(open_source(source), network)
-        about = About(network.header, found.cutoff, cfg.read_text(), layers.dialect)
-        write_whole(target, target_of(target).pack(Converted(network, about)))
+        about = WeightsMetadata(network.header, found.cutoff, cfg.read_text(), layers.dialect)
+        write_whole(target, target_for(target).pack(Conversion(network, about)))
     assert last.read_bytes() == first.read_bytes()

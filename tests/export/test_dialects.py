@@ -10,7 +10,7 @@ import torch
 from darkpy.build import Plan, make_plan
 from darkpy.dialect import Dialect
 from darkpy.errors import WeightsError
-from darkpy.export.dialects import carry, plan_for
+from darkpy.export.dialects import plan_for_dialect, transfer
 from darkpy.network import Network
 from darkpy.weightfile import Header
 
@@ -32,11 +32,11 @@ def made(cfg: str, dialect: Dialect, has_zeros: bool = False) -> Network:
 
 
 def other(network: Network, cfg: str) -> Plan:
-    return plan_for(cfg, network.plan, AX if network.plan.dialect is PJ else PJ)
+    return plan_for_dialect(cfg, network.plan, AX if network.plan.dialect is PJ else PJ)
 
 
 def carried(network: Network, cfg: str) -> tuple[Network, list[str]]:
-    return carry(network, None, other(network, cfg))
+    return transfer(network, None, other(network, cfg))
 
 
 @pytest.mark.parametrize("dialect", [PJ, AX])
@@ -54,7 +54,7 @@ def test_recurrent_arrays_change_places_in_the_file_and_compute_the_same(
     found.save_weights(tmp_path / "theirs")
     mine, theirs = (tmp_path / "mine").read_bytes(), (tmp_path / "theirs").read_bytes()
     assert len(mine) == len(theirs) and mine != theirs
-    back, _ = carry(found, None, network.plan)
+    back, _ = transfer(found, None, network.plan)
     back.save_weights(tmp_path / "back")
     assert (tmp_path / "back").read_bytes()[20:] == mine[20:]
 
@@ -127,5 +127,5 @@ def test_a_partial_network_stays_one() -> None:
     network = Network(make_plan(cfg, PJ))
     for array_spec in network.plan.nodes[0].arrays:
         network.layers[0].put_array(array_spec, torch.ones(array_spec.shape))  # type: ignore[operator]
-    found, _ = carry(network, 1, other(network, cfg))
+    found, _ = transfer(network, 1, other(network, cfg))
     assert not found.layers[0].get_parameter("weights").is_meta and found.layers[1].get_parameter("weights").is_meta

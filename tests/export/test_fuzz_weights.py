@@ -19,16 +19,16 @@ from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.export.batch_norm import denormalize, normalize, reset
 from darkpy.export.convert import LAYOUTS
-from darkpy.export.dialects import carry, plan_for
-from darkpy.export.state_dict import About, Held, check_arrays
+from darkpy.export.dialects import plan_for_dialect, transfer
+from darkpy.export.state_dict import OpenArchive, WeightsMetadata, check_arrays
 from darkpy.export.torch_files import _HARMLESS, read_torch
-from darkpy.export.weight_stats import figures_of
+from darkpy.export.weight_stats import array_stats
 from darkpy.export.weight_tools import (
-    Opened,
+    LoadedWeights,
     average,
     copy_classes,
     keep_first,
-    open_weights,
+    load_weights_file,
     swap_red_and_blue,
     take_unit_inputs,
 )
@@ -45,15 +45,15 @@ relaxed = settings(
 pytestmark = pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning")
 
 
-def changed(tool: Callable[[Opened], None]) -> Callable[[Opened], Opened]:
-    def run(opened: Opened) -> Opened:
+def changed(tool: Callable[[LoadedWeights], None]) -> Callable[[LoadedWeights], LoadedWeights]:
+    def run(opened: LoadedWeights) -> LoadedWeights:
         tool(opened)
         return opened
 
     return run
 
 
-TOOLS: dict[str, Callable[[Opened], Opened]] = {
+TOOLS: dict[str, Callable[[LoadedWeights], LoadedWeights]] = {
     "partial": lambda opened: keep_first(opened, 1),
     "rgbgr": changed(swap_red_and_blue),
     "rescale": changed(take_unit_inputs),
@@ -77,16 +77,16 @@ def test_a_tool_writes_a_file_that_fits_or_nothing(tmp_path: Path, pair: tuple[s
         elif tool == "oneoff":
             made = copy_classes(plan, source)
         else:
-            made = TOOLS[tool](open_weights(plan, source))
+            made = TOOLS[tool](load_weights_file(plan, source))
         write_whole(target, made.pack())
     except DarkpyError as error:
         assert str(error)
         assert not target.exists()
         return
-    again = open_weights(made.plan, target)
+    again = load_weights_file(made.plan, target)
     assert again.network.header == made.network.header
-    assert [figures_of(again, node) for node in made.nodes] == [figures_of(made, node) for node in made.nodes]
-    assert all(one.not_finite == 0 for node in made.nodes for one in figures_of(made, node))
+    assert [array_stats(again, node) for node in made.nodes] == [array_stats(made, node) for node in made.nodes]
+    assert all(one.not_finite == 0 for node in made.nodes for one in array_stats(made, node))
 
 
 CFG = (
@@ -136,7 +136,7 @@ def states(draw: st.DrawFn) -> dict[str, torch.Tensor]:
 @given(states())
 def test_a_state_dict_fits_or_is_refused(state: dict[str, torch.Tensor]) -> None:
     network = Network(make_plan(CFG))
-    held = Held(Path("x.pt"), state, About())
+    held = OpenArchive(Path("x.pt"), state, WeightsMetadata())
     layout = next((layout for layout in LAYOUTS if layout.recognizes(state.keys())), None)
     if layout is None:
         return
@@ -221,7 +221,7 @@ def test_weights_of_any_network_go_to_the_other_darknet_or_are_refused(cfg: str,
     network.initialize(torch.Generator().manual_seed(0))
     other = Dialect.ALEXEYAB if dialect is Dialect.PJREDDIE else Dialect.PJREDDIE
     try:
-        made, _ = carry(network, None, plan_for(cfg, plan, other))
+        made, _ = transfer(network, None, plan_for_dialect(cfg, plan, other))
     except DarkpyError as error:
         assert str(error)
         return

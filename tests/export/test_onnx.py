@@ -17,9 +17,9 @@ import darkpy
 from darkpy.build import make_plan
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
-from darkpy.export.onnx_files import losses_of_onnx, pack_onnx
+from darkpy.export.onnx_files import dropped_by_onnx, pack_onnx
 from darkpy.export.onnx_graph import OnnxOptions
-from darkpy.export.state_dict import About
+from darkpy.export.state_dict import WeightsMetadata
 from darkpy.network import Network
 from darkpy.ops.activations import ACTIVATIONS
 from darkpy.ops.activations_onnx import GRAPHS
@@ -39,8 +39,8 @@ def run(model: bytes, x_BCHW: torch.Tensor) -> dict[str, torch.Tensor]:
     return dict(zip(names, map(torch.from_numpy, session.run(None, {"x": x_BCHW.numpy()})), strict=True))
 
 
-def exported(net: Network, about: About | None = None, **options: Any) -> bytes:
-    return b"".join(pack_onnx(net, about or About(), OnnxOptions(**options)))
+def exported(net: Network, about: WeightsMetadata | None = None, **options: Any) -> bytes:
+    return b"".join(pack_onnx(net, about or WeightsMetadata(), OnnxOptions(**options)))
 
 
 def operators(model: bytes) -> Counter[str]:
@@ -248,8 +248,8 @@ def test_suppression_in_the_file_is_that_of_darkpy() -> None:
 
 def test_suppression_of_another_kind_is_named() -> None:
     net = made(HEAD.format(14, "yolo") + "nms_kind=greedynms\n", AX)
-    assert losses_of_onnx(net, OnnxOptions("boxes")) == []
-    assert "greedynms" in losses_of_onnx(net, OnnxOptions("boxes", nms=0.4))[0]
+    assert dropped_by_onnx(net, OnnxOptions("boxes")) == []
+    assert "greedynms" in dropped_by_onnx(net, OnnxOptions("boxes", nms=0.4))[0]
 
 
 def test_boxes_of_what_gives_none_are_refused(tmp_path: Path) -> None:
@@ -265,10 +265,10 @@ def test_boxes_of_what_gives_none_are_refused(tmp_path: Path) -> None:
 
 def test_the_file_tells_what_it_is() -> None:
     net = made(*BOXED["yolo-scaled"])
-    about = About(net.header, None, "the cfg", AX, ("chat", "été"))
+    about = WeightsMetadata(net.header, None, "the cfg", AX, ("chat", "été"))
     model = onnx.load_from_string(exported(net, about))
     texts = {entry.key: entry.value for entry in model.metadata_props}
-    assert About.from_texts(Path("net.onnx"), texts) == about
+    assert WeightsMetadata.from_texts(Path("net.onnx"), texts) == about
     assert json.loads(texts["darkpy.anchors"])["layer1"]["anchors"] == [2, 3, 4, 5]
     assert model.opset_import[0].version == 17 and model.producer_name == "darkpy"
     (x,), (output,) = model.graph.input, model.graph.output

@@ -13,7 +13,7 @@ from darkpy.errors import DarkpyError
 from darkpy.evaluation.onnx_outputs import run_onnx
 from darkpy.export.onnx_files import pack_onnx
 from darkpy.export.onnx_graph import OnnxOptions
-from darkpy.export.state_dict import About
+from darkpy.export.state_dict import WeightsMetadata
 from darkpy.files import write_whole
 from darkpy.network import Network
 from tests.inference.networks import distance, filled, images, outputs
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning")
 
 
 def written(net: Network, path: Path, form: str = "heads") -> Path:
-    write_whole(path, pack_onnx(net, About(), OnnxOptions(form)))
+    write_whole(path, pack_onnx(net, WeightsMetadata(), OnnxOptions(form)))
     return path
 
 
@@ -69,7 +69,7 @@ def test_opencv_gives_the_same(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", WITH_MEMORY)
 def test_networks_with_a_memory_are_refused(name: str) -> None:
     with pytest.raises(DarkpyError, match=r"layer 0 \[(gru|rnn)\]"):
-        b"".join(pack_onnx(filled(CFG / f"{name}.cfg"), About(), OnnxOptions()))
+        b"".join(pack_onnx(filled(CFG / f"{name}.cfg"), WeightsMetadata(), OnnxOptions()))
 
 
 @pytest.mark.parametrize("name", REAL)

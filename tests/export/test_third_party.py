@@ -14,8 +14,8 @@ import torch
 from darkpy.build import make_plan
 from darkpy.errors import WeightsError
 from darkpy.export.convert import fill, open_source
-from darkpy.export.state_dict import Filled
-from darkpy.export.third_party import move_variances
+from darkpy.export.state_dict import LoadResult
+from darkpy.export.third_party import adjust_bn_epsilon
 from darkpy.network import Network
 
 NET = "[net]\nwidth=8\nheight=8\nchannels=3\n"
@@ -62,7 +62,7 @@ def state(program: str, cfg: str = CFG) -> dict[str, torch.Tensor]:
     return found
 
 
-def filled(folder: Path, saved: object, cfg: str = CFG) -> tuple[Network, Filled]:
+def filled(folder: Path, saved: object, cfg: str = CFG) -> tuple[Network, LoadResult]:
     path = folder / "x.pt"
     torch.save(saved, path)
     made = Network(make_plan(cfg))
@@ -106,7 +106,7 @@ def test_another_epsilon_is_told_and_can_be_made_up_for(program: str, is_told: b
     with torch.no_grad():
         y_BCHW = torch.nn.functional.conv2d(x_BCHW, layer.weights, padding=1)  # type: ignore[arg-type]
         y_BCHW = torch.nn.functional.batch_norm(y_BCHW, *(array.clone() for array in statistics), eps=1e-2)  # type: ignore[arg-type,operator,misc]
-        move_variances(made, 1e-2)
+        adjust_bn_epsilon(made, 1e-2)
         torch.testing.assert_close(layer(x_BCHW), torch.nn.functional.leaky_relu(y_BCHW, 0.1), rtol=1e-5, atol=1e-5)
 
 

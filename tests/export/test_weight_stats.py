@@ -9,22 +9,22 @@ import torch
 from darkpy.build import make_plan
 from darkpy.errors import DarkpyError
 from darkpy.export.filter_image import GAP, MAX_SIDE, SIDE, draw_filters, filters_of
-from darkpy.export.weight_stats import figures_of, layer_at, rows_of
-from darkpy.export.weight_tools import Opened, new_weights
+from darkpy.export.weight_stats import array_stats, layer_at, rows_of
+from darkpy.export.weight_tools import LoadedWeights, new_weights
 
 NET = "[net]\nwidth=6\nheight=6\nchannels=3\n"
 CONV = "[maxpool]\n[convolutional]\nfilters=2\nsize=3\nbatch_normalize=1\n"
 CFG = NET + CONV + "[gru]\noutput=2\n[deconvolutional]\nfilters=3\n"
 
 
-def opened(cutoff: int | None = None) -> Opened:
-    return Opened(new_weights(make_plan(CFG)).network, cutoff)
+def opened(cutoff: int | None = None) -> LoadedWeights:
+    return LoadedWeights(new_weights(make_plan(CFG)).network, cutoff)
 
 
 def test_figures_are_the_arrays() -> None:
     held = opened()
     weights = held.network.layers[1].get_parameter("weights").detach()
-    found = {one.array: one for one in figures_of(held, held.plan.nodes[1])}
+    found = {one.array: one for one in array_stats(held, held.plan.nodes[1])}
     assert list(found) == ["biases", "scales", "rolling_mean", "rolling_variance", "weights"]
     one, numbers = found["weights"], weights.numpy().astype(np.float64)
     assert (one.layer, one.count, one.not_finite) == (1, 54, 0)
@@ -39,7 +39,7 @@ def test_what_is_no_number_is_counted_and_left_out() -> None:
     held = opened()
     held.network.layers[1].get_parameter("scales").copy_(torch.tensor([torch.nan, 3.0]))
     held.network.layers[1].get_parameter("biases").fill_(-torch.inf)
-    biases, scales, *_ = figures_of(held, held.plan.nodes[1])
+    biases, scales, *_ = array_stats(held, held.plan.nodes[1])
     assert (scales.not_finite, scales.mean, scales.variance) == (1, 3, 0)
     assert biases.not_finite == 2 and np.isnan(biases.mean)
 

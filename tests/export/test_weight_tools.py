@@ -13,11 +13,11 @@ from darkpy.errors import DarkpyError
 from darkpy.export.weight_tools import (
     ANCHORS,
     BOX,
-    Opened,
+    LoadedWeights,
     average,
     copy_classes,
     keep_first,
-    open_weights,
+    load_weights_file,
     swap_red_and_blue,
     take_unit_inputs,
 )
@@ -49,11 +49,11 @@ def saved(folder: Path, cfg: str, seed: int = 0, header: Header | None = None, c
     return path
 
 
-def opened(folder: Path, cfg: str, cutoff: int | None = None) -> Opened:
-    return open_weights(make_plan(cfg), saved(folder, cfg, cutoff=cutoff))
+def opened(folder: Path, cfg: str, cutoff: int | None = None) -> LoadedWeights:
+    return load_weights_file(make_plan(cfg), saved(folder, cfg, cutoff=cutoff))
 
 
-def written(made: Opened, folder: Path) -> Path:
+def written(made: LoadedWeights, folder: Path) -> Path:
     path = folder / "out.weights"
     write_whole(path, made.pack())
     return path
@@ -68,14 +68,14 @@ def state(cfg: str | Plan, path: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("header", [Header(0, 1, 0, 640), Header(0, 2, 0, 640), Header(0, 2, 5, 640)])
 def test_a_written_file_has_todays_header_and_the_old_count(tmp_path: Path, header: Header) -> None:
     path = saved(tmp_path, CFG, header=header)
-    assert read_header(written(open_weights(make_plan(CFG), path), tmp_path))[0] == Header(0, 2, 0, 640)
-    alexeyab = open_weights(make_plan(CFG, "alexeyab"), path)
+    assert read_header(written(load_weights_file(make_plan(CFG), path), tmp_path))[0] == Header(0, 2, 0, 640)
+    alexeyab = load_weights_file(make_plan(CFG, "alexeyab"), path)
     assert read_header(written(alexeyab, tmp_path))[0] == Header(0, 2, 5, 640)
 
 
 def test_the_first_layers_are_a_prefix_of_the_numbers_that_has_seen_nothing(tmp_path: Path) -> None:
     whole = saved(tmp_path, CFG)
-    part = written(keep_first(open_weights(make_plan(CFG), whole), 2), tmp_path)
+    part = written(keep_first(load_weights_file(make_plan(CFG), whole), 2), tmp_path)
     assert part.read_bytes()[20:] == whole.read_bytes()[20:][: 4 * (4 * 4 + 4 * 27)]
     assert read_header(part)[0].seen == 0
 
@@ -114,7 +114,7 @@ def test_a_partial_file_stays_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["dontload=1", "numload=1", "dontloadscales=1"])
 def test_a_cfg_that_reads_in_part_is_refused(tmp_path: Path, key: str) -> None:
     with pytest.raises(DarkpyError, match=f"{key[:-2]}= not all"):
-        open_weights(make_plan(CFG + key + "\n"), saved(tmp_path, CFG))
+        load_weights_file(make_plan(CFG + key + "\n"), saved(tmp_path, CFG))
 
 
 def test_the_mean_is_over_all_arrays(tmp_path: Path) -> None:

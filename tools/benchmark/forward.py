@@ -118,7 +118,7 @@ def prepare_forward(arguments: argparse.Namespace, folder: Path) -> Forward:
     import darkpy
     from darkpy.export.onnx_files import pack_onnx
     from darkpy.export.onnx_graph import OnnxOptions
-    from darkpy.export.state_dict import About
+    from darkpy.export.state_dict import WeightsMetadata
 
     warnings.simplefilter("ignore")
     cfg = arguments.cfg
@@ -142,7 +142,7 @@ def prepare_forward(arguments: argparse.Namespace, folder: Path) -> Forward:
     x_BCHW = torch.rand((arguments.batch, *network.plan.input_shape), generator=torch.Generator().manual_seed(0))
     np.save(job.x, x_BCHW.numpy())
     try:
-        write_whole(job.onnx, pack_onnx(network, About(), OnnxOptions()))
+        write_whole(job.onnx, pack_onnx(network, WeightsMetadata(), OnnxOptions()))
     # without the package onnx, or with a layer that ONNX does not know, the others are measured all the same
     except DarkpyError as fault:
         print(f"no ONNX file: {fault}", file=sys.stderr)

@@ -11,17 +11,17 @@ import click
 from darkpy.cli.load import class_names
 from darkpy.data.lists.names import read_names
 from darkpy.errors import DarkpyError
-from darkpy.evaluation import formats as forms
+from darkpy.evaluation import formats
 
 if TYPE_CHECKING:
     from darkpy.build import Plan
-    from darkpy.export.verify import Checked, Seen
+    from darkpy.export.verify import SourceRun, VerifyResult
     from darkpy.network import Network
 
 DEPARTED = 1
 
 
-def show_check(seen: Seen, target: Path, plan: Plan, is_onnx: bool, *, is_json: bool) -> int:
+def show_check(seen: SourceRun, target: Path, plan: Plan, is_onnx: bool, *, is_json: bool) -> int:
     """Run the written file and print how far it is from its source. Returns: the exit code."""
     from darkpy.export.verify import check
 
@@ -39,7 +39,7 @@ def names_of(network: Network, file: Path | None, known: tuple[str, ...]) -> tup
     return () if file is None else read_names(file)
 
 
-def look(network: Network, cutoff: int | None, image: Path, names: tuple[str, ...], thresh: float | None) -> Seen:
+def look(network: Network, cutoff: int | None, image: Path, names: tuple[str, ...], thresh: float | None) -> SourceRun:
     """What the source sees on an image. Raises: DarkpyError for a partial file, ImageError."""
     from darkpy.data.loading.images import load_image, prepare
     from darkpy.evaluation.detect import DetectOptions
@@ -55,20 +55,20 @@ def look(network: Network, cutoff: int | None, image: Path, names: tuple[str, ..
     return see(network, x_BCHW, (loaded.w, loaded.h), names, options)
 
 
-def _as_json(seen: Seen, checked: Checked, target: Path) -> str:
+def _as_json(seen: SourceRun, checked: VerifyResult, target: Path) -> str:
     """Objects as `darkpy detect --json` has them, the surest first."""
     outputs = [
         {"name": row.name, "difference": row.difference, "largest": row.largest, "departs": row.departs}
         for row in checked.rows
     ]
     source, result = (
-        forms.record(str(target), seen.size, forms.surest_first(forms.visible(found)))["objects"]
+        formats.record(str(target), seen.size, formats.by_confidence(formats.visible(found)))["objects"]
         for found in (seen.objects, checked.objects)
     )
     return json.dumps({"outputs": outputs, "source": source, "result": result})
 
 
-def _table(seen: Seen, checked: Checked) -> str:
+def _table(seen: SourceRun, checked: VerifyResult) -> str:
     lines = [f"{'output':24} {'largest |a-b|':>14} {'of largest |a|':>15}"]
     for row in checked.rows:
         end = "  departs" if row.departs else ""
@@ -77,6 +77,6 @@ def _table(seen: Seen, checked: Checked) -> str:
     if not seen.network.heads:
         return "\n".join(shown)
     for who, found in (("source", seen.objects), ("result", checked.objects)):
-        sure = forms.surest_first(forms.visible(found))
-        shown += [f"{who}: {len(sure)} object{'' if len(sure) == 1 else 's'}", *forms.object_lines(sure, seen.size)]
+        sure = formats.by_confidence(formats.visible(found))
+        shown += [f"{who}: {len(sure)} object{'' if len(sure) == 1 else 's'}", *formats.object_lines(sure, seen.size)]
     return "\n".join(shown)

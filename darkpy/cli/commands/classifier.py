@@ -20,7 +20,7 @@ from darkpy.data.lists.data_file import DataFile, read_data
 from darkpy.data.lists.names import names_for
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
-from darkpy.evaluation import formats as forms
+from darkpy.evaluation import formats
 
 if TYPE_CHECKING:
     from darkpy.evaluation.classify import Accuracy, Ranking
@@ -169,7 +169,7 @@ def _predict(network: Network, names_file: Path | None, image: Path | None, top:
             complain(ranking.error)
             has_failed = True
             continue
-        click.echo(forms.time_line(ranking.path, perf_counter() - began, dialect), err=dialect is Dialect.PJREDDIE)
+        click.echo(formats.time_line(ranking.path, perf_counter() - began, dialect), err=dialect is Dialect.PJREDDIE)
         for line in _lines(ranking, names, dialect, tree.parent if tree else ()):
             click.echo(line)
     return 2 if has_failed else 0

@@ -17,7 +17,7 @@ from darkpy.cli.targets import check_target
 from darkpy.errors import DarkpyError
 
 if TYPE_CHECKING:
-    from darkpy.evaluation.compare import Comparison, Row
+    from darkpy.evaluation.compare import Comparison, LayerDifference
 
 DEPARTED = 1
 
@@ -79,7 +79,7 @@ def compare(
     **opening: Any,
 ) -> int:
     import darkpy
-    from darkpy.evaluation.compare import compare, draw_input, read_input, trace
+    from darkpy.evaluation.compare import compare, random_input, read_input, trace
     from darkpy.evaluation.detect import DetectOptions
     from darkpy.evaluation.dump import write_dump
 
@@ -101,7 +101,7 @@ def compare(
         x_BCHW = found.x_BCHW
         click.echo(_as_json(found) if is_json else _as_table(found))
     if dump is not None:
-        x_BCHW = draw_input(network, seed) if x_BCHW is None else x_BCHW
+        x_BCHW = random_input(network, seed) if x_BCHW is None else x_BCHW
         write_dump(dump, x_BCHW, trace(network, x_BCHW))
         note(f"{dump} holds x and {len(network.plan.nodes)} layers")
     return DEPARTED if found is not None and found.first is not None else 0
@@ -131,7 +131,7 @@ def _as_json(found: Comparison) -> str:
     return json.dumps({"first": first, "notes": found.notes, "layers": [_row_as_json(row) for row in found.rows]})
 
 
-def _row_as_json(row: Row) -> dict[str, Any]:
+def _row_as_json(row: LayerDifference) -> dict[str, Any]:
     return {
         "layer": row.index,
         "type": row.type,

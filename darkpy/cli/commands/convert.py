@@ -107,14 +107,14 @@ def convert(
     dialect: str | None,
     strict: bool,
 ) -> int:
-    from darkpy.export.convert import Converted, fill, open_source, pack, target_of
-    from darkpy.export.state_dict import About
-    from darkpy.export.third_party import move_variances
+    from darkpy.export.convert import Conversion, fill, open_source, pack, target_for
+    from darkpy.export.state_dict import WeightsMetadata
+    from darkpy.export.third_party import adjust_bn_epsilon
     from darkpy.network import Network
 
     source, cfg = _found(source, cfg)
     target = _named(source, target, form)
-    chosen = target_of(target, form)
+    chosen = target_for(target, form)
     wanted = _onnx_options(output, nms, thresh, is_onnx=chosen.name == "onnx")
     check_new(target, source, cfg, names, data, image, is_forced=is_forced)
     if names is None and data is not None:
@@ -124,14 +124,14 @@ def convert(
     network = Network(plan)
     filled = fill(opened, network, allow_partial=allow_partial)
     if bn_eps is not None:
-        move_variances(network, bn_eps)
+        adjust_bn_epsilon(network, bn_eps)
     is_run = image is not None or chosen.name == "onnx"
     called = names_of(network, names, filled.names) if is_run or names else filled.names
     seen = None if image is None else look(network, filled.cutoff, image, called, thresh)
     network, notes = _carried(network, filled.cutoff, text, fork, is_modern=opened.kind == chosen.name == "weights")
     is_guessed = names is None and not filled.names and chosen.name != "onnx"
-    about = About(network.header, filled.cutoff, text, network.plan.dialect, () if is_guessed else called)
-    converted = Converted(network, about, wanted)
+    about = WeightsMetadata(network.header, filled.cutoff, text, network.plan.dialect, () if is_guessed else called)
+    converted = Conversion(network, about, wanted)
     said = [*filled.notes, *notes, *chosen.losses(converted), f"{target} holds {_extent(plan, filled.cutoff)}"]
     write_whole(target, pack(converted, chosen))
     for words in said:
@@ -198,13 +198,13 @@ def _carried(
     network: Network, cutoff: int | None, text: str, fork: str | None, *, is_modern: bool
 ) -> tuple[Network, list[str]]:
     """The network as the other darknet has it, or with today's header, where that is asked for."""
-    from darkpy.export.dialects import carry, plan_for
-    from darkpy.export.weight_tools import modernize
+    from darkpy.export.dialects import plan_for_dialect, transfer
+    from darkpy.export.weight_tools import upgrade_header
 
     if fork is not None and Dialect(fork) is not network.plan.dialect:
-        return carry(network, cutoff, plan_for(text, network.plan, Dialect(fork)))
+        return transfer(network, cutoff, plan_for_dialect(text, network.plan, Dialect(fork)))
     if fork is not None or is_modern:
-        modernize(network)
+        upgrade_header(network)
     return network, []
 
 

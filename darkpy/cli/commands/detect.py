@@ -17,7 +17,7 @@ from darkpy.cli.parsing import Command
 from darkpy.cli.progress import track
 from darkpy.data.lists.data_file import read_data
 from darkpy.dialect import Dialect
-from darkpy.evaluation import formats as forms
+from darkpy.evaluation import formats
 
 if TYPE_CHECKING:
     from darkpy.errors import ImageError
@@ -99,14 +99,14 @@ def detect(
     options = DetectOptions(thresh=thresh, tree_thresh=hier, nms=nms, letterbox=letterbox)
     called = class_names(network, names)
     if paths is None:
-        results = detect(network, ask_paths(), called, options, batch_size=1, may_wait=False)
+        results = detect(network, ask_paths(), called, options, batch_size=1, prefetch=False)
     else:
         results = track(detect(network, paths, called, options, batch_size=batch_size), len(paths))
 
     is_single = not is_json and (paths is None or len(paths) == 1)
     errors: list[ImageError] = []
     shown = _show_each(results, out, is_single, errors)
-    for text in forms.array_json(map(_record, shown)) if is_json else map(_lines, shown):
+    for text in formats.array_json(map(_record, shown)) if is_json else map(_lines, shown):
         click.echo(text, nl=False)
     return 2 if errors else 0
 
@@ -116,7 +116,7 @@ def _show_each(
 ) -> Iterator[Result]:
     """Draw each image where it is wanted, or complain of it; the surest objects come first."""
     for result in results:
-        shown = replace(result, objects=forms.surest_first(forms.visible(result.objects)))
+        shown = replace(result, objects=formats.by_confidence(formats.visible(result.objects)))
         if shown.error is not None:
             complain(shown.error)
             errors.append(shown.error)
@@ -130,12 +130,12 @@ def _show_each(
 def _record(result: Result) -> dict[str, Any]:
     if result.image is None:
         return {"filename": result.path, "error": str(result.error)}
-    return forms.record(result.path, (result.image.w, result.image.h), result.objects)
+    return formats.record(result.path, (result.image.w, result.image.h), result.objects)
 
 
 def _lines(result: Result) -> str:
     if result.image is None:
         return ""
     count = len(result.objects)
-    lines = forms.object_lines(result.objects, (result.image.w, result.image.h))
+    lines = formats.object_lines(result.objects, (result.image.w, result.image.h))
     return "\n".join((f"{result.path}: {count} object{'' if count == 1 else 's'}", *lines, ""))

@@ -18,7 +18,7 @@ from darkpy.cli.targets import check_target
 from darkpy.data.lists.data_file import read_data
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
-from darkpy.evaluation import formats as forms
+from darkpy.evaluation import formats
 from darkpy.files import write_whole
 
 if TYPE_CHECKING:
@@ -110,21 +110,21 @@ class _Report:
             self.has_failed = True
             return
         assert result.image is not None
-        shown = replace(result, objects=forms.visible(result.objects))
-        ordered = forms.left_to_right(shown.objects) if self.is_alexeyab else shown.objects
-        click.echo(forms.time_line(result.path, seconds, self.dialect))
+        shown = replace(result, objects=formats.visible(result.objects))
+        ordered = formats.left_to_right(shown.objects) if self.is_alexeyab else shown.objects
+        click.echo(formats.time_line(result.path, seconds, self.dialect))
         size = (result.image.w, result.image.h) if self.has_places else None
-        for line in forms.object_lines(ordered, size):
+        for line in formats.object_lines(ordered, size):
             click.echo(line)
         write_drawing(shown, self.drawing)
         if self.is_alexeyab and self.out:
-            self.frames.append(forms.frame_json(len(self.frames) + 1, result.path, shown.objects))
+            self.frames.append(formats.frame_json(len(self.frames) + 1, result.path, shown.objects))
         if self.is_saving:
             self._save_labels(result)
 
     def close(self) -> None:
         if self.is_alexeyab and self.out:
-            write_whole(self.out, [forms.frames_json(self.frames).encode()])
+            write_whole(self.out, [formats.frames_json(self.frames).encode()])
 
     @property
     def is_alexeyab(self) -> bool:
@@ -141,7 +141,7 @@ class _Report:
             labels = label_path(result.path, self.dialect)
             if labels.exists() and not self.may_overwrite:
                 raise DarkpyError(f"{labels}: is there already", hint="--overwrite replaces labels that are there")
-            write_whole(labels, [forms.label_lines(result.objects).encode()])
+            write_whole(labels, [formats.label_lines(result.objects).encode()])
         except DarkpyError as error:
             complain(error)
             self.has_failed = True

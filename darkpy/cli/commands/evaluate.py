@@ -16,8 +16,8 @@ from darkpy.cli.parsing import Command
 
 if TYPE_CHECKING:
     from darkpy.evaluation.average_precision import AveragePrecision
-    from darkpy.evaluation.ground_truth import Truths
-    from darkpy.evaluation.runner import View
+    from darkpy.evaluation.ground_truth import GroundTruth
+    from darkpy.evaluation.runner import ImageStatus
 
 MAX_BATCH_SIZE = 1024
 MAX_POINTS = 1 << 16
@@ -143,19 +143,19 @@ def map_command(
     is_json: bool,
     **opening: Any,
 ) -> int:
-    from darkpy.evaluation import metric_tables as tables
+    from darkpy.evaluation import metric_tables
     from darkpy.evaluation.average_precision import map_settings
-    from darkpy.evaluation.runner import Judge
+    from darkpy.evaluation.runner import Metric
 
     task = Task(data, cfg, weights, **opening)
-    ranking = _ranking(task, task.read_truths(), iou_thresh, thresh)
-    views = task.run([Judge(map_settings(task.network, letterbox), ranking.add)], batch_size)
+    ranking = _ranking(task, task.read_ground_truth(), iou_thresh, thresh)
+    views = task.run([Metric(map_settings(task.network, letterbox), ranking.add)], batch_size)
     found = ranking.result(points)
     task.tell_loss(found, points, letterbox, batch_size)
     if is_json:
-        click.echo(json.dumps(tables.map_record(found, task.names)))
+        click.echo(json.dumps(metric_tables.map_record(found, task.names)))
     else:
-        click.echo("\n".join(tables.map_lines(found, task.names)))
+        click.echo("\n".join(metric_tables.map_lines(found, task.names)))
     return _exit_code(views)
 
 
@@ -178,18 +178,18 @@ def recall(
     is_json: bool,
     **opening: Any,
 ) -> int:
-    from darkpy.evaluation import metric_tables as tables
-    from darkpy.evaluation.recall import SETTINGS, Recall
-    from darkpy.evaluation.runner import Judge
+    from darkpy.evaluation import metric_tables
+    from darkpy.evaluation.recall import RECALL_OPTIONS, Recall
+    from darkpy.evaluation.runner import Metric
 
     task = Task(data, cfg, weights, **opening)
-    counts = Recall(task.read_truths(), len(task.paths))
-    views = task.run([Judge(replace(SETTINGS, letterbox=bool(letterbox)), counts.add)], batch_size)
+    counts = Recall(task.read_ground_truth(), len(task.paths))
+    views = task.run([Metric(replace(RECALL_OPTIONS, letterbox=bool(letterbox)), counts.add)], batch_size)
     found = counts.result()
     if is_json:
-        click.echo(json.dumps(tables.recall_record(found[-1])))
+        click.echo(json.dumps(metric_tables.recall_record(found[-1])))
     else:
-        click.echo("\n".join(map(tables.recall_line, found)))
+        click.echo("\n".join(map(metric_tables.recall_line, found)))
     return _exit_code(views)
 
 
@@ -212,18 +212,18 @@ def valid(
     batch_size: int | None,
     **opening: Any,
 ) -> int:
-    from darkpy.evaluation.detection_store import Found
-    from darkpy.evaluation.result_files import KINDS, check_names, valid_settings, write_results
-    from darkpy.evaluation.runner import Judge
+    from darkpy.evaluation.detection_store import DetectionStore
+    from darkpy.evaluation.result_files import RESULT_FORMATS, check_names, valid_settings, write_results
+    from darkpy.evaluation.runner import Metric
 
     task = Task(data, cfg, weights, default_list="data/train.list", with_class_map=True, **opening)
     kind = task.data.entries.get("eval", "voc")
-    if kind not in KINDS:
-        warn(f"{data}: eval={kind} is not one of {', '.join(KINDS)}: voc's files are written")
+    if kind not in RESULT_FORMATS:
+        warn(f"{data}: eval={kind} is not one of {', '.join(RESULT_FORMATS)}: voc's files are written")
         kind = "voc"
     check_names(kind, task.names)
-    found = Found()
-    views = task.run([Judge(valid_settings(task.network, letterbox, task.class_map), found.add)], batch_size)
+    found = DetectionStore()
+    views = task.run([Metric(valid_settings(task.network, letterbox, task.class_map), found.add)], batch_size)
     folder = Path(task.data.entries.get("results", "results"))
     if found.nan_count:
         warn(f"boxes that are no numbers (NaN) and are left out: {found.nan_count}")
@@ -254,39 +254,38 @@ def evaluate(
     is_json: bool,
     **opening: Any,
 ) -> int:
-    from darkpy.evaluation import coco
-    from darkpy.evaluation import metric_tables as tables
+    from darkpy.evaluation import coco, metric_tables
     from darkpy.evaluation.average_precision import map_settings
-    from darkpy.evaluation.detection_store import Found
+    from darkpy.evaluation.detection_store import DetectionStore
     from darkpy.evaluation.result_files import valid_settings
-    from darkpy.evaluation.runner import Judge
+    from darkpy.evaluation.runner import Metric
 
     has_coco = coco.is_available()
     if not has_coco:
         note("COCO's AP is left out: it needs pycocotools (pip install pycocotools)")
     task = Task(data, cfg, weights, **opening)
-    truths, boxes = task.read_truths(), Found()
+    truths, boxes = task.read_ground_truth(), DetectionStore()
     ranking = _ranking(task, truths, iou_thresh, thresh)
-    judges = [Judge(map_settings(task.network, letterbox), ranking.add)]
+    judges = [Metric(map_settings(task.network, letterbox), ranking.add)]
     if has_coco:
-        judges.append(Judge(valid_settings(task.network, letterbox), boxes.add))
+        judges.append(Metric(valid_settings(task.network, letterbox), boxes.add))
     views = task.run(judges, batch_size)
     found = ranking.result(points)
     task.tell_loss(found, points, letterbox, batch_size)
     others = coco.coco_precision(boxes, truths, views, len(task.names)) if has_coco else None
     if is_json:
-        click.echo(json.dumps(tables.evaluation_record(found, others, task.names)))
+        click.echo(json.dumps(metric_tables.evaluation_record(found, others, task.names)))
     else:
-        click.echo("\n".join(tables.evaluation_lines(found, others, task.names)))
+        click.echo("\n".join(metric_tables.evaluation_lines(found, others, task.names)))
     return _exit_code(views)
 
 
-def _ranking(task: Task, truths: Truths, iou_thresh: float, thresh: float) -> AveragePrecision:
+def _ranking(task: Task, truths: GroundTruth, iou_thresh: float, thresh: float) -> AveragePrecision:
     from darkpy.evaluation.average_precision import AveragePrecision
 
     difficult = task.read_difficult()
     return AveragePrecision(truths, len(task.names), iou_thresh=iou_thresh, thresh=thresh, difficult=difficult)
 
 
-def _exit_code(views: list[View]) -> int:
+def _exit_code(views: list[ImageStatus]) -> int:
     return 2 if any(view.error is not None for view in views) else 0

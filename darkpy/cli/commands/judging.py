@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from darkpy.evaluation.average_precision import MeanAveragePrecision
-    from darkpy.evaluation.ground_truth import Truths
-    from darkpy.evaluation.runner import Judge, View
+    from darkpy.evaluation.ground_truth import GroundTruth
+    from darkpy.evaluation.runner import ImageStatus, Metric
 
 
 class Task:
@@ -49,11 +49,11 @@ class Task:
         tree_names = names_for(len(self.class_map), names_file) if self.class_map else None
         self.names = tree_names or class_names(self.network, names_file)
 
-    def read_truths(self) -> Truths:
+    def read_ground_truth(self) -> GroundTruth:
         """The labels of the images, warned of where something is wrong with them."""
         return self._read(self.paths)
 
-    def read_difficult(self) -> Truths | None:
+    def read_difficult(self) -> GroundTruth | None:
         """The objects that the list of difficult= has, which need not be found."""
         from darkpy.data.lists.paths import read_image_list
 
@@ -68,7 +68,7 @@ class Task:
             )
         return self._read(paths)
 
-    def run(self, judges: Sequence[Judge], batch_size: int | None) -> list[View]:
+    def run(self, judges: Sequence[Metric], batch_size: int | None) -> list[ImageStatus]:
         """Show the network all images; those that cannot be read are complained of."""
         from darkpy.evaluation.runner import run
 
@@ -84,13 +84,13 @@ class Task:
     ) -> None:
         """Say what the precision that was asked for has cost: fp32 is judged in the same way, on the same images."""
         from darkpy.evaluation.average_precision import AveragePrecision, map_settings
-        from darkpy.evaluation.ground_truth import read_truths
-        from darkpy.evaluation.runner import Judge
+        from darkpy.evaluation.ground_truth import read_ground_truth
+        from darkpy.evaluation.runner import Metric
 
         precision = self._opening.get("precision", "fp32")
         if precision == "fp32":
             return
-        truths = read_truths(self.paths, self.network.plan.dialect, len(self.names))
+        truths = read_ground_truth(self.paths, self.network.plan.dialect, len(self.names))
         ranking = AveragePrecision(
             truths,
             len(self.names),
@@ -99,7 +99,7 @@ class Task:
             difficult=self.read_difficult(),
         )
         self.network = open_network(**self._opening | {"precision": "fp32"})
-        self.run([Judge(map_settings(self.network, letterbox), ranking.add)], batch_size)
+        self.run([Metric(map_settings(self.network, letterbox), ranking.add)], batch_size)
         exact = ranking.result(points)
         lost = 100 * (found.mean - exact.mean)
         note(f"mAP {found.mean:.2%} in {precision}, {exact.mean:.2%} in fp32: {lost:+.2f} points")
@@ -111,10 +111,10 @@ class Task:
             return ()
         return read_class_map(file, max(head.class_count for head in self.network.heads))
 
-    def _read(self, paths: Sequence[Path]) -> Truths:
-        from darkpy.evaluation.ground_truth import read_truths
+    def _read(self, paths: Sequence[Path]) -> GroundTruth:
+        from darkpy.evaluation.ground_truth import read_ground_truth
 
-        truths = read_truths(paths, self.network.plan.dialect, len(self.names))
+        truths = read_ground_truth(paths, self.network.plan.dialect, len(self.names))
         if truths.missing:
             warn(f"images without labels: {len(truths.missing)} of {len(paths)}; the first: {truths.missing[0]}")
         if truths.problems:

@@ -21,7 +21,7 @@ from darkpy.files import write_whole
 
 if TYPE_CHECKING:
     from darkpy.build import Node
-    from darkpy.export.weight_stats import Figures
+    from darkpy.export.weight_stats import ArrayStats
 
 FILTERS = Path("filters.png")
 
@@ -87,11 +87,11 @@ def ops(cfg: Path, is_json: bool, dialect: str | None, strict: bool) -> None:
 @dialect_option
 @strict_option
 def statistics(cfg: Path, weights: Path, is_json: bool, dialect: str | None, strict: bool) -> None:
-    from darkpy.export.weight_stats import figures_of
-    from darkpy.export.weight_tools import open_weights
+    from darkpy.export.weight_stats import array_stats
+    from darkpy.export.weight_tools import load_weights_file
 
-    opened = open_weights(darkpy.plan(cfg, dialect, strict=strict), weights)
-    found = [(node, figures_of(opened, node)) for node in opened.nodes if node.arrays]
+    opened = load_weights_file(darkpy.plan(cfg, dialect, strict=strict), weights)
+    found = [(node, array_stats(opened, node)) for node in opened.nodes if node.arrays]
     if is_json:
         click.echo(json.dumps([_as_record(one) for _, figures in found for one in figures]))
         return
@@ -111,9 +111,9 @@ def print_command(
     cfg: Path, weights: Path, layer: int, array: str | None, is_json: bool, dialect: str | None, strict: bool
 ) -> None:
     from darkpy.export.weight_stats import layer_at, rows_of
-    from darkpy.export.weight_tools import open_weights
+    from darkpy.export.weight_tools import load_weights_file
 
-    opened = open_weights(darkpy.plan(cfg, dialect, strict=strict), weights)
+    opened = load_weights_file(darkpy.plan(cfg, dialect, strict=strict), weights)
     found = list(rows_of(opened, layer_at(opened, layer), array))
     if is_json:
         arrays = {name: [[_finite(number) for number in row] for row in rows.tolist()] for name, rows in found}
@@ -146,13 +146,13 @@ def visualize(
     from PIL import Image
 
     from darkpy.export.filter_image import draw_filters, filters_of
-    from darkpy.export.weight_tools import new_weights, open_weights
+    from darkpy.export.weight_tools import load_weights_file, new_weights
 
     if out.suffix.lower() != ".png":
         raise DarkpyError(f"--out {out}: the image is a PNG file", hint=f"--out {out.with_suffix('.png')}")
     check_new(out, cfg, weights, is_forced=is_forced or out == FILTERS)
     plan = darkpy.plan(cfg, dialect, strict=strict)
-    opened = new_weights(plan) if weights is None else open_weights(plan, weights)
+    opened = new_weights(plan) if weights is None else load_weights_file(plan, weights)
     node, weights_FCKK = filters_of(opened, layer)
     stream = BytesIO()
     Image.fromarray(draw_filters(weights_FCKK)).save(stream, "PNG")
@@ -160,7 +160,7 @@ def visualize(
     note(f"{out} shows {plan.place(node.index)}")
 
 
-def _lines(node: Node, figures: list[Figures]) -> list[str]:
+def _lines(node: Node, figures: list[ArrayStats]) -> list[str]:
     lines = [f"{node.type.capitalize()} Layer {node.index}"]
     part = ""
     for one in figures:
@@ -174,7 +174,7 @@ def _lines(node: Node, figures: list[Figures]) -> list[str]:
     return lines
 
 
-def _as_record(one: Figures) -> dict[str, object]:
+def _as_record(one: ArrayStats) -> dict[str, object]:
     return {name: _finite(value) if isinstance(value, float) else value for name, value in asdict(one).items()}
 
 

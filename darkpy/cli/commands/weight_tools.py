@@ -17,7 +17,7 @@ from darkpy.files import write_whole
 
 if TYPE_CHECKING:
     from darkpy.build import Plan
-    from darkpy.export.weight_tools import Opened
+    from darkpy.export.weight_tools import LoadedWeights
 
 _FILES = (
     "WEIGHTS is left as it is; OUT appears whole or not at all, with today's header, and replaces a file only with "
@@ -208,19 +208,19 @@ def _open(
     is_forced: bool,
     dialect: str | None,
     strict: bool,
-) -> Opened:
+) -> LoadedWeights:
     """The weights, once it is clear that nothing will be written over, and nothing given even where that is forced."""
-    from darkpy.export.weight_tools import open_weights
+    from darkpy.export.weight_tools import load_weights_file
 
     check_new(out, cfg, weights, is_forced=is_forced)
     if other is not None:
         check_new(other, cfg, weights, is_forced=is_forced)
         if other.resolve() == out.resolve():
             raise click.UsageError(f"{other} cannot be both the weights and the cfg")
-    return open_weights(darkpy.plan(cfg, dialect, strict=strict), weights)
+    return load_weights_file(darkpy.plan(cfg, dialect, strict=strict), weights)
 
 
-def _write(out: Path, made: Opened) -> None:
+def _write(out: Path, made: LoadedWeights) -> None:
     write_whole(out, made.pack())
     full = [node for node in made.nodes if node.arrays]
     count = sum(node.parameter_count for node in full if not node.spec.dontsave)
@@ -228,7 +228,7 @@ def _write(out: Path, made: Opened) -> None:
     note(f"{out} holds {count:,} weights of {len(full)} layers{part}")
 
 
-def _write_both(cfg: Path, before: Plan, made: Opened, out: Path, write_cfg: Path | None) -> None:
+def _write_both(cfg: Path, before: Plan, made: LoadedWeights, out: Path, write_cfg: Path | None) -> None:
     """The weights first: they may still be refused."""
     from darkpy.export.batch_norm import changed_cfg
 

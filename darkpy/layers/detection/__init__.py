@@ -17,7 +17,7 @@ from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, section
 from darkpy.layers.detection.delta import Parts, detection_loss
-from darkpy.layers.head import HeadSpec, Said, above
+from darkpy.layers.head import HeadSpec, OnnxDetections, above
 from darkpy.layers.loss import Loss, Progress, mean_text
 from darkpy.ops.detections import Detections
 from darkpy.ops.onnx_builder import Graph, Value
@@ -119,7 +119,7 @@ class DetectionSpec(HeadSpec):
             above(prob_BSAK.reshape(-1, self.classes), thresh),
         )
 
-    def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> Said:
+    def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> OnnxDetections:
         cells, boxes = self.side**2, self.side**2 * self.num
         vector = graph.reshape(source.name, 0, -1)
         class_BC, objectness_BC, box_BC = graph.split(vector, (cells * self.classes, boxes, boxes * 4), axis=1)
@@ -134,7 +134,7 @@ class DetectionSpec(HeadSpec):
         center = graph.add("Mul", graph.add("Add", xy, corner_1M2.float()), torch.tensor(1 / self.side))
         size = graph.add("Mul", wh, wh) if self.sqrt else wh
         objectness = graph.reshape(objectness_BC, 0, boxes, 1)
-        return Said(graph.add("Concat", center, size, axis=2), objectness, scores)
+        return OnnxDetections(graph.add("Concat", center, size, axis=2), objectness, scores)
 
 
 class _Detection(Layer):

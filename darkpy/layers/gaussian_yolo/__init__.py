@@ -19,7 +19,7 @@ from darkpy.layers.anchor_graph import Entries, candidates_to_onnx, said_to_onnx
 from darkpy.layers.anchors import AnchoredHead, AnchoredSpec
 from darkpy.layers.base import Layer, section
 from darkpy.layers.gaussian_yolo.delta import gaussian_yolo_loss, log_line
-from darkpy.layers.head import Said, above
+from darkpy.layers.head import OnnxDetections, above
 from darkpy.layers.loss import Loss, Progress
 from darkpy.ops.box_coder import AnchorCode
 from darkpy.ops.detections import Detections
@@ -76,7 +76,7 @@ class GaussianYoloSpec(AnchoredSpec):
         prob_MK = objectness_M1 * class_MK * (1 - sigma_M4.mean(1, keepdim=True))
         return Detections(found.image_M, boxes_M4, objectness_M1[:, 0], above(prob_MK, thresh))
 
-    def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> Said:
+    def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> OnnxDetections:
         entries = candidates_to_onnx(graph, source, len(self.anchor_indices), self.entries)
         box, objectness, classes = graph.split(entries, (8, 1, self.classes), axis=2)
         xy, wh, sigma = (

@@ -19,7 +19,7 @@ from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.layers.anchors import chosen_anchors
 from darkpy.layers.base import Layer, section
-from darkpy.layers.head import AnchorKeys, HeadSpec, Said, above
+from darkpy.layers.head import AnchorKeys, HeadSpec, OnnxDetections, above
 from darkpy.layers.lint import Doubt, missing_anchors
 from darkpy.layers.loss import Loss, Progress, mean_text
 from darkpy.layers.region.classes import checked_tree, class_tree, surest
@@ -234,7 +234,7 @@ class RegionSpec(HeadSpec):
         class_M1 = tree.descend(prob_MK, tree_thresh)[:, None]
         return torch.zeros_like(prob_MK).scatter(1, class_M1, above(scale_M1, thresh))
 
-    def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> Said:
+    def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> OnnxDetections:
         return boxes_to_onnx(graph, self, source)
 
 

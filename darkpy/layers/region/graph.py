@@ -12,7 +12,7 @@ import torch
 from darkpy.errors import DarkpyError
 from darkpy.layers.anchor_graph import candidates_to_onnx, cells_of
 from darkpy.layers.anchors import chosen_anchors
-from darkpy.layers.head import Said
+from darkpy.layers.head import OnnxDetections
 from darkpy.ops.hierarchy import Hierarchy
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
@@ -39,7 +39,7 @@ def region_to_onnx(graph: Graph, spec: RegionSpec, hierarchy: Hierarchy | None, 
     return graph.reshape(y_BAEHW, 0, *shape)
 
 
-def boxes_to_onnx(graph: Graph, spec: RegionSpec, source: Value) -> Said:
+def boxes_to_onnx(graph: Graph, spec: RegionSpec, source: Value) -> OnnxDetections:
     """Boxes and scores of all candidates. Raises: DarkpyError for a class tree."""
     if spec.tree is not None:
         raise DarkpyError("no ONNX operators choose from its class tree")
@@ -56,11 +56,11 @@ def boxes_to_onnx(graph: Graph, spec: RegionSpec, source: Value) -> Said:
     boxes = graph.add("Concat", center, graph.add("Mul", graph.add("Exp", wh), size_M2[None]), axis=2)
     first, *rest = _said(graph, spec, objectness, classes)
     if spec.background:
-        return Said(boxes, None, rest[0] if rest else graph.slice(first, {2: (1, 1 + spec.classes, 1)}))
+        return OnnxDetections(boxes, None, rest[0] if rest else graph.slice(first, {2: (1, 1 + spec.classes, 1)}))
     if spec.class_fix == -1:
         is_low = graph.add("Less", first, torch.tensor(0.5))
         first = graph.add("Where", is_low, torch.tensor(0.0), first)
-    return Said(boxes, first, graph.add("Mul", first, rest[0]))
+    return OnnxDetections(boxes, first, graph.add("Mul", first, rest[0]))
 
 
 def _entries(graph: Graph, spec: RegionSpec, entries: str) -> tuple[str, ...]:

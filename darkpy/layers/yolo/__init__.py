@@ -18,7 +18,7 @@ from darkpy.dialect import Dialect
 from darkpy.layers.anchor_graph import Entries, candidates_to_onnx, said_to_onnx
 from darkpy.layers.anchors import AnchoredHead, AnchoredSpec
 from darkpy.layers.base import Layer, absolute, section
-from darkpy.layers.head import Said, above
+from darkpy.layers.head import OnnxDetections, above
 from darkpy.layers.loss import Loss, Progress
 from darkpy.layers.yolo.delta import log_line, yolo_loss
 from darkpy.ops.box_coder import AnchorCode
@@ -92,7 +92,7 @@ class YoloSpec(AnchoredSpec):
         boxes_M4 = code.boxes_frac(xywh_M4, found.cell_M2, self.anchors_px(found.anchor_M))
         return Detections(found.image_M, boxes_M4, objectness_M1[:, 0], above(objectness_M1 * class_MK, thresh))
 
-    def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> Said:
+    def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> OnnxDetections:
         entries = candidates_to_onnx(graph, source, len(self.anchor_indices), self.entries)
         said = Entries(*graph.split(entries, (2, 2, 1, self.classes), axis=2))
         return said_to_onnx(graph, self, said, source.shape, net_w, net_h)
