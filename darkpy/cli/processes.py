@@ -97,7 +97,7 @@ def own_device(device: str | None, gpus: Sequence[str]) -> str | None:
     """
     import torch
 
-    from darkpy.training.distributed import is_launched, local_rank, local_world
+    from darkpy.training.rank_sync import is_launched, local_rank, local_world
 
     if not is_launched():
         return gpus[0] if gpus else device

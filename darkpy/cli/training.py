@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from darkpy.training.checkpoints import Checkpoints
     from darkpy.training.loop import UpdateReport
     from darkpy.training.resume import Resume
-    from darkpy.training.setup import Task
+    from darkpy.training.setup import TrainingSetup
     from darkpy.training.trainer import Trainer
     from darkpy.training.validation import Validation
 
@@ -71,7 +71,7 @@ def run_training(cfg: Path, data: Path, weights: Path | None, options: Options, 
 
     kind: "detector" or "classifier" where the command is for one of them only.
     """
-    from darkpy.training.distributed import is_launched, joined
+    from darkpy.training.rank_sync import is_launched, joined
 
     if options.gpus:
         check_gpus(options.gpus)
@@ -106,30 +106,30 @@ def _train(
     network = _open_network(cfg, weights, options, device)
     resume = _find_resume(network, weights, options)
     seed = resume.seed if resume else options.seed
-    task, folder = _open_task(network, data, weights, resume, options, kind)
+    setup, folder = _open_task(network, data, weights, resume, options, kind)
     trainer = Trainer(network, seed=seed, precision=options.precision, process_group=process_group)
     if resume is not None:
         resume.restore(trainer)
     if device.type == "cuda" and process_group.is_alone:
-        fit(trainer, task.largest, at_most=trainer.net.minibatch, is_allowed=options.fit)
+        fit(trainer, setup.largest, at_most=trainer.net.minibatch, is_allowed=options.fit)
     average = resume.average if resume else math.nan
-    validation = _open_validation(trainer, task, options) if process_group.is_main else None
+    validation = _open_validation(trainer, setup, options) if process_group.is_main else None
     watch = None
     if options.watch:
-        bad, memory = options.max_bad_updates, resume.watcher if resume else None
+        bad, memory = options.max_bad_updates, resume.guard if resume else None
         watch = Monitor(trainer, folder, average=average, memory=memory, max_bad_updates=bad, tell=Findings(folder))
         watch.checks_labels = False  # the loader has
-    reports = train(trainer, task.feed, average=average, is_fitting=options.fit)
+    reports = train(trainer, setup.source, average=average, auto_batch=options.fit)
     if not process_group.is_main:
         return _accompany(reports, process_group)
-    checkpoints = Checkpoints(trainer, folder, task.intervals, seed=seed, best=resume.best if resume else NO_BEST)
+    checkpoints = Checkpoints(trainer, folder, setup.intervals, seed=seed, best=resume.best if resume else NO_BEST)
     chart = open_chart(checkpoints, options.chart, is_logged=watch is not None)
-    return _follow(reports, task, checkpoints, validation, options, watch, chart)
+    return _follow(reports, setup, checkpoints, validation, options, watch, chart)
 
 
 def _follow(
     reports: Iterator[UpdateReport],
-    task: Task,
+    setup: TrainingSetup,
     checkpoints: Checkpoints,
     validation: Validation | None,
     options: Options,
@@ -139,14 +139,14 @@ def _follow(
     """Tell of every update, judge and save what is due; save all when somebody ends it."""
     from darkpy.diagnostics.monitor.policy import BadRunError
     from darkpy.training.darknet_log import DarknetLog
-    from darkpy.training.distributed import agree
+    from darkpy.training.rank_sync import agree
 
     trainer = checkpoints.trainer
     progress = Progress(trainer.net.max_batches)
     problems = Problems()
-    log = DarknetLog(trainer.network, None if task.is_detector else len(task.paths))
+    log = DarknetLog(trainer.network, None if setup.is_detector else len(setup.paths))
     tell = DarknetLines(log, checkpoints.base) if options.darknet_log else progress
-    names, average, code = [task.intervals.final], math.nan, 0
+    names, average, code = [setup.intervals.final], math.nan, 0
     try:
         with stoppable() as wish:
             for report in reports:
@@ -160,12 +160,12 @@ def _follow(
                     _judge(validation, checkpoints, watch, chart)
                 checkpoints(report)
                 if code := agree(wish.code, trainer.process_group):
-                    names = [task.intervals.last]
+                    names = [setup.intervals.last]
                     break
     except BadRunError as error:
         if error.is_savable and math.isfinite(average):
-            checkpoints.save([task.intervals.last], average)
-            path = checkpoints.folder / (checkpoints.base + task.intervals.last)
+            checkpoints.save([setup.intervals.last], average)
+            path = checkpoints.folder / (checkpoints.base + setup.intervals.last)
             note(f"{path} is written, after update {trainer.batch_num}")
         raise
     checkpoints.save(names, average)
@@ -176,7 +176,7 @@ def _follow(
 
 def _accompany(reports: Iterator[UpdateReport], process_group: ProcessGroup) -> int:
     """Take part in the updates, of which the main rank tells; end when it does."""
-    from darkpy.training.distributed import agree
+    from darkpy.training.rank_sync import agree
 
     with stoppable() as wish:
         for _ in reports:
@@ -223,11 +223,11 @@ def _find_resume(network: Network, weights: Path | None, options: Options) -> Re
 
 def _open_task(
     network: Network, data: Path, weights: Path | None, resume: Resume | None, options: Options, kind: str | None
-) -> tuple[Task, Path]:
+) -> tuple[TrainingSetup, Path]:
     """What is trained, and the folder for its weights; what trips people is told."""
     from darkpy.data.loading.bad_files import BadLists
     from darkpy.training.preflight import backup_folder, check
-    from darkpy.training.setup import open_task
+    from darkpy.training.setup import open_setup
 
     plan = network.plan
     is_detector = bool(network.heads)
@@ -238,12 +238,12 @@ def _open_task(
     device = next(network.parameters()).device.type
     workers = _workers(device) if options.workers is None else options.workers
     seed = resume.seed if resume else options.seed
-    task = open_task(plan, file, seed=seed, workers=workers, bad=BadLists(Path()), is_draft=options.draft)
+    setup = open_setup(plan, file, seed=seed, workers=workers, bad=BadLists(Path()), is_draft=options.draft)
     folder = backup_folder(file)
     seen, is_resumed = network.header.seen, resume is not None
-    for line in check(task, seen=seen, folder=folder, weights=weights, is_resumed=is_resumed):
+    for line in check(setup, seen=seen, folder=folder, weights=weights, is_resumed=is_resumed):
         warn(line)
-    return task, folder
+    return setup, folder
 
 
 def _workers(device: str) -> int:
@@ -251,35 +251,35 @@ def _workers(device: str) -> int:
 
     Processes that train together share the cores.
     """
-    from darkpy.training.distributed import local_world
+    from darkpy.training.rank_sync import local_world
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores //= local_world()
     return min(MAX_WORKERS, max(cores - 1, 0)) if device == "cuda" else min(1, max(cores - 1, 0))
 
 
-def _open_validation(trainer: Trainer, task: Task, options: Options) -> Validation | None:
+def _open_validation(trainer: Trainer, setup: TrainingSetup, options: Options) -> Validation | None:
     from darkpy.data.lists.paths import read_image_list
     from darkpy.evaluation.ground_truth import read_ground_truth
     from darkpy.training.validation import Validation
 
     if not options.map_epochs:
         return None
-    if not task.is_detector:
-        raise DarkpyError(f"-map judges detectors, and {task.plan.file} is none", hint="leave -map out")
-    file = task.data.find("valid")
+    if not setup.is_detector:
+        raise DarkpyError(f"-map judges detectors, and {setup.plan.file} is none", hint="leave -map out")
+    file = setup.data.find("valid")
     if file is None:
-        warn(f"{task.data.path}: has no valid=: -map judges by the list it trains on")
-    paths = task.paths if file is None else tuple(map(str, read_image_list(file)))
+        warn(f"{setup.data.path}: has no valid=: -map judges by the list it trains on")
+    paths = setup.paths if file is None else tuple(map(str, read_image_list(file)))
     net = trainer.net
     if net.time_steps > 1:
-        raise DarkpyError(f"-map judges single images; {task.plan.file} takes films (time_steps={net.time_steps})")
+        raise DarkpyError(f"-map judges single images; {setup.plan.file} takes films (time_steps={net.time_steps})")
     return Validation(
         trainer,
         paths,
-        read_ground_truth(paths, task.plan.dialect, task.classes),
-        classes=task.classes,
-        interval=options.map_epochs * len(task.paths) // (net.minibatch * net.subdivisions),
+        read_ground_truth(paths, setup.plan.dialect, setup.classes),
+        classes=setup.classes,
+        interval=options.map_epochs * len(setup.paths) // (net.minibatch * net.subdivisions),
         thresh=options.thresh,
         iou_thresh=options.iou_thresh,
     )

@@ -22,7 +22,7 @@ from darkpy.diagnostics.checks.images import Inspector, Sample, check_whole
 from darkpy.dialect import Dialect
 from darkpy.errors import ConfigError, DarkpyError
 from darkpy.training.preflight import check_batch, check_data, check_settings
-from darkpy.training.setup import TRAIN_LIST, Task, open_task
+from darkpy.training.setup import TRAIN_LIST, TrainingSetup, open_setup
 
 CHANNELS, SIDE, MANY = 3, 416, 1_000_000
 """What is taken for a network that cannot be built."""
@@ -39,7 +39,7 @@ class Examination:
     config: Config
     cfg: Cfg | None
     data: DataFile | None
-    task: Task | None = None
+    setup: TrainingSetup | None = None
     train: list[str] = field(default_factory=list)
     valid: list[str] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
@@ -76,12 +76,12 @@ class Examination:
         self._found += self._check_lists(inspector.recipe)
 
     def _inspector(self) -> Inspector:
-        if self.task is None:
+        if self.setup is None:
             assert self.data is not None
             dialect = self.cfg.plan.dialect if self.cfg else detect_dialect(self.config)
             recipe = _guess_recipe(self.data, dialect)
             return Inspector(CHANNELS, SIDE, SIDE, recipe)
-        net, dataset = self.task.plan.net, self.task.feed.dataset
+        net, dataset = self.setup.plan.net, self.setup.source.dataset
         recipe = dataset.recipe if isinstance(dataset, DetectionData) else None
         return Inspector(net.channels, net.width, net.height, recipe)
 
@@ -159,18 +159,18 @@ def _check_batch(cfg: Cfg, *, is_training: bool) -> Iterator[Diagnosis]:
 def _check_task(exam: Examination, cfg: Cfg, data: DataFile, seen: int) -> Iterator[Diagnosis]:
     plan = cfg.plan
     try:
-        exam.task = task = open_task(plan, data, seed=0)
+        exam.setup = setup = open_setup(plan, data, seed=0)
     except DarkpyError as error:
         if exam.train:  # else the list has been told of already
             yield of_error(error, Cause.DATA, "task", str(data.path))
         return
     where = cfg.line(cfg.heads[-1][0].index, "classes") if cfg.heads else plan.file
-    yield from list_checks.check_names(data, task.classes, where)
-    yield from _check_paths(task)
+    yield from list_checks.check_names(data, setup.classes, where)
+    yield from _check_paths(setup)
     if not plan.net.minibatch:  # which `_check_batch` has told
         return
     try:
-        for line in check_settings(task, seen):
+        for line in check_settings(setup, seen):
             message = line.removeprefix(f"{plan.file}: [net] ")
             place = cfg.net_line()
             yield Diagnosis(cause=Cause.RATES, level=Level.NOTE, kind="schedule", place=place, message=message)
@@ -179,27 +179,27 @@ def _check_task(exam: Examination, cfg: Cfg, data: DataFile, seen: int) -> Itera
         level = Level.NOTE if plan.net.max_batches else Level.ERROR
         yield replace(of_error(error, Cause.RATES, "schedule", cfg.net_line("max_batches")), level=level)
     images = plan.net.minibatch * plan.net.subdivisions
-    if 0 < plan.net.max_batches * images < len(task.paths):
+    if 0 < plan.net.max_batches * images < len(setup.paths):
         yield Diagnosis(
             cause=Cause.RATES,
             level=Level.WARNING,
             kind="too-short",
             place=cfg.net_line("max_batches"),
             message=f"max_batches={plan.net.max_batches} updates of {images} images see less than the"
-            f" {len(task.paths)} of the list",
-            tries=(f"max_batches={max(2000 * task.classes, -(-len(task.paths) // images))}",),
+            f" {len(setup.paths)} of the list",
+            tries=(f"max_batches={max(2000 * setup.classes, -(-len(setup.paths) // images))}",),
         )
 
 
-def _check_paths(task: Task) -> Iterator[Diagnosis]:
+def _check_paths(setup: TrainingSetup) -> Iterator[Diagnosis]:
     """What a training would stop at; of a detector's images one by one `survey` tells more."""
-    place = str(task.data.path)
+    place = str(setup.data.path)
     try:
-        lines = list(check_data(task))
+        lines = list(check_data(setup))
     except DarkpyError as error:
         yield of_error(error, Cause.DATA, "data", place)
         return
-    if isinstance(task.feed.dataset, ClassificationData):
+    if isinstance(setup.source.dataset, ClassificationData):
         for line in lines:
             yield Diagnosis(cause=Cause.DATA, level=Level.WARNING, kind="labels", place=place, message=line)
 

@@ -14,7 +14,7 @@ from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.errors import DarkpyError
 from darkpy.network import Network
 from darkpy.training.loop import UpdateReport, train
-from darkpy.training.setup import Task
+from darkpy.training.setup import TrainingSetup
 from darkpy.training.trainer import Trainer
 
 SEED = 0
@@ -42,7 +42,7 @@ class DryRun:
     """
 
     network: Network
-    task: Task
+    setup: TrainingSetup
     updates: int
     place: str
     reports: list[UpdateReport] = field(default_factory=list)
@@ -57,9 +57,9 @@ class DryRun:
             self.network.header = self.network.header.with_seen(0)
         trainer = Trainer(self.network, seed=SEED)
         Monitor(trainer, None, every=1, tell=self._hear)
-        feed = replace(self.task.feed, bad=None)
+        source = replace(self.setup.source, bad=None)
         try:
-            for report in train(trainer, feed):
+            for report in train(trainer, source):
                 self.reports.append(report)
                 yield report
                 if len(self.reports) >= self.updates:

@@ -29,7 +29,7 @@ from darkpy.errors import DarkpyError
 from darkpy.layers.base import Layer
 from darkpy.layers.loss import Progress
 from darkpy.network import Network
-from darkpy.training.setup import Task
+from darkpy.training.setup import TrainingSetup
 from darkpy.training.trainer import Trainer
 
 SUSPECT = 6.0
@@ -76,13 +76,13 @@ class Hunt:
     Raises: DarkpyError when the network takes films, or has no layer with a loss.
     """
 
-    def __init__(self, network: Network, task: Task) -> None:
+    def __init__(self, network: Network, setup: TrainingSetup) -> None:
         net = network.plan.net
         if net.time_steps > 1:
             raise DarkpyError(f"{network.plan.file} takes films (time_steps={net.time_steps}), not single images")
         self._trainer = Trainer(network)
-        self._task = task
-        self._dataset = _plain(task)
+        self._task = setup
+        self._dataset = _plain(setup)
         seen = max(network.header.seen, net.minibatch * net.subdivisions)
         self._progress = Progress(net, seen)
         self.is_filled = _is_filled(network)
@@ -161,9 +161,9 @@ def _excess(x_N: NDArray[np.float64], y_N: NDArray[np.float64]) -> NDArray[np.fl
     return rest_N / max(usual, LEAST)
 
 
-def sample_boxes(task: Task, path: str) -> Tensor:
+def sample_boxes(setup: TrainingSetup, path: str) -> Tensor:
     """The boxes of an image, (N, 5); for a classifier, or without labels, one without a place, or none."""
-    dataset = task.feed.dataset
+    dataset = setup.source.dataset
     if not isinstance(dataset, DetectionData):
         return torch.zeros(1, 5)
     recipe = dataset.recipe
@@ -209,20 +209,20 @@ def as_csv(ranked: Sequence[Scored]) -> bytes:
     return stream.getvalue().encode("utf-8", errors="surrogateescape")
 
 
-def draw_worst(task: Task, ranked: Sequence[Scored]) -> bytes:
+def draw_worst(setup: TrainingSetup, ranked: Sequence[Scored]) -> bytes:
     """A PNG of these samples with their boxes, in this order."""
     tiles = []
     for number, one in enumerate(ranked, start=1):
         numbers = f"{number}.  score {one.score:.1f}  loss {one.loss:.4g}  gradient {one.norm:.3g}"
         pixels_HW3 = load_image(one.path).pixels_HWC
-        tiles.append(Tile(pixels_HW3, sample_boxes(task, one.path), (numbers, one.path)))
+        tiles.append(Tile(pixels_HW3, sample_boxes(setup, one.path), (numbers, one.path)))
     return as_png(contact_sheet(tiles))
 
 
-def _plain(task: Task) -> Dataset:
+def _plain(setup: TrainingSetup) -> Dataset:
     """The data as they are: in order, each image once, neither moved nor mirrored nor colored nor mixed."""
-    data = task.feed.dataset
-    stream = _InOrder(seed=0, count=len(task.paths))
+    data = setup.source.dataset
+    stream = _InOrder(seed=0, count=len(setup.paths))
     if isinstance(data, DetectionData):
         recipe = replace(data.recipe, jitter=0.0, resize=1.0, flip=False, color=ColorRange(), blur=0)
         recipe = replace(recipe, gaussian_noise=0, mosaic=False, mixup=False)

@@ -50,14 +50,14 @@ def remember(trainer: Trainer) -> Callable[[], None]:
 
     Rolling statistics and random numbers stay where they got to.
     """
-    header, skipped = trainer.network.header, trainer.skipped
+    header, skipped = trainer.network.header, trainer.skipped_images
     params = list(trainer.network.parameters())
-    put_off = [(param, param.grad.clone()) for param in params if param.grad is not None]
+    deferred = [(param, param.grad.clone()) for param in params if param.grad is not None]
 
     def undo() -> None:
-        trainer.network.header, trainer.skipped, trainer.gathered = header, skipped, 0
+        trainer.network.header, trainer.skipped_images, trainer.accumulated_images = header, skipped, 0
         trainer.network.zero_grad()
-        for param, gradient in put_off:
+        for param, gradient in deferred:
             param.grad = gradient
 
     return undo

@@ -60,7 +60,7 @@ class Intervals:
 
         return cls(last=".backup", last_every=1000, number=epoch, final=".weights")
 
-    def due(self, report: UpdateReport) -> list[str]:
+    def names_due(self, report: UpdateReport) -> list[str]:
         number = self.number(report)
         names = [] if number is None else [f"_{number}.weights"]
         if self.last_every and report.batch_num % self.last_every == 0:
@@ -84,7 +84,7 @@ class Checkpoints:
         self._remove(rf"\.{re.escape(self.base)}{kinds}\.\w{{8}}")
 
     def __call__(self, report: UpdateReport) -> None:
-        if names := self.intervals.due(report):
+        if names := self.intervals.names_due(report):
             self.save(names, report.average)
 
     def save(self, names: Sequence[str], average: float) -> None:
@@ -100,8 +100,8 @@ class Checkpoints:
         for name in names:
             write_whole(self.folder / f"{self.base}{name}", chunks)
         self._remove(rf"{re.escape(self.base)}_\d+\.resume", kept=resume)
-        if trainer.averages.arrays and self.intervals.last in names:
-            with trainer.averages.in_place():
+        if trainer.ema.arrays and self.intervals.last in names:
+            with trainer.ema.in_place():
                 network.save_weights(self.folder / f"{self.base}_ema.weights")
 
     def keep_best(self, mean: float) -> bool:

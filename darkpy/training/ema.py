@@ -14,7 +14,7 @@ APPLIED_BEFORE_END = 1000
 """Updates before max_batches at which the averages take the place of the weights."""
 
 
-class Averages:
+class WeightEma:
     """Running means of everything that is learned; rolling statistics are not averaged.
 
     Source:  AlexeyAB/darknet src/network.c ema_update, ema_apply, train_network_waitkey

@@ -16,7 +16,7 @@ from darkpy.data.loading.loader import Batch, Request, load_batches
 from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
 from darkpy.errors import DarkpyError
 from darkpy.training.auto_batch import fit, is_out_of_memory, remember
-from darkpy.training.distributed import match, share_paths, share_problems
+from darkpy.training.rank_sync import match, share_paths, share_problems
 from darkpy.training.trainer import StepReport, Trainer, mean_cost
 
 SPARE = 1000
@@ -24,7 +24,7 @@ SPARE = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Feed:
+class BatchSource:
     """Where minibatches come from.
 
     size: width and height of the images for the update after so many others.
@@ -85,36 +85,36 @@ class UpdateReport:
 
 
 def train(
-    trainer: Trainer, feed: Feed, *, average: float = math.nan, is_fitting: bool = False
+    trainer: Trainer, source: BatchSource, *, average: float = math.nan, auto_batch: bool = False
 ) -> Iterator[UpdateReport]:
     """Updates until [net] max_batches, each made when the one before has been looked at.
 
-    What the trainer's watcher refuses is not told of: the next images of the stream take its place.
+    What the trainer's guard refuses is not told of: the next images of the stream take its place.
     average: that of the run which goes on.
     is_fitting: raise the subdivisions where a GPU's memory does not suffice.
     Raises: DarkpyError when the data cannot be used, memory does not suffice, or gradients are no longer numbers.
     """
     match(trainer)
-    batches = _batches(trainer, feed)
+    batches = _batches(trainer, source)
     while trainer.batch_num < (trainer.net.max_batches or math.inf):
         undo = remember(trainer)
-        report = _try_update(trainer, batches, feed.bad)
+        report = _try_update(trainer, batches, source.bad)
         if report is None:
             if not trainer.process_group.is_alone:
                 raise _too_large(trainer)
             undo()
             at_most, size = trainer.net.minibatch - 1, (trainer.net.width, trainer.net.height)
-            fit(trainer, size, at_most=at_most, is_allowed=is_fitting)
-            batches = _batches(trainer, feed)
+            fit(trainer, size, at_most=at_most, is_allowed=auto_batch)
+            batches = _batches(trainer, source)
             continue
         average = next_average(average, report.loss)
         yield replace(report, average=average)
 
 
-def _batches(trainer: Trainer, feed: Feed) -> Iterator[Batch]:
+def _batches(trainer: Trainer, source: BatchSource) -> Iterator[Batch]:
     is_pinned = trainer.device.type == "cuda"
-    start = trainer.seen + trainer.skipped
-    return feed.batches(trainer.net, start, process_group=trainer.process_group, pin=is_pinned)
+    start = trainer.seen + trainer.skipped_images
+    return source.batches(trainer.net, start, process_group=trainer.process_group, pin=is_pinned)
 
 
 def _too_large(trainer: Trainer) -> DarkpyError:

@@ -25,7 +25,7 @@ from darkpy.config.net import NetSpec
 from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
 from darkpy.errors import DarkpyError
 from darkpy.network import Network
-from darkpy.training.distributed import sum_gradients
+from darkpy.training.rank_sync import sum_gradients
 
 
 class Optimizer:
@@ -49,9 +49,9 @@ class Optimizer:
         self.frozen = range(only_bn[-1] + 1 if only_bn else 0)
         self.params: list[nn.Parameter] = [param for group in groups for param in group["params"]]
         self.norm = torch.zeros(())
-        self.due: list[dict[str, Any]] = []
+        self.active_groups: list[dict[str, Any]] = []
         """The groups that take part in the update that is prepared."""
-        self.put_off: list[tuple[nn.Parameter, torch.Tensor | None]] = []
+        self.deferred: list[tuple[nn.Parameter, torch.Tensor | None]] = []
         """What has gradients, and no part in it."""
 
     def update(self, rate: float, batch_num: int, images: int | None = None) -> torch.Tensor:
@@ -70,21 +70,21 @@ class Optimizer:
         aside until then.
         Returns: the norm of all gradients of the update, before `grad_clip_norm` and `grad_clip_value`.
         """
-        due: list[dict[str, Any]] = []
-        put_off: list[tuple[nn.Parameter, torch.Tensor | None]] = []
+        active: list[dict[str, Any]] = []
+        deferred: list[tuple[nn.Parameter, torch.Tensor | None]] = []
         for group in self.torch.param_groups:
             node: Node = group["node"]
             group["lr"] = rate * node.spec.learning_rate
             if node.index in self.frozen:
                 _forget(group["params"])
             elif _is_due(node, self.net, batch_num):
-                due.append(group)
+                active.append(group)
             else:
-                put_off += [(param, param.grad) for param in group["params"]]
+                deferred += [(param, param.grad) for param in group["params"]]
                 _forget(group["params"])
-        sum_gradients([param.grad for group in due for param in group["params"]], self.process_group)
-        sum_gradients([gradient for _, gradient in put_off], self.process_group)
-        self.due, self.put_off = due, put_off
+        sum_gradients([param.grad for group in active for param in group["params"]], self.process_group)
+        sum_gradients([gradient for _, gradient in deferred], self.process_group)
+        self.active_groups, self.deferred = active, deferred
         gradients = [param.grad for param in self._learning if param.grad is not None]
         if not gradients:
             self.norm = torch.zeros(())
@@ -101,11 +101,11 @@ class Optimizer:
         if params := self._learning:
             self._clip(params)
         self.torch.step()
-        self._bound_weights(self.due)
+        self._bound_weights(self.active_groups)
         self.torch.zero_grad()
-        for param, gradient in self.put_off if self.process_group.is_main else ():
+        for param, gradient in self.deferred if self.process_group.is_main else ():
             param.grad = gradient
-        self.put_off = []
+        self.deferred = []
 
     def _divisor(self, images: int | None = None) -> int:
         if self.net.loss_reduction != "darknet":
@@ -126,7 +126,7 @@ class Optimizer:
     @property
     def _learning(self) -> list[nn.Parameter]:
         """What the update that is prepared changes."""
-        return [param for group in self.due for param in group["params"] if param.grad is not None]
+        return [param for group in self.active_groups for param in group["params"] if param.grad is not None]
 
     def _clip(self, params: list[nn.Parameter]) -> None:
         net = self.net

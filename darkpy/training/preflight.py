@@ -13,7 +13,7 @@ from darkpy.data.loading.datasets import ClassificationData
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.training.checkpoints import base_name
-from darkpy.training.setup import Task
+from darkpy.training.setup import TrainingSetup
 
 LOOKED_AT = 2000
 """Images of a list whose files are looked for: spread over it, they are enough to see that a rule is wrong."""
@@ -23,7 +23,9 @@ UNUSED = ("weights_reject_freq", "adversarial_lr", "attention", "unsupervised", 
 """Keys of [net] that change a training in darknet and not here."""
 
 
-def check(task: Task, *, seen: int, folder: Path, weights: Path | None, is_resumed: bool = False) -> list[str]:
+def check(
+    setup: TrainingSetup, *, seen: int, folder: Path, weights: Path | None, is_resumed: bool = False
+) -> list[str]:
     """What should be known of a training that is about to begin, a line each.
 
     seen: images that the network has been trained on. folder: where checkpoints go. weights: what it starts from.
@@ -31,24 +33,24 @@ def check(task: Task, *, seen: int, folder: Path, weights: Path | None, is_resum
     Raises: DarkpyError when it would come to nothing.
     """
     return [
-        *_check_schedule(task, seen, is_resumed),
-        *check_batch(task.plan.net),
-        *_check_keys(task),
-        *check_data(task),
-        *_check_folder(task, folder, weights),
+        *_check_schedule(setup, seen, is_resumed),
+        *check_batch(setup.plan.net),
+        *_check_keys(setup),
+        *check_data(setup),
+        *_check_folder(setup, folder, weights),
     ]
 
 
-def check_settings(task: Task, seen: int) -> Iterator[str]:
+def check_settings(setup: TrainingSetup, seen: int) -> Iterator[str]:
     """The part of `check` that is about [net] and what the weights have seen. Raises: DarkpyError as it does."""
-    yield from _check_schedule(task, seen, is_resumed=False)
-    yield from _check_unused(task)
+    yield from _check_schedule(setup, seen, is_resumed=False)
+    yield from _check_unused(setup)
 
 
-def check_data(task: Task) -> Iterator[str]:
+def check_data(setup: TrainingSetup) -> Iterator[str]:
     """The part of `check` that looks for images and what belongs to them. Raises: DarkpyError as it does."""
-    yield from _check_images(task)
-    yield from _check_truths(task)
+    yield from _check_images(setup)
+    yield from _check_truths(setup)
 
 
 def backup_folder(data: DataFile) -> Path:
@@ -69,10 +71,10 @@ def backup_folder(data: DataFile) -> Path:
     return folder
 
 
-def _check_schedule(task: Task, seen: int, is_resumed: bool) -> Iterator[str]:
-    net, file = task.plan.net, task.plan.file
+def _check_schedule(setup: TrainingSetup, seen: int, is_resumed: bool) -> Iterator[str]:
+    net, file = setup.plan.net, setup.plan.file
     done = seen // (net.minibatch * net.subdivisions)
-    if not net.max_batches and task.is_detector:
+    if not net.max_batches and setup.is_detector:
         raise DarkpyError(f"{file}: [net] has no max_batches, the number of updates", hint="set max_batches=6000, say")
     if net.max_batches and done >= net.max_batches:
         raise DarkpyError(
@@ -97,24 +99,24 @@ def check_batch(net: NetSpec) -> Iterator[str]:
         yield f"{text}, for subdivisions do not divide batch"
 
 
-def _check_unused(task: Task) -> Iterator[str]:
-    if foreign := task.plan.foreign:
+def _check_unused(setup: TrainingSetup) -> Iterator[str]:
+    if foreign := setup.plan.foreign:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         yield f"no darknet can run what this trains: {foreign[0]}{more}"
     for key in UNUSED:
-        if getattr(task.plan.net, key):
-            yield f"{task.plan.file}: [net] {key} is not obeyed: it changes nothing here"
+        if getattr(setup.plan.net, key):
+            yield f"{setup.plan.file}: [net] {key} is not obeyed: it changes nothing here"
 
 
-def _check_keys(task: Task) -> Iterator[str]:
-    yield from _check_unused(task)
-    stated = task.data.entries.get("classes")
-    if stated is not None and stated != str(task.classes):
-        yield f"{task.data.path}: classes={stated[:20]}, but the network has {task.classes}; the network's count"
+def _check_keys(setup: TrainingSetup) -> Iterator[str]:
+    yield from _check_unused(setup)
+    stated = setup.data.entries.get("classes")
+    if stated is not None and stated != str(setup.classes):
+        yield f"{setup.data.path}: classes={stated[:20]}, but the network has {setup.classes}; the network's count"
 
 
-def _check_images(task: Task) -> Iterator[str]:
-    paths = _spread(task.paths)
+def _check_images(setup: TrainingSetup) -> Iterator[str]:
+    paths = _spread(setup.paths)
     lost = [path for path in paths if not Path(path).is_file()]
     if len(lost) == len(paths):
         raise DarkpyError(
@@ -125,8 +127,8 @@ def _check_images(task: Task) -> Iterator[str]:
         yield f"{len(lost)} of {len(paths)} images are not there and will be passed over; the first: {lost[0]}"
 
 
-def _check_truths(task: Task) -> Iterator[str]:
-    dataset, paths = task.feed.dataset, _spread(task.paths)
+def _check_truths(setup: TrainingSetup) -> Iterator[str]:
+    dataset, paths = setup.source.dataset, _spread(setup.paths)
     if isinstance(dataset, ClassificationData) and dataset.labels is not None:
         odd = [path for path in paths if sum(label in path for label in dataset.labels) != 1]
         if len(odd) == len(paths) and dataset.classes > 1:
@@ -137,7 +139,7 @@ def _check_truths(task: Task) -> Iterator[str]:
         if odd and dataset.classes > 1:
             yield f"{len(odd)} of {len(paths)} images do not have exactly one label in their path; the first: {odd[0]}"
         return
-    dialect = task.plan.dialect
+    dialect = setup.plan.dialect
     lost = [path for path in paths if _labels(path, dialect) is None]
     if len(lost) == len(paths):
         raise _no_labels(lost[0], dialect)
@@ -146,8 +148,8 @@ def _check_truths(task: Task) -> Iterator[str]:
         yield f"{len(lost)} of {len(paths)} images have no label file and {then}; the first: {lost[0]}"
 
 
-def _check_folder(task: Task, folder: Path, weights: Path | None) -> Iterator[str]:
-    last = folder / f"{base_name(task.plan.file)}{task.intervals.last}"
+def _check_folder(setup: TrainingSetup, folder: Path, weights: Path | None) -> Iterator[str]:
+    last = folder / f"{base_name(setup.plan.file)}{setup.intervals.last}"
     if last.exists() and (weights is None or weights.resolve().parent != folder.resolve()):
         yield f"{last} is of an earlier run and will be written over; to go on with that run, start from this file"
 

@@ -2,7 +2,7 @@
 
 It is an .npz of arrays (the optimizer's, gradients whose update was put off, averaged weights, the states of random
 numbers) and `about`, a line of JSON: `weights`, the sha256 of the file it belongs to; `seen`; `skipped`; `gathered`;
-`average`; `seed`; `filter`, the figures of the DeltaFilter; `watcher`, what the trainer's watcher remembers.
+`average`; `seed`; `filter`, the figures of the DeltaFilter; `watcher`, the state of the trainer's guard.
 The place in the data needs no telling: it follows from the seed, from `seen` and from the images that were skipped.
 """
 
@@ -41,7 +41,7 @@ class Resume:
     """An opened resume file, its arrays unread.
 
     weights: the sha256 of the file that it belongs to. best: the largest mean average precision until then.
-    watcher: what the trainer's remembered, for the one that is to watch the run from here on.
+    guard: what the trainer's remembered, for the one that is to watch the run from here on.
     """
 
     path: Path
@@ -51,9 +51,9 @@ class Resume:
     seed: int
     best: float
     filter: DeltaFilter
-    skipped: int = 0
-    gathered: int = 0
-    watcher: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    skipped_images: int = 0
+    accumulated_images: int = 0
+    guard: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def restore(self, trainer: Trainer) -> None:
         """Let the trainer, whose network holds the weights, go on where this was written.
@@ -79,7 +79,7 @@ class Resume:
         for path, tensor in tensors.items():
             wanted.put(path, tensor)
         trainer.delta_filter = replace(self.filter)
-        trainer.skipped, trainer.gathered = self.skipped, self.gathered
+        trainer.skipped_images, trainer.accumulated_images = self.skipped_images, self.accumulated_images
 
 
 def open_resume(path: Path) -> Resume:
@@ -98,9 +98,9 @@ def open_resume(path: Path) -> Resume:
             seed=int(about["seed"]),
             best=float(about["best"]),
             filter=figures,
-            skipped=int(about.get("skipped", 0)),
-            gathered=int(about.get("gathered", 0)),
-            watcher={name: [float(number) for number in numbers] for name, numbers in about.get("watcher", {}).items()},
+            skipped_images=int(about.get("skipped", 0)),
+            accumulated_images=int(about.get("gathered", 0)),
+            guard={name: [float(number) for number in numbers] for name, numbers in about.get("watcher", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DarkpyError(f"{path}: is no resume file") from error
@@ -121,13 +121,13 @@ def write_resume(
         "format": FORMAT,
         "weights": weights,
         "seen": trainer.seen,
-        "skipped": trainer.skipped,
-        "gathered": trainer.gathered,
+        "skipped": trainer.skipped_images,
+        "gathered": trainer.accumulated_images,
         "average": average if math.isfinite(average) else None,
         "seed": seed,
         "best": best,
         "filter": asdict(trainer.delta_filter),
-        "watcher": {name: list(numbers) for name, numbers in trainer.watcher.memory().items()},
+        "watcher": {name: list(numbers) for name, numbers in trainer.guard.memory().items()},
     }
     members: dict[str, Any] = {"about": np.array(json.dumps(about)), **arrays}
     stream = io.BytesIO()
@@ -159,7 +159,7 @@ def _tensors(trainer: Trainer) -> Iterator[tuple[str, Tensor]]:
             yield f"optimizer/{name}/{key}", value
         if param.grad is not None:
             yield f"gradient/{name}", param.grad
-    for name, average in trainer.averages.arrays.items():
+    for name, average in trainer.ema.arrays.items():
         yield f"average/{name}", average
     yield "random/torch", torch.get_rng_state()
     yield "random/trainer", trainer.generator.get_state()
@@ -206,7 +206,7 @@ class _Wanted:
         elif kind == "gradient":
             param.grad = placed
         else:
-            self.trainer.averages.arrays[name] = placed
+            self.trainer.ema.arrays[name] = placed
 
 
 def _parts(path: str) -> tuple[str, str, str]:

@@ -22,14 +22,14 @@ from darkpy.errors import DarkpyError
 from darkpy.layers.head import HeadSpec
 from darkpy.layers.loss import LossSpec
 from darkpy.training.checkpoints import Intervals
-from darkpy.training.loop import Feed
+from darkpy.training.loop import BatchSource
 
 TRAIN_LIST = "data/train.list"
 LABELS_LIST = "data/labels.list"
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class TrainingSetup:
     """paths: the images of the training list. largest: the largest width and height that the network is trained at."""
 
     plan: Plan
@@ -37,12 +37,12 @@ class Task:
     paths: tuple[str, ...]
     classes: int
     is_detector: bool
-    feed: Feed
+    source: BatchSource
     intervals: Intervals
     largest: tuple[int, int]
 
 
-def open_task(
+def open_setup(
     plan: Plan,
     data: DataFile,
     *,
@@ -50,7 +50,7 @@ def open_task(
     workers: int = 0,
     bad: BadLists | None = None,
     is_draft: bool = False,
-) -> Task:
+) -> TrainingSetup:
     """A detector's where the network has a detection head, else a classifier's.
 
     is_draft: whether large JPEGs may be decoded smaller than they are.
@@ -69,8 +69,8 @@ def _heads(plan: Plan) -> list[Any]:
 
 
 def _detector(
-    plan: Plan, data: DataFile, paths: tuple[str, ...], *, head: Any, seed: int, is_draft: bool, **feed: Any
-) -> Task:
+    plan: Plan, data: DataFile, paths: tuple[str, ...], *, head: Any, seed: int, is_draft: bool, **options: Any
+) -> TrainingSetup:
     """The last head's keys count, as in both forks."""
     net = plan.net
     classes = len(read_class_map(head.map, head.classes)) if getattr(head, "map", None) else head.classes
@@ -98,11 +98,13 @@ def _detector(
     largest = size(net.max_batches)
     # the images of films have their places in a minibatch
     is_dynamic = net.dynamic_minibatch and net.time_steps == 1
-    source = Feed(dataset=dataset, size=size, images=images if is_dynamic else None, **feed)
-    return Task(plan, data, paths, classes, True, source, intervals, largest)
+    source = BatchSource(dataset=dataset, size=size, images=images if is_dynamic else None, **options)
+    return TrainingSetup(plan, data, paths, classes, True, source, intervals, largest)
 
 
-def _classifier(plan: Plan, data: DataFile, paths: tuple[str, ...], *, seed: int, is_draft: bool, **feed: Any) -> Task:
+def _classifier(
+    plan: Plan, data: DataFile, paths: tuple[str, ...], *, seed: int, is_draft: bool, **options: Any
+) -> TrainingSetup:
     net = plan.net
     classes = _classes(plan)
     tree = data.find("tree")
@@ -122,7 +124,9 @@ def _classifier(plan: Plan, data: DataFile, paths: tuple[str, ...], *, seed: int
 
     largest = (LARGEST_CLASSIFIER, LARGEST_CLASSIFIER) if net.random else (net.width, net.height)
     intervals = Intervals.of_classifier(net, len(paths))
-    return Task(plan, data, paths, classes, False, Feed(dataset=dataset, size=size, **feed), intervals, largest)
+    return TrainingSetup(
+        plan, data, paths, classes, False, BatchSource(dataset=dataset, size=size, **options), intervals, largest
+    )
 
 
 def _classes(plan: Plan) -> int:

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from darkpy.training.trainer import StepReport
 
 
-class Watcher:
+class StepGuard:
     """Sees every step, and may refuse what would harm the weights; this one sees nothing and refuses nothing.
 
-    What a watcher refuses the trainer takes back, so that it is as if it had not been there. What it lets pass it
+    What a guard refuses the trainer takes back, so that it is as if it had not been there. What it lets pass it
     changes in no number. Of several ranks all must answer the same.
     """
 
-    is_watching = False
+    needs_snapshots = False
     """Whether the trainer need remember what it would take back."""
 
     def memory(self) -> Mapping[str, Sequence[float]]:
@@ -29,11 +29,11 @@ class Watcher:
     def begin(self, x_BCHW: Tensor, truth: Tensor, paths: Sequence[Sequence[str]]) -> None:
         """A minibatch comes."""
 
-    def passes_losses(self, losses: Sequence[Loss]) -> bool:
+    def accept_losses(self, losses: Sequence[Loss]) -> bool:
         """Whether the backward pass of the minibatch may begin."""
         return True
 
-    def passes_gradients(self, norm: Tensor) -> bool:
+    def accept_update(self, norm: Tensor) -> bool:
         """Whether the update may be made: the gradients are those of it, not clipped yet."""
         return True
 
@@ -41,4 +41,4 @@ class Watcher:
         """The step is over, what was refused is taken back. Raises: DarkpyError to end the run."""
 
 
-NOBODY = Watcher()
+NO_GUARD = StepGuard()

@@ -15,11 +15,11 @@ from darkpy.layers.base import Layer
 from darkpy.layers.delta_filter import DeltaFilter
 from darkpy.layers.loss import Loss, Progress
 from darkpy.network import Network
-from darkpy.training.distributed import check_shares, seed_chance
-from darkpy.training.ema import Averages
+from darkpy.training.ema import WeightEma
 from darkpy.training.optimizer import Optimizer
+from darkpy.training.rank_sync import check_shares, seed_chance
 from darkpy.training.schedule import current_rate
-from darkpy.training.step_guard import NOBODY, Watcher
+from darkpy.training.step_guard import NO_GUARD, StepGuard
 from darkpy.training.undo import Before, owners_of_statistics
 
 PRECISIONS = ("fp32", "bf16")
@@ -29,7 +29,7 @@ CHANNELS_LAST_FROM = 0.001  # BFLOPs
 @dataclass(frozen=True, slots=True)
 class StepReport:
     """One minibatch. `rate` is that of the current update, `updated` says whether it came; `norm` is then the norm of
-    its gradients, before any clipping. `refused`: whether a watcher refused it, or its update; `seen` counts it all the
+    its gradients, before any clipping. `refused`: whether a guard refused it, or its update; `seen` counts it all the
     same.
     """
 
@@ -80,13 +80,13 @@ class Trainer:
         self.is_mixed = precision == "bf16"
         self.generator = torch.Generator().manual_seed(seed)
         self.optimizer = Optimizer(network, process_group)
-        self.averages = Averages(network)
+        self.ema = WeightEma(network)
         self.delta_filter = DeltaFilter()
-        self.watcher: Watcher = NOBODY
+        self.guard: StepGuard = NO_GUARD
         self.statistics = owners_of_statistics(network)
-        self.skipped = 0
+        self.skipped_images = 0
         """Images of the stream that were refused: it goes on behind them, and `seen` does not count them."""
-        self.gathered = 0
+        self.accumulated_images = 0
         """Images of the update that is not made yet, on all ranks."""
         self._before: Before | None = None  # this update
 
@@ -109,47 +109,47 @@ class Trainer:
     ) -> StepReport:
         """One forward and backward pass, and the update when the subdivisions are full.
 
-        Where a watcher refuses the minibatch, or at its end the update, the trainer is again as it was before.
+        Where a guard refuses the minibatch, or at its end the update, the trainer is again as it was before.
         Shapes: x is (B, c, h, w) or (B, inputs); truth (B, *truth_shape) of the heads. B images are this rank's part.
         paths: what each image was made of, for those who tell of it.
         """
-        network, net, watcher = self.network, self.net, self.watcher
+        network, net, guard = self.network, self.net, self.guard
         before = self._remember()
-        watcher.begin(x_BCHW, truth, paths)
+        guard.begin(x_BCHW, truth, paths)
         network.header = network.header.with_seen(self.seen + net.minibatch)
         progress = Progress(net, self.seen, self.delta_filter, self.process_group)
         rate = current_rate(net, progress.batch_num, self._uniform)
         seed_chance(self.process_group, self.seed, self.seen)
-        losses, has_passed = self.gather(x_BCHW, truth, progress, watcher)
-        self.gathered += len(x_BCHW) * self.process_group.world
+        losses, has_passed = self.gather(x_BCHW, truth, progress, guard)
+        self.accumulated_images += len(x_BCHW) * self.process_group.world
         norm, is_updated = None, False
         if not has_passed:
             self._take_back(before)
         elif self.seen // net.minibatch % net.subdivisions == 0:
-            images = self.gathered if net.dynamic_minibatch else net.minibatch * net.subdivisions
+            images = self.accumulated_images if net.dynamic_minibatch else net.minibatch * net.subdivisions
             norm = self.optimizer.prepare(rate, progress.batch_num, images)
-            if is_updated := watcher.passes_gradients(norm):
-                self.gathered = 0
+            if is_updated := guard.accept_update(norm):
+                self.accumulated_images = 0
                 self.optimizer.step()
-                self.averages.follow(progress.batch_num)
+                self.ema.follow(progress.batch_num)
             else:
                 has_passed = False
                 self._take_back(self._before)
         report = StepReport(rate, progress.seen, is_updated, losses, norm, refused=not has_passed)
-        watcher.end(report)
+        guard.end(report)
         return report
 
     def gather(
-        self, x_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress, watcher: Watcher = NOBODY
+        self, x_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress, guard: StepGuard = NO_GUARD
     ) -> tuple[tuple[Loss, ...], bool]:
-        """Add the gradients of a minibatch to those that are there, if the watcher lets its losses pass.
+        """Add the gradients of a minibatch to those that are there, if the guard lets its losses pass.
 
         Returns: the losses, and whether they have passed.
         """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_mixed):
             inputs, own = self.network.losses(self._fetch_images(x_BCHW), truth, progress)
         losses = tuple(loss.over(self.process_group) for loss in own)
-        if not watcher.passes_losses(losses):
+        if not guard.accept_losses(losses):
             return losses, False
         share = 1 / self._images(x_BCHW) if self.net.loss_reduction == "mean" else 1
         starts = [(x, -share * loss.input_delta) for x, loss in zip(inputs, losses, strict=True) if x.requires_grad]
@@ -159,7 +159,7 @@ class Trainer:
 
     def _remember(self) -> Before | None:
         """What the coming minibatch may have to be taken back to."""
-        if not self.watcher.is_watching:
+        if not self.guard.needs_snapshots:
             return None
         is_first = self._before is None or self.seen // self.net.minibatch % self.net.subdivisions == 0
         before = Before(self, has_gradients=is_first)
@@ -169,7 +169,7 @@ class Trainer:
 
     def _take_back(self, before: Before | None) -> None:
         assert before is not None
-        self.skipped += self.seen - before.seen
+        self.skipped_images += self.seen - before.seen
         before.restore(self)
 
     def _images(self, x_BCHW: torch.Tensor) -> int:

@@ -21,7 +21,7 @@ class Before:
     """
 
     def __init__(self, trainer: Trainer, *, has_gradients: bool) -> None:
-        self._header, self._gathered = trainer.network.header, trainer.gathered
+        self._header, self._gathered = trainer.network.header, trainer.accumulated_images
         self._filter = replace(trainer.delta_filter)
         arrays: list[Tensor] = [getattr(owner, name) for owner, name in trainer.statistics]
         self._statistics = [(array, array.clone()) for array in arrays]
@@ -40,7 +40,7 @@ class Before:
     @torch.no_grad()
     def restore(self, trainer: Trainer) -> None:
         """Make it so again; it can be done more than once."""
-        trainer.network.header, trainer.gathered = self._header, self._gathered
+        trainer.network.header, trainer.accumulated_images = self._header, self._gathered
         trainer.delta_filter = replace(self._filter)
         for array, kept in self._statistics:
             array.copy_(kept)

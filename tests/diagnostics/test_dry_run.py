@@ -11,7 +11,7 @@ from darkpy.build import make_plan
 from darkpy.data.lists.data_file import read_data
 from darkpy.diagnostics.dry_run import DryRun, as_record
 from darkpy.network import Network
-from darkpy.training.setup import open_task
+from darkpy.training.setup import open_setup
 from tests.diagnostics.conftest import Case
 
 
@@ -22,7 +22,7 @@ def try_out(case: Case, updates: int, weights: Path | None = None) -> DryRun:
     if weights is not None:
         network.load_weights(weights)
     network.initialize()
-    made = DryRun(network, open_task(plan, read_data(case.data), seed=0), updates, "[net] my.cfg:10")
+    made = DryRun(network, open_setup(plan, read_data(case.data), seed=0), updates, "[net] my.cfg:10")
     for _ in made.run():
         pass
     return made
@@ -71,7 +71,7 @@ def test_layer_that_is_dead_is_named_with_its_line(case: Case) -> None:
     biases = network.layers[6].biases
     assert isinstance(biases, torch.nn.Parameter)
     biases.data.fill_(-10)
-    made = DryRun(network, open_task(plan, read_data(case.data), seed=0), 8, "[net] my.cfg:10")
+    made = DryRun(network, open_setup(plan, read_data(case.data), seed=0), 8, "[net] my.cfg:10")
     for _ in made.run():
         pass
     assert f"layer 6 [convolutional] {plan_line}" in [one.place for one in made.found if one.kind == "DeadUnits"]

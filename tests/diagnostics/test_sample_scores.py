@@ -18,7 +18,7 @@ from darkpy.data.lists.paths import label_path, read_image_list
 from darkpy.diagnostics.sample_scores import Hunt, Scored, as_csv, check_scores, draw_worst, rank
 from darkpy.network import Network
 from darkpy.training.loop import train
-from darkpy.training.setup import Task, open_task
+from darkpy.training.setup import TrainingSetup, open_setup
 from darkpy.training.trainer import Trainer
 from tests.diagnostics.conftest import Case
 
@@ -58,16 +58,16 @@ DIRT = [shift, change_class, take_other, halve]
 Dirty = Callable[[Path, Path, int], None]
 
 
-def open_sample(case: Case) -> tuple[Network, Task]:
+def open_sample(case: Case) -> tuple[Network, TrainingSetup]:
     """The sample's own network, trained on other images of the kind."""
     plan = make_plan(case.cfg)
     network = Network(plan)
     network.load_weights(ROOT / "weights/sample.weights")
-    return network, open_task(plan, read_data(case.data), seed=0)
+    return network, open_setup(plan, read_data(case.data), seed=0)
 
 
-def hunt(network: Network, task: Task) -> list[Scored]:
-    made = Hunt(network, task)
+def hunt(network: Network, setup: TrainingSetup) -> list[Scored]:
+    made = Hunt(network, setup)
     return rank(list(made.run(made.numbers())))
 
 
@@ -80,11 +80,11 @@ def test_dirty_drawing_is_among_the_worst_3(case: Case, dirty: Dirty, number: in
 
 
 def test_each_sample_is_shown_once_and_the_network_is_as_it_was(case: Case) -> None:
-    network, task = open_sample(case)
+    network, setup = open_sample(case)
     before = {name: array.clone() for name, array in network.state_dict().items()}
     seen, chance = network.header.seen, torch.get_rng_state()
-    ranked = hunt(network, task)
-    assert sorted(one.path for one in ranked) == sorted(task.paths)
+    ranked = hunt(network, setup)
+    assert sorted(one.path for one in ranked) == sorted(setup.paths)
     assert all(torch.equal(array, before[name]) for name, array in network.state_dict().items())
     assert network.header.seen == seen
     assert torch.equal(chance, torch.get_rng_state())
@@ -92,10 +92,10 @@ def test_each_sample_is_shown_once_and_the_network_is_as_it_was(case: Case) -> N
 
 
 def test_new_network_is_asked_too_and_its_statistics_stay_empty(case: Case) -> None:
-    network, task = open_sample(case)
-    network = Network(task.plan)
+    network, setup = open_sample(case)
+    network = Network(setup.plan)
     network.initialize()
-    made = Hunt(network, task)
+    made = Hunt(network, setup)
     assert not made.is_filled
     assert made.goes_by_sample
     assert len(list(made.run(range(4)))) == 4
@@ -104,20 +104,20 @@ def test_new_network_is_asked_too_and_its_statistics_stay_empty(case: Case) -> N
 
 def test_statistics_that_are_not_yet_good_are_not_gone_by(case: Case) -> None:
     """As after some 60 minibatches, when the rolling statistics have come half of their way from 0."""
-    network, task = open_sample(case)
-    assert not Hunt(network, task).goes_by_sample
-    usual = [one.loss for one in hunt(network, task)]
+    network, setup = open_sample(case)
+    assert not Hunt(network, setup).goes_by_sample
+    usual = [one.loss for one in hunt(network, setup)]
     for name, array in network.named_buffers():
         if name.rpartition(".")[2].startswith("rolling"):
             array.mul_(0.45)
-    made = Hunt(network, task)
+    made = Hunt(network, setup)
     assert made.goes_by_sample
     assert max(one.loss for one in made.run(range(24))) < 3 * max(usual)
 
 
 def test_same_samples_are_scored_the_same_whatever_stands_between(case: Case) -> None:
-    network, task = open_sample(case)
-    made = Hunt(network, task)
+    network, setup = open_sample(case)
+    made = Hunt(network, setup)
     every, some = list(made.run(range(24))), list(made.run(range(0, 24, 5)))
     assert some == every[::5]
     assert made.numbers(limit=5) == range(0, 24, 5)
@@ -125,8 +125,8 @@ def test_same_samples_are_scored_the_same_whatever_stands_between(case: Case) ->
 
 def test_images_that_cannot_be_read_are_left_out(case: Case) -> None:
     case.image(3).write_bytes(b"")
-    network, task = open_sample(case)
-    assert len(hunt(network, task)) == 23
+    network, setup = open_sample(case)
+    assert len(hunt(network, setup)) == 23
 
 
 def test_sample_that_makes_no_number_is_an_error_and_stands_first() -> None:
@@ -148,12 +148,12 @@ def test_crowded_images_are_not_worse_for_being_crowded() -> None:
 
 
 def test_table_and_sheet_hold_the_samples_worst_first(case: Case, tmp_path: Path) -> None:
-    network, task = open_sample(case)
-    ranked = hunt(network, task)
+    network, setup = open_sample(case)
+    ranked = hunt(network, setup)
     rows = list(csv.DictReader(as_csv(ranked).decode().splitlines()))
     assert [row["image"] for row in rows] == [one.path for one in ranked]
     assert float(rows[0]["score"]) >= float(rows[1]["score"])
-    (tmp_path / "sheet.png").write_bytes(draw_worst(task, ranked[:5]))
+    (tmp_path / "sheet.png").write_bytes(draw_worst(setup, ranked[:5]))
     assert Image.open(tmp_path / "sheet.png").size == (4 * 270 + 10, 2 * 262 + 10)
 
 
@@ -186,11 +186,11 @@ def test_dirty_blood_cells_are_among_the_worst_3_for_a_network_that_learnt_with_
     torch.manual_seed(0)
     network = Network(plan)
     network.initialize()
-    task = open_task(plan, data, seed=0)
-    for _ in train(Trainer(network), task.feed):
+    setup = open_setup(plan, data, seed=0)
+    for _ in train(Trainer(network), setup.source):
         pass
     for number in chosen:
         for other, text in clean.items():
             labels[other].write_text(dirt[other] if other == number else text)
-        worst = [one.path for one in hunt(network, task)[:3]]
+        worst = [one.path for one in hunt(network, setup)[:3]]
         assert paths[number] in worst, (chosen[number].__name__, worst)

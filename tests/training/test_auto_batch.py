@@ -11,7 +11,7 @@ import torch
 import darkpy
 from darkpy.errors import DarkpyError
 from darkpy.training.auto_batch import fit
-from darkpy.training.loop import Feed, train
+from darkpy.training.loop import BatchSource, train
 from darkpy.training.trainer import Trainer
 from tests.training.stream import Colors, cfg, fixed_size
 
@@ -63,7 +63,7 @@ def test_subdivisions_are_raised_if_they_may_be_and_an_update_stays_what_it_is(m
     one = trainer()
     fit(one, (8, 8), at_most=8, is_allowed=True)
     assert (one.net.minibatch, one.net.subdivisions, one.net.batch) == (2, 4, 8)
-    reports = train(one, Feed(dataset=Colors(), size=fixed_size))
+    reports = train(one, BatchSource(dataset=Colors(), size=fixed_size))
     first = next(reports)
     assert (len(first.steps), first.seen, first.batch_num) == (4, 8, 1)
 
@@ -84,7 +84,7 @@ def test_it_is_tried_at_the_size_that_is_asked_for(monkeypatch: pytest.MonkeyPat
 
 def test_trying_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     one = trainer()
-    next(train(one, Feed(dataset=Colors(), size=fixed_size)))
+    next(train(one, BatchSource(dataset=Colors(), size=fixed_size)))
     gradient = torch.ones_like(one.network.get_parameter("layers.0.weights"))
     one.network.get_parameter("layers.0.weights").grad = gradient
     before, seen, chance = state(one), one.seen, torch.get_rng_state()
@@ -121,7 +121,7 @@ def fails_once(pixels: int) -> Callable[..., Any]:
 def test_run_goes_on_with_smaller_minibatches_and_the_update_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trainer, "gather", fails_once(2 * 64))
     one = trainer(cfg(max_batches=4))
-    reports = list(train(one, Feed(dataset=Colors(), size=fixed_size), is_fitting=True))
+    reports = list(train(one, BatchSource(dataset=Colors(), size=fixed_size), auto_batch=True))
     assert [len(report.steps) for report in reports] == [2, 4, 4, 4]
     assert [report.seen for report in reports] == [8, 16, 24, 32]
     paths = [path for report in reports for batch in report.batches for (path,) in batch.paths]
@@ -130,7 +130,7 @@ def test_run_goes_on_with_smaller_minibatches_and_the_update_begins_again(monkey
 
 def test_run_that_may_not_change_ends_with_what_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trainer, "gather", fails_once(2 * 64))
-    reports = train(trainer(cfg(max_batches=4)), Feed(dataset=Colors(), size=fixed_size))
+    reports = train(trainer(cfg(max_batches=4)), BatchSource(dataset=Colors(), size=fixed_size))
     next(reports)
     with pytest.raises(DarkpyError, match=r"a minibatch of 4 at 8 x 8 .*\n.*2 would: set subdivisions=4"):
         next(reports)
@@ -142,7 +142,7 @@ def test_a_cpus_memory_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Trainer, "gather", gather)
     with pytest.raises(DarkpyError, match="does not fit into the memory of cpu, nor does any smaller one"):
-        next(train(trainer(), Feed(dataset=Colors(), size=fixed_size)))
+        next(train(trainer(), BatchSource(dataset=Colors(), size=fixed_size)))
 
 
 def test_other_errors_are_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,4 +151,4 @@ def test_other_errors_are_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(Trainer, "gather", gather)
     with pytest.raises(RuntimeError, match="a bug"):
-        next(train(trainer(), Feed(dataset=Colors(), size=fixed_size)))
+        next(train(trainer(), BatchSource(dataset=Colors(), size=fixed_size)))

@@ -13,7 +13,7 @@ from darkpy.build import make_plan
 from darkpy.config.net import NetSpec
 from darkpy.errors import DarkpyError, WeightsError
 from darkpy.training.checkpoints import Checkpoints, Intervals, base_name
-from darkpy.training.loop import Feed, UpdateReport, train
+from darkpy.training.loop import BatchSource, UpdateReport, train
 from darkpy.training.trainer import Trainer
 from tests.training.stream import Colors, cfg, fixed_size
 
@@ -40,7 +40,7 @@ def report(batch_num: int, images: int = 8) -> UpdateReport:
 
 def written(intervals: Intervals, updates: Iterable[int]) -> dict[int, list[str]]:
     """The files of each update that has some."""
-    return {n: names for n in updates if (names := intervals.due(report(n)))}
+    return {n: names for n in updates if (names := intervals.names_due(report(n)))}
 
 
 def test_base_is_the_cfgs_name_up_to_its_first_dot() -> None:
@@ -84,14 +84,14 @@ def test_pjreddies_classifier_counts_epochs() -> None:
         38: ["_3.weights"],
         50: ["_4.weights"],
     }
-    assert intervals.due(report(1000))[-1] == ".backup"
+    assert intervals.names_due(report(1000))[-1] == ".backup"
     assert intervals.final == ".weights"
 
 
 def test_alexeyabs_classifier_counts_updates() -> None:
     intervals = Intervals.of_classifier(net("alexeyab"), images=100)
     assert written(intervals, range(1, 201)) == {100: ["_last.weights"], 200: ["_last.weights"]}
-    assert intervals.due(report(1000)) == ["_1000.weights", "_last.weights"]
+    assert intervals.names_due(report(1000)) == ["_1000.weights", "_last.weights"]
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def trainer(tmp_path: Path) -> Trainer:
 def run(trainer: Trainer, folder: Path, updates: int) -> Checkpoints:
     intervals = Intervals(last="_last.weights", last_every=5, number=lambda report: None)
     checkpoints = Checkpoints(trainer, folder, intervals, seed=0)
-    for report in train(trainer, Feed(dataset=Colors(), size=fixed_size)):
+    for report in train(trainer, BatchSource(dataset=Colors(), size=fixed_size)):
         checkpoints(report)
         updates -= 1
         if not updates:

@@ -7,7 +7,7 @@ import torch
 
 import darkpy
 from darkpy.network import Network
-from darkpy.training.ema import Averages
+from darkpy.training.ema import WeightEma
 
 CFG = """[net]
 width=2
@@ -25,9 +25,9 @@ activation=linear
 """
 
 
-def made(alpha: float, max_batches: int) -> tuple[Network, Averages]:
+def made(alpha: float, max_batches: int) -> tuple[Network, WeightEma]:
     network = darkpy.load(CFG.format(alpha=alpha, max_batches=max_batches), dialect="alexeyab")
-    return network, Averages(network)
+    return network, WeightEma(network)
 
 
 def set_weight(network: Network, value: float) -> None:

@@ -12,7 +12,7 @@ from darkpy.build import make_plan
 from darkpy.data.lists.data_file import read_data
 from darkpy.errors import DarkpyError
 from darkpy.training.preflight import backup_folder, check
-from darkpy.training.setup import Task, open_task
+from darkpy.training.setup import TrainingSetup, open_setup
 
 DETECTOR = """[net]
 batch=8
@@ -65,13 +65,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def task(net: str = "", cfg: str = DETECTOR, data: str = "", dialect: str = "pjreddie") -> Task:
+def task(net: str = "", cfg: str = DETECTOR, data: str = "", dialect: str = "pjreddie") -> TrainingSetup:
     Path("net.cfg").write_text(cfg.format(net=net) if "{net}" in cfg else cfg)
     Path("net.data").write_text(f"train=train.txt\n{data}\n")
-    return open_task(make_plan("net.cfg", dialect), read_data("net.data"), seed=0)
+    return open_setup(make_plan("net.cfg", dialect), read_data("net.data"), seed=0)
 
 
-def told(made: Task, seen: int = 0, weights: Path | None = None) -> str:
+def told(made: TrainingSetup, seen: int = 0, weights: Path | None = None) -> str:
     return "\n".join(check(made, seen=seen, folder=Path("backup"), weights=weights))
 
 

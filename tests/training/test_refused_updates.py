@@ -1,4 +1,4 @@
-"""What a watcher refuses: the trainer is then, bit for bit, one that never saw it."""
+"""What a guard refuses: the trainer is then, bit for bit, one that never saw it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import torch
 import darkpy
 from darkpy.data.loading.datasets import Item
 from darkpy.layers.loss import Loss
-from darkpy.training.loop import Feed, train
+from darkpy.training.loop import BatchSource, train
 from darkpy.training.resume import digest, open_resume, write_resume
-from darkpy.training.step_guard import Watcher
+from darkpy.training.step_guard import StepGuard
 from darkpy.training.trainer import StepReport, Trainer
 from tests.training.stream import Colors, cfg, changing_size, fixed_size
 
@@ -68,23 +68,23 @@ max=10
 """
 
 
-class Finite(Watcher):
+class Finite(StepGuard):
     """Refuses what is no number."""
 
-    is_watching = True
+    needs_snapshots = True
 
     trainer: Trainer
 
     def __init__(self) -> None:
         self.refused = 0
 
-    def passes_losses(self, losses: Sequence[Loss]) -> bool:
+    def accept_losses(self, losses: Sequence[Loss]) -> bool:
         # AlexeyAB's [yolo] drops deltas that are no numbers, and its cost is one all the same
         return all(math.isfinite(loss.cost + loss.report.get("no_obj", 0)) for loss in losses)
 
-    def passes_gradients(self, norm: torch.Tensor) -> bool:
-        put_off = [gradient for _, gradient in self.trainer.optimizer.put_off if gradient is not None]
-        return math.isfinite(norm) and all(gradient.isfinite().all() for gradient in put_off)
+    def accept_update(self, norm: torch.Tensor) -> bool:
+        deferred = [gradient for _, gradient in self.trainer.optimizer.deferred if gradient is not None]
+        return math.isfinite(norm) and all(gradient.isfinite().all() for gradient in deferred)
 
     def end(self, report: StepReport) -> None:
         self.refused += report.refused
@@ -93,15 +93,15 @@ class Finite(Watcher):
 class Norms(Finite):
     """Sees what is no number only when the gradients are summed."""
 
-    def passes_losses(self, losses: Sequence[Loss]) -> bool:
+    def accept_losses(self, losses: Sequence[Loss]) -> bool:
         return True
 
 
-def trainer(text: str, watcher: Finite | None = None, dialect: str = "pjreddie") -> Trainer:
+def trainer(text: str, guard: Finite | None = None, dialect: str = "pjreddie") -> Trainer:
     torch.manual_seed(3)
     one = Trainer(darkpy.load(text, dialect=dialect), seed=5)
-    if watcher is not None:
-        one.watcher, watcher.trainer = watcher, one
+    if guard is not None:
+        one.guard, guard.trainer = guard, one
     return one
 
 
@@ -133,7 +133,7 @@ def everything(one: Trainer) -> dict[str, Any]:
         state[f"gradient/{name}"] = None if param.grad is None else param.grad.clone()
         for key, value in one.optimizer.torch.state.get(param, {}).items():
             state[f"optimizer/{name}/{key}"] = value.clone()
-    state |= {f"average/{name}": array.clone() for name, array in one.averages.arrays.items()}
+    state |= {f"average/{name}": array.clone() for name, array in one.ema.arrays.items()}
     state |= {"random": torch.get_rng_state(), "policy": one.generator.get_state()}
     return state | {"header": one.network.header, "filter": one.delta_filter}
 
@@ -174,10 +174,10 @@ CASES = [
 @pytest.mark.parametrize(("text", "make", "dialect"), CASES, ids=["sgd", "adam", "yolo alexeyab", "yolo pjreddie"])
 def test_minibatches_that_are_no_numbers_leave_no_trace(text: str, make: Any, dialect: str, seed: int) -> None:
     good = [make(number) for number in range(30)]
-    watcher = Finite()
-    bad_run = trainer(text, watcher, dialect)
+    guard = Finite()
+    bad_run = trainer(text, guard, dialect)
     assert_same(run(bad_run, list(with_bad(good, seed))), run(trainer(text, None, dialect), good))
-    assert (watcher.refused, bad_run.skipped) == (150, 150 * bad_run.net.minibatch)
+    assert (guard.refused, bad_run.skipped_images) == (150, 150 * bad_run.net.minibatch)
 
 
 def test_update_that_is_refused_at_its_end_takes_all_its_minibatches_with_it() -> None:
@@ -189,7 +189,7 @@ def test_update_that_is_refused_at_its_end_takes_all_its_minibatches_with_it() -
             watched = trainer(text, Norms(), "alexeyab")
             minibatches = [*good[:place], *(bad * 10), *good[place:]]
             assert_same(run(watched, minibatches), run(trainer(text, None, "alexeyab"), good))
-            assert watched.skipped == 20 * 2
+            assert watched.skipped_images == 20 * 2
 
 
 def test_watcher_that_lets_everything_pass_changes_nothing() -> None:
@@ -210,38 +210,38 @@ class Spoilt(Colors):
 
 def test_run_goes_on_with_the_next_images_of_the_stream() -> None:
     one = trainer(cfg(6), Finite())
-    reports = list(train(one, Feed(dataset=Spoilt(), size=fixed_size)))
+    reports = list(train(one, BatchSource(dataset=Spoilt(), size=fixed_size)))
     paths = [int(path[:-4]) for report in reports for batch in report.batches for (path,) in batch.paths]
     left_out = {slot for bad in Spoilt.bad for slot in range(bad // 4 * 4, bad // 4 * 4 + 4)}
     assert paths == [slot for slot in range(64) if slot not in left_out][:48]
-    assert [report.batch_num for report in reports] == [1, 2, 3, 4, 5, 6] and one.skipped == 16
+    assert [report.batch_num for report in reports] == [1, 2, 3, 4, 5, 6] and one.skipped_images == 16
     assert all(math.isfinite(report.loss) and report.images == 8 for report in reports)
 
 
 def test_run_that_goes_on_leaves_out_the_same_images(tmp_path: Path) -> None:
     """The stream of a checkpoint begins behind what was refused before it."""
-    feed = Feed(dataset=Spoilt(), size=fixed_size)
+    source = BatchSource(dataset=Spoilt(), size=fixed_size)
     text = cfg(9)
     (tmp_path / "net.cfg").write_text(text)
     whole = trainer(text, Finite())
-    list(train(whole, feed))
+    list(train(whole, source))
     part = trainer(text, Finite())
-    reports = train(part, feed)
+    reports = train(part, source)
     average = [next(reports) for _ in range(4)][-1].average
-    assert part.skipped == 12
+    assert part.skipped_images == 12
     chunks = list(part.network.pack_weights())
     (tmp_path / "net.weights").write_bytes(b"".join(chunks))
     write_resume(tmp_path / "net_4.resume", part, weights=digest(chunks), average=average, seed=5)
     other = Trainer(darkpy.load(tmp_path / "net.cfg", tmp_path / "net.weights"))
-    watcher = Finite()
-    other.watcher, watcher.trainer = watcher, other
+    guard = Finite()
+    other.guard, guard.trainer = guard, other
     open_resume(tmp_path / "net_4.resume").restore(other)
-    assert other.skipped == 12
-    list(train(other, feed))
+    assert other.skipped_images == 12
+    list(train(other, source))
     assert_same(everything(other), everything(whole))
 
 
 def test_run_whose_images_change_their_size_goes_on_too() -> None:
     one = trainer(cfg(21), Finite())
-    reports = list(train(one, Feed(dataset=Spoilt(), size=changing_size)))
+    reports = list(train(one, BatchSource(dataset=Spoilt(), size=changing_size)))
     assert [report.batch_num for report in reports] == list(range(1, 22))

@@ -21,7 +21,7 @@ from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.layers.delta_filter import DeltaFilter
 from darkpy.training.checkpoints import Checkpoints, Intervals, find_resume
-from darkpy.training.loop import Feed, UpdateReport, train
+from darkpy.training.loop import BatchSource, UpdateReport, train
 from darkpy.training.resume import open_resume, write_resume
 from darkpy.training.trainer import Trainer
 from tests.training.stream import Colors, cfg, changing_size, fixed_size
@@ -66,7 +66,7 @@ def follow(
 ) -> list[UpdateReport]:
     checkpoints = Checkpoints(trainer, folder, INTERVALS, seed=5)
     reports = []
-    for report in train(trainer, Feed(dataset=dataset or Colors(), size=size), average=average):
+    for report in train(trainer, BatchSource(dataset=dataset or Colors(), size=size), average=average):
         checkpoints(report)
         reports.append(report)
         if report.batch_num == until:
@@ -82,7 +82,7 @@ def everything(trainer: Trainer) -> dict[str, torch.Tensor]:
         numbers |= {f"{key}/{name}": value for key, value in state.items() if value is not None}
         if param.grad is not None:
             numbers[f"gradient/{name}"] = param.grad
-    return numbers | {f"average/{name}": array for name, array in trainer.averages.arrays.items()}
+    return numbers | {f"average/{name}": array for name, array in trainer.ema.arrays.items()}
 
 
 def assert_same(one: Trainer, other: Trainer) -> None:
@@ -138,20 +138,20 @@ def test_what_is_refused_before_and_after_the_interruption_is_what_the_whole_run
     whole = begin(cfg(), tmp_path)
     Monitor(whole, spike=spike)
     follow(whole, tmp_path, 30, dataset=Dirty())
-    assert whole.skipped == 4 * (3 + 1)
+    assert whole.skipped_images == 4 * (3 + 1)
 
     part = begin(cfg(), tmp_path)
     Monitor(part, spike=spike)
     follow(part, tmp_path, 23, dataset=Dirty())
-    assert part.skipped == 4 * 3
+    assert part.skipped_images == 4 * 3
     other, average = go_on(tmp_path)
-    assert other.batch_num == 20 and other.skipped == 4 * 2
+    assert other.batch_num == 20 and other.skipped_images == 4 * 2
     resume = find_resume(tmp_path / "net_last.weights", "net")
     assert resume is not None
-    Monitor(other, average=average, memory=resume.watcher, spike=spike)
+    Monitor(other, average=average, memory=resume.guard, spike=spike)
     follow(other, tmp_path, 30, average=average, dataset=Dirty())
     assert_same(whole, other)
-    assert other.skipped == whole.skipped
+    assert other.skipped_images == whole.skipped_images
 
 
 def test_sizes_go_on_too(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_process_that_dies_before_the_older_file_is_removed_leaves_no_doubt(
     trainer, average = go_on(stopped)
     checkpoints = Checkpoints(trainer, stopped, INTERVALS, seed=5)
     monkeypatch.setattr(checkpoints, "_remove", lambda *_, **__: None)
-    for report in train(trainer, Feed(dataset=Colors(), size=fixed_size), average=average):
+    for report in train(trainer, BatchSource(dataset=Colors(), size=fixed_size), average=average):
         checkpoints(report)
         if report.batch_num == 30:
             break

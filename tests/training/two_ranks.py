@@ -22,8 +22,8 @@ from darkpy.data.loading.datasets import Item
 from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.distributed import SINGLE_PROCESS, ProcessGroup, RankLostError
 from darkpy.errors import DarkpyError
-from darkpy.training.distributed import joined
-from darkpy.training.loop import Feed, train
+from darkpy.training.loop import BatchSource, train
+from darkpy.training.rank_sync import joined
 from darkpy.training.trainer import Trainer
 
 NET = """[net]
@@ -112,10 +112,10 @@ def run(case: str, process_group: ProcessGroup = SINGLE_PROCESS) -> Arrays:
     trainer = Trainer(darkpy.load(CASES.get(case, CASES["plain"]), dialect="alexeyab"), process_group=process_group)
     bad = BadLists(None)
     spoilt = frozenset({0, 37, 38, 47} if case == "watched" else ())
-    feed = Feed(dataset=Images(has_boxes=case == "yolo", spoilt=spoilt), size=lambda _: (16, 16), bad=bad)
+    source = BatchSource(dataset=Images(has_boxes=case == "yolo", spoilt=spoilt), size=lambda _: (16, 16), bad=bad)
     watch = Monitor(trainer) if spoilt else None
     losses, told = [], []
-    for report in train(trainer, feed):
+    for report in train(trainer, source):
         losses.append(report.loss)
         told += [problem.entry for batch in report.batches for problem in batch.problems]
         if case == "dying" and report.batch_num == 3 and not process_group.is_main:
@@ -129,7 +129,7 @@ def run(case: str, process_group: ProcessGroup = SINGLE_PROCESS) -> Arrays:
         "report": np.array([0.0, *said.values()]),
         "told": np.array(sorted(told)),
         "filter": np.array(astuple(trainer.delta_filter)),
-        "skipped": np.array(trainer.skipped),
+        "skipped": np.array(trainer.skipped_images),
         "found": np.array(sorted({path for finding in watch.findings for path in finding.paths} if watch else ())),
         "written": np.array(sum(bad.files.values())),
     }

@@ -15,7 +15,7 @@ from darkpy.data.synthetic import Sample, write_sample
 from darkpy.diagnostics.doctor import examine
 from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.training.loop import train
-from darkpy.training.setup import open_task
+from darkpy.training.setup import open_setup
 from darkpy.training.trainer import Trainer
 
 IMAGES = 60
@@ -58,8 +58,8 @@ def look(folder: Path, factor: float, *, updates: int) -> Told:
     torch.manual_seed(0)
     trainer = Trainer(darkpy.load(cfg))
     watch = Monitor(trainer)
-    feed = open_task(trainer.network.plan, data, seed=0).feed
-    for _ in islice(train(trainer, feed), updates):
+    source = open_setup(trainer.network.plan, data, seed=0).source
+    for _ in islice(train(trainer, source), updates):
         pass
     watched = [finding.message for finding in watch.findings if finding.name == "AnchorMismatch"]
     return Told("; ".join(doctor), "; ".join(watched))

@@ -80,15 +80,15 @@ def _draw(folder: Path, count: int) -> Path:
 def _open(cfg: Path, data: Path, workers: int) -> Any:
     import darkpy
     from darkpy.data.lists.data_file import read_data
-    from darkpy.training.setup import open_task
+    from darkpy.training.setup import open_setup
 
-    return open_task(darkpy.plan(cfg), read_data(data), seed=0, workers=workers)
+    return open_setup(darkpy.plan(cfg), read_data(data), seed=0, workers=workers)
 
 
 def _make(cfg: Path, data: Path, arguments: argparse.Namespace) -> Iterator[float]:
     """Processor seconds of an image, round by round."""
-    task = _open(cfg, data, 0)
-    net, dataset = task.plan.net, task.feed.dataset
+    setup = _open(cfg, data, 0)
+    net, dataset = setup.plan.net, setup.source.dataset
     for number in range(arguments.rounds + 1):
         began = process_time()
         for array_spec in range(IMAGES):
@@ -106,8 +106,8 @@ def _train(cfg: Path, data: Path, arguments: argparse.Namespace) -> tuple[list[f
 
     torch.manual_seed(0)
     trainer = darkpy.Trainer(darkpy.load(cfg))
-    task = _open(cfg, data, arguments.workers)
-    reports = train(trainer, task.feed)
+    setup = _open(cfg, data, arguments.workers)
+    reports = train(trainer, setup.source)
     first = list(islice(reports, FIRST))
     updates = [(report.seconds, report.waited) for report in islice(reports, arguments.rounds)]
     batch = first[-1].batches[0]

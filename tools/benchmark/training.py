@@ -153,7 +153,7 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> Training:
     import darkpy
     from darkpy.data.lists.data_file import read_data
     from darkpy.data.synthetic import Sample, write_sample
-    from darkpy.training.setup import open_task
+    from darkpy.training.setup import open_setup
 
     warnings.simplefilter("ignore")
     text = arguments.cfg.read_text()
@@ -168,8 +168,8 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> Training:
     (folder / "backup").mkdir()
     lines = (f"classes={classes}", f"train={folder}/sample/train.txt", "names=net.names", "backup=backup")
     (folder / "net.data").write_text("".join(f"{line}\n" for line in lines))
-    feed = open_task(plan, read_data(folder / "net.data"), seed=0).feed
-    batch = next(feed.batches(plan.net, 0))
+    source = open_setup(plan, read_data(folder / "net.data"), seed=0).source
+    batch = next(source.batches(plan.net, 0))
     np.savez(job.arrays, x=batch.x_BCHW.numpy(), truth=batch.truth.numpy())
     return job
 

@@ -137,9 +137,9 @@ def _hunt(exam: Examination, weights: Path | None, device: str | None, limit: in
     network = _open(exam.cfg.plan, weights, device)
     found = list(check_weights(exam.cfg, network))
     exam.note(found)
-    if exam.task is None or any(one.level is Level.ERROR for one in found):
+    if exam.setup is None or any(one.level is Level.ERROR for one in found):
         return []
-    hunt = Hunt(network, exam.task)
+    hunt = Hunt(network, exam.setup)
     if not hunt.is_filled:
         note(f"{weights} does not fill the network: what it makes of each sample is mostly chance")
     numbers = hunt.numbers(limit)
@@ -153,12 +153,12 @@ def _try(exam: Examination, weights: Path | None, device: str | None, updates: i
     """The dry run, whose findings are noted; None where there is nothing to train."""
     from darkpy.diagnostics.dry_run import DryRun
 
-    if exam.task is None or not exam.is_trainable:
+    if exam.setup is None or not exam.is_trainable:
         note("the network cannot be trained on these data as they are: no update is tried")
         return None
     assert exam.cfg is not None
     place = exam.cfg.net_line("learning_rate")
-    trial = DryRun(_open(exam.task.plan, weights, device), exam.task, updates, place)
+    trial = DryRun(_open(exam.setup.plan, weights, device), exam.setup, updates, place)
     for _ in track(trial.run(), updates):
         pass
     exam.note(trial.found)
@@ -181,13 +181,13 @@ def _open(plan: Plan, weights: Path | None, device: str | None) -> Network:
 def _write(exam: Examination, ranked: Sequence[Scored], out: Path, worst: int) -> None:
     from darkpy.diagnostics.sample_scores import as_csv, draw_worst
 
-    assert exam.task is not None
+    assert exam.setup is not None
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DarkpyError(f"{out}: cannot be made: {error.strerror}") from error
     write_whole(out / "samples.csv", [as_csv(ranked)])
-    write_whole(out / "samples.png", [draw_worst(exam.task, ranked[:worst])])
+    write_whole(out / "samples.png", [draw_worst(exam.setup, ranked[:worst])])
     note(f"{out / 'samples.csv'} holds {len(ranked)} samples, {out / 'samples.png'} shows the worst")
 
 

@@ -21,7 +21,7 @@ _ROW = (5, 6)  # x, y, w, h, class, and the object's track
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class RecordedBatch:
     """A minibatch. seen: the images before it. paths: what each image was made of; empty where nobody told."""
 
     x_BCHW: Tensor
@@ -71,7 +71,7 @@ class BadLabel(Symptom):
         """It shows in minibatches, not in updates."""
         return iter(())
 
-    def found(self, plan: Plan, kept: Kept) -> list[tuple[int, str]]:
+    def found(self, plan: Plan, kept: RecordedBatch) -> list[tuple[int, str]]:
         """The image and a text for each bad row. Rows with x == 0 are none."""
         if not has_boxes(plan, kept.truth):
             return []

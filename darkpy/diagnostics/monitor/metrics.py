@@ -55,7 +55,7 @@ class Measures:
             must be known of an update with this norm, and with at most such a share of rate times gradient in weights.
         """
         optimizer, net = self.trainer.optimizer, self.trainer.net
-        if not (self._is_looking or optimizer.put_off) and net.grad_clip_type == _EUCLIDEAN:
+        if not (self._is_looking or optimizer.deferred) and net.grad_clip_type == _EUCLIDEAN:
             self.norm, self.largest, self.gradient, self._decayed = float(norm), math.nan, {}, {}
             self.are_numbers = math.isfinite(self.norm)
             reach = rate * self.norm / self._least_weight if self._least_weight else math.inf

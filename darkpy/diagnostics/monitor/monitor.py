@@ -18,17 +18,17 @@ from torch import Tensor
 from darkpy.diagnostics.monitor.activation_symptoms import ActivationRange, AnchorMismatch, DeadUnits, VarianceCollapse
 from darkpy.diagnostics.monitor.gradient_symptoms import ClampSaturated, Exploding, OverfitHead, StuckRate, Vanishing
 from darkpy.diagnostics.monitor.history import History, as_lists, finding_of, run_of
-from darkpy.diagnostics.monitor.label_symptoms import AnchorOverlaps, BadLabel, Kept
+from darkpy.diagnostics.monitor.label_symptoms import AnchorOverlaps, BadLabel, RecordedBatch
 from darkpy.diagnostics.monitor.log_reader import LoggedFinding, LoggedMap, LoggedUpdate, log_path
 from darkpy.diagnostics.monitor.log_writer import LogWriter
 from darkpy.diagnostics.monitor.loss_symptoms import Diverging, LossHistory, LossSpike
 from darkpy.diagnostics.monitor.metrics import Measures
-from darkpy.diagnostics.monitor.policy import Refusals
+from darkpy.diagnostics.monitor.policy import UpdatePolicy
 from darkpy.diagnostics.monitor.symptom import Look, Sign, Symptom
 from darkpy.layers.loss import Loss
 from darkpy.training.checkpoints import base_name
 from darkpy.training.loop import next_average
-from darkpy.training.step_guard import Watcher
+from darkpy.training.step_guard import StepGuard
 from darkpy.training.trainer import StepReport, Trainer
 
 SYMPTOMS: tuple[Symptom, ...] = (
@@ -59,7 +59,7 @@ _SYMPTOM_OF = {symptom.name: symptom for symptom in SYMPTOMS}
 Tell = Callable[[LoggedFinding], None]
 
 
-class Monitor(Watcher):
+class Monitor(StepGuard):
     """Watches a trainer from now on.
 
     folder: the run's, for the log and the evidence; None keeps both to itself.
@@ -70,7 +70,7 @@ class Monitor(Watcher):
         holds what is no number.
     """
 
-    is_watching = True
+    needs_snapshots = True
 
     def __init__(
         self,
@@ -92,11 +92,11 @@ class Monitor(Watcher):
         self.findings: list[LoggedFinding] = []
         self.checks_labels = trainer.process_group.is_main
         plan = trainer.network.plan
-        self.ledger = History(plan, symptoms)
-        history = LossHistory.going_on(spike or LossSpike(), memory or {})
-        self.refusals = Refusals(trainer, self.ledger, history, max_bad_updates)
+        self.history = History(plan, symptoms)
+        loss_history = LossHistory.going_on(spike or LossSpike(), memory or {})
+        self.policy = UpdatePolicy(trainer, self.history, loss_history, max_bad_updates)
         self.measures, self.overlaps, self.labels = Measures(trainer), AnchorOverlaps(), BadLabel()
-        self._kept: list[Kept] = []
+        self._kept: list[RecordedBatch] = []
         self._losses: list[float] = []
         self._fresh: frozenset[int] = frozenset()
         self._log: LogWriter | None = None
@@ -105,10 +105,10 @@ class Monitor(Watcher):
             self._log.begin(run_of(plan, batch_num=trainer.batch_num, seen=trainer.seen))
         self._began = self._ended = perf_counter()
         self._waited = 0.0
-        trainer.watcher = self
+        trainer.guard = self
 
     def memory(self) -> Mapping[str, Sequence[float]]:
-        return self.refusals.history.memory()
+        return self.policy.loss_history.memory()
 
     def begin(self, x_BCHW: Tensor, truth: Tensor, paths: Sequence[Sequence[str]]) -> None:
         self._waited += perf_counter() - self._ended
@@ -118,31 +118,33 @@ class Monitor(Watcher):
         start = trainer.batch_num * net.minibatch * net.subdivisions
         self._kept = [kept for kept in self._kept if start <= kept.seen < trainer.seen]
         self._losses = self._losses[: len(self._kept)]
-        self._kept.append(Kept(x_BCHW, truth, tuple(map(tuple, paths)), trainer.seen))
+        self._kept.append(RecordedBatch(x_BCHW, truth, tuple(map(tuple, paths)), trainer.seen))
         is_last = trainer.seen // net.minibatch % net.subdivisions == net.subdivisions - 1
-        if is_last and (self.ledger.updates < self.first or n % self.every == 0):
+        if is_last and (self.history.updates < self.first or n % self.every == 0):
             self.measures.look(x_BCHW)
             self.overlaps.add(trainer.network.plan, truth)
         if self.checks_labels and truth.device.type == "cpu":
             self._check_labels(n)
 
-    def passes_losses(self, losses: Sequence[Loss]) -> bool:
+    def accept_losses(self, losses: Sequence[Loss]) -> bool:
         # where AlexeyAB's heads drop deltas that are no numbers the cost is one all the same
         said = [one.double() for loss in losses for one in (loss.cost, loss.report.get("no_obj", loss.cost))]
         costs: list[float] = torch.stack(said).tolist()
         loss = sum(costs[::2]) / len(losses) / self._images
-        has_passed = self.refusals.passes_loss(loss, is_number=all(map(math.isfinite, costs)))
+        has_passed = self.policy.passes_loss(loss, is_number=all(map(math.isfinite, costs)))
         if has_passed:
             self._losses.append(loss)
         return has_passed
 
-    def passes_gradients(self, norm: Tensor) -> bool:
-        due = self.trainer.optimizer.due
-        learning = {group["node"].index for group in due if any(param.grad is not None for param in group["params"])}
-        self._fresh = self.ledger.take_part(learning)
-        wants_layers = self.ledger.wants_layers if not self._fresh else lambda norm, reach: True
-        self.measures.fetch(norm, max((group["lr"] for group in due), default=0.0), wants_layers)
-        return self.refusals.passes_gradients(
+    def accept_update(self, norm: Tensor) -> bool:
+        active_groups = self.trainer.optimizer.active_groups
+        learning = {
+            group["node"].index for group in active_groups if any(param.grad is not None for param in group["params"])
+        }
+        self._fresh = self.history.take_part(learning)
+        wants_layers = self.history.wants_layers if not self._fresh else lambda norm, reach: True
+        self.measures.fetch(norm, max((group["lr"] for group in active_groups), default=0.0), wants_layers)
+        return self.policy.accept_update(
             are_numbers=self.measures.are_numbers, has_whole_arrays=self.measures.has_whole_arrays
         )
 
@@ -155,12 +157,12 @@ class Monitor(Watcher):
         self._ended = perf_counter()
 
     def _refused(self, report: StepReport) -> None:
-        finding = self.refusals.finding(self._kept, self.folder, self._omen())
+        finding = self.policy.finding(self._kept, self.folder, self._omen())
         n = self.trainer.batch_num + 1
         if self._log is not None:
             # the loss of the minibatch that was refused, or of all of the update
-            loss = self.refusals.loss
-            measures = self.measures if self.refusals.is_whole_update else None
+            loss = self.policy.loss
+            measures = self.measures if self.policy.is_whole_update else None
             self._log.update(
                 LoggedUpdate(
                     batch_num=n,
@@ -176,7 +178,7 @@ class Monitor(Watcher):
             )
         if finding is not None:
             self._say(finding)
-        self.refusals.check(self.findings[-1] if self.findings else None)
+        self.policy.check(self.findings[-1] if self.findings else None)
 
     def _omen(self) -> str:
         """What was found lately that ends in numbers that are none."""
@@ -190,7 +192,7 @@ class Monitor(Watcher):
         trainer, measures, plan = self.trainer, self.measures, self.trainer.network.plan
         n, loss = trainer.batch_num, sum(self._losses) / max(1, len(self._losses))
         self.average = next_average(self.average, loss)
-        if self.ledger.updates >= SETTLED:
+        if self.history.updates >= SETTLED:
             first, lowest = self._averages
             self._averages = (self.average if math.isnan(first) else first, min(self.average, lowest))
         gradient = measures.gradient
@@ -202,7 +204,7 @@ class Monitor(Watcher):
             rate=report.rate,
             loss=loss,
             norm=measures.norm,
-            past=self.ledger.past,
+            past=self.history.past,
             gradient=gradient,
             pull=measures.pull(report.rate),
             fresh=self._fresh,
@@ -229,11 +231,11 @@ class Monitor(Watcher):
                 )
             )
         self._began, self._waited = now, 0.0
-        for finding in self.ledger.findings(look):
+        for finding in self.history.findings(look):
             self._say(finding)
-        if self.refusals.history.gave_up:
-            self.refusals.history.gave_up = False
-            self._say(finding_of(plan, self.refusals.history.symptom, n, [Sign(None, self._stays(loss))]))
+        if self.policy.loss_history.gave_up:
+            self.policy.loss_history.gave_up = False
+            self._say(finding_of(plan, self.policy.loss_history.symptom, n, [Sign(None, self._stays(loss))]))
 
     @property
     def _images(self) -> int:
@@ -246,13 +248,13 @@ class Monitor(Watcher):
             self._log.map(LoggedMap(batch_num=batch_num, mean=mean))
 
     def _stays(self, loss: float) -> str:
-        spikes = self.refusals.history.symptom.in_a_row
+        spikes = self.policy.loss_history.symptom.in_a_row
         return f"the loss stays at {loss:.4g} after {spikes} refused minibatches: it is not the images, they pass again"
 
     def _check_labels(self, n: int) -> None:
         kept, plan = self._kept[-1], self.trainer.network.plan
         for image, text in self.labels.found(plan, kept):
-            if self.ledger.may_say(self.labels, kept.seen + image, n):
+            if self.history.may_say(self.labels, kept.seen + image, n):
                 paths = kept.paths[image] if image < len(kept.paths) else ()
                 self._say(finding_of(plan, self.labels, n, [Sign(None, text)], paths=paths))
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from darkpy.diagnostics.monitor.artifacts import write_evidence
 from darkpy.diagnostics.monitor.history import History, finding_of
-from darkpy.diagnostics.monitor.label_symptoms import Kept
+from darkpy.diagnostics.monitor.label_symptoms import RecordedBatch
 from darkpy.diagnostics.monitor.log_reader import LoggedFinding
 from darkpy.diagnostics.monitor.loss_symptoms import LossHistory, NonFinite
 from darkpy.diagnostics.monitor.root_cause import Autopsy, examine
 from darkpy.diagnostics.monitor.symptom import Sign, Symptom
 from darkpy.errors import DarkpyError
-from darkpy.training.distributed import share_paths
+from darkpy.training.rank_sync import share_paths
 from darkpy.training.trainer import Trainer
 
 EVIDENCE = 10
@@ -32,7 +32,7 @@ class BadRunError(DarkpyError):
 
 
 @dataclass
-class Refusals:
+class UpdatePolicy:
     """Of a run. in_a_row: minibatches refused since the last update, all of them where an update was.
 
     examined: how many were looked at again. has_told_of_layer: whether a layer was blamed since the last update.
@@ -40,8 +40,8 @@ class Refusals:
     """
 
     trainer: Trainer
-    ledger: History
-    history: LossHistory
+    history: History
+    loss_history: LossHistory
     max_bad_updates: int
     in_a_row: int = 0
     examined: int = 0
@@ -53,17 +53,17 @@ class Refusals:
 
     def passes_loss(self, loss: float, *, is_number: bool) -> bool:
         self.loss, self.is_whole_update = loss, False
-        self.is_spike = is_number and self.history.is_spike(loss)
+        self.is_spike = is_number and self.loss_history.is_spike(loss)
         return is_number and not self.is_spike
 
-    def passes_gradients(self, *, are_numbers: bool, has_whole_arrays: bool) -> bool:
+    def accept_update(self, *, are_numbers: bool, has_whole_arrays: bool) -> bool:
         self.is_spike, self.is_whole_update, self.has_whole_arrays = False, True, has_whole_arrays
         if are_numbers and has_whole_arrays:
             self.in_a_row, self.has_told_of_layer = 0, False
             return True
         return False
 
-    def finding(self, kept: Sequence[Kept], folder: Path | None, before: str = "") -> LoggedFinding | None:
+    def finding(self, kept: Sequence[RecordedBatch], folder: Path | None, before: str = "") -> LoggedFinding | None:
         """What is to be said of what has just been refused, with its evidence; None once that has been said.
 
         kept: the minibatches of the update, the refused one last. before: what was found that may have led to it.
@@ -85,7 +85,7 @@ class Refusals:
         key = paths[0] if is_of_images and paths else sign.index
         # weights that make one update impossible make the next ones so in other places
         has_been_said = self.has_told_of_layer and not is_of_images
-        if has_been_said or not self.ledger.may_say(symptom, key, number):
+        if has_been_said or not self.history.may_say(symptom, key, number):
             return None
         self.has_told_of_layer = not is_of_images
         sign = Sign(sign.index, f"{sign.text}{before}. Weights and optimizer stay as they were")
@@ -118,6 +118,6 @@ class Refusals:
 
     def _sign(self, autopsy: Autopsy, guilty: Sequence[str]) -> tuple[Symptom, Sign]:
         if self.is_spike:
-            return self.history.symptom, Sign(None, self.history.text(self.loss, autopsy))
+            return self.loss_history.symptom, Sign(None, self.loss_history.text(self.loss, autopsy))
         symptom = NonFinite()
         return symptom, symptom.sign(self.trainer.network.plan, autopsy, guilty)

@@ -136,17 +136,17 @@ class ArrayProbes:
         optimizer = self.trainer.optimizer
         owners: list[tuple[int, bool]] = []
         gradients: list[Tensor] = []
-        for group in optimizer.due:
+        for group in optimizer.active_groups:
             owner = (group["node"].index, group["is_decayed"])
             for param in group["params"]:
                 if param.grad is not None:
                     owners.append(owner)
                     gradients.append(param.grad)
-        put_off = [gradient for _, gradient in optimizer.put_off if gradient is not None]
-        owners += [(-1, False)] * len(put_off)
+        deferred = [gradient for _, gradient in optimizer.deferred if gradient is not None]
+        owners += [(-1, False)] * len(deferred)
         if not owners:
             return [], torch.zeros(1)
-        norms = _norms([*gradients, *put_off])
+        norms = _norms([*gradients, *deferred])
         return owners, torch.stack([_largest(gradients) if gradients else norms[0].new_zeros(()), *norms])
 
     def arrays(self) -> list[Figure]:
@@ -165,7 +165,7 @@ class ArrayProbes:
     def steps(self) -> list[Figure]:
         """The norms of what the last update added to those that took part in it."""
         optimizer = self.trainer.optimizer
-        groups = [group for group in optimizer.due if group["is_decayed"]]
+        groups = [group for group in optimizer.active_groups if group["is_decayed"]]
         owners = [group["node"].index for group in groups for _ in group["params"]]
         steps = [optimizer.last_step(param, group) for group in groups for param in group["params"]]
         made = [(index, step) for index, step in zip(owners, steps, strict=True) if step is not None]

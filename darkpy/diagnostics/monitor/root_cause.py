@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from darkpy.diagnostics.monitor.label_symptoms import Kept
+from darkpy.diagnostics.monitor.label_symptoms import RecordedBatch
 from darkpy.layers.loss import Loss, Progress
-from darkpy.training.distributed import seed_chance
+from darkpy.training.rank_sync import seed_chance
 from darkpy.training.trainer import Trainer
 from darkpy.training.undo import Before
 
@@ -34,7 +34,7 @@ class Sample:
     spoilt: what of it is no number; empty for a whole one. is_far: whether its pixels go far beyond the others'.
     """
 
-    kept: Kept
+    kept: RecordedBatch
     image: int
     loss: float
     largest: float
@@ -93,7 +93,7 @@ def bad_array(trainer: Trainer) -> tuple[int, str, int] | None:
     return None
 
 
-def examine(trainer: Trainer, minibatches: Sequence[Kept]) -> Autopsy:
+def examine(trainer: Trainer, minibatches: Sequence[RecordedBatch]) -> Autopsy:
     """Repeat minibatches that a trainer has not seen, and leave it as it is."""
     autopsy = Autopsy(arrays=bad_array(trainer))
     with _untouched(trainer):
@@ -112,7 +112,7 @@ def examine(trainer: Trainer, minibatches: Sequence[Kept]) -> Autopsy:
     return autopsy
 
 
-def _repeat(trainer: Trainer, kept: Kept) -> tuple[Loss, ...]:
+def _repeat(trainer: Trainer, kept: RecordedBatch) -> tuple[Loss, ...]:
     network, net = trainer.network, trainer.net
     if kept.x_BCHW.dim() == 4 and net.width:
         network.resize(kept.x_BCHW.shape[3], kept.x_BCHW.shape[2])
@@ -156,7 +156,7 @@ def _eyes(trainer: Trainer, autopsy: Autopsy) -> Iterator[None]:
             handle.remove()
 
 
-def _samples(kept: Kept, losses: Sequence[Loss]) -> list[Sample]:
+def _samples(kept: RecordedBatch, losses: Sequence[Loss]) -> list[Sample]:
     loss_B = torch.zeros(len(kept.x_BCHW), dtype=torch.float64)
     for loss in losses:
         squared = loss.delta.detach().double().square().flatten(1).sum(1).cpu()

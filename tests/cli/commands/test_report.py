@@ -14,7 +14,7 @@ from darkpy.data.synthetic import Sample, write_sample
 from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.network import Network
 from darkpy.training.loop import train
-from darkpy.training.setup import open_task
+from darkpy.training.setup import open_setup
 from darkpy.training.trainer import Trainer
 from tests.cli.conftest import Run
 
@@ -32,7 +32,7 @@ def backup(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network.initialize()
     trainer = Trainer(network)
     Monitor(trainer, folder / "backup", every=1)
-    for _ in train(trainer, open_task(network.plan, read_data(folder / "sample.data"), seed=0).feed):
+    for _ in train(trainer, open_setup(network.plan, read_data(folder / "sample.data"), seed=0).source):
         pass
     return folder / "backup"
 

@@ -17,7 +17,7 @@ from darkpy.diagnostics.monitor.log_reader import find_log, read_log
 from darkpy.diagnostics.monitor.loss_symptoms import LossHistory, LossSpike
 from darkpy.diagnostics.monitor.policy import BadRunError
 from darkpy.errors import DarkpyError
-from darkpy.training.step_guard import NOBODY
+from darkpy.training.step_guard import NO_GUARD
 from darkpy.training.trainer import Trainer
 from tests.diagnostics.runs import Minibatch, Run, classifier, detector
 from tests.diagnostics.runs import images as network_images
@@ -60,14 +60,14 @@ def assert_same(one: Trainer, other: Trainer) -> None:
 @pytest.mark.parametrize("text", HEALTHY.values(), ids=HEALTHY.keys())
 def test_nothing_is_found_in_a_healthy_run(text: str, seed: int, updates: int) -> None:
     run = Run(text, seed=seed, options={"every": 10})(updates)
-    assert [finding.message for finding in run.findings] == [] and run.error is None and not run.trainer.skipped
+    assert [finding.message for finding in run.findings] == [] and run.error is None and not run.trainer.skipped_images
 
 
 @pytest.mark.parametrize("name", ["relu", "boxes", "adam", "subdivisions", "clipped"])
 def test_watched_run_computes_what_an_unwatched_one_does(name: str) -> None:
     watched = Run(HEALTHY[name], options={"every": 3})(20)
     alone = Run(HEALTHY[name])
-    alone.trainer.watcher = NOBODY
+    alone.trainer.guard = NO_GUARD
     alone(20)
     assert_same(watched.trainer, alone.trainer)
 
@@ -91,7 +91,7 @@ def test_fifty_minibatches_in_a_row_that_are_no_numbers_leave_no_trace(name: str
             dirty.trainer.train_minibatch(*spoilt(chance.choice(good), chance))
         dirty.trainer.train_minibatch(*minibatch)
     assert_same(dirty.trainer, clean.trainer)
-    assert dirty.trainer.skipped == 100 * dirty.trainer.net.minibatch
+    assert dirty.trainer.skipped_images == 100 * dirty.trainer.net.minibatch
     assert len(list((tmp_path / "evidence").iterdir())) == len(dirty.findings) <= 5
     assert len(read_log(find_log(tmp_path)).refused) == 100
 
@@ -159,7 +159,7 @@ def test_run_ends_when_nothing_passes_any_more_with_weights_as_they_were(tmp_pat
     run(20, lambda n, minibatch: (minibatch[0] * math.nan, minibatch[1]))
     assert isinstance(run.error, BadRunError) and run.error.is_savable
     assert "update 4: 7 updates in a row could not be made" in str(run.error)
-    assert run.trainer.batch_num == 3 and run.trainer.skipped == 7 * 8
+    assert run.trainer.batch_num == 3 and run.trainer.skipped_images == 7 * 8
     assert all(torch.equal(array, before[name]) for name, array in weights(run.trainer).items())
 
 

@@ -105,7 +105,7 @@ def match(trainer: Trainer) -> None:
         trainer.network.zero_grad()
     state = trainer.optimizer.torch.state
     moments = [one for kept in state.values() for one in kept.values() if isinstance(one, Tensor)]
-    arrays = [*trainer.network.parameters(), *trainer.network.buffers(), *moments, *trainer.averages.arrays.values()]
+    arrays = [*trainer.network.parameters(), *trainer.network.buffers(), *moments, *trainer.ema.arrays.values()]
     sums = [float(array.detach().double().abs().sum()) for array in arrays]
     figures = torch.tensor([trainer.seed, trainer.seen, len(sums), sum(sums)], dtype=torch.float64)
     different = (trainer.process_group.gather(figures) != figures).any(1)
