@@ -129,9 +129,9 @@ def detect_dialect(config: Config) -> Dialect:
         told = [
             entry for entry in section.entries.values() if entry.key in known and known[entry.key].identifies_dialect
         ]
-        for forks in (spec.forks, *(known[entry.key].readers(entry.value) for entry in told)):
-            if len(forks) == 1:
-                votes[next(iter(forks))] += 1
+        for dialects in (spec.dialects, *(known[entry.key].readers(entry.value) for entry in told)):
+            if len(dialects) == 1:
+                votes[next(iter(dialects))] += 1
     return Dialect.ALEXEYAB if votes[Dialect.ALEXEYAB] > votes[Dialect.PJREDDIE] else Dialect.PJREDDIE
 
 
@@ -222,10 +222,10 @@ class _Builder:
 
     def _layer_spec(self, section: Section) -> LayerSpec | None:
         cls = SECTIONS.get(section.type)
-        if cls is not None and (cls.any_dialect or self.dialect in cls.forks):
+        if cls is not None and (cls.any_dialect or self.dialect in cls.dialects):
             return read_spec(cls, section, self.dialect, self.faults)
         if cls is not None:
-            hint = f"use --dialect {next(iter(cls.forks))}"
+            hint = f"use --dialect {next(iter(cls.dialects))}"
             self.faults.error(f"is no section of {self.dialect}'s fork", section, hint=hint)
         elif section.type in NET_NAMES:
             self.faults.error("stands here a second time", section, hint="a cfg describes one network")

@@ -16,7 +16,7 @@ from darkpy.errors import DarkpyError, ShapeError
 from darkpy.files import write_whole
 from darkpy.layers.base import Layer
 from darkpy.layers.head import HeadSpec
-from darkpy.layers.loss import Loss, LossSpec, Progress
+from darkpy.layers.loss import Loss, LossSpec, TrainingState
 from darkpy.ops.initializers import INITIALIZERS
 from darkpy.ops.onnx_builder import Graph
 
@@ -99,7 +99,7 @@ class Network(nn.Module):
         return self
 
     def losses(
-        self, x_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+        self, x_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
     ) -> tuple[list[torch.Tensor], list[Loss]]:
         """The forward pass of a training: what each layer with a loss read, and what it says of it.
 
@@ -110,7 +110,7 @@ class Network(nn.Module):
         outputs = {-1: self._checked(x_BCHW)}
         inputs: list[torch.Tensor] = []
         losses: list[Loss] = []
-        still = max((node.index for node in self.plan.nodes if node.spec.is_frozen(progress.batch_num)), default=-1)
+        still = max((node.index for node in self.plan.nodes if node.spec.is_frozen(state.batch_num)), default=-1)
         for node, layer in zip(self.plan.nodes, self.layers, strict=True):
             learns = torch.is_grad_enabled() and node.index > still and not node.spec.blocks_gradient
             compared = node.spec if isinstance(node.spec, LossSpec) and node.spec.has_loss else None
@@ -121,9 +121,9 @@ class Network(nn.Module):
             with torch.set_grad_enabled(learns):
                 output = outputs[node.index] = layer(*sources)
             if compared:
-                told = truth if compared.takes_truth_anywhere else truth.to(output.device, non_blocking=True)
+                told = truth if compared.truth_on_any_device else truth.to(output.device, non_blocking=True)
                 with torch.no_grad():
-                    losses.append(compared.loss(sources[0].detach(), output.detach(), told, progress))
+                    losses.append(compared.loss(sources[0].detach(), output.detach(), told, state))
                 inputs.append(sources[0])
             if node.spec.truth:
                 truth = output.detach().flatten(1)

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from darkpy.build import Plan, make_plan
-from darkpy.layers.loss import Loss, LossSpec, Progress
+from darkpy.layers.loss import Loss, LossSpec, TrainingState
 
 CASES = sorted((Path(__file__).parent / "golden" / "heads").glob("*/*.npz"))
 TREE = "beast -1\nthing -1\nrock -1\ncat 0\ndog 0\ncar 1\npug 4\npoodle 4\n"
@@ -43,7 +43,7 @@ class Case:
         if is_channels_last:
             x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
         output_BCHW = self.spec.build(self.node.inputs, self.plan.net)(x_BCHW)
-        return self.spec.loss(x_BCHW, output_BCHW, truth, Progress(self.plan.net, int(self.golden["seen"])))
+        return self.spec.loss(x_BCHW, output_BCHW, truth, TrainingState(self.plan.net, int(self.golden["seen"])))
 
 
 def cases(paths: Sequence[Path]) -> pytest.MarkDecorator:

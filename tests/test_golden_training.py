@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import darkpy
-from darkpy.layers.loss import Loss, Progress
+from darkpy.layers.loss import Loss, TrainingState
 from darkpy.layers.region import RegionSpec
 from darkpy.layers.weighted import WeightedLayer
 from darkpy.network import Network
@@ -113,7 +113,7 @@ def test_the_first_steps_deltas_and_updates_are_darknets(run: Run, monkeypatch: 
     net = run.network.plan.net
     x, truth = run.minibatch(0)
     seen = run.network.header.seen + net.minibatch
-    inputs, losses = run.network.train().losses(x, truth, Progress(net, seen))
+    inputs, losses = run.network.train().losses(x, truth, TrainingState(net, seen))
     torch.autograd.backward(inputs, [-loss.input_delta for loss in losses])
     heads = [name for name in run.golden if name.startswith("head")]
     for name, loss in zip(heads, losses, strict=True):

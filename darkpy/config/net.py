@@ -30,7 +30,7 @@ class NetSpec:
     Source: pjreddie/darknet and AlexeyAB/darknet src/parser.c parse_net_options.
     """
 
-    forks: ClassVar[frozenset[Dialect]] = frozenset(Dialect)
+    dialects: ClassVar[frozenset[Dialect]] = frozenset(Dialect)
 
     dialect: Dialect = _PJ
 

@@ -27,7 +27,7 @@ from darkpy.diagnostics.checks.finding import Cause, Diagnosis, Level
 from darkpy.diagnostics.report.contact_sheet import Tile, as_png, contact_sheet
 from darkpy.errors import DarkpyError
 from darkpy.layers.base import Layer
-from darkpy.layers.loss import Progress
+from darkpy.layers.loss import TrainingState
 from darkpy.network import Network
 from darkpy.training.setup import TrainingSetup
 from darkpy.training.trainer import Trainer
@@ -84,7 +84,7 @@ class Hunt:
         self._task = setup
         self._dataset = _plain(setup)
         seen = max(network.header.seen, net.minibatch * net.subdivisions)
-        self._progress = Progress(net, seen)
+        self._progress = TrainingState(net, seen)
         self.is_filled = _is_filled(network)
         self.goes_by_sample = self._knows_more_by_sample()
 

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from darkpy.config.net import NetSpec
-from darkpy.layers.base import ArraySpec, Layer, LayerSpec, activation_key, section, slope_specs
+from darkpy.layers.base import ArraySpec, Layer, LayerSpec, activation_key, section, slope_arrays
 from darkpy.ops.activations import ACTIVATIONS, PRELU
 from darkpy.ops.activations_onnx import write_activation
 from darkpy.ops.onnx_builder import Graph, Value
@@ -30,7 +30,7 @@ class ActivationSpec(LayerSpec):
         return inputs[0]
 
     def arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
-        return slope_specs(self.activation, inputs[0].c)
+        return slope_arrays(self.activation, inputs[0].c)
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return _Prelu(self.arrays(inputs)) if self.activation == PRELU else _Activation(self)

@@ -39,27 +39,27 @@ def cells_of(shape: Shape, anchors: int, *, by_anchor: bool = False) -> torch.Te
     return cell_L2.repeat(anchors, 1) if by_anchor else cell_L2.repeat_interleave(anchors, dim=0)
 
 
-def said_to_onnx(
+def detections_to_onnx(
     graph: Graph, spec: AnchoredSpec, said: Entries, shape: Shape, net_w: int, net_h: int
 ) -> OnnxDetections:
-    """The boxes and scores that entries mean, in the arithmetic of `AnchorCode.boxes_frac`."""
+    """The boxes and scores that entries mean, in the arithmetic of `BoxCoder.decode`."""
     grid_2 = torch.tensor((shape.w, shape.h), dtype=torch.float64)
-    code, scale = spec.code(grid_2, net_w, net_h), spec.scale_x_y
+    coder, scale = spec.box_coder(grid_2, net_w, net_h), spec.scale_x_y
     anchors_A2 = chosen_anchors(spec.anchors, spec.anchor_indices).double()
     cell_M2 = cells_of(shape, len(anchors_A2)).double()
-    size_M2 = anchors_A2.repeat(shape.h * shape.w, 1) / code.net_2
+    size_M2 = anchors_A2.repeat(shape.h * shape.w, 1) / coder.net_2
 
     def logistic(name: str) -> str:
-        return name if code.is_squared else graph.add("Sigmoid", name)
+        return name if coder.squared_size else graph.add("Sigmoid", name)
 
     steps = graph.add("Mul", logistic(said.xy), (scale / grid_2).float())
     center = graph.add("Add", steps, ((cell_M2 - (scale - 1) / 2) / grid_2).float()[None])
-    if code.is_squared:
+    if coder.squared_size:
         size = graph.add("Mul", graph.add("Mul", said.wh, said.wh), (4 * size_M2).float()[None])
     else:
         size = graph.add("Mul", graph.add("Exp", said.wh), size_M2.float()[None])
-    if code.to_center:
-        center = graph.add("Add", center, graph.add("Mul", size, torch.tensor(code.to_center)))
+    if coder.to_center:
+        center = graph.add("Add", center, graph.add("Mul", size, torch.tensor(coder.to_center)))
     objectness = logistic(said.objectness)
     scores = graph.add("Mul", objectness, logistic(said.classes))
     if said.sigma is not None:

@@ -14,16 +14,16 @@ from torch import Tensor
 
 from darkpy.config.net import NetSpec
 from darkpy.layers.anchors import AnchoredSpec, chosen_anchors
-from darkpy.layers.head import read_head_truths
+from darkpy.layers.head import read_head_targets
 from darkpy.layers.loss import mean_text
-from darkpy.ops.box_coder import AnchorCode
+from darkpy.ops.box_coder import BoxCoder
 from darkpy.ops.boxes import MEASURES
 from darkpy.ops.device import constant, moved
 from darkpy.ops.grid import cells
 from darkpy.ops.matching import Matches, best_overlaps, match, match_predictions
-from darkpy.ops.targets import Truths
+from darkpy.ops.targets import TargetBoxes
 
-MEANS = frozenset({"no_obj"})
+MEAN_FIELDS = frozenset({"no_obj"})
 """What of the report is no sum but a mean over the minibatch."""
 _SURE = 0.25  # the class score that AlexeyAB asks of a prediction before sparing it
 
@@ -51,10 +51,10 @@ class AnchoredDelta(Generic[Spec]):
         _, rows, columns, _, _ = self.output_BHWAE.shape
         device = output_BCHW.device
         # which predictions answer for the truths is found out where these are, so that a GPU need not be asked
-        truths = read_head_truths(truth_BTE.to(output_BCHW.dtype), spec.classes, spec.map)
-        code = spec.code(constant((columns, rows), truth_BTE.device), net.width, net.height)
-        self.matches = moved(find_matches(spec, truths, code), device)
-        self.truths, self.code = moved(truths, device), moved(code, device)
+        truths = read_head_targets(truth_BTE.to(output_BCHW.dtype), spec.classes, spec.map)
+        coder = spec.box_coder(constant((columns, rows), truth_BTE.device), net.width, net.height)
+        self.matches = moved(find_matches(spec, truths, coder), device)
+        self.truths, self.coder = moved(truths, device), moved(coder, device)
         self.anchors_px_A2 = chosen_anchors(spec.anchors, spec.anchor_indices, device)
         self.weight_K = constant(spec.class_weights, device)
         self.report = {"rejected": self.truths.rejected}
@@ -93,7 +93,7 @@ class AnchoredDelta(Generic[Spec]):
         """
         spec, objectness_BHWA = self.spec, self.output_BHWAE[..., self.objectness]
         is_spared_BHWA = overlap_BHWA > spec.ignore_thresh
-        if spec.spares_sure_only:
+        if spec.ignores_confident_only:
             is_spared_BHWA &= (self.output_BHWAE[..., spec.box_entries :] > _SURE).any(-1)
         spared_BHWA = self.spared_objectness(overlap_BHWA) if spec.objectness_smooth else objectness_BHWA
         wanted_BHWA = torch.where(is_spared_BHWA, spared_BHWA, 0.0)
@@ -186,24 +186,24 @@ class AnchoredDelta(Generic[Spec]):
             return  # as quick as can be; a GPU would have to be waited for
         is_finite_BCHW = self.delta_BCHW.isfinite()
         self._add("nonfinite", (~is_finite_BCHW).sum())
-        if self.spec.drops_nonfinite:
+        if self.spec.zeroes_nonfinite:
             self.delta_BCHW.masked_fill_(~is_finite_BCHW, 0.0)
 
     def pred_frac(self, entry_ME: Tensor, matches: Matches) -> Tensor:
         """The predictions' boxes."""
         anchors_px_M2 = self.anchors_px_A2[matches.anchor_M]
-        return self.code.boxes_frac(entry_ME[:, self.spec.xywh], matches.cell_M2, anchors_px_M2)
+        return self.coder.decode(entry_ME[:, self.spec.xywh], matches.cell_M2, anchors_px_M2)
 
-    def wanted_numbers(self, matches: Matches) -> Tensor:
+    def target_entries(self, matches: Matches) -> Tensor:
         """What would have to stand in the predictions for the truths."""
-        return self.code.numbers(matches.frac_M4, matches.cell_M2, self.anchors_px_A2[matches.anchor_M])
+        return self.coder.encode(matches.frac_M4, matches.cell_M2, self.anchors_px_A2[matches.anchor_M])
 
     def _all_frac(self) -> Tensor:
         """The boxes of all predictions. Shapes: (B, H, W, A, 4)."""
         _, rows, columns, _, _ = self.output_BHWAE.shape
         sides = (torch.arange(size, device=self.weight_K.device) for size in (columns, rows))
         cell_HW12 = torch.stack(torch.meshgrid(*sides, indexing="xy"), dim=-1)[:, :, None]
-        return self.code.boxes_frac(self.output_BHWAE[..., self.spec.xywh], cell_HW12, self.anchors_px_A2)
+        return self.coder.decode(self.output_BHWAE[..., self.spec.xywh], cell_HW12, self.anchors_px_A2)
 
     def _write_boxes(self, entry_ME: Tensor, matches: Matches) -> None:
         """AlexeyAB adds up what the truths at a prediction want, at pjreddie's the last one is heard."""
@@ -211,7 +211,7 @@ class AnchoredDelta(Generic[Spec]):
         self._add("total_bbox", torch.full_like(rewritten, len(matches)))
         self._add("rewritten_bbox", rewritten + len(matches.later_P))
         delta_BHWAS, delta_MS = self.delta_BHWAE[..., : self.objectness], self.box_delta(entry_ME, matches)
-        if self.spec.adds_boxes:
+        if self.spec.sums_box_deltas:
             delta_BHWAS.index_put_(place, delta_MS, accumulate=True)
         else:
             delta_BHWAS[_some(place, matches.last_P)] = delta_MS[matches.last_P]
@@ -224,11 +224,11 @@ class AnchoredDelta(Generic[Spec]):
         self.report[name] = self.report[name] + amount if name in self.report else amount
 
 
-def find_matches(spec: AnchoredSpec, truths: Truths, code: AnchorCode) -> Matches:
+def find_matches(spec: AnchoredSpec, truths: TargetBoxes, coder: BoxCoder) -> Matches:
     """Which predictions of a head answer for which truths."""
     every = range(max(spec.num - 1, *spec.anchor_indices) + 1)
     anchors_px_A2 = chosen_anchors(spec.anchors, every, truths.frac_BT4.device)
-    return match(truths, code, anchors_px_A2, spec.anchor_indices, spec.iou_thresh, spec.iou_thresh_kind)
+    return match(truths, coder, anchors_px_A2, spec.anchor_indices, spec.iou_thresh, spec.iou_thresh_kind)
 
 
 def averages_line(index: int, report: Mapping[str, Tensor]) -> str:

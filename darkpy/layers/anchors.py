@@ -18,7 +18,7 @@ from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer
 from darkpy.layers.head import AnchorKeys, HeadSpec
 from darkpy.layers.lint import Doubt, missing_anchors
-from darkpy.ops.box_coder import AnchorCode
+from darkpy.ops.box_coder import BoxCoder
 from darkpy.ops.device import constant
 from darkpy.ops.grid import channel_mask, channel_runs
 from darkpy.ops.onnx_builder import Graph, Value
@@ -52,7 +52,7 @@ class AnchoredSpec(HeadSpec):
         lies behind its array.
     """
 
-    takes_truth_anywhere: ClassVar[bool] = True
+    truth_on_any_device: ClassVar[bool] = True
     box_entries: ClassVar[int]  # numbers that say where a box is, objectness included; the classes follow
     xywh: ClassVar[slice]  # those that are its center and size
 
@@ -109,17 +109,17 @@ class AnchoredSpec(HeadSpec):
         return weights or (1.0,) * self.classes
 
     @property
-    def spares_sure_only(self) -> bool:
+    def ignores_confident_only(self) -> bool:
         """Whether an objectness is spared by `ignore_thresh` only where the prediction is sure of a class."""
         return self.dialect is _AX
 
     @property
-    def drops_nonfinite(self) -> bool:
+    def zeroes_nonfinite(self) -> bool:
         """Whether a delta that is no number becomes 0."""
         return self.dialect is _AX
 
     @property
-    def adds_boxes(self) -> bool:
+    def sums_box_deltas(self) -> bool:
         """Whether a prediction with several truths is drawn to all of them, and not to the last one."""
         return self.dialect is _AX
 
@@ -164,7 +164,7 @@ class AnchoredSpec(HeadSpec):
     def row_sizes(self, output: Shape) -> tuple[int, ...]:
         return 5, 6
 
-    def code(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> AnchorCode:
+    def box_coder(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> BoxCoder:
         """How the head's numbers mean boxes."""
         raise NotImplementedError
 

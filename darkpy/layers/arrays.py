@@ -31,9 +31,9 @@ class Init:
         return tensor
 
 
-ZERO = Init()
-ONE = Init(mean=1.0)
-SLOPE = Init(mean=0.25)  # of a PReLU left of 0, as its paper starts it
+INIT_ZERO = Init()
+INIT_ONE = Init(mean=1.0)
+INIT_SLOPE = Init(mean=0.25)  # of a PReLU left of 0, as its paper starts it
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class ArraySpec:
 
     name: str
     shape: tuple[int, ...]
-    init: Init = ZERO
+    init: Init = INIT_ZERO
     is_statistic: bool = False
     is_norm: bool = False
     is_decayed: bool = False

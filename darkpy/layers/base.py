@@ -17,9 +17,9 @@ from darkpy.config.schema import extension_entries, key, keys_of
 from darkpy.dialect import Dialect
 from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
 from darkpy.errors import DarkpyError
-from darkpy.layers.arrays import ONE as ONE  # rooms find these here
-from darkpy.layers.arrays import SLOPE as SLOPE
-from darkpy.layers.arrays import ZERO as ZERO
+from darkpy.layers.arrays import INIT_ONE as INIT_ONE  # rooms find these here
+from darkpy.layers.arrays import INIT_SLOPE as INIT_SLOPE
+from darkpy.layers.arrays import INIT_ZERO as INIT_ZERO
 from darkpy.layers.arrays import ArraySpec as ArraySpec
 from darkpy.layers.arrays import Init as Init
 from darkpy.layers.lint import Doubt
@@ -137,7 +137,7 @@ class LayerSpec:
     """A section with typed keys. Rooms fill in `shape` and `build`, and the rest where the default is not theirs."""
 
     type: ClassVar[str]
-    forks: ClassVar[frozenset[Dialect]]
+    dialects: ClassVar[frozenset[Dialect]]
     any_dialect: ClassVar[bool] = False  # whether a section of one fork may stand in the other's cfgs all the same
     is_output: ClassVar[bool] = True  # whether the network's output may be this layer's: [cost] is passed over
 
@@ -213,7 +213,7 @@ class LayerSpec:
 
     def foreign(self) -> list[str]:
         """What of the section no darknet of its dialect computes."""
-        section = [] if self.dialect in self.forks else [f"[{self.type}]"]
+        section = [] if self.dialect in self.dialects else [f"[{self.type}]"]
         return [*section, *extension_entries(self)]
 
     def weight_bound(self, net: NetSpec) -> float:
@@ -235,9 +235,9 @@ def activation_key(default: str, *, has_slopes: bool = False) -> Any:
     return key(default, choices=lambda dialect: words(dialect) | {PRELU}, aliases=ALIASES, foreign={PRELU})
 
 
-def slope_specs(activation: str, channels: int) -> tuple[ArraySpec, ...]:
+def slope_arrays(activation: str, channels: int) -> tuple[ArraySpec, ...]:
     """The slopes of a PReLU, one a channel, the last array of their layer."""
-    return (ArraySpec("slopes", (channels,), SLOPE, is_extension=True),) if activation == PRELU else ()
+    return (ArraySpec("slopes", (channels,), INIT_SLOPE, is_extension=True),) if activation == PRELU else ()
 
 
 SECTIONS: dict[str, type[LayerSpec]] = {}
@@ -252,7 +252,7 @@ def section(*names: str, dialect: Dialect | None = None, any_dialect: bool = Fal
 
     def register(spec: type[S]) -> type[S]:
         spec.type = names[0]
-        spec.forks = frozenset(Dialect) if dialect is None else frozenset({dialect})
+        spec.dialects = frozenset(Dialect) if dialect is None else frozenset({dialect})
         spec.any_dialect = any_dialect
         for name in names:
             if name in SECTIONS:

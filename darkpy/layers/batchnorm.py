@@ -12,7 +12,7 @@ import torch
 
 from darkpy.config.net import NetSpec
 from darkpy.dialect import Dialect
-from darkpy.layers.base import ONE, ZERO, ArraySpec, Layer, LayerSpec, section
+from darkpy.layers.base import INIT_ONE, INIT_ZERO, ArraySpec, Layer, LayerSpec, section
 from darkpy.ops.norms import EPS, batch_normalize
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
@@ -34,9 +34,9 @@ class BatchnormSpec(LayerSpec):
         channels = (inputs[0].c,)
         # none is marked as norm: dontloadscales is not heard here
         arrays = (
-            ArraySpec("scales", channels, ONE),
-            ArraySpec("rolling_mean", channels, ZERO, is_statistic=True),
-            ArraySpec("rolling_variance", channels, ZERO, is_statistic=True),
+            ArraySpec("scales", channels, INIT_ONE),
+            ArraySpec("rolling_mean", channels, INIT_ZERO, is_statistic=True),
+            ArraySpec("rolling_variance", channels, INIT_ZERO, is_statistic=True),
         )
         return arrays if self.dialect is Dialect.PJREDDIE else (ArraySpec("biases", channels), *arrays)
 

@@ -45,7 +45,7 @@ class ConnectedSpec(WeightedLayerSpec):
             ArraySpec("biases", (self.output,)),
             ArraySpec("weights", (self.output, count), noise, is_decayed=True, is_connected=True),
         )
-        return (*product, *self.norm_slots(self.output), *self.slope_specs(self.output))
+        return (*product, *self.norm_arrays(self.output), *self.slope_arrays(self.output))
 
     def operations(self, inputs: Sequence[Shape]) -> int:
         return 2 * inputs[0].outputs * self.output

@@ -16,7 +16,7 @@ from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, activation_key, section
 from darkpy.layers.convolutional import ConvolutionalSpec
-from darkpy.layers.recurrent import Part, Recurrent, RecurrentSpec, State, require_kept_size
+from darkpy.layers.recurrent import Part, Recurrent, RecurrentSpec, State, require_same_size
 from darkpy.ops.activations import ACTIVATIONS
 from darkpy.shapes import Shape
 
@@ -68,7 +68,7 @@ class ConvLstmSpec(RecurrentSpec):
             )
         parts = self.parts(inputs)
         for part in parts.values():
-            require_kept_size(part)
+            require_same_size(part)
         return parts["uo"].shape
 
     def operations(self, inputs: Sequence[Shape]) -> int:
@@ -110,7 +110,7 @@ class _ConvLstm(Recurrent):
         self.bound = _CELL_BOUND * time_steps if spec.state_constrain is None else spec.state_constrain
         self.squash = ACTIVATIONS[spec.lstm_activation]
 
-    def blank(self, x_SCHW: torch.Tensor) -> State:
+    def initial_state(self, x_SCHW: torch.Tensor) -> State:
         sequences, _, h, w = x_SCHW.shape
         zeros = x_SCHW.new_zeros(sequences, self.spec.output, h, w)
         return zeros, zeros

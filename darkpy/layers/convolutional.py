@@ -158,7 +158,7 @@ class ConvolutionalSpec(WeightedLayerSpec):
         shape = (self.filters, inputs[0].c // self.group_count, self.size, self.size)
         biases = ArraySpec("biases", (self.filters,))
         weights = ArraySpec("weights", shape, noise, is_decayed=True, is_flipped=self.flipped)
-        return (biases, *self.norm_slots(self.filters), weights, *self.slope_specs(self.filters))
+        return (biases, *self.norm_arrays(self.filters), weights, *self.slope_arrays(self.filters))
 
     def doubts(self, inputs: Sequence[Shape]) -> Iterator[Doubt]:
         """A 1x1 convolution that strides is how residual networks halve a map."""

@@ -12,7 +12,7 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.layers.base import Layer, section
-from darkpy.layers.loss import MASKED, Loss, LossSpec, Progress
+from darkpy.layers.loss import MASKED_TRUTH, Loss, LossSpec, TrainingState
 from darkpy.shapes import Shape
 
 _PJ = Dialect.PJREDDIE
@@ -45,7 +45,7 @@ class CostSpec(LossSpec):
         return _Cost(self)
 
     def loss(
-        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
     ) -> Loss:
         """Delta and cost; `scale` counts on the way back alone.
 
@@ -56,7 +56,7 @@ class CostSpec(LossSpec):
         truth_BCHW = truth.reshape(input_BCHW.shape)
         if self.smooth:
             smooth_BCHW = (1 - self.smooth) * truth_BCHW + self.smooth / input_BCHW[0].numel()
-            truth_BCHW = torch.where(truth_BCHW == MASKED, truth_BCHW, smooth_BCHW)
+            truth_BCHW = torch.where(truth_BCHW == MASKED_TRUTH, truth_BCHW, smooth_BCHW)
         error_BCHW, delta_BCHW = self.compare(input_BCHW, truth_BCHW)
         if self.thresh:
             delta_BCHW = torch.where(delta_BCHW.abs() < self.thresh / input_BCHW[0].numel(), 0.0, delta_BCHW)
@@ -80,7 +80,7 @@ class CostSpec(LossSpec):
                 error_BCHW = torch.where(truth_BCHW != 0, -x_BCHW, x_BCHW)
                 return error_BCHW, torch.where(truth_BCHW > 0, 1.0, -1.0)
             case "masked":
-                away_BCHW = torch.where(truth_BCHW == MASKED, 0.0, away_BCHW)
+                away_BCHW = torch.where(truth_BCHW == MASKED_TRUTH, 0.0, away_BCHW)
                 return away_BCHW**2, away_BCHW
             case "seg":
                 weight_BCHW = torch.where(truth_BCHW == 0, self.noobj, 1.0)

@@ -15,7 +15,7 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.layers.base import Layer, activation_key, section
 from darkpy.layers.convolutional import ConvolutionalSpec
-from darkpy.layers.recurrent import Part, RecurrentSpec, SelfReading, State, require_kept_size
+from darkpy.layers.recurrent import Part, RecurrentSpec, SimpleRecurrent, State, require_same_size
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -65,7 +65,7 @@ class CrnnSpec(RecurrentSpec):
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         parts = self.parts(inputs)
         for part in parts.values():
-            require_kept_size(part)
+            require_same_size(part)
         return parts["output_layer"].shape
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
@@ -89,11 +89,11 @@ class CrnnSpec(RecurrentSpec):
         )
 
 
-class _Crnn(SelfReading):
+class _Crnn(SimpleRecurrent):
     def __init__(self, spec: CrnnSpec, time_steps: int, parts: Mapping[str, Layer]) -> None:
         super().__init__(time_steps, parts, has_shortcut=spec.shortcut)
         self.state_filters = spec.state_filters
 
-    def blank(self, x_SCHW: torch.Tensor) -> State:
+    def initial_state(self, x_SCHW: torch.Tensor) -> State:
         sequences, _, h, w = x_SCHW.shape
         return (x_SCHW.new_zeros(sequences, self.state_filters, h, w),)

@@ -63,7 +63,7 @@ class DeconvolutionalSpec(WeightedLayerSpec):
         noise = Init(scale=0.02 * (out.w * out.h) / (x.w * x.h), is_normal=True)
         biases = ArraySpec("biases", (self.filters,))
         weights = ArraySpec("weights", (x.c, self.filters, self.size, self.size), noise, is_decayed=True)
-        return (biases, *self.norm_slots(self.filters), weights, *self.slope_specs(self.filters))
+        return (biases, *self.norm_arrays(self.filters), weights, *self.slope_arrays(self.filters))
 
     def operations(self, inputs: Sequence[Shape]) -> int:
         return 2 * self.filters * self.size * self.size * inputs[0].outputs

@@ -58,7 +58,7 @@ class _Gru(Recurrent):
         self.state_size = spec.output
         self.activation = torch.tanh if spec.tanh else torch.sigmoid
 
-    def blank(self, x_SCHW: torch.Tensor) -> State:
+    def initial_state(self, x_SCHW: torch.Tensor) -> State:
         return (x_SCHW.new_zeros(x_SCHW.shape[0], self.state_size, 1, 1),)
 
     def step(self, x_SCHW: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:

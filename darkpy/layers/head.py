@@ -14,7 +14,7 @@ from darkpy.errors import DarkpyError
 from darkpy.layers.loss import LossSpec
 from darkpy.ops.detections import Detections
 from darkpy.ops.onnx_builder import Graph, Value
-from darkpy.ops.targets import Truths, read_truths
+from darkpy.ops.targets import TargetBoxes, read_target_boxes
 from darkpy.shapes import Shape
 
 
@@ -99,12 +99,14 @@ class HeadSpec(LossSpec):
         raise DarkpyError("no ONNX operators say what its boxes are")
 
 
-def read_head_truths(truth_BTE: torch.Tensor, classes: int, map_file: Path | None, class_entry: int = 4) -> Truths:
+def read_head_targets(
+    truth_BTE: torch.Tensor, classes: int, map_file: Path | None, class_entry: int = 4
+) -> TargetBoxes:
     """The boxes of a truth, with the classes that the head's `map=` makes of theirs."""
     if map_file is None:
-        return read_truths(truth_BTE, classes, class_entry)
+        return read_target_boxes(truth_BTE, classes, class_entry)
     map_K = torch.tensor(read_class_map(map_file, classes), device=truth_BTE.device)
-    truths = read_truths(truth_BTE, len(map_K), class_entry)
+    truths = read_target_boxes(truth_BTE, len(map_K), class_entry)
     return replace(truths, class_BT=torch.where(truths.class_BT < 0, -1, map_K[truths.class_BT.clamp(min=0)]))
 
 

@@ -42,7 +42,7 @@ class _History(Recurrent):
         super().__init__(time_steps, {})
         self.history_size = history_size
 
-    def blank(self, x_SCHW: torch.Tensor) -> State:
+    def initial_state(self, x_SCHW: torch.Tensor) -> State:
         sequences, channels, h, w = x_SCHW.shape
         return (x_SCHW.new_zeros(sequences, channels * (self.history_size - 1), h, w),)
 

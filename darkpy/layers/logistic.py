@@ -10,7 +10,7 @@ import torch
 from darkpy.config.net import NetSpec
 from darkpy.dialect import Dialect
 from darkpy.layers.base import Layer, section
-from darkpy.layers.loss import Loss, LossSpec, Progress
+from darkpy.layers.loss import Loss, LossSpec, TrainingState
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
@@ -29,7 +29,7 @@ class LogisticSpec(LossSpec):
         return _Logistic()
 
     def loss(
-        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
     ) -> Loss:
         """Source: pjreddie/darknet src/blas_kernels.cu logistic_x_ent_kernel; the CPU's takes the logarithm of 0."""
         truth_BCHW = truth.reshape(output_BCHW.shape)

@@ -15,11 +15,11 @@ from darkpy.layers.base import LayerSpec
 from darkpy.layers.delta_filter import DeltaFilter
 from darkpy.shapes import Shape
 
-MASKED = -1234  # a truth that says nothing
+MASKED_TRUTH = -1234  # a truth that says nothing
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class TrainingState:
     """How far a training is, and what its losses remember of the minibatches before.
 
     Units: `seen` counts images, this minibatch's included; `batch_num` updates, from 1; `updates` those already done.
@@ -74,7 +74,7 @@ class Loss:
 class LossSpec(LayerSpec):
     """A section that compares its input with a truth."""
 
-    takes_truth_anywhere: ClassVar[bool] = False  # whether the truth may be on another device than the network
+    truth_on_any_device: ClassVar[bool] = False  # whether the truth may be on another device than the network
 
     @property
     def has_loss(self) -> bool:
@@ -107,7 +107,7 @@ class LossSpec(LayerSpec):
             raise ShapeError(f"the truth is {tuple(truth.shape)}, [{self.type}] wants ({images}, {rows}{numbers})")
 
     def loss(
-        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
     ) -> Loss:
         """Delta and cost of a whole minibatch; the tensors carry no gradient.
 

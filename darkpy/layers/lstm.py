@@ -56,7 +56,7 @@ class _Lstm(Recurrent):
         super().__init__(time_steps, parts)
         self.state_size = spec.output
 
-    def blank(self, x_SCHW: torch.Tensor) -> State:
+    def initial_state(self, x_SCHW: torch.Tensor) -> State:
         zeros = x_SCHW.new_zeros(x_SCHW.shape[0], self.state_size, 1, 1)
         return zeros, zeros
 

@@ -69,7 +69,7 @@ class RecurrentSpec(LayerSpec):
 
 
 class Recurrent(Layer):
-    """A walk through time. Rooms fill in `blank` and `step`.
+    """A walk through time. Rooms fill in `initial_state` and `step`.
 
     In training every call starts from a blank state. In inference a call goes on where the last one ended, so that
     frames or characters can be fed one by one; it starts blank after `reset_state`, or when the number of sequences
@@ -87,7 +87,7 @@ class Recurrent(Layer):
         for name, part in parts.items():
             self.add_module(name, part)
 
-    def blank(self, x_SCHW: torch.Tensor) -> State:
+    def initial_state(self, x_SCHW: torch.Tensor) -> State:
         """The state before the first step."""
         raise NotImplementedError
 
@@ -115,16 +115,16 @@ class Recurrent(Layer):
         self._state = None
 
     def _start(self, x_SCHW: torch.Tensor) -> State:
-        blank = self.blank(x_SCHW)
+        initial_state = self.initial_state(x_SCHW)
         if self.training or self._state is None:
-            return blank
-        if [array.shape for array in blank] != [array.shape for array in self._state]:
-            return blank
+            return initial_state
+        if [array.shape for array in initial_state] != [array.shape for array in self._state]:
+            return initial_state
         # copied, because what torch.inference_mode made cannot be used outside it
         return tuple(array.to(x_SCHW, copy=True) for array in self._state)
 
 
-class SelfReading(Recurrent):
+class SimpleRecurrent(Recurrent):
     """s <- input(x) + self(s), with `shortcut` + s; y = output(s). [rnn] and [crnn] are this.
 
     Source: pjreddie/darknet and AlexeyAB/darknet src/rnn_layer.c forward_rnn_layer, src/crnn_layer.c
@@ -149,7 +149,7 @@ class SelfReading(Recurrent):
         return self.output_layer(s_SFHW), (s_SFHW,)
 
 
-def require_kept_size(part: Part) -> None:
+def require_same_size(part: Part) -> None:
     """Refuse convolutions that do not keep rows and columns: a state must fit into what made it.
 
     Raises: ShapeError.

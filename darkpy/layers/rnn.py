@@ -14,7 +14,7 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.layers.base import Layer, activation_key, section
-from darkpy.layers.recurrent import Part, RecurrentSpec, SelfReading, State
+from darkpy.layers.recurrent import Part, RecurrentSpec, SimpleRecurrent, State
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -55,10 +55,10 @@ class RnnSpec(RecurrentSpec):
         return _Rnn(self, net.time_steps, self.build_parts(inputs, net))
 
 
-class _Rnn(SelfReading):
+class _Rnn(SimpleRecurrent):
     def __init__(self, spec: RnnSpec, time_steps: int, parts: Mapping[str, Layer]) -> None:
         super().__init__(time_steps, parts, has_shortcut=spec.shortcut)
         self.state_size = spec.state_size
 
-    def blank(self, x_SCHW: torch.Tensor) -> State:
+    def initial_state(self, x_SCHW: torch.Tensor) -> State:
         return (x_SCHW.new_zeros(x_SCHW.shape[0], self.state_size, 1, 1),)

@@ -14,7 +14,7 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
-from darkpy.layers.base import ONE, ArraySpec, Layer, LayerSpec, absolute, activation_key, section
+from darkpy.layers.base import INIT_ONE, ArraySpec, Layer, LayerSpec, absolute, activation_key, section
 from darkpy.ops.activations import ACTIVATIONS
 from darkpy.ops.activations_onnx import write_activation
 from darkpy.ops.codes import Scale, encoded_sum
@@ -67,7 +67,7 @@ class ShortcutSpec(LayerSpec):
         if self.weights_type == "none":
             return ()
         channels = inputs[0].c if self.weights_type == "per_channel" else 1
-        return (ArraySpec("weights", (len(inputs), channels), ONE),)
+        return (ArraySpec("weights", (len(inputs), channels), INIT_ONE),)
 
     def operations(self, inputs: Sequence[Shape]) -> int:
         of_each = 1 if self.weights_type == "none" else 2

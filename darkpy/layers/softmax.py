@@ -16,7 +16,7 @@ from darkpy.config.schema import key
 from darkpy.config.tree import read_tree
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, section
-from darkpy.layers.loss import MASKED, Loss, LossSpec, Progress
+from darkpy.layers.loss import MASKED_TRUTH, Loss, LossSpec, TrainingState
 from darkpy.ops.hierarchy import Hierarchy
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
@@ -42,15 +42,15 @@ class SoftmaxSpec(LossSpec):
         return not (self.noloss or self.onlyforward)
 
     def loss(
-        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
     ) -> Loss:
         """Cross entropy, though a class that is true in part costs as much as one that is wholly true.
 
         Differs: with a tree, groups without a truth are left out as darknet's GPU code does; its CPU code is not.
         """
         truth_BCHW = truth.reshape(output_BCHW.shape)
-        delta_BCHW = torch.where(truth_BCHW == MASKED, 0.0, truth_BCHW - output_BCHW)
-        is_true_BCHW = (truth_BCHW != 0) & (truth_BCHW != MASKED)
+        delta_BCHW = torch.where(truth_BCHW == MASKED_TRUTH, 0.0, truth_BCHW - output_BCHW)
+        is_true_BCHW = (truth_BCHW != 0) & (truth_BCHW != MASKED_TRUTH)
         return Loss(delta_BCHW, delta_BCHW, -torch.where(is_true_BCHW, output_BCHW, 1.0).log().sum())
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.errors import DarkpyError, ShapeError
-from darkpy.layers.base import ONE, ZERO, ArraySpec, Layer, LayerSpec, activation_key, slope_specs
+from darkpy.layers.base import INIT_ONE, INIT_ZERO, ArraySpec, Layer, LayerSpec, activation_key, slope_arrays
 from darkpy.ops.activations import ACTIVATIONS, PRELU
 from darkpy.ops.activations_onnx import write_activation
 from darkpy.ops.gradients import activate, constrain, smooth
@@ -65,20 +65,20 @@ class WeightedLayerSpec(LayerSpec):
             )
         return out
 
-    def norm_slots(self, filters: int) -> tuple[ArraySpec, ...]:
+    def norm_arrays(self, filters: int) -> tuple[ArraySpec, ...]:
         """What a norm keeps, in file order; its biases are the layer's own."""
         if self.norm_groups:
-            return (ArraySpec("scales", (filters,), ONE, is_norm=True, is_extension=True),)
+            return (ArraySpec("scales", (filters,), INIT_ONE, is_norm=True, is_extension=True),)
         if not self.is_normalized:
             return ()
         return (
-            ArraySpec("scales", (filters,), ONE, is_norm=True),
-            ArraySpec("rolling_mean", (filters,), ZERO, is_statistic=True, is_norm=True),
-            ArraySpec("rolling_variance", (filters,), ZERO, is_statistic=True, is_norm=True),
+            ArraySpec("scales", (filters,), INIT_ONE, is_norm=True),
+            ArraySpec("rolling_mean", (filters,), INIT_ZERO, is_statistic=True, is_norm=True),
+            ArraySpec("rolling_variance", (filters,), INIT_ZERO, is_statistic=True, is_norm=True),
         )
 
-    def slope_specs(self, filters: int) -> tuple[ArraySpec, ...]:
-        return slope_specs(self.activation, filters)
+    def slope_arrays(self, filters: int) -> tuple[ArraySpec, ...]:
+        return slope_arrays(self.activation, filters)
 
 
 class WeightedLayer(Layer):

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from darkpy.ops.box_coder import AnchorCode
+from darkpy.ops.box_coder import BoxCoder
 from darkpy.ops.boxes import MEASURES, iou
 from darkpy.ops.device import constant
-from darkpy.ops.targets import Truths, last_at
+from darkpy.ops.targets import TargetBoxes, last_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Matches:
     last_P: Tensor
 
     @staticmethod
-    def of(truths: Truths, image_M: Tensor, row_M: Tensor, cell_M2: Tensor, anchor_M: Tensor) -> Matches:
+    def of(truths: TargetBoxes, image_M: Tensor, row_M: Tensor, cell_M2: Tensor, anchor_M: Tensor) -> Matches:
         """The truths in the given rows, each at its prediction."""
         place_M4 = torch.cat((image_M[:, None], cell_M2, anchor_M[:, None]), dim=1)
         _, place_M = torch.unique(place_M4, dim=0, return_inverse=True)
@@ -61,7 +61,7 @@ class Matches:
 
 
 def match(
-    truths: Truths, code: AnchorCode, anchors_px_A2: Tensor, mask: Sequence[int], thresh: float, kind: str
+    truths: TargetBoxes, coder: BoxCoder, anchors_px_A2: Tensor, mask: Sequence[int], thresh: float, kind: str
 ) -> Matches:
     """Each truth and the anchor that is most like it in size, when the mask has that.
 
@@ -69,7 +69,7 @@ def match(
     Shapes:  anchors_px_A2 holds all anchors, the mask's and the other heads'.
     Source:  AlexeyAB/darknet src/yolo_layer.c process_batch
     """
-    anchor_frac_A2 = anchors_px_A2 / code.net_2
+    anchor_frac_A2 = anchors_px_A2 / coder.net_2
     mask_A = constant(mask, anchor_frac_A2.device)
     size_N12 = truths.frac_N4[:, None, 2:]
     best_N1 = _centerd_overlap(size_N12, anchor_frac_A2, "iou").argmax(1, keepdim=True)
@@ -77,18 +77,18 @@ def match(
     if thresh < 1:
         is_match_NA |= _centerd_overlap(size_N12, anchor_frac_A2[mask_A], kind) > thresh
     truth_M, anchor_M = is_match_NA.nonzero().unbind(1)
-    cell_M2 = code.cells(truths.frac_N4[truth_M])
+    cell_M2 = coder.cells(truths.frac_N4[truth_M])
     return Matches.of(truths, truths.image_N[truth_M], truths.row_N[truth_M], cell_M2, anchor_M)
 
 
-def match_predictions(truths: Truths, row_BHWA: Tensor, wanted_BHWA: Tensor) -> Matches:
+def match_predictions(truths: TargetBoxes, row_BHWA: Tensor, wanted_BHWA: Tensor) -> Matches:
     """The wanted predictions, each with the truth in the row that `row_BHWA` names for it."""
     image_M, row_M, column_M, anchor_M = wanted_BHWA.nonzero().unbind(1)
     truth_row_M = row_BHWA[image_M, row_M, column_M, anchor_M]
     return Matches.of(truths, image_M, truth_row_M, torch.stack((column_M, row_M), dim=1), anchor_M)
 
 
-def best_overlaps(truths: Truths, pred_frac_BHWA4: Tensor) -> tuple[Tensor, Tensor]:
+def best_overlaps(truths: TargetBoxes, pred_frac_BHWA4: Tensor) -> tuple[Tensor, Tensor]:
     """Of each prediction the largest IoU with a truth of its image, 0 where it has none, and the truth's row."""
     best = iou(pred_frac_BHWA4.unsqueeze(-2), truths.frac_BT4[:, None, None, None]).max(-1)
     return best.values, best.indices

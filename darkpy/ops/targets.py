@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Truths:
+class TargetBoxes:
     """The boxes of a minibatch, image by image in the order of their rows.
 
     Shapes: frac_BT4, all 0 where there is no box, which overlaps nothing; class_BT int64, -1 there; frac_N4, image_N,
@@ -42,7 +42,7 @@ def is_listed(truth_BTE: Tensor) -> Tensor:
     return (truth_BTE[..., 0] != 0).cumprod(1).bool()
 
 
-def read_truths(truth_BTE: Tensor, classes: int, class_entry: int = 4) -> Truths:
+def read_target_boxes(truth_BTE: Tensor, classes: int, class_entry: int = 4) -> TargetBoxes:
     """The boxes of a truth, whose rows hold the class at `class_entry`.
 
     Source: pjreddie/darknet src/yolo_layer.c and src/region_layer.c, float_to_box and the loops around it.
@@ -56,7 +56,7 @@ def read_truths(truth_BTE: Tensor, classes: int, class_entry: int = 4) -> Truths
     is_inside_BT = ((center_BT2 >= 0) & (center_BT2 <= 1) & (size_BT2 > 0) & size_BT2.isfinite()).all(2)
     is_box_BT = listed_BT & is_inside_BT & (class_BT >= 0) & (class_BT < classes)
     image_N, row_N = is_box_BT.nonzero().unbind(1)
-    return Truths(
+    return TargetBoxes(
         frac_BT4=torch.where(is_box_BT[..., None], truth_BTE[..., :4], 0.0),
         class_BT=torch.where(is_box_BT, class_BT, -1.0).long(),
         image_N=image_N,

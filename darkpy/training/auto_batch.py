@@ -14,7 +14,7 @@ import torch
 
 from darkpy.config.net import NetSpec
 from darkpy.errors import DarkpyError
-from darkpy.layers.loss import LossSpec, Progress
+from darkpy.layers.loss import LossSpec, TrainingState
 from darkpy.training.trainer import Trainer
 
 
@@ -80,7 +80,7 @@ def _fits(trainer: Trainer, images: int, size: tuple[int, int]) -> bool:
             assert isinstance(node.spec, LossSpec)
             x_BCHW = torch.full((images, *network.plan.input_shape), 0.5)
             trainer.gather(
-                x_BCHW, torch.zeros(images, *node.spec.truth_shape(node.shape)), Progress(trainer.net, images)
+                x_BCHW, torch.zeros(images, *node.spec.truth_shape(node.shape)), TrainingState(trainer.net, images)
             )
             del kept
         except RuntimeError as error:

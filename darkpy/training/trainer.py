@@ -13,7 +13,7 @@ from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
 from darkpy.errors import DarkpyError
 from darkpy.layers.base import Layer
 from darkpy.layers.delta_filter import DeltaFilter
-from darkpy.layers.loss import Loss, Progress
+from darkpy.layers.loss import Loss, TrainingState
 from darkpy.network import Network
 from darkpy.training.ema import WeightEma
 from darkpy.training.optimizer import Optimizer
@@ -102,7 +102,7 @@ class Trainer:
     @property
     def batch_num(self) -> int:
         """Updates done so far."""
-        return Progress(self.net, self.seen).batch_num
+        return TrainingState(self.net, self.seen).batch_num
 
     def train_minibatch(
         self, x_BCHW: torch.Tensor, truth: torch.Tensor, paths: Sequence[Sequence[str]] = ()
@@ -117,37 +117,37 @@ class Trainer:
         before = self._remember()
         guard.begin(x_BCHW, truth, paths)
         network.header = network.header.with_seen(self.seen + net.minibatch)
-        progress = Progress(net, self.seen, self.delta_filter, self.process_group)
-        rate = current_rate(net, progress.batch_num, self._uniform)
+        state = TrainingState(net, self.seen, self.delta_filter, self.process_group)
+        rate = current_rate(net, state.batch_num, self._uniform)
         seed_chance(self.process_group, self.seed, self.seen)
-        losses, has_passed = self.gather(x_BCHW, truth, progress, guard)
+        losses, has_passed = self.gather(x_BCHW, truth, state, guard)
         self.accumulated_images += len(x_BCHW) * self.process_group.world
         norm, is_updated = None, False
         if not has_passed:
             self._take_back(before)
         elif self.seen // net.minibatch % net.subdivisions == 0:
             images = self.accumulated_images if net.dynamic_minibatch else net.minibatch * net.subdivisions
-            norm = self.optimizer.prepare(rate, progress.batch_num, images)
+            norm = self.optimizer.prepare(rate, state.batch_num, images)
             if is_updated := guard.accept_update(norm):
                 self.accumulated_images = 0
                 self.optimizer.step()
-                self.ema.follow(progress.batch_num)
+                self.ema.follow(state.batch_num)
             else:
                 has_passed = False
                 self._take_back(self._before)
-        report = StepReport(rate, progress.seen, is_updated, losses, norm, refused=not has_passed)
+        report = StepReport(rate, state.seen, is_updated, losses, norm, refused=not has_passed)
         guard.end(report)
         return report
 
     def gather(
-        self, x_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress, guard: StepGuard = NO_GUARD
+        self, x_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState, guard: StepGuard = NO_GUARD
     ) -> tuple[tuple[Loss, ...], bool]:
         """Add the gradients of a minibatch to those that are there, if the guard lets its losses pass.
 
         Returns: the losses, and whether they have passed.
         """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_mixed):
-            inputs, own = self.network.losses(self._fetch_images(x_BCHW), truth, progress)
+            inputs, own = self.network.losses(self._fetch_images(x_BCHW), truth, state)
         losses = tuple(loss.over(self.process_group) for loss in own)
         if not guard.accept_losses(losses):
             return losses, False

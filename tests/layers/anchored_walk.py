@@ -44,7 +44,7 @@ class Walk:
     def __post_init__(self) -> None:
         self.delta = torch.zeros_like(self.said)
         self.is_gaussian = isinstance(self.spec, GaussianYoloSpec)
-        self.is_squared = isinstance(self.spec, YoloSpec) and self.spec.new_coords
+        self.squared_size = isinstance(self.spec, YoloSpec) and self.spec.new_coords
         self.is_focal = isinstance(self.spec, YoloSpec) and self.spec.focal_loss
         self.shift = TO_CENTER[self.spec.yolo_point] if isinstance(self.spec, GaussianYoloSpec) else 0.0
         self.numbers = [0, 2, 4, 6] if self.is_gaussian else [0, 1, 2, 3]
@@ -154,7 +154,7 @@ class Walk:
 
     def box(self, a: int, j: int, i: int) -> Box:
         x, y, w, h = self.said[a, self.numbers, j, i].tolist()
-        shares = (4 * w * w, 4 * h * h) if self.is_squared else (math.exp(w), math.exp(h))
+        shares = (4 * w * w, 4 * h * h) if self.squared_size else (math.exp(w), math.exp(h))
         anchor_w, anchor_h = self.anchor(self.spec.mask[a])
         width, height = shares[0] * anchor_w / self.net_w, shares[1] * anchor_h / self.net_h
         return [(i + x) / self.width + self.shift * width, (j + y) / self.height + self.shift * height, width, height]
@@ -162,14 +162,14 @@ class Walk:
     def wanted(self, a: int, j: int, i: int, truth: list[float]) -> list[float]:
         (x, y, w, h), (anchor_w, anchor_h) = truth[:4], self.anchor(self.spec.mask[a])
         sizes = [w * self.net_w / anchor_w, h * self.net_h / anchor_h]
-        sizes = [math.sqrt(size / 4) if self.is_squared else math.log(size) for size in sizes]
+        sizes = [math.sqrt(size / 4) if self.squared_size else math.log(size) for size in sizes]
         return [(x - self.shift * w) * self.width - i, (y - self.shift * h) * self.height - j, *sizes]
 
     def gradient(self, a: int, j: int, i: int, truth: list[float]) -> list[float]:
         gradient = overlap_gradient(double(self.box(a, j, i)), double(truth[:4]), self.spec.iou_loss)
         dx, dy, dw, dh = gradient.tolist()
         dx, dy = dx - self.shift * dw, dy - self.shift * dh
-        if self.is_squared:
+        if self.squared_size:
             return [dx, dy, dw, dh]
         w, h = self.said[a, self.numbers[2:], j, i].tolist()
         return [dx, dy, dw * math.exp(w), dh * math.exp(h)]

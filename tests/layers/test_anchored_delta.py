@@ -12,7 +12,7 @@ from darkpy.build import Plan, make_plan
 from darkpy.dialect import Dialect
 from darkpy.errors import ConfigError
 from darkpy.layers.anchors import AnchoredSpec
-from darkpy.layers.loss import Loss, Progress
+from darkpy.layers.loss import Loss, TrainingState
 from darkpy.shapes import Shape
 from tests.layers.anchored_walk import Walk
 
@@ -89,7 +89,7 @@ def crowd(seed: int = 5) -> list[list[float]]:
 
 def learn(plan: Plan, spec: AnchoredSpec, output_BCHW: torch.Tensor, truth_BTE: torch.Tensor) -> Loss:
     net = type(plan.net)(dialect=plan.net.dialect, batch=2, width=NET_W, height=NET_H)
-    return spec.loss(output_BCHW, output_BCHW, truth_BTE, Progress(net, 2))
+    return spec.loss(output_BCHW, output_BCHW, truth_BTE, TrainingState(net, 2))
 
 
 def walks(spec: AnchoredSpec, output_BCHW: torch.Tensor, *images: list[list[float]]) -> list[Walk]:

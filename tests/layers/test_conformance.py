@@ -85,7 +85,7 @@ OWN_OF_A_FORK = {
     ),
 }
 SPECS = {spec.type: spec for spec in SECTIONS.values()}
-PAIRS = [(name, dialect) for name, spec in sorted(SPECS.items()) for dialect in Dialect if dialect in spec.forks]
+PAIRS = [(name, dialect) for name, spec in sorted(SPECS.items()) for dialect in Dialect if dialect in spec.dialects]
 for_every_section = pytest.mark.parametrize(
     ("name", "dialect"), PAIRS, ids=[f"{name}-{dialect}" for name, dialect in PAIRS]
 )

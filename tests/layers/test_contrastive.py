@@ -10,7 +10,7 @@ from darkpy.build import make_plan
 from darkpy.dialect import Dialect
 from darkpy.errors import ConfigError
 from darkpy.layers.contrastive import ContrastiveSpec
-from darkpy.layers.loss import Loss, Progress
+from darkpy.layers.loss import Loss, TrainingState
 from darkpy.network import Network
 from darkpy.training.trainer import Trainer
 
@@ -73,7 +73,7 @@ def learn(rows: list[list[float]], embedding_BCHW: torch.Tensor) -> Loss:
     for image, x, y, class_id, track in rows:
         image_truth_TE = truth_BTE[int(image)]
         image_truth_TE[int((image_truth_TE[:, 0] != 0).sum())] = torch.tensor([x, y, 0.9, 0.9, class_id, track])
-    return spec.loss(embedding_BCHW, embedding_BCHW, truth_BTE, Progress(make_plan(CFG).net, 2))
+    return spec.loss(embedding_BCHW, embedding_BCHW, truth_BTE, TrainingState(make_plan(CFG).net, 2))
 
 
 def noise() -> torch.Tensor:

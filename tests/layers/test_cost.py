@@ -7,7 +7,7 @@ import torch
 
 from darkpy.build import make_plan
 from darkpy.layers.cost import CostSpec
-from darkpy.layers.loss import MASKED, Loss, Progress
+from darkpy.layers.loss import MASKED_TRUTH, Loss, TrainingState
 
 X = [0.5, -2.0, 0.0, 3.0, 1.0, -0.25]
 TRUTH = [0.0, 1.0, 0.0, -1.0, 1.0, 0.0]
@@ -19,7 +19,7 @@ def learn(keys: str, x: list[float], truth: list[float], dialect: str = "pjreddi
     assert isinstance(node.spec, CostSpec)
     x_BCHW = torch.tensor(x)[None, :, None, None]
     output_BCHW = node.spec.build(node.inputs, plan.net)(x_BCHW)
-    return node.spec.loss(x_BCHW, output_BCHW, torch.tensor([truth]), Progress(plan.net, 1))
+    return node.spec.loss(x_BCHW, output_BCHW, torch.tensor([truth]), TrainingState(plan.net, 1))
 
 
 def assert_learns(keys: str, wanted: list[float], cost: float) -> None:
@@ -58,14 +58,14 @@ def test_wgan_pushes_up_what_is_true_and_down_the_rest() -> None:
 
 @pytest.mark.parametrize("dialect", ["pjreddie", "alexeyab"])
 def test_masked_leaves_out_what_the_truth_does_not_know(dialect: str) -> None:
-    loss = learn("type=masked\n", [0.5, 2.0, 1.0], [MASKED, 1.0, MASKED], dialect)
+    loss = learn("type=masked\n", [0.5, 2.0, 1.0], [MASKED_TRUTH, 1.0, MASKED_TRUTH], dialect)
     assert loss.delta.flatten().tolist() == [0, -1, 0] and float(loss.cost) == 1
 
 
 def test_smooth_labels_share_some_of_the_truth_and_masked_ones_stay_masked() -> None:
     loss = learn("smooth=.2\n", [0.0, 0.0], [1.0, 0.0])
     assert loss.delta.flatten().tolist() == pytest.approx([0.9, 0.1])
-    loss = learn("type=masked\nsmooth=.2\n", [0.0, 0.0], [1.0, MASKED])
+    loss = learn("type=masked\nsmooth=.2\n", [0.0, 0.0], [1.0, MASKED_TRUTH])
     assert loss.delta.flatten().tolist() == pytest.approx([0.9, 0.0])
 
 

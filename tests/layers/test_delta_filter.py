@@ -11,7 +11,7 @@ import torch
 from darkpy.config.net import NetSpec
 from darkpy.dialect import Dialect
 from darkpy.layers.delta_filter import DeltaFilter
-from darkpy.layers.loss import Progress
+from darkpy.layers.loss import TrainingState
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "delta-filter.npz")
 START, ENTRIES = 70, 8
@@ -69,4 +69,4 @@ def test_without_max_batches_nothing_is_divided_by_0() -> None:
 
 def test_updates_are_counted_as_done_when_all_their_subdivisions_are() -> None:
     of_four = NetSpec(batch=8, subdivisions=4)
-    assert [Progress(of_four, seen).updates for seen in (2, 8, 10, 16, 18)] == [0, 0, 1, 1, 2]
+    assert [TrainingState(of_four, seen).updates for seen in (2, 8, 10, 16, 18)] == [0, 0, 1, 1, 2]

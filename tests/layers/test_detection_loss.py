@@ -9,7 +9,7 @@ import torch
 
 from darkpy.build import make_plan
 from darkpy.layers.detection import DetectionSpec
-from darkpy.layers.loss import Loss, Progress
+from darkpy.layers.loss import Loss, TrainingState
 from darkpy.shapes import Shape
 
 SIDE, NUM, CLASSES = 2, 3, 2
@@ -27,7 +27,7 @@ def learn(rows: list[list[float]], keys: str = "", seen: int = 1, net: str = f"i
     assert node.spec.truth_shape(node.shape) == (CELLS, 7)
     x_BCHW = torch.randn(1, *plan.input_shape, generator=torch.Generator().manual_seed(3))
     output_BCHW = node.spec.build(node.inputs, plan.net)(x_BCHW)
-    return node.spec.loss(x_BCHW, output_BCHW, torch.tensor([rows]), Progress(plan.net, seen))
+    return node.spec.loss(x_BCHW, output_BCHW, torch.tensor([rows]), TrainingState(plan.net, seen))
 
 
 def responsible(loss: Loss) -> list[int]:

@@ -8,7 +8,7 @@ import torch
 from darkpy.build import make_plan
 from darkpy.config.net import NetSpec
 from darkpy.layers.gaussian_yolo import GaussianYoloSpec
-from darkpy.layers.loss import Loss, Progress
+from darkpy.layers.loss import Loss, TrainingState
 
 SECTION = "[Gaussian_yolo]\nclasses=2\nnum=2\nanchors=10,14, 40,60\n"
 
@@ -22,7 +22,7 @@ def learn(keys: str = "", rows: tuple[tuple[float, ...], ...] = ((0.3, 0.4, 0.4,
     for row, numbers in enumerate(rows):
         truth_BTE[0, row, :5] = torch.tensor(numbers)
     output_BCHW = spec.build(plan.nodes[0].inputs, plan.net)(x_BCHW)
-    return spec.loss(x_BCHW, output_BCHW, truth_BTE, Progress(NetSpec(width=96, height=64, batch=2), 2))
+    return spec.loss(x_BCHW, output_BCHW, truth_BTE, TrainingState(NetSpec(width=96, height=64, batch=2), 2))
 
 
 def test_the_line_divides_the_loss_as_darknet_does() -> None:

@@ -10,7 +10,7 @@ import torch
 from darkpy.build import make_plan
 from darkpy.dialect import Dialect
 from darkpy.errors import ConfigError
-from darkpy.layers.loss import Loss, LossSpec, Progress
+from darkpy.layers.loss import Loss, LossSpec, TrainingState
 
 CFG = "[net]\nheight=2\nwidth=3\nchannels=5\n[iseg]\nclasses=3\nids=2\n"
 
@@ -41,7 +41,7 @@ def learn(truth: list[list[float]]) -> Loss:
     assert node.spec.truth_shape(node.shape) == (90, 7)
     x_BCHW = torch.randn(1, 5, 2, 3, generator=torch.Generator().manual_seed(2))
     y_BCHW = node.spec.build(node.inputs, plan.net)(x_BCHW)
-    return node.spec.loss(x_BCHW, y_BCHW, torch.tensor([truth]), Progress(plan.net, 1))
+    return node.spec.loss(x_BCHW, y_BCHW, torch.tensor([truth]), TrainingState(plan.net, 1))
 
 
 ONE, TWO, END = [0.0, 1, 1, 0, 0, 0, 0], [2.0, 0, 1, 0.5, 0, 0, 0], [-1.0] + [0.0] * 6

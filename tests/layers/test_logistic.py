@@ -9,7 +9,7 @@ import torch
 
 from darkpy.build import make_plan
 from darkpy.errors import ConfigError
-from darkpy.layers.loss import Progress
+from darkpy.layers.loss import TrainingState
 from darkpy.network import Network
 
 CFG = "[net]\nwidth=3\nheight=2\nchannels=5\n[logistic]\n"
@@ -30,6 +30,6 @@ def test_a_sure_mistake_costs_sixteen_and_not_infinity() -> None:
     plan = make_plan("[net]\ninputs=2\n[logistic]\n")
     (spec,) = Network(plan).loss_specs
     x_BCHW = torch.tensor([-1e9, 1e9])[None, :, None, None]
-    loss = spec.loss(x_BCHW, x_BCHW.sigmoid(), torch.tensor([[1.0, 0.0]]), Progress(plan.net, 1))
+    loss = spec.loss(x_BCHW, x_BCHW.sigmoid(), torch.tensor([[1.0, 0.0]]), TrainingState(plan.net, 1))
     assert loss.delta.flatten().tolist() == [1, -1]
     assert float(loss.cost) == pytest.approx(-2 * math.log(1e-7), rel=0.01)

@@ -12,7 +12,7 @@ from darkpy.build import make_plan
 from darkpy.config.net import NetSpec
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
-from darkpy.layers.loss import Loss, Progress
+from darkpy.layers.loss import Loss, TrainingState
 from darkpy.layers.region import RegionSpec
 from darkpy.shapes import Shape
 
@@ -46,7 +46,7 @@ def learn(dialect: Dialect, rows: list[list[float]], keys: str = KEYS, seen: int
     for place, row in enumerate(rows):
         truth_BTE[0, place, : len(row)] = torch.tensor(row)
     x_BCHW = noise(len(ANCHORS) * (coords + 1 + CLASSES))
-    return spec.loss(x_BCHW, module(x_BCHW), truth_BTE, Progress(net, seen))
+    return spec.loss(x_BCHW, module(x_BCHW), truth_BTE, TrainingState(net, seen))
 
 
 def by_place(map_BCHW: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 import darkpy
 from darkpy.build import make_plan
 from darkpy.errors import ConfigError, DarkpyError
-from darkpy.layers.loss import MASKED, Progress
+from darkpy.layers.loss import MASKED_TRUTH, TrainingState
 from darkpy.network import Network
 
 NET = "[net]\nwidth=3\nheight=2\nchannels=8\n"
@@ -105,9 +105,9 @@ def test_groups_that_a_tree_knows_nothing_of_learn_nothing(tmp_path: Path) -> No
     x_BN = torch.randn(1, 8)
     (output_BCHW,) = network(x_BN)
     # an animal and a dog, of no known breed
-    truth_BN = torch.tensor([[1.0, 0, 0, 1, MASKED, MASKED, MASKED, MASKED]])
+    truth_BN = torch.tensor([[1.0, 0, 0, 1, MASKED_TRUTH, MASKED_TRUTH, MASKED_TRUTH, MASKED_TRUTH]])
     (spec,) = network.loss_specs
-    loss = spec.loss(x_BN[..., None, None], output_BCHW, truth_BN, Progress(network.plan.net, 1))
+    loss = spec.loss(x_BN[..., None, None], output_BCHW, truth_BN, TrainingState(network.plan.net, 1))
     prob_N = output_BCHW.flatten()
     torch.testing.assert_close(loss.delta.flatten(), torch.cat((truth_BN[0, :4] - prob_N[:4], torch.zeros(4))))
     torch.testing.assert_close(loss.cost, -prob_N[[0, 3]].log().sum())
@@ -117,7 +117,7 @@ def test_a_truth_in_part_costs_as_much_as_a_whole_one_and_temperature_leaves_the
     network = softmax(VECTOR, "temperature=2\n")
     x_BN, truth_BN = torch.randn(2, 8), torch.tensor([[0.25, 0.75, 0, 0, 0, 0, 0, 0]]).repeat(2, 1)
     (output_BCHW,) = network(x_BN)
-    loss = network.loss_specs[0].loss(x_BN[..., None, None], output_BCHW, truth_BN, Progress(network.plan.net, 2))
+    loss = network.loss_specs[0].loss(x_BN[..., None, None], output_BCHW, truth_BN, TrainingState(network.plan.net, 2))
     assert torch.equal(loss.input_delta.flatten(1), truth_BN - output_BCHW.flatten(1))
     torch.testing.assert_close(loss.cost, -output_BCHW.flatten(1)[:, :2].log().sum())
 

@@ -11,7 +11,7 @@ from darkpy.build import make_plan
 from darkpy.config.net import NetSpec
 from darkpy.dialect import Dialect
 from darkpy.layers.delta_filter import DeltaFilter
-from darkpy.layers.loss import Loss, Progress
+from darkpy.layers.loss import Loss, TrainingState
 from darkpy.layers.yolo import YoloSpec
 
 PJ, AX = Dialect
@@ -25,7 +25,7 @@ def learn(
     *,
     rows: Sequence[Sequence[float]] = THREE,
     shift: float = 0,
-    progress: Progress | None = None,
+    state: TrainingState | None = None,
 ) -> tuple[YoloSpec, Loss]:
     """Two images on a grid of 3 x 2 cells, the objects in the first; `shift` is added to what the head reads."""
     plan = make_plan(f"[net]\nheight=2\nwidth=3\nchannels=14\n[yolo]\n{KEYS}{keys}", dialect)
@@ -36,7 +36,7 @@ def learn(
     truth_BTE[0, : len(rows), :5] = torch.tensor(rows).view(-1, 5)
     net = NetSpec(dialect=dialect, width=96, height=64, batch=2)
     output_BCHW = spec.build(plan.nodes[0].inputs, plan.net)(x_BCHW)
-    return spec, spec.loss(x_BCHW, output_BCHW, truth_BTE, progress or Progress(net, 2))
+    return spec, spec.loss(x_BCHW, output_BCHW, truth_BTE, state or TrainingState(net, 2))
 
 
 def parts(loss: Loss) -> tuple[float, float]:
@@ -108,8 +108,8 @@ def test_alexeyabs_line_without_details_has_the_total_alone() -> None:
 def test_late_in_a_training_the_largest_deltas_are_thrown_out_before_the_cost() -> None:
     net = NetSpec(dialect=AX, width=96, height=64, batch=2, max_batches=8, badlabels_rejection_percentage=1.0)
     delta_filter = DeltaFilter(bound=1.0)
-    _, early = learn(AX, progress=Progress(net, 14, delta_filter))
-    _, late = learn(AX, progress=Progress(net, 16, delta_filter))
+    _, early = learn(AX, state=TrainingState(net, 14, delta_filter))
+    _, late = learn(AX, state=TrainingState(net, 16, delta_filter))
     assert float(early.delta.abs().max()) > 1
     assert torch.equal(late.delta, torch.where(early.delta.abs() > 1, 0.0, early.delta))
     assert float(late.cost) == pytest.approx(sum(parts(late)))

@@ -6,21 +6,21 @@ from collections.abc import Sequence
 
 import torch
 
-from darkpy.ops.box_coder import AnchorCode
+from darkpy.ops.box_coder import BoxCoder
 from darkpy.ops.matching import best_overlaps, match, match_predictions
-from darkpy.ops.targets import Truths, read_truths
+from darkpy.ops.targets import TargetBoxes, read_target_boxes
 
-CODE = AnchorCode(torch.tensor((4, 4)), torch.tensor((100, 100)))
+CODE = BoxCoder(torch.tensor((4, 4)), torch.tensor((100, 100)))
 ANCHORS = torch.tensor(((10.0, 10.0), (20.0, 40.0), (40.0, 20.0), (80.0, 80.0)))
 SMALL, TALL, WIDE, LARGE = (0.1, 0.1), (0.2, 0.4), (0.4, 0.2), (0.8, 0.8)
 
 
-def truths(*images: Sequence[tuple[float, ...]]) -> Truths:
+def truths(*images: Sequence[tuple[float, ...]]) -> TargetBoxes:
     truth_BTE = torch.zeros(len(images), 8, 5)
     for image, rows in enumerate(images):
         for row, numbers in enumerate(rows):
             truth_BTE[image, row] = torch.tensor(numbers)
-    return read_truths(truth_BTE, 3)
+    return read_target_boxes(truth_BTE, 3)
 
 
 def test_a_truth_belongs_to_the_anchor_of_its_size_in_its_cell() -> None:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from darkpy.ops.targets import is_listed, last_at, read_truths
+from darkpy.ops.targets import is_listed, last_at, read_target_boxes
 
 BOX = [0.5, 0.25, 0.2, 0.3, 2.0]
 END = [0.0] * 5
@@ -18,7 +18,7 @@ def truth(*images: list[list[float]], most: int = 6) -> torch.Tensor:
 
 
 def test_a_list_ends_at_the_first_x_of_zero_and_what_follows_is_not_read() -> None:
-    found = read_truths(truth([BOX, END, BOX], [], [BOX, BOX]), 3)
+    found = read_target_boxes(truth([BOX, END, BOX], [], [BOX, BOX]), 3)
     assert found.image_N.tolist() == [0, 2, 2]
     assert found.row_N.tolist() == [0, 0, 1]
     assert found.class_N.tolist() == [2, 2, 2]
@@ -39,7 +39,7 @@ NO_BOX = {
 def test_a_row_that_is_no_box_is_left_out_and_counted_and_its_list_goes_on(entry: int, value: float) -> None:
     bad = list(BOX)
     bad[entry] = value
-    found = read_truths(truth([bad, BOX]), 3)
+    found = read_target_boxes(truth([bad, BOX]), 3)
     assert found.row_N.tolist() == [1]
     assert int(found.rejected) == 1
     assert found.frac_BT4[0].tolist() == [[0.0] * 4, pytest.approx(BOX[:4])]
@@ -47,12 +47,12 @@ def test_a_row_that_is_no_box_is_left_out_and_counted_and_its_list_goes_on(entry
 
 def test_the_class_may_stand_behind_more_coordinates() -> None:
     row = torch.tensor([[[0.5, 0.5, 0.1, 0.1, 0.7, 0.8, 1.0]]])
-    assert read_truths(row, 3, class_entry=6).class_N.tolist() == [1]
+    assert read_target_boxes(row, 3, class_entry=6).class_N.tolist() == [1]
 
 
 def test_a_center_on_the_far_edge_lies_in_the_last_cell() -> None:
     edge = [1.0, 1.0, 0.1, 0.1, 0.0]
-    column_N, row_N = read_truths(truth([BOX, edge]), 3).cells(13, 7)
+    column_N, row_N = read_target_boxes(truth([BOX, edge]), 3).cells(13, 7)
     assert (column_N.tolist(), row_N.tolist()) == ([6, 12], [1, 6])
 
 

@@ -100,9 +100,9 @@ def losses() -> tuple[Loss, ...]:
     """What a [yolo] says of two images without an object."""
     network = darkpy.load(YOLO, dialect="pjreddie").train()
     truth = torch.zeros(2, 90, 5)
-    from darkpy.layers.loss import Progress
+    from darkpy.layers.loss import TrainingState
 
-    return tuple(network.losses(torch.rand(2, 3, 32, 32), truth, Progress(network.plan.net, 2))[1])
+    return tuple(network.losses(torch.rand(2, 3, 32, 32), truth, TrainingState(network.plan.net, 2))[1])
 
 
 def test_head_without_objects_prints_dashes(losses: tuple[Loss, ...]) -> None:

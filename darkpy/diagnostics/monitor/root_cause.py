@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from darkpy.diagnostics.monitor.label_symptoms import RecordedBatch
-from darkpy.layers.loss import Loss, Progress
+from darkpy.layers.loss import Loss, TrainingState
 from darkpy.training.rank_sync import seed_chance
 from darkpy.training.trainer import Trainer
 from darkpy.training.undo import Before
@@ -118,8 +118,8 @@ def _repeat(trainer: Trainer, kept: RecordedBatch) -> tuple[Loss, ...]:
         network.resize(kept.x_BCHW.shape[3], kept.x_BCHW.shape[2])
     network.header = network.header.with_seen(trainer.seen + net.minibatch)
     seed_chance(trainer.process_group, trainer.seed, trainer.seen)
-    progress = Progress(trainer.net, trainer.seen, trainer.delta_filter, trainer.process_group)
-    losses, _ = trainer.gather(kept.x_BCHW, kept.truth, progress)
+    state = TrainingState(trainer.net, trainer.seen, trainer.delta_filter, trainer.process_group)
+    losses, _ = trainer.gather(kept.x_BCHW, kept.truth, state)
     return losses
 
 

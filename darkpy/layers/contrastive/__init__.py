@@ -15,7 +15,7 @@ from darkpy.layers.anchors import FLT_MAX, AnchoredSpec
 from darkpy.layers.base import Layer, LayerSpec, absolute, section
 from darkpy.layers.contrastive.delta import contrastive_loss
 from darkpy.layers.identity import Identity
-from darkpy.layers.loss import Loss, LossSpec, Progress
+from darkpy.layers.loss import Loss, LossSpec, TrainingState
 from darkpy.shapes import Shape
 
 
@@ -79,10 +79,10 @@ class ContrastiveSpec(LossSpec):
         return self.head.row_sizes(output)
 
     def loss(
-        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
     ) -> Loss:
         assert self.head is not None
-        return contrastive_loss(self, self.head, input_BCHW, truth, progress.net)
+        return contrastive_loss(self, self.head, input_BCHW, truth, state.net)
 
     def log_line(self, index: int, loss: Loss) -> str:
         count, good = int(loss.report["count"]), int(loss.report["good"])

@@ -15,7 +15,7 @@ from torch import Tensor
 from darkpy.config.net import NetSpec
 from darkpy.layers.anchored_delta import find_matches
 from darkpy.layers.anchors import AnchoredSpec
-from darkpy.layers.head import read_head_truths
+from darkpy.layers.head import read_head_targets
 from darkpy.layers.loss import Loss
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ class Objects:
     @staticmethod
     def read(head: AnchoredSpec, truth_BTE: Tensor, grid_2: Tensor, net: NetSpec) -> Objects:
         """Those of the [yolo] `head` on a grid of (columns, rows); a place that several want is the last one's."""
-        truths = read_head_truths(truth_BTE, head.classes, head.map)
+        truths = read_head_targets(truth_BTE, head.classes, head.map)
         # what iou_thresh adds has no part in this
-        matches = find_matches(replace(head, iou_thresh=1.0), truths, head.code(grid_2, net.width, net.height))
+        matches = find_matches(replace(head, iou_thresh=1.0), truths, head.box_coder(grid_2, net.width, net.height))
         track_N = truth_BTE[matches.image_M, matches.row_M, _TRACK].long()
         image_N, row_N, column_N, anchor_N = matches.place
         columns, rows = (int(size) for size in grid_2)

@@ -18,7 +18,7 @@ from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, section
 from darkpy.layers.detection.delta import Parts, detection_loss
 from darkpy.layers.head import HeadSpec, OnnxDetections, above
-from darkpy.layers.loss import Loss, Progress, mean_text
+from darkpy.layers.loss import Loss, TrainingState, mean_text
 from darkpy.ops.detections import Detections
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
@@ -82,9 +82,9 @@ class DetectionSpec(HeadSpec):
         return (self.side**2, 1 + self.classes + self.coords)
 
     def loss(
-        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
     ) -> Loss:
-        return detection_loss(self, input_BCHW, output_BCHW, truth, progress.seen)
+        return detection_loss(self, input_BCHW, output_BCHW, truth, state.seen)
 
     def log_line(self, index: int, loss: Loss) -> str:
         of = loss.report

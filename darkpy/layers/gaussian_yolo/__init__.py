@@ -15,13 +15,13 @@ import torch
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
-from darkpy.layers.anchor_graph import Entries, candidates_to_onnx, said_to_onnx
+from darkpy.layers.anchor_graph import Entries, candidates_to_onnx, detections_to_onnx
 from darkpy.layers.anchors import AnchoredHead, AnchoredSpec
 from darkpy.layers.base import Layer, section
 from darkpy.layers.gaussian_yolo.delta import gaussian_yolo_loss, log_line
 from darkpy.layers.head import OnnxDetections, above
-from darkpy.layers.loss import Loss, Progress
-from darkpy.ops.box_coder import AnchorCode
+from darkpy.layers.loss import Loss, TrainingState
+from darkpy.ops.box_coder import BoxCoder
 from darkpy.ops.detections import Detections
 from darkpy.ops.device import constant
 from darkpy.ops.grid import cells, pick
@@ -47,13 +47,13 @@ class GaussianYoloSpec(AnchoredSpec):
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return AnchoredHead(self, raw=(4, 6), center=(0, 2))
 
-    def code(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> AnchorCode:
-        return AnchorCode(grid_2, constant((net_w, net_h), grid_2.device), to_center=_TO_CENTER[self.yolo_point])
+    def box_coder(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> BoxCoder:
+        return BoxCoder(grid_2, constant((net_w, net_h), grid_2.device), to_center=_TO_CENTER[self.yolo_point])
 
     def loss(
-        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
     ) -> Loss:
-        return gaussian_yolo_loss(self, output_BCHW, truth, progress)
+        return gaussian_yolo_loss(self, output_BCHW, truth, state)
 
     def log_line(self, index: int, loss: Loss) -> str:
         return log_line(index, loss)
@@ -71,8 +71,8 @@ class GaussianYoloSpec(AnchoredSpec):
         found = pick(entries_BHWAE, entries_BHWAE[..., 8] > thresh)
         box_M8, objectness_M1, class_MK = torch.split(found.entry_ME, [8, 1, self.classes], dim=1)
         xywh_M4, sigma_M4 = box_M8[:, 0::2], box_M8[:, 1::2]
-        code = self.code(found.grid_2, net_w, net_h)
-        boxes_M4 = code.boxes_frac(xywh_M4, found.cell_M2, self.anchors_px(found.anchor_M))
+        coder = self.box_coder(found.grid_2, net_w, net_h)
+        boxes_M4 = coder.decode(xywh_M4, found.cell_M2, self.anchors_px(found.anchor_M))
         prob_MK = objectness_M1 * class_MK * (1 - sigma_M4.mean(1, keepdim=True))
         return Detections(found.image_M, boxes_M4, objectness_M1[:, 0], above(prob_MK, thresh))
 
@@ -82,4 +82,4 @@ class GaussianYoloSpec(AnchoredSpec):
         xy, wh, sigma = (
             graph.add("Gather", box, torch.tensor(chosen), axis=2) for chosen in ((0, 2), (4, 6), (1, 3, 5, 7))
         )
-        return said_to_onnx(graph, self, Entries(xy, wh, objectness, classes, sigma), source.shape, net_w, net_h)
+        return detections_to_onnx(graph, self, Entries(xy, wh, objectness, classes, sigma), source.shape, net_w, net_h)

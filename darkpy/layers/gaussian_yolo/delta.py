@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from darkpy.layers.anchored_delta import MEANS, AnchoredDelta, averages_line
-from darkpy.layers.loss import Loss, Progress
+from darkpy.layers.anchored_delta import MEAN_FIELDS, AnchoredDelta, averages_line
+from darkpy.layers.loss import Loss, TrainingState
 from darkpy.ops.box_gradients import overlap_gradient
 from darkpy.ops.matching import Matches, match_predictions
 
@@ -44,7 +44,7 @@ class GaussianYoloDelta(AnchoredDelta["GaussianYoloSpec"]):
     def box_delta(self, entry_ME: Tensor, matches: Matches) -> Tensor:
         """Where an overlap is the loss, it pulls the means, and the sigmas learn as before."""
         spec, mean_M4, sigma_M4 = self.spec, entry_ME[:, :8:2], entry_ME[:, 1:8:2]
-        away_M4 = (self.wanted_numbers(matches) - mean_M4) / sigma_M4
+        away_M4 = (self.target_entries(matches) - mean_M4) / sigma_M4
         density_M4 = (-0.5 * away_M4.square()).exp() / (math.sqrt(2 * math.pi) * (sigma_M4 + _LEAST_SIGMA))
         small_M1 = 2 - matches.frac_M4[:, 2:].prod(1, keepdim=True)
         scale_M4 = 0.5 * small_M1 * density_M4 / (density_M4 + _LEAST_DENSITY)
@@ -60,7 +60,7 @@ class GaussianYoloDelta(AnchoredDelta["GaussianYoloSpec"]):
     def _overlap_delta(self, entry_ME: Tensor, matches: Matches) -> Tensor:
         gradient_M4 = overlap_gradient(self.pred_frac(entry_ME, matches), matches.frac_M4, self.spec.iou_loss)
         by_center_M2, by_size_M2 = gradient_M4[:, :2], gradient_M4[:, 2:]
-        by_point_M2 = by_center_M2 - self.code.to_center * by_size_M2
+        by_point_M2 = by_center_M2 - self.coder.to_center * by_size_M2
         return torch.cat((by_point_M2, by_size_M2 * entry_ME[:, 4:8:2].exp()), dim=1)
 
     def write(self) -> None:
@@ -69,19 +69,19 @@ class GaussianYoloDelta(AnchoredDelta["GaussianYoloSpec"]):
         self.count_nonfinite()
 
 
-def gaussian_yolo_loss(spec: GaussianYoloSpec, output_BCHW: Tensor, truth_BTE: Tensor, progress: Progress) -> Loss:
+def gaussian_yolo_loss(spec: GaussianYoloSpec, output_BCHW: Tensor, truth_BTE: Tensor, state: TrainingState) -> Loss:
     """Delta and cost of a minibatch.
 
     Reports: what AnchoredDelta does, and for one image `total_loss`, `class_loss` (objectness included), `iou_loss`
         (that of x and y, with their sigmas) and `uc_loss` (that of w and h, with theirs), as darknet divides them.
     Source:  AlexeyAB/darknet src/gaussian_yolo_layer.c forward_gaussian_yolo_layer, backward_gaussian_yolo_layer_gpu
     """
-    head = GaussianYoloDelta(spec, output_BCHW, truth_BTE, progress.net)
+    head = GaussianYoloDelta(spec, output_BCHW, truth_BTE, state.net)
     head.write()
     delta_BCHW, square_BHWAE = head.delta_BCHW, head.delta_BHWAE.square()
     parts = {"iou_loss": slice(0, 4), "uc_loss": slice(4, 8), "class_loss": slice(8, None), "total_loss": slice(None)}
     report = head.report | {name: square_BHWAE[..., part].sum() / len(delta_BCHW) for name, part in parts.items()}
-    return Loss(delta_BCHW, spec.delta_normalizer * delta_BCHW, square_BHWAE.sum(), report, MEANS | parts.keys())
+    return Loss(delta_BCHW, spec.delta_normalizer * delta_BCHW, square_BHWAE.sum(), report, MEAN_FIELDS | parts.keys())
 
 
 def log_line(index: int, loss: Loss) -> str:

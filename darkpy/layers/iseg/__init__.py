@@ -16,7 +16,7 @@ from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, section
 from darkpy.layers.iseg.delta import iseg_loss
-from darkpy.layers.loss import Loss, LossSpec, Progress
+from darkpy.layers.loss import Loss, LossSpec, TrainingState
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
@@ -49,7 +49,7 @@ class IsegSpec(LossSpec):
         return (MAX_INSTANCES, 1 + output.h * output.w)
 
     def loss(
-        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
     ) -> Loss:
         return iseg_loss(output_BCHW, truth, self.classes)
 

@@ -21,7 +21,7 @@ from darkpy.layers.anchors import chosen_anchors
 from darkpy.layers.base import Layer, section
 from darkpy.layers.head import AnchorKeys, HeadSpec, OnnxDetections, above
 from darkpy.layers.lint import Doubt, missing_anchors
-from darkpy.layers.loss import Loss, Progress, mean_text
+from darkpy.layers.loss import Loss, TrainingState, mean_text
 from darkpy.layers.region.classes import checked_tree, class_tree, surest
 from darkpy.layers.region.delta import region_loss
 from darkpy.layers.region.graph import boxes_to_onnx, region_to_onnx
@@ -46,7 +46,7 @@ class RegionSpec(HeadSpec):
         takes the second of two images for the first one mirrored, and averages them.
     """
 
-    takes_truth_anywhere: ClassVar[bool] = True
+    truth_on_any_device: ClassVar[bool] = True
 
     coords: int = key(4, minimum=4)
     classes: int = key(20, minimum=1)
@@ -91,7 +91,7 @@ class RegionSpec(HeadSpec):
         return self.classes
 
     @property
-    def is_by_cell(self) -> bool:
+    def cells_first(self) -> bool:
         """Whether the output's memory is (cell, anchor, entry) and not (anchor, entry, cell)."""
         return self.dialect is _AX
 
@@ -150,7 +150,7 @@ class RegionSpec(HeadSpec):
         return self.coords + 1, self.coords + 2
 
     def loss(
-        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
     ) -> Loss:
         """Raises: DarkpyError when focal_loss has no probabilities to go by."""
         if self.focal_loss and not self.softmax and self.tree is None:
@@ -158,7 +158,7 @@ class RegionSpec(HeadSpec):
                 "[region] focal_loss=1 needs the logarithm of class scores, which are no probabilities here",
                 hint="set softmax=1, or focal_loss=0",
             )
-        return region_loss(self, output_BCHW, truth, progress.seen)
+        return region_loss(self, output_BCHW, truth, state.seen)
 
     def log_line(self, index: int, loss: Loss) -> str:
         of = loss.report
@@ -170,7 +170,7 @@ class RegionSpec(HeadSpec):
 
     def entries_of(self, output_BCHW: torch.Tensor) -> torch.Tensor:
         """The output box by box: entries_BHWAE."""
-        if not self.is_by_cell:
+        if not self.cells_first:
             return cells(output_BCHW, self.entries)
         batch, _, rows, columns = output_BCHW.shape
         return output_BCHW.reshape(batch, rows, columns, self.num, self.entries)
@@ -188,13 +188,13 @@ class RegionSpec(HeadSpec):
         found = self._candidates(output_BCHW, thresh)
         xy_M2, wh_M2, _, scale_M1, class_MK = torch.split(found.entry_ME, [2, 2, self.coords - 4, 1, self.classes], 1)
         anchors_A2 = chosen_anchors(self.anchors, range(self.num), wh_M2.device)
-        center_M2 = found.center_frac(xy_M2.sigmoid() if self.is_by_cell else xy_M2)
+        center_M2 = found.center_frac(xy_M2.sigmoid() if self.cells_first else xy_M2)
         size_M2 = wh_M2.exp() * anchors_A2[found.anchor_M] / found.grid_2
         if self.background:
             scale_M1 = torch.ones_like(scale_M1)
         elif self.classfix == -1 and self.dialect is _AX:
             scale_M1 = torch.where(scale_M1 < 0.5, 0.0, scale_M1)
-        objectness_M1 = torch.ones_like(scale_M1) if self.is_by_cell else scale_M1
+        objectness_M1 = torch.ones_like(scale_M1) if self.cells_first else scale_M1
         if self.tree is None:
             prob_MK = above(scale_M1 * class_MK, thresh)
         else:
@@ -204,9 +204,9 @@ class RegionSpec(HeadSpec):
     def _candidates(self, output_BCHW: torch.Tensor, thresh: float) -> Candidates:
         entries_BHWAE = self.entries_of(output_BCHW)
         objectness_BHWA = entries_BHWAE[..., self.coords]
-        is_all = self.is_by_cell or self.background
+        is_all = self.cells_first or self.background
         wanted_BHWA = torch.ones_like(objectness_BHWA, dtype=torch.bool) if is_all else objectness_BHWA > thresh
-        return pick(entries_BHWAE, wanted_BHWA, by_anchor=not self.is_by_cell)
+        return pick(entries_BHWAE, wanted_BHWA, by_anchor=not self.cells_first)
 
     def _tree_scores(
         self,
@@ -254,7 +254,7 @@ class _Region(Layer):
         xy_BA2HW, wh_BA2HW, more_BAEHW, objectness_BA1HW, class_BAKHW = torch.split(
             x_BAEHW, [2, 2, spec.coords - 4, 1, spec.classes], dim=2
         )
-        if not spec.is_by_cell:
+        if not spec.cells_first:
             xy_BA2HW, more_BAEHW = xy_BA2HW.sigmoid(), more_BAEHW.sigmoid()
         if spec.background and spec.softmax and self.hierarchy is None:
             said_BAEHW = torch.cat((objectness_BA1HW, class_BAKHW), dim=2).softmax(2)
@@ -262,7 +262,7 @@ class _Region(Layer):
             first_BA1HW = objectness_BA1HW if spec.background else objectness_BA1HW.sigmoid()
             said_BAEHW = torch.cat((first_BA1HW, self._scores(class_BAKHW)), dim=2)
         y_BAEHW = torch.cat((xy_BA2HW, wh_BA2HW, more_BAEHW, said_BAEHW), dim=2)
-        if spec.is_by_cell:
+        if spec.cells_first:
             y_BAEHW = y_BAEHW.permute(0, 3, 4, 1, 2)
         return y_BAEHW.reshape(x_BCHW.shape)
 
@@ -271,7 +271,7 @@ class _Region(Layer):
             return self.hierarchy.softmax(class_BAKHW, 2)
         if self.spec.softmax:
             return class_BAKHW.softmax(2)
-        return class_BAKHW if self.spec.is_by_cell else class_BAKHW.sigmoid()
+        return class_BAKHW if self.spec.cells_first else class_BAKHW.sigmoid()
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
         ((x, shape),) = sources

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from darkpy.layers.anchors import chosen_anchors
-from darkpy.layers.head import read_head_truths
+from darkpy.layers.head import read_head_targets
 from darkpy.layers.loss import Loss
 from darkpy.layers.region.class_delta import Told, pull_classes
 from darkpy.layers.region.classes import checked_tree, class_tree
 from darkpy.ops.boxes import iou
 from darkpy.ops.device import constant, moved
 from darkpy.ops.grid import cells
-from darkpy.ops.targets import Truths, is_listed, last_at
+from darkpy.ops.targets import TargetBoxes, is_listed, last_at
 
 if TYPE_CHECKING:
     from darkpy.layers.region import RegionSpec
@@ -60,7 +60,7 @@ def region_loss(spec: RegionSpec, output_BCHW: Tensor, truth_BTE: Tensor, seen: 
     pull_MS = torch.zeros_like(said.entry_MS)  # the delta before the slope of the logistic
     lone_class_B = _lone_classes(spec, truth_BTE)
     boxes_BTE = torch.where((lone_class_B >= 0)[:, None, None], 0.0, truth_BTE)
-    truths = moved(read_head_truths(boxes_BTE, spec.classes, spec.map, spec.coords), output_BCHW.device)
+    truths = moved(read_head_targets(boxes_BTE, spec.classes, spec.map, spec.coords), output_BCHW.device)
     is_lone_M = said.of_image((lone_class_B >= 0).to(output_BCHW.device, non_blocking=True))
 
     fixed = _pull_everywhere(spec, said, truths, seen, pull_MS)
@@ -94,7 +94,7 @@ def _read(spec: RegionSpec, output_BCHW: Tensor) -> _Said:
     batch, rows, columns, anchors, _ = entry_BHWAE.shape
     sizes = [2, 2, spec.coords - 3, spec.classes]
     xy_BHWA2, wh_BHWA2, rest_BHWAS, prob_BHWAK = torch.split(entry_BHWAE, sizes, dim=4)
-    if spec.is_by_cell:
+    if spec.cells_first:
         xy_BHWA2 = xy_BHWA2.sigmoid()
     x_W, y_H = torch.arange(columns, device=output_BCHW.device), torch.arange(rows, device=output_BCHW.device)
     corner_HW12 = torch.stack(torch.meshgrid(x_W, y_H, indexing="xy"), dim=2)[:, :, None]
@@ -125,7 +125,7 @@ def _lone_classes(spec: RegionSpec, truth_BTE: Tensor) -> Tensor:
     return torch.where(is_lone_BT.any(1), class_BT.gather(1, first_B1)[:, 0], -1.0).long()
 
 
-def _pull_everywhere(spec: RegionSpec, said: _Said, truths: Truths, seen: int, pull_MS: Tensor) -> Told:
+def _pull_everywhere(spec: RegionSpec, said: _Said, truths: TargetBoxes, seen: int, pull_MS: Tensor) -> Told:
     """Objectness down where nothing is; in the beginning, boxes to their anchors.
 
     Returns: the classes of which `classfix` reminds boxes that overlap a truth.
@@ -152,7 +152,7 @@ def _pull_everywhere(spec: RegionSpec, said: _Said, truths: Truths, seen: int, p
 
 
 def _pull_boxes(
-    spec: RegionSpec, said: _Said, truths: Truths, truth_BTE: Tensor, pull_MS: Tensor
+    spec: RegionSpec, said: _Said, truths: TargetBoxes, truth_BTE: Tensor, pull_MS: Tensor
 ) -> tuple[Told, dict[str, Tensor]]:
     """Each truth draws the one box of its cell that is most like it; the last of several is heard."""
     place_N, cell_N2, anchor_N2 = _assign(spec, said, truths)
@@ -187,7 +187,7 @@ def _pull_boxes(
     return Told(place_N, truths.class_N, torch.ones_like(iou_N)), report
 
 
-def _assign(spec: RegionSpec, said: _Said, truths: Truths) -> tuple[Tensor, Tensor, Tensor]:
+def _assign(spec: RegionSpec, said: _Said, truths: TargetBoxes) -> tuple[Tensor, Tensor, Tensor]:
     """The place of each truth, its cell (column, row) and its anchor."""
     _, rows, columns, anchors = said.grid
     column_N, row_N = truths.cells(columns, rows)

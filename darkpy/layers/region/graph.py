@@ -26,7 +26,7 @@ def region_to_onnx(graph: Graph, spec: RegionSpec, hierarchy: Hierarchy | None, 
     xy, wh, *more, objectness, classes = _entries(
         graph, spec, graph.reshape(x, 0, spec.num, spec.entries, shape.h, shape.w)
     )
-    if not spec.is_by_cell:
+    if not spec.cells_first:
         xy, *more = (graph.add("Sigmoid", part) for part in (xy, *more))
     if hierarchy is None:
         said = _said(graph, spec, objectness, classes)
@@ -34,7 +34,7 @@ def region_to_onnx(graph: Graph, spec: RegionSpec, hierarchy: Hierarchy | None, 
         scores = hierarchy.softmax_to_onnx(graph, classes, 2, (shape.h, shape.w))
         said = (objectness if spec.background else graph.add("Sigmoid", objectness), scores)
     y_BAEHW = graph.add("Concat", xy, wh, *more, *said, axis=2)
-    if spec.is_by_cell:
+    if spec.cells_first:
         y_BAEHW = graph.add("Transpose", y_BAEHW, perm=(0, 3, 4, 1, 2))
     return graph.reshape(y_BAEHW, 0, *shape)
 
@@ -43,7 +43,7 @@ def boxes_to_onnx(graph: Graph, spec: RegionSpec, source: Value) -> OnnxDetectio
     """Boxes and scores of all candidates. Raises: DarkpyError for a class tree."""
     if spec.tree is not None:
         raise DarkpyError("no ONNX operators choose from its class tree")
-    by_anchor = not spec.is_by_cell
+    by_anchor = not spec.cells_first
     entries = candidates_to_onnx(graph, source, spec.num, spec.entries, by_anchor=by_anchor)
     xy, wh, *_, objectness, classes = _entries(graph, spec, entries)
     grid_2 = torch.tensor((source.shape.w, source.shape.h))
@@ -76,4 +76,4 @@ def _said(graph: Graph, spec: RegionSpec, objectness: str, classes: str) -> tupl
     first = objectness if spec.background else graph.add("Sigmoid", objectness)
     if spec.softmax:
         return first, graph.add("Softmax", classes, axis=2)
-    return first, classes if spec.is_by_cell else graph.add("Sigmoid", classes)
+    return first, classes if spec.cells_first else graph.add("Sigmoid", classes)

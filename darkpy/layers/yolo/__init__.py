@@ -15,13 +15,13 @@ import torch
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
-from darkpy.layers.anchor_graph import Entries, candidates_to_onnx, said_to_onnx
+from darkpy.layers.anchor_graph import Entries, candidates_to_onnx, detections_to_onnx
 from darkpy.layers.anchors import AnchoredHead, AnchoredSpec
 from darkpy.layers.base import Layer, absolute, section
 from darkpy.layers.head import OnnxDetections, above
-from darkpy.layers.loss import Loss, Progress
+from darkpy.layers.loss import Loss, TrainingState
 from darkpy.layers.yolo.delta import log_line, yolo_loss
-from darkpy.ops.box_coder import AnchorCode
+from darkpy.ops.box_coder import BoxCoder
 from darkpy.ops.detections import Detections
 from darkpy.ops.device import constant
 from darkpy.ops.grid import cells, pick
@@ -65,13 +65,13 @@ class YoloSpec(AnchoredSpec):
         # with new_coords the layer before has done the logistic
         return AnchoredHead(self, raw=range(self.entries) if self.new_coords else (2, 3), center=(0, 1))
 
-    def code(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> AnchorCode:
-        return AnchorCode(grid_2, constant((net_w, net_h), grid_2.device), is_squared=self.new_coords)
+    def box_coder(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> BoxCoder:
+        return BoxCoder(grid_2, constant((net_w, net_h), grid_2.device), squared_size=self.new_coords)
 
     def loss(
-        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, progress: Progress
+        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
     ) -> Loss:
-        return yolo_loss(self, output_BCHW, truth, progress)
+        return yolo_loss(self, output_BCHW, truth, state)
 
     def log_line(self, index: int, loss: Loss) -> str:
         return log_line(self, index, loss)
@@ -88,11 +88,11 @@ class YoloSpec(AnchoredSpec):
         entries_BHWAE = cells(output_BCHW, self.entries)
         found = pick(entries_BHWAE, entries_BHWAE[..., 4] > thresh)
         xywh_M4, objectness_M1, class_MK = torch.split(found.entry_ME, [4, 1, self.classes], dim=1)
-        code = self.code(found.grid_2, net_w, net_h)
-        boxes_M4 = code.boxes_frac(xywh_M4, found.cell_M2, self.anchors_px(found.anchor_M))
+        coder = self.box_coder(found.grid_2, net_w, net_h)
+        boxes_M4 = coder.decode(xywh_M4, found.cell_M2, self.anchors_px(found.anchor_M))
         return Detections(found.image_M, boxes_M4, objectness_M1[:, 0], above(objectness_M1 * class_MK, thresh))
 
     def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> OnnxDetections:
         entries = candidates_to_onnx(graph, source, len(self.anchor_indices), self.entries)
         said = Entries(*graph.split(entries, (2, 2, 1, self.classes), axis=2))
-        return said_to_onnx(graph, self, said, source.shape, net_w, net_h)
+        return detections_to_onnx(graph, self, said, source.shape, net_w, net_h)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from darkpy.dialect import Dialect
-from darkpy.layers.anchored_delta import MEANS, AnchoredDelta, averages_line
-from darkpy.layers.loss import Loss, Progress
+from darkpy.layers.anchored_delta import MEAN_FIELDS, AnchoredDelta, averages_line
+from darkpy.layers.loss import Loss, TrainingState
 from darkpy.ops.box_gradients import overlap_gradient
 from darkpy.ops.matching import Matches
 
@@ -38,7 +38,7 @@ class YoloDelta(AnchoredDelta["YoloSpec"]):
         scale_M1 = spec.iou_normalizer * self.weight_K[matches.class_M, None]
         if spec.iou_loss == "mse":
             small_M1 = 2 - matches.frac_M4[:, 2:].prod(1, keepdim=True)
-            return small_M1 * (self.wanted_numbers(matches) - xywh_M4) * scale_M1
+            return small_M1 * (self.target_entries(matches) - xywh_M4) * scale_M1
         gradient_M4 = overlap_gradient(self.pred_frac(entry_ME, matches), matches.frac_M4, spec.iou_loss)
         if not spec.new_coords:
             gradient_M4 = torch.cat((gradient_M4[:, :2], gradient_M4[:, 2:] * xywh_M4[:, 2:].exp()), dim=1)
@@ -60,7 +60,7 @@ class YoloDelta(AnchoredDelta["YoloSpec"]):
         self.count_nonfinite()
 
 
-def yolo_loss(spec: YoloSpec, output_BCHW: Tensor, truth_BTE: Tensor, progress: Progress) -> Loss:
+def yolo_loss(spec: YoloSpec, output_BCHW: Tensor, truth_BTE: Tensor, state: TrainingState) -> Loss:
     """Delta and cost of a minibatch.
 
     Reports: what AnchoredDelta does, and for one image `total_loss`, `class_loss` (objectness included) and `iou_loss`,
@@ -68,22 +68,22 @@ def yolo_loss(spec: YoloSpec, output_BCHW: Tensor, truth_BTE: Tensor, progress: 
     Source:  pjreddie/darknet and AlexeyAB/darknet src/yolo_layer.c forward_yolo_layer, backward_yolo_layer_gpu
     Differs: [net] loss_scale, which the update takes back, is not here.
     """
-    head = YoloDelta(spec, output_BCHW, truth_BTE, progress.net)
+    head = YoloDelta(spec, output_BCHW, truth_BTE, state.net)
     head.write()
     delta_BCHW, report = head.delta_BCHW, head.report
-    progress.delta_filter.apply(delta_BCHW, spec.entries, progress.net, progress.updates, progress.process_group)
+    state.delta_filter.apply(delta_BCHW, spec.entries, state.net, state.updates, state.process_group)
     square_BHWAE = head.delta_BHWAE.square()
     total = square_BHWAE.sum()
     class_loss = spec.obj_normalizer * square_BHWAE[..., head.objectness :].sum()
     cost = total
     if spec.show_details and spec.iou_loss != "mse":
         overlap = report["giou" if spec.iou_loss == "giou" else "iou"]
-        count = progress.process_group.sum_(report["count"].clone())
+        count = state.process_group.sum_(report["count"].clone())
         cost = spec.iou_normalizer * (report["count"] - overlap) / count.clamp(min=1) + class_loss
     losses = {"total_loss": total, "class_loss": class_loss, "iou_loss": total - class_loss}
     report |= {name: loss / len(delta_BCHW) for name, loss in losses.items()}
     input_delta_BCHW = delta_BCHW if spec.delta_normalizer == 1 else spec.delta_normalizer * delta_BCHW
-    return Loss(delta_BCHW, input_delta_BCHW, cost, report, MEANS | losses.keys())
+    return Loss(delta_BCHW, input_delta_BCHW, cost, report, MEAN_FIELDS | losses.keys())
 
 
 def log_line(spec: YoloSpec, index: int, loss: Loss) -> str:
