@@ -178,7 +178,7 @@ def test_layer_with_share_index_has_no_arrays_in_the_file() -> None:
     network = shared(SQUARE, SQUARE + "share_index=0\n", SQUARE + "share_index=-1\n")
     assert [node.parameter_count for node in network.plan.nodes] == [4 * 4 * 9 + 4, 0, 0]
     layers = [layer for layer in network.layers if isinstance(layer, Convolutional)]
-    assert all(layer.arrays is layers[0] for layer in layers)
+    assert all(layer.array_owner is layers[0] for layer in layers)
 
 
 def test_shared_weights_gather_the_gradients_of_all_layers_that_use_them() -> None:
