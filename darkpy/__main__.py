@@ -15,8 +15,8 @@ from typing import Any
 
 import click
 
+from darkpy.cli import console
 from darkpy.cli.app import app
-from darkpy.cli.console import complain, warn
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.process import let_waiting_threads_sleep
 
@@ -37,11 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             code = app.main(list(arguments), prog_name="darkpy", standalone_mode=False, obj=tuple(arguments))
         except click.UsageError as error:
-            complain(_with_usage(error))
+            console.error(_with_usage(error))
         except DarkpyError as error:
-            complain(error)
+            console.error(error)
         except OSError as error:  # every file's own faults are DarkpyErrors by now: a full disk behind > or a pipe
-            complain(DarkpyError(f"{error.filename or 'standard output'}: {error.strerror or error}"))
+            console.error(DarkpyError(f"{error.filename or 'standard output'}: {error.strerror or error}"))
             _drop_output()
         except click.Abort:
             return INTERRUPTED
@@ -100,7 +100,7 @@ def _warning_printer(show_others: Any) -> Any:
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, DarkpyWarning):
-            warn(message)
+            console.warn(message)
         else:
             show_others(message, category, *place, **more)
 

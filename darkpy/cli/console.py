@@ -1,60 +1,109 @@
-"""What is said on stderr, so that stdout holds nothing but results."""
+"""Messages and progress bars on stderr; stdout holds results only."""
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from time import perf_counter
+from typing import TypeVar
 
 import click
 
 from darkpy.errors import ConfigError
 
-ERASE = "\r\033[K"
-"""Empties the line that a terminal's cursor is in."""
+Item = TypeVar("Item")
 
-_SILENT = "darkpy.silent"
+ERASE_LINE = "\r\033[K"
+"""Terminal sequence that clears the cursor's line."""
+PROGRESS_DELAY_SECONDS = 1.0
+"""Work that ends sooner shows no progress bar."""
+MAX_EXAMPLES = 5
+"""Names listed in a warning about many files."""
+
+_SILENT_KEY = "darkpy.silent"
 
 
-def complain(error: Exception) -> None:
-    """A line for each thing that is wrong, with its hint below it."""
+def error(error: Exception) -> None:
+    """Print an error with its hint; of a ConfigError one line per fault."""
     if not isinstance(error, ConfigError):
-        _say(f"error: {error}")
+        _print_line(f"error: {error}")
         return
     for fault in error.shown:
-        _say(f"{fault.severity.value}: {fault}")
+        _print_line(f"{fault.severity.value}: {fault}")
     if error.rest:
-        _say(error.rest)
+        _print_line(error.rest)
 
 
 def warn(message: object) -> None:
     if not _is_silent():
-        _say(f"warning: {message}")
+        _print_line(f"warning: {message}")
 
 
-def note(message: str) -> None:
+def warn_many(message: str, items: Sequence[str]) -> None:
+    """Print one warning with the number of items and the first of them; nothing when there are none."""
+    if items:
+        examples = ", ".join(items[:MAX_EXAMPLES])
+        warn(f"{len(items)} {message}: {examples}{', ...' if len(items) > MAX_EXAMPLES else ''}")
+
+
+def info(message: str) -> None:
     if not _is_silent():
-        _say(f"note: {message}")
+        _print_line(f"note: {message}")
 
 
-def tell_of(what: str, places: Sequence[str]) -> None:
-    """One warning for many places, of which it names some."""
-    if places:
-        shown = ", ".join(places[:5])
-        warn(f"{len(places)} {what}: {shown}{', ...' if len(places) > 5 else ''}")
+def silence() -> None:
+    """Suppress warnings and notes of this command: another process of the same command prints them."""
+    click.get_current_context().meta[_SILENT_KEY] = True
 
 
-def be_silent() -> None:
-    """Say nothing more in this command but what ends it: another process of the same command speaks."""
-    click.get_current_context().meta[_SILENT] = True
+def track(items: Iterable[Item], total: int) -> Iterator[Item]:
+    """Yield the items and show a progress bar between them, if stderr is a terminal.
+
+    The bar is erased while an item is in use, so that its output starts on an empty line.
+    """
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    start = perf_counter()
+    is_shown = False
+    try:
+        for done, item in enumerate(items, start=1):
+            if is_shown:
+                _write(ERASE_LINE)
+            yield item
+            seconds = perf_counter() - start
+            is_shown = seconds > PROGRESS_DELAY_SECONDS and done < total
+            if is_shown:
+                _write(bar_line(done, total, seconds, shutil.get_terminal_size().columns))
+    finally:
+        if is_shown:
+            _write(ERASE_LINE)
+
+
+def bar_line(done: int, total: int, seconds: float, columns: int) -> str:
+    """`[####....] 120/5000  31.2/s  2:36 left`, narrower than the terminal."""
+    left = round(seconds / done * (total - done))
+    clock = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}" if left >= 3600 else f"{left // 60}:{left % 60:02}"
+    text = f" {done}/{total}  {done / seconds:.3g}/s  {clock} left"
+    width = min(40, columns - len(text) - 3)
+    filled = max(0, width) * done // total
+    bar = f"[{'#' * filled}{'.' * (width - filled)}]" if width > 0 else ""
+    return f"{bar}{text}"[: columns - 1]
 
 
 def _is_silent() -> bool:
     context = click.get_current_context(silent=True)
-    return context is not None and _SILENT in context.meta
+    return context is not None and _SILENT_KEY in context.meta
 
 
-def _say(text: str) -> None:
-    """In a line of its own, also where a bar stands."""
+def _print_line(text: str) -> None:
+    """Print a line on stderr, erasing a progress bar first."""
     if sys.stderr.isatty():
-        sys.stderr.write(ERASE)
+        sys.stderr.write(ERASE_LINE)
     click.echo(text, err=True)
+
+
+def _write(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from darkpy.cli.targets import check_target
+from darkpy.cli.options import require_writable
 from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
 
@@ -65,7 +65,7 @@ def open_folder(folder: Path, sources: Iterable[Path]) -> None:
         raise DarkpyError(f"--out {folder}: this is a folder for drawings", hint=hint)
     targets = {source: drawing_path(source, folder) for source in sources}
     for source, target in targets.items():
-        check_target(target, source)
+        require_writable(target, source, overwrite=True)
     for target, count in Counter(targets.values()).most_common(1):
         if count > 1:
             hint = "draw them into several folders"
@@ -84,7 +84,7 @@ def write_drawing(result: Result, path: Path) -> None:
     from darkpy.evaluation.draw import draw
 
     assert result.image is not None
-    check_target(path, result.path)
+    require_writable(path, result.path, overwrite=True)
     pixels_HWC = result.image.pixels_HWC
     pixels_HW3 = pixels_HWC.repeat(3 // pixels_HWC.shape[2], axis=2)
     stream = BytesIO()

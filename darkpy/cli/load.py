@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import darkpy
-from darkpy.cli.console import warn
+from darkpy.cli import console
 from darkpy.data.lists.names import names_for
 from darkpy.errors import DarkpyError
 from darkpy.memory import keep_freed_memory
@@ -80,7 +80,7 @@ def _show(network: Network, paths: Sequence[Path]) -> list[torch.Tensor]:
         try:
             image = load_image(path, channels=net.c)
         except ImageError as error:
-            warn(error)
+            console.warn(error)
         else:
             shown.append(prepare(image, net.w, net.h, letterbox=letterbox)[None])
     return shown

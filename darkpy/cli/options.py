@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from darkpy.cli.console import note
+from darkpy.cli import console
 from darkpy.dialect import Dialect
+from darkpy.errors import DarkpyError
 
 Decorator = Callable[[Any], Any]
 
@@ -24,7 +25,7 @@ class _File(click.Path):
         return super().convert(value, param, ctx)
 
 
-class Share(click.types.FloatParamType):
+class UnitFloat(click.types.FloatParamType):
     """A number from 0 to 1."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
@@ -37,10 +38,24 @@ class Share(click.types.FloatParamType):
         return number
 
 
-FILE = _File(path_type=Path)
+FILE_PATH = _File(path_type=Path)
 
 
-def together(*decorators: Decorator) -> Decorator:
+def require_writable(
+    target: Path, *inputs: str | Path | None, overwrite: bool, hint: str = "--force overwrites it"
+) -> None:
+    """Check that a command may write a file: it is none of its inputs, and new unless `overwrite`.
+
+    A device such as /dev/stdout always may be written. Raises: DarkpyError.
+    """
+    for file in inputs:
+        if file is not None and target.exists() and Path(file).exists() and target.samefile(file):
+            raise DarkpyError(f"{target}: is an input of this command", hint="write to another file")
+    if target.is_file() and not overwrite:
+        raise DarkpyError(f"{target}: already exists", hint=hint)
+
+
+def compose(*decorators: Decorator) -> Decorator:
     """Several options as one decorator; --help shows them in this order."""
 
     def decorate(function: Any) -> Any:
@@ -53,9 +68,10 @@ def together(*decorators: Decorator) -> Decorator:
 
 def _explain(ctx: click.Context, option: click.Parameter, value: bool) -> None:
     if value:
-        note(f"{option.opts[0]} changes nothing in darkpy")
+        console.info(f"{option.opts[0]} changes nothing in darkpy")
 
 
+force_option = click.option("--force", "overwrite", is_flag=True, help="Overwrite existing files.")
 dialect_option = click.option(
     "--dialect",
     type=click.Choice([str(dialect) for dialect in Dialect]),
@@ -76,13 +92,13 @@ device_option = click.option(
     metavar="NAME",
     help="cpu, cuda, cuda:1, mps, or a GPU's number; -nogpu means cpu.  [default: a GPU if there is one]",
 )
-network_options = together(
+network_options = compose(
     dialect_option,
     strict_option,
     device_option,
     click.option("--allow-partial", is_flag=True, help="Run weights that end early; the last layers start new."),
 )
-speed_options = together(
+speed_options = compose(
     click.option(
         "--engine",
         type=click.Choice(["torch", "onnxruntime", "openvino"]),
@@ -105,34 +121,34 @@ speed_options = together(
     ),
     click.option(
         "--calibrate",
-        type=FILE,
+        type=FILE_PATH,
         metavar="IMAGES",
         help="A folder or list of images for int8 to see how large numbers become.  [default: those at hand]",
     ),
 )
-box_options = together(
+box_options = compose(
     click.option(
         "-thresh",
         "--thresh",
-        type=Share(),
+        type=UnitFloat(),
         metavar="0..1",
         help="Show what is surer than this.  [default: as in that darknet]",
     ),
     click.option(
         "-hier",
         "--hier",
-        type=Share(),
+        type=UnitFloat(),
         default=0.5,
         metavar="0..1",
         show_default=True,
         help="In class trees, how sure a class must be for its kinds to be told apart.",
     ),
     click.option(
-        "--nms", type=Share(), default=0.45, metavar="0..1", show_default=True, help="How much boxes may overlap."
+        "--nms", type=UnitFloat(), default=0.45, metavar="0..1", show_default=True, help="How much boxes may overlap."
     ),
     letterbox_option,
 )
-idle_options = together(
+ignored_options = compose(
     click.option("-dont_show", is_flag=True, expose_value=False, hidden=True),
     *(
         click.option(name, is_flag=True, expose_value=False, hidden=True, callback=_explain)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
-from darkpy.cli.console import note
+from darkpy.cli.console import info
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Wish:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.code = 128 + number
-        note("ending after this update; once more ends at once")
+        info("ending after this update; once more ends at once")
         self.restore()
 
     def restore(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from darkpy.cli.console import ERASE, warn
+from darkpy.cli.console import ERASE_LINE, warn
 from darkpy.errors import DarkpyError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Progress:
         self.told = now
         line = self.line(report)
         if self.is_terminal:
-            sys.stderr.write(f"{ERASE}{line[: shutil.get_terminal_size().columns - 1]}")
+            sys.stderr.write(f"{ERASE_LINE}{line[: shutil.get_terminal_size().columns - 1]}")
             sys.stderr.flush()
         else:
             click.echo(line, err=True)
@@ -73,7 +73,7 @@ class Progress:
     def clear(self) -> None:
         """Make room for a line of somebody else's."""
         if self.is_terminal:
-            sys.stderr.write(ERASE)
+            sys.stderr.write(ERASE_LINE)
 
 
 class Problems:

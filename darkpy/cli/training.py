@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 import darkpy
-from darkpy.cli.console import be_silent, note, warn
+from darkpy.cli.console import info, silence, warn
 from darkpy.cli.load import find_device
 from darkpy.cli.processes import check_gpus, launch, own_device
 from darkpy.cli.stopping import stoppable
@@ -81,7 +81,7 @@ def run_training(cfg: Path, data: Path, weights: Path | None, options: Options, 
     device = find_device(own_device(options.device, options.gpus))
     with joined(device) as process_group:
         if not process_group.is_main:
-            be_silent()
+            silence()
         if options.fit and not process_group.is_alone:
             raise DarkpyError("--fit is for one device", hint="set subdivisions in [net]")
         return _train(cfg, data, weights, options, kind, device, process_group)
@@ -166,11 +166,11 @@ def _follow(
         if error.is_savable and math.isfinite(average):
             checkpoints.save([setup.intervals.last], average)
             path = checkpoints.folder / (checkpoints.base + setup.intervals.last)
-            note(f"{path} is written, after update {trainer.batch_num}")
+            info(f"{path} is written, after update {trainer.batch_num}")
         raise
     checkpoints.save(names, average)
     progress.clear()
-    note(f"{checkpoints.folder / (checkpoints.base + names[0])} is written, after update {trainer.batch_num}")
+    info(f"{checkpoints.folder / (checkpoints.base + names[0])} is written, after update {trainer.batch_num}")
     return code
 
 
@@ -217,7 +217,7 @@ def _find_resume(network: Network, weights: Path | None, options: Options) -> Re
         return None
     resume = find_resume(weights, base_name(network.plan.file))
     if resume is not None:
-        note(f"{resume.path} belongs to {weights}: the run goes on exactly where it was")
+        info(f"{resume.path} belongs to {weights}: the run goes on exactly where it was")
     return resume
 
 

@@ -45,9 +45,9 @@ def test_drawing_keeps_name_and_kind_where_it_can(tmp_path: Path, name: str, dra
 def test_nothing_is_written_over_that_was_given(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
-    with pytest.raises(DarkpyError, match="would be written over"):
+    with pytest.raises(DarkpyError, match="is an input of this command"):
         open_folder(tmp_path / "link", [tmp_path / "a.png"])
-    with pytest.raises(DarkpyError, match="would be written over"):
+    with pytest.raises(DarkpyError, match="is an input of this command"):
         write_drawing(replace(result(), path=str(tmp_path / "a.png")), tmp_path / "link" / "a.png")
     assert (tmp_path / "a.png").stat().st_size == 0
 

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import darkpy
+from darkpy.cli import console
 from darkpy.cli.commands.calc_anchors import MAX_CLUSTERS
-from darkpy.cli.console import note, warn
-from darkpy.cli.options import FILE, dialect_option
+from darkpy.cli.options import FILE_PATH, dialect_option, force_option, require_writable
 from darkpy.cli.parsing import Command
-from darkpy.cli.progress import track
-from darkpy.cli.targets import check_new, force_option
 from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
 
@@ -51,7 +49,7 @@ that some anchor fits with an IoU of .5 or more.
 
 
 @click.command(cls=Command, help=HELP, short_help="Find anchors for a data set.")
-@click.argument("source", metavar="SOURCE", type=FILE)
+@click.argument("source", metavar="SOURCE", type=FILE_PATH)
 @click.option(
     "-n",
     "-num_of_clusters",
@@ -61,7 +59,7 @@ that some anchor fits with an IoU of .5 or more.
     metavar="N",
     help=f"How many.  [default: as many as the cfg has; without one {DEFAULT_COUNT}]",
 )
-@click.option("--cfg", type=FILE, metavar="CFG", help="Fit them to the heads of this network.")
+@click.option("--cfg", type=FILE_PATH, metavar="CFG", help="Fit them to the heads of this network.")
 @click.option("--write", "is_written", is_flag=True, help="Put them into CFG.")
 @click.option("-width", type=click.IntRange(1), metavar="N", help=f"Of the input.  [default: CFG's; or {DEFAULT_SIZE}]")
 @click.option("-height", type=click.IntRange(1), metavar="N", help="Likewise.")
@@ -95,7 +93,7 @@ that some anchor fits with an IoU of .5 or more.
     show_default=True,
     help="What VOC's numbers mean; see darkpy dataset from-voc.",
 )
-@click.option("--image", type=FILE, metavar="PNG", help="Draw the boxes in the colors of their anchors.")
+@click.option("--image", type=FILE_PATH, metavar="PNG", help="Draw the boxes in the colors of their anchors.")
 @force_option
 @click.option("--json", "is_json", is_flag=True, help="Print JSON.")
 @dialect_option
@@ -108,7 +106,7 @@ def anchors(
     key: str,
     corners: str,
     image: Path | None,
-    is_forced: bool,
+    overwrite: bool,
     is_json: bool,
     dialect: str | None,
     **searching: Any,
@@ -117,10 +115,10 @@ def anchors(
     from darkpy.data.formats.voc import Corners
     from darkpy.dialect import Dialect
 
-    _check(source, cfg, is_written, bool(width or height), image, is_forced)
+    _check(source, cfg, is_written, bool(width or height), image, overwrite)
     boxes = read_sizes(source, key=key, corners=Corners(corners), dialect=Dialect(dialect) if dialect else None)
     if boxes.problems:
-        warn(f"{len(boxes.problems)} labels or boxes cannot be used; the first: {boxes.problems[0]}")
+        console.warn(f"{len(boxes.problems)} labels or boxes cannot be used; the first: {boxes.problems[0]}")
     if cfg is None:
         size = (width or height or DEFAULT_SIZE, height or width or DEFAULT_SIZE)
         found, advice = _search(boxes.sizes_N2 * size, **searching), None
@@ -140,7 +138,7 @@ def anchors(
 
 
 def _check(
-    source: Path, cfg: Path | None, is_written: bool, is_sized: bool, image: Path | None, is_forced: bool
+    source: Path, cfg: Path | None, is_written: bool, is_sized: bool, image: Path | None, overwrite: bool
 ) -> None:
     """Refuse what does not go together, before anything is read."""
     if is_written and cfg is None:
@@ -148,7 +146,7 @@ def _check(
     if is_sized and cfg is not None:
         raise DarkpyError("the cfg tells the size of the input", hint="leave -width and -height out")
     if image is not None:
-        check_new(image, source, cfg, is_forced=is_forced)
+        require_writable(image, source, cfg, overwrite=overwrite)
 
 
 def _wanted(count: int, *, median: bool, start: str, restarts: int, seed: int, sort: str) -> Search:
@@ -173,7 +171,7 @@ def _advise(sizes_N2: Floats, cfg: Path, dialect: str | None, count: int | None,
 
 
 def _watch(starts: Sequence[int]) -> Iterable[int]:
-    return track(starts, len(starts))
+    return console.track(starts, len(starts))
 
 
 def _tell(boxes: BoxSizes, size: tuple[int, int], found: Found, advice: Advice | None) -> None:
@@ -234,12 +232,12 @@ def _finish(advice: Advice, boxes: BoxSizes, cfg: Path, is_written: bool) -> Non
 
     if advice.too_small:
         share = _percent(advice.too_small / len(boxes.sizes_N2))
-        warn(f"{advice.too_small} boxes ({share}) are smaller than a cell of the finest map")
+        console.warn(f"{advice.too_small} boxes ({share}) are smaller than a cell of the finest map")
     if not advice.is_better:
-        note("the cfg's own anchors fit these boxes as well")
+        console.info("the cfg's own anchors fit these boxes as well")
     for classes in {one.head.classes for one in advice.dealt}:
         if classes != len(boxes.classes):
-            warn(f"{cfg}: classes={classes}, and the data has {len(boxes.classes)}; filters= go with the cfg's")
+            console.warn(f"{cfg}: classes={classes}, and the data has {len(boxes.classes)}; filters= go with the cfg's")
     if is_written:
         said = "is written" if write_advice(advice, cfg) else "says all that already"
-        note(f"{cfg}: {said}")
+        console.info(f"{cfg}: {said}")

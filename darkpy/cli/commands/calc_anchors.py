@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from darkpy.cli.console import warn
-from darkpy.cli.options import FILE, dialect_option
+from darkpy.cli import console
+from darkpy.cli.options import FILE_PATH, dialect_option, require_writable
 from darkpy.cli.parsing import Command
-from darkpy.cli.targets import check_target
 from darkpy.data.lists.data_file import DataFile, read_data
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
@@ -37,7 +36,7 @@ darkpy anchors does more: medians, VOC's and COCO's files, masks and filters for
 
 
 @click.command("calc_anchors", cls=Command, help=HELP, short_help="Anchors for the boxes of a data set.")
-@click.argument("data", type=FILE)
+@click.argument("data", type=FILE_PATH)
 @click.option(
     "-num_of_clusters",
     "count",
@@ -71,7 +70,7 @@ def calc_anchors(
     from darkpy.anchors.search import Search, find_anchors
 
     for target in (ANCHORS, COUNTERS, CLOUD):
-        check_target(target, data)
+        require_writable(target, data, overwrite=True)
     task = read_data(data)
     click.echo(f"\n num_of_clusters = {count}, width = {width}, height = {height} ")
     table = _read(task, Dialect(dialect) if dialect else None)
@@ -110,7 +109,7 @@ def _read(task: DataFile, dialect: Dialect | None) -> LabelTable:
         click.echo(f"\n\n{line} ")
         bad.note([Problem(True, line, line)])
     if table.problems:
-        warn(f"{len(table.problems)} lines of label files are no boxes; the first: {table.problems[0]}")
+        console.warn(f"{len(table.problems)} lines of label files are no boxes; the first: {table.problems[0]}")
     click.echo(f"\r loaded \t image: {len(images)} \t box: {len(table)}\n all loaded. ")
     return table
 

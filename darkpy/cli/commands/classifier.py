@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from darkpy.cli.console import complain, warn
+from darkpy.cli import console
 from darkpy.cli.images import ask_paths
 from darkpy.cli.load import open_network
-from darkpy.cli.options import FILE, idle_options, network_options
+from darkpy.cli.options import FILE_PATH, ignored_options, network_options
 from darkpy.cli.parsing import Command, Group
-from darkpy.cli.progress import track
 from darkpy.data.lists.data_file import DataFile, read_data
 from darkpy.data.lists.names import names_for
 from darkpy.dialect import Dialect
@@ -83,13 +82,13 @@ def classifier() -> None:
 
 
 @classifier.command(help=PREDICT_HELP, short_help="What is on an image.")
-@click.argument("data", type=FILE)
-@click.argument("cfg", type=FILE)
-@click.argument("weights", type=FILE)
-@click.argument("image", type=FILE, required=False)
+@click.argument("data", type=FILE_PATH)
+@click.argument("cfg", type=FILE_PATH)
+@click.argument("weights", type=FILE_PATH)
+@click.argument("image", type=FILE_PATH, required=False)
 @_top_option
 @network_options
-@idle_options
+@ignored_options
 def predict(data: Path, cfg: Path, weights: Path, image: Path | None, top: int | None, **opening: Any) -> int:
     file = read_data(data)
     names = file.find("names") or _find_labels(file)
@@ -98,24 +97,24 @@ def predict(data: Path, cfg: Path, weights: Path, image: Path | None, top: int |
 
 
 @click.command(cls=Command, help=CLASSIFY_HELP, short_help="What is on an image, in one word.")
-@click.argument("cfg", type=FILE)
-@click.argument("weights", type=FILE)
-@click.argument("image", type=FILE, required=False)
-@click.option("--names", type=FILE, help="What the classes are called, one a line.  [default: their numbers]")
+@click.argument("cfg", type=FILE_PATH)
+@click.argument("weights", type=FILE_PATH)
+@click.argument("image", type=FILE_PATH, required=False)
+@click.option("--names", type=FILE_PATH, help="What the classes are called, one a line.  [default: their numbers]")
 @click.option(
     "top", "-t", "--top", type=click.IntRange(1), default=CLASSIFY_TOP, metavar="K", show_default=True,
     help="How many classes are told.",
 )  # fmt: skip
 @network_options
-@idle_options
+@ignored_options
 def classify(cfg: Path, weights: Path, image: Path | None, names: Path | None, top: int, **opening: Any) -> int:
     return _predict(open_network(cfg, weights, **opening), names, image, top)
 
 
 @classifier.command(help=VALID_HELP, short_help="How often it is right.")
-@click.argument("data", type=FILE)
-@click.argument("cfg", type=FILE)
-@click.argument("weights", type=FILE)
+@click.argument("data", type=FILE_PATH)
+@click.argument("cfg", type=FILE_PATH)
+@click.argument("weights", type=FILE_PATH)
 @_top_option
 @click.option(
     "--batch-size", type=click.IntRange(1, MAX_BATCH_SIZE), metavar="N", default=16, show_default=True,
@@ -123,7 +122,7 @@ def classify(cfg: Path, weights: Path, image: Path | None, names: Path | None, t
 )  # fmt: skip
 @click.option("--json", "is_json", is_flag=True, help="Print the result as JSON instead of lines.")
 @network_options
-@idle_options
+@ignored_options
 def valid(data: Path, cfg: Path, weights: Path, top: int | None, batch_size: int, is_json: bool, **opening: Any) -> int:
     from darkpy.data.lists.paths import read_image_list
     from darkpy.evaluation.classify import Accuracy, class_count, classify, valid_settings
@@ -141,9 +140,9 @@ def valid(data: Path, cfg: Path, weights: Path, top: int | None, batch_size: int
     top = min(top or _read_top(file), classes)
     settings = valid_settings(network, top, file.find("leaves"))
     unreadable = 0
-    for ranking in track(classify(network, paths, settings, batch_size=batch_size), len(paths)):
+    for ranking in console.track(classify(network, paths, settings, batch_size=batch_size), len(paths)):
         if ranking.error is not None:
-            complain(ranking.error)
+            console.error(ranking.error)
             unreadable += 1
         accuracy.add(ranking)
         if not is_json:
@@ -166,7 +165,7 @@ def _predict(network: Network, names_file: Path | None, image: Path | None, top:
         began = perf_counter()
         (ranking,) = classify(network, [path], settings)
         if ranking.error is not None:
-            complain(ranking.error)
+            console.error(ranking.error)
             has_failed = True
             continue
         click.echo(formats.time_line(ranking.path, perf_counter() - began, dialect), err=dialect is Dialect.PJREDDIE)
@@ -193,7 +192,7 @@ def _tell_of_labels(accuracy: Accuracy) -> None:
         (accuracy.ambiguous, "several labels occur, and the first one counts, in the path of"),
     ):
         if paths:
-            warn(f"{what} {len(paths)} of {accuracy.images} images; the first: {paths[0]}")
+            console.warn(f"{what} {len(paths)} of {accuracy.images} images; the first: {paths[0]}")
 
 
 def _find_labels(data: DataFile) -> Path | None:

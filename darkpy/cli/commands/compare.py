@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from darkpy.cli.console import note
+from darkpy.cli import console
 from darkpy.cli.load import open_network
-from darkpy.cli.options import FILE, Share, letterbox_option, network_options
+from darkpy.cli.options import FILE_PATH, UnitFloat, letterbox_option, network_options, require_writable
 from darkpy.cli.parsing import Command
-from darkpy.cli.targets import check_target
 from darkpy.errors import DarkpyError
 
 if TYPE_CHECKING:
@@ -43,15 +42,15 @@ The exit code is 0 when all agree, 1 when something departs, 2 when something th
 
 
 @click.command(cls=Command, help=HELP, short_help="Where does another program depart, layer by layer?")
-@click.argument("cfg", type=FILE)
-@click.argument("weights", type=FILE)
-@click.argument("image", type=FILE, required=False)
-@click.option("--against", type=FILE, metavar="FILE", help="A dump (.npz), an ONNX file (.onnx), or other weights.")
-@click.option("--other-cfg", type=FILE, metavar="CFG", help="What the other weights belong to.  [default: CFG]")
-@click.option("--dump", type=FILE, metavar="FILE.npz", help="Write the input and every layer's output.")
+@click.argument("cfg", type=FILE_PATH)
+@click.argument("weights", type=FILE_PATH)
+@click.argument("image", type=FILE_PATH, required=False)
+@click.option("--against", type=FILE_PATH, metavar="FILE", help="A dump (.npz), an ONNX file (.onnx) or other weights.")
+@click.option("--other-cfg", type=FILE_PATH, metavar="CFG", help="What the other weights belong to.  [default: CFG]")
+@click.option("--dump", type=FILE_PATH, metavar="FILE.npz", help="Write the input and every layer's output.")
 @click.option(
     "--tolerance",
-    type=Share(),
+    type=UnitFloat(),
     default=1e-5,
     metavar="0..1",
     show_default=True,
@@ -88,7 +87,7 @@ def compare(
             "nothing to compare with", hint="name it with --against FILE, or write a dump with --dump FILE"
         )
     if dump is not None:
-        check_target(dump, against, image)
+        require_writable(dump, against, image, overwrite=True)
     other = None if other_cfg is None else darkpy.plan(other_cfg, dialect, strict=strict)
     network = open_network(cfg, weights, dialect=dialect, strict=strict, fold=False, **opening)
     x_BCHW = None
@@ -103,7 +102,7 @@ def compare(
     if dump is not None:
         x_BCHW = random_input(network, seed) if x_BCHW is None else x_BCHW
         write_dump(dump, x_BCHW, trace(network, x_BCHW))
-        note(f"{dump} holds x and {len(network.plan.nodes)} layers")
+        console.info(f"{dump} holds x and {len(network.plan.nodes)} layers")
     return DEPARTED if found is not None and found.first is not None else 0
 
 

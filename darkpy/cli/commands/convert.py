@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from darkpy.cli import console
 from darkpy.cli.commands.checking import look, names_of, show_check
-from darkpy.cli.console import note
-from darkpy.cli.options import FILE, Share, dialect_option, strict_option
+from darkpy.cli.options import FILE_PATH, UnitFloat, dialect_option, force_option, require_writable, strict_option
 from darkpy.cli.parsing import Command
-from darkpy.cli.targets import check_new, force_option
 from darkpy.data.lists.data_file import read_data
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
@@ -67,20 +66,20 @@ largest number.
 
 
 @click.command(cls=Command, help=HELP, short_help="Weights as another kind of file.")
-@click.argument("source", metavar="SRC", type=FILE)
-@click.argument("target", metavar="[DST]", type=FILE, required=False)
-@click.option("--cfg", type=FILE, help="The network.  [default: what SRC holds, or the .cfg beside it]")
+@click.argument("source", metavar="SRC", type=FILE_PATH)
+@click.argument("target", metavar="[DST]", type=FILE_PATH, required=False)
+@click.option("--cfg", type=FILE_PATH, help="The network.  [default: what SRC holds, or the .cfg beside it]")
 @click.option("--to", "form", type=click.Choice(FORMATS), help="What to write.  [default: as DST ends]")
-@click.option("--names", type=FILE, help="What the classes are called, one a line; kept in the file.")
-@click.option("--data", type=FILE, help="A .data file, for its names.")
+@click.option("--names", type=FILE_PATH, help="What the classes are called, one a line; kept in the file.")
+@click.option("--data", type=FILE_PATH, help="A .data file, for its names.")
 @click.option(
     "--output", type=click.Choice(("heads", "boxes", "rows")), help="What an .onnx file gives.  [default: heads]"
 )
-@click.option("--nms", type=Share(), metavar="0..1", help="Suppress in the .onnx file what overlaps more than this.")
+@click.option("--nms", type=UnitFloat(), metavar="0..1", help="Run NMS with this IoU inside the .onnx file.")
 @click.option(
-    "-thresh", "--thresh", type=Share(), metavar="0..1", help="Of --nms and --check: what is surer than this."
+    "-thresh", "--thresh", type=UnitFloat(), metavar="0..1", help="Of --nms and --check: what is surer than this."
 )
-@click.option("--check", "image", type=FILE, metavar="IMAGE", help="Run source and result on this image.")
+@click.option("--check", "image", type=FILE_PATH, metavar="IMAGE", help="Run source and result on this image.")
 @click.option("--json", "is_json", is_flag=True, help="Print what --check finds as JSON.")
 @click.option("--allow-partial", is_flag=True, help="Take weights that end early as they are.")
 @click.option("--for", "fork", type=FORK, help="Whose darknet DST is for.  [default: the one that SRC is of]")
@@ -103,7 +102,7 @@ def convert(
     allow_partial: bool,
     fork: str | None,
     bn_eps: float | None,
-    is_forced: bool,
+    overwrite: bool,
     dialect: str | None,
     strict: bool,
 ) -> int:
@@ -116,7 +115,7 @@ def convert(
     target = _named(source, target, form)
     chosen = target_for(target, form)
     wanted = _onnx_options(output, nms, thresh, is_onnx=chosen.name == "onnx")
-    check_new(target, source, cfg, names, data, image, is_forced=is_forced)
+    require_writable(target, source, cfg, names, data, image, overwrite=overwrite)
     if names is None and data is not None:
         names = read_data(data).find_names()
     opened = open_source(source)
@@ -135,7 +134,7 @@ def convert(
     said = [*filled.notes, *notes, *chosen.losses(converted), f"{target} holds {_extent(plan, filled.cutoff)}"]
     write_whole(target, pack(converted, chosen))
     for words in said:
-        note(words)
+        console.info(words)
     return 0 if seen is None else show_check(seen, target, network.plan, chosen.name == "onnx", is_json=is_json)
 
 

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from darkpy.cli.console import note, tell_of, warn
-from darkpy.cli.options import FILE, Share, together
+from darkpy.cli import console
+from darkpy.cli.options import FILE_PATH, UnitFloat, compose
 from darkpy.cli.parsing import Group
-from darkpy.cli.progress import track
 from darkpy.data.lists.names import read_names
 from darkpy.errors import DarkpyError
 
@@ -55,11 +54,11 @@ def dataset() -> None:
     """Data sets in other formats, and what is in one."""
 
 
-_out_options = together(
+_out_options = compose(
     click.option(
         "--names",
         "names_file",
-        type=FILE,
+        type=FILE_PATH,
         metavar="FILE",
         help="The classes and their order, one a line; objects of others are left out.",
     ),
@@ -73,7 +72,7 @@ _out_options = together(
     click.option("--copy", "is_copied", is_flag=True, help="Copy the images instead of linking to them."),
     click.option(
         "--valid",
-        type=Share(),
+        type=UnitFloat(),
         metavar="0..1",
         default=0.2,
         show_default=True,
@@ -81,15 +80,15 @@ _out_options = together(
     ),
     click.option("--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Which ones."),
     click.option(
-        "--force", "is_forced", is_flag=True, help="Write into a folder that is not empty, over files of its names."
+        "--force", "overwrite", is_flag=True, help="Write into a folder that is not empty, over files of its names."
     ),
 )
 """How a data set is written."""
 
 
 @dataset.command("from-voc", help=FROM_VOC_HELP, short_help="Make a data set of VOC's XML files.")
-@click.argument("source", metavar="SRC", type=FILE)
-@click.argument("folder", metavar="DIR", type=FILE)
+@click.argument("source", metavar="SRC", type=FILE_PATH)
+@click.argument("folder", metavar="DIR", type=FILE_PATH)
 @click.option(
     "--corners",
     type=click.Choice(["darknet", "voc", "edges"]),
@@ -105,9 +104,9 @@ def from_voc(source: Path, folder: Path, corners: str, **writing: Any) -> None:
 
 
 @dataset.command("from-coco", help=FROM_COCO_HELP, short_help="Make a data set of COCO's JSON.")
-@click.argument("sources", metavar="JSON...", type=FILE, nargs=-1, required=True)
-@click.argument("folder", metavar="DIR", type=FILE)
-@click.option("--images", type=FILE, metavar="DIR", help="Where the images are.  [default: where COCO has them]")
+@click.argument("sources", metavar="JSON...", type=FILE_PATH, nargs=-1, required=True)
+@click.argument("folder", metavar="DIR", type=FILE_PATH)
+@click.option("--images", type=FILE_PATH, metavar="DIR", help="Where the images are.  [default: where COCO has them]")
 @_out_options
 def from_coco(sources: tuple[Path, ...], folder: Path, images: Path | None, **writing: Any) -> None:
     from darkpy.data.formats.coco import read_coco_splits
@@ -124,13 +123,13 @@ def _write(
     is_copied: bool,
     valid: float,
     seed: int,
-    is_forced: bool,
+    overwrite: bool,
 ) -> None:
     """Write what was read as a data set, and tell what became of it."""
     from darkpy.data.formats.darknet_writer import DarknetSet, Tally, label_texts, write_set
     from darkpy.data.lists.splitting import split
 
-    tell_of("images that are spoken of are not there", collection.missing)
+    console.warn_many("images that are spoken of are not there", collection.missing)
     if not collection.images:
         raise DarkpyError("no annotation has an image that is there", hint="darkpy dataset --help tells where they lie")
     names = collection.class_names() if names_file is None else read_names(names_file)
@@ -143,9 +142,9 @@ def _write(
     listed = {name for members in splits.values() for name in members}
     pictures = {name: image.file for name, image in collection.images.items() if name in listed}
     if len(listed) < len(collection.images):
-        note(f"{len(collection.images) - len(listed)} images are in no split and are left out")
+        console.info(f"{len(collection.images) - len(listed)} images are in no split and are left out")
     made = DarknetSet(images=pictures, labels=labels, splits=splits, names=names)
-    for _ in track(write_set(made, folder, is_copied=is_copied, is_forced=is_forced), len(pictures)):
+    for _ in console.track(write_set(made, folder, is_copied=is_copied, is_forced=overwrite), len(pictures)):
         pass
     _report(made, tally, folder)
 
@@ -153,12 +152,12 @@ def _write(
 def _report(made: DarknetSet, tally: Tally, folder: Path) -> None:
     from darkpy.data.formats.darknet_writer import data_path
 
-    tell_of("boxes without a size are left out", tally.empty)
-    tell_of("boxes outside their image are left out", tally.outside)
+    console.warn_many("boxes without a size are left out", tally.empty)
+    console.warn_many("boxes outside their image are left out", tally.outside)
     if tally.cut:
-        warn(f"{tally.cut} boxes reach over the edge of their image and are cut off there")
+        console.warn(f"{tally.cut} boxes reach over the edge of their image and are cut off there")
     for name, count in tally.unnamed.most_common():
-        warn(f"{count} objects are called {name!r}, which is no class: they are left out")
+        console.warn(f"{count} objects are called {name!r}, which is no class: they are left out")
     splits = ", ".join(f"{split} {len(members)}" for split, members in made.splits.items())
     classes = ", ".join(f"{name} {tally.boxes[name]}" for name in made.names)
     click.echo(f"{folder}: {len(made.images)} images ({splits})")

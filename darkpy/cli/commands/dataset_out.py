@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from darkpy.cli.console import tell_of, warn
-from darkpy.cli.options import FILE, dialect_option
+from darkpy.cli import console
+from darkpy.cli.options import FILE_PATH, dialect_option, force_option, require_writable
 from darkpy.cli.parsing import Command
-from darkpy.cli.progress import track
-from darkpy.cli.targets import check_new, force_option
 from darkpy.data.lists.data_file import DIFFICULT_KEYS
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
@@ -36,11 +34,11 @@ LISTS = ("train", "valid", "test")
 
 
 @click.command("to-coco", cls=Command, help=TO_COCO_HELP, short_help="Write labels as COCO's JSON.")
-@click.argument("source", metavar="SOURCE", type=FILE)
-@click.argument("target", metavar="TARGET", type=FILE)
+@click.argument("source", metavar="SOURCE", type=FILE_PATH)
+@click.argument("target", metavar="TARGET", type=FILE_PATH)
 @force_option
 @dialect_option
-def to_coco(source: Path, target: Path, is_forced: bool, dialect: str | None) -> None:
+def to_coco(source: Path, target: Path, overwrite: bool, dialect: str | None) -> None:
     from darkpy.data.lists.image_list import open_lists
 
     lists = open_lists(source, (*LISTS, *DIFFICULT_KEYS.values()))
@@ -48,7 +46,7 @@ def to_coco(source: Path, target: Path, is_forced: bool, dialect: str | None) ->
     is_folder = source.suffix == ".data"
     files = {key: target / f"{key}.json" if is_folder else target for key in lists}
     for file in files.values():
-        check_new(file, source, is_forced=is_forced)
+        require_writable(file, source, overwrite=overwrite)
     rule = Dialect(dialect) if dialect else None
     made = {key: _convert(key, listed, difficult.get(key), rule) for key, listed in lists.items()}
     for key, one in made.items():
@@ -67,13 +65,14 @@ def _convert(key: str, listed: ImageList, difficult: ImageList | None, rule: Dia
         raise DarkpyError(f"{DIFFICULT_KEYS[key]}= lists {len(difficult.images)} images, {key}= {len(listed.images)}")
     tables = (plain,) if crowds is None else (plain, crowds)
     made = start_coco(listed, *tables)
-    for _ in track(fill_coco(made, listed, *tables), len(listed.images)):
+    for _ in console.track(fill_coco(made, listed, *tables), len(listed.images)):
         pass
-    tell_of(f"images of {key} without labels", [table.files[number] for table in tables for number in table.missing])
-    tell_of(f"lines of label files of {key} are wrong", [problem for table in tables for problem in table.problems])
-    tell_of(f"images of {key} cannot be read and are left out", made.bad)
+    missing = [table.files[index] for table in tables for index in table.missing]
+    console.warn_many(f"images of {key} without labels", missing)
+    console.warn_many(f"invalid label lines in {key}", [problem for table in tables for problem in table.problems])
+    console.warn_many(f"images of {key} cannot be read and are left out", made.bad)
     if made.empty:
-        warn(f"{made.empty} boxes without a size are left out")
+        console.warn(f"{made.empty} boxes without a size are left out")
     if not made.images:
         raise DarkpyError(f"no image of {key} can be read; the first: {made.bad[0]}")
     return made

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import click
 
+from darkpy.cli import console
 from darkpy.cli.commands.dataset_out import LISTS
-from darkpy.cli.console import tell_of
-from darkpy.cli.options import FILE, dialect_option
+from darkpy.cli.options import FILE_PATH, dialect_option, force_option, require_writable
 from darkpy.cli.parsing import Command
-from darkpy.cli.progress import track
-from darkpy.cli.targets import check_new, force_option
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.files import make_folder, write_whole
@@ -50,20 +48,20 @@ ones. The last tile tells the colors of the classes.
 
 
 @click.command("split", cls=Command, help=SPLIT_HELP, short_help="Deal the images of a list into several.")
-@click.argument("source", metavar="SOURCE", type=FILE)
-@click.argument("folder", metavar="DIR", type=FILE)
+@click.argument("source", metavar="SOURCE", type=FILE_PATH)
+@click.argument("folder", metavar="DIR", type=FILE_PATH)
 @click.option(
     "--parts", metavar="NAME=SHARE,...", default="train=.8,valid=.2", show_default=True, help="What to deal into."
 )
 @click.option("--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Which images.")
 @force_option
-def split(source: Path, folder: Path, parts: str, seed: int, is_forced: bool) -> None:
+def split(source: Path, folder: Path, parts: str, seed: int, overwrite: bool) -> None:
     from darkpy.data.lists.image_list import open_list
     from darkpy.data.lists.splitting import split_files
 
     files = split_files(source, open_list(source), folder, _shares(parts), seed)
     for file in files:
-        check_new(file, source, is_forced=is_forced)
+        require_writable(file, source, overwrite=overwrite)
     make_folder(folder)
     for file, lines in files.items():
         write_whole(file, ["".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")])
@@ -86,7 +84,7 @@ def _shares(text: str) -> dict[str, float]:
 
 
 @click.command("stats", cls=Command, help=STATS_HELP, short_help="Count what is in a data set.")
-@click.argument("source", metavar="SOURCE", type=FILE)
+@click.argument("source", metavar="SOURCE", type=FILE_PATH)
 @click.option("--json", "is_json", is_flag=True, help="Print JSON.")
 @dialect_option
 def stats(source: Path, is_json: bool, dialect: str | None) -> None:
@@ -109,8 +107,8 @@ def stats(source: Path, is_json: bool, dialect: str | None) -> None:
 
 
 @click.command("draw", cls=Command, help=DRAW_HELP, short_help="Draw images of a data set with their boxes.")
-@click.argument("source", metavar="SOURCE", type=FILE)
-@click.argument("target", metavar="PNG", type=FILE)
+@click.argument("source", metavar="SOURCE", type=FILE_PATH)
+@click.argument("target", metavar="PNG", type=FILE_PATH)
 @click.option("--images", type=click.IntRange(1, 1000), metavar="N", default=23, show_default=True, help="How many.")
 @click.option("--columns", type=click.IntRange(1, 100), metavar="N", default=6, show_default=True, help="In a row.")
 @click.option("--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Which images.")
@@ -126,19 +124,19 @@ def draw(
     columns: int,
     seed: int,
     key: str,
-    is_forced: bool,
+    overwrite: bool,
     dialect: str | None,
 ) -> None:
     from darkpy.data.lists.image_list import open_list
     from darkpy.diagnostics.report.label_sheet import LabelSheet, choose, fill_sheet
 
-    check_new(target, source, is_forced=is_forced)
+    require_writable(target, source, overwrite=overwrite)
     listed = open_list(source, key)
     table = listed.read_labels(Dialect(dialect) if dialect else None)
     sheet, numbers = LabelSheet(), choose(len(listed.images), images, seed)
-    for _ in track(fill_sheet(sheet, listed, table, numbers), len(numbers)):
+    for _ in console.track(fill_sheet(sheet, listed, table, numbers), len(numbers)):
         pass
-    tell_of("images cannot be read", sheet.bad)
+    console.warn_many("images cannot be read", sheet.bad)
     if not sheet.tiles:
         raise DarkpyError("none of the images can be read", hint=sheet.bad[0])
     write_whole(target, [sheet.to_png(listed, columns)])

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from darkpy.cli.console import complain
+from darkpy.cli import console
 from darkpy.cli.images import PREDICTIONS, ask_paths, drawing_path, open_folder, write_drawing
 from darkpy.cli.load import class_names, open_network
-from darkpy.cli.options import FILE, box_options, idle_options, network_options, speed_options
+from darkpy.cli.options import FILE_PATH, box_options, ignored_options, network_options, speed_options
 from darkpy.cli.parsing import Command
-from darkpy.cli.progress import track
 from darkpy.data.lists.data_file import read_data
 from darkpy.dialect import Dialect
 from darkpy.evaluation import formats
@@ -50,13 +49,15 @@ exit code is 2 in the end.
 
 
 @click.command(cls=Command, help=HELP, short_help="Find the objects on images.")
-@click.argument("cfg", type=FILE)
-@click.argument("weights", type=FILE)
-@click.argument("images", type=FILE, nargs=-1)
-@click.option("--names", type=FILE, help="What the classes are called, one a line.  [default: COCO or VOC, by number]")
-@click.option("--data", type=FILE, help="A .data file, for its names.")
+@click.argument("cfg", type=FILE_PATH)
+@click.argument("weights", type=FILE_PATH)
+@click.argument("images", type=FILE_PATH, nargs=-1)
+@click.option(
+    "--names", type=FILE_PATH, help="Class names, one per line.  [default: COCO or VOC, by number of classes]"
+)
+@click.option("--data", type=FILE_PATH, help="A .data file, for its names.")
 @click.option("--json", "is_json", is_flag=True, help="Print JSON instead of lines.")
-@click.option("--out", type=FILE, metavar="DIR", help="Draw the images into this folder.")
+@click.option("--out", type=FILE_PATH, metavar="DIR", help="Draw the images into this folder.")
 @click.option(
     "--batch-size",
     type=click.IntRange(1, MAX_BATCH_SIZE),
@@ -67,7 +68,7 @@ exit code is 2 in the end.
 @box_options
 @network_options
 @speed_options
-@idle_options
+@ignored_options
 def detect(
     cfg: Path,
     weights: Path,
@@ -101,7 +102,7 @@ def detect(
     if paths is None:
         results = detect(network, ask_paths(), called, options, batch_size=1, prefetch=False)
     else:
-        results = track(detect(network, paths, called, options, batch_size=batch_size), len(paths))
+        results = console.track(detect(network, paths, called, options, batch_size=batch_size), len(paths))
 
     is_single = not is_json and (paths is None or len(paths) == 1)
     errors: list[ImageError] = []
@@ -118,7 +119,7 @@ def _show_each(
     for result in results:
         shown = replace(result, objects=formats.by_confidence(formats.visible(result.objects)))
         if shown.error is not None:
-            complain(shown.error)
+            console.error(shown.error)
             errors.append(shown.error)
         elif out is not None:
             write_drawing(shown, drawing_path(shown.path, out))

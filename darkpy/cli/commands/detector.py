@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from darkpy.cli.console import complain
+from darkpy.cli import console
 from darkpy.cli.images import PREDICTIONS, ask_paths, write_drawing
 from darkpy.cli.load import class_names, open_network
-from darkpy.cli.options import FILE, box_options, idle_options, network_options, speed_options
+from darkpy.cli.options import FILE_PATH, box_options, ignored_options, network_options, require_writable, speed_options
 from darkpy.cli.parsing import Group
-from darkpy.cli.targets import check_target
 from darkpy.data.lists.data_file import read_data
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
@@ -43,14 +42,14 @@ def detector() -> None:
 
 
 @detector.command(help=TEST_HELP, short_help="Find the objects on an image.")
-@click.argument("data", type=FILE)
-@click.argument("cfg", type=FILE)
-@click.argument("weights", type=FILE)
-@click.argument("image", type=FILE, required=False)
+@click.argument("data", type=FILE_PATH)
+@click.argument("cfg", type=FILE_PATH)
+@click.argument("weights", type=FILE_PATH)
+@click.argument("image", type=FILE_PATH, required=False)
 @click.option("-ext_output", is_flag=True, help="Tell where each box is, in pixels.")
 @click.option(
     "-out",
-    type=FILE,
+    type=FILE_PATH,
     metavar="NAME",
     help="alexeyab: write the objects to this file as JSON. pjreddie: draw NAME.jpg instead of predictions.jpg.",
 )
@@ -59,7 +58,7 @@ def detector() -> None:
 @box_options
 @network_options
 @speed_options
-@idle_options
+@ignored_options
 def test(
     data: Path,
     cfg: Path,
@@ -78,7 +77,7 @@ def test(
     from darkpy.evaluation.detect import DetectOptions, detect
 
     if out is not None:
-        check_target(out, data, cfg, weights, image)
+        require_writable(out, data, cfg, weights, image, overwrite=True)
     names_file = read_data(data).find_names()
     network = open_network(cfg, weights, examples=(image,) if image else (), **opening)
     names = class_names(network, names_file)
@@ -106,7 +105,7 @@ class _Report:
 
     def add(self, result: Result, seconds: float) -> None:
         if result.error is not None:
-            complain(result.error)
+            console.error(result.error)
             self.has_failed = True
             return
         assert result.image is not None
@@ -140,10 +139,10 @@ class _Report:
         try:
             labels = label_path(result.path, self.dialect)
             if labels.exists() and not self.may_overwrite:
-                raise DarkpyError(f"{labels}: is there already", hint="--overwrite replaces labels that are there")
+                raise DarkpyError(f"{labels}: already exists", hint="--overwrite replaces existing label files")
             write_whole(labels, [formats.label_lines(result.objects).encode()])
         except DarkpyError as error:
-            complain(error)
+            console.error(error)
             self.has_failed = True
 
 

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from darkpy.cli.console import note
+from darkpy.cli import console
 from darkpy.cli.load import find_device
-from darkpy.cli.options import FILE, device_option, dialect_option
+from darkpy.cli.options import FILE_PATH, device_option, dialect_option
 from darkpy.cli.parsing import Command
-from darkpy.cli.progress import track
 from darkpy.data.lists.data_file import read_data
 from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
@@ -63,9 +62,9 @@ The exit code is 0 when nothing is found, 1 when something is, 2 when something 
 
 
 @click.command(cls=Command, help=HELP, short_help="What is wrong with this cfg and these data?")
-@click.argument("cfg", type=FILE)
-@click.argument("data", type=FILE, required=False)
-@click.argument("weights", type=FILE, required=False)
+@click.argument("cfg", type=FILE_PATH)
+@click.argument("data", type=FILE_PATH, required=False)
+@click.argument("weights", type=FILE_PATH, required=False)
 @click.option("--all", "is_all", is_flag=True, help=f"Print all findings, not {FEW} of a kind.")
 @click.option(
     "--worst",
@@ -82,7 +81,7 @@ The exit code is 0 when nothing is found, 1 when something is, 2 when something 
     help="Show the network N images, spread over the list.  [default: all]",
 )
 @click.option("--updates", type=click.IntRange(1), metavar="N", help="Make N updates on trial; nothing is kept.")
-@click.option("--out", type=FILE, metavar="DIR", help="Where samples.csv and samples.png are written.")
+@click.option("--out", type=FILE_PATH, metavar="DIR", help="Where samples.csv and samples.png are written.")
 @click.option("--json", "is_json", is_flag=True, help="Print JSON instead of text.")
 @device_option
 @dialect_option
@@ -109,7 +108,7 @@ def doctor(
         raise DarkpyError("--updates needs images to learn from", hint="name the data: CFG DATA")
     seen = 0 if weights is None else read_header(weights)[0].seen
     exam = examine(cfg, None if data is None else read_data(data), dialect=dialect, seen=seen)
-    for _ in track(exam.survey(), exam.total):
+    for _ in console.track(exam.survey(), exam.total):
         pass
     ranked = _hunt(exam, weights, device, limit)
     trial = None if updates is None else _try(exam, weights, device, updates)
@@ -141,9 +140,9 @@ def _hunt(exam: Examination, weights: Path | None, device: str | None, limit: in
         return []
     hunt = Hunt(network, exam.setup)
     if not hunt.is_filled:
-        note(f"{weights} does not fill the network: what it makes of each sample is mostly chance")
+        console.info(f"{weights} does not fill the network: what it makes of each sample is mostly chance")
     numbers = hunt.numbers(limit)
-    ranked = rank(list(track(hunt.run(numbers), len(numbers))))
+    ranked = rank(list(console.track(hunt.run(numbers), len(numbers))))
     assert exam.data is not None
     exam.note([*check_scores(ranked, str(exam.data.path))])
     return ranked
@@ -154,12 +153,12 @@ def _try(exam: Examination, weights: Path | None, device: str | None, updates: i
     from darkpy.diagnostics.dry_run import DryRun
 
     if exam.setup is None or not exam.is_trainable:
-        note("the network cannot be trained on these data as they are: no update is tried")
+        console.info("the network cannot be trained on these data as they are: no update is tried")
         return None
     assert exam.cfg is not None
     place = exam.cfg.net_line("learning_rate")
     trial = DryRun(_open(exam.setup.plan, weights, device), exam.setup, updates, place)
-    for _ in track(trial.run(), updates):
+    for _ in console.track(trial.run(), updates):
         pass
     exam.note(trial.found)
     return trial
@@ -188,7 +187,7 @@ def _write(exam: Examination, ranked: Sequence[Scored], out: Path, worst: int) -
         raise DarkpyError(f"{out}: cannot be made: {error.strerror}") from error
     write_whole(out / "samples.csv", [as_csv(ranked)])
     write_whole(out / "samples.png", [draw_worst(exam.setup, ranked[:worst])])
-    note(f"{out / 'samples.csv'} holds {len(ranked)} samples, {out / 'samples.png'} shows the worst")
+    console.info(f"{out / 'samples.csv'} holds {len(ranked)} samples, {out / 'samples.png'} shows the worst")
 
 
 def _print_samples(ranked: Sequence[Scored]) -> None:
@@ -205,7 +204,7 @@ def _print(exam: Examination, is_all: bool) -> None:
     cause = None
     for one in exam.found:
         if not one.is_finding:
-            note(str(one))
+            console.info(str(one))
             continue
         met[one.kind] += 1
         if met[one.kind] > FEW and not is_all:

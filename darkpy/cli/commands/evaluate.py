@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from darkpy.cli import console
 from darkpy.cli.commands.judging import Task
-from darkpy.cli.console import note, warn
-from darkpy.cli.options import FILE, Decorator, Share, idle_options, letterbox_option, network_options, speed_options
+from darkpy.cli.options import (
+    FILE_PATH,
+    Decorator,
+    UnitFloat,
+    ignored_options,
+    letterbox_option,
+    network_options,
+    speed_options,
+)
 from darkpy.cli.parsing import Command
 
 if TYPE_CHECKING:
@@ -101,7 +109,7 @@ def _map_options(function: Any) -> Any:
         ),
         click.option(
             "-iou_thresh",
-            type=Share(),
+            type=UnitFloat(),
             metavar="0..1",
             default=0.5,
             show_default=True,
@@ -109,7 +117,7 @@ def _map_options(function: Any) -> Any:
         ),
         click.option(
             "-thresh",
-            type=Share(),
+            type=UnitFloat(),
             metavar="0..1",
             default=0.25,
             show_default=True,
@@ -121,16 +129,16 @@ def _map_options(function: Any) -> Any:
 
 
 @click.command("map", cls=Command, help=MAP_HELP, short_help="Mean average precision, AlexeyAB's way.")
-@click.argument("data", type=FILE)
-@click.argument("cfg", type=FILE)
-@click.argument("weights", type=FILE)
+@click.argument("data", type=FILE_PATH)
+@click.argument("cfg", type=FILE_PATH)
+@click.argument("weights", type=FILE_PATH)
 @_map_options
 @_letterbox_option("as letter_box in the cfg says")
 @_batch_option
 @_json_option
 @network_options
 @speed_options
-@idle_options
+@ignored_options
 def map_command(
     data: Path,
     cfg: Path,
@@ -160,15 +168,15 @@ def map_command(
 
 
 @click.command(cls=Command, help=RECALL_HELP, short_help="How many objects are found, whatever their class.")
-@click.argument("data", type=FILE)
-@click.argument("cfg", type=FILE)
-@click.argument("weights", type=FILE)
+@click.argument("data", type=FILE_PATH)
+@click.argument("cfg", type=FILE_PATH)
+@click.argument("weights", type=FILE_PATH)
 @_letterbox_option("stretched")
 @_batch_option
 @_json_option
 @network_options
 @speed_options
-@idle_options
+@ignored_options
 def recall(
     data: Path,
     cfg: Path,
@@ -194,15 +202,15 @@ def recall(
 
 
 @click.command(cls=Command, help=VALID_HELP, short_help="Write what is found for other programs to judge.")
-@click.argument("data", type=FILE)
-@click.argument("cfg", type=FILE)
-@click.argument("weights", type=FILE)
+@click.argument("data", type=FILE_PATH)
+@click.argument("cfg", type=FILE_PATH)
+@click.argument("weights", type=FILE_PATH)
 @click.option("-out", metavar="NAME", help="What the files' names begin with, in place of darknet's.")
 @letterbox_option
 @_batch_option
 @network_options
 @speed_options
-@idle_options
+@ignored_options
 def valid(
     data: Path,
     cfg: Path,
@@ -219,23 +227,23 @@ def valid(
     task = Task(data, cfg, weights, default_list="data/train.list", with_class_map=True, **opening)
     kind = task.data.entries.get("eval", "voc")
     if kind not in RESULT_FORMATS:
-        warn(f"{data}: eval={kind} is not one of {', '.join(RESULT_FORMATS)}: voc's files are written")
+        console.warn(f"{data}: eval={kind} is not one of {', '.join(RESULT_FORMATS)}: voc's files are written")
         kind = "voc"
     check_names(kind, task.names)
     found = DetectionStore()
     views = task.run([Metric(valid_settings(task.network, letterbox, task.class_map), found.add)], batch_size)
     folder = Path(task.data.entries.get("results", "results"))
     if found.nan_count:
-        warn(f"boxes that are no numbers (NaN) and are left out: {found.nan_count}")
+        console.warn(f"boxes that are no numbers (NaN) and are left out: {found.nan_count}")
     written = write_results(kind, folder, found, views, task.names, task.network.plan.dialect, out)
-    note(f"{written[0]} is written" if len(written) == 1 else f"{len(written)} files are written into {folder}")
+    console.info(f"{written[0]} is written" if len(written) == 1 else f"{len(written)} files are written into {folder}")
     return _exit_code(views)
 
 
 @click.command(cls=Command, help=EVALUATE_HELP, short_help="How good is a detection network?")
-@click.argument("cfg", type=FILE)
-@click.argument("data", type=FILE)
-@click.argument("weights", type=FILE)
+@click.argument("cfg", type=FILE_PATH)
+@click.argument("data", type=FILE_PATH)
+@click.argument("weights", type=FILE_PATH)
 @_map_options
 @_letterbox_option("as in darknet's own commands")
 @_batch_option
@@ -262,7 +270,7 @@ def evaluate(
 
     has_coco = coco.is_available()
     if not has_coco:
-        note("COCO's AP is left out: it needs pycocotools (pip install pycocotools)")
+        console.info("COCO's AP is left out: it needs pycocotools (pip install pycocotools)")
     task = Task(data, cfg, weights, **opening)
     truths, boxes = task.read_ground_truth(), DetectionStore()
     ranking = _ranking(task, truths, iou_thresh, thresh)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from darkpy.cli.console import complain, note, warn
+from darkpy.cli import console
 from darkpy.cli.load import class_names, open_network
-from darkpy.cli.progress import track
 from darkpy.config.classmap import read_class_map
 from darkpy.data.lists.data_file import DataFile, read_data
 from darkpy.data.lists.names import names_for
@@ -73,9 +72,9 @@ class Task:
         from darkpy.evaluation.runner import run
 
         views = []
-        for view in track(run(self.network, self.paths, judges, batch_size=batch_size), len(self.paths)):
+        for view in console.track(run(self.network, self.paths, judges, batch_size=batch_size), len(self.paths)):
             if view.error is not None:
-                complain(view.error)
+                console.error(view.error)
             views.append(view)
         return views
 
@@ -102,7 +101,7 @@ class Task:
         self.run([Metric(map_settings(self.network, letterbox), ranking.add)], batch_size)
         exact = ranking.result(points)
         lost = 100 * (found.mean - exact.mean)
-        note(f"mAP {found.mean:.2%} in {precision}, {exact.mean:.2%} in fp32: {lost:+.2f} points")
+        console.info(f"mAP {found.mean:.2%} in {precision}, {exact.mean:.2%} in fp32: {lost:+.2f} points")
 
     def _read_class_map(self) -> tuple[int, ...]:
         file = self.data.find("map")
@@ -116,9 +115,11 @@ class Task:
 
         truths = read_ground_truth(paths, self.network.plan.dialect, len(self.names))
         if truths.missing:
-            warn(f"images without labels: {len(truths.missing)} of {len(paths)}; the first: {truths.missing[0]}")
+            console.warn(
+                f"images without labels: {len(truths.missing)} of {len(paths)}; the first: {truths.missing[0]}"
+            )
         if truths.problems:
-            warn(f"wrong lines in label files: {len(truths.problems)}; the first: {truths.problems[0]}")
+            console.warn(f"wrong lines in label files: {len(truths.problems)}; the first: {truths.problems[0]}")
         return truths
 
 

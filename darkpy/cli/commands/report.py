@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from darkpy.cli.console import note
-from darkpy.cli.options import FILE
+from darkpy.cli import console
+from darkpy.cli.options import FILE_PATH
 from darkpy.cli.parsing import Command
 from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
@@ -29,10 +29,12 @@ maps each row is a layer. --png writes the same images as files.
 
 
 @click.command(cls=Command, help=HELP, short_help="A run on one page, with what was found wrong.")
-@click.argument("run", type=FILE)
-@click.option("--out", type=FILE, metavar="FILE", help="The page.  [default: BASE.report.html beside the log]")
-@click.option("--png", "images", type=FILE, metavar="DIR", help="Write the images as PNG files, too.")
-@click.option("--tensorboard", "events", type=FILE, metavar="DIR", help="Write TensorBoard's events into a new folder.")
+@click.argument("run", type=FILE_PATH)
+@click.option("--out", type=FILE_PATH, metavar="FILE", help="The page.  [default: BASE.report.html beside the log]")
+@click.option("--png", "images", type=FILE_PATH, metavar="DIR", help="Write the images as PNG files, too.")
+@click.option(
+    "--tensorboard", "events", type=FILE_PATH, metavar="DIR", help="Write TensorBoard events into a new folder."
+)
 def report(run: Path, out: Path | None, images: Path | None, events: Path | None) -> None:
     from darkpy.diagnostics.monitor.log_reader import ENDING, find_log, read_log
     from darkpy.diagnostics.report.events import write_events
@@ -44,12 +46,12 @@ def report(run: Path, out: Path | None, images: Path | None, events: Path | None
         raise DarkpyError(f"{page} is the log itself", hint="name another file with --out")
     if events is not None:
         count = write_events(log, events)
-        note(f"{events} holds {count} numbers for TensorBoard")
+        console.info(f"{events} holds {count} numbers for TensorBoard")
     if images is not None:
         _make(images)
         for name, drawing in drawings(log).items():
             write_whole(images / f"{name}.png", [drawing.png()])
-        note(f"{images} holds the images")
+        console.info(f"{images} holds the images")
     write_whole(page, [write_page(log).encode("utf-8", errors="replace")])
     click.echo(f"{page}: {len(log.updates)} updates, {len(log.findings)} findings, {len(log.refused)} refused")
 

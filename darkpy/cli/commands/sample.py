@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from darkpy.cli.options import FILE
+from darkpy.cli import console
+from darkpy.cli.options import FILE_PATH
 from darkpy.cli.parsing import Command
-from darkpy.cli.progress import track
 
 MAX_IMAGES = 100_000
 SIZES = (64, 1024)
@@ -29,7 +29,7 @@ The same --seed draws the same images.
 
 
 @click.command(cls=Command, help=HELP, short_help="Draw a small data set to try everything on.")
-@click.argument("folder", metavar="DIR", type=FILE)
+@click.argument("folder", metavar="DIR", type=FILE_PATH)
 @click.option(
     "--images",
     type=click.IntRange(1, MAX_IMAGES),
@@ -61,7 +61,7 @@ def sample(folder: Path, images: int, valid: int, size: int, seed: int, voc_xml:
     from darkpy.data.synthetic import Sample, write_sample
 
     drawn = Sample(images=images, valid=valid, size=size, seed=seed)
-    for _ in track(write_sample(drawn, folder, has_xml=voc_xml, is_forced=force), images + valid):
+    for _ in console.track(write_sample(drawn, folder, has_xml=voc_xml, is_forced=force), images + valid):
         pass
     click.echo(f"{folder}: {images} images to train on, {valid} to judge by. Now try:")
     for line in _next_commands(folder):

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 import darkpy
-from darkpy.cli.options import FILE, dialect_option, strict_option
+from darkpy.cli.options import FILE_PATH, dialect_option, strict_option
 from darkpy.cli.parsing import Command
 from darkpy.dialect import Dialect
 from darkpy.torchless import look
@@ -27,7 +27,7 @@ type, line, sources, shape
 
 
 @click.command(cls=Command, help=HELP, short_help="Print the layers of a network.")
-@click.argument("cfg", type=FILE)
+@click.argument("cfg", type=FILE_PATH)
 @click.option("--json", "is_json", is_flag=True, help="Print JSON instead of a table.")
 @dialect_option
 @strict_option

@@ -7,8 +7,16 @@ from typing import Any
 
 import click
 
-from darkpy.cli.console import note
-from darkpy.cli.options import FILE, Decorator, Share, device_option, dialect_option, idle_options, strict_option
+from darkpy.cli.console import info
+from darkpy.cli.options import (
+    FILE_PATH,
+    Decorator,
+    UnitFloat,
+    device_option,
+    dialect_option,
+    ignored_options,
+    strict_option,
+)
 from darkpy.cli.parsing import Command
 from darkpy.cli.training import Options, run_training
 from darkpy.errors import DarkpyError
@@ -66,7 +74,7 @@ def _numbers(ctx: click.Context, option: click.Parameter, value: str | None) -> 
 def _open_no_port(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
     """AlexeyAB's own command for computers without a screen has it: his chart is looked at in a browser."""
     if value is not None:
-        note("-mjpeg_port opens no port here: the chart is an image beside the weights")
+        info("-mjpeg_port opens no port here: the chart is an image beside the weights")
 
 
 def _options(*decorators: Decorator) -> Decorator:
@@ -83,7 +91,7 @@ def _options(*decorators: Decorator) -> Decorator:
 _SHARED = (
     click.option("-clear", is_flag=True, help="Begin the schedule anew: WEIGHTS have seen 0 images."),
     click.option("--darknet-log", is_flag=True, help="Print darknet's lines."),
-    click.option("-chart", type=FILE, metavar="FILE",
+    click.option("-chart", type=FILE_PATH, metavar="FILE",
                  help="Where an image of loss and mAP grows; needs darkpy[chart].  [default: chart_BASE.png beside the"
                  " weights, where matplotlib is installed]"),
     click.option("-mjpeg_port", metavar="N", expose_value=False, hidden=True, callback=_open_no_port),
@@ -106,41 +114,41 @@ _SHARED = (
                  help="GPUs that share each minibatch: batch and rate stay as they are."),
     dialect_option,
     strict_option,
-    idle_options,
+    ignored_options,
 )  # fmt: skip
 _map_options = (
     click.option("-map", "is_judged", is_flag=True, help="Judge by DATA's valid list while training."),
     click.option("-mAP_epochs", "map_epochs", type=click.IntRange(1), default=4, metavar="N", show_default=True,
                  help="How often, in epochs."),
-    click.option("-iou_thresh", type=Share(), default=0.5, metavar="0..1", show_default=True,
+    click.option("-iou_thresh", type=UnitFloat(), default=0.5, metavar="0..1", show_default=True,
                  help="By how much a box must fit an object."),
-    click.option("-thresh", type=Share(), default=0.25, metavar="0..1", show_default=True,
+    click.option("-thresh", type=UnitFloat(), default=0.25, metavar="0..1", show_default=True,
                  help="What is counted as found; not the mAP."),
 )  # fmt: skip
 
 
 @click.command(cls=Command, help=TRAIN_HELP, short_help="Train a network, or go on training it.")
-@click.argument("cfg", type=FILE)
-@click.argument("data", type=FILE)
-@click.argument("weights", type=FILE, required=False)
+@click.argument("cfg", type=FILE_PATH)
+@click.argument("data", type=FILE_PATH)
+@click.argument("weights", type=FILE_PATH, required=False)
 @_options(*_map_options)
 def train(cfg: Path, data: Path, weights: Path | None, **options: Any) -> int:
     return run_training(cfg, data, weights, _as_options(**options))
 
 
 @click.command("train", cls=Command, help=DETECTOR_HELP, short_help="Train a detection network.")
-@click.argument("data", type=FILE)
-@click.argument("cfg", type=FILE)
-@click.argument("weights", type=FILE, required=False)
+@click.argument("data", type=FILE_PATH)
+@click.argument("cfg", type=FILE_PATH)
+@click.argument("weights", type=FILE_PATH, required=False)
 @_options(*_map_options)
 def train_detector(data: Path, cfg: Path, weights: Path | None, **options: Any) -> int:
     return run_training(cfg, data, weights, _as_options(**options), kind="detector")
 
 
 @click.command("train", cls=Command, help=CLASSIFIER_HELP, short_help="Train a classifier.")
-@click.argument("data", type=FILE)
-@click.argument("cfg", type=FILE)
-@click.argument("weights", type=FILE, required=False)
+@click.argument("data", type=FILE_PATH)
+@click.argument("cfg", type=FILE_PATH)
+@click.argument("weights", type=FILE_PATH, required=False)
 @_options()
 def train_classifier(data: Path, cfg: Path, weights: Path | None, **options: Any) -> int:
     return run_training(cfg, data, weights, _as_options(**options), kind="classifier")

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 import darkpy
-from darkpy.cli.console import note
-from darkpy.cli.options import FILE, dialect_option, strict_option
+from darkpy.cli import console
+from darkpy.cli.options import FILE_PATH, dialect_option, force_option, require_writable, strict_option
 from darkpy.cli.parsing import Command
-from darkpy.cli.targets import check_new, force_option
 from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
 
@@ -65,7 +64,7 @@ PNG file, {FILTERS} by default, of the first 64 filters and 32 channels. --out r
 
 
 @click.command(cls=Command, help=OPS_HELP, short_help="How many operations an image takes.")
-@click.argument("cfg", type=FILE)
+@click.argument("cfg", type=FILE_PATH)
 @click.option("--json", "is_json", is_flag=True, help="Print JSON: operations.")
 @dialect_option
 @strict_option
@@ -81,8 +80,8 @@ def ops(cfg: Path, is_json: bool, dialect: str | None, strict: bool) -> None:
 
 
 @click.command(cls=Command, help=STATISTICS_HELP, short_help="What the arrays of a weight file look like.")
-@click.argument("cfg", type=FILE)
-@click.argument("weights", type=FILE)
+@click.argument("cfg", type=FILE_PATH)
+@click.argument("weights", type=FILE_PATH)
 @click.option("--json", "is_json", is_flag=True, help="Print JSON instead of lines.")
 @dialect_option
 @strict_option
@@ -100,8 +99,8 @@ def statistics(cfg: Path, weights: Path, is_json: bool, dialect: str | None, str
 
 
 @click.command("print", cls=Command, help=PRINT_HELP, short_help="The weights of a layer as text.")
-@click.argument("cfg", type=FILE)
-@click.argument("weights", type=FILE)
+@click.argument("cfg", type=FILE_PATH)
+@click.argument("weights", type=FILE_PATH)
 @click.argument("layer", type=click.INT)
 @click.option("--array", metavar="NAME", help="Which array.  [default: its weights]")
 @click.option("--json", "is_json", is_flag=True, help="Print JSON instead of lines.")
@@ -127,10 +126,10 @@ def print_command(
 
 
 @click.command(cls=Command, help=VISUALIZE_HELP, short_help="The filters of a convolution as an image.")
-@click.argument("cfg", type=FILE)
-@click.argument("weights", type=FILE, required=False)
+@click.argument("cfg", type=FILE_PATH)
+@click.argument("weights", type=FILE_PATH, required=False)
 @click.option("--layer", type=click.INT, metavar="N", help="Which layer.  [default: the first convolution]")
-@click.option("--out", type=FILE, default=FILTERS, metavar="FILE", show_default=True, help="Where the PNG file goes.")
+@click.option("--out", type=FILE_PATH, default=FILTERS, metavar="FILE", show_default=True, help="PNG file to write.")
 @force_option
 @dialect_option
 @strict_option
@@ -139,7 +138,7 @@ def visualize(
     weights: Path | None,
     layer: int | None,
     out: Path,
-    is_forced: bool,
+    overwrite: bool,
     dialect: str | None,
     strict: bool,
 ) -> None:
@@ -150,14 +149,14 @@ def visualize(
 
     if out.suffix.lower() != ".png":
         raise DarkpyError(f"--out {out}: the image is a PNG file", hint=f"--out {out.with_suffix('.png')}")
-    check_new(out, cfg, weights, is_forced=is_forced or out == FILTERS)
+    require_writable(out, cfg, weights, overwrite=overwrite or out == FILTERS)
     plan = darkpy.plan(cfg, dialect, strict=strict)
     opened = new_weights(plan) if weights is None else load_weights_file(plan, weights)
     node, weights_FCKK = filters_of(opened, layer)
     stream = BytesIO()
     Image.fromarray(draw_filters(weights_FCKK)).save(stream, "PNG")
     write_whole(out, [stream.getvalue()])
-    note(f"{out} shows {plan.place(node.index)}")
+    console.info(f"{out} shows {plan.place(node.index)}")
 
 
 def _lines(node: Node, figures: list[ArrayStats]) -> list[str]:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import darkpy
-from darkpy.cli.console import note
-from darkpy.cli.options import FILE, Decorator, dialect_option, strict_option
+from darkpy.cli import console
+from darkpy.cli.options import FILE_PATH, Decorator, dialect_option, force_option, require_writable, strict_option
 from darkpy.cli.parsing import Command
-from darkpy.cli.targets import check_new, force_option
 from darkpy.files import write_whole
 
 if TYPE_CHECKING:
@@ -90,10 +89,10 @@ objectness of each anchor start new, by --seed. WEIGHTS is left as it is; OUT ap
 a file only with --force.
 """
 
-_cfg = click.argument("cfg", type=FILE)
-_weights = click.argument("weights", type=FILE)
-_out = click.argument("out", type=FILE)
-_write_cfg = click.option("--write-cfg", type=FILE, metavar="FILE", help="Also write the cfg that the file belongs to.")
+_cfg = click.argument("cfg", type=FILE_PATH)
+_weights = click.argument("weights", type=FILE_PATH)
+_out = click.argument("out", type=FILE_PATH)
+_write_cfg = click.option("--write-cfg", type=FILE_PATH, metavar="FILE", help="Also write the matching cfg.")
 
 
 def _tool(name: str, help_text: str, short_help: str, *words: Decorator) -> Decorator:
@@ -128,13 +127,13 @@ def partial(cfg: Path, weights: Path, out: Path, count: int, **opening: Any) -> 
     "The mean of several weight files.",
     _cfg,
     _out,
-    click.argument("files", metavar="WEIGHTS...", type=FILE, nargs=-1, required=True),
+    click.argument("files", metavar="WEIGHTS...", type=FILE_PATH, nargs=-1, required=True),
 )
-def average(cfg: Path, out: Path, files: tuple[Path, ...], is_forced: bool, dialect: str | None, strict: bool) -> None:
+def average(cfg: Path, out: Path, files: tuple[Path, ...], overwrite: bool, dialect: str | None, strict: bool) -> None:
     from darkpy.export.weight_tools import average
 
-    hint = "OUT comes before the files that it is made of; --force writes over it"
-    check_new(out, cfg, *files, is_forced=is_forced, hint=hint)
+    hint = "OUT comes before the files it is made of; --force overwrites it"
+    require_writable(out, cfg, *files, overwrite=overwrite, hint=hint)
     _write(out, average(darkpy.plan(cfg, dialect, strict=strict), files))
 
 
@@ -192,10 +191,10 @@ def normalize(cfg: Path, weights: Path, out: Path, write_cfg: Path | None, **ope
         "--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Which new numbers."
     ),
 )
-def oneoff(cfg: Path, weights: Path, out: Path, seed: int, is_forced: bool, dialect: str | None, strict: bool) -> None:
+def oneoff(cfg: Path, weights: Path, out: Path, seed: int, overwrite: bool, dialect: str | None, strict: bool) -> None:
     from darkpy.export.weight_tools import copy_classes
 
-    check_new(out, cfg, weights, is_forced=is_forced)
+    require_writable(out, cfg, weights, overwrite=overwrite)
     _write(out, copy_classes(darkpy.plan(cfg, dialect, strict=strict), weights, seed))
 
 
@@ -205,16 +204,16 @@ def _open(
     out: Path,
     other: Path | None = None,
     *,
-    is_forced: bool,
+    overwrite: bool,
     dialect: str | None,
     strict: bool,
 ) -> LoadedWeights:
     """The weights, once it is clear that nothing will be written over, and nothing given even where that is forced."""
     from darkpy.export.weight_tools import load_weights_file
 
-    check_new(out, cfg, weights, is_forced=is_forced)
+    require_writable(out, cfg, weights, overwrite=overwrite)
     if other is not None:
-        check_new(other, cfg, weights, is_forced=is_forced)
+        require_writable(other, cfg, weights, overwrite=overwrite)
         if other.resolve() == out.resolve():
             raise click.UsageError(f"{other} cannot be both the weights and the cfg")
     return load_weights_file(darkpy.plan(cfg, dialect, strict=strict), weights)
@@ -225,7 +224,7 @@ def _write(out: Path, made: LoadedWeights) -> None:
     full = [node for node in made.nodes if node.arrays]
     count = sum(node.parameter_count for node in full if not node.spec.dontsave)
     part = "" if made.cutoff is None else f", up to layer {full[-1].index}"
-    note(f"{out} holds {count:,} weights of {len(full)} layers{part}")
+    console.info(f"{out} holds {count:,} weights of {len(full)} layers{part}")
 
 
 def _write_both(cfg: Path, before: Plan, made: LoadedWeights, out: Path, write_cfg: Path | None) -> None:
@@ -236,4 +235,4 @@ def _write_both(cfg: Path, before: Plan, made: LoadedWeights, out: Path, write_c
     if write_cfg is not None:
         write_whole(write_cfg, [changed_cfg(cfg, before, made.plan)])
     elif before.nodes != made.plan.nodes:
-        note(f"{out} does not belong to {cfg}, whose batch_normalize= has to change: --write-cfg FILE does it")
+        console.info(f"{out} does not belong to {cfg}, whose batch_normalize= has to change: --write-cfg FILE does it")

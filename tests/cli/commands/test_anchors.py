@@ -89,7 +89,7 @@ def test_image_is_drawn_and_replaces_nothing(run: Run) -> None:
     assert run(*line).code == 0
     assert Path("cloud.png").read_bytes().startswith(b"\x89PNG")
     code, _, err = run(*line)
-    assert code == 2 and "cloud.png: is there already" in err
+    assert code == 2 and "cloud.png: already exists" in err
     assert run(*line, "--force").code == 0
 
 
@@ -100,7 +100,7 @@ def test_image_is_drawn_and_replaces_nothing(run: Run) -> None:
         ("my.data --cfg net.cfg -width 50", "the cfg tells the size of the input"),
         ("my.data -n 81", "81 anchors are wanted, and the 80 boxes have 80 different sizes"),
         ("my.data --list valid", "my.data: has no valid="),
-        ("my.data --image my.data", "would be written over"),
+        ("my.data --image my.data", "is an input of this command"),
         ("my.data --cfg a.txt", "a.txt"),
         ("nowhere", "nowhere: cannot be read"),
     ],

@@ -150,7 +150,7 @@ def test_a_image_is_prepared_as_the_fork_does_or_as_asked(files: Files) -> None:
         (["--against", "a.png"], "a.png is a PNG image"),
         (["--dump", "a.npz", "--seed", "9" * 30], "invalid value for '--seed'"),
         (["--dump", "net.weights"], "a dump is an .npz file"),
-        (["--against", "net.npz", "--dump", "./net.npz"], "net.npz: would be written over"),
+        (["--against", "net.npz", "--dump", "./net.npz"], "net.npz: is an input of this command"),
         (["absent.png", "--dump", "a.npz"], "absent.png"),
         (["--against", "net.npz", "--other-cfg", "net.cfg"], "is no weight file"),
     ],

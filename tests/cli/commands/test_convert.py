@@ -112,9 +112,9 @@ def test_names_stand_in_the_metadata(task: Path, run: Run) -> None:
     [
         (("net.weights",), "what to write is told by DST or by --to"),
         (("net.weights", "net.exe"), "net.exe: its ending says no format\n  hint: one of .weights, .pt"),
-        (("net.weights", "net.weights"), "net.weights: would be written over"),
-        (("net.weights", "net.weights", "--force"), "net.weights: would be written over, and it was given"),
-        (("net.weights", "whole.safetensors"), "whole.safetensors: is there already\n  hint: --force writes over it"),
+        (("net.weights", "net.weights"), "net.weights: is an input of this command"),
+        (("net.weights", "net.weights", "--force"), "net.weights: is an input of this command"),
+        (("net.weights", "whole.safetensors"), "whole.safetensors: already exists\n  hint: --force overwrites it"),
         (("net.weights", "a.onnx", "--check", "absent.png"), "absent.png"),
         (("net.weights", "a.pt", "--output", "boxes"), "--output and --nms say what an .onnx file gives"),
         (("net.weights", "a.onnx", "--output", "rows", "--nms", ".4"), "--output rows gives none"),

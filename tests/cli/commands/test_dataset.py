@@ -98,7 +98,7 @@ def test_coco_becomes_a_set_and_comes_back(run: Run) -> None:
     assert [one["iscrowd"] for one in back["annotations"]] == [0, 1]
     assert back["annotations"][0]["bbox"] == [2, 2, 16, 8]
     code, out, err = run("dataset", "to-coco", "pets/pets.data", "back")
-    assert code == 2 and "back/train.json: is there already" in err
+    assert code == 2 and "back/train.json: already exists" in err
     assert run("dataset", "to-coco", "pets/pets.data", "back", "--force").code == 0
     assert run("dataset", "to-coco", "pets/images", "one.json").out == "one.json: 2 images, 3 boxes\n"
 

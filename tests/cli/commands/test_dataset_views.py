@@ -53,7 +53,7 @@ def test_data_file_is_copied_with_the_new_lists(run: Run) -> None:
     code, out, err = run("dataset", "stats", "lists/my.data")
     assert code == 0 and "images are in" not in out
     code, _, err = run("dataset", "split", "my.data", "lists")
-    assert code == 2 and "lists/train.txt: is there already" in err
+    assert code == 2 and "lists/train.txt: already exists" in err
     assert run("dataset", "split", "my.data", "lists", "--force").code == 0
 
 
@@ -75,7 +75,7 @@ def test_sheet_shows_some_images_and_the_same_ones_again(run: Run) -> None:
     assert {class_color(0), class_color(1)} <= colors
     first = Path("sheet.png").read_bytes()
     code, _, err = run("dataset", "draw", "my.data", "sheet.png")
-    assert code == 2 and "sheet.png: is there already" in err and Path("sheet.png").read_bytes() == first
+    assert code == 2 and "sheet.png: already exists" in err and Path("sheet.png").read_bytes() == first
     run("dataset", "draw", "my.data", "sheet.png", "--images", "5", "--columns", "3", "--force")
     assert Path("sheet.png").read_bytes() == first
     run("dataset", "draw", "my.data", "other.png", "--images", "5", "--columns", "3", "--seed", "1")
@@ -100,7 +100,7 @@ def test_images_that_cannot_be_read_are_told_and_the_others_shown(run: Run) -> N
         ("split set lists --parts a=nan", "--parts: 'a=nan' is no name and share"),
         ("stats my.names", "names no list of images"),
         ("stats nowhere.txt", "nowhere.txt: cannot be read"),
-        ("draw my.data my.data", "would be written over"),
+        ("draw my.data my.data", "is an input of this command"),
         ("draw my.data sheet.png --list test", "my.data: has no test="),
     ],
 )

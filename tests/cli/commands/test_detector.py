@@ -95,7 +95,7 @@ def test_out_never_replaces_what_was_given(task: Path, run: Run, dialect: str, g
 def test_drawing_is_never_the_image_itself(task: Path, run: Run) -> None:
     write_image(task / "a.jpg", 32, 32)
     code, _, err = run(*NET, "a.jpg", "-out", "a", "--dialect", "pjreddie")
-    assert code == 2 and "a.jpg: would be written over" in err
+    assert code == 2 and "a.jpg: is an input of this command" in err
 
 
 def test_paths_come_from_standard_input_until_it_ends(task: Path, run: Run) -> None:
@@ -114,7 +114,7 @@ def test_labels_that_are_there_stay_unless_told_otherwise(task: Path, run: Run) 
     (task / "a.txt").write_text("ground truth")
     code, out, err = run(*NET, "a.png", "-save_labels")
     assert code == 2 and "cat: 95%" in out
-    assert "a.txt: is there already" in err and "--overwrite" in err
+    assert "a.txt: already exists" in err and "--overwrite" in err
     assert (task / "a.txt").read_text() == "ground truth"
     assert run(*NET, "a.png", "-save_labels", "--overwrite").code == 0
     assert (task / "a.txt").read_text().startswith("0 0.5")

@@ -1,4 +1,4 @@
-"""The bar of long work."""
+"""The progress bar."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from darkpy.cli import progress
-from darkpy.cli.progress import bar_line, track
+from darkpy.cli import console
+from darkpy.cli.console import bar_line, track
 
 
 class Terminal(io.StringIO):
@@ -21,7 +21,7 @@ class Terminal(io.StringIO):
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """Seconds, which the test lets pass."""
     now = [0.0]
-    monkeypatch.setattr(progress, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(console, "perf_counter", lambda: now[0])
     yield now
 
 
