@@ -21,7 +21,7 @@ from darkpy.ops.initializers import INITIALIZERS
 from darkpy.ops.onnx_builder import Graph
 
 Runner = Callable[[torch.Tensor], list[torch.Tensor]]
-"""What computes a network's outputs from x_BCHW in inference."""
+"""Computes a network's outputs from x_BCHW in inference."""
 MAX_NUMBERS = 1 << 30  # 4 GiB of weights; the largest network of either fork (yolov1) has 0.27e9 numbers
 
 
@@ -49,7 +49,7 @@ class Network(nn.Module):
         self.normalize = Normalize(plan.net.mean, plan.net.std) if plan.net.mean or plan.net.std else None
         self.outputs = _outputs(plan)
         self._last_reads = _last_reads(plan, self.outputs)
-        self.prefers_interleaved = True  # whether inference is quickest on images laid out pixel after pixel
+        self.prefers_channels_last = True  # inference is fastest on channels_last images
         self._runner: Runner | None = None
         self._device = torch.device("cpu")
         self.eval()
@@ -80,10 +80,10 @@ class Network(nn.Module):
         x_BCHW = self._checked(x_BCHW)
         if self._runner is not None and not self.training:
             return self._runner(x_BCHW)
-        return self.plain(x_BCHW)
+        return self.reference_forward(x_BCHW)
 
-    def plain(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
-        """What the layers themselves compute, whatever else inference has been left to."""
+    def reference_forward(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
+        """Run the layers themselves, even if a backend runs inference."""
         return self._run(x_BCHW, self.outputs, self._last_reads)
 
     def trace(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
@@ -146,12 +146,12 @@ class Network(nn.Module):
         self.requires_grad_(False)
         return self.eval()
 
-    def run_by(self, runner: Runner, *, prefers_interleaved: bool = True) -> None:
-        """Leave inference to something that computes what the layers do, faster.
+    def set_backend(self, runner: Runner, *, prefers_channels_last: bool = True) -> None:
+        """Let `runner` compute inference in place of the layers.
 
-        prefers_interleaved: whether it is quickest on images laid out pixel after pixel, or channel after channel.
+        prefers_channels_last: it is fastest on channels_last images.
         """
-        self._runner, self.prefers_interleaved = runner, prefers_interleaved
+        self._runner, self.prefers_channels_last = runner, prefers_channels_last
 
     def resize(self, width: int, height: int) -> None:
         """Take images of another size from now on, as training with `random=1` does.

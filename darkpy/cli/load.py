@@ -57,14 +57,14 @@ def open_network(
     if not fold:
         return network
     from darkpy.data.lists.paths import expand_paths
-    from darkpy.inference.accelerate import Ways, accelerate
+    from darkpy.inference.accelerate import InferenceConfig, accelerate
 
     use_physical_cores()
     keep_freed_memory()
-    ways = Ways(engine=engine, precision=precision, is_compiled=compiled)
+    config = InferenceConfig(engine=engine, precision=precision, compiled=compiled)
     is_shown = precision == "int8"
     shown = _show(network, expand_paths([calibrate]) if calibrate else examples) if is_shown else ()
-    return accelerate(network, ways, images=shown)
+    return accelerate(network, config, images=shown)
 
 
 def _show(network: Network, paths: Sequence[Path]) -> list[torch.Tensor]:

@@ -94,7 +94,7 @@ def detect(
     def prepared(result: Result) -> _Image:
         if result.image is None:
             return _Image(result, None)
-        letterbox, is_interleaved = bool(chosen.letterbox), network.prefers_interleaved
+        letterbox, is_interleaved = bool(chosen.letterbox), network.prefers_channels_last
         x_CHW = prepare(result.image, net.w, net.h, letterbox=letterbox, is_interleaved=is_interleaved)
         return _Image(result, x_CHW)
 

@@ -1,11 +1,12 @@
-"""One way to a network that runs as fast as this machine lets it: by which engine, in which precision, compiled or not.
+"""Acceleration of a network for inference: engine, precision and compilation, each checked against the layers.
 
 Legend: B images, C H W channels, rows, columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -13,106 +14,129 @@ import torch
 
 from darkpy.errors import DarkpyError
 from darkpy.inference.backends import onnx_runtime, openvino
-from darkpy.inference.compile import compiled
-from darkpy.inference.executor import Steps, quicken
-from darkpy.inference.quantize import encoded
+from darkpy.inference.compile import compile_network
+from darkpy.inference.executor import Executor, lower_layers
+from darkpy.inference.quantize import quantize_network
 from darkpy.network import Network, Runner
 
 ENGINES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"torch": ("fp32", "bf16", "int8"), "onnxruntime": ("fp32",), "openvino": ("fp32", "bf16")}
 )
-"""What can run a network, and in which precisions."""
-PRECISIONS = ENGINES["torch"]
-TOLERANCES: Mapping[str, float] = MappingProxyType({"fp32": 1e-3, "bf16": 0.25, "int8": 0.5})
-"""How far outputs may be from the plain ones, root mean square by root mean square. Further off, something is broken;
-what a precision costs is told by a difference of average precisions alone.
+"""Inference engines and the precisions that each supports."""
+ENGINE_PRECISIONS = ENGINES["torch"]
+OUTPUT_TOLERANCES: Mapping[str, float] = MappingProxyType({"fp32": 1e-3, "bf16": 0.25, "int8": 0.5})
+"""Largest error of an output by precision: root mean square of the difference over that of the expected output.
+
+A larger error means that something is broken. The accuracy lost to a precision shows only in the average precision.
 """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ways:
-    """How a network is to be run: by which engine, with products in which precision, compiled by torch or not."""
+class InferenceConfig:
+    """How to run a network in inference.
+
+    precision: of the weighted sums, "fp32", "bf16" or "int8".
+    compiled: compile with torch.compile's backend.
+    """
 
     engine: str = "torch"
     precision: str = "fp32"
-    is_compiled: bool = False
+    compiled: bool = False
 
     def check(self, device: torch.device) -> None:
-        """Raises: DarkpyError for an unknown word, and for what cannot be had together."""
-        for word, known, option in ((self.engine, ENGINES, "engine"), (self.precision, PRECISIONS, "precision")):
-            if word not in known:
-                raise DarkpyError(f"{word!r} is no {option}", hint=f"one of {', '.join(known)}")
+        """Raises: DarkpyError for an unknown engine or precision, and for an unsupported combination."""
+        if self.engine not in ENGINES:
+            raise DarkpyError(f"unknown engine {self.engine!r}", hint=f"one of {', '.join(ENGINES)}")
+        if self.precision not in ENGINE_PRECISIONS:
+            raise DarkpyError(f"unknown precision {self.precision!r}", hint=f"one of {', '.join(ENGINE_PRECISIONS)}")
         if self.precision not in ENGINES[self.engine]:
-            able = ", ".join(ENGINES[self.engine])
-            raise DarkpyError(f"{self.engine} runs in {able} here, not {self.precision}", hint="--engine torch has all")
-        if self.is_compiled and (self.engine != "torch" or self.precision == "int8"):
-            raise DarkpyError("only what torch runs in fp32 or bf16 can be compiled", hint="leave --compile out")
+            supported = ", ".join(ENGINES[self.engine])
+            raise DarkpyError(
+                f"{self.engine} supports {supported}, not {self.precision}", hint="--engine torch supports all"
+            )
+        if self.compiled and (self.engine != "torch" or self.precision == "int8"):
+            raise DarkpyError("--compile needs --engine torch and fp32 or bf16", hint="leave --compile out")
         if device.type != "cpu" and (self.engine != "torch" or self.precision == "int8"):
-            raise DarkpyError(f"--engine and int8 are for the processor, not {device.type}", hint="add --device cpu")
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether each layer's function has been compared with the plain one as it was made."""
-        return self == Ways()
+            raise DarkpyError(f"--engine and int8 need the CPU, not {device.type}", hint="add --device cpu")
 
 
-def accelerate(network: Network, ways: Ways | None = None, *, images: Sequence[torch.Tensor] = ()) -> Network:
-    """Have the network run the fastest way that is known, from now on and with no way back; it is returned.
+def accelerate(
+    network: Network,
+    config: InferenceConfig | None = None,
+    *,
+    images: Sequence[torch.Tensor] = (),
+    ways: InferenceConfig | None = None,
+) -> Network:
+    """Make a network run as fast as possible in inference, and return it; there is no way back.
 
-    It takes what it took and gives what it gave, and its weights may be gone: save or export it before. By default
-    it computes in float32 what it computed, on any processor; `ways` asks for what needs more, or loses a little.
+    Inputs and outputs stay the same. Its weights may be freed: save or export it before. By default it computes in
+    float32 on any processor; `config` chooses what needs more software, or loses accuracy.
 
-    Shapes: images x_1CHW, which int8 needs, a few dozen like those to come.
-    Raises: DarkpyError when a way cannot be gone here, or gives something else than the layers do.
+    Shapes: images x_1CHW to calibrate int8 on, a few dozen like those to come.
+    Raises: DarkpyError if the configuration is not available here, or its outputs differ from those of the layers.
     """
-    ways = ways or Ways()
+    if ways is not None:
+        warnings.warn("accelerate(ways=...) is now accelerate(config=...)", DeprecationWarning, stacklevel=2)
+        config = ways
+    config = config or InferenceConfig()
     network.for_inference()
-    ways.check(network.device)
-    if ways.is_plain:
-        network.run_by(_steps(network, torch.float32))
+    config.check(network.device)
+    if config == InferenceConfig():  # lowering has checked each layer on its own
+        network.set_backend(_torch_runner(network, torch.float32))
         return network
     x_1CHW = (images[0] if images else torch.rand((1, *network.plan.input_shape))).to(network.device)
     with torch.inference_mode():
-        wanted = network.plain(x_1CHW)
+        expected = network.reference_forward(x_1CHW)
         network.reset_state()
-        runner = _open(network, ways, images)
-        _check(runner(x_1CHW), wanted, ways)
+        runner = _make_runner(network, config, images)
+        _check_outputs(runner(x_1CHW), expected, config)
     network.reset_state()
-    network.run_by(runner, prefers_interleaved=ways.engine == "torch")
+    network.set_backend(runner, prefers_channels_last=config.engine == "torch")
     return network
 
 
-def _open(network: Network, ways: Ways, images: Sequence[torch.Tensor]) -> Runner:
-    if ways.is_compiled:
-        return compiled(network, ways.precision)
-    if ways.precision == "int8":
-        functions = encoded(network.plan, network.built, images)
-        return Steps(network.plan, network.outputs, functions)
-    openers: dict[str, Callable[[], Runner]] = {
-        "torch": lambda: _steps(network, torch.bfloat16),
-        "onnxruntime": lambda: onnx_runtime(network),
-        "openvino": lambda: openvino(network, ways.precision),
-    }
-    return openers[ways.engine]()
+def _make_runner(network: Network, config: InferenceConfig, images: Sequence[torch.Tensor]) -> Runner:
+    if config.engine == "onnxruntime":
+        return onnx_runtime(network)
+    if config.engine == "openvino":
+        return openvino(network, config.precision)
+    if config.compiled:
+        return compile_network(network, config.precision)
+    if config.precision == "int8":
+        return Executor(network.plan, network.outputs, quantize_network(network.plan, network.built, images))
+    return _torch_runner(network, torch.bfloat16)
 
 
-def _steps(network: Network, dtype: torch.dtype) -> Steps:
-    functions = quicken(network.plan, network.built, dtype)
-    return Steps(network.plan, network.outputs, functions)
+def _torch_runner(network: Network, dtype: torch.dtype) -> Executor:
+    return Executor(network.plan, network.outputs, lower_layers(network.plan, network.built, dtype))
 
 
-def _check(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor], ways: Ways) -> None:
-    """Raises: DarkpyError unless all outputs are as near as the precision lets them be; NaN never is."""
-    for number, (one, other) in enumerate(zip(found, wanted, strict=True)):
-        if not other.isfinite().all():
+def _check_outputs(
+    outputs: Sequence[torch.Tensor], expected_outputs: Sequence[torch.Tensor], config: InferenceConfig
+) -> None:
+    """Raises: DarkpyError unless all outputs are finite and within the tolerance of the precision."""
+    for index, (output, expected) in enumerate(zip(outputs, expected_outputs, strict=True)):
+        if not expected.isfinite().all():
             raise DarkpyError(
-                f"output {number} holds what is no number, whichever way the network is run",
-                hint="its weights may be damaged, or meant for another cfg",
+                f"output {index} is NaN or infinite, with any engine and precision",
+                hint="its weights may be damaged, or belong to another cfg",
             )
-        apart, size = (one - other).norm(), other.norm()
-        if not (one.shape == other.shape and apart <= TOLERANCES[ways.precision] * size):
-            way = f"{ways.engine}, {ways.precision}{', compiled' if ways.is_compiled else ''}"
+        error, size = (output - expected).norm(), expected.norm()
+        if not (output.shape == expected.shape and error <= OUTPUT_TOLERANCES[config.precision] * size):
+            way = f"{config.engine}, {config.precision}{', compiled' if config.compiled else ''}"
             raise DarkpyError(
-                f"{way}: output {number} is off by {apart / size:.1%} of what the layers compute",
+                f"{way}: output {index} is off by {error / size:.1%} of what the layers compute",
                 hint="run without --engine, --precision and --compile",
             )
+
+
+def __getattr__(name: str) -> object:
+    """Names of an earlier release."""
+    if name == "Ways":
+        warnings.warn("Ways is now InferenceConfig, and is_compiled is compiled", DeprecationWarning, stacklevel=2)
+        return _ways
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _ways(*, engine: str = "torch", precision: str = "fp32", is_compiled: bool = False) -> InferenceConfig:
+    return InferenceConfig(engine=engine, precision=precision, compiled=is_compiled)

@@ -1,6 +1,6 @@
-"""Other people's engines, by way of ONNX: the same network, the same outputs.
+"""Third-party inference engines, which run the network's ONNX form.
 
-torch computes nothing beside them: its threads, waiting busily for more, would take their cores.
+torch computes nothing beside them: its threads busy-wait for more work and would take their cores.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from darkpy.network import Network, Runner
 
 
 def onnx_runtime(network: Network) -> Runner:
-    """ONNX Runtime, with as many threads as torch has. Raises: DarkpyError without the package, or without onnx."""
+    """Return a runner by ONNX Runtime with as many threads as torch. Raises: DarkpyError without the packages."""
     try:
         import onnxruntime
     except ImportError:
@@ -26,7 +26,7 @@ def onnx_runtime(network: Network) -> Runner:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(_model(network), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(_onnx_model(network), options, providers=["CPUExecutionProvider"])
 
     def runner(x_BCHW: torch.Tensor) -> list[torch.Tensor]:
         return [torch.from_numpy(output) for output in session.run(None, {INPUT: np.ascontiguousarray(x_BCHW.numpy())})]
@@ -35,7 +35,7 @@ def onnx_runtime(network: Network) -> Runner:
 
 
 def openvino(network: Network, precision: str) -> Runner:
-    """OpenVINO. Raises: DarkpyError without the package, or without onnx."""
+    """Return a runner by OpenVINO. Raises: DarkpyError without the package, or without onnx."""
     try:
         from openvino import Core
     except ImportError:
@@ -46,14 +46,14 @@ def openvino(network: Network, precision: str) -> Runner:
         "PERFORMANCE_HINT": "LATENCY",
     }
     core = Core()
-    model = core.compile_model(core.read_model(_model(network)), "CPU", settings)
+    model = core.compile_model(core.read_model(_onnx_model(network)), "CPU", settings)
 
     def runner(x_BCHW: torch.Tensor) -> list[torch.Tensor]:
-        found = model({INPUT: np.ascontiguousarray(x_BCHW.numpy())})
-        return [torch.from_numpy(found[output].copy()) for output in model.outputs]
+        outputs = model({INPUT: np.ascontiguousarray(x_BCHW.numpy())})
+        return [torch.from_numpy(outputs[output].copy()) for output in model.outputs]
 
     return runner
 
 
-def _model(network: Network) -> bytes:
+def _onnx_model(network: Network) -> bytes:
     return b"".join(pack_onnx(network, WeightsMetadata(), OnnxOptions()))

@@ -1,4 +1,4 @@
-"""A network compiled by torch's own compiler, which writes C++ for it: worth its seconds for long runs alone.
+"""Compilation of a network to C++ by torch's inductor; it takes seconds, so it pays for long runs only.
 
 Legend: B images, C H W channels, rows, columns.
 """
@@ -14,37 +14,37 @@ from typing import Any
 import torch
 
 from darkpy.errors import DarkpyError
-from darkpy.inference.executor import plain_steps
+from darkpy.inference.executor import reference_executor
 from darkpy.network import Network, Runner
 
 Program = Callable[[torch.Tensor], Any]
 
 
-def compiled(network: Network, precision: str) -> Runner:
-    """Compile with the weights as constants, for each shape of input at its first call.
+def compile_network(network: Network, precision: str) -> Runner:
+    """Return a runner that compiles each input shape at its first call, with the weights as constants.
 
-    Of a batch smaller than one that was compiled for, pieces of known sizes are run: that is quicker than to compile.
-    precision: "fp32", or "bf16" for products.
-    Raises: DarkpyError without a C++ compiler, for layers with a memory, and where torch cannot compile.
+    A batch smaller than a compiled one runs in pieces of known sizes, which is faster than to compile again.
+    precision: of the weighted sums, "fp32" or "bf16".
+    Raises: DarkpyError without a C++ compiler, for layers with a memory, and if torch cannot compile the network.
     """
     if network.has_memory:
-        raise DarkpyError("--compile: what a layer remembers cannot be compiled", hint="leave --compile out")
+        raise DarkpyError("--compile: layers with a memory cannot be compiled", hint="leave --compile out")
     if network.device.type == "cpu":
         _require_compiler()
-    programs: dict[tuple[int, ...], dict[int, Program]] = {}  # by size of images, and of the batch
+    programs: dict[tuple[int, ...], dict[int, Program]] = {}  # by image shape, then by batch size
 
     def runner(x_BCHW: torch.Tensor) -> list[torch.Tensor]:
         x_BCHW = x_BCHW.to(torch.float32, memory_format=torch.channels_last)
-        known, count = programs.setdefault(tuple(x_BCHW.shape[1:]), {}), len(x_BCHW)
-        size = max((size for size in known if size <= count), default=count)
-        if count > max(known, default=0):
+        compiled, count = programs.setdefault(tuple(x_BCHW.shape[1:]), {}), len(x_BCHW)
+        size = max((size for size in compiled if size <= count), default=count)
+        if count > max(compiled, default=0):
             size = count
-        if size not in known:
-            known[size] = _compile(network, x_BCHW[:size], precision)
-        found = [output.float() for output in known[size](x_BCHW[:size])]
+        if size not in compiled:
+            compiled[size] = _compile(network, x_BCHW[:size], precision)
+        outputs = [output.float() for output in compiled[size](x_BCHW[:size])]
         if size == count:
-            return found
-        return [torch.cat(parts) for parts in zip(found, runner(x_BCHW[size:]), strict=True)]
+            return outputs
+        return [torch.cat(parts) for parts in zip(outputs, runner(x_BCHW[size:]), strict=True)]
 
     return runner
 
@@ -53,39 +53,39 @@ def _require_compiler() -> None:
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
         raise DarkpyError(
-            f"--compile needs a C++ compiler, and there is no {compiler}",
-            hint="install g++ (apt install g++), name another in CXX, or leave --compile out",
+            f"--compile needs a C++ compiler, and {compiler} was not found",
+            hint="install g++ (apt install g++), set CXX to another, or leave --compile out",
         )
 
 
 def _compile(network: Network, x_BCHW: torch.Tensor, precision: str) -> Program:
-    """A program for inputs of that shape.
+    """Compile for inputs of this shape.
 
-    The layers' operations are written down as they run once, and not found in their Python code: what torch finds there
-    it looks after at every call, which takes a fiftieth of yolov3-tiny's time.
+    make_fx records the operations of one run. torch.compile would trace the layers' Python code and check guards at
+    every call, which takes 2 % of yolov3-tiny's time.
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    device, steps = network.device.type, plain_steps(network.plan, network.built, network.outputs)
-    lower = torch.autocast(device, torch.bfloat16) if precision == "bf16" else nullcontext()
-    # a call from C++ saves the time of one from Python, operation by operation
+    device, executor = network.device.type, reference_executor(network.plan, network.built, network.outputs)
+    autocast = torch.autocast(device, torch.bfloat16) if precision == "bf16" else nullcontext()
+    # cpp_wrapper: operations called from C++ avoid the overhead of calls from Python
     options = {"freezing": True, "cpp_wrapper": device == "cpu"}
     with torch.inference_mode(False), torch.no_grad():
-        x_BCHW = x_BCHW.clone()  # a tensor made in inference_mode stays what it is
+        x_BCHW = x_BCHW.clone()  # a tensor created in inference_mode stays an inference tensor
         try:
-            with lower:
-                operations = make_fx(lambda x_BCHW: steps(x_BCHW))(x_BCHW)
+            with autocast:
+                operations = make_fx(lambda x_BCHW: executor(x_BCHW))(x_BCHW)
             program: Program = torch._inductor.compile(operations, [x_BCHW], options=options)
-            program(x_BCHW)  # what is put off until then fails here
-        except Exception as fault:  # whatever a compiler, or what it calls, may raise
+            program(x_BCHW)  # errors deferred to the first call are raised here
+        except Exception as error:  # the compiler and its subprocesses raise exceptions of many types
             raise DarkpyError(
-                f"--compile: torch cannot compile this: {_reason(fault)}", hint="leave --compile out"
-            ) from fault
+                f"--compile: torch cannot compile this: {_first_error(error)}", hint="leave --compile out"
+            ) from error
     return program
 
 
-def _reason(fault: Exception) -> str:
-    """The line that tells most: a compiler's own error, which stands below the command it was called by."""
-    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
-    own = [line for line in lines if "error:" in line]
-    return (own or lines or [type(fault).__name__])[0]
+def _first_error(error: Exception) -> str:
+    """Return the compiler's own error line, which stands below its command line, or else the first line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    compiler_errors = [line for line in lines if "error:" in line]
+    return (compiler_errors or lines or [type(error).__name__])[0]

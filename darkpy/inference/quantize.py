@@ -1,9 +1,9 @@
-"""A network on 8-bit numbers: what each layer's numbers are like is seen on images, and each gets its scale.
+"""Post-training quantization: images show the range of each layer's values, which sets its quantization parameters.
 
-Convolutions, and what only moves numbers about, compute on codes. What needs more, such as the heads and the
-convolutions that only they read, stays in float32.
+Convolutions, and layers that only move values, run in int8. The rest, such as the heads and the convolutions that only
+they read, stays in floating point.
 
-Legend: B images, C H W channels, rows, columns, N histograms.
+Legend: B images, C H W channels, rows, columns, N histogram bins.
 """
 
 from __future__ import annotations
@@ -15,41 +15,55 @@ import torch
 
 from darkpy.build import Plan
 from darkpy.errors import DarkpyError
-from darkpy.inference.executor import Function, is_left_out
+from darkpy.inference.executor import is_elided
+from darkpy.inference.lowering import Function, lower
+from darkpy.inference.lowering_int8 import int8_activation, lower_int8, pre_activation, supports_int8
+from darkpy.inference.quantization import QuantParams
 from darkpy.layers.base import Layer
-from darkpy.ops.codes import Scale
 
-BINS = 2048
-"""Of a layer's numbers on a batch, between the smallest and the largest."""
+HISTOGRAM_BINS = 2048
+"""Bins for the values of one layer on one batch, between the smallest and the largest."""
 
 
 class Histograms:
-    """How often each number was seen in each layer: in its output, and before the activation of a product."""
+    """Histograms of the values of each layer's output, and of the inputs of activations."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[int, bool], list[tuple[torch.Tensor, torch.Tensor]]] = {}
 
-    def add(self, index: int, x: torch.Tensor, *, is_raw: bool = False) -> None:
+    def add(self, index: int, x: torch.Tensor, *, before_activation: bool = False) -> None:
+        """Count the values of one batch."""
         low, high = (float(end) for end in torch.aminmax(x))
-        half = (high - low) / BINS / 2
-        value_N = torch.linspace(low + half, high - half, BINS)
-        self._seen.setdefault((index, is_raw), []).append((value_N, torch.histc(x.float(), BINS, low, high)))
+        half_bin = (high - low) / HISTOGRAM_BINS / 2
+        value_N = torch.linspace(low + half_bin, high - half_bin, HISTOGRAM_BINS)
+        count_N = torch.histc(x.float(), HISTOGRAM_BINS, low, high)
+        self._seen.setdefault((index, before_activation), []).append((value_N, count_N))
 
-    def scale(self, index: int) -> Scale:
-        """Of a layer's output."""
-        return Scale.of(*self._all(index, is_raw=False))
+    def output_params(self, index: int) -> QuantParams:
+        """Return the quantization parameters of a layer's output."""
+        return QuantParams.from_histogram(*self._merged(index, before_activation=False))
 
-    def raw_scale(self, index: int, activation: Callable[[torch.Tensor], torch.Tensor]) -> Scale:
-        """Of what the activation reads."""
-        return Scale.of(*self._all(index, is_raw=True), activation)
+    def raw_params(self, index: int, activation: Callable[[torch.Tensor], torch.Tensor]) -> QuantParams:
+        """Return the quantization parameters of an activation's input."""
+        return QuantParams.from_histogram(*self._merged(index, before_activation=True), activation)
 
-    def _all(self, index: int, *, is_raw: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        values, weights = zip(*self._seen[index, is_raw], strict=True)
-        return torch.cat(values), torch.cat(weights)
+    def _merged(self, index: int, *, before_activation: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        values, counts = zip(*self._seen[index, before_activation], strict=True)
+        return torch.cat(values), torch.cat(counts)
 
 
-def watch(plan: Plan, layers: Sequence[Layer], images: Iterable[torch.Tensor]) -> Histograms:
-    """Run images, x_BCHW, through the folded layers. Raises: DarkpyError when there are none."""
+def quantize_network(plan: Plan, layers: Sequence[Layer], images: Iterable[torch.Tensor]) -> dict[int, Function]:
+    """Calibrate on images, then quantize the layers.
+
+    Raises: DarkpyError without images, and if this build of torch has no int8 convolution.
+    """
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.filterwarnings("ignore", ".*quantize", UserWarning)  # torch announces that it will drop these tensors
+        return quantize_layers(plan, layers, calibrate(plan, layers, images))
+
+
+def calibrate(plan: Plan, layers: Sequence[Layer], images: Iterable[torch.Tensor]) -> Histograms:
+    """Run images, x_BCHW, through the folded layers. Raises: DarkpyError without images."""
     histograms = Histograms()
     count = 0
     for x_BCHW in images:
@@ -58,60 +72,55 @@ def watch(plan: Plan, layers: Sequence[Layer], images: Iterable[torch.Tensor]) -
         histograms.add(-1, x_BCHW)
         for node, layer in zip(plan.nodes, layers, strict=True):
             sources = [values[source] for source in node.sources]
-            if layer.takes_codes and node.arrays:
-                histograms.add(node.index, layer.before_activation(*sources), is_raw=True)
+            if int8_activation(layer) is not None:
+                histograms.add(node.index, pre_activation(layer, *sources), before_activation=True)
             values[node.index] = layer(*sources)
             histograms.add(node.index, values[node.index])
     if not count:
-        raise DarkpyError("int8 needs images to see how large a layer's numbers become", hint="--calibrate names some")
+        raise DarkpyError("int8 needs images to calibrate on", hint="name some with --calibrate")
     return histograms
 
 
-def encode(plan: Plan, layers: Sequence[Layer], histograms: Histograms) -> dict[int, Function]:
-    """The function of each layer that is not left out: on codes where that can be, else in float32."""
-    wants_codes = _read_as_codes(plan, layers)
-    codes: dict[int, Scale] = {}  # of the layers whose output is codes
+def quantize_layers(plan: Plan, layers: Sequence[Layer], histograms: Histograms) -> dict[int, Function]:
+    """Return the function of each layer that is not elided: int8 where possible, else float32 or bfloat16."""
+    has_int8_readers = _with_int8_readers(plan, layers)
+    quantized: dict[int, QuantParams] = {}  # of the layers whose output is quantized
     functions: dict[int, Function] = {}
     for node, layer in zip(plan.nodes, layers, strict=True):
-        if is_left_out(node, layer):
-            if node.sources[0] in codes:
-                codes[node.index] = codes[node.sources[0]]
+        if is_elided(node, layer):
+            if node.sources[0] in quantized:
+                quantized[node.index] = quantized[node.sources[0]]
             continue
-        # a product makes codes of float32 by itself, others do what they do on what they get
-        has_codes = bool(node.arrays) or all(source in codes for source in node.sources)
-        if layer.takes_codes and has_codes and node.index in wants_codes:
-            scales = [codes.get(source) or histograms.scale(source) for source in node.sources]
-            output = histograms.scale(node.index)
-            raw = histograms.raw_scale(node.index, layer.activated) if node.arrays else output
-            functions[node.index], codes[node.index] = layer.on_codes(scales, raw, output)
+        activation = int8_activation(layer)
+        # a convolution quantizes a float32 input itself; other layers run in the type of their input
+        has_int8_input = activation is not None or all(source in quantized for source in node.sources)
+        if supports_int8(layer) and has_int8_input and node.index in has_int8_readers:
+            sources = [quantized.get(source) or histograms.output_params(source) for source in node.sources]
+            output = histograms.output_params(node.index)
+            raw = histograms.raw_params(node.index, activation) if activation is not None else output
+            functions[node.index], quantized[node.index] = lower_int8(layer, sources, raw, output)
         else:
-            # a product that only heads read loses less in bfloat16 than the codes that it reads have lost
-            dtype = torch.bfloat16 if layer.takes_codes else torch.float32
-            functions[node.index] = _decoded(layer.quicken(node.inputs, dtype), is_exact=layer.keeps_type)
+            # a convolution that only heads read: bfloat16 loses less than the quantization of its input has lost
+            dtype = torch.bfloat16 if supports_int8(layer) else torch.float32
+            function = lower(layer, node.inputs, dtype)
+            functions[node.index] = _dequantized(function, accepts_bfloat16=layer.preserves_dtype)
     return functions
 
 
-def encoded(plan: Plan, layers: Sequence[Layer], images: Iterable[torch.Tensor]) -> dict[int, Function]:
-    """`watch` and `encode`. Raises: DarkpyError without images, and where torch computes nothing on codes."""
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.filterwarnings("ignore", ".*quantize", UserWarning)  # torch says that a later version drops them
-        return encode(plan, layers, watch(plan, layers, images))
-
-
-def _read_as_codes(plan: Plan, layers: Sequence[Layer]) -> set[int]:
-    """The layers with a reader that computes on codes, seen through those that nothing happens in."""
-    wanted: set[int] = set()
+def _with_int8_readers(plan: Plan, layers: Sequence[Layer]) -> set[int]:
+    """Return the layers with a reader that can run in int8, directly or behind elided layers."""
+    indices: set[int] = set()
     for node, layer in reversed(list(zip(plan.nodes, layers, strict=True))):
-        if node.index in wanted if is_left_out(node, layer) else layer.takes_codes:
-            wanted.update(node.sources)
-    return wanted
+        if node.index in indices if is_elided(node, layer) else supports_int8(layer):
+            indices.update(node.sources)
+    return indices
 
 
-def _decoded(function: Function, *, is_exact: bool) -> Function:
-    """The same reading codes too, and bfloat16 only where that is exact."""
+def _dequantized(function: Function, *, accepts_bfloat16: bool) -> Function:
+    """Return the function with its sources dequantized, and converted to float32 unless it accepts bfloat16."""
 
-    def decoded(*sources: torch.Tensor) -> torch.Tensor:
-        decoded_sources = (x.dequantize() if x.is_quantized else x for x in sources)
-        return function(*(decoded_sources if is_exact else (x.float() for x in decoded_sources)))
+    def run(*sources: torch.Tensor) -> torch.Tensor:
+        dequantized = (x.dequantize() if x.is_quantized else x for x in sources)
+        return function(*(dequantized if accepts_bfloat16 else (x.float() for x in dequantized)))
 
-    return decoded
+    return run

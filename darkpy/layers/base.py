@@ -31,7 +31,6 @@ from darkpy.shapes import Shape
 
 if TYPE_CHECKING:
     from darkpy.config.net import NetSpec
-    from darkpy.ops.codes import Scale
 
 
 class Layer(nn.Module):
@@ -42,11 +41,9 @@ class Layer(nn.Module):
     """
 
     process_group: ProcessGroup = SINGLE_PROCESS
-    has_memory: bool = False  # whether in inference a call goes on where the last one ended
-    keeps_type: bool = False  # whether on bfloat16 it does what it does on float32, but for rounding
-    is_transparent: bool = False  # whether in inference it hands its sources on as they are, channels behind channels
-    takes_parts: bool = False  # whether what `quicken` gives takes several inputs for one, so laid behind each other
-    takes_codes: bool = False  # whether `on_codes` is its own
+    has_memory: bool = False  # in inference a call continues from the state that the last one left
+    is_identity: bool = False  # in inference its output is its sources, concatenated along the channels
+    preserves_dtype: bool = False  # bfloat16 input gives bfloat16 output, the same but for rounding
     bound: float = 0.0
 
     def __init__(self, arrays: Sequence[ArraySpec] = ()) -> None:
@@ -90,17 +87,6 @@ class Layer(nn.Module):
         for array in (*self.parameters(recurse=False), *self.buffers(recurse=False)):
             array.data = array.data.clone()
 
-    def quicken(
-        self, inputs: Sequence[Shape], dtype: torch.dtype, *, may_overwrite: bool = False
-    ) -> Callable[..., torch.Tensor]:
-        """What computes this layer in inference from now on, once folded: `forward`, or something faster.
-
-        Arrays may be given up for it, so there is no way back.
-        dtype: of the products, float32 or bfloat16. A layer that does not keep types is called with float32.
-        may_overwrite: whether nobody else reads the first input.
-        """
-        return self.forward
-
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
         """Write down what `forward` computes of its sources, once folded. Returns: the name of the output.
 
@@ -109,24 +95,6 @@ class Layer(nn.Module):
         if type(self).reset_state is not Layer.reset_state:
             raise DarkpyError("it remembers from call to call, and an ONNX file does not")
         raise DarkpyError("no ONNX operators say what it computes")
-
-    def before_activation(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        """What the activation of a product reads. For layers that make codes of their own."""
-        raise NotImplementedError
-
-    def activated(self, raw_BCHW: torch.Tensor) -> torch.Tensor:
-        """What the activation of a product makes of that, which it may overwrite."""
-        raise NotImplementedError
-
-    def on_codes(
-        self, sources: Sequence[Scale], raw: Scale, output: Scale
-    ) -> tuple[Callable[..., torch.Tensor], Scale]:
-        """What computes this layer, once folded, on 8-bit codes, and the scale of the codes that come out.
-
-        sources, raw, output: the scales of its inputs, of `before_activation`, and of its output.
-        Raises: DarkpyError where torch cannot.
-        """
-        raise NotImplementedError
 
     def reset_state(self) -> None:
         """Forget what earlier calls left behind (recurrent layers); nothing to do by default."""

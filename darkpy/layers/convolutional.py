@@ -6,7 +6,7 @@ Legend: B images, C channels in, F filters, H W rows and columns, K size.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,14 +21,10 @@ from darkpy.layers.lint import Doubt, skipped_cells
 from darkpy.layers.weighted import WeightedLayer, WeightedLayerSpec
 from darkpy.ops.antialiasing import blur, blur_to_onnx, blurred_sides
 from darkpy.ops.binary import binarized, signs
-from darkpy.ops.codes import Scale, encoded_product
-from darkpy.ops.fused import TOLERANCES, Geometry, fuse, is_same, noise, separate
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
-TRIED_CELLS = 13
-"""Rows and columns of the noise that a faster product is tried on, besides its own reach."""
 
 
 @section("convolutional", "conv")
@@ -191,8 +187,7 @@ class Convolutional(WeightedLayer):
         super().__init__(spec, arrays, net)
         self.spec = spec
         self._owner: tuple[Convolutional, ...] = ()
-        self._is_lent = False
-        self._product: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self.shares_arrays = False
 
     @property
     def array_owner(self) -> Convolutional:
@@ -203,11 +198,9 @@ class Convolutional(WeightedLayer):
         """Use the arrays of another layer."""
         # in a tuple, so that torch does not list the other's parameters as this layer's too
         self._owner = (other.array_owner,)
-        other.array_owner._is_lent = True
+        self.shares_arrays = other.array_owner.shares_arrays = True
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        if self._product is not None:
-            return self._product(x_BCHW)
         spec = self.spec
         weights_FCKK = self.array_owner.weights
         if spec.xnor:
@@ -239,60 +232,6 @@ class Convolutional(WeightedLayer):
             group=spec.group_count,
         )
         return blur_to_onnx(graph, y, spec.filters, spec.antialiasing, spec.strides) if spec.antialiasing else y
-
-    def fold(self) -> None:
-        if not self._owner and self._product is None:
-            super().fold()
-        self.takes_codes = self.is_plain and self.activation is not None
-
-    @property
-    def geometry(self) -> Geometry:
-        spec = self.spec
-        padding, reach = spec.border * spec.reach, spec.reach
-        return Geometry(spec.product_strides, (padding, padding), (reach, reach), spec.group_count)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is a folded product with arrays of its own and nothing but an activation behind it."""
-        spec = self.spec
-        is_odd = spec.xnor or spec.binary or spec.antialiasing or self._owner or self._is_lent
-        return not (is_odd or self.is_normalized or self.norm_groups or self._product)
-
-    def quicken(
-        self, inputs: Sequence[Shape], dtype: torch.dtype, *, may_overwrite: bool = False
-    ) -> Callable[..., torch.Tensor]:
-        """One operation in place of the weights, where it gives on noise what they give."""
-        if not self.is_plain or self.activation is None or self.weights.dtype != torch.float32:
-            return self.forward
-        (x,) = inputs
-        reach = self.spec.size * self.spec.reach
-        noise_BCHW = noise(Shape(x.c, min(x.h, reach + TRIED_CELLS), min(x.w, reach + TRIED_CELLS)), self.weights)
-        for make in (fuse, separate) if dtype != torch.float32 else (fuse,):
-            product = make(self.weights, self.biases, dtype, self.geometry, self.activation, x)
-            if product is not None and is_same(product, self.forward, noise_BCHW, TOLERANCES[dtype]):
-                self._product, self.keeps_type = product, True
-                del self.weights
-                break
-        return self._product or self.forward
-
-    def before_activation(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        padding, strides, dilation, groups = self.geometry.lists
-        return functional.conv2d(x_BCHW, self.weights, self.biases, strides, padding, dilation, groups)
-
-    def activated(self, raw_BCHW: torch.Tensor) -> torch.Tensor:
-        assert self.activation is not None
-        return self.activation(raw_BCHW, inplace=True)
-
-    def on_codes(
-        self, sources: Sequence[Scale], raw: Scale, output: Scale
-    ) -> tuple[Callable[..., torch.Tensor], Scale]:
-        (source,) = sources
-        assert self.activation is not None
-        scales = (source, raw, output)
-        product = encoded_product(self.weights.detach(), self.biases.detach(), self.geometry, self.activation, scales)
-        self._product = product
-        del self.weights
-        return product, output
 
 
 def _sizes(shapes: Sequence[tuple[int, ...]]) -> str:

@@ -47,7 +47,7 @@ class DropoutSpec(LayerSpec):
 
 
 class _Dropout(Layer):
-    is_transparent = True
+    is_identity = True
 
     def __init__(self, probability: float) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from darkpy.ops.onnx_builder import Graph, Value
 class Identity(Layer):
     """Hands its input on, for layers that do nothing outside training."""
 
-    is_transparent = True
+    is_identity = True
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return x_BCHW

@@ -5,7 +5,7 @@ Legend: B images, C channels, N channels that one is chosen from, H W rows and c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,14 +17,11 @@ from darkpy.dialect import Dialect
 from darkpy.layers.base import Layer, LayerSpec, section
 from darkpy.layers.lint import Doubt, skipped_cells
 from darkpy.ops.antialiasing import blur, blur_to_onnx, blurred_sides
-from darkpy.ops.codes import Scale
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.ops.pooling import Window
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
-WIDE = 32
-"""Channels from which torch pools 8-bit codes fast."""
 
 
 @section("maxpool", "max")
@@ -74,75 +71,44 @@ class MaxpoolSpec(LayerSpec):
         return self.window.size**2 * self.shape(inputs).outputs
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return _Depth(self.out_channels) if self.maxpool_depth else _Maxpool(self)
+        return MaxpoolDepth(self.out_channels) if self.maxpool_depth else Maxpool(self)
 
 
-class _Maxpool(Layer):
-    keeps_type = True
+class Maxpool(Layer):
+    preserves_dtype = True
 
     def __init__(self, spec: MaxpoolSpec) -> None:
         super().__init__()
         self.spec = spec
         self.window = spec.window
-        self.takes_codes = not spec.antialiasing
-        self._is_halving = (self.window.size, self.window.strides, spec.antialiasing) == (2, (2, 2), 0)
-        self.takes_parts = self._is_halving
-        self._is_sliding = (self.window.size, self.window.strides, spec.antialiasing) == (2, (1, 1), 0)
-
-    def quicken(
-        self, inputs: Sequence[Shape], dtype: torch.dtype, *, may_overwrite: bool = False
-    ) -> Callable[..., torch.Tensor]:
-        if may_overwrite and self._is_halving:
-            return lambda x_BCHW: _halved(x_BCHW, is_own=True) if self._halves(x_BCHW) else self.forward(x_BCHW)
-        return self._joined if self.takes_parts else self.forward
-
-    def _joined(self, *parts_BCHW: torch.Tensor) -> torch.Tensor:
-        """What `forward` makes of channels laid behind each other; they are so laid when four have become one."""
-        if len(parts_BCHW) == 1:
-            return self.forward(parts_BCHW[0])
-        if not self._halves(parts_BCHW[0]) or len({part.dtype for part in parts_BCHW}) > 1:
-            return self.forward(torch.cat(parts_BCHW, dim=1))
-        (batch, _, h, w), channels = parts_BCHW[0].shape, [part.shape[1] for part in parts_BCHW]
-        y_BCHW = parts_BCHW[0].new_empty((batch, h // 2, w // 2, sum(channels))).permute(0, 3, 1, 2)
-        for part_BCHW, place_BCHW in zip(parts_BCHW, torch.split(y_BCHW, channels, 1), strict=True):
-            _halved(part_BCHW, out=place_BCHW)
-        return y_BCHW
+        geometry = (self.window.size, self.window.strides, spec.antialiasing)
+        self.is_halving = geometry == (2, (2, 2), 0)
+        self.is_sliding = geometry == (2, (1, 1), 0)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         if torch.is_grad_enabled() and x_BCHW.requires_grad:
-            return self._pooled(x_BCHW)
-        if self._halves(x_BCHW):
-            return _halved(x_BCHW)
-        is_slid = self._is_sliding and self.window.borders(Shape(*x_BCHW.shape[1:])) == (0, 1, 1)
-        return _slid(x_BCHW) if is_slid else self._pooled(x_BCHW)
+            return self.pool(x_BCHW, border=_lowest(x_BCHW.dtype))
+        if self.halves(x_BCHW):
+            return max_pool_2x2(x_BCHW)
+        if self.is_sliding and self.window.borders(Shape(*x_BCHW.shape[1:])) == (0, 1, 1):
+            return _sliding_max_pool_2x2(x_BCHW)
+        return self.pool(x_BCHW, border=_lowest(x_BCHW.dtype))
 
-    def _halves(self, x_BCHW: torch.Tensor) -> bool:
-        return self._is_halving and not any(self.window.borders(Shape(*x_BCHW.shape[1:])))
+    def halves(self, x_BCHW: torch.Tensor) -> bool:
+        """True if 2 x 2 windows tile this input without a border."""
+        return self.is_halving and not any(self.window.borders(Shape(*x_BCHW.shape[1:])))
 
-    def _pooled(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+    def pool(self, x_BCHW: torch.Tensor, *, border: float) -> torch.Tensor:
+        """Pool windows of any size by torch's own operation. border: the value of cells outside the input."""
         size, strides = self.window.size, self.window.strides
         before, below, right = self.window.borders(Shape(*x_BCHW.shape[1:]))
         # torch has a border only where both sides may share its width
         if max(below, right) <= before <= size // 2:
             y_BCHW = functional.max_pool2d(x_BCHW, size, strides, before)
         else:
-            padded_BCHW = functional.pad(x_BCHW, (before, right, before, below), value=_nothing(x_BCHW))
+            padded_BCHW = functional.pad(x_BCHW, (before, right, before, below), value=border)
             y_BCHW = functional.max_pool2d(padded_BCHW, size, strides)
         return blur(y_BCHW, self.spec.antialiasing, self.spec.strides) if self.spec.antialiasing else y_BCHW
-
-    def on_codes(
-        self, sources: Sequence[Scale], raw: Scale, output: Scale
-    ) -> tuple[Callable[..., torch.Tensor], Scale]:
-        (scale,) = sources
-        is_halving = self._is_halving and self.window.padding <= 1
-
-        def pooled(codes_BCHW: torch.Tensor) -> torch.Tensor:
-            _, channels, h, w = codes_BCHW.shape
-            if is_halving and channels < WIDE and not (h % 2 or w % 2):
-                return scale.wrap(_halved(codes_BCHW.int_repr()))
-            return self._pooled(codes_BCHW)
-
-        return pooled, scale
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
         ((x, shape),) = sources
@@ -150,15 +116,15 @@ class _Maxpool(Layer):
         before, below, right = self.window.borders(shape)
         pads = (before, before, below, right)
         if max(pads) >= size:  # more than ONNX's own border may have
-            x = graph.pad(x, (0, 0, before, before, 0, 0, below, right), _nothing(torch.empty(0)))
+            x = graph.pad(x, (0, 0, before, before, 0, 0, below, right), _lowest(torch.float32))
             pads = (0, 0, 0, 0)
         y = graph.add("MaxPool", x, kernel_shape=(size, size), strides=strides, pads=pads)
         spec = self.spec
         return blur_to_onnx(graph, y, shape.c, spec.antialiasing, spec.strides) if spec.antialiasing else y
 
 
-class _Depth(Layer):
-    keeps_type = True
+class MaxpoolDepth(Layer):
+    preserves_dtype = True
 
     def __init__(self, out_channels: int) -> None:
         super().__init__()
@@ -167,30 +133,30 @@ class _Depth(Layer):
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         batch, channels, h, w = x_BCHW.shape
         missing = -channels % self.out_channels
-        padded_BCHW = functional.pad(x_BCHW, (0, 0, 0, 0, 0, missing), value=_nothing(x_BCHW))
+        padded_BCHW = functional.pad(x_BCHW, (0, 0, 0, 0, 0, missing), value=_lowest(x_BCHW.dtype))
         x_BNCHW = padded_BCHW.reshape(batch, -1, self.out_channels, h, w)
         return x_BNCHW.max(dim=1).values  # unlike amax it sends the delta to the first maximum alone
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
         ((x, shape),) = sources
         if missing := -shape.c % self.out_channels:
-            x = graph.pad(x, (0, 0, 0, 0, 0, missing, 0, 0), _nothing(torch.empty(0)))
+            x = graph.pad(x, (0, 0, 0, 0, 0, missing, 0, 0), _lowest(torch.float32))
         x_BNCHW = graph.reshape(x, 0, -1, self.out_channels, shape.h, shape.w)
         return graph.add("ReduceMax", x_BNCHW, axes=(1,), keepdims=0)
 
 
-def _halved(x_BCHW: torch.Tensor, out: torch.Tensor | None = None, *, is_own: bool = False) -> torch.Tensor:
-    """Windows of 2 x 2, in a third of the time of torch's pooling, which writes down where it found each number.
+def max_pool_2x2(x_BCHW: torch.Tensor, out: torch.Tensor | None = None, *, inplace: bool = False) -> torch.Tensor:
+    """Pool 2 x 2 windows with stride 2, in a third of the time of torch's pooling, which also records the indices.
 
-    is_own: whether the input may be overwritten, which saves half of what is left of the time.
+    inplace: overwrite the input with intermediate maxima, which halves the remaining time.
     """
     above_BCHW, below_BCHW = x_BCHW[:, :, 0::2], x_BCHW[:, :, 1::2]
-    rows_BCHW = torch.maximum(above_BCHW, below_BCHW, out=above_BCHW if is_own else None)
+    rows_BCHW = torch.maximum(above_BCHW, below_BCHW, out=above_BCHW if inplace else None)
     return torch.maximum(rows_BCHW[..., 0::2], rows_BCHW[..., 1::2], out=out)
 
 
-def _slid(x_BCHW: torch.Tensor) -> torch.Tensor:
-    """Windows of 2 x 2 from every cell, smaller at the right and below; it too leaves out what torch writes down."""
+def _sliding_max_pool_2x2(x_BCHW: torch.Tensor) -> torch.Tensor:
+    """Pool 2 x 2 windows with stride 1, smaller at the right and bottom edge; it records no indices either."""
     columns_BCHW = x_BCHW.clone()
     columns_BCHW[..., :-1].clamp_min_(x_BCHW[..., 1:])
     y_BCHW = columns_BCHW.clone()
@@ -198,8 +164,6 @@ def _slid(x_BCHW: torch.Tensor) -> torch.Tensor:
     return y_BCHW
 
 
-def _nothing(x: torch.Tensor) -> float:
-    """What a cell outside counts as: darknet's -FLT_MAX, or the smallest number that codes have."""
-    if x.is_quantized:
-        return -x.q_zero_point() * x.q_scale()
-    return torch.finfo(x.dtype).min
+def _lowest(dtype: torch.dtype) -> float:
+    """Return the value of cells outside the input: darknet's -FLT_MAX, or the same of another dtype."""
+    return torch.finfo(dtype).min

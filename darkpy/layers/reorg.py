@@ -56,7 +56,7 @@ class ReorgSpec(LayerSpec):
 
 
 class _Reorg(Layer):
-    keeps_type = True
+    preserves_dtype = True
 
     def __init__(self, spec: ReorgSpec) -> None:
         super().__init__()

@@ -43,7 +43,7 @@ class Reorg3dSpec(LayerSpec):
 
 
 class _Reorg3d(Layer):
-    keeps_type = True
+    preserves_dtype = True
 
     def __init__(self, spec: Reorg3dSpec) -> None:
         super().__init__()

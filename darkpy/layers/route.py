@@ -5,7 +5,7 @@ Legend: B images, C channels, H W rows and columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,6 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, LayerSpec, absolute, section
-from darkpy.ops.codes import Scale
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
@@ -58,17 +57,16 @@ class RouteSpec(LayerSpec):
         return Shape(sum(x.c for x in inputs) // self.groups, inputs[0].h, inputs[0].w)
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return _Route(self, is_flat=len({(x.h, x.w) for x in inputs}) > 1)
+        return Route(self, is_flat=len({(x.h, x.w) for x in inputs}) > 1)
 
 
-class _Route(Layer):
-    keeps_type = True
+class Route(Layer):
+    preserves_dtype = True
 
     def __init__(self, spec: RouteSpec, is_flat: bool) -> None:
         super().__init__()
         self.groups, self.group_id, self.is_flat = spec.groups, spec.group_id, is_flat
-        self.is_transparent = spec.groups == 1 and not is_flat
-        self.takes_codes = not is_flat
+        self.is_identity = spec.groups == 1 and not is_flat
 
     def forward(self, *parts_BCHW: torch.Tensor) -> torch.Tensor:
         if self.is_flat:
@@ -76,16 +74,6 @@ class _Route(Layer):
         if self.groups > 1:
             parts_BCHW = tuple(part.chunk(self.groups, dim=1)[self.group_id] for part in parts_BCHW)
         return parts_BCHW[0] if len(parts_BCHW) == 1 else torch.cat(parts_BCHW, dim=1)
-
-    def on_codes(
-        self, sources: Sequence[Scale], raw: Scale, output: Scale
-    ) -> tuple[Callable[..., torch.Tensor], Scale]:
-        def stacked(*parts_BCHW: torch.Tensor) -> torch.Tensor:
-            parts = [part.chunk(self.groups, dim=1)[self.group_id] for part in parts_BCHW]
-            y_BCHW: torch.Tensor = torch.ops.quantized.cat(parts, 1, output.step, output.zero)
-            return y_BCHW
-
-        return (self.forward, sources[0]) if len(sources) == 1 else (stacked, output)
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
         parts = [part.name for part in sources]

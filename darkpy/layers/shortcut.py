@@ -5,7 +5,7 @@ Legend: B images, C channels, H W rows and columns, N sources (the layer before 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,6 @@ from darkpy.errors import ShapeError
 from darkpy.layers.base import INIT_ONE, ArraySpec, Layer, LayerSpec, absolute, activation_key, section
 from darkpy.ops.activations import ACTIVATIONS
 from darkpy.ops.activations_onnx import write_activation
-from darkpy.ops.codes import Scale, encoded_sum
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
@@ -75,40 +74,24 @@ class ShortcutSpec(LayerSpec):
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         arrays = self.arrays(inputs)
-        return _WeightedSum(self, arrays) if arrays else _Sum(self, is_of_one_shape=len(set(inputs)) == 1)
+        return WeightedShortcut(self, arrays) if arrays else Shortcut(self, inputs)
 
 
-class _Sum(Layer):
-    keeps_type = True
+class Shortcut(Layer):
+    preserves_dtype = True
 
-    def __init__(self, spec: ShortcutSpec, is_of_one_shape: bool) -> None:
+    def __init__(self, spec: ShortcutSpec, inputs: Sequence[Shape]) -> None:
         super().__init__()
         self.alpha, self.beta = spec.alpha, spec.beta
         self.activation = ACTIVATIONS[spec.activation]
-        self.takes_codes = is_of_one_shape and (spec.alpha, spec.beta, spec.activation) == (1, 1, "linear")
+        is_unscaled = spec.alpha == spec.beta == 1
+        self.is_plain_sum = is_unscaled and spec.activation == "linear" and len(set(inputs)) == 1
 
     def forward(self, before_BCHW: torch.Tensor, *others_BCHW: torch.Tensor) -> torch.Tensor:
         y_BCHW = before_BCHW
         for other_BCHW in others_BCHW:
             y_BCHW = _add(y_BCHW, other_BCHW, self.alpha, self.beta)
         return self.activation(y_BCHW, inplace=True)
-
-    def quicken(
-        self, inputs: Sequence[Shape], dtype: torch.dtype, *, may_overwrite: bool = False
-    ) -> Callable[..., torch.Tensor]:
-        is_plain = self.alpha == self.beta == 1 and len(set(inputs)) == 1
-        return self._accumulated if may_overwrite and is_plain else self.forward
-
-    def _accumulated(self, sum_BCHW: torch.Tensor, *others_BCHW: torch.Tensor) -> torch.Tensor:
-        """As `forward`, in place of the first source."""
-        for other_BCHW in others_BCHW:
-            sum_BCHW.add_(other_BCHW)
-        return self.activation(sum_BCHW, inplace=True)
-
-    def on_codes(
-        self, sources: Sequence[Scale], raw: Scale, output: Scale
-    ) -> tuple[Callable[..., torch.Tensor], Scale]:
-        return lambda *codes_BCHW: encoded_sum(codes_BCHW, output), output
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
         y, *others = sources
@@ -117,7 +100,7 @@ class _Sum(Layer):
         return write_activation(graph, self.activation.name, y.name)
 
 
-class _WeightedSum(Layer):
+class WeightedShortcut(Layer):
     weights: torch.Tensor
 
     def __init__(self, spec: ShortcutSpec, arrays: Sequence[ArraySpec]) -> None:

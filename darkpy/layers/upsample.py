@@ -5,7 +5,7 @@ Legend: B images, C channels, H W rows and columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,6 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, LayerSpec, section
-from darkpy.ops.codes import Scale
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
@@ -40,16 +39,15 @@ class UpsampleSpec(LayerSpec):
         return Shape(x.c, x.h // -self.stride, x.w // -self.stride)
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return _Upsample(self.stride, self.scale)
+        return Upsample(self.stride, self.scale)
 
 
-class _Upsample(Layer):
-    keeps_type = True
+class Upsample(Layer):
+    preserves_dtype = True
 
     def __init__(self, stride: int, scale: float) -> None:
         super().__init__()
         self.stride, self.scale = stride, scale
-        self.takes_codes = stride > 0 and scale == 1
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         if self.stride > 0:
@@ -57,11 +55,6 @@ class _Upsample(Layer):
         else:
             y_BCHW = functional.avg_pool2d(x_BCHW, -self.stride, divisor_override=1)
         return y_BCHW if self.scale == 1 else y_BCHW * self.scale
-
-    def on_codes(
-        self, sources: Sequence[Scale], raw: Scale, output: Scale
-    ) -> tuple[Callable[..., torch.Tensor], Scale]:
-        return self.forward, sources[0]
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
         x, scale = sources[0].name, self.scale

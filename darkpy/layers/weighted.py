@@ -156,6 +156,8 @@ class WeightedLayer(Layer):
         return write_activation(graph, self.activation.name, y)
 
     def fold(self) -> None:
+        if "weights" not in self._parameters:  # another layer's, or replaced by a faster inference function
+            return
         weights, biases = self.weights.detach(), self.biases.detach()
         folded = torch.empty_like(weights, memory_format=self.memory_format)
         if not self.is_normalized:

@@ -64,13 +64,13 @@ def test_recall_and_valid_take_them_too(judged: Path, run: Run) -> None:
 
 def test_int8_looks_at_the_images_that_calibrate_names(task: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    true = int8.encoded
+    true = int8.quantize_network
 
     def watched(plan: object, layers: object, images: list[object]) -> object:
         seen.append(len(images))
         return true(plan, layers, images)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(accelerate, "encoded", watched)
+    monkeypatch.setattr(accelerate, "quantize_network", watched)
     (task / "shown").mkdir()
     for number in range(40):
         write_image(task / f"shown/{number}.png", 20, 30)
@@ -90,9 +90,9 @@ def test_images_from_standard_input_cannot_be_looked_at_beforehand(task: Path, r
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--engine", "onnxruntime", "--precision", "bf16"), "onnxruntime runs in fp32 here, not bf16"),
+        (("--engine", "onnxruntime", "--precision", "bf16"), "onnxruntime supports fp32, not bf16"),
         (("--precision", "fp16"), "fp16"),
-        (("--compile", "--precision", "int8"), "can be compiled"),
+        (("--compile", "--precision", "int8"), "--compile needs --engine torch and fp32 or bf16"),
     ],
 )
 def test_ways_that_cannot_be_gone_are_mistakes(words: tuple[str, ...], message: str, task: Path, run: Run) -> None:

@@ -1,4 +1,4 @@
-"""Other ways to run a network give what the plain path gives, as nearly as their precision lets them."""
+"""Other config to run a network give what the plain path gives, as nearly as their precision lets them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 import darkpy
 from darkpy.errors import DarkpyError
 from darkpy.inference import accelerate as module
-from darkpy.inference.accelerate import Ways, accelerate
+from darkpy.inference.accelerate import InferenceConfig, accelerate
 from darkpy.network import Network
 from tests.inference.networks import distance, filled, images, outputs
 
@@ -42,69 +42,79 @@ def several(net: Network) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("ways", "tolerance"),
+    ("config", "tolerance"),
     [
-        (Ways(precision="bf16"), 0.05),
-        (Ways(precision="int8"), 0.2),
-        pytest.param(Ways(engine="onnxruntime"), 1e-4, marks=needs_onnx),
-        pytest.param(Ways(engine="openvino"), 1e-4, marks=needs_openvino),
-        pytest.param(Ways(engine="openvino", precision="bf16"), 0.1, marks=needs_openvino),
+        (InferenceConfig(precision="bf16"), 0.05),
+        (InferenceConfig(precision="int8"), 0.2),
+        pytest.param(InferenceConfig(engine="onnxruntime"), 1e-4, marks=needs_onnx),
+        pytest.param(InferenceConfig(engine="openvino"), 1e-4, marks=needs_openvino),
+        pytest.param(InferenceConfig(engine="openvino", precision="bf16"), 0.1, marks=needs_openvino),
     ],
     ids=["bf16", "int8", "ONNX Runtime", "OpenVINO", "OpenVINO bf16"],
 )
 @pytest.mark.parametrize("cfg", [NET + LAYERS, TINY], ids=["layers", "yolov3-tiny"])
-def test_every_way_gives_what_the_plain_path_gives(cfg: str | Path, ways: Ways, tolerance: float) -> None:
+def test_every_way_gives_what_the_plain_path_gives(cfg: str | Path, config: InferenceConfig, tolerance: float) -> None:
     net = filled(cfg, "alexeyab")
     x = images(net, 2)
     wanted = outputs(net, x)
-    found = outputs(accelerate(net, ways, images=several(net)), x)
+    found = outputs(accelerate(net, config, images=several(net)), x)
     assert distance(found, wanted) <= tolerance
     assert all(output.std() > 1e-6 for output in found)
     assert distance(outputs(net, x[:1]), [output[:1] for output in wanted]) <= tolerance  # of another batch size
 
 
 def test_only_torch_wants_images_pixel_by_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "onnx_runtime", lambda net: net.plain)
-    assert accelerate(filled(NET + CONV)).prefers_interleaved
-    assert not accelerate(filled(NET + CONV), Ways(engine="onnxruntime")).prefers_interleaved
+    monkeypatch.setattr(module, "onnx_runtime", lambda net: net.reference_forward)
+    assert accelerate(filled(NET + CONV)).prefers_channels_last
+    assert not accelerate(filled(NET + CONV), InferenceConfig(engine="onnxruntime")).prefers_channels_last
 
 
 @pytest.mark.parametrize(
-    ("ways", "message"),
+    ("config", "message"),
     [
-        (Ways(engine="tensorrt"), "'tensorrt' is no engine"),
-        (Ways(precision="fp8"), "'fp8' is no precision"),
-        (Ways(engine="onnxruntime", precision="int8"), "onnxruntime runs in fp32 here, not int8"),
-        (Ways(precision="int8", is_compiled=True), "only what torch runs in fp32 or bf16 can be compiled"),
-        (Ways(precision="int8"), "int8 needs images"),
+        (InferenceConfig(engine="tensorrt"), "unknown engine 'tensorrt'"),
+        (InferenceConfig(precision="fp8"), "unknown precision 'fp8'"),
+        (InferenceConfig(engine="onnxruntime", precision="int8"), "onnxruntime supports fp32, not int8"),
+        (InferenceConfig(precision="int8", compiled=True), "--compile needs --engine torch and fp32 or bf16"),
+        (InferenceConfig(precision="int8"), "int8 needs images"),
     ],
 )
-def test_ways_that_cannot_be_gone_are_refused(ways: Ways, message: str) -> None:
+def test_config_that_cannot_be_gone_are_refused(config: InferenceConfig, message: str) -> None:
     with pytest.raises(DarkpyError, match=message):
-        accelerate(filled(NET + CONV), ways)
+        accelerate(filled(NET + CONV), config)
 
 
 @pytest.mark.parametrize("package", ["onnxruntime", "openvino"])
 def test_absent_engine_is_one_clear_error(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, package, None)
     with pytest.raises(DarkpyError, match=f"--engine {package} needs the package {package}"):
-        accelerate(filled(NET + CONV), Ways(engine=package))
+        accelerate(filled(NET + CONV), InferenceConfig(engine=package))
 
 
 def test_network_whose_outputs_are_no_numbers_is_told_so() -> None:
     net = filled(NET + CONV)
     net.get_buffer("layers.0.rolling_mean").fill_(torch.nan)
-    with pytest.raises(DarkpyError, match="output 0 holds what is no number, whichever way the network is run"):
-        accelerate(net, Ways(precision="bf16"))
+    with pytest.raises(DarkpyError, match="output 0 is NaN or infinite, with any engine and precision"):
+        accelerate(net, InferenceConfig(precision="bf16"))
 
 
 def test_engine_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "onnx_runtime", lambda net: lambda x: [output * 1.01 for output in net.plain(x)])
+    monkeypatch.setattr(
+        module, "onnx_runtime", lambda net: lambda x: [output * 1.01 for output in net.reference_forward(x)]
+    )
     with pytest.raises(DarkpyError, match=r"onnxruntime, fp32: output 0 is off by 1\.0%"):
-        accelerate(filled(NET + CONV), Ways(engine="onnxruntime"))
+        accelerate(filled(NET + CONV), InferenceConfig(engine="onnxruntime"))
 
 
 def test_codes_go_through_all_that_only_moves_numbers() -> None:
     net = filled(NET + LAYERS, "alexeyab")
-    darkpy.accelerate(net, Ways(precision="int8"), images=several(net))
+    darkpy.accelerate(net, InferenceConfig(precision="int8"), images=several(net))
     assert [name for name, _ in net.named_parameters() if name.endswith("weights")] == ["layers.13.weights"]
+
+
+def test_names_of_an_earlier_release_work_and_warn() -> None:
+    with pytest.warns(DeprecationWarning, match="Ways is now InferenceConfig"):
+        config = module.Ways(precision="bf16", is_compiled=False)  # type: ignore[operator]
+    assert config == InferenceConfig(precision="bf16")
+    with pytest.warns(DeprecationWarning, match="accelerate\\(config=...\\)"):
+        accelerate(filled(NET + CONV), ways=InferenceConfig())

@@ -12,7 +12,7 @@ from torch._inductor.exc import CppCompileError
 
 from darkpy.errors import DarkpyError
 from darkpy.inference import compile as module
-from darkpy.inference.accelerate import Ways, accelerate
+from darkpy.inference.accelerate import InferenceConfig, accelerate
 from tests.inference.networks import distance, filled, images, outputs
 from tests.inference.test_accelerate import CONV, LAYERS, NET, ROOT
 
@@ -23,7 +23,7 @@ CFGS = [
     for path in sorted((ROOT / "cfg").glob("*.cfg"))
     if path.stem not in WITH_MEMORY
 ]
-COMPILED = Ways(is_compiled=True)
+COMPILED = InferenceConfig(compiled=True)
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 
 
@@ -55,20 +55,20 @@ def test_batches_of_any_size_run_in_pieces_and_give_what_the_plain_path_gives(
     net = filled(NET + LAYERS, "alexeyab")
     x = images(net, 5)
     wanted = {count: outputs(net, x[:count]) for count in (1, 3, 2, 5, 4)}
-    accelerate(net, Ways(precision=precision, is_compiled=True))
+    accelerate(net, InferenceConfig(precision=precision, compiled=True))
     for count, plain in wanted.items():
         assert distance(outputs(net, x[:count]), plain) <= tolerance, count
     assert sizes == [1, 3, 5]  # two are one and one, four are three and one
     net.resize(24, 20)
     x = images(net, 2)
     with torch.inference_mode():
-        plain = net.plain(x)
+        plain = net.reference_forward(x)
     assert distance(outputs(net, x), plain) <= tolerance
 
 
 def test_without_a_compiler_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(DarkpyError, match="needs a C\\+\\+ compiler, and there is no no-such-compiler") as caught:
+    with pytest.raises(DarkpyError, match="needs a C\\+\\+ compiler, and no-such-compiler was not found") as caught:
         accelerate(filled(NET + CONV), COMPILED)
     assert "g++" in str(caught.value.hint)
 
@@ -87,5 +87,5 @@ def test_what_torch_cannot_compile_is_one_clear_error(monkeypatch: pytest.Monkey
 
 @needs_compiler
 def test_layers_with_a_memory_are_not_compiled() -> None:
-    with pytest.raises(DarkpyError, match="--compile: what a layer remembers cannot be compiled"):
+    with pytest.raises(DarkpyError, match="--compile: layers with a memory cannot be compiled"):
         accelerate(filled(ROOT / "cfg/rnn.cfg"), COMPILED)

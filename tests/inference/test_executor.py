@@ -12,10 +12,9 @@ import torch
 
 import darkpy
 from darkpy.errors import WeightsError
+from darkpy.inference import fused_conv, lowering
 from darkpy.inference.accelerate import accelerate
-from darkpy.inference.executor import Step, Steps, quicken
-from darkpy.layers import convolutional
-from darkpy.ops import fused
+from darkpy.inference.executor import Executor, Step, lower_layers
 from darkpy.ops.activations import ACTIVATIONS
 from tests.inference.networks import distance, filled, images, outputs
 
@@ -82,12 +81,12 @@ def test_layers_of_all_shapes_are_the_plain_paths(section: str) -> None:
 
 def test_stack_that_only_pools_read_is_not_made() -> None:
     net = filled(NET + CONV + CONV + "[route]\nlayers=-1,0\n[maxpool]\nstride=2\n" + CONV).for_inference()
-    assert 2 not in quicken(net.plan, net.built, torch.float32)
+    assert 2 not in lower_layers(net.plan, net.built, torch.float32)
 
 
 def test_parts_of_two_types_are_pooled_as_their_stack() -> None:
     net = darkpy.load(NET + "[maxpool]\nstride=2\n", dialect="alexeyab").for_inference()
-    pooled = quicken(net.plan, net.built, torch.float32)[0]
+    pooled = lower_layers(net.plan, net.built, torch.float32)[0]
     parts = torch.rand(1, 2, 4, 4).bfloat16(), torch.rand(1, 3, 4, 4)
     wanted = torch.nn.functional.max_pool2d(torch.cat(parts, 1), 2)
     torch.testing.assert_close(pooled(*parts), wanted, rtol=0, atol=0)
@@ -108,9 +107,9 @@ def test_trace_still_shows_every_layer() -> None:
 
 @pytest.mark.parametrize("fault", ["absent", "raises", "wrong", "nan"])
 def test_operation_that_is_absent_or_wrong_is_silently_not_used(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    true = fused.fuse
+    true = fused_conv.fused_conv
 
-    def broken(*arguments: Any) -> fused.Product | None:
+    def broken(*arguments: Any) -> fused_conv.ConvFunction | None:
         product = true(*arguments)
         assert product is not None
 
@@ -122,7 +121,7 @@ def test_operation_that_is_absent_or_wrong_is_silently_not_used(fault: str, monk
 
     net = filled(NET + CONV + CONV)
     wanted = outputs(net, images(net))
-    monkeypatch.setattr(convolutional, "fuse", broken)
+    monkeypatch.setattr(lowering, "fused_conv", broken)
     accelerate(net)
     assert all("weights" in dict(layer.named_parameters()) for layer in net.layers)
     assert distance(outputs(net, images(net)), wanted) <= 1e-4
@@ -137,7 +136,7 @@ def test_torch_without_the_operation_fuses_nothing(monkeypatch: pytest.MonkeyPat
 
 def test_outputs_are_freed_after_their_last_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     net = accelerate(filled(NET + CONV + CONV + "[dropout]\n" + CONV + "[shortcut]\nfrom=0\n" + CONV, "alexeyab"))
-    runner = Steps(net.plan, net.outputs, quicken(net.plan, net.built, torch.float32))
+    runner = Executor(net.plan, net.outputs, lower_layers(net.plan, net.built, torch.float32))
     alive: list[weakref.ref[torch.Tensor]] = []
     seen: list[list[int]] = []
 

@@ -44,17 +44,17 @@ def open_darkpy(job: Forward) -> tuple[str, Run]:
     import torch
 
     import darkpy
-    from darkpy.inference.accelerate import Ways
+    from darkpy.inference.accelerate import InferenceConfig
     from darkpy.memory import keep_freed_memory
 
     warnings.simplefilter("ignore")
     keep_freed_memory()  # as the command line does
     torch.set_num_threads(job.threads)
     x_BCHW = torch.from_numpy(np.load(job.x))
-    ways = Ways(**WAYS[job.way])
+    config = InferenceConfig(**WAYS[job.way])
     network = darkpy.load(job.cfg, job.weights, mapped=True)
-    darkpy.accelerate(network, ways, images=[x_CHW[None] for x_CHW in x_BCHW])
-    if network.prefers_interleaved:  # as the commands lay images out
+    darkpy.accelerate(network, config, images=[x_CHW[None] for x_CHW in x_BCHW])
+    if network.prefers_channels_last:  # as the commands lay images out
         x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
 
     def run() -> Outputs:
@@ -69,8 +69,8 @@ WAYS: Mapping[str, dict[str, Any]] = MappingProxyType(
         "fp32": {},
         "bf16": {"precision": "bf16"},
         "int8": {"precision": "int8"},
-        "compiled": {"is_compiled": True},
-        "compiled-bf16": {"is_compiled": True, "precision": "bf16"},
+        "compiled": {"compiled": True},
+        "compiled-bf16": {"compiled": True, "precision": "bf16"},
         "onnxruntime": {"engine": "onnxruntime"},
         "openvino": {"engine": "openvino"},
         "openvino-bf16": {"engine": "openvino", "precision": "bf16"},

@@ -1,7 +1,7 @@
-"""A convolution, its bias and its activation as one operation of oneDNN, with weights packed for it.
+"""Convolution, bias and activation as one oneDNN operation with prepacked weights.
 
-torch's own compiler calls these operations; they are private, so each use is tried out, and where it does not give what
-the plain way gives, the plain way stays.
+torch's compiler emits these operations, but they are private. Each use is therefore compared with the unfused
+convolution on random input, and dropped if it is absent or differs.
 
 Legend: B images, C channels in, F filters, H W rows and columns, K size.
 """
@@ -19,10 +19,10 @@ from torch.nn import functional
 from darkpy.ops.activations import Activation
 from darkpy.shapes import Shape
 
-Product = Callable[[torch.Tensor], torch.Tensor]
+ConvFunction = Callable[[torch.Tensor], torch.Tensor]
 
-# what oneDNN does on the way out, by darkpy's names: its word, numbers and algorithm
-_FUSED: Mapping[str, tuple[str, list[float], str]] = MappingProxyType(
+# oneDNN's post-op for each darknet activation: its name, scalars and algorithm
+_ONEDNN_ACTIVATIONS: Mapping[str, tuple[str, list[float], str]] = MappingProxyType(
     {
         "linear": ("none", [], ""),
         "leaky": ("leaky_relu", [0.1], ""),
@@ -40,8 +40,8 @@ _FUSED: Mapping[str, tuple[str, list[float], str]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class Geometry:
-    """How a convolution's window moves. Units: cells, down and across; `padding` of each side."""
+class ConvGeometry:
+    """Strides, padding of each side and dilation in cells, (down, across), and the number of groups."""
 
     strides: tuple[int, int]
     padding: tuple[int, int]
@@ -50,26 +50,26 @@ class Geometry:
 
     @property
     def lists(self) -> tuple[list[int], list[int], list[int], int]:
-        """In the order of oneDNN's operations."""
+        """padding, strides, dilation and groups, the argument order of oneDNN's operations."""
         return list(self.padding), list(self.strides), list(self.dilation), self.groups
 
 
-TOLERANCES: Mapping[torch.dtype, float] = MappingProxyType({torch.float32: 1e-4, torch.bfloat16: 3e-2})
-"""How far a product in that type may be from the plain one, of the largest number."""
+CONV_TOLERANCES: Mapping[torch.dtype, float] = MappingProxyType({torch.float32: 1e-4, torch.bfloat16: 3e-2})
+"""Largest difference allowed from the layer's own output, as a fraction of its largest magnitude, by dtype."""
 
 
-def fuse(
+def fused_conv(
     weights_FCKK: torch.Tensor,
     biases_F: torch.Tensor,
     dtype: torch.dtype,
-    geometry: Geometry,
+    geometry: ConvGeometry,
     activation: Activation,
     x: Shape,
-) -> Product | None:
-    """One operation for all three, or two where oneDNN does not know the activation; None where torch has none.
+) -> ConvFunction | None:
+    """Return a function that runs all three as one operation, or None if this build of torch has none.
 
-    It is quickest on what is channels_last and of that type.
-    x: the usual input, for which the weights are laid out; it works for others.
+    An activation that oneDNN does not know is applied afterwards, in place. Fastest on channels_last input of `dtype`.
+    x: the usual input shape, for which the weights are packed; other shapes work too.
     """
     weights_FCKK, biases_F = weights_FCKK.detach().to(dtype), biases_F.detach().to(dtype)
     padding, strides, dilation, groups = geometry.lists
@@ -79,33 +79,33 @@ def fuse(
         packed = pack(weights_FCKK.to_mkldnn(), padding, strides, dilation, groups, [1, *x])
     except (AttributeError, RuntimeError, NotImplementedError):
         return None
-    word, numbers, algorithm = _FUSED.get(activation.name, _FUSED["linear"])
+    post_op, scalars, algorithm = _ONEDNN_ACTIVATIONS.get(activation.name, _ONEDNN_ACTIVATIONS["linear"])
 
-    def product(x_BCHW: torch.Tensor) -> torch.Tensor:
+    def conv(x_BCHW: torch.Tensor) -> torch.Tensor:
         if x_BCHW.dtype is not dtype:
             x_BCHW = x_BCHW.to(dtype)
         y_BFHW: torch.Tensor = operation(
-            x_BCHW, packed, biases_F, padding, strides, dilation, groups, word, numbers, algorithm
+            x_BCHW, packed, biases_F, padding, strides, dilation, groups, post_op, scalars, algorithm
         )
         return y_BFHW
 
-    if activation.name in _FUSED:
-        return product
-    return lambda x_BCHW: activation(product(x_BCHW), inplace=True)
+    if activation.name in _ONEDNN_ACTIVATIONS:
+        return conv
+    return lambda x_BCHW: activation(conv(x_BCHW), inplace=True)
 
 
-def separate(
+def unfused_conv(
     weights_FCKK: torch.Tensor,
     biases_F: torch.Tensor,
     dtype: torch.dtype,
-    geometry: Geometry,
+    geometry: ConvGeometry,
     activation: Activation,
     x: Shape,
-) -> Product:
-    """The same one after the other, on any device."""
+) -> ConvFunction:
+    """Return a function that runs convolution and activation in `dtype` one after the other, on any device."""
     weights_FCKK, biases_F = weights_FCKK.detach().to(dtype), biases_F.detach().to(dtype)
 
-    def product(x_BCHW: torch.Tensor) -> torch.Tensor:
+    def conv(x_BCHW: torch.Tensor) -> torch.Tensor:
         y_BFHW = functional.conv2d(
             x_BCHW.to(dtype),
             weights_FCKK,
@@ -117,23 +117,23 @@ def separate(
         )
         return activation(y_BFHW, inplace=True)
 
-    return product
+    return conv
 
 
-def noise(x: Shape, like: torch.Tensor) -> torch.Tensor:
-    """noise_1CHW, the same every time, channels_last."""
+def random_input(x: Shape, like: torch.Tensor) -> torch.Tensor:
+    """Return normal noise x_1CHW on the device of `like`, channels_last, the same at every call."""
     noise_1CHW = torch.randn((1, *x), generator=torch.Generator().manual_seed(0))
     return noise_1CHW.to(like.device, memory_format=torch.channels_last)
 
 
-def is_same(product: Product, plain: Product, x_BCHW: torch.Tensor, tolerance: float) -> bool:
-    """Whether both give the same for x, but for `tolerance` of the largest number; NaN is never the same."""
+def allclose(function: ConvFunction, reference: ConvFunction, x_BCHW: torch.Tensor, tolerance: float) -> bool:
+    """True if `function` runs, and both outputs agree within `tolerance` of the largest magnitude; False for NaN."""
     with torch.inference_mode():
         try:
-            found_BFHW = product(x_BCHW).float()
+            y_BFHW = function(x_BCHW).float()
         except (RuntimeError, NotImplementedError):
             return False
-        wanted_BFHW = plain(x_BCHW).float()
-    if found_BFHW.shape != wanted_BFHW.shape:
+        expected_BFHW = reference(x_BCHW).float()
+    if y_BFHW.shape != expected_BFHW.shape:
         return False
-    return bool((found_BFHW - wanted_BFHW).abs().max() <= tolerance * wanted_BFHW.abs().max())
+    return bool((y_BFHW - expected_BFHW).abs().max() <= tolerance * expected_BFHW.abs().max())
