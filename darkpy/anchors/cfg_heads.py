@@ -21,7 +21,7 @@ _VALUE = re.compile(rb"(\s*[^=]*=\s*)(.*?)(\s*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class CfgHead:
     """A layer that predicts with anchors.
 
     stride: how many pixels of the input a cell of its map is, w and h. sizes: its anchors in pixels of the input.
@@ -42,10 +42,10 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Dealt:
+class HeadAnchors:
     """What a head is to have: the numbers of its anchors in the list of all, and its channels."""
 
-    head: Head
+    head: CfgHead
     mask: tuple[int, ...]
 
     @property
@@ -53,7 +53,7 @@ class Dealt:
         return len(self.mask) * self.head.keys.entries
 
 
-def find_heads(plan: Plan) -> tuple[Head, ...]:
+def find_heads(plan: Plan) -> tuple[CfgHead, ...]:
     """The heads of a network, in the order of the cfg.
 
     Raises: DarkpyError when none has anchors.
@@ -64,7 +64,7 @@ def find_heads(plan: Plan) -> tuple[Head, ...]:
     return heads
 
 
-def _heads(plan: Plan) -> Iterator[Head]:
+def _heads(plan: Plan) -> Iterator[CfgHead]:
     for node in plan.nodes:
         if not isinstance(node.spec, HeadSpec) or (keys := node.spec.anchor_keys) is None:
             continue
@@ -72,15 +72,15 @@ def _heads(plan: Plan) -> Iterator[Head]:
         before = plan.nodes[node.sources[0]] if node.sources[0] >= 0 else None
         source = before if before is not None and "filters" in before.section.entries else None
         sizes = node.spec.anchor_sizes(node.shape, plan.net.width, plan.net.height).tolist()
-        yield Head(node, keys, node.spec.class_count, stride, tuple(map(tuple, sizes)), source)
+        yield CfgHead(node, keys, node.spec.class_count, stride, tuple(map(tuple, sizes)), source)
 
 
-def current_anchors(heads: Sequence[Head]) -> Floats:
+def current_anchors(heads: Sequence[CfgHead]) -> Floats:
     """What the heads predict with now, each anchor once. Units: pixels of the input. Shapes: (K, 2)."""
     return np.array(sorted({size for head in heads for size in head.sizes}))
 
 
-def deal(count: int, heads: Sequence[Head]) -> tuple[Dealt, ...]:
+def assign_anchors(count: int, heads: Sequence[CfgHead]) -> tuple[HeadAnchors, ...]:
     """Give anchors, the smallest first, to the heads: the finest map gets the smallest.
 
     As many as each has now; where that is another number in all, the same number to each, and of those left over one
@@ -100,10 +100,10 @@ def deal(count: int, heads: Sequence[Head]) -> tuple[Dealt, ...]:
     for number, held in zip(finest_first, counts, strict=True):
         masks[number] = tuple(range(first, first + held))
         first += held
-    return tuple(Dealt(head, masks[number]) for number, head in enumerate(heads))
+    return tuple(HeadAnchors(head, masks[number]) for number, head in enumerate(heads))
 
 
-def rounded(anchors_K2: Floats, heads: Sequence[Head]) -> Floats:
+def round_anchors(anchors_K2: Floats, heads: Sequence[CfgHead]) -> Floats:
     """Anchors as the cfg will say them: whole pixels, or four decimals of cells. Units: pixels."""
     unit_2 = np.array(heads[0].unit)
     least = 1e-4 if heads[0].keys.is_in_cells else 1.0
@@ -111,14 +111,14 @@ def rounded(anchors_K2: Floats, heads: Sequence[Head]) -> Floats:
     return said_K2
 
 
-def rewrite(text: bytes, anchors_K2: Floats, dealt: Sequence[Dealt]) -> bytes:
+def rewrite(text: bytes, anchors_K2: Floats, head_anchors: Sequence[HeadAnchors]) -> bytes:
     """A cfg with other anchors=, mask=, num= and filters=; every other byte stays.
 
     text: what the plan of the heads was made of.
     """
     lines = text.split(b"\n")
     inserted: dict[int, list[bytes]] = {}
-    for one in dealt:
+    for one in head_anchors:
         entries = one.head.node.section.entries
         values = values_of(anchors_K2, one)
         place = entries["anchors"].line if "anchors" in entries else one.head.node.section.line
@@ -135,7 +135,7 @@ def rewrite(text: bytes, anchors_K2: Floats, dealt: Sequence[Dealt]) -> bytes:
     return b"\n".join(lines)
 
 
-def values_of(anchors_K2: Floats, one: Dealt) -> Mapping[str, str]:
+def values_of(anchors_K2: Floats, one: HeadAnchors) -> Mapping[str, str]:
     """The keys of a head and what they are to say."""
     pairs = (anchors_K2 / np.array(one.head.unit)).tolist()
     values = {"anchors": ", ".join(f"{w:.6g},{h:.6g}" for w, h in pairs), "num": str(len(anchors_K2))}

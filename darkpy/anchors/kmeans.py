@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
-    Places = NDArray[np.intp]
+    Indices = NDArray[np.intp]
 else:  # numpy.typing takes longer to import than most data sets to read
-    Floats = Places = np.ndarray
+    Floats = Indices = np.ndarray
 
 MAX_SIDE = 1e12
 """Whatever the unit; the area of a larger box would be beyond single precision."""
-MOST_ROUNDS = 1000
+MAX_ROUNDS = 1000
 """After so many rounds AlexeyAB's program stops."""
 _CHUNK = 1 << 14
 _DOUBT = 1e-5
@@ -37,11 +37,11 @@ class Clustering(NamedTuple):
     """centers_K2: w, h in the unit of the boxes. nearest_N: the center of each box. rounds: how often centers moved."""
 
     centers_K2: Floats
-    nearest_N: Places
+    nearest_N: Indices
     rounds: int
 
 
-class Fit(NamedTuple):
+class AnchorFit(NamedTuple):
     """How well anchors fit boxes: the mean of each box's best IoU, and the share of boxes with a best IoU >= .5."""
 
     average_iou: float
@@ -56,23 +56,23 @@ def iou_of_sizes(a_N2: Floats, b_N2: Floats) -> Floats:
     return iou_N
 
 
-def measure(sizes_N2: Floats, anchors_K2: Floats) -> Fit:
+def measure_fit(sizes_N2: Floats, anchors_K2: Floats) -> AnchorFit:
     """How well anchors fit boxes.
 
     Source: AlexeyAB/darknet src/detector.c calc_anchors
     """
     if not len(sizes_N2):
-        return Fit(0.0, 0.0)
+        return AnchorFit(0.0, 0.0)
     best_N = iou_of_sizes(sizes_N2, anchors_K2.take(nearest(sizes_N2, anchors_K2), 0))
-    return Fit(float(best_N.mean()), float((best_N >= 0.5).mean()))
+    return AnchorFit(float(best_N.mean()), float((best_N >= 0.5).mean()))
 
 
-def nearest(sizes_N2: Floats, anchors_K2: Floats) -> Places:
+def nearest(sizes_N2: Floats, anchors_K2: Floats) -> Indices:
     """The number of the anchor with the largest IoU with each box; of equals the first."""
     return _compare(sizes_N2, anchors_K2).center_N
 
 
-def cluster(sizes_N2: Floats, start_K2: Floats, *, median: bool = False, most_rounds: int = MOST_ROUNDS) -> Clustering:
+def cluster(sizes_N2: Floats, start_K2: Floats, *, median: bool = False, max_rounds: int = MAX_ROUNDS) -> Clustering:
     """Move centers to the means (or medians) of the boxes nearest to them until no box changes its center.
 
     A box between two centers belongs to the first; a center without boxes stays where it is.
@@ -90,18 +90,18 @@ def cluster(sizes_N2: Floats, start_K2: Floats, *, median: bool = False, most_ro
     averages = (_Medians if median else _Means)(sizes_N2, len(centers_K2))
     if len(centers_K2) == 1:
         centers_K2 = averages.of(owners.nearest_N, None, centers_K2)
-    for rounds in range(most_rounds):
+    for rounds in range(max_rounds):
         change = owners.update(centers_K2)
         if not len(change.box_M):
             return Clustering(centers_K2, owners.nearest_N, rounds)
         centers_K2 = averages.of(owners.nearest_N, change, centers_K2)
-    return Clustering(centers_K2, owners.nearest_N, most_rounds)
+    return Clustering(centers_K2, owners.nearest_N, max_rounds)
 
 
 class _Nearest(NamedTuple):
     """The center with the largest IoU, that IoU, and the largest with another center."""
 
-    center_N: Places
+    center_N: Indices
     iou_N: NDArray[np.float32]
     second_N: NDArray[np.float32]
 
@@ -150,8 +150,8 @@ def _compare_roughly(sizes_N2: Floats, centers_K2: Floats) -> _Nearest:
 class _Change(NamedTuple):
     """The boxes that went from one center to another."""
 
-    box_M: Places
-    before_M: Places
+    box_M: Indices
+    before_M: Indices
 
 
 class _Owners:
@@ -162,7 +162,7 @@ class _Owners:
     """
 
     def __init__(self, sizes_N2: Floats, centers: int) -> None:
-        self.nearest_N: Places = np.zeros(len(sizes_N2), np.intp)
+        self.nearest_N: Indices = np.zeros(len(sizes_N2), np.intp)
         self._sizes_N2 = sizes_N2
         self._limit_N = np.full(len(sizes_N2), -1.0)
         self._way_K = np.zeros(centers)
@@ -191,7 +191,7 @@ class _Means:
         self._centers = centers
         self._sums_K3: Floats | None = None  # of w, of h, and how many
 
-    def of(self, nearest_N: Places, change: _Change | None, before_K2: Floats) -> Floats:
+    def of(self, nearest_N: Indices, change: _Change | None, before_K2: Floats) -> Floats:
         """Where the centers go; what would be 0 stays."""
         sums_K3 = self._sums_K3
         if sums_K3 is None or change is None or 4 * len(change.box_M) > len(nearest_N):
@@ -204,7 +204,7 @@ class _Means:
         mean_K2 = sums_K3[:, :2] / np.maximum(count_K1, 1)
         return np.where((count_K1 > 0) & (mean_K2 > 0), mean_K2, before_K2)
 
-    def _sums(self, center_M: Places, sizes_M2: Floats) -> Floats:
+    def _sums(self, center_M: Indices, sizes_M2: Floats) -> Floats:
         sums = [np.bincount(center_M, side_M, self._centers) for side_M in sizes_M2.T]
         return np.stack([*sums, np.bincount(center_M, minlength=self._centers)], 1)
 
@@ -217,7 +217,7 @@ class _Medians:
         self._orders = [np.argsort(side_N, kind="stable") for side_N in sizes_N2.T]
         self._sides = [side_N[order_N] for side_N, order_N in zip(sizes_N2.T, self._orders, strict=True)]
 
-    def of(self, nearest_N: Places, change: _Change | None, before_K2: Floats) -> Floats:
+    def of(self, nearest_N: Indices, change: _Change | None, before_K2: Floats) -> Floats:
         """Where the centers go; what would be 0 stays."""
         count_K = np.bincount(nearest_N, minlength=self._centers)
         first_K = np.cumsum(count_K) - count_K

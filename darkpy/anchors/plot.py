@@ -13,27 +13,29 @@ from PIL import Image, ImageDraw, ImageFont
 
 from darkpy.anchors.kmeans import Floats, nearest
 
-SIDE = 700
+PLOT_SIDE_PX = 700
 _SHAPE = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
 
 
-def draw_cloud(sizes_N2: Floats, anchors_K2: Floats, size: tuple[int, int], *, labeled: bool = False) -> bytes:
+def draw_anchor_plot(sizes_N2: Floats, anchors_K2: Floats, size: tuple[int, int], *, labeled: bool = False) -> bytes:
     """A PNG of SIDE x SIDE pixels: a small cross at the lower right corner of each box, a white frame for each anchor.
 
     size: width and height of the network's input, which is the whole image, in the unit of boxes and anchors.
     labeled: write the number of each anchor beside it.
     Source: AlexeyAB/darknet src/image_opencv.cpp show_acnhors
     """
-    canvas_SS3 = np.zeros((SIDE, SIDE, 3), np.uint8)
+    canvas_SS3 = np.zeros((PLOT_SIDE_PX, PLOT_SIDE_PX, 3), np.uint8)
     colors_K3 = _colors(len(anchors_K2))
     owner_N = nearest(sizes_N2, anchors_K2)
-    x_N, y_N = np.clip(sizes_N2 * SIDE / size, 0, SIDE - 1).astype(np.intp).T
+    x_N, y_N = np.clip(sizes_N2 * PLOT_SIDE_PX / size, 0, PLOT_SIDE_PX - 1).astype(np.intp).T
     for across, down in _SHAPE:
-        column_N, row_N = (np.clip(place_N + step, 0, SIDE - 1) for place_N, step in ((x_N, across), (y_N, down)))
+        column_N, row_N = (
+            np.clip(place_N + step, 0, PLOT_SIDE_PX - 1) for place_N, step in ((x_N, across), (y_N, down))
+        )
         canvas_SS3[row_N, column_N] = colors_K3[owner_N]
     image = Image.fromarray(canvas_SS3)
     pen = ImageDraw.Draw(image)
-    for number, (w, h) in enumerate(np.clip(anchors_K2 * SIDE / size, 0, SIDE - 1).tolist()):
+    for number, (w, h) in enumerate(np.clip(anchors_K2 * PLOT_SIDE_PX / size, 0, PLOT_SIDE_PX - 1).tolist()):
         pen.rectangle((0, 0, w, h), outline="white")
         if labeled:
             place = (w - 3, h - 3)

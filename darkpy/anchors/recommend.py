@@ -7,26 +7,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from darkpy.anchors.cfg_heads import Dealt, Head, current_anchors, deal, find_heads, rewrite, rounded, values_of
-from darkpy.anchors.kmeans import Fit, Floats, measure
-from darkpy.anchors.search import Found, Search, find_anchors
+from darkpy.anchors.cfg_heads import (
+    CfgHead,
+    HeadAnchors,
+    assign_anchors,
+    current_anchors,
+    find_heads,
+    rewrite,
+    round_anchors,
+    values_of,
+)
+from darkpy.anchors.kmeans import AnchorFit, Floats, measure_fit
+from darkpy.anchors.search import SearchConfig, SearchResult, find_anchors
 from darkpy.build import Plan, make_plan
 from darkpy.files import write_whole
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Advice:
+class Recommendation:
     """Anchors for a cfg. now, new: how well its own anchors fit and how well these do, as they will be written.
 
     too_small: boxes that are smaller than a cell of the finest map. Units: anchors_K2 in pixels of the input.
     """
 
     plan: Plan
-    found: Found
+    found: SearchResult
     anchors_K2: Floats
-    dealt: tuple[Dealt, ...]
-    now: Fit
-    new: Fit
+    head_anchors: tuple[HeadAnchors, ...]
+    now: AnchorFit
+    new: AnchorFit
     too_small: int
 
     @property
@@ -34,71 +43,71 @@ class Advice:
         return self.new.average_iou > self.now.average_iou
 
 
-def default_count(heads: Sequence[Head]) -> int:
+def default_count(heads: Sequence[CfgHead]) -> int:
     """How many anchors the list of a cfg has; with a list for each head, how many they predict with in all."""
     lists = {entry and entry.value for entry in (head.node.section.entries.get("anchors") for head in heads)}
     return max(head.keys.num for head in heads) if len(lists) == 1 else len(current_anchors(heads))
 
 
-def advise(
-    plan: Plan, sizes_N2: Floats, search: Search, watch: Callable[[Sequence[int]], Iterable[int]] = iter
-) -> Advice:
+def recommend(
+    plan: Plan, sizes_N2: Floats, search: SearchConfig, progress: Callable[[Sequence[int]], Iterable[int]] = iter
+) -> Recommendation:
     """Anchors for the heads of a network.
 
     sizes_N2: w, h of boxes as fractions of the image.
     Raises: DarkpyError when no layer has anchors, or there are fewer anchors than heads, or boxes than anchors.
     """
     heads = find_heads(plan)
-    dealt = deal(search.count, heads)
+    head_anchors = assign_anchors(search.count, heads)
     sizes_px_N2 = sizes_N2 * (plan.net.width, plan.net.height)
-    found = find_anchors(sizes_px_N2, search, watch)
-    anchors_K2 = rounded(found.anchors_K2, heads)
+    found = find_anchors(sizes_px_N2, search, progress)
+    anchors_K2 = round_anchors(found.anchors_K2, heads)
     finest = min(head.stride for head in heads)
-    return Advice(
+    return Recommendation(
         plan,
         found,
         anchors_K2,
-        dealt,
-        now=measure(sizes_px_N2, current_anchors(heads)),
-        new=measure(sizes_px_N2, anchors_K2),
+        head_anchors,
+        now=measure_fit(sizes_px_N2, current_anchors(heads)),
+        new=measure_fit(sizes_px_N2, anchors_K2),
         too_small=int((sizes_px_N2 < finest).all(1).sum()),
     )
 
 
-def write_advice(advice: Advice, cfg: Path) -> bool:
+def write_recommendation(recommendation: Recommendation, cfg: Path) -> bool:
     """Put the anchors into the cfg that the plan was made of. Returns: whether anything has changed.
 
     Raises: ConfigError when the network would not hold together any more, and DarkpyError when the file cannot be
         written; then it is as it was.
     """
     text = cfg.read_bytes()
-    written = rewrite(text, advice.anchors_K2, advice.dealt)
+    written = rewrite(text, recommendation.anchors_K2, recommendation.head_anchors)
     if written == text:
         return False
-    make_plan(f"{written.decode('utf-8-sig', errors='replace')}\n", advice.plan.dialect)
+    make_plan(f"{written.decode('utf-8-sig', errors='replace')}\n", recommendation.plan.dialect)
     mode = cfg.stat().st_mode
     write_whole(cfg, [written])
     cfg.chmod(mode)
     return True
 
 
-def as_record(advice: Advice) -> dict[str, Any]:
+def as_record(recommendation: Recommendation) -> dict[str, Any]:
     """What a program wants to know of it."""
     return {
-        "cfg": advice.plan.file,
-        "now": advice.now._asdict(),
-        "new": advice.new._asdict(),
-        "boxes_below_a_cell": advice.too_small,
+        "cfg": recommendation.plan.file,
+        "now": recommendation.now._asdict(),
+        "new": recommendation.new._asdict(),
+        "boxes_below_a_cell": recommendation.too_small,
         "heads": [
             {
                 "layer": one.head.node.index,
                 "type": one.head.node.type,
                 "line": one.head.node.section.line,
                 "stride": list(one.head.stride),
-                **values_of(advice.anchors_K2, one),
+                **values_of(recommendation.anchors_K2, one),
                 "filters": one.filters,
                 "filters_line": one.head.source.section.entries["filters"].line if one.head.source else None,
             }
-            for one in advice.dealt
+            for one in recommendation.head_anchors
         ],
     }

@@ -11,7 +11,7 @@ from random import Random
 
 import numpy as np
 
-from darkpy.anchors.kmeans import Clustering, Fit, Floats, cluster, iou_of_sizes, measure
+from darkpy.anchors.kmeans import AnchorFit, Clustering, Floats, cluster, iou_of_sizes, measure_fit
 from darkpy.errors import DarkpyError
 
 _TRIES = 20
@@ -19,7 +19,7 @@ _ROUNDS_ON_ALL = 100  # after those on a sample; what more would change is less 
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Search:
+class SearchConfig:
     """How anchors are looked for. plus_plus: each start far from those before it, else boxes drawn at random.
 
     sample: where there are more boxes, each start is tried on so many of them first, and goes on with all if it is
@@ -36,7 +36,7 @@ class Search:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Found:
+class SearchResult:
     """Anchors, smallest first, and what is known of them. Shapes: anchors_K2 w, h in the unit of the boxes.
 
     fits: the average IoU that each start led to, on the sample if there was one. rounds: how often the best one's
@@ -44,12 +44,14 @@ class Found:
     """
 
     anchors_K2: Floats
-    fit: Fit
+    fit: AnchorFit
     rounds: int
     fits: tuple[float, ...]
 
 
-def find_anchors(sizes_N2: Floats, search: Search, watch: Callable[[Sequence[int]], Iterable[int]] = iter) -> Found:
+def find_anchors(
+    sizes_N2: Floats, search: SearchConfig, progress: Callable[[Sequence[int]], Iterable[int]] = iter
+) -> SearchResult:
     """The anchors whose average IoU with the boxes is the largest of all starts.
 
     Start r follows from the seed and r, and so does what comes of it: more restarts are never worse.
@@ -60,27 +62,27 @@ def find_anchors(sizes_N2: Floats, search: Search, watch: Callable[[Sequence[int
     few_N2 = _sample(sizes_N2, search)
     best: tuple[float, Clustering] | None = None
     fits: list[float] = []
-    for restart in watch(range(search.restarts)):
-        chance = Random(f"{search.seed}/{restart}")
-        start_K2 = (_far_apart if search.plus_plus else _at_random)(few_N2, search.count, chance)
+    for restart in progress(range(search.restarts)):
+        rng = Random(f"{search.seed}/{restart}")
+        start_K2 = (_far_apart if search.plus_plus else _at_random)(few_N2, search.count, rng)
         made = cluster(few_N2, start_K2, median=search.median)
-        average_iou = measure(few_N2, made.centers_K2).average_iou
+        average_iou = measure_fit(few_N2, made.centers_K2).average_iou
         is_better = average_iou > max(fits, default=-1.0)
         fits.append(average_iou)
         if is_better and few_N2 is not sizes_N2:
             made = _go_on(sizes_N2, made, median=search.median)
-            average_iou = measure(sizes_N2, made.centers_K2).average_iou
+            average_iou = measure_fit(sizes_N2, made.centers_K2).average_iou
         if is_better and (best is None or average_iou > best[0]):
             best = average_iou, made
     assert best is not None
     made = best[1]
     anchors_K2 = ordered(made.centers_K2, by_width=search.by_width)
-    return Found(anchors_K2, measure(sizes_N2, anchors_K2), made.rounds, tuple(fits))
+    return SearchResult(anchors_K2, measure_fit(sizes_N2, anchors_K2), made.rounds, tuple(fits))
 
 
 def _go_on(sizes_N2: Floats, made: Clustering, *, median: bool) -> Clustering:
     """With all boxes from where a sample of them led to; the rounds are those of both."""
-    whole = cluster(sizes_N2, made.centers_K2, median=median, most_rounds=_ROUNDS_ON_ALL)
+    whole = cluster(sizes_N2, made.centers_K2, median=median, max_rounds=_ROUNDS_ON_ALL)
     return whole._replace(rounds=made.rounds + whole.rounds)
 
 
@@ -89,7 +91,7 @@ def ordered(anchors_K2: Floats, *, by_width: bool = False) -> Floats:
     return anchors_K2[np.argsort(anchors_K2[:, 0] if by_width else anchors_K2.prod(1), kind="stable")]
 
 
-def _sample(sizes_N2: Floats, search: Search) -> Floats:
+def _sample(sizes_N2: Floats, search: SearchConfig) -> Floats:
     """What the starts are tried on, whatever their number is."""
     if search.sample is None or len(sizes_N2) <= search.sample:
         return sizes_N2
@@ -97,14 +99,14 @@ def _sample(sizes_N2: Floats, search: Search) -> Floats:
     return few_N2 if len(set(map(tuple, few_N2.tolist()))) >= search.count else sizes_N2
 
 
-def _at_random(sizes_N2: Floats, count: int, chance: Random) -> Floats:
+def _at_random(sizes_N2: Floats, count: int, rng: Random) -> Floats:
     """Boxes, each different from the others.
 
     Source: AlexeyAB/darknet src/matrix.c random_centers
     Differs: there the boxes are different ones, but may have one size.
     """
     for _ in range(_TRIES if count <= len(sizes_N2) else 0):
-        start_K2 = sizes_N2[chance.sample(range(len(sizes_N2)), count)]
+        start_K2 = sizes_N2[rng.sample(range(len(sizes_N2)), count)]
         if len(set(map(tuple, start_K2.tolist()))) == count:
             return start_K2
     different_M2 = np.unique(sizes_N2, axis=0)
@@ -113,19 +115,19 @@ def _at_random(sizes_N2: Floats, count: int, chance: Random) -> Floats:
             f"{count} anchors are wanted, and the {len(sizes_N2)} boxes have {len(different_M2)} different sizes",
             hint="ask for fewer anchors",
         )
-    return different_M2[chance.sample(range(len(different_M2)), count)]
+    return different_M2[rng.sample(range(len(different_M2)), count)]
 
 
-def _far_apart(sizes_N2: Floats, count: int, chance: Random) -> Floats:
+def _far_apart(sizes_N2: Floats, count: int, rng: Random) -> Floats:
     """k-means++: each start is a box, the likelier the farther it is from the nearest one before it."""
     if not len(sizes_N2):
-        return _at_random(sizes_N2, count, chance)
-    places = [chance.randrange(len(sizes_N2))]
+        return _at_random(sizes_N2, count, rng)
+    places = [rng.randrange(len(sizes_N2))]
     distance_N = np.full(len(sizes_N2), np.inf)
     while len(places) < count:
         distance_N = np.minimum(distance_N, 1 - iou_of_sizes(sizes_N2, sizes_N2[places[-1]]))
         weight_N = np.cumsum(distance_N**2)
         if weight_N[-1] <= 0:
-            return _at_random(sizes_N2, count, chance)
-        places.append(int(np.searchsorted(weight_N, chance.random() * weight_N[-1], side="right")))
+            return _at_random(sizes_N2, count, rng)
+        places.append(int(np.searchsorted(weight_N, rng.random() * weight_N[-1], side="right")))
     return sizes_N2[places]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpy.anchors.kmeans import Floats
-from darkpy.data.formats.annotations import Collection
+from darkpy.data.formats.annotations import AnnotatedDataset
 from darkpy.data.formats.coco import read_coco
 from darkpy.data.formats.voc import Corners, read_voc
 from darkpy.data.lists.image_list import ImageList, open_list
@@ -66,7 +66,7 @@ def _of_table(table: LabelTable, listed: ImageList) -> BoxSizes:
     return BoxSizes(sizes_N2, len(table.files) - len(table.missing), classes, [*lost, *table.problems, *wrong])
 
 
-def _of_collection(collection: Collection) -> BoxSizes:
+def _of_collection(collection: AnnotatedDataset) -> BoxSizes:
     """Differs from the labels that a collection becomes in nothing: boxes are cut off at the edges of the image."""
     rows = [
         (*one.box, image.w, image.h)

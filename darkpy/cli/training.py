@@ -238,7 +238,7 @@ def _open_task(
     device = next(network.parameters()).device.type
     workers = _workers(device) if options.workers is None else options.workers
     seed = resume.seed if resume else options.seed
-    setup = open_setup(plan, file, seed=seed, workers=workers, bad=BadLists(Path()), is_draft=options.draft)
+    setup = open_setup(plan, file, seed=seed, workers=workers, bad=BadLists(Path()), draft=options.draft)
     folder = backup_folder(file)
     seen, is_resumed = network.header.seen, resume is not None
     for line in check(setup, seen=seen, folder=folder, weights=weights, is_resumed=is_resumed):

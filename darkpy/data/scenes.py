@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from darkpy.data.augment.sampler import Dice
+from darkpy.data.augment.sampler import DarknetRandom
 
 SHAPES = (2, 7)
 RADII_FRAC = (0.08, 0.18)
@@ -102,16 +102,16 @@ class Scene(NamedTuple):
         return (painted_3HW + self.grain_3HW).round().clamp(0, 255).byte()
 
 
-def draw_scene(dice: Dice, size: int) -> Scene:
+def draw_scene(rng: DarknetRandom, size: int) -> Scene:
     """A texture of two colors that are near each other, and shapes in others, whole and hardly covered."""
-    ends_23 = _colors(dice, 1) + torch.tensor([dice.uniform(-DEPTH, DEPTH) for _ in range(6)]).view(2, 3)
-    mix_HW = dice.choice(TEXTURES)(dice, size)
+    ends_23 = _colors(rng, 1) + torch.tensor([rng.uniform(-DEPTH, DEPTH) for _ in range(6)]).view(2, 3)
+    mix_HW = rng.choice(TEXTURES)(rng, size)
     ground_3HW = ends_23[0, :, None, None].lerp(ends_23[1, :, None, None], mix_HW)
-    grain_3HW = GRAIN * torch.randn(3, size, size, generator=_generator(dice))
+    grain_3HW = GRAIN * torch.randn(3, size, size, generator=_generator(rng))
     shapes: list[Shape] = []
-    wanted = dice.whole(*SHAPES)
+    wanted = rng.rand_int(*SHAPES)
     for _ in range(MAX_TRIES):
-        shape = _draw_shape(dice, size, ends_23)
+        shape = _draw_shape(rng, size, ends_23)
         if not any(map(shape.hides, shapes)):
             shapes.append(shape)
         if len(shapes) == wanted:
@@ -119,59 +119,59 @@ def draw_scene(dice: Dice, size: int) -> Scene:
     return Scene(ground_3HW, grain_3HW, tuple(shapes))
 
 
-def _draw_shape(dice: Dice, size: int, ends_23: Tensor) -> Shape:
+def _draw_shape(rng: DarknetRandom, size: int, ends_23: Tensor) -> Shape:
     """A shape inside the image, its color far from every mixture of two others."""
-    colors_M3 = _colors(dice, 4)
+    colors_M3 = _colors(rng, 4)
     line_3 = ends_23[1] - ends_23[0]
     share_M1 = ((colors_M3 - ends_23[0]) @ line_3 / (line_3 @ line_3)).clamp(0, 1)[:, None]
     contrast_M = (colors_M3 - ends_23[0] - share_M1 * line_3).norm(dim=1)
 
-    class_id = dice.randrange(len(CLASSES))
-    radius = size * dice.uniform(*RADII_FRAC)
+    class_id = rng.randrange(len(CLASSES))
+    radius = size * rng.uniform(*RADII_FRAC)
     margin = REACH * radius + 1  # for the soft edge
-    x, y = (dice.uniform(margin, size - margin) for _ in range(2))
+    x, y = (rng.uniform(margin, size - margin) for _ in range(2))
     pixel = torch.arange(size) + 0.5
-    u_HW, v_HW = _turn(dice, (pixel - x) / radius, (pixel - y) / radius)
+    u_HW, v_HW = _turn(rng, (pixel - x) / radius, (pixel - y) / radius)
     cover_HW = (0.5 - radius * OUTLINES[CLASSES[class_id]](u_HW, v_HW)).clamp(0, 1)
     return Shape(class_id, colors_M3[contrast_M.argmax()], cover_HW)
 
 
-def _clouds(dice: Dice, size: int) -> Tensor:
-    cells = dice.whole(4, 16)
-    cells_11HW = torch.rand(1, 1, cells, cells, generator=_generator(dice))
+def _clouds(rng: DarknetRandom, size: int) -> Tensor:
+    cells = rng.rand_int(4, 16)
+    cells_11HW = torch.rand(1, 1, cells, cells, generator=_generator(rng))
     return functional.interpolate(cells_11HW, (size, size), mode="bicubic")[0, 0].clamp(0, 1)
 
 
-def _gradient(dice: Dice, size: int) -> Tensor:
-    along_HW = _slope(dice, size)
+def _gradient(rng: DarknetRandom, size: int) -> Tensor:
+    along_HW = _slope(rng, size)
     return (along_HW - along_HW.min()) / (along_HW.max() - along_HW.min())
 
 
-def _stripes(dice: Dice, size: int) -> Tensor:
-    phase_HW = dice.uniform(4, 16) * _slope(dice, size) + dice.random()
-    return (0.5 + dice.uniform(0.5, 3) * torch.sin(2 * math.pi * phase_HW)).clamp(0, 1)
+def _stripes(rng: DarknetRandom, size: int) -> Tensor:
+    phase_HW = rng.uniform(4, 16) * _slope(rng, size) + rng.random()
+    return (0.5 + rng.uniform(0.5, 3) * torch.sin(2 * math.pi * phase_HW)).clamp(0, 1)
 
 
-TEXTURES: Sequence[Callable[[Dice, int], Tensor]] = (_clouds, _gradient, _stripes)
+TEXTURES: Sequence[Callable[[DarknetRandom, int], Tensor]] = (_clouds, _gradient, _stripes)
 """How much of the second color is where, 0..1."""
 
 
-def _slope(dice: Dice, size: int) -> Tensor:
+def _slope(rng: DarknetRandom, size: int) -> Tensor:
     """Places along a random direction, in sides of the image."""
     place = torch.arange(size) / size
-    return _turn(dice, place, place)[0]
+    return _turn(rng, place, place)[0]
 
 
-def _turn(dice: Dice, x_W: Tensor, y_H: Tensor) -> tuple[Tensor, Tensor]:
+def _turn(rng: DarknetRandom, x_W: Tensor, y_H: Tensor) -> tuple[Tensor, Tensor]:
     """A grid of places, seen from axes that are turned at random. Shapes: both (H, W)."""
-    angle = dice.uniform(0, 2 * math.pi)
+    angle = rng.uniform(0, 2 * math.pi)
     cos, sin, y_H1 = math.cos(angle), math.sin(angle), y_H[:, None]
     return cos * x_W + sin * y_H1, cos * y_H1 - sin * x_W
 
 
-def _colors(dice: Dice, count: int) -> Tensor:
-    return torch.tensor([dice.uniform(0, 255) for _ in range(3 * count)]).view(count, 3)
+def _colors(rng: DarknetRandom, count: int) -> Tensor:
+    return torch.tensor([rng.uniform(0, 255) for _ in range(3 * count)]).view(count, 3)
 
 
-def _generator(dice: Dice) -> torch.Generator:
-    return torch.Generator().manual_seed(dice.getrandbits(63))
+def _generator(rng: DarknetRandom) -> torch.Generator:
+    return torch.Generator().manual_seed(rng.getrandbits(63))

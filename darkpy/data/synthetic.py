@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from PIL import Image
 
-from darkpy.data.augment.sampler import Dice
+from darkpy.data.augment.sampler import DarknetRandom
 from darkpy.data.lists.paths import listed_folder
 from darkpy.data.scenes import CLASSES, Scene, draw_scene
 from darkpy.errors import DarkpyError
@@ -83,7 +83,7 @@ CFG = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sample:
+class SyntheticConfig:
     """What `darkpy sample` draws: so many images to train on and to judge by, of size x size pixels.
 
     Each image follows from the seed and its own number: a larger sample begins with the images of a smaller one.
@@ -98,10 +98,15 @@ class Sample:
         """What is on each image, and where its file lies in the sample's folder."""
         for name, count in zip(SPLITS, (self.images, self.valid), strict=True):
             for number in range(count):
-                yield Path(name, f"{number:05}.jpg"), draw_scene(Dice(f"{self.seed}/{name}/{number}"), self.size)
+                yield (
+                    Path(name, f"{number:05}.jpg"),
+                    draw_scene(DarknetRandom(f"{self.seed}/{name}/{number}"), self.size),
+                )
 
 
-def write_sample(sample: Sample, folder: Path, *, has_xml: bool = False, is_forced: bool = False) -> Iterator[Path]:
+def write_synthetic_dataset(
+    sample: SyntheticConfig, folder: Path, *, voc_xml: bool = False, overwrite: bool = False
+) -> Iterator[Path]:
     """Draw the images one after the other, each with its labels beside it, then write what trains on them.
 
     has_xml: write VOC's XML, too.
@@ -110,7 +115,7 @@ def write_sample(sample: Sample, folder: Path, *, has_xml: bool = False, is_forc
              forks would find the labels.
     """
     listed = listed_folder(folder, f"{SPLITS[0]}/00000.jpg")
-    _open_folder(folder, is_forced)
+    _open_folder(folder, overwrite)
     lists: dict[str, list[str]] = {name: [] for name in SPLITS}
     for place, scene in sample.scenes():
         path = folder / place
@@ -118,7 +123,7 @@ def write_sample(sample: Sample, folder: Path, *, has_xml: bool = False, is_forc
         Image.fromarray(scene.paint().permute(1, 2, 0).numpy()).save(stream, "JPEG", quality=QUALITY)
         write_whole(path, [stream.getvalue()])
         _write_texts({path.with_suffix(".txt"): _label_text(scene)})
-        if has_xml:
+        if voc_xml:
             _write_texts({path.with_suffix(".xml"): _xml_text(path.name, scene)})
         lists[place.parts[0]].append(f"{listed}/{place.as_posix()}\n")
         yield path
@@ -131,10 +136,10 @@ def write_sample(sample: Sample, folder: Path, *, has_xml: bool = False, is_forc
     _write_texts({folder / name: text for name, text in texts.items()})
 
 
-def _open_folder(folder: Path, is_forced: bool) -> None:
+def _open_folder(folder: Path, overwrite: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not is_forced and any(folder.iterdir()):
+        if not overwrite and any(folder.iterdir()):
             raise DarkpyError(f"{folder}: is not empty", hint="name a new folder, or write over the files with --force")
         for name in (*SPLITS, "backup"):
             (folder / name).mkdir(exist_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from darkpy.build import detect_dialect, make_plan
 from darkpy.config.text import Config, deduplicate, read
-from darkpy.data.augment.config import DetectionRecipe
+from darkpy.data.augment.config import DetectionAugmentConfig
 from darkpy.data.lists.data_file import DataFile
 from darkpy.data.lists.names import read_names
 from darkpy.data.loading.datasets import ClassificationData, DetectionData
@@ -73,30 +73,30 @@ class Examination:
                 kept.append(sample)
                 self._found += sample.found
                 yield sample
-        self._found += self._check_lists(inspector.recipe)
+        self._found += self._check_lists(inspector.augment_config)
 
     def _inspector(self) -> Inspector:
         if self.setup is None:
             assert self.data is not None
             dialect = self.cfg.plan.dialect if self.cfg else detect_dialect(self.config)
-            recipe = _guess_recipe(self.data, dialect)
-            return Inspector(CHANNELS, SIDE, SIDE, recipe)
+            augment_config = _guess_augment_config(self.data, dialect)
+            return Inspector(CHANNELS, SIDE, SIDE, augment_config)
         net, dataset = self.setup.plan.net, self.setup.source.dataset
-        recipe = dataset.recipe if isinstance(dataset, DetectionData) else None
-        return Inspector(net.channels, net.width, net.height, recipe)
+        augment_config = dataset.augment_config if isinstance(dataset, DetectionData) else None
+        return Inspector(net.channels, net.width, net.height, augment_config)
 
-    def _check_lists(self, recipe: DetectionRecipe | None) -> Iterator[Diagnosis]:
+    def _check_lists(self, augment_config: DetectionAugmentConfig | None) -> Iterator[Diagnosis]:
         assert self.data is not None
         train, valid = (str(self.data.find(key, key)) for key in ("train", "valid"))
         yield from list_checks.check_repeats(self.samples, train)
         if self._valid_samples:
             yield from list_checks.check_leaks(self.samples, self._valid_samples, (train, valid))
-        if recipe is not None:
+        if augment_config is not None:
             yield from check_whole([*self.samples, *self._valid_samples])
-            names = _names(self.data, recipe.classes)
+            names = _names(self.data, augment_config.classes)
             yield from list_checks.check_balance(self.samples, names, train)
-        if self.cfg is not None and recipe is not None:
-            is_kept = recipe.letter_box or recipe.dialect is Dialect.PJREDDIE
+        if self.cfg is not None and augment_config is not None:
+            is_kept = augment_config.letter_box or augment_config.dialect is Dialect.PJREDDIE
             yield from anchor_checks.check_anchors(self.cfg, self.samples, keeps_proportions=is_kept)
 
 
@@ -219,10 +219,10 @@ def _read_names(data: DataFile) -> Sequence[str]:
         return ()
 
 
-def _guess_recipe(data: DataFile, dialect: Dialect) -> DetectionRecipe | None:
+def _guess_augment_config(data: DataFile, dialect: Dialect) -> DetectionAugmentConfig | None:
     """What the labels hold, for want of a network: None for those of a classifier."""
     if "labels" in data.entries:
         return None
     stated = data.entries.get("classes", "")
     classes = int(stated) if stated.isdecimal() and len(stated) < 7 else len(_read_names(data))
-    return DetectionRecipe(dialect=dialect, head="yolo", classes=classes or MANY, max=MANY, jitter=0)
+    return DetectionAugmentConfig(dialect=dialect, head="yolo", classes=classes or MANY, max=MANY, jitter=0)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from darkpy.data.augment.config import ColorRange
-from darkpy.data.augment.sampler import Stream
+from darkpy.data.augment.sampler import Sampler
 from darkpy.data.lists.labels import read_labels
 from darkpy.data.lists.paths import label_path
 from darkpy.data.loading.datasets import ClassificationData, Dataset, DetectionData
@@ -61,7 +61,7 @@ class Scored:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _InOrder(Stream):
+class _InOrder(Sampler):
     """The list as it is: slot n shows image n, and no other where that cannot be read."""
 
     def candidates(self, array_spec: int, source: int = 0) -> Iterator[int]:
@@ -166,10 +166,10 @@ def sample_boxes(setup: TrainingSetup, path: str) -> Tensor:
     dataset = setup.source.dataset
     if not isinstance(dataset, DetectionData):
         return torch.zeros(1, 5)
-    recipe = dataset.recipe
+    augment_config = dataset.augment_config
     try:
-        file = label_path(path, recipe.dialect)
-        return read_labels(file, recipe.classes, keeps_class_only=recipe.keeps_class_only).boxes_N5
+        file = label_path(path, augment_config.dialect)
+        return read_labels(file, augment_config.classes, allow_class_only=augment_config.allow_class_only).boxes_N5
     except DarkpyError:
         return torch.zeros(0, 5)
 
@@ -222,14 +222,16 @@ def draw_worst(setup: TrainingSetup, ranked: Sequence[Scored]) -> bytes:
 def _plain(setup: TrainingSetup) -> Dataset:
     """The data as they are: in order, each image once, neither moved nor mirrored nor colored nor mixed."""
     data = setup.source.dataset
-    stream = _InOrder(seed=0, count=len(setup.paths))
+    sampler = _InOrder(seed=0, count=len(setup.paths))
     if isinstance(data, DetectionData):
-        recipe = replace(data.recipe, jitter=0.0, resize=1.0, flip=False, color=ColorRange(), blur=0)
-        recipe = replace(recipe, gaussian_noise=0, mosaic=False, mixup=False)
-        return replace(data, recipe=recipe, stream=stream)
+        augment_config = replace(data.augment_config, jitter=0.0, resize=1.0, flip=False, color=ColorRange(), blur=0)
+        augment_config = replace(augment_config, gaussian_noise=0, mosaic=False, mixup=False)
+        return replace(data, augment_config=augment_config, sampler=sampler)
     assert isinstance(data, ClassificationData)
-    plain = replace(data.recipe, color=ColorRange(), angle=0.0, aspect=1.0, flip=False, center=True, blur=0, mixing=0)
-    return replace(data, recipe=replace(plain, min_crop=plain.width, max_crop=plain.width), stream=stream)
+    plain = replace(
+        data.augment_config, color=ColorRange(), angle=0.0, aspect=1.0, flip=False, center=True, blur=0, mixing=0
+    )
+    return replace(data, augment_config=replace(plain, min_crop=plain.width, max_crop=plain.width), sampler=sampler)
 
 
 def _is_filled(network: Network) -> bool:

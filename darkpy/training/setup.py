@@ -10,9 +10,9 @@ from typing import Any
 from darkpy.build import Plan
 from darkpy.config.classmap import read_class_map
 from darkpy.config.tree import read_tree
-from darkpy.data.augment.config import ClassificationRecipe, DetectionRecipe
+from darkpy.data.augment.config import ClassificationAugmentConfig, DetectionAugmentConfig
 from darkpy.data.augment.multiscale import LARGEST_CLASSIFIER, classifier_size, detector_minibatch, detector_size
-from darkpy.data.augment.sampler import Stream
+from darkpy.data.augment.sampler import Sampler
 from darkpy.data.lists.data_file import DataFile
 from darkpy.data.lists.paths import read_image_list
 from darkpy.data.lists.text_files import read_lines
@@ -49,11 +49,11 @@ def open_setup(
     seed: int,
     workers: int = 0,
     bad: BadLists | None = None,
-    is_draft: bool = False,
+    draft: bool = False,
 ) -> TrainingSetup:
     """A detector's where the network has a detection head, else a classifier's.
 
-    is_draft: whether large JPEGs may be decoded smaller than they are.
+    draft: whether large JPEGs may be decoded smaller than they are.
 
     Raises: DarkpyError when a list cannot be read, or the network and the data do not suit each other.
     """
@@ -61,7 +61,7 @@ def open_setup(
         raise DarkpyError(f"{plan.file} reads vectors, not images", hint="set width, height and channels in [net]")
     paths = tuple(map(str, read_image_list(_find(data, "train", TRAIN_LIST))))
     open_kind = partial(_detector, head=_heads(plan)[-1]) if _heads(plan) else _classifier
-    return open_kind(plan, data, paths, seed=seed, is_draft=is_draft, workers=workers, bad=bad)
+    return open_kind(plan, data, paths, seed=seed, draft=draft, workers=workers, bad=bad)
 
 
 def _heads(plan: Plan) -> list[Any]:
@@ -69,12 +69,12 @@ def _heads(plan: Plan) -> list[Any]:
 
 
 def _detector(
-    plan: Plan, data: DataFile, paths: tuple[str, ...], *, head: Any, seed: int, is_draft: bool, **options: Any
+    plan: Plan, data: DataFile, paths: tuple[str, ...], *, head: Any, seed: int, draft: bool, **options: Any
 ) -> TrainingSetup:
     """The last head's keys count, as in both forks."""
     net = plan.net
     classes = len(read_class_map(head.map, head.classes)) if getattr(head, "map", None) else head.classes
-    recipe = DetectionRecipe.of(
+    augment_config = DetectionAugmentConfig.from_net(
         net,
         head.type,
         classes=classes,
@@ -83,7 +83,7 @@ def _detector(
         resize=head.resize,
         side=getattr(head, "side", 7),
     )
-    dataset = DetectionData(paths, recipe, Stream.of_detector(net, len(paths), seed), net.channels, is_draft)
+    dataset = DetectionData(paths, augment_config, Sampler.for_detector(net, len(paths), seed), net.channels, draft)
 
     def size(batch_num: int) -> tuple[int, int]:
         return detector_size(net, head.random, batch_num, seed)
@@ -103,20 +103,20 @@ def _detector(
 
 
 def _classifier(
-    plan: Plan, data: DataFile, paths: tuple[str, ...], *, seed: int, is_draft: bool, **options: Any
+    plan: Plan, data: DataFile, paths: tuple[str, ...], *, seed: int, draft: bool, **options: Any
 ) -> TrainingSetup:
     net = plan.net
     classes = _classes(plan)
     tree = data.find("tree")
     dataset = ClassificationData(
         paths,
-        ClassificationRecipe.of(net),
-        Stream.of_classifier(net, len(paths), seed),
+        ClassificationAugmentConfig.from_net(net),
+        Sampler.for_classifier(net, len(paths), seed),
         classes,
         None if data.entries.get("tag", "0") != "0" else read_class_labels(data, classes),
         None if tree is None else read_tree(tree),
         net.channels,
-        is_draft,
+        draft,
     )
 
     def size(batch_num: int) -> tuple[int, int]:

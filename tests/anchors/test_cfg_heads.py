@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from darkpy.anchors.cfg_heads import Head, current_anchors, deal, find_heads, rewrite, rounded
+from darkpy.anchors.cfg_heads import CfgHead, assign_anchors, current_anchors, find_heads, rewrite, round_anchors
 from darkpy.build import make_plan
 from darkpy.errors import DarkpyError
 
@@ -27,12 +27,12 @@ FINE_FIRST = (
 )
 
 
-def heads(cfg: str) -> tuple[Head, ...]:
+def heads(cfg: str) -> tuple[CfgHead, ...]:
     return find_heads(make_plan(cfg))
 
 
 def masks(count: int, cfg: str) -> list[Sequence[int]]:
-    return [one.mask for one in deal(count, heads(cfg))]
+    return [one.mask for one in assign_anchors(count, heads(cfg))]
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,13 @@ def test_finest_map_gets_the_smallest_in_the_order_of_the_cfg(
     plan = make_plan(CFG_FOLDER / cfg)
     found = find_heads(plan)
     assert [head.stride for head in found] == [(stride, stride) for stride in strides]
-    dealt = deal(sum(map(len, masks)), found)
-    assert [one.mask for one in dealt] == masks
+    head_anchors = assign_anchors(sum(map(len, masks)), found)
+    assert [one.mask for one in head_anchors] == masks
     text = (CFG_FOLDER / cfg).read_bytes()
-    assert [str(one.filters) for one in dealt] == [
+    assert [str(one.filters) for one in head_anchors] == [
         head.source.section.entries["filters"].value for head in found if head.source
     ]
-    assert rewrite(text, rounded(current_anchors(found), found), dealt).count(b"\n") == text.count(b"\n")
+    assert rewrite(text, round_anchors(current_anchors(found), found), head_anchors).count(b"\n") == text.count(b"\n")
 
 
 def test_each_head_keeps_its_number_of_anchors_or_gets_as_many_as_the_others() -> None:
@@ -75,8 +75,8 @@ def test_current_anchors_are_those_that_predict_in_pixels() -> None:
 
 def test_only_lines_that_change_are_changed() -> None:
     text = FINE_FIRST.replace("\n", "\r\n").encode() + b"# the end\xff"
-    dealt = deal(4, heads(FINE_FIRST))
-    written = rewrite(text, np.array([(1.0, 2.0), (3.0, 4.0), (5.0, 6.0), (7.0, 8.0)]), dealt)
+    head_anchors = assign_anchors(4, heads(FINE_FIRST))
+    written = rewrite(text, np.array([(1.0, 2.0), (3.0, 4.0), (5.0, 6.0), (7.0, 8.0)]), head_anchors)
     before, after = text.split(b"\n"), written.split(b"\n")
     changes = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
     assert changes == [
@@ -92,7 +92,9 @@ def test_only_lines_that_change_are_changed() -> None:
 
 def test_lines_that_are_missing_follow_the_anchors() -> None:
     one_head = NET + POOL + CONV.format(6) + YOLO.format("anchors=1,2\n")
-    written = rewrite(one_head.encode(), np.array([(1.0, 2.0), (3.0, 4.0)]), deal(2, heads(one_head))).decode()
+    written = rewrite(
+        one_head.encode(), np.array([(1.0, 2.0), (3.0, 4.0)]), assign_anchors(2, heads(one_head))
+    ).decode()
     assert "[yolo]\nanchors=1,2, 3,4\nnum=2\nclasses=1\n" in written and " filters = 12  \n" in written
     assert find_heads(make_plan(written))[0].keys.indices == (0, 1)
 
@@ -100,16 +102,16 @@ def test_lines_that_are_missing_follow_the_anchors() -> None:
 def test_same_anchors_change_nothing() -> None:
     found = heads(FINE_FIRST)
     cfg = FINE_FIRST.replace("mask=2", "mask=0").replace("mask = 0,1", "mask = 1, 2")
-    assert rewrite(cfg.encode(), current_anchors(found), deal(3, heads(cfg))) == cfg.encode()
+    assert rewrite(cfg.encode(), current_anchors(found), assign_anchors(3, heads(cfg))) == cfg.encode()
 
 
 def test_anchors_are_said_in_whole_pixels_or_cells() -> None:
-    assert rounded(np.array([(0.2, 7.6)]), heads(FINE_FIRST)).tolist() == [[1, 8]]
+    assert round_anchors(np.array([(0.2, 7.6)]), heads(FINE_FIRST)).tolist() == [[1, 8]]
     region = heads(NET + POOL + POOL + CONV.format(6) + "[region]\nanchors=1,2\nnum=1\nclasses=1\n")
-    anchors_K2 = rounded(np.array([(10.0, 7.77777)]), region)
+    anchors_K2 = round_anchors(np.array([(10.0, 7.77777)]), region)
     np.testing.assert_allclose(anchors_K2, [(10, 4 * 1.9444)])
     cfg = NET + POOL + POOL + CONV.format(6) + "[region]\nanchors=1,2\nnum=1\nclasses=1\n"
-    assert b"anchors=2.5,1.9444\n" in rewrite(cfg.encode(), anchors_K2, deal(1, region))
+    assert b"anchors=2.5,1.9444\n" in rewrite(cfg.encode(), anchors_K2, assign_anchors(1, region))
 
 
 def test_network_without_anchors_is_an_error() -> None:

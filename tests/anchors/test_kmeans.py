@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from darkpy.anchors.format import anchors_text
-from darkpy.anchors.kmeans import Floats, cluster, iou_of_sizes, measure, nearest
+from darkpy.anchors.kmeans import Floats, cluster, iou_of_sizes, measure_fit, nearest
 from darkpy.anchors.search import ordered
 from darkpy.data.formats.voc import read_voc
 from darkpy.errors import DarkpyError
@@ -21,8 +21,8 @@ BOXES = st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=60).map(np.array)
 
 
 def boxes(count: int, seed: int = 0) -> Floats:
-    chance = np.random.default_rng(seed)
-    return np.exp(chance.normal(size=(count, 2)) + chance.integers(5, size=(count, 1)))
+    rng = np.random.default_rng(seed)
+    return np.exp(rng.normal(size=(count, 2)) + rng.integers(5, size=(count, 1)))
 
 
 def plain_loop(sizes_N2: Floats, start_K2: Floats, *, median: bool) -> tuple[Floats, NDArray[np.intp]]:
@@ -82,7 +82,7 @@ def test_same_start_leads_where_alexeyabs_program_went(
     made = cluster(sizes_N2, sizes_N2[start])
     assert made.rounds == rounds
     assert anchors_text(ordered(made.centers_K2), 416) == anchors
-    assert 100 * measure(sizes_N2, made.centers_K2).average_iou == pytest.approx(average_iou, abs=0.006)
+    assert 100 * measure_fit(sizes_N2, made.centers_K2).average_iou == pytest.approx(average_iou, abs=0.006)
 
 
 def test_medians_of_real_boxes_are_those_of_the_plain_loop(shared: Path) -> None:
@@ -119,15 +119,15 @@ def test_one_center_is_the_mean() -> None:
 
 def test_boxes_without_area_overlap_nothing() -> None:
     sizes_N2 = np.array([(0.0, 0.0), (0.0, 3.0), (4.0, 4.0), (1.0, 1.0)])
-    assert measure(sizes_N2, np.array([(4.0, 4.0), (0.0, 0.0)])).average_iou == pytest.approx((1 + 1 / 16) / 4)
+    assert measure_fit(sizes_N2, np.array([(4.0, 4.0), (0.0, 0.0)])).average_iou == pytest.approx((1 + 1 / 16) / 4)
     assert np.isfinite(cluster(sizes_N2, sizes_N2[:2]).centers_K2).all()
 
 
 def test_fit_is_mean_best_iou_and_share_at_least_half() -> None:
-    fit = measure(np.array([(2.0, 2.0), (2.0, 1.0), (8.0, 1.0)]), np.array([(2.0, 2.0)]))
+    fit = measure_fit(np.array([(2.0, 2.0), (2.0, 1.0), (8.0, 1.0)]), np.array([(2.0, 2.0)]))
     assert fit.average_iou == pytest.approx((1 + 1 / 2 + 2 / 10) / 3)
     assert fit.recall == pytest.approx(2 / 3)
-    assert measure(np.empty((0, 2)), np.ones((1, 2))) == (0, 0)
+    assert measure_fit(np.empty((0, 2)), np.ones((1, 2))) == (0, 0)
 
 
 def test_of_equal_anchors_the_first_is_the_nearest() -> None:
@@ -135,7 +135,7 @@ def test_of_equal_anchors_the_first_is_the_nearest() -> None:
 
 
 def test_rounds_are_limited() -> None:
-    assert cluster(boxes(500), boxes(500)[:9], most_rounds=3).rounds == 3
+    assert cluster(boxes(500), boxes(500)[:9], max_rounds=3).rounds == 3
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from darkpy.anchors.cfg_heads import deal, find_heads
+from darkpy.anchors.cfg_heads import assign_anchors, find_heads
 from darkpy.anchors.recommend import default_count
 from darkpy.build import make_plan
 
@@ -29,4 +29,4 @@ def test_a_cfg_keeps_its_number_of_anchors_whether_its_heads_share_a_list_or_not
     first, second = (CONV.format(6 * many) + YOLO.format(keys) for many, keys in zip(kept, (coarse, fine), strict=True))
     heads = find_heads(make_plan(f"{NET}{first}[route]\nlayers=-2\n\n{second}"))
     assert default_count(heads) == count
-    assert sum(len(one.mask) for one in deal(count, heads)) == count
+    assert sum(len(one.mask) for one in assign_anchors(count, heads)) == count

@@ -6,27 +6,27 @@ import numpy as np
 import pytest
 
 from darkpy.anchors.kmeans import Floats, cluster
-from darkpy.anchors.search import Search, find_anchors, ordered
+from darkpy.anchors.search import SearchConfig, find_anchors, ordered
 from darkpy.errors import DarkpyError
 
 
 def boxes(count: int = 400) -> Floats:
-    chance = np.random.default_rng(0)
-    return np.exp(chance.normal(size=(count, 2)))
+    rng = np.random.default_rng(0)
+    return np.exp(rng.normal(size=(count, 2)))
 
 
 @pytest.mark.parametrize("plus_plus", [False, True])
 @pytest.mark.parametrize("median", [False, True])
 def test_more_restarts_are_never_worse_and_the_seed_decides(plus_plus: bool, median: bool) -> None:
     found = [
-        find_anchors(boxes(), Search(count=5, restarts=restarts, seed=3, median=median, plus_plus=plus_plus))
+        find_anchors(boxes(), SearchConfig(count=5, restarts=restarts, seed=3, median=median, plus_plus=plus_plus))
         for restarts in (1, 4, 12)
     ]
     assert found[0].fit <= found[1].fit <= found[2].fit
     assert found[0].fits == found[2].fits[:1] and max(found[2].fits) == found[2].fit.average_iou
-    again = find_anchors(boxes(), Search(count=5, restarts=12, seed=3, median=median, plus_plus=plus_plus))
+    again = find_anchors(boxes(), SearchConfig(count=5, restarts=12, seed=3, median=median, plus_plus=plus_plus))
     assert (again.anchors_K2 == found[2].anchors_K2).all()
-    other = find_anchors(boxes(), Search(count=5, seed=4, median=median, plus_plus=plus_plus))
+    other = find_anchors(boxes(), SearchConfig(count=5, seed=4, median=median, plus_plus=plus_plus))
     assert (other.anchors_K2 != found[0].anchors_K2).any()
 
 
@@ -39,7 +39,7 @@ def test_anchors_are_sorted_by_area_or_width() -> None:
 def test_starts_differ_even_where_most_boxes_are_one_size() -> None:
     sizes_N2 = np.array([(1.0, 1.0)] * 500 + [(5.0, 5.0), (9.0, 2.0)])
     for plus_plus in (False, True):
-        found = find_anchors(sizes_N2, Search(count=3, plus_plus=plus_plus))
+        found = find_anchors(sizes_N2, SearchConfig(count=3, plus_plus=plus_plus))
         assert found.anchors_K2.tolist() == [[1, 1], [9, 2], [5, 5]]
 
 
@@ -47,12 +47,12 @@ def test_starts_differ_even_where_most_boxes_are_one_size() -> None:
 @pytest.mark.parametrize("sizes_N2", [np.empty((0, 2)), np.ones((20, 2)), np.array([(1.0, 1.0), (2.0, 1.0)])])
 def test_fewer_sizes_than_anchors_are_an_error(sizes_N2: Floats, plus_plus: bool) -> None:
     with pytest.raises(DarkpyError, match=r"3 anchors are wanted, and the .* boxes have"):
-        find_anchors(sizes_N2, Search(count=3, plus_plus=plus_plus))
+        find_anchors(sizes_N2, SearchConfig(count=3, plus_plus=plus_plus))
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_many_boxes_are_tried_on_a_sample_and_more_restarts_are_never_worse(seed: int) -> None:
-    found = [find_anchors(boxes(), Search(count=4, restarts=n, seed=seed, sample=40)) for n in range(1, 9)]
+    found = [find_anchors(boxes(), SearchConfig(count=4, restarts=n, seed=seed, sample=40)) for n in range(1, 9)]
     assert found[0].fits == found[-1].fits[:1]
     fits = [one.fit.average_iou for one in found]
     assert fits == sorted(fits)
@@ -62,4 +62,4 @@ def test_many_boxes_are_tried_on_a_sample_and_more_restarts_are_never_worse(seed
 
 def test_sample_with_too_few_sizes_is_not_taken() -> None:
     sizes_N2 = np.array([(1.0, 1.0)] * 500 + [(5.0, 5.0), (9.0, 2.0)])
-    assert len(find_anchors(sizes_N2, Search(count=3, restarts=2, sample=20)).anchors_K2) == 3
+    assert len(find_anchors(sizes_N2, SearchConfig(count=3, restarts=2, sample=20)).anchors_K2) == 3

@@ -10,10 +10,10 @@ from itertools import combinations
 import pytest
 import torch
 
-from darkpy.data.augment.sampler import Dice
+from darkpy.data.augment.sampler import DarknetRandom
 from darkpy.data.scenes import CLASSES, MAX_HIDDEN, OUTLINES, SHAPES, Scene, draw_scene
 
-SCENES = [draw_scene(Dice(f"test/{number}"), 96) for number in range(24)]
+SCENES = [draw_scene(DarknetRandom(f"test/{number}"), 96) for number in range(24)]
 
 
 @pytest.mark.parametrize("scene", SCENES)
@@ -68,6 +68,6 @@ def test_every_class_occurs() -> None:
 
 
 def test_equal_dice_make_equal_images_and_others_others() -> None:
-    one, again, other = (draw_scene(Dice(text), 64).paint() for text in ("a", "a", "b"))
+    one, again, other = (draw_scene(DarknetRandom(text), 64).paint() for text in ("a", "a", "b"))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)

@@ -16,11 +16,11 @@ from darkpy.data.lists.labels import read_labels
 from darkpy.data.lists.names import read_names
 from darkpy.data.lists.paths import label_path, read_image_list
 from darkpy.data.scenes import CLASSES
-from darkpy.data.synthetic import Sample, write_sample
+from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 
-SAMPLE = Sample(images=3, valid=2, size=96, seed=5)
+SAMPLE = SyntheticConfig(images=3, valid=2, size=96, seed=5)
 Write = Callable[..., Path]
 
 
@@ -30,9 +30,9 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     monkeypatch.chdir(tmp_path)
 
     def write(
-        folder: str = "shapes", sample: Sample = SAMPLE, *, has_xml: bool = False, is_forced: bool = False
+        folder: str = "shapes", sample: SyntheticConfig = SAMPLE, *, voc_xml: bool = False, overwrite: bool = False
     ) -> Path:
-        for _ in write_sample(sample, Path(folder), has_xml=has_xml, is_forced=is_forced):
+        for _ in write_synthetic_dataset(sample, Path(folder), voc_xml=voc_xml, overwrite=overwrite):
             pass
         return Path(folder)
 
@@ -43,8 +43,8 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_images_are_the_scenes_and_come_one_by_one(tmp_path: Path) -> None:
-    writing = write_sample(SAMPLE, tmp_path / "shapes")
+def test_scenes_are_written_one_by_one(tmp_path: Path) -> None:
+    writing = write_synthetic_dataset(SAMPLE, tmp_path / "shapes")
     for (place, scene), path in zip(SAMPLE.scenes(), writing, strict=True):
         assert path == tmp_path / "shapes" / place
         pixels_HW3 = np.asarray(Image.open(path), np.float32)
@@ -65,7 +65,7 @@ def test_labels_are_the_boxes_of_the_shapes(write: Write) -> None:
 
 
 def test_xml_tells_the_same_boxes_as_the_labels(write: Write) -> None:
-    folder = write(has_xml=True)
+    folder = write(voc_xml=True)
     for place, scene in SAMPLE.scenes():
         root = ElementTree.parse((folder / place).with_suffix(".xml")).getroot()
         assert root.findtext("filename") == place.name
@@ -107,15 +107,15 @@ def test_cfg_is_good_in_both_dialects(write: Write, dialect: Dialect) -> None:
 
 
 def test_same_seed_writes_the_same_files_and_another_seed_others(write: Write) -> None:
-    one, again = contents(write()), contents(write(is_forced=True))
+    one, again = contents(write()), contents(write(overwrite=True))
     assert one == again
-    other = contents(write("others", Sample(images=3, valid=2, size=96, seed=6)))
+    other = contents(write("others", SyntheticConfig(images=3, valid=2, size=96, seed=6)))
     assert one.keys() == other.keys()
     assert {name for name in one if name.endswith(".jpg") and one[name] == other[name]} == set()
 
 
 def test_larger_sample_begins_with_the_images_of_a_smaller_one(write: Write) -> None:
-    small, large = contents(write()), contents(write("more", Sample(images=4, valid=2, size=96, seed=5)))
+    small, large = contents(write()), contents(write("more", SyntheticConfig(images=4, valid=2, size=96, seed=5)))
     pictures = {name: data for name, data in small.items() if name.endswith(".jpg")}
     assert pictures.items() <= large.items()
     assert len(pictures) == 5
@@ -127,7 +127,7 @@ def test_folder_that_is_not_empty_is_left_alone(write: Write) -> None:
     with pytest.raises(DarkpyError, match="shapes: is not empty"):
         write()
     assert contents(Path("shapes")) == {"mine.txt": b"mine"}
-    write(is_forced=True)
+    write(overwrite=True)
     assert contents(Path("shapes"))["mine.txt"] == b"mine"
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from darkpy.data.lists.data_file import read_data
-from darkpy.data.synthetic import Sample, write_sample
+from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
 from darkpy.diagnostics.checks.finding import Diagnosis
 from darkpy.diagnostics.doctor import Examination, examine
 
@@ -18,7 +18,7 @@ from darkpy.diagnostics.doctor import Examination, examine
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `darkpy sample` draws: 24 images to train on, 8 to judge by."""
     folder = tmp_path_factory.mktemp("made") / "shapes"
-    for _ in write_sample(Sample(images=24, valid=8, size=160, seed=0), folder):
+    for _ in write_synthetic_dataset(SyntheticConfig(images=24, valid=8, size=160, seed=0), folder):
         pass
     return folder
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from darkpy.build import make_plan
-from darkpy.data.augment.config import DetectionRecipe
+from darkpy.data.augment.config import DetectionAugmentConfig
 from darkpy.data.lists.paths import read_image_list
-from darkpy.data.synthetic import Sample, write_sample
+from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
 from darkpy.diagnostics.checks.anchors import check_anchors
 from darkpy.diagnostics.checks.cfg import Cfg
 from darkpy.diagnostics.checks.images import Inspector
@@ -55,7 +55,9 @@ def test_nothing_is_found_in_an_original_made_ready_for_sampled_data(case: Case,
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_nothing_is_found_in_sampled_data(tmp_path: Path, seed: int) -> None:
     case = Case(tmp_path / "shapes")
-    for _ in write_sample(Sample(images=20 * seed, valid=10, size=64 + 32 * seed, seed=seed), case.folder):
+    for _ in write_synthetic_dataset(
+        SyntheticConfig(images=20 * seed, valid=10, size=64 + 32 * seed, seed=seed), case.folder
+    ):
         pass
     assert [str(one) for one in case.findings()] == []
 
@@ -100,8 +102,8 @@ def test_anchors_three_times_too_large_for_blood_cells_are_found(blood: Path, tm
     (tmp_path / "my.cfg").write_text(re.sub(r"(?m)^anchors *=.*", f"anchors={sizes}", text))
     cfg = Cfg(make_plan(tmp_path / "my.cfg"), read(tmp_path / "my.cfg"))
     paths = list(map(str, read_image_list(blood / "train.txt")))[::5]
-    recipe = DetectionRecipe(dialect=Dialect.PJREDDIE, head="yolo", classes=3, max=90, jitter=0)
-    samples = list(Inspector(3, 416, 416, recipe).survey(paths))
+    augment_config = DetectionAugmentConfig(dialect=Dialect.PJREDDIE, head="yolo", classes=3, max=90, jitter=0)
+    samples = list(Inspector(3, 416, 416, augment_config).survey(paths))
     found = [one.message for one in check_anchors(cfg, samples, keeps_proportions=True)]
     if factor == 1:
         assert found == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from darkpy.data.loading.datasets import Item
+from darkpy.data.loading.datasets import TrainingSample
 
 CFG = """[net]
 batch=8
@@ -51,12 +51,12 @@ def cfg(max_batches: int = 40, net: str = "", first: str = "") -> str:
 class Colors:
     """Everything about an image follows from its number."""
 
-    def make(self, slot: int, w: int, h: int) -> Item:
+    def make(self, slot: int, w: int, h: int) -> TrainingSample:
         numbers = torch.Generator().manual_seed(slot)
         color = slot % 3
         x_CHW = torch.rand(3, h, w, generator=numbers) * 0.5
         x_CHW[color] += 0.3
-        return Item(x_CHW, torch.eye(3)[color], (f"{slot}.png",), ())
+        return TrainingSample(x_CHW, torch.eye(3)[color], (f"{slot}.png",), ())
 
 
 def fixed_size(batch_num: int) -> tuple[int, int]:

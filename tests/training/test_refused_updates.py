@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import darkpy
-from darkpy.data.loading.datasets import Item
+from darkpy.data.loading.datasets import TrainingSample
 from darkpy.layers.loss import Loss
 from darkpy.training.loop import BatchSource, train
 from darkpy.training.resume import digest, open_resume, write_resume
@@ -203,7 +203,7 @@ class Spoilt(Colors):
 
     bad = frozenset((3, 17, 18, 19, 20, 21, 22, 23, 50))
 
-    def make(self, slot: int, w: int, h: int) -> Item:
+    def make(self, slot: int, w: int, h: int) -> TrainingSample:
         item = super().make(slot, w, h)
         return item._replace(x_CHW=item.x_CHW / 0) if slot in self.bad else item
 

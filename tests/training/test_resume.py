@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import darkpy
-from darkpy.data.loading.datasets import Dataset, Item
+from darkpy.data.loading.datasets import Dataset, TrainingSample
 from darkpy.diagnostics.monitor.loss_symptoms import LossSpike
 from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.errors import DarkpyError, DarkpyWarning
@@ -126,7 +126,7 @@ class Dirty(Colors):
 
     bad, wrong = (13, 90, 203), range(188, 192)
 
-    def make(self, slot: int, w: int, h: int) -> Item:
+    def make(self, slot: int, w: int, h: int) -> TrainingSample:
         item = super().make(slot, w, h)
         truth = item.truth.roll(1) if slot in self.wrong else item.truth
         return item._replace(x_CHW=item.x_CHW * (math.nan if slot in self.bad else 1), truth=truth)

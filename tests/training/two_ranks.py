@@ -18,7 +18,7 @@ import torch
 
 import darkpy
 from darkpy.data.loading.bad_files import BadLists, Problem
-from darkpy.data.loading.datasets import Item
+from darkpy.data.loading.datasets import TrainingSample
 from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.distributed import SINGLE_PROCESS, ProcessGroup, RankLostError
 from darkpy.errors import DarkpyError
@@ -91,7 +91,7 @@ class Images:
     def __init__(self, *, has_boxes: bool, spoilt: frozenset[int] = frozenset()) -> None:
         self.has_boxes, self.spoilt = has_boxes, spoilt
 
-    def make(self, slot: int, w: int, h: int) -> Item:
+    def make(self, slot: int, w: int, h: int) -> TrainingSample:
         numbers = torch.Generator().manual_seed(slot)
         x_CHW = torch.rand(3, h, w, generator=numbers) * 0.5
         x_CHW[slot % 3] += math.nan if slot in self.spoilt else 0.3
@@ -103,7 +103,7 @@ class Images:
             truth[:boxes, 2:4] = torch.rand(boxes, 2, generator=numbers) * 0.5 + 0.1
             truth[:boxes, 4] = float(slot % 3)
         problems = (Problem(False, f"{slot}.png", "odd"),) if slot % 20 == 19 else ()
-        return Item(x_CHW, truth, (f"{slot}.png",), problems)
+        return TrainingSample(x_CHW, truth, (f"{slot}.png",), problems)
 
 
 def run(case: str, process_group: ProcessGroup = SINGLE_PROCESS) -> Arrays:

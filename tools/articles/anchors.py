@@ -11,7 +11,7 @@ import torch
 
 import darkpy
 from darkpy.data.lists.data_file import read_data
-from darkpy.data.synthetic import Sample, write_sample
+from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
 from darkpy.diagnostics.doctor import examine
 from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.training.loop import train
@@ -32,7 +32,7 @@ class Told:
 
 def draw(folder: Path) -> None:
     """The images of `darkpy sample`, with their cfg and .data file."""
-    for _ in write_sample(Sample(images=IMAGES, valid=1, size=160, seed=0), folder):
+    for _ in write_synthetic_dataset(SyntheticConfig(images=IMAGES, valid=1, size=160, seed=0), folder):
         pass
 
 

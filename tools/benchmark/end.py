@@ -169,9 +169,9 @@ def _weights(arguments: argparse.Namespace, folder: Path) -> Path:
 
 def _images(arguments: argparse.Namespace, folder: Path) -> tuple[str, ...]:
     from darkpy.data.lists.paths import expand_paths
-    from darkpy.data.synthetic import Sample, write_sample
+    from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
 
     if arguments.images is not None:
         return tuple(map(str, expand_paths([arguments.images])[: arguments.count]))
-    drawn = Sample(images=arguments.count, valid=1, size=WIDTH, seed=0)
-    return tuple(str(path) for path in write_sample(drawn, folder / "sample"))[: arguments.count]
+    drawn = SyntheticConfig(images=arguments.count, valid=1, size=WIDTH, seed=0)
+    return tuple(str(path) for path in write_synthetic_dataset(drawn, folder / "sample"))[: arguments.count]

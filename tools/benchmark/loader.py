@@ -70,9 +70,9 @@ def bench_loader(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _draw(folder: Path, count: int) -> Path:
-    from darkpy.data.synthetic import Sample, write_sample
+    from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
 
-    for _ in write_sample(Sample(images=count, valid=1, size=SIDE, seed=0), folder / "sample"):
+    for _ in write_synthetic_dataset(SyntheticConfig(images=count, valid=1, size=SIDE, seed=0), folder / "sample"):
         pass
     return folder / "sample" / "sample.data"
 

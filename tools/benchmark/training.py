@@ -152,7 +152,7 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> Training:
     """A minibatch of drawn images, as darkpy's own loader hands it out, with the files that a program reads."""
     import darkpy
     from darkpy.data.lists.data_file import read_data
-    from darkpy.data.synthetic import Sample, write_sample
+    from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
     from darkpy.training.setup import open_setup
 
     warnings.simplefilter("ignore")
@@ -161,7 +161,9 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> Training:
     job = Training(text, arguments.batch, arguments.threads, folder / "arrays.npz")
     (folder / "net.cfg").write_text(job.text())
     plan = darkpy.plan(folder / "net.cfg")
-    for _ in write_sample(Sample(images=2 * job.batch, valid=1, size=plan.net.width, seed=0), folder / "sample"):
+    for _ in write_synthetic_dataset(
+        SyntheticConfig(images=2 * job.batch, valid=1, size=plan.net.width, seed=0), folder / "sample"
+    ):
         pass
     classes = max(getattr(node.spec, "classes", 1) for node in plan.nodes)
     (folder / "net.names").write_text("".join(f"{number}\n" for number in range(classes)))

@@ -18,9 +18,9 @@ from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
 
 if TYPE_CHECKING:
-    from darkpy.anchors.kmeans import Fit, Floats
-    from darkpy.anchors.recommend import Advice
-    from darkpy.anchors.search import Found, Search
+    from darkpy.anchors.kmeans import AnchorFit, Floats
+    from darkpy.anchors.recommend import Recommendation
+    from darkpy.anchors.search import SearchConfig, SearchResult
     from darkpy.anchors.sources import BoxSizes
 
 DEFAULT_COUNT, DEFAULT_SIZE, DEFAULT_RESTARTS = 9, 416, 10
@@ -121,20 +121,20 @@ def anchors(
         console.warn(f"{len(boxes.problems)} labels or boxes cannot be used; the first: {boxes.problems[0]}")
     if cfg is None:
         size = (width or height or DEFAULT_SIZE, height or width or DEFAULT_SIZE)
-        found, advice = _search(boxes.sizes_N2 * size, **searching), None
+        found, recommendation = _search(boxes.sizes_N2 * size, **searching), None
     else:
-        advice = _advise(boxes.sizes_N2, cfg, dialect, **searching)
-        size, found = (advice.plan.net.width, advice.plan.net.height), advice.found
+        recommendation = _recommend(boxes.sizes_N2, cfg, dialect, **searching)
+        size, found = (recommendation.plan.net.width, recommendation.plan.net.height), recommendation.found
     if is_json:
-        click.echo(json.dumps(_record(boxes, size, found, advice)))
+        click.echo(json.dumps(_record(boxes, size, found, recommendation)))
     else:
-        _tell(boxes, size, found, advice)
+        _tell(boxes, size, found, recommendation)
     if image is not None:
-        from darkpy.anchors.plot import draw_cloud
+        from darkpy.anchors.plot import draw_anchor_plot
 
-        write_whole(image, [draw_cloud(boxes.sizes_N2 * size, found.anchors_K2, size, labeled=True)])
-    if advice is not None and cfg is not None:
-        _finish(advice, boxes, cfg, is_written)
+        write_whole(image, [draw_anchor_plot(boxes.sizes_N2 * size, found.anchors_K2, size, labeled=True)])
+    if recommendation is not None and cfg is not None:
+        _finish(recommendation, boxes, cfg, is_written)
 
 
 def _check(
@@ -149,46 +149,46 @@ def _check(
         require_writable(image, source, cfg, overwrite=overwrite)
 
 
-def _wanted(count: int, *, median: bool, start: str, restarts: int, seed: int, sort: str) -> Search:
-    from darkpy.anchors.search import Search
+def _wanted(count: int, *, median: bool, start: str, restarts: int, seed: int, sort: str) -> SearchConfig:
+    from darkpy.anchors.search import SearchConfig
 
     kind = {"median": median, "plus_plus": start == "plus-plus", "by_width": sort == "width"}
-    return Search(count=count, restarts=restarts, seed=seed, sample=SAMPLE, **kind)
+    return SearchConfig(count=count, restarts=restarts, seed=seed, sample=SAMPLE, **kind)
 
 
-def _search(sizes_N2: Floats, count: int | None, **searching: Any) -> Found:
+def _search(sizes_N2: Floats, count: int | None, **searching: Any) -> SearchResult:
     from darkpy.anchors.search import find_anchors
 
     return find_anchors(sizes_N2, _wanted(count or DEFAULT_COUNT, **searching), _watch)
 
 
-def _advise(sizes_N2: Floats, cfg: Path, dialect: str | None, count: int | None, **searching: Any) -> Advice:
+def _recommend(sizes_N2: Floats, cfg: Path, dialect: str | None, count: int | None, **searching: Any) -> Recommendation:
     from darkpy.anchors.cfg_heads import find_heads
-    from darkpy.anchors.recommend import advise, default_count
+    from darkpy.anchors.recommend import default_count, recommend
 
     plan = darkpy.plan(cfg, dialect)
-    return advise(plan, sizes_N2, _wanted(count or default_count(find_heads(plan)), **searching), _watch)
+    return recommend(plan, sizes_N2, _wanted(count or default_count(find_heads(plan)), **searching), _watch)
 
 
 def _watch(starts: Sequence[int]) -> Iterable[int]:
     return console.track(starts, len(starts))
 
 
-def _tell(boxes: BoxSizes, size: tuple[int, int], found: Found, advice: Advice | None) -> None:
+def _tell(boxes: BoxSizes, size: tuple[int, int], found: SearchResult, recommendation: Recommendation | None) -> None:
     from darkpy.anchors.format import anchors_text
 
     classes = ", ".join(f"{name} {count}" for name, count in boxes.classes.items() if count)
     click.echo(f"{len(boxes.sizes_N2)} boxes on {boxes.images} images: {classes}")
     starts = f"; {len(found.fits)} starts led to {_percent(min(found.fits))} to {_percent(max(found.fits))}"
     click.echo(f"{size[0]} x {size[1]}: {_fit_text(found.fit)}{starts if len(found.fits) > 1 else ''}")
-    if advice is None:
+    if recommendation is None:
         click.echo(f"anchors = {anchors_text(found.anchors_K2, size[0])}")
         return
     from darkpy.anchors.recommend import as_record
 
-    click.echo(f"{advice.plan.file} as it is: {_fit_text(advice.now)}")
-    click.echo(f"with these, rounded: {_fit_text(advice.new)}")
-    for head in as_record(advice)["heads"]:
+    click.echo(f"{recommendation.plan.file} as it is: {_fit_text(recommendation.now)}")
+    click.echo(f"with these, rounded: {_fit_text(recommendation.new)}")
+    for head in as_record(recommendation)["heads"]:
         stride = " x ".join(f"{side:g}" for side in head["stride"])
         click.echo(f"layer {head['layer']} [{head['type']}], line {head['line']}, cells of {stride} pixels:")
         for key in ("anchors", "mask", "num"):
@@ -198,7 +198,7 @@ def _tell(boxes: BoxSizes, size: tuple[int, int], found: Found, advice: Advice |
         click.echo(f"  filters={head['filters']} ({place})")
 
 
-def _fit_text(fit: Fit) -> str:
+def _fit_text(fit: AnchorFit) -> str:
     return f"average IoU {_percent(fit.average_iou)}, recall {_percent(fit.recall)}"
 
 
@@ -206,7 +206,9 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def _record(boxes: BoxSizes, size: tuple[int, int], found: Found, advice: Advice | None) -> dict[str, Any]:
+def _record(
+    boxes: BoxSizes, size: tuple[int, int], found: SearchResult, recommendation: Recommendation | None
+) -> dict[str, Any]:
     """What a program wants to know."""
     record: dict[str, Any] = {
         "boxes": len(boxes.sizes_N2),
@@ -219,25 +221,25 @@ def _record(boxes: BoxSizes, size: tuple[int, int], found: Found, advice: Advice
         "rounds": found.rounds,
         "starts": list(found.fits),
     }
-    if advice is not None:
+    if recommendation is not None:
         from darkpy.anchors.recommend import as_record
 
-        record |= as_record(advice)
+        record |= as_record(recommendation)
     return record
 
 
-def _finish(advice: Advice, boxes: BoxSizes, cfg: Path, is_written: bool) -> None:
+def _finish(recommendation: Recommendation, boxes: BoxSizes, cfg: Path, is_written: bool) -> None:
     """What the cfg's owner should know, and the cfg itself."""
-    from darkpy.anchors.recommend import write_advice
+    from darkpy.anchors.recommend import write_recommendation
 
-    if advice.too_small:
-        share = _percent(advice.too_small / len(boxes.sizes_N2))
-        console.warn(f"{advice.too_small} boxes ({share}) are smaller than a cell of the finest map")
-    if not advice.is_better:
+    if recommendation.too_small:
+        share = _percent(recommendation.too_small / len(boxes.sizes_N2))
+        console.warn(f"{recommendation.too_small} boxes ({share}) are smaller than a cell of the finest map")
+    if not recommendation.is_better:
         console.info("the cfg's own anchors fit these boxes as well")
-    for classes in {one.head.classes for one in advice.dealt}:
+    for classes in {one.head.classes for one in recommendation.head_anchors}:
         if classes != len(boxes.classes):
             console.warn(f"{cfg}: classes={classes}, and the data has {len(boxes.classes)}; filters= go with the cfg's")
     if is_written:
-        said = "is written" if write_advice(advice, cfg) else "says all that already"
+        said = "is written" if write_recommendation(recommendation, cfg) else "says all that already"
         console.info(f"{cfg}: {said}")

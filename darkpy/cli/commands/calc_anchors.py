@@ -67,7 +67,7 @@ def calc_anchors(
             "the size of the network's input is not given", hint="set it as in the cfg: -width 416 -height 416"
         )
     from darkpy.anchors.format import anchors_text, class_counts, counters_text, pixels
-    from darkpy.anchors.search import Search, find_anchors
+    from darkpy.anchors.search import SearchConfig, find_anchors
 
     for target in (ANCHORS, COUNTERS, CLOUD):
         require_writable(target, data, overwrite=True)
@@ -76,7 +76,7 @@ def calc_anchors(
     table = _read(task, Dialect(dialect) if dialect else None)
     sizes_N2 = pixels(table, width, height)
     counters = counters_text(class_counts(table, _class_count(task.entries.get("classes"))))
-    found = find_anchors(sizes_N2, Search(count=count, restarts=restarts, seed=seed))
+    found = find_anchors(sizes_N2, SearchConfig(count=count, restarts=restarts, seed=seed))
     text = anchors_text(found.anchors_K2, width)
     click.echo(f"\n calculating k-means++ ...\n\n iterations = {found.rounds} \n\n\n{counters}")
     click.echo(f"\n avg IoU = {100 * found.fit.average_iou:2.2f} % \n\nSaving anchors to the file: {ANCHORS} ")
@@ -84,9 +84,9 @@ def calc_anchors(
     write_whole(COUNTERS, [counters.encode()])
     write_whole(ANCHORS, [text.encode()])
     if is_shown:
-        from darkpy.anchors.plot import draw_cloud
+        from darkpy.anchors.plot import draw_anchor_plot
 
-        write_whole(CLOUD, [draw_cloud(sizes_N2, found.anchors_K2, (width, height))])
+        write_whole(CLOUD, [draw_anchor_plot(sizes_N2, found.anchors_K2, (width, height))])
 
 
 def _read(task: DataFile, dialect: Dialect | None) -> LabelTable:

@@ -149,7 +149,7 @@ def valid(data: Path, cfg: Path, weights: Path, top: int | None, batch_size: int
             click.echo(accuracy.line(top))
     _tell_of_labels(accuracy)
     if is_json:
-        record = {"images": accuracy.images, "unreadable": unreadable, "unlabeled": len(accuracy.unlabeled)}
+        record = {"images": accuracy.images, "unreadable": unreadable, "unlabelled": len(accuracy.unlabeled)}
         click.echo(json.dumps({**record, "top_1": accuracy.top_1, "k": top, "top_k": accuracy.top_k}))
     return 2 if unreadable else 0
 

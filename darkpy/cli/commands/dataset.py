@@ -15,8 +15,8 @@ from darkpy.data.lists.names import read_names
 from darkpy.errors import DarkpyError
 
 if TYPE_CHECKING:
-    from darkpy.data.formats.annotations import Collection
-    from darkpy.data.formats.darknet_writer import DarknetSet, Tally
+    from darkpy.data.formats.annotations import AnnotatedDataset
+    from darkpy.data.formats.darknet_writer import DarknetSet, ImportStats
 
 FROM_VOC_HELP = """Make a data set for both darknets of a folder in PASCAL VOC's format.
 
@@ -69,7 +69,7 @@ _out_options = compose(
         show_default=True,
         help="What becomes of difficult objects.",
     ),
-    click.option("--copy", "is_copied", is_flag=True, help="Copy the images instead of linking to them."),
+    click.option("--copy", "copy", is_flag=True, help="Copy the images instead of linking to them."),
     click.option(
         "--valid",
         type=UnitFloat(),
@@ -115,18 +115,18 @@ def from_coco(sources: tuple[Path, ...], folder: Path, images: Path | None, **wr
 
 
 def _write(
-    collection: Collection,
+    collection: AnnotatedDataset,
     folder: Path,
     *,
     names_file: Path | None,
     difficult: str,
-    is_copied: bool,
+    copy: bool,
     valid: float,
     seed: int,
     overwrite: bool,
 ) -> None:
     """Write what was read as a data set, and tell what became of it."""
-    from darkpy.data.formats.darknet_writer import DarknetSet, Tally, label_texts, write_set
+    from darkpy.data.formats.darknet_writer import DarknetSet, ImportStats, label_texts, write_set
     from darkpy.data.lists.splitting import split
 
     console.warn_many("images that are spoken of are not there", collection.missing)
@@ -135,8 +135,8 @@ def _write(
     names = collection.class_names() if names_file is None else read_names(names_file)
     if not names:
         raise DarkpyError("no image has an object", hint="--names FILE tells the classes")
-    tally = Tally()
-    labels = label_texts(collection, names, tally, difficult=difficult)
+    stats = ImportStats()
+    labels = label_texts(collection, names, stats, difficult=difficult)
     shares = {"train": 1 - valid, "valid": valid} if 0 < valid < 1 else {"valid" if valid else "train": 1.0}
     splits = collection.splits or split(list(collection.images), shares, seed)
     listed = {name for members in splits.values() for name in members}
@@ -144,26 +144,26 @@ def _write(
     if len(listed) < len(collection.images):
         console.info(f"{len(collection.images) - len(listed)} images are in no split and are left out")
     made = DarknetSet(images=pictures, labels=labels, splits=splits, names=names)
-    for _ in console.track(write_set(made, folder, is_copied=is_copied, is_forced=overwrite), len(pictures)):
+    for _ in console.track(write_set(made, folder, copy=copy, overwrite=overwrite), len(pictures)):
         pass
-    _report(made, tally, folder)
+    _report(made, stats, folder)
 
 
-def _report(made: DarknetSet, tally: Tally, folder: Path) -> None:
+def _report(made: DarknetSet, stats: ImportStats, folder: Path) -> None:
     from darkpy.data.formats.darknet_writer import data_path
 
-    console.warn_many("boxes without a size are left out", tally.empty)
-    console.warn_many("boxes outside their image are left out", tally.outside)
-    if tally.cut:
-        console.warn(f"{tally.cut} boxes reach over the edge of their image and are cut off there")
-    for name, count in tally.unnamed.most_common():
+    console.warn_many("boxes without a size are left out", stats.empty)
+    console.warn_many("boxes outside their image are left out", stats.outside)
+    if stats.cut:
+        console.warn(f"{stats.cut} boxes reach over the edge of their image and are cut off there")
+    for name, count in stats.unnamed.most_common():
         console.warn(f"{count} objects are called {name!r}, which is no class: they are left out")
     splits = ", ".join(f"{split} {len(members)}" for split, members in made.splits.items())
-    classes = ", ".join(f"{name} {tally.boxes[name]}" for name in made.names)
+    classes = ", ".join(f"{name} {stats.boxes[name]}" for name in made.names)
     click.echo(f"{folder}: {len(made.images)} images ({splits})")
-    click.echo(f"{tally.boxes.total()} boxes: {classes}")
-    if tally.difficult:
-        click.echo(f"{tally.difficult.total()} difficult ones apart")
+    click.echo(f"{stats.boxes.total()} boxes: {classes}")
+    if stats.difficult:
+        click.echo(f"{stats.difficult.total()} difficult ones apart")
     data = data_path(folder)
     click.echo(f"{data}: train={made.train}.txt, valid={made.valid}.txt. Train with:")
     click.echo(f"  darkpy train CFG {shlex.quote(str(data))}")

@@ -58,10 +58,10 @@ The same --seed draws the same images.
 @click.option("--voc-xml", is_flag=True, help="Write PASCAL VOC's XML beside the labels, too.")
 @click.option("--force", is_flag=True, help="Write into a folder that is not empty, over files of the same names.")
 def sample(folder: Path, images: int, valid: int, size: int, seed: int, voc_xml: bool, force: bool) -> None:
-    from darkpy.data.synthetic import Sample, write_sample
+    from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
 
-    drawn = Sample(images=images, valid=valid, size=size, seed=seed)
-    for _ in console.track(write_sample(drawn, folder, has_xml=voc_xml, is_forced=force), images + valid):
+    drawn = SyntheticConfig(images=images, valid=valid, size=size, seed=seed)
+    for _ in console.track(write_synthetic_dataset(drawn, folder, voc_xml=voc_xml, overwrite=force), images + valid):
         pass
     click.echo(f"{folder}: {images} images to train on, {valid} to judge by. Now try:")
     for line in _next_commands(folder):

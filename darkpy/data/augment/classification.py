@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from darkpy.data.augment.config import CUTMIX, CUTMIX_OR_MOSAIC, MIXUP, MOSAIC, ClassificationRecipe
+from darkpy.data.augment.config import CUTMIX, CUTMIX_OR_MOSAIC, MIXUP, MOSAIC, ClassificationAugmentConfig
 from darkpy.data.augment.detection import change_color
-from darkpy.data.augment.sampler import Chance, Dice
+from darkpy.data.augment.sampler import DarknetRandom, SampleRngs
 from darkpy.dialect import Dialect
 from darkpy.ops.blur import gaussian_blur
 from darkpy.ops.resample import center_crop, resize
@@ -29,7 +29,7 @@ Load = Callable[[int], Example]
 """Hands out the images of one slot by number, 0 to 3."""
 
 
-def compose(load: Load, recipe: ClassificationRecipe, net_w: int, net_h: int, chance: Chance) -> Example:
+def compose(load: Load, config: ClassificationAugmentConfig, net_w: int, net_h: int, rngs: SampleRngs) -> Example:
     """What one slot shows, and its truth.
 
     Source:  AlexeyAB/darknet src/data.c load_data_augment
@@ -38,70 +38,72 @@ def compose(load: Load, recipe: ClassificationRecipe, net_w: int, net_h: int, ch
 
     def draw(number: int) -> Example:
         image_CHW, truth_K = load(number)
-        return augment(image_CHW, recipe, net_w, net_h, chance), truth_K
+        return augment(image_CHW, config, net_w, net_h, rngs), truth_K
 
     x_CHW, truth_K = draw(0)
-    if recipe.mixing and chance.mixing.coin():
-        x_CHW, truth_K = _mix(x_CHW, truth_K, draw, recipe.mixing, chance.mixing)
-    if recipe.blur and chance.effects.whole(0, 3) == 0:
-        x_CHW = gaussian_blur(x_CHW, DEFAULT_BLUR if recipe.blur == 1 else recipe.blur)
+    if config.mixing and rngs.mixing.coin():
+        x_CHW, truth_K = _mix(x_CHW, truth_K, draw, config.mixing, rngs.mixing)
+    if config.blur and rngs.effects.rand_int(0, 3) == 0:
+        x_CHW = gaussian_blur(x_CHW, DEFAULT_BLUR if config.blur == 1 else config.blur)
     return x_CHW, truth_K
 
 
-def augment(image_CHW: Tensor, recipe: ClassificationRecipe, net_w: int, net_h: int, chance: Chance) -> Tensor:
+def augment(image_CHW: Tensor, config: ClassificationAugmentConfig, net_w: int, net_h: int, rngs: SampleRngs) -> Tensor:
     """A random part of the image, perhaps mirrored, its colors changed.
 
     Source:  pjreddie/darknet src/image.c random_augment_args, src/data.c load_image_augment_paths
     Differs: `center`, which pjreddie's `classifier train` reads and does not pass on, is obeyed.
     """
-    is_pjreddie = recipe.dialect is Dialect.PJREDDIE
+    is_pjreddie = config.dialect is Dialect.PJREDDIE
     w, h = (net_w, net_h) if is_pjreddie else (max(net_w, net_h), max(net_w, net_h))
-    if recipe.center:
+    if config.center:
         x_CHW = center_crop(image_CHW, w, h)
     else:
-        x_CHW = _crop(image_CHW, recipe, net_w, w, h, chance.geometry)
-    if chance.geometry.coin() and recipe.flip:
+        x_CHW = _crop(image_CHW, config, net_w, w, h, rngs.geometry)
+    if rngs.geometry.coin() and config.flip:
         x_CHW = x_CHW.flip(2)
-    x_CHW = change_color(x_CHW, recipe.color.draw(chance.color), is_bounded=False)
+    x_CHW = change_color(x_CHW, config.color.draw(rngs.color), is_bounded=False)
     return x_CHW if (w, h) == (net_w, net_h) else resize(x_CHW, net_w, net_h)
 
 
-def _crop(image_CHW: Tensor, recipe: ClassificationRecipe, net_w: int, w: int, h: int, dice: Dice) -> Tensor:
+def _crop(
+    image_CHW: Tensor, config: ClassificationAugmentConfig, net_w: int, w: int, h: int, rng: DarknetRandom
+) -> Tensor:
     _, source_h, source_w = image_CHW.shape
-    aspect = dice.scale(recipe.aspect)
-    scale = dice.whole(*recipe.crop_range(net_w)) / max(1, int(min(source_h, source_w * aspect)))
-    rad = dice.uniform(-recipe.angle, recipe.angle) * math.pi / 180
+    aspect = rng.scale(config.aspect)
+    scale = rng.rand_int(*config.crop_range(net_w)) / max(1, int(min(source_h, source_w * aspect)))
+    rad = rng.uniform(-config.angle, config.angle) * math.pi / 180
     # both of pjreddie's ranges ask for the width
     free_x, free_y = (source_w * scale / aspect - w) / 2, (source_h * scale - w) / 2
-    if recipe.dialect is Dialect.ALEXEYAB:
+    if config.dialect is Dialect.ALEXEYAB:
         free_x, free_y = max(0.0, free_x), max(0.0, free_y)
-    dx, dy = dice.uniform(-free_x, free_x), dice.uniform(-free_y, free_y)
+    dx, dy = rng.uniform(-free_x, free_x), rng.uniform(-free_y, free_y)
     return rotate_crop(image_CHW, rad, scale, w, h, dx, dy, aspect)
 
 
-def _mix(x_CHW: Tensor, truth_K: Tensor, draw: Load, mixing: int, dice: Dice) -> Example:
+def _mix(x_CHW: Tensor, truth_K: Tensor, draw: Load, mixing: int, rng: DarknetRandom) -> Example:
     if mixing == CUTMIX_OR_MOSAIC:
-        mixing = dice.whole(CUTMIX, MOSAIC)
+        mixing = rng.rand_int(CUTMIX, MOSAIC)
     if mixing == MIXUP:
         other_CHW, other_K = draw(1)
         return (x_CHW + other_CHW) / 2, (truth_K + other_K) / 2
-    return (_cut_in if mixing == CUTMIX else _join_four)(x_CHW, truth_K, draw, dice)
+    return (_cut_in if mixing == CUTMIX else _join_four)(x_CHW, truth_K, draw, rng)
 
 
-def _cut_in(x_CHW: Tensor, truth_K: Tensor, draw: Load, dice: Dice) -> Example:
+def _cut_in(x_CHW: Tensor, truth_K: Tensor, draw: Load, rng: DarknetRandom) -> Example:
     """A rectangle of another image, .3 to .8 of each side; the truths are weighted by area."""
     _, h, w = x_CHW.shape
-    cut_w, cut_h = dice.whole(int(w * 0.3), int(w * 0.8)), dice.whole(int(h * 0.3), int(h * 0.8))
-    left, top = dice.whole(0, w - cut_w - 1), dice.whole(0, h - cut_h - 1)
+    cut_w, cut_h = rng.rand_int(int(w * 0.3), int(w * 0.8)), rng.rand_int(int(h * 0.3), int(h * 0.8))
+    left, top = rng.rand_int(0, w - cut_w - 1), rng.rand_int(0, h - cut_h - 1)
     other_CHW, other_K = draw(1)
     x_CHW[:, top : top + cut_h, left : left + cut_w] = other_CHW[:, top : top + cut_h, left : left + cut_w]
     return x_CHW, torch.lerp(truth_K, other_K, cut_w * cut_h / (w * h))
 
 
-def _join_four(x_CHW: Tensor, truth_K: Tensor, draw: Load, dice: Dice) -> Example:
+def _join_four(x_CHW: Tensor, truth_K: Tensor, draw: Load, rng: DarknetRandom) -> Example:
     """A quarter of each of four images, cut .2 to .8 along each side; the truths are weighted by area."""
     _, h, w = x_CHW.shape
-    cut_x, cut_y = dice.whole(int(w * 0.2), int(w * 0.8)), dice.whole(int(h * 0.2), int(h * 0.8))
+    cut_x, cut_y = rng.rand_int(int(w * 0.2), int(w * 0.8)), rng.rand_int(int(h * 0.2), int(h * 0.8))
     truth_K = truth_K * (cut_x * cut_y / (w * h))
     left, right, top, bottom = slice(cut_x), slice(cut_x, w), slice(cut_y), slice(cut_y, h)
     for number, (rows, columns) in enumerate(((top, right), (bottom, left), (bottom, right)), start=1):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from darkpy.config.net import NetSpec
-from darkpy.data.augment.sampler import Dice
+from darkpy.data.augment.sampler import DarknetRandom
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
 
@@ -41,17 +41,17 @@ class ColorRange:
     exposure: float = 1.0
 
     @classmethod
-    def of(cls, net: NetSpec) -> ColorRange:
+    def from_net(cls, net: NetSpec) -> ColorRange:
         """Source: pjreddie/darknet src/data.c load_thread, for which a factor of 0 means 1."""
         return cls(hue=net.hue, saturation=net.saturation or 1.0, exposure=net.exposure or 1.0)
 
-    def draw(self, dice: Dice) -> Color:
+    def draw(self, rng: DarknetRandom) -> Color:
         """Source: pjreddie/darknet src/image.c random_distort_image."""
-        return Color(dice.uniform(-self.hue, self.hue), dice.scale(self.saturation), dice.scale(self.exposure))
+        return Color(rng.uniform(-self.hue, self.hue), rng.scale(self.saturation), rng.scale(self.exposure))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DetectionRecipe:
+class DetectionAugmentConfig:
     """The keys of [net] and of the last detection layer, `head`, that matter to a detector's training data.
 
     mosaic, mixup: images are mixed for every other slot, on average.
@@ -75,9 +75,9 @@ class DetectionRecipe:
     mixup: bool = False
 
     @classmethod
-    def of(
+    def from_net(
         cls, net: NetSpec, head: str, *, classes: int, max: int, jitter: float, resize: float = 1.0, side: int = 7
-    ) -> DetectionRecipe:
+    ) -> DetectionAugmentConfig:
         """Read from [net] and the keys of the last detection layer.
 
         Raises:  DarkpyError for mosaic=1 with letter_box=1, which AlexeyAB refuses, and for impossible ranges.
@@ -88,17 +88,17 @@ class DetectionRecipe:
                 f"jitter={jitter:g} and resize={resize:g} leave nothing of an image",
                 hint="jitter is at least 0 and below 1, resize above 0",
             )
-        recipe = cls(
+        config = cls(
             dialect=net.dialect,
             head=head,
             classes=classes,
             max=max,
             jitter=jitter,
             side=side,
-            color=ColorRange.of(net),
+            color=ColorRange.from_net(net),
         )
-        if not recipe.is_opencv:
-            return recipe
+        if not config.is_opencv:
+            return config
         mixing = mixing_code(net)
         if net.cutmix:
             warnings.warn(
@@ -107,7 +107,7 @@ class DetectionRecipe:
         if mixing >= MOSAIC and net.letter_box:
             raise DarkpyError("mosaic=1 and letter_box=1 do not go together", hint="take one of them out of [net]")
         return replace(
-            recipe,
+            config,
             resize=resize,
             flip=net.flip,
             blur=net.blur,
@@ -124,7 +124,7 @@ class DetectionRecipe:
         return self.dialect is Dialect.ALEXEYAB and self.head != "detection"
 
     @property
-    def keeps_class_only(self) -> bool:
+    def allow_class_only(self) -> bool:
         """Whether a label may tell a class and no place; YOLO9000 was trained with such."""
         return self.dialect is Dialect.PJREDDIE and self.head == "region"
 
@@ -145,7 +145,7 @@ class DetectionRecipe:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClassificationRecipe:
+class ClassificationAugmentConfig:
     """The keys of [net] that matter to a classifier's training data.
 
     min_crop, max_crop: how large the shorter side may become, in pixels of a network input of `width`.
@@ -166,7 +166,7 @@ class ClassificationRecipe:
     label_smooth_eps: float = 0.0
 
     @classmethod
-    def of(cls, net: NetSpec) -> ClassificationRecipe:
+    def from_net(cls, net: NetSpec) -> ClassificationAugmentConfig:
         """Source: pjreddie/darknet and AlexeyAB/darknet src/parser.c parse_net_options."""
         low = net.width if net.min_crop is None else net.min_crop
         high = 2 * net.width if net.max_crop is None else net.max_crop
@@ -177,7 +177,7 @@ class ClassificationRecipe:
             max_crop=high if net.max_ratio is None else net.max_ratio * net.width,
             angle=net.angle,
             aspect=net.aspect or 1.0,
-            color=ColorRange.of(net),
+            color=ColorRange.from_net(net),
             flip=net.flip,
             center=net.center,
             blur=net.blur,

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from darkpy.data.augment.config import Color, DetectionRecipe
-from darkpy.data.augment.geometry import Cropped, Placed, Window, draw_cropped, draw_cropped_opencv, draw_placed
-from darkpy.data.augment.sampler import Chance, Dice
+from darkpy.data.augment.config import Color, DetectionAugmentConfig
+from darkpy.data.augment.geometry import Crop, Letterbox, Window, draw_crop, draw_crop_opencv, draw_letterbox
+from darkpy.data.augment.sampler import DarknetRandom, SampleRngs
 from darkpy.ops.blur import gaussian_blur
 from darkpy.ops.color import distort, distort_bounded
 
@@ -20,7 +20,7 @@ BACKGROUND_BLUR = 17
 """The kernel that AlexeyAB blurs the background with."""
 
 
-class Sample(NamedTuple):
+class AugmentedSample(NamedTuple):
     """What the network sees, and the boxes on it."""
 
     x_CHW: Tensor
@@ -28,72 +28,76 @@ class Sample(NamedTuple):
 
 
 def augment(
-    image_CHW: Tensor, boxes_N: Tensor, recipe: DetectionRecipe, net_w: int, net_h: int, chance: Chance
-) -> Sample:
+    image_CHW: Tensor, boxes_N: Tensor, config: DetectionAugmentConfig, net_w: int, net_h: int, rngs: SampleRngs
+) -> AugmentedSample:
     """One image and its boxes as training shows them, unmixed; image_CHW is uint8 or 0..1.
 
     Source:  pjreddie/darknet and AlexeyAB/darknet src/data.c load_data_detection, load_data_region
     Differs: in floats throughout; AlexeyAB with OpenCV rounds to 8 bits at each step.
         The shuffling of the boxes is fair.
     """
-    view = draw_view(image_CHW, recipe, net_w, net_h, chance)
-    if isinstance(view, Cropped):
-        view = view.checked()
-    boxes_N = follow(boxes_N, view, recipe, chance)
-    return Sample(show(image_CHW, view, boxes_N, recipe, chance), boxes_N)
+    placement = draw_placement(image_CHW, config, net_w, net_h, rngs)
+    if isinstance(placement, Crop):
+        placement = placement.or_whole_image()
+    boxes_N = transform_boxes(boxes_N, placement, config, rngs)
+    return AugmentedSample(render(image_CHW, placement, boxes_N, config, rngs), boxes_N)
 
 
-def draw_view(image_CHW: Tensor, recipe: DetectionRecipe, net_w: int, net_h: int, chance: Chance) -> Placed | Cropped:
+def draw_placement(
+    image_CHW: Tensor, config: DetectionAugmentConfig, net_w: int, net_h: int, rngs: SampleRngs
+) -> Letterbox | Crop:
     """Where the image will lie."""
     _, h, w = image_CHW.shape
-    jitter, flip, dice = recipe.jitter, recipe.flip, chance.geometry
-    if recipe.head == "detection":
-        return draw_cropped(w, h, net_w, net_h, jitter=jitter, dice=dice)
-    if not recipe.is_opencv:
-        return draw_placed(w, h, net_w, net_h, jitter=jitter, flip=flip, dice=dice)
-    view = draw_cropped_opencv(
-        *(w, h, net_w, net_h), jitter=jitter, resize=recipe.resize, flip=flip, dice=dice, effects=chance.effects
+    jitter, flip, rng = config.jitter, config.flip, rngs.geometry
+    if config.head == "detection":
+        return draw_crop(w, h, net_w, net_h, jitter=jitter, rng=rng)
+    if not config.is_opencv:
+        return draw_letterbox(w, h, net_w, net_h, jitter=jitter, flip=flip, rng=rng)
+    placement = draw_crop_opencv(
+        *(w, h, net_w, net_h), jitter=jitter, resize=config.resize, flip=flip, rng=rng, effects=rngs.effects
     )
-    return view.letterboxed() if recipe.letter_box else view
+    return placement.with_letterbox() if config.letter_box else placement
 
 
-def follow(boxes_N: Tensor, view: Placed | Cropped, recipe: DetectionRecipe, chance: Chance) -> Tensor:
+def transform_boxes(
+    boxes_N: Tensor, placement: Letterbox | Crop, config: DetectionAugmentConfig, rngs: SampleRngs
+) -> Tensor:
     """The boxes in random order where the view shows them; first those beyond `max` go, then those too small to see.
 
     Source:  pjreddie/darknet and AlexeyAB/darknet src/data.c fill_truth_detection
     """
     order = list(range(len(boxes_N)))
-    chance.mixing.shuffle(order)
-    if recipe.head != "detection":
-        order = order[: recipe.max]
-    boxes_N = view.frame.move(boxes_N[order])
-    least_w, least_h = recipe.least_size(view.net_w, view.net_h)
+    rngs.mixing.shuffle(order)
+    if config.head != "detection":
+        order = order[: config.max]
+    boxes_N = placement.box_transform.apply(boxes_N[order])
+    least_w, least_h = config.least_size(placement.net_w, placement.net_h)
     return boxes_N[(boxes_N[:, 2] >= least_w) & (boxes_N[:, 3] >= least_h)]
 
 
-def show(
+def render(
     image_CHW: Tensor,
-    view: Placed | Cropped,
+    placement: Letterbox | Crop,
     boxes_N: Tensor,
-    recipe: DetectionRecipe,
-    chance: Chance,
+    config: DetectionAugmentConfig,
+    rngs: SampleRngs,
     window: Window | None = None,
 ) -> Tensor:
     """The image in its view, its colors changed, blurred, with noise: all of it, or what is in a window."""
-    color = recipe.color.draw(chance.color)
-    if isinstance(view, Placed):
-        return change_color(view.paint(image_CHW), color, is_bounded=False)
-    blur = _draw_blur(boxes_N, view, recipe, chance.effects)
+    color = config.color.draw(rngs.color)
+    if isinstance(placement, Letterbox):
+        return change_color(placement.paint(image_CHW), color, is_bounded=False)
+    blur = _draw_blur(boxes_N, placement, config, rngs.effects)
     # what is blurred away lies in part outside the window
-    x_CHW = change_color(view.paint(image_CHW, None if blur else window), color, is_bounded=recipe.is_opencv)
+    x_CHW = change_color(placement.paint(image_CHW, None if blur else window), color, is_bounded=config.is_opencv)
     if blur == 1:
         x_CHW = _blur_background(x_CHW, boxes_N)
     elif blur:
         x_CHW = gaussian_blur(x_CHW, blur)
     if blur and window is not None:
         x_CHW = x_CHW[:, window.top : window.top + window.h, window.left : window.left + window.w]
-    if recipe.gaussian_noise and chance.effects.coin():
-        x_CHW = _add_noise(x_CHW, recipe.gaussian_noise, chance.effects)
+    if config.gaussian_noise and rngs.effects.coin():
+        x_CHW = _add_noise(x_CHW, config.gaussian_noise, rngs.effects)
     return x_CHW
 
 
@@ -104,18 +108,18 @@ def change_color(x_CHW: Tensor, color: Color, *, is_bounded: bool) -> Tensor:
     return (distort_bounded if is_bounded else distort)(x_CHW, *color)
 
 
-def _draw_blur(boxes_N: Tensor, view: Cropped, recipe: DetectionRecipe, dice: Dice) -> int:
+def _draw_blur(boxes_N: Tensor, placement: Crop, config: DetectionAugmentConfig, rng: DarknetRandom) -> int:
     """0 for none, 1 for the background alone, else the size of the kernel.
 
     An eighth of the smallest side of a box is the most: a small object takes the blur from the whole image, or leaves
     it to the background, and so does an image without objects.
     """
-    if not recipe.blur:
+    if not config.blur:
         return 0
-    blur = (0, 1, recipe.blur)[dice.whole(0, 2)]
+    blur = (0, 1, config.blur)[rng.rand_int(0, 2)]
     if blur <= 1:
         return blur
-    sides_N2 = boxes_N[:, 2:4] * boxes_N.new_tensor((view.net_w, view.net_h))
+    sides_N2 = boxes_N[:, 2:4] * boxes_N.new_tensor((placement.net_w, placement.net_h))
     smallest = int(sides_N2.min()) if len(boxes_N) else 0
     return min(blur, smallest // 8)
 
@@ -133,8 +137,8 @@ def _blur_background(x_CHW: Tensor, boxes_N: Tensor) -> Tensor:
     return torch.where(is_object_HW, x_CHW, gaussian_blur(x_CHW, BACKGROUND_BLUR))
 
 
-def _add_noise(x_CHW: Tensor, deviation: int, dice: Dice) -> Tensor:
+def _add_noise(x_CHW: Tensor, deviation: int, rng: DarknetRandom) -> Tensor:
     """Gaussian noise of which darknet loses the half below 0, so that it only brightens."""
-    numbers = torch.Generator().manual_seed(dice.getrandbits(63))
+    numbers = torch.Generator().manual_seed(rng.getrandbits(63))
     noise_CHW = torch.randn(x_CHW.shape, generator=numbers).mul_(max(0, min(deviation, 127)) / 255)
     return noise_CHW.clamp_(min=0).add_(x_CHW).clamp_(max=1)

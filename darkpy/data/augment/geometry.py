@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from darkpy.data.augment.sampler import Dice
+from darkpy.data.augment.sampler import DarknetRandom
 from darkpy.ops import warp
 from darkpy.ops.resample import GRAY
 
@@ -28,7 +28,7 @@ class Window(NamedTuple):
     h: int
 
 
-class Frame(NamedTuple):
+class BoxTransform(NamedTuple):
     """An edge at `e`, a fraction of the image, is seen at `e * scale - shift`, a fraction of the network's input."""
 
     scale_x: float
@@ -37,7 +37,7 @@ class Frame(NamedTuple):
     shift_y: float
     is_flipped: bool
 
-    def move(self, boxes_N: Tensor) -> Tensor:
+    def apply(self, boxes_N: Tensor) -> Tensor:
         """Where the boxes are seen, cut off at the input's edges.
 
         Source:  pjreddie/darknet src/data.c correct_boxes
@@ -56,7 +56,7 @@ class Frame(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class Letterbox:
     """The whole image, its sides distorted, as large as the network's input allows, somewhere on gray.
 
     Units:   pixels of the network's input; w, h, dx, dy with fractions, which boxes keep and painting drops.
@@ -71,9 +71,9 @@ class Placed:
     is_flipped: bool
 
     @property
-    def frame(self) -> Frame:
+    def box_transform(self) -> BoxTransform:
         w, h = self.net_w, self.net_h
-        return Frame(self.w / w, self.h / h, -self.dx / w, -self.dy / h, self.is_flipped)
+        return BoxTransform(self.w / w, self.h / h, -self.dx / w, -self.dy / h, self.is_flipped)
 
     def paint(self, image_CHW: Tensor) -> Tensor:
         x_CHW = torch.full((image_CHW.shape[0], self.net_h, self.net_w), GRAY)
@@ -81,20 +81,22 @@ class Placed:
         return x_CHW.flip(2) if self.is_flipped else x_CHW
 
 
-def draw_placed(w: int, h: int, net_w: int, net_h: int, *, jitter: float, flip: bool, dice: Dice) -> Placed:
+def draw_letterbox(
+    w: int, h: int, net_w: int, net_h: int, *, jitter: float, flip: bool, rng: DarknetRandom
+) -> Letterbox:
     """How pjreddie's `detector train` shows an image of w x h.
 
     Source:  pjreddie/darknet src/data.c load_data_detection
     """
     dw, dh = jitter * w, jitter * h
-    ratio = (w + dice.uniform(-dw, dw)) / (h + dice.uniform(-dh, dh))
+    ratio = (w + rng.uniform(-dw, dw)) / (h + rng.uniform(-dh, dh))
     new_w, new_h = (net_h * ratio, float(net_h)) if ratio < 1 else (float(net_w), net_w / ratio)
-    dx, dy = dice.uniform(0, net_w - new_w), dice.uniform(0, net_h - new_h)
-    return Placed(net_w, net_h, new_w, new_h, dx, dy, flip and dice.coin())
+    dx, dy = rng.uniform(0, net_w - new_w), rng.uniform(0, net_h - new_h)
+    return Letterbox(net_w, net_h, new_w, new_h, dx, dy, flip and rng.coin())
 
 
 @dataclass(frozen=True, slots=True)
-class Cropped:
+class Crop:
     """The image without its margins, which may be negative, stretched to the network's input.
 
     Units:   margins in pixels of the image of w x h.
@@ -120,9 +122,9 @@ class Cropped:
         return self.h - self.top - self.bottom
 
     @property
-    def frame(self) -> Frame:
+    def box_transform(self) -> BoxTransform:
         w, h = self.seen_w, self.seen_h
-        return Frame(self.w / w, self.h / h, self.left / w, self.top / h, self.is_flipped)
+        return BoxTransform(self.w / w, self.h / h, self.left / w, self.top / h, self.is_flipped)
 
     def paint(self, image_CHW: Tensor, window: Window | None = None) -> Tensor:
         """What is seen, or that part of it; beyond the image is its average color, or its edge without OpenCV."""
@@ -137,7 +139,7 @@ class Cropped:
         fill_C = None if is_inside or not self.is_opencv else warp.mean_color(image_CHW)
         return warp.look(image_CHW, rows, columns, fill_C)
 
-    def letterboxed(self) -> Cropped:
+    def with_letterbox(self) -> Crop:
         """With margins that give the image its own sides again, where the jitter has not changed them."""
         missing_h = self.w * self.net_h / self.net_w - self.h
         if missing_h > 0:
@@ -145,44 +147,53 @@ class Cropped:
         missing_w = self.h * self.net_w / self.net_h - self.w
         return replace(self, left=int(self.left - missing_w / 2), right=int(self.right - missing_w / 2))
 
-    def in_corner(self, *, is_right: bool, is_bottom: bool) -> Cropped:
+    def toward_corner(self, *, is_right: bool, is_bottom: bool) -> Crop:
         """With its margins on the sides that a mosaic cuts off from the quadrant for which it is meant."""
         across, along = self.left + self.right, self.top + self.bottom
         left, right = (across, 0) if is_right != self.is_flipped else (0, across)
         top, bottom = (along, 0) if is_bottom else (0, along)
         return replace(self, left=left, right=right, top=top, bottom=bottom)
 
-    def checked(self) -> Cropped:
+    def or_whole_image(self) -> Crop:
         """The whole image, where the margins leave nothing of it."""
         is_seen = self.seen_w > 0 and self.seen_h > 0 and self.left < self.w and self.top < self.h
         return self if is_seen else replace(self, left=0, right=0, top=0, bottom=0)
 
 
-def draw_cropped(w: int, h: int, net_w: int, net_h: int, *, jitter: float, dice: Dice) -> Cropped:
+def draw_crop(w: int, h: int, net_w: int, net_h: int, *, jitter: float, rng: DarknetRandom) -> Crop:
     """How both forks' `yolo train`, for [detection], shows an image of w x h.
 
     Source:  pjreddie/darknet src/data.c load_data_region
     Differs: where the margins leave nothing, the whole image is seen; darknet crashes.
     """
     dw, dh = int(w * jitter), int(h * jitter)
-    left, right = int(dice.uniform(-dw, dw)), int(dice.uniform(-dw, dw))
-    top, bottom = int(dice.uniform(-dh, dh)), int(dice.uniform(-dh, dh))
-    return Cropped(w, h, net_w, net_h, left, right, top, bottom, dice.coin(), False).checked()
+    left, right = int(rng.uniform(-dw, dw)), int(rng.uniform(-dw, dw))
+    top, bottom = int(rng.uniform(-dh, dh)), int(rng.uniform(-dh, dh))
+    return Crop(w, h, net_w, net_h, left, right, top, bottom, rng.coin(), False).or_whole_image()
 
 
-def draw_cropped_opencv(
-    w: int, h: int, net_w: int, net_h: int, *, jitter: float, resize: float, flip: bool, dice: Dice, effects: Dice
-) -> Cropped:
+def draw_crop_opencv(
+    w: int,
+    h: int,
+    net_w: int,
+    net_h: int,
+    *,
+    jitter: float,
+    resize: float,
+    flip: bool,
+    rng: DarknetRandom,
+    effects: DarknetRandom,
+) -> Crop:
     """How AlexeyAB's `detector train`, built with OpenCV, shows an image of w x h; to be letterboxed and checked.
 
     Source:  AlexeyAB/darknet src/data.c load_data_detection
     """
-    shares = [dice.random() for _ in range(4)]
-    is_flipped = dice.coin() and flip
+    shares = [rng.random() for _ in range(4)]
+    is_flipped = rng.coin() and flip
     zooms = (effects.random(), effects.random())
     left, right = (_margin(w, jitter, resize, share, zoom) for share, zoom in zip(shares[:2], zooms, strict=True))
     top, bottom = (_margin(h, jitter, resize, share, zoom) for share, zoom in zip(shares[2:], zooms, strict=True))
-    return Cropped(w, h, net_w, net_h, left, right, top, bottom, is_flipped, True)
+    return Crop(w, h, net_w, net_h, left, right, top, bottom, is_flipped, True)
 
 
 def _margin(length: int, jitter: float, resize: float, share: float, zoom: float) -> int:

@@ -10,10 +10,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from darkpy.data.augment.config import DetectionRecipe
-from darkpy.data.augment.detection import Sample, augment, draw_view, follow, show
-from darkpy.data.augment.geometry import Cropped, Window
-from darkpy.data.augment.sampler import Chance
+from darkpy.data.augment.config import DetectionAugmentConfig
+from darkpy.data.augment.detection import AugmentedSample, augment, draw_placement, render, transform_boxes
+from darkpy.data.augment.geometry import Crop, Window
+from darkpy.data.augment.sampler import SampleRngs
 
 MOSAIC_MARGIN = 0.2
 """The share of each side that the cut of a mosaic stays away from the edges."""
@@ -25,25 +25,25 @@ Load = Callable[[int], Image]
 """Hands out the images of one slot by number, 0 to 3."""
 
 
-def compose(load: Load, recipe: DetectionRecipe, net_w: int, net_h: int, chance: Chance) -> Sample:
+def compose(load: Load, config: DetectionAugmentConfig, net_w: int, net_h: int, rngs: SampleRngs) -> AugmentedSample:
     """What one slot shows; mixed images come one time in two, where the recipe has them.
 
     Source:  AlexeyAB/darknet src/data.c load_data_detection
     Differs: each slot tosses its own coin, in darknet one coin falls for all slots of a thread.
     """
-    if not (recipe.mosaic or recipe.mixup) or chance.mixing.coin():
-        return augment(*load(0), recipe, net_w, net_h, chance)
-    if recipe.mosaic:
-        return _join_four(load, recipe, net_w, net_h, chance)
-    first, second = (augment(*load(number), recipe, net_w, net_h, chance) for number in range(2))
+    if not (config.mosaic or config.mixup) or rngs.mixing.coin():
+        return augment(*load(0), config, net_w, net_h, rngs)
+    if config.mosaic:
+        return _join_four(load, config, net_w, net_h, rngs)
+    first, second = (augment(*load(number), config, net_w, net_h, rngs) for number in range(2))
     boxes_N = torch.cat((first.boxes_N, _without_track(second.boxes_N)))
-    return Sample(first.x_CHW.add_(second.x_CHW).div_(2), boxes_N[: recipe.max])
+    return AugmentedSample(first.x_CHW.add_(second.x_CHW).div_(2), boxes_N[: config.max])
 
 
-def _join_four(load: Load, recipe: DetectionRecipe, net_w: int, net_h: int, chance: Chance) -> Sample:
+def _join_four(load: Load, config: DetectionAugmentConfig, net_w: int, net_h: int, rngs: SampleRngs) -> AugmentedSample:
     low, high = MOSAIC_MARGIN, 1 - MOSAIC_MARGIN
-    cut_x = chance.mixing.whole(int(net_w * low), int(net_w * high))
-    cut_y = chance.mixing.whole(int(net_h * low), int(net_h * high))
+    cut_x = rngs.mixing.rand_int(int(net_w * low), int(net_w * high))
+    cut_y = rngs.mixing.rand_int(int(net_h * low), int(net_h * high))
     quadrants = [
         Window(left, top, w, h)
         for top, h in ((0, cut_y), (cut_y, net_h - cut_y))
@@ -53,31 +53,33 @@ def _join_four(load: Load, recipe: DetectionRecipe, net_w: int, net_h: int, chan
     found: list[Tensor] = []
     for number, quadrant in enumerate(quadrants):
         image_CHW, boxes_N = load(number)
-        view = draw_view(image_CHW, recipe, net_w, net_h, chance)
-        assert isinstance(view, Cropped)
-        if chance.mixing.coin():
-            view = view.in_corner(is_right=quadrant.left > 0, is_bottom=quadrant.top > 0)
-        view = view.checked()
-        boxes_N = follow(boxes_N, view, recipe, chance)
-        source = _source(view, quadrant)
-        parts.append(show(image_CHW, view, boxes_N, recipe, chance, source))
-        boxes_N = _without_track(boxes_N)[: recipe.max - sum(map(len, found))]
-        found.append(_fit(boxes_N, source, quadrant, net_w, net_h, recipe.mosaic_bound))
+        placement = draw_placement(image_CHW, config, net_w, net_h, rngs)
+        assert isinstance(placement, Crop)
+        if rngs.mixing.coin():
+            placement = placement.toward_corner(is_right=quadrant.left > 0, is_bottom=quadrant.top > 0)
+        placement = placement.or_whole_image()
+        boxes_N = transform_boxes(boxes_N, placement, config, rngs)
+        source = _source(placement, quadrant)
+        parts.append(render(image_CHW, placement, boxes_N, config, rngs, source))
+        boxes_N = _without_track(boxes_N)[: config.max - sum(map(len, found))]
+        found.append(_fit(boxes_N, source, quadrant, net_w, net_h, config.mosaic_bound))
     x_CHW = torch.cat((torch.cat(parts[:2], 2), torch.cat(parts[2:], 2)), 1)
-    return Sample(x_CHW, torch.cat(found))
+    return AugmentedSample(x_CHW, torch.cat(found))
 
 
-def _source(view: Cropped, quadrant: Window) -> Window:
+def _source(placement: Crop, quadrant: Window) -> Window:
     """The part of a view that a quadrant shows: the middle's side of it, without what lies beyond the image."""
-    left, right = (view.right, view.left) if view.is_flipped else (view.left, view.right)
-    beyond_left, beyond_right = (max(0, -margin * view.net_w // view.w) for margin in (left, right))
-    beyond_top, beyond_bottom = (max(0, -margin * view.net_h // view.h) for margin in (view.top, view.bottom))
-    x = min(view.net_w - quadrant.w, beyond_left)
-    y = min(view.net_h - quadrant.h, beyond_top)
+    left, right = (placement.right, placement.left) if placement.is_flipped else (placement.left, placement.right)
+    beyond_left, beyond_right = (max(0, -margin * placement.net_w // placement.w) for margin in (left, right))
+    beyond_top, beyond_bottom = (
+        max(0, -margin * placement.net_h // placement.h) for margin in (placement.top, placement.bottom)
+    )
+    x = min(placement.net_w - quadrant.w, beyond_left)
+    y = min(placement.net_h - quadrant.h, beyond_top)
     if quadrant.left == 0:
-        x = view.net_w - quadrant.w - min(view.net_w - quadrant.w, beyond_right)
+        x = placement.net_w - quadrant.w - min(placement.net_w - quadrant.w, beyond_right)
     if quadrant.top == 0:
-        y = view.net_h - quadrant.h - min(view.net_h - quadrant.h, beyond_bottom)
+        y = placement.net_h - quadrant.h - min(placement.net_h - quadrant.h, beyond_bottom)
     return Window(x, y, quadrant.w, quadrant.h)
 
 

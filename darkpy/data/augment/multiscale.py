@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 
 from darkpy.config.net import NetSpec
-from darkpy.data.augment.sampler import Dice
+from darkpy.data.augment.sampler import DarknetRandom
 from darkpy.dialect import Dialect
 
 DETECTOR_PERIOD, CLASSIFIER_PERIOD = 10, 40
@@ -25,12 +25,12 @@ def detector_size(net: NetSpec, random: float, batch_num: int, seed: int) -> tup
     if not random:
         return net.width, net.height
     batch_num -= batch_num % DETECTOR_PERIOD
-    dice = Dice(f"{seed}/size/{batch_num}")
+    rng = DarknetRandom(f"{seed}/size/{batch_num}")
     if net.dialect is Dialect.PJREDDIE:
-        side = 608 if batch_num + 200 > net.max_batches else 32 * dice.whole(10, 19)
+        side = 608 if batch_num + 200 > net.max_batches else 32 * rng.rand_int(10, 19)
         return side, side
     most = _most(random)
-    factor = dice.scale(most)
+    factor = rng.scale(most)
     w, h = _stretched(net, factor)
     if factor < 1 and (w > net.width or h > net.height):
         w, h = net.width, net.height
@@ -47,7 +47,7 @@ def classifier_size(net: NetSpec, batch_num: int, seed: int) -> tuple[int, int]:
     """
     if not net.random:
         return net.width, net.height
-    side = Dice(f"{seed}/size/{batch_num // CLASSIFIER_PERIOD}").whole(4, LARGEST_CLASSIFIER // 32) * 32
+    side = DarknetRandom(f"{seed}/size/{batch_num // CLASSIFIER_PERIOD}").rand_int(4, LARGEST_CLASSIFIER // 32) * 32
     return side, side
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from darkpy.config.net import NetSpec
 
 
-class Dice(random.Random):
+class DarknetRandom(random.Random):
     """darknet's random functions, on numbers that a text determines.
 
     Source:  pjreddie/darknet src/utils.c rand_scale, rand_int
@@ -29,22 +29,22 @@ class Dice(random.Random):
         factor = self.uniform(1, most)
         return factor if self.coin() else 1 / factor
 
-    def whole(self, low: int, high: int) -> int:
+    def rand_int(self, low: int, high: int) -> int:
         """A whole number, both ends included, whichever is the smaller."""
         return self.randint(min(low, high), max(low, high))
 
 
-class Chance(NamedTuple):
+class SampleRngs(NamedTuple):
     """The dice of one slot, one for each thing that slots may have in common."""
 
-    geometry: Dice
-    color: Dice
-    effects: Dice
-    mixing: Dice
+    geometry: DarknetRandom
+    color: DarknetRandom
+    effects: DarknetRandom
+    mixing: DarknetRandom
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stream:
+class Sampler:
     """Draws with replacement from `count` images.
 
     pairs: [net] contrastive: slots 2k and 2k + 1 show one image; own_geometry, own_color: differing in that, too.
@@ -64,12 +64,12 @@ class Stream:
     speed: int = 1
 
     @classmethod
-    def of_classifier(cls, net: NetSpec, count: int, seed: int) -> Stream:
+    def for_classifier(cls, net: NetSpec, count: int, seed: int) -> Sampler:
         """The stream of a list of `count` images as [net] wants it for a classifier, which knows no tracks."""
         return cls(seed=seed, count=count, pairs=net.contrastive, own_geometry=True, own_color=True)
 
     @classmethod
-    def of_detector(cls, net: NetSpec, count: int, seed: int) -> Stream:
+    def for_detector(cls, net: NetSpec, count: int, seed: int) -> Sampler:
         """The stream of a list of `count` images as [net] wants it for a detector."""
         return cls(
             seed=seed,
@@ -82,36 +82,36 @@ class Stream:
             speed=net.augment_speed,
         )
 
-    def candidates(self, slot: int, source: int = 0) -> Iterator[int]:
+    def candidates(self, sample_index: int, source: int = 0) -> Iterator[int]:
         """Numbers of images for a slot, without end: the next one counts when the one before cannot be read.
 
         source: which of the images that are mixed into one.
         """
         if self.frames > 1:
             sequences = self.minibatch // self.frames
-            batch, place = divmod(slot, self.minibatch)
+            batch, place = divmod(sample_index, self.minibatch)
             frame, sequence = divmod(place, sequences)
-            step = self._dice("speed", batch, source).whole(1, self.speed)
-            image = self._dice("start", batch, source, sequence).randrange(self.count) + step * frame
+            step = self._rng("speed", batch, source).rand_int(1, self.speed)
+            image = self._rng("start", batch, source, sequence).randrange(self.count) + step * frame
             while True:
                 yield image % self.count
                 image += 1
-        dice = self._dice("image", slot - slot % 2 if self.pairs else slot, source)
+        rng = self._rng("image", sample_index - sample_index % 2 if self.pairs else sample_index, source)
         while True:
-            yield dice.randrange(self.count)
+            yield rng.randrange(self.count)
 
-    def chance(self, slot: int) -> Chance:
-        first = slot - slot % 2 if self.pairs else slot
-        geometry, color = slot if self.own_geometry else first, slot if self.own_color else first
-        effects = slot
+    def rngs(self, sample_index: int) -> SampleRngs:
+        first = sample_index - sample_index % 2 if self.pairs else sample_index
+        geometry, color = sample_index if self.own_geometry else first, sample_index if self.own_color else first
+        effects = sample_index
         if self.frames > 1:
-            geometry = color = effects = slot // self.minibatch
-        return Chance(
-            self._dice("geometry", geometry),
-            self._dice("color", color),
-            self._dice("effects", effects),
-            self._dice("mixing", slot),
+            geometry = color = effects = sample_index // self.minibatch
+        return SampleRngs(
+            self._rng("geometry", geometry),
+            self._rng("colour", color),  # this spelling is part of the seed: every run draws by it
+            self._rng("effects", effects),
+            self._rng("mixing", sample_index),
         )
 
-    def _dice(self, *key: object) -> Dice:
-        return Dice("/".join(map(str, (self.seed, *key))))
+    def _rng(self, *key: object) -> DarknetRandom:
+        return DarknetRandom("/".join(map(str, (self.seed, *key))))

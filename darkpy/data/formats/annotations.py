@@ -17,7 +17,7 @@ class BoxPx(NamedTuple):
     bottom: float
 
 
-class Annotated(NamedTuple):
+class AnnotatedObject(NamedTuple):
     """One object as a file has it, good or not. is_difficult: VOC's difficult, COCO's iscrowd; it need not be found."""
 
     name: str
@@ -32,11 +32,11 @@ class Image:
     file: Path
     w: int
     h: int
-    objects: tuple[Annotated, ...]
+    objects: tuple[AnnotatedObject, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Collection:
+class AnnotatedDataset:
     """An annotated data set.
 
     images: by the names that `splits` use. splits: which images are for what; empty where the source does not say.

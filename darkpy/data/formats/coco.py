@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from darkpy.data.formats.annotations import Annotated, BoxPx, Collection, Image
+from darkpy.data.formats.annotations import AnnotatedDataset, AnnotatedObject, BoxPx, Image
 from darkpy.errors import DarkpyError
 
 MAX_SIZE = 1 << 30  # the largest of COCO's own, captions of 2014 aside, has 0.5 GB
@@ -15,7 +15,7 @@ MAX_SIDE = 1 << 20
 _HINT = "COCO's instances_*.json has images, annotations and categories"
 
 
-def read_coco(file: Path, images: Path | None = None, *, needs_images: bool = True) -> Collection:
+def read_coco(file: Path, images: Path | None = None, *, needs_images: bool = True) -> AnnotatedDataset:
     """The images of a JSON file and the boxes on them.
 
     images: where the images are; else they are looked for beside the file and where COCO has them.
@@ -25,7 +25,7 @@ def read_coco(file: Path, images: Path | None = None, *, needs_images: bool = Tr
     listed, annotations, categories = _read(file)
     names = {_id(one, file): _word(one, "name", file) for one in categories}
     order = [names[number] for number in sorted(names, key=lambda number: (isinstance(number, str), number))]
-    objects: dict[Any, list[Annotated]] = {_id(one, file): [] for one in listed}
+    objects: dict[Any, list[AnnotatedObject]] = {_id(one, file): [] for one in listed}
     if len(objects) < len(listed):
         raise DarkpyError(f"{file}: {len(listed) - len(objects)} images have the id of another one")
     for one in annotations:
@@ -33,7 +33,7 @@ def read_coco(file: Path, images: Path | None = None, *, needs_images: bool = Tr
         is_known = all(isinstance(number, int | str) for number in (owner, category))
         if not is_known or owner not in objects or category not in names:
             raise DarkpyError(f"{file}: an annotation is for image {owner}, category {category}, which is not there")
-        objects[owner].append(Annotated(names[category], _box(one, file), is_difficult=bool(one.get("iscrowd"))))
+        objects[owner].append(AnnotatedObject(names[category], _box(one, file), is_difficult=bool(one.get("iscrowd"))))
     finder = _Finder(file, images)
     pictures: dict[str, Image] = {}
     missing = []
@@ -48,10 +48,10 @@ def read_coco(file: Path, images: Path | None = None, *, needs_images: bool = Tr
             raise DarkpyError(f"{file}: two images are called {name!r}, or would be", hint=_HINT)
         w, h = (_side(one, side, file) for side in ("width", "height"))
         pictures[key] = Image(place or Path(name), w, h, tuple(objects[one["id"]]))
-    return Collection(pictures, {}, tuple(missing), tuple(dict.fromkeys(order)))
+    return AnnotatedDataset(pictures, {}, tuple(missing), tuple(dict.fromkeys(order)))
 
 
-def read_coco_splits(files: Sequence[Path], images: Path | None = None) -> Collection:
+def read_coco_splits(files: Sequence[Path], images: Path | None = None) -> AnnotatedDataset:
     """Several JSON files of one data set, each of which is a split; a single one has no splits.
 
     A split is called as its file without `instances_`, or as its folder where files are called `_annotations...`.
@@ -76,7 +76,7 @@ def read_coco_splits(files: Sequence[Path], images: Path | None = None) -> Colle
         splits[_split_name(file)] = list(one.images)
     missing = tuple(name for one in read.values() for name in one.missing)
     kept = {name: members for name, members in splits.items() if members}
-    return Collection(pictures, kept if len(files) > 1 else {}, missing, read[first].names)
+    return AnnotatedDataset(pictures, kept if len(files) > 1 else {}, missing, read[first].names)
 
 
 def _split_name(file: Path) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from darkpy.data.lists.image_list import ImageList, names_from_common_folder
 from darkpy.data.lists.label_table import LabelTable
 from darkpy.data.lists.names import COCO, COCO_IDS, COCO_OWN
-from darkpy.data.loading.decoding import measure
+from darkpy.data.loading.decoding import read_image_size
 from darkpy.errors import ImageError
 
 DIGITS = 6
@@ -67,7 +67,7 @@ def fill_coco(made: CocoSet, listed: ImageList, plain: LabelTable, crowds: Label
         tables.append((crowds, _first_boxes(crowds, len(files)), 1))
     for number, (file, name, image_id) in enumerate(zip(files, names, image_ids(files), strict=True)):
         try:
-            w, h = measure(file)
+            w, h = read_image_size(file)
         except ImageError as error:
             made.bad.append(error.message)
         else:

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from darkpy.data.formats.annotations import BoxPx, Collection, Image
+from darkpy.data.formats.annotations import AnnotatedDataset, BoxPx, Image
 from darkpy.data.lists.data_file import DIFFICULT_KEYS
 from darkpy.data.lists.paths import label_path, listed_folder
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.files import write_whole
 
-IMAGES, DIFFICULT = "images", "difficult"
+IMAGE_FOLDER, DIFFICULT_FOLDER = "pictures", "difficult"
+"""Not `images`: pjreddie's rule would look for the labels in `labels`."""
 _NOTICED = 1.0
 """By how many pixels a box may reach over the image's edge without a word; VOC's pixels begin at 1."""
 
@@ -31,7 +32,7 @@ class BoxFrac(NamedTuple):
 
 
 @dataclass(slots=True)
-class Tally:
+class ImportStats:
     """What became of the objects. empty: places of boxes without a size, outside: of those not on their image."""
 
     boxes: Counter[str] = field(default_factory=Counter)
@@ -49,42 +50,44 @@ class Labels(NamedTuple):
     difficult: str
 
 
-def label_texts(collection: Collection, names: Sequence[str], tally: Tally, *, difficult: str) -> dict[str, Labels]:
+def label_texts(
+    collection: AnnotatedDataset, names: Sequence[str], stats: ImportStats, *, difficult: str
+) -> dict[str, Labels]:
     """What the label files of each image hold.
 
     difficult: `apart`, `keep` (as other objects) or `drop`.
     Differs: boxes without a size and boxes outside the image are counted and not written; voc_label.py writes them.
     """
     numbers = {name: number for number, name in enumerate(names)}
-    return {key: _label(key, image, numbers, tally, difficult) for key, image in collection.images.items()}
+    return {key: _label(key, image, numbers, stats, difficult) for key, image in collection.images.items()}
 
 
-def _label(key: str, image: Image, numbers: Mapping[str, int], tally: Tally, difficult: str) -> Labels:
+def _label(key: str, image: Image, numbers: Mapping[str, int], stats: ImportStats, difficult: str) -> Labels:
     texts: tuple[list[str], list[str]] = ([], [])
     for one in image.objects:
         if one.name not in numbers:
-            tally.unnamed[one.name] += 1
+            stats.unnamed[one.name] += 1
             continue
-        box = _fractions(one.box, image, f"{key} ({one.name})", tally)
+        box = _fractions(one.box, image, f"{key} ({one.name})", stats)
         if box is None or (one.is_difficult and difficult == "drop"):
             continue
         is_apart = one.is_difficult and difficult == "apart"
-        (tally.difficult if is_apart else tally.boxes)[one.name] += 1
+        (stats.difficult if is_apart else stats.boxes)[one.name] += 1
         texts[is_apart].append(" ".join((str(numbers[one.name]), *(f"{value:.10g}" for value in box))) + "\n")
     return Labels(*map("".join, texts))
 
 
-def _fractions(box: BoxPx, image: Image, place: str, tally: Tally) -> BoxFrac | None:
+def _fractions(box: BoxPx, image: Image, place: str, stats: ImportStats) -> BoxFrac | None:
     if box.right <= box.left or box.bottom <= box.top:
-        tally.empty.append(place)
+        stats.empty.append(place)
         return None
     left, right = (min(max(edge, 0), image.w) for edge in (box.left, box.right))
     top, bottom = (min(max(edge, 0), image.h) for edge in (box.top, box.bottom))
     if right <= left or bottom <= top:
-        tally.outside.append(place)
+        stats.outside.append(place)
         return None
     inside = (left, top, right, bottom)
-    tally.cut += any(abs(edge - whole) > _NOTICED for edge, whole in zip(inside, box, strict=True))
+    stats.cut += any(abs(edge - whole) > _NOTICED for edge, whole in zip(inside, box, strict=True))
     w, h = image.w, image.h
     return BoxFrac((left + right) / 2 / w, (top + bottom) / 2 / h, (right - left) / w, (bottom - top) / h)
 
@@ -113,21 +116,21 @@ class DarknetSet:
         return min((name for name in self.splits if name.startswith(start)), key=len, default=None)
 
 
-def write_set(made: DarknetSet, folder: Path, *, is_copied: bool = False, is_forced: bool = False) -> Iterator[Path]:
+def write_set(made: DarknetSet, folder: Path, *, copy: bool = False, overwrite: bool = False) -> Iterator[Path]:
     """Write images (links to them, or copies) with their labels, then lists and names, and the `.data` file last.
 
     Yields:  the path of each image when it and its labels are there.
     Raises:  DarkpyError when the folder cannot be written, is not empty and not forced, or lies where not both forks
              would find labels.
     """
-    listed = listed_folder(folder, f"{IMAGES}/a.jpg")
-    targets = {name: folder / IMAGES / f"{name}{file.suffix}" for name, file in made.images.items()}
+    listed = listed_folder(folder, f"{IMAGE_FOLDER}/a.jpg")
+    targets = {name: folder / IMAGE_FOLDER / f"{name}{file.suffix}" for name, file in made.images.items()}
     labels = {name: _label_files(target) for name, target in targets.items()}
     _check_distinct(labels)
     difficult = _difficult_splits(made)
-    _open_folder(folder, [IMAGES, "backup", *([DIFFICULT] if difficult else [])], is_forced)
+    _open_folder(folder, [IMAGE_FOLDER, "backup", *([DIFFICULT_FOLDER] if difficult else [])], overwrite)
     for name, target in targets.items():
-        _place(made.images[name], target, is_copied)
+        _place(made.images[name], target, copy)
         for file in labels[name]:
             write_whole(file, [made.labels[name].plain.encode()], is_durable=False)
         yield target
@@ -135,7 +138,7 @@ def write_set(made: DarknetSet, folder: Path, *, is_copied: bool = False, is_for
         lines = _write_difficult(made, made.splits[split], folder, listed, targets)
         write_whole(folder / f"{key}.txt", [_encoded("".join(lines))])
     for split, members in made.splits.items():
-        lines = [f"{listed}/{IMAGES}/{targets[name].name}\n" for name in members]
+        lines = [f"{listed}/{IMAGE_FOLDER}/{targets[name].name}\n" for name in members]
         write_whole(folder / f"{split}.txt", [_encoded("".join(lines))])
     write_whole(folder / f"{folder_name(folder)}.names", ["".join(f"{name}\n" for name in made.names).encode()])
     write_whole(data_path(folder), [_encoded(_data_text(made, folder, listed, difficult))])
@@ -184,10 +187,10 @@ def _write_difficult(
     """
     lines = []
     for name in members:
-        target = folder / DIFFICULT / targets[name].name
+        target = folder / DIFFICULT_FOLDER / targets[name].name
         for file in _label_files(target):
             write_whole(file, [made.labels[name].difficult.encode()])
-        lines.append(f"{listed}/{DIFFICULT}/{target.name}\n")
+        lines.append(f"{listed}/{DIFFICULT_FOLDER}/{target.name}\n")
     return lines
 
 
@@ -208,28 +211,28 @@ def _check_distinct(labels: Mapping[str, set[Path]]) -> None:
                 )
 
 
-def _place(source: Path, target: Path, is_copied: bool) -> None:
+def _place(source: Path, target: Path, copy: bool) -> None:
     """Link an image, or copy it where that is wanted or links cannot be made."""
     try:
         is_same = target.exists() and target.samefile(source)
-        if is_same and not (is_copied and target.is_symlink()):
+        if is_same and not (copy and target.is_symlink()):
             return
         target.unlink(missing_ok=True)
-        if not is_copied:
+        if not copy:
             try:
                 target.symlink_to(source.resolve())
                 return
             except (OSError, NotImplementedError):
-                is_copied = True
+                copy = True
         shutil.copyfile(source, target)
     except OSError as error:
         raise DarkpyError(f"{target}: cannot be made from {source}: {error.strerror or error}") from error
 
 
-def _open_folder(folder: Path, parts: Sequence[str], is_forced: bool) -> None:
+def _open_folder(folder: Path, parts: Sequence[str], overwrite: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not is_forced and any(folder.iterdir()):
+        if not overwrite and any(folder.iterdir()):
             raise DarkpyError(f"{folder}: is not empty", hint="name a new folder, or write over the files with --force")
         for name in parts:
             (folder / name).mkdir(exist_ok=True)

@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from xml.etree import ElementTree
 
-from darkpy.data.formats.annotations import Annotated, BoxPx, Collection, Image
+from darkpy.data.formats.annotations import AnnotatedDataset, AnnotatedObject, BoxPx, Image
 from darkpy.data.formats.xml import read_xml
 from darkpy.data.lists.paths import IMAGE_SUFFIXES
 from darkpy.data.lists.text_files import read_lines
@@ -37,7 +37,7 @@ class Corners(Enum):
 _SHIFTS = {Corners.DARKNET: (1, 1), Corners.VOC: (1, 0), Corners.EDGES: (0, 0)}
 
 
-def read_voc(folder: Path, corners: Corners = Corners.DARKNET, *, needs_images: bool = True) -> Collection:
+def read_voc(folder: Path, corners: Corners = Corners.DARKNET, *, needs_images: bool = True) -> AnnotatedDataset:
     """The images of a folder that has `Annotations`, or that holds XML files itself.
 
     needs_images: leave out images that are not there.
@@ -64,12 +64,12 @@ def read_voc(folder: Path, corners: Corners = Corners.DARKNET, *, needs_images: 
     listed = {name for names in splits.values() for name in names}
     missing += sorted(listed - pictures.keys() - set(missing))
     kept = {split: [name for name in names if name in pictures] for split, names in splits.items()}
-    return Collection(pictures, {split: names for split, names in kept.items() if names}, tuple(missing))
+    return AnnotatedDataset(pictures, {split: names for split, names in kept.items() if names}, tuple(missing))
 
 
 def parse_voc(
     root: ElementTree.Element, file: Path, corners: Corners = Corners.DARKNET
-) -> tuple[int, int, tuple[Annotated, ...]]:
+) -> tuple[int, int, tuple[AnnotatedObject, ...]]:
     """Width, height and objects of an annotation.
 
     Raises: DarkpyError when it is none, or says no size, or has an object without a name or four numbers.
@@ -80,7 +80,7 @@ def parse_voc(
     return w, h, tuple(_objects(root, file, corners))
 
 
-def _objects(root: ElementTree.Element, file: Path, corners: Corners) -> Iterator[Annotated]:
+def _objects(root: ElementTree.Element, file: Path, corners: Corners) -> Iterator[AnnotatedObject]:
     for number, element in enumerate(root.iterfind("object"), start=1):
         name = " ".join(_text(element, "name").split())
         if not name:
@@ -90,7 +90,7 @@ def _objects(root: ElementTree.Element, file: Path, corners: Corners) -> Iterato
             raise DarkpyError(
                 f"{file}: object {number}, {name[:40]!r}, has no box", hint="<bndbox> holds xmin, ymin, xmax, ymax"
             )
-        yield Annotated(name, corners.to_edges(*edges), is_difficult=_text(element, "difficult") == "1")
+        yield AnnotatedObject(name, corners.to_edges(*edges), is_difficult=_text(element, "difficult") == "1")
 
 
 def _side(root: ElementTree.Element, name: str, file: Path) -> int:

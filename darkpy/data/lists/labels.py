@@ -30,7 +30,7 @@ class Labels(NamedTuple):
     lines: tuple[int, ...] = ()
 
 
-def read_labels(path: str | os.PathLike[str], classes: int, *, keeps_class_only: bool = False) -> Labels:
+def read_labels(path: str | os.PathLike[str], classes: int, *, allow_class_only: bool = False) -> Labels:
     """The objects of a label file, `class x y w h` on each line.
 
     keeps_class_only: a line whose x and y are 0 tells a class and no place; else it is wrong.
@@ -47,7 +47,7 @@ def read_labels(path: str | os.PathLike[str], classes: int, *, keeps_class_only:
     for number, line in enumerate(_read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
-        values, problem = _parse(line, classes, keeps_class_only)
+        values, problem = _parse(line, classes, allow_class_only)
         if values is not None:
             found.append(values)
             lines.append(number)
@@ -76,14 +76,14 @@ def read_tags(path: str | os.PathLike[str], classes: int) -> tuple[tuple[int, ..
     return tuple(sorted(found)), tuple(problems[:MAX_PROBLEMS])
 
 
-def _parse(line: str, classes: int, keeps_class_only: bool) -> tuple[tuple[float, ...] | None, str | None]:
+def _parse(line: str, classes: int, allow_class_only: bool) -> tuple[tuple[float, ...] | None, str | None]:
     """x, y, w, h, class of a line, if it is good for anything, and what is wrong with it."""
     found, problem = parse_line(line, classes)
     if found is None:
         return None, problem
     class_id, x, y, w, h = found
-    is_class_only = keeps_class_only and x == y == 0
-    if x == y == 0 and not keeps_class_only:
+    is_class_only = allow_class_only and x == y == 0
+    if x == y == 0 and not allow_class_only:
         return None, "x = 0, y = 0: an object in the corner of the image, or without a place"
     if not is_class_only and not (w > 0 and h > 0):
         return None, f"w = {w:g}, h = {h:g}: the box has no size"

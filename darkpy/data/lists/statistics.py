@@ -65,7 +65,8 @@ class ListStatistics:
 
     def as_record(self) -> dict[str, Any]:
         """What a program wants to know."""
-        record = {name: getattr(self, name) for name in self.__slots__}
+        # programs read this key by its first spelling
+        record = {name.replace("unlabeled", "unlabelled"): getattr(self, name) for name in self.__slots__}
         record["classes"] = {name: {"boxes": boxes, "images": on} for name, (boxes, on) in self.classes.items()}
         for name in ("per_image", "width", "height"):
             record[name] = {f"{share}%": value for share, value in zip(QUANTILES, record[name], strict=False)}

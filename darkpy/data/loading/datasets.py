@@ -19,8 +19,8 @@ from torch import Tensor
 from darkpy.config.tree import Tree
 from darkpy.data.augment import classification
 from darkpy.data.augment import mosaic as mixing
-from darkpy.data.augment.config import ClassificationRecipe, DetectionRecipe
-from darkpy.data.augment.sampler import Stream
+from darkpy.data.augment.config import ClassificationAugmentConfig, DetectionAugmentConfig
+from darkpy.data.augment.sampler import Sampler
 from darkpy.data.lists.labels import read_labels, read_tags
 from darkpy.data.lists.paths import label_path
 from darkpy.data.loading.bad_files import Problem
@@ -36,7 +36,7 @@ TRACKS = 4000
 """So many files, and so many objects in each, have tracks of their own with AlexeyAB."""
 
 
-class Item(NamedTuple):
+class TrainingSample(NamedTuple):
     """What a slot holds. paths: the image shown, or those that are mixed. truth: as the loss layer reads it."""
 
     x_CHW: Tensor
@@ -48,7 +48,7 @@ class Item(NamedTuple):
 class Dataset(Protocol):
     """Training data of any kind."""
 
-    def make(self, slot: int, w: int, h: int) -> Item:
+    def make(self, sample_index: int, w: int, h: int) -> TrainingSample:
         """What the network is shown at a slot of the stream, at w x h.
 
         Raises: DarkpyError when MAX_TRIES images in a row cannot be used.
@@ -67,19 +67,19 @@ class _Opener:
         self,
         paths: Sequence[str],
         channels: int,
-        stream: Stream,
-        slot: int,
+        sampler: Sampler,
+        sample_index: int,
         read_truth: ReadTruth,
         least_side: int | None,
     ) -> None:
-        self._paths, self._channels, self._stream, self._slot = paths, channels, stream, slot
+        self._paths, self._channels, self._sampler, self._sample_index = paths, channels, sampler, sample_index
         self._read_truth, self._least_side = read_truth, least_side
         self.opened: list[str] = []
         self.problems: list[Problem] = []
 
     def open(self, source: int) -> tuple[Tensor, Tensor]:
         """The image that is the slot's number `source`, (C, H, W) uint8, and its truth."""
-        for number in islice(self._stream.candidates(self._slot, source), MAX_TRIES):
+        for number in islice(self._sampler.candidates(self._sample_index, source), MAX_TRIES):
             path = self._paths[number]
             truth = self._read_truth(path, self.problems)
             if truth is None:
@@ -101,37 +101,41 @@ class _Opener:
 class DetectionData:
     """Images with boxes.
 
-    is_draft: whether large JPEGs may be decoded smaller than they are, if not below the network's size.
+    draft: whether large JPEGs may be decoded smaller than they are, if not below the network's size.
     """
 
     paths: tuple[str, ...]
-    recipe: DetectionRecipe
-    stream: Stream
+    augment_config: DetectionAugmentConfig
+    sampler: Sampler
     channels: int = 3
-    is_draft: bool = False
+    draft: bool = False
 
-    def make(self, slot: int, w: int, h: int) -> Item:
-        least_side = max(w, h) if self.is_draft else None
-        opener = _Opener(self.paths, self.channels, self.stream, slot, self._read_boxes, least_side)
-        recipe = self.recipe
-        x_CHW, boxes_N = mixing.compose(opener.open, recipe, w, h, self.stream.chance(slot))
-        if recipe.head == "detection":
-            truth = fill_cells(boxes_N, recipe.side, recipe.classes)
+    def make(self, sample_index: int, w: int, h: int) -> TrainingSample:
+        least_side = max(w, h) if self.draft else None
+        opener = _Opener(self.paths, self.channels, self.sampler, sample_index, self._read_boxes, least_side)
+        augment_config = self.augment_config
+        x_CHW, boxes_N = mixing.compose(opener.open, augment_config, w, h, self.sampler.rngs(sample_index))
+        if augment_config.head == "detection":
+            truth = fill_cells(boxes_N, augment_config.side, augment_config.classes)
         else:
-            truth = fill_boxes(boxes_N, recipe.max, recipe.entries)
-        return Item(x_CHW, truth, tuple(opener.opened), tuple(opener.problems))
+            truth = fill_boxes(boxes_N, augment_config.max, augment_config.entries)
+        return TrainingSample(x_CHW, truth, tuple(opener.opened), tuple(opener.problems))
 
     def _read_boxes(self, path: str, problems: list[Problem]) -> Tensor | None:
         """Differs: an image without a label file stops pjreddie's program; here it is passed over."""
         file = path
         try:
-            file = str(label_path(path, self.recipe.dialect))
-            labels = read_labels(file, self.recipe.classes, keeps_class_only=self.recipe.keeps_class_only)
+            file = str(label_path(path, self.augment_config.dialect))
+            labels = read_labels(
+                file, self.augment_config.classes, allow_class_only=self.augment_config.allow_class_only
+            )
         except DarkpyError as fault:
             problems.append(Problem(False, file, fault.message))
-            return None if self.recipe.dialect is Dialect.PJREDDIE else torch.zeros(0, self.recipe.entries)
+            return (
+                None if self.augment_config.dialect is Dialect.PJREDDIE else torch.zeros(0, self.augment_config.entries)
+            )
         problems += (Problem(True, text, text) for text in labels.problems)
-        if self.recipe.entries == 5:
+        if self.augment_config.entries == 5:
             return labels.boxes_N5
         first_track = zlib.crc32(os.fsencode(file)) % TRACKS * TRACKS
         track_N1 = torch.arange(first_track, first_track + len(labels.boxes_N5)).float()[:, None]
@@ -144,35 +148,35 @@ class ClassificationData:
 
     labels: those that occur in a path are its classes; None for tag files.
     tree: what else is true of a class.
-    is_draft: whether large JPEGs may be decoded smaller than they are, if not below the size they are cropped from.
+    draft: whether large JPEGs may be decoded smaller than they are, if not below the size they are cropped from.
     Raises:  DarkpyError when labels or tree have another number of classes, or images are to be mixed under a tree.
     """
 
     paths: tuple[str, ...]
-    recipe: ClassificationRecipe
-    stream: Stream
+    augment_config: ClassificationAugmentConfig
+    sampler: Sampler
     classes: int
     labels: tuple[str, ...] | None
     tree: Tree | None = None
     channels: int = 3
-    is_draft: bool = False
+    draft: bool = False
 
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels) != self.classes:
             raise DarkpyError(f"there are {len(self.labels)} labels for {self.classes} classes")
         if self.tree is not None and self.tree.classes != self.classes:
             raise DarkpyError(f"the tree has {self.tree.classes} classes, the data set {self.classes}")
-        if self.tree is not None and self.recipe.mixing:
+        if self.tree is not None and self.augment_config.mixing:
             raise DarkpyError(
                 "mosaic, cutmix and mixup do not go with a tree of classes",
                 hint="half a truth cannot be told from an unknown one: take them out of [net]",
             )
 
-    def make(self, slot: int, w: int, h: int) -> Item:
-        least_side = max(w, h, *self.recipe.crop_range(w)) if self.is_draft else None
-        opener = _Opener(self.paths, self.channels, self.stream, slot, self._read_classes, least_side)
-        x_CHW, truth_K = classification.compose(opener.open, self.recipe, w, h, self.stream.chance(slot))
-        return Item(x_CHW, truth_K, tuple(opener.opened), tuple(opener.problems))
+    def make(self, sample_index: int, w: int, h: int) -> TrainingSample:
+        least_side = max(w, h, *self.augment_config.crop_range(w)) if self.draft else None
+        opener = _Opener(self.paths, self.channels, self.sampler, sample_index, self._read_classes, least_side)
+        x_CHW, truth_K = classification.compose(opener.open, self.augment_config, w, h, self.sampler.rngs(sample_index))
+        return TrainingSample(x_CHW, truth_K, tuple(opener.opened), tuple(opener.problems))
 
     def _read_classes(self, path: str, problems: list[Problem]) -> Tensor | None:
         """Source:  pjreddie/darknet src/data.c fill_truth, load_tags_paths
@@ -181,7 +185,7 @@ class ClassificationData:
         found = self._find_tags(path, problems) if self.labels is None else self._find_labels(path, problems)
         if self.tree is not None:
             return fill_tree(found, self.tree)
-        return fill_classes(found, self.classes, self.recipe.label_smooth_eps)
+        return fill_classes(found, self.classes, self.augment_config.label_smooth_eps)
 
     def _find_labels(self, path: str, problems: list[Problem]) -> Sequence[int]:
         labels = self.labels or ()
@@ -195,7 +199,7 @@ class ClassificationData:
 
     def _find_tags(self, path: str, problems: list[Problem]) -> Sequence[int]:
         try:
-            found, faults = read_tags(label_path(path, self.recipe.dialect), self.classes)
+            found, faults = read_tags(label_path(path, self.augment_config.dialect), self.classes)
         except DarkpyError as fault:
             problems.append(Problem(False, path, fault.message))
             return ()

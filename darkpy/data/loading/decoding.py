@@ -131,7 +131,7 @@ def decode(file: BinaryIO, *, exif_rotate: bool, max_pixels: int, least_side: in
         return _to_rgb(image)
 
 
-def measure(path: Path) -> tuple[int, int]:
+def read_image_size(path: Path) -> tuple[int, int]:
     """Width and height of an image as it is decoded, upright, from the beginning of its file.
 
     Raises:  ImageError naming the file.

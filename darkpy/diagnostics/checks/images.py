@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from darkpy.data.augment.config import DetectionRecipe
+from darkpy.data.augment.config import DetectionAugmentConfig
 from darkpy.data.lists.labels import Labels, read_labels
 from darkpy.data.lists.paths import label_path
 from darkpy.data.loading.images import load_image
@@ -68,7 +68,7 @@ class Inspector:
     channels: int
     net_w: int
     net_h: int
-    recipe: DetectionRecipe | None
+    augment_config: DetectionAugmentConfig | None
 
     def survey(self, paths: Sequence[str]) -> Iterator[Sample]:
         """Each image of a list, in its order, while others are being decoded."""
@@ -90,38 +90,40 @@ class Inspector:
             message = error.message.partition(": ")[2] or error.message
             found.append(_finding("image-unreadable", path, message, "replace the file, or take it out of the list"))
         label, labels = self._labels(path, found)
-        if label is not None and self.recipe is not None:
-            found += check_boxes(label, labels, self.recipe, (w, h), (self.net_w, self.net_h))
+        if label is not None and self.augment_config is not None:
+            found += check_boxes(label, labels, self.augment_config, (w, h), (self.net_w, self.net_h))
         return Sample(path, w, h, digest, print_P, labels.boxes_N5, label, labels.lines, tuple(found))
 
     def _labels(self, path: str, found: list[Diagnosis]) -> tuple[str | None, Labels]:
         none = Labels(torch.zeros(0, 5), ())
-        if self.recipe is None:
+        if self.augment_config is None:
             return None, none
         try:
-            file = label_path(path, self.recipe.dialect)
-            labels = read_labels(file, self.recipe.classes, keeps_class_only=self.recipe.keeps_class_only)
+            file = label_path(path, self.augment_config.dialect)
+            labels = read_labels(
+                file, self.augment_config.classes, allow_class_only=self.augment_config.allow_class_only
+            )
         except DarkpyError as error:
-            then = "is passed over" if self.recipe.dialect is Dialect.PJREDDIE else "counts as without objects"
+            then = "is passed over" if self.augment_config.dialect is Dialect.PJREDDIE else "counts as without objects"
             text = f"{error.message}; the image {then} in training"
             place, _, said = text.partition(": ")
             found.append(_finding("label-missing", place, said, "write the file, empty if there are no objects"))
             return None, none
-        found += (_of_problem(problem, self.recipe.classes) for problem in labels.problems)
+        found += (_of_problem(problem, self.augment_config.classes) for problem in labels.problems)
         return str(file), labels
 
 
 def check_boxes(
-    label: str, labels: Labels, recipe: DetectionRecipe, image: tuple[int, int], net: tuple[int, int]
+    label: str, labels: Labels, augment_config: DetectionAugmentConfig, image: tuple[int, int], net: tuple[int, int]
 ) -> Iterator[Diagnosis]:
     """Boxes that are there twice, or hardly there. image, net: width and height in pixels; 0 where not known."""
     boxes_N5 = labels.boxes_N5
     for number, first in _repeated(boxes_N5):
         text = f"is the object of line {labels.lines[first]} once more"
         yield _finding("box-repeated", f"{label}:{labels.lines[number]}", text, "delete one of the lines")
-    least_w, least_h = recipe.least_size(*net)
+    least_w, least_h = augment_config.least_size(*net)
     for line, (x, y, w, h, _) in zip(labels.lines, boxes_N5.tolist(), strict=True):
-        if recipe.keeps_class_only and x == y == 0:
+        if augment_config.allow_class_only and x == y == 0:
             continue
         size = f"w = {w:g}, h = {h:g}"
         w_px, h_px = w * image[0], h * image[1]
@@ -135,8 +137,8 @@ def check_boxes(
         if beyond > OVER_EDGE and max(w, h) <= 1 and 0 <= x <= 1 and 0 <= y <= 1:  # the rest is told by read_labels
             text = f"x = {x:g}, y = {y:g}, {size}: reaches beyond the image by {beyond:.0%} of its side"
             yield _finding("box-over-edge", f"{label}:{line}", text, "correct the line")
-    if len(boxes_N5) > recipe.max:
-        text = f"lists {len(boxes_N5)} objects, and training reads the first {recipe.max}"
+    if len(boxes_N5) > augment_config.max:
+        text = f"lists {len(boxes_N5)} objects, and training reads the first {augment_config.max}"
         yield _finding("too-many-boxes", label, text, f"max={len(boxes_N5)} in the heads")
 
 

@@ -113,7 +113,7 @@ def test_valid_counts_image_by_image(pets: Path, run: Run) -> None:
 def test_valid_prints_json(pets: Path, run: Run) -> None:
     code, out, err = run(*VALID, "--json", "-t", "99", "--batch-size", "3")
     assert (code, err) == (0, "")
-    expected = {"images": 4, "unreadable": 0, "unlabeled": 0, "top_1": 0.5, "k": 3, "top_k": 1.0}
+    expected = {"images": 4, "unreadable": 0, "unlabelled": 0, "top_1": 0.5, "k": 3, "top_k": 1.0}
     assert json.loads(out) == expected
 
 

@@ -39,7 +39,7 @@ def test_voc_becomes_a_set_to_train_on(run: Run) -> None:
         "pets/pets.data: train=train.txt, valid=valid.txt. Train with:",
         "  darkpy train CFG pets/pets.data",
     ]
-    assert Path("pets/images/0.txt").read_text() == "0 0.15625 0.1875 0.25 0.25\n"
+    assert Path("pets/pictures/0.txt").read_text() == "0 0.15625 0.1875 0.25 0.25\n"
 
 
 def test_names_tell_the_classes_and_their_order(run: Run) -> None:
@@ -90,7 +90,7 @@ def test_coco_becomes_a_set_and_comes_back(run: Run) -> None:
         "3 boxes: cat 0, dog 3",
         "1 difficult ones apart",
     ]
-    assert Path("pets/images/a.txt").read_text() == "1 0.15625 0.1875 0.25 0.25\n" * 2
+    assert Path("pets/pictures/a.txt").read_text() == "1 0.15625 0.1875 0.25 0.25\n" * 2
     code, out, err = run("dataset", "to-coco", "pets/pets.data", "back")
     assert (code, err) == (0, "")
     assert out == "back/train.json: 1 images, 2 boxes\nback/valid.json: 1 images, 2 boxes\n"
@@ -100,7 +100,7 @@ def test_coco_becomes_a_set_and_comes_back(run: Run) -> None:
     code, out, err = run("dataset", "to-coco", "pets/pets.data", "back")
     assert code == 2 and "back/train.json: already exists" in err
     assert run("dataset", "to-coco", "pets/pets.data", "back", "--force").code == 0
-    assert run("dataset", "to-coco", "pets/images", "one.json").out == "one.json: 2 images, 3 boxes\n"
+    assert run("dataset", "to-coco", "pets/pictures", "one.json").out == "one.json: 2 images, 3 boxes\n"
 
 
 def test_difficult_objects_of_every_list_come_back(run: Run) -> None:
@@ -115,8 +115,8 @@ def test_difficult_objects_of_every_list_come_back(run: Run) -> None:
     files = [f"out/{key}.json" for key in ("train", "valid", "test")]
     crowds = [[one["iscrowd"] for one in json.loads(Path(file).read_text())["annotations"]] for file in files]
     assert crowds == [[1, 1], [1, 0], [1, 0]]
-    assert "4 difficult ones apart" in run("dataset", "from-coco", *files, "back", "--images", "pets/images").out
-    for file in (*Path("pets/images").glob("*.txt"), *Path("pets/difficult").glob("*.txt")):
+    assert "4 difficult ones apart" in run("dataset", "from-coco", *files, "back", "--images", "pets/pictures").out
+    for file in (*Path("pets/pictures").glob("*.txt"), *Path("pets/difficult").glob("*.txt")):
         assert Path("back", *file.parts[1:]).read_text() == file.read_text()
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from darkpy.build import make_plan
 from darkpy.data.lists.data_file import read_data
-from darkpy.data.synthetic import Sample, write_sample
+from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
 from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.network import Network
 from darkpy.training.loop import train
@@ -23,7 +23,7 @@ from tests.cli.conftest import Run
 def backup(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a training of 12 updates, whose watch looks at the layers in each."""
     folder = tmp_path_factory.mktemp("run") / "shapes"
-    for _ in write_sample(Sample(images=8, valid=2, size=64, seed=0), folder):
+    for _ in write_synthetic_dataset(SyntheticConfig(images=8, valid=2, size=64, seed=0), folder):
         pass
     cfg = folder / "sample.cfg"
     cfg.write_text(cfg.read_text().replace("max_batches=1500", "max_batches=12"))

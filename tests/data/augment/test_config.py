@@ -12,12 +12,12 @@ from darkpy.data.augment.config import (
     CUTMIX_OR_MOSAIC,
     MIXUP,
     MOSAIC,
-    ClassificationRecipe,
+    ClassificationAugmentConfig,
     ColorRange,
-    DetectionRecipe,
+    DetectionAugmentConfig,
     mixing_code,
 )
-from darkpy.data.augment.sampler import Dice
+from darkpy.data.augment.sampler import DarknetRandom
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
 
@@ -25,8 +25,8 @@ PJREDDIE = NetSpec(dialect=Dialect.PJREDDIE, width=224, height=224)
 ALEXEYAB = NetSpec(dialect=Dialect.ALEXEYAB, width=224, height=224)
 
 
-def recipe(net: NetSpec, head: str = "yolo", jitter: float = 0.3, resize: float = 1.5) -> DetectionRecipe:
-    return DetectionRecipe.of(net, head, classes=3, max=90, jitter=jitter, resize=resize)
+def config(net: NetSpec, head: str = "yolo", jitter: float = 0.3, resize: float = 1.5) -> DetectionAugmentConfig:
+    return DetectionAugmentConfig.from_net(net, head, classes=3, max=90, jitter=jitter, resize=resize)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_mosaic_and_cutmix_go_before_mixup(mosaic: bool, cutmix: bool, mixup: in
 
 def test_alexeyabs_detectors_obey_every_key() -> None:
     net = replace(ALEXEYAB, flip=False, blur=1, gaussian_noise=9, mosaic=True, mosaic_bound=True, hue=0.1)
-    assert recipe(net) == DetectionRecipe(
+    assert config(net) == DetectionAugmentConfig(
         dialect=Dialect.ALEXEYAB,
         head="yolo",
         classes=3,
@@ -56,34 +56,34 @@ def test_alexeyabs_detectors_obey_every_key() -> None:
         mosaic=True,
         mosaic_bound=True,
     )
-    assert recipe(replace(ALEXEYAB, mixup=1)).mixup
-    assert recipe(replace(ALEXEYAB, letter_box=True)).letter_box
+    assert config(replace(ALEXEYAB, mixup=1)).mixup
+    assert config(replace(ALEXEYAB, letter_box=True)).letter_box
 
 
 def test_alexeyabs_v1_networks_are_trained_as_pjreddies_are() -> None:
     net = replace(ALEXEYAB, mosaic=True, letter_box=True, blur=1, gaussian_noise=9, mixup=1, flip=False)
-    v1 = recipe(net, "detection")
-    assert v1 == DetectionRecipe(dialect=Dialect.ALEXEYAB, head="detection", classes=3, max=90, jitter=0.3)
+    v1 = config(net, "detection")
+    assert v1 == DetectionAugmentConfig(dialect=Dialect.ALEXEYAB, head="detection", classes=3, max=90, jitter=0.3)
     assert (v1.is_opencv, v1.entries) == (False, 5)
 
 
 def test_cutmix_is_not_for_detectors() -> None:
     with pytest.warns(DarkpyWarning, match="cutmix=1 is for classifiers"):
-        assert not recipe(replace(ALEXEYAB, cutmix=True, mixup=1)).mixup
+        assert not config(replace(ALEXEYAB, cutmix=True, mixup=1)).mixup
     with pytest.warns(DarkpyWarning, match="cutmix=1 is for classifiers"):
-        assert recipe(replace(ALEXEYAB, cutmix=True, mosaic=True)).mosaic
+        assert config(replace(ALEXEYAB, cutmix=True, mosaic=True)).mosaic
 
 
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(DarkpyError, match="mosaic=1 and letter_box=1"):
-        recipe(replace(ALEXEYAB, mosaic=True, letter_box=True))
+        config(replace(ALEXEYAB, mosaic=True, letter_box=True))
     for jitter, resize in ((1.0, 1.0), (-0.1, 1.0), (0.2, 0.0)):
         with pytest.raises(DarkpyError, match="leave nothing of an image"):
-            recipe(PJREDDIE, jitter=jitter, resize=resize)
+            config(PJREDDIE, jitter=jitter, resize=resize)
 
 
 @pytest.mark.parametrize(
-    ("net", "head", "least", "entries", "keeps_class_only"),
+    ("net", "head", "least", "entries", "allow_class_only"),
     [
         (PJREDDIE, "yolo", (0.001, 0.001), 5, False),
         (PJREDDIE, "region", (0.001, 0.001), 5, True),
@@ -95,18 +95,18 @@ def test_what_cannot_be_is_refused() -> None:
     ],
 )
 def test_each_fork_and_head_has_its_own_truth(
-    net: NetSpec, head: str, least: tuple[float, float], entries: int, keeps_class_only: bool
+    net: NetSpec, head: str, least: tuple[float, float], entries: int, allow_class_only: bool
 ) -> None:
-    made = recipe(net, head)
+    made = config(net, head)
     assert made.least_size(608, 416) == least
-    assert (made.entries, made.keeps_class_only) == (entries, keeps_class_only)
+    assert (made.entries, made.allow_class_only) == (entries, allow_class_only)
 
 
 def test_a_factor_of_0_changes_nothing_and_colors_stay_in_their_range() -> None:
-    colors = ColorRange.of(replace(PJREDDIE, saturation=0.0, exposure=0.0, hue=0.1))
+    colors = ColorRange.from_net(replace(PJREDDIE, saturation=0.0, exposure=0.0, hue=0.1))
     assert colors == ColorRange(hue=0.1)
-    dice = Dice("colors")
-    drawn = [ColorRange(hue=0.1, saturation=1.5, exposure=2).draw(dice) for _ in range(1000)]
+    rng = DarknetRandom("colors")
+    drawn = [ColorRange(hue=0.1, saturation=1.5, exposure=2).draw(rng) for _ in range(1000)]
     for numbers, low, high in zip(zip(*drawn, strict=True), (-0.1, 1 / 1.5, 0.5), (0.1, 1.5, 2), strict=True):
         assert low <= min(numbers) < low + 0.02
         assert high - 0.02 < max(numbers) <= high
@@ -114,8 +114,10 @@ def test_a_factor_of_0_changes_nothing_and_colors_stay_in_their_range() -> None:
 
 def test_pjreddies_crops_grow_with_the_network_and_alexeyabs_do_not() -> None:
     for net, expected in ((PJREDDIE, (224, 448)), (ALEXEYAB, (112, 224))):
-        assert ClassificationRecipe.of(net).crop_range(112) == ((112, 224) if net is PJREDDIE else (224, 448))
-        made = ClassificationRecipe.of(replace(net, min_crop=112, max_crop=224))
+        assert ClassificationAugmentConfig.from_net(net).crop_range(112) == (
+            (112, 224) if net is PJREDDIE else (224, 448)
+        )
+        made = ClassificationAugmentConfig.from_net(replace(net, min_crop=112, max_crop=224))
         assert made.crop_range(448) == expected
-    ratios = ClassificationRecipe.of(replace(PJREDDIE, min_ratio=1.0, max_ratio=1.25, min_crop=7))
+    ratios = ClassificationAugmentConfig.from_net(replace(PJREDDIE, min_ratio=1.0, max_ratio=1.25, min_crop=7))
     assert ratios.crop_range(448) == (448, 560)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from darkpy.config.net import NetSpec
-from darkpy.data.augment.config import DetectionRecipe
-from darkpy.data.augment.detection import Sample, augment
-from darkpy.data.augment.sampler import Stream
+from darkpy.data.augment.config import DetectionAugmentConfig
+from darkpy.data.augment.detection import AugmentedSample, augment
+from darkpy.data.augment.sampler import Sampler
 from darkpy.dialect import Dialect
 
 W, H = 90, 60
@@ -33,7 +33,7 @@ TOLERANCE_PX = {
     # half of the brightness moves where blur meets the end of the image
     "blur": 2.2,
 }
-STREAM = Stream(seed=1, count=1)
+STREAM = Sampler(seed=1, count=1)
 
 
 def green_square(left: int, top: int, side: int) -> tuple[Tensor, Tensor]:
@@ -44,14 +44,16 @@ def green_square(left: int, top: int, side: int) -> tuple[Tensor, Tensor]:
     return image_CHW, torch.tensor([box])
 
 
-def recipe_of(way: str) -> DetectionRecipe:
+def config_of(way: str) -> DetectionAugmentConfig:
     net, head = WAYS[way]
-    return DetectionRecipe.of(net, head, classes=3, max=9, jitter=0.3, resize=1.4)
+    return DetectionAugmentConfig.from_net(net, head, classes=3, max=9, jitter=0.3, resize=1.4)
 
 
-def shown(way: str | DetectionRecipe, slot: int, left: int = 30, top: int = 20, side: int = 24) -> Sample:
-    recipe = recipe_of(way) if isinstance(way, str) else way
-    return augment(*green_square(left, top, side), recipe, 64, 96, STREAM.chance(slot))
+def shown(
+    way: str | DetectionAugmentConfig, index: int, left: int = 30, top: int = 20, side: int = 24
+) -> AugmentedSample:
+    config = config_of(way) if isinstance(way, str) else way
+    return augment(*green_square(left, top, side), config, 64, 96, STREAM.rngs(index))
 
 
 def edges_px(boxes_N: Tensor) -> Tensor:
@@ -76,8 +78,8 @@ def test_a_square_fills_its_box_and_nothing_else(way: str, left: int, top: int) 
         # what lies at the edge is drawn out beyond it there
         left, top = min(max(left, 1), 65), min(max(top, 1), 35)
     met = 0
-    for slot in range(60):
-        x_CHW, boxes_N = shown(way, slot, left, top)
+    for index in range(60):
+        x_CHW, boxes_N = shown(way, index, left, top)
         assert x_CHW.shape == (3, 96, 64)
         assert 0 <= x_CHW.min() <= x_CHW.max() <= 1
         extent = extent_px(x_CHW)
@@ -94,7 +96,7 @@ def test_a_square_fills_its_box_and_nothing_else(way: str, left: int, top: int) 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_same_chance_makes_the_same_sample(way: str) -> None:
-    first, again, other = (shown(way, slot) for slot in (3, 3, 4))
+    first, again, other = (shown(way, index) for index in (3, 3, 4))
     assert torch.equal(first.x_CHW, again.x_CHW)
     assert torch.equal(first.boxes_N, again.boxes_N)
     assert not torch.equal(first.x_CHW, other.x_CHW)
@@ -102,9 +104,9 @@ def test_the_same_chance_makes_the_same_sample(way: str) -> None:
 
 def test_flips_come_one_time_in_two_unless_forbidden() -> None:
     def flipped(way: str, *, flip: bool = True) -> int:
-        recipe = replace(recipe_of(way), jitter=0.0, resize=1.0, flip=flip)
+        config = replace(config_of(way), jitter=0.0, resize=1.0, flip=flip)
         # the square lies on the left
-        samples = [shown(recipe, slot, 5, 20) for slot in range(300)]
+        samples = [shown(config, index, 5, 20) for index in range(300)]
         return sum(float(boxes_N[0, 0]) > 0.5 for _, boxes_N in samples)
 
     assert abs(flipped("pjreddie") - 150) < 35
@@ -116,10 +118,10 @@ def test_boxes_beyond_max_go_first_and_small_ones_after_that() -> None:
     image_CHW, box_N = green_square(30, 20, 24)
     tiny_N = box_N.clone()
     tiny_N[:, 2:4] = 0.0005
-    recipe = DetectionRecipe.of(PJREDDIE, "yolo", classes=3, max=4, jitter=0.1)
+    config = DetectionAugmentConfig.from_net(PJREDDIE, "yolo", classes=3, max=4, jitter=0.1)
     kept = [
-        len(augment(image_CHW, torch.cat((box_N, tiny_N)).repeat(4, 1), recipe, 64, 96, STREAM.chance(slot)).boxes_N)
-        for slot in range(200)
+        len(augment(image_CHW, torch.cat((box_N, tiny_N)).repeat(4, 1), config, 64, 96, STREAM.rngs(index)).boxes_N)
+        for index in range(200)
     ]
     # four of eight in random order, half of them too small
     assert max(kept) <= 4
@@ -131,17 +133,17 @@ def test_a_box_below_one_pixel_of_the_network_is_no_object_for_alexeyab() -> Non
     image_CHW, box_N = green_square(30, 20, 24)
     for share, count in ((0.9, 0), (1.1, 1)):
         box_N[:, 2] = share / 64
-        recipe = replace(DetectionRecipe.of(ALEXEYAB, "yolo", classes=3, max=4, jitter=0), flip=False)
-        assert len(augment(image_CHW, box_N, recipe, 64, 96, STREAM.chance(0)).boxes_N) == count
+        config = replace(DetectionAugmentConfig.from_net(ALEXEYAB, "yolo", classes=3, max=4, jitter=0), flip=False)
+        assert len(augment(image_CHW, box_N, config, 64, 96, STREAM.rngs(0)).boxes_N) == count
 
 
 def test_the_order_of_boxes_is_random() -> None:
     image_CHW, box_N = green_square(30, 20, 24)
     boxes_N = box_N.repeat(5, 1)
     boxes_N[:, 5] = torch.arange(5)
-    recipe = DetectionRecipe.of(PJREDDIE, "yolo", classes=3, max=9, jitter=0)
+    config = DetectionAugmentConfig.from_net(PJREDDIE, "yolo", classes=3, max=9, jitter=0)
     orders = [
-        augment(image_CHW, boxes_N, recipe, 64, 96, STREAM.chance(slot)).boxes_N[:, 5].tolist() for slot in range(300)
+        augment(image_CHW, boxes_N, config, 64, 96, STREAM.rngs(index)).boxes_N[:, 5].tolist() for index in range(300)
     ]
     assert all(sorted(order) == [0, 1, 2, 3, 4] for order in orders)
     for place in range(5):
@@ -150,7 +152,8 @@ def test_the_order_of_boxes_is_random() -> None:
 
 def test_noise_comes_one_time_in_two_and_only_brightens() -> None:
     plain, noisy = (
-        [shown(replace(recipe_of("noise"), gaussian_noise=most), slot).x_CHW for slot in range(60)] for most in (0, 40)
+        [shown(replace(config_of("noise"), gaussian_noise=most), index).x_CHW for index in range(60)]
+        for most in (0, 40)
     )
     changed = [after_CHW - before_CHW for before_CHW, after_CHW in zip(plain, noisy, strict=True)]
     assert all(change_CHW.min() >= 0 for change_CHW in changed)
@@ -163,13 +166,13 @@ def test_noise_comes_one_time_in_two_and_only_brightens() -> None:
 
 
 class TestBlur:
-    def blurs(self, blur: int, side: int) -> list[tuple[Sample, Sample]]:
+    def blurs(self, blur: int, side: int) -> list[tuple[AugmentedSample, AugmentedSample]]:
         """Sharp and blurred, where they differ."""
-        sharp, blurred = (replace(recipe_of("blur"), blur=most) for most in (0, blur))
-        pairs = [(shown(sharp, slot, side=side), shown(blurred, slot, side=side)) for slot in range(60)]
+        sharp, blurred = (replace(config_of("blur"), blur=most) for most in (0, blur))
+        pairs = [(shown(sharp, index, side=side), shown(blurred, index, side=side)) for index in range(60)]
         return [pair for pair in pairs if not torch.equal(pair[0].x_CHW, pair[1].x_CHW)]
 
-    def sharp_inside(self, sharp: Sample, blurred: Sample) -> bool:
+    def sharp_inside(self, sharp: AugmentedSample, blurred: AugmentedSample) -> bool:
         left, top, right, bottom = edges_px(sharp.boxes_N)[0].tolist()
         inside = (slice(None), slice(int(top) + 1, int(bottom) - 1), slice(int(left) + 1, int(right) - 1))
         return torch.equal(sharp.x_CHW[inside], blurred.x_CHW[inside])
@@ -190,22 +193,22 @@ class TestBlur:
 
     def test_a_image_without_objects_is_blurred_one_time_in_three_as_background(self) -> None:
         image_CHW, _ = green_square(30, 20, 24)
-        recipe = replace(DetectionRecipe.of(ALEXEYAB, "yolo", classes=3, max=4, jitter=0.2), blur=9)
+        config = replace(DetectionAugmentConfig.from_net(ALEXEYAB, "yolo", classes=3, max=4, jitter=0.2), blur=9)
         nothing = torch.zeros(0, 6)
         changed = [
             not torch.equal(
-                augment(image_CHW, nothing, recipe, 64, 96, STREAM.chance(slot)).x_CHW,
-                augment(image_CHW, nothing, replace(recipe, blur=0), 64, 96, STREAM.chance(slot)).x_CHW,
+                augment(image_CHW, nothing, config, 64, 96, STREAM.rngs(index)).x_CHW,
+                augment(image_CHW, nothing, replace(config, blur=0), 64, 96, STREAM.rngs(index)).x_CHW,
             )
-            for slot in range(90)
+            for index in range(90)
         ]
         assert 15 < sum(changed) < 45
 
 
 def test_hue_turns_to_both_sides() -> None:
-    recipe = recipe_of("pjreddie")
-    recipe = replace(recipe, color=replace(recipe.color, hue=0.3))
-    samples = [shown(recipe, slot).x_CHW for slot in range(100)]
+    config = config_of("pjreddie")
+    config = replace(config, color=replace(config.color, hue=0.3))
+    samples = [shown(config, index).x_CHW for index in range(100)]
     redder = sum(float(x_CHW[0].sum() - x_CHW[2].sum()) > 1 for x_CHW in samples)
     bluer = sum(float(x_CHW[2].sum() - x_CHW[0].sum()) > 1 for x_CHW in samples)
     assert redder > 30

@@ -10,22 +10,22 @@ import torch
 
 from darkpy.data.augment.geometry import (
     CLASS_ONLY,
-    Cropped,
-    Frame,
-    Placed,
-    draw_cropped,
-    draw_cropped_opencv,
-    draw_placed,
+    BoxTransform,
+    Crop,
+    Letterbox,
+    draw_crop,
+    draw_crop_opencv,
+    draw_letterbox,
 )
-from darkpy.data.augment.sampler import Dice
+from darkpy.data.augment.sampler import DarknetRandom
 
 W, H, NET_W, NET_H = 200, 100, 96, 64
 DRAWS = 2000
 
 
-def many(draw: Callable[[Dice], Cropped]) -> list[Cropped]:
-    dice = Dice("views")
-    return [draw(dice) for _ in range(DRAWS)]
+def many(draw: Callable[[DarknetRandom], Crop]) -> list[Crop]:
+    rng = DarknetRandom("views")
+    return [draw(rng) for _ in range(DRAWS)]
 
 
 def assert_uniform(numbers: list[float], low: float, high: float) -> None:
@@ -45,55 +45,55 @@ def spread(margins: list[int]) -> list[float]:
 class TestFrame:
     def test_edges_are_scaled_shifted_mirrored_and_cut_off(self) -> None:
         boxes = torch.tensor([[0.5, 0.5, 0.2, 0.4, 7, 1], [0.1, 0.9, 0.2, 0.2, 8, 2], [0.95, 0.5, 0.1, 0.1, 9, 3]])
-        moved = Frame(2, 1, 0.5, -0.25, False).move(boxes)
+        moved = BoxTransform(2, 1, 0.5, -0.25, False).apply(boxes)
         # left .4 and right .6 become .3 and .7, top .3 and bottom .7 become .55 and .95
         expected = [[0.5, 0.75, 0.4, 0.4, 7, 1], [0, 1, 0, 0, 8, 2], [1, 0.75, 0, 0.1, 9, 3]]
         torch.testing.assert_close(moved, torch.tensor(expected))
-        mirrored = Frame(2, 1, 0.5, -0.25, True).move(boxes)
+        mirrored = BoxTransform(2, 1, 0.5, -0.25, True).apply(boxes)
         torch.testing.assert_close(mirrored[:, 0], 1 - moved[:, 0])
         torch.testing.assert_close(mirrored[:, 1:], moved[:, 1:])
 
     def test_a_class_without_a_place_stays_without(self) -> None:
-        moved = Frame(2, 1, 0.5, -0.25, True).move(torch.tensor([[0.0, 0, 0, 0, 3], [0, 0.5, 0.5, 0.5, 4]]))
+        moved = BoxTransform(2, 1, 0.5, -0.25, True).apply(torch.tensor([[0.0, 0, 0, 0, 3], [0, 0.5, 0.5, 0.5, 4]]))
         assert moved[0].tolist() == [CLASS_ONLY] * 4 + [3]
         assert moved[1, 4] == 4
         assert moved[1, 0] < 1.1
 
     def test_no_boxes_are_no_boxes(self) -> None:
-        assert Frame(1, 1, 0, 0, True).move(torch.zeros(0, 6)).shape == (0, 6)
+        assert BoxTransform(1, 1, 0, 0, True).apply(torch.zeros(0, 6)).shape == (0, 6)
 
 
 class TestPlaced:
-    def views(self, jitter: float, net_w: int = NET_W, net_h: int = NET_H) -> list[Placed]:
-        dice = Dice("placed")
-        return [draw_placed(W, H, net_w, net_h, jitter=jitter, flip=True, dice=dice) for _ in range(DRAWS)]
+    def views(self, jitter: float, net_w: int = NET_W, net_h: int = NET_H) -> list[Letterbox]:
+        rng = DarknetRandom("placed")
+        return [draw_letterbox(W, H, net_w, net_h, jitter=jitter, flip=True, rng=rng) for _ in range(DRAWS)]
 
     def test_without_jitter_the_sides_are_the_images_own(self) -> None:
         views = self.views(0)
-        assert {(view.w, view.h) for view in views} == {(NET_W, NET_W / 2)}
-        assert {view.dx for view in views} == {0}
-        assert_uniform([view.dy for view in views], 0, NET_H - NET_W / 2)
-        assert sum(view.is_flipped for view in views) / DRAWS == pytest.approx(0.5, abs=0.045)
+        assert {(placement.w, placement.h) for placement in views} == {(NET_W, NET_W / 2)}
+        assert {placement.dx for placement in views} == {0}
+        assert_uniform([placement.dy for placement in views], 0, NET_H - NET_W / 2)
+        assert sum(placement.is_flipped for placement in views) / DRAWS == pytest.approx(0.5, abs=0.045)
 
     def test_jitter_changes_both_sides_of_the_ratio(self) -> None:
         views = self.views(0.3)
-        ratios = [view.w / view.h for view in views]
+        ratios = [placement.w / placement.h for placement in views]
         assert 2 * 0.7 / 1.3 < min(ratios) < 1.15
         assert 3.5 < max(ratios) < 2 * 1.3 / 0.7
         # the mean of a / b with a from 140 to 260 and b from 70 to 130, times log(13 / 7)
         assert statistics.fmean(ratios) == pytest.approx(200 / 60 * 0.6190, abs=0.05)
-        shares = [view.dy / (NET_H - view.h) for view in views]
+        shares = [placement.dy / (NET_H - placement.h) for placement in views]
         assert_uniform(shares, 0, 1)
 
     def test_a_tall_ratio_is_compared_with_1_and_may_hang_over(self) -> None:
-        assert {view.w for view in self.views(0, net_w=64, net_h=192)} == {64}
-        view = draw_placed(100, 110, 64, 192, jitter=0, flip=False, dice=Dice())
-        assert (view.w, view.h) == pytest.approx((192 * 100 / 110, 192))
-        assert 64 - view.w <= view.dx <= 0
+        assert {placement.w for placement in self.views(0, net_w=64, net_h=192)} == {64}
+        placement = draw_letterbox(100, 110, 64, 192, jitter=0, flip=False, rng=DarknetRandom())
+        assert (placement.w, placement.h) == pytest.approx((192 * 100 / 110, 192))
+        assert 64 - placement.w <= placement.dx <= 0
 
     def test_gray_is_where_the_image_is_not(self) -> None:
-        view = Placed(NET_W, NET_H, 60.9, 30.9, 20.9, 10.9, True)
-        x_CHW = view.paint(torch.ones(3, H, W))
+        placement = Letterbox(NET_W, NET_H, 60.9, 30.9, 20.9, 10.9, True)
+        x_CHW = placement.paint(torch.ones(3, H, W))
         expected_CHW = torch.full((3, NET_H, NET_W), 0.5)
         expected_CHW[:, 10:40, NET_W - 80 : NET_W - 20] = 1
         # the image fades to black beyond its last pixel, which only enlarging shows
@@ -102,68 +102,71 @@ class TestPlaced:
 
 class TestCropped:
     def test_v1_margins_are_whole_and_up_to_the_jitter(self) -> None:
-        views = many(lambda dice: draw_cropped(W, H, NET_W, NET_H, jitter=0.2, dice=dice))
+        views = many(lambda rng: draw_crop(W, H, NET_W, NET_H, jitter=0.2, rng=rng))
         for margins, most in (
-            ([view.left for view in views], 40),
-            ([view.right for view in views], 40),
-            ([view.top for view in views], 20),
-            ([view.bottom for view in views], 20),
+            ([placement.left for placement in views], 40),
+            ([placement.right for placement in views], 40),
+            ([placement.top for placement in views], 20),
+            ([placement.bottom for placement in views], 20),
         ):
             assert_uniform(spread(margins), -most, most)
-        assert sum(view.is_flipped for view in views) / DRAWS == pytest.approx(0.5, abs=0.045)
-        assert not any(view.is_opencv for view in views)
+        assert sum(placement.is_flipped for placement in views) / DRAWS == pytest.approx(0.5, abs=0.045)
+        assert not any(placement.is_opencv for placement in views)
 
     def test_without_resize_alexeyabs_margins_are_the_same(self) -> None:
         views = self.opencv(jitter=0.2, resize=1)
-        assert_uniform(spread([view.left for view in views]), -40, 40)
-        assert {view.is_flipped for view in views} == {True, False}
+        assert_uniform(spread([placement.left for placement in views]), -40, 40)
+        assert {placement.is_flipped for placement in views} == {True, False}
 
-    def opencv(self, jitter: float, resize: float, *, flip: bool = True) -> list[Cropped]:
+    def opencv(self, jitter: float, resize: float, *, flip: bool = True) -> list[Crop]:
         return many(
-            lambda dice: draw_cropped_opencv(
-                W, H, NET_W, NET_H, jitter=jitter, resize=resize, flip=flip, dice=dice, effects=dice
+            lambda rng: draw_crop_opencv(
+                W, H, NET_W, NET_H, jitter=jitter, resize=resize, flip=flip, rng=rng, effects=rng
             )
         )
 
     def test_flip_can_be_forbidden(self) -> None:
-        assert not any(view.is_flipped for view in self.opencv(0.2, 1, flip=False))
+        assert not any(placement.is_flipped for placement in self.opencv(0.2, 1, flip=False))
 
     def test_resize_moves_opposite_margins_each_by_its_own_luck(self) -> None:
         views = self.opencv(jitter=0, resize=1.5)
         # half of what the factor adds or takes: from 1 - 1.5 to 1 - 1 / 1.5 of the side
-        assert_uniform(spread([view.left for view in views]), -50, 33)
-        assert_uniform(spread([view.bottom for view in views]), -25, 16)
-        assert all(view.left / 2 == pytest.approx(view.top, abs=1.5) for view in views)
-        assert all(view.right / 2 == pytest.approx(view.bottom, abs=1.5) for view in views)
-        assert statistics.correlation([view.left for view in views], [view.right for view in views]) < 0.1
+        assert_uniform(spread([placement.left for placement in views]), -50, 33)
+        assert_uniform(spread([placement.bottom for placement in views]), -25, 16)
+        assert all(placement.left / 2 == pytest.approx(placement.top, abs=1.5) for placement in views)
+        assert all(placement.right / 2 == pytest.approx(placement.bottom, abs=1.5) for placement in views)
+        assert (
+            statistics.correlation([placement.left for placement in views], [placement.right for placement in views])
+            < 0.1
+        )
 
     def test_resize_below_1_shows_more_and_never_less(self) -> None:
         views = self.opencv(jitter=0, resize=0.5)
-        assert_uniform(spread([view.left for view in views]), -100, 0)
-        assert_uniform(spread([view.top for view in views]), -50, 0)
+        assert_uniform(spread([placement.left for placement in views]), -100, 0)
+        assert_uniform(spread([placement.top for placement in views]), -50, 0)
 
     @pytest.mark.parametrize("size", [(200, 100), (100, 200), (96, 64), (50, 47)])
     def test_letterboxed_keeps_the_images_sides(self, size: tuple[int, int]) -> None:
         w, h = size
-        view = Cropped(w, h, NET_W, NET_H, 0, 0, 0, 0, False, True).letterboxed()
-        assert view.seen_w / view.seen_h == pytest.approx(NET_W / NET_H, rel=0.05)
-        assert max(view.left, view.right, view.top, view.bottom) <= 0
-        assert abs(view.left - view.right) + abs(view.top - view.bottom) == 0
-        assert view.seen_w == w or view.seen_h == h
+        placement = Crop(w, h, NET_W, NET_H, 0, 0, 0, 0, False, True).with_letterbox()
+        assert placement.seen_w / placement.seen_h == pytest.approx(NET_W / NET_H, rel=0.05)
+        assert max(placement.left, placement.right, placement.top, placement.bottom) <= 0
+        assert abs(placement.left - placement.right) + abs(placement.top - placement.bottom) == 0
+        assert placement.seen_w == w or placement.seen_h == h
 
     @pytest.mark.parametrize("margins", [(150, 60, 0, 0), (0, 0, 60, 60), (200, -10, 0, 0), (0, 0, 110, -20)])
     def test_margins_that_leave_nothing_are_taken_back(self, margins: tuple[int, int, int, int]) -> None:
-        view = Cropped(W, H, NET_W, NET_H, *margins, True, True).checked()
-        assert view == Cropped(W, H, NET_W, NET_H, 0, 0, 0, 0, True, True)
+        placement = Crop(W, H, NET_W, NET_H, *margins, True, True).or_whole_image()
+        assert placement == Crop(W, H, NET_W, NET_H, 0, 0, 0, 0, True, True)
 
     @pytest.mark.parametrize("is_flipped", [False, True])
     @pytest.mark.parametrize(("is_right", "is_bottom"), [(False, False), (True, False), (False, True), (True, True)])
     def test_in_a_corner_the_margins_are_on_the_side_of_the_mosaics_middle(
         self, is_flipped: bool, is_right: bool, is_bottom: bool
     ) -> None:
-        view = Cropped(W, H, NET_W, NET_H, -30, -20, -10, -4, is_flipped, True)
-        corner = view.in_corner(is_right=is_right, is_bottom=is_bottom)
-        assert (corner.seen_w, corner.seen_h) == (view.seen_w, view.seen_h)
+        placement = Crop(W, H, NET_W, NET_H, -30, -20, -10, -4, is_flipped, True)
+        corner = placement.toward_corner(is_right=is_right, is_bottom=is_bottom)
+        assert (corner.seen_w, corner.seen_h) == (placement.seen_w, placement.seen_h)
         left, right = (corner.right, corner.left) if is_flipped else (corner.left, corner.right)
         assert (left, right) == ((-50, 0) if is_right else (0, -50))
         assert (corner.top, corner.bottom) == ((-14, 0) if is_bottom else (0, -14))
@@ -172,6 +175,6 @@ class TestCropped:
     def test_beyond_the_image_is_its_mean_or_its_edge(self, is_opencv: bool) -> None:
         image_CHW = torch.zeros(3, 40, 40)
         image_CHW[:, :, :20] = 1
-        x_CHW = Cropped(40, 40, 80, 80, -40, 0, 0, 0, False, is_opencv).paint(image_CHW)
+        x_CHW = Crop(40, 40, 80, 80, -40, 0, 0, 0, False, is_opencv).paint(image_CHW)
         assert set(x_CHW[0, 0, :39].tolist()) == {0.5 if is_opencv else 1.0}
         assert set(x_CHW[0, 0, 62:].tolist()) == {0.0}

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 from darkpy.config.net import NetSpec
-from darkpy.data.augment.config import DetectionRecipe
+from darkpy.data.augment.config import DetectionAugmentConfig
 from darkpy.data.augment.mosaic import Image, compose
-from darkpy.data.augment.sampler import Stream
+from darkpy.data.augment.sampler import Sampler
 from darkpy.dialect import Dialect
 
 NET_W, NET_H = 96, 80
 SIZES = ((90, 60), (64, 64), (40, 100), (120, 80))
 COLORS = torch.tensor([(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0)], dtype=torch.uint8) * 200
-STREAM = Stream(seed=2, count=4)
+STREAM = Sampler(seed=2, count=4)
 NET = NetSpec(dialect=Dialect.ALEXEYAB)
-MOSAIC = DetectionRecipe.of(replace(NET, mosaic=True), "yolo", classes=4, max=9, jitter=0.3, resize=1.3)
-MIXUP = DetectionRecipe.of(replace(NET, mixup=1), "yolo", classes=4, max=9, jitter=0.3, resize=1.3)
+MOSAIC = DetectionAugmentConfig.from_net(replace(NET, mosaic=True), "yolo", classes=4, max=9, jitter=0.3, resize=1.3)
+MIXUP = DetectionAugmentConfig.from_net(replace(NET, mixup=1), "yolo", classes=4, max=9, jitter=0.3, resize=1.3)
 
 
 def load(number: int) -> Image:
@@ -49,30 +49,30 @@ def edges_px(box: Tensor) -> Tensor:
     return torch.cat((center_2 - half_2, center_2 + half_2)) * torch.tensor((NET_W, NET_H, NET_W, NET_H))
 
 
-def is_mixed(recipe: DetectionRecipe, slot: int) -> bool:
+def is_mixed(config: DetectionAugmentConfig, index: int) -> bool:
     opened: list[int] = []
 
     def note(number: int) -> Image:
         opened.append(number)
         return load(number)
 
-    compose(note, recipe, NET_W, NET_H, STREAM.chance(slot))
+    compose(note, config, NET_W, NET_H, STREAM.rngs(index))
     assert opened in ([0], [0, 1], [0, 1, 2, 3])
     return len(opened) > 1
 
 
-@pytest.mark.parametrize("recipe", [MOSAIC, MIXUP])
-def test_images_are_mixed_one_time_in_two(recipe: DetectionRecipe) -> None:
-    assert abs(sum(is_mixed(recipe, slot) for slot in range(400)) - 200) < 40
-    assert not any(is_mixed(replace(recipe, mosaic=False, mixup=False), slot) for slot in range(20))
+@pytest.mark.parametrize("config", [MOSAIC, MIXUP])
+def test_images_are_mixed_one_time_in_two(config: DetectionAugmentConfig) -> None:
+    assert abs(sum(is_mixed(config, index) for index in range(400)) - 200) < 40
+    assert not any(is_mixed(replace(config, mosaic=False, mixup=False), index) for index in range(20))
 
 
 @pytest.mark.parametrize("is_bound", [True, False])
 def test_each_square_of_a_mosaic_stays_in_its_box(is_bound: bool) -> None:
-    recipe = replace(MOSAIC, mosaic_bound=is_bound)
+    config = replace(MOSAIC, mosaic_bound=is_bound)
     met = 0
-    for slot in range(150):
-        x_CHW, boxes_N = compose(load, recipe, NET_W, NET_H, STREAM.chance(slot))
+    for index in range(150):
+        x_CHW, boxes_N = compose(load, config, NET_W, NET_H, STREAM.rngs(index))
         assert x_CHW.shape == (3, NET_H, NET_W)
         boxes = {int(box[4]): edges_px(box) for box in boxes_N}
         for number, extent in extents_px(x_CHW, 0.4).items():
@@ -92,8 +92,8 @@ def test_a_mosaic_has_its_cut_between_a_fifth_and_four_fifths_and_every_image_in
         return COLORS[number][:, None, None].expand(3, 50, 50), torch.zeros(0, 6)
 
     cuts = []
-    for slot in range(400):
-        x_CHW, _ = compose(flat, MOSAIC, NET_W, NET_H, STREAM.chance(slot))
+    for index in range(400):
+        x_CHW, _ = compose(flat, MOSAIC, NET_W, NET_H, STREAM.rngs(index))
         if not x_CHW[2, -1, 0]:
             continue
         is_top_H, is_left_W = x_CHW[2, :, 0] == 0, x_CHW[0, 0] > 0
@@ -115,8 +115,8 @@ def test_a_mosaic_has_its_cut_between_a_fifth_and_four_fifths_and_every_image_in
 
 def test_mixup_lays_two_images_and_both_lists_of_boxes_on_each_other() -> None:
     met = 0
-    for slot in range(60):
-        x_CHW, boxes_N = compose(load, MIXUP, NET_W, NET_H, STREAM.chance(slot))
+    for index in range(60):
+        x_CHW, boxes_N = compose(load, MIXUP, NET_W, NET_H, STREAM.rngs(index))
         if len(boxes_N) < 2:
             continue
         assert boxes_N[:, 4].tolist() == [0, 1]
@@ -132,21 +132,21 @@ def test_mixup_lays_two_images_and_both_lists_of_boxes_on_each_other() -> None:
     assert met > 15
 
 
-@pytest.mark.parametrize("recipe", [MOSAIC, MIXUP])
-def test_no_more_boxes_than_max_are_left(recipe: DetectionRecipe) -> None:
+@pytest.mark.parametrize("config", [MOSAIC, MIXUP])
+def test_no_more_boxes_than_max_are_left(config: DetectionAugmentConfig) -> None:
     def crowded(number: int) -> Image:
         image_CHW, boxes_N = load(number)
         return image_CHW, boxes_N.repeat(5, 1)
 
     counts = [
-        len(compose(crowded, replace(recipe, max=6), NET_W, NET_H, STREAM.chance(slot)).boxes_N) for slot in range(80)
+        len(compose(crowded, replace(config, max=6), NET_W, NET_H, STREAM.rngs(index)).boxes_N) for index in range(80)
     ]
     assert max(counts) == 6
 
 
 def test_mosaics_can_be_blurred_and_noisy() -> None:
-    recipe = replace(MOSAIC, blur=1, gaussian_noise=5)
-    for slot in range(10):
-        x_CHW, _ = compose(load, recipe, NET_W, NET_H, STREAM.chance(slot))
+    config = replace(MOSAIC, blur=1, gaussian_noise=5)
+    for index in range(10):
+        x_CHW, _ = compose(load, config, NET_W, NET_H, STREAM.rngs(index))
         assert x_CHW.shape == (3, NET_H, NET_W)
         assert 0 <= x_CHW.min() <= x_CHW.max() <= 1

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from darkpy.data.formats.annotations import Annotated, BoxPx
+from darkpy.data.formats.annotations import AnnotatedObject, BoxPx
 from darkpy.data.formats.coco import read_coco
 from darkpy.errors import DarkpyError
 
@@ -45,8 +45,8 @@ def test_images_boxes_and_classes_are_read(tmp_path: Path) -> None:
     a = read.images["a"]
     assert (a.file, a.w, a.h) == (tmp_path / "a.jpg", 100, 50)
     assert a.objects == (
-        Annotated("zebra", BoxPx(1, 2.5, 4, 6.5)),
-        Annotated("cat", BoxPx(0, 0, 1, 1), is_difficult=True),
+        AnnotatedObject("zebra", BoxPx(1, 2.5, 4, 6.5)),
+        AnnotatedObject("cat", BoxPx(0, 0, 1, 1), is_difficult=True),
     )
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from darkpy.data.formats.coco import read_coco
 from darkpy.data.formats.coco_writer import CocoSet, fill_coco, image_ids, start_coco
-from darkpy.data.formats.darknet_writer import Tally, label_texts
+from darkpy.data.formats.darknet_writer import ImportStats, label_texts
 from darkpy.data.lists.image_list import ImageList
 from darkpy.data.lists.names import COCO, COCO_OWN
 
@@ -110,7 +110,7 @@ def test_cocos_boxes_come_back_from_labels(
     }
     (folder / "a.json").write_text(json.dumps(content))
     collection = read_coco(folder / "a.json", needs_images=False)
-    text = label_texts(collection, ["cat"], Tally(), difficult="apart")["a"].plain
+    text = label_texts(collection, ["cat"], ImportStats(), difficult="apart")["a"].plain
     back = parsed(made(write(folder, size, a=text)))
     assert [one["bbox"] for one in back["annotations"]] == [pytest.approx(box, abs=2e-6) for box in inside]
 
@@ -128,5 +128,5 @@ def test_labels_of_six_decimals_come_back_from_coco(
     inside = [line for line, both in numbers if all(abs(at - 0.5) + length / 2 <= 0.5 for at, length in both)]
     listed = write(folder, (side, side + 7), a="".join(f"0 {' '.join(line)}\n" for line in inside))
     (folder / "out.json").write_bytes(b"".join(made(listed).to_json()))
-    back = label_texts(read_coco(folder / "out.json"), ["cat"], Tally(), difficult="apart")["a"].plain
+    back = label_texts(read_coco(folder / "out.json"), ["cat"], ImportStats(), difficult="apart")["a"].plain
     assert [tuple(f"{float(word):.6f}" for word in line.split()[1:]) for line in back.splitlines()] == inside

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from darkpy.data.formats.annotations import Annotated, BoxPx, Collection, Image
-from darkpy.data.formats.darknet_writer import DarknetSet, Labels, Tally, label_texts, write_set
+from darkpy.data.formats.annotations import AnnotatedDataset, AnnotatedObject, BoxPx, Image
+from darkpy.data.formats.darknet_writer import DarknetSet, ImportStats, Labels, label_texts, write_set
 from darkpy.data.lists.data_file import read_data
 from darkpy.data.lists.paths import label_path, read_image_list
 from darkpy.dialect import Dialect
@@ -15,11 +15,11 @@ from darkpy.errors import DarkpyError
 
 
 def labels(
-    *objects: Annotated, difficult: str = "apart", names: tuple[str, ...] = ("cat", "dog")
-) -> tuple[Labels, Tally]:
-    tally = Tally()
-    collection = Collection({"a": Image(Path("a.jpg"), 200, 100, objects)}, {})
-    return label_texts(collection, names, tally, difficult=difficult)["a"], tally
+    *objects: AnnotatedObject, difficult: str = "apart", names: tuple[str, ...] = ("cat", "dog")
+) -> tuple[Labels, ImportStats]:
+    stats = ImportStats()
+    collection = AnnotatedDataset({"a": Image(Path("a.jpg"), 200, 100, objects)}, {})
+    return label_texts(collection, names, stats, difficult=difficult)["a"], stats
 
 
 def made(folder: Path, **texts: tuple[str, str]) -> DarknetSet:
@@ -35,34 +35,34 @@ def made(folder: Path, **texts: tuple[str, str]) -> DarknetSet:
 
 
 def test_boxes_are_centers_and_sizes_in_fractions() -> None:
-    told, tally = labels(Annotated("dog", BoxPx(20, 10, 60, 30)))
+    told, stats = labels(AnnotatedObject("dog", BoxPx(20, 10, 60, 30)))
     assert told.plain == "1 0.2 0.2 0.2 0.2\n"
-    assert tally.boxes == {"dog": 1}
+    assert stats.boxes == {"dog": 1}
 
 
 def test_bad_boxes_are_counted_and_not_written() -> None:
-    told, tally = labels(
-        Annotated("cat", BoxPx(5, 5, 5, 9)),
-        Annotated("cat", BoxPx(9, 5, 5, 9)),
-        Annotated("cat", BoxPx(300, 5, 310, 9)),
-        Annotated("cow", BoxPx(1, 1, 2, 2)),
+    told, stats = labels(
+        AnnotatedObject("cat", BoxPx(5, 5, 5, 9)),
+        AnnotatedObject("cat", BoxPx(9, 5, 5, 9)),
+        AnnotatedObject("cat", BoxPx(300, 5, 310, 9)),
+        AnnotatedObject("cow", BoxPx(1, 1, 2, 2)),
     )
     assert told == ("", "")
-    assert (tally.empty, tally.outside) == (["a (cat)"] * 2, ["a (cat)"])
-    assert tally.unnamed == {"cow": 1} and not tally.boxes
+    assert (stats.empty, stats.outside) == (["a (cat)"] * 2, ["a (cat)"])
+    assert stats.unnamed == {"cow": 1} and not stats.boxes
 
 
 def test_boxes_end_at_the_edge_and_a_pixel_more_is_no_news() -> None:
-    told, tally = labels(Annotated("cat", BoxPx(-1, -1, 200, 101)))
+    told, stats = labels(AnnotatedObject("cat", BoxPx(-1, -1, 200, 101)))
     assert told.plain == "0 0.5 0.5 1 1\n"
-    assert tally.cut == 0
-    assert labels(Annotated("cat", BoxPx(-2, 0, 200, 100)))[1].cut == 1
+    assert stats.cut == 0
+    assert labels(AnnotatedObject("cat", BoxPx(-2, 0, 200, 100)))[1].cut == 1
 
 
 @pytest.mark.parametrize(("difficult", "lines"), [("apart", (1, 1)), ("keep", (2, 0)), ("drop", (1, 0))])
 def test_difficult_objects_go_where_they_are_wanted(difficult: str, lines: tuple[int, int]) -> None:
     box = BoxPx(20, 10, 60, 30)
-    told, _ = labels(Annotated("cat", box), Annotated("cat", box, is_difficult=True), difficult=difficult)
+    told, _ = labels(AnnotatedObject("cat", box), AnnotatedObject("cat", box, is_difficult=True), difficult=difficult)
     assert (told.plain.count("\n"), told.difficult.count("\n")) == lines
 
 
@@ -83,25 +83,23 @@ def test_both_forks_find_the_labels_and_the_data_file_names_the_lists(tmp_path: 
     assert (out / "backup").is_dir() and (out / "out.names").read_text() == "cat\n"
 
 
-def test_images_are_links_or_copies(tmp_path: Path) -> None:
+def test_files_are_links_or_copies(tmp_path: Path) -> None:
     one = made(tmp_path / "in", a=("", ""), b=("", ""))
-    linked, copied = (
-        list(write_set(one, tmp_path / name, is_copied=name == "copied")) for name in ("linked", "copied")
-    )
+    linked, copied = (list(write_set(one, tmp_path / name, copy=name == "copied")) for name in ("linked", "copied"))
     assert linked[0].samefile(tmp_path / "in/a.jpg") and not copied[0].samefile(tmp_path / "in/a.jpg")
-    list(write_set(one, tmp_path / "linked", is_copied=True, is_forced=True))
+    list(write_set(one, tmp_path / "linked", copy=True, overwrite=True))
     assert not linked[0].is_symlink() and linked[0].read_text() == "a"
     assert (tmp_path / "in/a.jpg").read_text() == "a"
 
 
-@pytest.mark.parametrize("is_copied", [False, True])
-def test_source_is_never_lost_where_it_is_its_own_target(tmp_path: Path, is_copied: bool) -> None:
-    one = made(tmp_path / "images", a=("1", ""), b=("", ""))
-    list(write_set(one, tmp_path, is_copied=is_copied, is_forced=True))
+@pytest.mark.parametrize("copy", [False, True])
+def test_source_is_never_lost_where_it_is_its_own_target(tmp_path: Path, copy: bool) -> None:
+    one = made(tmp_path / "pictures", a=("1", ""), b=("", ""))
+    list(write_set(one, tmp_path, copy=copy, overwrite=True))
     for name in "ab":
-        image = tmp_path / f"images/{name}.jpg"
+        image = tmp_path / f"pictures/{name}.jpg"
         assert image.read_text() == name and not image.is_symlink()
-    assert (tmp_path / "images/a.txt").read_text() == "1"
+    assert (tmp_path / "pictures/a.txt").read_text() == "1"
 
 
 def test_nothing_is_written_over_without_force(tmp_path: Path) -> None:
@@ -111,11 +109,11 @@ def test_nothing_is_written_over_without_force(tmp_path: Path) -> None:
     with pytest.raises(DarkpyError, match="is not empty"):
         list(write_set(one, tmp_path / "out"))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
-    list(write_set(one, tmp_path / "out", is_forced=True))
+    list(write_set(one, tmp_path / "out", overwrite=True))
     assert (tmp_path / "out/mine.txt").read_text() == "mine"
 
 
-def test_two_images_with_one_label_file_are_an_error_and_nothing_is_written(tmp_path: Path) -> None:
+def test_two_files_with_one_label_file_are_an_error_and_nothing_is_written(tmp_path: Path) -> None:
     one = made(tmp_path / "in", raw=("", ""), labels=("", ""))
     with pytest.raises(DarkpyError, match=r"labels\.txt: would be the label file of two images, raw and labels"):
         list(write_set(one, tmp_path / "out"))

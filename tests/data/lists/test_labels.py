@@ -75,7 +75,7 @@ class TestReadLabels:
         assert problems == [f"1: {problem}"]
 
     def test_a_class_without_a_place_is_kept_where_that_means_something(self, tmp_path: Path) -> None:
-        assert read(tmp_path, "2 0 0 0 0", keeps_class_only=True) == ([[0, 0, 0, 0, 2]], [])
+        assert read(tmp_path, "2 0 0 0 0", allow_class_only=True) == ([[0, 0, 0, 0, 2]], [])
         assert read(tmp_path, "2 0 0 0 0")[0] == []
 
     def test_a_file_of_another_kind_is_not_complained_of_line_by_line(self, tmp_path: Path) -> None:

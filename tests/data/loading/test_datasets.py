@@ -12,10 +12,10 @@ import torch
 
 from darkpy.config.net import NetSpec
 from darkpy.config.tree import read_tree
-from darkpy.data.augment.config import ClassificationRecipe, DetectionRecipe
-from darkpy.data.augment.sampler import Stream
+from darkpy.data.augment.config import ClassificationAugmentConfig, DetectionAugmentConfig
+from darkpy.data.augment.sampler import Sampler
 from darkpy.data.loading.bad_files import Problem
-from darkpy.data.loading.datasets import MAX_TRIES, ClassificationData, DetectionData, Item
+from darkpy.data.loading.datasets import MAX_TRIES, ClassificationData, DetectionData, TrainingSample
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
 
@@ -35,12 +35,12 @@ def paint(path: Path, gray: int = 128) -> str:
 
 
 def detection(paths: list[str], net: NetSpec = ALEXEYAB, head: str = "yolo", seed: int = 1) -> DetectionData:
-    recipe = DetectionRecipe.of(net, head, classes=3, max=5, jitter=0.1, side=4)
-    return DetectionData(tuple(paths), recipe, Stream.of_detector(net, len(paths), seed))
+    augment_config = DetectionAugmentConfig.from_net(net, head, classes=3, max=5, jitter=0.1, side=4)
+    return DetectionData(tuple(paths), augment_config, Sampler.for_detector(net, len(paths), seed))
 
 
-def fields(slot: Item) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
-    return slot.paths, slot.problems
+def fields(index: TrainingSample) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
+    return index.paths, index.problems
 
 
 @pytest.mark.parametrize("kind", ["detection", "classification"])
@@ -49,11 +49,11 @@ def test_a_draft_of_a_large_jpeg_shows_the_same_and_the_same_truth(folder: Path,
     (folder / "cat.txt").write_text("2 .5 .5 .5 .5\n")
     data: DetectionData | ClassificationData = detection([str(folder / "cat.jpg")], PJREDDIE)
     if kind == "classification":
-        recipe = ClassificationRecipe.of(PJREDDIE)
-        stream = Stream.of_classifier(PJREDDIE, 1, 1)
-        data = ClassificationData((str(folder / "cat.jpg"),), recipe, stream, 2, ("cat", "dog"))
-    for slot in range(4):
-        whole, draft = (replace(data, is_draft=one).make(slot, 32, 32) for one in (False, True))
+        augment_config = ClassificationAugmentConfig.from_net(PJREDDIE)
+        sampler = Sampler.for_classifier(PJREDDIE, 1, 1)
+        data = ClassificationData((str(folder / "cat.jpg"),), augment_config, sampler, 2, ("cat", "dog"))
+    for index in range(4):
+        whole, draft = (replace(data, draft=one).make(index, 32, 32) for one in (False, True))
         torch.testing.assert_close(draft.truth, whole.truth, rtol=0, atol=0.05)
         assert (draft.x_CHW - whole.x_CHW).abs().mean() < 0.03 and not torch.equal(draft.x_CHW, whole.x_CHW)
 
@@ -66,11 +66,11 @@ class TestDetection:
             detection([path], net, head).make(0, 32, 32)
             for net, head in ((PJREDDIE, "yolo"), (ALEXEYAB, "yolo"), (ALEXEYAB, "detection"))
         )
-        assert [slot.x_CHW.shape for slot in (pj, ax, v1)] == [(3, 32, 32)] * 3
-        assert [slot.truth.shape for slot in (pj, ax, v1)] == [(5, 5), (5, 6), (16, 8)]
-        for slot in (pj, ax):
-            assert sorted(slot.truth[:2, 4].tolist()) == [1, 2]
-            assert slot.truth[2:].abs().sum() == 0
+        assert [index.x_CHW.shape for index in (pj, ax, v1)] == [(3, 32, 32)] * 3
+        assert [index.truth.shape for index in (pj, ax, v1)] == [(5, 5), (5, 6), (16, 8)]
+        for index in (pj, ax):
+            assert sorted(index.truth[:2, 4].tolist()) == [1, 2]
+            assert index.truth[2:].abs().sum() == 0
         first_track = float(ax.truth[:2, 5].min())
         assert first_track % 4000 == 0
         assert sorted(ax.truth[:2, 5].tolist()) == [first_track, first_track + 1]
@@ -91,8 +91,8 @@ class TestDetection:
         for name in ("a.txt", "b.txt"):
             (folder / name).write_text("1 .5 .5 .5 .5")
         slots = [detection([good, bad]).make(number, 32, 32) for number in range(40)]
-        assert {slot.paths for slot in slots} == {(good,)}
-        met = [problem for slot in slots for problem in slot.problems]
+        assert {index.paths for index in slots} == {(good,)}
+        met = [problem for index in slots for problem in index.problems]
         assert 20 < len(met) < 70
         assert {(problem.is_label, problem.entry) for problem in met} == {(False, bad)}
         assert met[0].message.startswith(bad)
@@ -100,10 +100,10 @@ class TestDetection:
     def test_a_wrong_label_is_left_out_and_reported(self, folder: Path) -> None:
         path = paint(folder / "a.png")
         (folder / "a.txt").write_text("1 .5 .5 .5 .5\n3 .5 .5 .5 .5\n")
-        slot = detection([path]).make(0, 32, 32)
-        assert slot.truth[:, 4].tolist() == [1, 0, 0, 0, 0]
+        index = detection([path]).make(0, 32, 32)
+        assert index.truth[:, 4].tolist() == [1, 0, 0, 0, 0]
         text = f"{folder / 'a.txt'}:2: class 3 is not from 0 to 2"
-        assert slot.problems == (Problem(True, text, text),)
+        assert index.problems == (Problem(True, text, text),)
 
     def test_without_a_label_file_alexeyab_sees_no_objects_and_pjreddie_not_the_image(self, folder: Path) -> None:
         labeled, other = paint(folder / "a.png"), paint(folder / "b.png")
@@ -111,9 +111,9 @@ class TestDetection:
         missing = (False, str(folder / "b.txt"))
         for net, shown in ((ALEXEYAB, {(labeled,), (other,)}), (PJREDDIE, {(labeled,)})):
             slots = [detection([labeled, other], net).make(number, 32, 32) for number in range(30)]
-            assert {slot.paths for slot in slots} == shown
-            assert {problem[:2] for slot in slots for problem in slot.problems} == {missing}
-        assert all(slot.truth[:, 2].sum() == 0 for slot in slots if slot.paths == (other,))
+            assert {index.paths for index in slots} == shown
+            assert {problem[:2] for index in slots for problem in index.problems} == {missing}
+        assert all(index.truth[:, 2].sum() == 0 for index in slots if index.paths == (other,))
 
     def test_where_nothing_can_be_used_that_is_said(self, folder: Path) -> None:
         with pytest.raises(
@@ -144,14 +144,16 @@ class TestDetection:
 
 class TestClassification:
     def data(self, paths: list[str], labels: tuple[str, ...] | None, classes: int = 3) -> ClassificationData:
-        recipe = ClassificationRecipe.of(PJREDDIE)
-        return ClassificationData(tuple(paths), recipe, Stream.of_classifier(PJREDDIE, len(paths), 1), classes, labels)
+        augment_config = ClassificationAugmentConfig.from_net(PJREDDIE)
+        return ClassificationData(
+            tuple(paths), augment_config, Sampler.for_classifier(PJREDDIE, len(paths), 1), classes, labels
+        )
 
     def test_labels_are_found_in_the_path(self, folder: Path) -> None:
-        slot = self.data([paint(folder / "my-cat-1.png")], ("dog", "cat", "cow")).make(0, 32, 32)
-        assert slot.x_CHW.shape == (3, 32, 32)
-        assert slot.truth.tolist() == [0, 1, 0]
-        assert slot.problems == ()
+        index = self.data([paint(folder / "my-cat-1.png")], ("dog", "cat", "cow")).make(0, 32, 32)
+        assert index.x_CHW.shape == (3, 32, 32)
+        assert index.truth.tolist() == [0, 1, 0]
+        assert index.problems == ()
 
     @pytest.mark.parametrize(
         ("name", "truth", "told"),
@@ -163,30 +165,30 @@ class TestClassification:
     def test_several_labels_or_none_are_reported_and_used(
         self, folder: Path, name: str, truth: list[int], told: str
     ) -> None:
-        slot = self.data([paint(folder / name)], ("dog", "cat", "fish")).make(0, 32, 32)
-        assert slot.truth.tolist() == truth
-        assert len(slot.problems) == 1
-        assert slot.problems[0].is_label
-        assert told in slot.problems[0].message
+        index = self.data([paint(folder / name)], ("dog", "cat", "fish")).make(0, 32, 32)
+        assert index.truth.tolist() == truth
+        assert len(index.problems) == 1
+        assert index.problems[0].is_label
+        assert told in index.problems[0].message
 
     def test_a_single_class_may_be_absent(self, folder: Path) -> None:
-        slot = self.data([paint(folder / "bird.png")], ("cat",), classes=1).make(0, 32, 32)
-        assert (slot.truth.tolist(), slot.problems) == ([0], ())
+        index = self.data([paint(folder / "bird.png")], ("cat",), classes=1).make(0, 32, 32)
+        assert (index.truth.tolist(), index.problems) == ([0], ())
 
     def test_smoothing_takes_from_the_label(self, folder: Path) -> None:
         data = self.data([paint(folder / "cat.png")], ("dog", "cat", "cow"))
-        smooth = replace(data, recipe=replace(data.recipe, label_smooth_eps=0.2))
+        smooth = replace(data, augment_config=replace(data.augment_config, label_smooth_eps=0.2))
         assert smooth.make(0, 32, 32).truth.tolist() == pytest.approx([0.1, 0.8, 0.1])
 
     def test_tags_come_from_files(self, folder: Path) -> None:
         tagged, untagged = paint(folder / "a.png"), paint(folder / "b.png")
         (folder / "a.txt").write_text("0\n2\n9")
-        slot = self.data([tagged], None).make(0, 32, 32)
-        assert slot.truth.tolist() == [1, 0, 1]
-        assert [problem.is_label for problem in slot.problems] == [True]
-        slot = self.data([untagged], None).make(0, 32, 32)
-        assert slot.truth.tolist() == [0, 0, 0]
-        assert [problem.is_label for problem in slot.problems] == [False]
+        index = self.data([tagged], None).make(0, 32, 32)
+        assert index.truth.tolist() == [1, 0, 1]
+        assert [problem.is_label for problem in index.problems] == [True]
+        index = self.data([untagged], None).make(0, 32, 32)
+        assert index.truth.tolist() == [0, 0, 0]
+        assert [problem.is_label for problem in index.problems] == [False]
 
     def test_a_tree_makes_what_is_above_true(self, folder: Path) -> None:
         (folder / "x.tree").write_text("animal -1\nplant -1\ncat 0\n")
@@ -202,5 +204,5 @@ class TestClassification:
         with pytest.raises(DarkpyError, match="the tree has 2 classes, the data set 3"):
             replace(data, tree=read_tree(folder / "x.tree"))
         with pytest.raises(DarkpyError, match="do not go with a tree"):
-            mixed = replace(data.recipe, mixing=1)
-            replace(data, classes=2, labels=("a", "b"), tree=read_tree(folder / "x.tree"), recipe=mixed)
+            mixed = replace(data.augment_config, mixing=1)
+            replace(data, classes=2, labels=("a", "b"), tree=read_tree(folder / "x.tree"), augment_config=mixed)

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from darkpy.config.net import NetSpec
-from darkpy.data.augment.config import DetectionRecipe
-from darkpy.data.augment.sampler import Stream
+from darkpy.data.augment.config import DetectionAugmentConfig
+from darkpy.data.augment.sampler import Sampler
 from darkpy.data.loading.bad_files import BadLists
 from darkpy.data.loading.datasets import DetectionData
 from darkpy.data.loading.loader import Batch, Request, load_batches
@@ -44,8 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def dataset(folder: Path, seed: int = 1, images: int = IMAGES) -> DetectionData:
     paths = tuple(str(folder / f"{number:02}.png") for number in range(images))
-    recipe = DetectionRecipe.of(NET, "yolo", classes=3, max=5, jitter=0.3, resize=1.2)
-    return DetectionData(paths, recipe, Stream.of_detector(NET, len(paths), seed))
+    augment_config = DetectionAugmentConfig.from_net(NET, "yolo", classes=3, max=5, jitter=0.3, resize=1.2)
+    return DetectionData(paths, augment_config, Sampler.for_detector(NET, len(paths), seed))
 
 
 def requests(first: int = 0) -> Iterator[Request]:

@@ -19,7 +19,7 @@ from darkpy.network import Network
 ROOT = Path(__file__).resolve().parents[3]
 
 
-class Sample:
+class SyntheticConfig:
     """The sample's own network and its cfg."""
 
     def __init__(self) -> None:
@@ -36,11 +36,11 @@ class Sample:
 
 
 @pytest.fixture
-def sample() -> Iterator[Sample]:
-    yield Sample()
+def sample() -> Iterator[SyntheticConfig]:
+    yield SyntheticConfig()
 
 
-def test_nothing_is_found_in_good_weights_or_in_new_ones(sample: Sample) -> None:
+def test_nothing_is_found_in_good_weights_or_in_new_ones(sample: SyntheticConfig) -> None:
     assert sample.found() == []
     network = Network(sample.network.plan)
     network.initialize()
@@ -48,7 +48,7 @@ def test_nothing_is_found_in_good_weights_or_in_new_ones(sample: Sample) -> None
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-def test_number_that_is_none_is_found_in_its_layer(sample: Sample, number: float) -> None:
+def test_number_that_is_none_is_found_in_its_layer(sample: SyntheticConfig, number: float) -> None:
     sample.array("4.weights")[3, 2, 1, 0] = number
     (found,) = sample.found()
     line = sample.network.plan.nodes[4].section.line
@@ -57,7 +57,7 @@ def test_number_that_is_none_is_found_in_its_layer(sample: Sample, number: float
     assert found.message.startswith("1 of its 4608 weights are no numbers")
 
 
-def test_layer_of_zeros_and_one_of_giants_are_found(sample: Sample) -> None:
+def test_layer_of_zeros_and_one_of_giants_are_found(sample: SyntheticConfig) -> None:
     sample.array("2.weights").zero_()
     sample.array("6.scales")[0] = 1e6
     assert [(one.kind, one.place.split()[1]) for one in sample.found()] == [
