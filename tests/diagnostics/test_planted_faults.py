@@ -123,7 +123,7 @@ def valid_is_train(case: Case) -> Found:
 
 def copy_with_other_labels(case: Case) -> Found:
     shutil.copy(case.image(3), case.image(7))
-    return "copy-labeled-otherwise", str(case.image(7))
+    return "copy-labelled-otherwise", str(case.image(7))
 
 
 def empty_list(case: Case) -> Found:

@@ -175,7 +175,7 @@ def test_a_group_of_one_number_is_refused() -> None:
         darkpy.plan(NET + KINDS["connected"] + "group_normalize=6\n")
 
 
-@pytest.mark.parametrize(("key", "near"), [("group_normalize=2\n", "group_normalize"), ("layernorm=1\n", "layer_norm")])
+@pytest.mark.parametrize(("key", "near"), [("group_normalise=2\n", "group_normalize"), ("layernorm=1\n", "layer_norm")])
 def test_misspelt_key_is_told_the_right_one(key: str, near: str) -> None:
     with pytest.warns(darkpy.DarkpyWarning, match=f"did you mean .*{near}"):
         darkpy.plan(NET + KINDS["convolutional"] + key)

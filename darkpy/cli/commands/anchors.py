@@ -93,7 +93,9 @@ that some anchor fits with an IoU of .5 or more.
     show_default=True,
     help="What VOC's numbers mean; see darkpy dataset from-voc.",
 )
-@click.option("--image", type=FILE_PATH, metavar="PNG", help="Draw the boxes in the colors of their anchors.")
+@click.option(
+    "--plot", "--picture", "image", type=FILE_PATH, metavar="PNG", help="Draw the boxes in the colors of their anchors."
+)
 @force_option
 @click.option("--json", "is_json", is_flag=True, help="Print JSON.")
 @dialect_option

@@ -99,7 +99,7 @@ def check_repeats(samples: Sequence[Sample], place: str) -> Iterator[Diagnosis]:
             again += other is not one
         elif one.boxes_N5.shape != other.boxes_N5.shape or not torch.equal(one.boxes_N5, other.boxes_N5):
             text = f"is the same image as {other.path}, with other labels"
-            yield _finding("copy-labeled-otherwise", one.path, text, "take one of them out of the list")
+            yield _finding("copy-labelled-otherwise", one.path, text, "take one of them out of the list")
         else:
             again += 1
     if again:
