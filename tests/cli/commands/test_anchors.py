@@ -85,7 +85,7 @@ def test_json_is_for_programs(run: Run) -> None:
 
 
 def test_image_is_drawn_and_replaces_nothing(run: Run) -> None:
-    line = ("anchors", "my.data", "-n", "2", "--start", "plus-plus", "--image", "cloud.png")
+    line = ("anchors", "my.data", "-n", "2", "--start", "plus-plus", "--plot", "cloud.png")
     assert run(*line).code == 0
     assert Path("cloud.png").read_bytes().startswith(b"\x89PNG")
     code, _, err = run(*line)
@@ -100,7 +100,7 @@ def test_image_is_drawn_and_replaces_nothing(run: Run) -> None:
         ("my.data --cfg net.cfg -width 50", "the cfg tells the size of the input"),
         ("my.data -n 81", "81 anchors are wanted, and the 80 boxes have 80 different sizes"),
         ("my.data --list valid", "my.data: has no valid="),
-        ("my.data --image my.data", "is an input of this command"),
+        ("my.data --plot my.data", "is an input of this command"),
         ("my.data --cfg a.txt", "a.txt"),
         ("nowhere", "nowhere: cannot be read"),
     ],
