@@ -67,7 +67,7 @@ def plan(cfg: str | os.PathLike[str], dialect: Dialect | str | None = None, *, s
     cfg: a path, or cfg text (any string with a line break).
     dialect: "pjreddie" or "alexeyab"; None decides by what only one fork knows.
     strict: warnings (unknown keys, mostly) become errors.
-    Raises: ConfigError with every fault of the file.
+    Raises: ConfigError with every finding of the file.
     """
     return _plan(cfg, dialect, strict=strict)
 
@@ -111,6 +111,6 @@ def _plan(cfg: str | os.PathLike[str], dialect: Dialect | str | None, *, strict:
     from darkpy.config.text import deduplicate
 
     made = make_plan(cfg, dialect, strict=strict)
-    for fault in deduplicate(made.warnings):
-        warnings.warn(str(fault), DarkpyWarning, stacklevel=3)
+    for finding in deduplicate(made.warnings):
+        warnings.warn(str(finding), DarkpyWarning, stacklevel=3)
     return made

@@ -1,4 +1,4 @@
-"""Sections -> specs -> shapes -> plan, without allocating a tensor; every fault of a file is raised together."""
+"""Sections -> specs -> shapes -> plan, without allocating a tensor; all findings of a file are raised together."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 import darkpy.layers  # noqa: F401  (fills the registry)
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import extension_entries, keys_of, nearest, read_spec
-from darkpy.config.text import Config, Faults, Section, read
+from darkpy.config.text import Config, FindingCollector, Section, read
 from darkpy.dialect import Dialect
-from darkpy.errors import DarkpyError, Fault, ShapeError
+from darkpy.errors import DarkpyError, ShapeError
+from darkpy.finding import Finding, Location
 from darkpy.layers.base import SECTIONS, ArraySpec, LayerSpec
 from darkpy.shapes import Shape
 
@@ -55,7 +56,7 @@ class Plan:
     dialect: Dialect
     net: NetSpec
     nodes: tuple[Node, ...]
-    warnings: tuple[Fault, ...]
+    warnings: tuple[Finding, ...]
 
     @property
     def input_shape(self) -> Shape:
@@ -76,9 +77,14 @@ class Plan:
         return (*net, *(f"{self.place(node.index)}: {entry}" for node in self.nodes for entry in node.spec.foreign()))
 
     def place(self, index: int) -> str:
-        """How messages name a layer: `layer 75 [convolutional] yolov3.cfg:549`."""
-        node = self.nodes[index]
-        return f"layer {index} [{node.section.type}] {self.file}:{node.section.line}"
+        """Name of a layer in messages: `layer 75 [convolutional] yolov3.cfg:549`."""
+        return str(self.locate(index))
+
+    def locate(self, index: int, key: str | None = None) -> Location:
+        """Location of a layer's section, or of the line of a key in it."""
+        section = self.nodes[index].section
+        entry = section.entries.get(key) if key else None
+        return Location(self.file, entry.line if entry else section.line, section.type, index)
 
 
 def make_plan(
@@ -88,7 +94,7 @@ def make_plan(
 
     dialect: whose reading of the file counts; None decides by what only one fork knows, else pjreddie.
     strict: warnings become errors.
-    Raises: ConfigError with every fault of the file.
+    Raises: ConfigError with every finding of the file.
     """
     config = cfg if isinstance(cfg, Config) else read(cfg)
     return _Builder(config, _dialect_of(config, dialect)).plan(strict)
@@ -154,36 +160,36 @@ class _Builder:
     def __init__(self, config: Config, dialect: Dialect) -> None:
         self.config = config
         self.dialect = dialect
-        self.faults = Faults(config.file, config.faults)
+        self.findings = FindingCollector(config.file, config.findings)
         self.nodes: dict[int, Node] = {}
         self.shapes: dict[int, Shape] = {}
 
     def plan(self, strict: bool) -> Plan:
         if not self.config.sections:
-            self.faults.error("has no sections", hint="a cfg begins with [net]")
-            self.faults.raise_errors()
+            self.findings.error("has no sections", hint="a cfg begins with [net]")
+            self.findings.raise_errors()
         first, *others = self.config.sections
         net = self._net(first)
         if not others:
-            self.faults.error("no layers follow", first)
+            self.findings.error("no layers follow", first)
         for section in others:
             self._add_node(section)
-        self.faults.raise_errors(strict=strict)
+        self.findings.raise_errors(strict=strict)
         assert net is not None
-        return Plan(self.config.file, self.dialect, net, tuple(self.nodes.values()), self.faults.found)
+        return Plan(self.config.file, self.dialect, net, tuple(self.nodes.values()), self.findings.findings)
 
     @contextmanager
     def _reporting(self, section: Section) -> Iterator[None]:
         try:
             yield
         except DarkpyError as error:
-            self.faults.error(error.message, section, hint=error.hint)
+            self.findings.error(error.message, section, hint=error.hint)
 
     def _net(self, section: Section) -> NetSpec | None:
         if section.type not in NET_NAMES:
-            self.faults.error("is the first section", section, hint="a cfg begins with [net]")
+            self.findings.error("is the first section", section, hint="a cfg begins with [net]")
             return None
-        net = read_spec(NetSpec, section, self.dialect, self.faults)
+        net = read_spec(NetSpec, section, self.dialect, self.findings)
         if net is not None:
             with self._reporting(section):
                 net.check_schedule()
@@ -223,14 +229,14 @@ class _Builder:
     def _layer_spec(self, section: Section) -> LayerSpec | None:
         cls = SECTIONS.get(section.type)
         if cls is not None and (cls.any_dialect or self.dialect in cls.dialects):
-            return read_spec(cls, section, self.dialect, self.faults)
+            return read_spec(cls, section, self.dialect, self.findings)
         if cls is not None:
             hint = f"use --dialect {next(iter(cls.dialects))}"
-            self.faults.error(f"is no section of {self.dialect}'s fork", section, hint=hint)
+            self.findings.error(f"is no section of {self.dialect}'s fork", section, hint=hint)
         elif section.type in NET_NAMES:
-            self.faults.error("stands here a second time", section, hint="a cfg describes one network")
+            self.findings.error("stands here a second time", section, hint="a cfg describes one network")
         else:
-            self.faults.error("is no section of any darknet", section, hint=nearest(section.type, SECTIONS))
+            self.findings.error("is no section of any darknet", section, hint=nearest(section.type, SECTIONS))
         return None
 
 

@@ -11,7 +11,8 @@ import darkpy
 from darkpy.build import Plan, detect_dialect, make_plan
 from darkpy.config.text import MAX_SECTIONS, parse
 from darkpy.dialect import Dialect
-from darkpy.errors import ConfigError, DarkpyError, DarkpyWarning, Severity
+from darkpy.errors import ConfigError, DarkpyError, DarkpyWarning
+from darkpy.finding import Severity
 from darkpy.shapes import Shape
 
 AX, PJ = Dialect.ALEXEYAB, Dialect.PJREDDIE
@@ -26,7 +27,7 @@ def plan(layers: str, dialect: Dialect | None = None) -> Plan:
 def faults(layers: str, dialect: Dialect | None = None, *, strict: bool = False) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         make_plan(parse(NET + layers, "x.cfg"), dialect, strict=strict)
-    return [str(fault) for fault in caught.value.faults]
+    return [str(finding) for finding in caught.value.findings]
 
 
 # the graph
@@ -166,7 +167,7 @@ def test_second_net_is_an_error() -> None:
 def test_cfg_without_a_net_or_layers_is_an_error(text: str, wanted: str) -> None:
     with pytest.raises(ConfigError) as caught:
         make_plan(parse(text, "x.cfg"))
-    assert wanted in [str(fault) for fault in caught.value.faults]
+    assert wanted in [str(finding) for finding in caught.value.findings]
 
 
 # unread keys
@@ -174,7 +175,7 @@ def test_cfg_without_a_net_or_layers_is_an_error(text: str, wanted: str) -> None
 
 def test_unread_key_warns_and_strict_makes_it_fail() -> None:
     made = plan("widht=3\n" + CONV)
-    assert [(fault.severity, fault.line) for fault in made.warnings] == [(Severity.WARNING, 5)]
+    assert [(finding.severity, finding.location.line) for finding in made.warnings] == [(Severity.WARNING, 5)]
     assert faults("widht=3\n" + CONV, strict=True) == [
         "x.cfg:5: [net] nothing reads the key 'widht'; ignored\n  hint: did you mean width?"
     ]

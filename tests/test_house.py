@@ -14,11 +14,12 @@ PACKAGE = ROOT / "darkpy"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SOURCES = [*MODULES, *sorted((ROOT / "tools").rglob("*.py"))]
 
-BOTTOM = {"errors", "shapes", "dialect"}
+BOTTOM = {"errors", "finding", "shapes", "dialect"}
 ON_BOTTOM = BOTTOM | {"files", "memory", "process", "distributed", "config", "ops"}
 GRAPH = ON_BOTTOM | {"layers", "build", "weightheader", "weightfile", "network"}
 ARROWS: dict[str, set[str]] = {  # what each part of the package may import besides itself
-    "errors": set(),
+    "finding": set(),
+    "errors": {"finding"},
     "shapes": set(),
     "dialect": set(),
     "memory": set(),

@@ -80,7 +80,7 @@ def zoo(shared: Path, fork: Dialect) -> dict[str, Path]:
 
 def reads_otherwise(plan: Plan) -> bool:
     """Whether the file holds what only the other fork reads."""
-    return any("fork reads" in fault.message or "darknet reads" in fault.message for fault in plan.warnings)
+    return any("fork reads" in finding.message or "darknet reads" in finding.message for finding in plan.warnings)
 
 
 # cfg/
@@ -91,7 +91,7 @@ def test_network_plans_as_its_forks_own(cfg: Path) -> None:
     made = planned(cfg)
     assert isinstance(made, Plan)
     assert (made.dialect is AX) == (cfg.stem in ALEXEYABS)
-    assert {fault.message for fault in made.warnings} <= {"only alexeyab's fork reads 'hidden'; ignored"}
+    assert {finding.message for finding in made.warnings} <= {"only alexeyab's fork reads 'hidden'; ignored"}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -171,14 +171,14 @@ def test_reason_why_alexeyabs_fork_refuses_a_resnet_is_given(shared: Path) -> No
     for name in STRIDED_SHORTCUTS:
         refused = planned(zoo(shared, AX)[name], AX)
         assert isinstance(refused, ConfigError)
-        assert all("adds layers of one width and height only" in fault.message for fault in refused.faults)
+        assert all("adds layers of one width and height only" in finding.message for finding in refused.findings)
 
 
 def test_reason_why_pjreddies_fork_refuses_a_network_is_the_other_fork(shared: Path) -> None:
     for name in FATAL_IN_PJ:
         refused = planned(zoo(shared, AX)[name], PJ)
         assert isinstance(refused, ConfigError)
-        assert any(fault.hint == "use --dialect alexeyab" for fault in refused.faults), name
+        assert any(finding.hints == ("use --dialect alexeyab",) for finding in refused.findings), name
 
 
 @pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning")

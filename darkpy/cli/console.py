@@ -29,8 +29,8 @@ def error(error: Exception) -> None:
     if not isinstance(error, ConfigError):
         _print_line(f"error: {error}")
         return
-    for fault in error.shown:
-        _print_line(f"{fault.severity.value}: {fault}")
+    for finding in error.shown:
+        _print_line(f"{finding.severity.value}: {finding}")
     if error.rest:
         _print_line(error.rest)
 

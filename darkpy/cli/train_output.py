@@ -14,8 +14,8 @@ from darkpy.cli.console import ERASE_LINE, warn
 from darkpy.errors import DarkpyError
 
 if TYPE_CHECKING:
-    from darkpy.diagnostics.monitor.log_reader import LoggedFinding
     from darkpy.diagnostics.report.chart import Chart
+    from darkpy.finding import Finding
     from darkpy.training.checkpoints import Checkpoints
     from darkpy.training.darknet_log import DarknetLog
     from darkpy.training.loop import UpdateReport
@@ -102,8 +102,8 @@ class Findings:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, finding: LoggedFinding) -> None:
-        lines = [f"{finding.message} ({finding.name})", *(f"  try {hint}" for hint in finding.hints)]
+    def __call__(self, finding: Finding) -> None:
+        lines = [f"{finding.text} ({finding.name})", *(f"  try {hint}" for hint in finding.hints)]
         if finding.evidence:
             lines.append(f"  see {self.folder / finding.evidence}: sheet.png, samples.csv, images, labels")
         warn("\n".join(lines))

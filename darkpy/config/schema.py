@@ -20,7 +20,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from darkpy.config.text import Entry, Faults, Section, truncate
+from darkpy.config.text import Entry, FindingCollector, Section, truncate
 from darkpy.dialect import Dialect
 from darkpy.files import locate
 
@@ -155,17 +155,17 @@ def _as_text(value: Any) -> str:
     return str(value) if isinstance(value, str) else f"{value:g}"
 
 
-def read_spec(cls: type[Spec], section: Section, dialect: Dialect, faults: Faults) -> Spec | None:
-    """The typed keys of a section; None, with the reasons in `faults`, when one of them is unusable."""
+def read_spec(cls: type[Spec], section: Section, dialect: Dialect, findings: FindingCollector) -> Spec | None:
+    """The typed keys of a section; None, with the reasons in `findings`, when one of them is unusable."""
     known = keys_of(cls)
     values: dict[str, Any] = {"dialect": dialect}
     for wanted in known.values():
         entry = section.entries.get(wanted.name)
-        values[wanted.field] = _read_key(wanted, entry, section, dialect, faults)
+        values[wanted.field] = _read_key(wanted, entry, section, dialect, findings)
     for entry in section.entries.values():
         if entry.key not in known:
             said = f"nothing reads the key {truncate(entry.key)!r}; ignored"
-            faults.warn(said, section, line=entry.line, hint=nearest(entry.key, known))
+            findings.warn(said, section, line=entry.line, hint=nearest(entry.key, known))
     return None if any(value is _MISSING for value in values.values()) else cls(**values)
 
 
@@ -176,24 +176,24 @@ def nearest(word: str, known: Collection[str]) -> str | None:
     return f"did you mean {' or '.join(spelling[name] for name in close)}?" if close else None
 
 
-def _read_key(wanted: Key, entry: Entry | None, section: Section, dialect: Dialect, faults: Faults) -> Any:
+def _read_key(wanted: Key, entry: Entry | None, section: Section, dialect: Dialect, findings: FindingCollector) -> Any:
     """The value of one key, _MISSING when there is none to use."""
     default = wanted.defaults[dialect]
     if entry is not None and wanted.dialect not in (None, dialect):
-        faults.warn(f"only {wanted.dialect}'s fork reads {entry.key!r}; ignored", section, line=entry.line)
+        findings.warn(f"only {wanted.dialect}'s fork reads {entry.key!r}; ignored", section, line=entry.line)
         return default
     if entry is None or entry.value is None:
         if default is _MISSING:
-            faults.error(f"has no {wanted.name}=, which it needs", section)
+            findings.error(f"has no {wanted.name}=, which it needs", section)
         elif entry is not None:
-            faults.warn(f"{entry.key!r} has no '='; darknet takes its default", section, line=entry.line)
+            findings.warn(f"{entry.key!r} has no '='; darknet takes its default", section, line=entry.line)
         return default
     if wanted.element is Path:
-        return locate(Path(entry.value), Path(faults.file).parent)
+        return locate(Path(entry.value), Path(findings.file).parent)
     try:
         return _convert(entry.value, wanted, dialect)
     except _ValueFault as fault:
-        report = faults.error if fault.value is _MISSING else faults.warn
+        report = findings.error if fault.value is _MISSING else findings.warn
         report(str(fault), section, line=entry.line, hint=fault.hint)
         return fault.value
 

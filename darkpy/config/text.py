@@ -14,13 +14,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from darkpy.errors import ConfigError, Fault, Severity
+from darkpy.errors import ConfigError
 from darkpy.files import TEXT, describe
+from darkpy.finding import Cause, Finding, Location, Severity
 
 # beyond these a file is no cfg: the longest of either fork has 31 KB and 376 sections
 MAX_SIZE = 1 << 20
 MAX_SECTIONS = 10_000
-MAX_FAULTS = 10_000
+MAX_FINDINGS = 10_000
 _BLANKS = str.maketrans("", "", " \t\r")
 
 
@@ -46,57 +47,63 @@ class Section:
     entries: dict[str, Entry] = field(default_factory=dict)
 
 
-class Faults:
-    """Collects what is wrong with one cfg, so that one run shows it all.
+class FindingCollector:
+    """Findings of one cfg, collected so that one run shows them all.
 
-    Raises: ConfigError on the MAX_FAULTS-th one, whatever its severity.
+    Raises: ConfigError on the MAX_FINDINGS-th one, whatever its severity.
     """
 
-    def __init__(self, file: str, found: tuple[Fault, ...] = ()) -> None:
+    def __init__(self, file: str, findings: tuple[Finding, ...] = ()) -> None:
         self.file = file
-        self._found = list(found)
+        self._findings = list(findings)
 
     def error(
         self, message: str, section: Section | None = None, *, line: int | None = None, hint: str | None = None
     ) -> None:
-        self._add(Severity.ERROR, message, section, line, hint)
+        location = Location(self.file, line) if section is None else self._locate(section, line)
+        self._add(cfg_error(message, location, hint))
 
     def warn(self, message: str, section: Section, *, line: int | None = None, hint: str | None = None) -> None:
-        self._add(Severity.WARNING, message, section, line, hint)
+        finding = cfg_error(message, self._locate(section, line), hint)
+        self._add(replace(finding, severity=Severity.WARNING, cause=Cause.DETAILS))
 
     @property
-    def found(self) -> tuple[Fault, ...]:
-        return tuple(self._found)
+    def findings(self) -> tuple[Finding, ...]:
+        return tuple(self._findings)
 
     def raise_errors(self, *, strict: bool = False) -> None:
-        """Raises: ConfigError with all there is, warnings too, when one is an error; if `strict`, all are errors."""
-        found = deduplicate(self._found)
+        """Raise all findings, warnings too, if one of them is an error; if `strict`, all are errors.
+
+        Raises: ConfigError.
+        """
+        findings = deduplicate(self._findings)
         if strict:
-            found = [replace(fault, severity=Severity.ERROR) for fault in found]
-        if any(fault.severity is Severity.ERROR for fault in found):
-            raise ConfigError(sorted(found, key=lambda fault: fault.line or 0))
+            findings = [replace(finding, severity=Severity.ERROR) for finding in findings]
+        if any(finding.severity is Severity.ERROR for finding in findings):
+            raise ConfigError(sorted(findings, key=lambda finding: finding.location.line or 0))
 
-    def _add(
-        self, severity: Severity, message: str, section: Section | None, line: int | None, hint: str | None
-    ) -> None:
-        if section is None:
-            fault = Fault(severity, message, self.file, line, hint=hint)
-        else:
-            index = section.index if section.index >= 0 else None
-            place = (self.file, line or section.line, truncate(section.type), index)
-            fault = Fault(severity, message, *place, hint=hint)
-        self._found.append(fault)
-        if len(self._found) >= MAX_FAULTS:
-            last = Fault(Severity.ERROR, f"{MAX_FAULTS} faults, the rest is not checked: this is no cfg", self.file)
-            raise ConfigError([*deduplicate(self._found), last])
+    def _locate(self, section: Section, line: int | None) -> Location:
+        index = section.index if section.index >= 0 else None
+        return Location(self.file, line or section.line, truncate(section.type), index)
+
+    def _add(self, finding: Finding) -> None:
+        self._findings.append(finding)
+        if len(self._findings) >= MAX_FINDINGS:
+            message = f"{MAX_FINDINGS} findings, the rest is not checked: this is no cfg"
+            raise ConfigError([*deduplicate(self._findings), cfg_error(message, Location(self.file))])
 
 
-def deduplicate(faults: Iterable[Fault]) -> list[Fault]:
-    """Warnings that come again and again (the same key in every layer) said once, with a count."""
-    groups: dict[object, list[Fault]] = {}
-    for number, fault in enumerate(faults):
-        is_warning = fault.severity is Severity.WARNING
-        groups.setdefault((fault.message, fault.section) if is_warning else number, []).append(fault)
+def cfg_error(message: str, location: Location, hint: str | None = None) -> Finding:
+    hints = (hint,) if hint else ()
+    return Finding(name="cfg", message=message, severity=Severity.ERROR, location=location, hints=hints)
+
+
+def deduplicate(findings: Iterable[Finding]) -> list[Finding]:
+    """Merge warnings that repeat (the same key in every layer) into one with a count."""
+    groups: dict[object, list[Finding]] = {}
+    for number, finding in enumerate(findings):
+        is_warning = finding.severity is Severity.WARNING
+        groups.setdefault((finding.message, finding.location.section) if is_warning else number, []).append(finding)
     return [
         replace(first, message=f"{first.message} ({len(others)} more like it)") if others else first
         for first, *others in groups.values()
@@ -105,15 +112,15 @@ def deduplicate(faults: Iterable[Fault]) -> list[Fault]:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A parsed cfg: its sections, and what was odd about its lines."""
+    """A parsed cfg: its sections, and the findings of its lines."""
 
     file: str
     sections: tuple[Section, ...]
-    faults: tuple[Fault, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 def truncate(text: str) -> str:
-    """What messages quote of a word that may be a whole file's length."""
+    """Shorten a word for a message: it may be as long as a whole file."""
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
@@ -130,25 +137,25 @@ def read(cfg: str | os.PathLike[str]) -> Config:
             data = stream.read(MAX_SIZE + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError([Fault(Severity.ERROR, f"cannot be read: {reason}", str(path))]) from error
+        raise ConfigError([cfg_error(f"cannot be read: {reason}", Location(str(path)))]) from error
     foreign = describe(data[:512])
     if foreign is not None and foreign is not TEXT:
-        raise ConfigError([Fault(Severity.ERROR, f"is {foreign.what}, not a cfg", str(path), hint=foreign.hint)])
+        raise ConfigError([cfg_error(f"is {foreign.what}, not a cfg", Location(str(path)), foreign.hint)])
     if b"\0" in data:
         hint = "the order is CFG, then WEIGHTS"
-        raise ConfigError([Fault(Severity.ERROR, "is a binary file, not a cfg", str(path), hint=hint)])
+        raise ConfigError([cfg_error("is a binary file, not a cfg", Location(str(path)), hint)])
     return parse(data.decode("utf-8-sig", errors="replace"), str(path))
 
 
 def parse(text: str, file: str = "<cfg>") -> Config:
-    """Split cfg text into sections; the faults of its lines are collected.
+    """Split cfg text into sections; the findings of its lines are collected.
 
-    Raises: ConfigError when the text is too large for a cfg or nothing but faults.
+    Raises: ConfigError when the text is too large for a cfg or nothing but findings.
     """
-    faults = Faults(file)
+    findings = FindingCollector(file)
     if len(text) > MAX_SIZE:
-        faults.error(f"is larger than any cfg: {len(text)} characters, the limit is {MAX_SIZE}")
-        faults.raise_errors()
+        findings.error(f"is larger than any cfg: {len(text)} characters, the limit is {MAX_SIZE}")
+        findings.raise_errors()
     sections: list[Section] = []
     is_before_sections = False
     for number, raw in enumerate(text.split("\n"), start=1):
@@ -160,26 +167,26 @@ def parse(text: str, file: str = "<cfg>") -> Config:
             sections.append(Section(name, number, len(sections) - 1))
             if not closed or rest:
                 hint = "a section line holds nothing but its name: [convolutional]"
-                faults.error(f"{truncate(line)!r} is no section name", sections[-1], hint=hint)
+                findings.error(f"{truncate(line)!r} is no section name", sections[-1], hint=hint)
             if len(sections) > MAX_SECTIONS:
-                faults.error(f"more than {MAX_SECTIONS} sections; the rest is not read", sections[-1])
-                faults.raise_errors()
+                findings.error(f"more than {MAX_SECTIONS} sections; the rest is not read", sections[-1])
+                findings.raise_errors()
         elif sections:
-            _add_entry(sections[-1], line, number, faults)
+            _add_entry(sections[-1], line, number, findings)
         elif not is_before_sections:
             is_before_sections = True
-            faults.error(
+            findings.error(
                 f"{truncate(line)!r} stands before the first section", line=number, hint="a cfg begins with [net]"
             )
-    return Config(file, tuple(sections), faults.found)
+    return Config(file, tuple(sections), findings.findings)
 
 
-def _add_entry(section: Section, line: str, number: int, faults: Faults) -> None:
+def _add_entry(section: Section, line: str, number: int, findings: FindingCollector) -> None:
     key, equals, value = line.partition("=")
     if equals and not value:
-        faults.warn(f"'{truncate(key)}=' has no value; the line is dropped", section, line=number)
+        findings.warn(f"'{truncate(key)}=' has no value; the line is dropped", section, line=number)
         return
     first = section.entries.setdefault(key, Entry(key, value if equals else None, number))
     if first.line != number:
         said = f"{truncate(key)!r} stands in line {first.line} already; the first counts, this one is ignored"
-        faults.warn(said, section, line=number)
+        findings.warn(said, section, line=number)

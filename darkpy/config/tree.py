@@ -14,7 +14,9 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
-from darkpy.errors import ConfigError, Fault, Severity
+from darkpy.config.text import cfg_error
+from darkpy.errors import ConfigError
+from darkpy.finding import Finding, Location
 
 MAX_SIZE = 1 << 22  # bytes; YOLO9000's 9418 classes take 140 KB
 _SHOWN = 20  # faults; a file of another kind has one in every line
@@ -73,33 +75,33 @@ def _read(path: Path, changed: int, size: int) -> Tree:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise _error(path, f"holds zero bytes, first in line {line}: it is damaged or no text", "fetch it again")
     lines = text.removesuffix("\n").split("\n")
-    if faults := list(islice(_faults(lines, str(path)), _SHOWN)):
-        raise ConfigError(faults)
+    if findings := list(islice(_findings(lines, str(path)), _SHOWN)):
+        raise ConfigError(findings)
     fields = [line.split() for line in lines]
     return _tree([name for name, _ in fields], [int(parent) for _, parent in fields])
 
 
 def _error(path: Path, message: str, hint: str | None = None) -> ConfigError:
-    return ConfigError([Fault(Severity.ERROR, message, str(path), hint=hint)])
+    return ConfigError([cfg_error(message, Location(str(path)), hint)])
 
 
-def _faults(lines: Sequence[str], file: str) -> Iterator[Fault]:
+def _findings(lines: Sequence[str], file: str) -> Iterator[Finding]:
     last = None
     seen: set[int] = set()
     for number, line in enumerate(lines):
         fields = line.split()
         if len(fields) != 2 or not _NUMBER.fullmatch(fields[1]):
             hint = "each line is a name without blanks and its parent's number, -1 for none"
-            yield Fault(Severity.ERROR, f"{line.strip()[:40]!r} is no `name parent`", file, number + 1, hint=hint)
+            yield cfg_error(f"{line.strip()[:40]!r} is no `name parent`", Location(file, number + 1), hint)
             continue
         who, parent = f"class {number}, {fields[0][:40]!r},", int(fields[1])
         if not -1 <= parent < number:
             hint = "lines are counted from 0, and -1 makes a root"
             message = f"{who} has parent {parent}, which does not come before it"
-            yield Fault(Severity.ERROR, message, file, number + 1, hint=hint)
+            yield cfg_error(message, Location(file, number + 1), hint)
         elif parent != last and parent in seen:
             message = f"{who} stands apart from the other children of {parent}"
-            yield Fault(Severity.ERROR, message, file, number + 1, hint="put children of one parent side by side")
+            yield cfg_error(message, Location(file, number + 1), "put children of one parent side by side")
         last = parent
         seen.add(parent)
 

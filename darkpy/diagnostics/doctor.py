@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,10 +17,10 @@ from darkpy.diagnostics.checks import cfg as cfg_checks
 from darkpy.diagnostics.checks import lists as list_checks
 from darkpy.diagnostics.checks import rates as rate_checks
 from darkpy.diagnostics.checks.cfg import Cfg
-from darkpy.diagnostics.checks.finding import Cause, Diagnosis, Level, in_order, of_error
 from darkpy.diagnostics.checks.images import Inspector, Sample, check_whole
 from darkpy.dialect import Dialect
 from darkpy.errors import ConfigError, DarkpyError
+from darkpy.finding import Cause, Finding, Location, Severity
 from darkpy.training.preflight import check_batch, check_data, check_settings
 from darkpy.training.setup import TRAIN_LIST, TrainingSetup, open_setup
 
@@ -43,7 +43,7 @@ class Examination:
     train: list[str] = field(default_factory=list)
     valid: list[str] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
-    _found: list[Diagnosis] = field(default_factory=list)
+    _findings: list[Finding] = field(default_factory=list)
     _valid_samples: list[Sample] = field(default_factory=list)
 
     @property
@@ -52,16 +52,19 @@ class Examination:
         return len(self.train) + len(self.valid)
 
     @property
-    def found(self) -> list[Diagnosis]:
-        return in_order(self._found)
+    def findings(self) -> list[Finding]:
+        """Errors first, then data, rates, operations, details; notes last. Repeated findings are left out."""
+        severities = list(Severity)
+        findings = dict.fromkeys(self._findings)
+        return sorted(findings, key=lambda finding: (severities.index(finding.severity), finding.cause))
 
     @property
     def is_trainable(self) -> bool:
         """Whether nothing was found that a training would stop at."""
-        return not any(one.level is Level.ERROR for one in self._found)
+        return not any(one.severity is Severity.ERROR for one in self._findings)
 
-    def note(self, found: Sequence[Diagnosis]) -> None:
-        self._found += found
+    def add(self, findings: Iterable[Finding]) -> None:
+        self._findings += findings
 
     def survey(self) -> Iterator[Sample]:
         """Look at each image of both lists, then at the lists as a whole."""
@@ -71,9 +74,9 @@ class Examination:
         for paths, kept in ((self.train, self.samples), (self.valid, self._valid_samples)):
             for sample in inspector.survey(paths):
                 kept.append(sample)
-                self._found += sample.found
+                self._findings += sample.found
                 yield sample
-        self._found += self._check_lists(inspector.augment_config)
+        self._findings += self._check_lists(inspector.augment_config)
 
     def _inspector(self) -> Inspector:
         if self.setup is None:
@@ -85,7 +88,7 @@ class Examination:
         augment_config = dataset.augment_config if isinstance(dataset, DetectionData) else None
         return Inspector(net.channels, net.width, net.height, augment_config)
 
-    def _check_lists(self, augment_config: DetectionAugmentConfig | None) -> Iterator[Diagnosis]:
+    def _check_lists(self, augment_config: DetectionAugmentConfig | None) -> Iterator[Finding]:
         assert self.data is not None
         train, valid = (str(self.data.find(key, key)) for key in ("train", "valid"))
         yield from list_checks.check_repeats(self.samples, train)
@@ -109,62 +112,62 @@ def examine(cfg: Path, data: DataFile | None, *, dialect: str | None = None, see
     config = read(cfg)
     made, found = _make_cfg(config, dialect)
     exam = Examination(config, made, data)
-    exam.note(found)
+    exam.add(found)
     if data is not None:
-        exam.note(_read_lists(exam))
+        exam.add(_read_lists(exam))
     if made is None:
         return exam
-    exam.note([*rate_checks.check_rates(made), *anchor_checks.check_anchor_sizes(made)])
-    exam.note([*cfg_checks.check_cfg(made, peak_rate=rate_checks.peak_rate(made.plan.net))])
-    exam.note([*_check_batch(made, is_training=data is not None)])
+    exam.add([*rate_checks.check_rates(made), *anchor_checks.check_anchor_sizes(made)])
+    exam.add([*cfg_checks.check_cfg(made, peak_rate=rate_checks.peak_rate(made.plan.net))])
+    exam.add(_check_batch(made, is_training=data is not None))
     if data is not None:
-        exam.note([*_check_task(exam, made, data, seen)])
+        exam.add(_check_task(exam, made, data, seen))
     return exam
 
 
-def _make_cfg(config: Config, dialect: str | None) -> tuple[Cfg | None, list[Diagnosis]]:
+def _make_cfg(config: Config, dialect: str | None) -> tuple[Cfg | None, list[Finding]]:
     try:
         return Cfg(make_plan(config, dialect), config), []
     except ConfigError as error:
-        return None, [cfg_checks.of_fault(fault) for fault in deduplicate(error.faults)]
+        return None, [cfg_checks.rate_severity(finding) for finding in deduplicate(error.findings)]
 
 
-def _read_lists(exam: Examination) -> list[Diagnosis]:
+def _read_lists(exam: Examination) -> list[Finding]:
     assert exam.data is not None
     exam.train, found = list_checks.read_list(exam.data, "train", TRAIN_LIST)
     exam.valid, more = list_checks.read_list(exam.data, "valid")
     return [*found, *more]
 
 
-def _check_batch(cfg: Cfg, *, is_training: bool) -> Iterator[Diagnosis]:
+def _check_batch(cfg: Cfg, *, is_training: bool) -> Iterator[Finding]:
     """Many published cfgs stand at the lines for testing, which is a fault only where they are to be trained."""
     if not cfg.trains:
         return
     try:
         cfg.plan.net.check_batch()
     except DarkpyError as error:
-        yield of_error(error, Cause.RATES, "batch", cfg.net_line("batch"))
+        yield error.as_finding("batch", Cause.RATES, cfg.locate_net("batch"))
         return
     for line in check_batch(cfg.plan.net):
-        yield Diagnosis(
+        yield Finding(
             cause=Cause.RATES,
-            level=Level.WARNING if is_training else Level.NOTE,
-            kind="batch",
-            place=cfg.net_line("batch"),
+            severity=Severity.WARNING if is_training else Severity.NOTE,
+            name="batch",
+            location=cfg.locate_net("batch"),
             message=line,
-            tries=("batch=64 subdivisions=16",),
+            hints=("batch=64 subdivisions=16",),
         )
 
 
-def _check_task(exam: Examination, cfg: Cfg, data: DataFile, seen: int) -> Iterator[Diagnosis]:
+def _check_task(exam: Examination, cfg: Cfg, data: DataFile, seen: int) -> Iterator[Finding]:
     plan = cfg.plan
     try:
         exam.setup = setup = open_setup(plan, data, seed=0)
     except DarkpyError as error:
         if exam.train:  # else the list has been told of already
-            yield of_error(error, Cause.DATA, "task", str(data.path))
+            yield error.as_finding("task", Cause.DATA, Location(str(data.path)))
         return
-    where = cfg.line(cfg.heads[-1][0].index, "classes") if cfg.heads else plan.file
+    where = str(plan.locate(cfg.heads[-1][0].index, "classes")) if cfg.heads else plan.file
     yield from list_checks.check_names(data, setup.classes, where)
     yield from _check_paths(setup)
     if not plan.net.minibatch:  # which `_check_batch` has told
@@ -172,36 +175,36 @@ def _check_task(exam: Examination, cfg: Cfg, data: DataFile, seen: int) -> Itera
     try:
         for line in check_settings(setup, seen):
             message = line.removeprefix(f"{plan.file}: [net] ")
-            place = cfg.net_line()
-            yield Diagnosis(cause=Cause.RATES, level=Level.NOTE, kind="schedule", place=place, message=message)
+            yield Finding(
+                name="schedule", message=message, severity=Severity.NOTE, cause=Cause.RATES, location=cfg.locate_net()
+            )
     except DarkpyError as error:
         # weights at the end of their schedule are no fault: who has them may well ask which samples they do not know
-        level = Level.NOTE if plan.net.max_batches else Level.ERROR
-        yield replace(of_error(error, Cause.RATES, "schedule", cfg.net_line("max_batches")), level=level)
+        severity = Severity.NOTE if plan.net.max_batches else Severity.ERROR
+        yield replace(error.as_finding("schedule", Cause.RATES, cfg.locate_net("max_batches")), severity=severity)
     images = plan.net.minibatch * plan.net.subdivisions
     if 0 < plan.net.max_batches * images < len(setup.paths):
-        yield Diagnosis(
+        yield Finding(
             cause=Cause.RATES,
-            level=Level.WARNING,
-            kind="too-short",
-            place=cfg.net_line("max_batches"),
+            name="too-short",
+            location=cfg.locate_net("max_batches"),
             message=f"max_batches={plan.net.max_batches} updates of {images} images see less than the"
             f" {len(setup.paths)} of the list",
-            tries=(f"max_batches={max(2000 * setup.classes, -(-len(setup.paths) // images))}",),
+            hints=(f"max_batches={max(2000 * setup.classes, -(-len(setup.paths) // images))}",),
         )
 
 
-def _check_paths(setup: TrainingSetup) -> Iterator[Diagnosis]:
+def _check_paths(setup: TrainingSetup) -> Iterator[Finding]:
     """What a training would stop at; of a detector's images one by one `survey` tells more."""
-    place = str(setup.data.path)
+    location = Location(str(setup.data.path))
     try:
         lines = list(check_data(setup))
     except DarkpyError as error:
-        yield of_error(error, Cause.DATA, "data", place)
+        yield error.as_finding("data", Cause.DATA, location)
         return
     if isinstance(setup.source.dataset, ClassificationData):
         for line in lines:
-            yield Diagnosis(cause=Cause.DATA, level=Level.WARNING, kind="labels", place=place, message=line)
+            yield Finding(name="labels", message=line, cause=Cause.DATA, location=location)
 
 
 def _names(data: DataFile, classes: int) -> list[str]:

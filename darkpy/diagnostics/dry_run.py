@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
-from darkpy.diagnostics.checks.finding import Cause, Diagnosis, Level, of_error
 from darkpy.diagnostics.checks.rates import peak_rate
-from darkpy.diagnostics.monitor.log_reader import LoggedFinding
 from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.errors import DarkpyError
+from darkpy.finding import Cause, Finding, Location
 from darkpy.network import Network
 from darkpy.training.loop import UpdateReport, train
 from darkpy.training.setup import TrainingSetup
@@ -22,31 +21,23 @@ GROWS = 2.0
 """How many times as large as at first a loss must be at the end, for it to grow and not to wander."""
 FEWEST = 4
 """Updates of which that can be said."""
-CAUSES = {
-    "NonFinite": Cause.DATA,
-    "LossSpike": Cause.DATA,
-    "BadLabel": Cause.DATA,
-    "Exploding": Cause.RATES,
-    "StuckRate": Cause.RATES,
-}
-"""Where the cause of a symptom is looked for first; in the operations with all others."""
 
 
 @dataclass
 class DryRun:
     """Some updates of a network that is thrown away.
 
-    place: of learning_rate= in the cfg. reports: of the updates made so far.
-    found: what the watch has said, and whether the loss grows.
+    location: of learning_rate= in the cfg. reports: of the updates made so far.
+    findings: what the watch has said, and whether the loss grows.
     Raises: DarkpyError as a training does.
     """
 
     network: Network
     setup: TrainingSetup
     updates: int
-    place: str
+    location: Location
     reports: list[UpdateReport] = field(default_factory=list)
-    found: list[Diagnosis] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
     def run(self) -> Iterator[UpdateReport]:
         """Make the updates, each when the one before has been looked at."""
@@ -56,7 +47,7 @@ class DryRun:
         if end and self.network.header.seen // (plan.net.minibatch * plan.net.subdivisions) >= end:
             self.network.header = self.network.header.with_seen(0)
         trainer = Trainer(self.network, seed=SEED)
-        Monitor(trainer, None, every=1, tell=self._hear)
+        Monitor(trainer, None, every=1, tell=self.findings.append)
         source = replace(self.setup.source, bad=None)
         try:
             for report in train(trainer, source):
@@ -65,8 +56,8 @@ class DryRun:
                 if len(self.reports) >= self.updates:
                     break
         except DarkpyError as error:
-            self.found.append(of_error(error, Cause.RATES, "dry-run", plan.file))
-        self.found += self._check_loss()
+            self.findings.append(error.as_finding("dry-run", Cause.RATES, Location(plan.file)))
+        self.findings += self._check_loss()
 
     def verdict(self) -> str:
         """What the updates say of the training, in one line."""
@@ -85,7 +76,7 @@ class DryRun:
         """That an update takes: the median, for the first one is slower."""
         return median(one.seconds for one in self.reports) if self.reports else math.nan
 
-    def _check_loss(self) -> Iterator[Diagnosis]:
+    def _check_loss(self) -> Iterator[Finding]:
         """Whether the updates make it worse: the losses of the last quarter against the largest of the first."""
         losses = [one.loss for one in self.reports if math.isfinite(one.loss)]
         if len(losses) < FEWEST:
@@ -94,14 +85,13 @@ class DryRun:
         before, after = max(losses[:part]), median(losses[-part:])
         if after > GROWS * before > 0:
             last = self.reports[-1]
-            yield Diagnosis(
+            yield Finding(
                 cause=Cause.RATES,
-                level=Level.WARNING,
-                kind="loss-grows",
-                place=self.place,
+                name="loss-grows",
+                location=self.location,
                 message=f"the loss grows from {before:.4g} to {after:.4g} in {len(losses)} updates, at a rate of"
                 f" {last.rate:.3g}",
-                tries=(
+                hints=(
                     f"learning_rate={self.network.plan.net.learning_rate / 10:.2g}",
                     "burn_in=1000",
                     "grad_clip_norm=10",
@@ -115,23 +105,6 @@ class DryRun:
         minutes = self.seconds * updates / 60
         took = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
         return f": all {updates} take about {took} here"
-
-    def _hear(self, finding: LoggedFinding) -> None:
-        self.found.append(of_finding(finding))
-
-
-def of_finding(one: LoggedFinding) -> Diagnosis:
-    """What the watch says, as the doctor says it."""
-    place = one.place or f"update {one.batch_num}"
-    message = one.message.removeprefix(place).removeprefix(", ").removeprefix(": ")
-    return Diagnosis(
-        cause=CAUSES.get(one.name, Cause.OPERATIONS),
-        level=Level.WARNING,
-        kind=one.name,
-        place=place,
-        message=message,
-        tries=one.hints,
-    )
 
 
 def as_record(run: DryRun) -> dict[str, object]:

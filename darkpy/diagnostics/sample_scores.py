@@ -23,9 +23,9 @@ from darkpy.data.lists.labels import read_labels
 from darkpy.data.lists.paths import label_path
 from darkpy.data.loading.datasets import ClassificationData, Dataset, DetectionData
 from darkpy.data.loading.images import load_image
-from darkpy.diagnostics.checks.finding import Cause, Diagnosis, Level
 from darkpy.diagnostics.report.contact_sheet import Tile, as_png, contact_sheet
 from darkpy.errors import DarkpyError
+from darkpy.finding import Cause, Finding, Location, Severity
 from darkpy.layers.base import Layer
 from darkpy.layers.loss import TrainingState
 from darkpy.network import Network
@@ -174,20 +174,20 @@ def sample_boxes(setup: TrainingSetup, path: str) -> Tensor:
         return torch.zeros(0, 5)
 
 
-def check_scores(ranked: Sequence[Scored], place: str) -> Iterator[Diagnosis]:
+def check_scores(ranked: Sequence[Scored], place: str) -> Iterator[Finding]:
     """Samples that alone are enough to lose a network; a note of how many are far from all others.
 
     place: the list's.
     """
     for one in ranked:
         if not one.is_finite:
-            yield Diagnosis(
+            yield Finding(
                 cause=Cause.DATA,
-                level=Level.ERROR,
-                kind="sample-not-finite",
-                place=one.path,
+                severity=Severity.ERROR,
+                name="sample-not-finite",
+                location=Location(one.path),
                 message=f"makes what is no number: loss {one.loss:g}, gradient norm {one.norm:g}",
-                tries=("look at the image and its labels", "take it out of the list"),
+                hints=("look at the image and its labels", "take it out of the list"),
             )
     far = [one for one in ranked if one.is_finite and one.score >= SUSPECT]
     if far:
@@ -195,7 +195,13 @@ def check_scores(ranked: Sequence[Scored], place: str) -> Iterator[Diagnosis]:
             f"{len(far)} of {len(ranked)} samples are {SUSPECT:g} usual deviations and more worse than is usual for"
             f" their number of objects; the worst, by {far[0].score:.1f}: {far[0].path}"
         )
-        yield Diagnosis(cause=Cause.DATA, level=Level.NOTE, kind="samples-suspect", place=place, message=text)
+        yield Finding(
+            name="samples-suspect",
+            message=text,
+            severity=Severity.NOTE,
+            cause=Cause.DATA,
+            location=Location(place),
+        )
 
 
 def as_csv(ranked: Sequence[Scored]) -> bytes:

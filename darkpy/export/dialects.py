@@ -29,8 +29,8 @@ def plan_for_dialect(text: str, plan: Plan, dialect: Dialect) -> Plan:
     try:
         made = make_plan(parse(text, plan.file), dialect)
     except ConfigError as error:
-        first = error.faults[0]
-        section = "" if first.section is None else f"[{first.section}] "
+        first = error.findings[0]
+        section = "" if first.location.section is None else f"[{first.location.section}] "
         raise WeightsError(f"{plan.file} is no network for {dialect}'s darknet: {section}{first.message}") from error
     for node in made.nodes:
         if own := node.spec.foreign():

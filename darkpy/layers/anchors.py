@@ -15,9 +15,10 @@ import torch
 from darkpy.config.schema import MAX_LIST, key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
+from darkpy.finding import Finding
 from darkpy.layers.base import Layer
 from darkpy.layers.head import AnchorKeys, HeadSpec
-from darkpy.layers.lint import Doubt, missing_anchors
+from darkpy.layers.lint import missing_anchors
 from darkpy.ops.box_coder import BoxCoder
 from darkpy.ops.device import constant
 from darkpy.ops.grid import channel_mask, channel_runs
@@ -151,7 +152,7 @@ class AnchoredSpec(HeadSpec):
             )
         return x
 
-    def doubts(self, inputs: Sequence[Shape]) -> Iterator[Doubt]:
+    def lint(self, inputs: Sequence[Shape]) -> Iterator[Finding]:
         yield from missing_anchors(self.anchors, self.anchor_indices, "pixels")
 
     def truth_shape(self, output: Shape) -> tuple[int, ...]:

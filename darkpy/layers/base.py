@@ -17,12 +17,12 @@ from darkpy.config.schema import extension_entries, key, keys_of
 from darkpy.dialect import Dialect
 from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
 from darkpy.errors import DarkpyError
+from darkpy.finding import Finding
 from darkpy.layers.arrays import INIT_ONE as INIT_ONE  # rooms find these here
 from darkpy.layers.arrays import INIT_SLOPE as INIT_SLOPE
 from darkpy.layers.arrays import INIT_ZERO as INIT_ZERO
 from darkpy.layers.arrays import ArraySpec as ArraySpec
 from darkpy.layers.arrays import Init as Init
-from darkpy.layers.lint import Doubt
 from darkpy.ops.activations import ALIASES, PRELU, words
 from darkpy.ops.initializers import INITIALIZERS
 from darkpy.ops.norms import FREEZES
@@ -171,8 +171,8 @@ class LayerSpec:
         """The arrays of the weight file, in file order."""
         return ()
 
-    def doubts(self, inputs: Sequence[Shape]) -> Iterator[Doubt]:
-        """What the section says that is allowed and hurts training; nothing by default."""
+    def lint(self, inputs: Sequence[Shape]) -> Iterator[Finding]:
+        """Findings of the section: allowed, and bad for training. None by default."""
         yield from ()
 
     def operations(self, inputs: Sequence[Shape]) -> int:

@@ -16,8 +16,9 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
+from darkpy.finding import Finding
 from darkpy.layers.base import ArraySpec, Init, Layer, LayerSpec, absolute, section
-from darkpy.layers.lint import Doubt, skipped_cells
+from darkpy.layers.lint import skipped_cells
 from darkpy.layers.weighted import WeightedLayer, WeightedLayerSpec
 from darkpy.ops.antialiasing import blur, blur_to_onnx, blurred_sides
 from darkpy.ops.binary import binarized, signs
@@ -156,7 +157,7 @@ class ConvolutionalSpec(WeightedLayerSpec):
         weights = ArraySpec("weights", shape, noise, is_decayed=True, is_flipped=self.flipped)
         return (biases, *self.norm_arrays(self.filters), weights, *self.slope_arrays(self.filters))
 
-    def doubts(self, inputs: Sequence[Shape]) -> Iterator[Doubt]:
+    def lint(self, inputs: Sequence[Shape]) -> Iterator[Finding]:
         """A 1x1 convolution that strides is how residual networks halve a map."""
         if self.size > 1:
             yield from skipped_cells(self.reach * (self.size - 1) + 1, self.strides)

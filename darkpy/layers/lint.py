@@ -1,26 +1,14 @@
-"""What sections say that is allowed and hurts training, and that several rooms may say."""
+"""Lint findings that several section types share: settings that are allowed and bad for training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from darkpy.finding import Finding
 
 
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """Something that a section may say, and hardly means.
-
-    kind: its name for programs. key: whose line it is about. tries: what may be meant, the likeliest first.
-    """
-
-    kind: str
-    message: str
-    key: str | None = None
-    tries: tuple[str, ...] = ()
-
-
-def skipped_cells(size: int, strides: Sequence[int]) -> Iterator[Doubt]:
-    """That windows of `size` x `size` cells do not touch each other.
+def skipped_cells(size: int, strides: Sequence[int]) -> Iterator[Finding]:
+    """Find windows of `size` x `size` cells that leave gaps between each other.
 
     strides: down and across.
     """
@@ -32,12 +20,14 @@ def skipped_cells(size: int, strides: Sequence[int]) -> Iterator[Doubt]:
         f"stride={longest} is larger than size={size}: {1 - read:.0%} of the cells are in no window, and the layers"
         " before learn nothing from them"
     )
-    yield Doubt("stride-beyond-size", message, "stride", (f"stride={size}", f"size={longest}"))
+    hints = (f"stride={size}", f"size={longest}")
+    yield Finding(name="stride-beyond-size", message=message, key="stride", hints=hints)
 
 
-def missing_anchors(anchors: Sequence[float], indices: Sequence[int], unit: str) -> Iterator[Doubt]:
-    """That some anchors of a head are not in its list. unit: what the cfg counts them in."""
+def missing_anchors(anchors: Sequence[float], indices: Sequence[int], unit: str) -> Iterator[Finding]:
+    """Find anchors of a head that its list lacks. unit: in which the cfg gives them."""
     listed, wanted = len(anchors) // 2, max(indices) + 1
     if wanted > listed:
         message = f"uses anchors up to number {wanted - 1}, and anchors= lists {listed}: the others are .5 x .5 {unit}"
-        yield Doubt("missing-anchors", message, "anchors", (f"anchors= with {wanted} pairs", f"num={listed}"))
+        hints = (f"anchors= with {wanted} pairs", f"num={listed}")
+        yield Finding(name="missing-anchors", message=message, key="anchors", hints=hints)

@@ -15,8 +15,9 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
+from darkpy.finding import Finding
 from darkpy.layers.base import Layer, LayerSpec, section
-from darkpy.layers.lint import Doubt, skipped_cells
+from darkpy.layers.lint import skipped_cells
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.ops.pooling import Window
 from darkpy.shapes import Shape
@@ -48,7 +49,7 @@ class LocalAvgpoolSpec(LayerSpec):
         (x,) = inputs
         return Shape(x.c, *self.window.output_sides(x))
 
-    def doubts(self, inputs: Sequence[Shape]) -> Iterator[Doubt]:
+    def lint(self, inputs: Sequence[Shape]) -> Iterator[Finding]:
         yield from skipped_cells(self.window.size, self.window.strides)
 
     def operations(self, inputs: Sequence[Shape]) -> int:

@@ -14,8 +14,9 @@ from torch.nn import functional
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
+from darkpy.finding import Finding
 from darkpy.layers.base import Layer, LayerSpec, section
-from darkpy.layers.lint import Doubt, skipped_cells
+from darkpy.layers.lint import skipped_cells
 from darkpy.ops.antialiasing import blur, blur_to_onnx, blurred_sides
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.ops.pooling import Window
@@ -63,7 +64,7 @@ class MaxpoolSpec(LayerSpec):
             sides = blurred_sides(sides, self.antialiasing, self.strides)
         return Shape(x.c, *sides)
 
-    def doubts(self, inputs: Sequence[Shape]) -> Iterator[Doubt]:
+    def lint(self, inputs: Sequence[Shape]) -> Iterator[Finding]:
         if not self.maxpool_depth:
             yield from skipped_cells(self.window.size, self.strides)
 

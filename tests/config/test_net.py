@@ -20,7 +20,7 @@ def net(lines: str, dialect: Dialect = PJ) -> NetSpec:
 def errors(lines: str, dialect: Dialect = PJ) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         darkpy.plan(f"[net]\n{lines}\n[connected]\n", dialect)
-    return [fault.message for fault in caught.value.faults]
+    return [finding.message for finding in caught.value.findings]
 
 
 def test_defaults_are_darknets() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from darkpy.config.schema import MAX_INT, MAX_LIST, Key, key, keys_of, nearest, read_spec
-from darkpy.config.text import Faults, parse
+from darkpy.config.text import FindingCollector, parse
 from darkpy.dialect import Dialect
-from darkpy.errors import Fault, Severity
+from darkpy.finding import Finding, Severity
 
 AX, PJ = Dialect.ALEXEYAB, Dialect.PJREDDIE
 
@@ -46,14 +46,14 @@ class NeedySpec:
     layers: tuple[int, ...] = key()
 
 
-def sample(lines: str, dialect: Dialect = PJ) -> tuple[SampleSpec | None, tuple[Fault, ...]]:
+def sample(lines: str, dialect: Dialect = PJ) -> tuple[SampleSpec | None, tuple[Finding, ...]]:
     config = parse(f"[net]\n[sample]\n{lines}\n", "x.cfg")
-    faults = Faults(config.file, config.faults)
-    return read_spec(SampleSpec, config.sections[1], dialect, faults), faults.found
+    findings = FindingCollector(config.file, config.findings)
+    return read_spec(SampleSpec, config.sections[1], dialect, findings), findings.findings
 
 
 def value(line: str, field: str, dialect: Dialect = PJ) -> Any:
-    """What a line without any fault means."""
+    """What a line without any finding means."""
     spec, faults = sample(line, dialect)
     assert faults == ()
     return getattr(spec, field)
@@ -61,18 +61,18 @@ def value(line: str, field: str, dialect: Dialect = PJ) -> Any:
 
 def warned(line: str, field: str, dialect: Dialect = PJ) -> tuple[Any, str]:
     """What a line means, and the one warning it brings."""
-    spec, (fault,) = sample(line, dialect)
-    assert fault.severity is Severity.WARNING and spec is not None
-    assert (fault.line, fault.section, fault.index) == (3, "sample", 0)
-    return getattr(spec, field), fault.message
+    spec, (finding,) = sample(line, dialect)
+    assert finding.severity is Severity.WARNING and spec is not None
+    assert (finding.location.line, finding.location.section, finding.location.index) == (3, "sample", 0)
+    return getattr(spec, field), finding.message
 
 
-def refused(line: str, dialect: Dialect = PJ) -> Fault:
+def refused(line: str, dialect: Dialect = PJ) -> Finding:
     """The one error of a line."""
-    spec, (fault,) = sample(line, dialect)
-    assert fault.severity is Severity.ERROR and spec is None
-    assert (fault.line, fault.section, fault.index) == (3, "sample", 0)
-    return fault
+    spec, (finding,) = sample(line, dialect)
+    assert finding.severity is Severity.ERROR and spec is None
+    assert (finding.location.line, finding.location.section, finding.location.index) == (3, "sample", 0)
+    return finding
 
 
 def test_empty_section_has_each_forks_defaults() -> None:
@@ -156,19 +156,19 @@ def test_list_that_one_fork_reads_as_a_number_warns_there() -> None:
 
 
 def test_word_of_the_other_fork_names_the_dialect_to_use() -> None:
-    fault = refused("kind=fancy")
-    assert fault.message == "kind=fancy is a word of alexeyab's fork only"
-    assert fault.hint == "use --dialect alexeyab"
+    finding = refused("kind=fancy")
+    assert finding.message == "kind=fancy is a word of alexeyab's fork only"
+    assert finding.hints == ("use --dialect alexeyab",)
     assert value("kind=fancy", "kind", AX) == "fancy"
 
 
 def test_misspelt_word_gets_near_names_and_a_strange_one_all_of_them() -> None:
-    assert refused("kind=fansy", AX).hint == "did you mean fancy?"
-    assert refused("kind=1", AX).hint == "one of fancy, plain"
+    assert refused("kind=fansy", AX).hints == ("did you mean fancy?",)
+    assert refused("kind=1", AX).hints == ("one of fancy, plain",)
 
 
 def test_comment_behind_a_word_is_no_comment() -> None:
-    assert refused("kind=plain#comment").hint == "a comment needs a line of its own"
+    assert refused("kind=plain#comment").hints == ("a comment needs a line of its own",)
 
 
 def test_line_without_an_equals_sign_gives_the_default_and_warns() -> None:
@@ -176,9 +176,9 @@ def test_line_without_an_equals_sign_gives_the_default_and_warns() -> None:
 
 
 def test_unread_key_warns_with_near_names() -> None:
-    spec, (fault,) = sample("cuont=1")
+    spec, (finding,) = sample("cuont=1")
     assert spec == SampleSpec()
-    assert str(fault) == (
+    assert str(finding) == (
         "x.cfg:3: [sample] layer 0 nothing reads the key 'cuont'; ignored\n  hint: did you mean count?"
     )
 
@@ -186,7 +186,7 @@ def test_unread_key_warns_with_near_names() -> None:
 def test_every_bad_key_of_a_section_is_reported() -> None:
     spec, faults = sample("count=0\nrate=x\nkind=none\nhello\n")
     assert spec is None
-    assert [(fault.line, fault.severity) for fault in faults] == [
+    assert [(finding.location.line, finding.severity) for finding in faults] == [
         (3, Severity.ERROR),
         (4, Severity.ERROR),
         (5, Severity.ERROR),
@@ -197,15 +197,17 @@ def test_every_bad_key_of_a_section_is_reported() -> None:
 @pytest.mark.parametrize("line", ["", "layers"])
 def test_missing_key_that_is_needed_is_an_error(line: str) -> None:
     config = parse(f"[net]\n[needy]\n{line}\n", "x.cfg")
-    faults = Faults("x.cfg")
-    assert read_spec(NeedySpec, config.sections[1], PJ, faults) is None
-    assert [str(fault) for fault in faults.found] == ["x.cfg:2: [needy] layer 0 has no layers=, which it needs"]
+    findings = FindingCollector("x.cfg")
+    assert read_spec(NeedySpec, config.sections[1], PJ, findings) is None
+    assert [str(finding) for finding in findings.findings] == [
+        "x.cfg:2: [needy] layer 0 has no layers=, which it needs"
+    ]
 
 
 def test_file_is_looked_for_beside_the_cfg(tmp_path: Path) -> None:
     (tmp_path / "names.map").write_text("0\n")
     config = parse("[net]\n[sample]\nmap=names.map\n", str(tmp_path / "x.cfg"))
-    spec = read_spec(SampleSpec, config.sections[1], PJ, Faults(config.file))
+    spec = read_spec(SampleSpec, config.sections[1], PJ, FindingCollector(config.file))
     assert spec is not None and spec.map == tmp_path / "names.map"
 
 

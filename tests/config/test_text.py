@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from darkpy.config.text import MAX_FAULTS, MAX_SECTIONS, MAX_SIZE, Config, parse, read
-from darkpy.errors import ConfigError, Fault, Severity
+from darkpy.config.text import MAX_FINDINGS, MAX_SECTIONS, MAX_SIZE, Config, parse, read
+from darkpy.errors import ConfigError
+from darkpy.finding import Finding, Severity
 
 
 def values(config: Config, section: int = 0) -> dict[str, str | None]:
     return {key: entry.value for key, entry in config.sections[section].entries.items()}
 
 
-def only_fault(config: Config) -> Fault:
-    (fault,) = config.faults
-    return fault
+def only_fault(config: Config) -> Finding:
+    (finding,) = config.findings
+    return finding
 
 
 def refusal(cfg: str | Path) -> str:
@@ -30,7 +31,7 @@ def test_every_blank_of_a_line_is_dropped_inner_ones_too() -> None:
     assert [section.type for section in config.sections] == ["net", "route"]
     assert values(config) == {"batch": "16"}
     assert values(config, 1) == {"layers": "-1,-3"}
-    assert config.faults == ()
+    assert config.findings == ()
 
 
 def test_crlf_and_a_byte_order_mark_read_like_neither(tmp_path: Path) -> None:
@@ -38,7 +39,7 @@ def test_crlf_and_a_byte_order_mark_read_like_neither(tmp_path: Path) -> None:
     plain.write_bytes(b"[net]\nbatch=1\n\n# note\n[yolo]\nmask = 0,1\n")
     windows.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes().replace(b"\n", b"\r\n"))
     assert read(windows).sections == read(plain).sections
-    assert read(windows).faults == ()
+    assert read(windows).findings == ()
 
 
 def test_last_line_needs_no_line_break() -> None:
@@ -64,18 +65,20 @@ def test_first_of_equal_keys_counts_and_the_other_line_is_named() -> None:
     config = parse("[net]\nbatch=1\nbatch=64\n[dropout]\nprobability=.1\n\nprobability=.2\n", "x.cfg")
     assert values(config) == {"batch": "1"}
     assert values(config, 1) == {"probability": ".1"}
-    assert [(fault.line, fault.section, fault.index) for fault in config.faults] == [
+    assert [
+        (finding.location.line, finding.location.section, finding.location.index) for finding in config.findings
+    ] == [
         (3, "net", None),
         (7, "dropout", 0),
     ]
-    assert all(fault.severity is Severity.WARNING for fault in config.faults)
-    assert "line 2" in config.faults[0].message and "line 5" in config.faults[1].message
+    assert all(finding.severity is Severity.WARNING for finding in config.findings)
+    assert "line 2" in config.findings[0].message and "line 5" in config.findings[1].message
 
 
 def test_key_with_an_empty_value_is_dropped_so_that_a_later_one_counts() -> None:
     config = parse("[net]\nbatch=\nbatch=8\n")
     assert values(config) == {"batch": "8"}
-    assert only_fault(config).line == 2
+    assert only_fault(config).location.line == 2
 
 
 def test_line_without_an_equals_sign_hides_later_lines_of_that_key() -> None:
@@ -99,14 +102,16 @@ def test_layers_count_from_the_second_section() -> None:
 def test_section_line_with_anything_else_is_one_error_and_keeps_its_name(line: str) -> None:
     config = parse(f"[net]\n{line}\nprobability=.5\n", "x.cfg")
     assert config.sections[1].type == "dropout"
-    fault = only_fault(config)
-    assert (fault.severity, fault.line, fault.index) == (Severity.ERROR, 2, 0)
+    finding = only_fault(config)
+    assert (finding.severity, finding.location.line, finding.location.index) == (Severity.ERROR, 2, 0)
 
 
 def test_lines_before_the_first_section_are_one_error() -> None:
-    fault = only_fault(parse("classes=80\ntrain=train.txt\n[net]\nbatch=1\n", "coco.data"))
-    assert (fault.severity, fault.line) == (Severity.ERROR, 1)
-    assert str(fault) == ("coco.data:1: 'classes=80' stands before the first section\n  hint: a cfg begins with [net]")
+    finding = only_fault(parse("classes=80\ntrain=train.txt\n[net]\nbatch=1\n", "coco.data"))
+    assert (finding.severity, finding.location.line) == (Severity.ERROR, 1)
+    assert str(finding) == (
+        "coco.data:1: 'classes=80' stands before the first section\n  hint: a cfg begins with [net]"
+    )
 
 
 def test_string_with_a_line_break_is_the_cfg_itself() -> None:
@@ -160,9 +165,9 @@ def test_hundreds_of_thousands_of_sections_are_refused_at_once() -> None:
 def test_file_of_nothing_but_faults_is_given_up() -> None:
     with pytest.raises(ConfigError) as caught:
         parse("[net]\n" + "batch=\n" * 100_000)
-    assert str(MAX_FAULTS) in str(caught.value)
+    assert str(MAX_FINDINGS) in str(caught.value)
 
 
 def test_quoted_text_is_abridged() -> None:
-    fault = only_fault(parse("x" * 100_000 + "\n[net]\n"))
-    assert len(fault.message) < 100
+    finding = only_fault(parse("x" * 100_000 + "\n[net]\n"))
+    assert len(finding.message) < 100

@@ -23,8 +23,8 @@ def written(folder: Path, text: str) -> Path:
 def faults_of(path: Path) -> list[str]:
     with pytest.raises(ConfigError) as raised:
         read_tree(path)
-    assert all(fault.file == str(path) for fault in raised.value.faults)
-    return [f"{fault.line}: {fault.message}" for fault in raised.value.faults]
+    assert all(finding.location.file == str(path) for finding in raised.value.findings)
+    return [f"{finding.location.line}: {finding.message}" for finding in raised.value.findings]
 
 
 def test_arrays_are_those_that_darknet_makes(tmp_path: Path) -> None:
@@ -63,8 +63,8 @@ def test_own_parent_and_a_first_class_with_a_parent_are_refused(tmp_path: Path) 
 
 
 def test_children_that_stand_apart_are_refused(tmp_path: Path) -> None:
-    (fault,) = faults_of(written(tmp_path, "animal -1\ncat 0\nthing -1\n"))
-    assert fault == "3: class 2, 'thing', stands apart from the other children of -1"
+    (finding,) = faults_of(written(tmp_path, "animal -1\ncat 0\nthing -1\n"))
+    assert finding == "3: class 2, 'thing', stands apart from the other children of -1"
 
 
 def test_a_file_of_another_kind_is_one_short_message(tmp_path: Path) -> None:
@@ -72,8 +72,8 @@ def test_a_file_of_another_kind_is_one_short_message(tmp_path: Path) -> None:
 
 
 def test_holes_of_a_broken_download_are_found(tmp_path: Path) -> None:
-    (fault,) = faults_of(written(tmp_path, "animal -1\nthing -1\0\0\0\ncat 0\n"))
-    assert fault.startswith("None: holds zero bytes, first in line 2")
+    (finding,) = faults_of(written(tmp_path, "animal -1\nthing -1\0\0\0\ncat 0\n"))
+    assert finding.startswith("None: holds zero bytes, first in line 2")
 
 
 def test_missing_file_is_named_with_the_places_searched(tmp_path: Path) -> None:

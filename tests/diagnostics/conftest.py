@@ -10,8 +10,8 @@ import pytest
 
 from darkpy.data.lists.data_file import read_data
 from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
-from darkpy.diagnostics.checks.finding import Diagnosis
 from darkpy.diagnostics.doctor import Examination, examine
+from darkpy.finding import Finding
 
 
 @pytest.fixture(scope="session")
@@ -60,8 +60,8 @@ class Case(NamedTuple):
             pass
         return exam
 
-    def findings(self, **more: Any) -> list[Diagnosis]:
-        return [one for one in self.examine(**more).found if one.is_finding]
+    def findings(self, **more: Any) -> list[Finding]:
+        return [one for one in self.examine(**more).findings if not one.is_note]
 
 
 @pytest.fixture

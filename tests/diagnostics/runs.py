@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 import darkpy
-from darkpy.diagnostics.monitor.log_reader import LoggedFinding
 from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.errors import DarkpyError
+from darkpy.finding import Finding
 from darkpy.training.trainer import Trainer
 
 Minibatch = tuple[torch.Tensor, torch.Tensor]
@@ -142,12 +142,12 @@ class Run:
         return array
 
     @property
-    def findings(self) -> list[LoggedFinding]:
+    def findings(self) -> list[Finding]:
         return self.watch.findings
 
     @property
     def names(self) -> list[str]:
         return [finding.name for finding in self.findings]
 
-    def found(self, name: str) -> LoggedFinding:
+    def found(self, name: str) -> Finding:
         return next(finding for finding in self.findings if finding.name == name)

@@ -43,7 +43,7 @@ def as_darknet_says(original: Path, classes: int) -> str:
 
 @pytest.mark.parametrize("original", ORIGINALS, ids=lambda path: path.stem)
 def test_nothing_is_found_in_an_original(original: Path) -> None:
-    assert [str(one) for one in examine(original, None).found if one.is_finding] == []
+    assert [str(one) for one in examine(original, None).findings if not one.is_note] == []
 
 
 @pytest.mark.parametrize("name", DETECTORS)
@@ -65,9 +65,9 @@ def test_nothing_is_found_in_sampled_data(tmp_path: Path, seed: int) -> None:
 def test_an_original_that_stands_at_the_lines_for_testing_is_told_so_when_it_is_to_be_trained(case: Case) -> None:
     text = as_darknet_says(ROOT / "cfg/yolov3-tiny.cfg", 4)
     case.cfg.write_text(text.replace("batch=64", "batch=1").replace("subdivisions=16", "subdivisions=1"))
-    assert [one.kind for one in examine(case.cfg, None).found] == ["batch"]
-    assert not examine(case.cfg, None).found[0].is_finding
-    assert [one.kind for one in case.findings()] == ["batch"]
+    assert [one.name for one in examine(case.cfg, None).findings] == ["batch"]
+    assert examine(case.cfg, None).findings[0].is_note
+    assert [one.name for one in case.findings()] == ["batch"]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_nothing_is_found_in_blood_cells(blood: Path, tmp_path: Path, name: str)
     cfg.write_text(as_darknet_says(ROOT / "cfg" / f"{name}.cfg", 3))
     exam = examine(cfg, read_data(blood / "bccd.data"))
     assert len(list(exam.survey())) == 292
-    assert [str(one) for one in exam.found if one.is_finding] == []
+    assert [str(one) for one in exam.findings if not one.is_note] == []
 
 
 @pytest.mark.parametrize("factor", [1, 3, 1 / 3])
@@ -123,4 +123,4 @@ def test_nothing_is_found_in_a_classifier_and_its_images(shared: Path, tmp_path:
     data.write_text(f"classes=10\ntrain={tmp_path}/train.list\nvalid={tmp_path}/test.list\nlabels={labels}\n")
     exam = examine(ROOT / "cfg/cifar.cfg", read_data(data))
     assert len(list(exam.survey())) == 500
-    assert [str(one) for one in exam.found if one.is_finding] == []
+    assert [str(one) for one in exam.findings if not one.is_note] == []

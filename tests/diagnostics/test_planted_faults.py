@@ -290,10 +290,10 @@ def test_planted_fault_is_found_at_its_place_and_brings_few_others(case: Case, p
     """Two kinds at most: what follows from a fault is told, too."""
     kind, place = plant(case)
     findings = case.findings()
-    assert (kind, place) in [(one.kind, one.place) for one in findings]
-    told = next(one for one in findings if (one.kind, one.place) == (kind, place))
+    assert (kind, place) in [(one.name, one.place) for one in findings]
+    told = next(one for one in findings if (one.name, one.place) == (kind, place))
     assert told.message
-    assert len({one.kind for one in findings}) <= (4 if plant in (ends_at_once, empty_list) else 2)
+    assert len({one.name for one in findings}) <= (4 if plant in (ends_at_once, empty_list) else 2)
 
 
 def test_there_are_30_faults() -> None:
@@ -323,7 +323,7 @@ def test_labels_in_the_other_forks_place_are_one_error_with_its_name(case: Case)
     case.edit("train.txt", "/train/", "/images/", count=100)
     assert case.findings(dialect="pjreddie") == []
     first = case.findings(dialect="alexeyab")[0]
-    assert first.level.value == "error"
+    assert first.severity.value == "error"
     assert "--dialect pjreddie" in str(first)
 
 

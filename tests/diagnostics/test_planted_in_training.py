@@ -170,8 +170,8 @@ def test_planted_fault_is_found_where_it_is(fault: Fault, tmp_path: Path) -> Non
     fault.plant(run)
     run(fault.updates, fault.change)
     finding = run.found(fault.name)
-    assert finding.message.startswith(f"{fault.place} <cfg>:" if fault.place else "update ")
-    assert fault.says in finding.message and f"update {finding.batch_num}:" in finding.message
+    assert finding.place.startswith(f"{fault.place} <cfg>:") if fault.place else not finding.place
+    assert fault.says in finding.message and f"update {finding.batch_num}:" in finding.text
     assert finding.hints
     if fault.image:
         assert finding.paths[0] == fault.image and fault.image in finding.message

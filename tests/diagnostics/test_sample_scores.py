@@ -134,7 +134,7 @@ def test_sample_that_makes_no_number_is_an_error_and_stands_first() -> None:
     ranked = rank([*some, Scored("bad.jpg", math.nan, math.nan, 3)])
     assert ranked[0].path == "bad.jpg"
     (found,) = check_scores(ranked, "my.data")
-    assert (found.place, found.kind) == ("bad.jpg", "sample-not-finite")
+    assert (found.place, found.name) == ("bad.jpg", "sample-not-finite")
 
 
 def test_crowded_images_are_not_worse_for_being_crowded() -> None:
@@ -143,7 +143,7 @@ def test_crowded_images_are_not_worse_for_being_crowded() -> None:
     assert ranked[0].path == "few.jpg"
     assert ranked[0].score > 6 > ranked[1].score
     (noted,) = check_scores(ranked, "my.data")
-    assert not noted.is_finding
+    assert noted.is_note
     assert noted.message.startswith("1 of 31 samples are 6 usual deviations and more worse")
 
 

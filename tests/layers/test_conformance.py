@@ -11,7 +11,7 @@ from torch import nn
 
 from darkpy.build import Plan, make_plan
 from darkpy.config.schema import keys_of, read_spec
-from darkpy.config.text import Faults, parse
+from darkpy.config.text import FindingCollector, parse
 from darkpy.dialect import Dialect
 from darkpy.layers.base import SECTIONS, LayerSpec
 from darkpy.network import Network
@@ -123,8 +123,8 @@ def images() -> torch.Tensor:
 def default_spec(spec: type[LayerSpec], dialect: Dialect) -> tuple[LayerSpec | None, list[str]]:
     """What a section line alone gives, and what is said about it."""
     config = parse(f"[net]\n[{spec.type}]\n")
-    faults = Faults(config.file)
-    return read_spec(spec, config.sections[1], dialect, faults), [fault.message for fault in faults.found]
+    findings = FindingCollector(config.file)
+    return read_spec(spec, config.sections[1], dialect, findings), [finding.message for finding in findings.findings]
 
 
 def test_every_registered_section_has_a_case_here() -> None:
@@ -134,7 +134,7 @@ def test_every_registered_section_has_a_case_here() -> None:
 @for_every_case
 def test_case_ends_in_the_section_it_is_for(name: str, dialect: Dialect) -> None:
     assert plan(name, dialect).nodes[-1].type == name.partition(" ")[0]
-    assert all(fault.section == "rnn" for fault in plan(name, dialect).warnings)
+    assert all(finding.location.section == "rnn" for finding in plan(name, dialect).warnings)
 
 
 @for_every_section
@@ -170,9 +170,9 @@ def test_default_written_out_means_the_same(name: str, dialect: Dialect) -> None
     needed = {wanted.name: "0" for wanted in keys_of(spec).values() if wanted.is_required}
     lines = "".join(f"{key}={text}\n" for key, text in (given | needed).items())
     config = parse(f"[net]\n[{name}]\n{lines}")
-    faults = Faults(config.file)
-    read = read_spec(spec, config.sections[1], dialect, faults)
-    assert faults.found == ()
+    findings = FindingCollector(config.file)
+    read = read_spec(spec, config.sections[1], dialect, findings)
+    assert findings.findings == ()
     for wanted in keys_of(spec).values():
         if wanted.name in given:
             assert getattr(read, wanted.field) == wanted.defaults[dialect]

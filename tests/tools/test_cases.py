@@ -84,9 +84,11 @@ def test_anchors_three_times_too_large_are_found_before_and_in_a_training(tmp_pa
     anchors.draw(folder)
     assert anchors.look(folder, 1, updates=4) == anchors.Told("", "")
     told = anchors.look(folder, 3, updates=4)
-    place = rf"layer 10 \[yolo\] {re.escape(str(folder))}/anchors_x3.cfg:\d+"
-    assert re.match(rf"{place}: anchors are 3\.\d times too large", told.doctor)
-    assert re.match(rf"{place}, update \d: boxes overlap with the anchor that suits them best by", told.watch)
+    path = re.escape(str(folder / "anchors_x3.cfg"))
+    assert re.match(rf"layer 10 \[yolo\] {path}:\d+: anchors are 3\.\d times too large", told.doctor)
+    assert re.match(
+        rf"{path}:\d+: \[yolo\] layer 10, update \d: boxes overlap with the anchor that suits them best by", told.watch
+    )
 
 
 def test_tool_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,12 +54,12 @@ def look(folder: Path, factor: float, *, updates: int) -> Told:
     exam = examine(cfg, data)
     for _ in exam.survey():
         pass
-    doctor = [f"{one.place}: {one.message}" for one in exam.found if one.kind == "anchors"]
+    doctor = [f"{one.place}: {one.message}" for one in exam.findings if one.name == "anchors"]
     torch.manual_seed(0)
     trainer = Trainer(darkpy.load(cfg))
     watch = Monitor(trainer)
     source = open_setup(trainer.network.plan, data, seed=0).source
     for _ in islice(train(trainer, source), updates):
         pass
-    watched = [finding.message for finding in watch.findings if finding.name == "AnchorMismatch"]
+    watched = [finding.text for finding in watch.findings if finding.name == "AnchorMismatch"]
     return Told("; ".join(doctor), "; ".join(watched))

@@ -45,7 +45,7 @@ def run_alexnet(arguments: argparse.Namespace) -> None:
             print(f"\nthe watch on {name}, seed {seed}:")
             cfg = alexnet.CASES[name].cfg
             for finding in runs.watched(cfg, images, updates=arguments.updates, seed=seed):
-                print(f"  {finding.name}: {finding.message}")
+                print(f"  {finding.name}: {finding.text}")
 
 
 def run_pooling(arguments: argparse.Namespace) -> None:

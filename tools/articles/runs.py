@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 import darkpy
-from darkpy.diagnostics.monitor.log_reader import LoggedFinding
 from darkpy.diagnostics.monitor.monitor import Monitor
+from darkpy.finding import Finding
 from darkpy.network import Network
 from darkpy.training.trainer import Trainer
 from tools.articles.images import CLASSES, Images, scaled
@@ -69,7 +69,7 @@ def learn(cfg: str, images: Images, *, updates: int, seed: int = 0, truth: float
     return network, outcome
 
 
-def watched(cfg: str, images: Images, *, updates: int, seed: int = 0) -> list[LoggedFinding]:
+def watched(cfg: str, images: Images, *, updates: int, seed: int = 0) -> list[Finding]:
     """What the live watch says of the same training, up to the first update that it refuses."""
     torch.manual_seed(seed)
     trainer = Trainer(darkpy.load(cfg, dialect="pjreddie"), seed=seed)

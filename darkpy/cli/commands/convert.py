@@ -188,8 +188,8 @@ def find_plan(source: Source, cfg: Path | None, dialect: str | None, *, strict: 
         return plan, source.about.cfg
     cfg = cfg or beside
     plan = make_plan(cfg, dialect or source.about.dialect, strict=strict)
-    for fault in deduplicate(plan.warnings):
-        warnings.warn(str(fault), DarkpyWarning, stacklevel=2)
+    for finding in deduplicate(plan.warnings):
+        warnings.warn(str(finding), DarkpyWarning, stacklevel=2)
     return plan, cfg.read_bytes().decode("utf-8-sig", errors="replace")
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from darkpy.diagnostics.doctor import Examination
     from darkpy.diagnostics.dry_run import DryRun
     from darkpy.diagnostics.sample_scores import Scored
+    from darkpy.finding import Finding
     from darkpy.network import Network
 
 SICK = 1
@@ -122,21 +123,21 @@ def doctor(
         if trial is not None:
             click.echo(trial.verdict())
         _print_samples(ranked[:worst])
-    return SICK if any(one.is_finding for one in exam.found) else 0
+    return SICK if any(not one.is_note for one in exam.findings) else 0
 
 
 def _hunt(exam: Examination, weights: Path | None, device: str | None, limit: int | None) -> list[Scored]:
     """All samples, worst first; none where there is nothing to show them to."""
-    from darkpy.diagnostics.checks.finding import Level
     from darkpy.diagnostics.checks.weights import check_weights
     from darkpy.diagnostics.sample_scores import Hunt, check_scores, rank
+    from darkpy.finding import Severity
 
     if weights is None or exam.cfg is None:
         return []
     network = _open(exam.cfg.plan, weights, device)
     found = list(check_weights(exam.cfg, network))
-    exam.note(found)
-    if exam.setup is None or any(one.level is Level.ERROR for one in found):
+    exam.add(found)
+    if exam.setup is None or any(one.severity is Severity.ERROR for one in found):
         return []
     hunt = Hunt(network, exam.setup)
     if not hunt.is_filled:
@@ -144,7 +145,7 @@ def _hunt(exam: Examination, weights: Path | None, device: str | None, limit: in
     numbers = hunt.numbers(limit)
     ranked = rank(list(console.track(hunt.run(numbers), len(numbers))))
     assert exam.data is not None
-    exam.note([*check_scores(ranked, str(exam.data.path))])
+    exam.add(check_scores(ranked, str(exam.data.path)))
     return ranked
 
 
@@ -156,11 +157,11 @@ def _try(exam: Examination, weights: Path | None, device: str | None, updates: i
         console.info("the network cannot be trained on these data as they are: no update is tried")
         return None
     assert exam.cfg is not None
-    place = exam.cfg.net_line("learning_rate")
-    trial = DryRun(_open(exam.setup.plan, weights, device), exam.setup, updates, place)
+    location = exam.cfg.locate_net("learning_rate")
+    trial = DryRun(_open(exam.setup.plan, weights, device), exam.setup, updates, location)
     for _ in console.track(trial.run(), updates):
         pass
-    exam.note(trial.found)
+    exam.add(trial.findings)
     return trial
 
 
@@ -202,12 +203,12 @@ def _print_samples(ranked: Sequence[Scored]) -> None:
 def _print(exam: Examination, is_all: bool) -> None:
     met: Counter[str] = Counter()
     cause = None
-    for one in exam.found:
-        if not one.is_finding:
+    for one in exam.findings:
+        if one.is_note:
             console.info(str(one))
             continue
-        met[one.kind] += 1
-        if met[one.kind] > FEW and not is_all:
+        met[one.name] += 1
+        if met[one.name] > FEW and not is_all:
             continue
         if one.cause is not cause:
             cause = one.cause
@@ -234,13 +235,25 @@ def _sample_record(one: Scored) -> dict[str, Any]:
 
 
 def _record(exam: Examination) -> dict[str, Any]:
-    from darkpy.diagnostics.checks.finding import as_record
-
     return {
         "cfg": exam.config.file,
         "data": None if exam.data is None else str(exam.data.path),
         "images": exam.total,
-        "healthy": not any(one.is_finding for one in exam.found),
-        "findings": [as_record(one) for one in exam.found if one.is_finding],
-        "notes": [as_record(one) for one in exam.found if not one.is_finding],
+        "healthy": not any(not one.is_note for one in exam.findings),
+        "findings": [_finding_record(one) for one in exam.findings if not one.is_note],
+        "notes": [_finding_record(one) for one in exam.findings if one.is_note],
+    }
+
+
+def _finding_record(finding: Finding) -> dict[str, Any]:
+    message, update = finding.message, finding.batch_num
+    if finding.place and update:
+        message = f"update {update}: {message}"
+    return {
+        "level": finding.severity.value,
+        "cause": finding.cause.name.lower(),
+        "kind": finding.name,
+        "place": finding.place or f"update {update}",
+        "message": message,
+        "try": list(finding.hints),
     }

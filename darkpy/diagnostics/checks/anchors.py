@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from darkpy.diagnostics.checks.cfg import Cfg
-from darkpy.diagnostics.checks.finding import Cause, Diagnosis, Level
 from darkpy.diagnostics.checks.images import Sample
+from darkpy.finding import Finding
 from darkpy.ops.boxes import iou
 
 FEWEST, MOST = 20, 20_000
@@ -67,7 +67,7 @@ def _overlap(boxes_N2: Tensor, anchors_A2: Tensor) -> Tensor:
     return iou(boxes_N4[:, None], anchors_A4[None]).amax(dim=1).mean()
 
 
-def check_anchors(cfg: Cfg, samples: Sequence[Sample], *, keeps_proportions: bool) -> Iterator[Diagnosis]:
+def check_anchors(cfg: Cfg, samples: Sequence[Sample], *, keeps_proportions: bool) -> Iterator[Finding]:
     """The anchors of all heads together against the boxes of a list."""
     net = cfg.plan.net
     anchors_A2 = _anchors(cfg)
@@ -84,7 +84,7 @@ def check_anchors(cfg: Cfg, samples: Sequence[Sample], *, keeps_proportions: boo
         yield _finding(cfg, "anchors", text)
 
 
-def check_anchor_sizes(cfg: Cfg) -> Iterator[Diagnosis]:
+def check_anchor_sizes(cfg: Cfg) -> Iterator[Finding]:
     """Anchors larger than the network's input, whatever the data."""
     net = cfg.plan.net
     anchors_A2 = _anchors(cfg)
@@ -101,13 +101,11 @@ def _anchors(cfg: Cfg) -> Tensor:
     return torch.cat([torch.zeros(0, 2), *sizes])
 
 
-def _finding(cfg: Cfg, kind: str, message: str) -> Diagnosis:
+def _finding(cfg: Cfg, name: str, message: str) -> Finding:
     net, node = cfg.plan.net, cfg.heads[-1][0]
-    return Diagnosis(
-        cause=Cause.OPERATIONS,
-        level=Level.WARNING,
-        kind=kind,
-        place=cfg.line(node.index, "anchors"),
+    return Finding(
+        name=name,
+        location=cfg.plan.locate(node.index, "anchors"),
         message=message,
-        tries=(f"the anchors of `darkpy anchors` for {net.width} x {net.height} in all heads",),
+        hints=(f"the anchors of `darkpy anchors` for {net.width} x {net.height} in all heads",),
     )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from darkpy.build import Node, Plan
 from darkpy.config.text import Config
-from darkpy.diagnostics.checks.finding import Cause, Diagnosis, Level
-from darkpy.errors import Fault, Severity
+from darkpy.finding import Finding, Location, Severity
 from darkpy.layers.head import HeadSpec
 from darkpy.layers.loss import LossSpec
 
@@ -26,16 +25,11 @@ class Cfg:
     plan: Plan
     config: Config
 
-    def line(self, index: int, key: str | None = None) -> str:
-        """`layer 75 [convolutional] yolov3.cfg:549`: the section's line, or that of its key."""
-        node = self.plan.nodes[index]
-        entry = node.section.entries.get(key) if key else None
-        return f"layer {index} [{node.section.type}] {self.plan.file}:{entry.line if entry else node.section.line}"
-
-    def net_line(self, key: str | None = None) -> str:
+    def locate_net(self, key: str | None = None) -> Location:
+        """Location of [net], or of the line of a key in it."""
         section = self.config.sections[0]
         entry = section.entries.get(key) if key else None
-        return f"[net] {self.plan.file}:{entry.line if entry else section.line}"
+        return Location(self.plan.file, entry.line if entry else section.line, "net")
 
     @property
     def trains(self) -> bool:
@@ -47,9 +41,9 @@ class Cfg:
         return [(node, node.spec) for node in self.plan.nodes if isinstance(node.spec, HeadSpec)]
 
 
-def check_cfg(cfg: Cfg, *, peak_rate: float) -> Iterator[Diagnosis]:
+def check_cfg(cfg: Cfg, *, peak_rate: float) -> Iterator[Finding]:
     """What the layers say, one by one and together. peak_rate: the largest of the schedule."""
-    yield from map(of_fault, cfg.plan.warnings)
+    yield from map(rate_severity, cfg.plan.warnings)
     yield from _check_sections(cfg)
     if cfg.trains:
         yield from _check_depth(cfg, peak_rate)
@@ -57,37 +51,19 @@ def check_cfg(cfg: Cfg, *, peak_rate: float) -> Iterator[Diagnosis]:
     yield from _check_heads(cfg)
 
 
-def of_fault(fault: Fault) -> Diagnosis:
-    """A fault that reading the cfg has met. A key that nothing reads is one where it is nearly one that is read."""
-    is_error = fault.severity is Severity.ERROR
-    level = Level.ERROR if is_error else Level.WARNING if fault.hint else Level.NOTE
-    section = "" if fault.section is None else f"[{fault.section}] "
-    layer = "" if fault.index is None else f"layer {fault.index} "
-    place = fault.file if fault.line is None else f"{fault.file}:{fault.line}"
-    return Diagnosis(
-        cause=Cause.OPERATIONS if is_error else Cause.DETAILS,
-        level=level,
-        kind="cfg",
-        place=f"{layer}{section}{place}",
-        message=fault.message,
-        tries=(fault.hint,) if fault.hint else (),
-    )
+def rate_severity(finding: Finding) -> Finding:
+    """Lower a warning about an unknown key to a note, unless the key is nearly one that exists."""
+    is_note = finding.severity is Severity.WARNING and not finding.hints
+    return replace(finding, severity=Severity.NOTE) if is_note else finding
 
 
-def _check_sections(cfg: Cfg) -> Iterator[Diagnosis]:
+def _check_sections(cfg: Cfg) -> Iterator[Finding]:
     for node in cfg.plan.nodes:
-        for doubt in node.spec.doubts(node.inputs):
-            yield Diagnosis(
-                cause=Cause.OPERATIONS,
-                level=Level.WARNING,
-                kind=doubt.kind,
-                place=cfg.line(node.index, doubt.key),
-                message=doubt.message,
-                tries=doubt.tries,
-            )
+        for finding in node.spec.lint(node.inputs):
+            yield replace(finding, location=cfg.plan.locate(node.index, finding.key))
 
 
-def _check_depth(cfg: Cfg, peak_rate: float) -> Iterator[Diagnosis]:
+def _check_depth(cfg: Cfg, peak_rate: float) -> Iterator[Finding]:
     depth = {-1: 0}
     for node in cfg.plan.nodes:
         deepest = max((depth[source] for source in node.sources), default=0)
@@ -97,14 +73,12 @@ def _check_depth(cfg: Cfg, peak_rate: float) -> Iterator[Diagnosis]:
     deepest = depth[last]
     if deepest <= DEEP and (deepest < DEEP_AND_FAST or peak_rate <= FAST):
         return
-    yield Diagnosis(
-        cause=Cause.OPERATIONS,
-        level=Level.WARNING,
-        kind="deep-without-norm",
-        place=cfg.line(last),
+    yield Finding(
+        name="deep-without-norm",
+        location=cfg.plan.locate(last),
         message=f"{deepest} layers with weights in a row, this one the last, have no normalization at a learning"
         f" rate of up to {peak_rate:g}: activations and gradients grow or fade from layer to layer",
-        tries=("batch_normalize=1 in all of them but the last", "a smaller learning_rate", "burn_in=1000"),
+        hints=("batch_normalize=1 in all of them but the last", "a smaller learning_rate", "burn_in=1000"),
     )
 
 
@@ -113,7 +87,7 @@ def _is_normalized(node: Node) -> bool:
     return any(array_spec.is_norm for array_spec in node.arrays)
 
 
-def _check_single(cfg: Cfg) -> Iterator[Diagnosis]:
+def _check_single(cfg: Cfg) -> Iterator[Finding]:
     """That batch norm takes its statistics from one image, where more would be an update.
 
     Cells of a map are as good as images: only vectors and single cells suffer.
@@ -123,19 +97,17 @@ def _check_single(cfg: Cfg) -> Iterator[Diagnosis]:
         return
     for node in cfg.plan.nodes:
         if any(array_spec.is_statistic for array_spec in node.arrays) and node.shape.h * node.shape.w == 1:
-            yield Diagnosis(
-                cause=Cause.OPERATIONS,
-                level=Level.WARNING,
-                kind="norm-of-one",
-                place=cfg.line(node.index, "batch_normalize"),
+            yield Finding(
+                name="norm-of-one",
+                location=cfg.plan.locate(node.index, "batch_normalize"),
                 message=f"batch={net.batch} subdivisions={net.subdivisions} makes minibatches of one image, of"
                 " which batch norm sees one number: its output is 0, whatever the image",
-                tries=(f"subdivisions={max(1, net.batch // 4)}", "batch_normalize=0"),
+                hints=(f"subdivisions={max(1, net.batch // 4)}", "batch_normalize=0"),
             )
             return
 
 
-def _check_heads(cfg: Cfg) -> Iterator[Diagnosis]:
+def _check_heads(cfg: Cfg) -> Iterator[Finding]:
     heads = cfg.heads
     for node, spec in heads:
         source = cfg.plan.nodes[node.sources[0]] if node.sources[0] >= 0 else None
@@ -143,33 +115,27 @@ def _check_heads(cfg: Cfg) -> Iterator[Diagnosis]:
             continue
         activation = getattr(source.spec, "activation", None)
         if activation not in (None, spec.input_activation):
-            yield Diagnosis(
-                cause=Cause.OPERATIONS,
-                level=Level.WARNING,
-                kind="head-activation",
-                place=cfg.line(source.index, "activation"),
+            yield Finding(
+                name="head-activation",
+                location=cfg.plan.locate(source.index, "activation"),
                 message=f"activation={activation} feeds [{node.type}] in layer {node.index}, which wants"
                 f" {spec.input_activation}: numbers that it needs cannot be made",
-                tries=(f"activation={spec.input_activation}",),
+                hints=(f"activation={spec.input_activation}",),
             )
         if _is_normalized(source):
-            yield Diagnosis(
-                cause=Cause.OPERATIONS,
-                level=Level.WARNING,
-                kind="head-normalized",
-                place=cfg.line(source.index, "batch_normalize"),
+            yield Finding(
+                name="head-normalized",
+                location=cfg.plan.locate(source.index, "batch_normalize"),
                 message=f"is normalized and feeds [{node.type}] in layer {node.index}: the mean of each number is"
                 " fixed, objectness and sizes among them",
-                tries=("batch_normalize=0",),
+                hints=("batch_normalize=0",),
             )
     counts = {spec.class_count for _, spec in heads}
     if len(counts) > 1:
         said = ", ".join(f"{spec.class_count} in layer {node.index}" for node, spec in heads)
-        yield Diagnosis(
-            cause=Cause.OPERATIONS,
-            level=Level.WARNING,
-            kind="classes-differ",
-            place=cfg.line(heads[-1][0].index, "classes"),
+        yield Finding(
+            name="classes-differ",
+            location=cfg.plan.locate(heads[-1][0].index, "classes"),
             message=f"the heads have different numbers of classes: {said}",
-            tries=("the same classes= in all heads, and filters= before them",),
+            hints=("the same classes= in all heads, and filters= before them",),
         )

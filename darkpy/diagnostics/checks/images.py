@@ -20,9 +20,9 @@ from darkpy.data.lists.labels import Labels, read_labels
 from darkpy.data.lists.paths import label_path
 from darkpy.data.loading.images import load_image
 from darkpy.diagnostics.checks.duplicate_images import file_digest, image_print
-from darkpy.diagnostics.checks.finding import Cause, Diagnosis, Level
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ImageError
+from darkpy.finding import Cause, Finding, Location
 from darkpy.ops.boxes import iou
 
 WORKERS = 4
@@ -55,7 +55,7 @@ class Sample:
     boxes_N5: Tensor
     label: str | None
     lines: tuple[int, ...]
-    found: tuple[Diagnosis, ...]
+    found: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Inspector:
             yield from pool.map(self.look, paths)
 
     def look(self, path: str) -> Sample:
-        found: list[Diagnosis] = []
+        found: list[Finding] = []
         w = h = 0
         digest, print_P = b"", None
         try:
@@ -85,16 +85,24 @@ class Inspector:
             h, w = pixels_HWC.shape[:2]
             print_P = image_print(pixels_HWC)
         except OSError as error:
-            found.append(_finding("image-missing", path, f"is not there ({(error.strerror or str(error)).lower()})"))
+            found.append(
+                data_finding(
+                    "image-missing", Location(path), f"is not there ({(error.strerror or str(error)).lower()})"
+                )
+            )
         except ImageError as error:
             message = error.message.partition(": ")[2] or error.message
-            found.append(_finding("image-unreadable", path, message, "replace the file, or take it out of the list"))
+            found.append(
+                data_finding(
+                    "image-unreadable", Location(path), message, "replace the file, or take it out of the list"
+                )
+            )
         label, labels = self._labels(path, found)
         if label is not None and self.augment_config is not None:
             found += check_boxes(label, labels, self.augment_config, (w, h), (self.net_w, self.net_h))
         return Sample(path, w, h, digest, print_P, labels.boxes_N5, label, labels.lines, tuple(found))
 
-    def _labels(self, path: str, found: list[Diagnosis]) -> tuple[str | None, Labels]:
+    def _labels(self, path: str, found: list[Finding]) -> tuple[str | None, Labels]:
         none = Labels(torch.zeros(0, 5), ())
         if self.augment_config is None:
             return None, none
@@ -107,7 +115,11 @@ class Inspector:
             then = "is passed over" if self.augment_config.dialect is Dialect.PJREDDIE else "counts as without objects"
             text = f"{error.message}; the image {then} in training"
             place, _, said = text.partition(": ")
-            found.append(_finding("label-missing", place, said, "write the file, empty if there are no objects"))
+            found.append(
+                data_finding(
+                    "label-missing", Location.parse(place), said, "write the file, empty if there are no objects"
+                )
+            )
             return None, none
         found += (_of_problem(problem, self.augment_config.classes) for problem in labels.problems)
         return str(file), labels
@@ -115,12 +127,12 @@ class Inspector:
 
 def check_boxes(
     label: str, labels: Labels, augment_config: DetectionAugmentConfig, image: tuple[int, int], net: tuple[int, int]
-) -> Iterator[Diagnosis]:
+) -> Iterator[Finding]:
     """Boxes that are there twice, or hardly there. image, net: width and height in pixels; 0 where not known."""
     boxes_N5 = labels.boxes_N5
     for number, first in _repeated(boxes_N5):
         text = f"is the object of line {labels.lines[first]} once more"
-        yield _finding("box-repeated", f"{label}:{labels.lines[number]}", text, "delete one of the lines")
+        yield data_finding("box-repeated", Location(label, labels.lines[number]), text, "delete one of the lines")
     least_w, least_h = augment_config.least_size(*net)
     for line, (x, y, w, h, _) in zip(labels.lines, boxes_N5.tolist(), strict=True):
         if augment_config.allow_class_only and x == y == 0:
@@ -129,17 +141,19 @@ def check_boxes(
         w_px, h_px = w * image[0], h * image[1]
         if w < least_w or h < least_h:
             text = f"{size}: is smaller than {least_w:.2g} x {least_h:.2g} and dropped in training"
-            yield _finding("box-tiny", f"{label}:{line}", text, "delete the line", "a larger width= and height=")
+            yield data_finding(
+                "box-tiny", Location(label, line), text, "delete the line", "a larger width= and height="
+            )
         elif all(image) and min(w_px, h_px) < TINY_PX:
             text = f"{size}: is {w_px:.1f} x {h_px:.1f} pixels of the image"
-            yield _finding("box-tiny", f"{label}:{line}", text, "delete or correct the line")
+            yield data_finding("box-tiny", Location(label, line), text, "delete or correct the line")
         beyond = max(abs(x - 0.5) + w / 2, abs(y - 0.5) + h / 2) - 0.5
         if beyond > OVER_EDGE and max(w, h) <= 1 and 0 <= x <= 1 and 0 <= y <= 1:  # the rest is told by read_labels
             text = f"x = {x:g}, y = {y:g}, {size}: reaches beyond the image by {beyond:.0%} of its side"
-            yield _finding("box-over-edge", f"{label}:{line}", text, "correct the line")
+            yield data_finding("box-over-edge", Location(label, line), text, "correct the line")
     if len(boxes_N5) > augment_config.max:
         text = f"lists {len(boxes_N5)} objects, and training reads the first {augment_config.max}"
-        yield _finding("too-many-boxes", label, text, f"max={len(boxes_N5)} in the heads")
+        yield data_finding("too-many-boxes", Location(label), text, f"max={len(boxes_N5)} in the heads")
 
 
 def _repeated(boxes_N5: Tensor) -> Iterator[tuple[int, int]]:
@@ -153,16 +167,16 @@ def _repeated(boxes_N5: Tensor) -> Iterator[tuple[int, int]]:
         yield number, int(is_same_NN[number].nonzero()[0])
 
 
-def _of_problem(problem: str, classes: int) -> Diagnosis:
+def _of_problem(problem: str, classes: int) -> Finding:
     """A line of `read_labels`, `file:line: what is wrong`."""
     place, _, message = problem.partition(": ")
-    tries: tuple[str, ...] = ("correct or delete the line",)
+    hints: tuple[str, ...] = ("correct or delete the line",)
     if message.startswith("class "):
-        tries = ("correct the line", f"a larger classes= than {classes} in the heads, and filters= before them")
-    return _finding("label-line", place, message, *tries)
+        hints = ("correct the line", f"a larger classes= than {classes} in the heads, and filters= before them")
+    return data_finding("label-line", Location.parse(place), message, *hints)
 
 
-def check_whole(samples: Sequence[Sample]) -> Iterator[Diagnosis]:
+def check_whole(samples: Sequence[Sample]) -> Iterator[Finding]:
     """Boxes as large as the image, where those of their class are small."""
     boxes_N5 = torch.cat([torch.zeros(0, 5), *(one.boxes_N5 for one in samples)])
     area_N, class_N = boxes_N5[:, 2] * boxes_N5[:, 3], boxes_N5[:, 4]
@@ -172,8 +186,8 @@ def check_whole(samples: Sequence[Sample]) -> Iterator[Diagnosis]:
             if min(w, h) >= WHOLE and (x or y) and usual[int(number)] < WHOLE / 4:
                 text = f"w = {w:g}, h = {h:g}: is the whole image; half of class {int(number)} has less than"
                 text = f"{text} {usual[int(number)]:.2g} of it"
-                yield _finding("box-huge", f"{one.label}:{line}", text, "delete or correct the line")
+                yield data_finding("box-huge", Location(one.label or "", line), text, "delete or correct the line")
 
 
-def _finding(kind: str, place: str, message: str, *tries: str) -> Diagnosis:
-    return Diagnosis(cause=Cause.DATA, level=Level.WARNING, kind=kind, place=place, message=message, tries=tries)
+def data_finding(name: str, location: Location, message: str, *hints: str) -> Finding:
+    return Finding(name=name, message=message, cause=Cause.DATA, location=location, hints=hints)

@@ -6,6 +6,7 @@ Letters: N, M images; P numbers of a print; K classes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,9 @@ from darkpy.data.lists.data_file import DataFile
 from darkpy.data.lists.names import read_names
 from darkpy.data.lists.paths import read_image_list
 from darkpy.diagnostics.checks.duplicate_images import SIDE, find_copies
-from darkpy.diagnostics.checks.finding import Cause, Diagnosis, Level, of_error
-from darkpy.diagnostics.checks.images import Sample
+from darkpy.diagnostics.checks.images import Sample, data_finding
 from darkpy.errors import DarkpyError
+from darkpy.finding import Cause, Finding, Location, Severity
 
 MOSTLY = 0.5
 """The share of images without objects from which there is hardly anything to learn."""
@@ -26,7 +27,7 @@ UNEVEN = 100
 SHOWN = 10
 
 
-def read_list(data: DataFile, key: str, default: str | None = None) -> tuple[list[str], list[Diagnosis]]:
+def read_list(data: DataFile, key: str, default: str | None = None) -> tuple[list[str], list[Finding]]:
     """The images of a list that DATA names, and what keeps it from being read; neither where it names none."""
     file = data.find(key, default)
     if file is None:
@@ -35,33 +36,37 @@ def read_list(data: DataFile, key: str, default: str | None = None) -> tuple[lis
         return list(map(str, read_image_list(file))), []
     except DarkpyError as error:
         place = str(file) if error.message.startswith(f"{file}: ") else str(data.path)
-        return [], [of_error(error, Cause.DATA, f"{key}-list", place)]
+        return [], [error.as_finding(f"{key}-list", Cause.DATA, Location(place))]
 
 
-def check_names(data: DataFile, classes: int, heads: str) -> Iterator[Diagnosis]:
+def check_names(data: DataFile, classes: int, heads: str) -> Iterator[Finding]:
     """Whether the files of DATA know as many classes as the network. heads: where it says how many."""
     stated = data.entries.get("classes")
     if stated is not None and stated != str(classes):
         text = f"classes={stated[:20]}, but {heads} has {classes}"
-        yield _finding("classes-count", str(data.path), text, f"classes={classes}", "the same number in both")
+        yield data_finding(
+            "classes-count", Location(str(data.path)), text, f"classes={classes}", "the same number in both"
+        )
     file = data.find("names")
     if file is None:
         return
     try:
         names = read_names(file)
     except DarkpyError as error:
-        yield of_error(error, Cause.DATA, "names", str(file))
+        yield error.as_finding("names", Cause.DATA, Location(str(file)))
         return
     if len(names) != classes:
         text = f"holds {len(names)} names, but {heads} has {classes} classes"
-        yield _finding("names-count", str(file), text, f"classes={len(names)} in the heads", f"{classes} lines")
+        yield data_finding(
+            "names-count", Location(str(file)), text, f"classes={len(names)} in the heads", f"{classes} lines"
+        )
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         text = f"has names twice: {', '.join(doubled[:SHOWN])}"
-        yield _finding("names-repeated", str(file), text, "one line for each class")
+        yield data_finding("names-repeated", Location(str(file)), text, "one line for each class")
 
 
-def check_balance(samples: Sequence[Sample], names: Sequence[str], place: str) -> Iterator[Diagnosis]:
+def check_balance(samples: Sequence[Sample], names: Sequence[str], place: str) -> Iterator[Finding]:
     """How the objects of a list are shared out among classes and images."""
     if not samples:
         return
@@ -72,22 +77,23 @@ def check_balance(samples: Sequence[Sample], names: Sequence[str], place: str) -
     if bare:
         text = f"{len(bare)} of {len(labeled)} images have no objects; the first: {bare[0].path}"
         is_most = len(bare) > MOSTLY * len(labeled)
-        yield _told("images-empty", place, text, is_most, "fewer images without objects")
+        finding = data_finding("images-empty", Location(place), text, "fewer images without objects")
+        yield finding if is_most else replace(finding, severity=Severity.NOTE)
     if not len(boxes):
         return
     absent = [name for name, count in zip(names, count_K.tolist(), strict=True) if not count]
     if absent:
         more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
         text = f"{len(absent)} of {len(names)} classes have no object: {', '.join(absent[:SHOWN])}{more}"
-        yield _told("classes-absent", place, text, True, "images of these classes", "a smaller classes=")
+        yield data_finding("classes-absent", Location(place), text, "images of these classes", "a smaller classes=")
     most, least = int(count_K.max()), int(count_K[count_K > 0].min())
     if most > UNEVEN * least:
         rare, often = names[int((count_K == least).nonzero()[0])], names[int(count_K.argmax())]
         text = f"{most} objects are {often} and {least} {rare}: a class this rare is hardly learnt"
-        yield _told("classes-uneven", place, text, False)
+        yield replace(data_finding("classes-uneven", Location(place), text), severity=Severity.NOTE)
 
 
-def check_repeats(samples: Sequence[Sample], place: str) -> Iterator[Diagnosis]:
+def check_repeats(samples: Sequence[Sample], place: str) -> Iterator[Finding]:
     """Images that are in a list twice; a fault where their labels are not the same."""
     first: dict[bytes, Sample] = {}
     again = 0
@@ -99,14 +105,15 @@ def check_repeats(samples: Sequence[Sample], place: str) -> Iterator[Diagnosis]:
             again += other is not one
         elif one.boxes_N5.shape != other.boxes_N5.shape or not torch.equal(one.boxes_N5, other.boxes_N5):
             text = f"is the same image as {other.path}, with other labels"
-            yield _finding("copy-labelled-otherwise", one.path, text, "take one of them out of the list")
+            yield data_finding("copy-labelled-otherwise", Location(one.path), text, "take one of them out of the list")
         else:
             again += 1
     if again:
-        yield _told("images-repeated", place, f"{again} of {len(samples)} images are there more than once", False)
+        text = f"{again} of {len(samples)} images are there more than once"
+        yield replace(data_finding("images-repeated", Location(place), text), severity=Severity.NOTE)
 
 
-def check_leaks(train: Sequence[Sample], valid: Sequence[Sample], lists: tuple[str, str]) -> Iterator[Diagnosis]:
+def check_leaks(train: Sequence[Sample], valid: Sequence[Sample], lists: tuple[str, str]) -> Iterator[Finding]:
     """Images of the validation that are trained on, as the same file, the same bytes or the same image.
 
     lists: the names of both list files.
@@ -115,14 +122,14 @@ def check_leaks(train: Sequence[Sample], valid: Sequence[Sample], lists: tuple[s
         train and [one.path for one in train] == [one.path for one in valid]
     ):
         text = "is the list for training, too: what -map and detector map say of it tells nothing of new images"
-        yield _finding("valid-is-train", lists[1], text, "valid= with images that are not trained on")
+        yield data_finding("valid-is-train", Location(lists[1]), text, "valid= with images that are not trained on")
         return
     known = {one.digest: one for one in train if one.digest}
     rest: list[Sample] = []
     for one in valid:
         if one.digest in known and one.digest:
             text = f"is in {lists[0]}, too, as {known[one.digest].path}: the same bytes"
-            yield _finding("leak", one.path, text, f"take it out of {lists[1]}")
+            yield data_finding("leak", Location(one.path), text, f"take it out of {lists[1]}")
         else:
             rest.append(one)
     ours = [one for one in train if _is_comparable(one)]
@@ -130,7 +137,7 @@ def check_leaks(train: Sequence[Sample], valid: Sequence[Sample], lists: tuple[s
     pairs = find_copies(_prints(ours), _prints(others), *([one.w / one.h for one in some] for some in (ours, others)))
     for number, other in pairs:
         text = f"shows the same image as {ours[number].path} of {lists[0]}"
-        yield _finding("leak", others[other].path, text, f"take it out of {lists[1]}")
+        yield data_finding("leak", Location(others[other].path), text, f"take it out of {lists[1]}")
 
 
 def _is_comparable(one: Sample) -> bool:
@@ -140,12 +147,3 @@ def _is_comparable(one: Sample) -> bool:
 
 def _prints(samples: Sequence[Sample]) -> np.ndarray:
     return np.stack([one.print_P for one in samples if one.print_P is not None]) if samples else np.zeros((0, 0))
-
-
-def _finding(kind: str, place: str, message: str, *tries: str) -> Diagnosis:
-    return _told(kind, place, message, True, *tries)
-
-
-def _told(kind: str, place: str, message: str, is_finding: bool, *tries: str) -> Diagnosis:
-    level = Level.WARNING if is_finding else Level.NOTE
-    return Diagnosis(cause=Cause.DATA, level=level, kind=kind, place=place, message=message, tries=tries)

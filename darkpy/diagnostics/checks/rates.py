@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from darkpy.config.net import NetSpec
 from darkpy.diagnostics.checks.cfg import Cfg
-from darkpy.diagnostics.checks.finding import Cause, Diagnosis, Level, of_error
 from darkpy.errors import DarkpyError
+from darkpy.finding import Cause, Finding
 from darkpy.training.schedule import current_rate
 
 DETECTOR_RATE, CLASSIFIER_RATE, ADAM_RATE = 0.05, 0.75, 0.02
@@ -31,7 +31,7 @@ def peak_rate(net: NetSpec) -> float:
         return 0.0
 
 
-def check_rates(cfg: Cfg) -> Iterator[Diagnosis]:
+def check_rates(cfg: Cfg) -> Iterator[Finding]:
     """The keys of [net] that say how fast and how long it learns; nothing of a network without a loss."""
     if not cfg.trains:
         return
@@ -39,7 +39,7 @@ def check_rates(cfg: Cfg) -> Iterator[Diagnosis]:
     try:
         current_rate(net, max(1, net.burn_in), lambda: 1.0)
     except DarkpyError as error:
-        yield of_error(error, Cause.RATES, "schedule", cfg.net_line("policy"))
+        yield error.as_finding("schedule", Cause.RATES, cfg.locate_net("policy"))
         return
     yield from _check_size(cfg)
     yield from _check_start(cfg)
@@ -47,11 +47,11 @@ def check_rates(cfg: Cfg) -> Iterator[Diagnosis]:
     for key, low, most in (("momentum", 0, 1), ("decay", 0, MOST_DECAY)):
         value = getattr(net, key)
         if not low <= value < most:
-            tries = ("momentum=0.9",) if key == "momentum" else ("decay=0.0005",)
-            yield _warning(cfg, key, f"{key}-range", f"{key}={value:g} is not from {low} to {most:g}", *tries)
+            hints = ("momentum=0.9",) if key == "momentum" else ("decay=0.0005",)
+            yield _warning(cfg, key, f"{key}-range", f"{key}={value:g} is not from {low} to {most:g}", *hints)
 
 
-def _check_size(cfg: Cfg) -> Iterator[Diagnosis]:
+def _check_size(cfg: Cfg) -> Iterator[Finding]:
     net, peak = cfg.plan.net, peak_rate(cfg.plan.net)
     most = ADAM_RATE if net.adam else DETECTOR_RATE if cfg.heads else CLASSIFIER_RATE
     if peak <= 0:
@@ -64,11 +64,11 @@ def _check_size(cfg: Cfg) -> Iterator[Diagnosis]:
             f"learning_rate={net.learning_rate:g}{reached} beyond {most:g} {what}: the loss will grow, and become NaN."
             " The rate acts on the mean gradient of the batch, so it is no smaller for a larger batch"
         )
-        tries = f"learning_rate={0.001 if cfg.heads or net.adam else 0.1:g}"
-        yield _warning(cfg, "learning_rate", "rate-too-high", text, tries, "burn_in=1000", "grad_clip_norm=10")
+        hint = f"learning_rate={0.001 if cfg.heads or net.adam else 0.1:g}"
+        yield _warning(cfg, "learning_rate", "rate-too-high", text, hint, "burn_in=1000", "grad_clip_norm=10")
 
 
-def _check_start(cfg: Cfg) -> Iterator[Diagnosis]:
+def _check_start(cfg: Cfg) -> Iterator[Finding]:
     net, peak = cfg.plan.net, peak_rate(cfg.plan.net)
     if net.max_batches and net.burn_in >= net.max_batches:
         text = f"burn_in={net.burn_in} does not end before max_batches={net.max_batches}: the rate only ever grows"
@@ -79,7 +79,7 @@ def _check_start(cfg: Cfg) -> Iterator[Diagnosis]:
         yield _warning(cfg, "learning_rate", "cold-start", text, "burn_in=1000", f"learning_rate={COLD_RATE:g}")
 
 
-def _check_steps(cfg: Cfg) -> Iterator[Diagnosis]:
+def _check_steps(cfg: Cfg) -> Iterator[Finding]:
     net = cfg.plan.net
     if net.policy != "steps":
         return
@@ -99,6 +99,5 @@ def _check_steps(cfg: Cfg) -> Iterator[Diagnosis]:
         yield _warning(cfg, "steps", "steps-in-burn-in", text, f"burn_in={min(early)}")
 
 
-def _warning(cfg: Cfg, key: str, kind: str, message: str, *tries: str) -> Diagnosis:
-    place = cfg.net_line(key)
-    return Diagnosis(cause=Cause.RATES, level=Level.WARNING, kind=kind, place=place, message=message, tries=tries)
+def _warning(cfg: Cfg, key: str, name: str, message: str, *hints: str) -> Finding:
+    return Finding(name=name, message=message, cause=Cause.RATES, location=cfg.locate_net(key), hints=hints)

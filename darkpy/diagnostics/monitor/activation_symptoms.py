@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from darkpy.diagnostics.monitor.probes import INPUT
-from darkpy.diagnostics.monitor.symptom import Look, Sign, Symptom
+from darkpy.diagnostics.monitor.symptom import Look, Symptom
+from darkpy.finding import Finding
 from darkpy.layers.head import HeadSpec
 from darkpy.ops.norms import EPS
 
@@ -20,7 +21,7 @@ class DeadUnits(Symptom):
     """
 
     needs_figures: ClassVar[bool] = True
-    tries: ClassVar[tuple[str, ...]] = (
+    hints: ClassVar[tuple[str, ...]] = (
         "data: none, unless all images look alike",
         "rates: a smaller learning_rate from weights of before they died; units do not come back",
         "operations: activation=leaky in place of relu; batch_normalize=1",
@@ -29,10 +30,12 @@ class DeadUnits(Symptom):
 
     share: float = 0.5
 
-    def signs(self, look: Look) -> Iterator[Sign]:
+    def findings(self, look: Look) -> Iterator[Finding]:
         for index, share in look.row("dead").items():
             if share > self.share:
-                yield Sign(index, f"{share:.0%} of its units put out one number whatever they see")
+                yield self.finding(
+                    look.plan, look.batch_num, index, f"{share:.0%} of its units put out one number whatever they see"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +47,7 @@ class ActivationRange(Symptom):
     """
 
     needs_figures: ClassVar[bool] = True
-    tries: ClassVar[tuple[str, ...]] = (
+    hints: ClassVar[tuple[str, ...]] = (
         "data: images of 0..1 (darknet's), or mean= and std= in [net]",
         "rates: a smaller learning_rate, more decay",
         "operations: batch_normalize=1 in this layer and those before it; [l2norm] behind a [maxpool]",
@@ -55,13 +58,18 @@ class ActivationRange(Symptom):
     largest: float = 1e4
     largest_input: float = 20.0
 
-    def signs(self, look: Look) -> Iterator[Sign]:
+    def findings(self, look: Look) -> Iterator[Finding]:
         low, high = look.row("low"), look.row("high")
         for index in low:
             largest = self.largest_input if index == INPUT else self.largest
             if max(-low[index], high[index]) > largest:
                 what = "the images' numbers" if index == INPUT else "its outputs"
-                yield Sign(None if index == INPUT else index, f"{what} go from {low[index]:.4g} to {high[index]:.4g}")
+                yield self.finding(
+                    look.plan,
+                    look.batch_num,
+                    None if index == INPUT else index,
+                    f"{what} go from {low[index]:.4g} to {high[index]:.4g}",
+                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +82,7 @@ class VarianceCollapse(Symptom):
     """
 
     needs_figures: ClassVar[bool] = True
-    tries: ClassVar[tuple[str, ...]] = (
+    hints: ClassVar[tuple[str, ...]] = (
         "data: images, or parts of them, that are all alike; a minibatch of 1 or 2 (batch / subdivisions)",
         "rates: a smaller learning_rate, less decay on weights that have gone to 0",
         "operations: group_normalize=G in place of batch_normalize=1 for small minibatches",
@@ -84,14 +92,14 @@ class VarianceCollapse(Symptom):
     share: float = 0.5
     minibatches: int = 50
 
-    def signs(self, look: Look) -> Iterator[Sign]:
+    def findings(self, look: Look) -> Iterator[Finding]:
         if look.seen < self.minibatches * look.plan.net.minibatch:
             return
         for index, share in look.row("collapsed").items():
             if share > self.share:
                 smallest = look.row("variance")[index]
                 text = f"the rolling variance of {share:.0%} of its channels is below {EPS:g}"
-                yield Sign(index, f"{text}, the smallest is {smallest:.3g}")
+                yield self.at(look, index, f"{text}, the smallest is {smallest:.3g}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,15 +110,17 @@ class AnchorMismatch(Symptom):
         anchors that are 1.7 times too large in both directions reach 0.35.
     """
 
-    tries: ClassVar[tuple[str, ...]] = (
+    hints: ClassVar[tuple[str, ...]] = (
         "data: labels in fractions of the image; width= and height= of [net] that the anchors were made for",
         "operations: anchors= of `darkpy anchors DATA` for this width and height, in every head; mask=",
     )
 
     overlap: float = 0.35
 
-    def signs(self, look: Look) -> Iterator[Sign]:
+    def findings(self, look: Look) -> Iterator[Finding]:
         if look.overlap is not None and look.overlap < self.overlap:
             heads = [node.index for node in look.plan.nodes if isinstance(node.spec, HeadSpec)]
             text = f"boxes overlap with the anchor that suits them best by {look.overlap:.0%} on average"
-            yield Sign(heads[0] if heads else None, f"{text}: the anchors are of other sizes")
+            yield self.finding(
+                look.plan, look.batch_num, heads[0] if heads else None, f"{text}: the anchors are of other sizes"
+            )

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import ClassVar
 
-from darkpy.diagnostics.monitor.symptom import Look, Sign, Symptom
+from darkpy.diagnostics.monitor.symptom import Look, Symptom
+from darkpy.finding import Cause, Finding
 
 _LEAST_PAST = 20  # updates without which nothing is known of what is usual
 
@@ -20,7 +21,8 @@ class Exploding(Symptom):
     times: how many times the median of the last updates a norm is too large; a hard minibatch makes it 10 times so.
     """
 
-    tries: ClassVar[tuple[str, ...]] = (
+    cause: ClassVar[Cause] = Cause.RATES
+    hints: ClassVar[tuple[str, ...]] = (
         "data: look for the images and labels of these updates (darkpy doctor CFG DATA WEIGHTS)",
         "rates: a smaller learning_rate, a longer burn_in, a larger batch",
         "operations: batch_normalize=1, constrain=1, grad_clip_norm=10",
@@ -33,16 +35,26 @@ class Exploding(Symptom):
     def wants_layers(self, norm: float, reach: float, past: Sequence[float]) -> bool:
         return reach > self.ratio or (len(past) >= _LEAST_PAST and norm > self.times * median(past))
 
-    def signs(self, look: Look) -> Iterator[Sign]:
+    def findings(self, look: Look) -> Iterator[Finding]:
         # what Adam adds to the weights is not rate times gradient, and known only where the layers were looked at
         ratios, what = (look.row("ratio"), "a step") if look.plan.net.adam else (look.pull, "rate x gradient")
         index, ratio = max(ratios.items(), key=lambda item: item[1], default=(None, 0.0))
         if ratio > self.ratio:
-            yield Sign(index, f"{what} is {ratio:.3g} times as large as the weights (0.001 is usual)")
+            yield self.finding(
+                look.plan,
+                look.batch_num,
+                index,
+                f"{what} is {ratio:.3g} times as large as the weights (0.001 is usual)",
+            )
         elif len(look.past) >= _LEAST_PAST and look.norm > self.times * median(look.past) > 0:
             worst = max(look.gradient.items(), key=lambda item: item[1], default=(None, 0.0))
             usual = median(look.past)
-            yield Sign(worst[0], f"the norm of all gradients is {look.norm:.3g}; {usual:.3g} was usual until now")
+            yield self.finding(
+                look.plan,
+                look.batch_num,
+                worst[0],
+                f"the norm of all gradients is {look.norm:.3g}; {usual:.3g} was usual until now",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +66,7 @@ class Vanishing(Symptom):
     """
 
     needs_figures: ClassVar[bool] = True
-    tries: ClassVar[tuple[str, ...]] = (
+    hints: ClassVar[tuple[str, ...]] = (
         "rates: they do not help, the layers behind would explode",
         "operations: batch_normalize=1; activation=leaky or relu in place of logistic and tanh; [shortcut] past blocks",
         "details: init=msra or init=xavier; fewer layers",
@@ -63,13 +75,18 @@ class Vanishing(Symptom):
     looks: int = 3
     ratio: float = 1e-6
 
-    def signs(self, look: Look) -> Iterator[Sign]:
+    def findings(self, look: Look) -> Iterator[Finding]:
         if not look.rate:
             return
         largest = max(look.pull.values(), default=0.0)
         for index, pull in look.pull.items():
             if pull < self.ratio * largest:
-                yield Sign(index, f"its gradient, beside its weights, is {pull / largest:.1g} of the largest layer's")
+                yield self.finding(
+                    look.plan,
+                    look.batch_num,
+                    index,
+                    f"its gradient, beside its weights, is {pull / largest:.1g} of the largest layer's",
+                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +97,7 @@ class ClampSaturated(Symptom):
     """
 
     needs_figures: ClassVar[bool] = True
-    tries: ClassVar[tuple[str, ...]] = (
+    hints: ClassVar[tuple[str, ...]] = (
         "data: boxes or labels that cannot be learned keep deltas large",
         "rates: none; the clamp acts before them",
         "operations: a larger constrain= in [net] or in the section, constrain=0 with grad_clip_norm=10 instead",
@@ -90,11 +107,16 @@ class ClampSaturated(Symptom):
     looks: int = 3
     share: float = 0.5
 
-    def signs(self, look: Look) -> Iterator[Sign]:
+    def findings(self, look: Look) -> Iterator[Finding]:
         deltas = look.row("delta")
         for index, share in look.row("clamped").items():
             if share > self.share:
-                yield Sign(index, f"{share:.0%} of its deltas are clamped, the largest is {deltas[index]:.3g}")
+                yield self.finding(
+                    look.plan,
+                    look.batch_num,
+                    index,
+                    f"{share:.0%} of its deltas are clamped, the largest is {deltas[index]:.3g}",
+                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +127,8 @@ class StuckRate(Symptom):
     """
 
     needs_figures: ClassVar[bool] = True
-    tries: ClassVar[tuple[str, ...]] = (
+    cause: ClassVar[Cause] = Cause.RATES
+    hints: ClassVar[tuple[str, ...]] = (
         "rates: learning_rate, burn_in, policy= with its steps=, scales= and max_batches=; learning_rate= in sections",
         "operations: stopbackward=, dont_update= and train_only_bn= freeze layers",
     )
@@ -116,14 +139,19 @@ class StuckRate(Symptom):
     def can_tell(self, look: Look) -> bool:
         return not look.is_burning_in and (not look.rate or bool(look.figures))
 
-    def signs(self, look: Look) -> Iterator[Sign]:
+    def findings(self, look: Look) -> Iterator[Finding]:
         if not look.rate:
-            yield Sign(None, f"the rate is 0 (policy={look.plan.net.policy}): nothing is learned any more")
+            yield self.finding(
+                look.plan,
+                look.batch_num,
+                None,
+                f"the rate is 0 (policy={look.plan.net.policy}): nothing is learned any more",
+            )
             return
         ratios = look.row("ratio")
         if ratios and max(ratios.values()) < self.ratio:
             text = f"at rate {look.rate:.3g} the largest step of any layer is {max(ratios.values()):.1g} of its weights"
-            yield Sign(None, f"{text}: float32 rounds it away")
+            yield self.at(look, None, f"{text}: float32 rounds it away")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +163,7 @@ class OverfitHead(Symptom):
     times: how many times the median until then the norm of all gradients is.
     """
 
-    tries: ClassVar[tuple[str, ...]] = (
+    hints: ClassVar[tuple[str, ...]] = (
         "data: more of it, or more augmentation, while only the head learns",
         "rates: unfreeze at a smaller rate, or with a burn_in of its own; a smaller learning_rate= in these sections",
         "operations: unfreeze earlier (stopbackward=, dont_update=, burnin_update=), before the head overfits;"
@@ -144,11 +172,11 @@ class OverfitHead(Symptom):
 
     times: float = 10.0
 
-    def signs(self, look: Look) -> Iterator[Sign]:
+    def findings(self, look: Look) -> Iterator[Finding]:
         if not look.fresh or len(look.past) < 2:
             return
         usual = median(look.past)
         if look.norm > self.times * usual > 0:
             index = max(look.fresh, key=lambda one: look.gradient.get(one, 0.0))
             text = f"begins to learn, and the norm of all gradients is {look.norm:.3g} where it was {usual:.3g}"
-            yield Sign(index, text)
+            yield self.at(look, index, text)

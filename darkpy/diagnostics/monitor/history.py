@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import time
 
 from darkpy.build import Plan
-from darkpy.diagnostics.monitor.log_reader import LoggedFinding, LoggedLayer, LoggedRun
-from darkpy.diagnostics.monitor.symptom import Look, Row, Sign, Symptom
+from darkpy.diagnostics.monitor.log_reader import LoggedLayer, LoggedRun
+from darkpy.diagnostics.monitor.symptom import Look, Row, Symptom
+from darkpy.finding import Finding
 
 USUAL = 100
 """Updates that tell what is usual."""
@@ -50,25 +51,25 @@ class History:
         """Whether any symptom must know the layers' gradients of such an update."""
         return any(symptom.wants_layers(norm, reach, self.past) for symptom in self.symptoms)
 
-    def findings(self, look: Look) -> list[LoggedFinding]:
+    def findings(self, look: Look) -> list[Finding]:
         """What is to be said of an update."""
         found = [self._finding(symptom, look) for symptom in self.symptoms if symptom.can_tell(look)]
         self.past.append(look.norm)
         self.updates += 1
         return [finding for finding in found if finding is not None]
 
-    def _finding(self, symptom: Symptom, look: Look) -> LoggedFinding | None:
-        signs = list(symptom.signs(look))
-        shown = {(symptom.name, sign.index) for sign in signs}
+    def _finding(self, symptom: Symptom, look: Look) -> Finding | None:
+        findings = list(symptom.findings(look))
+        shown = {(symptom.name, finding.location.index) for finding in findings}
         for key in [key for key in self._streaks if key[0] == symptom.name and key not in shown]:
             del self._streaks[key]
-        new: list[Sign] = []
-        for sign in signs:
-            key = (symptom.name, sign.index)
-            self._streaks[key] += 1
-            if self._streaks[key] >= symptom.looks and self.may_say(symptom, sign.index, look.batch_num):
-                new.append(sign)
-        return finding_of(self.plan, symptom, look.batch_num, new) if new else None
+        new: list[Finding] = []
+        for finding in findings:
+            index = finding.location.index
+            self._streaks[symptom.name, index] += 1
+            if self._streaks[symptom.name, index] >= symptom.looks and self.may_say(symptom, index, look.batch_num):
+                new.append(finding)
+        return merge(new) if new else None
 
     def may_say(self, symptom: Symptom, index: Hashable, batch_num: int) -> bool:
         """Whether this has not been said lately of a layer, or of images; it is from now on."""
@@ -79,30 +80,11 @@ class History:
         return len(lately) < AT_MOST
 
 
-def finding_of(
-    plan: Plan,
-    symptom: Symptom,
-    batch_num: int,
-    signs: Sequence[Sign],
-    *,
-    evidence: str = "",
-    paths: Sequence[str] = (),
-) -> LoggedFinding:
-    """The words for signs of one symptom, the first of which says what is seen."""
-    first, *others = signs
-    place = "" if first.index is None else plan.place(first.index)
-    layers = [str(sign.index) for sign in others if sign.index is not None]
-    same = f"; the same in layer {', '.join(layers)}" if layers else ""
-    return LoggedFinding(
-        name=symptom.name,
-        batch_num=batch_num,
-        message=f"{place}{', ' if place else ''}update {batch_num}: {first.text}{same}",
-        index=first.index,
-        place=place,
-        hints=symptom.tries,
-        evidence=evidence,
-        paths=tuple(paths),
-    )
+def merge(findings: Sequence[Finding]) -> Finding:
+    """Findings of one symptom as one, which is the first and names the layers of the others."""
+    first, *others = findings
+    layers = [str(finding.location.index) for finding in others if finding.location.index is not None]
+    return replace(first, message=f"{first.message}; the same in layer {', '.join(layers)}") if layers else first
 
 
 def run_of(plan: Plan, *, batch_num: int, seen: int) -> LoggedRun:

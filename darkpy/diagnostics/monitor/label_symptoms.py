@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from darkpy.build import Plan
-from darkpy.diagnostics.monitor.symptom import Look, Sign, Symptom
+from darkpy.diagnostics.monitor.symptom import Look, Symptom
+from darkpy.finding import Cause, Finding
 from darkpy.layers.head import HeadSpec
 
 _ROW = (5, 6)  # x, y, w, h, class, and the object's track
@@ -59,7 +60,8 @@ class BadLabel(Symptom):
     largest: width and height, in those of the image; a box may go beyond its edges, not far.
     """
 
-    tries: ClassVar[tuple[str, ...]] = (
+    cause: ClassVar[Cause] = Cause.DATA
+    hints: ClassVar[tuple[str, ...]] = (
         "data: the label files of the images named here (darkpy doctor CFG DATA finds all of them)",
         "operations: classes= of the heads, names= of the .data file",
     )
@@ -67,7 +69,7 @@ class BadLabel(Symptom):
     margin: float = 1e-3
     largest: float = 2.0
 
-    def signs(self, look: Look) -> Iterator[Sign]:
+    def findings(self, look: Look) -> Iterator[Finding]:
         """It shows in minibatches, not in updates."""
         return iter(())
 

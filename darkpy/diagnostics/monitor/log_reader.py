@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from darkpy.errors import DarkpyError
+from darkpy.finding import Finding, Location
 
 FORMAT = 1
 ENDING = ".health.jsonl"
@@ -86,24 +87,6 @@ class LoggedMap:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LoggedFinding:
-    """Something that is wrong. name: the symptom's class; index, place: of the layer, None and empty for no layer.
-
-    hints: what to try, in order. evidence: the folder of what was kept, relative to the log's; empty for nothing.
-    paths: the images that it is about, the worst first.
-    """
-
-    name: str
-    batch_num: int
-    message: str
-    index: int | None = None
-    place: str = ""
-    hints: tuple[str, ...] = ()
-    evidence: str = ""
-    paths: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class RunLog:
     """What a log tells: the run as it was last begun, its updates and means in order, and all that was ever found.
 
@@ -117,7 +100,7 @@ class RunLog:
     updates: tuple[LoggedUpdate, ...]
     maps: tuple[LoggedMap, ...]
     refused: tuple[LoggedUpdate, ...]
-    findings: tuple[LoggedFinding, ...]
+    findings: tuple[Finding, ...]
     torn: int = 0
 
 
@@ -148,7 +131,7 @@ def read_log(path: Path) -> RunLog:
     updates: dict[int, LoggedUpdate] = {}
     maps: dict[int, LoggedMap] = {}
     refused: list[LoggedUpdate] = []
-    findings: list[LoggedFinding] = []
+    findings: list[Finding] = []
     torn = 0
     for number, record in _records(path):
         if record is None:
@@ -166,7 +149,7 @@ def read_log(path: Path) -> RunLog:
             updates[one.batch_num] = one
         elif isinstance(one, LoggedMap):
             maps[one.batch_num] = one
-        elif isinstance(one, LoggedFinding):
+        elif isinstance(one, Finding):
             findings.append(one)
         else:
             torn += 1
@@ -198,10 +181,10 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
         raise DarkpyError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-T = TypeVar("T", LoggedRun, LoggedUpdate, LoggedMap, LoggedFinding, LoggedLayer)
+T = TypeVar("T", LoggedRun, LoggedUpdate, LoggedMap, LoggedLayer)
 
 
-def _one_of(record: dict[str, Any]) -> LoggedRun | LoggedUpdate | LoggedMap | LoggedFinding | None:
+def _one_of(record: dict[str, Any]) -> LoggedRun | LoggedUpdate | LoggedMap | Finding | None:
     """What a record says; None where it says nothing, or where something is missing."""
     try:
         if record["kind"] == "run":
@@ -213,11 +196,29 @@ def _one_of(record: dict[str, Any]) -> LoggedRun | LoggedUpdate | LoggedMap | Lo
             return replace(_taken(LoggedUpdate, record), layers=figures)
         if record["kind"] == "map":
             return _taken(LoggedMap, record)
-        finding = _taken(LoggedFinding, record)
-        hints, paths = (tuple(str(one) for one in row) for row in (finding.hints, finding.paths))
-        return replace(finding, hints=hints, paths=paths, index=None if finding.index is None else int(finding.index))
+        return _finding(record)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
+
+
+def message_start(place: str, batch_num: int) -> str:
+    """Begin of a finding's message in the log, which names the layer and the update once more."""
+    return f"{place}{', ' if place else ''}update {batch_num}: "
+
+
+def _finding(record: Mapping[str, Any]) -> Finding:
+    batch_num, place, index = int(record["batch_num"]), str(record.get("place", "")), record.get("index")
+    location = Location.parse(place) if place else Location(index=None if index is None else int(index))
+    hints, paths = (tuple(map(str, record.get(key, ()))) for key in ("hints", "paths"))
+    return Finding(
+        name=str(record["name"]),
+        message=str(record["message"]).removeprefix(message_start(place, batch_num)),
+        location=location,
+        hints=hints,
+        batch_num=batch_num,
+        evidence=str(record.get("evidence", "")),
+        paths=paths,
+    )
 
 
 _KINDS: Mapping[str, type] = {"int": int, "float": float, "str": str, "bool": bool}

@@ -10,8 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from darkpy.diagnostics.monitor.log_reader import FORMAT, LoggedFinding, LoggedMap, LoggedRun, LoggedUpdate
+from darkpy.diagnostics.monitor.log_reader import FORMAT, LoggedMap, LoggedRun, LoggedUpdate, message_start
 from darkpy.errors import DarkpyError
+from darkpy.finding import Finding
 
 DIGITS = 6
 """Significant digits of a number in the log; beyond a million, where the time is, there are 12."""
@@ -55,8 +56,18 @@ class LogWriter:
     def map(self, one: LoggedMap) -> None:
         self._add("map", asdict(one))
 
-    def finding(self, finding: LoggedFinding) -> None:
-        self._add("finding", asdict(finding))
+    def finding(self, finding: Finding) -> None:
+        record = {
+            "name": finding.name,
+            "batch_num": finding.batch_num,
+            "message": message_start(finding.place, finding.batch_num) + finding.message,
+            "index": finding.location.index,
+            "place": finding.place,
+            "hints": finding.hints,
+            "evidence": finding.evidence,
+            "paths": finding.paths,
+        }
+        self._add("finding", record)
 
     def _add(self, kind: str, record: Mapping[str, Any]) -> None:
         self._write(json.dumps({"kind": kind, **_plain(record)}, allow_nan=False, separators=(",", ":")))

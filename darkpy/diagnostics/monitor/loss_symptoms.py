@@ -14,47 +14,49 @@ from typing import ClassVar
 
 from darkpy.build import Plan
 from darkpy.diagnostics.monitor.root_cause import Autopsy
-from darkpy.diagnostics.monitor.symptom import Look, Sign, Symptom
+from darkpy.diagnostics.monitor.symptom import Look, Symptom
+from darkpy.finding import Cause, Finding
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NonFinite(Symptom):
     """A loss, an output, a gradient or a weight is NaN or infinite. One number suffices: there are no thresholds."""
 
-    tries: ClassVar[tuple[str, ...]] = (
+    cause: ClassVar[Cause] = Cause.DATA
+    hints: ClassVar[tuple[str, ...]] = (
         "data: the images and labels in the evidence folder",
         "rates: a smaller learning_rate, a longer burn_in",
         "operations: batch_normalize=1, constrain=1, grad_clip_norm=10",
         "details: init=, pretrained weights, eps= with adam=1",
     )
 
-    def signs(self, look: Look) -> Iterator[Sign]:
+    def findings(self, look: Look) -> Iterator[Finding]:
         """It is looked for before the update, not after it."""
         return iter(())
 
-    def sign(self, plan: Plan, autopsy: Autopsy, guilty: Sequence[str]) -> Sign:
-        """The cause as far as it can be told, then where it shows first in both directions.
+    def diagnose(self, plan: Plan, batch_num: int, autopsy: Autopsy, guilty: Sequence[str]) -> Finding:
+        """Name the cause as far as it is known, then where it shows first in both directions.
 
         guilty: what is wrong with images, the worst first.
         """
-        route = _route(plan, autopsy)
+        index: int | None = None
         if autopsy.arrays is not None:
             index, name, count = autopsy.arrays
-            return Sign(index, f"{count} of its {name} are no numbers{route}")
-        if guilty:
-            return Sign(None, f"{guilty[0]}{route}")
-        if autopsy.forward is not None:
-            return Sign(autopsy.forward, f"its outputs are no numbers, and its inputs and arrays are: too large{route}")
-        if autopsy.loss is not None:
-            return Sign(autopsy.loss, f"its loss is no number, and its input is{route}")
-        if autopsy.backward is not None:
-            return Sign(autopsy.backward, f"its delta is no number, and the loss is{route}")
-        if autopsy.gradient is not None:
-            return Sign(
-                autopsy.gradient,
-                f"its gradients are no numbers, or their squares are none, and its delta is one{route}",
-            )
-        return Sign(None, "the norm of all gradients is no number")
+            text = f"{count} of its {name} are NaN or infinite"
+        elif guilty:
+            text = guilty[0]
+        elif autopsy.forward is not None:
+            index, text = autopsy.forward, "its outputs are not finite although its inputs and arrays are: too large"
+        elif autopsy.loss is not None:
+            index, text = autopsy.loss, "its loss is not finite although its input is"
+        elif autopsy.backward is not None:
+            index, text = autopsy.backward, "its delta is not finite although the loss is"
+        elif autopsy.gradient is not None:
+            index = autopsy.gradient
+            text = "its gradients (or their norm) are not finite although its delta is"
+        else:
+            text = "the norm of all gradients is not finite"
+        return self.finding(plan, batch_num, index, text + _route(plan, autopsy))
 
 
 def _route(plan: Plan, autopsy: Autopsy) -> str:
@@ -82,7 +84,8 @@ class LossSpike(Symptom):
     in_a_row: spikes after which it is not the images but the weights; then minibatches pass again.
     """
 
-    tries: ClassVar[tuple[str, ...]] = (
+    cause: ClassVar[Cause] = Cause.DATA
+    hints: ClassVar[tuple[str, ...]] = (
         "data: the images in the evidence folder, the worst first: are their labels right?",
         "rates: a smaller learning_rate, a larger batch",
         "operations: grad_clip_norm=10, constrain=1, batch_normalize=1",
@@ -94,7 +97,7 @@ class LossSpike(Symptom):
     least: int = 20
     in_a_row: int = 3
 
-    def signs(self, look: Look) -> Iterator[Sign]:
+    def findings(self, look: Look) -> Iterator[Finding]:
         """It is looked for before the update, not after it."""
         return iter(())
 
@@ -108,7 +111,7 @@ class Diverging(Symptom):
         wrong again.
     """
 
-    tries: ClassVar[tuple[str, ...]] = (
+    hints: ClassVar[tuple[str, ...]] = (
         "data: labels that contradict each other (darkpy doctor CFG DATA WEIGHTS)",
         "rates: a learning_rate of a tenth, a longer burn_in, steps= that come earlier",
         "operations: grad_clip_norm=10, constrain=1, batch_normalize=1",
@@ -118,10 +121,12 @@ class Diverging(Symptom):
     times: float = 5.0
     share: float = 0.25
 
-    def signs(self, look: Look) -> Iterator[Sign]:
+    def findings(self, look: Look) -> Iterator[Finding]:
         first, lowest = look.averages
         if look.average > max(self.times * lowest, self.share * first):
-            yield Sign(None, f"the average loss has risen to {look.average:.4g} from {lowest:.4g}")
+            yield self.finding(
+                look.plan, look.batch_num, None, f"the average loss has risen to {look.average:.4g} from {lowest:.4g}"
+            )
 
 
 @dataclass

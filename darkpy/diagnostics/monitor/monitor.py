@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -17,14 +18,15 @@ from torch import Tensor
 
 from darkpy.diagnostics.monitor.activation_symptoms import ActivationRange, AnchorMismatch, DeadUnits, VarianceCollapse
 from darkpy.diagnostics.monitor.gradient_symptoms import ClampSaturated, Exploding, OverfitHead, StuckRate, Vanishing
-from darkpy.diagnostics.monitor.history import History, as_lists, finding_of, run_of
+from darkpy.diagnostics.monitor.history import History, as_lists, run_of
 from darkpy.diagnostics.monitor.label_symptoms import AnchorOverlaps, BadLabel, RecordedBatch
-from darkpy.diagnostics.monitor.log_reader import LoggedFinding, LoggedMap, LoggedUpdate, log_path
+from darkpy.diagnostics.monitor.log_reader import LoggedMap, LoggedUpdate, log_path
 from darkpy.diagnostics.monitor.log_writer import LogWriter
 from darkpy.diagnostics.monitor.loss_symptoms import Diverging, LossHistory, LossSpike
 from darkpy.diagnostics.monitor.metrics import Measures
 from darkpy.diagnostics.monitor.policy import UpdatePolicy
-from darkpy.diagnostics.monitor.symptom import Look, Sign, Symptom
+from darkpy.diagnostics.monitor.symptom import Look, Symptom
+from darkpy.finding import Finding
 from darkpy.layers.loss import Loss
 from darkpy.training.checkpoints import base_name
 from darkpy.training.loop import next_average
@@ -56,7 +58,7 @@ OMEN = 100
 """Updates for which an explosion, or very large outputs, may be the cause of what comes after."""
 _SYMPTOM_OF = {symptom.name: symptom for symptom in SYMPTOMS}
 
-Tell = Callable[[LoggedFinding], None]
+Tell = Callable[[Finding], None]
 
 
 class Monitor(StepGuard):
@@ -89,7 +91,7 @@ class Monitor(StepGuard):
         self.trainer, self.folder, self.tell = trainer, folder, tell
         self.every, self.first, self.average = every, first, average
         self._averages = (math.nan, math.inf)
-        self.findings: list[LoggedFinding] = []
+        self.findings: list[Finding] = []
         self.checks_labels = trainer.process_group.is_main
         plan = trainer.network.plan
         self.history = History(plan, symptoms)
@@ -185,7 +187,7 @@ class Monitor(StepGuard):
         lately = self.trainer.batch_num - OMEN
         for finding in reversed(self.findings):
             if isinstance(_SYMPTOM_OF.get(finding.name), Exploding | ActivationRange) and finding.batch_num > lately:
-                return f". Before that: {finding.message}"
+                return f". Before that: {finding.text}"
         return ""
 
     def _updated(self, report: StepReport) -> None:
@@ -235,7 +237,7 @@ class Monitor(StepGuard):
             self._say(finding)
         if self.policy.loss_history.gave_up:
             self.policy.loss_history.gave_up = False
-            self._say(finding_of(plan, self.policy.loss_history.symptom, n, [Sign(None, self._stays(loss))]))
+            self._say(self.policy.loss_history.symptom.finding(plan, n, None, self._stays(loss)))
 
     @property
     def _images(self) -> int:
@@ -256,9 +258,9 @@ class Monitor(StepGuard):
         for image, text in self.labels.found(plan, kept):
             if self.history.may_say(self.labels, kept.seen + image, n):
                 paths = kept.paths[image] if image < len(kept.paths) else ()
-                self._say(finding_of(plan, self.labels, n, [Sign(None, text)], paths=paths))
+                self._say(replace(self.labels.finding(plan, n, None, text), paths=paths))
 
-    def _say(self, finding: LoggedFinding) -> None:
+    def _say(self, finding: Finding) -> None:
         self.findings.append(finding)
         if self._log is not None:
             self._log.finding(finding)

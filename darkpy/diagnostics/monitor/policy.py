@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from darkpy.diagnostics.monitor.artifacts import write_evidence
-from darkpy.diagnostics.monitor.history import History, finding_of
+from darkpy.diagnostics.monitor.history import History
 from darkpy.diagnostics.monitor.label_symptoms import RecordedBatch
-from darkpy.diagnostics.monitor.log_reader import LoggedFinding
 from darkpy.diagnostics.monitor.loss_symptoms import LossHistory, NonFinite
 from darkpy.diagnostics.monitor.root_cause import Autopsy, examine
-from darkpy.diagnostics.monitor.symptom import Sign, Symptom
+from darkpy.diagnostics.monitor.symptom import Symptom
 from darkpy.errors import DarkpyError
+from darkpy.finding import Finding
 from darkpy.training.rank_sync import share_paths
 from darkpy.training.trainer import Trainer
 
@@ -63,7 +63,7 @@ class UpdatePolicy:
             return True
         return False
 
-    def finding(self, kept: Sequence[RecordedBatch], folder: Path | None, before: str = "") -> LoggedFinding | None:
+    def finding(self, kept: Sequence[RecordedBatch], folder: Path | None, before: str = "") -> Finding | None:
         """What is to be said of what has just been refused, with its evidence; None once that has been said.
 
         kept: the minibatches of the update, the refused one last. before: what was found that may have led to it.
@@ -78,30 +78,31 @@ class UpdatePolicy:
         guilty = share_paths([sample.fault for sample in autopsy.samples if sample.fault], trainer.process_group)
         blamed = [sample for sample in autopsy.samples if sample.fault] or autopsy.samples[: 0 if guilty else _SHOWN]
         paths = share_paths([sample.name for sample in blamed], trainer.process_group)
-        symptom, sign = self._sign(autopsy, guilty)
         self.has_whole_arrays = autopsy.arrays is None
         number = trainer.batch_num + 1
-        is_of_images = self.is_spike or bool(guilty and sign.index is None)
-        key = paths[0] if is_of_images and paths else sign.index
+        symptom, finding = self._diagnose(autopsy, guilty, number)
+        index = finding.location.index
+        is_of_images = self.is_spike or bool(guilty and index is None)
+        key = paths[0] if is_of_images and paths else index
         # weights that make one update impossible make the next ones so in other places
         has_been_said = self.has_told_of_layer and not is_of_images
         if has_been_said or not self.history.may_say(symptom, key, number):
             return None
         self.has_told_of_layer = not is_of_images
-        sign = Sign(sign.index, f"{sign.text}{before}. Weights and optimizer stay as they were")
-        said = finding_of(plan, symptom, number, [sign], paths=paths)
+        message = f"{finding.message}{before}. Weights and optimizer stay as they were"
+        finding = replace(finding, message=message, paths=tuple(paths))
         if folder is None or not trainer.process_group.is_main:
-            return said
-        lines = "\n".join((said.message, *said.hints))
+            return finding
+        lines = "\n".join((finding.text, *finding.hints))
         evidence = write_evidence(folder, number, plan, autopsy.samples, lines).relative_to(folder).as_posix()
-        return finding_of(plan, symptom, number, [sign], paths=paths, evidence=evidence)
+        return replace(finding, evidence=evidence)
 
-    def check(self, last: LoggedFinding | None) -> None:
+    def check(self, last: Finding | None) -> None:
         """Raises: BadRunError when its arrays are no numbers, or nothing passes any more."""
         hint = "; ".join(last.hints) if last is not None else None
         number = self.trainer.batch_num + 1
         if not self.has_whole_arrays:
-            index = None if last is None else last.index
+            index = None if last is None else last.location.index
             place = "" if index is None else f"{self.trainer.network.plan.place(index)}, "
             raise BadRunError(
                 f"{place}update {number}: arrays of the network are no numbers, and no update can mend that",
@@ -111,13 +112,15 @@ class UpdatePolicy:
         if self.in_a_row >= self.max_bad_updates * self.trainer.net.subdivisions:
             raise BadRunError(
                 f"update {number}: {self.max_bad_updates} updates in a row could not be made, the run ends"
-                + (f"; the last reason told: {last.message}" if last is not None else ""),
+                + (f"; the last reason told: {last.text}" if last is not None else ""),
                 hint=hint,
                 is_savable=True,
             )
 
-    def _sign(self, autopsy: Autopsy, guilty: Sequence[str]) -> tuple[Symptom, Sign]:
+    def _diagnose(self, autopsy: Autopsy, guilty: Sequence[str], batch_num: int) -> tuple[Symptom, Finding]:
+        plan = self.trainer.network.plan
         if self.is_spike:
-            return self.loss_history.symptom, Sign(None, self.loss_history.text(self.loss, autopsy))
+            spike = self.loss_history.symptom
+            return spike, spike.finding(plan, batch_num, None, self.loss_history.text(self.loss, autopsy))
         symptom = NonFinite()
-        return symptom, symptom.sign(self.trainer.network.plan, autopsy, guilty)
+        return symptom, symptom.diagnose(plan, batch_num, autopsy, guilty)

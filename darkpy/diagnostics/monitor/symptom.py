@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from darkpy.build import Plan
+from darkpy.finding import Cause, Finding, Location
 
 Row = Mapping[int, float]
 """One number a layer."""
@@ -54,22 +55,16 @@ class Look:
         return self.figures.get(name, {})
 
 
-@dataclass(frozen=True, slots=True)
-class Sign:
-    """That a symptom shows. index: the layer, None for no one layer. text: what is seen, the numbers in it."""
-
-    index: int | None
-    text: str
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Symptom:
-    """tries: what to do, in the order in which causes are to be looked for: data, rates, operations, details.
+    """hints: what to do, in the order in which causes are to be looked for: data, rates, operations, details.
 
+    cause: the first place to look for one.
     looks: how many looks in a row must show it; a single one may be chance.
     """
 
-    tries: ClassVar[tuple[str, ...]] = ()
+    hints: ClassVar[tuple[str, ...]] = ()
+    cause: ClassVar[Cause] = Cause.OPERATIONS
     needs_figures: ClassVar[bool] = False  # whether it shows only where the layers were looked at
 
     looks: int = 1
@@ -89,6 +84,20 @@ class Symptom:
         """
         return False
 
-    def signs(self, look: Look) -> Iterator[Sign]:
-        """Where it shows now, the layer to be named first."""
+    def findings(self, look: Look) -> Iterator[Finding]:
+        """A finding for each layer where it shows now, the most important first."""
         raise NotImplementedError
+
+    def at(self, look: Look, index: int | None, message: str) -> Finding:
+        return self.finding(look.plan, look.batch_num, index, message)
+
+    def finding(self, plan: Plan, batch_num: int, index: int | None, message: str) -> Finding:
+        """Finding at a layer; index: None for no single layer."""
+        return Finding(
+            name=self.name,
+            message=message,
+            cause=self.cause,
+            location=Location() if index is None else plan.locate(index),
+            hints=self.hints,
+            batch_num=batch_num,
+        )

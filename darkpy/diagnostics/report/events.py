@@ -32,7 +32,7 @@ def write_events(log: RunLog, folder: Path) -> int:
             writer.add_scalar("map", mean.mean, mean.batch_num, walltime=time)
             count += 1
         for finding in log.findings:
-            text = "  \n".join((finding.message, *(f"try: {hint}" for hint in finding.hints)))
+            text = "  \n".join((finding.text, *(f"try: {hint}" for hint in finding.hints)))
             writer.add_text(f"findings/{finding.name}", text, finding.batch_num, walltime=time)
     finally:
         writer.close()

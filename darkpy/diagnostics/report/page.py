@@ -11,11 +11,12 @@ from datetime import datetime, timezone
 from html import escape
 from pathlib import Path
 
-from darkpy.diagnostics.monitor.log_reader import LoggedFinding, RunLog
+from darkpy.diagnostics.monitor.log_reader import RunLog
 from darkpy.diagnostics.report import curves, heat
 from darkpy.diagnostics.report.artifacts import sheet_uri
 from darkpy.diagnostics.report.drawing import Drawing
 from darkpy.diagnostics.report.style import style_sheet
+from darkpy.finding import Finding
 
 MOST_FINDINGS = 200
 MOST_SHEETS = 20
@@ -100,7 +101,7 @@ def _verdict(log: RunLog) -> str:
         return f'<p class="verdict">Nothing was found wrong.{torn}</p>'
     count = len(log.findings)
     text = f"{_count(count, 'finding')}, {_count(len(log.refused), 'minibatch')} refused.{torn}"
-    first = f"<br>First: {escape(log.findings[0].message)}" if log.findings else ""
+    first = f"<br>First: {escape(log.findings[0].text)}" if log.findings else ""
     return f'<p class="verdict bad"><strong>{text}</strong>{first}</p>'
 
 
@@ -118,11 +119,11 @@ def _findings(log: RunLog) -> str:
     return f'<ol class="findings">{"".join(items)}</ol>{more}'
 
 
-def _finding(one: LoggedFinding, uri: str | None) -> str:
+def _finding(one: Finding, uri: str | None) -> str:
     tries = "".join(f"<li>{escape(hint)}</li>" for hint in one.hints)
     paths = "".join(f"<li><code>{escape(path)}</code></li>" for path in one.paths[:MOST_PATHS])
     more = f"<li>and {len(one.paths) - MOST_PATHS} more</li>" if len(one.paths) > MOST_PATHS else ""
-    parts = [f"<h3>{escape(one.name)}, update {one.batch_num}</h3><p>{escape(one.message)}</p>"]
+    parts = [f"<h3>{escape(one.name)}, update {one.batch_num}</h3><p>{escape(one.text)}</p>"]
     if tries:
         parts.append(f'<p class="muted">Try, in this order:</p><ol class="tries">{tries}</ol>')
     if uri:

@@ -17,10 +17,11 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
+from darkpy.finding import Finding
 from darkpy.layers.anchors import chosen_anchors
 from darkpy.layers.base import Layer, section
 from darkpy.layers.head import AnchorKeys, HeadSpec, OnnxDetections, above
-from darkpy.layers.lint import Doubt, missing_anchors
+from darkpy.layers.lint import missing_anchors
 from darkpy.layers.loss import Loss, TrainingState, mean_text
 from darkpy.layers.region.classes import checked_tree, class_tree, surest
 from darkpy.layers.region.delta import region_loss
@@ -133,7 +134,7 @@ class RegionSpec(HeadSpec):
             )
         return x
 
-    def doubts(self, inputs: Sequence[Shape]) -> Iterator[Doubt]:
+    def lint(self, inputs: Sequence[Shape]) -> Iterator[Finding]:
         yield from missing_anchors(self.anchors, range(self.num), "cells")
 
     def anchor_sizes(self, output: Shape, net_w: int, net_h: int) -> torch.Tensor:

@@ -16,7 +16,7 @@ from tests.cli.conftest import Run, write_weights
 def test_healthy_cfg_is_said_to_be_healthy(task: Path, run: Run) -> None:
     code, out, err = run("doctor", "net.cfg")
     assert (code, out) == (0, "healthy: nothing found in net.cfg\n")
-    assert "note: [net] net.cfg:1: batch=1 subdivisions=1" in err
+    assert "note: net.cfg:1: [net] batch=1 subdivisions=1" in err
 
 
 def test_a_finding_is_exit_code_1_with_its_place_and_what_to_try(task: Path, run: Run) -> None:
@@ -25,9 +25,9 @@ def test_a_finding_is_exit_code_1_with_its_place_and_what_to_try(task: Path, run
     assert code == 1
     assert out.splitlines() == [
         "operations:",
-        "  layer 0 [maxpool] net.cfg:8: stride=32 is larger than size=16: 75% of the cells are in no window, and the"
+        "  net.cfg:8: [maxpool] layer 0 stride=32 is larger than size=16: 75% of the cells are in no window, and the"
         " layers before learn nothing from them",
-        "    try: stride=16; or size=32",
+        "    hint: stride=16; or size=32",
         "1 finding in net.cfg",
     ]
 
@@ -125,5 +125,5 @@ def test_spoilt_weights_are_named_by_their_layer_and_not_asked(task: Path, run: 
     write_weights((math.nan, *(0.0,) * 6))
     code, out, _ = run("doctor", "net.cfg", "pets.data", "net.weights")
     assert code == 1
-    assert "layer 1 [convolutional] net.cfg:10: 1 of its 7 biases are no numbers" in out
+    assert "net.cfg:10: [convolutional] layer 1 has 1 NaN or infinite of 7 biases" in out
     assert "worst first" not in out

@@ -98,7 +98,7 @@ def test_run_that_explodes_ends_with_its_cause_and_weights_that_are_numbers(run:
     write_cfg(200, rate=1e6)
     code, said = train(run, "--max-bad-updates", "5")
     assert code == 2
-    assert "warning: layer 0 [convolutional] net.cfg:10, update 1: rate x gradient is" in said
+    assert "warning: net.cfg:10: [convolutional] layer 0, update 1: rate x gradient is" in said
     assert "  try rates: a smaller learning_rate" in said
     assert "5 updates in a row could not be made, the run ends" in said
     (folder,) = Path("out/evidence").iterdir()
@@ -118,5 +118,5 @@ def test_anchors_that_do_not_fit_are_told(run: Run) -> None:
     write_cfg(80)
     Path("net.cfg").write_text(Path("net.cfg").read_text().replace("8,8, 12,12, 16,16", "30,30, 31,31, 32,32"))
     code, said = train(run)
-    assert code == 0 and "warning: layer 2 [yolo] net.cfg:22, update " in said and "AnchorMismatch" in said
+    assert code == 0 and "warning: net.cfg:22: [yolo] layer 2, update " in said and "AnchorMismatch" in said
     assert "anchors= of `darkpy anchors DATA`" in said

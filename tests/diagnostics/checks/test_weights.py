@@ -12,8 +12,8 @@ import torch
 from darkpy.build import make_plan
 from darkpy.config.text import read
 from darkpy.diagnostics.checks.cfg import Cfg
-from darkpy.diagnostics.checks.finding import Diagnosis
 from darkpy.diagnostics.checks.weights import check_weights
+from darkpy.finding import Finding
 from darkpy.network import Network
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -31,7 +31,7 @@ class SyntheticConfig:
     def array(self, name: str) -> torch.Tensor:
         return self.network.get_parameter(f"layers.{name}").data
 
-    def found(self) -> list[Diagnosis]:
+    def found(self) -> list[Finding]:
         return list(check_weights(self.cfg, self.network))
 
 
@@ -52,15 +52,15 @@ def test_number_that_is_none_is_found_in_its_layer(sample: SyntheticConfig, numb
     sample.array("4.weights")[3, 2, 1, 0] = number
     (found,) = sample.found()
     line = sample.network.plan.nodes[4].section.line
-    assert (found.kind, found.level.value) == ("weights-not-finite", "error")
+    assert (found.name, found.severity.value) == ("weights-not-finite", "error")
     assert found.place == f"layer 4 [convolutional] {ROOT}/weights/sample.cfg:{line}"
-    assert found.message.startswith("1 of its 4608 weights are no numbers")
+    assert found.message.startswith("has 1 NaN or infinite of 4608 weights")
 
 
 def test_layer_of_zeros_and_one_of_giants_are_found(sample: SyntheticConfig) -> None:
     sample.array("2.weights").zero_()
     sample.array("6.scales")[0] = 1e6
-    assert [(one.kind, one.place.split()[1]) for one in sample.found()] == [
+    assert [(one.name, one.place.split()[1]) for one in sample.found()] == [
         ("weights-zero", "2"),
         ("weights-large", "6"),
     ]

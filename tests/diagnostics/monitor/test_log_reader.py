@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from darkpy.diagnostics.monitor.log_reader import (
-    LoggedFinding,
     LoggedLayer,
     LoggedMap,
     LoggedRun,
@@ -22,6 +21,7 @@ from darkpy.diagnostics.monitor.log_reader import (
 )
 from darkpy.diagnostics.monitor.log_writer import LogWriter
 from darkpy.errors import DarkpyError
+from darkpy.finding import Finding, Location
 
 LAYER = LoggedLayer(index=0, type="convolutional", line=9, place="layer 0 [convolutional] net.cfg:9", learns=True)
 RUN = LoggedRun(
@@ -33,12 +33,11 @@ RUN = LoggedRun(
     net={"batch": 8, "learning_rate": 0.01, "steps": [30, 40]},
     layers=(LAYER,),
 )
-FINDING = LoggedFinding(
+FINDING = Finding(
     name="DeadUnits",
     batch_num=2,
-    message="layer 0 [convolutional] net.cfg:9, update 2: dead",
-    index=0,
-    place=LAYER.place,
+    message="dead",
+    location=Location("net.cfg", 9, "convolutional", 0),
     hints=("learning_rate", "activation"),
     evidence="evidence/update_2",
     paths=("a.jpg",),

@@ -121,7 +121,7 @@ def test_evidence_shows_the_guilty_image(tmp_path: Path) -> None:
     assert Image.open(folder / "sheet.png").size == (8 * 160, 190)
     with np.load(folder / "exact.npz") as exact:
         assert np.isnan(exact["x_000"][:, 3:6, 3:6]).all() and exact["truth_000"].shape == (10, 5)
-    assert (folder / "finding.txt").read_text().startswith(finding.message)
+    assert (folder / "finding.txt").read_text().startswith(finding.text)
     assert not list((tmp_path / "evidence").glob(".*"))
 
 
@@ -166,7 +166,7 @@ def test_run_ends_when_nothing_passes_any_more_with_weights_as_they_were(tmp_pat
 def test_what_an_explosion_leads_to_is_told_with_it() -> None:
     run = Run(classifier(norm=0, rate=1e4), options={"max_bad_updates": 3})(20)
     first, last = run.found("Exploding"), run.found("NonFinite")
-    assert f"Before that: {first.message}" in last.message and first.batch_num < last.batch_num
+    assert f"Before that: {first.text}" in last.message and first.batch_num < last.batch_num
     assert isinstance(run.error, BadRunError)
 
 

@@ -18,7 +18,6 @@ import pytest
 from PIL import Image
 
 from darkpy.diagnostics.monitor.log_reader import (
-    LoggedFinding,
     LoggedLayer,
     LoggedMap,
     LoggedRun,
@@ -30,6 +29,7 @@ from darkpy.diagnostics.monitor.log_writer import LogWriter
 from darkpy.diagnostics.report.artifacts import sheet_uri
 from darkpy.diagnostics.report.page import drawings, write_page
 from darkpy.errors import DarkpyError
+from darkpy.finding import Finding, Location
 
 TYPES = ("convolutional", "maxpool", "convolutional", "yolo")
 LAYERS = tuple(
@@ -67,10 +67,16 @@ def log(tmp_path: Path) -> RunLog:
         writer.update(update(n, looked=n % 10 == 0))
     writer.update(replace(update(120), loss=math.nan, norm=math.inf, refused=True))
     writer.finding(
-        LoggedFinding(name="DeadUnits", batch_num=90, message="layer 2: dead", index=2, hints=("activation=leaky",))
+        Finding(
+            name="DeadUnits",
+            batch_num=90,
+            message="dead",
+            location=Location("my.cfg", 25, "convolutional", 2),
+            hints=("activation=leaky",),
+        )
     )
     writer.finding(
-        LoggedFinding(
+        Finding(
             name="NonFinite",
             batch_num=120,
             message="<script>alert(1)</script> & more",

@@ -1,0 +1,102 @@
+"""Finding: something wrong in a cfg, in data, in weights or in a run, with its location and the keys to try."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+
+class Severity(Enum):
+    """An error prevents the work, a warning spoils its result; a note is worth knowing and no defect."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+class Cause(IntEnum):
+    """Area of the cause, in the order in which to look for it: bad data are the most frequent cause of a bad run."""
+
+    DATA = 0
+    RATES = 1
+    OPERATIONS = 2
+    DETAILS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Line of a file, with the section of a cfg that it belongs to.
+
+    line: counted from 1. index: the layer number as darknet counts it (the first section after [net] is 0).
+    """
+
+    file: str = ""
+    line: int | None = None
+    section: str | None = None
+    index: int | None = None
+
+    @classmethod
+    def parse(cls, place: str) -> Location:
+        """Location of which `place` is the text."""
+        match = re.fullmatch(r"(?:layer (\d+) )?(?:\[(.*?)\] )?(.*?)(?::(\d+))?", place, re.DOTALL)
+        if match is None:
+            return cls(place)
+        index, section, file, line = match.groups()
+        return cls(file, None if line is None else int(line), section, None if index is None else int(index))
+
+    @property
+    def file_line(self) -> str:
+        """`yolov3.cfg:549`."""
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
+    def __str__(self) -> str:
+        """`layer 75 [convolutional] yolov3.cfg:549`."""
+        layer = "" if self.index is None else f"layer {self.index} "
+        section = "" if self.section is None else f"[{self.section}] "
+        return f"{layer}{section}{self.file_line}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """Something wrong, with its location and what to try.
+
+    name: identifier for programs (`stride-beyond-size`, `NonFinite`).
+    hints: keys or actions to try, the most likely first. key: of the section, that the finding is about.
+    batch_num: the update of a run; 0 for none. paths: images that the finding is about, the worst first.
+    evidence: the folder with copies of these images, relative to the run's folder; empty for none.
+    """
+
+    name: str
+    message: str
+    severity: Severity = Severity.WARNING
+    cause: Cause = Cause.OPERATIONS
+    location: Location = Location()
+    hints: tuple[str, ...] = ()
+    key: str | None = None
+    batch_num: int = 0
+    evidence: str = ""
+    paths: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """Text of the location: `layer 75 [convolutional] yolov3.cfg:549`, `labels/x.txt:3`; empty for none."""
+        return str(self.location)
+
+    @property
+    def is_note(self) -> bool:
+        return self.severity is Severity.NOTE
+
+    @property
+    def text(self) -> str:
+        """One line, without the hints: `yolov3.cfg:549: [convolutional] layer 75 has no filters`."""
+        location = self.location
+        file = f"{location.file_line}: " if location.file else ""
+        section = "" if location.section is None else f"[{location.section}] "
+        layer = "" if location.index is None else f"layer {location.index} "
+        update = "" if not self.batch_num else f"update {self.batch_num}: "
+        comma = ", " if layer and update else ""
+        return f"{file}{section}{layer.rstrip() if comma else layer}{comma}{update}{self.message}"
+
+    def __str__(self) -> str:
+        return f"{self.text}\n  hint: {'; or '.join(self.hints)}" if self.hints else self.text
