@@ -71,10 +71,13 @@ class Plan:
         return sum(node.bflops for node in self.nodes)
 
     @property
-    def foreign(self) -> tuple[str, ...]:
+    def extensions(self) -> tuple[str, ...]:
         """What the cfg asks for that no darknet of its dialect computes: none can run the network as it is trained."""
         net = [f"[net] {self.file}: {entry}" for entry in extension_entries(self.net)]
-        return (*net, *(f"{self.place(node.index)}: {entry}" for node in self.nodes for entry in node.spec.foreign()))
+        return (
+            *net,
+            *(f"{self.place(node.index)}: {entry}" for node in self.nodes for entry in node.spec.extensions()),
+        )
 
     def place(self, index: int) -> str:
         """Name of a layer in messages: `layer 75 [convolutional] yolov3.cfg:549`."""

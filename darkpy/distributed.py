@@ -1,4 +1,4 @@
-"""The processes that share each minibatch: torch.distributed's ranks, of which there is mostly one."""
+"""The processes that share each minibatch: the ranks of torch.distributed, usually a single one."""
 
 from __future__ import annotations
 
@@ -18,68 +18,68 @@ class RankLostError(DarkpyError):
 
 @dataclass(frozen=True, slots=True)
 class ProcessGroup:
-    """This process among those of torch.distributed's default group; it may also be alone.
+    """This process in torch.distributed's default group, possibly alone.
 
-    What one rank asks for all must ask for, in the same order, and all get the same answer, bit by bit.
-    Raises: RankLostError when another one has ended.
+    Collectives must be called by all ranks in the same order; all get the same result, bit for bit.
+    Raises: RankLostError in a collective when another rank has ended.
     """
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the rank that writes files and talks."""
+        """True for the rank that writes files and prints."""
         return self.rank == 0
 
     @property
     def is_alone(self) -> bool:
-        return self.world == 1
+        return self.world_size == 1
 
-    def part(self, images: int) -> slice:
-        """Which images of a minibatch are this rank's."""
-        share = images // self.world
-        return slice(self.rank * share, (self.rank + 1) * share)
+    def shard(self, images: int) -> slice:
+        """Return this rank's images of a minibatch."""
+        size = images // self.world_size
+        return slice(self.rank * size, (self.rank + 1) * size)
 
     def sum_(self, tensor: Tensor) -> Tensor:
-        """The sum over all ranks, in the place of the tensor."""
+        """Sum a tensor over all ranks, in place."""
         if not self.is_alone:
-            _ask(lambda: dist.all_reduce(tensor))
+            _run_collective(lambda: dist.all_reduce(tensor))
         return tensor
 
-    def largest_(self, tensor: Tensor) -> Tensor:
-        """The largest numbers of all ranks, in the place of the tensor."""
+    def max_(self, tensor: Tensor) -> Tensor:
+        """Take the element-wise maximum over all ranks, in place."""
         if not self.is_alone:
-            _ask(lambda: dist.all_reduce(tensor, dist.ReduceOp.MAX))
+            _run_collective(lambda: dist.all_reduce(tensor, dist.ReduceOp.MAX))
         return tensor
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """The tensors of all ranks, which have one shape, along a new first axis."""
+        """Stack the tensors of all ranks, which have the same shape, along a new first axis."""
         if self.is_alone:
             return tensor[None]
-        gathered = [torch.empty_like(tensor) for _ in range(self.world)]
-        _ask(lambda: dist.all_gather(gathered, tensor.contiguous()))
-        return torch.stack(gathered)
+        tensors = [torch.empty_like(tensor) for _ in range(self.world_size)]
+        _run_collective(lambda: dist.all_gather(tensors, tensor.contiguous()))
+        return torch.stack(tensors)
 
     def gather_texts(self, text: str) -> list[str]:
-        """The texts of all ranks."""
+        """Gather the texts of all ranks."""
         if self.is_alone:
             return [text]
-        coded = text.encode(errors="surrogatepass")
-        sizes = self.gather(torch.tensor(len(coded))).tolist()
-        padded = torch.tensor(list(coded.ljust(max(sizes), b"\0")), dtype=torch.uint8)
-        rows = self.gather(padded).tolist() if max(sizes) else [[]] * self.world
+        encoded = text.encode(errors="surrogatepass")
+        sizes = self.gather(torch.tensor(len(encoded))).tolist()
+        padded = torch.tensor(list(encoded.ljust(max(sizes), b"\0")), dtype=torch.uint8)
+        rows = self.gather(padded).tolist() if max(sizes) else [[]] * self.world_size
         return [bytes(row[:size]).decode(errors="surrogatepass") for row, size in zip(rows, sizes, strict=True)]
 
 
 SINGLE_PROCESS = ProcessGroup()
 
 
-def _ask(collective: Callable[[], object]) -> None:
+def _run_collective(collective: Callable[[], object]) -> None:
     try:
         collective()
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         raise RankLostError(
-            f"another process of this training has ended: {reason}", hint="its own message tells why"
+            f"another process of this training has ended: {reason}", hint="see its own error message"
         ) from error

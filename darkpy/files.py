@@ -1,60 +1,60 @@
-"""Files that appear whole or not at all, and a look at what a file really is."""
+"""Atomic writes, output folders, and detection of what a file really contains."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from darkpy.errors import DarkpyError
 
 
-class Foreign(NamedTuple):
-    """A file that is something else than its name says."""
+class FileKind(NamedTuple):
+    """Kind of a file that was mistaken for another one, and the hint for its user."""
 
-    what: str
+    description: str
     hint: str
 
 
-_FETCH = "download the real file"
+_DOWNLOAD = "download the real file"
 _CONVERT = "convert it to .weights first"
-_ORDER = "the order is CFG, WEIGHTS, IMAGES"
-TEXT = Foreign("a text file", _ORDER)
-_MAGIC = (
-    (b"version https://git-lfs", Foreign("a Git-LFS pointer (the file itself was not fetched)", "run: git lfs pull")),
-    (b"PK\x03\x04", Foreign("a zip archive (a PyTorch .pt file, perhaps)", _CONVERT)),
-    (b"\x80\x02", Foreign("a Python pickle (an old PyTorch file)", _CONVERT)),
-    (b"\x89HDF", Foreign("an HDF5 file (Keras)", _CONVERT)),
-    (b"\x1f\x8b", Foreign("a gzip archive", "unpack it")),
-    (b"%PDF", Foreign("a PDF document", _FETCH)),
-    (b"\xff\xd8\xff", Foreign("a JPEG image", _ORDER)),
-    (b"\x89PNG", Foreign("a PNG image", _ORDER)),
-    (b"\xff\xfe", Foreign("UTF-16 text", "save it as UTF-8")),
-    (b"\xfe\xff", Foreign("UTF-16 text", "save it as UTF-8")),
+_ARGUMENT_ORDER = "the order is CFG, WEIGHTS, IMAGES"
+TEXT = FileKind("a text file", _ARGUMENT_ORDER)
+_MAGIC_BYTES = (
+    (b"version https://git-lfs", FileKind("a Git-LFS pointer (the file itself was not fetched)", "run: git lfs pull")),
+    (b"PK\x03\x04", FileKind("a zip archive (a PyTorch .pt file, perhaps)", _CONVERT)),
+    (b"\x80\x02", FileKind("a Python pickle (an old PyTorch file)", _CONVERT)),
+    (b"\x89HDF", FileKind("an HDF5 file (Keras)", _CONVERT)),
+    (b"\x1f\x8b", FileKind("a gzip archive", "unpack it")),
+    (b"%PDF", FileKind("a PDF document", _DOWNLOAD)),
+    (b"\xff\xd8\xff", FileKind("a JPEG image", _ARGUMENT_ORDER)),
+    (b"\x89PNG", FileKind("a PNG image", _ARGUMENT_ORDER)),
+    (b"\xff\xfe", FileKind("UTF-16 text", "save it as UTF-8")),
+    (b"\xfe\xff", FileKind("UTF-16 text", "save it as UTF-8")),
 )
-_PAGE = (b"<!doctype", b"<html", b"<?xml", b"<head")
-_CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\f\r")
+_HTML_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head")
+_CONTROL_BYTES = frozenset(range(32)) - frozenset(b"\t\n\f\r")
 
 
-def describe(start: bytes) -> Foreign | None:
-    """What a file is, from its first bytes, when it is plainly something known or text; None for binary data."""
-    for magic, foreign in _MAGIC:
+def identify(start: bytes) -> FileKind | None:
+    """Identify a file by its first bytes: a known format or text; None for other binary data."""
+    for magic, kind in _MAGIC_BYTES:
         if start.startswith(magic):
-            return foreign
-    if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:16].lower().startswith(_PAGE):
-        return Foreign("a web page (an error or consent page, perhaps)", _FETCH)
+            return kind
+    if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:16].lower().startswith(_HTML_STARTS):
+        return FileKind("a web page (an error or consent page, perhaps)", _DOWNLOAD)
     if start[8:10] == b'{"':
-        return Foreign("a safetensors file", _CONVERT)
+        return FileKind("a safetensors file", _CONVERT)
     if not start:
-        return Foreign("an empty file", _FETCH)
+        return FileKind("an empty file", _DOWNLOAD)
     return TEXT if _is_text(start) else None
 
 
 def _is_text(start: bytes) -> bool:
-    """Whether bytes read as UTF-8 without control characters; the last character may be cut off."""
-    if len(start) < 8 or not _CONTROLS.isdisjoint(start):
+    """True if the bytes are UTF-8 without control characters; the last character may be cut off."""
+    if len(start) < 8 or not _CONTROL_BYTES.isdisjoint(start):
         return False
     try:
         start.decode("utf-8")
@@ -64,32 +64,50 @@ def _is_text(start: bytes) -> bool:
 
 
 def locate(path: Path, folder: Path) -> Path:
-    """Where a file lies that a file in `folder` names: as named, else from that folder; as named if it is nowhere."""
-    for place in (path, folder / path):
+    """Find a file that a file in `folder` names: relative to the working directory, else to that folder.
+
+    Returns: the path as named if the file exists in neither.
+    """
+    for candidate in (path, folder / path):
         try:
-            if place.is_file():
-                return place
-        except OSError:  # a name too long, a folder that is closed to us
+            if candidate.is_file():
+                return candidate
+        except OSError:  # a name too long, a folder without permission
             continue
     return path
 
 
 def make_folder(folder: Path) -> None:
-    """Raises: DarkpyError when it is not there and cannot be made."""
+    """Create a folder and its parents unless it exists. Raises: DarkpyError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DarkpyError(f"{folder}: cannot be made: {error.strerror or error}") from error
+        raise DarkpyError(f"{folder}: cannot be created: {error.strerror or error}") from error
 
 
-def write_whole(path: str | os.PathLike[str], chunks: Iterable[bytes], *, is_durable: bool = True) -> None:
-    """Write beside the target, flush to disk, then rename over it: a reader sees the old file or the new one.
+def make_output_folder(folder: Path, subfolders: Sequence[str], *, overwrite: bool) -> None:
+    """Create a folder for many results, with its subfolders.
 
-    A device or a pipe, which cannot be replaced, is written to as it is.
+    Raises: DarkpyError when it cannot be created, or when it is not empty and not to be overwritten.
+    """
+    make_folder(folder)
+    try:
+        is_empty = not any(folder.iterdir())
+    except OSError as error:
+        raise DarkpyError(f"{folder}: cannot be read: {error.strerror or error}") from error
+    if not (is_empty or overwrite):
+        raise DarkpyError(f"{folder}: is not empty", hint="name a new folder, or write over the files with --force")
+    for name in subfolders:
+        make_folder(folder / name)
 
-    is_durable: wait for the disk, so that it holds after a power cut, too; not for thousands of files that can be made
-        again.
-    Raises: DarkpyError naming the file when the place cannot be written.
+
+def write_atomic(path: str | os.PathLike[str], chunks: Iterable[bytes], *, durable: bool = True) -> None:
+    """Write a temporary file in the same folder, then rename it: readers see the old file or the new one.
+
+    A device or a pipe, which cannot be replaced, is written to directly.
+
+    durable: flush to disk, so that the file survives a power cut; not worth it for thousands of reproducible files.
+    Raises: DarkpyError naming the file when it cannot be written.
     """
     target = Path(path).resolve()
     try:
@@ -97,25 +115,32 @@ def write_whole(path: str | os.PathLike[str], chunks: Iterable[bytes], *, is_dur
             with target.open("wb") as stream:
                 stream.writelines(chunks)
         else:
-            _write_beside(target, chunks, is_durable)
+            _replace(target, chunks, durable)
     except OSError as error:
         raise DarkpyError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def _write_beside(target: Path, chunks: Iterable[bytes], is_durable: bool) -> None:
+def _replace(target: Path, chunks: Iterable[bytes], durable: bool) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{target.name[:64]}.", dir=target.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.writelines(chunks)
-            if is_durable:
+            if durable:
                 stream.flush()
                 os.fsync(stream.fileno())
-        # mkstemp makes private files; a result is for everybody the umask lets in
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(target)
+        publish(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def publish(temporary: Path, target: Path) -> None:
+    """Rename a finished temporary file or folder, with the permissions that the umask gives to new ones.
+
+    Temporary files and folders are private to their user; results are not.
+    """
+    mask = os.umask(0)  # reading the umask requires setting it
+    os.umask(mask)
+    temporary.chmod((0o777 if temporary.is_dir() else 0o666) & ~mask)
+    temporary.replace(target)

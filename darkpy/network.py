@@ -13,7 +13,7 @@ from torch import nn
 from darkpy import weightfile
 from darkpy.build import Plan, resize_plan
 from darkpy.errors import DarkpyError, ShapeError
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 from darkpy.layers.base import Layer
 from darkpy.layers.head import HeadSpec
 from darkpy.layers.loss import Loss, LossSpec, TrainingState
@@ -22,7 +22,7 @@ from darkpy.ops.onnx_builder import Graph
 
 Runner = Callable[[torch.Tensor], list[torch.Tensor]]
 """Computes a network's outputs from x_BCHW in inference."""
-MAX_NUMBERS = 1 << 30  # 4 GiB of weights; the largest network of either fork (yolov1) has 0.27e9 numbers
+MAX_WEIGHTS = 1 << 30  # 4 GiB of weights; the largest network of either fork (yolov1) has 0.27e9 numbers
 
 
 class Network(nn.Module):
@@ -35,10 +35,10 @@ class Network(nn.Module):
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
-        if plan.parameter_count > MAX_NUMBERS:
+        if plan.parameter_count > MAX_WEIGHTS:
             raise DarkpyError(
                 f"{plan.file} has {plan.parameter_count} weights, {plan.parameter_count * 4 / 2**30:.1f} GiB",
-                hint=f"the limit is {MAX_NUMBERS}; look for a size with a digit too many",
+                hint=f"the limit is {MAX_WEIGHTS}; look for a size with a digit too many",
             )
         self.plan = plan
         self.header = weightfile.Header.new(plan.dialect)
@@ -202,7 +202,7 @@ class Network(nn.Module):
 
         Raises: WeightsError when a layer's arrays are gone (folded for inference) or hold NaN or infinity.
         """
-        write_whole(path, self.pack_weights(cutoff=cutoff))
+        write_atomic(path, self.pack_weights(cutoff=cutoff))
 
     def pack_weights(self, *, cutoff: int | None = None) -> Iterator[bytes]:
         """The bytes of that file, piece by piece."""

@@ -1,26 +1,34 @@
-"""How many threads compute."""
+"""Settings of this process: its cores, its threads and its memory allocator; programs call them, libraries do not."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 
-_SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+_THREAD_SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+_GOMP_SPIN_COUNT = "10000"  # some 0.1 ms of spinning, longer than torch takes from one operation to the next
+# the parameters M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_NEVER_BYTES = 2**31 - 1
+_MMAP_ABOVE_BYTES = 1 << 30
 
 
-_SPINS = "10000"  # tenths of a millisecond, which is longer than torch takes from one operation to the next
+def count_cpus() -> int:
+    """Logical CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def count_cores() -> int:
-    """Physical cores that this process may use; where the system does not tell, as many as it has threads."""
+    """Physical cores that this process may use; logical CPUs where the system does not tell them apart."""
     if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
-    siblings = (Path(_SIBLINGS.format(cpu)) for cpu in os.sched_getaffinity(0))
+        return count_cpus()
+    siblings = (Path(_THREAD_SIBLINGS.format(cpu)) for cpu in os.sched_getaffinity(0))
     return len({path.read_text() if path.exists() else str(path) for path in siblings})
 
 
 def use_physical_cores() -> None:
-    """Have torch compute with a thread for each of them, unless OMP_NUM_THREADS says how many; programs call this."""
+    """Set torch's thread count to the number of physical cores, unless OMP_NUM_THREADS is set."""
     import torch
 
     if "OMP_NUM_THREADS" not in os.environ:
@@ -28,10 +36,31 @@ def use_physical_cores() -> None:
 
 
 def let_waiting_threads_sleep() -> None:
-    """Have the threads that torch computes with give their core away soon after they have run out of work.
+    """Make OpenMP's idle threads sleep soon after they run out of work; call it before torch is imported.
 
-    By default GNU's OpenMP keeps them running idle for milliseconds, in which nobody else can load an image. Programs
-    call this before torch is imported, and what the environment says goes before it.
+    By default GNU's OpenMP keeps them spinning for milliseconds, during which their cores cannot load images.
+    OMP_WAIT_POLICY and GOMP_SPINCOUNT in the environment take precedence.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+        os.environ.setdefault("GOMP_SPINCOUNT", _GOMP_SPIN_COUNT)
+
+
+def keep_freed_memory() -> bool:
+    """Make glibc keep the memory of freed large tensors, which it would otherwise return to the kernel each time.
+
+    Later tensors then cost no page faults, and the process stays at its peak size. No effect without glibc.
+
+    Returns: True if the allocator is set so now.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, _MMAP_ABOVE_BYTES)) and bool(mallopt(_TRIM_THRESHOLD, _TRIM_NEVER_BYTES))
+
+
+def format_clock(seconds: float) -> str:
+    """Format a duration as `1:02:03`, or `2:03` below an hour."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -46,7 +46,7 @@ def as_record(plan: Plan) -> dict[str, Any]:
         "input": plan.input_shape,
         "parameter_count": plan.parameter_count,
         "bflops": round(plan.bflops, 9),
-        "foreign": plan.foreign,
+        "foreign": plan.extensions,
         "layers": [
             {
                 "index": node.index,

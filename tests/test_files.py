@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from darkpy.errors import DarkpyError
-from darkpy.files import TEXT, describe, locate, write_whole
+from darkpy.files import TEXT, identify, locate, write_atomic
 
 
 def test_file_appears_with_all_its_chunks(tmp_path: Path) -> None:
-    write_whole(tmp_path / "x", [b"one", b"", b"two"])
+    write_atomic(tmp_path / "x", [b"one", b"", b"two"])
     assert (tmp_path / "x").read_bytes() == b"onetwo"
 
 
@@ -28,7 +28,7 @@ def test_writer_that_breaks_off_leaves_the_old_file_and_nothing_else(tmp_path: P
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_whole(target, broken())
+        write_atomic(target, broken())
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -42,23 +42,23 @@ def test_reader_sees_the_old_file_until_the_new_one_is_complete(tmp_path: Path) 
         yield b"new"
         seen.append(target.read_bytes())
 
-    write_whole(target, watched())
+    write_atomic(target, watched())
     assert (seen, target.read_bytes()) == ([b"old"], b"new")
 
 
 def test_only_what_must_last_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[int] = []
     monkeypatch.setattr("os.fsync", waits.append)
-    write_whole(tmp_path / "a", [b"1"], is_durable=False)
+    write_atomic(tmp_path / "a", [b"1"], durable=False)
     assert (tmp_path / "a").read_bytes() == b"1" and not waits
-    write_whole(tmp_path / "a", [b"2"])
+    write_atomic(tmp_path / "a", [b"2"])
     assert len(waits) == 1
 
 
 def test_file_is_for_everybody_the_umask_lets_in(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        write_whole(tmp_path / "x", [b""])
+        write_atomic(tmp_path / "x", [b""])
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
@@ -69,7 +69,7 @@ def test_link_stays_a_link_and_its_target_is_replaced(tmp_path: Path) -> None:
     target.parent.mkdir()
     target.write_bytes(b"old")
     link.symlink_to(target)
-    write_whole(link, [b"new"])
+    write_atomic(link, [b"new"])
     assert link.is_symlink() and target.read_bytes() == b"new"
 
 
@@ -79,7 +79,7 @@ def test_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     read: list[bytes] = []
     reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
     reader.start()
-    write_whole(pipe, [b"through"])
+    write_atomic(pipe, [b"through"])
     reader.join(10)
     assert read == [b"through"] and pipe.is_fifo()
 
@@ -87,12 +87,12 @@ def test_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["no/such/folder/x", "."])
 def test_place_that_cannot_be_written_is_named(name: str, tmp_path: Path) -> None:
     with pytest.raises(DarkpyError) as caught:
-        write_whole(tmp_path / name, [b""])
+        write_atomic(tmp_path / name, [b""])
     assert str(caught.value).startswith(f"{tmp_path / name}: cannot be written: ")
 
 
 def test_name_as_long_as_a_name_may_be_can_be_written(tmp_path: Path) -> None:
-    write_whole(tmp_path / ("x" * 255), [b"1"])
+    write_atomic(tmp_path / ("x" * 255), [b"1"])
     assert (tmp_path / ("x" * 255)).read_bytes() == b"1"
 
 
@@ -113,9 +113,9 @@ def test_named_file_is_looked_for_from_here_then_from_the_folder(
 
 @pytest.mark.parametrize("start", [b"train = x.txt\n", "größe=1\n".encode(), ("a" * 511 + "ö").encode()[:512]])
 def test_text_is_told_from_binary_data(start: bytes) -> None:
-    assert describe(start) is TEXT
+    assert identify(start) is TEXT
 
 
 @pytest.mark.parametrize("start", [b"\0\0\0\0\2\0\0\0\5\0\0\0", b"abcdefgh\0", b"caf\xe9 au lait", b"\x93NUMPY\1\0"])
 def test_binary_data_of_no_known_kind_is_not_described(start: bytes) -> None:
-    assert describe(start) is None
+    assert identify(start) is None

@@ -15,14 +15,13 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 SOURCES = [*MODULES, *sorted((ROOT / "tools").rglob("*.py"))]
 
 BOTTOM = {"errors", "finding", "shapes", "dialect"}
-ON_BOTTOM = BOTTOM | {"files", "memory", "process", "distributed", "config", "ops"}
-GRAPH = ON_BOTTOM | {"layers", "build", "weightheader", "weightfile", "network"}
+ON_BOTTOM = BOTTOM | {"files", "process", "distributed", "config", "ops"}
+GRAPH = ON_BOTTOM | {"layers", "build", "weightfile", "network"}
 ARROWS: dict[str, set[str]] = {  # what each part of the package may import besides itself
     "finding": set(),
     "errors": {"finding"},
     "shapes": set(),
     "dialect": set(),
-    "memory": set(),
     "process": set(),
     "distributed": BOTTOM,
     "torchless": set(),
@@ -31,8 +30,7 @@ ARROWS: dict[str, set[str]] = {  # what each part of the package may import besi
     "ops": BOTTOM | {"files", "distributed"},
     "layers": ON_BOTTOM,
     "build": ON_BOTTOM | {"layers"},
-    "weightheader": BOTTOM | {"files"},
-    "weightfile": ON_BOTTOM | {"weightheader", "layers", "build"},
+    "weightfile": ON_BOTTOM | {"layers", "build"},
     "network": ON_BOTTOM | {"layers", "build", "weightfile"},
     "summary": GRAPH,
     "data": GRAPH,

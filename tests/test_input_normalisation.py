@@ -78,11 +78,11 @@ def test_vectors_are_normalized_too() -> None:
 
 
 def test_network_says_that_no_darknet_computes_it() -> None:
-    assert network(KEYS).plan.foreign == (
+    assert network(KEYS).plan.extensions == (
         "[net] <cfg>: mean=0.485,0.456,0.406",
         "[net] <cfg>: std=0.229,0.224,0.225",
     )
-    assert network("").plan.foreign == ()
+    assert network("").plan.extensions == ()
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from darkpy.memory import keep_freed_memory
+from darkpy.process import keep_freed_memory
 
 SCRIPT = """
 import platform, resource, torch
-from darkpy.memory import keep_freed_memory
+from darkpy.process import keep_freed_memory
 kept = keep_freed_memory()
 assert kept == (platform.libc_ver()[0] == "glibc"), platform.libc_ver()
 def faults():

@@ -14,7 +14,7 @@ import torch
 import darkpy
 from darkpy.build import make_plan
 from darkpy.errors import ConfigError, DarkpyError, ShapeError
-from darkpy.network import MAX_NUMBERS, Network
+from darkpy.network import MAX_WEIGHTS, Network
 
 ROOT = Path(__file__).resolve().parents[1]
 NET = "[net]\nwidth=8\nheight=8\nchannels=2\n"
@@ -92,7 +92,7 @@ def test_input_of_another_size_is_refused_with_both_sizes(shape: tuple[int, ...]
 
 def test_network_beyond_the_limit_is_refused_before_memory_is_taken() -> None:
     made = make_plan("[net]\ninputs=65536\n[connected]\noutput=32000\n")
-    assert made.parameter_count > MAX_NUMBERS
+    assert made.parameter_count > MAX_WEIGHTS
     with pytest.raises(DarkpyError, match=r"<cfg> has 2097184000 weights, 7\.8 GiB"):
         Network(made)
 

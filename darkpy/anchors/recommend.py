@@ -20,7 +20,7 @@ from darkpy.anchors.cfg_heads import (
 from darkpy.anchors.kmeans import AnchorFit, Floats, measure_fit
 from darkpy.anchors.search import SearchConfig, SearchResult, find_anchors
 from darkpy.build import Plan, make_plan
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -86,7 +86,7 @@ def write_recommendation(recommendation: Recommendation, cfg: Path) -> bool:
         return False
     make_plan(f"{written.decode('utf-8-sig', errors='replace')}\n", recommendation.plan.dialect)
     mode = cfg.stat().st_mode
-    write_whole(cfg, [written])
+    write_atomic(cfg, [written])
     cfg.chmod(mode)
     return True
 

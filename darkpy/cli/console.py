@@ -11,6 +11,7 @@ from typing import TypeVar
 import click
 
 from darkpy.errors import ConfigError
+from darkpy.process import format_clock
 
 Item = TypeVar("Item")
 
@@ -84,7 +85,7 @@ def track(items: Iterable[Item], total: int) -> Iterator[Item]:
 def bar_line(done: int, total: int, seconds: float, columns: int) -> str:
     """`[####....] 120/5000  31.2/s  2:36 left`, narrower than the terminal."""
     left = round(seconds / done * (total - done))
-    clock = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}" if left >= 3600 else f"{left // 60}:{left % 60:02}"
+    clock = format_clock(left)
     text = f" {done}/{total}  {done / seconds:.3g}/s  {clock} left"
     width = min(40, columns - len(text) - 3)
     filled = max(0, width) * done // total

@@ -13,7 +13,7 @@ import click
 
 from darkpy.cli.options import require_writable
 from darkpy.errors import DarkpyError
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 
 if TYPE_CHECKING:
     from darkpy.evaluation.detect import Result
@@ -92,4 +92,4 @@ def write_drawing(result: Result, path: Path) -> None:
         draw(pixels_HW3, result.objects).save(stream, _FORMATS[path.suffix.lower()], quality=QUALITY)
     except (OSError, ValueError) as error:  # a size the format has no room for
         raise DarkpyError(f"{path}: cannot be drawn: {error}") from error
-    write_whole(path, [stream.getvalue()])
+    write_atomic(path, [stream.getvalue()])

@@ -10,8 +10,7 @@ import darkpy
 from darkpy.cli import console
 from darkpy.data.lists.names import names_for
 from darkpy.errors import DarkpyError
-from darkpy.memory import keep_freed_memory
-from darkpy.process import use_physical_cores
+from darkpy.process import keep_freed_memory, use_physical_cores
 
 if TYPE_CHECKING:
     import torch

@@ -12,6 +12,7 @@ import click
 
 from darkpy.cli.console import ERASE_LINE, warn
 from darkpy.errors import DarkpyError
+from darkpy.process import format_clock
 
 if TYPE_CHECKING:
     from darkpy.diagnostics.report.chart import Chart
@@ -65,7 +66,7 @@ class Progress:
             f"{report.images / self.pace:.3g} images/s",
         ]
         if self.max_batches:
-            parts.append(f"{_clock(self.pace * (self.max_batches - report.batch_num))} left")
+            parts.append(f"{format_clock(self.pace * (self.max_batches - report.batch_num))} left")
         if self.waiting > 0.1 * self.pace:
             parts.append(f"{100 * self.waiting / self.pace:.0f}% waiting for images")
         return "  ".join(parts)
@@ -145,8 +146,3 @@ def open_chart(checkpoints: Checkpoints, path: Path | None, *, is_logged: bool) 
         except DarkpyError as error:
             warn(f"{error.message}: the chart begins with update {trainer.batch_num + 1}")
     return Chart(path or folder / f"chart_{base}.png", trainer.net, history)
-
-
-def _clock(seconds: float) -> str:
-    left = round(seconds)
-    return f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}" if left >= 3600 else f"{left // 60}:{left % 60:02}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from darkpy.cli.stopping import stoppable
 from darkpy.cli.train_output import DarknetLines, Findings, Problems, Progress, open_chart
 from darkpy.data.lists.data_file import read_data
 from darkpy.errors import ConfigError, DarkpyError
-from darkpy.memory import keep_freed_memory
+from darkpy.process import count_cpus, keep_freed_memory
 
 if TYPE_CHECKING:
     import torch
@@ -253,8 +252,7 @@ def _workers(device: str) -> int:
     """
     from darkpy.training.rank_sync import local_world
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores //= local_world()
+    cores = count_cpus() // local_world()
     return min(MAX_WORKERS, max(cores - 1, 0)) if device == "cuda" else min(1, max(cores - 1, 0))
 
 

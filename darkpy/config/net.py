@@ -111,8 +111,10 @@ class NetSpec:
     grad_clip_value: float = key(0.0, minimum=0)  # largest number of any gradient, 0 for any
     init: str | None = key(None, choices=INITIALIZERS)  # of all weights, in place of the fork's own
     bn_freeze: str = key("none", choices=FREEZES)  # what of batch norm stands still in training
-    mean: tuple[float, ...] = key((), foreign=True)  # taken from the input's numbers, one for all channels or for each
-    std: tuple[float, ...] = key((), foreign=True)  # by which they are then divided
+    mean: tuple[float, ...] = key(
+        (), extension=True
+    )  # taken from the input's numbers, one for all channels or for each
+    std: tuple[float, ...] = key((), extension=True)  # by which they are then divided
     loss_reduction: str = key("darknet", choices=REDUCTIONS)  # where the division by the batch is made
 
     # read by AlexeyAB's fork, without a meaning here: the chart's axis, a print, CUDA scheduling

@@ -37,9 +37,11 @@ _MISSING: Any = dataclasses.MISSING
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Key:
-    """What a key accepts. `dialect` names the one fork that reads it, `listed` the one that reads more than one number.
+    """Declaration of a cfg key.
 
-    `field` is where the spec holds it; `element` is int, float, bool, str or Path, in a tuple where `is_list`.
+    field: the spec's field that holds its value.
+    element: int, float, bool, str or Path; in a tuple where `is_list`.
+    The other fields are the arguments of `key`.
     """
 
     defaults: Mapping[Dialect, Any]
@@ -48,12 +50,12 @@ class Key:
     element: type = int
     is_list: bool = False
     dialect: Dialect | None = None
-    listed: Dialect | None = None
+    list_dialect: Dialect | None = None
     identifies_dialect: bool = True
     minimum: float | None = None
     choices: Choices | None = None
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    foreign: bool | Collection[str] = False
+    extension: bool | Collection[str] = False
 
     @property
     def is_required(self) -> bool:
@@ -65,14 +67,14 @@ class Key:
 
     def is_extension(self, value: Any) -> bool:
         """Whether no darknet computes what this value asks for."""
-        if isinstance(self.foreign, bool):
-            return self.foreign and value not in self.defaults.values()
-        return value in self.foreign
+        if isinstance(self.extension, bool):
+            return self.extension and value not in self.defaults.values()
+        return value in self.extension
 
     def _is_read_by(self, dialect: Dialect, value: str) -> bool:
         if self.dialect not in (None, dialect) or (self.choices and value not in self.choices(dialect)):
             return False
-        return self.listed in (None, dialect) or "," not in value
+        return self.list_dialect in (None, dialect) or "," not in value
 
 
 class _ValueFault(Exception):
@@ -89,12 +91,12 @@ def key(
     alexeyab: Any = _MISSING,
     name: str = "",
     dialect: Dialect | None = None,
-    listed: Dialect | None = None,
+    list_dialect: Dialect | None = None,
     identifies_dialect: bool = True,
     minimum: float | None = None,
     choices: Choices | Collection[str] | None = None,
     aliases: Mapping[str, str] | None = None,
-    foreign: bool | Collection[str] = False,
+    extension: bool | Collection[str] = False,
 ) -> Any:
     """Declare a cfg key as a dataclass field.
 
@@ -102,23 +104,23 @@ def key(
     alexeyab: its default in AlexeyAB's fork, where that differs.
     name: the key's text where it cannot be the field's name (`from`).
     only: the one fork that reads it.
-    listed: of a list, the one fork that reads more than the first number.
+    list_dialect: of a list, the one fork that reads more than the first number.
     is_telling: whether it tells for whom a cfg was written: not so where files of the other fork hold it, unread.
     minimum: smaller values are an error (sizes and strides, mostly).
     words: the words a `str` key accepts, or a function from dialect to them.
     misread: words outside it that darknet takes for one of them; any other is an error.
-    foreign: darkpy's own key (or words of a key) without which a network computes something else.
+    extension: darkpy's own key (or words of a key) without which a network computes something else.
     """
     wanted = Key(
         defaults={Dialect.PJREDDIE: default, Dialect.ALEXEYAB: default if alexeyab is _MISSING else alexeyab},
         name=name,
         dialect=dialect,
-        listed=listed,
+        list_dialect=list_dialect,
         identifies_dialect=identifies_dialect,
         minimum=minimum,
         choices=choices if choices is None or callable(choices) else lambda dialect: choices,
         aliases=aliases or {},
-        foreign=foreign,
+        extension=extension,
     )
     if default is _MISSING:
         return dataclasses.field(metadata={"key": wanted})
@@ -215,7 +217,7 @@ def _convert(text: str, wanted: Key, dialect: Dialect) -> Any:
     parts = text.split("#", 1)[0].split(",")
     if len(parts) > MAX_LIST:
         raise _ValueFault(f"{wanted.name} lists {len(parts)} numbers")
-    has_list = wanted.is_list and wanted.listed in (None, dialect)
+    has_list = wanted.is_list and wanted.list_dialect in (None, dialect)
     if has_list and len(parts) > 1 and not parts[-1]:
         parts[-1] = "0"  # what darknet makes of a comma at the end
     numbers = [_number(part, wanted) for part in (parts if has_list else parts[:1])]

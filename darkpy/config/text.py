@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from darkpy.errors import ConfigError
-from darkpy.files import TEXT, describe
+from darkpy.files import TEXT, identify
 from darkpy.finding import Cause, Finding, Location, Severity
 
 # beyond these a file is no cfg: the longest of either fork has 31 KB and 376 sections
@@ -138,9 +138,9 @@ def read(cfg: str | os.PathLike[str]) -> Config:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError([cfg_error(f"cannot be read: {reason}", Location(str(path)))]) from error
-    foreign = describe(data[:512])
-    if foreign is not None and foreign is not TEXT:
-        raise ConfigError([cfg_error(f"is {foreign.what}, not a cfg", Location(str(path)), foreign.hint)])
+    kind = identify(data[:512])
+    if kind is not None and kind is not TEXT:
+        raise ConfigError([cfg_error(f"is {kind.description}, not a cfg", Location(str(path)), kind.hint)])
     if b"\0" in data:
         hint = "the order is CFG, then WEIGHTS"
         raise ConfigError([cfg_error("is a binary file, not a cfg", Location(str(path)), hint)])

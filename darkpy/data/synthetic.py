@@ -13,8 +13,7 @@ from PIL import Image
 from darkpy.data.augment.sampler import DarknetRandom
 from darkpy.data.lists.paths import listed_folder
 from darkpy.data.scenes import CLASSES, Scene, draw_scene
-from darkpy.errors import DarkpyError
-from darkpy.files import write_whole
+from darkpy.files import make_output_folder, write_atomic
 
 SPLITS = ("train", "valid")
 QUALITY = 90
@@ -115,13 +114,13 @@ def write_synthetic_dataset(
              forks would find the labels.
     """
     listed = listed_folder(folder, f"{SPLITS[0]}/00000.jpg")
-    _open_folder(folder, overwrite)
+    make_output_folder(folder, (*SPLITS, "backup"), overwrite=overwrite)
     lists: dict[str, list[str]] = {name: [] for name in SPLITS}
     for place, scene in sample.scenes():
         path = folder / place
         stream = BytesIO()
         Image.fromarray(scene.paint().permute(1, 2, 0).numpy()).save(stream, "JPEG", quality=QUALITY)
-        write_whole(path, [stream.getvalue()])
+        write_atomic(path, [stream.getvalue()])
         _write_texts({path.with_suffix(".txt"): _label_text(scene)})
         if voc_xml:
             _write_texts({path.with_suffix(".xml"): _xml_text(path.name, scene)})
@@ -136,20 +135,9 @@ def write_synthetic_dataset(
     _write_texts({folder / name: text for name, text in texts.items()})
 
 
-def _open_folder(folder: Path, overwrite: bool) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not overwrite and any(folder.iterdir()):
-            raise DarkpyError(f"{folder}: is not empty", hint="name a new folder, or write over the files with --force")
-        for name in (*SPLITS, "backup"):
-            (folder / name).mkdir(exist_ok=True)
-    except OSError as error:
-        raise DarkpyError(f"{folder}: cannot be made: {error.strerror}") from error
-
-
 def _write_texts(texts: Mapping[Path, str]) -> None:
     for path, text in texts.items():
-        write_whole(path, [text.encode()])
+        write_atomic(path, [text.encode()])
 
 
 def _label_text(scene: Scene) -> str:

@@ -94,8 +94,8 @@ def detect(
     def prepared(result: Result) -> _Image:
         if result.image is None:
             return _Image(result, None)
-        letterbox, is_interleaved = bool(chosen.letterbox), network.prefers_channels_last
-        x_CHW = prepare(result.image, net.w, net.h, letterbox=letterbox, is_interleaved=is_interleaved)
+        letterbox, channels_last = bool(chosen.letterbox), network.prefers_channels_last
+        x_CHW = prepare(result.image, net.w, net.h, letterbox=letterbox, channels_last=channels_last)
         return _Image(result, x_CHW)
 
     for batch in load_in_batches(load, prepared, paths, batch_size or BATCH_SIZE, network.device, prefetch=prefetch):

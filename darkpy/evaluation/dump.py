@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from darkpy.errors import DarkpyError, ShapeError
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 from darkpy.shapes import Shape
 
 INPUT = "x"
@@ -56,7 +56,7 @@ def write_dump(path: str | os.PathLike[str], x_BCHW: torch.Tensor, outputs_BCHW:
     with tempfile.TemporaryFile() as stream:
         np.savez_compressed(stream, **arrays)
         stream.seek(0)
-        write_whole(path, _blocks(stream))
+        write_atomic(path, _blocks(stream))
 
 
 def _blocks(stream: IO[bytes]) -> Iterator[bytes]:

@@ -5,7 +5,6 @@ Pillow and torch let go of Python's lock while they work.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ from threading import Barrier
 from typing import TypeVar
 
 import torch
+
+from darkpy.process import count_cpus
 
 BATCH_SIZE = 8
 """Images at a time where nobody says how many: 16 and 32 are no faster."""
@@ -43,7 +44,7 @@ def load_in_batches(
     may_wait: whether an item may be asked for long before its turn; not so where somebody types them.
     """
     spare = _spare_cores(device)
-    count = min(MAX_THREADS, spare) if spare else min(MAX_THREADS, _cores(), batch_size)
+    count = min(MAX_THREADS, spare) if spare else min(MAX_THREADS, count_cpus(), batch_size)
     waiting = iter(items)
     with _pool(count) as pool:
         if not spare:
@@ -64,13 +65,9 @@ def load_in_batches(
             loading = submit() if following is None else following
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _spare_cores(device: torch.device) -> int:
     """Cores that stand idle while the network computes."""
-    return max(0, _cores() - (torch.get_num_threads() if device.type == "cpu" else 1))
+    return max(0, count_cpus() - (torch.get_num_threads() if device.type == "cpu" else 1))
 
 
 @contextmanager

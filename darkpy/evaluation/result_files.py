@@ -15,7 +15,7 @@ from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.evaluation.detection_store import DetectionStore, StoredDetection
 from darkpy.evaluation.runner import ImageStatus, Settings
-from darkpy.files import write_whole
+from darkpy.files import make_folder, write_atomic
 from darkpy.network import Network
 
 BDD_NAMES = ("bike", "bus", "car", "motor", "person", "rider", "traffic light", "traffic sign", "train", "truck")
@@ -74,11 +74,8 @@ def write_results(
     written = []
     for name, text in make(results):
         path = folder / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DarkpyError(f"{path.parent}: cannot be made: {error.strerror or error}") from error
-        write_whole(path, (piece.encode("utf-8", "surrogateescape") for piece in text))
+        make_folder(path.parent)
+        write_atomic(path, (piece.encode("utf-8", "surrogateescape") for piece in text))
         written.append(path)
     return written
 

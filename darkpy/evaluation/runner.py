@@ -79,7 +79,7 @@ def run(
     """
     require_detector(network)
     net, forms = network.plan.input_shape, {judge.settings.letterbox for judge in judges}
-    fit = partial(prepare, net_w=net.w, net_h=net.h, is_interleaved=network.prefers_channels_last)
+    fit = partial(prepare, net_w=net.w, net_h=net.h, channels_last=network.prefers_channels_last)
 
     def load(item: tuple[int, str | os.PathLike[str]]) -> tuple[ImageStatus, Image | None]:
         number, path = item

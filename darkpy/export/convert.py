@@ -111,7 +111,7 @@ def _fill_weights(path: Path, network: Network) -> LoadResult:
     report = network.load_weights(path, allow_partial=True)
     short = [node for node in network.plan.nodes if node.spec.numload and node.arrays]
     notes = [f"{network.plan.place(short[0].index)}: numload= leaves filters new"] if short else []
-    return LoadResult(report.missing, notes=tuple(notes))
+    return LoadResult(report.first_missing, notes=tuple(notes))
 
 
 def _fill_named(held: OpenArchive, network: Network) -> LoadResult:

@@ -33,7 +33,7 @@ def plan_for_dialect(text: str, plan: Plan, dialect: Dialect) -> Plan:
         section = "" if first.location.section is None else f"[{first.location.section}] "
         raise WeightsError(f"{plan.file} is no network for {dialect}'s darknet: {section}{first.message}") from error
     for node in made.nodes:
-        if own := node.spec.foreign():
+        if own := node.spec.extensions():
             raise WeightsError(f"{plan.place(node.index)}: no darknet has {own[0]}")
     return made
 

@@ -73,7 +73,7 @@ def load_weights_file(plan: Plan, path: str | os.PathLike[str]) -> LoadedWeights
                     hint=f"take {key}= out of the cfg",
                 )
     network = Network(plan)
-    opened = LoadedWeights(network, network.load_weights(path, allow_partial=True).missing)
+    opened = LoadedWeights(network, network.load_weights(path, allow_partial=True).first_missing)
     for node in opened.nodes:
         for array_spec in node.arrays:
             if array_values(network, node, array_spec).is_meta:

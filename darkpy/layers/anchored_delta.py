@@ -18,7 +18,7 @@ from darkpy.layers.head import read_head_targets
 from darkpy.layers.loss import mean_text
 from darkpy.ops.box_coder import BoxCoder
 from darkpy.ops.boxes import MEASURES
-from darkpy.ops.device import constant, moved
+from darkpy.ops.device import tensor_async, to_device
 from darkpy.ops.grid import cells
 from darkpy.ops.matching import Matches, best_overlaps, match, match_predictions
 from darkpy.ops.targets import TargetBoxes
@@ -52,11 +52,11 @@ class AnchoredDelta(Generic[Spec]):
         device = output_BCHW.device
         # which predictions answer for the truths is found out where these are, so that a GPU need not be asked
         truths = read_head_targets(truth_BTE.to(output_BCHW.dtype), spec.classes, spec.map)
-        coder = spec.box_coder(constant((columns, rows), truth_BTE.device), net.width, net.height)
-        self.matches = moved(find_matches(spec, truths, coder), device)
-        self.truths, self.coder = moved(truths, device), moved(coder, device)
+        coder = spec.box_coder(tensor_async((columns, rows), truth_BTE.device), net.width, net.height)
+        self.matches = to_device(find_matches(spec, truths, coder), device)
+        self.truths, self.coder = to_device(truths, device), to_device(coder, device)
         self.anchors_px_A2 = chosen_anchors(spec.anchors, spec.anchor_indices, device)
-        self.weight_K = constant(spec.class_weights, device)
+        self.weight_K = tensor_async(spec.class_weights, device)
         self.report = {"rejected": self.truths.rejected}
 
     @property

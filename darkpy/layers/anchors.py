@@ -20,7 +20,7 @@ from darkpy.layers.base import Layer
 from darkpy.layers.head import AnchorKeys, HeadSpec
 from darkpy.layers.lint import missing_anchors
 from darkpy.ops.box_coder import BoxCoder
-from darkpy.ops.device import constant
+from darkpy.ops.device import tensor_async
 from darkpy.ops.grid import channel_mask, channel_runs
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
@@ -41,7 +41,7 @@ def chosen_anchors(
         for index in indices
         for position in (2 * index, 2 * index + 1)
     ]
-    return constant(flat, device, torch.float32).view(-1, 2)
+    return tensor_async(flat, device, torch.float32).view(-1, 2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

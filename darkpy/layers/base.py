@@ -23,7 +23,7 @@ from darkpy.layers.arrays import INIT_SLOPE as INIT_SLOPE
 from darkpy.layers.arrays import INIT_ZERO as INIT_ZERO
 from darkpy.layers.arrays import ArraySpec as ArraySpec
 from darkpy.layers.arrays import Init as Init
-from darkpy.ops.activations import ALIASES, PRELU, words
+from darkpy.ops.activations import ALIASES, PRELU, activation_names
 from darkpy.ops.initializers import INITIALIZERS
 from darkpy.ops.norms import FREEZES
 from darkpy.ops.onnx_builder import Graph, Value
@@ -179,7 +179,7 @@ class LayerSpec:
         """Multiplications and additions for one image, counted as darknet's table counts them."""
         return 0
 
-    def foreign(self) -> list[str]:
+    def extensions(self) -> list[str]:
         """What of the section no darknet of its dialect computes."""
         section = [] if self.dialect in self.dialects else [f"[{self.type}]"]
         return [*section, *extension_entries(self)]
@@ -199,8 +199,8 @@ class LayerSpec:
 def activation_key(default: str, *, has_slopes: bool = False) -> Any:
     """The `activation` key: every layer that has one knows the same words, and some prelu, whose slopes are learned."""
     if not has_slopes:
-        return key(default, choices=words, aliases=ALIASES)
-    return key(default, choices=lambda dialect: words(dialect) | {PRELU}, aliases=ALIASES, foreign={PRELU})
+        return key(default, choices=activation_names, aliases=ALIASES)
+    return key(default, choices=lambda dialect: activation_names(dialect) | {PRELU}, aliases=ALIASES, extension={PRELU})
 
 
 def slope_arrays(activation: str, channels: int) -> tuple[ArraySpec, ...]:

@@ -49,7 +49,7 @@ class DeltaFilter:
             return
         progress = (updates - net.equidistant_point) / max(1, net.max_batches - net.equidistant_point)
         least = self.average * progress * _EVEN
-        largest = float(process_group.largest_(size.max()))
+        largest = float(process_group.max_(size.max()))
         self.largest = _roll(self.largest or largest, largest)
         self.average = _roll(self.average, total / count)
         if rejects and net.num_sigmas_reject_badlabels:

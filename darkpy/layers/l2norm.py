@@ -29,7 +29,7 @@ class L2normSpec(LayerSpec):
     The scales are no darknet's, but Liu et al., ParseNet (2015), and SSD's, which starts them at 20.
     """
 
-    scale: float = key(0.0, minimum=0, foreign=True)  # darkpy's own: where each channel's scale starts; 0 for none
+    scale: float = key(0.0, minimum=0, extension=True)  # darkpy's own: where each channel's scale starts; 0 for none
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]

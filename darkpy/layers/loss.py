@@ -66,7 +66,7 @@ class Loss:
             torch.stack([self.cost.double(), *(one.double() for one in self.report.values())])
         )
         named = dict(zip(self.report, said, strict=True))
-        report = {name: one / process_group.world if name in self.means else one for name, one in named.items()}
+        report = {name: one / process_group.world_size if name in self.means else one for name, one in named.items()}
         return replace(self, cost=cost, report=report)
 
 

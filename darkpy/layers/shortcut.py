@@ -40,7 +40,7 @@ class ShortcutSpec(LayerSpec):
         alpha as well; AlexeyAB's takes each normalized weight for independent, and bounds what it learns to +-1.
     """
 
-    from_: tuple[int, ...] = key(name="from", listed=_AX)
+    from_: tuple[int, ...] = key(name="from", list_dialect=_AX)
     activation: str = activation_key("linear")
     alpha: float = key(1.0, dialect=_PJ)
     beta: float = key(1.0, dialect=_PJ)

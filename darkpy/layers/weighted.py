@@ -30,8 +30,8 @@ class WeightedLayerSpec(LayerSpec):
     """The keys that all three have."""
 
     activation: str = activation_key("logistic", has_slopes=True)
-    group_normalize: int = key(0, minimum=0, foreign=True)  # darkpy's own: groups of filters, 0 for no such norm
-    layer_normalize: bool = key(False, foreign=True)  # darkpy's own: one group of all filters
+    group_normalize: int = key(0, minimum=0, extension=True)  # darkpy's own: groups of filters, 0 for no such norm
+    layer_normalize: bool = key(False, extension=True)  # darkpy's own: one group of all filters
 
     @property
     def is_normalized(self) -> bool:

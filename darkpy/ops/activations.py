@@ -282,6 +282,6 @@ PRELU = "prelu"  # no darknet's: leaky with a learned slope a channel, for the l
 ALIASES = MappingProxyType({"norm_chan": "relu", "norm_chan_softmax": "relu", "norm_chan_softmax_maxval": "relu"})
 
 
-def words(dialect: Dialect) -> frozenset[str]:
+def activation_names(dialect: Dialect) -> frozenset[str]:
     """The names that a fork knows."""
     return frozenset(name for name, activation in ACTIVATIONS.items() if dialect in activation.dialects)

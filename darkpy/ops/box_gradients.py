@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from darkpy.ops.boxes import to_corners
-from darkpy.ops.device import constant
+from darkpy.ops.device import tensor_async
 
 
 def overlap_gradient(pred: Tensor, truth: Tensor, kind: str) -> Tensor:
@@ -26,7 +26,7 @@ def overlap_gradient(pred: Tensor, truth: Tensor, kind: str) -> Tensor:
     """
     pred = torch.cat((pred[..., :2], torch.where(pred[..., 2:] == 0, 1.0, pred[..., 2:])), dim=-1)
     pred_edge, truth_edge = to_corners(pred), to_corners(truth)
-    outwards = constant((-1.0, -1.0, 1.0, 1.0), pred.device, pred.dtype)
+    outwards = tensor_async((-1.0, -1.0, 1.0, 1.0), pred.device, pred.dtype)
     is_outer = outwards * (pred_edge - truth_edge) > 0
     is_inner = outwards * (pred_edge - truth_edge) < 0
     common = _extent(torch.where(is_outer, truth_edge, pred_edge))

@@ -12,12 +12,12 @@ from torch import Tensor
 Record = TypeVar("Record")
 
 
-def constant(numbers: Sequence[float], device: torch.device | None, dtype: torch.dtype | None = None) -> Tensor:
+def tensor_async(numbers: Sequence[float], device: torch.device | None, dtype: torch.dtype | None = None) -> Tensor:
     """As torch.tensor, without waiting."""
     return torch.tensor(numbers, dtype=dtype).to(device=device, non_blocking=True)
 
 
-def moved(record: Record, device: torch.device) -> Record:
+def to_device(record: Record, device: torch.device) -> Record:
     """A dataclass with all its tensors there."""
     tensors = {field.name: getattr(record, field.name) for field in fields(record)}  # type: ignore[arg-type]
     there = {name: one.to(device, non_blocking=True) for name, one in tensors.items() if isinstance(one, Tensor)}

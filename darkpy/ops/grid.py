@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from darkpy.ops.device import constant
+from darkpy.ops.device import tensor_async
 
 
 def cells(map_BCHW: Tensor, entries: int) -> Tensor:
@@ -70,6 +70,6 @@ def pick(entries_BHWAE: Tensor, wanted_BHWA: Tensor, *, by_anchor: bool = False)
         image_M,
         torch.stack((column_M, row_M), dim=1),
         anchor_M,
-        constant((columns, rows), image_M.device),
+        tensor_async((columns, rows), image_M.device),
         entries_BHWAE[image_M, row_M, column_M, anchor_M].float(),
     )

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from darkpy.ops.box_coder import BoxCoder
 from darkpy.ops.boxes import MEASURES, iou
-from darkpy.ops.device import constant
-from darkpy.ops.targets import TargetBoxes, last_at
+from darkpy.ops.device import tensor_async
+from darkpy.ops.targets import TargetBoxes, last_writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ class Matches:
         place_M4 = torch.cat((image_M[:, None], cell_M2, anchor_M[:, None]), dim=1)
         _, place_M = torch.unique(place_M4, dim=0, return_inverse=True)
         number_M = torch.arange(len(place_M), device=place_M.device)
-        is_last_M = last_at(place_M, len(place_M)) == number_M
-        is_first_M = (last_at(place_M.flip(0), len(place_M)) == number_M).flip(0)
+        is_last_M = last_writer(place_M, len(place_M)) == number_M
+        is_first_M = (last_writer(place_M.flip(0), len(place_M)) == number_M).flip(0)
         frac_M4, class_M = truths.frac_BT4[image_M, row_M], truths.class_BT[image_M, row_M]
         first_P, later_P, last_P = (number_M[is_some_M] for is_some_M in (is_first_M, ~is_first_M, is_last_M))
         return Matches(image_M, row_M, cell_M2, anchor_M, frac_M4, class_M, first_P, later_P, last_P)
@@ -70,7 +70,7 @@ def match(
     Source:  AlexeyAB/darknet src/yolo_layer.c process_batch
     """
     anchor_frac_A2 = anchors_px_A2 / coder.net_2
-    mask_A = constant(mask, anchor_frac_A2.device)
+    mask_A = tensor_async(mask, anchor_frac_A2.device)
     size_N12 = truths.frac_N4[:, None, 2:]
     best_N1 = _centerd_overlap(size_N12, anchor_frac_A2, "iou").argmax(1, keepdim=True)
     is_match_NA = best_N1 == mask_A

@@ -41,7 +41,7 @@ def batch_normalize(
     """
     training = training and freeze != "all"
     is_rolling = freeze != "stats"
-    if training and x_BCHW.numel() * process_group.world == x_BCHW.shape[1]:
+    if training and x_BCHW.numel() * process_group.world_size == x_BCHW.shape[1]:
         raise ShapeError(
             "batch norm cannot train on one number a channel",
             hint="use a minibatch of 2 or more (batch / subdivisions)",
@@ -49,7 +49,7 @@ def batch_normalize(
     if training and not process_group.is_alone:
         mean_C, variance_C = _share_statistics(x_BCHW.detach(), process_group)
         if is_rolling:
-            count = x_BCHW.numel() // x_BCHW.shape[1] * process_group.world
+            count = x_BCHW.numel() // x_BCHW.shape[1] * process_group.world_size
             rolling_mean_C.lerp_(mean_C, RATE)
             rolling_variance_C.lerp_(variance_C * (count / (count - 1)), RATE)
         shared: Tensor = _SharedNorm.apply(x_BCHW, scales_C, biases_C, mean_C, variance_C, process_group)  # type: ignore[no-untyped-call]
@@ -117,7 +117,7 @@ class _SharedNorm(torch.autograd.Function):
         x_gradient_BCHW, scales_gradient_C, biases_gradient_C = torch.ops.aten.native_batch_norm_backward(
             gradient_BCHW, x_BCHW, scales_C, mean_C, variance_C, None, None, False, EPS, [True, True, True]
         )
-        count = x_BCHW.numel() // x_BCHW.shape[1] * ctx.process_group.world
+        count = x_BCHW.numel() // x_BCHW.shape[1] * ctx.process_group.world_size
         both_2C = ctx.process_group.sum_(torch.stack((scales_gradient_C, biases_gradient_C)))
         by_variance_C, by_mean_C = scales_C * steepness_C / count * both_2C
         slope_C = by_variance_C * steepness_C

@@ -47,7 +47,7 @@ def letterbox_geometry(w: int, h: int, net_w: int, net_h: int) -> LetterboxGeome
     return LetterboxGeometry(new_w, new_h, (net_w - new_w) // 2, (net_h - new_h) // 2)
 
 
-def resize(image_CHW: Tensor, w: int, h: int, *, is_interleaved: bool = False) -> Tensor:
+def resize(image_CHW: Tensor, w: int, h: int, *, channels_last: bool = False) -> Tensor:
     """Bilinear, corner pixels on corner pixels, no antialiasing.
 
     is_interleaved: lay its pixels out so, which is what convolutions like best.
@@ -55,10 +55,10 @@ def resize(image_CHW: Tensor, w: int, h: int, *, is_interleaved: bool = False) -
     Differs: the last row is the image's last row; darknet darkens it where rounding puts it just above.
              To a height of 1 darknet divides by zero; here that is the last row, as a width of 1 is the last column.
     """
-    return _resize_into(_canvas(image_CHW, w, h, is_interleaved), image_CHW, w, h)
+    return _resize_into(_canvas(image_CHW, w, h, channels_last), image_CHW, w, h)
 
 
-def letterbox(image_CHW: Tensor, net_w: int, net_h: int, *, is_interleaved: bool = False) -> Tensor:
+def letterbox(image_CHW: Tensor, net_w: int, net_h: int, *, channels_last: bool = False) -> Tensor:
     """The image with its own sides, as large as net_w x net_h allows, in the middle of gray.
 
     is_interleaved: lay its pixels out so, which is what convolutions like best.
@@ -66,7 +66,7 @@ def letterbox(image_CHW: Tensor, net_w: int, net_h: int, *, is_interleaved: bool
     """
     _, h, w = image_CHW.shape
     place = letterbox_geometry(w, h, net_w, net_h)
-    boxed_CHW = _canvas(image_CHW, net_w, net_h, is_interleaved).fill_(GRAY)
+    boxed_CHW = _canvas(image_CHW, net_w, net_h, channels_last).fill_(GRAY)
     rows = slice(place.top, place.top + place.new_h)
     columns = slice(place.left, place.left + place.new_w)
     _resize_into(boxed_CHW[:, rows, columns], image_CHW, place.new_w, place.new_h)
@@ -161,10 +161,10 @@ def _resize_into(out_CHW: Tensor, image_CHW: Tensor, w: int, h: int, dx: int = 0
     return out_CHW if image_CHW.is_floating_point() else out_CHW.div_(255)
 
 
-def _canvas(image_CHW: Tensor, w: int, h: int, is_interleaved: bool) -> Tensor:
+def _canvas(image_CHW: Tensor, w: int, h: int, channels_last: bool) -> Tensor:
     """Room for an image of w x h with the other's colors."""
     c, device = image_CHW.shape[0], image_CHW.device
-    if is_interleaved:
+    if channels_last:
         return torch.empty((h, w, c), device=device).permute(2, 0, 1)
     return torch.empty((c, h, w), device=device)
 

@@ -66,7 +66,7 @@ def read_target_boxes(truth_BTE: Tensor, classes: int, class_entry: int = 4) -> 
     )
 
 
-def last_at(place_N: Tensor, places: int) -> Tensor:
+def last_writer(place_N: Tensor, places: int) -> Tensor:
     """For each of N writers, in order, the number of the last one that writes to its place: who is heard in the end."""
     number_N = torch.arange(len(place_N), device=place_N.device)
     return number_N.new_zeros(places).scatter_reduce(0, place_N, number_N, "amax")[place_N]

@@ -15,7 +15,7 @@ from pathlib import Path
 from darkpy.config.net import NetSpec
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 from darkpy.training.loop import UpdateReport
 from darkpy.training.resume import NO_BEST, Resume, digest, digest_file, open_resume, write_resume
 from darkpy.training.trainer import Trainer
@@ -98,7 +98,7 @@ class Checkpoints:
         sha = digest(chunks)
         write_resume(resume, trainer, weights=sha, average=average, seed=self.seed, best=self.best)
         for name in names:
-            write_whole(self.folder / f"{self.base}{name}", chunks)
+            write_atomic(self.folder / f"{self.base}{name}", chunks)
         self._remove(rf"{re.escape(self.base)}_\d+\.resume", kept=resume)
         if trainer.ema.arrays and self.intervals.last in names:
             with trainer.ema.in_place():

@@ -55,9 +55,9 @@ class BatchSource:
             w, h = self.size(seen // (net.minibatch * net.subdivisions))
             start, images = seen, net.minibatch
             if self.images is not None:
-                images = self.images(net.minibatch, w, h) // process_group.world * process_group.world
+                images = self.images(net.minibatch, w, h) // process_group.world_size * process_group.world_size
                 start *= SPARE  # `seen` counts [net]'s minibatch, and no slot is to be used twice
-            part = process_group.part(images)
+            part = process_group.shard(images)
             yield Request(start + part.start, part.stop - part.start, w, h)
             seen += net.minibatch
 
@@ -118,7 +118,7 @@ def _batches(trainer: Trainer, source: BatchSource) -> Iterator[Batch]:
 
 
 def _too_large(trainer: Trainer) -> DarkpyError:
-    images = trainer.net.minibatch // trainer.process_group.world
+    images = trainer.net.minibatch // trainer.process_group.world_size
     text = f"{images} images at a time do not fit into the memory of {trainer.device}"
     return DarkpyError(text, hint=f"set larger subdivisions in [net]; they are {trainer.net.subdivisions}")
 
@@ -153,7 +153,7 @@ def _update(trainer: Trainer, batches: Iterator[Batch], bad: BadLists | None) ->
     if bad is not None and trainer.process_group.is_main and not trainer.process_group.is_alone:
         bad.note(problem for batch in loaded for problem in batch.problems)
     _check(trainer, steps[-1], used)
-    images = trainer.process_group.world * sum(len(batch.x_BCHW) for batch in used)
+    images = trainer.process_group.world_size * sum(len(batch.x_BCHW) for batch in used)
     return UpdateReport(
         batch_num=trainer.batch_num,
         loss=mean_cost(steps) * len(steps) / images,

@@ -100,7 +100,7 @@ def check_batch(net: NetSpec) -> Iterator[str]:
 
 
 def _check_unused(setup: TrainingSetup) -> Iterator[str]:
-    if foreign := setup.plan.foreign:
+    if foreign := setup.plan.extensions:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         yield f"no darknet can run what this trains: {foreign[0]}{more}"
     for key in UNUSED:

@@ -79,11 +79,11 @@ def check_shares(network: Network, process_group: ProcessGroup) -> None:
     net, file = network.plan.net, network.plan.file
     if process_group.is_alone:
         return
-    if net.minibatch % process_group.world:
+    if net.minibatch % process_group.world_size:
         raise DarkpyError(
             f"{file}: a minibatch of {net.minibatch} (batch={net.batch} / subdivisions={net.subdivisions})"
-            f" cannot be shared by {process_group.world} devices",
-            hint=f"choose batch and subdivisions so that batch / subdivisions is a multiple of {process_group.world}",
+            f" cannot be shared by {process_group.world_size} devices",
+            hint=f"make batch / subdivisions a multiple of {process_group.world_size}",
         )
     if net.time_steps > 1:
         raise DarkpyError(f"{file}: time_steps={net.time_steps} trains on one device only", hint="give one device")
@@ -119,7 +119,7 @@ def match(trainer: Trainer) -> None:
 def seed_chance(process_group: ProcessGroup, seed: int, seen: int) -> None:
     """What is drawn on a rank's device follows from the seed, the images seen and the rank, so that runs can go on."""
     if not process_group.is_alone:
-        torch.manual_seed((seed * 1_000_003 + seen * process_group.world + process_group.rank) % _LARGEST_SEED)
+        torch.manual_seed((seed * 1_000_003 + seen * process_group.world_size + process_group.rank) % _LARGEST_SEED)
 
 
 def sum_gradients(gradients: Sequence[Tensor | None], process_group: ProcessGroup) -> None:
@@ -151,4 +151,4 @@ def share_paths(paths: Sequence[str], process_group: ProcessGroup) -> list[str]:
 
 def agree(code: int, process_group: ProcessGroup) -> int:
     """The largest of what the ranks say, so that all end after the same update."""
-    return int(process_group.largest_(torch.tensor(code)))
+    return int(process_group.max_(torch.tensor(code)))

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from darkpy.errors import DarkpyError
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 from darkpy.layers.delta_filter import DeltaFilter
 from darkpy.training.trainer import Trainer
 
@@ -132,7 +132,7 @@ def write_resume(
     members: dict[str, Any] = {"about": np.array(json.dumps(about)), **arrays}
     stream = io.BytesIO()
     np.savez(stream, **members)
-    write_whole(path, [stream.getvalue()])
+    write_atomic(path, [stream.getvalue()])
 
 
 def digest(chunks: Iterable[bytes]) -> str:

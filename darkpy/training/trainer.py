@@ -121,7 +121,7 @@ class Trainer:
         rate = current_rate(net, state.batch_num, self._uniform)
         seed_chance(self.process_group, self.seed, self.seen)
         losses, has_passed = self.gather(x_BCHW, truth, state, guard)
-        self.accumulated_images += len(x_BCHW) * self.process_group.world
+        self.accumulated_images += len(x_BCHW) * self.process_group.world_size
         norm, is_updated = None, False
         if not has_passed:
             self._take_back(before)
@@ -174,7 +174,7 @@ class Trainer:
 
     def _images(self, x_BCHW: torch.Tensor) -> int:
         """Of the whole update, if its other minibatches are as large; with `dynamic_minibatch` they are not [net]'s."""
-        minibatch = len(x_BCHW) * self.process_group.world if self.net.dynamic_minibatch else self.net.minibatch
+        minibatch = len(x_BCHW) * self.process_group.world_size if self.net.dynamic_minibatch else self.net.minibatch
         return minibatch * self.net.subdivisions
 
     def _fetch_images(self, x_BCHW: torch.Tensor) -> torch.Tensor:

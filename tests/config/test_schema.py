@@ -25,7 +25,7 @@ def _kinds(dialect: Dialect) -> tuple[str, ...]:
 class SampleSpec:
     dialect: Dialect = PJ
 
-    from_: tuple[int, ...] = key((-1,), name="from", listed=AX)
+    from_: tuple[int, ...] = key((-1,), name="from", list_dialect=AX)
     count: int = key(3, alexeyab=4, minimum=1)
     rate: float = key(0.5)
     flag: bool = key(False)

@@ -133,7 +133,7 @@ def test_folder_that_is_not_empty_is_left_alone(write: Write) -> None:
 
 def test_file_in_the_place_of_the_folder_is_refused(write: Write) -> None:
     Path("shapes").write_text("mine")
-    with pytest.raises(DarkpyError, match="shapes: cannot be made"):
+    with pytest.raises(DarkpyError, match="shapes: cannot be created"):
         write()
 
 

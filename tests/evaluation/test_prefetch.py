@@ -76,7 +76,7 @@ def test_an_error_comes_to_the_one_who_asks(spare: int) -> None:
 
 
 def test_a_gpu_leaves_the_cores_to_the_loaders(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "_cores", lambda: 6)
+    monkeypatch.setattr(loading, "count_cpus", lambda: 6)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     assert loading._spare_cores(torch.device("cuda")) == 5
     assert loading._spare_cores(CPU) == 2

@@ -12,7 +12,7 @@ from darkpy.build import Plan, make_plan
 from darkpy.errors import WeightsError
 from darkpy.export.batch_norm import changed_cfg, denormalize, normalize, reset
 from darkpy.export.weight_tools import LoadedWeights, load_weights_file
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 from darkpy.layers.base import ArraySpec
 from darkpy.network import Network
 
@@ -57,7 +57,7 @@ def seen(network: Network) -> torch.Tensor:
 
 
 def read_back(plan: Plan, made: LoadedWeights, folder: Path) -> Network:
-    write_whole(folder / "out.weights", made.pack())
+    write_atomic(folder / "out.weights", made.pack())
     network = Network(plan)
     network.load_weights(folder / "out.weights")
     return network
@@ -99,7 +99,7 @@ def test_a_partial_file_stays_one(tool: Callable[[LoadedWeights], LoadedWeights]
     whole = opened(tmp_path, plan).network
     whole.save_weights(tmp_path / "part", cutoff=2)
     made = tool(load_weights_file(plan, tmp_path / "part"))
-    write_whole(tmp_path / "out", made.pack())
+    write_atomic(tmp_path / "out", made.pack())
     again = load_weights_file(made.plan, tmp_path / "out")
     assert again.cutoff == 2
     x_BCHW = torch.rand(2, *plan.input_shape, generator=torch.Generator().manual_seed(3))

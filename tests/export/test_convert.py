@@ -15,7 +15,7 @@ from darkpy.build import make_plan
 from darkpy.errors import WeightsError
 from darkpy.export.convert import Conversion, fill, open_source, target_for
 from darkpy.export.state_dict import LoadResult, WeightsMetadata
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 from darkpy.network import Network
 from tests.weightfiles import NET, OLD, RECENT, TRANSPOSED, TWO, numbers, written
 
@@ -33,7 +33,7 @@ def filled(layers: str, path: Path, **options: bool) -> tuple[Network, LoadResul
 def convert(layers: str, source: Path, target: Path, **options: bool) -> LoadResult:
     network, found = filled(layers, source, **options)
     about = WeightsMetadata(network.header, found.cutoff, NET + layers, network.plan.dialect)
-    write_whole(target, target_for(target).pack(Conversion(network, about)))
+    write_atomic(target, target_for(target).pack(Conversion(network, about)))
     return found
 
 
@@ -82,7 +82,7 @@ def test_the_cfg_and_the_names_travel_along(tmp_path: Path) -> None:
     about = WeightsMetadata(network.header, None, NET + TWO, network.plan.dialect, ("chien", "été"))
     for kind in KINDS:
         path = tmp_path / f"net.{kind}"
-        write_whole(path, target_for(path).pack(Conversion(network, about)))
+        write_atomic(path, target_for(path).pack(Conversion(network, about)))
         assert open_source(path).about == about
 
 
@@ -213,5 +213,5 @@ def test_every_network_of_the_folder_comes_back_with_the_same_bytes(tmp_path: Pa
         network = Network(layers)
         found = fill(open_source(source), network)
         about = WeightsMetadata(network.header, found.cutoff, cfg.read_text(), layers.dialect)
-        write_whole(target, target_for(target).pack(Conversion(network, about)))
+        write_atomic(target, target_for(target).pack(Conversion(network, about)))
     assert last.read_bytes() == first.read_bytes()

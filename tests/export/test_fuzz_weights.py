@@ -32,7 +32,7 @@ from darkpy.export.weight_tools import (
     swap_red_and_blue,
     take_unit_inputs,
 )
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 from darkpy.network import Network
 from tests.test_fuzz import damaged_weights, is_small, mutated_cfgs, planned
 
@@ -78,7 +78,7 @@ def test_a_tool_writes_a_file_that_fits_or_nothing(tmp_path: Path, pair: tuple[s
             made = copy_classes(plan, source)
         else:
             made = TOOLS[tool](load_weights_file(plan, source))
-        write_whole(target, made.pack())
+        write_atomic(target, made.pack())
     except DarkpyError as error:
         assert str(error)
         assert not target.exists()

@@ -14,7 +14,7 @@ from darkpy.evaluation.onnx_outputs import run_onnx
 from darkpy.export.onnx_files import pack_onnx
 from darkpy.export.onnx_graph import OnnxOptions
 from darkpy.export.state_dict import WeightsMetadata
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 from darkpy.network import Network
 from tests.inference.networks import distance, filled, images, outputs
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning")
 
 
 def written(net: Network, path: Path, form: str = "heads") -> Path:
-    write_whole(path, pack_onnx(net, WeightsMetadata(), OnnxOptions(form)))
+    write_atomic(path, pack_onnx(net, WeightsMetadata(), OnnxOptions(form)))
     return path
 
 

@@ -21,7 +21,7 @@ from darkpy.export.weight_tools import (
     swap_red_and_blue,
     take_unit_inputs,
 )
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 from darkpy.network import Network
 from darkpy.weightfile import Header, read_header
 
@@ -55,7 +55,7 @@ def opened(folder: Path, cfg: str, cutoff: int | None = None) -> LoadedWeights:
 
 def written(made: LoadedWeights, folder: Path) -> Path:
     path = folder / "out.weights"
-    write_whole(path, made.pack())
+    write_atomic(path, made.pack())
     return path
 
 

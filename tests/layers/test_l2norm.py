@@ -64,6 +64,6 @@ def test_gradient_is_the_jacobian_written_out_scales_included() -> None:
 
 def test_section_without_scale_has_no_arrays_and_is_pjreddies() -> None:
     assert make_plan(CFG).nodes[0].arrays == ()
-    assert make_plan(CFG, "pjreddie").foreign == ()
-    assert make_plan(CFG, "alexeyab").foreign == ("layer 0 [l2norm] <cfg>:5: [l2norm]",)
-    assert make_plan(CFG + "scale=20\n", "pjreddie").foreign == ("layer 0 [l2norm] <cfg>:5: scale=20",)
+    assert make_plan(CFG, "pjreddie").extensions == ()
+    assert make_plan(CFG, "alexeyab").extensions == ("layer 0 [l2norm] <cfg>:5: [l2norm]",)
+    assert make_plan(CFG + "scale=20\n", "pjreddie").extensions == ("layer 0 [l2norm] <cfg>:5: scale=20",)

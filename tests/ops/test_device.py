@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from darkpy.ops.device import constant, moved
+from darkpy.ops.device import tensor_async, to_device
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,10 @@ class Pair:
 
 
 def test_constant_is_torchs_tensor_of_the_numbers() -> None:
-    assert constant((3, 4), torch.device("cpu")).dtype == torch.int64
-    assert constant((3, 4), None, torch.float32).tolist() == [3.0, 4.0]
+    assert tensor_async((3, 4), torch.device("cpu")).dtype == torch.int64
+    assert tensor_async((3, 4), None, torch.float32).tolist() == [3.0, 4.0]
 
 
 def test_moved_record_has_its_tensors_there_and_all_else_as_it_was() -> None:
-    found = moved(Pair(torch.zeros(2), "one"), torch.device("meta"))
+    found = to_device(Pair(torch.zeros(2), "one"), torch.device("meta"))
     assert (found.numbers.device.type, found.numbers.shape, found.name) == ("meta", (2,), "one")

@@ -175,7 +175,7 @@ def test_an_interleaved_result_has_the_same_numbers_in_another_order(
 ) -> None:
     image_HWC = torch.randint(0, 256, (23, 41, colors), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     for image_CHW in (image_HWC.permute(2, 0, 1), image_HWC.permute(2, 0, 1).float() / 255):
-        planar_CHW, found_CHW = (fit(image_CHW, *size, is_interleaved=one) for one in (False, True))
+        planar_CHW, found_CHW = (fit(image_CHW, *size, channels_last=one) for one in (False, True))
         assert found_CHW.permute(1, 2, 0).is_contiguous() and planar_CHW.is_contiguous()
         assert torch.equal(found_CHW, planar_CHW)
 

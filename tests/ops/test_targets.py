@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from darkpy.ops.targets import is_listed, last_at, read_target_boxes
+from darkpy.ops.targets import is_listed, last_writer, read_target_boxes
 
 BOX = [0.5, 0.25, 0.2, 0.3, 2.0]
 END = [0.0] * 5
@@ -57,5 +57,5 @@ def test_a_center_on_the_far_edge_lies_in_the_last_cell() -> None:
 
 
 def test_the_last_writer_to_a_place_is_heard() -> None:
-    assert last_at(torch.tensor([3, 1, 3, 0, 1, 3]), 5).tolist() == [5, 4, 5, 3, 4, 5]
-    assert last_at(torch.tensor([], dtype=torch.long), 5).tolist() == []
+    assert last_writer(torch.tensor([3, 1, 3, 0, 1, 3]), 5).tolist() == [5, 4, 5, 3, 4, 5]
+    assert last_writer(torch.tensor([], dtype=torch.long), 5).tolist() == []

@@ -129,8 +129,8 @@ def test_losses_that_compare_images_are_refused() -> None:
 
 def test_one_process_alone_asks_nobody() -> None:
     texts = SINGLE_PROCESS.gather_texts("a")
-    assert (SINGLE_PROCESS.is_main, SINGLE_PROCESS.part(8), texts) == (True, slice(0, 8), ["a"])
+    assert (SINGLE_PROCESS.is_main, SINGLE_PROCESS.shard(8), texts) == (True, slice(0, 8), ["a"])
 
 
 def test_parts_of_the_ranks_are_the_minibatch() -> None:
-    assert [ProcessGroup(rank, 4).part(8) for rank in range(4)] == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)]
+    assert [ProcessGroup(rank, 4).shard(8) for rank in range(4)] == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)]

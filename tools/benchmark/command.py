@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from darkpy.errors import DarkpyError
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 from darkpy.process import count_cores
 
 from .anchors import bench_anchors
@@ -115,7 +115,7 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     print_table(result)
     if arguments.json:
-        write_whole(arguments.json, [json.dumps(_plain(result), indent=2).encode() + b"\n"])
+        write_atomic(arguments.json, [json.dumps(_plain(result), indent=2).encode() + b"\n"])
 
 
 def _plain(value: Any) -> Any:

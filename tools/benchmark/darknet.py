@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 
 TIMEOUT = 600
 CLASSES = 80
@@ -34,7 +34,7 @@ class TrainingProgram:
 
     def run(self, times: int) -> list[float]:
         """The seconds of each of the first updates."""
-        write_whole(self._folder / "program.cfg", [self._cfg.format(updates=times).encode()])
+        write_atomic(self._folder / "program.cfg", [self._cfg.format(updates=times).encode()])
         command = [str(Path(self.version).absolute()), "detector", "train", "net.data", "program.cfg", "-dont_show"]
         done = subprocess.run(
             command,
@@ -69,8 +69,8 @@ class TestProgram:
         with tempfile.TemporaryDirectory() as folder:
             where = Path(folder)
             Image.new("RGB", (416, 416), (90, 120, 150)).save(where / "a.png")
-            write_whole(where / "net.names", [b"\n".join(b"%d" % number for number in range(CLASSES))])
-            write_whole(where / "net.data", [b"classes=%d\nnames=net.names\n" % CLASSES])
+            write_atomic(where / "net.names", [b"\n".join(b"%d" % number for number in range(CLASSES))])
+            write_atomic(where / "net.data", [b"classes=%d\nnames=net.names\n" % CLASSES])
             (where / "data/labels").mkdir(parents=True)
             # no score is above 2: to draw the thousands of boxes of random weights takes minutes
             options = ("-dont_show", "-thresh", "2")

@@ -39,7 +39,7 @@ def _open_network(job: Images) -> Any:
 
     import darkpy
     from darkpy.inference.accelerate import accelerate
-    from darkpy.memory import keep_freed_memory
+    from darkpy.process import keep_freed_memory
 
     keep_freed_memory()
     warnings.simplefilter("ignore", darkpy.DarkpyWarning)

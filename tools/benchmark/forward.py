@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from darkpy.errors import DarkpyError
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 
 from .darknet import TestProgram
 from .machine import describe_machine
@@ -45,7 +45,7 @@ def open_darkpy(job: Forward) -> tuple[str, Run]:
 
     import darkpy
     from darkpy.inference.accelerate import InferenceConfig
-    from darkpy.memory import keep_freed_memory
+    from darkpy.process import keep_freed_memory
 
     warnings.simplefilter("ignore")
     keep_freed_memory()  # as the command line does
@@ -142,7 +142,7 @@ def prepare_forward(arguments: argparse.Namespace, folder: Path) -> Forward:
     x_BCHW = torch.rand((arguments.batch, *network.plan.input_shape), generator=torch.Generator().manual_seed(0))
     np.save(job.x, x_BCHW.numpy())
     try:
-        write_whole(job.onnx, pack_onnx(network, WeightsMetadata(), OnnxOptions()))
+        write_atomic(job.onnx, pack_onnx(network, WeightsMetadata(), OnnxOptions()))
     # without the package onnx, or with a layer that ONNX does not know, the others are measured all the same
     except DarkpyError as fault:
         print(f"no ONNX file: {fault}", file=sys.stderr)

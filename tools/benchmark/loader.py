@@ -27,7 +27,7 @@ def bench_loader(arguments: argparse.Namespace) -> dict[str, Any]:
     """Make training images on one core, then train on what worker processes make of the same images."""
     import torch
 
-    from darkpy.memory import keep_freed_memory
+    from darkpy.process import keep_freed_memory
 
     warnings.simplefilter("ignore")
     machine = describe_machine()

@@ -46,7 +46,7 @@ def open_trainer(job: Training, precision: str = "fp32", **keys: object) -> tupl
     import torch
 
     import darkpy
-    from darkpy.memory import keep_freed_memory
+    from darkpy.process import keep_freed_memory
 
     warnings.simplefilter("ignore", darkpy.DarkpyWarning)
     keep_freed_memory()
@@ -75,7 +75,7 @@ def open_plain(job: Training, precision: str = "fp32") -> tuple[str, Run]:
     import torch
 
     import darkpy
-    from darkpy.memory import keep_freed_memory
+    from darkpy.process import keep_freed_memory
 
     from .plain import PlainNet
 

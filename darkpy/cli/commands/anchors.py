@@ -15,7 +15,7 @@ from darkpy.cli.commands.calc_anchors import MAX_CLUSTERS
 from darkpy.cli.options import FILE_PATH, dialect_option, force_option, require_writable
 from darkpy.cli.parsing import Command
 from darkpy.errors import DarkpyError
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 
 if TYPE_CHECKING:
     from darkpy.anchors.kmeans import AnchorFit, Floats
@@ -134,7 +134,7 @@ def anchors(
     if image is not None:
         from darkpy.anchors.plot import draw_anchor_plot
 
-        write_whole(image, [draw_anchor_plot(boxes.sizes_N2 * size, found.anchors_K2, size, labeled=True)])
+        write_atomic(image, [draw_anchor_plot(boxes.sizes_N2 * size, found.anchors_K2, size, labeled=True)])
     if recommendation is not None and cfg is not None:
         _finish(recommendation, boxes, cfg, is_written)
 

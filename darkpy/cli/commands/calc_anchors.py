@@ -13,7 +13,7 @@ from darkpy.cli.parsing import Command
 from darkpy.data.lists.data_file import DataFile, read_data
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 
 if TYPE_CHECKING:
     from darkpy.data.lists.label_table import LabelTable
@@ -81,12 +81,12 @@ def calc_anchors(
     click.echo(f"\n calculating k-means++ ...\n\n iterations = {found.rounds} \n\n\n{counters}")
     click.echo(f"\n avg IoU = {100 * found.fit.average_iou:2.2f} % \n\nSaving anchors to the file: {ANCHORS} ")
     click.echo(f"anchors = {text}")
-    write_whole(COUNTERS, [counters.encode()])
-    write_whole(ANCHORS, [text.encode()])
+    write_atomic(COUNTERS, [counters.encode()])
+    write_atomic(ANCHORS, [text.encode()])
     if is_shown:
         from darkpy.anchors.plot import draw_anchor_plot
 
-        write_whole(CLOUD, [draw_anchor_plot(sizes_N2, found.anchors_K2, (width, height))])
+        write_atomic(CLOUD, [draw_anchor_plot(sizes_N2, found.anchors_K2, (width, height))])
 
 
 def _read(task: DataFile, dialect: Dialect | None) -> LabelTable:

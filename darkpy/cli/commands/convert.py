@@ -16,7 +16,7 @@ from darkpy.cli.parsing import Command
 from darkpy.data.lists.data_file import read_data
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 
 if TYPE_CHECKING:
     from darkpy.build import Plan
@@ -132,7 +132,7 @@ def convert(
     about = WeightsMetadata(network.header, filled.cutoff, text, network.plan.dialect, () if is_guessed else called)
     converted = Conversion(network, about, wanted)
     said = [*filled.notes, *notes, *chosen.losses(converted), f"{target} holds {_extent(plan, filled.cutoff)}"]
-    write_whole(target, pack(converted, chosen))
+    write_atomic(target, pack(converted, chosen))
     for words in said:
         console.info(words)
     return 0 if seen is None else show_check(seen, target, network.plan, chosen.name == "onnx", is_json=is_json)

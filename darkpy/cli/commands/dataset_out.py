@@ -13,7 +13,7 @@ from darkpy.cli.parsing import Command
 from darkpy.data.lists.data_file import DIFFICULT_KEYS
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
-from darkpy.files import make_folder, write_whole
+from darkpy.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
     from darkpy.data.formats.coco_writer import CocoSet
@@ -52,7 +52,7 @@ def to_coco(source: Path, target: Path, overwrite: bool, dialect: str | None) ->
     for key, one in made.items():
         if is_folder:
             make_folder(target)
-        write_whole(files[key], one.to_json())
+        write_atomic(files[key], one.to_json())
         click.echo(f"{files[key]}: {len(one.images)} images, {len(one.annotations)} boxes")
 
 

@@ -13,7 +13,7 @@ from darkpy.cli.options import FILE_PATH, dialect_option, force_option, require_
 from darkpy.cli.parsing import Command
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
-from darkpy.files import make_folder, write_whole
+from darkpy.files import make_folder, write_atomic
 
 SPLIT_HELP = """Deal the images of a list at random into several.
 
@@ -64,7 +64,7 @@ def split(source: Path, folder: Path, parts: str, seed: int, overwrite: bool) ->
         require_writable(file, source, overwrite=overwrite)
     make_folder(folder)
     for file, lines in files.items():
-        write_whole(file, ["".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")])
+        write_atomic(file, ["".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")])
         click.echo(f"{file}" if file.suffix == ".data" else f"{file}: {len(lines)} images")
 
 
@@ -139,5 +139,5 @@ def draw(
     console.warn_many("images cannot be read", sheet.bad)
     if not sheet.tiles:
         raise DarkpyError("none of the images can be read", hint=sheet.bad[0])
-    write_whole(target, [sheet.to_png(listed, columns)])
+    write_atomic(target, [sheet.to_png(listed, columns)])
     click.echo(f"{target}: {len(sheet.tiles)} of {len(listed.images)} images")

@@ -18,7 +18,7 @@ from darkpy.data.lists.data_file import read_data
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.evaluation import formats
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 
 if TYPE_CHECKING:
     from darkpy.evaluation.detect import Result
@@ -123,7 +123,7 @@ class _Report:
 
     def close(self) -> None:
         if self.is_alexeyab and self.out:
-            write_whole(self.out, [formats.frames_json(self.frames).encode()])
+            write_atomic(self.out, [formats.frames_json(self.frames).encode()])
 
     @property
     def is_alexeyab(self) -> bool:
@@ -140,7 +140,7 @@ class _Report:
             labels = label_path(result.path, self.dialect)
             if labels.exists() and not self.may_overwrite:
                 raise DarkpyError(f"{labels}: already exists", hint="--overwrite replaces existing label files")
-            write_whole(labels, [formats.label_lines(result.objects).encode()])
+            write_atomic(labels, [formats.label_lines(result.objects).encode()])
         except DarkpyError as error:
             console.error(error)
             self.has_failed = True

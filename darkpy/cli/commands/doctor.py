@@ -17,7 +17,7 @@ from darkpy.cli.options import FILE_PATH, device_option, dialect_option
 from darkpy.cli.parsing import Command
 from darkpy.data.lists.data_file import read_data
 from darkpy.errors import DarkpyError
-from darkpy.files import write_whole
+from darkpy.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
     from darkpy.build import Plan
@@ -182,12 +182,9 @@ def _write(exam: Examination, ranked: Sequence[Scored], out: Path, worst: int) -
     from darkpy.diagnostics.sample_scores import as_csv, draw_worst
 
     assert exam.setup is not None
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DarkpyError(f"{out}: cannot be made: {error.strerror}") from error
-    write_whole(out / "samples.csv", [as_csv(ranked)])
-    write_whole(out / "samples.png", [draw_worst(exam.setup, ranked[:worst])])
+    make_folder(out)
+    write_atomic(out / "samples.csv", [as_csv(ranked)])
+    write_atomic(out / "samples.png", [draw_worst(exam.setup, ranked[:worst])])
     console.info(f"{out / 'samples.csv'} holds {len(ranked)} samples, {out / 'samples.png'} shows the worst")
 
 

@@ -10,7 +10,7 @@ from darkpy.cli import console
 from darkpy.cli.options import FILE_PATH
 from darkpy.cli.parsing import Command
 from darkpy.errors import DarkpyError
-from darkpy.files import write_whole
+from darkpy.files import make_folder, write_atomic
 
 HELP = """Show a run on one page: loss, learning rate, gradients, every layer over time, and what was found wrong.
 
@@ -48,16 +48,9 @@ def report(run: Path, out: Path | None, images: Path | None, events: Path | None
         count = write_events(log, events)
         console.info(f"{events} holds {count} numbers for TensorBoard")
     if images is not None:
-        _make(images)
+        make_folder(images)
         for name, drawing in drawings(log).items():
-            write_whole(images / f"{name}.png", [drawing.png()])
+            write_atomic(images / f"{name}.png", [drawing.png()])
         console.info(f"{images} holds the images")
-    write_whole(page, [write_page(log).encode("utf-8", errors="replace")])
+    write_atomic(page, [write_page(log).encode("utf-8", errors="replace")])
     click.echo(f"{page}: {len(log.updates)} updates, {len(log.findings)} findings, {len(log.refused)} refused")
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DarkpyError(f"{folder}: cannot be made: {error.strerror}") from error

@@ -47,5 +47,5 @@ def _describe(cfg: Path, is_json: bool, dialect: str | None, strict: bool) -> st
         reason = "it has sections or keys that no other darknet reads"
     else:
         reason = "nothing tells of another darknet"
-    foreign = (f"no darknet computes this: {entry}" for entry in plan.foreign)
+    foreign = (f"no darknet computes this: {entry}" for entry in plan.extensions)
     return "\n".join((table(plan), f"dialect: {plan.dialect} ({reason})", *foreign))

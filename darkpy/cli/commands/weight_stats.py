@@ -16,7 +16,7 @@ from darkpy.cli import console
 from darkpy.cli.options import FILE_PATH, dialect_option, force_option, require_writable, strict_option
 from darkpy.cli.parsing import Command
 from darkpy.errors import DarkpyError
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 
 if TYPE_CHECKING:
     from darkpy.build import Node
@@ -155,7 +155,7 @@ def visualize(
     node, weights_FCKK = filters_of(opened, layer)
     stream = BytesIO()
     Image.fromarray(draw_filters(weights_FCKK)).save(stream, "PNG")
-    write_whole(out, [stream.getvalue()])
+    write_atomic(out, [stream.getvalue()])
     console.info(f"{out} shows {plan.place(node.index)}")
 
 

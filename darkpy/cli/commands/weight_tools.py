@@ -12,7 +12,7 @@ import darkpy
 from darkpy.cli import console
 from darkpy.cli.options import FILE_PATH, Decorator, dialect_option, force_option, require_writable, strict_option
 from darkpy.cli.parsing import Command
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 
 if TYPE_CHECKING:
     from darkpy.build import Plan
@@ -220,7 +220,7 @@ def _open(
 
 
 def _write(out: Path, made: LoadedWeights) -> None:
-    write_whole(out, made.pack())
+    write_atomic(out, made.pack())
     full = [node for node in made.nodes if node.arrays]
     count = sum(node.parameter_count for node in full if not node.spec.dontsave)
     part = "" if made.cutoff is None else f", up to layer {full[-1].index}"
@@ -233,6 +233,6 @@ def _write_both(cfg: Path, before: Plan, made: LoadedWeights, out: Path, write_c
 
     _write(out, made)
     if write_cfg is not None:
-        write_whole(write_cfg, [changed_cfg(cfg, before, made.plan)])
+        write_atomic(write_cfg, [changed_cfg(cfg, before, made.plan)])
     elif before.nodes != made.plan.nodes:
         console.info(f"{out} does not belong to {cfg}, whose batch_normalize= has to change: --write-cfg FILE does it")

@@ -14,7 +14,7 @@ from darkpy.data.lists.data_file import DIFFICULT_KEYS
 from darkpy.data.lists.paths import label_path, listed_folder
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
-from darkpy.files import write_whole
+from darkpy.files import make_output_folder, write_atomic
 
 IMAGE_FOLDER, DIFFICULT_FOLDER = "pictures", "difficult"
 """Not `images`: pjreddie's rule would look for the labels in `labels`."""
@@ -128,20 +128,21 @@ def write_set(made: DarknetSet, folder: Path, *, copy: bool = False, overwrite: 
     labels = {name: _label_files(target) for name, target in targets.items()}
     _check_distinct(labels)
     difficult = _difficult_splits(made)
-    _open_folder(folder, [IMAGE_FOLDER, "backup", *([DIFFICULT_FOLDER] if difficult else [])], overwrite)
+    subfolders = [IMAGE_FOLDER, "backup", *([DIFFICULT_FOLDER] if difficult else [])]
+    make_output_folder(folder, subfolders, overwrite=overwrite)
     for name, target in targets.items():
         _place(made.images[name], target, copy)
         for file in labels[name]:
-            write_whole(file, [made.labels[name].plain.encode()], is_durable=False)
+            write_atomic(file, [made.labels[name].plain.encode()], durable=False)
         yield target
     for key, split in difficult.items():
         lines = _write_difficult(made, made.splits[split], folder, listed, targets)
-        write_whole(folder / f"{key}.txt", [_encoded("".join(lines))])
+        write_atomic(folder / f"{key}.txt", [_encoded("".join(lines))])
     for split, members in made.splits.items():
         lines = [f"{listed}/{IMAGE_FOLDER}/{targets[name].name}\n" for name in members]
-        write_whole(folder / f"{split}.txt", [_encoded("".join(lines))])
-    write_whole(folder / f"{folder_name(folder)}.names", ["".join(f"{name}\n" for name in made.names).encode()])
-    write_whole(data_path(folder), [_encoded(_data_text(made, folder, listed, difficult))])
+        write_atomic(folder / f"{split}.txt", [_encoded("".join(lines))])
+    write_atomic(folder / f"{folder_name(folder)}.names", ["".join(f"{name}\n" for name in made.names).encode()])
+    write_atomic(data_path(folder), [_encoded(_data_text(made, folder, listed, difficult))])
 
 
 def data_path(folder: Path) -> Path:
@@ -189,7 +190,7 @@ def _write_difficult(
     for name in members:
         target = folder / DIFFICULT_FOLDER / targets[name].name
         for file in _label_files(target):
-            write_whole(file, [made.labels[name].difficult.encode()])
+            write_atomic(file, [made.labels[name].difficult.encode()])
         lines.append(f"{listed}/{DIFFICULT_FOLDER}/{target.name}\n")
     return lines
 
@@ -227,17 +228,6 @@ def _place(source: Path, target: Path, copy: bool) -> None:
         shutil.copyfile(source, target)
     except OSError as error:
         raise DarkpyError(f"{target}: cannot be made from {source}: {error.strerror or error}") from error
-
-
-def _open_folder(folder: Path, parts: Sequence[str], overwrite: bool) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not overwrite and any(folder.iterdir()):
-            raise DarkpyError(f"{folder}: is not empty", hint="name a new folder, or write over the files with --force")
-        for name in parts:
-            (folder / name).mkdir(exist_ok=True)
-    except OSError as error:
-        raise DarkpyError(f"{folder}: cannot be made: {error.strerror}") from error
 
 
 def _encoded(text: str) -> bytes:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from darkpy.errors import DarkpyError
-from darkpy.files import TEXT, describe
+from darkpy.files import TEXT, identify
 
 MAX_SIZE = 1 << 22  # the longest such file in use, the names of ImageNet's 22,000 classes, has 0.5 MB
 
@@ -24,9 +24,9 @@ def read_lines(path: str | os.PathLike[str], *, hint: str) -> list[str]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DarkpyError(f"{path}: cannot be read: {reason}", hint=hint) from error
-    foreign = describe(data[:512])
-    if foreign is not None and foreign is not TEXT:
-        raise DarkpyError(f"{path}: is {foreign.what}", hint=hint if foreign.hint == TEXT.hint else foreign.hint)
+    kind = identify(data[:512])
+    if kind is not None and kind is not TEXT:
+        raise DarkpyError(f"{path}: is {kind.description}", hint=hint if kind.hint == TEXT.hint else kind.hint)
     if b"\0" in data or len(data) > MAX_SIZE:
         raise DarkpyError(f"{path}: is a binary file or larger than any list of names", hint=hint)
     lines = [line.rstrip("\r") for line in data.decode("utf-8-sig", errors="replace").split("\n")]

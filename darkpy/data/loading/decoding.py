@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from darkpy.data.lists.paths import printable
 from darkpy.errors import ImageError
-from darkpy.files import describe
+from darkpy.files import identify
 
 Read = TypeVar("Read")
 
@@ -219,5 +219,5 @@ def _describe(head: bytes) -> str:
     for start, signature, what in _SIGNATURES:
         if head.startswith(signature, start):
             return f"starts like {what}, but its header is damaged, cut off or of a kind that Pillow does not read"
-    foreign = describe(head)
-    return f"not an image but {foreign.what}" if foreign else "not an image that Pillow knows"
+    kind = identify(head)
+    return f"not an image but {kind.description}" if kind else "not an image that Pillow knows"

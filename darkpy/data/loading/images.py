@@ -74,14 +74,14 @@ def load_image(
     return Image(path, pixels_HWC if channels == 3 else to_gray(pixels_HWC))
 
 
-def prepare(image: Image, net_w: int, net_h: int, *, letterbox: bool, is_interleaved: bool = True) -> Tensor:
+def prepare(image: Image, net_w: int, net_h: int, *, letterbox: bool, channels_last: bool = True) -> Tensor:
     """What the network sees of an image: letterboxed, or stretched to its size.
 
     is_interleaved: lay out pixel after pixel in memory, not channel after channel.
     Shapes:  (C, net_h, net_w) float32, 0..1.
     """
     fit = resample.letterbox if letterbox else resample.resize
-    return fit(image.view(), net_w, net_h, is_interleaved=is_interleaved)
+    return fit(image.view(), net_w, net_h, channels_last=channels_last)
 
 
 def stack(images_CHW: Sequence[Tensor]) -> Tensor:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from darkpy.data.loading.bad_files import BadLists, Problem
 from darkpy.data.loading.datasets import Dataset
 from darkpy.errors import DarkpyError
-from darkpy.memory import keep_freed_memory
+from darkpy.process import keep_freed_memory
 
 
 class Request(NamedTuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 import re
 import shutil
 import tempfile
@@ -22,6 +21,7 @@ from darkpy.build import Plan
 from darkpy.diagnostics.monitor.label_symptoms import has_boxes
 from darkpy.diagnostics.monitor.root_cause import Sample
 from darkpy.errors import DarkpyError
+from darkpy.files import publish
 
 FOLDER = "evidence"
 THUMB = 160
@@ -51,9 +51,8 @@ def write_evidence(run: Path, batch_num: int, plan: Plan, samples: Sequence[Samp
         made = Path(tempfile.mkdtemp(prefix=".update_", dir=parent))
         try:
             _fill(made, plan, samples, text)
-            made.chmod(0o777 & ~_umask())
             target = _free(parent, batch_num)
-            made.rename(target)
+            publish(made, target)
         except BaseException:
             shutil.rmtree(made, ignore_errors=True)
             raise
@@ -171,9 +170,3 @@ def _free(parent: Path, batch_num: int) -> Path:
         if not path.exists():
             return path
         number += 1
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

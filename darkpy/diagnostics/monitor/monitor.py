@@ -242,7 +242,7 @@ class Monitor(StepGuard):
     @property
     def _images(self) -> int:
         """Of the minibatch; with `dynamic_minibatch` they are not [net]'s."""
-        return len(self._kept[-1].x_BCHW) * self.trainer.process_group.world
+        return len(self._kept[-1].x_BCHW) * self.trainer.process_group.world_size
 
     def judge(self, batch_num: int, mean: float) -> None:
         """Note the mean average precision, 0 to 1, after an update."""

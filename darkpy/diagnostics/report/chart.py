@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from darkpy.config.net import NetSpec
 from darkpy.diagnostics.monitor.log_reader import RunLog
 from darkpy.errors import DarkpyError
-from darkpy.files import write_whole
+from darkpy.files import write_atomic
 
 if TYPE_CHECKING:
     from darkpy.training.loop import UpdateReport
@@ -76,7 +76,7 @@ class Chart:
             max_loss=self.net.max_chart_loss,
             title=self.path.stem.removeprefix("chart_"),
         )
-        write_whole(self.path, [image])
+        write_atomic(self.path, [image])
         self.drawn_at = perf_counter()
 
 

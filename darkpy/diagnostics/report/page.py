@@ -17,6 +17,7 @@ from darkpy.diagnostics.report.artifacts import sheet_uri
 from darkpy.diagnostics.report.drawing import Drawing
 from darkpy.diagnostics.report.style import style_sheet
 from darkpy.finding import Finding
+from darkpy.process import format_clock
 
 MOST_FINDINGS = 200
 MOST_SHEETS = 20
@@ -80,7 +81,7 @@ def _header(log: RunLog) -> str:
         ("average loss", f"{last.average:.4g}" if last else "-"),
         ("lowest average", f"{_least(one.average for one in log.updates)}"),
         ("learning rate", f"{last.rate:.3g}" if last else "-"),
-        ("time of updates", _clock(seconds)),
+        ("time of updates", format_clock(seconds)),
         ("refused", str(len(log.refused))),
         ("begun", _moment(log.starts[0].time) + (f", {len(log.starts)} starts" if len(log.starts) > 1 else "")),
     ]
@@ -176,11 +177,6 @@ def _moment(time: float) -> str:
         return f"{datetime.fromtimestamp(time, tz=timezone.utc):%Y-%m-%d %H:%M} UTC"
     except (OverflowError, ValueError, OSError):  # a log may hold any number
         return "-"
-
-
-def _clock(seconds: float) -> str:
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def _value(value: object) -> str:

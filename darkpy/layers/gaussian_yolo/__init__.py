@@ -23,7 +23,7 @@ from darkpy.layers.head import OnnxDetections, above
 from darkpy.layers.loss import Loss, TrainingState
 from darkpy.ops.box_coder import BoxCoder
 from darkpy.ops.detections import Detections
-from darkpy.ops.device import constant
+from darkpy.ops.device import tensor_async
 from darkpy.ops.grid import cells, pick
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
@@ -48,7 +48,7 @@ class GaussianYoloSpec(AnchoredSpec):
         return AnchoredHead(self, raw=(4, 6), center=(0, 2))
 
     def box_coder(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> BoxCoder:
-        return BoxCoder(grid_2, constant((net_w, net_h), grid_2.device), to_center=_TO_CENTER[self.yolo_point])
+        return BoxCoder(grid_2, tensor_async((net_w, net_h), grid_2.device), to_center=_TO_CENTER[self.yolo_point])
 
     def loss(
         self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from darkpy.layers.region.classes import checked_tree, class_tree
-from darkpy.ops.targets import last_at
+from darkpy.ops.targets import last_writer
 
 if TYPE_CHECKING:
     from darkpy.layers.region import RegionSpec
@@ -55,7 +55,7 @@ def pull_classes(spec: RegionSpec, pull_BHWAK: Tensor, prob_BHWAK: Tensor, told:
     if spec.focal_loss and spec.tree is None:
         weight_N = weight_N * _focal(said_N)
     number_N = torch.arange(len(prob_NK), device=prob_NK.device)
-    last_N = last_at(told.place_N, grid.numel())
+    last_N = last_writer(told.place_N, grid.numel())
     teller_NK = torch.where(is_told_NK, number_N[:, None], -1)
     teller_NK = torch.full_like(teller_NK, -1).scatter_reduce(
         0, last_N[:, None].expand_as(teller_NK), teller_NK, "amax"
@@ -81,7 +81,7 @@ def _words(spec: RegionSpec, prob_NK: Tensor, told: Told, places: int) -> tuple[
         return torch.ones_like(is_true_NK), is_true_NK, said_N
     # the first truth at a place speaks of all classes, the others of theirs alone
     backwards_N = torch.arange(len(prob_NK) - 1, -1, -1, device=prob_NK.device)
-    is_first_N = last_at(told.place_N.flip(0), places).flip(0) == backwards_N
+    is_first_N = last_writer(told.place_N.flip(0), places).flip(0) == backwards_N
     return is_true_NK | is_first_N[:, None], is_true_NK, torch.where(is_first_N, said_N, 0.0)
 
 

@@ -19,9 +19,9 @@ from darkpy.layers.loss import Loss
 from darkpy.layers.region.class_delta import Told, pull_classes
 from darkpy.layers.region.classes import checked_tree, class_tree
 from darkpy.ops.boxes import iou
-from darkpy.ops.device import constant, moved
+from darkpy.ops.device import tensor_async, to_device
 from darkpy.ops.grid import cells
-from darkpy.ops.targets import TargetBoxes, is_listed, last_at
+from darkpy.ops.targets import TargetBoxes, is_listed, last_writer
 
 if TYPE_CHECKING:
     from darkpy.layers.region import RegionSpec
@@ -44,7 +44,7 @@ class _Said:
 
     @property
     def columns_rows_2(self) -> Tensor:
-        return constant((self.grid[2], self.grid[1]), self.anchors_A2.device, self.anchors_A2.dtype)
+        return tensor_async((self.grid[2], self.grid[1]), self.anchors_A2.device, self.anchors_A2.dtype)
 
     def of_image(self, value_B: Tensor) -> Tensor:
         """A value of each image, for each of its places."""
@@ -60,7 +60,7 @@ def region_loss(spec: RegionSpec, output_BCHW: Tensor, truth_BTE: Tensor, seen: 
     pull_MS = torch.zeros_like(said.entry_MS)  # the delta before the slope of the logistic
     lone_class_B = _lone_classes(spec, truth_BTE)
     boxes_BTE = torch.where((lone_class_B >= 0)[:, None, None], 0.0, truth_BTE)
-    truths = moved(read_head_targets(boxes_BTE, spec.classes, spec.map, spec.coords), output_BCHW.device)
+    truths = to_device(read_head_targets(boxes_BTE, spec.classes, spec.map, spec.coords), output_BCHW.device)
     is_lone_M = said.of_image((lone_class_B >= 0).to(output_BCHW.device, non_blocking=True))
 
     fixed = _pull_everywhere(spec, said, truths, seen, pull_MS)
@@ -100,7 +100,7 @@ def _read(spec: RegionSpec, output_BCHW: Tensor) -> _Said:
     corner_HW12 = torch.stack(torch.meshgrid(x_W, y_H, indexing="xy"), dim=2)[:, :, None]
     anchors_A2 = chosen_anchors(spec.anchors, range(anchors), output_BCHW.device)
     box_BHWA4 = torch.cat((corner_HW12 + xy_BHWA2, wh_BHWA2.exp() * anchors_A2), dim=4)
-    frac_BHWA4 = box_BHWA4 / constant((columns, rows, columns, rows), box_BHWA4.device)
+    frac_BHWA4 = box_BHWA4 / tensor_async((columns, rows, columns, rows), box_BHWA4.device)
     entry_BHWAS = torch.cat((xy_BHWA2, wh_BHWA2, rest_BHWAS), dim=4)
     entry_MS = entry_BHWAS.reshape(-1, spec.coords + 1).contiguous()
     return _Said((batch, rows, columns, anchors), anchors_A2, entry_MS, frac_BHWA4.reshape(-1, 4), prob_BHWAK)
@@ -141,7 +141,7 @@ def _pull_everywhere(spec: RegionSpec, said: _Said, truths: TargetBoxes, seen: i
         nothing = 1.0 if spec.background else 0.0
         pull_MS[:, spec.coords] = torch.where(is_near_M, 0.0, spec.noobject_scale * (nothing - objectness_M))
     if seen < _PRIOR_IMAGES:
-        middle_4 = constant((0.5, 0.5, 0.0, 0.0), pull_MS.device)
+        middle_4 = tensor_async((0.5, 0.5, 0.0, 0.0), pull_MS.device)
         pull_MS[:, :4] = _PRIOR_SCALE * (middle_4 - said.entry_MS[:, :4])
     if spec.class_fix <= 0:
         return Told(row_M[:0], row_M[:0], objectness_M[:0])
@@ -176,7 +176,7 @@ def _pull_boxes(
         ),
         dim=1,
     )
-    pull_MS[place_N, : spec.coords + 1] = pull_NS[last_at(place_N, len(pull_MS))]
+    pull_MS[place_N, : spec.coords + 1] = pull_NS[last_writer(place_N, len(pull_MS))]
     report = {
         "iou": iou_N.sum(),
         "recalled": (iou_N > _RECALL_IOU).sum(),

@@ -23,7 +23,7 @@ from darkpy.layers.loss import Loss, TrainingState
 from darkpy.layers.yolo.delta import log_line, yolo_loss
 from darkpy.ops.box_coder import BoxCoder
 from darkpy.ops.detections import Detections
-from darkpy.ops.device import constant
+from darkpy.ops.device import tensor_async
 from darkpy.ops.grid import cells, pick
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
@@ -66,7 +66,7 @@ class YoloSpec(AnchoredSpec):
         return AnchoredHead(self, raw=range(self.entries) if self.new_coords else (2, 3), center=(0, 1))
 
     def box_coder(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> BoxCoder:
-        return BoxCoder(grid_2, constant((net_w, net_h), grid_2.device), squared_size=self.new_coords)
+        return BoxCoder(grid_2, tensor_async((net_w, net_h), grid_2.device), squared_size=self.new_coords)
 
     def loss(
         self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState

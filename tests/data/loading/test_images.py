@@ -117,8 +117,8 @@ def test_images_are_stacked_in_the_layout_they_were_prepared_in(tmp_path: Path, 
     PIL.Image.fromarray(colors()).save(tmp_path / "a.png")
     image = load_image(tmp_path / "a.png")
     planar, interleaved = (
-        stack([prepare(image, 10, 6, letterbox=letterbox, is_interleaved=is_interleaved)] * 2)
-        for is_interleaved in (False, True)
+        stack([prepare(image, 10, 6, letterbox=letterbox, channels_last=channels_last)] * 2)
+        for channels_last in (False, True)
     )
     assert planar.is_contiguous() and interleaved.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(planar, interleaved, rtol=0, atol=1e-6)

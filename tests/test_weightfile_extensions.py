@@ -10,7 +10,7 @@ import torch
 import darkpy
 from darkpy.errors import WeightsError
 from darkpy.network import Network
-from darkpy.weightfile import FOREIGN, read_header
+from darkpy.weightfile import EXTENSION_REVISION, read_header
 
 NET = "[net]\nwidth=6\nheight=6\nchannels=3\n"
 CONV = "[convolutional]\nfilters=4\nsize=3\n{}\n"
@@ -34,7 +34,7 @@ def saved(cfg: str, folder: Path, name: str = "some.weights") -> tuple[Network, 
 @of_every_kind
 def test_file_with_such_arrays_is_marked_and_reads_back(cfg: str, tmp_path: Path) -> None:
     network, path = saved(cfg, tmp_path)
-    assert read_header(path)[0].revision & FOREIGN
+    assert read_header(path)[0].revision & EXTENSION_REVISION
     again = darkpy.load(cfg, path)
     assert all(torch.equal(array, again.state_dict()[name]) for name, array in network.state_dict().items())
     again.save_weights(tmp_path / "copy.weights")
@@ -42,14 +42,14 @@ def test_file_with_such_arrays_is_marked_and_reads_back(cfg: str, tmp_path: Path
 
 
 def test_files_of_darknets_arrays_are_not_marked(tmp_path: Path) -> None:
-    assert not read_header(saved(PLAIN, tmp_path)[1])[0].revision & FOREIGN
+    assert not read_header(saved(PLAIN, tmp_path)[1])[0].revision & EXTENSION_REVISION
 
 
 @of_every_kind
 def test_cfg_without_them_is_told_what_the_file_has(cfg: str, tmp_path: Path) -> None:
     _, path = saved(cfg, tmp_path)
     with pytest.raises(
-        WeightsError, match=r"it has arrays that no darknet has; (.|\n)*use the cfg it was trained with"
+        WeightsError, match=r"it has arrays that darknet does not know; (.|\n)*use the cfg it was trained with"
     ):
         darkpy.load(PLAIN, path)
 
@@ -57,9 +57,9 @@ def test_cfg_without_them_is_told_what_the_file_has(cfg: str, tmp_path: Path) ->
 @of_every_kind
 def test_darknets_file_is_refused_unless_a_training_may_start_from_it(cfg: str, tmp_path: Path) -> None:
     plain, path = saved(PLAIN, tmp_path)
-    with pytest.raises(WeightsError, match=r"is a darknet's and lacks '(scales|slopes)' of layer"):
+    with pytest.raises(WeightsError, match=r"is darknet's own and lacks '(scales|slopes)' of layer"):
         darkpy.load(cfg, path)
-    with pytest.warns(darkpy.DarkpyWarning, match="lacks '(scales|slopes)' of layer .*; they start new"):
+    with pytest.warns(darkpy.DarkpyWarning, match="lacks '(scales|slopes)' of layer .*; they are initialized"):
         network = darkpy.load(cfg, path, allow_partial=True)
     wanted = [plain.layers[0].get_parameter("weights"), plain.layers[1].get_parameter("weights")]
     found = [param for name, param in network.named_parameters() if name.endswith("weights")]
