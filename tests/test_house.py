@@ -219,11 +219,11 @@ def test_torch_load_reads_arrays_only(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_file_and_its_functions_are_of_a_size_to_be_read(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= 300 or name(path) in LONG_FILES, f"{lines} lines"
+    assert lines <= 500 or name(path) in LONG_FILES, f"{lines} lines"
     for function in functions(path):
         length = (function.end_lineno or function.lineno) - function.lineno + 1
         place = f"{name(path)}:{function.name}"
-        assert length <= 50 or place in LONG_FUNCTIONS, f"{function.name} has {length} lines"
+        assert length <= 80 or place in LONG_FUNCTIONS, f"{function.name} has {length} lines"
 
 
 def test_no_exception_to_the_sizes_is_kept_beyond_its_need() -> None:
