@@ -16,7 +16,7 @@ from darkpy.errors import DarkpyError
 from darkpy.files import write_atomic
 
 if TYPE_CHECKING:
-    from darkpy.evaluation.detect import Result
+    from darkpy.evaluation.detect import DetectResult
 
 PREDICTIONS = Path("predictions.jpg")
 QUALITY = 80  # darknet's
@@ -76,7 +76,7 @@ def open_folder(folder: Path, sources: Iterable[Path]) -> None:
         raise DarkpyError(f"--out {folder}: {error.strerror}") from error
 
 
-def write_drawing(result: Result, path: Path) -> None:
+def write_drawing(result: DetectResult, path: Path) -> None:
     """Draw the objects on the image and write it; the file appears whole or not at all.
 
     Raises: DarkpyError when it cannot be written, or is the image itself.

@@ -68,20 +68,16 @@ def open_network(
 
 def _show(network: Network, paths: Sequence[Path]) -> list[torch.Tensor]:
     """Some of those images as the network takes them; those that cannot be read are left out."""
-    from darkpy.data.loading.images import load_image, prepare
     from darkpy.errors import ImageError
-    from darkpy.evaluation.detect import DetectOptions
+    from darkpy.evaluation.detect import DetectOptions, read_input
 
-    net = network.plan.input_shape
     letterbox = bool(DetectOptions().resolved(network).letterbox)
     shown = []
     for path in paths[:: max(1, len(paths) // MAX_SHOWN)][:MAX_SHOWN]:
         try:
-            image = load_image(path, channels=net.c)
+            shown.append(read_input(network, path, letterbox=letterbox)[1])
         except ImageError as error:
             console.warn(error)
-        else:
-            shown.append(prepare(image, net.w, net.h, letterbox=letterbox)[None])
     return shown
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from darkpy.evaluation.detect import DetectOptions
 from darkpy.evaluation.ground_truth import GroundTruth
 from darkpy.evaluation.matching import GroupedGroundTruth, first_occurrences
-from darkpy.evaluation.runner import Settings
 from darkpy.network import Network
 from darkpy.ops.detections import Detections
 
@@ -82,13 +82,13 @@ class MeanAveragePrecision:
         return _share(self.iou_sum, self.tp + self.fp)
 
 
-def map_settings(network: Network, letterbox: bool | None = None) -> Settings:
+def map_options(network: Network, letterbox: bool | None = None) -> DetectOptions:
     """How `detector map` comes to its boxes; pjreddie's darknet has no such command.
 
     letterbox: None where the cfg says letter_box=1.
     """
     is_letterboxed = network.plan.net.letter_box if letterbox is None else letterbox
-    return Settings(thresh=0.005, nms=0.45, letterbox=is_letterboxed, tree_thresh=0.0)
+    return DetectOptions(thresh=0.005, nms=0.45, letterbox=is_letterboxed, tree_thresh=0.0, darknet_order=True)
 
 
 class AveragePrecision:

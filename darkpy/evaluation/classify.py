@@ -49,7 +49,7 @@ class Ranking:
     error: ImageError | None = None
 
 
-def predict_settings(network: Network, top: int) -> ClassifierOptions:
+def predict_options(network: Network, top: int) -> ClassifierOptions:
     """Those of `classifier predict`.
 
     Source:  pjreddie/darknet examples/classifier.c, AlexeyAB/darknet src/classifier.c predict_classifier
@@ -60,7 +60,7 @@ def predict_settings(network: Network, top: int) -> ClassifierOptions:
     return ClassifierOptions(prepare=letterbox, top=top, leaf=tree.leaf if tree else ())
 
 
-def valid_settings(network: Network, top: int, leaves: str | os.PathLike[str] | None = None) -> ClassifierOptions:
+def valid_options(network: Network, top: int, leaves: str | os.PathLike[str] | None = None) -> ClassifierOptions:
     """Those of `classifier valid`.
 
     leaves: a file with the names of the tree's classes that may be told, one a line; by default nobody's parents.

@@ -10,9 +10,9 @@ from io import StringIO
 from typing import Any
 
 from darkpy.errors import DarkpyError
+from darkpy.evaluation.detect import ImageStatus
 from darkpy.evaluation.detection_store import DetectionStore
 from darkpy.evaluation.ground_truth import GroundTruth
-from darkpy.evaluation.runner import ImageStatus
 from darkpy.ops.boxes import to_corners
 
 COCO_STATS = (

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from darkpy.build import Plan
-from darkpy.data.loading.images import load_image, prepare
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.evaluation.dump import is_dump, open_dump
 from darkpy.evaluation.onnx_outputs import Matching, matchings, run_onnx
@@ -75,12 +74,6 @@ class Comparison:
     def first(self) -> LayerDifference | None:
         """The first layer that departs."""
         return next((row for row in self.rows if row.departs), None)
-
-
-def read_input(network: Network, path: str | os.PathLike[str], *, letterbox: bool) -> torch.Tensor:
-    """An image as the network sees it, a batch of one."""
-    net = network.plan.input_shape
-    return prepare(load_image(path, channels=net.c), net.w, net.h, letterbox=letterbox)[None]
 
 
 def random_input(network: Network, seed: int) -> torch.Tensor:

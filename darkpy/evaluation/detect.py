@@ -1,4 +1,7 @@
-"""From images to boxes: prepare, forward, decode, move back, suppress.
+"""The one pipeline from image files to detections, and `detect`, which names the objects.
+
+load and fit (threads) -> forward -> decode heads -> undo letterbox -> non-maximum suppression. `darkpy detect`
+takes the objects, `run_metrics` the tensors, and `export.verify` the steps behind the forward pass.
 
 Legend: B images, C H W channels, rows, columns, M candidates, K classes.
 """
@@ -6,18 +9,20 @@ Legend: B images, C H W channels, rows, columns, M candidates, K classes.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from darkpy.data.loading.images import Image, load_image, prepare, stack
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ImageError
-from darkpy.evaluation.nms import suppress
-from darkpy.evaluation.objects import Object, objects
+from darkpy.evaluation.nms import suppress, suppress_by_objectness
+from darkpy.evaluation.objects import Object, to_objects
 from darkpy.evaluation.prefetch import BATCH_SIZE, load_in_batches
 from darkpy.network import Network
 from darkpy.ops.detections import Detections
@@ -26,21 +31,26 @@ from darkpy.ops.resample import letterbox_geometry
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DetectOptions:
-    """How boxes are chosen; the defaults are those of `detector test`.
+    """Selection of boxes; the defaults are those of `detector test`.
 
-    thresh: objectness and class score must be above it; None takes the fork's (.5 pjreddie, .25 AlexeyAB).
-    tree_thresh: darknet's `-hier`, for class trees.
-    nms: intersection over union above which the lower box of a class goes; 0 keeps all.
-    letterbox: keep the image's proportions; None as the fork does (pjreddie yes, AlexeyAB by [net] letter_box).
+    thresh: objectness and class score must be above it; None takes the dialect's (.5 pjreddie, .25 AlexeyAB).
+    tree_thresh: darknet's `-hier`, for class trees. class_map: as in `HeadSpec.decode`.
+    nms: IoU above which the lower-scored box of a class is suppressed; 0 keeps all.
+    by_objectness: suppress across classes, by objectness.
+    letterbox: keep the image's proportions; None takes the dialect's (pjreddie yes, AlexeyAB by [net] letter_box).
+    darknet_order: return boxes in the order in which darknet's suppression leaves them, not in that of the heads.
     """
 
     thresh: float | None = None
     tree_thresh: float = 0.5
+    class_map: tuple[int, ...] = ()
     nms: float = 0.45
+    by_objectness: bool = False
     letterbox: bool | None = None
+    darknet_order: bool = False
 
     def resolved(self, network: Network) -> DetectOptions:
-        """The same with the fork's values in place of None."""
+        """The same options with the dialect's values in place of None."""
         is_pjreddie = network.plan.dialect is Dialect.PJREDDIE
         thresh = (0.5 if is_pjreddie else 0.25) if self.thresh is None else self.thresh
         letterbox = (is_pjreddie or network.plan.net.letter_box) if self.letterbox is None else self.letterbox
@@ -48,8 +58,8 @@ class DetectOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What was seen on one image, or why it could not be read (`error`)."""
+class DetectResult:
+    """Objects on one image, or the reason why it could not be read (`error`)."""
 
     path: str
     image: Image | None
@@ -57,11 +67,29 @@ class Result:
     error: ImageError | None = None
 
 
-class _Image(NamedTuple):
-    """An image, and what the network sees of it; None where it could not be read."""
+@dataclass(frozen=True, slots=True)
+class ImageStatus:
+    """An image of a list: its (w, h) in pixels, or the reason why it could not be read."""
 
-    result: Result
-    x_CHW: torch.Tensor | None
+    index: int
+    path: str
+    size: tuple[int, int] = (0, 0)
+    error: ImageError | None = None
+
+
+class InputImage(NamedTuple):
+    """An image on its way to the network. x_CHW: the network's input, keyed by letterbox; empty if unreadable."""
+
+    status: ImageStatus
+    image: Image | None
+    x_CHW: dict[bool, Tensor]
+
+
+class DetectedBatch(NamedTuple):
+    """A batch and its detections for each of the options, image_M counting all paths; none if no image was readable."""
+
+    images: list[InputImage]
+    detections: list[Detections]
 
 
 def detect(
@@ -72,81 +100,178 @@ def detect(
     *,
     batch_size: int | None = None,
     prefetch: bool = True,
-) -> Iterator[Result]:
-    """The objects on each image, in the order given; an image that cannot be read yields its error.
+) -> Iterator[DetectResult]:
+    """Yield the objects on each image, in the order given; an unreadable image yields its error.
 
-    Images are no film: layers with a memory see each as a first one.
-    batch_size: by default what is fast.
-    may_wait: whether paths may be asked for long before their turn; with batch_size 1 and False each has its result
-        before the next one is asked for.
+    Images are independent: recurrent layers start each batch from their initial state.
+    batch_size: None takes a fast one.
+    prefetch: load the next batch while this one is computed; with batch_size 1 and False each result is yielded before
+        the next path is asked for.
+    Raises: DarkpyError when the network has no detection head, or was opened for sequences.
+    """
+    options = (options or DetectOptions()).resolved(network)
+    batches = detect_batches(
+        network, paths, [options], batch_size=batch_size or BATCH_SIZE, prefetch=prefetch, keep_images=True
+    )
+    for images, detections in batches:
+        for status, image, _ in images:
+            if image is None:
+                yield DetectResult(status.path, None, error=status.error)
+            else:
+                objects = to_objects(detections[0], status.index, names, options.thresh or 0)
+                yield DetectResult(status.path, image, tuple(objects))
+
+
+def detect_batches(
+    network: Network,
+    paths: Iterable[str | os.PathLike[str]],
+    options: Sequence[DetectOptions],
+    *,
+    batch_size: int,
+    prefetch: bool = True,
+    keep_images: bool = False,
+    keep_state: bool = False,
+) -> Iterator[DetectedBatch]:
+    """Yield the detections of each batch of images; options with the same `letterbox` share a forward pass.
+
+    keep_images: keep the decoded pixels, too. keep_state: let recurrent layers go on from one batch to the next.
     Raises: DarkpyError when the network has no detection head, or was opened for sequences.
     """
     require_detector(network)
-    chosen = (options or DetectOptions()).resolved(network)
+    options = [option.resolved(network) for option in options]
+    letterboxes = {bool(option.letterbox) for option in options}
+    network.reset_state()
+    for images in _load_inputs(network, paths, letterboxes, batch_size, prefetch=prefetch, keep_images=keep_images):
+        readable = [image for image in images if image.x_CHW]
+        if not keep_state:
+            network.reset_state()
+        yield DetectedBatch(images, _forward(network, readable, options) if readable else [])
+
+
+def read_input(network: Network, path: str | os.PathLike[str], *, letterbox: bool) -> tuple[Image, Tensor]:
+    """Read one image: its pixels, and the network's input x_BCHW, a batch of one. Raises: ImageError."""
     net = network.plan.input_shape
+    image = load_image(path, channels=net.c)
+    return image, prepare(image, net.w, net.h, letterbox=letterbox)[None]
 
-    def load(path: str | os.PathLike[str]) -> Result:
+
+def _load_inputs(
+    network: Network,
+    paths: Iterable[str | os.PathLike[str]],
+    letterboxes: Collection[bool],
+    batch_size: int,
+    *,
+    prefetch: bool,
+    keep_images: bool,
+) -> Iterator[list[InputImage]]:
+    net = network.plan.input_shape
+    fit = partial(prepare, net_w=net.w, net_h=net.h, channels_last=network.prefers_channels_last)
+
+    def load(item: tuple[int, str | os.PathLike[str]]) -> tuple[ImageStatus, Image | None]:
+        index, path = item
         try:
-            return Result(os.fspath(path), load_image(path, channels=net.c))
+            image = load_image(path, channels=net.c)
         except ImageError as error:
-            return Result(os.fspath(path), None, error=error)
+            return ImageStatus(index, os.fspath(path), error=error), None
+        return ImageStatus(index, os.fspath(path), (image.w, image.h)), image
 
-    def prepared(result: Result) -> _Image:
-        if result.image is None:
-            return _Image(result, None)
-        letterbox, channels_last = bool(chosen.letterbox), network.prefers_channels_last
-        x_CHW = prepare(result.image, net.w, net.h, letterbox=letterbox, channels_last=channels_last)
-        return _Image(result, x_CHW)
+    def fit_image(loaded: tuple[ImageStatus, Image | None]) -> InputImage:
+        status, image = loaded
+        x_CHW = {} if image is None else {letterbox: fit(image, letterbox=letterbox) for letterbox in letterboxes}
+        return InputImage(status, image if keep_images else None, x_CHW)
 
-    for batch in load_in_batches(load, prepared, paths, batch_size or BATCH_SIZE, network.device, prefetch=prefetch):
-        yield from _detect_batch(network, batch, names, chosen)
+    return load_in_batches(load, fit_image, enumerate(paths), batch_size, network.device, prefetch=prefetch)
 
 
-def detections_of(
-    network: Network, outputs_BCHW: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]], options: DetectOptions
+@torch.inference_mode()
+def _forward(network: Network, images: Sequence[InputImage], options: Sequence[DetectOptions]) -> list[Detections]:
+    """Detect on a batch of readable images, with one forward pass for letterboxed and one for stretched inputs."""
+    index_B = torch.tensor([image.status.index for image in images])
+    sizes = [image.status.size for image in images]
+    detections: dict[int, Detections] = {}
+    for letterbox in images[0].x_CHW:
+        outputs_BCHW = network(stack([image.x_CHW[letterbox] for image in images]).to(network.device))
+        for position, option in enumerate(options):
+            if option.letterbox is letterbox:
+                in_batch = postprocess(network, outputs_BCHW, sizes, option)
+                detections[position] = replace(in_batch, image_M=index_B[in_batch.image_M])
+    return [detections[position] for position in range(len(options))]
+
+
+def postprocess(
+    network: Network, outputs_BCHW: Sequence[Tensor], sizes: Sequence[tuple[int, int]], options: DetectOptions
 ) -> Detections:
-    """The suppressed candidates of a batch, as fractions of each image.
+    """Decode and suppress the outputs of a batch; boxes as fractions of each image.
 
-    sizes: (w, h) of each image in pixels, before it was prepared. options: resolved ones.
+    sizes: (w, h) of each image in pixels, before it was fitted. options: resolved ones.
     Source: AlexeyAB/darknet src/network.c get_network_boxes.
     """
-    assert options.thresh is not None and options.letterbox is not None
-    candidates = decode_heads(
-        network,
-        outputs_BCHW,
-        sizes,
-        thresh=options.thresh,
-        letterbox=options.letterbox,
-        tree_thresh=options.tree_thresh,
-    )
-    return suppress(candidates, options.nms, *network.heads[-1].nms) if options.nms else candidates
+    candidates = decode_heads(network, outputs_BCHW, sizes, options)
+    detections = suppress_candidates(network, candidates, options)
+    return detections.select(_darknet_order(candidates)) if options.darknet_order else detections
 
 
 def decode_heads(
-    network: Network,
-    outputs_BCHW: Sequence[torch.Tensor],
-    sizes: Sequence[tuple[int, int]],
-    *,
-    thresh: float,
-    letterbox: bool,
-    tree_thresh: float = 0.5,
-    class_map: Sequence[int] = (),
+    network: Network, outputs_BCHW: Sequence[Tensor], sizes: Sequence[tuple[int, int]], options: DetectOptions
 ) -> Detections:
-    """What all heads see on a batch before suppression, as fractions of each image.
+    """Decode all heads of a batch into candidates, before suppression; boxes as fractions of each image.
 
-    They are on the processor: suppression asks for sizes again and again, and a GPU would have to be waited for.
-    sizes: (w, h) of each image in pixels, before it was prepared. The others are as `HeadSpec.decode` has them.
+    They are moved to the CPU: suppression asks for sizes in each round, and each question would wait for a GPU.
+    sizes, options: as in `postprocess`.
     """
+    assert options.thresh is not None and options.letterbox is not None
     net = network.plan.input_shape
     parts = []
     for head, output_BCHW in zip(network.heads, outputs_BCHW, strict=True):
-        found = head.decode(output_BCHW, net.w, net.h, thresh, tree_thresh, class_map).to("cpu")
-        is_moved = letterbox and head.corrects_letterbox
-        parts.append(undo_letterbox(found, sizes, net.w, net.h) if is_moved else found)
+        part = head.decode(output_BCHW, net.w, net.h, options.thresh, options.tree_thresh, options.class_map).to("cpu")
+        if options.letterbox and head.corrects_letterbox:
+            part = undo_letterbox(part, sizes, net.w, net.h)
+        parts.append(part)
     classes = max(part.prob_MK.shape[1] for part in parts)
     return Detections.cat(
         [replace(part, prob_MK=functional.pad(part.prob_MK, (0, classes - part.prob_MK.shape[1]))) for part in parts]
     )
+
+
+def undo_letterbox(detections: Detections, sizes: Sequence[tuple[int, int]], net_w: int, net_h: int) -> Detections:
+    """Turn boxes as fractions of the letterboxed input into fractions of the image.
+
+    A letterboxed image of new_w x new_h lies in the middle of the input, so with all sides as fractions of the input
+    x_image = (x - border_w) / new_w, and widths are only divided: no border is part of them. The border is halved
+    as a float, though the image is pasted at a whole pixel: where the border is odd, darknet's boxes are half a pixel
+    off, and so are these.
+    Source: pjreddie/darknet src/yolo_layer.c correct_yolo_boxes.
+    """
+    geometries = [letterbox_geometry(w, h, net_w, net_h) for w, h in sizes]
+    fitted_B2 = detections.boxes_M4.new_tensor([(geometry.new_w, geometry.new_h) for geometry in geometries])
+    net_2 = fitted_B2.new_tensor((net_w, net_h))
+    share_M2 = (fitted_B2 / net_2)[detections.image_M]
+    border_M2 = ((net_2 - fitted_B2) / 2 / net_2)[detections.image_M]
+    center_M2, size_M2 = detections.boxes_M4.tensor_split(2, dim=1)
+    boxes_M4 = torch.cat([(center_M2 - border_M2) / share_M2, size_M2 / share_M2], dim=1)
+    return replace(detections, boxes_M4=boxes_M4)
+
+
+def suppress_candidates(network: Network, candidates: Detections, options: DetectOptions) -> Detections:
+    """Non-maximum suppression as the options and the last head's nms_kind say."""
+    if not options.nms:
+        return candidates
+    if options.by_objectness:
+        return suppress_by_objectness(candidates, options.nms)
+    return suppress(candidates, options.nms, *network.heads[-1].nms)
+
+
+def _darknet_order(candidates: Detections) -> Tensor:
+    """The order in which darknet's suppression leaves its boxes, image by image.
+
+    It sorts them by the scores of one class after the other: those of the last class count most, and equal boxes stay
+    as they were. mAP depends on it, which counts only the first detection of an object and breaks ties by order.
+    Source: pjreddie/darknet src/box.c do_nms_sort
+    """
+    level_M: Tensor
+    _, level_M = torch.unique(candidates.prob_MK.flip(1), dim=0, return_inverse=True)
+    by_level = level_M.argsort(descending=True, stable=True)
+    return by_level[candidates.image_M[by_level].argsort(stable=True)]
 
 
 def require_detector(network: Network) -> None:
@@ -158,43 +283,6 @@ def require_detector(network: Network) -> None:
         )
     if plan.net.time_steps > 1:
         raise DarkpyError(
-            f"{plan.file} takes {plan.net.time_steps} images for one film (time_steps)",
+            f"{plan.file} takes sequences of {plan.net.time_steps} images (time_steps)",
             hint="darkpy.load(..., time_steps=1) takes them one by one",
         )
-
-
-def undo_letterbox(detections: Detections, sizes: Sequence[tuple[int, int]], net_w: int, net_h: int) -> Detections:
-    """Boxes as fractions of the image instead of the letterboxed input.
-
-    The border is halved as a float here, though the image is pasted at a whole pixel: darknet's boxes are half a
-    pixel off where the border is odd, and so are these.
-    Source: pjreddie/darknet src/yolo_layer.c correct_yolo_boxes.
-    """
-    fitted = [letterbox_geometry(w, h, net_w, net_h) for w, h in sizes]
-    fitted_B2 = detections.boxes_M4.new_tensor([(one.new_w, one.new_h) for one in fitted])
-    net_2 = fitted_B2.new_tensor((net_w, net_h))
-    share_M2 = (fitted_B2 / net_2)[detections.image_M]
-    border_M2 = ((net_2 - fitted_B2) / 2 / net_2)[detections.image_M]
-    center_M2, size_M2 = detections.boxes_M4.tensor_split(2, dim=1)
-    boxes_M4 = torch.cat([(center_M2 - border_M2) / share_M2, size_M2 / share_M2], dim=1)
-    return replace(detections, boxes_M4=boxes_M4)
-
-
-def _detect_batch(
-    network: Network, batch: Sequence[_Image], names: Sequence[str], options: DetectOptions
-) -> Iterator[Result]:
-    images = [picture.result.image for picture in batch if picture.result.image is not None]
-    readable = [picture.x_CHW for picture in batch if picture.x_CHW is not None]
-    found: Detections | None = None
-    if readable:
-        network.reset_state()
-        with torch.inference_mode():
-            outputs_BCHW = network(stack(readable).to(network.device))
-            found = detections_of(network, outputs_BCHW, [(image.w, image.h) for image in images], options)
-    place = iter(range(len(readable)))
-    for picture in batch:
-        if found is None or picture.x_CHW is None:
-            yield picture.result
-        else:
-            seen = objects(found, next(place), names, options.thresh or 0)
-            yield replace(picture.result, objects=tuple(seen))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from darkpy.evaluation.runner import ImageStatus
+from darkpy.evaluation.detect import ImageStatus
 from darkpy.ops.boxes import to_corners
 from darkpy.ops.detections import Detections
 

@@ -1,4 +1,4 @@
-"""What was seen on an image, as the lines one reads."""
+"""Detected objects as plain Python values, for printing, drawing and JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BoxFrac = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """One class that one box shows: one line of darknet's output, one entry of its JSON.
+    """One class of one box: one line of darknet's output, one entry of its JSON.
 
     Units:   box_frac is (x, y, w, h) in center form, fractions of the image, not clipped.
     """
@@ -26,8 +26,8 @@ class Object:
     box_frac: BoxFrac
 
 
-def objects(detections: Detections, image: int, names: Sequence[str], thresh: float) -> list[Object]:
-    """One object for each class above thresh of each box of an image.
+def to_objects(detections: Detections, image: int, names: Sequence[str], thresh: float) -> list[Object]:
+    """Return one object for each class above thresh of each box of an image.
 
     Returns: boxes in detection order, the classes of a box by number.
     Raises:  DarkpyError when a class has no name.
@@ -39,7 +39,7 @@ def objects(detections: Detections, image: int, names: Sequence[str], thresh: fl
             f"the network has {classes} classes, the list of names has {len(names)}",
             hint="give the names file the network was trained with (names= in the .data file)",
         )
-    place, class_id = torch.nonzero(of_image.prob_MK > thresh, as_tuple=True)
-    confidence = of_image.prob_MK[place, class_id]
-    lines = zip(class_id.tolist(), confidence.tolist(), of_image.boxes_M4[place].tolist(), strict=True)
-    return [Object(k, names[k], score, (x, y, w, h)) for k, score, (x, y, w, h) in lines]
+    box_D, class_D = torch.nonzero(of_image.prob_MK > thresh, as_tuple=True)
+    confidence_D = of_image.prob_MK[box_D, class_D]
+    rows = zip(class_D.tolist(), confidence_D.tolist(), of_image.boxes_M4[box_D].tolist(), strict=True)
+    return [Object(class_id, names[class_id], score, (x, y, w, h)) for class_id, score, (x, y, w, h) in rows]

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from darkpy.evaluation.detect import DetectOptions
 from darkpy.evaluation.ground_truth import GroundTruth
 from darkpy.evaluation.matching import GroupedGroundTruth
-from darkpy.evaluation.runner import Settings
 from darkpy.ops.detections import Detections
 
-RECALL_OPTIONS = Settings(thresh=0.001, nms=0.4, letterbox=False, by_objectness=True)
+RECALL_THRESH = 0.001
+RECALL_OPTIONS = DetectOptions(thresh=RECALL_THRESH, nms=0.4, letterbox=False, by_objectness=True)
 """Both forks' own."""
 
 
@@ -57,7 +58,7 @@ class Recall:
 
     def add(self, detections: Detections) -> None:
         """Take in the boxes of some images; a box counts if it has objectness left. image_M are numbers of the list."""
-        found = detections.select(detections.objectness_M > RECALL_OPTIONS.thresh)
+        found = detections.select(detections.objectness_M > RECALL_THRESH)
         self._boxes_I += torch.bincount(found.image_M, minlength=len(self._boxes_I))
         self._iou_T = torch.maximum(self._iou_T, self._truths.best_iou_per_truth(found.boxes_M4, found.image_M))
 

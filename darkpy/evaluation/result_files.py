@@ -13,8 +13,8 @@ from pathlib import Path
 from darkpy.data.lists.names import COCO_IDS
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
+from darkpy.evaluation.detect import DetectOptions, ImageStatus
 from darkpy.evaluation.detection_store import DetectionStore, StoredDetection
-from darkpy.evaluation.runner import ImageStatus, Settings
 from darkpy.files import make_folder, write_atomic
 from darkpy.network import Network
 
@@ -39,7 +39,7 @@ class Results:
     stem: str
 
 
-def valid_settings(network: Network, letterbox: bool | None = None, class_map: tuple[int, ...] = ()) -> Settings:
+def valid_options(network: Network, letterbox: bool | None = None, class_map: tuple[int, ...] = ()) -> DetectOptions:
     """How `detector valid` of the network's fork comes to its boxes.
 
     letterbox: None as the fork does. class_map: which classes of a tree are wanted (`map=` of a .data file).
@@ -48,7 +48,7 @@ def valid_settings(network: Network, letterbox: bool | None = None, class_map: t
     if letterbox is None:
         letterbox = is_pjreddie or network.plan.net.letter_box
     thresh, nms = (0.005, 0.45) if is_pjreddie else (0.001, 0.6)
-    return Settings(thresh=thresh, nms=nms, letterbox=letterbox, class_map=class_map)
+    return DetectOptions(thresh=thresh, nms=nms, letterbox=letterbox, class_map=class_map, darknet_order=True)
 
 
 def write_results(

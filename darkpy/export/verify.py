@@ -1,4 +1,4 @@
-"""A converted file beside its source on one image: how far are the outputs apart, and what does each see?
+"""Compare a written file with its source on one image: difference of the outputs, and the objects each detects.
 
 Legend: B images, C H W channels, rows, columns, M candidates, K classes.
 """
@@ -15,21 +15,27 @@ from torch.nn import functional
 
 from darkpy.build import Plan
 from darkpy.errors import DarkpyError
-from darkpy.evaluation.detect import DetectOptions, decode_heads, detections_of, undo_letterbox
-from darkpy.evaluation.nms import suppress
-from darkpy.evaluation.objects import Object, objects
+from darkpy.evaluation.detect import (
+    DetectOptions,
+    decode_heads,
+    postprocess,
+    read_input,
+    suppress_candidates,
+    undo_letterbox,
+)
+from darkpy.evaluation.objects import Object, to_objects
 from darkpy.evaluation.onnx_outputs import run_onnx
 from darkpy.export.convert import fill, open_source
 from darkpy.network import Network
 from darkpy.ops.detections import Detections
 
-TOLERANCE = 1e-4  # of the largest number
-_ALL = -1.0  # a threshold that every candidate passes
+RELATIVE_TOLERANCE = 1e-4  # of the largest value of an output
+_ACCEPT_ALL_THRESH = -1.0
 
 
 @dataclass(frozen=True, slots=True)
 class OutputDiff:
-    """One output: how far the two files are apart at most, and the source's largest number."""
+    """Largest difference between the two files in one output, and the source's largest absolute value there."""
 
     name: str
     difference: float
@@ -41,12 +47,13 @@ class OutputDiff:
 
     @property
     def departs(self) -> bool:
-        return not self.relative <= TOLERANCE
+        """True if the difference is above the tolerance, or NaN."""
+        return not self.relative <= RELATIVE_TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRun:
-    """What the source said of an image, before it was converted.
+    """Input and outputs of the source network, computed before it was converted.
 
     size: (w, h) of the image in pixels. options: resolved ones.
     """
@@ -60,127 +67,125 @@ class SourceRun:
 
     @property
     def objects(self) -> tuple[Object, ...]:
-        return self.objects_of(self.outputs_BCHW)
+        return self.decode(self.outputs_BCHW)
 
-    def objects_of(self, outputs_BCHW: Sequence[torch.Tensor]) -> tuple[Object, ...]:
-        """What outputs like the network's mean; nothing where it has no detection heads."""
+    def decode(self, outputs_BCHW: Sequence[torch.Tensor]) -> tuple[Object, ...]:
+        """Objects in outputs laid out like the network's; none where it has no detection heads."""
         if not self.network.heads:
             return ()
-        return self.named(detections_of(self.network, outputs_BCHW, [self.size], self.options))
+        return self.to_objects(postprocess(self.network, outputs_BCHW, [self.size], self.options))
 
-    def named(self, found: Detections) -> tuple[Object, ...]:
-        return tuple(objects(found, 0, self.names, self.options.thresh or 0))
+    def to_objects(self, detections: Detections) -> tuple[Object, ...]:
+        return tuple(to_objects(detections, 0, self.names, self.options.thresh or 0))
+
+    def to_image(self, detections: Detections) -> Detections:
+        """Turn boxes as fractions of the network's input into fractions of the image."""
+        if not (self.options.letterbox and self.network.heads[-1].corrects_letterbox):
+            return detections
+        net = self.network.plan.input_shape
+        return undo_letterbox(detections, [self.size], net.w, net.h)
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """rows: by output; there are none where suppression is part of the file. objects: what the result sees."""
+    """Differences of each output (none where the file suppresses by itself), and the objects the file detects."""
 
     rows: tuple[OutputDiff, ...]
     objects: tuple[Object, ...]
 
 
-def see(
-    network: Network, x_BCHW: torch.Tensor, size: tuple[int, int], names: Sequence[str], options: DetectOptions
-) -> SourceRun:
-    """Run the source; to be called before a target folds the network."""
+def run_source(network: Network, image: Path, names: Sequence[str], thresh: float | None = None) -> SourceRun:
+    """Run the source on an image; to be called before a target folds the network. Raises: ImageError."""
+    options = DetectOptions(thresh=thresh).resolved(network)
+    loaded, x_BCHW = read_input(network, image, letterbox=bool(options.letterbox))
     network.reset_state()
     with torch.inference_mode():
-        outputs = network(x_BCHW)
-    chosen = options.resolved(network)
-    return SourceRun(network, x_BCHW, size, tuple(names), chosen, tuple(output.clone() for output in outputs))
+        outputs_BCHW = tuple(output_BCHW.clone() for output_BCHW in network(x_BCHW))
+    return SourceRun(network, x_BCHW, (loaded.w, loaded.h), tuple(names), options, outputs_BCHW)
 
 
-def check(seen: SourceRun, target: Path, plan: Plan, *, is_onnx: bool) -> VerifyResult:
+def verify(source: SourceRun, target: Path, plan: Plan, *, is_onnx: bool) -> VerifyResult:
     """Run the written file, which is for `plan`. Raises: DarkpyError when it cannot be run."""
     if is_onnx:
-        return _check_onnx(seen, run_onnx(target, seen.x_BCHW))
-    again = Network(plan)
-    filled = fill(open_source(target), again, allow_partial=True)
-    if filled.cutoff is not None:
+        return _verify_onnx(source, run_onnx(target, source.x_BCHW))
+    network = Network(plan)
+    loaded = fill(open_source(target), network, allow_partial=True)
+    if loaded.cutoff is not None:
         raise DarkpyError(f"{target} is a partial file, which cannot be run", hint="leave --check out")
     with torch.inference_mode():
-        outputs = tuple(again(seen.x_BCHW))
-    return VerifyResult(_rows(seen.network, seen.outputs_BCHW, outputs), seen.objects_of(outputs))
+        outputs_BCHW = tuple(network(source.x_BCHW))
+    return VerifyResult(_diff_outputs(source, outputs_BCHW), source.decode(outputs_BCHW))
 
 
-def _check_onnx(seen: SourceRun, found: Mapping[str, torch.Tensor]) -> VerifyResult:
-    network = seen.network
-    by_layer = [found.get(f"layer{index}") for index in network.outputs]
-    if "detections" in found:
-        return VerifyResult((), seen.named(_moved(seen, _read_detections(seen, found["detections"]))))
-    if "boxes" in found:
-        theirs = {"boxes": found["boxes"].flatten(0, 1), "scores": found["scores"].flatten(0, 1)}
-        ours = _candidates(seen)
-        rows = (_apart("boxes", ours.boxes_M4, theirs["boxes"]), _apart("scores", ours.prob_MK, theirs["scores"]))
-        return VerifyResult(rows, _chosen(seen, replace(ours, boxes_M4=theirs["boxes"], prob_MK=theirs["scores"])))
-    outputs = [output for output in by_layer if output is not None]
-    if len(outputs) == len(by_layer) and all(output.dim() == 2 for output in outputs) and network.heads:
-        return _check_rows(seen, outputs)
-    shaped = [theirs.reshape(ours.shape) for theirs, ours in zip(outputs, seen.outputs_BCHW, strict=True)]
-    return VerifyResult(_rows(network, seen.outputs_BCHW, shaped), seen.objects_of(shaped))
+def _verify_onnx(source: SourceRun, outputs: Mapping[str, torch.Tensor]) -> VerifyResult:
+    """Recognize by the outputs' names and ranks which form of `OnnxOptions` the file has."""
+    if "detections" in outputs:
+        return VerifyResult((), source.to_objects(source.to_image(_read_detections(source, outputs["detections"]))))
+    if "boxes" in outputs:
+        boxes_M4, scores_MK = outputs["boxes"].flatten(0, 1), outputs["scores"].flatten(0, 1)
+        ours = _all_candidates(source)
+        rows = (_diff("boxes", ours.boxes_M4, boxes_M4), _diff("scores", ours.prob_MK, scores_MK))
+        return VerifyResult(rows, _select_objects(source, replace(ours, boxes_M4=boxes_M4, prob_MK=scores_MK)))
+    by_layer = [outputs.get(f"layer{index}") for index in source.network.outputs]
+    present = [output for output in by_layer if output is not None]
+    if len(present) == len(by_layer) and all(output.dim() == 2 for output in present) and source.network.heads:
+        return _verify_rows(source, present)
+    shaped = [theirs.reshape(ours.shape) for theirs, ours in zip(present, source.outputs_BCHW, strict=True)]
+    return VerifyResult(_diff_outputs(source, shaped), source.decode(shaped))
 
 
-def _check_rows(seen: SourceRun, outputs_ME: Sequence[torch.Tensor]) -> VerifyResult:
-    ours, places = _candidates(seen), [len(output) for output in outputs_ME]
-    parts = zip(torch.split(ours.boxes_M4, places), torch.split(ours.prob_MK, places), strict=True)
+def _verify_rows(source: SourceRun, outputs_ME: Sequence[torch.Tensor]) -> VerifyResult:
+    """Compare rows of x, y, w, h, objectness and class scores; objectness is no part of what `decode` returns."""
+    ours, counts = _all_candidates(source), [len(output_ME) for output_ME in outputs_ME]
+    parts = zip(torch.split(ours.boxes_M4, counts), torch.split(ours.prob_MK, counts), strict=True)
     rows = []
-    for index, theirs_ME, (box_M4, prob_MK) in zip(seen.network.outputs, outputs_ME, parts, strict=True):
+    for index, theirs_ME, (box_M4, prob_MK) in zip(source.network.outputs, outputs_ME, parts, strict=True):
         classes = theirs_ME.shape[1] - 5
         ours_ME = torch.cat((box_M4, prob_MK[:, :classes]), dim=1)
-        rows.append(_apart(_name(seen.network, index), ours_ME, theirs_ME[:, [0, 1, 2, 3, *range(5, 5 + classes)]]))
+        theirs_ME = theirs_ME[:, [0, 1, 2, 3, *range(5, 5 + classes)]]
+        rows.append(_diff(_name(source.network, index), ours_ME, theirs_ME))
     width = ours.prob_MK.shape[1]
     theirs = Detections(
         ours.image_M,
-        torch.cat([output[:, :4] for output in outputs_ME]),
-        torch.cat([output[:, 4] for output in outputs_ME]),
-        torch.cat([functional.pad(output[:, 5:], (0, width - output.shape[1] + 5)) for output in outputs_ME]),
+        torch.cat([output_ME[:, :4] for output_ME in outputs_ME]),
+        torch.cat([output_ME[:, 4] for output_ME in outputs_ME]),
+        torch.cat([functional.pad(output_ME[:, 5:], (0, width - output_ME.shape[1] + 5)) for output_ME in outputs_ME]),
     )
-    return VerifyResult(tuple(rows), _chosen(seen, theirs))
+    return VerifyResult(tuple(rows), _select_objects(source, theirs))
 
 
-def _candidates(seen: SourceRun) -> Detections:
-    """All that the source's heads say, as fractions of the network's input."""
-    return decode_heads(seen.network, seen.outputs_BCHW, [seen.size], thresh=_ALL, letterbox=False)
+def _all_candidates(source: SourceRun) -> Detections:
+    """All candidates of the source's heads, boxes as fractions of the network's input."""
+    options = replace(source.options, thresh=_ACCEPT_ALL_THRESH, letterbox=False)
+    return decode_heads(source.network, source.outputs_BCHW, [source.size], options)
 
 
-def _chosen(seen: SourceRun, said: Detections) -> tuple[Object, ...]:
-    """The objects among all candidates: those above the threshold that no better one overlaps."""
-    thresh, nms = seen.options.thresh or 0, seen.options.nms
-    above = said.select(said.objectness_M > thresh)
+def _select_objects(source: SourceRun, candidates: Detections) -> tuple[Object, ...]:
+    """Objects above the threshold that no better one overlaps."""
+    thresh = source.options.thresh or 0
+    above = candidates.select(candidates.objectness_M > thresh)
     above = replace(above, prob_MK=torch.where(above.prob_MK > thresh, above.prob_MK, 0.0))
-    found = _moved(seen, above)
-    return seen.named(suppress(found, nms, *seen.network.heads[-1].nms) if nms else found)
+    return source.to_objects(suppress_candidates(source.network, source.to_image(above), source.options))
 
 
-def _moved(seen: SourceRun, found: Detections) -> Detections:
-    """Boxes as fractions of the image."""
-    is_moved = seen.options.letterbox and seen.network.heads[-1].corrects_letterbox
-    net = seen.network.plan.input_shape
-    return undo_letterbox(found, [seen.size], net.w, net.h) if is_moved else found
+def _read_detections(source: SourceRun, rows_N7: torch.Tensor) -> Detections:
+    """Read rows of image, class, score, x, y, w, h."""
+    classes = max(head.class_count for head in source.network.heads)
+    score_N, boxes_N4 = rows_N7[:, 2], rows_N7[:, 3:]
+    prob_NK = torch.zeros(len(rows_N7), classes).scatter(1, rows_N7[:, 1:2].long(), score_N[:, None])
+    return Detections(rows_N7[:, 0].long(), boxes_N4, score_N, prob_NK)
 
 
-def _read_detections(seen: SourceRun, found_N7: torch.Tensor) -> Detections:
-    classes = max(head.class_count for head in seen.network.heads)
-    score_N, boxes_N4 = found_N7[:, 2], found_N7[:, 3:]
-    prob_NK = torch.zeros(len(found_N7), classes).scatter(1, found_N7[:, 1:2].long(), score_N[:, None])
-    return Detections(found_N7[:, 0].long(), boxes_N4, score_N, prob_NK)
-
-
-def _rows(
-    network: Network, ours_BCHW: Sequence[torch.Tensor], theirs_BCHW: Sequence[torch.Tensor]
-) -> tuple[OutputDiff, ...]:
-    return tuple(
-        _apart(_name(network, index), ours, theirs)
-        for index, ours, theirs in zip(network.outputs, ours_BCHW, theirs_BCHW, strict=True)
-    )
+def _diff_outputs(source: SourceRun, theirs_BCHW: Sequence[torch.Tensor]) -> tuple[OutputDiff, ...]:
+    outputs = zip(source.network.outputs, source.outputs_BCHW, theirs_BCHW, strict=True)
+    return tuple(_diff(_name(source.network, index), ours, theirs) for index, ours, theirs in outputs)
 
 
 def _name(network: Network, index: int) -> str:
     return f"layer {index} [{network.plan.nodes[index].type}]"
 
 
-def _apart(name: str, ours: torch.Tensor, theirs: torch.Tensor) -> OutputDiff:
+def _diff(name: str, ours: torch.Tensor, theirs: torch.Tensor) -> OutputDiff:
     if ours.shape != theirs.shape:
         raise DarkpyError(f"{name}: is {tuple(theirs.shape)} in the result and {tuple(ours.shape)} in the source")
     if not ours.numel():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision, map_settings
+from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision, map_options
 from darkpy.evaluation.ground_truth import GroundTruth
-from darkpy.evaluation.runner import Metric, run
+from darkpy.evaluation.runner import Metric, run_metrics
 from darkpy.training.loop import UpdateReport
 from darkpy.training.trainer import Trainer
 
@@ -46,7 +46,7 @@ class Validation:
         network.resize(*self.size)
         network.eval()
         try:
-            for _ in run(network, self.paths, [Metric(map_settings(network), ranking.add)]):
+            for _ in run_metrics(network, self.paths, [Metric(map_options(network), ranking.add)]):
                 pass
         finally:
             network.train()

@@ -14,11 +14,11 @@ from PIL import Image as Pillow
 from darkpy.cli.images import ask_paths, drawing_path, open_folder, write_drawing
 from darkpy.data.loading.images import Image
 from darkpy.errors import DarkpyError
-from darkpy.evaluation.detect import Result
+from darkpy.evaluation.detect import DetectResult
 
 
-def result(w: int = 20, h: int = 10) -> Result:
-    return Result("a.png", Image(Path("a.png"), np.zeros((h, w, 3), np.uint8)))
+def result(w: int = 20, h: int = 10) -> DetectResult:
+    return DetectResult("a.png", Image(Path("a.png"), np.zeros((h, w, 3), np.uint8)))
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from darkpy.evaluation.classify import (
     class_count,
     classify,
     find_tree,
-    predict_settings,
-    valid_settings,
+    predict_options,
+    valid_options,
 )
 from darkpy.network import Network
 from darkpy.ops.resample import center_crop, letterbox, resize_min_crop
@@ -74,21 +74,21 @@ def tree_cfg(tmp_path: Path) -> str:
 
 def test_each_command_of_each_fork_looks_at_a_image_in_its_own_way() -> None:
     pjreddie, alexeyab = (darkpy.load(CFG, dialect=dialect) for dialect in DIALECTS)
-    assert predict_settings(pjreddie, 1).prepare is letterbox
-    assert valid_settings(pjreddie, 1).prepare is center_crop
-    assert predict_settings(alexeyab, 1).prepare is valid_settings(alexeyab, 1).prepare is resize_min_crop
+    assert predict_options(pjreddie, 1).prepare is letterbox
+    assert valid_options(pjreddie, 1).prepare is center_crop
+    assert predict_options(alexeyab, 1).prepare is valid_options(alexeyab, 1).prepare is resize_min_crop
 
 
 def test_the_surest_classes_come_first_and_of_equal_ones_the_first(image_files: list[Path]) -> None:
     network = make((0.1, 0.2, 0.1, 0.3, 0.2, 0.1))
-    (ranking,) = classify(network, image_files[:1], predict_settings(network, 5))
+    (ranking,) = classify(network, image_files[:1], predict_options(network, 5))
     assert ranking.class_ids == (3, 1, 4, 0, 2)
     assert ranking.probs == pytest.approx((0.3, 0.2, 0.2, 0.1, 0.1))
 
 
 def test_more_classes_than_there_are_cannot_be_told(image_files: list[Path]) -> None:
     network = make((0.1, 0.2, 0.1, 0.3, 0.2, 0.1))
-    (ranking,) = classify(network, image_files[:1], predict_settings(network, 99))
+    (ranking,) = classify(network, image_files[:1], predict_options(network, 99))
     assert sorted(ranking.class_ids) == list(range(6))
 
 
@@ -99,7 +99,7 @@ def test_batches_change_nothing_and_unreadable_images_keep_their_place(
     torch.manual_seed(1)
     network = darkpy.load(CFG)
     image_files[2].write_text("no image")
-    settings = valid_settings(network, 6)
+    settings = valid_options(network, 6)
     found = list(classify(network, image_files, settings, batch_size=batch_size))
     assert [ranking.path for ranking in found] == list(map(str, image_files))
     assert [ranking.error is not None for ranking in found] == [number == 2 for number in range(7)]
@@ -112,15 +112,13 @@ def test_batches_change_nothing_and_unreadable_images_keep_their_place(
 
 def test_nothing_readable_is_no_batch(tmp_path: Path) -> None:
     network = darkpy.load(CFG)
-    assert [one.error is None for one in classify(network, [tmp_path / "no.png"], valid_settings(network, 1))] == [
-        False
-    ]
+    assert [one.error is None for one in classify(network, [tmp_path / "no.png"], valid_options(network, 1))] == [False]
 
 
 def test_an_output_that_is_no_number_is_an_error(image_files: list[Path]) -> None:
     network = make((float("nan"), 0.2, 0.1, 0.3, 0.2, 0.2))
     with pytest.raises(DarkpyError, match=r"0\.png: .*NaN"):
-        list(classify(network, image_files, valid_settings(network, 1)))
+        list(classify(network, image_files, valid_options(network, 1)))
 
 
 def test_a_detector_is_no_classifier() -> None:
@@ -133,13 +131,13 @@ def test_a_detector_is_no_classifier() -> None:
 
 def test_a_final_cost_layer_says_nothing(image_files: list[Path]) -> None:
     network = make((0.1, 0.2, 0.1, 0.3, 0.2, 0.1), f"{CFG}\n[cost]\ntype=sse\n")
-    (ranking,) = classify(network, image_files[:1], valid_settings(network, 1))
+    (ranking,) = classify(network, image_files[:1], valid_options(network, 1))
     assert (class_count(network), ranking.class_ids) == (6, (3,))
 
 
 def test_pjreddie_tells_only_leaves_of_a_tree(image_files: list[Path], tree_cfg: str) -> None:
     network = make(TREE_PROB, tree_cfg)
-    (ranking,) = classify(network, image_files[:1], predict_settings(network, 4))
+    (ranking,) = classify(network, image_files[:1], predict_options(network, 4))
     assert ranking.class_ids == (3, 5, 2, 4)
     assert ranking.probs == pytest.approx((0.45, 0.36, 0.15, 0.04))
 
@@ -148,8 +146,8 @@ def test_alexeyab_predicts_every_class_of_a_tree_and_judges_by_its_leaves(
     image_files: list[Path], tree_cfg: str
 ) -> None:
     network = make(TREE_PROB, tree_cfg, "alexeyab")
-    (told,) = classify(network, image_files[:1], predict_settings(network, 3))
-    (judged,) = classify(network, image_files[:1], valid_settings(network, 3))
+    (told,) = classify(network, image_files[:1], predict_options(network, 3))
+    (judged,) = classify(network, image_files[:1], valid_options(network, 3))
     assert (told.class_ids, judged.class_ids) == ((0, 3, 1), (3, 5, 2))
 
 
@@ -157,17 +155,17 @@ def test_a_file_may_name_the_leaves(image_files: list[Path], tree_cfg: str, tmp_
     network = make(TREE_PROB, tree_cfg)
     file = tmp_path / "leaves"
     file.write_text("plant\ncat\n")
-    (ranking,) = classify(network, image_files[:1], valid_settings(network, 2, file))
+    (ranking,) = classify(network, image_files[:1], valid_options(network, 2, file))
     assert ranking.class_ids == (1, 2)
     file.write_text("stone\n")
     with pytest.raises(DarkpyError, match="none of its 1 names"):
-        valid_settings(network, 2, file)
+        valid_options(network, 2, file)
 
 
 def test_without_a_tree_leaves_mean_nothing() -> None:
     network = darkpy.load(CFG)
     assert find_tree(network) is None
-    assert valid_settings(network, 2, "nowhere") == valid_settings(network, 2)
+    assert valid_options(network, 2, "nowhere") == valid_options(network, 2)
 
 
 def test_accuracy_counts_the_first_label_in_the_path() -> None:
@@ -214,7 +212,7 @@ def test_real_networks_are_as_often_right_as_darknet_says(
     network = darkpy.load(cfg, weights, dialect=dialect).for_inference()
     accuracy = Accuracy((data / labels).read_text().split())
     paths = sorted((data / folder).iterdir())[: expected[0]]
-    for ranking in classify(network, paths, valid_settings(network, 2), batch_size=32):
+    for ranking in classify(network, paths, valid_options(network, 2), batch_size=32):
         accuracy.add(ranking)
     assert not accuracy.unlabeled
     assert (accuracy.images, f"{100 * accuracy.top_1:.2f}", f"{100 * accuracy.top_k:.2f}") == expected
@@ -229,7 +227,7 @@ def tiny_darknet(shared: Path, dialect: str) -> Network:
 def test_the_same_pixels_score_as_in_darknet(shared: Path, dialect: str) -> None:
     """pjreddie's figures have two decimals, and his CPU adds another epsilon in batch norm than his GPU and darkpy."""
     network = tiny_darknet(shared, dialect)
-    (ranking,) = classify(network, [shared / "data/images/dog.jpg"], predict_settings(network, 3))
+    (ranking,) = classify(network, [shared / "data/images/dog.jpg"], predict_options(network, 3))
     assert ranking.class_ids == tuple(DOG[dialect])
     tolerance = 2e-4 if dialect == "pjreddie" else 3e-6
     assert ranking.probs == pytest.approx(tuple(DOG[dialect].values()), abs=tolerance)
@@ -239,6 +237,6 @@ def test_images_score_as_published_but_for_the_jpeg_decoder(shared: Path) -> Non
     """darknet's own decoder makes other pixels of a JPEG file, by up to three levels, than Pillow's does."""
     network = tiny_darknet(shared, "pjreddie")
     paths = [shared / f"data/images/{name}.jpg" for name in ("dog", "eagle")]
-    dog, eagle = classify(network, paths, predict_settings(network, 3))
+    dog, eagle = classify(network, paths, predict_options(network, 3))
     assert dog.class_ids == (14, 59, 252) and eagle.class_ids[0] == 397
     assert (*dog.probs, eagle.probs[0]) == pytest.approx((0.1451, 0.0609, 0.0559, 0.5411), abs=0.005)

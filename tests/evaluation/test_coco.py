@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from darkpy.evaluation.coco import COCO_STATS, CocoPrecision, coco_precision
+from darkpy.evaluation.detect import ImageStatus
 from darkpy.evaluation.detection_store import DetectionStore
 from darkpy.evaluation.ground_truth import GroundTruth
-from darkpy.evaluation.runner import ImageStatus
 from darkpy.ops.detections import Detections
 
 VIEWS = [ImageStatus(0, "a.jpg", (200, 200)), ImageStatus(1, "b.jpg", (200, 200))]

@@ -17,7 +17,8 @@ from PIL import Image
 import darkpy
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.evaluation import compare as engine
-from darkpy.evaluation.compare import compare, random_input, read_input, trace
+from darkpy.evaluation.compare import compare, random_input, trace
+from darkpy.evaluation.detect import read_input
 from darkpy.evaluation.dump import write_dump
 from darkpy.export.onnx_files import pack_onnx
 from darkpy.export.onnx_graph import OnnxOptions
@@ -167,10 +168,10 @@ def test_another_image_departs_at_the_input(network: Network, dump: Path) -> Non
 
 def test_the_image_of_the_dump_agrees_at_the_input(tmp_path: Path, network: Network) -> None:
     Image.new("RGB", (40, 20), (250, 120, 10)).save(tmp_path / "a.png")
-    x_BCHW = read_input(network, tmp_path / "a.png", letterbox=True)
+    _, x_BCHW = read_input(network, tmp_path / "a.png", letterbox=True)
     write_dump(tmp_path / "a.npz", x_BCHW, trace(network, x_BCHW))
     assert compare(network, tmp_path / "a.npz", x_BCHW).first is None
-    stretched_BCHW = read_input(network, tmp_path / "a.png", letterbox=False)
+    _, stretched_BCHW = read_input(network, tmp_path / "a.png", letterbox=False)
     assert compare(network, tmp_path / "a.npz", stretched_BCHW).place == "the network's input"
 
 

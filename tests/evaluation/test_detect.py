@@ -14,7 +14,7 @@ from PIL import Image as PillowImage
 
 import darkpy
 from darkpy.errors import DarkpyError
-from darkpy.evaluation.detect import DetectOptions, Result, detect, detections_of
+from darkpy.evaluation.detect import DetectOptions, DetectResult, detect, postprocess
 from darkpy.network import Network
 from darkpy.ops.detections import Detections
 from darkpy.ops.resample import letterbox_geometry
@@ -60,7 +60,7 @@ def picture(path: Path, w: int, h: int, seed: int | None = None) -> Path:
     return path
 
 
-def boxes(results: Iterable[Result]) -> list[tuple[float, float, float, float]]:
+def boxes(results: Iterable[DetectResult]) -> list[tuple[float, float, float, float]]:
     return [one.box_frac for result in results for one in result.objects]
 
 
@@ -174,7 +174,7 @@ def test_detections_have_a_column_for_each_class_of_the_largest_head() -> None:
     made = network(POOL, head(2), "[route]\nlayers=0\n", head(5))
     outputs_BCHW = made(torch.rand(3, 3, 32, 32))
     options = DetectOptions(thresh=0.0, nms=0, letterbox=False)
-    found = detections_of(made, outputs_BCHW, [(32, 32)] * 3, options)
+    found = postprocess(made, outputs_BCHW, [(32, 32)] * 3, options)
     assert found.prob_MK.shape == (6, 5)
     assert found.image_M.tolist() == [0, 1, 2, 0, 1, 2]
     assert not found.prob_MK[:3, 2:].any()
@@ -261,7 +261,7 @@ def test_images_are_no_film(tmp_path: Path, batch_size: int) -> None:
 def test_network_opened_for_films_is_refused_with_a_way_out(tmp_path: Path) -> None:
     text = "[net]\nwidth=32\nheight=32\nchannels=3\ntime_steps=3\n" + "".join(FILM)
     film = darkpy.load(text, dialect="alexeyab")
-    with pytest.raises(DarkpyError, match=r"takes 3 images for one film \(time_steps\)") as caught:
+    with pytest.raises(DarkpyError, match=r"takes sequences of 3 images \(time_steps\)") as caught:
         next(detect(film, [picture(tmp_path / "a.png", 32, 32)], NAMES))
     assert caught.value.hint == "darkpy.load(..., time_steps=1) takes them one by one"
     assert darkpy.load(text, dialect="alexeyab", time_steps=1).plan.net.time_steps == 1
@@ -273,11 +273,11 @@ def test_candidates_are_fetched_from_a_gpu_once_however_many_they_are() -> None:
     options = DetectOptions(thresh=0.0).resolved(made)
     sizes = [(50, 60), (70, 40)]
     with torch.no_grad():
-        wanted = detections_of(made, made(x_BCHW), sizes, options)
+        wanted = postprocess(made, made(x_BCHW), sizes, options)
         with pretended_gpu() as gpu:
             outputs_BCHW = made.to(GPU)(x_BCHW.to(GPU))
             gpu.waits.clear()
-            found = detections_of(made, outputs_BCHW, sizes, options)
+            found = postprocess(made, outputs_BCHW, sizes, options)
     assert len(found.image_M) > 0
     assert sum(gpu.waits.values()) == 1 + 4, gpu.waits  # which they are, and their four arrays
     for one, other in zip(_arrays(found), _arrays(wanted), strict=True):

@@ -4,8 +4,8 @@ import math
 
 import torch
 
+from darkpy.evaluation.detect import ImageStatus
 from darkpy.evaluation.detection_store import DetectionStore
-from darkpy.evaluation.runner import ImageStatus
 from darkpy.ops.detections import Detections
 
 VIEWS = [ImageStatus(0, "a.jpg", (100, 50)), ImageStatus(1, "b.jpg", (10, 10))]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from darkpy.errors import DarkpyError
-from darkpy.evaluation.objects import Object, objects
+from darkpy.evaluation.objects import Object, to_objects
 from darkpy.ops.detections import Detections
 
 PAIR = Detections(
@@ -46,7 +46,7 @@ def test_to_moves_every_column() -> None:
 
 
 def test_objects_are_one_for_each_class_above_thresh_in_detection_order() -> None:
-    assert objects(PAIR, 1, NAMES, 0.2) == [
+    assert to_objects(PAIR, 1, NAMES, 0.2) == [
         Object(0, "dog", 0.25, (0.5, 0.5, 0.25, 0.25)),
         Object(1, "cat", 0.75, (0.5, 0.5, 0.25, 0.25)),
         Object(0, "dog", 0.5, (0.75, 0.5, -0.5, 2.0)),
@@ -54,13 +54,13 @@ def test_objects_are_one_for_each_class_above_thresh_in_detection_order() -> Non
 
 
 def test_a_score_equal_to_thresh_is_no_object() -> None:
-    assert objects(PAIR, 0, NAMES, 0.5) == []
+    assert to_objects(PAIR, 0, NAMES, 0.5) == []
 
 
 def test_boxes_of_objects_are_not_clipped() -> None:
-    assert objects(PAIR, 1, NAMES, 0.4)[-1].box_frac == (0.75, 0.5, -0.5, 2.0)
+    assert to_objects(PAIR, 1, NAMES, 0.4)[-1].box_frac == (0.75, 0.5, -0.5, 2.0)
 
 
 def test_too_few_names_are_an_error_that_gives_both_numbers() -> None:
     with pytest.raises(DarkpyError, match=r"2 classes.* 1\b"):
-        objects(PAIR, 1, ["dog"], 0.2)
+        to_objects(PAIR, 1, ["dog"], 0.2)

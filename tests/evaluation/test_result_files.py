@@ -13,15 +13,15 @@ import darkpy
 from darkpy.data.lists.names import COCO_IDS
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
+from darkpy.evaluation.detect import ImageStatus
 from darkpy.evaluation.detection_store import DetectionStore
 from darkpy.evaluation.result_files import (
     check_names,
     coco_image_id,
     image_name,
-    valid_settings,
+    valid_options,
     write_results,
 )
-from darkpy.evaluation.runner import ImageStatus
 from darkpy.ops.detections import Detections
 
 PJ, AX = Dialect.PJREDDIE, Dialect.ALEXEYAB
@@ -158,9 +158,9 @@ def test_settings_are_the_forks() -> None:
     cfg = "[net]\nwidth=32\nheight=32\nchannels=18\n{}[yolo]\nmask=0\nclasses=13\nanchors=8,8\nnum=1\n"
     plain, boxed = darkpy.load(cfg.format("")), darkpy.load(cfg.format("letter_box=1\n"), dialect="alexeyab")
     stretched = darkpy.load(cfg.format(""), dialect="alexeyab")
-    assert [(one.thresh, one.nms, one.letterbox) for one in map(valid_settings, (plain, stretched, boxed))] == [
+    assert [(one.thresh, one.nms, one.letterbox) for one in map(valid_options, (plain, stretched, boxed))] == [
         (0.005, 0.45, True),
         (0.001, 0.6, False),
         (0.001, 0.6, True),
     ]
-    assert valid_settings(stretched, letterbox=True).letterbox
+    assert valid_options(stretched, letterbox=True).letterbox

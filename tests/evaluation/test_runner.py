@@ -11,7 +11,8 @@ from torch import Tensor
 
 import darkpy
 from darkpy.errors import DarkpyError
-from darkpy.evaluation.runner import Metric, Settings, run
+from darkpy.evaluation.detect import DetectOptions
+from darkpy.evaluation.runner import Metric, run_metrics
 from darkpy.network import Network
 from darkpy.ops.detections import Detections
 
@@ -32,7 +33,7 @@ anchors=10,10, 14,12
 classes=3
 num=2
 """
-RECALL_OPTIONS = Settings(thresh=0.05, nms=0.45, letterbox=False)
+OPTIONS = DetectOptions(thresh=0.05, nms=0.45, letterbox=False, darknet_order=True)
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +54,10 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-def collect(network: Network, paths: list[Path], settings: Settings, batch_size: int = 1) -> Detections:
+def collect(network: Network, paths: list[Path], settings: DetectOptions, batch_size: int = 1) -> Detections:
     parts: list[Detections] = []
-    views = list(run(network, paths, [Metric(settings, parts.append)], batch_size=batch_size))
-    assert [view.number for view in views] == list(range(len(paths)))
+    views = list(run_metrics(network, paths, [Metric(settings, parts.append)], batch_size=batch_size))
+    assert [view.index for view in views] == list(range(len(paths)))
     return Detections.cat(parts)
 
 
@@ -66,7 +67,7 @@ def table_of(found: Detections) -> Tensor:
 
 @pytest.mark.parametrize("by_objectness", [False, True])
 def test_batches_see_what_single_images_see(network: Network, images: list[Path], by_objectness: bool) -> None:
-    settings = replace(RECALL_OPTIONS, by_objectness=by_objectness)
+    settings = replace(OPTIONS, by_objectness=by_objectness)
     alone, together = (collect(network, images, settings, batch_size) for batch_size in (1, 3))
     assert set(alone.image_M.tolist()) == {0, 1, 2, 3, 4}
     order = together.image_M.argsort(stable=True)  # objectness leaves a batch head by head, which nobody minds
@@ -75,7 +76,7 @@ def test_batches_see_what_single_images_see(network: Network, images: list[Path]
 
 def test_boxes_are_in_the_order_of_sorting_by_each_class_in_turn(network: Network, images: list[Path]) -> None:
     """Which is what darknet's suppression leaves behind."""
-    found = collect(network, images[:1], replace(RECALL_OPTIONS, nms=1.0))
+    found = collect(network, images[:1], replace(OPTIONS, nms=1.0))
     rows = found.prob_MK.tolist()
     expected = rows.copy()
     for k in range(3):
@@ -95,9 +96,9 @@ def test_letterboxed_and_stretched_judges_share_their_passes(
 
     monkeypatch.setattr(network, "forward", counted)
     parts: list[list[Detections]] = [[], [], []]
-    settings = (RECALL_OPTIONS, replace(RECALL_OPTIONS, nms=0.9), replace(RECALL_OPTIONS, letterbox=True))
+    settings = (OPTIONS, replace(OPTIONS, nms=0.9), replace(OPTIONS, letterbox=True))
     judges = [Metric(one, part.append) for one, part in zip(settings, parts, strict=True)]
-    list(run(network, images, judges, batch_size=2))
+    list(run_metrics(network, images, judges, batch_size=2))
     assert sorted(seen) == [1, 1, 2, 2, 2, 2]
     alone = collect(network, images, settings[2])
     torch.testing.assert_close(table_of(Detections.cat(parts[2])), table_of(alone))
@@ -107,7 +108,7 @@ def test_image_that_cannot_be_read_has_no_detections(network: Network, images: l
     (tmp_path / "bad.png").write_bytes(b"no image")
     paths = [images[0], tmp_path / "bad.png", tmp_path / "absent.png", images[1]]
     parts: list[Detections] = []
-    views = list(run(network, paths, [Metric(RECALL_OPTIONS, parts.append)], batch_size=2))
+    views = list(run_metrics(network, paths, [Metric(OPTIONS, parts.append)], batch_size=2))
     assert [view.error is None for view in views] == [True, False, False, True]
     assert views[0].size == (70, 40)
     assert set(Detections.cat(parts).image_M.tolist()) == {0, 3}
@@ -116,4 +117,4 @@ def test_image_that_cannot_be_read_has_no_detections(network: Network, images: l
 def test_network_without_boxes_is_refused(images: list[Path]) -> None:
     network = darkpy.load("[net]\nwidth=8\nheight=8\nchannels=3\n[softmax]\n")
     with pytest.raises(DarkpyError, match="no detection layer"):
-        next(run(network, images, []))
+        next(run_metrics(network, images, []))

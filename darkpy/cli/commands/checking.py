@@ -23,9 +23,9 @@ DEPARTED = 1
 
 def show_check(seen: SourceRun, target: Path, plan: Plan, is_onnx: bool, *, is_json: bool) -> int:
     """Run the written file and print how far it is from its source. Returns: the exit code."""
-    from darkpy.export.verify import check
+    from darkpy.export.verify import verify
 
-    checked = check(seen, target, plan, is_onnx=is_onnx)
+    checked = verify(seen, target, plan, is_onnx=is_onnx)
     click.echo(_as_json(seen, checked, target) if is_json else _table(seen, checked))
     return DEPARTED if any(row.departs for row in checked.rows) else 0
 
@@ -41,18 +41,12 @@ def names_of(network: Network, file: Path | None, known: tuple[str, ...]) -> tup
 
 def look(network: Network, cutoff: int | None, image: Path, names: tuple[str, ...], thresh: float | None) -> SourceRun:
     """What the source sees on an image. Raises: DarkpyError for a partial file, ImageError."""
-    from darkpy.data.loading.images import load_image, prepare
-    from darkpy.evaluation.detect import DetectOptions
-    from darkpy.export.verify import see
+    from darkpy.export.verify import run_source
 
     if cutoff is not None:
         place = network.plan.place(cutoff)
         raise DarkpyError(f"--check runs the network, but {place} and those behind have no numbers")
-    options = DetectOptions(thresh=thresh).resolved(network)
-    net = network.plan.input_shape
-    loaded = load_image(image, channels=net.c)
-    x_BCHW = prepare(loaded, net.w, net.h, letterbox=bool(options.letterbox))[None]
-    return see(network, x_BCHW, (loaded.w, loaded.h), names, options)
+    return run_source(network, image, names, thresh)
 
 
 def _as_json(seen: SourceRun, checked: VerifyResult, target: Path) -> str:

@@ -125,7 +125,7 @@ def classify(cfg: Path, weights: Path, image: Path | None, names: Path | None, t
 @ignored_options
 def valid(data: Path, cfg: Path, weights: Path, top: int | None, batch_size: int, is_json: bool, **opening: Any) -> int:
     from darkpy.data.lists.paths import read_image_list
-    from darkpy.evaluation.classify import Accuracy, class_count, classify, valid_settings
+    from darkpy.evaluation.classify import Accuracy, class_count, classify, valid_options
     from darkpy.training.setup import read_class_labels
 
     file = read_data(data)
@@ -138,7 +138,7 @@ def valid(data: Path, cfg: Path, weights: Path, top: int | None, batch_size: int
     classes = class_count(network)
     accuracy = Accuracy(read_class_labels(file, classes))
     top = min(top or _read_top(file), classes)
-    settings = valid_settings(network, top, file.find("leaves"))
+    settings = valid_options(network, top, file.find("leaves"))
     unreadable = 0
     for ranking in console.track(classify(network, paths, settings, batch_size=batch_size), len(paths)):
         if ranking.error is not None:
@@ -155,10 +155,10 @@ def valid(data: Path, cfg: Path, weights: Path, top: int | None, batch_size: int
 
 
 def _predict(network: Network, names_file: Path | None, image: Path | None, top: int) -> int:
-    from darkpy.evaluation.classify import class_count, classify, find_tree, predict_settings
+    from darkpy.evaluation.classify import class_count, classify, find_tree, predict_options
 
     names = names_for(class_count(network), names_file)
-    settings = predict_settings(network, top)
+    settings = predict_options(network, top)
     tree, dialect = find_tree(network), network.plan.dialect
     has_failed = False
     for path in (image,) if image else ask_paths():

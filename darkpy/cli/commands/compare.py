@@ -78,8 +78,8 @@ def compare(
     **opening: Any,
 ) -> int:
     import darkpy
-    from darkpy.evaluation.compare import compare, random_input, read_input, trace
-    from darkpy.evaluation.detect import DetectOptions
+    from darkpy.evaluation.compare import compare, random_input, trace
+    from darkpy.evaluation.detect import DetectOptions, read_input
     from darkpy.evaluation.dump import write_dump
 
     if against is None and dump is None:
@@ -93,7 +93,7 @@ def compare(
     x_BCHW = None
     if image is not None:
         is_letterboxed = DetectOptions(letterbox=letterbox).resolved(network).letterbox
-        x_BCHW = read_input(network, image, letterbox=bool(is_letterboxed))
+        x_BCHW = read_input(network, image, letterbox=bool(is_letterboxed))[1]
     found = None
     if against is not None:
         found = compare(network, against, x_BCHW, other=other, seed=seed, tolerance=tolerance)

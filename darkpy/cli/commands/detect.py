@@ -20,7 +20,7 @@ from darkpy.evaluation import formats
 
 if TYPE_CHECKING:
     from darkpy.errors import ImageError
-    from darkpy.evaluation.detect import Result
+    from darkpy.evaluation.detect import DetectResult
 
 ALEXEYAB_THRESH = 0.24
 """The default of AlexeyAB's `detect`; his `detector test` has .25."""
@@ -113,8 +113,8 @@ def detect(
 
 
 def _show_each(
-    results: Iterable[Result], out: Path | None, is_single: bool, errors: list[ImageError]
-) -> Iterator[Result]:
+    results: Iterable[DetectResult], out: Path | None, is_single: bool, errors: list[ImageError]
+) -> Iterator[DetectResult]:
     """Draw each image where it is wanted, or complain of it; the surest objects come first."""
     for result in results:
         shown = replace(result, objects=formats.by_confidence(formats.visible(result.objects)))
@@ -128,13 +128,13 @@ def _show_each(
         yield shown
 
 
-def _record(result: Result) -> dict[str, Any]:
+def _record(result: DetectResult) -> dict[str, Any]:
     if result.image is None:
         return {"filename": result.path, "error": str(result.error)}
     return formats.record(result.path, (result.image.w, result.image.h), result.objects)
 
 
-def _lines(result: Result) -> str:
+def _lines(result: DetectResult) -> str:
     if result.image is None:
         return ""
     count = len(result.objects)

@@ -21,7 +21,7 @@ from darkpy.evaluation import formats
 from darkpy.files import write_atomic
 
 if TYPE_CHECKING:
-    from darkpy.evaluation.detect import Result
+    from darkpy.evaluation.detect import DetectResult
 
 TEST_HELP = """darknet's `detector test`: find the objects on IMAGE, or on each image that standard input names.
 
@@ -103,7 +103,7 @@ class _Report:
     frames: list[str] = field(default_factory=list)
     has_failed: bool = False
 
-    def add(self, result: Result, seconds: float) -> None:
+    def add(self, result: DetectResult, seconds: float) -> None:
         if result.error is not None:
             console.error(result.error)
             self.has_failed = True
@@ -133,7 +133,7 @@ class _Report:
     def drawing(self) -> Path:
         return Path(f"{self.out}.jpg") if self.out and not self.is_alexeyab else PREDICTIONS
 
-    def _save_labels(self, result: Result) -> None:
+    def _save_labels(self, result: DetectResult) -> None:
         from darkpy.data.lists.paths import label_path
 
         try:

@@ -24,8 +24,8 @@ from darkpy.cli.parsing import Command
 
 if TYPE_CHECKING:
     from darkpy.evaluation.average_precision import AveragePrecision
+    from darkpy.evaluation.detect import ImageStatus
     from darkpy.evaluation.ground_truth import GroundTruth
-    from darkpy.evaluation.runner import ImageStatus
 
 MAX_BATCH_SIZE = 1024
 MAX_POINTS = 1 << 16
@@ -152,12 +152,12 @@ def map_command(
     **opening: Any,
 ) -> int:
     from darkpy.evaluation import metric_tables
-    from darkpy.evaluation.average_precision import map_settings
+    from darkpy.evaluation.average_precision import map_options
     from darkpy.evaluation.runner import Metric
 
     task = Task(data, cfg, weights, **opening)
     ranking = _ranking(task, task.read_ground_truth(), iou_thresh, thresh)
-    views = task.run([Metric(map_settings(task.network, letterbox), ranking.add)], batch_size)
+    views = task.run([Metric(map_options(task.network, letterbox), ranking.add)], batch_size)
     found = ranking.result(points)
     task.tell_loss(found, points, letterbox, batch_size)
     if is_json:
@@ -221,7 +221,7 @@ def valid(
     **opening: Any,
 ) -> int:
     from darkpy.evaluation.detection_store import DetectionStore
-    from darkpy.evaluation.result_files import RESULT_FORMATS, check_names, valid_settings, write_results
+    from darkpy.evaluation.result_files import RESULT_FORMATS, check_names, valid_options, write_results
     from darkpy.evaluation.runner import Metric
 
     task = Task(data, cfg, weights, default_list="data/train.list", with_class_map=True, **opening)
@@ -231,7 +231,7 @@ def valid(
         kind = "voc"
     check_names(kind, task.names)
     found = DetectionStore()
-    views = task.run([Metric(valid_settings(task.network, letterbox, task.class_map), found.add)], batch_size)
+    views = task.run([Metric(valid_options(task.network, letterbox, task.class_map), found.add)], batch_size)
     folder = Path(task.data.entries.get("results", "results"))
     if found.nan_count:
         console.warn(f"boxes that are no numbers (NaN) and are left out: {found.nan_count}")
@@ -263,9 +263,9 @@ def evaluate(
     **opening: Any,
 ) -> int:
     from darkpy.evaluation import coco, metric_tables
-    from darkpy.evaluation.average_precision import map_settings
+    from darkpy.evaluation.average_precision import map_options
     from darkpy.evaluation.detection_store import DetectionStore
-    from darkpy.evaluation.result_files import valid_settings
+    from darkpy.evaluation.result_files import valid_options
     from darkpy.evaluation.runner import Metric
 
     has_coco = coco.is_available()
@@ -274,9 +274,9 @@ def evaluate(
     task = Task(data, cfg, weights, **opening)
     truths, boxes = task.read_ground_truth(), DetectionStore()
     ranking = _ranking(task, truths, iou_thresh, thresh)
-    judges = [Metric(map_settings(task.network, letterbox), ranking.add)]
+    judges = [Metric(map_options(task.network, letterbox), ranking.add)]
     if has_coco:
-        judges.append(Metric(valid_settings(task.network, letterbox), boxes.add))
+        judges.append(Metric(valid_options(task.network, letterbox), boxes.add))
     views = task.run(judges, batch_size)
     found = ranking.result(points)
     task.tell_loss(found, points, letterbox, batch_size)

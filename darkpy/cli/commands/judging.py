@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from darkpy.evaluation.average_precision import MeanAveragePrecision
+    from darkpy.evaluation.detect import ImageStatus
     from darkpy.evaluation.ground_truth import GroundTruth
-    from darkpy.evaluation.runner import ImageStatus, Metric
+    from darkpy.evaluation.runner import Metric
 
 
 class Task:
@@ -69,10 +70,12 @@ class Task:
 
     def run(self, judges: Sequence[Metric], batch_size: int | None) -> list[ImageStatus]:
         """Show the network all images; those that cannot be read are complained of."""
-        from darkpy.evaluation.runner import run
+        from darkpy.evaluation.runner import run_metrics
 
         views = []
-        for view in console.track(run(self.network, self.paths, judges, batch_size=batch_size), len(self.paths)):
+        for view in console.track(
+            run_metrics(self.network, self.paths, judges, batch_size=batch_size), len(self.paths)
+        ):
             if view.error is not None:
                 console.error(view.error)
             views.append(view)
@@ -82,7 +85,7 @@ class Task:
         self, found: MeanAveragePrecision, points: int, letterbox: bool | None, batch_size: int | None
     ) -> None:
         """Say what the precision that was asked for has cost: fp32 is judged in the same way, on the same images."""
-        from darkpy.evaluation.average_precision import AveragePrecision, map_settings
+        from darkpy.evaluation.average_precision import AveragePrecision, map_options
         from darkpy.evaluation.ground_truth import read_ground_truth
         from darkpy.evaluation.runner import Metric
 
@@ -98,7 +101,7 @@ class Task:
             difficult=self.read_difficult(),
         )
         self.network = open_network(**self._opening | {"precision": "fp32"})
-        self.run([Metric(map_settings(self.network, letterbox), ranking.add)], batch_size)
+        self.run([Metric(map_options(self.network, letterbox), ranking.add)], batch_size)
         exact = ranking.result(points)
         lost = 100 * (found.mean - exact.mean)
         console.info(f"mAP {found.mean:.2%} in {precision}, {exact.mean:.2%} in fp32: {lost:+.2f} points")
