@@ -14,7 +14,7 @@ from darkpy.config.text import Config, FindingCollector, Section, read
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.finding import Finding, Location
-from darkpy.layers.base import SECTIONS, ArraySpec, LayerSpec
+from darkpy.layers.base import SECTION_SPECS, ArraySpec, LayerSpec
 from darkpy.shapes import Shape
 
 NET_NAMES = ("net", "network")
@@ -131,7 +131,9 @@ def detect_dialect(config: Config) -> Dialect:
     """The fork that a cfg was written for, by counting what only one of them reads; pjreddie when nothing tells."""
     votes = dict.fromkeys(Dialect, 0)
     for section in config.sections:
-        spec: type[NetSpec | LayerSpec] | None = NetSpec if section.type in NET_NAMES else SECTIONS.get(section.type)
+        spec: type[NetSpec | LayerSpec] | None = (
+            NetSpec if section.type in NET_NAMES else SECTION_SPECS.get(section.type)
+        )
         if spec is None:
             continue
         known = keys_of(spec)
@@ -230,7 +232,7 @@ class _Builder:
         return Node(index, spec, section, sources, inputs, shape, arrays, spec.operations(inputs) / 1e9)
 
     def _layer_spec(self, section: Section) -> LayerSpec | None:
-        cls = SECTIONS.get(section.type)
+        cls = SECTION_SPECS.get(section.type)
         if cls is not None and (cls.any_dialect or self.dialect in cls.dialects):
             return read_spec(cls, section, self.dialect, self.findings)
         if cls is not None:
@@ -239,7 +241,7 @@ class _Builder:
         elif section.type in NET_NAMES:
             self.findings.error("stands here a second time", section, hint="a cfg describes one network")
         else:
-            self.findings.error("is no section of any darknet", section, hint=nearest(section.type, SECTIONS))
+            self.findings.error("is no section of any darknet", section, hint=nearest(section.type, SECTION_SPECS))
         return None
 
 

@@ -121,9 +121,9 @@ def test_reference_to_what_does_not_come_before_is_an_error(layers: str, wanted:
 
 def test_shared_arrays_must_be_of_one_size_and_kind() -> None:
     (other,) = faults("[maxpool]\n[convolutional]\nshare_index=0\n")
-    assert "share_index=0 is no convolutional layer but [maxpool]" in other
+    assert "share_index=0 is [maxpool], not a convolutional layer" in other
     (sizes,) = faults(CONV + CONV.replace("[convolutional]", "[convolutional]\nshare_index=0"))
-    assert "names arrays of 8, 8, 8, 8, 8x3x3x3; this layer has 8, 8, 8, 8, 8x8x3x3" in sizes
+    assert "has arrays of 8, 8, 8, 8, 8x3x3x3; this layer has 8, 8, 8, 8, 8x8x3x3" in sizes
 
 
 def test_nothing_left_of_the_image_is_an_error() -> None:

@@ -45,7 +45,7 @@ def _lower_convolutional(
     if not is_plain_conv(layer) or layer.activation is None or layer.weights.dtype != torch.float32:
         return layer.forward
     (x,) = inputs
-    sides = layer.spec.size * layer.spec.reach + CHECKED_CELLS
+    sides = layer.spec.size * layer.spec.effective_dilation + CHECKED_CELLS
     x_1CHW = random_input(Shape(x.c, min(x.h, sides), min(x.w, sides)), layer.weights)
     for make in (fused_conv, unfused_conv) if dtype != torch.float32 else (fused_conv,):
         conv = make(layer.weights, layer.biases, dtype, conv_geometry(layer), layer.activation, x)
@@ -131,8 +131,10 @@ def is_plain_conv(layer: Convolutional) -> bool:
 def conv_geometry(layer: Convolutional) -> ConvGeometry:
     """Return how the layer's window moves."""
     spec = layer.spec
-    padding = spec.border * spec.reach
-    return ConvGeometry(spec.product_strides, (padding, padding), (spec.reach, spec.reach), spec.group_count)
+    padding = spec.border * spec.effective_dilation
+    return ConvGeometry(
+        spec.conv_strides, (padding, padding), (spec.effective_dilation, spec.effective_dilation), spec.group_count
+    )
 
 
 def take_weights(layer: Convolutional, conv: Function) -> None:

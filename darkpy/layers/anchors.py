@@ -1,4 +1,4 @@
-"""What [yolo] and [Gaussian_yolo] share: anchors that a mask chooses from, keys, geometry and activation.
+"""Base of [yolo] and [Gaussian_yolo]: keys, the anchors that a mask selects, geometry and activation.
 
 Legend: B images, A anchors of a head, E entries of an anchor, C = A * E channels, H W rows and columns.
 """
@@ -32,7 +32,7 @@ FLT_MAX = 3.4028234663852886e38
 def chosen_anchors(
     anchors: Sequence[float], indices: Sequence[int], device: torch.device | None = None
 ) -> torch.Tensor:
-    """The (w, h) of the anchors `indices`; what a cfg's list leaves out is .5, what it has too many is not read.
+    """Return (w, h) of the anchors `indices`; values missing at the end of the cfg's list are .5.
 
     Shapes: float32 (len(indices), 2). Units: those of the cfg (yolo: pixels, region: cells).
     """
@@ -46,16 +46,16 @@ def chosen_anchors(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnchoredSpec(HeadSpec):
-    """One scale of a YOLOv3-like network: `mask` names the anchors that are predicted on its map.
+    """One scale of a YOLOv3-like network: `mask` lists the anchors predicted on its map.
 
     Units: anchors in pixels of the network's input.
-    Differs: a mask that goes beyond `num` finds its anchors in the list (cspx-p7-mish.cfg); AlexeyAB's finds whatever
-        lies behind its array.
+    Differs: a mask beyond `num` selects anchors of the list (cspx-p7-mish.cfg); AlexeyAB's program reads memory behind
+        its array.
     """
 
     truth_on_any_device: ClassVar[bool] = True
-    box_entries: ClassVar[int]  # numbers that say where a box is, objectness included; the classes follow
-    xywh: ClassVar[slice]  # those that are its center and size
+    box_entries: ClassVar[int]  # entries of a box and its objectness; the classes follow
+    xywh: ClassVar[slice]  # the entries of its center and size
 
     classes: int = key(20, minimum=1)
     num: int = key(1, minimum=1)
@@ -87,7 +87,7 @@ class AnchoredSpec(HeadSpec):
 
     @property
     def entries(self) -> int:
-        """Numbers of one anchor at one cell."""
+        """Number of entries of one anchor at one cell."""
         return self.box_entries + self.classes
 
     @property
@@ -104,24 +104,24 @@ class AnchoredSpec(HeadSpec):
 
     @property
     def class_weights(self) -> tuple[float, ...]:
-        """How much more each class counts than the most frequent one. Source: src/parser.c get_classes_multipliers."""
+        """Loss weight of each class, 1 for the most frequent one. Source: src/parser.c get_classes_multipliers."""
         counters = [max(1, counter) for counter in self.counters_per_class]
         weights = tuple(min(max(counters) / counter, self.max_delta) for counter in counters)
         return weights or (1.0,) * self.classes
 
     @property
     def ignores_confident_only(self) -> bool:
-        """Whether an objectness is spared by `ignore_thresh` only where the prediction is sure of a class."""
+        """True if `ignore_thresh` ignores an objectness only where the prediction has a class above .25."""
         return self.dialect is _AX
 
     @property
     def zeroes_nonfinite(self) -> bool:
-        """Whether a delta that is no number becomes 0."""
+        """True if non-finite deltas are set to 0."""
         return self.dialect is _AX
 
     @property
     def sums_box_deltas(self) -> bool:
-        """Whether a prediction with several truths is drawn to all of them, and not to the last one."""
+        """True if the deltas of several targets of one prediction add up; otherwise the last one counts."""
         return self.dialect is _AX
 
     @property
@@ -131,18 +131,18 @@ class AnchoredSpec(HeadSpec):
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         (x,) = inputs
         anchors = len(self.mask) or self.num
-        wanted = anchors * self.entries
-        if x.c != wanted:
+        channels = anchors * self.entries
+        if x.c != channels:
             raise ShapeError(
                 f"reads {x.c} channels, but {anchors} anchors x ({self.box_entries} + classes={self.classes})"
-                f" are {wanted}",
-                hint=f"set filters={wanted} in the convolutional before it",
+                f" are {channels}",
+                hint=f"set filters={channels} in the convolutional before it",
             )
         listed = len(self.anchors) // 2
         if self.mask and max(self.mask) >= max(self.num, listed):
             raise ShapeError(
-                f"mask names anchor {max(self.mask)}, but num={self.num}, and anchors lists {listed}",
-                hint="anchors count from 0",
+                f"mask has anchor {max(self.mask)}, but num={self.num}, and anchors lists {listed}",
+                hint="anchors are counted from 0",
             )
         if 2 * self.num > MAX_LIST:
             raise ShapeError(f"num={self.num} anchors, but a list holds {MAX_LIST // 2} at most")
@@ -156,9 +156,10 @@ class AnchoredSpec(HeadSpec):
         yield from missing_anchors(self.anchors, self.anchor_indices, "pixels")
 
     def truth_shape(self, output: Shape) -> tuple[int, ...]:
-        """x, y, w, h, class, and for AlexeyAB the object's track.
+        """Return (boxes, entries): x, y, w, h, class, and in the alexeyab dialect the track id.
 
-        Differs: with another `max` than 90, pjreddie's own reads the truth of all images but the first askew.
+        Differs: with a `max` other than 90, pjreddie's program reads the truth of all images but the first at wrong
+            offsets.
         """
         return self.max, 6 if self.dialect is _AX else 5
 
@@ -166,19 +167,19 @@ class AnchoredSpec(HeadSpec):
         return 5, 6
 
     def box_coder(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> BoxCoder:
-        """How the head's numbers mean boxes."""
+        """Return the coder between the head's entries and boxes."""
         raise NotImplementedError
 
     def anchor_sizes(self, output: Shape, net_w: int, net_h: int) -> torch.Tensor:
         return chosen_anchors(self.anchors, self.anchor_indices)
 
     def anchors_px(self, anchor_M: torch.Tensor) -> torch.Tensor:
-        """The anchor of each candidate, `anchor_M` counting along the mask."""
+        """Return the anchor of each candidate; `anchor_M` indexes the mask."""
         return chosen_anchors(self.anchors, self.anchor_indices, anchor_M.device)[anchor_M]
 
 
 class AnchoredHead(Layer):
-    """The logistic of every entry but the `raw` ones, then scale_x_y at the `center` ones."""
+    """Applies the logistic to every entry but the `raw` ones, then scale_x_y to the `center` ones."""
 
     is_raw_C11: torch.Tensor
     factor_C11: torch.Tensor

@@ -1,7 +1,7 @@
-"""What every room shares: the registry of sections, the spec a room fills in, and its weight slots.
+"""Registry of cfg sections, and the base classes of a section's spec and of its torch module.
 
-A room is one file: keys, shape rule, sources, weight slots and the module. Nothing outside it asks what type a
-layer is.
+One file (or folder) in layers/ holds all there is of a section: keys, shape rule, sources, arrays, module and ONNX
+form. Code elsewhere asks a layer for what it can do, never for its type.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from darkpy.dialect import Dialect
 from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
 from darkpy.errors import DarkpyError
 from darkpy.finding import Finding
-from darkpy.layers.arrays import INIT_ONE as INIT_ONE  # rooms find these here
+from darkpy.layers.arrays import INIT_ONE as INIT_ONE  # for the layers
 from darkpy.layers.arrays import INIT_SLOPE as INIT_SLOPE
 from darkpy.layers.arrays import INIT_ZERO as INIT_ZERO
 from darkpy.layers.arrays import ArraySpec as ArraySpec
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 
 class Layer(nn.Module):
-    """A module whose arrays are its spec's slots, without memory until a weight file or an initializer fills them.
+    """Base class of the modules; its arrays are meta tensors until a weight file or an initializer fills them.
 
-    ranks: that share each minibatch in training.
-    bound: what the delta at its output is clamped to, 0 for nothing.
+    process_group: the processes that share each minibatch in training.
+    bound: the delta at its output is clamped to [-bound, bound]; 0 for no clamping.
     """
 
     process_group: ProcessGroup = SINGLE_PROCESS
@@ -56,58 +56,58 @@ class Layer(nn.Module):
                 self.register_parameter(array_spec.name, nn.Parameter(empty))
 
     def freeze_affine(self, freeze: str) -> None:
-        """Keep scales and biases from learning where `bn_freeze` says so."""
+        """Freeze scales and biases if `bn_freeze` includes them."""
         for name in ("scales", "biases") if freeze in ("affine", "all") else ():
             if name in self._parameters:
                 self.get_parameter(name).requires_grad_(False)
 
     def array(self, array_spec: ArraySpec) -> torch.Tensor | None:
-        """The numbers of a slot; None once they are folded away."""
-        owner, name = self._holder_of(array_spec)
+        """Return an array; None once `fold` or an inference backend has taken it."""
+        owner, name = self._owner_of(array_spec)
         array: torch.Tensor | None = getattr(owner, name, None)
         return array
 
     def put_array(self, array_spec: ArraySpec, array: torch.Tensor) -> None:
-        """Give a slot other numbers, on the device and in the type of those it has."""
-        owner, name = self._holder_of(array_spec)
+        """Replace an array, on the device and in the dtype of the present one."""
+        owner, name = self._owner_of(array_spec)
         old: torch.Tensor = getattr(owner, name)
         if not old.is_meta:
             array = array.to(old.device, old.dtype)
         setattr(owner, name, nn.Parameter(array, old.requires_grad) if isinstance(old, nn.Parameter) else array)
 
-    def _holder_of(self, array_spec: ArraySpec) -> tuple[nn.Module, str]:
+    def _owner_of(self, array_spec: ArraySpec) -> tuple[nn.Module, str]:
         path, _, name = array_spec.name.rpartition(".")
         return self.get_submodule(path), name
 
     def fold(self) -> None:
-        """Rewrite the arrays for inference where that saves work (batch norm), and in any case in memory of their own.
+        """Copy the arrays for inference, with batch norm folded into the weights.
 
-        What was mapped from a file no longer needs it.
+        After that, no array maps a weight file any more.
         """
         for array in (*self.parameters(recurse=False), *self.buffers(recurse=False)):
             array.data = array.data.clone()
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
-        """Write down what `forward` computes of its sources, once folded. Returns: the name of the output.
+        """Write `forward` of the folded layer as ONNX operators. Returns: the name of the output.
 
-        Raises: DarkpyError when ONNX cannot say it.
+        Raises: DarkpyError if ONNX has no operators for it.
         """
         if type(self).reset_state is not Layer.reset_state:
-            raise DarkpyError("it remembers from call to call, and an ONNX file does not")
-        raise DarkpyError("no ONNX operators say what it computes")
+            raise DarkpyError("it keeps a state from call to call, which an ONNX file cannot")
+        raise DarkpyError("there are no ONNX operators for it")
 
     def reset_state(self) -> None:
-        """Forget what earlier calls left behind (recurrent layers); nothing to do by default."""
+        """Reset the state that earlier calls left (recurrent layers); nothing to do by default."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerSpec:
-    """A section with typed keys. Rooms fill in `shape` and `build`, and the rest where the default is not theirs."""
+    """A section with typed keys. Subclasses implement `shape` and `build`, and override other methods as needed."""
 
     type: ClassVar[str]
     dialects: ClassVar[frozenset[Dialect]]
-    any_dialect: ClassVar[bool] = False  # whether a section of one fork may stand in the other's cfgs all the same
-    is_output: ClassVar[bool] = True  # whether the network's output may be this layer's: [cost] is passed over
+    any_dialect: ClassVar[bool] = False  # a section of one dialect is accepted in the other, too
+    is_output: ClassVar[bool] = True  # may be the network's output, unlike [cost]
 
     dialect: Dialect = Dialect.PJREDDIE
 
@@ -130,113 +130,115 @@ class LayerSpec:
 
     @property
     def blocks_gradient(self) -> bool:
-        """Whether the layer's own backward pass is left out; pjreddie's `onlyforward` only keeps heads from a loss."""
+        """True if the layer's backward pass is skipped; pjreddie's `onlyforward` only disables the loss of heads."""
         return self.onlyforward and self.dialect is Dialect.ALEXEYAB
 
     @property
     def freezes_inputs(self) -> bool:
-        """Whether the layers before it are frozen for good: their batch norm goes by the rolling statistics."""
+        """True if all layers before it are frozen for good: their batch norm uses the rolling statistics."""
         return self.stopbackward == 1 and self.dialect is Dialect.ALEXEYAB
 
     def is_frozen(self, batch_num: int) -> bool:
-        """Whether the backward pass ends behind this layer at an update: it and all before it do not learn.
+        """Return True if this layer and all before it do not learn at an update: the backward pass stops behind it.
 
         Source: AlexeyAB/darknet src/network_kernels.cu backward_network_gpu.
-        Differs: weights that do not learn do not decay either.
+        Differs: frozen weights do not decay either.
         """
         if self.dialect is Dialect.ALEXEYAB and self.stopbackward > 1:
             return self.stopbackward > batch_num
         return bool(self.stopbackward)
 
     def sources(self, index: int) -> tuple[int, ...]:
-        """Absolute numbers of the layers read, -1 for the network's input; `index` is this layer's own number."""
+        """Return the indices of the layers read, -1 for the network's input; `index` is this layer's own."""
         return (index - 1,)
 
     def shared_with(self, index: int) -> tuple[int, ...]:
-        """Absolute numbers of layers used otherwise than by reading their output (shared weights)."""
+        """Return the indices of the layers whose weights or keys it uses, besides reading outputs."""
         return ()
 
-    def check_shared(self, inputs: Sequence[Shape], referred: Sequence[tuple[LayerSpec, Sequence[Shape]]]) -> None:
-        """Look at the layers it `shared_with` to, and their inputs. Raises: DarkpyError when they do not suit it."""
+    def check_shared(self, inputs: Sequence[Shape], shared: Sequence[tuple[LayerSpec, Sequence[Shape]]]) -> None:
+        """Check the layers that it is `shared_with`, and their inputs. Raises: DarkpyError if they do not fit."""
 
-    def resolve_shared(self, referred: Sequence[LayerSpec]) -> LayerSpec:
-        """This spec, knowing the layers that it `shared_with` to, after `check_shared` has passed them."""
+    def resolve_shared(self, shared: Sequence[LayerSpec]) -> LayerSpec:
+        """Return this spec completed with values of the layers that it is `shared_with`, which are checked."""
         return self
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
-        """The output's shape. Raises: ShapeError when the inputs do not fit."""
+        """Return the output's shape. Raises: ShapeError if the inputs do not fit."""
         raise NotImplementedError
 
     def arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
-        """The arrays of the weight file, in file order."""
+        """Return the layer's arrays in the order of the weight file."""
         return ()
 
     def lint(self, inputs: Sequence[Shape]) -> Iterator[Finding]:
-        """Findings of the section: allowed, and bad for training. None by default."""
+        """Yield values of the section that are valid but hurt training; none by default."""
         yield from ()
 
     def operations(self, inputs: Sequence[Shape]) -> int:
-        """Multiplications and additions for one image, counted as darknet's table counts them."""
+        """Return multiplications plus additions for one image, counted as in darknet's layer table."""
         return 0
 
     def extensions(self) -> list[str]:
-        """What of the section no darknet of its dialect computes."""
+        """List what of the section no darknet of its dialect supports."""
         section = [] if self.dialect in self.dialects else [f"[{self.type}]"]
         return [*section, *extension_entries(self)]
 
     def weight_bound(self, net: NetSpec) -> float:
-        """What `clip` keeps the weights within after each update; 0 for no bound."""
+        """Return the magnitude that weights are clipped to after each update; 0 for no clipping."""
         return self.clip
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        """The module; its forward takes one tensor a source and returns one tensor."""
+        """Build the module; its `forward` takes one tensor a source and returns one tensor."""
         raise NotImplementedError
 
     def tie_weights(self, index: int, layers: Sequence[Layer]) -> None:
-        """Tie the built layer to those it `shared_with` to."""
+        """Tie the built layer to the layers that it is `shared_with`."""
 
 
 def activation_key(default: str, *, has_slopes: bool = False) -> Any:
-    """The `activation` key: every layer that has one knows the same words, and some prelu, whose slopes are learned."""
+    """Declare the `activation` key. has_slopes: the layer has learned slopes, so that prelu is allowed, too."""
     if not has_slopes:
         return key(default, choices=activation_names, aliases=ALIASES)
     return key(default, choices=lambda dialect: activation_names(dialect) | {PRELU}, aliases=ALIASES, extension={PRELU})
 
 
 def slope_arrays(activation: str, channels: int) -> tuple[ArraySpec, ...]:
-    """The slopes of a PReLU, one a channel, the last array of their layer."""
+    """Return the array of a PReLU's slopes, one a channel, which is the last of its layer; none for others."""
     return (ArraySpec("slopes", (channels,), INIT_SLOPE, is_extension=True),) if activation == PRELU else ()
 
 
-SECTIONS: dict[str, type[LayerSpec]] = {}
-S = TypeVar("S", bound=LayerSpec)
+SECTION_SPECS: dict[str, type[LayerSpec]] = {}
+SpecT = TypeVar("SpecT", bound=LayerSpec)
 
 
-def section(*names: str, dialect: Dialect | None = None, any_dialect: bool = False) -> Callable[[type[S]], type[S]]:
+def section(
+    *names: str, dialect: Dialect | None = None, any_dialect: bool = False
+) -> Callable[[type[SpecT]], type[SpecT]]:
     """Register a spec under its section names, the first being its `type`.
 
-    only: the one fork that has it. is_lent: the other's cfgs may have it too, here alone.
+    dialect: the only one that has the section. any_dialect: darkpy accepts it in the other, too.
     """
 
-    def register(spec: type[S]) -> type[S]:
+    def register(spec: type[SpecT]) -> type[SpecT]:
         spec.type = names[0]
         spec.dialects = frozenset(Dialect) if dialect is None else frozenset({dialect})
         spec.any_dialect = any_dialect
         for name in names:
-            if name in SECTIONS:
-                raise ValueError(f"two rooms claim [{name}]")
-            SECTIONS[name] = spec
+            if name in SECTION_SPECS:
+                raise ValueError(f"[{name}] is registered twice")
+            SECTION_SPECS[name] = spec
         return spec
 
     return register
 
 
-def absolute(reference: int, index: int) -> int:
-    """The layer that a `from` or `layers` entry means: negative counts back from `index`."""
+def absolute_index(reference: int, index: int) -> int:
+    """Return the index of the layer that a `from` or `layers` entry names: negative counts back from `index`."""
     return index + reference if reference < 0 else reference
 
 
 def field_values(spec: LayerSpec) -> Iterator[tuple[str, object]]:
-    """The typed keys of a spec, for tables and JSON."""
-    for wanted in keys_of(type(spec)).values():
-        yield wanted.name, getattr(spec, wanted.field)
+    """Yield names and values of a spec's keys, for tables and JSON."""
+    for declared in keys_of(type(spec)).values():
+        yield declared.name, getattr(spec, declared.field)

@@ -1,4 +1,4 @@
-"""[convolutional]: the layer of layers.
+"""[convolutional]: cross-correlation, norm, activation.
 
 Legend: B images, C channels in, F filters, H W rows and columns, K size.
 """
@@ -17,7 +17,7 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.finding import Finding
-from darkpy.layers.base import ArraySpec, Init, Layer, LayerSpec, absolute, section
+from darkpy.layers.base import ArraySpec, Init, Layer, LayerSpec, absolute_index, section
 from darkpy.layers.lint import skipped_cells
 from darkpy.layers.weighted import WeightedLayer, WeightedLayerSpec
 from darkpy.ops.antialiasing import blur, blur_to_onnx, blurred_sides
@@ -33,10 +33,10 @@ _AX = Dialect.ALEXEYAB
 class ConvolutionalSpec(WeightedLayerSpec):
     """Cross-correlation, then batch norm or a bias, then the activation, then (AlexeyAB) an antialiasing blur.
 
-    Source: both forks' src/convolutional_layer.c, src/convolutional_kernels.cu forward_convolutional_layer_gpu.
-    Differs: 1x1 with a stride samples the image, where pjreddie's code without cuDNN reads consecutive pixels;
-    readers of an antialiased layer see the blurred output, where AlexeyAB's code hands some the wrong size. `binary`
-    and `xnor` are as on the GPU: the CPU ignores `binary`, and takes the sign of 0 for -1.
+    Source: src/convolutional_layer.c, src/convolutional_kernels.cu forward_convolutional_layer_gpu of both dialects.
+    Differs: 1x1 with a stride subsamples the map; pjreddie's code without cuDNN reads consecutive cells. All readers
+        of an antialiased layer get the blurred output; AlexeyAB's code passes some of them the wrong size. `binary`
+        and `xnor` work as on the GPU; darknet's CPU code ignores `binary`, and takes the sign of 0 for -1.
     """
 
     filters: int = key(1, minimum=1)
@@ -44,19 +44,19 @@ class ConvolutionalSpec(WeightedLayerSpec):
     stride: int = key(1, minimum=1)
     stride_x: int | None = key(None, dialect=_AX, minimum=1)  # falls back to stride
     stride_y: int | None = key(None, dialect=_AX, minimum=1)
-    pad: bool = key(False)  # a flag: padding becomes size / 2
+    pad: bool = key(False)  # a flag: padding is size // 2 then
     padding: int = key(0, minimum=0)  # on each side
     dilation: int = key(1, dialect=_AX, minimum=1)
     groups: int = key(1, minimum=1)
     batch_normalize: int = key(0)
-    cbn: bool = key(False, dialect=_AX)  # the same as batch_normalize=2: statistics over the subdivisions
+    cbn: bool = key(False, dialect=_AX)  # as batch_normalize=2: statistics over the subdivisions
     binary: bool = key(False)
     xnor: bool = key(False)
     flipped: bool = key(False)  # the file holds the weights transposed
     share_index: int | None = key(None, dialect=_AX)
     antialiasing: int = key(0, dialect=_AX, minimum=0)
 
-    # training of AlexeyAB's fork
+    # AlexeyAB's training
     assisted_excitation: int = key(0, dialect=_AX)
     sway: bool = key(False, dialect=_AX)
     rotate: bool = key(False, dialect=_AX)
@@ -66,7 +66,7 @@ class ConvolutionalSpec(WeightedLayerSpec):
     grad_centr: bool = key(False, dialect=_AX)
     reverse: float = key(0.0, dialect=_AX)
 
-    # read by a fork, without a meaning here: GPU scheduling, packed bits, a broken experiment
+    # without effect here: GPU scheduling, packed bits, and an experiment that never worked
     dot: float = key(0.0, dialect=Dialect.PJREDDIE)
     bin_output: bool = key(False, dialect=_AX)
     coordconv: bool = key(False, dialect=_AX)
@@ -75,17 +75,17 @@ class ConvolutionalSpec(WeightedLayerSpec):
 
     @property
     def border(self) -> int:
-        """Zeros on each side, before dilation."""
+        """Zero padding of each side, before dilation."""
         return self.size // 2 if self.pad else self.padding
 
     @property
     def strides(self) -> tuple[int, int]:
-        """Down and across."""
+        """Strides down and across."""
         return self.stride_y or self.stride, self.stride_x or self.stride
 
     @property
-    def product_strides(self) -> tuple[int, int]:
-        """Those of the convolution itself, which antialiasing leaves to the blur."""
+    def conv_strides(self) -> tuple[int, int]:
+        """Strides of the convolution itself: 1 with antialiasing, whose blur strides instead."""
         return (1, 1) if self.antialiasing else self.strides
 
     @property
@@ -93,27 +93,28 @@ class ConvolutionalSpec(WeightedLayerSpec):
         return bool(self.batch_normalize) or self.cbn
 
     @property
-    def reach(self) -> int:
-        """Dilation, which darknet takes back for 1x1."""
+    def effective_dilation(self) -> int:
+        """Dilation; darknet ignores it for 1x1."""
         return 1 if self.size == 1 else self.dilation
 
     @property
     def group_count(self) -> int:
-        """AlexeyAB's xnor convolutions are never grouped."""
+        """Number of groups; AlexeyAB's xnor convolutions have one."""
         return 1 if self.xnor and self.dialect is _AX else self.groups
 
     def shared_with(self, index: int) -> tuple[int, ...]:
-        return () if self.share_index is None else (absolute(self.share_index, index),)
+        return () if self.share_index is None else (absolute_index(self.share_index, index),)
 
-    def check_shared(self, inputs: Sequence[Shape], referred: Sequence[tuple[LayerSpec, Sequence[Shape]]]) -> None:
-        for other, other_inputs in referred:
+    def check_shared(self, inputs: Sequence[Shape], shared: Sequence[tuple[LayerSpec, Sequence[Shape]]]) -> None:
+        for other, other_inputs in shared:
             if not isinstance(other, ConvolutionalSpec):
-                raise DarkpyError(f"share_index={self.share_index} is no convolutional layer but [{other.type}]")
-            own = [array_spec.shape for array_spec in self._slots(inputs)]
-            others = [array_spec.shape for array_spec in other._slots(other_inputs)]
-            if own != others:
+                raise DarkpyError(f"share_index={self.share_index} is [{other.type}], not a convolutional layer")
+            own_shapes = [array_spec.shape for array_spec in self._all_arrays(inputs)]
+            other_shapes = [array_spec.shape for array_spec in other._all_arrays(other_inputs)]
+            if own_shapes != other_shapes:
                 raise ShapeError(
-                    f"share_index={self.share_index} names arrays of {_sizes(others)}; this layer has {_sizes(own)}",
+                    f"share_index={self.share_index} has arrays of {_sizes(other_shapes)};"
+                    f" this layer has {_sizes(own_shapes)}",
                     hint="filters, size, groups, batch_normalize and input channels must be equal",
                 )
 
@@ -124,32 +125,32 @@ class ConvolutionalSpec(WeightedLayerSpec):
                 f"{x.c} channels and {self.filters} filters cannot be split into groups={self.group_count}",
                 hint="both must be multiples of groups",
             )
-        if self.reach > 1 and (self.size % 2 == 0 or self.border != self.size // 2):
+        if self.effective_dilation > 1 and (self.size % 2 == 0 or self.border != self.size // 2):
             raise ShapeError(
                 f"dilation={self.dilation} needs an odd size and pad=1; size={self.size} padding={self.border}"
             )
         if min(x.h, x.w) + 2 * self.border < self.size:
             raise ShapeError(
                 f"size={self.size} is larger than the input, {x} with {self.border} on each side",
-                hint="enlarge [net] width and height, or stride less before",
+                hint="enlarge [net] width and height, or use smaller strides before it",
             )
-        sides = self._product_sides(x)
+        sides = self._conv_sides(x)
         if self.antialiasing:
             sides = blurred_sides(sides, self.antialiasing, self.strides)
         return self.check_norm(Shape(self.filters, *sides))
 
-    def _product_sides(self, x: Shape) -> tuple[int, int]:
+    def _conv_sides(self, x: Shape) -> tuple[int, int]:
         """Height and width before the antialiasing blur."""
-        down, across = self.product_strides
+        down, across = self.conv_strides
         overlap = 2 * self.border - self.size
         return (x.h + overlap) // down + 1, (x.w + overlap) // across + 1
 
     def arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
         if self.share_index is not None:
             return ()
-        return self._slots(inputs)
+        return self._all_arrays(inputs)
 
-    def _slots(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
+    def _all_arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
         fan_in = self.size * self.size * (inputs[0].c // self.group_count)
         noise = Init(scale=math.sqrt(2 / fan_in), is_normal=self.dialect is Dialect.PJREDDIE)
         shape = (self.filters, inputs[0].c // self.group_count, self.size, self.size)
@@ -158,13 +159,13 @@ class ConvolutionalSpec(WeightedLayerSpec):
         return (biases, *self.norm_arrays(self.filters), weights, *self.slope_arrays(self.filters))
 
     def lint(self, inputs: Sequence[Shape]) -> Iterator[Finding]:
-        """A 1x1 convolution that strides is how residual networks halve a map."""
+        """Yield a stride that skips cells; not for 1x1, by which residual networks halve a map."""
         if self.size > 1:
-            yield from skipped_cells(self.reach * (self.size - 1) + 1, self.strides)
+            yield from skipped_cells(self.effective_dilation * (self.size - 1) + 1, self.strides)
 
     def operations(self, inputs: Sequence[Shape]) -> int:
-        (weights,) = (array_spec.count for array_spec in self._slots(inputs) if array_spec.is_decayed)
-        h, w = self._product_sides(inputs[0])
+        (weights,) = (array_spec.count for array_spec in self._all_arrays(inputs) if array_spec.is_decayed)
+        h, w = self._conv_sides(inputs[0])
         return 2 * weights * h * w
 
     def weight_bound(self, net: NetSpec) -> float:
@@ -188,16 +189,16 @@ class Convolutional(WeightedLayer):
         super().__init__(spec, arrays, net)
         self.spec = spec
         self._owner: tuple[Convolutional, ...] = ()
-        self.shares_arrays = False
+        self.shares_arrays = False  # with another layer, as user or as owner
 
     @property
     def array_owner(self) -> Convolutional:
-        """The layer whose arrays are used: itself, or the one that `share_index` names."""
+        """Layer whose arrays are used: itself, or the one that `share_index` names."""
         return self._owner[0] if self._owner else self
 
     def share(self, other: Convolutional) -> None:
         """Use the arrays of another layer."""
-        # in a tuple, so that torch does not list the other's parameters as this layer's too
+        # in a tuple, so that torch does not register the other layer as a submodule
         self._owner = (other.array_owner,)
         self.shares_arrays = other.array_owner.shares_arrays = True
 
@@ -208,9 +209,15 @@ class Convolutional(WeightedLayer):
             x_BCHW = signs(x_BCHW)
         if spec.xnor or spec.binary:
             weights_FCKK = binarized(weights_FCKK)
-        padding = spec.border * spec.reach
+        padding = spec.border * spec.effective_dilation
         y_BFHW = functional.conv2d(
-            x_BCHW, weights_FCKK, self.added_biases, spec.product_strides, padding, spec.reach, spec.group_count
+            x_BCHW,
+            weights_FCKK,
+            self.added_biases,
+            spec.conv_strides,
+            padding,
+            spec.effective_dilation,
+            spec.group_count,
         )
         y_BFHW = self.finish(y_BFHW)
         return blur(y_BFHW, spec.antialiasing, spec.strides) if spec.antialiasing else y_BFHW
@@ -227,9 +234,9 @@ class Convolutional(WeightedLayer):
             x,
             binarized(weights_FCKK) if spec.xnor or spec.binary else weights_FCKK,
             kernel_shape=(spec.size, spec.size),
-            strides=spec.product_strides,
-            pads=(spec.border * spec.reach,) * 4,
-            dilations=(spec.reach, spec.reach),
+            strides=spec.conv_strides,
+            pads=(spec.border * spec.effective_dilation,) * 4,
+            dilations=(spec.effective_dilation, spec.effective_dilation),
             group=spec.group_count,
         )
         return blur_to_onnx(graph, y, spec.filters, spec.antialiasing, spec.strides) if spec.antialiasing else y

@@ -1,6 +1,6 @@
-"""[maxpool]: the largest number of each window.
+"""[maxpool]: the largest value of each window.
 
-Legend: B images, C channels, N channels that one is chosen from, H W rows and columns.
+Legend: B images, C channels, N channels of a window over channels, H W rows and columns.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class MaxpoolSpec(LayerSpec):
     """Pooling over windows, or with `maxpool_depth` over the channels k, k + out_channels, k + 2 out_channels, ...
 
     Source: AlexeyAB/darknet src/maxpool_layer.c forward_maxpool_layer.
-    Differs: AlexeyAB's AVX code loses the left neighbors of columns 1 to 7 at stride 1; here they count.
+    Differs: AlexeyAB's AVX code ignores the left neighbors of columns 1 to 7 at stride 1; darkpy does not.
     """
 
     stride: int = key(1, minimum=1)
@@ -46,7 +46,7 @@ class MaxpoolSpec(LayerSpec):
 
     @property
     def strides(self) -> tuple[int, int]:
-        """Down and across."""
+        """Strides down and across."""
         return self.stride_y or self.stride, self.stride_x or self.stride
 
     @property
@@ -103,7 +103,7 @@ class Maxpool(Layer):
         """Pool windows of any size by torch's own operation. border: the value of cells outside the input."""
         size, strides = self.window.size, self.window.strides
         before, below, right = self.window.borders(Shape(*x_BCHW.shape[1:]))
-        # torch has a border only where both sides may share its width
+        # torch pads both sides alike, by half a window at most
         if max(below, right) <= before <= size // 2:
             y_BCHW = functional.max_pool2d(x_BCHW, size, strides, before)
         else:
@@ -116,7 +116,7 @@ class Maxpool(Layer):
         size, strides = self.window.size, self.window.strides
         before, below, right = self.window.borders(shape)
         pads = (before, before, below, right)
-        if max(pads) >= size:  # more than ONNX's own border may have
+        if max(pads) >= size:  # ONNX pads by less than a window
             x = graph.pad(x, (0, 0, before, before, 0, 0, below, right), _lowest(torch.float32))
             pads = (0, 0, 0, 0)
         y = graph.add("MaxPool", x, kernel_shape=(size, size), strides=strides, pads=pads)
@@ -136,7 +136,7 @@ class MaxpoolDepth(Layer):
         missing = -channels % self.out_channels
         padded_BCHW = functional.pad(x_BCHW, (0, 0, 0, 0, 0, missing), value=_lowest(x_BCHW.dtype))
         x_BNCHW = padded_BCHW.reshape(batch, -1, self.out_channels, h, w)
-        return x_BNCHW.max(dim=1).values  # unlike amax it sends the delta to the first maximum alone
+        return x_BNCHW.max(dim=1).values  # unlike amax, it passes the delta to the first maximum only
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
         ((x, shape),) = sources

@@ -1,4 +1,4 @@
-"""[route]: layers put on top of each other, channel by channel.
+"""[route]: layers concatenated along the channels.
 
 Legend: B images, C channels, H W rows and columns.
 """
@@ -14,7 +14,7 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
-from darkpy.layers.base import Layer, LayerSpec, absolute, section
+from darkpy.layers.base import Layer, LayerSpec, absolute_index, section
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
@@ -24,9 +24,9 @@ _AX = Dialect.ALEXEYAB
 @section("route")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RouteSpec(LayerSpec):
-    """The outputs of `layers`, one behind the other; with `groups` part `group_id` of each.
+    """The concatenated outputs of `layers`; with `groups`, part `group_id` of the channels of each.
 
-    Layers of different height or width become one flat vector, as in pjreddie's code.
+    Layers of different height or width are flattened into one vector, as in pjreddie's code.
     Source: AlexeyAB/darknet src/route_layer.c forward_route_layer.
     """
 
@@ -39,18 +39,20 @@ class RouteSpec(LayerSpec):
     wait_stream: int = key(-1, dialect=_AX)
 
     def sources(self, index: int) -> tuple[int, ...]:
-        return tuple(absolute(layer, index) for layer in self.layers)
+        return tuple(absolute_index(layer, index) for layer in self.layers)
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         if self.group_id >= self.groups:
-            raise ShapeError(f"group_id={self.group_id} is not below groups={self.groups}", hint="ids count from 0")
+            raise ShapeError(
+                f"group_id={self.group_id} is not below groups={self.groups}", hint="ids are counted from 0"
+            )
         for x in inputs:
             if x.c % self.groups:
                 raise ShapeError(f"{x.c} channels cannot be split into groups={self.groups}")
         if len({(x.h, x.w) for x in inputs}) > 1:
             if self.groups > 1 or self.dialect is _AX:
                 raise ShapeError(
-                    f"the layers differ in size: {', '.join(map(str, inputs))}",
+                    f"the layers differ in height or width: {', '.join(map(str, inputs))}",
                     hint="route layers of one height and width; [upsample] or a stride makes them equal",
                 )
             return Shape.vector(sum(x.outputs for x in inputs))
@@ -82,5 +84,5 @@ class Route(Layer):
         elif self.groups > 1:
             sizes = [part.shape.c // self.groups for part in sources]
             ranges = [(self.group_id * size, (self.group_id + 1) * size, 1) for size in sizes]
-            parts = [graph.slice(name, {1: one}) for name, one in zip(parts, ranges, strict=True)]
+            parts = [graph.slice(name, {1: channels}) for name, channels in zip(parts, ranges, strict=True)]
         return parts[0] if len(parts) == 1 else graph.add("Concat", *parts, axis=1)

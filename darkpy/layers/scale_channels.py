@@ -14,7 +14,7 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
-from darkpy.layers.base import Layer, LayerSpec, absolute, activation_key, section
+from darkpy.layers.base import Layer, LayerSpec, absolute_index, activation_key, section
 from darkpy.ops.activations import ACTIVATIONS
 from darkpy.ops.activations_onnx import write_activation
 from darkpy.ops.onnx_builder import Graph, Value
@@ -36,7 +36,7 @@ class ScaleChannelsSpec(LayerSpec):
     scale_wh: bool = key(False)
 
     def sources(self, index: int) -> tuple[int, ...]:
-        return index - 1, absolute(self.from_, index)
+        return index - 1, absolute_index(self.from_, index)
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         gate, scaled = inputs

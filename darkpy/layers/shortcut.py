@@ -1,4 +1,4 @@
-"""[shortcut]: the layer before plus others.
+"""[shortcut]: the sum of the layer before and others.
 
 Legend: B images, C channels, H W rows and columns, N sources (the layer before first).
 """
@@ -14,7 +14,7 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
-from darkpy.layers.base import INIT_ONE, ArraySpec, Layer, LayerSpec, absolute, activation_key, section
+from darkpy.layers.base import INIT_ONE, ArraySpec, Layer, LayerSpec, absolute_index, activation_key, section
 from darkpy.ops.activations import ACTIVATIONS
 from darkpy.ops.activations_onnx import write_activation
 from darkpy.ops.onnx_builder import Graph, Value
@@ -23,9 +23,9 @@ from darkpy.shapes import Shape
 _AX = Dialect.ALEXEYAB
 _PJ = Dialect.PJREDDIE
 _WEIGHTS_TYPES = ("none", "per_feature", "per_layer", "per_channel")
-_NORMALIZATIONS = ("none", "relu", "avg_relu", "softmax")
-_FLOOR = 0.001  # of a weight under relu, as on the GPU and once folded
-_EPS = 1e-4
+_WEIGHTS_NORMALIZATIONS = ("none", "relu", "avg_relu", "softmax")
+_MIN_RELU_WEIGHT = 0.001  # as on darknet's GPU and in its folded networks
+_NORMALIZATION_EPS = 1e-4
 
 
 @section("shortcut")
@@ -33,11 +33,11 @@ _EPS = 1e-4
 class ShortcutSpec(LayerSpec):
     """pjreddie: alpha * before + beta * one layer of any size. AlexeyAB: a weighted sum of several of one size.
 
-    Where channels differ, the first ones that both have are added.
+    If the channel counts differ, only the leading channels that both have are added.
     Source: pjreddie/darknet src/blas.c shortcut_cpu; AlexeyAB/darknet src/blas.c shortcut_multilayer_cpu,
         src/blas_kernels.cu shortcut_multilayer_kernel.
-    Differs: the gradients are the true ones. pjreddie's code multiplies those of numbers that nothing is added to by
-        alpha as well; AlexeyAB's takes each normalized weight for independent, and bounds what it learns to +-1.
+    Differs: the gradients are exact. pjreddie's code also scales by alpha where nothing is added; AlexeyAB's treats
+        the normalized weights as independent, and clamps their gradients to +-1.
     """
 
     from_: tuple[int, ...] = key(name="from", list_dialect=_AX)
@@ -45,18 +45,18 @@ class ShortcutSpec(LayerSpec):
     alpha: float = key(1.0, dialect=_PJ)
     beta: float = key(1.0, dialect=_PJ)
     weights_type: str = key("none", dialect=_AX, choices=_WEIGHTS_TYPES)
-    weights_normalization: str = key("none", dialect=_AX, choices=_NORMALIZATIONS)
+    weights_normalization: str = key("none", dialect=_AX, choices=_WEIGHTS_NORMALIZATIONS)
 
     def sources(self, index: int) -> tuple[int, ...]:
-        return (index - 1, *(absolute(layer, index) for layer in self.from_))
+        return (index - 1, *(absolute_index(layer, index) for layer in self.from_))
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         before, *others = inputs
         for other in others:
             if self.dialect is _AX and (other.h, other.w) != (before.h, before.w):
                 raise ShapeError(
-                    f"adds {other} to {before}: AlexeyAB's fork adds layers of one width and height only",
-                    hint="pjreddie's fork samples the larger one: use --dialect pjreddie",
+                    f"adds {other} to {before}: the alexeyab dialect adds layers of one width and height only",
+                    hint="the pjreddie dialect samples the larger one: use --dialect pjreddie",
                 )
             if before.w // other.w != before.h // other.h or other.w // before.w != other.h // before.h:
                 raise ShapeError(f"adds {other} to {before}: their widths and heights have different ratios")
@@ -69,8 +69,8 @@ class ShortcutSpec(LayerSpec):
         return (ArraySpec("weights", (len(inputs), channels), INIT_ONE),)
 
     def operations(self, inputs: Sequence[Shape]) -> int:
-        of_each = 1 if self.weights_type == "none" else 2
-        return inputs[0].outputs * (len(inputs) - 1) * of_each
+        per_value = 1 if self.weights_type == "none" else 2
+        return inputs[0].outputs * (len(inputs) - 1) * per_value
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         arrays = self.arrays(inputs)
@@ -128,20 +128,20 @@ class WeightedShortcut(Layer):
         return write_activation(graph, self.activation.name, y.name)
 
     def _normalized(self) -> torch.Tensor:
-        """The weights as they multiply, summing to about 1 over the sources unless left as they are."""
+        """Return the effective weights; unless normalization is none, they sum to about 1 over the sources."""
         if self.normalization == "none":
             return self.weights
         if self.normalization == "softmax":
             positive_NC = torch.exp(self.weights - self.weights.amax(0, keepdim=True))
         else:
-            positive_NC = self.weights.clamp(min=_FLOOR)
-        return positive_NC / (_EPS + positive_NC.sum(0, keepdim=True))
+            positive_NC = self.weights.clamp(min=_MIN_RELU_WEIGHT)
+        return positive_NC / (_NORMALIZATION_EPS + positive_NC.sum(0, keepdim=True))
 
 
 def _add(y_BCHW: torch.Tensor, other_BCHW: torch.Tensor, alpha: float, beta: float) -> torch.Tensor:
-    """alpha * y + beta * other where both have a cell; the rest of y as it is.
+    """Return alpha * y + beta * other where both have a cell, and y elsewhere.
 
-    The larger one is sampled at every n-th row and column, n being the ratio of the widths.
+    The larger map is sampled at every n-th row and column, n being the ratio of the widths.
     """
     if y_BCHW.shape == other_BCHW.shape:
         return y_BCHW + other_BCHW if alpha == beta == 1 else alpha * y_BCHW + beta * other_BCHW
@@ -150,13 +150,13 @@ def _add(y_BCHW: torch.Tensor, other_BCHW: torch.Tensor, alpha: float, beta: flo
     sample = max(1, y_BCHW.shape[3] // other_BCHW.shape[3])
     added = other_BCHW[:, :channels, : h * stride : stride, : w * stride : stride]
     result = y_BCHW.clone()
-    place = result[:, :channels, : h * sample : sample, : w * sample : sample]
-    place.copy_(alpha * place + beta * added)
+    region = result[:, :channels, : h * sample : sample, : w * sample : sample]
+    region.copy_(alpha * region + beta * added)
     return result
 
 
 def _add_to_onnx(graph: Graph, y: Value, other: Value, alpha: float, beta: float) -> str:
-    """The same as operators of a graph; zeros are added to what has no partner."""
+    """Write `_add` as ONNX operators; cells of y without a partner get 0 added."""
     added = other.name
     channels, h, w = (min(a, b) for a, b in zip(y.shape, other.shape, strict=True))
     stride, sample = max(1, other.shape.w // y.shape.w), max(1, y.shape.w // other.shape.w)
@@ -167,11 +167,11 @@ def _add_to_onnx(graph: Graph, y: Value, other: Value, alpha: float, beta: float
     if alpha != 1 and y.shape == Shape(channels, h, w):
         return graph.add("Add", graph.add("Mul", y.name, torch.tensor(alpha)), added)
     if alpha != 1:
-        place = graph.slice(y.name, {1: (0, channels, 1), 2: (0, h * sample, sample), 3: (0, w * sample, sample)})
-        added = graph.add("Add", added, graph.add("Mul", place, torch.tensor(alpha - 1)))
+        region = graph.slice(y.name, {1: (0, channels, 1), 2: (0, h * sample, sample), 3: (0, w * sample, sample)})
+        added = graph.add("Add", added, graph.add("Mul", region, torch.tensor(alpha - 1)))
     if sample > 1:
-        apart = graph.pad(graph.reshape(added, 0, channels, h, 1, w, 1), (0,) * 9 + (sample - 1, 0, sample - 1))
-        added = graph.reshape(apart, 0, channels, h * sample, w * sample)
+        spaced = graph.pad(graph.reshape(added, 0, channels, h, 1, w, 1), (0,) * 9 + (sample - 1, 0, sample - 1))
+        added = graph.reshape(spaced, 0, channels, h * sample, w * sample)
     borders = tuple(whole - part for whole, part in zip(y.shape, (channels, h * sample, w * sample), strict=True))
     if any(borders):
         added = graph.pad(added, (0, 0, 0, 0, 0, *borders))

@@ -1,4 +1,4 @@
-"""[upsample]: each number repeated over a block, or with a negative stride each block summed up.
+"""[upsample]: each cell repeated over a block, or with a negative stride each block summed up.
 
 Legend: B images, C channels, H W rows and columns.
 """
@@ -34,7 +34,7 @@ class UpsampleSpec(LayerSpec):
         if self.stride == 0 or x.h % self.stride or x.w % self.stride:
             raise ShapeError(
                 f"stride={self.stride} does not divide the input, {x}",
-                hint="a positive stride makes the image larger, a negative one smaller",
+                hint="a positive stride enlarges the map, a negative one shrinks it",
             )
         return Shape(x.c, x.h // -self.stride, x.w // -self.stride)
 

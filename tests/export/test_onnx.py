@@ -75,9 +75,9 @@ def test_section_computes_the_same(name: str, dialect: Dialect) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(NO_MEMORY))
-def test_what_remembers_is_refused_by_name(name: str) -> None:
+def test_layer_with_a_state_is_refused_by_name(name: str) -> None:
     net = network(name, AX)
-    with pytest.raises(DarkpyError, match=rf"layer 0 \[{name}\].*: it remembers"):
+    with pytest.raises(DarkpyError, match=rf"layer 0 \[{name}\].*: it keeps a state"):
         exported(net)
 
 

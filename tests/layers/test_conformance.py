@@ -13,7 +13,7 @@ from darkpy.build import Plan, make_plan
 from darkpy.config.schema import keys_of, read_spec
 from darkpy.config.text import FindingCollector, parse
 from darkpy.dialect import Dialect
-from darkpy.layers.base import SECTIONS, LayerSpec
+from darkpy.layers.base import SECTION_SPECS, LayerSpec
 from darkpy.network import Network
 from darkpy.weightfile import read_header
 
@@ -84,7 +84,7 @@ OWN_OF_A_FORK = {
         "[deconvolutional]\nfilters=3\nsize=2\nlayer_normalize=1\nactivation=prelu\n",
     ),
 }
-SPECS = {spec.type: spec for spec in SECTIONS.values()}
+SPECS = {spec.type: spec for spec in SECTION_SPECS.values()}
 PAIRS = [(name, dialect) for name, spec in sorted(SPECS.items()) for dialect in Dialect if dialect in spec.dialects]
 for_every_section = pytest.mark.parametrize(
     ("name", "dialect"), PAIRS, ids=[f"{name}-{dialect}" for name, dialect in PAIRS]

@@ -197,8 +197,8 @@ def test_shared_weights_gather_the_gradients_of_all_layers_that_use_them() -> No
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ("filters=8\nsize=3\npad=1\n", "share_index=0 names arrays of 4, 4x4x3x3; this layer has 8, 8x4x3x3"),
-        ("filters=4\nsize=3\npad=1\nbatch_normalize=1\n", "names arrays of 4, 4x4x3x3; this layer has 4, 4, 4, 4, 4x4"),
+        ("filters=8\nsize=3\npad=1\n", "share_index=0 has arrays of 4, 4x4x3x3; this layer has 8, 8x4x3x3"),
+        ("filters=4\nsize=3\npad=1\nbatch_normalize=1\n", "has arrays of 4, 4x4x3x3; this layer has 4, 4, 4, 4, 4x4"),
         ("filters=4\nsize=3\npad=1\ngroups=2\n", "this layer has 4, 4x2x3x3"),
     ],
 )
@@ -209,7 +209,7 @@ def test_shared_arrays_must_be_of_the_same_sizes(keys: str, said: str) -> None:
 
 
 def test_only_arrays_of_an_earlier_convolutional_layer_are_shared() -> None:
-    with pytest.raises(ConfigError, match=r"share_index=1 is no convolutional layer but \[maxpool\]"):
+    with pytest.raises(ConfigError, match=r"share_index=1 is \[maxpool\], not a convolutional layer"):
         shared(SQUARE, "[maxpool]\n", SQUARE + "share_index=1\n")
     with pytest.raises(ConfigError, match="refers to layer 1, which does not come before it"):
         shared(SQUARE, SQUARE + "share_index=1\n")

@@ -77,7 +77,7 @@ def test_vector_reads_a_layers_memory_channel_by_channel() -> None:
 
 
 def test_layers_of_different_sizes_are_refused_in_alexeyabs_fork() -> None:
-    with pytest.raises(ShapeError, match="the layers differ in size: 3 x 2 x 4, 6 x 4 x 2"):
+    with pytest.raises(ShapeError, match="the layers differ in height or width: 3 x 2 x 4, 6 x 4 x 2"):
         spec(AX).shape((Shape(4, 2, 3), Shape(2, 4, 6)))
 
 

@@ -95,7 +95,7 @@ def test_pjreddies_fork_adds_the_first_of_several_layers() -> None:
 
 
 def test_alexeyabs_fork_adds_layers_of_one_size_only() -> None:
-    with pytest.raises(ShapeError, match="adds 8 x 12 x 4 to 4 x 6 x 4: AlexeyAB's fork adds layers of one width"):
+    with pytest.raises(ShapeError, match="adds 8 x 12 x 4 to 4 x 6 x 4: the alexeyab dialect adds layers of one width"):
         spec(AX).shape((X, Shape(4, 12, 8)))
 
 

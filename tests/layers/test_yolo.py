@@ -130,7 +130,7 @@ def test_gradients_flow_through_the_head(more: str) -> None:
     ("classes=2147483647\n", 16, r"reads 16 channels, but 1 anchors x"),
     ("num=2147483647\nclasses=3\n", 16, r"reads 16 channels, but 2147483647 anchors"),
     ("classes=3\nnum=2147483647\nmask=0,1\n", 16, r"num=2147483647 anchors, but a list holds 32768"),
-    ("classes=3\nnum=3\nmask=1,3\nanchors=1,2,3,4,5,6\n", 16, r"mask names anchor 3, but num=3, and anchors lists 3"),
+    ("classes=3\nnum=3\nmask=1,3\nanchors=1,2,3,4,5,6\n", 16, r"mask has anchor 3, but num=3, and anchors lists 3"),
 ])  # fmt: skip
 def test_sizes_that_do_not_fit_are_refused_before_anything_is_allocated(keys: str, channels: int, said: str) -> None:
     with pytest.raises(ConfigError, match=said):

@@ -12,7 +12,7 @@ import torch
 
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import keys_of
-from darkpy.layers.base import SECTIONS
+from darkpy.layers.base import SECTION_SPECS
 from tools.articles import alexnet, anchors, pooling, runs
 from tools.articles.command import main
 from tools.articles.images import CLASSES, Images, drawn, find
@@ -111,7 +111,7 @@ def test_maximum_leaves_many_more_zeros_than_a_mean_on_fashion_mnist() -> None:
 
 
 def test_page_names_no_key_that_there_is_not() -> None:
-    known = {*keys_of(NetSpec), *(key for spec in SECTIONS.values() for key in keys_of(spec))}
+    known = {*keys_of(NetSpec), *(key for spec in SECTION_SPECS.values() for key in keys_of(spec))}
     table = PAGE.read_text().partition("| key | where |")[2].partition("\n\n")[0]
     named = {match for row in table.splitlines() for match in re.findall(r"`(\w+)=", row.partition(" | ")[0])}
     assert len(named) > 20 and named <= known

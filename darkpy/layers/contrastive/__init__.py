@@ -12,7 +12,7 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.layers.anchors import FLT_MAX, AnchoredSpec
-from darkpy.layers.base import Layer, LayerSpec, absolute, section
+from darkpy.layers.base import Layer, LayerSpec, absolute_index, section
 from darkpy.layers.contrastive.delta import contrastive_loss
 from darkpy.layers.identity import Identity
 from darkpy.layers.loss import Loss, LossSpec, TrainingState
@@ -37,10 +37,10 @@ class ContrastiveSpec(LossSpec):
     head: AnchoredSpec | None = None  # the [yolo] itself, once the plan knows it
 
     def shared_with(self, index: int) -> tuple[int, ...]:
-        return (absolute(self.yolo_layer, index),)
+        return (absolute_index(self.yolo_layer, index),)
 
-    def check_shared(self, inputs: Sequence[Shape], referred: Sequence[tuple[LayerSpec, Sequence[Shape]]]) -> None:
-        ((head, (head_input,)),) = referred
+    def check_shared(self, inputs: Sequence[Shape], shared: Sequence[tuple[LayerSpec, Sequence[Shape]]]) -> None:
+        ((head, (head_input,)),) = shared
         if not isinstance(head, AnchoredSpec) or head.type != "yolo":
             raise DarkpyError(f"yolo_layer={self.yolo_layer} is no yolo layer but [{head.type}]")
         anchors = len(head.anchor_indices)
@@ -55,8 +55,8 @@ class ContrastiveSpec(LossSpec):
                 hint="take the embeddings from a layer of the yolo layer's size",
             )
 
-    def resolve_shared(self, referred: Sequence[LayerSpec]) -> ContrastiveSpec:
-        (head,) = referred
+    def resolve_shared(self, shared: Sequence[LayerSpec]) -> ContrastiveSpec:
+        (head,) = shared
         assert isinstance(head, AnchoredSpec)
         return replace(self, head=head)
 

@@ -17,7 +17,7 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.layers.anchor_graph import Entries, candidates_to_onnx, detections_to_onnx
 from darkpy.layers.anchors import AnchoredHead, AnchoredSpec
-from darkpy.layers.base import Layer, absolute, section
+from darkpy.layers.base import Layer, absolute_index, section
 from darkpy.layers.head import OnnxDetections, above
 from darkpy.layers.loss import Loss, TrainingState
 from darkpy.layers.yolo.delta import log_line, yolo_loss
@@ -59,7 +59,7 @@ class YoloSpec(AnchoredSpec):
         return "logistic" if self.new_coords else "linear"
 
     def shared_with(self, index: int) -> tuple[int, ...]:
-        return () if self.embedding_layer is None else (absolute(self.embedding_layer, index),)
+        return () if self.embedding_layer is None else (absolute_index(self.embedding_layer, index),)
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         # with new_coords the layer before has done the logistic
