@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from darkpy.anchors.kmeans import Floats
-from darkpy.data.lists.label_table import LabelTable
+from darkpy.data.lists.labels import LabelTable
 
 
 def pixels(table: LabelTable, width: int, height: int) -> Floats:

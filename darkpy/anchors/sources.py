@@ -18,7 +18,7 @@ from darkpy.data.formats.annotations import AnnotatedDataset
 from darkpy.data.formats.coco import read_coco
 from darkpy.data.formats.voc import Corners, read_voc
 from darkpy.data.lists.image_list import ImageList, open_list
-from darkpy.data.lists.label_table import LabelTable
+from darkpy.data.lists.labels import LabelTable
 from darkpy.dialect import Dialect
 
 

@@ -64,8 +64,8 @@ class Scored:
 class _InOrder(Sampler):
     """The list as it is: slot n shows image n, and no other where that cannot be read."""
 
-    def candidates(self, array_spec: int, source: int = 0) -> Iterator[int]:
-        yield array_spec
+    def candidates(self, sample_index: int, source: int = 0) -> Iterator[int]:
+        yield sample_index
 
 
 class Hunt:
@@ -244,7 +244,7 @@ def _is_filled(network: Network) -> bool:
     """Whether all batch norm that there is has rolling statistics: of a new network they are 0."""
     for node, layer in zip(network.plan.nodes, network.layers, strict=True):
         assert isinstance(layer, Layer)
-        arrays = (layer.array(array_spec) for array_spec in node.arrays if array_spec.is_statistic)
+        arrays = (layer.array(sample_index) for sample_index in node.arrays if sample_index.is_statistic)
         if not all(array is None or bool(array.any()) for array in arrays):
             return False
     return True

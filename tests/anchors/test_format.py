@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from darkpy.anchors.format import anchors_text, class_counts, counters_text, pixels, wrong_boxes
-from darkpy.data.lists.label_table import LabelTable, read_table
+from darkpy.data.lists.labels import LabelTable, read_label_table
 
 
 def table(tmp_path: Path) -> LabelTable:
     (tmp_path / "a.txt").write_text("0 .5 .5 .5 .25\n2 0 .5 .1 .1\n")
     (tmp_path / "b.txt").write_text("0 .5 .5 .5 -.5\n0 .5 .5 1.5 0\n0 .5 .5 1e30 .1\n")
-    return read_table(["a.jpg", "b.jpg"], tmp_path)
+    return read_label_table(["a.jpg", "b.jpg"], tmp_path)
 
 
 def test_anchors_are_whole_numbers_or_cells() -> None:

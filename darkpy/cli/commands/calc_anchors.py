@@ -16,7 +16,7 @@ from darkpy.errors import DarkpyError
 from darkpy.files import write_atomic
 
 if TYPE_CHECKING:
-    from darkpy.data.lists.label_table import LabelTable
+    from darkpy.data.lists.labels import LabelTable
 
 ANCHORS, COUNTERS, CLOUD = Path("anchors.txt"), Path("counters_per_class.txt"), Path("cloud.png")
 MAX_CLUSTERS = 1000
@@ -92,7 +92,7 @@ def calc_anchors(
 def _read(task: DataFile, dialect: Dialect | None) -> LabelTable:
     """The labels of the list to train on; what is wrong with them is told as AlexeyAB's program does."""
     from darkpy.anchors.format import wrong_boxes
-    from darkpy.data.lists.label_table import read_table
+    from darkpy.data.lists.labels import read_label_table
     from darkpy.data.lists.paths import read_list_lines
     from darkpy.data.loading.bad_files import BadLists, Problem
 
@@ -100,7 +100,7 @@ def _read(task: DataFile, dialect: Dialect | None) -> LabelTable:
     assert file is not None
     images = read_list_lines(file)
     click.echo(f" read labels from {len(images)} images ")
-    table = read_table(images, file.parent, dialect)
+    table = read_label_table(images, file.parent, dialect)
     bad = BadLists(Path())
     for number in table.missing:
         click.echo(f"Can't open label file. (This can be normal only if you use MSCOCO): {table.files[number]} ")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from darkpy.data.lists.image_list import ImageList, names_from_common_folder
-from darkpy.data.lists.label_table import LabelTable
+from darkpy.data.lists.labels import LabelTable
 from darkpy.data.lists.names import COCO, COCO_IDS, COCO_OWN
 from darkpy.data.loading.decoding import read_image_size
 from darkpy.errors import ImageError

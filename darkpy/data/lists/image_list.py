@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from darkpy.data.lists.data_file import DataFile, read_data
-from darkpy.data.lists.label_table import LabelTable, read_table
+from darkpy.data.lists.labels import LabelTable, read_label_table
 from darkpy.data.lists.names import read_names
 from darkpy.data.lists.paths import expand_paths, find_image, read_list_lines
 from darkpy.dialect import Dialect
@@ -29,7 +29,7 @@ class ImageList:
 
     def read_labels(self, dialect: Dialect | None = None) -> LabelTable:
         """Raises: DarkpyError when no image has labels."""
-        table = read_table(self.images, self.folder, dialect)
+        table = read_label_table(self.images, self.folder, dialect)
         if len(table.missing) == len(table.files):
             raise DarkpyError(
                 f"no image of the list has labels; those of the first are looked for in {table.files[0]}",

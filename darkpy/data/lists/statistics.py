@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpy.data.lists.image_list import ImageList
-from darkpy.data.lists.label_table import LabelTable
+from darkpy.data.lists.labels import LabelTable
 
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 """Percentages of boxes that are no larger than what is told."""

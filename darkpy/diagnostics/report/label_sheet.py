@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from darkpy.data.lists.image_list import ImageList
-from darkpy.data.lists.label_table import LabelTable
+from darkpy.data.lists.labels import LabelTable
 from darkpy.data.loading.decoding import MAX_PIXELS, decode, read_image
 from darkpy.diagnostics.report.contact_sheet import INK, PAPER, TILE_H, TILE_W, Tile, as_png, contact_sheet
 from darkpy.errors import ImageError
