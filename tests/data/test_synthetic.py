@@ -1,27 +1,99 @@
-"""The drawn data set as its users find it: lists, labels, XML, cfg."""
+"""Synthetic data set: what is drawn, where its boxes are, and the files written.
+
+Letters: 3 colors, H W rows and columns, N points.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import darkpy
+from darkpy.data.augment.sampler import DarknetRandom
 from darkpy.data.lists.data_file import read_data
 from darkpy.data.lists.labels import read_labels
 from darkpy.data.lists.names import read_names
 from darkpy.data.lists.paths import label_path, read_image_list
-from darkpy.data.scenes import CLASSES
-from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
+from darkpy.data.synthetic import (
+    CLASS_NAMES,
+    MAX_COVERED,
+    OUTLINES,
+    SHAPES_PER_IMAGE,
+    Scene,
+    SyntheticConfig,
+    draw_scene,
+    write_synthetic_dataset,
+)
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 
+SCENES = [draw_scene(DarknetRandom(f"test/{number}"), 96) for number in range(24)]
 SAMPLE = SyntheticConfig(images=3, valid=2, size=96, seed=5)
 Write = Callable[..., Path]
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_box_is_tight_around_the_pixels_that_its_shape_paints(scene: Scene) -> None:
+    black_3HW = torch.zeros_like(scene.ground_3HW)
+    for shape in scene.shapes:
+        white = shape._replace(color_3=torch.full((3,), 255.0))
+        is_white_HW = Scene(black_3HW, black_3HW, (white,)).paint()[0] > 127
+        left, top, right, bottom = shape.box_px
+        inside_HW = is_white_HW[top:bottom, left:right]
+        assert inside_HW.sum() == is_white_HW.sum() > 0
+        assert inside_HW[0].any() and inside_HW[-1].any() and inside_HW[:, 0].any() and inside_HW[:, -1].any()
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_image_differs_from_the_bare_one_in_its_shapes_alone(scene: Scene) -> None:
+    differs_HW = (scene.paint() != scene._replace(shapes=()).paint()).any(0)
+    covered_HW = torch.stack([shape.cover_HW for shape in scene.shapes]).amax(0)
+    assert not differs_HW[covered_HW == 0].any()
+    assert differs_HW[covered_HW == 1].float().mean() > 0.95
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_shapes_are_whole_and_hardly_cover_each_other(scene: Scene) -> None:
+    assert 1 <= len(scene.shapes) <= SHAPES_PER_IMAGE[1]
+    for shape in scene.shapes:
+        assert not any(line.any() for edge in (0, -1) for line in (shape.cover_HW[edge], shape.cover_HW[:, edge]))
+    for shape, other in combinations(scene.shapes, 2):
+        shared = torch.minimum(shape.cover_HW, other.cover_HW).sum()
+        assert shared <= MAX_COVERED * min(shape.cover_HW.sum(), other.cover_HW.sum())
+
+
+@pytest.mark.parametrize(
+    ("name", "inside", "outside"),
+    [
+        ("circle", [(0, 0), (0.99, 0), (0.7, -0.7)], [(1.01, 0), (0.8, 0.8)]),
+        ("square", [(0, 0), (0.83, 0), (0.83, -0.83)], [(0.85, 0), (0, -0.85)]),
+        ("triangle", [(0, 0), (0, -1.19), (1, 0.59)], [(0, 0.61), (0.6, -0.6), (0, -1.21)]),
+        ("cross", [(0, 0), (1, 0.29), (-0.29, -1)], [(0.31, 0.31), (1.06, 0)]),
+    ],
+)
+def test_class_has_the_outline_of_its_name(
+    name: str, inside: list[tuple[float, float]], outside: list[tuple[float, float]]
+) -> None:
+    points_N2 = torch.tensor([*inside, *outside])
+    is_inside_N = OUTLINES[name](*points_N2.unbind(1)) < 0
+    assert is_inside_N.tolist() == [True] * len(inside) + [False] * len(outside)
+
+
+def test_every_class_occurs() -> None:
+    assert {shape.class_id for scene in SCENES for shape in scene.shapes} == set(range(len(CLASS_NAMES)))
+
+
+def test_images_follow_from_the_seed() -> None:
+    first, again, other = (draw_scene(DarknetRandom(text), 64).paint() for text in ("a", "a", "b"))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 @pytest.fixture
@@ -56,7 +128,7 @@ def test_scenes_are_written_one_by_one(tmp_path: Path) -> None:
 def test_labels_are_the_boxes_of_the_shapes(write: Write) -> None:
     folder = write()
     for place, scene in SAMPLE.scenes():
-        labels = read_labels((folder / place).with_suffix(".txt"), len(CLASSES))
+        labels = read_labels((folder / place).with_suffix(".txt"), len(CLASS_NAMES))
         assert labels.problems == ()
         assert labels.boxes_N5[:, 4].tolist() == [shape.class_id for shape in scene.shapes]
         center_N2, size_N2 = labels.boxes_N5[:, :2] * 96, labels.boxes_N5[:, 2:4] * 96
@@ -71,7 +143,7 @@ def test_xml_tells_the_same_boxes_as_the_labels(write: Write) -> None:
         assert root.findtext("filename") == place.name
         assert [root.findtext(f"size/{key}") for key in ("width", "height", "depth")] == ["96", "96", "3"]
         objects = root.findall("object")
-        assert [one.findtext("name") for one in objects] == [CLASSES[shape.class_id] for shape in scene.shapes]
+        assert [one.findtext("name") for one in objects] == [CLASS_NAMES[shape.class_id] for shape in scene.shapes]
         for one, shape in zip(objects, scene.shapes, strict=True):
             corners = [int(one.findtext(f"bndbox/{key}") or "") for key in ("xmin", "ymin", "xmax", "ymax")]
             left, top, right, bottom = shape.box_px
@@ -82,8 +154,8 @@ def test_data_file_leads_to_everything_from_anywhere(write: Write, monkeypatch: 
     file = write().resolve() / "sample.data"
     monkeypatch.chdir("/")
     data = read_data(file)
-    assert data.entries["classes"] == str(len(CLASSES))
-    assert read_names(data.find_names() or "") == CLASSES
+    assert data.entries["classes"] == str(len(CLASS_NAMES))
+    assert read_names(data.find_names() or "") == CLASS_NAMES
     assert Path(data.entries["backup"]).is_dir()
     for key, count in (("train", 3), ("valid", 2)):
         images = read_image_list(data.find(key) or "")
@@ -102,7 +174,7 @@ def test_each_forks_rule_finds_the_labels(write: Write, dialect: Dialect) -> Non
 def test_cfg_is_good_in_both_dialects(write: Write, dialect: Dialect) -> None:
     plan = darkpy.plan(write() / "sample.cfg", dialect, strict=True)
     plan.net.check_schedule()
-    assert plan.nodes[-1].spec.classes == len(CLASSES)  # type: ignore[attr-defined]
+    assert plan.nodes[-1].spec.classes == len(CLASS_NAMES)  # type: ignore[attr-defined]
     assert sum(node.parameter_count for node in plan.nodes) * 4 < 300_000
 
 
