@@ -33,10 +33,10 @@ A larger error means that something is broken. The accuracy lost to a precision 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InferenceConfig:
-    """How to run a network in inference.
+    """Engine, precision and compilation of a network in inference.
 
-    precision: of the weighted sums, "fp32", "bf16" or "int8".
-    compiled: compile with torch.compile's backend.
+    engine: a key of ENGINES. precision: of the weighted sums, "fp32", "bf16" or "int8".
+    compiled: compile to C++ by torch's inductor.
     """
 
     engine: str = "torch"
@@ -134,9 +134,9 @@ def __getattr__(name: str) -> object:
     """Names of an earlier release."""
     if name == "Ways":
         warnings.warn("Ways is now InferenceConfig, and is_compiled is compiled", DeprecationWarning, stacklevel=2)
-        return _ways
+
+        def ways(*, engine: str = "torch", precision: str = "fp32", is_compiled: bool = False) -> InferenceConfig:
+            return InferenceConfig(engine=engine, precision=precision, compiled=is_compiled)
+
+        return ways
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _ways(*, engine: str = "torch", precision: str = "fp32", is_compiled: bool = False) -> InferenceConfig:
-    return InferenceConfig(engine=engine, precision=precision, compiled=is_compiled)

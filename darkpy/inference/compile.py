@@ -29,8 +29,12 @@ def compile_network(network: Network, precision: str) -> Runner:
     """
     if network.has_memory:
         raise DarkpyError("--compile: layers with a memory cannot be compiled", hint="leave --compile out")
-    if network.device.type == "cpu":
-        _require_compiler()
+    compiler = os.environ.get("CXX", "g++")
+    if network.device.type == "cpu" and shutil.which(compiler) is None:
+        raise DarkpyError(
+            f"--compile needs a C++ compiler, and {compiler} was not found",
+            hint="install g++ (apt install g++), set CXX to another, or leave --compile out",
+        )
     programs: dict[tuple[int, ...], dict[int, Program]] = {}  # by image shape, then by batch size
 
     def runner(x_BCHW: torch.Tensor) -> list[torch.Tensor]:
@@ -47,15 +51,6 @@ def compile_network(network: Network, precision: str) -> Runner:
         return [torch.cat(parts) for parts in zip(outputs, runner(x_BCHW[size:]), strict=True)]
 
     return runner
-
-
-def _require_compiler() -> None:
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
-        raise DarkpyError(
-            f"--compile needs a C++ compiler, and {compiler} was not found",
-            hint="install g++ (apt install g++), set CXX to another, or leave --compile out",
-        )
 
 
 def _compile(network: Network, x_BCHW: torch.Tensor, precision: str) -> Program:
@@ -78,14 +73,8 @@ def _compile(network: Network, x_BCHW: torch.Tensor, precision: str) -> Program:
             program: Program = torch._inductor.compile(operations, [x_BCHW], options=options)
             program(x_BCHW)  # errors deferred to the first call are raised here
         except Exception as error:  # the compiler and its subprocesses raise exceptions of many types
-            raise DarkpyError(
-                f"--compile: torch cannot compile this: {_first_error(error)}", hint="leave --compile out"
-            ) from error
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            compiler_errors = [line for line in lines if "error:" in line]  # they follow the compiler's command line
+            reason = (compiler_errors or lines or [type(error).__name__])[0]
+            raise DarkpyError(f"--compile: torch cannot compile this: {reason}", hint="leave --compile out") from error
     return program
-
-
-def _first_error(error: Exception) -> str:
-    """Return the compiler's own error line, which stands below its command line, or else the first line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    compiler_errors = [line for line in lines if "error:" in line]
-    return (compiler_errors or lines or [type(error).__name__])[0]

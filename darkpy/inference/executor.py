@@ -48,7 +48,18 @@ class Executor:
         self._slot_count = len(calls) + 1
         assert all(len(slots[index]) == 1 for index in outputs)
         self._outputs = tuple(slots[index][0] for index in outputs)
-        self._steps = _with_last_reads(calls, self._outputs)
+        last_use: dict[int, int] = {}  # slot -> step
+        for step, (_, sources, target) in enumerate(calls):
+            for slot in (*sources, target):
+                last_use[slot] = step
+        freed: dict[int, list[int]] = {}
+        for slot, step in last_use.items():
+            if slot not in self._outputs:
+                freed.setdefault(step, []).append(slot)
+        self._steps = [
+            Step(function, sources[0] if len(sources) == 1 else -1, sources, target, tuple(freed.get(step, ())))
+            for step, (function, sources, target) in enumerate(calls)
+        ]
 
     def __call__(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
         values: list[torch.Tensor] = [x_BCHW.contiguous(memory_format=torch.channels_last)] * self._slot_count
@@ -74,7 +85,11 @@ def lower_layers(plan: Plan, layers: Sequence[Layer], dtype: torch.dtype) -> dic
     functions: dict[int, Function] = {}
     for node, layer in zip(plan.nodes, layers, strict=True):
         if _runs(plan, layers, node):
-            function = lower(layer, node.inputs, dtype, inplace=_may_overwrite(plan, layers, node.sources[0]))
+            source = node.sources[0]
+            reads = sum(reader.sources.count(source) for reader in plan.nodes)
+            # layers with weights allocate their output; with a memory they may still read it at the next call
+            is_new = source >= 0 and bool(plan.nodes[source].arrays) and not layers[source].has_memory
+            function = lower(layer, node.inputs, dtype, inplace=is_new and reads == 1)
             accepts_dtype = dtype == torch.float32 or layer.preserves_dtype
             functions[node.index] = function if accepts_dtype else _in_float32(function)
     return functions
@@ -98,30 +113,9 @@ def _runs(plan: Plan, layers: Sequence[Layer], node: Node) -> bool:
     return not (stays_unconcatenated or is_elided(node, layers[node.index]))
 
 
-def _may_overwrite(plan: Plan, layers: Sequence[Layer], index: int) -> bool:
-    """Return True if a layer allocates its output, as layers with weights do, and a single step reads it once."""
-    reads = sum(node.sources.count(index) for node in plan.nodes)
-    return index >= 0 and reads == 1 and bool(plan.nodes[index].arrays) and not layers[index].has_memory
-
-
 def _concatenated(layer: Layer) -> Function:
     return lambda *parts_BCHW: torch.cat([layer(part_BCHW) for part_BCHW in parts_BCHW], dim=1)
 
 
 def _in_float32(function: Function) -> Function:
     return lambda *sources: function(*(source.float() for source in sources))
-
-
-def _with_last_reads(calls: Sequence[tuple[Function, tuple[int, ...], int]], outputs: Sequence[int]) -> list[Step]:
-    last_use: dict[int, int] = {}  # slot -> step
-    for step, (_, sources, target) in enumerate(calls):
-        for slot in (*sources, target):
-            last_use[slot] = step
-    freed: dict[int, list[int]] = {}
-    for slot, step in last_use.items():
-        if slot not in outputs:
-            freed.setdefault(step, []).append(slot)
-    return [
-        Step(function, sources[0] if len(sources) == 1 else -1, sources, target, tuple(freed.get(step, ())))
-        for step, (function, sources, target) in enumerate(calls)
-    ]

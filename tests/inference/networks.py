@@ -1,4 +1,4 @@
-"""Networks with random weights that carry a signal through any number of layers, and how far outputs are apart."""
+"""Networks with random weights that keep the signal's magnitude through any number of layers, and comparisons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from darkpy.network import Network
 
 
 def filled(cfg: Path | str, dialect: Dialect | str | None = None) -> Network:
-    """Every product gives numbers as large as an image's, so that no logistic saturates; for single images."""
+    """Return a network whose weighted layers keep the magnitude of a single image, so that no logistic saturates."""
     net = darkpy.load(cfg, dialect=dialect, time_steps=1)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -29,7 +29,7 @@ def filled(cfg: Path | str, dialect: Dialect | str | None = None) -> Network:
 
 
 def _level(net: Network) -> None:
-    """Walk through the layers once, dividing each one's weights by the size of what comes out."""
+    """Divide the weights of each layer by the standard deviation of its output, layer by layer."""
     values = {-1: images(net)}
     for node, layer in zip(net.plan.nodes, net.built, strict=True):
         sources = [values[source] for source in node.sources]
@@ -47,13 +47,13 @@ def images(net: Network, batch: int = 1) -> torch.Tensor:
 def outputs(net: Network, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
     net.reset_state()
     with torch.inference_mode():
-        found: list[torch.Tensor] = net(x_BCHW)
-    return found
+        actual: list[torch.Tensor] = net(x_BCHW)
+    return actual
 
 
-def distance(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> float:
-    """The largest difference on any output, as a fraction of that output's largest number."""
-    assert [one.shape for one in found] == [one.shape for one in wanted]
-    assert all(one.dtype == torch.float32 for one in found)
-    pairs = zip(found, wanted, strict=True)
-    return max(float((one - other).abs().max() / other.abs().max().clamp(min=1e-30)) for one, other in pairs)
+def distance(actual: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> float:
+    """Return the largest difference of any output, as a fraction of that output's largest magnitude."""
+    assert [output.shape for output in actual] == [output.shape for output in expected]
+    assert all(output.dtype == torch.float32 for output in actual)
+    pairs = zip(actual, expected, strict=True)
+    return max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-30)) for a, b in pairs)

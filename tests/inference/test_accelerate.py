@@ -38,7 +38,7 @@ needs_openvino = pytest.mark.skipif(not (find_spec("onnx") and find_spec("openvi
 
 def several(net: Network) -> list[torch.Tensor]:
     x = torch.rand((8, *net.plan.input_shape), generator=torch.Generator().manual_seed(2))
-    return [one[None] for one in x]
+    return [x_CHW[None] for x_CHW in x]
 
 
 @pytest.mark.parametrize(
@@ -53,17 +53,19 @@ def several(net: Network) -> list[torch.Tensor]:
     ids=["bf16", "int8", "ONNX Runtime", "OpenVINO", "OpenVINO bf16"],
 )
 @pytest.mark.parametrize("cfg", [NET + LAYERS, TINY], ids=["layers", "yolov3-tiny"])
-def test_every_way_gives_what_the_plain_path_gives(cfg: str | Path, config: InferenceConfig, tolerance: float) -> None:
+def test_every_engine_and_precision_agrees_with_the_reference(
+    cfg: str | Path, config: InferenceConfig, tolerance: float
+) -> None:
     net = filled(cfg, "alexeyab")
     x = images(net, 2)
-    wanted = outputs(net, x)
-    found = outputs(accelerate(net, config, images=several(net)), x)
-    assert distance(found, wanted) <= tolerance
-    assert all(output.std() > 1e-6 for output in found)
-    assert distance(outputs(net, x[:1]), [output[:1] for output in wanted]) <= tolerance  # of another batch size
+    expected = outputs(net, x)
+    actual = outputs(accelerate(net, config, images=several(net)), x)
+    assert distance(actual, expected) <= tolerance
+    assert all(output.std() > 1e-6 for output in actual)
+    assert distance(outputs(net, x[:1]), [output[:1] for output in expected]) <= tolerance  # of another batch size
 
 
-def test_only_torch_wants_images_pixel_by_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_torch_prefers_channels_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "onnx_runtime", lambda net: net.reference_forward)
     assert accelerate(filled(NET + CONV)).prefers_channels_last
     assert not accelerate(filled(NET + CONV), InferenceConfig(engine="onnxruntime")).prefers_channels_last
@@ -79,7 +81,7 @@ def test_only_torch_wants_images_pixel_by_pixel(monkeypatch: pytest.MonkeyPatch)
         (InferenceConfig(precision="int8"), "int8 needs images"),
     ],
 )
-def test_config_that_cannot_be_gone_are_refused(config: InferenceConfig, message: str) -> None:
+def test_unsupported_configurations_are_refused(config: InferenceConfig, message: str) -> None:
     with pytest.raises(DarkpyError, match=message):
         accelerate(filled(NET + CONV), config)
 
@@ -91,7 +93,7 @@ def test_absent_engine_is_one_clear_error(package: str, monkeypatch: pytest.Monk
         accelerate(filled(NET + CONV), InferenceConfig(engine=package))
 
 
-def test_network_whose_outputs_are_no_numbers_is_told_so() -> None:
+def test_network_with_nan_outputs_is_an_error() -> None:
     net = filled(NET + CONV)
     net.get_buffer("layers.0.rolling_mean").fill_(torch.nan)
     with pytest.raises(DarkpyError, match="output 0 is NaN or infinite, with any engine and precision"):
@@ -106,7 +108,7 @@ def test_engine_that_computes_something_else_is_refused(monkeypatch: pytest.Monk
         accelerate(filled(NET + CONV), InferenceConfig(engine="onnxruntime"))
 
 
-def test_codes_go_through_all_that_only_moves_numbers() -> None:
+def test_all_layers_that_only_move_values_run_in_int8() -> None:
     net = filled(NET + LAYERS, "alexeyab")
     darkpy.accelerate(net, InferenceConfig(precision="int8"), images=several(net))
     assert [name for name, _ in net.named_parameters() if name.endswith("weights")] == ["layers.13.weights"]

@@ -1,4 +1,4 @@
-"""A compiled network gives what the plain path gives, on every network of cfg/; what cannot be compiled is refused."""
+"""A compiled network agrees with the reference path, on every network of cfg/; unsupported networks are refused."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g
 
 @needs_compiler
 @pytest.mark.parametrize("cfg", CFGS)
-def test_every_head_of_every_cfg_compiled_is_the_plain_paths(cfg: Path) -> None:
+def test_every_head_of_every_cfg_compiled_agrees_with_the_reference(cfg: Path) -> None:
     net = filled(cfg)
     x = images(net)
-    wanted = outputs(net, x)
-    found = outputs(accelerate(net, COMPILED), x)
-    assert distance(found, wanted) <= 1e-4
-    assert all(output.std() > 1e-6 for output in found)
+    expected = outputs(net, x)
+    actual = outputs(accelerate(net, COMPILED), x)
+    assert distance(actual, expected) <= 1e-4
+    assert all(output.std() > 1e-6 for output in actual)
 
 
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.05)])
-def test_batches_of_any_size_run_in_pieces_and_give_what_the_plain_path_gives(
+def test_batches_of_any_size_run_in_pieces_and_agree_with_the_reference(
     precision: str, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
     compile_ = module._compile
 
-    def counted(net: Any, x: torch.Tensor, precision: str) -> module.Program:
+    def recorded(net: Any, x: torch.Tensor, precision: str) -> module.Program:
         sizes.append(len(x))
         return compile_(net, x, precision)
 
-    monkeypatch.setattr(module, "_compile", counted)
+    monkeypatch.setattr(module, "_compile", recorded)
     net = filled(NET + LAYERS, "alexeyab")
     x = images(net, 5)
-    wanted = {count: outputs(net, x[:count]) for count in (1, 3, 2, 5, 4)}
+    expected = {count: outputs(net, x[:count]) for count in (1, 3, 2, 5, 4)}
     accelerate(net, InferenceConfig(precision=precision, compiled=True))
-    for count, plain in wanted.items():
+    for count, plain in expected.items():
         assert distance(outputs(net, x[:count]), plain) <= tolerance, count
     assert sizes == [1, 3, 5]  # two are one and one, four are three and one
     net.resize(24, 20)
@@ -74,7 +74,7 @@ def test_without_a_compiler_the_message_says_what_to_install(monkeypatch: pytest
 
 
 @needs_compiler
-def test_what_torch_cannot_compile_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_compilation_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise CppCompileError(["g++", "x.cpp"], "x.cpp: In function f\nx.cpp:1:2: fatal error: no omp.h")
 

@@ -1,4 +1,4 @@
-"""The fast path gives what the plain one gives, on every network of cfg/ and of the layers' own tests."""
+"""The lowered network agrees with the reference path, on every network of cfg/ and for layers of all kinds."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ CONV = "[convolutional]\nbatch_normalize=1\nfilters=8\nsize=3\npad=1\n"
 
 
 @pytest.mark.parametrize("cfg", CFGS)
-def test_every_head_of_every_cfg_is_the_plain_paths(cfg: Path) -> None:
+def test_every_head_of_every_cfg_agrees_with_the_reference(cfg: Path) -> None:
     net = filled(cfg)
     x = images(net)
-    wanted = outputs(net, x)
-    found = outputs(accelerate(net), x)
-    assert distance(found, wanted) <= 1e-4
-    assert all(output.std() > 1e-6 for output in found)
+    expected = outputs(net, x)
+    actual = outputs(accelerate(net), x)
+    assert distance(actual, expected) <= 1e-4
+    assert all(output.std() > 1e-6 for output in actual)
 
 
-def test_every_activation_behind_a_convolution_is_the_plain_paths() -> None:
-    for word, activation in ACTIVATIONS.items():
+def test_every_activation_behind_a_convolution_agrees_with_the_reference() -> None:
+    for name, activation in ACTIVATIONS.items():
         dialect = next(iter(activation.dialects))
-        net = filled(f"{NET}{CONV}activation={word}\n{CONV}stride=2\nactivation={word}\n", dialect)
+        net = filled(f"{NET}{CONV}activation={name}\n{CONV}stride=2\nactivation={name}\n", dialect)
         x = images(net, 2) - 0.5
-        wanted = outputs(net, x)
-        assert distance(outputs(accelerate(net), x), wanted) <= 1e-4, word
+        expected = outputs(net, x)
+        assert distance(outputs(accelerate(net), x), expected) <= 1e-4, name
 
 
 ODD = {
@@ -56,40 +56,40 @@ ODD = {
     "blurred": CONV + "antialiasing=1\nstride=2\nactivation=leaky\n",
     "shared": CONV + "activation=leaky\n" + CONV + "share_index=1\n",
     "even": "[convolutional]\nfilters=5\nsize=2\npadding=1\nactivation=leaky\n",
-    "dropped": "[dropout]\n[empty]\n" + CONV + "activation=mish\n[dropout]\n",
+    "elided": "[dropout]\n[empty]\n" + CONV + "activation=mish\n[dropout]\n",
     "routed": "[route]\nlayers=0\n[route]\nlayers=-1,0,0\ngroups=2\ngroup_id=1\n" + CONV + "[shortcut]\nfrom=0\n",
     "pooled": "[maxpool]\nsize=2\nstride=2\n" + CONV + "[maxpool]\nsize=2\nstride=1\n[maxpool]\nsize=3\nstride=2\n",
     "pooled in parts": "[route]\nlayers=-1,0\n[maxpool]\nsize=2\nstride=2\n" + CONV,
     "odd, pooled in parts": "[maxpool]\nstride=2\n" * 2 + "[route]\nlayers=-1,-1\n[maxpool]\nsize=2\nstride=2\n" + CONV,
     "pooled in parts, and whole": "[route]\nlayers=-1,0\n[maxpool]\nstride=2\n[upsample]\n[route]\nlayers=-1,-3\n"
     + CONV,
-    "film": "[crnn]\noutput_filters=4\nhidden_filters=4\npad=1\nsize=3\nbatch_normalize=1\n",
+    "recurrent": "[crnn]\noutput_filters=4\nhidden_filters=4\npad=1\nsize=3\nbatch_normalize=1\n",
     "normalized in groups": CONV.replace("batch", "group") + "activation=leaky\n[l2norm]\nscale=3\n",
-    "sloping": CONV + "activation=prelu\n[activation]\nactivation=prelu\n",
+    "prelu": CONV + "activation=prelu\n[activation]\nactivation=prelu\n",
     "connected": "[avgpool]\n[connected]\noutput=7\nbatch_normalize=1\n[softmax]\n",
 }
 
 
 @pytest.mark.parametrize("section", ODD.values(), ids=ODD.keys())
-def test_layers_of_all_shapes_are_the_plain_paths(section: str) -> None:
+def test_layers_of_all_kinds_agree_with_the_reference(section: str) -> None:
     net = filled(NET + CONV.replace("filters=8", "filters=8\nactivation=leaky") + section, "alexeyab")
     x = images(net, 3)
-    wanted = outputs(net, x)
-    assert distance(outputs(accelerate(net), x), wanted) <= 1e-4
-    assert distance(outputs(accelerate(net), x[:1]), [output[:1] for output in wanted]) <= 1e-4
+    expected = outputs(net, x)
+    assert distance(outputs(accelerate(net), x), expected) <= 1e-4
+    assert distance(outputs(accelerate(net), x[:1]), [output[:1] for output in expected]) <= 1e-4
 
 
-def test_stack_that_only_pools_read_is_not_made() -> None:
+def test_concatenation_that_only_pools_read_is_elided() -> None:
     net = filled(NET + CONV + CONV + "[route]\nlayers=-1,0\n[maxpool]\nstride=2\n" + CONV).for_inference()
     assert 2 not in lower_layers(net.plan, net.built, torch.float32)
 
 
-def test_parts_of_two_types_are_pooled_as_their_stack() -> None:
+def test_parts_of_two_dtypes_are_pooled_as_their_concatenation() -> None:
     net = darkpy.load(NET + "[maxpool]\nstride=2\n", dialect="alexeyab").for_inference()
     pooled = lower_layers(net.plan, net.built, torch.float32)[0]
     parts = torch.rand(1, 2, 4, 4).bfloat16(), torch.rand(1, 3, 4, 4)
-    wanted = torch.nn.functional.max_pool2d(torch.cat(parts, 1), 2)
-    torch.testing.assert_close(pooled(*parts), wanted, rtol=0, atol=0)
+    expected = torch.nn.functional.max_pool2d(torch.cat(parts, 1), 2)
+    torch.testing.assert_close(pooled(*parts), expected, rtol=0, atol=0)
 
 
 def test_convolutions_give_their_weights_up_and_cannot_be_saved(tmp_path: Path) -> None:
@@ -101,37 +101,37 @@ def test_convolutions_give_their_weights_up_and_cannot_be_saved(tmp_path: Path) 
 
 def test_trace_still_shows_every_layer() -> None:
     net = filled(NET + CONV + "[dropout]\n" + CONV)
-    wanted = net.trace(images(net))
-    assert distance(accelerate(net).trace(images(net)), [one.detach() for one in wanted]) <= 1e-4
+    expected = net.trace(images(net))
+    assert distance(accelerate(net).trace(images(net)), [output.detach() for output in expected]) <= 1e-4
 
 
 @pytest.mark.parametrize("fault", ["absent", "raises", "wrong", "nan"])
-def test_operation_that_is_absent_or_wrong_is_silently_not_used(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    true = fused_conv.fused_conv
+def test_operation_that_is_absent_or_wrong_is_not_used(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = fused_conv.fused_conv
 
     def broken(*arguments: Any) -> fused_conv.ConvFunction | None:
-        product = true(*arguments)
-        assert product is not None
+        conv = original(*arguments)
+        assert conv is not None
 
         def fail(x: torch.Tensor) -> torch.Tensor:
             raise RuntimeError("no such primitive")
 
-        faults = {"raises": fail, "wrong": lambda x: product(x) * 1.001, "nan": lambda x: product(x) * math.nan}
+        faults = {"raises": fail, "wrong": lambda x: conv(x) * 1.001, "nan": lambda x: conv(x) * math.nan}
         return faults.get(fault)
 
     net = filled(NET + CONV + CONV)
-    wanted = outputs(net, images(net))
+    expected = outputs(net, images(net))
     monkeypatch.setattr(lowering, "fused_conv", broken)
     accelerate(net)
     assert all("weights" in dict(layer.named_parameters()) for layer in net.layers)
-    assert distance(outputs(net, images(net)), wanted) <= 1e-4
+    assert distance(outputs(net, images(net)), expected) <= 1e-4
 
 
 def test_torch_without_the_operation_fuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
     net = filled(NET + CONV)
-    wanted = outputs(net, images(net))
-    assert distance(outputs(accelerate(net), images(net)), wanted) <= 1e-4
+    expected = outputs(net, images(net))
+    assert distance(outputs(accelerate(net), images(net)), expected) <= 1e-4
 
 
 def test_outputs_are_freed_after_their_last_reader(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,19 +140,19 @@ def test_outputs_are_freed_after_their_last_reader(monkeypatch: pytest.MonkeyPat
     alive: list[weakref.ref[torch.Tensor]] = []
     seen: list[list[int]] = []
 
-    def watched(step: Step) -> Step:
+    def recorded(step: Step) -> Step:
         def function(*sources: torch.Tensor) -> torch.Tensor:
             output: torch.Tensor = step.function(*sources)
             alive.append(weakref.ref(output))
-            seen.append([number for number, one in enumerate(alive) if one() is not None])
+            seen.append([index for index, output in enumerate(alive) if output() is not None])
             return output
 
         return step._replace(function=function)
 
-    monkeypatch.setattr(runner, "_steps", [watched(step) for step in runner._steps])
+    monkeypatch.setattr(runner, "_steps", [recorded(step) for step in runner._steps])
     with torch.inference_mode():
         runner(images(net))
-    # the dropout is left out; the sum, 3, is written over the product before it, 2
+    # the dropout is elided; the sum, 3, is written over the convolution before it, 2
     assert seen == [[0], [0, 1], [0, 1, 2], [0, 2, 3], [2, 3, 4]]
 
 
@@ -160,10 +160,8 @@ def test_halving_pool_takes_the_larger_numbers_and_nan() -> None:
     net = darkpy.load(NET + "[maxpool]\nsize=2\nstride=2\n")
     x = torch.randn(2, 3, 12, 16, generator=torch.Generator().manual_seed(0))
     x[0, 0, 0, 0] = math.nan
-    (found,) = outputs(net, x)
-    torch.testing.assert_close(found, torch.nn.functional.max_pool2d(x, 2), rtol=0, atol=0, equal_nan=True)
-    resolve_shared = torch.zeros(1, 3, 12, 16, requires_grad=True)
-    net(resolve_shared)[0].sum().backward()
-    assert (
-        resolve_shared.grad is not None and resolve_shared.grad.amax() == 1
-    )  # the delta goes to one of several equal ones
+    (actual,) = outputs(net, x)
+    torch.testing.assert_close(actual, torch.nn.functional.max_pool2d(x, 2), rtol=0, atol=0, equal_nan=True)
+    equal = torch.zeros(1, 3, 12, 16, requires_grad=True)
+    net(equal)[0].sum().backward()
+    assert equal.grad is not None and equal.grad.amax() == 1  # the delta goes to one of several equal values
