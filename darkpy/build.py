@@ -1,4 +1,4 @@
-"""Sections -> specs -> shapes -> plan, without allocating a tensor; all findings of a file are raised together."""
+"""Builder of plans: sections -> specs -> shapes, without tensors; all errors of a file are raised at once."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from darkpy.layers.base import SECTION_SPECS, ArraySpec, LayerSpec
 from darkpy.shapes import Shape
 
 NET_NAMES = ("net", "network")
-MAX_COUNT = 2**31 - 1  # darknet counts an image's outputs and a layer's weights in an int
+MAX_INT = 2**31 - 1  # darknet counts an image's outputs and a layer's weights in an int
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
     """One layer of the plan.
 
-    Shapes: `inputs` one a source, `shape` the output's, per image.
-    Units: parameter_count counts the numbers in the weight file (rolling statistics included); bflops 1e9
-    operations for one image.
+    Shapes: `inputs` one a source, `shape` of the output; both per image.
+    Units: parameter_count counts the values in the weight file (with rolling statistics); bflops are 1e9
+    operations an image.
     """
 
     index: int
@@ -50,7 +50,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A network as its cfg describes it: what every later step reads, and nothing is allocated for."""
+    """Typed description of a network, read from its cfg; every later step starts from it. Holds no tensors."""
 
     file: str
     dialect: Dialect
@@ -93,20 +93,20 @@ class Plan:
 def make_plan(
     cfg: str | os.PathLike[str] | Config, dialect: Dialect | str | None = None, *, strict: bool = False
 ) -> Plan:
-    """The typed graph of a cfg (a path, cfg text, or what `config.text` parsed).
+    """Build the plan of a cfg (a path, cfg text, or a parsed `Config`).
 
-    dialect: whose reading of the file counts; None decides by what only one fork knows, else pjreddie.
+    dialect: None detects it by sections and keys that only one dialect knows, else pjreddie.
     strict: warnings become errors.
-    Raises: ConfigError with every finding of the file.
+    Raises: ConfigError with all findings of the file.
     """
     config = cfg if isinstance(cfg, Config) else read(cfg)
-    return _Builder(config, _dialect_of(config, dialect)).plan(strict)
+    return _Builder(config, _resolve_dialect(config, dialect)).plan(strict)
 
 
 def resize_plan(plan: Plan, width: int, height: int) -> Plan:
-    """The same network for images of another size: what `random=1` trains with.
+    """Return the plan for another input size, as `random=1` needs it.
 
-    Raises: ShapeError naming the first layer that cannot take it, or that would have other weights.
+    Raises: ShapeError naming the first layer that does not fit, or whose weights would change.
     """
     net = replace(plan.net, width=width, height=height)
     shapes = {-1: net.input_shape}
@@ -117,7 +117,7 @@ def resize_plan(plan: Plan, width: int, height: int) -> Plan:
             shape = node.spec.shape(inputs)
             _check_shape(shape)
             if node.spec.arrays(inputs) != node.arrays:
-                raise ShapeError("its weights are for one size only", hint="set random=0")
+                raise ShapeError("its weights fit one input size only", hint="set random=0")
         except ShapeError as error:
             raise ShapeError(
                 f"{plan.place(node.index)}: at {width} x {height}, {error.message}", hint=error.hint
@@ -128,7 +128,7 @@ def resize_plan(plan: Plan, width: int, height: int) -> Plan:
 
 
 def detect_dialect(config: Config) -> Dialect:
-    """The fork that a cfg was written for, by counting what only one of them reads; pjreddie when nothing tells."""
+    """Detect the dialect by counting the sections and keys that only one dialect reads; pjreddie on a tie."""
     votes = dict.fromkeys(Dialect, 0)
     for section in config.sections:
         spec: type[NetSpec | LayerSpec] | None = (
@@ -137,29 +137,29 @@ def detect_dialect(config: Config) -> Dialect:
         if spec is None:
             continue
         known = keys_of(spec)
-        told = [
+        identifying = [
             entry for entry in section.entries.values() if entry.key in known and known[entry.key].identifies_dialect
         ]
-        for dialects in (spec.dialects, *(known[entry.key].readers(entry.value) for entry in told)):
+        for dialects in (spec.dialects, *(known[entry.key].readers(entry.value) for entry in identifying)):
             if len(dialects) == 1:
                 votes[next(iter(dialects))] += 1
     return Dialect.ALEXEYAB if votes[Dialect.ALEXEYAB] > votes[Dialect.PJREDDIE] else Dialect.PJREDDIE
 
 
-def _dialect_of(config: Config, wanted: Dialect | str | None) -> Dialect:
-    if wanted is None:
+def _resolve_dialect(config: Config, dialect: Dialect | str | None) -> Dialect:
+    if dialect is None:
         return detect_dialect(config)
     try:
-        return Dialect(wanted)
+        return Dialect(dialect)
     except ValueError:
-        names = ", ".join(str(dialect) for dialect in Dialect)
-        raise DarkpyError(f"{wanted!r} is no dialect", hint=f"one of {names}") from None
+        names = ", ".join(str(known) for known in Dialect)
+        raise DarkpyError(f"unknown dialect {dialect!r}", hint=f"one of {names}") from None
 
 
 class _Builder:
-    """Walks the sections once and keeps every fault it meets.
+    """One walk over the sections that collects all findings.
 
-    A layer with a fault has no shape; those that read it have their keys checked, and nothing else.
+    A layer with an error has no shape; of layers that read it, only the keys are checked.
     """
 
     def __init__(self, config: Config, dialect: Dialect) -> None:
@@ -171,7 +171,7 @@ class _Builder:
 
     def plan(self, strict: bool) -> Plan:
         if not self.config.sections:
-            self.findings.error("has no sections", hint="a cfg begins with [net]")
+            self.findings.error("has no sections", hint="a cfg starts with [net]")
             self.findings.raise_errors()
         first, *others = self.config.sections
         net = self._net(first)
@@ -192,7 +192,7 @@ class _Builder:
 
     def _net(self, section: Section) -> NetSpec | None:
         if section.type not in NET_NAMES:
-            self.findings.error("is the first section", section, hint="a cfg begins with [net]")
+            self.findings.error("is the first section", section, hint="a cfg starts with [net]")
             return None
         net = read_spec(NetSpec, section, self.dialect, self.findings)
         if net is not None:
@@ -214,21 +214,21 @@ class _Builder:
                 self.shapes[node.index] = node.shape
 
     def _node(self, spec: LayerSpec, section: Section) -> Node | None:
-        """None where a fault of an earlier layer hides what this one reads. Raises: DarkpyError."""
+        """Build the node of a layer; None if a layer that it reads has an error. Raises: DarkpyError."""
         index = section.index
-        sources, referred = spec.sources(index), spec.shared_with(index)
+        sources, owners = spec.sources(index), spec.shared_with(index)
         _check_references(sources, range(index) if index else range(-1, 0), index)
-        _check_references(referred, range(index), index)
-        if not (self.shapes.keys() >= set(sources) and self.nodes.keys() >= set(referred)):
+        _check_references(owners, range(index), index)
+        if not (self.shapes.keys() >= set(sources) and self.nodes.keys() >= set(owners)):
             return None
         inputs = tuple(self.shapes[source] for source in sources)
         shape = spec.shape(inputs)
         _check_shape(shape)
         arrays = spec.arrays(inputs)
-        if (count := sum(array_spec.count for array_spec in arrays)) > MAX_COUNT:
-            raise ShapeError(f"its {count} weights are too many", hint=f"the limit is {MAX_COUNT}")
-        spec.check_shared(inputs, [(self.nodes[other].spec, self.nodes[other].inputs) for other in referred])
-        spec = spec.resolve_shared([self.nodes[other].spec for other in referred])
+        if (count := sum(array_spec.count for array_spec in arrays)) > MAX_INT:
+            raise ShapeError(f"has {count} weights, too many", hint=f"the limit is {MAX_INT}")
+        spec.check_shared(inputs, [(self.nodes[owner].spec, self.nodes[owner].inputs) for owner in owners])
+        spec = spec.resolve_shared([self.nodes[owner].spec for owner in owners])
         return Node(index, spec, section, sources, inputs, shape, arrays, spec.operations(inputs) / 1e9)
 
     def _layer_spec(self, section: Section) -> LayerSpec | None:
@@ -237,23 +237,23 @@ class _Builder:
             return read_spec(cls, section, self.dialect, self.findings)
         if cls is not None:
             hint = f"use --dialect {next(iter(cls.dialects))}"
-            self.findings.error(f"is no section of {self.dialect}'s fork", section, hint=hint)
+            self.findings.error(f"is not a section of dialect {self.dialect}", section, hint=hint)
         elif section.type in NET_NAMES:
-            self.findings.error("stands here a second time", section, hint="a cfg describes one network")
+            self.findings.error("is a duplicate", section, hint="a cfg describes one network")
         else:
-            self.findings.error("is no section of any darknet", section, hint=nearest(section.type, SECTION_SPECS))
+            self.findings.error("is not a darknet section", section, hint=nearest(section.type, SECTION_SPECS))
         return None
 
 
-def _check_references(numbers: Sequence[int], allowed: range, index: int) -> None:
-    for number in numbers:
-        if number not in allowed:
-            hint = f"negative numbers count back from here, 0 to {index - 1} are absolute" if index else None
-            raise DarkpyError(f"refers to layer {number}, which does not come before it", hint=hint)
+def _check_references(references: Sequence[int], allowed: range, index: int) -> None:
+    for reference in references:
+        if reference not in allowed:
+            hint = f"negative numbers are relative to this layer, 0 to {index - 1} are absolute" if index else None
+            raise DarkpyError(f"refers to layer {reference}, which is not before it", hint=hint)
 
 
 def _check_shape(shape: Shape) -> None:
     if min(shape) < 1:
-        raise ShapeError(f"nothing is left of the image: {shape}", hint="enlarge [net] width and height")
-    if shape.outputs > MAX_COUNT:
-        raise ShapeError(f"{shape} are {shape.outputs} numbers, too many", hint=f"the limit is {MAX_COUNT}")
+        raise ShapeError(f"the output is empty: {shape}", hint="enlarge [net] width and height")
+    if shape.outputs > MAX_INT:
+        raise ShapeError(f"{shape} has {shape.outputs} values, too many", hint=f"the limit is {MAX_INT}")

@@ -1,4 +1,4 @@
-"""The two readings of a cfg."""
+"""Dialects of the cfg language."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Dialect(Enum):
-    """Which fork's meaning a cfg has; decided once, in `build`, then carried by every spec as data."""
+    """The darknet that a cfg is written for; resolved once, in `build`, and then stored in every spec."""
 
     PJREDDIE = "pjreddie"
     ALEXEYAB = "alexeyab"

@@ -1,7 +1,7 @@
 """Errors of user input, in the words of the user's own files.
 
-Every error that darkpy raises on purpose is a `DarkpyError`: its text is written for the person who typed the
-command, names the file (and line, section, layer, where there is one) and says what to do.
+Every error that darkpy raises on purpose is a `DarkpyError`: its text is written for the user of the command, names
+the file (with line, section and layer if there are any) and the action that fixes it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class DarkpyError(Exception):
 
 
 class DarkpyWarning(UserWarning):
-    """Something the user should know of and that does not stop the work."""
+    """A problem that the user should know about and that does not stop the work."""
 
 
 class ImageError(DarkpyError):
@@ -44,7 +44,7 @@ class ImageError(DarkpyError):
 
 
 class WeightsError(DarkpyError):
-    """A weight file that does not fit the network, or that is no weight file."""
+    """A weight file that does not fit the network, or that is not a weight file."""
 
 
 class ShapeError(DarkpyError):

@@ -1,4 +1,4 @@
-"""Sizes: the one vocabulary that specs, modules and messages share."""
+"""Shape of an image, as specs, modules and messages use it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Shape(NamedTuple):
-    """What one image looks like at some place of the network; a plain vector of n numbers is (n, 1, 1).
+    """Shape of one image at some layer; a vector of n values is (n, 1, 1).
 
     Tensors are (batch, c, h, w) everywhere, vectors included, so that `tensor.shape[1:] == shape` always holds.
     """
@@ -21,7 +21,7 @@ class Shape(NamedTuple):
 
     @property
     def outputs(self) -> int:
-        """Numbers per image, darknet's `outputs`."""
+        """Values per image, darknet's `outputs`."""
         return self.c * self.h * self.w
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""A network at a glance: darknet's table, which people quote, and the same for programs."""
+"""Summary of a network: darknet's table of layers, and the same as JSON data."""
 
 from __future__ import annotations
 
@@ -10,36 +10,42 @@ from darkpy.build import Node, Plan
 from darkpy.layers.base import field_values
 
 _HEADINGS = ("layer", "type", "filters", "size/stride", "input", "", "output", "BF", "weights")
-_LEFT = (1, 3, 5)
-"""Columns of text; numbers stand on the right."""
+_LEFT_ALIGNED = (1, 3, 5)
+"""Columns of text; numbers are aligned to the right."""
 
 
 def table(plan: Plan) -> str:
-    """A line for each layer, the sums below it.
+    """Format the table of layers, with the totals in the last line.
 
-    Units:  sizes are width x height x channels; BF billions of operations for one image; weights the numbers that a
-            `.weights` file holds, rolling statistics included.
+    Units:  sizes are width x height x channels; BF are 1e9 operations an image; weights are the values in a
+            `.weights` file, with rolling statistics.
     Source: AlexeyAB/darknet src/parser.c parse_network_cfg
     """
     rows = [_HEADINGS, *map(_row, plan.nodes)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(_aligned(row, place, widths[place]) for place in range(len(row))).rstrip() for row in rows]
-    sums = f"{len(plan.nodes)} layers, {plan.parameter_count:,} weights, {plan.bflops:.3f} BFLOPs an image"
-    return "\n".join([*lines, f"{plan.file}: {sums}"])
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column in _LEFT_ALIGNED else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    totals = f"{len(plan.nodes)} layers, {plan.parameter_count:,} weights, {plan.bflops:.3f} BFLOPs an image"
+    return "\n".join([*lines, f"{plan.file}: {totals}"])
 
 
 def count_operations(plan: Plan) -> int:
-    """Multiplications and additions of the layers with weights, for one image: the number of darknet's `ops`.
+    """Count multiplications and additions of the layers with weights for one image, as darknet's `ops` does.
 
     Source: pjreddie/darknet examples/darknet.c numops
-    Differs: layers with weights of all kinds count; AlexeyAB's program forgets groups.
+    Differs: all types of layers with weights count; AlexeyAB's program ignores groups.
     """
-    weighing = (node for node in plan.nodes if node.arrays or node.spec.shared_with(node.index))
-    return sum(node.spec.operations(node.inputs) for node in weighing)
+    weighted = (node for node in plan.nodes if node.arrays or node.spec.shared_with(node.index))
+    return sum(node.spec.operations(node.inputs) for node in weighted)
 
 
 def as_record(plan: Plan) -> dict[str, Any]:
-    """What `table` shows, and every key with the value it has, in numbers and words that JSON knows."""
+    """Return the content of `table`, and the values of all keys, as JSON data."""
     return {
         "file": plan.file,
         "dialect": str(plan.dialect),
@@ -56,15 +62,13 @@ def as_record(plan: Plan) -> dict[str, Any]:
                 "shape": node.shape,
                 "parameter_count": node.parameter_count,
                 "bflops": round(node.bflops, 9),
-                "keys": {name: _plain(value) for name, value in field_values(node.spec)},
+                "keys": {
+                    name: str(value) if isinstance(value, Path) else value for name, value in field_values(node.spec)
+                },
             }
             for node in plan.nodes
         ],
     }
-
-
-def _plain(value: object) -> object:
-    return str(value) if isinstance(value, Path) else value
 
 
 def _row(node: Node) -> tuple[str, ...]:
@@ -83,17 +87,13 @@ def _row(node: Node) -> tuple[str, ...]:
 
 
 def _window(keys: Mapping[str, Any]) -> str:
-    """`3 x 3 / 2 (dilation 4)`, or what there is of that."""
+    """Format `3 x 3 / 2 (dilation 4)`, as far as the layer has these keys."""
     stride = keys.get("stride")
     if stride is None:
         return ""
-    across, down = keys.get("stride_x") or stride, keys.get("stride_y") or stride
+    stride_x, stride_y = keys.get("stride_x") or stride, keys.get("stride_y") or stride
     size = keys["size"] or stride if "size" in keys else None
     window = f"{size} x {size} / " if size else "/ "
-    step = f"{across}" if across == down else f"{across} x {down}"
+    strides = f"{stride_x}" if stride_x == stride_y else f"{stride_x} x {stride_y}"
     dilation = keys.get("dilation", 1)
-    return f"{window}{step}" + (f" (dilation {dilation})" if dilation != 1 else "")
-
-
-def _aligned(row: tuple[str, ...], place: int, width: int) -> str:
-    return row[place].ljust(width) if place in _LEFT else row[place].rjust(width)
+    return f"{window}{strides}" + (f" (dilation {dilation})" if dilation != 1 else "")

@@ -76,16 +76,16 @@ def test_every_fault_of_a_file_is_raised_together_in_its_order() -> None:
         "[maxpol]\n[route]\nlayers=-1,7\n[route]\n[upsample]\nstride\nstride=\n"
     )
     assert text == [
-        "x.cfg:1: [net] policy=steps has 0 steps and 0 scales\n  hint: give each of steps= its factor in scales=",
+        "x.cfg:1: [net] policy=steps has 0 steps and 0 scales\n  hint: give one factor in scales= for each of steps=",
         "x.cfg:8: [convolutional] layer 0 stride=0 is below 1",
         "x.cfg:9: [convolutional] layer 0 activation=leakey is not known\n  hint: did you mean leaky?",
-        "x.cfg:10: [convolutional] layer 0 nothing reads the key 'fitlers'; ignored\n  hint: did you mean filters?",
-        "x.cfg:11: [maxpol] layer 1 is no section of any darknet\n  hint: did you mean maxpool or max or avgpool?",
-        "x.cfg:12: [route] layer 2 refers to layer 7, which does not come before it\n"
-        "  hint: negative numbers count back from here, 0 to 1 are absolute",
-        "x.cfg:14: [route] layer 3 has no layers=, which it needs",
-        "x.cfg:16: [upsample] layer 4 'stride' has no '='; darknet takes its default",
-        "x.cfg:17: [upsample] layer 4 'stride=' has no value; the line is dropped",
+        "x.cfg:10: [convolutional] layer 0 unknown key 'fitlers' is ignored\n  hint: did you mean filters?",
+        "x.cfg:11: [maxpol] layer 1 is not a darknet section\n  hint: did you mean maxpool or max or avgpool?",
+        "x.cfg:12: [route] layer 2 refers to layer 7, which is not before it\n"
+        "  hint: negative numbers are relative to this layer, 0 to 1 are absolute",
+        "x.cfg:14: [route] layer 3 has no layers=, which is required",
+        "x.cfg:16: [upsample] layer 4 'stride' has no '=': darknet uses its default",
+        "x.cfg:17: [upsample] layer 4 'stride=' has no value; the line is ignored",
     ]
 
 
@@ -116,7 +116,7 @@ def test_layers_in_front_of_a_broken_one_are_checked_for_size() -> None:
 ])  # fmt: skip
 def test_reference_to_what_does_not_come_before_is_an_error(layers: str, wanted: str) -> None:
     (text,) = faults(layers)
-    assert f"{wanted}, which does not come before it" in text
+    assert f"{wanted}, which is not before it" in text
 
 
 def test_shared_arrays_must_be_of_one_size_and_kind() -> None:
@@ -143,25 +143,23 @@ def test_sizes_beyond_an_int_are_an_error(layers: str) -> None:
 
 def test_unknown_section_fails_with_near_names() -> None:
     (text,) = faults("[Maxpool]\n")
-    assert text.startswith("x.cfg:5: [Maxpool] layer 0 is no section of any darknet\n  hint: did you mean maxpool or ")
+    assert text.startswith("x.cfg:5: [Maxpool] layer 0 is not a darknet section\n  hint: did you mean maxpool or ")
 
 
 def test_section_of_the_other_fork_names_the_dialect_to_use() -> None:
     assert faults("[sam]\nfrom=0\n", PJ) == [
-        "x.cfg:5: [sam] layer 0 is no section of pjreddie's fork\n  hint: use --dialect alexeyab"
+        "x.cfg:5: [sam] layer 0 is not a section of dialect pjreddie\n  hint: use --dialect alexeyab"
     ]
 
 
 def test_second_net_is_an_error() -> None:
-    assert faults(CONV + "[net]\n") == [
-        "x.cfg:12: [net] layer 1 stands here a second time\n  hint: a cfg describes one network"
-    ]
+    assert faults(CONV + "[net]\n") == ["x.cfg:12: [net] layer 1 is a duplicate\n  hint: a cfg describes one network"]
 
 
 @pytest.mark.parametrize(("text", "wanted"), [
-    ("\n", "x.cfg: has no sections\n  hint: a cfg begins with [net]"),
-    ("# nothing\n", "x.cfg: has no sections\n  hint: a cfg begins with [net]"),
-    ("[convolutional]\n", "x.cfg:1: [convolutional] is the first section\n  hint: a cfg begins with [net]"),
+    ("\n", "x.cfg: has no sections\n  hint: a cfg starts with [net]"),
+    ("# nothing\n", "x.cfg: has no sections\n  hint: a cfg starts with [net]"),
+    ("[convolutional]\n", "x.cfg:1: [convolutional] is the first section\n  hint: a cfg starts with [net]"),
     ("[net]\ninputs=1\n", "x.cfg:1: [net] no layers follow"),
 ])  # fmt: skip
 def test_cfg_without_a_net_or_layers_is_an_error(text: str, wanted: str) -> None:
@@ -177,7 +175,7 @@ def test_unread_key_warns_and_strict_makes_it_fail() -> None:
     made = plan("widht=3\n" + CONV)
     assert [(finding.severity, finding.location.line) for finding in made.warnings] == [(Severity.WARNING, 5)]
     assert faults("widht=3\n" + CONV, strict=True) == [
-        "x.cfg:5: [net] nothing reads the key 'widht'; ignored\n  hint: did you mean width?"
+        "x.cfg:5: [net] unknown key 'widht' is ignored\n  hint: did you mean width?"
     ]
 
 
@@ -194,7 +192,7 @@ def test_warning_of_many_layers_is_said_once_with_a_count() -> None:
     (said,) = caught
     assert said.category is DarkpyWarning and said.filename == __file__
     assert str(said.message) == (
-        "<cfg>:6: [dropout] layer 0 nothing reads the key 'probabilty'; ignored (29 more like it)\n"
+        "<cfg>:6: [dropout] layer 0 unknown key 'probabilty' is ignored (29 more like it)\n"
         "  hint: did you mean probability?"
     )
 
@@ -254,5 +252,5 @@ def test_more_evidence_wins() -> None:
 
 def test_dialect_may_be_given_as_text() -> None:
     assert darkpy.plan(NET + CONV, "alexeyab").dialect is AX
-    with pytest.raises(DarkpyError, match="'darknet' is no dialect\n  hint: one of pjreddie, alexeyab"):
+    with pytest.raises(DarkpyError, match="unknown dialect 'darknet'\n  hint: one of pjreddie, alexeyab"):
         darkpy.plan(NET + CONV, "darknet")

@@ -88,12 +88,12 @@ def test_network_says_that_no_darknet_computes_it() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ("mean=.5,.5\n", "mean= has 2 numbers for 3 channels"),
-        ("mean=123.7,116.3,103.5\n", "mean=123.7,116.3,103.5 is beyond the images, which are numbers from 0 to 1"),
-        ("std=58.4\n", "std=58.4 is beyond the images"),
-        ("std=.2,0,.2\n", r"std= divides, and must be above 0"),
-        ("std=-.2\n", r"std= divides, and must be above 0"),
-        ("mean=a\n", "mean=a is no number"),
+        ("mean=.5,.5\n", "mean= has 2 values for 3 channels"),
+        ("mean=123.7,116.3,103.5\n", "mean=123.7,116.3,103.5 is out of range: images have values of 0 to 1"),
+        ("std=58.4\n", "std=58.4 is out of range"),
+        ("std=.2,0,.2\n", r"std= is a divisor and must be above 0"),
+        ("std=-.2\n", r"std= is a divisor and must be above 0"),
+        ("mean=a\n", "mean=a is not a number"),
     ],
 )
 def test_numbers_that_cannot_be_meant_are_refused(keys: str, message: str) -> None:

@@ -1,1 +1,1 @@
-"""From cfg text to typed keys: `text` reads sections with their line numbers, `schema` turns keys into fields."""
+"""Cfg text to typed keys: `text` parses sections with line numbers, `schema` turns keys into dataclass fields."""

@@ -14,7 +14,8 @@ from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
 _PJ = Dialect.PJREDDIE
-REDUCTIONS = ("darknet", "mean", "sum")  # in the update; before the deltas go back; nowhere
+LOSS_REDUCTIONS = ("darknet", "mean", "sum")
+"""Place of the division by the batch: in the update; in the deltas, before the backward pass; nowhere."""
 _POLICIES = ("constant", "step", "steps", "exp", "poly", "random", "sigmoid")
 
 
@@ -24,9 +25,9 @@ def _policies(dialect: Dialect) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetSpec:
-    """[net] or [network], with each fork's defaults.
+    """Keys of [net] or [network], with the defaults of each dialect.
 
-    Units: height, width in pixels; batch counts images for one update, minibatch those of one forward pass.
+    Units: height, width in pixels; batch counts the images of an update, minibatch those of a forward pass.
     Source: pjreddie/darknet and AlexeyAB/darknet src/parser.c parse_net_options.
     """
 
@@ -104,20 +105,20 @@ class NetSpec:
     track: bool = key(False, dialect=_AX)
     augment_speed: int = key(2, dialect=_AX)
 
-    # darkpy's own
-    constrain: float = key(1.0, minimum=0)  # the bound of the delta constraint, 0 switches it off
-    grad_clip_norm: float = key(0.0, minimum=0)  # largest norm of all gradients of an update together, 0 for any
-    grad_clip_type: float = key(2.0, minimum=0)  # which norm: 1, 2, any p; 0 stands for the largest number (inf)
-    grad_clip_value: float = key(0.0, minimum=0)  # largest number of any gradient, 0 for any
-    init: str | None = key(None, choices=INITIALIZERS)  # of all weights, in place of the fork's own
-    bn_freeze: str = key("none", choices=FREEZES)  # what of batch norm stands still in training
+    # darkpy's own keys
+    constrain: float = key(1.0, minimum=0)  # bound of the delta constraint, 0 for none
+    grad_clip_norm: float = key(0.0, minimum=0)  # limit of the norm of all gradients of an update together, 0 for none
+    grad_clip_type: float = key(2.0, minimum=0)  # the p of that norm; 0 stands for the infinity norm
+    grad_clip_value: float = key(0.0, minimum=0)  # limit of each gradient value, 0 for none
+    init: str | None = key(None, choices=INITIALIZERS)  # of all weights, in place of darknet's
+    bn_freeze: str = key("none", choices=FREEZES)  # part of batch norm that is frozen in training
     mean: tuple[float, ...] = key(
         (), extension=True
     )  # taken from the input's numbers, one for all channels or for each
     std: tuple[float, ...] = key((), extension=True)  # by which they are then divided
-    loss_reduction: str = key("darknet", choices=REDUCTIONS)  # where the division by the batch is made
+    loss_reduction: str = key("darknet", choices=LOSS_REDUCTIONS)
 
-    # read by AlexeyAB's fork, without a meaning here: the chart's axis, a print, CUDA scheduling
+    # read by AlexeyAB's darknet, without effect here: the chart's axis, a printout, CUDA scheduling
     max_chart_loss: float = key(20.0, dialect=_AX)
     show_receptive_field: bool = key(False, dialect=_AX)
     use_cuda_graph: bool = key(False, dialect=_AX)
@@ -130,43 +131,43 @@ class NetSpec:
         return self.batch // self.subdivisions * self.time_steps
 
     def check_batch(self) -> None:
-        """Raises: DarkpyError when a forward pass would have no image."""
+        """Check that a forward pass has an image. Raises: DarkpyError."""
         if self.minibatch < 1:
             raise DarkpyError(
-                f"batch={self.batch} / subdivisions={self.subdivisions} leaves no image for a forward pass",
+                f"batch={self.batch} / subdivisions={self.subdivisions} leaves no images for a forward pass",
                 hint="subdivisions is at most batch",
             )
 
     def check_schedule(self) -> None:
-        """Raises: DarkpyError when `steps` and `scales` do not pair up, where darknet runs off the shorter one."""
+        """Check that each of `steps` has its scale; darknet reads beyond the shorter list. Raises: DarkpyError."""
         if self.policy == "steps" and not 0 < len(self.steps) <= len(self.scales):
             raise DarkpyError(
                 f"policy=steps has {len(self.steps)} steps and {len(self.scales)} scales",
-                hint="give each of steps= its factor in scales=",
+                hint="give one factor in scales= for each of steps=",
             )
 
     def check_normalization(self) -> None:
-        """Raises: DarkpyError when `mean` and `std` do not suit the input, whose images are numbers from 0 to 1."""
+        """Check `mean` and `std` against the input, whose images have values of 0 to 1. Raises: DarkpyError."""
         channels = self.input_shape.c
-        for name, numbers in (("mean", self.mean), ("std", self.std)):
-            if len(numbers) not in (0, 1, channels):
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (0, 1, channels):
                 raise DarkpyError(
-                    f"{name}= has {len(numbers)} numbers for {channels} channels", hint=f"give {channels}, or 1 for all"
+                    f"{name}= has {len(values)} values for {channels} channels", hint=f"give {channels}, or 1 for all"
                 )
-            if self.width and any(abs(number) > 1 for number in numbers):
-                shown = ",".join(f"{number:g}" for number in numbers)
+            if self.width and any(abs(value) > 1 for value in values):
+                shown = ",".join(f"{value:g}" for value in values)
                 raise DarkpyError(
-                    f"{name}={shown} is beyond the images, which are numbers from 0 to 1",
-                    hint="divide what was counted in pixels of 0 to 255 by 255",
+                    f"{name}={shown} is out of range: images have values of 0 to 1",
+                    hint="divide values for pixels of 0 to 255 by 255",
                 )
-        if any(number <= 0 for number in self.std):
-            raise DarkpyError("std= divides, and must be above 0", hint="1 leaves a channel as it is")
+        if any(value <= 0 for value in self.std):
+            raise DarkpyError("std= is a divisor and must be above 0", hint="1 leaves a channel unchanged")
 
     @property
     def input_shape(self) -> Shape:
-        """What the first layer reads.
+        """Shape of the first layer's input.
 
-        Raises: ShapeError when neither an image nor a vector is given.
+        Raises: ShapeError when the cfg gives the size of neither an image nor a vector.
         """
         image = Shape(self.channels, self.height, self.width)
         if image.outputs:

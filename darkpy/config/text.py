@@ -1,10 +1,11 @@
-"""The cfg language as darknet's two forks really read it.
+"""Parser of the cfg language, as both darknets read it.
 
-A line loses all its blanks, tabs and carriage returns, inner ones too. `[name]` opens a section, `#` and `;` in the
-first place make a comment, everything else is `key=value`, split at the first `=`. Of a repeated key the first counts.
+All spaces, tabs and carriage returns of a line are removed, inner ones too. `[name]` starts a section; a line that
+starts with `#` or `;` is a comment; every other line is `key=value`, split at the first `=`. If a key is repeated, the
+first one counts.
 Source: pjreddie/darknet and AlexeyAB/darknet, src/parser.c read_cfg, src/option_list.c.
-Differs: carriage returns and a byte order mark are dropped in both dialects; what darknet swallows silently or
-crashes on is reported.
+Differs: carriage returns and a byte order mark are dropped in both dialects; lines that darknet silently ignores or
+crashes on are reported.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from darkpy.errors import ConfigError
 from darkpy.files import TEXT, identify
 from darkpy.finding import Cause, Finding, Location, Severity
 
-# beyond these a file is no cfg: the longest of either fork has 31 KB and 376 sections
-MAX_SIZE = 1 << 20
+# a larger file is not a cfg: the longest that either darknet ships has 31 KB and 376 sections
+MAX_SIZE = 1 << 20  # bytes
 MAX_SECTIONS = 10_000
 MAX_FINDINGS = 10_000
-_BLANKS = str.maketrans("", "", " \t\r")
+_REMOVED_CHARACTERS = str.maketrans("", "", " \t\r")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One `key=value` line; `value` is None where the line has no `=` (darknet then takes the key's default)."""
+    """One `key=value` line; `value` is None if the line has no `=` (darknet then uses the key's default)."""
 
     key: str
     value: str | None
@@ -89,7 +90,7 @@ class FindingCollector:
     def _add(self, finding: Finding) -> None:
         self._findings.append(finding)
         if len(self._findings) >= MAX_FINDINGS:
-            message = f"{MAX_FINDINGS} findings, the rest is not checked: this is no cfg"
+            message = f"{MAX_FINDINGS} findings, the rest is not checked: this is not a cfg"
             raise ConfigError([*deduplicate(self._findings), cfg_error(message, Location(self.file))])
 
 
@@ -101,9 +102,9 @@ def cfg_error(message: str, location: Location, hint: str | None = None) -> Find
 def deduplicate(findings: Iterable[Finding]) -> list[Finding]:
     """Merge warnings that repeat (the same key in every layer) into one with a count."""
     groups: dict[object, list[Finding]] = {}
-    for number, finding in enumerate(findings):
+    for index, finding in enumerate(findings):
         is_warning = finding.severity is Severity.WARNING
-        groups.setdefault((finding.message, finding.location.section) if is_warning else number, []).append(finding)
+        groups.setdefault((finding.message, finding.location.section) if is_warning else index, []).append(finding)
     return [
         replace(first, message=f"{first.message} ({len(others)} more like it)") if others else first
         for first, *others in groups.values()
@@ -127,7 +128,7 @@ def truncate(text: str) -> str:
 def read(cfg: str | os.PathLike[str]) -> Config:
     """Parse a cfg file, or cfg text itself (any string with a line break in it).
 
-    Raises: ConfigError when the file cannot be read or is plainly something else.
+    Raises: ConfigError when the file cannot be read or is recognized as something else.
     """
     if isinstance(cfg, str) and "\n" in cfg:
         return parse(cfg)
@@ -159,15 +160,15 @@ def parse(text: str, file: str = "<cfg>") -> Config:
     sections: list[Section] = []
     is_before_sections = False
     for number, raw in enumerate(text.split("\n"), start=1):
-        line = raw.translate(_BLANKS)
+        line = raw.translate(_REMOVED_CHARACTERS)
         if not line or line[0] in "#;":
             continue
         if line[0] == "[":
             name, closed, rest = line[1:].partition("]")
             sections.append(Section(name, number, len(sections) - 1))
             if not closed or rest:
-                hint = "a section line holds nothing but its name: [convolutional]"
-                findings.error(f"{truncate(line)!r} is no section name", sections[-1], hint=hint)
+                hint = "a section line has only the name in brackets: [convolutional]"
+                findings.error(f"{truncate(line)!r} is not a section name", sections[-1], hint=hint)
             if len(sections) > MAX_SECTIONS:
                 findings.error(f"more than {MAX_SECTIONS} sections; the rest is not read", sections[-1])
                 findings.raise_errors()
@@ -176,7 +177,7 @@ def parse(text: str, file: str = "<cfg>") -> Config:
         elif not is_before_sections:
             is_before_sections = True
             findings.error(
-                f"{truncate(line)!r} stands before the first section", line=number, hint="a cfg begins with [net]"
+                f"{truncate(line)!r} is before the first section", line=number, hint="a cfg starts with [net]"
             )
     return Config(file, tuple(sections), findings.findings)
 
@@ -184,9 +185,9 @@ def parse(text: str, file: str = "<cfg>") -> Config:
 def _add_entry(section: Section, line: str, number: int, findings: FindingCollector) -> None:
     key, equals, value = line.partition("=")
     if equals and not value:
-        findings.warn(f"'{truncate(key)}=' has no value; the line is dropped", section, line=number)
+        findings.warn(f"'{truncate(key)}=' has no value; the line is ignored", section, line=number)
         return
     first = section.entries.setdefault(key, Entry(key, value if equals else None, number))
     if first.line != number:
-        said = f"{truncate(key)!r} stands in line {first.line} already; the first counts, this one is ignored"
-        findings.warn(said, section, line=number)
+        message = f"duplicate key {truncate(key)!r} is ignored: line {first.line} already sets it"
+        findings.warn(message, section, line=number)

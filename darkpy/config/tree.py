@@ -1,7 +1,7 @@
-"""The `tree=` file: classes that are kinds of each other, one `name parent` a line.
+"""Reader of the `tree=` file: a hierarchy of classes, one `name parent` a line.
 
-A line's number, from 0, is its class; parent -1 makes a root. Children of one parent are a group, which shares one
-softmax.
+A line's number, counted from 0, is its class; a root has parent -1. The children of one parent are a group, which
+shares one softmax.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from darkpy.errors import ConfigError
 from darkpy.finding import Finding, Location
 
 MAX_SIZE = 1 << 22  # bytes; YOLO9000's 9418 classes take 140 KB
-_SHOWN = 20  # faults; a file of another kind has one in every line
-_NUMBER = re.compile(r"-?\d{1,9}", re.ASCII)
+_MAX_FINDINGS = 20  # a file of another kind has one in every line
+_PARENT_INDEX = re.compile(r"-?\d{1,9}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tree:
-    """Names, parents, ... by class; offsets and sizes by group, the roots being group 0.
+    """Class hierarchy: names, parents, ... by class; offsets and sizes by group. The roots are group 0.
 
-    parent: the class above, -1 for a root; always smaller than the class itself.
-    group: the group that the class is in.
-    child: the group of its children, -1 for a leaf.
-    leaf: whether it is nobody's parent.
-    group_offset: the group's first class; `group_size` classes follow each other.
+    parent: class of the parent, -1 for a root; always smaller than the class itself.
+    group: group of the class.
+    child: group of its children, -1 for a leaf.
+    leaf: True if the class has no children.
+    group_offset: first class of the group, which has `group_size` consecutive classes.
     Source: pjreddie/darknet src/tree.c read_tree (AlexeyAB's has no child).
     """
 
@@ -49,16 +49,16 @@ class Tree:
 
 
 def read_tree(path: str | os.PathLike[str]) -> Tree:
-    """The tree of a file, which is read again only when it has changed.
+    """Read the tree of a file; cached until the file changes.
 
-    Raises: ConfigError naming the file, and each line that is none or whose class has no place in a tree.
-    Differs: darknet takes a line without a number for a root, and children that stand apart for several groups.
+    Raises: ConfigError naming the file, and each line that is malformed or has an impossible parent.
+    Differs: darknet reads a line without a number as a root, and children in separate places as several groups.
     """
     path = Path(path)
     try:
         state = path.stat()
     except (OSError, ValueError) as error:
-        hint = "it is looked for from the working directory, then from the cfg's folder"
+        hint = "it is relative to the working directory, or else to the cfg's folder"
         raise _error(path, f"cannot be read: {getattr(error, 'strerror', None) or error}", hint) from error
     return _read(path, state.st_mtime_ns, state.st_size)
 
@@ -66,16 +66,16 @@ def read_tree(path: str | os.PathLike[str]) -> Tree:
 @lru_cache(maxsize=4)
 def _read(path: Path, changed: int, size: int) -> Tree:
     if not path.is_file() or size > MAX_SIZE:
-        raise _error(path, f"is no tree: it is larger than {MAX_SIZE} bytes, or no file")
+        raise _error(path, f"is not a class tree: it is larger than {MAX_SIZE} bytes, or not a regular file")
     try:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise _error(path, f"cannot be read: {error.strerror or error}") from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise _error(path, f"holds zero bytes, first in line {line}: it is damaged or no text", "fetch it again")
+        raise _error(path, f"holds zero bytes, first in line {line}: it is damaged or not text", "fetch it again")
     lines = text.removesuffix("\n").split("\n")
-    if findings := list(islice(_findings(lines, str(path)), _SHOWN)):
+    if findings := list(islice(_findings(lines, str(path)), _MAX_FINDINGS)):
         raise ConfigError(findings)
     fields = [line.split() for line in lines]
     return _tree([name for name, _ in fields], [int(parent) for _, parent in fields])
@@ -88,34 +88,35 @@ def _error(path: Path, message: str, hint: str | None = None) -> ConfigError:
 def _findings(lines: Sequence[str], file: str) -> Iterator[Finding]:
     last = None
     seen: set[int] = set()
-    for number, line in enumerate(lines):
+    for index, line in enumerate(lines):
         fields = line.split()
-        if len(fields) != 2 or not _NUMBER.fullmatch(fields[1]):
-            hint = "each line is a name without blanks and its parent's number, -1 for none"
-            yield cfg_error(f"{line.strip()[:40]!r} is no `name parent`", Location(file, number + 1), hint)
+        if len(fields) != 2 or not _PARENT_INDEX.fullmatch(fields[1]):
+            hint = "each line is a name without spaces and its parent's index, -1 for none"
+            yield cfg_error(f"{line.strip()[:40]!r} is not `name parent`", Location(file, index + 1), hint)
             continue
-        who, parent = f"class {number}, {fields[0][:40]!r},", int(fields[1])
-        if not -1 <= parent < number:
-            hint = "lines are counted from 0, and -1 makes a root"
-            message = f"{who} has parent {parent}, which does not come before it"
-            yield cfg_error(message, Location(file, number + 1), hint)
+        label, parent = f"class {index}, {fields[0][:40]!r},", int(fields[1])
+        if not -1 <= parent < index:
+            hint = "lines are counted from 0, and a root has -1"
+            message = f"{label} has parent {parent}, which is not before it"
+            yield cfg_error(message, Location(file, index + 1), hint)
         elif parent != last and parent in seen:
-            message = f"{who} stands apart from the other children of {parent}"
-            yield cfg_error(message, Location(file, number + 1), "put children of one parent side by side")
+            message = f"{label} is separated from the other children of {parent}"
+            yield cfg_error(message, Location(file, index + 1), "put the children of one parent on consecutive lines")
         last = parent
         seen.add(parent)
 
 
 def _tree(names: Sequence[str], parents: Sequence[int]) -> Tree:
-    offset = [number for number, parent in enumerate(parents) if number == 0 or parent != parents[number - 1]]
+    # a group starts where the parent changes
+    offset = [index for index, parent in enumerate(parents) if index == 0 or parent != parents[index - 1]]
     size = [end - start for start, end in zip(offset, [*offset[1:], len(parents)], strict=True)]
     child = [-1] * len(parents)
-    for number, start in enumerate(offset[1:], start=1):
-        child[parents[start]] = number
+    for group, start in enumerate(offset[1:], start=1):
+        child[parents[start]] = group
     return Tree(
         names=tuple(names),
         parent=tuple(parents),
-        group=tuple(number for number, count in enumerate(size) for _ in range(count)),
+        group=tuple(group for group, count in enumerate(size) for _ in range(count)),
         child=tuple(child),
         leaf=tuple(group < 0 for group in child),
         group_offset=tuple(offset),

@@ -17,8 +17,8 @@ def test_lines_are_the_classes_of_the_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "said"), [
-    ("5\n8\n", ":2: names class 8, but classes=8"), ("5\n-1\n", ":2: '-1' is no number of a class"),
-    ("5\ncat\n", ":2: 'cat' is no number"), ("", "is an empty file"), ("1" * (MAX_SIZE + 1), "larger than"),
+    ("5\n8\n", ":2: names class 8, but classes=8"), ("5\n-1\n", ":2: '-1' is not a class index"),
+    ("5\ncat\n", ":2: 'cat' is not a class index"), ("", "is an empty file"), ("1" * (MAX_SIZE + 1), "larger than"),
 ])  # fmt: skip
 def test_other_files_are_refused(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "some.map"

@@ -63,7 +63,7 @@ def test_input_without_a_size_is_an_error_that_says_what_is_missing() -> None:
 
 
 def test_input_too_large_for_an_int_is_an_error() -> None:
-    assert errors("width=2147483647\nheight=2147483647\nchannels=3")[0].endswith("numbers, too many")
+    assert errors("width=2147483647\nheight=2147483647\nchannels=3")[0].endswith("values, too many")
     assert darkpy.plan("[net]\ninputs=2147483647\n[dropout]\n").input_shape.outputs == 2147483647
 
 
@@ -74,7 +74,7 @@ def test_size_below_its_bound_is_an_error(line: str) -> None:
 
 def test_sgdr_is_a_policy_of_alexeyabs_fork() -> None:
     assert net("policy=sgdr", AX).policy == "sgdr"
-    assert errors("inputs=1\npolicy=sgdr") == ["policy=sgdr is a word of alexeyab's fork only"]
+    assert errors("inputs=1\npolicy=sgdr") == ["policy=sgdr is only known in dialect alexeyab"]
 
 
 @pytest.mark.parametrize("dialect", Dialect)

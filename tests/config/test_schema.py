@@ -136,18 +136,18 @@ def test_value_that_is_no_usable_number_is_an_error(line: str) -> None:
 
 def test_error_about_a_number_quotes_it_with_its_bound() -> None:
     assert refused("count=0").message == "count=0 is below 1"
-    assert refused("count=abc").message == "count=abc is no number; darknet would take 0"
+    assert refused("count=abc").message == "count=abc is not a number; darknet would use 0"
 
 
 def test_list_is_bounded() -> None:
     assert len(value("steps=" + "1," * (MAX_LIST - 1), "steps")) == MAX_LIST
-    assert refused("steps=" + "1," * MAX_LIST).message == f"steps lists {MAX_LIST + 1} numbers"
+    assert refused("steps=" + "1," * MAX_LIST).message == f"steps lists {MAX_LIST + 1} numbers, the limit is {MAX_LIST}"
 
 
 def test_key_of_the_other_fork_is_ignored_with_a_warning() -> None:
     assert value("mosaic=1", "mosaic", AX) is True
-    assert warned("mosaic=1", "mosaic") == (False, "only alexeyab's fork reads 'mosaic'; ignored")
-    assert warned("center=1", "center", AX) == (False, "only pjreddie's fork reads 'center'; ignored")
+    assert warned("mosaic=1", "mosaic") == (False, "key 'mosaic' is ignored: only dialect alexeyab reads it")
+    assert warned("center=1", "center", AX) == (False, "key 'center' is ignored: only dialect pjreddie reads it")
 
 
 def test_list_that_one_fork_reads_as_a_number_warns_there() -> None:
@@ -157,7 +157,7 @@ def test_list_that_one_fork_reads_as_a_number_warns_there() -> None:
 
 def test_word_of_the_other_fork_names_the_dialect_to_use() -> None:
     finding = refused("kind=fancy")
-    assert finding.message == "kind=fancy is a word of alexeyab's fork only"
+    assert finding.message == "kind=fancy is only known in dialect alexeyab"
     assert finding.hints == ("use --dialect alexeyab",)
     assert value("kind=fancy", "kind", AX) == "fancy"
 
@@ -172,15 +172,13 @@ def test_comment_behind_a_word_is_no_comment() -> None:
 
 
 def test_line_without_an_equals_sign_gives_the_default_and_warns() -> None:
-    assert warned("count", "count", AX) == (4, "'count' has no '='; darknet takes its default")
+    assert warned("count", "count", AX) == (4, "'count' has no '=': darknet uses its default")
 
 
 def test_unread_key_warns_with_near_names() -> None:
     spec, (finding,) = sample("cuont=1")
     assert spec == SampleSpec()
-    assert str(finding) == (
-        "x.cfg:3: [sample] layer 0 nothing reads the key 'cuont'; ignored\n  hint: did you mean count?"
-    )
+    assert str(finding) == ("x.cfg:3: [sample] layer 0 unknown key 'cuont' is ignored\n  hint: did you mean count?")
 
 
 def test_every_bad_key_of_a_section_is_reported() -> None:
@@ -200,7 +198,7 @@ def test_missing_key_that_is_needed_is_an_error(line: str) -> None:
     findings = FindingCollector("x.cfg")
     assert read_spec(NeedySpec, config.sections[1], PJ, findings) is None
     assert [str(finding) for finding in findings.findings] == [
-        "x.cfg:2: [needy] layer 0 has no layers=, which it needs"
+        "x.cfg:2: [needy] layer 0 has no layers=, which is required"
     ]
 
 

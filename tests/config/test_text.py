@@ -109,9 +109,7 @@ def test_section_line_with_anything_else_is_one_error_and_keeps_its_name(line: s
 def test_lines_before_the_first_section_are_one_error() -> None:
     finding = only_fault(parse("classes=80\ntrain=train.txt\n[net]\nbatch=1\n", "coco.data"))
     assert (finding.severity, finding.location.line) == (Severity.ERROR, 1)
-    assert str(finding) == (
-        "coco.data:1: 'classes=80' stands before the first section\n  hint: a cfg begins with [net]"
-    )
+    assert str(finding) == ("coco.data:1: 'classes=80' is before the first section\n  hint: a cfg starts with [net]")
 
 
 def test_string_with_a_line_break_is_the_cfg_itself() -> None:

@@ -48,12 +48,12 @@ def test_line_ends_and_byte_order_marks_change_nothing(tmp_path: Path, text: str
 def test_every_bad_line_is_named_at_once(tmp_path: Path) -> None:
     path = written(tmp_path, "animal -1\ncat\ndog 0\n\nthing 9\nlate -2\npoodle x\ntoo many 0\n")
     assert faults_of(path) == [
-        "2: 'cat' is no `name parent`",
-        "4: '' is no `name parent`",
-        "5: class 4, 'thing', has parent 9, which does not come before it",
-        "6: class 5, 'late', has parent -2, which does not come before it",
-        "7: 'poodle x' is no `name parent`",
-        "8: 'too many 0' is no `name parent`",
+        "2: 'cat' is not `name parent`",
+        "4: '' is not `name parent`",
+        "5: class 4, 'thing', has parent 9, which is not before it",
+        "6: class 5, 'late', has parent -2, which is not before it",
+        "7: 'poodle x' is not `name parent`",
+        "8: 'too many 0' is not `name parent`",
     ]
 
 
@@ -64,7 +64,7 @@ def test_own_parent_and_a_first_class_with_a_parent_are_refused(tmp_path: Path) 
 
 def test_children_that_stand_apart_are_refused(tmp_path: Path) -> None:
     (finding,) = faults_of(written(tmp_path, "animal -1\ncat 0\nthing -1\n"))
-    assert finding == "3: class 2, 'thing', stands apart from the other children of -1"
+    assert finding == "3: class 2, 'thing', is separated from the other children of -1"
 
 
 def test_a_file_of_another_kind_is_one_short_message(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_too_large_a_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
 
 
 def test_folder_is_refused(tmp_path: Path) -> None:
-    assert "no file" in faults_of(tmp_path)[0]
+    assert "not a regular file" in faults_of(tmp_path)[0]
 
 
 def test_file_is_read_again_only_when_it_changed(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_biases_that_one_fork_does_not_keep_go_only_where_they_are_0() -> None:
 @pytest.mark.parametrize(
     ("cfg", "dialect", "said"),
     [
-        (NET + "[deconvolutional]\n", PJ, r"\[deconvolutional\] is no section of alexeyab's fork"),
+        (NET + "[deconvolutional]\n", PJ, r"\[deconvolutional\] is not a section of dialect alexeyab"),
         (NET + "[sam]\nfrom=-1\n", AX, ""),
         (
             NET + CONV + CONV + "[shortcut]\nfrom=-2\nweights_type=per_feature\n",
@@ -109,7 +109,7 @@ def test_biases_that_one_fork_does_not_keep_go_only_where_they_are_0() -> None:
 def test_what_has_no_place_there_is_refused_by_name(cfg: str, dialect: Dialect, said: str) -> None:
     if "[sam]" in cfg:
         cfg = NET + CONV.replace("filters=4", "filters=3") * 2 + "[sam]\nfrom=-2\n"
-        said = r"\[sam\] is no section of pjreddie's fork"
+        said = r"\[sam\] is not a section of dialect pjreddie"
     with pytest.raises(WeightsError, match=said):
         carried(made(cfg, dialect), cfg)
 

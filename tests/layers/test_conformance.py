@@ -142,7 +142,7 @@ def test_section_line_alone_gives_the_forks_defaults(name: str, dialect: Dialect
     spec, said = default_spec(SPECS[name], dialect)
     keys = keys_of(SPECS[name])
     needed = [wanted.name for wanted in keys.values() if wanted.is_required]
-    assert said == [f"has no {key}=, which it needs" for key in needed]
+    assert said == [f"has no {key}=, which is required" for key in needed]
     if not needed:
         assert spec is not None and spec.dialect is dialect
         assert {wanted.field: getattr(spec, wanted.field) for wanted in keys.values()} == {

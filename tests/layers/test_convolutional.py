@@ -118,7 +118,7 @@ def test_operations_of_an_antialiased_layer_are_those_before_the_blur() -> None:
 
 
 def test_kernel_that_is_larger_than_what_it_blurs_is_a_fault_of_the_cfg() -> None:
-    with pytest.raises(ConfigError, match="nothing is left of the image"):
+    with pytest.raises(ConfigError, match="the output is empty"):
         make_plan("[net]\nwidth=1\nheight=1\nchannels=1\n[convolutional]\nantialiasing=2\n")
 
 
@@ -211,5 +211,5 @@ def test_shared_arrays_must_be_of_the_same_sizes(keys: str, said: str) -> None:
 def test_only_arrays_of_an_earlier_convolutional_layer_are_shared() -> None:
     with pytest.raises(ConfigError, match=r"share_index=1 is \[maxpool\], not a convolutional layer"):
         shared(SQUARE, "[maxpool]\n", SQUARE + "share_index=1\n")
-    with pytest.raises(ConfigError, match="refers to layer 1, which does not come before it"):
+    with pytest.raises(ConfigError, match="refers to layer 1, which is not before it"):
         shared(SQUARE, SQUARE + "share_index=1\n")

@@ -83,7 +83,7 @@ def test_layers_of_different_sizes_are_refused_in_alexeyabs_fork() -> None:
 
 @pytest.mark.parametrize("layers", ["5", "-2", "0", "-3"])
 def test_only_earlier_layers_can_be_routed(layers: str) -> None:
-    with pytest.raises(ConfigError, match=r"refers to layer -?\d, which does not come before it"):
+    with pytest.raises(ConfigError, match=r"refers to layer -?\d, which is not before it"):
         make_plan(f"[net]\nwidth=3\nheight=2\nchannels=1\n[route]\nlayers={layers}\n")
 
 

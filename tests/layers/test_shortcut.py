@@ -177,7 +177,7 @@ def test_operations_count_an_addition_a_source_and_with_weights_a_product() -> N
     [
         ("pjreddie", "", "has no from="),
         ("alexeyab", "from=-1\nweights_type=per_row\n", "weights_type=per_row is not known"),
-        ("pjreddie", "from=0\n", "refers to layer 0, which does not come before it"),
+        ("pjreddie", "from=0\n", "refers to layer 0, which is not before it"),
     ],
 )
 def test_fault_of_the_cfg_is_told(dialect: str, keys: str, said: str) -> None:

@@ -54,7 +54,7 @@ def test_what_the_other_darknet_does_not_have_is_one_error_and_nothing_is_writte
     write("pj.weights", struct.pack("<3iQ", 0, 2, 0, 9), 2)
     outcome = run("convert", "pj.weights", "ax.weights", "--cfg", "net.cfg", "--for", "alexeyab")
     assert outcome.code == 2 and outcome.err.count("error: ") == 1
-    assert "[deconvolutional] is no section of alexeyab's fork" in outcome.err
+    assert "[deconvolutional] is not a section of dialect alexeyab" in outcome.err
     assert not Path("ax.weights").exists()
 
 
