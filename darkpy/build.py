@@ -57,6 +57,7 @@ class Plan:
     net: NetSpec
     nodes: tuple[Node, ...]
     warnings: tuple[Finding, ...]
+    net_section: Section
 
     @property
     def input_shape(self) -> Shape:
@@ -85,7 +86,13 @@ class Plan:
 
     def locate(self, index: int, key: str | None = None) -> Location:
         """Location of a layer's section, or of the line of a key in it."""
-        section = self.nodes[index].section
+        return self._locate(self.nodes[index].section, key, index)
+
+    def locate_net(self, key: str | None = None) -> Location:
+        """Location of [net], or of the line of a key in it."""
+        return self._locate(self.net_section, key)
+
+    def _locate(self, section: Section, key: str | None, index: int | None = None) -> Location:
         entry = section.entries.get(key) if key else None
         return Location(self.file, entry.line if entry else section.line, section.type, index)
 
@@ -181,7 +188,7 @@ class _Builder:
             self._add_node(section)
         self.findings.raise_errors(strict=strict)
         assert net is not None
-        return Plan(self.config.file, self.dialect, net, tuple(self.nodes.values()), self.findings.findings)
+        return Plan(self.config.file, self.dialect, net, tuple(self.nodes.values()), self.findings.findings, first)
 
     @contextmanager
     def _reporting(self, section: Section) -> Iterator[None]:

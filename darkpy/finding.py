@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
@@ -100,3 +101,10 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.text}\n  hint: {'; or '.join(self.hints)}" if self.hints else self.text
+
+
+def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
+    """Errors first, then data, rates, operations, details; notes last. Repeated findings are left out."""
+    severities = list(Severity)
+    unique = dict.fromkeys(findings)
+    return sorted(unique, key=lambda finding: (severities.index(finding.severity), finding.cause))

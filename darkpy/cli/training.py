@@ -225,8 +225,8 @@ def _open_task(
 ) -> tuple[TrainingSetup, Path]:
     """What is trained, and the folder for its weights; what trips people is told."""
     from darkpy.data.loading.bad_files import BadLists
-    from darkpy.training.preflight import backup_folder, check
-    from darkpy.training.setup import open_setup
+    from darkpy.diagnostics.preflight import check_training
+    from darkpy.training.setup import backup_folder, open_setup
 
     plan = network.plan
     is_detector = bool(network.heads)
@@ -240,8 +240,8 @@ def _open_task(
     setup = open_setup(plan, file, seed=seed, workers=workers, bad=BadLists(Path()), draft=options.draft)
     folder = backup_folder(file)
     seen, is_resumed = network.header.seen, resume is not None
-    for line in check(setup, seen=seen, folder=folder, weights=weights, is_resumed=is_resumed):
-        warn(line)
+    for finding in check_training(setup, seen=seen, folder=folder, weights=weights, is_resumed=is_resumed):
+        (info if finding.is_note else warn)(str(finding))
     return setup, folder
 
 

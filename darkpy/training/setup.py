@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,6 +63,24 @@ def open_setup(
     paths = tuple(map(str, read_image_list(_find(data, "train", TRAIN_LIST))))
     open_kind = partial(_detector, head=_heads(plan)[-1]) if _heads(plan) else _classifier
     return open_kind(plan, data, paths, seed=seed, draft=draft, workers=workers, bad=bad)
+
+
+def backup_folder(data: DataFile) -> Path:
+    """Make the folder for checkpoints that `backup=` of a .data file names.
+
+    Raises:  DarkpyError when nothing can be written there.
+    Differs: darknet does not make it and fails at the first checkpoint; its default is the folder /backup.
+    """
+    folder = Path(data.entries.get("backup", "backup"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise DarkpyError(
+            f"{data.path}: backup={folder}: nothing can be written there: {error.strerror or error}",
+            hint="backup= names the folder for the weights",
+        ) from error
+    return folder
 
 
 def _heads(plan: Plan) -> list[Any]:

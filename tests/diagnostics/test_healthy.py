@@ -12,7 +12,6 @@ from darkpy.data.augment.config import DetectionAugmentConfig
 from darkpy.data.lists.paths import read_image_list
 from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
 from darkpy.diagnostics.checks.anchors import check_anchors
-from darkpy.diagnostics.checks.cfg import Cfg
 from darkpy.diagnostics.checks.images import Inspector
 from darkpy.diagnostics.doctor import examine
 from darkpy.dialect import Dialect
@@ -94,17 +93,14 @@ def test_nothing_is_found_in_blood_cells(blood: Path, tmp_path: Path, name: str)
 @pytest.mark.parametrize("factor", [1, 3, 1 / 3])
 def test_anchors_three_times_too_large_for_blood_cells_are_found(blood: Path, tmp_path: Path, factor: float) -> None:
     """Anchors as `darkpy anchors` finds them for 416 x 416, and three times as large or small."""
-    from darkpy.config.text import read
-
     text = as_darknet_says(ROOT / "cfg/yolov3-tiny.cfg", 3)
     own = (28, 28, 56, 58, 68, 70, 78, 60, 92, 94, 138, 130)
     sizes = ",".join(f"{factor * size:.0f}" for size in own)
     (tmp_path / "my.cfg").write_text(re.sub(r"(?m)^anchors *=.*", f"anchors={sizes}", text))
-    cfg = Cfg(make_plan(tmp_path / "my.cfg"), read(tmp_path / "my.cfg"))
     paths = list(map(str, read_image_list(blood / "train.txt")))[::5]
     augment_config = DetectionAugmentConfig(dialect=Dialect.PJREDDIE, head="yolo", classes=3, max=90, jitter=0)
-    samples = list(Inspector(3, 416, 416, augment_config).survey(paths))
-    found = [one.message for one in check_anchors(cfg, samples, keeps_proportions=True)]
+    images = list(Inspector(3, 416, 416, augment_config).survey(paths))
+    found = [one.message for one in check_anchors(make_plan(tmp_path / "my.cfg"), images, letterbox=True)]
     if factor == 1:
         assert found == []
     else:

@@ -132,10 +132,10 @@ def _hunt(exam: Examination, weights: Path | None, device: str | None, limit: in
     from darkpy.diagnostics.sample_scores import Hunt, check_scores, rank
     from darkpy.finding import Severity
 
-    if weights is None or exam.cfg is None:
+    if weights is None or exam.plan is None:
         return []
-    network = _open(exam.cfg.plan, weights, device)
-    found = list(check_weights(exam.cfg, network))
+    network = _open(exam.plan, weights, device)
+    found = list(check_weights(network))
     exam.add(found)
     if exam.setup is None or any(one.severity is Severity.ERROR for one in found):
         return []
@@ -156,8 +156,8 @@ def _try(exam: Examination, weights: Path | None, device: str | None, updates: i
     if exam.setup is None or not exam.is_trainable:
         console.info("the network cannot be trained on these data as they are: no update is tried")
         return None
-    assert exam.cfg is not None
-    location = exam.cfg.locate_net("learning_rate")
+    assert exam.plan is not None
+    location = exam.plan.locate_net("learning_rate")
     trial = DryRun(_open(exam.setup.plan, weights, device), exam.setup, updates, location)
     for _ in console.track(trial.run(), updates):
         pass

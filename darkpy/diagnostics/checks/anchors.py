@@ -1,4 +1,4 @@
-"""Whether a network's anchors are as large as the objects that it is to find.
+"""Checks of a network's anchors against the sizes of the objects and of the input.
 
 Letters: A anchors, N boxes, S scales.
 """
@@ -11,101 +11,104 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from darkpy.diagnostics.checks.cfg import Cfg
-from darkpy.diagnostics.checks.images import Sample
+from darkpy.build import Plan
+from darkpy.diagnostics.checks.cfg import heads_of
+from darkpy.diagnostics.checks.images import InspectedImage
 from darkpy.finding import Finding
 from darkpy.ops.boxes import iou
 
-FEWEST, MOST = 20, 20_000
-"""Boxes from which anchors are judged, and those that are looked at, spread over the lists."""
-POOR = 0.5
-"""The mean overlap of boxes with their best anchors below which they are not made for these data. The anchors of both
+MIN_BOXES, MAX_BOXES = 20, 20_000
+"""Boxes that are needed to judge anchors, and those that are used at most, spread over the lists."""
+MIN_MEAN_IOU = 0.5
+"""Mean IoU of boxes with their best anchors below which the anchors do not suit the data. The anchors of both
 forks' cfgs for COCO and VOC have 0.53 and more on blood cells; those of a network's own data 0.75 and more."""
-OTHER_SIZE, GAIN = 1.6, 0.2
-"""How far the best factor for all anchors must be from 1, and what it must gain in overlap, to be worth telling."""
-BEYOND = 1.25
-"""How many times both sides of the network's input no object can be."""
+MIN_SCALE_FACTOR, MIN_IOU_GAIN = 1.6, 0.2
+"""Distance of the best common factor from 1, and its gain in IoU, that make a finding."""
+MAX_INPUT_SIDES = 1.25
+"""Width and height of an anchor, in sides of the network's input, that no object can have."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
-    """The mean overlap of boxes with their best anchors, and what it is with all of them `factor` times as large."""
+class AnchorFit:
+    """Mean IoU of boxes with their best anchors, and the best one, reached with all anchors `factor` times as large."""
 
-    overlap: float
+    mean_iou: float
     factor: float
-    best: float
+    best_iou: float
 
 
-def boxes_px(samples: Sequence[Sample], net_w: int, net_h: int, *, keeps_proportions: bool) -> Tensor:
+def boxes_px(samples: Sequence[InspectedImage], net_w: int, net_h: int, *, letterbox: bool) -> Tensor:
     """Width and height of each box in pixels of the network's input, (N, 2).
 
-    keeps_proportions: whether images are fitted into the input as pjreddie's are, and not stretched to it.
+    letterbox: fit images into the input as pjreddie's darknet does, in place of stretching them.
     """
     sizes = [torch.zeros(0, 2)]
-    for one in samples:
-        if not (one.w and one.h and len(one.boxes_N5)):
+    for image in samples:
+        if not (image.w and image.h and len(image.boxes_N5)):
             continue
-        shown_w, shown_h = float(net_w), float(net_h)
-        if keeps_proportions:
-            scale = min(net_w / one.w, net_h / one.h)
-            shown_w, shown_h = one.w * scale, one.h * scale
-        sizes.append(one.boxes_N5[:, 2:4] * torch.tensor((shown_w, shown_h)))
+        scaled_w, scaled_h = float(net_w), float(net_h)
+        if letterbox:
+            scale = min(net_w / image.w, net_h / image.h)
+            scaled_w, scaled_h = image.w * scale, image.h * scale
+        sizes.append(image.boxes_N5[:, 2:4] * torch.tensor((scaled_w, scaled_h)))
     return torch.cat(sizes)
 
 
-def fit(boxes_N2: Tensor, anchors_A2: Tensor) -> Fit:
-    """How well anchors suit boxes, center on center."""
-    boxes_N2 = boxes_N2[:: max(1, len(boxes_N2) // MOST)]
+def fit(boxes_N2: Tensor, anchors_A2: Tensor) -> AnchorFit:
+    """Fit of anchors to boxes, center on center."""
+    boxes_N2 = boxes_N2[:: max(1, len(boxes_N2) // MAX_BOXES)]
     factor_S = 2 ** torch.linspace(-4, 4, 65)
-    overlap_S = torch.stack([_overlap(boxes_N2, anchors_A2 * factor) for factor in factor_S])
-    best = int(overlap_S.argmax())
-    return Fit(float(_overlap(boxes_N2, anchors_A2)), float(factor_S[best]), float(overlap_S[best]))
+    mean_iou_S = torch.stack([_mean_iou(boxes_N2, anchors_A2 * factor) for factor in factor_S])
+    best = int(mean_iou_S.argmax())
+    return AnchorFit(float(_mean_iou(boxes_N2, anchors_A2)), float(factor_S[best]), float(mean_iou_S[best]))
 
 
-def _overlap(boxes_N2: Tensor, anchors_A2: Tensor) -> Tensor:
+def _mean_iou(boxes_N2: Tensor, anchors_A2: Tensor) -> Tensor:
     boxes_N4, anchors_A4 = (torch.cat((torch.zeros_like(size), size), 1) for size in (boxes_N2, anchors_A2))
     return iou(boxes_N4[:, None], anchors_A4[None]).amax(dim=1).mean()
 
 
-def check_anchors(cfg: Cfg, samples: Sequence[Sample], *, keeps_proportions: bool) -> Iterator[Finding]:
-    """The anchors of all heads together against the boxes of a list."""
-    net = cfg.plan.net
-    anchors_A2 = _anchors(cfg)
-    boxes_N2 = boxes_px(samples, net.width, net.height, keeps_proportions=keeps_proportions)
-    if not len(anchors_A2) or len(boxes_N2) < FEWEST:
+def check_anchors(plan: Plan, samples: Sequence[InspectedImage], *, letterbox: bool) -> Iterator[Finding]:
+    """Check the anchors of all heads together against the boxes of a list."""
+    net = plan.net
+    anchors_A2 = _anchors(plan)
+    boxes_N2 = boxes_px(samples, net.width, net.height, letterbox=letterbox)
+    if not len(anchors_A2) or len(boxes_N2) < MIN_BOXES:
         return
-    found = fit(boxes_N2, anchors_A2)
-    is_other_size = max(found.factor, 1 / found.factor) >= OTHER_SIZE and found.best - found.overlap >= GAIN
-    if found.overlap < POOR or is_other_size:
-        text = f"boxes overlap with their best anchors by {found.overlap:.0%} on average"
+    fitted = fit(boxes_N2, anchors_A2)
+    is_other_size = (
+        max(fitted.factor, 1 / fitted.factor) >= MIN_SCALE_FACTOR and fitted.best_iou - fitted.mean_iou >= MIN_IOU_GAIN
+    )
+    if fitted.mean_iou < MIN_MEAN_IOU or is_other_size:
+        text = f"boxes overlap with their best anchors by {fitted.mean_iou:.0%} on average"
         if is_other_size:
-            times, size = (1 / found.factor, "large") if found.factor < 1 else (found.factor, "small")
-            text = f"anchors are {times:.1f} times too {size}: {text}, and by {found.best:.0%} at that scale"
-        yield _finding(cfg, "anchors", text)
+            times, size = (1 / fitted.factor, "large") if fitted.factor < 1 else (fitted.factor, "small")
+            text = f"anchors are {times:.1f} times too {size}: {text}, and by {fitted.best_iou:.0%} at that scale"
+        yield _finding(plan, "anchors", text)
 
 
-def check_anchor_sizes(cfg: Cfg) -> Iterator[Finding]:
-    """Anchors larger than the network's input, whatever the data."""
-    net = cfg.plan.net
-    anchors_A2 = _anchors(cfg)
-    beyond_A = (anchors_A2 > BEYOND * torch.tensor((net.width, net.height))).all(dim=1)
+def check_anchor_sizes(plan: Plan) -> Iterator[Finding]:
+    """Check for anchors that are larger than the network's input, whatever the data."""
+    net = plan.net
+    anchors_A2 = _anchors(plan)
+    beyond_A = (anchors_A2 > MAX_INPUT_SIDES * torch.tensor((net.width, net.height))).all(dim=1)
     if beyond_A.any():
         w, h = anchors_A2[beyond_A].amax(dim=0).tolist()
         text = f"{int(beyond_A.sum())} of {len(anchors_A2)} anchors are larger than the input of {net.width} x"
-        yield _finding(cfg, "anchors-beyond-input", f"{text} {net.height}, up to {w:.0f} x {h:.0f} pixels")
+        yield _finding(plan, "anchors-beyond-input", f"{text} {net.height}, up to {w:.0f} x {h:.0f} pixels")
 
 
-def _anchors(cfg: Cfg) -> Tensor:
-    net = cfg.plan.net
-    sizes = [spec.anchor_sizes(node.shape, net.width, net.height) for node, spec in cfg.heads]
+def _anchors(plan: Plan) -> Tensor:
+    net = plan.net
+    sizes = [spec.anchor_sizes(node.shape, net.width, net.height) for node, spec in heads_of(plan)]
     return torch.cat([torch.zeros(0, 2), *sizes])
 
 
-def _finding(cfg: Cfg, name: str, message: str) -> Finding:
-    net, node = cfg.plan.net, cfg.heads[-1][0]
+def _finding(plan: Plan, name: str, message: str) -> Finding:
+    net, node = plan.net, heads_of(plan)[-1][0]
     return Finding(
         name=name,
-        location=cfg.plan.locate(node.index, "anchors"),
+        location=plan.locate(node.index, "anchors"),
         message=message,
         hints=(f"the anchors of `darkpy anchors` for {net.width} x {net.height} in all heads",),
     )

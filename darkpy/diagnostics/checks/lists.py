@@ -1,4 +1,4 @@
-"""What can be seen of a data set as a whole: its lists, names and classes, and images that are in two lists.
+"""Checks of a data set as a whole: its lists, names and classes, and images that are in two lists.
 
 Letters: N, M images; P numbers of a print; K classes.
 """
@@ -16,19 +16,22 @@ from darkpy.data.lists.data_file import DataFile
 from darkpy.data.lists.names import read_names
 from darkpy.data.lists.paths import read_image_list
 from darkpy.diagnostics.checks.duplicate_images import SIDE, find_copies
-from darkpy.diagnostics.checks.images import Sample, data_finding
+from darkpy.diagnostics.checks.images import InspectedImage, data_finding
 from darkpy.errors import DarkpyError
 from darkpy.finding import Cause, Finding, Location, Severity
 
-MOSTLY = 0.5
-"""The share of images without objects from which there is hardly anything to learn."""
-UNEVEN = 100
-"""How many times as many objects the most frequent class may have as the rarest, before that is told."""
-SHOWN = 10
+MAX_EMPTY_FRAC = 0.5
+"""Fraction of images without objects above which there is hardly anything to learn."""
+MAX_CLASS_RATIO = 100
+"""Objects of the most frequent class for one of the rarest, above which a note is made."""
+MAX_NAMES_SHOWN = 10
 
 
 def read_list(data: DataFile, key: str, default: str | None = None) -> tuple[list[str], list[Finding]]:
-    """The images of a list that DATA names, and what keeps it from being read; neither where it names none."""
+    """Read a list that DATA names.
+
+    Returns: the images, and the finding if it cannot be read; two empty lists if DATA names none.
+    """
     file = data.find(key, default)
     if file is None:
         return [], []
@@ -40,13 +43,11 @@ def read_list(data: DataFile, key: str, default: str | None = None) -> tuple[lis
 
 
 def check_names(data: DataFile, classes: int, heads: str) -> Iterator[Finding]:
-    """Whether the files of DATA know as many classes as the network. heads: where it says how many."""
+    """Check that the files of DATA have as many classes as the network. heads: where the cfg gives the number."""
     stated = data.entries.get("classes")
     if stated is not None and stated != str(classes):
         text = f"classes={stated[:20]}, but {heads} has {classes}"
-        yield data_finding(
-            "classes-count", Location(str(data.path)), text, f"classes={classes}", "the same number in both"
-        )
+        yield data_finding("classes-count", Location(str(data.path)), text, f"classes={classes}")
     file = data.find("names")
     if file is None:
         return
@@ -62,88 +63,92 @@ def check_names(data: DataFile, classes: int, heads: str) -> Iterator[Finding]:
         )
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
-        text = f"has names twice: {', '.join(doubled[:SHOWN])}"
+        text = f"has names twice: {', '.join(doubled[:MAX_NAMES_SHOWN])}"
         yield data_finding("names-repeated", Location(str(file)), text, "one line for each class")
 
 
-def check_balance(samples: Sequence[Sample], names: Sequence[str], place: str) -> Iterator[Finding]:
-    """How the objects of a list are shared out among classes and images."""
-    if not samples:
+def check_balance(images: Sequence[InspectedImage], names: Sequence[str], place: str) -> Iterator[Finding]:
+    """Check the distribution of objects among classes and images."""
+    if not images:
         return
-    boxes = torch.cat([torch.zeros(0, 5), *(one.boxes_N5 for one in samples)])
+    boxes = torch.cat([torch.zeros(0, 5), *(image.boxes_N5 for image in images)])
     count_K = torch.bincount(boxes[:, 4].long(), minlength=len(names))
-    labeled = [one for one in samples if one.label is not None]
-    bare = [one for one in labeled if not len(one.boxes_N5)]
-    if bare:
-        text = f"{len(bare)} of {len(labeled)} images have no objects; the first: {bare[0].path}"
-        is_most = len(bare) > MOSTLY * len(labeled)
+    labeled = [image for image in images if image.label is not None]
+    empty = [image for image in labeled if not len(image.boxes_N5)]
+    if empty:
+        text = f"{len(empty)} of {len(labeled)} images have no objects; the first: {empty[0].path}"
+        is_most = len(empty) > MAX_EMPTY_FRAC * len(labeled)
         finding = data_finding("images-empty", Location(place), text, "fewer images without objects")
         yield finding if is_most else replace(finding, severity=Severity.NOTE)
     if not len(boxes):
         return
     absent = [name for name, count in zip(names, count_K.tolist(), strict=True) if not count]
     if absent:
-        more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
-        text = f"{len(absent)} of {len(names)} classes have no object: {', '.join(absent[:SHOWN])}{more}"
+        more = f" and {len(absent) - MAX_NAMES_SHOWN} more" if len(absent) > MAX_NAMES_SHOWN else ""
+        text = f"{len(absent)} of {len(names)} classes have no object: {', '.join(absent[:MAX_NAMES_SHOWN])}{more}"
         yield data_finding("classes-absent", Location(place), text, "images of these classes", "a smaller classes=")
     most, least = int(count_K.max()), int(count_K[count_K > 0].min())
-    if most > UNEVEN * least:
+    if most > MAX_CLASS_RATIO * least:
         rare, often = names[int((count_K == least).nonzero()[0])], names[int(count_K.argmax())]
-        text = f"{most} objects are {often} and {least} {rare}: a class this rare is hardly learnt"
+        text = f"{most} objects are {often} and {least} {rare}: a class this rare is hardly learned"
         yield replace(data_finding("classes-uneven", Location(place), text), severity=Severity.NOTE)
 
 
-def check_repeats(samples: Sequence[Sample], place: str) -> Iterator[Finding]:
-    """Images that are in a list twice; a fault where their labels are not the same."""
-    first: dict[bytes, Sample] = {}
+def check_repeats(images: Sequence[InspectedImage], place: str) -> Iterator[Finding]:
+    """Find images that are in a list twice; a warning if their labels differ, else a note."""
+    first: dict[bytes, InspectedImage] = {}
     again = 0
-    for one in samples:
-        if not one.digest:
+    for image in images:
+        if not image.digest:
             continue
-        other = first.setdefault(one.digest, one)
-        if other is one or other.path == one.path:
-            again += other is not one
-        elif one.boxes_N5.shape != other.boxes_N5.shape or not torch.equal(one.boxes_N5, other.boxes_N5):
+        other = first.setdefault(image.digest, image)
+        if other is image or other.path == image.path:
+            again += other is not image
+        elif image.boxes_N5.shape != other.boxes_N5.shape or not torch.equal(image.boxes_N5, other.boxes_N5):
             text = f"is the same image as {other.path}, with other labels"
-            yield data_finding("copy-labelled-otherwise", Location(one.path), text, "take one of them out of the list")
+            yield data_finding("copy-labelled-otherwise", Location(image.path), text, "remove one of them")
         else:
             again += 1
     if again:
-        text = f"{again} of {len(samples)} images are there more than once"
+        text = f"{again} of {len(images)} images are listed more than once"
         yield replace(data_finding("images-repeated", Location(place), text), severity=Severity.NOTE)
 
 
-def check_leaks(train: Sequence[Sample], valid: Sequence[Sample], lists: tuple[str, str]) -> Iterator[Finding]:
-    """Images of the validation that are trained on, as the same file, the same bytes or the same image.
+def check_leaks(
+    train: Sequence[InspectedImage], valid: Sequence[InspectedImage], lists: tuple[str, str]
+) -> Iterator[Finding]:
+    """Find images of the validation that are trained on, as the same file, the same bytes or the same image.
 
     lists: the names of both list files.
     """
     if Path(lists[0]).resolve() == Path(lists[1]).resolve() or (
-        train and [one.path for one in train] == [one.path for one in valid]
+        train and [image.path for image in train] == [image.path for image in valid]
     ):
-        text = "is the list for training, too: what -map and detector map say of it tells nothing of new images"
+        text = "is the training list, too: its mAP says nothing about new images"
         yield data_finding("valid-is-train", Location(lists[1]), text, "valid= with images that are not trained on")
         return
-    known = {one.digest: one for one in train if one.digest}
-    rest: list[Sample] = []
-    for one in valid:
-        if one.digest in known and one.digest:
-            text = f"is in {lists[0]}, too, as {known[one.digest].path}: the same bytes"
-            yield data_finding("leak", Location(one.path), text, f"take it out of {lists[1]}")
+    known = {image.digest: image for image in train if image.digest}
+    rest: list[InspectedImage] = []
+    for image in valid:
+        if image.digest in known and image.digest:
+            text = f"is also in {lists[0]}, as {known[image.digest].path}: the same bytes"
+            yield data_finding("leak", Location(image.path), text, f"remove it from {lists[1]}")
         else:
-            rest.append(one)
-    ours = [one for one in train if _is_comparable(one)]
-    others = [one for one in rest if _is_comparable(one)]
-    pairs = find_copies(_prints(ours), _prints(others), *([one.w / one.h for one in some] for some in (ours, others)))
-    for number, other in pairs:
-        text = f"shows the same image as {ours[number].path} of {lists[0]}"
-        yield data_finding("leak", Location(others[other].path), text, f"take it out of {lists[1]}")
+            rest.append(image)
+    ours = [image for image in train if _is_comparable(image)]
+    others = [image for image in rest if _is_comparable(image)]
+    pairs = find_copies(
+        _prints(ours), _prints(others), *([image.w / image.h for image in images] for images in (ours, others))
+    )
+    for index, other in pairs:
+        text = f"shows the same image as {ours[index].path} of {lists[0]}"
+        yield data_finding("leak", Location(others[other].path), text, f"remove it from {lists[1]}")
 
 
-def _is_comparable(one: Sample) -> bool:
-    """Smaller images are changed too much by compression, and too much alike to begin with."""
-    return one.print_P is not None and min(one.w, one.h) >= 4 * SIDE
+def _is_comparable(image: InspectedImage) -> bool:
+    """True if the image is large enough: compression changes small ones too much, and they are too much alike."""
+    return image.print_P is not None and min(image.w, image.h) >= 4 * SIDE
 
 
-def _prints(samples: Sequence[Sample]) -> np.ndarray:
-    return np.stack([one.print_P for one in samples if one.print_P is not None]) if samples else np.zeros((0, 0))
+def _prints(images: Sequence[InspectedImage]) -> np.ndarray:
+    return np.stack([image.print_P for image in images if image.print_P is not None]) if images else np.zeros((0, 0))

@@ -1,4 +1,4 @@
-"""What can be seen of weights before anything is computed with them."""
+"""Checks of weights: NaN, all zero, very large."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ from collections.abc import Iterator
 
 import torch
 
-from darkpy.diagnostics.checks.cfg import Cfg
 from darkpy.finding import Cause, Finding, Location, Severity
 from darkpy.layers.base import Layer
 from darkpy.network import Network
 
-LARGE = 1e4
-"""Beyond this no weight of a network that works is: float32 products of some layers of such overflow."""
+MAX_WEIGHT = 1e4
+"""No weight of a working network is larger: float32 products of a few layers of such weights overflow."""
 
 
-def check_weights(cfg: Cfg, network: Network) -> Iterator[Finding]:
-    """Arrays that hold what is no number, or nothing, or numbers beyond all use: layer by layer, in forward order."""
+def check_weights(network: Network) -> Iterator[Finding]:
+    """Check each array for NaN and infinite values, for zeros only and for very large values, in forward order."""
     for node, layer in zip(network.plan.nodes, network.layers, strict=True):
         assert isinstance(layer, Layer)
         for array_spec in node.arrays:
             array = layer.array(array_spec)
             if array is None or array.is_meta:
                 continue
-            location, array = cfg.plan.locate(node.index), array.detach()
-            spoilt = int((~array.isfinite()).sum())
-            if spoilt:
-                text = f"has {spoilt} NaN or infinite of {array.numel()} {array_spec.name}: all later outputs are NaN"
+            location, array = network.plan.locate(node.index), array.detach()
+            bad = int((~array.isfinite()).sum())
+            if bad:
+                text = f"has {bad} NaN or infinite of {array.numel()} {array_spec.name}: all later outputs are NaN"
                 hints = ("an earlier checkpoint", "a smaller learning_rate from there on")
                 yield _finding(Severity.ERROR, "weights-not-finite", location, text, *hints)
             elif array_spec.is_decayed and not array.any():
@@ -34,7 +33,7 @@ def check_weights(cfg: Cfg, network: Network) -> Iterator[Finding]:
                 yield _finding(
                     Severity.WARNING, "weights-zero", location, text, "init=msra, and weights that end before it"
                 )
-            elif float(torch.linalg.vector_norm(array, torch.inf)) > LARGE and not array_spec.is_statistic:
+            elif float(torch.linalg.vector_norm(array, torch.inf)) > MAX_WEIGHT and not array_spec.is_statistic:
                 text = f"has {array_spec.name} up to {float(array.abs().max()):.3g}"
                 yield _finding(Severity.WARNING, "weights-large", location, text, "an earlier checkpoint", "more decay")
 

@@ -11,7 +11,6 @@ import torch
 
 from darkpy.build import make_plan
 from darkpy.config.text import read
-from darkpy.diagnostics.checks.cfg import Cfg
 from darkpy.diagnostics.checks.weights import check_weights
 from darkpy.finding import Finding
 from darkpy.network import Network
@@ -19,36 +18,35 @@ from darkpy.network import Network
 ROOT = Path(__file__).resolve().parents[3]
 
 
-class SyntheticConfig:
+class Weights:
     """The sample's own network and its cfg."""
 
     def __init__(self) -> None:
         config = read(ROOT / "weights/sample.cfg")
         self.network = Network(make_plan(config))
         self.network.load_weights(ROOT / "weights/sample.weights")
-        self.cfg = Cfg(self.network.plan, config)
 
     def array(self, name: str) -> torch.Tensor:
         return self.network.get_parameter(f"layers.{name}").data
 
     def found(self) -> list[Finding]:
-        return list(check_weights(self.cfg, self.network))
+        return list(check_weights(self.network))
 
 
 @pytest.fixture
-def sample() -> Iterator[SyntheticConfig]:
-    yield SyntheticConfig()
+def sample() -> Iterator[Weights]:
+    yield Weights()
 
 
-def test_nothing_is_found_in_good_weights_or_in_new_ones(sample: SyntheticConfig) -> None:
+def test_nothing_is_found_in_good_weights_or_in_new_ones(sample: Weights) -> None:
     assert sample.found() == []
     network = Network(sample.network.plan)
     network.initialize()
-    assert list(check_weights(sample.cfg, network)) == []
+    assert list(check_weights(network)) == []
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-def test_number_that_is_none_is_found_in_its_layer(sample: SyntheticConfig, number: float) -> None:
+def test_number_that_is_none_is_found_in_its_layer(sample: Weights, number: float) -> None:
     sample.array("4.weights")[3, 2, 1, 0] = number
     (found,) = sample.found()
     line = sample.network.plan.nodes[4].section.line
@@ -57,7 +55,7 @@ def test_number_that_is_none_is_found_in_its_layer(sample: SyntheticConfig, numb
     assert found.message.startswith("has 1 NaN or infinite of 4608 weights")
 
 
-def test_layer_of_zeros_and_one_of_giants_are_found(sample: SyntheticConfig) -> None:
+def test_layer_of_zeros_and_one_of_giants_are_found(sample: Weights) -> None:
     sample.array("2.weights").zero_()
     sample.array("6.scales")[0] = 1e6
     assert [(one.name, one.place.split()[1]) for one in sample.found()] == [
@@ -73,4 +71,4 @@ def test_published_weights_are_good(shared: Path) -> None:
         config = read(cfg)
         network = Network(make_plan(config))
         network.load_weights(weights)
-        assert list(check_weights(Cfg(network.plan, config), network)) == []
+        assert list(check_weights(network)) == []

@@ -10,9 +10,9 @@ from PIL import Image
 
 from darkpy.build import make_plan
 from darkpy.data.lists.data_file import read_data
+from darkpy.diagnostics.preflight import check_training
 from darkpy.errors import DarkpyError
-from darkpy.training.preflight import backup_folder, check
-from darkpy.training.setup import TrainingSetup, open_setup
+from darkpy.training.setup import TrainingSetup, backup_folder, open_setup
 
 DETECTOR = """[net]
 batch=8
@@ -72,7 +72,7 @@ def task(net: str = "", cfg: str = DETECTOR, data: str = "", dialect: str = "pjr
 
 
 def told(made: TrainingSetup, seen: int = 0, weights: Path | None = None) -> str:
-    return "\n".join(check(made, seen=seen, folder=Path("backup"), weights=weights))
+    return "\n".join(map(str, check_training(made, seen=seen, folder=Path("backup"), weights=weights)))
 
 
 def test_nothing_is_told_of_a_training_that_is_as_it_should_be() -> None:
@@ -89,7 +89,7 @@ def test_schedule_that_is_over_ends_it() -> None:
 
 def test_schedule_that_goes_on_is_told() -> None:
     assert "training goes on after update 50 of 100" in told(task(), seen=400)
-    assert check(task(), seen=400, folder=Path("backup"), weights=None, is_resumed=True) == []
+    assert check_training(task(), seen=400, folder=Path("backup"), weights=None, is_resumed=True) == []
 
 
 def test_classifier_needs_no_end() -> None:
@@ -102,7 +102,10 @@ def test_classifier_needs_no_end() -> None:
     [
         ("batch=1", "batch=1 subdivisions=1 are 1 image an update: lines for testing?"),
         ("batch=4", "batch=4 subdivisions=1 are 4 images an update, which is few"),
-        ("batch=20\nsubdivisions=3", "batch=20 subdivisions=3 are 18 images an update, for subdivisions do not divide"),
+        (
+            "batch=20\nsubdivisions=3",
+            "batch=20 subdivisions=3 are 18 images an update, because",
+        ),
         ("batch=64\nsubdivisions=16", ""),
     ],
 )
@@ -111,17 +114,17 @@ def test_small_and_odd_batches_are_told(net: str, text: str) -> None:
     assert (text in told(made)) if text else told(made) == ""
 
 
-def test_keys_that_nobody_obeys_are_told() -> None:
-    assert "[net] weights_reject_freq is not obeyed" in told(task("weights_reject_freq=9", dialect="alexeyab"))
+def test_ignored_keys_are_noted() -> None:
+    assert "[net] weights_reject_freq is ignored" in told(task("weights_reject_freq=9", dialect="alexeyab"))
 
 
 def test_what_no_darknet_could_run_is_told() -> None:
     found = told(task("mean=.5\nstd=.2"))
-    assert found == "no darknet can run what this trains: [net] net.cfg: mean=0.5 and 1 more"
+    assert found == "net.cfg: no darknet can run what this trains: [net] net.cfg: mean=0.5 and 1 more"
 
 
 def test_other_count_of_classes_in_the_data_file_is_told() -> None:
-    assert "classes=80, but the network has 2" in told(task(data="classes=80"))
+    assert "classes=80, but layer 1 [yolo] net.cfg:18 has 2" in told(task(data="classes=80"))
 
 
 def test_head_that_does_not_fit_its_classes_is_refused_with_the_right_number() -> None:
@@ -131,18 +134,18 @@ def test_head_that_does_not_fit_its_classes_is_refused_with_the_right_number() -
 
 def test_images_that_are_not_there_are_counted() -> None:
     Path("cat2.png").unlink()
-    assert "1 of 4 images are not there and will be passed over; the first: cat2.png" in told(task())
+    assert "1 of 4 images not found, they are skipped; the first: cat2.png" in told(task())
     Path("train.txt").write_text("a/b.png\nc.png\n")
-    with pytest.raises(DarkpyError, match=r"a/b\.png: is not there, nor is any other image"):
+    with pytest.raises(DarkpyError, match=r"a/b\.png: file not found, nor is any other image"):
         told(task())
 
 
 @pytest.mark.parametrize(
-    ("dialect", "then"), [("pjreddie", "are passed over"), ("alexeyab", "count as images without objects")]
+    ("dialect", "then"), [("pjreddie", "they are skipped"), ("alexeyab", "they count as images without objects")]
 )
 def test_missing_labels_are_counted(dialect: str, then: str) -> None:
     Path("dog1.txt").unlink()
-    assert f"1 of 4 images have no label file and {then}; the first: dog1.png" in told(task(dialect=dialect))
+    assert f"1 of 4 images have no label file, {then}; the first: dog1.png" in told(task(dialect=dialect))
 
 
 def test_labels_that_lie_where_the_other_fork_looks_are_pointed_at() -> None:
@@ -173,14 +176,14 @@ def test_classifiers_paths_must_tell_the_class() -> None:
     made = task(cfg=CLASSIFIER, data="labels=labels.txt")
     assert "1 of 2 images do not have exactly one label in their path; the first: catdog.png" in told(made)
     Path("labels.txt").write_text("bird\nfish\n")
-    with pytest.raises(DarkpyError, match="does not hold exactly one of the labels in its path, nor does any other"):
+    with pytest.raises(DarkpyError, match="does not contain exactly one of the labels in its path, nor does any other"):
         told(task(cfg=CLASSIFIER, data="labels=labels.txt"))
 
 
 def test_earlier_run_is_not_written_over_without_a_word() -> None:
     Path("backup").mkdir()
     Path("backup/net.backup").write_text("")
-    assert "backup/net.backup is of an earlier run and will be written over" in told(task())
+    assert "backup/net.backup: is from an earlier run and will be overwritten" in told(task())
     assert told(task(), weights=Path("backup/net.backup")) == ""
 
 
