@@ -58,7 +58,7 @@ def test_many_findings_of_a_kind_are_counted_unless_all_are_wanted(task: Path, r
     Path("a.txt").write_text("0 .5 .5 .5 .5\n1 .2 .2 .2 .2\n")
     code, out, _ = run("doctor", "net.cfg", "pets.data")
     assert code == 1
-    assert out.count("cannot be read: No such file or directory") == 5
+    assert out.count(".png: cannot be read: No such file or directory") == 5
     assert "... and 3 more image-missing (--all shows them)" in out
     assert run("doctor", "net.cfg", "pets.data", "--all").out.count("is not there (no such") == 8
 
