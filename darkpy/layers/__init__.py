@@ -1,4 +1,4 @@
-"""One room for each section type. Importing this package fills the registry."""
+"""Layers: one module or package per section type. Importing this package fills the registry `SECTIONS`."""
 
 from darkpy.layers import (  # noqa: F401
     activation,

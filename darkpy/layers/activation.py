@@ -1,4 +1,4 @@
-"""[activation]: an activation alone."""
+"""[activation]: an activation function on its own."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class Init:
-    """How darknet fills an array of a new network: `mean` plus noise, normal (std `scale`) or uniform (+-`scale`).
+    """Initial values of an array: `mean` plus noise, normal (std `scale`) or uniform (+-`scale`).
 
-    `filled` bounds how many leading numbers get noise, where darknet itself stops short.
+    filled: number of leading elements that get noise, where darknet does not fill the whole array.
     """
 
     mean: float = 0.0
@@ -33,20 +33,20 @@ class Init:
 
 INIT_ZERO = Init()
 INIT_ONE = Init(mean=1.0)
-INIT_SLOPE = Init(mean=0.25)  # of a PReLU left of 0, as its paper starts it
+INIT_SLOPE = Init(mean=0.25)  # of a PReLU left of 0 (He et al. 2015)
 
 
 @dataclass(frozen=True, slots=True)
 class ArraySpec:
-    """One array of the weight file and of the module: a spec's slots stand in file order.
+    """One array of a layer, in the weight file and in the module; `LayerSpec.arrays` lists them in file order.
 
-    name: the module's parameter or buffer, dotted where a layer is made of layers.
+    name: of the module's parameter or buffer, dotted if a layer is made of layers.
     is_statistic: a buffer (rolling mean or variance), not learned by gradient.
     is_norm: batch norm's scales and statistics, which `dontloadscales` skips.
-    is_decayed: weight decay acts on it.
+    is_decayed: weight decay applies to it.
     is_flipped: the file holds it as [rest][first axis] (`flipped=1`).
     is_connected: a connected weight, stored transposed by darknet's oldest versions.
-    is_foreign: no darknet has such an array, and so none can read a file with it.
+    is_extension: no darknet has this array, so none can read a file that holds it.
     """
 
     name: str
@@ -64,5 +64,5 @@ class ArraySpec:
         return math.prod(self.shape)
 
     def within(self, part: str) -> ArraySpec:
-        """The same slot, seen from a layer that holds its owner as `part`; `dontloadscales` does not reach inside."""
+        """The same array, named from the layer that contains its owner as `part`; no `dontloadscales` inside."""
         return replace(self, name=f"{part}.{self.name}", is_norm=False)

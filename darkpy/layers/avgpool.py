@@ -1,4 +1,4 @@
-"""[avgpool]: the mean of each channel.
+"""[avgpool]: global average pooling.
 
 Legend: B images, C channels, H W rows and columns.
 """

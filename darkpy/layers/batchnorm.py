@@ -1,4 +1,4 @@
-"""[batchnorm]: batch norm without a convolution before it.
+"""[batchnorm]: batch normalization on its own.
 
 Legend: B images, C channels, H W rows and columns.
 """
@@ -21,7 +21,7 @@ from darkpy.shapes import Shape
 @section("batchnorm")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchnormSpec(LayerSpec):
-    """Each channel normalized, scaled and, in AlexeyAB's fork, shifted; pjreddie's keeps no biases in the file.
+    """Normalize and scale each channel; AlexeyAB's dialect also adds biases, which pjreddie's file does not hold.
 
     Source: pjreddie/darknet and AlexeyAB/darknet src/batchnorm_layer.c; src/parser.c load_batchnorm_weights.
     Differs: pjreddie's CPU code crashes here, and its GPU code never updates this layer.
@@ -32,7 +32,7 @@ class BatchnormSpec(LayerSpec):
 
     def arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
         channels = (inputs[0].c,)
-        # none is marked as norm: dontloadscales is not heard here
+        # not is_norm: dontloadscales does not apply to this layer
         arrays = (
             ArraySpec("scales", channels, INIT_ONE),
             ArraySpec("rolling_mean", channels, INIT_ZERO, is_statistic=True),

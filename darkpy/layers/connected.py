@@ -1,4 +1,4 @@
-"""[connected]: every output reads every input.
+"""[connected]: fully connected layer.
 
 Legend: B images, N inputs (C, H, W in this order), F outputs.
 """
@@ -23,7 +23,7 @@ from darkpy.shapes import Shape
 @section("connected", "conn")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConnectedSpec(WeightedLayerSpec):
-    """A product with the weights, then batch norm over the minibatch or a bias, then the activation.
+    """Matrix product with the weights, then batch norm or biases, then the activation.
 
     Source: pjreddie/darknet and AlexeyAB/darknet src/connected_layer.c forward_connected_layer.
     """
@@ -60,7 +60,7 @@ class Connected(WeightedLayer):
         return self.finish(y_BF[:, :, None, None])
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
-        """A convolution whose window is the whole input."""
+        """Write it as a convolution whose window is the whole input."""
         ((x, shape),) = sources
         weights_FCHW = self.weights.reshape(-1, *shape)
         return self.product_to_onnx(graph, "Conv", x, weights_FCHW, kernel_shape=(shape.h, shape.w))

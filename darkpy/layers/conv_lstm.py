@@ -1,4 +1,4 @@
-"""[conv_lstm]: a cell behind three gates for every pixel, made of convolutions.
+"""[conv_lstm]: LSTM whose gates are convolutions.
 
 Legend: S sequences, C channels, H W rows and columns.
 """
@@ -20,16 +20,16 @@ from darkpy.layers.recurrent import Part, Recurrent, RecurrentSpec, State, requi
 from darkpy.ops.activations import ACTIVATIONS
 from darkpy.shapes import Shape
 
-_CELL_BOUND = 32  # of a cell for each time step, unless state_constrain says another
+_CELL_BOUND = 32  # times time_steps: darknet's default of state_constrain
 
 
 @section("conv_lstm", dialect=Dialect.ALEXEYAB)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConvLstmSpec(RecurrentSpec):
-    """The gate f keeps the cell, i lets the new one in, o lets it out.
+    """Gates: f forgets the old cell, i admits the new one, o outputs it.
 
-    peephole: the gates read the cell too. bottleneck: past and input are first squeezed into one input of the gates,
-    which then do not read the past themselves.
+    peephole: the gates read the cell, too. bottleneck: one convolution (wf) merges state and input into the input of
+    the gates, which then do not read the state themselves.
     """
 
     output: int = key(1, minimum=1)
@@ -44,42 +44,15 @@ class ConvLstmSpec(RecurrentSpec):
     xnor: bool = key(False)
     peephole: bool = key(False)
     bottleneck: bool = key(False)
-    shortcut: bool = key(False)  # the output's first half gets the bottleneck's added
+    shortcut: bool = key(False)  # adds the bottleneck's first half to the output's
     state_constrain: int | None = key(None, minimum=0)  # falls back to 32 * time_steps; 0 for none
-    time_normalizer: float = key(1.0)  # of what training carries back from a step to the one before
+    time_normalizer: float = key(1.0)  # scale of the gradient that flows back from one step to the one before
 
     def parts(self, inputs: Sequence[Shape]) -> Mapping[str, Part]:
         (x,) = inputs
         state = Shape(self.output, x.h, x.w)
         both = Shape(self.output + x.c, x.h, x.w)
-        own = self._convolutional()
-        peepholes = ("vf", "vi", "vo") if self.peephole else ()
-        past = {"wf": both} if self.bottleneck else dict.fromkeys(("wf", "wi", "wg", "wo"), state)
-        fresh = dict.fromkeys(("uf", "ui", "ug", "uo"), state if self.bottleneck else x)
-        read = dict.fromkeys(peepholes, state) | past | fresh
-        return {name: Part(own, shape) for name, shape in read.items()}
-
-    def shape(self, inputs: Sequence[Shape]) -> Shape:
-        (x,) = inputs
-        if self.bottleneck and x.c != self.output:
-            raise ShapeError(
-                f"bottleneck=1 wants as many channels in as out: {x.c} come in, output={self.output}",
-                hint=f"set output={x.c}",
-            )
-        parts = self.parts(inputs)
-        for part in parts.values():
-            require_same_size(part)
-        return parts["uo"].shape
-
-    def operations(self, inputs: Sequence[Shape]) -> int:
-        for_gates = (12 if self.peephole else 9) * self.shape(inputs).outputs
-        return RecurrentSpec.operations(self, inputs) + for_gates
-
-    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return _ConvLstm(self, net.time_steps, self.build_parts(inputs, net))
-
-    def _convolutional(self) -> ConvolutionalSpec:
-        return ConvolutionalSpec(
+        convolution = ConvolutionalSpec(
             dialect=self.dialect,
             constrain=self.constrain,
             bn_freeze=self.bn_freeze,
@@ -94,14 +67,37 @@ class ConvLstmSpec(RecurrentSpec):
             batch_normalize=self.batch_normalize,
             xnor=self.xnor,
         )
+        of_cell = dict.fromkeys(("vf", "vi", "vo"), state) if self.peephole else {}
+        of_state = {"wf": both} if self.bottleneck else dict.fromkeys(("wf", "wi", "wg", "wo"), state)
+        of_input = dict.fromkeys(("uf", "ui", "ug", "uo"), state if self.bottleneck else x)
+        return {name: Part(convolution, shape) for name, shape in (of_cell | of_state | of_input).items()}
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        (x,) = inputs
+        if self.bottleneck and x.c != self.output:
+            raise ShapeError(
+                f"bottleneck=1 needs as many input channels as output={self.output}, but reads {x.c}",
+                hint=f"set output={x.c}",
+            )
+        parts = self.parts(inputs)
+        for part in parts.values():
+            require_same_size(part)
+        return parts["uo"].shape
+
+    def operations(self, inputs: Sequence[Shape]) -> int:
+        for_gates = (12 if self.peephole else 9) * self.shape(inputs).outputs
+        return RecurrentSpec.operations(self, inputs) + for_gates
+
+    def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
+        return _ConvLstm(self, net.time_steps, self.build_parts(inputs, net))
 
 
 class _ConvLstm(Recurrent):
     """Source: AlexeyAB/darknet src/conv_lstm_layer.c forward_conv_lstm_layer and forward_conv_lstm_layer_gpu.
 
-    Differs: NaN and infinity are not replaced; bottleneck and shortcut work on each image of a minibatch, where
-    darknet splits the minibatch's memory as one; gradients are the true ones, where darknet carries none back in time
-    through h without a bottleneck, and its constrained cell lets them pass.
+    Differs: NaN and inf are not replaced. bottleneck and shortcut work image by image; darknet splits the memory of the
+        whole minibatch. Gradients are exact: darknet carries none back in time through h without a bottleneck, and
+        passes them through a clamped cell.
     """
 
     def __init__(self, spec: ConvLstmSpec, time_steps: int, parts: Mapping[str, Layer]) -> None:
@@ -118,7 +114,7 @@ class _ConvLstm(Recurrent):
     def step(self, x_SCHW: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         x, (h, c) = x_SCHW, state
         if self.spec.time_normalizer != 1:
-            h = torch.lerp(h.detach(), h, self.spec.time_normalizer)  # h itself, with its gradient multiplied
+            h = torch.lerp(h.detach(), h, self.spec.time_normalizer)  # the value of h, its gradient scaled
         if self.spec.bottleneck:
             x = self.squash(self.get_submodule("wf")(torch.cat((h, x), 1)))
         f = torch.sigmoid(self._gate("f", x, h, c))
@@ -135,7 +131,7 @@ class _ConvLstm(Recurrent):
         return y, (h, c)
 
     def _gate(self, gate: str, x: torch.Tensor, h: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
-        """What flows into a gate: from the input, from the past unless a bottleneck did that, from the cell."""
+        """Sum of a gate's convolutions: of the input, the state (unless merged by the bottleneck) and the cell."""
         total: torch.Tensor = self.get_submodule(f"u{gate}")(x)
         if not self.spec.bottleneck:
             total = total + self.get_submodule(f"w{gate}")(h)

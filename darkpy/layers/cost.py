@@ -1,4 +1,4 @@
-"""[cost]: the loss of networks that end in a vector."""
+"""[cost]: loss of networks that end in a vector, by elementwise error."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from darkpy.layers.base import Layer, section
 from darkpy.layers.loss import MASKED_TRUTH, Loss, LossSpec, TrainingState
 from darkpy.shapes import Shape
 
-_PJ = Dialect.PJREDDIE
-
-
-def _types(dialect: Dialect) -> tuple[str, ...]:
-    return ("sse", "masked", "smooth", "L1", "seg", "wgan") if dialect is _PJ else ("sse", "masked", "smooth")
+_COST_TYPES = {
+    Dialect.PJREDDIE: ("sse", "masked", "smooth", "L1", "seg", "wgan"),
+    Dialect.ALEXEYAB: ("sse", "masked", "smooth"),
+}
 
 
 @section("cost")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CostSpec(LossSpec):
-    """Its output is the error terms. Without a truth pjreddie's compares with zeros, AlexeyAB's leaves zeros.
+    """Output the error terms: without a truth, against zeros in pjreddie's dialect, all 0 in AlexeyAB's.
 
     Source: pjreddie/darknet and AlexeyAB/darknet src/cost_layer.c forward_cost_layer.
     """
 
     is_output: ClassVar[bool] = False
 
-    type_: str = key("sse", name="type", choices=_types, aliases=dict.fromkeys(("L1", "seg", "wgan"), "sse"))
+    type_: str = key(
+        "sse", name="type", choices=_COST_TYPES.__getitem__, aliases=dict.fromkeys(("L1", "seg", "wgan"), "sse")
+    )
     scale: float = key(1.0)
     ratio: float = key(0.0)
-    noobj: float = key(1.0, dialect=_PJ)
-    thresh: float = key(0.0, dialect=_PJ)
+    noobj: float = key(1.0, dialect=Dialect.PJREDDIE)
+    thresh: float = key(0.0, dialect=Dialect.PJREDDIE)
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]
@@ -47,11 +48,11 @@ class CostSpec(LossSpec):
     def loss(
         self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
     ) -> Loss:
-        """Delta and cost; `scale` counts on the way back alone.
+        """Delta and cost; `scale` multiplies the delta for the layer before alone.
 
         Source: pjreddie/darknet src/cost_layer.c forward_cost_layer_gpu, backward_cost_layer_gpu.
-        Differs: `smooth` leaves a masked truth masked, and the truth of other layers as it was; pjreddie's `masked`,
-            whose GPU code masks another array, is AlexeyAB's.
+        Differs: `smooth` keeps masked elements masked and does not change the truth of other layers. pjreddie's
+            `masked` is computed like AlexeyAB's; its GPU code masks the wrong array.
         """
         truth_BCHW = truth.reshape(input_BCHW.shape)
         if self.smooth:
@@ -63,30 +64,30 @@ class CostSpec(LossSpec):
         return Loss(delta_BCHW, self.scale * delta_BCHW, error_BCHW.sum())
 
     def compare(self, x_BCHW: torch.Tensor, truth_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The error terms, which are the layer's output, and the delta.
+        """Return the error terms (the layer's output) and the delta.
 
-        Differs: an input that is exactly its truth has L1's delta 0; darknet's is -1. `smooth` has the delta of the GPU
-            code; beyond 1 that of pjreddie's CPU code has the wrong sign.
+        Differs: L1's delta is 0 where input and truth are equal; darknet's is -1. `smooth` has the delta of the GPU
+            code; that of pjreddie's CPU code has the wrong sign beyond 1.
         """
-        away_BCHW = truth_BCHW - x_BCHW
+        difference_BCHW = truth_BCHW - x_BCHW
         match self.type_:
             case "L1":
-                return away_BCHW.abs(), away_BCHW.sign()
+                return difference_BCHW.abs(), difference_BCHW.sign()
             case "smooth":
-                size_BCHW = away_BCHW.abs()
-                error_BCHW = torch.where(size_BCHW < 1, away_BCHW**2, 2 * size_BCHW - 1)
-                return error_BCHW, away_BCHW.clamp(-1, 1)
+                size_BCHW = difference_BCHW.abs()
+                error_BCHW = torch.where(size_BCHW < 1, difference_BCHW**2, 2 * size_BCHW - 1)
+                return error_BCHW, difference_BCHW.clamp(-1, 1)
             case "wgan":
                 error_BCHW = torch.where(truth_BCHW != 0, -x_BCHW, x_BCHW)
                 return error_BCHW, torch.where(truth_BCHW > 0, 1.0, -1.0)
             case "masked":
-                away_BCHW = torch.where(truth_BCHW == MASKED_TRUTH, 0.0, away_BCHW)
-                return away_BCHW**2, away_BCHW
+                difference_BCHW = torch.where(truth_BCHW == MASKED_TRUTH, 0.0, difference_BCHW)
+                return difference_BCHW**2, difference_BCHW
             case "seg":
                 weight_BCHW = torch.where(truth_BCHW == 0, self.noobj, 1.0)
-                return weight_BCHW * away_BCHW**2, weight_BCHW * away_BCHW
+                return weight_BCHW * difference_BCHW**2, weight_BCHW * difference_BCHW
             case _:
-                return away_BCHW**2, away_BCHW
+                return difference_BCHW**2, difference_BCHW
 
 
 class _Cost(Layer):
@@ -95,5 +96,5 @@ class _Cost(Layer):
         self.spec = spec
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        nothing_BCHW = torch.zeros_like(x_BCHW)
-        return self.spec.compare(x_BCHW, nothing_BCHW)[0] if self.spec.dialect is _PJ else nothing_BCHW
+        zeros_BCHW = torch.zeros_like(x_BCHW)
+        return self.spec.compare(x_BCHW, zeros_BCHW)[0] if self.spec.dialect is Dialect.PJREDDIE else zeros_BCHW

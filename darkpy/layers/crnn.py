@@ -1,4 +1,4 @@
-"""[crnn]: a layer that reads its own past, made of three convolutional layers.
+"""[crnn]: simple recurrent layer made of three convolutional layers.
 
 Legend: S sequences, C channels, H W rows and columns.
 """
@@ -18,41 +18,38 @@ from darkpy.layers.convolutional import ConvolutionalSpec
 from darkpy.layers.recurrent import Part, RecurrentSpec, SimpleRecurrent, State, require_same_size
 from darkpy.shapes import Shape
 
-_AX = Dialect.ALEXEYAB
-_PJ = Dialect.PJREDDIE
-
 
 @section("crnn")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CrnnSpec(RecurrentSpec):
-    """s <- input(x) + self(s), with `shortcut` + s; y = output(s). Each part has the activation.
+    """s <- input(x) + self(s) (+ s with `shortcut`); y = output(s). Each inner layer has the activation.
 
-    pjreddie's convolutions are 3x3 with a border of 1; AlexeyAB's are what the keys say, and must keep rows and
-    columns.
-    Differs: pjreddie's code exchanges rows and columns, which only square inputs survive, and never trains the parts.
+    pjreddie's convolutions are 3x3 with a border of 1; AlexeyAB's follow the keys, and must keep rows and columns.
+    Differs: pjreddie's code swaps rows and columns, so that it works for square inputs alone, and never trains the
+        inner layers.
     """
 
-    output_filters: int = key(1, dialect=_PJ, minimum=1)
-    hidden_filters: int = key(1, dialect=_PJ, minimum=1)
-    output: int = key(1, dialect=_AX, minimum=1)
-    hidden: int = key(1, dialect=_AX, minimum=1)
+    output_filters: int = key(1, dialect=Dialect.PJREDDIE, minimum=1)
+    hidden_filters: int = key(1, dialect=Dialect.PJREDDIE, minimum=1)
+    output: int = key(1, dialect=Dialect.ALEXEYAB, minimum=1)
+    hidden: int = key(1, dialect=Dialect.ALEXEYAB, minimum=1)
     activation: str = activation_key("logistic")
     shortcut: bool = key(False)
-    size: int = key(3, dialect=_AX, minimum=1)
-    stride: int = key(1, dialect=_AX, minimum=1)
-    dilation: int = key(1, dialect=_AX, minimum=1)
-    pad: bool = key(True, alexeyab=False, dialect=_AX)
-    padding: int = key(0, dialect=_AX, minimum=0)
-    groups: int = key(1, dialect=_AX, minimum=1)
-    xnor: bool = key(False, dialect=_AX)
+    size: int = key(3, dialect=Dialect.ALEXEYAB, minimum=1)
+    stride: int = key(1, dialect=Dialect.ALEXEYAB, minimum=1)
+    dilation: int = key(1, dialect=Dialect.ALEXEYAB, minimum=1)
+    pad: bool = key(True, alexeyab=False, dialect=Dialect.ALEXEYAB)
+    padding: int = key(0, dialect=Dialect.ALEXEYAB, minimum=0)
+    groups: int = key(1, dialect=Dialect.ALEXEYAB, minimum=1)
+    xnor: bool = key(False, dialect=Dialect.ALEXEYAB)
 
     @property
     def state_filters(self) -> int:
-        return self.hidden if self.dialect is _AX else self.hidden_filters
+        return self.hidden if self.dialect is Dialect.ALEXEYAB else self.hidden_filters
 
     @property
     def filters(self) -> int:
-        return self.output if self.dialect is _AX else self.output_filters
+        return self.output if self.dialect is Dialect.ALEXEYAB else self.output_filters
 
     def parts(self, inputs: Sequence[Shape]) -> Mapping[str, Part]:
         state = Shape(self.state_filters, inputs[0].h, inputs[0].w)

@@ -1,4 +1,4 @@
-"""[crop]: a window of the image, with its values moved from 0..1 to -1..1.
+"""[crop]: a window of the image, with values rescaled from 0..1 to -1..1.
 
 Legend: B images, C channels, H W rows and columns.
 """
@@ -21,11 +21,11 @@ from darkpy.shapes import Shape
 @section("crop")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CropSpec(LayerSpec):
-    """The window in the middle; in training one anywhere, mirrored every other time, the same for the whole minibatch.
+    """Center crop; in training a random one, flipped half the time, the same for the whole minibatch.
 
-    It hands no delta on: layers before it do not learn.
+    It passes no delta back: the layers before it do not learn.
     Source: pjreddie/darknet src/crop_layer.c forward_crop_layer.
-    Differs: its GPU code draws for each image, and turns and recolors it by angle, shift, saturation and exposure.
+    Differs: the GPU code draws for each image, and rotates and recolors it by angle, shift, saturation and exposure.
     """
 
     crop_height: int = key(1, minimum=1)
@@ -63,8 +63,8 @@ class _Crop(Layer):
         free_rows, free_columns = x_BCHW.shape[2] - spec.crop_height, x_BCHW.shape[3] - spec.crop_width
         top, left = free_rows // 2, free_columns // 2
         if self.training:
-            top, left = _below(free_rows + 1), _below(free_columns + 1)
-            if spec.flip and _below(2):
+            top, left = _random_below(free_rows + 1), _random_below(free_columns + 1)
+            if spec.flip and _random_below(2):
                 x_BCHW = x_BCHW.flip(3)
         window = x_BCHW[:, :, top : top + spec.crop_height, left : left + spec.crop_width].detach()
         return window if spec.noadjust else window * 2 - 1
@@ -79,6 +79,6 @@ class _Crop(Layer):
         return graph.add("Sub", graph.add("Mul", window, torch.tensor(2.0)), torch.tensor(1.0))
 
 
-def _below(count: int) -> int:
-    """A random number from 0 to count - 1."""
+def _random_below(count: int) -> int:
+    """Random integer from 0 to count - 1."""
     return int(torch.randint(count, (), device="cpu"))

@@ -1,4 +1,4 @@
-"""[deconvolutional]: a convolution's way back, from fewer cells to more.
+"""[deconvolutional]: transposed convolution.
 
 Legend: B images, C channels in, F filters, H W rows and columns.
 """
@@ -24,17 +24,17 @@ from darkpy.shapes import Shape
 @section("deconvolutional", "deconv", dialect=Dialect.PJREDDIE)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeconvolutionalSpec(WeightedLayerSpec):
-    """Each number times the weights is added to a window of the output; then batch norm or a bias, then activation.
+    """Transposed convolution, then batch norm or biases, then the activation.
 
     Source: pjreddie/darknet src/deconvolutional_layer.c; the file's order: src/parser.c save_convolutional_weights.
-    Differs: pjreddie's code writes weight files with this layer and crashes when it reads one; here they are read.
+    Differs: pjreddie's code writes weight files with this layer, but crashes when it reads one; here they are read.
     """
 
     filters: int = key(1, minimum=1)
     size: int = key(1, minimum=1)
     stride: int = key(1, minimum=1)
     pad: bool = key(False)  # a flag: padding becomes size / 2
-    padding: int = key(0, minimum=0)  # on each side, of the output
+    padding: int = key(0, minimum=0)  # cut off on each side of the output
     batch_normalize: bool = key(False)
 
     @property

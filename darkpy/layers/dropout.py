@@ -1,4 +1,4 @@
-"""[dropout]: in training some numbers become 0, and the others larger in their stead."""
+"""[dropout]: in training random elements become 0, and the others are scaled up."""
 
 from __future__ import annotations
 
@@ -16,30 +16,28 @@ from darkpy.layers.base import Layer, LayerSpec, section
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
-_AX = Dialect.ALEXEYAB
-
 
 @section("dropout")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DropoutSpec(LayerSpec):
-    """Each number is dropped with `probability`, the others are divided by 1 - probability.
+    """Drop each element with `probability`, and divide the others by 1 - probability.
 
     Source: pjreddie/darknet src/dropout_layer.c forward_dropout_layer.
-    Differs: darknet writes into the output of the layer before, so that other readers of that layer see the dropped
-    numbers, and its activation gradient is taken from them; here only readers of this layer do. `dropblock` drops
-    single numbers, as darknet's CPU code does, where its GPU code drops a block of each channel.
+    Differs: darknet works in place on the output of the layer before, so that other consumers of that layer and its
+        activation gradient see the dropped elements; here only consumers of this layer do. `dropblock` drops single
+        elements, as darknet's CPU code does; its GPU code drops a block of each channel.
     """
 
     probability: float = key(0.5, alexeyab=0.2, minimum=0)
 
     # read by AlexeyAB's GPU code only
-    dropblock: bool = key(False, dialect=_AX)
-    dropblock_size_rel: float = key(0.0, dialect=_AX)
-    dropblock_size_abs: float = key(0.0, dialect=_AX)
+    dropblock: bool = key(False, dialect=Dialect.ALEXEYAB)
+    dropblock_size_rel: float = key(0.0, dialect=Dialect.ALEXEYAB)
+    dropblock_size_abs: float = key(0.0, dialect=Dialect.ALEXEYAB)
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         if self.probability >= 1:
-            raise DarkpyError(f"probability={self.probability:g} drops every number", hint="choose one below 1")
+            raise DarkpyError(f"probability={self.probability:g} drops every element", hint="choose one below 1")
         return inputs[0]
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:

@@ -1,4 +1,4 @@
-"""[empty]: the layer before under another number."""
+"""[empty]: the output of the layer before under another index."""
 
 from __future__ import annotations
 

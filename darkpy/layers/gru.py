@@ -1,4 +1,4 @@
-"""[gru]: a memory behind two gates.
+"""[gru]: gated recurrent unit.
 
 Legend: S sequences, C channels, H W rows and columns.
 """
@@ -17,24 +17,22 @@ from darkpy.layers.base import Layer, section
 from darkpy.layers.recurrent import Part, Recurrent, RecurrentSpec, State
 from darkpy.shapes import Shape
 
-_PJ = Dialect.PJREDDIE
-
 
 @section("gru")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GruSpec(RecurrentSpec):
-    """The gate z keeps the old state, the gate r lets it into the new one; y = s.
+    """Gates: z keeps the old state, r admits it into the new one; y = s.
 
-    The file holds pjreddie's parts state before input, AlexeyAB's input before state.
+    In the file, pjreddie's inner layers of the state come before those of the input, AlexeyAB's after.
     """
 
     output: int = key(1, minimum=1)
-    tanh: bool = key(False, dialect=_PJ)  # the new state's activation; logistic otherwise
+    tanh: bool = key(False, dialect=Dialect.PJREDDIE)  # activation of the new state; logistic without
 
     def parts(self, inputs: Sequence[Shape]) -> Mapping[str, Part]:
-        state = {name: Part(self.connected(self.output), Shape.vector(self.output)) for name in ("wz", "wr", "wh")}
-        fresh = {name: Part(self.connected(self.output), inputs[0]) for name in ("uz", "ur", "uh")}
-        return state | fresh if self.dialect is _PJ else fresh | state
+        of_state = {name: Part(self.connected(self.output), Shape.vector(self.output)) for name in ("wz", "wr", "wh")}
+        of_input = {name: Part(self.connected(self.output), inputs[0]) for name in ("uz", "ur", "uh")}
+        return of_state | of_input if self.dialect is Dialect.PJREDDIE else of_input | of_state
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         return Shape.vector(self.output)

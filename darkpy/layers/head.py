@@ -1,4 +1,4 @@
-"""What the detection heads share: turning their output into boxes."""
+"""Base class of the detection heads, which turn their output into boxes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from darkpy.shapes import Shape
 
 
 class AnchorKeys(NamedTuple):
-    """Which anchors a head has.
+    """Anchors of a head, as its cfg section gives them.
 
-    indices: which anchors of the list it predicts with; num: how many there are. entries: channels of one of them.
-    is_in_cells: whether widths and heights count cells of its map, and not pixels of the network's input.
+    indices: the anchors of the list that it predicts with. num: anchors in the list. entries: channels of an anchor.
+    is_in_cells: True if widths and heights are in cells of the head's map, not pixels of the network's input.
     """
 
     indices: tuple[int, ...]
@@ -32,7 +32,7 @@ class AnchorKeys(NamedTuple):
 
 
 class OnnxDetections(NamedTuple):
-    """Tensors of a graph: boxes (B, M, 4), objectness (B, M, 1) where candidates have one, scores (B, M, K).
+    """Names of an ONNX graph's tensors: boxes (B, M, 4), objectness (B, M, 1) if the head has one, scores (B, M, K).
 
     Units: boxes in center form, fractions of the network's input.
     """
@@ -44,32 +44,32 @@ class OnnxDetections(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeadSpec(LossSpec):
-    """A section whose output is boxes; `decode` is get_detections of its darknet file."""
+    """A section whose output is boxes; `decode` is darknet's get_*_detections of it."""
 
-    corrects_letterbox: ClassVar[bool] = True  # whether its boxes are moved back from a letterboxed input
+    corrects_letterbox: ClassVar[bool] = True  # boxes are mapped back from a letterboxed input
 
     @property
     def class_count(self) -> int:
-        """Columns of the class scores."""
+        """Number of classes: columns of the class scores."""
         raise NotImplementedError
 
     @property
     def input_activation(self) -> str:
-        """What the layer before must have for the head's numbers to be what they are meant to be."""
+        """Activation that the layer before the head must have for its outputs to be decoded correctly."""
         return "linear"
 
     def anchor_sizes(self, output: Shape, net_w: int, net_h: int) -> torch.Tensor:
-        """The anchors that it draws boxes from, (A, 2): width and height in pixels of the network's input."""
+        """Anchors of the head, (A, 2): width and height in pixels of the network's input."""
         return torch.zeros(0, 2)
 
     @property
     def anchor_keys(self) -> AnchorKeys | None:
-        """What its section says of its anchors, if boxes are predicted relative to some."""
+        """Anchor keys of the section; None for a head without anchors."""
         return None
 
     @property
     def nms(self) -> tuple[str, float]:
-        """The kind of suppression and its beta; the network's last head decides."""
+        """Kind of non-maximum suppression and its beta; the network's last head decides."""
         return "default", 0.6
 
     def decode(
@@ -81,28 +81,28 @@ class HeadSpec(LossSpec):
         tree_thresh: float = 0.5,
         class_map: Sequence[int] = (),
     ) -> Detections:
-        """The candidates of a whole batch.
+        """Decode the candidates of a whole batch.
 
-        tree_thresh, class_map: of heads with a class tree: how sure a class must be for its children to be looked at,
-            and the classes of the tree that are wanted, in the order of the columns (`map=` of a .data file).
+        tree_thresh, class_map: for heads with a class tree: the probability above which the children of a class are
+            considered, and the classes to report, in the order of the columns (`map=` of a .data file).
         Units: net_w, net_h are pixels of the network's input; boxes are fractions of it, not clipped.
-        Returns: the candidates in darknet's order; class scores not above `thresh` are 0. Where darknet drops
-            candidates by their objectness, they are missing.
+        Returns: the candidates in darknet's order, without those that darknet drops by their objectness; class scores
+            not above `thresh` are 0.
         """
         raise NotImplementedError
 
     def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> OnnxDetections:
-        """Write down `decode` of what the head makes of its source, for all candidates in its order.
+        """Write `decode` as ONNX operators, for all candidates in its order; `source` is the head's input.
 
-        Raises: DarkpyError when ONNX cannot say it.
+        Raises: DarkpyError when ONNX has no operators for it.
         """
-        raise DarkpyError("no ONNX operators say what its boxes are")
+        raise DarkpyError("its boxes cannot be computed with ONNX operators")
 
 
 def read_head_targets(
     truth_BTE: torch.Tensor, classes: int, map_file: Path | None, class_entry: int = 4
 ) -> TargetBoxes:
-    """The boxes of a truth, with the classes that the head's `map=` makes of theirs."""
+    """Read the boxes of a truth, with their classes mapped by the head's `map=`."""
     if map_file is None:
         return read_target_boxes(truth_BTE, classes, class_entry)
     map_K = torch.tensor(read_class_map(map_file, classes), device=truth_BTE.device)
@@ -110,6 +110,6 @@ def read_head_targets(
     return replace(truths, class_BT=torch.where(truths.class_BT < 0, -1, map_K[truths.class_BT.clamp(min=0)]))
 
 
-def above(prob_MK: torch.Tensor, thresh: float) -> torch.Tensor:
-    """Scores above `thresh`, 0 in place of the others."""
+def scores_above(prob_MK: torch.Tensor, thresh: float) -> torch.Tensor:
+    """Set scores that are not above `thresh` to 0."""
     return torch.where(prob_MK > thresh, prob_MK, 0.0)

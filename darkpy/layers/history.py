@@ -1,4 +1,4 @@
-"""[history]: the last frames as channels, the newest first.
+"""[history]: the last frames stacked as channels, the newest first.
 
 Legend: S sequences, C channels, H W rows and columns, P channels of the past frames.
 """
@@ -23,8 +23,8 @@ from darkpy.shapes import Shape
 class HistorySpec(LayerSpec):
     """Source: AlexeyAB/darknet src/conv_lstm_layer.c forward_history_layer.
 
-    Differs: frames fed one a call (time_steps=1) become history too, where darknet leaves the older frames 0; gradients
-    reach the older frames of the same sequence, where darknet stops them.
+    Differs: frames fed one per call (time_steps=1) become history, too; darknet leaves the older frames 0. Gradients
+        reach the older frames of the same sequence; darknet stops them.
     """
 
     history_size: int = key(4, minimum=1)

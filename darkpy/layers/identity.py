@@ -1,4 +1,4 @@
-"""What layers compute that do nothing outside training."""
+"""Module of layers that do nothing outside training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from darkpy.ops.onnx_builder import Graph, Value
 
 
 class Identity(Layer):
-    """Hands its input on, for layers that do nothing outside training."""
+    """Return the input unchanged."""
 
     is_identity = True
 

@@ -1,4 +1,4 @@
-"""[implicit]: learned numbers that do not depend on the image (YOLOR)."""
+"""[implicit]: learned values that do not depend on the image (YOLOR)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from darkpy.shapes import Shape
 @section("implicit", dialect=Dialect.ALEXEYAB)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImplicitSpec(LayerSpec):
-    """`filters` channels of `atoms` rows and one column, the same for each image; the layer before is not read.
+    """Output the weights: `filters` channels of `atoms` rows and one column, for every image; no input is read.
 
     Source: AlexeyAB/darknet src/representation_layer.c forward_implicit_layer.
-    Differs: it learns, where AlexeyAB's code leaves it out of the update.
+    Differs: it is trained; AlexeyAB's code never updates it.
     """
 
     filters: int = key(128, minimum=1)

@@ -1,4 +1,4 @@
-"""[l2norm]: each pixel's channels scaled to length 1.
+"""[l2norm]: L2 normalization over the channels of each pixel.
 
 Legend: B images, C channels, H W rows and columns.
 """
@@ -21,15 +21,14 @@ from darkpy.shapes import Shape
 @section("l2norm", dialect=Dialect.PJREDDIE, any_dialect=True)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class L2normSpec(LayerSpec):
-    """A pixel of zeros stays zero. With `scale` each channel is then multiplied by a number that is learned.
+    """Scale each pixel's channels to length 1; a pixel of zeros stays zero. `scale` adds a learned factor per channel.
 
-    Source: pjreddie/darknet src/blas_kernels.cu l2norm_kernel.
-    Differs: the gradient is the true one; darknet's CPU code hands the delta on as it is, its GPU code adds to it what
-    has nothing to do with the loss. Its CPU code divides pixels of zeros by 0. AlexeyAB's fork has no such section.
-    The scales are no darknet's, but Liu et al., ParseNet (2015), and SSD's, which starts them at 20.
+    Source: pjreddie/darknet src/blas_kernels.cu l2norm_kernel; `scale`: ParseNet (Liu et al. 2015), SSD (starts at 20).
+    Differs: the gradient is exact; darknet's CPU code passes the delta through, its GPU code adds a term that is not
+        part of the gradient. Its CPU code divides pixels of zeros by 0. AlexeyAB's darknet has no such section.
     """
 
-    scale: float = key(0.0, minimum=0, extension=True)  # darkpy's own: where each channel's scale starts; 0 for none
+    scale: float = key(0.0, minimum=0, extension=True)  # darkpy's own: initial factor of each channel; 0 for none
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]
@@ -47,14 +46,14 @@ class _L2norm(Layer):
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         scales_C = self._parameters.get("scales")
         squared_B1HW = x_BCHW.square().sum(1, keepdim=True)
-        # 1 where it is 0, before the root: the root's gradient at 0 is infinite
+        # 0 is replaced before the square root, whose gradient at 0 is infinite
         y_BCHW = x_BCHW / torch.where(squared_B1HW == 0, 1.0, squared_B1HW).sqrt()
         return y_BCHW if scales_C is None else y_BCHW * scales_C[:, None, None]
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
         x = sources[0].name
         norm = graph.add("ReduceL2", x, axes=(1,), keepdims=1)
-        is_nothing = graph.add("Equal", norm, torch.tensor(0.0))
-        y = graph.add("Div", x, graph.add("Where", is_nothing, torch.tensor(1.0), norm))
+        is_zero = graph.add("Equal", norm, torch.tensor(0.0))
+        y = graph.add("Div", x, graph.add("Where", is_zero, torch.tensor(1.0), norm))
         scales_C = self._parameters.get("scales")
         return y if scales_C is None else graph.add("Mul", y, scales_C[:, None, None])

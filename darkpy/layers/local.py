@@ -1,6 +1,7 @@
-"""[local]: a convolution with weights of its own at every place.
+"""[local]: locally connected layer: a convolution with separate weights at every position.
 
-Legend: B images, C channels in, F filters, H W rows and columns, L places, K numbers under a window (C * size * size).
+Legend: B images, C channels in, F filters, H W rows and columns, L output positions, K elements of a window
+(C * size * size).
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from darkpy.shapes import Shape
 @section("local")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LocalSpec(LayerSpec):
-    """Cross-correlation and a bias, both of their own at every place, then the activation.
+    """Cross-correlation and biases, both separate for every position, then the activation.
 
     Source: pjreddie/darknet and AlexeyAB/darknet src/local_layer.c forward_local_layer.
-    Differs: a border that does not fit the size is an error, where darknet writes beyond its memory; the table counts
-    the operations, where darknet's has none for this layer.
+    Differs: a border that does not fit the size is an error; darknet writes beyond its memory. Operations are counted
+        in the table; darknet's has none for this layer.
     """
 
     filters: int = key(1, minimum=1)
@@ -47,7 +48,7 @@ class LocalSpec(LayerSpec):
             expected = tuple((side - 1) // self.stride + 1 for side in (x.h, x.w))
             if (h, w) != expected:
                 raise ShapeError(
-                    f"size={self.size} pad={self.pad} gives {w} x {h} places, where darknet counts "
+                    f"size={self.size} pad={self.pad} gives {w} x {h} positions, but darknet computes "
                     f"(side - 1) / stride + 1, {expected[1]} x {expected[0]}",
                     hint="with a border use size=3 pad=1, or any odd size with pad = size / 2",
                 )
@@ -56,7 +57,7 @@ class LocalSpec(LayerSpec):
     def arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
         out = self.shape(inputs)
         window = inputs[0].c * self.size * self.size
-        # darknet fills the first place and leaves the others at 0
+        # darknet fills the first position and leaves the others at 0
         noise = Init(scale=math.sqrt(2 / window), filled=self.filters * window)
         return ArraySpec("biases", tuple(out)), ArraySpec(
             "weights", (out.h * out.w, self.filters, window), noise, is_decayed=True
@@ -87,7 +88,7 @@ class _Local(Layer):
         return self.activation(y_BFL.reshape(-1, *self.biases.shape) + self.biases, inplace=True)
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
-        """The window's cells one behind the other, each a shifted image; then a product at every place."""
+        """Write windows as stacked shifted images, then a matrix product at every position."""
         ((x, shape),) = sources
         spec, (filters, rows, columns) = self.spec, self.biases.shape
         reach = ((rows - 1) * spec.stride + 1, (columns - 1) * spec.stride + 1)

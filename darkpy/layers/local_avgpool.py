@@ -1,4 +1,4 @@
-"""[local_avgpool]: the mean of each window.
+"""[local_avgpool]: average pooling.
 
 Legend: B images, C channels, H W rows and columns.
 """
@@ -29,8 +29,8 @@ class LocalAvgpoolSpec(LayerSpec):
     """Windows as in [maxpool]; cells outside the input are not counted.
 
     Source: AlexeyAB/darknet src/maxpool_layer.c forward_local_avgpool_layer.
-    Differs: the gradient is shared among the cells that were counted; darknet's CPU code divides by size * size,
-    its GPU code by the number of windows a cell is in.
+    Differs: the gradient is divided by the number of cells counted; darknet's CPU code divides by size * size, its GPU
+        code by the number of windows that a cell is in.
     """
 
     stride: int = key(1, minimum=1)
@@ -71,7 +71,7 @@ class _LocalAvgpool(Layer):
             padded = functional.pad(cells, (before, right, before, below))
             return functional.avg_pool2d(padded, self.window.size, self.window.strides, divisor_override=1)
 
-        # a window that lies outside altogether has the mean 0
+        # a window that lies outside entirely has the mean 0
         return sums(x_BCHW) / sums(torch.ones_like(x_BCHW[:1, :1])).clamp(min=1)
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
@@ -79,7 +79,7 @@ class _LocalAvgpool(Layer):
         window = self.window
         before, below, right = window.borders(shape)
         if max(before, below, right) >= window.size:
-            raise DarkpyError(f"some of its windows lie outside the image: padding={window.padding}")
+            raise DarkpyError(f"some windows lie outside the image: padding={window.padding}")
         return graph.add(
             "AveragePool",
             x,

@@ -1,4 +1,4 @@
-"""[logistic]: independent probabilities, and the cross entropy as their loss."""
+"""[logistic]: independent probabilities, with binary cross entropy as the loss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from darkpy.layers.loss import Loss, LossSpec, TrainingState
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
-_TINY = 1e-7
+_LOG_EPS = 1e-7  # in logistic_x_ent_kernel
 
 
 @section("logistic", dialect=Dialect.PJREDDIE)
@@ -31,10 +31,10 @@ class LogisticSpec(LossSpec):
     def loss(
         self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
     ) -> Loss:
-        """Source: pjreddie/darknet src/blas_kernels.cu logistic_x_ent_kernel; the CPU's takes the logarithm of 0."""
+        """Source: pjreddie/darknet src/blas_kernels.cu logistic_x_ent_kernel; the CPU code takes the logarithm of 0."""
         truth_BCHW = truth.reshape(output_BCHW.shape)
         delta_BCHW = truth_BCHW - output_BCHW
-        true_BCHW, false_BCHW = (output_BCHW + _TINY).log(), (1 - output_BCHW + _TINY).log()
+        true_BCHW, false_BCHW = (output_BCHW + _LOG_EPS).log(), (1 - output_BCHW + _LOG_EPS).log()
         return Loss(delta_BCHW, delta_BCHW, -(truth_BCHW * true_BCHW + (1 - truth_BCHW) * false_BCHW).sum())
 
 

@@ -1,4 +1,4 @@
-"""What the layers with a loss share: they write their gradient themselves, as darknet's do."""
+"""Base class of layers with a loss, which compute their own gradient, as darknet's do."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from darkpy.layers.base import LayerSpec
 from darkpy.layers.delta_filter import DeltaFilter
 from darkpy.shapes import Shape
 
-MASKED_TRUTH = -1234  # a truth that says nothing
+MASKED_TRUTH = -1234  # darknet's SECRET_NUM: an element of the truth that is unknown
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """How far a training is, and what its losses remember of the minibatches before.
+    """Position of a training, and what its losses carry from one minibatch to the next.
 
-    Units: `seen` counts images, this minibatch's included; `batch_num` updates, from 1; `updates` those already done.
-    ranks: that share the minibatch.
+    Units: `seen` counts images, this minibatch's included; `batch_num` counts updates, from 1; `updates` those done.
+    process_group: the processes that share the minibatch.
     """
 
     net: NetSpec
@@ -37,19 +37,19 @@ class TrainingState:
 
     @property
     def updates(self) -> int:
-        """darknet's `cur_iteration`."""
+        """Updates done so far: darknet's `cur_iteration`."""
         return (self.seen - 1) // (self.net.minibatch * self.net.subdivisions)
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What a layer says of one minibatch.
+    """Delta and cost of a layer for one minibatch.
 
-    delta: minus the gradient, summed over the minibatch, of the output's shape: darknet's `l.delta`.
-    input_delta: what the layer before receives of it; the same unless the layer's backward scales it.
-    cost: the number darknet averages into its loss; a monitor, of which `delta` need not be the gradient.
-    report: counts and sums for `log_line`, each a tensor of one number.
-    means: those of the report that are no sums but means over the minibatch.
+    delta: minus the gradient, summed over the minibatch, in the output's shape: darknet's `l.delta`.
+    input_delta: the delta passed to the layer before; the same unless the layer's backward pass scales it.
+    cost: the number that darknet averages into its printed loss; `delta` need not be its gradient.
+    report: counts and sums for `log_line`, each a scalar tensor.
+    means: names of the report's entries that are means over the minibatch rather than sums.
     """
 
     delta: torch.Tensor
@@ -58,15 +58,17 @@ class Loss:
     report: Mapping[str, torch.Tensor] = field(default_factory=dict)
     means: frozenset[str] = frozenset()
 
-    def over(self, process_group: ProcessGroup) -> Loss:
-        """With cost and report of the whole minibatch that these ranks share; the deltas stay those of this one."""
+    def all_reduced(self, process_group: ProcessGroup) -> Loss:
+        """Sum cost and report over the processes that share a minibatch; the deltas stay this process's own."""
         if process_group.is_alone:
             return self
-        cost, *said = process_group.sum_(
-            torch.stack([self.cost.double(), *(one.double() for one in self.report.values())])
+        cost, *values = process_group.sum_(
+            torch.stack([self.cost.double(), *(value.double() for value in self.report.values())])
         )
-        named = dict(zip(self.report, said, strict=True))
-        report = {name: one / process_group.world_size if name in self.means else one for name, one in named.items()}
+        report = {
+            name: value / process_group.world_size if name in self.means else value
+            for name, value in zip(self.report, values, strict=True)
+        }
         return replace(self, cost=cost, report=report)
 
 
@@ -74,52 +76,52 @@ class Loss:
 class LossSpec(LayerSpec):
     """A section that compares its input with a truth."""
 
-    truth_on_any_device: ClassVar[bool] = False  # whether the truth may be on another device than the network
+    truth_on_any_device: ClassVar[bool] = False  # the truth may be on another device than the network
 
     @property
     def has_loss(self) -> bool:
-        """Whether it takes part in training: `noloss` and `onlyforward` say no."""
+        """True if it takes part in training: `noloss` and `onlyforward` switch its loss off."""
         return not self.onlyforward
 
     @property
     def compares_images(self) -> bool:
-        """Whether what an image learns depends on the others of its minibatch."""
+        """True if the delta of an image depends on the other images of its minibatch."""
         return False
 
     def truth_shape(self, output: Shape) -> tuple[int, ...]:
-        """The truth of one image: (max, 5 or 6) boxes for most heads, the output's numbers by default."""
+        """Shape of the truth of one image: (max, 5 or 6) boxes for most heads, the flat output by default."""
         return (output.outputs,)
 
     def row_sizes(self, output: Shape) -> tuple[int, ...]:
-        """How many numbers a row of a truth of rows may have."""
+        """Allowed lengths of a row, for a truth of rows."""
         return self.truth_shape(output)[1:]
 
     def check_truth(self, truth: torch.Tensor, images: int, output: Shape) -> None:
-        """Raises: ShapeError when it is no truth of so many images. Of rows there may be any number."""
-        wanted = self.truth_shape(output)
-        if len(wanted) == 2:
+        """Raises: ShapeError when the truth does not fit; the number of rows is free."""
+        expected = self.truth_shape(output)
+        if len(expected) == 2:
             fits = truth.dim() == 3 and truth.shape[2] in self.row_sizes(output)
         else:
-            fits = truth.dim() >= 2 and truth[:1].numel() == wanted[0]
+            fits = truth.dim() >= 2 and truth[:1].numel() == expected[0]
         if not fits or len(truth) != images:
-            numbers = " or ".join(map(str, self.row_sizes(output) if len(wanted) == 2 else wanted))
-            rows = f"{wanted[0]}, " if len(wanted) == 2 else ""
-            raise ShapeError(f"the truth is {tuple(truth.shape)}, [{self.type}] wants ({images}, {rows}{numbers})")
+            sizes = " or ".join(map(str, self.row_sizes(output) if len(expected) == 2 else expected))
+            rows = f"{expected[0]}, " if len(expected) == 2 else ""
+            raise ShapeError(f"the truth is {tuple(truth.shape)}, [{self.type}] needs ({images}, {rows}{sizes})")
 
     def loss(
         self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
     ) -> Loss:
-        """Delta and cost of a whole minibatch; the tensors carry no gradient.
+        """Compute delta and cost of a whole minibatch; the tensors carry no gradient.
 
         Shapes: truth is (B, *truth_shape).
         """
         raise NotImplementedError
 
     def log_line(self, index: int, loss: Loss) -> str:
-        """What darknet's layer number `index` prints of a minibatch; empty, as most print nothing."""
+        """darknet's log line of a minibatch for the layer `index`; empty for layers that print none."""
         return ""
 
 
 def mean_text(total: torch.Tensor, count: torch.Tensor | int) -> str:
-    """darknet's %f of a mean; `-` where it divides by a count of 0 and prints -nan."""
+    """Format a mean as darknet's %f; `-` for a count of 0, where darknet prints -nan."""
     return f"{float(total) / float(count):f}" if count else "-"

@@ -1,4 +1,4 @@
-"""[lstm]: a cell behind three gates.
+"""[lstm]: long short-term memory.
 
 Legend: S sequences, C channels, H W rows and columns.
 """
@@ -17,18 +17,18 @@ from darkpy.layers.base import Layer, section
 from darkpy.layers.recurrent import Part, Recurrent, RecurrentSpec, State
 from darkpy.shapes import Shape
 
-_GATES = {Dialect.PJREDDIE: "ifog", Dialect.ALEXEYAB: "figo"}  # each fork's order in the file
+_GATE_ORDER = {Dialect.PJREDDIE: "ifog", Dialect.ALEXEYAB: "figo"}  # of the arrays in the weight file
 
 
 @section("lstm")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LstmSpec(RecurrentSpec):
-    """The gate f keeps the cell, i lets the new one in, o lets it out; y = s. Every gate has two biases."""
+    """Gates: f forgets the old cell, i admits the new one, o outputs it; y = s. Every gate has two biases."""
 
     output: int = key(1, minimum=1)
 
     def parts(self, inputs: Sequence[Shape]) -> Mapping[str, Part]:
-        gates, state = _GATES[self.dialect], Shape.vector(self.output)
+        gates, state = _GATE_ORDER[self.dialect], Shape.vector(self.output)
         return {f"w{gate}": Part(self.connected(self.output), state) for gate in gates} | {
             f"u{gate}": Part(self.connected(self.output), inputs[0]) for gate in gates
         }

@@ -1,4 +1,4 @@
-"""[normalization]: each number by a power of the squares in neighboring channels (LRN, as in AlexNet).
+"""[normalization]: local response normalization across channels (LRN, as in AlexNet).
 
 Legend: B images, C channels, H W rows and columns.
 """
@@ -21,11 +21,11 @@ from darkpy.shapes import Shape
 @section("normalization", "lrn")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NormalizationSpec(LayerSpec):
-    """y = x * (kappa + alpha * the sum of the squares of `size` channels around) ^ -beta.
+    """y = x * (kappa + alpha * sum of the squares of the `size` channels around) ^ -beta.
 
-    darknet's sum lacks the square of channel size / 2, and further up, where that channel is not among the
-    neighbors, is smaller by it.
-    The delta is multiplied by the same power: the norm counts as a constant.
+    darknet's running sum never adds the square of channel size / 2, but subtracts it when the window leaves that
+    channel, so that the sums of all later channels are too small by it. The backward pass treats the norm as a
+    constant: the delta is multiplied by the same power.
     Source: pjreddie/darknet src/normalization_layer.c.
     """
 
@@ -52,7 +52,7 @@ class _Normalization(Layer):
         return x_BCHW * norm_BCHW**-spec.beta
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
-        """The sum over neighbors is a convolution 1 x 1 of the squares."""
+        """Write the sum over neighbors as a 1 x 1 convolution of the squares."""
         ((x, shape),) = sources
         spec = self.spec
         is_near_CC11 = _neighbors(torch.eye(shape.c)[:, :, None, None], spec.size).transpose(0, 1)
@@ -62,13 +62,13 @@ class _Normalization(Layer):
 
 
 def _neighbors(squared_BCHW: torch.Tensor, size: int) -> torch.Tensor:
-    """The sum of each channel's neighbors, without channel size / 2; writes into its argument."""
+    """Sum of each channel's neighbors, without channel size / 2; modifies its argument."""
     channels, middle, back = squared_BCHW.shape[1], size // 2, (size - 1) // 2
-    lost = squared_BCHW[:, middle : middle + 1].clone()
+    missing_B1HW = squared_BCHW[:, middle : middle + 1].clone()
     squared_BCHW[:, middle : middle + 1] = 0
     before, after = min(back, channels - 1), min(middle, channels - 1)
     padded = functional.pad(squared_BCHW, (0, 0, 0, 0, before, after))
     window = (before + 1 + after, 1, 1)
     sum_BCHW = functional.avg_pool3d(padded[:, None], window, stride=1, divisor_override=1)[:, 0]
-    sum_BCHW[:, middle + back + 1 :] -= lost
+    sum_BCHW[:, middle + back + 1 :] -= missing_B1HW
     return sum_BCHW

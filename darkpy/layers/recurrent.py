@@ -1,7 +1,7 @@
-"""What the layers with a memory share: time steps, parts that are layers themselves, and a state kept between calls.
+"""Base classes of recurrent layers: time steps, inner layers, and a state that is kept between calls.
 
 Legend: T time steps, S sequences, B = T * S rows, step after step (row = step * S + sequence); C channels, H W rows
-and columns, F numbers of a state.
+and columns, F channels of a state.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ State = tuple[torch.Tensor, ...]
 
 
 class Part(NamedTuple):
-    """A layer inside a layer, and what it reads."""
+    """An inner layer and the shape of its input."""
 
     spec: LayerSpec
     x: Shape
@@ -35,16 +35,16 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecurrentSpec(LayerSpec):
-    """A layer made of layers. Rooms fill in `parts`, `shape` and `build`."""
+    """Spec of a layer made of inner layers; subclasses define `parts`, `shape` and `build`."""
 
-    batch_normalize: int = key(0)  # in every part, by the statistics of one step
+    batch_normalize: int = key(0)  # in every inner layer, with the statistics of one time step
 
     def parts(self, inputs: Sequence[Shape]) -> Mapping[str, Part]:
-        """The layers inside by name, in file order."""
+        """Inner layers by name, in file order."""
         raise NotImplementedError
 
     def connected(self, output: int, activation: str = "linear") -> ConnectedSpec:
-        """A part that is a connected layer."""
+        """Spec of an inner connected layer."""
         return ConnectedSpec(
             dialect=self.dialect,
             constrain=self.constrain,
@@ -69,13 +69,13 @@ class RecurrentSpec(LayerSpec):
 
 
 class Recurrent(Layer):
-    """A walk through time. Rooms fill in `initial_state` and `step`.
+    """A loop over time steps; subclasses define `initial_state` and `step`.
 
-    In training every call starts from a blank state. In inference a call goes on where the last one ended, so that
-    frames or characters can be fed one by one; it starts blank after `reset_state`, or when the number of sequences
-    has changed.
-    Differs: pjreddie's GPU code carries the state from one training batch into the next; darknet's batch norm goes
-    back through every step with the last one's statistics, here each step has its own.
+    In training every call starts from the initial state, and gradients flow back through its `time_steps`. In inference
+    a call continues from the state of the last one, so that frames or characters can be fed one by one; it starts
+    afresh after `reset_state` or when the number of sequences has changed.
+    Differs: pjreddie's GPU code carries the state from one training batch into the next. darknet's batch norm goes
+        back through every step with the statistics of the last one; here each step has its own.
     """
 
     has_memory = True
@@ -92,18 +92,22 @@ class Recurrent(Layer):
         raise NotImplementedError
 
     def step(self, x_SCHW: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """One step of all sequences: the output, and the state after it."""
+        """Advance all sequences by one step. Returns: the output, and the state after it."""
         raise NotImplementedError
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         rows = x_BCHW.shape[0]
         if rows % self.time_steps:
             raise ShapeError(
-                f"{rows} rows are no whole number of sequences of time_steps={self.time_steps}",
+                f"{rows} rows cannot be split into sequences of time_steps={self.time_steps}",
                 hint="with [net] time_steps=1 every row is a step; the state is kept from call to call",
             )
         x_TSCHW = x_BCHW.reshape(self.time_steps, rows // self.time_steps, *x_BCHW.shape[1:])
-        state = self._start(x_TSCHW[0])
+        state = self.initial_state(x_TSCHW[0])
+        previous = None if self.training else self._state
+        if previous is not None and [array.shape for array in previous] == [array.shape for array in state]:
+            # copied, because tensors made under torch.inference_mode cannot be used outside it
+            state = tuple(array.to(x_TSCHW, copy=True) for array in previous)
         outputs: list[torch.Tensor] = []
         for x_SCHW in x_TSCHW:
             y_SCHW, state = self.step(x_SCHW, state)
@@ -114,23 +118,14 @@ class Recurrent(Layer):
     def reset_state(self) -> None:
         self._state = None
 
-    def _start(self, x_SCHW: torch.Tensor) -> State:
-        initial_state = self.initial_state(x_SCHW)
-        if self.training or self._state is None:
-            return initial_state
-        if [array.shape for array in initial_state] != [array.shape for array in self._state]:
-            return initial_state
-        # copied, because what torch.inference_mode made cannot be used outside it
-        return tuple(array.to(x_SCHW, copy=True) for array in self._state)
-
 
 class SimpleRecurrent(Recurrent):
-    """s <- input(x) + self(s), with `shortcut` + s; y = output(s). [rnn] and [crnn] are this.
+    """Base of [rnn] and [crnn]: s <- input(x) + self(s) (+ s with `shortcut`); y = output(s).
 
     Source: pjreddie/darknet and AlexeyAB/darknet src/rnn_layer.c forward_rnn_layer, src/crnn_layer.c
-    forward_crnn_layer.
-    Differs: pjreddie's GPU code ignores `shortcut`; the CPU code of both forks hands the input part the delta that the
-    self part has already changed.
+        forward_crnn_layer.
+    Differs: pjreddie's GPU code ignores `shortcut`; the CPU code of both passes the input layer a delta that the self
+        layer has already changed.
     """
 
     input_layer: Layer
@@ -150,10 +145,7 @@ class SimpleRecurrent(Recurrent):
 
 
 def require_same_size(part: Part) -> None:
-    """Refuse convolutions that do not keep rows and columns: a state must fit into what made it.
-
-    Raises: ShapeError.
-    """
+    """Raises: ShapeError when an inner convolution changes the number of rows or columns, which the state keeps."""
     out = part.shape
     if (out.h, out.w) != (part.x.h, part.x.w):
         raise ShapeError(

@@ -1,4 +1,4 @@
-"""[reorg]: the passthrough of YOLOv2, which moves blocks of cells into channels its own way.
+"""[reorg]: passthrough of YOLOv2: space to depth in darknet's own order.
 
 Legend: B images, C channels, H W rows and columns.
 """
@@ -20,23 +20,21 @@ from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.ops.space_to_depth import depth_to_space, require_blocks, require_parts, space_to_depth
 from darkpy.shapes import Shape
 
-_PJ = Dialect.PJREDDIE
-
 
 @section("reorg")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReorgSpec(LayerSpec):
-    """The input's memory, taken for an image `stride` times as high and wide, becomes channels, block by block.
+    """Space to depth of the input's memory read as an image `stride` times as high and wide, with fewer channels.
 
-    `reverse` makes blocks of channels; it is not the way back. pjreddie's fork: `flatten` puts the channels last (with
-    `reverse` first) in memory, `extra` appends so many zeros to the flat input.
+    `reverse` is depth to space, but not the inverse. pjreddie's dialect: `flatten` moves the channels last (with
+    `reverse` first) in memory; `extra` appends so many zeros to the flat input.
     Source: pjreddie/darknet src/reorg_layer.c, src/blas.c reorg_cpu; AlexeyAB/darknet src/reorg_old_layer.c.
     """
 
     stride: int = key(1, minimum=1)
     reverse: bool = key(False)
-    flatten: bool = key(False, dialect=_PJ)
-    extra: int = key(0, dialect=_PJ, minimum=0)
+    flatten: bool = key(False, dialect=Dialect.PJREDDIE)
+    extra: int = key(0, dialect=Dialect.PJREDDIE, minimum=0)
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         (x,) = inputs

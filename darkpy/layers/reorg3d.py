@@ -1,4 +1,4 @@
-"""[reorg3d]: blocks of cells moved into channels.
+"""[reorg3d]: space to depth.
 
 Legend: B images, C channels, H W rows and columns.
 """
@@ -22,7 +22,7 @@ from darkpy.shapes import Shape
 @section("reorg3d", dialect=Dialect.ALEXEYAB)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reorg3dSpec(LayerSpec):
-    """`reverse` is not the way back: it takes the input's memory for an image `stride` times as high and wide first.
+    """Space to depth; `reverse` is not its inverse, but first reads the memory as an image `stride` times larger.
 
     Source: AlexeyAB/darknet src/reorg_layer.c, src/blas.c reorg_cpu.
     """

@@ -1,4 +1,4 @@
-"""[rnn]: a layer that reads its own past, made of three connected layers.
+"""[rnn]: simple recurrent layer made of three connected layers.
 
 Legend: S sequences, C channels, H W rows and columns.
 """
@@ -17,31 +17,32 @@ from darkpy.layers.base import Layer, activation_key, section
 from darkpy.layers.recurrent import Part, RecurrentSpec, SimpleRecurrent, State
 from darkpy.shapes import Shape
 
-_AX = Dialect.ALEXEYAB
-_LOGISTIC = {1: "logistic", 2: "loggy"}
+_SELF_ACTIVATIONS = {1: "logistic", 2: "loggy"}
 
 
 @section("rnn")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RnnSpec(RecurrentSpec):
-    """s <- input(x) + self(s), with `shortcut` + s; y = output(s). Each part has the activation.
+    """s <- input(x) + self(s) (+ s with `shortcut`); y = output(s). Each inner layer has the activation.
 
-    pjreddie's state has `output` numbers, AlexeyAB's `hidden`, and its self part may have another activation.
+    pjreddie's state has `output` elements; AlexeyAB's has `hidden`, and its self layer may have another activation.
     """
 
     output: int = key(1, minimum=1)
-    hidden: int = key(1, dialect=_AX, minimum=1, identifies_dialect=False)  # stands in pjreddie's rnn.cfg too
+    hidden: int = key(
+        1, dialect=Dialect.ALEXEYAB, minimum=1, identifies_dialect=False
+    )  # pjreddie's rnn.cfg has it, too
     activation: str = activation_key("logistic")
-    logistic: int = key(0, dialect=_AX)  # the self part's activation: 1 logistic, 2 loggy
+    logistic: int = key(0, dialect=Dialect.ALEXEYAB)  # the self layer's activation: 1 logistic, 2 loggy
     shortcut: bool = key(False)
 
     @property
     def state_size(self) -> int:
-        return self.hidden if self.dialect is _AX else self.output
+        return self.hidden if self.dialect is Dialect.ALEXEYAB else self.output
 
     def parts(self, inputs: Sequence[Shape]) -> Mapping[str, Part]:
         state = Shape.vector(self.state_size)
-        self_activation = _LOGISTIC.get(self.logistic, self.activation)
+        self_activation = _SELF_ACTIVATIONS.get(self.logistic, self.activation)
         return {
             "input_layer": Part(self.connected(self.state_size, self.activation), inputs[0]),
             "self_layer": Part(self.connected(self.state_size, self_activation), state),

@@ -1,4 +1,4 @@
-"""[sam]: the layer before times another one, cell by cell (spatial attention).
+"""[sam]: elementwise product of the layer before and another one (spatial attention).
 
 Legend: B images, C channels, H W rows and columns.
 """
@@ -39,7 +39,7 @@ class SamSpec(LayerSpec):
         gate, other = inputs
         if gate != other:
             raise ShapeError(
-                f"multiplies {gate} by {other}: both must be of one size",
+                f"multiplies {gate} by {other}: their shapes must be equal",
                 hint="give the layer before it as many filters as `from` has",
             )
         return other

@@ -1,4 +1,4 @@
-"""[scale_channels]: another layer times this one's number for each channel, or each cell (squeeze and excitation).
+"""[scale_channels]: another layer multiplied by a gate for each channel or each cell (squeeze and excitation).
 
 Legend: B images, C channels, H W rows and columns; the gate is (B, C, 1, 1), or (B, 1, H, W) with `scale_wh`.
 """
@@ -27,8 +27,8 @@ class ScaleChannelsSpec(LayerSpec):
     """The output is as large as `from`.
 
     Source: AlexeyAB/darknet src/scale_channels_layer.c forward_scale_channels_layer.
-    Differs: swish and mish are computed, where darknet leaves zeros; the gate's gradient with `scale_wh` is the sum
-    over the channels, which darknet's GPU code divides by the number of cells.
+    Differs: swish and mish are computed, where darknet leaves zeros. With `scale_wh` the gate's gradient is the sum
+        over the channels; darknet's GPU code divides it by the number of cells.
     """
 
     from_: int = key(name="from")
@@ -40,10 +40,10 @@ class ScaleChannelsSpec(LayerSpec):
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         gate, scaled = inputs
-        wanted = Shape(1, scaled.h, scaled.w) if self.scale_wh else Shape.vector(scaled.c)
-        if gate != wanted:
+        expected = Shape(1, scaled.h, scaled.w) if self.scale_wh else Shape.vector(scaled.c)
+        if gate != expected:
             raise ShapeError(
-                f"scales {scaled} with a gate of {gate}; scale_wh={self.scale_wh:d} wants {wanted}",
+                f"scales {scaled} with a gate of {gate}; scale_wh={self.scale_wh:d} needs {expected}",
                 hint="the layer before it needs one filter" if self.scale_wh else "put [avgpool] before the gate",
             )
         return scaled

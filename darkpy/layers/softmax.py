@@ -1,4 +1,4 @@
-"""[softmax]: numbers become probabilities, in all or group by group.
+"""[softmax]: softmax over all outputs, groups of them, or the groups of a class tree.
 
 Legend: B images, C channels, H W rows and columns.
 """
@@ -28,7 +28,7 @@ class SoftmaxSpec(LossSpec):
     """One softmax for each group of a `tree`; with `spatial` for each pixel; else for each of `groups` equal parts.
 
     Source: pjreddie/darknet src/softmax_layer.c forward_softmax_layer_gpu.
-    Differs: darknet's `spatial` is wrong from the second image of a minibatch on, and its CPU code does not know it.
+    Differs: darknet's `spatial` is wrong from the second image of a minibatch on, and missing in its CPU code.
     """
 
     groups: int = key(1, minimum=1)
@@ -44,9 +44,9 @@ class SoftmaxSpec(LossSpec):
     def loss(
         self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
     ) -> Loss:
-        """Cross entropy, though a class that is true in part costs as much as one that is wholly true.
+        """Cross entropy, but a class with a fractional truth costs as much as one with a truth of 1.
 
-        Differs: with a tree, groups without a truth are left out as darknet's GPU code does; its CPU code is not.
+        Differs: with a tree, groups without a truth are skipped, as in darknet's GPU code; its CPU code does not.
         """
         truth_BCHW = truth.reshape(output_BCHW.shape)
         delta_BCHW = torch.where(truth_BCHW == MASKED_TRUTH, 0.0, truth_BCHW - output_BCHW)
@@ -60,13 +60,13 @@ class SoftmaxSpec(LossSpec):
         return x
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        """Raises: ConfigError when the tree cannot be read; ShapeError when it has other classes."""
+        """Raises: ConfigError when the tree cannot be read; ShapeError when its classes do not match the input."""
         if self.tree is None:
             return _Softmax(self)
         tree = read_tree(self.tree)
         if tree.classes != inputs[0].outputs:
             raise ShapeError(
-                f"tree={self.tree} has {tree.classes} classes, [softmax] reads {inputs[0].outputs} numbers",
+                f"tree={self.tree} has {tree.classes} classes, [softmax] reads {inputs[0].outputs} values",
                 hint=f"set filters={tree.classes} in the last convolutional, or use the network's own tree",
             )
         return _TreeSoftmax(Hierarchy(tree.parent, tree.group_size), self.temperature)

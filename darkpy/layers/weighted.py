@@ -1,5 +1,4 @@
-"""What [convolutional], [deconvolutional] and [connected] share: weights times input, then a norm or a bias, then the
-activation.
+"""Base class of [convolutional], [deconvolutional] and [connected]: weights times input, norm or bias, activation.
 
 Legend: B images, F filters, H W rows and columns.
 """
@@ -27,15 +26,15 @@ from darkpy.shapes import Shape
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WeightedLayerSpec(LayerSpec):
-    """The keys that all three have."""
+    """Keys that all layers with weights have."""
 
     activation: str = activation_key("logistic", has_slopes=True)
-    group_normalize: int = key(0, minimum=0, extension=True)  # darkpy's own: groups of filters, 0 for no such norm
+    group_normalize: int = key(0, minimum=0, extension=True)  # darkpy's own: number of groups, 0 for none
     layer_normalize: bool = key(False, extension=True)  # darkpy's own: one group of all filters
 
     @property
     def is_normalized(self) -> bool:
-        """Whether it has batch norm."""
+        """True if the layer has batch norm."""
         raise NotImplementedError
 
     @property
@@ -43,30 +42,30 @@ class WeightedLayerSpec(LayerSpec):
         return self.group_normalize or int(self.layer_normalize)
 
     def check_norm(self, out: Shape) -> Shape:
-        """The output's shape. Raises: DarkpyError when the keys ask for two norms, or for one that cannot be."""
-        asked = {
+        """Return the output's shape. Raises: DarkpyError when the keys ask for two norms, or an impossible one."""
+        norms = {
             "batch_normalize": self.is_normalized,
             "group_normalize": bool(self.group_normalize),
             "layer_normalize": self.layer_normalize,
         }
-        if len(names := [name for name, is_asked in asked.items() if is_asked]) > 1:
+        if len(names := [name for name, enabled in norms.items() if enabled]) > 1:
             raise DarkpyError(f"{' and '.join(names)} both normalize", hint="choose one of them")
         if not (groups := self.norm_groups):
             return out
         if out.c % groups:
             raise ShapeError(
                 f"{out.c} filters cannot be split into group_normalize={groups}",
-                hint="the filters must be a multiple of it",
+                hint="filters must be a multiple of group_normalize",
             )
         if out.outputs == groups:
             raise ShapeError(
-                f"group_normalize={groups} leaves one number in each group of {out}, which becomes its bias",
+                f"group_normalize={groups} leaves one value in each group of {out}, which is normalized to 0",
                 hint="use fewer groups",
             )
         return out
 
     def norm_arrays(self, filters: int) -> tuple[ArraySpec, ...]:
-        """What a norm keeps, in file order; its biases are the layer's own."""
+        """Arrays of the norm, in file order; its biases are the layer's own."""
         if self.norm_groups:
             return (ArraySpec("scales", (filters,), INIT_ONE, is_norm=True, is_extension=True),)
         if not self.is_normalized:
@@ -82,12 +81,17 @@ class WeightedLayerSpec(LayerSpec):
 
 
 class WeightedLayer(Layer):
-    """The arrays are `weights`, `biases`, with batch norm `scales`, `rolling_mean`, `rolling_variance`, with the norms
-    that are darkpy's own `scales`, and with prelu `slopes`.
+    """Module of a layer with weights.
 
-    activation is None for prelu.
-    On the way back a delta is smoothed, then constrained, then meets the activation, the norm and the weights:
-    darknet's order.
+    Arrays: `weights`, `biases`; with batch norm `scales`, `rolling_mean`, `rolling_variance`; with group or layer norm
+    `scales`; with prelu `slopes` (`activation` is then None).
+
+    The backward pass has darknet's order: the delta at the output is smoothed, constrained to +-`bound`, multiplied by
+    the activation's gradient, then goes through the norm and the weights. `smooth` and `constrain` (ops/gradients) are
+    the identity in the forward pass and change the gradient in the backward pass. They sit on the output tensor, where
+    autograd hands over the summed gradient of all consumers: what darknet's `l.delta` holds when
+    backward_convolutional_layer_gpu calls constrain_gpu. `finish` applies them in reverse, because the backward
+    pass runs the last operation first.
     """
 
     weights: torch.Tensor
@@ -113,17 +117,17 @@ class WeightedLayer(Layer):
 
     @property
     def array_owner(self) -> WeightedLayer:
-        """The layer whose arrays are used."""
+        """Layer whose arrays are used: another one with `share_index`."""
         return self
 
     @property
     def added_biases(self) -> torch.Tensor | None:
-        """What the product itself adds: with a norm nothing, it comes after."""
+        """Biases added right after the weights; None with a norm, which adds them itself."""
         arrays = self.array_owner
         return None if arrays.is_normalized or arrays.norm_groups else arrays.biases
 
     def finish(self, y_BFHW: torch.Tensor) -> torch.Tensor:
-        """From the product to the output."""
+        """Apply norm, activation and the delta hooks to the product of weights and input."""
         arrays = self.array_owner
         if arrays.is_normalized:
             y_BFHW = batch_normalize(
@@ -145,7 +149,7 @@ class WeightedLayer(Layer):
         return smooth(y_BFHW, self.smoothing) if self.smoothing and y_BFHW.requires_grad else y_BFHW
 
     def product_to_onnx(self, graph: Graph, type: str, x: str, weights: torch.Tensor, **geometry: Attribute) -> str:
-        """From the input to the output, in operators; to be asked of a folded layer."""
+        """Write the layer as ONNX operators of type `type`, norm and activation included; batch norm must be folded."""
         arrays = self.array_owner
         biases = () if self.added_biases is None else (self.added_biases,)
         y = graph.add(type, x, weights, *biases, **geometry)
@@ -167,7 +171,7 @@ class WeightedLayer(Layer):
         factor_F, bias_F = fold_factors(self.scales.detach(), biases, self.rolling_mean, self.rolling_variance)
         across = [1] * weights.dim()
         across[self.filter_axis] = -1
-        # computed in double and rounded once, without an array of doubles in between
+        # computed in float64 and rounded once, without a float64 array in between
         self.weights = torch.nn.Parameter(torch.mul(weights, factor_F.view(across), out=folded))
         self.biases = torch.nn.Parameter(bias_F.to(biases.dtype))
         self.is_normalized = False

@@ -148,7 +148,7 @@ class Trainer:
         """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_mixed):
             inputs, own = self.network.losses(self._fetch_images(x_BCHW), truth, state)
-        losses = tuple(loss.over(self.process_group) for loss in own)
+        losses = tuple(loss.all_reduced(self.process_group) for loss in own)
         if not guard.accept_losses(losses):
             return losses, False
         share = 1 / self._images(x_BCHW) if self.net.loss_reduction == "mean" else 1

@@ -50,8 +50,8 @@ def test_embeddings_are_handed_on() -> None:
 
 
 @pytest.mark.parametrize(("before", "after", "said"), [
-    ("yolo_layer=-2", "yolo_layer=-1", r"yolo_layer=-1 is no yolo layer but \[route\]"),
-    ("yolo_layer=-2", "yolo_layer=0", r"yolo_layer=0 is no yolo layer but \[convolutional\]"),
+    ("yolo_layer=-2", "yolo_layer=-1", r"yolo_layer=-1 is \[route\], not \[yolo\]"),
+    ("yolo_layer=-2", "yolo_layer=0", r"yolo_layer=0 is \[convolutional\], not \[yolo\]"),
     ("yolo_layer=-2", "yolo_layer=5", "refers to layer 5, which is not before it"),
     ("yolo_layer=-2", "classes=9", "has no yolo_layer=, which is required"),
     ("filters=8", "filters=9", "9 channels cannot be split into embeddings of 2 anchors"),

@@ -64,7 +64,7 @@ def test_a_bottleneck_squeezes_past_and_input_for_all_gates(activation: str, has
 
 
 def test_a_bottleneck_wants_as_many_channels_in_as_out() -> None:
-    with pytest.raises(darkpy.ConfigError, match=r"4 come in, output=3\n.*set output=4"):
+    with pytest.raises(darkpy.ConfigError, match=r"output=3, but reads 4\n.*set output=4"):
         make_plan(f"{NET}output=3\nbottleneck=1\n")
 
 

@@ -73,7 +73,7 @@ def test_softmax_goes_over_the_classes_of_each_cell_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("keys", ["side=46340\n", "classes=2147483647\n", "num=2147483647\n", "side=2147483647\n"])
 def test_sizes_that_do_not_fit_are_refused_before_anything_is_allocated(keys: str) -> None:
-    with pytest.raises(ConfigError, match=r"reads 126 numbers, but side=.* are \d+\n.*output="):
+    with pytest.raises(ConfigError, match=r"reads 126 values, but side=.* are \d+\n.*output="):
         head(keys + KEYS)
 
 

@@ -59,8 +59,8 @@ def test_the_same_weights_everywhere_make_it_a_convolution(local: str) -> None:
 @pytest.mark.parametrize(
     ("local", "message"),
     [
-        ("size=5\npad=1", r"size=5 pad=1 gives 5 x 4 places, .* 7 x 6\n.*size=3 pad=1"),
-        ("size=1\npad=1", r"size=1 pad=1 gives 9 x 8 places"),
+        ("size=5\npad=1", r"size=5 pad=1 gives 5 x 4 positions, .* 7 x 6\n.*size=3 pad=1"),
+        ("size=1\npad=1", r"size=1 pad=1 gives 9 x 8 positions"),
         ("size=9", r"size=9 is larger than the input, 7 x 6 x 2 with pad=0"),
     ],
 )

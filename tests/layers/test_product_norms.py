@@ -171,7 +171,7 @@ def test_norms_that_cannot_be_are_refused(keys: str, message: str) -> None:
 
 
 def test_a_group_of_one_number_is_refused() -> None:
-    with pytest.raises(darkpy.ConfigError, match="leaves one number in each group"):
+    with pytest.raises(darkpy.ConfigError, match="leaves one value in each group"):
         darkpy.plan(NET + KINDS["connected"] + "group_normalize=6\n")
 
 

@@ -283,7 +283,7 @@ def test_a_tree_is_looked_for_beside_the_cfg(tmp_path: Path) -> None:
     (AX, "classes=2147483647\n", 18, "reads 18 channels, but num=1"),
     (PJ, "coords=2147483647\n", 18, "reads 18 channels, but num=1 x"),
     (PJ, "coords=3\n", 18, "coords=3 is below 4"),
-    (AX, KEYS + "coords=5\n", 20, "coords=5, but AlexeyAB's fork has 4\n.*--dialect pjreddie"),
+    (AX, KEYS + "coords=5\n", 20, "coords=5, but it must be 4 in the alexeyab dialect\n.*--dialect pjreddie"),
 ])  # fmt: skip
 def test_sizes_that_do_not_fit_are_refused_before_anything_is_allocated(
     dialect: Dialect, keys: str, channels: int, said: str

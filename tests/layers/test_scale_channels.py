@@ -53,7 +53,7 @@ def test_gates_gradient_is_the_sum_over_what_it_scales() -> None:
     [
         ("[scale_channels]\nfrom=-2\n", "refers to layer -1, which is not before it"),
         ("[activation]\n[scale_channels]\nfrom=0\n", "scales 5 x 4 x 3 with a gate of 5 x 4 x 3"),
-        ("[activation]\n[scale_channels]\nfrom=0\nscale_wh=1\n", "scale_wh=1 wants 5 x 4 x 1"),
+        ("[activation]\n[scale_channels]\nfrom=0\nscale_wh=1\n", "scale_wh=1 needs 5 x 4 x 1"),
         ("[avgpool]\n[scale_channels]\n", "has no from="),
     ],
 )

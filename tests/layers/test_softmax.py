@@ -95,7 +95,7 @@ def test_a_path_that_no_system_takes_is_a_fault_like_any_other() -> None:
 
 def test_a_tree_of_other_classes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "some.tree").write_text("one -1\ntwo -1\n")
-    with pytest.raises(DarkpyError, match=r"has 2 classes, \[softmax\] reads 8 numbers"):
+    with pytest.raises(DarkpyError, match=r"has 2 classes, \[softmax\] reads 8 values"):
         softmax(VECTOR, f"tree={tmp_path}/some.tree\n")
 
 

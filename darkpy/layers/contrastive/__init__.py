@@ -1,4 +1,4 @@
-"""[contrastive]: in training, embeddings of one object are drawn together, those of different ones apart."""
+"""[contrastive]: a training loss that pulls embeddings of one object together and pushes those of others apart."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from darkpy.shapes import Shape
 @section("contrastive", dialect=Dialect.ALEXEYAB)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContrastiveSpec(LossSpec):
-    """Hands its input on, as darknet's GPU code does; its CPU code leaves zeros.
+    """Pass the input through, as darknet's GPU code does; its CPU code leaves zeros.
 
     Source: AlexeyAB/darknet src/softmax_layer.c forward_contrastive_layer_gpu, src/parser.c parse_contrastive.
     """
 
-    yolo_layer: int = key()  # the [yolo] whose labels say which embeddings belong together
-    classes: int = key(1000)  # read, but those of the yolo layer count
+    yolo_layer: int = key()  # the [yolo] whose truth says which embeddings belong to one object
+    classes: int = key(1000)  # read without effect: the yolo layer's are used
     temperature: float = key(1.0, minimum=1e-6)
     cls_normalizer: float = key(1.0)
     max_delta: float = key(FLT_MAX)
     contrastive_neg_max: int = key(3)
 
-    head: AnchoredSpec | None = None  # the [yolo] itself, once the plan knows it
+    head: AnchoredSpec | None = None  # the [yolo] itself, set by `resolve_shared`
 
     def shared_with(self, index: int) -> tuple[int, ...]:
         return (absolute_index(self.yolo_layer, index),)
@@ -42,7 +42,7 @@ class ContrastiveSpec(LossSpec):
     def check_shared(self, inputs: Sequence[Shape], shared: Sequence[tuple[LayerSpec, Sequence[Shape]]]) -> None:
         ((head, (head_input,)),) = shared
         if not isinstance(head, AnchoredSpec) or head.type != "yolo":
-            raise DarkpyError(f"yolo_layer={self.yolo_layer} is no yolo layer but [{head.type}]")
+            raise DarkpyError(f"yolo_layer={self.yolo_layer} is [{head.type}], not [yolo]")
         anchors = len(head.anchor_indices)
         if inputs[0].c % anchors:
             raise ShapeError(

@@ -1,6 +1,6 @@
 """[detection]: boxes of YOLOv1, from one vector for the whole image.
 
-Legend: B images, C numbers of the vector, S = side * side cells, A boxes of a cell, K classes, M candidates.
+Legend: B images, C elements of the vector, S = side * side cells, A boxes of a cell, K classes, M candidates.
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, section
-from darkpy.layers.detection.delta import Parts, detection_loss
-from darkpy.layers.head import HeadSpec, OnnxDetections, above
+from darkpy.layers.detection.delta import VectorParts, detection_loss
+from darkpy.layers.head import HeadSpec, OnnxDetections, scores_above
 from darkpy.layers.loss import Loss, TrainingState, mean_text
 from darkpy.ops.detections import Detections
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
-
-_AX = Dialect.ALEXEYAB
 
 
 @section("detection")
@@ -32,8 +30,8 @@ class DetectionSpec(HeadSpec):
     """The vector holds the classes of each cell, then the objectness of each box, then the boxes (x, y, w, h).
 
     Source: pjreddie/darknet and AlexeyAB/darknet src/detection_layer.c, src/parser.c parse_detection.
-    Differs: softmax=1 counts at inference too, as in darknet's CPU code; its GPU code forgets it there.
-        Boxes are fractions for every caller; darknet's size arguments make them so for `yolo test` alone.
+    Differs: softmax=1 also applies at inference, as in darknet's CPU code; its GPU code skips it there. Boxes are
+        always fractions of the image; in darknet they are so for `yolo test` alone.
     """
 
     corrects_letterbox: ClassVar[bool] = False
@@ -53,9 +51,9 @@ class DetectionSpec(HeadSpec):
     noobject_scale: float = key(1.0)
     class_scale: float = key(1.0)
     jitter: float = key(0.2)
-    resize: float = key(1.0, dialect=_AX)
+    resize: float = key(1.0, dialect=Dialect.ALEXEYAB)
     random: float = key(0.0)
-    reorg: bool = key(False)  # read by both forks, without a meaning
+    reorg: bool = key(False)  # read by both dialects, without effect
 
     @property
     def class_count(self) -> int:
@@ -65,20 +63,20 @@ class DetectionSpec(HeadSpec):
         (x,) = inputs
         if self.coords != 4:
             raise ShapeError(f"coords={self.coords}, but a box has 4", hint="set coords=4 (darknet's default is 1)")
-        wanted = self.side**2 * ((1 + self.coords) * self.num + self.classes)
-        if x.outputs != wanted:
+        expected = self.side**2 * ((1 + self.coords) * self.num + self.classes)
+        if x.outputs != expected:
             raise ShapeError(
-                f"reads {x.outputs} numbers, but side={self.side}² x ((1 + coords={self.coords}) x num={self.num}"
-                f" + classes={self.classes}) are {wanted}",
-                hint=f"set output={wanted} in the connected layer before it",
+                f"reads {x.outputs} values, but side={self.side}² x ((1 + coords={self.coords}) x num={self.num}"
+                f" + classes={self.classes}) are {expected}",
+                hint=f"set output={expected} in the connected layer before it",
             )
-        return Shape.vector(wanted)
+        return Shape.vector(expected)
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return _Detection(self)
 
     def truth_shape(self, output: Shape) -> tuple[int, ...]:
-        """Of each cell: whether there is an object, its classes, its box with x and y inside the cell."""
+        """Rows are cells: objectness (0 or 1), classes, and the box with x and y relative to the cell."""
         return (self.side**2, 1 + self.classes + self.coords)
 
     def loss(
@@ -87,12 +85,12 @@ class DetectionSpec(HeadSpec):
         return detection_loss(self, input_BCHW, output_BCHW, truth, state.seen)
 
     def log_line(self, index: int, loss: Loss) -> str:
-        of = loss.report
-        iou, own, objectness = (mean_text(of[name], of["count"]) for name in ("iou", "class", "objectness"))
+        report = loss.report
+        iou, own, objectness = (mean_text(report[name], report["count"]) for name in ("iou", "class", "objectness"))
         return (
             f"Detection Avg IOU: {iou}, Pos Cat: {own}, "
-            f"All Cat: {mean_text(of['any_class'], of['count'] * self.classes)}, Pos Obj: {objectness}, "
-            f"Any Obj: {mean_text(of['any_objectness'], of['places'])}, count: {int(of['count'])}"
+            f"All Cat: {mean_text(report['any_class'], report['count'] * self.classes)}, Pos Obj: {objectness}, "
+            f"Any Obj: {mean_text(report['any_objectness'], report['places'])}, count: {int(report['count'])}"
         )
 
     def decode(
@@ -104,19 +102,19 @@ class DetectionSpec(HeadSpec):
         tree_thresh: float = 0.5,
         class_map: Sequence[int] = (),
     ) -> Detections:
-        """All boxes of all cells, cell by cell; darknet keeps those of low or negative objectness, too."""
-        said = Parts.split(self, output_BCHW.float())
+        """All boxes of all cells, cell by cell; like darknet, without a threshold on objectness."""
+        vector = VectorParts.split(self, output_BCHW.float())
         batch, cells, device = len(output_BCHW), self.side**2, output_BCHW.device
-        xy_BSA2, wh_BSA2 = torch.split(said.box_BSA4, 2, dim=3)
+        xy_BSA2, wh_BSA2 = torch.split(vector.box_BSA4, 2, dim=3)
         cell_S = torch.arange(cells, device=device)
         corner_S12 = torch.stack((cell_S % self.side, cell_S // self.side), dim=1)[:, None]
         size_BSA2 = wh_BSA2.square() if self.sqrt else wh_BSA2
-        prob_BSAK = said.objectness_BSA[..., None] * said.class_BSK[:, :, None]
+        prob_BSAK = vector.objectness_BSA[..., None] * vector.class_BSK[:, :, None]
         return Detections(
             torch.arange(batch, device=device).repeat_interleave(cells * self.num),
             torch.cat(((xy_BSA2 + corner_S12) / self.side, size_BSA2), dim=3).reshape(-1, 4),
-            said.objectness_BSA.reshape(-1),
-            above(prob_BSAK.reshape(-1, self.classes), thresh),
+            vector.objectness_BSA.reshape(-1),
+            scores_above(prob_BSAK.reshape(-1, self.classes), thresh),
         )
 
     def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> OnnxDetections:

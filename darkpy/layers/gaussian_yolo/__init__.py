@@ -1,7 +1,7 @@
-"""[Gaussian_yolo]: boxes that say how sure they are of each of their sides.
+"""[Gaussian_yolo]: boxes with an uncertainty (sigma) for each of x, y, w and h.
 
-Legend: B images, A anchors of this head, E = 9 + classes entries (x, y, w, h, each with its sigma behind it,
-objectness, classes), H W the grid, M candidates, K classes.
+Legend: B images, A anchors of this head, E = 9 + classes entries (x, y, w, h, each followed by its
+sigma, objectness, classes), H W the grid, M candidates, K classes.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
-from darkpy.layers.anchor_graph import Entries, candidates_to_onnx, detections_to_onnx
+from darkpy.layers.anchor_graph import EntryTensors, candidates_to_onnx, detections_to_onnx
 from darkpy.layers.anchors import AnchoredHead, AnchoredSpec
 from darkpy.layers.base import Layer, section
 from darkpy.layers.gaussian_yolo.delta import gaussian_yolo_loss, log_line
-from darkpy.layers.head import OnnxDetections, above
+from darkpy.layers.head import OnnxDetections, scores_above
 from darkpy.layers.loss import Loss, TrainingState
 from darkpy.ops.box_coder import BoxCoder
 from darkpy.ops.detections import Detections
@@ -29,7 +29,7 @@ from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 _NMS_KINDS = ("default", "greedynms", "diounms", "cornersnms")
-_TO_CENTER = {"center": 0.0, "left_top": 0.5, "right_bottom": -0.5}  # how many box sizes away the center lies
+_TO_CENTER = {"center": 0.0, "left_top": 0.5, "right_bottom": -0.5}  # from the point to the center, in box sizes
 
 
 @section("Gaussian_yolo", dialect=Dialect.ALEXEYAB)
@@ -68,18 +68,19 @@ class GaussianYoloSpec(AnchoredSpec):
         class_map: Sequence[int] = (),
     ) -> Detections:
         entries_BHWAE = cells(output_BCHW, self.entries)
-        found = pick(entries_BHWAE, entries_BHWAE[..., 8] > thresh)
-        box_M8, objectness_M1, class_MK = torch.split(found.entry_ME, [8, 1, self.classes], dim=1)
+        candidates = pick(entries_BHWAE, entries_BHWAE[..., 8] > thresh)
+        box_M8, objectness_M1, class_MK = torch.split(candidates.entry_ME, [8, 1, self.classes], dim=1)
         xywh_M4, sigma_M4 = box_M8[:, 0::2], box_M8[:, 1::2]
-        coder = self.box_coder(found.grid_2, net_w, net_h)
-        boxes_M4 = coder.decode(xywh_M4, found.cell_M2, self.anchors_px(found.anchor_M))
+        coder = self.box_coder(candidates.grid_2, net_w, net_h)
+        boxes_M4 = coder.decode(xywh_M4, candidates.cell_M2, self.anchors_px(candidates.anchor_M))
         prob_MK = objectness_M1 * class_MK * (1 - sigma_M4.mean(1, keepdim=True))
-        return Detections(found.image_M, boxes_M4, objectness_M1[:, 0], above(prob_MK, thresh))
+        return Detections(candidates.image_M, boxes_M4, objectness_M1[:, 0], scores_above(prob_MK, thresh))
 
     def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> OnnxDetections:
-        entries = candidates_to_onnx(graph, source, len(self.anchor_indices), self.entries)
-        box, objectness, classes = graph.split(entries, (8, 1, self.classes), axis=2)
+        entries_BME = candidates_to_onnx(graph, source, len(self.anchor_indices), self.entries)
+        box, objectness, classes = graph.split(entries_BME, (8, 1, self.classes), axis=2)
         xy, wh, sigma = (
-            graph.add("Gather", box, torch.tensor(chosen), axis=2) for chosen in ((0, 2), (4, 6), (1, 3, 5, 7))
+            graph.add("Gather", box, torch.tensor(entries), axis=2) for entries in ((0, 2), (4, 6), (1, 3, 5, 7))
         )
-        return detections_to_onnx(graph, self, Entries(xy, wh, objectness, classes, sigma), source.shape, net_w, net_h)
+        entries = EntryTensors(xy, wh, objectness, classes, sigma)
+        return detections_to_onnx(graph, self, entries, source.shape, net_w, net_h)

@@ -1,4 +1,4 @@
-"""What a [Gaussian_yolo] learns from a minibatch.
+"""Delta and cost of [Gaussian_yolo].
 
 Legend: B images, T rows of a truth, E entries, C = anchors * E, H W the grid, A anchors, M matches.
 """
@@ -19,61 +19,65 @@ from darkpy.ops.matching import Matches, match_predictions
 if TYPE_CHECKING:
     from darkpy.layers.gaussian_yolo import GaussianYoloSpec
 
-_LEAST_SIGMA = 0.3
-_LEAST_DENSITY = 1e-9
+_SIGMA_OFFSET = 0.3  # darknet's sigma_const: bounds the density of a box value that is very sure of itself
+_DENSITY_EPS = 1e-9  # darknet's epsi: keeps the division by the density finite
 
 
 class GaussianYoloDelta(AnchoredDelta["GaussianYoloSpec"]):
-    """Each number of a box is the mean of a normal distribution, which its sigma makes narrow or wide."""
+    """Delta of boxes whose four values are the means of normal distributions, each with its own sigma.
+
+    Source: AlexeyAB/darknet src/gaussian_yolo_layer.c delta_gaussian_yolo_box
+    """
 
     @property
     def shown_overlap(self) -> str:
         return "iou" if self.spec.iou_loss == "mse" else "giou"
 
-    def spared_objectness(self, overlap_BHWA: Tensor) -> Tensor:
+    def ignored_target(self, overlap_BHWA: Tensor) -> Tensor:
         return overlap_BHWA.square()
 
-    def write_absent(self, overlap_BHWA: Tensor, row_BHWA: Tensor) -> Tensor:
-        """With `objectness_smooth`, spared predictions learn the truth's class, too; a GPU is waited for then."""
-        is_spared_BHWA = super().write_absent(overlap_BHWA, row_BHWA)
+    def write_negatives(self, overlap_BHWA: Tensor, row_BHWA: Tensor) -> Tensor:
+        """With `objectness_smooth`, ignored predictions also learn the truth's class (synchronizes with a GPU)."""
+        is_ignored_BHWA = super().write_negatives(overlap_BHWA, row_BHWA)
         if self.spec.objectness_smooth:
-            matches = match_predictions(self.truths, row_BHWA, is_spared_BHWA & (overlap_BHWA > 0))
+            matches = match_predictions(self.truths, row_BHWA, is_ignored_BHWA & (overlap_BHWA > 0))
             self.write_classes(self.output_BHWAE[matches.place], matches)
-        return is_spared_BHWA
+        return is_ignored_BHWA
 
     def box_delta(self, entry_ME: Tensor, matches: Matches) -> Tensor:
-        """Where an overlap is the loss, it pulls the means, and the sigmas learn as before."""
+        """Gradient of the log likelihood of the truth; with an overlap as the loss, of that for the means alone."""
         spec, mean_M4, sigma_M4 = self.spec, entry_ME[:, :8:2], entry_ME[:, 1:8:2]
-        away_M4 = (self.target_entries(matches) - mean_M4) / sigma_M4
-        density_M4 = (-0.5 * away_M4.square()).exp() / (math.sqrt(2 * math.pi) * (sigma_M4 + _LEAST_SIGMA))
-        small_M1 = 2 - matches.frac_M4[:, 2:].prod(1, keepdim=True)
-        scale_M4 = 0.5 * small_M1 * density_M4 / (density_M4 + _LEAST_DENSITY)
-        sigma_delta_M4 = scale_M4 * (away_M4.square() / sigma_M4 - 1 / (sigma_M4 + _LEAST_SIGMA))
+        # distance of the truth from the mean in sigmas, and the normal density there
+        distance_M4 = (self.target_entries(matches) - mean_M4) / sigma_M4
+        density_M4 = (-0.5 * distance_M4.square()).exp() / (math.sqrt(2 * math.pi) * (sigma_M4 + _SIGMA_OFFSET))
+        # 2 - w * h: small boxes count up to twice as much as one that fills the image
+        size_weight_M1 = 2 - matches.frac_M4[:, 2:].prod(1, keepdim=True)
+        # d log(density + eps): density / (density + eps), times the derivative of the exponent
+        scale_M4 = 0.5 * size_weight_M1 * density_M4 / (density_M4 + _DENSITY_EPS)
+        sigma_delta_M4 = scale_M4 * (distance_M4.square() / sigma_M4 - 1 / (sigma_M4 + _SIGMA_OFFSET))
         if spec.iou_loss == "mse":
-            mean_delta_M4 = scale_M4 * away_M4 / sigma_M4
+            mean_delta_M4 = scale_M4 * distance_M4 / sigma_M4
         else:
-            mean_delta_M4 = self._overlap_delta(entry_ME, matches)
+            gradient_M4 = overlap_gradient(self.pred_frac(entry_ME, matches), matches.frac_M4, spec.iou_loss)
+            by_center_M2, by_size_M2 = gradient_M4[:, :2], gradient_M4[:, 2:]
+            # x and y place the box's `yolo_point`, not its center
+            by_point_M2 = by_center_M2 - self.coder.to_center * by_size_M2
+            mean_delta_M4 = torch.cat((by_point_M2, by_size_M2 * entry_ME[:, 4:8:2].exp()), dim=1)
         mean_delta_M4 = mean_delta_M4 * spec.iou_normalizer * self.weight_K[matches.class_M, None]
         delta_M42 = torch.stack((mean_delta_M4, sigma_delta_M4 * spec.uc_normalizer), dim=2)
         return self.bounded(delta_M42.flatten(1))
 
-    def _overlap_delta(self, entry_ME: Tensor, matches: Matches) -> Tensor:
-        gradient_M4 = overlap_gradient(self.pred_frac(entry_ME, matches), matches.frac_M4, self.spec.iou_loss)
-        by_center_M2, by_size_M2 = gradient_M4[:, :2], gradient_M4[:, 2:]
-        by_point_M2 = by_center_M2 - self.coder.to_center * by_size_M2
-        return torch.cat((by_point_M2, by_size_M2 * entry_ME[:, 4:8:2].exp()), dim=1)
-
     def write(self) -> None:
         super().write()
-        self.average_boxes(self.is_taken_BHWA)
+        self.average_boxes(self.has_truth_BHWA)
         self.count_nonfinite()
 
 
 def gaussian_yolo_loss(spec: GaussianYoloSpec, output_BCHW: Tensor, truth_BTE: Tensor, state: TrainingState) -> Loss:
     """Delta and cost of a minibatch.
 
-    Reports: what AnchoredDelta does, and for one image `total_loss`, `class_loss` (objectness included), `iou_loss`
-        (that of x and y, with their sigmas) and `uc_loss` (that of w and h, with theirs), as darknet divides them.
+    Reports: the fields of AnchoredDelta, and per image `total_loss`, `class_loss` (objectness included), `iou_loss`
+        (x and y with their sigmas) and `uc_loss` (w and h with theirs), as darknet divides them.
     Source:  AlexeyAB/darknet src/gaussian_yolo_layer.c forward_gaussian_yolo_layer, backward_gaussian_yolo_layer_gpu
     """
     head = GaussianYoloDelta(spec, output_BCHW, truth_BTE, state.net)

@@ -1,4 +1,4 @@
-"""[iseg]: for each pixel the classes, and an embedding that is alike for pixels of one instance.
+"""[iseg]: instance segmentation: class scores and an embedding for each pixel, alike within an instance.
 
 Legend: B images, C = classes + ids channels, H W rows and columns.
 """
@@ -33,11 +33,11 @@ class IsegSpec(LossSpec):
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         (x,) = inputs
-        wanted = self.classes + self.ids
-        if x.c != wanted:
+        expected = self.classes + self.ids
+        if x.c != expected:
             raise ShapeError(
-                f"reads {x.c} channels, but classes={self.classes} + ids={self.ids} are {wanted}",
-                hint=f"set filters={wanted} in the convolutional before it",
+                f"reads {x.c} channels, but classes={self.classes} + ids={self.ids} are {expected}",
+                hint=f"set filters={expected} in the convolutional before it",
             )
         return x
 
@@ -45,7 +45,7 @@ class IsegSpec(LossSpec):
         return _Iseg(self.classes)
 
     def truth_shape(self, output: Shape) -> tuple[int, ...]:
-        """Of each instance its class, negative after the last one, and its mask."""
+        """Rows are instances: the class, negative after the last instance, then the mask."""
         return (MAX_INSTANCES, 1 + output.h * output.w)
 
     def loss(
@@ -55,7 +55,7 @@ class IsegSpec(LossSpec):
 
 
 class _Iseg(Layer):
-    """The logistic of the classes; the embedding as it is."""
+    """The logistic of the classes; the embedding unchanged."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()

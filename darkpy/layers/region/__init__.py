@@ -20,31 +20,30 @@ from darkpy.errors import DarkpyError, ShapeError
 from darkpy.finding import Finding
 from darkpy.layers.anchors import chosen_anchors
 from darkpy.layers.base import Layer, section
-from darkpy.layers.head import AnchorKeys, HeadSpec, OnnxDetections, above
+from darkpy.layers.head import AnchorKeys, HeadSpec, OnnxDetections, scores_above
 from darkpy.layers.lint import missing_anchors
 from darkpy.layers.loss import Loss, TrainingState, mean_text
-from darkpy.layers.region.classes import checked_tree, class_tree, surest
+from darkpy.layers.region.classes import checked_tree, class_tree, last_likely_class
 from darkpy.layers.region.delta import region_loss
 from darkpy.layers.region.graph import boxes_to_onnx, region_to_onnx
 from darkpy.ops.detections import Detections
-from darkpy.ops.grid import Candidates, cells, pick
+from darkpy.ops.grid import cells, pick
 from darkpy.ops.hierarchy import Hierarchy
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
-
-_AX = Dialect.ALEXEYAB
-_PJ = Dialect.PJREDDIE
 
 
 @section("region")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegionSpec(HeadSpec):
-    """pjreddie: a map like the input's. AlexeyAB: cell by cell, x and y as they came, the logistic is decode's.
+    """Output memory is (anchor, entry, cell) in pjreddie's dialect, (cell, anchor, entry) in AlexeyAB's.
+
+    AlexeyAB's applies the logistic of x and y in `decode`, not in the layer.
 
     Units: anchors in grid cells.
     Source: pjreddie/darknet and AlexeyAB/darknet src/region_layer.c, src/parser.c parse_region.
-    Differs: a class tree has one softmax a group, as on the GPU; pjreddie's CPU code makes NaN of it. pjreddie's also
-        takes the second of two images for the first one mirrored, and averages them.
+    Differs: a class tree has one softmax per group, as on the GPU; pjreddie's CPU code gives NaN. pjreddie's also takes
+        the second of a batch of two images for the first mirrored, and averages their boxes.
     """
 
     truth_on_any_device: ClassVar[bool] = True
@@ -54,33 +53,33 @@ class RegionSpec(HeadSpec):
     num: int = key(1, minimum=1)
     anchors: tuple[float, ...] = key(())  # .5 where the list ends early
     softmax: bool = key(False)
-    background: bool = key(False, dialect=_PJ)  # in place of the objectness, a class more
+    background: bool = key(False, dialect=Dialect.PJREDDIE)  # a background class in place of the objectness
     tree: Path | None = key(None)
     map: Path | None = key(None)
 
     max: int = key(30, alexeyab=200, minimum=1)
     jitter: float = key(0.2)
-    resize: float = key(1.0, dialect=_AX)
+    resize: float = key(1.0, dialect=Dialect.ALEXEYAB)
     random: float = key(0.0)
     thresh: float = key(0.5)
     rescore: bool = key(False)
     classfix: int = key(0)
     absolute: bool = key(False)
     bias_match: bool = key(False)
-    focal_loss: bool = key(False, dialect=_AX)
+    focal_loss: bool = key(False, dialect=Dialect.ALEXEYAB)
     coord_scale: float = key(1.0)
     object_scale: float = key(1.0)
     noobject_scale: float = key(1.0)
     mask_scale: float = key(1.0)
     class_scale: float = key(1.0)
 
-    # read by both forks, without a meaning
+    # read by both dialects, without effect
     log: bool = key(False)
     sqrt: bool = key(False)
 
     @property
     def entries(self) -> int:
-        """Numbers of one anchor at one cell."""
+        """Channels of one anchor."""
         return self.coords + 1 + self.classes
 
     @property
@@ -93,44 +92,46 @@ class RegionSpec(HeadSpec):
 
     @property
     def cells_first(self) -> bool:
-        """Whether the output's memory is (cell, anchor, entry) and not (anchor, entry, cell)."""
-        return self.dialect is _AX
+        """True if the output's memory is (cell, anchor, entry) rather than (anchor, entry, cell)."""
+        return self.dialect is Dialect.ALEXEYAB
 
     @property
     def has_many_labels(self) -> bool:
-        """Whether several classes may be true at one place: pjreddie's, where each has its own logistic."""
-        return self.dialect is _PJ and not self.softmax and self.tree is None
+        """True if a box may have several classes: in pjreddie's dialect each class has its own logistic."""
+        return self.dialect is Dialect.PJREDDIE and not self.softmax and self.tree is None
 
     @property
     def weighs_small_boxes(self) -> bool:
-        """Whether a box counts the more, the smaller it is."""
-        return self.dialect is _PJ
+        """True if the box delta is weighted by 2 - w * h of the truth."""
+        return self.dialect is Dialect.PJREDDIE
 
     @property
-    def lowers_lone_objectness(self) -> bool:
-        """Whether an image with nothing but a class teaches that there are no objects in it."""
-        return self.dialect is _PJ
+    def keeps_class_only_objectness(self) -> bool:
+        """True if an image with a class label only still pulls objectness down."""
+        return self.dialect is Dialect.PJREDDIE
 
     @property
-    def has_slope_in_delta(self) -> bool:
-        """Whether the slope of the logistic is in the delta, and so in the cost, and not in the backward pass."""
-        return self.dialect is _AX
+    def logistic_slope_in_delta(self) -> bool:
+        """True if the slope of the logistic is part of the delta, and so of the cost, not of the backward pass."""
+        return self.dialect is Dialect.ALEXEYAB
 
     @property
     def class_fix(self) -> int:
-        """`classfix` where it counts: pjreddie's reads it without a meaning."""
-        return self.classfix if self.dialect is _AX else 0
+        """Effective `classfix`: pjreddie's dialect reads the key without effect."""
+        return self.classfix if self.dialect is Dialect.ALEXEYAB else 0
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         (x,) = inputs
-        if self.coords != 4 and self.dialect is _AX:
-            raise ShapeError(f"coords={self.coords}, but AlexeyAB's fork has 4", hint="use --dialect pjreddie")
-        wanted = self.num * self.entries
-        if x.c != wanted:
+        if self.coords != 4 and self.dialect is Dialect.ALEXEYAB:
+            raise ShapeError(
+                f"coords={self.coords}, but it must be 4 in the alexeyab dialect", hint="use --dialect pjreddie"
+            )
+        expected = self.num * self.entries
+        if x.c != expected:
             raise ShapeError(
                 f"reads {x.c} channels, but num={self.num} x (coords={self.coords} + 1 + classes={self.classes})"
-                f" are {wanted}",
-                hint=f"set filters={wanted} in the convolutional before it",
+                f" are {expected}",
+                hint=f"set filters={expected} in the convolutional before it",
             )
         return x
 
@@ -145,7 +146,7 @@ class RegionSpec(HeadSpec):
         return _Region(self)
 
     def truth_shape(self, output: Shape) -> tuple[int, ...]:
-        return (self.max, self.coords + (2 if self.dialect is _AX else 1))
+        return (self.max, self.coords + (2 if self.dialect is Dialect.ALEXEYAB else 1))
 
     def row_sizes(self, output: Shape) -> tuple[int, ...]:
         return self.coords + 1, self.coords + 2
@@ -153,7 +154,7 @@ class RegionSpec(HeadSpec):
     def loss(
         self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
     ) -> Loss:
-        """Raises: DarkpyError when focal_loss has no probabilities to go by."""
+        """Raises: DarkpyError when focal_loss is set but class scores are not probabilities."""
         if self.focal_loss and not self.softmax and self.tree is None:
             raise DarkpyError(
                 "[region] focal_loss=1 needs the logarithm of class scores, which are no probabilities here",
@@ -162,15 +163,18 @@ class RegionSpec(HeadSpec):
         return region_loss(self, output_BCHW, truth, state.seen)
 
     def log_line(self, index: int, loss: Loss) -> str:
-        of = loss.report
-        iou, objectness, recall = (mean_text(of[name], of["count"]) for name in ("iou", "objectness", "recalled"))
+        report = loss.report
+        iou, objectness, recall = (
+            mean_text(report[name], report["count"]) for name in ("iou", "objectness", "recalled")
+        )
         return (
-            f"Region Avg IOU: {iou}, Class: {mean_text(of['class'], of['class_count'])}, Obj: {objectness}, "
-            f"No Obj: {mean_text(of['any_objectness'], of['places'])}, Avg Recall: {recall},  count: {int(of['count'])}"
+            f"Region Avg IOU: {iou}, Class: {mean_text(report['class'], report['class_count'])}, Obj: {objectness}, "
+            f"No Obj: {mean_text(report['any_objectness'], report['places'])}, Avg Recall: {recall},  "
+            f"count: {int(report['count'])}"
         )
 
     def entries_of(self, output_BCHW: torch.Tensor) -> torch.Tensor:
-        """The output box by box: entries_BHWAE."""
+        """View the output as entries_BHWAE."""
         if not self.cells_first:
             return cells(output_BCHW, self.entries)
         batch, _, rows, columns = output_BCHW.shape
@@ -185,29 +189,27 @@ class RegionSpec(HeadSpec):
         tree_thresh: float = 0.5,
         class_map: Sequence[int] = (),
     ) -> Detections:
-        """pjreddie's candidates go anchor by anchor, AlexeyAB's cell by cell; of the latter none is dropped."""
-        found = self._candidates(output_BCHW, thresh)
-        xy_M2, wh_M2, _, scale_M1, class_MK = torch.split(found.entry_ME, [2, 2, self.coords - 4, 1, self.classes], 1)
+        """Candidates anchor by anchor (pjreddie), or cell by cell and without an objectness threshold (AlexeyAB)."""
+        entries_BHWAE = self.entries_of(output_BCHW)
+        objectness_BHWA = entries_BHWAE[..., self.coords]
+        keeps_all = self.cells_first or self.background
+        chosen_BHWA = torch.ones_like(objectness_BHWA, dtype=torch.bool) if keeps_all else objectness_BHWA > thresh
+        candidates = pick(entries_BHWAE, chosen_BHWA, by_anchor=not self.cells_first)
+        sizes = [2, 2, self.coords - 4, 1, self.classes]
+        xy_M2, wh_M2, _, scale_M1, class_MK = torch.split(candidates.entry_ME, sizes, 1)
         anchors_A2 = chosen_anchors(self.anchors, range(self.num), wh_M2.device)
-        center_M2 = found.center_frac(xy_M2.sigmoid() if self.cells_first else xy_M2)
-        size_M2 = wh_M2.exp() * anchors_A2[found.anchor_M] / found.grid_2
+        center_M2 = candidates.center_frac(xy_M2.sigmoid() if self.cells_first else xy_M2)
+        size_M2 = wh_M2.exp() * anchors_A2[candidates.anchor_M] / candidates.grid_2
         if self.background:
             scale_M1 = torch.ones_like(scale_M1)
-        elif self.classfix == -1 and self.dialect is _AX:
+        elif self.classfix == -1 and self.dialect is Dialect.ALEXEYAB:
             scale_M1 = torch.where(scale_M1 < 0.5, 0.0, scale_M1)
         objectness_M1 = torch.ones_like(scale_M1) if self.cells_first else scale_M1
         if self.tree is None:
-            prob_MK = above(scale_M1 * class_MK, thresh)
+            prob_MK = scores_above(scale_M1 * class_MK, thresh)
         else:
             prob_MK = self._tree_scores(class_MK, scale_M1, thresh, tree_thresh, class_map)
-        return Detections(found.image_M, torch.cat((center_M2, size_M2), 1), objectness_M1[:, 0], prob_MK)
-
-    def _candidates(self, output_BCHW: torch.Tensor, thresh: float) -> Candidates:
-        entries_BHWAE = self.entries_of(output_BCHW)
-        objectness_BHWA = entries_BHWAE[..., self.coords]
-        is_all = self.cells_first or self.background
-        wanted_BHWA = torch.ones_like(objectness_BHWA, dtype=torch.bool) if is_all else objectness_BHWA > thresh
-        return pick(entries_BHWAE, wanted_BHWA, by_anchor=not self.cells_first)
+        return Detections(candidates.image_M, torch.cat((center_M2, size_M2), 1), objectness_M1[:, 0], prob_MK)
 
     def _tree_scores(
         self,
@@ -217,30 +219,30 @@ class RegionSpec(HeadSpec):
         tree_thresh: float,
         class_map: Sequence[int],
     ) -> torch.Tensor:
-        """Of each candidate the scores of the mapped classes, or else of the one class that is general enough.
+        """Scores by the class tree: of the mapped classes, or of the one most specific class that is likely enough.
 
-        Raises: DarkpyError when the map names a class that the tree lacks.
-        Differs: darknet takes a map to have 200 lines, and reads on where it ends.
+        Raises: DarkpyError when the map names a class that is not in the tree.
+        Differs: darknet assumes a map of 200 lines, and reads beyond the end of a shorter one.
         """
         assert self.tree is not None
         if class_map and not 0 <= min(class_map) <= max(class_map) < self.classes:
-            wrong = next(number for number in class_map if not 0 <= number < self.classes)
+            wrong = next(index for index in class_map if not 0 <= index < self.classes)
             raise DarkpyError(f"the map names class {wrong}, but classes={self.classes}", hint="classes count from 0")
         tree = class_tree(checked_tree(self.tree, self.classes), class_MK.device)
         prob_MK = tree.absolute(class_MK)
         if class_map:
-            return above(scale_M1 * prob_MK[:, list(class_map)], thresh)
-        if self.dialect is _AX:
-            return torch.where(scale_M1 > thresh, surest(prob_MK), 0.0)
+            return scores_above(scale_M1 * prob_MK[:, list(class_map)], thresh)
+        if self.dialect is Dialect.ALEXEYAB:
+            return torch.where(scale_M1 > thresh, last_likely_class(prob_MK), 0.0)
         class_M1 = tree.descend(prob_MK, tree_thresh)[:, None]
-        return torch.zeros_like(prob_MK).scatter(1, class_M1, above(scale_M1, thresh))
+        return torch.zeros_like(prob_MK).scatter(1, class_M1, scores_above(scale_M1, thresh))
 
     def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> OnnxDetections:
         return boxes_to_onnx(graph, self, source)
 
 
 class _Region(Layer):
-    """The logistic of what is one, a softmax over the classes of each anchor at each cell."""
+    """The logistic of centers and objectness, and the class scores, of each anchor at each cell."""
 
     def __init__(self, spec: RegionSpec) -> None:
         super().__init__()
@@ -258,21 +260,20 @@ class _Region(Layer):
         if not spec.cells_first:
             xy_BA2HW, more_BAEHW = xy_BA2HW.sigmoid(), more_BAEHW.sigmoid()
         if spec.background and spec.softmax and self.hierarchy is None:
-            said_BAEHW = torch.cat((objectness_BA1HW, class_BAKHW), dim=2).softmax(2)
+            scores_BAEHW = torch.cat((objectness_BA1HW, class_BAKHW), dim=2).softmax(2)
         else:
+            if self.hierarchy is not None:
+                class_BAKHW = self.hierarchy.softmax(class_BAKHW, 2)
+            elif spec.softmax:
+                class_BAKHW = class_BAKHW.softmax(2)
+            elif not spec.cells_first:
+                class_BAKHW = class_BAKHW.sigmoid()
             first_BA1HW = objectness_BA1HW if spec.background else objectness_BA1HW.sigmoid()
-            said_BAEHW = torch.cat((first_BA1HW, self._scores(class_BAKHW)), dim=2)
-        y_BAEHW = torch.cat((xy_BA2HW, wh_BA2HW, more_BAEHW, said_BAEHW), dim=2)
+            scores_BAEHW = torch.cat((first_BA1HW, class_BAKHW), dim=2)
+        y_BAEHW = torch.cat((xy_BA2HW, wh_BA2HW, more_BAEHW, scores_BAEHW), dim=2)
         if spec.cells_first:
             y_BAEHW = y_BAEHW.permute(0, 3, 4, 1, 2)
         return y_BAEHW.reshape(x_BCHW.shape)
-
-    def _scores(self, class_BAKHW: torch.Tensor) -> torch.Tensor:
-        if self.hierarchy is not None:
-            return self.hierarchy.softmax(class_BAKHW, 2)
-        if self.spec.softmax:
-            return class_BAKHW.softmax(2)
-        return class_BAKHW if self.spec.cells_first else class_BAKHW.sigmoid()
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
         ((x, shape),) = sources

@@ -1,4 +1,4 @@
-"""Scores of classes that are kinds of each other, as a [region] of YOLO9000 gives them.
+"""Class scores of a [region] with a class tree (YOLO9000).
 
 Legend: M candidates, N truths, K classes, G groups of siblings.
 """
@@ -16,11 +16,11 @@ from darkpy.config.tree import Tree, read_tree
 from darkpy.errors import ShapeError
 from darkpy.ops.hierarchy import Hierarchy
 
-_SURE = 0.5  # AlexeyAB's own threshold for a class of a tree
+_LIKELY_CLASS_PROBABILITY = 0.5  # hard-coded in AlexeyAB's get_region_boxes
 
 
 def checked_tree(path: Path, classes: int) -> Tree:
-    """The tree of a file. Raises: ShapeError when it has other classes than the head."""
+    """Read a tree file. Raises: ShapeError when its number of classes is not the head's."""
     tree = read_tree(path)
     if tree.classes != classes:
         raise ShapeError(f"{path} has {tree.classes} classes, but classes={classes}")
@@ -29,7 +29,7 @@ def checked_tree(path: Path, classes: int) -> Tree:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ClassTree:
-    """The tree on one device. Its scores are probabilities of a class given its parent."""
+    """A class tree on a device; the head's scores are probabilities of a class given its parent."""
 
     hierarchy: Hierarchy
     group_K: torch.Tensor
@@ -37,20 +37,20 @@ class ClassTree:
     parent_G: torch.Tensor
 
     def absolute(self, class_MK: torch.Tensor) -> torch.Tensor:
-        """Probabilities of a class as such."""
+        """Absolute class probabilities: products along the path from the root."""
         return self.hierarchy.absolute(class_MK, 1)
 
     def lineage(self, class_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of which classes a truth says something, those of its own group and of its ancestors', and which it is."""
-        is_told_NK = torch.zeros(len(class_N), len(self.group_K), dtype=torch.bool, device=class_N.device)
-        is_true_NK = is_told_NK.clone()
+        """Masks of the classes a truth determines (groups of it and of its ancestors), and of the true ones."""
+        is_known_NK = torch.zeros(len(class_N), len(self.group_K), dtype=torch.bool, device=class_N.device)
+        is_true_NK = is_known_NK.clone()
         for is_there_N1, class_N1 in self._upwards(class_N):
-            is_told_NK |= is_there_N1 & (self.group_K == self.group_K[class_N1])
+            is_known_NK |= is_there_N1 & (self.group_K == self.group_K[class_N1])
             is_true_NK |= is_there_N1 & (torch.arange(len(self.group_K), device=class_N.device) == class_N1)
-        return is_told_NK, is_true_NK
+        return is_known_NK, is_true_NK
 
     def along_lineage(self, prob_NMK: torch.Tensor, class_N: torch.Tensor) -> torch.Tensor:
-        """How probable each truth's class is as such, at M candidates of its own.
+        """Absolute probability of each truth's class, at M candidates of its own.
 
         Source: pjreddie/darknet src/tree.c get_hierarchy_probability.
         """
@@ -61,17 +61,18 @@ class ClassTree:
         return prob_NM
 
     def _upwards(self, class_N: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Level by level, of which YOLO9000's tree has 17: whether there is a class still, and which."""
+        """Walk from classes to the root, level by level (17 in YOLO9000's tree): is there a class, and which."""
         class_N1 = class_N[:, None]
         while (class_N1 >= 0).any():
             yield class_N1 >= 0, class_N1.clamp(min=0)
             class_N1 = torch.where(class_N1 >= 0, self.parent_G[self.group_K[class_N1.clamp(min=0)]], -1)
 
     def descend(self, prob_MK: torch.Tensor, thresh: float) -> torch.Tensor:
-        """From the likeliest root down to the likeliest child, for as long as one is sure enough.
+        """Descend from the most probable root to the most probable children while their product exceeds `thresh`.
 
+        As in darknet, the product is of absolute probabilities, which hold their parents' already, so that it
+        stops early.
         Source: pjreddie/darknet src/tree.c hierarchy_top_prediction.
-        Differs: nothing; it multiplies probabilities that hold their parents' already, and so stops early.
         """
         best_MG, class_MG = self._best_of_groups(prob_MK.nan_to_num())
         group_M1 = torch.zeros_like(class_MG[:, :1])
@@ -88,32 +89,32 @@ class ClassTree:
         return found_M1[:, 0]
 
     def _best_of_groups(self, prob_MK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The highest probability in each group, and the first class that has it."""
+        """Highest probability in each group, and the first class that has it."""
         candidates, classes = prob_MK.shape
         group_MK = self.group_K.expand(candidates, classes)
         best_MG = prob_MK.new_zeros(candidates, len(self.parent_G)).scatter_reduce(1, group_MK, prob_MK, "amax")
-        number_K = torch.arange(classes, device=prob_MK.device)
-        number_MK = torch.where(prob_MK == best_MG.gather(1, group_MK), number_K, classes - 1)
-        first_MG = group_MK.new_full(best_MG.shape, classes - 1).scatter_reduce(1, group_MK, number_MK, "amin")
+        index_K = torch.arange(classes, device=prob_MK.device)
+        index_MK = torch.where(prob_MK == best_MG.gather(1, group_MK), index_K, classes - 1)
+        first_MG = group_MK.new_full(best_MG.shape, classes - 1).scatter_reduce(1, group_MK, index_MK, "amin")
         return best_MG, first_MG
 
 
 @lru_cache(maxsize=4)
 def class_tree(tree: Tree, device: torch.device) -> ClassTree:
-    """Made once: a spec has no place to keep it, and decoding asks for it with every batch."""
+    """The tree on a device, cached: a frozen spec cannot hold it, and every batch needs it."""
     parent_G = [tree.parent[first] for first in tree.group_offset]
     return ClassTree(
         Hierarchy(tree.parent, tree.group_size).to(device),
-        *(torch.tensor(numbers, device=device) for numbers in (tree.group, tree.child, parent_G)),
+        *(torch.tensor(indices, device=device) for indices in (tree.group, tree.child, parent_G)),
     )
 
 
-def surest(prob_MK: torch.Tensor) -> torch.Tensor:
-    """Of each candidate the last class above one half, 0 in place of the others.
+def last_likely_class(prob_MK: torch.Tensor) -> torch.Tensor:
+    """Keep the last class above one half of each candidate, and set the others to 0.
 
     Source: AlexeyAB/darknet src/region_layer.c get_region_boxes.
     """
     rank_K = torch.arange(1, prob_MK.shape[1] + 1, device=prob_MK.device)
-    rank_MK = rank_K * (prob_MK > _SURE)
+    rank_MK = rank_K * (prob_MK > _LIKELY_CLASS_PROBABILITY)
     is_last_MK = (rank_MK > 0) & (rank_MK == rank_MK.amax(1, keepdim=True))
     return torch.where(is_last_MK, prob_MK, 0.0)

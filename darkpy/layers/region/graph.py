@@ -1,4 +1,4 @@
-"""[region] as operators of an ONNX graph.
+"""[region] as ONNX operators.
 
 Legend: B images, A anchors, E entries of an anchor, M candidates, K classes.
 """
@@ -22,39 +22,39 @@ if TYPE_CHECKING:
 
 
 def region_to_onnx(graph: Graph, spec: RegionSpec, hierarchy: Hierarchy | None, x: str, shape: Shape) -> str:
-    """The head's own output for its input: the logistic of what is one, a softmax over the classes."""
-    xy, wh, *more, objectness, classes = _entries(
+    """Write the head's forward pass."""
+    xy, wh, *more, objectness, classes = _split_entries(
         graph, spec, graph.reshape(x, 0, spec.num, spec.entries, shape.h, shape.w)
     )
     if not spec.cells_first:
         xy, *more = (graph.add("Sigmoid", part) for part in (xy, *more))
     if hierarchy is None:
-        said = _said(graph, spec, objectness, classes)
+        scores = _scores_to_onnx(graph, spec, objectness, classes)
     else:
-        scores = hierarchy.softmax_to_onnx(graph, classes, 2, (shape.h, shape.w))
-        said = (objectness if spec.background else graph.add("Sigmoid", objectness), scores)
-    y_BAEHW = graph.add("Concat", xy, wh, *more, *said, axis=2)
+        class_scores = hierarchy.softmax_to_onnx(graph, classes, 2, (shape.h, shape.w))
+        scores = (objectness if spec.background else graph.add("Sigmoid", objectness), class_scores)
+    y_BAEHW = graph.add("Concat", xy, wh, *more, *scores, axis=2)
     if spec.cells_first:
         y_BAEHW = graph.add("Transpose", y_BAEHW, perm=(0, 3, 4, 1, 2))
     return graph.reshape(y_BAEHW, 0, *shape)
 
 
 def boxes_to_onnx(graph: Graph, spec: RegionSpec, source: Value) -> OnnxDetections:
-    """Boxes and scores of all candidates. Raises: DarkpyError for a class tree."""
+    """Write boxes and scores of all candidates. Raises: DarkpyError for a class tree."""
     if spec.tree is not None:
-        raise DarkpyError("no ONNX operators choose from its class tree")
+        raise DarkpyError("choosing from its class tree cannot be written as ONNX operators")
     by_anchor = not spec.cells_first
     entries = candidates_to_onnx(graph, source, spec.num, spec.entries, by_anchor=by_anchor)
-    xy, wh, *_, objectness, classes = _entries(graph, spec, entries)
+    xy, wh, *_, objectness, classes = _split_entries(graph, spec, entries)
     grid_2 = torch.tensor((source.shape.w, source.shape.h))
     anchors_A2 = chosen_anchors(spec.anchors, range(spec.num)) / grid_2
     cell_M2 = cells_of(source.shape, spec.num, by_anchor=by_anchor)
-    places = source.shape.h * source.shape.w
-    size_M2 = anchors_A2.repeat_interleave(places, 0) if by_anchor else anchors_A2.repeat(places, 1)
-    steps = graph.add("Mul", graph.add("Sigmoid", xy), 1 / grid_2)
-    center = graph.add("Add", steps, (cell_M2 / grid_2)[None])
+    cells = source.shape.h * source.shape.w
+    size_M2 = anchors_A2.repeat_interleave(cells, 0) if by_anchor else anchors_A2.repeat(cells, 1)
+    offset = graph.add("Mul", graph.add("Sigmoid", xy), 1 / grid_2)
+    center = graph.add("Add", offset, (cell_M2 / grid_2)[None])
     boxes = graph.add("Concat", center, graph.add("Mul", graph.add("Exp", wh), size_M2[None]), axis=2)
-    first, *rest = _said(graph, spec, objectness, classes)
+    first, *rest = _scores_to_onnx(graph, spec, objectness, classes)
     if spec.background:
         return OnnxDetections(boxes, None, rest[0] if rest else graph.slice(first, {2: (1, 1 + spec.classes, 1)}))
     if spec.class_fix == -1:
@@ -63,14 +63,14 @@ def boxes_to_onnx(graph: Graph, spec: RegionSpec, source: Value) -> OnnxDetectio
     return OnnxDetections(boxes, first, graph.add("Mul", first, rest[0]))
 
 
-def _entries(graph: Graph, spec: RegionSpec, entries: str) -> tuple[str, ...]:
-    """x and y, w and h, more coordinates where there are such, objectness, classes; entries along axis 2."""
+def _split_entries(graph: Graph, spec: RegionSpec, entries: str) -> tuple[str, ...]:
+    """Split axis 2 into x and y, w and h, more coordinates if there are any, objectness, classes."""
     more = (spec.coords - 4,) if spec.coords > 4 else ()
     return graph.split(entries, (2, 2, *more, 1, spec.classes), axis=2)
 
 
-def _said(graph: Graph, spec: RegionSpec, objectness: str, classes: str) -> tuple[str, ...]:
-    """Objectness and class scores, without a tree; one tensor of both where one softmax is over both."""
+def _scores_to_onnx(graph: Graph, spec: RegionSpec, objectness: str, classes: str) -> tuple[str, ...]:
+    """Objectness and class scores without a tree; a single tensor if one softmax covers both."""
     if spec.background and spec.softmax:
         return (graph.add("Softmax", graph.add("Concat", objectness, classes, axis=2), axis=2),)
     first = objectness if spec.background else graph.add("Sigmoid", objectness)

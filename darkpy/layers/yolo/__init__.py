@@ -15,10 +15,10 @@ import torch
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
-from darkpy.layers.anchor_graph import Entries, candidates_to_onnx, detections_to_onnx
+from darkpy.layers.anchor_graph import EntryTensors, candidates_to_onnx, detections_to_onnx
 from darkpy.layers.anchors import AnchoredHead, AnchoredSpec
 from darkpy.layers.base import Layer, absolute_index, section
-from darkpy.layers.head import OnnxDetections, above
+from darkpy.layers.head import OnnxDetections, scores_above
 from darkpy.layers.loss import Loss, TrainingState
 from darkpy.layers.yolo.delta import log_line, yolo_loss
 from darkpy.ops.box_coder import BoxCoder
@@ -28,31 +28,29 @@ from darkpy.ops.grid import cells, pick
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
-_AX = Dialect.ALEXEYAB
-
 
 @section("yolo")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class YoloSpec(AnchoredSpec):
     """Source: pjreddie/darknet and AlexeyAB/darknet src/yolo_layer.c, src/parser.c parse_yolo.
 
-    Differs: pjreddie's takes the second of two images for the first one mirrored, and averages them.
+    Differs: pjreddie's takes the second of a batch of two images for the first mirrored, and averages their boxes.
     """
 
     box_entries: ClassVar[int] = 5
     xywh: ClassVar[slice] = slice(0, 4)
 
-    new_coords: bool = key(False, dialect=_AX)
-    focal_loss: bool = key(False, dialect=_AX)
-    show_details: bool = key(True, dialect=_AX)
+    new_coords: bool = key(False, dialect=Dialect.ALEXEYAB)
+    focal_loss: bool = key(False, dialect=Dialect.ALEXEYAB)
+    show_details: bool = key(True, dialect=Dialect.ALEXEYAB)
 
     # tracking over video frames
-    embedding_layer: int | None = key(None, dialect=_AX)
-    track_history_size: int = key(5, dialect=_AX)
-    sim_thresh: float = key(0.8, dialect=_AX)
-    dets_for_track: int = key(1, dialect=_AX)
-    dets_for_show: int = key(1, dialect=_AX)
-    track_ciou_norm: float = key(0.01, dialect=_AX)
+    embedding_layer: int | None = key(None, dialect=Dialect.ALEXEYAB)
+    track_history_size: int = key(5, dialect=Dialect.ALEXEYAB)
+    sim_thresh: float = key(0.8, dialect=Dialect.ALEXEYAB)
+    dets_for_track: int = key(1, dialect=Dialect.ALEXEYAB)
+    dets_for_show: int = key(1, dialect=Dialect.ALEXEYAB)
+    track_ciou_norm: float = key(0.01, dialect=Dialect.ALEXEYAB)
 
     @property
     def input_activation(self) -> str:
@@ -62,7 +60,7 @@ class YoloSpec(AnchoredSpec):
         return () if self.embedding_layer is None else (absolute_index(self.embedding_layer, index),)
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        # with new_coords the layer before has done the logistic
+        # with new_coords the layer before has applied the logistic
         return AnchoredHead(self, raw=range(self.entries) if self.new_coords else (2, 3), center=(0, 1))
 
     def box_coder(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> BoxCoder:
@@ -86,13 +84,14 @@ class YoloSpec(AnchoredSpec):
         class_map: Sequence[int] = (),
     ) -> Detections:
         entries_BHWAE = cells(output_BCHW, self.entries)
-        found = pick(entries_BHWAE, entries_BHWAE[..., 4] > thresh)
-        xywh_M4, objectness_M1, class_MK = torch.split(found.entry_ME, [4, 1, self.classes], dim=1)
-        coder = self.box_coder(found.grid_2, net_w, net_h)
-        boxes_M4 = coder.decode(xywh_M4, found.cell_M2, self.anchors_px(found.anchor_M))
-        return Detections(found.image_M, boxes_M4, objectness_M1[:, 0], above(objectness_M1 * class_MK, thresh))
+        candidates = pick(entries_BHWAE, entries_BHWAE[..., 4] > thresh)
+        xywh_M4, objectness_M1, class_MK = torch.split(candidates.entry_ME, [4, 1, self.classes], dim=1)
+        coder = self.box_coder(candidates.grid_2, net_w, net_h)
+        boxes_M4 = coder.decode(xywh_M4, candidates.cell_M2, self.anchors_px(candidates.anchor_M))
+        prob_MK = scores_above(objectness_M1 * class_MK, thresh)
+        return Detections(candidates.image_M, boxes_M4, objectness_M1[:, 0], prob_MK)
 
     def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> OnnxDetections:
-        entries = candidates_to_onnx(graph, source, len(self.anchor_indices), self.entries)
-        said = Entries(*graph.split(entries, (2, 2, 1, self.classes), axis=2))
-        return detections_to_onnx(graph, self, said, source.shape, net_w, net_h)
+        entries_BME = candidates_to_onnx(graph, source, len(self.anchor_indices), self.entries)
+        entries = EntryTensors(*graph.split(entries_BME, (2, 2, 1, self.classes), axis=2))
+        return detections_to_onnx(graph, self, entries, source.shape, net_w, net_h)

@@ -1,4 +1,4 @@
-"""What a [yolo] learns from a minibatch.
+"""Delta and cost of [yolo].
 
 Legend: B images, T rows of a truth, E entries, C = anchors * E, H W the grid, A anchors, M matches, K classes.
 """
@@ -19,26 +19,33 @@ from darkpy.ops.matching import Matches
 if TYPE_CHECKING:
     from darkpy.layers.yolo import YoloSpec
 
-_TINY = 1e-15  # keeps a logarithm finite
+_LOG_EPS = 1e-15  # keeps the logarithm of the focal loss finite
 
 
 class YoloDelta(AnchoredDelta["YoloSpec"]):
-    """Differs: AlexeyAB's mse loss leaves what is no number in a box; here it is 0, and counted, as with the others."""
+    """Differs: AlexeyAB's mse loss leaves NaN and inf in box deltas; here they become 0, counted, as with iou_loss."""
 
     @property
-    def keeps_objectness(self) -> bool:
+    def keeps_first_objectness(self) -> bool:
         return self.spec.objectness_smooth
 
-    def spared_objectness(self, overlap_BHWA: Tensor) -> Tensor:
+    def ignored_target(self, overlap_BHWA: Tensor) -> Tensor:
         return overlap_BHWA
 
     def box_delta(self, entry_ME: Tensor, matches: Matches) -> Tensor:
-        """The overlap's gradient lacks factors of the chain rule; the normalizers of published cfgs count on that."""
+        """Box delta by squared error or by the gradient of an overlap.
+
+        The overlap's gradient is not the full chain rule: x and y lack the slope of the logistic and the cell's size,
+        w and h the anchor's size (with `new_coords` all factors). darknet leaves them out, and the `iou_normalizer`
+        of published cfgs is tuned to that.
+        Source: src/yolo_layer.c delta_yolo_box; src/box.c dx_box_iou.
+        """
         spec, xywh_M4 = self.spec, entry_ME[:, :4]
         scale_M1 = spec.iou_normalizer * self.weight_K[matches.class_M, None]
         if spec.iou_loss == "mse":
-            small_M1 = 2 - matches.frac_M4[:, 2:].prod(1, keepdim=True)
-            return small_M1 * (self.target_entries(matches) - xywh_M4) * scale_M1
+            # 2 - w * h: small boxes count up to twice as much as one that fills the image
+            size_weight_M1 = 2 - matches.frac_M4[:, 2:].prod(1, keepdim=True)
+            return size_weight_M1 * (self.target_entries(matches) - xywh_M4) * scale_M1
         gradient_M4 = overlap_gradient(self.pred_frac(entry_ME, matches), matches.frac_M4, spec.iou_loss)
         if not spec.new_coords:
             gradient_M4 = torch.cat((gradient_M4[:, :2], gradient_M4[:, 2:] * xywh_M4[:, 2:].exp()), dim=1)
@@ -47,26 +54,27 @@ class YoloDelta(AnchoredDelta["YoloSpec"]):
     def class_delta(self, prob_MK: Tensor, class_M: Tensor) -> Tensor:
         if not self.spec.focal_loss:
             return super().class_delta(prob_MK, class_M)
-        # alpha .5, gamma 2; neither label_smooth_eps nor counters_per_class act on it
-        prob_M1 = prob_MK.gather(1, class_M[:, None]) + _TINY
-        focus_M1 = 0.5 * -(1 - prob_M1) * (2 * prob_M1 * prob_M1.log() + prob_M1 - 1)
+        # gradient of the focal loss with alpha .5 and gamma 2 (Lin et al. 2017), by the true class's probability for
+        # all classes, as in delta_yolo_class; label_smooth_eps and counters_per_class do not act on it
+        prob_M1 = prob_MK.gather(1, class_M[:, None]) + _LOG_EPS
+        focal_M1 = 0.5 * -(1 - prob_M1) * (2 * prob_M1 * prob_M1.log() + prob_M1 - 1)
         is_true_MK = torch.zeros_like(prob_MK).scatter(1, class_M[:, None], 1.0)
-        return (is_true_MK - prob_MK) * focus_M1
+        return (is_true_MK - prob_MK) * focal_M1
 
     def write(self) -> None:
         super().write()
         if self.spec.iou_thresh < 1:
-            self.average_boxes(self.is_taken_BHWA & (self.delta_BHWAE[..., self.objectness] != 0))
+            self.average_boxes(self.has_truth_BHWA & (self.delta_BHWAE[..., self.objectness] != 0))
         self.count_nonfinite()
 
 
 def yolo_loss(spec: YoloSpec, output_BCHW: Tensor, truth_BTE: Tensor, state: TrainingState) -> Loss:
     """Delta and cost of a minibatch.
 
-    Reports: what AnchoredDelta does, and for one image `total_loss`, `class_loss` (objectness included) and `iou_loss`,
-        the rest.
+    Reports: the fields of AnchoredDelta, and per image `total_loss`, `class_loss` (objectness included) and
+        `iou_loss`, the rest.
     Source:  pjreddie/darknet and AlexeyAB/darknet src/yolo_layer.c forward_yolo_layer, backward_yolo_layer_gpu
-    Differs: [net] loss_scale, which the update takes back, is not here.
+    Differs: [net] loss_scale, which the update divides out again, is not applied.
     """
     head = YoloDelta(spec, output_BCHW, truth_BTE, state.net)
     head.write()
@@ -75,7 +83,7 @@ def yolo_loss(spec: YoloSpec, output_BCHW: Tensor, truth_BTE: Tensor, state: Tra
     square_BHWAE = head.delta_BHWAE.square()
     total = square_BHWAE.sum()
     class_loss = spec.obj_normalizer * square_BHWAE[..., head.objectness :].sum()
-    cost = total
+    cost = total  # the squared length of the delta, which is what darknet prints as the loss
     if spec.show_details and spec.iou_loss != "mse":
         overlap = report["giou" if spec.iou_loss == "giou" else "iou"]
         count = state.process_group.sum_(report["count"].clone())
@@ -87,15 +95,15 @@ def yolo_loss(spec: YoloSpec, output_BCHW: Tensor, truth_BTE: Tensor, state: Tra
 
 
 def log_line(spec: YoloSpec, index: int, loss: Loss) -> str:
-    """Each fork's own line; AlexeyAB's counts a match where there is none."""
-    said = loss.report
+    """darknet's line of a minibatch; AlexeyAB's shows a count of 1 where there is no match."""
+    report = loss.report
     if spec.dialect is Dialect.PJREDDIE:
-        return averages_line(index, said)
+        return averages_line(index, report)
     name = spec.iou_loss if spec.iou_loss in ("mse", "giou") else "iou"
-    count = max(1, int(said["count"]))
-    details = f"class_loss = {said['class_loss']:f}, iou_loss = {said['iou_loss']:f}, " if spec.show_details else ""
+    count = max(1, int(report["count"]))
+    details = f"class_loss = {report['class_loss']:f}, iou_loss = {report['iou_loss']:f}, " if spec.show_details else ""
     return (
         f"v3 ({name} loss, Normalizer: (iou: {spec.iou_normalizer:.2f}, obj: {spec.obj_normalizer:.2f}, "
-        f"cls: {spec.cls_normalizer:.2f}) Region {index} Avg (IOU: {said['iou'] / count:f}), count: {count}, "
-        f"{details}total_loss = {said['total_loss']:f} "
+        f"cls: {spec.cls_normalizer:.2f}) Region {index} Avg (IOU: {report['iou'] / count:f}), count: {count}, "
+        f"{details}total_loss = {report['total_loss']:f} "
     )
