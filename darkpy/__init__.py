@@ -1,4 +1,4 @@
-"""darkpy: reads, runs and trains darknet networks in PyTorch, with darknet's numbers.
+"""darkpy: load, run and train darknet networks in PyTorch, with darknet's results.
 
 network = darkpy.load("cfg/yolov3.cfg", "yolov3.weights")
 outputs = network(x_BCHW)
@@ -11,6 +11,7 @@ import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from darkpy.deprecation import renamed_arguments, warn_renamed
 from darkpy.dialect import Dialect
 from darkpy.errors import ConfigError, DarkpyError, DarkpyWarning, ImageError, ShapeError, WeightsError
 
@@ -42,7 +43,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """What needs torch is imported when it is asked for."""
+    """Import the names that need torch only when they are used."""
     if name == "Trainer":
         from darkpy.training.trainer import Trainer
 
@@ -56,22 +57,23 @@ def __getattr__(name: str) -> object:
 
         return accelerate
     if name == "Watch":
-        warnings.warn("darkpy.Watch is now darkpy.Monitor", DeprecationWarning, stacklevel=2)
+        warn_renamed("darkpy.Watch", "darkpy.Monitor")
         return __getattr__("Monitor")
     raise AttributeError(f"module 'darkpy' has no attribute {name!r}")
 
 
 def plan(cfg: str | os.PathLike[str], dialect: Dialect | str | None = None, *, strict: bool = False) -> Plan:
-    """The typed graph of a cfg, without allocating a tensor.
+    """Parse a cfg into its typed graph, without allocating a tensor.
 
     cfg: a path, or cfg text (any string with a line break).
-    dialect: "pjreddie" or "alexeyab"; None decides by what only one fork knows.
-    strict: warnings (unknown keys, mostly) become errors.
-    Raises: ConfigError with every finding of the file.
+    dialect: "pjreddie" or "alexeyab"; None detects it by sections and keys that only one dialect knows.
+    strict: warnings (mostly unknown keys) become errors.
+    Raises: ConfigError with all findings of the file.
     """
-    return _plan(cfg, dialect, strict=strict)
+    return _plan(cfg, dialect, strict=strict, stacklevel=3)
 
 
+@renamed_arguments(is_partial_allowed="allow_partial", is_mapped="mapped")
 def load(
     cfg: str | os.PathLike[str],
     weights: str | os.PathLike[str] | None = None,
@@ -83,19 +85,19 @@ def load(
     mapped: bool = False,
     time_steps: int | None = None,
 ) -> Network:
-    """The network of a cfg in inference mode, with the numbers of a `.weights` file or darknet's starting values.
+    """Create the network of a cfg in inference mode, with the weights of a file or darknet's initial values.
 
-    strict: warnings (unknown keys, mostly) become errors.
-    allow_partial: accept a file that ends between two layers (`darknet53.conv.74`); the rest starts new.
-    mapped: map the weights in place of reading them, for inference: what is mapped must not be cut short while it
-        is used. `for_inference` and `accelerate` copy it, and then the file may go.
-    time_steps: in place of the cfg's. With 1 every call is the next step of its sequences, as in AlexeyAB's commands
-        that do not train.
+    strict: warnings (mostly unknown keys) become errors.
+    allow_partial: accept a file that ends between two layers (`darknet53.conv.74`); the others are initialized.
+    mapped: memory-map the weights instead of reading them, for inference. The file must not be truncated while it is
+        in use; `for_inference` and `accelerate` copy the weights.
+    time_steps: override of the cfg's value. With 1 every call is the next step of its sequences, as in AlexeyAB's
+        inference commands.
     Raises: ConfigError, WeightsError.
     """
     from darkpy.network import Network
 
-    made = _plan(cfg, dialect, strict=strict)
+    made = _plan(cfg, dialect, strict=strict, stacklevel=4)
     if time_steps is not None:
         made = replace(made, net=replace(made.net, time_steps=time_steps))
     network = Network(made)
@@ -105,12 +107,12 @@ def load(
     return network.to(device)
 
 
-def _plan(cfg: str | os.PathLike[str], dialect: Dialect | str | None, *, strict: bool) -> Plan:
-    """Plan a cfg, and warn whoever called us of what is odd in it."""
+def _plan(cfg: str | os.PathLike[str], dialect: Dialect | str | None, *, strict: bool, stacklevel: int) -> Plan:
+    """Build a plan, and issue its warnings for the caller `stacklevel` frames up."""
     from darkpy.build import make_plan
     from darkpy.config.text import deduplicate
 
     made = make_plan(cfg, dialect, strict=strict)
     for finding in deduplicate(made.warnings):
-        warnings.warn(str(finding), DarkpyWarning, stacklevel=3)
+        warnings.warn(str(finding), DarkpyWarning, stacklevel=stacklevel)
     return made

@@ -12,6 +12,7 @@ from torch import nn
 
 from darkpy import weightfile
 from darkpy.build import Plan, resize_plan
+from darkpy.deprecation import renamed_arguments, warn_renamed
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.files import write_atomic
 from darkpy.layers.base import Layer
@@ -172,6 +173,7 @@ class Network(nn.Module):
         for layer in self.built:
             layer.reset_state()
 
+    @renamed_arguments(is_partial_allowed="allow_partial", is_mapped="mapped")
     def load_weights(
         self,
         path: str | os.PathLike[str],
@@ -223,6 +225,10 @@ class Network(nn.Module):
                 else:
                     array_spec.init.fill_(new, generator)
                 layer.put_array(array_spec, new)
+
+    def initialise(self, generator: torch.Generator | None = None) -> None:
+        warn_renamed("Network.initialise", "Network.initialize")
+        self.initialize(generator)
 
     @property
     def built(self) -> list[Layer]:

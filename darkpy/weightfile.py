@@ -254,7 +254,7 @@ def _report_missing_extensions(path: str | os.PathLike[str], plan: Plan, allow_p
     text += f" and {len(others)} more arrays"
     if not allow_partial:
         raise WeightsError(text, hint=_PARTIAL_HINT)
-    warnings.warn(f"{text}; they are initialized", DarkpyWarning, stacklevel=4)
+    warnings.warn(f"{text}; they are initialized", DarkpyWarning, stacklevel=5)
 
 
 def _size_error(

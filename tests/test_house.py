@@ -14,7 +14,7 @@ PACKAGE = ROOT / "darkpy"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SOURCES = [*MODULES, *sorted((ROOT / "tools").rglob("*.py"))]
 
-BOTTOM = {"errors", "finding", "shapes", "dialect"}
+BOTTOM = {"deprecation", "errors", "finding", "shapes", "dialect"}
 ON_BOTTOM = BOTTOM | {"files", "process", "distributed", "config", "ops"}
 GRAPH = ON_BOTTOM | {"layers", "build", "weightfile", "network"}
 ARROWS: dict[str, set[str]] = {  # what each part of the package may import besides itself
@@ -25,6 +25,7 @@ ARROWS: dict[str, set[str]] = {  # what each part of the package may import besi
     "process": set(),
     "distributed": BOTTOM,
     "torchless": set(),
+    "deprecation": set(),
     "files": BOTTOM,
     "config": BOTTOM | {"files", "ops"},  # for the words that ops gives a meaning to
     "ops": BOTTOM | {"files", "distributed"},
