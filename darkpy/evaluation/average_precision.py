@@ -1,6 +1,6 @@
-"""darknet's mAP: AlexeyAB's `detector map`, to the digit.
+"""darknet's mean average precision: AlexeyAB's `detector map`, to the digit.
 
-D what is detected: a class that a box shows; N all of them; T truths, K classes.
+D detections: (box, class) pairs with a score above 0; N all of them; K classes, P points of recall.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from darkpy.ops.detections import Detections
 
 @dataclass(frozen=True, slots=True)
 class ClassPrecision:
-    """One class: its average precision, how many truths it has, and what is right and wrong above thresh."""
+    """Average precision of one class, its ground-truth objects, and its true and false positives above thresh."""
 
     average_precision: float
     truths: int
@@ -29,11 +29,11 @@ class ClassPrecision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeanAveragePrecision:
-    """What `detector map` prints.
+    """The numbers that `detector map` prints.
 
-    detections: ranked ones, above the low threshold of the ranking.
-    iou_sum: IoU of all that is right above thresh.
-    points: how many points of recall were looked at, 0 for the area under the curve.
+    detections: number of ranked ones, above the low threshold of the ranking.
+    iou_sum: summed IoU of the true positives above thresh.
+    points: number of recall points, 0 for the area under the curve.
     """
 
     classes: tuple[ClassPrecision, ...]
@@ -45,20 +45,20 @@ class MeanAveragePrecision:
 
     @property
     def mean(self) -> float:
-        """mAP over all classes; those without a truth count as 0."""
-        return _share(sum(one.average_precision for one in self.classes), len(self.classes))
+        """mAP over all classes; those without ground truth count as 0."""
+        return _ratio(sum(row.average_precision for row in self.classes), len(self.classes))
 
     @property
     def truths(self) -> int:
-        return sum(one.truths for one in self.classes)
+        return sum(row.truths for row in self.classes)
 
     @property
     def tp(self) -> int:
-        return sum(one.tp for one in self.classes)
+        return sum(row.tp for row in self.classes)
 
     @property
     def fp(self) -> int:
-        return sum(one.fp for one in self.classes)
+        return sum(row.fp for row in self.classes)
 
     @property
     def fn(self) -> int:
@@ -66,43 +66,44 @@ class MeanAveragePrecision:
 
     @property
     def precision(self) -> float:
-        return _share(self.tp, self.tp + self.fp)
+        return _ratio(self.tp, self.tp + self.fp)
 
     @property
     def recall(self) -> float:
-        return _share(self.tp, self.truths)
+        return _ratio(self.tp, self.truths)
 
     @property
     def f1(self) -> float:
-        return _share(2 * self.tp, self.tp + self.fp + self.truths)
+        return _ratio(2 * self.tp, self.tp + self.fp + self.truths)
 
     @property
     def average_iou(self) -> float:
-        """Of all detections above thresh; a wrong one counts as 0."""
-        return _share(self.iou_sum, self.tp + self.fp)
+        """Mean IoU of all detections above thresh; a false positive counts as 0."""
+        return _ratio(self.iou_sum, self.tp + self.fp)
 
 
 def map_options(network: Network, letterbox: bool | None = None) -> DetectOptions:
-    """How `detector map` comes to its boxes; pjreddie's darknet has no such command.
+    """Return the options of `detector map`, for both dialects: pjreddie's darknet has no such command.
 
-    letterbox: None where the cfg says letter_box=1.
+    letterbox: None takes that of the cfg (letter_box=).
     """
     is_letterboxed = network.plan.net.letter_box if letterbox is None else letterbox
     return DetectOptions(thresh=0.005, nms=0.45, letterbox=is_letterboxed, tree_thresh=0.0, darknet_order=True)
 
 
 class AveragePrecision:
-    """Ranks the detections of a list of images against its truths, as AlexeyAB's `detector map` does.
+    """Accumulate detections and compute their average precision, as AlexeyAB's `detector map` does.
 
-    iou_thresh: by how much a detection must overlap a truth. thresh: what the counters count, not the ranking.
-    difficult: objects that need not be found; detections that find only them are not ranked.
+    iou_thresh: IoU above which a detection counts as correct.
+    thresh: score above which detections count as TP or FP; the average precision itself ranks all of them.
+    difficult: objects that need not be found; detections that match only these are not ranked.
     Source:  AlexeyAB/darknet src/detector.c validate_detector_map
     Differs: without any detection everything is 0; darknet reads before its array, and prints NaN.
     """
 
     def __init__(
         self,
-        truths: GroundTruth,
+        ground_truth: GroundTruth,
         classes: int,
         *,
         iou_thresh: float = 0.5,
@@ -110,50 +111,51 @@ class AveragePrecision:
         difficult: GroundTruth | None = None,
     ) -> None:
         self._classes, self._iou_thresh, self._thresh = classes, iou_thresh, thresh
-        self._truths_K = torch.bincount(truths.class_N, minlength=classes)
-        self._truths = self._grouped(truths)
-        self._difficult = None if difficult is None else self._grouped(difficult)
+        self._truths_K = torch.bincount(ground_truth.class_N, minlength=classes)
+        self._truths = self._by_image_and_class(ground_truth)
+        self._difficult = None if difficult is None else self._by_image_and_class(difficult)
         self._scores = [torch.zeros(0)]
-        self._numbers = [torch.zeros(2, 0, dtype=torch.int32)]
+        self._class_and_truth = [torch.zeros(2, 0, dtype=torch.int32)]
         self._counts_2K = torch.zeros(2, classes, dtype=torch.int64)
         self._iou_sum = 0.0
 
     def add(self, detections: Detections) -> None:
-        """Take in all detections of some images, in darknet's order; image_M are numbers of the list.
+        """Add all detections of some images, in darknet's order; image_M are indices of the list.
 
         Every class with a score above 0 counts, so that one box may be several detections.
         """
-        place_D, class_D = torch.nonzero(detections.prob_MK > 0, as_tuple=True)
-        score_D, image_D = detections.prob_MK[place_D, class_D], detections.image_M[place_D]
-        boxes_D4 = detections.boxes_M4[place_D]
+        box_D, class_D = torch.nonzero(detections.prob_MK > 0, as_tuple=True)
+        score_D, image_D = detections.prob_MK[box_D, class_D], detections.image_M[box_D]
+        boxes_D4 = detections.boxes_M4[box_D]
         group_D = image_D * self._classes + class_D
         truth_D, iou_D = self._truths.find(boxes_D4, group_D, self._iou_thresh)
         is_counted_D = score_D > self._thresh
-        is_right_D = is_counted_D & first_occurrences(truth_D, self._truths.count)
-        for row_K, mask_D in zip(self._counts_2K, (is_right_D, is_counted_D & ~is_right_D), strict=True):
+        # counted in darknet's order of boxes, not by score: the first box that matches an object takes it
+        is_tp_D = is_counted_D & first_occurrences(truth_D, self._truths.count)
+        for row_K, mask_D in zip(self._counts_2K, (is_tp_D, is_counted_D & ~is_tp_D), strict=True):
             row_K += torch.bincount(class_D[mask_D], minlength=self._classes)
-        self._iou_sum += float(iou_D[is_right_D].sum(dtype=torch.float64))
+        self._iou_sum += float(iou_D[is_tp_D].sum(dtype=torch.float64))
         if self._difficult is not None:
             difficult_D, _ = self._difficult.find(boxes_D4, group_D, self._iou_thresh)
             is_ranked_D = (truth_D >= 0) | (difficult_D < 0)
             score_D, class_D, truth_D = (tensor[is_ranked_D] for tensor in (score_D, class_D, truth_D))
         self._scores.append(score_D)
-        self._numbers.append(torch.stack((class_D, truth_D)).int())
+        self._class_and_truth.append(torch.stack((class_D, truth_D)).int())
 
     def result(self, points: int = 0) -> MeanAveragePrecision:
-        """What all detections so far are worth.
+        """Compute the metrics of all detections so far.
 
         points: mean precision at this many points of recall, 11 as in VOC 2007 or 101 as in COCO; 0 is the area under
             the curve, as in VOC 2010.
         """
-        score_N, (class_N, truth_N) = torch.cat(self._scores), torch.cat(self._numbers, dim=1).long()
+        score_N, (class_N, truth_N) = torch.cat(self._scores), torch.cat(self._class_and_truth, dim=1).long()
         ranked_N = score_N.argsort(descending=True, stable=True)
-        is_right_N = first_occurrences(truth_N[ranked_N], self._truths.count)
+        is_tp_N = first_occurrences(truth_N[ranked_N], self._truths.count)
         class_N, by_class_N = class_N[ranked_N].sort(stable=True)
-        areas_K = _areas(class_N, is_right_N[by_class_N], self._truths_K, points)
-        columns = (areas_K, self._truths_K, *self._counts_2K)
+        ap_K = _average_precisions(class_N, is_tp_N[by_class_N], self._truths_K, points)
+        columns = (ap_K, self._truths_K, *self._counts_2K)
         return MeanAveragePrecision(
-            classes=tuple(ClassPrecision(*row) for row in zip(*(one.tolist() for one in columns), strict=True)),
+            classes=tuple(ClassPrecision(*row) for row in zip(*(column.tolist() for column in columns), strict=True)),
             detections=len(score_N),
             iou_sum=self._iou_sum,
             thresh=self._thresh,
@@ -161,41 +163,51 @@ class AveragePrecision:
             points=points,
         )
 
-    def _grouped(self, truths: GroundTruth) -> GroupedGroundTruth:
-        return GroupedGroundTruth(truths.boxes_N4, truths.image_N * self._classes + truths.class_N)
+    def _by_image_and_class(self, ground_truth: GroundTruth) -> GroupedGroundTruth:
+        return GroupedGroundTruth(ground_truth.boxes_N4, ground_truth.image_N * self._classes + ground_truth.class_N)
 
 
-def _areas(class_N: Tensor, is_right_N: Tensor, truths_K: Tensor, points: int) -> Tensor:
-    """Average precision of each class, from detections by class and rank.
+def _average_precisions(class_N: Tensor, is_tp_N: Tensor, truths_K: Tensor, points: int) -> Tensor:
+    """Average precision of each class, from detections sorted by class and, within it, by score.
 
-    At each rank the recall steps forward, perhaps by 0; the step counts as much as the best precision from there on.
-    With points, it is the number of points left behind that steps.
+    All three rules sum (width of a step of recall) * (best precision at this recall or any later one):
 
-    A point is a multiple of a rounded step, as in the program that AlexeyAB's own makefile builds (and in VOC's and
-    COCO's): the fourth of 11 is a little above 3 / 10.
+    points 0, AlexeyAB's default and VOC 2010: the area under that curve. A true positive steps recall by 1 / truths;
+        a false positive steps by 0 and adds nothing.
+    points 11 (VOC 2007) and 101 (COCO): the mean of the best precision at recall 0, 1 / (points - 1), ..., 1. A step
+        is as wide as the number of points it passes, divided by points; a point that recall never reaches counts 0.
+
+    A point is a multiple of the rounded 1 / (points - 1), as in the program that AlexeyAB's own makefile builds (and in
+    VOC's and COCO's): the fourth of 11 is a little above 3 / 10, which a recall of exactly 3 / 10 does not reach.
     """
     sizes_K = torch.bincount(class_N, minlength=len(truths_K))
     begin_K = sizes_K.cumsum(0) - sizes_K
-    right_N = is_right_N.long().cumsum(0)
-    before_K = torch.cat((right_N.new_zeros(1), right_N))[begin_K]
-    right_N = right_N - before_K[class_N]
+    # true positives so far within the class: the running sum over all classes, less the sum at the class's begin
+    tp_N = is_tp_N.long().cumsum(0)
+    tp_before_K = torch.cat((tp_N.new_zeros(1), tp_N))[begin_K]
+    tp_N = tp_N - tp_before_K[class_N]
     rank_N = torch.arange(1, len(class_N) + 1) - begin_K[class_N]
-    precision_N = right_N.double() / rank_N
-    reached_N = right_N.double() / truths_K[class_N].clamp(min=1)
+    precision_N = tp_N.double() / rank_N
+    recall_N = tp_N.double() / truths_K[class_N].clamp(min=1)
     if points:
         point_P = torch.arange(points, dtype=torch.float64) * (1 / (points - 1))
-        reached_N = torch.searchsorted(point_P, reached_N, right=True).double() / points
-    step_N = reached_N - torch.where(rank_N > 1, reached_N.roll(1), 0.0)
-    return torch.zeros(len(truths_K), dtype=torch.float64).index_add_(0, class_N, step_N * _best(precision_N, class_N))
+        recall_N = torch.searchsorted(point_P, recall_N, right=True).double() / points
+    step_N = recall_N - torch.where(rank_N > 1, recall_N.roll(1), 0.0)
+    area_N = step_N * _best_from_here(precision_N, class_N)
+    return torch.zeros(len(truths_K), dtype=torch.float64).index_add_(0, class_N, area_N)
 
 
-def _best(precision_N: Tensor, class_N: Tensor) -> Tensor:
-    """The largest precision of each class from here to its end, exactly: one running maximum for all classes."""
+def _best_from_here(precision_N: Tensor, class_N: Tensor) -> Tensor:
+    """Largest precision of the same class at this rank or any later one.
+
+    One running maximum from the end serves all classes, without rounding: precisions become integer levels, shifted
+    down for each later class, so that the maximum of a class never comes from a later one.
+    """
     levels: Tensor
     levels, level_N = torch.unique(precision_N, return_inverse=True)
-    begin_N = class_N * len(levels)
-    return levels[(level_N - begin_N).flip(0).cummax(0).values.flip(0) + begin_N]
+    shift_N = class_N * len(levels)
+    return levels[(level_N - shift_N).flip(0).cummax(0).values.flip(0) + shift_N]
 
 
-def _share(part: float, whole: float) -> float:
+def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0

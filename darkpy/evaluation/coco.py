@@ -24,9 +24,9 @@ COCO_STATS = (
 
 @dataclass(frozen=True, slots=True)
 class CocoPrecision:
-    """COCO's numbers, 0 to 1; None where there is no truth to find.
+    """COCO's numbers, 0 to 1; None where there is no ground truth.
 
-    stats: STATS and their values. classes: AP and AP50 of each class.
+    stats: COCO_STATS and their values. classes: AP and AP50 of each class.
     """
 
     stats: dict[str, float | None]
@@ -34,32 +34,44 @@ class CocoPrecision:
 
 
 def is_available() -> bool:
+    """True if pycocotools is installed."""
     return find_spec("pycocotools") is not None
 
 
 def coco_precision(
-    found: DetectionStore, truths: GroundTruth, views: Sequence[ImageStatus], classes: int
+    detections: DetectionStore, ground_truth: GroundTruth, images: Sequence[ImageStatus], classes: int
 ) -> CocoPrecision:
-    """COCO's numbers for what was found on a list of images.
+    """Compute COCO's numbers of the detections on a list of images.
 
-    views: all images of the list. Objects are measured by their boxes, and none is a crowd.
+    images: all images of the list. An object's area is that of its box, and none is a crowd.
     Raises: DarkpyError when pycocotools is not installed.
     """
     try:
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
         raise DarkpyError("COCO's average precision needs pycocotools", hint="pip install pycocotools") from error
-    with redirect_stdout(StringIO()):  # it talks
-        truth_set = _data_set(_truth_entries(truths, views), len(views), classes)
-        evaluation = COCOeval(truth_set, _data_set(_found_entries(found, views), len(views), classes), "bbox")
+    truth_entries: list[dict[str, Any]] = []
+    corners = to_corners(ground_truth.boxes_N4.double()).tolist()
+    columns = (ground_truth.image_N.tolist(), ground_truth.class_N.tolist(), corners)
+    for image, class_id, (left, top, right, bottom) in zip(*columns, strict=True):
+        w, h = images[image].size
+        edges_px = (left * w, top * h, right * w, bottom * h)
+        truth_entries.append(_entry(len(truth_entries), image, class_id, edges_px))
+    detected_entries = [
+        {**_entry(index, row.image, row.class_id, row[3:]), "score": row.score}
+        for index, row in enumerate(detections.rows(images))
+    ]
+    with redirect_stdout(StringIO()):  # pycocotools prints its progress
+        truth_set = _data_set(truth_entries, len(images), classes)
+        evaluation = COCOeval(truth_set, _data_set(detected_entries, len(images), classes), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    stats = {name: _known(float(value)) for name, value in zip(COCO_STATS, evaluation.stats, strict=True)}
-    # by IoU, recall, class, area and how many detections an image may have: all areas, most detections
+    stats = {name: _or_none(float(value)) for name, value in zip(COCO_STATS, evaluation.stats, strict=True)}
+    # [IoU threshold, recall point, class, area range, limit of detections an image]: all areas, 100 detections
     precision_TRK = evaluation.eval["precision"][:, :, :, 0, -1]
     by_class = ((precision_TRK[:, :, k].mean(), precision_TRK[0, :, k].mean()) for k in range(classes))
-    return CocoPrecision(stats, tuple((_known(float(all_ious)), _known(float(half))) for all_ious, half in by_class))
+    return CocoPrecision(stats, tuple((_or_none(float(ap)), _or_none(float(ap50))) for ap, ap50 in by_class))
 
 
 def _data_set(annotations: list[dict[str, Any]], images: int, classes: int) -> Any:
@@ -67,34 +79,19 @@ def _data_set(annotations: list[dict[str, Any]], images: int, classes: int) -> A
 
     data = COCO()
     data.dataset = {
-        "images": [{"id": number} for number in range(images)],
-        "categories": [{"id": number} for number in range(classes)],
+        "images": [{"id": index} for index in range(images)],
+        "categories": [{"id": index} for index in range(classes)],
         "annotations": annotations,
     }
     data.createIndex()
     return data
 
 
-def _truth_entries(truths: GroundTruth, views: Sequence[ImageStatus]) -> list[dict[str, Any]]:
-    corners = to_corners(truths.boxes_N4.double()).tolist()
-    rows = zip(truths.image_N.tolist(), truths.class_N.tolist(), corners, strict=True)
-    entries: list[dict[str, Any]] = []
-    for image, class_id, (left, top, right, bottom) in rows:
-        w, h = views[image].size
-        entries.append(_entry(len(entries), image, class_id, (left * w, top * h, right * w, bottom * h)))
-    return entries
-
-
-def _found_entries(found: DetectionStore, views: Sequence[ImageStatus]) -> list[dict[str, Any]]:
-    rows = enumerate(found.rows(views))
-    return [{**_entry(number, row.image, row.class_id, row[3:]), "score": row.score} for number, row in rows]
-
-
-def _entry(number: int, image: int, class_id: int, edges_px: Sequence[float]) -> dict[str, Any]:
+def _entry(index: int, image: int, class_id: int, edges_px: Sequence[float]) -> dict[str, Any]:
     left, top, right, bottom = edges_px
     w, h = right - left, bottom - top
     return {
-        "id": number + 1,  # pycocotools takes 0 for none
+        "id": index + 1,  # pycocotools takes id 0 for "no match"
         "image_id": image,
         "category_id": class_id,
         "bbox": [left, top, w, h],
@@ -103,5 +100,6 @@ def _entry(number: int, image: int, class_id: int, edges_px: Sequence[float]) ->
     }
 
 
-def _known(value: float) -> float | None:
+def _or_none(value: float) -> float | None:
+    """None for -1, pycocotools' number where there is no ground truth."""
     return None if value < 0 else value

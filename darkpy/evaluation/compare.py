@@ -1,4 +1,4 @@
-"""Layer by layer against a dump, other weights or an ONNX file: where two programs begin to disagree.
+"""Layer-by-layer comparison with a dump, other weights or an ONNX file: the first layer that departs, and why.
 
 Legend: B images, C H W channels, rows, columns.
 """
@@ -24,20 +24,20 @@ from darkpy.layers.maxpool import MaxpoolSpec
 from darkpy.network import Network
 from darkpy.shapes import Shape
 
-RELATIVE, ABSOLUTE = 1e-5, 1e-6
-"""Outputs agree when no number is further off than RELATIVE of the largest one plus ABSOLUTE."""
+RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-5, 1e-6
+"""Outputs agree when no value differs by more than relative tolerance * largest value + absolute tolerance."""
 
-MAX_NUMBERS = 1 << 30  # 4 GiB, all layers' outputs of the whole batch together
+MAX_TRACE_VALUES = 1 << 30  # 4 GiB of float32: the outputs of all layers for the whole batch
 
 
 @dataclass(frozen=True, slots=True)
 class LayerDifference:
-    """How far one layer's output is from the other program's.
+    """Difference of one layer's output from the other program's.
 
     index: -1 for the network's input.
-    difference: the largest |a - b|, b being the other's; infinite where only one of them is not a number.
+    difference: the largest |a - b|, b being the other's; infinite where only one of them is NaN.
     largest: the largest finite |b|.
-    at: image, channel, row, column of the largest difference.
+    at: image, channel, row, column of the largest difference. departs: True if above the tolerance.
     """
 
     index: int
@@ -50,7 +50,7 @@ class LayerDifference:
 
     @property
     def relative(self) -> float:
-        """The difference as a share of the largest number."""
+        """Difference divided by the largest value."""
         if self.largest:
             return self.difference / self.largest
         return math.inf if self.difference else 0.0
@@ -58,10 +58,10 @@ class LayerDifference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What was found: `rows` in cfg order, `notes` on what was matched and what could not be.
+    """Result of a comparison: `rows` in cfg order, `notes` on the outputs that were matched or ignored.
 
-    Shapes: x_BCHW is what went into the network.
-    place, cause: the first layer that departs, in the cfg's words, and what to look at there, where that is known.
+    Shapes: x_BCHW is the network's input.
+    place, cause: the first layer that departs, as the cfg names it, and its likely cause, if known.
     """
 
     x_BCHW: torch.Tensor
@@ -72,12 +72,12 @@ class Comparison:
 
     @property
     def first(self) -> LayerDifference | None:
-        """The first layer that departs."""
+        """First layer that departs."""
         return next((row for row in self.rows if row.departs), None)
 
 
 def random_input(network: Network, seed: int) -> torch.Tensor:
-    """Numbers between 0 and 1 that are the same for every run with this seed, a batch of one."""
+    """Random input between 0 and 1, a batch of one; the same seed reproduces it."""
     return torch.rand((1, *network.plan.input_shape), generator=torch.Generator().manual_seed(seed))
 
 
@@ -88,12 +88,12 @@ def compare(
     *,
     other: Plan | None = None,
     seed: int = 0,
-    tolerance: float = RELATIVE,
+    tolerance: float = RELATIVE_TOLERANCE,
 ) -> Comparison:
-    """Every layer's output against a dump (`.npz`), an ONNX file (`.onnx`) or other weights for the same cfg.
+    """Compare the outputs of all layers with a dump (`.npz`), an ONNX file (`.onnx`) or other weights for the same cfg.
 
-    x_BCHW: the input; None takes the dump's own, and for the rest `random_input(seed)`.
-    other: the plan that other weights belong to, where it is not the network's.
+    x_BCHW: the input; None takes the dump's own, otherwise `random_input(seed)`.
+    other: the plan of the other weights, if it is not the network's.
     tolerance: relative; the absolute one is fixed.
     Raises: DarkpyError when the file cannot be read or has other shapes than the cfg.
     """
@@ -101,7 +101,7 @@ def compare(
     is_onnx = path.suffix.lower() == ".onnx"
     is_weights = not is_onnx and not is_dump(path)
     if other is not None and not is_weights:
-        raise DarkpyError(f"{other.file} has no use here: {path} is no weight file")
+        raise DarkpyError(f"{other.file} cannot be used: {path} is not a weight file")
     if not is_onnx and not is_weights:
         return _with_dump(network, path, x_BCHW, tolerance)
     if x_BCHW is None:
@@ -115,15 +115,15 @@ def compare(
 
 
 def trace(network: Network, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
-    """Every layer's output, recurrent layers starting anew.
+    """Compute the outputs of all layers, recurrent ones from their initial state.
 
-    Raises: ShapeError when all of them together would take too much memory.
+    Raises: ShapeError when they would take too much memory together.
     """
-    numbers = len(x_BCHW) * _numbers_per_image(network.plan)
-    if numbers > MAX_NUMBERS:
+    values = len(x_BCHW) * _values_per_image(network.plan)
+    if values > MAX_TRACE_VALUES:
         raise ShapeError(
             f"the outputs of all layers for {len(x_BCHW)} images of {network.plan.input_shape} take "
-            f"{numbers * 4 / 2**30:.1f} GiB, the limit is {MAX_NUMBERS * 4 / 2**30:.0f}",
+            f"{values * 4 / 2**30:.1f} GiB, the limit is {MAX_TRACE_VALUES * 4 / 2**30:.0f}",
             hint="make [net] width and height smaller",
         )
     network.reset_state()
@@ -131,7 +131,7 @@ def trace(network: Network, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
         return network.trace(x_BCHW.to(network.device))
 
 
-def _numbers_per_image(plan: Plan) -> int:
+def _values_per_image(plan: Plan) -> int:
     return sum(node.shape.outputs for node in plan.nodes)
 
 
@@ -145,7 +145,9 @@ def _with_dump(network: Network, path: Path, x_BCHW: torch.Tensor | None, tolera
                 hint="its arrays are called layer0, layer1, ..., and x the input",
             )
         if dump.has_input:
-            dumped_BCHW = dump.read_input(plan.input_shape, most=max(1, MAX_NUMBERS // _numbers_per_image(plan)))
+            dumped_BCHW = dump.read_input(
+                plan.input_shape, max_batch=max(1, MAX_TRACE_VALUES // _values_per_image(plan))
+            )
             if x_BCHW is not None:
                 rows.append(_difference(-1, "input", x_BCHW, dumped_BCHW, tolerance))
             x_BCHW = dumped_BCHW if x_BCHW is None else x_BCHW
@@ -156,14 +158,14 @@ def _with_dump(network: Network, path: Path, x_BCHW: torch.Tensor | None, tolera
             theirs_BCHW = dump.read_layer(index, len(x_BCHW), plan.nodes[index].shape)
             rows.append(_difference(index, plan.nodes[index].type, ours[index], theirs_BCHW, tolerance))
         missing = sorted(set(range(len(plan.nodes))) - set(known))
-        strange = [*(f"layer{index}" for index in dump.layers if index not in known), *dump.strangers]
+        unknown = [*(f"layer{index}" for index in dump.layers if index not in known), *dump.unknown_names]
     notes = [f"{path} does not hold {_listed([f'layer{index}' for index in missing])}"] if missing else []
-    notes += [f"{plan.file} has no {_listed(strange)}, which {path} holds"] if strange else []
+    notes += [f"{plan.file} has no {_listed(unknown)}, which {path} holds"] if unknown else []
     return _conclude(plan, x_BCHW, rows, notes, lambda index: likely_cause(plan, index))
 
 
 def _with_network(network: Network, other: Network, x_BCHW: torch.Tensor, tolerance: float) -> Comparison:
-    """The other network's outputs are compared as they appear, so that only one trace is held."""
+    """Compare the other network's outputs in hooks, while they appear, so that only one trace is in memory."""
     nodes = network.plan.nodes
     _check_same_shapes(network.plan, other.plan)
     ours, rows = trace(network, x_BCHW), []
@@ -178,7 +180,7 @@ def _with_network(network: Network, other: Network, x_BCHW: torch.Tensor, tolera
         other(x_BCHW.to(other.device))
     for hook in hooks:
         hook.remove()
-    return _conclude(network.plan, x_BCHW, rows, [], lambda index: _what_differs(network, other, index))
+    return _conclude(network.plan, x_BCHW, rows, [], lambda index: _different_arrays_or_keys(network, other, index))
 
 
 def _check_same_shapes(plan: Plan, other: Plan) -> None:
@@ -203,7 +205,7 @@ def _with_onnx(network: Network, path: Path, x_BCHW: torch.Tensor, tolerance: fl
             for index, name in sorted(matching.items())
         ]
 
-    # a head's output and what the head reads have one shape: what is nearer in value is meant
+    # a head's output and its input have the same shape: of two matchings take the one with the smaller difference
     def quality(matching: Matching) -> tuple[int, float]:
         return -len(matching), max((row.relative for row in rows_of(matching)), default=0.0)
 
@@ -222,15 +224,15 @@ def _with_onnx(network: Network, path: Path, x_BCHW: torch.Tensor, tolerance: fl
 
 def _difference(index: int, type: str, ours: torch.Tensor, theirs: torch.Tensor, tolerance: float) -> LayerDifference:
     ours_BCHW, theirs_BCHW = ours.float().cpu(), theirs.float().cpu()
-    is_same = (ours_BCHW == theirs_BCHW) | (ours_BCHW.isnan() & theirs_BCHW.isnan())
-    apart_BCHW = torch.where(is_same, 0.0, (ours_BCHW - theirs_BCHW).abs()).nan_to_num(nan=math.inf, posinf=math.inf)
-    place = int(apart_BCHW.argmax())
-    at = torch.unravel_index(torch.tensor(place), apart_BCHW.shape)
-    difference = float(apart_BCHW.flatten()[place])
+    is_equal = (ours_BCHW == theirs_BCHW) | (ours_BCHW.isnan() & theirs_BCHW.isnan())
+    diff_BCHW = torch.where(is_equal, 0.0, (ours_BCHW - theirs_BCHW).abs()).nan_to_num(nan=math.inf, posinf=math.inf)
+    position = int(diff_BCHW.argmax())
+    at = torch.unravel_index(torch.tensor(position), diff_BCHW.shape)
+    difference = float(diff_BCHW.flatten()[position])
     largest = float(theirs_BCHW.abs().nan_to_num(nan=0.0, posinf=0.0).max())
-    shape = Shape(*apart_BCHW.shape[1:])
-    b, c, h, w = (int(number) for number in at)
-    departs = difference > tolerance * largest + ABSOLUTE
+    shape = Shape(*diff_BCHW.shape[1:])
+    b, c, h, w = (int(coordinate) for coordinate in at)
+    departs = difference > tolerance * largest + ABSOLUTE_TOLERANCE
     return LayerDifference(index, type, shape, difference, largest, (b, c, h, w), departs)
 
 
@@ -241,20 +243,20 @@ def _conclude(
     notes: Sequence[str],
     explain: Callable[[int], str | None],
 ) -> Comparison:
-    found = Comparison(x_BCHW, tuple(rows), tuple(notes))
-    if found.first is None:
-        return found
-    index = found.first.index
+    comparison = Comparison(x_BCHW, tuple(rows), tuple(notes))
+    if comparison.first is None:
+        return comparison
+    index = comparison.first.index
     place = "the network's input" if index < 0 else plan.place(index)
-    return replace(found, place=place, cause=explain(index))
+    return replace(comparison, place=place, cause=explain(index))
 
 
 def likely_cause(plan: Plan, index: int) -> str | None:
-    """What other programs are known to do otherwise than darknet in such a layer (-1 for the input)."""
+    """Known difference of other programs from darknet in a layer of this kind (-1 for the input)."""
     if index < 0:
         return (
             "the image: letterboxing (pjreddie) against stretching (AlexeyAB) or cropping; resizing 8-bit pixels, "
-            "where darknet resizes floats; red and blue exchanged"
+            "where darknet resizes floats; red and blue swapped"
         )
     node = plan.nodes[index]
     if isinstance(node.spec, MaxpoolSpec):
@@ -272,8 +274,8 @@ def likely_cause(plan: Plan, index: int) -> str | None:
     return None
 
 
-def _what_differs(network: Network, other: Network, index: int) -> str | None:
-    """The arrays of a layer, or else its keys, that are not the same in two networks."""
+def _different_arrays_or_keys(network: Network, other: Network, index: int) -> str | None:
+    """Name the arrays of a layer, or else its keys, that differ between two networks."""
     ours, theirs = network.layers[index].state_dict(), other.layers[index].state_dict()
     arrays = [name for name in ours if name not in theirs or not torch.equal(ours[name], theirs[name])]
     if arrays:
@@ -284,5 +286,5 @@ def _what_differs(network: Network, other: Network, index: int) -> str | None:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:8])
-    return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown
+    first = ", ".join(names[:8])
+    return f"{first} and {len(names) - 8} more" if len(names) > 8 else first

@@ -1,6 +1,6 @@
-"""All that was detected on a list of images, kept until it is written down or judged by others.
+"""Store of all detections on a list of images, for result files and COCO's evaluation.
 
-D what is detected: a class that a box shows; I images of the list.
+D detections: a class of a box with a score above 0; I images of the list.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROWS_PER_CHUNK = 1 << 14
 
 
 class StoredDetection(NamedTuple):
-    """A class that a box shows; the edges of the box in pixels."""
+    """One class of one box, its edges in pixels."""
 
     image: int
     class_id: int
@@ -31,65 +31,67 @@ class StoredDetection(NamedTuple):
 
 
 class DetectionStore:
-    """Takes in detections, and gives them back as rows in the same order; boxes that are NaN are only counted.
+    """Collect detections, and return them as rows in the same order; boxes that are NaN are only counted.
 
     Units:   boxes_D4 in center form, fractions of the image.
     """
 
     def __init__(self) -> None:
         self.nan_count = 0
-        self._numbers = [torch.zeros(2, 0, dtype=torch.int32)]
-        self._values = [torch.zeros(0, 5)]
+        self._image_and_class = [torch.zeros(2, 0, dtype=torch.int32)]
+        self._score_and_box = [torch.zeros(0, 5)]
 
     def add(self, detections: Detections) -> None:
-        """Take in the detections of some images; image_M are numbers of the list."""
-        is_number_M = ~detections.boxes_M4.isnan().any(dim=1)
-        self.nan_count += int((~is_number_M).sum())
-        found = detections.select(is_number_M)
-        place_D, class_D = torch.nonzero(found.prob_MK > 0, as_tuple=True)
-        self._numbers.append(torch.stack((found.image_M[place_D], class_D)).int())
-        self._values.append(torch.cat((found.prob_MK[place_D, class_D, None], found.boxes_M4[place_D]), dim=1))
+        """Add the detections of some images; image_M are indices of the list."""
+        is_nan_M = detections.boxes_M4.isnan().any(dim=1)
+        self.nan_count += int(is_nan_M.sum())
+        valid = detections.select(~is_nan_M)
+        box_D, class_D = torch.nonzero(valid.prob_MK > 0, as_tuple=True)
+        self._image_and_class.append(torch.stack((valid.image_M[box_D], class_D)).int())
+        self._score_and_box.append(torch.cat((valid.prob_MK[box_D, class_D, None], valid.boxes_M4[box_D]), dim=1))
 
     @property
     def image_D(self) -> Tensor:
-        return self._joined()[0][0]
+        return self._tables()[0][0]
 
     @property
     def class_D(self) -> Tensor:
-        return self._joined()[0][1]
+        return self._tables()[0][1]
 
     def by_image(self, images: int) -> tuple[Tensor, ...]:
-        """The places of the detections on each image."""
+        """Indices of the detections on each image."""
         return _groups(self.image_D, images)
 
     def by_class(self, classes: int) -> tuple[Tensor, ...]:
-        """The places of the detections of each class."""
+        """Indices of the detections of each class."""
         return _groups(self.class_D, classes)
 
     def rows(
-        self, views: Sequence[ImageStatus], places_D: Tensor | None = None, *, first_pixel: int = 0
+        self, images: Sequence[ImageStatus], index_D: Tensor | None = None, *, first_pixel: int = 0
     ) -> Iterator[StoredDetection]:
-        """All rows, or those at some places.
+        """Yield all detections, or those with some indices.
 
-        views: all images of the list. first_pixel: the number of the leftmost and the topmost pixel.
+        images: all images of the list. first_pixel: the coordinate of the leftmost and the topmost pixel.
         Source:  pjreddie/darknet examples/detector.c print_cocos, print_detector_detections
         Differs: a box wholly outside the image ends up at its edge, without a size; darknet's has a negative one.
         """
-        numbers_2D, values_D5 = self._joined()
-        places_D = torch.arange(len(values_D5)) if places_D is None else places_D
-        size_I4 = torch.tensor([view.size * 2 for view in views]).view(-1, 4)
-        for places in torch.split(places_D, ROWS_PER_CHUNK):
-            image, class_id = numbers_2D[:, places]
+        image_and_class_2D, score_and_box_D5 = self._tables()
+        index_D = torch.arange(len(score_and_box_D5)) if index_D is None else index_D
+        size_I4 = torch.tensor([image.size * 2 for image in images]).view(-1, 4)
+        for index in torch.split(index_D, ROWS_PER_CHUNK):
+            image, class_id = image_and_class_2D[:, index]
             size_px = size_I4[image]
-            box_px = (values_D5[places, 1:] * size_px).double()
+            box_px = (score_and_box_D5[index, 1:] * size_px).double()
             corners_px = (to_corners(box_px) + first_pixel).float().clamp_(min=first_pixel).minimum(size_px)
-            columns = (image.tolist(), class_id.tolist(), values_D5[places, 0].tolist(), corners_px.tolist())
-            for number, k, score, corners in zip(*columns, strict=True):
-                yield StoredDetection(number, k, score, *corners)
+            columns = (image.tolist(), class_id.tolist(), score_and_box_D5[index, 0].tolist(), corners_px.tolist())
+            for image_index, class_index, score, corners in zip(*columns, strict=True):
+                yield StoredDetection(image_index, class_index, score, *corners)
 
-    def _joined(self) -> tuple[Tensor, Tensor]:
-        self._numbers, self._values = [torch.cat(self._numbers, dim=1)], [torch.cat(self._values)]
-        return self._numbers[0], self._values[0]
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        """All batches in one table each; they are concatenated once, when they are asked for."""
+        self._image_and_class = [torch.cat(self._image_and_class, dim=1)]
+        self._score_and_box = [torch.cat(self._score_and_box)]
+        return self._image_and_class[0], self._score_and_box[0]
 
 
 def _groups(key_D: Tensor, count: int) -> tuple[Tensor, ...]:

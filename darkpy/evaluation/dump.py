@@ -1,4 +1,4 @@
-"""Dumps: every layer's output for one input, in an `.npz` that other programs can write and read.
+"""Dumps: the outputs of all layers for one input, in an `.npz` that other programs can write and read.
 
 `x` is the network's input, `layer0`, `layer1`, ... the outputs as darknet numbers its layers, float32 in the order
 batch, channels, rows, columns.
@@ -14,8 +14,9 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,21 +25,21 @@ from darkpy.errors import DarkpyError, ShapeError
 from darkpy.files import write_atomic
 from darkpy.shapes import Shape
 
-INPUT = "x"
-_LAYER = re.compile(r"layer(0|[1-9][0-9]{0,8})")
-_BLOCK = 1 << 20
-_NPY: Any = np.lib.format  # its functions have no types
-_HEADERS = {(1, 0): _NPY.read_array_header_1_0, (2, 0): _NPY.read_array_header_2_0}
+INPUT_NAME = "x"
+_LAYER_NAME = re.compile(r"layer(0|[1-9][0-9]{0,8})")
+_BLOCK_BYTES = 1 << 20
+_NPY_FORMAT: Any = np.lib.format  # its functions have no type hints
+_HEADER_READERS = {(1, 0): _NPY_FORMAT.read_array_header_1_0, (2, 0): _NPY_FORMAT.read_array_header_2_0}
 
 
 def layer_number(name: str) -> int | None:
-    """The layer that `layer7` names."""
-    found = _LAYER.fullmatch(name)
-    return int(found[1]) if found else None
+    """Layer index in a name like `layer7`; None for other names."""
+    match = _LAYER_NAME.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def is_dump(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a dump by its name, or a zip archive by its first bytes."""
+    """True if a file is a dump by its name, or a zip archive by its first bytes."""
     path = Path(path)
     try:
         with path.open("rb") as stream:
@@ -48,33 +49,28 @@ def is_dump(path: str | os.PathLike[str]) -> bool:
 
 
 def write_dump(path: str | os.PathLike[str], x_BCHW: torch.Tensor, outputs_BCHW: Sequence[torch.Tensor]) -> None:
-    """Write an input and every layer's output; the file appears whole or not at all."""
+    """Write an input and the outputs of all layers, atomically."""
     if Path(path).suffix.lower() != ".npz":
         raise DarkpyError(f"{path}: a dump is an .npz file", hint="give the file a name that ends in .npz")
-    tensors = {INPUT: x_BCHW} | {f"layer{index}": output for index, output in enumerate(outputs_BCHW)}
+    tensors = {INPUT_NAME: x_BCHW} | {f"layer{index}": output for index, output in enumerate(outputs_BCHW)}
     arrays: dict[str, Any] = {name: tensor.detach().float().cpu().numpy() for name, tensor in tensors.items()}
     with tempfile.TemporaryFile() as stream:
         np.savez_compressed(stream, **arrays)
         stream.seek(0)
-        write_atomic(path, _blocks(stream))
-
-
-def _blocks(stream: IO[bytes]) -> Iterator[bytes]:
-    while block := stream.read(_BLOCK):
-        yield block
+        write_atomic(path, iter(partial(stream.read, _BLOCK_BYTES), b""))
 
 
 @contextmanager
 def open_dump(path: str | os.PathLike[str]) -> Iterator[Dump]:
-    """A dump to read from, one array at a time. Raises: DarkpyError when it is none."""
-    with _refusing(Path(path)):
+    """Open a dump to read from it one array at a time. Raises: DarkpyError when the file is not a dump."""
+    with _read_errors(Path(path)):
         archive = zipfile.ZipFile(path)
     with archive:
         yield Dump(Path(path), archive)
 
 
 class Dump:
-    """The arrays of an open dump; nothing is unpacked before its size has been found right."""
+    """Arrays of an open dump; each array's header is checked before its data is unpacked."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self.path = path
@@ -83,56 +79,59 @@ class Dump:
 
     @property
     def has_input(self) -> bool:
-        return INPUT in self._members
+        return INPUT_NAME in self._members
 
     @property
     def layers(self) -> list[int]:
-        """The numbers of the layers it holds, in order."""
-        return sorted(number for name in self._members if (number := layer_number(name)) is not None)
+        """Indices of the layers in the dump, in order."""
+        return sorted(index for name in self._members if (index := layer_number(name)) is not None)
 
     @property
-    def strangers(self) -> list[str]:
-        """Names in it that are neither the input nor a layer's."""
-        return [name for name in self._members if name != INPUT and layer_number(name) is None]
+    def unknown_names(self) -> list[str]:
+        """Names that are neither the input's nor a layer's."""
+        return [name for name in self._members if name != INPUT_NAME and layer_number(name) is None]
 
-    def read_input(self, shape: Shape, most: int) -> torch.Tensor:
-        """The input, of as many images as it holds but no more than `most`.
+    def read_input(self, shape: Shape, max_batch: int) -> torch.Tensor:
+        """Read the input: all its images, but no more than `max_batch`.
 
-        Raises: ShapeError when it is not what a network with this input shape reads, DarkpyError for a bad file.
+        Raises: ShapeError when it does not have this shape or is too large; DarkpyError for a damaged file.
         """
-        with _refusing(self.path):
-            found, _ = self._describe(INPUT)
-        batch = int(np.prod(found, dtype=object)) // shape.outputs
-        if batch > most:
-            raise ShapeError(f"{self.path}: x holds {batch} images, more than the {most} that are compared at once")
-        return self._read(INPUT, max(batch, 1), shape)
+        with _read_errors(self.path):
+            dumped_shape, _ = self._describe(INPUT_NAME)
+        batch = int(np.prod(dumped_shape, dtype=object)) // shape.outputs
+        if batch > max_batch:
+            raise ShapeError(f"{self.path}: x holds {batch} images, at most {max_batch} can be compared at once")
+        return self._read(INPUT_NAME, max(batch, 1), shape)
 
     def read_layer(self, index: int, batch: int, shape: Shape) -> torch.Tensor:
-        """One layer's output. Raises: ShapeError when it is not `batch` times `shape`, DarkpyError for a bad file."""
+        """Read the output of a layer.
+
+        Raises: ShapeError when it is not `batch` times `shape`; DarkpyError for a damaged file.
+        """
         return self._read(f"layer{index}", batch, shape)
 
     def _read(self, name: str, batch: int, shape: Shape) -> torch.Tensor:
-        with _refusing(self.path):
-            found, size = self._describe(name)
-            if not fits(found, batch, shape):
+        with _read_errors(self.path):
+            dumped_shape, size = self._describe(name)
+            if not is_output_shape(dumped_shape, batch, shape):
                 raise ShapeError(
-                    f"{self.path}: {name} is {found}, the cfg makes it {(batch, *shape)}",
+                    f"{self.path}: {name} has the shape {dumped_shape}, the cfg gives {(batch, *shape)}",
                     hint="the order is batch, channels, rows, columns; is the dump of this cfg?",
                 )
-            held = self._members[name].file_size
-            if held != size:
-                raise DarkpyError(f"{self.path}: {name} takes {held} bytes, its header announces {size}")
+            actual_size = self._members[name].file_size
+            if actual_size != size:
+                raise DarkpyError(f"{self.path}: {name} takes {actual_size} bytes, its header announces {size}")
             with self._archive.open(self._members[name]) as stream:
-                array = _NPY.read_array(stream, allow_pickle=False)
+                array = _NPY_FORMAT.read_array(stream, allow_pickle=False)
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).reshape(batch, *shape)
 
     def _describe(self, name: str) -> tuple[tuple[int, ...], int]:
-        """What an array's own header says: its shape, and how many bytes that makes with the header."""
+        """Read an array's header. Returns: its shape, and the size in bytes of header and data."""
         with self._archive.open(self._members[name]) as stream:
-            version = _NPY.read_magic(stream)
-            if version not in _HEADERS:
+            version = _NPY_FORMAT.read_magic(stream)
+            if version not in _HEADER_READERS:
                 raise ValueError(f"{name} has an array header of version {version}")
-            shape, _, dtype = _HEADERS[version](stream)
+            shape, _, dtype = _HEADER_READERS[version](stream)
             if dtype.hasobject:
                 raise DarkpyError(f"{self.path}: {name} is a pickled Python object, which is never loaded")
             if dtype.kind != "f":
@@ -140,22 +139,23 @@ class Dump:
             return shape, stream.tell() + int(np.prod(shape, dtype=object)) * dtype.itemsize
 
 
-def fits(found: Sequence[int], batch: int, shape: Shape) -> bool:
-    """Whether an array's shape is that of a batch of outputs, flat or not; the batch may be left out when it is 1."""
+def is_output_shape(array_shape: Sequence[int], batch: int, shape: Shape) -> bool:
+    """True if an array has the shape of a batch of outputs, flat or not; a batch of 1 may be omitted."""
     known: list[tuple[int, ...]] = [(batch, *shape), (batch, shape.outputs), (batch * shape.outputs,)]
-    return tuple(found) in known or (batch == 1 and tuple(found) == shape)
+    return tuple(array_shape) in known or (batch == 1 and tuple(array_shape) == shape)
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def _read_errors(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file raises into a DarkpyError."""
     try:
         yield
     except DarkpyError:
         raise
-    # Broken or hostile bytes make zipfile, zlib and numpy raise whatever they trip over: for the user the file is bad.
-    except Exception as fault:
-        reason = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
+    # damaged or hostile bytes make zipfile, zlib and numpy raise nearly any exception
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DarkpyError(
             f"{path}: cannot be read as a dump: {reason}",
             hint="a dump is an .npz with x, layer0, layer1, ...: darkpy compare CFG WEIGHTS --dump FILE writes one",
-        ) from fault
+        ) from error

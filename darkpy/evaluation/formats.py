@@ -1,4 +1,4 @@
-"""What is written down about an image: each fork's lines, AlexeyAB's JSON, label files, darkpy's own records."""
+"""Output formats of detections on an image: darknet's lines, AlexeyAB's JSON, label files, darkpy's own JSON."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from darkpy.dialect import Dialect
 if TYPE_CHECKING:
     from darkpy.evaluation.objects import BoxFrac, Object
 
-HIDDEN = "dont_show"
+HIDDEN_CLASS_PREFIX = "dont_show"
 
 
 def visible(objects: Iterable[Object]) -> tuple[Object, ...]:
-    """The objects that may be shown: AlexeyAB's users hide a class by a name that begins with `dont_show`."""
-    return tuple(one for one in objects if not one.name.startswith(HIDDEN))
+    """Drop the objects of classes whose name begins with `dont_show`, as AlexeyAB's program does."""
+    return tuple(detected for detected in objects if not detected.name.startswith(HIDDEN_CLASS_PREFIX))
 
 
 def by_confidence(objects: Iterable[Object]) -> tuple[Object, ...]:
-    return tuple(sorted(objects, key=lambda one: -one.confidence))
+    """Sort objects, the highest confidence first."""
+    return tuple(sorted(objects, key=lambda detected: -detected.confidence))
 
 
 def left_to_right(objects: Sequence[Object]) -> tuple[Object, ...]:
-    """Boxes by their left edge, the best class of each first: the order of AlexeyAB's lines."""
+    """Sort boxes by their left edge, the best class of each first: the order of AlexeyAB's lines."""
     boxes = sorted(_by_box(objects), key=lambda box: box[0].box_frac[0] - box[0].box_frac[2] / 2)
-    return tuple(one for box in boxes for one in box)
+    return tuple(detected for box in boxes for detected in box)
 
 
 def time_line(path: str, seconds: float, dialect: Dialect) -> str:
@@ -39,13 +40,14 @@ def time_line(path: str, seconds: float, dialect: Dialect) -> str:
 
 
 def object_lines(objects: Iterable[Object], size: tuple[int, int] | None = None) -> Iterator[str]:
-    """A line for each object, as darknet prints it.
+    """Yield a line for each object, as darknet prints it.
 
-    size: (w, h) of the image in pixels, for lines that tell where the box is (`-ext_output`).
+    size: (w, h) of the image in pixels, for lines with the box (`-ext_output`).
     Source: pjreddie/darknet src/image.c draw_detections; AlexeyAB/darknet src/image.c draw_detections_v3
     """
-    for one in objects:
-        yield f"{one.name}: {100 * one.confidence:.0f}%" + ("" if size is None else _place(one.box_frac, size))
+    for detected in objects:
+        box = "" if size is None else _box_text(detected.box_frac, size)
+        yield f"{detected.name}: {100 * detected.confidence:.0f}%{box}"
 
 
 def label_lines(objects: Sequence[Object]) -> str:
@@ -54,7 +56,9 @@ def label_lines(objects: Sequence[Object]) -> str:
     Source: AlexeyAB/darknet src/detector.c test_detector
     """
     best = (box[0] for box in _by_box(objects))
-    return "".join(f"{one.class_id} {' '.join(f'{value:.4f}' for value in one.box_frac)}\n" for one in best)
+    return "".join(
+        f"{detected.class_id} {' '.join(f'{value:.4f}' for value in detected.box_frac)}\n" for detected in best
+    )
 
 
 def frame_json(frame_id: int, path: str, objects: Iterable[Object]) -> str:
@@ -63,17 +67,26 @@ def frame_json(frame_id: int, path: str, objects: Iterable[Object]) -> str:
     Source:  AlexeyAB/darknet src/network.c detection_to_json
     Differs: strings are escaped, and NaN is null.
     """
-    entries = ", \n".join(map(_entry, objects))
-    return f'{{\n "frame_id":{frame_id}, \n "filename":{_quoted(path)}, \n "objects": [ \n{entries}\n ] \n}}'
+    entries = []
+    for detected in objects:
+        values = (*detected.box_frac, detected.confidence)
+        x, y, w, h, confidence = (f"{value:f}" if math.isfinite(value) else "null" for value in values)
+        box = f'{{"center_x":{x}, "center_y":{y}, "width":{w}, "height":{h}}}'
+        entries.append(
+            f'  {{"class_id":{detected.class_id}, "name":{_quoted(detected.name)}, "relative_coordinates":{box}, '
+            f'"confidence":{confidence}}}'
+        )
+    objects_text = ", \n".join(entries)
+    return f'{{\n "frame_id":{frame_id}, \n "filename":{_quoted(path)}, \n "objects": [ \n{objects_text}\n ] \n}}'
 
 
 def frames_json(frames: Iterable[str]) -> str:
-    """AlexeyAB's JSON file, from what `frame_json` makes of each image."""
+    """AlexeyAB's JSON file, from the texts that `frame_json` makes of each image."""
     return "[\n" + ", \n".join(frames) + "\n]"
 
 
-def record(path: str, size: tuple[int, int], objects: Iterable[Object]) -> dict[str, Any]:
-    """What a program wants to know of an image.
+def image_record(path: str, size: tuple[int, int], objects: Iterable[Object]) -> dict[str, Any]:
+    """The JSON object of an image, for programs.
 
     Units: box is the center form in fractions of the image, not clipped; box_px is left, top, right, bottom in whole
     pixels, clipped to the image.
@@ -84,41 +97,40 @@ def record(path: str, size: tuple[int, int], objects: Iterable[Object]) -> dict[
         "height": size[1],
         "objects": [
             {
-                "class_id": one.class_id,
-                "name": one.name,
-                "confidence": _rounded(one.confidence),
-                "box": dict(zip("xywh", map(_rounded, one.box_frac), strict=True)),
-                "box_px": _edges_px(one.box_frac, size),
+                "class_id": detected.class_id,
+                "name": detected.name,
+                "confidence": _rounded(detected.confidence),
+                "box": dict(zip("xywh", map(_rounded, detected.box_frac), strict=True)),
+                "box_px": _edges_px(detected.box_frac, size),
             }
-            for one in objects
+            for detected in objects
         ],
     }
 
 
 def array_json(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """The text of a JSON array, line by line as the records come; the comma stands before a record, not behind."""
+    """Yield the text of a JSON array line by line; each comma precedes its record, so that no look-ahead is needed."""
     yield "[\n"
-    for place, one in enumerate(records):
-        yield f"{',' if place else ''}{json.dumps(one, allow_nan=False)}\n"
+    for index, record in enumerate(records):
+        yield f"{',' if index else ''}{json.dumps(record, allow_nan=False)}\n"
     yield "]\n"
 
 
 def _by_box(objects: Sequence[Object]) -> Iterator[tuple[Object, ...]]:
-    """What each box shows, its best class first; boxes in detection order."""
-    for _, box in groupby(objects, key=lambda one: one.box_frac):
+    """Group the classes of each box, the best one first; boxes in detection order."""
+    for _, box in groupby(objects, key=lambda detected: detected.box_frac):
         yield by_confidence(box)
 
 
-def _place(box_frac: BoxFrac, size: tuple[int, int]) -> str:
+def _box_text(box_frac: BoxFrac, size: tuple[int, int]) -> str:
     x, y, w, h = box_frac
-    numbers = ((x - w / 2) * size[0], (y - h / 2) * size[1], w * size[0], h * size[1])
-    left, top, width, height = (f"{_round_half_away(number):4.0f}" for number in numbers)
+    values = ((x - w / 2) * size[0], (y - h / 2) * size[1], w * size[0], h * size[1])
+    # C's round takes halves away from zero; Python's goes to the even neighbor
+    left, top, width, height = (
+        f"{math.copysign(math.floor(abs(value) + 0.5), value) if math.isfinite(value) else value:4.0f}"
+        for value in values
+    )
     return f"\t(left_x: {left}   top_y: {top}   width: {width}   height: {height})"
-
-
-def _round_half_away(number: float) -> float:
-    """C's round; Python's own goes to the even neighbor."""
-    return math.copysign(math.floor(abs(number) + 0.5), number) if math.isfinite(number) else number
 
 
 def _edges_px(box_frac: BoxFrac, size: tuple[int, int]) -> list[int] | None:
@@ -129,21 +141,10 @@ def _edges_px(box_frac: BoxFrac, size: tuple[int, int]) -> list[int] | None:
     return [min(max(round(edge * pixels), 0), pixels) for edge, pixels in edges]
 
 
-def _entry(one: Object) -> str:
-    x, y, w, h, confidence = map(_six_decimals, (*one.box_frac, one.confidence))
-    place = f'{{"center_x":{x}, "center_y":{y}, "width":{w}, "height":{h}}}'
-    told = f'"class_id":{one.class_id}, "name":{_quoted(one.name)}, "relative_coordinates":{place}'
-    return f'  {{{told}, "confidence":{confidence}}}'
-
-
-def _six_decimals(number: float) -> str:
-    return f"{number:f}" if math.isfinite(number) else "null"
-
-
-def _rounded(number: float) -> float | None:
-    return round(number, 6) if math.isfinite(number) else None
+def _rounded(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
 
 
 def _quoted(text: str) -> str:
-    """A JSON string; letters stay as they are, except the halves that stand for bytes of no known encoding."""
+    """A JSON string; letters stay as they are, except the surrogates that stand for undecodable bytes."""
     return json.dumps(text, ensure_ascii=not text.isprintable())

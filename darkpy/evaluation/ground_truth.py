@@ -1,4 +1,4 @@
-"""What is on the images of a list, as their label files tell."""
+"""Ground truth of a list of images, read from their label files."""
 
 from __future__ import annotations
 
@@ -14,15 +14,22 @@ from darkpy.data.lists.paths import label_path
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 
+_NO_LABELS_HINTS = {
+    Dialect.ALEXEYAB: "labels lie beside the images, except in COCO's and VOC's folders; --dialect pjreddie looks for "
+    "those of images/a.jpg in labels/a.txt",
+    Dialect.PJREDDIE: "the labels of images/a.jpg are looked for in labels/a.txt, where a path has no such folder "
+    "beside the image",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class GroundTruth:
-    """The objects on a list of images.
+    """The labeled objects on a list of images.
 
-    Shapes:  image_N int64, the number of the image in the list; class_N int64; boxes_N4 float32.
+    Shapes:  image_N int64, the index of the image in the list; class_N int64; boxes_N4 float32.
     Units:   boxes in center form, fractions of the image.
-    missing: a line for each image without a label file that can be read; it counts as one without objects.
-    problems: a line for each line of a label file that is not as it should be.
+    missing: a message for each image without a readable label file; it counts as an image without objects.
+    problems: a message for each invalid line of a label file.
     """
 
     image_N: Tensor
@@ -39,32 +46,25 @@ def read_ground_truth(paths: Sequence[str | os.PathLike[str]], dialect: Dialect,
     """Read the label files of images.
 
     Raises:  DarkpyError when there is none for any of them.
-    Differs: boxes without a size or wholly outside the image, which no detection can find, are problems and do not
+    Differs: boxes without a size or wholly outside the image, which no detection can match, are problems and do not
              count; for darknet they are objects that were missed.
     """
-    numbers: list[Tensor] = []
+    indices: list[Tensor] = [torch.zeros(0, dtype=torch.int64)]
     boxes: list[Tensor] = [torch.zeros(0, 5)]
     missing: list[str] = []
     problems: list[str] = []
-    for number, path in enumerate(paths):
+    for index, path in enumerate(paths):
         try:
             labels = read_labels(label_path(path, dialect), classes)
         except DarkpyError as error:
             missing.append(error.message)
             continue
-        numbers.append(torch.full((len(labels.boxes_N5),), number))
+        indices.append(torch.full((len(labels.boxes_N5),), index))
         boxes.append(labels.boxes_N5)
         problems += labels.problems
     if paths and len(missing) == len(paths):
-        raise DarkpyError(f"no image of the list has labels; of the first: {missing[0]}", hint=_HINTS[dialect])
+        raise DarkpyError(
+            f"no image of the list has labels; the first one's: {missing[0]}", hint=_NO_LABELS_HINTS[dialect]
+        )
     boxes_N5 = torch.cat(boxes)
-    image_N = torch.cat((torch.zeros(0, dtype=torch.int64), *numbers))
-    return GroundTruth(image_N, boxes_N5[:, 4].long(), boxes_N5[:, :4], tuple(missing), tuple(problems))
-
-
-_HINTS = {
-    Dialect.ALEXEYAB: "labels lie beside the images, except in COCO's and VOC's folders; --dialect pjreddie looks for "
-    "those of images/a.jpg in labels/a.txt",
-    Dialect.PJREDDIE: "the labels of images/a.jpg are looked for in labels/a.txt, where a path has no such folder "
-    "beside the image",
-}
+    return GroundTruth(torch.cat(indices), boxes_N5[:, 4].long(), boxes_N5[:, :4], tuple(missing), tuple(problems))

@@ -1,4 +1,4 @@
-"""What an evaluation has found, as darknet prints it and for programs."""
+"""Results of an evaluation as darknet prints them, and as JSON objects for programs."""
 
 from __future__ import annotations
 
@@ -13,56 +13,60 @@ if TYPE_CHECKING:
     from darkpy.evaluation.recall import ImageRecall
 
 
-def map_lines(found: MeanAveragePrecision, names: Sequence[str]) -> Iterator[str]:
+def map_lines(result: MeanAveragePrecision, names: Sequence[str]) -> Iterator[str]:
     """The lines of AlexeyAB's `detector map`, blanks included.
 
     Source:  AlexeyAB/darknet src/detector.c validate_detector_map
-    Differs: what is NaN there, for want of detections or truths, is 0.
+    Differs: where that prints NaN, for lack of detections or ground truth, this prints 0.
     """
-    yield f" detections_count = {found.detections}, unique_truth_count = {found.truths}  "
-    for number, (one, name) in enumerate(zip(found.classes, names, strict=True)):
-        percent = 100 * one.average_precision
-        yield f"class_id = {number}, name = {name}, ap = {percent:2.2f}%   \t (TP = {one.tp}, FP = {one.fp}) "
-    precision, recall, f1 = _single(found)
-    thresh = f" for conf_thresh = {found.thresh:.2f}"
+    yield f" detections_count = {result.detections}, unique_truth_count = {result.truths}  "
+    for class_id, (row, name) in enumerate(zip(result.classes, names, strict=True)):
+        percent = 100 * row.average_precision
+        yield f"class_id = {class_id}, name = {name}, ap = {percent:2.2f}%   \t (TP = {row.tp}, FP = {row.fp}) "
+    precision = recall = f1 = np.float32(0)
+    if result.tp:
+        # in darknet's single precision: it decides the last digit where a quotient is half-way
+        tp, fp, fn = (np.float32(count) for count in (result.tp, result.fp, result.fn))
+        precision, recall = tp / (tp + fp), tp / (tp + fn)
+        f1 = 2 * precision * recall / (precision + recall)
+    thresh = f" for conf_thresh = {result.thresh:.2f}"
     yield ""
     yield f"{thresh}, precision = {precision:.2f}, recall = {recall:.2f}, F1-score = {f1:.2f} "
-    yield (
-        f"{thresh}, TP = {found.tp}, FP = {found.fp}, FN = {found.fn}, average IoU = {100 * found.average_iou:2.2f} % "
-    )
+    counts = f"TP = {result.tp}, FP = {result.fp}, FN = {result.fn}"
+    yield f"{thresh}, {counts}, average IoU = {100 * result.average_iou:2.2f} % "
     yield ""
-    used = f"{found.points} Recall-points" if found.points else "Area-Under-Curve for each unique Recall"
-    yield f" IoU threshold = {100 * found.iou_thresh:2.0f} %, used {used} "
-    mean = found.mean
-    yield f" mean average precision (mAP@{found.iou_thresh:.2f}) = {mean:f}, or {100 * mean:2.2f} % "
+    rule = f"{result.points} Recall-points" if result.points else "Area-Under-Curve for each unique Recall"
+    yield f" IoU threshold = {100 * result.iou_thresh:2.0f} %, used {rule} "
+    mean = result.mean
+    yield f" mean average precision (mAP@{result.iou_thresh:.2f}) = {mean:f}, or {100 * mean:2.2f} % "
 
 
-def map_record(found: MeanAveragePrecision, names: Sequence[str]) -> dict[str, Any]:
-    """The same for programs; shares from 0 to 1."""
+def map_record(result: MeanAveragePrecision, names: Sequence[str]) -> dict[str, Any]:
+    """The JSON object of `detector map`; shares from 0 to 1."""
     return {
-        "mean_average_precision": found.mean,
-        "iou_thresh": found.iou_thresh,
-        "points": found.points,
-        "detections": found.detections,
-        "truths": found.truths,
-        "thresh": found.thresh,
-        "precision": found.precision,
-        "recall": found.recall,
-        "f1": found.f1,
-        "tp": found.tp,
-        "fp": found.fp,
-        "fn": found.fn,
-        "average_iou": found.average_iou,
+        "mean_average_precision": result.mean,
+        "iou_thresh": result.iou_thresh,
+        "points": result.points,
+        "detections": result.detections,
+        "truths": result.truths,
+        "thresh": result.thresh,
+        "precision": result.precision,
+        "recall": result.recall,
+        "f1": result.f1,
+        "tp": result.tp,
+        "fp": result.fp,
+        "fn": result.fn,
+        "average_iou": result.average_iou,
         "classes": [
             {
-                "class_id": number,
+                "class_id": class_id,
                 "name": name,
-                "average_precision": one.average_precision,
-                "truths": one.truths,
-                "tp": one.tp,
-                "fp": one.fp,
+                "average_precision": row.average_precision,
+                "truths": row.truths,
+                "tp": row.tp,
+                "fp": row.fp,
             }
-            for number, (one, name) in enumerate(zip(found.classes, names, strict=True))
+            for class_id, (row, name) in enumerate(zip(result.classes, names, strict=True))
         ],
     }
 
@@ -72,13 +76,13 @@ def recall_line(counts: ImageRecall) -> str:
 
     Source:  AlexeyAB/darknet src/detector.c validate_detector_recall
     """
-    numbers = f"{counts.images - 1:5d} {counts.correct:5d} {counts.truths:5d}"
+    totals = f"{counts.images - 1:5d} {counts.correct:5d} {counts.truths:5d}"
     shares = f"IOU: {100 * counts.average_iou:.2f}%\tRecall:{100 * counts.recall:.2f}%"
-    return f"{numbers}\tRPs/Img: {counts.boxes_per_image:.2f}\t{shares}"
+    return f"{totals}\tRPs/Img: {counts.boxes_per_image:.2f}\t{shares}"
 
 
 def recall_record(counts: ImageRecall) -> dict[str, Any]:
-    """The counts after the last image for programs; shares from 0 to 1."""
+    """The JSON object of `detector recall`, from the counts after the last image; shares from 0 to 1."""
     return {
         "recall": counts.recall,
         "average_iou": counts.average_iou,
@@ -89,51 +93,44 @@ def recall_record(counts: ImageRecall) -> dict[str, Any]:
     }
 
 
-def _single(found: MeanAveragePrecision) -> tuple[float, float, float]:
-    """Precision, recall and F1 in darknet's single precision, which shows where the last digit is half-way."""
-    tp, fp, fn = (np.float32(count) for count in (found.tp, found.fp, found.fn))
-    if not found.tp:
-        return 0.0, 0.0, 0.0
-    precision, recall = tp / (tp + fp), tp / (tp + fn)
-    return float(precision), float(recall), float(2 * precision * recall / (precision + recall))
-
-
-def evaluation_lines(found: MeanAveragePrecision, others: CocoPrecision | None, names: Sequence[str]) -> Iterator[str]:
+def evaluation_lines(darknet: MeanAveragePrecision, coco: CocoPrecision | None, names: Sequence[str]) -> Iterator[str]:
     """darknet's mAP and COCO's AP side by side: the classes that have objects, then the means."""
-    ours = f"darknet AP{100 * found.iou_thresh:.0f}"
-    rows = [("class", "objects", "TP", "FP", ours, *(("COCO AP50", "COCO AP") if others else ()))]
-    for number, (one, name) in enumerate(zip(found.classes, names, strict=True)):
-        if one.truths:
-            all_ious, half = others.classes[number] if others else (None, None)
-            shares = (one.average_precision, *((half, all_ious) if others else ()))
-            rows.append((name, str(one.truths), str(one.tp), str(one.fp), *map(_percent, shares)))
-    width = max(len(row[0]) for row in rows)
-    for row in rows:
-        yield f"{row[0]:{width}} {row[1]:>8} {row[2]:>6} {row[3]:>6}" + "".join(f" {share:>13}" for share in row[4:])
+    darknet_column = f"darknet AP{100 * darknet.iou_thresh:.0f}"
+    rows = [("class", "objects", "TP", "FP", darknet_column, *(("COCO AP50", "COCO AP") if coco else ()))]
+    for class_id, (row, name) in enumerate(zip(darknet.classes, names, strict=True)):
+        if row.truths:
+            ap, ap50 = coco.classes[class_id] if coco else (None, None)
+            shares = (row.average_precision, *((ap50, ap) if coco else ()))
+            rows.append((name, str(row.truths), str(row.tp), str(row.fp), *map(_percent, shares)))
+    width = max(len(cells[0]) for cells in rows)
+    for cells in rows:
+        shares_text = "".join(f" {cell:>13}" for cell in cells[4:])
+        yield f"{cells[0]:{width}} {cells[1]:>8} {cells[2]:>6} {cells[3]:>6}{shares_text}"
     yield ""
-    points = f"{found.points} points of recall" if found.points else "area under the curve"
-    yield f"darknet's mAP@{found.iou_thresh:.2f} {_percent(found.mean):>10}   all {len(names)} classes, {points}"
-    if others:
-        seen = f"classes with objects ({len(rows) - 1} of {len(names)}), pycocotools"
-        for label, stat, told in (
-            ("COCO's AP", "AP", f"IoU .50 to .95, {seen}"),
+    points = f"{darknet.points} points of recall" if darknet.points else "area under the curve"
+    mean = _percent(darknet.mean)
+    yield f"darknet's mAP@{darknet.iou_thresh:.2f} {mean:>10}   all {len(names)} classes, {points}"
+    if coco:
+        classes = f"classes with objects ({len(rows) - 1} of {len(names)}), pycocotools"
+        for label, stat, note in (
+            ("COCO's AP", "AP", f"IoU .50 to .95, {classes}"),
             ("COCO's AP50", "AP50", "IoU .50"),
             ("COCO's AP75", "AP75", "IoU .75"),
         ):
-            yield f"{label:18} {_percent(others.stats[stat]):>10}   {told}"
+            yield f"{label:18} {_percent(coco.stats[stat]):>10}   {note}"
 
 
 def evaluation_record(
-    found: MeanAveragePrecision, others: CocoPrecision | None, names: Sequence[str]
+    darknet: MeanAveragePrecision, coco: CocoPrecision | None, names: Sequence[str]
 ) -> dict[str, Any]:
-    """The same for programs; COCO's part is null without pycocotools."""
-    record: dict[str, Any] = {"darknet": map_record(found, names), "coco": None}
-    if others is not None:
+    """The JSON object of `evaluate`; COCO's part is null without pycocotools."""
+    record: dict[str, Any] = {"darknet": map_record(darknet, names), "coco": None}
+    if coco is not None:
         classes = [
-            {"class_id": number, "name": name, "AP": all_ious, "AP50": half}
-            for number, (name, (all_ious, half)) in enumerate(zip(names, others.classes, strict=True))
+            {"class_id": class_id, "name": name, "AP": ap, "AP50": ap50}
+            for class_id, (name, (ap, ap50)) in enumerate(zip(names, coco.classes, strict=True))
         ]
-        record["coco"] = {**others.stats, "classes": classes}
+        record["coco"] = {**coco.stats, "classes": classes}
     return record
 
 

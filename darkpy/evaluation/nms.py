@@ -1,11 +1,14 @@
-"""Non-maximum suppression: of the boxes that show the same thing, the best one stays.
+"""Non-maximum suppression: keep the best of the boxes that overlap each other.
 
 Greedy, as darknet's: the best score of a group stays and removes every lower one it overlaps, then the best of what is
-left, and so on. A group is one class in one image, or one image where objectness decides. All groups of a batch go
-forward together: in each round the F best that still wait in every group are compared with each other, those that stay
-are compared with everything behind them, and the survivors wait for the next round.
+left, and so on. A group is one class of one image, or one image if objectness decides.
 
-M candidates; N scored boxes, sorted by group and score; G groups, F places in the front of each.
+That loop is sequential within a group, and a Python loop over boxes is slow. So all groups of a batch advance
+together, in rounds: the F best waiting boxes of every group (its front) are compared with each other in one tensor
+operation, those that stay are compared with everything behind them, and the survivors wait for the next round. The
+result is that of the sequential loop, because a box is only ever removed by a box that stays.
+
+M candidates; N scored boxes, sorted by group and score; G groups, F boxes in the front of each.
 """
 
 from __future__ import annotations
@@ -23,113 +26,104 @@ from darkpy.ops.detections import Detections
 
 Overlap = Callable[[Tensor, Tensor], Tensor]
 
-PAIRS = 1 << 17
-"""How many pairs of boxes are compared at a time; it bounds the memory."""
-FRONT = 64
-"""How many boxes of a group go in front at most; it bounds the passes in which they are settled."""
+MAX_PAIRS = 1 << 17
+"""Pairs of boxes compared at a time; it bounds the memory."""
+MAX_FRONT = 64
+"""Boxes of a group in front at most; it bounds the passes in which a front is settled."""
 
 
 def suppress(
     detections: Detections, thresh: float, kind: str = "default", beta: float = boxes.DIOU_EXPONENT
 ) -> Detections:
-    """In each class of each image, the prob of a box becomes 0 when a better box of the class overlaps it.
+    """In each class of each image, zero the prob of a box that a better box of the class overlaps.
 
+    kind, beta: nms_kind= and beta_nms= of the head; cornersnms and unknown words are the plain IoU of default.
     Returns: the same boxes in the same order. Equal scores rank in that order.
-    Source:  pjreddie/darknet src/box.c do_nms_sort; AlexeyAB/darknet src/box.c diounms_sort
+    Source:  pjreddie/darknet src/box.c do_nms_sort; AlexeyAB/darknet src/box.c diounms_sort, whose greedynms does not
+             read beta_nms
     """
+    overlap: Overlap = boxes.iou
+    if kind == "greedynms":
+        overlap = boxes.diou
+    elif kind == "diounms":
+        overlap = partial(boxes.diou, beta=beta)
     prob_MK = detections.prob_MK
-    scored_MK = (prob_MK != 0) & (detections.objectness_M != 0)[:, None]
-    place_N, class_N = torch.nonzero(scored_MK, as_tuple=True)
-    group_N = detections.image_M[place_N] * prob_MK.shape[1] + class_N
-    stays_N = _stays(detections.boxes_M4[place_N], prob_MK[place_N, class_N], group_N, _overlap(kind, beta), thresh)
-    left_MK = prob_MK.clone()
-    left_MK[place_N[~stays_N], class_N[~stays_N]] = 0
-    return replace(detections, prob_MK=left_MK)
+    box_N, class_N = torch.nonzero((prob_MK != 0) & (detections.objectness_M != 0)[:, None], as_tuple=True)
+    group_N = detections.image_M[box_N] * prob_MK.shape[1] + class_N
+    keep_N = _keep(detections.boxes_M4[box_N], prob_MK[box_N, class_N], group_N, overlap, thresh)
+    prob_MK = prob_MK.clone()
+    prob_MK[box_N[~keep_N], class_N[~keep_N]] = 0
+    return replace(detections, prob_MK=prob_MK)
 
 
 def suppress_by_objectness(detections: Detections, thresh: float) -> Detections:
-    """In each image, objectness and all prob of a box become 0 when a box of more objectness overlaps it.
+    """In each image, zero objectness and all prob of a box that a box of more objectness overlaps.
 
     Returns: the same boxes in the same order. Equal scores rank in that order.
     Source:  pjreddie/darknet src/box.c do_nms_obj
     """
-    (place_N,) = torch.nonzero(detections.objectness_M, as_tuple=True)
-    objectness_N = detections.objectness_M[place_N]
-    stays_N = _stays(detections.boxes_M4[place_N], objectness_N, detections.image_M[place_N], boxes.iou, thresh)
-    gone_N = place_N[~stays_N]
+    (box_N,) = torch.nonzero(detections.objectness_M, as_tuple=True)
+    objectness_N = detections.objectness_M[box_N]
+    keep_N = _keep(detections.boxes_M4[box_N], objectness_N, detections.image_M[box_N], boxes.iou, thresh)
+    suppressed_N = box_N[~keep_N]
     return replace(
         detections,
-        objectness_M=detections.objectness_M.index_fill(0, gone_N, 0),
-        prob_MK=detections.prob_MK.index_fill(0, gone_N, 0),
+        objectness_M=detections.objectness_M.index_fill(0, suppressed_N, 0),
+        prob_MK=detections.prob_MK.index_fill(0, suppressed_N, 0),
     )
 
 
-def _overlap(kind: str, beta: float) -> Overlap:
-    """What is compared with thresh; cornersnms and unknown words are the plain IoU of default.
-
-    Source:  AlexeyAB/darknet src/box.c diounms_sort; its greedynms does not read beta_nms.
-    """
-    if kind == "greedynms":
-        return boxes.diou
-    if kind == "diounms":
-        return partial(boxes.diou, beta=beta)
-    return boxes.iou
-
-
-def _stays(boxes_N4: Tensor, score_N: Tensor, group_N: Tensor, overlap: Overlap, thresh: float) -> Tensor:
-    """Which boxes no better box of their group removes, in the order given."""
+def _keep(boxes_N4: Tensor, score_N: Tensor, group_N: Tensor, overlap: Overlap, thresh: float) -> Tensor:
+    """Mask of the boxes that no better box of their group removes, in the order given."""
     by_score = score_N.argsort(descending=True, stable=True)
     waiting = by_score[group_N[by_score].argsort(stable=True)]
-    stays_N = torch.zeros_like(group_N, dtype=torch.bool)
+    keep_N = torch.zeros_like(group_N, dtype=torch.bool)
     while len(waiting):
-        _, slot, sizes = torch.unique_consecutive(group_N[waiting], return_inverse=True, return_counts=True)
-        rank = torch.arange(len(waiting), device=slot.device) - (sizes.cumsum(0) - sizes)[slot]
+        _, row, sizes = torch.unique_consecutive(group_N[waiting], return_inverse=True, return_counts=True)
+        rank = torch.arange(len(waiting), device=row.device) - (sizes.cumsum(0) - sizes)[row]
         groups, largest = len(sizes), int(sizes.max())
-        front = max(1, min(largest, math.isqrt(PAIRS // groups), FRONT))
+        # groups * front ** 2 pairs are compared
+        front = max(1, min(largest, math.isqrt(MAX_PAIRS // groups), MAX_FRONT))
 
         is_front = rank < front
         index_GF = waiting.new_full((groups, front), -1)
-        index_GF[slot[is_front], rank[is_front]] = waiting[is_front]
-        # An empty place is a box of NaN: it overlaps nothing.
+        index_GF[row[is_front], rank[is_front]] = waiting[is_front]
+        # an unused entry is a box of NaN: it overlaps nothing
         front_GF4 = boxes_N4[index_GF].masked_fill((index_GF < 0)[..., None], torch.nan)
-        stays_GF = _stays_in_front(front_GF4, overlap, thresh) & (index_GF >= 0)
-        stays_N[index_GF[stays_GF]] = True
+        keep_GF = _keep_in_front(front_GF4, overlap, thresh) & (index_GF >= 0)
+        keep_N[index_GF[keep_GF]] = True
 
-        behind, slot = waiting[~is_front], slot[~is_front]
-        front_GF4 = _packed(front_GF4, stays_GF)
-        waiting = behind[~_overlapped(boxes_N4[behind], front_GF4, slot, overlap, thresh)]
-    return stays_N
+        # compare the boxes behind only with those that stay, moved to the begin of each row, NaN behind them
+        order_GF = keep_GF.int().argsort(dim=1, descending=True, stable=True)[:, : int(keep_GF.sum(dim=1).max())]
+        front_GF4 = front_GF4.gather(1, order_GF[..., None].expand(-1, -1, 4))
+        front_GF4 = front_GF4.masked_fill(~keep_GF.gather(1, order_GF)[..., None], torch.nan)
+        behind, row = waiting[~is_front], row[~is_front]
+        waiting = behind[~_overlapped(boxes_N4[behind], front_GF4, row, overlap, thresh)]
+    return keep_N
 
 
-def _stays_in_front(front_GF4: Tensor, overlap: Overlap, thresh: float) -> Tensor:
-    """Greedy suppression inside each front, best first.
+def _keep_in_front(front_GF4: Tensor, overlap: Overlap, thresh: float) -> Tensor:
+    """Suppress greedily inside each front, best first.
 
-    After r passes the first r places of every front are final, so the passes end; they are as many as the longest
-    chain of boxes that remove each other in turn, which is short.
+    Each pass recomputes from the boxes believed to stay which boxes they remove. After r passes the first r boxes of
+    every front are final, so the passes end; they are as many as the longest chain of boxes that remove each other in
+    turn, which is short.
     """
     removes_GFF = (overlap(front_GF4[:, :, None], front_GF4[:, None]) > thresh).triu(1)
-    stays_GF = torch.ones_like(removes_GFF[:, 0])
+    keep_GF = torch.ones_like(removes_GFF[:, 0])
     while True:
-        left_GF = ~(removes_GFF & stays_GF[:, :, None]).any(dim=1)
-        if torch.equal(left_GF, stays_GF):
-            return stays_GF
-        stays_GF = left_GF
+        next_GF = ~(removes_GFF & keep_GF[:, :, None]).any(dim=1)
+        if torch.equal(next_GF, keep_GF):
+            return keep_GF
+        keep_GF = next_GF
 
 
-def _packed(front_GF4: Tensor, stays_GF: Tensor) -> Tensor:
-    """Only those that stay, at the beginning of each row, NaN behind them."""
-    longest = int(stays_GF.sum(dim=1).max())
-    order_GF = stays_GF.int().argsort(dim=1, descending=True, stable=True)[:, :longest]
-    packed_GF4 = front_GF4.gather(1, order_GF[..., None].expand(-1, -1, 4))
-    return packed_GF4.masked_fill(~stays_GF.gather(1, order_GF)[..., None], torch.nan)
-
-
-def _overlapped(boxes_N4: Tensor, front_GF4: Tensor, slot_N: Tensor, overlap: Overlap, thresh: float) -> Tensor:
-    """Which boxes one of the front of their group overlaps."""
-    rows = max(1, PAIRS // front_GF4.shape[1])
+def _overlapped(boxes_N4: Tensor, front_GF4: Tensor, row_N: Tensor, overlap: Overlap, thresh: float) -> Tensor:
+    """Mask of the boxes that a box in the front of their group (row) overlaps."""
+    chunk = max(1, MAX_PAIRS // front_GF4.shape[1])
     front_4GF = front_GF4.movedim(-1, 0).contiguous()  # so that the arithmetic runs along memory
-    found = []
-    for part_N4, slot in zip(torch.split(boxes_N4, rows), torch.split(slot_N, rows), strict=True):
-        front_NF4 = front_4GF.index_select(1, slot).movedim(0, -1)
-        found.append((overlap(front_NF4, part_N4[:, None]) > thresh).any(dim=1))
-    return torch.cat(found)
+    masks = []
+    for part_N4, row in zip(torch.split(boxes_N4, chunk), torch.split(row_N, chunk), strict=True):
+        front_NF4 = front_4GF.index_select(1, row).movedim(0, -1)
+        masks.append((overlap(front_NF4, part_N4[:, None]) > thresh).any(dim=1))
+    return torch.cat(masks)

@@ -1,6 +1,6 @@
-"""Images on their way to the network: loaded by threads, handed out in batches.
+"""Loading of images by threads, ahead of the network, in batches.
 
-Pillow and torch let go of Python's lock while they work.
+Pillow and torch release Python's global lock while they work.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from darkpy.process import count_cpus
 
 BATCH_SIZE = 8
-"""Images at a time where nobody says how many: 16 and 32 are no faster."""
+"""Default images at a time: 16 and 32 are no faster."""
 
 MAX_THREADS = 8
 
@@ -35,58 +35,58 @@ def load_in_batches(
     *,
     prefetch: bool = True,
 ) -> Iterator[list[Prepared]]:
-    """The items, loaded and prepared, so many at a time, in their order.
+    """Load and prepare items in batches, in their order.
 
-    Where the network leaves cores to spare, threads make the next batch while this one is used. A network that computes
-    with all of them would wait for the one that a thread takes from it: then each batch is loaded by all cores when
-    its turn comes, and what torch does to it is left to torch's own threads.
+    If the network leaves cores idle, threads make the next batch while this one is used. If it computes with all cores,
+    it would wait for the one that a loading thread takes from it; so each batch is then loaded by all cores when it is
+    asked for, and prepared by torch's own threads.
 
-    may_wait: whether an item may be asked for long before its turn; not so where somebody types them.
+    prefetch: ask for the items of the next batch early; not where a user types them.
     """
-    spare = _spare_cores(device)
-    count = min(MAX_THREADS, spare) if spare else min(MAX_THREADS, count_cpus(), batch_size)
-    waiting = iter(items)
-    with _pool(count) as pool:
-        if not spare:
-            while batch := [pool.submit(load, item) for item in islice(waiting, batch_size)]:
-                yield [prepare(one.result()) for one in batch]
+    idle = _idle_cores(device)
+    threads = min(MAX_THREADS, idle) if idle else min(MAX_THREADS, count_cpus(), batch_size)
+    remaining = iter(items)
+    with _pool(threads) as pool:
+        if not idle:
+            while batch := [pool.submit(load, item) for item in islice(remaining, batch_size)]:
+                yield [prepare(future.result()) for future in batch]
             return
 
         def make(item: Item) -> Prepared:
             return prepare(load(item))
 
         def submit() -> list[Future[Prepared]]:
-            return [pool.submit(make, item) for item in islice(waiting, batch_size)]
+            return [pool.submit(make, item) for item in islice(remaining, batch_size)]
 
-        loading = submit()
-        while loading:
+        current = submit()
+        while current:
             following = submit() if prefetch else None
-            yield [one.result() for one in loading]
-            loading = submit() if following is None else following
+            yield [future.result() for future in current]
+            current = submit() if following is None else following
 
 
-def _spare_cores(device: torch.device) -> int:
-    """Cores that stand idle while the network computes."""
+def _idle_cores(device: torch.device) -> int:
+    """Cores that the network does not compute with."""
     return max(0, count_cpus() - (torch.get_num_threads() if device.type == "cpu" else 1))
 
 
 @contextmanager
 def _pool(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads in each of which torch computes without helpers; what is not begun is dropped at the end."""
+    """Threads in each of which torch computes single-threaded; tasks not yet begun are dropped at the end."""
     threads = torch.get_num_threads()
     ready = Barrier(count + 1)
 
     def begin() -> None:
-        torch.get_num_threads()  # a thread takes over everybody's number when it first asks, not later
+        torch.get_num_threads()  # a thread copies the global number when it first asks, and must do so before the next
         torch.set_num_threads(1)
         ready.wait()
 
     pool = ThreadPoolExecutor(count, initializer=begin)
     try:
         for _ in range(count):
-            pool.submit(int)
+            pool.submit(int)  # a pool starts its threads with its tasks
         ready.wait()
-        torch.set_num_threads(threads)  # some of torch's libraries have one number for all
+        torch.set_num_threads(threads)  # some of torch's libraries have one number for all threads
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)

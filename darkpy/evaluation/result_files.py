@@ -1,4 +1,4 @@
-"""What `detector valid` writes for the evaluation programs of others: VOC, COCO, ImageNet, BDD and KITTI."""
+"""Result files of `detector valid` for other evaluation programs: VOC, COCO, ImageNet, BDD and KITTI."""
 
 from __future__ import annotations
 
@@ -22,27 +22,24 @@ BDD_NAMES = ("bike", "bus", "car", "motor", "person", "rider", "traffic light", 
 KITTI_NAMES = ("car", "pedestrian", "cyclist")
 
 Files = Iterator[tuple[str, Iterable[str]]]
-"""The name of each file in its folder, and its text piece by piece."""
+"""Name of each file in its folder, and its text piece by piece."""
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What there is to be written.
+    """Contents of the files: images is the whole list, names those of all classes, stem begins the file names."""
 
-    views: all images of the list. names: of all classes. stem: what file names begin with.
-    """
-
-    found: DetectionStore
-    views: Sequence[ImageStatus]
+    detections: DetectionStore
+    images: Sequence[ImageStatus]
     names: Sequence[str]
     dialect: Dialect
     stem: str
 
 
 def valid_options(network: Network, letterbox: bool | None = None, class_map: tuple[int, ...] = ()) -> DetectOptions:
-    """How `detector valid` of the network's fork comes to its boxes.
+    """Return the options of the dialect's `detector valid`.
 
-    letterbox: None as the fork does. class_map: which classes of a tree are wanted (`map=` of a .data file).
+    letterbox: None takes the dialect's. class_map: the classes of a tree to write (`map=` of a .data file).
     """
     is_pjreddie = network.plan.dialect is Dialect.PJREDDIE
     if letterbox is None:
@@ -54,23 +51,24 @@ def valid_options(network: Network, letterbox: bool | None = None, class_map: tu
 def write_results(
     kind: str,
     folder: Path,
-    found: DetectionStore,
-    views: Sequence[ImageStatus],
+    detections: DetectionStore,
+    images: Sequence[ImageStatus],
     names: Sequence[str],
     dialect: Dialect,
     stem: str | None = None,
 ) -> list[Path]:
-    """Write what was found as the files of one `eval=`, each whole or not at all.
+    """Write detections as the files of one `eval=`, each atomically.
 
-    views: all images of the list. names: of all classes. stem: in place of darknet's own name.
+    kind: a key of RESULT_FORMATS. images: all images of the list. names: of all classes.
+    stem: begins the file names; None takes darknet's.
     Returns: the files.
-    Raises:  DarkpyError when the folder cannot be made, or a file cannot be written.
+    Raises:  DarkpyError when the folder cannot be created, or a file cannot be written.
     Source:  AlexeyAB/darknet src/detector.c validate_detector
     Differs: without any detection the JSON is an empty list; darknet's is broken. ImageNet's file holds all classes of
              the network; darknet reads 200, also where there are fewer.
     """
     default, make = RESULT_FORMATS[kind]
-    results = Results(found, views, names, dialect, default if stem is None else stem)
+    results = Results(detections, images, names, dialect, default if stem is None else stem)
     written = []
     for name, text in make(results):
         path = folder / name
@@ -81,20 +79,20 @@ def write_results(
 
 
 def check_names(kind: str, names: Sequence[str]) -> None:
-    """Raises: DarkpyError when files of this kind cannot have these names, or as many classes."""
-    most = {"bdd": len(BDD_NAMES), "kitti": len(KITTI_NAMES)}.get(kind)
-    if most is not None and len(names) > most:
-        raise DarkpyError(f"eval={kind} is for {most} classes at most, the network has {len(names)}")
-    bad = next((name for name in names if not name or "/" in name or "\0" in name), None)
-    if kind == "voc" and bad is not None:
+    """Raises: DarkpyError when files of this kind cannot hold these names, or so many classes."""
+    limit = {"bdd": len(BDD_NAMES), "kitti": len(KITTI_NAMES)}.get(kind)
+    if limit is not None and len(names) > limit:
+        raise DarkpyError(f"eval={kind} takes at most {limit} classes, the network has {len(names)}")
+    invalid = next((name for name in names if not name or "/" in name or "\0" in name), None)
+    if kind == "voc" and invalid is not None:
         raise DarkpyError(
-            f"eval=voc writes a file for each class, and {bad!r} cannot be in a file's name",
+            f"eval=voc writes a file for each class, and {invalid!r} cannot be part of a file name",
             hint="rename the class, or choose eval=coco in the .data file",
         )
 
 
 def image_name(path: str) -> str:
-    """The name of an image in result files: that of its file, up to the first dot.
+    """Name of an image in result files: its file name up to the first dot.
 
     Source:  AlexeyAB/darknet src/utils.c basecfg
     """
@@ -102,11 +100,11 @@ def image_name(path: str) -> str:
 
 
 def coco_image_id(path: str, dialect: Dialect) -> int | None:
-    """The number in an image's name: pjreddie takes what follows the last `_`, AlexeyAB what the name begins with.
+    """Number in an image's name: pjreddie's program reads after the last `_`, AlexeyAB's at the beginning.
 
     Source:  pjreddie/darknet examples/detector.c get_coco_image_id; AlexeyAB/darknet src/detector.c print_cocos
-    Differs: where there is no number, the other fork's rule is tried, then it is None; darknet's is 0. Folders' names
-             do not matter; pjreddie's `_` may stand in one.
+    Differs: if there is no number, the other dialect's rule is tried, then it is None; darknet's is 0. Only the file
+             name is read; pjreddie's program takes a `_` in a folder's name, too.
     """
     name = image_name(path)
     texts = (name.rpartition("_")[2], name)
@@ -117,15 +115,15 @@ def coco_image_id(path: str, dialect: Dialect) -> int | None:
 
 
 def _voc(results: Results) -> Files:
-    ids = _names(results.views)
-    groups = results.found.by_class(len(results.names))
-    for name, places in zip(results.names, groups, strict=True):
-        rows = results.found.rows(results.views, places, first_pixel=1)
+    ids = _names(results.images)
+    groups = results.detections.by_class(len(results.names))
+    for name, indices in zip(results.names, groups, strict=True):
+        rows = results.detections.rows(results.images, indices, first_pixel=1)
         yield f"{results.stem}{name}.txt", (f"{ids[row.image]} {row.score:f} {_edges(row)}\n" for row in rows)
 
 
 def _coco(results: Results) -> Files:
-    ids = _coco_ids(results.views, results.dialect)
+    ids = _coco_ids(results.images, results.dialect)
     classes = COCO_IDS if len(results.names) <= len(COCO_IDS) else range(1, len(results.names) + 1)
 
     def entry(row: StoredDetection) -> str:
@@ -134,29 +132,30 @@ def _coco(results: Results) -> Files:
         numbers = f'"image_id":{ids[row.image]}, "category_id":{classes[row.class_id]}'
         return f'{{{numbers}, "bbox":[{box}], "score":{row.score:f}}}'
 
-    yield f"{results.stem}.json", _array(map(entry, results.found.rows(results.views)))
+    yield f"{results.stem}.json", _array(map(entry, results.detections.rows(results.images)))
 
 
 def _imagenet(results: Results) -> Files:
-    rows = results.found.rows(results.views)
+    rows = results.detections.rows(results.images)
     lines = (f"{row.image + 1} {row.class_id + 1} {row.score:f} {_edges(row)}\n" for row in rows)
     yield f"{results.stem}.txt", lines
 
 
 def _bdd(results: Results) -> Files:
     def entry(row: StoredDetection) -> str:
-        name = json.dumps(Path(results.views[row.image].path).name.removesuffix(".jpg"))
+        name = json.dumps(Path(results.images[row.image].path).name.removesuffix(".jpg"))
         edges = ", ".join(_edges(row).split())
-        told = (f'"name":{name}', f'"category":"{BDD_NAMES[row.class_id]}"', f'"bbox":[{edges}]')
-        return "\t{\n\t\t" + ",\n\t\t".join((*told, f'"score":{row.score:f}')) + "\n\t}"
+        category = BDD_NAMES[row.class_id]
+        fields = (f'"name":{name}', f'"category":"{category}"', f'"bbox":[{edges}]', f'"score":{row.score:f}')
+        return "\t{\n\t\t" + ",\n\t\t".join(fields) + "\n\t}"
 
-    yield f"{results.stem}.json", _array(map(entry, results.found.rows(results.views)))
+    yield f"{results.stem}.json", _array(map(entry, results.detections.rows(results.images)))
 
 
 def _kitti(results: Results) -> Files:
-    groups = results.found.by_image(len(results.views))
-    for name, places in zip(_names(results.views), groups, strict=True):
-        rows = results.found.rows(results.views, places)
+    groups = results.detections.by_image(len(results.images))
+    for name, indices in zip(_names(results.images), groups, strict=True):
+        rows = results.detections.rows(results.images, indices)
         lines = (
             f"{KITTI_NAMES[row.class_id]} -1 -1 -10 {_edges(row)} -1 -1 -1 -1000 -1000 -1000 -10 {row.score:f}\n"
             for row in rows
@@ -171,15 +170,15 @@ RESULT_FORMATS: Mapping[str, tuple[str, Callable[[Results], Files]]] = {
     "bdd": ("bdd_results", _bdd),
     "kitti": ("kitti_results", _kitti),
 }
-"""The values of `eval=`: how files are called, and how they are made."""
+"""Values of `eval=`: default stem of the file names, and the function that makes the files."""
 
 
 def _array(entries: Iterable[str]) -> Iterator[str]:
     yield "["
-    before = "\n"
+    separator = "\n"
     for entry in entries:
-        yield before + entry
-        before = ",\n"
+        yield separator + entry
+        separator = ",\n"
     yield "\n]\n"
 
 
@@ -187,24 +186,24 @@ def _edges(row: StoredDetection) -> str:
     return f"{row.left:f} {row.top:f} {row.right:f} {row.bottom:f}"
 
 
-def _names(views: Sequence[ImageStatus]) -> list[str]:
-    names = [image_name(view.path) for view in views]
-    _warn_of_twins(names)
+def _names(images: Sequence[ImageStatus]) -> list[str]:
+    names = [image_name(image.path) for image in images]
+    _warn_of_duplicates(names)
     return names
 
 
-def _coco_ids(views: Sequence[ImageStatus], dialect: Dialect) -> list[int]:
-    ids = [coco_image_id(view.path, dialect) for view in views]
+def _coco_ids(images: Sequence[ImageStatus], dialect: Dialect) -> list[int]:
+    ids = [coco_image_id(image.path, dialect) for image in images]
     if None in ids:
-        path = views[ids.index(None)].path
+        path = images[ids.index(None)].path
         message = f"images without a number in their names: {ids.count(None)}, their image_id is 0; the first: {path}"
         warnings.warn(message, DarkpyWarning, stacklevel=2)
-    _warn_of_twins([number for number in ids if number is not None])
-    return [number or 0 for number in ids]
+    _warn_of_duplicates([image_id for image_id in ids if image_id is not None])
+    return [image_id or 0 for image_id in ids]
 
 
-def _warn_of_twins(ids: Sequence[object]) -> None:
+def _warn_of_duplicates(ids: Sequence[object]) -> None:
     for name, count in Counter(ids).most_common(1):
         if count > 1:
-            message = f"{count} images of the list go by the same name, {name}, in the result files"
+            message = f"{count} images of the list have the same name in the result files: {name}"
             warnings.warn(message, DarkpyWarning, stacklevel=3)

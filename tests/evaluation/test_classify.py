@@ -74,9 +74,9 @@ def tree_cfg(tmp_path: Path) -> str:
 
 def test_each_command_of_each_fork_looks_at_a_image_in_its_own_way() -> None:
     pjreddie, alexeyab = (darkpy.load(CFG, dialect=dialect) for dialect in DIALECTS)
-    assert predict_options(pjreddie, 1).prepare is letterbox
-    assert valid_options(pjreddie, 1).prepare is center_crop
-    assert predict_options(alexeyab, 1).prepare is valid_options(alexeyab, 1).prepare is resize_min_crop
+    assert predict_options(pjreddie, 1).fit is letterbox
+    assert valid_options(pjreddie, 1).fit is center_crop
+    assert predict_options(alexeyab, 1).fit is valid_options(alexeyab, 1).fit is resize_min_crop
 
 
 def test_the_surest_classes_come_first_and_of_equal_ones_the_first(image_files: list[Path]) -> None:
@@ -99,12 +99,12 @@ def test_batches_change_nothing_and_unreadable_images_keep_their_place(
     torch.manual_seed(1)
     network = darkpy.load(CFG)
     image_files[2].write_text("no image")
-    settings = valid_options(network, 6)
-    found = list(classify(network, image_files, settings, batch_size=batch_size))
+    options = valid_options(network, 6)
+    found = list(classify(network, image_files, options, batch_size=batch_size))
     assert [ranking.path for ranking in found] == list(map(str, image_files))
     assert [ranking.error is not None for ranking in found] == [number == 2 for number in range(7)]
     for ranking, path in zip(found, image_files, strict=True):
-        (alone,) = classify(network, [path], settings)
+        (alone,) = classify(network, [path], options)
         assert ranking.class_ids == alone.class_ids
         assert ranking.probs == pytest.approx(alone.probs, rel=1e-5)
     assert len({ranking.probs for ranking in found}) == 7

@@ -213,7 +213,7 @@ def test_recurrent_layers_start_anew_each_time(tmp_path: Path) -> None:
 def test_outputs_beyond_the_limit_are_refused_before_the_network_runs(
     network: Network, dump: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "MAX_NUMBERS", 1000)
+    monkeypatch.setattr(engine, "MAX_TRACE_VALUES", 1000)
     with pytest.raises(ShapeError, match=r"take 0\.0 GiB"):
         compare(network, dump)
 
@@ -250,7 +250,7 @@ def test_a_cfg_with_other_shapes_is_refused_at_the_layer(network: Network, tmp_p
 
 
 def test_a_second_cfg_belongs_to_weights_only(network: Network, dump: Path) -> None:
-    with pytest.raises(DarkpyError, match=r"has no use here: .*tiny\.npz is no weight file"):
+    with pytest.raises(DarkpyError, match=r"cannot be used: .*tiny\.npz is not a weight file"):
         compare(network, dump, other=darkpy.plan(CFG))
 
 

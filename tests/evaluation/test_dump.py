@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from darkpy.errors import DarkpyError, ShapeError
-from darkpy.evaluation.dump import fits, is_dump, layer_number, open_dump, write_dump
+from darkpy.evaluation.dump import is_dump, is_output_shape, layer_number, open_dump, write_dump
 from darkpy.shapes import Shape
 
 SHAPE = Shape(2, 3, 4)
@@ -47,8 +47,8 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     x_BCHW = torch.rand(1, 3, 5, 6)
     write_dump(path, x_BCHW, [OUTPUT_BCHW, -OUTPUT_BCHW])
     with open_dump(path) as dump:
-        assert dump.has_input and dump.layers == [0, 1] and not dump.strangers
-        assert torch.equal(dump.read_input(Shape(3, 5, 6), most=1), x_BCHW)
+        assert dump.has_input and dump.layers == [0, 1] and not dump.unknown_names
+        assert torch.equal(dump.read_input(Shape(3, 5, 6), max_batch=1), x_BCHW)
         assert torch.equal(dump.read_layer(1, 1, SHAPE), -OUTPUT_BCHW)
 
 
@@ -85,7 +85,7 @@ def test_arrays_of_other_programs_are_understood(tmp_path: Path, array: np.ndarr
 
 def test_an_array_with_its_channels_last_is_refused_with_both_shapes(tmp_path: Path) -> None:
     path = write(tmp_path / "d.npz", layer0=OUTPUT_BCHW.permute(0, 2, 3, 1).numpy())
-    with pytest.raises(ShapeError, match=r"layer0 is \(1, 3, 4, 2\), the cfg makes it \(1, 2, 3, 4\)"):
+    with pytest.raises(ShapeError, match=r"layer0 has the shape \(1, 3, 4, 2\), the cfg gives \(1, 2, 3, 4\)"):
         read_layer(path)
 
 
@@ -122,7 +122,7 @@ def test_damaged_numbers_are_refused(tmp_path: Path) -> None:
 
 def test_a_huge_claimed_shape_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
     path = write_member(tmp_path / "d.npz", npy("(1000000, 1000000, 1000)", bytes(96)))
-    with pytest.raises(ShapeError, match=r"layer0 is \(1000000, 1000000, 1000\)"):
+    with pytest.raises(ShapeError, match=r"layer0 has the shape \(1000000, 1000000, 1000\)"):
         read_layer(path)
 
 
@@ -137,8 +137,8 @@ def test_a_bomb_of_zeros_is_not_unpacked(tmp_path: Path) -> None:
     path = write(tmp_path / "d.npz", layer0=OUTPUT_BCHW.numpy())
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", npy("(100000, 2, 3, 4)", bytes(100000 * 96)))
-    with open_dump(path) as dump, pytest.raises(ShapeError, match="x holds 100000 images, more than the 8"):
-        dump.read_input(SHAPE, most=8)
+    with open_dump(path) as dump, pytest.raises(ShapeError, match="x holds 100000 images, at most 8"):
+        dump.read_input(SHAPE, max_batch=8)
 
 
 @pytest.mark.parametrize(
@@ -192,5 +192,9 @@ def test_a_dump_is_known_by_its_name_or_its_bytes(tmp_path: Path) -> None:
 
 
 def test_a_batch_must_be_named_where_it_is_more_than_one() -> None:
-    assert fits((2, 2, 3, 4), 2, SHAPE) and fits((48,), 2, SHAPE) and fits((2, 24), 2, SHAPE)
-    assert not fits((2, 3, 4), 2, SHAPE)
+    assert (
+        is_output_shape((2, 2, 3, 4), 2, SHAPE)
+        and is_output_shape((48,), 2, SHAPE)
+        and is_output_shape((2, 24), 2, SHAPE)
+    )
+    assert not is_output_shape((2, 3, 4), 2, SHAPE)

@@ -58,7 +58,7 @@ def test_json_never_holds_nan() -> None:
     (frame,) = json.loads(formats.frames_json([formats.frame_json(1, "a", [lost])]), parse_constant=pytest.fail)
     assert frame["objects"][0]["relative_coordinates"]["center_x"] is None
     (record,) = json.loads(
-        "".join(formats.array_json([formats.record("a", (9, 9), [lost])])), parse_constant=pytest.fail
+        "".join(formats.array_json([formats.image_record("a", (9, 9), [lost])])), parse_constant=pytest.fail
     )
     assert (record["objects"][0]["box"]["w"], record["objects"][0]["box_px"]) == (None, None)
 
@@ -91,7 +91,7 @@ def test_name_that_begins_with_dont_show_is_not_visible() -> None:
 
 
 def test_record_has_the_box_inside_the_image_in_pixels() -> None:
-    record = formats.record("a.jpg", (100, 50), [OUTSIDE, CAR])
+    record = formats.image_record("a.jpg", (100, 50), [OUTSIDE, CAR])
     assert (record["filename"], record["width"], record["height"]) == ("a.jpg", 100, 50)
     assert [one["box_px"] for one in record["objects"]] == [[0, 0, 5, 8], [50, 9, 100, 16]]
     assert record["objects"][1]["box"] == {"x": 0.75, "y": 0.25, "w": 0.5, "h": 0.125}
@@ -99,7 +99,7 @@ def test_record_has_the_box_inside_the_image_in_pixels() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_array_is_json_that_comes_in_whole_lines(count: int) -> None:
-    records = [formats.record(f"{i}.jpg", (9, 9), [DOG]) for i in range(count)]
+    records = [formats.image_record(f"{i}.jpg", (9, 9), [DOG]) for i in range(count)]
     pieces = list(formats.array_json(records))
     assert json.loads("".join(pieces)) == records
     assert all(piece.endswith("\n") and piece.count("\n") == 1 for piece in pieces)

@@ -129,12 +129,12 @@ def test_suppression_by_objectness_equals_a_plain_double_loop(seed: int, images:
 def test_the_size_of_the_pieces_changes_nothing(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     detections = random_detections(5, images=2, count=150, classes=3)
     whole = suppress(detections, 0.4)
-    monkeypatch.setattr(nms, "PAIRS", pairs)
+    monkeypatch.setattr(nms, "MAX_PAIRS", pairs)
     assert torch.equal(suppress(detections, 0.4).prob_MK, whole.prob_MK)
 
 
 def test_a_chain_longer_than_the_front_loses_every_second_box() -> None:
-    count = 3 * nms.FRONT
+    count = 3 * nms.MAX_FRONT
     box_M4 = torch.tensor([[0.3 * i, 0.0, 1.0, 1.0] for i in range(count)])
     score = torch.linspace(1, 0.1, count)
     chain = Detections(torch.zeros(count, dtype=torch.int64), box_M4, torch.ones(count), score[:, None])

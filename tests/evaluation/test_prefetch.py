@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from darkpy.evaluation import prefetch as loading
+from darkpy.evaluation import prefetch
 from darkpy.evaluation.prefetch import load_in_batches
 
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ def who_computes(_: object = None) -> tuple[int, int]:
 
 @pytest.fixture(params=[0, 2])
 def spare(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(loading, "_spare_cores", lambda device: request.param)
+    monkeypatch.setattr(prefetch, "_idle_cores", lambda device: request.param)
     return int(request.param)
 
 
@@ -76,9 +76,9 @@ def test_an_error_comes_to_the_one_who_asks(spare: int) -> None:
 
 
 def test_a_gpu_leaves_the_cores_to_the_loaders(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "count_cpus", lambda: 6)
+    monkeypatch.setattr(prefetch, "count_cpus", lambda: 6)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    assert loading._spare_cores(torch.device("cuda")) == 5
-    assert loading._spare_cores(CPU) == 2
+    assert prefetch._idle_cores(torch.device("cuda")) == 5
+    assert prefetch._idle_cores(CPU) == 2
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    assert loading._spare_cores(CPU) == 0
+    assert prefetch._idle_cores(CPU) == 0

@@ -132,7 +132,8 @@ def test_image_name_ends_at_its_first_dot() -> None:
 
 
 @pytest.mark.parametrize(
-    ("paths", "message"), [(("a/1.jpg", "b/1.jpg"), "2 images of the list go by"), (("dog.jpg",), "without a number")]
+    ("paths", "message"),
+    [(("a/1.jpg", "b/1.jpg"), "2 images of the list have the same"), (("dog.jpg",), "without a number")],
 )
 def test_ids_that_are_no_good_are_warned_of(tmp_path: Path, paths: tuple[str, ...], message: str) -> None:
     views = [ImageStatus(number, path, (1, 1)) for number, path in enumerate(paths)]
@@ -148,9 +149,9 @@ def test_good_ids_are_not_warned_of(tmp_path: Path, found: DetectionStore) -> No
 
 def test_class_that_cannot_name_a_file_is_refused_before_the_work() -> None:
     check_names("coco", ("../up",))
-    with pytest.raises(DarkpyError, match="cannot be in a file's name"):
+    with pytest.raises(DarkpyError, match="cannot be part of a file name"):
         check_names("voc", ("dog", "../up"))
-    with pytest.raises(DarkpyError, match="is for 3 classes at most, the network has 4"):
+    with pytest.raises(DarkpyError, match="takes at most 3 classes, the network has 4"):
         check_names("kitti", tuple("abcd"))
 
 

@@ -56,7 +56,7 @@ def _as_json(seen: SourceRun, checked: VerifyResult, target: Path) -> str:
         for row in checked.rows
     ]
     source, result = (
-        formats.record(str(target), seen.size, formats.by_confidence(formats.visible(found)))["objects"]
+        formats.image_record(str(target), seen.size, formats.by_confidence(formats.visible(found)))["objects"]
         for found in (seen.objects, checked.objects)
     )
     return json.dumps({"outputs": outputs, "source": source, "result": result})

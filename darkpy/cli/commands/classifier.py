@@ -138,9 +138,9 @@ def valid(data: Path, cfg: Path, weights: Path, top: int | None, batch_size: int
     classes = class_count(network)
     accuracy = Accuracy(read_class_labels(file, classes))
     top = min(top or _read_top(file), classes)
-    settings = valid_options(network, top, file.find("leaves"))
+    options = valid_options(network, top, file.find("leaves"))
     unreadable = 0
-    for ranking in console.track(classify(network, paths, settings, batch_size=batch_size), len(paths)):
+    for ranking in console.track(classify(network, paths, options, batch_size=batch_size), len(paths)):
         if ranking.error is not None:
             console.error(ranking.error)
             unreadable += 1
@@ -158,12 +158,12 @@ def _predict(network: Network, names_file: Path | None, image: Path | None, top:
     from darkpy.evaluation.classify import class_count, classify, find_tree, predict_options
 
     names = names_for(class_count(network), names_file)
-    settings = predict_options(network, top)
+    options = predict_options(network, top)
     tree, dialect = find_tree(network), network.plan.dialect
     has_failed = False
     for path in (image,) if image else ask_paths():
         began = perf_counter()
-        (ranking,) = classify(network, [path], settings)
+        (ranking,) = classify(network, [path], options)
         if ranking.error is not None:
             console.error(ranking.error)
             has_failed = True

@@ -131,7 +131,7 @@ def _show_each(
 def _record(result: DetectResult) -> dict[str, Any]:
     if result.image is None:
         return {"filename": result.path, "error": str(result.error)}
-    return formats.record(result.path, (result.image.w, result.image.h), result.objects)
+    return formats.image_record(result.path, (result.image.w, result.image.h), result.objects)
 
 
 def _lines(result: DetectResult) -> str:

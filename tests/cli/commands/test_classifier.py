@@ -145,4 +145,4 @@ def test_what_is_missing_in_the_data_file_is_one_line(pets: Path, run: Run, data
 
 def test_a_detector_is_sent_elsewhere(task: Path, run: Run) -> None:
     code, out, err = run("classify", "net.cfg", "net.weights", "a.png")
-    assert (code, out) == (2, "") and "darkpy detect finds objects" in err
+    assert (code, out) == (2, "") and "use darkpy detect" in err

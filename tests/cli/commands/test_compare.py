@@ -152,7 +152,7 @@ def test_a_image_is_prepared_as_the_fork_does_or_as_asked(files: Files) -> None:
         (["--dump", "net.weights"], "a dump is an .npz file"),
         (["--against", "net.npz", "--dump", "./net.npz"], "net.npz: is an input of this command"),
         (["absent.png", "--dump", "a.npz"], "absent.png"),
-        (["--against", "net.npz", "--other-cfg", "net.cfg"], "is no weight file"),
+        (["--against", "net.npz", "--other-cfg", "net.cfg"], "is not a weight file"),
     ],
 )
 def test_a_users_mistake_is_one_message_and_exit_code_2(files: Files, words: list[str], message: str) -> None:
@@ -167,4 +167,4 @@ def test_a_dump_of_another_network_is_one_message(files: Files) -> None:
     Path("net.cfg").write_text(CFG.replace("filters=4", "filters=8"))
     darkpy.load("net.cfg").save_weights("net.weights")
     code, _, err = files.run("--against", "net.npz")
-    assert code == 2 and "layer0 is (1, 4, 16, 16), the cfg makes it (1, 8, 16, 16)" in err
+    assert code == 2 and "layer0 has the shape (1, 4, 16, 16), the cfg gives (1, 8, 16, 16)" in err

@@ -93,7 +93,7 @@ def test_missing_labels_are_counted_and_told(judged: Path, run: Run) -> None:
     (judged / "a.txt").unlink()
     code, out, err = run(*MAP)
     assert (code, out) == (2, "")
-    assert err.startswith("error: no image of the list has labels; of the first: a.txt: ")
+    assert err.startswith("error: no image of the list has labels; the first one's: a.txt: ")
 
 
 def test_wrong_labels_are_told(judged: Path, run: Run) -> None:
