@@ -126,18 +126,14 @@ class DarknetLines:
         click.echo(self.log.update_line(report))
 
 
-def open_chart(checkpoints: Checkpoints, path: Path | None, *, is_logged: bool) -> Chart | None:
-    """A chart where one is asked for, or where the library that draws is there: it lies beside the weights then.
+def open_chart(checkpoints: Checkpoints, path: Path | None, *, is_logged: bool) -> Chart:
+    """Open the chart of a run, beside its weights unless `path` is given.
 
-    is_logged: whether the run has a log; the chart begins with what it tells.
+    is_logged: True if the run has a log, with which the chart begins.
     """
     from darkpy.diagnostics.monitor.log_reader import log_path, read_log
-    from darkpy.diagnostics.report.chart import Chart, check_available, is_available
+    from darkpy.diagnostics.report.chart import Chart
 
-    if path is not None:
-        check_available()
-    elif not is_available():
-        return None
     folder, base, trainer = checkpoints.folder, checkpoints.base, checkpoints.trainer
     history = None
     if is_logged and trainer.batch_num:
