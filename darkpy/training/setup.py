@@ -12,7 +12,7 @@ from darkpy.build import Plan
 from darkpy.config.classmap import read_class_map
 from darkpy.config.tree import read_tree
 from darkpy.data.augment.config import ClassificationAugmentConfig, DetectionAugmentConfig
-from darkpy.data.augment.multiscale import LARGEST_CLASSIFIER, classifier_size, detector_minibatch, detector_size
+from darkpy.data.augment.multiscale import MAX_CLASSIFIER_SIDE, classifier_size, detector_minibatch, detector_size
 from darkpy.data.augment.sampler import Sampler
 from darkpy.data.lists.data_file import DataFile
 from darkpy.data.lists.paths import read_image_list
@@ -141,7 +141,7 @@ def _classifier(
     def size(batch_num: int) -> tuple[int, int]:
         return classifier_size(net, batch_num, seed)
 
-    largest = (LARGEST_CLASSIFIER, LARGEST_CLASSIFIER) if net.random else (net.width, net.height)
+    largest = (MAX_CLASSIFIER_SIDE, MAX_CLASSIFIER_SIDE) if net.random else (net.width, net.height)
     intervals = Intervals.of_classifier(net, len(paths))
     return TrainingSetup(
         plan, data, paths, classes, False, BatchSource(dataset=dataset, size=size, **options), intervals, largest

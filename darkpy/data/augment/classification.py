@@ -1,4 +1,4 @@
-"""A classifier's training sample: a random part of an image, rotated and stretched, perhaps mixed with others.
+"""Augmentation of a classifier's training images: a random part, rotated and stretched, perhaps mixed with others.
 
 Letters: C color, H height, W width; K classes.
 """
@@ -19,61 +19,65 @@ from darkpy.ops.blur import gaussian_blur
 from darkpy.ops.resample import center_crop, resize
 from darkpy.ops.warp import rotate_crop
 
-DEFAULT_BLUR = 15
-"""The kernel that blur=1 stands for."""
+DEFAULT_BLUR_SIZE = 15
+"""Kernel size that blur=1 stands for."""
 
-Example = tuple[Tensor, Tensor]
-"""An image, (C, H, W), and its truth, (K,)."""
+ImageAndTarget = tuple[Tensor, Tensor]
+"""Image, (C, H, W), and its target, (K,)."""
 
-Load = Callable[[int], Example]
-"""Hands out the images of one slot by number, 0 to 3."""
+LoadLabeledImage = Callable[[int], ImageAndTarget]
+"""Returns the sample's source image 0 to 3 and its target."""
 
 
-def compose(load: Load, config: ClassificationAugmentConfig, net_w: int, net_h: int, rngs: SampleRngs) -> Example:
-    """What one slot shows, and its truth.
+def compose(
+    load: LoadLabeledImage, config: ClassificationAugmentConfig, net_w: int, net_h: int, rngs: SampleRngs
+) -> ImageAndTarget:
+    """Load, augment and, in every other sample on average, mix images as the config says.
 
     Source:  AlexeyAB/darknet src/data.c load_data_augment
-    Differs: each slot tosses its own coin for mixing, in darknet one coin falls for all slots of a thread.
+    Differs: each sample tosses its own coin for mixing; in darknet all samples of a thread share one.
     """
 
-    def draw(number: int) -> Example:
-        image_CHW, truth_K = load(number)
-        return augment(image_CHW, config, net_w, net_h, rngs), truth_K
+    def draw(source: int) -> ImageAndTarget:
+        image_CHW, target_K = load(source)
+        return augment(image_CHW, config, net_w, net_h, rngs), target_K
 
-    x_CHW, truth_K = draw(0)
+    x_CHW, target_K = draw(0)
     if config.mixing and rngs.mixing.coin():
-        x_CHW, truth_K = _mix(x_CHW, truth_K, draw, config.mixing, rngs.mixing)
-    if config.blur and rngs.effects.rand_int(0, 3) == 0:
-        x_CHW = gaussian_blur(x_CHW, DEFAULT_BLUR if config.blur == 1 else config.blur)
-    return x_CHW, truth_K
+        x_CHW, target_K = _mix(x_CHW, target_K, draw, config.mixing, rngs.mixing)
+    if config.blur and rngs.effects.rand_int(0, 3) == 0:  # one sample in four, as in the C program
+        x_CHW = gaussian_blur(x_CHW, DEFAULT_BLUR_SIZE if config.blur == 1 else config.blur)
+    return x_CHW, target_K
 
 
 def augment(image_CHW: Tensor, config: ClassificationAugmentConfig, net_w: int, net_h: int, rngs: SampleRngs) -> Tensor:
-    """A random part of the image, perhaps mirrored, its colors changed.
+    """Crop, flip and recolor one image at random.
 
     Source:  pjreddie/darknet src/image.c random_augment_args, src/data.c load_image_augment_paths
-    Differs: `center`, which pjreddie's `classifier train` reads and does not pass on, is obeyed.
+    Differs: `center`, which pjreddie's `classifier train` reads but does not pass on, is obeyed.
     """
+    # AlexeyAB crops a square of the longer side and resizes it to the network's input
     is_pjreddie = config.dialect is Dialect.PJREDDIE
     w, h = (net_w, net_h) if is_pjreddie else (max(net_w, net_h), max(net_w, net_h))
     if config.center:
         x_CHW = center_crop(image_CHW, w, h)
     else:
-        x_CHW = _crop(image_CHW, config, net_w, w, h, rngs.geometry)
+        x_CHW = _random_crop(image_CHW, config, net_w, w, h, rngs.geometry)
     if rngs.geometry.coin() and config.flip:
         x_CHW = x_CHW.flip(2)
-    x_CHW = change_color(x_CHW, config.color.draw(rngs.color), is_bounded=False)
+    x_CHW = change_color(x_CHW, config.color.draw(rngs.color), bounded=False)
     return x_CHW if (w, h) == (net_w, net_h) else resize(x_CHW, net_w, net_h)
 
 
-def _crop(
+def _random_crop(
     image_CHW: Tensor, config: ClassificationAugmentConfig, net_w: int, w: int, h: int, rng: DarknetRandom
 ) -> Tensor:
+    """Scale, stretch and rotate the image, and cut w x h out of it. The order of the draws is darknet's."""
     _, source_h, source_w = image_CHW.shape
-    aspect = rng.scale(config.aspect)
+    aspect = rng.rand_scale(config.aspect)
     scale = rng.rand_int(*config.crop_range(net_w)) / max(1, int(min(source_h, source_w * aspect)))
     rad = rng.uniform(-config.angle, config.angle) * math.pi / 180
-    # both of pjreddie's ranges ask for the width
+    # room to shift the crop; darknet subtracts the width in both directions
     free_x, free_y = (source_w * scale / aspect - w) / 2, (source_h * scale - w) / 2
     if config.dialect is Dialect.ALEXEYAB:
         free_x, free_y = max(0.0, free_x), max(0.0, free_y)
@@ -81,34 +85,34 @@ def _crop(
     return rotate_crop(image_CHW, rad, scale, w, h, dx, dy, aspect)
 
 
-def _mix(x_CHW: Tensor, truth_K: Tensor, draw: Load, mixing: int, rng: DarknetRandom) -> Example:
+def _mix(x_CHW: Tensor, target_K: Tensor, draw: LoadLabeledImage, mixing: int, rng: DarknetRandom) -> ImageAndTarget:
     if mixing == CUTMIX_OR_MOSAIC:
         mixing = rng.rand_int(CUTMIX, MOSAIC)
     if mixing == MIXUP:
         other_CHW, other_K = draw(1)
-        return (x_CHW + other_CHW) / 2, (truth_K + other_K) / 2
-    return (_cut_in if mixing == CUTMIX else _join_four)(x_CHW, truth_K, draw, rng)
+        return (x_CHW + other_CHW) / 2, (target_K + other_K) / 2
+    return (_cutmix if mixing == CUTMIX else _mosaic)(x_CHW, target_K, draw, rng)
 
 
-def _cut_in(x_CHW: Tensor, truth_K: Tensor, draw: Load, rng: DarknetRandom) -> Example:
-    """A rectangle of another image, .3 to .8 of each side; the truths are weighted by area."""
+def _cutmix(x_CHW: Tensor, target_K: Tensor, draw: LoadLabeledImage, rng: DarknetRandom) -> ImageAndTarget:
+    """Insert a rectangle of another image, .3 to .8 of each side; targets are weighted by area."""
     _, h, w = x_CHW.shape
     cut_w, cut_h = rng.rand_int(int(w * 0.3), int(w * 0.8)), rng.rand_int(int(h * 0.3), int(h * 0.8))
     left, top = rng.rand_int(0, w - cut_w - 1), rng.rand_int(0, h - cut_h - 1)
     other_CHW, other_K = draw(1)
     x_CHW[:, top : top + cut_h, left : left + cut_w] = other_CHW[:, top : top + cut_h, left : left + cut_w]
-    return x_CHW, torch.lerp(truth_K, other_K, cut_w * cut_h / (w * h))
+    return x_CHW, torch.lerp(target_K, other_K, cut_w * cut_h / (w * h))
 
 
-def _join_four(x_CHW: Tensor, truth_K: Tensor, draw: Load, rng: DarknetRandom) -> Example:
-    """A quarter of each of four images, cut .2 to .8 along each side; the truths are weighted by area."""
+def _mosaic(x_CHW: Tensor, target_K: Tensor, draw: LoadLabeledImage, rng: DarknetRandom) -> ImageAndTarget:
+    """Join a corner of each of four images, cut at .2 to .8 of each side; targets are weighted by area."""
     _, h, w = x_CHW.shape
     cut_x, cut_y = rng.rand_int(int(w * 0.2), int(w * 0.8)), rng.rand_int(int(h * 0.2), int(h * 0.8))
-    truth_K = truth_K * (cut_x * cut_y / (w * h))
+    target_K = target_K * (cut_x * cut_y / (w * h))
     left, right, top, bottom = slice(cut_x), slice(cut_x, w), slice(cut_y), slice(cut_y, h)
-    for number, (rows, columns) in enumerate(((top, right), (bottom, left), (bottom, right)), start=1):
-        other_CHW, other_K = draw(number)
+    for source, (rows, columns) in enumerate(((top, right), (bottom, left), (bottom, right)), start=1):
+        other_CHW, other_K = draw(source)
         part_CHW = x_CHW[:, rows, columns]
         part_CHW.copy_(other_CHW[:, rows, columns])
-        truth_K = truth_K + other_K * (part_CHW[0].numel() / (w * h))
-    return x_CHW, truth_K
+        target_K = target_K + other_K * (part_CHW[0].numel() / (w * h))
+    return x_CHW, target_K

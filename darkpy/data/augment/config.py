@@ -1,4 +1,4 @@
-"""The keys of a cfg that say how training data are made."""
+"""Configuration of data augmentation: the keys of a cfg that describe it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIXUP, CUTMIX, MOSAIC, CUTMIX_OR_MOSAIC = 1, 2, 3, 4
 
 
 def mixing_code(net: NetSpec) -> int:
-    """What mosaic, cutmix and mixup mean together; 0 is for none.
+    """Combine the keys mosaic, cutmix and mixup into one code; 0 for none.
 
     Source:  AlexeyAB/darknet src/parser.c parse_net_options
     """
@@ -25,7 +25,7 @@ def mixing_code(net: NetSpec) -> int:
 
 
 class Color(NamedTuple):
-    """What is added to the hue; what saturation and value are multiplied by."""
+    """Color change: an offset of the hue, and factors of saturation and value."""
 
     hue: float = 0.0
     saturation: float = 1.0
@@ -34,7 +34,7 @@ class Color(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ColorRange:
-    """How far colors are changed at random: hue to both sides, the others up by a factor, or down by it."""
+    """Range of random color changes: hue +/- an offset, saturation and exposure times or divided by a factor."""
 
     hue: float = 0.0
     saturation: float = 1.0
@@ -42,20 +42,20 @@ class ColorRange:
 
     @classmethod
     def from_net(cls, net: NetSpec) -> ColorRange:
-        """Source: pjreddie/darknet src/data.c load_thread, for which a factor of 0 means 1."""
+        """Read the range from [net]. Source: pjreddie/darknet src/data.c load_thread, where a factor of 0 means 1."""
         return cls(hue=net.hue, saturation=net.saturation or 1.0, exposure=net.exposure or 1.0)
 
     def draw(self, rng: DarknetRandom) -> Color:
-        """Source: pjreddie/darknet src/image.c random_distort_image."""
-        return Color(rng.uniform(-self.hue, self.hue), rng.scale(self.saturation), rng.scale(self.exposure))
+        """Draw a color change. Source: pjreddie/darknet src/image.c random_distort_image."""
+        return Color(rng.uniform(-self.hue, self.hue), rng.rand_scale(self.saturation), rng.rand_scale(self.exposure))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DetectionAugmentConfig:
-    """The keys of [net] and of the last detection layer, `head`, that matter to a detector's training data.
+    """Augmentation of a detector's training data: keys of [net] and of the last detection layer, `head`.
 
-    mosaic, mixup: images are mixed for every other slot, on average.
-    side: the cells along the truth of [detection]; that of the other heads is a list.
+    mosaic, mixup: mix images in every other sample, on average.
+    side: cells along each side of [detection]'s target grid; the other heads have a list of boxes as target.
     """
 
     dialect: Dialect
@@ -78,7 +78,7 @@ class DetectionAugmentConfig:
     def from_net(
         cls, net: NetSpec, head: str, *, classes: int, max: int, jitter: float, resize: float = 1.0, side: int = 7
     ) -> DetectionAugmentConfig:
-        """Read from [net] and the keys of the last detection layer.
+        """Read the configuration from [net] and the keys of the last detection layer.
 
         Raises:  DarkpyError for mosaic=1 with letter_box=1, which AlexeyAB refuses, and for impossible ranges.
         Source:  AlexeyAB/darknet src/data.c load_data_detection, load_data_region
@@ -102,10 +102,10 @@ class DetectionAugmentConfig:
         mixing = mixing_code(net)
         if net.cutmix:
             warnings.warn(
-                "cutmix=1 is for classifiers: this detector is trained without it", DarkpyWarning, stacklevel=2
+                "cutmix=1 applies to classifiers only; this detector is trained without it", DarkpyWarning, stacklevel=2
             )
         if mixing >= MOSAIC and net.letter_box:
-            raise DarkpyError("mosaic=1 and letter_box=1 do not go together", hint="take one of them out of [net]")
+            raise DarkpyError("mosaic=1 and letter_box=1 cannot be combined", hint="remove one of them from [net]")
         return replace(
             config,
             resize=resize,
@@ -120,36 +120,36 @@ class DetectionAugmentConfig:
 
     @property
     def is_opencv(self) -> bool:
-        """Whether the rules are those of AlexeyAB's program built with OpenCV, which [detection] does without."""
+        """True if augmentation follows AlexeyAB's program built with OpenCV; [detection] never does."""
         return self.dialect is Dialect.ALEXEYAB and self.head != "detection"
 
     @property
     def allow_class_only(self) -> bool:
-        """Whether a label may tell a class and no place; YOLO9000 was trained with such."""
+        """True if a label may give a class without a box, as in the training of YOLO9000."""
         return self.dialect is Dialect.PJREDDIE and self.head == "region"
 
     @property
     def entries(self) -> int:
-        """Numbers of one object in a truth that is a list: its track is AlexeyAB's sixth."""
+        """Numbers per object in a list of boxes: AlexeyAB adds the track as the sixth."""
         return 6 if self.is_opencv else 5
 
-    def least_size(self, net_w: int, net_h: int) -> tuple[float, float]:
-        """The width and height below which a box is dropped.
+    def min_box_size(self, net_w: int, net_h: int) -> tuple[float, float]:
+        """Return the width and height below which a box is dropped, as fractions of the input.
 
         Source:  pjreddie/darknet and AlexeyAB/darknet src/data.c fill_truth_detection, fill_truth_region
         """
         if self.is_opencv:
             return 1 / net_w, 1 / net_h
-        least = 0.005 if self.head == "detection" and self.dialect is Dialect.PJREDDIE else 0.001
-        return least, least
+        smallest = 0.005 if self.head == "detection" and self.dialect is Dialect.PJREDDIE else 0.001
+        return smallest, smallest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassificationAugmentConfig:
-    """The keys of [net] that matter to a classifier's training data.
+    """Augmentation of a classifier's training data: keys of [net].
 
-    min_crop, max_crop: how large the shorter side may become, in pixels of a network input of `width`.
-    center: the largest square in the middle in place of a random part.
+    min_crop, max_crop: range of the shorter side after scaling, in pixels, for a network input of `width`.
+    center: use the largest central square instead of a random part.
     """
 
     dialect: Dialect
@@ -167,7 +167,7 @@ class ClassificationAugmentConfig:
 
     @classmethod
     def from_net(cls, net: NetSpec) -> ClassificationAugmentConfig:
-        """Source: pjreddie/darknet and AlexeyAB/darknet src/parser.c parse_net_options."""
+        """Read the configuration from [net]. Source: src/parser.c parse_net_options of both darknets."""
         low = net.width if net.min_crop is None else net.min_crop
         high = 2 * net.width if net.max_crop is None else net.max_crop
         return cls(
@@ -186,7 +186,7 @@ class ClassificationAugmentConfig:
         )
 
     def crop_range(self, net_w: int) -> tuple[int, int]:
-        """The shorter side, least and most, for an input of `net_w`: with pjreddie they grow with the network.
+        """Return the range of the shorter side for an input of `net_w`; in pjreddie's dialect it scales with the input.
 
         Source:  pjreddie/darknet examples/classifier.c train_classifier; AlexeyAB/darknet src/classifier.c
         """

@@ -1,4 +1,4 @@
-"""What training does to an image and its boxes before the network sees them, in each fork's way.
+"""Augmentation of a detector's training images and their boxes, as each dialect does it.
 
 Letters: C color, H height, W width; N boxes, each center x, y, width, height as fractions, class, and perhaps a track.
 """
@@ -16,12 +16,12 @@ from darkpy.data.augment.sampler import DarknetRandom, SampleRngs
 from darkpy.ops.blur import gaussian_blur
 from darkpy.ops.color import distort, distort_bounded
 
-BACKGROUND_BLUR = 17
-"""The kernel that AlexeyAB blurs the background with."""
+BACKGROUND_BLUR_SIZE = 17
+"""Kernel size of AlexeyAB's background blur."""
 
 
 class AugmentedSample(NamedTuple):
-    """What the network sees, and the boxes on it."""
+    """Network input and the boxes on it."""
 
     x_CHW: Tensor
     boxes_N: Tensor
@@ -30,11 +30,11 @@ class AugmentedSample(NamedTuple):
 def augment(
     image_CHW: Tensor, boxes_N: Tensor, config: DetectionAugmentConfig, net_w: int, net_h: int, rngs: SampleRngs
 ) -> AugmentedSample:
-    """One image and its boxes as training shows them, unmixed; image_CHW is uint8 or 0..1.
+    """Augment one image, uint8 or 0..1, and its boxes, without mixing.
 
     Source:  pjreddie/darknet and AlexeyAB/darknet src/data.c load_data_detection, load_data_region
     Differs: in floats throughout; AlexeyAB with OpenCV rounds to 8 bits at each step.
-        The shuffling of the boxes is fair.
+        The boxes are shuffled with equal probabilities.
     """
     placement = draw_placement(image_CHW, config, net_w, net_h, rngs)
     if isinstance(placement, Crop):
@@ -46,23 +46,23 @@ def augment(
 def draw_placement(
     image_CHW: Tensor, config: DetectionAugmentConfig, net_w: int, net_h: int, rngs: SampleRngs
 ) -> Letterbox | Crop:
-    """Where the image will lie."""
+    """Draw the placement of an image by the rule of the dialect and the head."""
     _, h, w = image_CHW.shape
     jitter, flip, rng = config.jitter, config.flip, rngs.geometry
     if config.head == "detection":
         return draw_crop(w, h, net_w, net_h, jitter=jitter, rng=rng)
     if not config.is_opencv:
         return draw_letterbox(w, h, net_w, net_h, jitter=jitter, flip=flip, rng=rng)
-    placement = draw_crop_opencv(
+    crop = draw_crop_opencv(
         *(w, h, net_w, net_h), jitter=jitter, resize=config.resize, flip=flip, rng=rng, effects=rngs.effects
     )
-    return placement.with_letterbox() if config.letter_box else placement
+    return crop.with_letterbox() if config.letter_box else crop
 
 
 def transform_boxes(
     boxes_N: Tensor, placement: Letterbox | Crop, config: DetectionAugmentConfig, rngs: SampleRngs
 ) -> Tensor:
-    """The boxes in random order where the view shows them; first those beyond `max` go, then those too small to see.
+    """Shuffle the boxes, keep the first `max`, transform them, and drop those that become too small.
 
     Source:  pjreddie/darknet and AlexeyAB/darknet src/data.c fill_truth_detection
     """
@@ -71,8 +71,8 @@ def transform_boxes(
     if config.head != "detection":
         order = order[: config.max]
     boxes_N = placement.box_transform.apply(boxes_N[order])
-    least_w, least_h = config.least_size(placement.net_w, placement.net_h)
-    return boxes_N[(boxes_N[:, 2] >= least_w) & (boxes_N[:, 3] >= least_h)]
+    min_w, min_h = config.min_box_size(placement.net_w, placement.net_h)
+    return boxes_N[(boxes_N[:, 2] >= min_w) & (boxes_N[:, 3] >= min_h)]
 
 
 def render(
@@ -83,13 +83,13 @@ def render(
     rngs: SampleRngs,
     window: Window | None = None,
 ) -> Tensor:
-    """The image in its view, its colors changed, blurred, with noise: all of it, or what is in a window."""
+    """Resample the image at its placement, change its colors, blur it and add noise; all of it or a window."""
     color = config.color.draw(rngs.color)
     if isinstance(placement, Letterbox):
-        return change_color(placement.paint(image_CHW), color, is_bounded=False)
-    blur = _draw_blur(boxes_N, placement, config, rngs.effects)
-    # what is blurred away lies in part outside the window
-    x_CHW = change_color(placement.paint(image_CHW, None if blur else window), color, is_bounded=config.is_opencv)
+        return change_color(placement.render(image_CHW), color, bounded=False)
+    blur = _draw_blur_size(boxes_N, placement, config, rngs.effects)
+    # blurring needs pixels outside the window: render all, and cut the window out afterwards
+    x_CHW = change_color(placement.render(image_CHW, None if blur else window), color, bounded=config.is_opencv)
     if blur == 1:
         x_CHW = _blur_background(x_CHW, boxes_N)
     elif blur:
@@ -101,31 +101,31 @@ def render(
     return x_CHW
 
 
-def change_color(x_CHW: Tensor, color: Color, *, is_bounded: bool) -> Tensor:
-    """The colors changed, as OpenCV does it where `is_bounded`; nothing is computed where nothing is changed."""
+def change_color(x_CHW: Tensor, color: Color, *, bounded: bool) -> Tensor:
+    """Change hue, saturation and exposure. bounded: clip as OpenCV does."""
     if color == Color():
         return x_CHW
-    return (distort_bounded if is_bounded else distort)(x_CHW, *color)
+    return (distort_bounded if bounded else distort)(x_CHW, *color)
 
 
-def _draw_blur(boxes_N: Tensor, placement: Crop, config: DetectionAugmentConfig, rng: DarknetRandom) -> int:
-    """0 for none, 1 for the background alone, else the size of the kernel.
+def _draw_blur_size(boxes_N: Tensor, crop: Crop, config: DetectionAugmentConfig, rng: DarknetRandom) -> int:
+    """Draw the kernel size of the blur: 0 for none, 1 for the background only.
 
-    An eighth of the smallest side of a box is the most: a small object takes the blur from the whole image, or leaves
-    it to the background, and so does an image without objects.
+    Objects stay recognizable: the kernel is at most an eighth of the shortest side of a box, which leaves a small
+    object, or an image without objects, with background blur or none.
     """
     if not config.blur:
         return 0
-    blur = (0, 1, config.blur)[rng.rand_int(0, 2)]
-    if blur <= 1:
-        return blur
-    sides_N2 = boxes_N[:, 2:4] * boxes_N.new_tensor((placement.net_w, placement.net_h))
-    smallest = int(sides_N2.min()) if len(boxes_N) else 0
-    return min(blur, smallest // 8)
+    size = (0, 1, config.blur)[rng.rand_int(0, 2)]
+    if size <= 1:
+        return size
+    sides_N2 = boxes_N[:, 2:4] * boxes_N.new_tensor((crop.net_w, crop.net_h))
+    shortest = int(sides_N2.min()) if len(boxes_N) else 0
+    return min(size, shortest // 8)
 
 
 def _blur_background(x_CHW: Tensor, boxes_N: Tensor) -> Tensor:
-    """Blurred where no box is."""
+    """Blur all pixels outside the boxes."""
     _, h, w = x_CHW.shape
     size_2 = boxes_N.new_tensor((w, h))
     corner_N2 = ((boxes_N[:, :2] - boxes_N[:, 2:4] / 2) * size_2).trunc()
@@ -133,12 +133,13 @@ def _blur_background(x_CHW: Tensor, boxes_N: Tensor) -> Tensor:
     column_W, row_H = torch.arange(w), torch.arange(h)
     in_columns_NW = (column_W >= corner_N2[:, :1]) & (column_W < end_N2[:, :1])
     in_rows_NH = (row_H >= corner_N2[:, 1:]) & (row_H < end_N2[:, 1:])
+    # the product counts, for each pixel, the boxes whose rows and columns both contain it
     is_object_HW = in_rows_NH.float().T @ in_columns_NW.float() > 0
-    return torch.where(is_object_HW, x_CHW, gaussian_blur(x_CHW, BACKGROUND_BLUR))
+    return torch.where(is_object_HW, x_CHW, gaussian_blur(x_CHW, BACKGROUND_BLUR_SIZE))
 
 
 def _add_noise(x_CHW: Tensor, deviation: int, rng: DarknetRandom) -> Tensor:
-    """Gaussian noise of which darknet loses the half below 0, so that it only brightens."""
-    numbers = torch.Generator().manual_seed(rng.getrandbits(63))
-    noise_CHW = torch.randn(x_CHW.shape, generator=numbers).mul_(max(0, min(deviation, 127)) / 255)
+    """Add the positive half of Gaussian noise: darknet's unsigned bytes lose the other half."""
+    generator = torch.Generator().manual_seed(rng.getrandbits(63))
+    noise_CHW = torch.randn(x_CHW.shape, generator=generator).mul_(max(0, min(deviation, 127)) / 255)
     return noise_CHW.clamp_(min=0).add_(x_CHW).clamp_(max=1)

@@ -1,6 +1,6 @@
-"""Where an image lies in the network's input: drawn at random, painted, and followed by its boxes.
+"""Random placement of an image in the network's input: drawn, rendered, and applied to the boxes.
 
-Letters: C color, H height, W width; N boxes, each center x, y, width, height, then its class (and more) as it was.
+Letters: C color, H height, W width; N boxes, each center x, y, width, height, then the class (and more), unchanged.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from darkpy.ops import warp
 from darkpy.ops.resample import GRAY
 
 CLASS_ONLY = 999999.0
-"""What darknet writes in place of x, y, w and h where a label tells a class and no place."""
+"""darknet's x, y, w and h of a label that gives a class without a box."""
 
 
 class Window(NamedTuple):
-    """A part of the network's input, in pixels."""
+    """Part of the network's input, in pixels."""
 
     left: int
     top: int
@@ -29,16 +29,19 @@ class Window(NamedTuple):
 
 
 class BoxTransform(NamedTuple):
-    """An edge at `e`, a fraction of the image, is seen at `e * scale - shift`, a fraction of the network's input."""
+    """Affine map of box edges: `e`, a fraction of the image, goes to `e * scale - shift`, a fraction of the input.
+
+    flip: then mirror at the vertical axis.
+    """
 
     scale_x: float
     scale_y: float
     shift_x: float
     shift_y: float
-    is_flipped: bool
+    flip: bool
 
     def apply(self, boxes_N: Tensor) -> Tensor:
-        """Where the boxes are seen, cut off at the input's edges.
+        """Transform boxes and clip them to the input; a box without a place becomes CLASS_ONLY.
 
         Source:  pjreddie/darknet src/data.c correct_boxes
         """
@@ -46,7 +49,7 @@ class BoxTransform(NamedTuple):
         scale_2, shift_2 = boxes_N.new_tensor(((self.scale_x, self.scale_y), (self.shift_x, self.shift_y)))
         low_N2 = (center_N2 - size_N2 / 2) * scale_2 - shift_2
         high_N2 = (center_N2 + size_N2 / 2) * scale_2 - shift_2
-        if self.is_flipped:
+        if self.flip:
             low_N2[:, 0], high_N2[:, 0] = 1 - high_N2[:, 0], 1 - low_N2[:, 0]
         low_N2.clamp_(0, 1)
         high_N2.clamp_(0, 1)
@@ -57,9 +60,9 @@ class BoxTransform(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """The whole image, its sides distorted, as large as the network's input allows, somewhere on gray.
+    """Placement of the whole image, with a jittered aspect ratio and as large as fits, on a gray canvas.
 
-    Units:   pixels of the network's input; w, h, dx, dy with fractions, which boxes keep and painting drops.
+    Units:   pixels of the network's input; w, h, dx, dy have fractions, which boxes keep and rendering drops.
     """
 
     net_w: int
@@ -68,37 +71,40 @@ class Letterbox:
     h: float
     dx: float
     dy: float
-    is_flipped: bool
+    flip: bool
 
     @property
     def box_transform(self) -> BoxTransform:
         w, h = self.net_w, self.net_h
-        return BoxTransform(self.w / w, self.h / h, -self.dx / w, -self.dy / h, self.is_flipped)
+        return BoxTransform(self.w / w, self.h / h, -self.dx / w, -self.dy / h, self.flip)
 
-    def paint(self, image_CHW: Tensor) -> Tensor:
+    def render(self, image_CHW: Tensor) -> Tensor:
+        """Resample the image into the network's input."""
         x_CHW = torch.full((image_CHW.shape[0], self.net_h, self.net_w), GRAY)
         warp.place(image_CHW, int(self.w), int(self.h), int(self.dx), int(self.dy), x_CHW)
-        return x_CHW.flip(2) if self.is_flipped else x_CHW
+        return x_CHW.flip(2) if self.flip else x_CHW
 
 
 def draw_letterbox(
     w: int, h: int, net_w: int, net_h: int, *, jitter: float, flip: bool, rng: DarknetRandom
 ) -> Letterbox:
-    """How pjreddie's `detector train` shows an image of w x h.
+    """Draw a placement of an image of w x h as pjreddie's `detector train` does.
 
     Source:  pjreddie/darknet src/data.c load_data_detection
     """
+    # the order of the draws is darknet's: width, height, x, y, flip
     dw, dh = jitter * w, jitter * h
-    ratio = (w + rng.uniform(-dw, dw)) / (h + rng.uniform(-dh, dh))
-    new_w, new_h = (net_h * ratio, float(net_h)) if ratio < 1 else (float(net_w), net_w / ratio)
+    aspect = (w + rng.uniform(-dw, dw)) / (h + rng.uniform(-dh, dh))
+    new_w, new_h = (net_h * aspect, float(net_h)) if aspect < 1 else (float(net_w), net_w / aspect)
     dx, dy = rng.uniform(0, net_w - new_w), rng.uniform(0, net_h - new_h)
     return Letterbox(net_w, net_h, new_w, new_h, dx, dy, flip and rng.coin())
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """The image without its margins, which may be negative, stretched to the network's input.
+    """Placement of the image without its margins, stretched to the network's input; negative margins add space.
 
+    opencv: resample as AlexeyAB's program built with OpenCV does.
     Units:   margins in pixels of the image of w x h.
     """
 
@@ -110,61 +116,64 @@ class Crop:
     right: int
     top: int
     bottom: int
-    is_flipped: bool
-    is_opencv: bool
+    flip: bool
+    opencv: bool
 
     @property
-    def seen_w(self) -> int:
+    def crop_w(self) -> int:
         return self.w - self.left - self.right
 
     @property
-    def seen_h(self) -> int:
+    def crop_h(self) -> int:
         return self.h - self.top - self.bottom
 
     @property
     def box_transform(self) -> BoxTransform:
-        w, h = self.seen_w, self.seen_h
-        return BoxTransform(self.w / w, self.h / h, self.left / w, self.top / h, self.is_flipped)
+        w, h = self.crop_w, self.crop_h
+        return BoxTransform(self.w / w, self.h / h, self.left / w, self.top / h, self.flip)
 
-    def paint(self, image_CHW: Tensor, window: Window | None = None) -> Tensor:
-        """What is seen, or that part of it; beyond the image is its average color, or its edge without OpenCV."""
-        axis = warp.cropped_opencv if self.is_opencv else warp.cropped
-        rows = axis(self.h, self.top, self.seen_h, self.net_h)
-        columns = axis(self.w, self.left, self.seen_w, self.net_w)
-        if self.is_flipped:
+    def render(self, image_CHW: Tensor, window: Window | None = None) -> Tensor:
+        """Resample the crop into the network's input, or only into a window of it.
+
+        Outside the image is its mean color with OpenCV, else its edge pixels.
+        """
+        axis = warp.cropped_opencv if self.opencv else warp.cropped
+        rows = axis(self.h, self.top, self.crop_h, self.net_h)
+        columns = axis(self.w, self.left, self.crop_w, self.net_w)
+        if self.flip:
             columns = columns.mirrored()
         if window is not None:
             rows, columns = rows.window(window.top, window.h), columns.window(window.left, window.w)
         is_inside = min(self.left, self.right, self.top, self.bottom) >= 0
-        fill_C = None if is_inside or not self.is_opencv else warp.mean_color(image_CHW)
+        fill_C = None if is_inside or not self.opencv else warp.mean_color(image_CHW)
         return warp.look(image_CHW, rows, columns, fill_C)
 
     def with_letterbox(self) -> Crop:
-        """With margins that give the image its own sides again, where the jitter has not changed them."""
+        """Add margins that restore the image's aspect ratio, up to the jitter ([net] letter_box)."""
         missing_h = self.w * self.net_h / self.net_w - self.h
         if missing_h > 0:
             return replace(self, top=int(self.top - missing_h / 2), bottom=int(self.bottom - missing_h / 2))
         missing_w = self.h * self.net_w / self.net_h - self.w
         return replace(self, left=int(self.left - missing_w / 2), right=int(self.right - missing_w / 2))
 
-    def toward_corner(self, *, is_right: bool, is_bottom: bool) -> Crop:
-        """With its margins on the sides that a mosaic cuts off from the quadrant for which it is meant."""
-        across, along = self.left + self.right, self.top + self.bottom
-        left, right = (across, 0) if is_right != self.is_flipped else (0, across)
-        top, bottom = (along, 0) if is_bottom else (0, along)
+    def for_quadrant(self, *, is_right: bool, is_bottom: bool) -> Crop:
+        """Move the margins to the outer sides of a mosaic's quadrant, so that the image touches the mosaic's cut."""
+        horizontal, vertical = self.left + self.right, self.top + self.bottom
+        left, right = (horizontal, 0) if is_right != self.flip else (0, horizontal)
+        top, bottom = (vertical, 0) if is_bottom else (0, vertical)
         return replace(self, left=left, right=right, top=top, bottom=bottom)
 
     def or_whole_image(self) -> Crop:
-        """The whole image, where the margins leave nothing of it."""
-        is_seen = self.seen_w > 0 and self.seen_h > 0 and self.left < self.w and self.top < self.h
-        return self if is_seen else replace(self, left=0, right=0, top=0, bottom=0)
+        """Return this crop, or the whole image where the margins leave nothing of it."""
+        is_valid = self.crop_w > 0 and self.crop_h > 0 and self.left < self.w and self.top < self.h
+        return self if is_valid else replace(self, left=0, right=0, top=0, bottom=0)
 
 
 def draw_crop(w: int, h: int, net_w: int, net_h: int, *, jitter: float, rng: DarknetRandom) -> Crop:
-    """How both forks' `yolo train`, for [detection], shows an image of w x h.
+    """Draw a crop of an image of w x h as `yolo train` does for [detection] in both dialects.
 
     Source:  pjreddie/darknet src/data.c load_data_region
-    Differs: where the margins leave nothing, the whole image is seen; darknet crashes.
+    Differs: where the margins leave nothing, the whole image is used; darknet crashes.
     """
     dw, dh = int(w * jitter), int(h * jitter)
     left, right = int(rng.uniform(-dw, dw)), int(rng.uniform(-dw, dw))
@@ -184,22 +193,27 @@ def draw_crop_opencv(
     rng: DarknetRandom,
     effects: DarknetRandom,
 ) -> Crop:
-    """How AlexeyAB's `detector train`, built with OpenCV, shows an image of w x h; to be letterboxed and checked.
+    """Draw a crop of an image of w x h as AlexeyAB's `detector train`, built with OpenCV, does.
+
+    The caller adds the letterbox, if any, and then calls `or_whole_image`.
 
     Source:  AlexeyAB/darknet src/data.c load_data_detection
     """
-    shares = [rng.random() for _ in range(4)]
+    # darknet's order: four jitters (left, right, top, bottom) and the flip from one generator; from the other one zoom
+    # for left and top, and one for right and bottom
+    jitters = [rng.random() for _ in range(4)]
     is_flipped = rng.coin() and flip
     zooms = (effects.random(), effects.random())
-    left, right = (_margin(w, jitter, resize, share, zoom) for share, zoom in zip(shares[:2], zooms, strict=True))
-    top, bottom = (_margin(h, jitter, resize, share, zoom) for share, zoom in zip(shares[2:], zooms, strict=True))
+    left, right = (_draw_margin(w, jitter, resize, draw, zoom) for draw, zoom in zip(jitters[:2], zooms, strict=True))
+    top, bottom = (_draw_margin(h, jitter, resize, draw, zoom) for draw, zoom in zip(jitters[2:], zooms, strict=True))
     return Crop(w, h, net_w, net_h, left, right, top, bottom, is_flipped, True)
 
 
-def _margin(length: int, jitter: float, resize: float, share: float, zoom: float) -> int:
-    """One margin; `share` and `zoom`, 0..1, are the luck of the draw."""
-    most = int(length * jitter)
+def _draw_margin(length: int, jitter: float, resize: float, jitter_draw: float, zoom_draw: float) -> int:
+    """Margin on one side of a length; the draws are uniform in 0..1."""
+    max_jitter = int(length * jitter)
     # a zoom factor takes half of what it changes from each side; resize below 1 shows more of the image, never less
     low = int(length * (1 - max(resize, 1 / resize)) / 2)
     high = 0 if resize < 1 else int(length * (1 - min(resize, 1 / resize)) / 2)
-    return int(int(most * (2 * share - 1)) + low + zoom * (high - low))
+    # the truncations to int are those of the C program
+    return int(int(max_jitter * (2 * jitter_draw - 1)) + low + zoom_draw * (high - low))

@@ -1,7 +1,8 @@
-"""Which image of the list stands at which place of the endless stream that training reads, and what chance does to it.
+"""Sampler of training data: the image that each sample shows, and the random numbers of its augmentation.
 
-The stream's places, its slots, are numbered. Everything about a slot follows from the seed and its number, so that any
-part of the stream can be made again, by any worker, in any order. There are no epochs: each slot draws from the list.
+Training reads an endless sequence of samples without epochs: each sample draws an image from the list. All that is
+random about a sample follows from the seed and its index, so that any worker can make any part of the sequence, in
+any order, and a resumed run continues it.
 """
 
 from __future__ import annotations
@@ -16,26 +17,27 @@ if TYPE_CHECKING:
 
 
 class DarknetRandom(random.Random):
-    """darknet's random functions, on numbers that a text determines.
+    """darknet's random functions, seeded by a text.
 
     Source:  pjreddie/darknet src/utils.c rand_scale, rand_int
     """
 
     def coin(self) -> bool:
+        """Toss a fair coin."""
         return self.random() < 0.5
 
-    def scale(self, most: float) -> float:
-        """U(1, most), or 1 by that."""
-        factor = self.uniform(1, most)
+    def rand_scale(self, max_factor: float) -> float:
+        """Draw U(1, max_factor) or its reciprocal."""
+        factor = self.uniform(1, max_factor)
         return factor if self.coin() else 1 / factor
 
     def rand_int(self, low: int, high: int) -> int:
-        """A whole number, both ends included, whichever is the smaller."""
+        """Draw an integer, both ends included, in either order."""
         return self.randint(min(low, high), max(low, high))
 
 
 class SampleRngs(NamedTuple):
-    """The dice of one slot, one for each thing that slots may have in common."""
+    """Random number generators of one sample, one for each thing that samples may have to share."""
 
     geometry: DarknetRandom
     color: DarknetRandom
@@ -45,13 +47,13 @@ class SampleRngs(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampler:
-    """Draws with replacement from `count` images.
+    """Sampler with replacement from `count` images.
 
-    pairs: [net] contrastive: slots 2k and 2k + 1 show one image; own_geometry, own_color: differing in that, too.
-    frames: [net] track: the frames of a sequence, else 1. A minibatch of `minibatch` slots is as many sequences as it
-        has slots for, in time-major order, one augmentation for all; they run through the list by 1..speed images.
+    pairs: [net] contrastive: samples 2k and 2k + 1 show one image; with own_geometry or own_color they differ in that.
+    frames: [net] track: the frames of a sequence, else 1. A minibatch of `minibatch` samples holds minibatch / frames
+        sequences in time-major order, with one augmentation for all; they step through the list by 1..speed images.
     Source:  AlexeyAB/darknet src/data.c get_random_paths_custom, get_sequential_paths, load_data_detection
-    Differs: darknet's numbers depend on its threads and cannot be had again.
+    Differs: darknet's random numbers depend on its threads and cannot be reproduced.
     """
 
     seed: int
@@ -65,12 +67,12 @@ class Sampler:
 
     @classmethod
     def for_classifier(cls, net: NetSpec, count: int, seed: int) -> Sampler:
-        """The stream of a list of `count` images as [net] wants it for a classifier, which knows no tracks."""
+        """Make the sampler that [net] describes for a classifier, which has no tracks."""
         return cls(seed=seed, count=count, pairs=net.contrastive, own_geometry=True, own_color=True)
 
     @classmethod
     def for_detector(cls, net: NetSpec, count: int, seed: int) -> Sampler:
-        """The stream of a list of `count` images as [net] wants it for a detector."""
+        """Make the sampler that [net] describes for a detector."""
         return cls(
             seed=seed,
             count=count,
@@ -83,14 +85,14 @@ class Sampler:
         )
 
     def candidates(self, sample_index: int, source: int = 0) -> Iterator[int]:
-        """Numbers of images for a slot, without end: the next one counts when the one before cannot be read.
+        """Yield image indices for a sample without end: the next one replaces an image that cannot be read.
 
-        source: which of the images that are mixed into one.
+        source: number of the image among those that are mixed into the sample.
         """
         if self.frames > 1:
             sequences = self.minibatch // self.frames
-            batch, place = divmod(sample_index, self.minibatch)
-            frame, sequence = divmod(place, sequences)
+            batch, position = divmod(sample_index, self.minibatch)
+            frame, sequence = divmod(position, sequences)
             step = self._rng("speed", batch, source).rand_int(1, self.speed)
             image = self._rng("start", batch, source, sequence).randrange(self.count) + step * frame
             while True:
@@ -101,6 +103,7 @@ class Sampler:
             yield rng.randrange(self.count)
 
     def rngs(self, sample_index: int) -> SampleRngs:
+        """Make the generators of a sample; samples that share a seed draw the same numbers."""
         first = sample_index - sample_index % 2 if self.pairs else sample_index
         geometry, color = sample_index if self.own_geometry else first, sample_index if self.own_color else first
         effects = sample_index
@@ -108,7 +111,7 @@ class Sampler:
             geometry = color = effects = sample_index // self.minibatch
         return SampleRngs(
             self._rng("geometry", geometry),
-            self._rng("colour", color),  # this spelling is part of the seed: every run draws by it
+            self._rng("colour", color),  # the spelling is part of the seed: another one gives other numbers
             self._rng("effects", effects),
             self._rng("mixing", sample_index),
         )

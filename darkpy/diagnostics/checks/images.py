@@ -133,7 +133,7 @@ def check_boxes(
     for index, first in _repeated(boxes_N5):
         text = f"is the object of line {labels.lines[first]} once more"
         yield data_finding("box-repeated", Location(label, labels.lines[index]), text, "delete one of the lines")
-    least_w, least_h = augment_config.least_size(*net)
+    least_w, least_h = augment_config.min_box_size(*net)
     for line, (x, y, w, h, _) in zip(labels.lines, boxes_N5.tolist(), strict=True):
         if augment_config.allow_class_only and x == y == 0:
             continue

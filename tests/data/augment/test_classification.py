@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from darkpy.config.net import NetSpec
-from darkpy.data.augment.classification import Example, augment, compose
+from darkpy.data.augment.classification import ImageAndTarget, augment, compose
 from darkpy.data.augment.config import CUTMIX, CUTMIX_OR_MOSAIC, MIXUP, MOSAIC, ClassificationAugmentConfig
 from darkpy.data.augment.sampler import Sampler
 from darkpy.dialect import Dialect
 from darkpy.ops.resample import center_crop, resize
 
-STREAM = Sampler(seed=3, count=4)
+SAMPLER = Sampler(seed=3, count=4)
 PJREDDIE = ClassificationAugmentConfig.from_net(NetSpec(dialect=Dialect.PJREDDIE, width=32, height=32))
 ALEXEYAB = ClassificationAugmentConfig.from_net(NetSpec(dialect=Dialect.ALEXEYAB, width=32, height=32))
 
@@ -30,7 +30,7 @@ def ramp(w: int, h: int) -> Tensor:
 
 def seen(config: ClassificationAugmentConfig, index: int, w: int = 120, h: int = 80) -> tuple[Tensor, Tensor]:
     """The columns and rows that a slot's image shows, where it shows any."""
-    x_CHW = augment(ramp(w, h), config, 32, 32, STREAM.rngs(index))
+    x_CHW = augment(ramp(w, h), config, 32, 32, SAMPLER.rngs(index))
     inside_HW = x_CHW[2] > 0.999
     return x_CHW[0][inside_HW] * 255, x_CHW[1][inside_HW] * 255
 
@@ -59,7 +59,7 @@ def test_angle_and_aspect_turn_and_stretch() -> None:
     angles, aspects = [], []
     for index in range(200):
         image_CHW = ramp(120, 120)
-        x_CHW = augment(image_CHW, replace(turned, flip=False), 32, 32, STREAM.rngs(index)) * 255
+        x_CHW = augment(image_CHW, replace(turned, flip=False), 32, 32, SAMPLER.rngs(index)) * 255
         right_C, down_C = x_CHW[:2, 16, 17] - x_CHW[:2, 16, 15], x_CHW[:2, 17, 16] - x_CHW[:2, 15, 16]
         angles.append(float(torch.atan2(right_C[1], right_C[0]).rad2deg()))
         aspects.append(float(right_C.norm() / down_C.norm()))
@@ -72,7 +72,7 @@ def test_pjreddie_may_look_beyond_a_narrow_image_where_alexeyab_stays_in_its_mid
     def begins(config: ClassificationAugmentConfig) -> set[int]:
         """The columns at which the image, 24 of 32 pixels wide, begins."""
         narrow = replace(config, min_crop=24.0, max_crop=24.0)
-        x_CHWs = [augment(ramp(60, 60), narrow, 32, 32, STREAM.rngs(index)) for index in range(60)]
+        x_CHWs = [augment(ramp(60, 60), narrow, 32, 32, SAMPLER.rngs(index)) for index in range(60)]
         return {int((x_CHW[2].sum(0) > 5).nonzero()[0]) for x_CHW in x_CHWs}
 
     assert begins(ALEXEYAB) == {4}
@@ -82,21 +82,21 @@ def test_pjreddie_may_look_beyond_a_narrow_image_where_alexeyab_stays_in_its_mid
 def test_center_is_the_square_in_the_middle() -> None:
     config = replace(PJREDDIE, center=True, flip=False)
     for index in range(5):
-        x_CHW = augment(ramp(120, 80), config, 32, 32, STREAM.rngs(index))
+        x_CHW = augment(ramp(120, 80), config, 32, 32, SAMPLER.rngs(index))
         assert torch.equal(x_CHW, center_crop(ramp(120, 80), 32, 32))
 
 
 def test_alexeyab_crops_a_square_of_the_longer_side_and_resizes_it() -> None:
     config = replace(ALEXEYAB, flip=False)
-    square_CHW = augment(ramp(120, 80), replace(config, width=48), 48, 48, STREAM.rngs(1))
-    assert torch.equal(augment(ramp(120, 80), config, 48, 32, STREAM.rngs(1)), resize(square_CHW, 48, 32))
+    square_CHW = augment(ramp(120, 80), replace(config, width=48), 48, 48, SAMPLER.rngs(1))
+    assert torch.equal(augment(ramp(120, 80), config, 48, 32, SAMPLER.rngs(1)), resize(square_CHW, 48, 32))
 
 
 @pytest.mark.parametrize(("flip", "times"), [(True, 100), (False, 0)])
 def test_flips_come_one_time_in_two_unless_forbidden(flip: bool, times: int) -> None:
     mirrored = 0
     for index in range(200):
-        x_CHW = augment(ramp(120, 80), replace(ALEXEYAB, flip=flip), 32, 32, STREAM.rngs(index))
+        x_CHW = augment(ramp(120, 80), replace(ALEXEYAB, flip=flip), 32, 32, SAMPLER.rngs(index))
         mirrored += bool(x_CHW[0, 0, 0] > x_CHW[0, 0, -1])
     assert abs(mirrored - times) <= (30 if flip else 0)
 
@@ -104,11 +104,11 @@ def test_flips_come_one_time_in_two_unless_forbidden(flip: bool, times: int) -> 
 class TestMixing:
     """Four images of one gray each; what an image tells is its share of the truth."""
 
-    def examples(self, mixing: int) -> list[Example]:
-        def load(number: int) -> Example:
+    def examples(self, mixing: int) -> list[ImageAndTarget]:
+        def load(number: int) -> ImageAndTarget:
             return torch.full((3, 64, 64), (number + 1) / 5), torch.eye(4)[number]
 
-        return [compose(load, replace(ALEXEYAB, mixing=mixing), 32, 32, STREAM.rngs(index)) for index in range(120)]
+        return [compose(load, replace(ALEXEYAB, mixing=mixing), 32, 32, SAMPLER.rngs(index)) for index in range(120)]
 
     @pytest.mark.parametrize("mixing", [CUTMIX, MOSAIC, CUTMIX_OR_MOSAIC])
     def test_the_truth_is_weighted_by_area(self, mixing: int) -> None:
@@ -140,11 +140,11 @@ class TestMixing:
 
 
 def test_blur_comes_one_time_in_four() -> None:
-    def load(number: int) -> Example:
+    def load(number: int) -> ImageAndTarget:
         return ramp(120, 80) * (torch.arange(120) % 2), torch.ones(1)
 
     def shows(blur: int) -> list[Tensor]:
-        return [compose(load, replace(ALEXEYAB, blur=blur), 32, 32, STREAM.rngs(index))[0] for index in range(200)]
+        return [compose(load, replace(ALEXEYAB, blur=blur), 32, 32, SAMPLER.rngs(index))[0] for index in range(200)]
 
     sharp, blurred = shows(0), shows(1)
     changed = sum(not torch.equal(one_CHW, other_CHW) for one_CHW, other_CHW in zip(sharp, blurred, strict=True))

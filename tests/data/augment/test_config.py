@@ -68,9 +68,9 @@ def test_alexeyabs_v1_networks_are_trained_as_pjreddies_are() -> None:
 
 
 def test_cutmix_is_not_for_detectors() -> None:
-    with pytest.warns(DarkpyWarning, match="cutmix=1 is for classifiers"):
+    with pytest.warns(DarkpyWarning, match="cutmix=1 applies to classifiers only"):
         assert not config(replace(ALEXEYAB, cutmix=True, mixup=1)).mixup
-    with pytest.warns(DarkpyWarning, match="cutmix=1 is for classifiers"):
+    with pytest.warns(DarkpyWarning, match="cutmix=1 applies to classifiers only"):
         assert config(replace(ALEXEYAB, cutmix=True, mosaic=True)).mosaic
 
 
@@ -98,7 +98,7 @@ def test_each_fork_and_head_has_its_own_truth(
     net: NetSpec, head: str, least: tuple[float, float], entries: int, allow_class_only: bool
 ) -> None:
     made = config(net, head)
-    assert made.least_size(608, 416) == least
+    assert made.min_box_size(608, 416) == least
     assert (made.entries, made.allow_class_only) == (entries, allow_class_only)
 
 

@@ -33,7 +33,7 @@ TOLERANCE_PX = {
     # half of the brightness moves where blur meets the end of the image
     "blur": 2.2,
 }
-STREAM = Sampler(seed=1, count=1)
+SAMPLER = Sampler(seed=1, count=1)
 
 
 def green_square(left: int, top: int, side: int) -> tuple[Tensor, Tensor]:
@@ -53,7 +53,7 @@ def shown(
     way: str | DetectionAugmentConfig, index: int, left: int = 30, top: int = 20, side: int = 24
 ) -> AugmentedSample:
     config = config_of(way) if isinstance(way, str) else way
-    return augment(*green_square(left, top, side), config, 64, 96, STREAM.rngs(index))
+    return augment(*green_square(left, top, side), config, 64, 96, SAMPLER.rngs(index))
 
 
 def edges_px(boxes_N: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ def test_boxes_beyond_max_go_first_and_small_ones_after_that() -> None:
     tiny_N[:, 2:4] = 0.0005
     config = DetectionAugmentConfig.from_net(PJREDDIE, "yolo", classes=3, max=4, jitter=0.1)
     kept = [
-        len(augment(image_CHW, torch.cat((box_N, tiny_N)).repeat(4, 1), config, 64, 96, STREAM.rngs(index)).boxes_N)
+        len(augment(image_CHW, torch.cat((box_N, tiny_N)).repeat(4, 1), config, 64, 96, SAMPLER.rngs(index)).boxes_N)
         for index in range(200)
     ]
     # four of eight in random order, half of them too small
@@ -134,7 +134,7 @@ def test_a_box_below_one_pixel_of_the_network_is_no_object_for_alexeyab() -> Non
     for share, count in ((0.9, 0), (1.1, 1)):
         box_N[:, 2] = share / 64
         config = replace(DetectionAugmentConfig.from_net(ALEXEYAB, "yolo", classes=3, max=4, jitter=0), flip=False)
-        assert len(augment(image_CHW, box_N, config, 64, 96, STREAM.rngs(0)).boxes_N) == count
+        assert len(augment(image_CHW, box_N, config, 64, 96, SAMPLER.rngs(0)).boxes_N) == count
 
 
 def test_the_order_of_boxes_is_random() -> None:
@@ -143,7 +143,7 @@ def test_the_order_of_boxes_is_random() -> None:
     boxes_N[:, 5] = torch.arange(5)
     config = DetectionAugmentConfig.from_net(PJREDDIE, "yolo", classes=3, max=9, jitter=0)
     orders = [
-        augment(image_CHW, boxes_N, config, 64, 96, STREAM.rngs(index)).boxes_N[:, 5].tolist() for index in range(300)
+        augment(image_CHW, boxes_N, config, 64, 96, SAMPLER.rngs(index)).boxes_N[:, 5].tolist() for index in range(300)
     ]
     assert all(sorted(order) == [0, 1, 2, 3, 4] for order in orders)
     for place in range(5):
@@ -197,8 +197,8 @@ class TestBlur:
         nothing = torch.zeros(0, 6)
         changed = [
             not torch.equal(
-                augment(image_CHW, nothing, config, 64, 96, STREAM.rngs(index)).x_CHW,
-                augment(image_CHW, nothing, replace(config, blur=0), 64, 96, STREAM.rngs(index)).x_CHW,
+                augment(image_CHW, nothing, config, 64, 96, SAMPLER.rngs(index)).x_CHW,
+                augment(image_CHW, nothing, replace(config, blur=0), 64, 96, SAMPLER.rngs(index)).x_CHW,
             )
             for index in range(90)
         ]

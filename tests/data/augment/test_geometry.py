@@ -73,7 +73,7 @@ class TestPlaced:
         assert {(placement.w, placement.h) for placement in views} == {(NET_W, NET_W / 2)}
         assert {placement.dx for placement in views} == {0}
         assert_uniform([placement.dy for placement in views], 0, NET_H - NET_W / 2)
-        assert sum(placement.is_flipped for placement in views) / DRAWS == pytest.approx(0.5, abs=0.045)
+        assert sum(placement.flip for placement in views) / DRAWS == pytest.approx(0.5, abs=0.045)
 
     def test_jitter_changes_both_sides_of_the_ratio(self) -> None:
         views = self.views(0.3)
@@ -93,7 +93,7 @@ class TestPlaced:
 
     def test_gray_is_where_the_image_is_not(self) -> None:
         placement = Letterbox(NET_W, NET_H, 60.9, 30.9, 20.9, 10.9, True)
-        x_CHW = placement.paint(torch.ones(3, H, W))
+        x_CHW = placement.render(torch.ones(3, H, W))
         expected_CHW = torch.full((3, NET_H, NET_W), 0.5)
         expected_CHW[:, 10:40, NET_W - 80 : NET_W - 20] = 1
         # the image fades to black beyond its last pixel, which only enlarging shows
@@ -110,13 +110,13 @@ class TestCropped:
             ([placement.bottom for placement in views], 20),
         ):
             assert_uniform(spread(margins), -most, most)
-        assert sum(placement.is_flipped for placement in views) / DRAWS == pytest.approx(0.5, abs=0.045)
-        assert not any(placement.is_opencv for placement in views)
+        assert sum(placement.flip for placement in views) / DRAWS == pytest.approx(0.5, abs=0.045)
+        assert not any(placement.opencv for placement in views)
 
     def test_without_resize_alexeyabs_margins_are_the_same(self) -> None:
         views = self.opencv(jitter=0.2, resize=1)
         assert_uniform(spread([placement.left for placement in views]), -40, 40)
-        assert {placement.is_flipped for placement in views} == {True, False}
+        assert {placement.flip for placement in views} == {True, False}
 
     def opencv(self, jitter: float, resize: float, *, flip: bool = True) -> list[Crop]:
         return many(
@@ -126,7 +126,7 @@ class TestCropped:
         )
 
     def test_flip_can_be_forbidden(self) -> None:
-        assert not any(placement.is_flipped for placement in self.opencv(0.2, 1, flip=False))
+        assert not any(placement.flip for placement in self.opencv(0.2, 1, flip=False))
 
     def test_resize_moves_opposite_margins_each_by_its_own_luck(self) -> None:
         views = self.opencv(jitter=0, resize=1.5)
@@ -149,32 +149,32 @@ class TestCropped:
     def test_letterboxed_keeps_the_images_sides(self, size: tuple[int, int]) -> None:
         w, h = size
         placement = Crop(w, h, NET_W, NET_H, 0, 0, 0, 0, False, True).with_letterbox()
-        assert placement.seen_w / placement.seen_h == pytest.approx(NET_W / NET_H, rel=0.05)
+        assert placement.crop_w / placement.crop_h == pytest.approx(NET_W / NET_H, rel=0.05)
         assert max(placement.left, placement.right, placement.top, placement.bottom) <= 0
         assert abs(placement.left - placement.right) + abs(placement.top - placement.bottom) == 0
-        assert placement.seen_w == w or placement.seen_h == h
+        assert placement.crop_w == w or placement.crop_h == h
 
     @pytest.mark.parametrize("margins", [(150, 60, 0, 0), (0, 0, 60, 60), (200, -10, 0, 0), (0, 0, 110, -20)])
     def test_margins_that_leave_nothing_are_taken_back(self, margins: tuple[int, int, int, int]) -> None:
         placement = Crop(W, H, NET_W, NET_H, *margins, True, True).or_whole_image()
         assert placement == Crop(W, H, NET_W, NET_H, 0, 0, 0, 0, True, True)
 
-    @pytest.mark.parametrize("is_flipped", [False, True])
+    @pytest.mark.parametrize("flip", [False, True])
     @pytest.mark.parametrize(("is_right", "is_bottom"), [(False, False), (True, False), (False, True), (True, True)])
     def test_in_a_corner_the_margins_are_on_the_side_of_the_mosaics_middle(
-        self, is_flipped: bool, is_right: bool, is_bottom: bool
+        self, flip: bool, is_right: bool, is_bottom: bool
     ) -> None:
-        placement = Crop(W, H, NET_W, NET_H, -30, -20, -10, -4, is_flipped, True)
-        corner = placement.toward_corner(is_right=is_right, is_bottom=is_bottom)
-        assert (corner.seen_w, corner.seen_h) == (placement.seen_w, placement.seen_h)
-        left, right = (corner.right, corner.left) if is_flipped else (corner.left, corner.right)
+        placement = Crop(W, H, NET_W, NET_H, -30, -20, -10, -4, flip, True)
+        corner = placement.for_quadrant(is_right=is_right, is_bottom=is_bottom)
+        assert (corner.crop_w, corner.crop_h) == (placement.crop_w, placement.crop_h)
+        left, right = (corner.right, corner.left) if flip else (corner.left, corner.right)
         assert (left, right) == ((-50, 0) if is_right else (0, -50))
         assert (corner.top, corner.bottom) == ((-14, 0) if is_bottom else (0, -14))
 
-    @pytest.mark.parametrize("is_opencv", [False, True])
-    def test_beyond_the_image_is_its_mean_or_its_edge(self, is_opencv: bool) -> None:
+    @pytest.mark.parametrize("opencv", [False, True])
+    def test_beyond_the_image_is_its_mean_or_its_edge(self, opencv: bool) -> None:
         image_CHW = torch.zeros(3, 40, 40)
         image_CHW[:, :, :20] = 1
-        x_CHW = Crop(40, 40, 80, 80, -40, 0, 0, 0, False, is_opencv).paint(image_CHW)
-        assert set(x_CHW[0, 0, :39].tolist()) == {0.5 if is_opencv else 1.0}
+        x_CHW = Crop(40, 40, 80, 80, -40, 0, 0, 0, False, opencv).render(image_CHW)
+        assert set(x_CHW[0, 0, :39].tolist()) == {0.5 if opencv else 1.0}
         assert set(x_CHW[0, 0, 62:].tolist()) == {0.0}

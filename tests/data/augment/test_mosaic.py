@@ -10,20 +10,20 @@ from torch import Tensor
 
 from darkpy.config.net import NetSpec
 from darkpy.data.augment.config import DetectionAugmentConfig
-from darkpy.data.augment.mosaic import Image, compose
+from darkpy.data.augment.mosaic import compose
 from darkpy.data.augment.sampler import Sampler
 from darkpy.dialect import Dialect
 
 NET_W, NET_H = 96, 80
 SIZES = ((90, 60), (64, 64), (40, 100), (120, 80))
 COLORS = torch.tensor([(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0)], dtype=torch.uint8) * 200
-STREAM = Sampler(seed=2, count=4)
+SAMPLER = Sampler(seed=2, count=4)
 NET = NetSpec(dialect=Dialect.ALEXEYAB)
 MOSAIC = DetectionAugmentConfig.from_net(replace(NET, mosaic=True), "yolo", classes=4, max=9, jitter=0.3, resize=1.3)
 MIXUP = DetectionAugmentConfig.from_net(replace(NET, mixup=1), "yolo", classes=4, max=9, jitter=0.3, resize=1.3)
 
 
-def load(number: int) -> Image:
+def load(number: int) -> tuple[Tensor, Tensor]:
     """A square of its own color in the middle of each image, as large as a third of it; its class is the number."""
     w, h = SIZES[number]
     image_CHW = torch.zeros(3, h, w, dtype=torch.uint8)
@@ -52,11 +52,11 @@ def edges_px(box: Tensor) -> Tensor:
 def is_mixed(config: DetectionAugmentConfig, index: int) -> bool:
     opened: list[int] = []
 
-    def note(number: int) -> Image:
+    def note(number: int) -> tuple[Tensor, Tensor]:
         opened.append(number)
         return load(number)
 
-    compose(note, config, NET_W, NET_H, STREAM.rngs(index))
+    compose(note, config, NET_W, NET_H, SAMPLER.rngs(index))
     assert opened in ([0], [0, 1], [0, 1, 2, 3])
     return len(opened) > 1
 
@@ -72,7 +72,7 @@ def test_each_square_of_a_mosaic_stays_in_its_box(is_bound: bool) -> None:
     config = replace(MOSAIC, mosaic_bound=is_bound)
     met = 0
     for index in range(150):
-        x_CHW, boxes_N = compose(load, config, NET_W, NET_H, STREAM.rngs(index))
+        x_CHW, boxes_N = compose(load, config, NET_W, NET_H, SAMPLER.rngs(index))
         assert x_CHW.shape == (3, NET_H, NET_W)
         boxes = {int(box[4]): edges_px(box) for box in boxes_N}
         for number, extent in extents_px(x_CHW, 0.4).items():
@@ -88,12 +88,12 @@ def test_each_square_of_a_mosaic_stays_in_its_box(is_bound: bool) -> None:
 
 
 def test_a_mosaic_has_its_cut_between_a_fifth_and_four_fifths_and_every_image_in_its_quadrant() -> None:
-    def flat(number: int) -> Image:
+    def flat(number: int) -> tuple[Tensor, Tensor]:
         return COLORS[number][:, None, None].expand(3, 50, 50), torch.zeros(0, 6)
 
     cuts = []
     for index in range(400):
-        x_CHW, _ = compose(flat, MOSAIC, NET_W, NET_H, STREAM.rngs(index))
+        x_CHW, _ = compose(flat, MOSAIC, NET_W, NET_H, SAMPLER.rngs(index))
         if not x_CHW[2, -1, 0]:
             continue
         is_top_H, is_left_W = x_CHW[2, :, 0] == 0, x_CHW[0, 0] > 0
@@ -116,7 +116,7 @@ def test_a_mosaic_has_its_cut_between_a_fifth_and_four_fifths_and_every_image_in
 def test_mixup_lays_two_images_and_both_lists_of_boxes_on_each_other() -> None:
     met = 0
     for index in range(60):
-        x_CHW, boxes_N = compose(load, MIXUP, NET_W, NET_H, STREAM.rngs(index))
+        x_CHW, boxes_N = compose(load, MIXUP, NET_W, NET_H, SAMPLER.rngs(index))
         if len(boxes_N) < 2:
             continue
         assert boxes_N[:, 4].tolist() == [0, 1]
@@ -134,12 +134,12 @@ def test_mixup_lays_two_images_and_both_lists_of_boxes_on_each_other() -> None:
 
 @pytest.mark.parametrize("config", [MOSAIC, MIXUP])
 def test_no_more_boxes_than_max_are_left(config: DetectionAugmentConfig) -> None:
-    def crowded(number: int) -> Image:
+    def crowded(number: int) -> tuple[Tensor, Tensor]:
         image_CHW, boxes_N = load(number)
         return image_CHW, boxes_N.repeat(5, 1)
 
     counts = [
-        len(compose(crowded, replace(config, max=6), NET_W, NET_H, STREAM.rngs(index)).boxes_N) for index in range(80)
+        len(compose(crowded, replace(config, max=6), NET_W, NET_H, SAMPLER.rngs(index)).boxes_N) for index in range(80)
     ]
     assert max(counts) == 6
 
@@ -147,6 +147,6 @@ def test_no_more_boxes_than_max_are_left(config: DetectionAugmentConfig) -> None
 def test_mosaics_can_be_blurred_and_noisy() -> None:
     config = replace(MOSAIC, blur=1, gaussian_noise=5)
     for index in range(10):
-        x_CHW, _ = compose(load, config, NET_W, NET_H, STREAM.rngs(index))
+        x_CHW, _ = compose(load, config, NET_W, NET_H, SAMPLER.rngs(index))
         assert x_CHW.shape == (3, NET_H, NET_W)
         assert 0 <= x_CHW.min() <= x_CHW.max() <= 1

@@ -80,7 +80,7 @@ def test_the_stream_obeys_net() -> None:
 
 def test_scale_is_as_often_below_1_as_above_and_reaches_its_most() -> None:
     rng = DarknetRandom("scale")
-    factors = [rng.scale(1.5) for _ in range(4000)]
+    factors = [rng.rand_scale(1.5) for _ in range(4000)]
     above = [factor for factor in factors if factor > 1]
     assert len(above) / 4000 == pytest.approx(0.5, abs=0.03)
     assert min(factors) == pytest.approx(1 / 1.5, abs=0.01)
