@@ -12,7 +12,7 @@ import torch
 from darkpy.config.net import NetSpec
 from darkpy.data.loading.bad_files import BadLists
 from darkpy.data.loading.datasets import Dataset
-from darkpy.data.loading.loader import Batch, Request, load_batches
+from darkpy.data.loading.loader import Batch, BatchRequest, load_batches
 from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
 from darkpy.errors import DarkpyError
 from darkpy.training.auto_batch import fit, is_out_of_memory, remember
@@ -50,7 +50,7 @@ class BatchSource:
             self.dataset, self._requests(net, seen, process_group), workers=self.workers, bad=bad, pin=pin
         )
 
-    def _requests(self, net: NetSpec, seen: int, process_group: ProcessGroup) -> Iterator[Request]:
+    def _requests(self, net: NetSpec, seen: int, process_group: ProcessGroup) -> Iterator[BatchRequest]:
         while True:
             w, h = self.size(seen // (net.minibatch * net.subdivisions))
             start, images = seen, net.minibatch
@@ -58,7 +58,7 @@ class BatchSource:
                 images = self.images(net.minibatch, w, h) // process_group.world_size * process_group.world_size
                 start *= SPARE  # `seen` counts [net]'s minibatch, and no slot is to be used twice
             part = process_group.shard(images)
-            yield Request(start + part.start, part.stop - part.start, w, h)
+            yield BatchRequest(start + part.start, part.stop - part.start, w, h)
             seen += net.minibatch
 
 
@@ -151,7 +151,7 @@ def _update(trainer: Trainer, batches: Iterator[Batch], bad: BadLists | None) ->
     loaded = share_problems(loaded, trainer.process_group)
     used = [loaded[place] for _, place in taken]
     if bad is not None and trainer.process_group.is_main and not trainer.process_group.is_alone:
-        bad.note(problem for batch in loaded for problem in batch.problems)
+        bad.add(problem for batch in loaded for problem in batch.problems)
     _check(trainer, steps[-1], used)
     images = trainer.process_group.world_size * sum(len(batch.x_BCHW) for batch in used)
     return UpdateReport(

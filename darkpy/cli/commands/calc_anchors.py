@@ -104,10 +104,10 @@ def _read(task: DataFile, dialect: Dialect | None) -> LabelTable:
     bad = BadLists(Path())
     for number in table.missing:
         click.echo(f"Can't open label file. (This can be normal only if you use MSCOCO): {table.files[number]} ")
-        bad.note([Problem(False, table.files[number], "")])
+        bad.add([Problem(False, table.files[number], "")])
     for line in wrong_boxes(table):
         click.echo(f"\n\n{line} ")
-        bad.note([Problem(True, line, line)])
+        bad.add([Problem(True, line, line)])
     if table.problems:
         console.warn(f"{len(table.problems)} lines of label files are no boxes; the first: {table.problems[0]}")
     click.echo(f"\r loaded \t image: {len(images)} \t box: {len(table)}\n all loaded. ")

@@ -1,6 +1,6 @@
-"""What a slot of the stream holds: an image from the list, its labels, both as training shows them.
+"""Data sets for training: image, target and problems of each sample that the sampler draws.
 
-The classes here travel to worker processes. What they cannot read they pass over, and say so.
+The classes here are sent to worker processes. Unreadable files are skipped and reported.
 Letters: C color, H height, W width; N boxes; K classes.
 """
 
@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from darkpy.config.tree import Tree
-from darkpy.data.augment import classification
-from darkpy.data.augment import mosaic as mixing
+from darkpy.data.augment import classification, mosaic
 from darkpy.data.augment.config import ClassificationAugmentConfig, DetectionAugmentConfig
 from darkpy.data.augment.sampler import Sampler
 from darkpy.data.lists.labels import read_labels, read_tags
@@ -30,14 +29,14 @@ from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ImageError
 
 MAX_TRIES = 100
-"""How many images in a row may be bad before training stops."""
+"""Number of unusable images in a row after which training stops."""
 
 TRACKS = 4000
-"""So many files, and so many objects in each, have tracks of their own with AlexeyAB."""
+"""AlexeyAB numbers tracks by file * TRACKS + object: so many files and objects are told apart."""
 
 
 class TrainingSample(NamedTuple):
-    """What a slot holds. paths: the image shown, or those that are mixed. truth: as the loss layer reads it."""
+    """Network input and target. paths: the image, or those that are mixed. truth: as the loss layer reads it."""
 
     x_CHW: Tensor
     truth: Tensor
@@ -49,19 +48,19 @@ class Dataset(Protocol):
     """Training data of any kind."""
 
     def make(self, sample_index: int, w: int, h: int) -> TrainingSample:
-        """What the network is shown at a slot of the stream, at w x h.
+        """Make the sample with this index for a network input of w x h.
 
         Raises: DarkpyError when MAX_TRIES images in a row cannot be used.
         """
         ...
 
 
-ReadTruth = Callable[[str, list[Problem]], Tensor | None]
-"""What the labels of an image say, None if the image is to be passed over; adds what is wrong to the list."""
+ReadTarget = Callable[[str, list[Problem]], Tensor | None]
+"""Reads the target of an image; None to skip the image. Adds problems to the list."""
 
 
-class _Opener:
-    """Opens the images of one slot, passes over bad ones, and keeps account."""
+class _ImageOpener:
+    """Opens the images of one sample, skips unusable ones, and collects problems."""
 
     def __init__(
         self,
@@ -69,28 +68,28 @@ class _Opener:
         channels: int,
         sampler: Sampler,
         sample_index: int,
-        read_truth: ReadTruth,
-        least_side: int | None,
+        read_target: ReadTarget,
+        min_side: int | None,
     ) -> None:
         self._paths, self._channels, self._sampler, self._sample_index = paths, channels, sampler, sample_index
-        self._read_truth, self._least_side = read_truth, least_side
+        self._read_target, self._min_side = read_target, min_side
         self.opened: list[str] = []
         self.problems: list[Problem] = []
 
     def open(self, source: int) -> tuple[Tensor, Tensor]:
-        """The image that is the slot's number `source`, (C, H, W) uint8, and its truth."""
-        for number in islice(self._sampler.candidates(self._sample_index, source), MAX_TRIES):
-            path = self._paths[number]
-            truth = self._read_truth(path, self.problems)
-            if truth is None:
+        """Open the sample's source image with this number: (C, H, W) uint8, and its target."""
+        for index in islice(self._sampler.candidates(self._sample_index, source), MAX_TRIES):
+            path = self._paths[index]
+            target = self._read_target(path, self.problems)
+            if target is None:
                 continue
             try:
-                image_CHW = load_image(path, channels=self._channels, least_side=self._least_side).view()
-            except ImageError as fault:
-                self.problems.append(Problem(False, path, fault.message))
+                image_CHW = load_image(path, channels=self._channels, min_side=self._min_side).view()
+            except ImageError as error:
+                self.problems.append(Problem(False, path, error.message))
                 continue
             self.opened.append(path)
-            return image_CHW, truth
+            return image_CHW, target
         raise DarkpyError(
             f"{MAX_TRIES} images in a row could not be used; of the last: {self.problems[-1].message}",
             hint="look at the list of images: are these the right paths, and are there labels for them?",
@@ -101,7 +100,7 @@ class _Opener:
 class DetectionData:
     """Images with boxes.
 
-    draft: whether large JPEGs may be decoded smaller than they are, if not below the network's size.
+    draft: decode large JPEGs at a reduced size that is not below the network's.
     """
 
     paths: tuple[str, ...]
@@ -111,32 +110,33 @@ class DetectionData:
     draft: bool = False
 
     def make(self, sample_index: int, w: int, h: int) -> TrainingSample:
-        least_side = max(w, h) if self.draft else None
-        opener = _Opener(self.paths, self.channels, self.sampler, sample_index, self._read_boxes, least_side)
-        augment_config = self.augment_config
-        x_CHW, boxes_N = mixing.compose(opener.open, augment_config, w, h, self.sampler.rngs(sample_index))
-        if augment_config.head == "detection":
-            truth = fill_cells(boxes_N, augment_config.side, augment_config.classes)
+        config = self.augment_config
+        min_side = max(w, h) if self.draft else None
+        opener = _ImageOpener(self.paths, self.channels, self.sampler, sample_index, self._read_boxes, min_side)
+        x_CHW, boxes_N = mosaic.compose(opener.open, config, w, h, self.sampler.rngs(sample_index))
+        if config.head == "detection":
+            truth = fill_cells(boxes_N, config.side, config.classes)
         else:
-            truth = fill_boxes(boxes_N, augment_config.max, augment_config.entries)
+            truth = fill_boxes(boxes_N, config.max, config.entries)
         return TrainingSample(x_CHW, truth, tuple(opener.opened), tuple(opener.problems))
 
     def _read_boxes(self, path: str, problems: list[Problem]) -> Tensor | None:
-        """Differs: an image without a label file stops pjreddie's program; here it is passed over."""
+        """Read an image's boxes, with tracks in AlexeyAB's dialect.
+
+        Differs: an image without a label file ends pjreddie's program; here it is skipped.
+        """
+        config = self.augment_config
         file = path
         try:
-            file = str(label_path(path, self.augment_config.dialect))
-            labels = read_labels(
-                file, self.augment_config.classes, allow_class_only=self.augment_config.allow_class_only
-            )
-        except DarkpyError as fault:
-            problems.append(Problem(False, file, fault.message))
-            return (
-                None if self.augment_config.dialect is Dialect.PJREDDIE else torch.zeros(0, self.augment_config.entries)
-            )
+            file = str(label_path(path, config.dialect))
+            labels = read_labels(file, config.classes, allow_class_only=config.allow_class_only)
+        except DarkpyError as error:
+            problems.append(Problem(False, file, error.message))
+            return None if config.dialect is Dialect.PJREDDIE else torch.zeros(0, config.entries)
         problems += (Problem(True, text, text) for text in labels.problems)
-        if self.augment_config.entries == 5:
+        if config.entries == 5:
             return labels.boxes_N5
+        # a number per file that is the same in every process and every run
         first_track = zlib.crc32(os.fsencode(file)) % TRACKS * TRACKS
         track_N1 = torch.arange(first_track, first_track + len(labels.boxes_N5)).float()[:, None]
         return torch.cat((labels.boxes_N5, track_N1), 1)
@@ -144,11 +144,11 @@ class DetectionData:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationData:
-    """Images whose paths, or tag files, tell their classes.
+    """Images whose classes are given by their paths or by tag files.
 
-    labels: those that occur in a path are its classes; None for tag files.
-    tree: what else is true of a class.
-    draft: whether large JPEGs may be decoded smaller than they are, if not below the size they are cropped from.
+    labels: class names, of which those that occur in a path are its classes; None for tag files.
+    tree: hierarchy of the classes.
+    draft: decode large JPEGs at a reduced size that is not below the size they are cropped from.
     Raises:  DarkpyError when labels or tree have another number of classes, or images are to be mixed under a tree.
     """
 
@@ -168,40 +168,45 @@ class ClassificationData:
             raise DarkpyError(f"the tree has {self.tree.classes} classes, the data set {self.classes}")
         if self.tree is not None and self.augment_config.mixing:
             raise DarkpyError(
-                "mosaic, cutmix and mixup do not go with a tree of classes",
-                hint="half a truth cannot be told from an unknown one: take them out of [net]",
+                "mosaic, cutmix and mixup cannot be combined with a tree of classes",
+                hint="a mean of targets would be wrong where a class is unknown: remove them from [net]",
             )
 
     def make(self, sample_index: int, w: int, h: int) -> TrainingSample:
-        least_side = max(w, h, *self.augment_config.crop_range(w)) if self.draft else None
-        opener = _Opener(self.paths, self.channels, self.sampler, sample_index, self._read_classes, least_side)
-        x_CHW, truth_K = classification.compose(opener.open, self.augment_config, w, h, self.sampler.rngs(sample_index))
+        config = self.augment_config
+        min_side = max(w, h, *config.crop_range(w)) if self.draft else None
+        opener = _ImageOpener(self.paths, self.channels, self.sampler, sample_index, self._read_classes, min_side)
+        x_CHW, truth_K = classification.compose(opener.open, config, w, h, self.sampler.rngs(sample_index))
         return TrainingSample(x_CHW, truth_K, tuple(opener.opened), tuple(opener.problems))
 
     def _read_classes(self, path: str, problems: list[Problem]) -> Tensor | None:
-        """Source:  pjreddie/darknet src/data.c fill_truth, load_tags_paths
-        Differs: with a tree, label_smooth_eps does not count; it would make every class true.
+        """Make the target of an image.
+
+        Source:  pjreddie/darknet src/data.c fill_truth, load_tags_paths
+        Differs: label_smooth_eps is ignored with a tree, where it would make every class true.
         """
-        found = self._find_tags(path, problems) if self.labels is None else self._find_labels(path, problems)
+        if self.labels is None:
+            class_ids = self._classes_of_tags(path, problems)
+        else:
+            class_ids = self._classes_of_path(path, self.labels, problems)
         if self.tree is not None:
-            return fill_tree(found, self.tree)
-        return fill_classes(found, self.classes, self.augment_config.label_smooth_eps)
+            return fill_tree(class_ids, self.tree)
+        return fill_classes(class_ids, self.classes, self.augment_config.label_smooth_eps)
 
-    def _find_labels(self, path: str, problems: list[Problem]) -> Sequence[int]:
-        labels = self.labels or ()
-        found = [number for number, label in enumerate(labels) if label in path]
-        # a single class may well be absent
-        if len(found) != 1 and not (len(labels) == 1 and not found):
-            names = ", ".join(labels[number] for number in found[:5])
-            text = f"{path}: {len(found)} labels occur in this path{': ' if found else ''}{names}"
+    def _classes_of_path(self, path: str, labels: Sequence[str], problems: list[Problem]) -> Sequence[int]:
+        class_ids = [class_id for class_id, label in enumerate(labels) if label in path]
+        # with a single class, an image without it is a negative example
+        if len(class_ids) != 1 and not (len(labels) == 1 and not class_ids):
+            names = ", ".join(labels[class_id] for class_id in class_ids[:5])
+            text = f"{path}: {len(class_ids)} labels occur in this path{': ' if class_ids else ''}{names}"
             problems.append(Problem(True, text, text))
-        return found
+        return class_ids
 
-    def _find_tags(self, path: str, problems: list[Problem]) -> Sequence[int]:
+    def _classes_of_tags(self, path: str, problems: list[Problem]) -> Sequence[int]:
         try:
-            found, faults = read_tags(label_path(path, self.augment_config.dialect), self.classes)
-        except DarkpyError as fault:
-            problems.append(Problem(False, path, fault.message))
+            class_ids, messages = read_tags(label_path(path, self.augment_config.dialect), self.classes)
+        except DarkpyError as error:
+            problems.append(Problem(False, path, error.message))
             return ()
-        problems += (Problem(True, text, text) for text in faults)
-        return found
+        problems += (Problem(True, text, text) for text in messages)
+        return class_ids

@@ -1,4 +1,4 @@
-"""An image file's bytes to 8-bit pixels through Pillow, or the reason why not in plain words.
+"""Decoding of image files to 8-bit pixels through Pillow, and plain messages for files that cannot be decoded.
 
 Letters: C color, H height, W width.
 """
@@ -20,16 +20,16 @@ from darkpy.data.lists.paths import printable
 from darkpy.errors import ImageError
 from darkpy.files import identify
 
-Read = TypeVar("Read")
+ReadT = TypeVar("ReadT")
 
 MAX_PIXELS = 2 * 89_478_485
-"""Where Pillow, too, refuses an image: half a gigabyte of RGB, which a hostile file of some kilobytes can claim."""
+"""Pillow's own limit: half a gigabyte of RGB, which a hostile file of a few kilobytes can claim to hold."""
 MAX_SIDE = 1 << 24
-"""stb's own limit. Each row costs Pillow some bytes more: a column of 170 million pixels would take 5 gigabytes."""
+"""stb's own limit. Pillow needs extra memory per row: a column of 170 million pixels would take 5 gigabytes."""
 
-_HEAD = 512
+_HEAD_BYTES = 512
 _ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
+_TRANSPOSE_OF_ORIENTATION = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
     4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
@@ -39,10 +39,9 @@ _UPRIGHT = {
     8: PIL.Image.Transpose.ROTATE_90,
 }
 
-_ACROSS = frozenset(_UPRIGHT[number] for number in (5, 6, 7, 8))
-"""Those that make rows of columns."""
+_SWAPS_SIDES = frozenset(_TRANSPOSE_OF_ORIENTATION[orientation] for orientation in (5, 6, 7, 8))
 
-_SIGNATURES = (
+_IMAGE_SIGNATURES = (
     (0, b"\xff\xd8\xff", "a JPEG image"),
     (0, b"\x89PNG", "a PNG image"),
     (0, b"GIF8", "a GIF image"),
@@ -54,144 +53,142 @@ _SIGNATURES = (
 )
 
 
-class Refusal(Exception):
-    """Why a file is not taken, found out before Pillow trips over it."""
+class UnsupportedImage(Exception):
+    """Reason to reject a file before Pillow fails on it."""
 
 
-class _Muzzle:
-    """Keeps Pillow's warnings from the user while any thread is inside: what matters of them is in the ImageError.
+class _SuppressPillowWarnings:
+    """Suppresses Pillow's warnings while any thread is inside; what matters in them is part of the ImageError.
 
-    `warnings.catch_warnings` alone swaps the filters of the whole process, and threads would put them back crosswise.
+    `warnings.catch_warnings` alone replaces the filters of the whole process, and threads would restore them in the
+    wrong order: the first thread to enter saves them, the last to leave restores them.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inside = 0
+        self._threads_inside = 0
         self._filters = warnings.catch_warnings()
 
     def __enter__(self) -> None:
         with self._lock:
-            if self._inside == 0:
+            if self._threads_inside == 0:
                 self._filters = warnings.catch_warnings()
                 self._filters.__enter__()
                 warnings.filterwarnings("ignore", module=r"PIL\.")
-            self._inside += 1
+            self._threads_inside += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
+            self._threads_inside -= 1
+            if self._threads_inside == 0:
                 self._filters.__exit__(None, None, None)
 
 
-_MUZZLE = _Muzzle()
-_LIMIT_LOCK = threading.Lock()
+_suppress_pillow_warnings = _SuppressPillowWarnings()
+_PIXEL_LIMIT_LOCK = threading.Lock()
 
 
-def read_image(path: Path, read: Callable[[BinaryIO], Read]) -> Read:
-    """What `read` makes of an image file.
+def read_image(path: Path, read: Callable[[BinaryIO], ReadT]) -> ReadT:
+    """Open an image file and pass it to `read`.
 
     Raises:  ImageError naming the file, whatever is wrong with it.
     """
     head = b""
     try:
         mode = path.stat().st_mode
-        # opening a pipe would wait for somebody to write to it
+        # opening a pipe would block until another process writes to it
         if not stat.S_ISREG(mode):
-            raise Refusal("a folder, not an image" if stat.S_ISDIR(mode) else "not a regular file")
+            raise UnsupportedImage("a folder, not an image" if stat.S_ISDIR(mode) else "not a regular file")
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            head = file.read(_HEAD_BYTES)
             file.seek(0)
             return read(file)
-    # A decoder fed with broken or hostile bytes raises whatever it trips over, not only what it means to raise
-    # (struct.error, KeyError, zlib.error, MemoryError, ...): for the user all of it is one thing, this file is bad.
-    except Exception as fault:
-        raise ImageError(f"{printable(path)}: {printable(explain(fault, head))}") from fault
+    # Broken or hostile bytes make decoders raise anything (struct.error, KeyError, zlib.error, MemoryError, ...);
+    # for the user all of it means that this file is bad.
+    except Exception as error:
+        raise ImageError(f"{printable(path)}: {printable(explain(error, head))}") from error
 
 
-def decode(file: BinaryIO, *, exif_rotate: bool, max_pixels: int, least_side: int | None = None) -> NDArray[np.uint8]:
-    """The first image of a file as interleaved (H, W, 3) RGB; raises anything, for `explain` to put into words.
+def decode(file: BinaryIO, *, exif_rotate: bool, max_pixels: int, min_side: int | None = None) -> NDArray[np.uint8]:
+    """Decode the first image of a file to interleaved (H, W, 3) RGB.
 
-    least_side: decode a JPEG at a half, a quarter or an eighth where no side becomes shorter than this.
+    min_side: decode a JPEG at 1/2, 1/4 or 1/8 if no side becomes shorter than this.
+    Raises:  any exception, for `explain` to describe.
     """
-    with _MUZZLE:
+    with _suppress_pillow_warnings:
         image: PIL.Image.Image = _open_header(file, max_pixels)
         if image.format == "EPS":
-            raise Refusal("PostScript, a program that Ghostscript would have to run")
+            raise UnsupportedImage("PostScript, a program that Ghostscript would have to run")
         w, h = image.size
         if w * h > max_pixels:
-            raise Refusal(f"{w} x {h} pixels, more than the limit of {max_pixels}")
+            raise UnsupportedImage(f"{w} x {h} pixels, more than the limit of {max_pixels}")
         if max(w, h) > MAX_SIDE:
-            raise Refusal(f"{w} x {h} pixels, longer than the limit of {MAX_SIDE}")
-        if least_side is not None:
-            image.draft(None, (least_side, least_side))
+            raise UnsupportedImage(f"{w} x {h} pixels, longer than the limit of {MAX_SIDE}")
+        if min_side is not None:
+            image.draft(None, (min_side, min_side))
         image.load()
         if exif_rotate:
-            image = _turn_upright(image)
+            transpose = _exif_transpose(image)
+            image = image if transpose is None else image.transpose(transpose)
         return _to_rgb(image)
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image as it is decoded, upright, from the beginning of its file.
+    """Read width and height of an image after EXIF rotation from the header of its file.
 
     Raises:  ImageError naming the file.
     """
-    return read_image(path, _measure)
+    return read_image(path, _read_size)
 
 
-def _measure(file: BinaryIO) -> tuple[int, int]:
-    with _MUZZLE:
+def _read_size(file: BinaryIO) -> tuple[int, int]:
+    with _suppress_pillow_warnings:
         image = _open_header(file, MAX_PIXELS)
         w, h = image.size
-        return (h, w) if _turn(image) in _ACROSS else (w, h)
+        return (h, w) if _exif_transpose(image) in _SWAPS_SIDES else (w, h)
 
 
 def to_gray(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """stb's whole-number luminance; AlexeyAB's builds with OpenCV may differ by one step."""
+    """Convert to stb's integer luminance; AlexeyAB's builds with OpenCV may differ by one step."""
     red, green, blue = np.moveaxis(pixels_HWC.astype(np.uint16), 2, 0)
     gray_HW: NDArray[np.uint16] = (red * 77 + green * 150 + blue * 29) >> 8
     return gray_HW[:, :, None].astype(np.uint8)
 
 
-def explain(fault: Exception, head: bytes) -> str:
-    """What an exception from `decode` says about the file that starts with `head`, in one line."""
-    text = " ".join(str(fault).split())[:120] or type(fault).__name__
-    if isinstance(fault, Refusal):
+def explain(error: Exception, head: bytes) -> str:
+    """Describe an exception from `decode` of a file that starts with `head`, in one line."""
+    text = " ".join(str(error).split())[:120] or type(error).__name__
+    if isinstance(error, UnsupportedImage):
         return text
-    if isinstance(fault, PIL.UnidentifiedImageError):
-        return _describe(head)
-    if isinstance(fault, PIL.Image.DecompressionBombError):
-        return "claims more pixels than the limit, a decompression bomb perhaps"
-    if isinstance(fault, MemoryError):
+    if isinstance(error, PIL.UnidentifiedImageError):
+        return _describe_unknown(head)
+    if isinstance(error, PIL.Image.DecompressionBombError):
+        return "claims more pixels than the limit, perhaps a decompression bomb"
+    if isinstance(error, MemoryError):
         return "does not fit into memory"
-    if isinstance(fault, OSError) and fault.strerror:
-        return fault.strerror.lower()
-    if isinstance(fault, EOFError) or any(word in text.lower() for word in ("truncated", "not enough image data")):
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    if isinstance(error, EOFError) or any(word in text.lower() for word in ("truncated", "not enough image data")):
         return f"truncated, the file ends before the image does ({text})"
     return f"damaged ({text})"
 
 
 def _open_header(file: BinaryIO, max_pixels: int) -> PIL.Image.Image:
-    """Pillow checks sizes against a global: ours stands there only while a header is read."""
-    with _LIMIT_LOCK:
-        pillows_limit = PIL.Image.MAX_IMAGE_PIXELS
+    """Open an image with our limit in place of Pillow's, which is a global variable, while the header is read."""
+    with _PIXEL_LIMIT_LOCK:
+        pillow_limit = PIL.Image.MAX_IMAGE_PIXELS
         PIL.Image.MAX_IMAGE_PIXELS = max_pixels
         try:
             return PIL.Image.open(file)
         finally:
-            PIL.Image.MAX_IMAGE_PIXELS = pillows_limit
+            PIL.Image.MAX_IMAGE_PIXELS = pillow_limit
 
 
-def _turn_upright(image: PIL.Image.Image) -> PIL.Image.Image:
-    turn = _turn(image)
-    return image if turn is None else image.transpose(turn)
-
-
-def _turn(image: PIL.Image.Image) -> PIL.Image.Transpose | None:
-    """What makes an image upright."""
+def _exif_transpose(image: PIL.Image.Image) -> PIL.Image.Transpose | None:
+    """Return the transposition that makes an image upright."""
     try:
-        return _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # the camera's notes are broken (in as many ways as an image can be), the image is not
+        return _TRANSPOSE_OF_ORIENTATION.get(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # broken EXIF data can raise anything, and the image may still be good
         return None
 
 
@@ -199,25 +196,25 @@ def _to_rgb(image: PIL.Image.Image) -> NDArray[np.uint8]:
     if image.mode.startswith(("I", "F")):
         gray_HW = _to_eight_bits(np.asarray(image))
         return np.repeat(gray_HW[:, :, None], 3, axis=2)
-    # left in place, the transparent color would make Pillow warn or choose another palette entry
+    # with it, Pillow would warn, or choose another palette entry for the transparent color
     image.info.pop("transparency", None)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _to_eight_bits(samples: NDArray[np.float32 | np.int32 | np.uint16]) -> NDArray[np.uint8]:
-    """Deep samples have no white of their own: the 16 bits of PNG, or 0 to 1 for floats, are all that is agreed on."""
+    """Reduce deep samples. They declare no white level: it is taken as 65535 for integers, as in PNG, 1 for floats."""
     is_float = samples.dtype.kind == "f"
     white = 1 if is_float else 65535
     low, high = samples.min(), samples.max()
     if not (low >= 0 and high <= white):
-        raise Refusal(f"{samples.dtype} samples from {low:g} to {high:g}, where 0 to {white} can be read")
+        raise UnsupportedImage(f"{samples.dtype} samples from {low:g} to {high:g}, only 0 to {white} is supported")
     return (samples * 255 + 0.5 if is_float else samples // 256).astype(np.uint8)
 
 
-def _describe(head: bytes) -> str:
-    """What a file is that Pillow does not know as an image."""
-    for start, signature, what in _SIGNATURES:
+def _describe_unknown(head: bytes) -> str:
+    """Describe a file that Pillow does not recognize as an image."""
+    for start, signature, name in _IMAGE_SIGNATURES:
         if head.startswith(signature, start):
-            return f"starts like {what}, but its header is damaged, cut off or of a kind that Pillow does not read"
+            return f"starts like {name}, but its header is damaged, truncated or of a variant that Pillow does not read"
     kind = identify(head)
-    return f"not an image but {kind.description}" if kind else "not an image that Pillow knows"
+    return f"not an image but {kind.description}" if kind else "not an image format that Pillow knows"

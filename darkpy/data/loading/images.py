@@ -1,4 +1,4 @@
-"""From an image file to what the network reads: Pillow decodes, darknet's own arithmetic does the rest.
+"""Loading of images: Pillow decodes, and darknet's own arithmetic makes the network's input.
 
 Letters: C color, H height, W width.
 """
@@ -23,7 +23,7 @@ from darkpy.ops import resample
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Image:
-    """A decoded image: 8 bits a sample, 3 colors (R, G, B) or 1 (gray), as large as it is in the file."""
+    """Decoded image in its own size, with 8 bits a sample and 3 channels (R, G, B) or 1 (gray)."""
 
     path: Path
     pixels_HWC: NDArray[np.uint8]
@@ -37,11 +37,11 @@ class Image:
         return int(self.pixels_HWC.shape[0])
 
     def view(self) -> Tensor:
-        """The same memory as a (C, H, W) tensor, uint8: what `ops.resample` takes fastest."""
+        """Return the same memory as a (C, H, W) uint8 tensor, the fastest input of `ops.resample`."""
         return torch.from_numpy(self.pixels_HWC).permute(2, 0, 1)
 
     def to_tensor(self) -> Tensor:
-        """darknet's image: (C, H, W) float32, 0..1."""
+        """Convert to darknet's image: (C, H, W) float32, 0..1."""
         return self.view().contiguous().float().div_(255)
 
 
@@ -51,33 +51,31 @@ def load_image(
     channels: int = 3,
     exif_rotate: bool = True,
     max_pixels: int = MAX_PIXELS,
-    least_side: int | None = None,
+    min_side: int | None = None,
 ) -> Image:
-    """Decode an image file, or say in one line why not.
+    """Decode an image file.
 
-    Alpha and transparent colors are dropped and the colors under them shown, of 16 bits the upper 8 are kept, of an
-    animation the first image: as stb does. 1 channel is stb's gray. Float samples are read from 0 to 1.
-    least_side: decode a large JPEG at a half, a quarter or an eighth where no side becomes shorter than this; it is
-        faster, and the pixels are others than darknet's.
+    As in stb, alpha is dropped, 16 bits are cut to the upper 8, and an animation yields its first image. 1 channel is
+    stb's gray. Float samples must lie in 0..1.
+    min_side: decode a large JPEG at 1/2, 1/4 or 1/8 if no side becomes shorter than this; it is faster, but the pixels
+        differ from darknet's.
 
     Raises:  ImageError naming the file, whatever is wrong with it; ShapeError for other numbers of channels.
     Source:  pjreddie/darknet src/image.c load_image_stb
-    Differs: EXIF orientation is obeyed, as AlexeyAB does with OpenCV; stb ignores it, and so does `exif_rotate=False`.
-             A truncated file is refused; OpenCV and newer stb may show what there is of it. TIFF, WebP and more load.
+    Differs: EXIF orientation is applied, as AlexeyAB does with OpenCV; stb ignores it, and so does `exif_rotate=False`.
+             A truncated file is an error; OpenCV and newer stb may decode a part. TIFF, WebP and more are supported.
     """
     if channels not in (1, 3):
-        raise ShapeError(f"images are read with 1 or 3 channels, not with {channels}")
+        raise ShapeError(f"images are read with 1 or 3 channels, not {channels}")
     path = Path(path)
-    pixels_HWC = read_image(
-        path, partial(decode, exif_rotate=exif_rotate, max_pixels=max_pixels, least_side=least_side)
-    )
+    pixels_HWC = read_image(path, partial(decode, exif_rotate=exif_rotate, max_pixels=max_pixels, min_side=min_side))
     return Image(path, pixels_HWC if channels == 3 else to_gray(pixels_HWC))
 
 
 def prepare(image: Image, net_w: int, net_h: int, *, letterbox: bool, channels_last: bool = True) -> Tensor:
-    """What the network sees of an image: letterboxed, or stretched to its size.
+    """Resize an image to the network's input, letterboxed or stretched.
 
-    is_interleaved: lay out pixel after pixel in memory, not channel after channel.
+    is_interleaved: use the channels-last memory format.
     Shapes:  (C, net_h, net_w) float32, 0..1.
     """
     fit = resample.letterbox if letterbox else resample.resize
@@ -85,7 +83,7 @@ def prepare(image: Image, net_w: int, net_h: int, *, letterbox: bool, channels_l
 
 
 def stack(images_CHW: Sequence[Tensor]) -> Tensor:
-    """Images that `prepare` has made, as the network takes them: (B, C, H, W), laid out in memory as they are."""
+    """Stack images made by `prepare` into (B, C, H, W), keeping their memory format."""
     if images_CHW[0].is_contiguous():
         return torch.stack(list(images_CHW))
     return torch.stack([image_CHW.permute(1, 2, 0) for image_CHW in images_CHW]).permute(0, 3, 1, 2)

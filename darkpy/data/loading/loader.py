@@ -1,4 +1,4 @@
-"""Minibatches for training, made by worker processes: the same ones from the same seed, however many workers there are.
+"""Loader of minibatches for training, made by worker processes; the seed fixes them whatever the number of workers.
 
 Letters: B images of a minibatch, C color, H height, W width.
 """
@@ -21,8 +21,8 @@ from darkpy.errors import DarkpyError
 from darkpy.process import keep_freed_memory
 
 
-class Request(NamedTuple):
-    """A minibatch: this many `images` from slot `start` of the stream on, at w x h pixels."""
+class BatchRequest(NamedTuple):
+    """Request for a minibatch: `images` samples from index `start` on, at w x h pixels."""
 
     start: int
     images: int
@@ -31,8 +31,11 @@ class Request(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """truth: (B, max, 5 or 6) for [yolo], [Gaussian_yolo], [region]; (B, side * side, 1 + classes + 4) for [detection];
-    (B, classes) for classifiers. paths: the images of each slot, several where they are mixed.
+    """Minibatch.
+
+    truth: (B, max, 5 or 6) for [yolo], [Gaussian_yolo], [region]; (B, side * side, 1 + classes + 4) for [detection];
+        (B, classes) for classifiers.
+    paths: the images of each sample, several where they are mixed.
     """
 
     x_BCHW: Tensor
@@ -41,88 +44,97 @@ class Batch(NamedTuple):
     problems: tuple[Problem, ...]
 
 
-_Answer = Batch | DarkpyError
+_BatchOrError = Batch | DarkpyError
 
 
 def load_batches(
-    dataset: Dataset, requests: Iterable[Request], *, workers: int = 0, bad: BadLists | None = None, pin: bool = False
+    dataset: Dataset,
+    requests: Iterable[BatchRequest],
+    *,
+    workers: int = 0,
+    bad: BadLists | None = None,
+    pin: bool = False,
 ) -> Iterator[Batch]:
-    """A batch for each request, in their order, while others are being made; problems are noted in `bad`.
+    """Yield a batch for each request, in order, while workers make the next ones.
 
-    workers: processes that make them; with 0 this one does, when the next batch is asked for.
-    pin: hand out memory from which a GPU can copy by itself.
+    workers: number of processes; with 0 this process makes each batch on demand.
+    bad: lists that problems are added to.
+    pin: allocate page-locked memory, from which a GPU copies asynchronously.
     Raises:  DarkpyError when the data cannot be used.
     """
-    loader: DataLoader[_Answer] = DataLoader(
-        _Maker(dataset),
+    loader: DataLoader[_BatchOrError] = DataLoader(
+        _BatchMaker(dataset),
         batch_size=None,
         sampler=requests,
         num_workers=workers,
-        collate_fn=_keep,
+        collate_fn=_identity,
         pin_memory=pin,
-        worker_init_fn=_begin,
-        generator=torch.Generator(),  # else it would take a number from torch's own, which training uses
+        worker_init_fn=_init_worker,
+        generator=torch.Generator(),  # else it would draw from torch's global generator, which training uses
     )
-    answers = _start(loader)
+    batches = _start(loader)
     while True:
-        answer = _next(answers)
-        if answer is None:
+        batch = _next(batches)
+        if batch is None:
             return
-        if isinstance(answer, DarkpyError):
-            raise answer
+        if isinstance(batch, DarkpyError):
+            raise batch
         if bad is not None:
-            bad.note(answer.problems)
-        yield answer
+            bad.add(batch.problems)
+        yield batch
 
 
-def _start(loader: DataLoader[_Answer]) -> Iterator[_Answer]:
-    """Its answers, without torch's way to tell of a worker's death, an error in whatever runs then: `_next` sees it."""
+def _start(loader: DataLoader[_BatchOrError]) -> Iterator[_BatchOrError]:
+    """Start the workers without torch's SIGCHLD handler.
+
+    The handler raises a dead worker's error in whatever code runs at that moment; `_next` reports it instead.
+    """
     if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
         return iter(loader)
     before = signal.getsignal(signal.SIGCHLD)
-    answers = iter(loader)
+    batches = iter(loader)
     signal.signal(signal.SIGCHLD, before)
-    return answers
+    return batches
 
 
-def _next(answers: Iterator[_Answer]) -> _Answer | None:
-    """Raises: DarkpyError when a worker process has died, perhaps with what it had made already."""
+def _next(batches: Iterator[_BatchOrError]) -> _BatchOrError | None:
+    """Return the next batch, None at the end. Raises: DarkpyError when a worker process has died."""
     try:
-        return next(answers, None)
+        return next(batches, None)
     except (RuntimeError, OSError, EOFError) as error:
         reason = str(error).partition("\n")[0]
         raise DarkpyError(
-            f"a process that loads images has ended: {reason}",
-            hint="was memory, or the container's /dev/shm, too small? fewer --workers need less, 0 none of their own",
+            f"a worker process that loads images has died: {reason}",
+            hint="was memory, or the container's /dev/shm, too small? try fewer --workers; 0 uses no worker processes",
         ) from error
 
 
-class _Maker(torch.utils.data.Dataset[_Answer]):
-    """Answers requests in whatever process; an error comes back as it is, not wrapped in a worker's traceback."""
+class _BatchMaker(torch.utils.data.Dataset[_BatchOrError]):
+    """Makes the batch of a request. An error is returned, not raised: torch would wrap it in a worker's traceback."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, request: Request) -> _Answer:
-        numbers = range(request.start, request.start + request.images)
+    def __getitem__(self, request: BatchRequest) -> _BatchOrError:
+        indices = range(request.start, request.start + request.images)
         try:
-            items = [self.dataset.make(number, request.w, request.h) for number in numbers]
+            samples = [self.dataset.make(index, request.w, request.h) for index in indices]
         except DarkpyError as error:
             return error
         return Batch(
-            torch.stack([item.x_CHW for item in items]),
-            torch.stack([item.truth for item in items]),
-            tuple(item.paths for item in items),
-            tuple(problem for item in items for problem in item.problems),
+            torch.stack([sample.x_CHW for sample in samples]),
+            torch.stack([sample.truth for sample in samples]),
+            tuple(sample.paths for sample in samples),
+            tuple(problem for sample in samples for problem in sample.problems),
         )
 
 
-def _keep(answer: Any) -> Any:
-    return answer
+def _identity(batch: Any) -> Any:
+    return batch
 
 
-def _begin(_: int) -> None:
-    """Leave Ctrl-C, and what else a group of processes is told, to the one that trains, which ends this one itself."""
+def _init_worker(_: int) -> None:
+    """Ignore Ctrl-C and signals to the process group: the training process handles them and ends its workers."""
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -16,8 +16,8 @@ LABEL = Problem(True, "a.txt:1: class 9 is not from 0 to 2", "a.txt:1: class 9 i
 def test_each_problem_is_counted_each_time_and_listed_once(tmp_path: Path) -> None:
     (tmp_path / "bad.list").write_text("of an earlier run\n")
     lists = BadLists(tmp_path)
-    assert lists.note([IMAGE, LABEL, IMAGE]) == [IMAGE, LABEL]
-    assert lists.note([LABEL, IMAGE._replace(entry="\udcff.jpg")]) == [IMAGE._replace(entry="\udcff.jpg")]
+    assert lists.add([IMAGE, LABEL, IMAGE]) == [IMAGE, LABEL]
+    assert lists.add([LABEL, IMAGE._replace(entry="\udcff.jpg")]) == [IMAGE._replace(entry="\udcff.jpg")]
     assert dict(lists.files) == {"a.jpg": 2, "\udcff.jpg": 1}
     assert dict(lists.labels) == {LABEL.entry: 2}
     assert (tmp_path / "bad.list").read_bytes() == b"of an earlier run\na.jpg\n\xff.jpg\n"
@@ -25,14 +25,14 @@ def test_each_problem_is_counted_each_time_and_listed_once(tmp_path: Path) -> No
 
 
 def test_without_problems_there_are_no_lists(tmp_path: Path) -> None:
-    assert BadLists(tmp_path).note([]) == []
-    assert BadLists(None).note([IMAGE]) == [IMAGE]
+    assert BadLists(tmp_path).add([]) == []
+    assert BadLists(None).add([IMAGE]) == [IMAGE]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_list_that_cannot_be_written_does_not_stop_training(tmp_path: Path) -> None:
     lists = BadLists(tmp_path / "none")
     with pytest.warns(DarkpyWarning, match=r"bad.list: cannot be written"):
-        assert lists.note([IMAGE]) == [IMAGE]
-    assert lists.note([IMAGE, LABEL]) == [LABEL]
+        assert lists.add([IMAGE]) == [IMAGE]
+    assert lists.add([IMAGE, LABEL]) == [LABEL]
     assert lists.files["a.jpg"] == 2

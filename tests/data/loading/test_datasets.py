@@ -82,7 +82,7 @@ class TestDetection:
         (folder / "a.txt").write_text("")
         data = replace(detection([path]), channels=1)
         assert data.make(0, 64, 96).x_CHW.shape == (1, 96, 64)
-        with pytest.raises(ShapeError, match="not with 4"):
+        with pytest.raises(ShapeError, match="not 4"):
             replace(data, channels=4).make(0, 64, 96)
 
     def test_a_bad_image_is_passed_over_and_reported(self, folder: Path) -> None:
@@ -203,6 +203,6 @@ class TestClassification:
             replace(data, labels=("a", "b"))
         with pytest.raises(DarkpyError, match="the tree has 2 classes, the data set 3"):
             replace(data, tree=read_tree(folder / "x.tree"))
-        with pytest.raises(DarkpyError, match="do not go with a tree"):
+        with pytest.raises(DarkpyError, match="cannot be combined with a tree"):
             mixed = replace(data.augment_config, mixing=1)
             replace(data, classes=2, labels=("a", "b"), tree=read_tree(folder / "x.tree"), augment_config=mixed)

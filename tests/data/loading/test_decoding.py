@@ -101,7 +101,7 @@ class TestModes:
         PIL.Image.fromarray(samples_HW).save(tmp_path / "small.tif")
         PIL.Image.fromarray(samples_HW + 1).save(tmp_path / "large.tif")
         assert load_image(tmp_path / "small.tif").pixels_HWC[0, :, 0].tolist() == [0, 1, 255]
-        assert "int32 samples from 1 to 65536, where 0 to 65535 can be read" in refusal(tmp_path / "large.tif")
+        assert "int32 samples from 1 to 65536, only 0 to 65535 is supported" in refusal(tmp_path / "large.tif")
 
     @pytest.mark.parametrize("bad", [2.0, -0.5, float("nan"), float("inf")])
     def test_floats_are_read_from_0_to_1_or_refused(self, tmp_path: Path, bad: float) -> None:
@@ -109,7 +109,7 @@ class TestModes:
         PIL.Image.fromarray(samples_HW).save(tmp_path / "good.tif")
         PIL.Image.fromarray(np.append(samples_HW, np.float32(bad))[None]).save(tmp_path / "bad.tif")
         assert load_image(tmp_path / "good.tif").pixels_HWC[0, :, 0].tolist() == [0, 128, 255]
-        assert "where 0 to 1 can be read" in refusal(tmp_path / "bad.tif")
+        assert "only 0 to 1 is supported" in refusal(tmp_path / "bad.tif")
 
     @pytest.mark.parametrize(("mode", "suffix"), [("CMYK", "jpg"), ("CMYK", "tif"), ("YCbCr", "tif"), ("LAB", "tif")])
     def test_other_color_spaces_become_rgb(self, tmp_path: Path, mode: str, suffix: str) -> None:
@@ -144,14 +144,14 @@ class TestDraft:
         self, tmp_path: Path, least: int | None, size: tuple[int, int]
     ) -> None:
         PIL.Image.linear_gradient("L").resize((96, 64)).convert("RGB").save(tmp_path / "a.jpg", quality=95)
-        whole, draft = load_image(tmp_path / "a.jpg"), load_image(tmp_path / "a.jpg", least_side=least)
+        whole, draft = load_image(tmp_path / "a.jpg"), load_image(tmp_path / "a.jpg", min_side=least)
         assert (draft.w, draft.h) == size
         halved = PIL.Image.fromarray(whole.pixels_HWC).reduce(96 // size[0])
         np.testing.assert_allclose(draft.pixels_HWC.astype(int), np.asarray(halved).astype(int), atol=4)
 
     def test_other_images_are_what_they_are(self, tmp_path: Path) -> None:
         PIL.Image.new("RGB", (96, 64), "red").save(tmp_path / "a.png")
-        assert load_image(tmp_path / "a.png", least_side=8).pixels_HWC.shape == (64, 96, 3)
+        assert load_image(tmp_path / "a.png", min_side=8).pixels_HWC.shape == (64, 96, 3)
 
 
 class TestOrientation:
@@ -194,7 +194,7 @@ class TestRefusals:
             (b"<!DOCTYPE html><html><body>404</body></html>", "a web page"),
             (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n", "a Git-LFS pointer"),
             (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "a PDF document"),
-            (bytes(range(256)) * 4, "not an image that Pillow knows"),
+            (bytes(range(256)) * 4, "not an image format that Pillow knows"),
             (png_header(4, 4)[:-1] + b"?" * 40, "starts like a PNG image, but its header is damaged"),
             (b"\xff\xd8\xff\xe0" + b"\0" * 30, "starts like a JPEG image, but its header is damaged"),
             (b"\0\0\0\x18ftypheic" + b"\0" * 40, "starts like a HEIC or AVIF image or a video"),

@@ -74,7 +74,7 @@ class TestPreparation:
         image = load_image(tmp_path / "colors.png", channels=1)
         assert image.pixels_HWC.tolist() == [[[76], [149], [28], [9]]]
         assert prepare(image, 8, 8, letterbox=True).shape == (1, 8, 8)
-        with pytest.raises(ShapeError, match="not with 4"):
+        with pytest.raises(ShapeError, match="not 4"):
             load_image(tmp_path / "colors.png", channels=4)
 
 

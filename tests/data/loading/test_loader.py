@@ -21,7 +21,7 @@ from darkpy.data.augment.config import DetectionAugmentConfig
 from darkpy.data.augment.sampler import Sampler
 from darkpy.data.loading.bad_files import BadLists
 from darkpy.data.loading.datasets import DetectionData
-from darkpy.data.loading.loader import Batch, Request, load_batches
+from darkpy.data.loading.loader import Batch, BatchRequest, load_batches
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 
@@ -48,9 +48,9 @@ def dataset(folder: Path, seed: int = 1, images: int = IMAGES) -> DetectionData:
     return DetectionData(paths, augment_config, Sampler.for_detector(NET, len(paths), seed))
 
 
-def requests(first: int = 0) -> Iterator[Request]:
+def requests(first: int = 0) -> Iterator[BatchRequest]:
     """Minibatches of four without end, each other one larger."""
-    return (Request(4 * number, 4, 32 + 16 * (number % 2), 48) for number in count(first))
+    return (BatchRequest(4 * number, 4, 32 + 16 * (number % 2), 48) for number in count(first))
 
 
 def assert_same(batches: list[Batch], others: list[Batch]) -> None:

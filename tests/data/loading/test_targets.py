@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from darkpy.config.tree import read_tree
-from darkpy.data.loading.targets import UNKNOWN, fill_boxes, fill_cells, fill_classes, fill_tree
+from darkpy.data.loading.targets import UNKNOWN_CLASS, fill_boxes, fill_cells, fill_classes, fill_tree
 
 
 def test_boxes_come_first_then_zeros() -> None:
@@ -48,7 +48,7 @@ def test_classes_are_ones_and_may_be_smoothed() -> None:
 def test_in_a_tree_what_is_above_a_class_is_true_and_groups_without_truth_are_unknown(tmp_path: Path) -> None:
     (tmp_path / "x.tree").write_text("animal -1\nplant -1\ncat 0\ndog 0\noak 1\nfir 1\npoodle 3\nhusky 3\n")
     tree = read_tree(tmp_path / "x.tree")
-    nothing = [UNKNOWN, UNKNOWN]
+    nothing = [UNKNOWN_CLASS, UNKNOWN_CLASS]
     assert fill_tree([7], tree).tolist() == [1, 0, 0, 1, *nothing, 0, 1]
     assert fill_tree([4], tree).tolist() == [0, 1, *nothing, 1, 0, *nothing]
-    assert fill_tree([], tree).tolist() == [UNKNOWN] * 8
+    assert fill_tree([], tree).tolist() == [UNKNOWN_CLASS] * 8
