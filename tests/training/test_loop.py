@@ -145,5 +145,5 @@ def test_worker_that_dies_is_told_when_its_image_is_asked_for() -> None:
     worker.kill()
     worker.join()
     time.sleep(0.1)  # whatever runs meanwhile is not disturbed
-    with pytest.raises(DarkpyError, match=r"a process that loads images has ended: "):
+    with pytest.raises(DarkpyError, match=r"a worker process that loads images has died: "):
         list(reports)
