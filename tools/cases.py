@@ -1,6 +1,6 @@
 """Reproduces what articles tell of trainings that went wrong: python tools/cases.py alexnet, pooling or anchors.
 
-darkpy/diagnostics/README.md has the tables that it prints, and what follows from them.
+docs/when-a-run-goes-wrong.md has the tables that it prints, and what follows from them.
 """
 
 from __future__ import annotations

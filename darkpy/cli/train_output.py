@@ -126,14 +126,18 @@ class DarknetLines:
         click.echo(self.log.update_line(report))
 
 
-def open_chart(checkpoints: Checkpoints, path: Path | None, *, is_logged: bool) -> Chart:
-    """Open the chart of a run, beside its weights unless `path` is given.
+def open_chart(checkpoints: Checkpoints, path: Path | None, *, is_logged: bool) -> Chart | None:
+    """A chart where one is asked for, or where the library that draws is there: it lies beside the weights then.
 
-    is_logged: True if the run has a log, with which the chart begins.
+    is_logged: whether the run has a log; the chart begins with what it tells.
     """
     from darkpy.diagnostics.monitor.log_reader import log_path, read_log
-    from darkpy.diagnostics.report.chart import Chart
+    from darkpy.diagnostics.report.chart import Chart, check_available, is_available
 
+    if path is not None:
+        check_available()
+    elif not is_available():
+        return None
     folder, base, trainer = checkpoints.folder, checkpoints.base, checkpoints.trainer
     history = None
     if is_logged and trainer.batch_num:

@@ -19,7 +19,7 @@ from tools.articles.images import CLASSES, Images, drawn, find
 from tools.fashion_mnist import SOURCE
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "darkpy" / "diagnostics" / "README.md"
+PAGE = ROOT / "docs" / "when-a-run-goes-wrong.md"
 STEEP = alexnet.CASES[alexnet.STEEP]
 UPDATES = 12
 

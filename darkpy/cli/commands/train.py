@@ -92,7 +92,8 @@ _SHARED = (
     click.option("-clear", is_flag=True, help="Begin the schedule anew: WEIGHTS have seen 0 images."),
     click.option("--darknet-log", is_flag=True, help="Print darknet's lines."),
     click.option("-chart", type=FILE_PATH, metavar="FILE",
-                 help="PNG chart of loss and mAP, redrawn as it trains.  [default: chart_BASE.png beside the weights]"),
+                 help="Where an image of loss and mAP grows; needs darkpy[chart].  [default: chart_BASE.png beside the"
+                 " weights, where matplotlib is installed]"),
     click.option("-mjpeg_port", metavar="N", expose_value=False, hidden=True, callback=_open_no_port),
     click.option("--precision", type=click.Choice(("fp32", "bf16")), default="fp32", show_default=True,
                  help="bf16 is about twice as fast where the hardware has it, and less exact."),
