@@ -110,7 +110,7 @@ class AnchoredDelta(Generic[Spec]):
 
     def _write_positives(self, matches: Matches, overlap_BHWA: Tensor) -> None:
         """Write the positives by `truth_thresh`: predictions that overlap a truth of any cell enough to have it."""
-        spec, index = self.spec, matches.place
+        spec, index = self.spec, matches.index
         entry_ME, overlap_M = self.output_BHWAE[index], overlap_BHWA[index]
         target_M = overlap_M.square() if spec.objectness_smooth else torch.ones_like(overlap_M)
         self._write_boxes(entry_ME, matches)
@@ -127,7 +127,7 @@ class AnchoredDelta(Generic[Spec]):
         Reports: `count` of matches, and over them the sums of `iou`, `giou`, `class` (the score of the truth's
             class), `obj`, `recall50` and `recall75`; `no_obj`, the mean objectness of all predictions.
         """
-        spec, index = self.spec, matches.place
+        spec, index = self.spec, matches.index
         entry_ME = self.output_BHWAE[index]
         self._write_boxes(entry_ME, matches)
         self.write_classes(entry_ME, matches)
@@ -163,13 +163,13 @@ class AnchoredDelta(Generic[Spec]):
         spec, first_P, later_P = self.spec, matches.first_P, matches.later_P
         delta_BHWAK = self.delta_BHWAE[..., spec.box_entries :]
         own_M = self.weight_K[matches.class_M] * (1 - spec.label_smooth_eps / 2 - self._own_class(entry_ME, matches))
-        first, first_class_P = _take(matches.place, first_P), matches.class_M[first_P]
+        first, first_class_P = _take(matches.index, first_P), matches.class_M[first_P]
         # first among these matches; an earlier call (by truth_thresh, say) may have written a truth before
         has_truth_P, written_PK = self.has_truth_BHWA[first], delta_BHWAK[first]
         later_PK = written_PK.scatter(1, first_class_P[:, None], own_M[first_P, None])
         first_PK = self.class_delta(entry_ME[first_P, spec.box_entries :], first_class_P)
         delta_BHWAK[first] = torch.where(has_truth_P[:, None], later_PK, first_PK)
-        delta_BHWAK[_take((*matches.place, matches.class_M), later_P)] = own_M[later_P]
+        delta_BHWAK[_take((*matches.index, matches.class_M), later_P)] = own_M[later_P]
         self.has_truth_BHWA[first] = True
 
     def class_delta(self, prob_MK: Tensor, class_M: Tensor) -> Tensor:
@@ -225,7 +225,7 @@ class AnchoredDelta(Generic[Spec]):
 
     def _write_boxes(self, entry_ME: Tensor, matches: Matches) -> None:
         """Write box deltas: AlexeyAB sums those of several truths at a prediction, pjreddie's last one wins."""
-        index = matches.place
+        index = matches.index
         rewritten = self.has_truth_BHWA[_take(index, matches.first_P)].sum()
         self._add("total_bbox", torch.full_like(rewritten, len(matches)))
         self._add("rewritten_bbox", rewritten + len(matches.later_P))

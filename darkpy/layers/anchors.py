@@ -17,11 +17,12 @@ from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.finding import Finding
 from darkpy.layers.base import Layer
-from darkpy.layers.head import AnchorKeys, HeadSpec
+from darkpy.layers.head import AnchorKeys, HeadSpec, scores_above
 from darkpy.layers.lint import missing_anchors
 from darkpy.ops.box_coder import BoxCoder
+from darkpy.ops.detections import Detections
 from darkpy.ops.device import tensor_async
-from darkpy.ops.grid import channel_mask, channel_runs
+from darkpy.ops.grid import cells, channel_mask, channel_runs, pick
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
@@ -169,6 +170,27 @@ class AnchoredSpec(HeadSpec):
     def box_coder(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> BoxCoder:
         """Return the coder between the head's entries and boxes."""
         raise NotImplementedError
+
+    def class_scores(self, entry_ME: torch.Tensor) -> torch.Tensor:
+        """Class scores of candidates, objectness included. Shapes: (M, K)."""
+        raise NotImplementedError
+
+    def decode(
+        self,
+        output_BCHW: torch.Tensor,
+        net_w: int,
+        net_h: int,
+        thresh: float,
+        tree_thresh: float = 0.5,
+        class_map: Sequence[int] = (),
+    ) -> Detections:
+        entries_BHWAE = cells(output_BCHW, self.entries)
+        objectness = self.box_entries - 1
+        candidates = pick(entries_BHWAE, entries_BHWAE[..., objectness] > thresh)
+        entry_ME, coder = candidates.entry_ME, self.box_coder(candidates.grid_2, net_w, net_h)
+        boxes_M4 = coder.decode(entry_ME[:, self.xywh], candidates.cell_M2, self.anchors_px(candidates.anchor_M))
+        prob_MK = scores_above(self.class_scores(entry_ME), thresh)
+        return Detections(candidates.image_M, boxes_M4, entry_ME[:, objectness], prob_MK)
 
     def anchor_sizes(self, output: Shape, net_w: int, net_h: int) -> torch.Tensor:
         return chosen_anchors(self.anchors, self.anchor_indices)

@@ -15,7 +15,6 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, activation_key, section
-from darkpy.layers.convolutional import ConvolutionalSpec
 from darkpy.layers.recurrent import Part, Recurrent, RecurrentSpec, State, require_same_size
 from darkpy.ops.activations import ACTIVATIONS
 from darkpy.shapes import Shape
@@ -52,21 +51,7 @@ class ConvLstmSpec(RecurrentSpec):
         (x,) = inputs
         state = Shape(self.output, x.h, x.w)
         both = Shape(self.output + x.c, x.h, x.w)
-        convolution = ConvolutionalSpec(
-            dialect=self.dialect,
-            constrain=self.constrain,
-            bn_freeze=self.bn_freeze,
-            filters=self.output,
-            size=self.size,
-            stride=self.stride,
-            dilation=self.dilation,
-            pad=self.pad,
-            padding=self.padding,
-            groups=self.groups,
-            activation=self.activation,
-            batch_normalize=self.batch_normalize,
-            xnor=self.xnor,
-        )
+        convolution = self.convolutional(self.output)
         of_cell = dict.fromkeys(("vf", "vi", "vo"), state) if self.peephole else {}
         of_state = {"wf": both} if self.bottleneck else dict.fromkeys(("wf", "wi", "wg", "wo"), state)
         of_input = dict.fromkeys(("uf", "ui", "ug", "uo"), state if self.bottleneck else x)

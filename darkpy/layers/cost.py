@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
@@ -45,9 +46,7 @@ class CostSpec(LossSpec):
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return _Cost(self)
 
-    def loss(
-        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
-    ) -> Loss:
+    def loss(self, input_BCHW: Tensor, output_BCHW: Tensor, truth: Tensor, state: TrainingState) -> Loss:
         """Delta and cost; `scale` multiplies the delta for the layer before alone.
 
         Source: pjreddie/darknet src/cost_layer.c forward_cost_layer_gpu, backward_cost_layer_gpu.
@@ -63,7 +62,7 @@ class CostSpec(LossSpec):
             delta_BCHW = torch.where(delta_BCHW.abs() < self.thresh / input_BCHW[0].numel(), 0.0, delta_BCHW)
         return Loss(delta_BCHW, self.scale * delta_BCHW, error_BCHW.sum())
 
-    def compare(self, x_BCHW: torch.Tensor, truth_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def compare(self, x_BCHW: Tensor, truth_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Return the error terms (the layer's output) and the delta.
 
         Differs: L1's delta is 0 where input and truth are equal; darknet's is -1. `smooth` has the delta of the GPU
@@ -95,6 +94,6 @@ class _Cost(Layer):
         super().__init__()
         self.spec = spec
 
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_BCHW: Tensor) -> Tensor:
         zeros_BCHW = torch.zeros_like(x_BCHW)
         return self.spec.compare(x_BCHW, zeros_BCHW)[0] if self.spec.dialect is Dialect.PJREDDIE else zeros_BCHW

@@ -14,7 +14,6 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.layers.base import Layer, activation_key, section
-from darkpy.layers.convolutional import ConvolutionalSpec
 from darkpy.layers.recurrent import Part, RecurrentSpec, SimpleRecurrent, State, require_same_size
 from darkpy.shapes import Shape
 
@@ -54,9 +53,9 @@ class CrnnSpec(RecurrentSpec):
     def parts(self, inputs: Sequence[Shape]) -> Mapping[str, Part]:
         state = Shape(self.state_filters, inputs[0].h, inputs[0].w)
         return {
-            "input_layer": Part(self._convolutional(self.state_filters), inputs[0]),
-            "self_layer": Part(self._convolutional(self.state_filters), state),
-            "output_layer": Part(self._convolutional(self.filters), state),
+            "input_layer": Part(self.convolutional(self.state_filters), inputs[0]),
+            "self_layer": Part(self.convolutional(self.state_filters), state),
+            "output_layer": Part(self.convolutional(self.filters), state),
         }
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
@@ -67,23 +66,6 @@ class CrnnSpec(RecurrentSpec):
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return _Crnn(self, net.time_steps, self.build_parts(inputs, net))
-
-    def _convolutional(self, filters: int) -> ConvolutionalSpec:
-        return ConvolutionalSpec(
-            dialect=self.dialect,
-            constrain=self.constrain,
-            bn_freeze=self.bn_freeze,
-            filters=filters,
-            size=self.size,
-            stride=self.stride,
-            dilation=self.dilation,
-            pad=self.pad,
-            padding=self.padding,
-            groups=self.groups,
-            activation=self.activation,
-            batch_normalize=self.batch_normalize,
-            xnor=self.xnor,
-        )
 
 
 class _Crnn(SimpleRecurrent):

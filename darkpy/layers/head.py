@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import torch
+from torch import Tensor
 
 from darkpy.config.classmap import read_class_map
 from darkpy.errors import DarkpyError
@@ -58,7 +59,7 @@ class HeadSpec(LossSpec):
         """Activation that the layer before the head must have for its outputs to be decoded correctly."""
         return "linear"
 
-    def anchor_sizes(self, output: Shape, net_w: int, net_h: int) -> torch.Tensor:
+    def anchor_sizes(self, output: Shape, net_w: int, net_h: int) -> Tensor:
         """Anchors of the head, (A, 2): width and height in pixels of the network's input."""
         return torch.zeros(0, 2)
 
@@ -74,7 +75,7 @@ class HeadSpec(LossSpec):
 
     def decode(
         self,
-        output_BCHW: torch.Tensor,
+        output_BCHW: Tensor,
         net_w: int,
         net_h: int,
         thresh: float,
@@ -99,9 +100,7 @@ class HeadSpec(LossSpec):
         raise DarkpyError("its boxes cannot be computed with ONNX operators")
 
 
-def read_head_targets(
-    truth_BTE: torch.Tensor, classes: int, map_file: Path | None, class_entry: int = 4
-) -> TargetBoxes:
+def read_head_targets(truth_BTE: Tensor, classes: int, map_file: Path | None, class_entry: int = 4) -> TargetBoxes:
     """Read the boxes of a truth, with their classes mapped by the head's `map=`."""
     if map_file is None:
         return read_target_boxes(truth_BTE, classes, class_entry)
@@ -110,6 +109,6 @@ def read_head_targets(
     return replace(truths, class_BT=torch.where(truths.class_BT < 0, -1, map_K[truths.class_BT.clamp(min=0)]))
 
 
-def scores_above(prob_MK: torch.Tensor, thresh: float) -> torch.Tensor:
+def scores_above(prob_MK: Tensor, thresh: float) -> Tensor:
     """Set scores that are not above `thresh` to 0."""
     return torch.where(prob_MK > thresh, prob_MK, 0.0)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from darkpy.config.net import NetSpec
 from darkpy.dialect import Dialect
@@ -28,9 +29,7 @@ class LogisticSpec(LossSpec):
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return _Logistic()
 
-    def loss(
-        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
-    ) -> Loss:
+    def loss(self, input_BCHW: Tensor, output_BCHW: Tensor, truth: Tensor, state: TrainingState) -> Loss:
         """Source: pjreddie/darknet src/blas_kernels.cu logistic_x_ent_kernel; the CPU code takes the logarithm of 0."""
         truth_BCHW = truth.reshape(output_BCHW.shape)
         delta_BCHW = truth_BCHW - output_BCHW
@@ -39,7 +38,7 @@ class LogisticSpec(LossSpec):
 
 
 class _Logistic(Layer):
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_BCHW: Tensor) -> Tensor:
         return torch.sigmoid(x_BCHW)
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from darkpy.config.net import NetSpec
 from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
@@ -52,10 +53,10 @@ class Loss:
     means: names of the report's entries that are means over the minibatch rather than sums.
     """
 
-    delta: torch.Tensor
-    input_delta: torch.Tensor
-    cost: torch.Tensor
-    report: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    delta: Tensor
+    input_delta: Tensor
+    cost: Tensor
+    report: Mapping[str, Tensor] = field(default_factory=dict)
     means: frozenset[str] = frozenset()
 
     def all_reduced(self, process_group: ProcessGroup) -> Loss:
@@ -96,7 +97,7 @@ class LossSpec(LayerSpec):
         """Allowed lengths of a row, for a truth of rows."""
         return self.truth_shape(output)[1:]
 
-    def check_truth(self, truth: torch.Tensor, images: int, output: Shape) -> None:
+    def check_truth(self, truth: Tensor, images: int, output: Shape) -> None:
         """Raises: ShapeError when the truth does not fit; the number of rows is free."""
         expected = self.truth_shape(output)
         if len(expected) == 2:
@@ -108,9 +109,7 @@ class LossSpec(LayerSpec):
             rows = f"{expected[0]}, " if len(expected) == 2 else ""
             raise ShapeError(f"the truth is {tuple(truth.shape)}, [{self.type}] needs ({images}, {rows}{sizes})")
 
-    def loss(
-        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
-    ) -> Loss:
+    def loss(self, input_BCHW: Tensor, output_BCHW: Tensor, truth: Tensor, state: TrainingState) -> Loss:
         """Compute delta and cost of a whole minibatch; the tensors carry no gradient.
 
         Shapes: truth is (B, *truth_shape).
@@ -122,6 +121,6 @@ class LossSpec(LayerSpec):
         return ""
 
 
-def mean_text(total: torch.Tensor, count: torch.Tensor | int) -> str:
+def mean_text(total: Tensor, count: Tensor | int) -> str:
     """Format a mean as darknet's %f; `-` for a count of 0, where darknet prints -nan."""
     return f"{float(total) / float(count):f}" if count else "-"

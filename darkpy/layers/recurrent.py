@@ -17,9 +17,14 @@ from darkpy.config.schema import key
 from darkpy.errors import ShapeError
 from darkpy.layers.base import ArraySpec, Layer, LayerSpec
 from darkpy.layers.connected import ConnectedSpec
+from darkpy.layers.convolutional import ConvolutionalSpec
 from darkpy.shapes import Shape
 
 State = tuple[torch.Tensor, ...]
+_CONVOLUTION_KEYS = (
+    *("dialect", "constrain", "bn_freeze", "batch_normalize", "activation", "xnor"),
+    *("size", "stride", "dilation", "pad", "padding", "groups"),
+)
 
 
 class Part(NamedTuple):
@@ -53,6 +58,11 @@ class RecurrentSpec(LayerSpec):
             activation=activation,
             batch_normalize=bool(self.batch_normalize),
         )
+
+    def convolutional(self, filters: int) -> ConvolutionalSpec:
+        """Spec of an inner convolutional layer, with the convolution's keys of this section."""
+        own = {name: getattr(self, name) for name in _CONVOLUTION_KEYS}
+        return ConvolutionalSpec(filters=filters, **own)
 
     def arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
         return tuple(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
@@ -41,9 +42,7 @@ class SoftmaxSpec(LossSpec):
     def has_loss(self) -> bool:
         return not (self.noloss or self.onlyforward)
 
-    def loss(
-        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
-    ) -> Loss:
+    def loss(self, input_BCHW: Tensor, output_BCHW: Tensor, truth: Tensor, state: TrainingState) -> Loss:
         """Cross entropy, but a class with a fractional truth costs as much as one with a truth of 1.
 
         Differs: with a tree, groups without a truth are skipped, as in darknet's GPU code; its CPU code does not.
@@ -77,7 +76,7 @@ class _Softmax(Layer):
         super().__init__()
         self.groups, self.temperature, self.is_spatial = spec.groups, spec.temperature, spec.spatial
 
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_BCHW: Tensor) -> Tensor:
         if self.is_spatial:
             return x_BCHW.softmax(1)
         parts = x_BCHW.reshape(x_BCHW.shape[0], self.groups, -1) / self.temperature
@@ -97,7 +96,7 @@ class _TreeSoftmax(Layer):
         super().__init__()
         self.hierarchy, self.temperature = hierarchy, temperature
 
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_BCHW: Tensor) -> Tensor:
         return self.hierarchy.softmax(x_BCHW.flatten(1), 1, self.temperature).reshape(x_BCHW.shape)
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:

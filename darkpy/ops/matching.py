@@ -54,7 +54,7 @@ class Matches:
         return len(self.image_M)
 
     @property
-    def place(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def index(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Indices into a map of B, H, W, A."""
         cell_column_M, cell_row_M = self.cell_M2.unbind(1)
         return self.image_M, cell_row_M, cell_column_M, self.anchor_M

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
+from torch import Tensor
 
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
@@ -78,9 +78,7 @@ class ContrastiveSpec(LossSpec):
         assert self.head is not None
         return self.head.row_sizes(output)
 
-    def loss(
-        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
-    ) -> Loss:
+    def loss(self, input_BCHW: Tensor, output_BCHW: Tensor, truth: Tensor, state: TrainingState) -> Loss:
         assert self.head is not None
         return contrastive_loss(self, self.head, input_BCHW, truth, state.net)
 

@@ -45,7 +45,7 @@ class TrackedObjects:
         # only the best anchor of a truth: those that iou_thresh adds are not used
         matches = find_matches(replace(head, iou_thresh=1.0), truths, head.box_coder(grid_2, net.width, net.height))
         track_N = truth_BTE[matches.image_M, matches.row_M, _TRACK_COLUMN].long()
-        image_N, row_N, column_N, anchor_N = matches.place
+        image_N, row_N, column_N, anchor_N = matches.index
         columns, rows = (int(size) for size in grid_2)
         offset_N = ((image_N * len(head.anchor_indices) + anchor_N) * rows + row_N) * columns + column_N
         tracked_M = matches.last_P[track_N[matches.last_P] >= 0]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
@@ -79,9 +80,7 @@ class DetectionSpec(HeadSpec):
         """Rows are cells: objectness (0 or 1), classes, and the box with x and y relative to the cell."""
         return (self.side**2, 1 + self.classes + self.coords)
 
-    def loss(
-        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
-    ) -> Loss:
+    def loss(self, input_BCHW: Tensor, output_BCHW: Tensor, truth: Tensor, state: TrainingState) -> Loss:
         return detection_loss(self, input_BCHW, output_BCHW, truth, state.seen)
 
     def log_line(self, index: int, loss: Loss) -> str:
@@ -95,7 +94,7 @@ class DetectionSpec(HeadSpec):
 
     def decode(
         self,
-        output_BCHW: torch.Tensor,
+        output_BCHW: Tensor,
         net_w: int,
         net_h: int,
         thresh: float,
@@ -140,7 +139,7 @@ class _Detection(Layer):
         super().__init__()
         self.cells, self.classes, self.has_softmax = spec.side**2, spec.classes, spec.softmax
 
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_BCHW: Tensor) -> Tensor:
         x_BC = x_BCHW.flatten(1)
         if self.has_softmax:
             classes = self.cells * self.classes

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
@@ -19,12 +20,10 @@ from darkpy.layers.anchor_graph import EntryTensors, candidates_to_onnx, detecti
 from darkpy.layers.anchors import AnchoredHead, AnchoredSpec
 from darkpy.layers.base import Layer, section
 from darkpy.layers.gaussian_yolo.delta import gaussian_yolo_loss, log_line
-from darkpy.layers.head import OnnxDetections, scores_above
+from darkpy.layers.head import OnnxDetections
 from darkpy.layers.loss import Loss, TrainingState
 from darkpy.ops.box_coder import BoxCoder
-from darkpy.ops.detections import Detections
 from darkpy.ops.device import tensor_async
-from darkpy.ops.grid import cells, pick
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
@@ -47,34 +46,18 @@ class GaussianYoloSpec(AnchoredSpec):
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return AnchoredHead(self, raw=(4, 6), center=(0, 2))
 
-    def box_coder(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> BoxCoder:
+    def box_coder(self, grid_2: Tensor, net_w: int, net_h: int) -> BoxCoder:
         return BoxCoder(grid_2, tensor_async((net_w, net_h), grid_2.device), to_center=_TO_CENTER[self.yolo_point])
 
-    def loss(
-        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
-    ) -> Loss:
+    def loss(self, input_BCHW: Tensor, output_BCHW: Tensor, truth: Tensor, state: TrainingState) -> Loss:
         return gaussian_yolo_loss(self, output_BCHW, truth, state)
 
     def log_line(self, index: int, loss: Loss) -> str:
         return log_line(index, loss)
 
-    def decode(
-        self,
-        output_BCHW: torch.Tensor,
-        net_w: int,
-        net_h: int,
-        thresh: float,
-        tree_thresh: float = 0.5,
-        class_map: Sequence[int] = (),
-    ) -> Detections:
-        entries_BHWAE = cells(output_BCHW, self.entries)
-        candidates = pick(entries_BHWAE, entries_BHWAE[..., 8] > thresh)
-        box_M8, objectness_M1, class_MK = torch.split(candidates.entry_ME, [8, 1, self.classes], dim=1)
-        xywh_M4, sigma_M4 = box_M8[:, 0::2], box_M8[:, 1::2]
-        coder = self.box_coder(candidates.grid_2, net_w, net_h)
-        boxes_M4 = coder.decode(xywh_M4, candidates.cell_M2, self.anchors_px(candidates.anchor_M))
-        prob_MK = objectness_M1 * class_MK * (1 - sigma_M4.mean(1, keepdim=True))
-        return Detections(candidates.image_M, boxes_M4, objectness_M1[:, 0], scores_above(prob_MK, thresh))
+    def class_scores(self, entry_ME: Tensor) -> Tensor:
+        certainty_M1 = 1 - entry_ME[:, 1:8:2].mean(1, keepdim=True)
+        return entry_ME[:, 8:9] * entry_ME[:, 9:] * certainty_M1
 
     def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> OnnxDetections:
         entries_BME = candidates_to_onnx(graph, source, len(self.anchor_indices), self.entries)

@@ -41,7 +41,7 @@ class GaussianYoloDelta(AnchoredDelta["GaussianYoloSpec"]):
         is_ignored_BHWA = super().write_negatives(overlap_BHWA, row_BHWA)
         if self.spec.objectness_smooth:
             matches = match_predictions(self.truths, row_BHWA, is_ignored_BHWA & (overlap_BHWA > 0))
-            self.write_classes(self.output_BHWAE[matches.place], matches)
+            self.write_classes(self.output_BHWAE[matches.index], matches)
         return is_ignored_BHWA
 
     def box_delta(self, entry_ME: Tensor, matches: Matches) -> Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
@@ -48,9 +49,7 @@ class IsegSpec(LossSpec):
         """Rows are instances: the class, negative after the last instance, then the mask."""
         return (MAX_INSTANCES, 1 + output.h * output.w)
 
-    def loss(
-        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
-    ) -> Loss:
+    def loss(self, input_BCHW: Tensor, output_BCHW: Tensor, truth: Tensor, state: TrainingState) -> Loss:
         return iseg_loss(output_BCHW, truth, self.classes)
 
 
@@ -61,7 +60,7 @@ class _Iseg(Layer):
         super().__init__()
         self.classes = classes
 
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_BCHW: Tensor) -> Tensor:
         return torch.cat((x_BCHW[:, : self.classes].sigmoid(), x_BCHW[:, self.classes :]), dim=1)
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:

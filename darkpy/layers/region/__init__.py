@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
@@ -138,7 +139,7 @@ class RegionSpec(HeadSpec):
     def lint(self, inputs: Sequence[Shape]) -> Iterator[Finding]:
         yield from missing_anchors(self.anchors, range(self.num), "cells")
 
-    def anchor_sizes(self, output: Shape, net_w: int, net_h: int) -> torch.Tensor:
+    def anchor_sizes(self, output: Shape, net_w: int, net_h: int) -> Tensor:
         cell_2 = torch.tensor((net_w / output.w, net_h / output.h))
         return chosen_anchors(self.anchors, range(self.num)) * cell_2
 
@@ -151,9 +152,7 @@ class RegionSpec(HeadSpec):
     def row_sizes(self, output: Shape) -> tuple[int, ...]:
         return self.coords + 1, self.coords + 2
 
-    def loss(
-        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
-    ) -> Loss:
+    def loss(self, input_BCHW: Tensor, output_BCHW: Tensor, truth: Tensor, state: TrainingState) -> Loss:
         """Raises: DarkpyError when focal_loss is set but class scores are not probabilities."""
         if self.focal_loss and not self.softmax and self.tree is None:
             raise DarkpyError(
@@ -173,7 +172,7 @@ class RegionSpec(HeadSpec):
             f"count: {int(report['count'])}"
         )
 
-    def entries_of(self, output_BCHW: torch.Tensor) -> torch.Tensor:
+    def entries_of(self, output_BCHW: Tensor) -> Tensor:
         """View the output as entries_BHWAE."""
         if not self.cells_first:
             return cells(output_BCHW, self.entries)
@@ -182,7 +181,7 @@ class RegionSpec(HeadSpec):
 
     def decode(
         self,
-        output_BCHW: torch.Tensor,
+        output_BCHW: Tensor,
         net_w: int,
         net_h: int,
         thresh: float,
@@ -213,12 +212,12 @@ class RegionSpec(HeadSpec):
 
     def _tree_scores(
         self,
-        class_MK: torch.Tensor,
-        scale_M1: torch.Tensor,
+        class_MK: Tensor,
+        scale_M1: Tensor,
         thresh: float,
         tree_thresh: float,
         class_map: Sequence[int],
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """Scores by the class tree: of the mapped classes, or of the one most specific class that is likely enough.
 
         Raises: DarkpyError when the map names a class that is not in the tree.
@@ -250,7 +249,7 @@ class _Region(Layer):
         tree = None if spec.tree is None else checked_tree(spec.tree, spec.classes)
         self.hierarchy = None if tree is None else Hierarchy(tree.parent, tree.group_size)
 
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_BCHW: Tensor) -> Tensor:
         spec = self.spec
         batch, _, rows, columns = x_BCHW.shape
         x_BAEHW = x_BCHW.reshape(batch, spec.num, spec.entries, rows, columns)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
+from torch import Tensor
 
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
@@ -18,13 +18,11 @@ from darkpy.dialect import Dialect
 from darkpy.layers.anchor_graph import EntryTensors, candidates_to_onnx, detections_to_onnx
 from darkpy.layers.anchors import AnchoredHead, AnchoredSpec
 from darkpy.layers.base import Layer, absolute_index, section
-from darkpy.layers.head import OnnxDetections, scores_above
+from darkpy.layers.head import OnnxDetections
 from darkpy.layers.loss import Loss, TrainingState
 from darkpy.layers.yolo.delta import log_line, yolo_loss
 from darkpy.ops.box_coder import BoxCoder
-from darkpy.ops.detections import Detections
 from darkpy.ops.device import tensor_async
-from darkpy.ops.grid import cells, pick
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
@@ -63,33 +61,17 @@ class YoloSpec(AnchoredSpec):
         # with new_coords the layer before has applied the logistic
         return AnchoredHead(self, raw=range(self.entries) if self.new_coords else (2, 3), center=(0, 1))
 
-    def box_coder(self, grid_2: torch.Tensor, net_w: int, net_h: int) -> BoxCoder:
+    def box_coder(self, grid_2: Tensor, net_w: int, net_h: int) -> BoxCoder:
         return BoxCoder(grid_2, tensor_async((net_w, net_h), grid_2.device), squared_size=self.new_coords)
 
-    def loss(
-        self, input_BCHW: torch.Tensor, output_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
-    ) -> Loss:
+    def loss(self, input_BCHW: Tensor, output_BCHW: Tensor, truth: Tensor, state: TrainingState) -> Loss:
         return yolo_loss(self, output_BCHW, truth, state)
 
     def log_line(self, index: int, loss: Loss) -> str:
         return log_line(self, index, loss)
 
-    def decode(
-        self,
-        output_BCHW: torch.Tensor,
-        net_w: int,
-        net_h: int,
-        thresh: float,
-        tree_thresh: float = 0.5,
-        class_map: Sequence[int] = (),
-    ) -> Detections:
-        entries_BHWAE = cells(output_BCHW, self.entries)
-        candidates = pick(entries_BHWAE, entries_BHWAE[..., 4] > thresh)
-        xywh_M4, objectness_M1, class_MK = torch.split(candidates.entry_ME, [4, 1, self.classes], dim=1)
-        coder = self.box_coder(candidates.grid_2, net_w, net_h)
-        boxes_M4 = coder.decode(xywh_M4, candidates.cell_M2, self.anchors_px(candidates.anchor_M))
-        prob_MK = scores_above(objectness_M1 * class_MK, thresh)
-        return Detections(candidates.image_M, boxes_M4, objectness_M1[:, 0], prob_MK)
+    def class_scores(self, entry_ME: Tensor) -> Tensor:
+        return entry_ME[:, 4:5] * entry_ME[:, 5:]
 
     def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> OnnxDetections:
         entries_BME = candidates_to_onnx(graph, source, len(self.anchor_indices), self.entries)
