@@ -1,4 +1,4 @@
-"""The deltas of [yolo] and [Gaussian_yolo] as darknet comes to them: cell by cell, truth by truth, number by number."""
+"""Deltas of [yolo] and [Gaussian_yolo] as darknet computes them: loops over cells, truths and entries."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def double(numbers: list[float]) -> torch.Tensor:
 
 @dataclass
 class Walk:
-    """One image. `said` and `delta` are [anchor of the mask][entry][row][column], a truth is x, y, w, h, class."""
+    """One image. `pred` and `delta` are [anchor of the mask][entry][row][column]; a truth is x, y, w, h, class."""
 
     spec: AnchoredSpec
-    said: torch.Tensor
+    pred: torch.Tensor
     truths: list[list[float]]
     net_w: int
     net_h: int
@@ -42,7 +42,7 @@ class Walk:
     rewritten: int = 0
 
     def __post_init__(self) -> None:
-        self.delta = torch.zeros_like(self.said)
+        self.delta = torch.zeros_like(self.pred)
         self.is_gaussian = isinstance(self.spec, GaussianYoloSpec)
         self.squared_size = isinstance(self.spec, YoloSpec) and self.spec.new_coords
         self.is_focal = isinstance(self.spec, YoloSpec) and self.spec.focal_loss
@@ -52,38 +52,38 @@ class Walk:
         counters = self.spec.counters_per_class
         self.weight = [min(max(counters) / counter, self.spec.max_delta) for counter in counters]
         self.weight = self.weight or [1.0] * self.spec.classes
-        self.height, self.width = self.said.shape[2:]
+        self.height, self.width = self.pred.shape[2:]
 
     def walk(self) -> torch.Tensor:
-        places = list(product(range(len(self.said)), range(self.height), range(self.width)))
-        for place in places:
-            self.walk_place(*place)
+        predictions = list(product(range(len(self.pred)), range(self.height), range(self.width)))
+        for index in predictions:
+            self.walk_prediction(*index)
         for truth in self.truths:
             self.walk_truth(truth)
-        for a, j, i in places:
+        for a, j, i in predictions:
             self.average(self.delta[a, :, j, i])
         return self.delta
 
-    def walk_place(self, a: int, j: int, i: int) -> None:
-        spec, delta, said = self.spec, self.delta[a, :, j, i], self.said[a, :, j, i].tolist()
-        o = said[self.objectness]
+    def walk_prediction(self, a: int, j: int, i: int) -> None:
+        spec, delta, pred = self.spec, self.delta[a, :, j, i], self.pred[a, :, j, i].tolist()
+        o = pred[self.objectness]
         ious = [overlap(self.box(a, j, i), truth[:4]) for truth in self.truths]
         best = max(ious, default=0.0)
         truth = self.truths[ious.index(best)] if ious else []
-        is_sure = spec.dialect is Dialect.PJREDDIE or max(said[self.objectness + 1 :]) > 0.25
+        is_confident = spec.dialect is Dialect.PJREDDIE or max(pred[self.objectness + 1 :]) > 0.25
         delta[self.objectness] = spec.obj_normalizer * (0 - o)
-        if best > spec.ignore_thresh and is_sure:
-            wanted = best**2 if self.is_gaussian else best
-            delta[self.objectness] = spec.obj_normalizer * (wanted - o) if spec.objectness_smooth else 0
+        if best > spec.ignore_thresh and is_confident:
+            target = best**2 if self.is_gaussian else best
+            delta[self.objectness] = spec.obj_normalizer * (target - o) if spec.objectness_smooth else 0
             if spec.objectness_smooth and self.is_gaussian:
                 self.write_class(a, j, i, int(truth[4]))
         if best > spec.truth_thresh:
-            c, wanted = int(truth[4]), best**2 if spec.objectness_smooth else 1
-            delta[self.objectness] = spec.obj_normalizer * (wanted - o)
+            c, target = int(truth[4]), best**2 if spec.objectness_smooth else 1
+            delta[self.objectness] = spec.obj_normalizer * (target - o)
             self.write_class(a, j, i, c)
             own = self.objectness + 1 + c
             if spec.objectness_smooth:
-                delta[own] = self.weight[c] * (wanted - said[own])
+                delta[own] = self.weight[c] * (target - pred[own])
             self.write_box(a, j, i, truth)
 
     def walk_truth(self, truth: list[float]) -> None:
@@ -100,21 +100,21 @@ class Walk:
         for a in (spec.mask.index(n) for n in chosen if n in spec.mask):
             self.write_box(a, j, i, truth)
             self.overlaps.append(overlap(self.box(a, j, i), truth[:4]))
-            delta, o = self.delta[a, self.objectness], float(self.said[a, self.objectness, j, i])
+            delta, o = self.delta[a, self.objectness], float(self.pred[a, self.objectness, j, i])
             if self.is_gaussian or not spec.objectness_smooth or delta[j, i] == 0:
                 delta[j, i] = self.weight[c] * spec.obj_normalizer * (1 - o)
             self.write_class(a, j, i, c)
 
     def write_box(self, a: int, j: int, i: int, truth: list[float]) -> None:
-        spec, delta, said = self.spec, self.delta[a, :, j, i], self.said[a, :, j, i].tolist()
+        spec, delta, pred = self.spec, self.delta[a, :, j, i], self.pred[a, :, j, i].tolist()
         self.boxes += 1
         self.rewritten += bool(delta[self.numbers].any())
         scale, small = spec.iou_normalizer * self.weight[int(truth[4])], 2 - truth[2] * truth[3]
         gradient = None if spec.iou_loss == "mse" else self.gradient(a, j, i, truth)
-        for n, (e, wanted) in enumerate(zip(self.numbers, self.wanted(a, j, i, truth), strict=True)):
-            away = wanted - said[e]
+        for n, (e, target) in enumerate(zip(self.numbers, self.target(a, j, i, truth), strict=True)):
+            away = target - pred[e]
             if isinstance(spec, GaussianYoloSpec):
-                sigma = said[e + 1]
+                sigma = pred[e + 1]
                 q = away / sigma
                 normal = math.exp(-q * q / 2) / (math.sqrt(2 * math.pi) * (sigma + 0.3))
                 temp = 0.5 * small * normal / (normal + 1e-9)
@@ -123,13 +123,13 @@ class Walk:
             elif gradient is not None:
                 delta[e] += self.bound(scale * gradient[n])
             else:
-                kept = 0 if spec.dialect is Dialect.PJREDDIE else delta[e]
-                delta[e] = kept + scale * small * away
+                previous = 0 if spec.dialect is Dialect.PJREDDIE else delta[e]
+                delta[e] = previous + scale * small * away
 
     def write_class(self, a: int, j: int, i: int, c: int) -> None:
         spec = self.spec
         delta = self.delta[a, self.objectness + 1 :, j, i]
-        prob = self.said[a, self.objectness + 1 :, j, i].tolist()
+        prob = self.pred[a, self.objectness + 1 :, j, i].tolist()
         tested = 0 if self.is_gaussian or spec.dialect is Dialect.PJREDDIE else c
         if delta[tested] != 0:
             delta[c] = self.weight[c] * (1 - spec.label_smooth_eps / 2 - prob[c])
@@ -153,13 +153,13 @@ class Walk:
         return self.spec.anchors[2 * n], self.spec.anchors[2 * n + 1]
 
     def box(self, a: int, j: int, i: int) -> Box:
-        x, y, w, h = self.said[a, self.numbers, j, i].tolist()
+        x, y, w, h = self.pred[a, self.numbers, j, i].tolist()
         shares = (4 * w * w, 4 * h * h) if self.squared_size else (math.exp(w), math.exp(h))
         anchor_w, anchor_h = self.anchor(self.spec.mask[a])
         width, height = shares[0] * anchor_w / self.net_w, shares[1] * anchor_h / self.net_h
         return [(i + x) / self.width + self.shift * width, (j + y) / self.height + self.shift * height, width, height]
 
-    def wanted(self, a: int, j: int, i: int, truth: list[float]) -> list[float]:
+    def target(self, a: int, j: int, i: int, truth: list[float]) -> list[float]:
         (x, y, w, h), (anchor_w, anchor_h) = truth[:4], self.anchor(self.spec.mask[a])
         sizes = [w * self.net_w / anchor_w, h * self.net_h / anchor_h]
         sizes = [math.sqrt(size / 4) if self.squared_size else math.log(size) for size in sizes]
@@ -171,7 +171,7 @@ class Walk:
         dx, dy = dx - self.shift * dw, dy - self.shift * dh
         if self.squared_size:
             return [dx, dy, dw, dh]
-        w, h = self.said[a, self.numbers[2:], j, i].tolist()
+        w, h = self.pred[a, self.numbers[2:], j, i].tolist()
         return [dx, dy, dw * math.exp(w), dh * math.exp(h)]
 
     def bound(self, value: float) -> float:

@@ -1,4 +1,4 @@
-"""Convolutional layers with random numbers, and what they should compute, written out."""
+"""Convolutional layers with random arrays, and their expected output as loops."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def spec(dialect: Dialect = AX, **keys: Any) -> ConvolutionalSpec:
     return ConvolutionalSpec(**{"dialect": dialect, "activation": "linear", **keys})
 
 
-def built(one: ConvolutionalSpec, x: Shape = X) -> Convolutional:
+def built(layer_spec: ConvolutionalSpec, x: Shape = X) -> Convolutional:
     """The layer with random weights and biases."""
-    layer = one.build((x,), NetSpec())
+    layer = layer_spec.build((x,), NetSpec())
     generator = torch.Generator().manual_seed(1)
-    for array_spec in one.arrays((x,)):
+    for array_spec in layer_spec.arrays((x,)):
         layer.put_array(array_spec, torch.rand(array_spec.shape, generator=generator) * 2 - 1)
     return layer
 
@@ -44,7 +44,7 @@ def correlated(
     dilation: int = 1,
     groups: int = 1,
 ) -> Array:
-    """Output by output; the size is darknet's, which knows nothing of dilation."""
+    """Loop over outputs; the size is darknet's, which ignores dilation."""
     batch, _, height, width = x_BCHW.shape
     filters, of_group, size, _ = weights_FCKK.shape
     (down, across), reach = strides, padding * dilation

@@ -1,4 +1,4 @@
-"""What [yolo] and [Gaussian_yolo] learn, against a walk as darknet walks."""
+"""Deltas of [yolo] and [Gaussian_yolo] against darknet's loops."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def planned(dialect: Dialect, section: str) -> tuple[Plan, AnchoredSpec]:
 
 
 def output(plan: Plan, spec: AnchoredSpec, seed: int = 3) -> torch.Tensor:
-    """Of two images, in double."""
+    """Head output of two images in float64."""
     x_BCHW = torch.randn(2, *plan.input_shape, generator=torch.Generator().manual_seed(seed)).double()
     head = spec.build((plan.input_shape,), plan.net)
     y_BCHW: torch.Tensor = head(x_BCHW.sigmoid() if getattr(spec, "new_coords", False) else x_BCHW)
@@ -77,7 +77,7 @@ def truth(spec: AnchoredSpec, *images: list[list[float]]) -> torch.Tensor:
 
 
 def crowd(seed: int = 5) -> list[list[float]]:
-    """Nine objects of all sizes, most of them in company: at one place stand up to four, of one or several classes."""
+    """Nine objects of all sizes, up to four of one or several classes at one prediction."""
     generator = torch.Generator().manual_seed(seed)
     centers = torch.rand(4, 2, generator=generator)[torch.tensor((0, 0, 0, 0, 1, 1, 2, 3, 3))]
     sizes = 0.1 + 0.5 * torch.rand(3, 2, generator=generator)[torch.tensor((0, 0, 0, 0, 1, 1, 2, 1, 2))]
@@ -150,17 +150,17 @@ def test_a_row_that_is_no_object_is_counted_and_nothing_else(dialect: Dialect, s
     plan, spec = planned(dialect, section)
     output_BCHW, rows = output(plan, spec), crowd()
     clean = learn(plan, spec, output_BCHW, truth(spec, rows, []))
-    found = learn(plan, spec, output_BCHW, truth(spec, [*rows[:4], row, *rows[4:]], [row]))
-    assert torch.equal(found.delta, clean.delta)
-    assert (int(clean.report["rejected"]), int(found.report["rejected"])) == (0, 2)
+    actual = learn(plan, spec, output_BCHW, truth(spec, [*rows[:4], row, *rows[4:]], [row]))
+    assert torch.equal(actual.delta, clean.delta)
+    assert (int(clean.report["rejected"]), int(actual.report["rejected"])) == (0, 2)
 
 
 def test_a_list_ends_at_the_first_x_of_0() -> None:
     plan, spec = planned(PJ, YOLO)
     output_BCHW, rows = output(plan, spec), crowd()
     short, cut = ([*rows[:2]], [*rows[:2], [0.0, 0.5, 0.1, 0.1, 1], *rows[2:]])
-    one, other = (learn(plan, spec, output_BCHW, truth(spec, some, some)) for some in (short, cut))
-    assert torch.equal(one.delta, other.delta)
+    first, second = (learn(plan, spec, output_BCHW, truth(spec, some, some)) for some in (short, cut))
+    assert torch.equal(first.delta, second.delta)
 
 
 @pytest.mark.parametrize(("dialect", "section"), [(PJ, YOLO), (AX, YOLO + CROWD), (AX, GAUSSIAN)])
@@ -188,12 +188,12 @@ def test_without_objects_every_objectness_goes_down_and_nothing_else_moves(diale
 def test_pjreddies_log_has_no_mean_over_nothing() -> None:
     plan, spec = planned(PJ, YOLO)
     loss = learn(plan, spec, torch.full((2, *plan.input_shape), 0.25), truth(spec, [], []))
-    wanted = "Region 7 Avg IOU: -, Class: -, Obj: -, No Obj: 0.250000, .5R: -, .75R: -,  count: 0"
-    assert spec.log_line(7, loss) == wanted
+    target = "Region 7 Avg IOU: -, Class: -, Obj: -, No Obj: 0.250000, .5R: -, .75R: -,  count: 0"
+    assert spec.log_line(7, loss) == target
 
 
 def test_classes_of_a_saturated_logistic_join_like_others() -> None:
-    """Where darknet's test for a delta of 0 would forget the truth of class 1."""
+    """A case in which darknet's test for a class delta of 0 would lose the truth of class 1."""
     plan, spec = planned(AX, YOLO)
     output_BCHW = torch.full((2, *plan.input_shape), 0.25)
     output_BCHW.view(2, 3, 8, H, W)[:, :, 5] = 1.0
@@ -228,8 +228,8 @@ def test_alexeyabs_predictions_are_spared_when_they_are_sure_of_a_class_pjreddie
     # the second prediction of the first cell is the truth, whose size is an anchor of another head
     entries_BAEHW[0, 1, spec.xywh, 0, 0] = torch.tensor([0.5, 0.5, math.log(3.5), math.log(4.2)])
     loss = learn(plan, spec, output_BCHW, truth(spec, [[0.25, 1 / 6, 35 / 64, 58.8 / 96, 2]], []))
-    found = loss.delta.view(entries_BAEHW.shape)[0, 1, spec.box_entries - 1, 0, 0]
-    assert float(found) == (0 if dialect is PJ or score > 0.25 else -0.125)
+    actual = loss.delta.view(entries_BAEHW.shape)[0, 1, spec.box_entries - 1, 0, 0]
+    assert float(actual) == (0 if dialect is PJ or score > 0.25 else -0.125)
 
 
 @pytest.mark.parametrize(("dialect", "section"), [(PJ, YOLO), (AX, YOLO), (AX, GAUSSIAN)])

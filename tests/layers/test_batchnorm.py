@@ -1,4 +1,4 @@
-"""[batchnorm] beyond the golden: the forks' files, and training."""
+"""[batchnorm] beyond the golden: the files of both dialects, and training."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def test_pjreddies_file_holds_no_biases(tmp_path: Path, keys: str) -> None:
     path = weights(tmp_path, (2, 3), (0.5, -1), (4, 9))
     network = darkpy.load(CFG + keys, path, dialect="pjreddie")
     x_BCHW = torch.randn(2, 2, 3, 4)
-    wanted = torch.stack([(x_BCHW[:, 0] - 0.5) / 2 * 2, (x_BCHW[:, 1] + 1) / 3 * 3], 1)
-    torch.testing.assert_close(network(x_BCHW)[0], wanted, rtol=1e-4, atol=1e-5)
+    expected = torch.stack([(x_BCHW[:, 0] - 0.5) / 2 * 2, (x_BCHW[:, 1] + 1) / 3 * 3], 1)
+    torch.testing.assert_close(network(x_BCHW)[0], expected, rtol=1e-4, atol=1e-5)
     assert [name for name, _ in network.named_parameters()] == ["layers.0.scales"]
 
 
@@ -35,8 +35,8 @@ def test_alexeyabs_file_begins_with_biases(tmp_path: Path) -> None:
     path = weights(tmp_path, (7, 8), (2, 3), (0.5, -1), (4, 9))
     network = darkpy.load(CFG, path, dialect="alexeyab")
     x_BCHW = torch.randn(2, 2, 3, 4)
-    wanted = torch.stack([x_BCHW[:, 0] - 0.5 + 7, x_BCHW[:, 1] + 1 + 8], 1)
-    torch.testing.assert_close(network(x_BCHW)[0], wanted, rtol=1e-4, atol=1e-5)
+    expected = torch.stack([x_BCHW[:, 0] - 0.5 + 7, x_BCHW[:, 1] + 1 + 8], 1)
+    torch.testing.assert_close(network(x_BCHW)[0], expected, rtol=1e-4, atol=1e-5)
     copy = tmp_path / "copy.weights"
     network.save_weights(copy)
     assert copy.read_bytes()[20:] == path.read_bytes()[20:]

@@ -1,4 +1,4 @@
-"""bn_freeze: what of batch norm stands still in training, in [net] and in a section."""
+"""bn_freeze: the parts of batch norm that are frozen in training, by [net] or a section."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MOVING = {
 
 
 def moved(text: str, dialect: str = "alexeyab") -> set[str]:
-    """The arrays of the first layer that two updates change."""
+    """Arrays of the first layer that two updates change."""
     torch.manual_seed(0)
     network = darkpy.load(text + "[cost]\n", dialect=dialect)
     before = {name: array.clone() for name, array in network.state_dict().items()}
@@ -59,7 +59,7 @@ def test_section_goes_before_the_net() -> None:
 
 
 def prepared(word: str, keys: str = "") -> Network:
-    """A network whose rolling statistics are no minibatch's."""
+    """A network whose rolling statistics differ from those of any minibatch."""
     torch.manual_seed(0)
     network = darkpy.load(NET.format(f"bn_freeze={word}") + CONV.format(keys)).double()
     layer = network.layers[0]
@@ -77,7 +77,7 @@ def test_only_all_normalizes_a_training_by_the_rolling_statistics(word: str) -> 
 
 
 def test_both_ways_of_the_articles_are_torchs() -> None:
-    """The first sets requires_grad of scale and shift, the second momentum=0 and track_running_stats=False."""
+    """PyTorch's equivalents: requires_grad=False of scale and shift; momentum=0 and track_running_stats=False."""
     x_BCHW = torch.randn(4, 3, 6, 6, dtype=torch.float64) * 2 + 1
     for word in ("affine", "stats"):
         layer = prepared(word).train().layers[0]
@@ -89,8 +89,8 @@ def test_both_ways_of_the_articles_are_torchs() -> None:
         else:
             norm.momentum, norm.track_running_stats = 0, False
         conv = torch.nn.functional.conv2d(x_BCHW, layer.get_parameter("weights"), padding=1)
-        wanted = torch.nn.functional.leaky_relu(norm(conv), 0.1)
-        torch.testing.assert_close(layer(x_BCHW), wanted)
+        expected = torch.nn.functional.leaky_relu(norm(conv), 0.1)
+        torch.testing.assert_close(layer(x_BCHW), expected)
         torch.testing.assert_close(layer.get_buffer("rolling_mean"), norm.running_mean)
         torch.testing.assert_close(layer.get_buffer("rolling_variance"), norm.running_var)
         assert layer.get_parameter("scales").requires_grad is norm.weight.requires_grad

@@ -1,4 +1,4 @@
-"""What every room promises, checked for every registered section in every fork that has it."""
+"""Contract of every layer, checked for every registered section in each of its dialects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from darkpy.weightfile import read_header
 NET = "[net]\nwidth=8\nheight=6\nchannels=4\n"
 AX = Dialect.ALEXEYAB
 
-# the smallest cfg that shows each section at work, in each fork's words where they differ; it is the last one
+# smallest cfg for each section, per dialect where they differ; the section is the last one
 CASES: dict[str, str | dict[Dialect, str]] = {
     "Gaussian_yolo": "[convolutional]\nfilters=22\n[Gaussian_yolo]\nclasses=2\nnum=2\n",
     "activation": "[activation]\nactivation=leaky\n",
@@ -67,7 +67,7 @@ CASES: dict[str, str | dict[Dialect, str]] = {
     "upsample": "[upsample]\n",
     "yolo": "[convolutional]\nfilters=14\n[yolo]\nclasses=2\nnum=2\n",
 }
-# what darkpy's own keys make of a section, which stands first in the name; for both forks
+# sections with darkpy's own keys, for both dialects; the name starts with the section
 OWN: dict[str, str] = {
     "activation prelu": "[activation]\nactivation=prelu\n",
     "batchnorm bn_freeze": "[batchnorm]\nbn_freeze=all\n",
@@ -106,7 +106,7 @@ def plan(name: str, dialect: Dialect) -> Plan:
 
 
 def network(name: str, dialect: Dialect) -> Network:
-    """A network with random numbers in every array, positive ones where they are variances."""
+    """A network with random values in every array, positive for variances."""
     net = Network(plan(name, dialect))
     net.initialize()
     generator = torch.Generator().manual_seed(7)
@@ -121,7 +121,7 @@ def images() -> torch.Tensor:
 
 
 def default_spec(spec: type[LayerSpec], dialect: Dialect) -> tuple[LayerSpec | None, list[str]]:
-    """What a section line alone gives, and what is said about it."""
+    """Spec of a section without keys, and the messages about it."""
     config = parse(f"[net]\n[{spec.type}]\n")
     findings = FindingCollector(config.file)
     return read_spec(spec, config.sections[1], dialect, findings), [finding.message for finding in findings.findings]
@@ -139,19 +139,19 @@ def test_case_ends_in_the_section_it_is_for(name: str, dialect: Dialect) -> None
 
 @for_every_section
 def test_section_line_alone_gives_the_forks_defaults(name: str, dialect: Dialect) -> None:
-    spec, said = default_spec(SPECS[name], dialect)
+    spec, messages = default_spec(SPECS[name], dialect)
     keys = keys_of(SPECS[name])
-    needed = [wanted.name for wanted in keys.values() if wanted.is_required]
-    assert said == [f"has no {key}=, which is required" for key in needed]
+    needed = [expected.name for expected in keys.values() if expected.is_required]
+    assert messages == [f"has no {key}=, which is required" for key in needed]
     if not needed:
         assert spec is not None and spec.dialect is dialect
-        assert {wanted.field: getattr(spec, wanted.field) for wanted in keys.values()} == {
-            wanted.field: wanted.defaults[dialect] for wanted in keys.values()
+        assert {key.field: getattr(spec, key.field) for key in keys.values()} == {
+            key.field: key.defaults[dialect] for key in keys.values()
         }
 
 
 def as_text(value: Any) -> str:
-    """A key's value as a cfg would say it."""
+    """Format a key's value as in a cfg."""
     if isinstance(value, tuple):
         return ",".join(as_text(item) for item in value)
     return str(int(value)) if isinstance(value, bool) else str(value)
@@ -161,21 +161,21 @@ def as_text(value: Any) -> str:
 def test_default_written_out_means_the_same(name: str, dialect: Dialect) -> None:
     spec = SPECS[name]
     given = {
-        wanted.name: as_text(wanted.defaults[dialect])
-        for wanted in keys_of(spec).values()
-        if not wanted.is_required
-        and wanted.dialect in (None, dialect)
-        and wanted.defaults[dialect] not in (None, (), "")
+        expected.name: as_text(expected.defaults[dialect])
+        for expected in keys_of(spec).values()
+        if not expected.is_required
+        and expected.dialect in (None, dialect)
+        and expected.defaults[dialect] not in (None, (), "")
     }
-    needed = {wanted.name: "0" for wanted in keys_of(spec).values() if wanted.is_required}
+    needed = {expected.name: "0" for expected in keys_of(spec).values() if expected.is_required}
     lines = "".join(f"{key}={text}\n" for key, text in (given | needed).items())
     config = parse(f"[net]\n[{name}]\n{lines}")
     findings = FindingCollector(config.file)
     read = read_spec(spec, config.sections[1], dialect, findings)
     assert findings.findings == ()
-    for wanted in keys_of(spec).values():
-        if wanted.name in given:
-            assert getattr(read, wanted.field) == wanted.defaults[dialect]
+    for key in keys_of(spec).values():
+        if key.name in given:
+            assert getattr(read, key.field) == key.defaults[dialect]
 
 
 @for_every_case
@@ -219,9 +219,9 @@ def test_reading_what_was_written_is_the_identity(name: str, dialect: Dialect, t
     assert first.read_bytes() == second.read_bytes()
     assert read_header(first)[1] == net.plan.parameter_count
     assert report.first_missing is None
-    wanted = net.state_dict()
-    assert wanted.keys() == again.state_dict().keys()
-    assert all(torch.equal(tensor, wanted[array]) for array, tensor in again.state_dict().items())
+    expected = net.state_dict()
+    assert expected.keys() == again.state_dict().keys()
+    assert all(torch.equal(tensor, expected[array]) for array, tensor in again.state_dict().items())
 
 
 @for_every_case
@@ -245,7 +245,7 @@ def test_images_of_a_batch_do_not_meet_in_inference(name: str, dialect: Dialect)
 def test_folded_layer_computes_the_same(name: str, dialect: Dialect) -> None:
     net = network(name, dialect)
     with torch.no_grad():
-        wanted = net.trace(images())[-1]
+        expected = net.trace(images())[-1]
         net.reset_state()
-        found = net.for_inference().trace(images())[-1]
-    assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-5)
+        actual = net.for_inference().trace(images())[-1]
+    assert torch.allclose(actual, expected, rtol=1e-4, atol=1e-5)

@@ -38,9 +38,9 @@ def test_a_vector_of_outputs_is_one_by_one_by_output() -> None:
 def test_inputs_are_read_channel_row_column_whatever_the_memory_layout() -> None:
     network = initialized(PLAIN)
     x = torch.rand(4, 2, 2, 3)
-    wanted = torch.from_numpy(x.numpy().reshape(4, 12) @ first(network).weights.detach().numpy().T)
+    expected = torch.from_numpy(x.numpy().reshape(4, 12) @ first(network).weights.detach().numpy().T)
     for laid_out in (x, x.to(memory_format=torch.channels_last)):
-        torch.testing.assert_close(network(laid_out)[0].flatten(1), wanted)
+        torch.testing.assert_close(network(laid_out)[0].flatten(1), expected)
 
 
 def test_batch_norm_stands_behind_the_weights_in_the_file() -> None:
@@ -79,8 +79,8 @@ def test_folded_batch_norm_gives_the_same_numbers() -> None:
     for array in (layer.scales, layer.biases, layer.rolling_mean, layer.rolling_variance):
         array.detach().uniform_(0.5, 2)
     x = torch.rand(4, 2, 2, 3)
-    wanted = network(x)[0]
-    torch.testing.assert_close(network.for_inference()(x)[0], wanted, rtol=1e-5, atol=1e-6)
+    expected = network(x)[0]
+    torch.testing.assert_close(network.for_inference()(x)[0], expected, rtol=1e-5, atol=1e-6)
     assert [name for name, _ in layer.named_parameters()] == ["biases", "weights"]
 
 

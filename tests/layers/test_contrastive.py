@@ -49,15 +49,15 @@ def test_embeddings_are_handed_on() -> None:
     assert [node.spec.shared_with(node.index) for node in plan.nodes[3:]] == [(0,), (), (3,)]
 
 
-@pytest.mark.parametrize(("before", "after", "said"), [
+@pytest.mark.parametrize(("before", "after", "message"), [
     ("yolo_layer=-2", "yolo_layer=-1", r"yolo_layer=-1 is \[route\], not \[yolo\]"),
     ("yolo_layer=-2", "yolo_layer=0", r"yolo_layer=0 is \[convolutional\], not \[yolo\]"),
     ("yolo_layer=-2", "yolo_layer=5", "refers to layer 5, which is not before it"),
     ("yolo_layer=-2", "classes=9", "has no yolo_layer=, which is required"),
     ("filters=8", "filters=9", "9 channels cannot be split into embeddings of 2 anchors"),
 ])  # fmt: skip
-def test_it_needs_a_yolo_layer_and_whole_embeddings(before: str, after: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_it_needs_a_yolo_layer_and_whole_embeddings(before: str, after: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         make_plan(CFG.replace(before, after))
 
 
@@ -90,7 +90,7 @@ def test_two_views_of_one_object_are_turned_towards_each_other() -> None:
     assert int(delta_BCHW.any(1).sum()) == 2
     for own, other in (ends, ends[::-1]):
         pull_D = delta_BCHW[own]
-        assert float(pull_D @ unit_BCHW[own]) == pytest.approx(0, abs=1e-9)  # it turns, and grows no longer
+        assert float(pull_D @ unit_BCHW[own]) == pytest.approx(0, abs=1e-9)  # the embedding turns, its length stays
         assert float(pull_D @ unit_BCHW[other]) > 1e-6
 
 

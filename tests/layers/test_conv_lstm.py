@@ -1,4 +1,4 @@
-"""[conv_lstm] beyond the goldens: the bottleneck, the bound of the cell, what goes back in time, the file order."""
+"""[conv_lstm] beyond the goldens: bottleneck, clamping of the cell, gradients through time, file order."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_bottleneck_squeezes_past_and_input_for_all_gates(activation: str, has
     network = initialized(f"output=4\nbottleneck=1\nlstm_activation={activation}\nshortcut={int(has_shortcut)}")
     squash = SQUASHES[activation]
     h = c = torch.zeros(2, 4, 5, 6)
-    wanted = []
+    expected = []
     for x in frames().chunk(3):
         u = squash(convolve(network, "wf", torch.cat((h, x), 1)))
         f, i, o = (torch.sigmoid(convolve(network, part, u)) for part in ("uf", "ui", "uo"))
@@ -59,8 +59,8 @@ def test_a_bottleneck_squeezes_past_and_input_for_all_gates(activation: str, has
         y = h.clone()
         if has_shortcut:
             y[:, :2] += u[:, :2]
-        wanted.append(y)
-    torch.testing.assert_close(network(frames())[0], torch.cat(wanted))
+        expected.append(y)
+    torch.testing.assert_close(network(frames())[0], torch.cat(expected))
 
 
 def test_a_bottleneck_wants_as_many_channels_in_as_out() -> None:
@@ -73,8 +73,8 @@ def test_each_activation_acts_before_the_gate_sums() -> None:
     x = frames()[:2]
     made = {part: functional.leaky_relu(convolve(network, part, x), 0.1) for part in ("ui", "ug", "uo")}
     c = torch.sigmoid(made["ui"]) * torch.tanh(made["ug"])
-    wanted = torch.sigmoid(made["uo"]) * torch.tanh(c)
-    torch.testing.assert_close(network(frames())[0][:2], wanted)
+    expected = torch.sigmoid(made["uo"]) * torch.tanh(c)
+    torch.testing.assert_close(network(frames())[0][:2], expected)
 
 
 def test_the_cell_is_bounded_after_the_output_was_taken() -> None:
@@ -101,7 +101,7 @@ def test_time_normalizer_scales_what_goes_back_and_nothing_else() -> None:
         assert x.grad is not None
         gradients.append(x.grad[:2])
     assert torch.equal(outputs[0], outputs[1])
-    # what reaches the step before through the cell is the same in all three
+    # the gradient that reaches the step before through the cell is the same in all three
     torch.testing.assert_close(gradients[1] - gradients[2], (gradients[0] - gradients[2]) / 2)
     assert not torch.equal(gradients[0], gradients[2])
 

@@ -1,4 +1,4 @@
-"""[convolutional] beyond the goldens: geometry, faults, antialiasing, shared and flipped weights."""
+"""[convolutional] beyond the goldens: geometry, errors, antialiasing, shared and flipped weights."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ GEOMETRIES: list[tuple[dict[str, Any], dict[str, Any], tuple[int, int]]] = [
 def test_every_output_is_the_sum_over_its_window(
     keys: dict[str, Any], meaning: dict[str, Any], sides: tuple[int, int]
 ) -> None:
-    one = spec(filters=4, **keys)
-    assert one.shape((X,)) == (4, *sides)
-    layer = built(one)
+    layer_spec = spec(filters=4, **keys)
+    assert layer_spec.shape((X,)) == (4, *sides)
+    layer = built(layer_spec)
     weights, biases = numbers(layer)
-    wanted = correlated(image().double().numpy(), weights, **meaning) + biases
-    np.testing.assert_allclose(layer(image()).detach().numpy(), wanted, rtol=1e-5, atol=1e-5)
+    expected = correlated(image().double().numpy(), weights, **meaning) + biases
+    np.testing.assert_allclose(layer(image()).detach().numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_one_by_one_with_a_stride_reads_every_second_pixel() -> None:
@@ -65,8 +65,8 @@ def test_one_by_one_with_a_stride_reads_every_second_pixel() -> None:
 def test_groups_must_divide_channels_and_filters(channels: int, filters: int, groups: int) -> None:
     with pytest.raises(ShapeError) as caught:
         spec(filters=filters, groups=groups).shape((Shape(channels, 3, 3),))
-    said = f"{channels} channels and {filters} filters cannot be split into groups={groups}"
-    assert str(caught.value).startswith(said)
+    message = f"{channels} channels and {filters} filters cannot be split into groups={groups}"
+    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize("keys", [{"size": 4, "pad": True}, {"size": 3}, {"size": 3, "padding": 2}], ids=str)
@@ -83,8 +83,8 @@ def test_window_larger_than_the_padded_input_is_refused() -> None:
 
 
 def test_operations_count_a_product_and_a_sum_for_each_weight_at_each_output() -> None:
-    one = spec(filters=6, size=3, stride=2, groups=2)
-    assert one.operations((X,)) == 2 * (6 * 2 * 3 * 3) * (3 * 4)
+    layer_spec = spec(filters=6, size=3, stride=2, groups=2)
+    assert layer_spec.operations((X,)) == 2 * (6 * 2 * 3 * 3) * (3 * 4)
 
 
 # antialiasing
@@ -97,19 +97,19 @@ def test_operations_count_a_product_and_a_sum_for_each_weight_at_each_output() -
 def test_antialiasing_blurs_every_channel_in_place_of_the_stride(
     kind: int, line: tuple[float, ...], padding: int, sides: tuple[int, int]
 ) -> None:
-    one = spec(filters=3, size=3, pad=True, stride=2, antialiasing=kind, activation="relu")
-    assert one.shape((X,)) == (3, *sides)
-    layer = built(one)
+    layer_spec = spec(filters=3, size=3, pad=True, stride=2, antialiasing=kind, activation="relu")
+    assert layer_spec.shape((X,)) == (3, *sides)
+    layer = built(layer_spec)
     weights, biases = numbers(layer)
     sharp_BFHW = np.maximum(correlated(image().double().numpy(), weights, padding=1) + biases, 0)
     kernel_FCKK = np.outer(line, line)[None, None].repeat(3, 0)
-    wanted = correlated(sharp_BFHW, kernel_FCKK, (2, 2), padding, groups=3)
-    np.testing.assert_allclose(layer(image()).detach().numpy(), wanted, rtol=1e-5, atol=1e-5)
+    expected = correlated(sharp_BFHW, kernel_FCKK, (2, 2), padding, groups=3)
+    np.testing.assert_allclose(layer(image()).detach().numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_antialiasing_leaves_each_stride_to_the_blur() -> None:
-    one = spec(size=3, pad=True, stride_x=3, stride_y=2, antialiasing=1)
-    assert one.shape((X,)) == tuple(built(one)(image()).shape[1:]) == (1, 4, 4)
+    layer_spec = spec(size=3, pad=True, stride_x=3, stride_y=2, antialiasing=1)
+    assert layer_spec.shape((X,)) == tuple(built(layer_spec)(image()).shape[1:]) == (1, 4, 4)
 
 
 def test_operations_of_an_antialiased_layer_are_those_before_the_blur() -> None:
@@ -195,17 +195,17 @@ def test_shared_weights_gather_the_gradients_of_all_layers_that_use_them() -> No
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "message"),
     [
         ("filters=8\nsize=3\npad=1\n", "share_index=0 has arrays of 4, 4x4x3x3; this layer has 8, 8x4x3x3"),
         ("filters=4\nsize=3\npad=1\nbatch_normalize=1\n", "has arrays of 4, 4x4x3x3; this layer has 4, 4, 4, 4, 4x4"),
         ("filters=4\nsize=3\npad=1\ngroups=2\n", "this layer has 4, 4x2x3x3"),
     ],
 )
-def test_shared_arrays_must_be_of_the_same_sizes(keys: str, said: str) -> None:
+def test_shared_arrays_must_be_of_the_same_sizes(keys: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         shared(SQUARE, f"[convolutional]\nshare_index=0\n{keys}")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_only_arrays_of_an_earlier_convolutional_layer_are_shared() -> None:

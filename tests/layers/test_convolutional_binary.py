@@ -25,8 +25,8 @@ def test_binary_uses_the_signs_of_a_filter_times_its_mean(dialect: Dialect) -> N
     with torch.no_grad():
         layer.weights[0, 0, 0, 0] = 0  # counts as negative
     weights, biases = numbers(layer)
-    wanted = correlated(image().double().numpy(), binary(weights), padding=1) + biases
-    np.testing.assert_allclose(layer(image()).detach().numpy(), wanted, rtol=1e-5, atol=1e-5)
+    expected = correlated(image().double().numpy(), binary(weights), padding=1) + biases
+    np.testing.assert_allclose(layer(image()).detach().numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_xnor_reads_the_input_as_plus_and_minus_one_and_the_border_as_zero() -> None:
@@ -35,8 +35,8 @@ def test_xnor_reads_the_input_as_plus_and_minus_one_and_the_border_as_zero() -> 
     x_BCHW[:, :, 2, 3] = 0  # counts as positive
     weights, biases = numbers(layer)
     signs = np.where(x_BCHW.numpy() >= 0, 1.0, -1.0)
-    wanted = correlated(signs, binary(weights), padding=1) + biases
-    np.testing.assert_allclose(layer(x_BCHW).detach().numpy(), wanted, rtol=1e-5, atol=1e-5)
+    expected = correlated(signs, binary(weights), padding=1) + biases
+    np.testing.assert_allclose(layer(x_BCHW).detach().numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_binary_numbers_have_no_rounding_noise() -> None:
@@ -79,7 +79,7 @@ def test_binary_layer_computes_the_same_once_folded(keys: dict[str, Any]) -> Non
     layer = built(spec(filters=8, size=3, batch_normalize=1, **keys)).eval()
     layer.rolling_variance.abs_()
     assert layer.scales.min() < 0 < layer.scales.max()
-    wanted = layer(image()).detach()
+    expected = layer(image()).detach()
     layer.fold()
     assert not layer.is_normalized
-    torch.testing.assert_close(layer(image()).detach(), wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(layer(image()).detach(), expected, rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""[cost] beyond the goldens: each type's formula, and what the GPU code does and the CPU code does not."""
+"""[cost] beyond the goldens: the formula of each type, and differences between darknet's GPU and CPU code."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def learn(keys: str, x: list[float], truth: list[float], dialect: str = "pjreddi
     return node.spec.loss(x_BCHW, output_BCHW, torch.tensor([truth]), TrainingState(plan.net, 1))
 
 
-def assert_learns(keys: str, wanted: list[float], cost: float) -> None:
+def assert_learns(keys: str, expected: list[float], cost: float) -> None:
     loss = learn(keys, X, TRUTH)
-    assert loss.delta.flatten().tolist() == pytest.approx(wanted)
+    assert loss.delta.flatten().tolist() == pytest.approx(expected)
     assert float(loss.cost) == pytest.approx(cost)
 
 
 def test_the_golden_of_pjreddies_smooth_has_the_sign_turned_beyond_one() -> None:
-    """x, truth, delta and error of the C program's first step: its CPU code has the fault, its GPU code has not."""
+    """x, truth, delta and error of the C program's first step; its CPU code has the bug, its GPU code does not."""
     x = [-0.81357831, -0.075488426, -0.60523361, -0.55856019, -0.11708172, -0.15103957, -0.37519205, 0.054552682]
     truth = [-0.24424934, -1.3263561, 0.42026788, 1.4701699, -0.53431785, 0.99083585, 1.7826364, 0.70694995]
     golden = [0.56932896, 1.0, -1.0, -1.0, -0.41723612, -1.0, -1.0, 0.65239727]

@@ -1,4 +1,4 @@
-"""[crnn] beyond the goldens: each fork's keys, sizes that a state must keep, and the backward pass through time.
+"""[crnn] beyond the goldens: keys of each dialect, sizes that a state must keep, and the backward pass through time.
 
 Legend: S sequences, C channels, F filters, H W rows and columns.
 """
@@ -34,7 +34,7 @@ def delta_at_weights(x: Tensor, weights: Tensor, delta: Tensor) -> Tensor:
 
 
 class Part:
-    """One of the three convolutions with batch norm and leaky: its steps, and darknet's backward pass written out.
+    """One of the three convolutions with batch norm and leaky: its steps, and darknet's backward pass.
 
     has_faults: normalize back by the last step's statistics, as darknet does.
     """
@@ -56,7 +56,7 @@ class Part:
         return y_SFHW
 
     def backward(self, step: int, delta_SFHW: Tensor) -> tuple[Tensor, Tensor]:
-        """The delta before batch norm, and the one at the input."""
+        """Return the delta before batch norm and that at the input."""
         x_SCHW, z_SFHW, norm_SFHW, y_SFHW, mean, deviation = self.steps[step]
         if self.has_faults:
             mean, deviation = self.steps[-1][4:]
@@ -73,7 +73,7 @@ class Part:
 
 
 def updates_by_hand(network: Network, x_BCHW: Tensor, delta_BCHW: Tensor, *, has_faults: bool) -> dict[str, Tensor]:
-    """What each array is moved by, from darknet's backward pass, with the two faults of its CPU code or without."""
+    """Updates of each array by darknet's backward pass, with or without the two bugs of its CPU code."""
     names = ("input_layer", "self_layer", "output_layer")
     fresh, own, out = (Part(network, name, has_faults=has_faults) for name in names)
     s_SFHW, outputs = torch.zeros(2, 4, 8, 8), []
@@ -115,10 +115,10 @@ def test_autograd_is_darknets_backward_pass_without_its_faults(golden: Arrays, n
     y_BCHW = network.trace(x_BCHW)[1]
     delta_BCHW = (truth_BCHW - y_BCHW).detach()
     torch.autograd.backward(y_BCHW, -delta_BCHW)
-    wanted = updates_by_hand(network, x_BCHW, delta_BCHW, has_faults=False)
+    expected = updates_by_hand(network, x_BCHW, delta_BCHW, has_faults=False)
     for name, array in network.named_parameters():
         assert array.grad is not None
-        torch.testing.assert_close(-array.grad, wanted[name], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(-array.grad, expected[name], rtol=1e-4, atol=1e-4)
 
 
 def test_darknets_three_updates_are_those_of_its_backward_pass_with_its_faults(
@@ -136,11 +136,11 @@ def test_darknets_three_updates_are_those_of_its_backward_pass_with_its_faults(
                 momenta[name] = MOMENTUM * momenta[name] + updates[name] - decay
                 array.add_(momenta[name], alpha=RATE / BATCH)
     network.save_weights(tmp_path / "after.weights")
-    found, wanted = (
+    actual, expected = (
         np.frombuffer(data[20:], "<f4")
         for data in ((tmp_path / "after.weights").read_bytes(), golden["after"].tobytes())
     )
-    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_pjreddies_convolutions_are_three_by_three() -> None:

@@ -1,4 +1,4 @@
-"""[crop] beyond the goldens: training, and what is refused."""
+"""[crop] beyond the goldens: training, and errors."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def crop(keys: str) -> Network:
 
 
 def places(network: Network, draws: int = 200) -> set[tuple[int, int, bool]]:
-    """Top, left and whether mirrored, of windows of an image whose values tell their place."""
+    """Top, left and mirroring of windows, read from an image whose values encode their position."""
     image_HW = torch.arange(42, dtype=torch.float32).reshape(6, 7)
     x_BCHW = image_HW.expand(2, 3, 6, 7)
-    found = set()
+    actual = set()
     for _ in range(draws):
         (window,) = network(x_BCHW)
         assert torch.equal(window[0], window[1]), "one draw for the minibatch"
@@ -27,8 +27,8 @@ def places(network: Network, draws: int = 200) -> set[tuple[int, int, bool]]:
         corner = int(window[0, 0, 0].min())
         expected = image_HW[corner // 7 :, corner % 7 :][:3, :4]
         assert torch.equal(window[0, 0].flip(1) if is_mirrored else window[0, 0], expected)
-        found.add((corner // 7, corner % 7, is_mirrored))
-    return found
+        actual.add((corner // 7, corner % 7, is_mirrored))
+    return actual
 
 
 def test_inference_takes_the_window_in_the_middle() -> None:

@@ -1,4 +1,4 @@
-"""[deconvolutional], of which no darknet can load weights: against its definition."""
+"""[deconvolutional], against its definition: no darknet can load its weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def file_of(folder: Path, *arrays: NDArray[Any]) -> Path:
 
 
 def spread(x_CHW: NDArray[Any], weights_CFKK: NDArray[Any], stride: int, border: int) -> NDArray[Any]:
-    """Each number times its window of weights, added up where the windows overlap."""
+    """Each input times its window of weights, summed where windows overlap."""
     channels, h, w = x_CHW.shape
     _, filters, size, _ = weights_CFKK.shape
     whole = np.zeros((filters, (h - 1) * stride + size, (w - 1) * stride + size))
@@ -46,10 +46,10 @@ def test_file_holds_biases_then_weights_by_input_channel(tmp_path: Path) -> None
     biases, weights = random.normal(size=3), random.normal(size=(2, 3, 3, 3))
     network = darkpy.load(CFG, file_of(tmp_path, biases, weights))
     x_BCHW = torch.randn(2, 2, 3, 4)
-    (found,) = network(x_BCHW)
-    assert found.shape == (2, *network.plan.nodes[0].shape) == (2, 3, 5, 7)
-    wanted = np.stack([spread(x_CHW, weights, 2, 1) for x_CHW in x_BCHW.double().numpy()]) + biases[:, None, None]
-    np.testing.assert_allclose(found.detach().numpy(), wanted, rtol=1e-5, atol=1e-5)
+    (actual,) = network(x_BCHW)
+    assert actual.shape == (2, *network.plan.nodes[0].shape) == (2, 3, 5, 7)
+    expected = np.stack([spread(x_CHW, weights, 2, 1) for x_CHW in x_BCHW.double().numpy()]) + biases[:, None, None]
+    np.testing.assert_allclose(actual.detach().numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_batch_norm_stands_between_biases_and_weights(tmp_path: Path) -> None:
@@ -61,14 +61,14 @@ def test_batch_norm_stands_between_biases_and_weights(tmp_path: Path) -> None:
     x_BCHW = torch.randn(2, 2, 3, 4)
     raw = np.stack([spread(x_CHW, weights, 2, 1) for x_CHW in x_BCHW.double().numpy()])
     factor = scales / np.sqrt(variance + 1e-5)
-    wanted = raw * factor[:, None, None] + (biases - mean * factor)[:, None, None]
-    np.testing.assert_allclose(network(x_BCHW)[0].detach().numpy(), wanted, rtol=1e-4, atol=1e-5)
+    expected = raw * factor[:, None, None] + (biases - mean * factor)[:, None, None]
+    np.testing.assert_allclose(network(x_BCHW)[0].detach().numpy(), expected, rtol=1e-4, atol=1e-5)
     copy = tmp_path / "copy.weights"
     network.save_weights(copy)
     assert copy.read_bytes()[20:] == path.read_bytes()[20:]
     folded = darkpy.load(NORMALIZED, path).for_inference()
     assert [name for name, _ in folded.named_buffers()] == []
-    np.testing.assert_allclose(folded(x_BCHW)[0].numpy(), wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(folded(x_BCHW)[0].numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_training_normalizes_each_filter_over_the_minibatch() -> None:

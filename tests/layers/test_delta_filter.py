@@ -1,4 +1,4 @@
-"""What is thrown out of [yolo]'s deltas: 24 minibatches of AlexeyAB's program, from update 70 of 100 on."""
+"""Rejected [yolo] deltas: 24 minibatches of AlexeyAB's program, from update 70 of 100 on."""
 
 from __future__ import annotations
 

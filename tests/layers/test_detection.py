@@ -1,4 +1,4 @@
-"""[detection]: YOLOv1's vector, against a walk through darknet's memory."""
+"""[detection]: YOLOv1's vector, against loops over darknet's memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def head(keys: str = KEYS, inputs: int = INPUTS, dialect: Dialect = Dialect.PJRE
 
 def darknets_boxes(memory: list[float], power: int) -> list[tuple[list[float], float, list[float]]]:
     """(box, objectness, class scores) of one image in darknet's order."""
-    cells, found = SIDE * SIDE, []
+    cells, actual = SIDE * SIDE, []
     for cell in range(cells):
         row, column = divmod(cell, SIDE)
         classes = memory[cell * CLASSES : (cell + 1) * CLASSES]
@@ -34,27 +34,27 @@ def darknets_boxes(memory: list[float], power: int) -> list[tuple[list[float], f
             x, y, w, h = memory[start : start + 4]
             box = [(x + column) / SIDE, (y + row) / SIDE, w**power, h**power]
             scores = [objectness * score for score in classes]
-            found.append((box, objectness, [score if score > THRESH else 0 for score in scores]))
-    return found
+            actual.append((box, objectness, [score if score > THRESH else 0 for score in scores]))
+    return actual
 
 
 @pytest.mark.parametrize("sqrt", [0, 1])
 def test_boxes_are_darknets_in_darknets_order(sqrt: int) -> None:
     output_BCHW = torch.randn(2, INPUTS, 1, 1, generator=torch.Generator().manual_seed(7))
-    found = head(KEYS + f"sqrt={sqrt}\n").decode(output_BCHW, 448, 448, THRESH)
-    assert found.image_M.tolist() == [0] * (SIDE * SIDE * NUM) + [1] * (SIDE * SIDE * NUM)
+    actual = head(KEYS + f"sqrt={sqrt}\n").decode(output_BCHW, 448, 448, THRESH)
+    assert actual.image_M.tolist() == [0] * (SIDE * SIDE * NUM) + [1] * (SIDE * SIDE * NUM)
     for image in range(2):
-        wanted = darknets_boxes(output_BCHW[image].flatten().tolist(), 1 + sqrt)
-        of_image = found.of(image)
+        expected = darknets_boxes(output_BCHW[image].flatten().tolist(), 1 + sqrt)
+        of_image = actual.of(image)
         for place, got in enumerate((of_image.boxes_M4, of_image.objectness_M, of_image.prob_MK)):
-            torch.testing.assert_close(got, torch.tensor([candidate[place] for candidate in wanted]))
+            torch.testing.assert_close(got, torch.tensor([candidate[place] for candidate in expected]))
 
 
 def test_a_score_at_the_threshold_is_not_above_it() -> None:
     map_BCHW = torch.zeros(1, 7, 1, 1)
     map_BCHW[0, :3, 0, 0] = torch.tensor([0.5, 0.75, 1.0])  # two classes and the objectness
-    found = head("side=1\nclasses=2\ncoords=4\n", 7).decode(map_BCHW, 448, 448, 0.5)
-    assert found.prob_MK.tolist() == [[0.0, 0.75]]
+    actual = head("side=1\nclasses=2\ncoords=4\n", 7).decode(map_BCHW, 448, 448, 0.5)
+    assert actual.prob_MK.tolist() == [[0.0, 0.75]]
 
 
 def test_letterboxed_boxes_are_left_alone() -> None:
@@ -67,8 +67,8 @@ def test_softmax_goes_over_the_classes_of_each_cell_and_nothing_else() -> None:
     x_BCHW = torch.randn(2, INPUTS, 1, 1)
     y_BC = node.spec.build(node.inputs, plan.net)(x_BCHW).flatten(1)
     first = SIDE * SIDE * CLASSES
-    wanted = x_BCHW.flatten(1)[:, :first].reshape(2, -1, CLASSES).softmax(2).flatten(1)
-    assert torch.equal(y_BC[:, :first], wanted) and torch.equal(y_BC[:, first:], x_BCHW.flatten(1)[:, first:])
+    expected = x_BCHW.flatten(1)[:, :first].reshape(2, -1, CLASSES).softmax(2).flatten(1)
+    assert torch.equal(y_BC[:, :first], expected) and torch.equal(y_BC[:, first:], x_BCHW.flatten(1)[:, first:])
 
 
 @pytest.mark.parametrize("keys", ["side=46340\n", "classes=2147483647\n", "num=2147483647\n", "side=2147483647\n"])

@@ -1,4 +1,4 @@
-"""[detection]'s loss beyond the goldens: who is responsible, empty and unusable cells, inputs that are maps."""
+"""[detection]'s loss beyond the goldens: responsible boxes, empty and invalid cells, map inputs."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def test_a_cell_whose_truth_is_no_box_counts_as_empty(place_value: tuple[int, fl
     place, value = place_value
     bad = list(CELL)
     bad[place] = value
-    found, wanted = learn([EMPTY, bad, CELL, EMPTY]), learn([EMPTY, EMPTY, CELL, EMPTY])
-    assert torch.equal(found.delta, wanted.delta)
-    assert int(found.report["rejected"]) == (0 if place == 0 else 1)  # without a box nobody had listed one
+    actual, expected = learn([EMPTY, bad, CELL, EMPTY]), learn([EMPTY, EMPTY, CELL, EMPTY])
+    assert torch.equal(actual.delta, expected.delta)
+    assert int(actual.report["rejected"]) == (0 if place == 0 else 1)  # a cell without a box is not a rejected one
 
 
 @pytest.mark.parametrize(("size", "box"), [(0.3, 1), (0.4, 0)])
@@ -75,6 +75,6 @@ def test_random_draws_the_responsible_box_while_64000_images_have_not_been_seen(
 
 
 def test_what_the_layer_before_receives_has_its_shape() -> None:
-    found = learn([EMPTY, CELL, EMPTY, EMPTY], net=f"width=2\nheight=2\nchannels={INPUTS // 4}")
-    assert found.delta.shape == (1, *Shape.vector(INPUTS)) and found.input_delta.shape == (1, INPUTS // 4, 2, 2)
-    assert torch.equal(found.input_delta.flatten(), found.delta.flatten())
+    actual = learn([EMPTY, CELL, EMPTY, EMPTY], net=f"width=2\nheight=2\nchannels={INPUTS // 4}")
+    assert actual.delta.shape == (1, *Shape.vector(INPUTS)) and actual.input_delta.shape == (1, INPUTS // 4, 2, 2)
+    assert torch.equal(actual.input_delta.flatten(), actual.delta.flatten())

@@ -1,4 +1,4 @@
-"""[dropout]: what is dropped, and when."""
+"""[dropout]: dropped elements in training and inference."""
 
 from __future__ import annotations
 

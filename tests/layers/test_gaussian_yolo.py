@@ -1,4 +1,4 @@
-"""[Gaussian_yolo]: forward, and boxes against a walk through darknet's memory, cell by cell."""
+"""[Gaussian_yolo]: forward, and boxes against loops over darknet's memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def head_and_output(keys: str) -> tuple[GaussianYoloSpec, torch.Tensor, torch.Te
 
 def darknets_boxes(spec: GaussianYoloSpec, memory: list[float]) -> list[tuple[list[float], float, list[float]]]:
     """(box, objectness, class scores) of one image in darknet's order."""
-    entries, found = 9 + spec.classes, []
+    entries, actual = 9 + spec.classes, []
     for cell in range(H * W):
         row, column = divmod(cell, W)
         for n, anchor in enumerate(spec.mask):
@@ -44,28 +44,28 @@ def darknets_boxes(spec: GaussianYoloSpec, memory: list[float]) -> list[tuple[li
             shift = {"center": 0.0, "left_top": 0.5, "right_bottom": -0.5}[spec.yolo_point]
             box = [(column + x) / W + shift * width, (row + y) / H + shift * height, width, height]
             scores = [objectness * score * (1 - (sx + sy + sw + sh) / 4) for score in classes]
-            found.append((box, objectness, [score if score > THRESH else 0 for score in scores]))
-    return found
+            actual.append((box, objectness, [score if score > THRESH else 0 for score in scores]))
+    return actual
 
 
 @pytest.mark.parametrize("more", ["", "yolo_point=left_top\n", "yolo_point=right_bottom\n", "scale_x_y=1.1\n"])
 def test_boxes_are_darknets_in_darknets_order(more: str) -> None:
     spec, _, output_BCHW = head_and_output(KEYS + more)
-    found = spec.decode(output_BCHW, NET_W, NET_H, THRESH)
+    actual = spec.decode(output_BCHW, NET_W, NET_H, THRESH)
     for image in range(2):
-        wanted = darknets_boxes(spec, output_BCHW[image].flatten().tolist())
-        assert any(any(scores) for _, _, scores in wanted)
-        of_image = found.of(image)
+        expected = darknets_boxes(spec, output_BCHW[image].flatten().tolist())
+        assert any(any(scores) for _, _, scores in expected)
+        of_image = actual.of(image)
         for place, got in enumerate((of_image.boxes_M4, of_image.objectness_M, of_image.prob_MK)):
-            torch.testing.assert_close(got, torch.tensor([candidate[place] for candidate in wanted]))
+            torch.testing.assert_close(got, torch.tensor([candidate[place] for candidate in expected]))
 
 
 def test_logistic_spares_the_sizes_alone_and_scale_moves_the_centers_alone() -> None:
     _, x_BCHW, y_BCHW = head_and_output(KEYS + "scale_x_y=1.2\n")
     for channel in range(22):
         entry, before, after = channel % 11, x_BCHW[:, channel], y_BCHW[:, channel]
-        wanted = before if entry in (4, 6) else before.sigmoid()
-        torch.testing.assert_close(after, wanted * 1.2 - 0.1 if entry in (0, 2) else wanted)
+        expected = before if entry in (4, 6) else before.sigmoid()
+        torch.testing.assert_close(after, expected * 1.2 - 0.1 if entry in (0, 2) else expected)
 
 
 def test_a_candidate_at_the_threshold_is_dropped() -> None:
@@ -74,8 +74,8 @@ def test_a_candidate_at_the_threshold_is_dropped() -> None:
     map_BCHW = torch.zeros(1, 10, H, W)
     map_BCHW[0, 8:, 0, 0] = torch.tensor([0.5, 1.0])
     map_BCHW[0, 8:, 0, 1] = torch.tensor([1.0, 0.5])
-    found = spec.decode(map_BCHW, NET_W, NET_H, 0.5)
-    assert (found.objectness_M.tolist(), found.prob_MK.tolist()) == ([1.0], [[0.0]])
+    actual = spec.decode(map_BCHW, NET_W, NET_H, 0.5)
+    assert (actual.objectness_M.tolist(), actual.prob_MK.tolist()) == ([1.0], [[0.0]])
 
 
 def test_section_belongs_to_alexeyabs_fork() -> None:

@@ -1,4 +1,4 @@
-"""[gru] beyond the goldens: the forks' file orders and the new state's activation."""
+"""[gru] beyond the goldens: file order of each dialect and the activation of the new state."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def test_the_new_state_is_tanh_only_where_the_key_says_so() -> None:
         network = initialized(CFG + tail, Dialect.PJREDDIE)
         uz, ur, uh = (network.get_parameter(f"layers.0.{name}.weights") for name in ("uz", "ur", "uh"))
         wz, wr, wh = (network.get_parameter(f"layers.0.{name}.weights") for name in ("wz", "wr", "wh"))
-        s, wanted = torch.zeros(4), []
+        s, expected = torch.zeros(4), []
         for row in x:
             z, r = torch.sigmoid(uz @ row + wz @ s), torch.sigmoid(ur @ row + wr @ s)
             s = z * s + (1 - z) * activation(uh @ row + wh @ (r * s))
-            wanted.append(s)
-        torch.testing.assert_close(network(x)[0].flatten(1), torch.stack(wanted))
+            expected.append(s)
+        torch.testing.assert_close(network(x)[0].flatten(1), torch.stack(expected))

@@ -1,4 +1,4 @@
-"""[implicit]: its file, its starting values, its gradient."""
+"""[implicit]: its file, its initial values, its gradient."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def test_output_is_the_file_for_every_image(tmp_path: Path) -> None:
     numbers = np.arange(12, dtype="<f4")
     path.write_bytes(struct.pack("<3iQ", 0, 2, 5, 7) + numbers.tobytes())
     network = darkpy.load(CFG, path)
-    (found,) = network(torch.rand(2, 5, 2, 3))
-    assert found.shape == (2, *network.plan.nodes[0].shape) == (2, 4, 3, 1)
-    np.testing.assert_array_equal(found.detach().numpy().reshape(2, 12), [numbers, numbers])
-    found.sum().backward()
+    (actual,) = network(torch.rand(2, 5, 2, 3))
+    assert actual.shape == (2, *network.plan.nodes[0].shape) == (2, 4, 3, 1)
+    np.testing.assert_array_equal(actual.detach().numpy().reshape(2, 12), [numbers, numbers])
+    actual.sum().backward()
     (weights,) = network.parameters()
     assert weights.grad is not None
     assert torch.equal(weights.grad, torch.full((4, 3, 1), 2.0))

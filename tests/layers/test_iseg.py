@@ -1,4 +1,4 @@
-"""[iseg]: the logistic of the classes, the embedding as it is."""
+"""[iseg]: the logistic of the classes, the embedding unchanged."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ ONE, TWO, END = [0.0, 1, 1, 0, 0, 0, 0], [2.0, 0, 1, 0.5, 0, 0, 0], [-1.0] + [0.
 
 
 def test_instances_after_the_first_negative_class_are_not_read() -> None:
-    found, wanted = learn([ONE, END, TWO]), learn([ONE, END])
-    assert torch.equal(found.delta, wanted.delta) and int(found.report["count"]) == 1
+    actual, expected = learn([ONE, END, TWO]), learn([ONE, END])
+    assert torch.equal(actual.delta, expected.delta) and int(actual.report["count"]) == 1
 
 
 @pytest.mark.parametrize("bad", [[3.0, *ONE[1:]], [math.nan, *ONE[1:]], [0.0, 1, math.inf, 0, 0, 0, 0]])
 def test_an_instance_of_no_class_or_without_a_mask_is_left_out_and_counted(bad: list[float]) -> None:
-    found, wanted = learn([ONE, bad, TWO, END]), learn([ONE, TWO, END])
-    assert torch.equal(found.delta, wanted.delta)
-    assert (int(found.report["rejected"]), int(found.report["count"])) == (1, 2)
+    actual, expected = learn([ONE, bad, TWO, END]), learn([ONE, TWO, END])
+    assert torch.equal(actual.delta, expected.delta)
+    assert (int(actual.report["rejected"]), int(actual.report["count"])) == (1, 2)
 
 
 def test_without_instances_classes_go_down_and_embeddings_shrink() -> None:

@@ -54,9 +54,9 @@ def test_gradient_is_the_jacobian_written_out_scales_included() -> None:
     scales.data = torch.tensor([1.0, 2, 3, -4, 5], dtype=torch.float64)
     assert torch.autograd.gradcheck(layer, [x_BCHW])
     x = x_BCHW.detach().flatten()
-    wanted = scales.detach()[:, None] / x.norm() * (torch.eye(5) - torch.outer(x, x) / x.square().sum())
-    (found,) = torch.autograd.functional.jacobian(layer, (x_BCHW,))  # type: ignore[no-untyped-call]
-    torch.testing.assert_close(found.reshape(5, 5), wanted)
+    expected = scales.detach()[:, None] / x.norm() * (torch.eye(5) - torch.outer(x, x) / x.square().sum())
+    (actual,) = torch.autograd.functional.jacobian(layer, (x_BCHW,))  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(actual.reshape(5, 5), expected)
     layer(x_BCHW).sum().backward()
     assert scales.grad is not None
     torch.testing.assert_close(scales.grad, x / x.norm())

@@ -1,4 +1,4 @@
-"""[local] beyond the goldens: borders, starting values, and what pjreddie's C program computes."""
+"""[local] beyond the goldens: borders, initial values, and values of pjreddie's C program."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def cfg(local: str, side: int = 7) -> str:
 
 @pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning")
 def test_pjreddies_numbers_are_these_on_the_weights_that_its_columns_overwrote(tmp_path: Path) -> None:
-    # its C code asks for a quarter of the memory that the columns need: they run over the weights of the first places
+    # its C code allocates a quarter of the memory for the columns, which overwrite the weights of the first positions
     golden = np.load(OVERRUN)
     weights = tmp_path / "net.weights"
     weights.write_bytes(golden["weights"].tobytes())
@@ -31,13 +31,13 @@ def test_pjreddies_numbers_are_these_on_the_weights_that_its_columns_overwrote(t
     x_BCHW = torch.from_numpy(golden["x"]).reshape(2, *network.plan.input_shape)
     array = network.get_parameter("layers.0.weights")
     whole = array.detach().clone()
-    for image, wanted in zip(x_BCHW, golden["test0"], strict=True):
+    for image, expected in zip(x_BCHW, golden["test0"], strict=True):
         columns = functional.unfold(image[None], 3, padding=1).flatten()
         with torch.no_grad():
             array.copy_(whole)
             array.view(-1)[: len(columns) - 492] = columns[492:]
-            found = network.trace(image[None])[0][0]
-        np.testing.assert_allclose(found.numpy(), wanted.reshape(found.shape), rtol=1e-5, atol=1e-6)
+            actual = network.trace(image[None])[0][0]
+        np.testing.assert_allclose(actual.numpy(), expected.reshape(actual.shape), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("local", ["size=3\nstride=2\npad=1", "size=5\npad=2", "size=2\nstride=2", "size=3"])
@@ -51,9 +51,9 @@ def test_the_same_weights_everywhere_make_it_a_convolution(local: str) -> None:
         weights.copy_(weights[:1].expand_as(weights))
     x = torch.rand(2, 2, 6, 7)
     kernel = weights[0].reshape(3, 2, size, size)
-    wanted = functional.conv2d(x, kernel, stride=stride, padding=pad)
-    assert tuple(network.plan.nodes[0].shape) == tuple(wanted.shape[1:])
-    torch.testing.assert_close(network(x)[0], wanted)
+    expected = functional.conv2d(x, kernel, stride=stride, padding=pad)
+    assert tuple(network.plan.nodes[0].shape) == tuple(expected.shape[1:])
+    torch.testing.assert_close(network(x)[0], expected)
 
 
 @pytest.mark.parametrize(

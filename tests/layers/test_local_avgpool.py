@@ -21,7 +21,7 @@ def pool(keys: str) -> Network:
 
 
 def means(x_CHW: NDArray[Any], size: int, padding: int, down: int, across: int) -> NDArray[Any]:
-    """Window by window, as darknet's loops go."""
+    """Loop over windows, like darknet."""
     _, h, w = x_CHW.shape
     rows, columns = (h + padding - size) // down + 1, (w + padding - size) // across + 1
     result = np.zeros((x_CHW.shape[0], rows, columns))
@@ -48,10 +48,10 @@ def means(x_CHW: NDArray[Any], size: int, padding: int, down: int, across: int) 
 def test_a_mean_counts_the_cells_inside_only(keys: str, arguments: tuple[int, int, int, int]) -> None:
     x_BCHW = torch.rand(3, 2, 6, 7, generator=torch.Generator().manual_seed(1))
     network = pool(keys)
-    (found,) = network(x_BCHW)
-    assert found.shape == (3, *network.plan.nodes[0].shape)
-    wanted = np.stack([means(x_CHW, *arguments) for x_CHW in x_BCHW.double().numpy()])
-    np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-6)
+    (actual,) = network(x_BCHW)
+    assert actual.shape == (3, *network.plan.nodes[0].shape)
+    expected = np.stack([means(x_CHW, *arguments) for x_CHW in x_BCHW.double().numpy()])
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-6)
 
 
 def test_every_output_hands_its_delta_on_in_equal_parts() -> None:

@@ -1,4 +1,4 @@
-"""[lstm] beyond the goldens: torch's own LSTM agrees, and the forks' file orders."""
+"""[lstm] beyond the goldens: equal to torch.nn.LSTM, and the file order of each dialect."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def test_it_computes_and_learns_what_torchs_lstm_does() -> None:
         return torch.cat([network.get_parameter(f"layers.0.{part}{gate}.{array}") for gate in "ifgo"])
 
     with torch.no_grad():
-        for name, wanted in (("ih", "u"), ("hh", "w")):
-            getattr(theirs, f"weight_{name}_l0").copy_(stacked(wanted, "weights"))
-            getattr(theirs, f"bias_{name}_l0").copy_(stacked(wanted, "biases"))
+        for name, expected in (("ih", "u"), ("hh", "w")):
+            getattr(theirs, f"weight_{name}_l0").copy_(stacked(expected, "weights"))
+            getattr(theirs, f"bias_{name}_l0").copy_(stacked(expected, "biases"))
     x = torch.randn(10, 6)
-    found, wanted = network.train()(x)[0].flatten(1), theirs(x.reshape(5, 2, 6))[0].flatten(0, 1)
-    torch.testing.assert_close(found, wanted)
-    found.square().sum().backward()
-    wanted.square().sum().backward()
+    actual, expected = network.train()(x)[0].flatten(1), theirs(x.reshape(5, 2, 6))[0].flatten(0, 1)
+    torch.testing.assert_close(actual, expected)
+    actual.square().sum().backward()
+    expected.square().sum().backward()
     learned = theirs.get_parameter("weight_hh_l0").grad
     assert learned is not None
     for gate, gradient in zip("ifgo", learned.chunk(4), strict=True):

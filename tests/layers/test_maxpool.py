@@ -1,4 +1,4 @@
-"""[maxpool] beyond the goldens: window by window, against darknet's own loop written out."""
+"""[maxpool] beyond the goldens: against darknet's own loop over windows."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def spec(dialect: darkpy.Dialect = AX, **keys: Any) -> MaxpoolSpec:
     return MaxpoolSpec(dialect=dialect, **keys)
 
 
-def pooled(one: MaxpoolSpec, x_BCHW: torch.Tensor) -> torch.Tensor:
+def pooled(layer_spec: MaxpoolSpec, x_BCHW: torch.Tensor) -> torch.Tensor:
     shape = Shape(*x_BCHW.shape[1:])
-    y_BCHW: torch.Tensor = one.build((shape,), NetSpec())(x_BCHW)
-    assert tuple(y_BCHW.shape[1:]) == one.shape((shape,))
+    y_BCHW: torch.Tensor = layer_spec.build((shape,), NetSpec())(x_BCHW)
+    assert tuple(y_BCHW.shape[1:]) == layer_spec.shape((shape,))
     return y_BCHW
 
 
 def image(x: Shape = X) -> torch.Tensor:
-    """Below zero all over, so that a border of zeros would show."""
+    """Negative everywhere, so that a zero border would show."""
     return -torch.rand(2, *x, generator=torch.Generator().manual_seed(1)) - 1
 
 
 def maxima(x_BCHW: Array, size: int, padding: int, strides: tuple[int, int]) -> tuple[Array, Array]:
-    """The largest number of each window, and the place in its image where a delta of 1 of each goes."""
+    """Maximum of each window, and the delta at the input for an output delta of 1."""
     batch, channels, height, width = x_BCHW.shape
     down, across = strides
     h, w = (height + padding - size) // down + 1, (width + padding - size) // across + 1
@@ -56,7 +56,7 @@ def maxima(x_BCHW: Array, size: int, padding: int, strides: tuple[int, int]) -> 
     return y_BCHW, delta_BCHW
 
 
-CASES: list[tuple[dict[str, Any], int, int, tuple[int, int]]] = [  # keys, and what they mean
+CASES: list[tuple[dict[str, Any], int, int, tuple[int, int]]] = [  # keys and geometry
     ({}, 1, 0, (1, 1)),
     ({"stride": 2}, 2, 1, (2, 2)),
     ({"size": 2}, 2, 1, (1, 1)),
@@ -87,8 +87,8 @@ def test_windows_are_darknets(
 ) -> None:
     x_BCHW = image().contiguous(memory_format=form).requires_grad_(True)
     y_BCHW = pooled(spec(**keys), x_BCHW)
-    wanted, delta = maxima(x_BCHW.detach().numpy(), size, padding, strides)
-    np.testing.assert_array_equal(y_BCHW.detach().numpy(), wanted)
+    expected, delta = maxima(x_BCHW.detach().numpy(), size, padding, strides)
+    np.testing.assert_array_equal(y_BCHW.detach().numpy(), expected)
     torch.autograd.backward(y_BCHW.sum())
     np.testing.assert_array_equal(x_BCHW.grad, delta)
 
@@ -139,8 +139,8 @@ def test_depth_takes_the_largest_of_every_nth_channel(out_channels: int) -> None
     y_BCHW = pooled(spec(maxpool_depth=True, out_channels=out_channels), x_BCHW)
     x = x_BCHW.detach().numpy()
     for g in range(out_channels):
-        wanted = x[:, g::out_channels].max(1) if g < 5 else np.full((2, 2, 3), LOWEST)
-        np.testing.assert_array_equal(y_BCHW[:, g].detach().numpy(), wanted)
+        expected = x[:, g::out_channels].max(1) if g < 5 else np.full((2, 2, 3), LOWEST)
+        np.testing.assert_array_equal(y_BCHW[:, g].detach().numpy(), expected)
     torch.autograd.backward(y_BCHW.sum())
     assert x_BCHW.grad is not None and x_BCHW.grad.sum() == 2 * min(5, out_channels) * 6
 
@@ -162,8 +162,8 @@ def test_antialiasing_pools_at_every_cell_and_blurs_with_the_strides(
     sharp, _ = maxima(image().numpy(), 3, 2, (1, 1))
     sharp = np.pad(sharp, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
     kernel = np.outer(line, line) / np.sum(line) ** 2
-    wanted = np.zeros_like(y_BCHW.numpy())
-    for place in product(*map(range, wanted.shape)):
+    expected = np.zeros_like(y_BCHW.numpy())
+    for place in product(*map(range, expected.shape)):
         row, column = 2 * place[2], 3 * place[3]
-        wanted[place] = (kernel * sharp[place[:2]][row : row + len(line), column : column + len(line)]).sum()
-    np.testing.assert_allclose(y_BCHW.numpy(), wanted, rtol=1e-5)
+        expected[place] = (kernel * sharp[place[:2]][row : row + len(line), column : column + len(line)]).sum()
+    np.testing.assert_allclose(y_BCHW.numpy(), expected, rtol=1e-5)

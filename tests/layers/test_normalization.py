@@ -1,4 +1,4 @@
-"""[normalization] beyond the goldens, against darknet's running window in double."""
+"""[normalization] beyond the goldens, against darknet's running window in float64."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def lrn(channels: int, **keys: float) -> Network:
 
 
 def norms(x_BCHW: NDArray[Any], size: int, alpha: float, kappa: float) -> NDArray[Any]:
-    """kappa + alpha * the running sum, as darknet carries it from channel to channel."""
+    """kappa + alpha * the running sum, which darknet updates from channel to channel."""
     squared, channels = x_BCHW.astype(np.float64) ** 2, x_BCHW.shape[1]
     total = squared[:, : size // 2].sum(1)
     result = []
@@ -36,17 +36,17 @@ def norms(x_BCHW: NDArray[Any], size: int, alpha: float, kappa: float) -> NDArra
 )
 def test_sums_are_darknets_including_the_square_it_loses(channels: int, size: int) -> None:
     x_BCHW = torch.randn(2, channels, 3, 4, generator=torch.Generator().manual_seed(channels))
-    (found,) = lrn(channels, size=size, alpha=0.01, beta=0.6, kappa=2)(x_BCHW)
-    wanted = x_BCHW.numpy() * norms(x_BCHW.numpy(), size, 0.01, 2) ** -0.6
-    np.testing.assert_allclose(found.numpy(), wanted, rtol=2e-6)
+    (actual,) = lrn(channels, size=size, alpha=0.01, beta=0.6, kappa=2)(x_BCHW)
+    expected = x_BCHW.numpy() * norms(x_BCHW.numpy(), size, 0.01, 2) ** -0.6
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=2e-6)
 
 
 def test_digits_survive_large_numbers_in_the_lost_channel() -> None:
     x_BCHW = torch.rand(1, 8, 3, 4)
     x_BCHW[:, 2] = 1e4
-    (found,) = lrn(8, size=5)(x_BCHW)
-    wanted = x_BCHW[:, :5].numpy() * norms(x_BCHW.numpy(), 5, 1e-4, 1)[:, :5] ** -0.75
-    np.testing.assert_allclose(found[:, :5].numpy(), wanted, rtol=1e-5)
+    (actual,) = lrn(8, size=5)(x_BCHW)
+    expected = x_BCHW[:, :5].numpy() * norms(x_BCHW.numpy(), 5, 1e-4, 1)[:, :5] ** -0.75
+    np.testing.assert_allclose(actual[:, :5].numpy(), expected, rtol=1e-5)
 
 
 def test_delta_is_multiplied_by_the_norms_power_only() -> None:

@@ -25,7 +25,7 @@ of_every_kind = pytest.mark.parametrize("section", KINDS.values(), ids=KINDS)
 
 
 def network(*sections: str, net: str = NET) -> Network:
-    """In double, with random numbers in every array."""
+    """In float64, with random values in every array."""
     made = Network(make_plan(net + "".join(sections), "pjreddie"))
     made.initialize()
     generator = torch.Generator().manual_seed(1)
@@ -62,8 +62,8 @@ def test_each_group_of_filters_of_an_image_is_normalized_scaled_and_shifted(
     grouped = y_BFHW.reshape(len(y_BFHW), groups, -1)
     deviation = np.sqrt(grouped.var(2, keepdims=True) + 1e-5)
     normed = ((grouped - grouped.mean(2, keepdims=True)) / deviation).reshape(y_BFHW.shape)
-    wanted = normed * array(made, "scales") + array(made, "biases")
-    np.testing.assert_allclose(made(image())[0].detach().numpy(), wanted, rtol=1e-9, atol=1e-12)
+    expected = normed * array(made, "scales") + array(made, "biases")
+    np.testing.assert_allclose(made(image())[0].detach().numpy(), expected, rtol=1e-9, atol=1e-12)
 
 
 @of_every_kind
@@ -88,8 +88,8 @@ def test_prelu_is_leaky_with_a_slope_of_each_channel(section: str) -> None:
     linear = network(section, "activation=linear\n")
     linear.layers[0].load_state_dict({name: made.layers[0].get_parameter(name) for name in ("biases", "weights")})
     y_BFHW = linear(image())[0].detach().numpy()
-    wanted = np.where(y_BFHW > 0, y_BFHW, array(made, "slopes") * y_BFHW)
-    np.testing.assert_allclose(made(image())[0].detach().numpy(), wanted, rtol=1e-9, atol=1e-12)
+    expected = np.where(y_BFHW > 0, y_BFHW, array(made, "slopes") * y_BFHW)
+    np.testing.assert_allclose(made(image())[0].detach().numpy(), expected, rtol=1e-9, atol=1e-12)
     assert (y_BFHW < 0).any()
 
 
@@ -117,7 +117,7 @@ def test_slopes_and_scales_learn_and_do_not_decay() -> None:
     made = darkpy.load(text)
     before = {name: param.detach().clone() for name, param in made.named_parameters()}
     trainer = Trainer(made)
-    # what is already right teaches nothing, and only decay is left
+    # a delta of 0: only weight decay changes the arrays
     trainer.train_minibatch(image().float(), made.trace(image().float())[0].detach().flatten(1))
     moved = {name.rpartition(".")[2] for name, param in made.named_parameters() if not torch.equal(param, before[name])}
     assert moved == {"weights"}
@@ -188,6 +188,6 @@ def test_prelu_is_for_layers_that_keep_its_slopes() -> None:
 
 @pytest.mark.parametrize("dialect", ["pjreddie", "alexeyab"])
 def test_own_keys_tell_of_no_dialect(dialect: str) -> None:
-    told = {"pjreddie": "", "alexeyab": "letter_box=1\n"}[dialect]
+    dialect_key = {"pjreddie": "", "alexeyab": "letter_box=1\n"}[dialect]
     keys = "group_normalize=2\nactivation=prelu\n"
-    assert str(darkpy.plan(NET + told + KINDS["convolutional"] + keys).dialect) == dialect
+    assert str(darkpy.plan(NET + dialect_key + KINDS["convolutional"] + keys).dialect) == dialect

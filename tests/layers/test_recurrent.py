@@ -1,4 +1,4 @@
-"""What every layer with a memory promises: time-major rows, and a state that lives from call to call in inference."""
+"""Contract of recurrent layers: time-major rows, and a state kept between calls in inference."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_steps_fed_one_by_one_give_what_one_call_gives(case: str) -> None:
     x = rows(case)
     at_once = network(case)(x)[0]
     one_by_one = network(case, steps=1)
-    found = torch.cat([one_by_one(step)[0] for step in x.chunk(STEPS)])
-    torch.testing.assert_close(found, at_once)
+    actual = torch.cat([one_by_one(step)[0] for step in x.chunk(STEPS)])
+    torch.testing.assert_close(actual, at_once)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -112,7 +112,7 @@ def test_gradients_reach_the_first_step_from_the_last(case: str) -> None:
     made, x = network(case).train(), rows(case).requires_grad_()
     made(x)[0][-SEQUENCES:].sum().backward()
     assert x.grad is not None
-    if case == "history":  # three frames: the first of four is forgotten
+    if case == "history":  # three frames: the oldest of four is dropped
         assert not x.grad[:SEQUENCES].any()
     assert x.grad[SEQUENCES : 2 * SEQUENCES].any()
 
@@ -146,9 +146,9 @@ def test_folded_parts_give_the_same_numbers() -> None:
                 array.uniform_(0.5, 2, generator=torch.Generator().manual_seed(len(name)))
         x = rows(case)
         with torch.no_grad():
-            wanted = made(x)[0]
+            expected = made(x)[0]
         made.reset_state()
-        torch.testing.assert_close(made.for_inference()(x)[0], wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(made.for_inference()(x)[0], expected, rtol=1e-4, atol=1e-5)
         assert not any(name.endswith("scales") for name in made.state_dict())
 
 
@@ -158,10 +158,10 @@ def test_batch_norm_counts_every_step_as_a_minibatch() -> None:
     x = rows("rnn")
     made.train()(x)
     raw = x.reshape(STEPS, SEQUENCES, -1) @ made.get_parameter("layers.0.input_layer.weights").T
-    wanted = torch.zeros(4)
+    expected = torch.zeros(4)
     for step in raw:
-        wanted = 0.99 * wanted + 0.01 * step.mean(0)
-    torch.testing.assert_close(made.get_buffer("layers.0.input_layer.rolling_mean"), wanted)
+        expected = 0.99 * expected + 0.01 * step.mean(0)
+    torch.testing.assert_close(made.get_buffer("layers.0.input_layer.rolling_mean"), expected)
 
 
 def test_dontloadscales_does_not_reach_the_parts(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""[region]: both forks' layouts and boxes, against walks through darknet's memory; class trees against loops."""
+"""[region]: layouts and boxes of both dialects against loops over darknet's memory; class trees against loops."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def logistic(x: float) -> float:
 
 
 def entries_at(spec: RegionSpec, memory: list[float], n: int, cell: int) -> list[float]:
-    """The numbers of one anchor at one cell, where the fork keeps them."""
+    """Entries of one anchor at one cell, in the dialect's memory layout."""
     if spec.dialect is AX:
         start = (cell * spec.num + n) * spec.entries
         return memory[start : start + spec.entries]
@@ -69,8 +69,8 @@ def darknets_box(spec: RegionSpec, numbers: list[float], n: int, cell: int) -> l
 
 
 def darknets_boxes(spec: RegionSpec, memory: list[float]) -> list[Box]:
-    """(box, objectness, class scores) of one image without a tree, those of pjreddie's that have an objectness."""
-    found = []
+    """(box, objectness, class scores) of one image without a tree; pjreddie's drops boxes by their objectness."""
+    actual = []
     for n, cell in darknets_order(spec):
         numbers = entries_at(spec, memory, n, cell)
         scale = 1.0 if spec.background else numbers[spec.coords]
@@ -81,18 +81,18 @@ def darknets_boxes(spec: RegionSpec, memory: list[float]) -> list[Box]:
         scores = [scale * score for score in numbers[spec.coords + 1 :]]
         objectness = 1.0 if spec.dialect is AX else scale
         kept = [score if score > THRESH else 0.0 for score in scores]
-        found.append((darknets_box(spec, numbers, n, cell), objectness, kept))
-    return found
+        actual.append((darknets_box(spec, numbers, n, cell), objectness, kept))
+    return actual
 
 
 def assert_decoded(spec: RegionSpec, output_BCHW: torch.Tensor) -> None:
-    found = spec.decode(output_BCHW, 32 * W, 32 * H, THRESH)
+    actual = spec.decode(output_BCHW, 32 * W, 32 * H, THRESH)
     for image in range(len(output_BCHW)):
-        wanted = darknets_boxes(spec, output_BCHW[image].flatten().tolist())
-        assert any(any(scores) for _, _, scores in wanted)
-        of_image = found.of(image)
+        expected = darknets_boxes(spec, output_BCHW[image].flatten().tolist())
+        assert any(any(scores) for _, _, scores in expected)
+        of_image = actual.of(image)
         for place, got in enumerate((of_image.boxes_M4, of_image.objectness_M, of_image.prob_MK)):
-            torch.testing.assert_close(got, torch.tensor([candidate[place] for candidate in wanted]))
+            torch.testing.assert_close(got, torch.tensor([candidate[place] for candidate in expected]))
 
 
 @pytest.mark.parametrize("softmax", ["", "softmax=1\n"])
@@ -146,12 +146,12 @@ def test_an_objectness_or_score_at_the_threshold_is_not_above_it(dialect: Dialec
     cells = torch.zeros(H * W, 6)
     cells[:3, 4:] = torch.tensor([[0.5, 1.0], [1.0, 0.5], [1.0, 0.75]])
     memory = cells if dialect is AX else cells.T.contiguous()
-    found = spec.decode(memory.reshape(1, 6, H, W), 96, 64, 0.5)
+    actual = spec.decode(memory.reshape(1, 6, H, W), 96, 64, 0.5)
     if dialect is PJ:
-        assert (found.objectness_M.tolist(), found.prob_MK.tolist()) == ([1.0, 1.0], [[0.0], [0.75]])
+        assert (actual.objectness_M.tolist(), actual.prob_MK.tolist()) == ([1.0, 1.0], [[0.0], [0.75]])
     else:
-        assert found.objectness_M.tolist() == [1.0] * 6
-        assert found.prob_MK.flatten().tolist() == [0.0, 0.0, 0.75, 0.0, 0.0, 0.0]
+        assert actual.objectness_M.tolist() == [1.0] * 6
+        assert actual.prob_MK.flatten().tolist() == [0.0, 0.0, 0.75, 0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(("dialect", "keys"), [(PJ, ""), (PJ, "softmax=1\n"), (AX, "softmax=1\n"), (AX, "")])
@@ -173,7 +173,7 @@ def test_a_tree_has_one_softmax_for_each_group(dialect: Dialect, tree: str) -> N
 
 
 def absolute(scores: list[float]) -> list[float]:
-    """Each score times all above it."""
+    """Each score times those of all its ancestors."""
     done: list[float] = []
     for parent, score in zip(PARENT, scores, strict=True):
         done.append(score * done[parent] if parent >= 0 else score)
@@ -181,7 +181,7 @@ def absolute(scores: list[float]) -> list[float]:
 
 
 def descended(prob: list[float], thresh: float) -> int:
-    """The class where the way down from the roots ends."""
+    """Class at which the descent from the root ends."""
     product, group, above = 1.0, GROUPS[0], -1
     while True:
         best = max(group, key=lambda number: prob[number])
@@ -195,7 +195,7 @@ def descended(prob: list[float], thresh: float) -> int:
 
 
 def tree_output(spec: RegionSpec, module: torch.nn.Module) -> torch.Tensor:
-    """The head's output for a map with sure and unsure classes."""
+    """Head output for a map with confident and unconfident classes."""
     sharpness_B1HW = torch.linspace(0.2, 4, 2 * H * W).view(2, 1, H, W)
     y_BCHW = module(noise(26) * sharpness_B1HW)
     assert isinstance(y_BCHW, torch.Tensor)
@@ -206,17 +206,17 @@ def tree_output(spec: RegionSpec, module: torch.nn.Module) -> torch.Tensor:
 def test_pjreddie_goes_down_the_tree_while_it_is_sure(tree_thresh: float, tree: str) -> None:
     spec, module = region(PJ, tree, 26)
     output_BCHW = tree_output(spec, module)
-    found, ends = spec.decode(output_BCHW, 96, 64, THRESH, tree_thresh), set()
+    actual, ends = spec.decode(output_BCHW, 96, 64, THRESH, tree_thresh), set()
     for image in range(2):
-        rows = iter(found.of(image).prob_MK.tolist())
+        rows = iter(actual.of(image).prob_MK.tolist())
         for n, cell in darknets_order(spec):
             numbers = entries_at(spec, output_BCHW[image].flatten().tolist(), n, cell)
             if numbers[4] > THRESH:
-                wanted = [0.0] * 8
+                expected = [0.0] * 8
                 end = descended(absolute(numbers[5:]), tree_thresh)
-                wanted[end] = numbers[4]
+                expected[end] = numbers[4]
                 ends.add(end)
-                assert next(rows) == pytest.approx(wanted)
+                assert next(rows) == pytest.approx(expected)
         assert next(rows, None) is None
     assert len(ends) >= 3
 
@@ -224,19 +224,19 @@ def test_pjreddie_goes_down_the_tree_while_it_is_sure(tree_thresh: float, tree: 
 def test_alexeyab_keeps_the_last_class_above_one_half_without_its_objectness(tree: str) -> None:
     spec, module = region(AX, tree, 26)
     output_BCHW = tree_output(spec, module)
-    found, chosen = spec.decode(output_BCHW, 96, 64, THRESH), set()
+    actual, chosen = spec.decode(output_BCHW, 96, 64, THRESH), set()
     for image in range(2):
-        rows = found.of(image).prob_MK.tolist()
+        rows = actual.of(image).prob_MK.tolist()
         assert len(rows) == 2 * H * W
         for (n, cell), row in zip(darknets_order(spec), rows, strict=True):
             numbers = entries_at(spec, output_BCHW[image].flatten().tolist(), n, cell)
             prob = absolute(numbers[5:])
-            wanted = [0.0] * 8
+            expected = [0.0] * 8
             sure = [number for number in range(8) if prob[number] > 0.5]
             if sure and numbers[4] > THRESH:
-                wanted[sure[-1]] = prob[sure[-1]]
+                expected[sure[-1]] = prob[sure[-1]]
                 chosen.add(sure[-1])
-            assert row == pytest.approx(wanted)
+            assert row == pytest.approx(expected)
     assert len(chosen) >= 3
 
 
@@ -244,17 +244,17 @@ def test_alexeyab_keeps_the_last_class_above_one_half_without_its_objectness(tre
 def test_mapped_classes_become_the_columns(dialect: Dialect, tree: str) -> None:
     spec, module = region(dialect, tree, 26)
     output_BCHW = tree_output(spec, module)
-    found = spec.decode(output_BCHW, 96, 64, THRESH, class_map=(5, 0, 3))
-    wanted = []
+    actual = spec.decode(output_BCHW, 96, 64, THRESH, class_map=(5, 0, 3))
+    expected = []
     for image in range(2):
         for n, cell in darknets_order(spec):
             numbers = entries_at(spec, output_BCHW[image].flatten().tolist(), n, cell)
             prob = absolute(numbers[5:])
             if dialect is AX or numbers[4] > THRESH:
                 scores = [numbers[4] * prob[number] for number in (5, 0, 3)]
-                wanted.append([score if score > THRESH else 0.0 for score in scores])
-    torch.testing.assert_close(found.prob_MK, torch.tensor(wanted))
-    assert found.prob_MK.any()
+                expected.append([score if score > THRESH else 0.0 for score in scores])
+    torch.testing.assert_close(actual.prob_MK, torch.tensor(expected))
+    assert actual.prob_MK.any()
 
 
 def test_a_map_to_classes_the_tree_lacks_is_refused(tree: str) -> None:
@@ -277,7 +277,7 @@ def test_a_tree_is_looked_for_beside_the_cfg(tmp_path: Path) -> None:
     plan.nodes[0].spec.build(plan.nodes[0].inputs, plan.net)
 
 
-@pytest.mark.parametrize(("dialect", "keys", "channels", "said"), [
+@pytest.mark.parametrize(("dialect", "keys", "channels", "message"), [
     (PJ, KEYS, 17, r"reads 17 channels, but num=2 x \(coords=4 \+ 1 \+ classes=4\) are 18\n.*filters=18"),
     (PJ, "num=2147483647\n", 18, "reads 18 channels, but num=2147483647"),
     (AX, "classes=2147483647\n", 18, "reads 18 channels, but num=1"),
@@ -286,9 +286,9 @@ def test_a_tree_is_looked_for_beside_the_cfg(tmp_path: Path) -> None:
     (AX, KEYS + "coords=5\n", 20, "coords=5, but it must be 4 in the alexeyab dialect\n.*--dialect pjreddie"),
 ])  # fmt: skip
 def test_sizes_that_do_not_fit_are_refused_before_anything_is_allocated(
-    dialect: Dialect, keys: str, channels: int, said: str
+    dialect: Dialect, keys: str, channels: int, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         region(dialect, keys, channels)
 
 

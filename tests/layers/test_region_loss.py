@@ -1,4 +1,4 @@
-"""[region]'s loss beyond the goldens: what comes back to the layer before, the first images, unusable truths."""
+"""[region]'s loss beyond the goldens: delta of the layer before, the first images, invalid truths."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def learn(dialect: Dialect, rows: list[list[float]], keys: str = KEYS, seen: int
 
 
 def by_place(map_BCHW: torch.Tensor) -> torch.Tensor:
-    """(anchor, entry, row, column) of the one image."""
+    """(anchor, entry, row, column) of the single image."""
     return map_BCHW.view(len(ANCHORS), -1, H, W)
 
 
@@ -66,7 +66,7 @@ def test_pjreddies_delta_goes_back_through_the_logistic_of_center_and_objectness
 def test_alexeyabs_delta_has_the_slope_in_it_and_the_inputs_order() -> None:
     loss = learn(AX, [BOX, OTHER], seen=2)
     assert torch.equal(loss.input_delta, loss.delta)
-    # without boxes, to which the forks give different weights, it is what pjreddie's hands on
+    # without boxes, which the dialects weight differently, it equals pjreddie's input delta
     torch.testing.assert_close(learn(AX, [], seen=2).delta, learn(PJ, [], seen=2).input_delta)
 
 
@@ -88,9 +88,9 @@ def test_boxes_are_drawn_to_their_anchors_until_12800_images_have_been_seen(
     [999999.0, 999999.0, 999999.0, 999999.0, 1.0],
 ])  # fmt: skip
 def test_a_row_that_is_no_box_teaches_nothing_and_is_counted(dialect: Dialect, row: list[float]) -> None:
-    found, wanted = learn(dialect, [BOX, row, OTHER]), learn(dialect, [BOX, OTHER])
-    assert torch.equal(found.delta, wanted.delta)
-    assert (int(found.report["rejected"]), int(wanted.report["rejected"])) == (1, 0)
+    actual, expected = learn(dialect, [BOX, row, OTHER]), learn(dialect, [BOX, OTHER])
+    assert torch.equal(actual.delta, expected.delta)
+    assert (int(actual.report["rejected"]), int(expected.report["rejected"])) == (1, 0)
 
 
 @both

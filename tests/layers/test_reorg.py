@@ -1,4 +1,4 @@
-"""[reorg] beyond the goldens, against darknet's index arithmetic written out."""
+"""[reorg] beyond the goldens, against darknet's index arithmetic."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def reorg(c: int, h: int, w: int, keys: str, dialect: str = "pjreddie") -> Netwo
 
 
 def moved(x: NDArray[Any], stride: int, *, is_reverse: bool) -> NDArray[Any]:
-    """One image, cell by cell: `small` walks over c x h x w, `large` over c / stride^2 x h * stride x w * stride."""
+    """One image: `small` indexes c x h x w, `large` c / stride^2 x h * stride x w * stride."""
     c, h, w = x.shape
     flat, result = x.reshape(-1), np.empty(x.size, x.dtype)
     channels = c // stride**2
@@ -41,11 +41,11 @@ def moved(x: NDArray[Any], stride: int, *, is_reverse: bool) -> NDArray[Any]:
 def test_cells_go_where_darknets_indices_say(c: int, h: int, w: int, stride: int, is_reverse: bool) -> None:
     network = reorg(c, h, w, f"stride={stride}\nreverse={is_reverse:d}\n")
     x_BCHW = torch.arange(2 * c * h * w, dtype=torch.float32).reshape(2, c, h, w)
-    (found,) = network(x_BCHW)
+    (actual,) = network(x_BCHW)
     declared = (c // stride**2, h * stride, w * stride) if is_reverse else (c * stride**2, h // stride, w // stride)
     assert network.plan.nodes[0].shape == declared
-    wanted = np.stack([moved(x_CHW, stride, is_reverse=is_reverse) for x_CHW in x_BCHW.numpy()])
-    np.testing.assert_array_equal(found.numpy(), wanted.reshape(2, *declared))
+    expected = np.stack([moved(x_CHW, stride, is_reverse=is_reverse) for x_CHW in x_BCHW.numpy()])
+    np.testing.assert_array_equal(actual.numpy(), expected.reshape(2, *declared))
 
 
 def test_memory_layout_does_not_matter() -> None:
@@ -64,9 +64,9 @@ def test_flatten_puts_channels_last_and_reverse_first_again() -> None:
 
 def test_extra_appends_zeros_to_the_flat_input() -> None:
     x_BCHW = torch.rand(2, 1, 19, 19)
-    (found,) = reorg(1, 19, 19, "extra=1\n")(x_BCHW)
-    assert found.shape == (2, 362, 1, 1)
-    assert torch.equal(found.flatten(1)[:, :361], x_BCHW.flatten(1)) and not found[:, 361].any()
+    (actual,) = reorg(1, 19, 19, "extra=1\n")(x_BCHW)
+    assert actual.shape == (2, 362, 1, 1)
+    assert torch.equal(actual.flatten(1)[:, :361], x_BCHW.flatten(1)) and not actual[:, 361].any()
 
 
 @pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning")

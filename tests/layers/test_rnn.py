@@ -37,8 +37,8 @@ def test_alexeyabs_state_has_its_own_size_and_activation(logistic: int, has_shor
     network = Network(make_plan(cfg, "alexeyab"))
     network.initialize(torch.Generator().manual_seed(1))
     x = torch.randn(3, 2, 6)
-    wanted = walk(network, x, logistic, has_shortcut)
-    torch.testing.assert_close(network(x.flatten(0, 1))[0].reshape(wanted.shape), wanted)
+    expected = walk(network, x, logistic, has_shortcut)
+    torch.testing.assert_close(network(x.flatten(0, 1))[0].reshape(expected.shape), expected)
 
 
 def test_pjreddies_state_is_as_large_as_the_output() -> None:

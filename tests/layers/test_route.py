@@ -23,13 +23,13 @@ def spec(dialect: darkpy.Dialect = AX, **keys: Any) -> RouteSpec:
 
 
 def tensors(*shapes: Shape) -> list[torch.Tensor]:
-    """Numbers that tell where they come from."""
+    """Values that encode their source."""
     return [1000 * n + torch.arange(2.0 * x.outputs).reshape(2, *x) for n, x in enumerate(shapes)]
 
 
-def routed(one: RouteSpec, *shapes: Shape) -> torch.Tensor:
-    y_BCHW: torch.Tensor = one.build(shapes, NetSpec())(*tensors(*shapes))
-    assert tuple(y_BCHW.shape[1:]) == one.shape(shapes)
+def routed(layer_spec: RouteSpec, *shapes: Shape) -> torch.Tensor:
+    y_BCHW: torch.Tensor = layer_spec.build(shapes, NetSpec())(*tensors(*shapes))
+    assert tuple(y_BCHW.shape[1:]) == layer_spec.shape(shapes)
     return y_BCHW
 
 
@@ -47,10 +47,10 @@ def test_layer_alone_is_handed_on_without_a_copy() -> None:
 
 @pytest.mark.parametrize("group_id", [0, 1, 3])
 def test_group_is_taken_of_each_layer_before_they_are_joined(group_id: int) -> None:
-    found = routed(spec(groups=4, group_id=group_id), *SHAPES)
+    actual = routed(spec(groups=4, group_id=group_id), *SHAPES)
     first, second = tensors(*SHAPES)
-    wanted = (first[:, group_id : group_id + 1], second[:, 2 * group_id : 2 * group_id + 2])
-    assert torch.equal(found, torch.cat(wanted, 1))
+    expected = (first[:, group_id : group_id + 1], second[:, 2 * group_id : 2 * group_id + 2])
+    assert torch.equal(actual, torch.cat(expected, 1))
 
 
 def test_group_that_is_not_there_is_refused() -> None:
@@ -65,9 +65,9 @@ def test_groups_must_divide_the_channels_of_every_layer() -> None:
 
 def test_layers_of_different_sizes_become_one_vector_in_pjreddies_fork() -> None:
     shapes = (Shape(4, 2, 3), Shape(2, 4, 6))
-    found = routed(spec(PJ), *shapes)
-    assert found.shape == (2, 24 + 48, 1, 1)
-    assert torch.equal(found[:, :, 0, 0], torch.cat([x.flatten(1) for x in tensors(*shapes)], 1))
+    actual = routed(spec(PJ), *shapes)
+    assert actual.shape == (2, 24 + 48, 1, 1)
+    assert torch.equal(actual[:, :, 0, 0], torch.cat([x.flatten(1) for x in tensors(*shapes)], 1))
 
 
 def test_vector_reads_a_layers_memory_channel_by_channel() -> None:

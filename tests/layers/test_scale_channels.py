@@ -22,16 +22,16 @@ def network_of(sections: str) -> Network:
 
 def test_each_channel_is_scaled_by_its_number() -> None:
     x_BCHW = torch.randn(2, 3, 4, 5)
-    (found,) = network_of(GATE)(x_BCHW)
-    torch.testing.assert_close(found, x_BCHW * x_BCHW.mean((2, 3))[:, :, None, None])
+    (actual,) = network_of(GATE)(x_BCHW)
+    torch.testing.assert_close(actual, x_BCHW * x_BCHW.mean((2, 3))[:, :, None, None])
 
 
 def test_scale_wh_scales_each_cell_of_all_channels() -> None:
     network = network_of(CELLS)
     x_BCHW = torch.randn(2, 3, 4, 5)
-    _, gate_B1HW, found = network.trace(x_BCHW)
+    _, gate_B1HW, actual = network.trace(x_BCHW)
     assert gate_B1HW.shape == (2, 1, 4, 5)
-    torch.testing.assert_close(found, x_BCHW * gate_B1HW)
+    torch.testing.assert_close(actual, x_BCHW * gate_B1HW)
 
 
 def test_swish_is_computed() -> None:

@@ -27,9 +27,9 @@ def spec(dialect: darkpy.Dialect, sources: int = 1, **keys: Any) -> ShortcutSpec
     return ShortcutSpec(dialect=dialect, from_=tuple(range(sources)), **keys)
 
 
-def built(one: ShortcutSpec, *shapes: Shape) -> Layer:
-    layer = one.build(shapes, NetSpec())
-    for array_spec in one.arrays(shapes):
+def built(layer_spec: ShortcutSpec, *shapes: Shape) -> Layer:
+    layer = layer_spec.build(shapes, NetSpec())
+    for array_spec in layer_spec.arrays(shapes):
         layer.put_array(array_spec, torch.randn(array_spec.shape, generator=torch.Generator().manual_seed(1)))
     return layer
 
@@ -40,7 +40,7 @@ def images(*shapes: Shape) -> list[torch.Tensor]:
 
 
 def added(before_BCHW: Array, other_BCHW: Array, alpha: float, beta: float) -> Array:
-    """pjreddie's sum, cell by cell: the larger layer is sampled, what has no partner stays."""
+    """pjreddie's sum as a loop: the larger layer is sampled, elements without a counterpart stay."""
     y_BCHW: Array = before_BCHW.copy()
     stride, sample = (max(1, a.shape[3] // b.shape[3]) for a, b in ((other_BCHW, y_BCHW), (y_BCHW, other_BCHW)))
     sides = [min(a, b) for a, b in zip(y_BCHW.shape, other_BCHW.shape, strict=True)]
@@ -67,11 +67,11 @@ OTHERS = [
 @pytest.mark.parametrize("other", OTHERS, ids=str)
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (0.5, -2.0), (0.0, 1.0)])
 def test_layers_of_other_sizes_are_added_where_darknet_adds_them(other: Shape, alpha: float, beta: float) -> None:
-    one = spec(PJ, alpha=alpha, beta=beta)
-    assert one.shape((X, other)) == X
+    layer_spec = spec(PJ, alpha=alpha, beta=beta)
+    assert layer_spec.shape((X, other)) == X
     before, source = images(X, other)
-    found = built(one, X, other)(before, source)
-    np.testing.assert_allclose(found.numpy(), added(before.numpy(), source.numpy(), alpha, beta), rtol=1e-12)
+    actual = built(layer_spec, X, other)(before, source)
+    np.testing.assert_allclose(actual.numpy(), added(before.numpy(), source.numpy(), alpha, beta), rtol=1e-12)
 
 
 @pytest.mark.parametrize("other", OTHERS[:7], ids=str)
@@ -101,8 +101,8 @@ def test_alexeyabs_fork_adds_layers_of_one_size_only() -> None:
 
 def test_activation_comes_last() -> None:
     before, source = images(X, X)
-    found = built(spec(PJ, activation="leaky"), X, X)(before, source)
-    torch.testing.assert_close(found, torch.nn.functional.leaky_relu(before + source, 0.1))
+    actual = built(spec(PJ, activation="leaky"), X, X)(before, source)
+    torch.testing.assert_close(actual, torch.nn.functional.leaky_relu(before + source, 0.1))
 
 
 @pytest.mark.parametrize("keys", [{}, {"weights_type": "per_feature"}], ids=str)
@@ -128,19 +128,19 @@ def normalized(weights_NC: Array, kind: str) -> Array:
 @pytest.mark.parametrize("weights_type", ["none", "per_feature", "per_layer", "per_channel"])
 def test_sources_are_summed_by_their_weights(weights_type: str, kind: str) -> None:
     shapes = (X, X, Shape(2, 6, 4), Shape(6, 6, 4))
-    one = spec(AX, 3, weights_type=weights_type, weights_normalization=kind)
-    layer = built(one, *shapes)
+    layer_spec = spec(AX, 3, weights_type=weights_type, weights_normalization=kind)
+    layer = built(layer_spec, *shapes)
     sources = images(*shapes)
     weights_NC: Array = np.ones((4, 1))
     if weights_type != "none":
         weights_NC = normalized(layer.get_parameter("weights").detach().double().numpy(), kind)
         assert weights_NC.shape == (4, 4 if weights_type == "per_channel" else 1)
     weights_NC = np.broadcast_to(weights_NC, (4, 4))
-    wanted = np.zeros((2, *X))
+    expected = np.zeros((2, *X))
     for n, c in product(range(4), range(4)):
         if c < shapes[n].c:
-            wanted[:, c] += weights_NC[n, c] * sources[n][:, c].numpy()
-    np.testing.assert_allclose(layer(*sources).detach().numpy(), wanted, rtol=1e-5, atol=1e-6)
+            expected[:, c] += weights_NC[n, c] * sources[n][:, c].numpy()
+    np.testing.assert_allclose(layer(*sources).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -173,13 +173,13 @@ def test_operations_count_an_addition_a_source_and_with_weights_a_product() -> N
 
 
 @pytest.mark.parametrize(
-    ("dialect", "keys", "said"),
+    ("dialect", "keys", "message"),
     [
         ("pjreddie", "", "has no from="),
         ("alexeyab", "from=-1\nweights_type=per_row\n", "weights_type=per_row is not known"),
         ("pjreddie", "from=0\n", "refers to layer 0, which is not before it"),
     ],
 )
-def test_fault_of_the_cfg_is_told(dialect: str, keys: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_fault_of_the_cfg_is_told(dialect: str, keys: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         make_plan(f"[net]\nwidth=4\nheight=6\nchannels=1\n[shortcut]\n{keys}", dialect)

@@ -25,16 +25,16 @@ def softmax(cfg: str, keys: str) -> Network:
 
 def test_groups_are_equal_parts_of_the_flat_input() -> None:
     x_BCHW = torch.randn(2, 8, 2, 3) * 50
-    (found,) = softmax(NET, "groups=6\ntemperature=2.5\n")(x_BCHW)
-    assert found.shape == x_BCHW.shape
-    wanted = torch.softmax(x_BCHW.reshape(2, 6, 8) / 2.5, 2)
-    torch.testing.assert_close(found.reshape(2, 6, 8), wanted)
+    (actual,) = softmax(NET, "groups=6\ntemperature=2.5\n")(x_BCHW)
+    assert actual.shape == x_BCHW.shape
+    expected = torch.softmax(x_BCHW.reshape(2, 6, 8) / 2.5, 2)
+    torch.testing.assert_close(actual.reshape(2, 6, 8), expected)
 
 
 def test_spatial_is_over_the_channels_of_each_pixel_of_each_image() -> None:
     x_BCHW = torch.randn(2, 8, 2, 3)
-    (found,) = softmax(NET, "spatial=1\ntemperature=3\n")(x_BCHW)
-    torch.testing.assert_close(found, torch.softmax(x_BCHW, 1))
+    (actual,) = softmax(NET, "spatial=1\ntemperature=3\n")(x_BCHW)
+    torch.testing.assert_close(actual, torch.softmax(x_BCHW, 1))
 
 
 def test_inputs_that_do_not_split_are_refused() -> None:
@@ -50,9 +50,9 @@ def test_temperature_zero_is_refused() -> None:
 def test_a_tree_gives_each_group_of_siblings_its_softmax(tmp_path: Path) -> None:
     (tmp_path / "some.tree").write_text(ANIMALS)
     x_BN = torch.randn(4, 8)
-    (found,) = softmax(VECTOR, f"tree={tmp_path}/some.tree\ntemperature=2\n")(x_BN)
-    wanted = torch.cat([torch.softmax(part / 2, 1) for part in x_BN.split_with_sizes(SIZES, 1)], 1)
-    torch.testing.assert_close(found.flatten(1), wanted)
+    (actual,) = softmax(VECTOR, f"tree={tmp_path}/some.tree\ntemperature=2\n")(x_BN)
+    expected = torch.cat([torch.softmax(part / 2, 1) for part in x_BN.split_with_sizes(SIZES, 1)], 1)
+    torch.testing.assert_close(actual.flatten(1), expected)
 
 
 @pytest.mark.parametrize("place", ["work", "cfg"])
@@ -104,7 +104,7 @@ def test_groups_that_a_tree_knows_nothing_of_learn_nothing(tmp_path: Path) -> No
     network = softmax(VECTOR, f"tree={tmp_path}/some.tree\n")
     x_BN = torch.randn(1, 8)
     (output_BCHW,) = network(x_BN)
-    # an animal and a dog, of no known breed
+    # classes animal and dog are true, the breed is unknown
     truth_BN = torch.tensor([[1.0, 0, 0, 1, MASKED_TRUTH, MASKED_TRUTH, MASKED_TRUTH, MASKED_TRUTH]])
     (spec,) = network.loss_specs
     loss = spec.loss(x_BN[..., None, None], output_BCHW, truth_BN, TrainingState(network.plan.net, 1))

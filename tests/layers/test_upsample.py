@@ -1,4 +1,4 @@
-"""[upsample] beyond the goldens: both directions, and the way back."""
+"""[upsample] beyond the goldens: both directions, and the backward pass."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def image(x: Shape = X) -> torch.Tensor:
     return torch.rand(2, *x, generator=torch.Generator().manual_seed(1))
 
 
-def resized(one: UpsampleSpec, x_BCHW: torch.Tensor) -> torch.Tensor:
-    y_BCHW: torch.Tensor = one.build((X,), NetSpec())(x_BCHW)
-    assert tuple(y_BCHW.shape[1:]) == one.shape((Shape(*x_BCHW.shape[1:]),))
+def resized(layer_spec: UpsampleSpec, x_BCHW: torch.Tensor) -> torch.Tensor:
+    y_BCHW: torch.Tensor = layer_spec.build((X,), NetSpec())(x_BCHW)
+    assert tuple(y_BCHW.shape[1:]) == layer_spec.shape((Shape(*x_BCHW.shape[1:]),))
     return y_BCHW
 
 
@@ -30,16 +30,16 @@ def test_without_keys_rows_and_columns_are_doubled() -> None:
 @pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_each_number_is_repeated_over_a_block(stride: int, form: torch.memory_format) -> None:
-    found = resized(UpsampleSpec(stride=stride, scale=0.5), image().contiguous(memory_format=form))
+    actual = resized(UpsampleSpec(stride=stride, scale=0.5), image().contiguous(memory_format=form))
     rows, columns = torch.arange(4 * stride) // stride, torch.arange(6 * stride) // stride
-    assert torch.equal(found, 0.5 * image()[:, :, rows][:, :, :, columns])
+    assert torch.equal(actual, 0.5 * image()[:, :, rows][:, :, :, columns])
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_negative_stride_sums_up_each_block(stride: int) -> None:
-    found = resized(UpsampleSpec(stride=-stride, scale=2.0), image())
-    wanted = sum(image()[:, :, j::stride, i::stride] for j in range(stride) for i in range(stride))
-    torch.testing.assert_close(found, 2 * torch.as_tensor(wanted))
+    actual = resized(UpsampleSpec(stride=-stride, scale=2.0), image())
+    expected = sum(image()[:, :, j::stride, i::stride] for j in range(stride) for i in range(stride))
+    torch.testing.assert_close(actual, 2 * torch.as_tensor(expected))
 
 
 @pytest.mark.parametrize(("stride", "scale"), [(2, 1.0), (3, 0.5), (-2, 1.0), (-2, 3.0)])

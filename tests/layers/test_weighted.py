@@ -1,4 +1,4 @@
-"""The way back through [convolutional], [deconvolutional] and [connected], and batch norm folded into them."""
+"""Backward pass of [convolutional], [deconvolutional] and [connected], and folding of batch norm."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ of_every_kind = pytest.mark.parametrize("section", KINDS.values(), ids=KINDS)
 
 
 def network(*sections: str, net: str = "", channels: int = 4, dialect: str = "pjreddie") -> Network:
-    """A network with random numbers in every array, positive ones where they are variances."""
+    """A network with random values in every array, positive for variances."""
     text = f"[net]\nwidth=5\nheight=6\nchannels={channels}\n{net}\n" + "".join(sections)
     made = Network(make_plan(text, dialect))
     made.initialize()
@@ -33,7 +33,7 @@ def network(*sections: str, net: str = "", channels: int = 4, dialect: str = "pj
 
 
 def scaled(*weights: float, net: str = "", keys: tuple[str, ...] = ()) -> Network:
-    """Layers of one filter and one weight each, and a [shortcut] or other text in between where keys hold it."""
+    """Layers of one filter and one weight each; a key that is a section goes in between."""
     made = network(*(ONE + key for key in keys), net=net, channels=1)
     for layer, weight in zip(
         (layer for layer in made.layers if isinstance(layer, WeightedLayer)), weights, strict=True
@@ -44,7 +44,7 @@ def scaled(*weights: float, net: str = "", keys: tuple[str, ...] = ()) -> Networ
 
 
 def pushed_back(made: Network, gradient: torch.Tensor | float, x_BCHW: torch.Tensor | None = None) -> torch.Tensor:
-    """The gradient at the network's input of one at its output."""
+    """Gradient at the network's input for a gradient of 1 at its output."""
     x_BCHW = torch.ones(1, *made.plan.input_shape) if x_BCHW is None else x_BCHW.clone()
     x_BCHW.requires_grad_(True)
     (y_BCHW,) = made(x_BCHW)
@@ -66,9 +66,9 @@ def test_delta_of_every_kind_is_clamped_before_its_activation(section: str) -> N
     generator = torch.Generator().manual_seed(2)
     x_BCHW = torch.rand(3, 4, 6, 5, generator=generator)
     gradient_BFHW = torch.rand(3, *made.plan.nodes[0].shape, generator=generator) * 6 - 3
-    found = pushed_back(made, gradient_BFHW, x_BCHW)
-    assert torch.equal(found, pushed_back(free, gradient_BFHW.clamp(-1, 1), x_BCHW))
-    assert not torch.allclose(found, pushed_back(free, gradient_BFHW, x_BCHW))
+    actual = pushed_back(made, gradient_BFHW, x_BCHW)
+    assert torch.equal(actual, pushed_back(free, gradient_BFHW.clamp(-1, 1), x_BCHW))
+    assert not torch.allclose(actual, pushed_back(free, gradient_BFHW, x_BCHW))
     free.zero_grad()
     pushed_back(free, gradient_BFHW.clamp(-1, 1), x_BCHW)
     for name, parameter in made.named_parameters():
@@ -101,7 +101,7 @@ def test_sum_of_what_all_readers_hand_back_is_clamped_and_not_each_part() -> Non
 
 
 def test_clamped_delta_of_one_layer_does_not_reach_the_other_readers_of_a_sum() -> None:
-    """A clamp in place would change the tensor that the shortcut hands to both."""
+    """An in-place clamp would change the tensor that the shortcut passes to both."""
     shortcut = "[shortcut]\nfrom=0\nactivation=linear\n"
     bounded_last = scaled(2, 3, net="constrain=0", keys=("", f"constrain=1\n{shortcut}"))
     assert numbers(pushed_back(bounded_last, 10.0)) == {2 * (10 + 3 * 1)}
@@ -138,32 +138,32 @@ def test_delta_is_smoothed_then_constrained_then_meets_the_activation() -> None:
     generator = np.random.default_rng(3)
     x, delta = generator.uniform(-1, 1, (6, 5)), generator.uniform(-1, 1, (6, 5))
     y = np.where(x > 0, weight * x, 0.1 * weight * x)
-    wanted = np.zeros_like(delta)
+    expected = np.zeros_like(delta)
     for row in range(6):
         for column in range(5):
             window = y[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3]
             smoothed = delta[row, column] + rate * (window - y[row, column]).sum()
             slope = 1 if y[row, column] > 0 else 0.1
-            wanted[row, column] = weight * slope * min(bound, max(-bound, smoothed))
-    found = -pushed_back(made, -torch.from_numpy(delta).float(), torch.from_numpy(x).float()[None, None])
-    np.testing.assert_allclose(found[0, 0].numpy(), wanted, rtol=1e-5, atol=1e-6)
-    assert (np.abs(wanted) < 0.99 * weight * bound).any() and np.isclose(np.abs(wanted), weight * bound).any()
+            expected[row, column] = weight * slope * min(bound, max(-bound, smoothed))
+    actual = -pushed_back(made, -torch.from_numpy(delta).float(), torch.from_numpy(x).float()[None, None])
+    np.testing.assert_allclose(actual[0, 0].numpy(), expected, rtol=1e-5, atol=1e-6)
+    assert (np.abs(expected) < 0.99 * weight * bound).any() and np.isclose(np.abs(expected), weight * bound).any()
 
 
-# batch norm folded away
+# batch norm folding
 
 
 @pytest.mark.parametrize("section", NORMED, ids=KINDS)
 def test_folded_layer_departs_by_rounding_alone(section: str) -> None:
     made = network(section)
     x_BCHW = torch.rand(3, 4, 6, 5)
-    wanted = made(x_BCHW)[0].detach()
+    expected = made(x_BCHW)[0].detach()
     layer = made.layers[0]
     assert isinstance(layer, WeightedLayer)
     names = {name for name, _ in (*layer.named_parameters(), *layer.named_buffers())}
     assert names == {"biases", "scales", "rolling_mean", "rolling_variance", "weights"}
-    (found,) = made.for_inference()(x_BCHW)
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    (actual,) = made.for_inference()(x_BCHW)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
     assert {name for name, _ in (*layer.named_parameters(), *layer.named_buffers())} == {"biases", "weights"}
 
 
@@ -171,9 +171,9 @@ def test_folded_layer_departs_by_rounding_alone(section: str) -> None:
 def test_folded_arrays_keep_their_type(section: str) -> None:
     made = network(section).double()
     x_BCHW = torch.rand(3, 4, 6, 5, dtype=torch.float64)
-    wanted = made(x_BCHW)[0].detach()
-    (found,) = made.for_inference()(x_BCHW)
-    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    expected = made(x_BCHW)[0].detach()
+    (actual,) = made.for_inference()(x_BCHW)
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_folding_twice_changes_nothing() -> None:
@@ -187,6 +187,6 @@ def test_shared_convolution_is_folded_once_for_all() -> None:
     section = "[convolutional]\nfilters=4\nsize=3\npad=1\nbatch_normalize=1\nactivation=leaky\n"
     made = network(section, section + "share_index=0\ndilation=2\n", dialect="alexeyab")
     x_BCHW = torch.rand(3, 4, 6, 5)
-    wanted = made(x_BCHW)[0].detach()
-    torch.testing.assert_close(made.for_inference()(x_BCHW)[0], wanted, rtol=1e-5, atol=1e-5)
+    expected = made(x_BCHW)[0].detach()
+    torch.testing.assert_close(made.for_inference()(x_BCHW)[0], expected, rtol=1e-5, atol=1e-5)
     assert sorted(made.state_dict()) == ["layers.0.biases", "layers.0.weights"]

@@ -1,4 +1,4 @@
-"""[yolo]: forward, and boxes against a walk through darknet's memory, cell by cell."""
+"""[yolo]: forward, and boxes against loops over darknet's memory."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def logistic(x: float) -> float:
 
 def darknets_boxes(spec: YoloSpec, memory: list[float]) -> list[tuple[list[float], float, list[float]]]:
     """(box, objectness, class scores) of one image in darknet's order."""
-    entries, found = 5 + spec.classes, []
+    entries, actual = 5 + spec.classes, []
     for cell in range(H * W):
         row, column = divmod(cell, W)
         for n, anchor in enumerate(spec.mask):
@@ -58,22 +58,22 @@ def darknets_boxes(spec: YoloSpec, memory: list[float]) -> list[tuple[list[float
                 shares[1] * spec.anchors[2 * anchor + 1] / NET_H,
             ]
             scores = [objectness * score for score in classes]
-            found.append((box, objectness, [score if score > THRESH else 0 for score in scores]))
-    return found
+            actual.append((box, objectness, [score if score > THRESH else 0 for score in scores]))
+    return actual
 
 
 @pytest.mark.parametrize(("dialect", "more"), [(PJ, ""), (AX, ""), (AX, "scale_x_y=1.2\n"), (AX, "new_coords=1\n")])
 def test_boxes_are_darknets_in_darknets_order(dialect: Dialect, more: str) -> None:
     spec = yolo(dialect, KEYS + more)
     output_BCHW = output(spec, noise())
-    found = spec.decode(output_BCHW, NET_W, NET_H, THRESH)
+    actual = spec.decode(output_BCHW, NET_W, NET_H, THRESH)
     for image in range(2):
-        wanted = darknets_boxes(spec, output_BCHW[image].flatten().tolist())
-        assert len(wanted) > 2
-        of_image = found.of(image)
+        expected = darknets_boxes(spec, output_BCHW[image].flatten().tolist())
+        assert len(expected) > 2
+        of_image = actual.of(image)
         for place, got in enumerate((of_image.boxes_M4, of_image.objectness_M, of_image.prob_MK)):
-            torch.testing.assert_close(got, torch.tensor([candidate[place] for candidate in wanted]))
-    assert found.image_M.tolist() == sorted(found.image_M.tolist())
+            torch.testing.assert_close(got, torch.tensor([candidate[place] for candidate in expected]))
+    assert actual.image_M.tolist() == sorted(actual.image_M.tolist())
 
 
 @pytest.mark.parametrize("more", ["", "scale_x_y=1.2\n", "new_coords=1\nscale_x_y=2\n"])
@@ -85,10 +85,10 @@ def test_logistic_spares_the_sizes_and_scale_moves_the_centers(more: str) -> Non
         for before, after in zip(
             x_BCHW[0, channel].flatten().tolist(), y_BCHW[0, channel].flatten().tolist(), strict=True
         ):
-            wanted = before if entry in (2, 3) or spec.new_coords else logistic(before)
+            expected = before if entry in (2, 3) or spec.new_coords else logistic(before)
             if entry < 2:
-                wanted = wanted * spec.scale_x_y - (spec.scale_x_y - 1) / 2
-            assert after == pytest.approx(wanted, rel=1e-5, abs=1e-6)
+                expected = expected * spec.scale_x_y - (spec.scale_x_y - 1) / 2
+            assert after == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
 def test_an_objectness_or_score_at_the_threshold_is_not_above_it() -> None:
@@ -97,14 +97,14 @@ def test_an_objectness_or_score_at_the_threshold_is_not_above_it() -> None:
     map_BCHW[0, 4:, 0, 0] = torch.tensor([0.5, 1.0])  # objectness as large as thresh
     map_BCHW[0, 4:, 0, 1] = torch.tensor([1.0, 0.5])  # score as large as thresh
     map_BCHW[0, 4:, 1, 2] = torch.tensor([1.0, 0.75])
-    found = spec.decode(map_BCHW, NET_W, NET_H, 0.5)
-    assert found.objectness_M.tolist() == [1.0, 1.0]
-    assert found.prob_MK.tolist() == [[0.0], [0.75]]
+    actual = spec.decode(map_BCHW, NET_W, NET_H, 0.5)
+    assert actual.objectness_M.tolist() == [1.0, 1.0]
+    assert actual.prob_MK.tolist() == [[0.0], [0.75]]
 
 
 def test_nothing_above_the_threshold_gives_no_candidates() -> None:
-    found = yolo(PJ).decode(torch.zeros(2, 16, H, W), NET_W, NET_H, 0.5)
-    assert (found.boxes_M4.shape, found.prob_MK.shape, len(found)) == ((0, 4), (0, 3), 0)
+    actual = yolo(PJ).decode(torch.zeros(2, 16, H, W), NET_W, NET_H, 0.5)
+    assert (actual.boxes_M4.shape, actual.prob_MK.shape, len(actual)) == ((0, 4), (0, 3), 0)
 
 
 def test_layout_in_memory_and_half_precision_change_nothing_but_digits() -> None:
@@ -125,15 +125,15 @@ def test_gradients_flow_through_the_head(more: str) -> None:
     assert torch.autograd.gradcheck(lambda x: output(spec, x), x_BCHW)
 
 
-@pytest.mark.parametrize(("keys", "channels", "said"), [
+@pytest.mark.parametrize(("keys", "channels", "message"), [
     (KEYS, 17, r"reads 17 channels, but 2 anchors x \(5 \+ classes=3\) are 16\n.*filters=16"),
     ("classes=2147483647\n", 16, r"reads 16 channels, but 1 anchors x"),
     ("num=2147483647\nclasses=3\n", 16, r"reads 16 channels, but 2147483647 anchors"),
     ("classes=3\nnum=2147483647\nmask=0,1\n", 16, r"num=2147483647 anchors, but a list holds 32768"),
     ("classes=3\nnum=3\nmask=1,3\nanchors=1,2,3,4,5,6\n", 16, r"mask has anchor 3, but num=3, and anchors lists 3"),
 ])  # fmt: skip
-def test_sizes_that_do_not_fit_are_refused_before_anything_is_allocated(keys: str, channels: int, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_sizes_that_do_not_fit_are_refused_before_anything_is_allocated(keys: str, channels: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         yolo(PJ, keys, channels)
 
 

@@ -1,4 +1,4 @@
-"""[yolo]: its cost, and what it says of a minibatch."""
+"""[yolo]: cost and log line of a minibatch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def learn(
     shift: float = 0,
     state: TrainingState | None = None,
 ) -> tuple[YoloSpec, Loss]:
-    """Two images on a grid of 3 x 2 cells, the objects in the first; `shift` is added to what the head reads."""
+    """Two images on a grid of 3 x 2 cells, the objects in the first; `shift` is added to the head's input."""
     plan = make_plan(f"[net]\nheight=2\nwidth=3\nchannels=14\n[yolo]\n{KEYS}{keys}", dialect)
     spec = plan.nodes[0].spec
     assert isinstance(spec, YoloSpec)
@@ -40,7 +40,7 @@ def learn(
 
 
 def parts(loss: Loss) -> tuple[float, float]:
-    """The sums of squared deltas of boxes, and of all else."""
+    """Sums of squared deltas: of boxes, and of everything else."""
     square_BAEHW = loss.delta.view(2, 2, 7, 2, 3).square()
     return float(square_BAEHW[:, :, :4].sum()), float(square_BAEHW[:, :, 4:].sum())
 
@@ -76,12 +76,12 @@ def test_objectness_smooth_lets_the_first_of_several_truths_raise_an_objectness_
 
 def test_pjreddies_line() -> None:
     spec, loss = learn(PJ)
-    said = {name: float(value) for name, value in loss.report.items()}
-    wanted = (
-        f"Region 82 Avg IOU: {said['iou'] / 3:f}, Class: {said['class'] / 3:f}, Obj: {said['obj'] / 3:f}, "
-        f"No Obj: {said['no_obj']:f}, .5R: {said['recall50'] / 3:f}, .75R: {said['recall75'] / 3:f},  count: 3"
+    report = {name: float(value) for name, value in loss.report.items()}
+    expected = (
+        f"Region 82 Avg IOU: {report['iou'] / 3:f}, Class: {report['class'] / 3:f}, Obj: {report['obj'] / 3:f}, "
+        f"No Obj: {report['no_obj']:f}, .5R: {report['recall50'] / 3:f}, .75R: {report['recall75'] / 3:f},  count: 3"
     )
-    assert spec.log_line(82, loss) == wanted
+    assert spec.log_line(82, loss) == expected
 
 
 @pytest.mark.parametrize(("kind", "name"), [("mse", "mse"), ("giou", "giou"), ("iou", "iou"), ("ciou", "iou")])
