@@ -27,4 +27,4 @@ x_BCHW = prepare(image, net.w, net.h, letterbox=bool(options.letterbox))[None]
 detections = postprocess(network, network(x_BCHW), [(image.w, image.h)], options)
 for detected in to_objects(detections, 0, names, 0.3):
     x, y, w, h = detected.box_frac  # center and size, as fractions of the image
-    print(f"{detected.name} {detected.confidence:.2f} at ({x * image.w:.0f}, {y * image.h:.0f}), {w * image.w:.0f} wide")
+    print(f"{detected.name} {detected.confidence:.2f} at ({x * image.w:.0f}, {y * image.h:.0f})")

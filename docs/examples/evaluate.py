@@ -11,7 +11,9 @@ from darkpy.evaluation.runner import Metric, run_metrics
 
 data = read_data(Path("shapes/sample.data"))
 network = darkpy.accelerate(darkpy.load("sample.cfg", "sample.weights"))
-paths = read_image_list(data.find("valid"))
+valid = data.find("valid")
+assert valid is not None, "the .data file has no valid="
+paths = read_image_list(valid)
 names = Path("sample.names").read_text().split()
 
 precision = AveragePrecision(read_ground_truth(paths, network.plan.dialect, len(names)), len(names))
