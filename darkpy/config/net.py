@@ -9,7 +9,7 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.ops.initializers import INITIALIZERS
-from darkpy.ops.norms import FREEZES
+from darkpy.ops.norms import BN_FREEZE_MODES
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -111,7 +111,7 @@ class NetSpec:
     grad_clip_type: float = key(2.0, minimum=0)  # the p of that norm; 0 stands for the infinity norm
     grad_clip_value: float = key(0.0, minimum=0)  # limit of each gradient value, 0 for none
     init: str | None = key(None, choices=INITIALIZERS)  # of all weights, in place of darknet's
-    bn_freeze: str = key("none", choices=FREEZES)  # part of batch norm that is frozen in training
+    bn_freeze: str = key("none", choices=BN_FREEZE_MODES)  # part of batch norm that is frozen in training
     mean: tuple[float, ...] = key(
         (), extension=True
     )  # taken from the input's numbers, one for all channels or for each

@@ -22,7 +22,7 @@ from darkpy.export.weight_tools import LoadedWeights, array_values, layer_at_nod
 from darkpy.layers.base import LayerSpec
 from darkpy.layers.weighted import WeightedLayer
 from darkpy.network import Network
-from darkpy.ops.norms import EPS
+from darkpy.ops.norms import NORM_EPS
 
 KEY = "batch_normalize"
 SAME = ("cbn",)  # other keys that switch it on
@@ -125,7 +125,7 @@ def _products(network: Network, node: Node) -> Iterator[WeightedLayer]:
 
 
 def _fold(product: WeightedLayer, place: str) -> None:
-    variance_F = product.rolling_variance.double() + EPS
+    variance_F = product.rolling_variance.double() + NORM_EPS
     if not (variance_F > 0).all():
         raise WeightsError(f"{place}: a rolling variance is {float(product.rolling_variance.min()):g}; it has no root")
     # rounded where darknet rounds, for the same bytes as from a build whose compiler fuses a product and a sum

@@ -12,7 +12,7 @@ from darkpy.export.onnx_graph import INPUT, OnnxOptions, Output, build_graph
 from darkpy.export.state_dict import PREFIX, WeightsMetadata
 from darkpy.layers.base import field_values
 from darkpy.network import Network
-from darkpy.ops.onnx_builder import OPSET, Graph, numbers
+from darkpy.ops.onnx_builder import OPSET, Graph, to_numpy
 
 IR_VERSION = 8  # that of opset 17, so that old runtimes read it too
 
@@ -71,7 +71,7 @@ def _model(onnx: Any, graph: Graph, x: tuple[str, Sequence[int | str]], outputs:
         "darkpy",
         [helper.make_tensor_value_info(x[0], real, x[1])],
         [helper.make_tensor_value_info(name, real, shape) for name, shape in outputs],
-        [onnx.numpy_helper.from_array(numbers(tensor), name) for name, tensor in graph.constants.items()],
+        [onnx.numpy_helper.from_array(to_numpy(tensor), name) for name, tensor in graph.constants.items()],
     )
     return helper.make_model(
         made,

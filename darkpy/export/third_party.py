@@ -21,7 +21,7 @@ from darkpy.export.state_dict import Layout, LoadResult, OpenArchive, load_state
 from darkpy.layers.base import field_values
 from darkpy.layers.weighted import WeightedLayer
 from darkpy.network import Network
-from darkpy.ops.norms import EPS
+from darkpy.ops.norms import NORM_EPS
 
 _WRAPPED = "module."  # what training on several GPUs puts before every name
 _ARRAYS = {
@@ -120,7 +120,7 @@ def adjust_bn_epsilon(network: Network, eps: float) -> None:
     """Make batch norm divide by what it does where `eps` is added to a variance and not 1e-5."""
     for part in network.modules():
         if isinstance(part, WeightedLayer) and part.is_normalized and part.array_owner is part:
-            part.rolling_variance += eps - EPS
+            part.rolling_variance += eps - NORM_EPS
 
 
 def _rename(program: _Program, held: OpenArchive) -> dict[str, str]:

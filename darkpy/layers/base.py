@@ -23,9 +23,9 @@ from darkpy.layers.arrays import INIT_SLOPE as INIT_SLOPE
 from darkpy.layers.arrays import INIT_ZERO as INIT_ZERO
 from darkpy.layers.arrays import ArraySpec as ArraySpec
 from darkpy.layers.arrays import Init as Init
-from darkpy.ops.activations import ALIASES, PRELU, activation_names
+from darkpy.ops.activations import ACTIVATION_ALIASES, PRELU, activation_names
 from darkpy.ops.initializers import INITIALIZERS
-from darkpy.ops.norms import FREEZES
+from darkpy.ops.norms import BN_FREEZE_MODES
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
@@ -126,7 +126,7 @@ class LayerSpec:
     train_only_bn: bool = key(False, dialect=Dialect.ALEXEYAB)
     constrain: float | None = key(None, minimum=0)  # darkpy's own; falls back to [net] constrain
     init: str | None = key(None, choices=INITIALIZERS)  # darkpy's own; falls back to [net] init
-    bn_freeze: str | None = key(None, choices=FREEZES)  # darkpy's own; falls back to [net] bn_freeze
+    bn_freeze: str | None = key(None, choices=BN_FREEZE_MODES)  # darkpy's own; falls back to [net] bn_freeze
 
     @property
     def blocks_gradient(self) -> bool:
@@ -199,8 +199,13 @@ class LayerSpec:
 def activation_key(default: str, *, has_slopes: bool = False) -> Any:
     """Declare the `activation` key. has_slopes: the layer has learned slopes, so that prelu is allowed, too."""
     if not has_slopes:
-        return key(default, choices=activation_names, aliases=ALIASES)
-    return key(default, choices=lambda dialect: activation_names(dialect) | {PRELU}, aliases=ALIASES, extension={PRELU})
+        return key(default, choices=activation_names, aliases=ACTIVATION_ALIASES)
+    return key(
+        default,
+        choices=lambda dialect: activation_names(dialect) | {PRELU},
+        aliases=ACTIVATION_ALIASES,
+        extension={PRELU},
+    )
 
 
 def slope_arrays(activation: str, channels: int) -> tuple[ArraySpec, ...]:

@@ -13,7 +13,7 @@ import torch
 from darkpy.config.net import NetSpec
 from darkpy.dialect import Dialect
 from darkpy.layers.base import INIT_ONE, INIT_ZERO, ArraySpec, Layer, LayerSpec, section
-from darkpy.ops.norms import EPS, batch_normalize
+from darkpy.ops.norms import NORM_EPS, batch_normalize
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
@@ -68,7 +68,7 @@ class _Batchnorm(Layer):
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
         arrays = (self.scales, self._added_biases(), self.rolling_mean, self.rolling_variance)
-        return graph.add("BatchNormalization", sources[0].name, *arrays, epsilon=EPS)
+        return graph.add("BatchNormalization", sources[0].name, *arrays, epsilon=NORM_EPS)
 
     def _added_biases(self) -> torch.Tensor:
         biases_C: torch.Tensor | None = getattr(self, "biases", None)

@@ -1,10 +1,9 @@
-"""darknet's activations, by darknet's names.
+"""Activations of darknet, by darknet's names.
 
 Legend: B images, C channels, H rows, W columns.
 
-y = f(x) on the way forward, delta *= g on the way back. For nearly all of them g is the derivative of f (at kinks
-too, on the side that darknet takes), and torch's autograd finds it by itself. The few that follow another rule carry
-it in `output_rule`.
+Forward: y = f(x). Backward: delta *= g. For nearly all activations g is the derivative of f (at kinks the one-sided
+derivative that darknet takes), so that torch's autograd computes it. The few with another rule have an `output_rule`.
 
 Source:  both forks' src/activations.h, src/activations.c and src/activation_kernels.cu.
 Differs: revleaky has leaky's g, as in darknet's CPU code; its GPU code divides by that g.
@@ -32,11 +31,11 @@ _ALEXEYAB = frozenset({Dialect.ALEXEYAB})
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Activation:
-    """One activation: its word in a cfg, the forks that know the word, f, and darknet's g.
+    """An activation: its name in a cfg, the dialects that know it, f, and darknet's g.
 
-    `output_rule(y, delta)` returns the delta at x; None where the derivative of `forward` is what darknet uses.
-    `overwrite` is `forward` with the result written into x; None where torch has no such operation.
-    `slope_into(y, delta)` writes the delta at x into `delta`; None where torch needs x, or more than y, for that.
+    output_rule(y, delta): return the delta at x; None if darknet uses the derivative of `forward`.
+    forward_inplace: `forward` with the result written into x; None if torch has no such operation.
+    backward_inplace(y, delta): write the delta at x into `delta`; None if y alone does not determine it.
 
     Shapes: any float tensor; normalize_channels* take (B, C, ...) and work over C.
     """
@@ -44,22 +43,22 @@ class Activation:
     name: str
     dialects: frozenset[Dialect]
     forward: Callable[[Tensor], Tensor]
-    overwrite: Callable[[Tensor], Tensor] | None = None
+    forward_inplace: Callable[[Tensor], Tensor] | None = None
     output_rule: Callable[[Tensor, Tensor], Tensor] | None = None
-    slope_into: Callable[[Tensor, Tensor], Tensor] | None = None
+    backward_inplace: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def __call__(self, x: Tensor, *, inplace: bool = False) -> Tensor:
-        """y = f(x), with darknet's gradient.
+        """Compute y = f(x), with darknet's gradient.
 
-        `inplace` says that x may be overwritten; while autograd records and needs x, it is left alone all the same.
+        inplace: x may be overwritten; it is not if autograd needs it for the backward pass.
         linear returns x itself, inplace or not.
         """
-        is_recorded = torch.is_grad_enabled() and x.requires_grad
-        if is_recorded and self.output_rule is not None:
+        needs_gradient = torch.is_grad_enabled() and x.requires_grad
+        if needs_gradient and self.output_rule is not None:
             y: Tensor = _ByOutputRule.apply(x, self)  # type: ignore[no-untyped-call]
             return y
-        if inplace and self.overwrite is not None and (self.slope_into is not None or not is_recorded):
-            return self.overwrite(x)
+        if inplace and self.forward_inplace is not None and (self.backward_inplace is not None or not needs_gradient):
+            return self.forward_inplace(x)
         return self.forward(x)
 
     def __reduce__(self) -> tuple[Callable[[str], Activation], tuple[str]]:
@@ -67,7 +66,7 @@ class Activation:
 
 
 class _ByOutputRule(torch.autograd.Function):
-    """The backward pass of an activation whose g is not its derivative; like darknet it keeps only y."""
+    """Backward pass of an activation whose g is not its derivative; like darknet, it saves only y."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, activation: Activation) -> Tensor:
@@ -83,15 +82,15 @@ class _ByOutputRule(torch.autograd.Function):
 
 
 def get(name: str) -> Activation:
-    """The activation of that name.
+    """Look up an activation by name.
 
-    Raises:  DarkpyError for a name that neither fork knows.
-    Differs: darknet prints a line and goes on with relu.
+    Raises:  DarkpyError for a name that no dialect knows.
+    Differs: darknet prints a line and uses relu.
     """
     if name in ACTIVATIONS:
         return ACTIVATIONS[name]
-    near = get_close_matches(name, ACTIVATIONS, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(ACTIVATIONS))}"
+    close = get_close_matches(name, ACTIVATIONS, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(ACTIVATIONS))}"
     raise DarkpyError(f"unknown activation {name}", hint=hint)
 
 
@@ -100,17 +99,17 @@ def _linear(x: Tensor) -> Tensor:
 
 
 def _loggy(x: Tensor) -> Tensor:
-    """2 / (1 + e^-x) - 1, which is tanh of x / 2 and keeps its digits near 0 that way."""
+    """Compute 2 / (1 + e^-x) - 1 as tanh(x / 2), which loses no digits near 0."""
     return torch.tanh(x / 2)
 
 
 def _ramp(x: Tensor) -> Tensor:
-    """Slope 1.1 right of 0, .1 left of it."""
+    """Slope 1.1 for x > 0, .1 for x < 0."""
     return torch.add(functional.relu(x), x, alpha=0.1)
 
 
 def _selu(x: Tensor) -> Tensor:
-    """darknet rounds both constants to four digits, and takes the right-hand slope at 0, where torch takes the left.
+    """Compute selu with darknet's constants, rounded to four digits, and its right-hand slope at 0 (torch: left).
 
     Differs: darknet multiplies e^x - 1 by 0 for x > 0, which is NaN once e^x overflows.
     """
@@ -124,7 +123,7 @@ def _plse(x: Tensor) -> Tensor:
 
 
 def _lhtan(x: Tensor) -> Tensor:
-    """Slope 1 for 0 < x < 1, .001 outside; hardtanh, unlike clamp, has no slope at the two ends."""
+    """Slope 1 for 0 < x < 1, .001 outside; hardtanh, unlike clamp, has slope 0 at both ends."""
     return torch.lerp(functional.hardtanh(x, 0, 1), x, 0.001)
 
 
@@ -135,10 +134,10 @@ def _stair(x: Tensor) -> Tensor:
 
 
 def _mish_into(x: Tensor) -> Tensor:
-    """x * tanh(ln(1 + e^x)), written into x.
+    """Compute mish, x * tanh(ln(1 + e^x)), in place.
 
-    With s = sigmoid(x) the tanh is r / (1 - r), r = s - s^2 / 2: nothing overflows, no digits cancel, and on a CPU it
-    takes a quarter of the time of torch's own mish.
+    With s = sigmoid(x) the tanh is r / (1 - r), r = s - s^2 / 2: no overflow, no cancellation, and a quarter of the
+    time of torch's own mish on a CPU.
     """
     if x.device.type != "cpu" or x.dtype != torch.float32:
         return functional.mish(x, inplace=True)
@@ -152,8 +151,8 @@ def _hard_mish(x: Tensor) -> Tensor:
 
 
 def _gelu_rule(y: Tensor, delta: Tensor) -> Tensor:
-    """The derivative of gelu, taken at y as darknet does and not at x."""
-    z = y.clamp(-10, 10)  # tanh is exactly 1 long before; y^3 stays finite in float16
+    """Apply the derivative of gelu at y, as darknet does, instead of at x."""
+    z = y.clamp(-10, 10)  # tanh is exactly 1 well before; y^3 stays finite in float16
     tanh = torch.tanh(0.0356774 * z**3 + 0.797885 * z)
     return delta * (0.5 * tanh + (0.0535161 * z**3 + 0.398942 * z) * (1 - tanh**2) + 0.5)
 
@@ -164,7 +163,7 @@ def _normalize_channels(x_BCHW: Tensor) -> Tensor:
 
 
 def _normalize_channels_rule(y_BCHW: Tensor, delta_BCHW: Tensor) -> Tensor:
-    """delta * y where y > 0, delta elsewhere.
+    """Return delta * y where y > 0, delta elsewhere.
 
     Source:  AlexeyAB/darknet src/activation_kernels.cu gradient_array_normalize_channels_kernel
     Differs: the CPU code multiplies delta by the channel sum of y * delta instead. Neither is the true Jacobian.
@@ -173,9 +172,9 @@ def _normalize_channels_rule(y_BCHW: Tensor, delta_BCHW: Tensor) -> Tensor:
 
 
 def _normalize_channels_softmax(x_BCHW: Tensor) -> Tensor:
-    """e^x / (1e-4 + sum of e^x over the channels), both scaled by the largest e^x where that is above 1.
+    """Compute e^x / (1e-4 + sum of e^x over the channels), both scaled by the largest e^x if that is above 1.
 
-    Differs: where e^x overflows, darknet's CPU code gives NaN and its GPU code 0; here it is what the formula says.
+    Differs: if e^x overflows, darknet's CPU code gives NaN and its GPU code 0; here the formula still holds.
     """
     largest_B1HW = x_BCHW.amax(1, keepdim=True).clamp(min=0)
     exp_BCHW = torch.exp(x_BCHW - largest_B1HW)
@@ -188,7 +187,7 @@ def _normalize_channels_softmax_maxval(x_BCHW: Tensor) -> Tensor:
 
 
 def _normalize_channels_softmax_rule(y_BCHW: Tensor, delta_BCHW: Tensor) -> Tensor:
-    """delta * y * (1 - y), the diagonal of the Jacobian.
+    """Return delta * y * (1 - y), the diagonal of the Jacobian.
 
     Source:  AlexeyAB/darknet src/activation_kernels.cu gradient_array_normalize_channels_softmax_kernel
     Differs: the CPU code multiplies delta by the channel sum of y * delta instead.
@@ -196,36 +195,36 @@ def _normalize_channels_softmax_rule(y_BCHW: Tensor, delta_BCHW: Tensor) -> Tens
     return delta_BCHW * y_BCHW * (1 - y_BCHW)
 
 
-def _of_torch(
+def _from_torch(
     name: str, dialects: frozenset[Dialect], function: Callable[..., Tensor], **arguments: float
 ) -> Activation:
-    """An activation that torch has, in place too."""
-    overwrite = partial(function, inplace=True, **arguments)
-    return Activation(name, dialects, partial(function, **arguments), overwrite)
+    """Build an activation from a torch function, which also has an in-place form."""
+    forward_inplace = partial(function, inplace=True, **arguments)
+    return Activation(name, dialects, partial(function, **arguments), forward_inplace)
 
 
 def _leaky(name: str, dialects: frozenset[Dialect], slope: float) -> Activation:
-    """One of darknet's leaky lines: y has the sign of x, and so tells the slope."""
-    activation = _of_torch(name, dialects, functional.leaky_relu, negative_slope=slope)
-    return replace(activation, slope_into=partial(_leaky_slope_into, slope=slope))
+    """Build a leaky relu; y has the sign of x and therefore determines the slope."""
+    activation = _from_torch(name, dialects, functional.leaky_relu, negative_slope=slope)
+    return replace(activation, backward_inplace=partial(_leaky_backward_, slope=slope))
 
 
-def _leaky_slope_into(y: Tensor, delta: Tensor, slope: float) -> Tensor:
+def _leaky_backward_(y: Tensor, delta: Tensor, slope: float) -> Tensor:
     torch.ops.aten.leaky_relu_backward.grad_input(delta, y, slope, True, grad_input=delta)
     return delta
 
 
-def _relu_slope_into(y: Tensor, delta: Tensor) -> Tensor:
+def _relu_backward_(y: Tensor, delta: Tensor) -> Tensor:
     torch.ops.aten.threshold_backward.grad_input(delta, y, 0, grad_input=delta)
     return delta
 
 
-def _logistic_slope_into(y: Tensor, delta: Tensor) -> Tensor:
+def _logistic_backward_(y: Tensor, delta: Tensor) -> Tensor:
     torch.ops.aten.sigmoid_backward.grad_input(delta, y, grad_input=delta)
     return delta
 
 
-def _tanh_slope_into(y: Tensor, delta: Tensor) -> Tensor:
+def _tanh_backward_(y: Tensor, delta: Tensor) -> Tensor:
     torch.ops.aten.tanh_backward.grad_input(delta, y, grad_input=delta)
     return delta
 
@@ -235,23 +234,25 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
         activation.name: activation
         for activation in (
             Activation("linear", _BOTH, _linear),
-            Activation("logistic", _BOTH, torch.sigmoid, overwrite=torch.sigmoid_, slope_into=_logistic_slope_into),
+            Activation(
+                "logistic", _BOTH, torch.sigmoid, forward_inplace=torch.sigmoid_, backward_inplace=_logistic_backward_
+            ),
             Activation("loggy", _BOTH, _loggy),
-            Activation("tanh", _BOTH, torch.tanh, overwrite=torch.tanh_, slope_into=_tanh_slope_into),
-            replace(_of_torch("relu", _BOTH, functional.relu), slope_into=_relu_slope_into),
+            Activation("tanh", _BOTH, torch.tanh, forward_inplace=torch.tanh_, backward_inplace=_tanh_backward_),
+            replace(_from_torch("relu", _BOTH, functional.relu), backward_inplace=_relu_backward_),
             _leaky("leaky", _BOTH, 0.1),
             _leaky("relie", _BOTH, 0.01),
             Activation("ramp", _BOTH, _ramp),
-            _of_torch("elu", _BOTH, functional.elu),
+            _from_torch("elu", _BOTH, functional.elu),
             Activation("selu", _BOTH, _selu),
             Activation("plse", _BOTH, _plse),
             Activation("stair", _BOTH, _stair),
-            _of_torch("hardtan", _BOTH, functional.hardtanh),
+            _from_torch("hardtan", _BOTH, functional.hardtanh),
             Activation("lhtan", _BOTH, _lhtan),
-            _of_torch("swish", _ALEXEYAB, functional.silu),
-            Activation("mish", _ALEXEYAB, functional.mish, overwrite=_mish_into),
+            _from_torch("swish", _ALEXEYAB, functional.silu),
+            Activation("mish", _ALEXEYAB, functional.mish, forward_inplace=_mish_into),
             Activation("hard_mish", _ALEXEYAB, _hard_mish),
-            _of_torch("relu6", _ALEXEYAB, functional.relu6),
+            _from_torch("relu6", _ALEXEYAB, functional.relu6),
             _leaky("revleaky", _ALEXEYAB, 0.1),
             Activation("gelu", _ALEXEYAB, partial(functional.gelu, approximate="tanh"), output_rule=_gelu_rule),
             Activation(
@@ -276,12 +277,15 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     }
 )
 
-PRELU = "prelu"  # no darknet's: leaky with a learned slope a channel, for the layers that keep such an array
+PRELU = "prelu"
+"""Leaky with a learned slope a channel; darkpy's own, for layers that have an array of slopes."""
 
-# names of darknet's enum that its parser does not know
-ALIASES = MappingProxyType({"norm_chan": "relu", "norm_chan_softmax": "relu", "norm_chan_softmax_maxval": "relu"})
+# names that darknet's enum has and its parser does not know: it uses relu
+ACTIVATION_ALIASES = MappingProxyType(
+    {"norm_chan": "relu", "norm_chan_softmax": "relu", "norm_chan_softmax_maxval": "relu"}
+)
 
 
 def activation_names(dialect: Dialect) -> frozenset[str]:
-    """The names that a fork knows."""
+    """Names of the activations that a dialect knows."""
     return frozenset(name for name, activation in ACTIVATIONS.items() if dialect in activation.dialects)

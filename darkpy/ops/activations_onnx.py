@@ -1,4 +1,4 @@
-"""darkpy's activations as ONNX operators, by darknet's names; `ops.activations` says what each computes."""
+"""Activations as ONNX operators, by darknet's names; see `ops.activations` for their formulas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Writer = Callable[[Graph, str], str]
 
 
 def write_activation(graph: Graph, name: str, x: str) -> str:
-    """The activation of that name; linear adds nothing."""
+    """Add the activation of that name to the graph; linear adds nothing."""
     return GRAPHS[name](graph, x)
 
 
@@ -67,8 +67,8 @@ def _lhtan(graph: Graph, x: str) -> str:
 
 def _stair(graph: Graph, x: str) -> str:
     step = graph.add("Floor", _times(graph, x, 0.5))
-    behind = _plus(graph, graph.add("Sub", x, _times(graph, step, 2.0)), -1.0)
-    return graph.add("Add", step, graph.add("Relu", behind))
+    past_step = _plus(graph, graph.add("Sub", x, _times(graph, step, 2.0)), -1.0)
+    return graph.add("Add", step, graph.add("Relu", past_step))
 
 
 def _swish(graph: Graph, x: str) -> str:
@@ -76,7 +76,7 @@ def _swish(graph: Graph, x: str) -> str:
 
 
 def _mish(graph: Graph, x: str) -> str:
-    """With s the logistic and u = s (2 - s), tanh(softplus(x)) is u / (2 - u)."""
+    """Add mish: tanh(softplus(x)) is u / (2 - u), with u = s (2 - s) and s the logistic of x."""
     two = torch.tensor(2.0)
     s = graph.add("Sigmoid", x)
     u = graph.add("Mul", s, graph.add("Sub", two, s))
@@ -84,7 +84,7 @@ def _mish(graph: Graph, x: str) -> str:
 
 
 def _hard_mish(graph: Graph, x: str) -> str:
-    """x * clip(x / 2 + 1, 0, 1)."""
+    """Add x * clip(x / 2 + 1, 0, 1)."""
     return graph.add("Mul", x, _clip(0.0, 1.0)(graph, _plus(graph, _times(graph, x, 0.5), 1.0)))
 
 

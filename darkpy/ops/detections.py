@@ -1,6 +1,6 @@
-"""Candidates as tensors for a whole batch: what heads give and suppression thins out.
+"""Detections of a whole batch as tensors: output of the heads, input of non-maximum suppression.
 
-M candidates, K classes.
+Legend: M candidates, K classes.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """The candidates of a batch of images, in the order in which the heads give them.
+    """Candidate boxes of a batch of images, in the order of the heads.
 
-    Shapes:  image_M int64, the place in the batch; boxes_M4 float32; objectness_M; prob_MK, 0 = not this class.
+    Shapes:  image_M int64, the index in the batch; boxes_M4 float32; objectness_M; prob_MK, 0 = not this class.
     Units:   boxes in center form, fractions of the image, not clipped.
     """
 
@@ -27,7 +27,7 @@ class Detections:
 
     @classmethod
     def cat(cls, parts: Sequence[Detections]) -> Detections:
-        """All candidates of all parts (heads, for example), one part after the other."""
+        """Concatenate the candidates of several parts, such as heads."""
         return cls(
             torch.cat([part.image_M for part in parts]),
             torch.cat([part.boxes_M4 for part in parts]),
@@ -39,11 +39,11 @@ class Detections:
         return self.image_M.shape[0]
 
     def select(self, mask_M: Tensor) -> Detections:
-        """The candidates that a mask or a list of places picks."""
+        """Select candidates by a mask or by indices."""
         return Detections(self.image_M[mask_M], self.boxes_M4[mask_M], self.objectness_M[mask_M], self.prob_MK[mask_M])
 
     def of(self, image: int) -> Detections:
-        """The candidates of one image."""
+        """Select the candidates of one image."""
         return self.select(self.image_M == image)
 
     def to(self, device: torch.device | str) -> Detections:

@@ -1,4 +1,4 @@
-"""Numbers on their way to a GPU that nobody waits for; torch's own constructors wait until it has done its work."""
+"""Copies to a device that do not wait for it; torch.tensor(..., device=) would synchronize with the GPU."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 Record = TypeVar("Record")
 
 
-def tensor_async(numbers: Sequence[float], device: torch.device | None, dtype: torch.dtype | None = None) -> Tensor:
-    """As torch.tensor, without waiting."""
-    return torch.tensor(numbers, dtype=dtype).to(device=device, non_blocking=True)
+def tensor_async(values: Sequence[float], device: torch.device | None, dtype: torch.dtype | None = None) -> Tensor:
+    """Create a tensor like torch.tensor, without synchronizing with the device."""
+    return torch.tensor(values, dtype=dtype).to(device=device, non_blocking=True)
 
 
 def to_device(record: Record, device: torch.device) -> Record:
-    """A dataclass with all its tensors there."""
-    tensors = {field.name: getattr(record, field.name) for field in fields(record)}  # type: ignore[arg-type]
-    there = {name: one.to(device, non_blocking=True) for name, one in tensors.items() if isinstance(one, Tensor)}
-    return replace(record, **there)  # type: ignore[type-var]
+    """Copy a dataclass, with all its tensors moved to the device."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}  # type: ignore[arg-type]
+    moved = {name: value.to(device, non_blocking=True) for name, value in values.items() if isinstance(value, Tensor)}
+    return replace(record, **moved)  # type: ignore[type-var]

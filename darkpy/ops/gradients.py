@@ -1,4 +1,4 @@
-"""Rules that change a gradient on its way back and leave the output as it is.
+"""Functions that change the gradient in the backward pass only; the output is their input.
 
 Legend: B images, C channels, H W rows and columns. darknet's delta is minus the gradient.
 """
@@ -13,13 +13,13 @@ from torch.nn import functional
 
 from darkpy.ops.activations import Activation
 
-_REACH = 2  # of smooth: 5 x 5 neighbors
+_SMOOTH_RADIUS = 2  # 5 x 5 neighbors
 
 
 def constrain(y: Tensor, bound: float) -> Tensor:
-    """y; on the way back the summed delta of all its readers is clamped to [-bound, bound], by 0 it is not.
+    """Return y; in the backward pass its delta, summed over all readers, is clamped to [-bound, bound]; 0 for no bound.
 
-    Out of place, because torch hands one gradient tensor to every reader of a sum.
+    Clamps out of place, because torch shares one gradient tensor among the inputs of a sum.
     Source: pjreddie/darknet src/convolutional_kernels.cu backward_convolutional_layer_gpu, constrain_gpu.
     """
     if not bound or not y.requires_grad:
@@ -29,22 +29,22 @@ def constrain(y: Tensor, bound: float) -> Tensor:
 
 
 def activate(x: Tensor, activation: Activation, bound: float) -> Tensor:
-    """The activation of x, written into x where that can be, its delta constrained to [-bound, bound]; by 0 it is not.
+    """Apply an activation, in place if possible, and constrain its delta to [-bound, bound]; 0 for no bound.
 
-    x is the caller's own: without gradients it is written into even where it is a view.
-    The same as `constrain(activation(x), bound)`; where y tells the slope, one array serves both rules on the way back.
+    The result is `constrain(activation(x), bound)`; if y alone determines the slope, the backward pass of both shares
+    one array. The caller must own x: without gradients it is overwritten even if it is a view.
     """
-    # a view that is written into gets another place in autograd's graph
-    may_overwrite = not (x.requires_grad and x._is_view())
-    is_one = x.requires_grad and activation.overwrite is not None and activation.slope_into is not None
-    if not (bound and may_overwrite and is_one):
-        return constrain(activation(x, inplace=may_overwrite), bound)
+    # writing into a view would rebase it in autograd's graph
+    inplace = not (x.requires_grad and x._is_view())
+    can_fuse = x.requires_grad and activation.forward_inplace is not None and activation.backward_inplace is not None
+    if not (bound and inplace and can_fuse):
+        return constrain(activation(x, inplace=inplace), bound)
     result: Tensor = _ConstrainedActivation.apply(x, activation, bound)  # type: ignore[no-untyped-call]
     return result
 
 
 def smooth(y_BCHW: Tensor, rate: float) -> Tensor:
-    """y; on the way back each cell's delta is drawn towards its 5 x 5 neighbors: delta += rate * sum(y_n - y).
+    """Return y; in the backward pass delta += rate * sum(y_n - y) over the 5 x 5 neighbors of each cell.
 
     Source: pjreddie/darknet src/convolutional_kernels.cu smooth_kernel.
     """
@@ -66,7 +66,7 @@ class _Constrain(torch.autograd.Function):
 class _ConstrainedActivation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, activation: Activation, bound: float) -> Tensor:
-        y = activation.overwrite(x)  # type: ignore[misc]
+        y = activation.forward_inplace(x)  # type: ignore[misc]
         ctx.mark_dirty(y)
         ctx.save_for_backward(y)
         ctx.activation, ctx.bound = activation, bound
@@ -75,7 +75,7 @@ class _ConstrainedActivation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (y,) = ctx.saved_tensors
-        return ctx.activation.slope_into(y, gradient.clamp(-ctx.bound, ctx.bound)), None, None
+        return ctx.activation.backward_inplace(y, gradient.clamp(-ctx.bound, ctx.bound)), None, None
 
 
 class _Smooth(torch.autograd.Function):
@@ -88,10 +88,11 @@ class _Smooth(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient_BCHW: Tensor) -> tuple[Tensor, None]:
         (y_BCHW,) = ctx.saved_tensors
+        # sum(y_n) - count * y; the count is smaller at the borders
         neighbors_BCHW = _window_sum(y_BCHW) - _window_sum(torch.ones_like(y_BCHW[:1, :1])) * y_BCHW
         return gradient_BCHW - ctx.rate * neighbors_BCHW, None
 
 
 def _window_sum(x_BCHW: Tensor) -> Tensor:
-    size = 2 * _REACH + 1
-    return functional.avg_pool2d(x_BCHW, size, 1, _REACH, divisor_override=1)
+    size = 2 * _SMOOTH_RADIUS + 1
+    return functional.avg_pool2d(x_BCHW, size, 1, _SMOOTH_RADIUS, divisor_override=1)

@@ -1,4 +1,4 @@
-"""Boxes on a grid: every cell of a head's map predicts A boxes of E entries each.
+"""Layout of anchored heads: every cell of the output map predicts A boxes with E entries each.
 
 Legend: B images, A boxes of a cell, E entries of a box, C = A * E channels, H W rows and columns, M candidates.
 """
@@ -15,7 +15,7 @@ from darkpy.ops.device import tensor_async
 
 
 def cells(map_BCHW: Tensor, entries: int) -> Tensor:
-    """The map of darknet's yolo layers, box by box in darknet's order of candidates.
+    """View the output map of a yolo layer box by box, in darknet's order of candidates.
 
     Returns: entries_BHWAE, a view.
     """
@@ -23,17 +23,17 @@ def cells(map_BCHW: Tensor, entries: int) -> Tensor:
     return map_BCHW.view(batch, -1, entries, rows, columns).permute(0, 3, 4, 1, 2)
 
 
-def channel_mask(chosen: Collection[int], entries: int, anchors: int) -> Tensor:
-    """mask_C11, true at the entries `chosen` of every anchor."""
+def channel_mask(selected: Collection[int], entries: int, anchors: int) -> Tensor:
+    """Return mask_C11, True at the selected entries of every anchor."""
     mask_E = torch.zeros(entries, dtype=torch.bool, device="cpu")
-    mask_E[list(chosen)] = True
+    mask_E[list(selected)] = True
     return mask_E.repeat(anchors)[:, None, None]
 
 
-def channel_runs(chosen: Collection[int], entries: int, anchors: int) -> tuple[slice, ...]:
-    """The entries `chosen` of every anchor as runs of channels that lie together."""
-    starts = sorted(entry for entry in chosen if entry - 1 not in chosen)
-    ends = sorted(entry + 1 for entry in chosen if entry + 1 not in chosen)
+def channel_runs(selected: Collection[int], entries: int, anchors: int) -> tuple[slice, ...]:
+    """Return the selected entries of every anchor as slices of consecutive channels."""
+    starts = sorted(entry for entry in selected if entry - 1 not in selected)
+    ends = sorted(entry + 1 for entry in selected if entry + 1 not in selected)
     return tuple(
         slice(anchor * entries + start, anchor * entries + end)
         for anchor in range(anchors)
@@ -43,7 +43,7 @@ def channel_runs(chosen: Collection[int], entries: int, anchors: int) -> tuple[s
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Boxes picked from a grid: where each lies, and what the head says of it.
+    """Boxes selected from a grid: their cells and predicted entries.
 
     Shapes: image_M, anchor_M, cell_M2 (column, row) int64; grid_2 (columns, rows); entry_ME float32.
     """
@@ -55,16 +55,16 @@ class Candidates:
     entry_ME: Tensor
 
     def center_frac(self, xy_M2: Tensor) -> Tensor:
-        """Centers from places inside the cell, in fractions of the map."""
+        """Convert positions inside the cell to centers in fractions of the map."""
         return (self.cell_M2 + xy_M2) / self.grid_2
 
 
-def pick(entries_BHWAE: Tensor, wanted_BHWA: Tensor, *, by_anchor: bool = False) -> Candidates:
-    """The wanted boxes of each image: cell by cell with the anchors of a cell together, or anchor by anchor."""
+def pick(entries_BHWAE: Tensor, selected_BHWA: Tensor, *, by_anchor: bool = False) -> Candidates:
+    """Select boxes of each image by a mask: cell by cell with all anchors of a cell, or anchor by anchor."""
     if by_anchor:
-        image_M, anchor_M, row_M, column_M = wanted_BHWA.permute(0, 3, 1, 2).nonzero().unbind(1)
+        image_M, anchor_M, row_M, column_M = selected_BHWA.permute(0, 3, 1, 2).nonzero().unbind(1)
     else:
-        image_M, row_M, column_M, anchor_M = wanted_BHWA.nonzero().unbind(1)
+        image_M, row_M, column_M, anchor_M = selected_BHWA.nonzero().unbind(1)
     _, rows, columns, _, _ = entries_BHWAE.shape
     return Candidates(
         image_M,

@@ -1,6 +1,6 @@
-"""Truths, and the predictions that answer for them.
+"""Assignment of target boxes to predictions.
 
-Legend: B images, T rows of a truth, H W the grid, A anchors, N truths, M matches, P some of them.
+Legend: B images, T rows of an image's targets, H W the grid, A anchors, N targets, M matches, P some of these.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from darkpy.ops.targets import TargetBoxes, last_writer
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Truths put to predictions, in the order in which darknet comes to them.
+    """Target boxes assigned to predictions, in darknet's order.
 
-    row_M: the truths' rows in the image's truth.
-    first_P, later_P, last_P: the numbers of those before which there is none at the same prediction, of the others,
-        and of those behind which there is none.
+    row_M: rows of the targets in the image's list.
+    first_P, later_P: indices of the first match of each prediction, and of all others; last_P: of the last match.
     Shapes:  image_M, row_M, anchor_M (along the mask), class_M int64; cell_M2 (column, row); frac_M4.
     Units:   boxes in fractions of the image.
     """
@@ -40,14 +39,14 @@ class Matches:
 
     @staticmethod
     def of(truths: TargetBoxes, image_M: Tensor, row_M: Tensor, cell_M2: Tensor, anchor_M: Tensor) -> Matches:
-        """The truths in the given rows, each at its prediction."""
-        place_M4 = torch.cat((image_M[:, None], cell_M2, anchor_M[:, None]), dim=1)
-        _, place_M = torch.unique(place_M4, dim=0, return_inverse=True)
-        number_M = torch.arange(len(place_M), device=place_M.device)
-        is_last_M = last_writer(place_M, len(place_M)) == number_M
-        is_first_M = (last_writer(place_M.flip(0), len(place_M)) == number_M).flip(0)
+        """Assign the targets in the given rows to predictions."""
+        position_M4 = torch.cat((image_M[:, None], cell_M2, anchor_M[:, None]), dim=1)
+        _, position_M = torch.unique(position_M4, dim=0, return_inverse=True)
+        index_M = torch.arange(len(position_M), device=position_M.device)
+        is_last_M = last_writer(position_M, len(position_M)) == index_M
+        is_first_M = (last_writer(position_M.flip(0), len(position_M)) == index_M).flip(0)
         frac_M4, class_M = truths.frac_BT4[image_M, row_M], truths.class_BT[image_M, row_M]
-        first_P, later_P, last_P = (number_M[is_some_M] for is_some_M in (is_first_M, ~is_first_M, is_last_M))
+        first_P, later_P, last_P = (index_M[mask_M] for mask_M in (is_first_M, ~is_first_M, is_last_M))
         return Matches(image_M, row_M, cell_M2, anchor_M, frac_M4, class_M, first_P, later_P, last_P)
 
     def __len__(self) -> int:
@@ -63,37 +62,37 @@ class Matches:
 def match(
     truths: TargetBoxes, coder: BoxCoder, anchors_px_A2: Tensor, mask: Sequence[int], thresh: float, kind: str
 ) -> Matches:
-    """Each truth and the anchor that is most like it in size, when the mask has that.
+    """Match each target with the anchor of the most similar size, if that anchor is in the mask.
 
-    Below 1, `thresh` adds the anchors of the mask whose overlap with the truth, both centerd, is larger.
-    Shapes:  anchors_px_A2 holds all anchors, the mask's and the other heads'.
+    With `thresh` below 1, also with all anchors of the mask that overlap more than this, both boxes centered.
+    Shapes:  anchors_px_A2 has the anchors of all heads.
     Source:  AlexeyAB/darknet src/yolo_layer.c process_batch
     """
     anchor_frac_A2 = anchors_px_A2 / coder.net_2
     mask_A = tensor_async(mask, anchor_frac_A2.device)
     size_N12 = truths.frac_N4[:, None, 2:]
-    best_N1 = _centerd_overlap(size_N12, anchor_frac_A2, "iou").argmax(1, keepdim=True)
+    best_N1 = _centered_overlap(size_N12, anchor_frac_A2, "iou").argmax(1, keepdim=True)
     is_match_NA = best_N1 == mask_A
     if thresh < 1:
-        is_match_NA |= _centerd_overlap(size_N12, anchor_frac_A2[mask_A], kind) > thresh
+        is_match_NA |= _centered_overlap(size_N12, anchor_frac_A2[mask_A], kind) > thresh
     truth_M, anchor_M = is_match_NA.nonzero().unbind(1)
     cell_M2 = coder.cells(truths.frac_N4[truth_M])
     return Matches.of(truths, truths.image_N[truth_M], truths.row_N[truth_M], cell_M2, anchor_M)
 
 
-def match_predictions(truths: TargetBoxes, row_BHWA: Tensor, wanted_BHWA: Tensor) -> Matches:
-    """The wanted predictions, each with the truth in the row that `row_BHWA` names for it."""
-    image_M, row_M, column_M, anchor_M = wanted_BHWA.nonzero().unbind(1)
+def match_predictions(truths: TargetBoxes, row_BHWA: Tensor, selected_BHWA: Tensor) -> Matches:
+    """Match the selected predictions, each with the target in its row of `row_BHWA`."""
+    image_M, row_M, column_M, anchor_M = selected_BHWA.nonzero().unbind(1)
     truth_row_M = row_BHWA[image_M, row_M, column_M, anchor_M]
     return Matches.of(truths, image_M, truth_row_M, torch.stack((column_M, row_M), dim=1), anchor_M)
 
 
 def best_overlaps(truths: TargetBoxes, pred_frac_BHWA4: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each prediction the largest IoU with a truth of its image, 0 where it has none, and the truth's row."""
+    """Return each prediction's largest IoU with a target of its image, 0 for none, and the row of that target."""
     best = iou(pred_frac_BHWA4.unsqueeze(-2), truths.frac_BT4[:, None, None, None]).max(-1)
     return best.values, best.indices
 
 
-def _centerd_overlap(size: Tensor, other: Tensor, kind: str) -> Tensor:
+def _centered_overlap(size: Tensor, other: Tensor, kind: str) -> Tensor:
     box, other_box = (torch.cat((torch.zeros_like(wh), wh), dim=-1) for wh in (size, other))
     return MEASURES[kind](box, other_box)

@@ -1,8 +1,8 @@
-"""A computation written down operator by operator, in ONNX's words; rooms add theirs, `export` makes a file of it."""
+"""Builder of ONNX graphs: layers add their operators, `export` writes the file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,9 +36,9 @@ class Operator:
 
 
 class Graph:
-    """Operators in the order in which they run, and the constants that they read.
+    """Operators in execution order, and their constants.
 
-    scope: what the names of new tensors begin with.
+    scope: prefix of the names of new tensors.
     """
 
     def __init__(self) -> None:
@@ -48,42 +48,42 @@ class Graph:
         self._names: set[str] = set()
 
     def add(self, type: str, *inputs: str | Tensor, **attributes: Attribute) -> str:
-        """An operator with one result; tensors among its inputs become constants. Returns: the result's name."""
+        """Add an operator with one output; tensors among its inputs become constants. Returns: the output's name."""
         (output,) = self._add(type, inputs, 1, attributes)
         return output
 
     def split(self, source: str, sizes: Sequence[int], axis: int) -> tuple[str, ...]:
-        """A tensor cut along an axis."""
+        """Split a tensor along an axis."""
         return self._add("Split", (source, torch.tensor(sizes)), len(sizes), {"axis": axis})
 
     def slice(self, source: str, ranges: Mapping[int, tuple[int, int, int]]) -> str:
-        """Parts of a tensor: axis -> first, end, step."""
+        """Slice a tensor; `ranges` maps an axis to start, end, step."""
         starts, ends, steps = zip(*ranges.values(), strict=True)
         return self.add("Slice", source, *map(torch.tensor, (starts, ends, list(ranges), steps)))
 
     def reshape(self, source: str, *shape: int) -> str:
-        """The same numbers in another shape; 0 keeps a side, -1 follows from the others."""
+        """Reshape a tensor; 0 keeps a side, -1 is inferred."""
         return self.add("Reshape", source, torch.tensor(shape))
 
     def pad(self, source: str, borders: Sequence[int], value: float = 0.0) -> str:
-        """borders: all sides' beginnings, then all sides' ends."""
+        """Pad a tensor; `borders` are the starts of all axes, then the ends of all axes."""
         return self.add("Pad", source, torch.tensor(borders), torch.tensor(value))
 
     def rename(self, old: str, new: str) -> None:
-        """Call a tensor otherwise, wherever it is written and read."""
+        """Rename a tensor in all inputs and outputs."""
         self.operators = [
             replace(
-                one,
-                inputs=tuple(new if name == old else name for name in one.inputs),
-                outputs=tuple(new if name == old else name for name in one.outputs),
+                operator,
+                inputs=tuple(new if name == old else name for name in operator.inputs),
+                outputs=tuple(new if name == old else name for name in operator.outputs),
             )
-            for one in self.operators
+            for operator in self.operators
         ]
 
     def _add(
         self, type: str, inputs: Sequence[str | Tensor], count: int, attributes: Mapping[str, Attribute]
     ) -> tuple[str, ...]:
-        names = tuple(one if isinstance(one, str) else self._constant(type, one) for one in inputs)
+        names = tuple(value if isinstance(value, str) else self._constant(type, value) for value in inputs)
         outputs = tuple(self._name(type) for _ in range(count))
         self.operators.append(Operator(type, names, outputs, attributes))
         return outputs
@@ -94,22 +94,17 @@ class Graph:
         return name
 
     def _name(self, kind: str) -> str:
-        for name in self._candidates(f"{self.scope}/{kind}"):
-            if name not in self._names:
-                self._names.add(name)
-                return name
-        raise AssertionError
-
-    @staticmethod
-    def _candidates(name: str) -> Iterator[str]:
-        yield name
-        number = 1
-        while True:
-            number += 1
-            yield f"{name}_{number}"
+        """Reserve an unused name: `scope/kind`, `scope/kind_2`, ..."""
+        name = stem = f"{self.scope}/{kind}"
+        suffix = 1
+        while name in self._names:
+            suffix += 1
+            name = f"{stem}_{suffix}"
+        self._names.add(name)
+        return name
 
 
-def numbers(constant: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
-    """A constant as a file holds it."""
+def to_numpy(constant: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+    """Convert a constant for the file."""
     array: np.ndarray[tuple[int, ...], np.dtype[np.generic]] = constant.numpy()
     return array

@@ -1,4 +1,4 @@
-"""darknet's pooling windows: `padding` is the sum of both sides, the smaller half lies left and above."""
+"""Pooling windows of darknet: `padding` is the total of both sides, of which the smaller half is left and above."""
 
 from __future__ import annotations
 
@@ -10,25 +10,30 @@ from darkpy.shapes import Shape
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Units: size, padding (total) and strides (down, across) in cells."""
+    """Geometry of a pooling layer. Units: size, padding (total) and strides (down, across) in cells."""
 
     size: int
     padding: int
     strides: tuple[int, int]
 
     def output_sides(self, x: Shape) -> tuple[int, int]:
-        """Height and width after pooling. Raises: ShapeError when the window is larger than the padded input."""
+        """Compute the output's height and width. Raises: ShapeError when the window exceeds the padded input."""
         if min(x.h, x.w) + self.padding < self.size:
             raise ShapeError(
                 f"size={self.size} is larger than the input, {x} with padding={self.padding}",
-                hint="leave padding out: it is size - 1 then, and every input is large enough",
+                hint="remove padding=: its default, size - 1, fits every input",
             )
         down, across = self.strides
         return (x.h + self.padding - self.size) // down + 1, (x.w + self.padding - self.size) // across + 1
 
     def borders(self, x: Shape) -> tuple[int, int, int]:
-        """Cells that the windows reach beyond the input: left and above, below, on the right."""
+        """Compute the padding that the windows reach into: left and above, below, on the right.
+
+        The last window may end before the total padding does (stride above 1), or beyond it: darknet pads only as far
+        as a window reaches.
+        """
         before = self.padding // 2
+        # end of the last window of each axis, in cells of the input
         ends = (
             (side - 1) * stride + self.size - before
             for side, stride in zip(self.output_sides(x), self.strides, strict=True)

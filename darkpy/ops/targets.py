@@ -1,6 +1,6 @@
-"""The truth of heads that learn boxes: which rows can be learnt from, and who wins a place that several want.
+"""Target boxes of detection heads: parsing of the label rows, and conflicts over one prediction.
 
-Legend: B images, T rows of an image's truth, E numbers of a row (x, y, w, h, ..., class, ...), N boxes.
+Legend: B images, T rows of an image's labels, E entries of a row (x, y, w, h, ..., class, ...), N boxes.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class TargetBoxes:
-    """The boxes of a minibatch, image by image in the order of their rows.
+    """Target boxes of a minibatch, image by image in the order of their rows.
 
-    Shapes: frac_BT4, all 0 where there is no box, which overlaps nothing; class_BT int64, -1 there; frac_N4, image_N,
-        row_N and class_N, the boxes alone; rejected, one int64, how many rows before the end of their lists are none.
+    frac_BT4, class_BT: by row; rows without a box have zeros, which overlap nothing, and class -1.
+    frac_N4, image_N, row_N, class_N: of the boxes only.
+    rejected: scalar int64, the number of rows that are in use but not valid boxes.
     Units: fractions of the image.
     """
 
@@ -32,22 +33,22 @@ class TargetBoxes:
         return self.class_BT[self.image_N, self.row_N]
 
     def cells(self, columns: int, rows: int) -> tuple[Tensor, Tensor]:
-        """Column and row of the cell in which each center lies; a center on the far edge lies in the last one."""
+        """Compute column and row of the cell with each center; a center on the far edge is in the last cell."""
         column_N = (self.frac_N4[:, 0] * columns).long().clamp(max=columns - 1)
         return column_N, (self.frac_N4[:, 1] * rows).long().clamp(max=rows - 1)
 
 
 def is_listed(truth_BTE: Tensor) -> Tensor:
-    """Which rows come before the first x of 0, where a list ends."""
+    """Mask the rows before the first one with x = 0, which ends a list."""
     return (truth_BTE[..., 0] != 0).cumprod(1).bool()
 
 
 def read_target_boxes(truth_BTE: Tensor, classes: int, class_entry: int = 4) -> TargetBoxes:
-    """The boxes of a truth, whose rows hold the class at `class_entry`.
+    """Parse the label rows of a minibatch; `class_entry` is the entry with the class.
 
     Source: pjreddie/darknet src/yolo_layer.c and src/region_layer.c, float_to_box and the loops around it.
-    Differs: a row that is no box inside the image, or that has a class beyond `classes`, is left out; darknet reads
-        and writes beyond its arrays.
+    Differs: a row whose box is not inside the image, or whose class is not below `classes`, is rejected; darknet
+        accesses memory beyond its arrays.
     """
     listed_BT = is_listed(truth_BTE)
     truth_BTE = truth_BTE[:, : max(1, int(listed_BT.sum(1).amax()))]
@@ -66,7 +67,10 @@ def read_target_boxes(truth_BTE: Tensor, classes: int, class_entry: int = 4) -> 
     )
 
 
-def last_writer(place_N: Tensor, places: int) -> Tensor:
-    """For each of N writers, in order, the number of the last one that writes to its place: who is heard in the end."""
-    number_N = torch.arange(len(place_N), device=place_N.device)
-    return number_N.new_zeros(places).scatter_reduce(0, place_N, number_N, "amax")[place_N]
+def last_writer(position_N: Tensor, positions: int) -> Tensor:
+    """Return, for each of N sequential writes to a position, the index of the last write to the same position.
+
+    darknet writes targets one after the other, so that the last one of a position wins.
+    """
+    index_N = torch.arange(len(position_N), device=position_N.device)
+    return index_N.new_zeros(positions).scatter_reduce(0, position_N, index_N, "amax")[position_N]

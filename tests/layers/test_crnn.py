@@ -65,9 +65,9 @@ class Part:
         self.updates[biases] += delta.sum((0, 2, 3))
         self.updates[scales] += (delta * norm_SFHW).sum((0, 2, 3))
         delta = delta * self.scales[:, None, None] / deviation
-        centerd, count = (z_SFHW - mean) / deviation, z_SFHW[:, 0].numel()
-        along = (delta * centerd).sum((0, 2, 3), keepdim=True) / count
-        delta = delta - delta.sum((0, 2, 3), keepdim=True) / count - centerd * along
+        centered, count = (z_SFHW - mean) / deviation, z_SFHW[:, 0].numel()
+        along = (delta * centered).sum((0, 2, 3), keepdim=True) / count
+        delta = delta - delta.sum((0, 2, 3), keepdim=True) / count - centered * along
         self.updates[weights] += delta_at_weights(x_SCHW, self.weights, delta)
         return delta, delta_at_input(self.weights, delta)
 

@@ -79,9 +79,9 @@ def test_alexeyabs_fork_does_not_read_extra() -> None:
 @pytest.mark.parametrize(
     ("c", "h", "keys", "message"),
     [
-        (6, 4, "stride=2\n", r"6 channels, which are no multiple of stride\^2 = 4"),
-        (6, 4, "stride=2\nreverse=1\n", r"6 channels, which are no multiple of stride\^2 = 4"),
-        (4, 5, "stride=2\n", "no whole number of blocks of stride=2"),
+        (6, 4, "stride=2\n", r"6 channels, which are not a multiple of stride\^2 = 4"),
+        (6, 4, "stride=2\nreverse=1\n", r"6 channels, which are not a multiple of stride\^2 = 4"),
+        (4, 5, "stride=2\n", "not multiples of stride=2"),
         (4, 4, "flatten=1\nextra=3\n", "extra=3 adds to it"),
         (4, 4, "stride=0\n", "stride=0 is below 1"),
     ],

@@ -248,13 +248,13 @@ def test_input_is_overwritten_only_on_request_and_while_recorded_only_where_it_i
     y_BCHW = activation(x_BCHW)
     recorded_BCHW = before_BCHW.clone().requires_grad_() * 1
     torch.testing.assert_close(activation(recorded_BCHW, inplace=True), y_BCHW)
-    if activation.slope_into is None:
+    if activation.backward_inplace is None:
         assert torch.equal(recorded_BCHW, before_BCHW)
     assert torch.equal(x_BCHW, before_BCHW)
     torch.testing.assert_close(activation(x_BCHW, inplace=True), y_BCHW)
 
 
-@pytest.mark.parametrize("name", [name for name in sorted(ACTIVATIONS) if activations.get(name).slope_into])
+@pytest.mark.parametrize("name", [name for name in sorted(ACTIVATIONS) if activations.get(name).backward_inplace])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_delta_of_an_overwritten_input_is_that_of_a_kept_one(name: str, dtype: torch.dtype) -> None:
     activation = activations.get(name)
@@ -265,8 +265,8 @@ def test_delta_of_an_overwritten_input_is_that_of_a_kept_one(name: str, dtype: t
     torch.autograd.backward(activation(overwritten * 1, inplace=True), delta)
     assert kept.grad is not None and overwritten.grad is not None
     assert torch.equal(kept.grad, overwritten.grad)
-    assert activation.slope_into is not None
-    assert torch.equal(activation.slope_into(activation(kept.detach()), delta.clone()), kept.grad)
+    assert activation.backward_inplace is not None
+    assert torch.equal(activation.backward_inplace(activation(kept.detach()), delta.clone()), kept.grad)
 
 
 @pytest.mark.parametrize("name", ["leaky", "relu", "logistic", "tanh", "mish", "swish"])

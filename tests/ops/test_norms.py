@@ -86,7 +86,7 @@ def test_gradient_is_that_of_the_formula_with_the_statistics_learned_through() -
 
 def test_one_number_a_channel_cannot_be_normalized_in_training() -> None:
     x_BCHW = image()[:1, :, :1, :1]
-    with pytest.raises(ShapeError, match="batch norm cannot train on one number a channel") as caught:
+    with pytest.raises(ShapeError, match="batch norm cannot train on one value a channel") as caught:
         batch_normalize(x_BCHW, *norm(), training=True)
     assert caught.value.hint == "use a minibatch of 2 or more (batch / subdivisions)"
     assert batch_normalize(x_BCHW, *norm(), training=False).isfinite().all()

@@ -26,8 +26,8 @@ def test_channels_of_a_blocks_first_cell_come_first() -> None:
 def test_what_does_not_divide_is_refused() -> None:
     require_parts(Shape(16, 1, 1), 2, power=4)
     require_blocks(Shape(1, 4, 6), 2)
-    with pytest.raises(ShapeError, match=r"8 channels, which are no multiple of stride\^4 = 16"):
+    with pytest.raises(ShapeError, match=r"8 channels, which are not a multiple of stride\^4 = 16"):
         require_parts(Shape(8, 1, 1), 2, power=4)
     for shape in (Shape(1, 5, 6), Shape(1, 4, 7)):
-        with pytest.raises(ShapeError, match="no whole number of blocks"):
+        with pytest.raises(ShapeError, match="not multiples of stride"):
             require_blocks(shape, 2)

@@ -10,7 +10,7 @@ from darkpy.diagnostics.monitor.probes import INPUT
 from darkpy.diagnostics.monitor.symptom import Look, Symptom
 from darkpy.finding import Finding
 from darkpy.layers.head import HeadSpec
-from darkpy.ops.norms import EPS
+from darkpy.ops.norms import NORM_EPS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +98,7 @@ class VarianceCollapse(Symptom):
         for index, share in look.row("collapsed").items():
             if share > self.share:
                 smallest = look.row("variance")[index]
-                text = f"the rolling variance of {share:.0%} of its channels is below {EPS:g}"
+                text = f"the rolling variance of {share:.0%} of its channels is below {NORM_EPS:g}"
                 yield self.at(look, index, f"{text}, the smallest is {smallest:.3g}")
 
 

@@ -122,7 +122,7 @@ def _classes(plan: Plan) -> float:
 
 
 class AnchorOverlaps:
-    """By how much boxes overlap with the anchor that suits them best, both centerd, on average.
+    """By how much boxes overlap with the anchor that suits them best, both centered, on average.
 
     LEAST: boxes without which nothing is said.
     """

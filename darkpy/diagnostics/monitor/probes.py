@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from darkpy.build import Node
 from darkpy.layers.base import Layer
 from darkpy.network import Network
-from darkpy.ops.norms import EPS
+from darkpy.ops.norms import NORM_EPS
 from darkpy.training.trainer import Trainer
 
 NUMBERS = 1 << 16
@@ -111,7 +111,7 @@ def _variances(network: Network) -> Iterator[Figure]:
         if found:
             variance_C = torch.cat([array.flatten() for array in found])
             yield Figure("variance", node.index, variance_C.min())
-            yield Figure("collapsed", node.index, (variance_C < EPS).float().mean())
+            yield Figure("collapsed", node.index, (variance_C < NORM_EPS).float().mean())
 
 
 def _some(array: Tensor) -> Tensor:
