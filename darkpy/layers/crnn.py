@@ -70,7 +70,7 @@ class CrnnSpec(RecurrentSpec):
 
 class _Crnn(SimpleRecurrent):
     def __init__(self, spec: CrnnSpec, time_steps: int, parts: Mapping[str, Layer]) -> None:
-        super().__init__(time_steps, parts, has_shortcut=spec.shortcut)
+        super().__init__(time_steps, parts, shortcut=spec.shortcut)
         self.state_filters = spec.state_filters
 
     def initial_state(self, x_SCHW: torch.Tensor) -> State:

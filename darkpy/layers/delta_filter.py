@@ -60,6 +60,7 @@ class DeltaFilter:
         self.average = _roll(self.average, total / count)
         if rejects and net.num_sigmas_reject_badlabels:
             final = self.average + self.deviation * net.num_sigmas_reject_badlabels
+            # darknet divides by `start`, not by what is left: from 0 to 1/3
             self._reject_outliers(delta, final, (updates - start) / max(1, start), process_group)
             smallest = min(final, self.average) * progress
         if rejects and net.badlabels_rejection_percentage:
@@ -68,7 +69,7 @@ class DeltaFilter:
             delta.masked_fill_(delta.abs() < smallest, 0.0)
 
     def _reject_outliers(self, delta: Tensor, final: float, progress: float, process_group: ProcessGroup) -> None:
-        """Reject deltas beyond a bound that falls from the largest delta to `final` as `progress` goes to 1."""
+        """Reject deltas beyond a bound that falls from the largest delta towards `final` with `progress`."""
         is_nonzero = delta != 0
         distance = delta[is_nonzero] - self.average
         count, total = _total(process_group, is_nonzero.sum(), distance.square().sum())

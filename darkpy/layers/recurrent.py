@@ -142,14 +142,14 @@ class SimpleRecurrent(Recurrent):
     self_layer: Layer
     output_layer: Layer
 
-    def __init__(self, time_steps: int, parts: Mapping[str, Layer], *, has_shortcut: bool) -> None:
+    def __init__(self, time_steps: int, parts: Mapping[str, Layer], *, shortcut: bool) -> None:
         super().__init__(time_steps, parts)
-        self.has_shortcut = has_shortcut
+        self.shortcut = shortcut
 
     def step(self, x_SCHW: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         (before_SFHW,) = state
         s_SFHW = self.input_layer(x_SCHW) + self.self_layer(before_SFHW)
-        if self.has_shortcut:
+        if self.shortcut:
             s_SFHW = s_SFHW + before_SFHW
         return self.output_layer(s_SFHW), (s_SFHW,)
 

@@ -58,7 +58,7 @@ class RnnSpec(RecurrentSpec):
 
 class _Rnn(SimpleRecurrent):
     def __init__(self, spec: RnnSpec, time_steps: int, parts: Mapping[str, Layer]) -> None:
-        super().__init__(time_steps, parts, has_shortcut=spec.shortcut)
+        super().__init__(time_steps, parts, shortcut=spec.shortcut)
         self.state_size = spec.state_size
 
     def initial_state(self, x_SCHW: torch.Tensor) -> State:

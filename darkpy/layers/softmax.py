@@ -74,19 +74,19 @@ class SoftmaxSpec(LossSpec):
 class _Softmax(Layer):
     def __init__(self, spec: SoftmaxSpec) -> None:
         super().__init__()
-        self.groups, self.temperature, self.is_spatial = spec.groups, spec.temperature, spec.spatial
+        self.groups, self.temperature, self.spatial = spec.groups, spec.temperature, spec.spatial
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        if self.is_spatial:
+        if self.spatial:
             return x_BCHW.softmax(1)
         parts = x_BCHW.reshape(x_BCHW.shape[0], self.groups, -1) / self.temperature
         return parts.softmax(2).reshape(x_BCHW.shape)
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
         ((x, shape),) = sources
-        if self.temperature != 1 and not self.is_spatial:
+        if self.temperature != 1 and not self.spatial:
             x = graph.add("Div", x, torch.tensor(self.temperature))
-        if self.is_spatial or (self.groups == 1 and shape == Shape.vector(shape.c)):
+        if self.spatial or (self.groups == 1 and shape == Shape.vector(shape.c)):
             return graph.add("Softmax", x, axis=1)
         return graph.reshape(graph.add("Softmax", graph.reshape(x, 0, self.groups, -1), axis=2), 0, *shape)
 

@@ -127,7 +127,7 @@ class WeightedLayer(Layer):
         return None if arrays.is_normalized or arrays.norm_groups else arrays.biases
 
     def finish(self, y_BFHW: torch.Tensor) -> torch.Tensor:
-        """Apply norm, activation and the delta hooks to the product of weights and input."""
+        """Apply norm, activation, `constrain` and `smooth` to the product of weights and input."""
         arrays = self.array_owner
         if arrays.is_normalized:
             y_BFHW = batch_normalize(

@@ -106,9 +106,8 @@ def _probabilities(similarity_MM: Tensor, is_pair_MM: Tensor) -> Tensor:
     """exp(similarity) of each pair over the sum of all other pairs with the same second embedding; at most .9999."""
     similarity_MM = torch.where(is_pair_MM, similarity_MM, -torch.inf)
     highest_1M = similarity_MM.amax(0, keepdim=True).clamp(min=-1e30)
-    exp_MM = (
-        similarity_MM - highest_1M
-    ).exp()  # darknet does not subtract the maximum and overflows at low temperatures
+    # darknet does not subtract the maximum, and overflows at low temperatures
+    exp_MM = (similarity_MM - highest_1M).exp()
     rest_MM = exp_MM.sum(0, keepdim=True) - exp_MM
     return torch.where(rest_MM >= exp_MM, exp_MM / rest_MM.clamp(min=1e-30), _MAX_PROBABILITY)
 

@@ -85,9 +85,11 @@ class DetectionSpec(HeadSpec):
 
     def log_line(self, index: int, loss: Loss) -> str:
         report = loss.report
-        iou, own, objectness = (mean_text(report[name], report["count"]) for name in ("iou", "class", "objectness"))
+        iou, class_score, objectness = (
+            mean_text(report[name], report["count"]) for name in ("iou", "class", "objectness")
+        )
         return (
-            f"Detection Avg IOU: {iou}, Pos Cat: {own}, "
+            f"Detection Avg IOU: {iou}, Pos Cat: {class_score}, "
             f"All Cat: {mean_text(report['any_class'], report['count'] * self.classes)}, Pos Obj: {objectness}, "
             f"Any Obj: {mean_text(report['any_objectness'], report['places'])}, count: {int(report['count'])}"
         )
@@ -137,11 +139,11 @@ class DetectionSpec(HeadSpec):
 class _Detection(Layer):
     def __init__(self, spec: DetectionSpec) -> None:
         super().__init__()
-        self.cells, self.classes, self.has_softmax = spec.side**2, spec.classes, spec.softmax
+        self.cells, self.classes, self.softmax = spec.side**2, spec.classes, spec.softmax
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         x_BC = x_BCHW.flatten(1)
-        if self.has_softmax:
+        if self.softmax:
             classes = self.cells * self.classes
             class_BSK = x_BC[:, :classes].reshape(-1, self.cells, self.classes).softmax(2)
             x_BC = torch.cat((class_BSK.flatten(1), x_BC[:, classes:]), dim=1)
@@ -149,7 +151,7 @@ class _Detection(Layer):
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
         ((x, shape),) = sources
-        if not self.has_softmax:
+        if not self.softmax:
             return x if shape == Shape.vector(shape.outputs) else graph.reshape(x, 0, -1, 1, 1)
         classes = self.cells * self.classes
         class_BC, rest_BC = graph.split(graph.reshape(x, 0, -1), (classes, shape.outputs - classes), axis=1)

@@ -19,7 +19,7 @@ from darkpy.ops.matching import Matches, match_predictions
 if TYPE_CHECKING:
     from darkpy.layers.gaussian_yolo import GaussianYoloSpec
 
-_SIGMA_OFFSET = 0.3  # darknet's sigma_const: bounds the density of a box value that is very sure of itself
+_SIGMA_OFFSET = 0.3  # darknet's sigma_const: bounds the density at a sigma near 0
 _DENSITY_EPS = 1e-9  # darknet's epsi: keeps the division by the density finite
 
 

@@ -44,9 +44,9 @@ class ClassTree:
         """Masks of the classes a truth determines (groups of it and of its ancestors), and of the true ones."""
         is_known_NK = torch.zeros(len(class_N), len(self.group_K), dtype=torch.bool, device=class_N.device)
         is_true_NK = is_known_NK.clone()
-        for is_there_N1, class_N1 in self._upwards(class_N):
-            is_known_NK |= is_there_N1 & (self.group_K == self.group_K[class_N1])
-            is_true_NK |= is_there_N1 & (torch.arange(len(self.group_K), device=class_N.device) == class_N1)
+        for exists_N1, class_N1 in self._upwards(class_N):
+            is_known_NK |= exists_N1 & (self.group_K == self.group_K[class_N1])
+            is_true_NK |= exists_N1 & (torch.arange(len(self.group_K), device=class_N.device) == class_N1)
         return is_known_NK, is_true_NK
 
     def along_lineage(self, prob_NMK: torch.Tensor, class_N: torch.Tensor) -> torch.Tensor:
@@ -55,9 +55,9 @@ class ClassTree:
         Source: pjreddie/darknet src/tree.c get_hierarchy_probability.
         """
         prob_NM = torch.ones_like(prob_NMK[..., 0])
-        for is_there_N1, class_N1 in self._upwards(class_N):
+        for exists_N1, class_N1 in self._upwards(class_N):
             class_NM1 = class_N1[:, None].expand(*prob_NM.shape, 1)
-            prob_NM = torch.where(is_there_N1, prob_NM * prob_NMK.gather(2, class_NM1)[..., 0], prob_NM)
+            prob_NM = torch.where(exists_N1, prob_NM * prob_NMK.gather(2, class_NM1)[..., 0], prob_NM)
         return prob_NM
 
     def _upwards(self, class_N: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -77,16 +77,16 @@ class ClassTree:
         best_MG, class_MG = self._best_of_groups(prob_MK.nan_to_num())
         group_M1 = torch.zeros_like(class_MG[:, :1])
         product_M1 = torch.ones_like(best_MG[:, :1])
-        found_M1 = torch.full_like(group_M1, -1)
-        while (found_M1 < 0).any():
+        result_M1 = torch.full_like(group_M1, -1)
+        while (result_M1 < 0).any():
             class_M1 = class_MG.gather(1, group_M1)
             product_M1 = product_M1 * best_MG.gather(1, group_M1)
-            is_sure_M1 = product_M1 > thresh
+            is_likely_M1 = product_M1 > thresh
             child_M1 = self.child_K[class_M1]
-            ends_M1 = torch.where(is_sure_M1 | (group_M1 == 0), class_M1, self.parent_G[group_M1])
-            found_M1 = torch.where((found_M1 < 0) & (~is_sure_M1 | (child_M1 < 0)), ends_M1, found_M1)
-            group_M1 = torch.where(found_M1 < 0, child_M1, group_M1)
-        return found_M1[:, 0]
+            ends_M1 = torch.where(is_likely_M1 | (group_M1 == 0), class_M1, self.parent_G[group_M1])
+            result_M1 = torch.where((result_M1 < 0) & (~is_likely_M1 | (child_M1 < 0)), ends_M1, result_M1)
+            group_M1 = torch.where(result_M1 < 0, child_M1, group_M1)
+        return result_M1[:, 0]
 
     def _best_of_groups(self, prob_MK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Highest probability in each group, and the first class that has it."""

@@ -73,7 +73,7 @@ def region_loss(spec: RegionSpec, output_BCHW: Tensor, truth_BTE: Tensor, seen: 
     truth_BTE = truth_BTE.to(output_BCHW.device, non_blocking=True)
     box_targets, report = _write_boxes(spec, pred, truths, truth_BTE, raw_delta_MS)
     lone_targets = _class_only_targets(spec, pred, lone_class_B)
-    raw_delta_MS[lone_targets.index_N, spec.coords] = 0
+    raw_delta_MS[lone_targets.index_N, spec.coords] = 0  # the objectness there stays as it is
 
     delta_BCHW = torch.zeros_like(output_BCHW, memory_format=torch.contiguous_format)
     delta_BHWAE = cells(delta_BCHW, spec.entries)
@@ -134,7 +134,7 @@ def _write_all_predictions(
     """
     batch = pred.grid[0]
     iou_BMT = iou(pred.frac_M4.reshape(batch, -1, 1, 4), truths.frac_BT4[:, None])
-    best_M, row_M = (best.flatten() for best in iou_BMT.max(2))
+    best_M, row_M = (tensor_BM.flatten() for tensor_BM in iou_BMT.max(2))
     is_near_M = best_M > spec.thresh
     objectness_M = pred.entry_MS[:, spec.coords]
     if spec.class_fix == -1:
@@ -211,7 +211,7 @@ def _match(spec: RegionSpec, pred: _Predictions, truths: TargetBoxes) -> tuple[T
 
 
 def _class_only_targets(spec: RegionSpec, pred: _Predictions, lone_class_B: Tensor) -> ClassTargets:
-    """Class target of each image with a class label only: at its prediction with the highest score of the class."""
+    """Class target of each image with a class label only: its prediction of the highest objectness * probability."""
     image_P, device = (lone_class_B >= 0).nonzero()[:, 0], pred.entry_MS.device
     image_P, class_P = (tensor_P.to(device, non_blocking=True) for tensor_P in (image_P, lone_class_B[image_P]))
     per_image = len(pred.entry_MS) // len(lone_class_B)
