@@ -1,6 +1,6 @@
-"""From one file of weights to another: what is read (`LAYOUTS`, `open_source`) and what is written (`TARGETS`).
+"""Conversion of weights from one kind of file to another: sources (`open_source`) and targets (`TARGET_FORMATS`).
 
-A source fills a network, a target packs it; both say what they could not carry over.
+A source fills a network, a target packs it; both report what they could not carry over.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import torch
 
 from darkpy.errors import DarkpyError, WeightsError
 from darkpy.export.onnx_files import dropped_by_onnx, pack_onnx
@@ -26,29 +28,29 @@ from darkpy.export.third_party import THIRD_PARTY_LAYOUTS
 from darkpy.export.torch_files import pack_torch, read_torch
 from darkpy.network import Network
 
-LAYOUTS: tuple[Layout, ...] = (OWN_LAYOUT, *THIRD_PARTY_LAYOUTS)
-"""Whose names for arrays are understood in .pt and .safetensors files, in the order in which they are tried."""
+ARRAY_LAYOUTS: tuple[Layout, ...] = (OWN_LAYOUT, *THIRD_PARTY_LAYOUTS)
+"""Naming schemes understood in .pt and .safetensors files, in the order in which they are tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An opened file of weights. about: what it says of itself; fill: gives a network its numbers and header.
+    """An opened file of weights. fill: loads its arrays and header into a network.
 
     Raises (fill): WeightsError when it does not fit, and then nothing has changed.
     """
 
     path: Path
     kind: str
-    about: WeightsMetadata
+    metadata: WeightsMetadata
     fill: Callable[[Network], LoadResult]
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A network with its numbers, on the way to a target. onnx: what an ONNX file is to give."""
+    """A network with its weights, on the way to a target."""
 
     network: Network
-    about: WeightsMetadata
+    metadata: WeightsMetadata
     onnx: OnnxOptions = field(default_factory=OnnxOptions)
 
 
@@ -56,19 +58,19 @@ class Conversion:
 class Target:
     """A kind of file.
 
-    pack: its bytes. losses: what it does not carry over of a network, in words. takes_partial: whether it may end
-        before the network does.
+    pack: yields its bytes. dropped: messages on what it does not carry over of a network.
+    allows_partial: True if it may end before the network does.
     """
 
     name: str
     suffixes: tuple[str, ...]
     pack: Callable[[Conversion], Iterator[bytes]]
-    losses: Callable[[Conversion], list[str]] = lambda converted: []
-    takes_partial: bool = True
+    dropped: Callable[[Conversion], list[str]] = lambda conversion: []
+    allows_partial: bool = True
 
 
 def open_source(path: Path) -> Source:
-    """What kind of file it is tells its beginning, not its name.
+    """Open a file of weights; its first bytes decide on its kind, before its name.
 
     Raises: WeightsError when it cannot be read.
     """
@@ -79,94 +81,85 @@ def open_source(path: Path) -> Source:
         raise WeightsError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if path.suffix.lower() == ".onnx":
         raise WeightsError(
-            f"{path}: an ONNX file is no way back: what it holds is folded, and stands in an order of its own",
+            f"{path}: an ONNX file cannot be converted back: its weights are folded and in another order",
             hint="convert the .weights, .pt or .safetensors file that it was made from",
         )
     if start[8:10] == b'{"' or path.suffix.lower() == ".safetensors":
-        held = read_safetensors(path)
-        return Source(path, "safetensors", held.about, lambda network: _fill_named(held, network))
-    if start.startswith((b"PK\x03\x04", b"\x80\x02")) or path.suffix.lower() in TARGETS["pt"].suffixes:
-        held = read_torch(path)
-        return Source(path, "pt", held.about, lambda network: _fill_named(held, network))
-    return Source(path, "weights", WeightsMetadata(), lambda network: _fill_weights(path, network))
+        archive = read_safetensors(path)
+        return Source(path, "safetensors", archive.metadata, lambda network: _load_named(archive, network))
+    if start.startswith((b"PK\x03\x04", b"\x80\x02")) or path.suffix.lower() in TARGET_FORMATS["pt"].suffixes:
+        archive = read_torch(path)
+        return Source(path, "pt", archive.metadata, lambda network: _load_named(archive, network))
+    return Source(path, "weights", WeightsMetadata(), lambda network: _load_weights(path, network))
 
 
 def fill(source: Source, network: Network, *, allow_partial: bool = False) -> LoadResult:
-    """Give a network a file's numbers.
+    """Load a file's arrays and header into a network.
 
-    Raises: WeightsError when they do not fit, or end early and neither the caller nor the file itself says that they
-        may.
+    Raises: WeightsError when they do not fit, or end early although neither `allow_partial` nor the file's own metadata
+        allows it.
     """
-    filled = source.fill(network)
-    if filled.cutoff is not None and filled.cutoff != source.about.cutoff and not allow_partial:
+    loaded = source.fill(network)
+    if loaded.cutoff is not None and loaded.cutoff != source.metadata.cutoff and not allow_partial:
         raise WeightsError(
-            f"{source.path} is a partial file: it ends before {network.plan.place(filled.cutoff)}",
+            f"{source.path} is a partial file: it ends before {network.plan.place(loaded.cutoff)}",
             hint="--allow-partial takes it as it is",
         )
-    check_arrays(network, filled.cutoff)
-    return filled
+    check_arrays(network, loaded.cutoff)
+    return loaded
 
 
-def _fill_weights(path: Path, network: Network) -> LoadResult:
+def _load_weights(path: Path, network: Network) -> LoadResult:
     report = network.load_weights(path, allow_partial=True)
-    short = [node for node in network.plan.nodes if node.spec.numload and node.arrays]
-    notes = [f"{network.plan.place(short[0].index)}: numload= leaves filters new"] if short else []
+    partly_loaded = [node for node in network.plan.nodes if node.spec.numload and node.arrays]
+    notes = [f"{network.plan.place(node.index)}: numload= leaves filters new" for node in partly_loaded[:1]]
     return LoadResult(report.first_missing, notes=tuple(notes))
 
 
-def _fill_named(held: OpenArchive, network: Network) -> LoadResult:
-    for layout in LAYOUTS:
-        if layout.recognizes(held.arrays.keys()):
-            return layout.fill(held, network)
-    some = ", ".join(list(held.arrays)[:3])
-    raise WeightsError(f"{held.path}: names its arrays {some}, ..., as no program that darkpy knows")
+def _load_named(archive: OpenArchive, network: Network) -> LoadResult:
+    for layout in ARRAY_LAYOUTS:
+        if layout.recognizes(archive.arrays.keys()):
+            return layout.fill(archive, network)
+    some = ", ".join(list(archive.arrays)[:3])
+    raise WeightsError(f"{archive.path}: its array names ({some}, ...) are those of no program that darkpy knows")
 
 
-def pack(converted: Conversion, target: Target) -> Iterator[bytes]:
-    """The bytes of the target. Raises: DarkpyError when it cannot hold the network."""
-    if converted.about.cutoff is not None and not target.takes_partial:
-        place = converted.network.plan.place(converted.about.cutoff)
-        raise WeightsError(f"{target.name} files are run as they are, but {place} and those behind have no numbers")
-    return target.pack(converted)
+def pack(conversion: Conversion, target: Target) -> Iterator[bytes]:
+    """Yield the bytes of the target. Raises: DarkpyError when it cannot hold the network."""
+    cutoff = conversion.metadata.cutoff
+    if cutoff is not None and not target.allows_partial:
+        place = conversion.network.plan.place(cutoff)
+        raise WeightsError(f"{target.name} files must be complete, but {place} and later layers have no weights")
+    return target.pack(conversion)
 
 
 def target_for(path: Path, name: str | None = None) -> Target:
-    """The target of that name, or else of the file's ending. Raises: DarkpyError when there is none."""
+    """Return the target of that name, or else of the file's suffix. Raises: DarkpyError when there is none."""
     if name is not None:
-        return TARGETS[name]
-    for target in TARGETS.values():
+        return TARGET_FORMATS[name]
+    for target in TARGET_FORMATS.values():
         if path.suffix.lower() in target.suffixes:
             return target
-    endings = ", ".join(suffix for target in TARGETS.values() for suffix in target.suffixes)
-    raise DarkpyError(f"{path}: its ending says no format", hint=f"one of {endings}, or --to FORMAT")
+    suffixes = ", ".join(suffix for target in TARGET_FORMATS.values() for suffix in target.suffixes)
+    raise DarkpyError(f"{path}: its suffix names no format", hint=f"one of {suffixes}, or --to FORMAT")
 
 
-def _pack_weights(converted: Conversion) -> Iterator[bytes]:
-    return converted.network.pack_weights(cutoff=converted.about.cutoff)
+def _arrays(conversion: Conversion) -> dict[str, torch.Tensor]:
+    return state_dict(conversion.network, conversion.metadata.cutoff)
 
 
-def _pack_torch(converted: Conversion) -> Iterator[bytes]:
-    return pack_torch(state_dict(converted.network, converted.about.cutoff), converted.about)
-
-
-def _pack_safetensors(converted: Conversion) -> Iterator[bytes]:
-    return pack_safetensors(state_dict(converted.network, converted.about.cutoff), converted.about)
-
-
-def _pack_onnx(converted: Conversion) -> Iterator[bytes]:
-    return pack_onnx(converted.network, converted.about, converted.onnx)
-
-
-def _losses_of_onnx(converted: Conversion) -> list[str]:
-    return dropped_by_onnx(converted.network, converted.onnx)
-
-
-TARGETS: Mapping[str, Target] = {
+TARGET_FORMATS: Mapping[str, Target] = {
     target.name: target
     for target in (
-        Target("weights", (".weights",), _pack_weights),
-        Target("pt", (".pt", ".pth"), _pack_torch),
-        Target("safetensors", (".safetensors",), _pack_safetensors),
-        Target("onnx", (".onnx",), _pack_onnx, _losses_of_onnx, takes_partial=False),
+        Target("weights", (".weights",), lambda made: made.network.pack_weights(cutoff=made.metadata.cutoff)),
+        Target("pt", (".pt", ".pth"), lambda made: pack_torch(_arrays(made), made.metadata)),
+        Target("safetensors", (".safetensors",), lambda made: pack_safetensors(_arrays(made), made.metadata)),
+        Target(
+            "onnx",
+            (".onnx",),
+            lambda made: pack_onnx(made.network, made.metadata, made.onnx),
+            lambda made: dropped_by_onnx(made.network, made.onnx),
+            allows_partial=False,
+        ),
     )
 }

@@ -1,4 +1,4 @@
-"""`.safetensors`: named arrays and a few texts, and nothing in it can run."""
+"""`.safetensors` files: named arrays and a few texts, without executable code."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from darkpy.errors import DarkpyError, WeightsError
 from darkpy.export.state_dict import OpenArchive, WeightsMetadata
 
 
-class _Arrays(Mapping[str, torch.Tensor]):
-    """The arrays of an opened file, each read when it is asked for."""
+class _LazyArrays(Mapping[str, torch.Tensor]):
+    """Arrays of an open file, each read when it is accessed."""
 
     def __init__(self, file: Any) -> None:
         self._file, self._names = file, tuple(file.keys())
@@ -32,28 +32,28 @@ class _Arrays(Mapping[str, torch.Tensor]):
 
 
 def read_safetensors(path: Path) -> OpenArchive:
-    """Raises: WeightsError when the file is no safetensors file, or broke off; DarkpyError without the package."""
-    safetensors = _package()
+    """Open a file. Raises: WeightsError when it is not a complete safetensors file; DarkpyError without the package."""
+    safetensors = _import_safetensors()
     try:
         file = safetensors.safe_open(str(path), framework="pt", device="cpu")
         texts = file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
         raise WeightsError(
-            f"{path}: no whole safetensors file: {' '.join(str(error).split())}",
-            hint="the download or copy broke off, perhaps; fetch it again",
+            f"{path}: not a complete safetensors file: {' '.join(str(error).split())}",
+            hint="the download or copy may have been cut off; fetch it again",
         ) from error
-    return OpenArchive(path, _Arrays(file), WeightsMetadata.from_texts(path, texts))
+    return OpenArchive(path, _LazyArrays(file), WeightsMetadata.from_texts(path, texts))
 
 
-def pack_safetensors(arrays: Mapping[str, torch.Tensor], about: WeightsMetadata) -> Iterator[bytes]:
-    """The bytes of a file. Raises: DarkpyError without the package."""
-    _package()
+def pack_safetensors(arrays: Mapping[str, torch.Tensor], metadata: WeightsMetadata) -> Iterator[bytes]:
+    """Yield the bytes of a file. Raises: DarkpyError without the package."""
+    _import_safetensors()
     from safetensors.torch import save
 
-    yield save(dict(arrays), about.as_texts())
+    yield save(dict(arrays), metadata.as_texts())
 
 
-def _package() -> Any:
+def _import_safetensors() -> Any:
     try:
         import safetensors
     except ImportError:

@@ -1,4 +1,4 @@
-"""`.pt` and `.pth`: state dicts as torch writes them. Nothing in such a file is run: arrays and plain values alone."""
+"""`.pt` and `.pth` files: state dicts as torch writes them. Only arrays and plain values are read; no code is run."""
 
 from __future__ import annotations
 
@@ -13,53 +13,53 @@ from typing import Any
 import torch
 
 from darkpy.errors import WeightsError
-from darkpy.export.state_dict import PREFIX, OpenArchive, WeightsMetadata
+from darkpy.export.state_dict import METADATA_PREFIX, OpenArchive, WeightsMetadata
 
-WRAPPERS = ("state_dict", "model_state_dict", "ema", "model", "module")
-"""Under what names training programs put the state dict among other things."""
+STATE_DICT_KEYS = ("state_dict", "model_state_dict", "ema", "model", "module")
+"""Names under which training programs store the state dict in a checkpoint."""
 
 
 def read_torch(path: Path) -> OpenArchive:
-    """The arrays of a state dict, also where it lies inside a checkpoint.
+    """Read the arrays of a state dict, or of one inside a checkpoint.
 
-    Raises: WeightsError when the file would run code, broke off, or holds no state dict.
+    Raises: WeightsError when the file would run code, is cut off, or holds no state dict.
     """
     _check_sizes(path)
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_HARMLESS):
-            warnings.simplefilter("ignore")  # of what torch finds odd and reads all the same
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    # a damaged or hostile file makes the reader fail in many ways
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMPY_PLACEHOLDERS):
+            warnings.simplefilter("ignore")  # torch warns of oddities in files that it reads nevertheless
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    # a damaged or hostile file makes the reader raise nearly any exception
     except Exception as error:
         reason = " ".join(str(error).split())
         if "weights_only" in reason or "Unsupported" in reason:
             raise WeightsError(
                 f"{path}: holds Python objects besides arrays; none of it was run",
-                hint="where you trust it, save its model.state_dict() alone, with the program that wrote it",
+                hint="if you trust it, save its model.state_dict() alone, with the program that wrote it",
             ) from error
         raise WeightsError(f"{path}: cannot be read: {reason or type(error).__name__}") from error
-    arrays = _find_arrays(found)
+    arrays = _find_arrays(loaded)
     if not arrays:
         raise WeightsError(f"{path}: holds no state dict (names with arrays)")
-    return OpenArchive(path, arrays, WeightsMetadata.from_texts(path, _find_texts(found)))
+    return OpenArchive(path, arrays, WeightsMetadata.from_texts(path, _find_texts(loaded)))
 
 
-def pack_torch(arrays: Mapping[str, torch.Tensor], about: WeightsMetadata) -> Iterator[bytes]:
-    """The bytes of a file that `network.load_state_dict(torch.load(file, weights_only=True))` takes.
+def pack_torch(arrays: Mapping[str, torch.Tensor], metadata: WeightsMetadata) -> Iterator[bytes]:
+    """Yield the bytes of a file that `network.load_state_dict(torch.load(file, weights_only=True))` takes.
 
-    What it is about stands where torch keeps the versions of modules.
+    The metadata stands in `_metadata`, where torch keeps the versions of modules and ignores unknown entries.
     """
     state: OrderedDict[str, Any] = OrderedDict(arrays)
-    state._metadata = {"": {"version": 1}, PREFIX: about.as_texts()}  # type: ignore[attr-defined]
+    state._metadata = {"": {"version": 1}, METADATA_PREFIX: metadata.as_texts()}  # type: ignore[attr-defined]
     stream = io.BytesIO()
     torch.save(state, stream)
     yield stream.getvalue()
 
 
-class _LeftOut:
-    """Stands for one of numpy's own values, which older checkpoints keep beside the arrays: a score, a loss.
+class _Ignored:
+    """Placeholder for a numpy value, which older checkpoints hold beside the arrays: a score, a loss.
 
-    numpy's own readers are not let near the file: a made-up type would have them take its bytes for addresses.
+    numpy's own readers must not see the file: a forged dtype would make them read its bytes as memory addresses.
     """
 
     def __init__(self, *values: object) -> None:
@@ -69,8 +69,8 @@ class _LeftOut:
         pass
 
 
-_HARMLESS: list[Any] = [
-    (_LeftOut, f"numpy.{name}")
+_NUMPY_PLACEHOLDERS: list[Any] = [
+    (_Ignored, f"numpy.{name}")
     for name in (
         "ndarray",
         "dtype",
@@ -80,32 +80,32 @@ _HARMLESS: list[Any] = [
 
 
 def _check_sizes(path: Path) -> None:
-    """Refuse an archive that would unpack into more than it is: torch stores, and never packs."""
+    """Reject a compressed archive, which could unpack into far more memory: torch never compresses."""
     try:
         if not zipfile.is_zipfile(path):
             return
         with zipfile.ZipFile(path) as archive:
-            is_packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+            is_compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise WeightsError(f"{path}: cannot be read: {error}") from error
-    if is_packed:
-        raise WeightsError(f"{path}: a packed zip archive, no file of torch", hint="unpack it")
+    if is_compressed:
+        raise WeightsError(f"{path}: a compressed zip archive, which torch never writes", hint="unpack it")
 
 
-def _find_arrays(found: object, depth: int = 3) -> dict[str, torch.Tensor]:
-    """The state dict itself, or the one under a training program's name for it; a dict may hold itself."""
-    if not isinstance(found, Mapping) or not depth:
+def _find_arrays(loaded: object, depth: int = 3) -> dict[str, torch.Tensor]:
+    """Return the state dict itself, or the one under a known name; the depth is limited, as a dict may hold itself."""
+    if not isinstance(loaded, Mapping) or not depth:
         return {}
-    for name in WRAPPERS:
-        if arrays := _find_arrays(found.get(name), depth - 1):
+    for name in STATE_DICT_KEYS:
+        if arrays := _find_arrays(loaded.get(name), depth - 1):
             return arrays
-    return {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, torch.Tensor)}
+    return {name: value for name, value in loaded.items() if isinstance(name, str) and isinstance(value, torch.Tensor)}
 
 
-def _find_texts(found: object) -> dict[str, str]:
-    """What `pack_torch` says of the arrays; nothing in files of others."""
-    told = getattr(found, "_metadata", None)
-    texts = told.get(PREFIX) if isinstance(told, Mapping) else None
+def _find_texts(loaded: object) -> dict[str, str]:
+    """Return the metadata that `pack_torch` writes; none in files of other programs."""
+    metadata = getattr(loaded, "_metadata", None)
+    texts = metadata.get(METADATA_PREFIX) if isinstance(metadata, Mapping) else None
     if not isinstance(texts, Mapping):
         return {}
     return {name: text for name, text in texts.items() if isinstance(name, str) and isinstance(text, str)}

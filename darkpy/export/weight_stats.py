@@ -1,9 +1,9 @@
-"""What the arrays of a weight file hold, for people and programs: darknet's statistics and print.
+"""Statistics and values of the arrays of a weight file: darknet's statistics and print.
 
-Legend: F filters, K numbers of one.
+Legend: F filters, K values of one filter.
 Source: pjreddie/darknet examples/darknet.c statistics_net, print_weights; src/utils.c print_statistics.
 Differs: all layers and all their arrays, where darknet looks at connected layers and [gru] with batch norm and, of the
-    weights, at the first numbers only; print knows groups and layers of all kinds.
+    weights, at the first values only; print handles groups and layers of all kinds.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import torch
 from darkpy.build import Node
 from darkpy.errors import DarkpyError
 from darkpy.export.weight_tools import LoadedWeights, array_values, layer_at_node
-from darkpy.layers.base import ArraySpec
 
-DECAYED = "weights"
+WEIGHTS_ARRAY = "weights"
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayStats:
-    """An array at a glance. mse: darknet's word for the root of the mean square. not_finite: NaN and infinities,
-    which the rest leaves out.
+    """Statistics of an array's finite values.
+
+    mse: darknet's word for the root mean square. not_finite: count of NaN and infinities.
     """
 
     layer: int
@@ -39,69 +39,54 @@ class ArrayStats:
     not_finite: int
 
 
-def array_stats(opened: LoadedWeights, node: Node) -> list[ArrayStats]:
-    """Of each array of a layer, in file order."""
-    return [_figures(node, array_spec, array_values(opened.network, node, array_spec)) for array_spec in node.arrays]
+def array_stats(loaded: LoadedWeights, node: Node) -> list[ArrayStats]:
+    """Compute the statistics of each array of a layer, in file order; NaN for an array without finite values."""
+    stats = []
+    for array_spec in node.arrays:
+        values = array_values(loaded.network, node, array_spec).detach().double().flatten()
+        finite = values[torch.isfinite(values)]
+        numbers = (math.nan,) * 5
+        if len(finite):
+            variance, mean = torch.var_mean(finite, correction=0)
+            rms = finite.square().mean().sqrt()
+            numbers = (float(rms), float(mean), float(variance), float(finite.min()), float(finite.max()))
+        not_finite = len(values) - len(finite)
+        stats.append(ArrayStats(node.index, array_spec.name, array_spec.count, *numbers, not_finite))
+    return stats
 
 
-def _figures(node: Node, array_spec: ArraySpec, array: torch.Tensor) -> ArrayStats:
-    numbers = array.detach().double().flatten()
-    finite = numbers[torch.isfinite(numbers)]
-    lost = len(numbers) - len(finite)
-    if not len(finite):
-        return ArrayStats(
-            node.index, array_spec.name, array_spec.count, math.nan, math.nan, math.nan, math.nan, math.nan, lost
-        )
-    variance, mean = torch.var_mean(finite, correction=0)
-    return ArrayStats(
-        layer=node.index,
-        array=array_spec.name,
-        count=array_spec.count,
-        mse=float(finite.square().mean().sqrt()),
-        mean=float(mean),
-        variance=float(variance),
-        minimum=float(finite.min()),
-        maximum=float(finite.max()),
-        not_finite=lost,
-    )
-
-
-def _is_weights(array_spec: ArraySpec) -> bool:
-    return array_spec.name.rpartition(".")[2] == DECAYED
-
-
-def layer_at(opened: LoadedWeights, index: int) -> Node:
-    """A layer with weights. Raises: DarkpyError when there is none of that number in the file."""
-    plan = opened.plan
+def layer_at(loaded: LoadedWeights, index: int) -> Node:
+    """Return a layer that has weights. Raises: DarkpyError when there is none with that index in the file."""
+    plan = loaded.plan
     if not 0 <= index < len(plan.nodes):
         hint = f"{plan.file} has the layers 0 to {len(plan.nodes) - 1}"
         raise DarkpyError(f"there is no layer {index}", hint=hint)
     node = plan.nodes[index]
     if not node.arrays:
-        full = ", ".join(str(other.index) for other in opened.nodes if other.arrays)
-        raise DarkpyError(f"{plan.place(index)} has no weights", hint=f"these have: {full}")
-    if index >= len(opened.nodes):
+        with_weights = ", ".join(str(other.index) for other in loaded.nodes if other.arrays)
+        raise DarkpyError(f"{plan.place(index)} has no weights", hint=f"layers with weights: {with_weights}")
+    if index >= len(loaded.nodes):
         raise DarkpyError(f"the file ends before {plan.place(index)}")
     return node
 
 
-def rows_of(opened: LoadedWeights, node: Node, name: str | None = None) -> Iterator[tuple[str, torch.Tensor]]:
-    """The weights of a layer, or its array of that name, a filter a row.
+def rows_of(loaded: LoadedWeights, node: Node, name: str | None = None) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the weights of a layer, or its array of that name, one filter a row.
 
-    Shapes: each FK; the weights of layers made of layers come one part after another.
+    Shapes: each FK; the weights of recurrent layers come one part after another.
     Raises: DarkpyError when there is no such array.
     """
-    names = [array_spec.name for array_spec in node.arrays]
-    wanted = [
+    selected = [
         array_spec
         for array_spec in node.arrays
-        if (_is_weights(array_spec) if name is None else array_spec.name == name)
+        if (array_spec.name.rpartition(".")[2] == WEIGHTS_ARRAY if name is None else array_spec.name == name)
     ]
-    if not wanted:
+    if not selected:
+        names = ", ".join(array_spec.name for array_spec in node.arrays)
         raise DarkpyError(
-            f"{opened.plan.place(node.index)} has no array {name or DECAYED}", hint=f"its arrays: {', '.join(names)}"
+            f"{loaded.plan.place(node.index)} has no array {name or WEIGHTS_ARRAY}", hint=f"its arrays: {names}"
         )
-    for array_spec in wanted:
-        array = array_values(opened.network, node, array_spec).detach()
-        axis = getattr(layer_at_node(opened.network, node), "filter_axis", 0) if array.dim() > 1 else 0
+    for array_spec in selected:
+        array = array_values(loaded.network, node, array_spec).detach()
+        axis = getattr(layer_at_node(loaded.network, node), "filter_axis", 0) if array.dim() > 1 else 0
         yield array_spec.name, array.movedim(axis, 0).reshape(array.shape[axis], -1)

@@ -1,6 +1,6 @@
-"""darkpy's side of darknet's weight tools: a weight file in, another one for the same cfg out.
+"""darknet's weight tools: read a weight file, write another one for the same cfg.
 
-A partial file (`darknet53.conv.74`) stays one: what it lacks is not made up.
+A partial file (`darknet53.conv.74`) stays partial: the layers it lacks are not initialized.
 
 Source: pjreddie/darknet examples/darknet.c, AlexeyAB/darknet src/darknet.c: partial, average, rgbgr_net, rescale_net,
     oneoff; src/convolutional_layer.c rgbgr_weights, rescale_weights.
@@ -24,19 +24,19 @@ from darkpy.layers.weighted import WeightedLayer
 from darkpy.network import Network
 from darkpy.weightfile import Header
 
-BOX = 5  # what a box has besides its classes: x, y, w, h, objectness
-ANCHORS = 3  # how many times darknet's oneoff copies the classes
-NEW_SCALE = 0.1  # of the numbers that oneoff makes up
+BOX_ENTRIES = 5  # x, y, w, h, objectness
+ONEOFF_ANCHORS = 3  # darknet's oneoff copies the classes so many times
+ONEOFF_INIT_SCALE = 0.1  # of the weights that oneoff initializes
 
 
 def upgrade_header(network: Network) -> None:
-    """Give the network today's header of its fork, with the count it has: connected weights are then not transposed."""
+    """Set the current header of the dialect and keep `seen`; connected weights are then not transposed."""
     network.header = Header.new(network.plan.dialect).with_seen(network.header.seen)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedWeights:
-    """A network with a file's numbers. cutoff: the first layer that a partial file lacks, None where it lacks none."""
+    """A network with the weights of a file. cutoff: the first layer that a partial file lacks, or None."""
 
     network: Network
     cutoff: int | None
@@ -47,11 +47,11 @@ class LoadedWeights:
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """The layers that the file holds."""
+        """Layers that the file holds."""
         return self.plan.nodes[: self.cutoff]
 
     def pack(self) -> Iterator[bytes]:
-        """The bytes of the file, under today's header of the plan's fork.
+        """Yield the bytes of the file, with the current header of the dialect.
 
         Raises: WeightsError when an array holds NaN or infinity.
         """
@@ -62,68 +62,68 @@ class LoadedWeights:
 def load_weights_file(plan: Plan, path: str | os.PathLike[str]) -> LoadedWeights:
     """Read a weight file, whole or partial.
 
-    Raises: WeightsError when it does not fit the cfg; DarkpyError when the cfg says that it is read in part only.
+    Raises: WeightsError when it does not fit the cfg; DarkpyError when the cfg skips parts of the file.
     """
     for node in plan.nodes:
         spec = node.spec
         for key in ("dontload", "numload", "dontloadscales"):
             if node.arrays and getattr(spec, key):
                 raise DarkpyError(
-                    f"{plan.place(node.index)}: with {key}= not all of a file is read, and it would not be written",
-                    hint=f"take {key}= out of the cfg",
+                    f"{plan.place(node.index)}: {key}= skips a part of the file, which would be lost",
+                    hint=f"remove {key}= from the cfg",
                 )
     network = Network(plan)
-    opened = LoadedWeights(network, network.load_weights(path, allow_partial=True).first_missing)
-    for node in opened.nodes:
+    loaded = LoadedWeights(network, network.load_weights(path, allow_partial=True).first_missing)
+    for node in loaded.nodes:
         for array_spec in node.arrays:
             if array_values(network, node, array_spec).is_meta:
                 raise WeightsError(
                     f"{path}: lacks {array_spec.name!r} of {plan.place(node.index)}, which no darknet has"
                 )
-    return opened
+    return loaded
 
 
 def new_weights(plan: Plan) -> LoadedWeights:
-    """The numbers that darknet starts a new network with."""
+    """Initialize a new network as darknet does."""
     network = Network(plan)
     network.initialize()
     return LoadedWeights(network, None)
 
 
-def keep_first(opened: LoadedWeights, count: int) -> LoadedWeights:
-    """The layers 0 to `count` - 1, trained on no image yet: what a training of another network starts from.
+def keep_first(loaded: LoadedWeights, count: int) -> LoadedWeights:
+    """Keep the layers 0 to `count` - 1 and reset `seen`, to start the training of another network from.
 
     Raises: DarkpyError when the file has fewer layers, or none of these has weights.
     """
-    plan, held = opened.plan, len(opened.nodes)
+    plan, in_file = loaded.plan, len(loaded.nodes)
     if not 1 <= count <= len(plan.nodes):
         raise DarkpyError(
             f"{count} layers cannot be kept: {plan.file} has {len(plan.nodes)}",
             hint="layers of all kinds count: 15 keeps the layers 0 to 14",
         )
-    if count > held and any(node.arrays for node in plan.nodes[held:count]):
-        raise WeightsError(f"{count} layers cannot be kept: the file ends before {plan.place(held)}")
+    if count > in_file and any(node.arrays for node in plan.nodes[in_file:count]):
+        raise WeightsError(f"{count} layers cannot be kept: the file ends before {plan.place(in_file)}")
     if not any(node.arrays for node in plan.nodes[:count]):
         raise DarkpyError(f"none of the first {count} layers of {plan.file} has weights")
-    opened.network.header = Header.new(plan.dialect)
-    return LoadedWeights(opened.network, count)
+    loaded.network.header = Header.new(plan.dialect)
+    return LoadedWeights(loaded.network, count)
 
 
 @torch.no_grad()
 def average(plan: Plan, paths: Sequence[str | os.PathLike[str]]) -> LoadedWeights:
-    """The mean of all arrays, with the header of the first file; two networks are in memory at a time.
+    """Average the arrays of several files, with the header of the first; two networks are in memory at a time.
 
     Raises: WeightsError when the files do not hold the same layers.
     Differs: darknet takes the mean in convolutional layers and in connected ones without their batch norm, and keeps
-        the first file's numbers elsewhere; in grouped convolutions it adds up beyond their weights.
+        the first file's values elsewhere; in grouped convolutions it adds up beyond their weights.
     """
     first, *others = paths
     total = load_weights_file(plan, first)
     for path in others:
-        opened = load_weights_file(plan, path)
-        if opened.cutoff != total.cutoff:
+        loaded = load_weights_file(plan, path)
+        if loaded.cutoff != total.cutoff:
             raise WeightsError(f"{path} does not hold the same layers as {first}", hint="average files of one size")
-        for mine, theirs in zip(_arrays(total), _arrays(opened), strict=True):
+        for mine, theirs in zip(_arrays(total), _arrays(loaded), strict=True):
             mine += theirs
     for mine in _arrays(total):
         mine *= 1 / len(paths)
@@ -131,46 +131,49 @@ def average(plan: Plan, paths: Sequence[str | os.PathLike[str]]) -> LoadedWeight
 
 
 @torch.no_grad()
-def swap_red_and_blue(opened: LoadedWeights) -> None:
-    """Have a network that was trained on BGR images take RGB ones, or the other way round.
+def swap_red_and_blue(loaded: LoadedWeights) -> None:
+    """Convert a network that was trained on BGR images to RGB ones, or the reverse.
 
     Raises: DarkpyError when the first convolution does not read three channels.
     """
-    product = _first_convolution(opened)
-    product.weights.copy_(product.weights[:, [2, 1, 0]])
+    layer = _first_convolution(loaded)
+    layer.weights.copy_(layer.weights[:, [2, 1, 0]])
 
 
 @torch.no_grad()
-def take_unit_inputs(opened: LoadedWeights) -> None:
-    """Have a network that was trained on inputs from -1 to 1 take inputs from 0 to 1, but for zeros around images.
+def take_unit_inputs(loaded: LoadedWeights) -> None:
+    """Convert a network that was trained on inputs from -1 to 1 to inputs from 0 to 1.
+
+    w * (2x - 1) = 2w * x - sum(w): the weights double, and their sum moves into the bias. At the image's border, which
+    is padded with zeros, the result is not exact.
 
     Raises: DarkpyError when the first convolution does not read three channels.
     Differs: where batch norm follows, its mean moves; darknet moves the bias behind it as if there were none.
     """
-    product = _first_convolution(opened)
-    sums_F = product.weights.double().sum((1, 2, 3)).float()
-    product.weights *= 2
-    if product.is_normalized:
-        product.rolling_mean += sums_F
+    layer = _first_convolution(loaded)
+    sums_F = layer.weights.double().sum((1, 2, 3)).float()
+    layer.weights *= 2
+    if layer.is_normalized:
+        layer.rolling_mean += sums_F
     else:
-        product.biases -= sums_F
+        layer.biases -= sums_F
 
 
 @torch.no_grad()
 def copy_classes(plan: Plan, path: str | os.PathLike[str], seed: int = 0) -> LoadedWeights:
-    """Make a detector of a file whose last convolution knows classes alone: each anchor's box gets them all.
+    """Make a detector of a file whose last convolution has class filters only, by copying them to each anchor.
 
-    The other numbers of a box (x, y, w, h, objectness) start new, the same for each anchor. `seen` becomes 0.
+    The other entries of a box (x, y, w, h, objectness) are initialized, the same for each anchor. `seen` becomes 0.
     Raises: DarkpyError when the cfg does not end in a convolution of 3 * (classes + 5) filters and a head;
         WeightsError when the file does not fit.
     Differs: darknet has the count of the file's classes, 11921 or 9372, in its source; AlexeyAB's reads too much.
     """
     node = _last_convolution(plan)
     filters = node.arrays[0].shape[0]
-    classes = filters // ANCHORS - BOX
-    if filters % ANCHORS or classes < 1:
+    classes = filters // ONEOFF_ANCHORS - BOX_ENTRIES
+    if filters % ONEOFF_ANCHORS or classes < 1:
         raise DarkpyError(
-            f"{plan.place(node.index)}: its {filters} filters are not {ANCHORS} * (classes + {BOX})",
+            f"{plan.place(node.index)}: its {filters} filters are not {ONEOFF_ANCHORS} * (classes + {BOX_ENTRIES})",
             hint="the cfg is the detector's, with three anchors",
         )
     spec = replace(node.spec, filters=classes)  # type: ignore[call-arg]
@@ -179,7 +182,7 @@ def copy_classes(plan: Plan, path: str | os.PathLike[str], seed: int = 0) -> Loa
     try:
         source = load_weights_file(source_plan, path)
     except WeightsError as error:
-        hint = f"for this cfg its last convolution has {classes} filters, the classes alone, and all else is equal"
+        hint = f"its last convolution must have {classes} filters, the classes only, and all else must be as in the cfg"
         raise WeightsError(error.message, hint=hint) from error
     if source.cutoff is not None:
         raise WeightsError(f"{path}: ends before {plan.place(source.cutoff)}")
@@ -187,10 +190,10 @@ def copy_classes(plan: Plan, path: str | os.PathLike[str], seed: int = 0) -> Loa
     target.initialize(torch.Generator().manual_seed(seed))
     for other in plan.nodes:
         for array_spec in other.arrays:
-            array, made = array_values(source.network, other, array_spec), array_values(target, other, array_spec)
+            array, initial = array_values(source.network, other, array_spec), array_values(target, other, array_spec)
             if other.index == node.index:
-                boxes = made[:BOX] * (NEW_SCALE if array_spec.is_decayed else 0)
-                array = torch.cat([boxes, array] * ANCHORS)
+                boxes = initial[:BOX_ENTRIES] * (ONEOFF_INIT_SCALE if array_spec.is_decayed else 0)
+                array = torch.cat([boxes, array] * ONEOFF_ANCHORS)
             layer_at_node(target, other).put_array(array_spec, array)
     return LoadedWeights(target, None)
 
@@ -200,20 +203,20 @@ def layer_at_node(network: Network, node: Node) -> Layer:
 
 
 def array_values(network: Network, node: Node, array_spec: ArraySpec) -> torch.Tensor:
-    """The numbers of a slot that is not folded away."""
+    """Values of an array that is not folded away."""
     array = layer_at_node(network, node).array(array_spec)
     assert array is not None
     return array
 
 
-def _arrays(opened: LoadedWeights) -> Iterator[torch.Tensor]:
-    for node in opened.nodes:
+def _arrays(loaded: LoadedWeights) -> Iterator[torch.Tensor]:
+    for node in loaded.nodes:
         for array_spec in node.arrays:
-            yield array_values(opened.network, node, array_spec)
+            yield array_values(loaded.network, node, array_spec)
 
 
 def _last_convolution(plan: Plan) -> Node:
-    """Raises: DarkpyError when the layer before the last is none without batch norm, or no head follows it."""
+    """Return the convolution before the head. Raises: DarkpyError without such an end, or if it has batch norm."""
     *_, node, head = (plan.nodes[0], *plan.nodes)
     shapes = [array_spec.shape for array_spec in node.arrays]
     if not isinstance(head.spec, HeadSpec) or len(shapes) != 2 or shapes[0] != shapes[1][:1] or len(shapes[1]) != 4:
@@ -224,14 +227,14 @@ def _last_convolution(plan: Plan) -> Node:
     return node
 
 
-def _first_convolution(opened: LoadedWeights) -> WeightedLayer:
-    """Raises: DarkpyError when there is none in the file, or it does not read three channels."""
-    for node in opened.nodes:
-        layer = layer_at_node(opened.network, node)
+def _first_convolution(loaded: LoadedWeights) -> WeightedLayer:
+    """Return the first convolution. Raises: DarkpyError when there is none, or it does not read three channels."""
+    for node in loaded.nodes:
+        layer = layer_at_node(loaded.network, node)
         if node.arrays and isinstance(layer, WeightedLayer) and layer.filter_axis == 0 and layer.weights.dim() == 4:
             channels = layer.weights.shape[1]
             if channels != 3:
-                place = opened.plan.place(node.index)
+                place = loaded.plan.place(node.index)
                 raise DarkpyError(f"{place}: its filters read {channels} channels, not red, green and blue")
             return layer
-    raise DarkpyError(f"{opened.plan.file}: no convolution is there that reads the image")
+    raise DarkpyError(f"{loaded.plan.file}: no convolution reads the image")

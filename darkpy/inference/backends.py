@@ -10,7 +10,7 @@ import torch
 
 from darkpy.errors import DarkpyError
 from darkpy.export.onnx_files import pack_onnx
-from darkpy.export.onnx_graph import INPUT, OnnxOptions
+from darkpy.export.onnx_graph import INPUT_NAME, OnnxOptions
 from darkpy.export.state_dict import WeightsMetadata
 from darkpy.network import Network, Runner
 
@@ -29,7 +29,9 @@ def onnx_runtime(network: Network) -> Runner:
     session = onnxruntime.InferenceSession(_onnx_model(network), options, providers=["CPUExecutionProvider"])
 
     def runner(x_BCHW: torch.Tensor) -> list[torch.Tensor]:
-        return [torch.from_numpy(output) for output in session.run(None, {INPUT: np.ascontiguousarray(x_BCHW.numpy())})]
+        return [
+            torch.from_numpy(output) for output in session.run(None, {INPUT_NAME: np.ascontiguousarray(x_BCHW.numpy())})
+        ]
 
     return runner
 
@@ -49,7 +51,7 @@ def openvino(network: Network, precision: str) -> Runner:
     model = core.compile_model(core.read_model(_onnx_model(network)), "CPU", settings)
 
     def runner(x_BCHW: torch.Tensor) -> list[torch.Tensor]:
-        outputs = model({INPUT: np.ascontiguousarray(x_BCHW.numpy())})
+        outputs = model({INPUT_NAME: np.ascontiguousarray(x_BCHW.numpy())})
         return [torch.from_numpy(outputs[output].copy()) for output in model.outputs]
 
     return runner

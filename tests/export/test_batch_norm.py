@@ -10,7 +10,7 @@ import torch
 
 from darkpy.build import Plan, make_plan
 from darkpy.errors import WeightsError
-from darkpy.export.batch_norm import changed_cfg, denormalize, normalize, reset
+from darkpy.export.batch_norm import denormalize, normalize, reset, rewrite_cfg
 from darkpy.export.weight_tools import LoadedWeights, load_weights_file
 from darkpy.files import write_atomic
 from darkpy.layers.base import ArraySpec
@@ -133,7 +133,7 @@ def test_the_cfg_changes_in_those_lines_alone(tmp_path: Path, end: str) -> None:
     path = tmp_path / "net.cfg"
     path.write_bytes(on.replace("\n", end).encode())
     before = opened(tmp_path, make_plan(path))
-    found = changed_cfg(path, before.plan, normalize(before).plan)
+    found = rewrite_cfg(path, before.plan, normalize(before).plan)
     assert found.decode() == everywhere.replace("\n", end)
-    found = changed_cfg(path, before.plan, denormalize(before).plan)
+    found = rewrite_cfg(path, before.plan, denormalize(before).plan)
     assert found.decode() == off.replace("\n", end)

@@ -55,7 +55,7 @@ def test_a_partial_file_stays_a_partial_file(tmp_path: Path, kind: str) -> None:
     with pytest.raises(WeightsError, match="partial file: it ends before layer 2"):
         convert(TWO, first, between)
     assert convert(TWO, first, between, allow_partial=True).cutoff == 2
-    assert open_source(between).about.cutoff == 2
+    assert open_source(between).metadata.cutoff == 2
     convert(TWO, between, last)
     assert last.read_bytes() == first.read_bytes()
 
@@ -83,7 +83,7 @@ def test_the_cfg_and_the_names_travel_along(tmp_path: Path) -> None:
     for kind in KINDS:
         path = tmp_path / f"net.{kind}"
         write_atomic(path, target_for(path).pack(Conversion(network, about)))
-        assert open_source(path).about == about
+        assert open_source(path).metadata == about
 
 
 def test_files_without_a_header_say_that_seen_counts_anew(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_arrays_of_another_network_are_refused(tmp_path: Path, kind: str) -> Non
     assert "its layers.0.biases is (3,)" in refused(TWO.replace("filters=3", "filters=4"), path)
     assert "which <cfg> lacks" in refused(TWO.replace("batch_normalize=1\n", ""), path)
     assert "has no layers.2.scales" in refused(f"{TWO}batch_normalize=1\n", path)
-    assert "as no program that darkpy knows" in refused(TWO, renamed(path))
+    assert "those of no program that darkpy knows" in refused(TWO, renamed(path))
 
 
 def renamed(path: Path) -> Path:

@@ -82,7 +82,7 @@ def test_biases_that_one_fork_does_not_keep_go_only_where_they_are_0() -> None:
     found, notes = carried(made(cfg, PJ), cfg)
     assert notes == [] and not found.layers[0].get_parameter("biases").any()
     assert carried(made(cfg, AX, has_zeros=True), cfg)[1] == []
-    with pytest.raises(WeightsError, match=r"layer 0 \[batchnorm\].*no place for its biases"):
+    with pytest.raises(WeightsError, match=r"layer 0 \[batchnorm\].*no array for its biases"):
         carried(made(cfg, AX), cfg)
 
 
@@ -94,12 +94,12 @@ def test_biases_that_one_fork_does_not_keep_go_only_where_they_are_0() -> None:
         (
             NET + CONV + CONV + "[shortcut]\nfrom=-2\nweights_type=per_feature\n",
             AX,
-            "layer 2 .*no place for its weights",
+            "layer 2 .*no array for its weights",
         ),
         (
             NET + CONV.replace("filters=4", "filters=3") + CONV.replace("filters=4", "filters=3") + "share_index=0\n",
             AX,
-            "layer 1 .*wants",
+            "layer 1 .*needs",
         ),
         (NET + "[rnn]\noutput=3\nhidden=2\n", AX, "layer 0"),
         (NET + CONV.replace("batch_normalize", "layer_normalize"), PJ, "no darknet has layer_normalize"),
@@ -119,7 +119,7 @@ def test_keys_that_mean_something_in_one_fork_alone_are_told_and_so_is_their_eff
     _, notes = carried(made(cfg, AX), cfg)
     assert "[convolutional] clip is 3.0 for alexeyab's darknet and 0.0 for pjreddie's: layers 0" in notes
     assert "[convolutional] dilation is 2 for alexeyab's darknet and 1 for pjreddie's: layers 1" in notes
-    assert any("compute other things" in note for note in notes)
+    assert any("compute different outputs" in note for note in notes)
 
 
 def test_a_partial_network_stays_one() -> None:

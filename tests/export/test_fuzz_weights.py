@@ -18,10 +18,10 @@ from darkpy.build import make_plan
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.export.batch_norm import denormalize, normalize, reset
-from darkpy.export.convert import LAYOUTS
+from darkpy.export.convert import ARRAY_LAYOUTS
 from darkpy.export.dialects import plan_for_dialect, transfer
 from darkpy.export.state_dict import OpenArchive, WeightsMetadata, check_arrays
-from darkpy.export.torch_files import _HARMLESS, read_torch
+from darkpy.export.torch_files import _NUMPY_PLACEHOLDERS, read_torch
 from darkpy.export.weight_stats import array_stats
 from darkpy.export.weight_tools import (
     LoadedWeights,
@@ -137,7 +137,7 @@ def states(draw: st.DrawFn) -> dict[str, torch.Tensor]:
 def test_a_state_dict_fits_or_is_refused(state: dict[str, torch.Tensor]) -> None:
     network = Network(make_plan(CFG))
     held = OpenArchive(Path("x.pt"), state, WeightsMetadata())
-    layout = next((layout for layout in LAYOUTS if layout.recognizes(state.keys())), None)
+    layout = next((layout for layout in ARRAY_LAYOUTS if layout.recognizes(state.keys())), None)
     if layout is None:
         return
     try:
@@ -194,9 +194,9 @@ def test_numpys_own_values_are_passed_over_and_never_made(tmp_path: Path) -> Non
     }
     torch.save(kept, tmp_path / "x.pt")
     assert list(read_torch(tmp_path / "x.pt").arrays) == ["a"]
-    with torch.serialization.safe_globals(_HARMLESS):
+    with torch.serialization.safe_globals(_NUMPY_PLACEHOLDERS):
         found = torch.load(tmp_path / "x.pt", weights_only=True)
-    assert {type(found[name]).__name__ for name in ("epoch", "score", "kind")} == {"_LeftOut"}
+    assert {type(found[name]).__name__ for name in ("epoch", "score", "kind")} == {"_Ignored"}
 
 
 def test_a_pickle_inside_the_archive_that_calls_anything_else_is_refused(tmp_path: Path) -> None:

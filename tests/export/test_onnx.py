@@ -280,7 +280,7 @@ def test_a_network_that_gave_its_weights_up_for_speed_is_refused() -> None:
     net = darkpy.accelerate(made("[convolutional]\nfilters=8\nsize=3\nactivation=leaky\n", PJ))
     if net.built[0].array(net.plan.nodes[0].arrays[1]) is not None:
         pytest.skip("nothing is faster here than the plain way")
-    with pytest.raises(DarkpyError, match=r"layer 0 \[convolutional\].*given up for speed"):
+    with pytest.raises(DarkpyError, match=r"layer 0 \[convolutional\].*discarded for speed"):
         exported(net)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from darkpy.build import make_plan
 from darkpy.errors import DarkpyError
-from darkpy.export.filter_image import GAP, MAX_SIDE, SIDE, draw_filters, filters_of
+from darkpy.export.filter_image import GAP_PX, MAX_SIDE_PX, TILE_SIDE_PX, draw_filters, filters_of
 from darkpy.export.weight_stats import array_stats, layer_at, rows_of
 from darkpy.export.weight_tools import LoadedWeights, new_weights
 
@@ -58,7 +58,8 @@ def test_a_row_is_a_filter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("index", "said"), [(-1, "no layer -1"), (4, "layers 0 to 3"), (0, "these have: 1"), (2, "ends before layer 2")]
+    ("index", "said"),
+    [(-1, "no layer -1"), (4, "0 to 3"), (0, "with weights: 1"), (2, "ends before layer 2")],
 )
 def test_a_layer_that_is_not_there_is_refused_with_those_that_are(index: int, said: str) -> None:
     with pytest.raises(DarkpyError) as caught:
@@ -76,9 +77,9 @@ def test_filters_of_three_channels_are_drawn_in_color_each_with_its_own_contrast
     weights_FCKK[0, 0, 0, 0], weights_FCKK[0, 1, 1, 1] = 5, -5
     weights_FCKK[1, 2, 0, 1] = 0.1
     image_HW3 = draw_filters(weights_FCKK)
-    assert image_HW3.shape == (SIDE, 2 * SIDE + GAP, 3)
-    assert image_HW3[0, 0].tolist() == [255, 128, 128] and image_HW3[-1, SIDE - 1].tolist() == [128, 0, 128]
-    assert not image_HW3[:, SIDE : SIDE + GAP].any()
+    assert image_HW3.shape == (TILE_SIDE_PX, 2 * TILE_SIDE_PX + GAP_PX, 3)
+    assert image_HW3[0, 0].tolist() == [255, 128, 128] and image_HW3[-1, TILE_SIDE_PX - 1].tolist() == [128, 0, 128]
+    assert not image_HW3[:, TILE_SIDE_PX : TILE_SIDE_PX + GAP_PX].any()
     assert image_HW3[0, -1].tolist() == [0, 0, 255]
 
 
@@ -86,14 +87,14 @@ def test_other_filters_are_rows_of_their_channels_and_a_flat_one_is_black() -> N
     weights_FCKK = torch.arange(40.0).reshape(5, 8, 1, 1)
     weights_FCKK[4] = 7
     image_HW3 = draw_filters(weights_FCKK)
-    assert image_HW3.shape == (5 * (SIDE + GAP) - GAP, 8 * (SIDE + GAP) - GAP, 3)
+    assert image_HW3.shape == (5 * (TILE_SIDE_PX + GAP_PX) - GAP_PX, 8 * (TILE_SIDE_PX + GAP_PX) - GAP_PX, 3)
     assert image_HW3[0, 0].tolist() == [0] * 3 and image_HW3[0, -1].tolist() == [255] * 3
     assert not image_HW3[-1].any()
 
 
 def test_a_image_stays_small_however_many_filters_there_are() -> None:
     for shape in ((128, 64, 3, 3), (128, 3, 1, 1), (32, 32, 200, 200)):
-        assert max(draw_filters(torch.rand(shape)).shape) <= MAX_SIDE
+        assert max(draw_filters(torch.rand(shape)).shape) <= MAX_SIDE_PX
 
 
 def test_the_first_convolution_is_drawn_or_the_one_that_is_named() -> None:

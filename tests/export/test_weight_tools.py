@@ -11,8 +11,8 @@ import darkpy
 from darkpy.build import Plan, make_plan
 from darkpy.errors import DarkpyError
 from darkpy.export.weight_tools import (
-    ANCHORS,
-    BOX,
+    BOX_ENTRIES,
+    ONEOFF_ANCHORS,
     LoadedWeights,
     average,
     copy_classes,
@@ -113,7 +113,7 @@ def test_a_partial_file_stays_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["dontload=1", "numload=1", "dontloadscales=1"])
 def test_a_cfg_that_reads_in_part_is_refused(tmp_path: Path, key: str) -> None:
-    with pytest.raises(DarkpyError, match=f"{key[:-2]}= not all"):
+    with pytest.raises(DarkpyError, match=f"{key[:-2]}= skips a part"):
         load_weights_file(make_plan(CFG + key + "\n"), saved(tmp_path, CFG))
 
 
@@ -171,11 +171,11 @@ def test_each_anchor_gets_the_classes_and_a_new_box_that_is_the_same_for_all(tmp
     found, given = state(plan, written(made, tmp_path)), state(HEAD.format(2) + "[softmax]\n", source)
     assert all(torch.equal(found[name], array) for name, array in given.items() if name.startswith("layers.0."))
     for name in ("layers.1.weights", "layers.1.biases"):
-        rows = found[name].reshape(ANCHORS, 7, -1)
-        assert torch.equal(rows[:, BOX:], given[name].reshape(1, 2, -1).expand(ANCHORS, -1, -1))
+        rows = found[name].reshape(ONEOFF_ANCHORS, 7, -1)
+        assert torch.equal(rows[:, BOX_ENTRIES:], given[name].reshape(1, 2, -1).expand(ONEOFF_ANCHORS, -1, -1))
         assert torch.equal(rows[0], rows[1]) and torch.equal(rows[0], rows[2])
-    assert not found["layers.1.biases"].reshape(ANCHORS, 7)[:, :BOX].any()
-    assert 0 < float(found["layers.1.weights"].reshape(ANCHORS, 7, -1)[:, :BOX].std()) < 0.2
+    assert not found["layers.1.biases"].reshape(ONEOFF_ANCHORS, 7)[:, :BOX_ENTRIES].any()
+    assert 0 < float(found["layers.1.weights"].reshape(ONEOFF_ANCHORS, 7, -1)[:, :BOX_ENTRIES].std()) < 0.2
     assert read_header(tmp_path / "out.weights")[0].seen == 0
 
 

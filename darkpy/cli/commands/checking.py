@@ -45,7 +45,7 @@ def look(network: Network, cutoff: int | None, image: Path, names: tuple[str, ..
 
     if cutoff is not None:
         place = network.plan.place(cutoff)
-        raise DarkpyError(f"--check runs the network, but {place} and those behind have no numbers")
+        raise DarkpyError(f"--check runs the network, but {place} and later layers have no weights")
     return run_source(network, image, names, thresh)
 
 

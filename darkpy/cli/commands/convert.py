@@ -131,7 +131,7 @@ def convert(
     is_guessed = names is None and not filled.names and chosen.name != "onnx"
     about = WeightsMetadata(network.header, filled.cutoff, text, network.plan.dialect, () if is_guessed else called)
     converted = Conversion(network, about, wanted)
-    said = [*filled.notes, *notes, *chosen.losses(converted), f"{target} holds {_extent(plan, filled.cutoff)}"]
+    said = [*filled.notes, *notes, *chosen.dropped(converted), f"{target} holds {_extent(plan, filled.cutoff)}"]
     write_atomic(target, pack(converted, chosen))
     for words in said:
         console.info(words)
@@ -178,16 +178,16 @@ def find_plan(source: Source, cfg: Path | None, dialect: str | None, *, strict: 
     from darkpy.config.text import deduplicate
 
     beside = source.path.with_suffix(".cfg")
-    if cfg is None and source.about.cfg is None and not (beside != source.path and beside.is_file()):
+    if cfg is None and source.metadata.cfg is None and not (beside != source.path and beside.is_file()):
         raise DarkpyError(f"{source.path}: nothing says which network this is", hint="name its cfg: --cfg CFG")
-    if cfg is None and source.about.cfg is not None:
+    if cfg is None and source.metadata.cfg is not None:
         plan = replace(
-            make_plan(f"{source.about.cfg}\n", dialect or source.about.dialect, strict=strict),
+            make_plan(f"{source.metadata.cfg}\n", dialect or source.metadata.dialect, strict=strict),
             file=f"{source.path}'s cfg",
         )
-        return plan, source.about.cfg
+        return plan, source.metadata.cfg
     cfg = cfg or beside
-    plan = make_plan(cfg, dialect or source.about.dialect, strict=strict)
+    plan = make_plan(cfg, dialect or source.metadata.dialect, strict=strict)
     for finding in deduplicate(plan.warnings):
         warnings.warn(str(finding), DarkpyWarning, stacklevel=2)
     return plan, cfg.read_bytes().decode("utf-8-sig", errors="replace")

@@ -229,10 +229,10 @@ def _write(out: Path, made: LoadedWeights) -> None:
 
 def _write_both(cfg: Path, before: Plan, made: LoadedWeights, out: Path, write_cfg: Path | None) -> None:
     """The weights first: they may still be refused."""
-    from darkpy.export.batch_norm import changed_cfg
+    from darkpy.export.batch_norm import rewrite_cfg
 
     _write(out, made)
     if write_cfg is not None:
-        write_atomic(write_cfg, [changed_cfg(cfg, before, made.plan)])
+        write_atomic(write_cfg, [rewrite_cfg(cfg, before, made.plan)])
     elif before.nodes != made.plan.nodes:
         console.info(f"{out} does not belong to {cfg}, whose batch_normalize= has to change: --write-cfg FILE does it")

@@ -65,7 +65,7 @@ def test_a_partial_file_is_converted_but_not_run(task: Path, run: Run) -> None:
     assert "warning" not in outcome.err
     for word in (("--check", "a.png"), ("--to", "onnx")):
         refusal = run("convert", "a.safetensors", "b.safetensors", *word)
-        assert refusal.code == 2 and "layer 4 [convolutional]" in refusal.err and "have no numbers" in refusal.err
+        assert refusal.code == 2 and "layer 4 [convolutional]" in refusal.err and "have no weights" in refusal.err
         assert not Path("b.safetensors").exists()
 
 
@@ -111,7 +111,7 @@ def test_names_stand_in_the_metadata(task: Path, run: Run) -> None:
     ("words", "said"),
     [
         (("net.weights",), "what to write is told by DST or by --to"),
-        (("net.weights", "net.exe"), "net.exe: its ending says no format\n  hint: one of .weights, .pt"),
+        (("net.weights", "net.exe"), "net.exe: its suffix names no format\n  hint: one of .weights, .pt"),
         (("net.weights", "net.weights"), "net.weights: is an input of this command"),
         (("net.weights", "net.weights", "--force"), "net.weights: is an input of this command"),
         (("net.weights", "whole.safetensors"), "whole.safetensors: already exists\n  hint: --force overwrites it"),
@@ -122,10 +122,10 @@ def test_names_stand_in_the_metadata(task: Path, run: Run) -> None:
         (("long.weights", "a.pt", "--cfg", "net.cfg"), "long.weights is too long"),
         (("a.png", "a.pt", "--cfg", "net.cfg"), "a.png is a PNG image, not a darknet weight file"),
         (("code.pt", "a.safetensors", "--cfg", "net.cfg"), "none of it was run"),
-        (("cut.safetensors", "a.pt", "--cfg", "net.cfg"), "cut.safetensors: no whole safetensors file"),
+        (("cut.safetensors", "a.pt", "--cfg", "net.cfg"), "cut.safetensors: not a complete safetensors file"),
         (("net.weights", "a/a.pt"), "a/a.pt: cannot be written"),
         (("alone.cfg", "--to", "onnx"), "alone.cfg: a cfg has no numbers, and alone.weights does not lie beside it"),
-        (("some.onnx", "a.weights", "--cfg", "net.cfg"), "some.onnx: an ONNX file is no way back"),
+        (("some.onnx", "a.weights", "--cfg", "net.cfg"), "some.onnx: an ONNX file cannot be converted back"),
     ],
 )
 def test_a_mistake_is_one_message_and_nothing_is_written(
