@@ -16,8 +16,8 @@ x_BCHW = torch.rand(2, *network.plan.input_shape)
 with torch.inference_mode():
     expected = [output.clone() for output in network(x_BCHW)]
 
-about = open_source(WEIGHTS).about
-write_atomic(TARGET, pack(Conversion(network.for_inference(), about), target_for(TARGET)))
+metadata = open_source(WEIGHTS).metadata
+write_atomic(TARGET, pack(Conversion(network.for_inference(), metadata), target_for(TARGET)))
 
 session = onnxruntime.InferenceSession(str(TARGET))
 for ours, theirs in zip(expected, session.run(None, {"x": x_BCHW.numpy()}), strict=True):
