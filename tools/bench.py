@@ -1,4 +1,4 @@
-"""Times darkpy against its peers on this machine: python tools/bench.py forward [--cfg CFG] [--weights WEIGHTS]."""
+"""Time darkpy and its peers on this machine: python tools/bench.py forward [--cfg CFG] [--weights WEIGHTS]."""
 
 from __future__ import annotations
 

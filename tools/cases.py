@@ -1,6 +1,6 @@
-"""Reproduces what articles tell of trainings that went wrong: python tools/cases.py alexnet, pooling or anchors.
+"""Reproduce trainings that went wrong in articles: python tools/cases.py alexnet, pooling or anchors.
 
-docs/when-a-run-goes-wrong.md has the tables that it prints, and what follows from them.
+docs/when-a-run-goes-wrong.md has the tables that it prints, and the conclusions.
 """
 
 from __future__ import annotations

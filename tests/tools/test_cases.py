@@ -1,4 +1,4 @@
-"""The articles' cases, in short: on drawn images, and as long as it takes to see what goes wrong."""
+"""The articles' cases on synthetic images, with as few updates as show the failure."""
 
 from __future__ import annotations
 
@@ -15,37 +15,40 @@ from darkpy.config.schema import keys_of
 from darkpy.layers.base import SECTION_SPECS
 from tools.articles import alexnet, anchors, pooling, runs
 from tools.articles.command import main
-from tools.articles.images import CLASSES, Images, drawn, find
-from tools.fashion_mnist import SOURCE
+from tools.articles.images import CLASS_COUNT, GrayImages, draw_images, load_images
+from tools.fashion_mnist import IDX_FOLDER
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "when-a-run-goes-wrong.md"
-STEEP = alexnet.CASES[alexnet.STEEP]
+MSRA_CASE = alexnet.ALEXNET_CASES[alexnet.MSRA_INIT]
 UPDATES = 12
 
 
 @pytest.fixture(scope="module")
-def images() -> Images:
-    return drawn()
+def images() -> GrayImages:
+    return draw_images()
 
 
-def test_drawn_images_are_gray_kinds_with_black_around(images: Images) -> None:
+def test_synthetic_images_are_gray_classes_on_black(images: GrayImages) -> None:
     assert images.x_B1HW.shape == (2048, 1, 28, 28)
     assert float(images.x_B1HW.min()) >= 0 and 0.9 < float(images.x_B1HW.max()) <= 1
     assert 0.15 < float(images.x_B1HW.mean()) < 0.45
-    assert set(images.y_B.tolist()) == set(range(CLASSES))
-    assert torch.equal(drawn().x_B1HW, images.x_B1HW)
+    assert set(images.y_B.tolist()) == set(range(CLASS_COUNT))
+    assert torch.equal(draw_images().x_B1HW, images.x_B1HW)
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-def test_alexnet_overflows_and_the_watch_names_layer_and_cause_before(images: Images, seed: int) -> None:
-    _, outcome = runs.learn(STEEP.cfg, images, updates=UPDATES, seed=seed)
-    assert outcome.bad is not None and outcome.verdict == f"NaN or infinity at update {outcome.bad}"
-    findings = runs.watched(STEEP.cfg, images, updates=UPDATES, seed=seed)
+def test_alexnet_overflows_and_the_monitor_names_layer_and_cause_before(images: GrayImages, seed: int) -> None:
+    _, outcome = runs.learn(MSRA_CASE.cfg, images, updates=UPDATES, seed=seed)
+    assert (
+        outcome.nonfinite_update is not None
+        and outcome.verdict == f"NaN or infinity at update {outcome.nonfinite_update}"
+    )
+    findings = runs.find_symptoms(MSRA_CASE.cfg, images, updates=UPDATES, seed=seed)
     *before, last = findings
-    assert (last.name, last.batch_num) == ("NonFinite", outcome.bad) and last.place.startswith("layer ")
+    assert (last.name, last.batch_num) == ("NonFinite", outcome.nonfinite_update) and last.place.startswith("layer ")
     causes = [finding for finding in before if finding.name == "Exploding"]
-    assert causes and causes[0].batch_num < outcome.bad and causes[0].place.startswith("layer ")
+    assert causes and causes[0].batch_num < outcome.nonfinite_update and causes[0].place.startswith("layer ")
     assert "rate x gradient" in causes[0].message
     assert any("batch_normalize=1" in hint for hint in causes[0].hints)
 
@@ -54,40 +57,43 @@ def test_alexnet_overflows_and_the_watch_names_layer_and_cause_before(images: Im
     "name",
     ["batch_normalize=1", "learning_rate=.001", "grad_clip_norm=10", "grad_clip_value=.1", "adam=1 eps=1e-4"],
 )
-def test_each_remedy_keeps_it_from_overflowing(images: Images, name: str) -> None:
-    case = alexnet.CASES[name]
+def test_each_remedy_keeps_it_from_overflowing(images: GrayImages, name: str) -> None:
+    case = alexnet.ALEXNET_CASES[name]
     cfg = replace(case, net={**case.net, "init": "msra"}).cfg
     _, outcome = runs.learn(cfg, images, updates=UPDATES)
-    assert outcome.bad is None and outcome.loss < 10 and math.isfinite(outcome.norm)
+    assert outcome.nonfinite_update is None and outcome.loss < 10 and math.isfinite(outcome.norm)
 
 
-def test_constraint_alone_does_not_for_no_delta_of_a_softmax_is_above_one(images: Images) -> None:
-    cfg = replace(STEEP, net={**STEEP.net, "constrain": 1}).cfg
-    assert runs.learn(cfg, images, updates=UPDATES)[1].bad is not None
+def test_constraint_alone_does_not_for_no_delta_of_a_softmax_is_above_one(images: GrayImages) -> None:
+    cfg = replace(MSRA_CASE, net={**MSRA_CASE.net, "constrain": 1}).cfg
+    assert runs.learn(cfg, images, updates=UPDATES)[1].nonfinite_update is not None
 
 
-def test_constraint_does_where_deltas_are_large(images: Images) -> None:
-    free, bound = (alexnet.CASES[name] for name in ("[cost] of truths of 100, the mean loss", "the same, constrain=1"))
-    assert alexnet.learn_case(free, images, updates=UPDATES).bad is not None
-    held = alexnet.learn_case(bound, images, updates=UPDATES)
-    assert held.bad is None and held.loss < held.first
+def test_constraint_does_where_deltas_are_large(images: GrayImages) -> None:
+    unbounded, bound = (
+        alexnet.ALEXNET_CASES[name] for name in ("[cost] of truths of 100, the mean loss", "the same, constrain=1")
+    )
+    assert alexnet.learn_case(unbounded, images, updates=UPDATES).nonfinite_update is not None
+    bounded = alexnet.learn_case(bound, images, updates=UPDATES)
+    assert bounded.nonfinite_update is None and bounded.loss < bounded.first_loss
 
 
-def test_norm_behind_a_maximum_bounds_what_the_next_layer_is_given(images: Images) -> None:
+def test_norm_behind_a_maximum_bounds_what_the_next_layer_is_given(images: GrayImages) -> None:
     plain, normed = (pooling.measure(name, images, updates=25) for name in ("[maxpool]", "[maxpool] [l2norm]"))
-    assert normed.given <= 1.0001 < plain.given == plain.largest
+    assert normed.normed <= 1.0001 < plain.normed == plain.largest
     assert 0 < plain.zeros < 1 and 0 < normed.zeros < 1
 
 
 def test_anchors_three_times_too_large_are_found_before_and_in_a_training(tmp_path: Path) -> None:
     folder = tmp_path / "shapes"
-    anchors.draw(folder)
-    assert anchors.look(folder, 1, updates=4) == anchors.Told("", "")
-    told = anchors.look(folder, 3, updates=4)
+    anchors.write_images(folder)
+    assert anchors.find_mismatch(folder, 1, updates=4) == anchors.AnchorFindings("", "")
+    findings = anchors.find_mismatch(folder, 3, updates=4)
     path = re.escape(str(folder / "anchors_x3.cfg"))
-    assert re.match(rf"layer 10 \[yolo\] {path}:\d+: anchors are 3\.\d times too large", told.doctor)
+    assert re.match(rf"layer 10 \[yolo\] {path}:\d+: anchors are 3\.\d times too large", findings.doctor)
     assert re.match(
-        rf"{path}:\d+: \[yolo\] layer 10, update \d: boxes overlap with the anchor that suits them best by", told.watch
+        rf"{path}:\d+: \[yolo\] layer 10, update \d: boxes overlap with the anchor that suits them best by",
+        findings.monitor,
     )
 
 
@@ -97,14 +103,14 @@ def test_tool_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr()
     heading, rule, *rows = printed.out.splitlines()
     assert heading.count("|") == rule.count("|") == rows[0].count("|")
-    assert [row.split("`")[1] for row in rows] == list(pooling.CASES)
-    assert printed.err.startswith("drawn images, 2048 of them")
+    assert [row.split("`")[1] for row in rows] == list(pooling.POOLING_CASES)
+    assert printed.err.startswith("2048 synthetic images")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SOURCE.is_dir(), reason="needs Debian's dataset-fashion-mnist")
+@pytest.mark.skipif(not IDX_FOLDER.is_dir(), reason="needs Debian's dataset-fashion-mnist")
 def test_maximum_leaves_many_more_zeros_than_a_mean_on_fashion_mnist() -> None:
-    images = find(SOURCE)
+    images = load_images(IDX_FOLDER)
     names = ("[avgpool]", "[maxpool]", "[maxpool] [l2norm] scale=10")
     mean, largest, normed = (pooling.measure(name, images, updates=300) for name in names)
     assert mean.zeros < 0.25 and largest.zeros > 0.3 and normed.zeros < 0.25

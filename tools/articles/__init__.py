@@ -1,1 +1,1 @@
-"""Cases of articles on trainings that went wrong, as runs of a minute."""
+"""Trainings that went wrong in articles, reproduced as runs of a minute."""

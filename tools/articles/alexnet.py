@@ -1,8 +1,8 @@
-"""AlexNet on Fashion-MNIST, which stands still or overflows until something is done: what each remedy does.
+"""AlexNet on Fashion-MNIST, which does not learn or overflows, and the effect of each remedy.
 
-The network is that of the text that the article followed (five convolutions, the first 11 x 11 at stride 4, three
-fully connected layers), a quarter as wide and for images of 64 pixels, so that a CPU trains it in seconds. The text's
-rate is 0.01 for the mean loss of a batch; where the loss of a batch is summed, the same 0.01 is BATCH times as much.
+The network is that of the article's textbook (five convolutions, the first 11 x 11 at stride 4, three fully connected
+layers), a quarter as wide and for images of 64 pixels, so that a CPU trains it in seconds. The textbook's rate is 0.01
+for the mean loss of a batch; with the summed loss, 0.01 is BATCH times as much.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from tools.articles.images import Images
+from tools.articles.images import GrayImages
 from tools.articles.runs import Outcome, learn
 
-BATCH, SIDE, RATE = 64, 64, 0.01
-SUMMED, STEEP = "the summed loss", "init=msra"
+BATCH, IMAGE_PX, RATE = 64, 64, 0.01
+SUMMED_LOSS, MSRA_INIT = "the summed loss", "init=msra"
 Keys = Mapping[str, object]
-START: Keys = MappingProxyType(
+BASE_NET_KEYS: Keys = MappingProxyType(
     {
-        "width": SIDE,
-        "height": SIDE,
+        "width": IMAGE_PX,
+        "height": IMAGE_PX,
         "channels": 1,
         "batch": BATCH,
         "learning_rate": RATE,
@@ -31,16 +31,16 @@ START: Keys = MappingProxyType(
         "loss_reduction": "sum",
     }
 )
-_CONVOLUTIONS = ((24, 11, 4, 1), (64, 5, 1, 2), (96, 3, 1, 1), (96, 3, 1, 1), (64, 3, 1, 1))
-_POOLED = (0, 1, 4)
-_WIDE, _CLASSES = 256, 10
+_CONVOLUTION_WINDOWS = ((24, 11, 4, 1), (64, 5, 1, 2), (96, 3, 1, 1), (96, 3, 1, 1), (64, 3, 1, 1))
+_POOLED_CONVOLUTIONS = (0, 1, 4)
+_HIDDEN_UNITS, _CLASS_COUNT = 256, 10
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is done: keys for [net], keys for every layer with weights but the last.
+    """A remedy: keys of [net], and keys of every layer with weights but the last.
 
-    loss: the last section. truth: what the true class's number is to be.
+    loss: type of the last section. truth: target value of the true class.
     """
 
     net: Keys = field(default_factory=dict)
@@ -51,24 +51,26 @@ class Case:
     @property
     def cfg(self) -> str:
         layer = {"activation": "relu", **self.layer}
-        text = _section("net", {**START, **self.net})
-        for place, (filters, size, stride, padding) in enumerate(_CONVOLUTIONS):
+        text = _section("net", {**BASE_NET_KEYS, **self.net})
+        for index, (filters, size, stride, padding) in enumerate(_CONVOLUTION_WINDOWS):
             window = {"filters": filters, "size": size, "stride": stride, "padding": padding}
             text += _section("convolutional", {**window, **layer})
-            text += _section("maxpool", {"size": 3, "stride": 2}) if place in _POOLED else ""
+            text += _section("maxpool", {"size": 3, "stride": 2}) if index in _POOLED_CONVOLUTIONS else ""
         for _ in range(2):
-            text += _section("connected", {"output": _WIDE, **layer}) + _section("dropout", {"probability": 0.5})
-        return text + _section("connected", {"output": _CLASSES, "activation": "linear"}) + _section(self.loss, {})
+            text += _section("connected", {"output": _HIDDEN_UNITS, **layer}) + _section(
+                "dropout", {"probability": 0.5}
+            )
+        return text + _section("connected", {"output": _CLASS_COUNT, "activation": "linear"}) + _section(self.loss, {})
 
 
 def _section(name: str, keys: Keys) -> str:
     return f"[{name}]\n" + "".join(f"{key}={value}\n" for key, value in keys.items()) + "\n"
 
 
-CASES: Mapping[str, Case] = MappingProxyType(
+ALEXNET_CASES: Mapping[str, Case] = MappingProxyType(
     {
-        "the mean loss, as in the text": Case({"loss_reduction": "darknet"}),
-        SUMMED: Case(),
+        "the mean loss, as in the textbook": Case({"loss_reduction": "darknet"}),
+        SUMMED_LOSS: Case(),
         "batch_normalize=1": Case(layer={"batch_normalize": 1}),
         "layer_normalize=1": Case(layer={"layer_normalize": 1}),
         "group_normalize=8": Case(layer={"group_normalize": 8}),
@@ -80,7 +82,7 @@ CASES: Mapping[str, Case] = MappingProxyType(
         "constrain=1": Case({"constrain": 1}),
         "constrain=.1": Case({"constrain": 0.1}),
         "constrain=.01": Case({"constrain": 0.01}),
-        STEEP: Case({"init": "msra"}),
+        MSRA_INIT: Case({"init": "msra"}),
         "activation=leaky": Case(layer={"activation": "leaky"}),
         "activation=prelu": Case(layer={"activation": "prelu"}),
         "mean=.286 std=.353": Case({"mean": 0.286, "std": 0.353}),
@@ -91,11 +93,11 @@ CASES: Mapping[str, Case] = MappingProxyType(
 )
 
 
-def run(images: Images, *, updates: int, seeds: int) -> Iterator[tuple[str, list[Outcome]]]:
-    """Each case with each seed."""
-    for name, case in CASES.items():
+def run(images: GrayImages, *, updates: int, seeds: int) -> Iterator[tuple[str, list[Outcome]]]:
+    """Run each case with each seed."""
+    for name, case in ALEXNET_CASES.items():
         yield name, [learn_case(case, images, updates=updates, seed=seed) for seed in range(seeds)]
 
 
-def learn_case(case: Case, images: Images, *, updates: int, seed: int = 0) -> Outcome:
+def learn_case(case: Case, images: GrayImages, *, updates: int, seed: int = 0) -> Outcome:
     return learn(case.cfg, images, updates=updates, seed=seed, truth=case.truth)[1]

@@ -1,4 +1,4 @@
-"""Anchors of another size than the boxes: what the doctor says before a training, and the watch after some updates."""
+"""Anchors of another size than the boxes, as found by the doctor before a training and by the monitor in it."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ from darkpy.training.loop import train
 from darkpy.training.setup import open_setup
 from darkpy.training.trainer import Trainer
 
-IMAGES = 60
-FACTORS = (1, 3)
+SYNTHETIC_IMAGES = 60
+ANCHOR_FACTORS = (1, 3)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What each said of the anchors; empty for nothing."""
+class AnchorFindings:
+    """Messages on the anchors; empty for none."""
 
     doctor: str
-    watch: str
+    monitor: str
 
 
-def draw(folder: Path) -> None:
-    """The images of `darkpy sample`, with their cfg and .data file."""
-    for _ in write_synthetic_dataset(SyntheticConfig(images=IMAGES, valid=1, size=160, seed=0), folder):
+def write_images(folder: Path) -> None:
+    """Write the images of `darkpy sample`, with their cfg and .data file."""
+    for _ in write_synthetic_dataset(SyntheticConfig(images=SYNTHETIC_IMAGES, valid=1, size=160, seed=0), folder):
         pass
 
 
 def multiply_anchors(cfg: str, factor: float) -> str:
-    """The cfg with all anchors so many times as large in both directions."""
+    """Scale the width and height of all anchors of a cfg."""
 
-    def grown(match: re.Match[str]) -> str:
-        numbers = (float(number) * factor for number in match.group(1).split(","))
-        return "anchors=" + ",".join(f"{number:g}" for number in numbers)
+    def scaled_anchors(match: re.Match[str]) -> str:
+        values = (float(value) * factor for value in match.group(1).split(","))
+        return "anchors=" + ",".join(f"{value:g}" for value in values)
 
-    return re.sub(r"anchors=([\d., ]+\d)", grown, cfg)
+    return re.sub(r"anchors=([\d., ]+\d)", scaled_anchors, cfg)
 
 
-def look(folder: Path, factor: float, *, updates: int) -> Told:
-    """Both verdicts on the sample in that folder with such anchors."""
+def find_mismatch(folder: Path, factor: float, *, updates: int) -> AnchorFindings:
+    """Run the doctor and a training on the images of a folder, with anchors scaled by a factor."""
     cfg = folder / f"anchors_x{factor:g}.cfg"
     cfg.write_text(multiply_anchors((folder / "sample.cfg").read_text(), factor))
     data = read_data(folder / "sample.data")
     exam = examine(cfg, data)
     for _ in exam.survey():
         pass
-    doctor = [f"{one.place}: {one.message}" for one in exam.findings if one.name == "anchors"]
+    doctor = [f"{finding.place}: {finding.message}" for finding in exam.findings if finding.name == "anchors"]
     torch.manual_seed(0)
     trainer = Trainer(darkpy.load(cfg))
-    watch = Monitor(trainer)
+    monitor = Monitor(trainer)
     source = open_setup(trainer.network.plan, data, seed=0).source
     for _ in islice(train(trainer, source), updates):
         pass
-    watched = [finding.text for finding in watch.findings if finding.name == "AnchorMismatch"]
-    return Told("; ".join(doctor), "; ".join(watched))
+    in_training = [finding.text for finding in monitor.findings if finding.name == "AnchorMismatch"]
+    return AnchorFindings("; ".join(doctor), "; ".join(in_training))

@@ -1,4 +1,4 @@
-"""The cases of articles on trainings that went wrong, with the numbers of this machine; tools/cases.py runs it."""
+"""Command line of tools/cases.py, which reproduces trainings that went wrong in articles."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from tools.articles import alexnet, anchors, pooling, runs
-from tools.articles.images import Images, find
-from tools.fashion_mnist import SOURCE
+from tools.articles.images import GrayImages, load_images
+from tools.fashion_mnist import IDX_FOLDER
 
 
 def print_row(*cells: str) -> None:
@@ -24,76 +24,78 @@ def print_heading(*cells: str) -> None:
     print_row(*("---" for _ in cells))
 
 
-def spread(numbers: Iterable[float], form: str) -> str:
-    """The numbers of all seeds."""
-    return ", ".join(form.format(number) for number in numbers)
+def join_values(values: Iterable[float], template: str) -> str:
+    """Format the values of all seeds."""
+    return ", ".join(template.format(value) for value in values)
 
 
 def run_alexnet(arguments: argparse.Namespace) -> None:
     images = _images(arguments)
-    print_heading("", "what became of it", "loss", "largest gradient", "accuracy")
+    print_heading("", "outcome", "loss", "largest gradient", "accuracy")
     for name, outcomes in alexnet.run(images, updates=arguments.updates, seeds=arguments.seeds):
         print_row(
             f"`{name}`",
             ", ".join(outcome.verdict for outcome in outcomes),
-            spread((outcome.loss for outcome in outcomes), "{:.2f}"),
-            spread((outcome.norm for outcome in outcomes), "{:.3g}"),
-            spread((outcome.accuracy for outcome in outcomes), "{:.0%}"),
+            join_values((outcome.loss for outcome in outcomes), "{:.2f}"),
+            join_values((outcome.norm for outcome in outcomes), "{:.3g}"),
+            join_values((outcome.accuracy for outcome in outcomes), "{:.0%}"),
         )
-    for name in (alexnet.SUMMED, alexnet.STEEP):
+    for name in (alexnet.SUMMED_LOSS, alexnet.MSRA_INIT):
         for seed in range(arguments.seeds):
-            print(f"\nthe watch on {name}, seed {seed}:")
-            cfg = alexnet.CASES[name].cfg
-            for finding in runs.watched(cfg, images, updates=arguments.updates, seed=seed):
+            print(f"\nthe monitor on {name}, seed {seed}:")
+            cfg = alexnet.ALEXNET_CASES[name].cfg
+            for finding in runs.find_symptoms(cfg, images, updates=arguments.updates, seed=seed):
                 print(f"  {finding.name}: {finding.text}")
 
 
 def run_pooling(arguments: argparse.Namespace) -> None:
     images = _images(arguments)
     print_heading(
-        "", "zeros in the feature", "dead units", "its largest", "largest behind the norm", "loss", "accuracy"
+        "", "zeros in the feature", "dead units", "largest value", "largest behind the norm", "loss", "accuracy"
     )
     for name, features in pooling.run(images, updates=arguments.updates, seeds=arguments.seeds):
         print_row(
             f"`{name}`",
-            spread((one.zeros for one in features), "{:.0%}"),
-            spread((one.dead for one in features), "{:.0%}"),
-            spread((one.largest for one in features), "{:.1f}"),
-            spread((one.given for one in features), "{:.1f}"),
-            spread((one.outcome.loss for one in features), "{:.2f}"),
-            spread((one.outcome.accuracy for one in features), "{:.0%}"),
+            join_values((stats.zeros for stats in features), "{:.0%}"),
+            join_values((stats.dead for stats in features), "{:.0%}"),
+            join_values((stats.largest for stats in features), "{:.1f}"),
+            join_values((stats.normed for stats in features), "{:.1f}"),
+            join_values((stats.outcome.loss for stats in features), "{:.2f}"),
+            join_values((stats.outcome.accuracy for stats in features), "{:.0%}"),
         )
 
 
 def run_anchors(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "shapes"
-        anchors.draw(folder)
-        for factor in anchors.FACTORS:
-            told = anchors.look(folder, factor, updates=arguments.updates)
+        anchors.write_images(folder)
+        for factor in anchors.ANCHOR_FACTORS:
+            findings = anchors.find_mismatch(folder, factor, updates=arguments.updates)
             print(f"anchors times {factor}:")
-            print(f"  the doctor: {(told.doctor or 'nothing').replace(f'{folder}/', '')}")
-            print(f"  the watch:  {(told.watch or 'nothing').replace(f'{folder}/', '')}")
+            print(f"  doctor:  {(findings.doctor or 'nothing').replace(f'{folder}/', '')}")
+            print(f"  monitor: {(findings.monitor or 'nothing').replace(f'{folder}/', '')}")
 
 
-def _images(arguments: argparse.Namespace) -> Images:
-    images = find(arguments.source)
-    print(f"{images.name}, {len(images.y_B)} of them, {arguments.updates} updates", file=sys.stderr)
+def _images(arguments: argparse.Namespace) -> GrayImages:
+    images = load_images(arguments.source)
+    print(f"{len(images.y_B)} {images.name}, {arguments.updates} updates", file=sys.stderr)
     return images
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="tools/cases.py", description="Cases of trainings that went wrong.")
+    parser = argparse.ArgumentParser(
+        prog="tools/cases.py", description="Reproduce trainings that went wrong in articles."
+    )
     commands = parser.add_subparsers(required=True)
     for name, run, updates, text in (
-        ("alexnet", run_alexnet, 200, "AlexNet that overflows, and what each remedy does"),
+        ("alexnet", run_alexnet, 200, "AlexNet that overflows, and the effect of each remedy"),
         (
             "pooling",
             run_pooling,
             300,
-            "a feature's zeros and range behind a maximum and a mean, and what a norm changes",
+            "a feature's zeros and range behind a maximum, a mean, and a norm",
         ),
-        ("anchors", run_anchors, 10, "anchors three times too large: what the doctor and the watch say"),
+        ("anchors", run_anchors, 10, "anchors three times too large, as found by the doctor and the monitor"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
@@ -102,7 +104,7 @@ def main(words: Sequence[str] | None = None) -> None:
         if run is not run_anchors:
             command.add_argument("--seeds", type=int, default=3, help="runs of each case, default: 3")
             command.add_argument(
-                "--source", type=Path, default=SOURCE, help=f"Fashion-MNIST's idx files, else drawn ones: {SOURCE}"
+                "--source", type=Path, default=IDX_FOLDER, help=f"Fashion-MNIST's idx files, default: {IDX_FOLDER}"
             )
     arguments = parser.parse_args(words)
     torch.set_num_threads(arguments.threads)

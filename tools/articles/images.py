@@ -1,6 +1,6 @@
-"""Gray images of ten kinds: Fashion-MNIST where it is installed, else drawn ones that look like it.
+"""Gray images of ten classes: Fashion-MNIST if it is installed, else synthetic ones that resemble it.
 
-Letters: B images, 1 the gray channel, H W rows and columns, K classes.
+Legend: B images, 1 the gray channel, H W rows and columns, K classes.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tools.fashion_mnist import SIDE, read_idx
+from tools.fashion_mnist import IMAGE_PX, read_idx
 
-CLASSES = 10
-TEST = 500
-COARSE = 7  # rows and columns of a drawn kind's outline
+CLASS_COUNT = 10
+TEST_IMAGES = 500
+OUTLINE_CELLS = 7  # rows and columns of a synthetic class's outline
 
 
 @dataclass(frozen=True, slots=True)
-class Images:
-    """x_B1HW in 0..1 and their classes y_B, to learn from and to be tested by. name: where they are from."""
+class GrayImages:
+    """x_B1HW in 0..1 and their classes y_B, for training and for testing. name: their source."""
 
     name: str
     x_B1HW: Tensor
@@ -30,9 +30,9 @@ class Images:
     test_y_B: Tensor
 
     def minibatch(self, count: int, side: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """So many at random, of side x side pixels, and truths_BK."""
-        drawn = torch.randint(len(self.y_B), (count,), generator=generator)
-        return scaled(self.x_B1HW[drawn], side), functional.one_hot(self.y_B[drawn], CLASSES).float()
+        """Draw images at random, scaled to side x side pixels, and their truth_BK."""
+        index_B = torch.randint(len(self.y_B), (count,), generator=generator)
+        return scaled(self.x_B1HW[index_B], side), functional.one_hot(self.y_B[index_B], CLASS_COUNT).float()
 
 
 def scaled(x_B1HW: Tensor, side: int) -> Tensor:
@@ -41,35 +41,35 @@ def scaled(x_B1HW: Tensor, side: int) -> Tensor:
     return functional.interpolate(x_B1HW, size=(side, side), mode="bilinear", antialias=False)
 
 
-def fashion(source: Path, count: int = 8192) -> Images:
-    """The first images of Fashion-MNIST."""
+def read_fashion_mnist(source: Path, count: int = 8192) -> GrayImages:
+    """Read the first images of Fashion-MNIST."""
     arrays = []
-    for stem, wanted in (("train", count), ("t10k", TEST)):
-        x_BHW = torch.from_numpy(read_idx(source / f"{stem}-images-idx3-ubyte.gz", 3)[:wanted].copy())
-        y_B = torch.from_numpy(read_idx(source / f"{stem}-labels-idx1-ubyte.gz", 1)[:wanted].copy())
+    for stem, limit in (("train", count), ("t10k", TEST_IMAGES)):
+        x_BHW = torch.from_numpy(read_idx(source / f"{stem}-images-idx3-ubyte.gz", 3)[:limit].copy())
+        y_B = torch.from_numpy(read_idx(source / f"{stem}-labels-idx1-ubyte.gz", 1)[:limit].copy())
         arrays += [x_BHW[:, None].float() / 255, y_B.long()]
-    return Images("Fashion-MNIST", *arrays)
+    return GrayImages("Fashion-MNIST", *arrays)
 
 
-def drawn(count: int = 2048) -> Images:
-    """Bright outlines on black, alike left and right as clothes are, each a little moved, dimmed and noisy."""
+def draw_images(count: int = 2048) -> GrayImages:
+    """Draw bright outlines on black, symmetric like clothes; each image is shifted, dimmed and noisy."""
     generator = torch.Generator().manual_seed(0)
-    half_K1HW = torch.rand(CLASSES, 1, COARSE, COARSE // 2 + 1, generator=generator)
+    half_K1HW = torch.rand(CLASS_COUNT, 1, OUTLINE_CELLS, OUTLINE_CELLS // 2 + 1, generator=generator)
     coarse_K1HW = torch.cat((half_K1HW, half_K1HW[..., :-1].flip(3)), 3)
-    kinds_K1HW = functional.interpolate(coarse_K1HW, size=(SIDE - 4, SIDE - 4), mode="bicubic")
-    kinds_K1HW = functional.pad(((kinds_K1HW - 0.45) * 4).clamp(0, 1), (2, 2, 2, 2))
+    outline_K1HW = functional.interpolate(coarse_K1HW, size=(IMAGE_PX - 4, IMAGE_PX - 4), mode="bicubic")
+    outline_K1HW = functional.pad(((outline_K1HW - 0.45) * 4).clamp(0, 1), (2, 2, 2, 2))
     arrays = []
-    for wanted in (count, TEST):
-        y_B = torch.randint(CLASSES, (wanted,), generator=generator)
-        x_B1HW = kinds_K1HW[y_B]
-        moves_B2 = torch.randint(-2, 3, (wanted, 2), generator=generator).tolist()
-        x_B1HW = torch.stack([x.roll(tuple(move), (1, 2)) for x, move in zip(x_B1HW, moves_B2, strict=True)])
-        light_B111 = 0.4 + 0.6 * torch.rand(wanted, 1, 1, 1, generator=generator)
+    for images in (count, TEST_IMAGES):
+        y_B = torch.randint(CLASS_COUNT, (images,), generator=generator)
+        x_B1HW = outline_K1HW[y_B]
+        shift_B2 = torch.randint(-2, 3, (images, 2), generator=generator).tolist()
+        x_B1HW = torch.stack([x.roll(tuple(shift), (1, 2)) for x, shift in zip(x_B1HW, shift_B2, strict=True)])
+        light_B111 = 0.4 + 0.6 * torch.rand(images, 1, 1, 1, generator=generator)
         noise_B1HW = 0.1 * torch.randn(x_B1HW.shape, generator=generator)
         arrays += [(x_B1HW * (light_B111 + noise_B1HW)).clamp(0, 1), y_B]
-    return Images("drawn images", *arrays)
+    return GrayImages("synthetic images", *arrays)
 
 
-def find(source: Path) -> Images:
-    """Fashion-MNIST where its files are, else drawn ones."""
-    return fashion(source) if (source / "train-images-idx3-ubyte.gz").is_file() else drawn()
+def load_images(source: Path) -> GrayImages:
+    """Return Fashion-MNIST if its files are there, else synthetic images."""
+    return read_fashion_mnist(source) if (source / "train-images-idx3-ubyte.gz").is_file() else draw_images()

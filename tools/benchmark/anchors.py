@@ -1,4 +1,4 @@
-"""Anchors for a data set: the whole command from label files to anchors.txt, and k-means alone."""
+"""Anchors of a data set: `calc_anchors` from label files to anchors.txt, and k-means alone."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ from numpy.typing import NDArray
 from darkpy.anchors.kmeans import Floats, cluster
 
 from .machine import describe_machine
-from .turns import Quartiles
+from .runners import Quartiles
 
-ON_IMAGE, SIDE, FEW = 10, 416, 2000
-"""Boxes on an image, the network's input in pixels, and the boxes of a quick run."""
+BOXES_PER_IMAGE, NET_PX, QUICK_BOXES = 10, 416, 2000
 LOOP_ROUNDS = 2
-"""How many rounds of the plain loop are timed; it would need minutes for all."""
+"""Timed rounds of the loop over boxes, which would need minutes for all of them."""
 
 
 def bench_anchors(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Let `calc_anchors` of darkpy and of AlexeyAB's program find anchors for the same label files, in turns."""
-    boxes = FEW if arguments.quick else arguments.boxes
+    """Time `calc_anchors` of darkpy and of AlexeyAB's program on the same label files, in turns."""
+    boxes = QUICK_BOXES if arguments.quick else arguments.boxes
     sizes_N2 = _draw_sizes(boxes)
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
     programs = {"darkpy": [sys.executable, "-m", "darkpy"]}
@@ -37,93 +36,86 @@ def bench_anchors(arguments: argparse.Namespace) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {name: [] for name in programs}
     with tempfile.TemporaryDirectory() as folder:
         _write_labels(Path(folder), sizes_N2)
-        for number in range(arguments.rounds + 1):
-            seed = ["--seed", str(number)]
+        sides = ["-width", str(NET_PX), "-height", str(NET_PX)]
+        command = ["detector", "calc_anchors", "bench.data", "-num_of_clusters", str(arguments.clusters), *sides]
+        for round_index in range(arguments.rounds + 1):
             for name, program in programs.items():
-                took = _run(
-                    [*program, *_words(arguments.clusters), *(seed if name == "darkpy" else [])], folder, environment
-                )
-                if number:  # the first round finds the files cold
-                    seconds[name].append(took)
+                seed = ["--seed", str(round_index)] if name == "darkpy" else []
+                duration = _run([*program, *command, *seed], folder, environment)
+                if round_index:  # the files are not cached in the first round
+                    seconds[name].append(duration)
     base = seconds["darkpy"]
     return {
-        "what": f"calc_anchors, {arguments.clusters} clusters, {boxes} boxes in {boxes // ON_IMAGE} files",
+        "what": f"calc_anchors, {arguments.clusters} clusters, {boxes} boxes in {boxes // BOXES_PER_IMAGE} files",
         "boxes": boxes,
         "threads": arguments.threads,
         "rounds": arguments.rounds,
         "machine": describe_machine(),
-        "ratios": dict(_alone(sizes_N2, arguments)),
+        "ratios": _time_kmeans(sizes_N2, arguments),
         "runners": {
             name: {
                 "version": programs[name][0],
-                "ms": Quartiles.of([1000 * one for one in taken]),
-                "ratio": Quartiles.of([one / other for one, other in zip(taken, base, strict=True)]),
+                "ms": Quartiles.of([1000 * duration for duration in durations]),
+                "ratio": Quartiles.of_ratios(durations, base),
             }
-            for name, taken in seconds.items()
+            for name, durations in seconds.items()
         },
     }
 
 
-def _words(clusters: int) -> list[str]:
-    side = str(SIDE)
-    words = ["detector", "calc_anchors", "bench.data", "-num_of_clusters", str(clusters), "-width", side]
-    return [*words, "-height", side]
-
-
 def _run(command: Sequence[str], folder: str, environment: dict[str, str]) -> float:
-    began = perf_counter()
+    start = perf_counter()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
     if done.returncode:
-        sys.exit(f"{command[0]} ended with {done.returncode}: {done.stderr[-500:].decode(errors='replace')}")
-    return perf_counter() - began
+        sys.exit(f"{command[0]}: exit code {done.returncode}: {done.stderr[-500:].decode(errors='replace')}")
+    return perf_counter() - start
 
 
-def _alone(sizes_N2: Floats, arguments: argparse.Namespace) -> list[tuple[str, Quartiles]]:
-    """k-means without files: rounds a second, and how much longer a loop over the boxes takes for as many rounds."""
-    taken: dict[str, list[float]] = {"means": [], "medians": [], "loop": []}
-    for number in range(max(2, arguments.rounds // 4)):
-        places = np.random.default_rng(number).choice(len(sizes_N2), arguments.clusters, replace=False)
-        start_K2 = SIDE * sizes_N2[places]
+def _time_kmeans(sizes_N2: Floats, arguments: argparse.Namespace) -> dict[str, Quartiles]:
+    """Time k-means without files, and a loop over the boxes for as many rounds."""
+    seconds: dict[str, list[float]] = {"means": [], "medians": [], "loop": []}
+    for seed in range(max(2, arguments.rounds // 4)):
+        indices = np.random.default_rng(seed).choice(len(sizes_N2), arguments.clusters, replace=False)
+        start_K2 = NET_PX * sizes_N2[indices]
         for kind in ("means", "medians"):
-            began = perf_counter()
-            made = cluster(SIDE * sizes_N2, start_K2, median=kind == "medians")
-            taken[kind].append(perf_counter() - began)
-        taken["loop"].append(_loop_round(SIDE * sizes_N2, start_K2) * (made.rounds + 1))
-    loop = [whole / ours for whole, ours in zip(taken["loop"], taken["medians"], strict=True)]
-    return [
-        ("k-means alone, means, seconds", Quartiles.of(taken["means"])),
-        ("k-means alone, medians, seconds", Quartiles.of(taken["medians"])),
-        ("a loop over the boxes, medians, over darkpy", Quartiles.of(loop)),
-    ]
+            start = perf_counter()
+            clusters = cluster(NET_PX * sizes_N2, start_K2, median=kind == "medians")
+            seconds[kind].append(perf_counter() - start)
+        seconds["loop"].append(_loop_round(NET_PX * sizes_N2, start_K2) * (clusters.rounds + 1))
+    return {
+        "k-means alone, means, seconds": Quartiles.of(seconds["means"]),
+        "k-means alone, medians, seconds": Quartiles.of(seconds["medians"]),
+        "a loop over the boxes, medians, over darkpy": Quartiles.of_ratios(seconds["loop"], seconds["medians"]),
+    }
 
 
 def _loop_round(sizes_N2: Floats, start_K2: Floats) -> float:
-    """The seconds of a round that compares one box after the other with all centers."""
+    """Return the seconds of a round that compares one box after the other with all centers."""
     centers_K2 = start_K2.copy()
-    began = perf_counter()
+    start = perf_counter()
     for _ in range(LOOP_ROUNDS):
         nearest_N: NDArray[np.intp] = np.empty(len(sizes_N2), np.intp)
-        for place, box_2 in enumerate(sizes_N2):
+        for index, box_2 in enumerate(sizes_N2):
             overlap_K = np.minimum(centers_K2, box_2).prod(1)
-            nearest_N[place] = (overlap_K / (box_2.prod() + centers_K2.prod(1) - overlap_K)).argmax()
-        for number in set(nearest_N.tolist()):
-            centers_K2[number] = np.median(sizes_N2[nearest_N == number], axis=0)
-    return (perf_counter() - began) / LOOP_ROUNDS
+            nearest_N[index] = (overlap_K / (box_2.prod() + centers_K2.prod(1) - overlap_K)).argmax()
+        for center in set(nearest_N.tolist()):
+            centers_K2[center] = np.median(sizes_N2[nearest_N == center], axis=0)
+    return (perf_counter() - start) / LOOP_ROUNDS
 
 
 def _draw_sizes(count: int) -> Floats:
-    """Boxes of twenty kinds, as fractions of an image."""
-    chance = np.random.default_rng(0)
-    kinds_K2 = 0.2 * np.abs(chance.normal(size=(20, 2))) + 0.03
-    spread_N2 = np.exp(0.4 * chance.normal(size=(count, 2)))
-    sizes_N2: Floats = np.minimum(kinds_K2[chance.integers(20, size=count)] * spread_N2, 0.98)
+    """Draw sizes of boxes around twenty centers, as fractions of an image."""
+    random = np.random.default_rng(0)
+    centers_K2 = 0.2 * np.abs(random.normal(size=(20, 2))) + 0.03
+    spread_N2 = np.exp(0.4 * random.normal(size=(count, 2)))
+    sizes_N2: Floats = np.minimum(centers_K2[random.integers(20, size=count)] * spread_N2, 0.98)
     return sizes_N2
 
 
 def _write_labels(folder: Path, sizes_N2: Floats) -> None:
     names = []
-    for first in range(0, len(sizes_N2), ON_IMAGE):
-        lines = (f"0 0.5 0.5 {w:.6f} {h:.6f}\n" for w, h in sizes_N2[first : first + ON_IMAGE].tolist())
+    for first in range(0, len(sizes_N2), BOXES_PER_IMAGE):
+        lines = (f"0 0.5 0.5 {w:.6f} {h:.6f}\n" for w, h in sizes_N2[first : first + BOXES_PER_IMAGE].tolist())
         (folder / f"{first}.txt").write_text("".join(lines), encoding="utf-8")
         names.append(f"{folder}/{first}.jpg\n")
     (folder / "train.list").write_text("".join(names), encoding="utf-8")

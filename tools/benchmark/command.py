@@ -1,4 +1,4 @@
-"""Times darkpy against its peers on this machine; tools/bench.py runs it."""
+"""Command line of tools/bench.py, which times darkpy and its peers on this machine."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from darkpy.files import write_atomic
 from darkpy.process import count_cores
 
 from .anchors import bench_anchors
-from .end import bench_end
-from .footprint import bench_memory
-from .forward import WAYS, bench_forward
+from .end_to_end import bench_end_to_end
+from .forward import DARKPY_CONFIGS, bench_forward
 from .loader import bench_loader
 from .loading import bench_loading
+from .memory import bench_memory
+from .monitor import bench_monitor
+from .runners import Quartiles
 from .training import bench_training
-from .turns import Quartiles
-from .watch import bench_watch
 
-ROOT = Path(__file__).resolve().parents[2]
+CFG_FOLDER = Path(__file__).resolve().parents[2] / "cfg"
 
 
 def print_table(result: Mapping[str, Any]) -> None:
@@ -45,44 +45,54 @@ def print_table(result: Mapping[str, Any]) -> None:
 
 def parse(words: Sequence[str] | None) -> argparse.Namespace:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--threads", type=int, default=count_cores(), help="default: the physical cores")
+    common.add_argument("--threads", type=int, default=count_cores(), help="default: physical cores")
     common.add_argument("--rounds", type=int, default=21)
-    common.add_argument("--quick", action="store_true", help="3 short rounds: shows that it works, not how fast")
-    common.add_argument("--json", type=Path, metavar="FILE", help="write the result for programs as well")
+    common.add_argument("--quick", action="store_true", help="3 short rounds, to check that it works")
+    common.add_argument("--json", type=Path, metavar="FILE", help="also write the result as JSON")
     parser = argparse.ArgumentParser(prog="tools/bench.py", description="Times darkpy against its peers.")
     commands = parser.add_subparsers(required=True)
-    forward = commands.add_parser("forward", parents=[common], help="a forward pass: ONNX Runtime, darkpy, OpenCV 4")
+    forward = commands.add_parser("forward", parents=[common], help="forward pass: ONNX Runtime, darkpy, OpenCV 4")
     _add_forward(forward)
     for name, bench, text in (
-        ("load", bench_loading, "from files to a network: numpy, darkpy, ONNX Runtime, OpenCV 4"),
-        ("memory", bench_memory, "the most memory that a process ever had: load and three forward passes"),
+        ("load", bench_loading, "loading time of a network: numpy, darkpy, ONNX Runtime, OpenCV 4"),
+        ("memory", bench_memory, "peak memory of a process: load and three forward passes"),
     ):
         other = commands.add_parser(name, parents=[common], help=text)
-        other.set_defaults(bench=bench, ways=(), batch=1, size=None)
-        other.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3.cfg", help="default: yolov3")
-        other.add_argument("--weights", type=Path, help="default: random numbers")
-    train = commands.add_parser("train", parents=[common], help="a training step: darkpy, plain PyTorch, AlexeyAB")
+        other.set_defaults(bench=bench, configs=(), batch=1, size=None)
+        other.add_argument("--cfg", type=Path, default=CFG_FOLDER / "yolov3.cfg", help="default: yolov3")
+        other.add_argument("--weights", type=Path, help="default: random weights")
+    train = commands.add_parser("train", parents=[common], help="training step: darkpy, plain PyTorch, AlexeyAB")
     train.set_defaults(bench=bench_training)
-    train.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")
+    train.add_argument("--cfg", type=Path, default=CFG_FOLDER / "yolov3-tiny.cfg", help="default: yolov3-tiny")
     train.add_argument("--batch", type=int, default=8)
-    train.add_argument("--alexeyab", type=Path, metavar="PATH", help="AlexeyAB's program `darknet`, for the CPU")
-    watch = commands.add_parser("watch", parents=[common], help="a training step with and without the live watch")
-    watch.set_defaults(bench=bench_watch)
-    watch.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")
-    watch.add_argument("--batch", type=int, default=8)
-    loader = commands.add_parser("loader", parents=[common], help="training data alone, and what a training waits")
+    train.add_argument("--alexeyab", type=Path, metavar="PATH", help="AlexeyAB's `darknet`, built for the CPU")
+    monitor = commands.add_parser(
+        "monitor", aliases=["watch"], parents=[common], help="training step with and without the live monitor"
+    )
+    monitor.set_defaults(bench=bench_monitor)
+    monitor.add_argument("--cfg", type=Path, default=CFG_FOLDER / "yolov3-tiny.cfg", help="default: yolov3-tiny")
+    monitor.add_argument("--batch", type=int, default=8)
+    loader = commands.add_parser(
+        "loader", parents=[common], help="training data loader, and the time that training waits for it"
+    )
     loader.set_defaults(bench=bench_loader)
-    loader.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")
-    loader.add_argument("--data", type=Path, metavar="FILE", help="a .data file; default: drawn images of 640 x 640")
+    loader.add_argument("--cfg", type=Path, default=CFG_FOLDER / "yolov3-tiny.cfg", help="default: yolov3-tiny")
+    loader.add_argument(
+        "--data", type=Path, metavar="FILE", help="a .data file; default: synthetic images of 640 x 640"
+    )
     loader.add_argument("--batch", type=int, default=8)
-    loader.add_argument("--workers", type=int, default=1, help="processes that make images; default: 1")
-    end = commands.add_parser("end", parents=[common], help="from files to boxes: darkpy, its forward pass, OpenCV 4")
-    end.set_defaults(bench=bench_end, batch=1)
-    end.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")
-    end.add_argument("--weights", type=Path, help="default: random numbers")
-    end.add_argument("--images", type=Path, metavar="PATH", help="a folder or list; default: drawn images")
-    end.add_argument("--count", type=int, default=200, metavar="N", help="images at most; default: 200")
-    _add_anchors(commands.add_parser("anchors", parents=[common], help="calc_anchors: darkpy, AlexeyAB, a plain loop"))
+    loader.add_argument("--workers", type=int, default=1, help="loader processes; default: 1")
+    end = commands.add_parser(
+        "end", parents=[common], help="from image files to boxes: darkpy, its forward pass alone, OpenCV 4"
+    )
+    end.set_defaults(bench=bench_end_to_end, batch=1)
+    end.add_argument("--cfg", type=Path, default=CFG_FOLDER / "yolov3-tiny.cfg", help="default: yolov3-tiny")
+    end.add_argument("--weights", type=Path, help="default: random weights")
+    end.add_argument("--images", type=Path, metavar="PATH", help="a folder or list; default: synthetic images")
+    end.add_argument("--count", type=int, default=200, metavar="N", help="maximum number of images; default: 200")
+    _add_anchors(
+        commands.add_parser("anchors", parents=[common], help="calc_anchors: darkpy, AlexeyAB, a loop over the boxes")
+    )
     arguments = parser.parse_args(words)
     if min(arguments.batch, arguments.threads) < 1 or arguments.rounds < 2:
         parser.error("batch and threads are at least 1, rounds at least 2")
@@ -92,19 +102,26 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
 
 def _add_forward(forward: argparse.ArgumentParser) -> None:
     forward.set_defaults(bench=bench_forward)
-    forward.add_argument("--cfg", type=Path, default=ROOT / "cfg" / "yolov3-tiny.cfg", help="default: yolov3-tiny")
-    forward.add_argument("--weights", type=Path, help="default: random numbers")
+    forward.add_argument("--cfg", type=Path, default=CFG_FOLDER / "yolov3-tiny.cfg", help="default: yolov3-tiny")
+    forward.add_argument("--weights", type=Path, help="default: random weights")
     forward.add_argument("--size", type=int, metavar="N", help="width and height of the input; default: the cfg's")
     forward.add_argument("--batch", type=int, default=1)
-    forward.add_argument("--ways", nargs="*", choices=tuple(WAYS), default=(), help="other ways that darkpy has")
-    forward.add_argument("--alexeyab", type=Path, metavar="PATH", help="AlexeyAB's program `darknet`, for the CPU")
+    forward.add_argument(
+        "--configs",
+        "--ways",
+        nargs="*",
+        choices=tuple(DARKPY_CONFIGS),
+        default=(),
+        help="more configurations of darkpy",
+    )
+    forward.add_argument("--alexeyab", type=Path, metavar="PATH", help="AlexeyAB's `darknet`, built for the CPU")
 
 
 def _add_anchors(anchors: argparse.ArgumentParser) -> None:
     anchors.set_defaults(bench=bench_anchors, batch=1)
     anchors.add_argument("--boxes", type=int, default=100_000, metavar="N", help="default: 100000")
     anchors.add_argument("--clusters", type=int, default=9, metavar="N", help="default: 9")
-    anchors.add_argument("--alexeyab", type=Path, metavar="PATH", help="AlexeyAB's program `darknet`, for the CPU")
+    anchors.add_argument("--alexeyab", type=Path, metavar="PATH", help="AlexeyAB's `darknet`, built for the CPU")
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -115,10 +132,10 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     print_table(result)
     if arguments.json:
-        write_atomic(arguments.json, [json.dumps(_plain(result), indent=2).encode() + b"\n"])
+        write_atomic(arguments.json, [json.dumps(_to_json(result), indent=2).encode() + b"\n"])
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if isinstance(value, Quartiles):
         return value._asdict()
-    return {key: _plain(one) for key, one in value.items()} if isinstance(value, dict) else value
+    return {key: _to_json(item) for key, item in value.items()} if isinstance(value, dict) else value

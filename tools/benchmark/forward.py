@@ -1,4 +1,4 @@
-"""One forward pass: darkpy, ONNX Runtime, and OpenCV 4, which still reads darknet's files."""
+"""ForwardJob pass: darkpy, ONNX Runtime, and OpenCV 4, the last version that reads darknet's files."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from darkpy.files import write_atomic
 
 from .darknet import TestProgram
 from .machine import describe_machine
-from .turns import Outputs, Quartiles, Run, Worker, report, take_turns
+from .runners import Outputs, Quartiles, Run, Worker, describe, take_turns
 
-AGREEMENT = 1e-4
-"""Of the largest number: networks whose outputs are further apart are not the same network."""
+OUTPUT_TOLERANCE = 1e-4
+"""Largest difference of outputs of the same network, as a fraction of the largest magnitude."""
 
 
-class Forward(NamedTuple):
-    """What every runner of a forward pass gets. way: how darkpy runs it, a word of WAYS."""
+class ForwardJob(NamedTuple):
+    """Input of every runner of a forward pass. config: a key of DARKPY_CONFIGS."""
 
     cfg: Path
     weights: Path
     onnx: Path
     x: Path
     threads: int
-    way: str = "fp32"
+    config: str = "fp32"
     alexeyab: Path | None = None
 
 
-def open_darkpy(job: Forward) -> tuple[str, Run]:
+def open_darkpy(job: ForwardJob) -> tuple[str, Run]:
     import torch
 
     import darkpy
@@ -51,7 +51,7 @@ def open_darkpy(job: Forward) -> tuple[str, Run]:
     keep_freed_memory()  # as the command line does
     torch.set_num_threads(job.threads)
     x_BCHW = torch.from_numpy(np.load(job.x))
-    config = InferenceConfig(**WAYS[job.way])
+    config = InferenceConfig(**DARKPY_CONFIGS[job.config])
     network = darkpy.load(job.cfg, job.weights, mapped=True)
     darkpy.accelerate(network, config, images=[x_CHW[None] for x_CHW in x_BCHW])
     if network.prefers_channels_last:  # as the commands lay images out
@@ -64,7 +64,7 @@ def open_darkpy(job: Forward) -> tuple[str, Run]:
     return f"{darkpy.__version__} on torch {torch.__version__}", run
 
 
-WAYS: Mapping[str, dict[str, Any]] = MappingProxyType(
+DARKPY_CONFIGS: Mapping[str, dict[str, Any]] = MappingProxyType(
     {
         "fp32": {},
         "bf16": {"precision": "bf16"},
@@ -76,10 +76,10 @@ WAYS: Mapping[str, dict[str, Any]] = MappingProxyType(
         "openvino-bf16": {"engine": "openvino", "precision": "bf16"},
     }
 )
-"""Of darkpy, beside the plain one."""
+"""Keyword arguments of InferenceConfig by name."""
 
 
-def open_onnx_runtime(job: Forward) -> tuple[str, Run]:
+def open_onnx_runtime(job: ForwardJob) -> tuple[str, Run]:
     import onnxruntime
 
     if not job.onnx.exists():
@@ -91,12 +91,18 @@ def open_onnx_runtime(job: Forward) -> tuple[str, Run]:
     return onnxruntime.__version__, lambda: session.run(None, inputs)
 
 
-def open_opencv(job: Forward) -> tuple[str, Run]:
+def import_opencv(threads: int) -> Any:
+    """Import OpenCV 4. Raises: ModuleNotFoundError for other versions."""
     import cv2
 
     if not hasattr(cv2.dnn, "readNetFromDarknet"):
         raise ModuleNotFoundError(f"OpenCV {cv2.__version__} does not read darknet's files; version 4 does")
-    cv2.setNumThreads(job.threads)
+    cv2.setNumThreads(threads)
+    return cv2
+
+
+def open_opencv(job: ForwardJob) -> tuple[str, Run]:
+    cv2 = import_opencv(job.threads)
     network = cv2.dnn.readNetFromDarknet(str(job.cfg), str(job.weights))
     names, x_BCHW = network.getUnconnectedOutLayersNames(), np.load(job.x)
 
@@ -107,12 +113,12 @@ def open_opencv(job: Forward) -> tuple[str, Run]:
     return cv2.__version__, run
 
 
-FORWARD = {"ONNX Runtime": open_onnx_runtime, "darkpy": open_darkpy, "OpenCV": open_opencv}
-"""The first that is installed is what the others are measured by."""
+FORWARD_RUNNERS = {"ONNX Runtime": open_onnx_runtime, "darkpy": open_darkpy, "OpenCV": open_opencv}
+"""The first one that is installed is the base of the ratios."""
 
 
-def prepare_forward(arguments: argparse.Namespace, folder: Path) -> Forward:
-    """One input, one weight file and one ONNX file for everybody."""
+def prepare_forward(arguments: argparse.Namespace, folder: Path) -> ForwardJob:
+    """Write the input, the weight file and the ONNX file that all runners use."""
     import torch
 
     import darkpy
@@ -128,8 +134,8 @@ def prepare_forward(arguments: argparse.Namespace, folder: Path) -> Forward:
         cfg.write_text(sides.sub(rf"\1={arguments.size}", arguments.cfg.read_text()))
     network = darkpy.load(cfg, arguments.weights)
     if arguments.size not in (None, network.plan.net.width):
-        raise DarkpyError(f"{arguments.cfg} has no lines width= and height= that could say {arguments.size}")
-    job = Forward(
+        raise DarkpyError(f"{arguments.cfg} has no lines width= and height= to set to {arguments.size}")
+    job = ForwardJob(
         cfg,
         arguments.weights or folder / "random.weights",
         folder / "network.onnx",
@@ -137,20 +143,20 @@ def prepare_forward(arguments: argparse.Namespace, folder: Path) -> Forward:
         arguments.threads,
     )
     if arguments.weights is None:
-        _fill(network)
+        fill_weights(network)
         network.save_weights(job.weights)
     x_BCHW = torch.rand((arguments.batch, *network.plan.input_shape), generator=torch.Generator().manual_seed(0))
     np.save(job.x, x_BCHW.numpy())
     try:
         write_atomic(job.onnx, pack_onnx(network, WeightsMetadata(), OnnxOptions()))
-    # without the package onnx, or with a layer that ONNX does not know, the others are measured all the same
-    except DarkpyError as fault:
-        print(f"no ONNX file: {fault}", file=sys.stderr)
+    # without the package onnx, or with a layer that ONNX does not know, the other runners are still measured
+    except DarkpyError as error:
+        print(f"no ONNX file: {error}", file=sys.stderr)
     return job
 
 
-def _fill(network: Any) -> None:
-    """Random weights that carry a signal through any number of layers: no overflow, and nothing fades to zero."""
+def fill_weights(network: Any) -> None:
+    """Fill with random weights that keep the signal's magnitude through any number of layers."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -164,16 +170,18 @@ def _fill(network: Any) -> None:
 
 
 def bench_forward(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Time a forward pass, batch norm folded; ONNX Runtime's outputs are checked against darkpy's first.
+    """Time a forward pass with batch norm folded; ONNX Runtime's outputs are first checked against darkpy's.
 
-    OpenCV's heads write boxes where darknet's write raw outputs, so its outputs are not compared.
+    OpenCV's outputs are not compared: its heads return boxes, not the raw outputs.
     """
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     machine = describe_machine()
     with ExitStack() as stack:
         job = prepare_forward(arguments, Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        workers: list[Any] = [Worker(name, open_runner, job) for name, open_runner in FORWARD.items()]
-        workers += [Worker(f"darkpy {way}", open_darkpy, job._replace(way=way)) for way in arguments.ways]
+        workers: list[Any] = [Worker(name, open_runner, job) for name, open_runner in FORWARD_RUNNERS.items()]
+        workers += [
+            Worker(f"darkpy {config}", open_darkpy, job._replace(config=config)) for config in arguments.configs
+        ]
         if arguments.alexeyab:
             workers.append(TestProgram("AlexeyAB", arguments.alexeyab, job.cfg, job.weights, arguments.threads))
         for worker in workers:
@@ -184,10 +192,8 @@ def bench_forward(arguments: argparse.Namespace) -> dict[str, Any]:
         if "ONNX Runtime" in able:
             _check_agreement(able["darkpy"].outputs(), able["ONNX Runtime"].outputs())
         times = take_turns(list(able.values()), arguments.rounds, arguments.seconds)
-        measured = report(times)
-        own = times["darkpy"]
     ratios = {
-        f"{name} over darkpy": Quartiles.of([one / other for one, other in zip(seconds, own, strict=True)])
+        f"{name} over darkpy": Quartiles.of_ratios(seconds, times["darkpy"])
         for name, seconds in times.items()
         if name != "darkpy"
     }
@@ -203,17 +209,12 @@ def bench_forward(arguments: argparse.Namespace) -> dict[str, Any]:
         "rounds": arguments.rounds,
         "machine": machine,
         "ratios": ratios,
-        "runners": {
-            worker.name: {"version": worker.version, **measured[worker.name]}
-            if worker.name in measured
-            else {"absent": worker.fault}
-            for worker in workers
-        },
+        "runners": describe(workers, times),
     }
 
 
-def _check_agreement(ours: Outputs, theirs: Outputs) -> None:
-    for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-        largest, apart = float(np.abs(one).max()), float(np.abs(one - other).max())
-        if not apart <= AGREEMENT * largest:
-            sys.exit(f"ONNX Runtime computes something else: output {number} is off by {apart:g} of {largest:g}")
+def _check_agreement(darkpy_outputs: Outputs, onnx_outputs: Outputs) -> None:
+    for index, (expected, output) in enumerate(zip(darkpy_outputs, onnx_outputs, strict=True)):
+        largest, difference = float(np.abs(expected).max()), float(np.abs(expected - output).max())
+        if not difference <= OUTPUT_TOLERANCE * largest:
+            sys.exit(f"ONNX Runtime's output {index} differs by {difference:g}, largest value {largest:g}")

@@ -1,4 +1,4 @@
-"""The training data alone, and what a training waits for them."""
+"""Speed of the training data loader, and the time that a training waits for it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ from time import perf_counter, process_time
 from typing import Any
 
 from .machine import describe_machine
-from .turns import Quartiles
+from .runners import Quartiles
 
-PICTURES, FEW, SIDE = 64, 4, 640
-IMAGES = 16
-"""Made in each round of the loader alone."""
-FIRST = 3
-"""Updates that are not counted: workers and caches are cold."""
+SYNTHETIC_IMAGES, SYNTHETIC_IMAGES_QUICK, SYNTHETIC_IMAGE_PX = 64, 4, 640
+SAMPLES_PER_ROUND = 16  # of the loader alone
+WARMUP_UPDATES = 3
 
 
 def bench_loader(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Make training images on one core, then train on what worker processes make of the same images."""
+    """Time the loader alone on one core, then a training on the samples of worker processes."""
     import torch
 
     from darkpy.process import keep_freed_memory
@@ -33,46 +31,51 @@ def bench_loader(arguments: argparse.Namespace) -> dict[str, Any]:
     machine = describe_machine()
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
-        data = arguments.data or _draw(Path(folder), FEW if arguments.quick else PICTURES)
+        data = arguments.data or _write_images(
+            Path(folder), SYNTHETIC_IMAGES_QUICK if arguments.quick else SYNTHETIC_IMAGES
+        )
         cfg = Path(folder) / "net.cfg"
         text = re.sub(r"(?m)^(batch|subdivisions|max_batches|random) *=.*\n", "", arguments.cfg.read_text())
         cfg.write_text(text.replace("[net]\n", f"[net]\nbatch={arguments.batch}\nsubdivisions=1\n", 1))
         torch.set_num_threads(1)
-        made = list(_make(cfg, data, arguments))
+        sample_seconds = list(_time_loader(cfg, data, arguments))
         torch.set_num_threads(arguments.threads)
-        alone, updates = _train(cfg, data, arguments)
-    shares = [100 * waited / seconds for seconds, waited in updates]
-    images = [1000 * seconds / arguments.batch for seconds, _ in updates]
-    base = median(images)
+        without_loader, updates = _time_training(cfg, data, arguments)
+    waiting_percent = [100 * waited / seconds for seconds, waited in updates]
+    with_loader = [1000 * seconds / arguments.batch for seconds, _ in updates]
+    base = median(with_loader)
     return {
-        "what": f"training data, ms an image: {arguments.cfg}, {arguments.data or 'drawn pictures'}",
+        "what": f"training data, ms an image: {arguments.cfg}, {arguments.data or 'synthetic images'}",
         "cfg": str(arguments.cfg),
-        "data": str(arguments.data or "drawn"),
+        "data": str(arguments.data or "synthetic"),
         "batch": arguments.batch,
         "workers": arguments.workers,
         "threads": arguments.threads,
         "rounds": arguments.rounds,
         "machine": machine,
         "ratios": {
-            "images made in a second of one core": Quartiles.of([1 / one for one in made]),
-            "% of an update spent waiting for data": Quartiles.of(shares),
-            "an update with the loader over one without": Quartiles.of([one / median(alone) for one in images]),
+            "samples a second on one core": Quartiles.of([1 / seconds for seconds in sample_seconds]),
+            "% of an update spent waiting for data": Quartiles.of(waiting_percent),
+            "an update with the loader over one without": Quartiles.of(
+                [ms / median(without_loader) for ms in with_loader]
+            ),
         },
         "runners": {
-            name: {"version": version, "ms": Quartiles.of(ms), "ratio": Quartiles.of([one / base for one in ms])}
+            name: {"version": version, "ms": Quartiles.of(ms), "ratio": Quartiles.of([value / base for value in ms])}
             for name, version, ms in (
-                ("training with the loader", f"{arguments.workers} workers", images),
-                ("training without it", "the same minibatch each time", alone),
-                ("loader alone", "processor time of one core", [1000 * one for one in made]),
+                ("training with the loader", f"{arguments.workers} workers", with_loader),
+                ("training without it", "the same minibatch each time", without_loader),
+                ("loader alone", "processor time of one core", [1000 * seconds for seconds in sample_seconds]),
             )
         },
     }
 
 
-def _draw(folder: Path, count: int) -> Path:
+def _write_images(folder: Path, count: int) -> Path:
     from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
 
-    for _ in write_synthetic_dataset(SyntheticConfig(images=count, valid=1, size=SIDE, seed=0), folder / "sample"):
+    config = SyntheticConfig(images=count, valid=1, size=SYNTHETIC_IMAGE_PX, seed=0)
+    for _ in write_synthetic_dataset(config, folder / "sample"):
         pass
     return folder / "sample" / "sample.data"
 
@@ -85,20 +88,22 @@ def _open(cfg: Path, data: Path, workers: int) -> Any:
     return open_setup(darkpy.plan(cfg), read_data(data), seed=0, workers=workers)
 
 
-def _make(cfg: Path, data: Path, arguments: argparse.Namespace) -> Iterator[float]:
-    """Processor seconds of an image, round by round."""
+def _time_loader(cfg: Path, data: Path, arguments: argparse.Namespace) -> Iterator[float]:
+    """Yield the processor seconds of a sample, round by round."""
     setup = _open(cfg, data, 0)
     net, dataset = setup.plan.net, setup.source.dataset
-    for number in range(arguments.rounds + 1):
-        began = process_time()
-        for array_spec in range(IMAGES):
-            dataset.make(number * IMAGES + array_spec, net.width, net.height)
-        if number:  # the first round finds everything cold
-            yield (process_time() - began) / IMAGES
+    for round_index in range(arguments.rounds + 1):
+        start = process_time()
+        for offset in range(SAMPLES_PER_ROUND):
+            dataset.make(round_index * SAMPLES_PER_ROUND + offset, net.width, net.height)
+        if round_index:  # the first round has cold caches
+            yield (process_time() - start) / SAMPLES_PER_ROUND
 
 
-def _train(cfg: Path, data: Path, arguments: argparse.Namespace) -> tuple[list[float], list[tuple[float, float]]]:
-    """Milliseconds of an image without a loader; the seconds of each update with one, and those it waited."""
+def _time_training(
+    cfg: Path, data: Path, arguments: argparse.Namespace
+) -> tuple[list[float], list[tuple[float, float]]]:
+    """Return milliseconds an image without a loader; with one, the seconds of each update and those that it waited."""
     import torch
 
     import darkpy
@@ -108,13 +113,13 @@ def _train(cfg: Path, data: Path, arguments: argparse.Namespace) -> tuple[list[f
     trainer = darkpy.Trainer(darkpy.load(cfg))
     setup = _open(cfg, data, arguments.workers)
     reports = train(trainer, setup.source)
-    first = list(islice(reports, FIRST))
+    first = list(islice(reports, WARMUP_UPDATES))
     updates = [(report.seconds, report.waited) for report in islice(reports, arguments.rounds)]
     batch = first[-1].batches[0]
     reports.close()  # type: ignore[attr-defined]
-    alone = []
+    without_loader = []
     for _ in range(arguments.rounds):
-        began = perf_counter()
+        start = perf_counter()
         trainer.train_minibatch(batch.x_BCHW, batch.truth)
-        alone.append(1000 * (perf_counter() - began) / arguments.batch)
-    return alone, updates
+        without_loader.append(1000 * (perf_counter() - start) / arguments.batch)
+    return without_loader, updates

@@ -1,4 +1,4 @@
-"""From a network's files to something that can run: what loading takes."""
+"""Loading time: from a network's files to a network that can run."""
 
 from __future__ import annotations
 
@@ -6,49 +6,39 @@ import argparse
 import os
 import tempfile
 import warnings
+from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .forward import Forward, prepare_forward
+from .forward import ForwardJob, import_opencv, prepare_forward
 from .machine import describe_machine
-from .turns import Run, Worker, report, take_turns
+from .runners import Opener, Run, Worker, describe, take_turns
 
 
-def open_numpy(job: Forward) -> tuple[str, Run]:
+def open_numpy(job: ForwardJob) -> tuple[str, Run]:
     def run() -> list[Any]:
         return [np.fromfile(job.weights, np.float32)[:1]]
 
     return f"{np.__version__}, the file read", run
 
 
-def open_darkpy(job: Forward) -> tuple[str, Run]:
+def open_darkpy(job: ForwardJob, *, mapped: bool = False) -> tuple[str, Run]:
     import darkpy
 
     warnings.simplefilter("ignore", darkpy.DarkpyWarning)
 
     def run() -> list[Any]:
-        darkpy.load(job.cfg, job.weights)
+        darkpy.load(job.cfg, job.weights, mapped=mapped)
         return []
 
-    return "ready for training", run
+    return "mapped=True" if mapped else "ready for training", run
 
 
-def open_mapped(job: Forward) -> tuple[str, Run]:
-    import darkpy
-
-    warnings.simplefilter("ignore", darkpy.DarkpyWarning)
-
-    def run() -> list[Any]:
-        darkpy.load(job.cfg, job.weights, mapped=True)
-        return []
-
-    return "mapped=True", run
-
-
-def open_accelerated(job: Forward) -> tuple[str, Run]:
+def open_accelerated(job: ForwardJob) -> tuple[str, Run]:
     import torch
 
     import darkpy
@@ -60,10 +50,10 @@ def open_accelerated(job: Forward) -> tuple[str, Run]:
         darkpy.accelerate(darkpy.load(job.cfg, job.weights, mapped=True))
         return []
 
-    return "folded and packed for inference", run
+    return "accelerated for inference", run
 
 
-def open_onnx_runtime(job: Forward) -> tuple[str, Run]:
+def open_onnx_runtime(job: ForwardJob) -> tuple[str, Run]:
     import onnxruntime
 
     if not job.onnx.exists():
@@ -78,24 +68,20 @@ def open_onnx_runtime(job: Forward) -> tuple[str, Run]:
     return onnxruntime.__version__, run
 
 
-def open_opencv(job: Forward) -> tuple[str, Run]:
-    import cv2
-
-    if not hasattr(cv2.dnn, "readNetFromDarknet"):
-        raise ModuleNotFoundError(f"OpenCV {cv2.__version__} does not read darknet's files; version 4 does")
-    cv2.setNumThreads(job.threads)
+def open_opencv(job: ForwardJob) -> tuple[str, Run]:
+    cv2 = import_opencv(job.threads)
 
     def run() -> list[Any]:
         cv2.dnn.readNetFromDarknet(str(job.cfg), str(job.weights))
         return []
 
-    return f"{cv2.__version__}, most of it left to the first run", run
+    return f"{cv2.__version__}, lazy: most of it happens in the first run", run
 
 
-LOADING = {
+LOADING_RUNNERS: Mapping[str, Opener] = {
     "numpy": open_numpy,
     "darkpy": open_darkpy,
-    "darkpy mapped": open_mapped,
+    "darkpy mapped": partial(open_darkpy, mapped=True),
     "darkpy accelerated": open_accelerated,
     "ONNX Runtime": open_onnx_runtime,
     "OpenCV": open_opencv,
@@ -103,26 +89,21 @@ LOADING = {
 
 
 def bench_loading(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Time loading with the files in the system's memory already."""
+    """Time loading with the files in the page cache."""
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     machine = describe_machine()
     with ExitStack() as stack:
         job = prepare_forward(arguments, Path(stack.enter_context(tempfile.TemporaryDirectory())))
         size = job.weights.stat().st_size / 1e6
-        workers = [Worker(name, open_runner, job) for name, open_runner in LOADING.items()]
+        workers = [Worker(name, open_runner, job) for name, open_runner in LOADING_RUNNERS.items()]
         for worker in workers:
             stack.callback(worker.close)
         able = [worker for worker in workers if worker.fault is None]
-        measured = report(take_turns(able, arguments.rounds, arguments.seconds))
+        times = take_turns(able, arguments.rounds, arguments.seconds)
     return {
         "what": f"loading {arguments.cfg}, {size:.0f} MB of weights",
         "threads": arguments.threads,
         "rounds": arguments.rounds,
         "machine": machine,
-        "runners": {
-            worker.name: {"version": worker.version, **measured[worker.name]}
-            if worker.name in measured
-            else {"absent": worker.fault}
-            for worker in workers
-        },
+        "runners": describe(workers, times),
     }

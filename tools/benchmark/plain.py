@@ -1,4 +1,4 @@
-"""A darknet network as anybody would write it in PyTorch: what darkpy's training is measured by."""
+"""A darknet network in plain torch.nn modules, the baseline of darkpy's training."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch.nn import functional
 from darkpy.build import Plan
 from darkpy.errors import DarkpyError
 
-SLOPE = 0.1
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "leaky": lambda: nn.LeakyReLU(SLOPE, inplace=True),
+LEAKY_SLOPE = 0.1
+TORCH_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "leaky": lambda: nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
     "relu": lambda: nn.ReLU(inplace=True),
 }
 
 
 class PlainNet(nn.Module):
-    """torch.nn's own modules, one after the other; its outputs are what the heads read.
+    """Runs torch.nn modules one after the other; returns the inputs of the heads.
 
-    Raises: DarkpyError for a layer that is not written here.
+    Raises: DarkpyError for a layer type without a module here.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -44,7 +44,7 @@ class _Join(nn.Module):
 
 
 class _Group(nn.Module):
-    """One of the equal parts that AlexeyAB's [route] cuts the channels into."""
+    """One of the equal parts into which AlexeyAB's [route] splits the channels."""
 
     def __init__(self, groups: int, group: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class _Pool(nn.Module):
         self.size, self.stride = size, stride
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        if self.size > self.stride:  # as wide as before
+        if self.size > self.stride:  # keeps the width
             x_BCHW = functional.pad(x_BCHW, (0, self.size - 1, 0, self.size - 1), value=-torch.inf)
         return functional.max_pool2d(x_BCHW, self.size, self.stride)
 
@@ -95,7 +95,7 @@ def _convolution(spec: Any, channels: int) -> nn.Module:
     if has_norm:
         parts.append(nn.BatchNorm2d(spec.filters, momentum=0.01))
     if spec.activation != "linear":
-        if spec.activation not in ACTIVATIONS:
+        if spec.activation not in TORCH_ACTIVATIONS:
             raise DarkpyError(f"activation={spec.activation} is not among the plain torch modules of the benchmark")
-        parts.append(ACTIVATIONS[spec.activation]())
+        parts.append(TORCH_ACTIVATIONS[spec.activation]())
     return nn.Sequential(*parts)

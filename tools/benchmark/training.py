@@ -1,4 +1,4 @@
-"""A training step: darkpy, plain PyTorch, and AlexeyAB's program."""
+"""TrainingJob step: darkpy, plain PyTorch, and AlexeyAB's program."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ import numpy as np
 
 from .darknet import TrainingProgram
 from .machine import describe_machine
-from .turns import Opener, Outputs, Quartiles, Run, Runner, Worker, report, take_turns
+from .runners import Opener, Outputs, Quartiles, Run, Runner, Worker, describe, take_turns
 
-OBJECTS = 5
-PEAK = "peak"
+PEAK = "peak"  # name of the runner that measures the processor's peak
 PEAK_SHAPES = ((1, 256, 512, 52), (8, 256, 256, 26), (1, 64, 64, 112))
-"""Batch, channels, filters and side of 3 x 3 convolutions that come near what the processor can do at all."""
-_OWN_KEYS = ("batch", "subdivisions", "max_batches", "constrain", "random")
+"""Batch, channels, filters and side of 3 x 3 convolutions that come near the processor's peak."""
+_REPLACED_KEYS = ("batch", "subdivisions", "max_batches", "constrain", "random")
 
 
-class Training(NamedTuple):
-    """What every runner of a training step gets: a cfg without its own batch, and one minibatch."""
+class TrainingJob(NamedTuple):
+    """Input of every runner of a training step: a cfg's text without its own batch, and one minibatch."""
 
     cfg: str
     batch: int
@@ -36,13 +35,13 @@ class Training(NamedTuple):
     arrays: Path
 
     def text(self, **keys: object) -> str:
-        """The cfg with more keys in [net]."""
+        """Return the cfg with more keys in [net]."""
         lines = "".join(f"{key}={value}\n" for key, value in keys.items())
         return self.cfg.replace("[net]\n", f"[net]\nbatch={self.batch}\nsubdivisions=1\n{lines}", 1)
 
 
-def open_trainer(job: Training, precision: str = "fp32", **keys: object) -> tuple[Any, str, Any, Any]:
-    """darkpy's trainer, its version, and the minibatch."""
+def open_trainer(job: TrainingJob, precision: str = "fp32", **keys: object) -> tuple[Any, str, Any, Any]:
+    """Return darkpy's trainer, its version, and the minibatch."""
     import torch
 
     import darkpy
@@ -61,7 +60,7 @@ def open_trainer(job: Training, precision: str = "fp32", **keys: object) -> tupl
     return trainer, version, torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["truth"])
 
 
-def open_darkpy(job: Training, precision: str = "fp32", **keys: object) -> tuple[str, Run]:
+def open_darkpy(job: TrainingJob, precision: str = "fp32", **keys: object) -> tuple[str, Run]:
     trainer, version, x_BCHW, truth = open_trainer(job, precision, **keys)
 
     def run() -> Outputs:
@@ -70,8 +69,8 @@ def open_darkpy(job: Training, precision: str = "fp32", **keys: object) -> tuple
     return version, run
 
 
-def open_plain(job: Training, precision: str = "fp32") -> tuple[str, Run]:
-    """torch.nn, channels_last, SGD with momentum; instead of a detector's loss the sum of squares."""
+def open_plain(job: TrainingJob, precision: str = "fp32") -> tuple[str, Run]:
+    """Open a runner of torch.nn, channels_last, SGD with momentum; the loss is the sum of squares, not a detector's."""
     import torch
 
     import darkpy
@@ -104,8 +103,8 @@ def open_plain(job: Training, precision: str = "fp32") -> tuple[str, Run]:
     return f"torch {torch.__version__}", run
 
 
-class Peak:
-    """What the processor can do at all: a run is 10^12 operations of the fastest of some convolutions."""
+class PeakRunner:
+    """Measures the processor's peak: a run is the time of 10^12 operations in the fastest of some convolutions."""
 
     version, fault = "the fastest convolution", None
 
@@ -116,27 +115,27 @@ class Peak:
         self.name, self._dtype = name, torch.bfloat16 if precision == "bf16" else torch.float32
 
     def run(self, times: int) -> list[float]:
-        return [min(self._seconds(*shape) for shape in PEAK_SHAPES) for _ in range(times)]
+        return [min(self._seconds_of(*shape) for shape in PEAK_SHAPES) for _ in range(times)]
 
     def close(self) -> None:
-        """It has no process of its own."""
+        """Do nothing: it runs in this process."""
 
-    def _seconds(self, batch: int, channels: int, filters: int, side: int) -> float:
+    def _seconds_of(self, batch: int, channels: int, filters: int, side: int) -> float:
         import torch
         from torch.nn import functional
 
-        form = torch.channels_last
-        x_BCHW = torch.rand(batch, channels, side, side).to(self._dtype, memory_format=form)
-        weights_FCKK = torch.rand(filters, channels, 3, 3).to(self._dtype, memory_format=form)
+        layout = torch.channels_last
+        x_BCHW = torch.rand(batch, channels, side, side).to(self._dtype, memory_format=layout)
+        weights_FCKK = torch.rand(filters, channels, 3, 3).to(self._dtype, memory_format=layout)
         operations = 2 * x_BCHW.numel() * weights_FCKK[:, 0].numel()
         with torch.inference_mode():
             functional.conv2d(x_BCHW, weights_FCKK, padding=1)
-            began = perf_counter()
+            start = perf_counter()
             functional.conv2d(x_BCHW, weights_FCKK, padding=1)
-        return 1e12 / operations * (perf_counter() - began)
+        return 1e12 / operations * (perf_counter() - start)
 
 
-RUNNERS: dict[str, Opener] = {
+TRAINING_RUNNERS: dict[str, Opener] = {
     "darkpy": open_darkpy,
     "darkpy, constrain=0": partial(open_darkpy, constrain=0),
     "darkpy bf16": partial(open_darkpy, precision="bf16"),
@@ -144,12 +143,12 @@ RUNNERS: dict[str, Opener] = {
     "plain torch": open_plain,
     "plain torch bf16": partial(open_plain, precision="bf16"),
 }
-PRECISIONS = {"": "fp32", " bf16": "bf16"}
-PROGRAM = "AlexeyAB"
+PRECISION_BY_SUFFIX = {"": "fp32", " bf16": "bf16"}
+ALEXEYAB = "AlexeyAB"
 
 
-def prepare(arguments: argparse.Namespace, folder: Path) -> Training:
-    """A minibatch of drawn images, as darkpy's own loader hands it out, with the files that a program reads."""
+def prepare_training(arguments: argparse.Namespace, folder: Path) -> TrainingJob:
+    """Write a minibatch of synthetic images from darkpy's loader, and the files that AlexeyAB's program reads."""
     import darkpy
     from darkpy.data.lists.data_file import read_data
     from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
@@ -157,8 +156,8 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> Training:
 
     warnings.simplefilter("ignore")
     text = arguments.cfg.read_text()
-    text = re.sub(rf"(?m)^({'|'.join(_OWN_KEYS)}) *=.*\n", "", text)  # random sizes would be another work each time
-    job = Training(text, arguments.batch, arguments.threads, folder / "arrays.npz")
+    text = re.sub(rf"(?m)^({'|'.join(_REPLACED_KEYS)}) *=.*\n", "", text)  # random sizes would vary the work
+    job = TrainingJob(text, arguments.batch, arguments.threads, folder / "arrays.npz")
     (folder / "net.cfg").write_text(job.text())
     plan = darkpy.plan(folder / "net.cfg")
     for _ in write_synthetic_dataset(
@@ -166,7 +165,7 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> Training:
     ):
         pass
     classes = max(getattr(node.spec, "classes", 1) for node in plan.nodes)
-    (folder / "net.names").write_text("".join(f"{number}\n" for number in range(classes)))
+    (folder / "net.names").write_text("".join(f"{index}\n" for index in range(classes)))
     (folder / "backup").mkdir()
     lines = (f"classes={classes}", f"train={folder}/sample/train.txt", "names=net.names", "backup=backup")
     (folder / "net.data").write_text("".join(f"{line}\n" for line in lines))
@@ -177,25 +176,25 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> Training:
 
 
 def bench_training(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Time forward, deltas, backward and update, on one minibatch again and again, without loading."""
+    """Time forward, deltas, backward and update, repeated on one minibatch, without loading."""
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     machine = describe_machine()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        job = prepare(arguments, folder)
-        workers: list[Runner] = [Worker(name, opener, job) for name, opener in RUNNERS.items()]
+        job = prepare_training(arguments, folder)
+        workers: list[Runner] = [Worker(name, opener, job) for name, opener in TRAINING_RUNNERS.items()]
         if arguments.alexeyab is not None:
             cfg = job.text(max_batches="{updates}")
-            workers.append(TrainingProgram(PROGRAM, arguments.alexeyab, folder, cfg, job.threads))
+            workers.append(TrainingProgram(ALEXEYAB, arguments.alexeyab, folder, cfg, job.threads))
         for worker in workers:
             stack.callback(worker.close)
         able = [worker for worker in workers if worker.fault is None]
         if workers[0] not in able:
             sys.exit(workers[0].fault)
-        peaks = [Peak(f"{PEAK}{suffix}", precision, job.threads) for suffix, precision in PRECISIONS.items()]
+        peaks = [PeakRunner(f"{PEAK}{suffix}", name, job.threads) for suffix, name in PRECISION_BY_SUFFIX.items()]
         times = take_turns([*able, *peaks], arguments.rounds, arguments.seconds)
         floor, ratios = _compare(times, folder / "net.cfg", job)
-    measured = report({name: [one / job.batch for one in seconds] for name, seconds in times.items()})
+    times = {name: [duration / job.batch for duration in seconds] for name, seconds in times.items()}
     return {
         "what": f"a training step, ms an image: {arguments.cfg}, batch {job.batch}",
         "cfg": str(arguments.cfg),
@@ -205,33 +204,29 @@ def bench_training(arguments: argparse.Namespace) -> dict[str, Any]:
         "machine": machine,
         "floor": floor,
         "ratios": ratios,
-        "runners": {
-            worker.name: {"version": worker.version, **measured[worker.name]}
-            if worker.name in measured
-            else {"absent": worker.fault}
-            for worker in workers
-        },
+        "runners": describe(workers, times),
     }
 
 
-def _compare(times: dict[str, list[float]], cfg: Path, job: Training) -> tuple[dict[str, Any], dict[str, Quartiles]]:
-    """The floor, which is the work at the processor's best speed of all rounds, and the ratios that matter."""
+def _compare(times: dict[str, list[float]], cfg: Path, job: TrainingJob) -> tuple[dict[str, Any], dict[str, Quartiles]]:
+    """Return the floor, which is the time of the work at the processor's peak, and the ratios between runners."""
     import darkpy
 
-    products = [node.bflops for node in darkpy.plan(cfg).nodes if node.arrays]
-    work = job.batch * (3 * sum(products) - products[0]) / 1000  # nobody asks for the gradient of the images
+    weighted_bflops = [node.bflops for node in darkpy.plan(cfg).nodes if node.arrays]
+    # 10^12 operations of forward, delta and weight gradient; the first layer needs no delta of the images
+    work = job.batch * (3 * sum(weighted_bflops) - weighted_bflops[0]) / 1000
     floor: dict[str, Any] = {}
     ratios: dict[str, Quartiles] = {}
-    for suffix, precision in PRECISIONS.items():
+    for suffix, precision in PRECISION_BY_SUFFIX.items():
         peak, own = min(times[f"{PEAK}{suffix}"]), times[f"darkpy{suffix}"]
         floor[precision] = {"gflops": 1000 / peak, "ms": 1000 * work * peak / job.batch}
-        others = {
+        pairs = {
             "the constraint, with over without": (own, times.get(f"darkpy{suffix}, constrain=0")),
             "darkpy over plain torch": (own, times.get(f"plain torch{suffix}")),
             "darkpy over the floor": (own, [work * peak] * len(own)),
-            f"{PROGRAM} over darkpy": (times.get(PROGRAM), own),
+            f"{ALEXEYAB} over darkpy": (times.get(ALEXEYAB), own),
         }
-        for text, (ones, twos) in others.items():
-            if ones is not None and twos is not None:
-                ratios[f"{precision}: {text}"] = Quartiles.of([one / two for one, two in zip(ones, twos, strict=True)])
+        for text, (seconds, base) in pairs.items():
+            if seconds is not None and base is not None:
+                ratios[f"{precision}: {text}"] = Quartiles.of_ratios(seconds, base)
     return floor, ratios

@@ -1,1 +1,1 @@
-"""Writes cfg/: each network described by its parts, each file's text made from the description."""
+"""Generator of the files of cfg/: each network is described by its parts."""

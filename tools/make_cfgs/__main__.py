@@ -1,4 +1,4 @@
-"""Writes cfg/, or with --check fails where a file is not what would be written: python -m tools.make_cfgs."""
+"""Write cfg/, or with --check fail if a file differs from what would be written: python -m tools.make_cfgs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from darkpy.data.lists.names import COCO, VOC
 from . import classifiers, datasets, recurrent, yolo_early, yolov3, yolov4, yolov4_scaled, yolov7
 from .writer import Cfg
 
-FOLDER = Path(__file__).resolve().parents[2] / "cfg"
+CFG_FOLDER = Path(__file__).resolve().parents[2] / "cfg"
 
-NETWORKS: dict[str, Callable[[], Cfg]] = {
+NETWORK_BY_NAME: dict[str, Callable[[], Cfg]] = {
     "yolov1": yolo_early.yolov1,
     "yolov1-tiny": yolo_early.yolov1_tiny,
     "yolov2": yolo_early.yolov2,
@@ -44,8 +44,8 @@ NETWORKS: dict[str, Callable[[], Cfg]] = {
 
 
 def make_texts() -> dict[str, str]:
-    """The text of every file, by file name."""
-    texts = {f"{name}.cfg": network().text() for name, network in NETWORKS.items()}
+    """Return the text of every file, by file name."""
+    texts = {f"{name}.cfg": network().text() for name, network in NETWORK_BY_NAME.items()}
     texts["coco.names"] = datasets.names(COCO)
     texts["voc.names"] = datasets.names(VOC)
     texts["coco.data"] = datasets.coco_data()
@@ -54,7 +54,7 @@ def make_texts() -> dict[str, str]:
 
 
 def find_differences(folder: Path, texts: dict[str, str]) -> list[str]:
-    """Names of the files that are missing or differ by a byte."""
+    """Return the names of the files that are missing or differ."""
     return [
         name
         for name, text in texts.items()
@@ -63,15 +63,15 @@ def find_differences(folder: Path, texts: dict[str, str]) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tools.make_cfgs", description="Writes the networks of cfg/.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when a file differs")
-    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER, help="default: cfg/ of this repository")
+    parser = argparse.ArgumentParser(prog="python -m tools.make_cfgs", description="Write the networks of cfg/.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file differs")
+    parser.add_argument("folder", nargs="?", type=Path, default=CFG_FOLDER, help="default: cfg/ of this repository")
     arguments = parser.parse_args()
     texts = make_texts()
     differing = find_differences(arguments.folder, texts)
     if arguments.check:
         for name in differing:
-            print(f"{arguments.folder / name} is not what python -m tools.make_cfgs writes", file=sys.stderr)
+            print(f"{arguments.folder / name} differs from what python -m tools.make_cfgs writes", file=sys.stderr)
         return 1 if differing else 0
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for name in differing:

@@ -1,4 +1,4 @@
-"""Feature extractors that a classifier and a detector share. Each leaves its deepest layer last."""
+"""Feature extractors shared by classifiers and detectors. The deepest layer is added last."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .writer import Cfg
 
 
 def darknet19(cfg: Cfg) -> int:
-    """Five maxpools between stages of squeezed 3x3 convolutions. Returns the last layer before the fifth maxpool."""
+    """Add five maxpools between stages of squeezed 3x3 convolutions. Returns the layer before the fifth maxpool."""
     cfg.note("Stem")
     cfg.conv(32, 3)
     for stage, (filters, count) in enumerate([(64, 0), (128, 1), (256, 1), (512, 2), (1024, 2)], start=1):
@@ -20,7 +20,7 @@ def darknet19(cfg: Cfg) -> int:
 
 
 def tiny(cfg: Cfg, last_pool_stride: int) -> int:
-    """Six 3x3 convolutions with a maxpool behind each, then 1024 filters. Returns the convolution at stride 16."""
+    """Add six 3x3 convolutions with a maxpool behind each, then 1024 filters. Returns the convolution at stride 16."""
     for stage, filters in enumerate([16, 32, 64, 128, 256]):
         cfg.note(f"Stage {stage}, stride {2**stage}")
         lateral = cfg.conv(filters, 3)
@@ -33,7 +33,7 @@ def tiny(cfg: Cfg, last_pool_stride: int) -> int:
 
 
 def darknet53(cfg: Cfg) -> list[int]:
-    """Five residual stages, each entered by a 3x3 convolution of stride 2. Returns the last layer of each."""
+    """Add five residual stages, each entered by a 3x3 convolution of stride 2. Returns the last layer of each."""
     cfg.note("Stem")
     cfg.conv(32, 3)
     ends: list[int] = []
@@ -46,7 +46,7 @@ def darknet53(cfg: Cfg) -> list[int]:
 
 
 def csp_darknet53(cfg: Cfg) -> list[int]:
-    """Darknet-53 with cross-stage-partial stages. Returns the last layer of each."""
+    """Add Darknet-53 with cross-stage-partial stages. Returns the last layer of each."""
     cfg.note("Stem")
     cfg.conv(32, 3)
     cfg.note("Stage 1, stride 2: CSP, residual blocks x 1")
@@ -55,7 +55,7 @@ def csp_darknet53(cfg: Cfg) -> list[int]:
 
 
 def scaled_csp_darknet(cfg: Cfg, filters: int, depths: list[int]) -> list[int]:
-    """The backbone of Scaled-YOLOv4: a plain residual block first, then CSP stages. Returns the last layer of each."""
+    """Add the backbone of Scaled-YOLOv4: a residual block, then CSP stages. Returns the last layer of each."""
     cfg.note("Stem")
     cfg.conv(32, 3)
     cfg.note("Stage 1, stride 2: one residual block")
@@ -65,7 +65,7 @@ def scaled_csp_darknet(cfg: Cfg, filters: int, depths: list[int]) -> list[int]:
 
 
 def csp_stages(cfg: Cfg, filters: int, depths: list[int]) -> list[int]:
-    """CSP stages from stride 4 on, each with twice the filters of the one before."""
+    """Add CSP stages from stride 4 on, each with twice the filters of the one before."""
     ends: list[int] = []
     for stage, blocks in enumerate(depths, start=2):
         cfg.note(f"Stage {stage}, stride {2**stage}: CSP, residual blocks x {blocks}")

@@ -1,4 +1,4 @@
-"""Parts that several networks are made of."""
+"""Building blocks of several networks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .writer import Cfg
 
 
 def squeezes(cfg: Cfg, narrow: int, wide: int, times: int = 1) -> int:
-    """Pairs of convolutions: 1x1 down to narrow, 3x3 up to wide."""
+    """Add pairs of convolutions: 1x1 down to narrow, 3x3 up to wide."""
     for _ in range(times):
         cfg.conv(narrow, 1)
         cfg.conv(wide, 3)
@@ -14,7 +14,7 @@ def squeezes(cfg: Cfg, narrow: int, wide: int, times: int = 1) -> int:
 
 
 def residuals(cfg: Cfg, narrow: int, wide: int, times: int = 1) -> int:
-    """Squeezes whose input is added to their output."""
+    """Add pairs of convolutions with a shortcut around each."""
     for _ in range(times):
         source = cfg.last()
         squeezes(cfg, narrow, wide)
@@ -23,7 +23,7 @@ def residuals(cfg: Cfg, narrow: int, wide: int, times: int = 1) -> int:
 
 
 def csp_stage(cfg: Cfg, filters: int, blocks: int, *, half: int = 0, narrow: int = 0) -> int:
-    """A cross-stage-partial stage: halve the image, residual blocks on one half of the channels, join the halves."""
+    """Add a cross-stage-partial stage: downsample, residual blocks on half of the channels, concatenate the halves."""
     half = half or filters // 2
     cfg.conv(filters, 3, stride=2)
     bypass = cfg.conv(half, 1)
@@ -36,7 +36,7 @@ def csp_stage(cfg: Cfg, filters: int, blocks: int, *, half: int = 0, narrow: int
 
 
 def spp(cfg: Cfg) -> int:
-    """Spatial pyramid pooling: the last layer beside its maxima over 5x5, 9x9 and 13x13."""
+    """Add spatial pyramid pooling: the last layer and its maxima over 5x5, 9x9 and 13x13, concatenated."""
     source = cfg.last()
     cfg.note("SPP: maxima over 5x5, 9x9, 13x13, joined with their source")
     pools = [cfg.maxpool(5, stride=1)]
@@ -47,7 +47,7 @@ def spp(cfg: Cfg) -> int:
 
 
 def upsample_beside(cfg: Cfg, lateral: int, filters: int) -> int:
-    """The last layer, narrowed and doubled in size, joined with a narrowed layer of the backbone (PAN, upwards)."""
+    """Narrow and upsample the last layer, and concatenate it with a narrowed layer of the backbone (PAN, upwards)."""
     cfg.conv(filters, 1)
     up = cfg.upsample()
     cfg.route(lateral)

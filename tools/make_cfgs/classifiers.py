@@ -1,4 +1,4 @@
-"""Image classifiers: darknet's own and the ones it borrowed."""
+"""Image classifiers: darknet's own, and published ones."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ from . import backbones
 from .blocks import squeezes
 from .schedules import falling_polynomial, imagenet, images, optimizer
 from .writer import Cfg, Keys
+from .yolo_early import V2_PAPER
+from .yolov3 import YOLOV3_PAPER
 
-YOLO9000_PAPER = 'Redmon, Farhadi: "YOLO9000: Better, Faster, Stronger", 2016'
-YOLOV3_PAPER = 'Redmon, Farhadi: "YOLOv3: An Incremental Improvement", 2018'
 RESNET_PAPER = 'He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", 2015; here with leaky ReLU'
 DENSENET_PAPER = 'Huang, Liu, van der Maaten, Weinberger: "Densely Connected Convolutional Networks", 2016'
 ALEXNET_PAPER = 'Krizhevsky, Sutskever, Hinton: "ImageNet Classification with Deep Convolutional Neural Networks", 2012'
 VGG_PAPER = 'Simonyan, Zisserman: "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014'
 
 
-def about(network: str, origin: str, training: str, forks: str = "") -> str:
+def about(network: str, origin: str, training: str, differences: str = "") -> str:
     lines = [
         f"{network}: ImageNet (1000 classes)",
         origin,
         f"To train: {training}" if training else "",
-        forks,
+        differences,
     ]
     return "\n".join(filter(None, lines))
 
 
-def ending_with_cost(network: str, differences: str = "") -> str:
-    return f"pjreddie's file. AlexeyAB's {network}.cfg ends in [cost]{differences}"
+def ending_with_cost(network: str, more_differences: str = "") -> str:
+    return f"pjreddie's file. AlexeyAB's {network}.cfg ends in [cost]{more_differences}"
 
 
-def vote(cfg: Cfg, classes: int, *, activation: str = "linear") -> None:
-    """A 1x1 convolution scores every place, the mean over the image decides."""
+def add_scores_then_pool(cfg: Cfg, classes: int, *, activation: str = "linear") -> None:
+    """Add a 1x1 convolution of class scores, then the mean over the image."""
     cfg.note(f"{classes} classes")
     cfg.plain_conv(classes, activation=activation)
     cfg.add("avgpool")
     cfg.add("softmax", groups=1)
 
 
-def vote_after_pooling(cfg: Cfg, classes: int) -> None:
-    """The mean over the image first, then the scores."""
+def add_pool_then_scores(cfg: Cfg, classes: int) -> None:
+    """Add the mean over the image, then the class scores."""
     cfg.note(f"{classes} classes")
     cfg.add("avgpool")
     cfg.plain_conv(classes, activation="linear")
@@ -46,7 +46,7 @@ def vote_after_pooling(cfg: Cfg, classes: int) -> None:
 
 
 def connected_classes(cfg: Cfg, classes: int) -> None:
-    """Two wide connected layers with dropout, then the scores: how it was done before average pooling."""
+    """Add two wide connected layers with dropout, then the class scores."""
     cfg.note(f"{classes} classes")
     for _ in range(2):
         cfg.add("connected", output=4096, activation="relu")
@@ -56,11 +56,11 @@ def connected_classes(cfg: Cfg, classes: int) -> None:
 
 
 def darknet19() -> Cfg:
-    forks = ending_with_cost("darknet19", " and trains at 224x224, twice as long, without distortion")
-    header = about("Darknet-19, the backbone of YOLOv2", YOLO9000_PAPER, "batch=128, subdivisions=2", forks)
+    differences = ending_with_cost("darknet19", " and trains at 224x224, twice as long, without distortion")
+    header = about("Darknet-19, the backbone of YOLOv2", V2_PAPER, "batch=128, subdivisions=2", differences)
     cfg = Cfg(header, imagenet(256, burn_in=1000, min_crop=128, max_crop=448))
     backbones.darknet19(cfg)
-    vote(cfg, 1000)
+    add_scores_then_pool(cfg, 1000)
     return cfg
 
 
@@ -68,15 +68,15 @@ def darknet53() -> Cfg:
     header = about("Darknet-53, the backbone of YOLOv3", YOLOV3_PAPER, "batch=128, subdivisions=4")
     cfg = Cfg(header, imagenet(256, burn_in=1000, min_crop=128, max_crop=448))
     backbones.darknet53(cfg)
-    vote_after_pooling(cfg, 1000)
+    add_pool_then_scores(cfg, 1000)
     return cfg
 
 
 def tiny() -> Cfg:
-    """16 to 128 narrow filters between 3x3 convolutions, so that 1000 classes fit into a small file."""
-    forks = ending_with_cost("tiny")
+    """Build a network of 16 to 128 narrow filters between 3x3 convolutions, small enough for 1000 classes."""
+    differences = ending_with_cost("tiny")
     cfg = Cfg(
-        about("Tiny Darknet", "A network for little memory, by Redmon", "", forks),
+        about("Tiny Darknet", "A network for little memory, by Redmon", "", differences),
         imagenet(224, batch=128, max_batches=1600000, max_crop=320),
     )
     cfg.conv(16, 3)
@@ -87,14 +87,14 @@ def tiny() -> Cfg:
         cfg.note(f"Stage {stage}, stride {2**stage}")
         squeezes(cfg, narrow, wide, times=2)
     cfg.conv(128, 1)
-    vote(cfg, 1000)
+    add_scores_then_pool(cfg, 1000)
     return cfg
 
 
 def cifar() -> Cfg:
-    """Three stages of three convolutions."""
-    forks = ending_with_cost("cifar", ", trains ten times as long and crops in a layer of its own")
-    header = f"CIFAR-10 (10 classes), 28x28 crops\n{forks}"
+    """Build three stages of three convolutions."""
+    differences = ending_with_cost("cifar", ", trains ten times as long and crops in a layer of its own")
+    header = f"CIFAR-10 (10 classes), 28x28 crops\n{differences}"
     distortion: Keys = {"min_crop": 32, "max_crop": 32, "hue": ".1", "saturation": ".75", "exposure": ".75"}
     net: Keys = {**images(28, 128, 1), **falling_polynomial("0.4", 5000), **optimizer(), **distortion}
     cfg = Cfg(header, net)
@@ -105,7 +105,7 @@ def cifar() -> Cfg:
         if stage < 2:
             cfg.maxpool()
         cfg.add("dropout", probability=".5")
-    vote(cfg, 10, activation="leaky")
+    add_scores_then_pool(cfg, 10, activation="leaky")
     return cfg
 
 
@@ -127,13 +127,13 @@ def resnet18() -> Cfg:
             cfg.conv(filters, 3, stride=stride)
             cfg.conv(filters, 3, activation="linear")
             cfg.shortcut(source, activation="leaky")
-    vote_after_pooling(cfg, 1000)
+    add_pool_then_scores(cfg, 1000)
     return cfg
 
 
 def resnet50() -> Cfg:
-    forks = ending_with_cost("resnet50", ", scores before it pools and trains twice as long")
-    header = about("ResNet-50", RESNET_PAPER, "batch=128, subdivisions=4", forks)
+    differences = ending_with_cost("resnet50", ", scores before it pools and trains twice as long")
+    header = about("ResNet-50", RESNET_PAPER, "batch=128, subdivisions=4", differences)
     cfg = Cfg(header, imagenet(256, burn_in=1000, min_crop=128, max_crop=448))
     resnet_stem(cfg)
     for stage, blocks in enumerate([3, 4, 6, 3]):
@@ -145,14 +145,14 @@ def resnet50() -> Cfg:
             cfg.conv(filters, 3, stride=stride)
             cfg.conv(4 * filters, 1, activation="linear")
             cfg.shortcut(source, activation="leaky")
-    vote_after_pooling(cfg, 1000)
+    add_pool_then_scores(cfg, 1000)
     return cfg
 
 
 def densenet201() -> Cfg:
-    """Every layer sees all layers of its block: each one adds 32 channels to what it was given."""
-    forks = ending_with_cost("densenet201")
-    header = about("DenseNet-201", DENSENET_PAPER, "batch=128, subdivisions=4", forks)
+    """Build blocks in which each layer reads all before it, and adds 32 channels."""
+    differences = ending_with_cost("densenet201")
+    header = about("DenseNet-201", DENSENET_PAPER, "batch=128, subdivisions=4", differences)
     cfg = Cfg(header, imagenet(256, burn_in=1000, max_batches=1600000, max_crop=448))
     resnet_stem(cfg)
     for stage, (layers, transition) in enumerate([(6, 128), (12, 256), (48, 512), (32, 0)], start=1):
@@ -164,13 +164,13 @@ def densenet201() -> Cfg:
             cfg.note("Transition")
             cfg.conv(transition, 1)
             cfg.maxpool()
-    vote(cfg, 1000)
+    add_scores_then_pool(cfg, 1000)
     return cfg
 
 
 def alexnet() -> Cfg:
-    forks = ending_with_cost("alexnet", " and has batch=128")
-    header = about("AlexNet", ALEXNET_PAPER, "batch=128, subdivisions=1", forks)
+    differences = ending_with_cost("alexnet", " and has batch=128")
+    header = about("AlexNet", ALEXNET_PAPER, "batch=128, subdivisions=1", differences)
     cfg = Cfg(header, imagenet(227, rate="0.01", max_crop=256))
     cfg.plain_conv(96, 11, stride=4, pad=0, activation="relu")
     cfg.add("maxpool", size=3, stride=2, padding=0)
@@ -184,8 +184,8 @@ def alexnet() -> Cfg:
 
 
 def vgg16() -> Cfg:
-    forks = ending_with_cost("vgg-16", " and has batch=128, subdivisions=4")
-    header = about("VGG-16", VGG_PAPER, "batch=128, subdivisions=4", forks)
+    differences = ending_with_cost("vgg-16", " and has batch=128, subdivisions=4")
+    header = about("VGG-16", VGG_PAPER, "batch=128, subdivisions=4", differences)
     cfg = Cfg(header, {**images(256, 1, 1), "learning_rate": "0.00001", **optimizer()})
     cfg.add("crop", crop_width=224, crop_height=224, flip=1, angle=0, saturation=1, exposure=1)
     for stage, (filters, count) in enumerate([(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]):

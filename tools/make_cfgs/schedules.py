@@ -1,4 +1,4 @@
-"""The [net] sections: sizes, learning-rate schedules and augmentation that several networks share."""
+"""Parts of [net] sections: sizes, learning-rate schedules and augmentation shared by several networks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .writer import Keys, Value
 
 
 def images(size: int, batch: int, subdivisions: int) -> dict[str, Value]:
-    """Square color images; batch / subdivisions of them go through the network at a time."""
+    """Return keys for square color images; batch / subdivisions of them form a minibatch."""
     return {"batch": batch, "subdivisions": subdivisions, "width": size, "height": size, "channels": 3}
 
 
@@ -15,7 +15,7 @@ def optimizer(momentum: str = "0.9", decay: str = "0.0005") -> dict[str, Value]:
 
 
 def falling_steps(rate: str, max_batches: int, first: int, second: int, burn_in: int = 1000) -> dict[str, Value]:
-    """Warm up, then a tenth of the rate at each of two steps near the end."""
+    """Return a schedule that warms up, and divides the rate by ten at each of two steps near the end."""
     schedule = {"learning_rate": rate, "policy": "steps", "steps": f"{first},{second}", "scales": ".1,.1"}
     return {**schedule, "burn_in": burn_in, "max_batches": max_batches}
 
@@ -31,6 +31,6 @@ IMAGENET_DISTORTION: Keys = {"angle": 7, "aspect": ".75", "hue": ".1", "saturati
 def imagenet(
     size: int, *, max_batches: int = 800000, batch: int = 1, rate: str = "0.1", **keys: Value
 ) -> dict[str, Value]:
-    """How the ImageNet classifiers are trained; keys adds crops and burn-in where a network has them."""
+    """Return [net] of the ImageNet classifiers; `keys` adds crops and burn-in."""
     updates = {**falling_polynomial(rate, max_batches), **optimizer()}
     return {**images(size, batch, 1), **updates, **IMAGENET_DISTORTION, **keys}

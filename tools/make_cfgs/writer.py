@@ -54,10 +54,10 @@ def _net_lines(keys: Keys) -> list[str]:
 
 
 class Cfg:
-    """A network being written down, layer by layer.
+    """A cfg under construction.
 
-    Every method that adds a layer returns the layer's number; `back` turns a number into the relative one that
-    a section added next would use. `activation` is what convolutions get that do not say otherwise.
+    Every method that adds a layer returns the layer's index; `back` turns an index into a relative one for the section
+    added next. `activation` is the default of convolutions.
     """
 
     def __init__(self, about: str, net: Keys, activation: str = "leaky") -> None:
@@ -67,37 +67,37 @@ class Cfg:
         self._note = ""
 
     def text(self) -> str:
-        """The whole file: what the network is, then the sections, a blank line before each."""
+        """Return the text of the file: a comment on the network, then the sections, a blank line before each."""
         header = "\n".join(_comment_lines(self._about)) + "\n"
         return "\n".join([header, *(section.text() for section in self._sections)])
 
     def note(self, text: str) -> None:
-        """Puts a comment above the section added next."""
+        """Put a comment above the section added next."""
         self._note = text
 
     def add(self, section: str, **keys: Value) -> int:
-        """Adds a section of any type."""
+        """Add a section of any type."""
         self._sections.append(Section(section, keys, self._note))
         self._note = ""
         return len(self._sections) - 2
 
     def extend(self, **keys: Value) -> None:
-        """Adds keys to the section added last."""
+        """Add keys to the section added last."""
         section = self._sections[-1]
         self._sections[-1] = replace(section, keys={**section.keys, **keys})
 
     def back(self, layer: int) -> int:
-        """The layer's number relative to the section added next."""
+        """Return a layer's index relative to the section added next."""
         return layer - (len(self._sections) - 1)
 
     def conv(self, filters: int, size: int, stride: int = 1, *, activation: str = "") -> int:
-        """A convolution with batch norm that keeps width and height at stride 1."""
+        """Add a convolution with batch norm, padded to keep width and height at stride 1."""
         shape = {"filters": filters, "size": size, "stride": stride, "pad": 1}
         activation = activation or self.activation
         return self.add("convolutional", batch_normalize=1, **shape, activation=activation)
 
     def plain_conv(self, filters: int, size: int = 1, stride: int = 1, *, pad: int = 1, activation: str) -> int:
-        """A convolution with biases instead of batch norm."""
+        """Add a convolution with biases instead of batch norm."""
         shape = {"filters": filters, "size": size, "stride": stride, "pad": pad}
         return self.add("convolutional", **shape, activation=activation)
 
@@ -108,13 +108,13 @@ class Cfg:
         return self.add("upsample", stride=2)
 
     def route(self, *layers: int, **keys: Value) -> int:
-        """Joins layers by channels; a single layer is a jump back to it."""
+        """Concatenate layers along the channels; with a single one, continue from it."""
         return self.add("route", layers=",".join(map(str, layers)), **keys)
 
     def shortcut(self, layer: int, activation: str = "linear") -> int:
-        """Adds an earlier layer to the last one."""
+        """Add the sum of the last layer and an earlier one."""
         return self.add("shortcut", **{"from": self.back(layer)}, activation=activation)
 
     def last(self) -> int:
-        """The number of the layer added last."""
+        """Return the index of the layer added last."""
         return len(self._sections) - 2

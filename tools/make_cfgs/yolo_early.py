@@ -25,7 +25,7 @@ def v1_net(steps: Keys, color: str) -> dict[str, Value]:
 
 
 def v1_head(cfg: Cfg, boxes: int) -> None:
-    """A 7x7 grid, read off a fully connected layer: classes once a cell, then boxes with an objectness each."""
+    """Add a head on a 7x7 grid behind a connected layer: classes once a cell, then boxes with an objectness each."""
     side, classes, coords = 7, 20, 4
     cfg.add("connected", output=side * side * (classes + boxes * (1 + coords)), activation="linear")
     cfg.note(f"Head: {side}x{side} cells, {boxes} boxes a cell")
@@ -73,7 +73,7 @@ def yolov1_tiny() -> Cfg:
 
 
 def region_head(cfg: Cfg, anchors: str, classes: int, *, jitter: str = ".3", rescore: int = 1) -> None:
-    """Five anchors a cell, sizes in cells, each with its own softmax over the classes."""
+    """Add a head with five anchors a cell, sizes in cells, each with its own softmax over the classes."""
     num, coords = 5, 4
     cfg.note(f"Head: {num} anchors x ({coords} coordinates + objectness + {classes} classes)")
     cfg.plain_conv(num * (coords + 1 + classes), activation="linear")
@@ -84,7 +84,7 @@ def region_head(cfg: Cfg, anchors: str, classes: int, *, jitter: str = ".3", res
 
 
 def v2_body(cfg: Cfg) -> None:
-    """Darknet-19, two more convolutions, and the finer stride-16 features folded into the stride-32 grid."""
+    """Add Darknet-19, two more convolutions, and the stride-16 features reorganized into the stride-32 grid."""
     lateral = backbones.darknet19(cfg)
     cfg.note("What detection adds to the classifier")
     cfg.conv(1024, 3)

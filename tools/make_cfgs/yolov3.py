@@ -9,9 +9,9 @@ from .blocks import spp, squeezes
 from .schedules import DETECTOR_COLORS, falling_steps, images, optimizer
 from .writer import Cfg, Keys, Value
 
-PAPER = 'Redmon, Farhadi: "YOLOv3: An Incremental Improvement", 2018'
+YOLOV3_PAPER = 'Redmon, Farhadi: "YOLOv3: An Incremental Improvement", 2018'
 
-ANCHORS = "10,13, 16,30, 33,23, 30,61, 62,45, 59,119, 116,90, 156,198, 373,326"
+YOLOV3_ANCHORS = "10,13, 16,30, 33,23, 30,61, 62,45, 59,119, 116,90, 156,198, 373,326"
 TINY_ANCHORS = "10,14, 23,27, 37,58, 81,82, 135,169, 344,319"
 COCO_SCHEDULE = falling_steps("0.001", 500200, 400000, 450000)
 VOC_SCHEDULE = falling_steps("0.001", 50200, 40000, 45000)
@@ -24,7 +24,7 @@ def net(size: int, schedule: dict[str, Value], batch: int = 1, subdivisions: int
 def yolo_head(
     cfg: Cfg, stride: int, mask: str, anchors: str, classes: int, ignore_thresh: str, random: int = 1
 ) -> None:
-    """Three anchors of the list, and for each a box, an objectness and independent class scores."""
+    """Add a head with three anchors of the list: a box, an objectness and independent class scores for each."""
     num = len(anchors.split(",")) // 2
     cfg.note(f"Head at stride {stride}: 3 anchors x (4 coordinates + objectness + {classes} classes)")
     cfg.plain_conv(3 * (4 + 1 + classes), activation="linear")
@@ -33,7 +33,7 @@ def yolo_head(
 
 
 def up_to(cfg: Cfg, lateral: int, neck: int, filters: int, stride: int) -> None:
-    """From a neck's narrow layer up to the next finer stage of the backbone."""
+    """Upsample a neck's narrow layer, and concatenate it with the next finer stage of the backbone."""
     cfg.note(f"Up to stride {stride}")
     cfg.route(cfg.back(neck))
     cfg.conv(filters, 1)
@@ -44,7 +44,7 @@ def up_to(cfg: Cfg, lateral: int, neck: int, filters: int, stride: int) -> None:
 def neck_and_head(
     cfg: Cfg, filters: int, stride: int, mask: str, *, classes: int, ignore_thresh: str, pyramid: bool = False
 ) -> int:
-    """Three squeezed pairs and a head. Returns the neck's last narrow layer, where the way up begins."""
+    """Add three squeezed pairs and a head. Returns the neck's last narrow layer, from which it goes up."""
     squeezes(cfg, filters, 2 * filters)
     if pyramid:
         cfg.conv(filters, 1)
@@ -52,12 +52,12 @@ def neck_and_head(
     squeezes(cfg, filters, 2 * filters)
     neck = cfg.conv(filters, 1)
     cfg.conv(2 * filters, 3)
-    yolo_head(cfg, stride, mask, ANCHORS, classes, ignore_thresh)
+    yolo_head(cfg, stride, mask, YOLOV3_ANCHORS, classes, ignore_thresh)
     return neck
 
 
 def three_scales(cfg: Cfg, *, classes: int = 80, ignore_thresh: str = ".7", pyramid: bool = False) -> Cfg:
-    """Darknet-53, then a neck and a head at strides 32, 16 and 8."""
+    """Add Darknet-53, then a neck and a head at strides 32, 16 and 8."""
     *_, stride8, stride16, _ = backbones.darknet53(cfg)
     scale = partial(neck_and_head, cfg, classes=classes, ignore_thresh=ignore_thresh)
     cfg.note("Neck at stride 32")
@@ -70,31 +70,31 @@ def three_scales(cfg: Cfg, *, classes: int = 80, ignore_thresh: str = ".7", pyra
 
 
 def yolov3() -> Cfg:
-    about = f"YOLOv3: COCO (80 classes), 608x608\n{PAPER}\n"
+    about = f"YOLOv3: COCO (80 classes), 608x608\n{YOLOV3_PAPER}\n"
     forks = "pjreddie's file. AlexeyAB's differs in [net] only: 416x416, and batch=1, subdivisions=1"
     return three_scales(Cfg(about + forks, net(608, COCO_SCHEDULE, batch=64, subdivisions=16)))
 
 
 def yolov3_spp() -> Cfg:
-    about = f"YOLOv3 with spatial pyramid pooling: COCO (80 classes), 608x608\n{PAPER}\n"
+    about = f"YOLOv3 with spatial pyramid pooling: COCO (80 classes), 608x608\n{YOLOV3_PAPER}\n"
     training = "To train: batch=64, subdivisions=16"
     return three_scales(Cfg(about + training, net(608, COCO_SCHEDULE)), pyramid=True)
 
 
 def yolov3_voc() -> Cfg:
-    about = f"YOLOv3: PASCAL VOC 2007 + 2012 (20 classes), 416x416\n{PAPER}\n"
+    about = f"YOLOv3: PASCAL VOC 2007 + 2012 (20 classes), 416x416\n{YOLOV3_PAPER}\n"
     training = "To train: batch=64, subdivisions=16"
     return three_scales(Cfg(about + training, net(416, VOC_SCHEDULE)), classes=20, ignore_thresh=".5")
 
 
 def yolov3_tiny() -> Cfg:
-    about = f"Tiny YOLOv3: COCO (80 classes), 416x416\n{PAPER}\n"
+    about = f"Tiny YOLOv3: COCO (80 classes), 416x416\n{YOLOV3_PAPER}\n"
     caution = "The published yolov3-tiny.weights were trained with mask=1,2,3 in the second head; this file has 0,1,2"
     return two_scales(Cfg(f"{about}To train: batch=64, subdivisions=2\n{caution}", net(416, COCO_SCHEDULE)))
 
 
 def two_scales(cfg: Cfg, *, classes: int = 80, anchors: str = TINY_ANCHORS, random: int = 1) -> Cfg:
-    """The tiny backbone, and a head at strides 32 and 16."""
+    """Add the tiny backbone, and a head at strides 32 and 16."""
     stride16 = backbones.tiny(cfg, last_pool_stride=1)
     cfg.note("Neck at stride 32")
     neck = cfg.conv(256, 1)

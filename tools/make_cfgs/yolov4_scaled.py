@@ -1,4 +1,4 @@
-"""Scaled-YOLOv4: CSP in the neck as well, and heads whose boxes need no exponential (new_coords)."""
+"""Scaled-YOLOv4: CSP in the neck, too, and heads whose boxes need no exponential (new_coords)."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from . import backbones
 from .blocks import spp, upsample_beside
 from .schedules import DETECTOR_COLORS, falling_steps, images, optimizer
 from .writer import Cfg, Keys, Value
-from .yolov4 import ANCHORS, MATCHING, down_beside
+from .yolov4 import MATCHING_KEYS, YOLOV4_ANCHORS, down_beside
 
-PAPER = 'Wang, Bochkovskiy, Liao: "Scaled-YOLOv4: Scaling Cross Stage Partial Network", 2021'
+SCALED_YOLOV4_PAPER = 'Wang, Bochkovskiy, Liao: "Scaled-YOLOv4: Scaling Cross Stage Partial Network", 2021'
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
-    """How wide and how deep a member of the family is."""
+class ModelScale:
+    """Width and depth of a member of the family."""
 
-    filters: int  # of the first stage; every further stage has twice as many
+    filters: int  # of the first stage; each further stage doubles them
     depths: list[int]  # residual blocks of the stages from stride 4 on
     pyramid_tail: int  # convolutions behind the spatial pyramid pooling
     neck_pairs: int  # pairs of 1x1 and 3x3 in a CSP block of the neck
-    frozen_batches: int = 0  # updates at the start in which the gradient stops at the neck's finest layer
+    frozen_batches: int = 0  # first updates in which the gradient stops at the neck's finest layer
 
 
-CSP = Scale(filters=64, depths=[2, 8, 8, 4], pyramid_tail=2, neck_pairs=2)
-X_MISH = Scale(filters=80, depths=[3, 10, 10, 5], pyramid_tail=4, neck_pairs=3, frozen_batches=800)
+YOLOV4_CSP_SCALE = ModelScale(filters=64, depths=[2, 8, 8, 4], pyramid_tail=2, neck_pairs=2)
+YOLOV4X_MISH_SCALE = ModelScale(filters=80, depths=[3, 10, 10, 5], pyramid_tail=4, neck_pairs=3, frozen_batches=800)
 
 
 def net(size: int, **keys: Value) -> Keys:
@@ -35,7 +35,7 @@ def net(size: int, **keys: Value) -> Keys:
 
 
 def pyramid(cfg: Cfg, filters: int, tail: int) -> int:
-    """Spatial pyramid pooling on one of two CSP branches."""
+    """Add spatial pyramid pooling on one of two CSP branches."""
     bypass = cfg.conv(filters, 1)
     cfg.route(-2)
     cfg.conv(filters, 1)
@@ -49,7 +49,7 @@ def pyramid(cfg: Cfg, filters: int, tail: int) -> int:
 
 
 def csp_block(cfg: Cfg, filters: int, pairs: int) -> int:
-    """A CSP block of the neck: no shortcuts inside."""
+    """Add a CSP block of the neck, without shortcuts inside."""
     cfg.conv(filters, 1)
     bypass = cfg.conv(filters, 1)
     cfg.route(-2)
@@ -66,7 +66,7 @@ def head(
     filters: int,
     mask: str,
     *,
-    anchors: str = ANCHORS,
+    anchors: str = YOLOV4_ANCHORS,
     obj_normalizer: str,
     objectness_smooth: int,
     max_delta: int,
@@ -82,14 +82,14 @@ def head(
         "new_coords": 1,
         "scale_x_y": "2.0",
     }
-    matching: Keys = {**MATCHING, "iou_thresh": "0.2", "objectness_smooth": objectness_smooth}
+    matching: Keys = {**MATCHING_KEYS, "iou_thresh": "0.2", "objectness_smooth": objectness_smooth}
     weights: Keys = {"iou_normalizer": "0.05", "obj_normalizer": obj_normalizer, "cls_normalizer": "0.5"}
     nms: Keys = {"nms_kind": "diounms", "beta_nms": "0.6"}
     loss: Keys = {"iou_loss": "ciou", **weights, "max_delta": max_delta}
     cfg.add("yolo", **boxes, jitter=".1", resize="1.5", **matching, **loss, **nms)
 
 
-def build(cfg: Cfg, scale: Scale) -> Cfg:
+def build(cfg: Cfg, scale: ModelScale) -> Cfg:
     *_, stride8, stride16, _ = backbones.scaled_csp_darknet(cfg, scale.filters, scale.depths)
     fine, middle, coarse = (scale.filters * width for width in (2, 4, 8))
 
@@ -117,10 +117,10 @@ def build(cfg: Cfg, scale: Scale) -> Cfg:
 
 
 def yolov4_csp() -> Cfg:
-    about = f"YOLOv4-CSP: COCO (80 classes), 512x512\n{PAPER}"
-    return build(Cfg(about, net(512, ema_alpha="0.9998"), activation="mish"), CSP)
+    about = f"YOLOv4-CSP: COCO (80 classes), 512x512\n{SCALED_YOLOV4_PAPER}"
+    return build(Cfg(about, net(512, ema_alpha="0.9998"), activation="mish"), YOLOV4_CSP_SCALE)
 
 
 def yolov4x_mish() -> Cfg:
-    about = f"YOLOv4x-mish, YOLOv4-CSP made wider and deeper: COCO (80 classes), 640x640\n{PAPER}"
-    return build(Cfg(about, net(640), activation="mish"), X_MISH)
+    about = f"YOLOv4x-mish, YOLOv4-CSP made wider and deeper: COCO (80 classes), 640x640\n{SCALED_YOLOV4_PAPER}"
+    return build(Cfg(about, net(640), activation="mish"), YOLOV4X_MISH_SCALE)

@@ -1,18 +1,18 @@
-"""YOLOv7-tiny: ELAN blocks, whose every convolution is joined at the end, in backbone and neck."""
+"""YOLOv7-tiny: ELAN blocks, which concatenate all their convolutions, in backbone and neck."""
 
 from __future__ import annotations
 
 from .blocks import spp, upsample_beside
 from .schedules import DETECTOR_COLORS, falling_steps, images, optimizer
 from .writer import Cfg, Keys
-from .yolov3 import ANCHORS
+from .yolov3 import YOLOV3_ANCHORS
 from .yolov4_scaled import head
 
-PAPER = (
+YOLOV7_PAPER = (
     'Wang, Bochkovskiy, Liao: "YOLOv7: Trainable bag-of-freebies sets new state-of-the-art for real-time object '
     'detectors", 2022'
 )
-NET: Keys = {
+YOLOV7_NET_KEYS: Keys = {
     **images(416, 64, 1),
     **falling_steps("0.00261", 2000200, 1600000, 1800000),
     **optimizer(),
@@ -21,7 +21,7 @@ NET: Keys = {
 
 
 def elan(cfg: Cfg, width: int, filters: int) -> int:
-    """Two 1x1 branches, the second one two 3x3 convolutions longer; all four layers joined and mixed."""
+    """Add two 1x1 branches, the second with two 3x3 convolutions behind; concatenate all four layers, then 1x1."""
     first = cfg.conv(width, 1)
     cfg.route(-2)
     second = cfg.conv(width, 1)
@@ -32,7 +32,7 @@ def elan(cfg: Cfg, width: int, filters: int) -> int:
 
 
 def pyramid(cfg: Cfg, filters: int) -> int:
-    """Spatial pyramid pooling on one of two CSP branches."""
+    """Add spatial pyramid pooling on one of two CSP branches."""
     bypass = cfg.conv(filters, 1)
     cfg.route(-2)
     cfg.conv(filters, 1)
@@ -43,13 +43,13 @@ def pyramid(cfg: Cfg, filters: int) -> int:
 
 
 def down_beside(cfg: Cfg, coarse: int, filters: int) -> None:
-    """The last layer, halved in size, joined with a coarser one of the neck."""
+    """Concatenate the last layer, downsampled by 2, with a coarser one of the neck."""
     cfg.conv(filters, 3, stride=2)
     cfg.route(-1, coarse)
 
 
 def yolov7_tiny() -> Cfg:
-    cfg = Cfg(f"YOLOv7-tiny: COCO (80 classes), 416x416\n{PAPER}", NET)
+    cfg = Cfg(f"YOLOv7-tiny: COCO (80 classes), 416x416\n{YOLOV7_PAPER}", YOLOV7_NET_KEYS)
     cfg.note("Stem")
     cfg.conv(32, 3, stride=2)
     cfg.conv(64, 3, stride=2)
@@ -84,7 +84,7 @@ def yolov7_tiny() -> Cfg:
             stride,
             16 * stride,
             mask,
-            anchors=ANCHORS,
+            anchors=YOLOV3_ANCHORS,
             obj_normalizer="1.0",
             objectness_smooth=1,
             max_delta=2,

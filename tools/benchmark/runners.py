@@ -1,7 +1,7 @@
-"""Runners that take turns.
+"""Runners that are timed in turns.
 
-Milliseconds of a shared machine mean little; what counts is the ratio within a round. Each runner lives in a process of
-its own: the threads of one library, waiting busily for work, slow down another in the same process.
+Milliseconds on a shared machine mean little; the ratio within a round counts. Each runner has its own process, because
+the threads of one library busy-wait for work and slow down another in the same process.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-PAUSE = 0.05
-"""Seconds before a turn, for the threads of the last runner to fall asleep."""
+PAUSE_SECONDS = 0.05
+"""Pause before a turn, in which the threads of the last runner fall asleep."""
 
 Outputs = Sequence[NDArray[np.float32]]
 Run = Callable[[], Outputs]
 Opener = Callable[[Any], tuple[str, Run]]
-"""Given a job, a runner's version and what it runs."""
+"""Maps a job to a runner's version and the function that it runs."""
 
 
 class Quartiles(NamedTuple):
@@ -36,18 +36,23 @@ class Quartiles(NamedTuple):
     def of(cls, values: Sequence[float]) -> Quartiles:
         return cls(*quantiles(values, n=4, method="inclusive"))
 
+    @classmethod
+    def of_ratios(cls, values: Sequence[float], base: Sequence[float]) -> Quartiles:
+        """Quartiles of the ratios round by round."""
+        return cls.of([value / other for value, other in zip(values, base, strict=True)])
+
     def text(self) -> str:
         return f"{self.middle:.2f} [{self.low:.2f}-{self.high:.2f}]"
 
 
 def serve(pipe: Connection[Any, Any], open_runner: Opener, job: Any) -> None:
-    """A runner's process: answers a number of runs with their seconds, and 0 with the outputs, until None comes."""
+    """Serve a runner's process: answer a number of runs with their seconds, and 0 with the outputs, until None."""
     try:
         version, run = open_runner(job)
         run()
-    # a peer that is absent or cannot read a network may raise anything; the others are measured without it
-    except Exception as fault:
-        pipe.send((None, " ".join(str(fault).split())))
+    # a peer that is not installed or cannot read the network may raise anything; the others are measured without it
+    except Exception as error:
+        pipe.send((None, " ".join(str(error).split())))
         return
     pipe.send((version, None))
     while (times := pipe.recv()) is not None:
@@ -61,35 +66,34 @@ def _seconds(run: Run) -> float:
 
 
 class Runner(Protocol):
-    """Whoever takes turns. version: what it is, or None; fault: why it cannot run, or None."""
+    """Interface of a runner. version: its description, or None; fault: the reason why it cannot run, or None."""
 
     name: str
     version: Any
     fault: Any
 
     def run(self, times: int) -> list[float]:
-        """The seconds of each of so many runs, one after the other."""
+        """Return the seconds of each run."""
         ...
 
     def close(self) -> None:
-        """End what was started for it."""
+        """Stop its process."""
         ...
 
 
 class Worker:
-    """A runner in its own process; `fault` says why it cannot run."""
+    """A runner in its own process."""
 
     def __init__(self, name: str, open_runner: Opener, job: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self.name = name
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, open_runner, job), daemon=True)
+        self._pipe, child_pipe = context.Pipe()
+        self._process = context.Process(target=serve, args=(child_pipe, open_runner, job), daemon=True)
         self._process.start()
-        theirs.close()
+        child_pipe.close()
         self.version, self.fault = self._receive()
 
     def run(self, times: int) -> list[float]:
-        """The seconds of each run, one after the other."""
         self._pipe.send(times)
         seconds: list[float] = self._receive()
         return seconds
@@ -109,29 +113,40 @@ class Worker:
             return self._pipe.recv()
         except EOFError:
             self._process.join()
-            sys.exit(f"{self.name} ended with exit code {self._process.exitcode}")
+            sys.exit(f"{self.name}: exit code {self._process.exitcode}")
 
 
 def take_turns(workers: Sequence[Runner], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """The median seconds of a run for each worker and round; a turn lasts about `seconds`, and never do two overlap."""
+    """Return the median seconds of a run by worker and round; a turn takes about `seconds`, and turns never overlap."""
     repeats = {worker.name: max(2, min(50, math.ceil(seconds / min(worker.run(3))))) for worker in workers}
     times: dict[str, list[float]] = {worker.name: [] for worker in workers}
-    for number in range(rounds):
-        first = number % len(workers)
+    for round_index in range(rounds):
+        first = round_index % len(workers)
         for worker in (*workers[first:], *workers[:first]):
-            sleep(PAUSE)
-            _, *measured = worker.run(1 + repeats[worker.name])  # the first one finds the caches cold
+            sleep(PAUSE_SECONDS)
+            _, *measured = worker.run(1 + repeats[worker.name])  # the first run has cold caches
             times[worker.name].append(median(measured))
     return times
 
 
 def report(times: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Any]]:
-    """Each runner's milliseconds, and its ratio to the first one in the same rounds, as quartiles."""
+    """Return quartiles of each runner's milliseconds, and of its ratio to the first one in the same round."""
     base = next(iter(times.values()))
     return {
         name: {
-            "ms": Quartiles.of([1000 * one for one in seconds]),
-            "ratio": Quartiles.of([one / other for one, other in zip(seconds, base, strict=True)]),
+            "ms": Quartiles.of([1000 * duration for duration in seconds]),
+            "ratio": Quartiles.of_ratios(seconds, base),
         }
         for name, seconds in times.items()
+    }
+
+
+def describe(workers: Sequence[Runner], times: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Any]]:
+    """Return the version and times of each runner, or the reason why it could not run."""
+    measured = report(times)
+    return {
+        worker.name: {"version": worker.version, **measured[worker.name]}
+        if worker.name in measured
+        else {"absent": worker.fault}
+        for worker in workers
     }

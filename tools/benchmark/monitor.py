@@ -1,4 +1,4 @@
-"""What the live watch costs: training steps with and without it."""
+"""Cost of the live monitor: training steps with and without it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from typing import Any
 import numpy as np
 
 from .machine import describe_machine
-from .training import Training, open_trainer, prepare
-from .turns import Opener, Outputs, Quartiles, Run, Worker, report, take_turns
+from .runners import Opener, Outputs, Quartiles, Run, Worker, report, take_turns
+from .training import TrainingJob, open_trainer, prepare_training
 
-NEVER = 1 << 60
+NEVER_UPDATES = 1 << 60
 
 
-def open_watched(job: Training, every: int = 0) -> tuple[str, Run]:
-    """every: updates from one look at the layers to the next; 0 for nobody who watches."""
+def open_monitored(job: TrainingJob, every: int = 0) -> tuple[str, Run]:
+    """Open a runner of training steps. every: updates between two probes of the layers; 0 for no monitor."""
     from darkpy.diagnostics.monitor.monitor import Monitor
 
     trainer, version, x_BCHW, truth = open_trainer(job)
     if every:
         folder = Path(tempfile.mkdtemp())
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        # as `darkpy train` has it, whose loader looks through the labels
+        # as in `darkpy train`, whose loader checks the labels
         Monitor(trainer, folder, every=every, first=1).checks_labels = False
 
     def run() -> Outputs:
@@ -39,23 +39,23 @@ def open_watched(job: Training, every: int = 0) -> tuple[str, Run]:
     return version, run
 
 
-RUNNERS: dict[str, Opener] = {
-    "unwatched": open_watched,
-    "watched": partial(open_watched, every=NEVER),
-    "layers looked at": partial(open_watched, every=1),
+MONITOR_RUNNERS: dict[str, Opener] = {
+    "without monitor": open_monitored,
+    "with monitor": partial(open_monitored, every=NEVER_UPDATES),
+    "with probes of the layers": partial(open_monitored, every=1),
 }
 
 
-def bench_watch(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Time a step that nobody watches, a watched one, and one whose layers are looked at, which few are."""
+def bench_monitor(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Time a step without the monitor, one with it, and one with probes of the layers, which only few steps have."""
     from darkpy.diagnostics.monitor.monitor import EVERY
 
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     machine = describe_machine()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        job = prepare(arguments, folder)
-        workers = [Worker(name, opener, job) for name, opener in RUNNERS.items()]
+        job = prepare_training(arguments, folder)
+        workers = [Worker(name, opener, job) for name, opener in MONITOR_RUNNERS.items()]
         for worker in workers:
             stack.callback(worker.close)
             if worker.fault is not None:
@@ -63,7 +63,7 @@ def bench_watch(arguments: argparse.Namespace) -> dict[str, Any]:
         times = take_turns(workers, arguments.rounds, arguments.seconds)
     measured = report(times)
     rounds = zip(*times.values(), strict=True)
-    shares = [((EVERY - 1) * watched + looked) / EVERY / alone for alone, watched, looked in rounds]
+    costs = [((EVERY - 1) * monitored + probed) / EVERY / plain for plain, monitored, probed in rounds]
     return {
         "what": f"a training step, ms: {arguments.cfg}, batch {job.batch}",
         "cfg": str(arguments.cfg),
@@ -71,6 +71,6 @@ def bench_watch(arguments: argparse.Namespace) -> dict[str, Any]:
         "threads": job.threads,
         "rounds": arguments.rounds,
         "machine": machine,
-        "ratios": {f"the watch, with over without, with a look every {EVERY} updates": Quartiles.of(shares)},
+        "ratios": {f"with the monitor over without, layers probed every {EVERY} updates": Quartiles.of(costs)},
         "runners": {worker.name: {"version": worker.version, **measured[worker.name]} for worker in workers},
     }

@@ -1,4 +1,4 @@
-"""From files to boxes: the whole of `darkpy detect`, its forward pass alone, and OpenCV 4."""
+"""From image files to boxes: all of `darkpy detect`, its forward pass alone, and OpenCV 4."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .forward import import_opencv
 from .machine import describe_machine
-from .turns import Outputs, Quartiles, Run, Worker, report, take_turns
+from .runners import Outputs, Quartiles, Run, Worker, describe, take_turns
 
-WIDTH = 640
-"""Of drawn images."""
-THRESH, NMS = 0.5, 0.45
+SYNTHETIC_IMAGE_PX = 640
+THRESH, NMS_THRESH = 0.5, 0.45
 FORWARD, DETECT, OPENCV = "forward alone", "darkpy detect", "OpenCV"
 
 
-class Images(NamedTuple):
-    """What every runner gets; a run is all images once."""
+class DetectionJob(NamedTuple):
+    """Input of every runner; a run is all images once."""
 
     cfg: Path
     weights: Path
@@ -31,7 +31,7 @@ class Images(NamedTuple):
     threads: int
 
 
-def _open_network(job: Images) -> Any:
+def _open_network(job: DetectionJob) -> Any:
     from darkpy.process import let_waiting_threads_sleep
 
     let_waiting_threads_sleep()
@@ -47,8 +47,8 @@ def _open_network(job: Images) -> Any:
     return accelerate(darkpy.load(job.cfg, job.weights))
 
 
-def open_forward(job: Images) -> tuple[str, Run]:
-    """The network alone, on as many images, one at a time."""
+def open_forward(job: DetectionJob) -> tuple[str, Run]:
+    """Open a runner of the network alone, on as many images, one at a time."""
     network = _open_network(job)
     import torch
 
@@ -61,99 +61,84 @@ def open_forward(job: Images) -> tuple[str, Run]:
     return f"torch {torch.__version__}", run
 
 
-def open_detect(job: Images) -> tuple[str, Run]:
+def open_detect(job: DetectionJob) -> tuple[str, Run]:
     network = _open_network(job)
     import darkpy
     from darkpy.evaluation.detect import DetectOptions, detect
 
-    names = [str(number) for number in range(max(head.class_count for head in network.heads))]
-    options = DetectOptions(thresh=THRESH, nms=NMS)
+    names = [str(index) for index in range(max(head.class_count for head in network.heads))]
+    options = DetectOptions(thresh=THRESH, nms=NMS_THRESH)
 
     def run() -> Outputs:
-        return [np.array([len(found.objects) for found in detect(network, job.paths, names, options)], np.float32)]
+        return [np.array([len(image.objects) for image in detect(network, job.paths, names, options)], np.float32)]
 
     return darkpy.__version__, run
 
 
-def open_opencv(job: Images) -> tuple[str, Run]:
-    """As OpenCV's own sample does it: images stretched, boxes of all heads together, suppressed class by class."""
-    import cv2
+def open_opencv(job: DetectionJob) -> tuple[str, Run]:
+    """Open a runner like OpenCV's own sample: images stretched, boxes of all heads together, NMS class by class."""
+    import darkpy
 
-    if not hasattr(cv2.dnn, "readNetFromDarknet"):
-        raise ModuleNotFoundError(f"OpenCV {cv2.__version__} does not read darknet's files; version 4 does")
-    cv2.setNumThreads(job.threads)
+    cv2 = import_opencv(job.threads)
     network = cv2.dnn.readNetFromDarknet(str(job.cfg), str(job.weights))
     heads = network.getUnconnectedOutLayersNames()
-    width, height = _input_size(job.cfg)
+    net = darkpy.plan(job.cfg).net
 
     def run() -> Outputs:
         counts = []
         for path in job.paths:
             image = cv2.imread(path)
             assert image is not None, f"OpenCV cannot read {path}"
-            network.setInput(cv2.dnn.blobFromImage(image, 1 / 255, (width, height), swapRB=True))
+            network.setInput(cv2.dnn.blobFromImage(image, 1 / 255, (net.width, net.height), swapRB=True))
             rows = np.concatenate(network.forward(heads))
             best, score = rows[:, 5:].argmax(1), rows[:, 5:].max(1)
-            wanted = score > THRESH
+            is_object = score > THRESH
             h, w = image.shape[:2]
-            boxes = rows[wanted, :4] * (w, h, w, h)
+            boxes = rows[is_object, :4] * (w, h, w, h)
             boxes[:, :2] -= boxes[:, 2:] / 2
-            kept = cv2.dnn.NMSBoxesBatched(boxes.tolist(), score[wanted].tolist(), best[wanted].tolist(), THRESH, NMS)
+            scores, classes = score[is_object].tolist(), best[is_object].tolist()
+            kept = cv2.dnn.NMSBoxesBatched(boxes.tolist(), scores, classes, THRESH, NMS_THRESH)
             counts.append(len(kept))
         return [np.array(counts, np.float32)]
 
     return cv2.__version__, run
 
 
-def _input_size(cfg: Path) -> tuple[int, int]:
-    import darkpy
-
-    net = darkpy.plan(cfg).net
-    return net.width, net.height
+DETECTION_RUNNERS = {FORWARD: open_forward, DETECT: open_detect, OPENCV: open_opencv}
 
 
-RUNNERS = {FORWARD: open_forward, DETECT: open_detect, OPENCV: open_opencv}
-
-
-def bench_end(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Time whole folders of images: decoding, resizing, the network, its boxes and their suppression."""
+def bench_end_to_end(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Time whole folders of images: decoding, resizing, the network, decoding of boxes and NMS."""
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     machine = describe_machine()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        job = Images(arguments.cfg, _weights(arguments, folder), _images(arguments, folder), arguments.threads)
-        workers = [Worker(name, opener, job) for name, opener in RUNNERS.items()]
+        job = DetectionJob(arguments.cfg, _weights(arguments, folder), _images(arguments, folder), arguments.threads)
+        workers = [Worker(name, opener, job) for name, opener in DETECTION_RUNNERS.items()]
         for worker in workers:
             stack.callback(worker.close)
         able = [worker for worker in workers if worker.fault is None]
         for worker in workers[:2]:
             if worker.fault is not None:
                 sys.exit(worker.fault)
-        found = {worker.name: float(worker.outputs()[0].sum()) for worker in able if worker.name != FORWARD}
+        object_counts = {worker.name: float(worker.outputs()[0].sum()) for worker in able if worker.name != FORWARD}
         times = take_turns(able, arguments.rounds, arguments.seconds)
-    pairs = zip(times[FORWARD], times[DETECT], strict=True)
-    ratios = {"darkpy detect's rate over that of forward alone": Quartiles.of([one / two for one, two in pairs])}
+    ratios = {"darkpy detect's rate over that of forward alone": Quartiles.of_ratios(times[FORWARD], times[DETECT])}
     if OPENCV in times:
-        pairs = zip(times[OPENCV], times[DETECT], strict=True)
-        ratios["darkpy detect's rate over OpenCV's"] = Quartiles.of([one / two for one, two in pairs])
-    measured = report({name: [one / len(job.paths) for one in seconds] for name, seconds in times.items()})
-    pictures = f"{len(job.paths)} images of {arguments.images or 'the sample'}"
+        ratios["darkpy detect's rate over OpenCV's"] = Quartiles.of_ratios(times[OPENCV], times[DETECT])
+    times = {name: [duration / len(job.paths) for duration in seconds] for name, seconds in times.items()}
+    source = f"{len(job.paths)} images of {arguments.images or 'the sample'}"
     return {
-        "what": f"from files to boxes, ms an image: {arguments.cfg}, {pictures}",
+        "what": f"from files to boxes, ms an image: {arguments.cfg}, {source}",
         "cfg": str(arguments.cfg),
         "weights": str(arguments.weights or "random"),
         "images": len(job.paths),
         "threads": arguments.threads,
         "rounds": arguments.rounds,
         "machine": machine,
-        "objects": found,
+        "objects": object_counts,
         "ratios": ratios,
-        "runners": {
-            worker.name: {"version": worker.version, **measured[worker.name]}
-            if worker.name in measured
-            else {"absent": worker.fault}
-            for worker in workers
-        },
+        "runners": describe(workers, times),
     }
 
 
@@ -173,5 +158,5 @@ def _images(arguments: argparse.Namespace, folder: Path) -> tuple[str, ...]:
 
     if arguments.images is not None:
         return tuple(map(str, expand_paths([arguments.images])[: arguments.count]))
-    drawn = SyntheticConfig(images=arguments.count, valid=1, size=WIDTH, seed=0)
-    return tuple(str(path) for path in write_synthetic_dataset(drawn, folder / "sample"))[: arguments.count]
+    config = SyntheticConfig(images=arguments.count, valid=1, size=SYNTHETIC_IMAGE_PX, seed=0)
+    return tuple(str(path) for path in write_synthetic_dataset(config, folder / "sample"))[: arguments.count]
