@@ -20,13 +20,13 @@ def test_default_is_linear_and_mish_is_computed() -> None:
 
 
 @pytest.mark.parametrize("name", ["relu", "leaky", "logistic", "mish"])
-def test_the_layer_before_keeps_its_numbers(name: str) -> None:
+def test_the_layer_before_is_not_changed(name: str) -> None:
     x_BCHW = torch.randn(2, 5, 2, 3)
     kept = x_BCHW.clone()
     before, _ = Network(make_plan(f"{NET}activation={name}\n", "alexeyab")).trace(x_BCHW)
     assert torch.equal(before, kept)
 
 
-def test_a_word_of_the_other_fork_is_refused() -> None:
+def test_a_word_of_the_other_dialect_is_refused() -> None:
     with pytest.raises(ConfigError, match="use --dialect alexeyab"):
         make_plan(NET + "activation=mish\n", "pjreddie")

@@ -206,7 +206,7 @@ def test_classes_of_a_saturated_logistic_join_like_others() -> None:
 @pytest.mark.parametrize(
     ("dialect", "section"), [(PJ, YOLO), (AX, YOLO), (AX, YOLO + "iou_loss=ciou\n"), (AX, GAUSSIAN)]
 )
-def test_what_is_no_number_is_counted_and_alexeyabs_forgets_it(dialect: Dialect, section: str) -> None:
+def test_nonfinite_deltas_are_counted_and_set_to_0_in_alexeyabs_dialect(dialect: Dialect, section: str) -> None:
     plan, spec = planned(dialect, section)
     output_BCHW = output(plan, spec)
     output_BCHW[0, :, 1, 1] = math.nan
@@ -218,7 +218,7 @@ def test_what_is_no_number_is_counted_and_alexeyabs_forgets_it(dialect: Dialect,
 
 @pytest.mark.parametrize("score", [0.25, 0.26])
 @pytest.mark.parametrize(("dialect", "section"), [(PJ, YOLO), (AX, YOLO), (AX, GAUSSIAN)])
-def test_alexeyabs_predictions_are_spared_when_they_are_sure_of_a_class_pjreddies_always(
+def test_alexeyabs_predictions_are_ignored_when_they_are_confident_of_a_class_pjreddies_always(
     dialect: Dialect, section: str, score: float
 ) -> None:
     plan, spec = planned(dialect, section)
@@ -269,7 +269,7 @@ def test_delta_normalizer_is_for_the_layer_before(section: str) -> None:
     assert torch.equal(loss.input_delta, 0.25 * loss.delta)
 
 
-def test_a_row_of_a_truth_has_the_numbers_its_fork_writes() -> None:
+def test_a_row_of_a_truth_has_the_numbers_its_dialect_writes() -> None:
     assert [planned(dialect, YOLO)[1].truth_shape(Shape(1, 1, 1)) for dialect in (PJ, AX)] == [(90, 5), (200, 6)]
 
 

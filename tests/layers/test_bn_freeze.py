@@ -46,7 +46,7 @@ def moved(text: str, dialect: str = "alexeyab") -> set[str]:
 @pytest.mark.parametrize("word", MOVING)
 @pytest.mark.parametrize("where", ["net", "section"])
 @pytest.mark.parametrize("adam", ["", "adam=1\n"])
-def test_what_is_frozen_stands_still_and_all_else_learns(layer: str, word: str, where: str, adam: str) -> None:
+def test_frozen_arrays_do_not_change_and_all_others_learn(layer: str, word: str, where: str, adam: str) -> None:
     key = f"bn_freeze={word}"
     text = NET.format(adam + (key if where == "net" else "")) + layer.format(key if where == "section" else "")
     own = {name for name in MOVING[word] if "[batchnorm]" not in layer or name != "weights"}
@@ -116,6 +116,6 @@ def test_one_image_can_be_trained_on_where_the_rolling_statistics_normalize() ->
     Trainer(darkpy.load(text)).train_minibatch(torch.rand(1, 3, 6, 6), torch.rand(1, 3))
 
 
-def test_unknown_word_is_told_the_near_one() -> None:
+def test_unknown_value_error_suggests_the_nearest() -> None:
     with pytest.raises(darkpy.ConfigError, match=r"bn_freeze=stat is not known\n  hint: did you mean stats"):
         darkpy.plan(NET.format("bn_freeze=stat") + CONV.format(""))

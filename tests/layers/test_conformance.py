@@ -138,7 +138,7 @@ def test_case_ends_in_the_section_it_is_for(name: str, dialect: Dialect) -> None
 
 
 @for_every_section
-def test_section_line_alone_gives_the_forks_defaults(name: str, dialect: Dialect) -> None:
+def test_section_line_alone_gives_the_dialects_defaults(name: str, dialect: Dialect) -> None:
     spec, messages = default_spec(SPECS[name], dialect)
     keys = keys_of(SPECS[name])
     needed = [expected.name for expected in keys.values() if expected.is_required]

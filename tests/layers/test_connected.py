@@ -43,7 +43,7 @@ def test_inputs_are_read_channel_row_column_whatever_the_memory_layout() -> None
         torch.testing.assert_close(network(laid_out)[0].flatten(1), expected)
 
 
-def test_batch_norm_stands_behind_the_weights_in_the_file() -> None:
+def test_batch_norm_is_behind_the_weights_in_the_file() -> None:
     (node,) = make_plan(CFG).nodes
     names = [array_spec.name for array_spec in node.arrays]
     assert names == ["biases", "weights", "scales", "rolling_mean", "rolling_variance"]
@@ -73,7 +73,7 @@ def test_the_oldest_files_hold_the_weights_transposed(tmp_path: Path) -> None:
         np.testing.assert_array_equal(layer.weights.detach().numpy(), weights)
 
 
-def test_folded_batch_norm_gives_the_same_numbers() -> None:
+def test_folded_batch_norm_gives_the_same_output() -> None:
     network = initialized(CFG)
     layer = first(network)
     for array in (layer.scales, layer.biases, layer.rolling_mean, layer.rolling_variance):

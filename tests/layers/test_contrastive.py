@@ -39,7 +39,7 @@ yolo_layer=-2
 """
 
 
-def test_embeddings_are_handed_on() -> None:
+def test_embeddings_are_passed_on() -> None:
     plan = make_plan(CFG)
     network = Network(plan)
     network.initialize()
@@ -103,7 +103,7 @@ def test_nothing_is_learnt_of_an_object_that_is_seen_once(rows: list[list[float]
     assert not loss.delta.any() and float(loss.cost) == 0
 
 
-def test_an_embedding_of_zeros_learns_nothing_and_spoils_nothing() -> None:
+def test_an_embedding_of_zeros_learns_nothing_and_changes_nothing_else() -> None:
     embedding_BCHW = noise()
     embedding_BCHW[0, :, 0, 0] = 0
     loss = learn([*SAME, [1, 0.1, 0.1, 1, 7]], embedding_BCHW)

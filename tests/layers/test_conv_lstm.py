@@ -44,10 +44,10 @@ def test_the_file_holds_cell_then_past_then_input() -> None:
     assert parts("output=4\nbottleneck=1") == ["wf", "uf", "ui", "ug", "uo"]
 
 
-@pytest.mark.parametrize("has_shortcut", [False, True])
+@pytest.mark.parametrize("shortcut", [False, True])
 @pytest.mark.parametrize("activation", ["tanh", "hardtan"])
-def test_a_bottleneck_squeezes_past_and_input_for_all_gates(activation: str, has_shortcut: bool) -> None:
-    network = initialized(f"output=4\nbottleneck=1\nlstm_activation={activation}\nshortcut={int(has_shortcut)}")
+def test_a_bottleneck_merges_state_and_input_for_all_gates(activation: str, shortcut: bool) -> None:
+    network = initialized(f"output=4\nbottleneck=1\nlstm_activation={activation}\nshortcut={int(shortcut)}")
     squash = SQUASHES[activation]
     h = c = torch.zeros(2, 4, 5, 6)
     expected = []
@@ -57,13 +57,13 @@ def test_a_bottleneck_squeezes_past_and_input_for_all_gates(activation: str, has
         c = f * c + i * squash(convolve(network, "ug", u))
         h = o * squash(c)
         y = h.clone()
-        if has_shortcut:
+        if shortcut:
             y[:, :2] += u[:, :2]
         expected.append(y)
     torch.testing.assert_close(network(frames())[0], torch.cat(expected))
 
 
-def test_a_bottleneck_wants_as_many_channels_in_as_out() -> None:
+def test_a_bottleneck_needs_as_many_channels_in_as_out() -> None:
     with pytest.raises(darkpy.ConfigError, match=r"output=3, but reads 4\n.*set output=4"):
         make_plan(f"{NET}output=3\nbottleneck=1\n")
 

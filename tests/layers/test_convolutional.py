@@ -70,7 +70,7 @@ def test_groups_must_divide_channels_and_filters(channels: int, filters: int, gr
 
 
 @pytest.mark.parametrize("keys", [{"size": 4, "pad": True}, {"size": 3}, {"size": 3, "padding": 2}], ids=str)
-def test_dilation_wants_an_odd_size_and_pad(keys: dict[str, Any]) -> None:
+def test_dilation_needs_an_odd_size_and_pad(keys: dict[str, Any]) -> None:
     with pytest.raises(ShapeError, match=r"dilation=2 needs an odd size and pad=1; size=\d padding=\d"):
         spec(dilation=2, **keys).shape((X,))
     assert spec(dilation=1, **keys).shape((X,)).c == 1
@@ -126,13 +126,13 @@ def test_kernel_that_is_larger_than_what_it_blurs_is_a_fault_of_the_cfg() -> Non
 
 
 @pytest.mark.parametrize("keys", [{"batch_normalize": 1}, {"batch_normalize": 2}, {"cbn": True}], ids=str)
-def test_batch_norm_stands_between_biases_and_weights_in_the_file(keys: dict[str, Any]) -> None:
+def test_batch_norm_is_between_biases_and_weights_in_the_file(keys: dict[str, Any]) -> None:
     names = [array_spec.name for array_spec in spec(filters=2, **keys).arrays((X,))]
     assert names == ["biases", "scales", "rolling_mean", "rolling_variance", "weights"]
 
 
 @pytest.mark.parametrize("dialect", [AX, PJ])
-def test_new_weights_are_spread_as_the_fork_spreads_them(dialect: darkpy.Dialect) -> None:
+def test_new_weights_are_initialized_as_the_dialect_does(dialect: darkpy.Dialect) -> None:
     network = Network(make_plan("[net]\nwidth=9\nheight=9\nchannels=64\n" + SQUARE.replace("=4", "=64"), dialect))
     network.initialize(torch.Generator().manual_seed(1))
     weights, he = network.layers[0].get_parameter("weights").detach(), math.sqrt(2 / (9 * 64))

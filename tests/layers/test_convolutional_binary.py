@@ -47,7 +47,7 @@ def test_binary_numbers_have_no_rounding_noise() -> None:
     assert set(seen.flatten().tolist()) == {layer.weights.item(), -layer.weights.item()}
 
 
-def test_xnor_is_never_grouped_in_alexeyabs_fork() -> None:
+def test_xnor_is_never_grouped_in_alexeyabs_dialect() -> None:
     grouped = {"filters": 4, "groups": 2, "xnor": True}
     assert [array_spec.shape for array_spec in spec(AX, **grouped).arrays((X,))] == [(4,), (4, 4, 1, 1)]
     assert [array_spec.shape for array_spec in spec(PJ, **grouped).arrays((X,))] == [(4,), (4, 2, 1, 1)]

@@ -69,7 +69,7 @@ def test_smooth_labels_share_some_of_the_truth_and_masked_ones_stay_masked() -> 
     assert loss.delta.flatten().tolist() == pytest.approx([0.9, 0.0])
 
 
-def test_scale_counts_on_the_way_back_alone() -> None:
+def test_scale_counts_in_the_backward_pass_alone() -> None:
     loss, plain = learn("scale=3\n", X, TRUTH), learn("", X, TRUTH)
     assert torch.equal(loss.delta, plain.delta) and torch.equal(loss.cost, plain.cost)
     assert torch.equal(loss.input_delta, 3 * plain.delta)

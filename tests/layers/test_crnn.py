@@ -163,7 +163,7 @@ def test_convolutions_that_change_the_size_are_refused(keys: str) -> None:
         make_plan(IMAGE + f"output=2\nhidden=2\n{keys}\n", "alexeyab")
 
 
-def test_each_fork_draws_the_weights_as_in_its_convolutions() -> None:
+def test_each_dialect_draws_the_weights_as_in_its_convolutions() -> None:
     for dialect, keys in (
         ("pjreddie", "output_filters=8\nhidden_filters=8"),
         ("alexeyab", "output=8\nhidden=8\npad=1"),

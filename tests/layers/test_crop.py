@@ -52,7 +52,7 @@ def test_values_go_to_minus_one_to_one() -> None:
 
 
 @pytest.mark.parametrize("keys", ["", "noadjust=1\n"])
-def test_no_delta_is_handed_on(keys: str) -> None:
+def test_no_delta_is_passed_on(keys: str) -> None:
     x_BCHW = torch.rand(2, 3, 6, 7, requires_grad=True)
     assert not crop(keys).train()(x_BCHW)[0].requires_grad
 

@@ -52,7 +52,7 @@ def test_file_holds_biases_then_weights_by_input_channel(tmp_path: Path) -> None
     np.testing.assert_allclose(actual.detach().numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_batch_norm_stands_between_biases_and_weights(tmp_path: Path) -> None:
+def test_batch_norm_is_between_biases_and_weights(tmp_path: Path) -> None:
     random = np.random.default_rng(2)
     biases, scales, mean, variance = (random.uniform(0.5, 2, 3) for _ in range(4))
     weights = random.normal(size=(2, 3, 3, 3))

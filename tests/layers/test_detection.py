@@ -82,5 +82,5 @@ def test_boxes_of_other_than_four_numbers_are_refused() -> None:
         head("side=3\nnum=2\nclasses=4\n")
 
 
-def test_forks_keep_their_own_number_of_truths() -> None:
+def test_dialects_keep_their_own_number_of_truths() -> None:
     assert (head().max, head(dialect=Dialect.ALEXEYAB).max) == (90, 200)

@@ -13,7 +13,7 @@ NET = "[net]\nwidth=50\nheight=40\nchannels=3\n[activation]\n[dropout]\n"
 
 
 @pytest.mark.parametrize(("dialect", "probability"), [("pjreddie", 0.5), ("alexeyab", 0.2)])
-def test_forks_drop_another_share_by_default(dialect: str, probability: float) -> None:
+def test_dialects_drop_another_share_by_default(dialect: str, probability: float) -> None:
     torch.manual_seed(1)
     network = Network(make_plan(NET, dialect)).train()
     before, after = network.trace(torch.ones(4, 3, 40, 50))

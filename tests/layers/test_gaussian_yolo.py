@@ -78,7 +78,7 @@ def test_a_candidate_at_the_threshold_is_dropped() -> None:
     assert (actual.objectness_M.tolist(), actual.prob_MK.tolist()) == ([1.0], [[0.0]])
 
 
-def test_section_belongs_to_alexeyabs_fork() -> None:
+def test_section_belongs_to_alexeyabs_dialect() -> None:
     with pytest.raises(ConfigError, match="use --dialect alexeyab"):
         make_plan(plan_text(KEYS), Dialect.PJREDDIE)
 

@@ -29,7 +29,7 @@ def test_pjreddie_writes_the_state_first_and_alexeyab_the_input() -> None:
     assert order(Dialect.ALEXEYAB) == ["uz", "ur", "uh", "wz", "wr", "wh"]
 
 
-def test_both_forks_compute_the_same_from_the_same_parts() -> None:
+def test_both_dialects_compute_the_same_from_the_same_parts() -> None:
     mine, other = initialized(CFG, Dialect.PJREDDIE), initialized(CFG, Dialect.ALEXEYAB)
     other.load_state_dict(mine.state_dict())
     x = torch.randn(6, 6)

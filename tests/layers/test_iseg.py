@@ -28,7 +28,7 @@ def test_channels_are_classes_and_ids() -> None:
         make_plan(CFG.replace("classes=3", "classes=2147483647"))
 
 
-def test_section_belongs_to_pjreddies_fork() -> None:
+def test_section_belongs_to_pjreddies_dialect() -> None:
     assert make_plan(CFG).dialect is Dialect.PJREDDIE
     with pytest.raises(ConfigError, match="use --dialect pjreddie"):
         make_plan(CFG, Dialect.ALEXEYAB)

@@ -69,7 +69,7 @@ def test_a_border_that_does_not_fit_the_size_is_refused(local: str, message: str
         make_plan(cfg(local))
 
 
-def test_a_new_layer_has_weights_at_the_first_place_only() -> None:
+def test_a_new_layer_has_weights_at_the_first_position_only() -> None:
     network = Network(make_plan(cfg("size=3\npad=1", side=40)))
     network.initialize(torch.Generator().manual_seed(1))
     weights, bound = network.get_parameter("layers.0.weights"), math.sqrt(2 / 18)
@@ -88,6 +88,6 @@ def test_each_output_has_a_bias_of_its_own() -> None:
     assert torch.equal(network(torch.zeros(1, 2, 6, 7))[0][0], biases)
 
 
-def test_operations_count_every_place() -> None:
+def test_operations_count_every_position() -> None:
     (node,) = make_plan(cfg("size=3")).nodes
     assert node.spec.operations(node.inputs) == 2 * (5 * 4 * 3) * (2 * 3 * 3)

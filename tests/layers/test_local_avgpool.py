@@ -54,7 +54,7 @@ def test_a_mean_counts_the_cells_inside_only(keys: str, arguments: tuple[int, in
     np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-6)
 
 
-def test_every_output_hands_its_delta_on_in_equal_parts() -> None:
+def test_every_output_passes_its_delta_on_in_equal_parts() -> None:
     x_BCHW = torch.rand(1, 2, 6, 7, requires_grad=True)
     pool("size=3\nstride=2\n")(x_BCHW)[0].sum().backward()
     assert x_BCHW.grad is not None
@@ -62,6 +62,6 @@ def test_every_output_hands_its_delta_on_in_equal_parts() -> None:
     torch.testing.assert_close(x_BCHW.grad[0, 0, 0, 0], torch.tensor(1 / 4))
 
 
-def test_only_alexeyabs_fork_has_it() -> None:
+def test_only_alexeyabs_dialect_has_it() -> None:
     with pytest.raises(ConfigError, match="use --dialect alexeyab"):
         make_plan(f"{NET}[local_avg]\n", "pjreddie")

@@ -15,18 +15,18 @@ from darkpy.network import Network
 CFG = "[net]\nwidth=3\nheight=2\nchannels=5\n[logistic]\n"
 
 
-def test_extreme_numbers_stay_finite() -> None:
+def test_extreme_values_stay_finite() -> None:
     x_BCHW = torch.tensor([-1e9, -100.0, 0.0, 100.0, 1e9])[None, :, None, None].expand(1, 5, 2, 3)
     (y_BCHW,) = Network(make_plan(CFG))(x_BCHW)
     torch.testing.assert_close(y_BCHW[0, :, 0, 0], torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0]))
 
 
-def test_only_pjreddies_fork_has_it() -> None:
+def test_only_pjreddies_dialect_has_it() -> None:
     with pytest.raises(ConfigError, match="use --dialect pjreddie"):
         make_plan(CFG, "alexeyab")
 
 
-def test_a_sure_mistake_costs_sixteen_and_not_infinity() -> None:
+def test_a_confident_mistake_costs_sixteen_and_not_infinity() -> None:
     plan = make_plan("[net]\ninputs=2\n[logistic]\n")
     (spec,) = Network(plan).loss_specs
     x_BCHW = torch.tensor([-1e9, 1e9])[None, :, None, None]

@@ -18,7 +18,7 @@ def order(dialect: Dialect) -> list[str]:
     ]
 
 
-def test_each_fork_writes_the_gates_in_its_own_order() -> None:
+def test_each_dialect_writes_the_gates_in_its_own_order() -> None:
     assert order(Dialect.PJREDDIE) == ["wi", "wf", "wo", "wg", "ui", "uf", "uo", "ug"]
     assert order(Dialect.ALEXEYAB) == ["wf", "wi", "wg", "wo", "uf", "ui", "ug", "uo"]
 

@@ -118,16 +118,16 @@ def test_pooling_by_two_with_stride_one_looks_right_and_down() -> None:
     assert pooled(spec(PJ, size=2, stride=1), x_BCHW).tolist() == [[[[4.0, 3.0], [4.0, 3.0]]]]
 
 
-def test_window_without_a_cell_is_the_lowest_finite_number() -> None:
+def test_window_without_a_cell_is_the_lowest_finite_value() -> None:
     y_BCHW = pooled(spec(size=1, padding=4, stride=2), torch.ones(1, 1, 2, 2))
     assert y_BCHW.flatten().tolist() == [LOWEST] * 4 + [1.0] + [LOWEST] * 4
 
 
-def test_window_larger_than_the_padded_input_is_refused_with_a_way_out() -> None:
+def test_window_larger_than_the_padded_input_is_refused_with_a_hint() -> None:
     with pytest.raises(ShapeError) as caught:
         spec(size=9, padding=0).shape((X,))
     assert str(caught.value).startswith("size=9 is larger than the input, 11 x 8 x 3 with padding=0")
-    assert caught.value.hint == "leave padding out: it is size - 1 then, and every input is large enough"
+    assert caught.value.hint == "remove padding=: its default, size - 1, fits every input"
 
 
 # over the channels

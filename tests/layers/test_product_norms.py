@@ -170,13 +170,13 @@ def test_norms_that_cannot_be_are_refused(keys: str, message: str) -> None:
         darkpy.plan(NET + KINDS["convolutional"] + keys)
 
 
-def test_a_group_of_one_number_is_refused() -> None:
+def test_a_group_of_one_value_is_refused() -> None:
     with pytest.raises(darkpy.ConfigError, match="leaves one value in each group"):
         darkpy.plan(NET + KINDS["connected"] + "group_normalize=6\n")
 
 
 @pytest.mark.parametrize(("key", "near"), [("group_normalise=2\n", "group_normalize"), ("layernorm=1\n", "layer_norm")])
-def test_misspelt_key_is_told_the_right_one(key: str, near: str) -> None:
+def test_misspelled_key_warning_suggests_the_right_one(key: str, near: str) -> None:
     with pytest.warns(darkpy.DarkpyWarning, match=f"did you mean .*{near}"):
         darkpy.plan(NET + KINDS["convolutional"] + key)
 

@@ -73,7 +73,7 @@ def test_the_state_is_kept_until_it_is_reset(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_another_number_of_sequences_starts_blank(case: str) -> None:
+def test_another_number_of_sequences_starts_from_zeros(case: str) -> None:
     made, x = network(case), rows(case)
     first = made(x)[0]
     made(rows(case, STEPS))
@@ -81,7 +81,7 @@ def test_another_number_of_sequences_starts_blank(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_training_starts_blank_and_leaves_nothing_behind(case: str) -> None:
+def test_training_starts_from_zeros_and_leaves_nothing_behind(case: str) -> None:
     made, x = network(case), rows(case)
     made(rows(case) + 1)
     made.train()
@@ -131,12 +131,12 @@ def test_every_part_is_written_and_read_again(case: str, tmp_path: Path) -> None
         assert torch.equal(again.get_parameter(name), array), name
 
 
-def test_rows_that_are_no_whole_number_of_steps_are_refused() -> None:
+def test_rows_that_are_not_a_multiple_of_time_steps_are_refused() -> None:
     with pytest.raises(darkpy.ShapeError, match=r"7 rows.*time_steps=4\n.*hint: with \[net\] time_steps=1"):
         network("lstm")(rows("lstm", 7))
 
 
-def test_folded_parts_give_the_same_numbers() -> None:
+def test_folded_parts_give_the_same_output() -> None:
     for case in ("rnn", "gru", "lstm", "crnn", "conv_lstm"):
         dialect, cfg = CASES[case]
         made = Network(make_plan(cfg.format(steps=STEPS) + "batch_normalize=1\n", dialect))

@@ -203,7 +203,7 @@ def tree_output(spec: RegionSpec, module: torch.nn.Module) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("tree_thresh", [0.1, 0.4, 0.8])
-def test_pjreddie_goes_down_the_tree_while_it_is_sure(tree_thresh: float, tree: str) -> None:
+def test_pjreddie_descends_the_tree_above_the_threshold(tree_thresh: float, tree: str) -> None:
     spec, module = region(PJ, tree, 26)
     output_BCHW = tree_output(spec, module)
     actual, ends = spec.decode(output_BCHW, 96, 64, THRESH, tree_thresh), set()
@@ -292,6 +292,6 @@ def test_sizes_that_do_not_fit_are_refused_before_anything_is_allocated(
         region(dialect, keys, channels)
 
 
-def test_forks_have_their_own_keys_and_defaults() -> None:
+def test_dialects_have_their_own_keys_and_defaults() -> None:
     (mine, _), (other, _) = region(PJ, KEYS + "focal_loss=1\n"), region(AX, KEYS + "background=1\n")
     assert (mine.max, mine.focal_loss, other.max, other.background) == (30, False, 200, False)

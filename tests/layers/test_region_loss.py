@@ -121,7 +121,9 @@ def test_more_coords_learn_from_the_row_before_the_class_with_a_whole_scale() ->
 
 
 @both
-def test_an_image_with_a_class_alone_teaches_one_place_its_class_and_no_box(dialect: Dialect, tmp_path: Path) -> None:
+def test_an_image_with_a_class_alone_teaches_one_prediction_its_class_and_no_box(
+    dialect: Dialect, tmp_path: Path
+) -> None:
     (tmp_path / "some.tree").write_text(TREE)
     keys = f"{KEYS}tree={tmp_path}/some.tree\n"
     delta_AEHW = by_place(learn(dialect, [BOX, [999999.0, 999999.0, 0.1, 0.1, 2.0]], keys, seen=2).delta)
@@ -133,7 +135,7 @@ def test_an_image_with_a_class_alone_teaches_one_place_its_class_and_no_box(dial
     assert bool(delta_AEHW[:, 4].any()) is (dialect is PJ)
 
 
-def test_focal_loss_wants_probabilities() -> None:
+def test_focal_loss_needs_probabilities() -> None:
     with pytest.raises(DarkpyError, match="set softmax=1"):
         learn(AX, [BOX], KEYS.replace("softmax=1", "focal_loss=1"))
 

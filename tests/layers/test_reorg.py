@@ -70,7 +70,7 @@ def test_extra_appends_zeros_to_the_flat_input() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning")
-def test_alexeyabs_fork_does_not_read_extra() -> None:
+def test_alexeyabs_dialect_does_not_read_extra() -> None:
     plan = make_plan("[net]\nwidth=19\nheight=19\nchannels=1\n[reorg]\nextra=1\n", "alexeyab")
     assert plan.nodes[0].shape == (1, 19, 19)
     assert "extra" in plan.warnings[0].message

@@ -43,7 +43,7 @@ def test_reverse_reads_the_input_as_a_larger_image_first() -> None:
 
 @pytest.mark.parametrize(
     ("c", "h", "keys", "message"),
-    [(3, 5, "stride=2\n", "blocks of stride=2"), (8, 4, "stride=2\nreverse=1\n", r"stride\^4 = 16")],
+    [(3, 5, "stride=2\n", "not multiples of stride=2"), (8, 4, "stride=2\nreverse=1\n", r"stride\^4 = 16")],
 )
 def test_sizes_that_crash_darknet_are_refused(c: int, h: int, keys: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -17,7 +17,7 @@ CFG = "[net]\ninputs=6\ntime_steps=3\n[rnn]\noutput=4\nhidden=5\nactivation=tanh
 SECOND = {0: torch.tanh, 1: torch.sigmoid, 2: lambda x: 2 * torch.sigmoid(x) - 1}
 
 
-def walk(network: Network, x_TSN: torch.Tensor, self_activation: int, has_shortcut: bool) -> torch.Tensor:
+def walk(network: Network, x_TSN: torch.Tensor, self_activation: int, shortcut: bool) -> torch.Tensor:
     def part(name: str, x: torch.Tensor) -> torch.Tensor:
         weights, biases = (network.get_parameter(f"layers.0.{name}_layer.{array}") for array in ("weights", "biases"))
         return x @ weights.T + biases
@@ -25,19 +25,19 @@ def walk(network: Network, x_TSN: torch.Tensor, self_activation: int, has_shortc
     outputs, s = [], torch.zeros(x_TSN.shape[1], 5)
     for x in x_TSN:
         fresh = torch.tanh(part("input", x)) + SECOND[self_activation](part("self", s))
-        s = fresh + s if has_shortcut else fresh
+        s = fresh + s if shortcut else fresh
         outputs.append(torch.tanh(part("output", s)))
     return torch.stack(outputs)
 
 
-@pytest.mark.parametrize("has_shortcut", [False, True])
+@pytest.mark.parametrize("shortcut", [False, True])
 @pytest.mark.parametrize("logistic", [0, 1, 2])
-def test_alexeyabs_state_has_its_own_size_and_activation(logistic: int, has_shortcut: bool) -> None:
-    cfg = f"{CFG}logistic={logistic}\nshortcut={int(has_shortcut)}\n"
+def test_alexeyabs_state_has_its_own_size_and_activation(logistic: int, shortcut: bool) -> None:
+    cfg = f"{CFG}logistic={logistic}\nshortcut={int(shortcut)}\n"
     network = Network(make_plan(cfg, "alexeyab"))
     network.initialize(torch.Generator().manual_seed(1))
     x = torch.randn(3, 2, 6)
-    expected = walk(network, x, logistic, has_shortcut)
+    expected = walk(network, x, logistic, shortcut)
     torch.testing.assert_close(network(x.flatten(0, 1))[0].reshape(expected.shape), expected)
 
 

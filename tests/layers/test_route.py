@@ -40,7 +40,7 @@ def test_layers_come_in_the_order_in_which_they_are_listed() -> None:
     assert torch.equal(routed(spec(), *SHAPES), torch.cat((first, second), 1))
 
 
-def test_layer_alone_is_handed_on_without_a_copy() -> None:
+def test_layer_alone_is_passed_on_without_a_copy() -> None:
     (x_BCHW,) = tensors(SHAPES[0])
     assert spec().build((SHAPES[0],), NetSpec())(x_BCHW) is x_BCHW
 
@@ -63,7 +63,7 @@ def test_groups_must_divide_the_channels_of_every_layer() -> None:
         spec(groups=4).shape((Shape(4, 2, 3), Shape(6, 2, 3)))
 
 
-def test_layers_of_different_sizes_become_one_vector_in_pjreddies_fork() -> None:
+def test_layers_of_different_sizes_become_one_vector_in_pjreddies_dialect() -> None:
     shapes = (Shape(4, 2, 3), Shape(2, 4, 6))
     actual = routed(spec(PJ), *shapes)
     assert actual.shape == (2, 24 + 48, 1, 1)
@@ -76,7 +76,7 @@ def test_vector_reads_a_layers_memory_channel_by_channel() -> None:
     assert torch.equal(spec(PJ).build(shapes, NetSpec())(*parts), routed(spec(PJ), *shapes))
 
 
-def test_layers_of_different_sizes_are_refused_in_alexeyabs_fork() -> None:
+def test_layers_of_different_sizes_are_refused_in_alexeyabs_dialect() -> None:
     with pytest.raises(ShapeError, match="the layers differ in height or width: 3 x 2 x 4, 6 x 4 x 2"):
         spec(AX).shape((Shape(4, 2, 3), Shape(2, 4, 6)))
 

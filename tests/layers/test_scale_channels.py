@@ -20,7 +20,7 @@ def network_of(sections: str) -> Network:
     return network
 
 
-def test_each_channel_is_scaled_by_its_number() -> None:
+def test_each_channel_is_scaled_by_its_factor() -> None:
     x_BCHW = torch.randn(2, 3, 4, 5)
     (actual,) = network_of(GATE)(x_BCHW)
     torch.testing.assert_close(actual, x_BCHW * x_BCHW.mean((2, 3))[:, :, None, None])

@@ -88,13 +88,13 @@ def test_rows_and_columns_of_different_ratios_are_refused(other: Shape) -> None:
     assert str(caught.value) == f"adds {other} to {X}: their widths and heights have different ratios"
 
 
-def test_pjreddies_fork_adds_the_first_of_several_layers() -> None:
+def test_pjreddies_dialect_adds_the_first_of_several_layers() -> None:
     text = "[net]\nwidth=4\nheight=6\nchannels=1\n" + "[maxpool]\n" * 3 + "[shortcut]\nfrom=-2,-3\n"
     assert make_plan(text, "pjreddie").nodes[3].sources == (2, 1)
     assert make_plan(text, "alexeyab").nodes[3].sources == (2, 1, 0)
 
 
-def test_alexeyabs_fork_adds_layers_of_one_size_only() -> None:
+def test_alexeyabs_dialect_adds_layers_of_one_size_only() -> None:
     with pytest.raises(ShapeError, match="adds 8 x 12 x 4 to 4 x 6 x 4: the alexeyab dialect adds layers of one width"):
         spec(AX).shape((X, Shape(4, 12, 8)))
 
@@ -180,6 +180,6 @@ def test_operations_count_an_addition_a_source_and_with_weights_a_product() -> N
         ("pjreddie", "from=0\n", "refers to layer 0, which is not before it"),
     ],
 )
-def test_fault_of_the_cfg_is_told(dialect: str, keys: str, message: str) -> None:
+def test_cfg_error_is_reported(dialect: str, keys: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make_plan(f"[net]\nwidth=4\nheight=6\nchannels=1\n[shortcut]\n{keys}", dialect)

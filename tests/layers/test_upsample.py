@@ -29,7 +29,7 @@ def test_without_keys_rows_and_columns_are_doubled() -> None:
 
 @pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize("stride", [1, 2, 3])
-def test_each_number_is_repeated_over_a_block(stride: int, form: torch.memory_format) -> None:
+def test_each_element_is_repeated_over_a_block(stride: int, form: torch.memory_format) -> None:
     actual = resized(UpsampleSpec(stride=stride, scale=0.5), image().contiguous(memory_format=form))
     rows, columns = torch.arange(4 * stride) // stride, torch.arange(6 * stride) // stride
     assert torch.equal(actual, 0.5 * image()[:, :, rows][:, :, :, columns])

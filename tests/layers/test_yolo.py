@@ -142,7 +142,7 @@ def test_a_mask_beyond_num_finds_its_anchors_in_the_list() -> None:
     assert spec.anchors_px(torch.tensor([0, 1])).tolist() == [[81, 82], [23, 27]]
 
 
-def test_forks_have_their_own_defaults() -> None:
+def test_dialects_have_their_own_defaults() -> None:
     mine, other = yolo(PJ), yolo(AX)
     assert (mine.max, mine.iou_normalizer, other.max, other.iou_normalizer) == (90, 1.0, 200, 0.75)
     assert yolo(PJ, KEYS + "scale_x_y=2\nnew_coords=1\n") == mine
