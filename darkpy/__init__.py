@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from darkpy.inference.accelerate import accelerate
     from darkpy.network import Network
     from darkpy.training.trainer import Trainer
+    from darkpy.training_run import TrainingResult, TrainingRun, train
 
 __all__ = [
     "ConfigError",
@@ -33,33 +34,38 @@ __all__ = [
     "Monitor",
     "ShapeError",
     "Trainer",
+    "TrainingResult",
+    "TrainingRun",
     "WeightsError",
     "accelerate",
     "load",
     "plan",
+    "train",
 ]
 
 __version__ = "0.1.0"
 
+_LAZY = {
+    "Monitor": "darkpy.diagnostics.monitor.monitor",
+    "Trainer": "darkpy.training.trainer",
+    "TrainingResult": "darkpy.training_run",
+    "TrainingRun": "darkpy.training_run",
+    "accelerate": "darkpy.inference.accelerate",
+    "train": "darkpy.training_run",
+}
+"""Modules of public names that need torch."""
+
 
 def __getattr__(name: str) -> object:
-    """Import the names that need torch only when they are used."""
-    if name == "Trainer":
-        from darkpy.training.trainer import Trainer
-
-        return Trainer
-    if name == "Monitor":
-        from darkpy.diagnostics.monitor.monitor import Monitor
-
-        return Monitor
-    if name == "accelerate":
-        from darkpy.inference.accelerate import accelerate
-
-        return accelerate
+    """Import what needs torch when it is first used."""
     if name == "Watch":
         warn_renamed("darkpy.Watch", "darkpy.Monitor")
-        return __getattr__("Monitor")
-    raise AttributeError(f"module 'darkpy' has no attribute {name!r}")
+        name = "Monitor"
+    if name not in _LAZY:
+        raise AttributeError(f"module 'darkpy' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LAZY[name]), name)
 
 
 def plan(cfg: str | os.PathLike[str], dialect: Dialect | str | None = None, *, strict: bool = False) -> Plan:

@@ -1,15 +1,30 @@
-"""The processes that share each minibatch: the ranks of torch.distributed, usually a single one."""
+"""Training in several processes, of one machine or of many: each rank has its part of every minibatch.
+
+The equivalence: with the same batch, subdivisions and rate, n ranks make the weights that one makes, up to rounding.
+Gradients are summed over ranks before an update divides them by the batch; batch norm has the statistics of the whole
+minibatch; costs, reports and the filter of late deltas are those of all its images. Random numbers drawn on a device
+([dropout], [crop], the first boxes of `random` in [detection]) differ from rank to rank.
+Differs: darknet's devices each take a whole batch, at a rate times their number, and average their weights every four
+updates; another number of devices is another training.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
 from darkpy.errors import DarkpyError
+
+RANK_TIMEOUT = timedelta(minutes=30)
+"""Longest wait of a rank for the others: only the main rank validates and writes checkpoints."""
 
 
 class RankLostError(DarkpyError):
@@ -18,10 +33,10 @@ class RankLostError(DarkpyError):
 
 @dataclass(frozen=True, slots=True)
 class ProcessGroup:
-    """This process in torch.distributed's default group, possibly alone.
+    """This process among those of torch.distributed's default group; it may be the only one.
 
-    Collectives must be called by all ranks in the same order; all get the same result, bit for bit.
-    Raises: RankLostError in a collective when another rank has ended.
+    All ranks must call the same methods in the same order, and all get the same answer, bit by bit.
+    Raises: RankLostError when another process has ended.
     """
 
     rank: int = 0
@@ -29,7 +44,7 @@ class ProcessGroup:
 
     @property
     def is_main(self) -> bool:
-        """True for the rank that writes files and prints."""
+        """True on the rank that writes files and prints."""
         return self.rank == 0
 
     @property
@@ -42,27 +57,40 @@ class ProcessGroup:
         return slice(self.rank * size, (self.rank + 1) * size)
 
     def sum_(self, tensor: Tensor) -> Tensor:
-        """Sum a tensor over all ranks, in place."""
+        """Sum over all ranks, in place."""
         if not self.is_alone:
             _run_collective(lambda: dist.all_reduce(tensor))
         return tensor
 
+    def sum_all_(self, tensors: Sequence[Tensor | None]) -> None:
+        """Sums over all ranks, in place, in a single message; None is left out."""
+        present = [tensor for tensor in tensors if tensor is not None]
+        if self.is_alone or not present:
+            return
+        total = self.sum_(torch.cat([tensor.flatten() for tensor in present]))
+        for tensor, part in zip(present, torch.split(total, [tensor.numel() for tensor in present]), strict=True):
+            tensor.copy_(part.view(tensor.shape))
+
     def max_(self, tensor: Tensor) -> Tensor:
-        """Take the element-wise maximum over all ranks, in place."""
+        """Elementwise maximum over all ranks, in place."""
         if not self.is_alone:
             _run_collective(lambda: dist.all_reduce(tensor, dist.ReduceOp.MAX))
         return tensor
 
+    def agree(self, code: int) -> int:
+        """Largest code of any rank, so that all end after the same update."""
+        return code if self.is_alone else int(self.max_(torch.tensor(code)))
+
     def gather(self, tensor: Tensor) -> Tensor:
-        """Stack the tensors of all ranks, which have the same shape, along a new first axis."""
+        """Tensors of all ranks, which have one shape, stacked along a new first axis."""
         if self.is_alone:
             return tensor[None]
-        tensors = [torch.empty_like(tensor) for _ in range(self.world_size)]
-        _run_collective(lambda: dist.all_gather(tensors, tensor.contiguous()))
-        return torch.stack(tensors)
+        gathered = [torch.empty_like(tensor) for _ in range(self.world_size)]
+        _run_collective(lambda: dist.all_gather(gathered, tensor.contiguous()))
+        return torch.stack(gathered)
 
     def gather_texts(self, text: str) -> list[str]:
-        """Gather the texts of all ranks."""
+        """Texts of all ranks, in the order of the ranks."""
         if self.is_alone:
             return [text]
         encoded = text.encode(errors="surrogatepass")
@@ -70,6 +98,10 @@ class ProcessGroup:
         padded = torch.tensor(list(encoded.ljust(max(sizes), b"\0")), dtype=torch.uint8)
         rows = self.gather(padded).tolist() if max(sizes) else [[]] * self.world_size
         return [bytes(row[:size]).decode(errors="surrogatepass") for row, size in zip(rows, sizes, strict=True)]
+
+    def gather_paths(self, paths: Sequence[str]) -> list[str]:
+        """Paths of all ranks in one list."""
+        return [path for text in self.gather_texts(json.dumps(paths)) for path in json.loads(text)]
 
 
 SINGLE_PROCESS = ProcessGroup()
@@ -83,3 +115,42 @@ def _run_collective(collective: Callable[[], object]) -> None:
         raise RankLostError(
             f"another process of this training has ended: {reason}", hint="see its own error message"
         ) from error
+
+
+def is_launched() -> bool:
+    """True if torchrun, or darkpy itself, has started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+def local_rank() -> int:
+    """Index of this process among those of this machine."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def local_world() -> int:
+    """Number of processes of the training on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+
+
+@contextmanager
+def joined(device: torch.device, timeout: timedelta = RANK_TIMEOUT) -> Iterator[ProcessGroup]:
+    """Process group of the processes that were launched together: NCCL between GPUs, gloo between CPUs.
+
+    Raises: DarkpyError when the others cannot be reached.
+    """
+    if not is_launched():
+        yield SINGLE_PROCESS
+        return
+    backend = "cpu:gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        backend += ",cuda:nccl"
+    try:
+        dist.init_process_group(backend, timeout=timeout)
+    except (RuntimeError, ValueError) as error:  # torch's DistErrors are the former, missing variables the latter
+        reason = str(error).partition("\n")[0]
+        raise RankLostError(f"the other processes of this training cannot be reached: {reason}") from error
+    process_group = ProcessGroup(dist.get_rank(), dist.get_world_size())
+    yield process_group
+    process_group.agree(0)  # no rank leaves while the main one is still writing
+    dist.destroy_process_group()  # a rank that failed ends without this, which the others see at once

@@ -16,7 +16,8 @@ from darkpy.layers.loss import Loss, TrainingState
 from darkpy.layers.region import RegionSpec
 from darkpy.layers.weighted import WeightedLayer
 from darkpy.network import Network
-from darkpy.training.trainer import StepReport, Trainer
+from darkpy.training.reports import StepReport
+from darkpy.training.trainer import Trainer
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted((GOLDEN / "training").glob("*/*.npz"))

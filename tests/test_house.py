@@ -41,12 +41,15 @@ ARROWS: dict[str, set[str]] = {  # what each part of the package may import besi
     "inference": GRAPH | {"export"},
     "training": GRAPH | {"data", "evaluation"},
     "diagnostics": GRAPH | {"data", "evaluation", "training"},
+    "training_run": GRAPH | {"data", "evaluation", "training", "diagnostics"},
 }
 TOP = {"cli", "__main__", "__init__"}  # may import everything; nobody below imports them
 
 # longer than a screen or two, and why
 LONG_FILES: dict[str, str] = {}
-LONG_FUNCTIONS: dict[str, str] = {}
+LONG_FUNCTIONS: dict[str, str] = {
+    "training_run.py:train": "half of it are its arguments, each with its explanation",
+}
 # registries keyed by layer class: they import rooms for their classes
 REGISTRIES_BY_LAYER_CLASS = {"inference/lowering.py", "inference/lowering_int8.py"}
 # outside the rooms and the registries a layer is asked for what it can do, never for what it is

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import darkpy
 from darkpy.cli import console
 from darkpy.data.lists.names import names_for
-from darkpy.errors import DarkpyError
 from darkpy.process import keep_freed_memory, use_physical_cores
 
 if TYPE_CHECKING:
@@ -42,6 +41,8 @@ def open_network(
     examples: images that int8 sees where `calibrate` names none.
     Raises: DarkpyError when the device cannot be used or a way cannot be gone, ConfigError, WeightsError.
     """
+    from darkpy.ops.device import find_device
+
     chosen = find_device(device)
     network = darkpy.load(
         cfg,
@@ -88,27 +89,3 @@ def class_names(network: Network, file: Path | None) -> tuple[str, ...]:
     """
     counts = [head.class_count for head in network.heads]
     return names_for(max(counts), file) if counts else ()
-
-
-def find_device(name: str | None) -> torch.device:
-    """The device of that name, by default a GPU if there is one. Raises: DarkpyError when it cannot be used."""
-    import torch
-
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(f"cuda:{name}" if name.isdigit() else name)
-    except RuntimeError as error:
-        raise DarkpyError(
-            f"--device {name}: no such device", hint="cpu, cuda, cuda:1, mps, or a GPU's number"
-        ) from error
-    try:
-        torch.zeros(1, device=device).cpu()
-    except (NotImplementedError, ImportError) as error:  # with all backends of all builds listed
-        raise DarkpyError(
-            f"--device {name}: the torch installed here computes nothing on it", hint="--device cpu always works"
-        ) from error
-    except (RuntimeError, AssertionError) as error:  # torch raises the second where it was built without CUDA
-        reason = str(error).partition("\n")[0].removesuffix(".")
-        raise DarkpyError(f"--device {name}: {reason}", hint="--device cpu always works") from error
-    return device

@@ -1,4 +1,4 @@
-"""The same command line in several processes of this machine, which share what it asks for."""
+"""Processes of a training: several that share one command line, and signals that stop them."""
 
 from __future__ import annotations
 
@@ -7,26 +7,33 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic, sleep
+from types import FrameType
+from typing import TYPE_CHECKING
 
+from darkpy.cli import console
 from darkpy.errors import DarkpyError
 
-GRACE = 15.0
-"""Seconds that the others get to end by themselves when one has failed."""
-_LOOK = 0.1
+if TYPE_CHECKING:
+    from darkpy.training_run import TrainingRun
+
+GRACE_SECONDS = 15.0
+"""Time for the other processes to end by themselves when one has failed."""
+_POLL_SECONDS = 0.1
 
 
 def launch(arguments: Sequence[str], world: int) -> int:
-    """Run darkpy so many times with these arguments. Returns: the exit code of the first one that failed, or 0.
+    """Run darkpy in `world` processes with these arguments. Returns: the first exit code that is not 0, or 0.
 
     Signals are passed on: Ctrl-C does not reach the processes by itself.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
     processes: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int) -> None:
@@ -35,7 +42,7 @@ def launch(arguments: Sequence[str], world: int) -> int:
 
     with _caught(pass_on):
         for rank in range(world):
-            own = {name: str(value) for name, value in (told | {"RANK": rank, "LOCAL_RANK": rank}).items()}
+            own = {name: str(value) for name, value in (shared | {"RANK": rank, "LOCAL_RANK": rank}).items()}
             command = [sys.executable, "-m", "darkpy", *arguments]
             processes.append(
                 subprocess.Popen(command, env={**os.environ, **own}, stdin=subprocess.DEVNULL, start_new_session=True)
@@ -49,31 +56,31 @@ def launch(arguments: Sequence[str], world: int) -> int:
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> int:
-    """Until all have ended, or one has failed and the others have had their time."""
-    first, until = 0, float("inf")
-    while any(process.poll() is None for process in processes) and monotonic() < until:
-        first = first or _failed(processes)
-        if first and until == float("inf"):
-            until = monotonic() + GRACE
-        sleep(_LOOK)
-    return first or _failed(processes)
+    """Wait until all have ended, or one has failed and the grace period of the others is over."""
+    code, deadline = 0, float("inf")
+    while any(process.poll() is None for process in processes) and monotonic() < deadline:
+        code = code or _failed(processes)
+        if code and deadline == float("inf"):
+            deadline = monotonic() + GRACE_SECONDS
+        sleep(_POLL_SECONDS)
+    return code or _failed(processes)
 
 
 def _failed(processes: Sequence[subprocess.Popen[bytes]]) -> int:
-    """The exit code of a process that failed, as a shell tells it; 0 when none has."""
+    """Return the exit code of a process that failed, as a shell reports it; 0 when none has."""
     code = next((code for process in processes if (code := process.poll())), 0)
     return 128 - code if code < 0 else code
 
 
 @contextmanager
 def _caught(pass_on: Callable[[int], None]) -> Iterator[None]:
-    """Have signals that would end this process handed on instead."""
+    """Pass on signals that would end this process."""
     numbers = (signal.SIGINT, signal.SIGTERM)
-    earlier = {number: signal.signal(number, lambda got, _: pass_on(got)) for number in numbers}
+    previous = {number: signal.signal(number, lambda received, _: pass_on(received)) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in earlier.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
@@ -81,34 +88,60 @@ def check_gpus(gpus: Sequence[str]) -> None:
     """Raises: DarkpyError when this machine does not have these GPUs."""
     import torch
 
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    missing = [gpu for gpu in gpus if int(gpu) >= there]
-    if missing:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if any(int(gpu) >= count for gpu in gpus):
         raise DarkpyError(
-            f"-gpus {','.join(gpus)}: torch finds {there or 'no'} GPU{'s' * (there > 1)} here",
+            f"-gpus {','.join(gpus)}: torch finds {count or 'no'} GPU{'s' * (count > 1)} here",
             hint=f"without GPUs, torchrun --nproc_per_node {len(gpus)} -m darkpy train ... shares it between processes",
         )
 
 
 def own_device(device: str | None, gpus: Sequence[str]) -> str | None:
-    """The name of the device of this process: of several each has its own GPU.
+    """Return the name of this process's device; None for `darkpy.train` to choose it.
 
-    Raises: DarkpyError when several would have one GPU, or there are more processes than GPUs.
+    Raises: DarkpyError when --device names one for several processes, or there are more processes than GPUs.
     """
-    import torch
-
-    from darkpy.training.rank_sync import is_launched, local_rank, local_world
+    from darkpy.distributed import is_launched, local_rank, local_world
 
     if not is_launched():
         return gpus[0] if gpus else device
     if device is not None and device != "cpu":
         raise DarkpyError(f"--device {device}: each process has its own device", hint="leave --device to torchrun")
-    if device == "cpu" or not (gpus or torch.cuda.is_available()):
-        return "cpu"
-    numbers = gpus or [str(number) for number in range(torch.cuda.device_count())]
-    if local_world() > len(numbers):
+    if device == "cpu" or not gpus:
+        return device
+    if local_world() > len(gpus):
         raise DarkpyError(
-            f"{local_world()} processes share {len(numbers)} GPUs: each needs its own",
-            hint=f"torchrun --nproc_per_node {len(numbers)} ...",
+            f"{local_world()} processes share {len(gpus)} GPUs: each needs its own",
+            hint=f"torchrun --nproc_per_node {len(gpus)} ...",
         )
-    return numbers[local_rank()]
+    return gpus[local_rank()]
+
+
+class StopRequest:
+    """Callback that lets Ctrl-C, and the signal that schedulers send, end a run between two updates.
+
+    Signals are handled from the start of the run to the end of the `with` block.
+    """
+
+    def __init__(self) -> None:
+        self._previous: dict[int, signal._HANDLER] = {}
+
+    def on_start(self, run: TrainingRun) -> None:
+        self._run = run
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._run.stop(signal.Signals(number).name, code=128 + number)
+        console.info("stopping after this update; Ctrl-C again stops at once")
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def __enter__(self) -> StopRequest:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._restore()

@@ -1,62 +1,122 @@
-"""Those who listen to a training and tell of it."""
+"""Terminal output of a training, as callbacks of `darkpy.train`."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import click
 
-from darkpy.cli.console import ERASE_LINE, warn
-from darkpy.errors import DarkpyError
+from darkpy.cli import console
 from darkpy.process import format_clock
 
 if TYPE_CHECKING:
-    from darkpy.diagnostics.report.chart import Chart
     from darkpy.finding import Finding
-    from darkpy.training.checkpoints import Checkpoints
     from darkpy.training.darknet_log import DarknetLog
-    from darkpy.training.loop import UpdateReport
+    from darkpy.training.reports import CheckpointReport, UpdateReport, ValidationReport
+    from darkpy.training_run import TrainingRun
 
-EVERY = 0.2
-"""Seconds between two looks at the line on a terminal."""
-EVERY_IN_FILES = 10.0
-"""Seconds between two lines where stderr is no terminal."""
-SHOWN = 10
-"""Files that are complained of by name; their lists hold the others, too."""
-_RECENT = 0.9  # of the pace, what stays after an update
+TERMINAL_INTERVAL_SECONDS = 0.2
+"""Between two changes of the progress line on a terminal."""
+FILE_INTERVAL_SECONDS = 10.0
+"""Between two progress lines where stderr is not a terminal."""
+_PACE_SMOOTHING = 0.9  # weight of the updates before in the average duration of an update
 
 
-class Progress:
-    """How far the training is, in one line that changes; line by line where stderr is no terminal."""
+class TrainOutput:
+    """Prints progress, or darknet's own lines, and warnings, findings and the files written."""
+
+    def __init__(self, *, darknet_log: bool) -> None:
+        self.darknet_log = darknet_log
+        self.log: DarknetLog | None = None
+        self.progress: ProgressLine | None = None
+
+    def on_start(self, run: TrainingRun) -> None:
+        self.run = run
+        if not run.is_main:
+            console.silence()
+            return
+        if run.resume is not None:
+            console.info(f"{run.resume.path} belongs to these weights: the run continues exactly where it was")
+        if self.darknet_log:
+            from darkpy.training.darknet_log import DarknetLog
+
+            images = None if run.setup.is_detector else len(run.setup.paths)
+            self.log = DarknetLog(run.trainer.network, images)
+            for line in self.log.first_lines(run.base):
+                click.echo(line)
+        else:
+            self.progress = ProgressLine(run.trainer.net.max_batches)
+
+    def on_update(self, report: UpdateReport) -> None:
+        if self.progress is not None:
+            self.progress.show(report)
+        if self.log is not None:
+            for line in self.log.loading_lines(report):
+                click.echo(line)
+            for line in self.log.layer_lines(report):
+                click.echo(line, err=not self.log.is_pjreddie)
+            click.echo(self.log.update_line(report))
+
+    def on_validation(self, report: ValidationReport) -> None:
+        self._clear_line()
+        click.echo(f" mean_average_precision (mAP@{report.iou_thresh:.2f}) = {report.mean:f} ")
+        if report.is_best:
+            click.echo("New best mAP!")
+
+    def on_checkpoint(self, report: CheckpointReport) -> None:
+        if report.is_last:
+            self._clear_line()
+            console.info(f"{report.paths[0]} written after update {report.batch_num}")
+
+    def on_finding(self, finding: Finding) -> None:
+        if not finding.batch_num:  # of the cfg, or of a check before the run
+            (console.info if finding.is_note else console.warn)(str(finding))
+            return
+        lines = [f"{finding.text} ({finding.name})", *(f"  try {hint}" for hint in finding.hints)]
+        if finding.evidence:
+            folder = self.run.folder / finding.evidence
+            lines.append(f"  see {folder}: sheet.png, samples.csv, images, labels")
+        console.warn("\n".join(lines))
+
+    def on_warning(self, message: str) -> None:
+        console.warn(message)
+
+    def _clear_line(self) -> None:
+        if self.progress is not None:
+            self.progress.clear()
+
+
+class ProgressLine:
+    """Progress of a training in one line that changes, or line by line where stderr is not a terminal."""
 
     def __init__(self, max_batches: int) -> None:
         self.max_batches = max_batches
         self.is_terminal = sys.stderr.isatty()
         self.pace = 0.0  # seconds for an update
         self.waiting = 0.0  # seconds of them for images
-        self.told = -EVERY_IN_FILES
+        self.shown_at = -FILE_INTERVAL_SECONDS
 
-    def __call__(self, report: UpdateReport) -> None:
-        share = _RECENT if self.pace else 0.0
-        self.pace = share * self.pace + (1 - share) * report.seconds
-        self.waiting = share * self.waiting + (1 - share) * report.waited
+    def show(self, report: UpdateReport) -> None:
+        smoothing = _PACE_SMOOTHING if self.pace else 0.0
+        self.pace = smoothing * self.pace + (1 - smoothing) * report.seconds
+        self.waiting = smoothing * self.waiting + (1 - smoothing) * report.waited
         now = perf_counter()
-        if now - self.told < (EVERY if self.is_terminal else EVERY_IN_FILES) and report.batch_num != self.max_batches:
+        interval = TERMINAL_INTERVAL_SECONDS if self.is_terminal else FILE_INTERVAL_SECONDS
+        if now - self.shown_at < interval and report.batch_num != self.max_batches:
             return
-        self.told = now
+        self.shown_at = now
         line = self.line(report)
         if self.is_terminal:
-            sys.stderr.write(f"{ERASE_LINE}{line[: shutil.get_terminal_size().columns - 1]}")
+            sys.stderr.write(f"{console.ERASE_LINE}{line[: shutil.get_terminal_size().columns - 1]}")
             sys.stderr.flush()
         else:
             click.echo(line, err=True)
 
     def line(self, report: UpdateReport) -> str:
-        """`120/6000  loss 12.3  average 15.2  rate 0.001  31.2 images/s  1:02:10 left`."""
+        """Return `120/6000  loss 12.3  average 15.2  rate 0.001  31.2 images/s  1:02:10 left`."""
         end = f"/{self.max_batches}" if self.max_batches else ""
         parts = [
             f"{report.batch_num}{end}",
@@ -72,77 +132,6 @@ class Progress:
         return "  ".join(parts)
 
     def clear(self) -> None:
-        """Make room for a line of somebody else's."""
+        """Erase the line, for other output."""
         if self.is_terminal:
-            sys.stderr.write(ERASE_LINE)
-
-
-class Problems:
-    """What cannot be used of the data is told once."""
-
-    def __init__(self) -> None:
-        self.met: set[str] = set()
-
-    def __call__(self, report: UpdateReport) -> None:
-        for batch in report.batches:
-            for problem in batch.problems:
-                if problem.entry not in self.met:
-                    self.met.add(problem.entry)
-                    self._tell(problem.message)
-
-    def _tell(self, message: str) -> None:
-        if len(self.met) <= SHOWN:
-            warn(message)
-        elif len(self.met) == SHOWN + 1:
-            warn("more files are not as they should be: bad.list and bad_label.list name them all")
-
-
-class Findings:
-    """What the watch finds is said at once, with what to try; `folder` is the run's."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(self, finding: Finding) -> None:
-        lines = [f"{finding.text} ({finding.name})", *(f"  try {hint}" for hint in finding.hints)]
-        if finding.evidence:
-            lines.append(f"  see {self.folder / finding.evidence}: sheet.png, samples.csv, images, labels")
-        warn("\n".join(lines))
-
-
-class DarknetLines:
-    """darknet's own lines."""
-
-    def __init__(self, log: DarknetLog, base: str) -> None:
-        self.log = log
-        for line in log.first_lines(base):
-            click.echo(line)
-
-    def __call__(self, report: UpdateReport) -> None:
-        for line in self.log.loading_lines(report):
-            click.echo(line)
-        for line in self.log.layer_lines(report):
-            click.echo(line, err=not self.log.is_pjreddie)
-        click.echo(self.log.update_line(report))
-
-
-def open_chart(checkpoints: Checkpoints, path: Path | None, *, is_logged: bool) -> Chart | None:
-    """A chart where one is asked for, or where the library that draws is there: it lies beside the weights then.
-
-    is_logged: whether the run has a log; the chart begins with what it tells.
-    """
-    from darkpy.diagnostics.monitor.log_reader import log_path, read_log
-    from darkpy.diagnostics.report.chart import Chart, check_available, is_available
-
-    if path is not None:
-        check_available()
-    elif not is_available():
-        return None
-    folder, base, trainer = checkpoints.folder, checkpoints.base, checkpoints.trainer
-    history = None
-    if is_logged and trainer.batch_num:
-        try:
-            history = read_log(log_path(folder, base))
-        except DarkpyError as error:
-            warn(f"{error.message}: the chart begins with update {trainer.batch_num + 1}")
-    return Chart(path or folder / f"chart_{base}.png", trainer.net, history)
+            sys.stderr.write(console.ERASE_LINE)

@@ -12,7 +12,8 @@ from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.errors import DarkpyError
 from darkpy.finding import Cause, Finding, Location
 from darkpy.network import Network
-from darkpy.training.loop import UpdateReport, train
+from darkpy.training.loop import run_updates
+from darkpy.training.reports import UpdateReport
 from darkpy.training.setup import TrainingSetup
 from darkpy.training.trainer import Trainer
 
@@ -46,11 +47,10 @@ class DryRun:
         end = plan.net.max_batches
         if end and self.network.header.seen // (plan.net.minibatch * plan.net.subdivisions) >= end:
             self.network.header = self.network.header.with_seen(0)
-        trainer = Trainer(self.network, seed=SEED)
-        Monitor(trainer, None, every=1, tell=self.findings.append)
+        trainer = Trainer(self.network, seed=SEED, monitor=Monitor(every=1, on_finding=self.findings.append))
         source = replace(self.setup.source, bad=None)
         try:
-            for report in train(trainer, source):
+            for report in run_updates(trainer, source):
                 self.reports.append(report)
                 yield report
                 if len(self.reports) >= self.updates:

@@ -9,7 +9,6 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -107,18 +106,23 @@ class Hunt:
         return bool(medians[1] < medians[0])
 
     def _show(self, numbers: Iterable[int], *, trains: bool) -> Iterator[Scored]:
-        with _left_alone(self._trainer.network, trains=trains):
-            for number in numbers:
-                try:
-                    item = self._dataset.make(number, self._trainer.net.width, self._trainer.net.height)
-                except DarkpyError:
-                    continue
-                yield self._score(self._task.paths[number], item.x_CHW, item.truth)
+        trainer = self._trainer
+        try:
+            with trainer.preserved():
+                trainer.network.train(trains)
+                for number in numbers:
+                    try:
+                        item = self._dataset.make(number, trainer.net.width, trainer.net.height)
+                    except DarkpyError:
+                        continue
+                    yield self._score(self._task.paths[number], item.x_CHW, item.truth)
+        finally:
+            trainer.network.train()
 
     def _score(self, path: str, x_CHW: Tensor, truth: Tensor) -> Scored:
         trainer = self._trainer
         trainer.network.reset_state()
-        losses, _ = trainer.gather(x_CHW[None], truth[None], self._progress)
+        losses, _ = trainer.accumulate(x_CHW[None], truth[None], self._progress)
         gradients = [array.grad for array in trainer.network.parameters() if array.grad is not None]
         norm = float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
         trainer.network.zero_grad()
@@ -248,19 +252,3 @@ def _is_filled(network: Network) -> bool:
         if not all(array is None or bool(array.any()) for array in arrays):
             return False
     return True
-
-
-@contextmanager
-def _left_alone(network: Network, *, trains: bool) -> Iterator[None]:
-    """Keep batch norm's statistics, and torch's random numbers, as they are. trains: for training's arithmetic."""
-    network.train(trains)
-    kept = [(array, array.clone()) for array in network.buffers()]
-    try:
-        with torch.random.fork_rng(devices=()):
-            yield
-    finally:
-        with torch.no_grad():
-            for array, old in kept:
-                array.copy_(old)
-        network.zero_grad()
-        network.train()

@@ -1,4 +1,4 @@
-"""Copies to a device that do not wait for it; torch.tensor(..., device=) would synchronize with the GPU."""
+"""The device to use, and copies to a GPU that do not wait for its work, as torch's own constructors do."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+from darkpy.distributed import is_launched, local_rank, local_world
+from darkpy.errors import DarkpyError
 
 Record = TypeVar("Record")
 
@@ -22,3 +25,35 @@ def to_device(record: Record, device: torch.device) -> Record:
     values = {field.name: getattr(record, field.name) for field in fields(record)}  # type: ignore[arg-type]
     moved = {name: value.to(device, non_blocking=True) for name, value in values.items() if isinstance(value, Tensor)}
     return replace(record, **moved)  # type: ignore[type-var]
+
+
+def find_device(name: str | torch.device | None) -> torch.device:
+    """Return the device of that name; by default a GPU if there is one, under torchrun the process's own.
+
+    Raises: DarkpyError when the device cannot be used, or there are more processes than GPUs.
+    """
+    if name is None and not torch.cuda.is_available():
+        return torch.device("cpu")
+    if name is None and is_launched():
+        if local_world() > torch.cuda.device_count():
+            raise DarkpyError(
+                f"{local_world()} processes share {torch.cuda.device_count()} GPUs: each needs its own",
+                hint=f"torchrun --nproc_per_node {torch.cuda.device_count()} ...",
+            )
+        return torch.device("cuda", local_rank())
+    if name is None:
+        return torch.device("cuda")
+    try:
+        device = torch.device(f"cuda:{name}" if isinstance(name, str) and name.isdigit() else name)
+    except RuntimeError as error:
+        hint = "cpu, cuda, cuda:1, mps, or a GPU's number"
+        raise DarkpyError(f"--device {name}: no such device", hint=hint) from error
+    hint = "--device cpu always works"
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (NotImplementedError, ImportError) as error:  # with all backends of all builds listed
+        raise DarkpyError(f"--device {name}: the torch installed here computes nothing on it", hint=hint) from error
+    except (RuntimeError, AssertionError) as error:  # torch raises the second where it was built without CUDA
+        reason = str(error).partition("\n")[0].removesuffix(".")
+        raise DarkpyError(f"--device {name}: {reason}", hint=hint) from error
+    return device

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from darkpy.dialect import Dialect
 from darkpy.layers.loss import LossSpec
 from darkpy.network import Network
-from darkpy.training.loop import UpdateReport
+from darkpy.training.reports import UpdateReport
 
 SLOW_LOADING = 0.1
 """Seconds of waiting for images that AlexeyAB calls a bottleneck."""

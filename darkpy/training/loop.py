@@ -1,35 +1,36 @@
-"""A run, update by update: minibatches from the stream through the trainer, and one report of each update."""
+"""A run, update by update: minibatches from the stream of images through the trainer, and a report of each update."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 
 import torch
+from torch import Tensor
 
 from darkpy.config.net import NetSpec
-from darkpy.data.loading.bad_files import BadLists
+from darkpy.data.loading.bad_files import BadLists, Problem
 from darkpy.data.loading.datasets import Dataset
 from darkpy.data.loading.loader import Batch, BatchRequest, load_batches
 from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
 from darkpy.errors import DarkpyError
-from darkpy.training.auto_batch import fit, is_out_of_memory, remember
-from darkpy.training.rank_sync import match, share_paths, share_problems
-from darkpy.training.trainer import StepReport, Trainer, mean_cost
+from darkpy.training.reports import StepReport, UpdateReport, mean_cost, next_average
+from darkpy.training.trainer import Trainer
 
-SPARE = 1000
-"""By how much slots of the stream are farther apart where minibatches grow: more than they ever do."""
+DYNAMIC_MINIBATCH_SPACING = 1000
+"""Factor between sample indices where minibatches vary in size: more than a minibatch ever grows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchSource:
-    """Where minibatches come from.
+    """Endless source of minibatches.
 
-    size: width and height of the images for the update after so many others.
-    images: of a minibatch, by [net]'s and by width and height, where they are not [net]'s (`dynamic_minibatch`).
-    workers: processes that make them.
+    size: width and height of the images, from the number of updates made.
+    images: size of a minibatch, from [net]'s and from width and height, where it varies (`dynamic_minibatch`).
+    workers: processes that load images. bad: lists of unusable files to add to.
     """
 
     dataset: Dataset
@@ -41,14 +42,13 @@ class BatchSource:
     def batches(
         self, net: NetSpec, seen: int, *, process_group: ProcessGroup = SINGLE_PROCESS, pin: bool = False
     ) -> Iterator[Batch]:
-        """Without end, from the image `seen` of the stream on: what was trained on, or skipped, is not asked for again.
+        """Yield this rank's part of each minibatch, from image `seen` of the stream on.
 
-        A rank gets its part of each minibatch; problems are noted here only where it is the only one.
+        Images trained on, or skipped, do not come again. With several ranks problems are not noted here.
         """
         bad = self.bad if process_group.is_alone else None
-        return load_batches(
-            self.dataset, self._requests(net, seen, process_group), workers=self.workers, bad=bad, pin=pin
-        )
+        requests = self._requests(net, seen, process_group)
+        return load_batches(self.dataset, requests, workers=self.workers, bad=bad, pin=pin)
 
     def _requests(self, net: NetSpec, seen: int, process_group: ProcessGroup) -> Iterator[BatchRequest]:
         while True:
@@ -56,84 +56,93 @@ class BatchSource:
             start, images = seen, net.minibatch
             if self.images is not None:
                 images = self.images(net.minibatch, w, h) // process_group.world_size * process_group.world_size
-                start *= SPARE  # `seen` counts [net]'s minibatch, and no slot is to be used twice
+                # `seen` counts [net]'s minibatch, and no index of the stream may be used twice
+                start *= DYNAMIC_MINIBATCH_SPACING
             part = process_group.shard(images)
             yield BatchRequest(start + part.start, part.stop - part.start, w, h)
             seen += net.minibatch
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class UpdateReport:
-    """What one update was: all that those who listen are told.
+def run_updates(trainer: Trainer, source: BatchSource, *, auto_batch: bool = False) -> Iterator[UpdateReport]:
+    """Yield the report of each update until [net] max_batches; the next one is made when the consumer asks for it.
 
-    loss: the mean cost of an image; average: that of the updates so far, as darknet averages it.
-    seconds: that the update took, `waited` of them for images.
-    batches: this rank's part of each minibatch, with the problems of all parts; costs and reports are those of all.
+    Refused updates are not reported: the next images of the stream take their place.
+    auto_batch: raise the subdivisions where the device's memory does not suffice.
+    Raises: DarkpyError when the data cannot be used, memory does not suffice, or gradients are non-finite.
     """
-
-    batch_num: int
-    loss: float
-    average: float
-    rate: float
-    seen: int
-    images: int
-    seconds: float
-    waited: float
-    size: tuple[int, int]
-    steps: tuple[StepReport, ...]
-    batches: tuple[Batch, ...]
-
-
-def train(
-    trainer: Trainer, source: BatchSource, *, average: float = math.nan, auto_batch: bool = False
-) -> Iterator[UpdateReport]:
-    """Updates until [net] max_batches, each made when the one before has been looked at.
-
-    What the trainer's guard refuses is not told of: the next images of the stream take its place.
-    average: that of the run which goes on.
-    is_fitting: raise the subdivisions where a GPU's memory does not suffice.
-    Raises: DarkpyError when the data cannot be used, memory does not suffice, or gradients are no longer numbers.
-    """
-    match(trainer)
-    batches = _batches(trainer, source)
+    match_ranks(trainer)
+    batches = _load(trainer, source)
     while trainer.batch_num < (trainer.net.max_batches or math.inf):
-        undo = remember(trainer)
         report = _try_update(trainer, batches, source.bad)
         if report is None:
-            if not trainer.process_group.is_alone:
-                raise _too_large(trainer)
-            undo()
-            at_most, size = trainer.net.minibatch - 1, (trainer.net.width, trainer.net.height)
-            fit(trainer, size, at_most=at_most, is_allowed=auto_batch)
-            batches = _batches(trainer, source)
-            continue
-        average = next_average(average, report.loss)
-        yield replace(report, average=average)
+            _shrink_minibatch(trainer, auto_batch=auto_batch)
+            batches = _load(trainer, source)
+        else:
+            yield report
 
 
-def _batches(trainer: Trainer, source: BatchSource) -> Iterator[Batch]:
-    is_pinned = trainer.device.type == "cuda"
+def match_ranks(trainer: Trainer) -> None:
+    """Check that all ranks start from the same weights and state, after a resume file has been read.
+
+    Deferred gradients stay with the main rank.
+    Raises: DarkpyError when another machine has read other files.
+    """
+    process_group = trainer.process_group
+    if process_group.is_alone:
+        return
+    if not process_group.is_main:
+        trainer.network.zero_grad()
+    states = trainer.optimizer.torch.state.values()
+    moments = [moment for state in states for moment in state.values() if isinstance(moment, Tensor)]
+    averages = trainer.ema.arrays.values() if trainer.ema else ()
+    arrays = [*trainer.network.parameters(), *trainer.network.buffers(), *moments, *averages]
+    sums = [float(array.detach().double().abs().sum()) for array in arrays]
+    checksum = torch.tensor([trainer.seed, trainer.seen, len(sums), sum(sums)], dtype=torch.float64)
+    different = (process_group.gather(checksum) != checksum).any(1)
+    if different.any():
+        raise DarkpyError(
+            f"rank {process_group.rank} starts from other numbers than rank {int(different.int().argmax())}",
+            hint="give every machine the same cfg, weights, resume file and --seed",
+        )
+
+
+def _load(trainer: Trainer, source: BatchSource) -> Iterator[Batch]:
     start = trainer.seen + trainer.skipped_images
-    return source.batches(trainer.net, start, process_group=trainer.process_group, pin=is_pinned)
+    pin = trainer.device.type == "cuda"
+    return source.batches(trainer.net, start, process_group=trainer.process_group, pin=pin)
 
 
-def _too_large(trainer: Trainer) -> DarkpyError:
-    images = trainer.net.minibatch // trainer.process_group.world_size
-    text = f"{images} images at a time do not fit into the memory of {trainer.device}"
-    return DarkpyError(text, hint=f"set larger subdivisions in [net]; they are {trainer.net.subdivisions}")
+def _shrink_minibatch(trainer: Trainer, *, auto_batch: bool) -> None:
+    """Go back to the start of the update, to make it of smaller minibatches. Raises: DarkpyError if that may not be."""
+    from darkpy.training.auto_batch import fit_minibatch
+
+    if not trainer.process_group.is_alone:
+        images = trainer.net.minibatch // trainer.process_group.world_size
+        text = f"{images} images at a time do not fit into the memory of {trainer.device}"
+        raise DarkpyError(text, hint=f"set larger subdivisions in [net]; they are {trainer.net.subdivisions}")
+    if trainer.update_start is not None:
+        trainer.restore(trainer.update_start)
+    size = (trainer.net.width, trainer.net.height)
+    fit_minibatch(trainer, size, at_most=trainer.net.minibatch - 1, auto_batch=auto_batch)
 
 
 def _try_update(trainer: Trainer, batches: Iterator[Batch], bad: BadLists | None) -> UpdateReport | None:
-    """None where memory does not suffice, with all of it free again: torch's error holds what was computed so far."""
+    """Make an update; None where memory does not suffice, with all of it free again: the error holds what was computed.
+
+    Raises: DarkpyError with the images, when the gradients are non-finite.
+    """
     try:
         return _update(trainer, batches, bad)
     except RuntimeError as error:
+        from darkpy.training.auto_batch import is_out_of_memory
+
         if not is_out_of_memory(error):
             raise
     return None
 
 
 def _update(trainer: Trainer, batches: Iterator[Batch], bad: BadLists | None) -> UpdateReport:
+    process_group = trainer.process_group
     began = perf_counter()
     waited = 0.0
     loaded: list[Batch] = []
@@ -145,47 +154,55 @@ def _update(trainer: Trainer, batches: Iterator[Batch], bad: BadLists | None) ->
         trainer.network.resize(batch.x_BCHW.shape[3], batch.x_BCHW.shape[2])
         taken.append((trainer.train_minibatch(batch.x_BCHW, batch.truth, batch.paths), len(loaded)))
         loaded.append(batch)
-        # what was refused, one minibatch or all of the update, is no part of it
-        taken = [(step, place) for step, place in taken if step.seen <= trainer.seen]
+        # refused minibatches, one or all of the update, are no part of it
+        taken = [(step, index) for step, index in taken if step.seen <= trainer.seen]
     steps = [step for step, _ in taken]
-    loaded = share_problems(loaded, trainer.process_group)
-    used = [loaded[place] for _, place in taken]
-    if bad is not None and trainer.process_group.is_main and not trainer.process_group.is_alone:
+    loaded = _share_problems(loaded, process_group)
+    used = [loaded[index] for _, index in taken]
+    if bad is not None and process_group.is_main and not process_group.is_alone:
         bad.add(problem for batch in loaded for problem in batch.problems)
-    _check(trainer, steps[-1], used)
-    images = trainer.process_group.world_size * sum(len(batch.x_BCHW) for batch in used)
+    _check_finite(trainer, steps[-1], used)
+    images = process_group.world_size * sum(len(batch.x_BCHW) for batch in used)
+    loss = mean_cost(steps) * len(steps) / images
+    trainer.average_loss = next_average(trainer.average_loss, loss)
+    measured = trainer.monitor.update
     return UpdateReport(
         batch_num=trainer.batch_num,
-        loss=mean_cost(steps) * len(steps) / images,
-        average=math.nan,
+        loss=loss,
+        average=trainer.average_loss,
         rate=steps[-1].rate,
         seen=trainer.seen,
         images=images,
         seconds=perf_counter() - began,
         waited=waited,
+        norm=measured.norm if measured else math.nan,
+        largest=measured.largest if measured else math.nan,
+        layers=measured.layers if measured else {},
         size=(trainer.net.width, trainer.net.height),
         steps=tuple(steps),
         batches=tuple(used),
     )
 
 
-def next_average(average: float, loss: float) -> float:
-    """.9 of the average and .1 of the loss; it starts anew where it was no number, or below 0.
+def _share_problems(batches: Sequence[Batch], process_group: ProcessGroup) -> list[Batch]:
+    """This rank's parts of minibatches, with the problems that all ranks met in theirs."""
+    if process_group.is_alone:
+        return list(batches)
+    texts = process_group.gather_texts(json.dumps([batch.problems for batch in batches]))
+    parts = [[[Problem(*fields) for fields in problems] for problems in json.loads(text)] for text in texts]
+    return [
+        batch._replace(problems=tuple(problem for part in parts for problem in part[index]))
+        for index, batch in enumerate(batches)
+    ]
 
-    Source:  AlexeyAB/darknet src/detector.c train_detector
-    Differs: pjreddie's stays NaN for ever.
-    """
-    return loss if average < 0 or not math.isfinite(average) else 0.9 * average + 0.1 * loss
 
-
-def _check(trainer: Trainer, step: StepReport, batches: list[Batch]) -> None:
-    """Raises: DarkpyError naming the images, when the weights have just been lost."""
+def _check_finite(trainer: Trainer, step: StepReport, batches: Sequence[Batch]) -> None:
     if step.norm is None or torch.isfinite(step.norm):
         return
-    own = [path for batch in batches for paths in batch.paths for path in paths]
-    paths = sorted(set(share_paths(own, trainer.process_group)))
+    own_paths = [path for batch in batches for paths in batch.paths for path in paths]
+    paths = sorted(set(trainer.process_group.gather_paths(own_paths)))
     shown = ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
     raise DarkpyError(
-        f"update {trainer.batch_num}: the gradients are no longer numbers; its {len(paths)} images: {shown}",
+        f"update {trainer.batch_num}: the gradients are non-finite; its {len(paths)} images: {shown}",
         hint="go on from the last checkpoint with a smaller learning_rate, or with grad_clip_norm=10 in [net]",
     )

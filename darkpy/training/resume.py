@@ -1,9 +1,10 @@
-"""What a checkpoint's `.weights` file cannot hold, in a file beside it: with both a run goes on as if uninterrupted.
+"""The resume file beside a checkpoint's weights: with both, a run continues as if it had never been interrupted.
 
-It is an .npz of arrays (the optimizer's, gradients whose update was put off, averaged weights, the states of random
-numbers) and `about`, a line of JSON: `weights`, the sha256 of the file it belongs to; `seen`; `skipped`; `gathered`;
-`average`; `seed`; `filter`, the figures of the DeltaFilter; `watcher`, the state of the trainer's guard.
-The place in the data needs no telling: it follows from the seed, from `seen` and from the images that were skipped.
+It is an .npz of arrays (the optimizer's, deferred gradients, averaged weights, states of random number generators) and
+`about`, a line of JSON: `weights`, the sha256 of the file it belongs to; `seen`; `skipped`, the images of refused
+minibatches; `gathered`, those whose gradients wait for the next update; `average`, of the losses; `seed`; `best`, the
+largest mAP; `filter`, the numbers of the DeltaFilter; `watcher`, the state of the trainer's monitor.
+The position in the data is not stored: it follows from the seed, from `seen` and from `skipped`.
 """
 
 from __future__ import annotations
@@ -27,21 +28,22 @@ from darkpy.files import write_atomic
 from darkpy.layers.delta_filter import DeltaFilter
 from darkpy.training.trainer import Trainer
 
-FORMAT = 1
-NO_BEST = -1.0
-_KEYS: Mapping[type[torch.optim.Optimizer], frozenset[str]] = {
+RESUME_FORMAT = 1
+NO_MAP = -1.0
+"""Best mean average precision before the first validation."""
+_OPTIMIZER_KEYS: Mapping[type[torch.optim.Optimizer], frozenset[str]] = {
     torch.optim.SGD: frozenset({"momentum_buffer"}),
     torch.optim.Adam: frozenset({"step", "exp_avg", "exp_avg_sq"}),
 }
-_CHUNK = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """An opened resume file, its arrays unread.
+    """A resume file whose arrays are still unread.
 
-    weights: the sha256 of the file that it belongs to. best: the largest mean average precision until then.
-    guard: what the trainer's remembered, for the one that is to watch the run from here on.
+    weights: sha256 of the weight file that it belongs to. best: largest mean average precision so far.
+    monitor: state of the trainer's monitor.
     """
 
     path: Path
@@ -53,20 +55,20 @@ class Resume:
     filter: DeltaFilter
     skipped_images: int = 0
     accumulated_images: int = 0
-    guard: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    monitor: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def restore(self, trainer: Trainer) -> None:
-        """Let the trainer, whose network holds the weights, go on where this was written.
+        """Bring a trainer, whose network holds the weights, to the state in which this was written.
 
-        Raises: DarkpyError when it belongs to another network or optimizer, and then nothing has changed.
+        Raises: DarkpyError when it belongs to another network or optimizer; the trainer is then unchanged.
         """
         if trainer.seen != self.seen:
             raise DarkpyError(f"{self.path}: was written after {self.seen} images, the network has seen {trainer.seen}")
         tensors: dict[str, Tensor] = _read(
             self.path, lambda file: {name: torch.from_numpy(file[name]) for name in file.files if name != "about"}
         )
-        wanted = _Wanted(trainer)
-        if not wanted.accepts(tensors):
+        slots = _TensorSlots(trainer)
+        if not slots.accepts(tensors):
             raise DarkpyError(
                 f"{self.path}: does not fit this network and its optimizer",
                 hint="has the cfg changed? move the file away to start with a new optimizer",
@@ -77,16 +79,18 @@ class Resume:
         except (KeyError, RuntimeError) as error:
             raise DarkpyError(f"{self.path}: its random numbers cannot be used") from error
         for path, tensor in tensors.items():
-            wanted.put(path, tensor)
+            slots.put(path, tensor)
         trainer.delta_filter = replace(self.filter)
         trainer.skipped_images, trainer.accumulated_images = self.skipped_images, self.accumulated_images
+        trainer.seed, trainer.average_loss = self.seed, self.average
+        trainer.monitor.load_state(self.monitor)
 
 
 def open_resume(path: Path) -> Resume:
     """Raises: DarkpyError when the file is no resume file, or of another version of darkpy."""
     about = _read(path, lambda file: json.loads(str(file["about"])))
     try:
-        if about["format"] != FORMAT:
+        if about["format"] != RESUME_FORMAT:
             raise DarkpyError(f"{path}: was written by another version of darkpy")
         average = math.nan if about["average"] is None else float(about["average"])
         figures = DeltaFilter(**{name: float(figure) for name, figure in about["filter"].items()})
@@ -100,16 +104,14 @@ def open_resume(path: Path) -> Resume:
             filter=figures,
             skipped_images=int(about.get("skipped", 0)),
             accumulated_images=int(about.get("gathered", 0)),
-            guard={name: [float(number) for number in numbers] for name, numbers in about.get("watcher", {}).items()},
+            monitor={name: [float(number) for number in numbers] for name, numbers in about.get("watcher", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DarkpyError(f"{path}: is no resume file") from error
 
 
-def write_resume(
-    path: Path, trainer: Trainer, *, weights: str, average: float, seed: int, best: float = NO_BEST
-) -> None:
-    """Write what belongs to a weight file with this sha256; the file appears whole or not at all.
+def write_resume(path: Path, trainer: Trainer, *, weights: str, best: float = NO_MAP) -> None:
+    """Write the resume file of a weight file with this sha256; the file appears whole or not at all.
 
     Raises: DarkpyError when an array holds NaN or infinity.
     """
@@ -118,16 +120,16 @@ def write_resume(
         if not np.isfinite(array).all():
             raise DarkpyError(f"{path}: {name} holds NaN or infinity; nothing is written")
     about = {
-        "format": FORMAT,
+        "format": RESUME_FORMAT,
         "weights": weights,
         "seen": trainer.seen,
         "skipped": trainer.skipped_images,
         "gathered": trainer.accumulated_images,
-        "average": average if math.isfinite(average) else None,
-        "seed": seed,
+        "average": trainer.average_loss if math.isfinite(trainer.average_loss) else None,
+        "seed": trainer.seed,
         "best": best,
         "filter": asdict(trainer.delta_filter),
-        "watcher": {name: list(numbers) for name, numbers in trainer.guard.memory().items()},
+        "watcher": {name: list(numbers) for name, numbers in trainer.monitor.state().items()},
     }
     members: dict[str, Any] = {"about": np.array(json.dumps(about)), **arrays}
     stream = io.BytesIO()
@@ -136,7 +138,7 @@ def write_resume(
 
 
 def digest(chunks: Iterable[bytes]) -> str:
-    """The sha256 of a file's bytes."""
+    """Return the sha256 of a file's bytes."""
     sha = hashlib.sha256()
     for chunk in chunks:
         sha.update(chunk)
@@ -147,7 +149,7 @@ def digest_file(path: Path) -> str:
     """Raises: DarkpyError when the file cannot be read."""
     try:
         with path.open("rb") as stream:
-            return digest(iter(lambda: stream.read(_CHUNK), b""))
+            return digest(iter(lambda: stream.read(_CHUNK_BYTES), b""))
     except OSError as error:
         raise DarkpyError(f"{path}: cannot be read: {error.strerror or error}") from error
 
@@ -159,7 +161,7 @@ def _tensors(trainer: Trainer) -> Iterator[tuple[str, Tensor]]:
             yield f"optimizer/{name}/{key}", value
         if param.grad is not None:
             yield f"gradient/{name}", param.grad
-    for name, average in trainer.ema.arrays.items():
+    for name, average in trainer.ema.arrays.items() if trainer.ema else ():
         yield f"average/{name}", average
     yield "random/torch", torch.get_rng_state()
     yield "random/trainer", trainer.generator.get_state()
@@ -167,13 +169,13 @@ def _tensors(trainer: Trainer) -> Iterator[tuple[str, Tensor]]:
         yield "random/cuda", torch.cuda.get_rng_state(trainer.device)
 
 
-class _Wanted:
-    """Knows which tensor of a trainer an array of a file is."""
+class _TensorSlots:
+    """Places of a file's arrays in a trainer."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         self.params = dict(trainer.network.named_parameters())
-        self.keys = _KEYS[type(trainer.optimizer.torch)]
+        self.keys = _OPTIMIZER_KEYS[type(trainer.optimizer.torch)]
 
     def accepts(self, tensors: Mapping[str, Tensor]) -> bool:
         keys: dict[str, set[str]] = {}
@@ -181,7 +183,7 @@ class _Wanted:
             kind, name, key = _parts(path)
             if kind == "optimizer":
                 keys.setdefault(name, set()).add(key)
-        is_complete = all(found == self.keys for found in keys.values())
+        is_complete = all(param_keys == self.keys for param_keys in keys.values())
         return is_complete and all(self._fits(*_parts(path), tensor) for path, tensor in tensors.items())
 
     def _fits(self, kind: str, name: str, key: str, tensor: Tensor) -> bool:
@@ -199,18 +201,18 @@ class _Wanted:
                 torch.cuda.set_rng_state(tensor, self.trainer.device)
             return
         param = self.params[name]
-        # laid out like the weights: sums of arrays in different orders round differently
+        # in the weights' memory layout: sums in another order round differently
         placed = torch.empty_like(param).copy_(tensor) if key != "step" else tensor
         if kind == "optimizer":
             self.trainer.optimizer.torch.state[param][key] = placed
         elif kind == "gradient":
             param.grad = placed
-        else:
+        elif self.trainer.ema is not None:  # else the cfg has lost its ema_alpha
             self.trainer.ema.arrays[name] = placed
 
 
 def _parts(path: str) -> tuple[str, str, str]:
-    """Kind, parameter and key of an array's name."""
+    """Split an array's name into kind, parameter and key."""
     kind, _, rest = path.partition("/")
     name, _, key = rest.partition("/")
     return kind, name, key

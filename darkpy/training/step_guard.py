@@ -1,4 +1,4 @@
-"""Who looks on while a trainer works."""
+"""Interface of a trainer's monitor: it sees every step and may refuse it before it changes the weights."""
 
 from __future__ import annotations
 
@@ -9,36 +9,43 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from darkpy.layers.loss import Loss
-    from darkpy.training.trainer import StepReport
+    from darkpy.training.reports import StepReport, UpdateReport
+    from darkpy.training.trainer import Trainer
 
 
 class StepGuard:
-    """Sees every step, and may refuse what would harm the weights; this one sees nothing and refuses nothing.
+    """Accepts everything and observes nothing; subclasses refuse what would harm the weights.
 
-    What a guard refuses the trainer takes back, so that it is as if it had not been there. What it lets pass it
-    changes in no number. Of several ranks all must answer the same.
+    The trainer takes a refused step back as if it had never been made. A step that is accepted changes in no number.
+    With several ranks all must answer the same.
     """
 
     needs_snapshots = False
-    """Whether the trainer need remember what it would take back."""
+    """True if it may refuse steps: the trainer then keeps a snapshot to go back to."""
+    update: UpdateReport | None = None
+    """The last update as this guard measured it."""
 
-    def memory(self) -> Mapping[str, Sequence[float]]:
-        """What its answers depend on besides the step it is asked of: finite numbers by name, for a resumed run."""
+    def attach(self, trainer: Trainer) -> None:
+        """Called once, by the trainer that it guards."""
+        self.trainer = trainer
+
+    def state(self) -> Mapping[str, Sequence[float]]:
+        """Finite numbers that its answers depend on, by name, for the resume file."""
         return {}
 
+    def load_state(self, state: Mapping[str, Sequence[float]]) -> None:
+        """Continue from the state in a resume file."""
+
     def begin(self, x_BCHW: Tensor, truth: Tensor, paths: Sequence[Sequence[str]]) -> None:
-        """A minibatch comes."""
+        """Called before the forward pass of a minibatch."""
 
     def accept_losses(self, losses: Sequence[Loss]) -> bool:
-        """Whether the backward pass of the minibatch may begin."""
+        """True if the backward pass of the minibatch may start."""
         return True
 
     def accept_update(self, norm: Tensor) -> bool:
-        """Whether the update may be made: the gradients are those of it, not clipped yet."""
+        """True if the update may be made. The gradients are averaged, and not clipped yet."""
         return True
 
     def end(self, report: StepReport) -> None:
-        """The step is over, what was refused is taken back. Raises: DarkpyError to end the run."""
-
-
-NO_GUARD = StepGuard()
+        """Called after the step, when a refused one is taken back. Raises: DarkpyError to end the run."""

@@ -1,48 +1,53 @@
-"""`-map`: a detector judged while it is trained, and its best weights kept."""
+"""`-map`: mean average precision of a detector while it is trained."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
-from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision, map_options
-from darkpy.evaluation.ground_truth import GroundTruth
+from darkpy.data.lists.paths import read_image_list
+from darkpy.errors import DarkpyError, DarkpyWarning
+from darkpy.evaluation.average_precision import AveragePrecision, map_options
+from darkpy.evaluation.ground_truth import GroundTruth, read_ground_truth
 from darkpy.evaluation.runner import Metric, run_metrics
-from darkpy.training.loop import UpdateReport
+from darkpy.training.reports import UpdateReport
+from darkpy.training.setup import TrainingSetup
 from darkpy.training.trainer import Trainer
 
-LEAST_INTERVAL = 100  # updates
+MIN_INTERVAL_UPDATES = 100
 
 
 class Validation:
-    """AlexeyAB's mean average precision, every so many epochs of the training list, at the cfg's own size.
+    """AlexeyAB's mean average precision, every so many updates, at the cfg's own size.
 
     Source:  AlexeyAB/darknet src/detector.c train_detector
-    Differs: it comes after multiples of the interval, wherever training was begun; his counts from there.
+    Differs: validates after multiples of the interval, wherever training was begun; his counts from there.
     """
 
     def __init__(
         self,
         trainer: Trainer,
         paths: Sequence[str],
-        truths: GroundTruth,
+        ground_truth: GroundTruth,
         *,
         classes: int,
         interval: int,
         thresh: float,
         iou_thresh: float,
     ) -> None:
-        self.trainer, self.paths, self.truths, self.classes = trainer, paths, truths, classes
-        self.interval, self.thresh, self.iou_thresh = max(LEAST_INTERVAL, interval), thresh, iou_thresh
+        self.trainer, self.paths, self.ground_truth, self.classes = trainer, paths, ground_truth, classes
+        self.interval, self.thresh, self.iou_thresh = max(MIN_INTERVAL_UPDATES, interval), thresh, iou_thresh
         self.size = (trainer.net.width, trainer.net.height)
 
     def is_due(self, report: UpdateReport) -> bool:
+        """True if the network is to be validated after this update."""
         net, n = self.trainer.net, report.batch_num
         return n == net.max_batches or (n % self.interval == 0 and n >= net.burn_in)
 
-    def judge(self) -> MeanAveragePrecision:
-        """Show the network all images; it is in training again afterwards."""
+    def mean_average_precision(self) -> float:
+        """Run the network on all images, in inference mode only meanwhile. Units: 0 to 1."""
         network = self.trainer.network
-        ranking = AveragePrecision(self.truths, self.classes, iou_thresh=self.iou_thresh, thresh=self.thresh)
+        ranking = AveragePrecision(self.ground_truth, self.classes, iou_thresh=self.iou_thresh, thresh=self.thresh)
         network.resize(*self.size)
         network.eval()
         try:
@@ -51,4 +56,33 @@ class Validation:
         finally:
             network.train()
             network.reset_state()
-        return ranking.result(0)
+        return ranking.result(0).mean
+
+
+def open_validation(
+    trainer: Trainer, setup: TrainingSetup, epochs: int, *, thresh: float, iou_thresh: float
+) -> Validation:
+    """Return the validation on the .data file's `valid` list, or with a warning on the training list without one.
+
+    epochs: of the training list, between two validations.
+    Raises: DarkpyError for a network that is no detector of single images, or when the list cannot be used.
+    """
+    net, file = trainer.net, setup.plan.file
+    if not setup.is_detector:
+        raise DarkpyError(f"-map validates detectors, and {file} is a classifier", hint="leave -map out")
+    if net.time_steps > 1:
+        raise DarkpyError(f"-map validates single images; {file} takes sequences (time_steps={net.time_steps})")
+    valid_list = setup.data.find("valid")
+    if valid_list is None:
+        message = f"{setup.data.path}: has no valid=: -map validates on the training list"
+        warnings.warn(message, DarkpyWarning, stacklevel=2)
+    paths = setup.paths if valid_list is None else tuple(map(str, read_image_list(valid_list)))
+    return Validation(
+        trainer,
+        paths,
+        read_ground_truth(paths, setup.plan.dialect, setup.classes),
+        classes=setup.classes,
+        interval=epochs * len(setup.paths) // (net.minibatch * net.subdivisions),
+        thresh=thresh,
+        iou_thresh=iou_thresh,
+    )

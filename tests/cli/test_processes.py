@@ -89,7 +89,7 @@ def test_two_processes_train_what_one_trains_and_only_one_talks_and_writes(
     assert (folder / "bad.list").read_text() == f"{folder / '5.txt'}\n"
     wanted = {"my_4.resume", "my_final.weights", "my.health.jsonl"}
     assert {path.name for path in (folder / "two").iterdir()} - {"chart_my.png"} == wanted
-    assert together.count("is written, after update 4") == alone.count("is written, after update 4") == 1
+    assert together.count("written after update 4") == alone.count("written after update 4") == 1
     assert together.count("warning: ") == alone.count("warning: ") > 0
 
 
@@ -99,7 +99,7 @@ def test_mistake_ends_all_with_its_exit_code(folder: Path, capfd: pytest.Capture
 
 
 def test_process_that_hangs_is_ended_when_another_has_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(launching, "GRACE", 0.2)
+    monkeypatch.setattr(launching, "GRACE_SECONDS", 0.2)
     program = "import os, time\nos.environ['RANK'] == '1' and os._exit(5)\ntime.sleep(600)\n"
     (tmp_path / "darkpy").mkdir()
     (tmp_path / "darkpy" / "__init__.py").touch()
@@ -116,7 +116,7 @@ def test_gpus_that_are_not_there_are_refused() -> None:
 
 def test_list_of_gpus_is_one(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "my.cfg", data(folder, "one"), "-gpus", "0,0"]) == 2
-    assert "-gpus 0,0: is no list of different GPUs" in capfd.readouterr().err
+    assert "-gpus 0,0: not a list of different GPUs" in capfd.readouterr().err
 
 
 def test_every_process_has_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:

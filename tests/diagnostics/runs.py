@@ -121,8 +121,8 @@ class Run:
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed)
-        self.trainer = Trainer(darkpy.load(self.text), seed=self.seed)
-        self.watch = Monitor(self.trainer, self.folder, **self.options)
+        self.monitor = Monitor(self.folder, **self.options)
+        self.trainer = Trainer(darkpy.load(self.text), seed=self.seed, monitor=self.monitor)
 
     def __call__(self, updates: int, change: Change | None = None) -> Run:
         for n in range(updates * self.trainer.net.subdivisions):
@@ -143,7 +143,7 @@ class Run:
 
     @property
     def findings(self) -> list[Finding]:
-        return self.watch.findings
+        return self.monitor.findings
 
     @property
     def names(self) -> list[str]:

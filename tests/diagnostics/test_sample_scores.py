@@ -17,7 +17,7 @@ from darkpy.data.lists.data_file import read_data
 from darkpy.data.lists.paths import label_path, read_image_list
 from darkpy.diagnostics.sample_scores import Hunt, Scored, as_csv, check_scores, draw_worst, rank
 from darkpy.network import Network
-from darkpy.training.loop import train
+from darkpy.training.loop import run_updates
 from darkpy.training.setup import TrainingSetup, open_setup
 from darkpy.training.trainer import Trainer
 from tests.diagnostics.conftest import Case
@@ -187,7 +187,7 @@ def test_dirty_blood_cells_are_among_the_worst_3_for_a_network_that_learnt_with_
     network = Network(plan)
     network.initialize()
     setup = open_setup(plan, data, seed=0)
-    for _ in train(Trainer(network), setup.source):
+    for _ in run_updates(Trainer(network), setup.source):
         pass
     for number in chosen:
         for other, text in clean.items():

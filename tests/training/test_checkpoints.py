@@ -13,7 +13,8 @@ from darkpy.build import make_plan
 from darkpy.config.net import NetSpec
 from darkpy.errors import DarkpyError, WeightsError
 from darkpy.training.checkpoints import Checkpoints, Intervals, base_name
-from darkpy.training.loop import BatchSource, UpdateReport, train
+from darkpy.training.loop import BatchSource, run_updates
+from darkpy.training.reports import UpdateReport
 from darkpy.training.trainer import Trainer
 from tests.training.stream import Colors, cfg, fixed_size
 
@@ -104,9 +105,9 @@ def trainer(tmp_path: Path) -> Trainer:
 
 def run(trainer: Trainer, folder: Path, updates: int) -> Checkpoints:
     intervals = Intervals(last="_last.weights", last_every=5, number=lambda report: None)
-    checkpoints = Checkpoints(trainer, folder, intervals, seed=0)
-    for report in train(trainer, BatchSource(dataset=Colors(), size=fixed_size)):
-        checkpoints(report)
+    checkpoints = Checkpoints(trainer, folder, intervals)
+    for report in run_updates(trainer, BatchSource(dataset=Colors(), size=fixed_size)):
+        checkpoints.save_due(report)
         updates -= 1
         if not updates:
             break
@@ -138,7 +139,7 @@ def test_weights_that_are_no_numbers_are_not_written(trainer: Trainer, tmp_path:
     with torch.no_grad():
         trainer.network.get_parameter("layers.2.weights")[0, 0] = float("nan")
     with pytest.raises(WeightsError, match=r"layer 2 \[convolutional\].*weights holds NaN or infinity; nothing is"):
-        checkpoints.save(["_last.weights", "_final.weights"], 1.0)
+        checkpoints.save("_last.weights", "_final.weights")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -148,7 +149,7 @@ def test_momentum_that_is_no_number_is_not_written_either(trainer: Trainer, tmp_
     param = trainer.network.get_parameter("layers.2.weights")
     trainer.optimizer.torch.state[param]["momentum_buffer"][0] = float("inf")
     with pytest.raises(DarkpyError, match="momentum_buffer holds NaN or infinity; nothing is written"):
-        checkpoints.save(["_last.weights"], 1.0)
+        checkpoints.save("_last.weights")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

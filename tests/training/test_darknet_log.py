@@ -10,8 +10,7 @@ import torch
 import darkpy
 from darkpy.layers.loss import Loss
 from darkpy.training.darknet_log import DarknetLog
-from darkpy.training.loop import UpdateReport
-from darkpy.training.trainer import StepReport
+from darkpy.training.reports import StepReport, UpdateReport
 
 YOLO = """[net]
 batch=2

@@ -56,5 +56,5 @@ def test_onlyforward_passes_nothing_back_for_alexeyab() -> None:
 
 def test_a_batch_without_an_image_for_a_pass_is_refused() -> None:
     text = NET.format("subdivisions=4") + CONV.format("") + "[cost]\n"
-    with pytest.raises(darkpy.DarkpyError, match="no image for a forward pass"):
+    with pytest.raises(darkpy.DarkpyError, match="leaves no images for a forward pass"):
         Trainer(darkpy.load(text))

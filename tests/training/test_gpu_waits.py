@@ -58,10 +58,12 @@ def _loaded(head: str) -> Network:
     return darkpy.load(NET + CONV + head)
 
 
-def _train(net: Network, look: Callable[[Trainer], object] = lambda trainer: None) -> Trainer:
+def _train(
+    net: Network, look: Callable[[Trainer], object] = lambda trainer: None, monitor: Monitor | None = None
+) -> Trainer:
     """Two updates of two minibatches each."""
     x_BCHW = torch.rand((2, *net.plan.input_shape), generator=torch.Generator().manual_seed(0))
-    trainer = Trainer(net)
+    trainer = Trainer(net, monitor=monitor)
     look(trainer)
     for _ in range(4):
         trainer.train_minibatch(x_BCHW, _truth(net.plan))
@@ -83,7 +85,7 @@ def test_step_waits_for_a_gpu_nowhere_and_learns_what_it_learns_on_a_processor(h
 def test_watch_waits_once_for_a_minibatch_and_once_for_an_update() -> None:
     net = _loaded(HEADS["yolo"])
     with pretended_gpu() as gpu:
-        trainer = _train(net.to(GPU), look=lambda trainer: Monitor(trainer, first=1))
+        trainer = _train(net.to(GPU), monitor=Monitor(first=1))
         for _ in range(2):
             gpu.waits.clear()
             trainer.train_minibatch(torch.rand((2, *net.plan.input_shape)), _truth(net.plan))

@@ -12,7 +12,8 @@ import torch
 
 import darkpy
 from darkpy.errors import DarkpyError
-from darkpy.training.loop import BatchSource, next_average, train
+from darkpy.training.loop import BatchSource, run_updates
+from darkpy.training.reports import next_average
 from darkpy.training.trainer import Trainer
 from tests.training.stream import Colors, cfg, changing_size, fixed_size
 
@@ -40,18 +41,18 @@ def source(workers: int = 0) -> BatchSource:
 
 def test_run_ends_at_max_batches_and_goes_on_where_the_weights_are() -> None:
     one = trainer()
-    assert [report.batch_num for report in train(one, source())] == list(range(1, 13))
+    assert [report.batch_num for report in run_updates(one, source())] == list(range(1, 13))
     one.network.header = one.network.header.with_seen(10 * 8)
-    assert [report.batch_num for report in train(one, source())] == [11, 12]
+    assert [report.batch_num for report in run_updates(one, source())] == [11, 12]
 
 
 def test_without_max_batches_there_is_no_end() -> None:
-    reports = train(trainer(0), source())
+    reports = run_updates(trainer(0), source())
     assert [next(reports).batch_num for _ in range(50)][-1] == 50
 
 
 def test_update_takes_the_images_after_those_that_were_seen() -> None:
-    reports = list(train(trainer(3), source()))
+    reports = list(run_updates(trainer(3), source()))
     paths = [path for report in reports for batch in report.batches for (path,) in batch.paths]
     assert paths == [f"{number}.png" for number in range(24)]
     assert [(report.seen, report.images, len(report.steps)) for report in reports] == [
@@ -62,7 +63,7 @@ def test_update_takes_the_images_after_those_that_were_seen() -> None:
 
 
 def test_loss_is_the_mean_cost_of_an_image_and_the_average_follows_it() -> None:
-    first, second, *_ = train(trainer(), source())
+    first, second, *_ = run_updates(trainer(), source())
     costs = [float(step.losses[0].cost) for step in second.steps]
     assert second.loss == pytest.approx(sum(costs) / 8)
     assert first.average == first.loss
@@ -76,7 +77,7 @@ def test_average_starts_anew_where_it_is_no_number() -> None:
 
 def test_network_takes_the_size_of_the_images() -> None:
     one = trainer(21)
-    sizes = [report.size for report in train(one, BatchSource(dataset=Colors(), size=changing_size))]
+    sizes = [report.size for report in run_updates(one, BatchSource(dataset=Colors(), size=changing_size))]
     assert sizes == [(8, 8)] * 7 + [(12, 12)] * 7 + [(16, 16)] * 7
     assert one.network.plan.net.width == 16
 
@@ -87,7 +88,7 @@ def test_dynamic_minibatch_grows_with_smaller_images_and_takes_each_image_once()
     source = BatchSource(
         dataset=Colors(), size=changing_size, images=lambda minibatch, w, h: minibatch * 256 // (w * h)
     )
-    reports = list(train(one, source))
+    reports = list(run_updates(one, source))
     assert [report.images for report in reports] == [32] * 7 + [14] * 7 + [8] * 7
     assert [report.seen for report in reports] == [8 * n for n in range(1, 22)], "the schedule goes by [net]'s"
     paths = [path for report in reports for batch in report.batches for (path,) in batch.paths]
@@ -112,17 +113,17 @@ def test_update_of_a_dynamic_minibatch_divides_by_its_images() -> None:
 
 
 def test_workers_change_nothing() -> None:
-    alone, helped = ([report.loss for report in train(trainer(6), source(workers))] for workers in (0, 2))
+    alone, helped = ([report.loss for report in run_updates(trainer(6), source(workers))] for workers in (0, 2))
     assert alone == helped
 
 
 def test_it_learns() -> None:
-    losses = [report.loss for report in train(trainer(60), source())]
+    losses = [report.loss for report in run_updates(trainer(60), source())]
     assert sum(losses[-5:]) < 0.25 * sum(losses[:5])
 
 
 def test_rate_is_the_schedules() -> None:
-    rates = [report.rate for report in train(trainer(31), source())]
+    rates = [report.rate for report in run_updates(trainer(31), source())]
     assert rates[0] == pytest.approx(0.02 / 5**4)
     assert rates[10] == pytest.approx(0.02)
     assert rates[30] == pytest.approx(0.002)
@@ -130,16 +131,16 @@ def test_rate_is_the_schedules() -> None:
 
 def test_gradients_that_are_no_numbers_end_the_run_and_name_the_images() -> None:
     one = trainer(net="max_crop=9")
-    reports = train(one, source())
+    reports = run_updates(one, source())
     next(reports)
     with torch.no_grad():
         one.network.get_parameter("layers.2.weights").fill_(math.inf)
-    with pytest.raises(DarkpyError, match=r"update 2: the gradients are no longer numbers; its 8 images: 10\.png, 11"):
+    with pytest.raises(DarkpyError, match=r"update 2: the gradients are non-finite; its 8 images: 10\.png, 11"):
         next(reports)
 
 
 def test_worker_that_dies_is_told_when_its_image_is_asked_for() -> None:
-    reports = train(trainer(), source(workers=1))
+    reports = run_updates(trainer(), source(workers=1))
     assert next(reports).batch_num == 1
     (worker,) = multiprocessing.active_children()
     worker.kill()

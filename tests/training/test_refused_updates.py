@@ -14,13 +14,14 @@ import torch
 import darkpy
 from darkpy.data.loading.datasets import TrainingSample
 from darkpy.layers.loss import Loss
-from darkpy.training.loop import BatchSource, train
+from darkpy.training.loop import BatchSource, run_updates
+from darkpy.training.reports import StepReport
 from darkpy.training.resume import digest, open_resume, write_resume
 from darkpy.training.step_guard import StepGuard
-from darkpy.training.trainer import StepReport, Trainer
+from darkpy.training.trainer import Trainer
 from tests.training.stream import Colors, cfg, changing_size, fixed_size
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*only alexeyab's fork reads:darkpy.DarkpyWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*only dialect alexeyab reads it:darkpy.DarkpyWarning")
 
 Minibatch = tuple[torch.Tensor, torch.Tensor]
 
@@ -73,8 +74,6 @@ class Finite(StepGuard):
 
     needs_snapshots = True
 
-    trainer: Trainer
-
     def __init__(self) -> None:
         self.refused = 0
 
@@ -99,10 +98,7 @@ class Norms(Finite):
 
 def trainer(text: str, guard: Finite | None = None, dialect: str = "pjreddie") -> Trainer:
     torch.manual_seed(3)
-    one = Trainer(darkpy.load(text, dialect=dialect), seed=5)
-    if guard is not None:
-        one.guard, guard.trainer = guard, one
-    return one
+    return Trainer(darkpy.load(text, dialect=dialect), seed=5, monitor=guard)
 
 
 def boxes(number: int) -> Minibatch:
@@ -133,7 +129,7 @@ def everything(one: Trainer) -> dict[str, Any]:
         state[f"gradient/{name}"] = None if param.grad is None else param.grad.clone()
         for key, value in one.optimizer.torch.state.get(param, {}).items():
             state[f"optimizer/{name}/{key}"] = value.clone()
-    state |= {f"average/{name}": array.clone() for name, array in one.ema.arrays.items()}
+    state |= {f"average/{name}": array.clone() for name, array in (one.ema.arrays if one.ema else {}).items()}
     state |= {"random": torch.get_rng_state(), "policy": one.generator.get_state()}
     return state | {"header": one.network.header, "filter": one.delta_filter}
 
@@ -210,7 +206,7 @@ class Spoilt(Colors):
 
 def test_run_goes_on_with_the_next_images_of_the_stream() -> None:
     one = trainer(cfg(6), Finite())
-    reports = list(train(one, BatchSource(dataset=Spoilt(), size=fixed_size)))
+    reports = list(run_updates(one, BatchSource(dataset=Spoilt(), size=fixed_size)))
     paths = [int(path[:-4]) for report in reports for batch in report.batches for (path,) in batch.paths]
     left_out = {slot for bad in Spoilt.bad for slot in range(bad // 4 * 4, bad // 4 * 4 + 4)}
     assert paths == [slot for slot in range(64) if slot not in left_out][:48]
@@ -224,24 +220,23 @@ def test_run_that_goes_on_leaves_out_the_same_images(tmp_path: Path) -> None:
     text = cfg(9)
     (tmp_path / "net.cfg").write_text(text)
     whole = trainer(text, Finite())
-    list(train(whole, source))
+    list(run_updates(whole, source))
     part = trainer(text, Finite())
-    reports = train(part, source)
-    average = [next(reports) for _ in range(4)][-1].average
+    reports = run_updates(part, source)
+    for _ in range(4):
+        next(reports)
     assert part.skipped_images == 12
     chunks = list(part.network.pack_weights())
     (tmp_path / "net.weights").write_bytes(b"".join(chunks))
-    write_resume(tmp_path / "net_4.resume", part, weights=digest(chunks), average=average, seed=5)
-    other = Trainer(darkpy.load(tmp_path / "net.cfg", tmp_path / "net.weights"))
-    guard = Finite()
-    other.guard, guard.trainer = guard, other
+    write_resume(tmp_path / "net_4.resume", part, weights=digest(chunks))
+    other = Trainer(darkpy.load(tmp_path / "net.cfg", tmp_path / "net.weights"), monitor=Finite())
     open_resume(tmp_path / "net_4.resume").restore(other)
     assert other.skipped_images == 12
-    list(train(other, source))
+    list(run_updates(other, source))
     assert_same(everything(other), everything(whole))
 
 
 def test_run_whose_images_change_their_size_goes_on_too() -> None:
     one = trainer(cfg(21), Finite())
-    reports = list(train(one, BatchSource(dataset=Spoilt(), size=changing_size)))
+    reports = list(run_updates(one, BatchSource(dataset=Spoilt(), size=changing_size)))
     assert [report.batch_num for report in reports] == list(range(1, 22))

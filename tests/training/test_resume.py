@@ -21,7 +21,8 @@ from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.layers.delta_filter import DeltaFilter
 from darkpy.training.checkpoints import Checkpoints, Intervals, find_resume
-from darkpy.training.loop import BatchSource, UpdateReport, train
+from darkpy.training.loop import BatchSource, run_updates
+from darkpy.training.reports import UpdateReport
 from darkpy.training.resume import open_resume, write_resume
 from darkpy.training.trainer import Trainer
 from tests.training.stream import Colors, cfg, changing_size, fixed_size
@@ -37,23 +38,23 @@ CASES = {
 }
 
 
-def begin(text: str, folder: Path) -> Trainer:
+def begin(text: str, folder: Path, monitor: Monitor | None = None) -> Trainer:
     """A new run of the cfg at folder/net.cfg."""
     path = folder / "net.cfg"
     path.write_text(text)
     torch.manual_seed(5)
-    return Trainer(darkpy.load(path, dialect="alexeyab"), seed=5)
+    return Trainer(darkpy.load(path, dialect="alexeyab"), seed=5, monitor=monitor)
 
 
-def go_on(folder: Path) -> tuple[Trainer, float]:
+def go_on(folder: Path, monitor: Monitor | None = None) -> Trainer:
     """The run in a folder from its last checkpoint, in a process that has drawn random numbers since."""
     torch.manual_seed(99)
     weights = folder / "net_last.weights"
-    trainer = Trainer(darkpy.load(folder / "net.cfg", weights, dialect="alexeyab"), seed=98)
+    trainer = Trainer(darkpy.load(folder / "net.cfg", weights, dialect="alexeyab"), seed=98, monitor=monitor)
     resume = find_resume(weights, "net")
     assert resume is not None and resume.seed == 5
     resume.restore(trainer)
-    return trainer, resume.average
+    return trainer
 
 
 def follow(
@@ -61,13 +62,12 @@ def follow(
     folder: Path,
     until: int,
     size: Callable[[int], tuple[int, int]] = fixed_size,
-    average: float = math.nan,
     dataset: Dataset | None = None,
 ) -> list[UpdateReport]:
-    checkpoints = Checkpoints(trainer, folder, INTERVALS, seed=5)
+    checkpoints = Checkpoints(trainer, folder, INTERVALS)
     reports = []
-    for report in train(trainer, BatchSource(dataset=dataset or Colors(), size=size), average=average):
-        checkpoints(report)
+    for report in run_updates(trainer, BatchSource(dataset=dataset or Colors(), size=size)):
+        checkpoints.save_due(report)
         reports.append(report)
         if report.batch_num == until:
             break
@@ -82,7 +82,7 @@ def everything(trainer: Trainer) -> dict[str, torch.Tensor]:
         numbers |= {f"{key}/{name}": value for key, value in state.items() if value is not None}
         if param.grad is not None:
             numbers[f"gradient/{name}"] = param.grad
-    return numbers | {f"average/{name}": array for name, array in trainer.ema.arrays.items()}
+    return numbers | {f"average/{name}": array for name, array in (trainer.ema.arrays if trainer.ema else {}).items()}
 
 
 def assert_same(one: Trainer, other: Trainer) -> None:
@@ -105,9 +105,9 @@ def test_run_that_goes_on_equals_the_one_that_was_not_interrupted(name: str, tmp
     part = begin(CASES[name], tmp_path)
     part.network.header = part.network.header.with_seen(whole.seen - 33 * 8)
     follow(part, tmp_path, stop - 7)
-    other, average = go_on(tmp_path)
+    other = go_on(tmp_path)
     assert other.batch_num == stop - 13
-    continued = follow(other, tmp_path, stop, average=average)
+    continued = follow(other, tmp_path, stop)
     assert_same(whole, other)
     wanted = [(report.loss, report.average, report.rate) for report in unbroken[-13:]]
     assert [(report.loss, report.average, report.rate) for report in continued] == wanted
@@ -117,7 +117,7 @@ def test_figures_of_the_delta_filter_go_on_too(tmp_path: Path) -> None:
     trainer = begin(cfg(), tmp_path)
     trainer.delta_filter = DeltaFilter(largest=1.5, average=0.25, deviation=0.125, bound=1.1)
     follow(trainer, tmp_path, 10)
-    other, _ = go_on(tmp_path)
+    other = go_on(tmp_path)
     assert other.delta_filter == trainer.delta_filter
 
 
@@ -135,21 +135,16 @@ class Dirty(Colors):
 def test_what_is_refused_before_and_after_the_interruption_is_what_the_whole_run_refuses(tmp_path: Path) -> None:
     """A jump of the loss is told by the losses before it, those before the interruption too."""
     spike = LossSpike(times=1.3, window=20)
-    whole = begin(cfg(), tmp_path)
-    Monitor(whole, spike=spike)
+    whole = begin(cfg(), tmp_path, Monitor(spike=spike))
     follow(whole, tmp_path, 30, dataset=Dirty())
     assert whole.skipped_images == 4 * (3 + 1)
 
-    part = begin(cfg(), tmp_path)
-    Monitor(part, spike=spike)
+    part = begin(cfg(), tmp_path, Monitor(spike=spike))
     follow(part, tmp_path, 23, dataset=Dirty())
     assert part.skipped_images == 4 * 3
-    other, average = go_on(tmp_path)
+    other = go_on(tmp_path, Monitor(spike=spike))
     assert other.batch_num == 20 and other.skipped_images == 4 * 2
-    resume = find_resume(tmp_path / "net_last.weights", "net")
-    assert resume is not None
-    Monitor(other, average=average, memory=resume.guard, spike=spike)
-    follow(other, tmp_path, 30, average=average, dataset=Dirty())
+    follow(other, tmp_path, 30, dataset=Dirty())
     assert_same(whole, other)
     assert other.skipped_images == whole.skipped_images
 
@@ -159,7 +154,7 @@ def test_sizes_go_on_too(tmp_path: Path) -> None:
     follow(whole, tmp_path, 40, changing_size)
     part = begin(cfg(), tmp_path)
     follow(part, tmp_path, 33, changing_size)
-    other, _ = go_on(tmp_path)
+    other = go_on(tmp_path)
     follow(other, tmp_path, 40, changing_size)
     assert_same(whole, other)
 
@@ -179,14 +174,14 @@ def test_process_that_dies_between_the_two_files_leaves_the_older_weights_with_t
     stopped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     older = (stopped / "net_last.weights").read_bytes()
-    trainer, average = go_on(stopped)
+    trainer = go_on(stopped)
 
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("darkpy.training.checkpoints.write_whole", die)
+    monkeypatch.setattr("darkpy.training.checkpoints.write_atomic", die)
     with pytest.raises(KeyboardInterrupt):
-        follow(trainer, stopped, 33, average=average)
+        follow(trainer, stopped, 33)
     assert (stopped / "net_last.weights").read_bytes() == older
     assert sorted(path.name for path in stopped.glob("*.resume")) == ["net_20.resume", "net_30.resume"]
     resume = find_resume(stopped / "net_last.weights", "net")
@@ -196,11 +191,11 @@ def test_process_that_dies_between_the_two_files_leaves_the_older_weights_with_t
 def test_process_that_dies_before_the_older_file_is_removed_leaves_no_doubt(
     stopped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer, average = go_on(stopped)
-    checkpoints = Checkpoints(trainer, stopped, INTERVALS, seed=5)
+    trainer = go_on(stopped)
+    checkpoints = Checkpoints(trainer, stopped, INTERVALS)
     monkeypatch.setattr(checkpoints, "_remove", lambda *_, **__: None)
-    for report in train(trainer, BatchSource(dataset=Colors(), size=fixed_size), average=average):
-        checkpoints(report)
+    for report in run_updates(trainer, BatchSource(dataset=Colors(), size=fixed_size)):
+        checkpoints.save_due(report)
         if report.batch_num == 30:
             break
     with warnings.catch_warnings():
@@ -211,7 +206,7 @@ def test_process_that_dies_before_the_older_file_is_removed_leaves_no_doubt(
 
 def test_resume_file_of_other_weights_is_not_used_and_a_warning_says_so(stopped: Path) -> None:
     begin(cfg(), stopped).network.save_weights(stopped / "net_other.weights")
-    with pytest.warns(DarkpyWarning, match=r"net_20\.resume: belongs to other weights than .*net_other\.weights"):
+    with pytest.warns(DarkpyWarning, match=r"net_20\.resume: not used, it belongs to other weights than .*net_other"):
         assert find_resume(stopped / "net_other.weights", "net") is None
 
 
@@ -283,7 +278,7 @@ def test_what_is_no_number_is_not_written(tmp_path: Path) -> None:
     param = trainer.network.get_parameter("layers.0.weights")
     trainer.optimizer.torch.state[param]["momentum_buffer"][0] = float("nan")
     with pytest.raises(DarkpyError, match=r"optimizer/layers\.0\.weights/momentum_buffer holds NaN or infinity"):
-        write_resume(tmp_path / "a.resume", trainer, weights="", average=1, seed=0)
+        write_resume(tmp_path / "a.resume", trainer, weights="")
     assert not (tmp_path / "a.resume").exists()
 
 

@@ -11,7 +11,7 @@ import torch
 import darkpy
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.network import Network
-from darkpy.training.trainer import CHANNELS_LAST_FROM, Trainer
+from darkpy.training.trainer import CHANNELS_LAST_MIN_BFLOPS, Trainer
 
 CFG = """[net]
 batch=8
@@ -124,8 +124,8 @@ def test_larger_networks_are_laid_out_for_speed_and_small_ones_as_darknet_has_th
     for net in (large, small):
         Trainer(net)
         is_channels_last = net.get_parameter("layers.0.weights").is_contiguous(memory_format=torch.channels_last)
-        assert is_channels_last == (net.plan.bflops > CHANNELS_LAST_FROM)
-    assert large.plan.bflops > CHANNELS_LAST_FROM > small.plan.bflops
+        assert is_channels_last == (net.plan.bflops > CHANNELS_LAST_MIN_BFLOPS)
+    assert large.plan.bflops > CHANNELS_LAST_MIN_BFLOPS > small.plan.bflops
 
 
 def test_mixed_precision_keeps_weights_heads_and_losses_in_float32_and_learns_the_same() -> None:
@@ -140,7 +140,7 @@ def test_mixed_precision_keeps_weights_heads_and_losses_in_float32_and_learns_th
 
 
 def test_unknown_precision_is_refused() -> None:
-    with pytest.raises(DarkpyError, match="'fp16' is no precision\n  hint: one of fp32, bf16"):
+    with pytest.raises(DarkpyError, match="unknown precision 'fp16'\n  hint: one of fp32, bf16"):
         Trainer(network(), precision="fp16")
 
 

@@ -20,10 +20,9 @@ import darkpy
 from darkpy.data.loading.bad_files import BadLists, Problem
 from darkpy.data.loading.datasets import TrainingSample
 from darkpy.diagnostics.monitor.monitor import Monitor
-from darkpy.distributed import SINGLE_PROCESS, ProcessGroup, RankLostError
+from darkpy.distributed import SINGLE_PROCESS, ProcessGroup, RankLostError, joined
 from darkpy.errors import DarkpyError
-from darkpy.training.loop import BatchSource, train
-from darkpy.training.rank_sync import joined
+from darkpy.training.loop import BatchSource, run_updates
 from darkpy.training.trainer import Trainer
 
 NET = """[net]
@@ -109,13 +108,14 @@ class Images:
 def run(case: str, process_group: ProcessGroup = SINGLE_PROCESS) -> Arrays:
     """All arrays after the training, what was told of it, and how many problems were written down."""
     torch.manual_seed(5 + process_group.rank * (case == "different"))
-    trainer = Trainer(darkpy.load(CASES.get(case, CASES["plain"]), dialect="alexeyab"), process_group=process_group)
-    bad = BadLists(None)
+    network = darkpy.load(CASES.get(case, CASES["plain"]), dialect="alexeyab")
     spoilt = frozenset({0, 37, 38, 47} if case == "watched" else ())
+    monitor = Monitor() if spoilt else None
+    trainer = Trainer(network, monitor=monitor, process_group=process_group)
+    bad = BadLists(None)
     source = BatchSource(dataset=Images(has_boxes=case == "yolo", spoilt=spoilt), size=lambda _: (16, 16), bad=bad)
-    watch = Monitor(trainer) if spoilt else None
     losses, told = [], []
-    for report in train(trainer, source):
+    for report in run_updates(trainer, source):
         losses.append(report.loss)
         told += [problem.entry for batch in report.batches for problem in batch.problems]
         if case == "dying" and report.batch_num == 3 and not process_group.is_main:
@@ -130,7 +130,7 @@ def run(case: str, process_group: ProcessGroup = SINGLE_PROCESS) -> Arrays:
         "told": np.array(sorted(told)),
         "filter": np.array(astuple(trainer.delta_filter)),
         "skipped": np.array(trainer.skipped_images),
-        "found": np.array(sorted({path for finding in watch.findings for path in finding.paths} if watch else ())),
+        "found": np.array(sorted({path for finding in monitor.findings for path in finding.paths} if monitor else ())),
         "written": np.array(sum(bad.files.values())),
     }
 

@@ -14,7 +14,7 @@ from darkpy.data.lists.data_file import read_data
 from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
 from darkpy.diagnostics.doctor import examine
 from darkpy.diagnostics.monitor.monitor import Monitor
-from darkpy.training.loop import train
+from darkpy.training.loop import run_updates
 from darkpy.training.setup import open_setup
 from darkpy.training.trainer import Trainer
 
@@ -56,10 +56,10 @@ def find_mismatch(folder: Path, factor: float, *, updates: int) -> AnchorFinding
         pass
     doctor = [f"{finding.place}: {finding.message}" for finding in exam.findings if finding.name == "anchors"]
     torch.manual_seed(0)
-    trainer = Trainer(darkpy.load(cfg))
-    monitor = Monitor(trainer)
+    monitor = Monitor()
+    trainer = Trainer(darkpy.load(cfg), monitor=monitor)
     source = open_setup(trainer.network.plan, data, seed=0).source
-    for _ in islice(train(trainer, source), updates):
+    for _ in islice(run_updates(trainer, source), updates):
         pass
     in_training = [finding.text for finding in monitor.findings if finding.name == "AnchorMismatch"]
     return AnchorFindings("; ".join(doctor), "; ".join(in_training))

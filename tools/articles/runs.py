@@ -78,8 +78,8 @@ def learn(cfg: str, images: GrayImages, *, updates: int, seed: int = 0, truth: f
 def find_symptoms(cfg: str, images: GrayImages, *, updates: int, seed: int = 0) -> list[Finding]:
     """Return the live monitor's findings in the same training, up to the first refused update."""
     torch.manual_seed(seed)
-    trainer = Trainer(darkpy.load(cfg, dialect="pjreddie"), seed=seed)
-    monitor = Monitor(trainer)
+    monitor = Monitor()
+    trainer = Trainer(darkpy.load(cfg, dialect="pjreddie"), seed=seed, monitor=monitor)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(updates):
         net = trainer.net

@@ -107,12 +107,12 @@ def _time_training(
     import torch
 
     import darkpy
-    from darkpy.training.loop import train
+    from darkpy.training.loop import run_updates
 
     torch.manual_seed(0)
     trainer = darkpy.Trainer(darkpy.load(cfg))
     setup = _open(cfg, data, arguments.workers)
-    reports = train(trainer, setup.source)
+    reports = run_updates(trainer, setup.source)
     first = list(islice(reports, WARMUP_UPDATES))
     updates = [(report.seconds, report.waited) for report in islice(reports, arguments.rounds)]
     batch = first[-1].batches[0]

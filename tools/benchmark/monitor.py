@@ -31,7 +31,8 @@ def open_monitored(job: TrainingJob, every: int = 0) -> tuple[str, Run]:
         folder = Path(tempfile.mkdtemp())
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         # as in `darkpy train`, whose loader checks the labels
-        Monitor(trainer, folder, every=every, first=1).checks_labels = False
+        trainer.monitor = Monitor(folder, every=every, first=1, check_labels=False)
+        trainer.monitor.attach(trainer)
 
     def run() -> Outputs:
         return [np.array([trainer.train_minibatch(x_BCHW, truth).cost], np.float32)]
@@ -48,7 +49,7 @@ MONITOR_RUNNERS: dict[str, Opener] = {
 
 def bench_monitor(arguments: argparse.Namespace) -> dict[str, Any]:
     """Time a step without the monitor, one with it, and one with probes of the layers, which only few steps have."""
-    from darkpy.diagnostics.monitor.monitor import EVERY
+    from darkpy.diagnostics.monitor.monitor import LAYERS_EVERY_UPDATES as EVERY
 
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     machine = describe_machine()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from darkpy.cli import console
-from darkpy.cli.load import find_device
 from darkpy.cli.options import FILE_PATH, device_option, dialect_option
 from darkpy.cli.parsing import Command
 from darkpy.data.lists.data_file import read_data
@@ -169,6 +168,7 @@ def _open(plan: Plan, weights: Path | None, device: str | None) -> Network:
     import torch
 
     from darkpy.network import Network
+    from darkpy.ops.device import find_device
 
     torch.manual_seed(0)
     network = Network(plan)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from darkpy.diagnostics.monitor.probes import INPUT
-from darkpy.diagnostics.monitor.symptom import Look, Symptom
+from darkpy.diagnostics.monitor.symptom import ObservedUpdate, Symptom
 from darkpy.finding import Finding
 from darkpy.layers.head import HeadSpec
 from darkpy.ops.norms import NORM_EPS
@@ -30,7 +30,7 @@ class DeadUnits(Symptom):
 
     share: float = 0.5
 
-    def findings(self, look: Look) -> Iterator[Finding]:
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
         for index, share in look.row("dead").items():
             if share > self.share:
                 yield self.finding(
@@ -58,7 +58,7 @@ class ActivationRange(Symptom):
     largest: float = 1e4
     largest_input: float = 20.0
 
-    def findings(self, look: Look) -> Iterator[Finding]:
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
         low, high = look.row("low"), look.row("high")
         for index in low:
             largest = self.largest_input if index == INPUT else self.largest
@@ -92,7 +92,7 @@ class VarianceCollapse(Symptom):
     share: float = 0.5
     minibatches: int = 50
 
-    def findings(self, look: Look) -> Iterator[Finding]:
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
         if look.seen < self.minibatches * look.plan.net.minibatch:
             return
         for index, share in look.row("collapsed").items():
@@ -117,7 +117,7 @@ class AnchorMismatch(Symptom):
 
     overlap: float = 0.35
 
-    def findings(self, look: Look) -> Iterator[Finding]:
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
         if look.overlap is not None and look.overlap < self.overlap:
             heads = [node.index for node in look.plan.nodes if isinstance(node.spec, HeadSpec)]
             text = f"boxes overlap with the anchor that suits them best by {look.overlap:.0%} on average"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import ClassVar
 
-from darkpy.diagnostics.monitor.symptom import Look, Symptom
+from darkpy.diagnostics.monitor.symptom import ObservedUpdate, Symptom
 from darkpy.finding import Cause, Finding
 
 _LEAST_PAST = 20  # updates without which nothing is known of what is usual
@@ -35,7 +35,7 @@ class Exploding(Symptom):
     def wants_layers(self, norm: float, reach: float, past: Sequence[float]) -> bool:
         return reach > self.ratio or (len(past) >= _LEAST_PAST and norm > self.times * median(past))
 
-    def findings(self, look: Look) -> Iterator[Finding]:
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
         # what Adam adds to the weights is not rate times gradient, and known only where the layers were looked at
         ratios, what = (look.row("ratio"), "a step") if look.plan.net.adam else (look.pull, "rate x gradient")
         index, ratio = max(ratios.items(), key=lambda item: item[1], default=(None, 0.0))
@@ -75,7 +75,7 @@ class Vanishing(Symptom):
     looks: int = 3
     ratio: float = 1e-6
 
-    def findings(self, look: Look) -> Iterator[Finding]:
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
         if not look.rate:
             return
         largest = max(look.pull.values(), default=0.0)
@@ -107,7 +107,7 @@ class ClampSaturated(Symptom):
     looks: int = 3
     share: float = 0.5
 
-    def findings(self, look: Look) -> Iterator[Finding]:
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
         deltas = look.row("delta")
         for index, share in look.row("clamped").items():
             if share > self.share:
@@ -136,10 +136,10 @@ class StuckRate(Symptom):
     looks: int = 3
     ratio: float = 6e-8
 
-    def can_tell(self, look: Look) -> bool:
+    def can_tell(self, look: ObservedUpdate) -> bool:
         return not look.is_burning_in and (not look.rate or bool(look.figures))
 
-    def findings(self, look: Look) -> Iterator[Finding]:
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
         if not look.rate:
             yield self.finding(
                 look.plan,
@@ -172,7 +172,7 @@ class OverfitHead(Symptom):
 
     times: float = 10.0
 
-    def findings(self, look: Look) -> Iterator[Finding]:
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
         if not look.fresh or len(look.past) < 2:
             return
         usual = median(look.past)

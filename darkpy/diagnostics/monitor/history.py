@@ -9,7 +9,7 @@ from time import time
 
 from darkpy.build import Plan
 from darkpy.diagnostics.monitor.log_reader import LoggedLayer, LoggedRun
-from darkpy.diagnostics.monitor.symptom import Look, Row, Symptom
+from darkpy.diagnostics.monitor.symptom import ObservedUpdate, Row, Symptom
 from darkpy.finding import Finding
 
 USUAL = 100
@@ -51,14 +51,14 @@ class History:
         """Whether any symptom must know the layers' gradients of such an update."""
         return any(symptom.wants_layers(norm, reach, self.past) for symptom in self.symptoms)
 
-    def findings(self, look: Look) -> list[Finding]:
+    def findings(self, look: ObservedUpdate) -> list[Finding]:
         """What is to be said of an update."""
         found = [self._finding(symptom, look) for symptom in self.symptoms if symptom.can_tell(look)]
         self.past.append(look.norm)
         self.updates += 1
         return [finding for finding in found if finding is not None]
 
-    def _finding(self, symptom: Symptom, look: Look) -> Finding | None:
+    def _finding(self, symptom: Symptom, look: ObservedUpdate) -> Finding | None:
         findings = list(symptom.findings(look))
         shown = {(symptom.name, finding.location.index) for finding in findings}
         for key in [key for key in self._streaks if key[0] == symptom.name and key not in shown]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from darkpy.build import Plan
-from darkpy.diagnostics.monitor.symptom import Look, Symptom
+from darkpy.diagnostics.monitor.symptom import ObservedUpdate, Symptom
 from darkpy.finding import Cause, Finding
 from darkpy.layers.head import HeadSpec
 
@@ -69,7 +69,7 @@ class BadLabel(Symptom):
     margin: float = 1e-3
     largest: float = 2.0
 
-    def findings(self, look: Look) -> Iterator[Finding]:
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
         """It shows in minibatches, not in updates."""
         return iter(())
 

@@ -9,19 +9,17 @@ What is no number stands as "nan", "inf" or "-inf", for JSON has no such numbers
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from darkpy.errors import DarkpyError
 from darkpy.finding import Finding, Location
+from darkpy.training.reports import UpdateReport
 
 FORMAT = 1
 ENDING = ".health.jsonl"
-Figures = Mapping[str, Sequence[float | None]]
-"""By the figure's name, one number a layer of the cfg, None where the layer has no such figure."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,33 +50,6 @@ class LoggedRun:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LoggedUpdate:
-    """One update. loss, average, rate, seen, images, seconds, waited are those of its UpdateReport.
-
-    norm, largest: the 2-norm of all its gradients and the largest of them, before any clipping; the largest only where
-        the layers were looked at.
-    refused: whether it was not applied.
-    layers: what was seen of each layer, empty for most updates. `gradient`: the 2-norm of its gradients; `ratio`: how
-        large the update was beside the weights; `delta`: the largest one at its output, before it was clamped;
-        `clamped`: the share of deltas that were; `low`, `high`: its outputs' range; `zero`: the share that is 0;
-        `dead`: the share of units that have been still for long; `variance`: batch norm's smallest rolling variance.
-    """
-
-    batch_num: int
-    seen: int
-    images: int
-    loss: float
-    average: float
-    rate: float
-    norm: float
-    largest: float = math.nan
-    refused: bool = False
-    seconds: float = 0.0
-    waited: float = 0.0
-    layers: Figures = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class LoggedMap:
     """The mean average precision, 0 to 1, that -map found after an update."""
 
@@ -97,9 +68,9 @@ class RunLog:
     path: Path
     run: LoggedRun
     starts: tuple[LoggedRun, ...]
-    updates: tuple[LoggedUpdate, ...]
+    updates: tuple[UpdateReport, ...]
     maps: tuple[LoggedMap, ...]
-    refused: tuple[LoggedUpdate, ...]
+    refused: tuple[UpdateReport, ...]
     findings: tuple[Finding, ...]
     torn: int = 0
 
@@ -128,9 +99,9 @@ def find_log(run: Path) -> Path:
 def read_log(path: Path) -> RunLog:
     """Raises: DarkpyError when the file cannot be read or is no log of a run."""
     starts: list[LoggedRun] = []
-    updates: dict[int, LoggedUpdate] = {}
+    updates: dict[int, UpdateReport] = {}
     maps: dict[int, LoggedMap] = {}
-    refused: list[LoggedUpdate] = []
+    refused: list[UpdateReport] = []
     findings: list[Finding] = []
     torn = 0
     for number, record in _records(path):
@@ -143,9 +114,9 @@ def read_log(path: Path) -> RunLog:
             # what came after the checkpoint from which it goes on has not been
             updates = {n: update for n, update in updates.items() if n <= one.batch_num}
             maps = {n: found for n, found in maps.items() if n <= one.batch_num}
-        elif isinstance(one, LoggedUpdate) and one.refused:
+        elif isinstance(one, UpdateReport) and one.refused:
             refused.append(one)
-        elif isinstance(one, LoggedUpdate):
+        elif isinstance(one, UpdateReport):
             updates[one.batch_num] = one
         elif isinstance(one, LoggedMap):
             maps[one.batch_num] = one
@@ -181,10 +152,10 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
         raise DarkpyError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-T = TypeVar("T", LoggedRun, LoggedUpdate, LoggedMap, LoggedLayer)
+T = TypeVar("T", LoggedRun, UpdateReport, LoggedMap, LoggedLayer)
 
 
-def _one_of(record: dict[str, Any]) -> LoggedRun | LoggedUpdate | LoggedMap | Finding | None:
+def _one_of(record: dict[str, Any]) -> LoggedRun | UpdateReport | LoggedMap | Finding | None:
     """What a record says; None where it says nothing, or where something is missing."""
     try:
         if record["kind"] == "run":
@@ -193,7 +164,7 @@ def _one_of(record: dict[str, Any]) -> LoggedRun | LoggedUpdate | LoggedMap | Fi
         if record["kind"] == "update":
             rows = record.get("layers", {}).items()
             figures = {str(name): [None if one is None else float(one) for one in row] for name, row in rows}
-            return replace(_taken(LoggedUpdate, record), layers=figures)
+            return replace(_taken(UpdateReport, record), layers=figures)
         if record["kind"] == "map":
             return _taken(LoggedMap, record)
         return _finding(record)

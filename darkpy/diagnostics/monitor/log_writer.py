@@ -10,9 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from darkpy.diagnostics.monitor.log_reader import FORMAT, LoggedMap, LoggedRun, LoggedUpdate, message_start
+from darkpy.diagnostics.monitor.log_reader import FORMAT, LoggedMap, LoggedRun, message_start
 from darkpy.errors import DarkpyError
 from darkpy.finding import Finding
+from darkpy.training.reports import UpdateReport
 
 DIGITS = 6
 """Significant digits of a number in the log; beyond a million, where the time is, there are 12."""
@@ -41,7 +42,7 @@ class LogWriter:
     def begin(self, run: LoggedRun) -> None:
         self._add("run", {"format": FORMAT, **asdict(run)})
 
-    def update(self, update: LoggedUpdate) -> None:
+    def update(self, update: UpdateReport) -> None:
         # a run has many of these lines: they are made by hand, and what is as usual is left out
         numbers = [f'"{name}":{_text(getattr(update, name))}' for name in _NUMBERS]
         if not math.isnan(update.largest):

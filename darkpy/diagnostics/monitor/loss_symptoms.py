@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from darkpy.build import Plan
 from darkpy.diagnostics.monitor.root_cause import Autopsy
-from darkpy.diagnostics.monitor.symptom import Look, Symptom
+from darkpy.diagnostics.monitor.symptom import ObservedUpdate, Symptom
 from darkpy.finding import Cause, Finding
 
 
@@ -30,7 +30,7 @@ class NonFinite(Symptom):
         "details: init=, pretrained weights, eps= with adam=1",
     )
 
-    def findings(self, look: Look) -> Iterator[Finding]:
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
         """It is looked for before the update, not after it."""
         return iter(())
 
@@ -97,7 +97,7 @@ class LossSpike(Symptom):
     least: int = 20
     in_a_row: int = 3
 
-    def findings(self, look: Look) -> Iterator[Finding]:
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
         """It is looked for before the update, not after it."""
         return iter(())
 
@@ -121,7 +121,7 @@ class Diverging(Symptom):
     times: float = 5.0
     share: float = 0.25
 
-    def findings(self, look: Look) -> Iterator[Finding]:
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
         first, lowest = look.averages
         if look.average > max(self.times * lowest, self.share * first):
             yield self.finding(

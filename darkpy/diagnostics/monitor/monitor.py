@@ -1,13 +1,14 @@
-"""The live watch: looks on while a trainer works, refuses what would harm the weights, and says what is wrong.
+"""Monitor of a training: measures every step, refuses those that would harm the weights, reports what is wrong.
 
-It changes no number of a healthy run. What every update costs is a few small sums; the layers are looked at in every
-one of the first updates, where most runs die, and later now and then. What is measured stays on the device until the
-one moment of an update at which its norm is fetched.
+It changes no number of a healthy run. Every update costs a few small sums; the layers are measured in each of the first
+updates, where most runs die, and later in one of a hundred. Measured values stay on the device until the one moment of
+an update at which its norm is fetched.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,18 +21,18 @@ from darkpy.diagnostics.monitor.activation_symptoms import ActivationRange, Anch
 from darkpy.diagnostics.monitor.gradient_symptoms import ClampSaturated, Exploding, OverfitHead, StuckRate, Vanishing
 from darkpy.diagnostics.monitor.history import History, as_lists, run_of
 from darkpy.diagnostics.monitor.label_symptoms import AnchorOverlaps, BadLabel, RecordedBatch
-from darkpy.diagnostics.monitor.log_reader import LoggedMap, LoggedUpdate, log_path
+from darkpy.diagnostics.monitor.log_reader import LoggedMap, log_path
 from darkpy.diagnostics.monitor.log_writer import LogWriter
 from darkpy.diagnostics.monitor.loss_symptoms import Diverging, LossHistory, LossSpike
 from darkpy.diagnostics.monitor.metrics import Measures
 from darkpy.diagnostics.monitor.policy import UpdatePolicy
-from darkpy.diagnostics.monitor.symptom import Look, Symptom
+from darkpy.diagnostics.monitor.symptom import ObservedUpdate, Symptom
 from darkpy.finding import Finding
 from darkpy.layers.loss import Loss
 from darkpy.training.checkpoints import base_name
-from darkpy.training.loop import next_average
+from darkpy.training.reports import StepReport, UpdateReport, next_average
 from darkpy.training.step_guard import StepGuard
-from darkpy.training.trainer import StepReport, Trainer
+from darkpy.training.trainer import Trainer
 
 SYMPTOMS: tuple[Symptom, ...] = (
     AnchorMismatch(),
@@ -45,224 +46,228 @@ SYMPTOMS: tuple[Symptom, ...] = (
     VarianceCollapse(),
     DeadUnits(),
 )
-EVERY = 100
-"""Updates from one look at the layers to the next: it costs up to half a step of a small network, and so 1 in 200."""
-FIRST = 10
-"""Updates at the beginning of a run whose layers are all looked at."""
-SETTLED = 10
-"""Updates after which the average loss tells of more than the first minibatch."""
+LAYERS_EVERY_UPDATES = 100
+"""Updates between two measurements of the layers: one costs up to half a step of a small network, so 1 in 200."""
+LAYERS_FIRST_UPDATES = 10
+"""Updates at the start of a run in which the layers are always measured."""
+AVERAGE_SETTLED_UPDATES = 10
+"""Updates after which the average loss depends on more than the first minibatch."""
 MAX_BAD_UPDATES = 100
-"""Updates in a row that cannot be made before the run stops: dirty images do not come in so many batches in a row."""
-
-OMEN = 100
-"""Updates for which an explosion, or very large outputs, may be the cause of what comes after."""
+"""Refused updates in a row that end the run: unusable images do not fill so many batches in a row."""
+PRECURSOR_UPDATES = 100
+"""Updates for which an explosion, or very large outputs, may be the cause of later non-finite values."""
 _SYMPTOM_OF = {symptom.name: symptom for symptom in SYMPTOMS}
 
-Tell = Callable[[Finding], None]
+FindingListener = Callable[[Finding], None]
 
 
 class Monitor(StepGuard):
-    """Watches a trainer from now on.
+    """Watches the trainer that it is given to: `Trainer(network, monitor=Monitor(folder))`.
 
-    folder: the run's, for the log and the evidence; None keeps both to itself.
-    tell: is called with every finding; all of them are in `findings`.
-    average: the run's average loss so far, where it goes on; memory: what its watch remembered then.
-    checks_labels: whether labels are looked through; darkpy's own loader has done so.
-    Raises: BadRunError from the trainer's step, when `max_bad_updates` in a row could not be made, or when the network
-        holds what is no number.
+    findings: all findings so far. listeners: functions called with every finding.
+    folder: of the run, for its log and evidence; None writes neither.
+    symptoms: what to look for, with their thresholds. spike: thresholds of a refused loss.
+    every, first: updates between two measurements of the layers, and at the start, where all are measured.
+    on_finding: the first of the listeners.
+    check_labels: False where the loader has checked the labels already, as darkpy's does.
+    Raises: BadRunError from the trainer's step, when `max_bad_updates` in a row were refused, or when an array of the
+        network is non-finite.
     """
 
     needs_snapshots = True
 
     def __init__(
         self,
-        trainer: Trainer,
-        folder: Path | None = None,
+        folder: Path | Trainer | None = None,
+        run_folder: Path | None = None,
         *,
         symptoms: Sequence[Symptom] = SYMPTOMS,
         spike: LossSpike | None = None,
         max_bad_updates: int = MAX_BAD_UPDATES,
-        every: int = EVERY,
-        first: int = FIRST,
-        average: float = math.nan,
-        memory: Mapping[str, Sequence[float]] | None = None,
-        tell: Tell | None = None,
+        every: int = LAYERS_EVERY_UPDATES,
+        first: int = LAYERS_FIRST_UPDATES,
+        on_finding: FindingListener | None = None,
+        check_labels: bool = True,
     ) -> None:
-        self.trainer, self.folder, self.tell = trainer, folder, tell
-        self.every, self.first, self.average = every, first, average
-        self._averages = (math.nan, math.inf)
+        trainer = folder if isinstance(folder, Trainer) else None
+        self.folder = run_folder if isinstance(folder, Trainer) else folder
+        self.symptoms, self.max_bad_updates = symptoms, max_bad_updates
+        self.every, self.first, self.check_labels = every, first, check_labels
+        self.listeners: list[FindingListener] = [on_finding] if on_finding is not None else []
         self.findings: list[Finding] = []
-        self.checks_labels = trainer.process_group.is_main
+        self.loss_history = LossHistory(spike or LossSpike())
+        if trainer is not None:  # the form of an earlier release
+            text = "Monitor(trainer, folder) is now Trainer(network, monitor=Monitor(folder))"
+            warnings.warn(text, DeprecationWarning, stacklevel=2)
+            trainer.monitor = self
+            self.attach(trainer)
+
+    def attach(self, trainer: Trainer) -> None:
+        """Open the run's log. Raises: DarkpyError when it cannot be written."""
+        self.trainer = trainer
         plan = trainer.network.plan
-        self.history = History(plan, symptoms)
-        loss_history = LossHistory.going_on(spike or LossSpike(), memory or {})
-        self.policy = UpdatePolicy(trainer, self.history, loss_history, max_bad_updates)
+        self.average = math.nan  # the trainer's, when the first minibatch comes
+        self.history = History(plan, self.symptoms)
+        self.policy = UpdatePolicy(trainer, self.history, self.loss_history, self.max_bad_updates)
         self.measures, self.overlaps, self.labels = Measures(trainer), AnchorOverlaps(), BadLabel()
-        self._kept: list[RecordedBatch] = []
-        self._losses: list[float] = []
+        self._first_average, self._lowest_average = math.nan, math.inf
+        self._recorded: list[RecordedBatch] = []  # minibatches of the current update that were accepted
+        self._losses: list[float] = []  # of these
         self._fresh: frozenset[int] = frozenset()
+        self._has_begun = False
+        self.log_path: Path | None = None
         self._log: LogWriter | None = None
-        if folder is not None and trainer.process_group.is_main:
-            self._log = LogWriter(log_path(folder, base_name(plan.file).strip("<>") or "run"))
-            self._log.begin(run_of(plan, batch_num=trainer.batch_num, seen=trainer.seen))
+        if self.folder is not None and trainer.process_group.is_main:
+            self.log_path = log_path(self.folder, base_name(plan.file).strip("<>") or "run")
+            self._log = LogWriter(self.log_path)
         self._began = self._ended = perf_counter()
         self._waited = 0.0
-        trainer.guard = self
 
-    def memory(self) -> Mapping[str, Sequence[float]]:
-        return self.policy.loss_history.memory()
+    def state(self) -> Mapping[str, Sequence[float]]:
+        return self.loss_history.memory()
+
+    def load_state(self, state: Mapping[str, Sequence[float]]) -> None:
+        self.loss_history = self.policy.loss_history = LossHistory.going_on(self.loss_history.symptom, state)
 
     def begin(self, x_BCHW: Tensor, truth: Tensor, paths: Sequence[Sequence[str]]) -> None:
         self._waited += perf_counter() - self._ended
         trainer, net = self.trainer, self.trainer.net
+        if not self._has_begun:
+            self._has_begun, self.average = True, trainer.average_loss
+            if self._log is not None:
+                self._log.begin(run_of(trainer.network.plan, batch_num=trainer.batch_num, seen=trainer.seen))
         n = trainer.batch_num + 1
-        # those of this update that were let pass
-        start = trainer.batch_num * net.minibatch * net.subdivisions
-        self._kept = [kept for kept in self._kept if start <= kept.seen < trainer.seen]
-        self._losses = self._losses[: len(self._kept)]
-        self._kept.append(RecordedBatch(x_BCHW, truth, tuple(map(tuple, paths)), trainer.seen))
-        is_last = trainer.seen // net.minibatch % net.subdivisions == net.subdivisions - 1
-        if is_last and (self.history.updates < self.first or n % self.every == 0):
+        update_start = trainer.batch_num * net.minibatch * net.subdivisions
+        self._recorded = [batch for batch in self._recorded if update_start <= batch.seen < trainer.seen]
+        self._losses = self._losses[: len(self._recorded)]
+        self._recorded.append(RecordedBatch(x_BCHW, truth, tuple(map(tuple, paths)), trainer.seen))
+        completes_update = trainer.seen // net.minibatch % net.subdivisions == net.subdivisions - 1
+        if completes_update and (self.history.updates < self.first or n % self.every == 0):
             self.measures.look(x_BCHW)
             self.overlaps.add(trainer.network.plan, truth)
-        if self.checks_labels and truth.device.type == "cpu":
+        if self.check_labels and trainer.process_group.is_main and truth.device.type == "cpu":
             self._check_labels(n)
 
     def accept_losses(self, losses: Sequence[Loss]) -> bool:
-        # where AlexeyAB's heads drop deltas that are no numbers the cost is one all the same
-        said = [one.double() for loss in losses for one in (loss.cost, loss.report.get("no_obj", loss.cost))]
-        costs: list[float] = torch.stack(said).tolist()
-        loss = sum(costs[::2]) / len(losses) / self._images
-        has_passed = self.policy.passes_loss(loss, is_number=all(map(math.isfinite, costs)))
-        if has_passed:
+        # AlexeyAB's heads drop non-finite deltas, and their cost is finite all the same: no_obj tells
+        values = [value.double() for loss in losses for value in (loss.cost, loss.report.get("no_obj", loss.cost))]
+        costs: list[float] = torch.stack(values).tolist()
+        loss = sum(costs[::2]) / len(losses) / self._minibatch_images
+        accepted = self.policy.accept_loss(loss, is_finite=all(map(math.isfinite, costs)))
+        if accepted:
             self._losses.append(loss)
-        return has_passed
+        return accepted
 
     def accept_update(self, norm: Tensor) -> bool:
-        active_groups = self.trainer.optimizer.active_groups
-        learning = {
-            group["node"].index for group in active_groups if any(param.grad is not None for param in group["params"])
-        }
+        groups = self.trainer.optimizer.active_groups
+        learning = {group["node"].index for group in groups if any(param.grad is not None for param in group["params"])}
         self._fresh = self.history.take_part(learning)
         wants_layers = self.history.wants_layers if not self._fresh else lambda norm, reach: True
-        self.measures.fetch(norm, max((group["lr"] for group in active_groups), default=0.0), wants_layers)
+        self.measures.fetch(norm, max((group["lr"] for group in groups), default=0.0), wants_layers)
         return self.policy.accept_update(
             are_numbers=self.measures.are_numbers, has_whole_arrays=self.measures.has_whole_arrays
         )
 
     def end(self, report: StepReport) -> None:
         if report.refused:
-            self._refused(report)
+            self._handle_refused(report)
         elif report.updated:
-            self._updated(report)
+            self._handle_update(report)
         self.measures.end()
         self._ended = perf_counter()
 
-    def _refused(self, report: StepReport) -> None:
-        finding = self.policy.finding(self._kept, self.folder, self._omen())
-        n = self.trainer.batch_num + 1
+    def log_map(self, batch_num: int, mean: float) -> None:
+        """Add the mean average precision, 0 to 1, after an update to the log."""
         if self._log is not None:
-            # the loss of the minibatch that was refused, or of all of the update
-            loss = self.policy.loss
+            self._log.map(LoggedMap(batch_num=batch_num, mean=mean))
+
+    def _handle_refused(self, report: StepReport) -> None:
+        precursor = ""
+        for finding in reversed(self.findings):
+            is_recent = finding.batch_num > self.trainer.batch_num - PRECURSOR_UPDATES
+            if is_recent and isinstance(_SYMPTOM_OF.get(finding.name), Exploding | ActivationRange):
+                precursor = f". Before that: {finding.text}"
+                break
+        refused = self.policy.finding(self._recorded, self.folder, precursor)
+        if self._log is not None:
+            # the loss is that of the refused minibatch, or of the whole update
             measures = self.measures if self.policy.is_whole_update else None
-            self._log.update(
-                LoggedUpdate(
-                    batch_num=n,
-                    seen=report.seen,
-                    images=self._images,
-                    loss=loss,
-                    average=self.average,
-                    rate=report.rate,
-                    norm=measures.norm if measures else math.nan,
-                    largest=measures.largest if measures else math.nan,
-                    refused=True,
-                )
+            update = UpdateReport(
+                batch_num=self.trainer.batch_num + 1,
+                seen=report.seen,
+                images=self._minibatch_images,
+                loss=self.policy.loss,
+                average=self.average,
+                rate=report.rate,
+                norm=measures.norm if measures else math.nan,
+                largest=measures.largest if measures else math.nan,
+                refused=True,
             )
-        if finding is not None:
-            self._say(finding)
+            self._log.update(update)
+        if refused is not None:
+            self._emit(refused)
         self.policy.check(self.findings[-1] if self.findings else None)
 
-    def _omen(self) -> str:
-        """What was found lately that ends in numbers that are none."""
-        lately = self.trainer.batch_num - OMEN
-        for finding in reversed(self.findings):
-            if isinstance(_SYMPTOM_OF.get(finding.name), Exploding | ActivationRange) and finding.batch_num > lately:
-                return f". Before that: {finding.text}"
-        return ""
-
-    def _updated(self, report: StepReport) -> None:
+    def _handle_update(self, report: StepReport) -> None:
         trainer, measures, plan = self.trainer, self.measures, self.trainer.network.plan
-        n, loss = trainer.batch_num, sum(self._losses) / max(1, len(self._losses))
+        loss = sum(self._losses) / max(1, len(self._losses))
         self.average = next_average(self.average, loss)
-        if self.history.updates >= SETTLED:
-            first, lowest = self._averages
-            self._averages = (self.average if math.isnan(first) else first, min(self.average, lowest))
+        if self.history.updates >= AVERAGE_SETTLED_UPDATES:
+            self._first_average = self.average if math.isnan(self._first_average) else self._first_average
+            self._lowest_average = min(self.average, self._lowest_average)
         gradient = measures.gradient
         rows = measures.rows()
-        look = Look(
-            plan=plan,
-            batch_num=n,
-            seen=trainer.seen,
-            rate=report.rate,
+        now = perf_counter()
+        self.update = update = ObservedUpdate(
+            batch_num=trainer.batch_num,
             loss=loss,
+            average=self.average,
+            rate=report.rate,
+            seen=trainer.seen,
+            images=len(self._losses) * self._minibatch_images,
+            seconds=now - self._began,
+            waited=self._waited,
             norm=measures.norm,
+            largest=measures.largest,
+            layers=as_lists(plan, {**rows, "gradient": gradient}) if rows else {},
+            plan=plan,
             past=self.history.past,
             gradient=gradient,
             pull=measures.pull(report.rate),
             fresh=self._fresh,
             figures=rows,
             overlap=self.overlaps.mean if rows else None,
-            average=self.average,
-            averages=self._averages,
+            averages=(self._first_average, self._lowest_average),
         )
-        now = perf_counter()
         if self._log is not None:
-            self._log.update(
-                LoggedUpdate(
-                    batch_num=n,
-                    seen=trainer.seen,
-                    images=len(self._losses) * self._images,
-                    loss=loss,
-                    average=self.average,
-                    rate=report.rate,
-                    norm=measures.norm,
-                    largest=measures.largest,
-                    seconds=now - self._began,
-                    waited=self._waited,
-                    layers=as_lists(plan, {**rows, "gradient": gradient}) if rows else {},
-                )
-            )
+            self._log.update(update)
         self._began, self._waited = now, 0.0
-        for finding in self.history.findings(look):
-            self._say(finding)
-        if self.policy.loss_history.gave_up:
-            self.policy.loss_history.gave_up = False
-            self._say(self.policy.loss_history.symptom.finding(plan, n, None, self._stays(loss)))
+        for finding in self.history.findings(update):
+            self._emit(finding)
+        if self.loss_history.gave_up:
+            self.loss_history.gave_up = False
+            symptom = self.loss_history.symptom
+            message = (
+                f"the loss stays at {loss:.4g} after {symptom.in_a_row} refused minibatches: it is not the images,"
+                " they pass again"
+            )
+            self._emit(symptom.finding(plan, trainer.batch_num, None, message))
 
     @property
-    def _images(self) -> int:
-        """Of the minibatch; with `dynamic_minibatch` they are not [net]'s."""
-        return len(self._kept[-1].x_BCHW) * self.trainer.process_group.world_size
-
-    def judge(self, batch_num: int, mean: float) -> None:
-        """Note the mean average precision, 0 to 1, after an update."""
-        if self._log is not None:
-            self._log.map(LoggedMap(batch_num=batch_num, mean=mean))
-
-    def _stays(self, loss: float) -> str:
-        spikes = self.policy.loss_history.symptom.in_a_row
-        return f"the loss stays at {loss:.4g} after {spikes} refused minibatches: it is not the images, they pass again"
+    def _minibatch_images(self) -> int:
+        """Images of the minibatch, on all ranks; with `dynamic_minibatch` they are not [net]'s."""
+        return len(self._recorded[-1].x_BCHW) * self.trainer.process_group.world_size
 
     def _check_labels(self, n: int) -> None:
-        kept, plan = self._kept[-1], self.trainer.network.plan
-        for image, text in self.labels.found(plan, kept):
-            if self.history.may_say(self.labels, kept.seen + image, n):
-                paths = kept.paths[image] if image < len(kept.paths) else ()
-                self._say(replace(self.labels.finding(plan, n, None, text), paths=paths))
+        batch, plan = self._recorded[-1], self.trainer.network.plan
+        for image, message in self.labels.found(plan, batch):
+            if self.history.may_say(self.labels, batch.seen + image, n):
+                paths = batch.paths[image] if image < len(batch.paths) else ()
+                self._emit(replace(self.labels.finding(plan, n, None, message), paths=paths))
 
-    def _say(self, finding: Finding) -> None:
+    def _emit(self, finding: Finding) -> None:
         self.findings.append(finding)
         if self._log is not None:
             self._log.finding(finding)
-        if self.tell is not None:
-            self.tell(finding)
+        for listener in self.listeners:
+            listener(finding)

@@ -15,7 +15,6 @@ from darkpy.diagnostics.monitor.root_cause import Autopsy, examine
 from darkpy.diagnostics.monitor.symptom import Symptom
 from darkpy.errors import DarkpyError
 from darkpy.finding import Finding
-from darkpy.training.rank_sync import share_paths
 from darkpy.training.trainer import Trainer
 
 EVIDENCE = 10
@@ -51,10 +50,10 @@ class UpdatePolicy:
     has_whole_arrays: bool = True
     loss: float = math.nan
 
-    def passes_loss(self, loss: float, *, is_number: bool) -> bool:
+    def accept_loss(self, loss: float, *, is_finite: bool) -> bool:
         self.loss, self.is_whole_update = loss, False
-        self.is_spike = is_number and self.loss_history.is_spike(loss)
-        return is_number and not self.is_spike
+        self.is_spike = is_finite and self.loss_history.is_spike(loss)
+        return is_finite and not self.is_spike
 
     def accept_update(self, *, are_numbers: bool, has_whole_arrays: bool) -> bool:
         self.is_spike, self.is_whole_update, self.has_whole_arrays = False, True, has_whole_arrays
@@ -75,9 +74,9 @@ class UpdatePolicy:
         self.examined += 1
         autopsy = examine(trainer, kept if self.is_whole_update else kept[-1:])
         # what all ranks ask one another comes before anything that each decides for itself
-        guilty = share_paths([sample.fault for sample in autopsy.samples if sample.fault], trainer.process_group)
+        guilty = trainer.process_group.gather_paths([sample.fault for sample in autopsy.samples if sample.fault])
         blamed = [sample for sample in autopsy.samples if sample.fault] or autopsy.samples[: 0 if guilty else _SHOWN]
-        paths = share_paths([sample.name for sample in blamed], trainer.process_group)
+        paths = trainer.process_group.gather_paths([sample.name for sample in blamed])
         self.has_whole_arrays = autopsy.arrays is None
         number = trainer.batch_num + 1
         symptom, finding = self._diagnose(autopsy, guilty, number)

@@ -18,9 +18,7 @@ from torch import Tensor
 
 from darkpy.diagnostics.monitor.label_symptoms import RecordedBatch
 from darkpy.layers.loss import Loss, TrainingState
-from darkpy.training.rank_sync import seed_chance
 from darkpy.training.trainer import Trainer
-from darkpy.training.undo import Before
 
 FAR = 100.0
 """How many times the median of its minibatch an image's largest pixel is, where it is no image like the others."""
@@ -96,7 +94,7 @@ def bad_array(trainer: Trainer) -> tuple[int, str, int] | None:
 def examine(trainer: Trainer, minibatches: Sequence[RecordedBatch]) -> Autopsy:
     """Repeat minibatches that a trainer has not seen, and leave it as it is."""
     autopsy = Autopsy(arrays=bad_array(trainer))
-    with _untouched(trainer):
+    with trainer.preserved():
         for kept in minibatches:
             with _eyes(trainer, autopsy):
                 losses = _repeat(trainer, kept)
@@ -117,20 +115,10 @@ def _repeat(trainer: Trainer, kept: RecordedBatch) -> tuple[Loss, ...]:
     if kept.x_BCHW.dim() == 4 and net.width:
         network.resize(kept.x_BCHW.shape[3], kept.x_BCHW.shape[2])
     network.header = network.header.with_seen(trainer.seen + net.minibatch)
-    seed_chance(trainer.process_group, trainer.seed, trainer.seen)
+    trainer.seed_rank()
     state = TrainingState(trainer.net, trainer.seen, trainer.delta_filter, trainer.process_group)
-    losses, _ = trainer.gather(kept.x_BCHW, kept.truth, state)
+    losses, _ = trainer.accumulate(kept.x_BCHW, kept.truth, state)
     return losses
-
-
-@contextmanager
-def _untouched(trainer: Trainer) -> Iterator[None]:
-    before, plan = Before(trainer, has_gradients=True), trainer.network.plan
-    try:
-        yield
-    finally:
-        before.restore(trainer)
-        trainer.network.plan = plan
 
 
 @contextmanager

@@ -12,43 +12,36 @@ from typing import ClassVar
 
 from darkpy.build import Plan
 from darkpy.finding import Cause, Finding, Location
+from darkpy.training.reports import UpdateReport
 
 Row = Mapping[int, float]
 """One number a layer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Look:
-    """An update as symptoms see it.
+class ObservedUpdate(UpdateReport):
+    """An update with the measurements that symptoms need.
 
-    loss: the mean cost of an image. norm: the 2-norm of all gradients. past: the norms of the updates before.
-    average: the loss of the updates so far, as darknet averages it. averages: the first one that tells of more than a
-        minibatch, and the lowest since then.
-    gradient, pull: of each layer that took part, the 2-norm of its gradients, and how large those of its weights,
-        times the rate, are beside the weights.
-    fresh: layers that have not taken part until lately.
-    seen: images trained on, before this run too. is_burning_in: whether the rate is still on its way up.
-    figures: what the layers showed, by the figure's name; empty for most updates.
-    overlap: by how much boxes overlap with the anchor that suits them best, None where there are too few of either.
+    past: norms of the updates before. averages: the first average loss over more than a minibatch, and the lowest.
+    gradient, pull: for each layer that took part, the 2-norm of its gradients, and the norm of those of its weights,
+        times the rate, over the norm of the weights.
+    fresh: layers that take part only since a few updates.
+    figures: measured values of the layers, by name; empty for most updates.
+    overlap: mean IoU of boxes with the best anchor, None where there are too few of either.
     """
 
     plan: Plan
-    batch_num: int
-    seen: int
-    rate: float
-    loss: float
-    norm: float
     past: Sequence[float]
     gradient: Row
     pull: Row
     fresh: frozenset[int] = frozenset()
     figures: Mapping[str, Row] = field(default_factory=dict)
     overlap: float | None = None
-    average: float = math.nan
     averages: tuple[float, float] = (math.nan, math.nan)
 
     @property
     def is_burning_in(self) -> bool:
+        """True while the rate is still rising."""
         return self.batch_num < self.plan.net.burn_in
 
     def row(self, name: str) -> Row:
@@ -73,7 +66,7 @@ class Symptom:
     def name(self) -> str:
         return type(self).__name__
 
-    def can_tell(self, look: Look) -> bool:
+    def can_tell(self, look: ObservedUpdate) -> bool:
         """Whether an update says anything about it."""
         return bool(look.figures) or not self.needs_figures
 
@@ -84,11 +77,11 @@ class Symptom:
         """
         return False
 
-    def findings(self, look: Look) -> Iterator[Finding]:
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
         """A finding for each layer where it shows now, the most important first."""
         raise NotImplementedError
 
-    def at(self, look: Look, index: int | None, message: str) -> Finding:
+    def at(self, look: ObservedUpdate, index: int | None, message: str) -> Finding:
         return self.finding(look.plan, look.batch_num, index, message)
 
     def finding(self, plan: Plan, batch_num: int, index: int | None, message: str) -> Finding:

@@ -16,7 +16,7 @@ from darkpy.errors import DarkpyError
 from darkpy.files import write_atomic
 
 if TYPE_CHECKING:
-    from darkpy.training.loop import UpdateReport
+    from darkpy.training.reports import UpdateReport
 
 EVERY = 100
 """Updates between two drawings, as in AlexeyAB's program."""

@@ -6,8 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from darkpy.diagnostics.monitor.log_reader import LoggedUpdate, RunLog
+from darkpy.diagnostics.monitor.log_reader import RunLog
 from darkpy.errors import DarkpyError
+from darkpy.training.reports import UpdateReport
 
 SCALARS = ("loss", "average", "rate", "norm", "largest")
 
@@ -55,7 +56,7 @@ def _open(folder: Path) -> Any:
     return SummaryWriter(str(folder))
 
 
-def _scalars(log: RunLog, one: LoggedUpdate) -> list[tuple[str, float]]:
+def _scalars(log: RunLog, one: UpdateReport) -> list[tuple[str, float]]:
     found = [(f"run/{name}", float(getattr(one, name))) for name in SCALARS]
     for name, figures in one.layers.items():
         for layer, value in zip(log.run.layers, figures, strict=False):

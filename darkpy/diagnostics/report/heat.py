@@ -13,9 +13,10 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from darkpy.diagnostics.monitor.log_reader import LoggedUpdate, RunLog
+from darkpy.diagnostics.monitor.log_reader import RunLog
 from darkpy.diagnostics.report.axes import shown
 from darkpy.diagnostics.report.drawing import Drawing, Patch, Word
+from darkpy.training.reports import UpdateReport
 
 W, LEFT, RIGHT, TOP, BOTTOM = 860.0, 150.0, 96.0, 12.0, 34.0
 LOOKS = 240
@@ -119,7 +120,7 @@ def _draw_key(drawing: Drawing, low: float, high: float) -> None:
     drawing.items.append(Word(x + 18, y + h, shown(low), "ink"))
 
 
-def _highest(several: Sequence[LoggedUpdate], name: str, layers: int) -> NDArray[np.float64]:
+def _highest(several: Sequence[UpdateReport], name: str, layers: int) -> NDArray[np.float64]:
     """The highest number of each layer in some looks, NaN where none of them has one."""
     table = np.full((len(several), layers), np.nan)
     for row, one in zip(table, several, strict=True):

@@ -13,7 +13,7 @@ from darkpy.data.lists.data_file import read_data
 from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
 from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.network import Network
-from darkpy.training.loop import train
+from darkpy.training.loop import run_updates
 from darkpy.training.setup import open_setup
 from darkpy.training.trainer import Trainer
 from tests.cli.conftest import Run
@@ -30,9 +30,8 @@ def backup(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network = Network(make_plan(cfg))
     network.initialize()
-    trainer = Trainer(network)
-    Monitor(trainer, folder / "backup", every=1)
-    for _ in train(trainer, open_setup(network.plan, read_data(folder / "sample.data"), seed=0).source):
+    trainer = Trainer(network, monitor=Monitor(folder / "backup", every=1))
+    for _ in run_updates(trainer, open_setup(network.plan, read_data(folder / "sample.data"), seed=0).source):
         pass
     return folder / "backup"
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import darkpy
-from darkpy.cli import train_output as watching
+from darkpy.cli.train_output import ProgressLine
 from darkpy.diagnostics.monitor.log_reader import read_log
-from darkpy.training.loop import UpdateReport
+from darkpy.training.reports import UpdateReport
 from tests.cli.conftest import Run
 
 # whole trainings, in processes of their own
@@ -109,7 +109,7 @@ def files() -> set[str]:
 def test_detectors_checkpoints_have_their_forks_names(trained: Callable[..., str]) -> None:
     said = trained("detector", "train", "pets.data", "net.cfg", "--dialect", "pjreddie")
     assert files() == {"net.backup", "net_100.weights", "net_final.weights", "net_100.resume"}
-    assert "note: out/net_final.weights is written, after update 100" in said
+    assert "note: out/net_final.weights written after update 100" in said
     assert darkpy.load("net.cfg", "out/net_final.weights").header.seen == 400
 
 
@@ -139,7 +139,7 @@ def test_run_goes_on_with_its_own_seed(trained: Callable[..., str]) -> None:
     trained("train", "class.cfg", "pets.data", "--seed", "3")
     Path("class.cfg").write_text(CLASSIFIER)
     said = trained("train", "class.cfg", "pets.data", "out/class.weights")
-    assert "note: out/class_3.resume belongs to out/class.weights" in said
+    assert "note: out/class_3.resume belongs to these weights" in said
     assert Path("out/class.weights").read_bytes() == whole
 
 
@@ -213,12 +213,12 @@ def test_judging_changes_nothing_in_the_run(trained: Callable[..., str]) -> None
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("train", "class.cfg", "pets.data", "-map"), "-map judges detectors, and class.cfg is none"),
+        (("train", "class.cfg", "pets.data", "-map"), "-map validates detectors, and class.cfg is a classifier"),
         (
             ("train", "pets.data", "net.cfg"),
-            "pets.data is a .data file, and stands where the cfg should\n  hint: the order is CFG DATA for darkpy",
+            "pets.data is a .data file where the cfg should be\n  hint: the order is CFG DATA for darkpy",
         ),
-        (("detector", "train", "net.cfg", "pets.data"), "pets.data is a .data file, and stands where the cfg should"),
+        (("detector", "train", "net.cfg", "pets.data"), "pets.data is a .data file where the cfg should be"),
         (("train", "net.cfg", "pets.data", "-topk"), "-topk judges a classifier while it is trained"),
         (("train", "net.cfg", "nothing.data"), "nothing.data: cannot be read: No such file or directory"),
         (("train", "net.cfg", "pets.data", "nothing.weights"), "nothing.weights: cannot be read"),
@@ -239,7 +239,7 @@ def test_mistakes_are_one_message(run: Run, words: tuple[str, ...], text: str) -
     ("words", "text"),
     [
         ((), "arrays of the network are no numbers, and no update can mend that"),
-        (("--no-watch",), "class.cfg:9: weights holds NaN or infinity; nothing is written"),
+        (("--no-monitor",), "class.cfg:9: weights holds NaN or infinity; nothing is written"),
     ],
 )
 def test_weights_that_become_no_numbers_end_the_run_and_are_not_saved(
@@ -273,28 +273,26 @@ def report(batch_num: int, seconds: float, waited: float = 0.0) -> UpdateReport:
         seconds=seconds,
         waited=waited,
         size=(416, 416),
-        steps=(),
-        batches=(),
     )
 
 
 def test_progress_tells_loss_average_rate_speed_and_time_left() -> None:
-    progress = watching.Progress(6000)
-    progress(report(120, 2.0))
+    progress = ProgressLine(6000)
+    progress.show(report(120, 2.0))
     assert progress.line(report(120, 2.0)) == (
         "120/6000  loss 12.35  average 15.2  rate 0.001  32 images/s  3:16:00 left"
     )
 
 
 def test_progress_tells_when_images_are_waited_for() -> None:
-    progress = watching.Progress(0)
-    progress(report(120, 2.0, 1.0))
+    progress = ProgressLine(0)
+    progress.show(report(120, 2.0, 1.0))
     assert progress.line(report(120, 2.0)).endswith("rate 0.001  32 images/s  50% waiting for images")
 
 
 def test_progress_is_told_now_and_then_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = watching.Progress(100)
+    progress = ProgressLine(100)
     for batch_num in range(1, 101):
-        progress(report(batch_num, 0.01))
+        progress.show(report(batch_num, 0.01))
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition(" ")[0] for line in lines] == ["1/100", "100/100"]

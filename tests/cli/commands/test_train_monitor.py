@@ -76,11 +76,11 @@ def test_healthy_run_says_nothing_and_has_a_log(run: Run) -> None:
     assert log.run.layers[0].place == "layer 0 [convolutional] net.cfg:10"
 
 
-def test_weights_are_the_same_without_the_watch(run: Run) -> None:
+def test_weights_are_the_same_without_the_monitor(run: Run) -> None:
     train(run)
     watched = Path("out/net_final.weights").read_bytes()
     LOG.unlink()
-    assert train(run, "--no-watch")[0] == 0
+    assert train(run, "--no-monitor")[0] == 0
     assert Path("out/net_final.weights").read_bytes() == watched and not LOG.exists()
 
 
@@ -108,10 +108,10 @@ def test_run_that_explodes_ends_with_its_cause_and_weights_that_are_numbers(run:
     assert {"Exploding", "NonFinite"} <= {finding.name for finding in read_log(LOG).findings}
 
 
-def test_without_the_watch_it_ends_as_soon_as_the_weights_are_lost(run: Run) -> None:
+def test_without_the_monitor_it_ends_as_soon_as_the_weights_are_lost(run: Run) -> None:
     write_cfg(200, rate=1e6)
     code, said = train(run, "--no-watch")
-    assert code == 2 and "the gradients are no longer numbers" in said and not Path("out/evidence").exists()
+    assert code == 2 and "the gradients are non-finite" in said and not Path("out/evidence").exists()
 
 
 def test_anchors_that_do_not_fit_are_told(run: Run) -> None:

@@ -14,7 +14,6 @@ from darkpy.diagnostics.monitor.log_reader import (
     LoggedLayer,
     LoggedMap,
     LoggedRun,
-    LoggedUpdate,
     find_log,
     log_path,
     read_log,
@@ -22,6 +21,7 @@ from darkpy.diagnostics.monitor.log_reader import (
 from darkpy.diagnostics.monitor.log_writer import LogWriter
 from darkpy.errors import DarkpyError
 from darkpy.finding import Finding, Location
+from darkpy.training.reports import UpdateReport
 
 LAYER = LoggedLayer(index=0, type="convolutional", line=9, place="layer 0 [convolutional] net.cfg:9", learns=True)
 RUN = LoggedRun(
@@ -44,8 +44,8 @@ FINDING = Finding(
 )
 
 
-def update(n: int, loss: float = 1.25) -> LoggedUpdate:
-    return LoggedUpdate(
+def update(n: int, loss: float = 1.25) -> UpdateReport:
+    return UpdateReport(
         batch_num=n, seen=8 * n, images=8, loss=loss, average=2.0, rate=0.001, norm=3.0, largest=0.5, seconds=0.25
     )
 

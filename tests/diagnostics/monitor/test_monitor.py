@@ -17,7 +17,7 @@ from darkpy.diagnostics.monitor.log_reader import find_log, read_log
 from darkpy.diagnostics.monitor.loss_symptoms import LossHistory, LossSpike
 from darkpy.diagnostics.monitor.policy import BadRunError
 from darkpy.errors import DarkpyError
-from darkpy.training.step_guard import NO_GUARD
+from darkpy.training.step_guard import StepGuard
 from darkpy.training.trainer import Trainer
 from tests.diagnostics.runs import Minibatch, Run, classifier, detector
 from tests.diagnostics.runs import images as network_images
@@ -67,7 +67,7 @@ def test_nothing_is_found_in_a_healthy_run(text: str, seed: int, updates: int) -
 def test_watched_run_computes_what_an_unwatched_one_does(name: str) -> None:
     watched = Run(HEALTHY[name], options={"every": 3})(20)
     alone = Run(HEALTHY[name])
-    alone.trainer.guard = NO_GUARD
+    alone.trainer.monitor = StepGuard()
     alone(20)
     assert_same(watched.trainer, alone.trainer)
 
@@ -140,7 +140,7 @@ def test_log_tells_of_every_update_and_of_layers_now_and_then(tmp_path: Path) ->
     assert last.layers["ratio"][0] == pytest.approx(0.01, rel=5)
     ranges = zip(last.layers["low"], last.layers["high"], strict=True)
     assert all(low is not None and high is not None and low < high for low, high in ranges)
-    assert run.watch.average == pytest.approx(log.updates[-1].average, rel=1e-5)
+    assert run.monitor.average == pytest.approx(log.updates[-1].average, rel=1e-5)
 
 
 @pytest.mark.parametrize("more", ["", "adam=1"])

@@ -15,7 +15,7 @@ from darkpy.diagnostics.monitor.log_writer import LogWriter
 from darkpy.diagnostics.report import chart
 from darkpy.diagnostics.report.chart import Chart, draw_chart
 from darkpy.errors import DarkpyError
-from darkpy.training.loop import UpdateReport
+from darkpy.training.reports import UpdateReport
 from tests.diagnostics.monitor.test_log_reader import RUN, update
 
 pytest.importorskip("matplotlib")

@@ -21,7 +21,6 @@ from darkpy.diagnostics.monitor.log_reader import (
     LoggedLayer,
     LoggedMap,
     LoggedRun,
-    LoggedUpdate,
     RunLog,
     read_log,
 )
@@ -30,6 +29,7 @@ from darkpy.diagnostics.report.artifacts import sheet_uri
 from darkpy.diagnostics.report.page import drawings, write_page
 from darkpy.errors import DarkpyError
 from darkpy.finding import Finding, Location
+from darkpy.training.reports import UpdateReport
 
 TYPES = ("convolutional", "maxpool", "convolutional", "yolo")
 LAYERS = tuple(
@@ -41,10 +41,10 @@ LAYERS = tuple(
 NET = {"batch": 8, "learning_rate": 0.01, "steps": [300, 400], "max_batches": 500}
 
 
-def update(n: int, *, looked: bool = False) -> LoggedUpdate:
+def update(n: int, *, looked: bool = False) -> UpdateReport:
     layers: dict[str, list[float | None]] = {"zero": [n / 400, 0.25, 1.0, None], "clamped": [None] * 4}
     layers["ratio"] = [1e-3, None, 1e-5 * n, None]
-    return LoggedUpdate(
+    return UpdateReport(
         batch_num=n,
         seen=8 * n,
         images=8,

@@ -1,0 +1,221 @@
+"""`darkpy.train`: results, callbacks, stopping, resuming, and no output."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import darkpy
+from darkpy.diagnostics.monitor.log_reader import read_log
+from darkpy.diagnostics.monitor.policy import BadRunError
+from darkpy.training.reports import CheckpointReport, UpdateReport, ValidationReport
+
+CFG = """[net]
+batch=4
+subdivisions=2
+width=32
+height=32
+channels=3
+learning_rate={rate}
+constrain=0
+max_batches={updates}
+
+[convolutional]
+batch_normalize=1
+filters=4
+size=3
+stride=4
+pad=1
+activation=leaky
+
+[convolutional]
+filters=7
+size=1
+activation=linear
+
+[yolo]
+mask=0
+anchors=8,8
+classes=2
+num=1
+"""
+
+
+class Recorder:
+    """Keeps everything it is called with; stops after `stop_after` updates."""
+
+    def __init__(self, stop_after: int = 0) -> None:
+        self.stop_after = stop_after
+        self.events: list[str] = []
+        self.updates: list[UpdateReport] = []
+        self.checkpoints: list[CheckpointReport] = []
+        self.validations: list[ValidationReport] = []
+        self.findings: list[Any] = []
+        self.warnings: list[str] = []
+
+    def on_start(self, run: darkpy.TrainingRun) -> None:
+        self.run = run
+        self.events.append("start")
+
+    def on_update(self, report: UpdateReport) -> None:
+        self.updates.append(report)
+        self.events.append("update")
+        if report.batch_num == self.stop_after:
+            self.run.stop("enough")
+
+    def on_checkpoint(self, report: CheckpointReport) -> None:
+        self.checkpoints.append(report)
+        self.events.append("checkpoint")
+
+    def on_validation(self, report: ValidationReport) -> None:
+        self.validations.append(report)
+        self.events.append("validation")
+
+    def on_finding(self, finding: Any) -> None:
+        self.findings.append(finding)
+
+    def on_warning(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with eight images of two classes."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(8):
+        pixels = np.full((32, 32, 3), 60, np.uint8)
+        pixels[8:20, 8:20, number % 2] = 250
+        Image.fromarray(pixels).save(f"{number}.png")
+        Path(f"{number}.txt").write_text(f"{number % 2} .4375 .4375 .375 .375\n")
+    Path("list.txt").write_text("".join(f"{number}.png\n" for number in range(8)))
+    Path("net.data").write_text("classes=2\ntrain=list.txt\nvalid=list.txt\nbackup=out\n")
+    write_cfg()
+    return tmp_path
+
+
+def write_cfg(updates: int = 6, rate: float = 0.001) -> None:
+    Path("net.cfg").write_text(CFG.format(updates=updates, rate=rate))
+
+
+def train(*arguments: str, **options: Any) -> darkpy.TrainingResult:
+    return darkpy.train("net.cfg", "net.data", *arguments, **{"device": "cpu", "workers": 0, "chart": False, **options})
+
+
+def test_result_holds_the_last_update_and_the_files() -> None:
+    recorder = Recorder()
+    result = train(callbacks=[recorder])
+    assert recorder.events == ["start", *["update"] * 6, "checkpoint"]
+    assert (result.batch_num, result.seen, result.stop_code, result.stop_reason) == (6, 24, 0, "")
+    assert (result.loss, result.average_loss) == (recorder.updates[-1].loss, recorder.updates[-1].average)
+    assert result.weights == Path("out/net_final.weights") and result.checkpoints == (result.weights,)
+    assert recorder.checkpoints == [CheckpointReport(batch_num=6, paths=result.checkpoints, is_last=True)]
+    assert darkpy.load("net.cfg", result.weights).header.seen == 24
+    assert result.log is not None and len(read_log(result.log).updates) == 6
+    assert (result.map, result.best_map, result.chart) == (None, None, None)
+
+
+def test_updates_are_reported_with_what_the_monitor_measured() -> None:
+    watched, unwatched = Recorder(), Recorder()
+    train(callbacks=[watched])
+    train(callbacks=[unwatched], monitor=False)
+    assert all(report.norm > 0 and report.layers["gradient"] for report in watched.updates)
+    assert not any(report.norm > 0 or report.layers for report in unwatched.updates)
+    assert [report.loss for report in watched.updates] == [report.loss for report in unwatched.updates]
+
+
+def test_callback_stops_the_run_and_the_weights_are_saved() -> None:
+    result = train(callbacks=[Recorder(stop_after=3)])
+    assert (result.batch_num, result.stop_code, result.stop_reason) == (3, 1, "enough")
+    assert result.weights == Path("out/net.backup") and result.weights.is_file()
+
+
+def test_stopped_run_is_resumed_exactly() -> None:
+    whole = train()
+    assert whole.weights is not None
+    expected = whole.weights.read_bytes()
+    part = train(callbacks=[Recorder(stop_after=4)])
+    recorder = Recorder()
+    result = train(str(part.weights), callbacks=[recorder], seed=9)
+    assert recorder.run.resume is not None and len(recorder.updates) == 2
+    assert result.weights is not None and result.weights.read_bytes() == expected
+    assert result.average_loss == whole.average_loss
+
+
+def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", darkpy.DarkpyWarning)
+        train(map_epochs=1)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_validation_is_reported_and_the_best_weights_are_kept() -> None:
+    recorder = Recorder()
+    result = train(map_epochs=1, callbacks=[recorder])
+    assert [report.batch_num for report in recorder.validations] == [6] and recorder.validations[0].is_best
+    assert result.map == result.best_map == recorder.validations[0].mean
+    assert Path("out/net_best.weights") in result.checkpoints
+    assert result.log is not None and len(read_log(result.log).maps) == 1
+
+
+def test_findings_before_and_in_the_run_are_delivered_and_in_the_result() -> None:
+    write_cfg(200, rate=1e6)
+    recorder = Recorder()
+    with pytest.raises(BadRunError, match="5 updates in a row"):
+        train(callbacks=[recorder], max_bad_updates=5)
+    names = {finding.name for finding in recorder.findings}
+    assert {"Exploding", "NonFinite"} <= names and any(finding.batch_num == 0 for finding in recorder.findings)
+    assert recorder.checkpoints[-1].is_last
+    healthy = Recorder()
+    write_cfg()
+    assert train(callbacks=[healthy]).findings == tuple(healthy.findings) != ()
+
+
+def test_findings_before_the_run_are_python_warnings_without_a_callback() -> None:
+    with pytest.warns(darkpy.DarkpyWarning, match="4 images an update"):
+        train()
+
+
+def test_unusable_files_are_warned_of_once() -> None:
+    Path("0.png").write_bytes(b"not an image")
+    recorder = Recorder()
+    train(callbacks=[recorder])
+    assert sum("0.png" in message for message in recorder.warnings) == 1
+
+
+def test_monitor_with_other_thresholds_is_used() -> None:
+    findings: list[Any] = []
+    monitor = darkpy.Monitor(every=1, on_finding=findings.append)
+    result = train(monitor=monitor)
+    assert result.log is None and monitor.trainer.batch_num == 6 and len(monitor.listeners) == 1
+
+
+def test_misspelled_event_is_refused() -> None:
+    class Misspelled:
+        def on_udpate(self, report: UpdateReport) -> None:
+            raise AssertionError
+
+    with pytest.raises(darkpy.DarkpyError, match="on_udpate: no event of a training\n  hint: did you mean on_update"):
+        train(callbacks=[Misspelled()])
+
+
+def test_errors_of_callbacks_are_not_caught() -> None:
+    class Broken:
+        def on_update(self, report: UpdateReport) -> None:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train(callbacks=[Broken()])
+
+
+def test_monitor_that_installs_itself_is_deprecated() -> None:
+    trainer = darkpy.Trainer(darkpy.load("net.cfg"))
+    with pytest.warns(DeprecationWarning, match="Trainer\\(network, monitor=Monitor\\(folder\\)\\)"):
+        monitor = darkpy.Monitor(trainer)
+    assert trainer.monitor is monitor
+    with pytest.warns(DeprecationWarning, match="darkpy.Watch is now darkpy.Monitor"):
+        assert darkpy.Watch is darkpy.Monitor
