@@ -1,4 +1,4 @@
-"""AlexNet on Fashion-MNIST, which does not learn or overflows, and the effect of each remedy.
+"""AlexNet on Fashion-MNIST, which stalls or overflows, and the effect of each remedy.
 
 The network is that of the article's textbook (five convolutions, the first 11 x 11 at stride 4, three fully connected
 layers), a quarter as wide and for images of 64 pixels, so that a CPU trains it in seconds. The textbook's rate is 0.01

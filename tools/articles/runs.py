@@ -40,7 +40,7 @@ class Outcome:
             return f"NaN or infinity at update {self.nonfinite_update}"
         if self.loss < 0.8 * self.first_loss:
             return "learns"
-        return "learns slowly" if self.accuracy > 2 / CLASS_COUNT else "does not learn"
+        return "learns slowly" if self.accuracy > 2 / CLASS_COUNT else "stalls"
 
 
 def learn(cfg: str, images: GrayImages, *, updates: int, seed: int = 0, truth: float = 1.0) -> tuple[Network, Outcome]:
