@@ -65,13 +65,20 @@ def valid_options(network: Network, top: int, leaves: str | os.PathLike[str] | N
 
     leaves: a file with the names of the tree's classes to return, one a line; by default those without children.
     Raises:  DarkpyError when that file cannot be read, or names no class of the tree.
-    Source:  pjreddie/darknet examples/classifier.c, AlexeyAB/darknet src/classifier.c validate_classifier_single
+    Source:  pjreddie/darknet examples/classifier.c, AlexeyAB/darknet src/classifier.c validate_classifier_single;
+        pjreddie/darknet src/tree.c change_leaves
     """
     fit = resize_min_crop if network.plan.dialect is Dialect.ALEXEYAB else center_crop
     tree = find_tree(network)
     if tree is None:
         return ClassifierOptions(fit=fit, top=top)
-    return ClassifierOptions(fit=fit, top=top, leaf=tree.leaf if leaves is None else _read_leaves(leaves, tree))
+    if leaves is None:
+        return ClassifierOptions(fit=fit, top=top, leaf=tree.leaf)
+    listed = set(read_lines(leaves, hint="leaves= names a file with names of the tree's classes, one a line"))
+    leaf = tuple(name in listed for name in tree.names)
+    if not any(leaf):
+        raise DarkpyError(f"{os.fspath(leaves)}: none of its {len(listed)} names is a class of the tree")
+    return ClassifierOptions(fit=fit, top=top, leaf=leaf)
 
 
 def find_tree(network: Network) -> Tree | None:
@@ -188,12 +195,3 @@ class Accuracy:
     def line(self, top: int) -> str:
         """darknet's line for the last image; its quotients are float32."""
         return f"{self.images - 1}: top 1: {np.float32(self.top_1):f}, top {top}: {np.float32(self.top_k):f}"
-
-
-def _read_leaves(file: str | os.PathLike[str], tree: Tree) -> tuple[bool, ...]:
-    """Flag the classes of a tree that a file names. Source: pjreddie/darknet src/tree.c change_leaves"""
-    listed = set(read_lines(file, hint="leaves= names a file with names of the tree's classes, one a line"))
-    leaf = tuple(name in listed for name in tree.names)
-    if not any(leaf):
-        raise DarkpyError(f"{os.fspath(file)}: none of its {len(listed)} names is a class of the tree")
-    return leaf

@@ -166,32 +166,29 @@ def _with_dump(network: Network, path: Path, x_BCHW: torch.Tensor | None, tolera
 
 def _with_network(network: Network, other: Network, x_BCHW: torch.Tensor, tolerance: float) -> Comparison:
     """Compare the other network's outputs in hooks, while they appear, so that only one trace is in memory."""
-    nodes = network.plan.nodes
-    _check_same_shapes(network.plan, other.plan)
-    ours, rows = trace(network, x_BCHW), []
+    plan = network.plan
+    if plan.input_shape != other.plan.input_shape:
+        raise ShapeError(f"{plan.file} reads {plan.input_shape}, {other.plan.file} reads {other.plan.input_shape}")
+    for node, other_node in zip(plan.nodes, other.plan.nodes, strict=False):
+        if node.shape != other_node.shape:
+            place, other_place = plan.place(node.index), other.plan.place(other_node.index)
+            raise ShapeError(f"{place} is {node.shape}, but {other_place} is {other_node.shape}: nothing to compare")
+    if len(plan.nodes) != len(other.plan.nodes):
+        raise ShapeError(f"{plan.file} has {len(plan.nodes)} layers, {other.plan.file} has {len(other.plan.nodes)}")
+    ours = trace(network, x_BCHW)
+    rows: list[LayerDifference] = []
 
-    def see(index: int) -> Callable[[Any, Any, torch.Tensor], None]:
+    def comparing_hook(index: int) -> Callable[[Any, Any, torch.Tensor], None]:
         return lambda layer, inputs, output: rows.append(
-            _difference(index, nodes[index].type, ours[index], output, tolerance)
+            _difference(index, plan.nodes[index].type, ours[index], output, tolerance)
         )
 
-    hooks = [layer.register_forward_hook(see(index)) for index, layer in enumerate(other.layers)]
+    hooks = [layer.register_forward_hook(comparing_hook(index)) for index, layer in enumerate(other.layers)]
     with torch.inference_mode():
         other(x_BCHW.to(other.device))
     for hook in hooks:
         hook.remove()
-    return _conclude(network.plan, x_BCHW, rows, [], lambda index: _different_arrays_or_keys(network, other, index))
-
-
-def _check_same_shapes(plan: Plan, other: Plan) -> None:
-    if plan.input_shape != other.input_shape:
-        raise ShapeError(f"{plan.file} reads {plan.input_shape}, {other.file} reads {other.input_shape}")
-    for ours, theirs in zip(plan.nodes, other.nodes, strict=False):
-        if ours.shape != theirs.shape:
-            place, other_place = plan.place(ours.index), other.place(theirs.index)
-            raise ShapeError(f"{place} is {ours.shape}, but {other_place} is {theirs.shape}: nothing to compare")
-    if len(plan.nodes) != len(other.nodes):
-        raise ShapeError(f"{plan.file} has {len(plan.nodes)} layers, {other.file} has {len(other.nodes)}")
+    return _conclude(plan, x_BCHW, rows, [], lambda index: _different_arrays_or_keys(network, other, index))
 
 
 def _with_onnx(network: Network, path: Path, x_BCHW: torch.Tensor, tolerance: float) -> Comparison:

@@ -46,8 +46,13 @@ def object_lines(objects: Iterable[Object], size: tuple[int, int] | None = None)
     Source: pjreddie/darknet src/image.c draw_detections; AlexeyAB/darknet src/image.c draw_detections_v3
     """
     for detected in objects:
-        box = "" if size is None else _box_text(detected.box_frac, size)
-        yield f"{detected.name}: {100 * detected.confidence:.0f}%{box}"
+        line = f"{detected.name}: {100 * detected.confidence:.0f}%"
+        if size is not None:
+            x, y, w, h = detected.box_frac
+            values = ((x - w / 2) * size[0], (y - h / 2) * size[1], w * size[0], h * size[1])
+            left, top, width, height = (f"{_c_round(value):4.0f}" for value in values)
+            line += f"\t(left_x: {left}   top_y: {top}   width: {width}   height: {height})"
+        yield line
 
 
 def label_lines(objects: Sequence[Object]) -> str:
@@ -122,15 +127,9 @@ def _by_box(objects: Sequence[Object]) -> Iterator[tuple[Object, ...]]:
         yield by_confidence(box)
 
 
-def _box_text(box_frac: BoxFrac, size: tuple[int, int]) -> str:
-    x, y, w, h = box_frac
-    values = ((x - w / 2) * size[0], (y - h / 2) * size[1], w * size[0], h * size[1])
-    # C's round takes halves away from zero; Python's goes to the even neighbor
-    left, top, width, height = (
-        f"{math.copysign(math.floor(abs(value) + 0.5), value) if math.isfinite(value) else value:4.0f}"
-        for value in values
-    )
-    return f"\t(left_x: {left}   top_y: {top}   width: {width}   height: {height})"
+def _c_round(value: float) -> float:
+    """C's round, which takes halves away from zero; Python's goes to the even neighbor."""
+    return math.copysign(math.floor(abs(value) + 0.5), value) if math.isfinite(value) else value
 
 
 def _edges_px(box_frac: BoxFrac, size: tuple[int, int]) -> list[int] | None:

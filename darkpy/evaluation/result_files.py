@@ -123,13 +123,19 @@ def _voc(results: Results) -> Files:
 
 
 def _coco(results: Results) -> Files:
-    ids = _coco_ids(results.images, results.dialect)
+    ids = [coco_image_id(image.path, results.dialect) for image in results.images]
+    if None in ids:
+        path = results.images[ids.index(None)].path
+        message = f"images without a number in their names: {ids.count(None)}, their image_id is 0; the first: {path}"
+        warnings.warn(message, DarkpyWarning, stacklevel=2)
+    _warn_of_duplicates([image_id for image_id in ids if image_id is not None])
+    # COCO's ids of its 80 classes have gaps; any other classes are numbered from 1
     classes = COCO_IDS if len(results.names) <= len(COCO_IDS) else range(1, len(results.names) + 1)
 
     def entry(row: StoredDetection) -> str:
         sides = (row.left, row.top, row.right - row.left, row.bottom - row.top)
         box = ", ".join(f"{side:f}" for side in sides)
-        numbers = f'"image_id":{ids[row.image]}, "category_id":{classes[row.class_id]}'
+        numbers = f'"image_id":{ids[row.image] or 0}, "category_id":{classes[row.class_id]}'
         return f'{{{numbers}, "bbox":[{box}], "score":{row.score:f}}}'
 
     yield f"{results.stem}.json", _array(map(entry, results.detections.rows(results.images)))
@@ -190,16 +196,6 @@ def _names(images: Sequence[ImageStatus]) -> list[str]:
     names = [image_name(image.path) for image in images]
     _warn_of_duplicates(names)
     return names
-
-
-def _coco_ids(images: Sequence[ImageStatus], dialect: Dialect) -> list[int]:
-    ids = [coco_image_id(image.path, dialect) for image in images]
-    if None in ids:
-        path = images[ids.index(None)].path
-        message = f"images without a number in their names: {ids.count(None)}, their image_id is 0; the first: {path}"
-        warnings.warn(message, DarkpyWarning, stacklevel=2)
-    _warn_of_duplicates([image_id for image_id in ids if image_id is not None])
-    return [image_id or 0 for image_id in ids]
 
 
 def _warn_of_duplicates(ids: Sequence[object]) -> None:

@@ -15,6 +15,8 @@ from darkpy.network import Network
 from darkpy.ops.onnx_builder import OPSET, to_numpy
 
 IR_VERSION = 8  # that of opset 17, so that older runtimes read it, too
+HEAD_KEYS = {"anchors", "mask", "num", "classes", "scale_x_y", "new_coords"}
+"""Keys that are needed to decode a head's output, written into the file's metadata."""
 
 
 def pack_onnx(network: Network, metadata: WeightsMetadata, options: OnnxOptions) -> Iterator[bytes]:
@@ -53,8 +55,15 @@ def pack_onnx(network: Network, metadata: WeightsMetadata, options: OnnxOptions)
         ir_version=IR_VERSION,
         producer_name="darkpy",
     )
+    heads = {
+        f"layer{index}": {
+            name: value for name, value in field_values(network.plan.nodes[index].spec) if name in HEAD_KEYS
+        }
+        for index in network.outputs
+        if network.heads
+    }
     texts = metadata.as_texts() | {
-        f"{METADATA_PREFIX}anchors": json.dumps(_anchors(network)),
+        f"{METADATA_PREFIX}anchors": json.dumps(heads),
         f"{METADATA_PREFIX}output": options.form,
         f"{METADATA_PREFIX}image": "letterboxed" if DetectOptions().resolved(network).letterbox else "stretched",
     }
@@ -71,13 +80,3 @@ def dropped_by_onnx(network: Network, options: OnnxOptions) -> list[str]:
     if options.nms is not None and kind != "default":
         messages.append(f"nms_kind={kind} is not carried over: ONNX suppresses by plain intersection over union")
     return messages
-
-
-def _anchors(network: Network) -> dict[str, Any]:
-    """Return the keys that are needed to decode each head, under the cfg's names."""
-    names = {"anchors", "mask", "num", "classes", "scale_x_y", "new_coords"}
-    return {
-        f"layer{index}": {name: value for name, value in field_values(network.plan.nodes[index].spec) if name in names}
-        for index in network.outputs
-        if network.heads
-    }

@@ -36,7 +36,7 @@ _NAME_PATTERN = r"(?P<layer>\d{{1,5}})\.(?:(?P<conv>{})|(?P<norm>{}))\.(?P<array
 
 
 @dataclass(frozen=True, slots=True)
-class _Program:
+class _NamingScheme:
     """Naming scheme of a program.
 
     pattern: names of arrays to load. ignored: names of arrays that no weight file has. notes: on its batch norm.
@@ -51,8 +51,8 @@ class _Program:
 
 
 _BATCH_COUNTER = r".*\.num_batches_tracked"
-_PROGRAMS = (
-    _Program(
+_NAMING_SCHEMES = (
+    _NamingScheme(
         "ultralytics/yolov3",
         re.compile(r"module_list\." + _NAME_PATTERN.format("Conv2d|0", "BatchNorm2d")),
         re.compile(_BATCH_COUNTER),
@@ -61,12 +61,12 @@ _PROGRAMS = (
             "for weights trained there since then, --bn-eps 1e-4 makes up for it",
         ),
     ),
-    _Program(
+    _NamingScheme(
         "PyTorch-YOLOv3 and ultralytics/yolov3 before August 2019",
         re.compile(r"module_list\." + _NAME_PATTERN.format(r"conv_(?P=layer)", r"batch_norm_(?P=layer)")),
         re.compile(rf"{_BATCH_COUNTER}|module_list\.\d+\.yolo_\d+\.(anchors|anchor_grid)"),
     ),
-    _Program(
+    _NamingScheme(
         "pytorch-yolo2 and pytorch-YOLOv4",
         re.compile(r"models\." + _NAME_PATTERN.format(r"conv\d+", r"bn\d+")),
         re.compile(_BATCH_COUNTER),
@@ -91,7 +91,7 @@ class _Renamed(Mapping[str, torch.Tensor]):
         return len(self._names)
 
 
-def layout_of(program: _Program) -> Layout:
+def layout_of(program: _NamingScheme) -> Layout:
     """Make the layout that loads the files of a program."""
 
     def recognizes(names: Collection[str]) -> bool:
@@ -117,7 +117,7 @@ def layout_of(program: _Program) -> Layout:
     return Layout(program.name, recognizes, fill)
 
 
-THIRD_PARTY_LAYOUTS = tuple(layout_of(program) for program in _PROGRAMS)
+THIRD_PARTY_LAYOUTS = tuple(layout_of(scheme) for scheme in _NAMING_SCHEMES)
 
 
 @torch.no_grad()
@@ -128,7 +128,7 @@ def adjust_bn_epsilon(network: Network, eps: float) -> None:
             part.rolling_variance += eps - NORM_EPS
 
 
-def _darknet_names(program: _Program, archive: OpenArchive) -> dict[str, str]:
+def _darknet_names(program: _NamingScheme, archive: OpenArchive) -> dict[str, str]:
     """Map darkpy's names to the file's. Raises: WeightsError for an unknown name, or two names for one array."""
     names: dict[str, str] = {}
     for theirs in archive.arrays:
@@ -150,7 +150,7 @@ def _darknet_names(program: _Program, archive: OpenArchive) -> dict[str, str]:
     return names
 
 
-def _different_pools(program: _Program, network: Network) -> Iterator[str]:
+def _different_pools(program: _NamingScheme, network: Network) -> Iterator[str]:
     """Yield a note for each max-pooling that the program pads with zeros, which exceed negative values."""
     for node in network.plan.nodes if program.pads_zeros else ():
         keys = dict(field_values(node.spec))

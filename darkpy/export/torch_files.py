@@ -41,7 +41,12 @@ def read_torch(path: Path) -> OpenArchive:
     arrays = _find_arrays(loaded)
     if not arrays:
         raise WeightsError(f"{path}: holds no state dict (names with arrays)")
-    return OpenArchive(path, arrays, WeightsMetadata.from_texts(path, _find_texts(loaded)))
+    metadata = getattr(loaded, "_metadata", None)
+    texts = metadata.get(METADATA_PREFIX) if isinstance(metadata, Mapping) else None
+    if not isinstance(texts, Mapping):  # a file of another program
+        texts = {}
+    texts = {name: text for name, text in texts.items() if isinstance(name, str) and isinstance(text, str)}
+    return OpenArchive(path, arrays, WeightsMetadata.from_texts(path, texts))
 
 
 def pack_torch(arrays: Mapping[str, torch.Tensor], metadata: WeightsMetadata) -> Iterator[bytes]:
@@ -100,12 +105,3 @@ def _find_arrays(loaded: object, depth: int = 3) -> dict[str, torch.Tensor]:
         if arrays := _find_arrays(loaded.get(name), depth - 1):
             return arrays
     return {name: value for name, value in loaded.items() if isinstance(name, str) and isinstance(value, torch.Tensor)}
-
-
-def _find_texts(loaded: object) -> dict[str, str]:
-    """Return the metadata that `pack_torch` writes; none in files of other programs."""
-    metadata = getattr(loaded, "_metadata", None)
-    texts = metadata.get(METADATA_PREFIX) if isinstance(metadata, Mapping) else None
-    if not isinstance(texts, Mapping):
-        return {}
-    return {name: text for name, text in texts.items() if isinstance(name, str) and isinstance(text, str)}

@@ -120,7 +120,12 @@ def verify(source: SourceRun, target: Path, plan: Plan, *, is_onnx: bool) -> Ver
 def _verify_onnx(source: SourceRun, outputs: Mapping[str, torch.Tensor]) -> VerifyResult:
     """Recognize by the outputs' names and ranks which form of `OnnxOptions` the file has."""
     if "detections" in outputs:
-        return VerifyResult((), source.to_objects(source.to_image(_read_detections(source, outputs["detections"]))))
+        rows_N7 = outputs["detections"]  # image, class, score, x, y, w, h
+        classes = max(head.class_count for head in source.network.heads)
+        score_N = rows_N7[:, 2]
+        prob_NK = torch.zeros(len(rows_N7), classes).scatter(1, rows_N7[:, 1:2].long(), score_N[:, None])
+        detections = Detections(rows_N7[:, 0].long(), rows_N7[:, 3:], score_N, prob_NK)
+        return VerifyResult((), source.to_objects(source.to_image(detections)))
     if "boxes" in outputs:
         boxes_M4, scores_MK = outputs["boxes"].flatten(0, 1), outputs["scores"].flatten(0, 1)
         ours = _all_candidates(source)
@@ -166,14 +171,6 @@ def _select_objects(source: SourceRun, candidates: Detections) -> tuple[Object, 
     above = candidates.select(candidates.objectness_M > thresh)
     above = replace(above, prob_MK=torch.where(above.prob_MK > thresh, above.prob_MK, 0.0))
     return source.to_objects(suppress_candidates(source.network, source.to_image(above), source.options))
-
-
-def _read_detections(source: SourceRun, rows_N7: torch.Tensor) -> Detections:
-    """Read rows of image, class, score, x, y, w, h."""
-    classes = max(head.class_count for head in source.network.heads)
-    score_N, boxes_N4 = rows_N7[:, 2], rows_N7[:, 3:]
-    prob_NK = torch.zeros(len(rows_N7), classes).scatter(1, rows_N7[:, 1:2].long(), score_N[:, None])
-    return Detections(rows_N7[:, 0].long(), boxes_N4, score_N, prob_NK)
 
 
 def _diff_outputs(source: SourceRun, theirs_BCHW: Sequence[torch.Tensor]) -> tuple[OutputDiff, ...]:

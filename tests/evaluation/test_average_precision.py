@@ -1,4 +1,4 @@
-"""darkpy's mAP against what AlexeyAB's program printed, a published example, and a slow reading of the rules.
+"""darkpy's mAP against what AlexeyAB's program printed, a published example, and a slow implementation of the rules.
 
 The golden holds made-up detections (image, x, y, w, h, a score for each class), truths and difficult objects (image,
 class, x, y, w, h), and for some command lines the lines that `detector map` printed when it was fed with them.
@@ -56,7 +56,7 @@ def from_table(table: Tensor) -> Detections:
     return Detections(table[:, 0].long(), table[:, 1:5], torch.ones(len(table)), table[:, 5:])
 
 
-def judge(
+def evaluate(
     boxes: list[Box],
     objects: list[Object],
     classes: int = 1,
@@ -66,8 +66,8 @@ def judge(
     points: int = 0,
     difficult: list[Object] | None = None,
 ) -> MeanAveragePrecision:
-    hard = None if difficult is None else truths_of(difficult)
-    ranking = AveragePrecision(truths_of(objects), classes, iou_thresh=iou_thresh, thresh=thresh, difficult=hard)
+    hard_truth = None if difficult is None else truths_of(difficult)
+    ranking = AveragePrecision(truths_of(objects), classes, iou_thresh=iou_thresh, thresh=thresh, difficult=hard_truth)
     table = torch.tensor([(one.image, *one.box, *one.scores) for one in boxes])
     ranking.add(from_table(table.view(-1, 5 + classes)))
     return ranking.result(points)
@@ -76,14 +76,14 @@ def judge(
 @pytest.mark.parametrize("words", ANSWERS)
 def test_lines_are_those_of_alexeyabs_program(words: str) -> None:
     options = dict(itertools.pairwise(words.split()))
-    hard, objects = (truths_from(torch.from_numpy(GOLDEN[name])) for name in ("difficult", "truths"))
+    hard_truth, objects = (truths_from(torch.from_numpy(GOLDEN[name])) for name in ("difficult", "truths"))
     classes = GOLDEN["detections"].shape[1] - 5
     ranking = AveragePrecision(
         objects,
         classes,
         iou_thresh=float(options.get("-iou_thresh", 0.5)),
         thresh=float(options.get("-thresh", 0.25)),
-        difficult=hard if "difficult" in words else None,
+        difficult=hard_truth if "difficult" in words else None,
     )
     ranking.add(from_table(torch.from_numpy(GOLDEN["detections"])))
     lines = map_lines(ranking.result(int(options.get("-points", 0))), [f"class {k}" for k in range(classes)])
@@ -103,7 +103,7 @@ def test_published_example_is_met_to_the_digit(shared: Path, points: int, percen
             if line:
                 boxes.append(Box(image, _center(line.split()[2:]), (float(line.split()[1]),)))
     assert (len(objects), len(boxes)) == (15, 24)
-    assert f"{100 * judge(boxes, objects, iou_thresh=0.3, points=points).mean:.2f}" == percent
+    assert f"{100 * evaluate(boxes, objects, iou_thresh=0.3, points=points).mean:.2f}" == percent
 
 
 def _center(words: list[str]) -> tuple[float, ...]:
@@ -114,66 +114,66 @@ def _center(words: list[str]) -> tuple[float, ...]:
 def test_truth_that_is_taken_is_still_chosen() -> None:
     """The second box overlaps the free truth by enough, but the taken one by more."""
     objects = [Object(0, 0, SQUARE), Object(0, 0, moved(0.1))]
-    found = judge([Box(0, SQUARE, (0.9,)), Box(0, moved(0.03), (0.8,))], objects, iou_thresh=0.4)
-    assert (found.tp, found.fp, found.fn) == (1, 1, 1)
+    result = evaluate([Box(0, SQUARE, (0.9,)), Box(0, moved(0.03), (0.8,))], objects, iou_thresh=0.4)
+    assert (result.tp, result.fp, result.fn) == (1, 1, 1)
 
 
 def test_of_equal_overlaps_the_first_truth_is_chosen() -> None:
     objects = [Object(0, 0, moved(0.0625)), Object(0, 0, moved(-0.0625))]
-    same = judge([Box(0, SQUARE, (0.9,)), Box(0, moved(0.0625), (0.8,))], objects, iou_thresh=0.4)
-    other = judge([Box(0, SQUARE, (0.9,)), Box(0, moved(-0.0625), (0.8,))], objects, iou_thresh=0.4)
+    same = evaluate([Box(0, SQUARE, (0.9,)), Box(0, moved(0.0625), (0.8,))], objects, iou_thresh=0.4)
+    other = evaluate([Box(0, SQUARE, (0.9,)), Box(0, moved(-0.0625), (0.8,))], objects, iou_thresh=0.4)
     assert (same.tp, other.tp) == (1, 2)
 
 
 def test_overlap_must_be_above_the_threshold() -> None:
     half = (0.5, 0.5, 0.25, 0.125)
     for iou_thresh, right in ((0.5, 0), (0.499, 1)):
-        assert judge([Box(0, half, (0.9,))], [Object(0, 0, SQUARE)], iou_thresh=iou_thresh).tp == right
+        assert evaluate([Box(0, half, (0.9,))], [Object(0, 0, SQUARE)], iou_thresh=iou_thresh).tp == right
 
 
 def test_truth_counts_in_its_own_image_and_class_only() -> None:
-    found = judge([Box(1, SQUARE, (0.9, 0.0)), Box(0, SQUARE, (0.0, 0.8))], [Object(0, 0, SQUARE)], 2)
-    assert (found.tp, found.fp, found.mean) == (0, 2, 0)
+    result = evaluate([Box(1, SQUARE, (0.9, 0.0)), Box(0, SQUARE, (0.0, 0.8))], [Object(0, 0, SQUARE)], 2)
+    assert (result.tp, result.fp, result.mean) == (0, 2, 0)
 
 
 def test_box_counts_for_each_of_its_classes() -> None:
-    found = judge([Box(0, SQUARE, (0.9, 0.8))], [Object(0, 0, SQUARE), Object(0, 1, SQUARE)], 2)
-    assert (found.detections, found.tp, found.mean) == (2, 2, 1)
+    result = evaluate([Box(0, SQUARE, (0.9, 0.8))], [Object(0, 0, SQUARE), Object(0, 1, SQUARE)], 2)
+    assert (result.detections, result.tp, result.mean) == (2, 2, 1)
 
 
 def test_classes_without_a_truth_count_in_the_mean() -> None:
-    assert judge([Box(0, SQUARE, (0.9, 0, 0, 0))], [Object(0, 0, SQUARE)], 4).mean == 0.25
+    assert evaluate([Box(0, SQUARE, (0.9, 0, 0, 0))], [Object(0, 0, SQUARE)], 4).mean == 0.25
 
 
 def test_detection_of_a_difficult_object_is_not_ranked_but_a_false_positive() -> None:
     boxes, objects = [Box(0, moved(0.5), (0.9,)), Box(0, SQUARE, (0.8,))], [Object(0, 0, SQUARE)]
-    plain = judge(boxes, objects)
-    excused = judge(boxes, objects, difficult=[Object(0, 0, moved(0.5))])
+    plain = evaluate(boxes, objects)
+    excused = evaluate(boxes, objects, difficult=[Object(0, 0, moved(0.5))])
     assert (plain.detections, plain.mean, plain.fp) == (2, 0.5, 1)
     assert (excused.detections, excused.mean, excused.fp, excused.truths) == (1, 1.0, 1, 1)
 
 
 def test_difficult_object_of_another_class_or_image_excuses_nothing() -> None:
     boxes, objects = [Box(0, SQUARE, (0.9, 0.0))], [Object(0, 0, moved(0.5))]
-    assert judge(boxes, objects, 2, difficult=[Object(0, 1, SQUARE), Object(1, 0, SQUARE)]).detections == 1
+    assert evaluate(boxes, objects, 2, difficult=[Object(0, 1, SQUARE), Object(1, 0, SQUARE)]).detections == 1
 
 
 def test_counters_give_a_truth_to_the_earlier_detection_even_below_the_threshold() -> None:
-    found = judge([Box(0, moved(0.01), (0.1,)), Box(0, SQUARE, (0.9,))], [Object(0, 0, SQUARE)])
-    assert (found.tp, found.fp, found.fn) == (0, 1, 1)
-    assert found.mean == 1, "the ranking goes by score"
+    result = evaluate([Box(0, moved(0.01), (0.1,)), Box(0, SQUARE, (0.9,))], [Object(0, 0, SQUARE)])
+    assert (result.tp, result.fp, result.fn) == (0, 1, 1)
+    assert result.mean == 1, "the ranking goes by score"
 
 
 def test_false_positives_count_as_no_overlap_in_the_average_iou() -> None:
     half = (0.5, 0.5, 0.25, 0.1875)
-    found = judge([Box(0, half, (0.9,)), Box(0, moved(0.5), (0.8,))], [Object(0, 0, SQUARE)])
-    assert found.average_iou == 0.375
+    result = evaluate([Box(0, half, (0.9,)), Box(0, moved(0.5), (0.8,))], [Object(0, 0, SQUARE)])
+    assert result.average_iou == 0.375
 
 
 def right_wrong_right(points: int) -> float:
     """The AP of three truths, of which ranks 1 and 3 find two."""
     boxes = [Box(0, SQUARE, (0.9,)), Box(1, moved(0.5), (0.8,)), Box(1, SQUARE, (0.7,))]
-    return judge(boxes, [Object(image, 0, SQUARE) for image in range(3)], points=points).mean
+    return evaluate(boxes, [Object(image, 0, SQUARE) for image in range(3)], points=points).mean
 
 
 def test_area_is_under_the_best_precision_at_each_recall() -> None:
@@ -188,23 +188,23 @@ def test_points_take_the_best_precision_at_their_recall_or_beyond() -> None:
 def test_fourth_of_eleven_points_is_above_three_tenths() -> None:
     """As in the program that AlexeyAB's makefile builds; C without -Ofast would count it: 4 / 11."""
     boxes = [Box(image, SQUARE, (0.9,)) for image in range(3)]
-    found = judge(boxes, [Object(image, 0, SQUARE) for image in range(10)], points=11)
-    assert found.mean == pytest.approx(3 / 11, abs=1e-15)
+    result = evaluate(boxes, [Object(image, 0, SQUARE) for image in range(10)], points=11)
+    assert result.mean == pytest.approx(3 / 11, abs=1e-15)
 
 
 @pytest.mark.parametrize("points", [0, 11])
 @pytest.mark.parametrize("objects", [[], [Object(0, 0, SQUARE)]])
 def test_nothing_detected_is_nought_and_never_nan(points: int, objects: list[Object]) -> None:
-    found = judge([], objects, 2, points=points)
-    assert not any((found.mean, found.precision, found.recall, found.f1, found.average_iou))
-    assert (found.fn, found.detections) == (len(objects), 0)
-    assert "nan" not in "".join(map_lines(found, ["a", "b"]))
+    result = evaluate([], objects, 2, points=points)
+    assert not any((result.mean, result.precision, result.recall, result.f1, result.average_iou))
+    assert (result.fn, result.detections) == (len(objects), 0)
+    assert "nan" not in "".join(map_lines(result, ["a", "b"]))
 
 
 @pytest.mark.parametrize("box", [(math.nan,) * 4, (0.5, 0.5, math.inf, math.inf), (0.5, 0.5, 0, 0)])
 def test_box_of_impossible_size_finds_nothing(box: tuple[float, ...]) -> None:
-    found = judge([Box(0, box, (0.9,))], [Object(0, 0, SQUARE)])
-    assert (found.tp, found.fp, found.average_iou) == (0, 1, 0)
+    result = evaluate([Box(0, box, (0.9,))], [Object(0, 0, SQUARE)])
+    assert (result.tp, result.fp, result.average_iou) == (0, 1, 0)
 
 
 def test_images_may_come_in_any_parts() -> None:
@@ -228,7 +228,7 @@ def slow_iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 def slow_map(
     boxes: list[Box], objects: list[Object], difficult: list[Object], classes: int, iou_thresh: float, points: int
 ) -> tuple[float, int, int, int]:
-    """mAP, how many are ranked, TP and FP above .25: one thing after the other, as the rules are told."""
+    """mAP, how many are ranked, TP and FP above .25, in a plain loop over the detections."""
     ranked: list[tuple[float, int, int]] = []
     tp = fp = 0
     for image in range(10):
@@ -260,10 +260,10 @@ def slow_map(
     return sum(areas) / classes, len(ranked), tp, fp
 
 
-def slow_area(found: list[int], truths: int, points: int) -> float:
+def slow_area(result: list[int], truths: int, points: int) -> float:
     taken: set[int] = set()
     curve = []  # recall and precision at each rank
-    for rank, truth in enumerate(found, start=1):
+    for rank, truth in enumerate(result, start=1):
         if truth >= 0:
             taken.add(truth)
         curve.append((len(taken) / truths if truths else 0.0, len(taken) / rank))
@@ -294,7 +294,7 @@ def test_rules_read_slowly_give_the_same(seed: int) -> None:
     )
     boxes = sorted(Box(rng.randrange(images), box(), scores()) for _ in range(120))
     for iou_thresh, points in itertools.product((0.0, 0.3, 0.5), (0, 2, 11, 101)):
-        found = judge(boxes, objects, classes, iou_thresh=iou_thresh, points=points, difficult=difficult)
+        result = evaluate(boxes, objects, classes, iou_thresh=iou_thresh, points=points, difficult=difficult)
         mean, *counts = slow_map(boxes, objects, difficult, classes, iou_thresh, points)
-        assert [found.detections, found.tp, found.fp] == counts
-        assert found.mean == pytest.approx(mean, abs=1e-12)
+        assert [result.detections, result.tp, result.fp] == counts
+        assert result.mean == pytest.approx(mean, abs=1e-12)

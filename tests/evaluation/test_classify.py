@@ -1,4 +1,4 @@
-"""What a classifier takes images for.
+"""Image classification.
 
 The figures of real networks are those that the C programs of both forks print.
 """
@@ -45,11 +45,11 @@ TREE_PROB = (0.6, 0.4, 0.25, 0.75, 0.1, 0.9)
 """In each group; down the branches: cat .15, dog .45, oak .04, pine .36."""
 DIALECTS = ("pjreddie", "alexeyab")
 DOG = {"pjreddie": {14: 0.1418, 59: 0.0613, 252: 0.0548}, "alexeyab": {252: 0.450668, 14: 0.120055, 97: 0.060672}}
-"""What `classifier predict` prints of tiny-darknet and the pixels that Pillow makes of dog.jpg."""
+"""Output of `classifier predict` for tiny-darknet and the pixels that Pillow makes of dog.jpg."""
 
 
 def make(prob: tuple[float, ...], cfg: str = CFG, dialect: str = "pjreddie") -> Network:
-    """A network that says this of every image."""
+    """A network with a constant output."""
     network = darkpy.load(cfg, dialect=dialect)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -72,7 +72,7 @@ def tree_cfg(tmp_path: Path) -> str:
     return f"{CFG}tree={tmp_path / 'life.tree'}\n"
 
 
-def test_each_command_of_each_fork_looks_at_a_image_in_its_own_way() -> None:
+def test_each_command_of_each_dialect_fits_an_image_in_its_own_way() -> None:
     pjreddie, alexeyab = (darkpy.load(CFG, dialect=dialect) for dialect in DIALECTS)
     assert predict_options(pjreddie, 1).fit is letterbox
     assert valid_options(pjreddie, 1).fit is center_crop
@@ -86,7 +86,7 @@ def test_the_surest_classes_come_first_and_of_equal_ones_the_first(image_files: 
     assert ranking.probs == pytest.approx((0.3, 0.2, 0.2, 0.1, 0.1))
 
 
-def test_more_classes_than_there_are_cannot_be_told(image_files: list[Path]) -> None:
+def test_no_more_classes_are_returned_than_there_are(image_files: list[Path]) -> None:
     network = make((0.1, 0.2, 0.1, 0.3, 0.2, 0.1))
     (ranking,) = classify(network, image_files[:1], predict_options(network, 99))
     assert sorted(ranking.class_ids) == list(range(6))
@@ -100,14 +100,14 @@ def test_batches_change_nothing_and_unreadable_images_keep_their_place(
     network = darkpy.load(CFG)
     image_files[2].write_text("no image")
     options = valid_options(network, 6)
-    found = list(classify(network, image_files, options, batch_size=batch_size))
-    assert [ranking.path for ranking in found] == list(map(str, image_files))
-    assert [ranking.error is not None for ranking in found] == [number == 2 for number in range(7)]
-    for ranking, path in zip(found, image_files, strict=True):
+    rankings = list(classify(network, image_files, options, batch_size=batch_size))
+    assert [ranking.path for ranking in rankings] == list(map(str, image_files))
+    assert [ranking.error is not None for ranking in rankings] == [number == 2 for number in range(7)]
+    for ranking, path in zip(rankings, image_files, strict=True):
         (alone,) = classify(network, [path], options)
         assert ranking.class_ids == alone.class_ids
         assert ranking.probs == pytest.approx(alone.probs, rel=1e-5)
-    assert len({ranking.probs for ranking in found}) == 7
+    assert len({ranking.probs for ranking in rankings}) == 7
 
 
 def test_nothing_readable_is_no_batch(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_pjreddie_tells_only_leaves_of_a_tree(image_files: list[Path], tree_cfg:
     assert ranking.probs == pytest.approx((0.45, 0.36, 0.15, 0.04))
 
 
-def test_alexeyab_predicts_every_class_of_a_tree_and_judges_by_its_leaves(
+def test_alexeyab_predicts_every_class_of_a_tree_and_validates_its_leaves(
     image_files: list[Path], tree_cfg: str
 ) -> None:
     network = make(TREE_PROB, tree_cfg, "alexeyab")
@@ -170,7 +170,7 @@ def test_without_a_tree_leaves_mean_nothing() -> None:
 
 def test_accuracy_counts_the_first_label_in_the_path() -> None:
     accuracy = Accuracy(("cat", "catfish", "dog"))
-    seen = []
+    inputs = []
     for path, class_ids in (
         ("x/dog1.png", (2, 0)),  # right
         ("x/cat1.png", (1, 0)),  # right at the second try
@@ -178,8 +178,8 @@ def test_accuracy_counts_the_first_label_in_the_path() -> None:
         ("x/bird.png", (0, 1)),  # no label
     ):
         accuracy.add(Ranking(path, class_ids, (0.5, 0.5)))
-        seen.append((accuracy.top_1, accuracy.top_k))
-    assert seen == [(1, 1), (1 / 2, 1), (1 / 3, 2 / 3), (1 / 4, 2 / 4)]
+        inputs.append((accuracy.top_1, accuracy.top_k))
+    assert inputs == [(1, 1), (1 / 2, 1), (1 / 3, 2 / 3), (1 / 4, 2 / 4)]
     assert (accuracy.unlabeled, accuracy.ambiguous) == (["x/bird.png"], ["x/catfish.png"])
 
 

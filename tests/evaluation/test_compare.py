@@ -1,4 +1,4 @@
-"""The first layer that departs is the one where the difference was planted, whatever the comparison is with."""
+"""The first layer that departs is the one where the difference was made, for all kinds of files."""
 
 from __future__ import annotations
 
@@ -108,29 +108,29 @@ def test_what_darknet_computed_agrees(case: str, tmp_path: Path) -> None:
         layers = {name.replace("test", "layer"): golden[name] for name in golden.files if name.startswith("test")}
         np.savez(tmp_path / "net.npz", x=golden["x"].reshape(len(golden["x"]), -1), **layers)
     network = darkpy.load(tmp_path / "net.cfg", tmp_path / "net.weights", dialect=case.split("/")[0])
-    found = compare(network, tmp_path / "net.npz")
-    assert found.first is None and len(found.rows) == len(layers) >= 3
+    comparison = compare(network, tmp_path / "net.npz")
+    assert comparison.first is None and len(comparison.rows) == len(layers) >= 3
 
 
 def test_a_network_agrees_with_its_own_dump(network: Network, dump: Path) -> None:
-    found = compare(network, dump)
-    assert [row.index for row in found.rows] == list(range(LAYERS))
-    assert found.first is None and found.place is None and found.cause is None and not found.notes
-    assert max(row.difference for row in found.rows) == 0
+    comparison = compare(network, dump)
+    assert [row.index for row in comparison.rows] == list(range(LAYERS))
+    assert comparison.first is None and comparison.place is None and comparison.cause is None and not comparison.notes
+    assert max(row.difference for row in comparison.rows) == 0
 
 
 @pytest.mark.parametrize("index", range(LAYERS))
 def test_a_difference_in_one_layer_of_a_dump_is_found_there(network: Network, dump: Path, index: int) -> None:
-    found = compare(network, plant(dump, index, 0.5, at=(0, 3, 2, 1)))
-    assert [row.index for row in found.rows if row.departs] == [index]
-    assert found.first is not None and found.first.difference == pytest.approx(0.5)
-    assert found.first.at == (0, 3, 2, 1)
-    assert found.place == network.plan.place(index)
+    comparison = compare(network, plant(dump, index, 0.5, at=(0, 3, 2, 1)))
+    assert [row.index for row in comparison.rows if row.departs] == [index]
+    assert comparison.first is not None and comparison.first.difference == pytest.approx(0.5)
+    assert comparison.first.at == (0, 3, 2, 1)
+    assert comparison.place == network.plan.place(index)
 
 
 def test_of_several_layers_the_first_is_named(network: Network, dump: Path) -> None:
-    found = compare(network, plant(plant(dump, 5, 1), 2, 0.1))
-    assert found.first is not None and found.first.index == 2
+    comparison = compare(network, plant(plant(dump, 5, 1), 2, 0.1))
+    assert comparison.first is not None and comparison.first.index == 2
 
 
 def test_a_difference_counts_by_the_size_of_the_layers_numbers(network: Network, dump: Path) -> None:
@@ -141,8 +141,8 @@ def test_a_difference_counts_by_the_size_of_the_layers_numbers(network: Network,
 
 
 def test_what_is_not_a_number_on_one_side_only_departs(network: Network, dump: Path) -> None:
-    found = compare(network, plant(dump, 4, math.nan))
-    assert found.first is not None and found.first.index == 4 and found.first.difference == math.inf
+    comparison = compare(network, plant(dump, 4, math.nan))
+    assert comparison.first is not None and comparison.first.index == 4 and comparison.first.difference == math.inf
 
 
 def test_the_same_infinity_on_both_sides_agrees() -> None:
@@ -161,9 +161,9 @@ def test_the_usual_cause_belongs_to_the_kind_of_layer(
 
 
 def test_another_image_departs_at_the_input(network: Network, dump: Path) -> None:
-    found = compare(network, dump, random_input(network, 1))
-    assert found.first is not None and found.first.index == -1
-    assert found.place == "the network's input" and "letterboxing" in (found.cause or "")
+    comparison = compare(network, dump, random_input(network, 1))
+    assert comparison.first is not None and comparison.first.index == -1
+    assert comparison.place == "the network's input" and "letterboxing" in (comparison.cause or "")
 
 
 def test_the_image_of_the_dump_agrees_at_the_input(tmp_path: Path, network: Network) -> None:
@@ -184,10 +184,10 @@ def test_a_dump_without_input_needs_the_image(network: Network, dump: Path) -> N
 
 
 def test_missing_and_strange_arrays_are_named(network: Network, dump: Path) -> None:
-    found = compare(network, edit(dump, layer1=None, layer4=None, layer99=np.zeros(3), boxes=np.zeros(3)))
-    assert [row.index for row in found.rows] == [0, 2, 3, 5, 6]
-    assert "does not hold layer1, layer4" in found.notes[0]
-    assert "has no layer99, boxes" in found.notes[1]
+    comparison = compare(network, edit(dump, layer1=None, layer4=None, layer99=np.zeros(3), boxes=np.zeros(3)))
+    assert [row.index for row in comparison.rows] == [0, 2, 3, 5, 6]
+    assert "does not hold layer1, layer4" in comparison.notes[0]
+    assert "has no layer99, boxes" in comparison.notes[1]
 
 
 def test_a_dump_of_nothing_known_is_refused(network: Network, tmp_path: Path) -> None:
@@ -199,8 +199,8 @@ def test_a_dump_of_nothing_known_is_refused(network: Network, tmp_path: Path) ->
 def test_a_batch_is_compared_image_by_image(tmp_path: Path, network: Network) -> None:
     x_BCHW = torch.cat([random_input(network, seed) for seed in range(3)])
     write_dump(tmp_path / "d.npz", x_BCHW, trace(network, x_BCHW))
-    found = compare(network, plant(tmp_path / "d.npz", 2, 1, at=(2, 5, 4, 3)))
-    assert found.first is not None and found.first.at == (2, 5, 4, 3)
+    comparison = compare(network, plant(tmp_path / "d.npz", 2, 1, at=(2, 5, 4, 3)))
+    assert comparison.first is not None and comparison.first.at == (2, 5, 4, 3)
 
 
 def test_recurrent_layers_start_anew_each_time(tmp_path: Path) -> None:
@@ -220,8 +220,8 @@ def test_outputs_beyond_the_limit_are_refused_before_the_network_runs(
 
 def test_the_same_weights_agree(network: Network, tmp_path: Path) -> None:
     network.save_weights(tmp_path / "a.weights")
-    found = compare(network, tmp_path / "a.weights")
-    assert found.first is None and len(found.rows) == LAYERS
+    comparison = compare(network, tmp_path / "a.weights")
+    assert comparison.first is None and len(comparison.rows) == LAYERS
 
 
 @pytest.mark.parametrize(("index", "array"), [(0, "scales"), (2, "biases"), (5, "weights")])
@@ -229,17 +229,17 @@ def test_other_weights_depart_where_they_differ(network: Network, tmp_path: Path
     network.save_weights(tmp_path / "a.weights")
     with torch.no_grad():
         getattr(network.layers[index], array).add_(0.1)
-    found = compare(network, tmp_path / "a.weights")
-    assert found.place == network.plan.place(index)
-    assert found.cause == f"its {array}: not the same in the two weight files"
+    comparison = compare(network, tmp_path / "a.weights")
+    assert comparison.place == network.plan.place(index)
+    assert comparison.cause == f"its {array}: not the same in the two weight files"
 
 
 def test_another_cfg_departs_at_the_layer_that_is_changed(network: Network, tmp_path: Path) -> None:
     network.save_weights(tmp_path / "a.weights")
     other = darkpy.plan(CFG.replace("leaky", "relu"))
-    found = compare(network, tmp_path / "a.weights", other=other)
-    assert found.first is not None and found.first.index == 0
-    assert found.cause == "its activation=: not the same in the two cfgs"
+    comparison = compare(network, tmp_path / "a.weights", other=other)
+    assert comparison.first is not None and comparison.first.index == 0
+    assert comparison.cause == "its activation=: not the same in the two cfgs"
 
 
 def test_a_cfg_with_other_shapes_is_refused_at_the_layer(network: Network, tmp_path: Path) -> None:
@@ -276,31 +276,31 @@ def export(network: Network, path: Path, layers: tuple[int, ...], names: tuple[s
 
 
 class TestOnnx:
-    """What ONNX Runtime makes of an exported file."""
+    """Outputs of an exported file in ONNX Runtime."""
 
     def test_the_heads_outputs_are_known_by_their_shape(self, network: Network, tmp_path: Path) -> None:
-        found = compare(network, export(network, tmp_path / "a.onnx", (6, 3), ("small", "large")))
-        assert found.first is None
-        assert [row.index for row in found.rows] == [3, 6]
-        assert found.notes[0] == f"output 'large' was taken for {network.plan.place(3)}"
+        comparison = compare(network, export(network, tmp_path / "a.onnx", (6, 3), ("small", "large")))
+        assert comparison.first is None
+        assert [row.index for row in comparison.rows] == [3, 6]
+        assert comparison.notes[0] == f"output 'large' was taken for {network.plan.place(3)}"
 
-    def test_what_the_heads_read_is_told_from_what_they_write(self, network: Network, tmp_path: Path) -> None:
-        found = compare(network, export(network, tmp_path / "a.onnx", (2, 5), ("a", "b")))
-        assert found.first is None
-        assert [row.index for row in found.rows] == [2, 5]
+    def test_inputs_of_heads_are_told_from_their_outputs(self, network: Network, tmp_path: Path) -> None:
+        comparison = compare(network, export(network, tmp_path / "a.onnx", (2, 5), ("a", "b")))
+        assert comparison.first is None
+        assert [row.index for row in comparison.rows] == [2, 5]
 
     def test_outputs_named_after_layers_are_these_layers(self, network: Network, tmp_path: Path) -> None:
         names = tuple(f"layer{index}" for index in range(LAYERS))
         path = export(network, tmp_path / "a.onnx", tuple(range(LAYERS)), names)
         with torch.no_grad():
             network.get_parameter("layers.2.biases").add_(0.1)
-        found = compare(network, path)
-        assert len(found.rows) == LAYERS
-        assert found.first is not None and found.first.index == 2
+        comparison = compare(network, path)
+        assert len(comparison.rows) == LAYERS
+        assert comparison.first is not None and comparison.first.index == 2
 
     def test_outputs_of_unknown_shape_are_named(self, network: Network, tmp_path: Path) -> None:
-        found = compare(network, export(network, tmp_path / "a.onnx", (3, 1), ("head", "inner")))
-        assert found.first is None and "inner" in found.notes[-1]
+        comparison = compare(network, export(network, tmp_path / "a.onnx", (3, 1), ("head", "inner")))
+        assert comparison.first is None and "inner" in comparison.notes[-1]
         with pytest.raises(ShapeError, match=r"no output has the shape of a head's output: inner \(1, 8, 32, 32\)"):
             compare(network, export(network, tmp_path / "b.onnx", (1,), ("inner",)))
 

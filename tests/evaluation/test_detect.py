@@ -1,4 +1,4 @@
-"""From images to boxes: where boxes come back to, what does not hang on the batch, and which images fail."""
+"""Detection pipeline: letterbox, thresholds, several heads, batches, unreadable images, recurrent layers."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ def head(classes: int) -> str:
 def network(*sections: str, dialect: str = "pjreddie", net: str = "", size: int = 32, time_steps: int = 1) -> Network:
     """A network with random weights."""
     text = f"[net]\nwidth={size}\nheight={size}\nchannels=3\n{net}" + "".join(sections)
-    made = darkpy.load(text, dialect=dialect, time_steps=time_steps)
+    model = darkpy.load(text, dialect=dialect, time_steps=time_steps)
     generator = torch.Generator().manual_seed(1)
-    for parameter in made.parameters():
+    for parameter in model.parameters():
         parameter.detach().uniform_(-1, 1, generator=generator)
-    return made
+    return model
 
 
-def say(made: Network, layer: int, *logits: float) -> None:
-    """Let a layer say the same of every image."""
-    made.layers[layer].get_parameter("weights").detach().fill_(0)
-    made.layers[layer].get_parameter("biases").detach().copy_(torch.tensor(logits))
+def set_output(model: Network, layer: int, *logits: float) -> None:
+    """Make a layer's output constant."""
+    model.layers[layer].get_parameter("weights").detach().fill_(0)
+    model.layers[layer].get_parameter("biases").detach().copy_(torch.tensor(logits))
 
 
-def middle(dialect: str = "pjreddie", net: str = "", size: int = 32) -> Network:
-    """Sees one cat in the middle of every image, half as wide and a quarter as high as the network's input."""
-    made = network(POOL.replace("32", str(size)), head(1), dialect=dialect, net=net, size=size)
-    say(made, 1, 0, 0, 0, 0, 9, 9)
-    return made
+def center_detector(dialect: str = "pjreddie", net: str = "", size: int = 32) -> Network:
+    """Detect one cat in the middle of every image, half as wide and a quarter as high as the network's input."""
+    model = network(POOL.replace("32", str(size)), head(1), dialect=dialect, net=net, size=size)
+    set_output(model, 1, 0, 0, 0, 0, 9, 9)
+    return model
 
 
-def picture(path: Path, w: int, h: int, seed: int | None = None) -> Path:
+def write_image(path: Path, w: int, h: int, seed: int | None = None) -> Path:
     noise_HWC = np.random.default_rng(seed).integers(0, 256, (h, w, 3), np.uint8)
     pixels_HWC = np.full_like(noise_HWC, 128) if seed is None else noise_HWC
     PillowImage.fromarray(pixels_HWC).save(path)
@@ -68,9 +68,9 @@ def boxes(results: Iterable[DetectResult]) -> list[tuple[float, float, float, fl
 
 
 def test_odd_border_is_halved_as_a_float_so_that_the_middle_stays_the_middle(tmp_path: Path) -> None:
-    path = picture(tmp_path / "odd.png", 64, 62)
+    path = write_image(tmp_path / "odd.png", 64, 62)
     assert letterbox_geometry(64, 62, 32, 32) == (32, 31, 0, 0)
-    (box,) = boxes(detect(middle(), [path], NAMES))
+    (box,) = boxes(detect(center_detector(), [path], NAMES))
     assert box == pytest.approx((0.5, 0.5, 0.5, 0.25 * 32 / 31))
 
 
@@ -85,50 +85,50 @@ def test_odd_border_is_halved_as_a_float_so_that_the_middle_stays_the_middle(tmp
         ("alexeyab", "letter_box=1\n", False, 0.25),
     ],
 )
-def test_images_are_letterboxed_as_asked_or_as_the_fork_does(
+def test_images_are_letterboxed_as_asked_or_as_the_dialect_does(
     tmp_path: Path, dialect: str, net: str, asked: bool | None, height: float
 ) -> None:
-    path = picture(tmp_path / "wide.png", 64, 32)
-    (box,) = boxes(detect(middle(dialect, net), [path], NAMES, DetectOptions(letterbox=asked)))
+    path = write_image(tmp_path / "wide.png", 64, 32)
+    (box,) = boxes(detect(center_detector(dialect, net), [path], NAMES, DetectOptions(letterbox=asked)))
     assert box == pytest.approx((0.5, 0.5, 0.5, height))
 
 
 def test_what_the_network_sees_is_letterboxed_too(tmp_path: Path) -> None:
-    path, seen = picture(tmp_path / "wide.png", 64, 32), []
-    made = middle()
-    made.layers[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
-    list(itertools.chain(detect(made, [path], NAMES), detect(made, [path], NAMES, DetectOptions(letterbox=False))))
+    path, seen = write_image(tmp_path / "wide.png", 64, 32), []
+    model = center_detector()
+    model.layers[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    list(itertools.chain(detect(model, [path], NAMES), detect(model, [path], NAMES, DetectOptions(letterbox=False))))
     gray, drawn = 0.5, 128 / 255
     assert seen[0][0, 0, :, 0].tolist() == pytest.approx([gray] * 8 + [drawn] * 16 + [gray] * 8)
     assert seen[1][0, 0, :, 0].tolist() == pytest.approx([drawn] * 32)
 
 
 def test_boxes_of_yolov1_are_not_moved(tmp_path: Path) -> None:
-    """pjreddie's program letterboxes the image all the same."""
-    made = network("[connected]\noutput=6\nactivation=linear\n", "[detection]\nside=1\ncoords=4\n")
-    say(made, 0, 0.9, 0.9, 0.5, 0.25, 0.5, 0.25)  # class, objectness, box
-    found = boxes(detect(made, [picture(tmp_path / "tall.png", 32, 64)], NAMES))
-    assert found == [pytest.approx((0.5, 0.25, 0.5, 0.25))]
+    """pjreddie's program letterboxes the image nevertheless."""
+    model = network("[connected]\noutput=6\nactivation=linear\n", "[detection]\nside=1\ncoords=4\n")
+    set_output(model, 0, 0.9, 0.9, 0.5, 0.25, 0.5, 0.25)  # class, objectness, box
+    actual = boxes(detect(model, [write_image(tmp_path / "tall.png", 32, 64)], NAMES))
+    assert actual == [pytest.approx((0.5, 0.25, 0.5, 0.25))]
 
 
 # thresholds
 
 
 @pytest.mark.parametrize(("dialect", "shown"), [("pjreddie", 0), ("alexeyab", 1)])
-def test_threshold_is_the_forks_unless_another_is_asked_for(tmp_path: Path, dialect: str, shown: int) -> None:
-    made, path = middle(dialect), picture(tmp_path / "a.png", 32, 32)
-    say(made, 1, 0, 0, 0, 0, 20, math.log(0.4 / 0.6))
-    (default,) = detect(made, [path], NAMES)
-    (low,) = detect(made, [path], NAMES, DetectOptions(thresh=0.39))
-    (high,) = detect(made, [path], NAMES, DetectOptions(thresh=0.41))
+def test_threshold_is_the_dialects_unless_another_is_given(tmp_path: Path, dialect: str, shown: int) -> None:
+    model, path = center_detector(dialect), write_image(tmp_path / "a.png", 32, 32)
+    set_output(model, 1, 0, 0, 0, 0, 20, math.log(0.4 / 0.6))
+    (default,) = detect(model, [path], NAMES)
+    (low,) = detect(model, [path], NAMES, DetectOptions(thresh=0.39))
+    (high,) = detect(model, [path], NAMES, DetectOptions(thresh=0.41))
     assert [len(result.objects) for result in (default, low, high)] == [shown, 1, 0]
 
 
 def test_suppression_is_left_out_when_it_is_zero(tmp_path: Path) -> None:
     twice = network(POOL, head(1), "[route]\nlayers=0\n", head(1))
     for layer, score in ((1, 3.0), (4, 2.0)):
-        say(twice, layer, 0, 0, 0, 0, 9, score)
-    path = picture(tmp_path / "a.png", 32, 32)
+        set_output(twice, layer, 0, 0, 0, 0, 9, score)
+    path = write_image(tmp_path / "a.png", 32, 32)
     counts = [len(next(detect(twice, [path], NAMES, DetectOptions(nms=nms))).objects) for nms in (0.45, 0)]
     assert counts == [1, 2]
 
@@ -136,12 +136,12 @@ def test_suppression_is_left_out_when_it_is_zero(tmp_path: Path) -> None:
 def test_class_tree_is_gone_down_as_far_as_tree_thresh_says(tmp_path: Path) -> None:
     (tmp_path / "pets.tree").write_text("pet -1\nthing -1\ncat 0\ndog 0\n")
     region = f"[region]\nclasses=4\nanchors=1,1\nsoftmax=1\ntree={tmp_path / 'pets.tree'}\n"
-    made = network(POOL, "[convolutional]\nfilters=9\nactivation=linear\n", region)
-    say(made, 1, 0, 0, 0, 0, 9, 2, 0, 1, 0)  # a pet: 88 %; then a cat: 73 %
-    path = picture(tmp_path / "a.png", 32, 32)
+    model = network(POOL, "[convolutional]\nfilters=9\nactivation=linear\n", region)
+    set_output(model, 1, 0, 0, 0, 0, 9, 2, 0, 1, 0)  # a pet: 88 %; then a cat: 73 %
+    path = write_image(tmp_path / "a.png", 32, 32)
     names = ("pet", "thing", "cat", "dog")
     seen = [
-        next(detect(made, [path], names, DetectOptions(tree_thresh=tree_thresh))).objects[0].name
+        next(detect(model, [path], names, DetectOptions(tree_thresh=tree_thresh))).objects[0].name
         for tree_thresh in (0.5, 0.7)
     ]
     assert seen == ["cat", "pet"]
@@ -151,11 +151,11 @@ def test_class_tree_is_gone_down_as_far_as_tree_thresh_says(tmp_path: Path) -> N
 
 
 def test_heads_of_different_class_counts_are_seen_together(tmp_path: Path) -> None:
-    made = network(POOL, head(2), "[route]\nlayers=0\n", head(5), "[route]\nlayers=0\n", head(1))
-    say(made, 1, 0, 0, 0, 0, 9, -9, 2)
-    say(made, 4, 0, 0, 0, 0, 9, -9, -9, -9, -9, 3)
-    say(made, 7, 0, 0, 0, 0, 9, 1)
-    (result,) = detect(made, [picture(tmp_path / "a.png", 32, 32)], NAMES, DetectOptions(nms=0))
+    model = network(POOL, head(2), "[route]\nlayers=0\n", head(5), "[route]\nlayers=0\n", head(1))
+    set_output(model, 1, 0, 0, 0, 0, 9, -9, 2)
+    set_output(model, 4, 0, 0, 0, 0, 9, -9, -9, -9, -9, 3)
+    set_output(model, 7, 0, 0, 0, 0, 9, 1)
+    (result,) = detect(model, [write_image(tmp_path / "a.png", 32, 32)], NAMES, DetectOptions(nms=0))
     assert [(one.class_id, one.name) for one in result.objects] == [(1, "dog"), (4, "pig"), (0, "cat")]
 
 
@@ -163,34 +163,34 @@ def test_heads_of_different_class_counts_are_seen_together(tmp_path: Path) -> No
 def test_last_head_decides_how_boxes_are_suppressed(tmp_path: Path, first: str, last: str, count: int) -> None:
     """Two boxes whose centers lie apart: an overlap of .67, of which greedynms takes .11 off."""
     sections = (POOL, f"{head(1)}nms_kind={first}\n", "[route]\nlayers=0\n", f"{head(1)}nms_kind={last}\n")
-    made = network(*sections, dialect="alexeyab")
+    model = network(*sections, dialect="alexeyab")
     for layer, x in ((1, 0.45), (4, 0.55)):
-        say(made, layer, math.log(x / (1 - x)), 0, 0, 0, 9, 9)
-    (result,) = detect(made, [picture(tmp_path / "a.png", 32, 32)], NAMES, DetectOptions(nms=0.6))
+        set_output(model, layer, math.log(x / (1 - x)), 0, 0, 0, 9, 9)
+    (result,) = detect(model, [write_image(tmp_path / "a.png", 32, 32)], NAMES, DetectOptions(nms=0.6))
     assert len(result.objects) == count
 
 
 def test_detections_have_a_column_for_each_class_of_the_largest_head() -> None:
-    made = network(POOL, head(2), "[route]\nlayers=0\n", head(5))
-    outputs_BCHW = made(torch.rand(3, 3, 32, 32))
+    model = network(POOL, head(2), "[route]\nlayers=0\n", head(5))
+    outputs_BCHW = model(torch.rand(3, 3, 32, 32))
     options = DetectOptions(thresh=0.0, nms=0, letterbox=False)
-    found = postprocess(made, outputs_BCHW, [(32, 32)] * 3, options)
-    assert found.prob_MK.shape == (6, 5)
-    assert found.image_M.tolist() == [0, 1, 2, 0, 1, 2]
-    assert not found.prob_MK[:3, 2:].any()
+    actual = postprocess(model, outputs_BCHW, [(32, 32)] * 3, options)
+    assert actual.prob_MK.shape == (6, 5)
+    assert actual.image_M.tolist() == [0, 1, 2, 0, 1, 2]
+    assert not actual.prob_MK[:3, 2:].any()
 
 
 # batches and images
 
 
 def test_batch_gives_what_each_image_gives_alone(tmp_path: Path) -> None:
-    made = network("[convolutional]\nfilters=4\nsize=3\nstride=8\nactivation=leaky\n", head(2), size=64)
+    model = network("[convolutional]\nfilters=4\nsize=3\nstride=8\nactivation=leaky\n", head(2), size=64)
     shapes = [(64, 64), (50, 90), (120, 30), (64, 63), (7, 9)]
-    paths = [picture(tmp_path / f"{n}.png", w, h, seed=n) for n, (w, h) in enumerate(shapes)]
-    alone = list(detect(made, paths, NAMES, ALL))
+    paths = [write_image(tmp_path / f"{n}.png", w, h, seed=n) for n, (w, h) in enumerate(shapes)]
+    alone = list(detect(model, paths, NAMES, ALL))
     assert len({result.objects for result in alone}) == 5 and all(len(result.objects) > 9 for result in alone)
     for batch_size in (2, 5, 9):
-        together = list(detect(made, paths, NAMES, ALL, batch_size=batch_size))
+        together = list(detect(model, paths, NAMES, ALL, batch_size=batch_size))
         assert [result.path for result in together] == [str(path) for path in paths]
         for one, other in zip(alone, together, strict=True):
             assert [seen.class_id for seen in one.objects] == [seen.class_id for seen in other.objects]
@@ -200,9 +200,9 @@ def test_batch_gives_what_each_image_gives_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
 def test_image_that_cannot_be_read_yields_its_error_and_the_others_go_on(tmp_path: Path, batch_size: int) -> None:
     (tmp_path / "text.png").write_text("no image")
-    good = picture(tmp_path / "a.png", 32, 32)
+    good = write_image(tmp_path / "a.png", 32, 32)
     paths = [tmp_path / "none.png", good, tmp_path / "text.png", good, tmp_path]
-    results = list(detect(middle(), paths, NAMES, batch_size=batch_size))
+    results = list(detect(center_detector(), paths, NAMES, batch_size=batch_size))
     assert [result.path for result in results] == [str(path) for path in paths]
     assert [len(result.objects) for result in results] == [0, 1, 0, 1, 0]
     assert [result.error is None for result in results] == [False, True, False, True, False]
@@ -210,26 +210,26 @@ def test_image_that_cannot_be_read_yields_its_error_and_the_others_go_on(tmp_pat
 
 
 def test_images_are_read_when_they_are_wanted(tmp_path: Path) -> None:
-    paths = (picture(tmp_path / f"{n}.png", 32, 32) for n in itertools.count())
-    results = detect(middle(), paths, NAMES, batch_size=1, prefetch=False)
+    paths = (write_image(tmp_path / f"{n}.png", 32, 32) for n in itertools.count())
+    results = detect(center_detector(), paths, NAMES, batch_size=1, prefetch=False)
     assert [len(result.objects) for result in itertools.islice(results, 3)] == [1, 1, 1]
     assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_no_images_give_no_results() -> None:
-    assert list(detect(middle(), [], NAMES)) == []
+    assert list(detect(center_detector(), [], NAMES)) == []
 
 
 def test_network_of_one_channel_sees_gray_images(tmp_path: Path) -> None:
-    made = darkpy.load("[net]\nwidth=32\nheight=32\nchannels=1\n" + POOL + head(1), dialect="pjreddie")
-    say(made, 1, 0, 0, 0, 0, 9, 9)
-    assert len(boxes(detect(made, [picture(tmp_path / "a.png", 32, 32)], NAMES))) == 1
+    model = darkpy.load("[net]\nwidth=32\nheight=32\nchannels=1\n" + POOL + head(1), dialect="pjreddie")
+    set_output(model, 1, 0, 0, 0, 0, 9, 9)
+    assert len(boxes(detect(model, [write_image(tmp_path / "a.png", 32, 32)], NAMES))) == 1
 
 
 def test_network_without_weights_is_run_all_the_same(tmp_path: Path) -> None:
-    made = network(POOL, "[route]\nlayers=0,0\n", "[yolo]\nclasses=1\nanchors=16,8\n")
-    assert not list(made.parameters())
-    assert len(boxes(detect(made, [picture(tmp_path / "a.png", 32, 32)], NAMES, ALL))) == 1
+    model = network(POOL, "[route]\nlayers=0,0\n", "[yolo]\nclasses=1\nanchors=16,8\n")
+    assert not list(model.parameters())
+    assert len(boxes(detect(model, [write_image(tmp_path / "a.png", 32, 32)], NAMES, ALL))) == 1
 
 
 @pytest.mark.parametrize("sections", [(POOL,), (POOL, "[softmax]\n")])
@@ -249,40 +249,40 @@ FILM = (
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_images_are_no_film(tmp_path: Path, batch_size: int) -> None:
-    made = network(*FILM, dialect="alexeyab", net="time_steps=3\n")
-    paths = [picture(tmp_path / f"{n}.png", 32, 32, seed=n) for n in range(4)]
-    alone = [boxes(detect(made, [path], NAMES, ALL)) for path in paths]
+    model = network(*FILM, dialect="alexeyab", net="time_steps=3\n")
+    paths = [write_image(tmp_path / f"{n}.png", 32, 32, seed=n) for n in range(4)]
+    alone = [boxes(detect(model, [path], NAMES, ALL)) for path in paths]
     assert all(alone) and alone[0] != alone[1]
-    together = detect(made, [*paths, *paths], NAMES, ALL, batch_size=batch_size)
-    for result, wanted in zip(together, alone * 2, strict=True):
-        np.testing.assert_allclose(boxes([result]), wanted, rtol=1e-4, atol=1e-5)
+    together = detect(model, [*paths, *paths], NAMES, ALL, batch_size=batch_size)
+    for result, expected in zip(together, alone * 2, strict=True):
+        np.testing.assert_allclose(boxes([result]), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_network_opened_for_films_is_refused_with_a_way_out(tmp_path: Path) -> None:
     text = "[net]\nwidth=32\nheight=32\nchannels=3\ntime_steps=3\n" + "".join(FILM)
     film = darkpy.load(text, dialect="alexeyab")
     with pytest.raises(DarkpyError, match=r"takes sequences of 3 images \(time_steps\)") as caught:
-        next(detect(film, [picture(tmp_path / "a.png", 32, 32)], NAMES))
+        next(detect(film, [write_image(tmp_path / "a.png", 32, 32)], NAMES))
     assert caught.value.hint == "darkpy.load(..., time_steps=1) takes them one by one"
     assert darkpy.load(text, dialect="alexeyab", time_steps=1).plan.net.time_steps == 1
 
 
 def test_candidates_are_fetched_from_a_gpu_once_however_many_they_are() -> None:
-    made = network(POOL, head(5))
+    model = network(POOL, head(5))
     x_BCHW = torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(0))
-    options = DetectOptions(thresh=0.0).resolved(made)
+    options = DetectOptions(thresh=0.0).resolved(model)
     sizes = [(50, 60), (70, 40)]
     with torch.no_grad():
-        wanted = postprocess(made, made(x_BCHW), sizes, options)
+        expected = postprocess(model, model(x_BCHW), sizes, options)
         with pretended_gpu() as gpu:
-            outputs_BCHW = made.to(GPU)(x_BCHW.to(GPU))
+            outputs_BCHW = model.to(GPU)(x_BCHW.to(GPU))
             gpu.waits.clear()
-            found = postprocess(made, outputs_BCHW, sizes, options)
-    assert len(found.image_M) > 0
+            actual = postprocess(model, outputs_BCHW, sizes, options)
+    assert len(actual.image_M) > 0
     assert sum(gpu.waits.values()) == 1 + 4, gpu.waits  # which they are, and their four arrays
-    for one, other in zip(_arrays(found), _arrays(wanted), strict=True):
+    for one, other in zip(_arrays(actual), _arrays(expected), strict=True):
         torch.testing.assert_close(one, other)
 
 
-def _arrays(found: Detections) -> tuple[torch.Tensor, ...]:
-    return found.image_M, found.boxes_M4, found.objectness_M, found.prob_MK
+def _arrays(actual: Detections) -> tuple[torch.Tensor, ...]:
+    return actual.image_M, actual.boxes_M4, actual.objectness_M, actual.prob_MK

@@ -1,4 +1,4 @@
-"""The way back from the letterbox: boxes in the network's input become boxes in the image."""
+"""Letterbox undone: boxes in the network's input become boxes in the image."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def test_box_in_the_letterbox_comes_back_to_its_place_in_the_image(
     place = letterbox_geometry(w, h, net_w, net_h)
     x, y = (place.left + float(box[0]) * place.new_w) / net_w, (place.top + float(box[1]) * place.new_h) / net_h
     pasted = candidate(x, y, float(box[2]) * place.new_w / net_w, float(box[3]) * place.new_h / net_h)
-    (found,) = undo_letterbox(pasted, [(w, h)], net_w, net_h).boxes_M4
+    (actual,) = undo_letterbox(pasted, [(w, h)], net_w, net_h).boxes_M4
     odd = [(net_side - new_side) % 2 for net_side, new_side in zip(net, place[:2], strict=True)]
     shift = torch.tensor((odd[0] / 2 / place.new_w, odd[1] / 2 / place.new_h, 0, 0))
-    torch.testing.assert_close(found, box - shift, rtol=0, atol=2e-4)
+    torch.testing.assert_close(actual, box - shift, rtol=0, atol=2e-4)
 
 
 @pytest.mark.parametrize(("w", "h"), [(640, 480), (100, 300), (64, 64), (333, 200), (200, 333)])
@@ -55,11 +55,11 @@ def test_box_drawn_on_the_image_comes_back(w: int, h: int) -> None:
     edges = (column_N.min() / 416, row_N.min() / 320, (column_N.max() + 1) / 416, (row_N.max() + 1) / 320)
     x1, y1, x2, y2 = (float(edge) for edge in edges)
     seen = candidate((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
-    (found,) = undo_letterbox(seen, [(w, h)], 416, 320).boxes_M4
-    wanted = ((left + right) / 2 / w, (top + bottom) / 2 / h, (right - left) / w, (bottom - top) / h)
+    (actual,) = undo_letterbox(seen, [(w, h)], 416, 320).boxes_M4
+    expected = ((left + right) / 2 / w, (top + bottom) / 2 / h, (right - left) / w, (bottom - top) / h)
     # corner pixels lie on corner pixels: towards the edges half a pixel of the image, beside the edge's own pixel
     pixels = 1 / min(w, h) + 1 / min(place.new_w, place.new_h)
-    torch.testing.assert_close(found, torch.tensor(wanted), rtol=0, atol=pixels)
+    torch.testing.assert_close(actual, torch.tensor(expected), rtol=0, atol=pixels)
 
 
 def test_each_candidate_is_moved_by_the_size_of_its_own_image() -> None:

@@ -8,46 +8,46 @@ from darkpy.evaluation.detect import ImageStatus
 from darkpy.evaluation.detection_store import DetectionStore
 from darkpy.ops.detections import Detections
 
-VIEWS = [ImageStatus(0, "a.jpg", (100, 50)), ImageStatus(1, "b.jpg", (10, 10))]
+IMAGES = [ImageStatus(0, "a.jpg", (100, 50)), ImageStatus(1, "b.jpg", (10, 10))]
 
 
 def found_of(*rows: tuple[int, tuple[float, ...], tuple[float, ...]]) -> DetectionStore:
-    found = DetectionStore()
+    detections = DetectionStore()
     image_M, boxes_M4, prob_MK = (torch.tensor(column) for column in zip(*rows, strict=True))
-    found.add(Detections(image_M, boxes_M4, torch.ones(len(rows)), prob_MK))
-    return found
+    detections.add(Detections(image_M, boxes_M4, torch.ones(len(rows)), prob_MK))
+    return detections
 
 
 def test_rows_hold_edges_in_pixels_cut_off_at_the_image() -> None:
-    found = found_of((0, (0.5, 0.5, 0.5, 0.25), (0.0, 0.75)), (1, (0.0, 1.0, 0.5, 0.5), (0.5, 0.25)))
-    assert [tuple(row) for row in found.rows(VIEWS)] == [
+    detections = found_of((0, (0.5, 0.5, 0.5, 0.25), (0.0, 0.75)), (1, (0.0, 1.0, 0.5, 0.5), (0.5, 0.25)))
+    assert [tuple(row) for row in detections.rows(IMAGES)] == [
         (0, 1, 0.75, 25, 18.75, 75, 31.25),
         (1, 0, 0.5, 0, 7.5, 2.5, 10),
         (1, 1, 0.25, 0, 7.5, 2.5, 10),
     ]
-    assert [tuple(row)[3:] for row in found.rows(VIEWS, first_pixel=1)][1] == (1, 8.5, 3.5, 10)
+    assert [tuple(row)[3:] for row in detections.rows(IMAGES, first_pixel=1)][1] == (1, 8.5, 3.5, 10)
 
 
 def test_places_pick_an_image_or_a_class() -> None:
-    found = found_of((1, (0.5, 0.5, 0.5, 0.5), (0.5, 0.25)), (0, (0.5, 0.5, 0.5, 0.5), (0.0, 0.75)))
-    by_class, by_image = found.by_class(3), found.by_image(2)
-    assert [[row.image for row in found.rows(VIEWS, places)] for places in by_class] == [[1], [1, 0], []]
-    assert [[row.class_id for row in found.rows(VIEWS, places)] for places in by_image] == [[1], [0, 1]]
+    detections = found_of((1, (0.5, 0.5, 0.5, 0.5), (0.5, 0.25)), (0, (0.5, 0.5, 0.5, 0.5), (0.0, 0.75)))
+    by_class, by_image = detections.by_class(3), detections.by_image(2)
+    assert [[row.image for row in detections.rows(IMAGES, places)] for places in by_class] == [[1], [1, 0], []]
+    assert [[row.class_id for row in detections.rows(IMAGES, places)] for places in by_image] == [[1], [0, 1]]
 
 
 def test_box_beyond_the_image_ends_at_its_edge_without_a_size() -> None:
-    (row,) = found_of((0, (3.0, 0.5, 0.5, 0.5), (0.5,))).rows(VIEWS)
+    (row,) = found_of((0, (3.0, 0.5, 0.5, 0.5), (0.5,))).rows(IMAGES)
     assert (row.left, row.right) == (100, 100)
 
 
 def test_box_without_end_is_the_image_and_nan_is_no_box() -> None:
-    found = found_of((0, (0.5, 0.5, math.inf, 0.5), (0.5,)), (0, (0.5, math.nan, 0.5, 0.5), (0.5,)))
-    (row,) = found.rows(VIEWS)
-    assert (row.left, row.right, found.nan_count) == (0, 100, 1)
+    detections = found_of((0, (0.5, 0.5, math.inf, 0.5), (0.5,)), (0, (0.5, math.nan, 0.5, 0.5), (0.5,)))
+    (row,) = detections.rows(IMAGES)
+    assert (row.left, row.right, detections.nan_count) == (0, 100, 1)
 
 
 def test_nothing_found_has_no_rows() -> None:
-    assert list(DetectionStore().rows(VIEWS)) == [] and [len(places) for places in DetectionStore().by_class(2)] == [
+    assert list(DetectionStore().rows(IMAGES)) == [] and [len(places) for places in DetectionStore().by_class(2)] == [
         0,
         0,
     ]

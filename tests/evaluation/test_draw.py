@@ -40,20 +40,20 @@ def label_of(image_HW3: NDArray[np.uint8], class_id: int) -> tuple[int, int]:
 
 
 def test_the_border_of_the_box_takes_the_color_of_its_class_and_its_inside_stays() -> None:
-    picture = drawn(200, 200, named("dog", class_id=3))
+    write_image = drawn(200, 200, named("dog", class_id=3))
     color = class_color(3)
     for x, y in [(50, 100), (149, 100), (100, 149), (120, 149), (50, 149), (149, 149), (149, 50)]:
-        assert tuple(picture[y, x]) == color
-    assert (picture[70:130, 70:130] == GRAY).all()
-    assert (picture[155:] == GRAY).all()
-    assert (picture[:, 155:] == GRAY).all()
+        assert tuple(write_image[y, x]) == color
+    assert (write_image[70:130, 70:130] == GRAY).all()
+    assert (write_image[155:] == GRAY).all()
+    assert (write_image[:, 155:] == GRAY).all()
 
 
 def test_the_array_given_is_left_as_it_was_and_not_shared() -> None:
     image = gray(100, 80)
-    picture = draw(image, [named("dog")])
+    write_image = draw(image, [named("dog")])
     assert (image == GRAY).all()
-    assert (np.asarray(picture) != GRAY).any()
+    assert (np.asarray(write_image) != GRAY).any()
 
 
 def test_nothing_to_draw_changes_nothing() -> None:
@@ -68,10 +68,10 @@ def test_a_image_that_may_not_be_written_and_has_gaps_in_memory_is_drawn_alike()
 
 @pytest.mark.parametrize("side", [416, 4000])
 def test_line_and_label_grow_with_the_image(side: int) -> None:
-    picture = drawn(side, side, named("dog"))
-    middle_row = (picture[side // 2, : side // 2] != GRAY).any(axis=1)
+    write_image = drawn(side, side, named("dog"))
+    middle_row = (write_image[side // 2, : side // 2] != GRAY).any(axis=1)
     assert middle_row.sum() == round(0.004 * side)
-    _, height = label_of(picture, 0)
+    _, height = label_of(write_image, 0)
     assert 0.025 * side < height < 0.05 * side
 
 
@@ -100,15 +100,15 @@ def test_a_label_too_long_is_cut_and_says_so() -> None:
 
 
 def test_a_box_is_clipped_to_the_image() -> None:
-    picture = drawn(100, 100, named("dog", (0.5, 0.5, 3.0, 0.5)))
-    left, right, _, bottom = extent_of(picture, 0)
+    write_image = drawn(100, 100, named("dog", (0.5, 0.5, 3.0, 0.5)))
+    left, right, _, bottom = extent_of(write_image, 0)
     assert (left, right, bottom) == (0, 99, 74)
 
 
 def test_a_box_larger_than_the_image_frames_it() -> None:
-    picture = drawn(100, 100, named("dog", (0.5, 0.5, 3.0, float("inf"))))
-    assert extent_of(picture, 0) == (0, 99, 0, 99)
-    assert (picture[50, 10:90] == GRAY).all()
+    write_image = drawn(100, 100, named("dog", (0.5, 0.5, 3.0, float("inf"))))
+    assert extent_of(write_image, 0) == (0, 99, 0, 99)
+    assert (write_image[50, 10:90] == GRAY).all()
 
 
 @pytest.mark.parametrize("box_frac", [(2.0, 0.5, 0.1, 0.1), (0.5, -1.0, 0.1, 0.1), (float("nan"), 0.5, 0.1, 0.1)])
@@ -118,9 +118,9 @@ def test_a_box_outside_the_image_is_not_drawn(box_frac: BoxFrac) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (2, 2), (7, 300), (20, 20)])
 def test_tiny_images_keep_their_size_and_show_the_box(size: tuple[int, int]) -> None:
-    picture = drawn(*size, named("dog"), named("cat", (0.1, 0.1, 0.0, 0.0), 1), named("pig", (1, 1, 2, 2), 2))
-    assert picture.shape == (size[1], size[0], 3)
-    assert (picture != GRAY).any()
+    write_image = drawn(*size, named("dog"), named("cat", (0.1, 0.1, 0.0, 0.0), 1), named("pig", (1, 1, 2, 2), 2))
+    assert write_image.shape == (size[1], size[0], 3)
+    assert (write_image != GRAY).any()
 
 
 def test_a_box_of_several_classes_has_one_label_and_the_color_of_the_best() -> None:
@@ -144,9 +144,9 @@ def test_labels_at_the_same_place_are_moved_apart() -> None:
 
 def test_labels_that_would_hide_better_ones_are_left_out() -> None:
     crowd = [named("dog", (0.5, 0.5, 0.5, 0.5 + 0.0001 * i), class_id=i, confidence=0.9 - i / 100) for i in range(30)]
-    picture = drawn(64, 64, *crowd)
-    assert (picture == class_color(0)).all(axis=2).sum() > 200
-    assert not (picture == class_color(29)).all(axis=2).any()
+    write_image = drawn(64, 64, *crowd)
+    assert (write_image == class_color(0)).all(axis=2).sum() > 200
+    assert not (write_image == class_color(29)).all(axis=2).any()
 
 
 def test_the_surest_box_lies_on_top() -> None:

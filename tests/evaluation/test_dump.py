@@ -26,7 +26,7 @@ def write(path: Path, **arrays: Any) -> Path:
 
 
 def npy(shape: str, body: bytes, descr: str = "'<f4'") -> bytes:
-    """An array file whose header says what it likes."""
+    """An array file with any header."""
     header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + body
 

@@ -1,4 +1,4 @@
-"""What is written down about an image."""
+"""Output formats of detections on an image."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_json_never_holds_nan() -> None:
     assert (record["objects"][0]["box"]["w"], record["objects"][0]["box_px"]) == (None, None)
 
 
-def test_time_line_has_each_forks_unit() -> None:
+def test_time_line_has_each_dialects_unit() -> None:
     assert formats.time_line("a.jpg", 0.0293291, Dialect.PJREDDIE) == "a.jpg: Predicted in 0.029329 seconds."
     assert formats.time_line("a.jpg", 0.0293291, Dialect.ALEXEYAB) == "a.jpg: Predicted in 29.329100 milli-seconds."
 

@@ -36,14 +36,14 @@ def test_labels_are_where_the_dialect_looks_for_them(tmp_path: Path) -> None:
     assert "--dialect pjreddie" in str(error.value)
 
 
-def test_image_without_labels_has_no_objects_and_is_told(tmp_path: Path) -> None:
+def test_image_without_labels_has_no_objects_and_is_reported(tmp_path: Path) -> None:
     paths = [tmp_path / "a.jpg", write_labels(tmp_path / "b.txt", "0 .5 .5 .5 .5"), tmp_path / "c.heap"]
     truths = read_ground_truth(paths, Dialect.ALEXEYAB, 1)
     assert truths.image_N.tolist() == [1]
     assert len(truths.missing) == 2 and str(tmp_path / "a.txt") in truths.missing[0]
 
 
-def test_wrong_line_is_told_and_left_out(tmp_path: Path) -> None:
+def test_invalid_line_is_reported_and_ignored(tmp_path: Path) -> None:
     path = write_labels(tmp_path / "a.txt", "7 .5 .5 .5 .5\n0 .5 .5 .5 .5\n0 .5 .5 0 .5\n")
     truths = read_ground_truth([path], Dialect.ALEXEYAB, 2)
     assert len(truths) == 1 and len(truths.problems) == 2

@@ -59,7 +59,7 @@ def removes(kind: str, beta: float, a: Tensor, b: Tensor, thresh: float) -> bool
 
 
 def greedy(box_M4: Tensor, score_M: Tensor, kind: str, beta: float, thresh: float) -> list[int]:
-    """The places a plain double loop removes."""
+    """Indices that a plain double loop removes."""
     order = [i for i in score_M.argsort(descending=True, stable=True).tolist() if score_M[i] != 0]
     gone: list[int] = []
     for n, i in enumerate(order):

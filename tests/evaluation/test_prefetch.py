@@ -1,4 +1,4 @@
-"""Images are loaded in their order, by threads, ahead of the network where it leaves cores to spare."""
+"""Images are loaded in order, by threads, ahead of the network if it leaves cores idle."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from darkpy.evaluation.prefetch import load_in_batches
 CPU = torch.device("cpu")
 
 
-def who_computes(_: object = None) -> tuple[int, int]:
-    """How many threads torch computes with, and for whom."""
+def torch_threads(_: object = None) -> tuple[int, int]:
+    """Number of torch's threads, and the id of the calling thread."""
     return torch.get_num_threads(), threading.get_ident()
 
 
@@ -33,9 +33,7 @@ def test_batches_come_in_order_and_the_last_one_is_what_is_left(spare: int, batc
 
 
 @pytest.mark.parametrize("prefetch", [False, True])
-def test_the_next_batch_is_asked_for_early_only_with_cores_to_spare_and_leave_to_do_so(
-    spare: int, prefetch: bool
-) -> None:
+def test_the_next_batch_is_loaded_early_only_with_idle_cores_and_prefetch(spare: int, prefetch: bool) -> None:
     asked: list[int] = []
 
     def items() -> Iterator[int]:
@@ -54,14 +52,14 @@ def test_each_thread_computes_alone_and_the_caller_as_before(spare: int) -> None
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        found = list(load_in_batches(who_computes, lambda loaded: (loaded, who_computes()), range(6), 3, CPU))
+        actual = list(load_in_batches(torch_threads, lambda loaded: (loaded, torch_threads()), range(6), 3, CPU))
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
     own = (3, threading.get_ident())
-    loaders = {loader for batch in found for loader, _ in batch}
+    loaders = {loader for batch in actual for loader, _ in batch}
     assert {count for count, _ in loaders} == {1} and own not in loaders
-    preparers = {preparer for batch in found for _, preparer in batch}
+    preparers = {preparer for batch in actual for _, preparer in batch}
     assert preparers <= loaders if spare else preparers == {own}
 
 

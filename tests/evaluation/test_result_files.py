@@ -1,4 +1,4 @@
-"""What `detector valid` writes."""
+"""Result files of `detector valid`."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ from darkpy.evaluation.result_files import (
 from darkpy.ops.detections import Detections
 
 PJ, AX = Dialect.PJREDDIE, Dialect.ALEXEYAB
-VIEWS = [ImageStatus(0, "val2017/000000000139.jpg", (64, 32)), ImageStatus(1, "val2017/000000000285.jpg", (64, 32))]
+IMAGES = [ImageStatus(0, "val2017/000000000139.jpg", (64, 32)), ImageStatus(1, "val2017/000000000285.jpg", (64, 32))]
 NAMES = ("person", "traffic light")
 
 
 @pytest.fixture
-def found() -> DetectionStore:
+def detections() -> DetectionStore:
     """A person and something of both classes on the second image, the latter cut off."""
     boxes_M4 = torch.tensor([(0.5, 0.5, 0.25, 0.5), (0.0, 0.5, 0.5, 0.5)])
     prob_MK = torch.tensor([(0.75, 0.0), (0.5, 0.25)])
-    made = DetectionStore()
-    made.add(Detections(torch.tensor([1, 1]), boxes_M4, torch.ones(2), prob_MK))
-    return made
+    store = DetectionStore()
+    store.add(Detections(torch.tensor([1, 1]), boxes_M4, torch.ones(2), prob_MK))
+    return store
 
 
 def texts(
-    kind: str, folder: Path, found: DetectionStore, names: tuple[str, ...] = NAMES, stem: str | None = None
+    kind: str, folder: Path, detections: DetectionStore, names: tuple[str, ...] = NAMES, stem: str | None = None
 ) -> dict[str, str]:
-    written = write_results(kind, folder / "made", found, VIEWS, names, AX, stem)
+    written = write_results(kind, folder / "made", detections, IMAGES, names, AX, stem)
     return {path.relative_to(folder / "made").as_posix(): path.read_text() for path in written}
 
 
-def test_voc_has_a_file_for_each_class_and_counts_pixels_from_one(tmp_path: Path, found: DetectionStore) -> None:
-    assert texts("voc", tmp_path, found) == {
+def test_voc_has_a_file_for_each_class_and_counts_pixels_from_one(tmp_path: Path, detections: DetectionStore) -> None:
+    assert texts("voc", tmp_path, detections) == {
         "comp4_det_test_person.txt": (
             "000000000285 0.750000 25.000000 9.000000 41.000000 25.000000\n"
             "000000000285 0.500000 1.000000 9.000000 17.000000 25.000000\n"
@@ -56,8 +56,8 @@ def test_voc_has_a_file_for_each_class_and_counts_pixels_from_one(tmp_path: Path
     }
 
 
-def test_coco_is_darknets_json(tmp_path: Path, found: DetectionStore) -> None:
-    (text,) = texts("coco", tmp_path, found).values()
+def test_coco_is_darknets_json(tmp_path: Path, detections: DetectionStore) -> None:
+    (text,) = texts("coco", tmp_path, detections).values()
     assert text == (
         "[\n"
         '{"image_id":285, "category_id":1, "bbox":[24.000000, 8.000000, 16.000000, 16.000000], "score":0.750000},\n'
@@ -68,13 +68,13 @@ def test_coco_is_darknets_json(tmp_path: Path, found: DetectionStore) -> None:
     assert len(json.loads(text)) == 3
 
 
-def test_imagenet_counts_images_and_classes_from_one(tmp_path: Path, found: DetectionStore) -> None:
-    (text,) = texts("imagenet", tmp_path, found).values()
+def test_imagenet_counts_images_and_classes_from_one(tmp_path: Path, detections: DetectionStore) -> None:
+    (text,) = texts("imagenet", tmp_path, detections).values()
     assert text.split("\n")[2] == "2 2 0.250000 0.000000 8.000000 16.000000 24.000000"
 
 
-def test_bdd_is_json_by_name(tmp_path: Path, found: DetectionStore) -> None:
-    (text,) = texts("bdd", tmp_path, found).values()
+def test_bdd_is_json_by_name(tmp_path: Path, detections: DetectionStore) -> None:
+    (text,) = texts("bdd", tmp_path, detections).values()
     assert json.loads(text)[2] == {
         "name": "000000000285",
         "category": "bus",
@@ -83,8 +83,8 @@ def test_bdd_is_json_by_name(tmp_path: Path, found: DetectionStore) -> None:
     }
 
 
-def test_kitti_has_a_file_for_each_image(tmp_path: Path, found: DetectionStore) -> None:
-    files = texts("kitti", tmp_path, found)
+def test_kitti_has_a_file_for_each_image(tmp_path: Path, detections: DetectionStore) -> None:
+    files = texts("kitti", tmp_path, detections)
     assert files["kitti_results/data/000000000139.txt"] == ""
     assert files["kitti_results/data/000000000285.txt"].split("\n")[2] == (
         "pedestrian -1 -1 -10 0.000000 8.000000 16.000000 24.000000 -1 -1 -1 -1000 -1000 -1000 -10 0.250000"
@@ -97,18 +97,18 @@ def test_nothing_found_is_an_empty_list(tmp_path: Path, kind: str) -> None:
     assert json.loads(text) == []
 
 
-def test_stem_takes_the_place_of_darknets_name(tmp_path: Path, found: DetectionStore) -> None:
-    assert list(texts("coco", tmp_path, found, stem="mine")) == ["mine.json"]
-    assert "mineperson.txt" in texts("voc", tmp_path, found, stem="mine")
+def test_stem_takes_the_place_of_darknets_name(tmp_path: Path, detections: DetectionStore) -> None:
+    assert list(texts("coco", tmp_path, detections, stem="mine")) == ["mine.json"]
+    assert "mineperson.txt" in texts("voc", tmp_path, detections, stem="mine")
 
 
 def test_coco_ids_leave_out_what_coco_leaves_out() -> None:
     assert (len(COCO_IDS), COCO_IDS[0], COCO_IDS[11], COCO_IDS[-1]) == (80, 1, 13, 90)
 
 
-def test_more_classes_than_cocos_are_counted_from_one(tmp_path: Path, found: DetectionStore) -> None:
-    found.add(Detections(torch.tensor([0]), torch.full((1, 4), 0.5), torch.ones(1), torch.eye(81)[80:]))
-    (text,) = texts("coco", tmp_path, found, names=tuple(map(str, range(81)))).values()
+def test_more_classes_than_cocos_are_counted_from_one(tmp_path: Path, detections: DetectionStore) -> None:
+    detections.add(Detections(torch.tensor([0]), torch.full((1, 4), 0.5), torch.ones(1), torch.eye(81)[80:]))
+    (text,) = texts("coco", tmp_path, detections, names=tuple(map(str, range(81)))).values()
     assert [one["category_id"] for one in json.loads(text)] == [1, 1, 2, 81]
 
 
@@ -123,7 +123,7 @@ def test_more_classes_than_cocos_are_counted_from_one(tmp_path: Path, found: Det
         ("dog.jpg", None, None),
     ],
 )
-def test_image_id_is_the_number_that_the_fork_reads(path: str, pjreddie: int | None, alexeyab: int | None) -> None:
+def test_image_id_is_the_number_that_the_dialect_reads(path: str, pjreddie: int | None, alexeyab: int | None) -> None:
     assert (coco_image_id(path, PJ), coco_image_id(path, AX)) == (pjreddie, alexeyab)
 
 
@@ -136,15 +136,15 @@ def test_image_name_ends_at_its_first_dot() -> None:
     [(("a/1.jpg", "b/1.jpg"), "2 images of the list have the same"), (("dog.jpg",), "without a number")],
 )
 def test_ids_that_are_no_good_are_warned_of(tmp_path: Path, paths: tuple[str, ...], message: str) -> None:
-    views = [ImageStatus(number, path, (1, 1)) for number, path in enumerate(paths)]
+    statuses = [ImageStatus(number, path, (1, 1)) for number, path in enumerate(paths)]
     with pytest.warns(DarkpyWarning, match=message):
-        write_results("coco", tmp_path, DetectionStore(), views, NAMES, AX)
+        write_results("coco", tmp_path, DetectionStore(), statuses, NAMES, AX)
 
 
-def test_good_ids_are_not_warned_of(tmp_path: Path, found: DetectionStore) -> None:
+def test_good_ids_are_not_warned_of(tmp_path: Path, detections: DetectionStore) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        texts("coco", tmp_path, found)
+        texts("coco", tmp_path, detections)
 
 
 def test_class_that_cannot_name_a_file_is_refused_before_the_work() -> None:
@@ -155,7 +155,7 @@ def test_class_that_cannot_name_a_file_is_refused_before_the_work() -> None:
         check_names("kitti", tuple("abcd"))
 
 
-def test_settings_are_the_forks() -> None:
+def test_options_are_the_dialects() -> None:
     cfg = "[net]\nwidth=32\nheight=32\nchannels=18\n{}[yolo]\nmask=0\nclasses=13\nanchors=8,8\nnum=1\n"
     plain, boxed = darkpy.load(cfg.format("")), darkpy.load(cfg.format("letter_box=1\n"), dialect="alexeyab")
     stretched = darkpy.load(cfg.format(""), dialect="alexeyab")

@@ -56,13 +56,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def collect(network: Network, paths: list[Path], settings: DetectOptions, batch_size: int = 1) -> Detections:
     parts: list[Detections] = []
-    views = list(run_metrics(network, paths, [Metric(settings, parts.append)], batch_size=batch_size))
-    assert [view.index for view in views] == list(range(len(paths)))
+    statuses = list(run_metrics(network, paths, [Metric(settings, parts.append)], batch_size=batch_size))
+    assert [view.index for view in statuses] == list(range(len(paths)))
     return Detections.cat(parts)
 
 
-def table_of(found: Detections) -> Tensor:
-    return torch.cat((found.image_M[:, None], found.boxes_M4, found.objectness_M[:, None], found.prob_MK), dim=1)
+def table_of(actual: Detections) -> Tensor:
+    return torch.cat((actual.image_M[:, None], actual.boxes_M4, actual.objectness_M[:, None], actual.prob_MK), dim=1)
 
 
 @pytest.mark.parametrize("by_objectness", [False, True])
@@ -70,21 +70,21 @@ def test_batches_see_what_single_images_see(network: Network, images: list[Path]
     settings = replace(OPTIONS, by_objectness=by_objectness)
     alone, together = (collect(network, images, settings, batch_size) for batch_size in (1, 3))
     assert set(alone.image_M.tolist()) == {0, 1, 2, 3, 4}
-    order = together.image_M.argsort(stable=True)  # objectness leaves a batch head by head, which nobody minds
+    order = together.image_M.argsort(stable=True)  # suppression by objectness leaves a batch in the order of the heads
     torch.testing.assert_close(table_of(alone), table_of(together.select(order)))
 
 
 def test_boxes_are_in_the_order_of_sorting_by_each_class_in_turn(network: Network, images: list[Path]) -> None:
-    """Which is what darknet's suppression leaves behind."""
-    found = collect(network, images[:1], replace(OPTIONS, nms=1.0))
-    rows = found.prob_MK.tolist()
+    """As darknet's suppression leaves them."""
+    actual = collect(network, images[:1], replace(OPTIONS, nms=1.0))
+    rows = actual.prob_MK.tolist()
     expected = rows.copy()
     for k in range(3):
         expected.sort(key=lambda row: -row[k])
     assert len(rows) > 10 and rows == expected
 
 
-def test_letterboxed_and_stretched_judges_share_their_passes(
+def test_letterboxed_and_stretched_metrics_share_their_passes(
     network: Network, images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
@@ -97,8 +97,8 @@ def test_letterboxed_and_stretched_judges_share_their_passes(
     monkeypatch.setattr(network, "forward", counted)
     parts: list[list[Detections]] = [[], [], []]
     settings = (OPTIONS, replace(OPTIONS, nms=0.9), replace(OPTIONS, letterbox=True))
-    judges = [Metric(one, part.append) for one, part in zip(settings, parts, strict=True)]
-    list(run_metrics(network, images, judges, batch_size=2))
+    metrics = [Metric(one, part.append) for one, part in zip(settings, parts, strict=True)]
+    list(run_metrics(network, images, metrics, batch_size=2))
     assert sorted(seen) == [1, 1, 2, 2, 2, 2]
     alone = collect(network, images, settings[2])
     torch.testing.assert_close(table_of(Detections.cat(parts[2])), table_of(alone))
@@ -108,9 +108,9 @@ def test_image_that_cannot_be_read_has_no_detections(network: Network, images: l
     (tmp_path / "bad.png").write_bytes(b"no image")
     paths = [images[0], tmp_path / "bad.png", tmp_path / "absent.png", images[1]]
     parts: list[Detections] = []
-    views = list(run_metrics(network, paths, [Metric(OPTIONS, parts.append)], batch_size=2))
-    assert [view.error is None for view in views] == [True, False, False, True]
-    assert views[0].size == (70, 40)
+    statuses = list(run_metrics(network, paths, [Metric(OPTIONS, parts.append)], batch_size=2))
+    assert [view.error is None for view in statuses] == [True, False, False, True]
+    assert statuses[0].size == (70, 40)
     assert set(Detections.cat(parts).image_M.tolist()) == {0, 3}
 
 

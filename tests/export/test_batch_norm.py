@@ -1,4 +1,4 @@
-"""Batch norm folded, taken out and put in: the network sees what it saw."""
+"""Batch norm folded, removed and added: the network's outputs stay the same."""
 
 from __future__ import annotations
 
@@ -66,20 +66,20 @@ def read_back(plan: Plan, made: LoadedWeights, folder: Path) -> Network:
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_folded_file_is_one_for_the_cfg_without_batch_norm_and_sees_the_same(layer: str, tmp_path: Path) -> None:
     before = opened(tmp_path, make_plan(NET + LAYERS[layer] + ON, dialect(layer)))
-    wanted = seen(before.network)
+    expected = seen(before.network)
     made = denormalize(before)
     network = read_back(make_plan(NET + LAYERS[layer], dialect(layer)), made, tmp_path)
-    torch.testing.assert_close(seen(network), wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(seen(network), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_reset_file_keeps_batch_norm_that_does_nothing(layer: str, tmp_path: Path) -> None:
     plan = make_plan(NET + LAYERS[layer] + ON, dialect(layer))
     before = opened(tmp_path, plan)
-    wanted = seen(before.network)
+    expected = seen(before.network)
     reset(before)
     network = read_back(plan, before, tmp_path)
-    torch.testing.assert_close(seen(network), wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(seen(network), expected, rtol=1e-4, atol=1e-4)
     for name, array in network.state_dict().items():
         wants = {"scales": 1, "rolling_mean": 0, "rolling_variance": 1}.get(name.rpartition(".")[2])
         assert wants is None or bool((array == wants).all()), name
@@ -88,9 +88,9 @@ def test_a_reset_file_keeps_batch_norm_that_does_nothing(layer: str, tmp_path: P
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_new_batch_norm_changes_nothing(layer: str, tmp_path: Path) -> None:
     before = opened(tmp_path, make_plan(NET + LAYERS[layer], dialect(layer)))
-    wanted = seen(before.network)
+    expected = seen(before.network)
     network = read_back(make_plan(NET + LAYERS[layer] + ON, dialect(layer)), normalize(before), tmp_path)
-    torch.testing.assert_close(seen(network), wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(seen(network), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("tool", [denormalize, normalize])
@@ -105,17 +105,17 @@ def test_a_partial_file_stays_one(tool: Callable[[LoadedWeights], LoadedWeights]
     x_BCHW = torch.rand(2, *plan.input_shape, generator=torch.Generator().manual_seed(3))
     again.network.initialize()
     with torch.no_grad():
-        wanted, found = (network.trace(x_BCHW)[1] for network in (whole, again.network))
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+        expected, actual = (network.trace(x_BCHW)[1] for network in (whole, again.network))
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_layers_that_share_weights_are_folded_once(tmp_path: Path) -> None:
     layer = LAYERS["convolutional"].replace("filters=6", "filters=4")
     cfg = NET + layer + ON + layer + ON + "share_index=0\n"
     before = opened(tmp_path, make_plan(cfg))
-    wanted = seen(before.network)
+    expected = seen(before.network)
     network = read_back(make_plan(cfg.replace(ON, "")), denormalize(before), tmp_path)
-    torch.testing.assert_close(seen(network), wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(seen(network), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_negative_variance_has_no_root_and_is_refused(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_the_cfg_changes_in_those_lines_alone(tmp_path: Path, end: str) -> None:
     path = tmp_path / "net.cfg"
     path.write_bytes(on.replace("\n", end).encode())
     before = opened(tmp_path, make_plan(path))
-    found = rewrite_cfg(path, before.plan, normalize(before).plan)
-    assert found.decode() == everywhere.replace("\n", end)
-    found = rewrite_cfg(path, before.plan, denormalize(before).plan)
-    assert found.decode() == off.replace("\n", end)
+    actual = rewrite_cfg(path, before.plan, normalize(before).plan)
+    assert actual.decode() == everywhere.replace("\n", end)
+    actual = rewrite_cfg(path, before.plan, denormalize(before).plan)
+    assert actual.decode() == off.replace("\n", end)

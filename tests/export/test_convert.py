@@ -31,10 +31,10 @@ def filled(layers: str, path: Path, **options: bool) -> tuple[Network, LoadResul
 
 
 def convert(layers: str, source: Path, target: Path, **options: bool) -> LoadResult:
-    network, found = filled(layers, source, **options)
-    about = WeightsMetadata(network.header, found.cutoff, NET + layers, network.plan.dialect)
+    network, actual = filled(layers, source, **options)
+    about = WeightsMetadata(network.header, actual.cutoff, NET + layers, network.plan.dialect)
     write_atomic(target, target_for(target).pack(Conversion(network, about)))
-    return found
+    return actual
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -89,8 +89,8 @@ def test_the_cfg_and_the_names_travel_along(tmp_path: Path) -> None:
 def test_files_without_a_header_say_that_seen_counts_anew(tmp_path: Path) -> None:
     convert(TWO, written(tmp_path, 150), tmp_path / "net.safetensors")
     save_file(load_file(tmp_path / "net.safetensors"), tmp_path / "bare.safetensors")
-    network, found = filled(TWO, tmp_path / "bare.safetensors")
-    assert network.header.seen == 0 and "no darknet header" in found.notes[0]
+    network, actual = filled(TWO, tmp_path / "bare.safetensors")
+    assert network.header.seen == 0 and "no darknet header" in actual.notes[0]
 
 
 def test_rounding_is_named(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_every_network_of_the_folder_comes_back_with_the_same_bytes(tmp_path: Pa
     layers = new.plan
     for source, target in ((first, between), (between, last)):
         network = Network(layers)
-        found = fill(open_source(source), network)
-        about = WeightsMetadata(network.header, found.cutoff, cfg.read_text(), layers.dialect)
+        actual = fill(open_source(source), network)
+        about = WeightsMetadata(network.header, actual.cutoff, cfg.read_text(), layers.dialect)
         write_atomic(target, target_for(target).pack(Conversion(network, about)))
     assert last.read_bytes() == first.read_bytes()

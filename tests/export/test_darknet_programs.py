@@ -32,7 +32,7 @@ class Program:
         self.fork, self.path, self.folder = fork, Path(named).resolve(), folder
 
     def run(self, *words: str | Path) -> str:
-        """What it prints, run where its data/labels are."""
+        """Run a program in the folder with its data/labels. Returns: its output."""
         words = tuple(str(word) for word in words)
         return subprocess.run(
             [self.path, *words], cwd=self.path.parent, capture_output=True, text=True, check=True
@@ -67,12 +67,12 @@ def test_a_file_that_went_through_other_formats_detects_the_same(
 ) -> None:
     program = Program(fork, tmp_path)
     cfg, weights, names, image = files
-    wanted = program.detect(cfg, weights, names, image)
-    assert wanted
+    expected = program.detect(cfg, weights, names, image)
+    assert expected
     for kind in ("pt", "safetensors"):
         darkpy("convert", weights, tmp_path / f"x.{kind}", "--cfg", cfg)
         darkpy("convert", tmp_path / f"x.{kind}", tmp_path / f"{kind}.weights", "--for", fork)
-        assert program.detect(cfg, tmp_path / f"{kind}.weights", names, image) == wanted
+        assert program.detect(cfg, tmp_path / f"{kind}.weights", names, image) == expected
 
 
 @pytest.mark.parametrize(("fork", "files"), CASES, indirect=["files"])
@@ -81,15 +81,15 @@ def test_tools_that_keep_what_a_network_computes_keep_what_the_programs_find(
 ) -> None:
     program = Program(fork, tmp_path)
     cfg, weights, names, image = files
-    wanted = program.detect(cfg, weights, names, image)
+    expected = program.detect(cfg, weights, names, image)
     out, other = tmp_path / "out.weights", tmp_path / "other.cfg"
     darkpy("reset", cfg, weights, out)
-    assert program.detect(cfg, out, names, image) == wanted
+    assert program.detect(cfg, out, names, image) == expected
     for tool in ("denormalize", "normalize"):
         darkpy(tool, cfg, weights, out, "--write-cfg", other, "--force")
-        assert program.detect(other, out, names, image) == wanted
+        assert program.detect(other, out, names, image) == expected
     darkpy("average", cfg, out, weights, weights, "--force")
-    assert program.detect(cfg, out, names, image) == wanted
+    assert program.detect(cfg, out, names, image) == expected
 
 
 @pytest.mark.parametrize(("fork", "files"), CASES, indirect=["files"])

@@ -46,15 +46,15 @@ def test_recurrent_arrays_change_places_in_the_file_and_compute_the_same(
 ) -> None:
     cfg = NET + layer
     network = made(cfg, dialect)
-    found, notes = carried(network, cfg)
+    actual, notes = carried(network, cfg)
     assert notes == []
-    assert found.header == Header(0, 2, 0 if dialect is AX else 5, 77)
-    network.header = found.header
+    assert actual.header == Header(0, 2, 0 if dialect is AX else 5, 77)
+    network.header = actual.header
     network.save_weights(tmp_path / "mine")
-    found.save_weights(tmp_path / "theirs")
+    actual.save_weights(tmp_path / "theirs")
     mine, theirs = (tmp_path / "mine").read_bytes(), (tmp_path / "theirs").read_bytes()
     assert len(mine) == len(theirs) and mine != theirs
-    back, _ = transfer(found, None, network.plan)
+    back, _ = transfer(actual, None, network.plan)
     back.save_weights(tmp_path / "back")
     assert (tmp_path / "back").read_bytes()[20:] == mine[20:]
 
@@ -69,25 +69,25 @@ def test_layers_that_both_have_keep_their_bytes(dialect: Dialect, tmp_path: Path
         + "[local]\nsize=1\n"
     )
     network = made(cfg, dialect)
-    found, notes = carried(network, cfg)
+    actual, notes = carried(network, cfg)
     assert notes == []
-    network.header = found.header
+    network.header = actual.header
     network.save_weights(tmp_path / "mine")
-    found.save_weights(tmp_path / "theirs")
+    actual.save_weights(tmp_path / "theirs")
     assert (tmp_path / "mine").read_bytes() == (tmp_path / "theirs").read_bytes()
 
 
-def test_biases_that_one_fork_does_not_keep_go_only_where_they_are_0() -> None:
+def test_biases_that_one_dialect_lacks_are_dropped_only_where_they_are_0() -> None:
     cfg = NET + "[batchnorm]\n"
-    found, notes = carried(made(cfg, PJ), cfg)
-    assert notes == [] and not found.layers[0].get_parameter("biases").any()
+    actual, notes = carried(made(cfg, PJ), cfg)
+    assert notes == [] and not actual.layers[0].get_parameter("biases").any()
     assert carried(made(cfg, AX, has_zeros=True), cfg)[1] == []
     with pytest.raises(WeightsError, match=r"layer 0 \[batchnorm\].*no array for its biases"):
         carried(made(cfg, AX), cfg)
 
 
 @pytest.mark.parametrize(
-    ("cfg", "dialect", "said"),
+    ("cfg", "dialect", "message"),
     [
         (NET + "[deconvolutional]\n", PJ, r"\[deconvolutional\] is not a section of dialect alexeyab"),
         (NET + "[sam]\nfrom=-1\n", AX, ""),
@@ -106,15 +106,15 @@ def test_biases_that_one_fork_does_not_keep_go_only_where_they_are_0() -> None:
     ],
     ids=["section", "sam", "weighted shortcut", "shared", "state", "remedy"],
 )
-def test_what_has_no_place_there_is_refused_by_name(cfg: str, dialect: Dialect, said: str) -> None:
+def test_what_has_no_place_there_is_refused_by_name(cfg: str, dialect: Dialect, message: str) -> None:
     if "[sam]" in cfg:
         cfg = NET + CONV.replace("filters=4", "filters=3") * 2 + "[sam]\nfrom=-2\n"
-        said = r"\[sam\] is not a section of dialect pjreddie"
-    with pytest.raises(WeightsError, match=said):
+        message = r"\[sam\] is not a section of dialect pjreddie"
+    with pytest.raises(WeightsError, match=message):
         carried(made(cfg, dialect), cfg)
 
 
-def test_keys_that_mean_something_in_one_fork_alone_are_told_and_so_is_their_effect() -> None:
+def test_keys_that_only_one_dialect_reads_are_reported_and_so_is_their_effect() -> None:
     cfg = NET + CONV + "dilation=1\nantialiasing=0\nclip=3\n" + CONV.replace("pad=1", "pad=1\ndilation=2")
     _, notes = carried(made(cfg, AX), cfg)
     assert "[convolutional] clip is 3.0 for alexeyab's darknet and 0.0 for pjreddie's: layers 0" in notes
@@ -127,5 +127,5 @@ def test_a_partial_network_stays_one() -> None:
     network = Network(make_plan(cfg, PJ))
     for array_spec in network.plan.nodes[0].arrays:
         network.layers[0].put_array(array_spec, torch.ones(array_spec.shape))  # type: ignore[operator]
-    found, _ = transfer(network, 1, other(network, cfg))
-    assert not found.layers[0].get_parameter("weights").is_meta and found.layers[1].get_parameter("weights").is_meta
+    actual, _ = transfer(network, 1, other(network, cfg))
+    assert not actual.layers[0].get_parameter("weights").is_meta and actual.layers[1].get_parameter("weights").is_meta

@@ -1,4 +1,4 @@
-"""Damaged weights and state dicts, and cfgs that nobody wrote on purpose: whole files that fit, or a DarkpyError."""
+"""Damaged weights and state dicts, and cfgs of random keys: complete files that fit, or a DarkpyError."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ pytestmark = pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning")
 
 
 def changed(tool: Callable[[LoadedWeights], None]) -> Callable[[LoadedWeights], LoadedWeights]:
-    def run(opened: LoadedWeights) -> LoadedWeights:
-        tool(opened)
-        return opened
+    def run(loaded_file: LoadedWeights) -> LoadedWeights:
+        tool(loaded_file)
+        return loaded_file
 
     return run
 
 
 TOOLS: dict[str, Callable[[LoadedWeights], LoadedWeights]] = {
-    "partial": lambda opened: keep_first(opened, 1),
+    "partial": lambda loaded_file: keep_first(loaded_file, 1),
     "rgbgr": changed(swap_red_and_blue),
     "rescale": changed(take_unit_inputs),
     "reset": changed(reset),
@@ -118,7 +118,7 @@ def states(draw: st.DrawFn) -> dict[str, torch.Tensor]:
         match draw(st.sampled_from(("drop", "rename", "shape", "type", "value", "add"))):
             case "drop" if len(state) > 1:
                 del state[name]
-            case "rename":
+            case "rename" if name:
                 at = draw(st.integers(0, len(name) - 1))
                 state[name[:at] + draw(st.sampled_from("0123456789.x_é\n")) + name[at + 1 :]] = state.pop(name)
             case "shape":
@@ -136,12 +136,12 @@ def states(draw: st.DrawFn) -> dict[str, torch.Tensor]:
 @given(states())
 def test_a_state_dict_fits_or_is_refused(state: dict[str, torch.Tensor]) -> None:
     network = Network(make_plan(CFG))
-    held = OpenArchive(Path("x.pt"), state, WeightsMetadata())
+    loaded = OpenArchive(Path("x.pt"), state, WeightsMetadata())
     layout = next((layout for layout in ARRAY_LAYOUTS if layout.recognizes(state.keys())), None)
     if layout is None:
         return
     try:
-        filled = layout.fill(held, network)
+        filled = layout.fill(loaded, network)
     except DarkpyError as error:
         assert "x.pt" in str(error)
         assert all(tensor.is_meta for tensor in network.state_dict().values()), "half loaded"
@@ -177,15 +177,15 @@ def test_any_bytes_in_a_state_dict_are_read_or_refused(
     path = tmp_path / "x.pt"
     path.write_bytes(data[: int(end * len(data))] if end < 0.9 and not accidents else data)
     try:
-        held = read_torch(path)
+        loaded = read_torch(path)
     except DarkpyError as error:
         assert str(path) in str(error)
         return
-    assert all(isinstance(array, torch.Tensor) for array in held.arrays.values())
+    assert all(isinstance(array, torch.Tensor) for array in loaded.arrays.values())
 
 
 def test_numpys_own_values_are_passed_over_and_never_made(tmp_path: Path) -> None:
-    """A made-up type would make numpy take bytes for addresses."""
+    """A forged dtype would make numpy read bytes as addresses."""
     kept = {
         "model": {"a": torch.ones(1)},
         "epoch": np.int64(3),
@@ -195,8 +195,8 @@ def test_numpys_own_values_are_passed_over_and_never_made(tmp_path: Path) -> Non
     torch.save(kept, tmp_path / "x.pt")
     assert list(read_torch(tmp_path / "x.pt").arrays) == ["a"]
     with torch.serialization.safe_globals(_NUMPY_PLACEHOLDERS):
-        found = torch.load(tmp_path / "x.pt", weights_only=True)
-    assert {type(found[name]).__name__ for name in ("epoch", "score", "kind")} == {"_Ignored"}
+        actual = torch.load(tmp_path / "x.pt", weights_only=True)
+    assert {type(actual[name]).__name__ for name in ("epoch", "score", "kind")} == {"_Ignored"}
 
 
 def test_a_pickle_inside_the_archive_that_calls_anything_else_is_refused(tmp_path: Path) -> None:

@@ -38,25 +38,25 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("case", WRITING)
 def test_file_is_the_c_programs(case: str, tmp_path: Path) -> None:
     run(case, tmp_path)
-    found, wanted = (tmp_path / "out.weights").read_bytes(), GOLDEN[f"{case}.out"].tobytes()
-    assert len(found) == len(wanted)
+    actual, expected = (tmp_path / "out.weights").read_bytes(), GOLDEN[f"{case}.out"].tobytes()
+    assert len(actual) == len(expected)
     if case.endswith("rescale"):  # darknet's sum of a filter depends on how it was compiled
-        np.testing.assert_allclose(numbers(found), numbers(wanted), rtol=3e-6, atol=1e-7)
+        np.testing.assert_allclose(numbers(actual), numbers(expected), rtol=3e-6, atol=1e-7)
     elif case.endswith("normalize") and "de" not in case:
-        departed = numbers(found)[numbers(found) != numbers(wanted)]
-        assert set(departed) == {1} and set(numbers(wanted)[numbers(found) != numbers(wanted)]) == {0}
-        assert found[:HEADER] == wanted[:HEADER]
+        departed = numbers(actual)[numbers(actual) != numbers(expected)]
+        assert set(departed) == {1} and set(numbers(expected)[numbers(actual) != numbers(expected)]) == {0}
+        assert actual[:HEADER] == expected[:HEADER]
     else:
-        assert found == wanted
+        assert actual == expected
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if f"{case}.text" in GOLDEN])
 def test_text_is_the_c_programs(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(case, tmp_path)
-    found, wanted = capsys.readouterr().out, GOLDEN[f"{case}.text"].tobytes().decode()
+    actual, expected = capsys.readouterr().out, GOLDEN[f"{case}.text"].tobytes().decode()
     if case.startswith("alexeyab"):  # what it says of itself and of what it reads
-        wanted = wanted[wanted.index("\nFloating" if case.endswith("ops") else "\nConnected") + 1 :]
+        expected = expected[expected.index("\nFloating" if case.endswith("ops") else "\nConnected") + 1 :]
     if case.endswith("statistics"):  # of more layers, and of all weights
-        assert {line for line in wanted.splitlines() if not line.startswith("Weights")} <= {*found.splitlines()}
+        assert {line for line in expected.splitlines() if not line.startswith("Weights")} <= {*actual.splitlines()}
     else:
-        assert found == wanted
+        assert actual == expected

@@ -63,10 +63,10 @@ def check(net: Network, x_BCHW: torch.Tensor, index: int | None = None) -> None:
     with torch.no_grad():
         outputs = net.trace(x_BCHW)
     net.outputs = (len(outputs) - 1 if index is None else index,)
-    wanted = outputs[net.outputs[0]]
-    (found,) = run(exported(net), x_BCHW).values()
-    assert found.shape == wanted.shape
-    assert float((found - wanted).abs().max()) <= 1e-5 * float(wanted.abs().max()) + 1e-6
+    expected = outputs[net.outputs[0]]
+    (actual,) = run(exported(net), x_BCHW).values()
+    assert actual.shape == expected.shape
+    assert float((actual - expected).abs().max()) <= 1e-5 * float(expected.abs().max()) + 1e-6
 
 
 @pytest.mark.parametrize(("name", "dialect"), [pair for pair in PAIRS if pair[0] not in NO_MEMORY | {"cost"}])
@@ -179,9 +179,9 @@ def test_layers_that_lead_nowhere_and_layers_that_do_nothing_leave_no_operator()
 def test_an_output_that_is_the_input_or_another_output_has_its_own_name() -> None:
     net = made("[dropout]\n[convolutional]\n[dropout]\n", PJ)
     net.outputs = (0, 1, 2)
-    found = run(exported(net), images())
-    assert list(found) == ["layer0", "layer1", "layer2"]
-    assert torch.equal(found["layer0"], images()) and torch.equal(found["layer1"], found["layer2"])
+    actual = run(exported(net), images())
+    assert list(actual) == ["layer0", "layer1", "layer2"]
+    assert torch.equal(actual["layer0"], images()) and torch.equal(actual["layer1"], actual["layer2"])
 
 
 BOXED = {
@@ -205,25 +205,25 @@ def decoded(net: Network) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Boxes and scores of all candidates of both images, head by head."""
     with torch.no_grad():
         outputs = net(images())
-    found = [head.decode(output, 8, 6, -1.0) for head, output in zip(net.heads, outputs, strict=True)]
-    return [(one.boxes_M4.reshape(2, -1, 4), one.prob_MK.reshape(2, -1, 2)) for one in found]
+    actual = [head.decode(output, 8, 6, -1.0) for head, output in zip(net.heads, outputs, strict=True)]
+    return [(one.boxes_M4.reshape(2, -1, 4), one.prob_MK.reshape(2, -1, 2)) for one in actual]
 
 
 @pytest.mark.parametrize("name", BOXED)
 def test_boxes_and_scores_are_the_heads_own(name: str) -> None:
     net = made(*BOXED[name])
     boxes, scores = (torch.cat(part, 1) for part in zip(*decoded(net), strict=True))
-    found = run(exported(net, form="boxes"), images())
-    assert torch.allclose(found["boxes"], boxes, rtol=1e-5, atol=1e-6)
-    assert torch.allclose(found["scores"], scores, rtol=1e-5, atol=1e-6)
+    actual = run(exported(net, form="boxes"), images())
+    assert torch.allclose(actual["boxes"], boxes, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(actual["scores"], scores, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["yolo", "yolo-two", "region", "detection"])
 def test_rows_hold_box_objectness_and_scores_image_by_image(name: str) -> None:
     net = made(*BOXED[name])
-    wanted = decoded(net)
-    found = run(exported(net, form="rows"), images())
-    for rows, (boxes, scores) in zip(found.values(), wanted, strict=True):
+    expected = decoded(net)
+    actual = run(exported(net, form="rows"), images())
+    for rows, (boxes, scores) in zip(actual.values(), expected, strict=True):
         assert torch.allclose(rows[:, :4], boxes.flatten(0, 1), rtol=1e-5, atol=1e-6)
         assert torch.allclose(rows[:, 5:], scores.flatten(0, 1), rtol=1e-5, atol=1e-6)
         assert bool((rows[:, 4:5] >= rows[:, 5:] - 1e-6).all())
@@ -240,10 +240,10 @@ def test_suppression_in_the_file_is_that_of_darkpy() -> None:
     left = suppress(candidates, 0.4)
     places, classes = torch.nonzero(left.prob_MK, as_tuple=True)
     assert 0 < len(places) < int((candidates.prob_MK > 0).sum())
-    wanted = torch.column_stack((left.image_M[places], classes, left.prob_MK[places, classes], left.boxes_M4[places]))
-    (found,) = run(exported(net, form="boxes", nms=0.4, thresh=0.2), images()).values()
-    order = [torch.from_numpy(np.lexsort(rows[:, [2, 1, 0]].numpy().round(4).T)) for rows in (wanted, found)]
-    assert torch.allclose(found[order[1]], wanted[order[0]], rtol=1e-5, atol=1e-6)
+    expected = torch.column_stack((left.image_M[places], classes, left.prob_MK[places, classes], left.boxes_M4[places]))
+    (actual,) = run(exported(net, form="boxes", nms=0.4, thresh=0.2), images()).values()
+    order = [torch.from_numpy(np.lexsort(rows[:, [2, 1, 0]].numpy().round(4).T)) for rows in (expected, actual)]
+    assert torch.allclose(actual[order[1]], expected[order[0]], rtol=1e-5, atol=1e-6)
 
 
 def test_suppression_of_another_kind_is_named() -> None:

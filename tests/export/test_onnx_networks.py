@@ -34,23 +34,23 @@ def written(net: Network, path: Path, form: str = "heads") -> Path:
 
 
 def opencv(path: Path, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
-    """What the OpenCV that is installed makes of a file, 4 or 5; the outputs in the order of their names' numbers."""
+    """Outputs of a file in the installed OpenCV, 4 or 5, in the order of their names' numbers."""
     cv2 = pytest.importorskip("cv2")
     net = cv2.dnn.readNetFromONNX(str(path))
     net.setInput(x_BCHW.numpy())
     names = net.getUnconnectedOutLayersNames()
-    found = dict(zip(names, net.forward(names), strict=True))
-    return [torch.from_numpy(found[name]) for name in sorted(names, key=lambda name: int(name.removeprefix("layer")))]
+    actual = dict(zip(names, net.forward(names), strict=True))
+    return [torch.from_numpy(actual[name]) for name in sorted(names, key=lambda name: int(name.removeprefix("layer")))]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_onnx_runtime_gives_the_same_for_any_number_of_images(name: str, tmp_path: Path) -> None:
     net = filled(CFG / f"{name}.cfg")
     x_BCHW = images(net, 2)
-    wanted = outputs(net, x_BCHW)
-    found = run_onnx(written(net, tmp_path / "net.onnx"), x_BCHW)
-    assert list(found) == [f"layer{index}" for index in net.outputs]
-    assert distance(list(found.values()), wanted) <= RELATIVE
+    expected = outputs(net, x_BCHW)
+    actual = run_onnx(written(net, tmp_path / "net.onnx"), x_BCHW)
+    assert list(actual) == [f"layer{index}" for index in net.outputs]
+    assert distance(list(actual.values()), expected) <= RELATIVE
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -61,9 +61,9 @@ def test_opencv_gives_the_same(name: str, tmp_path: Path) -> None:
     x_BCHW = images(net)
     is_old = cv2.__version__.startswith("4.")
     path = written(net, tmp_path / "net.onnx", "rows" if is_old and net.heads else "heads")
-    wanted = list(run_onnx(path, x_BCHW).values())
-    found = [one.reshape(other.shape) for one, other in zip(opencv(path, x_BCHW), wanted, strict=True)]
-    assert distance(found, wanted) <= RELATIVE
+    expected = list(run_onnx(path, x_BCHW).values())
+    actual = [one.reshape(other.shape) for one, other in zip(opencv(path, x_BCHW), expected, strict=True)]
+    assert distance(actual, expected) <= RELATIVE
 
 
 @pytest.mark.parametrize("name", WITH_MEMORY)

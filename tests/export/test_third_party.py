@@ -1,4 +1,4 @@
-"""State dicts of other programs: their names, and what is told of them."""
+"""State dicts of other programs: their array names, and the notes on them."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ def network(cfg: str = CFG) -> Network:
 
 
 def state(program: str, cfg: str = CFG) -> dict[str, torch.Tensor]:
-    """What the program would save of this network."""
+    """State dict that the program would save of this network."""
     base, conv, norm = NAMES[program]
-    found: dict[str, torch.Tensor] = {}
+    actual: dict[str, torch.Tensor] = {}
     for node in network(cfg).plan.nodes:
         has_norm = any(array_spec.is_norm for array_spec in node.arrays)
         for array_spec in node.arrays:
             part = norm if array_spec.is_norm or (array_spec.name == "biases" and has_norm) else conv
             name = f"{base}.{node.index}.{part.format(node.index)}.{ARRAYS.get(array_spec.name, 'bias')}"
-            found[name] = network(cfg).layers[node.index].array(array_spec).detach()  # type: ignore[operator]
+            actual[name] = network(cfg).layers[node.index].array(array_spec).detach()  # type: ignore[operator]
         if has_norm:
-            found[f"{base}.{node.index}.{norm.format(node.index)}.num_batches_tracked"] = torch.tensor(7)
-    return found
+            actual[f"{base}.{node.index}.{norm.format(node.index)}.num_batches_tracked"] = torch.tensor(7)
+    return actual
 
 
 def filled(folder: Path, saved: object, cfg: str = CFG) -> tuple[Network, LoadResult]:
@@ -76,9 +76,9 @@ def assert_same(made: Network, cfg: str = CFG) -> None:
 
 @pytest.mark.parametrize("program", NAMES)
 def test_every_array_finds_its_place(program: str, tmp_path: Path) -> None:
-    made, found = filled(tmp_path, state(program))
+    made, actual = filled(tmp_path, state(program))
     assert_same(made)
-    assert found.cutoff is None and any("`seen` counts from 0" in note for note in found.notes)
+    assert actual.cutoff is None and any("`seen` counts from 0" in note for note in actual.notes)
 
 
 @pytest.mark.parametrize("wrapper", ["model", "state_dict"])
@@ -96,10 +96,10 @@ def test_the_older_form_of_a_file_is_read_too(tmp_path: Path) -> None:
     assert_same(made)
 
 
-@pytest.mark.parametrize(("program", "is_told"), [("ultralytics", True), ("PyTorch-YOLOv3", False)])
-def test_another_epsilon_is_told_and_can_be_made_up_for(program: str, is_told: bool, tmp_path: Path) -> None:
-    made, found = filled(tmp_path, state(program))
-    assert any("--bn-eps 1e-4" in note for note in found.notes) is is_told
+@pytest.mark.parametrize(("program", "is_noted"), [("ultralytics", True), ("PyTorch-YOLOv3", False)])
+def test_another_epsilon_is_reported_and_can_be_corrected(program: str, is_noted: bool, tmp_path: Path) -> None:
+    made, actual = filled(tmp_path, state(program))
+    assert any("--bn-eps 1e-4" in note for note in actual.notes) is is_noted
     layer = made.layers[0]
     x_BCHW = torch.rand(1, 3, 8, 8)
     statistics = (layer.rolling_mean, layer.rolling_variance, layer.scales, layer.biases)
@@ -121,20 +121,20 @@ def test_anchors_of_the_file_are_compared_with_the_cfgs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "is_told"), [("ultralytics", True), ("PyTorch-YOLOv3", True), ("pytorch-yolo2", False)]
+    ("program", "is_noted"), [("ultralytics", True), ("PyTorch-YOLOv3", True), ("pytorch-yolo2", False)]
 )
-def test_pools_with_zeros_beside_the_image_are_told(program: str, is_told: bool, tmp_path: Path) -> None:
+def test_pools_padded_with_zeros_are_reported(program: str, is_noted: bool, tmp_path: Path) -> None:
     cfg = CFG.replace("[maxpool]\nstride=2\n", "[maxpool]\nsize=2\nstride=1\n")
-    _, found = filled(tmp_path, state(program, cfg), cfg)
-    assert any("layer 1 [maxpool]" in note for note in found.notes) is is_told
+    _, actual = filled(tmp_path, state(program, cfg), cfg)
+    assert any("layer 1 [maxpool]" in note for note in actual.notes) is is_noted
 
 
 def test_folded_batch_norm_is_for_a_cfg_without(tmp_path: Path) -> None:
     plain = CFG.replace("batch_normalize=1\n", "")
     saved = {re.sub(r"0\.Conv2d", "0.0", name): array for name, array in state("ultralytics", plain).items()}
-    made, found = filled(tmp_path, saved, plain)
+    made, actual = filled(tmp_path, saved, plain)
     assert_same(made, plain)
-    assert not any("--bn-eps" in note for note in found.notes)
+    assert not any("--bn-eps" in note for note in actual.notes)
     with pytest.raises(WeightsError, match=r"layer 0 \[convolutional\]") as caught:
         filled(tmp_path, saved)
     assert "batch norm seems to be folded" in str(caught.value)
@@ -171,7 +171,7 @@ def damaged(what: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("what", "said"),
+    ("what", "message"),
     [
         ("another layer", r"holds layers\.5\.weights"),
         ("fusion", r"module_list\.1\.w is not an array of a darknet network"),
@@ -184,6 +184,6 @@ def damaged(what: str) -> dict[str, torch.Tensor]:
         ("same number", "are the same array"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(what: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=said):
+def test_what_does_not_fit_is_refused_by_name(what: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=message):
         filled(tmp_path, damaged(what))

@@ -1,4 +1,4 @@
-"""What the arrays of a weight file hold."""
+"""Statistics and values of the arrays of a weight file."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ CONV = "[maxpool]\n[convolutional]\nfilters=2\nsize=3\nbatch_normalize=1\n"
 CFG = NET + CONV + "[gru]\noutput=2\n[deconvolutional]\nfilters=3\n"
 
 
-def opened(cutoff: int | None = None) -> LoadedWeights:
+def loaded_file(cutoff: int | None = None) -> LoadedWeights:
     return LoadedWeights(new_weights(make_plan(CFG)).network, cutoff)
 
 
 def test_figures_are_the_arrays() -> None:
-    held = opened()
-    weights = held.network.layers[1].get_parameter("weights").detach()
-    found = {one.array: one for one in array_stats(held, held.plan.nodes[1])}
-    assert list(found) == ["biases", "scales", "rolling_mean", "rolling_variance", "weights"]
-    one, numbers = found["weights"], weights.numpy().astype(np.float64)
+    loaded = loaded_file()
+    weights = loaded.network.layers[1].get_parameter("weights").detach()
+    actual = {one.array: one for one in array_stats(loaded, loaded.plan.nodes[1])}
+    assert list(actual) == ["biases", "scales", "rolling_mean", "rolling_variance", "weights"]
+    one, numbers = actual["weights"], weights.numpy().astype(np.float64)
     assert (one.layer, one.count, one.not_finite) == (1, 54, 0)
     assert one.mse == pytest.approx(np.sqrt((numbers**2).mean()))
     assert one.mean == pytest.approx(numbers.mean())
@@ -36,40 +36,40 @@ def test_figures_are_the_arrays() -> None:
 
 @torch.no_grad()
 def test_what_is_no_number_is_counted_and_left_out() -> None:
-    held = opened()
-    held.network.layers[1].get_parameter("scales").copy_(torch.tensor([torch.nan, 3.0]))
-    held.network.layers[1].get_parameter("biases").fill_(-torch.inf)
-    biases, scales, *_ = array_stats(held, held.plan.nodes[1])
+    loaded = loaded_file()
+    loaded.network.layers[1].get_parameter("scales").copy_(torch.tensor([torch.nan, 3.0]))
+    loaded.network.layers[1].get_parameter("biases").fill_(-torch.inf)
+    biases, scales, *_ = array_stats(loaded, loaded.plan.nodes[1])
     assert (scales.not_finite, scales.mean, scales.variance) == (1, 3, 0)
     assert biases.not_finite == 2 and np.isnan(biases.mean)
 
 
 def test_a_row_is_a_filter() -> None:
-    held = opened()
+    loaded = loaded_file()
     for index, filters in ((1, 2), (3, 3)):
-        ((name, rows),) = rows_of(held, layer_at(held, index))
-        weights = held.network.layers[index].get_parameter("weights")
+        ((name, rows),) = rows_of(loaded, layer_at(loaded, index))
+        weights = loaded.network.layers[index].get_parameter("weights")
         assert name == "weights" and rows.shape == (filters, weights.numel() // filters)
         assert torch.equal(rows[1], (weights[1] if index == 1 else weights[:, 1]).flatten())
-    parts = dict(rows_of(held, layer_at(held, 2)))
+    parts = dict(rows_of(loaded, layer_at(loaded, 2)))
     assert list(parts) == [f"{part}.weights" for part in ("wz", "wr", "wh", "uz", "ur", "uh")]
-    ((name, rows),) = rows_of(held, layer_at(held, 1), "scales")
+    ((name, rows),) = rows_of(loaded, layer_at(loaded, 1), "scales")
     assert (name, rows.tolist()) == ("scales", [[1], [1]])
 
 
 @pytest.mark.parametrize(
-    ("index", "said"),
+    ("index", "message"),
     [(-1, "no layer -1"), (4, "0 to 3"), (0, "with weights: 1"), (2, "ends before layer 2")],
 )
-def test_a_layer_that_is_not_there_is_refused_with_those_that_are(index: int, said: str) -> None:
+def test_a_layer_that_is_not_there_is_refused_with_those_that_are(index: int, message: str) -> None:
     with pytest.raises(DarkpyError) as caught:
-        layer_at(opened(cutoff=2), index)
-    assert said in str(caught.value)
+        layer_at(loaded_file(cutoff=2), index)
+    assert message in str(caught.value)
 
 
 def test_an_array_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(DarkpyError, match=r"its arrays: wz\.biases, wz\.weights, wr"):
-        list(rows_of(opened(), layer_at(opened(), 2), "wz"))
+        list(rows_of(loaded_file(), layer_at(loaded_file(), 2), "wz"))
 
 
 def test_filters_of_three_channels_are_drawn_in_color_each_with_its_own_contrast() -> None:
@@ -98,10 +98,10 @@ def test_a_image_stays_small_however_many_filters_there_are() -> None:
 
 
 def test_the_first_convolution_is_drawn_or_the_one_that_is_named() -> None:
-    held = opened()
-    assert filters_of(held)[0].index == 1
-    assert filters_of(held, 3)[0].index == 3
+    loaded = loaded_file()
+    assert filters_of(loaded)[0].index == 1
+    assert filters_of(loaded, 3)[0].index == 3
     with pytest.raises(DarkpyError, match="no filters"):
-        filters_of(held, 2)
+        filters_of(loaded, 2)
     with pytest.raises(DarkpyError, match="no filters"):
-        filters_of(opened(cutoff=1))
+        filters_of(loaded_file(cutoff=1))

@@ -32,7 +32,7 @@ CFG = NET + NORMED + "[maxpool]\nstride=2\n" + "[convolutional]\nfilters=2\nacti
 
 
 def made(cfg: str, seed: int = 0) -> Network:
-    """A network whose every number is another one, statistics too."""
+    """A network with random values in all arrays, statistics included."""
     network = Network(make_plan(cfg))
     generator = torch.Generator().manual_seed(seed)
     for node in network.plan.nodes:
@@ -135,10 +135,10 @@ def test_exchanged_red_and_blue_see_an_exchanged_image_as_before(tmp_path: Path)
     before = opened(tmp_path, CFG)
     x_BCHW = torch.rand(1, 3, 6, 6)
     with torch.no_grad():
-        (wanted,) = before.network(x_BCHW)
+        (expected,) = before.network(x_BCHW)
         swap_red_and_blue(before)
-        (found,) = before.network(x_BCHW.flip(1))
-    torch.testing.assert_close(found, wanted)
+        (actual,) = before.network(x_BCHW.flip(1))
+    torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("layer", [CONV, NORMED])
@@ -146,10 +146,10 @@ def test_unit_inputs_mean_what_signed_ones_did(tmp_path: Path, layer: str) -> No
     before = opened(tmp_path, NET + layer)
     x_BCHW = torch.rand(1, 3, 6, 6)
     with torch.no_grad():
-        (wanted,) = before.network(2 * x_BCHW - 1)
+        (expected,) = before.network(2 * x_BCHW - 1)
         take_unit_inputs(before)
-        (found,) = before.network(x_BCHW)
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+        (actual,) = before.network(x_BCHW)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_network_that_reads_no_three_channels_has_no_red_and_blue(tmp_path: Path) -> None:
@@ -168,19 +168,19 @@ def test_each_anchor_gets_the_classes_and_a_new_box_that_is_the_same_for_all(tmp
     source = saved(tmp_path, HEAD.format(2) + "[softmax]\n")
     plan = make_plan(HEAD.format(21) + REGION)
     made = copy_classes(plan, source, seed=1)
-    found, given = state(plan, written(made, tmp_path)), state(HEAD.format(2) + "[softmax]\n", source)
-    assert all(torch.equal(found[name], array) for name, array in given.items() if name.startswith("layers.0."))
+    actual, given = state(plan, written(made, tmp_path)), state(HEAD.format(2) + "[softmax]\n", source)
+    assert all(torch.equal(actual[name], array) for name, array in given.items() if name.startswith("layers.0."))
     for name in ("layers.1.weights", "layers.1.biases"):
-        rows = found[name].reshape(ONEOFF_ANCHORS, 7, -1)
+        rows = actual[name].reshape(ONEOFF_ANCHORS, 7, -1)
         assert torch.equal(rows[:, BOX_ENTRIES:], given[name].reshape(1, 2, -1).expand(ONEOFF_ANCHORS, -1, -1))
         assert torch.equal(rows[0], rows[1]) and torch.equal(rows[0], rows[2])
-    assert not found["layers.1.biases"].reshape(ONEOFF_ANCHORS, 7)[:, :BOX_ENTRIES].any()
-    assert 0 < float(found["layers.1.weights"].reshape(ONEOFF_ANCHORS, 7, -1)[:, :BOX_ENTRIES].std()) < 0.2
+    assert not actual["layers.1.biases"].reshape(ONEOFF_ANCHORS, 7)[:, :BOX_ENTRIES].any()
+    assert 0 < float(actual["layers.1.weights"].reshape(ONEOFF_ANCHORS, 7, -1)[:, :BOX_ENTRIES].std()) < 0.2
     assert read_header(tmp_path / "out.weights")[0].seen == 0
 
 
 @pytest.mark.parametrize(
-    ("cfg", "said"),
+    ("cfg", "message"),
     [
         (HEAD.format(15) + "[softmax]\n", "does not end in"),
         (HEAD.format(21) + "batch_normalize=1\n" + REGION, "does not end in"),
@@ -188,7 +188,7 @@ def test_each_anchor_gets_the_classes_and_a_new_box_that_is_the_same_for_all(tmp
         (HEAD.format(14) + "[region]\nnum=2\nclasses=2\nanchors=1,1,2,2\n", "14 filters are not 3"),
     ],
 )
-def test_a_cfg_that_is_no_detectors_gets_no_classes(tmp_path: Path, cfg: str, said: str) -> None:
+def test_a_cfg_that_is_no_detectors_gets_no_classes(tmp_path: Path, cfg: str, message: str) -> None:
     source = saved(tmp_path, HEAD.format(2) + "[softmax]\n")
-    with pytest.raises(DarkpyError, match=said):
+    with pytest.raises(DarkpyError, match=message):
         copy_classes(darkpy.plan(cfg), source)
