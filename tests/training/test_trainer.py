@@ -150,7 +150,7 @@ def test_unknown_precision_is_refused() -> None:
 )
 def test_truth_of_another_shape_is_refused_with_both_shapes(shape: tuple[int, ...], wanted: str) -> None:
     one = Trainer(darkpy.load(BOXES))
-    with pytest.raises(ShapeError, match=re.escape(f"the truth is {shape}, [yolo] wants {wanted}")):
+    with pytest.raises(ShapeError, match=re.escape(f"the truth is {shape}, [yolo] needs {wanted}")):
         one.train_minibatch(torch.rand(2, 3, 16, 16), torch.zeros(shape))
     for size in (5, 6):
         assert one.train_minibatch(torch.rand(2, 3, 16, 16), torch.zeros(2, 7, size)).cost > 0
