@@ -73,7 +73,7 @@ class Plan:
 
     @property
     def extensions(self) -> tuple[str, ...]:
-        """What the cfg asks for that no darknet of its dialect computes: none can run the network as it is trained."""
+        """Entries of the cfg that no darknet of its dialect computes: none can run the network as trained."""
         net = [f"[net] {self.file}: {entry}" for entry in extension_entries(self.net)]
         return (
             *net,
@@ -185,7 +185,13 @@ class _Builder:
         if not others:
             self.findings.error("no layers follow", first)
         for section in others:
-            self._add_node(section)
+            spec = self._layer_spec(section)
+            if spec is None:
+                continue
+            with self._reporting(section):
+                if (node := self._node(spec, section)) is not None:
+                    self.nodes[node.index] = node
+                    self.shapes[node.index] = node.shape
         self.findings.raise_errors(strict=strict)
         assert net is not None
         return Plan(self.config.file, self.dialect, net, tuple(self.nodes.values()), self.findings.findings, first)
@@ -210,15 +216,6 @@ class _Builder:
                 net.check_normalization()
                 self.shapes[-1] = net.input_shape
         return net
-
-    def _add_node(self, section: Section) -> None:
-        spec = self._layer_spec(section)
-        if spec is None:
-            return
-        with self._reporting(section):
-            if (node := self._node(spec, section)) is not None:
-                self.nodes[node.index] = node
-                self.shapes[node.index] = node.shape
 
     def _node(self, spec: LayerSpec, section: Section) -> Node | None:
         """Build the node of a layer; None if a layer that it reads has an error. Raises: DarkpyError."""

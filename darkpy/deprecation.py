@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-P = ParamSpec("P")
-R = TypeVar("R")
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 def warn_renamed(old: str, new: str, *, stacklevel: int = 3) -> None:
@@ -16,12 +16,12 @@ def warn_renamed(old: str, new: str, *, stacklevel: int = 3) -> None:
     warnings.warn(f"{old} is now {new}", DeprecationWarning, stacklevel=stacklevel)
 
 
-def renamed_arguments(**new_names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def renamed_arguments(**new_names: str) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
     """Decorate a function to accept old names of keyword arguments: `renamed_arguments(is_mapped="mapped")`."""
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+    def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
         @wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
             for old in new_names.keys() & kwargs.keys():
                 warn_renamed(f"{function.__qualname__}({old}=...)", f"{function.__qualname__}({new_names[old]}=...)")
                 kwargs[new_names[old]] = kwargs.pop(old)

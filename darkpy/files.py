@@ -18,17 +18,17 @@ class FileKind(NamedTuple):
     hint: str
 
 
-_DOWNLOAD = "download the real file"
-_CONVERT = "convert it to .weights first"
+_DOWNLOAD_HINT = "download the real file"
+_CONVERT_HINT = "convert it to .weights first"
 _ARGUMENT_ORDER = "the order is CFG, WEIGHTS, IMAGES"
-TEXT = FileKind("a text file", _ARGUMENT_ORDER)
+TEXT_FILE = FileKind("a text file", _ARGUMENT_ORDER)
 _MAGIC_BYTES = (
     (b"version https://git-lfs", FileKind("a Git-LFS pointer (the file itself was not fetched)", "run: git lfs pull")),
-    (b"PK\x03\x04", FileKind("a zip archive (a PyTorch .pt file, perhaps)", _CONVERT)),
-    (b"\x80\x02", FileKind("a Python pickle (an old PyTorch file)", _CONVERT)),
-    (b"\x89HDF", FileKind("an HDF5 file (Keras)", _CONVERT)),
+    (b"PK\x03\x04", FileKind("a zip archive (a PyTorch .pt file, perhaps)", _CONVERT_HINT)),
+    (b"\x80\x02", FileKind("a Python pickle (an old PyTorch file)", _CONVERT_HINT)),
+    (b"\x89HDF", FileKind("an HDF5 file (Keras)", _CONVERT_HINT)),
     (b"\x1f\x8b", FileKind("a gzip archive", "unpack it")),
-    (b"%PDF", FileKind("a PDF document", _DOWNLOAD)),
+    (b"%PDF", FileKind("a PDF document", _DOWNLOAD_HINT)),
     (b"\xff\xd8\xff", FileKind("a JPEG image", _ARGUMENT_ORDER)),
     (b"\x89PNG", FileKind("a PNG image", _ARGUMENT_ORDER)),
     (b"\xff\xfe", FileKind("UTF-16 text", "save it as UTF-8")),
@@ -44,12 +44,12 @@ def identify(start: bytes) -> FileKind | None:
         if start.startswith(magic):
             return kind
     if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:16].lower().startswith(_HTML_STARTS):
-        return FileKind("a web page (an error or consent page, perhaps)", _DOWNLOAD)
+        return FileKind("a web page (an error or consent page, perhaps)", _DOWNLOAD_HINT)
     if start[8:10] == b'{"':
-        return FileKind("a safetensors file", _CONVERT)
+        return FileKind("a safetensors file", _CONVERT_HINT)
     if not start:
-        return FileKind("an empty file", _DOWNLOAD)
-    return TEXT if _is_text(start) else None
+        return FileKind("an empty file", _DOWNLOAD_HINT)
+    return TEXT_FILE if _is_text(start) else None
 
 
 def _is_text(start: bytes) -> bool:

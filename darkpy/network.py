@@ -18,7 +18,7 @@ from darkpy.files import write_atomic
 from darkpy.layers.base import Layer
 from darkpy.layers.head import HeadSpec
 from darkpy.layers.loss import Loss, LossSpec, TrainingState
-from darkpy.ops.initializers import INITIALIZERS
+from darkpy.ops.initializers import INITIALIZERS_BY_NAME
 from darkpy.ops.onnx_builder import Graph
 
 Runner = Callable[[torch.Tensor], list[torch.Tensor]]
@@ -214,7 +214,7 @@ class Network(nn.Module):
     def initialize(self, generator: torch.Generator | None = None) -> None:
         """Initialize every array that no file has filled: as darknet does, or by the key `init`."""
         for node, layer in zip(self.plan.nodes, self.built, strict=True):
-            initializer = INITIALIZERS.get(node.spec.init or self.plan.net.init or "")
+            initializer = INITIALIZERS_BY_NAME.get(node.spec.init or self.plan.net.init or "")
             for array_spec in node.arrays:
                 array = layer.array(array_spec)
                 if array is None or not array.is_meta:

@@ -9,7 +9,7 @@ from typing import Any
 from darkpy.build import Node, Plan
 from darkpy.layers.base import field_values
 
-_HEADINGS = ("layer", "type", "filters", "size/stride", "input", "", "output", "BF", "weights")
+_TABLE_HEADINGS = ("layer", "type", "filters", "size/stride", "input", "", "output", "BF", "weights")
 _LEFT_ALIGNED = (1, 3, 5)
 """Columns of text; numbers are aligned to the right."""
 
@@ -21,7 +21,7 @@ def table(plan: Plan) -> str:
             `.weights` file, with rolling statistics.
     Source: AlexeyAB/darknet src/parser.c parse_network_cfg
     """
-    rows = [_HEADINGS, *map(_row, plan.nodes)]
+    rows = [_TABLE_HEADINGS, *map(_row, plan.nodes)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from darkpy.errors import DarkpyError
-from darkpy.files import TEXT, identify, locate, write_atomic
+from darkpy.files import TEXT_FILE, identify, locate, write_atomic
 
 
 def test_file_appears_with_all_its_chunks(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_named_file_is_looked_for_from_here_then_from_the_folder(
 
 @pytest.mark.parametrize("start", [b"train = x.txt\n", "größe=1\n".encode(), ("a" * 511 + "ö").encode()[:512]])
 def test_text_is_told_from_binary_data(start: bytes) -> None:
-    assert identify(start) is TEXT
+    assert identify(start) is TEXT_FILE
 
 
 @pytest.mark.parametrize("start", [b"\0\0\0\0\2\0\0\0\5\0\0\0", b"abcdefgh\0", b"caf\xe9 au lait", b"\x93NUMPY\1\0"])

@@ -8,7 +8,7 @@ from typing import ClassVar
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
-from darkpy.ops.initializers import INITIALIZERS
+from darkpy.ops.initializers import INITIALIZERS_BY_NAME
 from darkpy.ops.norms import BN_FREEZE_MODES
 from darkpy.shapes import Shape
 
@@ -16,11 +16,7 @@ _AX = Dialect.ALEXEYAB
 _PJ = Dialect.PJREDDIE
 LOSS_REDUCTIONS = ("darknet", "mean", "sum")
 """Place of the division by the batch: in the update; in the deltas, before the backward pass; nowhere."""
-_POLICIES = ("constant", "step", "steps", "exp", "poly", "random", "sigmoid")
-
-
-def _policies(dialect: Dialect) -> tuple[str, ...]:
-    return (*_POLICIES, "sgdr") if dialect is _AX else _POLICIES
+_LR_POLICIES = ("constant", "step", "steps", "exp", "poly", "random", "sigmoid")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +44,7 @@ class NetSpec:
     learning_rate: float = key(0.001)
     momentum: float = key(0.9)
     decay: float = key(0.0001)
-    policy: str = key("constant", choices=_policies)
+    policy: str = key("constant", choices=lambda dialect: (*_LR_POLICIES, "sgdr") if dialect is _AX else _LR_POLICIES)
     burn_in: int = key(0)
     power: float = key(4.0)
     step: int = key(1)
@@ -110,7 +106,7 @@ class NetSpec:
     grad_clip_norm: float = key(0.0, minimum=0)  # limit of the norm of all gradients of an update together, 0 for none
     grad_clip_type: float = key(2.0, minimum=0)  # the p of that norm; 0 stands for the infinity norm
     grad_clip_value: float = key(0.0, minimum=0)  # limit of each gradient value, 0 for none
-    init: str | None = key(None, choices=INITIALIZERS)  # of all weights, in place of darknet's
+    init: str | None = key(None, choices=INITIALIZERS_BY_NAME)  # of all weights, in place of darknet's
     bn_freeze: str = key("none", choices=BN_FREEZE_MODES)  # part of batch norm that is frozen in training
     mean: tuple[float, ...] = key(
         (), extension=True

@@ -30,9 +30,9 @@ Spec = TypeVar("Spec")
 MAX_INT = 2**31 - 1  # darknet's int
 MAX_LIST = 1 << 16  # entries of a list value; the longest in use has some 9,000 (counters_per_class)
 MAX_DIGITS = 64  # of one number: the time of int() grows with their square
-_INT = re.compile(r"[+-]?\d+", re.ASCII)
-_FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_MISSING: Any = dataclasses.MISSING
+_INT_PATTERN = re.compile(r"[+-]?\d+", re.ASCII)
+_FLOAT_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NO_VALUE: Any = dataclasses.MISSING
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,11 +59,18 @@ class Key:
 
     @property
     def is_required(self) -> bool:
-        return self.defaults[Dialect.PJREDDIE] is _MISSING
+        return self.defaults[Dialect.PJREDDIE] is _NO_VALUE
 
     def readers(self, value: str | None) -> frozenset[Dialect]:
         """Return the dialects that read the whole value."""
-        return frozenset(dialect for dialect in Dialect if self._is_read_by(dialect, value or ""))
+        value = value or ""
+        return frozenset(
+            dialect
+            for dialect in Dialect
+            if self.dialect in (None, dialect)
+            and (self.choices is None or value in self.choices(dialect))
+            and (self.list_dialect in (None, dialect) or "," not in value)
+        )
 
     def is_extension(self, value: Any) -> bool:
         """True if darknet does not compute what this value requests."""
@@ -71,24 +78,19 @@ class Key:
             return self.extension and value not in self.defaults.values()
         return value in self.extension
 
-    def _is_read_by(self, dialect: Dialect, value: str) -> bool:
-        if self.dialect not in (None, dialect) or (self.choices and value not in self.choices(dialect)):
-            return False
-        return self.list_dialect in (None, dialect) or "," not in value
-
 
 class _ValueProblem(Exception):
     """A value that cannot be used, or, with `value`, one that darknet reads as something else."""
 
-    def __init__(self, message: str, *, value: Any = _MISSING, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, value: Any = _NO_VALUE, hint: str | None = None) -> None:
         super().__init__(message)
         self.value, self.hint = value, hint
 
 
 def key(
-    default: Any = _MISSING,
+    default: Any = _NO_VALUE,
     *,
-    alexeyab: Any = _MISSING,
+    alexeyab: Any = _NO_VALUE,
     name: str = "",
     dialect: Dialect | None = None,
     list_dialect: Dialect | None = None,
@@ -113,7 +115,7 @@ def key(
     extension: the key (or these of its choices) is darkpy's own and changes the network's outputs.
     """
     declaration = Key(
-        defaults={Dialect.PJREDDIE: default, Dialect.ALEXEYAB: default if alexeyab is _MISSING else alexeyab},
+        defaults={Dialect.PJREDDIE: default, Dialect.ALEXEYAB: default if alexeyab is _NO_VALUE else alexeyab},
         name=name,
         dialect=dialect,
         list_dialect=list_dialect,
@@ -123,7 +125,7 @@ def key(
         aliases=aliases or {},
         extension=extension,
     )
-    if default is _MISSING:
+    if default is _NO_VALUE:
         return dataclasses.field(metadata={"key": declaration})
     return dataclasses.field(default=default, metadata={"key": declaration})
 
@@ -169,7 +171,7 @@ def read_spec(cls: type[Spec], section: Section, dialect: Dialect, findings: Fin
         if entry.key not in known:
             message = f"unknown key {truncate(entry.key)!r} is ignored"
             findings.warn(message, section, line=entry.line, hint=nearest(entry.key, known))
-    return None if any(value is _MISSING for value in values.values()) else cls(**values)
+    return None if any(value is _NO_VALUE for value in values.values()) else cls(**values)
 
 
 def nearest(word: str, known: Collection[str]) -> str | None:
@@ -189,7 +191,7 @@ def _read_key(
         findings.warn(message, section, line=entry.line)
         return default
     if entry is None or entry.value is None:
-        if default is _MISSING:
+        if default is _NO_VALUE:
             findings.error(f"has no {declaration.name}=, which is required", section)
         elif entry is not None:
             findings.warn(f"{entry.key!r} has no '=': darknet uses its default", section, line=entry.line)
@@ -199,7 +201,7 @@ def _read_key(
     try:
         return _convert(entry.value, declaration, dialect)
     except _ValueProblem as problem:
-        report = findings.error if problem.value is _MISSING else findings.warn
+        report = findings.error if problem.value is _NO_VALUE else findings.warn
         report(str(problem), section, line=entry.line, hint=problem.hint)
         return problem.value
 
@@ -238,7 +240,7 @@ def _number(text: str, declaration: Key) -> tuple[float, bool]:
     """Parse the number that a text starts with. Returns: the number, and True if it is the whole text."""
     entry = f"{declaration.name}={truncate(text)}"
     is_float = declaration.element is float
-    match = (_FLOAT if is_float else _INT).match(text)
+    match = (_FLOAT_PATTERN if is_float else _INT_PATTERN).match(text)
     if match is None:
         raise _ValueProblem(f"{entry} is not a number; darknet would use 0")
     digits = match.group()

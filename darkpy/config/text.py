@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from darkpy.errors import ConfigError
-from darkpy.files import TEXT, identify
+from darkpy.files import TEXT_FILE, identify
 from darkpy.finding import Cause, Finding, Location, Severity
 
 # a larger file is not a cfg: the longest that either darknet ships has 31 KB and 376 sections
@@ -140,7 +140,7 @@ def read(cfg: str | os.PathLike[str]) -> Config:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError([cfg_error(f"cannot be read: {reason}", Location(str(path)))]) from error
     kind = identify(data[:512])
-    if kind is not None and kind is not TEXT:
+    if kind is not None and kind is not TEXT_FILE:
         raise ConfigError([cfg_error(f"is {kind.description}, not a cfg", Location(str(path)), kind.hint)])
     if b"\0" in data:
         hint = "the order is CFG, then WEIGHTS"

@@ -12,7 +12,7 @@ from darkpy.export.onnx_graph import INPUT_NAME, OnnxOptions, build_graph
 from darkpy.export.state_dict import METADATA_PREFIX, WeightsMetadata
 from darkpy.layers.base import field_values
 from darkpy.network import Network
-from darkpy.ops.onnx_builder import OPSET, to_numpy
+from darkpy.ops.onnx_builder import ONNX_OPSET, to_numpy
 
 IR_VERSION = 8  # that of opset 17, so that older runtimes read it, too
 HEAD_KEYS = {"anchors", "mask", "num", "classes", "scale_x_y", "new_coords"}
@@ -51,7 +51,7 @@ def pack_onnx(network: Network, metadata: WeightsMetadata, options: OnnxOptions)
             [helper.make_tensor_value_info(name, float32, shape) for name, shape in outputs],
             [onnx.numpy_helper.from_array(to_numpy(tensor), name) for name, tensor in graph.constants.items()],
         ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        opset_imports=[helper.make_opsetid("", ONNX_OPSET)],
         ir_version=IR_VERSION,
         producer_name="darkpy",
     )

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from darkpy.config.net import NetSpec
 from darkpy.layers.base import ArraySpec, Layer, LayerSpec, activation_key, section, slope_arrays
-from darkpy.ops.activations import ACTIVATIONS, PRELU
+from darkpy.ops.activations import ACTIVATIONS_BY_NAME, PRELU_NAME
 from darkpy.ops.activations_onnx import write_activation
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
@@ -33,13 +33,13 @@ class ActivationSpec(LayerSpec):
         return slope_arrays(self.activation, inputs[0].c)
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return _Prelu(self.arrays(inputs)) if self.activation == PRELU else _Activation(self)
+        return _Prelu(self.arrays(inputs)) if self.activation == PRELU_NAME else _Activation(self)
 
 
 class _Activation(Layer):
     def __init__(self, spec: ActivationSpec) -> None:
         super().__init__()
-        self.activation = ACTIVATIONS[spec.activation]
+        self.activation = ACTIVATIONS_BY_NAME[spec.activation]
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return self.activation(x_BCHW)

@@ -23,7 +23,7 @@ from darkpy.layers.anchors import AnchoredSpec, chosen_anchors
 from darkpy.layers.head import read_head_targets
 from darkpy.layers.loss import mean_text
 from darkpy.ops.box_coder import BoxCoder
-from darkpy.ops.boxes import MEASURES
+from darkpy.ops.boxes import OVERLAP_MEASURES
 from darkpy.ops.device import tensor_async, to_device
 from darkpy.ops.grid import cells
 from darkpy.ops.matching import Matches, best_overlaps, match, match_predictions
@@ -143,7 +143,9 @@ class AnchoredDelta(Generic[Spec]):
             objectness_BHWA[_take(index, matches.last_P)] = delta_M[matches.last_P]
 
         pred_frac_M4 = self.pred_frac(entry_ME, matches)
-        overlap_M, giou_M = (MEASURES[kind](pred_frac_M4, matches.frac_M4) for kind in (self.shown_overlap, "giou"))
+        overlap_M, giou_M = (
+            OVERLAP_MEASURES[kind](pred_frac_M4, matches.frac_M4) for kind in (self.shown_overlap, "giou")
+        )
         self.report |= {
             "count": overlap_M.new_full((), len(matches), dtype=torch.long),
             "iou": overlap_M.sum(),

@@ -23,8 +23,8 @@ from darkpy.layers.arrays import INIT_SLOPE as INIT_SLOPE
 from darkpy.layers.arrays import INIT_ZERO as INIT_ZERO
 from darkpy.layers.arrays import ArraySpec as ArraySpec
 from darkpy.layers.arrays import Init as Init
-from darkpy.ops.activations import ACTIVATION_ALIASES, PRELU, activation_names
-from darkpy.ops.initializers import INITIALIZERS
+from darkpy.ops.activations import ACTIVATION_ALIASES, PRELU_NAME, activation_names
+from darkpy.ops.initializers import INITIALIZERS_BY_NAME
 from darkpy.ops.norms import BN_FREEZE_MODES
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
@@ -125,7 +125,7 @@ class LayerSpec:
     burnin_update: float = key(0.0, dialect=Dialect.ALEXEYAB)
     train_only_bn: bool = key(False, dialect=Dialect.ALEXEYAB)
     constrain: float | None = key(None, minimum=0)  # darkpy's own; falls back to [net] constrain
-    init: str | None = key(None, choices=INITIALIZERS)  # darkpy's own; falls back to [net] init
+    init: str | None = key(None, choices=INITIALIZERS_BY_NAME)  # darkpy's own; falls back to [net] init
     bn_freeze: str | None = key(None, choices=BN_FREEZE_MODES)  # darkpy's own; falls back to [net] bn_freeze
 
     @property
@@ -202,15 +202,15 @@ def activation_key(default: str, *, has_slopes: bool = False) -> Any:
         return key(default, choices=activation_names, aliases=ACTIVATION_ALIASES)
     return key(
         default,
-        choices=lambda dialect: activation_names(dialect) | {PRELU},
+        choices=lambda dialect: activation_names(dialect) | {PRELU_NAME},
         aliases=ACTIVATION_ALIASES,
-        extension={PRELU},
+        extension={PRELU_NAME},
     )
 
 
 def slope_arrays(activation: str, channels: int) -> tuple[ArraySpec, ...]:
     """Return the array of a PReLU's slopes, one a channel, which is the last of its layer; none for others."""
-    return (ArraySpec("slopes", (channels,), INIT_SLOPE, is_extension=True),) if activation == PRELU else ()
+    return (ArraySpec("slopes", (channels,), INIT_SLOPE, is_extension=True),) if activation == PRELU_NAME else ()
 
 
 SECTION_SPECS: dict[str, type[LayerSpec]] = {}

@@ -16,7 +16,7 @@ from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, activation_key, section
 from darkpy.layers.recurrent import Part, Recurrent, RecurrentSpec, State, require_same_size
-from darkpy.ops.activations import ACTIVATIONS
+from darkpy.ops.activations import ACTIVATIONS_BY_NAME
 from darkpy.shapes import Shape
 
 _CELL_BOUND = 32  # times time_steps: darknet's default of state_constrain
@@ -89,7 +89,7 @@ class _ConvLstm(Recurrent):
         super().__init__(time_steps, parts)
         self.spec = spec
         self.bound = _CELL_BOUND * time_steps if spec.state_constrain is None else spec.state_constrain
-        self.squash = ACTIVATIONS[spec.lstm_activation]
+        self.squash = ACTIVATIONS_BY_NAME[spec.lstm_activation]
 
     def initial_state(self, x_SCHW: torch.Tensor) -> State:
         sequences, _, h, w = x_SCHW.shape

@@ -17,7 +17,7 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.errors import ShapeError
 from darkpy.layers.base import ArraySpec, Init, Layer, LayerSpec, activation_key, section
-from darkpy.ops.activations import ACTIVATIONS
+from darkpy.ops.activations import ACTIVATIONS_BY_NAME
 from darkpy.ops.activations_onnx import write_activation
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
@@ -79,7 +79,7 @@ class _Local(Layer):
     def __init__(self, spec: LocalSpec, arrays: Sequence[ArraySpec]) -> None:
         super().__init__(arrays)
         self.spec = spec
-        self.activation = ACTIVATIONS[spec.activation]
+        self.activation = ACTIVATIONS_BY_NAME[spec.activation]
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         spec = self.spec

@@ -15,7 +15,7 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, LayerSpec, absolute_index, activation_key, section
-from darkpy.ops.activations import ACTIVATIONS
+from darkpy.ops.activations import ACTIVATIONS_BY_NAME
 from darkpy.ops.activations_onnx import write_activation
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
@@ -51,7 +51,7 @@ class SamSpec(LayerSpec):
 class _Sam(Layer):
     def __init__(self, spec: SamSpec) -> None:
         super().__init__()
-        self.activation = ACTIVATIONS[spec.activation]
+        self.activation = ACTIVATIONS_BY_NAME[spec.activation]
 
     def forward(self, x_BCHW: torch.Tensor, from_BCHW: torch.Tensor) -> torch.Tensor:
         return self.activation(x_BCHW * from_BCHW, inplace=True)

@@ -15,7 +15,7 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.layers.base import INIT_ONE, ArraySpec, Layer, LayerSpec, absolute_index, activation_key, section
-from darkpy.ops.activations import ACTIVATIONS
+from darkpy.ops.activations import ACTIVATIONS_BY_NAME
 from darkpy.ops.activations_onnx import write_activation
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
@@ -83,7 +83,7 @@ class Shortcut(Layer):
     def __init__(self, spec: ShortcutSpec, inputs: Sequence[Shape]) -> None:
         super().__init__()
         self.alpha, self.beta = spec.alpha, spec.beta
-        self.activation = ACTIVATIONS[spec.activation]
+        self.activation = ACTIVATIONS_BY_NAME[spec.activation]
         is_unscaled = spec.alpha == spec.beta == 1
         self.is_plain_sum = is_unscaled and spec.activation == "linear" and len(set(inputs)) == 1
 
@@ -106,7 +106,7 @@ class WeightedShortcut(Layer):
     def __init__(self, spec: ShortcutSpec, arrays: Sequence[ArraySpec]) -> None:
         super().__init__(arrays)
         self.normalization = spec.weights_normalization
-        self.activation = ACTIVATIONS[spec.activation]
+        self.activation = ACTIVATIONS_BY_NAME[spec.activation]
 
     def forward(self, *sources_BCHW: torch.Tensor) -> torch.Tensor:
         weights_NC11 = self._normalized()[:, :, None, None]

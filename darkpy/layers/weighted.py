@@ -16,7 +16,7 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.layers.base import INIT_ONE, INIT_ZERO, ArraySpec, Layer, LayerSpec, activation_key, slope_arrays
-from darkpy.ops.activations import ACTIVATIONS, PRELU
+from darkpy.ops.activations import ACTIVATIONS_BY_NAME, PRELU_NAME
 from darkpy.ops.activations_onnx import write_activation
 from darkpy.ops.gradients import activate, constrain, smooth
 from darkpy.ops.norms import batch_normalize, fold_factors, group_normalize, group_normalize_to_onnx
@@ -106,7 +106,7 @@ class WeightedLayer(Layer):
 
     def __init__(self, spec: WeightedLayerSpec, arrays: Sequence[ArraySpec], net: NetSpec) -> None:
         super().__init__(arrays)
-        self.activation = None if spec.activation == PRELU else ACTIVATIONS[spec.activation]
+        self.activation = None if spec.activation == PRELU_NAME else ACTIVATIONS_BY_NAME[spec.activation]
         self.is_normalized = spec.is_normalized
         self.norm_groups = spec.norm_groups
         self.freeze = spec.bn_freeze or net.bn_freeze

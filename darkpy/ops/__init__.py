@@ -1,1 +1,1 @@
-"""Maths that two rooms share: no darknet section is known here."""
+"""Maths that two layers share: no darknet section is known here."""

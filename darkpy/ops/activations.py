@@ -5,7 +5,7 @@ Legend: B images, C channels, H rows, W columns.
 Forward: y = f(x). Backward: delta *= g. For nearly all activations g is the derivative of f (at kinks the one-sided
 derivative that darknet takes), so that torch's autograd computes it. The few with another rule have an `output_rule`.
 
-Source:  both forks' src/activations.h, src/activations.c and src/activation_kernels.cu.
+Source:  pjreddie/darknet and AlexeyAB/darknet src/activations.h, src/activations.c and src/activation_kernels.cu.
 Differs: revleaky has leaky's g, as in darknet's CPU code; its GPU code divides by that g.
 """
 
@@ -25,8 +25,8 @@ from torch.nn import functional
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 
-_BOTH = frozenset(Dialect)
-_ALEXEYAB = frozenset({Dialect.ALEXEYAB})
+_IN_BOTH = frozenset(Dialect)
+_IN_ALEXEYAB = frozenset({Dialect.ALEXEYAB})
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -87,15 +87,11 @@ def get(name: str) -> Activation:
     Raises:  DarkpyError for a name that no dialect knows.
     Differs: darknet prints a line and uses relu.
     """
-    if name in ACTIVATIONS:
-        return ACTIVATIONS[name]
-    close = get_close_matches(name, ACTIVATIONS, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(ACTIVATIONS))}"
+    if name in ACTIVATIONS_BY_NAME:
+        return ACTIVATIONS_BY_NAME[name]
+    close = get_close_matches(name, ACTIVATIONS_BY_NAME, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(ACTIVATIONS_BY_NAME))}"
     raise DarkpyError(f"unknown activation {name}", hint=hint)
-
-
-def _linear(x: Tensor) -> Tensor:
-    return x
 
 
 def _loggy(x: Tensor) -> Tensor:
@@ -206,70 +202,74 @@ def _from_torch(
 def _leaky(name: str, dialects: frozenset[Dialect], slope: float) -> Activation:
     """Build a leaky relu; y has the sign of x and therefore determines the slope."""
     activation = _from_torch(name, dialects, functional.leaky_relu, negative_slope=slope)
-    return replace(activation, backward_inplace=partial(_leaky_backward_, slope=slope))
+    return replace(activation, backward_inplace=partial(_leaky_backward, slope=slope))
 
 
-def _leaky_backward_(y: Tensor, delta: Tensor, slope: float) -> Tensor:
+def _leaky_backward(y: Tensor, delta: Tensor, slope: float) -> Tensor:
     torch.ops.aten.leaky_relu_backward.grad_input(delta, y, slope, True, grad_input=delta)
     return delta
 
 
-def _relu_backward_(y: Tensor, delta: Tensor) -> Tensor:
+def _relu_backward(y: Tensor, delta: Tensor) -> Tensor:
     torch.ops.aten.threshold_backward.grad_input(delta, y, 0, grad_input=delta)
     return delta
 
 
-def _logistic_backward_(y: Tensor, delta: Tensor) -> Tensor:
+def _logistic_backward(y: Tensor, delta: Tensor) -> Tensor:
     torch.ops.aten.sigmoid_backward.grad_input(delta, y, grad_input=delta)
     return delta
 
 
-def _tanh_backward_(y: Tensor, delta: Tensor) -> Tensor:
+def _tanh_backward(y: Tensor, delta: Tensor) -> Tensor:
     torch.ops.aten.tanh_backward.grad_input(delta, y, grad_input=delta)
     return delta
 
 
-ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
+ACTIVATIONS_BY_NAME: Mapping[str, Activation] = MappingProxyType(
     {
         activation.name: activation
         for activation in (
-            Activation("linear", _BOTH, _linear),
+            Activation("linear", _IN_BOTH, lambda x: x),
             Activation(
-                "logistic", _BOTH, torch.sigmoid, forward_inplace=torch.sigmoid_, backward_inplace=_logistic_backward_
+                "logistic",
+                _IN_BOTH,
+                torch.sigmoid,
+                forward_inplace=torch.sigmoid_,
+                backward_inplace=_logistic_backward,
             ),
-            Activation("loggy", _BOTH, _loggy),
-            Activation("tanh", _BOTH, torch.tanh, forward_inplace=torch.tanh_, backward_inplace=_tanh_backward_),
-            replace(_from_torch("relu", _BOTH, functional.relu), backward_inplace=_relu_backward_),
-            _leaky("leaky", _BOTH, 0.1),
-            _leaky("relie", _BOTH, 0.01),
-            Activation("ramp", _BOTH, _ramp),
-            _from_torch("elu", _BOTH, functional.elu),
-            Activation("selu", _BOTH, _selu),
-            Activation("plse", _BOTH, _plse),
-            Activation("stair", _BOTH, _stair),
-            _from_torch("hardtan", _BOTH, functional.hardtanh),
-            Activation("lhtan", _BOTH, _lhtan),
-            _from_torch("swish", _ALEXEYAB, functional.silu),
-            Activation("mish", _ALEXEYAB, functional.mish, forward_inplace=_mish_into),
-            Activation("hard_mish", _ALEXEYAB, _hard_mish),
-            _from_torch("relu6", _ALEXEYAB, functional.relu6),
-            _leaky("revleaky", _ALEXEYAB, 0.1),
-            Activation("gelu", _ALEXEYAB, partial(functional.gelu, approximate="tanh"), output_rule=_gelu_rule),
+            Activation("loggy", _IN_BOTH, _loggy),
+            Activation("tanh", _IN_BOTH, torch.tanh, forward_inplace=torch.tanh_, backward_inplace=_tanh_backward),
+            replace(_from_torch("relu", _IN_BOTH, functional.relu), backward_inplace=_relu_backward),
+            _leaky("leaky", _IN_BOTH, 0.1),
+            _leaky("relie", _IN_BOTH, 0.01),
+            Activation("ramp", _IN_BOTH, _ramp),
+            _from_torch("elu", _IN_BOTH, functional.elu),
+            Activation("selu", _IN_BOTH, _selu),
+            Activation("plse", _IN_BOTH, _plse),
+            Activation("stair", _IN_BOTH, _stair),
+            _from_torch("hardtan", _IN_BOTH, functional.hardtanh),
+            Activation("lhtan", _IN_BOTH, _lhtan),
+            _from_torch("swish", _IN_ALEXEYAB, functional.silu),
+            Activation("mish", _IN_ALEXEYAB, functional.mish, forward_inplace=_mish_into),
+            Activation("hard_mish", _IN_ALEXEYAB, _hard_mish),
+            _from_torch("relu6", _IN_ALEXEYAB, functional.relu6),
+            _leaky("revleaky", _IN_ALEXEYAB, 0.1),
+            Activation("gelu", _IN_ALEXEYAB, partial(functional.gelu, approximate="tanh"), output_rule=_gelu_rule),
             Activation(
                 "normalize_channels",
-                _ALEXEYAB,
+                _IN_ALEXEYAB,
                 _normalize_channels,
                 output_rule=_normalize_channels_rule,
             ),
             Activation(
                 "normalize_channels_softmax",
-                _ALEXEYAB,
+                _IN_ALEXEYAB,
                 _normalize_channels_softmax,
                 output_rule=_normalize_channels_softmax_rule,
             ),
             Activation(
                 "normalize_channels_softmax_maxval",
-                _ALEXEYAB,
+                _IN_ALEXEYAB,
                 _normalize_channels_softmax_maxval,
                 output_rule=_normalize_channels_softmax_rule,
             ),
@@ -277,7 +277,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     }
 )
 
-PRELU = "prelu"
+PRELU_NAME = "prelu"
 """Leaky with a learned slope a channel; darkpy's own, for layers that have an array of slopes."""
 
 # names that darknet's enum has and its parser does not know: it uses relu
@@ -288,4 +288,4 @@ ACTIVATION_ALIASES = MappingProxyType(
 
 def activation_names(dialect: Dialect) -> frozenset[str]:
     """Names of the activations that a dialect knows."""
-    return frozenset(name for name, activation in ACTIVATIONS.items() if dialect in activation.dialects)
+    return frozenset(name for name, activation in ACTIVATIONS_BY_NAME.items() if dialect in activation.dialects)

@@ -15,11 +15,7 @@ Writer = Callable[[Graph, str], str]
 
 def write_activation(graph: Graph, name: str, x: str) -> str:
     """Add the activation of that name to the graph; linear adds nothing."""
-    return GRAPHS[name](graph, x)
-
-
-def _linear(graph: Graph, x: str) -> str:
-    return x
+    return ACTIVATION_WRITERS[name](graph, x)
 
 
 def _leaky(slope: float) -> Writer:
@@ -42,18 +38,6 @@ def _plus(graph: Graph, x: str, term: float) -> str:
     return graph.add("Add", x, torch.tensor(term))
 
 
-def _loggy(graph: Graph, x: str) -> str:
-    return graph.add("Tanh", _times(graph, x, 0.5))
-
-
-def _ramp(graph: Graph, x: str) -> str:
-    return graph.add("Add", graph.add("Relu", x), _times(graph, x, 0.1))
-
-
-def _selu(graph: Graph, x: str) -> str:
-    return graph.add("Selu", x, alpha=1.6732, gamma=1.0507)
-
-
 def _plse(graph: Graph, x: str) -> str:
     middle = _clip(-4.0, 4.0)(graph, x)
     outside = _times(graph, graph.add("Sub", x, middle), 0.01)
@@ -69,10 +53,6 @@ def _stair(graph: Graph, x: str) -> str:
     step = graph.add("Floor", _times(graph, x, 0.5))
     past_step = _plus(graph, graph.add("Sub", x, _times(graph, step, 2.0)), -1.0)
     return graph.add("Add", step, graph.add("Relu", past_step))
-
-
-def _swish(graph: Graph, x: str) -> str:
-    return graph.add("Mul", x, graph.add("Sigmoid", x))
 
 
 def _mish(graph: Graph, x: str) -> str:
@@ -115,25 +95,28 @@ def _channel_sum(graph: Graph, x: str) -> str:
     return graph.add("ReduceSum", x, torch.tensor([1]), keepdims=1)
 
 
-GRAPHS: Mapping[str, Writer] = MappingProxyType(
+ACTIVATION_WRITERS: Mapping[str, Writer] = MappingProxyType(
     {
-        "linear": _linear,
+        "linear": lambda graph, x: x,
         "logistic": _single("Sigmoid"),
-        "loggy": _loggy,
+        "loggy": lambda graph, x: graph.add("Tanh", _times(graph, x, 0.5)),
         "tanh": _single("Tanh"),
         "relu": _single("Relu"),
         "leaky": _leaky(0.1),
         "relie": _leaky(0.01),
-        "ramp": _ramp,
+        "ramp": lambda graph, x: graph.add("Add", graph.add("Relu", x), _times(graph, x, 0.1)),
         "elu": _single("Elu"),
-        "selu": _selu,
+        "selu": lambda graph, x: graph.add("Selu", x, alpha=1.6732, gamma=1.0507),
         "plse": _plse,
         "stair": _stair,
         "hardtan": _clip(-1.0, 1.0),
         "lhtan": _lhtan,
-        "swish": _swish,
+        "swish": lambda graph, x: graph.add("Mul", x, graph.add("Sigmoid", x)),
         "mish": _mish,
-        "hard_mish": _hard_mish,
+        # x * clip(x / 2 + 1, 0, 1)
+        "hard_mish": lambda graph, x: graph.add(
+            "Mul", x, _clip(0.0, 1.0)(graph, _plus(graph, _times(graph, x, 0.5), 1.0))
+        ),
         "relu6": _clip(0.0, 6.0),
         "revleaky": _leaky(0.1),
         "gelu": _gelu,

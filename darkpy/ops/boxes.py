@@ -74,7 +74,12 @@ def ciou(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(diagonal == 0, overlap, overlap - (distance / diagonal + alpha * aspect))
 
 
-MEASURES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"iou": iou, "giou": giou, "diou": diou, "ciou": ciou}
+OVERLAP_MEASURES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "iou": iou,
+    "giou": giou,
+    "diou": diou,
+    "ciou": ciou,
+}
 
 
 def _areas(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -47,7 +47,7 @@ _INITIALIZERS_2D: Mapping[str, Initializer] = {
     "darknet_ax": partial(init.kaiming_uniform_, a=math.sqrt(2)),
     "zero": lambda tensor, generator=None: init.zeros_(tensor),
 }
-INITIALIZERS: Mapping[str, Initializer] = MappingProxyType(
+INITIALIZERS_BY_NAME: Mapping[str, Initializer] = MappingProxyType(
     {name: _for_each_position(fill) for name, fill in _INITIALIZERS_2D.items()}
 )
 """Functions that fill a tensor in place and take `generator`.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from darkpy.ops.box_coder import BoxCoder
-from darkpy.ops.boxes import MEASURES, iou
+from darkpy.ops.boxes import OVERLAP_MEASURES, iou
 from darkpy.ops.device import tensor_async
 from darkpy.ops.targets import TargetBoxes, last_writer
 
@@ -95,4 +95,4 @@ def best_overlaps(truths: TargetBoxes, pred_frac_BHWA4: Tensor) -> tuple[Tensor,
 
 def _centered_overlap(size: Tensor, other: Tensor, kind: str) -> Tensor:
     box, other_box = (torch.cat((torch.zeros_like(wh), wh), dim=-1) for wh in (size, other))
-    return MEASURES[kind](box, other_box)
+    return OVERLAP_MEASURES[kind](box, other_box)

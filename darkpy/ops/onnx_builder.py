@@ -14,7 +14,7 @@ from darkpy.shapes import Shape
 if TYPE_CHECKING:
     import numpy as np
 
-OPSET = 17
+ONNX_OPSET = 17
 Attribute = int | float | str | Sequence[int]
 
 

@@ -1,7 +1,7 @@
-"""Images moved about, as training does it: placed on a canvas, cropped and resized, rotated, mirrored.
+"""Geometric augmentation of images: placed on a canvas, cropped and resized, rotated, mirrored.
 
-Letters: C color, H height, W width; N the places of one axis, or of a whole result; P the pixels of an image.
-An image is float 0..1 or uint8 0..255, planar or a (C, H, W) view of interleaved pixels; what is made of it is
+Letters: C color, H height, W width; N the positions of one axis, or of a whole result; P the pixels of an image.
+An image is float 0..1 or uint8 0..255, planar or a (C, H, W) view of interleaved (channels last) pixels; results are
 float32 0..1.
 """
 
@@ -13,17 +13,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-MUCH_WIDER = 16
-"""How much wider than the result an image must be to have its columns taken first; else rows are, for speed."""
+from darkpy.ops.resample import COLUMNS_FIRST_RATIO
 
-
-_ROWS = 1024  # of an image that become floats at a time
+_MEAN_CHUNK_ROWS = 1024  # rows that are converted to float at a time, to limit memory
 
 
 class Taps(NamedTuple):
-    """Where the places of an axis of a result look into an image: each between two of its rows or columns.
+    """Interpolation taps of one axis of a result: each position is between two rows or columns of the image.
 
-    first_N, second_N: those two. share_N: how much of the second is seen. cover_N: how much lies on the image.
+    first_N, second_N: those two. share_N: weight of the second. cover_N: fraction that is inside the image.
     """
 
     first_N: Tensor
@@ -32,40 +30,40 @@ class Taps(NamedTuple):
     cover_N: Tensor
 
     def window(self, start: int, count: int) -> Taps:
-        """The `count` places from `start` on."""
+        """Return `count` positions from `start` on."""
         return Taps(*(part_N.narrow(0, start, count) for part_N in self))
 
     def mirrored(self) -> Taps:
-        """The same places, last to first."""
+        """Return the positions in reverse order."""
         return Taps(*(part_N.flip(0) for part_N in self))
 
 
 def place(image_CHW: Tensor, w: int, h: int, dx: int, dy: int, canvas_CHW: Tensor) -> None:
-    """Paint the image, w x h large, onto the canvas, its corner at (dx, dy); what hangs over is cut off.
+    """Draw the image, resized to w x h, onto the canvas with its corner at (dx, dy), clipped to the canvas.
 
     Source:  pjreddie/darknet src/image.c place_image
     """
     _, source_h, source_w = image_CHW.shape
     _, canvas_h, canvas_w = canvas_CHW.shape
     top, left = max(0, dy), max(0, dx)
-    seen_h, seen_w = min(h + dy, canvas_h) - top, min(w + dx, canvas_w) - left
-    if seen_h <= 0 or seen_w <= 0:
+    visible_h, visible_w = min(h + dy, canvas_h) - top, min(w + dx, canvas_w) - left
+    if visible_h <= 0 or visible_w <= 0:
         return
-    rows = placed(source_h, h).window(top - dy, seen_h)
-    columns = placed(source_w, w).window(left - dx, seen_w)
-    canvas_CHW[:, top : top + seen_h, left : left + seen_w] = look(image_CHW, rows, columns)
+    rows = place_taps(source_h, h).window(top - dy, visible_h)
+    columns = place_taps(source_w, w).window(left - dx, visible_w)
+    canvas_CHW[:, top : top + visible_h, left : left + visible_w] = sample(image_CHW, rows, columns)
 
 
-def placed(source: int, size: int) -> Taps:
-    """An axis of `source` pixels at `size`: neither corners nor centers meet, black begins beyond the last pixel.
+def place_taps(source: int, size: int) -> Taps:
+    """Taps that resize an axis of `source` pixels to `size`: pixel i at i * source / size, black after the last pixel.
 
     Source:  pjreddie/darknet src/image.c place_image, bilinear_interpolate
     """
     return _between(torch.arange(size).float() / size * source, source)
 
 
-def cropped(source: int, start: int, length: int, size: int) -> Taps:
-    """`length` pixels from `start` at `size`, corners on corners; beyond the image its edge goes on.
+def crop_taps(source: int, start: int, length: int, size: int) -> Taps:
+    """Taps that resize `length` pixels from `start` to `size`, corners aligned; outside the image its edge counts.
 
     Source:  pjreddie/darknet src/image.c crop_image, resize_image
     """
@@ -78,11 +76,11 @@ def cropped(source: int, start: int, length: int, size: int) -> Taps:
     return Taps(first_N, second_N, share_N, torch.ones(size))
 
 
-def cropped_opencv(source: int, start: int, length: int, size: int) -> Taps:
-    """`length` pixels from `start` at `size`, centers on centers; `look` fills in what is beyond the image.
+def crop_taps_opencv(source: int, start: int, length: int, size: int) -> Taps:
+    """Taps that resize `length` pixels from `start` to `size`, centers aligned; `sample` fills the outside.
 
     Source:  AlexeyAB/darknet src/image_opencv.cpp image_data_augmentation (cv::resize, INTER_LINEAR)
-    Differs: in floats; OpenCV rounds the shares to 11 bits and the result to 8.
+    Differs: computed in floats; OpenCV rounds the weights to 11 bits and the result to 8.
     """
     position_N = ((torch.arange(size, dtype=torch.float64) + 0.5) * (length / size) - 0.5).clamp_(0, length - 1)
     first_N = position_N.long()
@@ -90,16 +88,16 @@ def cropped_opencv(source: int, start: int, length: int, size: int) -> Taps:
     return _covered(first_N + start, second_N + start, (position_N - first_N).float(), source)
 
 
-def look(image_CHW: Tensor, rows: Taps, columns: Taps, fill_C: Tensor | None = None) -> Tensor:
-    """What the taps see: bilinear, `fill_C` (black unless given) where they are beyond the image."""
+def sample(image_CHW: Tensor, rows: Taps, columns: Taps, fill_C: Tensor | None = None) -> Tensor:
+    """Sample an image bilinearly at the taps; positions outside it get `fill_C`, black by default."""
     c, source_h, source_w = image_CHW.shape
     h, w = len(rows.first_N), len(columns.first_N)
-    if source_w * h > MUCH_WIDER * source_h * w:
-        return look(image_CHW.mT, columns, rows, fill_C).mT
-    # what lies beside the columns that are seen is not touched
+    if source_w * h > COLUMNS_FIRST_RATIO * source_h * w:
+        return sample(image_CHW.mT, columns, rows, fill_C).mT
+    # skip the columns outside the range of the taps
     left, right = int(columns.first_N.min()), int(columns.second_N.max()) + 1
     first_N, second_N, seen_w = columns.first_N - left, columns.second_N - left, right - left
-    # index_select is quick on matrices alone: interleaved pixels are one of H rows, planar ones of C x H
+    # index_select is fast on matrices only: interleaved pixels are one with H rows, planar ones one with C * H rows
     if image_CHW.stride(0) == 1 and image_CHW.stride(2) == c:
         pixels_HP = image_CHW.permute(1, 2, 0).view(source_h, source_w * c)
         rows_HP = _lerp_rows(pixels_HP.narrow(1, left * c, seen_w * c), rows)
@@ -118,8 +116,10 @@ def look(image_CHW: Tensor, rows: Taps, columns: Taps, fill_C: Tensor | None = N
 def rotate_crop(
     image_CHW: Tensor, rad: float, scale: float, w: int, h: int, dx: float, dy: float, aspect: float
 ) -> Tensor:
-    """The image rotated by `rad` about its middle and scaled, its width / `aspect`: w x h pixels of it, (dx, dy) off
-    the middle, black beyond it. With scale and aspect 1 and the image's own size it is darknet's rotate_image.
+    """Rotate the image by `rad` about its center, scale it, and crop w x h pixels at (dx, dy) from the center.
+
+    The width is divided by `aspect`; outside the image is black. With scale and aspect 1 and the image's own size it is
+    darknet's rotate_image.
 
     Source:  pjreddie/darknet src/image.c rotate_crop_image, rotate_image
     """
@@ -128,7 +128,7 @@ def rotate_crop(
     y_H1 = ((torch.arange(h, dtype=torch.float64) - h / 2 + dy) / scale)[:, None]
     if rad == 0:
         rows, columns = _between(y_H1[:, 0] + source_h / 2, source_h), _between(x_W + source_w / 2, source_w)
-        return look(image_CHW, rows, columns)
+        return sample(image_CHW, rows, columns)
     sine, cosine = math.sin(rad), math.cos(rad)
     column = _between((cosine * x_W - sine * y_H1 + source_w / 2).view(-1), source_w)
     row = _between((sine * x_W + cosine * y_H1 + source_h / 2).view(-1), source_h)
@@ -146,8 +146,8 @@ def rotate_crop(
 
 
 def mean_color(image_CHW: Tensor) -> Tensor:
-    """The average of each color, 0..1: what AlexeyAB with OpenCV fills in beyond an image."""
-    sums = [rows_CHW.float().sum((1, 2)) for rows_CHW in torch.split(image_CHW, _ROWS, 1)]
+    """Compute the mean of each color, 0..1, with which AlexeyAB (OpenCV) fills the outside of an image."""
+    sums = [rows_CHW.float().sum((1, 2)) for rows_CHW in torch.split(image_CHW, _MEAN_CHUNK_ROWS, 1)]
     white = 1 if image_CHW.is_floating_point() else 255
     return torch.stack(sums).sum(0, dtype=torch.float64).div(white * image_CHW[0].numel()).float()
 
@@ -159,7 +159,7 @@ def _between(position_N: Tensor, source: int) -> Taps:
 
 
 def _covered(first_N: Tensor, second_N: Tensor, share_N: Tensor, source: int) -> Taps:
-    """Taps that stay on the image; a place that looks half beyond it sees the edge, and the cover says how much."""
+    """Clamp taps to the image; positions partly outside sample its edge, with a cover below 1."""
     cover_N = torch.where((first_N >= 0) & (first_N < source), 1 - share_N, 0)
     cover_N += torch.where((second_N >= 0) & (second_N < source), share_N, 0)
     return Taps(first_N.clamp(0, source - 1), second_N.clamp(0, source - 1), share_N, cover_N)

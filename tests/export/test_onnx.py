@@ -21,8 +21,8 @@ from darkpy.export.onnx_files import dropped_by_onnx, pack_onnx
 from darkpy.export.onnx_graph import OnnxOptions
 from darkpy.export.state_dict import WeightsMetadata
 from darkpy.network import Network
-from darkpy.ops.activations import ACTIVATIONS
-from darkpy.ops.activations_onnx import GRAPHS
+from darkpy.ops.activations import ACTIVATIONS_BY_NAME
+from darkpy.ops.activations_onnx import ACTIVATION_WRITERS
 from tests.layers.test_conformance import AX, NET, PAIRS, images, network
 
 PJ = Dialect.PJREDDIE
@@ -82,12 +82,12 @@ def test_layer_with_a_state_is_refused_by_name(name: str) -> None:
 
 
 def test_every_activation_is_known_to_both() -> None:
-    assert GRAPHS.keys() == ACTIVATIONS.keys()
+    assert ACTIVATION_WRITERS.keys() == ACTIVATIONS_BY_NAME.keys()
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", ACTIVATIONS_BY_NAME)
 def test_activation_computes_the_same(name: str) -> None:
-    dialect = AX if AX in ACTIVATIONS[name].dialects else PJ
+    dialect = AX if AX in ACTIVATIONS_BY_NAME[name].dialects else PJ
     check(made(f"[activation]\nactivation={name}\n", dialect), 12 * torch.rand(2, 4, 6, 8) - 6)
 
 

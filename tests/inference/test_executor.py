@@ -15,7 +15,7 @@ from darkpy.errors import WeightsError
 from darkpy.inference import fused_conv, lowering
 from darkpy.inference.accelerate import accelerate
 from darkpy.inference.executor import Executor, Step, lower_layers
-from darkpy.ops.activations import ACTIVATIONS
+from darkpy.ops.activations import ACTIVATIONS_BY_NAME
 from tests.inference.networks import distance, filled, images, outputs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +39,7 @@ def test_every_head_of_every_cfg_agrees_with_the_reference(cfg: Path) -> None:
 
 
 def test_every_activation_behind_a_convolution_agrees_with_the_reference() -> None:
-    for name, activation in ACTIVATIONS.items():
+    for name, activation in ACTIVATIONS_BY_NAME.items():
         dialect = next(iter(activation.dialects))
         net = filled(f"{NET}{CONV}activation={name}\n{CONV}stride=2\nactivation={name}\n", dialect)
         x = images(net, 2) - 0.5

@@ -13,14 +13,14 @@ from darkpy.layers.anchors import AnchoredSpec
 from darkpy.layers.gaussian_yolo import GaussianYoloSpec
 from darkpy.layers.yolo import YoloSpec
 from darkpy.ops.box_gradients import overlap_gradient
-from darkpy.ops.boxes import MEASURES
+from darkpy.ops.boxes import OVERLAP_MEASURES
 
 TO_CENTER = {"center": 0.0, "left_top": 0.5, "right_bottom": -0.5}
 Box = list[float]
 
 
 def overlap(a: Box, b: Box, kind: str = "iou") -> float:
-    return float(MEASURES[kind](double(a), double(b)))
+    return float(OVERLAP_MEASURES[kind](double(a), double(b)))
 
 
 def double(numbers: list[float]) -> torch.Tensor:

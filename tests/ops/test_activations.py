@@ -19,7 +19,7 @@ from torch import Tensor
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.ops import activations
-from darkpy.ops.activations import ACTIVATIONS
+from darkpy.ops.activations import ACTIVATIONS_BY_NAME
 
 Array = NDArray[Any]
 
@@ -159,7 +159,7 @@ def is_the_derivative(name: str) -> bool:
     return torch.autograd.gradcheck(activations.get(name), (away_from_kinks_BCHW,), raise_exception=False)
 
 
-@pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) - NOT_THE_DERIVATIVE))
+@pytest.mark.parametrize("name", sorted(set(ACTIVATIONS_BY_NAME) - NOT_THE_DERIVATIVE))
 def test_gradient_agrees_with_finite_differences(name: str) -> None:
     assert is_the_derivative(name)
 
@@ -171,7 +171,7 @@ def test_gradient_is_darknets_rule_where_that_is_not_the_derivative(name: str) -
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS_BY_NAME))
 def test_large_inputs_stay_finite_and_keep_their_dtype(name: str, dtype: torch.dtype) -> None:
     x_BCHW = torch.tensor([-1e4, -1e3, -100, -20, 0, 20, 100, 1e3, 1e4], dtype=dtype).reshape(1, 9, 1, 1)
     alone_BCHW, negative_BCHW = x_BCHW.reshape(9, 1, 1, 1), x_BCHW[:, :4]
@@ -240,7 +240,7 @@ def test_normalize_channels_softmax_survives_an_overflowing_exponential(name: st
     torch.testing.assert_close(y_BCHW.flatten(), expected, rtol=1e-4, atol=0)
 
 
-@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS_BY_NAME))
 def test_input_is_overwritten_only_on_request_and_while_recorded_only_where_it_is_not_needed(name: str) -> None:
     activation = activations.get(name)
     before_BCHW = torch.from_numpy(POINTS[:256]).float().reshape(1, 4, 8, 8)
@@ -254,7 +254,7 @@ def test_input_is_overwritten_only_on_request_and_while_recorded_only_where_it_i
     torch.testing.assert_close(activation(x_BCHW, inplace=True), y_BCHW)
 
 
-@pytest.mark.parametrize("name", [name for name in sorted(ACTIVATIONS) if activations.get(name).backward_inplace])
+@pytest.mark.parametrize("name", sorted(name for name, f in ACTIVATIONS_BY_NAME.items() if f.backward_inplace))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_delta_of_an_overwritten_input_is_that_of_a_kept_one(name: str, dtype: torch.dtype) -> None:
     activation = activations.get(name)
@@ -276,9 +276,9 @@ def test_common_activations_need_no_second_buffer(name: str) -> None:
 
 
 def test_each_fork_knows_its_own_names() -> None:
-    assert {a.name for a in ACTIVATIONS.values() if Dialect.PJREDDIE in a.dialects} == IN_BOTH_FORKS
-    assert {a.name for a in ACTIVATIONS.values() if Dialect.ALEXEYAB in a.dialects} == set(ACTIVATIONS)
-    assert set(ACTIVATIONS) == IN_BOTH_FORKS | IN_ALEXEYAB | ACROSS_CHANNELS
+    assert {a.name for a in ACTIVATIONS_BY_NAME.values() if Dialect.PJREDDIE in a.dialects} == IN_BOTH_FORKS
+    assert {a.name for a in ACTIVATIONS_BY_NAME.values() if Dialect.ALEXEYAB in a.dialects} == set(ACTIVATIONS_BY_NAME)
+    assert set(ACTIVATIONS_BY_NAME) == IN_BOTH_FORKS | IN_ALEXEYAB | ACROSS_CHANNELS
 
 
 def test_unknown_name_is_an_error_that_names_its_neighbor() -> None:
@@ -288,7 +288,7 @@ def test_unknown_name_is_an_error_that_names_its_neighbor() -> None:
         activations.get("???")
 
 
-@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS_BY_NAME))
 def test_copies_of_a_network_share_the_one_record(name: str) -> None:
-    activation = ACTIVATIONS[name]
+    activation = ACTIVATIONS_BY_NAME[name]
     assert copy.deepcopy(activation) is activation

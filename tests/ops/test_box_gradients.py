@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkpy.ops.box_gradients import overlap_gradient
-from darkpy.ops.boxes import MEASURES
+from darkpy.ops.boxes import OVERLAP_MEASURES
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "ops" / "box_gradients.npz")
 KINDS = ("iou", "giou", "diou", "ciou")
@@ -21,7 +21,7 @@ box = st.tuples(place, place, side, side).map(lambda numbers: torch.tensor(numbe
 
 def true_gradient(pred: torch.Tensor, truth: torch.Tensor, kind: str) -> torch.Tensor:
     pred = pred.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(MEASURES[kind](pred, truth).sum(), pred)
+    (gradient,) = torch.autograd.grad(OVERLAP_MEASURES[kind](pred, truth).sum(), pred)
     return gradient
 
 
@@ -34,7 +34,7 @@ def test_derivatives_are_what_darknet_computes(kind: str) -> None:
 
 def test_goldens_hold_boxes_together_and_apart() -> None:
     pairs = torch.from_numpy(GOLDEN["pairs"])
-    overlap = MEASURES["iou"](pairs[:, :4], pairs[:, 4:])
+    overlap = OVERLAP_MEASURES["iou"](pairs[:, :4], pairs[:, 4:])
     assert (overlap > 0).sum() > 50 and (overlap == 0).sum() > 20
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from darkpy.ops import boxes
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "boxes.npz")
-MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+OVERLAP_MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "iou": boxes.iou,
     "giou": boxes.giou,
     "diou": boxes.diou,
@@ -28,7 +28,7 @@ box = st.tuples(place, place, side, side).map(lambda numbers: torch.tensor(numbe
 def test_every_measure_is_what_darknet_computes(key: str) -> None:
     fork, name = key.split("/")
     pairs = torch.from_numpy(GOLDEN[f"{fork}/pairs"])
-    measured = MEASURES[name](pairs[:, :4], pairs[:, 4:])
+    measured = OVERLAP_MEASURES[name](pairs[:, :4], pairs[:, 4:])
     assert np.abs(measured.numpy() - GOLDEN[key]).max() <= 1e-7
 
 
@@ -36,10 +36,10 @@ def test_every_measure_is_what_darknet_computes(key: str) -> None:
 def test_measures_without_powers_are_darknets_to_the_last_bit(key: str) -> None:
     fork, name = key.split("/")
     pairs = torch.from_numpy(GOLDEN[f"{fork}/pairs"])
-    assert np.array_equal(MEASURES[name](pairs[:, :4], pairs[:, 4:]).numpy(), GOLDEN[key])
+    assert np.array_equal(OVERLAP_MEASURES[name](pairs[:, :4], pairs[:, 4:]).numpy(), GOLDEN[key])
 
 
-@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+@pytest.mark.parametrize("measure", OVERLAP_MEASURES.values(), ids=OVERLAP_MEASURES)
 def test_all_pairs_by_broadcasting_equal_one_pair_at_a_time(measure: Callable[[Tensor, Tensor], Tensor]) -> None:
     pairs = torch.from_numpy(GOLDEN["alexeyab/pairs"])[:20]
     a_N4, b_N4 = pairs[:, :4], pairs[:, 4:]
@@ -52,7 +52,7 @@ def test_all_pairs_by_broadcasting_equal_one_pair_at_a_time(measure: Callable[[T
 @settings(deadline=None)
 @given(box, box)
 def test_every_measure_is_symmetric(a: Tensor, b: Tensor) -> None:
-    for measure in MEASURES.values():
+    for measure in OVERLAP_MEASURES.values():
         assert measure(a, b).item() == pytest.approx(measure(b, a).item(), abs=1e-9)
 
 
@@ -68,7 +68,7 @@ def test_distance_and_enclosure_only_lower_the_iou(a: Tensor, b: Tensor) -> None
 @settings(deadline=None)
 @given(box)
 def test_a_box_matches_itself_fully(a: Tensor) -> None:
-    for measure in MEASURES.values():
+    for measure in OVERLAP_MEASURES.values():
         assert measure(a, a).item() == pytest.approx(1, abs=1e-9)
 
 
@@ -81,7 +81,7 @@ def test_known_overlap_of_two_unit_squares() -> None:
     assert boxes.ciou(a, b).item() == pytest.approx(1 / 3 - 0.25 / 3.25)
 
 
-@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+@pytest.mark.parametrize("measure", OVERLAP_MEASURES.values(), ids=OVERLAP_MEASURES)
 def test_boxes_without_area_overlap_by_zero_not_nan(measure: Callable[[Tensor, Tensor], Tensor]) -> None:
     point = torch.tensor([0.3, 0.3, 0.0, 0.0])
     assert measure(point, point).item() == 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from darkpy.ops.activations import ACTIVATIONS
+from darkpy.ops.activations import ACTIVATIONS_BY_NAME
 from darkpy.ops.gradients import activate, constrain, smooth
 
 
@@ -48,9 +48,9 @@ def test_constraint_lets_a_broken_gradient_be_seen() -> None:
 
 
 @pytest.mark.parametrize("bound", [0.0, 0.5])
-@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS_BY_NAME))
 def test_activation_and_constraint_in_one_are_the_two_after_each_other(name: str, bound: float) -> None:
-    activation = ACTIVATIONS[name]
+    activation = ACTIVATIONS_BY_NAME[name]
     x_BCHW = torch.linspace(-3, 3, 48).reshape(2, 4, 2, 3).requires_grad_()
     delta_BCHW = torch.linspace(2, -2, 48).reshape(2, 4, 2, 3)
     apart = activation(x_BCHW * 1)

@@ -9,7 +9,7 @@ import torch
 
 from darkpy.build import make_plan
 from darkpy.network import Network
-from darkpy.ops.initializers import INITIALIZERS
+from darkpy.ops.initializers import INITIALIZERS_BY_NAME
 
 FAN_IN, FAN_OUT = 64 * 9, 128 * 9
 DEVIATIONS = {
@@ -37,12 +37,12 @@ def seeded() -> torch.Generator:
 
 
 def test_every_name_is_looked_at_here() -> None:
-    assert DEVIATIONS.keys() == INITIALIZERS.keys()
+    assert DEVIATIONS.keys() == INITIALIZERS_BY_NAME.keys()
 
 
 @pytest.mark.parametrize("name", DEVIATIONS)
 def test_numbers_are_spread_as_the_name_says(name: str) -> None:
-    weights = INITIALIZERS[name](torch.full((128, 64, 3, 3), 7.0), generator=seeded())
+    weights = INITIALIZERS_BY_NAME[name](torch.full((128, 64, 3, 3), 7.0), generator=seeded())
     deviation = DEVIATIONS[name]
     assert weights.std().item() == pytest.approx(deviation, rel=0.01)
     assert abs(weights.mean().item()) <= 0.01 * deviation
@@ -54,14 +54,17 @@ def test_numbers_are_spread_as_the_name_says(name: str) -> None:
 
 
 def test_leaky_variant_makes_up_for_the_slope() -> None:
-    plain, leaky = (INITIALIZERS[name](torch.empty(9, 9, 3, 3), generator=seeded()) for name in ("msra", "msra_leaky"))
+    plain, leaky = (
+        INITIALIZERS_BY_NAME[name](torch.empty(9, 9, 3, 3), generator=seeded()) for name in ("msra", "msra_leaky")
+    )
     torch.testing.assert_close(leaky * math.sqrt(1.01), plain)
 
 
 @pytest.mark.parametrize("name", sorted(DEVIATIONS.keys() - {"zero"}))
 def test_generator_decides_the_numbers(name: str) -> None:
     first, second, other = (
-        INITIALIZERS[name](torch.empty(4, 4, 3, 3), generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+        INITIALIZERS_BY_NAME[name](torch.empty(4, 4, 3, 3), generator=torch.Generator().manual_seed(seed))
+        for seed in (1, 1, 2)
     )
     assert torch.equal(first, second) and not torch.equal(first, other)
 
@@ -69,8 +72,8 @@ def test_generator_decides_the_numbers(name: str) -> None:
 @pytest.mark.parametrize("name", DEVIATIONS)
 def test_places_of_a_local_layer_are_each_spread_like_a_matrix_alone(name: str) -> None:
     """Of a [local] layer weights are [place][filter][number read]."""
-    weights_LFK = INITIALIZERS[name](torch.empty(5, 60, 300), generator=seeded())
-    alone = INITIALIZERS[name](torch.empty(60, 300), generator=seeded())
+    weights_LFK = INITIALIZERS_BY_NAME[name](torch.empty(5, 60, 300), generator=seeded())
+    alone = INITIALIZERS_BY_NAME[name](torch.empty(60, 300), generator=seeded())
     assert torch.equal(weights_LFK[0], alone)
     for place in range(5):
         assert weights_LFK[place].std().item() == pytest.approx(alone.std().item(), rel=0.03)

@@ -76,8 +76,8 @@ def test_rotate_crop_by_no_angle_is_that_by_hardly_any(image_CHW: Tensor) -> Non
 
 def test_flip_is_darknets_and_so_are_mirrored_columns(image_CHW: Tensor) -> None:
     assert_same(image_CHW.flip(2), golden("flip"), tolerance=0)
-    rows, columns = warp.cropped(37, 0, 37, 37), warp.cropped(53, 0, 53, 53).mirrored()
-    assert_same(warp.look(image_CHW, rows, columns), golden("flip"), tolerance=0)
+    rows, columns = warp.crop_taps(37, 0, 37, 37), warp.crop_taps(53, 0, 53, 53).mirrored()
+    assert_same(warp.sample(image_CHW, rows, columns), golden("flip"), tolerance=0)
 
 
 @pytest.mark.parametrize(("dx", "dy", "w", "h"), [(-5, 3, 40, 40), (0, 0, 53, 37), (60, -50, 9, 9), (10, 10, 1, 1)])
@@ -85,7 +85,7 @@ def test_flip_is_darknets_and_so_are_mirrored_columns(image_CHW: Tensor) -> None
 def test_cropped_is_crop_then_resize(
     image_CHW: Tensor, dx: int, dy: int, w: int, h: int, new_w: int, new_h: int
 ) -> None:
-    result_CHW = warp.look(image_CHW, warp.cropped(37, dy, h, new_h), warp.cropped(53, dx, w, new_w))
+    result_CHW = warp.sample(image_CHW, warp.crop_taps(37, dy, h, new_h), warp.crop_taps(53, dx, w, new_w))
     assert_same(result_CHW, resample.resize(resample.crop(image_CHW, dx, dy, w, h), new_w, new_h))
 
 
@@ -97,8 +97,8 @@ with np.load(FOLDER / "opencv.npz") as arrays:
 def test_cropped_opencv_is_opencvs(name: str) -> None:
     dx, dy, w, h, new_w, new_h = map(int, re.findall(r"-?\d+", name))
     image_CHW = golden("image", "opencv").permute(2, 0, 1)
-    rows, columns = warp.cropped_opencv(37, dy, h, new_h), warp.cropped_opencv(53, dx, w, new_w)
-    assert_same(warp.look(image_CHW, rows, columns, warp.mean_color(image_CHW)), golden(name, "opencv"))
+    rows, columns = warp.crop_taps_opencv(37, dy, h, new_h), warp.crop_taps_opencv(53, dx, w, new_w)
+    assert_same(warp.sample(image_CHW, rows, columns, warp.mean_color(image_CHW)), golden(name, "opencv"))
 
 
 @pytest.mark.parametrize("size", [(199, 150), (1, 90), (90, 1), (500, 3)])
@@ -106,34 +106,34 @@ def test_all_kinds_of_images_come_out_the_same(size: tuple[int, int]) -> None:
     w, h = size
     bytes_CHW = noise(w, h)
     views = [
-        (warp.placed(h, 60), warp.placed(w, 41)),
-        (warp.cropped(h, -9, h + 5, 60), warp.cropped(w, 0, w, 41).mirrored()),
-        (warp.cropped_opencv(h, -9, h + 5, 60), warp.cropped_opencv(w, 1, w + 8, 41)),
+        (warp.place_taps(h, 60), warp.place_taps(w, 41)),
+        (warp.crop_taps(h, -9, h + 5, 60), warp.crop_taps(w, 0, w, 41).mirrored()),
+        (warp.crop_taps_opencv(h, -9, h + 5, 60), warp.crop_taps_opencv(w, 1, w + 8, 41)),
     ]
     for picture_CHW in (interleave(bytes_CHW), bytes_CHW / 255, interleave(bytes_CHW / 255)):
         assert_same(warp.mean_color(picture_CHW), warp.mean_color(bytes_CHW))
         for rows, columns in views:
-            assert_same(warp.look(picture_CHW, rows, columns), warp.look(bytes_CHW, rows, columns))
+            assert_same(warp.sample(picture_CHW, rows, columns), warp.sample(bytes_CHW, rows, columns))
         turned_CHW = warp.rotate_crop(bytes_CHW, 0.2, 0.7, 40, 30, 3, 1, 1.1)
         assert_same(warp.rotate_crop(picture_CHW, 0.2, 0.7, 40, 30, 3, 1, 1.1), turned_CHW)
 
 
 def test_a_window_shows_a_part_of_the_whole(image_CHW: Tensor) -> None:
-    rows, columns = warp.cropped_opencv(37, -5, 50, 64), warp.cropped_opencv(53, 4, 60, 48).mirrored()
+    rows, columns = warp.crop_taps_opencv(37, -5, 50, 64), warp.crop_taps_opencv(53, 4, 60, 48).mirrored()
     fill_C = warp.mean_color(image_CHW)
-    whole_CHW = warp.look(image_CHW, rows, columns, fill_C)
-    part_CHW = warp.look(image_CHW, rows.window(3, 40), columns.window(20, 28), fill_C)
+    whole_CHW = warp.sample(image_CHW, rows, columns, fill_C)
+    part_CHW = warp.sample(image_CHW, rows.window(3, 40), columns.window(20, 28), fill_C)
     assert torch.equal(part_CHW, whole_CHW[:, 3:43, 20:48])
 
 
 def test_what_is_wholly_beyond_the_image_is_filled(image_CHW: Tensor) -> None:
     fill_C = torch.tensor((0.1, 0.2, 0.3))
-    rows, columns = warp.cropped_opencv(37, 90, 10, 8), warp.cropped_opencv(53, 0, 53, 8)
-    assert_same(warp.look(image_CHW, rows, columns, fill_C), fill_C[:, None, None].expand(3, 8, 8))
+    rows, columns = warp.crop_taps_opencv(37, 90, 10, 8), warp.crop_taps_opencv(53, 0, 53, 8)
+    assert_same(warp.sample(image_CHW, rows, columns, fill_C), fill_C[:, None, None].expand(3, 8, 8))
 
 
 def test_a_image_of_one_very_long_row_needs_no_memory_to_speak_of() -> None:
     pixels_CHW = torch.zeros(3, 1, 4_000_000, dtype=torch.uint8)
-    rows, columns = warp.placed(1, 416), warp.placed(4_000_000, 416)
+    rows, columns = warp.place_taps(1, 416), warp.place_taps(4_000_000, 416)
     # rows first would make 20 gigabytes of it
-    assert warp.look(interleave(pixels_CHW), rows, columns).sum() == 0
+    assert warp.sample(interleave(pixels_CHW), rows, columns).sum() == 0

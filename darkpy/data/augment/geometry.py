@@ -13,7 +13,7 @@ from torch import Tensor
 
 from darkpy.data.augment.sampler import DarknetRandom
 from darkpy.ops import warp
-from darkpy.ops.resample import GRAY
+from darkpy.ops.resample import LETTERBOX_FILL
 
 CLASS_ONLY = 999999.0
 """darknet's x, y, w and h of a label that gives a class without a box."""
@@ -80,7 +80,7 @@ class Letterbox:
 
     def render(self, image_CHW: Tensor) -> Tensor:
         """Resample the image into the network's input."""
-        x_CHW = torch.full((image_CHW.shape[0], self.net_h, self.net_w), GRAY)
+        x_CHW = torch.full((image_CHW.shape[0], self.net_h, self.net_w), LETTERBOX_FILL)
         warp.place(image_CHW, int(self.w), int(self.h), int(self.dx), int(self.dy), x_CHW)
         return x_CHW.flip(2) if self.flip else x_CHW
 
@@ -137,7 +137,7 @@ class Crop:
 
         Outside the image is its mean color with OpenCV, else its edge pixels.
         """
-        axis = warp.cropped_opencv if self.opencv else warp.cropped
+        axis = warp.crop_taps_opencv if self.opencv else warp.crop_taps
         rows = axis(self.h, self.top, self.crop_h, self.net_h)
         columns = axis(self.w, self.left, self.crop_w, self.net_w)
         if self.flip:
@@ -146,7 +146,7 @@ class Crop:
             rows, columns = rows.window(window.top, window.h), columns.window(window.left, window.w)
         is_inside = min(self.left, self.right, self.top, self.bottom) >= 0
         fill_C = None if is_inside or not self.opencv else warp.mean_color(image_CHW)
-        return warp.look(image_CHW, rows, columns, fill_C)
+        return warp.sample(image_CHW, rows, columns, fill_C)
 
     def with_letterbox(self) -> Crop:
         """Add margins that restore the image's aspect ratio, up to the jitter ([net] letter_box)."""

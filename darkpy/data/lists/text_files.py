@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from darkpy.errors import DarkpyError
-from darkpy.files import TEXT, identify
+from darkpy.files import TEXT_FILE, identify
 
 MAX_SIZE = 1 << 22  # the longest such file in use, the names of ImageNet's 22,000 classes, has 0.5 MB
 
@@ -25,8 +25,8 @@ def read_lines(path: str | os.PathLike[str], *, hint: str) -> list[str]:
         reason = getattr(error, "strerror", None) or str(error)
         raise DarkpyError(f"{path}: cannot be read: {reason}", hint=hint) from error
     kind = identify(data[:512])
-    if kind is not None and kind is not TEXT:
-        raise DarkpyError(f"{path}: is {kind.description}", hint=hint if kind.hint == TEXT.hint else kind.hint)
+    if kind is not None and kind is not TEXT_FILE:
+        raise DarkpyError(f"{path}: is {kind.description}", hint=hint if kind.hint == TEXT_FILE.hint else kind.hint)
     if b"\0" in data or len(data) > MAX_SIZE:
         raise DarkpyError(f"{path}: is a binary file or larger than any list of names", hint=hint)
     lines = [line.rstrip("\r") for line in data.decode("utf-8-sig", errors="replace").split("\n")]
