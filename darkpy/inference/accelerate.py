@@ -5,13 +5,13 @@ Legend: B images, C H W channels, rows, columns.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
 
+from darkpy.deprecation import renamed_arguments, warn_renamed
 from darkpy.errors import DarkpyError
 from darkpy.inference.backends import onnx_runtime, openvino
 from darkpy.inference.compile import compile_network
@@ -19,11 +19,10 @@ from darkpy.inference.executor import Executor, lower_layers
 from darkpy.inference.quantize import quantize_network
 from darkpy.network import Network, Runner
 
-ENGINES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+PRECISIONS_BY_ENGINE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"torch": ("fp32", "bf16", "int8"), "onnxruntime": ("fp32",), "openvino": ("fp32", "bf16")}
 )
 """Inference engines and the precisions that each supports."""
-ENGINE_PRECISIONS = ENGINES["torch"]
 OUTPUT_TOLERANCES: Mapping[str, float] = MappingProxyType({"fp32": 1e-3, "bf16": 0.25, "int8": 0.5})
 """Largest error of an output by precision: root mean square of the difference over that of the expected output.
 
@@ -35,7 +34,7 @@ A larger error means that something is broken. The accuracy lost to a precision 
 class InferenceConfig:
     """Engine, precision and compilation of a network in inference.
 
-    engine: a key of ENGINES. precision: of the weighted sums, "fp32", "bf16" or "int8".
+    engine: a key of PRECISIONS_BY_ENGINE. precision: of the weighted sums, "fp32", "bf16" or "int8".
     compiled: compile to C++ by torch's inductor.
     """
 
@@ -45,12 +44,12 @@ class InferenceConfig:
 
     def check(self, device: torch.device) -> None:
         """Raises: DarkpyError for an unknown engine or precision, and for an unsupported combination."""
-        if self.engine not in ENGINES:
-            raise DarkpyError(f"unknown engine {self.engine!r}", hint=f"one of {', '.join(ENGINES)}")
-        if self.precision not in ENGINE_PRECISIONS:
-            raise DarkpyError(f"unknown precision {self.precision!r}", hint=f"one of {', '.join(ENGINE_PRECISIONS)}")
-        if self.precision not in ENGINES[self.engine]:
-            supported = ", ".join(ENGINES[self.engine])
+        if self.engine not in PRECISIONS_BY_ENGINE:
+            raise DarkpyError(f"unknown engine {self.engine!r}", hint=f"one of {', '.join(PRECISIONS_BY_ENGINE)}")
+        if self.precision not in OUTPUT_TOLERANCES:
+            raise DarkpyError(f"unknown precision {self.precision!r}", hint=f"one of {', '.join(OUTPUT_TOLERANCES)}")
+        if self.precision not in PRECISIONS_BY_ENGINE[self.engine]:
+            supported = ", ".join(PRECISIONS_BY_ENGINE[self.engine])
             raise DarkpyError(
                 f"{self.engine} supports {supported}, not {self.precision}", hint="--engine torch supports all"
             )
@@ -60,12 +59,9 @@ class InferenceConfig:
             raise DarkpyError(f"--engine and int8 need the CPU, not {device.type}", hint="add --device cpu")
 
 
+@renamed_arguments(ways="config", pictures="images")
 def accelerate(
-    network: Network,
-    config: InferenceConfig | None = None,
-    *,
-    images: Sequence[torch.Tensor] = (),
-    ways: InferenceConfig | None = None,
+    network: Network, config: InferenceConfig | None = None, *, images: Sequence[torch.Tensor] = ()
 ) -> Network:
     """Make a network run as fast as possible in inference, and return it; there is no way back.
 
@@ -75,9 +71,6 @@ def accelerate(
     Shapes: images x_1CHW to calibrate int8 on, a few dozen like those to come.
     Raises: DarkpyError if the configuration is not available here, or its outputs differ from those of the layers.
     """
-    if ways is not None:
-        warnings.warn("accelerate(ways=...) is now accelerate(config=...)", DeprecationWarning, stacklevel=2)
-        config = ways
     config = config or InferenceConfig()
     network.for_inference()
     config.check(network.device)
@@ -133,10 +126,6 @@ def _check_outputs(
 def __getattr__(name: str) -> object:
     """Names of an earlier release."""
     if name == "Ways":
-        warnings.warn("Ways is now InferenceConfig, and is_compiled is compiled", DeprecationWarning, stacklevel=2)
-
-        def ways(*, engine: str = "torch", precision: str = "fp32", is_compiled: bool = False) -> InferenceConfig:
-            return InferenceConfig(engine=engine, precision=precision, compiled=is_compiled)
-
-        return ways
+        warn_renamed("Ways", "InferenceConfig")
+        return renamed_arguments(is_compiled="compiled")(InferenceConfig)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -116,7 +116,9 @@ def test_all_layers_that_only_move_values_run_in_int8() -> None:
 
 def test_names_of_an_earlier_release_work_and_warn() -> None:
     with pytest.warns(DeprecationWarning, match="Ways is now InferenceConfig"):
-        config = module.Ways(precision="bf16", is_compiled=False)  # type: ignore[operator]
-    assert config == InferenceConfig(precision="bf16")
-    with pytest.warns(DeprecationWarning, match="accelerate\\(config=...\\)"):
-        accelerate(filled(NET + CONV), ways=InferenceConfig())
+        config = module.Ways(precision="bf16", is_compiled=True)  # type: ignore[operator]
+    assert config == InferenceConfig(precision="bf16", compiled=True)
+    with pytest.warns(DeprecationWarning, match=r"accelerate\(config=...\)"):
+        accelerate(filled(NET + CONV), ways=InferenceConfig())  # type: ignore[call-arg]
+    with pytest.warns(DeprecationWarning, match=r"accelerate\(images=...\)"):
+        accelerate(filled(NET + CONV), pictures=[])  # type: ignore[call-arg]
