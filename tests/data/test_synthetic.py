@@ -211,7 +211,7 @@ def test_file_in_the_place_of_the_folder_is_refused(write: Write) -> None:
 
 @pytest.mark.parametrize("folder", ["images/shapes", "raw", "a.jpg", "a\nb", "\udc80"])
 def test_folder_where_a_fork_would_not_find_the_labels_is_refused(write: Write, folder: str) -> None:
-    with pytest.raises(DarkpyError, match="not both darknets would find labels"):
+    with pytest.raises(DarkpyError, match="one of the darknets would not find labels"):
         write(folder)
     assert list(Path().iterdir()) == []
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from darkpy.data.lists.names import COCO, VOC
+from darkpy.data.lists.names import COCO_NAMES, VOC_NAMES
 
 from . import classifiers, datasets, recurrent, yolo_early, yolov3, yolov4, yolov4_scaled, yolov7
 from .writer import Cfg
@@ -46,8 +46,8 @@ NETWORK_BY_NAME: dict[str, Callable[[], Cfg]] = {
 def make_texts() -> dict[str, str]:
     """Return the text of every file, by file name."""
     texts = {f"{name}.cfg": network().text() for name, network in NETWORK_BY_NAME.items()}
-    texts["coco.names"] = datasets.names(COCO)
-    texts["voc.names"] = datasets.names(VOC)
+    texts["coco.names"] = datasets.names(COCO_NAMES)
+    texts["voc.names"] = datasets.names(VOC_NAMES)
     texts["coco.data"] = datasets.coco_data()
     texts["voc.data"] = datasets.voc_data()
     return texts

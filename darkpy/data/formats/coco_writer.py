@@ -12,7 +12,7 @@ import numpy as np
 
 from darkpy.data.lists.image_list import ImageList, names_from_common_folder
 from darkpy.data.lists.labels import LabelTable
-from darkpy.data.lists.names import COCO, COCO_IDS, COCO_OWN
+from darkpy.data.lists.names import COCO_IDS, COCO_NAMES, COCO_ORIGINAL_NAMES
 from darkpy.data.loading.decoding import read_image_size
 from darkpy.errors import ImageError
 
@@ -49,7 +49,7 @@ def start_coco(listed: ImageList, *tables: LabelTable) -> CocoSet:
     """
     most = max((int(table.class_N.max()) for table in tables if len(table)), default=-1)
     names = [listed.name(number) for number in range(max(most + 1, len(listed.names)))]
-    ids = COCO_IDS if tuple(names) in (COCO, COCO_OWN) else range(1, len(names) + 1)
+    ids = COCO_IDS if tuple(names) in (COCO_NAMES, COCO_ORIGINAL_NAMES) else range(1, len(names) + 1)
     return CocoSet([{"id": number, "name": name} for number, name in zip(ids, names, strict=True)])
 
 

@@ -1,4 +1,4 @@
-"""A list of images, wherever its names come from."""
+"""Lists of images: from a folder, a list file or a `.data` file."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ LIST_SUFFIXES = (".txt", ".list")
 
 @dataclass(frozen=True, slots=True)
 class ImageList:
-    """images: as the list names them; folder: where those are looked for that are not found from the working
-    directory; names: of the classes, as far as they are known.
+    """List of images.
+
+    images: paths as the list has them. folder: base of paths that are not found from the working directory.
+    names: class names, as far as known.
     """
 
     images: tuple[str, ...]
@@ -28,33 +30,33 @@ class ImageList:
     names: tuple[str, ...] = ()
 
     def read_labels(self, dialect: Dialect | None = None) -> LabelTable:
-        """Raises: DarkpyError when no image has labels."""
+        """Read the labels of all images. Raises: DarkpyError when no image has labels."""
         table = read_label_table(self.images, self.folder, dialect)
         if len(table.missing) == len(table.files):
             raise DarkpyError(
-                f"no image of the list has labels; those of the first are looked for in {table.files[0]}",
-                hint="labels lie beside the images, or those of images/a.jpg in labels/a.txt",
+                f"no image of the list has labels; those of the first are expected in {table.files[0]}",
+                hint="labels lie beside the images, or for images/a.jpg in labels/a.txt",
             )
         return table
 
-    def file(self, number: int) -> Path:
-        """Where an image is."""
-        return find_image(Path(self.images[number]), self.folder)
+    def file(self, index: int) -> Path:
+        """Return the path of an image's file."""
+        return find_image(Path(self.images[index]), self.folder)
 
     def name(self, class_id: int) -> str:
-        """What a class is called; its number where nothing else is known."""
+        """Return the name of a class, or its number if it has no name."""
         return self.names[class_id] if class_id < len(self.names) else str(class_id)
 
 
 def names_from_common_folder(files: Sequence[Path]) -> list[str]:
-    """What images are called from the folder that all of them lie in."""
+    """Return the paths of images relative to their common folder."""
     absolute = [file.absolute() for file in files]
     common = os.path.commonpath([file.parent for file in absolute])
     return [file.relative_to(common).as_posix() for file in absolute]
 
 
 def open_list(source: Path, key: str = "train") -> ImageList:
-    """The images of a folder, of a list, or of the list that `key` of a `.data` file names.
+    """Open the images of a folder, of a list file, or of the list that `key` of a `.data` file names.
 
     Raises: DarkpyError when it cannot be read or names no image.
     """
@@ -66,9 +68,9 @@ def open_list(source: Path, key: str = "train") -> ImageList:
 
 
 def open_lists(source: Path, keys: Sequence[str]) -> dict[str, ImageList]:
-    """The lists that a `.data` file has of these keys; of another source the one list, called as its file.
+    """Open the lists of these keys of a `.data` file; for another source its one list, named like its file.
 
-    Raises: DarkpyError when there is none, or one cannot be read or names no image.
+    Raises: DarkpyError when there is no list, or one cannot be read or names no image.
     """
     if source.is_dir() or source.suffix.lower() in LIST_SUFFIXES:
         return {source.stem: open_list(source)}
@@ -80,7 +82,7 @@ def open_lists(source: Path, keys: Sequence[str]) -> dict[str, ImageList]:
 
 
 def open_key(data: DataFile, key: str) -> ImageList:
-    """The list that a key of a `.data` file names.
+    """Open the list that a key of a `.data` file names.
 
     Raises: DarkpyError when there is no such key, or the list cannot be read or names no image.
     """
@@ -91,6 +93,6 @@ def open_key(data: DataFile, key: str) -> ImageList:
 
 
 def known_names(data: DataFile) -> tuple[str, ...]:
-    """The classes of a `.data` file, nothing where it names no file that is there."""
+    """Read the class names of a `.data` file; none if their file is not given or does not exist."""
     file = data.find("names") if "names" in data.entries else None
     return read_names(file) if file is not None and file.is_file() else ()

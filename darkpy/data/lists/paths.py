@@ -1,4 +1,4 @@
-"""Which images are meant, and where the labels of an image lie."""
+"""Paths of images, and of the label file of an image."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ IMAGE_SUFFIXES = frozenset(
         *("jp2", "ppm", "pgm", "pbm", "pnm", "tga", "psd", "pcx"),
     )
 )
-"""What counts as an image in a folder, in small or capital letters, also where Pillow may have to refuse it."""
+"""Endings of image files in a folder, in either case, also of kinds that Pillow may not decode."""
 
-_PJREDDIE_WORDS = (
+_PJREDDIE_REPLACEMENTS = (
     *(("images", "labels"), ("JPEGImages", "labels"), ("raw", "labels")),
     *((".jpg", ".txt"), (".png", ".txt"), (".JPG", ".txt"), (".JPEG", ".txt")),
 )
@@ -27,21 +27,26 @@ _ALEXEYAB_FOLDERS = re.compile(r"([/\\])(?:images(?=\1(?:train|val)20(?:14|17)\1
 
 
 def label_path(image_path: str | os.PathLike[str], dialect: Dialect) -> Path:
-    """The label file of an image, as `label_name`."""
+    """Return the label file of an image, as `label_name` does."""
     return Path(label_name(os.fspath(image_path), dialect))
 
 
 def label_name(image: str, dialect: Dialect) -> str:
-    """The label file of an image.
+    """Return the label file of an image.
 
-    pjreddie replaces the first `images`, `JPEGImages`, `raw` and extension wherever they stand in the path; AlexeyAB
+    pjreddie's rule replaces the first `images`, `JPEGImages`, `raw` and extension anywhere in the path; AlexeyAB's
     only the folders of COCO and VOC, and the extension at the end.
 
-    Raises:  DarkpyError when the name does not end as images do.
+    Raises:  DarkpyError when the name does not end like an image's.
     Source:  pjreddie/darknet src/data.c fill_truth_detection; AlexeyAB/darknet src/utils.c replace_image_to_label
-    Differs: images of other kinds than darknet reads have labels, too.
+    Differs: images of kinds that darknet does not read have labels too.
     """
-    text = _replace_words(image) if dialect is Dialect.PJREDDIE else _replace_folders(image)
+    text = image
+    if dialect is Dialect.PJREDDIE:
+        for word, replacement in _PJREDDIE_REPLACEMENTS:
+            text = text.replace(word, replacement, 1)
+    else:
+        text = (_ALEXEYAB_FOLDERS.sub(r"\1labels", text) if "mages" in text else text).strip()
     start, suffix = os.path.splitext(text)  # noqa: PTH122  (lists are long, and Path is slow)
     label = f"{start}.txt" if suffix.lower() in IMAGE_SUFFIXES else text
     if not label.endswith(".txt") or label == image:
@@ -50,33 +55,33 @@ def label_name(image: str, dialect: Dialect) -> str:
 
 
 def listed_folder(folder: Path, example: str) -> str:
-    """How lists name a folder: from the root, so that they are good everywhere, if both forks find labels there.
+    """Return the path of a folder for use in lists: absolute, or relative where only that keeps the labels findable.
 
     example: an image in the folder.
-    Raises:  DarkpyError when not both forks would find its labels beside it.
+    Raises:  DarkpyError when one of the darknets would not look for its labels beside it.
     """
-    for place in (folder.absolute().as_posix(), folder.as_posix()):
-        image = f"{place}/{example}"
+    for path in (folder.absolute().as_posix(), folder.as_posix()):
+        image = f"{path}/{example}"
         label = Path(image).with_suffix(".txt")
         if image.isprintable() and all(label_path(image, dialect) == label for dialect in Dialect):
-            return place
+            return path
     raise DarkpyError(
-        f"{folder}: not both darknets would find labels beside images here",
-        hint="name a folder whose path has no `images`, `raw`, `.jpg`, `.png`, nor blanks at its ends",
+        f"{folder}: one of the darknets would not find labels beside images here",
+        hint="name a folder whose path contains no `images`, `raw`, `.jpg` or `.png`, and no blanks at its ends",
     )
 
 
 def expand_paths(arguments: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The image files that the arguments of a command stand for, in their order.
+    """Expand the arguments of a command to image files, in order.
 
-    A folder stands for the images directly in it, by name, without hidden files; a `.txt` or `.list` file for those it
-    lists; anything else for itself, whether it is there or not: `load_image` says what is wrong with it.
+    A folder stands for the images directly in it, sorted by name, without hidden files; a `.txt` or `.list` file for
+    the images it lists; anything else for itself, even if it does not exist: `load_image` reports that.
 
     Raises:  DarkpyError when a folder or list cannot be read or has no image, or there is no argument.
     """
     paths: list[Path] = []
     for argument in map(Path, arguments):
-        if _answers(argument.is_dir):
+        if _is_true(argument.is_dir):
             paths += _list_folder(argument)
         elif argument.suffix.lower() in (".txt", ".list"):
             paths += read_image_list(argument)
@@ -88,25 +93,25 @@ def expand_paths(arguments: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
 
 def read_image_list(path: str | os.PathLike[str]) -> list[Path]:
-    """The images that a list file names, one path a line; blank lines, and blanks and CR around a path, do not count.
+    """Read the images of a list file, one path on a line; blank lines, and blanks around a path, are ignored.
 
     Raises:  DarkpyError when the list cannot be read or names no image.
-    Differs: a path that is not found from the working directory is looked for beside the list file as well.
+    Differs: a path that is not found from the working directory may also be relative to the list file.
     """
     path = Path(path)
     return [find_image(Path(line), path.parent) for line in read_list_lines(path)]
 
 
 def read_list_lines(path: Path) -> list[str]:
-    """The lines of a list file, as `read_image_list` without looking for the images.
+    """Read the lines of a list file, without looking for the images.
 
     Raises:  DarkpyError when the list cannot be read or names no image.
     """
     try:
-        # file names are bytes: what is not UTF-8 in a name must come back unchanged
+        # file names are bytes: those that are not UTF-8 must come back unchanged
         text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except (OSError, ValueError) as fault:
-        raise _unreadable(path, fault) from fault
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
     lines = [line for line in map(str.strip, text.split("\n")) if line]
     if not lines:
         raise DarkpyError(f"{printable(path)}: names no image", hint="a list has one image path on each line")
@@ -114,16 +119,16 @@ def read_list_lines(path: Path) -> list[str]:
 
 
 def find_image(entry: Path, folder: Path) -> Path:
-    """An image as a list in that folder names it: from the working directory, or else from the folder."""
+    """Find an image that a list in `folder` names: relative to the working directory, else to the folder."""
     beside = folder / entry
-    return beside if not _answers(entry.exists) and _answers(beside.exists) else entry
+    return beside if not _is_true(entry.exists) and _is_true(beside.exists) else entry
 
 
 def _list_folder(folder: Path) -> list[Path]:
     try:
         names = sorted(folder.iterdir())
-    except OSError as fault:
-        raise _unreadable(folder, fault) from fault
+    except OSError as error:
+        raise _unreadable(folder, error) from error
     paths = [name for name in names if name.suffix.lower() in IMAGE_SUFFIXES and not name.name.startswith(".")]
     if not paths:
         known = " ".join(sorted(IMAGE_SUFFIXES))
@@ -131,30 +136,20 @@ def _list_folder(folder: Path) -> list[Path]:
     return paths
 
 
-def _answers(question: Callable[[], bool]) -> bool:
-    """Path's own questions, with no for an answer where a name is too long to ask about or has a zero byte in it."""
+def _is_true(predicate: Callable[[], bool]) -> bool:
+    """Call a predicate of a path; False where it raises because the name is too long or contains a zero byte."""
     try:
-        return question()
+        return predicate()
     except (OSError, ValueError):
         return False
 
 
-def _unreadable(path: Path, fault: OSError | ValueError) -> DarkpyError:
-    reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
+def _unreadable(path: Path, error: OSError | ValueError) -> DarkpyError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return DarkpyError(f"{printable(path)}: cannot be read: {reason.lower()}")
 
 
 def printable(text: object) -> str:
-    """One line, whatever a hostile name holds."""
+    """Return text as one printable line, escaped if a hostile name needs it."""
     name = str(text)
     return name if name.isprintable() else ascii(name)
-
-
-def _replace_words(path: str) -> str:
-    for word, replacement in _PJREDDIE_WORDS:
-        path = path.replace(word, replacement, 1)
-    return path
-
-
-def _replace_folders(path: str) -> str:
-    return (_ALEXEYAB_FOLDERS.sub(r"\1labels", path) if "mages" in path else path).strip()

@@ -1,4 +1,4 @@
-"""Splits that can be made again: the same names and the same seed, on any machine and in any order."""
+"""Reproducible splits of a data set: they depend on the names and the seed, not on machine or order."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from darkpy.errors import DarkpyError
 
 
 def split(names: Sequence[str], shares: Mapping[str, float], seed: int) -> dict[str, list[str]]:
-    """Deal names at random into parts of given shares of the whole; within a part they keep their order.
+    """Split names at random into parts of given shares of the whole, in their order.
 
-    Where a name goes follows from the seed, itself, and how many there are: of a set that has grown a little, few
-    names change their part.
+    The part of a name follows from the seed, the name and the number of names: when a set grows a little, few names
+    change their part.
 
-    Returns: the parts that hold a name; each of them does where there are as many names as parts.
-    Raises:  DarkpyError when the shares are not above 0 or more than 1 together.
+    Returns: the parts that are not empty; all of them if there are at least as many names as parts.
+    Raises:  DarkpyError when a share is not above 0 or the shares sum to more than 1.
     """
     total = sum(shares.values())
     if not shares or min(shares.values()) <= 0 or total > 1 + 1e-9:
         raise DarkpyError(
-            f"{', '.join(f'{part}={share:g}' for part, share in shares.items())} are no shares of a whole",
-            hint="shares are above 0, and 1 together or less, as in train=.8,valid=.2",
+            f"{', '.join(f'{part}={share:g}' for part, share in shares.items())} are not shares of a whole",
+            hint="shares are above 0 and sum to at most 1, as in train=.8,valid=.2",
         )
-    shuffled = sorted(names, key=lambda name: (_number(seed, name), name))
-    ends = _ends(len(names), list(shares.values()))
+    # sorting by a hash shuffles reproducibly, and a new name leaves the order of the others as it is
+    shuffled = sorted(names, key=lambda name: (_hash(seed, name), name))
+    ends = _part_ends(len(names), list(shares.values()))
     part_of = {
         name: part for part, first, end in zip(shares, [0, *ends], ends, strict=False) for name in shuffled[first:end]
     }
@@ -41,46 +42,46 @@ def split(names: Sequence[str], shares: Mapping[str, float], seed: int) -> dict[
 def split_files(
     source: Path, listed: ImageList, folder: Path, shares: Mapping[str, float], seed: int
 ) -> dict[Path, list[str]]:
-    """The lines of a list file for each part; with a `.data` file as the source, of another one that names them, too.
+    """Make the lines of a list file for each part, and of a `.data` file that names them if the source is one.
 
-    Images are known by their names from the folder that all of them lie in, and written from the root.
+    Images are identified by their paths from their common folder, and written with absolute paths.
 
     Raises:  DarkpyError as `split`.
     """
-    files = [listed.file(number) for number in range(len(listed.images))]
+    files = [listed.file(index) for index in range(len(listed.images))]
     names = names_from_common_folder(files)
     absolute = {name: str(file.absolute()) for name, file in zip(names, files, strict=True)}
     parts = split(list(absolute), shares, seed)
-    made = {folder / f"{part}.txt": [absolute[name] for name in members] for part, members in parts.items()}
+    texts = {folder / f"{part}.txt": [absolute[name] for name in members] for part, members in parts.items()}
     if not source.is_dir() and source.suffix.lower() not in LIST_SUFFIXES:
         lists = {part: (folder / f"{part}.txt").absolute().as_posix() for part in parts}
-        entries = {**_kept(read_data(source), lists), **lists}
-        made[folder / source.name] = [f"{key}={value}" for key, value in entries.items()]
-    return made
+        entries = {**_entries_for_split(read_data(source), lists), **lists}
+        texts[folder / source.name] = [f"{key}={value}" for key, value in entries.items()]
+    return texts
 
 
-def _kept(data: DataFile, parts: Iterable[str]) -> dict[str, str]:
-    """What a `.data` file in another folder says still: not what need not be found of lists that are others now."""
-    gone = {DIFFICULT_KEYS[part] for part in parts if part in DIFFICULT_KEYS}
-    kept = {key: value for key, value in data.entries.items() if key not in gone}
-    for key in kept:
+def _entries_for_split(data: DataFile, parts: Iterable[str]) -> dict[str, str]:
+    """Return a `.data` file's entries with absolute paths, without the difficult objects of lists that are replaced."""
+    dropped = {DIFFICULT_KEYS[part] for part in parts if part in DIFFICULT_KEYS}
+    entries = {key: value for key, value in data.entries.items() if key not in dropped}
+    for key in entries:
         file = data.find(key)
         if key != "classes" and file is not None and file.is_file():
-            kept[key] = file.absolute().as_posix()
-    return kept
+            entries[key] = file.absolute().as_posix()
+    return entries
 
 
-def _number(seed: int, name: str) -> bytes:
+def _hash(seed: int, name: str) -> bytes:
     return sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
 
 
-def _ends(count: int, shares: Sequence[float]) -> list[int]:
-    """Where each part ends, none of them empty if that can be."""
+def _part_ends(count: int, shares: Sequence[float]) -> list[int]:
+    """Return the end index of each part; no part is empty if there are enough names."""
     ends: list[int] = []
-    done = 0.0
-    for place, share in enumerate(shares):
-        done += share
-        left = len(shares) - 1 - place
-        end = min(round(done * count), count - left)
+    total = 0.0
+    for index, share in enumerate(shares):
+        total += share
+        parts_left = len(shares) - 1 - index
+        end = min(round(total * count), count - parts_left)
         ends.append(min(max(end, ends[-1] + 1 if ends else 1), count))
     return ends

@@ -130,7 +130,7 @@ def test_difficult_objects_of_every_list_come_back(run: Run) -> None:
         (("to-coco", "shots", "out.json"), "no image of the list has labels"),
         (("to-coco", "nothing.data", "out"), "nothing.data: names no list of images"),
         (("from-voc", "nowhere", "pets"), "nowhere: holds no VOC annotations"),
-        (("from-coco", "train.json", "raw", "--images", "shots"), "not both darknets would find labels"),
+        (("from-coco", "train.json", "raw", "--images", "shots"), "one of the darknets would not find labels"),
     ],
 )
 def test_mistake_is_one_message_and_nothing_is_written(run: Run, words: tuple[str, ...], told: str) -> None:

@@ -93,7 +93,7 @@ def test_images_that_cannot_be_read_are_told_and_the_others_shown(run: Run) -> N
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("split set lists --parts train=.9,valid=.2", "train=0.9, valid=0.2 are no shares of a whole"),
+        ("split set lists --parts train=.9,valid=.2", "train=0.9, valid=0.2 are not shares of a whole"),
         ("split set lists --parts train", "--parts: 'train' is no name and share"),
         ("split set lists --parts a/b=.5", "--parts: 'a/b=.5' is no name and share"),
         ("split set lists --parts a=.5,a=.5", "--parts: 'a=.5' is no name and share"),

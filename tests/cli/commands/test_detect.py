@@ -130,7 +130,7 @@ def test_names_come_from_a_data_file_too(task: Path, run: Run) -> None:
 def test_classes_without_names_go_by_their_numbers(task: Path, run: Run) -> None:
     code, out, err = run("detect", "net.cfg", "net.weights", "a.png", "--device", "cpu")
     assert code == 0 and "\n0: 95%" in out
-    assert err.startswith("warning: nothing says what the 2 classes are called")
+    assert err.startswith("warning: no names are given for the 2 classes")
 
 
 def test_hidden_class_is_not_shown(task: Path, run: Run) -> None:

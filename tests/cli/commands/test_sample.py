@@ -54,7 +54,7 @@ def test_options_say_how_many_and_with_what(run: Run) -> None:
         ("sample shapes --images 0", "0 is not in the range"),
         ("sample shapes --size 8", "8 is not in the range"),
         ("sample shapes --seed -1", "-1 is not in the range"),
-        ("sample images", "not both darknets would find labels"),
+        ("sample images", "one of the darknets would not find labels"),
     ],
 )
 def test_mistake_is_one_message_and_nothing_is_written(run: Run, line: str, told: str) -> None:

@@ -15,7 +15,7 @@ from darkpy.data.formats.coco import read_coco
 from darkpy.data.formats.coco_writer import CocoSet, fill_coco, image_ids, start_coco
 from darkpy.data.formats.darknet_writer import ImportStats, label_texts
 from darkpy.data.lists.image_list import ImageList
-from darkpy.data.lists.names import COCO, COCO_OWN
+from darkpy.data.lists.names import COCO_NAMES, COCO_ORIGINAL_NAMES
 
 
 def write(folder: Path, size: tuple[int, int] = (64, 32), **texts: str) -> ImageList:
@@ -58,7 +58,7 @@ def test_difficult_objects_are_crowds_and_unknown_classes_have_numbers(tmp_path:
     assert [one["name"] for one in coco.categories] == ["cat", "dog", "2", "3"]
 
 
-@pytest.mark.parametrize("names", [COCO, COCO_OWN])
+@pytest.mark.parametrize("names", [COCO_NAMES, COCO_ORIGINAL_NAMES])
 def test_cocos_classes_have_the_ids_of_coco(tmp_path: Path, names: tuple[str, ...]) -> None:
     coco = made(ImageList(write(tmp_path, a="79 .5 .5 1 1").images, tmp_path, names))
     assert coco.categories[-1]["id"] == coco.annotations[0]["category_id"] == 90

@@ -27,7 +27,7 @@ def test_keys_and_values_lose_blanks_and_returns_around_them_and_keep_those_insi
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("names=a\nnames=b\n", r"x.data:2: 'names' was given before; the first counts"),
+        ("names=a\nnames=b\n", r"x.data:2: 'names' was given before; the first value counts"),
         ("names=a\nvalid=\n", r"x.data:2: 'valid' has no value"),
         ("names=a\nvalid\n", r"x.data:2: 'valid' has no value"),
     ],
@@ -60,7 +60,7 @@ def test_file_is_looked_for_in_the_working_directory_then_beside(
 def test_missing_names_are_darknets_default_if_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     data = read_data(write(tmp_path, "classes=2\n"))
-    with pytest.warns(DarkpyWarning, match=r"has no names=; darknet's default, data/names.list, is not there"):
+    with pytest.warns(DarkpyWarning, match=r"has no names=; darknet's default, data/names.list, does not exist"):
         assert data.find_names() is None
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "names.list").touch()

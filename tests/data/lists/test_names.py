@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from darkpy.data.lists.names import COCO, VOC, names_for, read_names
+from darkpy.data.lists.names import COCO_NAMES, VOC_NAMES, names_for, read_names
 from darkpy.errors import DarkpyError, DarkpyWarning
 
 
 def test_lists_have_darknets_spelling_and_order() -> None:
-    assert (len(COCO), len(set(COCO)), COCO[0], COCO[9], COCO[79]) == (80, 80, "person", "traffic light", "toothbrush")
-    assert (len(VOC), VOC[0], VOC[19]) == (20, "aeroplane", "tvmonitor")
-    assert list(VOC) == sorted(VOC)
+    assert (len(COCO_NAMES), len(set(COCO_NAMES))) == (80, 80)
+    assert (COCO_NAMES[0], COCO_NAMES[9], COCO_NAMES[79]) == ("person", "traffic light", "toothbrush")
+    assert (len(VOC_NAMES), VOC_NAMES[0], VOC_NAMES[19]) == (20, "aeroplane", "tvmonitor")
+    assert list(VOC_NAMES) == sorted(VOC_NAMES)
 
 
 @pytest.mark.parametrize("data", [b"a\nb c\n\nd", b"a\r\nb c\r\n\r\nd\r\n", b"\xef\xbb\xbfa\nb c\n\nd\n\n \n"])
@@ -26,8 +27,8 @@ def test_lines_are_classes_except_blank_ones_at_the_end(tmp_path: Path, data: by
 def test_without_a_file_the_number_of_classes_tells() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert names_for(80) == COCO
-        assert names_for(20) == VOC
+        assert names_for(80) == COCO_NAMES
+        assert names_for(20) == VOC_NAMES
     with pytest.warns(DarkpyWarning, match="3 classes"):
         assert names_for(3) == ("0", "1", "2")
 

@@ -69,7 +69,7 @@ def test_folder_is_listed_from_the_root(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("name", ["images", "raw", "drawn", "a.jpg", "line\nbreak", "x/images/y"])
 def test_folder_where_a_fork_would_not_find_labels_is_an_error(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DarkpyError, match="not both darknets would find labels"):
+    with pytest.raises(DarkpyError, match="one of the darknets would not find labels"):
         listed_folder(tmp_path / name, "train/a.jpg")
 
 

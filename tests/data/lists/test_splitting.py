@@ -44,5 +44,5 @@ def test_every_name_is_in_one_part_and_no_part_empty_without_need(count: int, we
 
 @pytest.mark.parametrize("shares", [{}, {"a": 0.0}, {"a": 0.7, "b": 0.4}, {"a": -1, "b": 2}])
 def test_shares_are_parts_of_a_whole(shares: dict[str, float]) -> None:
-    with pytest.raises(DarkpyError, match="are no shares of a whole"):
+    with pytest.raises(DarkpyError, match="are not shares of a whole"):
         split(NAMES, shares, 0)

@@ -29,7 +29,7 @@ def test_other_files_are_refused(tmp_path: Path, data: bytes, told: str) -> None
 
 
 def test_large_files_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "MAX_SIZE", 10)
+    monkeypatch.setattr(lines, "MAX_SIZE_BYTES", 10)
     (tmp_path / "x").write_bytes(b"0123456789\n")
     with pytest.raises(DarkpyError, match="larger than"):
         read_lines(tmp_path / "x", hint="")
