@@ -16,7 +16,7 @@ from darkpy.errors import DarkpyError
 from darkpy.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
-    from darkpy.data.formats.coco_writer import CocoSet
+    from darkpy.data.formats.coco_writer import CocoContent
     from darkpy.data.lists.image_list import ImageList
 
 TO_COCO_HELP = """Write the labels of a data set as COCO's JSON.
@@ -56,7 +56,7 @@ def to_coco(source: Path, target: Path, overwrite: bool, dialect: str | None) ->
         click.echo(f"{files[key]}: {len(one.images)} images, {len(one.annotations)} boxes")
 
 
-def _convert(key: str, listed: ImageList, difficult: ImageList | None, rule: Dialect | None) -> CocoSet:
+def _convert(key: str, listed: ImageList, difficult: ImageList | None, rule: Dialect | None) -> CocoContent:
     from darkpy.data.formats.coco_writer import fill_coco, start_coco
 
     plain = listed.read_labels(rule)

@@ -1,4 +1,4 @@
-"""What VOC's and COCO's files say of images: the objects on them, in pixels."""
+"""Annotated images in a common form: what VOC's and COCO's files contain, with boxes in pixels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class BoxPx(NamedTuple):
-    """The edges of a box in pixels from the image's upper left corner; those between pixels are whole numbers."""
+    """Edges of a box in pixels from the image's upper left corner; integers lie between two pixels."""
 
     left: float
     top: float
@@ -18,7 +18,7 @@ class BoxPx(NamedTuple):
 
 
 class AnnotatedObject(NamedTuple):
-    """One object as a file has it, good or not. is_difficult: VOC's difficult, COCO's iscrowd; it need not be found."""
+    """Object as a file has it, unchecked. is_difficult: VOC's difficult or COCO's iscrowd; it need not be detected."""
 
     name: str
     box: BoxPx
@@ -26,8 +26,8 @@ class AnnotatedObject(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
-    """An image and its objects. file: the image, wherever it is. Units: w, h in pixels."""
+class AnnotatedImage:
+    """Image and its objects. file: path of the image. Units: w, h in pixels."""
 
     file: Path
     w: int
@@ -37,17 +37,17 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedDataset:
-    """An annotated data set.
+    """Annotated data set.
 
-    images: by the names that `splits` use. splits: which images are for what; empty where the source does not say.
-    missing: images that were spoken of and are not there. names: the classes in their order, where the source tells.
+    images: by the names that `splits` use. splits: names of images by split; empty if the source has none.
+    missing: names of images that do not exist. names: classes in their order, if the source defines one.
     """
 
-    images: Mapping[str, Image]
+    images: Mapping[str, AnnotatedImage]
     splits: Mapping[str, Sequence[str]]
     missing: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
 
     def class_names(self) -> tuple[str, ...]:
-        """What the objects are called, each name once; in the order of the alphabet where there is no other."""
-        return self.names or tuple(sorted({one.name for image in self.images.values() for one in image.objects}))
+        """Return the names of the classes, in alphabetical order if the source defines none."""
+        return self.names or tuple(sorted({item.name for image in self.images.values() for item in image.objects}))

@@ -1,4 +1,4 @@
-"""COCO's JSON: images, annotations and categories in one file."""
+"""Reader of COCO's JSON: images, annotations and categories in one file."""
 
 from __future__ import annotations
 
@@ -7,76 +7,81 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from darkpy.data.formats.annotations import AnnotatedDataset, AnnotatedObject, BoxPx, Image
+from darkpy.data.formats.annotations import AnnotatedDataset, AnnotatedImage, AnnotatedObject, BoxPx
 from darkpy.errors import DarkpyError
 
-MAX_SIZE = 1 << 30  # the largest of COCO's own, captions of 2014 aside, has 0.5 GB
-MAX_SIDE = 1 << 20
-_HINT = "COCO's instances_*.json has images, annotations and categories"
+MAX_FILE_BYTES = 1 << 30  # the largest of COCO's own files has 0.5 GB
+MAX_SIDE_PX = 1 << 20
+_COCO_HINT = "COCO's instances_*.json has images, annotations and categories"
 
 
 def read_coco(file: Path, images: Path | None = None, *, needs_images: bool = True) -> AnnotatedDataset:
-    """The images of a JSON file and the boxes on them.
+    """Read the images of a JSON file and the boxes on them.
 
-    images: where the images are; else they are looked for beside the file and where COCO has them.
-    needs_images: leave out images that are not there.
-    Raises: DarkpyError when the file is no such JSON, or an image in it has no name or size, or an annotation no box.
+    images: folder of the images; without it they are looked for beside the file and in COCO's folders.
+    needs_images: leave out images whose file does not exist.
+    Raises: DarkpyError when the file is not COCO's JSON, an image has no name or size, or an annotation no box.
     """
     listed, annotations, categories = _read(file)
-    names = {_id(one, file): _word(one, "name", file) for one in categories}
-    order = [names[number] for number in sorted(names, key=lambda number: (isinstance(number, str), number))]
-    objects: dict[Any, list[AnnotatedObject]] = {_id(one, file): [] for one in listed}
+    names = {_id(category, file): _text(category, "name", file) for category in categories}
+    # class order is that of the ids; ids are numbers, or in some files strings
+    order = [names[key] for key in sorted(names, key=lambda key: (isinstance(key, str), key))]
+    objects: dict[Any, list[AnnotatedObject]] = {_id(image, file): [] for image in listed}
     if len(objects) < len(listed):
         raise DarkpyError(f"{file}: {len(listed) - len(objects)} images have the id of another one")
-    for one in annotations:
-        owner, category = one.get("image_id"), one.get("category_id")
-        is_known = all(isinstance(number, int | str) for number in (owner, category))
-        if not is_known or owner not in objects or category not in names:
-            raise DarkpyError(f"{file}: an annotation is for image {owner}, category {category}, which is not there")
-        objects[owner].append(AnnotatedObject(names[category], _box(one, file), is_difficult=bool(one.get("iscrowd"))))
-    finder = _Finder(file, images)
-    pictures: dict[str, Image] = {}
+    for annotation in annotations:
+        image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
+        is_valid = all(isinstance(key, int | str) for key in (image_id, category_id))
+        if not is_valid or image_id not in objects or category_id not in names:
+            raise DarkpyError(
+                f"{file}: an annotation is for image {image_id}, category {category_id}, which does not exist"
+            )
+        objects[image_id].append(
+            AnnotatedObject(names[category_id], _box(annotation, file), is_difficult=bool(annotation.get("iscrowd")))
+        )
+    finder = _ImageFinder(file, images)
+    annotated: dict[str, AnnotatedImage] = {}
     missing = []
-    for one in listed:
-        name = _word(one, "file_name", file)
-        key = _key(name, file)
-        place = finder.find(name) if needs_images else None
-        if place is None and needs_images:
+    for image in listed:
+        name = _text(image, "file_name", file)
+        key = _unique_name(name, file)
+        path = finder.find(name) if needs_images else None
+        if path is None and needs_images:
             missing.append(name)
             continue
-        if key in pictures:
-            raise DarkpyError(f"{file}: two images are called {name!r}, or would be", hint=_HINT)
-        w, h = (_side(one, side, file) for side in ("width", "height"))
-        pictures[key] = Image(place or Path(name), w, h, tuple(objects[one["id"]]))
-    return AnnotatedDataset(pictures, {}, tuple(missing), tuple(dict.fromkeys(order)))
+        if key in annotated:
+            raise DarkpyError(f"{file}: two images have the name {name!r}, or would have it", hint=_COCO_HINT)
+        w, h = (_side(image, side, file) for side in ("width", "height"))
+        annotated[key] = AnnotatedImage(path or Path(name), w, h, tuple(objects[image["id"]]))
+    return AnnotatedDataset(annotated, {}, tuple(missing), tuple(dict.fromkeys(order)))
 
 
 def read_coco_splits(files: Sequence[Path], images: Path | None = None) -> AnnotatedDataset:
-    """Several JSON files of one data set, each of which is a split; a single one has no splits.
+    """Read several JSON files of one data set, each of which is a split; a single file has no splits.
 
-    A split is called as its file without `instances_`, or as its folder where files are called `_annotations...`.
+    A split has the name of its file without `instances_`, or of its folder if the file is called `_annotations...`.
 
-    Raises: DarkpyError as `read_coco`, and when two files have an image or their name in common, or other classes.
+    Raises: DarkpyError as `read_coco`, and when two files share an image or a name, or have different classes.
     """
-    read = {file: read_coco(file, images) for file in files}
+    datasets = {file: read_coco(file, images) for file in files}
     first = files[0]
-    pictures: dict[str, Image] = {}
+    merged: dict[str, AnnotatedImage] = {}
     splits: dict[str, list[str]] = {}
-    for file, one in read.items():
-        if one.names != read[first].names:
+    for file, dataset in datasets.items():
+        if dataset.names != datasets[first].names:
             raise DarkpyError(f"{file}: has other categories than {first}", hint="files of one data set have the same")
-        shared = pictures.keys() & one.images.keys()
+        shared = merged.keys() & dataset.images.keys()
         if shared:
-            raise DarkpyError(f"{file}: {len(shared)} images are in another file too, {min(shared)} is one of them")
+            raise DarkpyError(f"{file}: {len(shared)} images are in another file too, for example {min(shared)}")
         if _split_name(file) in splits:
             raise DarkpyError(
-                f"{file}: another file is the split {_split_name(file)!r}, too", hint="rename one of them"
+                f"{file}: another file is also the split {_split_name(file)!r}", hint="rename one of them"
             )
-        pictures |= one.images
-        splits[_split_name(file)] = list(one.images)
-    missing = tuple(name for one in read.values() for name in one.missing)
-    kept = {name: members for name, members in splits.items() if members}
-    return AnnotatedDataset(pictures, kept if len(files) > 1 else {}, missing, read[first].names)
+        merged |= dataset.images
+        splits[_split_name(file)] = list(dataset.images)
+    missing = tuple(name for dataset in datasets.values() for name in dataset.missing)
+    nonempty = {name: members for name, members in splits.items() if members}
+    return AnnotatedDataset(merged, nonempty if len(files) > 1 else {}, missing, datasets[first].names)
 
 
 def _split_name(file: Path) -> str:
@@ -86,63 +91,64 @@ def _split_name(file: Path) -> str:
 
 def _read(file: Path) -> tuple[Sequence[Mapping[str, Any]], ...]:
     try:
-        if file.stat().st_size > MAX_SIZE:
-            raise DarkpyError(f"{file}: is larger than any data set's JSON, {MAX_SIZE >> 30} GB")
-        read = json.loads(file.read_bytes())
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise DarkpyError(f"{file}: is larger than any data set's JSON, {MAX_FILE_BYTES >> 30} GB")
+        content = json.loads(file.read_bytes())
     except OSError as error:
         raise DarkpyError(f"{file}: cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise DarkpyError(f"{file}: is no JSON: {error}", hint=_HINT) from error
-    parts = [read.get(name) if isinstance(read, dict) else None for name in ("images", "annotations", "categories")]
-    if not all(isinstance(part, list) and all(isinstance(one, dict) for one in part) for part in parts):
-        raise DarkpyError(f"{file}: is not COCO's JSON", hint=_HINT)
+        raise DarkpyError(f"{file}: is not JSON: {error}", hint=_COCO_HINT) from error
+    parts = [
+        content.get(name) if isinstance(content, dict) else None for name in ("images", "annotations", "categories")
+    ]
+    if not all(isinstance(part, list) and all(isinstance(entry, dict) for entry in part) for part in parts):
+        raise DarkpyError(f"{file}: is not COCO's JSON", hint=_COCO_HINT)
     return tuple(part for part in parts if part is not None)
 
 
-def _id(one: Mapping[str, Any], file: Path) -> int | str:
-    number = one.get("id")
-    if not isinstance(number, int | str):
-        raise DarkpyError(f"{file}: an image or category has no id", hint=_HINT)
-    return number
+def _id(entry: Mapping[str, Any], file: Path) -> int | str:
+    key = entry.get("id")
+    if not isinstance(key, int | str):
+        raise DarkpyError(f"{file}: an image or category has no id", hint=_COCO_HINT)
+    return key
 
 
-def _word(one: Mapping[str, Any], key: str, file: Path) -> str:
-    word = one.get(key)
-    if not isinstance(word, str) or not word.strip() or not word.isprintable():
-        raise DarkpyError(f"{file}: {one.get('id')} has no {key}", hint=_HINT)
-    return word.strip()
+def _text(entry: Mapping[str, Any], key: str, file: Path) -> str:
+    text = entry.get(key)
+    if not isinstance(text, str) or not text.strip() or not text.isprintable():
+        raise DarkpyError(f"{file}: {entry.get('id')} has no {key}", hint=_COCO_HINT)
+    return text.strip()
 
 
-def _side(one: Mapping[str, Any], key: str, file: Path) -> int:
-    side = one.get(key)
-    if not isinstance(side, int | float) or not 1 <= side <= MAX_SIDE:
-        raise DarkpyError(f"{file}: image {one['id']} has no {key}, and boxes cannot be scaled without it", hint=_HINT)
+def _side(image: Mapping[str, Any], key: str, file: Path) -> int:
+    side = image.get(key)
+    if not isinstance(side, int | float) or not 1 <= side <= MAX_SIDE_PX:
+        raise DarkpyError(
+            f"{file}: image {image['id']} has no {key}, and boxes cannot be scaled without it", hint=_COCO_HINT
+        )
     return round(side)
 
 
-def _box(one: Mapping[str, Any], file: Path) -> BoxPx:
-    box = one.get("bbox")
-    # what is no number is not within bounds, either
-    if isinstance(box, list) and len(box) == 4 and all(_is_number(value) and abs(value) <= MAX_SIDE for value in box):
-        x, y, w, h = map(float, box)
+def _box(annotation: Mapping[str, Any], file: Path) -> BoxPx:
+    box = annotation.get("bbox")
+    values = box if isinstance(box, list) else ()
+    # NaN fails the comparison, too
+    if len(values) == 4 and all(isinstance(value, int | float) and abs(value) <= MAX_SIDE_PX for value in values):
+        x, y, w, h = map(float, values)
         return BoxPx(x, y, x + w, y + h)
-    raise DarkpyError(f"{file}: annotation {one.get('id')} has no bbox of four numbers, x, y, width, height")
+    raise DarkpyError(f"{file}: annotation {annotation.get('id')} has no bbox of four numbers, x, y, width, height")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)
-
-
-def _key(name: str, file: Path) -> str:
-    """What an image is called in a folder of all images."""
+def _unique_name(name: str, file: Path) -> str:
+    """Return an image's name in a single folder of all images: its path with `_` between the parts."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-        raise DarkpyError(f"{file}: {name!r} leads out of the folder of the images")
+        raise DarkpyError(f"{file}: {name!r} is a path outside the folder of the images")
     return "_".join(path.with_suffix("").parts)
 
 
-class _Finder:
-    """Where images may be: in the folder named, or else where COCO and those who write its format put them."""
+class _ImageFinder:
+    """Finds images in the given folder, or else where COCO and other writers of its format put them."""
 
     def __init__(self, file: Path, images: Path | None) -> None:
         beside, above = file.parent, file.parent.parent

@@ -1,4 +1,4 @@
-"""PASCAL VOC's data sets: a folder of XML files, one an image, and lists of images in ImageSets/Main."""
+"""Reader of PASCAL VOC data sets: a folder of XML files, one per image, and lists of images in ImageSets/Main."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from enum import Enum
 from pathlib import Path
 from xml.etree import ElementTree
 
-from darkpy.data.formats.annotations import AnnotatedDataset, AnnotatedObject, BoxPx, Image
+from darkpy.data.formats.annotations import AnnotatedDataset, AnnotatedImage, AnnotatedObject, BoxPx
 from darkpy.data.formats.xml import read_xml
 from darkpy.data.lists.paths import IMAGE_SUFFIXES
 from darkpy.data.lists.text_files import read_lines
 from darkpy.errors import DarkpyError
 
-MAX_SIDE = 1 << 20
+MAX_SIDE_PX = 1 << 20
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "")
 
 
 class Corners(Enum):
-    """What xmin, ymin, xmax, ymax mean: how far they are from the edges of the box.
+    """Meaning of xmin, ymin, xmax, ymax.
 
-    DARKNET: as darknet's own script voc_label.py has it. VOC: as VOC's page has it, where the first pixel is 1 and all
-    four pixels belong to the box. EDGES: they are the edges, from 0.
+    DARKNET: as in darknet's script voc_label.py. VOC: as VOC documents them; pixels count from 1 and all four belong
+    to the box. EDGES: the edges of the box, from 0.
     """
 
     DARKNET = "darknet"
@@ -30,18 +30,18 @@ class Corners(Enum):
     EDGES = "edges"
 
     def to_edges(self, left: float, top: float, right: float, bottom: float) -> BoxPx:
-        before, behind = _SHIFTS[self]
-        return BoxPx(left - before, top - before, right - behind, bottom - behind)
+        low, high = _EDGE_OFFSETS[self]
+        return BoxPx(left - low, top - low, right - high, bottom - high)
 
 
-_SHIFTS = {Corners.DARKNET: (1, 1), Corners.VOC: (1, 0), Corners.EDGES: (0, 0)}
+_EDGE_OFFSETS = {Corners.DARKNET: (1, 1), Corners.VOC: (1, 0), Corners.EDGES: (0, 0)}
 
 
 def read_voc(folder: Path, corners: Corners = Corners.DARKNET, *, needs_images: bool = True) -> AnnotatedDataset:
-    """The images of a folder that has `Annotations`, or that holds XML files itself.
+    """Read the images of a folder that contains `Annotations`, or XML files itself.
 
-    needs_images: leave out images that are not there.
-    Raises: DarkpyError when there is no annotation, or one of them is broken, has no size or a box without numbers.
+    needs_images: leave out images whose file does not exist.
+    Raises: DarkpyError when there is no annotation, or one is broken, has no size or a box without numbers.
     """
     annotations = folder / "Annotations" if (folder / "Annotations").is_dir() else folder
     files = _files(annotations, ".xml")
@@ -50,7 +50,7 @@ def read_voc(folder: Path, corners: Corners = Corners.DARKNET, *, needs_images: 
             f"{folder}: holds no VOC annotations", hint="name the folder that has Annotations in it, or the XML files"
         )
     images = _find_images(folder, annotations)
-    pictures: dict[str, Image] = {}
+    annotated: dict[str, AnnotatedImage] = {}
     missing = []
     for file in files:
         root = read_xml(file)
@@ -59,20 +59,20 @@ def read_voc(folder: Path, corners: Corners = Corners.DARKNET, *, needs_images: 
         if image is None and needs_images:
             missing.append(file.stem)
         else:
-            pictures[file.stem] = Image(image or Path(file.stem), w, h, objects)
+            annotated[file.stem] = AnnotatedImage(image or Path(file.stem), w, h, objects)
     splits = dict(_splits(folder / "ImageSets" / "Main"))
     listed = {name for names in splits.values() for name in names}
-    missing += sorted(listed - pictures.keys() - set(missing))
-    kept = {split: [name for name in names if name in pictures] for split, names in splits.items()}
-    return AnnotatedDataset(pictures, {split: names for split, names in kept.items() if names}, tuple(missing))
+    missing += sorted(listed - annotated.keys() - set(missing))
+    existing = {split: [name for name in names if name in annotated] for split, names in splits.items()}
+    return AnnotatedDataset(annotated, {split: names for split, names in existing.items() if names}, tuple(missing))
 
 
 def parse_voc(
     root: ElementTree.Element, file: Path, corners: Corners = Corners.DARKNET
 ) -> tuple[int, int, tuple[AnnotatedObject, ...]]:
-    """Width, height and objects of an annotation.
+    """Parse an annotation. Returns: width, height and objects.
 
-    Raises: DarkpyError when it is none, or says no size, or has an object without a name or four numbers.
+    Raises: DarkpyError when it is not an annotation, has no size, or has an object without a name or four numbers.
     """
     if root.tag != "annotation":
         raise DarkpyError(f"{file}: begins with <{root.tag[:40]}>, VOC's annotations with <annotation>")
@@ -95,17 +95,17 @@ def _objects(root: ElementTree.Element, file: Path, corners: Corners) -> Iterato
 
 def _side(root: ElementTree.Element, name: str, file: Path) -> int:
     value = _number(_text(root, f"size/{name}"))
-    if not 1 <= value <= MAX_SIDE:
-        said = _text(root, f"size/{name}")[:40] or "missing"
+    if not 1 <= value <= MAX_SIDE_PX:
+        text = _text(root, f"size/{name}")[:40] or "missing"
         raise DarkpyError(
-            f"{file}: the image's {name} is {said}, and boxes cannot be scaled without it",
+            f"{file}: the image's {name} is {text}, and boxes cannot be scaled without it",
             hint="<size> holds <width> and <height> in pixels",
         )
     return round(value)
 
 
-def _text(element: ElementTree.Element, place: str) -> str:
-    return (element.findtext(place) or "").strip()
+def _text(element: ElementTree.Element, path: str) -> str:
+    return (element.findtext(path) or "").strip()
 
 
 def _number(text: str) -> float:
@@ -116,13 +116,12 @@ def _number(text: str) -> float:
 
 
 def _find_images(folder: Path, annotations: Path) -> dict[str, Path]:
-    """The images beside the annotations and in VOC's folder for them, by their names without endings."""
-    found: dict[str, Path] = {}
-    places = [annotations, *(folder / name for name in _IMAGE_FOLDERS)]
-    for place in places:
-        for file in _files(place, *IMAGE_SUFFIXES):
-            found.setdefault(file.stem, file)
-    return found
+    """Find the images beside the annotations and in VOC's folder for them, by name without suffix."""
+    images: dict[str, Path] = {}
+    for image_folder in (annotations, *(folder / name for name in _IMAGE_FOLDERS)):
+        for file in _files(image_folder, *IMAGE_SUFFIXES):
+            images.setdefault(file.stem, file)
+    return images
 
 
 def _files(folder: Path, *suffixes: str) -> Sequence[Path]:
@@ -135,7 +134,7 @@ def _files(folder: Path, *suffixes: str) -> Sequence[Path]:
 
 
 def _splits(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """The lists of images; those that tell for each image whether it shows a class have two words on a line."""
+    """Yield the lists of images; lists with two words on a line are skipped, they mark the images of one class."""
     for file in _files(folder, ".txt"):
         if not file.stat().st_size:
             continue

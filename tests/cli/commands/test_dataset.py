@@ -125,7 +125,7 @@ def test_difficult_objects_of_every_list_come_back(run: Run) -> None:
     [
         (("from-coco", "train.json", "copy.json", "pets", "--images", "shots"), "1 images are in another file too"),
         (("from-coco", "train.json", "pets", "--images", "voc"), "no annotation has an image that is there"),
-        (("from-coco", "bad.json", "pets"), "bad.json: is no JSON"),
+        (("from-coco", "bad.json", "pets"), "bad.json: is not JSON"),
         (("from-coco", "pets"), "missing argument"),
         (("to-coco", "shots", "out.json"), "no image of the list has labels"),
         (("to-coco", "nothing.data", "out"), "nothing.data: names no list of images"),

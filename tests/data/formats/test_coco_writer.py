@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from darkpy.data.formats.coco import read_coco
-from darkpy.data.formats.coco_writer import CocoSet, fill_coco, image_ids, start_coco
+from darkpy.data.formats.coco_writer import CocoContent, fill_coco, image_ids, start_coco
 from darkpy.data.formats.darknet_writer import ImportStats, label_texts
 from darkpy.data.lists.image_list import ImageList
 from darkpy.data.lists.names import COCO_NAMES, COCO_ORIGINAL_NAMES
@@ -25,14 +25,14 @@ def write(folder: Path, size: tuple[int, int] = (64, 32), **texts: str) -> Image
     return ImageList(tuple(str(folder / f"{name}.png") for name in texts), folder, ("cat", "dog"))
 
 
-def made(listed: ImageList, difficult: ImageList | None = None) -> CocoSet:
+def made(listed: ImageList, difficult: ImageList | None = None) -> CocoContent:
     tables = [one.read_labels() for one in (listed, difficult) if one]
     coco = start_coco(listed, *tables)
     assert len(list(fill_coco(coco, listed, *tables))) == len(listed.images)
     return coco
 
 
-def parsed(coco: CocoSet) -> dict[str, Any]:
+def parsed(coco: CocoContent) -> dict[str, Any]:
     read: dict[str, Any] = json.loads(b"".join(coco.to_json()))
     return read
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from darkpy.data.formats.annotations import AnnotatedDataset, AnnotatedObject, BoxPx, Image
-from darkpy.data.formats.darknet_writer import DarknetSet, ImportStats, Labels, label_texts, write_set
+from darkpy.data.formats.annotations import AnnotatedDataset, AnnotatedImage, AnnotatedObject, BoxPx
+from darkpy.data.formats.darknet_writer import DarknetSet, ImportStats, LabelTexts, label_texts, write_set
 from darkpy.data.lists.data_file import read_data
 from darkpy.data.lists.paths import label_path, read_image_list
 from darkpy.dialect import Dialect
@@ -16,9 +16,9 @@ from darkpy.errors import DarkpyError
 
 def labels(
     *objects: AnnotatedObject, difficult: str = "apart", names: tuple[str, ...] = ("cat", "dog")
-) -> tuple[Labels, ImportStats]:
+) -> tuple[LabelTexts, ImportStats]:
     stats = ImportStats()
-    collection = AnnotatedDataset({"a": Image(Path("a.jpg"), 200, 100, objects)}, {})
+    collection = AnnotatedDataset({"a": AnnotatedImage(Path("a.jpg"), 200, 100, objects)}, {})
     return label_texts(collection, names, stats, difficult=difficult)["a"], stats
 
 
@@ -28,7 +28,7 @@ def made(folder: Path, **texts: tuple[str, str]) -> DarknetSet:
         (folder / f"{name}.jpg").write_text(name)
     return DarknetSet(
         images={name: folder / f"{name}.jpg" for name in texts},
-        labels={name: Labels(*both) for name, both in texts.items()},
+        labels={name: LabelTexts(*both) for name, both in texts.items()},
         splits={"train": list(texts)[:-1], "val": list(texts)[-1:]},
         names=("cat",),
     )

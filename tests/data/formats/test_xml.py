@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from darkpy.data.formats.xml import MAX_DEPTH, MAX_SIZE, read_xml
+from darkpy.data.formats.xml import MAX_DEPTH, MAX_FILE_BYTES, read_xml
 from darkpy.errors import DarkpyError
 
 BOMB = '<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;&x;">]><a>&y;</a>'
@@ -20,12 +20,12 @@ FILE = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><a>&x;</a>'
         (BOMB, "declares a document type, which may hold entities"),
         (FILE, "declares a document type"),
         ('<!DOCTYPE a SYSTEM "http://example.com/a.dtd"><a/>', "declares a document type"),
-        ("<a>&x;</a>", "a.xml:1: is no XML: undefined entity"),
-        ("<a>\n<b></a>", "a.xml:2: is no XML: mismatched tag"),
-        ("", "a.xml:1: is no XML: no element found"),
+        ("<a>&x;</a>", "a.xml:1: is not XML: undefined entity"),
+        ("<a>\n<b></a>", "a.xml:2: is not XML: mismatched tag"),
+        ("", "a.xml:1: is not XML: no element found"),
         ("<a>" * (MAX_DEPTH + 1), f"more than {MAX_DEPTH} deep"),
         ('<?xml version="1.0" encoding="klingon"?><a/>', "encoding"),
-        ("<a/>" + " " * MAX_SIZE, "larger than any annotation"),
+        ("<a/>" + " " * MAX_FILE_BYTES, "larger than any annotation"),
     ],
 )
 def test_what_no_annotation_has_is_refused(tmp_path: Path, text: str, told: str) -> None:
