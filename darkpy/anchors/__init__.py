@@ -1,1 +1,1 @@
-"""Anchors for a data set: k-means on the IoU of boxes that share a corner."""
+"""Computation of anchors for a data set: k-means on the IoU of boxes that share a corner."""

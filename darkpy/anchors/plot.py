@@ -1,4 +1,4 @@
-"""An image of boxes as points, in the colors of their anchors.
+"""Plot of box sizes as points, in the colors of their anchors.
 
 Letters: N boxes, K anchors, S the side of the image.
 """
@@ -14,38 +14,38 @@ from PIL import Image, ImageDraw, ImageFont
 from darkpy.anchors.kmeans import Floats, nearest
 
 PLOT_SIDE_PX = 700
-_SHAPE = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+_CROSS_OFFSETS_PX = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
 
 
 def draw_anchor_plot(sizes_N2: Floats, anchors_K2: Floats, size: tuple[int, int], *, labeled: bool = False) -> bytes:
-    """A PNG of SIDE x SIDE pixels: a small cross at the lower right corner of each box, a white frame for each anchor.
+    """Draw a PNG with a cross at the lower right corner of each box and a white frame for each anchor.
 
-    size: width and height of the network's input, which is the whole image, in the unit of boxes and anchors.
-    labeled: write the number of each anchor beside it.
+    size: width and height of the network's input, in the unit of boxes and anchors.
+    labeled: write the index of each anchor beside it.
     Source: AlexeyAB/darknet src/image_opencv.cpp show_acnhors
     """
     canvas_SS3 = np.zeros((PLOT_SIDE_PX, PLOT_SIDE_PX, 3), np.uint8)
     colors_K3 = _colors(len(anchors_K2))
     owner_N = nearest(sizes_N2, anchors_K2)
     x_N, y_N = np.clip(sizes_N2 * PLOT_SIDE_PX / size, 0, PLOT_SIDE_PX - 1).astype(np.intp).T
-    for across, down in _SHAPE:
-        column_N, row_N = (
-            np.clip(place_N + step, 0, PLOT_SIDE_PX - 1) for place_N, step in ((x_N, across), (y_N, down))
-        )
+    for dx, dy in _CROSS_OFFSETS_PX:
+        column_N, row_N = np.clip(x_N + dx, 0, PLOT_SIDE_PX - 1), np.clip(y_N + dy, 0, PLOT_SIDE_PX - 1)
         canvas_SS3[row_N, column_N] = colors_K3[owner_N]
     image = Image.fromarray(canvas_SS3)
-    pen = ImageDraw.Draw(image)
-    for number, (w, h) in enumerate(np.clip(anchors_K2 * PLOT_SIDE_PX / size, 0, PLOT_SIDE_PX - 1).tolist()):
-        pen.rectangle((0, 0, w, h), outline="white")
+    draw = ImageDraw.Draw(image)
+    for index, (w, h) in enumerate(np.clip(anchors_K2 * PLOT_SIDE_PX / size, 0, PLOT_SIDE_PX - 1).tolist()):
+        draw.rectangle((0, 0, w, h), outline="white")
         if labeled:
-            place = (w - 3, h - 3)
-            pen.text(place, str(number), "white", ImageFont.load_default(14), "rs", stroke_width=2, stroke_fill="black")
+            position = (w - 3, h - 3)
+            draw.text(
+                position, str(index), "white", ImageFont.load_default(14), "rs", stroke_width=2, stroke_fill="black"
+            )
     stream = BytesIO()
     image.save(stream, "PNG")
     return stream.getvalue()
 
 
 def _colors(count: int) -> NDArray[np.uint8]:
-    """AlexeyAB's colors of clusters. Shapes: (count, 3), R, G, B."""
-    number_K1 = np.arange(count)[:, None]
-    return ((number_K1 * (123, 321, 11) + (55, 33, 99)) % 255).astype(np.uint8)
+    """Return AlexeyAB's colors of clusters. Shapes: (count, 3), R, G, B."""
+    index_K1 = np.arange(count)[:, None]
+    return ((index_K1 * (123, 321, 11) + (55, 33, 99)) % 255).astype(np.uint8)

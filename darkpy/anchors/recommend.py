@@ -1,4 +1,4 @@
-"""What anchors a cfg should have for a data set, beside those it has."""
+"""Recommendation of anchors for a cfg and a data set, compared with the cfg's own."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ from darkpy.files import write_atomic
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Recommendation:
-    """Anchors for a cfg. now, new: how well its own anchors fit and how well these do, as they will be written.
+    """Recommended anchors for a cfg.
 
-    too_small: boxes that are smaller than a cell of the finest map. Units: anchors_K2 in pixels of the input.
+    anchors_K2: as they will be written. now, new: fit of the cfg's own anchors and of these.
+    too_small: number of boxes smaller than a cell of the finest map.
+    Units: anchors_K2 in pixels of the input.
     """
 
     plan: Plan
@@ -44,7 +46,7 @@ class Recommendation:
 
 
 def default_count(heads: Sequence[CfgHead]) -> int:
-    """How many anchors the list of a cfg has; with a list for each head, how many they predict with in all."""
+    """Return the number of anchors in a cfg's list; if the heads have different lists, the number they use in total."""
     lists = {entry and entry.value for entry in (head.node.section.entries.get("anchors") for head in heads)}
     return max(head.keys.num for head in heads) if len(lists) == 1 else len(current_anchors(heads))
 
@@ -52,7 +54,7 @@ def default_count(heads: Sequence[CfgHead]) -> int:
 def recommend(
     plan: Plan, sizes_N2: Floats, search: SearchConfig, progress: Callable[[Sequence[int]], Iterable[int]] = iter
 ) -> Recommendation:
-    """Anchors for the heads of a network.
+    """Search anchors for the heads of a network.
 
     sizes_N2: w, h of boxes as fractions of the image.
     Raises: DarkpyError when no layer has anchors, or there are fewer anchors than heads, or boxes than anchors.
@@ -75,10 +77,10 @@ def recommend(
 
 
 def write_recommendation(recommendation: Recommendation, cfg: Path) -> bool:
-    """Put the anchors into the cfg that the plan was made of. Returns: whether anything has changed.
+    """Write the anchors into the cfg that the plan was made from. Returns: True if the file has changed.
 
-    Raises: ConfigError when the network would not hold together any more, and DarkpyError when the file cannot be
-        written; then it is as it was.
+    Raises: ConfigError when the changed cfg would not be valid, and DarkpyError when the file cannot be written; in
+        both cases it is unchanged.
     """
     text = cfg.read_bytes()
     written = rewrite(text, recommendation.anchors_K2, recommendation.head_anchors)
@@ -92,7 +94,7 @@ def write_recommendation(recommendation: Recommendation, cfg: Path) -> bool:
 
 
 def as_record(recommendation: Recommendation) -> dict[str, Any]:
-    """What a program wants to know of it."""
+    """Convert to a JSON record."""
     return {
         "cfg": recommendation.plan.file,
         "now": recommendation.now._asdict(),
@@ -100,14 +102,16 @@ def as_record(recommendation: Recommendation) -> dict[str, Any]:
         "boxes_below_a_cell": recommendation.too_small,
         "heads": [
             {
-                "layer": one.head.node.index,
-                "type": one.head.node.type,
-                "line": one.head.node.section.line,
-                "stride": list(one.head.stride),
-                **values_of(recommendation.anchors_K2, one),
-                "filters": one.filters,
-                "filters_line": one.head.source.section.entries["filters"].line if one.head.source else None,
+                "layer": assignment.head.node.index,
+                "type": assignment.head.node.type,
+                "line": assignment.head.node.section.line,
+                "stride": list(assignment.head.stride),
+                **values_of(recommendation.anchors_K2, assignment),
+                "filters": assignment.filters,
+                "filters_line": assignment.head.source.section.entries["filters"].line
+                if assignment.head.source
+                else None,
             }
-            for one in recommendation.head_anchors
+            for assignment in recommendation.head_anchors
         ],
     }

@@ -1,4 +1,4 @@
-"""The sizes of the boxes of a data set, in any of the formats that people have.
+"""Box sizes of a data set in any supported format.
 
 Letters: N boxes.
 """
@@ -24,9 +24,10 @@ from darkpy.dialect import Dialect
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BoxSizes:
-    """Shapes: sizes_N2 w, h as fractions of the image, above 0 and at most 1.
+    """Sizes of the boxes of a data set.
 
-    images: how many have labels. classes: how many boxes of each. problems: what could not be used, and where.
+    Shapes: sizes_N2 w, h as fractions of the image, above 0 and at most 1.
+    images: number of images with labels. classes: number of boxes by class. problems: unusable labels and boxes.
     """
 
     sizes_N2: Floats
@@ -38,51 +39,48 @@ class BoxSizes:
 def read_sizes(
     source: Path, *, key: str = "train", corners: Corners = Corners.DARKNET, dialect: Dialect | None = None
 ) -> BoxSizes:
-    """The boxes of a `.data` file's list (`key` of it), of a list of images, of a folder of images with labels or of
-    VOC's XML, or of COCO's JSON. Difficult objects and crowds do not count.
+    """Read the box sizes of a data set, without difficult objects and crowds.
 
-    Raises: DarkpyError when there is nothing of that, or it cannot be read.
+    source: a `.data` file (its list `key`), a list of images, a folder of images with labels or of VOC's XML, or
+        COCO's JSON.
+    Raises: DarkpyError when the source is none of these or cannot be read.
     """
     if source.is_dir():
         if any(source.glob("*.xml")) or (source / "Annotations").is_dir():
-            return _of_collection(read_voc(source, corners, needs_images=False))
+            return _sizes_of_dataset(read_voc(source, corners, needs_images=False))
     elif source.suffix.lower() == ".json":
-        return _of_collection(read_coco(source, needs_images=False))
+        return _sizes_of_dataset(read_coco(source, needs_images=False))
     listed = open_list(source, key)
-    return _of_table(listed.read_labels(dialect), listed)
+    return _sizes_of_table(listed.read_labels(dialect), listed)
 
 
-def _of_table(table: LabelTable, listed: ImageList) -> BoxSizes:
+def _sizes_of_table(table: LabelTable, listed: ImageList) -> BoxSizes:
     w_N, h_N = table.box_N4[:, 2], table.box_N4[:, 3]
     is_good_N = (w_N > 0) & (h_N > 0) & (w_N <= 1) & (h_N <= 1)
     wrong = [
-        f"{table.files[table.image_N[place]]}: w = {w_N[place]:g}, h = {h_N[place]:g} is no part of an image"
-        for place in np.flatnonzero(~is_good_N)
+        f"{table.files[table.image_N[index]]}: w = {w_N[index]:g}, h = {h_N[index]:g} is not a part of an image"
+        for index in np.flatnonzero(~is_good_N)
     ]
-    lost = [f"{table.files[number]}: no labels" for number in table.missing]
+    missing = [f"{table.files[index]}: no labels" for index in table.missing]
     counts = np.bincount(table.class_N[is_good_N], minlength=len(listed.names)).tolist()
     classes = {listed.name(class_id): count for class_id, count in enumerate(counts)}
     sizes_N2 = np.ascontiguousarray(table.box_N4[is_good_N, 2:])
-    return BoxSizes(sizes_N2, len(table.files) - len(table.missing), classes, [*lost, *table.problems, *wrong])
+    return BoxSizes(sizes_N2, len(table.files) - len(table.missing), classes, [*missing, *table.problems, *wrong])
 
 
-def _of_collection(collection: AnnotatedDataset) -> BoxSizes:
-    """Differs from the labels that a collection becomes in nothing: boxes are cut off at the edges of the image."""
-    rows = [
-        (*one.box, image.w, image.h)
-        for image in collection.images.values()
-        for one in image.objects
-        if not one.is_difficult
+def _sizes_of_dataset(dataset: AnnotatedDataset) -> BoxSizes:
+    """Measure boxes cut off at the image's edges, exactly as labels converted from the data set would be."""
+    objects = [
+        (name, image, item) for name, image in dataset.images.items() for item in image.objects if not item.is_difficult
     ]
-    named = [
-        (name, one.name) for name, image in collection.images.items() for one in image.objects if not one.is_difficult
-    ]
+    rows = [(*item.box, image.w, image.h) for _, image, item in objects]
     table_N6: NDArray[np.float64] = np.array(rows, np.float64).reshape(-1, 6)
     size_N2 = table_N6[:, 4:]
     low_N2, high_N2 = table_N6[:, :2], table_N6[:, 2:4]
     side_N2 = np.clip(high_N2, 0, size_N2) - np.clip(low_N2, 0, size_N2)
     is_good_N = (side_N2 > 0).all(1)
-    problems = [f"{named[place][0]}: a box ({named[place][1]}) without a size" for place in np.flatnonzero(~is_good_N)]
-    found = Counter(named[place][1] for place in np.flatnonzero(is_good_N))
-    classes = {name: found[name] for name in collection.class_names()}
-    return BoxSizes((side_N2 / size_N2)[is_good_N], len(collection.images), classes, problems)
+    bad = [objects[index] for index in np.flatnonzero(~is_good_N)]
+    problems = [f"{name}: a box ({item.name}) without a size" for name, _, item in bad]
+    counts = Counter(objects[index][2].name for index in np.flatnonzero(is_good_N))
+    classes = {name: counts[name] for name in dataset.class_names()}
+    return BoxSizes((side_N2 / size_N2)[is_good_N], len(dataset.images), classes, problems)

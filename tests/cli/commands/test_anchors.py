@@ -98,7 +98,7 @@ def test_image_is_drawn_and_replaces_nothing(run: Run) -> None:
     [
         ("my.data --write", "--write needs a cfg to write into"),
         ("my.data --cfg net.cfg -width 50", "the cfg tells the size of the input"),
-        ("my.data -n 81", "81 anchors are wanted, and the 80 boxes have 80 different sizes"),
+        ("my.data -n 81", "81 anchors are requested, but 80 boxes have only 80 different sizes"),
         ("my.data --list valid", "my.data: has no valid="),
         ("my.data --plot my.data", "is an input of this command"),
         ("my.data --cfg a.txt", "a.txt"),

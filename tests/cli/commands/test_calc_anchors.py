@@ -64,7 +64,7 @@ def test_wrong_labels_are_told_and_listed(run: Run) -> None:
     [
         ("my.data -num_of_clusters 2", "the size of the network's input is not given"),
         ("my.data -width 0 -height 5", "0 is not in the range"),
-        ("my.data -num_of_clusters 9 -width 32 -height 32", "9 anchors are wanted, and the 4 boxes have 4"),
+        ("my.data -num_of_clusters 9 -width 32 -height 32", "9 anchors are requested, but 4 boxes have only 4"),
         ("nowhere.data -width 32 -height 32", "nowhere.data: cannot be read"),
         ("empty.data -width 32 -height 32", "data/train.list: cannot be read"),
         ("odd.data -width 32 -height 32", "classes=many is no number of classes"),
