@@ -8,7 +8,6 @@ from __future__ import annotations
 from io import BytesIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from darkpy.anchors.kmeans import Floats, nearest
@@ -25,7 +24,8 @@ def draw_anchor_plot(sizes_N2: Floats, anchors_K2: Floats, size: tuple[int, int]
     Source: AlexeyAB/darknet src/image_opencv.cpp show_acnhors
     """
     canvas_SS3 = np.zeros((PLOT_SIDE_PX, PLOT_SIDE_PX, 3), np.uint8)
-    colors_K3 = _colors(len(anchors_K2))
+    index_K1 = np.arange(len(anchors_K2))[:, None]
+    colors_K3 = ((index_K1 * (123, 321, 11) + (55, 33, 99)) % 255).astype(np.uint8)  # the program's own colors
     owner_N = nearest(sizes_N2, anchors_K2)
     x_N, y_N = np.clip(sizes_N2 * PLOT_SIDE_PX / size, 0, PLOT_SIDE_PX - 1).astype(np.intp).T
     for dx, dy in _CROSS_OFFSETS_PX:
@@ -43,9 +43,3 @@ def draw_anchor_plot(sizes_N2: Floats, anchors_K2: Floats, size: tuple[int, int]
     stream = BytesIO()
     image.save(stream, "PNG")
     return stream.getvalue()
-
-
-def _colors(count: int) -> NDArray[np.uint8]:
-    """Return AlexeyAB's colors of clusters. Shapes: (count, 3), R, G, B."""
-    index_K1 = np.arange(count)[:, None]
-    return ((index_K1 * (123, 321, 11) + (55, 33, 99)) % 255).astype(np.uint8)

@@ -24,7 +24,7 @@ from darkpy.data.augment.sampler import DarknetRandom
 from darkpy.data.lists.paths import listed_folder
 from darkpy.files import make_output_folder, write_atomic
 
-SPLITS = ("train", "valid")
+SPLIT_NAMES = ("train", "valid")
 SHAPES_PER_IMAGE = (2, 7)
 RADIUS_FRAC = (0.08, 0.18)
 """Smallest and largest radius of a shape, as a fraction of the image's side."""
@@ -36,7 +36,7 @@ MAX_TRIES = 50
 GRAIN_SIGMA = 6.0
 """Standard deviation of the noise of a pixel."""
 TEXTURE_CONTRAST = 48.0
-"""How far a texture's colors differ at most from their common mean, in each channel."""
+"""Largest difference of a texture's two colors from their common mean, in each channel."""
 JPEG_QUALITY = 90
 
 
@@ -45,14 +45,14 @@ def _cross(u: Tensor, v: Tensor) -> Tensor:
     return torch.maximum(torch.maximum(u, v) - 1.05, torch.minimum(u, v) - 0.3)
 
 
-OUTLINES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+SHAPE_OUTLINES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "circle": lambda u, v: torch.hypot(u, v) - 1,
     "square": lambda u, v: torch.maximum(u.abs(), v.abs()) - 0.84,
     "triangle": lambda u, v: torch.maximum(v, (math.sqrt(3) * u.abs() - v) / 2) - 0.6,
     "cross": _cross,
 }
 """Classes, each with the signed distance of (u, v) from its edge, below 0 inside. Units: radii, from the center."""
-CLASS_NAMES = tuple(OUTLINES)
+CLASS_NAMES = tuple(SHAPE_OUTLINES)
 
 _DATA_TEXT = """classes={classes}
 train={folder}/train.txt
@@ -180,7 +180,7 @@ class SyntheticConfig:
 
     def scenes(self) -> Iterator[tuple[Path, Scene]]:
         """Yield the path of each image in the data set's folder, and its content."""
-        for split, count in zip(SPLITS, (self.images, self.valid), strict=True):
+        for split, count in zip(SPLIT_NAMES, (self.images, self.valid), strict=True):
             for index in range(count):
                 scene = draw_scene(DarknetRandom(f"{self.seed}/{split}/{index}"), self.size)
                 yield Path(split, f"{index:05}.jpg"), scene
@@ -196,9 +196,9 @@ def write_synthetic_dataset(
     Raises:  DarkpyError when the folder cannot be written, is not empty (without `overwrite`), or has a path under
              which one of the two darknets would not find the labels.
     """
-    listed = listed_folder(folder, f"{SPLITS[0]}/00000.jpg")
-    make_output_folder(folder, (*SPLITS, "backup"), overwrite=overwrite)
-    lists: dict[str, list[str]] = {split: [] for split in SPLITS}
+    listed = listed_folder(folder, f"{SPLIT_NAMES[0]}/00000.jpg")
+    make_output_folder(folder, (*SPLIT_NAMES, "backup"), overwrite=overwrite)
+    lists: dict[str, list[str]] = {split: [] for split in SPLIT_NAMES}
     for relative_path, scene in config.scenes():
         path = folder / relative_path
         stream = BytesIO()
@@ -223,7 +223,7 @@ def draw_scene(rng: DarknetRandom, size: int) -> Scene:
     """Draw a texture of two similar colors, and shapes of other colors that lie inside and hardly overlap."""
     mean_13 = _draw_colors(rng, 1)
     ends_23 = mean_13 + torch.tensor([rng.uniform(-TEXTURE_CONTRAST, TEXTURE_CONTRAST) for _ in range(6)]).view(2, 3)
-    mix_HW = rng.choice(TEXTURES)(rng, size)
+    mix_HW = rng.choice(TEXTURE_PAINTERS)(rng, size)
     ground_3HW = ends_23[0, :, None, None].lerp(ends_23[1, :, None, None], mix_HW)
     grain_3HW = GRAIN_SIGMA * torch.randn(3, size, size, generator=_torch_generator(rng))
     shapes: list[DrawnShape] = []
@@ -252,7 +252,7 @@ def _draw_shape(rng: DarknetRandom, size: int, ends_23: Tensor) -> DrawnShape:
     pixel = torch.arange(size) + 0.5
     u_HW, v_HW = _rotated_grid(rng, (pixel - x) / radius, (pixel - y) / radius)
     # anti-aliasing: coverage falls from 1 to 0 within one pixel across the edge
-    cover_HW = (0.5 - radius * OUTLINES[CLASS_NAMES[class_id]](u_HW, v_HW)).clamp(0, 1)
+    cover_HW = (0.5 - radius * SHAPE_OUTLINES[CLASS_NAMES[class_id]](u_HW, v_HW)).clamp(0, 1)
     return DrawnShape(class_id, colors_M3[contrast_M.argmax()], cover_HW)
 
 
@@ -272,7 +272,7 @@ def _draw_stripes(rng: DarknetRandom, size: int) -> Tensor:
     return (0.5 + rng.uniform(0.5, 3) * torch.sin(2 * math.pi * phase_HW)).clamp(0, 1)
 
 
-TEXTURES: Sequence[Callable[[DarknetRandom, int], Tensor]] = (_draw_clouds, _draw_gradient, _draw_stripes)
+TEXTURE_PAINTERS: Sequence[Callable[[DarknetRandom, int], Tensor]] = (_draw_clouds, _draw_gradient, _draw_stripes)
 """Each draws the share of the second ground color in every pixel, 0..1."""
 
 

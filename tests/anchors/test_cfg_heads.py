@@ -105,7 +105,7 @@ def test_same_anchors_change_nothing() -> None:
     assert rewrite(cfg.encode(), current_anchors(found), assign_anchors(3, heads(cfg))) == cfg.encode()
 
 
-def test_anchors_are_said_in_whole_pixels_or_cells() -> None:
+def test_anchors_are_written_in_integer_pixels_or_cells() -> None:
     assert round_anchors(np.array([(0.2, 7.6)]), heads(FINE_FIRST)).tolist() == [[1, 8]]
     region = heads(NET + POOL + POOL + CONV.format(6) + "[region]\nanchors=1,2\nnum=1\nclasses=1\n")
     anchors_K2 = round_anchors(np.array([(10.0, 7.77777)]), region)

@@ -28,7 +28,7 @@ def test_counts_go_beyond_the_classes_where_labels_do(tmp_path: Path) -> None:
     assert class_counts(table(tmp_path), 5) == [4, 0, 1, 0, 0]
 
 
-def test_wrong_boxes_are_told_with_their_number_in_the_file(tmp_path: Path) -> None:
+def test_wrong_boxes_are_reported_with_their_index_in_the_file(tmp_path: Path) -> None:
     a, b = tmp_path / "a.txt", tmp_path / "b.txt"
     assert list(wrong_boxes(table(tmp_path))) == [
         f"Wrong label: {a} - j = 1, x = 0.000000, y = 0.500000, width = 0.100000, height = 0.100000",

@@ -141,6 +141,6 @@ def test_rounds_are_limited() -> None:
 @pytest.mark.parametrize(
     "sizes_N2", [np.empty((0, 2)), np.array([(1.0, -1.0)]), np.array([(1.0, np.nan)]), np.array([(1e13, 1.0)])]
 )
-def test_what_is_no_box_is_an_error(sizes_N2: Floats) -> None:
+def test_invalid_boxes_are_errors(sizes_N2: Floats) -> None:
     with pytest.raises(DarkpyError):
         cluster(sizes_N2, np.ones((1, 2)))

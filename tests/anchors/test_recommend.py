@@ -1,4 +1,4 @@
-"""What is advised for a cfg."""
+"""Recommended anchors for a cfg."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from darkpy.data.lists.paths import label_path, read_image_list
 from darkpy.data.synthetic import (
     CLASS_NAMES,
     MAX_COVERED,
-    OUTLINES,
+    SHAPE_OUTLINES,
     SHAPES_PER_IMAGE,
     Scene,
     SyntheticConfig,
@@ -82,7 +82,7 @@ def test_class_has_the_outline_of_its_name(
     name: str, inside: list[tuple[float, float]], outside: list[tuple[float, float]]
 ) -> None:
     points_N2 = torch.tensor([*inside, *outside])
-    is_inside_N = OUTLINES[name](*points_N2.unbind(1)) < 0
+    is_inside_N = SHAPE_OUTLINES[name](*points_N2.unbind(1)) < 0
     assert is_inside_N.tolist() == [True] * len(inside) + [False] * len(outside)
 
 
@@ -136,7 +136,7 @@ def test_labels_are_the_boxes_of_the_shapes(write: Write) -> None:
         assert edges_N4 == pytest.approx(np.array([shape.box_px for shape in scene.shapes]), abs=1e-3)
 
 
-def test_xml_tells_the_same_boxes_as_the_labels(write: Write) -> None:
+def test_xml_has_the_same_boxes_as_the_labels(write: Write) -> None:
     folder = write(voc_xml=True)
     for place, scene in SAMPLE.scenes():
         root = ElementTree.parse((folder / place).with_suffix(".xml")).getroot()
@@ -163,7 +163,7 @@ def test_data_file_leads_to_everything_from_anywhere(write: Write, monkeypatch: 
 
 
 @pytest.mark.parametrize("dialect", Dialect)
-def test_each_forks_rule_finds_the_labels(write: Write, dialect: Dialect) -> None:
+def test_each_dialects_rule_finds_the_labels(write: Write, dialect: Dialect) -> None:
     folder = write()
     images = [image for name in ("train", "valid") for image in (folder / f"{name}.txt").read_text().splitlines()]
     assert len(images) == 5
@@ -210,7 +210,7 @@ def test_file_in_the_place_of_the_folder_is_refused(write: Write) -> None:
 
 
 @pytest.mark.parametrize("folder", ["images/shapes", "raw", "a.jpg", "a\nb", "\udc80"])
-def test_folder_where_a_fork_would_not_find_the_labels_is_refused(write: Write, folder: str) -> None:
+def test_folder_where_a_darknet_would_not_find_the_labels_is_an_error(write: Write, folder: str) -> None:
     with pytest.raises(DarkpyError, match="one of the darknets would not find labels"):
         write(folder)
     assert list(Path().iterdir()) == []

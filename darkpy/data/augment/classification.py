@@ -77,7 +77,7 @@ def _random_crop(
     aspect = rng.rand_scale(config.aspect)
     scale = rng.rand_int(*config.crop_range(net_w)) / max(1, int(min(source_h, source_w * aspect)))
     rad = rng.uniform(-config.angle, config.angle) * math.pi / 180
-    # room to shift the crop; darknet subtracts the width in both directions
+    # range of the shift the crop; darknet subtracts the width in both directions
     free_x, free_y = (source_w * scale / aspect - w) / 2, (source_h * scale - w) / 2
     if config.dialect is Dialect.ALEXEYAB:
         free_x, free_y = max(0.0, free_x), max(0.0, free_y)

@@ -73,7 +73,7 @@ def _source_window(crop: Crop, quadrant: Window) -> Window:
     """Choose the part of the augmented image that a quadrant shows: the side toward the cut, but no empty margin.
 
     An upper left quadrant shows the lower right part of its image, and so on; a negative margin on that side would be
-    fill color, so the window moves inward by as much as there is room.
+    fill color, so the window moves inward as far as the image allows.
     """
     left, right = (crop.right, crop.left) if crop.flip else (crop.left, crop.right)
     # width of the fill on each side, in pixels of the network's input

@@ -76,7 +76,7 @@ def fill_coco(
                 rows = slice(first[index], first[index + 1])
                 boxes = zip(table.class_N[rows].tolist(), table.box_N4[rows].tolist(), strict=True)
                 for class_id, box in boxes:
-                    _add(content, image_id, class_id, _box_px(box, w, h), is_crowd)
+                    _add(content, image_id, class_id, box, (w, h), is_crowd)
         yield file
 
 
@@ -87,9 +87,14 @@ def image_ids(files: Sequence[Path]) -> list[int]:
     return ids if is_unique else list(range(1, len(files) + 1))
 
 
-def _add(content: CocoContent, image_id: int, class_id: int, box_px: list[float], is_crowd: int) -> None:
-    _, _, w, h = box_px
-    if w <= 0 or h <= 0:
+def _add(
+    content: CocoContent, image_id: int, class_id: int, box: Sequence[float], size_px: tuple[int, int], is_crowd: int
+) -> None:
+    """Add a box, converted to left, top, width, height in pixels."""
+    (x, y, w, h), (image_w, image_h) = box, size_px
+    edges = ((x - w / 2) * image_w, (y - h / 2) * image_h, w * image_w, h * image_h)
+    box_px = [round(value, PIXEL_DECIMALS) for value in edges]
+    if box_px[2] <= 0 or box_px[3] <= 0:
         content.empty += 1
         return
     content.annotations.append(
@@ -98,16 +103,10 @@ def _add(content: CocoContent, image_id: int, class_id: int, box_px: list[float]
             "image_id": image_id,
             "category_id": content.categories[class_id]["id"],
             "bbox": box_px,
-            "area": round(w * h, PIXEL_DECIMALS),
+            "area": round(box_px[2] * box_px[3], PIXEL_DECIMALS),
             "iscrowd": is_crowd,
         }
     )
-
-
-def _box_px(box: Sequence[float], w: int, h: int) -> list[float]:
-    """Convert a box to left, top, width, height in pixels."""
-    x, y, box_w, box_h = box
-    return [round(value, PIXEL_DECIMALS) for value in ((x - box_w / 2) * w, (y - box_h / 2) * h, box_w * w, box_h * h)]
 
 
 def _first_boxes(table: LabelTable, images: int) -> list[int]:

@@ -49,7 +49,10 @@ def read_voc(folder: Path, corners: Corners = Corners.DARKNET, *, needs_images: 
         raise DarkpyError(
             f"{folder}: holds no VOC annotations", hint="name the folder that has Annotations in it, or the XML files"
         )
-    images = _find_images(folder, annotations)
+    images: dict[str, Path] = {}
+    for image_folder in (annotations, *(folder / name for name in _IMAGE_FOLDERS)):
+        for path in _files(image_folder, *IMAGE_SUFFIXES):
+            images.setdefault(path.stem, path)
     annotated: dict[str, AnnotatedImage] = {}
     missing = []
     for file in files:
@@ -77,10 +80,7 @@ def parse_voc(
     if root.tag != "annotation":
         raise DarkpyError(f"{file}: begins with <{root.tag[:40]}>, VOC's annotations with <annotation>")
     w, h = (_side(root, name, file) for name in ("width", "height"))
-    return w, h, tuple(_objects(root, file, corners))
-
-
-def _objects(root: ElementTree.Element, file: Path, corners: Corners) -> Iterator[AnnotatedObject]:
+    objects = []
     for number, element in enumerate(root.iterfind("object"), start=1):
         name = " ".join(_text(element, "name").split())
         if not name:
@@ -90,7 +90,9 @@ def _objects(root: ElementTree.Element, file: Path, corners: Corners) -> Iterato
             raise DarkpyError(
                 f"{file}: object {number}, {name[:40]!r}, has no box", hint="<bndbox> holds xmin, ymin, xmax, ymax"
             )
-        yield AnnotatedObject(name, corners.to_edges(*edges), is_difficult=_text(element, "difficult") == "1")
+        is_difficult = _text(element, "difficult") == "1"
+        objects.append(AnnotatedObject(name, corners.to_edges(*edges), is_difficult))
+    return w, h, tuple(objects)
 
 
 def _side(root: ElementTree.Element, name: str, file: Path) -> int:
@@ -113,15 +115,6 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
-
-
-def _find_images(folder: Path, annotations: Path) -> dict[str, Path]:
-    """Find the images beside the annotations and in VOC's folder for them, by name without suffix."""
-    images: dict[str, Path] = {}
-    for image_folder in (annotations, *(folder / name for name in _IMAGE_FOLDERS)):
-        for file in _files(image_folder, *IMAGE_SUFFIXES):
-            images.setdefault(file.stem, file)
-    return images
 
 
 def _files(folder: Path, *suffixes: str) -> Sequence[Path]:

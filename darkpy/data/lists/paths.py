@@ -82,7 +82,17 @@ def expand_paths(arguments: Iterable[str | os.PathLike[str]]) -> list[Path]:
     paths: list[Path] = []
     for argument in map(Path, arguments):
         if _is_true(argument.is_dir):
-            paths += _list_folder(argument)
+            try:
+                names = sorted(argument.iterdir())
+            except OSError as error:
+                raise _unreadable(argument, error) from error
+            images = [name for name in names if name.suffix.lower() in IMAGE_SUFFIXES and name.name[0] != "."]
+            if not images:
+                known = " ".join(sorted(IMAGE_SUFFIXES))
+                raise DarkpyError(
+                    f"{printable(argument)}: no image in this folder", hint=f"images end in one of {known}"
+                )
+            paths += images
         elif argument.suffix.lower() in (".txt", ".list"):
             paths += read_image_list(argument)
         else:
@@ -122,18 +132,6 @@ def find_image(entry: Path, folder: Path) -> Path:
     """Find an image that a list in `folder` names: relative to the working directory, else to the folder."""
     beside = folder / entry
     return beside if not _is_true(entry.exists) and _is_true(beside.exists) else entry
-
-
-def _list_folder(folder: Path) -> list[Path]:
-    try:
-        names = sorted(folder.iterdir())
-    except OSError as error:
-        raise _unreadable(folder, error) from error
-    paths = [name for name in names if name.suffix.lower() in IMAGE_SUFFIXES and not name.name.startswith(".")]
-    if not paths:
-        known = " ".join(sorted(IMAGE_SUFFIXES))
-        raise DarkpyError(f"{printable(folder)}: no image in this folder", hint=f"images end in one of {known}")
-    return paths
 
 
 def _is_true(predicate: Callable[[], bool]) -> bool:

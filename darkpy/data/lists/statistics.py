@@ -21,7 +21,7 @@ QUANTILES_PERCENT = (0, 5, 25, 50, 75, 95, 100)
 EDGE_TOLERANCE_FRAC = 1e-4
 """Distance beyond the image's edge that rounding of labels explains."""
 
-_DESCRIPTIONS = {
+_FIELD_DESCRIPTIONS = {
     "per_image": "boxes on an image",
     "width": "width of a box",
     "height": "height of a box",
@@ -116,10 +116,10 @@ def text_lines(key: str, statistics: ListStatistics) -> Iterator[str]:
         yield f"  {'at most':<20} {' '.join(f'{share:>8} %' for share in QUANTILES_PERCENT)}"
         for name in ("per_image", "width", "height"):
             values = " ".join(f"{value:>10.4g}" for value in getattr(statistics, name))
-            yield f"  {_DESCRIPTIONS[name]:<20} {values}"
+            yield f"  {_FIELD_DESCRIPTIONS[name]:<20} {values}"
     for name in ("unlabeled", "empty", "repeated", "sizeless", "outside", "cut", "doubled"):
         if count := getattr(statistics, name):
-            yield f"  {count} {_DESCRIPTIONS[name]}"
+            yield f"  {count} {_FIELD_DESCRIPTIONS[name]}"
     if statistics.problems:
         yield f"  {len(statistics.problems)} lines of label files are wrong; the first: {statistics.problems[0]}"
 

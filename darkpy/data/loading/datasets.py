@@ -31,8 +31,8 @@ from darkpy.errors import DarkpyError, ImageError
 MAX_TRIES = 100
 """Number of unusable images in a row after which training stops."""
 
-TRACKS = 4000
-"""AlexeyAB numbers tracks by file * TRACKS + object: so many files and objects are told apart."""
+TRACKS_PER_FILE = 4000
+"""AlexeyAB numbers tracks as file * TRACKS_PER_FILE + object, with file numbers below TRACKS_PER_FILE too."""
 
 
 class TrainingSample(NamedTuple):
@@ -137,7 +137,7 @@ class DetectionData:
         if config.entries == 5:
             return labels.boxes_N5
         # a number per file that is the same in every process and every run
-        first_track = zlib.crc32(os.fsencode(file)) % TRACKS * TRACKS
+        first_track = zlib.crc32(os.fsencode(file)) % TRACKS_PER_FILE * TRACKS_PER_FILE
         track_N1 = torch.arange(first_track, first_track + len(labels.boxes_N5)).float()[:, None]
         return torch.cat((labels.boxes_N5, track_N1), 1)
 

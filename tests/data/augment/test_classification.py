@@ -1,4 +1,4 @@
-"""A classifier's images: each fork's random crops, and AlexeyAB's mixtures with truths weighted by area."""
+"""A classifier's images: each dialect's random crops, and AlexeyAB's mixtures with truths weighted by area."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ramp(w: int, h: int) -> Tensor:
 
 
 def seen(config: ClassificationAugmentConfig, index: int, w: int = 120, h: int = 80) -> tuple[Tensor, Tensor]:
-    """The columns and rows that a slot's image shows, where it shows any."""
+    """The columns and rows that a sample's image shows, where it shows any."""
     x_CHW = augment(ramp(w, h), config, 32, 32, SAMPLER.rngs(index))
     inside_HW = x_CHW[2] > 0.999
     return x_CHW[0][inside_HW] * 255, x_CHW[1][inside_HW] * 255
@@ -111,7 +111,7 @@ class TestMixing:
         return [compose(load, replace(ALEXEYAB, mixing=mixing), 32, 32, SAMPLER.rngs(index)) for index in range(120)]
 
     @pytest.mark.parametrize("mixing", [CUTMIX, MOSAIC, CUTMIX_OR_MOSAIC])
-    def test_the_truth_is_weighted_by_area(self, mixing: int) -> None:
+    def test_the_target_is_weighted_by_area(self, mixing: int) -> None:
         kinds = set()
         for x_CHW, truth_K in self.examples(mixing):
             shares = torch.stack([(x_CHW[0] - (number + 1) / 5).abs().lt(1e-4).float().mean() for number in range(4)])

@@ -1,4 +1,4 @@
-"""Which keys decide about training data, for which fork and head."""
+"""Configuration of augmentation from the keys of a cfg, by dialect and head."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_cutmix_is_not_for_detectors() -> None:
         assert config(replace(ALEXEYAB, cutmix=True, mosaic=True)).mosaic
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_impossible_values_are_errors() -> None:
     with pytest.raises(DarkpyError, match="mosaic=1 and letter_box=1"):
         config(replace(ALEXEYAB, mosaic=True, letter_box=True))
     for jitter, resize in ((1.0, 1.0), (-0.1, 1.0), (0.2, 0.0)):
@@ -94,7 +94,7 @@ def test_what_cannot_be_is_refused() -> None:
         (ALEXEYAB, "detection", (0.001, 0.001), 5, False),
     ],
 )
-def test_each_fork_and_head_has_its_own_truth(
+def test_each_dialect_and_head_has_its_own_target(
     net: NetSpec, head: str, least: tuple[float, float], entries: int, allow_class_only: bool
 ) -> None:
     made = config(net, head)

@@ -18,7 +18,7 @@ W, H = 90, 60
 COLORS = {"hue": 0.0, "saturation": 1.5, "exposure": 1.5}
 PJREDDIE = NetSpec(dialect=Dialect.PJREDDIE, **COLORS)  # type: ignore[arg-type]
 ALEXEYAB = NetSpec(dialect=Dialect.ALEXEYAB, **COLORS)  # type: ignore[arg-type]
-WAYS = {
+VARIANTS = {
     "pjreddie": (PJREDDIE, "yolo"),
     "pjreddie v1": (PJREDDIE, "detection"),
     "alexeyab": (ALEXEYAB, "yolo"),
@@ -45,7 +45,7 @@ def green_square(left: int, top: int, side: int) -> tuple[Tensor, Tensor]:
 
 
 def config_of(way: str) -> DetectionAugmentConfig:
-    net, head = WAYS[way]
+    net, head = VARIANTS[way]
     return DetectionAugmentConfig.from_net(net, head, classes=3, max=9, jitter=0.3, resize=1.4)
 
 
@@ -71,7 +71,7 @@ def extent_px(x_CHW: Tensor) -> Tensor | None:
     return torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).float()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", VARIANTS)
 @pytest.mark.parametrize(("left", "top"), [(30, 20), (0, 0), (66, 36)])
 def test_a_square_fills_its_box_and_nothing_else(way: str, left: int, top: int) -> None:
     if "v1" in way:
@@ -94,7 +94,7 @@ def test_a_square_fills_its_box_and_nothing_else(way: str, left: int, top: int) 
     assert met > 40
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", VARIANTS)
 def test_the_same_chance_makes_the_same_sample(way: str) -> None:
     first, again, other = (shown(way, index) for index in (3, 3, 4))
     assert torch.equal(first.x_CHW, again.x_CHW)

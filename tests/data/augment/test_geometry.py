@@ -1,4 +1,4 @@
-"""Where images lie in the input: the ranges of each fork's draws, and boxes that go with them."""
+"""Placement of images in the input: the ranges of each dialect's draws, and the boxes."""
 
 from __future__ import annotations
 

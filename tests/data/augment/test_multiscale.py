@@ -1,4 +1,4 @@
-"""Random sizes of the input in each fork's range, from the seed and the number of updates alone."""
+"""Random sizes of the input in each dialect's range, from the seed and the number of updates alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stream of training data: everything about a slot follows from the seed and its number."""
+"""Sampler of training data: everything random about a sample follows from the seed and its index."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_images_are_drawn_with_replacement_and_all_alike() -> None:
     assert any(first(sampler, index) == first(sampler, index + 1) for index in range(500))
 
 
-def test_seeds_slots_and_sources_have_nothing_in_common() -> None:
+def test_seeds_samples_and_sources_are_independent() -> None:
     streams = [Sampler(seed=seed, count=10**9) for seed in (0, 1, -1, 11)]
     drawn = [first(sampler, index, source) for sampler in streams for index in (0, 1, 11, 111) for source in range(4)]
     assert len(set(drawn)) == len(drawn)
@@ -68,7 +68,7 @@ def test_frames_follow_each_other_in_time_major_order_under_one_augmentation() -
     assert rolls(sampler.rngs(0))[0] != rolls(sampler.rngs(8))[0]
 
 
-def test_the_stream_obeys_net() -> None:
+def test_the_sampler_follows_net() -> None:
     net = NetSpec(dialect=Dialect.ALEXEYAB, batch=32, subdivisions=4, time_steps=4, track=True, augment_speed=5)
     assert Sampler.for_detector(net, 9, 1) == Sampler(seed=1, count=9, frames=4, minibatch=32, speed=5)
     net = NetSpec(dialect=Dialect.ALEXEYAB, contrastive=True, contrastive_color=True)

@@ -87,7 +87,7 @@ def test_images_lie_in_the_folder_that_is_named(tmp_path: Path) -> None:
         ("categories", {"name": ""}, "9 has no name"),
     ],
 )
-def test_what_is_wrong_is_one_error_that_names_the_file(
+def test_wrong_content_is_an_error_that_names_the_file(
     tmp_path: Path, part: str, change: dict[str, Any], told: str
 ) -> None:
     content = deepcopy(GOOD)
@@ -107,7 +107,7 @@ def test_what_is_wrong_is_one_error_that_names_the_file(
         ('{"images": [1], "annotations": [], "categories": []}', "is not COCO's JSON"),
     ],
 )
-def test_other_files_are_told_from_cocos(tmp_path: Path, text: str, told: str) -> None:
+def test_other_files_are_not_cocos(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(DarkpyError, match=told):
         read_coco(write(tmp_path, text))
 

@@ -66,7 +66,7 @@ def test_difficult_objects_go_where_they_are_wanted(difficult: str, lines: tuple
     assert (told.plain.count("\n"), told.difficult.count("\n")) == lines
 
 
-def test_both_forks_find_the_labels_and_the_data_file_names_the_lists(tmp_path: Path) -> None:
+def test_both_dialects_find_the_labels_and_the_data_file_names_the_lists(tmp_path: Path) -> None:
     out = tmp_path / "out"
     one = made(tmp_path / "in", a=("0 .5 .5 1 1\n", ""), raw_images=("", ""), c=("", "0 .1 .1 .1 .1\n"))
     assert [path.name for path in write_set(one, out)] == ["a.jpg", "raw_images.jpg", "c.jpg"]
@@ -129,6 +129,6 @@ def test_two_files_with_one_label_file_are_an_error_and_nothing_is_written(tmp_p
         (["a", "b"], ("a", "a")),
     ],
 )
-def test_lists_to_train_on_and_to_judge_by_are_known_by_their_names(splits: list[str], chosen: tuple[str, str]) -> None:
+def test_train_and_valid_splits_are_chosen_by_name(splits: list[str], chosen: tuple[str, str]) -> None:
     one = DarknetSet(images={}, labels={}, splits={name: [] for name in splits}, names=())
     assert (one.train, one.valid) == chosen

@@ -50,7 +50,7 @@ def test_objects_have_names_boxes_and_difficulty(tmp_path: Path) -> None:
         (Corners.EDGES, (11, 6, 21, 16)),
     ],
 )
-def test_corners_mean_what_is_asked_for(tmp_path: Path, corners: Corners, box: BoxPx) -> None:
+def test_corners_follow_the_option(tmp_path: Path, corners: Corners, box: BoxPx) -> None:
     write(tmp_path, a=annotation(thing(11, 6, 21, 16)))
     assert read_voc(tmp_path, corners).images["a"].objects[0].box == box
 

@@ -28,7 +28,7 @@ FILE = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><a>&x;</a>'
         ("<a/>" + " " * MAX_FILE_BYTES, "larger than any annotation"),
     ],
 )
-def test_what_no_annotation_has_is_refused(tmp_path: Path, text: str, told: str) -> None:
+def test_unsafe_or_broken_xml_is_an_error(tmp_path: Path, text: str, told: str) -> None:
     path = tmp_path / "a.xml"
     path.write_text(text)
     with pytest.raises(DarkpyError, match=told) as caught:

@@ -1,4 +1,4 @@
-"""What classes are called."""
+"""Class names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_lines_are_classes_except_blank_ones_at_the_end(tmp_path: Path, data: by
     assert read_names(tmp_path / "x.names") == ("a", "b c", "", "d")
 
 
-def test_without_a_file_the_number_of_classes_tells() -> None:
+def test_without_a_file_the_number_of_classes_decides() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert names_for(80) == COCO_NAMES
@@ -39,7 +39,7 @@ def test_fewer_names_than_classes_are_an_error(tmp_path: Path) -> None:
         names_for(3, tmp_path / "x.names")
 
 
-def test_more_names_than_classes_are_told_and_dropped(tmp_path: Path) -> None:
+def test_more_names_than_classes_are_reported_and_dropped(tmp_path: Path) -> None:
     (tmp_path / "x.names").write_text("a\nb\nc\n")
     with pytest.warns(DarkpyWarning, match=r"holds 3 names, the network has 2 classes; the last 1 are not used"):
         assert names_for(2, tmp_path / "x.names") == ("a", "b")

@@ -1,4 +1,4 @@
-"""Which images are meant, and where their labels lie."""
+"""Paths of images and of their label files."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ from darkpy.errors import DarkpyError
         ("a.Jpg", "a.txt", "a.txt"),
     ],
 )
-def test_each_fork_has_its_rule(image: str, pjreddie: str, alexeyab: str) -> None:
+def test_each_dialect_has_its_rule(image: str, pjreddie: str, alexeyab: str) -> None:
     assert label_path(image, Dialect.PJREDDIE) == Path(pjreddie)
     assert label_path(image, Dialect.ALEXEYAB) == Path(alexeyab)
 
 
 @pytest.mark.parametrize("dialect", Dialect)
 @pytest.mark.parametrize("image", ["a", "a.txt", "folder/", "a.weights", ""])
-def test_what_is_no_image_has_no_labels(image: str, dialect: Dialect) -> None:
+def test_other_files_have_no_labels(image: str, dialect: Dialect) -> None:
     with pytest.raises(DarkpyError, match="no label file belongs to it"):
         label_path(image, dialect)
 
 
-def test_name_of_the_label_file_keeps_what_a_path_would_tidy_up() -> None:
+def test_name_of_the_label_file_is_not_normalized() -> None:
     assert label_name("./d//a.jpg", Dialect.PJREDDIE) == "./d//a.txt"
     assert label_path("./d//a.jpg", Dialect.PJREDDIE) == Path("d/a.txt")
 
@@ -68,7 +68,7 @@ def test_folder_is_listed_from_the_root(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", ["images", "raw", "drawn", "a.jpg", "line\nbreak", "x/images/y"])
-def test_folder_where_a_fork_would_not_find_labels_is_an_error(tmp_path: Path, name: str) -> None:
+def test_folder_where_a_darknet_would_not_find_labels_is_an_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(DarkpyError, match="one of the darknets would not find labels"):
         listed_folder(tmp_path / name, "train/a.jpg")
 
@@ -119,7 +119,7 @@ class TestExpandPaths:
             (lambda folder: [folder / "a.png", folder.parent], "no image in this folder"),
         ],
     )
-    def test_what_gives_no_image_is_an_error(
+    def test_arguments_without_images_are_errors(
         self, folder: Path, make: Callable[[Path], list[Path]], message: str
     ) -> None:
         with pytest.raises(DarkpyError, match=re.escape(message)):

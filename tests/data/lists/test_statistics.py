@@ -1,4 +1,4 @@
-"""What is in a list of images."""
+"""Statistics of a list of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a slot holds, and what is passed over."""
+"""Samples of the data sets, and images that are skipped."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def fields(index: TrainingSample) -> tuple[tuple[str, ...], tuple[Problem, ...]]
 
 
 @pytest.mark.parametrize("kind", ["detection", "classification"])
-def test_a_draft_of_a_large_jpeg_shows_the_same_and_the_same_truth(folder: Path, kind: str) -> None:
+def test_draft_mode_of_a_large_jpeg_gives_a_similar_image_and_the_same_target(folder: Path, kind: str) -> None:
     PIL.Image.radial_gradient("L").resize((384, 256)).convert("RGB").save(folder / "cat.jpg", quality=95)
     (folder / "cat.txt").write_text("2 .5 .5 .5 .5\n")
     data: DetectionData | ClassificationData = detection([str(folder / "cat.jpg")], PJREDDIE)
@@ -59,7 +59,7 @@ def test_a_draft_of_a_large_jpeg_shows_the_same_and_the_same_truth(folder: Path,
 
 
 class TestDetection:
-    def test_each_fork_and_head_gets_its_truth(self, folder: Path) -> None:
+    def test_each_dialect_and_head_gets_its_target(self, folder: Path) -> None:
         path = paint(folder / "a.png")
         (folder / "a.txt").write_text("2 .5 .5 .5 .5\n1 .4 .4 .2 .2\n")
         pj, ax, v1 = (
@@ -115,7 +115,7 @@ class TestDetection:
             assert {problem[:2] for index in slots for problem in index.problems} == {missing}
         assert all(index.truth[:, 2].sum() == 0 for index in slots if index.paths == (other,))
 
-    def test_where_nothing_can_be_used_that_is_said(self, folder: Path) -> None:
+    def test_nothing_usable_is_an_error(self, folder: Path) -> None:
         with pytest.raises(
             DarkpyError, match=f"^{MAX_TRIES} images in a row could not be used; of the last: .*none.txt"
         ):
@@ -133,7 +133,7 @@ class TestDetection:
         counts = {len(data.make(number, 32, 32).paths) for number in range(10)}
         assert counts == {1, 4}
 
-    def test_contrastive_slots_show_one_image_twice(self, folder: Path) -> None:
+    def test_contrastive_samples_show_one_image_twice(self, folder: Path) -> None:
         paths = [paint(folder / f"{number}.png", 8 * number) for number in range(20)]
         data = detection(paths, replace(ALEXEYAB, contrastive=True))
         for number in range(0, 20, 2):
@@ -190,13 +190,13 @@ class TestClassification:
         assert index.truth.tolist() == [0, 0, 0]
         assert [problem.is_label for problem in index.problems] == [False]
 
-    def test_a_tree_makes_what_is_above_true(self, folder: Path) -> None:
+    def test_a_tree_makes_ancestors_true(self, folder: Path) -> None:
         (folder / "x.tree").write_text("animal -1\nplant -1\ncat 0\n")
         data = self.data([paint(folder / "cat.png")], ("animal", "plant", "cat"))
         data = replace(data, tree=read_tree(folder / "x.tree"))
         assert data.make(0, 32, 32).truth.tolist() == [1, 0, 1]
 
-    def test_what_does_not_fit_together_is_refused(self, folder: Path) -> None:
+    def test_inconsistent_options_are_errors(self, folder: Path) -> None:
         (folder / "x.tree").write_text("animal -1\nplant -1\n")
         data = self.data(["a.png"], ("a", "b", "c"))
         with pytest.raises(DarkpyError, match="2 labels for 3 classes"):

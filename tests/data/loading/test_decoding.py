@@ -149,7 +149,7 @@ class TestDraft:
         halved = PIL.Image.fromarray(whole.pixels_HWC).reduce(96 // size[0])
         np.testing.assert_allclose(draft.pixels_HWC.astype(int), np.asarray(halved).astype(int), atol=4)
 
-    def test_other_images_are_what_they_are(self, tmp_path: Path) -> None:
+    def test_other_formats_ignore_draft_mode(self, tmp_path: Path) -> None:
         PIL.Image.new("RGB", (96, 64), "red").save(tmp_path / "a.png")
         assert load_image(tmp_path / "a.png", min_side=8).pixels_HWC.shape == (64, 96, 3)
 
@@ -211,13 +211,13 @@ class TestRefusals:
             (png_header(4, 4) + chunk(b"IDAT", zlib.compress(b"\x09" * 52)) + chunk(b"IEND", b""), "damaged"),
         ],
     )
-    def test_what_is_no_image_is_called_by_its_name(self, tmp_path: Path, content: bytes, reason: str) -> None:
+    def test_other_kinds_of_file_are_named(self, tmp_path: Path, content: bytes, reason: str) -> None:
         path = tmp_path / "image.jpg"
         path.write_bytes(content)
         assert reason in refusal(path)
 
     @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "gif", "ppm", "tif", "tga"])
-    def test_a_truncated_file_is_said_to_be_truncated(self, tmp_path: Path, suffix: str) -> None:
+    def test_a_truncated_file_is_reported_as_truncated(self, tmp_path: Path, suffix: str) -> None:
         path = tmp_path / f"cut.{suffix}"
         PIL.Image.fromarray(colors(200, 150)).save(path)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

@@ -28,12 +28,14 @@ def refusal(path: Path) -> str:
 
 
 class TestFiles:
-    def test_missing_files_and_folders_are_said_to_be_that(self, tmp_path: Path) -> None:
+    def test_missing_files_and_folders_are_reported_as_such(self, tmp_path: Path) -> None:
         assert refusal(tmp_path / "none.jpg") == "no such file or directory"
         assert refusal(tmp_path) == "a folder, not an image"
         assert refusal(tmp_path / ("long" * 100 + ".jpg")) == "file name too long"
 
-    def test_an_unreadable_file_is_said_to_be_unreadable(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_unreadable_file_is_reported_as_unreadable(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def deny(*_: object) -> None:
             raise PermissionError(13, "Permission denied")
 

@@ -61,14 +61,14 @@ def assert_same(batches: list[Batch], others: list[Batch]) -> None:
         assert batch[2:] == other[2:]
 
 
-def test_workers_make_what_this_process_makes(folder: Path) -> None:
+def test_workers_make_the_same_batches_as_this_process(folder: Path) -> None:
     alone, helped = (list(islice(load_batches(dataset(folder), requests(), workers=workers), 6)) for workers in (0, 2))
     assert_same(alone, helped)
     assert [batch.x_BCHW.shape for batch in alone[:2]] == [(4, 3, 48, 32), (4, 3, 48, 48)]
     assert all(batch.truth.shape == (4, 5, 6) and len(batch.paths) == 4 for batch in alone)
 
 
-def test_a_stream_goes_on_from_any_place(folder: Path) -> None:
+def test_batches_continue_from_any_sample(folder: Path) -> None:
     whole = list(islice(load_batches(dataset(folder), requests()), 6))
     assert_same(list(islice(load_batches(dataset(folder), requests(4)), 2)), whole[4:])
     other = list(islice(load_batches(dataset(folder, seed=2), requests()), 6))
@@ -111,7 +111,7 @@ def test_workers_end_with_the_iteration(folder: Path) -> None:
     assert not multiprocessing.active_children()
 
 
-def test_what_travels_to_a_worker_can_be_pickled(folder: Path) -> None:
+def test_objects_sent_to_workers_can_be_pickled(folder: Path) -> None:
     data = dataset(folder)
     assert pickle.loads(pickle.dumps(data)) == data
 

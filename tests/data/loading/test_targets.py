@@ -45,7 +45,7 @@ def test_classes_are_ones_and_may_be_smoothed() -> None:
     assert fill_classes([0], 1, 0.1).tolist() == pytest.approx([0.9])
 
 
-def test_in_a_tree_what_is_above_a_class_is_true_and_groups_without_truth_are_unknown(tmp_path: Path) -> None:
+def test_in_a_tree_ancestors_are_true_and_unlabeled_groups_unknown(tmp_path: Path) -> None:
     (tmp_path / "x.tree").write_text("animal -1\nplant -1\ncat 0\ndog 0\noak 1\nfir 1\npoodle 3\nhusky 3\n")
     tree = read_tree(tmp_path / "x.tree")
     nothing = [UNKNOWN_CLASS, UNKNOWN_CLASS]
