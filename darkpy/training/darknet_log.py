@@ -1,4 +1,4 @@
-"""What darknet prints while it trains, for programs that read its logs."""
+"""Lines that darknet prints while it trains, for programs that read its logs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from darkpy.network import Network
 from darkpy.training.reports import UpdateReport
 
 SLOW_LOADING = 0.1
-"""Seconds of waiting for images that AlexeyAB calls a bottleneck."""
+"""Seconds of waiting for images above which AlexeyAB's program warns of a bottleneck."""
 _HOURS_SHARE = 0.01  # of one update in AlexeyAB's average of the hours left
 
 
 class DarknetLog:
-    """The lines of update after update; AlexeyAB's program writes those of the layers to standard error.
+    """Formats darknet's lines for each update; AlexeyAB's program writes those of the layers to standard error.
 
     images: how many the training list has, for a classifier; None for a detector.
 
@@ -33,12 +33,12 @@ class DarknetLog:
         self.hours: float | None = None
 
     def first_lines(self, base: str) -> list[str]:
-        """What is printed before the first update."""
+        """Return the lines before the first update."""
         net = self.network.plan.net
         return [base, f"Learning Rate: {net.learning_rate:g}, Momentum: {net.momentum:g}, Decay: {net.decay:g}"]
 
     def loading_lines(self, report: UpdateReport) -> list[str]:
-        """A new size of the images, and how long they were waited for."""
+        """Return the new size of the images, if it has changed, and the time they were waited for."""
         lines = []
         if self.size not in ((0, 0), report.size):
             w, h = report.size
@@ -49,7 +49,7 @@ class DarknetLog:
         return [*lines, f"Loaded: {report.waited:f} seconds{note}"]
 
     def layer_lines(self, report: UpdateReport) -> Iterator[str]:
-        """What the layers say of each minibatch."""
+        """Yield the layers' lines of each minibatch."""
         plan = self.network.plan
         nodes = [node for node in plan.nodes if isinstance(node.spec, LossSpec) and node.spec.has_loss]
         for step in report.steps:
@@ -63,7 +63,7 @@ class DarknetLog:
                 yield f" total_bbox = {self.boxes}, rewritten_bbox = {100 * self.rewritten / self.boxes:f} % "
 
     def update_line(self, report: UpdateReport) -> str:
-        """The line that charts are drawn from."""
+        """Return the line that charts are drawn from."""
         n, seconds = report.batch_num, report.seconds - report.waited
         numbers = f"{report.loss:f}, {report.average:f}"
         speed = f"{report.rate:f} rate, {seconds:f} seconds"

@@ -1,10 +1,9 @@
-"""What a cfg and a `.data` file together mean to a training: images, truths, sizes, checkpoints."""
+"""Setup of a training from a cfg and a `.data` file: images, targets, sizes, checkpoint intervals."""
 
 from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ LABELS_LIST = "data/labels.list"
 
 @dataclass(frozen=True, slots=True)
 class TrainingSetup:
-    """paths: the images of the training list. largest: the largest width and height that the network is trained at."""
+    """A cfg with its data. paths: images of the training list. largest: largest width and height trained at."""
 
     plan: Plan
     data: DataFile
@@ -52,17 +51,18 @@ def open_setup(
     bad: BadLists | None = None,
     draft: bool = False,
 ) -> TrainingSetup:
-    """A detector's where the network has a detection head, else a classifier's.
+    """Return a detector's setup where the network has a detection head, else a classifier's.
 
-    draft: whether large JPEGs may be decoded smaller than they are.
-
-    Raises: DarkpyError when a list cannot be read, or the network and the data do not suit each other.
+    draft: decode large JPEGs at reduced size. workers, bad: see `BatchSource`.
+    Raises: DarkpyError when a list cannot be read, or the data do not fit the network.
     """
     if not plan.net.width:
         raise DarkpyError(f"{plan.file} reads vectors, not images", hint="set width, height and channels in [net]")
     paths = tuple(map(str, read_image_list(_find(data, "train", TRAIN_LIST))))
-    open_kind = partial(_detector, head=_heads(plan)[-1]) if _heads(plan) else _classifier
-    return open_kind(plan, data, paths, seed=seed, draft=draft, workers=workers, bad=bad)
+    heads = [node.spec for node in plan.nodes if isinstance(node.spec, HeadSpec)]
+    if heads:
+        return _open_detector(plan, data, paths, heads[-1], seed=seed, draft=draft, workers=workers, bad=bad)
+    return _open_classifier(plan, data, paths, seed=seed, draft=draft, workers=workers, bad=bad)
 
 
 def backup_folder(data: DataFile) -> Path:
@@ -83,14 +83,18 @@ def backup_folder(data: DataFile) -> Path:
     return folder
 
 
-def _heads(plan: Plan) -> list[Any]:
-    return [node.spec for node in plan.nodes if isinstance(node.spec, HeadSpec)]
-
-
-def _detector(
-    plan: Plan, data: DataFile, paths: tuple[str, ...], *, head: Any, seed: int, draft: bool, **options: Any
+def _open_detector(
+    plan: Plan,
+    data: DataFile,
+    paths: tuple[str, ...],
+    head: Any,
+    *,
+    seed: int,
+    draft: bool,
+    workers: int,
+    bad: BadLists | None,
 ) -> TrainingSetup:
-    """The last head's keys count, as in both forks."""
+    """head: the last one, whose keys count in both of darknet's dialects."""
     net = plan.net
     classes = len(read_class_map(head.map, head.classes)) if getattr(head, "map", None) else head.classes
     augment_config = DetectionAugmentConfig.from_net(
@@ -113,19 +117,35 @@ def _detector(
     intervals = Intervals.of_detector(
         net, save_weights=_number(data, "saveweights"), save_last=_number(data, "savelast")
     )
-    # in both forks the last updates are made at the largest size
+    # in both dialects the last updates are made at the largest size
     largest = size(net.max_batches)
-    # the images of films have their places in a minibatch
-    is_dynamic = net.dynamic_minibatch and net.time_steps == 1
-    source = BatchSource(dataset=dataset, size=size, images=images if is_dynamic else None, **options)
+    # images of a sequence have fixed positions in a minibatch
+    dynamic = net.dynamic_minibatch and net.time_steps == 1
+    source = BatchSource(dataset=dataset, size=size, images=images if dynamic else None, workers=workers, bad=bad)
     return TrainingSetup(plan, data, paths, classes, True, source, intervals, largest)
 
 
-def _classifier(
-    plan: Plan, data: DataFile, paths: tuple[str, ...], *, seed: int, draft: bool, **options: Any
+def _open_classifier(
+    plan: Plan,
+    data: DataFile,
+    paths: tuple[str, ...],
+    *,
+    seed: int,
+    draft: bool,
+    workers: int,
+    bad: BadLists | None,
 ) -> TrainingSetup:
     net = plan.net
-    classes = _classes(plan)
+    classes = next((node for node in reversed(plan.nodes) if node.spec.is_output), plan.nodes[-1]).shape.outputs
+    for node in plan.nodes:
+        if isinstance(node.spec, LossSpec) and node.spec.has_loss:
+            shape = node.spec.truth_shape(node.shape)
+            if shape != (classes,):
+                raise DarkpyError(
+                    f"{plan.place(node.index)}: its target has {' x '.join(map(str, shape))} numbers,"
+                    f" but a list of images gives one of {classes} classes",
+                    hint="train it from Python with darkpy.Trainer, and targets of your own",
+                )
     tree = data.find("tree")
     dataset = ClassificationData(
         paths,
@@ -143,28 +163,12 @@ def _classifier(
 
     largest = (MAX_CLASSIFIER_SIDE, MAX_CLASSIFIER_SIDE) if net.random else (net.width, net.height)
     intervals = Intervals.of_classifier(net, len(paths))
-    return TrainingSetup(
-        plan, data, paths, classes, False, BatchSource(dataset=dataset, size=size, **options), intervals, largest
-    )
-
-
-def _classes(plan: Plan) -> int:
-    """Raises: DarkpyError when a layer with a loss is not trained against a number for each class."""
-    classes = next((node for node in reversed(plan.nodes) if node.spec.is_output), plan.nodes[-1]).shape.outputs
-    for node in plan.nodes:
-        if isinstance(node.spec, LossSpec) and node.spec.has_loss:
-            wanted = node.spec.truth_shape(node.shape)
-            if wanted != (classes,):
-                raise DarkpyError(
-                    f"{plan.place(node.index)}: is trained against {' x '.join(map(str, wanted))} numbers,"
-                    f" and a list of images tells one of {classes} classes",
-                    hint="train it from Python with darkpy.Trainer, and truths of your own",
-                )
-    return classes
+    source = BatchSource(dataset=dataset, size=size, workers=workers, bad=bad)
+    return TrainingSetup(plan, data, paths, classes, False, source, intervals, largest)
 
 
 def read_class_labels(data: DataFile, classes: int) -> tuple[str, ...]:
-    """The strings of labels= that tell a path's class; those beyond the network's classes are not read.
+    """Read the strings of labels=, of which a path contains that of its class; no more than the network has classes.
 
     Raises: DarkpyError when there are fewer.
     """
@@ -191,5 +195,5 @@ def _number(data: DataFile, key: str) -> int | None:
     if text is None:
         return None
     if not text.isdecimal() or not int(text[:18]):
-        raise DarkpyError(f"{data.path}: {key}={text[:20]} is no number of updates", hint=f"{key}=1000, for example")
+        raise DarkpyError(f"{data.path}: {key}={text[:20]} is not a number of updates", hint=f"{key}=1000, for example")
     return int(text[:18])

@@ -216,7 +216,7 @@ def test_list_and_labels_must_be_there() -> None:
 def test_data_file_says_when_alexeyab_saves() -> None:
     intervals = task(data="saveweights=7\nsavelast=5", dialect="alexeyab").intervals
     assert (intervals.last, intervals.last_every) == ("_last.weights", 5)
-    with pytest.raises(DarkpyError, match="saveweights=often is no number of updates"):
+    with pytest.raises(DarkpyError, match="saveweights=often is not a number of updates"):
         task(data="saveweights=often")
 
 
@@ -231,7 +231,7 @@ def test_largest_size_is_known() -> None:
 
 def test_network_that_is_trained_against_masks_is_refused() -> None:
     iseg = CLASSIFIER.replace("[avgpool]\n\n[softmax]", "[iseg]\nclasses=1\nids=1")
-    with pytest.raises(DarkpyError, match=r"layer 1 \[iseg\].*: is trained against 90 x 257 numbers"):
+    with pytest.raises(DarkpyError, match=r"layer 1 \[iseg\].*: its target has 90 x 257 numbers"):
         task(cfg=iseg)
 
 

@@ -1,4 +1,4 @@
-"""What was seen in the updates before: by it the unusual is told from the usual, and nothing is said twice."""
+"""History of a monitored run: norms of past updates, when each layer started to learn, and what has been reported."""
 
 from __future__ import annotations
 
@@ -12,90 +12,92 @@ from darkpy.diagnostics.monitor.log_reader import LoggedLayer, LoggedRun
 from darkpy.diagnostics.monitor.symptom import ObservedUpdate, Row, Symptom
 from darkpy.finding import Finding
 
-USUAL = 100
-"""Updates that tell what is usual."""
-FRESH = 3
-"""Updates for which a layer that was frozen is watched for what its thaw does."""
-AGAIN = 1000
-"""Updates after which the same is said again, if it is still so."""
-TOLD = (
+PAST_NORMS = 100
+"""Updates whose gradient norms are remembered."""
+FRESH_UPDATES = 3
+"""Updates for which a layer counts as fresh after it was frozen."""
+REPEAT_AFTER_UPDATES = 1000
+"""Updates after which the same finding is reported again."""
+MAX_REPORTS = 5
+"""Findings of one symptom within REPEAT_AFTER_UPDATES; more of them carry no news."""
+LOGGED_NET_KEYS = (
     "batch", "subdivisions", "width", "height", "channels", "learning_rate", "momentum", "decay", "policy", "burn_in",
     "power", "steps", "scales", "max_batches", "adam", "constrain", "grad_clip_norm", "grad_clip_value",
 )  # fmt: skip
-"""Keys of [net] that the log tells."""
-AT_MOST = 5
-"""Findings of one symptom within so many updates: more of them say the same."""
 
 
 @dataclass
 class History:
-    """past: the norms of the last updates."""
+    """past: gradient norms of the last updates. updates: made while the run was monitored."""
 
     plan: Plan
     symptoms: Sequence[Symptom]
-    past: deque[float] = field(default_factory=lambda: deque(maxlen=USUAL))
+    past: deque[float] = field(default_factory=lambda: deque(maxlen=PAST_NORMS))
     updates: int = 0
-    _began: dict[int, int] = field(default_factory=dict)  # in which update of the run each layer first took part
+    _first_update: dict[int, int] = field(default_factory=dict)  # in which each layer took part
     _streaks: Counter[tuple[str, int | None]] = field(default_factory=Counter)
-    _said: dict[tuple[str, Hashable], int] = field(default_factory=dict)
+    _reported: dict[tuple[str, Hashable], int] = field(default_factory=dict)
 
     def take_part(self, layers: Iterable[int]) -> frozenset[int]:
-        """Those of the coming update's layers that have not done so until lately."""
+        """Note the layers of the coming update. Returns: those that were frozen until a few updates ago."""
         n = self.updates + 1
         for index in layers:
-            self._began.setdefault(index, n)
-        first = min(self._began.values(), default=0)
-        return frozenset(index for index, began in self._began.items() if began > first + 1 and n - began < FRESH)
+            self._first_update.setdefault(index, n)
+        first = min(self._first_update.values(), default=0)
+        return frozenset(
+            index for index, began in self._first_update.items() if began > first + 1 and n - began < FRESH_UPDATES
+        )
 
     def wants_layers(self, norm: float, reach: float) -> bool:
-        """Whether any symptom must know the layers' gradients of such an update."""
+        """True if any symptom needs the layers' gradients of such an update; see `Symptom.wants_layers`."""
         return any(symptom.wants_layers(norm, reach, self.past) for symptom in self.symptoms)
 
-    def findings(self, look: ObservedUpdate) -> list[Finding]:
-        """What is to be said of an update."""
-        found = [self._finding(symptom, look) for symptom in self.symptoms if symptom.can_tell(look)]
-        self.past.append(look.norm)
+    def findings(self, update: ObservedUpdate) -> list[Finding]:
+        """Return what is to be reported of an update, at most one finding a symptom."""
+        reports = [self._report(symptom, update) for symptom in self.symptoms if symptom.can_tell(update)]
+        self.past.append(update.norm)
         self.updates += 1
-        return [finding for finding in found if finding is not None]
+        return [report for report in reports if report is not None]
 
-    def _finding(self, symptom: Symptom, look: ObservedUpdate) -> Finding | None:
-        findings = list(symptom.findings(look))
-        shown = {(symptom.name, finding.location.index) for finding in findings}
-        for key in [key for key in self._streaks if key[0] == symptom.name and key not in shown]:
+    def _report(self, symptom: Symptom, update: ObservedUpdate) -> Finding | None:
+        """Merge the new findings of a symptom that has lasted long enough: the first one names the other layers."""
+        findings = list(symptom.findings(update))
+        present = {(symptom.name, finding.location.index) for finding in findings}
+        for key in [key for key in self._streaks if key[0] == symptom.name and key not in present]:
             del self._streaks[key]
         new: list[Finding] = []
         for finding in findings:
             index = finding.location.index
             self._streaks[symptom.name, index] += 1
-            if self._streaks[symptom.name, index] >= symptom.looks and self.may_say(symptom, index, look.batch_num):
+            if self._streaks[symptom.name, index] >= symptom.looks and self.may_report(symptom, index, update.batch_num):
                 new.append(finding)
-        return merge(new) if new else None
+        layers = [str(finding.location.index) for finding in new[1:] if finding.location.index is not None]
+        if layers:
+            return replace(new[0], message=f"{new[0].message}; the same in layer {', '.join(layers)}")
+        return new[0] if new else None
 
-    def may_say(self, symptom: Symptom, index: Hashable, batch_num: int) -> bool:
-        """Whether this has not been said lately of a layer, or of images; it is from now on."""
-        lately = {key for key, said in self._said.items() if key[0] == symptom.name and batch_num - said < AGAIN}
-        if (symptom.name, index) in lately:
+    def may_report(self, symptom: Symptom, index: Hashable, batch_num: int) -> bool:
+        """True, and noted as reported, unless this was reported lately of the same layer or images, or too often."""
+        recent = {
+            key
+            for key, reported in self._reported.items()
+            if key[0] == symptom.name and batch_num - reported < REPEAT_AFTER_UPDATES
+        }
+        if (symptom.name, index) in recent:
             return False
-        self._said[symptom.name, index] = batch_num
-        return len(lately) < AT_MOST
-
-
-def merge(findings: Sequence[Finding]) -> Finding:
-    """Findings of one symptom as one, which is the first and names the layers of the others."""
-    first, *others = findings
-    layers = [str(finding.location.index) for finding in others if finding.location.index is not None]
-    return replace(first, message=f"{first.message}; the same in layer {', '.join(layers)}") if layers else first
+        self._reported[symptom.name, index] = batch_num
+        return len(recent) < MAX_REPORTS
 
 
 def run_of(plan: Plan, *, batch_num: int, seen: int) -> LoggedRun:
-    """A run that begins, or goes on, as the log has it."""
+    """Return the log's record of a run that starts or continues."""
     return LoggedRun(
         cfg=plan.file,
         dialect=str(plan.dialect),
         time=time(),
         batch_num=batch_num,
         seen=seen,
-        net={key: getattr(plan.net, key) for key in TOLD},
+        net={key: getattr(plan.net, key) for key in LOGGED_NET_KEYS},
         layers=tuple(
             LoggedLayer(
                 index=node.index,
@@ -110,7 +112,7 @@ def run_of(plan: Plan, *, batch_num: int, seen: int) -> LoggedRun:
 
 
 def rows_of(figures: Iterable[tuple[str, int, float]]) -> dict[str, Row]:
-    """Figures by their names, of each one number a layer; where a layer has several of one, they make one vector."""
+    """Group figures by name, one number a layer: of several, which are norms, the norm of all."""
     rows: dict[str, dict[int, float]] = {}
     for name, index, value in figures:
         row = rows.setdefault(name, {})
@@ -119,5 +121,5 @@ def rows_of(figures: Iterable[tuple[str, int, float]]) -> dict[str, Row]:
 
 
 def as_lists(plan: Plan, rows: Mapping[str, Row]) -> dict[str, list[float | None]]:
-    """Rows as the log has them."""
+    """Return rows as lists over all layers, as the log stores them."""
     return {name: [row.get(node.index) for node in plan.nodes] for name, row in rows.items()}

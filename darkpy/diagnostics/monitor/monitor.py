@@ -165,7 +165,7 @@ class Monitor(StepGuard):
         wants_layers = self.history.wants_layers if not self._fresh else lambda norm, reach: True
         self.measures.fetch(norm, max((group["lr"] for group in groups), default=0.0), wants_layers)
         return self.policy.accept_update(
-            are_numbers=self.measures.are_numbers, has_whole_arrays=self.measures.has_whole_arrays
+            has_finite_gradients=self.measures.are_numbers, has_finite_arrays=self.measures.has_whole_arrays
         )
 
     def end(self, report: StepReport) -> None:
@@ -261,7 +261,7 @@ class Monitor(StepGuard):
     def _check_labels(self, n: int) -> None:
         batch, plan = self._recorded[-1], self.trainer.network.plan
         for image, message in self.labels.found(plan, batch):
-            if self.history.may_say(self.labels, batch.seen + image, n):
+            if self.history.may_report(self.labels, batch.seen + image, n):
                 paths = batch.paths[image] if image < len(batch.paths) else ()
                 self._emit(replace(self.labels.finding(plan, n, None, message), paths=paths))
 

@@ -1,4 +1,7 @@
-"""What is refused: the decision, taken on numbers that the run waits for anyway, and what is made of it afterwards."""
+"""Policy of the monitor: which minibatches and updates are refused, and the finding that explains a refusal.
+
+Decisions use only numbers that the run waits for anyway; the cause is examined afterwards.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,19 @@ from darkpy.diagnostics.monitor.artifacts import write_evidence
 from darkpy.diagnostics.monitor.history import History
 from darkpy.diagnostics.monitor.label_symptoms import RecordedBatch
 from darkpy.diagnostics.monitor.loss_symptoms import LossHistory, NonFinite
-from darkpy.diagnostics.monitor.root_cause import Autopsy, examine
-from darkpy.diagnostics.monitor.symptom import Symptom
+from darkpy.diagnostics.monitor.root_cause import examine
 from darkpy.errors import DarkpyError
 from darkpy.finding import Finding
 from darkpy.training.trainer import Trainer
 
-EVIDENCE = 10
-"""Updates of a run of which the images are kept; later ones are refused and counted."""
-_SHOWN = 5  # images that a finding names
+MAX_EXAMINED_UPDATES = 10
+"""Refused updates of a run whose cause is examined and whose images are kept; later ones are only counted."""
+MAX_NAMED_IMAGES = 5
+"""Images that a finding names where no image is at fault."""
 
 
 class BadRunError(DarkpyError):
-    """A run cannot go on. is_savable: whether its weights are numbers, those of its last good update."""
+    """A run cannot go on. is_savable: True if its weights, those of the last good update, are finite."""
 
     def __init__(self, message: str, *, hint: str | None, is_savable: bool) -> None:
         super().__init__(message, hint=hint)
@@ -32,94 +35,95 @@ class BadRunError(DarkpyError):
 
 @dataclass
 class UpdatePolicy:
-    """Of a run. in_a_row: minibatches refused since the last update, all of them where an update was.
+    """Refusals of a run.
 
-    examined: how many were looked at again. has_told_of_layer: whether a layer was blamed since the last update.
-    max_bad_updates: how many updates' worth of them end the run.
+    max_bad_updates: refused updates in a row that end the run. refused_minibatches: since the last update; a refused
+        update counts as all of its minibatches. examined: refusals whose cause was examined.
+    has_blamed_layer: True if a finding since the last update names a layer.
+    loss, is_spike, is_whole_update, has_finite_arrays: of the last decision.
     """
 
     trainer: Trainer
     history: History
     loss_history: LossHistory
     max_bad_updates: int
-    in_a_row: int = 0
+    refused_minibatches: int = 0
     examined: int = 0
-    has_told_of_layer: bool = False
+    has_blamed_layer: bool = False
+    loss: float = math.nan
     is_spike: bool = False
     is_whole_update: bool = False
-    has_whole_arrays: bool = True
-    loss: float = math.nan
+    has_finite_arrays: bool = True
 
     def accept_loss(self, loss: float, *, is_finite: bool) -> bool:
+        """True if a minibatch of this loss may go on to its backward pass."""
         self.loss, self.is_whole_update = loss, False
         self.is_spike = is_finite and self.loss_history.is_spike(loss)
         return is_finite and not self.is_spike
 
-    def accept_update(self, *, are_numbers: bool, has_whole_arrays: bool) -> bool:
-        self.is_spike, self.is_whole_update, self.has_whole_arrays = False, True, has_whole_arrays
-        if are_numbers and has_whole_arrays:
-            self.in_a_row, self.has_told_of_layer = 0, False
+    def accept_update(self, *, has_finite_gradients: bool, has_finite_arrays: bool) -> bool:
+        """True if the update may be made."""
+        self.is_spike, self.is_whole_update, self.has_finite_arrays = False, True, has_finite_arrays
+        if has_finite_gradients and has_finite_arrays:
+            self.refused_minibatches, self.has_blamed_layer = 0, False
             return True
         return False
 
-    def finding(self, kept: Sequence[RecordedBatch], folder: Path | None, before: str = "") -> Finding | None:
-        """What is to be said of what has just been refused, with its evidence; None once that has been said.
+    def finding(self, recorded: Sequence[RecordedBatch], folder: Path | None, before: str = "") -> Finding | None:
+        """Explain the last refusal and write its evidence; None where that has been reported before.
 
-        kept: the minibatches of the update, the refused one last. before: what was found that may have led to it.
+        recorded: minibatches of the update, the refused one last. before: text on an earlier finding that may be the
+            cause.
         """
         trainer, plan = self.trainer, self.trainer.network.plan
-        self.in_a_row += trainer.net.subdivisions if self.is_whole_update else 1
-        if self.examined == EVIDENCE:
+        self.refused_minibatches += trainer.net.subdivisions if self.is_whole_update else 1
+        if self.examined == MAX_EXAMINED_UPDATES:
             return None
         self.examined += 1
-        autopsy = examine(trainer, kept if self.is_whole_update else kept[-1:])
-        # what all ranks ask one another comes before anything that each decides for itself
-        guilty = trainer.process_group.gather_paths([sample.fault for sample in autopsy.samples if sample.fault])
-        blamed = [sample for sample in autopsy.samples if sample.fault] or autopsy.samples[: 0 if guilty else _SHOWN]
-        paths = trainer.process_group.gather_paths([sample.name for sample in blamed])
-        self.has_whole_arrays = autopsy.arrays is None
-        number = trainer.batch_num + 1
-        symptom, finding = self._diagnose(autopsy, guilty, number)
+        autopsy = examine(trainer, recorded if self.is_whole_update else recorded[-1:])
+        # collectives of all ranks come before anything that each rank decides by itself
+        faults = trainer.process_group.gather_paths([sample.fault for sample in autopsy.samples if sample.fault])
+        named = [sample for sample in autopsy.samples if sample.fault]
+        if not named and not faults:
+            named = autopsy.samples[:MAX_NAMED_IMAGES]
+        paths = trainer.process_group.gather_paths([sample.name for sample in named])
+        self.has_finite_arrays = autopsy.arrays is None
+        batch_num = trainer.batch_num + 1
+        symptom = self.loss_history.symptom if self.is_spike else NonFinite()
+        if isinstance(symptom, NonFinite):
+            finding = symptom.diagnose(plan, batch_num, autopsy, faults)
+        else:
+            finding = symptom.finding(plan, batch_num, None, self.loss_history.text(self.loss, autopsy))
         index = finding.location.index
-        is_of_images = self.is_spike or bool(guilty and index is None)
-        key = paths[0] if is_of_images and paths else index
-        # weights that make one update impossible make the next ones so in other places
-        has_been_said = self.has_told_of_layer and not is_of_images
-        if has_been_said or not self.history.may_say(symptom, key, number):
+        blames_images = self.is_spike or bool(faults and index is None)
+        # weights that spoil one update spoil the next ones in other layers: report one layer until an update succeeds
+        is_repeated = self.has_blamed_layer and not blames_images
+        if is_repeated or not self.history.may_report(symptom, paths[0] if blames_images and paths else index, batch_num):
             return None
-        self.has_told_of_layer = not is_of_images
+        self.has_blamed_layer = not blames_images
         message = f"{finding.message}{before}. Weights and optimizer stay as they were"
         finding = replace(finding, message=message, paths=tuple(paths))
         if folder is None or not trainer.process_group.is_main:
             return finding
-        lines = "\n".join((finding.text, *finding.hints))
-        evidence = write_evidence(folder, number, plan, autopsy.samples, lines).relative_to(folder).as_posix()
-        return replace(finding, evidence=evidence)
+        text = "\n".join((finding.text, *finding.hints))
+        evidence = write_evidence(folder, batch_num, plan, autopsy.samples, text)
+        return replace(finding, evidence=evidence.relative_to(folder).as_posix())
 
     def check(self, last: Finding | None) -> None:
-        """Raises: BadRunError when its arrays are no numbers, or nothing passes any more."""
-        hint = "; ".join(last.hints) if last is not None else None
-        number = self.trainer.batch_num + 1
-        if not self.has_whole_arrays:
+        """Raises: BadRunError when the network's arrays are non-finite, or too many updates in a row were refused."""
+        batch_num = self.trainer.batch_num + 1
+        if not self.has_finite_arrays:
             index = None if last is None else last.location.index
             place = "" if index is None else f"{self.trainer.network.plan.place(index)}, "
             raise BadRunError(
-                f"{place}update {number}: arrays of the network are no numbers, and no update can mend that",
-                hint="go on from an earlier checkpoint, or start from other weights",
+                f"{place}update {batch_num}: arrays of the network are NaN or infinite, and no update can repair them",
+                hint="continue from an earlier checkpoint, or start from other weights",
                 is_savable=False,
             )
-        if self.in_a_row >= self.max_bad_updates * self.trainer.net.subdivisions:
+        if self.refused_minibatches >= self.max_bad_updates * self.trainer.net.subdivisions:
             raise BadRunError(
-                f"update {number}: {self.max_bad_updates} updates in a row could not be made, the run ends"
-                + (f"; the last reason told: {last.text}" if last is not None else ""),
-                hint=hint,
+                f"update {batch_num}: {self.max_bad_updates} updates in a row were refused, the run ends"
+                + (f"; the last finding: {last.text}" if last is not None else ""),
+                hint="; ".join(last.hints) if last is not None else None,
                 is_savable=True,
             )
-
-    def _diagnose(self, autopsy: Autopsy, guilty: Sequence[str], batch_num: int) -> tuple[Symptom, Finding]:
-        plan = self.trainer.network.plan
-        if self.is_spike:
-            spike = self.loss_history.symptom
-            return spike, spike.finding(plan, batch_num, None, self.loss_history.text(self.loss, autopsy))
-        symptom = NonFinite()
-        return symptom, symptom.diagnose(plan, batch_num, autopsy, guilty)

@@ -238,7 +238,7 @@ def test_mistakes_are_one_message(run: Run, words: tuple[str, ...], text: str) -
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ((), "arrays of the network are no numbers, and no update can mend that"),
+        ((), "arrays of the network are NaN or infinite, and no update can repair them"),
         (("--no-monitor",), "class.cfg:9: weights holds NaN or infinity; nothing is written"),
     ],
 )

@@ -100,7 +100,7 @@ def test_run_that_explodes_ends_with_its_cause_and_weights_that_are_numbers(run:
     assert code == 2
     assert "warning: net.cfg:10: [convolutional] layer 0, update 1: rate x gradient is" in said
     assert "  try rates: a smaller learning_rate" in said
-    assert "5 updates in a row could not be made, the run ends" in said
+    assert "5 updates in a row were refused, the run ends" in said
     (folder,) = Path("out/evidence").iterdir()
     assert f"  see {folder}: sheet.png" in said and (folder / "sheet.png").is_file()
     (last,) = Path("out").glob("net*.backup")

@@ -158,7 +158,7 @@ def test_run_ends_when_nothing_passes_any_more_with_weights_as_they_were(tmp_pat
     before = weights(run.trainer)
     run(20, lambda n, minibatch: (minibatch[0] * math.nan, minibatch[1]))
     assert isinstance(run.error, BadRunError) and run.error.is_savable
-    assert "update 4: 7 updates in a row could not be made" in str(run.error)
+    assert "update 4: 7 updates in a row were refused" in str(run.error)
     assert run.trainer.batch_num == 3 and run.trainer.skipped_images == 7 * 8
     assert all(torch.equal(array, before[name]) for name, array in weights(run.trainer).items())
 
