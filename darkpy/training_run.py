@@ -184,6 +184,11 @@ def train(
             seen, is_resumed = network.header.seen, resume is not None
             for finding in check_training(setup, seen=seen, folder=folder, weights=start, is_resumed=is_resumed):
                 events.report(finding)
+            validation = None
+            if map_epochs and process_group.is_main:
+                from darkpy.training.validation import open_validation
+
+                validation = open_validation(network, setup, map_epochs, thresh=thresh, iou_thresh=iou_thresh)
             guard = _open_monitor(monitor, folder, max_bad_updates, events)
             trainer = Trainer(network, seed=seed, precision=precision, monitor=guard, process_group=process_group)
             if resume is not None:
@@ -193,11 +198,6 @@ def train(
 
                 fit_minibatch(trainer, setup.largest, at_most=trainer.net.minibatch, auto_batch=auto_batch)
             run = TrainingRun(trainer=trainer, setup=setup, folder=folder, resume=resume)
-            validation = None
-            if map_epochs and run.is_main:
-                from darkpy.training.validation import open_validation
-
-                validation = open_validation(trainer, setup, map_epochs, thresh=thresh, iou_thresh=iou_thresh)
             drawing = _open_chart(run, chart, guard) if run.is_main else None
         try:
             return _run(run, events, guard, validation, drawing, auto_batch=auto_batch)

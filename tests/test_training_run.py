@@ -15,6 +15,9 @@ from darkpy.diagnostics.monitor.log_reader import read_log
 from darkpy.diagnostics.monitor.policy import BadRunError
 from darkpy.training.reports import CheckpointReport, UpdateReport, ValidationReport
 
+# cfgs so small are warned of
+pytestmark = pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning")
+
 CFG = """[net]
 batch=4
 subdivisions=2

@@ -10,9 +10,9 @@ from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.evaluation.average_precision import AveragePrecision, map_options
 from darkpy.evaluation.ground_truth import GroundTruth, read_ground_truth
 from darkpy.evaluation.runner import Metric, run_metrics
+from darkpy.network import Network
 from darkpy.training.reports import UpdateReport
 from darkpy.training.setup import TrainingSetup
-from darkpy.training.trainer import Trainer
 
 MIN_INTERVAL_UPDATES = 100
 
@@ -26,7 +26,7 @@ class Validation:
 
     def __init__(
         self,
-        trainer: Trainer,
+        network: Network,
         paths: Sequence[str],
         ground_truth: GroundTruth,
         *,
@@ -35,18 +35,18 @@ class Validation:
         thresh: float,
         iou_thresh: float,
     ) -> None:
-        self.trainer, self.paths, self.ground_truth, self.classes = trainer, paths, ground_truth, classes
+        self.network, self.paths, self.ground_truth, self.classes = network, paths, ground_truth, classes
         self.interval, self.thresh, self.iou_thresh = max(MIN_INTERVAL_UPDATES, interval), thresh, iou_thresh
-        self.size = (trainer.net.width, trainer.net.height)
+        self.size = (network.plan.net.width, network.plan.net.height)
 
     def is_due(self, report: UpdateReport) -> bool:
         """True if the network is to be validated after this update."""
-        net, n = self.trainer.net, report.batch_num
+        net, n = self.network.plan.net, report.batch_num
         return n == net.max_batches or (n % self.interval == 0 and n >= net.burn_in)
 
     def mean_average_precision(self) -> float:
         """Run the network on all images, in inference mode only meanwhile. Units: 0 to 1."""
-        network = self.trainer.network
+        network = self.network
         ranking = AveragePrecision(self.ground_truth, self.classes, iou_thresh=self.iou_thresh, thresh=self.thresh)
         network.resize(*self.size)
         network.eval()
@@ -60,14 +60,14 @@ class Validation:
 
 
 def open_validation(
-    trainer: Trainer, setup: TrainingSetup, epochs: int, *, thresh: float, iou_thresh: float
+    network: Network, setup: TrainingSetup, epochs: int, *, thresh: float, iou_thresh: float
 ) -> Validation:
     """Return the validation on the .data file's `valid` list, or with a warning on the training list without one.
 
     epochs: of the training list, between two validations.
     Raises: DarkpyError for a network that is no detector of single images, or when the list cannot be used.
     """
-    net, file = trainer.net, setup.plan.file
+    net, file = network.plan.net, setup.plan.file
     if not setup.is_detector:
         raise DarkpyError(f"-map validates detectors, and {file} is a classifier", hint="leave -map out")
     if net.time_steps > 1:
@@ -78,7 +78,7 @@ def open_validation(
         warnings.warn(message, DarkpyWarning, stacklevel=2)
     paths = setup.paths if valid_list is None else tuple(map(str, read_image_list(valid_list)))
     return Validation(
-        trainer,
+        network,
         paths,
         read_ground_truth(paths, setup.plan.dialect, setup.classes),
         classes=setup.classes,

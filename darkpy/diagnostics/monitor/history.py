@@ -69,7 +69,9 @@ class History:
         for finding in findings:
             index = finding.location.index
             self._streaks[symptom.name, index] += 1
-            if self._streaks[symptom.name, index] >= symptom.looks and self.may_report(symptom, index, update.batch_num):
+            if self._streaks[symptom.name, index] >= symptom.looks and self.may_report(
+                symptom, index, update.batch_num
+            ):
                 new.append(finding)
         layers = [str(finding.location.index) for finding in new[1:] if finding.location.index is not None]
         if layers:

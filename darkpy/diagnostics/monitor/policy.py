@@ -98,7 +98,9 @@ class UpdatePolicy:
         blames_images = self.is_spike or bool(faults and index is None)
         # weights that spoil one update spoil the next ones in other layers: report one layer until an update succeeds
         is_repeated = self.has_blamed_layer and not blames_images
-        if is_repeated or not self.history.may_report(symptom, paths[0] if blames_images and paths else index, batch_num):
+        if is_repeated or not self.history.may_report(
+            symptom, paths[0] if blames_images and paths else index, batch_num
+        ):
             return None
         self.has_blamed_layer = not blames_images
         message = f"{finding.message}{before}. Weights and optimizer stay as they were"
