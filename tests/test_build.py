@@ -1,4 +1,4 @@
-"""Sections to a plan: the graph, its faults, and whose darknet a cfg was written for."""
+"""Plans of cfgs: the graph, its errors, and the detection of the dialect."""
 
 from __future__ import annotations
 

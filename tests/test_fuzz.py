@@ -1,4 +1,4 @@
-"""Files that nobody wrote on purpose: a result or a DarkpyError, in bounded time and memory."""
+"""Random and hostile files: a result or a DarkpyError, in bounded time and memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The graph: what it returns, what it keeps alive, and how much memory that takes."""
+"""Networks: their outputs, the tensors they keep alive, and the memory they take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weight files that do not fit, and files that are none: refused in a sentence, with nothing changed."""
+"""Weight files that do not fit, and files of other kinds: one clear error, and nothing has changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every network of cfg/, and with the originals at hand every one that either fork ships."""
+"""All networks of cfg/, and all that either darknet ships if the originals are available."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BACKBONES = {
 }
 ALEXEYABS = {"yolov4", "yolov4-csp", "yolov4-tiny", "yolov4x-mish", "yolov7-tiny"}
 
-# what of a fork's own files the other one cannot load, or reads otherwise
+# files of one darknet that the other one cannot load, or reads differently
 STRIDED_SHORTCUTS = {"resnet50", "resnet101", "resnet152", "resnext152-32x4d"}
 STRIDED_SHORTCUTS_PJ = STRIDED_SHORTCUTS | {"resnet18", "resnet34", "resnext50", "resnext101-32x4d"}
 UNREAD_BY_PJ = {"rnn", "rnn.train"}  # hidden=, in its own files
@@ -56,7 +56,7 @@ FAITHFUL_IN_PJ = names("""
     yolov3-tiny yolov3-tiny-prn yolov3-tiny_3l yolov3-tiny_obj yolov3-voc yolov3_5l yolov1/tiny-coco yolov1/tiny-yolo
     yolov1/xyolo.test yolov1/yolo yolov1/yolo-coco yolov1/yolo-small yolov1/yolo.train yolov1/yolo2
 """)
-# words, sections or references of the other fork, without which these cannot be built
+# with words, sections or references of the other dialect, without which they cannot be built
 FATAL_IN_PJ = names("""
     Gaussian_yolov3_BDD csdarknet53-omega cspx-p7-mish cspx-p7-mish-omega cspx-p7-mish_hp efficientnet-lite3
     efficientnet_b0 enet-coco resnet152_trident yolov4 yolov4-csp yolov4-csp-s-mish yolov4-csp-swish yolov4-csp-x-mish

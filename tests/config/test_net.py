@@ -1,4 +1,4 @@
-"""[net]: sizes, defaults of each fork, and pairs of keys that need each other."""
+"""[net]: sizes, defaults of each dialect, and keys that depend on each other."""
 
 from __future__ import annotations
 

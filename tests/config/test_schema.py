@@ -53,14 +53,14 @@ def sample(lines: str, dialect: Dialect = PJ) -> tuple[SampleSpec | None, tuple[
 
 
 def value(line: str, field: str, dialect: Dialect = PJ) -> Any:
-    """What a line without any finding means."""
+    """Value of a line, which must have no findings."""
     spec, faults = sample(line, dialect)
     assert faults == ()
     return getattr(spec, field)
 
 
 def warned(line: str, field: str, dialect: Dialect = PJ) -> tuple[Any, str]:
-    """What a line means, and the one warning it brings."""
+    """Value of a line, and its only finding, a warning."""
     spec, (finding,) = sample(line, dialect)
     assert finding.severity is Severity.WARNING and spec is not None
     assert (finding.location.line, finding.location.section, finding.location.index) == (3, "sample", 0)

@@ -1,4 +1,4 @@
-"""The cfg language, as both forks' parsers read it."""
+"""Parser of the cfg language, against the rules of both darknets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What darkpy.ops.activations owes to darknet.
+"""Activations and their gradients against those of darknet.
 
 Legend: B images, C channels, H rows, W columns.
 """
@@ -23,7 +23,7 @@ from darkpy.ops.activations import ACTIVATIONS_BY_NAME
 
 Array = NDArray[Any]
 
-# fork/activation/layer type -> x, y and, where the fork can train it, delta before and after the activation gradient
+# dialect/activation/layer type -> x, y and, if it can be trained there, delta before and after the gradient
 GOLDEN = dict(np.load(Path(__file__).parents[1] / "golden" / "activations.npz"))
 TRAINED = [case for case, arrays in GOLDEN.items() if len(arrays) == 4]
 

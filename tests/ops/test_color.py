@@ -1,4 +1,4 @@
-"""Colors against what both forks computed (they agree to the last bit), and against OpenCV 4.12 for AlexeyAB's way."""
+"""Color distortion against both darknets (they agree to the last bit), and OpenCV 4.12 for AlexeyAB's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is moved is what it was."""
+"""Copies to a device have the values of their sources."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def test_constant_is_torchs_tensor_of_the_numbers() -> None:
 
 
 def test_moved_record_has_its_tensors_there_and_all_else_as_it_was() -> None:
-    found = to_device(Pair(torch.zeros(2), "one"), torch.device("meta"))
-    assert (found.numbers.device.type, found.numbers.shape, found.name) == ("meta", (2,), "one")
+    record = to_device(Pair(torch.zeros(2), "one"), torch.device("meta"))
+    assert (record.numbers.device.type, record.numbers.shape, record.name) == ("meta", (2,), "one")

@@ -1,4 +1,4 @@
-"""Rules for the way back, each alone."""
+"""Functions that change the gradient, each alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Candidates of a grid: where they lie, and in which order they come."""
+"""Candidates of a grid: their positions and their order."""
 
 from __future__ import annotations
 

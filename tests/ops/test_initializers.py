@@ -71,7 +71,7 @@ def test_generator_decides_the_numbers(name: str) -> None:
 
 @pytest.mark.parametrize("name", DEVIATIONS)
 def test_places_of_a_local_layer_are_each_spread_like_a_matrix_alone(name: str) -> None:
-    """Of a [local] layer weights are [place][filter][number read]."""
+    """Weights of [local] are [position][filter][input]."""
     weights_LFK = INITIALIZERS_BY_NAME[name](torch.empty(5, 60, 300), generator=seeded())
     alone = INITIALIZERS_BY_NAME[name](torch.empty(60, 300), generator=seeded())
     assert torch.equal(weights_LFK[0], alone)

@@ -1,4 +1,4 @@
-"""Which prediction answers for which truth."""
+"""Assignment of targets to predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resizing, letterboxing and cropping against what both forks computed (they agree to the last bit)."""
+"""Resizing, letterboxing and cropping against both darknets (they agree to the last bit)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks of cells as channels, and back."""
+"""Space to depth, and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Truths of heads: where lists end, what is no box, who is heard last."""
+"""Target boxes: ends of lists, rejected rows, and the last writer of a position."""
 
 from __future__ import annotations
 

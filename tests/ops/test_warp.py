@@ -37,7 +37,7 @@ def noise(w: int, h: int) -> Tensor:
 
 
 def single(number: float) -> float:
-    """As C's float holds it."""
+    """Round to a C float."""
     return float(np.float32(number))
 
 
