@@ -187,8 +187,9 @@ def load_weights(
     expected = len(contents.layers)
     first_missing = contents.layers[loaded][0].index if loaded < expected else None
     if first_missing is not None and not allow_partial:
+        last_filled = contents.layers[loaded - 1][0].index
         raise WeightsError(
-            f"{path} is a partial file: it fills {loaded} of {expected} layers, up to {plan.place(first_missing)}",
+            f"{path} is a partial file: it fills {loaded} of {expected} layers, up to {plan.place(last_filled)}",
             hint=_PARTIAL_HINT,
         )
     filled = contents.layers[:loaded]
