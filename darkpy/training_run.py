@@ -152,7 +152,7 @@ def train(
     workers: processes that load images. draft: decode large JPEGs at reduced size, faster and less exactly.
     monitor: False makes every update unchecked; or a `darkpy.Monitor` with thresholds of your own.
     max_bad_updates: refused updates in a row that end the run with an error.
-    chart: file of the chart of loss and mAP; True puts it beside the weights if it can be drawn, False draws none.
+    chart: file of the chart of loss and mAP; True puts it beside the weights, False draws none.
     map_epochs: epochs between two validations on the .data file's `valid` list; 0 for none.
     iou_thresh, thresh: IoU above which a detection counts as correct; score above which it counts in precision, recall.
     callbacks: plain objects with any of these methods; of several ranks the main one calls all but on_start:
@@ -416,12 +416,8 @@ def _open_chart(run: TrainingRun, target: str | os.PathLike[str] | bool, monitor
     if target is False:
         return None
     from darkpy.diagnostics.monitor.log_reader import read_log
-    from darkpy.diagnostics.report.chart import Chart, check_available, is_available
+    from darkpy.diagnostics.report.chart import Chart
 
-    if target is not True:
-        check_available()
-    elif not is_available():
-        return None
     path = run.folder / f"chart_{run.base}.png" if target is True else Path(target)
     history = None
     if monitor is not None and monitor.log_path is not None and run.trainer.batch_num:

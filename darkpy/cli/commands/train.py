@@ -107,8 +107,7 @@ _train_options = compose(
     click.option("-clear", is_flag=True, help="Start the schedule anew, as if WEIGHTS had seen 0 images."),
     click.option("--darknet-log", is_flag=True, help="Print darknet's lines."),
     click.option("-chart", type=FILE_PATH, metavar="FILE",
-                 help="Image file of the chart of loss and mAP; needs darkpy[chart].  [default: chart_BASE.png beside"
-                 " the weights, where matplotlib is installed]"),
+                 help="PNG chart of loss and mAP, redrawn as it trains.  [default: chart_BASE.png beside the weights]"),
     click.option("-mjpeg_port", metavar="N", expose_value=False, hidden=True, callback=_ignore_port),
     click.option("--precision", type=click.Choice(("fp32", "bf16")), default="fp32", show_default=True,
                  help="bf16 is about twice as fast where the hardware supports it, and less exact."),

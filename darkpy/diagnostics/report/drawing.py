@@ -1,4 +1,4 @@
-"""Lines, rectangles and words that become SVG for a page, in the colors of its reader, or a PNG on white.
+"""Drawings of lines, text and rasters, rendered as SVG in the colors of a page's reader, or as PNG on white.
 
 Units: pixels from the upper left corner.
 """
@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import pairwise
 
 import PIL.Image
 from PIL import ImageDraw, ImageFont
 
 Point = tuple[float, float]
 
-LIGHT: Mapping[str, str] = {
+LIGHT_COLORS: Mapping[str, str] = {
     "paper": "#ffffff",
     "ink": "#1c2430",
     "muted": "#5a6675",
@@ -25,7 +27,8 @@ LIGHT: Mapping[str, str] = {
     "second": "#d1700a",
     "bad": "#c0262d",
 }
-DARK: Mapping[str, str] = {
+"""Colors by their purpose. SVG refers to the name, which the page defines for light and dark; a PNG is light."""
+DARK_COLORS: Mapping[str, str] = {
     "paper": "#14181f",
     "ink": "#e8ecf2",
     "muted": "#a3afbe",
@@ -34,10 +37,12 @@ DARK: Mapping[str, str] = {
     "second": "#f0a04b",
     "bad": "#ff7b7b",
 }
-"""A color has a name for what it is for; a page looks it up in its reader's scheme, a PNG is light."""
-SCALE = 2
-"""Dots of a PNG for each pixel."""
-FONT = 12
+PNG_SCALE = 2
+"""PNG pixels for each pixel of the drawing."""
+SUPERSAMPLING = 2
+"""A PNG is drawn this much larger and scaled down, because Pillow draws lines without antialiasing."""
+DASH_PX = 4.0
+"""Length of a dash and of the gap after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +50,24 @@ class Line:
     points: Sequence[Point]
     color: str
     width: float = 1.5
-    is_dashed: bool = False
+    dashed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
-    """anchor: start, middle or end of the text is at x; y is its base line."""
+class Text:
+    """anchor: start, middle or end of the text is at x; y is its baseline. size: of the font, in pixels."""
 
     x: float
     y: float
     text: str
     color: str = "muted"
     anchor: str = "start"
+    size: float = 12.0
 
 
 @dataclass(frozen=True, slots=True)
-class Patch:
-    """An image, each of whose pixels is a cell; stretched to a rectangle without being smoothed."""
+class Raster:
+    """Image whose pixels are cells, stretched to a rectangle without smoothing."""
 
     x: float
     y: float
@@ -71,8 +77,8 @@ class Patch:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """A small cross, with what it says to those who point at it."""
+class Cross:
+    """Small cross with a tooltip."""
 
     x: float
     y: float
@@ -80,14 +86,25 @@ class Mark:
     title: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Dot:
+    x: float
+    y: float
+    color: str
+    radius: float = 2.5
+
+
+Item = Line | Text | Raster | Cross | Dot
+
+
 @dataclass
 class Drawing:
-    """What is drawn, in this order. label: what it shows, for those who do not see it."""
+    """Items in drawing order. label: text alternative for readers who do not see it."""
 
     w: float
     h: float
     label: str
-    items: list[Line | Word | Patch | Mark] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
 
     def svg(self) -> str:
         inner = "".join(map(_svg_item, self.items))
@@ -95,56 +112,70 @@ class Drawing:
         return f'<svg role="img" aria-label="{escape(self.label)}" {box}>{inner}</svg>'
 
     def png(self) -> bytes:
-        sheet = PIL.Image.new("RGB", (round(self.w * SCALE), round(self.h * SCALE)), LIGHT["paper"])
-        pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT * SCALE)
+        scale = PNG_SCALE * SUPERSAMPLING
+        image = PIL.Image.new("RGB", (round(self.w * scale), round(self.h * scale)), LIGHT_COLORS["paper"])
+        pen = ImageDraw.Draw(image)
         for item in self.items:
-            _paint(item, sheet, pen, font)
+            _paint(item, image, pen, scale)
         stream = io.BytesIO()
-        sheet.save(stream, "PNG")
+        image.reduce(SUPERSAMPLING).save(stream, "PNG")
         return stream.getvalue()
 
 
 def as_uri(image: PIL.Image.Image, *, form: str = "PNG") -> str:
-    """The image as an address that holds all of it."""
+    """Data URI of an image."""
     stream = io.BytesIO()
     image.save(stream, form, **({"quality": 82} if form == "JPEG" else {"optimize": True}))
     return f"data:image/{form.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-def _svg_item(item: Line | Word | Patch | Mark) -> str:
+def _svg_item(item: Item) -> str:
     if isinstance(item, Line):
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in item.points)
-        dashes = ' stroke-dasharray="4 4"' if item.is_dashed else ""
+        dashes = f' stroke-dasharray="{DASH_PX:g} {DASH_PX:g}"' if item.dashed else ""
         return f'<polyline class="l-{item.color}" stroke-width="{item.width:g}"{dashes} points="{points}"/>'
-    if isinstance(item, Word):
+    if isinstance(item, Text):
         place = f'x="{item.x:.1f}" y="{item.y:.1f}" text-anchor="{item.anchor}"'
-        return f'<text class="t-{item.color}" {place}>{escape(item.text)}</text>'
-    if isinstance(item, Patch):
+        size = f' style="font-size:{item.size:g}px"' if item.size != 12 else ""
+        return f'<text class="t-{item.color}" {place}{size}>{escape(item.text)}</text>'
+    if isinstance(item, Raster):
         place = f'x="{item.x:.1f}" y="{item.y:.1f}" width="{item.w:.1f}" height="{item.h:.1f}"'
         return f'<image {place} preserveAspectRatio="none" href="{as_uri(item.image)}"/>'
-    x, y, title = item.x, item.y, f"<title>{escape(item.title)}</title>" if item.title else ""
-    path = f"M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"
+    if isinstance(item, Dot):
+        return f'<circle class="t-{item.color}" cx="{item.x:.1f}" cy="{item.y:.1f}" r="{item.radius:g}"/>'
+    title = f"<title>{escape(item.title)}</title>" if item.title else ""
+    path = f"M{item.x - 4:.1f} {item.y - 4:.1f}l8 8m0 -8l-8 8"
     return f'<path class="l-{item.color}" stroke-width="2" d="{path}">{title}</path>'
 
 
-def _paint(
-    item: Line | Word | Patch | Mark,
-    sheet: PIL.Image.Image,
-    pen: ImageDraw.ImageDraw,
-    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
-) -> None:
+def _paint(item: Item, image: PIL.Image.Image, pen: ImageDraw.ImageDraw, scale: float) -> None:
     if isinstance(item, Line):
-        points = [(x * SCALE, y * SCALE) for x, y in item.points]
-        pen.line(points, fill=LIGHT[item.color], width=max(1, round(item.width * SCALE)))
-    elif isinstance(item, Word):
+        points = [(x * scale, y * scale) for x, y in item.points]
+        for piece in _dashes(points, DASH_PX * scale) if item.dashed else [points]:
+            width = max(1, round(item.width * scale))
+            pen.line(piece, fill=LIGHT_COLORS[item.color], width=width, joint="curve")
+    elif isinstance(item, Text):
         anchor = {"start": "ls", "middle": "ms", "end": "rs"}[item.anchor]
-        pen.text((item.x * SCALE, item.y * SCALE), item.text, fill=LIGHT[item.color], font=font, anchor=anchor)
-    elif isinstance(item, Patch):
-        size = (max(1, round(item.w * SCALE)), max(1, round(item.h * SCALE)))
+        place = (item.x * scale, item.y * scale)
+        pen.text(place, item.text, LIGHT_COLORS[item.color], ImageFont.load_default(item.size * scale), anchor)
+    elif isinstance(item, Raster):
+        size = (max(1, round(item.w * scale)), max(1, round(item.h * scale)))
         cells = item.image.resize(size, PIL.Image.Resampling.NEAREST)
-        sheet.paste(cells, (round(item.x * SCALE), round(item.y * SCALE)), cells)
+        image.paste(cells, (round(item.x * scale), round(item.y * scale)), cells)
+    elif isinstance(item, Dot):
+        pen.circle((item.x * scale, item.y * scale), item.radius * scale, fill=LIGHT_COLORS[item.color])
     else:
         for slope in (1, -1):
-            start = ((item.x - 4) * SCALE, (item.y - 4 * slope) * SCALE)
-            end = ((item.x + 4) * SCALE, (item.y + 4 * slope) * SCALE)
-            pen.line((start, end), fill=LIGHT[item.color], width=2 * SCALE)
+            start = ((item.x - 4) * scale, (item.y - 4 * slope) * scale)
+            end = ((item.x + 4) * scale, (item.y + 4 * slope) * scale)
+            pen.line((start, end), fill=LIGHT_COLORS[item.color], width=round(2 * scale))
+
+
+def _dashes(points: Sequence[Point], length: float) -> Iterator[list[Point]]:
+    """Dashes of a polyline; each of its segments begins with one."""
+    for (x, y), (x_end, y_end) in pairwise(points):
+        distance = math.hypot(x_end - x, y_end - y)
+        dx, dy = ((x_end - x) / distance, (y_end - y) / distance) if distance else (0.0, 0.0)
+        for start in range(0, math.ceil(distance), round(2 * length)):
+            end = min(start + length, distance)
+            yield [(x + start * dx, y + start * dy), (x + end * dx, y + end * dy)]

@@ -14,8 +14,8 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from darkpy.diagnostics.monitor.log_reader import RunLog
-from darkpy.diagnostics.report.axes import shown
-from darkpy.diagnostics.report.drawing import Drawing, Patch, Word
+from darkpy.diagnostics.report.drawing import Drawing, Raster, Text
+from darkpy.diagnostics.report.plot import format_tick
 from darkpy.training.reports import UpdateReport
 
 W, LEFT, RIGHT, TOP, BOTTOM = 860.0, 150.0, 96.0, 12.0, 34.0
@@ -85,16 +85,16 @@ def draw_heat(log: RunLog, heat: Heat) -> Drawing:
     map_w, map_h = W - LEFT - RIGHT, row_h * len(heat.rows)
     low, high = _range(heat)
     drawing = Drawing(W, max(map_h, 80) + TOP + BOTTOM, _told(log, heat))
-    drawing.items.append(Patch(LEFT, TOP, map_w, map_h, color(_shares(heat.value_RL, low, high, heat.figure.is_log))))
+    drawing.items.append(Raster(LEFT, TOP, map_w, map_h, color(_shares(heat.value_RL, low, high, heat.figure.is_log))))
     every = max(1, math.ceil(LABEL_H / row_h))
     for row in range(0, len(heat.rows), every):
         layer = log.run.layers[heat.rows[row]]
         y = TOP + (row + 0.5) * row_h + 4
-        drawing.items.append(Word(LEFT - 8, y, f"{layer.index} {layer.type[:16]}", "muted", "end"))
+        drawing.items.append(Text(LEFT - 8, y, f"{layer.index} {layer.type[:16]}", "muted", "end"))
     for column in sorted({0, len(heat.looks) // 2, len(heat.looks) - 1}):
         x = LEFT + (column + 0.5) / len(heat.looks) * map_w
-        drawing.items.append(Word(x, TOP + map_h + 18, f"{heat.looks[column]}", "muted", "middle"))
-    drawing.items.append(Word(LEFT + map_w, TOP + map_h + 32, "update", "muted", "end"))
+        drawing.items.append(Text(x, TOP + map_h + 18, f"{heat.looks[column]}", "muted", "middle"))
+    drawing.items.append(Text(LEFT + map_w, TOP + map_h + 32, "update", "muted", "end"))
     _draw_key(drawing, low, high)
     return drawing
 
@@ -115,9 +115,9 @@ def _draw_key(drawing: Drawing, low: float, high: float) -> None:
     """The colors beside the map, with the numbers of both ends."""
     x, y, h = W - RIGHT + 18, TOP, min(160.0, drawing.h - TOP - BOTTOM)
     ramp = np.linspace(1, 0, 64)[:, None]
-    drawing.items.append(Patch(x, y, 12, h, color(ramp)))
-    drawing.items.append(Word(x + 18, y + 10, shown(high), "ink"))
-    drawing.items.append(Word(x + 18, y + h, shown(low), "ink"))
+    drawing.items.append(Raster(x, y, 12, h, color(ramp)))
+    drawing.items.append(Text(x + 18, y + 10, format_tick(high), "ink"))
+    drawing.items.append(Text(x + 18, y + h, format_tick(low), "ink"))
 
 
 def _highest(several: Sequence[UpdateReport], name: str, layers: int) -> NDArray[np.float64]:

@@ -1,10 +1,10 @@
-"""How the page looks, in light and in dark."""
+"""Style sheet of the page, for light and dark color schemes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from darkpy.diagnostics.report.drawing import DARK, LIGHT
+from darkpy.diagnostics.report.drawing import DARK_COLORS, LIGHT_COLORS
 
 _RULES = """
 *{box-sizing:border-box}
@@ -50,9 +50,11 @@ th:first-child,td:first-child{text-align:left}
 
 
 def style_sheet() -> str:
-    """The reader's own scheme chooses the colors; of a drawing's items each has the name of its color."""
-    lines = "".join(f"svg .l-{name}{{stroke:var(--{name})}}svg .t-{name}{{fill:var(--{name})}}" for name in LIGHT)
-    light, dark = _variables({**LIGHT, "panel": "#f3f6f9"}), _variables({**DARK, "panel": "#1c222b"})
+    """CSS of the page; the reader's color scheme chooses between light and dark."""
+    lines = "".join(
+        f"svg .l-{name}{{stroke:var(--{name})}}svg .t-{name}{{fill:var(--{name})}}" for name in LIGHT_COLORS
+    )
+    light, dark = _variables({**LIGHT_COLORS, "panel": "#f3f6f9"}), _variables({**DARK_COLORS, "panel": "#1c222b"})
     return f":root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}{_RULES}{lines}"
 
 

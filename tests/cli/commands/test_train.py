@@ -184,7 +184,6 @@ def test_map_judges_and_keeps_the_best_weights(trained: Callable[..., str]) -> N
 
 
 def test_chart_grows_beside_the_weights_and_goes_on_where_the_run_does(trained: Callable[..., str]) -> None:
-    pytest.importorskip("matplotlib")
     trained("detector", "train", "pets.data", "net.cfg", "-map")
     log = read_log(Path("out/net.health.jsonl"))
     assert [one.batch_num for one in log.updates] == list(range(1, 101))

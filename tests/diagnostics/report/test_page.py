@@ -171,7 +171,7 @@ def test_a_run_that_has_not_begun_and_one_without_a_number_have_a_page(log: RunL
         replace(one, loss=math.nan, average=math.nan, norm=math.inf, largest=math.inf) for one in log.updates
     )
     text = write_page(replace(log, updates=spoilt))
-    assert 'aria-label="Loss over updates: no numbers"' in text
+    assert 'aria-label="Loss over updates: no values"' in text
     assert ">nan</dd>" in text
 
 

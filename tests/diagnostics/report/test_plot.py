@@ -6,27 +6,27 @@ import math
 
 import pytest
 
-from darkpy.diagnostics.report.axes import Scale, envelope, scale_for, shown
+from darkpy.diagnostics.report.plot import Scale, envelope, format_tick, scale_for
 
 
 def test_ends_lie_at_their_pixels_and_all_else_between() -> None:
     scale = Scale(0, 10, 100, 0)
     assert (scale(0), scale(10), scale(5), scale(99), scale(-1)) == (100, 0, 50, 0, 100)
-    assert Scale(1, 100, 0, 2, is_log=True)(10) == pytest.approx(1)
+    assert Scale(1, 100, 0, 2, logarithmic=True)(10) == pytest.approx(1)
     assert Scale(3, 3, 0, 10)(3) == 5
 
 
 def test_ticks_are_round_numbers_between_both_ends() -> None:
     assert Scale(0, 10, 0, 1).ticks() == [0, 2, 4, 6, 8, 10]
     assert Scale(0.0013, 0.0061, 0, 1).ticks() == pytest.approx([0.002, 0.003, 0.004, 0.005, 0.006])
-    assert Scale(1e-4, 1, 0, 1, is_log=True).ticks() == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1, 1])
-    assert len(Scale(1e-30, 1e30, 0, 1, is_log=True).ticks()) <= 6
+    assert Scale(1e-4, 1, 0, 1, logarithmic=True).ticks() == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1, 1])
+    assert len(Scale(1e-30, 1e30, 0, 1, logarithmic=True).ticks()) <= 6
 
 
 def test_numbers_far_apart_are_shown_by_logarithms() -> None:
-    assert scale_for([1, 1000], 0, 1).is_log
-    assert not scale_for([1, 20], 0, 1).is_log
-    assert not scale_for([0, 1000], 0, 1).is_log
+    assert scale_for([1, 1000], 0, 1).logarithmic
+    assert not scale_for([1, 20], 0, 1).logarithmic
+    assert not scale_for([0, 1000], 0, 1).logarithmic
     assert scale_for([math.nan, math.inf], 0, 1) == Scale(0, 1, 0, 1)
     assert scale_for([5, 7], 0, 1, from_zero=True).low == 0
 
@@ -43,6 +43,6 @@ def test_a_long_curve_keeps_its_peaks_and_breaks_where_there_is_no_number() -> N
 
 
 def test_numbers_are_written_as_short_as_they_can_be_read() -> None:
-    assert [shown(value) for value in (0, 0.5, 12345.6, 1000, 1e-7, 2e9, 3e12, 0.002)] == [
+    assert [format_tick(value) for value in (0, 0.5, 12345.6, 1000, 1e-7, 2e9, 3e12, 0.002)] == [
         *("0", "0.5", "12346", "1000", "1e-7", "2e9", "3e12", "0.002")
     ]
