@@ -1,4 +1,4 @@
-"""Many images on one, with what is known of them: what the guilty samples look like.
+"""Contact sheet: many images in one, with their boxes and captions.
 
 Letters: H height, W width; N boxes.
 """
@@ -21,39 +21,50 @@ from darkpy.evaluation.draw import class_color
 if TYPE_CHECKING:
     from torch import Tensor
 
+SHEET_FILE = "sheet.png"
+"""Name of the contact sheet among the artifacts of a finding."""
 COLUMNS = 4
-TILE_W, TILE_H, MARGIN, LINE = 260, 220, 10, 16
-"""In pixels: the largest image, what is around it, and a line of text."""
-PAPER, INK = (250, 250, 250), (20, 20, 20)
+TILE_SIZE = (260, 220)
+"""Width and height of the largest image, in pixels."""
+MARGIN, LINE_HEIGHT, FONT_SIZE = 10, 16, 12
+PAPER, INK, HIGHLIGHT = (250, 250, 250), (20, 20, 20), (200, 30, 30)
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """An image, (H, W, 3) uint8 or None where there is none, and the lines below it.
+    """Image, (H, W, 3) uint8 or None if it is missing, and the lines of text below it.
 
     boxes_N5: center x, y, w, h as fractions of the image, then the class.
+    highlighted: draw a frame around it, and the text in the same color.
     """
 
     pixels_HW3: NDArray[np.uint8] | None
     boxes_N5: Tensor | NDArray[np.float64]
     caption: Sequence[str]
+    highlighted: bool = False
 
 
-def contact_sheet(tiles: Sequence[Tile], *, columns: int = COLUMNS) -> PIL.Image.Image:
-    """The images side by side with their boxes, each class in the color that `detect` draws it in."""
+def contact_sheet(
+    tiles: Sequence[Tile], *, columns: int = COLUMNS, tile_size: tuple[int, int] = TILE_SIZE
+) -> PIL.Image.Image:
+    """Draw the images side by side with their boxes, each class in the color in which `detect` draws it."""
+    tile_w, tile_h = tile_size
     lines = max((len(tile.caption) for tile in tiles), default=0)
-    cell_w, cell_h = TILE_W + MARGIN, TILE_H + lines * LINE + MARGIN
+    cell_w, cell_h = tile_w + MARGIN, tile_h + lines * LINE_HEIGHT + MARGIN
     columns = max(1, min(columns, len(tiles)))
     rows = math.ceil(len(tiles) / columns)
     sheet = PIL.Image.new("RGB", (columns * cell_w + MARGIN, max(1, rows) * cell_h + MARGIN), PAPER)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    for number, tile in enumerate(tiles):
-        row, column = divmod(number, columns)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_SIZE)
+    for index, tile in enumerate(tiles):
+        row, column = divmod(index, columns)
         left, top = MARGIN + column * cell_w, MARGIN + row * cell_h
-        image = _thumbnail(tile)
-        sheet.paste(image, (left + (TILE_W - image.width) // 2, top + (TILE_H - image.height) // 2))
+        image = _thumbnail(tile, tile_w, tile_h)
+        sheet.paste(image, (left + (tile_w - image.width) // 2, top + (tile_h - image.height) // 2))
+        if tile.highlighted:
+            pen.rectangle((left - 3, top - 3, left + tile_w + 2, top + tile_h + 2), outline=HIGHLIGHT, width=3)
         for line, text in enumerate(tile.caption):
-            pen.text((left, top + TILE_H + 2 + line * LINE), _fit(text, font), fill=INK, font=font)
+            place = (left, top + tile_h + 2 + line * LINE_HEIGHT)
+            pen.text(place, _fit(text, font, tile_w), fill=HIGHLIGHT if tile.highlighted else INK, font=font)
     return sheet
 
 
@@ -63,28 +74,31 @@ def as_png(image: PIL.Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def _thumbnail(tile: Tile) -> PIL.Image.Image:
-    """The image as large as fits, its boxes drawn on it with lines of two pixels."""
+def _thumbnail(tile: Tile, tile_w: int, tile_h: int) -> PIL.Image.Image:
+    """Scale an image to the tile and draw its boxes; small images are enlarged to whole pixels without smoothing."""
     if tile.pixels_HW3 is None:
-        empty = PIL.Image.new("RGB", (TILE_W, TILE_H), (225, 225, 225))
-        ImageDraw.Draw(empty).text((TILE_W // 2, TILE_H // 2), "no image", fill=INK, anchor="mm")
+        empty = PIL.Image.new("RGB", (tile_w, tile_h), (225, 225, 225))
+        ImageDraw.Draw(empty).text((tile_w // 2, tile_h // 2), "no image", fill=INK, anchor="mm")
         return empty
     pixels_HW3 = tile.pixels_HW3
     image = PIL.Image.fromarray(pixels_HW3 if pixels_HW3.shape[2] == 3 else pixels_HW3[:, :, 0]).convert("RGB")
-    scale = min(TILE_W / image.width, TILE_H / image.height)
-    image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+    scale = min(tile_w / image.width, tile_h / image.height)
+    enlarge = scale >= 2
+    scale = math.floor(scale) if enlarge else scale
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    image = image.resize(size, PIL.Image.Resampling.NEAREST if enlarge else PIL.Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(image)
     for x, y, w, h, class_id in tile.boxes_N5[:, :5].tolist():
-        corners = ((x - w / 2) * image.width, (y - h / 2) * image.height)
-        others = ((x + w / 2) * image.width, (y + h / 2) * image.height)
-        pen.rectangle((*corners, *map(max, corners, others)), outline=class_color(int(class_id)), width=2)
+        corner = ((x - w / 2) * image.width, (y - h / 2) * image.height)
+        opposite = ((x + w / 2) * image.width, (y + h / 2) * image.height)
+        pen.rectangle((*corner, *map(max, corner, opposite)), outline=class_color(int(class_id)), width=2)
     return image
 
 
-def _fit(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
-    """The end of a text that is too long: of a path it tells more than the beginning."""
-    whole = text
-    while text and font.getlength(text) > TILE_W:
-        whole = whole[1:]
-        text = f"…{whole}"
+def _fit(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> str:
+    """Shorten a text to its end if it is too long: the end of a path says more than its beginning."""
+    end = text
+    while text and font.getlength(text) > width:
+        end = end[1:]
+        text = f"…{end}"
     return text

@@ -14,11 +14,11 @@ LEFT, RIGHT, TOP, BOTTOM = 62.0, 16.0, 30.0, 34.0
 CURVE_COLUMNS = 400
 """Bins of a curve: more would be less than two pixels each."""
 MAX_MARKS = 200
-"""Skipped updates and findings that are marked, at most."""
+"""Refused updates and findings that are marked, at most."""
 
 
 def draw_curves(log: RunLog, label: str, curves: Sequence[Curve], *, from_zero: bool = False) -> Drawing:
-    """Draw curves with one scale and a legend, a cross for each skipped update, a dashed line for each finding."""
+    """Draw curves with one scale and a legend, a cross for each refused update, a dashed line for each finding."""
     drawing = Drawing(WIDTH, HEIGHT, _describe(label, curves))
     batch_nums = [update.batch_num for update in (*log.updates, *log.refused)] or [0]
     x_scale = Scale(min(batch_nums), max(batch_nums), LEFT, WIDTH - RIGHT)
@@ -31,7 +31,7 @@ def draw_curves(log: RunLog, label: str, curves: Sequence[Curve], *, from_zero: 
     for curve in curves:
         draw_curve(drawing, curve, x_scale, y_scale, columns=CURVE_COLUMNS)
     for update in log.refused[:MAX_MARKS]:
-        title = f"update {update.batch_num} was skipped, loss {update.loss:g}"
+        title = f"update {update.batch_num} was refused, loss {update.loss:g}"
         drawing.items.append(Cross(x_scale(update.batch_num), TOP + 4, "bad", title))
     draw_legend(drawing, LEFT, 18, curves)
     if y_scale.logarithmic:

@@ -38,7 +38,7 @@ class Figure:
 
     name: str
     title: str
-    told: str
+    description: str
     low: float | None = None
     high: float | None = None
     is_log: bool = False

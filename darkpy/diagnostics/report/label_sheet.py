@@ -1,4 +1,4 @@
-"""A contact sheet of a data set: some of its images with their boxes, and what the colors mean."""
+"""Contact sheet of a data set: some of its images with their boxes, and a legend of the classes."""
 
 from __future__ import annotations
 
@@ -13,58 +13,59 @@ from PIL import Image, ImageDraw, ImageFont
 from darkpy.data.lists.image_list import ImageList
 from darkpy.data.lists.labels import LabelTable
 from darkpy.data.loading.decoding import MAX_PIXELS, decode, read_image
-from darkpy.diagnostics.report.contact_sheet import INK, PAPER, TILE_H, TILE_W, Tile, as_png, contact_sheet
+from darkpy.diagnostics.report.contact_sheet import INK, PAPER, TILE_SIZE, Tile, as_png, contact_sheet
 from darkpy.errors import ImageError
 from darkpy.evaluation.draw import class_color
 
-_LINE, _LONGEST = 18, TILE_H // 18 - 1
+LEGEND_LINE_HEIGHT = 18
+MAX_LEGEND_CLASSES = TILE_SIZE[1] // LEGEND_LINE_HEIGHT - 1
 
 
 @dataclass(slots=True)
 class LabelSheet:
-    """A sheet in the making. bad: why images are not shown."""
+    """Tiles of a sheet. bad: messages for images that cannot be read."""
 
     tiles: list[Tile] = field(default_factory=list)
     classes: Counter[int] = field(default_factory=Counter)
     bad: list[str] = field(default_factory=list)
 
     def to_png(self, listed: ImageList, columns: int) -> bytes:
-        """The sheet, with a tile at its end that names the classes."""
+        """Draw the sheet, with a legend of the classes as its last tile."""
         return as_png(contact_sheet([*self.tiles, _legend(self.classes, listed)], columns=columns))
 
 
 def choose(count: int, most: int, seed: int) -> list[int]:
-    """Some numbers below `count`, in their order."""
+    """Choose some images of a list at random, in their order."""
     return sorted(Random(seed).sample(range(count), min(most, count)))
 
 
 def fill_sheet(sheet: LabelSheet, listed: ImageList, table: LabelTable, numbers: Sequence[int]) -> Iterator[int]:
-    """Put images with their boxes on the sheet; each is handed on when it is there."""
+    """Add images with their boxes to the sheet; yields the number of each."""
     for number in numbers:
         file = listed.file(number)
-        is_here_N = table.image_N == number
-        class_N = table.class_N[is_here_N]
+        of_image_N = table.image_N == number
+        class_N = table.class_N[of_image_N]
         counts = Counter(class_N.tolist())
         try:
             pixels = read_image(file, lambda stream: decode(stream, exif_rotate=True, max_pixels=MAX_PIXELS))
         except ImageError as error:
             sheet.bad.append(error.message)
         else:
-            said = ", ".join(f"{count} {listed.name(class_id)}" for class_id, count in counts.most_common())
+            caption = ", ".join(f"{count} {listed.name(class_id)}" for class_id, count in counts.most_common())
             missing = "no labels" if number in table.missing else "no boxes"
-            boxes_N5 = np.column_stack([table.box_N4[is_here_N], class_N])
-            sheet.tiles.append(Tile(pixels, boxes_N5, (file.name, said or missing)))
+            boxes_N5 = np.column_stack([table.box_N4[of_image_N], class_N])
+            sheet.tiles.append(Tile(pixels, boxes_N5, (file.name, caption or missing)))
             sheet.classes += counts
         yield number
 
 
 def _legend(classes: Counter[int], listed: ImageList) -> Tile:
-    """The names of the classes on the sheet, each in its color, the most frequent first."""
-    image = Image.new("RGB", (TILE_W, TILE_H), PAPER)
+    """Tile with the names of the classes, each in its color, the most frequent first."""
+    image = Image.new("RGB", TILE_SIZE, PAPER)
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(13)
-    for line, (class_id, _) in enumerate(classes.most_common(_LONGEST)):
-        top = 4 + line * _LINE
+    for line, (class_id, _) in enumerate(classes.most_common(MAX_LEGEND_CLASSES)):
+        top = 4 + line * LEGEND_LINE_HEIGHT
         pen.rectangle((4, top, 16, top + 12), fill=class_color(class_id))
         pen.text((22, top - 2), listed.name(class_id)[:40], fill=INK, font=font)
-    rest = len(classes) - _LONGEST
-    return Tile(np.asarray(image), np.zeros((0, 5)), (f"and {rest} classes more" if rest > 0 else "classes",))
+    rest = len(classes) - MAX_LEGEND_CLASSES
+    return Tile(np.asarray(image), np.zeros((0, 5)), (f"and {rest} more classes" if rest > 0 else "classes",))

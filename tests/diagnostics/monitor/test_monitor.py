@@ -118,7 +118,7 @@ def test_evidence_shows_the_guilty_image(tmp_path: Path) -> None:
     truth = network_images(text, 1004)[1][6, 0].tolist()
     line = (folder / "labels/000_4_6.txt").read_text().split()
     assert [float(one) for one in line] == pytest.approx([truth[4], *truth[:4]], abs=1e-6)
-    assert Image.open(folder / "sheet.png").size == (8 * 160, 190)
+    assert Image.open(folder / "sheet.png").size == (8 * 160 + 10, 150 + 2 * 16 + 2 * 10)
     with np.load(folder / "exact.npz") as exact:
         assert np.isnan(exact["x_000"][:, 3:6, 3:6]).all() and exact["truth_000"].shape == (10, 5)
     assert (folder / "finding.txt").read_text().startswith(finding.text)

@@ -25,8 +25,7 @@ from darkpy.diagnostics.monitor.log_reader import (
     read_log,
 )
 from darkpy.diagnostics.monitor.log_writer import LogWriter
-from darkpy.diagnostics.report.artifacts import sheet_uri
-from darkpy.diagnostics.report.page import drawings, write_page
+from darkpy.diagnostics.report.page import drawings, sheet_uri, write_page
 from darkpy.errors import DarkpyError
 from darkpy.finding import Finding, Location
 from darkpy.training.reports import UpdateReport
