@@ -1,6 +1,6 @@
-"""The program `darkpy`, also to be had as `python -m darkpy`.
+"""The program `darkpy`, also `python -m darkpy`.
 
-The only place that turns what the user did wrong into a message on stderr and exit code 2.
+The only place that turns user errors into a message on stderr and exit code 2.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from darkpy.cli.app import app
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.process import let_waiting_threads_sleep
 
-MISTAKE, INTERRUPTED = 2, 130
+EXIT_CODE_WRONG_INPUT, EXIT_CODE_INTERRUPTED = 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line, the program's own by default. Returns: the exit code."""
+    """Run a command line, by default this process's. Returns: the exit code."""
     let_waiting_threads_sleep()
     arguments = sys.argv[1:] if arguments is None else arguments
-    # file names are bytes, and may mean nothing as letters
+    # file names are bytes, perhaps not valid in any encoding
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)
@@ -40,49 +40,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.error(_with_usage(error))
         except DarkpyError as error:
             console.error(error)
-        except OSError as error:  # every file's own faults are DarkpyErrors by now: a full disk behind > or a pipe
+        except OSError as error:  # files raise DarkpyErrors: a full disk or closed pipe behind stdout
             console.error(DarkpyError(f"{error.filename or 'standard output'}: {error.strerror or error}"))
             _drop_output()
         except click.Abort:
-            return INTERRUPTED
+            return EXIT_CODE_INTERRUPTED
         else:
             return code or 0
-    return MISTAKE
+    return EXIT_CODE_WRONG_INPUT
 
 
 def run() -> None:
-    """The program: a command line, and out."""
+    """Run the program and exit."""
     leave(main())
 
 
 def leave(code: int) -> None:
-    """End this process with that exit code, without taking torch to pieces: that takes half a second and frees nothing.
+    """Exit at once, skipping the half second in which torch is torn down to no use.
 
-    Where somebody else still has to act at the end (a loader's process, a thread, a debugger's or test's hooks), Python
-    ends as it always does.
+    Exits normally if something still has to run: a loader's process, a thread, hooks of a debugger or test runner.
     """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):  # a full disk or a closed pipe, of which `main` has spoken
-            code = code or MISTAKE
-    if "torch" not in sys.modules or _is_awaited():
+        except (OSError, ValueError):  # a full disk or closed pipe, reported by `main`
+            code = code or EXIT_CODE_WRONG_INPUT
+    if "torch" not in sys.modules or _needs_normal_exit():
         sys.exit(code)
     os._exit(code)
 
 
-def _is_awaited() -> bool:
-    """Whether anybody but Python itself has something to do when this process ends."""
+def _needs_normal_exit() -> bool:
+    """True if processes, threads or hooks of tools still have to run when this process exits."""
     import multiprocessing
 
-    watchers = {"pytest", "coverage", "pdb"} & sys.modules.keys()
-    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
-    is_working = any(not thread.daemon for thread in others) or bool(multiprocessing.active_children())
-    return is_working or bool(watchers) or sys.gettrace() is not None
+    tools = {"pytest", "coverage", "pdb"} & sys.modules.keys()
+    threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    has_workers = any(not thread.daemon for thread in threads) or bool(multiprocessing.active_children())
+    return has_workers or bool(tools) or sys.gettrace() is not None
 
 
 def _drop_output() -> None:
-    """Let Python not write once more, when it ends, what could not be written."""
+    """Keep Python from trying to flush the failed output once more at exit."""
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
 
@@ -92,17 +91,17 @@ def _with_usage(error: click.UsageError) -> DarkpyError:
     if error.ctx is None:
         return DarkpyError(message)
     usage = " ".join([error.ctx.command_path, *error.ctx.command.collect_usage_pieces(error.ctx)])
-    return DarkpyError(message, hint=f"{usage}; {error.ctx.command_path} --help tells more")
+    return DarkpyError(message, hint=f"{usage}; see {error.ctx.command_path} --help")
 
 
 def _warning_printer(show_others: Any) -> Any:
-    """Print darkpy's warnings as lines of ours, and leave other people's to Python."""
+    """Print darkpy's warnings as console messages, and leave those of other packages to Python."""
 
-    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    def show(message: Warning | str, category: type[Warning], *location: Any, **details: Any) -> None:
         if issubclass(category, DarkpyWarning):
             console.warn(message)
         else:
-            show_others(message, category, *place, **more)
+            show_others(message, category, *location, **details)
 
     return show
 

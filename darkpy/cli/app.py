@@ -1,6 +1,6 @@
-"""The command `darkpy`.
+"""The command `darkpy` and its subcommands.
 
-Nothing here imports torch before a command runs: help and completion answer at once.
+A subcommand's module is imported when it runs; help and shell completion answer at once.
 """
 
 from __future__ import annotations
@@ -8,27 +8,9 @@ from __future__ import annotations
 import click
 
 import darkpy
-from darkpy.cli.commands.anchors import anchors
-from darkpy.cli.commands.calc_anchors import calc_anchors
-from darkpy.cli.commands.classifier import classifier, classify
-from darkpy.cli.commands.compare import compare
-from darkpy.cli.commands.convert import convert
-from darkpy.cli.commands.dataset import dataset
-from darkpy.cli.commands.dataset_out import to_coco
-from darkpy.cli.commands.dataset_views import draw, split, stats
-from darkpy.cli.commands.detect import detect
-from darkpy.cli.commands.detector import detector
-from darkpy.cli.commands.doctor import doctor
-from darkpy.cli.commands.evaluate import evaluate, map_command, recall, valid
-from darkpy.cli.commands.report import report
-from darkpy.cli.commands.sample import sample
-from darkpy.cli.commands.show import show
-from darkpy.cli.commands.train import train, train_classifier, train_detector
-from darkpy.cli.commands.weight_stats import ops, print_command, statistics, visualize
-from darkpy.cli.commands.weight_tools import average, denormalize, normalize, oneoff, partial, rescale, reset, rgbgr
-from darkpy.cli.parsing import Group
+from darkpy.cli.parsing import Group, LazyCommand
 
-HELP = """Read, run and train darknet networks (.cfg, .weights), with darknet's numbers.
+HELP = """Run, train, inspect and convert darknet networks (.cfg, .weights) with darknet's numbers.
 
 \b
   darkpy show yolov3.cfg
@@ -39,46 +21,89 @@ HELP = """Read, run and train darknet networks (.cfg, .weights), with darknet's 
   darkpy report backup
   darkpy evaluate my.cfg my.data my.weights
 
-darknet's command lines are understood as they are: options with one dash, anywhere in the line. darkpy COMMAND --help
-tells what a command takes.
+darknet's command lines work unchanged: options with one dash, anywhere on the line. Run darkpy COMMAND --help for the
+arguments and options of a command.
 
-Results go to standard output, everything else to standard error. The exit code is 0, 2 when something that was given
-is wrong, or 130 after Ctrl-C; darkpy compare has 1 for a difference, darkpy doctor for a finding.
+Results go to standard output, everything else to standard error. Exit codes: 0 success; 1 darkpy compare found a
+difference or darkpy doctor a problem; 2 wrong input; 130 interrupted by Ctrl-C.
 
 \b
-The shell completes commands, options and files after one line in its start-up file:
+To complete commands, options and files in your shell, add one line to its start-up file:
   ~/.bashrc                   eval "$(_DARKPY_COMPLETE=bash_source darkpy)"
   ~/.zshrc                    eval "$(_DARKPY_COMPLETE=zsh_source darkpy)"
   ~/.config/fish/config.fish  _DARKPY_COMPLETE=fish_source darkpy | source
 """
 
 
-@click.group(cls=Group, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(darkpy.__version__, message="%(prog)s %(version)s")
-def app() -> None:
-    pass
+def _lazy(module: str, function: str, short_help: str) -> LazyCommand:
+    return LazyCommand(f"darkpy.cli.commands.{module}", function, short_help)
 
 
-app.add_command(anchors)
-app.add_command(classifier)
-app.add_command(classify)
-app.add_command(compare)
-app.add_command(dataset)
-app.add_command(convert)
-app.add_command(detect)
-app.add_command(detector)
-app.add_command(doctor)
-app.add_command(evaluate)
-app.add_command(report)
-app.add_command(sample)
-app.add_command(show)
-app.add_command(train)
-for tool in (average, denormalize, normalize, oneoff, partial, rescale, reset, rgbgr):
-    app.add_command(tool)
-for tool in (ops, print_command, statistics, visualize):
-    app.add_command(tool)
-classifier.add_command(train_classifier)
-for command in (draw, split, stats, to_coco):
-    dataset.add_command(command)
-for command in (calc_anchors, map_command, recall, train_detector, valid):
-    detector.add_command(command)
+classifier = Group(
+    "classifier",
+    {
+        "predict": _lazy("classifier", "predict", "Classify an image."),
+        "train": _lazy("train", "train_classifier", "Train a classifier."),
+        "valid": _lazy("classifier", "valid", "Measure top-1 and top-k accuracy."),
+    },
+    help="darknet's commands for classification networks, with darknet's arguments.",
+)
+dataset = Group(
+    "dataset",
+    {
+        "draw": _lazy("dataset", "draw", "Draw images of a data set with their boxes."),
+        "from-coco": _lazy("dataset", "from_coco", "Convert COCO JSON to a darknet data set."),
+        "from-voc": _lazy("dataset", "from_voc", "Convert PASCAL VOC XML to a darknet data set."),
+        "split": _lazy("dataset", "split", "Split a list of images at random."),
+        "stats": _lazy("dataset", "stats", "Count images, boxes and classes."),
+        "to-coco": _lazy("dataset", "to_coco", "Convert labels to COCO JSON."),
+    },
+    help="Convert, split, count and draw data sets.",
+)
+detector = Group(
+    "detector",
+    {
+        "calc_anchors": _lazy("anchors", "calc_anchors", "Compute anchors, with AlexeyAB's output."),
+        "demo": _lazy("detector", "demo", "Not available: video."),
+        "map": _lazy("evaluate", "map_command", "Compute AlexeyAB's mean average precision."),
+        "recall": _lazy("evaluate", "recall", "Measure recall, regardless of class."),
+        "test": _lazy("detector", "test", "Detect the objects on an image."),
+        "train": _lazy("train", "train_detector", "Train a detection network."),
+        "valid": _lazy("evaluate", "valid", "Write detections in VOC, COCO or another format."),
+    },
+    help="darknet's commands for detection networks, with darknet's arguments.",
+)
+app = click.version_option(darkpy.__version__, message="%(prog)s %(version)s")(
+    Group(
+        "darkpy",
+        {
+            "anchors": _lazy("anchors", "anchors", "Compute anchors for a data set."),
+            "average": _lazy("weight_tools", "average", "Average several weight files."),
+            "classifier": classifier,
+            "classify": _lazy("classifier", "classify", "Classify an image, without a .data file."),
+            "compare": _lazy("compare", "compare", "Compare every layer's output with another program's."),
+            "convert": _lazy("convert", "convert", "Convert weights: .weights, .pt, .safetensors, .onnx."),
+            "dataset": dataset,
+            "denormalize": _lazy("weight_tools", "denormalize", "Fold batch norm into the weights and drop it."),
+            "detect": _lazy("detect", "detect", "Detect objects on images."),
+            "detector": detector,
+            "doctor": _lazy("doctor", "doctor", "Check a cfg and its data before training."),
+            "evaluate": _lazy("evaluate", "evaluate", "Compute darknet's mAP and COCO's AP."),
+            "normalize": _lazy("weight_tools", "normalize", "Add an identity batch norm to layers without one."),
+            "oneoff": _lazy("weight_tools", "oneoff", "Turn a classifier's last layer into a detector's."),
+            "ops": _lazy("weight_stats", "ops", "Count the operations for one image."),
+            "partial": _lazy("weight_tools", "partial", "Keep the first layers of a weight file."),
+            "print": _lazy("weight_stats", "print_command", "Print the weights of a layer."),
+            "report": _lazy("report", "report", "Write an HTML report of a training run."),
+            "rescale": _lazy("weight_tools", "rescale", "Convert inputs from [-1, 1] to [0, 1]."),
+            "reset": _lazy("weight_tools", "reset", "Fold batch norm and keep an identity in its place."),
+            "rgbgr": _lazy("weight_tools", "rgbgr", "Swap the red and blue input channels."),
+            "sample": _lazy("sample", "sample", "Create a small synthetic data set."),
+            "show": _lazy("show", "show", "Print the layers of a network."),
+            "statistics": _lazy("weight_stats", "statistics", "Print statistics of the weight arrays."),
+            "train": _lazy("train", "train", "Train a network, or resume a run."),
+            "visualize": _lazy("weight_stats", "visualize", "Draw the filters of a convolution."),
+        },
+        help=HELP,
+    )
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -91,6 +92,11 @@ def bar_line(done: int, total: int, seconds: float, columns: int) -> str:
     filled = max(0, width) * done // total
     bar = f"[{'#' * filled}{'.' * (width - filled)}]" if width > 0 else ""
     return f"{bar}{text}"[: columns - 1]
+
+
+def finite_or_none(number: float) -> float | None:
+    """JSON has neither NaN nor infinity: None stands for them."""
+    return number if math.isfinite(number) else None
 
 
 def _is_silent() -> bool:

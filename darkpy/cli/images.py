@@ -1,4 +1,4 @@
-"""Images by name that come in, and drawn ones that go out."""
+"""Image paths from standard input, and drawings of detections."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from darkpy.files import write_atomic
 if TYPE_CHECKING:
     from darkpy.evaluation.detect import DetectResult
 
-PREDICTIONS = Path("predictions.jpg")
-QUALITY = 80  # darknet's
-_FORMATS = {
+PREDICTIONS_FILE = Path("predictions.jpg")
+JPEG_QUALITY = 80  # as darknet writes
+_PILLOW_FORMATS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
     ".png": "PNG",
@@ -32,13 +32,13 @@ _FORMATS = {
 
 
 def ask_paths() -> Iterator[str]:
-    """Image paths from standard input, one a line, each asked for when it is wanted.
+    """Yield image paths from standard input, one per line, prompting for each on demand.
 
-    Raises:  DarkpyError when there is no standard input, as in a service.
+    Raises:  DarkpyError when standard input is closed, as in a service.
     Differs: darknet prints its prompt on standard output, among the results.
     """
     if sys.stdin is None:
-        raise DarkpyError("no image is named, and standard input is closed", hint="name images after the weights")
+        raise DarkpyError("no image given, and standard input is closed", hint="name images after the weights")
     while True:
         click.echo("Enter Image Path: ", nl=False, err=True)
         line = sys.stdin.readline()
@@ -50,26 +50,23 @@ def ask_paths() -> Iterator[str]:
 
 
 def drawing_path(source: str | Path, folder: Path) -> Path:
-    """Where the drawing of an image goes: under its own name, as JPEG where its kind cannot be written."""
+    """Path of an image's drawing: the same name, plus .jpg for formats that cannot be written."""
     name = Path(source).name
-    return folder / (name if Path(name).suffix.lower() in _FORMATS else f"{name}.jpg")
+    return folder / (name if Path(name).suffix.lower() in _PILLOW_FORMATS else f"{name}.jpg")
 
 
 def open_folder(folder: Path, sources: Iterable[Path]) -> None:
-    """Make the folder that drawings go to, unless they would replace an image or each other.
-
-    Raises: DarkpyError, and then nothing has been made.
-    """
+    """Create the folder for drawings. Raises: DarkpyError when a drawing would replace an input or another drawing."""
     if folder.suffix == ".json":
         hint = "--json prints JSON; darkpy detector test -out FILE writes AlexeyAB's"
-        raise DarkpyError(f"--out {folder}: this is a folder for drawings", hint=hint)
+        raise DarkpyError(f"--out {folder}: must be a folder for drawings", hint=hint)
     targets = {source: drawing_path(source, folder) for source in sources}
     for source, target in targets.items():
         require_writable(target, source, overwrite=True)
     for target, count in Counter(targets.values()).most_common(1):
         if count > 1:
-            hint = "draw them into several folders"
-            raise DarkpyError(f"{target}: {count} of the images have this name", hint=hint)
+            hint = "draw them into different folders"
+            raise DarkpyError(f"{target}: {count} images have this name", hint=hint)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -77,7 +74,7 @@ def open_folder(folder: Path, sources: Iterable[Path]) -> None:
 
 
 def write_drawing(result: DetectResult, path: Path) -> None:
-    """Draw the objects on the image and write it; the file appears whole or not at all.
+    """Draw the detections on the image and write it atomically.
 
     Raises: DarkpyError when it cannot be written, or is the image itself.
     """
@@ -89,7 +86,7 @@ def write_drawing(result: DetectResult, path: Path) -> None:
     pixels_HW3 = pixels_HWC.repeat(3 // pixels_HWC.shape[2], axis=2)
     stream = BytesIO()
     try:
-        draw(pixels_HW3, result.objects).save(stream, _FORMATS[path.suffix.lower()], quality=QUALITY)
-    except (OSError, ValueError) as error:  # a size the format has no room for
+        draw(pixels_HW3, result.objects).save(stream, _PILLOW_FORMATS[path.suffix.lower()], quality=JPEG_QUALITY)
+    except (OSError, ValueError) as error:  # too large for the format
         raise DarkpyError(f"{path}: cannot be drawn: {error}") from error
     write_atomic(path, [stream.getvalue()])

@@ -1,4 +1,4 @@
-"""From what a command was given to a network that is ready to run, and to names for its classes."""
+"""Load the network a command runs, its class names and its device."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import darkpy
 from darkpy.cli import console
+from darkpy.cli.options import LoadOptions
 from darkpy.data.lists.names import names_for
 from darkpy.process import keep_freed_memory, use_physical_cores
 
@@ -16,76 +17,64 @@ if TYPE_CHECKING:
 
     from darkpy.network import Network
 
-MAX_SHOWN = 32
-"""Images that int8 looks at."""
+MAX_CALIBRATION_IMAGES = 32
 
 
 def open_network(
-    cfg: Path,
-    weights: Path,
-    *,
-    dialect: str | None,
-    device: str | None,
-    allow_partial: bool,
-    strict: bool = False,
-    fold: bool = True,
-    engine: str = "torch",
-    precision: str = "fp32",
-    compiled: bool = False,
-    calibrate: Path | None = None,
-    examples: Sequence[Path] = (),
+    cfg: Path, weights: Path, options: LoadOptions, *, accelerated: bool = True, examples: Sequence[Path] = ()
 ) -> Network:
-    """The network with its weights on its device, made fast unless every layer's own output matters.
+    """Load a network with its weights for single images, whatever the time_steps of its training.
 
-    It takes single images, whatever the time_steps that it trains with.
-    examples: images that int8 sees where `calibrate` names none.
-    Raises: DarkpyError when the device cannot be used or a way cannot be gone, ConfigError, WeightsError.
+    accelerated: False keeps every layer's own output, as comparisons need.
+    examples: images that calibrate int8 when the options name none.
+    Raises: DarkpyError for an unusable device or an unsupported combination of options, ConfigError, WeightsError.
     """
     from darkpy.ops.device import find_device
 
-    chosen = find_device(device)
     network = darkpy.load(
         cfg,
         weights,
-        dialect=dialect,
-        device=chosen,
-        strict=strict,
-        allow_partial=allow_partial,
-        mapped=fold,
+        dialect=options.dialect,
+        device=find_device(options.device),
+        strict=options.strict,
+        allow_partial=options.allow_partial,
+        mapped=accelerated,
         time_steps=1,
     )
-    if not fold:
+    if not accelerated:
         return network
     from darkpy.data.lists.paths import expand_paths
     from darkpy.inference.accelerate import InferenceConfig, accelerate
 
     use_physical_cores()
     keep_freed_memory()
-    config = InferenceConfig(engine=engine, precision=precision, compiled=compiled)
-    is_shown = precision == "int8"
-    shown = _show(network, expand_paths([calibrate]) if calibrate else examples) if is_shown else ()
-    return accelerate(network, config, images=shown)
+    config = InferenceConfig(engine=options.engine, precision=options.precision, compiled=options.compiled)
+    images: list[torch.Tensor] = []
+    if options.precision == "int8":
+        paths = expand_paths([options.calibrate]) if options.calibrate else examples
+        images = _calibration_images(network, paths)
+    return accelerate(network, config, images=images)
 
 
-def _show(network: Network, paths: Sequence[Path]) -> list[torch.Tensor]:
-    """Some of those images as the network takes them; those that cannot be read are left out."""
+def _calibration_images(network: Network, paths: Sequence[Path]) -> list[torch.Tensor]:
+    """Network inputs of images spread evenly over the paths; unreadable ones are skipped with a warning."""
     from darkpy.errors import ImageError
     from darkpy.evaluation.detect import DetectOptions, read_input
 
     letterbox = bool(DetectOptions().resolved(network).letterbox)
-    shown = []
-    for path in paths[:: max(1, len(paths) // MAX_SHOWN)][:MAX_SHOWN]:
+    inputs = []
+    for path in paths[:: max(1, len(paths) // MAX_CALIBRATION_IMAGES)][:MAX_CALIBRATION_IMAGES]:
         try:
-            shown.append(read_input(network, path, letterbox=letterbox)[1])
+            inputs.append(read_input(network, path, letterbox=letterbox)[1])
         except ImageError as error:
             console.warn(error)
-    return shown
+    return inputs
 
 
 def class_names(network: Network, file: Path | None) -> tuple[str, ...]:
-    """A name for each class that the network's detection heads know.
+    """One name per class of the network's detection heads; () for a network without any.
 
-    Raises: DarkpyError when the file cannot be read or has fewer names.
+    Raises: DarkpyError when the file cannot be read or has too few names.
     """
     counts = [head.class_count for head in network.heads]
     return names_for(max(counts), file) if counts else ()

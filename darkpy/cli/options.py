@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,16 @@ Decorator = Callable[[Any], Any]
 
 
 class _File(click.Path):
-    """A path; darknet's `""` is an error that says so, and not the working directory."""
+    """A path. An empty one, as scripts with unset variables give, is an error and not the working directory."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
-            self.fail("the name is empty.", param, ctx)
+            self.fail("the file name is empty.", param, ctx)
         return super().convert(value, param, ctx)
 
 
 class UnitFloat(click.types.FloatParamType):
-    """A number from 0 to 1."""
+    """A number from 0 to 1; NaN is none."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
@@ -34,8 +36,22 @@ class UnitFloat(click.types.FloatParamType):
         except ValueError:
             number = math.nan
         if not 0 <= number <= 1:
-            self.fail(f"{value} is no number from 0 to 1.", param, ctx)
+            self.fail(f"{value} is not a number from 0 to 1.", param, ctx)
         return number
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """Choices for loading a network and running it: the values of `network_options` and `speed_options`."""
+
+    dialect: str | None = None
+    strict: bool = False
+    device: str | None = None
+    allow_partial: bool = False
+    engine: str = "torch"
+    precision: str = "fp32"
+    compiled: bool = False
+    calibrate: Path | None = None
 
 
 FILE_PATH = _File(path_type=Path)
@@ -44,9 +60,9 @@ FILE_PATH = _File(path_type=Path)
 def require_writable(
     target: Path, *inputs: str | Path | None, overwrite: bool, hint: str = "--force overwrites it"
 ) -> None:
-    """Check that a command may write a file: it is none of its inputs, and new unless `overwrite`.
+    """Check that a command may write a file: none of its inputs, and new unless `overwrite`.
 
-    A device such as /dev/stdout always may be written. Raises: DarkpyError.
+    Devices such as /dev/stdout may always be written. Raises: DarkpyError.
     """
     for file in inputs:
         if file is not None and target.exists() and Path(file).exists() and target.samefile(file):
@@ -56,7 +72,7 @@ def require_writable(
 
 
 def compose(*decorators: Decorator) -> Decorator:
-    """Several options as one decorator; --help shows them in this order."""
+    """Combine options into one decorator; --help lists them in this order."""
 
     def decorate(function: Any) -> Any:
         for decorator in reversed(decorators):
@@ -66,73 +82,92 @@ def compose(*decorators: Decorator) -> Decorator:
     return decorate
 
 
-def _explain(ctx: click.Context, option: click.Parameter, value: bool) -> None:
+def collect(record: type, argument: str, *decorators: Decorator) -> Decorator:
+    """Combine options into one decorator; the command gets their values as one dataclass, named `argument`."""
+    names = [field.name for field in fields(record)]
+
+    def gather(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapper(**values: Any) -> Any:
+            chosen = {name: values.pop(name) for name in names if name in values}
+            return function(**values, **{argument: record(**chosen)})
+
+        return wrapper
+
+    return compose(*decorators, gather)
+
+
+def _say_ignored(ctx: click.Context, option: click.Parameter, value: bool) -> None:
     if value:
-        console.info(f"{option.opts[0]} changes nothing in darkpy")
+        console.info(f"{option.opts[0]} has no effect in darkpy")
 
 
 force_option = click.option("--force", "overwrite", is_flag=True, help="Overwrite existing files.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 dialect_option = click.option(
     "--dialect",
     type=click.Choice([str(dialect) for dialect in Dialect]),
-    help="Whose darknet the cfg is written for.  [default: as its keys tell]",
+    help="Darknet dialect of the cfg.  [default: detected from its keys]",
 )
-strict_option = click.option(
-    "--strict", is_flag=True, help="Stop at what is only warned of in a cfg, such as a key that nothing reads."
-)
+strict_option = click.option("--strict", is_flag=True, help="Treat cfg warnings (unknown keys, for example) as errors.")
 letterbox_option = click.option(
     "letterbox",
     "-letter_box/--stretch",
     default=None,
-    help="Keep an image's proportions, or not.  [default: pjreddie does; alexeyab if the cfg says so]",
+    help="Letterbox images (keep the aspect ratio) or stretch them.  [default: letterbox in pjreddie's dialect; "
+    "letter_box= of the cfg in alexeyab's]",
 )
 device_option = click.option(
     "-i",
     "--device",
     metavar="NAME",
-    help="cpu, cuda, cuda:1, mps, or a GPU's number; -nogpu means cpu.  [default: a GPU if there is one]",
+    help="cpu, cuda, cuda:1, mps, or the number of a GPU; -nogpu means cpu.  [default: a GPU if available]",
 )
-network_options = compose(
+_network_options = (
     dialect_option,
     strict_option,
     device_option,
-    click.option("--allow-partial", is_flag=True, help="Run weights that end early; the last layers start new."),
+    click.option("--allow-partial", is_flag=True, help="Accept weights that end early; the last layers stay random."),
 )
-speed_options = compose(
+_speed_options = (
     click.option(
         "--engine",
         type=click.Choice(["torch", "onnxruntime", "openvino"]),
         default="torch",
         show_default=True,
-        help="What runs the network; the others by way of ONNX, where they are installed.",
+        help="Inference engine; onnxruntime and openvino must be installed and run the ONNX export.",
     ),
     click.option(
         "--precision",
         type=click.Choice(["fp32", "bf16", "int8"]),
         default="fp32",
         show_default=True,
-        help="Of the products. Less is faster and finds a little less: detector map says how much.",
+        help="Arithmetic precision. Lower is faster and slightly less accurate; measure the loss with `detector map`.",
     ),
     click.option(
         "--compile",
         "compiled",
         is_flag=True,
-        help="5 to 30 s of C++ first, for each size of a batch: for long runs. Needs g++.",
+        help="Compile with torch.compile (5-30 s per batch size; needs g++). Worth it for long runs.",
     ),
     click.option(
         "--calibrate",
         type=FILE_PATH,
         metavar="IMAGES",
-        help="A folder or list of images for int8 to see how large numbers become.  [default: those at hand]",
+        help="Folder or list of images that calibrate int8 quantization.  [default: the input images]",
     ),
 )
+network_options = collect(LoadOptions, "load", *_network_options)
+"""How a network is loaded; the command gets a LoadOptions as `load`."""
+fast_network_options = collect(LoadOptions, "load", *_network_options, *_speed_options)
+"""`network_options`, and how fast the network runs."""
 box_options = compose(
     click.option(
         "-thresh",
         "--thresh",
         type=UnitFloat(),
         metavar="0..1",
-        help="Show what is surer than this.  [default: as in that darknet]",
+        help="Show detections above this score.  [default: the dialect's]",
     ),
     click.option(
         "-hier",
@@ -141,18 +176,23 @@ box_options = compose(
         default=0.5,
         metavar="0..1",
         show_default=True,
-        help="In class trees, how sure a class must be for its kinds to be told apart.",
+        help="In class trees (yolo9000), the score at which a class is split into its children.",
     ),
     click.option(
-        "--nms", type=UnitFloat(), default=0.45, metavar="0..1", show_default=True, help="How much boxes may overlap."
+        "--nms",
+        type=UnitFloat(),
+        default=0.45,
+        metavar="0..1",
+        show_default=True,
+        help="Suppress boxes that overlap a better one by more than this IoU.",
     ),
     letterbox_option,
 )
 ignored_options = compose(
     click.option("-dont_show", is_flag=True, expose_value=False, hidden=True),
     *(
-        click.option(name, is_flag=True, expose_value=False, hidden=True, callback=_explain)
+        click.option(name, is_flag=True, expose_value=False, hidden=True, callback=_say_ignored)
         for name in ("-fullscreen", "-benchmark_layers", "-cuda_debug_sync", "-show")
     ),
 )
-"""What darknet's command lines hold and what means nothing here: darkpy never opens a window."""
+"""darknet's options without effect here: darkpy never opens a window."""

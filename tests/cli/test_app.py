@@ -16,6 +16,8 @@ import pytest
 import darkpy
 import darkpy.cli
 from darkpy.__main__ import main
+from darkpy.cli.app import app
+from darkpy.cli.parsing import Group
 from tests.cli.conftest import CFG, Run
 
 
@@ -25,10 +27,28 @@ def darkpy_process(*words: str, **environment: str) -> subprocess.CompletedProce
 
 
 def test_no_command_module_imports_torch() -> None:
-    modules = [f"darkpy.cli.{module.name}" for module in pkgutil.iter_modules(darkpy.cli.__path__)]
+    modules = [module.name for module in pkgutil.walk_packages(darkpy.cli.__path__, "darkpy.cli.")]
     script = f"import sys, importlib; list(map(importlib.import_module, {modules})); sys.exit('torch' in sys.modules)"
-    assert len(modules) > 5
+    assert len(modules) > 15
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_help_and_completion_import_no_command() -> None:
+    script = "import sys; from darkpy.__main__ import main; main(sys.argv[1:]); print('commands' in str(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False\n")
+
+
+def test_every_listed_command_exists_under_its_name() -> None:
+    def check(group: Group) -> None:
+        for name, listed in group.subcommands.items():
+            if isinstance(listed, Group):
+                check(listed)
+                continue
+            command = listed.load()
+            assert command.name == name and (command.help or name == "demo")
+
+    check(app)
 
 
 def test_module_is_the_same_program() -> None:
@@ -65,12 +85,15 @@ def test_no_command_is_a_mistake_answered_with_help(run: Run) -> None:
         ("detect", "missing argument 'CFG'"),
         ("detect net.cfg net.weights a.png -tresh .5", "did you mean -thresh?"),
         ("detect net.cfg net.weights a.png -thresh", "'-thresh' requires an argument"),
-        ("detect net.cfg net.weights a.png -thresh nan", "nan is no number from 0 to 1"),
-        ("detect net.cfg net.weights a.png -thresh 25", "25 is no number from 0 to 1"),
+        ("detect net.cfg net.weights a.png -thresh nan", "nan is not a number from 0 to 1"),
+        ("detect net.cfg net.weights a.png -thresh 25", "25 is not a number from 0 to 1"),
         ("detect net.cfg net.weights a.png --dialect yolo", "'yolo' is not one of 'pjreddie', 'alexeyab'"),
         ("detect net.cfg net.weights a.png --batch-size 0", "0 is not in the range"),
         ("detect net.cfg net.weights a.png --device gpu", "--device gpu: no such device"),
-        ("detect net.cfg net.weights a.png --device meta", "--device meta: the torch installed here computes nothing"),
+        (
+            "detect net.cfg net.weights a.png --device meta",
+            "--device meta: the torch installed here computes nothing",
+        ),
         ("detect net.cfg net.weights a.png --names pets.names --data pets.data", "give one"),
         ("detect net.cfg net.weights a.png --names net.weights", "net.weights: is a binary file"),
         ("detect net.cfg net.weights a.png --data net.cfg", "'[net]' makes it a cfg, not a .data file"),
@@ -80,12 +103,12 @@ def test_no_command_is_a_mistake_answered_with_help(run: Run) -> None:
         ("detect net.cfg no.weights a.png", "no.weights"),
         ("detect net.cfg net.weights no.png", "no.png: no such file"),
         ("detect net.cfg net.weights no.txt", "no.txt: cannot be read"),
-        ("detect net.cfg net.weights a.png --out found.json", "this is a folder for drawings"),
+        ("detect net.cfg net.weights a.png --out found.json", "must be a folder for drawings"),
         ("detector test no.data net.cfg net.weights", "no.data: cannot be read"),
         ("detector test pets.data net.cfg net.weights a.png b.png", "unexpected extra argument (b.png)"),
         ("detector test pets.data net.cfg net.weights -c 0", "-c is for cameras and video"),
         ("detector test pets.data net.cfg net.weights -mjpeg_port 80", "darkpy opens no port"),
-        ("detector demo pets.data net.cfg net.weights -c 0 -thresh .1", "a camera library that darkpy does not have"),
+        ("detector demo pets.data net.cfg net.weights -c 0 -thresh .1", "which darkpy does not support"),
         ("show no.cfg", "no.cfg: cannot be read"),
         ("show net.cfg --jsn", "did you mean --json?"),
     ],
@@ -100,7 +123,7 @@ def test_mistake_is_one_message_on_stderr_and_exit_code_2(task: Path, run: Run, 
 def test_empty_name_is_not_the_working_directory(task: Path, run: Run) -> None:
     code, _, err = run("detect", "net.cfg", "", "a.png")
     assert code == 2
-    assert "the name is empty" in err
+    assert "the file name is empty" in err
 
 
 def test_faults_of_a_cfg_are_told_one_by_one(task: Path, run: Run) -> None:
@@ -121,7 +144,7 @@ def test_thousands_of_faults_are_counted_and_not_shown(task: Path, run: Run) -> 
     Path("net.cfg").write_text(CFG + "[nothing]\n" * 300)
     code, _, err = run("show", "net.cfg")
     assert code == 2
-    assert err.count("error: ") == 200 and err.endswith("\n... and 100 more faults\n")
+    assert err.count("error: ") == 200 and err.endswith("\n... and 100 more findings\n")
 
 
 def test_warning_is_a_line_on_stderr_and_no_obstacle(task: Path, run: Run) -> None:
@@ -176,7 +199,7 @@ def test_closed_standard_input_names_no_image(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     assert main(["detect", "net.cfg", "net.weights", "--names", "pets.names", "--device", "cpu"]) == 2
-    assert capsys.readouterr().err.startswith("error: no image is named, and standard input is closed\n")
+    assert capsys.readouterr().err.startswith("error: no image given, and standard input is closed\n")
 
 
 def test_fault_of_darkpy_itself_is_not_hidden(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:

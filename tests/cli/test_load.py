@@ -9,6 +9,7 @@ import torch
 
 import darkpy
 from darkpy.cli.load import open_network
+from darkpy.cli.options import LoadOptions
 from tests.cli.conftest import CFG, Run, write_image
 
 FILM = CFG.replace("channels=3", "channels=3\ntime_steps=4").replace(
@@ -40,6 +41,6 @@ def test_network_for_films_takes_single_images(task: Path, run: Run) -> None:
 
 
 def test_network_for_films_takes_them_one_by_one_layer_by_layer(task: Path) -> None:
-    network = open_network(*save_film(task), dialect=None, device="cpu", allow_partial=False, fold=False)
+    network = open_network(*save_film(task), LoadOptions(device="cpu"), accelerated=False)
     assert network.plan.net.time_steps == 1
     assert all(output.shape[0] == 1 for output in network.trace(torch.rand(1, 3, 32, 32)))

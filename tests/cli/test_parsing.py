@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 import pytest
 
-from darkpy.cli.parsing import Command, Group
+from darkpy.cli.parsing import Command, Group, LazyCommand
 from darkpy.errors import DarkpyError
 
 
@@ -21,7 +21,8 @@ def echo(**values: object) -> dict[str, object]:
     return values
 
 
-program = Group("darkpy", commands={"detector": Group("detector", commands={"test": echo})})
+test = LazyCommand(__name__, "echo", "Print the values.")
+program = Group("darkpy", {"detector": Group("detector", {"test": test}, help="Detectors.")}, help="A program.")
 
 
 def parse(*words: str) -> dict[str, object]:

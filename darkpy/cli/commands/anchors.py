@@ -1,9 +1,10 @@
-"""`darkpy anchors`: anchors for a data set, and for a cfg."""
+"""`darkpy anchors` and AlexeyAB's `detector calc_anchors`: anchors for a data set."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,22 +12,29 @@ import click
 
 import darkpy
 from darkpy.cli import console
-from darkpy.cli.commands.calc_anchors import MAX_CLUSTERS
-from darkpy.cli.options import FILE_PATH, dialect_option, force_option, require_writable
+from darkpy.cli.options import FILE_PATH, collect, dialect_option, force_option, json_option, require_writable
 from darkpy.cli.parsing import Command
+from darkpy.data.lists.data_file import DataFile, read_data
+from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.files import write_atomic
 
 if TYPE_CHECKING:
-    from darkpy.anchors.kmeans import AnchorFit, Floats
+    from darkpy.anchors.kmeans import AnchorFit
     from darkpy.anchors.recommend import Recommendation
     from darkpy.anchors.search import SearchConfig, SearchResult
     from darkpy.anchors.sources import BoxSizes
+    from darkpy.data.lists.labels import LabelTable
 
-DEFAULT_COUNT, DEFAULT_SIZE, DEFAULT_RESTARTS = 9, 416, 10
-SAMPLE = 100_000
+MAX_ANCHORS = 1000
+DEFAULT_ANCHORS = 9
+DEFAULT_INPUT_PX = 416
+SAMPLED_BOXES = 100_000
+"""Larger sets try each start on this many boxes first."""
+ANCHORS_FILE, COUNTERS_FILE, CLOUD_FILE = Path("anchors.txt"), Path("counters_per_class.txt"), Path("cloud.png")
+DEFAULT_TRAIN_LIST = "data/train.list"
 
-HELP = f"""Find anchors for the boxes of a data set.
+ANCHORS_HELP = f"""Compute anchors for the boxes of a data set.
 
 \b
   darkpy anchors my.data
@@ -34,157 +42,190 @@ HELP = f"""Find anchors for the boxes of a data set.
   darkpy anchors my.data --cfg yolov4.cfg
   darkpy anchors my.data --cfg yolov4.cfg --write
 
-SOURCE is a .data file, a list of images, a folder of images with labels or of PASCAL VOC's XML, or COCO's JSON.
-k-means with 1 - IoU from several starts, of which the best is kept; the same --seed finds the same anchors. Of more
-than {SAMPLE:,} boxes so many are tried first, and what is better than the starts before goes on with all.
+SOURCE is a .data file, a list of images, a folder of images with labels or of PASCAL VOC's XML, or COCO JSON. Anchors
+are k-means centers under the distance 1 - IoU, the best of several random starts; the same --seed gives the same
+anchors. With more than {SAMPLED_BOXES:,} boxes each start runs on a sample of that size first, and the best continue on
+all boxes.
 
-With --cfg the number of anchors and the size of the input are the cfg's, its own anchors are measured beside the new
-ones, and for each head it is told which anchors are its own (mask=) and how many channels it needs (filters=). The
-finest map gets the smallest anchors, in whatever order the heads stand. --write puts that into the cfg, the lines
-anchors=, num=, mask= and filters= alone.
+With --cfg the number of anchors and the input size are the cfg's, its own anchors are scored beside the new ones, and
+each head is listed with its anchors (mask=) and the channels it needs (filters=). The finest grid gets the smallest
+anchors, whatever the order of the heads. --write edits the lines anchors=, num=, mask= and filters= of the cfg and
+nothing else.
 
-The average IoU is the mean, over all boxes, of the IoU with the anchor that fits best; recall is the share of boxes
-that some anchor fits with an IoU of .5 or more.
+Average IoU is the mean, over all boxes, of the IoU with the best-fitting anchor; recall is the share of boxes for which
+it is .5 or more.
+"""
+CALC_ANCHORS_HELP = """AlexeyAB's `detector calc_anchors`: anchors for the boxes of DATA's train= list.
+
+\b
+  darkpy detector calc_anchors my.data -num_of_clusters 9 -width 416 -height 416
+
+Output and files are AlexeyAB's: anchors.txt, counters_per_class.txt and, with -show, cloud.png, all in the working
+directory. k-means under the distance 1 - IoU, from random boxes, with means, for at most 1000 iterations. The same
+--seed gives the same anchors; --restarts N keeps the best of N starts.
+
+darkpy anchors does more: medians, VOC and COCO files, masks and filters for a cfg.
 """
 
 
-@click.command(cls=Command, help=HELP, short_help="Find anchors for a data set.")
+@dataclass(frozen=True, kw_only=True)
+class _SearchOptions:
+    """How anchors are searched for: the values of `_search_options`."""
+
+    count: int | None
+    median: bool
+    start: str
+    restarts: int
+    seed: int
+    sort: str
+
+    def config(self, default_count: int) -> SearchConfig:
+        from darkpy.anchors.search import SearchConfig
+
+        return SearchConfig(
+            count=self.count or default_count,
+            restarts=self.restarts,
+            seed=self.seed,
+            median=self.median,
+            plus_plus=self.start == "plus-plus",
+            by_width=self.sort == "width",
+            sample=SAMPLED_BOXES,
+        )
+
+
+_search_options = collect(
+    _SearchOptions,
+    "search",
+    click.option(
+        "-n",
+        "-num_of_clusters",
+        "--count",
+        "count",
+        type=click.IntRange(1, MAX_ANCHORS),
+        metavar="N",
+        help=f"Number of anchors.  [default: as in the cfg; {DEFAULT_ANCHORS} without --cfg]",
+    ),
+    click.option(
+        "--median/--mean",
+        "median",
+        help="Cluster center: median or mean of its boxes.  [default: mean, as darknet]",
+    ),
+    click.option(
+        "--start",
+        type=click.Choice(["random", "plus-plus"]),
+        default="random",
+        show_default=True,
+        help="Initial centers: random boxes, or boxes far from each other (k-means++).",
+    ),
+    click.option(
+        "--restarts",
+        type=click.IntRange(1, 10_000),
+        metavar="N",
+        default=10,
+        show_default=True,
+        help="Number of random starts.",
+    ),
+    click.option("--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Random seed."),
+    click.option(
+        "--sort", type=click.Choice(["area", "width"]), default="area", show_default=True, help="Order of the anchors."
+    ),
+)
+
+
+@click.command(cls=Command, help=ANCHORS_HELP)
 @click.argument("source", metavar="SOURCE", type=FILE_PATH)
+@click.option("--cfg", type=FILE_PATH, metavar="CFG", help="Fit the anchors to the heads of this network.")
+@click.option("--write", is_flag=True, help="Write the anchors into CFG.")
 @click.option(
-    "-n",
-    "-num_of_clusters",
-    "--count",
-    "count",
-    type=click.IntRange(1, MAX_CLUSTERS),
+    "-width",
+    type=click.IntRange(1),
     metavar="N",
-    help=f"How many.  [default: as many as the cfg has; without one {DEFAULT_COUNT}]",
+    help=f"Width of the network's input.  [default: CFG's, or {DEFAULT_INPUT_PX}]",
 )
-@click.option("--cfg", type=FILE_PATH, metavar="CFG", help="Fit them to the heads of this network.")
-@click.option("--write", "is_written", is_flag=True, help="Put them into CFG.")
-@click.option("-width", type=click.IntRange(1), metavar="N", help=f"Of the input.  [default: CFG's; or {DEFAULT_SIZE}]")
-@click.option("-height", type=click.IntRange(1), metavar="N", help="Likewise.")
-@click.option("--median/--mean", "median", help="Where a center goes among its boxes.  [default: mean, as darknet's]")
+@click.option("-height", type=click.IntRange(1), metavar="N", help="Height of the network's input, likewise.")
+@_search_options
 @click.option(
-    "--start",
-    type=click.Choice(["random", "plus-plus"]),
-    default="random",
-    show_default=True,
-    help="Boxes to start from: any, or such as are far from each other (k-means++).",
-)
-@click.option(
-    "--restarts",
-    type=click.IntRange(1, 10_000),
-    metavar="N",
-    default=DEFAULT_RESTARTS,
-    show_default=True,
-    help="Starts to try.",
-)
-@click.option("--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Which starts.")
-@click.option(
-    "--sort", type=click.Choice(["area", "width"]), default="area", show_default=True, help="The order of anchors."
-)
-@click.option(
-    "--list", "key", metavar="KEY", default="train", show_default=True, help="Which list of a .data file: train, valid."
+    "--list", "key", metavar="KEY", default="train", show_default=True, help="List of a .data file: train or valid."
 )
 @click.option(
     "--corners",
     type=click.Choice(["darknet", "voc", "edges"]),
     default="darknet",
     show_default=True,
-    help="What VOC's numbers mean; see darkpy dataset from-voc.",
+    help="Meaning of VOC's box numbers; see darkpy dataset from-voc.",
 )
 @click.option(
-    "--plot", "--picture", "image", type=FILE_PATH, metavar="PNG", help="Draw the boxes in the colors of their anchors."
+    "--plot", "--picture", "plot", type=FILE_PATH, metavar="PNG", help="Plot the boxes in the colors of their anchors."
 )
 @force_option
-@click.option("--json", "is_json", is_flag=True, help="Print JSON.")
+@json_option
 @dialect_option
 def anchors(
     source: Path,
     cfg: Path | None,
-    is_written: bool,
+    write: bool,
     width: int | None,
     height: int | None,
+    search: _SearchOptions,
     key: str,
     corners: str,
-    image: Path | None,
+    plot: Path | None,
     overwrite: bool,
-    is_json: bool,
+    as_json: bool,
     dialect: str | None,
-    **searching: Any,
 ) -> None:
+    from darkpy.anchors.search import find_anchors
     from darkpy.anchors.sources import read_sizes
     from darkpy.data.formats.voc import Corners
-    from darkpy.dialect import Dialect
 
-    _check(source, cfg, is_written, bool(width or height), image, overwrite)
+    if write and cfg is None:
+        raise DarkpyError("--write needs a cfg to write into", hint="name it with --cfg")
+    if (width or height) and cfg is not None:
+        raise DarkpyError("the cfg has the input size", hint="leave -width and -height out")
+    if plot is not None:
+        require_writable(plot, source, cfg, overwrite=overwrite)
     boxes = read_sizes(source, key=key, corners=Corners(corners), dialect=Dialect(dialect) if dialect else None)
     if boxes.problems:
-        console.warn(f"{len(boxes.problems)} labels or boxes cannot be used; the first: {boxes.problems[0]}")
+        console.warn(f"{len(boxes.problems)} labels or boxes cannot be used; first: {boxes.problems[0]}")
     if cfg is None:
-        size = (width or height or DEFAULT_SIZE, height or width or DEFAULT_SIZE)
-        found, recommendation = _search(boxes.sizes_N2 * size, **searching), None
+        recommendation = None
+        size = (width or height or DEFAULT_INPUT_PX, height or width or DEFAULT_INPUT_PX)
+        result = find_anchors(boxes.sizes_N2 * size, search.config(DEFAULT_ANCHORS), _track)
     else:
-        recommendation = _recommend(boxes.sizes_N2, cfg, dialect, **searching)
-        size, found = (recommendation.plan.net.width, recommendation.plan.net.height), recommendation.found
-    if is_json:
-        click.echo(json.dumps(_record(boxes, size, found, recommendation)))
+        from darkpy.anchors.cfg_heads import find_heads
+        from darkpy.anchors.recommend import default_count, recommend
+
+        plan = darkpy.plan(cfg, dialect)
+        config = search.config(default_count(find_heads(plan)))
+        recommendation = recommend(plan, boxes.sizes_N2, config, _track)
+        size, result = (plan.net.width, plan.net.height), recommendation.found
+    if as_json:
+        click.echo(json.dumps(_as_record(boxes, size, result, recommendation)))
     else:
-        _tell(boxes, size, found, recommendation)
-    if image is not None:
+        _print_anchors(boxes, size, result, recommendation)
+    if plot is not None:
         from darkpy.anchors.plot import draw_anchor_plot
 
-        write_atomic(image, [draw_anchor_plot(boxes.sizes_N2 * size, found.anchors_K2, size, labeled=True)])
+        write_atomic(plot, [draw_anchor_plot(boxes.sizes_N2 * size, result.anchors_K2, size, labeled=True)])
     if recommendation is not None and cfg is not None:
-        _finish(recommendation, boxes, cfg, is_written)
+        _finish_cfg(recommendation, boxes, cfg, write)
 
 
-def _check(
-    source: Path, cfg: Path | None, is_written: bool, is_sized: bool, image: Path | None, overwrite: bool
-) -> None:
-    """Refuse what does not go together, before anything is read."""
-    if is_written and cfg is None:
-        raise DarkpyError("--write needs a cfg to write into", hint="name it with --cfg")
-    if is_sized and cfg is not None:
-        raise DarkpyError("the cfg tells the size of the input", hint="leave -width and -height out")
-    if image is not None:
-        require_writable(image, source, cfg, overwrite=overwrite)
-
-
-def _wanted(count: int, *, median: bool, start: str, restarts: int, seed: int, sort: str) -> SearchConfig:
-    from darkpy.anchors.search import SearchConfig
-
-    kind = {"median": median, "plus_plus": start == "plus-plus", "by_width": sort == "width"}
-    return SearchConfig(count=count, restarts=restarts, seed=seed, sample=SAMPLE, **kind)
-
-
-def _search(sizes_N2: Floats, count: int | None, **searching: Any) -> SearchResult:
-    from darkpy.anchors.search import find_anchors
-
-    return find_anchors(sizes_N2, _wanted(count or DEFAULT_COUNT, **searching), _watch)
-
-
-def _recommend(sizes_N2: Floats, cfg: Path, dialect: str | None, count: int | None, **searching: Any) -> Recommendation:
-    from darkpy.anchors.cfg_heads import find_heads
-    from darkpy.anchors.recommend import default_count, recommend
-
-    plan = darkpy.plan(cfg, dialect)
-    return recommend(plan, sizes_N2, _wanted(count or default_count(find_heads(plan)), **searching), _watch)
-
-
-def _watch(starts: Sequence[int]) -> Iterable[int]:
+def _track(starts: Sequence[int]) -> Iterable[int]:
     return console.track(starts, len(starts))
 
 
-def _tell(boxes: BoxSizes, size: tuple[int, int], found: SearchResult, recommendation: Recommendation | None) -> None:
+def _print_anchors(
+    boxes: BoxSizes, size: tuple[int, int], result: SearchResult, recommendation: Recommendation | None
+) -> None:
     from darkpy.anchors.format import anchors_text
 
     classes = ", ".join(f"{name} {count}" for name, count in boxes.classes.items() if count)
     click.echo(f"{len(boxes.sizes_N2)} boxes on {boxes.images} images: {classes}")
-    starts = f"; {len(found.fits)} starts led to {_percent(min(found.fits))} to {_percent(max(found.fits))}"
-    click.echo(f"{size[0]} x {size[1]}: {_fit_text(found.fit)}{starts if len(found.fits) > 1 else ''}")
+    starts = f"; {len(result.fits)} starts led to {_percent(min(result.fits))} to {_percent(max(result.fits))}"
+    click.echo(f"{size[0]} x {size[1]}: {_fit_text(result.fit)}{starts if len(result.fits) > 1 else ''}")
     if recommendation is None:
-        click.echo(f"anchors = {anchors_text(found.anchors_K2, size[0])}")
+        click.echo(f"anchors = {anchors_text(result.anchors_K2, size[0])}")
         return
     from darkpy.anchors.recommend import as_record
 
@@ -196,8 +237,8 @@ def _tell(boxes: BoxSizes, size: tuple[int, int], found: SearchResult, recommend
         for key in ("anchors", "mask", "num"):
             if key in head:
                 click.echo(f"  {key}={head[key]}")
-        place = f"line {head['filters_line']}" if head["filters_line"] else "no such key before it: see to it yourself"
-        click.echo(f"  filters={head['filters']} ({place})")
+        line = f"line {head['filters_line']}" if head["filters_line"] else "no such key before it: edit it by hand"
+        click.echo(f"  filters={head['filters']} ({line})")
 
 
 def _fit_text(fit: AnchorFit) -> str:
@@ -208,20 +249,19 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def _record(
-    boxes: BoxSizes, size: tuple[int, int], found: SearchResult, recommendation: Recommendation | None
+def _as_record(
+    boxes: BoxSizes, size: tuple[int, int], result: SearchResult, recommendation: Recommendation | None
 ) -> dict[str, Any]:
-    """What a program wants to know."""
     record: dict[str, Any] = {
         "boxes": len(boxes.sizes_N2),
         "images": boxes.images,
         "classes": dict(boxes.classes),
         "width": size[0],
         "height": size[1],
-        "anchors": found.anchors_K2.tolist(),
-        **found.fit._asdict(),
-        "rounds": found.rounds,
-        "starts": list(found.fits),
+        "anchors": result.anchors_K2.tolist(),
+        **result.fit._asdict(),
+        "rounds": result.rounds,
+        "starts": list(result.fits),
     }
     if recommendation is not None:
         from darkpy.anchors.recommend import as_record
@@ -230,18 +270,103 @@ def _record(
     return record
 
 
-def _finish(recommendation: Recommendation, boxes: BoxSizes, cfg: Path, is_written: bool) -> None:
-    """What the cfg's owner should know, and the cfg itself."""
+def _finish_cfg(recommendation: Recommendation, boxes: BoxSizes, cfg: Path, write: bool) -> None:
+    """Print what the cfg's author should know, and write the anchors into the cfg on demand."""
     from darkpy.anchors.recommend import write_recommendation
 
     if recommendation.too_small:
         share = _percent(recommendation.too_small / len(boxes.sizes_N2))
-        console.warn(f"{recommendation.too_small} boxes ({share}) are smaller than a cell of the finest map")
+        console.warn(f"{recommendation.too_small} boxes ({share}) are smaller than a cell of the finest grid")
     if not recommendation.is_better:
         console.info("the cfg's own anchors fit these boxes as well")
-    for classes in {one.head.classes for one in recommendation.head_anchors}:
+    for classes in {assigned.head.classes for assigned in recommendation.head_anchors}:
         if classes != len(boxes.classes):
-            console.warn(f"{cfg}: classes={classes}, and the data has {len(boxes.classes)}; filters= go with the cfg's")
-    if is_written:
-        said = "is written" if write_recommendation(recommendation, cfg) else "says all that already"
-        console.info(f"{cfg}: {said}")
+            console.warn(f"{cfg}: classes={classes}, but the data has {len(boxes.classes)}; filters= follow the cfg")
+    if write:
+        changed = write_recommendation(recommendation, cfg)
+        console.info(f"wrote {cfg}" if changed else f"{cfg}: already has these anchors")
+
+
+@click.command("calc_anchors", cls=Command, help=CALC_ANCHORS_HELP)
+@click.argument("data", type=FILE_PATH)
+@click.option(
+    "-num_of_clusters",
+    "count",
+    type=click.IntRange(1, MAX_ANCHORS),
+    metavar="N",
+    default=5,
+    show_default=True,
+    help="Number of anchors.",
+)
+@click.option("-width", type=click.IntRange(1), metavar="N", help="Width of the network's input.")
+@click.option("-height", type=click.IntRange(1), metavar="N", help="Height of the network's input.")
+@click.option("-show", is_flag=True, help="Plot the boxes and their anchors into cloud.png.")
+@click.option(
+    "--restarts", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="Number of random starts."
+)
+@click.option("--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Random seed.")
+@dialect_option
+def calc_anchors(
+    data: Path,
+    count: int,
+    width: int | None,
+    height: int | None,
+    show: bool,
+    restarts: int,
+    seed: int,
+    dialect: str | None,
+) -> None:
+    if width is None or height is None:
+        raise DarkpyError(
+            "the size of the network's input is not given", hint="set it as in the cfg: -width 416 -height 416"
+        )
+    from darkpy.anchors.format import anchors_text, class_counts, counters_text, pixels
+    from darkpy.anchors.search import SearchConfig, find_anchors
+
+    for target in (ANCHORS_FILE, COUNTERS_FILE, CLOUD_FILE):
+        require_writable(target, data, overwrite=True)
+    data_file = read_data(data)
+    click.echo(f"\n num_of_clusters = {count}, width = {width}, height = {height} ")
+    labels = _read_train_labels(data_file, Dialect(dialect) if dialect else None)
+    sizes_N2 = pixels(labels, width, height)
+    classes = data_file.entries.get("classes", "1")  # darknet's default
+    if not classes.isdecimal():
+        raise DarkpyError(f"classes={classes[:40]} is not a number of classes")
+    counters = counters_text(class_counts(labels, int(classes)))
+    result = find_anchors(sizes_N2, SearchConfig(count=count, restarts=restarts, seed=seed))
+    text = anchors_text(result.anchors_K2, width)
+    # to the character what AlexeyAB's program prints
+    click.echo(f"\n calculating k-means++ ...\n\n iterations = {result.rounds} \n\n\n{counters}")
+    click.echo(f"\n avg IoU = {100 * result.fit.average_iou:2.2f} % \n\nSaving anchors to the file: {ANCHORS_FILE} ")
+    click.echo(f"anchors = {text}")
+    write_atomic(COUNTERS_FILE, [counters.encode()])
+    write_atomic(ANCHORS_FILE, [text.encode()])
+    if show:
+        from darkpy.anchors.plot import draw_anchor_plot
+
+        write_atomic(CLOUD_FILE, [draw_anchor_plot(sizes_N2, result.anchors_K2, (width, height))])
+
+
+def _read_train_labels(data: DataFile, dialect: Dialect | None) -> LabelTable:
+    """Read the labels of the train= list, reporting bad ones the way AlexeyAB's program does."""
+    from darkpy.anchors.format import wrong_boxes
+    from darkpy.data.lists.labels import read_label_table
+    from darkpy.data.lists.paths import read_list_lines
+    from darkpy.data.loading.bad_files import BadLists, Problem
+
+    file = data.find("train", DEFAULT_TRAIN_LIST)
+    assert file is not None
+    images = read_list_lines(file)
+    click.echo(f" read labels from {len(images)} images ")
+    table = read_label_table(images, file.parent, dialect)
+    bad = BadLists(Path())
+    for index in table.missing:
+        click.echo(f"Can't open label file. (This can be normal only if you use MSCOCO): {table.files[index]} ")
+        bad.add([Problem(False, table.files[index], "")])
+    for line in wrong_boxes(table):
+        click.echo(f"\n\n{line} ")
+        bad.add([Problem(True, line, line)])
+    if table.problems:
+        console.warn(f"{len(table.problems)} lines of label files are not boxes; first: {table.problems[0]}")
+    click.echo(f"\r loaded \t image: {len(images)} \t box: {len(table)}\n all loaded. ")
+    return table

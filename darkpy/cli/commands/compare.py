@@ -1,9 +1,8 @@
-"""`darkpy compare`: where two programs part."""
+"""`darkpy compare`: compare every layer's output with another program's."""
 
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +10,26 @@ import click
 
 from darkpy.cli import console
 from darkpy.cli.load import open_network
-from darkpy.cli.options import FILE_PATH, UnitFloat, letterbox_option, network_options, require_writable
+from darkpy.cli.options import (
+    FILE_PATH,
+    LoadOptions,
+    UnitFloat,
+    json_option,
+    letterbox_option,
+    network_options,
+    require_writable,
+)
 from darkpy.cli.parsing import Command
 from darkpy.errors import DarkpyError
 
 if TYPE_CHECKING:
     from darkpy.evaluation.compare import Comparison, LayerDifference
 
-DEPARTED = 1
+EXIT_CODE_DIFFERENCE = 1
 
-HELP = """Compare the output of every layer with another program's, and name the first one that departs.
+COMPARE_HELP = """Compare every layer's output with another program's, and name the first layer that differs.
 
-The other side is a dump, an ONNX file, or other weights for the same cfg.
+The reference is a dump, an ONNX file, or other weights for the same cfg.
 
 \b
   darkpy compare yolov3.cfg yolov3.weights dog.jpg --dump yolov3.npz
@@ -30,23 +37,23 @@ The other side is a dump, an ONNX file, or other weights for the same cfg.
   darkpy compare yolov3.cfg yolov3.weights dog.jpg --against yolov3.onnx
   darkpy compare yolov3.cfg yolov3.weights --against yolov3_final.weights
 
-A dump is an .npz of float32 arrays: x is the network's input, layer0, layer1, ... what the layers put out, each in the
-order batch, channels, rows, columns. Any program may write one, also with some layers only. An ONNX file shows the
-layers that its outputs are named after (layer0, layer1, ...), or else the heads, or what the heads read, told by shape.
+A dump is an .npz of float32 arrays: x is the network's input; layer0, layer1, ... are the layers' outputs, all in the
+order batch, channels, rows, columns. Any program may write one, with all layers or some. Outputs of an ONNX file are
+matched to layers by name (layer0, layer1, ...), or else by shape to the heads or their inputs.
 
-Without IMAGE the input is the dump's own, or random numbers from 0 to 1. With IMAGE, a dump's own input is compared
+Without IMAGE the input is that of the dump, or random numbers from 0 to 1. With IMAGE, the dump's input is compared
 with it first.
 
-The exit code is 0 when all agree, 1 when something departs, 2 when something that was given is wrong.
+Exit codes: 0 all layers agree, 1 a layer differs, 2 wrong input.
 """
 
 
-@click.command(cls=Command, help=HELP, short_help="Where does another program depart, layer by layer?")
+@click.command(cls=Command, help=COMPARE_HELP)
 @click.argument("cfg", type=FILE_PATH)
 @click.argument("weights", type=FILE_PATH)
 @click.argument("image", type=FILE_PATH, required=False)
 @click.option("--against", type=FILE_PATH, metavar="FILE", help="A dump (.npz), an ONNX file (.onnx) or other weights.")
-@click.option("--other-cfg", type=FILE_PATH, metavar="CFG", help="What the other weights belong to.  [default: CFG]")
+@click.option("--other-cfg", type=FILE_PATH, metavar="CFG", help="The cfg of the other weights.  [default: CFG]")
 @click.option("--dump", type=FILE_PATH, metavar="FILE.npz", help="Write the input and every layer's output.")
 @click.option(
     "--tolerance",
@@ -54,12 +61,17 @@ The exit code is 0 when all agree, 1 when something departs, 2 when something th
     default=1e-5,
     metavar="0..1",
     show_default=True,
-    help="What a layer may be off, as a share of its largest number.",
+    help="Largest difference allowed, as a share of a layer's largest value.",
 )
 @click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, metavar="N", show_default=True, help="Which random numbers."
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    metavar="N",
+    show_default=True,
+    help="Random seed.",
 )
-@click.option("--json", "is_json", is_flag=True, help="Print JSON instead of a table.")
+@json_option
 @letterbox_option
 @network_options
 def compare(
@@ -71,11 +83,9 @@ def compare(
     dump: Path | None,
     tolerance: float,
     seed: int,
-    is_json: bool,
+    as_json: bool,
     letterbox: bool | None,
-    dialect: str | None,
-    strict: bool,
-    **opening: Any,
+    load: LoadOptions,
 ) -> int:
     import darkpy
     from darkpy.evaluation.compare import compare, random_input, trace
@@ -84,65 +94,61 @@ def compare(
 
     if against is None and dump is None:
         raise DarkpyError(
-            "nothing to compare with", hint="name it with --against FILE, or write a dump with --dump FILE"
+            "nothing to compare with", hint="name a reference (--against FILE), or write a dump (--dump FILE)"
         )
     if dump is not None:
         require_writable(dump, against, image, overwrite=True)
-    other = None if other_cfg is None else darkpy.plan(other_cfg, dialect, strict=strict)
-    network = open_network(cfg, weights, dialect=dialect, strict=strict, fold=False, **opening)
+    other = None if other_cfg is None else darkpy.plan(other_cfg, load.dialect, strict=load.strict)
+    network = open_network(cfg, weights, load, accelerated=False)
     x_BCHW = None
     if image is not None:
-        is_letterboxed = DetectOptions(letterbox=letterbox).resolved(network).letterbox
-        x_BCHW = read_input(network, image, letterbox=bool(is_letterboxed))[1]
-    found = None
+        letterbox = DetectOptions(letterbox=letterbox).resolved(network).letterbox
+        x_BCHW = read_input(network, image, letterbox=bool(letterbox))[1]
+    comparison = None
     if against is not None:
-        found = compare(network, against, x_BCHW, other=other, seed=seed, tolerance=tolerance)
-        x_BCHW = found.x_BCHW
-        click.echo(_as_json(found) if is_json else _as_table(found))
+        comparison = compare(network, against, x_BCHW, other=other, seed=seed, tolerance=tolerance)
+        x_BCHW = comparison.x_BCHW
+        click.echo(_as_json(comparison) if as_json else _as_table(comparison))
     if dump is not None:
         x_BCHW = random_input(network, seed) if x_BCHW is None else x_BCHW
         write_dump(dump, x_BCHW, trace(network, x_BCHW))
         console.info(f"{dump} holds x and {len(network.plan.nodes)} layers")
-    return DEPARTED if found is not None and found.first is not None else 0
+    return EXIT_CODE_DIFFERENCE if comparison is not None and comparison.first is not None else 0
 
 
-def _as_table(found: Comparison) -> str:
+def _as_table(comparison: Comparison) -> str:
     lines = [f"{'layer':>5}  {'type':16} {'output':>18} {'largest |a-b|':>14} {'of largest |b|':>15}"]
-    for row in found.rows:
+    for row in comparison.rows:
         layer = "" if row.index < 0 else row.index
         numbers = f"{row.difference:14.3g} {row.relative:15.3g}"
-        lines.append(f"{layer:>5}  {row.type:16} {row.shape!s:>18} {numbers}{'  departs' if row.departs else ''}")
-    return "\n".join((*lines, "", *(f"note: {text}" for text in found.notes), *_verdict(found)))
+        lines.append(f"{layer:>5}  {row.type:16} {row.shape!s:>18} {numbers}{'  differs' if row.departs else ''}")
+    return "\n".join((*lines, "", *(f"note: {text}" for text in comparison.notes), *_verdict(comparison)))
 
 
-def _verdict(found: Comparison) -> list[str]:
-    first = found.first
+def _verdict(comparison: Comparison) -> list[str]:
+    first = comparison.first
     if first is None:
-        return [f"all {len(found.rows)} agree"]
+        return [f"all {len(comparison.rows)} agree"]
     image, channel, row, column = first.at
     at = f"image {image}, channel {channel}, row {row}, column {column}"
-    lines = [f"first to depart: {found.place}, by {first.difference:.3g} at {at}"]
-    return [*lines, f"look at {found.cause}"] if found.cause else lines
+    lines = [f"first difference: {comparison.place}, by {first.difference:.3g} at {at}"]
+    return [*lines, f"look at {comparison.cause}"] if comparison.cause else lines
 
 
-def _as_json(found: Comparison) -> str:
-    first = found.first and {"layer": found.first.index, "place": found.place, "cause": found.cause}
-    return json.dumps({"first": first, "notes": found.notes, "layers": [_row_as_json(row) for row in found.rows]})
+def _as_json(comparison: Comparison) -> str:
+    first = comparison.first and {"layer": comparison.first.index, "place": comparison.place, "cause": comparison.cause}
+    layers = [_row_as_record(row) for row in comparison.rows]
+    return json.dumps({"first": first, "notes": comparison.notes, "layers": layers})
 
 
-def _row_as_json(row: LayerDifference) -> dict[str, Any]:
+def _row_as_record(row: LayerDifference) -> dict[str, Any]:
     return {
         "layer": row.index,
         "type": row.type,
         "shape": row.shape,
-        "difference": _finite(row.difference),
-        "relative": _finite(row.relative),
+        "difference": console.finite_or_none(row.difference),
+        "relative": console.finite_or_none(row.relative),
         "largest": row.largest,
         "at": row.at,
         "departs": row.departs,
     }
-
-
-def _finite(number: float) -> float | None:
-    """JSON knows no infinity."""
-    return number if math.isfinite(number) else None

@@ -1,7 +1,8 @@
-"""`darkpy convert`: the same weights in another kind of file."""
+"""`darkpy convert`: write weights in another file format, or for the other dialect."""
 
 from __future__ import annotations
 
+import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -10,80 +11,99 @@ from typing import TYPE_CHECKING
 import click
 
 from darkpy.cli import console
-from darkpy.cli.commands.checking import look, names_of, show_check
-from darkpy.cli.options import FILE_PATH, UnitFloat, dialect_option, force_option, require_writable, strict_option
+from darkpy.cli.load import class_names
+from darkpy.cli.options import (
+    FILE_PATH,
+    UnitFloat,
+    dialect_option,
+    force_option,
+    json_option,
+    require_writable,
+    strict_option,
+)
 from darkpy.cli.parsing import Command
 from darkpy.data.lists.data_file import read_data
+from darkpy.data.lists.names import read_names
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
+from darkpy.evaluation import formats
 from darkpy.files import write_atomic
 
 if TYPE_CHECKING:
     from darkpy.build import Plan
     from darkpy.export.convert import Source
     from darkpy.export.onnx_graph import OnnxOptions
+    from darkpy.export.verify import SourceRun, VerifyResult
     from darkpy.network import Network
 
-FORMATS = ("weights", "pt", "safetensors", "onnx")
-FORK = click.Choice([str(dialect) for dialect in Dialect])
+FILE_FORMATS = ("weights", "pt", "safetensors", "onnx")
+EXIT_CODE_DIFFERENCE = 1
 
-HELP = """Write a network's weights as another kind of file.
+CONVERT_HELP = """Convert weights between .weights, .pt, .safetensors and .onnx.
 
 \b
   darkpy convert yolov3.weights yolov3.safetensors --cfg yolov3.cfg
   darkpy convert yolov3.safetensors yolov3.weights
   darkpy convert yolov3.weights yolov3.onnx --cfg yolov3.cfg --output boxes --check dog.jpg
 
-SRC is read for what it is, whatever its name; DST's ending says what to write (.weights, .pt, .safetensors, .onnx), or
---to does, and DST may then be left out. It replaces a file only with --force. SRC may also be a .cfg: the .weights
-beside it are meant.
+The format of SRC is detected from its content; that of DST follows its extension (.weights, .pt, .safetensors, .onnx),
+or --to, which makes DST optional. An existing DST is replaced only with --force. SRC may also be a .cfg, for the
+.weights of the same name.
 
-A .pt file is a state dict (torch.load(FILE, weights_only=True)). It and .safetensors keep the cfg, and the header and
-end of the .weights file, so that the way back gives the same bytes, and needs no --cfg. From files of others nothing
-is run: arrays are read and everything else is refused.
+A .pt file is a state dict (torch.load(FILE, weights_only=True)). .pt and .safetensors keep the cfg and the header and
+trailing bytes of the .weights file, so that converting back gives the same bytes and needs no --cfg. No code in .pt
+files is executed: arrays are read, everything else is refused.
 
-.pt files of programs that read darknet's cfgs are taken too: ultralytics/yolov3 (until its version 8), PyTorch-YOLOv3,
-pytorch-yolo2, pytorch-YOLOv4.
+.pt files of these programs are read too: ultralytics/yolov3 (up to version 8), PyTorch-YOLOv3, pytorch-yolo2,
+pytorch-YOLOv4.
 
 \b
   darkpy convert best.pt mine.weights --cfg yolov3.cfg --bn-eps 1e-4
   darkpy convert 2015.weights today.weights --cfg 2015.cfg
   darkpy convert theirs.weights mine.weights --cfg rnn.cfg --dialect pjreddie --for alexeyab
 
-From .weights to .weights, old headers become today's, and transposed files straight. --for puts arrays into the order
-of the other darknet ([gru] and [lstm] differ) and tells what it computes otherwise.
+From .weights to .weights, old headers are updated and transposed arrays straightened. --for reorders arrays for the
+other dialect ([gru] and [lstm] differ) and reports what it computes differently.
 
-An .onnx file computes what the network computes, for any number of images (RGB, 0 to 1) at a time. Its outputs are
-the heads' own (layer16, ...); with --output boxes they are boxes (image, candidate, center x, y, w, h as fractions
-of the input) and scores (image, candidate, class); with --output rows each head gives a row of box, objectness and
-scores for each candidate, as cv2.dnn.readNetFromDarknet did. --nms suppresses inside the file: detections holds
-image, class, score, x, y, w, h of each object. The cfg, anchors and class names stand in its metadata.
+An .onnx file takes any number of images (RGB, 0 to 1) per batch. Its outputs are those of the heads (layer16, ...);
+with --output boxes they are boxes (image, candidate, center x, y, w, h as fractions of the input) and scores (image,
+candidate, class); with --output rows each head has a row of box, objectness and scores per candidate, as in
+cv2.dnn.readNetFromDarknet. --nms runs NMS inside the file: detections holds image, class, score, x, y, w, h of each
+detection. Its metadata holds cfg, anchors and class names.
 
-What a format cannot carry, and every number that changes, is named. --check runs source and result on an image and
-prints how far apart they are, and what each sees; the exit code is 1 when an output is off by more than 1e-4 of its
-largest number.
+Everything a format cannot store and every number that changes is reported. --check runs source and result on an image
+and prints their difference and their detections; the exit code is 1 when an output differs by more than 1e-4 of its
+largest value.
 """
 
 
-@click.command(cls=Command, help=HELP, short_help="Weights as another kind of file.")
+@click.command(cls=Command, help=CONVERT_HELP)
 @click.argument("source", metavar="SRC", type=FILE_PATH)
 @click.argument("target", metavar="[DST]", type=FILE_PATH, required=False)
-@click.option("--cfg", type=FILE_PATH, help="The network.  [default: what SRC holds, or the .cfg beside it]")
-@click.option("--to", "form", type=click.Choice(FORMATS), help="What to write.  [default: as DST ends]")
-@click.option("--names", type=FILE_PATH, help="What the classes are called, one a line; kept in the file.")
-@click.option("--data", type=FILE_PATH, help="A .data file, for its names.")
+@click.option("--cfg", type=FILE_PATH, help="The network.  [default: the cfg inside or beside SRC]")
+@click.option("--to", "extension", type=click.Choice(FILE_FORMATS), help="File format.  [default: DST's extension]")
+@click.option("--names", type=FILE_PATH, help="Class names, one per line, to store in DST.")
+@click.option("--data", type=FILE_PATH, help="A .data file with the class names.")
 @click.option(
-    "--output", type=click.Choice(("heads", "boxes", "rows")), help="What an .onnx file gives.  [default: heads]"
+    "--output", type=click.Choice(("heads", "boxes", "rows")), help="Outputs of an .onnx file.  [default: heads]"
 )
 @click.option("--nms", type=UnitFloat(), metavar="0..1", help="Run NMS with this IoU inside the .onnx file.")
+@click.option("-thresh", "--thresh", type=UnitFloat(), metavar="0..1", help="Lowest score for --nms and --check.")
+@click.option("--check", "image", type=FILE_PATH, metavar="IMAGE", help="Compare source and result on this image.")
+@json_option
+@click.option("--allow-partial", is_flag=True, help="Accept weights that end early.")
 @click.option(
-    "-thresh", "--thresh", type=UnitFloat(), metavar="0..1", help="Of --nms and --check: what is surer than this."
+    "--for",
+    "target_dialect",
+    type=click.Choice([str(dialect) for dialect in Dialect]),
+    help="Dialect to convert to.  [default: that of SRC]",
 )
-@click.option("--check", "image", type=FILE_PATH, metavar="IMAGE", help="Run source and result on this image.")
-@click.option("--json", "is_json", is_flag=True, help="Print what --check finds as JSON.")
-@click.option("--allow-partial", is_flag=True, help="Take weights that end early as they are.")
-@click.option("--for", "fork", type=FORK, help="Whose darknet DST is for.  [default: the one that SRC is of]")
-@click.option("--bn-eps", type=click.FloatRange(0, 1), metavar="NUMBER", help="What was added to variances in SRC.")
+@click.option(
+    "--bn-eps",
+    type=click.FloatRange(0, 1),
+    metavar="NUMBER",
+    help="Adjust for this batch norm epsilon of SRC.",
+)
 @force_option
 @dialect_option
 @strict_option
@@ -91,86 +111,95 @@ def convert(
     source: Path,
     target: Path | None,
     cfg: Path | None,
-    form: str | None,
+    extension: str | None,
     names: Path | None,
     data: Path | None,
     output: str | None,
     nms: float | None,
     thresh: float | None,
     image: Path | None,
-    is_json: bool,
+    as_json: bool,
     allow_partial: bool,
-    fork: str | None,
+    target_dialect: str | None,
     bn_eps: float | None,
     overwrite: bool,
     dialect: str | None,
     strict: bool,
 ) -> int:
     from darkpy.export.convert import Conversion, fill, open_source, pack, target_for
+    from darkpy.export.dialects import plan_for_dialect, transfer
     from darkpy.export.state_dict import WeightsMetadata
     from darkpy.export.third_party import adjust_bn_epsilon
+    from darkpy.export.weight_tools import upgrade_header
     from darkpy.network import Network
 
-    source, cfg = _found(source, cfg)
-    target = _named(source, target, form)
-    chosen = target_for(target, form)
-    wanted = _onnx_options(output, nms, thresh, is_onnx=chosen.name == "onnx")
+    if source.suffix.lower() == ".cfg":
+        source, cfg = _weights_beside(source), cfg or source
+    if target is None:
+        if extension is None:
+            raise click.UsageError("name the file to write (DST) or its format (--to)")
+        target = source.with_suffix(f".{extension}")
+    writer = target_for(target, extension)
+    is_onnx = writer.name == "onnx"
+    onnx_options = _onnx_options(output, nms, thresh, is_onnx=is_onnx)
     require_writable(target, source, cfg, names, data, image, overwrite=overwrite)
     if names is None and data is not None:
         names = read_data(data).find_names()
+
     opened = open_source(source)
-    plan, text = find_plan(opened, cfg, dialect, strict=strict)
+    plan, cfg_text = find_plan(opened, cfg, dialect, strict=strict)
     network = Network(plan)
-    filled = fill(opened, network, allow_partial=allow_partial)
+    loaded = fill(opened, network, allow_partial=allow_partial)
     if bn_eps is not None:
         adjust_bn_epsilon(network, bn_eps)
-    is_run = image is not None or chosen.name == "onnx"
-    called = names_of(network, names, filled.names) if is_run or names else filled.names
-    seen = None if image is None else look(network, filled.cutoff, image, called, thresh)
-    network, notes = _carried(network, filled.cutoff, text, fork, is_modern=opened.kind == chosen.name == "weights")
-    is_guessed = names is None and not filled.names and chosen.name != "onnx"
-    about = WeightsMetadata(network.header, filled.cutoff, text, network.plan.dialect, () if is_guessed else called)
-    converted = Conversion(network, about, wanted)
-    said = [*filled.notes, *notes, *chosen.dropped(converted), f"{target} holds {_extent(plan, filled.cutoff)}"]
-    write_atomic(target, pack(converted, chosen))
-    for words in said:
-        console.info(words)
-    return 0 if seen is None else show_check(seen, target, network.plan, chosen.name == "onnx", is_json=is_json)
+    called = loaded.names
+    if image is not None or is_onnx or names:
+        called = _class_names(network, names, loaded.names)
+    source_run = None if image is None else _run_source(network, loaded.cutoff, image, called, thresh)
+
+    notes: list[str] = []
+    if target_dialect is not None and Dialect(target_dialect) is not network.plan.dialect:
+        other_plan = plan_for_dialect(cfg_text, network.plan, Dialect(target_dialect))
+        network, notes = transfer(network, loaded.cutoff, other_plan)
+    elif target_dialect is not None or opened.kind == writer.name == "weights":
+        upgrade_header(network)
+    has_own_names = names is not None or bool(loaded.names) or is_onnx  # COCO's or VOC's by number stay out of files
+    stored_names = called if has_own_names else ()
+    metadata = WeightsMetadata(network.header, loaded.cutoff, cfg_text, network.plan.dialect, stored_names)
+    conversion = Conversion(network, metadata, onnx_options)
+    dropped = writer.dropped(conversion)
+    write_atomic(target, pack(conversion, writer))
+    for message in (*loaded.notes, *notes, *dropped, f"{target} holds {_extent(plan, loaded.cutoff)}"):
+        console.info(message)
+    if source_run is None:
+        return 0
+    return _check(source_run, target, network.plan, is_onnx=is_onnx, as_json=as_json)
 
 
-def _found(source: Path, cfg: Path | None) -> tuple[Path, Path | None]:
-    """SRC and its cfg, where SRC itself is the cfg: the weights beside it are meant. Raises: DarkpyError."""
-    if source.suffix.lower() != ".cfg":
-        return source, cfg
-    beside = source.with_suffix(".weights")
-    if not beside.is_file():
+def _weights_beside(cfg: Path) -> Path:
+    weights = cfg.with_suffix(".weights")
+    if not weights.is_file():
         raise DarkpyError(
-            f"{source}: a cfg has no numbers, and {beside.name} does not lie beside it",
-            hint=f"darkpy convert WEIGHTS DST --cfg {source}",
+            f"{cfg}: a cfg has no weights, and there is no {weights.name} beside it",
+            hint=f"darkpy convert WEIGHTS DST --cfg {cfg}",
         )
-    return beside, cfg or source
-
-
-def _named(source: Path, target: Path | None, form: str | None) -> Path:
-    if target is None and form is None:
-        raise click.UsageError("what to write is told by DST or by --to")
-    return target or source.with_suffix(f".{form}")
+    return weights
 
 
 def _onnx_options(output: str | None, nms: float | None, thresh: float | None, *, is_onnx: bool) -> OnnxOptions:
-    """Raises: UsageError for options that do not go together."""
+    """Raises: UsageError for options that contradict each other."""
     from darkpy.export.onnx_graph import OnnxOptions
 
     if not is_onnx and (output is not None or nms is not None):
-        raise click.UsageError("--output and --nms say what an .onnx file gives")
+        raise click.UsageError("--output and --nms are for .onnx files")
     if nms is not None and output not in (None, "boxes"):
-        raise click.UsageError(f"--nms suppresses boxes, and --output {output} gives none")
+        raise click.UsageError(f"--nms needs boxes, and --output {output} has none")
     form = output or ("heads" if nms is None else "boxes")
     return OnnxOptions(form, nms) if thresh is None else OnnxOptions(form, nms, thresh)
 
 
 def find_plan(source: Source, cfg: Path | None, dialect: str | None, *, strict: bool) -> tuple[Plan, str]:
-    """The network that a file of weights is for, and the text of its cfg.
+    """Plan of the network that the weights belong to, and its cfg text.
 
     Raises: ConfigError; DarkpyError when there is no cfg.
     """
@@ -179,13 +208,10 @@ def find_plan(source: Source, cfg: Path | None, dialect: str | None, *, strict: 
 
     beside = source.path.with_suffix(".cfg")
     if cfg is None and source.metadata.cfg is None and not (beside != source.path and beside.is_file()):
-        raise DarkpyError(f"{source.path}: nothing says which network this is", hint="name its cfg: --cfg CFG")
+        raise DarkpyError(f"{source.path}: holds no cfg, and none is beside it", hint="name its cfg: --cfg CFG")
     if cfg is None and source.metadata.cfg is not None:
-        plan = replace(
-            make_plan(f"{source.metadata.cfg}\n", dialect or source.metadata.dialect, strict=strict),
-            file=f"{source.path}'s cfg",
-        )
-        return plan, source.metadata.cfg
+        plan = make_plan(f"{source.metadata.cfg}\n", dialect or source.metadata.dialect, strict=strict)
+        return replace(plan, file=f"{source.path}'s cfg"), source.metadata.cfg
     cfg = cfg or beside
     plan = make_plan(cfg, dialect or source.metadata.dialect, strict=strict)
     for finding in deduplicate(plan.warnings):
@@ -193,21 +219,65 @@ def find_plan(source: Source, cfg: Path | None, dialect: str | None, *, strict: 
     return plan, cfg.read_bytes().decode("utf-8-sig", errors="replace")
 
 
-def _carried(
-    network: Network, cutoff: int | None, text: str, fork: str | None, *, is_modern: bool
-) -> tuple[Network, list[str]]:
-    """The network as the other darknet has it, or with today's header, where that is asked for."""
-    from darkpy.export.dialects import plan_for_dialect, transfer
-    from darkpy.export.weight_tools import upgrade_header
+def _class_names(network: Network, file: Path | None, stored: tuple[str, ...]) -> tuple[str, ...]:
+    """Names from the file, else those stored in SRC, else COCO's or VOC's by their number."""
+    if file is None and stored:
+        return stored
+    if network.heads:
+        return class_names(network, file)
+    return () if file is None else read_names(file)
 
-    if fork is not None and Dialect(fork) is not network.plan.dialect:
-        return transfer(network, cutoff, plan_for_dialect(text, network.plan, Dialect(fork)))
-    if fork is not None or is_modern:
-        upgrade_header(network)
-    return network, []
+
+def _run_source(
+    network: Network, cutoff: int | None, image: Path, names: tuple[str, ...], thresh: float | None
+) -> SourceRun:
+    """Run the source network on an image. Raises: DarkpyError for partial weights, ImageError."""
+    from darkpy.export.verify import run_source
+
+    if cutoff is not None:
+        raise DarkpyError(f"--check needs complete weights: {network.plan.place(cutoff)} and later layers have none")
+    return run_source(network, image, names, thresh)
 
 
 def _extent(plan: Plan, cutoff: int | None) -> str:
     nodes = [node for node in plan.nodes[:cutoff] if node.arrays]
     part = "" if cutoff is None else f" (a partial file: up to {plan.place(nodes[-1].index)})"
     return f"{sum(node.parameter_count for node in nodes)} weights of {len(nodes)} layers{part}"
+
+
+def _check(source_run: SourceRun, target: Path, plan: Plan, *, is_onnx: bool, as_json: bool) -> int:
+    """Run the written file and print its difference from the source. Returns: the exit code."""
+    from darkpy.export.verify import verify
+
+    result = verify(source_run, target, plan, is_onnx=is_onnx)
+    click.echo(_check_json(source_run, result, target) if as_json else _check_table(source_run, result))
+    return EXIT_CODE_DIFFERENCE if any(row.departs for row in result.rows) else 0
+
+
+def _check_json(source_run: SourceRun, result: VerifyResult, target: Path) -> str:
+    """Output differences, and detections as in `darkpy detect --json`."""
+    outputs = [
+        {"name": row.name, "difference": row.difference, "largest": row.largest, "departs": row.departs}
+        for row in result.rows
+    ]
+    before, after = (
+        formats.image_record(str(target), source_run.size, formats.by_confidence(formats.visible(objects)))["objects"]
+        for objects in (source_run.objects, result.objects)
+    )
+    return json.dumps({"outputs": outputs, "source": before, "result": after})
+
+
+def _check_table(source_run: SourceRun, result: VerifyResult) -> str:
+    lines = []
+    if result.rows:
+        lines.append(f"{'output':24} {'largest |a-b|':>14} {'of largest |a|':>15}")
+    for row in result.rows:
+        end = "  differs" if row.departs else ""
+        lines.append(f"{row.name:24} {row.difference:14.3g} {row.relative:15.3g}{end}")
+    if not source_run.network.heads:
+        return "\n".join(lines)
+    for name, objects in (("source", source_run.objects), ("result", result.objects)):
+        shown = formats.by_confidence(formats.visible(objects))
+        count = f"{len(shown)} object{'' if len(shown) == 1 else 's'}"
+        lines += [f"{name}: {count}", *formats.object_lines(shown, source_run.size)]
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`darkpy detect`: what is on these images?"""
+"""`darkpy detect`: find the objects on images."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from darkpy.cli import console
-from darkpy.cli.images import PREDICTIONS, ask_paths, drawing_path, open_folder, write_drawing
+from darkpy.cli.images import PREDICTIONS_FILE, ask_paths, drawing_path, open_folder, write_drawing
 from darkpy.cli.load import class_names, open_network
-from darkpy.cli.options import FILE_PATH, box_options, ignored_options, network_options, speed_options
+from darkpy.cli.options import (
+    FILE_PATH,
+    LoadOptions,
+    box_options,
+    fast_network_options,
+    ignored_options,
+    json_option,
+)
 from darkpy.cli.parsing import Command
 from darkpy.data.lists.data_file import read_data
 from darkpy.dialect import Dialect
@@ -23,51 +30,50 @@ if TYPE_CHECKING:
     from darkpy.evaluation.detect import DetectResult
 
 ALEXEYAB_THRESH = 0.24
-"""The default of AlexeyAB's `detect`; his `detector test` has .25."""
+"""Default of AlexeyAB's `detect`; his `detector test` has .25."""
 MAX_BATCH_SIZE = 1024
 
-HELP = """Find the objects on images.
+DETECT_HELP = """Detect objects on images.
 
-IMAGES are files, folders, or lists (.txt, .list) with a path on each line; without any, paths are read from standard
-input, one a line.
+IMAGES are files, folders, or lists (.txt, .list) with a path per line; without any, paths are read from standard input,
+one per line.
 
 \b
   darkpy detect yolov3.cfg yolov3.weights dog.jpg
   darkpy detect yolov3.cfg yolov3.weights photos/ --out drawn
-  darkpy detect my.cfg my.weights photos/ --names my.names --json > found.json
+  darkpy detect my.cfg my.weights photos/ --names my.names --json > detections.json
 
-Without --out and --json, a single image, and each one that standard input names, is drawn as predictions.jpg in the
+Without --out and --json, a single image, and each one named on standard input, is drawn to predictions.jpg in the
 working directory, as darknet does.
 
-What is surer than .5 is shown, or .24 where the cfg speaks alexeyab's --dialect.
+Detections with a score above .5 are shown, or above .24 in alexeyab's dialect; see -thresh.
 
---json prints an array, one image a line, the surest object first: filename, width, height, and objects with
-class_id, name, confidence, box (x and y of the center, w, h: fractions of the image) and box_px (left, top, right,
-bottom: pixels inside the image). An image that cannot be read has filename and error; the others go on, and the
-exit code is 2 in the end.
+--json prints an array with one image per line, detections by descending score: filename, width, height, and objects
+with class_id, name, confidence, box (x and y of the center, w, h: fractions of the image) and box_px (left, top, right,
+bottom: pixels, clipped to the image). An unreadable image has filename and error; the others continue, and the exit
+code is 2.
 """
 
 
-@click.command(cls=Command, help=HELP, short_help="Find the objects on images.")
+@click.command(cls=Command, help=DETECT_HELP)
 @click.argument("cfg", type=FILE_PATH)
 @click.argument("weights", type=FILE_PATH)
 @click.argument("images", type=FILE_PATH, nargs=-1)
 @click.option(
     "--names", type=FILE_PATH, help="Class names, one per line.  [default: COCO or VOC, by number of classes]"
 )
-@click.option("--data", type=FILE_PATH, help="A .data file, for its names.")
-@click.option("--json", "is_json", is_flag=True, help="Print JSON instead of lines.")
+@click.option("--data", type=FILE_PATH, help="A .data file with the class names.")
+@json_option
 @click.option("--out", type=FILE_PATH, metavar="DIR", help="Draw the images into this folder.")
 @click.option(
     "--batch-size",
     type=click.IntRange(1, MAX_BATCH_SIZE),
     metavar="N",
-    help="Images at a time.  [default: 8]",
+    help="Images per batch.  [default: 8]",
 )
-@click.option("-ext_output", is_flag=True, expose_value=False, hidden=True)  # it is always so here
+@click.option("-ext_output", is_flag=True, expose_value=False, hidden=True)  # always on here
 @box_options
-@network_options
-@speed_options
+@fast_network_options
 @ignored_options
 def detect(
     cfg: Path,
@@ -75,47 +81,46 @@ def detect(
     images: tuple[Path, ...],
     names: Path | None,
     data: Path | None,
-    is_json: bool,
+    as_json: bool,
     out: Path | None,
     batch_size: int | None,
     thresh: float | None,
     hier: float,
     nms: float,
     letterbox: bool | None,
-    **opening: Any,
+    load: LoadOptions,
 ) -> int:
     from darkpy.data.lists.paths import expand_paths
     from darkpy.evaluation.detect import DetectOptions, detect
 
     if names is not None and data is not None:
-        raise click.UsageError("--names and --data both say what the classes are called: give one")
+        raise click.UsageError("--names and --data both name the classes: give one")
     paths = expand_paths(images) if images else None
     if out is not None:
         open_folder(out, paths or ())
     if names is None and data is not None:
         names = read_data(data).find_names()
-    network = open_network(cfg, weights, examples=paths or (), **opening)
+    network = open_network(cfg, weights, load, examples=paths or ())
     if thresh is None and network.plan.dialect is Dialect.ALEXEYAB:
         thresh = ALEXEYAB_THRESH
     options = DetectOptions(thresh=thresh, tree_thresh=hier, nms=nms, letterbox=letterbox)
-    called = class_names(network, names)
+    names_by_class = class_names(network, names)
     if paths is None:
-        results = detect(network, ask_paths(), called, options, batch_size=1, prefetch=False)
+        results = detect(network, ask_paths(), names_by_class, options, batch_size=1, prefetch=False)
     else:
-        results = console.track(detect(network, paths, called, options, batch_size=batch_size), len(paths))
-
-    is_single = not is_json and (paths is None or len(paths) == 1)
+        results = console.track(detect(network, paths, names_by_class, options, batch_size=batch_size), len(paths))
+    draws_predictions = not as_json and (paths is None or len(paths) == 1)
     errors: list[ImageError] = []
-    shown = _show_each(results, out, is_single, errors)
-    for text in formats.array_json(map(_record, shown)) if is_json else map(_lines, shown):
+    shown = _draw_each(results, out, draws_predictions, errors)
+    for text in formats.array_json(map(_as_record, shown)) if as_json else map(_text, shown):
         click.echo(text, nl=False)
     return 2 if errors else 0
 
 
-def _show_each(
-    results: Iterable[DetectResult], out: Path | None, is_single: bool, errors: list[ImageError]
+def _draw_each(
+    results: Iterable[DetectResult], out: Path | None, draws_predictions: bool, errors: list[ImageError]
 ) -> Iterator[DetectResult]:
-    """Draw each image where it is wanted, or complain of it; the surest objects come first."""
+    """Yield the results by descending score, after drawing each or printing its error, which `errors` collects."""
     for result in results:
         shown = replace(result, objects=formats.by_confidence(formats.visible(result.objects)))
         if shown.error is not None:
@@ -123,18 +128,18 @@ def _show_each(
             errors.append(shown.error)
         elif out is not None:
             write_drawing(shown, drawing_path(shown.path, out))
-        elif is_single:
-            write_drawing(shown, PREDICTIONS)
+        elif draws_predictions:
+            write_drawing(shown, PREDICTIONS_FILE)
         yield shown
 
 
-def _record(result: DetectResult) -> dict[str, Any]:
+def _as_record(result: DetectResult) -> dict[str, Any]:
     if result.image is None:
         return {"filename": result.path, "error": str(result.error)}
     return formats.image_record(result.path, (result.image.w, result.image.h), result.objects)
 
 
-def _lines(result: DetectResult) -> str:
+def _text(result: DetectResult) -> str:
     if result.image is None:
         return ""
     count = len(result.objects)

@@ -1,9 +1,8 @@
-"""`darkpy doctor`: what is wrong with a training, before it begins."""
+"""`darkpy doctor`: check a cfg and its data before training."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from darkpy.cli import console
-from darkpy.cli.options import FILE_PATH, device_option, dialect_option
+from darkpy.cli.options import FILE_PATH, device_option, dialect_option, json_option
 from darkpy.cli.parsing import Command
 from darkpy.data.lists.data_file import read_data
 from darkpy.errors import DarkpyError
@@ -26,75 +25,76 @@ if TYPE_CHECKING:
     from darkpy.finding import Finding
     from darkpy.network import Network
 
-SICK = 1
-FEW = 5
-"""How many findings of a kind are printed, without --all."""
+EXIT_CODE_FINDINGS = 1
+MAX_PRINTED_PER_KIND = 5
 
-HELP = """Say what is wrong with a training before it begins: in the cfg, in the data.
+DOCTOR_HELP = """Check a cfg and its data before training.
 
 \b
   darkpy doctor my.cfg
   darkpy doctor my.cfg my.data
   darkpy doctor my.cfg my.data --updates 20
-  darkpy doctor my.cfg my.data backup/my_last.weights --out found
+  darkpy doctor my.cfg my.data backup/my_last.weights --out samples
   darkpy doctor my.cfg my.data --json | jq '.findings[].place'
 
-The cfg is looked at for what no error forbids and no training survives: windows that skip cells, deep stacks without
-normalization, rates, burn-in and steps that do not fit each other, anchors, heads and what feeds them. With DATA every
-image of train= and valid= is decoded and its labels are read: missing, empty, repeated, out of range, tiny and huge
-boxes, images that cannot be read, images of the validation that are trained on (the same bytes, or the same image
-written anew), classes without objects, anchors of another size than the boxes.
+The cfg is checked for settings that are valid but ruin a training: windows that skip cells, deep stacks without batch
+norm, inconsistent learning rate, burn-in and steps, anchors, heads and their input layers. With DATA every image of
+train= and valid= is decoded and its labels are checked: missing, empty, duplicate, out of range, tiny and huge boxes,
+unreadable images, training images in the validation list (the same bytes, or re-encoded), classes without objects,
+anchors that do not fit the boxes.
 
-With WEIGHTS their numbers are looked at, layer by layer. If they know the data a little, every sample is then shown to
-the network, alone and in order, and nothing is learnt: the samples with the largest loss and gradient for their number
-of objects are printed, worst first. Wrong boxes, wrong classes and labels of another image stand at the top. --out DIR
-writes all of them to DIR/samples.csv, and the worst as images to DIR/samples.png.
+With WEIGHTS their values are checked layer by layer. If they fill the network, it then runs on every sample without
+training, and the samples with the largest loss and gradient for their number of objects are printed, worst first: wrong
+boxes, wrong classes and labels of another image come out on top. --out DIR writes all samples to DIR/samples.csv and
+draws the worst in DIR/samples.png.
 
---updates N makes the first N updates of the training as they will be, from WEIGHTS or from nothing, looks at every
-layer in each, and throws the network away: what the watch of darkpy train would find is found before.
+--updates N is a dry run: the first N updates of the training, from WEIGHTS or from scratch, with every layer monitored
+as by darkpy train. The trained network is discarded.
 
-Findings come in the order in which to mend them: data, rates, operations, details. Each says where it is, and what to
-try. What the originals of both darknets do is no fault. --json prints cfg, data, images, healthy, findings and notes
+Findings are printed in the order in which to fix them: data, rates, operations, details. Each names its place and what
+to try. Properties of darknet's own cfgs are not reported. --json prints cfg, data, images, healthy, findings and notes
 (each with level, cause, kind, place, message, try), samples and dry_run.
 
-The exit code is 0 when nothing is found, 1 when something is, 2 when something that was given is wrong.
+Exit codes: 0 nothing found, 1 findings, 2 wrong input.
 """
 
 
-@click.command(cls=Command, help=HELP, short_help="What is wrong with this cfg and these data?")
+@click.command(cls=Command, help=DOCTOR_HELP)
 @click.argument("cfg", type=FILE_PATH)
 @click.argument("data", type=FILE_PATH, required=False)
 @click.argument("weights", type=FILE_PATH, required=False)
-@click.option("--all", "is_all", is_flag=True, help=f"Print all findings, not {FEW} of a kind.")
+@click.option(
+    "--all", "print_all", is_flag=True, help=f"Print all findings, not only {MAX_PRINTED_PER_KIND} of a kind."
+)
 @click.option(
     "--worst",
     type=click.IntRange(1, 1000),
     default=10,
     metavar="N",
     show_default=True,
-    help="How many samples are shown.",
+    help="Number of samples to print and draw.",
 )
 @click.option(
     "--limit",
     type=click.IntRange(1),
     metavar="N",
-    help="Show the network N images, spread over the list.  [default: all]",
+    help="Run the network on N images, spread over the list.  [default: all]",
 )
-@click.option("--updates", type=click.IntRange(1), metavar="N", help="Make N updates on trial; nothing is kept.")
-@click.option("--out", type=FILE_PATH, metavar="DIR", help="Where samples.csv and samples.png are written.")
-@click.option("--json", "is_json", is_flag=True, help="Print JSON instead of text.")
+@click.option("--updates", type=click.IntRange(1), metavar="N", help="Dry run of N training updates; nothing is kept.")
+@click.option("--out", type=FILE_PATH, metavar="DIR", help="Folder for samples.csv and samples.png.")
+@json_option
 @device_option
 @dialect_option
 def doctor(
     cfg: Path,
     data: Path | None,
     weights: Path | None,
-    is_all: bool,
+    print_all: bool,
     worst: int,
     limit: int | None,
     updates: int | None,
     out: Path | None,
-    is_json: bool,
+    as_json: bool,
     device: str | None,
     dialect: str | None,
 ) -> int:
@@ -103,30 +103,30 @@ def doctor(
     from darkpy.weightfile import read_header
 
     if out is not None and weights is None:
-        raise DarkpyError("--out is for what a network says of each sample", hint="name its weights: CFG DATA WEIGHTS")
+        raise DarkpyError("--out is for the samples that weights are run on", hint="name the weights: CFG DATA WEIGHTS")
     if updates is not None and data is None:
-        raise DarkpyError("--updates needs images to learn from", hint="name the data: CFG DATA")
+        raise DarkpyError("--updates needs training data", hint="name the data: CFG DATA")
     seen = 0 if weights is None else read_header(weights)[0].seen
     exam = examine(cfg, None if data is None else read_data(data), dialect=dialect, seen=seen)
     for _ in console.track(exam.survey(), exam.total):
         pass
-    ranked = _hunt(exam, weights, device, limit)
-    trial = None if updates is None else _try(exam, weights, device, updates)
+    ranked = _rank_samples(exam, weights, device, limit)
+    dry_run = None if updates is None else _dry_run(exam, weights, device, updates)
     if out is not None and ranked:
-        _write(exam, ranked, out, worst)
-    if is_json:
-        samples = [_sample_record(one) for one in ranked]
-        click.echo(json.dumps({**_record(exam), "samples": samples, "dry_run": trial and as_record(trial)}))
+        _write_samples(exam, ranked, out, worst)
+    if as_json:
+        samples = [_sample_record(sample) for sample in ranked]
+        click.echo(json.dumps({**_record(exam), "samples": samples, "dry_run": dry_run and as_record(dry_run)}))
     else:
-        _print(exam, is_all)
-        if trial is not None:
-            click.echo(trial.verdict())
+        _print_findings(exam, print_all)
+        if dry_run is not None:
+            click.echo(dry_run.verdict())
         _print_samples(ranked[:worst])
-    return SICK if any(not one.is_note for one in exam.findings) else 0
+    return EXIT_CODE_FINDINGS if any(not finding.is_note for finding in exam.findings) else 0
 
 
-def _hunt(exam: Examination, weights: Path | None, device: str | None, limit: int | None) -> list[Scored]:
-    """All samples, worst first; none where there is nothing to show them to."""
+def _rank_samples(exam: Examination, weights: Path | None, device: str | None, limit: int | None) -> list[Scored]:
+    """Run the weights on the samples; return them worst first, [] without weights or data."""
     from darkpy.diagnostics.checks.weights import check_weights
     from darkpy.diagnostics.sample_scores import Hunt, check_scores, rank
     from darkpy.finding import Severity
@@ -134,34 +134,34 @@ def _hunt(exam: Examination, weights: Path | None, device: str | None, limit: in
     if weights is None or exam.plan is None:
         return []
     network = _open(exam.plan, weights, device)
-    found = list(check_weights(network))
-    exam.add(found)
-    if exam.setup is None or any(one.severity is Severity.ERROR for one in found):
+    findings = list(check_weights(network))
+    exam.add(findings)
+    if exam.setup is None or any(finding.severity is Severity.ERROR for finding in findings):
         return []
     hunt = Hunt(network, exam.setup)
     if not hunt.is_filled:
-        console.info(f"{weights} does not fill the network: what it makes of each sample is mostly chance")
-    numbers = hunt.numbers(limit)
-    ranked = rank(list(console.track(hunt.run(numbers), len(numbers))))
+        console.info(f"{weights} does not fill the network: losses of samples are mostly random")
+    indices = hunt.numbers(limit)
+    ranked = rank(list(console.track(hunt.run(indices), len(indices))))
     assert exam.data is not None
     exam.add(check_scores(ranked, str(exam.data.path)))
     return ranked
 
 
-def _try(exam: Examination, weights: Path | None, device: str | None, updates: int) -> DryRun | None:
-    """The dry run, whose findings are noted; None where there is nothing to train."""
+def _dry_run(exam: Examination, weights: Path | None, device: str | None, updates: int) -> DryRun | None:
+    """Run the first updates and add their findings; None if the network cannot be trained on the data."""
     from darkpy.diagnostics.dry_run import DryRun
 
     if exam.setup is None or not exam.is_trainable:
-        console.info("the network cannot be trained on these data as they are: no update is tried")
+        console.info("the network cannot be trained on these data: the dry run is skipped")
         return None
     assert exam.plan is not None
     location = exam.plan.locate_net("learning_rate")
-    trial = DryRun(_open(exam.setup.plan, weights, device), exam.setup, updates, location)
-    for _ in console.track(trial.run(), updates):
+    dry_run = DryRun(_open(exam.setup.plan, weights, device), exam.setup, updates, location)
+    for _ in console.track(dry_run.run(), updates):
         pass
-    exam.add(trial.findings)
-    return trial
+    exam.add(dry_run.findings)
+    return dry_run
 
 
 def _open(plan: Plan, weights: Path | None, device: str | None) -> Network:
@@ -178,7 +178,7 @@ def _open(plan: Plan, weights: Path | None, device: str | None) -> Network:
     return network.to(find_device(device))
 
 
-def _write(exam: Examination, ranked: Sequence[Scored], out: Path, worst: int) -> None:
+def _write_samples(exam: Examination, ranked: Sequence[Scored], out: Path, worst: int) -> None:
     from darkpy.diagnostics.sample_scores import as_csv, draw_worst
 
     assert exam.setup is not None
@@ -192,43 +192,37 @@ def _print_samples(ranked: Sequence[Scored]) -> None:
     if not ranked:
         return
     click.echo(f"{'rank':>4} {'score':>7} {'loss':>10} {'gradient':>10} {'objects':>7}  image, worst first")
-    for number, one in enumerate(ranked, start=1):
-        numbers = f"{one.score:7.1f} {one.loss:10.4g} {one.norm:10.4g} {one.objects:7}"
-        click.echo(f"{number:4} {numbers}  {one.path}")
+    for rank, sample in enumerate(ranked, start=1):
+        values = f"{sample.score:7.1f} {sample.loss:10.4g} {sample.norm:10.4g} {sample.objects:7}"
+        click.echo(f"{rank:4} {values}  {sample.path}")
 
 
-def _print(exam: Examination, is_all: bool) -> None:
-    met: Counter[str] = Counter()
+def _print_findings(exam: Examination, print_all: bool) -> None:
+    counts: Counter[str] = Counter()
     cause = None
-    for one in exam.findings:
-        if one.is_note:
-            console.info(str(one))
+    for finding in exam.findings:
+        if finding.is_note:
+            console.info(str(finding))
             continue
-        met[one.name] += 1
-        if met[one.name] > FEW and not is_all:
+        counts[finding.name] += 1
+        if counts[finding.name] > MAX_PRINTED_PER_KIND and not print_all:
             continue
-        if one.cause is not cause:
-            cause = one.cause
+        if finding.cause is not cause:
+            cause = finding.cause
             click.echo(f"{cause.name.lower()}:")
-        click.echo("  " + str(one).replace("\n", "\n  "))
-    for kind, count in met.items():
-        if count > FEW and not is_all:
-            click.echo(f"  ... and {count - FEW} more {kind} (--all shows them)")
-    click.echo(_verdict(exam, sum(met.values())))
+        click.echo("  " + str(finding).replace("\n", "\n  "))
+    for kind, count in counts.items():
+        if count > MAX_PRINTED_PER_KIND and not print_all:
+            click.echo(f"  ... and {count - MAX_PRINTED_PER_KIND} more {kind} (--all shows them)")
+    total = sum(counts.values())
+    verdict = f"{total} finding{'s' if total > 1 else ''}" if total else "healthy: nothing found"
+    click.echo(f"{verdict} in {exam.config.file}{'' if exam.data is None else f', {exam.total} images'}")
 
 
-def _verdict(exam: Examination, count: int) -> str:
-    seen = f", {exam.total} images" if exam.data is not None else ""
-    if not count:
-        return f"healthy: nothing found in {exam.config.file}{seen}"
-    return f"{count} finding{'s' if count > 1 else ''} in {exam.config.file}{seen}"
-
-
-def _sample_record(one: Scored) -> dict[str, Any]:
-    """JSON knows no infinity, and no NaN."""
-    numbers = {"score": one.score, "loss": one.loss, "gradient_norm": one.norm}
-    finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-    return {"image": one.path, **finite, "objects": one.objects}
+def _sample_record(sample: Scored) -> dict[str, Any]:
+    values = {"score": sample.score, "loss": sample.loss, "gradient_norm": sample.norm}
+    finite = {name: console.finite_or_none(value) for name, value in values.items()}
+    return {"image": sample.path, **finite, "objects": sample.objects}
 
 
 def _record(exam: Examination) -> dict[str, Any]:
@@ -236,9 +230,9 @@ def _record(exam: Examination) -> dict[str, Any]:
         "cfg": exam.config.file,
         "data": None if exam.data is None else str(exam.data.path),
         "images": exam.total,
-        "healthy": not any(not one.is_note for one in exam.findings),
-        "findings": [_finding_record(one) for one in exam.findings if not one.is_note],
-        "notes": [_finding_record(one) for one in exam.findings if one.is_note],
+        "healthy": all(finding.is_note for finding in exam.findings),
+        "findings": [_finding_record(finding) for finding in exam.findings if not finding.is_note],
+        "notes": [_finding_record(finding) for finding in exam.findings if finding.is_note],
     }
 
 

@@ -1,181 +1,306 @@
-"""What a detection network is worth: `detector map`, `detector recall`, `detector valid` and `evaluate`."""
+"""Evaluation of detection networks: `detector map`, `recall` and `valid`, and `evaluate`."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from darkpy.cli import console
-from darkpy.cli.commands.judging import Task
+from darkpy.cli.load import class_names, open_network
 from darkpy.cli.options import (
     FILE_PATH,
     Decorator,
+    LoadOptions,
     UnitFloat,
+    collect,
+    fast_network_options,
     ignored_options,
+    json_option,
     letterbox_option,
-    network_options,
-    speed_options,
 )
 from darkpy.cli.parsing import Command
+from darkpy.config.classmap import read_class_map
+from darkpy.data.lists.data_file import read_data
+from darkpy.data.lists.names import names_for
+from darkpy.errors import DarkpyError
 
 if TYPE_CHECKING:
-    from darkpy.evaluation.average_precision import AveragePrecision
+    from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision
     from darkpy.evaluation.detect import ImageStatus
     from darkpy.evaluation.ground_truth import GroundTruth
+    from darkpy.evaluation.runner import Metric
 
 MAX_BATCH_SIZE = 1024
-MAX_POINTS = 1 << 16
+MAX_CURVE_POINTS = 1 << 16
+EXIT_CODE_UNREADABLE_IMAGES = 2
 
-_LIST = "The images are those of the list that valid= in DATA names; where their labels lie is the --dialect's rule."
-MAP_HELP = f"""AlexeyAB's `detector map`: the mean average precision on DATA's valid list, with his numbers and lines.
+_ABOUT_DATA = "valid= in DATA names the list of images; the --dialect decides where their labels are looked for."
+MAP_HELP = f"""AlexeyAB's `detector map`: mean average precision on DATA's valid list, with his numbers and output.
 
 \b
   darkpy detector map my.data my.cfg my.weights
   darkpy detector map my.data my.cfg my.weights -iou_thresh .75 -points 101
 
-{_LIST} difficult= may name a second list of the same length, whose labels are objects that need not be found.
+{_ABOUT_DATA} difficult= may name a second list of the same length, with the labels of objects that do not count as
+missed.
 
-The mean is over all classes, also those without an object. Images are stretched, or letterboxed where the cfg says
+The mean is over all classes, including those without an object. Images are stretched, or letterboxed if the cfg has
 letter_box=1, in both dialects: pjreddie's darknet has no such command.
 """
-RECALL_HELP = f"""darknet's `detector recall`: of how many objects a box is found, whatever its class.
+RECALL_HELP = f"""darknet's `detector recall`: the share of objects that some box matches, regardless of class.
 
 \b
   darkpy detector recall my.data my.cfg my.weights
 
-{_LIST} A line for each image counts all images up to it: the image's number, objects found, objects; boxes
-per image, the objects' mean IoU with their best box, and the share found.
+{_ABOUT_DATA} Each output line covers the images so far: index of the image, objects found, objects, boxes per image,
+mean IoU of the objects with their best box, and recall.
 """
-VALID_HELP = """darknet's `detector valid`: write what is found on DATA's valid list for other programs to judge.
+VALID_HELP = """darknet's `detector valid`: write the detections on DATA's valid list for external evaluation.
 
 \b
   darkpy detector valid my.data my.cfg my.weights
   darkpy detector valid my.data my.cfg my.weights -out comp3_det_test_
 
-DATA says which files: eval=voc (or nothing) writes comp4_det_test_CLASS.txt, eval=coco coco_results.json, eval=imagenet
-imagenet-detection.txt, and there are bdd and kitti; results= names the folder, else it is results/.
+eval= in DATA chooses the format: voc (the default) writes comp4_det_test_CLASS.txt, coco coco_results.json, imagenet
+imagenet-detection.txt; bdd and kitti exist too. results= names the folder.  [default: results]
 
-Scores begin at .005 (pjreddie, letterboxed images, NMS .45) or .001 (alexeyab, stretched ones unless the cfg says
-letter_box=1, NMS .6).
+Detections start at a score of .005 (pjreddie: letterboxed images, NMS .45) or .001 (alexeyab: stretched images unless
+the cfg has letter_box=1, NMS .6).
 """
-EVALUATE_HELP = f"""How good is a detection network? darknet's mAP and COCO's AP, side by side.
+EVALUATE_HELP = f"""Compute darknet's mAP and COCO's AP, side by side.
 
 \b
   darkpy evaluate my.cfg my.data my.weights
-  darkpy evaluate my.cfg my.data my.weights --json > worth.json
+  darkpy evaluate my.cfg my.data my.weights --json > metrics.json
 
-{_LIST}
+{_ABOUT_DATA}
 
-darknet's mAP is that of `darkpy detector map`: one IoU, all classes. COCO's is the mean over IoU .50 to .95 and the
-classes that have objects, for the boxes that `darkpy detector valid` writes; it needs pycocotools (pip install
-pycocotools), and is left out without it.
+darknet's mAP is that of `darkpy detector map`: one IoU threshold, all classes. COCO's AP is the mean over IoU .50 to
+.95 and the classes that have objects, for the detections of `darkpy detector valid`; it needs pycocotools (pip install
+pycocotools) and is skipped without it.
 """
 
-_batch_option = click.option(
-    "--batch-size",
-    type=click.IntRange(1, MAX_BATCH_SIZE),
-    metavar="N",
-    help="Images at a time.  [default: 8, or 1 where a layer has a memory]",
-)
-_json_option = click.option("--json", "is_json", is_flag=True, help="Print JSON instead of lines.")
+
+@dataclass(frozen=True, kw_only=True)
+class _MapOptions:
+    """How average precision is computed: the values of `_map_options`."""
+
+    thresh: float
+    iou_thresh: float
+    points: int
 
 
 def _letterbox_option(default: str) -> Decorator:
-    """letterbox_option, for commands that have the same default in both dialects."""
-    text = f"Keep an image's proportions, or not.  [default: {default}]"
+    """letterbox_option of commands with the same default in both dialects."""
+    text = f"Letterbox images (keep the aspect ratio) or stretch them.  [default: {default}]"
     return click.option("letterbox", "-letter_box/--stretch", default=None, help=text)
 
 
 def _check_points(ctx: click.Context, option: click.Parameter, value: int) -> int:
     if value == 1:
-        raise click.BadParameter("one point is no curve: 0, 11, 101 or another number from 2.", ctx, option)
+        raise click.BadParameter("a curve needs 0, 11, 101 or another number of points from 2.", ctx, option)
     return value
 
 
-def _map_options(function: Any) -> Any:
-    for decorator in (
-        click.option(
-            "-points",
-            type=click.IntRange(0, MAX_POINTS),
-            metavar="N",
-            default=0,
-            show_default=True,
-            callback=_check_points,
-            help="Points of recall: 11 as in VOC 2007, 101 as in COCO; 0 is the area under the curve.",
-        ),
-        click.option(
-            "-iou_thresh",
-            type=UnitFloat(),
-            metavar="0..1",
-            default=0.5,
-            show_default=True,
-            help="By how much a box must fit an object.",
-        ),
-        click.option(
-            "-thresh",
-            type=UnitFloat(),
-            metavar="0..1",
-            default=0.25,
-            show_default=True,
-            help="What TP, FP and FN count; not the mAP.",
-        ),
-    ):
-        function = decorator(function)
-    return function
+_batch_option = click.option(
+    "--batch-size",
+    type=click.IntRange(1, MAX_BATCH_SIZE),
+    metavar="N",
+    help="Images per batch.  [default: 8, or 1 for recurrent networks]",
+)
+_map_options = collect(
+    _MapOptions,
+    "metric",
+    click.option(
+        "-thresh",
+        type=UnitFloat(),
+        metavar="0..1",
+        default=0.25,
+        show_default=True,
+        help="Score above which detections count in TP, FP and FN; the mAP uses all.",
+    ),
+    click.option(
+        "-iou_thresh",
+        type=UnitFloat(),
+        metavar="0..1",
+        default=0.5,
+        show_default=True,
+        help="IoU above which a detection counts as correct.",
+    ),
+    click.option(
+        "-points",
+        type=click.IntRange(0, MAX_CURVE_POINTS),
+        metavar="N",
+        default=0,
+        show_default=True,
+        callback=_check_points,
+        help="Recall points: 11 as in VOC 2007, 101 as in COCO, 0 for the area under the curve.",
+    ),
+)
 
 
-@click.command("map", cls=Command, help=MAP_HELP, short_help="Mean average precision, AlexeyAB's way.")
+class EvaluationSession:
+    """A loaded network, its class names, and the images of the valid= list of a .data file.
+
+    with_class_map: read map=, which selects classes of a tree; only those have names then.
+    Raises: DarkpyError when one of the files cannot be read, ConfigError, WeightsError.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        cfg: Path,
+        weights: Path,
+        load: LoadOptions,
+        *,
+        default_list: str = "data/train.txt",
+        with_class_map: bool = False,
+    ) -> None:
+        from darkpy.data.lists.paths import read_image_list
+
+        self.data = read_data(data)
+        names_file = self.data.find_names()
+        image_list = self.data.find("valid", default_list)
+        assert image_list is not None
+        if "valid" not in self.data.entries and not image_list.is_file():
+            raise DarkpyError(f"{data}: has no valid=", hint="name the list of images to evaluate on: valid=val.txt")
+        self.paths = read_image_list(image_list)
+        self.cfg, self.weights, self.load = cfg, weights, load
+        self.network = open_network(cfg, weights, load, examples=self.paths)
+        self.class_map = self._read_class_map() if with_class_map else ()
+        tree_names = names_for(len(self.class_map), names_file) if self.class_map else None
+        self.names = tree_names or class_names(self.network, names_file)
+
+    def read_ground_truth(self) -> GroundTruth:
+        """Read the labels of the images; warn about missing and invalid ones."""
+        return self._read_labels(self.paths)
+
+    def read_difficult(self) -> GroundTruth | None:
+        """Read the objects of the difficult= list, which do not count as missed. Raises: DarkpyError."""
+        from darkpy.data.lists.paths import read_image_list
+
+        file = self.data.find("difficult")
+        if file is None:
+            return None
+        paths = read_image_list(file)
+        if len(paths) != len(self.paths):
+            raise DarkpyError(
+                f"{file}: lists {len(paths)} images, the list of valid= has {len(self.paths)}",
+                hint="difficult= and valid= must name the same images in the same order",
+            )
+        return self._read_labels(paths)
+
+    def average_precision(self, truths: GroundTruth, options: _MapOptions) -> AveragePrecision:
+        from darkpy.evaluation.average_precision import AveragePrecision
+
+        return AveragePrecision(
+            truths,
+            len(self.names),
+            iou_thresh=options.iou_thresh,
+            thresh=options.thresh,
+            difficult=self.read_difficult(),
+        )
+
+    def run(self, metrics: Sequence[Metric], batch_size: int | None) -> list[ImageStatus]:
+        """Run the network on all images; print an error for each that cannot be read."""
+        from darkpy.evaluation.runner import run_metrics
+
+        statuses = []
+        for status in console.track(
+            run_metrics(self.network, self.paths, metrics, batch_size=batch_size), len(self.paths)
+        ):
+            if status.error is not None:
+                console.error(status.error)
+            statuses.append(status)
+        return statuses
+
+    def report_precision_loss(
+        self, result: MeanAveragePrecision, options: _MapOptions, letterbox: bool | None, batch_size: int | None
+    ) -> None:
+        """Print the mAP lost by --precision, from a second evaluation in fp32; nothing for fp32."""
+        from darkpy.evaluation.average_precision import map_options
+        from darkpy.evaluation.ground_truth import read_ground_truth
+        from darkpy.evaluation.runner import Metric
+
+        if self.load.precision == "fp32":
+            return
+        truths = read_ground_truth(self.paths, self.network.plan.dialect, len(self.names))  # warned about before
+        precision = self.average_precision(truths, options)
+        self.network = open_network(self.cfg, self.weights, replace(self.load, precision="fp32"), examples=self.paths)
+        self.run([Metric(map_options(self.network, letterbox), precision.add)], batch_size)
+        exact = precision.result(options.points)
+        lost = 100 * (result.mean - exact.mean)
+        low = f"mAP {result.mean:.2%} in {self.load.precision}"
+        console.info(f"{low}, {exact.mean:.2%} in fp32: {lost:+.2f} points")
+
+    def _read_class_map(self) -> tuple[int, ...]:
+        file = self.data.find("map")
+        has_tree = any(getattr(head, "tree", None) for head in self.network.heads)  # darknet ignores map= without one
+        if file is None or not has_tree:
+            return ()
+        return read_class_map(file, max(head.class_count for head in self.network.heads))
+
+    def _read_labels(self, paths: Sequence[Path]) -> GroundTruth:
+        from darkpy.evaluation.ground_truth import read_ground_truth
+
+        truths = read_ground_truth(paths, self.network.plan.dialect, len(self.names))
+        if truths.missing:
+            count = f"{len(truths.missing)} of {len(paths)}"
+            console.warn(f"images without labels: {count}; first: {truths.missing[0]}")
+        if truths.problems:
+            console.warn(f"invalid lines in label files: {len(truths.problems)}; first: {truths.problems[0]}")
+        return truths
+
+
+@click.command("map", cls=Command, help=MAP_HELP)
 @click.argument("data", type=FILE_PATH)
 @click.argument("cfg", type=FILE_PATH)
 @click.argument("weights", type=FILE_PATH)
 @_map_options
-@_letterbox_option("as letter_box in the cfg says")
+@_letterbox_option("letter_box= of the cfg")
 @_batch_option
-@_json_option
-@network_options
-@speed_options
+@json_option
+@fast_network_options
 @ignored_options
 def map_command(
     data: Path,
     cfg: Path,
     weights: Path,
-    thresh: float,
-    iou_thresh: float,
-    points: int,
+    metric: _MapOptions,
     letterbox: bool | None,
     batch_size: int | None,
-    is_json: bool,
-    **opening: Any,
+    as_json: bool,
+    load: LoadOptions,
 ) -> int:
     from darkpy.evaluation import metric_tables
     from darkpy.evaluation.average_precision import map_options
     from darkpy.evaluation.runner import Metric
 
-    task = Task(data, cfg, weights, **opening)
-    ranking = _ranking(task, task.read_ground_truth(), iou_thresh, thresh)
-    views = task.run([Metric(map_options(task.network, letterbox), ranking.add)], batch_size)
-    found = ranking.result(points)
-    task.tell_loss(found, points, letterbox, batch_size)
-    if is_json:
-        click.echo(json.dumps(metric_tables.map_record(found, task.names)))
+    session = EvaluationSession(data, cfg, weights, load)
+    precision = session.average_precision(session.read_ground_truth(), metric)
+    statuses = session.run([Metric(map_options(session.network, letterbox), precision.add)], batch_size)
+    result = precision.result(metric.points)
+    session.report_precision_loss(result, metric, letterbox, batch_size)
+    if as_json:
+        click.echo(json.dumps(metric_tables.map_record(result, session.names)))
     else:
-        click.echo("\n".join(metric_tables.map_lines(found, task.names)))
-    return _exit_code(views)
+        click.echo("\n".join(metric_tables.map_lines(result, session.names)))
+    return _exit_code(statuses)
 
 
-@click.command(cls=Command, help=RECALL_HELP, short_help="How many objects are found, whatever their class.")
+@click.command(cls=Command, help=RECALL_HELP)
 @click.argument("data", type=FILE_PATH)
 @click.argument("cfg", type=FILE_PATH)
 @click.argument("weights", type=FILE_PATH)
-@_letterbox_option("stretched")
+@_letterbox_option("stretch")
 @_batch_option
-@_json_option
-@network_options
-@speed_options
+@json_option
+@fast_network_options
 @ignored_options
 def recall(
     data: Path,
@@ -183,33 +308,33 @@ def recall(
     weights: Path,
     letterbox: bool | None,
     batch_size: int | None,
-    is_json: bool,
-    **opening: Any,
+    as_json: bool,
+    load: LoadOptions,
 ) -> int:
     from darkpy.evaluation import metric_tables
     from darkpy.evaluation.recall import RECALL_OPTIONS, Recall
     from darkpy.evaluation.runner import Metric
 
-    task = Task(data, cfg, weights, **opening)
-    counts = Recall(task.read_ground_truth(), len(task.paths))
-    views = task.run([Metric(replace(RECALL_OPTIONS, letterbox=bool(letterbox)), counts.add)], batch_size)
-    found = counts.result()
-    if is_json:
-        click.echo(json.dumps(metric_tables.recall_record(found[-1])))
+    session = EvaluationSession(data, cfg, weights, load)
+    counts = Recall(session.read_ground_truth(), len(session.paths))
+    settings = replace(RECALL_OPTIONS, letterbox=bool(letterbox))
+    statuses = session.run([Metric(settings, counts.add)], batch_size)
+    results = counts.result()
+    if as_json:
+        click.echo(json.dumps(metric_tables.recall_record(results[-1])))
     else:
-        click.echo("\n".join(map(metric_tables.recall_line, found)))
-    return _exit_code(views)
+        click.echo("\n".join(map(metric_tables.recall_line, results)))
+    return _exit_code(statuses)
 
 
-@click.command(cls=Command, help=VALID_HELP, short_help="Write what is found for other programs to judge.")
+@click.command(cls=Command, help=VALID_HELP)
 @click.argument("data", type=FILE_PATH)
 @click.argument("cfg", type=FILE_PATH)
 @click.argument("weights", type=FILE_PATH)
-@click.option("-out", metavar="NAME", help="What the files' names begin with, in place of darknet's.")
+@click.option("-out", metavar="NAME", help="Prefix of the files' names, in place of darknet's.")
 @letterbox_option
 @_batch_option
-@network_options
-@speed_options
+@fast_network_options
 @ignored_options
 def valid(
     data: Path,
@@ -218,49 +343,48 @@ def valid(
     out: str | None,
     letterbox: bool | None,
     batch_size: int | None,
-    **opening: Any,
+    load: LoadOptions,
 ) -> int:
     from darkpy.evaluation.detection_store import DetectionStore
     from darkpy.evaluation.result_files import RESULT_FORMATS, check_names, valid_options, write_results
     from darkpy.evaluation.runner import Metric
 
-    task = Task(data, cfg, weights, default_list="data/train.list", with_class_map=True, **opening)
-    kind = task.data.entries.get("eval", "voc")
-    if kind not in RESULT_FORMATS:
-        console.warn(f"{data}: eval={kind} is not one of {', '.join(RESULT_FORMATS)}: voc's files are written")
-        kind = "voc"
-    check_names(kind, task.names)
-    found = DetectionStore()
-    views = task.run([Metric(valid_options(task.network, letterbox, task.class_map), found.add)], batch_size)
-    folder = Path(task.data.entries.get("results", "results"))
-    if found.nan_count:
-        console.warn(f"boxes that are no numbers (NaN) and are left out: {found.nan_count}")
-    written = write_results(kind, folder, found, views, task.names, task.network.plan.dialect, out)
-    console.info(f"{written[0]} is written" if len(written) == 1 else f"{len(written)} files are written into {folder}")
-    return _exit_code(views)
+    session = EvaluationSession(data, cfg, weights, load, default_list="data/train.list", with_class_map=True)
+    result_format = session.data.entries.get("eval", "voc")
+    if result_format not in RESULT_FORMATS:
+        console.warn(f"{data}: eval={result_format} is not one of {', '.join(RESULT_FORMATS)}: using voc")
+        result_format = "voc"
+    check_names(result_format, session.names)
+    detections = DetectionStore()
+    settings = valid_options(session.network, letterbox, session.class_map)
+    statuses = session.run([Metric(settings, detections.add)], batch_size)
+    folder = Path(session.data.entries.get("results", "results"))
+    if detections.nan_count:
+        console.warn(f"boxes with NaN are left out: {detections.nan_count}")
+    dialect = session.network.plan.dialect
+    files = write_results(result_format, folder, detections, statuses, session.names, dialect, out)
+    console.info(f"wrote {files[0]}" if len(files) == 1 else f"wrote {len(files)} files into {folder}")
+    return _exit_code(statuses)
 
 
-@click.command(cls=Command, help=EVALUATE_HELP, short_help="How good is a detection network?")
+@click.command(cls=Command, help=EVALUATE_HELP)
 @click.argument("cfg", type=FILE_PATH)
 @click.argument("data", type=FILE_PATH)
 @click.argument("weights", type=FILE_PATH)
 @_map_options
-@_letterbox_option("as in darknet's own commands")
+@_letterbox_option("as in detector map and detector valid")
 @_batch_option
-@_json_option
-@network_options
-@speed_options
+@json_option
+@fast_network_options
 def evaluate(
     cfg: Path,
     data: Path,
     weights: Path,
-    thresh: float,
-    iou_thresh: float,
-    points: int,
+    metric: _MapOptions,
     letterbox: bool | None,
     batch_size: int | None,
-    is_json: bool,
-    **opening: Any,
+    as_json: bool,
+    load: LoadOptions,
 ) -> int:
     from darkpy.evaluation import coco, metric_tables
     from darkpy.evaluation.average_precision import map_options
@@ -270,30 +394,23 @@ def evaluate(
 
     has_coco = coco.is_available()
     if not has_coco:
-        console.info("COCO's AP is left out: it needs pycocotools (pip install pycocotools)")
-    task = Task(data, cfg, weights, **opening)
-    truths, boxes = task.read_ground_truth(), DetectionStore()
-    ranking = _ranking(task, truths, iou_thresh, thresh)
-    judges = [Metric(map_options(task.network, letterbox), ranking.add)]
+        console.info("COCO's AP is skipped: it needs pycocotools (pip install pycocotools)")
+    session = EvaluationSession(data, cfg, weights, load)
+    truths, detections = session.read_ground_truth(), DetectionStore()
+    precision = session.average_precision(truths, metric)
+    metrics = [Metric(map_options(session.network, letterbox), precision.add)]
     if has_coco:
-        judges.append(Metric(valid_options(task.network, letterbox), boxes.add))
-    views = task.run(judges, batch_size)
-    found = ranking.result(points)
-    task.tell_loss(found, points, letterbox, batch_size)
-    others = coco.coco_precision(boxes, truths, views, len(task.names)) if has_coco else None
-    if is_json:
-        click.echo(json.dumps(metric_tables.evaluation_record(found, others, task.names)))
+        metrics.append(Metric(valid_options(session.network, letterbox), detections.add))
+    statuses = session.run(metrics, batch_size)
+    result = precision.result(metric.points)
+    session.report_precision_loss(result, metric, letterbox, batch_size)
+    coco_result = coco.coco_precision(detections, truths, statuses, len(session.names)) if has_coco else None
+    if as_json:
+        click.echo(json.dumps(metric_tables.evaluation_record(result, coco_result, session.names)))
     else:
-        click.echo("\n".join(metric_tables.evaluation_lines(found, others, task.names)))
-    return _exit_code(views)
+        click.echo("\n".join(metric_tables.evaluation_lines(result, coco_result, session.names)))
+    return _exit_code(statuses)
 
 
-def _ranking(task: Task, truths: GroundTruth, iou_thresh: float, thresh: float) -> AveragePrecision:
-    from darkpy.evaluation.average_precision import AveragePrecision
-
-    difficult = task.read_difficult()
-    return AveragePrecision(truths, len(task.names), iou_thresh=iou_thresh, thresh=thresh, difficult=difficult)
-
-
-def _exit_code(views: list[ImageStatus]) -> int:
-    return 2 if any(view.error is not None for view in views) else 0
+def _exit_code(statuses: Sequence[ImageStatus]) -> int:
+    return EXIT_CODE_UNREADABLE_IMAGES if any(status.error is not None for status in statuses) else 0

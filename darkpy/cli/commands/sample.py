@@ -1,4 +1,4 @@
-"""`darkpy sample`: a small data set, drawn on the spot."""
+"""`darkpy sample`: create a small synthetic data set."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from darkpy.cli.options import FILE_PATH
 from darkpy.cli.parsing import Command
 
 MAX_IMAGES = 100_000
-SIZES = (64, 1024)
+IMAGE_SIDES_PX = (64, 1024)
 
-HELP = """Draw a small data set to try everything on.
+SAMPLE_HELP = """Create a small synthetic data set to try darkpy on.
 
-DIR gets images of circles, squares, triangles and crosses on textures, with labels beside them: train/, valid/ and
-their lists, sample.data, sample.names, and sample.cfg, a network that learns them in a minute or two without a GPU.
+DIR gets images of circles, squares, triangles and crosses on textures with their labels (train/, valid/ and their
+lists), sample.data, sample.names, and sample.cfg, a network that learns them in one or two minutes without a GPU.
 
 \b
   darkpy sample shapes
   darkpy train shapes/sample.cfg shapes/sample.data
   darkpy detector map shapes/sample.data shapes/sample.cfg shapes/backup/sample_final.weights
 
-The same --seed draws the same images.
+The same --seed gives the same images.
 """
 
 
-@click.command(cls=Command, help=HELP, short_help="Draw a small data set to try everything on.")
+@click.command(cls=Command, help=SAMPLE_HELP)
 @click.argument("folder", metavar="DIR", type=FILE_PATH)
 @click.option(
     "--images",
@@ -36,7 +36,7 @@ The same --seed draws the same images.
     metavar="N",
     default=400,
     show_default=True,
-    help="Images to train on.",
+    help="Number of training images.",
 )
 @click.option(
     "--valid",
@@ -44,32 +44,33 @@ The same --seed draws the same images.
     metavar="N",
     default=80,
     show_default=True,
-    help="Images to judge by.",
+    help="Number of validation images.",
 )
 @click.option(
     "--size",
-    type=click.IntRange(*SIZES),
+    type=click.IntRange(*IMAGE_SIDES_PX),
     metavar="N",
     default=160,
     show_default=True,
-    help="Width and height of an image in pixels.",
+    help="Width and height of the images in pixels.",
 )
-@click.option("--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Which images.")
-@click.option("--voc-xml", is_flag=True, help="Write PASCAL VOC's XML beside the labels, too.")
-@click.option("--force", is_flag=True, help="Write into a folder that is not empty, over files of the same names.")
-def sample(folder: Path, images: int, valid: int, size: int, seed: int, voc_xml: bool, force: bool) -> None:
+@click.option("--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Random seed.")
+@click.option("--voc-xml", is_flag=True, help="Also write PASCAL VOC XML beside the labels.")
+@click.option("--force", "overwrite", is_flag=True, help="Write into a non-empty folder, overwriting files there.")
+def sample(folder: Path, images: int, valid: int, size: int, seed: int, voc_xml: bool, overwrite: bool) -> None:
     from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
 
-    drawn = SyntheticConfig(images=images, valid=valid, size=size, seed=seed)
-    for _ in console.track(write_synthetic_dataset(drawn, folder, voc_xml=voc_xml, overwrite=force), images + valid):
+    config = SyntheticConfig(images=images, valid=valid, size=size, seed=seed)
+    writing = write_synthetic_dataset(config, folder, voc_xml=voc_xml, overwrite=overwrite)
+    for _ in console.track(writing, images + valid):
         pass
-    click.echo(f"{folder}: {images} images to train on, {valid} to judge by. Now try:")
+    click.echo(f"{folder}: {images} images to train on, {valid} for validation. Next:")
     for line in _next_commands(folder):
         click.echo(f"  {line}")
 
 
 def _next_commands(folder: Path) -> list[str]:
-    cfg, data, weights, pictures = (
+    cfg, data, weights, valid_folder = (
         shlex.quote(str(folder / name))
         for name in ("sample.cfg", "sample.data", "backup/sample_final.weights", "valid")
     )
@@ -77,5 +78,5 @@ def _next_commands(folder: Path) -> list[str]:
     return [
         f"darkpy train {cfg} {data}",
         f"darkpy detector map {data} {cfg} {weights}",
-        f"darkpy detect {cfg} {weights} {pictures} --names {names} --out {drawn}",
+        f"darkpy detect {cfg} {weights} {valid_folder} --names {names} --out {drawn}",
     ]

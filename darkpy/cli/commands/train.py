@@ -142,7 +142,7 @@ _map_options = compose(
 )  # fmt: skip
 
 
-@click.command(cls=Command, help=TRAIN_HELP, short_help="Train a network, or continue a training.")
+@click.command(cls=Command, help=TRAIN_HELP)
 @click.argument("cfg", type=FILE_PATH)
 @click.argument("data", type=FILE_PATH)
 @click.argument("weights", type=FILE_PATH, required=False)
@@ -152,7 +152,7 @@ def train(cfg: Path, data: Path, weights: Path | None, **options: Unpack[_Option
     return _run(cfg, data, weights, None, options)
 
 
-@click.command("train", cls=Command, help=DETECTOR_HELP, short_help="Train a detection network.")
+@click.command("train", cls=Command, help=DETECTOR_HELP)
 @click.argument("data", type=FILE_PATH)
 @click.argument("cfg", type=FILE_PATH)
 @click.argument("weights", type=FILE_PATH, required=False)
@@ -162,7 +162,7 @@ def train_detector(data: Path, cfg: Path, weights: Path | None, **options: Unpac
     return _run(cfg, data, weights, "detector", options)
 
 
-@click.command("train", cls=Command, help=CLASSIFIER_HELP, short_help="Train a classifier.")
+@click.command("train", cls=Command, help=CLASSIFIER_HELP)
 @click.argument("data", type=FILE_PATH)
 @click.argument("cfg", type=FILE_PATH)
 @click.argument("weights", type=FILE_PATH, required=False)

@@ -1,9 +1,8 @@
-"""darknet's weight tools that show: ops, statistics, print, visualize."""
+"""darknet's tools that inspect weights: ops, statistics, print, visualize."""
 
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 
 import darkpy
 from darkpy.cli import console
-from darkpy.cli.options import FILE_PATH, dialect_option, force_option, require_writable, strict_option
+from darkpy.cli.options import FILE_PATH, dialect_option, force_option, json_option, require_writable, strict_option
 from darkpy.cli.parsing import Command
 from darkpy.errors import DarkpyError
 from darkpy.files import write_atomic
@@ -22,114 +21,116 @@ if TYPE_CHECKING:
     from darkpy.build import Node
     from darkpy.export.weight_stats import ArrayStats
 
-FILTERS = Path("filters.png")
+FILTERS_FILE = Path("filters.png")
 
-OPS_HELP = """Print how many multiplications and additions one image takes.
+OPS_HELP = """Count the operations (multiplications and additions) for one image.
 
 \b
   darkpy ops yolov3.cfg
 
-Counted are the layers with weights, as darknet counts; darkpy show CFG has the costs of each layer.
+As darknet counts them: layers with weights only. darkpy show CFG lists the cost of each layer.
 """
-STATISTICS_HELP = """Print what the arrays of a weight file look like: darknet's MSE, mean and variance of each.
+STATISTICS_HELP = """Print darknet's statistics of each weight array: MSE, mean and variance.
 
 \b
   darkpy statistics my.cfg my.weights
   darkpy statistics my.cfg my.weights --json | jq '.[] | select(.not_finite > 0)'
 
-MSE is darknet's word for the root of the mean square. Where an array holds NaN or infinity, a word at the end of its
-line counts them, and the rest speaks of the other numbers.
+MSE, as darknet names it, is the root of the mean square. Non-finite values (NaN, infinity) are counted at the end of
+the line and left out of the other statistics.
 
 --json prints a list with layer, array, count, mse, mean, variance, minimum, maximum and not_finite.
 """
-PRINT_HELP = """Print the weights of a layer, one filter a line.
+PRINT_HELP = """Print the weights of a layer, one filter per line.
 
 \b
   darkpy print yolov3-tiny.cfg yolov3-tiny.weights 0
   darkpy print yolov3-tiny.cfg yolov3-tiny.weights 0 --array rolling_variance
   darkpy print yolov3-tiny.cfg yolov3-tiny.weights 0 --json
 
-darkpy show CFG counts the layers. --json prints layer, and arrays with their rows; every number is exact there.
+darkpy show CFG lists the layers with their numbers. --json prints layer and arrays with their rows, at full precision.
 """
-VISUALIZE_HELP = f"""Draw the filters of a convolution into an image: the first layer's, which one can read.
+VISUALIZE_HELP = """Draw the filters of a convolution, by default those of the first layer.
 
 \b
   darkpy visualize yolov3-tiny.cfg yolov3-tiny.weights
   darkpy visualize yolov3-tiny.cfg yolov3-tiny.weights --layer 2 --out layer2.png
 
-Each filter runs from its darkest to its brightest number. Those that read red, green and blue are in color; of others
-a row shows each channel. Without WEIGHTS it is what a new network starts with. darknet opens windows; here it is a
-PNG file, {FILTERS} by default, of the first 64 filters and 32 channels. --out replaces a file only with --force.
+Each filter is scaled from its lowest to its highest value. Filters of three channels are drawn in color; others have a
+row per channel. Without WEIGHTS, the filters of a newly initialized network are drawn. The PNG file shows the first 64
+filters and 32 channels. --out replaces a file only with --force.
 """
 
 
-@click.command(cls=Command, help=OPS_HELP, short_help="How many operations an image takes.")
+@click.command(cls=Command, help=OPS_HELP)
 @click.argument("cfg", type=FILE_PATH)
-@click.option("--json", "is_json", is_flag=True, help="Print JSON: operations.")
+@json_option
 @dialect_option
 @strict_option
-def ops(cfg: Path, is_json: bool, dialect: str | None, strict: bool) -> None:
+def ops(cfg: Path, as_json: bool, dialect: str | None, strict: bool) -> None:
     from darkpy.summary import count_operations
 
     count = count_operations(darkpy.plan(cfg, dialect, strict=strict))
-    if is_json:
+    if as_json:
         click.echo(json.dumps({"operations": count}))
         return
     click.echo(f"Floating Point Operations: {count}")
     click.echo(f"Floating Point Operations: {count / 1e9:.2f} Bn")
 
 
-@click.command(cls=Command, help=STATISTICS_HELP, short_help="What the arrays of a weight file look like.")
+@click.command(cls=Command, help=STATISTICS_HELP)
 @click.argument("cfg", type=FILE_PATH)
 @click.argument("weights", type=FILE_PATH)
-@click.option("--json", "is_json", is_flag=True, help="Print JSON instead of lines.")
+@json_option
 @dialect_option
 @strict_option
-def statistics(cfg: Path, weights: Path, is_json: bool, dialect: str | None, strict: bool) -> None:
+def statistics(cfg: Path, weights: Path, as_json: bool, dialect: str | None, strict: bool) -> None:
     from darkpy.export.weight_stats import array_stats
     from darkpy.export.weight_tools import load_weights_file
 
     opened = load_weights_file(darkpy.plan(cfg, dialect, strict=strict), weights)
-    found = [(node, array_stats(opened, node)) for node in opened.nodes if node.arrays]
-    if is_json:
-        click.echo(json.dumps([_as_record(one) for _, figures in found for one in figures]))
+    stats_by_layer = [(node, array_stats(opened, node)) for node in opened.nodes if node.arrays]
+    if as_json:
+        click.echo(json.dumps([_as_record(array) for _, arrays in stats_by_layer for array in arrays]))
         return
-    for node, figures in found:
-        click.echo("\n".join((*_lines(node, figures), "")))
+    for node, arrays in stats_by_layer:
+        click.echo("\n".join((*_lines(node, arrays), "")))
 
 
-@click.command("print", cls=Command, help=PRINT_HELP, short_help="The weights of a layer as text.")
+@click.command("print", cls=Command, help=PRINT_HELP)
 @click.argument("cfg", type=FILE_PATH)
 @click.argument("weights", type=FILE_PATH)
 @click.argument("layer", type=click.INT)
-@click.option("--array", metavar="NAME", help="Which array.  [default: its weights]")
-@click.option("--json", "is_json", is_flag=True, help="Print JSON instead of lines.")
+@click.option("--array", metavar="NAME", help="Name of the array.  [default: its weights]")
+@json_option
 @dialect_option
 @strict_option
 def print_command(
-    cfg: Path, weights: Path, layer: int, array: str | None, is_json: bool, dialect: str | None, strict: bool
+    cfg: Path, weights: Path, layer: int, array: str | None, as_json: bool, dialect: str | None, strict: bool
 ) -> None:
     from darkpy.export.weight_stats import layer_at, rows_of
     from darkpy.export.weight_tools import load_weights_file
 
     opened = load_weights_file(darkpy.plan(cfg, dialect, strict=strict), weights)
-    found = list(rows_of(opened, layer_at(opened, layer), array))
-    if is_json:
-        arrays = {name: [[_finite(number) for number in row] for row in rows.tolist()] for name, rows in found}
-        click.echo(json.dumps({"layer": layer, "arrays": arrays}))
+    arrays = list(rows_of(opened, layer_at(opened, layer), array))
+    if as_json:
+        values = {
+            name: [[console.finite_or_none(number) for number in row] for row in rows.tolist()] for name, rows in arrays
+        }
+        click.echo(json.dumps({"layer": layer, "arrays": values}))
         return
-    for name, rows in found:
-        if len(found) > 1:
+    for name, rows in arrays:
+        if len(arrays) > 1:
             click.echo(name)
         for row in rows:
             click.echo(" ".join((*(f"{number:g}" for number in row.tolist()), "")))
 
 
-@click.command(cls=Command, help=VISUALIZE_HELP, short_help="The filters of a convolution as an image.")
+@click.command(cls=Command, help=VISUALIZE_HELP)
 @click.argument("cfg", type=FILE_PATH)
 @click.argument("weights", type=FILE_PATH, required=False)
-@click.option("--layer", type=click.INT, metavar="N", help="Which layer.  [default: the first convolution]")
-@click.option("--out", type=FILE_PATH, default=FILTERS, metavar="FILE", show_default=True, help="PNG file to write.")
+@click.option("--layer", type=click.INT, metavar="N", help="Index of the layer.  [default: the first convolution]")
+@click.option("--out", type=FILE_PATH, default=FILTERS_FILE, metavar="FILE", show_default=True, help="PNG file.")
 @force_option
 @dialect_option
 @strict_option
@@ -148,35 +149,31 @@ def visualize(
     from darkpy.export.weight_tools import load_weights_file, new_weights
 
     if out.suffix.lower() != ".png":
-        raise DarkpyError(f"--out {out}: the image is a PNG file", hint=f"--out {out.with_suffix('.png')}")
-    require_writable(out, cfg, weights, overwrite=overwrite or out == FILTERS)
+        raise DarkpyError(f"--out {out}: must be a .png file", hint=f"--out {out.with_suffix('.png')}")
+    require_writable(out, cfg, weights, overwrite=overwrite or out == FILTERS_FILE)
     plan = darkpy.plan(cfg, dialect, strict=strict)
     opened = new_weights(plan) if weights is None else load_weights_file(plan, weights)
     node, weights_FCKK = filters_of(opened, layer)
     stream = BytesIO()
     Image.fromarray(draw_filters(weights_FCKK)).save(stream, "PNG")
     write_atomic(out, [stream.getvalue()])
-    console.info(f"{out} shows {plan.place(node.index)}")
+    console.info(f"drew {plan.place(node.index)} into {out}")
 
 
-def _lines(node: Node, figures: list[ArrayStats]) -> list[str]:
+def _lines(node: Node, arrays: list[ArrayStats]) -> list[str]:
     lines = [f"{node.type.capitalize()} Layer {node.index}"]
-    part = ""
-    for one in figures:
-        owner, _, name = one.array.rpartition(".")
+    part = ""  # layers made of others, such as rnn, name the part before the array
+    for array in arrays:
+        owner, _, name = array.array.rpartition(".")
         if owner != part:
             lines.append(owner)
             part = owner
-        lost = f", NaN or infinity: {one.not_finite}" if one.not_finite else ""
-        numbers = f"MSE: {one.mse:.6f}, Mean: {one.mean:.6f}, Variance: {one.variance:.6f}"
-        lines.append(f"{name.replace('_', ' ').title()} {numbers}{lost}")
+        non_finite = f", NaN or infinity: {array.not_finite}" if array.not_finite else ""
+        values = f"MSE: {array.mse:.6f}, Mean: {array.mean:.6f}, Variance: {array.variance:.6f}"
+        lines.append(f"{name.replace('_', ' ').title()} {values}{non_finite}")
     return lines
 
 
-def _as_record(one: ArrayStats) -> dict[str, object]:
-    return {name: _finite(value) if isinstance(value, float) else value for name, value in asdict(one).items()}
-
-
-def _finite(number: float) -> float | None:
-    """JSON knows no NaN and no infinity."""
-    return number if math.isfinite(number) else None
+def _as_record(array: ArrayStats) -> dict[str, object]:
+    values = asdict(array).items()
+    return {name: console.finite_or_none(value) if isinstance(value, float) else value for name, value in values}

@@ -55,7 +55,7 @@ def test_anchors_are_told_with_their_fit(run: Run) -> None:
 
 def test_cfg_is_advised_and_written_only_when_asked(run: Run) -> None:
     code, out, err = run("anchors", "my.data", "--cfg", "net.cfg")
-    assert (code, err) == (0, "warning: 40 boxes (50.00 %) are smaller than a cell of the finest map\n")
+    assert (code, err) == (0, "warning: 40 boxes (50.00 %) are smaller than a cell of the finest grid\n")
     assert out.splitlines()[2:] == [
         "net.cfg as it is: average IoU 31.13 %, recall 31.25 %",
         "with these, rounded: average IoU 78.35 %, recall 98.75 %",
@@ -68,11 +68,11 @@ def test_cfg_is_advised_and_written_only_when_asked(run: Run) -> None:
     assert Path("net.cfg").read_text() == CFG
     Path("net.cfg").chmod(0o640)
     code, _, err = run("anchors", "my.data", "--cfg", "net.cfg", "--write")
-    assert code == 0 and err.endswith("note: net.cfg: is written\n")
+    assert code == 0 and err.endswith("note: wrote net.cfg\n")
     assert Path("net.cfg").read_text() == CFG.replace("10,10, 20,20", "15,30, 61,122")
     assert Path("net.cfg").stat().st_mode & 0o777 == 0o640
     _, _, err = run("anchors", "my.data", "--cfg", "net.cfg", "--write")
-    assert "the cfg's own anchors fit these boxes as well" in err and "says all that already" in err
+    assert "the cfg's own anchors fit these boxes as well" in err and "net.cfg: already has these anchors" in err
 
 
 def test_json_is_for_programs(run: Run) -> None:
@@ -97,7 +97,7 @@ def test_image_is_drawn_and_replaces_nothing(run: Run) -> None:
     ("line", "told"),
     [
         ("my.data --write", "--write needs a cfg to write into"),
-        ("my.data --cfg net.cfg -width 50", "the cfg tells the size of the input"),
+        ("my.data --cfg net.cfg -width 50", "the cfg has the input size"),
         ("my.data -n 81", "81 anchors are requested, but 80 boxes have only 80 different sizes"),
         ("my.data --list valid", "my.data: has no valid="),
         ("my.data --plot my.data", "is an input of this command"),
@@ -114,7 +114,7 @@ def test_mistake_is_one_message_and_nothing_is_written(run: Run, line: str, told
 
 def test_other_classes_than_the_cfgs_are_warned_of(run: Run) -> None:
     Path("my.names").write_text("cat\ndog\n")
-    assert "classes=1, and the data has 2" in run("anchors", "my.data", "--cfg", "net.cfg").err
+    assert "classes=1, but the data has 2" in run("anchors", "my.data", "--cfg", "net.cfg").err
 
 
 def test_it_starts_without_torch() -> None:

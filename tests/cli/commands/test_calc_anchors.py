@@ -56,7 +56,7 @@ def test_wrong_labels_are_told_and_listed(run: Run) -> None:
     assert f"\n\n{wrong} \n" in out
     assert "Can't open label file. (This can be normal only if you use MSCOCO): c.txt \n" in out
     assert Path("bad_label.list").read_text() == f"{wrong}\n" and Path("bad.list").read_text() == "c.txt\n"
-    assert err == "warning: 1 lines of label files are no boxes; the first: b.txt:2: 'word' is not `class x y w h`\n"
+    assert err == "warning: 1 lines of label files are not boxes; first: b.txt:2: 'word' is not `class x y w h`\n"
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_wrong_labels_are_told_and_listed(run: Run) -> None:
         ("my.data -num_of_clusters 9 -width 32 -height 32", "9 anchors are requested, but 4 boxes have only 4"),
         ("nowhere.data -width 32 -height 32", "nowhere.data: cannot be read"),
         ("empty.data -width 32 -height 32", "data/train.list: cannot be read"),
-        ("odd.data -width 32 -height 32", "classes=many is no number of classes"),
+        ("odd.data -width 32 -height 32", "classes=many is not a number of classes"),
     ],
 )
 def test_mistake_is_one_message_and_nothing_is_written(run: Run, line: str, told: str) -> None:

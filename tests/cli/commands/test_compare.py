@@ -82,9 +82,9 @@ def test_the_first_layer_that_departs_is_the_last_line_but_one_and_the_exit_code
     code, out, _ = files.run("--against", "net.npz")
     assert code == 1
     *table, first, look = out.splitlines()
-    assert first == "first to depart: layer 1 [maxpool] net.cfg:11, by 0.5 at image 0, channel 3, row 2, column 1"
+    assert first == "first difference: layer 1 [maxpool] net.cfg:11, by 0.5 at image 0, channel 3, row 2, column 1"
     assert look.startswith("look at the border:")
-    assert [line.split()[:2] for line in table if line.endswith("departs")] == [["1", "maxpool"]]
+    assert [line.split()[:2] for line in table if line.endswith("differs")] == [["1", "maxpool"]]
 
 
 def test_json_says_the_same(files: Files) -> None:
@@ -137,7 +137,7 @@ def test_a_image_is_prepared_as_the_fork_does_or_as_asked(files: Files) -> None:
         with np.load("a.npz") as arrays:
             assert (arrays["x"][0, 1, 0] == 0.5).all() == (words != ["--stretch"])
     code, out, _ = files.run("a.png", "--against", "a.npz")
-    assert code == 1 and "first to depart: the network's input" in out
+    assert code == 1 and "first difference: the network's input" in out
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_voc_becomes_a_set_to_train_on(run: Run) -> None:
     assert out.splitlines() == [
         "pets: 5 images (train 3, valid 2)",
         "4 boxes: cat 3, dog 1",
-        "1 difficult ones apart",
+        "1 difficult objects in separate label files",
         "pets/pets.data: train=train.txt, valid=valid.txt. Train with:",
         "  darkpy train CFG pets/pets.data",
     ]
@@ -47,7 +47,7 @@ def test_names_tell_the_classes_and_their_order(run: Run) -> None:
     Path("own.names").write_text("mouse\ncat\n")
     code, out, err = run("dataset", "from-voc", "voc", "pets", "--names", "own.names")
     assert code == 0 and "3 boxes: mouse 0, cat 3" in out
-    assert err == "warning: 2 objects are called 'dog', which is no class: they are left out\n"
+    assert err == "warning: 2 objects of class 'dog', which is not in the names, are left out\n"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_coco_becomes_a_set_and_comes_back(run: Run) -> None:
     assert out.splitlines()[:3] == [
         "pets: 2 images (train 1, val 1)",
         "3 boxes: cat 0, dog 3",
-        "1 difficult ones apart",
+        "1 difficult objects in separate label files",
     ]
     assert Path("pets/pictures/a.txt").read_text() == "1 0.15625 0.1875 0.25 0.25\n" * 2
     code, out, err = run("dataset", "to-coco", "pets/pets.data", "back")
@@ -110,12 +110,15 @@ def test_difficult_objects_of_every_list_come_back(run: Run) -> None:
     Path("voc/ImageSets/Main").mkdir(parents=True)
     for number, split in enumerate(("train", "val", "test")):
         Path(f"voc/ImageSets/Main/{split}.txt").write_text(f"{2 * number}\n{2 * number + 1}\n")
-    assert "4 difficult ones apart" in run("dataset", "from-voc", "voc", "pets").out
+    assert "4 difficult objects in separate label files" in run("dataset", "from-voc", "voc", "pets").out
     assert run("dataset", "to-coco", "pets/pets.data", "out").code == 0
     files = [f"out/{key}.json" for key in ("train", "valid", "test")]
     crowds = [[one["iscrowd"] for one in json.loads(Path(file).read_text())["annotations"]] for file in files]
     assert crowds == [[1, 1], [1, 0], [1, 0]]
-    assert "4 difficult ones apart" in run("dataset", "from-coco", *files, "back", "--images", "pets/pictures").out
+    assert (
+        "4 difficult objects in separate label files"
+        in run("dataset", "from-coco", *files, "back", "--images", "pets/pictures").out
+    )
     for file in (*Path("pets/pictures").glob("*.txt"), *Path("pets/difficult").glob("*.txt")):
         assert Path("back", *file.parts[1:]).read_text() == file.read_text()
 
@@ -124,7 +127,7 @@ def test_difficult_objects_of_every_list_come_back(run: Run) -> None:
     ("words", "told"),
     [
         (("from-coco", "train.json", "copy.json", "pets", "--images", "shots"), "1 images are in another file too"),
-        (("from-coco", "train.json", "pets", "--images", "voc"), "no annotation has an image that is there"),
+        (("from-coco", "train.json", "pets", "--images", "voc"), "none of the annotated images exists"),
         (("from-coco", "bad.json", "pets"), "bad.json: is not JSON"),
         (("from-coco", "pets"), "missing argument"),
         (("to-coco", "shots", "out.json"), "no image of the list has labels"),

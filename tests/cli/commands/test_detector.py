@@ -138,4 +138,4 @@ def test_too_few_names_are_an_error_that_tells_both_numbers(task: Path, run: Run
 def test_demo_says_why_not_and_what_instead(task: Path, run: Run) -> None:
     code, _, err = run("detector", "demo", "pets.data", "net.cfg", "net.weights", "film.mp4", "-prefix", "x")
     assert code == 2
-    assert "camera library" in err and "darkpy detect CFG WEIGHTS frames/" in err
+    assert "does not support" in err and "darkpy detect CFG WEIGHTS frames/" in err

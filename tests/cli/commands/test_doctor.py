@@ -74,7 +74,7 @@ def test_the_cfg_is_looked_at_without_data(task: Path) -> None:
 def test_help_teaches(task: Path, run: Run, name: str) -> None:
     code, out, _ = run(name, "--help")
     assert code == 0
-    assert "The exit code is 0 when nothing is found, 1 when something is, 2 when" in " ".join(out.split())
+    assert "Exit codes: 0 nothing found, 1 findings, 2 wrong input" in " ".join(out.split())
 
 
 def test_samples_are_printed_worst_first_and_written_where_they_are_wanted(tmp_path: Path, run: Run) -> None:
@@ -96,7 +96,7 @@ def test_samples_are_printed_worst_first_and_written_where_they_are_wanted(tmp_p
 def test_a_folder_for_samples_without_weights_is_a_mistake(task: Path, run: Run) -> None:
     code, _, err = run("doctor", "net.cfg", "pets.data", "--out", "found")
     assert code == 2
-    assert "hint: name its weights: CFG DATA WEIGHTS" in err
+    assert "hint: name the weights: CFG DATA WEIGHTS" in err
 
 
 def test_updates_are_tried_and_nothing_is_kept(tmp_path: Path, run: Run) -> None:

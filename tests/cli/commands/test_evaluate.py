@@ -89,7 +89,7 @@ def test_missing_labels_are_counted_and_told(judged: Path, run: Run) -> None:
     (judged / "b.txt").unlink()
     code, out, err = run(*MAP)
     assert code == 0 and "unique_truth_count = 1 " in out
-    assert err.startswith("warning: images without labels: 1 of 2; the first: b.txt: ")
+    assert err.startswith("warning: images without labels: 1 of 2; first: b.txt: ")
     (judged / "a.txt").unlink()
     code, out, err = run(*MAP)
     assert (code, out) == (2, "")
@@ -99,7 +99,7 @@ def test_missing_labels_are_counted_and_told(judged: Path, run: Run) -> None:
 def test_wrong_labels_are_told(judged: Path, run: Run) -> None:
     (judged / "b.txt").write_text("9 .5 .5 .5 .5\n")
     code, _, err = run(*MAP)
-    assert code == 0 and err.startswith("warning: wrong lines in label files: 1; the first: b.txt:1:")
+    assert code == 0 and err.startswith("warning: invalid lines in label files: 1; first: b.txt:1:")
 
 
 def test_image_that_cannot_be_read_is_told_and_the_others_count(judged: Path, run: Run) -> None:
@@ -231,7 +231,7 @@ def test_evaluate_does_without_pycocotools(judged: Path, run: Run, monkeypatch: 
     monkeypatch.setattr(coco, "is_available", lambda: False)
     code, out, err = run(*EVALUATE)
     assert code == 0 and "25.00 %" in out and "COCO" not in out
-    assert err.startswith("note: COCO's AP is left out: it needs pycocotools")
+    assert err.startswith("note: COCO's AP is skipped: it needs pycocotools")
 
 
 def test_real_network_on_real_images_has_alexeyabs_map(shared: Path, tmp_path: Path, run: Run) -> None:

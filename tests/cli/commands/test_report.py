@@ -59,7 +59,7 @@ def test_tensorboard_reads_its_events(backup: Path, run: Run, tmp_path: Path) ->
     words = ("report", str(backup), "--out", str(tmp_path / "a.html"), "--tensorboard", str(tmp_path / "events"))
     code, _, err = run(*words)
     assert code == 0
-    assert "numbers for TensorBoard" in err
+    assert "values for TensorBoard" in err
     events = accumulators.EventAccumulator(str(tmp_path / "events"))
     events.Reload()
     assert [one.step for one in events.Scalars("run/loss")] == list(range(1, 13))

@@ -22,7 +22,7 @@ def test_commands_to_try_next_name_what_is_there(run: Run) -> None:
     code, out, err = run("sample", "my shapes", *FEW)
     assert (code, err) == (0, "")
     heading, *commands = out.splitlines()
-    assert heading == "my shapes: 2 images to train on, 1 to judge by. Now try:"
+    assert heading == "my shapes: 2 images to train on, 1 for validation. Next:"
     words = [word for command in commands for word in shlex.split(command) if word.startswith("my shapes")]
     assert {word for word in words if not Path(word).exists()} == {
         "my shapes/backup/sample_final.weights",  # comes with the first command

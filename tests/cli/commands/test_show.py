@@ -17,14 +17,14 @@ def test_table_is_darknets_with_the_sums_and_the_dialect_below(task: Path, run: 
     assert heading.split() == ["layer", "type", "filters", "size/stride", "input", "output", "BF", "weights"]
     assert [layer.split()[:2] for layer in layers] == [["0", "maxpool"], ["1", "convolutional"], ["2", "yolo"]]
     assert sums.startswith("net.cfg: 3 layers, 28 weights, ")
-    assert dialect == "dialect: pjreddie (nothing tells of another darknet)"
+    assert dialect == "dialect: pjreddie (the default)"
 
 
 @pytest.mark.parametrize(
     ("words", "keys", "told"),
     [
-        (("--dialect", "alexeyab"), "", "alexeyab (as --dialect says)"),
-        ((), "letter_box=1\n", "alexeyab (it has sections or keys that no other darknet reads)"),
+        (("--dialect", "alexeyab"), "", "alexeyab (from --dialect)"),
+        ((), "letter_box=1\n", "alexeyab (it has sections or keys that only this dialect has)"),
     ],
 )
 def test_dialect_has_its_reason(task: Path, run: Run, words: tuple[str, ...], keys: str, told: str) -> None:
@@ -36,7 +36,9 @@ def test_what_no_darknet_computes_is_said(task: Path, run: Run) -> None:
     cfg = task / "net.cfg"
     cfg.write_text(cfg.read_text().replace("width=32\n", "width=32\nmean=.5\n").replace("=linear", "=prelu"))
     told = ["[net] net.cfg: mean=0.5", "layer 1 [convolutional] net.cfg:11: activation=prelu"]
-    assert run("show", "net.cfg").out.splitlines()[-2:] == [f"no darknet computes this: {entry}" for entry in told]
+    assert run("show", "net.cfg").out.splitlines()[-2:] == [
+        f"extension of darkpy, in no darknet: {entry}" for entry in told
+    ]
     assert json.loads(run("show", "net.cfg", "--json").out)["foreign"] == told
 
 

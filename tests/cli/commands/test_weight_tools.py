@@ -98,7 +98,7 @@ def test_average_without_a_place_for_it_destroys_no_weights(run: Run) -> None:
         shutil.copyfile(files[0], file)
     before = Path("net.weights").read_bytes()
     outcome = run("average", "net.cfg", *files)
-    assert outcome.code == 2 and "hint: OUT comes before the files that it is made of" in outcome.err
+    assert outcome.code == 2 and "hint: OUT comes before the files it is made of" in outcome.err
     assert Path("net.weights").read_bytes() == before
 
 
@@ -217,7 +217,7 @@ def test_visualize_replaces_nothing_given(run: Run) -> None:
     assert "already exists" in run("visualize", "net.cfg", "--out", "net.png").err
     for more in ((), (), ("--out", "net.png", "--force")):  # filters.png is darkpy's own name
         assert run("visualize", "net.cfg", *more).code == 0
-    assert "is a PNG file" in run("visualize", "net.cfg", "--out", "a.jpg").err
+    assert "must be a .png file" in run("visualize", "net.cfg", "--out", "a.jpg").err
     assert run("visualize", "net.cfg", "--layer", "1").code == 2
 
 
