@@ -40,16 +40,11 @@ TEXTURE_CONTRAST = 48.0
 JPEG_QUALITY = 90
 
 
-def _cross(u: Tensor, v: Tensor) -> Tensor:
-    u, v = u.abs(), v.abs()
-    return torch.maximum(torch.maximum(u, v) - 1.05, torch.minimum(u, v) - 0.3)
-
-
 SHAPE_OUTLINES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "circle": lambda u, v: torch.hypot(u, v) - 1,
     "square": lambda u, v: torch.maximum(u.abs(), v.abs()) - 0.84,
     "triangle": lambda u, v: torch.maximum(v, (math.sqrt(3) * u.abs() - v) / 2) - 0.6,
-    "cross": _cross,
+    "cross": lambda u, v: torch.maximum(torch.maximum(u.abs(), v.abs()) - 1.05, torch.minimum(u.abs(), v.abs()) - 0.3),
 }
 """Classes, each with the signed distance of (u, v) from its edge, below 0 inside. Units: radii, from the center."""
 CLASS_NAMES = tuple(SHAPE_OUTLINES)
@@ -204,13 +199,18 @@ def write_synthetic_dataset(
         stream = BytesIO()
         Image.fromarray(scene.paint().permute(1, 2, 0).numpy()).save(stream, "JPEG", quality=JPEG_QUALITY)
         write_atomic(path, [stream.getvalue()])
-        write_atomic(path.with_suffix(".txt"), [_label_text(scene).encode()])
+        lines = []  # `class x y w h` of each object, as fractions of the image
+        for shape in scene.shapes:
+            left, top, right, bottom = shape.box_px
+            box = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
+            lines.append(" ".join((str(shape.class_id), *(f"{value / scene.size:.6f}" for value in box))) + "\n")
+        write_atomic(path.with_suffix(".txt"), ["".join(lines).encode()])
         if voc_xml:
             write_atomic(path.with_suffix(".xml"), [_xml_text(path.name, scene).encode()])
         lists[relative_path.parts[0]].append(f"{listed}/{relative_path.as_posix()}\n")
         yield path
     texts = {
-        **{f"{split}.txt": "".join(lines) for split, lines in lists.items()},
+        **{f"{split}.txt": "".join(images) for split, images in lists.items()},
         "sample.names": "".join(f"{name}\n" for name in CLASS_NAMES),
         "sample.cfg": CFG_TEXT,
         "sample.data": _DATA_TEXT.format(classes=len(CLASS_NAMES), folder=listed),
@@ -295,16 +295,6 @@ def _draw_colors(rng: DarknetRandom, count: int) -> Tensor:
 
 def _torch_generator(rng: DarknetRandom) -> torch.Generator:
     return torch.Generator().manual_seed(rng.getrandbits(63))
-
-
-def _label_text(scene: Scene) -> str:
-    """Format `class x y w h` for each object, as fractions of the image."""
-    lines = []
-    for shape in scene.shapes:
-        left, top, right, bottom = shape.box_px
-        box = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
-        lines.append(" ".join((str(shape.class_id), *(f"{value / scene.size:.6f}" for value in box))) + "\n")
-    return "".join(lines)
 
 
 def _xml_text(name: str, scene: Scene) -> str:

@@ -44,7 +44,14 @@ def compose(
 
     x_CHW, target_K = draw(0)
     if config.mixing and rngs.mixing.coin():
-        x_CHW, target_K = _mix(x_CHW, target_K, draw, config.mixing, rngs.mixing)
+        mixing = config.mixing
+        if mixing == CUTMIX_OR_MOSAIC:
+            mixing = rngs.mixing.rand_int(CUTMIX, MOSAIC)
+        if mixing == MIXUP:
+            other_CHW, other_K = draw(1)
+            x_CHW, target_K = (x_CHW + other_CHW) / 2, (target_K + other_K) / 2
+        else:
+            x_CHW, target_K = (_cutmix if mixing == CUTMIX else _mosaic)(x_CHW, target_K, draw, rngs.mixing)
     if config.blur and rngs.effects.rand_int(0, 3) == 0:  # one sample in four, as in the C program
         x_CHW = gaussian_blur(x_CHW, DEFAULT_BLUR_SIZE if config.blur == 1 else config.blur)
     return x_CHW, target_K
@@ -83,15 +90,6 @@ def _random_crop(
         free_x, free_y = max(0.0, free_x), max(0.0, free_y)
     dx, dy = rng.uniform(-free_x, free_x), rng.uniform(-free_y, free_y)
     return rotate_crop(image_CHW, rad, scale, w, h, dx, dy, aspect)
-
-
-def _mix(x_CHW: Tensor, target_K: Tensor, draw: LoadLabeledImage, mixing: int, rng: DarknetRandom) -> ImageAndTarget:
-    if mixing == CUTMIX_OR_MOSAIC:
-        mixing = rng.rand_int(CUTMIX, MOSAIC)
-    if mixing == MIXUP:
-        other_CHW, other_K = draw(1)
-        return (x_CHW + other_CHW) / 2, (target_K + other_K) / 2
-    return (_cutmix if mixing == CUTMIX else _mosaic)(x_CHW, target_K, draw, rng)
 
 
 def _cutmix(x_CHW: Tensor, target_K: Tensor, draw: LoadLabeledImage, rng: DarknetRandom) -> ImageAndTarget:

@@ -97,7 +97,10 @@ def render(
     if blur and window is not None:
         x_CHW = x_CHW[:, window.top : window.top + window.h, window.left : window.left + window.w]
     if config.gaussian_noise and rngs.effects.coin():
-        x_CHW = _add_noise(x_CHW, config.gaussian_noise, rngs.effects)
+        generator = torch.Generator().manual_seed(rngs.effects.getrandbits(63))
+        noise_CHW = torch.randn(x_CHW.shape, generator=generator).mul_(max(0, min(config.gaussian_noise, 127)) / 255)
+        # only the positive half of the noise: darknet's unsigned bytes lose the other half
+        x_CHW = noise_CHW.clamp_(min=0).add_(x_CHW).clamp_(max=1)
     return x_CHW
 
 
@@ -136,10 +139,3 @@ def _blur_background(x_CHW: Tensor, boxes_N: Tensor) -> Tensor:
     # the product counts, for each pixel, the boxes whose rows and columns both contain it
     is_object_HW = in_rows_NH.float().T @ in_columns_NW.float() > 0
     return torch.where(is_object_HW, x_CHW, gaussian_blur(x_CHW, BACKGROUND_BLUR_SIZE))
-
-
-def _add_noise(x_CHW: Tensor, deviation: int, rng: DarknetRandom) -> Tensor:
-    """Add the positive half of Gaussian noise: darknet's unsigned bytes lose the other half."""
-    generator = torch.Generator().manual_seed(rng.getrandbits(63))
-    noise_CHW = torch.randn(x_CHW.shape, generator=generator).mul_(max(0, min(deviation, 127)) / 255)
-    return noise_CHW.clamp_(min=0).add_(x_CHW).clamp_(max=1)

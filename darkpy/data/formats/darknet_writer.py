@@ -63,25 +63,22 @@ def label_texts(
     Differs: boxes without a size and boxes outside the image are counted and not written; voc_label.py writes them.
     """
     class_ids = {name: class_id for class_id, name in enumerate(names)}
-    return {key: _image_labels(key, image, class_ids, stats, difficult) for key, image in dataset.images.items()}
-
-
-def _image_labels(
-    key: str, image: AnnotatedImage, class_ids: Mapping[str, int], stats: ImportStats, difficult: str
-) -> LabelTexts:
-    texts: tuple[list[str], list[str]] = ([], [])
-    for item in image.objects:
-        if item.name not in class_ids:
-            stats.unnamed[item.name] += 1
-            continue
-        box = _box_frac(item.box, image, f"{key} ({item.name})", stats)
-        if box is None or (item.is_difficult and difficult == "drop"):
-            continue
-        is_apart = item.is_difficult and difficult == "apart"
-        (stats.difficult if is_apart else stats.boxes)[item.name] += 1
-        numbers = (str(class_ids[item.name]), *(f"{value:.10g}" for value in box))
-        texts[is_apart].append(" ".join(numbers) + "\n")
-    return LabelTexts(*map("".join, texts))
+    labels: dict[str, LabelTexts] = {}
+    for key, image in dataset.images.items():
+        texts: tuple[list[str], list[str]] = ([], [])
+        for item in image.objects:
+            if item.name not in class_ids:
+                stats.unnamed[item.name] += 1
+                continue
+            box = _box_frac(item.box, image, f"{key} ({item.name})", stats)
+            if box is None or (item.is_difficult and difficult == "drop"):
+                continue
+            is_apart = item.is_difficult and difficult == "apart"
+            (stats.difficult if is_apart else stats.boxes)[item.name] += 1
+            numbers = (str(class_ids[item.name]), *(f"{value:.10g}" for value in box))
+            texts[is_apart].append(" ".join(numbers) + "\n")
+        labels[key] = LabelTexts(*map("".join, texts))
+    return labels
 
 
 def _box_frac(box: BoxPx, image: AnnotatedImage, location: str, stats: ImportStats) -> BoxFrac | None:
@@ -135,7 +132,14 @@ def write_set(dataset: DarknetSet, folder: Path, *, copy: bool = False, overwrit
     listed = listed_folder(folder, f"{IMAGE_FOLDER}/a.jpg")
     targets = {name: folder / IMAGE_FOLDER / f"{name}{file.suffix}" for name, file in dataset.images.items()}
     labels = {name: _label_files(target) for name, target in targets.items()}
-    _check_distinct(labels)
+    owners: dict[Path, str] = {}
+    for name, files in labels.items():
+        for file in files:
+            if (other := owners.setdefault(file, name)) != name:
+                raise DarkpyError(
+                    f"{file.name}: would be the label file of two images, {other} and {name}",
+                    hint="give one of the images another name",
+                )
     difficult = _difficult_splits(dataset)
     subfolders = [IMAGE_FOLDER, "backup", *([DIFFICULT_FOLDER] if difficult else [])]
     make_output_folder(folder, subfolders, overwrite=overwrite)
@@ -199,18 +203,6 @@ def _difficult_splits(dataset: DarknetSet) -> dict[str, str]:
 def _label_files(target: Path) -> set[Path]:
     """Return the label file of an image for each dialect: two files if its name contains `raw` or `images`."""
     return {target.with_name(label_path(target.name, dialect).name) for dialect in Dialect}
-
-
-def _check_distinct(labels: Mapping[str, set[Path]]) -> None:
-    owners: dict[Path, str] = {}
-    for name, files in labels.items():
-        for file in files:
-            other = owners.setdefault(file, name)
-            if other != name:
-                raise DarkpyError(
-                    f"{file.name}: would be the label file of two images, {other} and {name}",
-                    hint="give one of the images another name",
-                )
 
 
 def _link_or_copy(source: Path, target: Path, copy: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from xml.etree import ElementTree
@@ -63,7 +63,13 @@ def read_voc(folder: Path, corners: Corners = Corners.DARKNET, *, needs_images: 
             missing.append(file.stem)
         else:
             annotated[file.stem] = AnnotatedImage(image or Path(file.stem), w, h, objects)
-    splits = dict(_splits(folder / "ImageSets" / "Main"))
+    splits: dict[str, list[str]] = {}
+    for file in _files(folder / "ImageSets" / "Main", ".txt"):
+        if not file.stat().st_size:
+            continue
+        lines = read_lines(file, hint="a list of ImageSets/Main has the name of an image on each line")
+        if all(len(line.split()) < 2 for line in lines):  # lists with two words on a line mark the images of one class
+            splits[file.stem] = [line.strip() for line in lines if line.strip()]
     listed = {name for names in splits.values() for name in names}
     missing += sorted(listed - annotated.keys() - set(missing))
     existing = {split: [name for name in names if name in annotated] for split, names in splits.items()}
@@ -79,7 +85,17 @@ def parse_voc(
     """
     if root.tag != "annotation":
         raise DarkpyError(f"{file}: begins with <{root.tag[:40]}>, VOC's annotations with <annotation>")
-    w, h = (_side(root, name, file) for name in ("width", "height"))
+    sides = []
+    for name in ("width", "height"):
+        side_text = _text(root, f"size/{name}")
+        side = _number(side_text)
+        if not 1 <= side <= MAX_SIDE_PX:
+            raise DarkpyError(
+                f"{file}: the image's {name} is {side_text[:40] or 'missing'}, and boxes cannot be scaled without it",
+                hint="<size> holds <width> and <height> in pixels",
+            )
+        sides.append(round(side))
+    w, h = sides
     objects = []
     for number, element in enumerate(root.iterfind("object"), start=1):
         name = " ".join(_text(element, "name").split())
@@ -93,17 +109,6 @@ def parse_voc(
         is_difficult = _text(element, "difficult") == "1"
         objects.append(AnnotatedObject(name, corners.to_edges(*edges), is_difficult))
     return w, h, tuple(objects)
-
-
-def _side(root: ElementTree.Element, name: str, file: Path) -> int:
-    value = _number(_text(root, f"size/{name}"))
-    if not 1 <= value <= MAX_SIDE_PX:
-        text = _text(root, f"size/{name}")[:40] or "missing"
-        raise DarkpyError(
-            f"{file}: the image's {name} is {text}, and boxes cannot be scaled without it",
-            hint="<size> holds <width> and <height> in pixels",
-        )
-    return round(value)
 
 
 def _text(element: ElementTree.Element, path: str) -> str:
@@ -124,13 +129,3 @@ def _files(folder: Path, *suffixes: str) -> Sequence[Path]:
         return sorted(file for file in folder.iterdir() if file.suffix.lower() in suffixes and file.name[0] != ".")
     except OSError as error:
         raise DarkpyError(f"{folder}: cannot be read: {error.strerror}") from error
-
-
-def _splits(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield the lists of images; lists with two words on a line are skipped, they mark the images of one class."""
-    for file in _files(folder, ".txt"):
-        if not file.stat().st_size:
-            continue
-        lines = read_lines(file, hint="a list of ImageSets/Main has the name of an image on each line")
-        if all(len(line.split()) < 2 for line in lines):
-            yield file.stem, [line.strip() for line in lines if line.strip()]

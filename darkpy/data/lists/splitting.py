@@ -27,8 +27,16 @@ def split(names: Sequence[str], shares: Mapping[str, float], seed: int) -> dict[
             hint="shares are above 0 and sum to at most 1, as in train=.8,valid=.2",
         )
     # sorting by a hash shuffles reproducibly, and a new name leaves the order of the others as it is
-    shuffled = sorted(names, key=lambda name: (_hash(seed, name), name))
-    ends = _part_ends(len(names), list(shares.values()))
+    shuffled = sorted(
+        names, key=lambda name: (sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest(), name)
+    )
+    ends: list[int] = []
+    cumulative = 0.0
+    for index, share in enumerate(shares.values()):
+        cumulative += share
+        # no part is empty if there are enough names
+        end = min(round(cumulative * len(names)), len(names) - (len(shares) - 1 - index))
+        ends.append(min(max(end, ends[-1] + 1 if ends else 1), len(names)))
     part_of = {
         name: part for part, first, end in zip(shares, [0, *ends], ends, strict=False) for name in shuffled[first:end]
     }
@@ -69,19 +77,3 @@ def _entries_for_split(data: DataFile, parts: Iterable[str]) -> dict[str, str]:
         if key != "classes" and file is not None and file.is_file():
             entries[key] = file.absolute().as_posix()
     return entries
-
-
-def _hash(seed: int, name: str) -> bytes:
-    return sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
-
-
-def _part_ends(count: int, shares: Sequence[float]) -> list[int]:
-    """Return the end index of each part; no part is empty if there are enough names."""
-    ends: list[int] = []
-    total = 0.0
-    for index, share in enumerate(shares):
-        total += share
-        parts_left = len(shares) - 1 - index
-        end = min(round(total * count), count - parts_left)
-        ends.append(min(max(end, ends[-1] + 1 if ends else 1), count))
-    return ends

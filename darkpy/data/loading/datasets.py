@@ -186,27 +186,19 @@ class ClassificationData:
         Differs: label_smooth_eps is ignored with a tree, where it would make every class true.
         """
         if self.labels is None:
-            class_ids = self._classes_of_tags(path, problems)
+            try:
+                class_ids, messages = read_tags(label_path(path, self.augment_config.dialect), self.classes)
+            except DarkpyError as error:
+                class_ids, messages = (), ()
+                problems.append(Problem(False, path, error.message))
+            problems += (Problem(True, text, text) for text in messages)
         else:
-            class_ids = self._classes_of_path(path, self.labels, problems)
+            class_ids = tuple(class_id for class_id, label in enumerate(self.labels) if label in path)
+            # with a single class, an image without it is a negative example
+            if len(class_ids) != 1 and not (len(self.labels) == 1 and not class_ids):
+                names = ", ".join(self.labels[class_id] for class_id in class_ids[:5])
+                text = f"{path}: {len(class_ids)} labels occur in this path{': ' if class_ids else ''}{names}"
+                problems.append(Problem(True, text, text))
         if self.tree is not None:
             return fill_tree(class_ids, self.tree)
         return fill_classes(class_ids, self.classes, self.augment_config.label_smooth_eps)
-
-    def _classes_of_path(self, path: str, labels: Sequence[str], problems: list[Problem]) -> Sequence[int]:
-        class_ids = [class_id for class_id, label in enumerate(labels) if label in path]
-        # with a single class, an image without it is a negative example
-        if len(class_ids) != 1 and not (len(labels) == 1 and not class_ids):
-            names = ", ".join(labels[class_id] for class_id in class_ids[:5])
-            text = f"{path}: {len(class_ids)} labels occur in this path{': ' if class_ids else ''}{names}"
-            problems.append(Problem(True, text, text))
-        return class_ids
-
-    def _classes_of_tags(self, path: str, problems: list[Problem]) -> Sequence[int]:
-        try:
-            class_ids, messages = read_tags(label_path(path, self.augment_config.dialect), self.classes)
-        except DarkpyError as error:
-            problems.append(Problem(False, path, error.message))
-            return ()
-        problems += (Problem(True, text, text) for text in messages)
-        return class_ids

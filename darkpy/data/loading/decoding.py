@@ -130,7 +130,11 @@ def decode(file: BinaryIO, *, exif_rotate: bool, max_pixels: int, min_side: int 
         if exif_rotate:
             transpose = _exif_transpose(image)
             image = image if transpose is None else image.transpose(transpose)
-        return _to_rgb(image)
+        if image.mode.startswith(("I", "F")):
+            return np.repeat(_to_eight_bits(np.asarray(image))[:, :, None], 3, axis=2)
+        # with it, Pillow would warn, or choose another palette entry for the transparent color
+        image.info.pop("transparency", None)
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
@@ -161,7 +165,12 @@ def explain(error: Exception, head: bytes) -> str:
     if isinstance(error, UnsupportedImage):
         return text
     if isinstance(error, PIL.UnidentifiedImageError):
-        return _describe_unknown(head)
+        for start, signature, name in _IMAGE_SIGNATURES:
+            if head.startswith(signature, start):
+                variant = "of a variant that Pillow does not read"
+                return f"starts like {name}, but its header is damaged, truncated or {variant}"
+        kind = identify(head)
+        return f"not an image but {kind.description}" if kind else "not an image format that Pillow knows"
     if isinstance(error, PIL.Image.DecompressionBombError):
         return "claims more pixels than the limit, perhaps a decompression bomb"
     if isinstance(error, MemoryError):
@@ -192,15 +201,6 @@ def _exif_transpose(image: PIL.Image.Image) -> PIL.Image.Transpose | None:
         return None
 
 
-def _to_rgb(image: PIL.Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith(("I", "F")):
-        gray_HW = _to_eight_bits(np.asarray(image))
-        return np.repeat(gray_HW[:, :, None], 3, axis=2)
-    # with it, Pillow would warn, or choose another palette entry for the transparent color
-    image.info.pop("transparency", None)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
-
-
 def _to_eight_bits(samples: NDArray[np.float32 | np.int32 | np.uint16]) -> NDArray[np.uint8]:
     """Reduce deep samples. They declare no white level: it is taken as 65535 for integers, as in PNG, 1 for floats."""
     is_float = samples.dtype.kind == "f"
@@ -209,12 +209,3 @@ def _to_eight_bits(samples: NDArray[np.float32 | np.int32 | np.uint16]) -> NDArr
     if not (low >= 0 and high <= white):
         raise UnsupportedImage(f"{samples.dtype} samples from {low:g} to {high:g}, only 0 to {white} is supported")
     return (samples * 255 + 0.5 if is_float else samples // 256).astype(np.uint8)
-
-
-def _describe_unknown(head: bytes) -> str:
-    """Describe a file that Pillow does not recognize as an image."""
-    for start, signature, name in _IMAGE_SIGNATURES:
-        if head.startswith(signature, start):
-            return f"starts like {name}, but its header is damaged, truncated or of a variant that Pillow does not read"
-    kind = identify(head)
-    return f"not an image but {kind.description}" if kind else "not an image format that Pillow knows"
