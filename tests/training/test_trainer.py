@@ -10,6 +10,7 @@ import torch
 
 import darkpy
 from darkpy.errors import DarkpyError, ShapeError
+from darkpy.layers.loss import TrainingState
 from darkpy.network import Network
 from darkpy.training.trainer import CHANNELS_LAST_MIN_BFLOPS, Trainer
 
@@ -168,3 +169,61 @@ def test_network_may_be_resized_between_two_steps() -> None:
     numbers = torch.Generator().manual_seed(3)
     report = trainer.train_minibatch(torch.rand(4, 3, 24, 24, generator=numbers), minibatch()[1])
     assert report.updated and trainer.net.width == 24
+
+
+def test_restored_trainer_makes_the_same_step_again() -> None:
+    network = darkpy.load(SNAPSHOT_CFG)
+    trainer = Trainer(network, seed=3)
+    x_BCHW, truth = torch.rand(2, 3, 8, 8), torch.eye(2)
+    trainer.train_minibatch(x_BCHW, truth)
+    before = trainer.snapshot()
+    weights = {name: array.clone() for name, array in network.state_dict().items()}
+    gradients = []
+    for _ in range(2):
+        trainer.accumulate(x_BCHW, truth, TrainingState(trainer.net, trainer.seen + 2))
+        gradients.append([param.grad.clone() for param in network.parameters() if param.grad is not None])
+        trainer.network.header = trainer.network.header.with_seen(100)
+        trainer.restore(before)
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+    assert all(torch.equal(array, weights[name]) for name, array in network.state_dict().items())
+    assert (trainer.seen, trainer.accumulated_images) == (2, 2)
+
+
+def test_preserved_trainer_is_as_before_after_an_error() -> None:
+    trainer = Trainer(darkpy.load(SNAPSHOT_CFG), seed=3)
+    random, seen = torch.get_rng_state(), trainer.seen
+    with pytest.raises(ZeroDivisionError), trainer.preserved():
+        trainer.train_minibatch(torch.rand(2, 3, 8, 8), torch.eye(2))
+        raise ZeroDivisionError
+    assert trainer.seen == seen and torch.equal(torch.get_rng_state(), random)
+    assert all(param.grad is None for param in trainer.network.parameters())
+    assert not trainer.network.get_buffer("layers.0.rolling_mean").any()
+
+
+SNAPSHOT_CFG = """[net]
+batch=4
+subdivisions=2
+width=8
+height=8
+channels=3
+learning_rate=.1
+
+[convolutional]
+batch_normalize=1
+filters=4
+size=3
+pad=1
+activation=leaky
+
+[dropout]
+probability=.5
+
+[convolutional]
+filters=2
+size=1
+activation=linear
+
+[avgpool]
+
+[softmax]
+"""

@@ -1,0 +1,30 @@
+"""Train a detector from Python, print its progress, and stop when the loss is low enough."""
+
+import darkpy
+from darkpy.finding import Finding
+from darkpy.training.reports import CheckpointReport, UpdateReport
+
+
+class Progress:
+    """A callback is any object with some of these methods."""
+
+    def on_start(self, run: darkpy.TrainingRun) -> None:
+        self.run = run
+
+    def on_update(self, report: UpdateReport) -> None:
+        if report.batch_num % 10 == 0:
+            print(f"update {report.batch_num}: average loss {report.average:.3g}, rate {report.rate:.3g}")
+        if report.average < 5:
+            self.run.stop("the average loss is below 5")
+
+    def on_finding(self, finding: Finding) -> None:
+        print(finding)
+
+    def on_checkpoint(self, report: CheckpointReport) -> None:
+        print("written:", *report.paths)
+
+
+result = darkpy.train("shapes/sample.cfg", "shapes/sample.data", callbacks=[Progress()])
+print(f"{result.batch_num} updates, average loss {result.average_loss:.3g}, weights in {result.weights}")
+if result.stop_reason:
+    print("stopped:", result.stop_reason)
