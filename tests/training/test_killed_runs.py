@@ -176,6 +176,6 @@ def test_run_that_is_asked_to_end_saves_and_goes_on_exactly(unbroken: dict[str, 
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGTERM)  # as schedulers do: its workers hear it too
     assert process.wait(timeout=60) == 128 + signal.SIGTERM
-    assert "ending after this update" in (tmp_path / "log.txt").read_text()
+    assert "stopping after this update" in (tmp_path / "log.txt").read_text()
     finish(tmp_path)
     assert end_of(tmp_path)["net_final.weights"] == unbroken["net_final.weights"]
