@@ -220,5 +220,7 @@ def test_monitor_that_installs_itself_is_deprecated() -> None:
     with pytest.warns(DeprecationWarning, match="Trainer\\(network, monitor=Monitor\\(folder\\)\\)"):
         monitor = darkpy.Monitor(trainer)
     assert trainer.monitor is monitor
+    with pytest.warns(DeprecationWarning, match="tell"):
+        assert len(darkpy.Monitor(tell=lambda finding: None).listeners) == 1  # type: ignore[call-arg]
     with pytest.warns(DeprecationWarning, match="darkpy.Watch is now darkpy.Monitor"):
         assert darkpy.Watch is darkpy.Monitor

@@ -17,6 +17,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
+from darkpy.deprecation import renamed_arguments
 from darkpy.diagnostics.monitor.activation_symptoms import ActivationRange, AnchorMismatch, DeadUnits, VarianceCollapse
 from darkpy.diagnostics.monitor.gradient_symptoms import ClampSaturated, Exploding, OverfitHead, StuckRate, Vanishing
 from darkpy.diagnostics.monitor.history import History, as_lists, run_of
@@ -76,6 +77,7 @@ class Monitor(StepGuard):
 
     needs_snapshots = True
 
+    @renamed_arguments(tell="on_finding")
     def __init__(
         self,
         folder: Path | Trainer | None = None,
