@@ -9,6 +9,7 @@ Legend: B images, C H W channels, rows, columns, M candidates, K classes.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +21,7 @@ from torch.nn import functional
 
 from darkpy.data.loading.images import Image, load_image, prepare, stack
 from darkpy.dialect import Dialect
-from darkpy.errors import DarkpyError, ImageError
+from darkpy.errors import DarkpyError, DarkpyWarning, ImageError
 from darkpy.evaluation.nms import suppress, suppress_by_objectness
 from darkpy.evaluation.objects import Object, to_objects
 from darkpy.evaluation.prefetch import BATCH_SIZE, load_in_batches
@@ -92,6 +93,23 @@ class DetectedBatch(NamedTuple):
     detections: list[Detections]
 
 
+class _NonFiniteCount:
+    """Number of boxes dropped because they were NaN or infinite; of several options the one with the most counts."""
+
+    def __init__(self, options: int) -> None:
+        self._dropped = [0] * options
+
+    def add(self, option: int, dropped: int) -> None:
+        self._dropped[option] += dropped
+
+    def warn(self, file: str) -> None:
+        """Warn once of all dropped boxes, if there are any."""
+        if count := max(self._dropped, default=0):
+            boxes = "box is" if count == 1 else "boxes are"
+            message = f"{count} {boxes} left out: NaN or infinite values; are the weights of {file} ruined?"
+            warnings.warn(message, DarkpyWarning, stacklevel=3)
+
+
 def detect(
     network: Network,
     paths: Iterable[str | os.PathLike[str]],
@@ -103,6 +121,7 @@ def detect(
 ) -> Iterator[DetectResult]:
     """Yield the objects on each image, in the order given; an unreadable image yields its error.
 
+    Boxes with NaN or infinite values are left out, and one warning at the end counts them.
     Images are independent: recurrent layers start each batch from their initial state.
     batch_size: None takes a fast one.
     prefetch: load the next batch while this one is computed; with batch_size 1 and False each result is yielded before
@@ -135,17 +154,22 @@ def detect_batches(
     """Yield the detections of each batch of images; options with the same `letterbox` share a forward pass.
 
     keep_images: keep the decoded pixels, too. keep_state: let recurrent layers go on from one batch to the next.
+    Boxes with NaN or infinite values are left out; when the images end, one warning counts them.
     Raises: DarkpyError when the network has no detection head, or was opened for sequences.
     """
     require_detector(network)
     options = [option.resolved(network) for option in options]
     letterboxes = {bool(option.letterbox) for option in options}
     network.reset_state()
-    for images in _load_inputs(network, paths, letterboxes, batch_size, prefetch=prefetch, keep_images=keep_images):
-        readable = [image for image in images if image.x_CHW]
-        if not keep_state:
-            network.reset_state()
-        yield DetectedBatch(images, _forward(network, readable, options) if readable else [])
+    non_finite = _NonFiniteCount(len(options))
+    try:
+        for images in _load_inputs(network, paths, letterboxes, batch_size, prefetch=prefetch, keep_images=keep_images):
+            readable = [image for image in images if image.x_CHW]
+            if not keep_state:
+                network.reset_state()
+            yield DetectedBatch(images, _forward(network, readable, options, non_finite) if readable else [])
+    finally:
+        non_finite.warn(network.plan.file)
 
 
 def read_input(network: Network, path: str | os.PathLike[str], *, letterbox: bool) -> tuple[Image, Tensor]:
@@ -184,7 +208,9 @@ def _load_inputs(
 
 
 @torch.inference_mode()
-def _forward(network: Network, images: Sequence[InputImage], options: Sequence[DetectOptions]) -> list[Detections]:
+def _forward(
+    network: Network, images: Sequence[InputImage], options: Sequence[DetectOptions], non_finite: _NonFiniteCount
+) -> list[Detections]:
     """Detect on a batch of readable images, with one forward pass for letterboxed and one for stretched inputs."""
     index_B = torch.tensor([image.status.index for image in images])
     sizes = [image.status.size for image in images]
@@ -193,7 +219,7 @@ def _forward(network: Network, images: Sequence[InputImage], options: Sequence[D
         outputs_BCHW = network(stack([image.x_CHW[letterbox] for image in images]).to(network.device))
         for position, option in enumerate(options):
             if option.letterbox is letterbox:
-                in_batch = postprocess(network, outputs_BCHW, sizes, option)
+                in_batch = _postprocess(network, outputs_BCHW, sizes, option, non_finite, position)
                 detections[position] = replace(in_batch, image_M=index_B[in_batch.image_M])
     return [detections[position] for position in range(len(options))]
 
@@ -204,11 +230,43 @@ def postprocess(
     """Decode and suppress the outputs of a batch; boxes as fractions of each image.
 
     sizes: (w, h) of each image in pixels, before it was fitted. options: resolved ones.
+    Boxes with NaN or infinite values are left out, and a warning counts them.
     Source: AlexeyAB/darknet src/network.c get_network_boxes.
+    Differs: darknet prints and writes boxes with `nan` and `inf`.
     """
-    candidates = decode_heads(network, outputs_BCHW, sizes, options)
+    non_finite = _NonFiniteCount(1)
+    detections = _postprocess(network, outputs_BCHW, sizes, options, non_finite)
+    non_finite.warn(network.plan.file)
+    return detections
+
+
+def _postprocess(
+    network: Network,
+    outputs_BCHW: Sequence[Tensor],
+    sizes: Sequence[tuple[int, int]],
+    options: DetectOptions,
+    non_finite: _NonFiniteCount,
+    position: int = 0,
+) -> Detections:
+    """Like `postprocess`, with the dropped boxes counted for the options at `position`."""
+    decoded = decode_heads(network, outputs_BCHW, sizes, options)
+    candidates, dropped = drop_non_finite(decoded)
+    non_finite.add(position, dropped)
     detections = suppress_candidates(network, candidates, options)
     return detections.select(_darknet_order(candidates)) if options.darknet_order else detections
+
+
+def drop_non_finite(candidates: Detections) -> tuple[Detections, int]:
+    """Drop the candidates with NaN or infinity in the box, the objectness or a class score.
+
+    Returns: the others, and the number of those dropped, not counting boxes whose scores are all 0.
+    """
+    is_finite_M = candidates.boxes_M4.isfinite().all(dim=1) & candidates.objectness_M.isfinite()
+    is_finite_M &= candidates.prob_MK.isfinite().all(dim=1)
+    if bool(is_finite_M.all()):
+        return candidates, 0
+    is_detection_M = candidates.objectness_M.isnan() | (candidates.prob_MK != 0).any(dim=1)
+    return candidates.select(is_finite_M), int((~is_finite_M & is_detection_M).sum())
 
 
 def decode_heads(

@@ -16,6 +16,7 @@ from darkpy.ops.boxes import to_corners
 from darkpy.ops.detections import Detections
 
 ROWS_PER_CHUNK = 1 << 14
+MAX_BOX_FRAC = 1e30
 
 
 class StoredDetection(NamedTuple):
@@ -31,21 +32,18 @@ class StoredDetection(NamedTuple):
 
 
 class DetectionStore:
-    """Collect detections, and return them as rows in the same order; boxes that are NaN are only counted.
+    """Collect detections, and return them as rows in the same order; NaN boxes are left out.
 
     Units:   boxes_D4 in center form, fractions of the image.
     """
 
     def __init__(self) -> None:
-        self.nan_count = 0
         self._image_and_class = [torch.zeros(2, 0, dtype=torch.int32)]
         self._score_and_box = [torch.zeros(0, 5)]
 
     def add(self, detections: Detections) -> None:
         """Add the detections of some images; image_M are indices of the list."""
-        is_nan_M = detections.boxes_M4.isnan().any(dim=1)
-        self.nan_count += int(is_nan_M.sum())
-        valid = detections.select(~is_nan_M)
+        valid = detections.select(~detections.boxes_M4.isnan().any(dim=1))
         box_D, class_D = torch.nonzero(valid.prob_MK > 0, as_tuple=True)
         self._image_and_class.append(torch.stack((valid.image_M[box_D], class_D)).int())
         self._score_and_box.append(torch.cat((valid.prob_MK[box_D, class_D, None], valid.boxes_M4[box_D]), dim=1))
@@ -81,7 +79,9 @@ class DetectionStore:
         for index in torch.split(index_D, ROWS_PER_CHUNK):
             image, class_id = image_and_class_2D[:, index]
             size_px = size_I4[image]
-            box_px = (score_and_box_D5[index, 1:] * size_px).double()
+            # beyond the bound the product is infinite, and an infinite center minus an infinite half is NaN
+            boxes_frac = score_and_box_D5[index, 1:].clamp(-MAX_BOX_FRAC, MAX_BOX_FRAC)
+            box_px = (boxes_frac * size_px).double()
             corners_px = (to_corners(box_px) + first_pixel).float().clamp_(min=first_pixel).minimum(size_px)
             columns = (image.tolist(), class_id.tolist(), score_and_box_D5[index, 0].tolist(), corners_px.tolist())
             for image_index, class_index, score, corners in zip(*columns, strict=True):

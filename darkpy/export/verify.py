@@ -18,6 +18,7 @@ from darkpy.errors import DarkpyError
 from darkpy.evaluation.detect import (
     DetectOptions,
     decode_heads,
+    drop_non_finite,
     postprocess,
     read_input,
     suppress_candidates,
@@ -76,7 +77,8 @@ class SourceRun:
         return self.to_objects(postprocess(self.network, outputs_BCHW, [self.size], self.options))
 
     def to_objects(self, detections: Detections) -> tuple[Object, ...]:
-        return tuple(to_objects(detections, 0, self.names, self.options.thresh or 0))
+        """Objects of the image, without NaN and infinite boxes; the differences of the outputs tell of those."""
+        return tuple(to_objects(drop_non_finite(detections)[0], 0, self.names, self.options.thresh or 0))
 
     def to_image(self, detections: Detections) -> Detections:
         """Turn boxes as fractions of the network's input into fractions of the image."""

@@ -186,7 +186,8 @@ class AnchoredSpec(HeadSpec):
     ) -> Detections:
         entries_BHWAE = cells(output_BCHW, self.entries)
         objectness = self.box_entries - 1
-        candidates = pick(entries_BHWAE, entries_BHWAE[..., objectness] > thresh)
+        is_below_BHWA = entries_BHWAE[..., objectness] <= thresh  # false for NaN, which is counted later
+        candidates = pick(entries_BHWAE, ~is_below_BHWA)
         entry_ME, coder = candidates.entry_ME, self.box_coder(candidates.grid_2, net_w, net_h)
         boxes_M4 = coder.decode(entry_ME[:, self.xywh], candidates.cell_M2, self.anchors_px(candidates.anchor_M))
         prob_MK = scores_above(self.class_scores(entry_ME), thresh)

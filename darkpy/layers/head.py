@@ -110,5 +110,5 @@ def read_head_targets(truth_BTE: Tensor, classes: int, map_file: Path | None, cl
 
 
 def scores_above(prob_MK: Tensor, thresh: float) -> Tensor:
-    """Set scores that are not above `thresh` to 0."""
-    return torch.where(prob_MK > thresh, prob_MK, 0.0)
+    """Set scores that are not above `thresh` to 0; NaN stays, so that it can be counted."""
+    return torch.where(prob_MK <= thresh, 0.0, prob_MK)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image as PillowImage
 
 import darkpy
-from darkpy.errors import DarkpyError
+from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.evaluation.detect import DetectOptions, DetectResult, detect, postprocess
 from darkpy.network import Network
 from darkpy.ops.detections import Detections
@@ -178,6 +178,21 @@ def test_detections_have_a_column_for_each_class_of_the_largest_head() -> None:
     assert actual.prob_MK.shape == (6, 5)
     assert actual.image_M.tolist() == [0, 1, 2, 0, 1, 2]
     assert not actual.prob_MK[:3, 2:].any()
+
+
+# non-finite boxes
+
+
+@pytest.mark.parametrize("values", [(math.nan, 0, 0, 0, 9), (0, 0, 1000, 0, 9), (0, 0, 0, 0, math.nan)])
+def test_non_finite_boxes_are_left_out_and_counted_once(tmp_path: Path, values: tuple[float, ...]) -> None:
+    model = network(POOL, head(1), "[route]\nlayers=0\n", head(1))
+    set_output(model, 1, *values, 9)
+    set_output(model, 4, 0, 0, 0, 0, 9, 9)
+    paths = [write_image(tmp_path / f"{name}.png", 32, 32) for name in "abc"]
+    with pytest.warns(DarkpyWarning, match="3 boxes are left out: NaN or infinite") as caught:
+        results = list(detect(model, paths, NAMES, batch_size=2))
+    assert len(caught) == 1
+    assert boxes(results) == [(0.5, 0.5, 0.5, 0.25)] * 3
 
 
 # batches and images

@@ -43,7 +43,12 @@ def test_box_beyond_the_image_ends_at_its_edge_without_a_size() -> None:
 def test_box_without_end_is_the_image_and_nan_is_no_box() -> None:
     detections = found_of((0, (0.5, 0.5, math.inf, 0.5), (0.5,)), (0, (0.5, math.nan, 0.5, 0.5), (0.5,)))
     (row,) = detections.rows(IMAGES)
-    assert (row.left, row.right, detections.nan_count) == (0, 100, 1)
+    assert (row.left, row.right) == (0, 100)
+
+
+def test_boxes_too_large_for_float32_pixels_are_finite() -> None:
+    (row,) = found_of((0, (3e38, 0.5, 3e38, 1e38), (0.5,))).rows(IMAGES)
+    assert all(map(math.isfinite, row))
 
 
 def test_nothing_found_has_no_rows() -> None:

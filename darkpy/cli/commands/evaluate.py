@@ -359,8 +359,6 @@ def valid(
     settings = valid_options(session.network, letterbox, session.class_map)
     statuses = session.run([Metric(settings, detections.add)], batch_size)
     folder = Path(session.data.entries.get("results", "results"))
-    if detections.nan_count:
-        console.warn(f"boxes with NaN are left out: {detections.nan_count}")
     dialect = session.network.plan.dialect
     files = write_results(result_format, folder, detections, statuses, session.names, dialect, out)
     console.info(f"wrote {files[0]}" if len(files) == 1 else f"wrote {len(files)} files into {folder}")

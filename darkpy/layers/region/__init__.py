@@ -192,7 +192,7 @@ class RegionSpec(HeadSpec):
         entries_BHWAE = self.entries_of(output_BCHW)
         objectness_BHWA = entries_BHWAE[..., self.coords]
         keeps_all = self.cells_first or self.background
-        chosen_BHWA = torch.ones_like(objectness_BHWA, dtype=torch.bool) if keeps_all else objectness_BHWA > thresh
+        chosen_BHWA = torch.ones_like(objectness_BHWA, dtype=torch.bool) if keeps_all else ~(objectness_BHWA <= thresh)
         candidates = pick(entries_BHWAE, chosen_BHWA, by_anchor=not self.cells_first)
         sizes = [2, 2, self.coords - 4, 1, self.classes]
         xy_M2, wh_M2, _, scale_M1, class_MK = torch.split(candidates.entry_ME, sizes, 1)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.cli.conftest import Run, set_scores, write_image
+from tests.cli.conftest import Run, set_scores, write_image, write_weights
 
 NET = ("detector", "test", "pets.data", "net.cfg", "net.weights", "--device", "cpu")
 PLACE = "\t(left_x:   16   top_y:   24   width:   32   height:   16)"
@@ -50,6 +51,28 @@ def test_default_resize_is_the_forks(task: Path, run: Run) -> None:
     assert "width:   64   height:   32" in boxed and "width:   32   height:   32" in stretched
     assert places["alexeyab", ("-letter_box",)] == boxed == places["pjreddie", ("-letter_box",)]
     assert places["pjreddie", ("--stretch",)] == stretched
+
+
+NON_FINITE = (math.nan, 0.0, 1000.0, 0.0, 5.0, 3.0, 1.0)
+
+
+def test_non_finite_boxes_are_neither_printed_nor_saved(task: Path, run: Run) -> None:
+    write_weights(NON_FINITE)
+    before = Path("a.png").read_bytes()
+    code, out, err = run(*NET, "a.png", "-ext_output", "-save_labels", "-out", "found.json", "--dialect", "alexeyab")
+    assert code == 0 and len(out.splitlines()) == 1
+    assert err.count("warning: 1 box is left out: NaN or infinite") == 1
+    assert Path("a.txt").read_text() == "" and json.loads(Path("found.json").read_text())[0]["objects"] == []
+    assert Path("a.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_detect_counts_the_non_finite_boxes_of_all_images_once(task: Path, run: Run, form: tuple[str, ...]) -> None:
+    write_weights(NON_FINITE)
+    Path("list.txt").write_text("a.png\n" * 11)
+    code, out, err = run("detect", "net.cfg", "net.weights", "list.txt", "--names", "pets.names", *form)
+    assert code == 0 and "nan" not in out.lower() and "inf" not in out
+    assert err.count("warning: ") == 1 and "11 boxes are left out" in err
 
 
 @pytest.mark.parametrize(("dialect", "shown"), [("pjreddie", 0), ("alexeyab", 1)])

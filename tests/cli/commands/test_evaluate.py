@@ -246,3 +246,23 @@ def test_real_network_on_real_images_has_alexeyabs_map(shared: Path, tmp_path: P
     assert out.endswith(" mean average precision (mAP@0.50) = 0.090901, or 9.09 % \n")
     assert " detections_count = 427, unique_truth_count = 30  \n" in out
     assert " TP = 4, FP = 5, FN = 26, average IoU = 32.77 % \n" in out
+
+
+@pytest.mark.parametrize("kind", ["voc", "coco", "imagenet", "bdd", "kitti"])
+def test_result_files_hold_no_non_finite_boxes(judged: Path, run: Run, kind: str) -> None:
+    write_weights((math.nan, 0.0, 1000.0, 0.0, 5.0, 3.0, 1.0))
+    write_image(judged / "1.png", 64, 64)
+    (judged / "list.txt").write_text("1.png\n")
+    with (judged / "pets.data").open("a") as stream:
+        stream.write(f"eval = {kind}\n")
+    code, _, err = run("detector", "valid", *NET)
+    assert code == 0 and err.count("left out: NaN or infinite") == 1
+    texts = [path.read_text() for path in (judged / "made").rglob("*") if path.is_file()]
+    assert texts and "".join(texts) in ("", "[\n]\n")
+
+
+@pytest.mark.parametrize("command", [MAP, EVALUATE, ("detector", "recall", *NET)])
+def test_metrics_count_the_non_finite_boxes(judged: Path, run: Run, command: tuple[str, ...]) -> None:
+    write_weights((math.nan, 0.0, 1000.0, 0.0, 5.0, 3.0, 1.0))
+    code, _, err = run(*command)
+    assert code == 0 and err.count("2 boxes are left out") == 1
