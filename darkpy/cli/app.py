@@ -10,7 +10,7 @@ import click
 import darkpy
 from darkpy.cli.parsing import Group, LazyCommand
 
-HELP = """Run, train, inspect and convert darknet networks (.cfg, .weights) with darknet's numbers.
+APP_HELP = """Run, train, inspect and convert darknet networks (.cfg, .weights) with darknet's numbers.
 
 \b
   darkpy show yolov3.cfg
@@ -104,6 +104,6 @@ app = click.version_option(darkpy.__version__, message="%(prog)s %(version)s")(
             "train": _lazy("train", "train", "Train a network, or resume a run."),
             "visualize": _lazy("weight_stats", "visualize", "Draw the filters of a convolution."),
         },
-        help=HELP,
+        help=APP_HELP,
     )
 )

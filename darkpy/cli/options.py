@@ -158,7 +158,7 @@ _speed_options = (
     ),
 )
 network_options = collect(LoadOptions, "load", *_network_options)
-"""How a network is loaded; the command gets a LoadOptions as `load`."""
+"""Options for loading a network; the command gets a LoadOptions as `load`."""
 fast_network_options = collect(LoadOptions, "load", *_network_options, *_speed_options)
 """`network_options`, and how fast the network runs."""
 box_options = compose(

@@ -70,7 +70,7 @@ darkpy anchors does more: medians, VOC and COCO files, masks and filters for a c
 
 @dataclass(frozen=True, kw_only=True)
 class _SearchOptions:
-    """How anchors are searched for: the values of `_search_options`."""
+    """Anchor search settings: the values of `_search_options`."""
 
     count: int | None
     median: bool

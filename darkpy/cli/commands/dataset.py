@@ -106,7 +106,7 @@ images. The last tile is the legend of class colors.
 
 @dataclass(frozen=True, kw_only=True)
 class _WriteOptions:
-    """How a data set is written: the values of `_write_options`."""
+    """Settings for writing a data set: the values of `_write_options`."""
 
     names_file: Path | None
     difficult: str

@@ -88,7 +88,7 @@ pycocotools) and is skipped without it.
 
 @dataclass(frozen=True, kw_only=True)
 class _MapOptions:
-    """How average precision is computed: the values of `_map_options`."""
+    """Average precision settings: the values of `_map_options`."""
 
     thresh: float
     iou_thresh: float

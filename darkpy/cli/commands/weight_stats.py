@@ -16,6 +16,7 @@ from darkpy.cli.options import FILE_PATH, dialect_option, force_option, json_opt
 from darkpy.cli.parsing import Command
 from darkpy.errors import DarkpyError
 from darkpy.files import write_atomic
+from darkpy.torchless import look
 
 if TYPE_CHECKING:
     from darkpy.build import Node
@@ -68,9 +69,12 @@ filters and 32 channels. --out replaces a file only with --force.
 @dialect_option
 @strict_option
 def ops(cfg: Path, as_json: bool, dialect: str | None, strict: bool) -> None:
-    from darkpy.summary import count_operations
+    def count_from_plan() -> int:
+        from darkpy.summary import count_operations
 
-    count = count_operations(darkpy.plan(cfg, dialect, strict=strict))
+        return count_operations(darkpy.plan(cfg, dialect, strict=strict))
+
+    count = look(count_from_plan)
     if as_json:
         click.echo(json.dumps({"operations": count}))
         return
