@@ -107,7 +107,12 @@ def make_plan(
     Raises: ConfigError with all findings of the file.
     """
     config = cfg if isinstance(cfg, Config) else read(cfg)
-    return _Builder(config, _resolve_dialect(config, dialect)).plan(strict)
+    try:
+        resolved = detect_dialect(config) if dialect is None else Dialect(dialect)
+    except ValueError:
+        names = ", ".join(str(known) for known in Dialect)
+        raise DarkpyError(f"unknown dialect {dialect!r}", hint=f"one of {names}") from None
+    return _Builder(config, resolved).plan(strict)
 
 
 def resize_plan(plan: Plan, width: int, height: int) -> Plan:
@@ -151,16 +156,6 @@ def detect_dialect(config: Config) -> Dialect:
             if len(dialects) == 1:
                 votes[next(iter(dialects))] += 1
     return Dialect.ALEXEYAB if votes[Dialect.ALEXEYAB] > votes[Dialect.PJREDDIE] else Dialect.PJREDDIE
-
-
-def _resolve_dialect(config: Config, dialect: Dialect | str | None) -> Dialect:
-    if dialect is None:
-        return detect_dialect(config)
-    try:
-        return Dialect(dialect)
-    except ValueError:
-        names = ", ".join(str(known) for known in Dialect)
-        raise DarkpyError(f"unknown dialect {dialect!r}", hint=f"one of {names}") from None
 
 
 class _Builder:

@@ -49,18 +49,13 @@ def identify(start: bytes) -> FileKind | None:
         return FileKind("a safetensors file", _CONVERT_HINT)
     if not start:
         return FileKind("an empty file", _DOWNLOAD_HINT)
-    return TEXT_FILE if _is_text(start) else None
-
-
-def _is_text(start: bytes) -> bool:
-    """True if the bytes are UTF-8 without control characters; the last character may be cut off."""
     if len(start) < 8 or not _CONTROL_BYTES.isdisjoint(start):
-        return False
+        return None
     try:
         start.decode("utf-8")
     except UnicodeDecodeError as error:
-        return error.reason == "unexpected end of data"
-    return True
+        return TEXT_FILE if error.reason == "unexpected end of data" else None  # the last character may be cut off
+    return TEXT_FILE
 
 
 def locate(path: Path, folder: Path) -> Path:

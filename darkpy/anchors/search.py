@@ -60,7 +60,11 @@ def find_anchors(
     progress: wraps the range of starts, for a progress bar.
     Raises: DarkpyError when there are fewer distinct boxes than anchors.
     """
-    sample_N2 = _draw_sample(sizes_N2, search)
+    sample_N2 = sizes_N2
+    if search.sample is not None and len(sizes_N2) > search.sample:
+        sample_N2 = sizes_N2[Random(f"{search.seed}/sample").sample(range(len(sizes_N2)), search.sample)]
+        if len(set(map(tuple, sample_N2.tolist()))) < search.count:  # fewer distinct sizes than anchors
+            sample_N2 = sizes_N2
     best: tuple[float, Clustering] | None = None
     fits: list[float] = []
     for restart in progress(range(search.restarts)):
@@ -86,14 +90,6 @@ def find_anchors(
 def ordered(anchors_K2: Floats, *, by_width: bool = False) -> Floats:
     """Sort anchors by area, or by width; the sort is stable."""
     return anchors_K2[np.argsort(anchors_K2[:, 0] if by_width else anchors_K2.prod(1), kind="stable")]
-
-
-def _draw_sample(sizes_N2: Floats, search: SearchConfig) -> Floats:
-    """Draw the boxes for the starts; all boxes if few, or if the sample has fewer distinct sizes than anchors."""
-    if search.sample is None or len(sizes_N2) <= search.sample:
-        return sizes_N2
-    sample_N2 = sizes_N2[Random(f"{search.seed}/sample").sample(range(len(sizes_N2)), search.sample)]
-    return sample_N2 if len(set(map(tuple, sample_N2.tolist()))) >= search.count else sizes_N2
 
 
 def _random_start(sizes_N2: Floats, count: int, rng: Random) -> Floats:

@@ -173,21 +173,18 @@ def parse(text: str, file: str = "<cfg>") -> Config:
                 findings.error(f"more than {MAX_SECTIONS} sections; the rest is not read", sections[-1])
                 findings.raise_errors()
         elif sections:
-            _add_entry(sections[-1], line, number, findings)
+            section = sections[-1]
+            key, equals, value = line.partition("=")
+            if equals and not value:
+                findings.warn(f"'{truncate(key)}=' has no value; the line is ignored", section, line=number)
+                continue
+            first = section.entries.setdefault(key, Entry(key, value if equals else None, number))
+            if first.line != number:
+                message = f"duplicate key {truncate(key)!r} is ignored: line {first.line} already sets it"
+                findings.warn(message, section, line=number)
         elif not is_before_sections:
             is_before_sections = True
             findings.error(
                 f"{truncate(line)!r} is before the first section", line=number, hint="a cfg starts with [net]"
             )
     return Config(file, tuple(sections), findings.findings)
-
-
-def _add_entry(section: Section, line: str, number: int, findings: FindingCollector) -> None:
-    key, equals, value = line.partition("=")
-    if equals and not value:
-        findings.warn(f"'{truncate(key)}=' has no value; the line is ignored", section, line=number)
-        return
-    first = section.entries.setdefault(key, Entry(key, value if equals else None, number))
-    if first.line != number:
-        message = f"duplicate key {truncate(key)!r} is ignored: line {first.line} already sets it"
-        findings.warn(message, section, line=number)

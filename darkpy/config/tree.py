@@ -78,7 +78,22 @@ def _read(path: Path, changed: int, size: int) -> Tree:
     if findings := list(islice(_findings(lines, str(path)), _MAX_FINDINGS)):
         raise ConfigError(findings)
     fields = [line.split() for line in lines]
-    return _tree([name for name, _ in fields], [int(parent) for _, parent in fields])
+    parents = tuple(int(parent) for _, parent in fields)
+    # a group starts where the parent changes
+    offset = [index for index, parent in enumerate(parents) if index == 0 or parent != parents[index - 1]]
+    sizes = [end - start for start, end in zip(offset, [*offset[1:], len(parents)], strict=True)]
+    child = [-1] * len(parents)
+    for group, start in enumerate(offset[1:], start=1):
+        child[parents[start]] = group
+    return Tree(
+        names=tuple(name for name, _ in fields),
+        parent=parents,
+        group=tuple(group for group, count in enumerate(sizes) for _ in range(count)),
+        child=tuple(child),
+        leaf=tuple(group < 0 for group in child),
+        group_offset=tuple(offset),
+        group_size=tuple(sizes),
+    )
 
 
 def _error(path: Path, message: str, hint: str | None = None) -> ConfigError:
@@ -104,21 +119,3 @@ def _findings(lines: Sequence[str], file: str) -> Iterator[Finding]:
             yield cfg_error(message, Location(file, index + 1), "put the children of one parent on consecutive lines")
         last = parent
         seen.add(parent)
-
-
-def _tree(names: Sequence[str], parents: Sequence[int]) -> Tree:
-    # a group starts where the parent changes
-    offset = [index for index, parent in enumerate(parents) if index == 0 or parent != parents[index - 1]]
-    size = [end - start for start, end in zip(offset, [*offset[1:], len(parents)], strict=True)]
-    child = [-1] * len(parents)
-    for group, start in enumerate(offset[1:], start=1):
-        child[parents[start]] = group
-    return Tree(
-        names=tuple(names),
-        parent=tuple(parents),
-        group=tuple(group for group, count in enumerate(size) for _ in range(count)),
-        child=tuple(child),
-        leaf=tuple(group < 0 for group in child),
-        group_offset=tuple(offset),
-        group_size=tuple(size),
-    )

@@ -81,23 +81,22 @@ def accelerate(
     with torch.inference_mode():
         expected = network.reference_forward(x_1CHW)
         network.reset_state()
-        runner = _make_runner(network, config, images)
+        runner: Runner
+        if config.engine == "onnxruntime":
+            runner = onnx_runtime(network)
+        elif config.engine == "openvino":
+            runner = openvino(network, config.precision)
+        elif config.compiled:
+            runner = compile_network(network, config.precision)
+        elif config.precision == "int8":
+            functions = quantize_network(network.plan, network.built, images)
+            runner = Executor(network.plan, network.outputs, functions)
+        else:
+            runner = _torch_runner(network, torch.bfloat16)
         _check_outputs(runner(x_1CHW), expected, config)
     network.reset_state()
     network.set_backend(runner, prefers_channels_last=config.engine == "torch")
     return network
-
-
-def _make_runner(network: Network, config: InferenceConfig, images: Sequence[torch.Tensor]) -> Runner:
-    if config.engine == "onnxruntime":
-        return onnx_runtime(network)
-    if config.engine == "openvino":
-        return openvino(network, config.precision)
-    if config.compiled:
-        return compile_network(network, config.precision)
-    if config.precision == "int8":
-        return Executor(network.plan, network.outputs, quantize_network(network.plan, network.built, images))
-    return _torch_runner(network, torch.bfloat16)
 
 
 def _torch_runner(network: Network, dtype: torch.dtype) -> Executor:

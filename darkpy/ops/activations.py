@@ -27,6 +27,7 @@ from darkpy.errors import DarkpyError
 
 _IN_BOTH = frozenset(Dialect)
 _IN_ALEXEYAB = frozenset({Dialect.ALEXEYAB})
+_ATEN = torch.ops.aten  # its `grad_input` forms write into that tensor and return it
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -94,16 +95,6 @@ def get(name: str) -> Activation:
     raise DarkpyError(f"unknown activation {name}", hint=hint)
 
 
-def _loggy(x: Tensor) -> Tensor:
-    """Compute 2 / (1 + e^-x) - 1 as tanh(x / 2), which loses no digits near 0."""
-    return torch.tanh(x / 2)
-
-
-def _ramp(x: Tensor) -> Tensor:
-    """Slope 1.1 for x > 0, .1 for x < 0."""
-    return torch.add(functional.relu(x), x, alpha=0.1)
-
-
 def _selu(x: Tensor) -> Tensor:
     """Compute selu with darknet's constants, rounded to four digits, and its right-hand slope at 0 (torch: left).
 
@@ -140,10 +131,6 @@ def _mish_into(x: Tensor) -> Tensor:
     s = torch.sigmoid(x)
     r = s.addcmul_(s, s, value=-0.5)
     return x.mul_(r).div_(r.neg_().add_(1))
-
-
-def _hard_mish(x: Tensor) -> Tensor:
-    return torch.where(x > 0, x, torch.where(x > -2, x * x / 2 + x, 0.0))
 
 
 def _gelu_rule(y: Tensor, delta: Tensor) -> Tensor:
@@ -202,27 +189,8 @@ def _from_torch(
 def _leaky(name: str, dialects: frozenset[Dialect], slope: float) -> Activation:
     """Build a leaky relu; y has the sign of x and therefore determines the slope."""
     activation = _from_torch(name, dialects, functional.leaky_relu, negative_slope=slope)
-    return replace(activation, backward_inplace=partial(_leaky_backward, slope=slope))
-
-
-def _leaky_backward(y: Tensor, delta: Tensor, slope: float) -> Tensor:
-    torch.ops.aten.leaky_relu_backward.grad_input(delta, y, slope, True, grad_input=delta)
-    return delta
-
-
-def _relu_backward(y: Tensor, delta: Tensor) -> Tensor:
-    torch.ops.aten.threshold_backward.grad_input(delta, y, 0, grad_input=delta)
-    return delta
-
-
-def _logistic_backward(y: Tensor, delta: Tensor) -> Tensor:
-    torch.ops.aten.sigmoid_backward.grad_input(delta, y, grad_input=delta)
-    return delta
-
-
-def _tanh_backward(y: Tensor, delta: Tensor) -> Tensor:
-    torch.ops.aten.tanh_backward.grad_input(delta, y, grad_input=delta)
-    return delta
+    backward = _ATEN.leaky_relu_backward.grad_input
+    return replace(activation, backward_inplace=lambda y, delta: backward(delta, y, slope, True, grad_input=delta))
 
 
 ACTIVATIONS_BY_NAME: Mapping[str, Activation] = MappingProxyType(
@@ -235,14 +203,25 @@ ACTIVATIONS_BY_NAME: Mapping[str, Activation] = MappingProxyType(
                 _IN_BOTH,
                 torch.sigmoid,
                 forward_inplace=torch.sigmoid_,
-                backward_inplace=_logistic_backward,
+                backward_inplace=lambda y, delta: _ATEN.sigmoid_backward.grad_input(delta, y, grad_input=delta),
             ),
-            Activation("loggy", _IN_BOTH, _loggy),
-            Activation("tanh", _IN_BOTH, torch.tanh, forward_inplace=torch.tanh_, backward_inplace=_tanh_backward),
-            replace(_from_torch("relu", _IN_BOTH, functional.relu), backward_inplace=_relu_backward),
+            # 2 / (1 + e^-x) - 1, without losing digits near 0
+            Activation("loggy", _IN_BOTH, lambda x: torch.tanh(x / 2)),
+            Activation(
+                "tanh",
+                _IN_BOTH,
+                torch.tanh,
+                forward_inplace=torch.tanh_,
+                backward_inplace=lambda y, delta: _ATEN.tanh_backward.grad_input(delta, y, grad_input=delta),
+            ),
+            replace(
+                _from_torch("relu", _IN_BOTH, functional.relu),
+                backward_inplace=lambda y, delta: _ATEN.threshold_backward.grad_input(delta, y, 0, grad_input=delta),
+            ),
             _leaky("leaky", _IN_BOTH, 0.1),
             _leaky("relie", _IN_BOTH, 0.01),
-            Activation("ramp", _IN_BOTH, _ramp),
+            # slope 1.1 for x > 0, .1 for x < 0
+            Activation("ramp", _IN_BOTH, lambda x: torch.add(functional.relu(x), x, alpha=0.1)),
             _from_torch("elu", _IN_BOTH, functional.elu),
             Activation("selu", _IN_BOTH, _selu),
             Activation("plse", _IN_BOTH, _plse),
@@ -251,7 +230,11 @@ ACTIVATIONS_BY_NAME: Mapping[str, Activation] = MappingProxyType(
             Activation("lhtan", _IN_BOTH, _lhtan),
             _from_torch("swish", _IN_ALEXEYAB, functional.silu),
             Activation("mish", _IN_ALEXEYAB, functional.mish, forward_inplace=_mish_into),
-            Activation("hard_mish", _IN_ALEXEYAB, _hard_mish),
+            Activation(
+                "hard_mish",
+                _IN_ALEXEYAB,
+                lambda x: torch.where(x > 0, x, torch.where(x > -2, x * x / 2 + x, 0.0)),
+            ),
             _from_torch("relu6", _IN_ALEXEYAB, functional.relu6),
             _leaky("revleaky", _IN_ALEXEYAB, 0.1),
             Activation("gelu", _IN_ALEXEYAB, partial(functional.gelu, approximate="tanh"), output_rule=_gelu_rule),

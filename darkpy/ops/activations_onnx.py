@@ -63,11 +63,6 @@ def _mish(graph: Graph, x: str) -> str:
     return graph.add("Mul", x, graph.add("Div", u, graph.add("Sub", two, u)))
 
 
-def _hard_mish(graph: Graph, x: str) -> str:
-    """Add x * clip(x / 2 + 1, 0, 1)."""
-    return graph.add("Mul", x, _clip(0.0, 1.0)(graph, _plus(graph, _times(graph, x, 0.5), 1.0)))
-
-
 def _gelu(graph: Graph, x: str) -> str:
     cube = graph.add("Mul", graph.add("Mul", x, x), x)
     inner = _times(graph, graph.add("Add", x, _times(graph, cube, 0.044715)), math.sqrt(2 / math.pi))

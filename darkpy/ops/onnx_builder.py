@@ -83,15 +83,16 @@ class Graph:
     def _add(
         self, type: str, inputs: Sequence[str | Tensor], count: int, attributes: Mapping[str, Attribute]
     ) -> tuple[str, ...]:
-        names = tuple(value if isinstance(value, str) else self._constant(type, value) for value in inputs)
+        names = []
+        for value in inputs:
+            if isinstance(value, str):
+                names.append(value)
+            else:
+                names.append(self._name(f"{type}.constant"))
+                self.constants[names[-1]] = value.detach().to("cpu").contiguous()
         outputs = tuple(self._name(type) for _ in range(count))
-        self.operators.append(Operator(type, names, outputs, attributes))
+        self.operators.append(Operator(type, tuple(names), outputs, attributes))
         return outputs
-
-    def _constant(self, type: str, tensor: Tensor) -> str:
-        name = self._name(f"{type}.constant")
-        self.constants[name] = tensor.detach().to("cpu").contiguous()
-        return name
 
     def _name(self, kind: str) -> str:
         """Reserve an unused name: `scope/kind`, `scope/kind_2`, ..."""
