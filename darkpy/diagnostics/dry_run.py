@@ -1,4 +1,4 @@
-"""The dry run: the first updates of a training as they will be, with every layer looked at in each; nothing is kept."""
+"""Dry run: the first updates of a training, with all layers measured in each; nothing is saved."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from darkpy.training.reports import UpdateReport
 from darkpy.training.setup import TrainingSetup
 from darkpy.training.trainer import Trainer
 
-SEED = 0
-GROWS = 2.0
-"""How many times as large as at first a loss must be at the end, for it to grow and not to wander."""
-FEWEST = 4
-"""Updates of which that can be said."""
+DRY_RUN_SEED = 0
+MIN_LOSS_GROWTH = 2.0
+"""Ratio of the last losses to the first ones above which the loss grows, and does not only fluctuate."""
+MIN_UPDATES = 4
+"""Updates that are needed for this."""
 
 
 @dataclass
@@ -41,13 +41,13 @@ class DryRun:
     findings: list[Finding] = field(default_factory=list)
 
     def run(self) -> Iterator[UpdateReport]:
-        """Make the updates, each when the one before has been looked at."""
+        """Make the updates one by one."""
         plan = self.network.plan
         # a run that starts from finished weights is tried as if the schedule began
         end = plan.net.max_batches
         if end and self.network.header.seen // (plan.net.minibatch * plan.net.subdivisions) >= end:
             self.network.header = self.network.header.with_seen(0)
-        trainer = Trainer(self.network, seed=SEED, monitor=Monitor(every=1, on_finding=self.findings.append))
+        trainer = Trainer(self.network, seed=DRY_RUN_SEED, monitor=Monitor(every=1, on_finding=self.findings.append))
         source = replace(self.setup.source, bad=None)
         try:
             for report in run_updates(trainer, source):
@@ -60,7 +60,7 @@ class DryRun:
         self.findings += self._check_loss()
 
     def verdict(self) -> str:
-        """What the updates say of the training, in one line."""
+        """Summarize the updates in one line."""
         if not self.reports:
             return "dry run: no update could be made"
         first, last = self.reports[0], self.reports[-1]
@@ -73,17 +73,17 @@ class DryRun:
 
     @property
     def seconds(self) -> float:
-        """That an update takes: the median, for the first one is slower."""
+        """Median time of an update; the first one is slower."""
         return median(one.seconds for one in self.reports) if self.reports else math.nan
 
     def _check_loss(self) -> Iterator[Finding]:
-        """Whether the updates make it worse: the losses of the last quarter against the largest of the first."""
+        """Compare the losses of the last quarter with the largest of the first."""
         losses = [one.loss for one in self.reports if math.isfinite(one.loss)]
-        if len(losses) < FEWEST:
+        if len(losses) < MIN_UPDATES:
             return
         part = -(-len(losses) // 4)
         before, after = max(losses[:part]), median(losses[-part:])
-        if after > GROWS * before > 0:
+        if after > MIN_LOSS_GROWTH * before > 0:
             last = self.reports[-1]
             yield Finding(
                 cause=Cause.RATES,
@@ -108,7 +108,7 @@ class DryRun:
 
 
 def as_record(run: DryRun) -> dict[str, object]:
-    """The updates for programs; null for what is no number."""
+    """Updates for JSON; null for non-finite values."""
     figures: Sequence[tuple[str, list[float]]] = [
         ("loss", [one.loss for one in run.reports]),
         ("rate", [one.rate for one in run.reports]),

@@ -31,21 +31,21 @@ from darkpy.network import Network
 from darkpy.training.setup import TrainingSetup
 from darkpy.training.trainer import Trainer
 
-SUSPECT = 6.0
-"""Usual deviations from which a sample is told of. Of 205 clean images of blood cells the worst has 4.3; one whose
-boxes were moved, whose classes were changed or whose labels are another's has 7 to 28."""
-FEW = 8
-"""Samples by which it is chosen what batch norm goes by."""
-ROUNDS = 20
-LEAST = 1e-6
+SUSPECT_SCORE = 6.0
+"""Score, in robust standard deviations, from which a sample is suspect. Of 205 clean images of blood cells the worst
+has 4.3; with moved boxes, changed classes or the labels of another image they have 7 to 28."""
+PROBE_SAMPLES = 8
+"""Samples that decide which statistics batch norm uses."""
+REWEIGHTING_ROUNDS = 20
+MIN_DISTANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What one sample does to a network that is left as it is.
+    """Loss and gradient of one sample in an unchanged network.
 
-    loss: its cost, the sum over the layers that have one; norm: the 2-norm of all gradients that it makes.
-    objects: that its labels list; 1 for a classifier. score: how much worse it is than is usual; see `rank`.
+    loss: sum over the layers with a loss; norm: 2-norm of all gradients. objects: in its labels; 1 for a classifier.
+    score: deviation from the usual loss and gradient; see `rank`.
     """
 
     path: str
@@ -61,17 +61,17 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _InOrder(Sampler):
-    """The list as it is: slot n shows image n, and no other where that cannot be read."""
+    """Sampler in the order of the list, without a replacement for an unreadable image."""
 
     def candidates(self, sample_index: int, source: int = 0) -> Iterator[int]:
         yield sample_index
 
 
-class Hunt:
-    """Shows samples to a network without changing it.
+class SampleScorer:
+    """Computes loss and gradient of single samples without changing the network.
 
-    Batch norm goes by the rolling statistics, or by those of the one sample where the network knows more so: rolling
-    statistics begin at 0 and are only good after some 500 minibatches.
+    Batch norm uses its rolling statistics, or those of the sample if the loss is lower with them: rolling statistics
+    start at 0 and are only good after some 500 minibatches.
     Raises: DarkpyError when the network takes films, or has no layer with a loss.
     """
 
@@ -85,20 +85,20 @@ class Hunt:
         seen = max(network.header.seen, net.minibatch * net.subdivisions)
         self._progress = TrainingState(net, seen)
         self.is_filled = _is_filled(network)
-        self.goes_by_sample = self._knows_more_by_sample()
+        self.uses_sample_statistics = self._prefers_sample_statistics()
 
-    def numbers(self, limit: int | None = None) -> range:
-        """Which images of the list are shown: all, or about `limit`, spread over it."""
+    def indices(self, limit: int | None = None) -> range:
+        """Indices of the images to score: all, or about `limit`, spread over the list."""
         count = len(self._task.paths)
         return range(0, count, 1 if limit is None else max(1, -(-count // limit)))
 
     def run(self, numbers: Iterable[int]) -> Iterator[Scored]:
-        """Show these images of the list; those that cannot be read are left out."""
-        yield from self._show(numbers, trains=self.goes_by_sample)
+        """Score these images of the list; unreadable ones are left out."""
+        yield from self._show(numbers, trains=self.uses_sample_statistics)
 
-    def _knows_more_by_sample(self) -> bool:
-        """Whether a few samples, spread over the list, cost less with training's arithmetic."""
-        few = self.numbers(FEW)
+    def _prefers_sample_statistics(self) -> bool:
+        """True if a few samples, spread over the list, have a lower loss with batch norm in training mode."""
+        few = self.indices(PROBE_SAMPLES)
         medians = [
             np.median([one.loss if one.is_finite else math.inf for one in self._show(few, trains=trains)] or [0.0])
             for trains in (False, True)
@@ -140,29 +140,29 @@ def rank(found: Sequence[Scored]) -> list[Scored]:
     whole = [one for one in found if one.is_finite]
     objects_N = np.array([one.objects for one in whole], dtype=float)
     loss_N = _excess(objects_N, np.array([one.loss for one in whole], dtype=float))
-    norm_N = _excess(objects_N, np.log([max(one.norm, LEAST) for one in whole]))
+    norm_N = _excess(objects_N, np.log([max(one.norm, MIN_DISTANCE) for one in whole]))
     scored = [replace(one, score=float(score)) for one, score in zip(whole, np.maximum(loss_N, norm_N), strict=True)]
     scored.sort(key=lambda one: -one.score)
     return [replace(one, score=math.inf) for one in found if not one.is_finite] + scored
 
 
 def _excess(x_N: NDArray[np.float64], y_N: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far each y lies above the line with the least sum of distances, in usual deviations.
+    """Distance of each y above the least-absolute-deviations line, in robust standard deviations.
 
-    The usual deviation is the median distance, made comparable with a normal distribution's.
+    The robust standard deviation is the median distance, scaled to that of a normal distribution.
     """
     if len(y_N) < 2:
         return np.zeros(len(y_N))
     columns_N2 = np.stack([np.ones_like(x_N), x_N], axis=1)
     weight_N = np.ones(len(y_N))
     rest_N = y_N
-    for _ in range(ROUNDS):
+    for _ in range(REWEIGHTING_ROUNDS):
         root_N = np.sqrt(weight_N)
         line_2, *_ = np.linalg.lstsq(columns_N2 * root_N[:, None], y_N * root_N, rcond=None)
         rest_N = y_N - columns_N2 @ line_2
-        weight_N = 1 / np.maximum(np.abs(rest_N), LEAST)
+        weight_N = 1 / np.maximum(np.abs(rest_N), MIN_DISTANCE)
     usual = 1.4826 * float(np.median(np.abs(rest_N)))
-    return rest_N / max(usual, LEAST)
+    return rest_N / max(usual, MIN_DISTANCE)
 
 
 def sample_boxes(setup: TrainingSetup, path: str) -> Tensor:
@@ -190,14 +190,14 @@ def check_scores(ranked: Sequence[Scored], place: str) -> Iterator[Finding]:
                 severity=Severity.ERROR,
                 name="sample-not-finite",
                 location=Location(one.path),
-                message=f"makes what is no number: loss {one.loss:g}, gradient norm {one.norm:g}",
+                message=f"gives a non-finite value: loss {one.loss:g}, gradient norm {one.norm:g}",
                 hints=("look at the image and its labels", "take it out of the list"),
             )
-    far = [one for one in ranked if one.is_finite and one.score >= SUSPECT]
+    far = [one for one in ranked if one.is_finite and one.score >= SUSPECT_SCORE]
     if far:
         text = (
-            f"{len(far)} of {len(ranked)} samples are {SUSPECT:g} usual deviations and more worse than is usual for"
-            f" their number of objects; the worst, by {far[0].score:.1f}: {far[0].path}"
+            f"{len(far)} of {len(ranked)} samples are {SUSPECT_SCORE:g} or more standard deviations worse than usual"
+            f" for their number of objects; the worst, by {far[0].score:.1f}: {far[0].path}"
         )
         yield Finding(
             name="samples-suspect",
@@ -209,7 +209,7 @@ def check_scores(ranked: Sequence[Scored], place: str) -> Iterator[Finding]:
 
 
 def as_csv(ranked: Sequence[Scored]) -> bytes:
-    """All samples, worst first, as a table for spreadsheets."""
+    """CSV table of the samples, worst first."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("rank", "score", "loss", "gradient_norm", "objects", "image"))
@@ -220,7 +220,7 @@ def as_csv(ranked: Sequence[Scored]) -> bytes:
 
 
 def draw_worst(setup: TrainingSetup, ranked: Sequence[Scored]) -> bytes:
-    """A PNG of these samples with their boxes, in this order."""
+    """Draw a PNG of these samples with their boxes, in this order."""
     tiles = []
     for number, one in enumerate(ranked, start=1):
         numbers = f"{number}.  score {one.score:.1f}  loss {one.loss:.4g}  gradient {one.norm:.3g}"
@@ -230,7 +230,7 @@ def draw_worst(setup: TrainingSetup, ranked: Sequence[Scored]) -> bytes:
 
 
 def _plain(setup: TrainingSetup) -> Dataset:
-    """The data as they are: in order, each image once, neither moved nor mirrored nor colored nor mixed."""
+    """The data without augmentation, in order, each image once."""
     data = setup.source.dataset
     sampler = _InOrder(seed=0, count=len(setup.paths))
     if isinstance(data, DetectionData):
@@ -245,7 +245,7 @@ def _plain(setup: TrainingSetup) -> Dataset:
 
 
 def _is_filled(network: Network) -> bool:
-    """Whether all batch norm that there is has rolling statistics: of a new network they are 0."""
+    """True if all batch norm has rolling statistics: those of a new network are 0."""
     for node, layer in zip(network.plan.nodes, network.layers, strict=True):
         assert isinstance(layer, Layer)
         arrays = (layer.array(sample_index) for sample_index in node.arrays if sample_index.is_statistic)

@@ -1,4 +1,4 @@
-"""Dirty samples planted in clean data stand at the top of the hunt."""
+"""Dirty samples planted in clean data stand at the top of the scorer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from darkpy.build import make_plan
 from darkpy.data.lists.data_file import read_data
 from darkpy.data.lists.paths import label_path, read_image_list
-from darkpy.diagnostics.sample_scores import Hunt, Scored, as_csv, check_scores, draw_worst, rank
+from darkpy.diagnostics.sample_scores import SampleScorer, Scored, as_csv, check_scores, draw_worst, rank
 from darkpy.network import Network
 from darkpy.training.loop import run_updates
 from darkpy.training.setup import TrainingSetup, open_setup
@@ -66,16 +66,16 @@ def open_sample(case: Case) -> tuple[Network, TrainingSetup]:
     return network, open_setup(plan, read_data(case.data), seed=0)
 
 
-def hunt(network: Network, setup: TrainingSetup) -> list[Scored]:
-    made = Hunt(network, setup)
-    return rank(list(made.run(made.numbers())))
+def scorer(network: Network, setup: TrainingSetup) -> list[Scored]:
+    made = SampleScorer(network, setup)
+    return rank(list(made.run(made.indices())))
 
 
 @pytest.mark.parametrize("dirty", DIRT, ids=lambda dirty: dirty.__name__)
 @pytest.mark.parametrize("number", [3, 11])
 def test_dirty_drawing_is_among_the_worst_3(case: Case, dirty: Dirty, number: int) -> None:
     dirty(case.label(number), case.label(20), 4)
-    worst = hunt(*open_sample(case))[:3]
+    worst = scorer(*open_sample(case))[:3]
     assert str(case.image(number)) in [one.path for one in worst]
 
 
@@ -83,7 +83,7 @@ def test_each_sample_is_shown_once_and_the_network_is_as_it_was(case: Case) -> N
     network, setup = open_sample(case)
     before = {name: array.clone() for name, array in network.state_dict().items()}
     seen, chance = network.header.seen, torch.get_rng_state()
-    ranked = hunt(network, setup)
+    ranked = scorer(network, setup)
     assert sorted(one.path for one in ranked) == sorted(setup.paths)
     assert all(torch.equal(array, before[name]) for name, array in network.state_dict().items())
     assert network.header.seen == seen
@@ -95,9 +95,9 @@ def test_new_network_is_asked_too_and_its_statistics_stay_empty(case: Case) -> N
     network, setup = open_sample(case)
     network = Network(setup.plan)
     network.initialize()
-    made = Hunt(network, setup)
+    made = SampleScorer(network, setup)
     assert not made.is_filled
-    assert made.goes_by_sample
+    assert made.uses_sample_statistics
     assert len(list(made.run(range(4)))) == 4
     assert not any(array.any() for name, array in network.named_buffers() if name.endswith("rolling_variance"))
 
@@ -105,28 +105,28 @@ def test_new_network_is_asked_too_and_its_statistics_stay_empty(case: Case) -> N
 def test_statistics_that_are_not_yet_good_are_not_gone_by(case: Case) -> None:
     """As after some 60 minibatches, when the rolling statistics have come half of their way from 0."""
     network, setup = open_sample(case)
-    assert not Hunt(network, setup).goes_by_sample
-    usual = [one.loss for one in hunt(network, setup)]
+    assert not SampleScorer(network, setup).uses_sample_statistics
+    usual = [one.loss for one in scorer(network, setup)]
     for name, array in network.named_buffers():
         if name.rpartition(".")[2].startswith("rolling"):
             array.mul_(0.45)
-    made = Hunt(network, setup)
-    assert made.goes_by_sample
+    made = SampleScorer(network, setup)
+    assert made.uses_sample_statistics
     assert max(one.loss for one in made.run(range(24))) < 3 * max(usual)
 
 
 def test_same_samples_are_scored_the_same_whatever_stands_between(case: Case) -> None:
     network, setup = open_sample(case)
-    made = Hunt(network, setup)
+    made = SampleScorer(network, setup)
     every, some = list(made.run(range(24))), list(made.run(range(0, 24, 5)))
     assert some == every[::5]
-    assert made.numbers(limit=5) == range(0, 24, 5)
+    assert made.indices(limit=5) == range(0, 24, 5)
 
 
 def test_images_that_cannot_be_read_are_left_out(case: Case) -> None:
     case.image(3).write_bytes(b"")
     network, setup = open_sample(case)
-    assert len(hunt(network, setup)) == 23
+    assert len(scorer(network, setup)) == 23
 
 
 def test_sample_that_makes_no_number_is_an_error_and_stands_first() -> None:
@@ -144,12 +144,12 @@ def test_crowded_images_are_not_worse_for_being_crowded() -> None:
     assert ranked[0].score > 6 > ranked[1].score
     (noted,) = check_scores(ranked, "my.data")
     assert noted.is_note
-    assert noted.message.startswith("1 of 31 samples are 6 usual deviations and more worse")
+    assert noted.message.startswith("1 of 31 samples are 6 or more standard deviations worse")
 
 
 def test_table_and_sheet_hold_the_samples_worst_first(case: Case, tmp_path: Path) -> None:
     network, setup = open_sample(case)
-    ranked = hunt(network, setup)
+    ranked = scorer(network, setup)
     rows = list(csv.DictReader(as_csv(ranked).decode().splitlines()))
     assert [row["image"] for row in rows] == [one.path for one in ranked]
     assert float(rows[0]["score"]) >= float(rows[1]["score"])
@@ -192,5 +192,5 @@ def test_dirty_blood_cells_are_among_the_worst_3_for_a_network_that_learnt_with_
     for number in chosen:
         for other, text in clean.items():
             labels[other].write_text(dirt[other] if other == number else text)
-        worst = [one.path for one in hunt(network, setup)[:3]]
+        worst = [one.path for one in scorer(network, setup)[:3]]
         assert paths[number] in worst, (chosen[number].__name__, worst)

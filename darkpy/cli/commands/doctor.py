@@ -128,7 +128,7 @@ def doctor(
 def _rank_samples(exam: Examination, weights: Path | None, device: str | None, limit: int | None) -> list[Scored]:
     """Run the weights on the samples; return them worst first, [] without weights or data."""
     from darkpy.diagnostics.checks.weights import check_weights
-    from darkpy.diagnostics.sample_scores import Hunt, check_scores, rank
+    from darkpy.diagnostics.sample_scores import SampleScorer, check_scores, rank
     from darkpy.finding import Severity
 
     if weights is None or exam.plan is None:
@@ -138,11 +138,11 @@ def _rank_samples(exam: Examination, weights: Path | None, device: str | None, l
     exam.add(findings)
     if exam.setup is None or any(finding.severity is Severity.ERROR for finding in findings):
         return []
-    hunt = Hunt(network, exam.setup)
-    if not hunt.is_filled:
+    scorer = SampleScorer(network, exam.setup)
+    if not scorer.is_filled:
         console.info(f"{weights} does not fill the network: losses of samples are mostly random")
-    indices = hunt.numbers(limit)
-    ranked = rank(list(console.track(hunt.run(indices), len(indices))))
+    indices = scorer.indices(limit)
+    ranked = rank(list(console.track(scorer.run(indices), len(indices))))
     assert exam.data is not None
     exam.add(check_scores(ranked, str(exam.data.path)))
     return ranked

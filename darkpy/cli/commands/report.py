@@ -35,12 +35,12 @@ dashed lines findings; in the heat maps each row is a layer. --png also writes t
     "--tensorboard", "events", type=FILE_PATH, metavar="DIR", help="Also write TensorBoard events, into a new folder."
 )
 def report(run: Path, out: Path | None, images: Path | None, events: Path | None) -> None:
-    from darkpy.diagnostics.monitor.log_reader import ENDING, find_log, read_log
+    from darkpy.diagnostics.monitor.log_reader import LOG_SUFFIX, find_log, read_log
     from darkpy.diagnostics.report.events import write_events
     from darkpy.diagnostics.report.page import drawings, write_page
 
     log = read_log(find_log(run))
-    html = out or log.path.with_name(f"{log.path.name.removesuffix(ENDING)}.report.html")
+    html = out or log.path.with_name(f"{log.path.name.removesuffix(LOG_SUFFIX)}.report.html")
     if html.resolve() == log.path.resolve():
         raise DarkpyError(f"{html} is the log itself", hint="name another file with --out")
     if events is not None:

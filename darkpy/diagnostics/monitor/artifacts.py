@@ -19,7 +19,7 @@ from torch import Tensor
 
 from darkpy.build import Plan
 from darkpy.diagnostics.monitor.label_symptoms import has_boxes
-from darkpy.diagnostics.monitor.root_cause import Sample
+from darkpy.diagnostics.monitor.root_cause import SuspectSample
 from darkpy.diagnostics.report.contact_sheet import SHEET_FILE, Tile, contact_sheet
 from darkpy.errors import DarkpyError
 from darkpy.files import publish
@@ -32,7 +32,7 @@ NONFINITE_COLOR = (255, 0, 255)
 """Magenta, which marks pixels that are NaN or infinite."""
 
 
-def write_evidence(run: Path, batch_num: int, plan: Plan, samples: Sequence[Sample], text: str) -> Path:
+def write_evidence(run: Path, batch_num: int, plan: Plan, samples: Sequence[SuspectSample], text: str) -> Path:
     """Write the folder `evidence/update_N` of the run; N gets a suffix if the folder exists.
 
     It holds samples.csv (worst first), images/ and labels/ as the network saw them, sheet.png, finding.txt, and
@@ -57,7 +57,7 @@ def write_evidence(run: Path, batch_num: int, plan: Plan, samples: Sequence[Samp
     return target
 
 
-def _fill(folder: Path, plan: Plan, samples: Sequence[Sample], text: str) -> None:
+def _fill(folder: Path, plan: Plan, samples: Sequence[SuspectSample], text: str) -> None:
     (folder / "finding.txt").write_text(f"{text}\n", encoding="utf-8", errors="replace")
     (folder / "labels").mkdir()
     table = io.StringIO()
@@ -65,7 +65,7 @@ def _fill(folder: Path, plan: Plan, samples: Sequence[Sample], text: str) -> Non
     rows.writerow(("rank", "image", "loss", "largest_pixel", "what"))
     tiles: list[Tile] = []
     for rank, sample in enumerate(samples):
-        rows.writerow((rank, sample.name, f"{sample.loss:.6g}", f"{sample.largest:.6g}", sample.spoilt))
+        rows.writerow((rank, sample.name, f"{sample.loss:.6g}", f"{sample.largest:.6g}", sample.nonfinite))
         stem = f"{rank:03}_{_stem(sample)}"
         label = _label(plan, sample)
         (folder / "labels" / f"{stem}.txt").write_text("".join(f"{line}\n" for line in label), encoding="utf-8")
@@ -86,14 +86,14 @@ def _fill(folder: Path, plan: Plan, samples: Sequence[Sample], text: str) -> Non
     np.savez(folder / "exact.npz", **members)
 
 
-def _stem(sample: Sample) -> str:
+def _stem(sample: SuspectSample) -> str:
     """File name without suffix, after the first file that the image was made of."""
     paths = sample.kept.paths[sample.image] if sample.image < len(sample.kept.paths) else ()
     name = Path(paths[0]).stem if paths else f"image_{sample.image}"
     return re.sub(r"[^\w.-]", "_", name)[:60]
 
 
-def _label(plan: Plan, sample: Sample) -> list[str]:
+def _label(plan: Plan, sample: SuspectSample) -> list[str]:
     """Lines of darknet's label file, in fractions of the network's input; or the values of a class label."""
     truth = sample.kept.truth[sample.image].detach().cpu()
     if has_boxes(plan, sample.kept.truth):
@@ -123,7 +123,7 @@ def _range(x_CHW: Tensor) -> tuple[float, float]:
     return low, max(high, low + 1e-6)
 
 
-def _tile(plan: Plan, sample: Sample, image: Image.Image, *, is_worst: bool) -> Tile:
+def _tile(plan: Plan, sample: SuspectSample, image: Image.Image, *, is_worst: bool) -> Tile:
     boxes_N5 = torch.zeros(0, 5)
     if has_boxes(plan, sample.kept.truth):
         truth_TE = sample.kept.truth[sample.image].detach().cpu()
@@ -131,8 +131,8 @@ def _tile(plan: Plan, sample: Sample, image: Image.Image, *, is_worst: bool) -> 
         boxes_N5[:, :4].clamp_(-9, 9)  # a box of any size must be drawable
         boxes_N5[:, 4].clamp_(0, 1e6)
     loss = "loss NaN" if math.isnan(sample.loss) else f"loss {sample.loss:.4g}"
-    caption = (_stem(sample), sample.spoilt or loss)
-    return Tile(np.asarray(image), boxes_N5, caption, highlighted=is_worst or bool(sample.spoilt))
+    caption = (_stem(sample), sample.nonfinite or loss)
+    return Tile(np.asarray(image), boxes_N5, caption, highlighted=is_worst or bool(sample.nonfinite))
 
 
 def _free(parent: Path, batch_num: int) -> Path:

@@ -1,4 +1,4 @@
-"""The images and labels of an update, as they are kept until it is over, and what is wrong with them as they are.
+"""Recorded minibatches of an update, bad labels in them, and the IoU of boxes with anchors.
 
 Legend: B images, T rows of a truth, E numbers of a row.
 """
@@ -18,12 +18,12 @@ from darkpy.diagnostics.monitor.symptom import ObservedUpdate, Symptom
 from darkpy.finding import Cause, Finding
 from darkpy.layers.head import HeadSpec
 
-_ROW = (5, 6)  # x, y, w, h, class, and the object's track
+_ROW_LENGTHS = (5, 6)  # x, y, w, h, class, and the object's track
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedBatch:
-    """A minibatch. seen: the images before it. paths: what each image was made of; empty where nobody told."""
+    """A minibatch. seen: the images before it. paths: what each image was made of; empty if unknown."""
 
     x_BCHW: Tensor
     truth: Tensor
@@ -31,12 +31,12 @@ class RecordedBatch:
     seen: int
 
     def name(self, image: int) -> str:
-        """What messages call an image."""
+        """Name of an image in messages."""
         paths = self.paths[image] if image < len(self.paths) else ()
         return " + ".join(paths) or f"image {image} of its minibatch"
 
-    def spoilt(self) -> dict[int, str]:
-        """Images of which the pixels or the label are no numbers, and what of them."""
+    def nonfinite(self) -> dict[int, str]:
+        """Images with NaN or infinite pixels or labels, with a description."""
         found: dict[int, str] = {}
         for what, array in (("pixel values", self.x_BCHW), ("label values", self.truth)):
             count_B = (~array.isfinite()).flatten(1).sum(1)
@@ -46,10 +46,10 @@ class RecordedBatch:
 
 
 def has_boxes(plan: Plan, truth: Tensor) -> bool:
-    """Whether a truth has a row for each box."""
+    """True if a truth has a row for each box."""
     heads = [(node.spec, node.shape) for node in plan.nodes if isinstance(node.spec, HeadSpec)]
     has_rows = any(spec.truth_shape(shape)[0] == getattr(spec, "max", None) for spec, shape in heads)
-    return has_rows and truth.dim() == 3 and truth.shape[2] in _ROW
+    return has_rows and truth.dim() == 3 and truth.shape[2] in _ROW_LENGTHS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +70,7 @@ class BadLabel(Symptom):
     largest: float = 2.0
 
     def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
-        """It shows in minibatches, not in updates."""
+        """No findings: this symptom is checked in each minibatch."""
         return iter(())
 
     def found(self, plan: Plan, kept: RecordedBatch) -> list[tuple[int, str]]:
@@ -78,7 +78,7 @@ class BadLabel(Symptom):
         if not has_boxes(plan, kept.truth):
             return []
         truth_BTE: Any = kept.truth.numpy()
-        if self._looks_well(truth_BTE.reshape(-1, truth_BTE.shape[2]), plan):
+        if self._are_extremes_good(truth_BTE.reshape(-1, truth_BTE.shape[2]), plan):
             return []
         row_N5 = truth_BTE[..., :5][truth_BTE[..., 0] != 0]
         is_good_N3 = self._judge(row_N5, plan)
@@ -93,8 +93,8 @@ class BadLabel(Symptom):
             if not is_good
         ]
 
-    def _looks_well(self, rows_NE: Any, plan: Plan) -> bool:
-        """Whether the extremes tell that all rows are good: this is asked of every minibatch. NaN is never well."""
+    def _are_extremes_good(self, rows_NE: Any, plan: Plan) -> bool:
+        """True if the extremes show that all rows are good: a fast check of every minibatch; false for NaN."""
         columns_EN = np.ascontiguousarray(rows_NE.T)
         low, high = columns_EN.min(1).tolist(), columns_EN.max(1).tolist()
         x, w, h = (np.count_nonzero(columns_EN[entry]) for entry in (0, 2, 3))
@@ -102,7 +102,10 @@ class BadLabel(Symptom):
         return bool(is_within and min(low[:5]) >= 0 and min(w, h) >= x)
 
     def _judge(self, row_N5: Any, plan: Plan) -> Any:
-        """Whether place, size and class are as they can be. Shapes: (N, 3)."""
+        """Check the place, size and class of each box.
+
+        Shapes: (N, 3) bool.
+        """
         with np.errstate(invalid="ignore"):
             place_N2, size_N2, class_N = row_N5[:, :2], row_N5[:, 2:4], row_N5[:, 4]
             return np.stack(
@@ -116,18 +119,18 @@ class BadLabel(Symptom):
 
 
 def _classes(plan: Plan) -> float:
-    """How many the heads tell apart; any number where `map=` says what theirs are."""
+    """Number of classes of the heads; unlimited if `map=` translates them."""
     heads = [node.spec for node in plan.nodes if isinstance(node.spec, HeadSpec)]
     return np.inf if any(getattr(head, "map", None) for head in heads) else max(head.class_count for head in heads)
 
 
 class AnchorOverlaps:
-    """By how much boxes overlap with the anchor that suits them best, both centered, on average.
+    """Mean IoU of boxes with their best anchors, center on center.
 
-    LEAST: boxes without which nothing is said.
+    MIN_BOXES: boxes that are needed for a mean.
     """
 
-    LEAST = 32
+    MIN_BOXES = 32
 
     def __init__(self) -> None:
         self.total = 0.0
@@ -147,11 +150,11 @@ class AnchorOverlaps:
 
     @property
     def mean(self) -> float | None:
-        return self.total / self.boxes if self.boxes >= self.LEAST else None
+        return self.total / self.boxes if self.boxes >= self.MIN_BOXES else None
 
 
 def _anchors(plan: Plan) -> Tensor:
-    """Widths and heights of all heads' anchors, in fractions of the image."""
+    """Widths and heights of all heads' anchors, as fractions of the image."""
     net = plan.net
     heads: Sequence[Any] = [node for node in plan.nodes if isinstance(node.spec, HeadSpec)]
     sizes = [node.spec.anchor_sizes(node.shape, net.width, net.height) for node in heads]

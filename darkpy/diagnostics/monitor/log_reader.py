@@ -3,7 +3,7 @@
 A line has a `kind`. `run` begins a run, or its going on: the cfg, its [net], the layers. `update` tells of one update,
 and of every layer where the layers were looked at; `map` of the mean average precision after one, `finding` of what is
 wrong. Lines are only ever added, each with one call: whoever kills the run leaves whole lines behind, but for the last.
-What is no number stands as "nan", "inf" or "-inf", for JSON has no such numbers; null is a layer without this figure.
+Non-finite numbers are "nan", "inf" or "-inf", because JSON has none; null is a layer without this figure.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from darkpy.errors import DarkpyError
 from darkpy.finding import Finding, Location
 from darkpy.training.reports import UpdateReport
 
-FORMAT = 1
-ENDING = ".health.jsonl"
+LOG_FORMAT = 1
+LOG_SUFFIX = ".health.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +59,7 @@ class LoggedMap:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunLog:
-    """What a log tells: the run as it was last begun, its updates and means in order, and all that was ever found.
+    """Contents of a log: the last start of the run, its updates and validations in order, and all findings.
 
     A run that went on from a checkpoint made some updates again: the last time counts.
     refused: updates that were not applied. torn: lines that could not be read.
@@ -76,8 +76,8 @@ class RunLog:
 
 
 def log_path(folder: Path, base: str) -> Path:
-    """Where the run whose checkpoints are called `base` has its log."""
-    return folder / f"{base}{ENDING}"
+    """Path of the log of a run whose checkpoints are called `base`."""
+    return folder / f"{base}{LOG_SUFFIX}"
 
 
 def find_log(run: Path) -> Path:
@@ -86,12 +86,12 @@ def find_log(run: Path) -> Path:
     Raises: DarkpyError when there is none.
     """
     try:
-        found = sorted(run.glob(f"*{ENDING}"), key=lambda path: path.stat().st_mtime) if run.is_dir() else [run]
+        found = sorted(run.glob(f"*{LOG_SUFFIX}"), key=lambda path: path.stat().st_mtime) if run.is_dir() else [run]
     except OSError as error:
         raise DarkpyError(f"{run}: cannot be read: {error.strerror or error}") from error
     if not found or not found[-1].is_file():
         raise DarkpyError(
-            f"{run}: holds no log of a run", hint=f"name the backup folder of a training, or its BASE{ENDING}"
+            f"{run}: holds no log of a run", hint=f"name the backup folder of a training, or its BASE{LOG_SUFFIX}"
         )
     return found[-1]
 
@@ -107,9 +107,9 @@ def read_log(path: Path) -> RunLog:
     for number, record in _records(path):
         if record is None:
             torn += 1
-        elif number == 1 and (record.get("kind") != "run" or record.get("format") != FORMAT):
+        elif number == 1 and (record.get("kind") != "run" or record.get("format") != LOG_FORMAT):
             raise DarkpyError(f"{path}: is no log of a run, or one of another version of darkpy")
-        elif isinstance(one := _one_of(record), LoggedRun):
+        elif isinstance(one := _parse(record), LoggedRun):
             starts.append(one)
             # what came after the checkpoint from which it goes on has not been
             updates = {n: update for n, update in updates.items() if n <= one.batch_num}
@@ -139,7 +139,7 @@ def read_log(path: Path) -> RunLog:
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """Number and record of each line; None for what is no record."""
+    """Line numbers and records; None for a line that is no record."""
     try:
         with path.open(encoding="utf-8", errors="replace") as stream:
             for number, line in enumerate(stream, 1):
@@ -155,18 +155,18 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
 T = TypeVar("T", LoggedRun, UpdateReport, LoggedMap, LoggedLayer)
 
 
-def _one_of(record: dict[str, Any]) -> LoggedRun | UpdateReport | LoggedMap | Finding | None:
-    """What a record says; None where it says nothing, or where something is missing."""
+def _parse(record: dict[str, Any]) -> LoggedRun | UpdateReport | LoggedMap | Finding | None:
+    """Parse a record; None if its kind is unknown or a field is missing."""
     try:
         if record["kind"] == "run":
-            layers = tuple(_taken(LoggedLayer, one) for one in record["layers"])
-            return replace(_taken(LoggedRun, record), layers=layers, net=dict(record["net"]))
+            layers = tuple(_build(LoggedLayer, one) for one in record["layers"])
+            return replace(_build(LoggedRun, record), layers=layers, net=dict(record["net"]))
         if record["kind"] == "update":
             rows = record.get("layers", {}).items()
             figures = {str(name): [None if one is None else float(one) for one in row] for name, row in rows}
-            return replace(_taken(UpdateReport, record), layers=figures)
+            return replace(_build(UpdateReport, record), layers=figures)
         if record["kind"] == "map":
-            return _taken(LoggedMap, record)
+            return _build(LoggedMap, record)
         return _finding(record)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
@@ -192,13 +192,18 @@ def _finding(record: Mapping[str, Any]) -> Finding:
     )
 
 
-_KINDS: Mapping[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
+_CONVERTERS: Mapping[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 
 
-def _taken(cls: type[T], record: Mapping[str, Any]) -> T:
-    """What a class knows of a record. Raises: TypeError, ValueError when something is missing or of another kind."""
+def _build(cls: type[T], record: Mapping[str, Any]) -> T:
+    """Build a dataclass from the fields of a record that it has.
+
+    Raises: TypeError, ValueError when a field is missing or of another type.
+    """
     known = {name: str(one.type) for name, one in cls.__dataclass_fields__.items()}
-    return cls(**{name: _KINDS.get(known[name], _as_it_is)(value) for name, value in record.items() if name in known})
+    return cls(
+        **{name: _CONVERTERS.get(known[name], _as_it_is)(value) for name, value in record.items() if name in known}
+    )
 
 
 def _as_it_is(value: Any) -> Any:

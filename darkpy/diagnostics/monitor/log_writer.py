@@ -1,4 +1,4 @@
-"""What writes the log of a run, line by line."""
+"""Writer of the log of a run, line by line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from darkpy.diagnostics.monitor.log_reader import FORMAT, LoggedMap, LoggedRun, message_start
+from darkpy.diagnostics.monitor.log_reader import LOG_FORMAT, LoggedMap, LoggedRun, message_start
 from darkpy.errors import DarkpyError
 from darkpy.finding import Finding
 from darkpy.training.reports import UpdateReport
@@ -40,7 +40,7 @@ class LogWriter:
             os.close(stream)
 
     def begin(self, run: LoggedRun) -> None:
-        self._add("run", {"format": FORMAT, **asdict(run)})
+        self._add("run", {"format": LOG_FORMAT, **asdict(run)})
 
     def update(self, update: UpdateReport) -> None:
         # a run has many of these lines: they are made by hand, and what is as usual is left out
@@ -74,7 +74,7 @@ class LogWriter:
         self._write(json.dumps({"kind": kind, **_plain(record)}, allow_nan=False, separators=(",", ":")))
 
     def _write(self, line: str) -> None:
-        """With one call, so that it is there whole."""
+        """Append a line with one system call, so that it is complete."""
         try:
             os.write(self._stream, f"{line}\n".encode())
         except OSError as error:
@@ -82,7 +82,7 @@ class LogWriter:
 
 
 def _plain(value: Any) -> Any:
-    """With numbers as JSON has them, no longer than they need be."""
+    """Convert to JSON values; numbers get DIGITS significant digits, non-finite ones become strings."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS if abs(value) < 1e6 else 12}g}") if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):
@@ -93,7 +93,7 @@ def _plain(value: Any) -> Any:
 
 
 def _text(number: float | None) -> str:
-    """A number as JSON has it, no longer than it need be."""
+    """Format a number as JSON with DIGITS significant digits; non-finite ones become strings."""
     if number is None:
         return "null"
     if isinstance(number, int):
@@ -102,7 +102,7 @@ def _text(number: float | None) -> str:
 
 
 def _ends_whole(path: Path) -> bool:
-    """Whether the last line of a file is a whole one."""
+    """True if the last line of a file is complete."""
     if not path.stat().st_size:
         return True
     with path.open("rb") as stream:

@@ -1,6 +1,6 @@
-"""Numbers that are none, and losses that jump: what makes an update be refused, and what is said of it.
+"""Symptoms that refuse an update, NaN and loss spikes, and a diverging average loss.
 
-Source: the order in which causes are told, data, rates, operations, details, is that in which they are mostly found.
+Source: hints are in the order in which causes are mostly found: data, rates, operations, details.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from statistics import median
 from typing import ClassVar
 
 from darkpy.build import Plan
-from darkpy.diagnostics.monitor.root_cause import Autopsy
+from darkpy.diagnostics.monitor.root_cause import RootCause
 from darkpy.diagnostics.monitor.symptom import ObservedUpdate, Symptom
 from darkpy.finding import Cause, Finding
 
@@ -31,42 +31,42 @@ class NonFinite(Symptom):
     )
 
     def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
-        """It is looked for before the update, not after it."""
+        """No findings: this symptom is checked before the update."""
         return iter(())
 
-    def diagnose(self, plan: Plan, batch_num: int, autopsy: Autopsy, guilty: Sequence[str]) -> Finding:
+    def diagnose(self, plan: Plan, batch_num: int, root_cause: RootCause, guilty: Sequence[str]) -> Finding:
         """Name the cause as far as it is known, then where it shows first in both directions.
 
         guilty: what is wrong with images, the worst first.
         """
         index: int | None = None
-        if autopsy.arrays is not None:
-            index, name, count = autopsy.arrays
+        if root_cause.arrays is not None:
+            index, name, count = root_cause.arrays
             text = f"{count} of its {name} are NaN or infinite"
         elif guilty:
             text = guilty[0]
-        elif autopsy.forward is not None:
-            index, text = autopsy.forward, "its outputs are not finite although its inputs and arrays are: too large"
-        elif autopsy.loss is not None:
-            index, text = autopsy.loss, "its loss is not finite although its input is"
-        elif autopsy.backward is not None:
-            index, text = autopsy.backward, "its delta is not finite although the loss is"
-        elif autopsy.gradient is not None:
-            index = autopsy.gradient
+        elif root_cause.forward is not None:
+            index, text = root_cause.forward, "its outputs are not finite although its inputs and arrays are: too large"
+        elif root_cause.loss is not None:
+            index, text = root_cause.loss, "its loss is not finite although its input is"
+        elif root_cause.backward is not None:
+            index, text = root_cause.backward, "its delta is not finite although the loss is"
+        elif root_cause.gradient is not None:
+            index = root_cause.gradient
             text = "its gradients (or their norm) are not finite although its delta is"
         else:
             text = "the norm of all gradients is not finite"
-        return self.finding(plan, batch_num, index, text + _route(plan, autopsy))
+        return self.finding(plan, batch_num, index, text + _route(plan, root_cause))
 
 
-def _route(plan: Plan, autopsy: Autopsy) -> str:
-    """Where it shows first, forward and backward."""
+def _route(plan: Plan, root_cause: RootCause) -> str:
+    """Name the first layers with non-finite values, forward and backward."""
     told = [
         f"{what} of {plan.place(index)}"
         for what, index in (
-            ("going forward in the output", autopsy.forward),
-            ("going back in the delta", autopsy.backward),
-            ("in the gradients", autopsy.gradient),
+            ("going forward in the output", root_cause.forward),
+            ("going back in the delta", root_cause.backward),
+            ("in the gradients", root_cause.gradient),
         )
         if index is not None
     ]
@@ -98,7 +98,7 @@ class LossSpike(Symptom):
     in_a_row: int = 3
 
     def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
-        """It is looked for before the update, not after it."""
+        """No findings: this symptom is checked before the update."""
         return iter(())
 
 
@@ -141,16 +141,16 @@ class LossHistory:
 
     @classmethod
     def going_on(cls, symptom: LossSpike, memory: Mapping[str, Sequence[float]]) -> LossHistory:
-        """With what another one had in its `memory`."""
+        """Continue from the `memory` of another history."""
         last, first = memory.get("last", ()), memory.get("first", ())
         return cls(symptom, deque(last, symptom.window), list(first)[: symptom.least])
 
     def memory(self) -> dict[str, list[float]]:
-        """All it knows when an update has been made: then no spike is the last."""
+        """State after an update, when the last loss was no spike."""
         return {"last": list(self.last), "first": list(self.first)}
 
     def is_spike(self, loss: float) -> bool:
-        """Whether it is one; it is remembered if not."""
+        """True if the loss is a spike; other losses are added to the history."""
         least, window = self.symptom.least, self.symptom.window
         if len(self.last) >= least and loss > max(self.symptom.times * max(self.last), median(self.first)):
             self.spikes += 1
@@ -166,12 +166,12 @@ class LossHistory:
             self.first.append(loss)
         return False
 
-    def text(self, loss: float, autopsy: Autopsy | None) -> str:
-        """What is said of a spike."""
+    def text(self, loss: float, root_cause: RootCause | None) -> str:
+        """Message about a spike."""
         usual = max(self.last, default=math.nan)
         text = f"the loss is {loss:.4g}; {usual:.4g} was the largest of the last {len(self.last)} minibatches"
-        if autopsy is None or not autopsy.samples:
+        if root_cause is None or not root_cause.samples:
             return text
-        worst = autopsy.samples[0]
-        others = median(sample.loss for sample in autopsy.samples)
+        worst = root_cause.samples[0]
+        others = median(sample.loss for sample in root_cause.samples)
         return f"{text}; the worst image is {worst.name} ({worst.loss:.4g}, the median {others:.4g})"

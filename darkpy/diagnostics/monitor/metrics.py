@@ -1,4 +1,4 @@
-"""The numbers of an update: measured on the device, fetched at once, told as rows of one number a layer."""
+"""Metrics of an update: measured on the device, fetched at once, returned as rows of one value a layer."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from darkpy.diagnostics.monitor.probes import ArrayProbes, LayerProbes
 from darkpy.diagnostics.monitor.symptom import Row
 from darkpy.training.trainer import Trainer
 
-_EUCLIDEAN = 2.0
-_TINY = 1e-6  # that torch adds to a norm before it clips by it
+EUCLIDEAN_NORM = 2.0
+CLIP_EPSILON = 1e-6
+"""Added to a norm by torch before it clips by it."""
 
 
-class Measures:
+class UpdateMetrics:
     """norm: the 2-norm of all gradients of the update, before clipping.
 
     gradient: the 2-norm of each layer's; largest: the largest number of all. They are known where the layers were
@@ -39,12 +40,12 @@ class Measures:
         self._clipped = 1.0  # what grad_clip_norm leaves of the gradients
 
     def look(self, x_BCHW: Tensor) -> None:
-        """Look at the layers while the coming minibatch goes through."""
+        """Measure the layers during the coming minibatch."""
         self._is_looking = True
         self._layers.attach(x_BCHW)
 
     def end(self) -> None:
-        """The minibatch is over."""
+        """End the minibatch."""
         self._layers.detach()
         self._is_looking = False
 
@@ -55,7 +56,7 @@ class Measures:
             must be known of an update with this norm, and with at most such a share of rate times gradient in weights.
         """
         optimizer, net = self.trainer.optimizer, self.trainer.net
-        if not (self._is_looking or optimizer.deferred) and net.grad_clip_type == _EUCLIDEAN:
+        if not (self._is_looking or optimizer.deferred) and net.grad_clip_type == EUCLIDEAN_NORM:
             self.norm, self.largest, self.gradient, self._decayed = float(norm), math.nan, {}, {}
             self.are_numbers = math.isfinite(self.norm)
             reach = rate * self.norm / self._least_weight if self._least_weight else math.inf
@@ -74,7 +75,7 @@ class Measures:
         self._decayed = _row((index, one) for index, is_decayed, one in due if is_decayed)
         self.norm = math.hypot(*self.gradient.values())
         bound = self.trainer.net.grad_clip_norm
-        self._clipped = min(1.0, bound / (clipping + _TINY)) if bound else 1.0
+        self._clipped = min(1.0, bound / (clipping + CLIP_EPSILON)) if bound else 1.0
         if figures:
             self._rows = rows_of((figure.name, figure.layer, one) for figure, one in zip(figures, seen, strict=True))
             self._weight = self._rows.pop("weight", {})
@@ -83,7 +84,7 @@ class Measures:
             self._least_weight = min((one for one in self._weight.values() if one), default=math.inf)
 
     def pull(self, rate: float) -> Row:
-        """How large rate times gradient is beside the weights, where these have been measured."""
+        """Ratio of rate times gradient to the weights, where these have been measured."""
         nodes = self.trainer.network.plan.nodes
         return {
             index: rate * nodes[index].spec.learning_rate * self._clipped * gradient / self._weight[index]
@@ -92,7 +93,7 @@ class Measures:
         }
 
     def rows(self) -> dict[str, Row]:
-        """What was seen of the layers, and once the update is made how large its step was; empty if nobody looked."""
+        """Metrics of the layers, after the update with the size of its step; empty if they were not measured."""
         if not self._is_looking:
             return {}
         steps = self._arrays.steps()
@@ -102,7 +103,7 @@ class Measures:
 
 
 def _fetched(arrays: Sequence[Tensor]) -> list[float]:
-    """All their numbers, in one piece."""
+    """Fetch all numbers of some arrays with one copy."""
     if not arrays:
         return []
     device = arrays[-1].device

@@ -25,7 +25,7 @@ from darkpy.diagnostics.monitor.label_symptoms import AnchorOverlaps, BadLabel, 
 from darkpy.diagnostics.monitor.log_reader import LoggedMap, log_path
 from darkpy.diagnostics.monitor.log_writer import LogWriter
 from darkpy.diagnostics.monitor.loss_symptoms import Diverging, LossHistory, LossSpike
-from darkpy.diagnostics.monitor.metrics import Measures
+from darkpy.diagnostics.monitor.metrics import UpdateMetrics
 from darkpy.diagnostics.monitor.policy import UpdatePolicy
 from darkpy.diagnostics.monitor.symptom import ObservedUpdate, Symptom
 from darkpy.finding import Finding
@@ -111,7 +111,7 @@ class Monitor(StepGuard):
         self.average = math.nan  # the trainer's, when the first minibatch comes
         self.history = History(plan, self.symptoms)
         self.policy = UpdatePolicy(trainer, self.history, self.loss_history, self.max_bad_updates)
-        self.measures, self.overlaps, self.labels = Measures(trainer), AnchorOverlaps(), BadLabel()
+        self.metrics, self.overlaps, self.labels = UpdateMetrics(trainer), AnchorOverlaps(), BadLabel()
         self._first_average, self._lowest_average = math.nan, math.inf
         self._recorded: list[RecordedBatch] = []  # minibatches of the current update that were accepted
         self._losses: list[float] = []  # of these
@@ -145,7 +145,7 @@ class Monitor(StepGuard):
         self._recorded.append(RecordedBatch(x_BCHW, truth, tuple(map(tuple, paths)), trainer.seen))
         completes_update = trainer.seen // net.minibatch % net.subdivisions == net.subdivisions - 1
         if completes_update and (self.history.updates < self.first or n % self.every == 0):
-            self.measures.look(x_BCHW)
+            self.metrics.look(x_BCHW)
             self.overlaps.add(trainer.network.plan, truth)
         if self.check_labels and trainer.process_group.is_main and truth.device.type == "cpu":
             self._check_labels(n)
@@ -165,9 +165,9 @@ class Monitor(StepGuard):
         learning = {group["node"].index for group in groups if any(param.grad is not None for param in group["params"])}
         self._fresh = self.history.take_part(learning)
         wants_layers = self.history.wants_layers if not self._fresh else lambda norm, reach: True
-        self.measures.fetch(norm, max((group["lr"] for group in groups), default=0.0), wants_layers)
+        self.metrics.fetch(norm, max((group["lr"] for group in groups), default=0.0), wants_layers)
         return self.policy.accept_update(
-            has_finite_gradients=self.measures.are_numbers, has_finite_arrays=self.measures.has_whole_arrays
+            has_finite_gradients=self.metrics.are_numbers, has_finite_arrays=self.metrics.has_whole_arrays
         )
 
     def end(self, report: StepReport) -> None:
@@ -175,7 +175,7 @@ class Monitor(StepGuard):
             self._handle_refused(report)
         elif report.updated:
             self._handle_update(report)
-        self.measures.end()
+        self.metrics.end()
         self._ended = perf_counter()
 
     def log_map(self, batch_num: int, mean: float) -> None:
@@ -193,7 +193,7 @@ class Monitor(StepGuard):
         refused = self.policy.finding(self._recorded, self.folder, precursor)
         if self._log is not None:
             # the loss is that of the refused minibatch, or of the whole update
-            measures = self.measures if self.policy.is_whole_update else None
+            metrics = self.metrics if self.policy.is_whole_update else None
             update = UpdateReport(
                 batch_num=self.trainer.batch_num + 1,
                 seen=report.seen,
@@ -201,8 +201,8 @@ class Monitor(StepGuard):
                 loss=self.policy.loss,
                 average=self.average,
                 rate=report.rate,
-                norm=measures.norm if measures else math.nan,
-                largest=measures.largest if measures else math.nan,
+                norm=metrics.norm if metrics else math.nan,
+                largest=metrics.largest if metrics else math.nan,
                 refused=True,
             )
             self._log.update(update)
@@ -211,14 +211,14 @@ class Monitor(StepGuard):
         self.policy.check(self.findings[-1] if self.findings else None)
 
     def _handle_update(self, report: StepReport) -> None:
-        trainer, measures, plan = self.trainer, self.measures, self.trainer.network.plan
+        trainer, metrics, plan = self.trainer, self.metrics, self.trainer.network.plan
         loss = sum(self._losses) / max(1, len(self._losses))
         self.average = next_average(self.average, loss)
         if self.history.updates >= AVERAGE_SETTLED_UPDATES:
             self._first_average = self.average if math.isnan(self._first_average) else self._first_average
             self._lowest_average = min(self.average, self._lowest_average)
-        gradient = measures.gradient
-        rows = measures.rows()
+        gradient = metrics.gradient
+        rows = metrics.rows()
         now = perf_counter()
         self.update = update = ObservedUpdate(
             batch_num=trainer.batch_num,
@@ -229,13 +229,13 @@ class Monitor(StepGuard):
             images=len(self._losses) * self._minibatch_images,
             seconds=now - self._began,
             waited=self._waited,
-            norm=measures.norm,
-            largest=measures.largest,
+            norm=metrics.norm,
+            largest=metrics.largest,
             layers=as_lists(plan, {**rows, "gradient": gradient}) if rows else {},
             plan=plan,
             past=self.history.past,
             gradient=gradient,
-            pull=measures.pull(report.rate),
+            pull=metrics.pull(report.rate),
             fresh=self._fresh,
             figures=rows,
             overlap=self.overlaps.mean if rows else None,

@@ -14,7 +14,7 @@ from darkpy.diagnostics.monitor.artifacts import write_evidence
 from darkpy.diagnostics.monitor.history import History
 from darkpy.diagnostics.monitor.label_symptoms import RecordedBatch
 from darkpy.diagnostics.monitor.loss_symptoms import LossHistory, NonFinite
-from darkpy.diagnostics.monitor.root_cause import examine
+from darkpy.diagnostics.monitor.root_cause import find_root_cause
 from darkpy.errors import DarkpyError
 from darkpy.finding import Finding
 from darkpy.training.trainer import Trainer
@@ -80,20 +80,20 @@ class UpdatePolicy:
         if self.examined == MAX_EXAMINED_UPDATES:
             return None
         self.examined += 1
-        autopsy = examine(trainer, recorded if self.is_whole_update else recorded[-1:])
+        cause = find_root_cause(trainer, recorded if self.is_whole_update else recorded[-1:])
         # collectives of all ranks come before anything that each rank decides by itself
-        faults = trainer.process_group.gather_paths([sample.fault for sample in autopsy.samples if sample.fault])
-        named = [sample for sample in autopsy.samples if sample.fault]
+        faults = trainer.process_group.gather_paths([sample.fault for sample in cause.samples if sample.fault])
+        named = [sample for sample in cause.samples if sample.fault]
         if not named and not faults:
-            named = autopsy.samples[:MAX_NAMED_IMAGES]
+            named = cause.samples[:MAX_NAMED_IMAGES]
         paths = trainer.process_group.gather_paths([sample.name for sample in named])
-        self.has_finite_arrays = autopsy.arrays is None
+        self.has_finite_arrays = cause.arrays is None
         batch_num = trainer.batch_num + 1
         symptom = self.loss_history.symptom if self.is_spike else NonFinite()
         if isinstance(symptom, NonFinite):
-            finding = symptom.diagnose(plan, batch_num, autopsy, faults)
+            finding = symptom.diagnose(plan, batch_num, cause, faults)
         else:
-            finding = symptom.finding(plan, batch_num, None, self.loss_history.text(self.loss, autopsy))
+            finding = symptom.finding(plan, batch_num, None, self.loss_history.text(self.loss, cause))
         index = finding.location.index
         blames_images = self.is_spike or bool(faults and index is None)
         # weights that spoil one update spoil the next ones in other layers: report one layer until an update succeeds
@@ -108,7 +108,7 @@ class UpdatePolicy:
         if folder is None or not trainer.process_group.is_main:
             return finding
         text = "\n".join((finding.text, *finding.hints))
-        evidence = write_evidence(folder, batch_num, plan, autopsy.samples, text)
+        evidence = write_evidence(folder, batch_num, plan, cause.samples, text)
         return replace(finding, evidence=evidence.relative_to(folder).as_posix())
 
     def check(self, last: Finding | None) -> None:

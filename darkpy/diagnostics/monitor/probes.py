@@ -1,4 +1,4 @@
-"""What is measured of the layers while a minibatch goes through them: numbers that stay on the device until fetched.
+"""Measurements of the layers during a minibatch; they stay on the device until they are fetched.
 
 Legend: B images, C channels (units), H W rows and columns.
 """
@@ -20,19 +20,19 @@ from darkpy.network import Network
 from darkpy.ops.norms import NORM_EPS
 from darkpy.training.trainer import Trainer
 
-NUMBERS = 1 << 16
-"""How many of a layer's outputs are looked at, at most or one image's: of a large map one image tells as much."""
-STILL_FOR = 1000
-"""Outputs in a row that a unit must have been still for: of a map that is one look, of [connected] many."""
-STILL_LOOKS = 3
-"""And that many looks: a unit may pass over the images of one minibatch."""
+MAX_OUTPUTS = 1 << 16
+"""Outputs of a layer that are measured, or those of one image: of a large map one image says as much."""
+DEAD_OUTPUTS = 1000
+"""Consecutive equal outputs of a dead unit: for a map one measurement, for [connected] many."""
+DEAD_MEASUREMENTS = 3
+"""Consecutive measurements as well: a unit may ignore the images of one minibatch."""
 
 
 INPUT = -1
 """The layer number of the images themselves."""
 
 
-_SMALL = 4096  # numbers
+SMALL_ARRAY_NUMBERS = 4096
 
 
 class Figure(NamedTuple):
@@ -44,7 +44,7 @@ class Figure(NamedTuple):
 
 
 class LayerProbes:
-    """Hooks that are there for one minibatch, and say what they saw."""
+    """Forward and backward hooks that measure the layers during one minibatch."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.network = trainer.network
@@ -64,7 +64,7 @@ class LayerProbes:
         self._handles = []
 
     def taken(self) -> list[Figure]:
-        """What was seen, with batch norm's variances as they are now; it is seen once."""
+        """Remove and return the measurements, with batch norm's present variances."""
         self.detach()
         figures, self._figures = self._figures, []
         return [*figures, *_variances(self.network)]
@@ -83,11 +83,11 @@ class LayerProbes:
             output.register_hook(partial(self._feel, node, layer.bound))  # type: ignore[no-untyped-call]
 
     def _dead(self, index: int, is_still_C: Tensor, outputs: int) -> Tensor:
-        """The share of units that have been still for long."""
+        """Share of units whose output has not changed for long."""
         before_C = self._still.get(index)
         count_C = is_still_C * (outputs if before_C is None else before_C + outputs)
         self._still[index] = count_C
-        return (count_C >= max(STILL_FOR, STILL_LOOKS * outputs)).float().mean()
+        return (count_C >= max(DEAD_OUTPUTS, DEAD_MEASUREMENTS * outputs)).float().mean()
 
     @torch.no_grad()
     def _feel(self, node: Node, bound: float, gradient: Tensor) -> None:
@@ -101,7 +101,7 @@ class LayerProbes:
 
 
 def _variances(network: Network) -> Iterator[Figure]:
-    """The smallest of each layer's rolling variances, and the share of those that batch norm's own constant outdoes."""
+    """Smallest rolling variance of each layer, and the share of those below batch norm's epsilon."""
     for node in network.plan.nodes:
         found = [
             network.layers[node.index].get_buffer(array_spec.name)
@@ -115,14 +115,14 @@ def _variances(network: Network) -> Iterator[Figure]:
 
 
 def _some(array: Tensor) -> Tensor:
-    """The first images of it, no more than are needed."""
+    """First images of an array, no more than are needed."""
     if not array.dim() or not len(array):
         return array
-    return array[: max(1, math.ceil(NUMBERS * len(array) / max(1, array.numel())))]
+    return array[: max(1, math.ceil(MAX_OUTPUTS * len(array) / max(1, array.numel())))]
 
 
 class ArrayProbes:
-    """The norms of what is learned and of its gradients, layer by layer; a layer's arrays count as one vector."""
+    """Norms of weights and gradients, layer by layer; the arrays of a layer count as one vector."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
@@ -178,18 +178,18 @@ def _norms(arrays: list[Tensor]) -> list[Tensor]:
 
 
 def _largest(arrays: list[Tensor]) -> Tensor:
-    """The largest number of all, without its sign."""
+    """Largest absolute value of all arrays."""
     if arrays[0].device.type != "cpu":
         return torch.stack(list(torch._foreach_norm(arrays, math.inf))).max()
     # on a CPU torch's own takes ten times as long, and small arrays are as dear as large ones
-    parts = [_flat(array) for array in arrays if array.numel() > _SMALL]
+    parts = [_flat(array) for array in arrays if array.numel() > SMALL_ARRAY_NUMBERS]
     if len(parts) < len(arrays):
-        parts.append(torch.cat([array.flatten() for array in arrays if array.numel() <= _SMALL]))
+        parts.append(torch.cat([array.flatten() for array in arrays if array.numel() <= SMALL_ARRAY_NUMBERS]))
     return torch.stack([end for part in parts for end in torch.aminmax(part)]).abs().max()
 
 
 def _flat(array: Tensor) -> Tensor:
-    """All numbers in the order in which they lie in memory."""
+    """Flatten an array in memory order, without a copy."""
     if array.dim() == 4 and array.is_contiguous(memory_format=torch.channels_last):
         array = array.permute(0, 2, 3, 1)
     return array.reshape(-1)

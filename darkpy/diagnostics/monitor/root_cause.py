@@ -1,6 +1,6 @@
-"""A second look at an update that was refused: what in it was the first to be no number, and which image is at fault.
+"""Root cause of a refused update: the first non-finite layer, loss, delta or gradient, and the images to blame.
 
-It happens seldom, so it may take its time: the minibatches go through once more, with every layer looked at.
+The minibatches are repeated with hooks on every layer; this is slow, and rare.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from darkpy.diagnostics.monitor.label_symptoms import RecordedBatch
 from darkpy.layers.loss import Loss, TrainingState
 from darkpy.training.trainer import Trainer
 
-FAR = 100.0
-"""How many times the median of its minibatch an image's largest pixel is, where it is no image like the others."""
+OUTLIER_PIXEL_RATIO = 100.0
+"""Ratio of an image's largest pixel to the median of its minibatch, above which the image is an outlier."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sample:
-    """One image of the update. kept, image: its minibatch, and its place there.
+class SuspectSample:
+    """Image of a refused update. kept, image: its minibatch, and its index there.
 
-    loss: its part of the squared deltas of all heads, which is [yolo]'s cost. largest: its largest pixel, without sign.
-    spoilt: what of it is no number; empty for a whole one. is_far: whether its pixels go far beyond the others'.
+    loss: its part of the squared deltas of all heads, which is [yolo]'s cost. largest: its largest absolute pixel.
+    nonfinite: description of its NaN and infinite values; empty for none. is_outlier: its pixels exceed the others'.
     """
 
     kept: RecordedBatch
     image: int
     loss: float
     largest: float
-    spoilt: str
-    is_far: bool = False
+    nonfinite: str
+    is_outlier: bool = False
 
     @property
     def name(self) -> str:
@@ -45,25 +45,25 @@ class Sample:
 
     @property
     def fault(self) -> str:
-        """What is wrong with it as it is; empty where nothing is."""
-        if self.spoilt:
-            return f"{self.name} has {self.spoilt}"
-        return f"{self.name} has pixel values up to {self.largest:.3g}" if self.is_far else ""
+        """Message about a defect of the image itself; empty for none."""
+        if self.nonfinite:
+            return f"{self.name} has {self.nonfinite}"
+        return f"{self.name} has pixel values up to {self.largest:.3g}" if self.is_outlier else ""
 
     @property
     def rank(self) -> tuple[bool, bool, float, float]:
-        """The worst is the largest."""
-        return bool(self.spoilt), self.is_far, math.inf if math.isnan(self.loss) else self.loss, self.largest
+        """Sort key: the worst image has the largest."""
+        return bool(self.nonfinite), self.is_outlier, math.inf if math.isnan(self.loss) else self.loss, self.largest
 
 
 @dataclass(kw_only=True, slots=True)
-class Autopsy:
-    """What was found; layers are named by their numbers, None where all is well.
+class RootCause:
+    """First layers with non-finite values, by index; None if all values are finite.
 
-    arrays: the first layer with arrays that are no numbers, the array's name, and how many of its numbers.
-    forward: the first layer whose outputs are no numbers, in the order of the cfg. loss: the first whose loss is none.
-    backward: the first layer, going back, at whose output the delta is none.
-    gradient: the first layer, in the order of the cfg, whose own gradients are none.
+    arrays: the first layer with a non-finite array, the array's name, and the count of its non-finite values.
+    forward: the first layer with a non-finite output, in the order of the cfg. loss: the first with such a loss.
+    backward: the first layer, going back, with a non-finite delta at its output.
+    gradient: the first layer, in the order of the cfg, with non-finite gradients of its own.
     samples: all images, the worst first.
     """
 
@@ -72,15 +72,15 @@ class Autopsy:
     loss: int | None = None
     backward: int | None = None
     gradient: int | None = None
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[SuspectSample] = field(default_factory=list)
 
     @property
     def is_clean(self) -> bool:
         return (self.arrays, self.forward, self.loss, self.backward, self.gradient) == (None,) * 5
 
 
-def bad_array(trainer: Trainer) -> tuple[int, str, int] | None:
-    """The first of the network's arrays that is not all numbers: its layer, its name, how many of them."""
+def find_nonfinite_array(trainer: Trainer) -> tuple[int, str, int] | None:
+    """Find the first array with non-finite values: its layer, its name, the count of these values."""
     network = trainer.network
     for node in network.plan.nodes:
         layer: Any = network.layers[node.index]
@@ -91,23 +91,23 @@ def bad_array(trainer: Trainer) -> tuple[int, str, int] | None:
     return None
 
 
-def examine(trainer: Trainer, minibatches: Sequence[RecordedBatch]) -> Autopsy:
-    """Repeat minibatches that a trainer has not seen, and leave it as it is."""
-    autopsy = Autopsy(arrays=bad_array(trainer))
+def find_root_cause(trainer: Trainer, minibatches: Sequence[RecordedBatch]) -> RootCause:
+    """Repeat minibatches and find the first non-finite values; the trainer stays unchanged."""
+    cause = RootCause(arrays=find_nonfinite_array(trainer))
     with trainer.preserved():
         for kept in minibatches:
-            with _eyes(trainer, autopsy):
+            with _watch_layers(trainer, cause):
                 losses = _repeat(trainer, kept)
-            autopsy.samples += _samples(kept, losses)
+            cause.samples += _samples(kept, losses)
             nodes = [node.index for node in trainer.network.plan.nodes if node.spec in trainer.network.loss_specs]
             bad = [index for index, loss in zip(nodes, losses, strict=True) if not math.isfinite(loss.cost)]
-            autopsy.loss = bad[0] if bad and autopsy.loss is None else autopsy.loss
-            if autopsy.gradient is None:
-                autopsy.gradient = _bad_gradient(trainer)
-            if not autopsy.is_clean:
-                break  # what comes after it adds to gradients that are no numbers
-    autopsy.samples.sort(key=lambda sample: sample.rank, reverse=True)
-    return autopsy
+            cause.loss = bad[0] if bad and cause.loss is None else cause.loss
+            if cause.gradient is None:
+                cause.gradient = _bad_gradient(trainer)
+            if not cause.is_clean:
+                break  # later minibatches add to gradients that are non-finite already
+    cause.samples.sort(key=lambda sample: sample.rank, reverse=True)
+    return cause
 
 
 def _repeat(trainer: Trainer, kept: RecordedBatch) -> tuple[Loss, ...]:
@@ -122,18 +122,18 @@ def _repeat(trainer: Trainer, kept: RecordedBatch) -> tuple[Loss, ...]:
 
 
 @contextmanager
-def _eyes(trainer: Trainer, autopsy: Autopsy) -> Iterator[None]:
-    """Look at the output of every layer, and at what comes back to it."""
+def _watch_layers(trainer: Trainer, cause: RootCause) -> Iterator[None]:
+    """Check the output of every layer, and the delta that comes back to it."""
 
     def look(index: int, layer: Any, inputs: Any, output: Tensor) -> None:
-        if autopsy.forward is None and not output.detach().isfinite().all():
-            autopsy.forward = index
+        if cause.forward is None and not output.detach().isfinite().all():
+            cause.forward = index
         if output.requires_grad:
             output.register_hook(partial(feel, index))  # type: ignore[no-untyped-call]
 
     def feel(index: int, gradient: Tensor) -> None:
-        if autopsy.backward is None and not gradient.isfinite().all():
-            autopsy.backward = index
+        if cause.backward is None and not gradient.isfinite().all():
+            cause.backward = index
 
     layers = enumerate(trainer.network.layers)
     handles = [layer.register_forward_hook(partial(look, index)) for index, layer in layers]
@@ -144,7 +144,7 @@ def _eyes(trainer: Trainer, autopsy: Autopsy) -> Iterator[None]:
             handle.remove()
 
 
-def _samples(kept: RecordedBatch, losses: Sequence[Loss]) -> list[Sample]:
+def _samples(kept: RecordedBatch, losses: Sequence[Loss]) -> list[SuspectSample]:
     loss_B = torch.zeros(len(kept.x_BCHW), dtype=torch.float64)
     for loss in losses:
         squared = loss.delta.detach().double().square().flatten(1).sum(1).cpu()
@@ -152,15 +152,15 @@ def _samples(kept: RecordedBatch, losses: Sequence[Loss]) -> list[Sample]:
             loss_B += squared
     largest_B = kept.x_BCHW.detach().float().flatten(1).abs().amax(1).tolist()
     usual = median(largest_B)
-    spoilt = kept.spoilt()
+    nonfinite = kept.nonfinite()
     return [
-        Sample(
+        SuspectSample(
             kept=kept,
             image=image,
             loss=float(loss),
             largest=largest_B[image],
-            spoilt=spoilt.get(image, ""),
-            is_far=largest_B[image] > FAR * usual,
+            nonfinite=nonfinite.get(image, ""),
+            is_outlier=largest_B[image] > OUTLIER_PIXEL_RATIO * usual,
         )
         for image, loss in enumerate(loss_B)
     ]
@@ -171,7 +171,7 @@ def _bad_gradient(trainer: Trainer) -> int | None:
     for node in network.plan.nodes:
         layer: Any = network.layers[node.index]
         arrays = [layer.get_parameter(array_spec.name) for array_spec in node.arrays if not array_spec.is_statistic]
-        # numbers whose squares are none count as none: the norm of all gradients is not known
+        # finite gradients with an infinite norm count as non-finite, because the norm of all gradients is unknown
         if any(array.grad is not None and not torch.linalg.vector_norm(array.grad).isfinite() for array in arrays):
             return node.index
     return None

@@ -1,6 +1,6 @@
-"""What a symptom is: something to see in the figures of an update, the layer where it is seen, and what helps.
+"""Symptom: a sign of trouble in the measurements of an update, with the layer where it shows and hints.
 
-A symptom is a frozen dataclass whose fields are its thresholds; what has been seen before is the watch's to remember.
+A symptom is a frozen dataclass whose fields are its thresholds; the monitor's History remembers earlier updates.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class Symptom:
     """hints: what to do, in the order in which causes are to be looked for: data, rates, operations, details.
 
     cause: the first place to look for one.
-    looks: how many looks in a row must show it; a single one may be chance.
+    looks: consecutive measurements that must show it; a single one may be chance.
     """
 
     hints: ClassVar[tuple[str, ...]] = ()
     cause: ClassVar[Cause] = Cause.OPERATIONS
-    needs_figures: ClassVar[bool] = False  # whether it shows only where the layers were looked at
+    needs_figures: ClassVar[bool] = False  # true if it needs measurements of the layers
 
     looks: int = 1
 
@@ -67,11 +67,11 @@ class Symptom:
         return type(self).__name__
 
     def can_tell(self, look: ObservedUpdate) -> bool:
-        """Whether an update says anything about it."""
+        """True if the update has the measurements that the symptom needs."""
         return bool(look.figures) or not self.needs_figures
 
     def wants_layers(self, norm: float, reach: float, past: Sequence[float]) -> bool:
-        """Whether the layers' gradients must be known of an update.
+        """True if the symptom needs the gradients of each layer of an update.
 
         norm: of all its gradients. reach: more than rate times gradient can be beside the weights of any layer.
         """

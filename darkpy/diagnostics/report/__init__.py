@@ -1,1 +1,1 @@
-"""What a run's log tells, drawn: one page that needs nothing else, images, TensorBoard's events."""
+"""Report of a run from its log: one HTML page, PNG images, TensorBoard events."""

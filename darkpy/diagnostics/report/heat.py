@@ -1,4 +1,4 @@
-"""Heat maps: one figure of every layer, from the first look at them to the last.
+"""Heat maps: one figure of every layer, from the first measurement to the last.
 
 Letters: R layers, L looks.
 """
@@ -19,19 +19,21 @@ from darkpy.diagnostics.report.plot import format_tick
 from darkpy.training.reports import UpdateReport
 
 W, LEFT, RIGHT, TOP, BOTTOM = 860.0, 150.0, 96.0, 12.0, 34.0
-LOOKS = 240
-"""Columns, at most; of more looks several make one column, the highest number counting."""
+MAX_COLUMNS = 240
+"""Columns of a map; of more measurements several make one column, with the highest value."""
 ROW_LEAST, ROW_MOST = 6.0, 18.0
-TALL = 520.0
-"""Pixels that a map of many layers takes."""
+MAX_MAP_HEIGHT = 520.0
+"""Pixels of a map of many layers, unless its rows would be too low."""
 LABEL_H = 13.0
-_STOPS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
-"""From little to much: the colors of viridis, told apart by the color-blind and in gray."""
+_VIRIDIS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+"""Colors of viridis from low to high, distinct for the color-blind and in gray."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """name: the log's. low, high: where the colors begin and end; None for the smallest and the largest number.
+    """Figure of the layers in a log.
+
+    name: in the log. low, high: ends of the color scale; None for the smallest and the largest value.
 
     is_log: equal factors are equal steps of color.
     """
@@ -45,17 +47,17 @@ class Figure:
 
 
 FIGURES = (
-    Figure("zero", "Zeros", "The share of a layer's outputs that are 0.", 0, 1),
-    Figure("clamped", "Clamped deltas", "The share of the deltas at a layer's output that constrain= cut off.", 0, 1),
-    Figure("ratio", "Update to weight", "How large an update was beside the weights; .001 is usual.", is_log=True),
+    Figure("zero", "Zeros", "Share of a layer's outputs that are 0.", 0, 1),
+    Figure("clamped", "Clamped deltas", "Share of the deltas at a layer's output that constrain= clamps.", 0, 1),
+    Figure("ratio", "Update to weight", "Norm of an update over the norm of the weights; .001 is usual.", is_log=True),
     Figure("gradient", "Gradients", "The 2-norm of a layer's gradients.", is_log=True),
-    Figure("dead", "Still units", "The share of units that have put out nothing but 0 for long.", 0, 1),
+    Figure("dead", "Dead units", "Share of units whose output has not changed for long.", 0, 1),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Heat:
-    """rows: the layers' numbers; looks: the last update of each column; value_RL is NaN where there is no figure."""
+    """rows: indices of the layers; looks: the last update of each column; value_RL: NaN where there is no value."""
 
     figure: Figure
     rows: tuple[int, ...]
@@ -64,12 +66,12 @@ class Heat:
 
 
 def gather(log: RunLog, figure: Figure) -> Heat | None:
-    """What a log tells of one figure; None where it tells nothing."""
+    """Collect one figure of all layers from a log; None if it has none."""
     looked = [one for one in log.updates if figure.name in one.layers]
     layers = len(log.run.layers)
     if not looked or not layers:
         return None
-    size = -(-len(looked) // LOOKS)
+    size = -(-len(looked) // MAX_COLUMNS)
     columns = [_highest(looked[start : start + size], figure.name, layers) for start in range(0, len(looked), size)]
     value_RL = np.stack(columns, axis=1)
     rows = np.flatnonzero(~np.isnan(value_RL).all(axis=1))
@@ -80,11 +82,11 @@ def gather(log: RunLog, figure: Figure) -> Heat | None:
 
 
 def draw_heat(log: RunLog, heat: Heat) -> Drawing:
-    """Layers from above to below as in the cfg, updates from left to right, and what the colors mean."""
-    row_h = min(ROW_MOST, max(ROW_LEAST, TALL / len(heat.rows)))
+    """Draw layers from top to bottom, updates from left to right, and the color scale."""
+    row_h = min(ROW_MOST, max(ROW_LEAST, MAX_MAP_HEIGHT / len(heat.rows)))
     map_w, map_h = W - LEFT - RIGHT, row_h * len(heat.rows)
     low, high = _range(heat)
-    drawing = Drawing(W, max(map_h, 80) + TOP + BOTTOM, _told(log, heat))
+    drawing = Drawing(W, max(map_h, 80) + TOP + BOTTOM, _describe(log, heat))
     drawing.items.append(Raster(LEFT, TOP, map_w, map_h, color(_shares(heat.value_RL, low, high, heat.figure.is_log))))
     every = max(1, math.ceil(LABEL_H / row_h))
     for row in range(0, len(heat.rows), every):
@@ -100,8 +102,8 @@ def draw_heat(log: RunLog, heat: Heat) -> Drawing:
 
 
 def color(share_RL: NDArray[np.float64]) -> PIL.Image.Image:
-    """A pixel for each share from 0 to 1; nothing where it is NaN, magenta where it is beyond all numbers."""
-    stops = np.array(_STOPS, dtype=float)
+    """Color each share from 0 to 1; transparent for NaN, magenta for infinite values."""
+    stops = np.array(_VIRIDIS, dtype=float)
     place_RL = np.clip(np.nan_to_num(share_RL, posinf=1, neginf=0), 0, 1) * (len(stops) - 1)
     below_RL = np.minimum(place_RL.astype(int), len(stops) - 2)
     part_RL1 = (place_RL - below_RL)[..., None]
@@ -112,7 +114,7 @@ def color(share_RL: NDArray[np.float64]) -> PIL.Image.Image:
 
 
 def _draw_key(drawing: Drawing, low: float, high: float) -> None:
-    """The colors beside the map, with the numbers of both ends."""
+    """Draw the color scale beside the map, with the values of both ends."""
     x, y, h = W - RIGHT + 18, TOP, min(160.0, drawing.h - TOP - BOTTOM)
     ramp = np.linspace(1, 0, 64)[:, None]
     drawing.items.append(Raster(x, y, 12, h, color(ramp)))
@@ -121,7 +123,7 @@ def _draw_key(drawing: Drawing, low: float, high: float) -> None:
 
 
 def _highest(several: Sequence[UpdateReport], name: str, layers: int) -> NDArray[np.float64]:
-    """The highest number of each layer in some looks, NaN where none of them has one."""
+    """Highest value of each layer in some measurements, NaN if none of them has one."""
     table = np.full((len(several), layers), np.nan)
     for row, one in zip(table, several, strict=True):
         figures = [math.nan if value is None else value for value in one.layers[name][:layers]]
@@ -145,9 +147,9 @@ def _shares(value_RL: NDArray[np.float64], low: float, high: float, is_log: bool
     return np.asarray(np.log(np.maximum(value_RL, low) / low) / math.log(high / low))
 
 
-def _told(log: RunLog, heat: Heat) -> str:
-    """The layers where the figure is highest at the end, in words."""
+def _describe(log: RunLog, heat: Heat) -> str:
+    """Describe the layers where the figure is highest at the end."""
     last = [(float(value), row) for value, row in zip(heat.value_RL[:, -1], heat.rows, strict=True) if value == value]
     worst = sorted(last, reverse=True)[:3]
-    said = ", ".join(f"{value:.3g} in layer {row} [{log.run.layers[row].type}]" for value, row in worst)
-    return f"{heat.figure.title} of {len(heat.rows)} layers over updates; highest at the end: {said or 'no numbers'}"
+    text = ", ".join(f"{value:.3g} in layer {row} [{log.run.layers[row].type}]" for value, row in worst)
+    return f"{heat.figure.title} of {len(heat.rows)} layers over updates; highest at the end: {text or 'no values'}"
