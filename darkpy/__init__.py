@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from darkpy.deprecation import renamed_arguments, warn_renamed
 from darkpy.dialect import Dialect
 from darkpy.errors import ConfigError, DarkpyError, DarkpyWarning, ImageError, ShapeError, WeightsError
+from darkpy.finding import Finding
 
 if TYPE_CHECKING:
     import torch
@@ -22,20 +23,25 @@ if TYPE_CHECKING:
     from darkpy.diagnostics.monitor.monitor import Monitor
     from darkpy.inference.accelerate import accelerate
     from darkpy.network import Network
+    from darkpy.training.reports import CheckpointReport, UpdateReport, ValidationReport
     from darkpy.training.trainer import Trainer
     from darkpy.training_run import TrainingResult, TrainingRun, train
 
 __all__ = [
+    "CheckpointReport",
     "ConfigError",
     "DarkpyError",
     "DarkpyWarning",
     "Dialect",
+    "Finding",
     "ImageError",
     "Monitor",
     "ShapeError",
     "Trainer",
     "TrainingResult",
     "TrainingRun",
+    "UpdateReport",
+    "ValidationReport",
     "WeightsError",
     "accelerate",
     "load",
@@ -45,11 +51,14 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_LAZY = {
+_LAZY_MODULES = {
+    "CheckpointReport": "darkpy.training.reports",
     "Monitor": "darkpy.diagnostics.monitor.monitor",
     "Trainer": "darkpy.training.trainer",
     "TrainingResult": "darkpy.training_run",
     "TrainingRun": "darkpy.training_run",
+    "UpdateReport": "darkpy.training.reports",
+    "ValidationReport": "darkpy.training.reports",
     "accelerate": "darkpy.inference.accelerate",
     "train": "darkpy.training_run",
 }
@@ -61,11 +70,11 @@ def __getattr__(name: str) -> object:
     if name == "Watch":
         warn_renamed("darkpy.Watch", "darkpy.Monitor")
         name = "Monitor"
-    if name not in _LAZY:
+    if name not in _LAZY_MODULES:
         raise AttributeError(f"module 'darkpy' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_LAZY[name]), name)
+    return getattr(import_module(_LAZY_MODULES[name]), name)
 
 
 def plan(cfg: str | os.PathLike[str], dialect: Dialect | str | None = None, *, strict: bool = False) -> Plan:
