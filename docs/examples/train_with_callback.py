@@ -1,8 +1,9 @@
-"""Train a detector from Python, print its progress, and stop when the loss is low enough."""
+"""Train a detector from Python, print its progress, and stop when the loss is low enough.
+
+Needs the data set that `darkpy sample shapes` draws.
+"""
 
 import darkpy
-from darkpy.finding import Finding
-from darkpy.training.reports import CheckpointReport, UpdateReport
 
 
 class Progress:
@@ -11,20 +12,20 @@ class Progress:
     def on_start(self, run: darkpy.TrainingRun) -> None:
         self.run = run
 
-    def on_update(self, report: UpdateReport) -> None:
+    def on_update(self, report: darkpy.UpdateReport) -> None:
         if report.batch_num % 10 == 0:
             print(f"update {report.batch_num}: average loss {report.average:.3g}, rate {report.rate:.3g}")
         if report.average < 5:
             self.run.stop("the average loss is below 5")
 
-    def on_finding(self, finding: Finding) -> None:
+    def on_finding(self, finding: darkpy.Finding) -> None:
         print(finding)
 
-    def on_checkpoint(self, report: CheckpointReport) -> None:
+    def on_checkpoint(self, report: darkpy.CheckpointReport) -> None:
         print("written:", *report.paths)
 
 
-result = darkpy.train("shapes/sample.cfg", "shapes/sample.data", callbacks=[Progress()])
+result = darkpy.train("shapes/sample.cfg", "shapes/sample.data", device="cpu", callbacks=[Progress()])
 print(f"{result.batch_num} updates, average loss {result.average_loss:.3g}, weights in {result.weights}")
 if result.stop_reason:
     print("stopped:", result.stop_reason)
