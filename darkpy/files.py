@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-from darkpy.errors import DarkpyError
+from darkpy.errors import DarkpyError, DarkpyWarning
 
 
 class FileKind(NamedTuple):
@@ -56,6 +59,107 @@ def identify(start: bytes) -> FileKind | None:
     except UnicodeDecodeError as error:
         return TEXT_FILE if error.reason == "unexpected end of data" else None  # the last character may be cut off
     return TEXT_FILE
+
+
+_OPEN_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)  # opening a pipe would otherwise wait for its writer
+)
+
+
+def open_descriptor(path: str | os.PathLike[str]) -> int:
+    """Open a regular file for reading, without a Python file object, which costs more than reading a short file.
+
+    Raises: OSError, also for a folder, pipe or device, which may block or never end; ValueError for a name that
+        cannot exist.
+    """
+    descriptor = os.open(path, _OPEN_FLAGS)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    kind = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device"
+    raise OSError(errno.EINVAL, f"is {kind}, not a regular file")
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading. Raises: as `open_descriptor`."""
+    return os.fdopen(open_descriptor(path), "rb")
+
+
+_UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+ENCODING_HINT = "save it as UTF-8 (in PowerShell: Get-Content OLD | Set-Content -Encoding utf8 NEW)"
+_BINARY_BYTES = bytes(_CONTROL_BYTES - frozenset(b"\x1a"))  # DOS programs end text with \x1a
+
+
+def is_utf_16(data: bytes) -> bool:
+    """True if text starts with the byte order mark of UTF-16, as PowerShell's `>` writes it."""
+    return data[:2] in _UTF_16_MARKS
+
+
+def decode_text(data: bytes, file: str, *, hint: str | None, keep_bytes: bool = False) -> str:
+    """Decode a text file: UTF-8 with or without byte order mark, or UTF-16 with it; line ends become newlines.
+
+    file: its name, for messages. hint: what the file should be.
+    keep_bytes: keep bytes that are not UTF-8 as surrogates: names of files are bytes.
+    Raises: DarkpyError for other encodings and for files that are not text.
+    """
+    if is_utf_16(data):
+        try:
+            text = data.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise DarkpyError(f"{file}: is damaged UTF-16 text: {error.reason}", hint=ENCODING_HINT) from error
+        if "\0" in text:
+            raise DarkpyError(f"{file}: is damaged UTF-16 text: it holds NUL characters", hint=hint)
+    else:
+        kind = identify(data[:512])
+        if kind is not None and kind is not TEXT_FILE and data:
+            own_hint = hint if kind.hint == _ARGUMENT_ORDER else kind.hint
+            raise DarkpyError(f"{file}: is {kind.description}", hint=own_hint)
+        if b"\0" in data:
+            start = data[: 1 << 12]
+            zeros = sorted((start[0::2].count(0), start[1::2].count(0)))
+            if zeros[1] > len(start) // 8 and zeros[0] * 8 < zeros[1]:
+                raise DarkpyError(f"{file}: is UTF-16 text without a byte order mark", hint=ENCODING_HINT)
+            line = data.count(b"\n", 0, data.index(0)) + 1
+            raise DarkpyError(f"{file}: is a binary file, or damaged: a NUL byte in line {line}", hint=hint)
+        if len(data[:512].translate(None, _BINARY_BYTES)) < min(len(data), 512):
+            raise DarkpyError(f"{file}: is a binary file", hint=hint)
+        try:
+            text = data.decode("utf-8-sig", errors="surrogateescape" if keep_bytes else "strict")
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            word = data[max(0, error.start - 10) : error.start + 10].decode("cp1252", errors="replace")
+            message = f"{file}:{line}: is not UTF-8 (in Windows-1252 it would be {' '.join(word.split())!r})"
+            raise DarkpyError(message, hint=ENCODING_HINT) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def read_text(path: str | os.PathLike[str], *, max_bytes: int, hint: str | None, keep_bytes: bool = False) -> str:
+    """Read a text file that anybody's editor may have written; UTF-16 is warned about.
+
+    hint, keep_bytes: as in `decode_text`.
+    Raises: DarkpyError when it cannot be read, is no regular file, larger than `max_bytes`, or not text.
+    """
+    file = os.fspath(path)
+    file = file if file.isprintable() else ascii(file)
+    try:
+        with open_regular(path) as stream:
+            is_too_large = os.fstat(stream.fileno()).st_size > max_bytes
+            data = stream.read(512 if is_too_large else max_bytes + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        message = reason if reason.startswith("is a") else f"cannot be read: {reason}"
+        raise DarkpyError(f"{file}: {message}", hint=hint) from error
+    if is_too_large or len(data) > max_bytes:
+        size = f"{max_bytes >> 20} MB" if max_bytes >> 20 else f"{max_bytes} bytes"
+        raise DarkpyError(f"{file}: is larger than {size}, too large for a file of its kind", hint=hint)
+    text = decode_text(data, file, hint=hint, keep_bytes=keep_bytes)
+    if is_utf_16(data):
+        warnings.warn(f"{file}: is UTF-16 text, which no darknet reads: save it as UTF-8", DarkpyWarning, stacklevel=3)
+    return text
 
 
 def locate(path: Path, folder: Path) -> Path:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from darkpy.errors import DarkpyError
+from darkpy.files import read_text
 
 MAX_SIZE = 1 << 20  # bytes; coco9k.map has 80 lines
 _CLASS_INDEX = re.compile(r"\d{1,9}", re.ASCII)
@@ -36,11 +37,7 @@ def read_class_map(path: str | os.PathLike[str], classes: int) -> tuple[int, ...
 
 @lru_cache(maxsize=4)
 def _read(path: Path, changed: int, size: int) -> tuple[int, ...]:
-    if not path.is_file() or size > MAX_SIZE:
-        raise DarkpyError(
-            f"{path}: is not a class map: it is larger than {MAX_SIZE} bytes, or not a regular file", hint=_LINE_HINT
-        )
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").split()
+    lines = read_text(path, max_bytes=MAX_SIZE, hint=_LINE_HINT).split()
     for line, word in enumerate(lines, start=1):
         if not _CLASS_INDEX.fullmatch(word):
             raise DarkpyError(f"{path}:{line}: {word[:40]!r} is not a class index", hint=_LINE_HINT)

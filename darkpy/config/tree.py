@@ -15,11 +15,13 @@ from itertools import islice
 from pathlib import Path
 
 from darkpy.config.text import cfg_error
-from darkpy.errors import ConfigError
+from darkpy.errors import ConfigError, DarkpyError
+from darkpy.files import read_text
 from darkpy.finding import Finding, Location
 
 MAX_SIZE = 1 << 22  # bytes; YOLO9000's 9418 classes take 140 KB
 _MAX_FINDINGS = 20  # a file of another kind has one in every line
+_LINE_HINT = "each line is a name without spaces and its parent's index, -1 for none"
 _PARENT_INDEX = re.compile(r"-?\d{1,9}", re.ASCII)
 
 
@@ -65,15 +67,12 @@ def read_tree(path: str | os.PathLike[str]) -> Tree:
 
 @lru_cache(maxsize=4)
 def _read(path: Path, changed: int, size: int) -> Tree:
-    if not path.is_file() or size > MAX_SIZE:
-        raise _error(path, f"is not a class tree: it is larger than {MAX_SIZE} bytes, or not a regular file")
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError as error:
-        raise _error(path, f"cannot be read: {error.strerror or error}") from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise _error(path, f"holds zero bytes, first in line {line}: it is damaged or not text", "fetch it again")
+        text = read_text(path, max_bytes=MAX_SIZE, hint=_LINE_HINT)
+    except DarkpyError as error:
+        place, _, message = error.message.rpartition(f"{path}")[2].partition(": ")
+        location = Location(str(path), int(place[1:]) if place else None)
+        raise ConfigError([cfg_error(message, location, error.hint)]) from error
     lines = text.removesuffix("\n").split("\n")
     if findings := list(islice(_findings(lines, str(path)), _MAX_FINDINGS)):
         raise ConfigError(findings)
@@ -106,8 +105,7 @@ def _findings(lines: Sequence[str], file: str) -> Iterator[Finding]:
     for index, line in enumerate(lines):
         fields = line.split()
         if len(fields) != 2 or not _PARENT_INDEX.fullmatch(fields[1]):
-            hint = "each line is a name without spaces and its parent's index, -1 for none"
-            yield cfg_error(f"{line.strip()[:40]!r} is not `name parent`", Location(file, index + 1), hint)
+            yield cfg_error(f"{line.strip()[:40]!r} is not `name parent`", Location(file, index + 1), _LINE_HINT)
             continue
         label, parent = f"class {index}, {fields[0][:40]!r},", int(fields[1])
         if not -1 <= parent < index:

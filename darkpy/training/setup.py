@@ -173,7 +173,8 @@ def read_class_labels(data: DataFile, classes: int) -> tuple[str, ...]:
     Raises: DarkpyError when there are fewer.
     """
     file = _find(data, "labels", LABELS_LIST)
-    labels = tuple(read_lines(file, hint="labels= names a file with the label of one class on each line"))
+    hint = "labels= names a file with the label of one class on each line"
+    labels = tuple(read_lines(file, hint=hint, keep_bytes=True))  # parts of paths, which are bytes
     if len(labels) < classes:
         raise DarkpyError(
             f"{file}: holds {len(labels)} labels, the network has {classes} classes",

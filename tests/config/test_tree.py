@@ -73,7 +73,7 @@ def test_a_file_of_another_kind_is_one_short_message(tmp_path: Path) -> None:
 
 def test_holes_of_a_broken_download_are_found(tmp_path: Path) -> None:
     (finding,) = faults_of(written(tmp_path, "animal -1\nthing -1\0\0\0\ncat 0\n"))
-    assert finding.startswith("None: holds zero bytes, first in line 2")
+    assert finding == "None: is a binary file, or damaged: a NUL byte in line 2"
 
 
 def test_missing_file_is_named_with_the_places_searched(tmp_path: Path) -> None:

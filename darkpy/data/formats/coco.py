@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from darkpy.data.formats.annotations import AnnotatedDataset, AnnotatedImage, AnnotatedObject, BoxPx
 from darkpy.errors import DarkpyError
+from darkpy.files import open_regular
 
 MAX_FILE_BYTES = 1 << 30  # the largest of COCO's own files has 0.5 GB
 MAX_SIDE_PX = 1 << 20
@@ -91,9 +93,10 @@ def _split_name(file: Path) -> str:
 
 def _read(file: Path) -> tuple[Sequence[Mapping[str, Any]], ...]:
     try:
-        if file.stat().st_size > MAX_FILE_BYTES:
-            raise DarkpyError(f"{file}: is larger than any data set's JSON, {MAX_FILE_BYTES >> 30} GB")
-        content = json.loads(file.read_bytes())
+        with open_regular(file) as stream:
+            if os.fstat(stream.fileno()).st_size > MAX_FILE_BYTES:
+                raise DarkpyError(f"{file}: is larger than any data set's JSON, {MAX_FILE_BYTES >> 30} GB")
+            content = json.loads(stream.read())
     except OSError as error:
         raise DarkpyError(f"{file}: cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

@@ -67,7 +67,8 @@ def read_voc(folder: Path, corners: Corners = Corners.DARKNET, *, needs_images: 
     for file in _files(folder / "ImageSets" / "Main", ".txt"):
         if not file.stat().st_size:
             continue
-        lines = read_lines(file, hint="a list of ImageSets/Main has the name of an image on each line")
+        hint = "a list of ImageSets/Main has the name of an image on each line"
+        lines = read_lines(file, hint=hint, keep_bytes=True)
         if all(len(line.split()) < 2 for line in lines):  # lists with two words on a line mark the images of one class
             splits[file.stem] = [line.strip() for line in lines if line.strip()]
     listed = {name for names in splits.values() for name in names}

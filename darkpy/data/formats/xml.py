@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from darkpy.errors import DarkpyError
+from darkpy.files import open_regular
 
 MAX_FILE_BYTES = 1 << 22  # an annotation of this size would hold 10,000 objects
 MAX_DEPTH = 32
@@ -23,7 +24,7 @@ def read_xml(path: Path) -> ElementTree.Element:
         document type: entities can grow without bound and name other files.
     """
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
         raise DarkpyError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error

@@ -50,7 +50,7 @@ def read_data(path: str | os.PathLike[str]) -> DataFile:
              are removed in both dialects.
     """
     path = Path(path)
-    lines = read_lines(path, hint=_DATA_FILE_HINT)
+    lines = read_lines(path, hint=_DATA_FILE_HINT, keep_bytes=True)
     entries: dict[str, str] = {}
     for number, line in enumerate(map(str.strip, lines), start=1):
         if not line or line[0] in "#;":

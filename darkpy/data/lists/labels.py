@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import numpy as np
 from darkpy.data.lists.paths import label_name
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
+from darkpy.files import decode_text, is_utf_16, open_descriptor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,11 +31,16 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 1 << 22  # a label file of this size would hold 100,000 boxes
 MAX_CLASS = 1 << 20
+_LABEL_HINT = "a label file has `class x y w h` on each line"
 MAX_PROBLEMS_PER_FILE = 20
 """Further wrong lines of a file are only counted: in a file of another kind every line is wrong."""
 _FILES_PER_PARSE = 1000  # label files that are joined for one call of numpy's parser
 _FIRST_READ_BYTES = 1 << 14  # nearly every label file is shorter and needs one system call
-_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+_FLOAT = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_BOX_START = re.compile(rf"\s*([+-]?\d+)\s+({_FLOAT})\s+({_FLOAT})\s+({_FLOAT})\s+({_FLOAT})", re.ASCII)
+"""Box that C's fscanf reads, whatever follows it."""
+_CLASS = re.compile(r"[+-]?\d{1,9}", re.ASCII)
+_UTF_16_PROBLEM = "is UTF-16 text, which no darknet reads: save it as UTF-8"
 
 Box = tuple[float, float, float, float, float]
 
@@ -72,14 +79,16 @@ class LabelTable:
 
 
 def read_labels(path: str | os.PathLike[str], classes: int, *, allow_class_only: bool = False) -> Labels:
-    """Read the objects of a label file, `class x y w h` on each line.
+    """Read the objects of a label file, `class x y w h` of each, usually one on a line.
 
     allow_class_only: accept lines with x = y = 0, which give a class without a box.
     Raises:  DarkpyError when the file cannot be read or is not text.
     Source:  pjreddie/darknet and AlexeyAB/darknet src/data.c read_boxes, correct_boxes, fill_truth_detection
-    Differs: a wrong line is reported and left out; darknet ignores line ends and stops at the first word that is
-             not a number. A sixth number is reported and ignored. A class may be written 2.0. Classes below 0 or
-             beyond the last, boxes without a size and boxes outside the image are left out in both dialects.
+    Differs: both darknets ignore line ends and stop at the first word that is not a number. Files that they read
+             whole are read alike; otherwise each line is read for itself: words behind its boxes, and a sixth
+             number, are reported and ignored, and a wrong line is reported and left out. A class may be written 2.0.
+             Classes below 0 or beyond the last, boxes without a size and boxes outside the image are left out in
+             both dialects.
     """
     import torch  # the table view is used by commands that start without torch
 
@@ -87,8 +96,10 @@ def read_labels(path: str | os.PathLike[str], classes: int, *, allow_class_only:
     boxes: list[Box] = []
     lines: list[int] = []
     problems: list[str] = []
-    for number, line in _lines(_read_text_file(file)):
-        box, problem = _parse_line(line, classes)
+    text = _read_text_file(file)
+    if is_utf_16(text):
+        problems.append(f"{file}: {_UTF_16_PROBLEM}")
+    for number, box, problem in _parse_boxes(decode_text(text, file, hint=_LABEL_HINT), classes):
         if box is not None:
             box, problem = _check_box(box, problem, allow_class_only)
         if box is not None:
@@ -112,9 +123,9 @@ def read_tags(path: str | os.PathLike[str], classes: int) -> tuple[tuple[int, ..
     file = str(Path(path))
     tags: set[int] = set()
     problems: list[str] = []
-    for number, line in _lines(_read_text_file(file)):
+    for number, line in _lines(decode_text(_read_text_file(file), file, hint="a tag file has a class on each line")):
         for word in line.split():
-            if word.isdecimal() and int(word) < classes:
+            if _CLASS.fullmatch(word) and 0 <= int(word) < classes:
                 tags.add(int(word))
             else:
                 problems.append(f"{file}:{number}: {word[:20]!r} is not a class from 0 to {classes - 1}")
@@ -126,7 +137,7 @@ def read_label_table(images: Sequence[str], folder: Path, dialect: Dialect | Non
 
     folder: second place to look for paths that are not found from the working directory.
     dialect: rule for the place of label files; None for AlexeyAB's first, then pjreddie's.
-    Differs: a line that is not a box is left out; darknet reads no further in that file. A sixth number is ignored.
+    Differs: as `read_labels`.
     """
     dialects = (Dialect.ALEXEYAB, Dialect.PJREDDIE) if dialect is None else (dialect,)
     files: list[str] = []
@@ -154,6 +165,37 @@ def read_label_table(images: Sequence[str], folder: Path, dialect: Dialect | Non
     return LabelTable(
         image_class_N2[:, 0], image_class_N2[:, 1], table[:, 2:], tuple(files), tuple(missing), tuple(problems)
     )
+
+
+def _parse_boxes(text: str, classes: int = MAX_CLASS) -> Iterator[tuple[int, Box | None, str | None]]:
+    """Yield line number, box and problem of each box or wrong line of a label file; one of the latter may be None."""
+    lines = list(_lines(text))
+    if any(len(line.split()) != 5 for _, line in lines):
+        words = [(number, word) for number, line in lines for word in line.split()]
+        class_words = words[::5]
+        if len(words) % 5 == 0 and all(_CLASS.fullmatch(word) for _, word in class_words):
+            problem: str | None = "boxes do not end with lines: the numbers are read one after another"
+            for index, (number, _) in enumerate(class_words):
+                box, wrong = _parse_line(" ".join(word for _, word in words[5 * index : 5 * index + 5]), classes)
+                yield number, box, wrong or problem
+                problem = None  # once for each file
+            return
+    for number, line in lines:
+        box, problem = _parse_line(line, classes)
+        match = _BOX_START.match(line) if box is None else None
+        if match is None or not (rest := line[match.end() :].strip()) or _is_number(rest.split()[0]):
+            yield number, box, problem
+            continue
+        box, problem = _parse_line(match[0], classes)
+        yield number, box, problem or f"{rest[:30]!r} behind the box is ignored"
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _parse_line(line: str, classes: int = MAX_CLASS) -> tuple[Box | None, str | None]:
@@ -187,9 +229,9 @@ def _check_box(box: Box, problem: str | None, allow_class_only: bool) -> tuple[B
     return box, problem
 
 
-def _lines(text: bytes) -> Iterator[tuple[int, str]]:
+def _lines(text: str) -> Iterator[tuple[int, str]]:
     """Yield the lines that are not blank, with their numbers from 1."""
-    for number, line in enumerate(text.decode("utf-8-sig", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield number, line
 
@@ -199,14 +241,12 @@ def _read_text_file(file: str) -> bytes:
         text = _read(file)
     except (OSError, ValueError) as error:
         raise DarkpyError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if b"\0" in text:
-        raise DarkpyError(f"{file}: is a binary file or larger than any list of boxes")
     return text
 
 
 def _read(file: str) -> bytes:
     """Read a file in one system call if it is short. Raises: OSError, ValueError for a name that cannot exist."""
-    handle = os.open(file, _OPEN_FLAGS)
+    handle = open_descriptor(file)
     try:
         text = os.read(handle, _FIRST_READ_BYTES)
         if len(text) == _FIRST_READ_BYTES:
@@ -214,7 +254,7 @@ def _read(file: str) -> bytes:
     finally:
         os.close(handle)
     if len(text) > MAX_FILE_BYTES:
-        raise DarkpyError(f"{file}: is a binary file or larger than any list of boxes")
+        raise DarkpyError(f"{file}: is larger than any list of boxes, {MAX_FILE_BYTES >> 20} MB")
     return text
 
 
@@ -268,11 +308,14 @@ def _parse_by_line(texts: dict[int, bytes], files: Sequence[str], problems: list
     """Parse label files line by line and add what is wrong to `problems`. Shapes: as `_parse_joined`."""
     rows: list[tuple[float, ...]] = []
     for index, text in texts.items():
-        if b"\0" in text:
-            problems.append(f"{files[index]}: is a binary file")
+        try:
+            decoded = decode_text(text, files[index], hint=_LABEL_HINT)
+        except DarkpyError as error:
+            problems.append(str(error))
             continue
-        for number, line in _lines(text):
-            box, problem = _parse_line(line)
+        if is_utf_16(text):
+            problems.append(f"{files[index]}: {_UTF_16_PROBLEM}")
+        for number, box, problem in _parse_boxes(decoded):
             if problem is not None:
                 problems.append(f"{files[index]}:{number}: {problem}")
             if box is not None:

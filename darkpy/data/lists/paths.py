@@ -9,7 +9,11 @@ from pathlib import Path
 
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
+from darkpy.files import ENCODING_HINT, read_text
 
+MAX_LIST_BYTES = 1 << 30  # 14 million images with paths of 70 letters
+MAX_PATH_LENGTH = 4096  # Linux opens no longer ones
+_LIST_HINT = "a list has one image path on each line"
 IMAGE_SUFFIXES = frozenset(
     f".{ending}"
     for ending in (
@@ -18,6 +22,9 @@ IMAGE_SUFFIXES = frozenset(
     )
 )
 """Endings of image files in a folder, in either case, also of kinds that Pillow may not decode."""
+
+_SEVERAL_PATHS = re.compile(r"\.(?:jpe?g|png|bmp|tiff?|webp)[\"']?(?:\s+|\s*[,;|]\s*)\S", re.IGNORECASE)
+_SURROGATE = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8
 
 _PJREDDIE_REPLACEMENTS = (
     *(("images", "labels"), ("JPEGImages", "labels"), ("raw", "labels")),
@@ -85,7 +92,7 @@ def expand_paths(arguments: Iterable[str | os.PathLike[str]]) -> list[Path]:
             try:
                 names = sorted(argument.iterdir())
             except OSError as error:
-                raise _unreadable(argument, error) from error
+                raise DarkpyError(f"{printable(argument)}: cannot be read: {error.strerror or error}") from error
             images = [name for name in names if name.suffix.lower() in IMAGE_SUFFIXES and name.name[0] != "."]
             if not images:
                 known = " ".join(sorted(IMAGE_SUFFIXES))
@@ -117,15 +124,28 @@ def read_list_lines(path: Path) -> list[str]:
 
     Raises:  DarkpyError when the list cannot be read or names no image.
     """
-    try:
-        # file names are bytes: those that are not UTF-8 must come back unchanged
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+    text = read_text(path, max_bytes=MAX_LIST_BYTES, hint=_LIST_HINT, keep_bytes=True)
     lines = [line for line in map(str.strip, text.split("\n")) if line]
     if not lines:
-        raise DarkpyError(f"{printable(path)}: names no image", hint="a list has one image path on each line")
+        raise DarkpyError(f"{printable(path)}: names no image", hint=_LIST_HINT)
+    longest = max(lines, key=len)
+    suspects = [lines[0]] if _SEVERAL_PATHS.search(lines[0]) else []
+    suspects += [longest] if len(longest) > MAX_PATH_LENGTH else []
+    for line in suspects:
+        if not _exists(line, path.parent):
+            number = lines.index(line) + 1
+            message = f"{printable(path)}: path {number} of the list is more than a path: {printable(line[:60])}"
+            raise DarkpyError(message, hint=_LIST_HINT)
+    undecoded = [line for line in lines if _SURROGATE.search(line)]
+    if undecoded and not any(_exists(line, path.parent) for line in undecoded):
+        shown = os.fsencode(undecoded[0]).decode("cp1252", errors="replace")
+        message = f"{printable(path)}: is not UTF-8, and no file has the name that it gives as {printable(shown)}"
+        raise DarkpyError(message, hint=ENCODING_HINT)
     return lines
+
+
+def _exists(entry: str, folder: Path) -> bool:
+    return _is_true((folder / entry).exists) or _is_true(Path(entry).exists)
 
 
 def find_image(entry: Path, folder: Path) -> Path:
@@ -140,11 +160,6 @@ def _is_true(predicate: Callable[[], bool]) -> bool:
         return predicate()
     except (OSError, ValueError):
         return False
-
-
-def _unreadable(path: Path, error: OSError | ValueError) -> DarkpyError:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return DarkpyError(f"{printable(path)}: cannot be read: {reason.lower()}")
 
 
 def printable(text: object) -> str:

@@ -13,6 +13,8 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from darkpy.files import open_regular
+
 SIDE = 16
 """Width and height of a print: small enough that compression and scaling do not show."""
 NEAR, RELATIVE = 5.0, 0.14
@@ -25,7 +27,7 @@ _BLOCK = 2048
 
 def file_digest(path: Path) -> bytes:
     """A hash of a file's bytes. Raises: OSError."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         digest = hashlib.blake2b(digest_size=16)
         while chunk := stream.read(1 << 20):
             digest.update(chunk)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -101,10 +104,47 @@ class TestReadLabels:
     def test_unreadable_file_is_an_error_that_names_it(self, tmp_path: Path) -> None:
         with pytest.raises(DarkpyError, match=r"none.txt: cannot be read: No such file or directory"):
             read_labels(tmp_path / "none.txt", 3)
-        for data in (b"\0" * 9, b" " * (MAX_FILE_BYTES + 1)):
+        for data, message in (
+            (b"\0" * 9, "b.txt: is a binary file"),
+            (b" " * (MAX_FILE_BYTES + 1), "b.txt: is larger than any list of boxes"),
+        ):
             (tmp_path / "b.txt").write_bytes(data)
-            with pytest.raises(DarkpyError, match=r"b.txt: is a binary file or larger"):
+            with pytest.raises(DarkpyError, match=re.escape(message)):
                 read_labels(tmp_path / "b.txt", 3)
+
+    @pytest.mark.parametrize(
+        ("text", "lines", "problem"),
+        [
+            ("1 .5 .5 .2 .2 2 .25 .25 .1 .1", [1, 1], "1: boxes do not end with lines"),
+            ("1 .5 .5 .2 .2 2 .25\n\n.25 .1 .1", [1, 1], "1: boxes do not end with lines"),
+            ("1\n.5 .5\n.2 .2\n2 .25 .25 .1 .1", [1, 4], "1: boxes do not end with lines"),
+            ("1 .5 .5 .2 .2 # cell\n2 .25 .25 .1 .1", [1, 2], "1: '# cell' behind the box is ignored"),
+            ("1 .5 .5 .2 .2\n2 .25 .25 .1 .1 a bus", [1, 2], "2: 'a bus' behind the box is ignored"),
+            ("1 .5 .5 .2 .2,\n2 .25 .25 .1 .1", [1, 2], "1: ',' behind the box is ignored"),
+            ("1 .5 .5 .2 .2\r2 .25 .25 .1 .1\r", [1, 2], None),
+        ],
+    )
+    def test_numbers_are_read_as_by_fscanf(
+        self, tmp_path: Path, text: str, lines: list[int], problem: str | None
+    ) -> None:
+        (tmp_path / "a.txt").write_text(text, newline="")
+        labels = read_labels(tmp_path / "a.txt", 3)
+        table = read_label_table(["a.jpg"], tmp_path)
+        expected = [[1, 0.5, 0.5, 0.2, 0.2], [2, 0.25, 0.25, 0.1, 0.1]]
+        assert labels.boxes_N5[:, [4, 0, 1, 2, 3]].tolist() == torch.tensor(expected).tolist()
+        assert np.column_stack([table.class_N, table.box_N4]).tolist() == expected
+        assert list(labels.lines) == lines
+        for problems in (labels.problems, table.problems):
+            assert len(problems) == (problem is not None)
+            assert problem is None or f"a.txt:{problem}" in problems[0]
+
+    def test_numbers_of_thousands_of_digits_are_wrong_lines(self, tmp_path: Path) -> None:
+        digits = "9" * 5000
+        text = f"{digits} .5 .5 .1 .1\n0 {digits} .5 .1 .1\n1 .5 .5 .2 .2 {digits}\n1 .5 .5 .2 .2\n"
+        boxes, problems = read(tmp_path, text)
+        assert len(boxes) == 2 and len(problems) == 3
+        assert len(read_label_table(["a.jpg"], tmp_path)) == 2
+        assert read_tags(tmp_path / "a.txt", 3)[0] == (0, 1)
 
 
 def test_tags_are_the_classes_of_a_file_once_each(tmp_path: Path) -> None:
@@ -160,10 +200,10 @@ def test_binary_and_huge_files_are_reported() -> None:
     names = write(a=GOOD)
     Path("b.txt").write_bytes(b"0 .5 .5 .5 .5\0")
     table = read_label_table([*names, "b.jpg"], Path())
-    assert len(table) == 1 and table.problems == ("b.txt: is a binary file",)
+    assert len(table) == 1 and table.problems[0].startswith("b.txt: is a binary file")
     Path("b.txt").write_bytes(b" " * (MAX_FILE_BYTES + 1))
     table = read_label_table(["b.jpg"], Path())
-    assert table.missing == (0,) and table.problems == ("b.txt: is a binary file or larger than any list of boxes",)
+    assert table.missing == (0,) and table.problems == ("b.txt: is larger than any list of boxes, 4 MB",)
 
 
 def test_image_without_labels_is_missing() -> None:

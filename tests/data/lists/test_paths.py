@@ -75,6 +75,7 @@ def test_folder_where_a_darknet_would_not_find_labels_is_an_error(tmp_path: Path
 
 def test_list_has_names_as_bytes(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa\xff.jpg\r\n\n  b.jpg \n")
+    (tmp_path / os.fsdecode(b"a\xff.jpg")).touch()
     assert [os.fsencode(line) for line in read_list_lines(tmp_path / "list.txt")] == [b"a\xff.jpg", b"b.jpg"]
     assert find_image(Path("b.jpg"), tmp_path) == Path("b.jpg")
     (tmp_path / "b.jpg").touch()
@@ -100,6 +101,7 @@ class TestExpandPaths:
 
     def test_a_list_is_read_with_bom_cr_and_blank_lines(self, folder: Path) -> None:
         (folder / "train.txt").write_bytes(b"\xef\xbb\xbfimages/a.png\r\n\r\n  images/b.JPG \r\n\n" + b"\xff.jpg")
+        Path("\udcff.jpg").touch()
         expected = [Path("images/a.png"), Path("images/b.JPG"), Path("\udcff.jpg")]
         assert read_image_list(folder / "train.txt") == expand_paths([folder / "train.txt"]) == expected
 
@@ -114,7 +116,7 @@ class TestExpandPaths:
         ("make", "message"),
         [
             (lambda folder: [], "no images given"),
-            (lambda folder: [folder / "none.txt"], "none.txt: cannot be read: no such file"),
+            (lambda folder: [folder / "none.txt"], "none.txt: cannot be read: No such file"),
             (lambda folder: [folder / "notes.txt"], "notes.txt: names no image"),
             (lambda folder: [folder / "a.png", folder.parent], "no image in this folder"),
         ],
