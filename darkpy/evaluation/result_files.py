@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import warnings
 from collections import Counter
@@ -20,6 +21,9 @@ from darkpy.network import Network
 
 BDD_NAMES = ("bike", "bus", "car", "motor", "person", "rider", "traffic light", "traffic sign", "train", "truck")
 KITTI_NAMES = ("car", "pedestrian", "cyclist")
+
+MAX_NAME_BYTES = 200
+"""Longest name of a class or image in a file name: Linux allows 255 bytes, darknet's stem and `.txt` included."""
 
 Files = Iterator[tuple[str, Iterable[str]]]
 """Name of each file in its folder, and its text piece by piece."""
@@ -64,7 +68,8 @@ def write_results(
     Returns: the files.
     Raises:  DarkpyError when the folder cannot be created, or a file cannot be written.
     Source:  AlexeyAB/darknet src/detector.c validate_detector
-    Differs: without any detection the JSON is an empty list; darknet's is broken. ImageNet's file holds all classes of
+    Differs: files never overwrite each other (`distinct_file_names`), which darknet's of equal class names do.
+             Without any detection the JSON is an empty list; darknet's is broken. ImageNet's file holds all classes of
              the network; darknet reads 200, also where there are fewer.
     """
     default, make = RESULT_FORMATS[kind]
@@ -79,16 +84,58 @@ def write_results(
 
 
 def check_names(kind: str, names: Sequence[str]) -> None:
-    """Raises: DarkpyError when files of this kind cannot hold these names, or so many classes."""
+    """Raises: DarkpyError when files of this kind cannot hold so many classes."""
     limit = {"bdd": len(BDD_NAMES), "kitti": len(KITTI_NAMES)}.get(kind)
     if limit is not None and len(names) > limit:
         raise DarkpyError(f"eval={kind} takes at most {limit} classes, the network has {len(names)}")
-    invalid = next((name for name in names if not name or "/" in name or "\0" in name), None)
-    if kind == "voc" and invalid is not None:
-        raise DarkpyError(
-            f"eval=voc writes a file for each class, and {invalid!r} cannot be part of a file name",
-            hint="rename the class, or choose eval=coco in the .data file",
-        )
+
+
+def distinct_file_names(names: Sequence[str], kind: str, max_bytes: int = MAX_NAME_BYTES) -> list[str]:
+    """Return a part of a file name for each name, all of them distinct, also where upper and lower case are one.
+
+    The first of equal names stays as it is, as darknet writes it; each later one gets `-` and its number (from 0):
+    the classes `cat`, `Cat` make `cat` and `Cat-1`. Characters that a file name cannot hold become `_`, and a name
+    that is empty or too long is cut and numbered. One warning tells of the changes.
+
+    kind: what the names are of, for the warning ("class").
+    """
+    taken = {name.casefold() for name in names if _file_name_part(name, max_bytes) == name}
+    seen: set[str] = set()
+    distinct = []
+    for index, name in enumerate(names):
+        part = _file_name_part(name, max_bytes)
+        if not part or part.casefold() in (seen if part == name else seen | taken):
+            suffix = f"-{index}"
+            stem = _cut(part, max_bytes - len(suffix))
+            part = stem + suffix
+            while part.casefold() in seen | taken:
+                suffix += "-"
+                part = _cut(stem, max_bytes - len(suffix)) + suffix
+        seen.add(part.casefold())
+        distinct.append(part)
+    changed = [(name, part) for name, part in zip(names, distinct, strict=True) if name != part]
+    if changed:
+        (name, part), *others = changed
+        more = f" and {len(others)} more" if others else ""
+        message = f"names that repeat or that no file can have: {kind} {name!r} is in the file named {part!r}{more}"
+        warnings.warn(message, DarkpyWarning, stacklevel=4)
+    return distinct
+
+
+def _file_name_part(name: str, max_bytes: int) -> str:
+    """Replace what a file name cannot hold: separators, what is not printable, on Windows its reserved characters."""
+    reserved = '/\\:*?"<>|' if os.name == "nt" else "/"
+    is_byte = range(0xDC80, 0xDD00)  # surrogates of undecodable bytes, which a file name may hold
+    letters = (
+        "_" if letter in reserved or not (letter.isprintable() or ord(letter) in is_byte) else letter for letter in name
+    )
+    return _cut("".join(letters), max_bytes)
+
+
+def _cut(text: str, max_bytes: int) -> str:
+    """Cut a text to a number of bytes, between two letters."""
+    encoded = text.encode("utf-8", "surrogateescape")
+    return text if len(encoded) <= max_bytes else encoded[:max_bytes].decode("utf-8", "ignore")
 
 
 def image_name(path: str) -> str:
@@ -117,9 +164,10 @@ def coco_image_id(path: str, dialect: Dialect) -> int | None:
 def _voc(results: Results) -> Files:
     ids = _names(results.images)
     groups = results.detections.by_class(len(results.names))
-    for name, indices in zip(results.names, groups, strict=True):
+    parts = distinct_file_names(results.names, "class")
+    for part, indices in zip(parts, groups, strict=True):
         rows = results.detections.rows(results.images, indices, first_pixel=1)
-        yield f"{results.stem}{name}.txt", (f"{ids[row.image]} {row.score:f} {_edges(row)}\n" for row in rows)
+        yield f"{results.stem}{part}.txt", (f"{ids[row.image]} {row.score:f} {_edges(row)}\n" for row in rows)
 
 
 def _coco(results: Results) -> Files:
@@ -160,13 +208,14 @@ def _bdd(results: Results) -> Files:
 
 def _kitti(results: Results) -> Files:
     groups = results.detections.by_image(len(results.images))
-    for name, indices in zip(_names(results.images), groups, strict=True):
+    parts = distinct_file_names([image_name(image.path) for image in results.images], "image")
+    for part, indices in zip(parts, groups, strict=True):
         rows = results.detections.rows(results.images, indices)
         lines = (
             f"{KITTI_NAMES[row.class_id]} -1 -1 -10 {_edges(row)} -1 -1 -1 -1000 -1000 -1000 -10 {row.score:f}\n"
             for row in rows
         )
-        yield f"{results.stem}/data/{name}.txt", lines
+        yield f"{results.stem}/data/{part}.txt", lines
 
 
 RESULT_FORMATS: Mapping[str, tuple[str, Callable[[Results], Files]]] = {

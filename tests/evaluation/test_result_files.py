@@ -18,6 +18,7 @@ from darkpy.evaluation.detection_store import DetectionStore
 from darkpy.evaluation.result_files import (
     check_names,
     coco_image_id,
+    distinct_file_names,
     image_name,
     valid_options,
     write_results,
@@ -147,10 +148,38 @@ def test_good_ids_are_not_warned_of(tmp_path: Path, detections: DetectionStore) 
         texts("coco", tmp_path, detections)
 
 
-def test_class_that_cannot_name_a_file_is_refused_before_the_work() -> None:
-    check_names("coco", ("../up",))
-    with pytest.raises(DarkpyError, match="cannot be part of a file name"):
-        check_names("voc", ("dog", "../up"))
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        (("a", "a", "b"), ["a", "a-1", "b"]),
+        (("Cat", "cat", "CAT"), ["Cat", "cat-1", "CAT-2"]),
+        (("a", "a", "a-1"), ["a", "a-1-", "a-1"]),
+        (("dog", "../up"), ["dog", ".._up"]),
+        (("a_b", "a/b", "a\0b"), ["a_b", "a_b-1", "a_b-2"]),
+        (("a/b", "a_b"), ["a_b-0", "a_b"]),
+        (("a", "", "\x1b[2J\u202e\n"), ["a", "-1", "_[2J__"]),
+        (("x" * 300, "x" * 301, "é" * 150), ["x" * 200, "x" * 198 + "-1", "é" * 100]),
+        (("straße", "STRASSE"), ["straße", "STRASSE-1"]),
+    ],
+)
+def test_names_of_files_are_distinct_and_possible(
+    tmp_path: Path, names: tuple[str, ...], parts: list[str], detections: DetectionStore
+) -> None:
+    with pytest.warns(DarkpyWarning, match="names that repeat or that no file can have") as caught:
+        assert distinct_file_names(names, "class") == parts
+        files = texts("voc", tmp_path, detections, names=names)
+    assert len(caught) == 2 and len(files) == len(names)
+    assert [len(text.splitlines()) for text in files.values()] == [2, 1, 0][: len(names)]
+
+
+def test_images_of_one_name_have_a_kitti_file_each(tmp_path: Path, detections: DetectionStore) -> None:
+    images = [ImageStatus(index, f"{folder}/1.jpg", (64, 32)) for index, folder in enumerate("ab")]
+    with pytest.warns(DarkpyWarning, match="image '1' is in the file named '1-1'"):
+        empty, full = write_results("kitti", tmp_path, detections, images, NAMES, AX)
+    assert (empty.name, full.name) == ("1.txt", "1-1.txt") and len(full.read_text().splitlines()) == 3
+
+
+def test_more_classes_than_the_format_has_are_refused_before_the_work() -> None:
     with pytest.raises(DarkpyError, match="takes at most 3 classes, the network has 4"):
         check_names("kitti", tuple("abcd"))
 
