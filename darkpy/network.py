@@ -189,13 +189,7 @@ class Network(nn.Module):
         Raises: WeightsError; nothing has changed then.
         """
         report = weightfile.load_weights(
-            path,
-            self.plan,
-            self.built,
-            start=start,
-            cutoff=cutoff,
-            allow_partial=allow_partial,
-            mapped=mapped,
+            path, self.plan, self.built, start=start, cutoff=cutoff, allow_partial=allow_partial, mapped=mapped
         )
         self.header = report.header
         return report

@@ -193,20 +193,14 @@ def _average_precisions(class_N: Tensor, is_tp_N: Tensor, truths_K: Tensor, poin
         point_P = torch.arange(points, dtype=torch.float64) * (1 / (points - 1))
         recall_N = torch.searchsorted(point_P, recall_N, right=True).double() / points
     step_N = recall_N - torch.where(rank_N > 1, recall_N.roll(1), 0.0)
-    area_N = step_N * _best_from_here(precision_N, class_N)
-    return torch.zeros(len(truths_K), dtype=torch.float64).index_add_(0, class_N, area_N)
-
-
-def _best_from_here(precision_N: Tensor, class_N: Tensor) -> Tensor:
-    """Largest precision of the same class at this rank or any later one.
-
-    One running maximum from the end serves all classes, without rounding: precisions become integer levels, shifted
-    down for each later class, so that the maximum of a class never comes from a later one.
-    """
-    levels: Tensor
+    # The best precision of the same class at this rank or any later one. One running maximum from the end serves all
+    # classes, without rounding: precisions become integer levels, shifted down for each later class, so that the
+    # maximum of a class never comes from a later one.
     levels, level_N = torch.unique(precision_N, return_inverse=True)
     shift_N = class_N * len(levels)
-    return levels[(level_N - shift_N).flip(0).cummax(0).values.flip(0) + shift_N]
+    best_N = levels[(level_N - shift_N).flip(0).cummax(0).values.flip(0) + shift_N]
+    area_N = step_N * best_N
+    return torch.zeros(len(truths_K), dtype=torch.float64).index_add_(0, class_N, area_N)
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -90,7 +90,14 @@ def open_source(path: Path) -> Source:
     if start.startswith((b"PK\x03\x04", b"\x80\x02")) or path.suffix.lower() in TARGET_FORMATS["pt"].suffixes:
         archive = read_torch(path)
         return Source(path, "pt", archive.metadata, lambda network: _load_named(archive, network))
-    return Source(path, "weights", WeightsMetadata(), lambda network: _load_weights(path, network))
+
+    def load(network: Network) -> LoadResult:
+        report = network.load_weights(path, allow_partial=True)
+        partly_loaded = [node for node in network.plan.nodes if node.spec.numload and node.arrays]
+        notes = [f"{network.plan.place(node.index)}: numload= leaves filters new" for node in partly_loaded[:1]]
+        return LoadResult(report.first_missing, notes=tuple(notes))
+
+    return Source(path, "weights", WeightsMetadata(), load)
 
 
 def fill(source: Source, network: Network, *, allow_partial: bool = False) -> LoadResult:
@@ -107,13 +114,6 @@ def fill(source: Source, network: Network, *, allow_partial: bool = False) -> Lo
         )
     check_arrays(network, loaded.cutoff)
     return loaded
-
-
-def _load_weights(path: Path, network: Network) -> LoadResult:
-    report = network.load_weights(path, allow_partial=True)
-    partly_loaded = [node for node in network.plan.nodes if node.spec.numload and node.arrays]
-    notes = [f"{network.plan.place(node.index)}: numload= leaves filters new" for node in partly_loaded[:1]]
-    return LoadResult(report.first_missing, notes=tuple(notes))
 
 
 def _load_named(archive: OpenArchive, network: Network) -> LoadResult:

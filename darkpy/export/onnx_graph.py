@@ -110,8 +110,7 @@ def _decode_heads(network: Network, graph: Graph, values: Mapping[int, Value]) -
             decoded[index] = node.spec.boxes_to_onnx(graph, values[node.sources[0]], net.w, net.h)
         except DarkpyError as error:
             raise DarkpyError(
-                f"{network.plan.place(index)}: {error.message}",
-                hint="--output heads writes the layer's own output",
+                f"{network.plan.place(index)}: {error.message}", hint="--output heads writes the layer's own output"
             ) from error
     return decoded
 

@@ -231,19 +231,12 @@ ACTIVATIONS_BY_NAME: Mapping[str, Activation] = MappingProxyType(
             _from_torch("swish", _IN_ALEXEYAB, functional.silu),
             Activation("mish", _IN_ALEXEYAB, functional.mish, forward_inplace=_mish_into),
             Activation(
-                "hard_mish",
-                _IN_ALEXEYAB,
-                lambda x: torch.where(x > 0, x, torch.where(x > -2, x * x / 2 + x, 0.0)),
+                "hard_mish", _IN_ALEXEYAB, lambda x: torch.where(x > 0, x, torch.where(x > -2, x * x / 2 + x, 0.0))
             ),
             _from_torch("relu6", _IN_ALEXEYAB, functional.relu6),
             _leaky("revleaky", _IN_ALEXEYAB, 0.1),
             Activation("gelu", _IN_ALEXEYAB, partial(functional.gelu, approximate="tanh"), output_rule=_gelu_rule),
-            Activation(
-                "normalize_channels",
-                _IN_ALEXEYAB,
-                _normalize_channels,
-                output_rule=_normalize_channels_rule,
-            ),
+            Activation("normalize_channels", _IN_ALEXEYAB, _normalize_channels, output_rule=_normalize_channels_rule),
             Activation(
                 "normalize_channels_softmax",
                 _IN_ALEXEYAB,

@@ -48,8 +48,5 @@ class Detections:
 
     def to(self, device: torch.device | str) -> Detections:
         return Detections(
-            self.image_M.to(device),
-            self.boxes_M4.to(device),
-            self.objectness_M.to(device),
-            self.prob_MK.to(device),
+            self.image_M.to(device), self.boxes_M4.to(device), self.objectness_M.to(device), self.prob_MK.to(device)
         )

@@ -43,8 +43,7 @@ def batch_normalize(
     updates_rolling = freeze != "stats"
     if training and x_BCHW.numel() * process_group.world_size == x_BCHW.shape[1]:
         raise ShapeError(
-            "batch norm cannot train on one value a channel",
-            hint="use a minibatch of 2 or more (batch / subdivisions)",
+            "batch norm cannot train on one value a channel", hint="use a minibatch of 2 or more (batch / subdivisions)"
         )
     if training and not process_group.is_alone:
         mean_C, variance_C = _share_statistics(x_BCHW.detach(), process_group)

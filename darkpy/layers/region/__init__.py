@@ -211,12 +211,7 @@ class RegionSpec(HeadSpec):
         return Detections(candidates.image_M, torch.cat((center_M2, size_M2), 1), objectness_M1[:, 0], prob_MK)
 
     def _tree_scores(
-        self,
-        class_MK: Tensor,
-        scale_M1: Tensor,
-        thresh: float,
-        tree_thresh: float,
-        class_map: Sequence[int],
+        self, class_MK: Tensor, scale_M1: Tensor, thresh: float, tree_thresh: float, class_map: Sequence[int]
     ) -> Tensor:
         """Scores by the class tree: of the mapped classes, or of the one most specific class that is likely enough.
 
