@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,32 @@ def table(plan: Plan) -> str:
     return "\n".join([*lines, f"{plan.file}: {totals}"])
 
 
+def delta_constraint(plan: Plan) -> str:
+    """Describe the bounds of the delta constraint: once if all layers with one have the same, else layer by layer."""
+    layers_by_bound: dict[float, list[int]] = {}
+    for node in plan.nodes:
+        if (bound := node.spec.delta_bound(node.inputs, plan.net)) is not None:
+            layers_by_bound.setdefault(bound, []).append(node.index)
+    texts = {bound: f"[{-bound:g}, {bound:g}]" if bound else "off" for bound in layers_by_bound}
+    if len(texts) <= 1:
+        return next(iter(texts.values()), "off")
+    return "; ".join(
+        f"{texts[bound]} in layer{'s' * (len(layers) > 1)} {_ranges(layers)}"
+        for bound, layers in layers_by_bound.items()
+    )
+
+
+def _ranges(indices: Sequence[int]) -> str:
+    """Format ascending numbers as `0-3, 5`."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
 def count_operations(plan: Plan) -> int:
     """Count multiplications and additions of the layers with weights for one image, as darknet's `ops` does.
 
@@ -62,6 +88,7 @@ def as_record(plan: Plan) -> dict[str, Any]:
                 "shape": node.shape,
                 "parameter_count": node.parameter_count,
                 "bflops": round(node.bflops, 9),
+                "delta_bound": node.spec.delta_bound(node.inputs, plan.net),
                 "keys": {
                     name: str(value) if isinstance(value, Path) else value for name, value in field_values(node.spec)
                 },

@@ -102,7 +102,7 @@ class NetSpec:
     augment_speed: int = key(2, dialect=_AX)
 
     # darkpy's own keys
-    constrain: float = key(1.0, minimum=0)  # bound of the delta constraint, 0 for none
+    constrain: float | None = key(None, minimum=0)  # bound of the delta constraint; falls back to the dialect's
     grad_clip_norm: float = key(0.0, minimum=0)  # limit of the norm of all gradients of an update together, 0 for none
     grad_clip_type: float = key(2.0, minimum=0)  # the p of that norm; 0 stands for the infinity norm
     grad_clip_value: float = key(0.0, minimum=0)  # limit of each gradient value, 0 for none

@@ -188,6 +188,10 @@ class LayerSpec:
         """Return the magnitude that weights are clipped to after each update; 0 for no clipping."""
         return self.clip
 
+    def delta_bound(self, inputs: Sequence[Shape], net: NetSpec) -> float | None:
+        """Return the bound of the delta constraint at the output, 0 if it is off; None for layers that have none."""
+        return None
+
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         """Build the module; its `forward` takes one tensor a source and returns one tensor."""
         raise NotImplementedError

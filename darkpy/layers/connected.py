@@ -35,6 +35,10 @@ class ConnectedSpec(WeightedLayerSpec):
     def is_normalized(self) -> bool:
         return self.batch_normalize
 
+    def default_delta_bound(self, net: NetSpec) -> float:
+        """Return 1: both programs constrain connected layers (src/connected_layer.c backward_connected_layer_gpu)."""
+        return 1.0
+
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         return self.check_norm(Shape.vector(self.output))
 

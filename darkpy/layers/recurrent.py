@@ -74,6 +74,10 @@ class RecurrentSpec(LayerSpec):
     def operations(self, inputs: Sequence[Shape]) -> int:
         return sum(part.spec.operations((part.x,)) for part in self.parts(inputs).values())
 
+    def delta_bound(self, inputs: Sequence[Shape], net: NetSpec) -> float | None:
+        first, *_ = self.parts(inputs).values()
+        return first.spec.delta_bound((first.x,), net)
+
     def build_parts(self, inputs: Sequence[Shape], net: NetSpec) -> dict[str, Layer]:
         return {name: part.spec.build((part.x,), net) for name, part in self.parts(inputs).items()}
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
+from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.layers.base import INIT_ONE, INIT_ZERO, ArraySpec, Layer, LayerSpec, activation_key, slope_arrays
 from darkpy.ops.activations import ACTIVATIONS_BY_NAME, PRELU_NAME
@@ -64,6 +65,20 @@ class WeightedLayerSpec(LayerSpec):
             )
         return out
 
+    def default_delta_bound(self, net: NetSpec) -> float:
+        """Return the bound of the delta constraint without a `constrain` key, as in the dialect's program.
+
+        Source: pjreddie/darknet src/convolutional_kernels.cu, src/deconvolutional_kernels.cu, where constrain_ongpu is
+            commented out since November 2017; AlexeyAB/darknet src/convolutional_kernels.cu
+            backward_convolutional_layer_gpu, only with try_fix_nan=1.
+        """
+        return 1.0 if self.dialect is Dialect.PJREDDIE or net.try_fix_nan else 0.0
+
+    def delta_bound(self, inputs: Sequence[Shape], net: NetSpec) -> float:
+        if self.constrain is not None:
+            return self.constrain
+        return self.default_delta_bound(net) if net.constrain is None else net.constrain
+
     def norm_arrays(self, filters: int) -> tuple[ArraySpec, ...]:
         """Arrays of the norm, in file order; its biases are the layer's own."""
         if self.norm_groups:
@@ -110,7 +125,7 @@ class WeightedLayer(Layer):
         self.is_normalized = spec.is_normalized
         self.norm_groups = spec.norm_groups
         self.freeze = spec.bn_freeze or net.bn_freeze
-        self.bound = net.constrain if spec.constrain is None else spec.constrain
+        self.bound = spec.delta_bound((), net)
         self.smoothing = spec.smooth
         if self.is_normalized:
             self.freeze_affine(self.freeze)

@@ -36,8 +36,8 @@ def test_adam_divides_by_another_number_in_each_fork() -> None:
     assert net("", AX).eps == 1e-6
 
 
-def test_delta_is_constrained_to_one_unless_switched_off() -> None:
-    assert net("").constrain == net("", AX).constrain == 1
+def test_bound_of_deltas_is_left_to_the_dialect_unless_it_is_set() -> None:
+    assert net("").constrain is net("", AX).constrain is None
     assert net("constrain=0").constrain == 0
 
 

@@ -92,6 +92,50 @@ def test_bound_is_the_sections_or_else_the_nets_and_zero_is_none(net: str, key: 
     assert numbers(pushed_back(scaled(1, net=net, keys=(key,)), 9.0 * sign)) == {arrives * sign}
 
 
+@pytest.mark.parametrize(
+    ("section", "bounds"),  # by dialect: pjreddie's, AlexeyAB's, AlexeyAB's with try_fix_nan=1
+    [
+        ("[convolutional]", (1, 0, 1)),
+        ("[deconvolutional]", (1, None, None)),
+        ("[connected]", (1, 1, 1)),
+        ("[rnn]", (1, 1, 1)),
+        ("[gru]", (1, 1, 1)),
+        ("[lstm]", (1, 1, 1)),
+        ("[crnn]\nsize=3\npad=1", (1, 0, 1)),
+        ("[conv_lstm]\nsize=3\npad=1", (None, 0, 1)),
+        ("[convolutional]\nconstrain=0", (0, 0, 0)),
+        ("[convolutional]\nconstrain=2", (2, 2, 2)),
+        ("[lstm]\nconstrain=0", (0, 0, 0)),
+        ("[crnn]\nsize=3\npad=1\nconstrain=2", (2, 2, 2)),
+    ],
+)
+def test_bound_of_deltas_follows_the_dialect_and_the_kind_of_layer(
+    section: str, bounds: tuple[float | None, ...]
+) -> None:
+    cases = (("pjreddie", ""), ("alexeyab", ""), ("alexeyab", "try_fix_nan=1"))
+    for (dialect, net), bound in zip(cases, bounds, strict=True):
+        if bound is None:  # the dialect has no such section
+            continue
+        made = network(section + "\n", net=net, dialect=dialect)
+        (node,) = made.plan.nodes
+        assert node.spec.delta_bound(node.inputs, made.plan.net) == bound
+        weighted = [module for module in made.modules() if isinstance(module, WeightedLayer)]
+        assert weighted and {module.bound for module in weighted} == {bound}
+        if "constrain" not in section:
+            for word, expected in (("constrain=0", 0), ("constrain=3", 3)):
+                other = network(section + "\n", net=f"{net}\n{word}", dialect=dialect)
+                assert {layer.bound for layer in other.modules() if isinstance(layer, WeightedLayer)} == {expected}
+
+
+def test_only_connected_layers_clamp_their_deltas_in_alexeyabs_dialect() -> None:
+    for section, arrives in (("[convolutional]\n", 9.0), ("[connected]\noutput=1\n", 1.0)):
+        made = network(section + "activation=linear\n", net="width=1\nheight=1", channels=1, dialect="alexeyab")
+        layer = made.layers[0]
+        assert isinstance(layer, WeightedLayer)
+        layer.weights.detach().fill_(1)
+        assert numbers(pushed_back(made, 9.0)) == {arrives}
+
+
 def test_sum_of_what_all_readers_hand_back_is_clamped_and_not_each_part() -> None:
     both = "[shortcut]\nfrom=0\nactivation=linear\nalpha=5\nbeta=-4.5\n"
     made = scaled(1, 1, keys=("", f"constrain=0\n{both}"))

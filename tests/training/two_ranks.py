@@ -26,6 +26,7 @@ from darkpy.training.loop import BatchSource, run_updates
 from darkpy.training.trainer import Trainer
 
 NET = """[net]
+constrain=1
 batch=16
 subdivisions=2
 width=16

@@ -21,8 +21,8 @@ SHOW_HELP = """Print the layers of a network with their sizes and costs, as dark
 
 Sizes are width x height x channels; BF are billions of operations per image; weights are the values in a .weights file.
 --json prints file, dialect, input, parameter_count, bflops, foreign (extensions that no darknet has), and
-layers with index, type, line, sources, shape (channels, height, width), parameter_count, bflops and keys; source -1 is
-the image.
+layers with index, type, line, sources, shape (channels, height, width), parameter_count, bflops,
+delta_bound (of the delta constraint in training; 0 if it is off) and keys; source -1 is the image.
 """
 
 
@@ -36,7 +36,7 @@ def show(cfg: Path, as_json: bool, dialect: str | None, strict: bool) -> None:
 
 
 def _describe(cfg: Path, as_json: bool, dialect: str | None, strict: bool) -> str:
-    from darkpy.summary import as_record, table
+    from darkpy.summary import as_record, delta_constraint, table
 
     plan = darkpy.plan(cfg, dialect, strict=strict)
     if as_json:
@@ -48,4 +48,5 @@ def _describe(cfg: Path, as_json: bool, dialect: str | None, strict: bool) -> st
     else:
         reason = "the default"
     extensions = (f"extension of darkpy, in no darknet: {entry}" for entry in plan.extensions)
-    return "\n".join((table(plan), f"dialect: {plan.dialect} ({reason})", *extensions))
+    dialect_line = f"dialect: {plan.dialect} ({reason})"
+    return "\n".join((table(plan), dialect_line, f"delta constraint: {delta_constraint(plan)}", *extensions))

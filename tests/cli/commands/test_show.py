@@ -13,11 +13,32 @@ from tests.cli.conftest import Run
 def test_table_is_darknets_with_the_sums_and_the_dialect_below(task: Path, run: Run) -> None:
     code, out, err = run("show", "net.cfg")
     assert (code, err) == (0, "")
-    heading, *layers, sums, dialect = out.splitlines()
+    heading, *layers, sums, dialect, constraint = out.splitlines()
     assert heading.split() == ["layer", "type", "filters", "size/stride", "input", "output", "BF", "weights"]
     assert [layer.split()[:2] for layer in layers] == [["0", "maxpool"], ["1", "convolutional"], ["2", "yolo"]]
     assert sums.startswith("net.cfg: 3 layers, 28 weights, ")
     assert dialect == "dialect: pjreddie (the default)"
+    assert constraint == "delta constraint: [-1, 1]"
+
+
+@pytest.mark.parametrize(
+    ("key", "constraint"),
+    [("", "off"), ("constrain=2.5\n", "[-2.5, 2.5]"), ("constrain=0\n", "off"), ("try_fix_nan=1\n", "[-1, 1]")],
+)
+def test_bound_of_the_delta_constraint_is_printed(task: Path, run: Run, key: str, constraint: str) -> None:
+    (task / "net.cfg").write_text((task / "net.cfg").read_text().replace("width=32\n", f"width=32\n{key}"))
+    words = ("show", "net.cfg", "--dialect", "alexeyab")
+    assert f"\ndelta constraint: {constraint}\n" in run(*words).out
+    layers = json.loads(run(*words, "--json").out)["layers"]
+    bound = {"off": 0, "[-2.5, 2.5]": 2.5, "[-1, 1]": 1}[constraint]
+    assert [layer["delta_bound"] for layer in layers] == [None, bound, None]
+
+
+def test_bounds_that_differ_are_printed_with_their_layers(task: Path, run: Run) -> None:
+    layers = "[convolutional]\n" * 3 + "[maxpool]\n[connected]\n[convolutional]\n"
+    (task / "net.cfg").write_text("[net]\nwidth=8\nheight=8\nchannels=3\n" + layers)
+    out = run("show", "net.cfg", "--dialect", "alexeyab").out
+    assert out.endswith("\ndelta constraint: off in layers 0-2, 5; [-1, 1] in layer 4\n")
 
 
 @pytest.mark.parametrize(
@@ -29,7 +50,7 @@ def test_table_is_darknets_with_the_sums_and_the_dialect_below(task: Path, run: 
 )
 def test_dialect_has_its_reason(task: Path, run: Run, words: tuple[str, ...], keys: str, told: str) -> None:
     (task / "net.cfg").write_text((task / "net.cfg").read_text().replace("width=32\n", f"width=32\n{keys}"))
-    assert run("show", "net.cfg", *words).out.endswith(f"dialect: {told}\n")
+    assert run("show", "net.cfg", *words).out.splitlines()[-2] == f"dialect: {told}"
 
 
 def test_what_no_darknet_computes_is_said(task: Path, run: Run) -> None:
@@ -63,4 +84,5 @@ def test_json_has_every_layer_with_its_numbers(task: Path, run: Run) -> None:
         "shape": [7, 1, 1],
         "parameter_count": 28,
         "bflops": 4.2e-08,
+        "delta_bound": 1,
     }
