@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,9 +60,11 @@ def draw(image_HW3: NDArray[np.uint8], objects: Sequence[Object]) -> Image.Image
     for rect, classes in reversed(boxes):
         pen.rectangle(rect, outline=class_color(classes[0].class_id), width=line)
     labels: list[_Label] = []
+    taken = _Rects()
     for rect, classes in boxes:
-        if label := _place_label(rect, classes, [other.rect for other in labels], image.size, font_size):
+        if label := _place_label(rect, classes, taken, image.size, font_size):
             labels.append(label)
+            taken.append(label.rect)
     for label in reversed(labels):
         red, green, blue = label.color
         is_light = 0.299 * red + 0.587 * green + 0.114 * blue > 140  # ITU-R BT.601 luma
@@ -94,11 +97,11 @@ def _pixels(box_frac: BoxFrac, width: int, height: int) -> Rect | None:
 
 
 def _place_label(
-    rect: Rect, classes: Sequence[Object], taken: Sequence[Rect], size: tuple[int, int], font_size: int
+    rect: Rect, classes: Sequence[Object], taken: _Rects, size: tuple[int, int], font_size: int
 ) -> _Label | None:
     """Place a label at a corner of a box, inside the image, where the labels already there hide least of it."""
     text = ", ".join(f"{detected.name}: {detected.confidence:.2f}" for detected in classes)
-    text, font, width, height = _fit(text, size[0], font_size)
+    text, font, width, height = _fit(text[: size[0]], size[0], font_size)  # a letter is at least a pixel wide
     if not text or height > size[1]:
         return None
     left, top, right, bottom = rect
@@ -107,34 +110,80 @@ def _place_label(
         for x in (left, right + 1 - width):
             x_inside, y_inside = min(max(x, 0), size[0] - width), min(max(y, 0), size[1] - height)
             candidates.append((x_inside, y_inside, x_inside + width - 1, y_inside + height - 1))
-    hidden = [sum(_shared_pixels(candidate, other) for other in taken) for candidate in candidates]
-    best = candidates[hidden.index(min(hidden))]
-    if 2 * min(hidden) > width * height:
+    hidden = taken.shared_pixels(candidates)
+    best = hidden.index(min(hidden))
+    if 2 * hidden[best] > width * height:
         return None
-    return _Label(text, font, best, class_color(classes[0].class_id))
+    return _Label(text, font, candidates[best], class_color(classes[0].class_id))
 
 
+@functools.lru_cache(maxsize=4096)
 def _fit(text: str, max_width: int, font_size: int) -> tuple[str, Font, int, int]:
     """Fit a text into a width, smaller or truncated if need be. Returns: text, font, width and height of the label."""
     font, pad = _font(font_size)
-    length = font.getlength(text) + 2 * pad
+    # a letter is at least a quarter as wide as it is high: more letters than this get the smallest font anyway
+    length = font.getlength(text[: max_width // 2 + 1]) + 2 * pad
     if length > max_width:
         font, pad = _font(max(MIN_FITTED_FONT_SIZE, math.floor(font_size * max_width / length)))
-    prefix = text
-    while text and font.getlength(text) + 2 * pad > max_width:
-        prefix = prefix[:-1]
-        text = prefix and prefix + "…"
-    _, _, _, height = font.getbbox("Agjpqy|")
-    return text, font, math.ceil(font.getlength(text)) + 2 * pad, math.ceil(height) + 2 * pad
+    text = truncate_text(text, font, max_width - 2 * pad)
+    return text, font, math.ceil(font.getlength(text)) + 2 * pad, _line_height(font) + 2 * pad
 
 
+def truncate_text(text: str, font: Font, max_width: float, *, keep_end: bool = False) -> str:
+    """Shorten a text to a width with an ellipsis at its end, or at its start; empty if not one letter fits.
+
+    Only about twice as many letters as fit are measured, however long the text is.
+    """
+
+    def shortened(letters: int) -> str:
+        return f"…{text[len(text) - letters :]}" if keep_end else f"{text[:letters]}…"
+
+    fits, too_long = 0, 32
+    while too_long < len(text) and font.getlength(shortened(too_long)) <= max_width:
+        fits, too_long = too_long, 2 * too_long
+    if too_long >= len(text):
+        if font.getlength(text) <= max_width:
+            return text
+        too_long = len(text)
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        if font.getlength(shortened(middle)) <= max_width:
+            fits = middle
+        else:
+            too_long = middle
+    return shortened(fits) if fits else ""
+
+
+@functools.cache
 def _font(size: int) -> tuple[Font, int]:
     """Pillow's built-in font, which needs no file, and the margin around its text."""
     return ImageFont.load_default(size), max(1, size // 8)
 
 
-def _shared_pixels(a: Rect, b: Rect) -> int:
-    """Number of pixels that two rectangles have in common."""
-    width = min(a[2], b[2]) - max(a[0], b[0]) + 1
-    height = min(a[3], b[3]) - max(a[1], b[1]) + 1
-    return max(0, width) * max(0, height)
+@functools.cache
+def _line_height(font: Font) -> int:
+    return math.ceil(font.getbbox("Agjpqy|")[3])
+
+
+class _Rects:
+    """Rectangles in an array that grows, so that many are compared at once.
+
+    On an image there are at most twice as many labels as fit beside each other: each hides at most half of itself.
+    """
+
+    def __init__(self) -> None:
+        self._rect_N4: NDArray[np.int64] = np.empty((64, 4), np.int64)
+        self._count = 0
+
+    def append(self, rect: Rect) -> None:
+        if self._count == len(self._rect_N4):
+            self._rect_N4 = np.concatenate((self._rect_N4, np.empty_like(self._rect_N4)))
+        self._rect_N4[self._count] = rect
+        self._count += 1
+
+    def shared_pixels(self, rects: Sequence[Rect]) -> list[int]:
+        """Sum of the pixels that each of some rectangles has in common with these."""
+        rect_R14, rect_N4 = np.array(rects)[:, None], self._rect_N4[: self._count]
+        sides_RN2 = np.minimum(rect_R14[..., 2:], rect_N4[:, 2:]) - np.maximum(rect_R14[..., :2], rect_N4[:, :2]) + 1
+        shared: list[int] = sides_RN2.clip(0).prod(axis=2).sum(axis=1).tolist()
+        return shared

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import colorsys
+import random
 from itertools import pairwise
+from time import perf_counter
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from darkpy.evaluation.draw import class_color, draw
+from darkpy.evaluation.draw import _font, _Rects, class_color, draw, truncate_text
 from darkpy.evaluation.objects import BoxFrac, Object
 
 GRAY = 90
@@ -176,3 +178,39 @@ def test_each_class_has_its_own_color() -> None:
 def test_the_image_can_be_saved() -> None:
     assert isinstance(draw(gray(10, 10), []), Image.Image)
     assert draw(gray(10, 10), []).mode == "RGB"
+
+
+@pytest.mark.parametrize(("boxes", "name"), [(3000, "dog"), (1000, "dog " * 1250), (1, "W" * 200_000)])
+def test_time_grows_in_step_with_the_boxes_and_not_with_the_letters(boxes: int, name: str) -> None:
+    rng = random.Random(0)
+    places = [(rng.random(), rng.random(), 0.2 * rng.random(), 0.2 * rng.random()) for _ in range(boxes)]
+    objects = [named(name, place, index % 80, rng.random()) for index, place in enumerate(places)]
+    start = perf_counter()
+    drawn(640, 480, *objects)
+    assert perf_counter() - start < 15  # when each label was compared and shortened one by one: 60 to 300 s
+
+
+@pytest.mark.parametrize("text", ["dog", "", "traffic light: 0.98", "wWiIlL" * 30, "é…漢字" * 40])
+@pytest.mark.parametrize("width", [0, 5, 40, 300])
+@pytest.mark.parametrize("keep_end", [False, True])
+def test_text_is_the_longest_that_fits(text: str, width: int, keep_end: bool) -> None:
+    font, _ = _font(12)
+    shorter = [f"…{text[-n:]}" if keep_end else f"{text[:n]}…" for n in range(1, len(text))]
+    fitting = [candidate for candidate in (*shorter, text) if font.getlength(candidate) <= width]
+    assert truncate_text(text, font, width, keep_end=keep_end) == (fitting or [""])[-1]
+
+
+def test_shared_pixels_are_summed_over_all_rectangles() -> None:
+    rng = random.Random(0)
+
+    def rect() -> tuple[int, int, int, int]:
+        left, top = rng.randrange(50), rng.randrange(50)
+        return left, top, left + rng.randrange(20), top + rng.randrange(20)
+
+    canvas, taken = np.zeros((80, 80), int), _Rects()
+    for _ in range(150):
+        left, top, right, bottom = rect()
+        taken.append((left, top, right, bottom))
+        canvas[top : bottom + 1, left : right + 1] += 1
+        candidates = [rect() for _ in range(8)]
+        assert taken.shared_pixels(candidates) == [canvas[t : b + 1, l : r + 1].sum() for l, t, r, b in candidates]  # noqa: E741

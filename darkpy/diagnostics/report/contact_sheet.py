@@ -16,7 +16,7 @@ import PIL.Image
 from numpy.typing import NDArray
 from PIL import ImageDraw, ImageFont
 
-from darkpy.evaluation.draw import class_color
+from darkpy.evaluation.draw import class_color, truncate_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +64,8 @@ def contact_sheet(
             pen.rectangle((left - 3, top - 3, left + tile_w + 2, top + tile_h + 2), outline=HIGHLIGHT, width=3)
         for line, text in enumerate(tile.caption):
             place = (left, top + tile_h + 2 + line * LINE_HEIGHT)
-            pen.text(place, _fit(text, font, tile_w), fill=HIGHLIGHT if tile.highlighted else INK, font=font)
+            shown = truncate_text(text, font, tile_w, keep_end=True)  # the end of a path says more than its beginning
+            pen.text(place, shown, fill=HIGHLIGHT if tile.highlighted else INK, font=font)
     return sheet
 
 
@@ -93,12 +94,3 @@ def _thumbnail(tile: Tile, tile_w: int, tile_h: int) -> PIL.Image.Image:
         opposite = ((x + w / 2) * image.width, (y + h / 2) * image.height)
         pen.rectangle((*corner, *map(max, corner, opposite)), outline=class_color(int(class_id)), width=2)
     return image
-
-
-def _fit(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> str:
-    """Shorten a text to its end if it is too long: the end of a path says more than its beginning."""
-    end = text
-    while text and font.getlength(text) > width:
-        end = end[1:]
-        text = f"…{end}"
-    return text
