@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.error(error)
         except OSError as error:  # files raise DarkpyErrors: a full disk or closed pipe behind stdout
             console.error(DarkpyError(f"{error.filename or 'standard output'}: {error.strerror or error}"))
-            _drop_output()
+            # keeps Python from flushing the failed output once more at exit
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
         except click.Abort:
             return EXIT_CODE_INTERRUPTED
         else:
@@ -78,11 +79,6 @@ def _needs_normal_exit() -> bool:
     threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     has_workers = any(not thread.daemon for thread in threads) or bool(multiprocessing.active_children())
     return has_workers or bool(tools) or sys.gettrace() is not None
-
-
-def _drop_output() -> None:
-    """Keep Python from trying to flush the failed output once more at exit."""
-    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
 
 def _with_usage(error: click.UsageError) -> DarkpyError:

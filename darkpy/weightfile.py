@@ -298,20 +298,15 @@ def _read_arrays(
         else:
             values, unread = unread[:count], unread[count:]
         for array, part in zip(arrays, np.split(values, ends), strict=True):
-            yield node.index, array.array_spec, _to_tensor(array, part, header)
-
-
-def _to_tensor(array: _FileArray, values: np.ndarray[Any, Any], header: Header) -> torch.Tensor:
-    array_spec = array.array_spec
-    if _is_stored_transposed(array_spec, header):
-        first, rest = array.shape[0], array.count // array.shape[0]
-        values = np.ascontiguousarray(values.reshape(rest, first).T)
-    tensor = torch.from_numpy(values.reshape(array.shape))
-    if array.shape == array_spec.shape:
-        return tensor
-    whole = array_spec.init.fill_(torch.empty(array_spec.shape))
-    whole[: array.shape[0]] = tensor
-    return whole
+            array_spec, first = array.array_spec, array.shape[0]
+            if _is_stored_transposed(array_spec, header):
+                part = np.ascontiguousarray(part.reshape(array.count // first, first).T)
+            tensor = torch.from_numpy(part.reshape(array.shape))
+            if array.shape != array_spec.shape:  # numload=: the rest keeps its initial values
+                whole = array_spec.init.fill_(torch.empty(array_spec.shape))
+                whole[:first] = tensor
+                tensor = whole
+            yield node.index, array_spec, tensor
 
 
 def _is_stored_transposed(array_spec: ArraySpec, header: Header) -> bool:

@@ -184,7 +184,7 @@ def nearest(word: str, known: Collection[str]) -> str | None:
 def _read_key(
     declaration: Key, entry: Entry | None, section: Section, dialect: Dialect, findings: FindingCollector
 ) -> Any:
-    """Return the value of one key, _MISSING if it is unusable."""
+    """Return the value of one key, _NO_VALUE if it is unusable."""
     default = declaration.defaults[dialect]
     if entry is not None and declaration.dialect not in (None, dialect):
         message = f"key {entry.key!r} is ignored: only dialect {declaration.dialect} reads it"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from darkpy.data.lists.data_file import DIFFICULT_KEYS, DataFile, read_data
+from darkpy.data.lists.data_file import DIFFICULT_KEYS, read_data
 from darkpy.data.lists.image_list import LIST_SUFFIXES, ImageList, names_from_common_folder
 from darkpy.errors import DarkpyError
 
@@ -63,17 +63,14 @@ def split_files(
     texts = {folder / f"{part}.txt": [absolute[name] for name in members] for part, members in parts.items()}
     if not source.is_dir() and source.suffix.lower() not in LIST_SUFFIXES:
         lists = {part: (folder / f"{part}.txt").absolute().as_posix() for part in parts}
-        entries = {**_entries_for_split(read_data(source), lists), **lists}
+        data = read_data(source)
+        # the difficult objects of lists that are replaced are left out
+        dropped = {DIFFICULT_KEYS[part] for part in parts if part in DIFFICULT_KEYS}
+        entries = {key: value for key, value in data.entries.items() if key not in dropped}
+        for key in entries:
+            file = data.find(key)
+            if key != "classes" and file is not None and file.is_file():
+                entries[key] = file.absolute().as_posix()
+        entries |= lists
         texts[folder / source.name] = [f"{key}={value}" for key, value in entries.items()]
     return texts
-
-
-def _entries_for_split(data: DataFile, parts: Iterable[str]) -> dict[str, str]:
-    """Return a `.data` file's entries with absolute paths, without the difficult objects of lists that are replaced."""
-    dropped = {DIFFICULT_KEYS[part] for part in parts if part in DIFFICULT_KEYS}
-    entries = {key: value for key, value in data.entries.items() if key not in dropped}
-    for key in entries:
-        file = data.find(key)
-        if key != "classes" and file is not None and file.is_file():
-            entries[key] = file.absolute().as_posix()
-    return entries
