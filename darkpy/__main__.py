@@ -93,7 +93,7 @@ def _with_usage(error: click.UsageError) -> DarkpyError:
 def _warning_printer(show_others: Any) -> Any:
     """Print darkpy's warnings as console messages, and leave those of other packages to Python."""
 
-    def show(message: Warning | str, category: type[Warning], *location: Any, **details: Any) -> None:
+    def show(message: Warning | str, category: type[Warning], *location: Any, **details: object) -> None:
         if issubclass(category, DarkpyWarning):
             console.warn(message)
         else:

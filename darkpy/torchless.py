@@ -41,7 +41,7 @@ class _Names(type):
             raise AttributeError(name)
         return _Nothing
 
-    def __call__(cls, *arguments: Any, **named: Any) -> Any:
+    def __call__(cls, *arguments: Any, **named: object) -> Any:
         # functions of torch are called for decorators and for constants of a module alone when rooms are imported
         return _unchanged
 
@@ -76,7 +76,7 @@ class _Empty(ModuleType):
 
 @contextmanager
 def _without_torch() -> Iterator[None]:
-    """Import without torch; what was imported so is forgotten afterwards, and imported again by whoever needs it.
+    """Import without torch; modules imported this way are dropped afterwards and imported again when needed.
 
     Raises: _Needed in place of what goes wrong where torch itself would have been needed.
     """

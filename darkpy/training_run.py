@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from darkpy.diagnostics.report.chart import Chart
     from darkpy.training.validation import Validation
 
-EVENTS = ("on_start", "on_update", "on_validation", "on_checkpoint", "on_finding", "on_warning")
+CALLBACK_EVENTS = ("on_start", "on_update", "on_validation", "on_checkpoint", "on_finding", "on_warning")
 MAX_GPU_WORKERS = 8
 """Default limit of the processes that load images for a GPU."""
 MAX_FILE_WARNINGS = 10
@@ -291,9 +291,9 @@ class _Events:
         self._warned_files: set[str] = set()
         for callback in callbacks:
             for name in dir(callback):
-                if name.startswith("on_") and callable(getattr(callback, name)) and name not in EVENTS:
-                    near = get_close_matches(name, EVENTS, 1)
-                    hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(EVENTS)}"
+                if name.startswith("on_") and callable(getattr(callback, name)) and name not in CALLBACK_EVENTS:
+                    near = get_close_matches(name, CALLBACK_EVENTS, 1)
+                    hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(CALLBACK_EVENTS)}"
                     raise DarkpyError(f"{type(callback).__name__}.{name}: no event of a training", hint=hint)
 
     def emit(self, event: str, value: object) -> None:

@@ -44,7 +44,7 @@ class Clustering(NamedTuple):
     rounds: int
 
 
-class AnchorFit(NamedTuple):
+class AnchorMatch(NamedTuple):
     """Fit of anchors to boxes: mean of each box's best IoU, and the share of boxes whose best IoU is >= .5."""
 
     average_iou: float
@@ -59,15 +59,15 @@ def iou_of_sizes(a_N2: Floats, b_N2: Floats) -> Floats:
     return iou_N
 
 
-def measure_fit(sizes_N2: Floats, anchors_K2: Floats) -> AnchorFit:
+def measure_fit(sizes_N2: Floats, anchors_K2: Floats) -> AnchorMatch:
     """Measure how well anchors fit boxes.
 
     Source: AlexeyAB/darknet src/detector.c calc_anchors
     """
     if not len(sizes_N2):
-        return AnchorFit(0.0, 0.0)
+        return AnchorMatch(0.0, 0.0)
     best_N = iou_of_sizes(sizes_N2, anchors_K2.take(nearest(sizes_N2, anchors_K2), 0))
-    return AnchorFit(float(best_N.mean()), float((best_N >= 0.5).mean()))
+    return AnchorMatch(float(best_N.mean()), float((best_N >= 0.5).mean()))
 
 
 def nearest(sizes_N2: Floats, anchors_K2: Floats) -> Indices:

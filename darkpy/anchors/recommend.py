@@ -17,7 +17,7 @@ from darkpy.anchors.cfg_heads import (
     round_anchors,
     values_of,
 )
-from darkpy.anchors.kmeans import AnchorFit, Floats, measure_fit
+from darkpy.anchors.kmeans import AnchorMatch, Floats, measure_fit
 from darkpy.anchors.search import SearchConfig, SearchResult, find_anchors
 from darkpy.build import Plan, make_plan
 from darkpy.files import write_atomic
@@ -36,8 +36,8 @@ class Recommendation:
     found: SearchResult
     anchors_K2: Floats
     head_anchors: tuple[HeadAnchors, ...]
-    now: AnchorFit
-    new: AnchorFit
+    now: AnchorMatch
+    new: AnchorMatch
     too_small: int
 
     @property

@@ -11,7 +11,7 @@ from random import Random
 
 import numpy as np
 
-from darkpy.anchors.kmeans import AnchorFit, Clustering, Floats, cluster, iou_of_sizes, measure_fit
+from darkpy.anchors.kmeans import AnchorMatch, Clustering, Floats, cluster, iou_of_sizes, measure_fit
 from darkpy.errors import DarkpyError
 
 _MAX_DRAWS = 20  # draws of distinct boxes before they are taken from the list of distinct sizes
@@ -45,7 +45,7 @@ class SearchResult:
     """
 
     anchors_K2: Floats
-    fit: AnchorFit
+    fit: AnchorMatch
     rounds: int
     fits: tuple[float, ...]
 

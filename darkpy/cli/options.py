@@ -88,7 +88,7 @@ def collect(record: type, argument: str, *decorators: Decorator) -> Decorator:
 
     def gather(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
-        def wrapper(**values: Any) -> Any:
+        def wrapper(**values: object) -> Any:
             chosen = {name: values.pop(name) for name in names if name in values}
             return function(**values, **{argument: record(**chosen)})
 

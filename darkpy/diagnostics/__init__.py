@@ -1,1 +1,1 @@
-"""What goes wrong in a run, in the words of its cfg."""
+"""Diagnosis of trainings: checks before a run, the monitor during it, reports after it."""

@@ -150,7 +150,7 @@ def coco_image_id(path: str, dialect: Dialect) -> int | None:
     """Number in an image's name: pjreddie's program reads after the last `_`, AlexeyAB's at the beginning.
 
     Source:  pjreddie/darknet examples/detector.c get_coco_image_id; AlexeyAB/darknet src/detector.c print_cocos
-    Differs: if there is no number, the other dialect's rule is tried, then it is None; darknet's is 0. Only the file
+    Differs: without a number the other dialect's rule is tried, then it is None; darknet's is 0. Only the file
              name is read; pjreddie's program takes a `_` in a folder's name, too.
     """
     name = image_name(path)

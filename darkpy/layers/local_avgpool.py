@@ -19,7 +19,7 @@ from darkpy.finding import Finding
 from darkpy.layers.base import Layer, LayerSpec, section
 from darkpy.layers.lint import skipped_cells
 from darkpy.ops.onnx_builder import Graph, Value
-from darkpy.ops.pooling import Window
+from darkpy.ops.pooling import PoolingWindow
 from darkpy.shapes import Shape
 
 
@@ -40,10 +40,10 @@ class LocalAvgpoolSpec(LayerSpec):
     padding: int | None = key(None, minimum=0)  # total, falls back to size - 1
 
     @property
-    def window(self) -> Window:
+    def window(self) -> PoolingWindow:
         size = self.size or self.stride
         padding = size - 1 if self.padding is None else self.padding
-        return Window(size, padding, (self.stride_y or self.stride, self.stride_x or self.stride))
+        return PoolingWindow(size, padding, (self.stride_y or self.stride, self.stride_x or self.stride))
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         (x,) = inputs
@@ -60,7 +60,7 @@ class LocalAvgpoolSpec(LayerSpec):
 
 
 class _LocalAvgpool(Layer):
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: PoolingWindow) -> None:
         super().__init__()
         self.window = window
 

@@ -19,7 +19,7 @@ from darkpy.layers.base import Layer, LayerSpec, section
 from darkpy.layers.lint import skipped_cells
 from darkpy.ops.antialiasing import blur, blur_to_onnx, blurred_sides
 from darkpy.ops.onnx_builder import Graph, Value
-from darkpy.ops.pooling import Window
+from darkpy.ops.pooling import PoolingWindow
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -50,10 +50,10 @@ class MaxpoolSpec(LayerSpec):
         return self.stride_y or self.stride, self.stride_x or self.stride
 
     @property
-    def window(self) -> Window:
+    def window(self) -> PoolingWindow:
         size = self.size or self.stride
         padding = size - 1 if self.padding is None else self.padding
-        return Window(size, padding, (1, 1) if self.antialiasing else self.strides)
+        return PoolingWindow(size, padding, (1, 1) if self.antialiasing else self.strides)
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         (x,) = inputs

@@ -27,7 +27,7 @@ from darkpy.errors import DarkpyError
 
 _IN_BOTH = frozenset(Dialect)
 _IN_ALEXEYAB = frozenset({Dialect.ALEXEYAB})
-_ATEN = torch.ops.aten  # its `grad_input` forms write into that tensor and return it
+_aten = torch.ops.aten  # its `grad_input` forms write into that tensor and return it
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -189,7 +189,7 @@ def _from_torch(
 def _leaky(name: str, dialects: frozenset[Dialect], slope: float) -> Activation:
     """Build a leaky relu; y has the sign of x and therefore determines the slope."""
     activation = _from_torch(name, dialects, functional.leaky_relu, negative_slope=slope)
-    backward = _ATEN.leaky_relu_backward.grad_input
+    backward = _aten.leaky_relu_backward.grad_input
     return replace(activation, backward_inplace=lambda y, delta: backward(delta, y, slope, True, grad_input=delta))
 
 
@@ -203,7 +203,7 @@ ACTIVATIONS_BY_NAME: Mapping[str, Activation] = MappingProxyType(
                 _IN_BOTH,
                 torch.sigmoid,
                 forward_inplace=torch.sigmoid_,
-                backward_inplace=lambda y, delta: _ATEN.sigmoid_backward.grad_input(delta, y, grad_input=delta),
+                backward_inplace=lambda y, delta: _aten.sigmoid_backward.grad_input(delta, y, grad_input=delta),
             ),
             # 2 / (1 + e^-x) - 1, without losing digits near 0
             Activation("loggy", _IN_BOTH, lambda x: torch.tanh(x / 2)),
@@ -212,11 +212,11 @@ ACTIVATIONS_BY_NAME: Mapping[str, Activation] = MappingProxyType(
                 _IN_BOTH,
                 torch.tanh,
                 forward_inplace=torch.tanh_,
-                backward_inplace=lambda y, delta: _ATEN.tanh_backward.grad_input(delta, y, grad_input=delta),
+                backward_inplace=lambda y, delta: _aten.tanh_backward.grad_input(delta, y, grad_input=delta),
             ),
             replace(
                 _from_torch("relu", _IN_BOTH, functional.relu),
-                backward_inplace=lambda y, delta: _ATEN.threshold_backward.grad_input(delta, y, 0, grad_input=delta),
+                backward_inplace=lambda y, delta: _aten.threshold_backward.grad_input(delta, y, 0, grad_input=delta),
             ),
             _leaky("leaky", _IN_BOTH, 0.1),
             _leaky("relie", _IN_BOTH, 0.01),

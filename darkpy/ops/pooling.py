@@ -9,7 +9,7 @@ from darkpy.shapes import Shape
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class PoolingWindow:
     """Geometry of a pooling layer. Units: size, padding (total) and strides (down, across) in cells."""
 
     size: int

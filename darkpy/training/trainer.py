@@ -26,7 +26,7 @@ from darkpy.training.schedule import current_rate
 from darkpy.training.step_guard import StepGuard
 from darkpy.weightfile import Header
 
-PRECISIONS = ("fp32", "bf16")
+TRAINING_PRECISIONS = ("fp32", "bf16")
 CHANNELS_LAST_MIN_BFLOPS = 0.001
 """Smaller networks gain nothing by it: their steps are all overhead."""
 
@@ -73,8 +73,8 @@ class Trainer:
         monitor: StepGuard | None = None,
         process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        if precision not in PRECISIONS:
-            raise DarkpyError(f"unknown precision {precision!r}", hint=f"one of {', '.join(PRECISIONS)}")
+        if precision not in TRAINING_PRECISIONS:
+            raise DarkpyError(f"unknown precision {precision!r}", hint=f"one of {', '.join(TRAINING_PRECISIONS)}")
         if not network.loss_specs:
             raise DarkpyError(
                 f"{network.plan.file} has no layer with a loss", hint="add [yolo], [softmax], [cost], ..."

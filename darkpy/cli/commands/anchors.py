@@ -20,7 +20,7 @@ from darkpy.errors import DarkpyError
 from darkpy.files import write_atomic
 
 if TYPE_CHECKING:
-    from darkpy.anchors.kmeans import AnchorFit
+    from darkpy.anchors.kmeans import AnchorMatch
     from darkpy.anchors.recommend import Recommendation
     from darkpy.anchors.search import SearchConfig, SearchResult
     from darkpy.anchors.sources import BoxSizes
@@ -241,7 +241,7 @@ def _print_anchors(
         click.echo(f"  filters={head['filters']} ({line})")
 
 
-def _fit_text(fit: AnchorFit) -> str:
+def _fit_text(fit: AnchorMatch) -> str:
     return f"average IoU {_percent(fit.average_iou)}, recall {_percent(fit.recall)}"
 
 

@@ -23,7 +23,7 @@ from darkpy.errors import DarkpyError
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-_BODY = """DATA is darknet's .data file: train= lists the images, backup= is the folder for the weights{more}.
+_HELP_BODY = """DATA is darknet's .data file: train= lists the images, backup= is the folder for the weights{more}.
 
 WEIGHTS is what training starts from: nothing, a part of a network (darknet53.conv.74), any weights, or a checkpoint of
 a run that was stopped or killed. A checkpoint has a file BASE_N.resume beside it; with that the run continues as if it
@@ -47,14 +47,14 @@ TRAIN_HELP = f"""Train a network, or continue a training.
 
 A network with a detection layer learns boxes, any other learns classes.
 
-{_BODY.format(more=", labels= the classes of a classifier")}"""
+{_HELP_BODY.format(more=", labels= the classes of a classifier")}"""
 DETECTOR_HELP = f"""darknet's `detector train`: train a detection network, or continue a training.
 
 \b
   darkpy detector train my.data my.cfg darknet53.conv.74 -map
   darkpy detector train my.data my.cfg backup/my_last.weights
 
-{_BODY.format(more="")}"""
+{_HELP_BODY.format(more="")}"""
 CLASSIFIER_HELP = f"""darknet's `classifier train`: train an image classifier.
 
 \b
@@ -63,7 +63,7 @@ CLASSIFIER_HELP = f"""darknet's `classifier train`: train an image classifier.
 
 The class of an image is the line of labels= that its path contains.
 
-{_BODY.format(more="")}"""
+{_HELP_BODY.format(more="")}"""
 
 
 class _Options(TypedDict, total=False):

@@ -36,10 +36,10 @@ MAX_PROBLEMS_PER_FILE = 20
 """Further wrong lines of a file are only counted: in a file of another kind every line is wrong."""
 _FILES_PER_PARSE = 1000  # label files that are joined for one call of numpy's parser
 _FIRST_READ_BYTES = 1 << 14  # nearly every label file is shorter and needs one system call
-_FLOAT = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_BOX_START = re.compile(rf"\s*([+-]?\d+)\s+({_FLOAT})\s+({_FLOAT})\s+({_FLOAT})\s+({_FLOAT})", re.ASCII)
+_FLOAT_PATTERN = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_BOX_START = re.compile(r"\s*([+-]?\d+)" + rf"\s+({_FLOAT_PATTERN})" * 4, re.ASCII)
 """Box that C's fscanf reads, whatever follows it."""
-_CLASS = re.compile(r"[+-]?\d{1,9}", re.ASCII)
+_CLASS_PATTERN = re.compile(r"[+-]?\d{1,9}", re.ASCII)
 _UTF_16_PROBLEM = "is UTF-16 text, which no darknet reads: save it as UTF-8"
 
 Box = tuple[float, float, float, float, float]
@@ -125,7 +125,7 @@ def read_tags(path: str | os.PathLike[str], classes: int) -> tuple[tuple[int, ..
     problems: list[str] = []
     for number, line in _lines(decode_text(_read_text_file(file), file, hint="a tag file has a class on each line")):
         for word in line.split():
-            if _CLASS.fullmatch(word) and 0 <= int(word) < classes:
+            if _CLASS_PATTERN.fullmatch(word) and 0 <= int(word) < classes:
                 tags.add(int(word))
             else:
                 problems.append(f"{file}:{number}: {word[:20]!r} is not a class from 0 to {classes - 1}")
@@ -173,7 +173,7 @@ def _parse_boxes(text: str, classes: int = MAX_CLASS) -> Iterator[tuple[int, Box
     if any(len(line.split()) != 5 for _, line in lines):
         words = [(number, word) for number, line in lines for word in line.split()]
         class_words = words[::5]
-        if len(words) % 5 == 0 and all(_CLASS.fullmatch(word) for _, word in class_words):
+        if len(words) % 5 == 0 and all(_CLASS_PATTERN.fullmatch(word) for _, word in class_words):
             problem: str | None = "boxes do not end with lines: the numbers are read one after another"
             for index, (number, _) in enumerate(class_words):
                 box, wrong = _parse_line(" ".join(word for _, word in words[5 * index : 5 * index + 5]), classes)

@@ -24,7 +24,7 @@ IMAGE_SUFFIXES = frozenset(
 """Endings of image files in a folder, in either case, also of kinds that Pillow may not decode."""
 
 _SEVERAL_PATHS = re.compile(r"\.(?:jpe?g|png|bmp|tiff?|webp)[\"']?(?:\s+|\s*[,;|]\s*)\S", re.IGNORECASE)
-_SURROGATE = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8
+_SURROGATE_PATTERN = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8
 
 _PJREDDIE_REPLACEMENTS = (
     *(("images", "labels"), ("JPEGImages", "labels"), ("raw", "labels")),
@@ -136,7 +136,7 @@ def read_list_lines(path: Path) -> list[str]:
             number = lines.index(line) + 1
             message = f"{printable(path)}: path {number} of the list is more than a path: {printable(line[:60])}"
             raise DarkpyError(message, hint=_LIST_HINT)
-    undecoded = [line for line in lines if _SURROGATE.search(line)]
+    undecoded = [line for line in lines if _SURROGATE_PATTERN.search(line)]
     if undecoded and not any(_exists(line, path.parent) for line in undecoded):
         shown = os.fsencode(undecoded[0]).decode("cp1252", errors="replace")
         message = f"{printable(path)}: is not UTF-8, and no file has the name that it gives as {printable(shown)}"

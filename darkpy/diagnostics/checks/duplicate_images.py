@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from darkpy.files import open_regular
 
-SIDE = 16
+PRINT_SIDE_PX = 16
 """Width and height of a print: small enough that compression and scaling do not show."""
-NEAR, RELATIVE = 5.0, 0.14
-"""How far two prints of one image lie apart, at most: in steps of 255, and as a share of the image's contrast.
-Writing an image anew as JPEG of quality 30, or at half its size, moves its print by less than 1, a drawing full of
+MAX_DISTANCE_LEVELS, MAX_DISTANCE_SHARE = 5.0, 0.14
+"""Largest distance between two prints of one image: in steps of 255, and as a share of the image's contrast.
+Re-encoding an image as JPEG of quality 30, or at half its size, moves its print by less than 1, a drawing full of
 fine noise by 3. Of 364 images of blood smears one pair, of one field, is 3.3 apart (0.16 of its contrast), all
 others 9.6 and more."""
-_BLOCK = 2048
+_READ_BLOCK_BYTES = 2048
 
 
 def file_digest(path: Path) -> bytes:
@@ -37,7 +37,7 @@ def file_digest(path: Path) -> bytes:
 def image_print(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The image as SIDE x SIDE means of its colors: (P,) uint8, P = SIDE * SIDE * 3."""
     image = PIL.Image.fromarray(pixels_HWC if pixels_HWC.shape[2] == 3 else pixels_HWC[:, :, 0]).convert("RGB")
-    small_HWC = np.asarray(image.resize((SIDE, SIDE), PIL.Image.Resampling.BOX))
+    small_HWC = np.asarray(image.resize((PRINT_SIDE_PX, PRINT_SIDE_PX), PIL.Image.Resampling.BOX))
     return small_HWC.reshape(-1)
 
 
@@ -55,15 +55,15 @@ def find_copies(
     contrast_M = others.std(axis=1)
     nearest_M = np.full(len(others), np.inf, np.float32)
     which_M = np.zeros(len(others), np.int64)
-    for start in range(0, len(ours_NP), _BLOCK):
-        block = ours_NP[start : start + _BLOCK].astype(np.float32)
+    for start in range(0, len(ours_NP), _READ_BLOCK_BYTES):
+        block = ours_NP[start : start + _READ_BLOCK_BYTES].astype(np.float32)
         squares_NM = (block**2).sum(1)[:, None] + (others**2).sum(1)[None] - 2 * block @ others.T
         distance_NM = np.sqrt(np.maximum(squares_NM, 0) / block.shape[1])
-        ratio_NM = aspects_N[start : start + _BLOCK, None] / aspects_M[None]
+        ratio_NM = aspects_N[start : start + _READ_BLOCK_BYTES, None] / aspects_M[None]
         distance_NM[np.abs(np.log(ratio_NM)) > 0.05] = np.inf
         best_M = distance_NM.argmin(axis=0)
         closest_M = distance_NM[best_M, np.arange(len(others))]
         is_nearer_M = closest_M < nearest_M
         nearest_M[is_nearer_M], which_M[is_nearer_M] = closest_M[is_nearer_M], start + best_M[is_nearer_M]
-    for m in np.flatnonzero(nearest_M <= np.minimum(NEAR, RELATIVE * contrast_M)):
+    for m in np.flatnonzero(nearest_M <= np.minimum(MAX_DISTANCE_LEVELS, MAX_DISTANCE_SHARE * contrast_M)):
         yield int(which_M[m]), int(m)

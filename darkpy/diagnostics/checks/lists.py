@@ -15,7 +15,7 @@ import torch
 from darkpy.data.lists.data_file import DataFile
 from darkpy.data.lists.names import read_names
 from darkpy.data.lists.paths import read_image_list
-from darkpy.diagnostics.checks.duplicate_images import SIDE, find_copies
+from darkpy.diagnostics.checks.duplicate_images import PRINT_SIDE_PX, find_copies
 from darkpy.diagnostics.checks.images import InspectedImage, data_finding
 from darkpy.errors import DarkpyError
 from darkpy.finding import Cause, Finding, Location, Severity
@@ -147,7 +147,7 @@ def check_leaks(
 
 def _is_comparable(image: InspectedImage) -> bool:
     """True if the image is large enough: compression changes small ones too much, and they are too much alike."""
-    return image.print_P is not None and min(image.w, image.h) >= 4 * SIDE
+    return image.print_P is not None and min(image.w, image.h) >= 4 * PRINT_SIDE_PX
 
 
 def _prints(images: Sequence[InspectedImage]) -> np.ndarray:

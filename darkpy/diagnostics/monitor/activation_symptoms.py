@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from darkpy.diagnostics.monitor.probes import INPUT
+from darkpy.diagnostics.monitor.probes import INPUT_INDEX
 from darkpy.diagnostics.monitor.symptom import ObservedUpdate, Symptom
 from darkpy.finding import Finding
 from darkpy.layers.head import HeadSpec
@@ -61,13 +61,13 @@ class ActivationRange(Symptom):
     def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
         low, high = look.row("low"), look.row("high")
         for index in low:
-            largest = self.largest_input if index == INPUT else self.largest
+            largest = self.largest_input if index == INPUT_INDEX else self.largest
             if max(-low[index], high[index]) > largest:
-                what = "the images' numbers" if index == INPUT else "its outputs"
+                what = "the images' numbers" if index == INPUT_INDEX else "its outputs"
                 yield self.finding(
                     look.plan,
                     look.batch_num,
-                    None if index == INPUT else index,
+                    None if index == INPUT_INDEX else index,
                     f"{what} go from {low[index]:.4g} to {high[index]:.4g}",
                 )
 

@@ -2,7 +2,7 @@
 
 A line has a `kind`. `run` begins a run, or its going on: the cfg, its [net], the layers. `update` tells of one update,
 and of every layer where the layers were looked at; `map` of the mean average precision after one, `finding` of what is
-wrong. Lines are only ever added, each with one call: whoever kills the run leaves whole lines behind, but for the last.
+wrong. Lines are only ever added, each with one call: a run that is killed leaves whole lines, except perhaps the last.
 Non-finite numbers are "nan", "inf" or "-inf", because JSON has none; null is a layer without this figure.
 """
 
@@ -192,7 +192,7 @@ def _finding(record: Mapping[str, Any]) -> Finding:
     )
 
 
-_CONVERTERS: Mapping[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
+_FIELD_CONVERTERS: Mapping[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 
 
 def _build(cls: type[T], record: Mapping[str, Any]) -> T:
@@ -200,9 +200,13 @@ def _build(cls: type[T], record: Mapping[str, Any]) -> T:
 
     Raises: TypeError, ValueError when a field is missing or of another type.
     """
-    known = {name: str(one.type) for name, one in cls.__dataclass_fields__.items()}
+    types = {name: str(field.type) for name, field in cls.__dataclass_fields__.items()}
     return cls(
-        **{name: _CONVERTERS.get(known[name], _as_it_is)(value) for name, value in record.items() if name in known}
+        **{
+            name: _FIELD_CONVERTERS.get(types[name], _as_it_is)(value)
+            for name, value in record.items()
+            if name in types
+        }
     )
 
 

@@ -15,9 +15,9 @@ from darkpy.errors import DarkpyError
 from darkpy.finding import Finding
 from darkpy.training.reports import UpdateReport
 
-DIGITS = 6
+SIGNIFICANT_DIGITS = 6
 """Significant digits of a number in the log; beyond a million, where the time is, there are 12."""
-_NUMBERS = ("batch_num", "seen", "images", "loss", "average", "rate", "norm", "seconds", "waited")
+_UPDATE_FIELDS = ("batch_num", "seen", "images", "loss", "average", "rate", "norm", "seconds", "waited")
 
 
 class LogWriter:
@@ -44,7 +44,7 @@ class LogWriter:
 
     def update(self, update: UpdateReport) -> None:
         # a run has many of these lines: they are made by hand, and what is as usual is left out
-        numbers = [f'"{name}":{_text(getattr(update, name))}' for name in _NUMBERS]
+        numbers = [f'"{name}":{_text(getattr(update, name))}' for name in _UPDATE_FIELDS]
         if not math.isnan(update.largest):
             numbers.append(f'"largest":{_text(update.largest)}')
         if update.refused:
@@ -82,9 +82,11 @@ class LogWriter:
 
 
 def _plain(value: Any) -> Any:
-    """Convert to JSON values; numbers get DIGITS significant digits, non-finite ones become strings."""
+    """Convert to JSON values; numbers get SIGNIFICANT_DIGITS digits, non-finite ones become strings."""
     if isinstance(value, float):
-        return float(f"{value:.{DIGITS if abs(value) < 1e6 else 12}g}") if math.isfinite(value) else str(value)
+        return (
+            float(f"{value:.{SIGNIFICANT_DIGITS if abs(value) < 1e6 else 12}g}") if math.isfinite(value) else str(value)
+        )
     if isinstance(value, Mapping):
         return {str(name): _plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
@@ -98,7 +100,7 @@ def _text(number: float | None) -> str:
         return "null"
     if isinstance(number, int):
         return str(number)
-    return f"{number:.{DIGITS}g}" if math.isfinite(number) else f'"{number}"'
+    return f"{number:.{SIGNIFICANT_DIGITS}g}" if math.isfinite(number) else f'"{number}"'
 
 
 def _ends_whole(path: Path) -> bool:

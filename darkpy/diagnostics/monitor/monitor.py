@@ -35,7 +35,7 @@ from darkpy.training.reports import StepReport, UpdateReport, next_average
 from darkpy.training.step_guard import StepGuard
 from darkpy.training.trainer import Trainer
 
-SYMPTOMS: tuple[Symptom, ...] = (
+DEFAULT_SYMPTOMS: tuple[Symptom, ...] = (
     AnchorMismatch(),
     Diverging(),
     StuckRate(),
@@ -57,7 +57,7 @@ MAX_BAD_UPDATES = 100
 """Refused updates in a row that end the run: unusable images do not fill so many batches in a row."""
 PRECURSOR_UPDATES = 100
 """Updates for which an explosion, or very large outputs, may be the cause of later non-finite values."""
-_SYMPTOM_OF = {symptom.name: symptom for symptom in SYMPTOMS}
+_SYMPTOM_OF = {symptom.name: symptom for symptom in DEFAULT_SYMPTOMS}
 
 FindingListener = Callable[[Finding], None]
 
@@ -83,7 +83,7 @@ class Monitor(StepGuard):
         folder: Path | Trainer | None = None,
         run_folder: Path | None = None,
         *,
-        symptoms: Sequence[Symptom] = SYMPTOMS,
+        symptoms: Sequence[Symptom] = DEFAULT_SYMPTOMS,
         spike: LossSpike | None = None,
         max_bad_updates: int = MAX_BAD_UPDATES,
         every: int = LAYERS_EVERY_UPDATES,

@@ -28,7 +28,7 @@ DEAD_MEASUREMENTS = 3
 """Consecutive measurements as well: a unit may ignore the images of one minibatch."""
 
 
-INPUT = -1
+INPUT_INDEX = -1
 """The layer number of the images themselves."""
 
 
@@ -54,7 +54,7 @@ class LayerProbes:
 
     def attach(self, x_BCHW: Tensor) -> None:
         pixels = _some(x_BCHW)
-        self._figures = [Figure("low", INPUT, pixels.min()), Figure("high", INPUT, pixels.max())]
+        self._figures = [Figure("low", INPUT_INDEX, pixels.min()), Figure("high", INPUT_INDEX, pixels.max())]
         for node, layer in zip(self.network.plan.nodes, self.network.layers, strict=True):
             self._handles.append(layer.register_forward_hook(partial(self._look, node)))
 

@@ -28,7 +28,7 @@ DRAW_EVERY_UPDATES = 100
 """Updates between two drawings, as in AlexeyAB's program."""
 MIN_SECONDS_BETWEEN = 20.0
 """Seconds between two drawings: one takes a fifth of a second, in which a small network makes many updates."""
-SIDE = 500.0
+CHART_SIDE_PX = 500.0
 """Width and height; the PNG has 1000 x 1000 pixels, as AlexeyAB's."""
 LEFT, RIGHT, TOP, BOTTOM = 48.0, 48.0, 76.0, 44.0
 CURVE_COLUMNS = 400
@@ -76,14 +76,14 @@ class Chart:
 def draw_chart(averages: Points, means: Points, *, max_batches: int, max_loss: float, title: str) -> Drawing:
     """Draw the loss from 0 to `max_loss` with its scale on the left, and the mAP in percent on the right."""
     last = max([max_batches, *(batch_num for batch_num, _ in (*averages[-1:], *means[-1:]))])
-    x_scale = Scale(0, last or 1, LEFT, SIDE - RIGHT)
-    loss_scale, map_scale = (Scale(0, high, SIDE - BOTTOM, TOP) for high in (max_loss, 1))
+    x_scale = Scale(0, last or 1, LEFT, CHART_SIDE_PX - RIGHT)
+    loss_scale, map_scale = (Scale(0, high, CHART_SIDE_PX - BOTTOM, TOP) for high in (max_loss, 1))
     curves = [Curve("average loss", LOSS_COLOR, averages, 1.3)]
     facts = [f"update {averages[-1][0]}", f"average loss {averages[-1][1]:.4g}"] if averages else []
     if means:
         curves.append(Curve("mAP", MAP_COLOR, means, 1.5, dotted=True))
         facts.append(f"mAP {100 * means[-1][1]:.2f} %, best {100 * max(mean for _, mean in means):.2f} %")
-    drawing = Drawing(SIDE, SIDE, f"Loss of {title}: {', '.join(facts)}")
+    drawing = Drawing(CHART_SIDE_PX, CHART_SIDE_PX, f"Loss of {title}: {', '.join(facts)}")
     drawing.items.append(Text(LEFT, 24, title, "ink", size=16))
     drawing.items.append(Text(LEFT, 42, "    ".join(facts), "muted"))
     draw_legend(drawing, LEFT, 62, curves)

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 SHEET_FILE = "sheet.png"
 """Name of the contact sheet among the artifacts of a finding."""
-COLUMNS = 4
+SHEET_COLUMNS = 4
 TILE_SIZE = (260, 220)
 """Width and height of the largest image, in pixels."""
-MARGIN, LINE_HEIGHT, FONT_SIZE = 10, 16, 12
-PAPER, INK, HIGHLIGHT = (250, 250, 250), (20, 20, 20), (200, 30, 30)
+MARGIN_PX, LINE_HEIGHT, FONT_SIZE = 10, 16, 12
+PAPER_RGB, INK_RGB, HIGHLIGHT_RGB = (250, 250, 250), (20, 20, 20), (200, 30, 30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,27 +45,27 @@ class Tile:
 
 
 def contact_sheet(
-    tiles: Sequence[Tile], *, columns: int = COLUMNS, tile_size: tuple[int, int] = TILE_SIZE
+    tiles: Sequence[Tile], *, columns: int = SHEET_COLUMNS, tile_size: tuple[int, int] = TILE_SIZE
 ) -> PIL.Image.Image:
     """Draw the images side by side with their boxes, each class in the color in which `detect` draws it."""
     tile_w, tile_h = tile_size
     lines = max((len(tile.caption) for tile in tiles), default=0)
-    cell_w, cell_h = tile_w + MARGIN, tile_h + lines * LINE_HEIGHT + MARGIN
+    cell_w, cell_h = tile_w + MARGIN_PX, tile_h + lines * LINE_HEIGHT + MARGIN_PX
     columns = max(1, min(columns, len(tiles)))
     rows = math.ceil(len(tiles) / columns)
-    sheet = PIL.Image.new("RGB", (columns * cell_w + MARGIN, max(1, rows) * cell_h + MARGIN), PAPER)
+    sheet = PIL.Image.new("RGB", (columns * cell_w + MARGIN_PX, max(1, rows) * cell_h + MARGIN_PX), PAPER_RGB)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_SIZE)
     for index, tile in enumerate(tiles):
         row, column = divmod(index, columns)
-        left, top = MARGIN + column * cell_w, MARGIN + row * cell_h
+        left, top = MARGIN_PX + column * cell_w, MARGIN_PX + row * cell_h
         image = _thumbnail(tile, tile_w, tile_h)
         sheet.paste(image, (left + (tile_w - image.width) // 2, top + (tile_h - image.height) // 2))
         if tile.highlighted:
-            pen.rectangle((left - 3, top - 3, left + tile_w + 2, top + tile_h + 2), outline=HIGHLIGHT, width=3)
+            pen.rectangle((left - 3, top - 3, left + tile_w + 2, top + tile_h + 2), outline=HIGHLIGHT_RGB, width=3)
         for line, text in enumerate(tile.caption):
             place = (left, top + tile_h + 2 + line * LINE_HEIGHT)
             shown = truncate_text(text, font, tile_w, keep_end=True)  # the end of a path says more than its beginning
-            pen.text(place, shown, fill=HIGHLIGHT if tile.highlighted else INK, font=font)
+            pen.text(place, shown, fill=HIGHLIGHT_RGB if tile.highlighted else INK_RGB, font=font)
     return sheet
 
 
@@ -79,7 +79,7 @@ def _thumbnail(tile: Tile, tile_w: int, tile_h: int) -> PIL.Image.Image:
     """Scale an image to the tile and draw its boxes; small images are enlarged to whole pixels without smoothing."""
     if tile.pixels_HW3 is None:
         empty = PIL.Image.new("RGB", (tile_w, tile_h), (225, 225, 225))
-        ImageDraw.Draw(empty).text((tile_w // 2, tile_h // 2), "no image", fill=INK, anchor="mm")
+        ImageDraw.Draw(empty).text((tile_w // 2, tile_h // 2), "no image", fill=INK_RGB, anchor="mm")
         return empty
     pixels_HW3 = tile.pixels_HW3
     image = PIL.Image.fromarray(pixels_HW3 if pixels_HW3.shape[2] == 3 else pixels_HW3[:, :, 0]).convert("RGB")

@@ -39,7 +39,7 @@ DARK_COLORS: Mapping[str, str] = {
 }
 PNG_SCALE = 2
 """PNG pixels for each pixel of the drawing."""
-SUPERSAMPLING = 2
+SUPERSAMPLING_FACTOR = 2
 """A PNG is drawn this much larger and scaled down, because Pillow draws lines without antialiasing."""
 DASH_PX = 4.0
 """Length of a dash and of the gap after it."""
@@ -112,13 +112,13 @@ class Drawing:
         return f'<svg role="img" aria-label="{escape(self.label)}" {box}>{inner}</svg>'
 
     def png(self) -> bytes:
-        scale = PNG_SCALE * SUPERSAMPLING
+        scale = PNG_SCALE * SUPERSAMPLING_FACTOR
         image = PIL.Image.new("RGB", (round(self.w * scale), round(self.h * scale)), LIGHT_COLORS["paper"])
         pen = ImageDraw.Draw(image)
         for item in self.items:
             _paint(item, image, pen, scale)
         stream = io.BytesIO()
-        image.reduce(SUPERSAMPLING).save(stream, "PNG")
+        image.reduce(SUPERSAMPLING_FACTOR).save(stream, "PNG")
         return stream.getvalue()
 
 

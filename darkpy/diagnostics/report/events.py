@@ -10,7 +10,7 @@ from darkpy.diagnostics.monitor.log_reader import RunLog
 from darkpy.errors import DarkpyError
 from darkpy.training.reports import UpdateReport
 
-SCALARS = ("loss", "average", "rate", "norm", "largest")
+SCALAR_FIELDS = ("loss", "average", "rate", "norm", "largest")
 
 
 def write_events(log: RunLog, folder: Path) -> int:
@@ -57,7 +57,7 @@ def _open(folder: Path) -> Any:
 
 
 def _scalars(log: RunLog, one: UpdateReport) -> list[tuple[str, float]]:
-    found = [(f"run/{name}", float(getattr(one, name))) for name in SCALARS]
+    found = [(f"run/{name}", float(getattr(one, name))) for name in SCALAR_FIELDS]
     for name, figures in one.layers.items():
         for layer, value in zip(log.run.layers, figures, strict=False):
             if value is not None:

@@ -25,12 +25,12 @@ ROW_LEAST, ROW_MOST = 6.0, 18.0
 MAX_MAP_HEIGHT = 520.0
 """Pixels of a map of many layers, unless its rows would be too low."""
 LABEL_H = 13.0
-_VIRIDIS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+_VIRIDIS_RGB = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 """Colors of viridis from low to high, distinct for the color-blind and in gray."""
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class HeatMapFigure:
     """Figure of the layers in a log.
 
     name: in the log. low, high: ends of the color scale; None for the smallest and the largest value.
@@ -46,12 +46,14 @@ class Figure:
     is_log: bool = False
 
 
-FIGURES = (
-    Figure("zero", "Zeros", "Share of a layer's outputs that are 0.", 0, 1),
-    Figure("clamped", "Clamped deltas", "Share of the deltas at a layer's output that constrain= clamps.", 0, 1),
-    Figure("ratio", "Update to weight", "Norm of an update over the norm of the weights; .001 is usual.", is_log=True),
-    Figure("gradient", "Gradients", "The 2-norm of a layer's gradients.", is_log=True),
-    Figure("dead", "Dead units", "Share of units whose output has not changed for long.", 0, 1),
+HEAT_MAP_FIGURES = (
+    HeatMapFigure("zero", "Zeros", "Share of a layer's outputs that are 0.", 0, 1),
+    HeatMapFigure("clamped", "Clamped deltas", "Share of the deltas at a layer's output that constrain= clamps.", 0, 1),
+    HeatMapFigure(
+        "ratio", "Update to weight", "Norm of an update over the norm of the weights; .001 is usual.", is_log=True
+    ),
+    HeatMapFigure("gradient", "Gradients", "The 2-norm of a layer's gradients.", is_log=True),
+    HeatMapFigure("dead", "Dead units", "Share of units whose output has not changed for long.", 0, 1),
 )
 
 
@@ -59,13 +61,13 @@ FIGURES = (
 class Heat:
     """rows: indices of the layers; looks: the last update of each column; value_RL: NaN where there is no value."""
 
-    figure: Figure
+    figure: HeatMapFigure
     rows: tuple[int, ...]
     looks: tuple[int, ...]
     value_RL: NDArray[np.float64]
 
 
-def gather(log: RunLog, figure: Figure) -> Heat | None:
+def gather(log: RunLog, figure: HeatMapFigure) -> Heat | None:
     """Collect one figure of all layers from a log; None if it has none."""
     looked = [one for one in log.updates if figure.name in one.layers]
     layers = len(log.run.layers)
@@ -103,7 +105,7 @@ def draw_heat(log: RunLog, heat: Heat) -> Drawing:
 
 def color(share_RL: NDArray[np.float64]) -> PIL.Image.Image:
     """Color each share from 0 to 1; transparent for NaN, magenta for infinite values."""
-    stops = np.array(_VIRIDIS, dtype=float)
+    stops = np.array(_VIRIDIS_RGB, dtype=float)
     place_RL = np.clip(np.nan_to_num(share_RL, posinf=1, neginf=0), 0, 1) * (len(stops) - 1)
     below_RL = np.minimum(place_RL.astype(int), len(stops) - 2)
     part_RL1 = (place_RL - below_RL)[..., None]

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from darkpy.data.lists.image_list import ImageList
 from darkpy.data.lists.labels import LabelTable
 from darkpy.data.loading.decoding import MAX_PIXELS, decode, read_image
-from darkpy.diagnostics.report.contact_sheet import INK, PAPER, TILE_SIZE, Tile, as_png, contact_sheet
+from darkpy.diagnostics.report.contact_sheet import INK_RGB, PAPER_RGB, TILE_SIZE, Tile, as_png, contact_sheet
 from darkpy.errors import ImageError
 from darkpy.evaluation.draw import class_color
 
@@ -61,11 +61,11 @@ def fill_sheet(sheet: LabelSheet, listed: ImageList, table: LabelTable, numbers:
 
 def _legend(classes: Counter[int], listed: ImageList) -> Tile:
     """Tile with the names of the classes, each in its color, the most frequent first."""
-    image = Image.new("RGB", TILE_SIZE, PAPER)
+    image = Image.new("RGB", TILE_SIZE, PAPER_RGB)
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(13)
     for line, (class_id, _) in enumerate(classes.most_common(MAX_LEGEND_CLASSES)):
         top = 4 + line * LEGEND_LINE_HEIGHT
         pen.rectangle((4, top, 16, top + 12), fill=class_color(class_id))
-        pen.text((22, top - 2), listed.name(class_id)[:40], fill=INK, font=font)
+        pen.text((22, top - 2), listed.name(class_id)[:40], fill=INK_RGB, font=font)
     rest = len(classes) - MAX_LEGEND_CLASSES
     return Tile(np.asarray(image), np.zeros((0, 5)), (f"and {rest} more classes" if rest > 0 else "classes",))

@@ -39,7 +39,7 @@ def drawings(log: RunLog) -> dict[str, Drawing]:
         by_name = {"loss": curves.draw_loss(log), "rate": curves.draw_rate(log), "gradient": curves.draw_gradient(log)}
     if log.maps:
         by_name["map"] = curves.draw_map(log)
-    for figure in heat.FIGURES:
+    for figure in heat.HEAT_MAP_FIGURES:
         heat_map = heat.gather(log, figure)
         if heat_map is not None:
             by_name[f"layers_{figure.name}"] = heat.draw_heat(log, heat_map)
@@ -56,7 +56,7 @@ def write_page(log: RunLog) -> str:
         for name, text in (("loss", "Loss"), ("map", "mAP"), ("rate", "Learning rate"), ("gradient", "Gradients"))
         if name in drawn
     )
-    for figure in heat.FIGURES:
+    for figure in heat.HEAT_MAP_FIGURES:
         name = f"layers_{figure.name}"
         if name in drawn:
             parts.append(_section(name, f"{figure.title}, layer by layer", _figure(drawn[name], figure.description)))

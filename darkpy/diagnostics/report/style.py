@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from darkpy.diagnostics.report.drawing import DARK_COLORS, LIGHT_COLORS
 
-_RULES = """
+_CSS_RULES = """
 *{box-sizing:border-box}
 html{color-scheme:light dark}
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
@@ -55,7 +55,7 @@ def style_sheet() -> str:
         f"svg .l-{name}{{stroke:var(--{name})}}svg .t-{name}{{fill:var(--{name})}}" for name in LIGHT_COLORS
     )
     light, dark = _variables({**LIGHT_COLORS, "panel": "#f3f6f9"}), _variables({**DARK_COLORS, "panel": "#1c222b"})
-    return f":root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}{_RULES}{lines}"
+    return f":root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}{_CSS_RULES}{lines}"
 
 
 def _variables(colors: Mapping[str, str]) -> str:
