@@ -41,13 +41,16 @@ def read_coco(file: Path, images: Path | None = None, *, needs_images: bool = Tr
         objects[image_id].append(
             AnnotatedObject(names[category_id], _box(annotation, file), is_difficult=bool(annotation.get("iscrowd")))
         )
-    finder = _ImageFinder(file, images)
+    beside, above, split = file.parent, file.parent.parent, file.stem.removeprefix("instances_")
+    # the given folder, or else where COCO and other writers of its format put the images
+    usual = (beside, beside / "images", beside / split, above / split, above / "images" / split, above / "images")
+    folders = usual if images is None else (images, images / split)
     annotated: dict[str, AnnotatedImage] = {}
     missing = []
     for image in listed:
         name = _text(image, "file_name", file)
         key = _unique_name(name, file)
-        path = finder.find(name) if needs_images else None
+        path = next((folder / name for folder in folders if needs_images and (folder / name).is_file()), None)
         if path is None and needs_images:
             missing.append(name)
             continue
@@ -148,19 +151,3 @@ def _unique_name(name: str, file: Path) -> str:
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         raise DarkpyError(f"{file}: {name!r} is a path outside the folder of the images")
     return "_".join(path.with_suffix("").parts)
-
-
-class _ImageFinder:
-    """Finds images in the given folder, or else where COCO and other writers of its format put them."""
-
-    def __init__(self, file: Path, images: Path | None) -> None:
-        beside, above = file.parent, file.parent.parent
-        split = file.stem.removeprefix("instances_")
-        usual = (beside, beside / "images", beside / split, above / split, above / "images" / split, above / "images")
-        self._folders = usual if images is None else (images, images / split)
-
-    def find(self, name: str) -> Path | None:
-        for folder in self._folders:
-            if (folder / name).is_file():
-                return folder / name
-        return None
