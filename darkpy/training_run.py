@@ -133,6 +133,7 @@ def train(
     draft: bool = False,
     monitor: Monitor | bool = True,
     max_bad_updates: int = 100,
+    allow_empty: bool = False,
     chart: str | os.PathLike[str] | bool = True,
     map_epochs: int = 0,
     iou_thresh: float = 0.5,
@@ -152,6 +153,7 @@ def train(
     workers: processes that load images. draft: decode large JPEGs at reduced size, faster and less exactly.
     monitor: False makes every update unchecked; or a `darkpy.Monitor` with thresholds of your own.
     max_bad_updates: refused updates in a row that end the run with an error.
+    allow_empty: train although no image has a usable object.
     chart: file of the chart of loss and mAP; True puts it beside the weights, False draws none.
     map_epochs: epochs between two validations on the .data file's `valid` list; 0 for none.
     iou_thresh, thresh: IoU above which a detection counts as correct; score above which it counts in precision, recall.
@@ -182,7 +184,9 @@ def train(
             setup = _open_setup(network, Path(data), kind, seed=seed, workers=workers, draft=draft)
             folder = backup_folder(setup.data)
             seen, is_resumed = network.header.seen, resume is not None
-            for finding in check_training(setup, seen=seen, folder=folder, weights=start, is_resumed=is_resumed):
+            for finding in check_training(
+                setup, seen=seen, folder=folder, weights=start, is_resumed=is_resumed, allow_empty=allow_empty
+            ):
                 events.report(finding)
             validation = None
             if map_epochs and process_group.is_main:

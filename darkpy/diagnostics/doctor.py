@@ -15,6 +15,7 @@ from darkpy.data.loading.datasets import DetectionData
 from darkpy.diagnostics.checks.anchors import check_anchors
 from darkpy.diagnostics.checks.cfg import lower_unknown_keys
 from darkpy.diagnostics.checks.images import InspectedImage, Inspector, check_whole
+from darkpy.diagnostics.checks.labels import FINDING_NAME as LABELS_UNUSABLE
 from darkpy.diagnostics.checks.lists import check_balance, check_leaks, check_repeats, read_list
 from darkpy.diagnostics.preflight import check_plan, check_setup
 from darkpy.dialect import Dialect
@@ -22,6 +23,8 @@ from darkpy.errors import ConfigError, DarkpyError
 from darkpy.finding import Cause, Finding, Location, Severity, sort_findings
 from darkpy.training.setup import TRAIN_LIST, TrainingSetup, open_setup
 
+NAMED_ONCE = frozenset({"label-line", "box-over-edge", "images-empty", "classes-absent"})
+"""Findings of single files that a systematic mistake of all labels explains."""
 DEFAULT_CHANNELS, DEFAULT_SIDE = 3, 416
 """Input of a network that cannot be built."""
 NO_LIMIT = 1_000_000
@@ -69,12 +72,16 @@ class Examination:
         if self.data is None:
             return
         inspector = self._inspector()
+        is_mistaken = any(finding.name == LABELS_UNUSABLE for finding in self._findings)
+        known = NAMED_ONCE if is_mistaken else frozenset()
         for paths, images in ((self.train, self.images), (self.valid, self._valid_images)):
             for image in inspector.survey(paths):
                 images.append(image)
-                self._findings += image.findings
+                self._findings += (finding for finding in image.findings if finding.name not in known)
                 yield image
-        self._findings += self._check_lists(inspector.augment_config)
+        self._findings += (
+            finding for finding in self._check_lists(inspector.augment_config) if finding.name not in known
+        )
 
     def _inspector(self) -> Inspector:
         if self.setup is None:

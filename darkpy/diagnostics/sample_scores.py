@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from darkpy.data.augment.config import ColorRange
 from darkpy.data.augment.sampler import Sampler
 from darkpy.data.lists.labels import read_labels
-from darkpy.data.lists.paths import label_path
+from darkpy.data.lists.paths import find_label
 from darkpy.data.loading.datasets import ClassificationData, Dataset, DetectionData
 from darkpy.data.loading.images import load_image
 from darkpy.diagnostics.report.contact_sheet import Tile, as_png, contact_sheet
@@ -172,7 +172,7 @@ def sample_boxes(setup: TrainingSetup, path: str) -> Tensor:
         return torch.zeros(1, 5)
     augment_config = dataset.augment_config
     try:
-        file = label_path(path, augment_config.dialect)
+        file = find_label(path, augment_config.dialect)
         return read_labels(file, augment_config.classes, allow_class_only=augment_config.allow_class_only).boxes_N5
     except DarkpyError:
         return torch.zeros(0, 5)

@@ -10,16 +10,11 @@ import torch
 from torch import Tensor
 
 from darkpy.data.lists.labels import read_labels
-from darkpy.data.lists.paths import label_path
+from darkpy.data.lists.paths import find_label
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 
-_NO_LABELS_HINTS = {
-    Dialect.ALEXEYAB: "labels lie beside the images, except in COCO's and VOC's folders; --dialect pjreddie looks for "
-    "those of images/a.jpg in labels/a.txt",
-    Dialect.PJREDDIE: "the labels of images/a.jpg are looked for in labels/a.txt, where a path has no such folder "
-    "beside the image",
-}
+_NO_LABELS_HINT = "labels lie beside the images, or those of images/a.jpg in labels/a.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +50,7 @@ def read_ground_truth(paths: Sequence[str | os.PathLike[str]], dialect: Dialect,
     problems: list[str] = []
     for index, path in enumerate(paths):
         try:
-            labels = read_labels(label_path(path, dialect), classes)
+            labels = read_labels(find_label(path, dialect), classes)
         except DarkpyError as error:
             missing.append(error.message)
             continue
@@ -63,8 +58,6 @@ def read_ground_truth(paths: Sequence[str | os.PathLike[str]], dialect: Dialect,
         boxes.append(labels.boxes_N5)
         problems += labels.problems
     if paths and len(missing) == len(paths):
-        raise DarkpyError(
-            f"no image of the list has labels; the first one's: {missing[0]}", hint=_NO_LABELS_HINTS[dialect]
-        )
+        raise DarkpyError(f"no image of the list has labels; the first one's: {missing[0]}", hint=_NO_LABELS_HINT)
     boxes_N5 = torch.cat(boxes)
     return GroundTruth(torch.cat(indices), boxes_N5[:, 4].long(), boxes_N5[:, :4], tuple(missing), tuple(problems))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -154,11 +155,93 @@ def test_labels_that_lie_where_the_other_fork_looks_are_pointed_at() -> None:
         path.rename(f"images/{path.name}")
         path.with_suffix(".txt").rename(f"images/{path.stem}.txt")
     Path("train.txt").write_text("images/cat1.png\nimages/dog1.png\n")
-    with pytest.raises(DarkpyError) as caught:
-        told(task(dialect="pjreddie"))
-    assert "images/cat1.png: has no labels at labels/cat1.txt" in caught.value.message
-    assert caught.value.hint == ("they are at images/cat1.txt, where alexeyab's darknet looks: use --dialect alexeyab")
+    assert told(task(dialect="pjreddie")) == (
+        "net.data: 2 label files are read where only the other darknet looks; the first: images/cat1.txt\n"
+        "  hint: move them for pjreddie's program, this one to labels/cat1.txt"
+    )
     assert told(task(dialect="alexeyab")) == ""
+    Path("labels").mkdir()
+    for path in list(Path("images").glob("*.txt")):
+        path.rename(f"labels/{path.name}")
+    assert told(task(dialect="pjreddie")) == ""
+    assert "this one to images/cat1.txt" in told(task(dialect="alexeyab"))
+
+
+@pytest.mark.parametrize(
+    ("place", "hint"),
+    [
+        ("txt/cat1.txt", "there is txt/cat1.txt: move the label files to images"),
+        ("images/cat1.png.txt", "there is images/cat1.png.txt: name it cat1.txt"),
+        ("Annotations/cat1.xml", "there is Annotations/cat1.xml: convert the annotations with darkpy dataset from-voc"),
+        ("Annotations/dog7.xml", "put them there, one .txt file for each image"),
+    ],
+)
+def test_labels_in_an_unknown_place_are_pointed_at(place: str, hint: str) -> None:
+    Path("images").mkdir()
+    Path("cat1.png").rename("images/cat1.png")
+    Path("train.txt").write_text("images/cat1.png\n")
+    Path(place).parent.mkdir(exist_ok=True)
+    Path("cat1.txt").rename(place)
+    with pytest.raises(DarkpyError, match=r"images/cat1\.png: has no labels at images/cat1\.txt") as caught:
+        told(task(dialect="alexeyab"))
+    assert caught.value.hint == hint
+
+
+SQUARE = np.array([[x, y, 0.1, 0.1] for x in (0.1, 0.3, 0.5, 0.7, 0.9) for y in (0.1, 0.3, 0.5, 0.7, 0.9)])
+
+
+def write_labels(class_id: int, boxes_N4: np.ndarray) -> None:
+    lines = [f"{class_id} {x:g} {y:g} {w:g} {h:g}\n" for x, y, w, h in boxes_N4]
+    for path in ("cat1.txt", "cat2.txt", "dog1.txt", "dog2.txt"):
+        Path(path).write_text("".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("class_id", "boxes", "message", "hint"),
+    [
+        (2, SQUARE, "100 of 100 boxes have classes beyond the network's last, 1", "count the classes from 0"),
+        (0, SQUARE[:0], "all 4 label files are empty", "label the objects"),
+        (0, SQUARE * 400, "boxes in pixels instead of fractions of the image: 100 of 100", "divide x and w by"),
+        (0, SQUARE * [1, 1, 0, 1], "none of the 100 boxes is inside its image with a size", "label the objects"),
+        (0, SQUARE * np.nan, "no line of the label files is `class x y w h`", "label the objects"),
+    ],
+)
+def test_training_without_a_usable_object_does_not_start(
+    class_id: int, boxes: np.ndarray, message: str, hint: str
+) -> None:
+    write_labels(class_id, boxes)
+    with pytest.raises(DarkpyError, match=f"no image of the list has a usable object: {re.escape(message)}") as caught:
+        told(task())
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith(hint) and "--allow-empty" in caught.value.hint
+    findings = check_training(task(), seen=0, folder=Path("backup"), weights=None, allow_empty=True)
+    assert [finding.name for finding in findings] == ["labels-unusable"]
+
+
+def test_classes_counted_from_one_are_an_error_of_their_own() -> None:
+    write_labels(1, SQUARE)
+    one_class = DETECTOR.replace("classes=2", "classes=1").replace("filters=7", "filters=6")
+    with pytest.raises(DarkpyError, match=r"usable object: classes are counted from 1: .* has 0 to 0\n.*subtract 1"):
+        told(task(cfg=one_class))
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        (SQUARE, ""),
+        (np.column_stack([SQUARE[:, :2] - 0.05, SQUARE[:, :2] + 0.05]), "corners x1 y1 x2 y2 instead of centers"),
+        (SQUARE - [0.07, 0.07, 0, 0], "x and y look like top left corners instead of centers"),
+    ],
+)
+def test_corners_are_told_from_centers(boxes: np.ndarray, message: str) -> None:
+    write_labels(0, boxes)
+    text = told(task())
+    assert (text.count("cat1.txt: ") == 1 and message in text) if message else text == ""
+
+
+def test_few_images_without_objects_are_no_mistake() -> None:
+    Path("cat1.txt").write_text("")
+    assert told(task()) == ""
 
 
 def test_labels_that_are_nowhere_end_it() -> None:

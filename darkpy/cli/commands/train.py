@@ -76,6 +76,7 @@ class _Options(TypedDict, total=False):
     no_monitor: bool
     no_watch: bool
     max_bad_updates: int
+    allow_empty: bool
     auto_batch: bool
     workers: int | None
     draft: bool
@@ -115,6 +116,7 @@ _train_options = compose(
     click.option("--no-watch", is_flag=True, hidden=True),  # its earlier name
     click.option("--max-bad-updates", type=click.IntRange(1), default=100, metavar="N", show_default=True,
                  help="Stop with an error after so many skipped updates in a row."),
+    click.option("--allow-empty", is_flag=True, help="Train although no image has a usable object."),
     click.option("--fit", "auto_batch", is_flag=True,
                  help="Raise the subdivisions where a GPU's memory does not suffice."),
     click.option("--workers", type=click.IntRange(0, 256), metavar="N",
@@ -204,6 +206,7 @@ def _run(cfg: Path, data: Path, weights: Path | None, kind: str | None, options:
             draft=options["draft"],
             monitor=not (options["no_monitor"] or options["no_watch"]),
             max_bad_updates=options["max_bad_updates"],
+            allow_empty=options["allow_empty"],
             chart=options["chart"] or True,
             map_epochs=options["map_epochs"] if options.get("validate") else 0,
             iou_thresh=options.get("iou_thresh", 0.5),

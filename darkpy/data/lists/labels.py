@@ -136,10 +136,10 @@ def read_label_table(images: Sequence[str], folder: Path, dialect: Dialect | Non
     """Read the label files of a list of images.
 
     folder: second place to look for paths that are not found from the working directory.
-    dialect: rule for the place of label files; None for AlexeyAB's first, then pjreddie's.
+    dialect: rule for the place of label files, before the other's; None for AlexeyAB's.
     Differs: as `read_labels`.
     """
-    dialects = (Dialect.ALEXEYAB, Dialect.PJREDDIE) if dialect is None else (dialect,)
+    dialects = (Dialect.PJREDDIE, Dialect.ALEXEYAB) if dialect is Dialect.PJREDDIE else tuple(Dialect)[::-1]
     files: list[str] = []
     missing: list[int] = []
     parts: list[NDArray[np.float64]] = [np.empty((0, 6))]

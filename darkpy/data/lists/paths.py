@@ -12,6 +12,7 @@ from darkpy.errors import DarkpyError
 from darkpy.files import ENCODING_HINT, read_text
 
 MAX_LIST_BYTES = 1 << 30  # 14 million images with paths of 70 letters
+MAX_SEARCHED_FOLDERS = 30
 MAX_PATH_LENGTH = 4096  # Linux opens no longer ones
 _LIST_HINT = "a list has one image path on each line"
 IMAGE_SUFFIXES = frozenset(
@@ -59,6 +60,36 @@ def label_name(image: str, dialect: Dialect) -> str:
     if not label.endswith(".txt") or label == image:
         raise DarkpyError(f"{image}: no label file belongs to it", hint="an image's name ends in .jpg, .png, ...")
     return label
+
+
+def find_label(image: str | os.PathLike[str], dialect: Dialect) -> Path:
+    """Return the label file of an image where the dialect looks, or else where the other darknet does.
+
+    Returns: the dialect's path if there is no file in either place.
+    Raises:  DarkpyError as `label_name`.
+    Differs: each darknet knows its own place only; without a file there, it finds no objects.
+    """
+    first = label_path(image, dialect)
+    if not _is_true(first.exists):
+        for other in Dialect:
+            file = label_path(image, other)
+            if _is_true(file.is_file):
+                return file
+    return first
+
+
+def label_nearby(image: str) -> Path | None:
+    """Return a file that looks like the labels of an image where no darknet looks; None if there is none."""
+    path = Path(image)
+    try:
+        siblings = sorted(folder for folder in path.parent.parent.iterdir() if folder.is_dir())[:MAX_SEARCHED_FOLDERS]
+    except OSError:
+        siblings = []
+    for folder in (path.parent, path.parent / "labels", *siblings):
+        for name in (f"{path.stem}.txt", f"{path.name}.txt", f"{path.stem}.xml"):
+            if _is_true((folder / name).is_file):
+                return folder / name
+    return None
 
 
 def listed_folder(folder: Path, example: str) -> str:

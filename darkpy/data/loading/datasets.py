@@ -21,7 +21,7 @@ from darkpy.data.augment import classification, mosaic
 from darkpy.data.augment.config import ClassificationAugmentConfig, DetectionAugmentConfig
 from darkpy.data.augment.sampler import Sampler
 from darkpy.data.lists.labels import read_labels, read_tags
-from darkpy.data.lists.paths import label_path
+from darkpy.data.lists.paths import find_label
 from darkpy.data.loading.bad_files import Problem
 from darkpy.data.loading.images import load_image
 from darkpy.data.loading.targets import fill_boxes, fill_cells, fill_classes, fill_tree
@@ -128,7 +128,7 @@ class DetectionData:
         config = self.augment_config
         file = path
         try:
-            file = str(label_path(path, config.dialect))
+            file = str(find_label(path, config.dialect))
             labels = read_labels(file, config.classes, allow_class_only=config.allow_class_only)
         except DarkpyError as error:
             problems.append(Problem(False, file, error.message))
@@ -187,7 +187,7 @@ class ClassificationData:
         """
         if self.labels is None:
             try:
-                class_ids, messages = read_tags(label_path(path, self.augment_config.dialect), self.classes)
+                class_ids, messages = read_tags(find_label(path, self.augment_config.dialect), self.classes)
             except DarkpyError as error:
                 class_ids, messages = (), ()
                 problems.append(Problem(False, path, error.message))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from darkpy.data.augment.config import DetectionAugmentConfig
 from darkpy.data.lists.labels import Labels, read_labels
-from darkpy.data.lists.paths import label_path
+from darkpy.data.lists.paths import find_label, label_nearby
 from darkpy.data.loading.images import load_image
 from darkpy.diagnostics.checks.duplicate_images import file_digest, image_print
 from darkpy.dialect import Dialect
@@ -104,7 +104,7 @@ class Inspector:
         if self.augment_config is None:
             return None, none
         try:
-            file = label_path(path, self.augment_config.dialect)
+            file = find_label(path, self.augment_config.dialect)
             labels = read_labels(
                 file, self.augment_config.classes, allow_class_only=self.augment_config.allow_class_only
             )
@@ -112,11 +112,13 @@ class Inspector:
             then = "is skipped" if self.augment_config.dialect is Dialect.PJREDDIE else "counts as without objects"
             text = f"{error.message}; the image {then} in training"
             place, _, message = text.partition(": ")
-            findings.append(
-                data_finding(
-                    "label-missing", Location.parse(place), message, "write the file, empty if there are no objects"
-                )
-            )
+            nearby = label_nearby(path)
+            hint = f"move {nearby} there" if nearby else "write the file, empty if there are no objects"
+            if nearby and nearby.suffix == ".xml":
+                hint = f"convert {nearby}: darkpy dataset from-voc"
+            if Path(place).exists():
+                hint = "replace the file"
+            findings.append(data_finding("label-missing", Location.parse(place), message, hint))
             return None, none
         findings += (_of_problem(problem, self.augment_config.classes) for problem in labels.problems)
         return str(file), labels

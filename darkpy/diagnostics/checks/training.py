@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from darkpy.data.lists.paths import label_path
+from darkpy.data.lists.paths import find_label, label_nearby, label_path
 from darkpy.data.loading.datasets import ClassificationData
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
@@ -83,13 +83,21 @@ def check_files(setup: TrainingSetup) -> Iterator[Finding]:
         yield from _check_class_labels(paths, dataset.labels, place)
         return
     dialect = setup.plan.dialect
-    unlabeled = [path for path in paths if _find_label(path, dialect) is None]
+    labels = {path: _find_label(path, dialect) for path in paths}
+    unlabeled = [path for path, label in labels.items() if label is None]
+    elsewhere = [(label, label_path(path, dialect)) for path, label in labels.items() if label is not None]
+    elsewhere = [(label, expected) for label, expected in elsewhere if label != expected]
     if len(unlabeled) == len(paths):
         yield _no_labels(unlabeled[0], dialect)
     elif unlabeled:
         then = "they are skipped" if dialect is Dialect.PJREDDIE else "they count as images without objects"
         message = f"{len(unlabeled)} of {len(paths)} images have no label file, {then}; the first: {unlabeled[0]}"
         yield Finding(name="labels-missing", message=message, cause=Cause.DATA, location=place)
+    if elsewhere:
+        label, expected = elsewhere[0]
+        message = f"{len(elsewhere)} label files are read where only the other darknet looks; the first: {label}"
+        hints = (f"move them for {dialect}'s program, this one to {expected}",)
+        yield Finding(name="labels-elsewhere", message=message, cause=Cause.DATA, location=place, hints=hints)
 
 
 def check_backup(setup: TrainingSetup, folder: Path, weights: Path | None) -> Iterator[Finding]:
@@ -115,23 +123,26 @@ def _check_class_labels(paths: Sequence[str], labels: Sequence[str], place: Loca
 
 def _find_label(path: str, dialect: Dialect) -> Path | None:
     try:
-        file = label_path(path, dialect)
+        file = find_label(path, dialect)
     except DarkpyError:
         return None
     return file if file.is_file() else None
 
 
 def _no_labels(path: str, dialect: Dialect) -> Finding:
-    """Name the label file that was looked for, and where it is if the other dialect's rule finds it."""
+    """Name the label file that was looked for, and where it may be instead."""
     try:
-        message = f"has no labels at {label_path(path, dialect)}, nor has any other image of the list"
+        expected = label_path(path, dialect)
     except DarkpyError as error:
         return error.as_finding("data", Cause.DATA, Location(path))
-    for other in Dialect:
-        if other is not dialect and (file := _find_label(path, other)):
-            hint = f"they are at {file}, where {other}'s darknet looks: use --dialect {other}"
-            return _data_error(path, message, hint)
-    return _data_error(path, message, f"put them where {dialect}'s darknet looks, one .txt file for each image")
+    hint = "put them there, one .txt file for each image"
+    if nearby := label_nearby(path):
+        hint = f"there is {nearby}: move the label files to {expected.parent}"
+        if nearby.name != expected.name and nearby.parent == expected.parent:
+            hint = f"there is {nearby}: name it {expected.name}"
+        if nearby.suffix == ".xml":
+            hint = f"there is {nearby}: convert the annotations with darkpy dataset from-voc"
+    return _data_error(path, f"has no labels at {expected}, nor has any other image of the list", hint)
 
 
 def _data_error(path: str, message: str, hint: str) -> Finding:

@@ -19,6 +19,7 @@ from darkpy.data.lists.labels import (
     read_labels,
     read_tags,
 )
+from darkpy.data.lists.paths import find_label
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 
@@ -228,7 +229,11 @@ def test_labels_lie_where_either_dialect_looks_and_beside_the_list() -> None:
     assert classes("set/images/a.jpg") == classes("images/a.jpg", Dialect.ALEXEYAB) == [1]
     assert classes("set/images/b.jpg") == classes("images/b.jpg") == [3]
     assert classes("images/a.jpg", Dialect.PJREDDIE) == [2]
-    assert classes("images/b.jpg", Dialect.ALEXEYAB) == []
+    assert classes("images/b.jpg", Dialect.ALEXEYAB) == [3]
+    assert find_label("set/images/b.jpg", Dialect.ALEXEYAB) == Path("set/labels/b.txt")
+    assert find_label("set/images/a.jpg", Dialect.ALEXEYAB) == Path("set/images/a.txt")
+    assert find_label("set/images/a.jpg", Dialect.PJREDDIE) == Path("set/labels/a.txt")
+    assert find_label("set/images/none.jpg", Dialect.PJREDDIE) == Path("set/labels/none.txt")
 
 
 NUMBERS = st.sampled_from(["0", "1", ".5", "-1", "1e-3", "x", "nan", "0x1", "1_0", "\x00", "\ufeff", "5."])
