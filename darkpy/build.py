@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import darkpy.layers  # noqa: F401  (fills the registry)
@@ -12,12 +12,14 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import extension_entries, keys_of, nearest, read_spec
 from darkpy.config.text import Config, FindingCollector, Section, read
 from darkpy.dialect import Dialect
-from darkpy.errors import DarkpyError, ShapeError
+from darkpy.errors import ConfigError, DarkpyError, ShapeError, SizeMismatchError
 from darkpy.finding import Finding, Location
 from darkpy.layers.base import SECTION_SPECS, ArraySpec, LayerSpec
-from darkpy.shapes import Shape
+from darkpy.shapes import FlatShape, Shape
 
+Layers = Mapping[int, tuple[LayerSpec, tuple[int, ...]]]  # specs and sources by index
 NET_NAMES = ("net", "network")
+PROBE_SIZE = 40_320  # 2^7 * 3^2 * 5 * 7: an input side that strides up to 128, of 3, 5 and 7 too, divide
 MAX_INT = 2**31 - 1  # darknet counts an image's outputs and a layer's weights in an int
 
 
@@ -126,17 +128,72 @@ def resize_plan(plan: Plan, width: int, height: int) -> Plan:
     for node in plan.nodes:
         inputs = tuple(shapes[source] for source in node.sources)
         try:
+            _check_image(node.spec, node.sources, inputs, {other.index: other for other in nodes})
             shape = node.spec.shape(inputs)
             _check_shape(shape)
             if node.spec.arrays(inputs) != node.arrays:
                 raise ShapeError("its weights fit one input size only", hint="set random=0")
         except ShapeError as error:
-            raise ShapeError(
-                f"{plan.place(node.index)}: at {width} x {height}, {error.message}", hint=error.hint
-            ) from None
+            hint = error.hint
+            if isinstance(error, SizeMismatchError):
+                layers = {other.index: (other.spec, other.sources) for other in plan.nodes}
+                hint = describe_fitting_sizes(net, layers, node.index) or hint
+            raise ShapeError(f"{plan.place(node.index)}: at {width} x {height}, {error.message}", hint=hint) from None
         shapes[node.index] = shape
         nodes.append(replace(node, inputs=inputs, shape=shape, bflops=node.spec.operations(inputs) / 1e9))
     return replace(plan, net=net, nodes=tuple(nodes))
+
+
+def describe_fitting_sizes(net: NetSpec, layers: Layers, index: int) -> str | None:
+    """Describe the input sizes at which a layer fits the layers before it: multiples of the largest stride.
+
+    layers: all layers of the network with their sources, by index.
+    Returns: `width and height: multiples of 32 (the largest stride); nearest: 608 x 352`; None if no size cures it.
+    """
+    if not min(net.width, net.height, net.channels):
+        return None
+    at_probe, at_double = (_shapes_at(net, layers, size, size) for size in (PROBE_SIZE, 2 * PROBE_SIZE))
+    if index not in at_probe:
+        return None
+    strides_y, strides_x = (
+        [
+            PROBE_SIZE // growth
+            for layer, shape in at_probe.items()
+            if (growth := at_double.get(layer, shape)[axis] - shape[axis]) > 0 and PROBE_SIZE % growth == 0
+        ]
+        for axis in (1, 2)
+    )
+    stride_x, stride_y = max(strides_x), max(strides_y)
+    sizes = sorted(
+        ((w, h) for w in _multiples_near(net.width, stride_x) for h in _multiples_near(net.height, stride_y)),
+        key=lambda size: (abs(size[0] - net.width) + abs(size[1] - net.height), size),
+    )
+    nearest_size = next((size for size in sizes if at_probe.keys() <= _shapes_at(net, layers, *size).keys()), None)
+    if nearest_size is None:
+        return None
+    rule = f"width and height: multiples of {stride_x} (the largest stride)"
+    if stride_x != stride_y:
+        rule = f"width: multiples of {stride_x}, height: multiples of {stride_y} (the largest strides)"
+    return f"{rule}; nearest: {nearest_size[0]} x {nearest_size[1]}"
+
+
+def _shapes_at(net: NetSpec, layers: Layers, width: int, height: int) -> dict[int, Shape]:
+    """Return the output shapes at an input size, of the layers that can be built."""
+    shapes = {-1: Shape(net.channels, height, width)}
+    for index, (spec, sources) in layers.items():
+        if not shapes.keys() >= set(sources):
+            continue
+        inputs = tuple(shapes[source] for source in sources)
+        with suppress(DarkpyError):
+            shape = spec.shape(inputs)
+            if min(shape) > 0 and not (spec.needs_image and _has_flat(inputs)):
+                shapes[index] = shape
+    return shapes
+
+
+def _multiples_near(size: int, stride: int) -> list[int]:
+    first = max(1, size // stride - 2)
+    return [stride * count for count in range(first, first + 6)]
 
 
 def detect_dialect(config: Config) -> Dialect:
@@ -170,13 +227,15 @@ class _Builder:
         self.findings = FindingCollector(config.file, config.findings)
         self.nodes: dict[int, Node] = {}
         self.shapes: dict[int, Shape] = {}
+        self.net: NetSpec | None = None
+        self._layers: dict[int, tuple[LayerSpec, tuple[int, ...]]] | None = None  # read for _fitting_sizes only
 
     def plan(self, strict: bool) -> Plan:
         if not self.config.sections:
             self.findings.error("has no sections", hint="a cfg starts with [net]")
             self.findings.raise_errors()
         first, *others = self.config.sections
-        net = self._net(first)
+        self.net = net = self._net(first)
         if not others:
             self.findings.error("no layers follow", first)
         for section in others:
@@ -221,7 +280,12 @@ class _Builder:
         if not (self.shapes.keys() >= set(sources) and self.nodes.keys() >= set(owners)):
             return None
         inputs = tuple(self.shapes[source] for source in sources)
-        shape = spec.shape(inputs)
+        try:
+            _check_image(spec, sources, inputs, self.nodes)
+            shape = spec.shape(inputs)
+        except SizeMismatchError as error:
+            error.hint = self._fitting_sizes(index) or error.hint
+            raise
         _check_shape(shape)
         arrays = spec.arrays(inputs)
         if (count := sum(array_spec.count for array_spec in arrays)) > MAX_INT:
@@ -229,6 +293,19 @@ class _Builder:
         spec.check_shared(inputs, [(self.nodes[owner].spec, self.nodes[owner].inputs) for owner in owners])
         spec = spec.resolve_shared([self.nodes[owner].spec for owner in owners])
         return Node(index, spec, section, sources, inputs, shape, arrays, spec.operations(inputs) / 1e9)
+
+    def _fitting_sizes(self, index: int) -> str | None:
+        """Describe the input sizes with which a layer could be built; None if no size cures it."""
+        if self._layers is None:
+            self._layers = {}
+            unreported = FindingCollector(self.config.file)
+            with suppress(ConfigError):  # too many findings
+                for section in self.config.sections[1:]:
+                    cls = SECTION_SPECS.get(section.type)
+                    spec = None if cls is None else read_spec(cls, section, self.dialect, unreported)
+                    if spec is not None:
+                        self._layers[section.index] = spec, spec.sources(section.index)
+        return describe_fitting_sizes(self.net, self._layers, index) if self.net else None
 
     def _layer_spec(self, section: Section) -> LayerSpec | None:
         cls = SECTION_SPECS.get(section.type)
@@ -249,6 +326,30 @@ def _check_references(references: Sequence[int], allowed: range, index: int) -> 
         if reference not in allowed:
             hint = f"negative numbers are relative to this layer, 0 to {index - 1} are absolute" if index else None
             raise DarkpyError(f"refers to layer {reference}, which is not before it", hint=hint)
+
+
+def _has_flat(inputs: Iterable[Shape]) -> bool:
+    return any(isinstance(x, FlatShape) for x in inputs)
+
+
+def _check_image(spec: LayerSpec, sources: Sequence[int], inputs: Sequence[Shape], nodes: Mapping[int, Node]) -> None:
+    """Check that a layer that needs images reads images only. Raises: SizeMismatchError naming the layer without one.
+
+    Source: pjreddie/darknet src/parser.c parse_convolutional: "Layer before convolutional layer must output image."
+    """
+    if not (spec.needs_image and _has_flat(inputs)):
+        return
+    index = next(source for source, x in zip(sources, inputs, strict=True) if isinstance(x, FlatShape))
+    flat = nodes[index]
+    while _has_flat(flat.inputs):  # a layer that hands on what it reads
+        flat = nodes[next(source for source in flat.sources if isinstance(nodes[source].shape, FlatShape))]
+    reason = f"layer {flat.index} [{flat.type}] outputs no image"
+    if len(flat.inputs) > 1:
+        reason = f"layer {flat.index} [{flat.type}] joins layers of different sizes: {', '.join(map(str, flat.inputs))}"
+    raise SizeMismatchError(
+        f"needs an image, but {reason}",
+        hint="only layers such as connected, dropout, softmax and cost can read values without an image",
+    )
 
 
 def _check_shape(shape: Shape) -> None:

@@ -51,6 +51,10 @@ class ShapeError(DarkpyError):
     """Sizes that do not fit each other; carries both numbers and the formula."""
 
 
+class SizeMismatchError(ShapeError):
+    """Width or height of an input that another input size may cure: layers that are joined differ in it."""
+
+
 class ConfigError(DarkpyError):
     """All findings of a cfg, raised together so that one run shows them all (up to what a person would read)."""
 

@@ -26,3 +26,15 @@ class Shape(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.w} x {self.h} x {self.c}"
+
+
+class FlatShape(Shape):
+    """Shape of an output that is a list of values without an image, for which pjreddie's program sets w = h = c = 0.
+
+    Equal to the vector of as many values. Only layers that do not `need_image` can read it.
+    """
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"{self.outputs} values"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch.nn import functional
@@ -23,6 +24,8 @@ class ActivationSpec(LayerSpec):
 
     Differs: swish, mish, hard_mish and normalize_channels are computed, where AlexeyAB's code leaves zeros.
     """
+
+    needs_image: ClassVar[bool] = False
 
     activation: str = activation_key("linear", has_slopes=True)
 

@@ -107,6 +107,7 @@ class LayerSpec:
     type: ClassVar[str]
     dialects: ClassVar[frozenset[Dialect]]
     any_dialect: ClassVar[bool] = False  # a section of one dialect is accepted in the other, too
+    needs_image: ClassVar[bool] = True  # cannot read a `FlatShape`
     is_output: ClassVar[bool] = True  # may be the network's output, unlike [cost]
 
     dialect: Dialect = Dialect.PJREDDIE

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch.nn import functional
@@ -27,6 +28,8 @@ class ConnectedSpec(WeightedLayerSpec):
 
     Source: pjreddie/darknet and AlexeyAB/darknet src/connected_layer.c forward_connected_layer.
     """
+
+    needs_image: ClassVar[bool] = False
 
     output: int = key(1, minimum=1)
     batch_normalize: bool = key(False)

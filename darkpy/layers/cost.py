@@ -30,6 +30,7 @@ class CostSpec(LossSpec):
     Source: pjreddie/darknet and AlexeyAB/darknet src/cost_layer.c forward_cost_layer.
     """
 
+    needs_image: ClassVar[bool] = False
     is_output: ClassVar[bool] = False
 
     type_: str = key(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch.nn import functional
@@ -27,6 +28,8 @@ class DropoutSpec(LayerSpec):
         activation gradient see the dropped elements; here only consumers of this layer do. `dropblock` drops single
         elements, as darknet's CPU code does; its GPU code drops a block of each channel.
     """
+
+    needs_image: ClassVar[bool] = False
 
     probability: float = key(0.5, alexeyab=0.2, minimum=0)
 

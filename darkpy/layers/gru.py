@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -25,6 +26,8 @@ class GruSpec(RecurrentSpec):
 
     In the file, pjreddie's inner layers of the state come before those of the input, AlexeyAB's after.
     """
+
+    needs_image: ClassVar[bool] = False
 
     output: int = key(1, minimum=1)
     tanh: bool = key(False, dialect=Dialect.PJREDDIE)  # activation of the new state; logistic without

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ _LOG_EPS = 1e-7  # in logistic_x_ent_kernel
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogisticSpec(LossSpec):
     """Source: pjreddie/darknet src/logistic_layer.c forward_logistic_layer."""
+
+    needs_image: ClassVar[bool] = False
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -24,6 +25,8 @@ _GATE_ORDER = {Dialect.PJREDDIE: "ifog", Dialect.ALEXEYAB: "figo"}  # of the arr
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LstmSpec(RecurrentSpec):
     """Gates: f forgets the old cell, i admits the new one, o outputs it; y = s. Every gate has two biases."""
+
+    needs_image: ClassVar[bool] = False
 
     output: int = key(1, minimum=1)
 

@@ -18,7 +18,7 @@ from darkpy.errors import ShapeError
 from darkpy.layers.base import Layer, LayerSpec, section
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.ops.space_to_depth import depth_to_space, require_blocks, require_parts, space_to_depth
-from darkpy.shapes import Shape
+from darkpy.shapes import FlatShape, Shape
 
 
 @section("reorg")
@@ -41,7 +41,7 @@ class ReorgSpec(LayerSpec):
         if self.extra:
             if self.flatten:
                 raise ShapeError(f"flatten=1 keeps the number of cells, extra={self.extra} adds to it")
-            return Shape.vector(x.outputs + self.extra)
+            return FlatShape.vector(x.outputs + self.extra)
         if self.reverse or not self.flatten:
             require_parts(x, self.stride)
         if self.reverse:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -27,6 +28,8 @@ class RnnSpec(RecurrentSpec):
 
     pjreddie's state has `output` elements; AlexeyAB's has `hidden`, and its self layer may have another activation.
     """
+
+    needs_image: ClassVar[bool] = False
 
     output: int = key(1, minimum=1)
     hidden: int = key(

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
-from darkpy.errors import ShapeError
+from darkpy.errors import ShapeError, SizeMismatchError
 from darkpy.layers.base import Layer, LayerSpec, absolute_index, section
 from darkpy.ops.onnx_builder import Graph, Value
-from darkpy.shapes import Shape
+from darkpy.shapes import FlatShape, Shape
 
 _AX = Dialect.ALEXEYAB
 
@@ -26,9 +27,11 @@ _AX = Dialect.ALEXEYAB
 class RouteSpec(LayerSpec):
     """The concatenated outputs of `layers`; with `groups`, part `group_id` of the channels of each.
 
-    Layers of different height or width are flattened into one vector, as in pjreddie's code.
-    Source: AlexeyAB/darknet src/route_layer.c forward_route_layer.
+    Layers of different height or width are flattened in the pjreddie dialect: the output has no image.
+    Source: AlexeyAB/darknet src/route_layer.c forward_route_layer; pjreddie/darknet src/parser.c parse_route.
     """
+
+    needs_image: ClassVar[bool] = False
 
     layers: tuple[int, ...] = key()
     groups: int = key(1, dialect=_AX, minimum=1)
@@ -49,17 +52,22 @@ class RouteSpec(LayerSpec):
         for x in inputs:
             if x.c % self.groups:
                 raise ShapeError(f"{x.c} channels cannot be split into groups={self.groups}")
-        if len({(x.h, x.w) for x in inputs}) > 1:
+        if is_flattened(inputs):
             if self.groups > 1 or self.dialect is _AX:
-                raise ShapeError(
+                raise SizeMismatchError(
                     f"the layers differ in height or width: {', '.join(map(str, inputs))}",
                     hint="route layers of one height and width; [upsample] or a stride makes them equal",
                 )
-            return Shape.vector(sum(x.outputs for x in inputs))
+            return FlatShape.vector(sum(x.outputs for x in inputs))
         return Shape(sum(x.c for x in inputs) // self.groups, inputs[0].h, inputs[0].w)
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return Route(self, is_flat=len({(x.h, x.w) for x in inputs}) > 1)
+        return Route(self, is_flat=is_flattened(inputs))
+
+
+def is_flattened(inputs: Sequence[Shape]) -> bool:
+    """True if the layers differ in height or width, or if one of them has no image."""
+    return len({(x.h, x.w) for x in inputs}) > 1 or any(isinstance(x, FlatShape) for x in inputs)
 
 
 class Route(Layer):

@@ -13,7 +13,7 @@ import torch
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
-from darkpy.errors import ShapeError
+from darkpy.errors import SizeMismatchError
 from darkpy.layers.base import INIT_ONE, ArraySpec, Layer, LayerSpec, absolute_index, activation_key, section
 from darkpy.ops.activations import ACTIVATIONS_BY_NAME
 from darkpy.ops.activations_onnx import write_activation
@@ -54,12 +54,12 @@ class ShortcutSpec(LayerSpec):
         before, *others = inputs
         for other in others:
             if self.dialect is _AX and (other.h, other.w) != (before.h, before.w):
-                raise ShapeError(
+                raise SizeMismatchError(
                     f"adds {other} to {before}: the alexeyab dialect adds layers of one width and height only",
-                    hint="the pjreddie dialect samples the larger one: use --dialect pjreddie",
+                    hint="only pjreddie's darknet samples the larger one; a stride or [upsample] makes them equal",
                 )
             if before.w // other.w != before.h // other.h or other.w // before.w != other.h // before.h:
-                raise ShapeError(f"adds {other} to {before}: their widths and heights have different ratios")
+                raise SizeMismatchError(f"adds {other} to {before}: their widths and heights have different ratios")
         return before
 
     def arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:

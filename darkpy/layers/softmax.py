@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ class SoftmaxSpec(LossSpec):
     Source: pjreddie/darknet src/softmax_layer.c forward_softmax_layer_gpu.
     Differs: darknet's `spatial` is wrong from the second image of a minibatch on, and missing in its CPU code.
     """
+
+    needs_image: ClassVar[bool] = False
 
     groups: int = key(1, minimum=1)
     temperature: float = key(1.0, minimum=1e-6)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from darkpy.errors import ShapeError
+from darkpy.errors import ShapeError, SizeMismatchError
 from darkpy.shapes import Shape
 
 
@@ -32,9 +32,9 @@ def require_parts(x: Shape, stride: int, power: int = 2) -> None:
 
 
 def require_blocks(x: Shape, stride: int) -> None:
-    """Check that height and width are multiples of stride. Raises: ShapeError."""
+    """Check that height and width are multiples of stride. Raises: SizeMismatchError."""
     if x.h % stride or x.w % stride:
-        raise ShapeError(
+        raise SizeMismatchError(
             f"reads {x}, whose height and width are not multiples of stride={stride}",
             hint="make [net] width and height multiples of the product of all strides up to this layer",
         )

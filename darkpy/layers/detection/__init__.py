@@ -35,6 +35,7 @@ class DetectionSpec(HeadSpec):
         always fractions of the image; in darknet they are so for `yolo test` alone.
     """
 
+    needs_image: ClassVar[bool] = False
     corrects_letterbox: ClassVar[bool] = False
 
     coords: int = key(1, minimum=1)
