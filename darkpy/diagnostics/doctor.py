@@ -71,7 +71,14 @@ class Examination:
         """Examine each image of both lists, then the lists as a whole."""
         if self.data is None:
             return
-        inspector = self._inspector()
+        if self.setup is None:
+            dialect = self.plan.dialect if self.plan else detect_dialect(self.config)
+            augment_config = _guess_augment_config(self.data, dialect)
+            inspector = Inspector(DEFAULT_CHANNELS, DEFAULT_SIDE, DEFAULT_SIDE, augment_config)
+        else:
+            net, dataset = self.setup.plan.net, self.setup.source.dataset
+            augment_config = dataset.augment_config if isinstance(dataset, DetectionData) else None
+            inspector = Inspector(net.channels, net.width, net.height, augment_config)
         is_mistaken = any(finding.name == LABELS_UNUSABLE for finding in self._findings)
         known = NAMED_ONCE if is_mistaken else frozenset()
         for paths, images in ((self.train, self.images), (self.valid, self._valid_images)):
@@ -79,19 +86,7 @@ class Examination:
                 images.append(image)
                 self._findings += (finding for finding in image.findings if finding.name not in known)
                 yield image
-        self._findings += (
-            finding for finding in self._check_lists(inspector.augment_config) if finding.name not in known
-        )
-
-    def _inspector(self) -> Inspector:
-        if self.setup is None:
-            assert self.data is not None
-            dialect = self.plan.dialect if self.plan else detect_dialect(self.config)
-            augment_config = _guess_augment_config(self.data, dialect)
-            return Inspector(DEFAULT_CHANNELS, DEFAULT_SIDE, DEFAULT_SIDE, augment_config)
-        net, dataset = self.setup.plan.net, self.setup.source.dataset
-        augment_config = dataset.augment_config if isinstance(dataset, DetectionData) else None
-        return Inspector(net.channels, net.width, net.height, augment_config)
+        self._findings += (finding for finding in self._check_lists(augment_config) if finding.name not in known)
 
     def _check_lists(self, augment_config: DetectionAugmentConfig | None) -> Iterator[Finding]:
         assert self.data is not None
@@ -101,7 +96,8 @@ class Examination:
             yield from check_leaks(self.images, self._valid_images, (train, valid))
         if augment_config is not None:
             yield from check_whole([*self.images, *self._valid_images])
-            names = _names(self.data, augment_config.classes)
+            names = list(_read_names(self.data)[: augment_config.classes])
+            names += map(str, range(len(names), augment_config.classes))  # classes without a name
             yield from check_balance(self.images, names, train)
         if self.plan is not None and augment_config is not None:
             letterbox = augment_config.letter_box or augment_config.dialect is Dialect.PJREDDIE
@@ -152,12 +148,6 @@ def _check_data(exam: Examination, plan: Plan, data: DataFile, seen: int) -> Ite
             # weights at the end of their schedule are no error here: they may rank the samples all the same
             finding = replace(finding, severity=Severity.NOTE)
         yield finding
-
-
-def _names(data: DataFile, classes: int) -> list[str]:
-    """Names of the classes; the number of a class without one."""
-    names = _read_names(data)
-    return [names[number] if number < len(names) else str(number) for number in range(classes)]
 
 
 def _read_names(data: DataFile) -> Sequence[str]:

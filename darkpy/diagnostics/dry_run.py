@@ -69,7 +69,12 @@ class DryRun:
             f"dry run: updates {first.batch_num} to {last.batch_num}, loss {first.loss:.4g} to {last.loss:.4g},"
             f" rate up to {max(one.rate for one in self.reports):.3g} of {peak_rate(net):.3g}"
         )
-        return f"{text}, {self.seconds:.3g} s an update{self._whole()}"
+        text += f", {self.seconds:.3g} s an update"
+        if net.max_batches:
+            minutes = self.seconds * net.max_batches / 60
+            duration = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
+            text += f": all {net.max_batches} take about {duration} here"
+        return text
 
     @property
     def seconds(self) -> float:
@@ -97,14 +102,6 @@ class DryRun:
                     "grad_clip_norm=10",
                 ),
             )
-
-    def _whole(self) -> str:
-        updates = self.network.plan.net.max_batches
-        if not updates:
-            return ""
-        minutes = self.seconds * updates / 60
-        took = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
-        return f": all {updates} take about {took} here"
 
 
 def as_record(run: DryRun) -> dict[str, object]:

@@ -85,7 +85,12 @@ class SampleScorer:
         seen = max(network.header.seen, net.minibatch * net.subdivisions)
         self._progress = TrainingState(net, seen)
         self.is_filled = _is_filled(network)
-        self.uses_sample_statistics = self._prefers_sample_statistics()
+        few = self.indices(PROBE_SAMPLES)
+        rolling, own = (
+            np.median([one.loss if one.is_finite else math.inf for one in self._show(few, trains=trains)] or [0.0])
+            for trains in (False, True)
+        )
+        self.uses_sample_statistics = bool(own < rolling)
 
     def indices(self, limit: int | None = None) -> range:
         """Indices of the images to score: all, or about `limit`, spread over the list."""
@@ -95,15 +100,6 @@ class SampleScorer:
     def run(self, numbers: Iterable[int]) -> Iterator[Scored]:
         """Score these images of the list; unreadable ones are left out."""
         yield from self._show(numbers, trains=self.uses_sample_statistics)
-
-    def _prefers_sample_statistics(self) -> bool:
-        """True if a few samples, spread over the list, have a lower loss with batch norm in training mode."""
-        few = self.indices(PROBE_SAMPLES)
-        medians = [
-            np.median([one.loss if one.is_finite else math.inf for one in self._show(few, trains=trains)] or [0.0])
-            for trains in (False, True)
-        ]
-        return bool(medians[1] < medians[0])
 
     def _show(self, numbers: Iterable[int], *, trains: bool) -> Iterator[Scored]:
         trainer = self._trainer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -22,7 +21,6 @@ from darkpy.errors import DarkpyError
 from darkpy.evaluation import formats
 
 if TYPE_CHECKING:
-    from darkpy.evaluation.classify import Ranking
     from darkpy.network import Network
 
 MAX_BATCH_SIZE = 1024
@@ -86,7 +84,10 @@ _top_option = click.option(
 @ignored_options
 def predict(data: Path, cfg: Path, weights: Path, image: Path | None, top: int | None, load: LoadOptions) -> int:
     data_file = read_data(data)
-    names = data_file.find("names") or _find_labels(data_file)
+    names = data_file.find("names")
+    if names is None:
+        labels = data_file.find("labels", DEFAULT_LABELS)
+        names = labels if labels and ("labels" in data_file.entries or labels.is_file()) else None
     top = top or _read_top(data_file)
     return _predict(open_network(cfg, weights, load), names, image, top)
 
@@ -182,26 +183,15 @@ def _predict(network: Network, names_file: Path | None, image: Path | None, top:
             exit_code = 2
             continue
         click.echo(formats.time_line(ranking.path, perf_counter() - start, dialect), err=dialect is Dialect.PJREDDIE)
-        for line in _ranking_lines(ranking, names, dialect, tree.parent if tree else ()):
-            click.echo(line)
+        for class_id, prob in zip(ranking.class_ids, ranking.probs, strict=True):
+            if dialect is Dialect.PJREDDIE:
+                click.echo(f"{100 * prob:5.2f}%: {names[class_id]}")
+            elif tree is None:
+                click.echo(f"{names[class_id]}: {prob:f}")
+            else:
+                parent = names[tree.parent[class_id]] if tree.parent[class_id] >= 0 else "Root"
+                click.echo(f"{class_id}, {names[class_id]}: {prob:f}, parent: {parent} ")
     return exit_code
-
-
-def _ranking_lines(ranking: Ranking, names: Sequence[str], dialect: Dialect, parents: Sequence[int]) -> Iterator[str]:
-    """Yield the dialect's output lines. parents: of each class in a tree, else empty; AlexeyAB's program prints it."""
-    for class_id, prob in zip(ranking.class_ids, ranking.probs, strict=True):
-        if dialect is Dialect.PJREDDIE:
-            yield f"{100 * prob:5.2f}%: {names[class_id]}"
-        elif not parents:
-            yield f"{names[class_id]}: {prob:f}"
-        else:
-            parent = names[parents[class_id]] if parents[class_id] >= 0 else "Root"
-            yield f"{class_id}, {names[class_id]}: {prob:f}, parent: {parent} "
-
-
-def _find_labels(data: DataFile) -> Path | None:
-    file = data.find("labels", DEFAULT_LABELS)
-    return file if file and ("labels" in data.entries or file.is_file()) else None
 
 
 def _read_top(data: DataFile) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,7 +23,7 @@ from darkpy.cli.parsing import Command
 from darkpy.errors import DarkpyError
 
 if TYPE_CHECKING:
-    from darkpy.evaluation.compare import Comparison, LayerDifference
+    from darkpy.evaluation.compare import Comparison
 
 EXIT_CODE_DIFFERENCE = 1
 
@@ -122,33 +122,32 @@ def _as_table(comparison: Comparison) -> str:
         layer = "" if row.index < 0 else row.index
         numbers = f"{row.difference:14.3g} {row.relative:15.3g}"
         lines.append(f"{layer:>5}  {row.type:16} {row.shape!s:>18} {numbers}{'  differs' if row.departs else ''}")
-    return "\n".join((*lines, "", *(f"note: {text}" for text in comparison.notes), *_verdict(comparison)))
-
-
-def _verdict(comparison: Comparison) -> list[str]:
+    lines += ["", *(f"note: {text}" for text in comparison.notes)]
     first = comparison.first
     if first is None:
-        return [f"all {len(comparison.rows)} agree"]
-    image, channel, row, column = first.at
-    at = f"image {image}, channel {channel}, row {row}, column {column}"
-    lines = [f"first difference: {comparison.place}, by {first.difference:.3g} at {at}"]
-    return [*lines, f"look at {comparison.cause}"] if comparison.cause else lines
+        lines.append(f"all {len(comparison.rows)} agree")
+    else:
+        image, channel, row_px, column_px = first.at
+        at = f"image {image}, channel {channel}, row {row_px}, column {column_px}"
+        lines.append(f"first difference: {comparison.place}, by {first.difference:.3g} at {at}")
+        if comparison.cause:
+            lines.append(f"look at {comparison.cause}")
+    return "\n".join(lines)
 
 
 def _as_json(comparison: Comparison) -> str:
     first = comparison.first and {"layer": comparison.first.index, "place": comparison.place, "cause": comparison.cause}
-    layers = [_row_as_record(row) for row in comparison.rows]
+    layers = [
+        {
+            "layer": row.index,
+            "type": row.type,
+            "shape": row.shape,
+            "difference": console.finite_or_none(row.difference),
+            "relative": console.finite_or_none(row.relative),
+            "largest": row.largest,
+            "at": row.at,
+            "departs": row.departs,
+        }
+        for row in comparison.rows
+    ]
     return json.dumps({"first": first, "notes": comparison.notes, "layers": layers})
-
-
-def _row_as_record(row: LayerDifference) -> dict[str, Any]:
-    return {
-        "layer": row.index,
-        "type": row.type,
-        "shape": row.shape,
-        "difference": console.finite_or_none(row.difference),
-        "relative": console.finite_or_none(row.relative),
-        "largest": row.largest,
-        "at": row.at,
-        "departs": row.departs,
-    }

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from darkpy.build import Plan
     from darkpy.export.convert import Source
     from darkpy.export.onnx_graph import OnnxOptions
-    from darkpy.export.verify import SourceRun, VerifyResult
+    from darkpy.export.verify import SourceRun
     from darkpy.network import Network
 
 FILE_FORMATS = ("weights", "pt", "safetensors", "onnx")
@@ -130,11 +130,18 @@ def convert(
     from darkpy.export.dialects import plan_for_dialect, transfer
     from darkpy.export.state_dict import WeightsMetadata
     from darkpy.export.third_party import adjust_bn_epsilon
+    from darkpy.export.verify import run_source
     from darkpy.export.weight_tools import upgrade_header
     from darkpy.network import Network
 
     if source.suffix.lower() == ".cfg":
-        source, cfg = _weights_beside(source), cfg or source
+        weights = source.with_suffix(".weights")
+        if not weights.is_file():
+            raise DarkpyError(
+                f"{source}: a cfg has no weights, and there is no {weights.name} beside it",
+                hint=f"darkpy convert WEIGHTS DST --cfg {source}",
+            )
+        source, cfg = weights, cfg or source
     if target is None:
         if extension is None:
             raise click.UsageError("name the file to write (DST) or its format (--to)")
@@ -155,7 +162,13 @@ def convert(
     called = loaded.names
     if image is not None or is_onnx or names:
         called = _class_names(network, names, loaded.names)
-    source_run = None if image is None else _run_source(network, loaded.cutoff, image, called, thresh)
+    source_run = None
+    if image is not None:
+        if loaded.cutoff is not None:
+            raise DarkpyError(
+                f"--check needs complete weights: {network.plan.place(loaded.cutoff)} and later layers have none"
+            )
+        source_run = run_source(network, image, called, thresh)
 
     notes: list[str] = []
     if target_dialect is not None and Dialect(target_dialect) is not network.plan.dialect:
@@ -169,21 +182,15 @@ def convert(
     conversion = Conversion(network, metadata, onnx_options)
     dropped = writer.dropped(conversion)
     write_atomic(target, pack(conversion, writer))
-    for message in (*loaded.notes, *notes, *dropped, f"{target} holds {_extent(plan, loaded.cutoff)}"):
+    nodes = [node for node in plan.nodes[: loaded.cutoff] if node.arrays]
+    extent = f"{sum(node.parameter_count for node in nodes)} weights of {len(nodes)} layers"
+    if loaded.cutoff is not None:
+        extent += f" (a partial file: up to {plan.place(nodes[-1].index)})"
+    for message in (*loaded.notes, *notes, *dropped, f"{target} holds {extent}"):
         console.info(message)
     if source_run is None:
         return 0
     return _check(source_run, target, network.plan, is_onnx=is_onnx, as_json=as_json)
-
-
-def _weights_beside(cfg: Path) -> Path:
-    weights = cfg.with_suffix(".weights")
-    if not weights.is_file():
-        raise DarkpyError(
-            f"{cfg}: a cfg has no weights, and there is no {weights.name} beside it",
-            hint=f"darkpy convert WEIGHTS DST --cfg {cfg}",
-        )
-    return weights
 
 
 def _onnx_options(output: str | None, nms: float | None, thresh: float | None, *, is_onnx: bool) -> OnnxOptions:
@@ -228,56 +235,32 @@ def _class_names(network: Network, file: Path | None, stored: tuple[str, ...]) -
     return () if file is None else read_names(file)
 
 
-def _run_source(
-    network: Network, cutoff: int | None, image: Path, names: tuple[str, ...], thresh: float | None
-) -> SourceRun:
-    """Run the source network on an image. Raises: DarkpyError for partial weights, ImageError."""
-    from darkpy.export.verify import run_source
-
-    if cutoff is not None:
-        raise DarkpyError(f"--check needs complete weights: {network.plan.place(cutoff)} and later layers have none")
-    return run_source(network, image, names, thresh)
-
-
-def _extent(plan: Plan, cutoff: int | None) -> str:
-    nodes = [node for node in plan.nodes[:cutoff] if node.arrays]
-    part = "" if cutoff is None else f" (a partial file: up to {plan.place(nodes[-1].index)})"
-    return f"{sum(node.parameter_count for node in nodes)} weights of {len(nodes)} layers{part}"
-
-
 def _check(source_run: SourceRun, target: Path, plan: Plan, *, is_onnx: bool, as_json: bool) -> int:
-    """Run the written file and print its difference from the source. Returns: the exit code."""
+    """Run the written file; print output differences and both runs' detections. Returns: the exit code."""
     from darkpy.export.verify import verify
 
     result = verify(source_run, target, plan, is_onnx=is_onnx)
-    click.echo(_check_json(source_run, result, target) if as_json else _check_table(source_run, result))
+    objects = {
+        name: formats.by_confidence(formats.visible(found))
+        for name, found in (("source", source_run.objects), ("result", result.objects))
+    }
+    if as_json:
+        outputs = [
+            {"name": row.name, "difference": row.difference, "largest": row.largest, "departs": row.departs}
+            for row in result.rows
+        ]
+        records = {
+            name: formats.image_record(str(target), source_run.size, shown)["objects"]
+            for name, shown in objects.items()
+        }
+        click.echo(json.dumps({"outputs": outputs, **records}))
+    else:
+        lines = [f"{'output':24} {'largest |a-b|':>14} {'of largest |a|':>15}"] if result.rows else []
+        for row in result.rows:
+            end = "  differs" if row.departs else ""
+            lines.append(f"{row.name:24} {row.difference:14.3g} {row.relative:15.3g}{end}")
+        for name, shown in objects.items() if source_run.network.heads else ():
+            lines.append(f"{name}: {len(shown)} object{'' if len(shown) == 1 else 's'}")
+            lines += formats.object_lines(shown, source_run.size)
+        click.echo("\n".join(lines))
     return EXIT_CODE_DIFFERENCE if any(row.departs for row in result.rows) else 0
-
-
-def _check_json(source_run: SourceRun, result: VerifyResult, target: Path) -> str:
-    """Output differences, and detections as in `darkpy detect --json`."""
-    outputs = [
-        {"name": row.name, "difference": row.difference, "largest": row.largest, "departs": row.departs}
-        for row in result.rows
-    ]
-    before, after = (
-        formats.image_record(str(target), source_run.size, formats.by_confidence(formats.visible(objects)))["objects"]
-        for objects in (source_run.objects, result.objects)
-    )
-    return json.dumps({"outputs": outputs, "source": before, "result": after})
-
-
-def _check_table(source_run: SourceRun, result: VerifyResult) -> str:
-    lines = []
-    if result.rows:
-        lines.append(f"{'output':24} {'largest |a-b|':>14} {'of largest |a|':>15}")
-    for row in result.rows:
-        end = "  differs" if row.departs else ""
-        lines.append(f"{row.name:24} {row.difference:14.3g} {row.relative:15.3g}{end}")
-    if not source_run.network.heads:
-        return "\n".join(lines)
-    for name, objects in (("source", source_run.objects), ("result", result.objects)):
-        shown = formats.by_confidence(formats.visible(objects))
-        count = f"{len(shown)} object{'' if len(shown) == 1 else 's'}"
-        lines += [f"{name}: {count}", *formats.object_lines(shown, source_run.size)]
-    return "\n".join(lines)

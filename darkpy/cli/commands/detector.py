@@ -106,6 +106,8 @@ class _Report:
     has_failed: bool = False
 
     def add(self, result: DetectResult, seconds: float) -> None:
+        from darkpy.data.lists.paths import label_path
+
         if result.error is not None:
             console.error(result.error)
             self.has_failed = True
@@ -121,7 +123,14 @@ class _Report:
         if self.is_alexeyab and self.out:
             self.frames.append(formats.frame_json(len(self.frames) + 1, result.path, shown.objects))
         if self.save_labels:
-            self._save_labels(result)
+            try:
+                labels = label_path(result.path, self.dialect)
+                if labels.exists() and not self.overwrite:
+                    raise DarkpyError(f"{labels}: already exists", hint="--overwrite replaces existing label files")
+                write_atomic(labels, [formats.label_lines(result.objects).encode()])
+            except DarkpyError as error:
+                console.error(error)
+                self.has_failed = True
 
     def close(self) -> None:
         if self.is_alexeyab and self.out:
@@ -134,18 +143,6 @@ class _Report:
     @property
     def drawing(self) -> Path:
         return Path(f"{self.out}.jpg") if self.out and not self.is_alexeyab else PREDICTIONS_FILE
-
-    def _save_labels(self, result: DetectResult) -> None:
-        from darkpy.data.lists.paths import label_path
-
-        try:
-            labels = label_path(result.path, self.dialect)
-            if labels.exists() and not self.overwrite:
-                raise DarkpyError(f"{labels}: already exists", hint="--overwrite replaces existing label files")
-            write_atomic(labels, [formats.label_lines(result.objects).encode()])
-        except DarkpyError as error:
-            console.error(error)
-            self.has_failed = True
 
 
 @click.command(

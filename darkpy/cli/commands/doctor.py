@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +99,7 @@ def doctor(
 ) -> int:
     from darkpy.diagnostics.doctor import examine
     from darkpy.diagnostics.dry_run import as_record
+    from darkpy.diagnostics.sample_scores import as_csv, draw_worst
     from darkpy.weightfile import read_header
 
     if out is not None and weights is None:
@@ -113,15 +113,41 @@ def doctor(
     ranked = _rank_samples(exam, weights, device, limit)
     dry_run = None if updates is None else _dry_run(exam, weights, device, updates)
     if out is not None and ranked:
-        _write_samples(exam, ranked, out, worst)
+        assert exam.setup is not None
+        make_folder(out)
+        write_atomic(out / "samples.csv", [as_csv(ranked)])
+        write_atomic(out / "samples.png", [draw_worst(exam.setup, ranked[:worst])])
+        console.info(f"{out / 'samples.csv'} holds {len(ranked)} samples, {out / 'samples.png'} shows the worst")
     if as_json:
-        samples = [_sample_record(sample) for sample in ranked]
-        click.echo(json.dumps({**_record(exam), "samples": samples, "dry_run": dry_run and as_record(dry_run)}))
+        record = {
+            "cfg": exam.config.file,
+            "data": None if exam.data is None else str(exam.data.path),
+            "images": exam.total,
+            "healthy": all(finding.is_note for finding in exam.findings),
+            "findings": [_finding_record(finding) for finding in exam.findings if not finding.is_note],
+            "notes": [_finding_record(finding) for finding in exam.findings if finding.is_note],
+            "samples": [
+                {
+                    "image": sample.path,
+                    "score": console.finite_or_none(sample.score),
+                    "loss": console.finite_or_none(sample.loss),
+                    "gradient_norm": console.finite_or_none(sample.norm),
+                    "objects": sample.objects,
+                }
+                for sample in ranked
+            ],
+            "dry_run": dry_run and as_record(dry_run),
+        }
+        click.echo(json.dumps(record))
     else:
         _print_findings(exam, print_all)
         if dry_run is not None:
             click.echo(dry_run.verdict())
-        _print_samples(ranked[:worst])
+        if ranked[:worst]:
+            click.echo(f"{'rank':>4} {'score':>7} {'loss':>10} {'gradient':>10} {'objects':>7}  image, worst first")
+        for rank, sample in enumerate(ranked[:worst], start=1):
+            values = f"{sample.score:7.1f} {sample.loss:10.4g} {sample.norm:10.4g} {sample.objects:7}"
+            click.echo(f"{rank:4} {values}  {sample.path}")
     return EXIT_CODE_FINDINGS if any(not finding.is_note for finding in exam.findings) else 0
 
 
@@ -178,25 +204,6 @@ def _open(plan: Plan, weights: Path | None, device: str | None) -> Network:
     return network.to(find_device(device))
 
 
-def _write_samples(exam: Examination, ranked: Sequence[Scored], out: Path, worst: int) -> None:
-    from darkpy.diagnostics.sample_scores import as_csv, draw_worst
-
-    assert exam.setup is not None
-    make_folder(out)
-    write_atomic(out / "samples.csv", [as_csv(ranked)])
-    write_atomic(out / "samples.png", [draw_worst(exam.setup, ranked[:worst])])
-    console.info(f"{out / 'samples.csv'} holds {len(ranked)} samples, {out / 'samples.png'} shows the worst")
-
-
-def _print_samples(ranked: Sequence[Scored]) -> None:
-    if not ranked:
-        return
-    click.echo(f"{'rank':>4} {'score':>7} {'loss':>10} {'gradient':>10} {'objects':>7}  image, worst first")
-    for rank, sample in enumerate(ranked, start=1):
-        values = f"{sample.score:7.1f} {sample.loss:10.4g} {sample.norm:10.4g} {sample.objects:7}"
-        click.echo(f"{rank:4} {values}  {sample.path}")
-
-
 def _print_findings(exam: Examination, print_all: bool) -> None:
     counts: Counter[str] = Counter()
     cause = None
@@ -217,23 +224,6 @@ def _print_findings(exam: Examination, print_all: bool) -> None:
     total = sum(counts.values())
     verdict = f"{total} finding{'s' if total > 1 else ''}" if total else "healthy: nothing found"
     click.echo(f"{verdict} in {exam.config.file}{'' if exam.data is None else f', {exam.total} images'}")
-
-
-def _sample_record(sample: Scored) -> dict[str, Any]:
-    values = {"score": sample.score, "loss": sample.loss, "gradient_norm": sample.norm}
-    finite = {name: console.finite_or_none(value) for name, value in values.items()}
-    return {"image": sample.path, **finite, "objects": sample.objects}
-
-
-def _record(exam: Examination) -> dict[str, Any]:
-    return {
-        "cfg": exam.config.file,
-        "data": None if exam.data is None else str(exam.data.path),
-        "images": exam.total,
-        "healthy": all(finding.is_note for finding in exam.findings),
-        "findings": [_finding_record(finding) for finding in exam.findings if not finding.is_note],
-        "notes": [_finding_record(finding) for finding in exam.findings if finding.is_note],
-    }
 
 
 def _finding_record(finding: Finding) -> dict[str, Any]:

@@ -172,7 +172,11 @@ class EvaluationSession:
         self.paths = read_image_list(image_list)
         self.cfg, self.weights, self.load = cfg, weights, load
         self.network = open_network(cfg, weights, load, examples=self.paths)
-        self.class_map = self._read_class_map() if with_class_map else ()
+        self.class_map: tuple[int, ...] = ()
+        class_map_file = self.data.find("map") if with_class_map else None
+        if class_map_file is not None and any(getattr(head, "tree", None) for head in self.network.heads):
+            # darknet ignores map= without a tree
+            self.class_map = read_class_map(class_map_file, max(head.class_count for head in self.network.heads))
         tree_names = names_for(len(self.class_map), names_file) if self.class_map else None
         self.names = tree_names or class_names(self.network, names_file)
 
@@ -237,13 +241,6 @@ class EvaluationSession:
         lost = 100 * (result.mean - exact.mean)
         low = f"mAP {result.mean:.2%} in {self.load.precision}"
         console.info(f"{low}, {exact.mean:.2%} in fp32: {lost:+.2f} points")
-
-    def _read_class_map(self) -> tuple[int, ...]:
-        file = self.data.find("map")
-        has_tree = any(getattr(head, "tree", None) for head in self.network.heads)  # darknet ignores map= without one
-        if file is None or not has_tree:
-            return ()
-        return read_class_map(file, max(head.class_count for head in self.network.heads))
 
     def _read_labels(self, paths: Sequence[Path]) -> GroundTruth:
         from darkpy.evaluation.ground_truth import read_ground_truth

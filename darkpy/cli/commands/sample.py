@@ -64,19 +64,11 @@ def sample(folder: Path, images: int, valid: int, size: int, seed: int, voc_xml:
     writing = write_synthetic_dataset(config, folder, voc_xml=voc_xml, overwrite=overwrite)
     for _ in console.track(writing, images + valid):
         pass
-    click.echo(f"{folder}: {images} images to train on, {valid} for validation. Next:")
-    for line in _next_commands(folder):
-        click.echo(f"  {line}")
-
-
-def _next_commands(folder: Path) -> list[str]:
-    cfg, data, weights, valid_folder = (
+    cfg, data, names, weights, valid_folder, drawn = (
         shlex.quote(str(folder / name))
-        for name in ("sample.cfg", "sample.data", "backup/sample_final.weights", "valid")
+        for name in ("sample.cfg", "sample.data", "sample.names", "backup/sample_final.weights", "valid", "drawn")
     )
-    names, drawn = shlex.quote(str(folder / "sample.names")), shlex.quote(str(folder / "drawn"))
-    return [
-        f"darkpy train {cfg} {data}",
-        f"darkpy detector map {data} {cfg} {weights}",
-        f"darkpy detect {cfg} {weights} {valid_folder} --names {names} --out {drawn}",
-    ]
+    click.echo(f"{folder}: {images} images to train on, {valid} for validation. Next:")
+    click.echo(f"  darkpy train {cfg} {data}")
+    click.echo(f"  darkpy detector map {data} {cfg} {weights}")
+    click.echo(f"  darkpy detect {cfg} {weights} {valid_folder} --names {names} --out {drawn}")

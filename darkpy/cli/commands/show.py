@@ -32,21 +32,20 @@ delta_bound (of the delta constraint in training; 0 if it is off) and keys; sour
 @dialect_option
 @strict_option
 def show(cfg: Path, as_json: bool, dialect: str | None, strict: bool) -> None:
-    click.echo(look(lambda: _describe(cfg, as_json, dialect, strict)))
+    def describe() -> str:
+        from darkpy.summary import as_record, delta_constraint, table
 
+        plan = darkpy.plan(cfg, dialect, strict=strict)
+        if as_json:
+            return json.dumps(as_record(plan))
+        if dialect:
+            reason = "from --dialect"
+        elif plan.dialect is Dialect.ALEXEYAB:
+            reason = "it has sections or keys that only this dialect has"
+        else:
+            reason = "the default"
+        extensions = (f"extension of darkpy, in no darknet: {entry}" for entry in plan.extensions)
+        dialect_line = f"dialect: {plan.dialect} ({reason})"
+        return "\n".join((table(plan), dialect_line, f"delta constraint: {delta_constraint(plan)}", *extensions))
 
-def _describe(cfg: Path, as_json: bool, dialect: str | None, strict: bool) -> str:
-    from darkpy.summary import as_record, delta_constraint, table
-
-    plan = darkpy.plan(cfg, dialect, strict=strict)
-    if as_json:
-        return json.dumps(as_record(plan))
-    if dialect:
-        reason = "from --dialect"
-    elif plan.dialect is Dialect.ALEXEYAB:
-        reason = "it has sections or keys that only this dialect has"
-    else:
-        reason = "the default"
-    extensions = (f"extension of darkpy, in no darknet: {entry}" for entry in plan.extensions)
-    dialect_line = f"dialect: {plan.dialect} ({reason})"
-    return "\n".join((table(plan), dialect_line, f"delta constraint: {delta_constraint(plan)}", *extensions))
+    click.echo(look(describe))

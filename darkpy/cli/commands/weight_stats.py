@@ -19,8 +19,7 @@ from darkpy.files import write_atomic
 from darkpy.torchless import look
 
 if TYPE_CHECKING:
-    from darkpy.build import Node
-    from darkpy.export.weight_stats import ArrayStats
+    pass
 
 FILTERS_FILE = Path("filters.png")
 
@@ -95,10 +94,28 @@ def statistics(cfg: Path, weights: Path, as_json: bool, dialect: str | None, str
     opened = load_weights_file(darkpy.plan(cfg, dialect, strict=strict), weights)
     stats_by_layer = [(node, array_stats(opened, node)) for node in opened.nodes if node.arrays]
     if as_json:
-        click.echo(json.dumps([_as_record(array) for _, arrays in stats_by_layer for array in arrays]))
+        records = [
+            {
+                name: console.finite_or_none(value) if isinstance(value, float) else value
+                for name, value in asdict(array).items()
+            }
+            for _, arrays in stats_by_layer
+            for array in arrays
+        ]
+        click.echo(json.dumps(records))
         return
     for node, arrays in stats_by_layer:
-        click.echo("\n".join((*_lines(node, arrays), "")))
+        click.echo(f"{node.type.capitalize()} Layer {node.index}")
+        part = ""  # layers made of others, such as rnn, name the part before the array
+        for array in arrays:
+            owner, _, name = array.array.rpartition(".")
+            if owner != part:
+                click.echo(owner)
+                part = owner
+            non_finite = f", NaN or infinity: {array.not_finite}" if array.not_finite else ""
+            values = f"MSE: {array.mse:.6f}, Mean: {array.mean:.6f}, Variance: {array.variance:.6f}"
+            click.echo(f"{name.replace('_', ' ').title()} {values}{non_finite}")
+        click.echo()
 
 
 @click.command("print", cls=Command, help=PRINT_HELP)
@@ -162,22 +179,3 @@ def visualize(
     Image.fromarray(draw_filters(weights_FCKK)).save(stream, "PNG")
     write_atomic(out, [stream.getvalue()])
     console.info(f"drew {plan.place(node.index)} into {out}")
-
-
-def _lines(node: Node, arrays: list[ArrayStats]) -> list[str]:
-    lines = [f"{node.type.capitalize()} Layer {node.index}"]
-    part = ""  # layers made of others, such as rnn, name the part before the array
-    for array in arrays:
-        owner, _, name = array.array.rpartition(".")
-        if owner != part:
-            lines.append(owner)
-            part = owner
-        non_finite = f", NaN or infinity: {array.not_finite}" if array.not_finite else ""
-        values = f"MSE: {array.mse:.6f}, Mean: {array.mean:.6f}, Variance: {array.variance:.6f}"
-        lines.append(f"{name.replace('_', ' ').title()} {values}{non_finite}")
-    return lines
-
-
-def _as_record(array: ArrayStats) -> dict[str, object]:
-    values = asdict(array).items()
-    return {name: console.finite_or_none(value) if isinstance(value, float) else value for name, value in values}

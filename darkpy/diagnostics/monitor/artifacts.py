@@ -9,6 +9,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ ARTIFACTS_FOLDER = "evidence"
 SHEET_TILE_SIZE, SHEET_COLUMNS, MAX_SHEET_IMAGES = (150, 150), 8, 64
 MAX_EXACT_IMAGES = 16
 """Images whose arrays are saved unchanged, the worst ones."""
+MAX_LABEL_NUMBERS = 10_000
+"""Numbers of a class label that are written."""
 NONFINITE_COLOR = (255, 0, 255)
 """Magenta, which marks pixels that are NaN or infinite."""
 
@@ -47,7 +50,8 @@ def write_evidence(run: Path, batch_num: int, plan: Plan, samples: Sequence[Susp
         made = Path(tempfile.mkdtemp(prefix=".update_", dir=parent))
         try:
             _fill(made, plan, samples, text)
-            target = _free(parent, batch_num)
+            names = (f"update_{batch_num}" + (f"_{number}" if number > 1 else "") for number in count(1))
+            target = next(parent / name for name in names if not (parent / name).exists())
             publish(made, target)
         except BaseException:
             shutil.rmtree(made, ignore_errors=True)
@@ -67,8 +71,13 @@ def _fill(folder: Path, plan: Plan, samples: Sequence[SuspectSample], text: str)
     for rank, sample in enumerate(samples):
         rows.writerow((rank, sample.name, f"{sample.loss:.6g}", f"{sample.largest:.6g}", sample.nonfinite))
         stem = f"{rank:03}_{_stem(sample)}"
-        label = _label(plan, sample)
-        (folder / "labels" / f"{stem}.txt").write_text("".join(f"{line}\n" for line in label), encoding="utf-8")
+        truth = sample.kept.truth[sample.image].detach().cpu()
+        if has_boxes(plan, sample.kept.truth):  # as in darknet's label file, in fractions of the network's input
+            boxes = truth[truth[:, 0] != 0].tolist()
+            label = "".join(f"{class_id:g} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for x, y, w, h, class_id, *_ in boxes)
+        else:
+            label = " ".join(f"{number:g}" for number in truth.flatten()[:MAX_LABEL_NUMBERS].tolist()) + "\n"
+        (folder / "labels" / f"{stem}.txt").write_text(label, encoding="utf-8")
         if sample.kept.x_BCHW.dim() == 4:
             image = _image(sample.kept.x_BCHW[sample.image])
             (folder / "images").mkdir(exist_ok=True)
@@ -93,34 +102,21 @@ def _stem(sample: SuspectSample) -> str:
     return re.sub(r"[^\w.-]", "_", name)[:60]
 
 
-def _label(plan: Plan, sample: SuspectSample) -> list[str]:
-    """Lines of darknet's label file, in fractions of the network's input; or the values of a class label."""
-    truth = sample.kept.truth[sample.image].detach().cpu()
-    if has_boxes(plan, sample.kept.truth):
-        rows = truth[truth[:, 0] != 0].tolist()
-        return [f"{row[4]:g} {row[0]:.6f} {row[1]:.6f} {row[2]:.6f} {row[3]:.6f}" for row in rows]
-    return [" ".join(f"{number:g}" for number in truth.flatten()[:10000].tolist())]
-
-
 def _image(x_CHW: Tensor) -> Image.Image:
-    """Image as the network saw it, non-finite pixels in magenta. Of other channel counts than 3 the first is shown."""
+    """Image as the network saw it, non-finite pixels in magenta. Of other channel counts than 3 the first is shown.
+
+    Black and white are 0 and 1, darknet's, unless the values go far beyond them.
+    """
     x_CHW = x_CHW.detach().float().cpu()
     nonfinite_HW = ~x_CHW.isfinite().all(0)
     colors_CHW = x_CHW[:3] if len(x_CHW) >= 3 else x_CHW[:1].expand(3, -1, -1)
-    low, high = _range(colors_CHW)
+    finite = colors_CHW[colors_CHW.isfinite()]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    low, high = (0.0, 1.0) if low >= -0.5 and high <= 1.5 else (low, max(high, low + 1e-6))
     pixels_HWC = ((colors_CHW.nan_to_num(0, 0, 0) - low) / (high - low)).clamp(0, 1).mul(255).byte().permute(1, 2, 0)
     pixels_HWC = pixels_HWC.contiguous()
     pixels_HWC[nonfinite_HW] = torch.tensor(NONFINITE_COLOR, dtype=torch.uint8)
     return Image.fromarray(pixels_HWC.numpy())
-
-
-def _range(x_CHW: Tensor) -> tuple[float, float]:
-    """Values of black and white: 0 and 1, darknet's, unless the image goes far beyond them."""
-    finite = x_CHW[x_CHW.isfinite()]
-    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-    if low >= -0.5 and high <= 1.5:
-        return 0.0, 1.0
-    return low, max(high, low + 1e-6)
 
 
 def _tile(plan: Plan, sample: SuspectSample, image: Image.Image, *, is_worst: bool) -> Tile:
@@ -133,13 +129,3 @@ def _tile(plan: Plan, sample: SuspectSample, image: Image.Image, *, is_worst: bo
     loss = "loss NaN" if math.isnan(sample.loss) else f"loss {sample.loss:.4g}"
     caption = (_stem(sample), sample.nonfinite or loss)
     return Tile(np.asarray(image), boxes_N5, caption, highlighted=is_worst or bool(sample.nonfinite))
-
-
-def _free(parent: Path, batch_num: int) -> Path:
-    """Free folder name for an update, which may be refused more than once."""
-    number = 1
-    while True:
-        path = parent / (f"update_{batch_num}" + (f"_{number}" if number > 1 else ""))
-        if not path.exists():
-            return path
-        number += 1

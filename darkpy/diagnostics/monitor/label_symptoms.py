@@ -81,15 +81,23 @@ class BadLabel(Symptom):
         if self._are_extremes_good(truth_BTE.reshape(-1, truth_BTE.shape[2]), plan):
             return []
         row_N5 = truth_BTE[..., :5][truth_BTE[..., 0] != 0]
-        is_good_N3 = self._judge(row_N5, plan)
+        place_N2, size_N2, class_N = row_N5[:, :2], row_N5[:, 2:4], row_N5[:, 4]
+        with np.errstate(invalid="ignore"):
+            is_good_3N = (
+                (abs(place_N2 - 0.5) <= 0.5 + self.margin).all(1),
+                (abs(size_N2 - self.largest / 2) < self.largest / 2).all(1),
+                (class_N >= 0) & (class_N < _classes(plan)),
+            )
         places = np.argwhere(truth_BTE[..., 0] != 0).tolist()
         return [
             (
                 image,
                 f"{kept.name(image)}: box {row} (x {x:.4g}, y {y:.4g}, w {w:.4g}, h {h:.4g}, class {kind:.4g}) {what}",
             )
-            for cause, what in enumerate(("lies outside the image", "has an impossible size", "is of no class"))
-            for (image, row), (x, y, w, h, kind), is_good in zip(places, row_N5, is_good_N3[:, cause], strict=True)
+            for what, is_good_N in zip(
+                ("lies outside the image", "has an impossible size", "is of no class"), is_good_3N, strict=True
+            )
+            for (image, row), (x, y, w, h, kind), is_good in zip(places, row_N5, is_good_N, strict=True)
             if not is_good
         ]
 
@@ -100,22 +108,6 @@ class BadLabel(Symptom):
         x, w, h = (np.count_nonzero(columns_EN[entry]) for entry in (0, 2, 3))
         is_within = high[0] <= 1 and high[1] <= 1 and high[2] <= 1 and high[3] <= 1 and high[4] < _classes(plan)
         return bool(is_within and min(low[:5]) >= 0 and min(w, h) >= x)
-
-    def _judge(self, row_N5: Any, plan: Plan) -> Any:
-        """Check the place, size and class of each box.
-
-        Shapes: (N, 3) bool.
-        """
-        with np.errstate(invalid="ignore"):
-            place_N2, size_N2, class_N = row_N5[:, :2], row_N5[:, 2:4], row_N5[:, 4]
-            return np.stack(
-                (
-                    (abs(place_N2 - 0.5) <= 0.5 + self.margin).all(1),
-                    (abs(size_N2 - self.largest / 2) < self.largest / 2).all(1),
-                    (class_N >= 0) & (class_N < _classes(plan)),
-                ),
-                axis=1,
-            )
 
 
 def _classes(plan: Plan) -> float:
@@ -137,7 +129,10 @@ class AnchorOverlaps:
         self.boxes = 0
 
     def add(self, plan: Plan, truth: Tensor) -> None:
-        anchors_frac_A2 = _anchors(plan)
+        net = plan.net
+        heads: Sequence[Any] = [node for node in plan.nodes if isinstance(node.spec, HeadSpec)]
+        sizes = [node.spec.anchor_sizes(node.shape, net.width, net.height) for node in heads]
+        anchors_frac_A2 = torch.cat([torch.zeros(0, 2), *sizes]) / torch.tensor((net.width or 1, net.height or 1))
         if not len(anchors_frac_A2) or not has_boxes(plan, truth):
             return
         truth_BTE = truth.detach().float().cpu()
@@ -151,11 +146,3 @@ class AnchorOverlaps:
     @property
     def mean(self) -> float | None:
         return self.total / self.boxes if self.boxes >= self.MIN_BOXES else None
-
-
-def _anchors(plan: Plan) -> Tensor:
-    """Widths and heights of all heads' anchors, as fractions of the image."""
-    net = plan.net
-    heads: Sequence[Any] = [node for node in plan.nodes if isinstance(node.spec, HeadSpec)]
-    sizes = [node.spec.anchor_sizes(node.shape, net.width, net.height) for node in heads]
-    return torch.cat([torch.zeros(0, 2), *sizes]) / torch.tensor((net.width or 1, net.height or 1))

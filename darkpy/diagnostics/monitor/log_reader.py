@@ -167,7 +167,17 @@ def _parse(record: dict[str, Any]) -> LoggedRun | UpdateReport | LoggedMap | Fin
             return replace(_build(UpdateReport, record), layers=figures)
         if record["kind"] == "map":
             return _build(LoggedMap, record)
-        return _finding(record)
+        batch_num, place, index = int(record["batch_num"]), str(record.get("place", "")), record.get("index")
+        location = Location.parse(place) if place else Location(index=None if index is None else int(index))
+        return Finding(
+            name=str(record["name"]),
+            message=str(record["message"]).removeprefix(message_start(place, batch_num)),
+            location=location,
+            hints=tuple(map(str, record.get("hints", ()))),
+            batch_num=batch_num,
+            evidence=str(record.get("evidence", "")),
+            paths=tuple(map(str, record.get("paths", ()))),
+        )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
@@ -175,21 +185,6 @@ def _parse(record: dict[str, Any]) -> LoggedRun | UpdateReport | LoggedMap | Fin
 def message_start(place: str, batch_num: int) -> str:
     """Begin of a finding's message in the log, which names the layer and the update once more."""
     return f"{place}{', ' if place else ''}update {batch_num}: "
-
-
-def _finding(record: Mapping[str, Any]) -> Finding:
-    batch_num, place, index = int(record["batch_num"]), str(record.get("place", "")), record.get("index")
-    location = Location.parse(place) if place else Location(index=None if index is None else int(index))
-    hints, paths = (tuple(map(str, record.get(key, ()))) for key in ("hints", "paths"))
-    return Finding(
-        name=str(record["name"]),
-        message=str(record["message"]).removeprefix(message_start(place, batch_num)),
-        location=location,
-        hints=hints,
-        batch_num=batch_num,
-        evidence=str(record.get("evidence", "")),
-        paths=paths,
-    )
 
 
 _FIELD_CONVERTERS: Mapping[str, type] = {"int": int, "float": float, "str": str, "bool": bool}

@@ -30,8 +30,11 @@ class LogWriter:
         self.path = path
         try:
             self._stream = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-            if not _ends_whole(path):
-                os.write(self._stream, b"\n")
+            if path.stat().st_size:
+                with path.open("rb") as stream:
+                    stream.seek(-1, os.SEEK_END)
+                    if stream.read(1) != b"\n":  # the last line is incomplete
+                        os.write(self._stream, b"\n")
         except OSError as error:
             raise _unwritable(path, error) from error
 
@@ -101,15 +104,6 @@ def _text(number: float | None) -> str:
     if isinstance(number, int):
         return str(number)
     return f"{number:.{SIGNIFICANT_DIGITS}g}" if math.isfinite(number) else f'"{number}"'
-
-
-def _ends_whole(path: Path) -> bool:
-    """True if the last line of a file is complete."""
-    if not path.stat().st_size:
-        return True
-    with path.open("rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1) == b"\n"
 
 
 def _unwritable(path: Path, error: OSError) -> DarkpyError:

@@ -56,21 +56,18 @@ class NonFinite(Symptom):
             text = "its gradients (or their norm) are not finite although its delta is"
         else:
             text = "the norm of all gradients is not finite"
-        return self.finding(plan, batch_num, index, text + _route(plan, root_cause))
-
-
-def _route(plan: Plan, root_cause: RootCause) -> str:
-    """Name the first layers with non-finite values, forward and backward."""
-    told = [
-        f"{what} of {plan.place(index)}"
-        for what, index in (
-            ("going forward in the output", root_cause.forward),
-            ("going back in the delta", root_cause.backward),
-            ("in the gradients", root_cause.gradient),
-        )
-        if index is not None
-    ]
-    return f"; it shows first {', '.join(told)}" if told else ""
+        first_places = [
+            f"{what} of {plan.place(first)}"
+            for what, first in (
+                ("going forward in the output", root_cause.forward),
+                ("going back in the delta", root_cause.backward),
+                ("in the gradients", root_cause.gradient),
+            )
+            if first is not None
+        ]
+        if first_places:
+            text += f"; it shows first {', '.join(first_places)}"
+        return self.finding(plan, batch_num, index, text)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -148,7 +148,11 @@ class Monitor(StepGuard):
             self.metrics.look(x_BCHW)
             self.overlaps.add(trainer.network.plan, truth)
         if self.check_labels and trainer.process_group.is_main and truth.device.type == "cpu":
-            self._check_labels(n)
+            batch, plan = self._recorded[-1], trainer.network.plan
+            for image, message in self.labels.found(plan, batch):
+                if self.history.may_report(self.labels, batch.seen + image, n):
+                    image_paths = batch.paths[image] if image < len(batch.paths) else ()
+                    self._emit(replace(self.labels.finding(plan, n, None, message), paths=image_paths))
 
     def accept_losses(self, losses: Sequence[Loss]) -> bool:
         # AlexeyAB's heads drop non-finite deltas, and their cost is finite all the same: no_obj tells
@@ -259,13 +263,6 @@ class Monitor(StepGuard):
     def _minibatch_images(self) -> int:
         """Images of the minibatch, on all ranks; with `dynamic_minibatch` they are not [net]'s."""
         return len(self._recorded[-1].x_BCHW) * self.trainer.process_group.world_size
-
-    def _check_labels(self, n: int) -> None:
-        batch, plan = self._recorded[-1], self.trainer.network.plan
-        for image, message in self.labels.found(plan, batch):
-            if self.history.may_report(self.labels, batch.seen + image, n):
-                paths = batch.paths[image] if image < len(batch.paths) else ()
-                self._emit(replace(self.labels.finding(plan, n, None, message), paths=paths))
 
     def _emit(self, finding: Finding) -> None:
         self.findings.append(finding)

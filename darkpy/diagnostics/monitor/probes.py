@@ -6,7 +6,6 @@ Legend: B images, C channels (units), H W rows and columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -16,7 +15,6 @@ from torch.utils.hooks import RemovableHandle
 
 from darkpy.build import Node
 from darkpy.layers.base import Layer
-from darkpy.network import Network
 from darkpy.ops.norms import NORM_EPS
 from darkpy.training.trainer import Trainer
 
@@ -64,10 +62,23 @@ class LayerProbes:
         self._handles = []
 
     def taken(self) -> list[Figure]:
-        """Remove and return the measurements, with batch norm's present variances."""
+        """Remove and return the measurements, with batch norm's present variances.
+
+        These are the smallest rolling variance of each layer, and the share of those below batch norm's epsilon.
+        """
         self.detach()
+        for node in self.network.plan.nodes:
+            variances = [
+                self.network.layers[node.index].get_buffer(array_spec.name).flatten()
+                for array_spec in node.arrays
+                if array_spec.is_statistic and array_spec.name.endswith("rolling_variance")
+            ]
+            if variances:
+                variance_C = torch.cat(variances)
+                self._note("variance", node, variance_C.min())
+                self._note("collapsed", node, (variance_C < NORM_EPS).float().mean())
         figures, self._figures = self._figures, []
-        return [*figures, *_variances(self.network)]
+        return figures
 
     @torch.no_grad()
     def _look(self, node: Node, layer: Layer, inputs: Any, output: Tensor) -> None:
@@ -78,16 +89,13 @@ class LayerProbes:
         self._note("high", node, high_C.max())
         self._note("zero", node, 1 - torch.count_nonzero(y_BCHW) / y_BCHW.numel())
         if node.arrays and layer.training:
-            self._note("dead", node, self._dead(node.index, low_C == high_C, y_BCHW.numel() // len(low_C)))
+            outputs = y_BCHW.numel() // len(low_C)
+            still_C = self._still.get(node.index)
+            self._still[node.index] = still_C = (low_C == high_C) * (outputs if still_C is None else still_C + outputs)
+            is_dead_C = still_C >= max(DEAD_OUTPUTS, DEAD_MEASUREMENTS * outputs)
+            self._note("dead", node, is_dead_C.float().mean())
         if output.requires_grad:
             output.register_hook(partial(self._feel, node, layer.bound))  # type: ignore[no-untyped-call]
-
-    def _dead(self, index: int, is_still_C: Tensor, outputs: int) -> Tensor:
-        """Share of units whose output has not changed for long."""
-        before_C = self._still.get(index)
-        count_C = is_still_C * (outputs if before_C is None else before_C + outputs)
-        self._still[index] = count_C
-        return (count_C >= max(DEAD_OUTPUTS, DEAD_MEASUREMENTS * outputs)).float().mean()
 
     @torch.no_grad()
     def _feel(self, node: Node, bound: float, gradient: Tensor) -> None:
@@ -98,20 +106,6 @@ class LayerProbes:
 
     def _note(self, name: str, node: Node, value: Tensor) -> None:
         self._figures.append(Figure(name, node.index, value))
-
-
-def _variances(network: Network) -> Iterator[Figure]:
-    """Smallest rolling variance of each layer, and the share of those below batch norm's epsilon."""
-    for node in network.plan.nodes:
-        found = [
-            network.layers[node.index].get_buffer(array_spec.name)
-            for array_spec in node.arrays
-            if array_spec.is_statistic and array_spec.name.endswith("rolling_variance")
-        ]
-        if found:
-            variance_C = torch.cat([array.flatten() for array in found])
-            yield Figure("variance", node.index, variance_C.min())
-            yield Figure("collapsed", node.index, (variance_C < NORM_EPS).float().mean())
 
 
 def _some(array: Tensor) -> Tensor:
@@ -182,14 +176,12 @@ def _largest(arrays: list[Tensor]) -> Tensor:
     if arrays[0].device.type != "cpu":
         return torch.stack(list(torch._foreach_norm(arrays, math.inf))).max()
     # on a CPU torch's own takes ten times as long, and small arrays are as dear as large ones
-    parts = [_flat(array) for array in arrays if array.numel() > SMALL_ARRAY_NUMBERS]
+    parts = []
+    for array in arrays:
+        if array.numel() > SMALL_ARRAY_NUMBERS:
+            if array.dim() == 4 and array.is_contiguous(memory_format=torch.channels_last):
+                array = array.permute(0, 2, 3, 1)  # flattened in memory order, without a copy
+            parts.append(array.reshape(-1))
     if len(parts) < len(arrays):
         parts.append(torch.cat([array.flatten() for array in arrays if array.numel() <= SMALL_ARRAY_NUMBERS]))
     return torch.stack([end for part in parts for end in torch.aminmax(part)]).abs().max()
-
-
-def _flat(array: Tensor) -> Tensor:
-    """Flatten an array in memory order, without a copy."""
-    if array.dim() == 4 and array.is_contiguous(memory_format=torch.channels_last):
-        array = array.permute(0, 2, 3, 1)
-    return array.reshape(-1)

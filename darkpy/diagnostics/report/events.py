@@ -8,7 +8,6 @@ from typing import Any
 
 from darkpy.diagnostics.monitor.log_reader import RunLog
 from darkpy.errors import DarkpyError
-from darkpy.training.reports import UpdateReport
 
 SCALAR_FIELDS = ("loss", "average", "rate", "norm", "largest")
 
@@ -26,9 +25,14 @@ def write_events(log: RunLog, folder: Path) -> int:
     try:
         for one in log.updates:
             time += one.seconds if math.isfinite(one.seconds) else 0
-            for tag, value in _scalars(log, one):
+            scalars = [(f"run/{name}", float(getattr(one, name))) for name in SCALAR_FIELDS]
+            for name, figures in one.layers.items():
+                for layer, value in zip(log.run.layers, figures, strict=False):
+                    if value is not None:
+                        scalars.append((f"layers_{name}/{layer.index:03}_{layer.type}", value))
+            for tag, value in scalars:
                 writer.add_scalar(tag, value, one.batch_num, walltime=time)
-                count += 1
+            count += len(scalars)
         for mean in log.maps:
             writer.add_scalar("map", mean.mean, mean.batch_num, walltime=time)
             count += 1
@@ -54,12 +58,3 @@ def _open(folder: Path) -> Any:
     except OSError as error:
         raise DarkpyError(f"{folder}: cannot be written: {error.strerror}") from error
     return SummaryWriter(str(folder))
-
-
-def _scalars(log: RunLog, one: UpdateReport) -> list[tuple[str, float]]:
-    found = [(f"run/{name}", float(getattr(one, name))) for name in SCALAR_FIELDS]
-    for name, figures in one.layers.items():
-        for layer, value in zip(log.run.layers, figures, strict=False):
-            if value is not None:
-                found.append((f"layers_{name}/{layer.index:03}_{layer.type}", value))
-    return found

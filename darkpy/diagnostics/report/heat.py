@@ -87,9 +87,14 @@ def draw_heat(log: RunLog, heat: Heat) -> Drawing:
     """Draw layers from top to bottom, updates from left to right, and the color scale."""
     row_h = min(ROW_MOST, max(ROW_LEAST, MAX_MAP_HEIGHT / len(heat.rows)))
     map_w, map_h = W - LEFT - RIGHT, row_h * len(heat.rows)
-    low, high = _range(heat)
+    figure, values = heat.figure, heat.value_RL[np.isfinite(heat.value_RL)]
+    if figure.is_log:
+        values = values[values > 0]
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    low = low if figure.low is None else figure.low
+    high = high if figure.high is None else figure.high
     drawing = Drawing(W, max(map_h, 80) + TOP + BOTTOM, _describe(log, heat))
-    drawing.items.append(Raster(LEFT, TOP, map_w, map_h, color(_shares(heat.value_RL, low, high, heat.figure.is_log))))
+    drawing.items.append(Raster(LEFT, TOP, map_w, map_h, color(_shares(heat.value_RL, low, high, figure.is_log))))
     every = max(1, math.ceil(LABEL_H / row_h))
     for row in range(0, len(heat.rows), every):
         layer = log.run.layers[heat.rows[row]]
@@ -99,7 +104,11 @@ def draw_heat(log: RunLog, heat: Heat) -> Drawing:
         x = LEFT + (column + 0.5) / len(heat.looks) * map_w
         drawing.items.append(Text(x, TOP + map_h + 18, f"{heat.looks[column]}", "muted", "middle"))
     drawing.items.append(Text(LEFT + map_w, TOP + map_h + 32, "update", "muted", "end"))
-    _draw_key(drawing, low, high)
+    # the color scale beside the map, with the values of both ends
+    x, h = W - RIGHT + 18, min(160.0, drawing.h - TOP - BOTTOM)
+    drawing.items.append(Raster(x, TOP, 12, h, color(np.linspace(1, 0, 64)[:, None])))
+    drawing.items.append(Text(x + 18, TOP + 10, format_tick(high), "ink"))
+    drawing.items.append(Text(x + 18, TOP + h, format_tick(low), "ink"))
     return drawing
 
 
@@ -115,15 +124,6 @@ def color(share_RL: NDArray[np.float64]) -> PIL.Image.Image:
     return PIL.Image.fromarray(np.concatenate((rgb_RL3, alpha_RL1), axis=2).round().astype(np.uint8), "RGBA")
 
 
-def _draw_key(drawing: Drawing, low: float, high: float) -> None:
-    """Draw the color scale beside the map, with the values of both ends."""
-    x, y, h = W - RIGHT + 18, TOP, min(160.0, drawing.h - TOP - BOTTOM)
-    ramp = np.linspace(1, 0, 64)[:, None]
-    drawing.items.append(Raster(x, y, 12, h, color(ramp)))
-    drawing.items.append(Text(x + 18, y + 10, format_tick(high), "ink"))
-    drawing.items.append(Text(x + 18, y + h, format_tick(low), "ink"))
-
-
 def _highest(several: Sequence[UpdateReport], name: str, layers: int) -> NDArray[np.float64]:
     """Highest value of each layer in some measurements, NaN if none of them has one."""
     table = np.full((len(several), layers), np.nan)
@@ -131,14 +131,6 @@ def _highest(several: Sequence[UpdateReport], name: str, layers: int) -> NDArray
         figures = [math.nan if value is None else value for value in one.layers[name][:layers]]
         row[: len(figures)] = figures
     return np.asarray(np.fmax.reduce(table, axis=0))
-
-
-def _range(heat: Heat) -> tuple[float, float]:
-    figure, values = heat.figure, heat.value_RL[np.isfinite(heat.value_RL)]
-    if figure.is_log:
-        values = values[values > 0]
-    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-    return low if figure.low is None else figure.low, high if figure.high is None else figure.high
 
 
 def _shares(value_RL: NDArray[np.float64], low: float, high: float, is_log: bool) -> NDArray[np.float64]:

@@ -30,8 +30,17 @@ class LabelSheet:
     bad: list[str] = field(default_factory=list)
 
     def to_png(self, listed: ImageList, columns: int) -> bytes:
-        """Draw the sheet, with a legend of the classes as its last tile."""
-        return as_png(contact_sheet([*self.tiles, _legend(self.classes, listed)], columns=columns))
+        """Draw the sheet, with a legend of the classes as its last tile, the most frequent first."""
+        image = Image.new("RGB", TILE_SIZE, PAPER_RGB)
+        pen, font = ImageDraw.Draw(image), ImageFont.load_default(13)
+        for line, (class_id, _) in enumerate(self.classes.most_common(MAX_LEGEND_CLASSES)):
+            top = 4 + line * LEGEND_LINE_HEIGHT
+            pen.rectangle((4, top, 16, top + 12), fill=class_color(class_id))
+            pen.text((22, top - 2), listed.name(class_id)[:40], fill=INK_RGB, font=font)
+        rest = len(self.classes) - MAX_LEGEND_CLASSES
+        caption = f"and {rest} more classes" if rest > 0 else "classes"
+        legend = Tile(np.asarray(image), np.zeros((0, 5)), (caption,))
+        return as_png(contact_sheet([*self.tiles, legend], columns=columns))
 
 
 def choose(count: int, most: int, seed: int) -> list[int]:
@@ -57,15 +66,3 @@ def fill_sheet(sheet: LabelSheet, listed: ImageList, table: LabelTable, numbers:
             sheet.tiles.append(Tile(pixels, boxes_N5, (file.name, caption or missing)))
             sheet.classes += counts
         yield number
-
-
-def _legend(classes: Counter[int], listed: ImageList) -> Tile:
-    """Tile with the names of the classes, each in its color, the most frequent first."""
-    image = Image.new("RGB", TILE_SIZE, PAPER_RGB)
-    pen, font = ImageDraw.Draw(image), ImageFont.load_default(13)
-    for line, (class_id, _) in enumerate(classes.most_common(MAX_LEGEND_CLASSES)):
-        top = 4 + line * LEGEND_LINE_HEIGHT
-        pen.rectangle((4, top, 16, top + 12), fill=class_color(class_id))
-        pen.text((22, top - 2), listed.name(class_id)[:40], fill=INK_RGB, font=font)
-    rest = len(classes) - MAX_LEGEND_CLASSES
-    return Tile(np.asarray(image), np.zeros((0, 5)), (f"and {rest} more classes" if rest > 0 else "classes",))

@@ -6,7 +6,6 @@ The text of a log is not trusted: all of it is escaped, and images are read only
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from datetime import datetime, timezone
 from html import escape
 from pathlib import Path
@@ -50,17 +49,17 @@ def write_page(log: RunLog) -> str:
     """HTML report of a run."""
     title = f"{Path(log.run.cfg).name}: a run of darkpy"
     drawn = drawings(log)
-    parts = [_section("findings", "Findings", _findings(log))]
+    parts = [("findings", "Findings", _findings(log))]
     parts += (
-        _section(name, text, _figure(drawn[name]))
+        (name, text, _figure(drawn[name]))
         for name, text in (("loss", "Loss"), ("map", "mAP"), ("rate", "Learning rate"), ("gradient", "Gradients"))
         if name in drawn
     )
     for figure in heat.HEAT_MAP_FIGURES:
         name = f"layers_{figure.name}"
         if name in drawn:
-            parts.append(_section(name, f"{figure.title}, layer by layer", _figure(drawn[name], figure.description)))
-    parts.append(_section("layers", "Layers at the end", _layer_table(log)))
+            parts.append((name, f"{figure.title}, layer by layer", _figure(drawn[name], figure.description)))
+    parts.append(("layers", "Layers at the end", _layer_table(log)))
     links = "".join(f'<li><a href="#{name}">{text}</a></li>' for name, text, _ in parts)
     sections = "".join(f'<section id="{name}"><h2>{text}</h2>{body}</section>' for name, text, body in parts)
     return (
@@ -73,19 +72,17 @@ def write_page(log: RunLog) -> str:
     )
 
 
-def _section(name: str, title: str, body: str) -> tuple[str, str, str]:
-    return name, title, body
-
-
 def _header(log: RunLog) -> str:
     run, last = log.run, log.updates[-1] if log.updates else None
+    torn = f" {log.torn} lines of the log cannot be read." if log.torn else ""
     seconds = sum(update.seconds for update in log.updates if math.isfinite(update.seconds))
+    averages = [update.average for update in log.updates if math.isfinite(update.average)]
     end = f" of {run.net['max_batches']}" if run.net.get("max_batches") else ""
     facts = [
         ("updates", f"{last.batch_num if last else 0}{end}"),
         ("images seen", f"{last.seen if last else run.seen:,}".replace(",", " ")),
         ("average loss", f"{last.average:.4g}" if last else "-"),
-        ("lowest average", f"{_lowest(update.average for update in log.updates)}"),
+        ("lowest average", f"{min(averages):.4g}" if averages else "-"),
         ("learning rate", f"{last.rate:.3g}" if last else "-"),
         ("time of updates", format_clock(seconds)),
         ("refused", str(len(log.refused))),
@@ -94,22 +91,23 @@ def _header(log: RunLog) -> str:
     if log.maps:
         facts.append(("best mAP", f"{100 * max(validation.mean for validation in log.maps):.2f} %"))
     items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
-    keys = ", ".join(f"{key}={_value(value)}" for key, value in run.net.items())
+    keys = ", ".join(
+        f"{key}={','.join(map(str, value)) if isinstance(value, list | tuple) else value}"
+        for key, value in run.net.items()
+    )
+    if log.findings or log.refused:
+        text = f"{_count(len(log.findings), 'finding')}, {_count(len(log.refused), 'minibatch')} refused."
+        verdict, style = f"<strong>{text}{torn}</strong>", "verdict bad"
+        if log.findings:
+            verdict += f"<br>First: {escape(log.findings[0].text)}"
+    else:
+        verdict, style = f"Nothing was found wrong.{torn}", "verdict"
     return (
         f"<header><h1>{escape(Path(run.cfg).name)}</h1><p class=muted>{escape(run.cfg)}, as {escape(run.dialect)}'s"
-        f" darknet reads it; {len(run.layers)} layers; log: {escape(str(log.path))}</p>{_verdict(log)}"
+        f" darknet reads it; {len(run.layers)} layers; log: {escape(str(log.path))}</p>"
+        f'<p class="{style}">{verdict}</p>'
         f'<dl class="facts">{items}</dl><p class="muted"><code>{escape(keys)}</code></p></header>'
     )
-
-
-def _verdict(log: RunLog) -> str:
-    torn = f" {log.torn} lines of the log cannot be read." if log.torn else ""
-    if not log.findings and not log.refused:
-        return f'<p class="verdict">Nothing was found wrong.{torn}</p>'
-    count = len(log.findings)
-    text = f"{_count(count, 'finding')}, {_count(len(log.refused), 'minibatch')} refused.{torn}"
-    first = f"<br>First: {escape(log.findings[0].text)}" if log.findings else ""
-    return f'<p class="verdict bad"><strong>{text}</strong>{first}</p>'
 
 
 def _findings(log: RunLog) -> str:
@@ -194,17 +192,8 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 'es' if what.endswith('h') else 's'}"
 
 
-def _lowest(values: Iterable[float]) -> str:
-    finite = [value for value in values if math.isfinite(value)]
-    return f"{min(finite):.4g}" if finite else "-"
-
-
 def _format_time(time: float) -> str:
     try:
         return f"{datetime.fromtimestamp(time, tz=timezone.utc):%Y-%m-%d %H:%M} UTC"
     except (OverflowError, ValueError, OSError):  # a log may contain any number
         return "-"
-
-
-def _value(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -29,12 +29,11 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         """Pixel of a value; values beyond an end are clamped to it."""
-        low, high, value = (self._linear(number) for number in (self.low, self.high, value))
+        low, high = self.low, self.high
+        if self.logarithmic:
+            low, high, value = math.log10(low), math.log10(high), math.log10(max(value, low))
         share = (value - low) / (high - low) if high > low else 0.5
         return self.start + min(1.0, max(0.0, share)) * (self.end - self.start)
-
-    def _linear(self, value: float) -> float:
-        return math.log10(max(value, self.low)) if self.logarithmic else value
 
     def ticks(self, most: int = 5) -> list[float]:
         """Round numbers between both ends."""
