@@ -61,24 +61,19 @@ def leave(code: int) -> None:
 
     Exits normally if something still has to run: a loader's process, a thread, hooks of a debugger or test runner.
     """
+    import multiprocessing
+
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):  # a full disk or closed pipe, reported by `main`
             code = code or EXIT_CODE_WRONG_INPUT
-    if "torch" not in sys.modules or _needs_normal_exit():
+    tools = {"pytest", "coverage", "pdb"} & sys.modules.keys()
+    has_threads = any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
+    is_in_use = has_threads or bool(multiprocessing.active_children()) or bool(tools) or sys.gettrace() is not None
+    if "torch" not in sys.modules or is_in_use:
         sys.exit(code)
     os._exit(code)
-
-
-def _needs_normal_exit() -> bool:
-    """True if processes, threads or hooks of tools still have to run when this process exits."""
-    import multiprocessing
-
-    tools = {"pytest", "coverage", "pdb"} & sys.modules.keys()
-    threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
-    has_workers = any(not thread.daemon for thread in threads) or bool(multiprocessing.active_children())
-    return has_workers or bool(tools) or sys.gettrace() is not None
 
 
 def _with_usage(error: click.UsageError) -> DarkpyError:

@@ -19,7 +19,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -368,7 +368,10 @@ def _load_network(
     try:
         plan = make_plan(cfg, dialect, strict=strict)
     except ConfigError:
-        if _is_data_file(cfg):
+        is_data_file = False
+        with suppress(DarkpyError):
+            is_data_file = bool(read_data(cfg).entries)
+        if is_data_file:
             hint = "the order is CFG DATA for darkpy train, DATA CFG for darknet's commands"
             raise DarkpyError(f"{cfg} is a .data file where the cfg should be", hint=hint) from None
         raise
@@ -379,13 +382,6 @@ def _load_network(
         network.load_weights(weights, allow_partial=True)
     network.initialize()
     return network.to(device)
-
-
-def _is_data_file(path: Path) -> bool:
-    try:
-        return bool(read_data(path).entries)
-    except DarkpyError:
-        return False
 
 
 def _open_setup(

@@ -48,22 +48,18 @@ def launch(arguments: Sequence[str], world: int) -> int:
                 subprocess.Popen(command, env={**os.environ, **own}, stdin=subprocess.DEVNULL, start_new_session=True)
             )
         try:
-            return _wait(processes)
+            # until all have ended, or one has failed and the grace period of the others is over
+            code, deadline = 0, float("inf")
+            while any(process.poll() is None for process in processes) and monotonic() < deadline:
+                code = code or _failed(processes)
+                if code and deadline == float("inf"):
+                    deadline = monotonic() + GRACE_SECONDS
+                sleep(_POLL_SECONDS)
+            return code or _failed(processes)
         finally:
             for process in processes:
                 process.kill()
                 process.wait()
-
-
-def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> int:
-    """Wait until all have ended, or one has failed and the grace period of the others is over."""
-    code, deadline = 0, float("inf")
-    while any(process.poll() is None for process in processes) and monotonic() < deadline:
-        code = code or _failed(processes)
-        if code and deadline == float("inf"):
-            deadline = monotonic() + GRACE_SECONDS
-        sleep(_POLL_SECONDS)
-    return code or _failed(processes)
 
 
 def _failed(processes: Sequence[subprocess.Popen[bytes]]) -> int:

@@ -84,7 +84,12 @@ class SampleScorer:
         self._dataset = _plain(setup)
         seen = max(network.header.seen, net.minibatch * net.subdivisions)
         self._progress = TrainingState(net, seen)
-        self.is_filled = _is_filled(network)
+        self.is_filled = True
+        """True if all batch norm has rolling statistics: those of a new network are 0."""
+        for node, layer in zip(network.plan.nodes, network.layers, strict=True):
+            assert isinstance(layer, Layer)
+            arrays = [layer.array(array_spec) for array_spec in node.arrays if array_spec.is_statistic]
+            self.is_filled &= all(array is None or bool(array.any()) for array in arrays)
         few = self.indices(PROBE_SAMPLES)
         rolling, own = (
             np.median([one.loss if one.is_finite else math.inf for one in self._show(few, trains=trains)] or [0.0])
@@ -111,19 +116,16 @@ class SampleScorer:
                         item = self._dataset.make(number, trainer.net.width, trainer.net.height)
                     except DarkpyError:
                         continue
-                    yield self._score(self._task.paths[number], item.x_CHW, item.truth)
+                    trainer.network.reset_state()
+                    losses, _ = trainer.accumulate(item.x_CHW[None], item.truth[None], self._progress)
+                    gradients = [array.grad for array in trainer.network.parameters() if array.grad is not None]
+                    norm = float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
+                    trainer.network.zero_grad()
+                    cost = torch.stack([loss.cost.double() for loss in losses]).sum()
+                    path = self._task.paths[number]
+                    yield Scored(path, float(cost), norm, len(sample_boxes(self._task, path)))
         finally:
             trainer.network.train()
-
-    def _score(self, path: str, x_CHW: Tensor, truth: Tensor) -> Scored:
-        trainer = self._trainer
-        trainer.network.reset_state()
-        losses, _ = trainer.accumulate(x_CHW[None], truth[None], self._progress)
-        gradients = [array.grad for array in trainer.network.parameters() if array.grad is not None]
-        norm = float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
-        trainer.network.zero_grad()
-        cost = torch.stack([loss.cost.double() for loss in losses]).sum()
-        return Scored(path, float(cost), norm, len(sample_boxes(self._task, path)))
 
 
 def rank(found: Sequence[Scored]) -> list[Scored]:
@@ -238,13 +240,3 @@ def _plain(setup: TrainingSetup) -> Dataset:
         data.augment_config, color=ColorRange(), angle=0.0, aspect=1.0, flip=False, center=True, blur=0, mixing=0
     )
     return replace(data, augment_config=replace(plain, min_crop=plain.width, max_crop=plain.width), sampler=sampler)
-
-
-def _is_filled(network: Network) -> bool:
-    """True if all batch norm has rolling statistics: those of a new network are 0."""
-    for node, layer in zip(network.plan.nodes, network.layers, strict=True):
-        assert isinstance(layer, Layer)
-        arrays = (layer.array(sample_index) for sample_index in node.arrays if sample_index.is_statistic)
-        if not all(array is None or bool(array.any()) for array in arrays):
-            return False
-    return True

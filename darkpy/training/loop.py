@@ -73,8 +73,15 @@ def run_updates(trainer: Trainer, source: BatchSource, *, auto_batch: bool = Fal
     match_ranks(trainer)
     batches = _load(trainer, source)
     while trainer.batch_num < (trainer.net.max_batches or math.inf):
-        report = _try_update(trainer, batches, source.bad)
-        if report is None:
+        report = None
+        try:
+            report = _update(trainer, batches, source.bad)
+        except RuntimeError as error:
+            from darkpy.training.auto_batch import is_out_of_memory
+
+            if not is_out_of_memory(error):
+                raise
+        if report is None:  # outside of `except`: the error holds memory of what was computed
             _shrink_minibatch(trainer, auto_batch=auto_batch)
             batches = _load(trainer, source)
         else:
@@ -126,22 +133,8 @@ def _shrink_minibatch(trainer: Trainer, *, auto_batch: bool) -> None:
     fit_minibatch(trainer, size, at_most=trainer.net.minibatch - 1, auto_batch=auto_batch)
 
 
-def _try_update(trainer: Trainer, batches: Iterator[Batch], bad: BadLists | None) -> UpdateReport | None:
-    """Make an update; None where memory does not suffice, with all of it free again: the error holds what was computed.
-
-    Raises: DarkpyError with the images, when the gradients are non-finite.
-    """
-    try:
-        return _update(trainer, batches, bad)
-    except RuntimeError as error:
-        from darkpy.training.auto_batch import is_out_of_memory
-
-        if not is_out_of_memory(error):
-            raise
-    return None
-
-
 def _update(trainer: Trainer, batches: Iterator[Batch], bad: BadLists | None) -> UpdateReport:
+    """Make an update. Raises: DarkpyError with the images, when the gradients are non-finite."""
     process_group = trainer.process_group
     began = perf_counter()
     waited = 0.0

@@ -159,8 +159,12 @@ class Trainer:
 
         Returns: the losses, and whether they were accepted.
         """
+        x_BCHW = x_BCHW.to(self.device, non_blocking=True)
+        if x_BCHW.dim() == 4 and _is_channels_last(self.network):
+            # laid out like the weights: else the first convolution converts them, in both passes
+            x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed_precision):
-            inputs, own_losses = self.network.losses(self._fetch_images(x_BCHW), truth, state)
+            inputs, own_losses = self.network.losses(x_BCHW, truth, state)
         losses = tuple(loss.all_reduced(self.process_group) for loss in own_losses)
         if monitor is not None and not monitor.accept_losses(losses):
             return losses, False
@@ -243,12 +247,6 @@ class Trainer:
         skipped_images = self.skipped_images + self.seen - before.seen
         self.restore(before)
         self.skipped_images = skipped_images
-
-    def _fetch_images(self, x_BCHW: Tensor) -> Tensor:
-        """Images on the device, laid out like the weights: else the first convolution converts them, in both passes."""
-        x_BCHW = x_BCHW.to(self.device, non_blocking=True)
-        channels_last = x_BCHW.dim() == 4 and _is_channels_last(self.network)
-        return x_BCHW.contiguous(memory_format=torch.channels_last) if channels_last else x_BCHW
 
 
 def _check_shares(network: Network, process_group: ProcessGroup) -> None:

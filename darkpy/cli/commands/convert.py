@@ -135,13 +135,7 @@ def convert(
     from darkpy.network import Network
 
     if source.suffix.lower() == ".cfg":
-        weights = source.with_suffix(".weights")
-        if not weights.is_file():
-            raise DarkpyError(
-                f"{source}: a cfg has no weights, and there is no {weights.name} beside it",
-                hint=f"darkpy convert WEIGHTS DST --cfg {source}",
-            )
-        source, cfg = weights, cfg or source
+        source, cfg = _weights_beside(source), cfg or source
     if target is None:
         if extension is None:
             raise click.UsageError("name the file to write (DST) or its format (--to)")
@@ -191,6 +185,16 @@ def convert(
     if source_run is None:
         return 0
     return _check(source_run, target, network.plan, is_onnx=is_onnx, as_json=as_json)
+
+
+def _weights_beside(cfg: Path) -> Path:
+    weights = cfg.with_suffix(".weights")
+    if not weights.is_file():
+        raise DarkpyError(
+            f"{cfg}: a cfg has no weights, and there is no {weights.name} beside it",
+            hint=f"darkpy convert WEIGHTS DST --cfg {cfg}",
+        )
+    return weights
 
 
 def _onnx_options(output: str | None, nms: float | None, thresh: float | None, *, is_onnx: bool) -> OnnxOptions:

@@ -94,10 +94,16 @@ def find_nonfinite_array(trainer: Trainer) -> tuple[int, str, int] | None:
 def find_root_cause(trainer: Trainer, minibatches: Sequence[RecordedBatch]) -> RootCause:
     """Repeat minibatches and find the first non-finite values; the trainer stays unchanged."""
     cause = RootCause(arrays=find_nonfinite_array(trainer))
+    network, net = trainer.network, trainer.net
     with trainer.preserved():
         for kept in minibatches:
             with _watch_layers(trainer, cause):
-                losses = _repeat(trainer, kept)
+                if kept.x_BCHW.dim() == 4 and net.width:
+                    network.resize(kept.x_BCHW.shape[3], kept.x_BCHW.shape[2])
+                network.header = network.header.with_seen(trainer.seen + net.minibatch)
+                trainer.seed_rank()
+                state = TrainingState(trainer.net, trainer.seen, trainer.delta_filter, trainer.process_group)
+                losses, _ = trainer.accumulate(kept.x_BCHW, kept.truth, state)
             cause.samples += _samples(kept, losses)
             nodes = [node.index for node in trainer.network.plan.nodes if node.spec in trainer.network.loss_specs]
             bad = [index for index, loss in zip(nodes, losses, strict=True) if not math.isfinite(loss.cost)]
@@ -108,17 +114,6 @@ def find_root_cause(trainer: Trainer, minibatches: Sequence[RecordedBatch]) -> R
                 break  # later minibatches add to gradients that are non-finite already
     cause.samples.sort(key=lambda sample: sample.rank, reverse=True)
     return cause
-
-
-def _repeat(trainer: Trainer, kept: RecordedBatch) -> tuple[Loss, ...]:
-    network, net = trainer.network, trainer.net
-    if kept.x_BCHW.dim() == 4 and net.width:
-        network.resize(kept.x_BCHW.shape[3], kept.x_BCHW.shape[2])
-    network.header = network.header.with_seen(trainer.seen + net.minibatch)
-    trainer.seed_rank()
-    state = TrainingState(trainer.net, trainer.seen, trainer.delta_filter, trainer.process_group)
-    losses, _ = trainer.accumulate(kept.x_BCHW, kept.truth, state)
-    return losses
 
 
 @contextmanager

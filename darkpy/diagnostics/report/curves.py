@@ -19,7 +19,13 @@ MAX_MARKS = 200
 
 def draw_curves(log: RunLog, label: str, curves: Sequence[Curve], *, from_zero: bool = False) -> Drawing:
     """Draw curves with one scale and a legend, a cross for each refused update, a dashed line for each finding."""
-    drawing = Drawing(WIDTH, HEIGHT, _describe(label, curves))
+    ranges = []
+    for curve in curves:
+        finite = [value for _, value in curve.points if math.isfinite(value)]
+        if finite:
+            last = curve.points[-1][1]
+            ranges.append(f"{curve.name} from {min(finite):.4g} to {max(finite):.4g}, at the end {last:.4g}")
+    drawing = Drawing(WIDTH, HEIGHT, f"{label} over updates: {'; '.join(ranges) or 'no values'}")
     batch_nums = [update.batch_num for update in (*log.updates, *log.refused)] or [0]
     x_scale = Scale(min(batch_nums), max(batch_nums), LEFT, WIDTH - RIGHT)
     values = [value for curve in curves for _, value in curve.points]
@@ -64,14 +70,3 @@ def draw_map(log: RunLog) -> Drawing:
     means = [(validation.batch_num, validation.mean) for validation in log.maps]
     curve = Curve("mean average precision", "first", means, 2.0, dotted=True)
     return draw_curves(log, "mAP", [curve], from_zero=True)
-
-
-def _describe(label: str, curves: Sequence[Curve]) -> str:
-    """Describe the curves in words."""
-    texts = []
-    for curve in curves:
-        finite = [value for _, value in curve.points if math.isfinite(value)]
-        if finite:
-            last = curve.points[-1][1]
-            texts.append(f"{curve.name} from {min(finite):.4g} to {max(finite):.4g}, at the end {last:.4g}")
-    return f"{label} over updates: {'; '.join(texts) or 'no values'}"

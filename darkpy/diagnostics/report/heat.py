@@ -6,7 +6,6 @@ Letters: R layers, L looks.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from darkpy.diagnostics.monitor.log_reader import RunLog
 from darkpy.diagnostics.report.drawing import Drawing, Raster, Text
 from darkpy.diagnostics.report.plot import format_tick
-from darkpy.training.reports import UpdateReport
 
 W, LEFT, RIGHT, TOP, BOTTOM = 860.0, 150.0, 96.0, 12.0, 34.0
 MAX_COLUMNS = 240
@@ -74,7 +72,13 @@ def gather(log: RunLog, figure: HeatMapFigure) -> Heat | None:
     if not looked or not layers:
         return None
     size = -(-len(looked) // MAX_COLUMNS)
-    columns = [_highest(looked[start : start + size], figure.name, layers) for start in range(0, len(looked), size)]
+    columns = []
+    for start in range(0, len(looked), size):
+        table = np.full((len(looked[start : start + size]), layers), np.nan)
+        for row, update in zip(table, looked[start : start + size], strict=True):
+            values = [math.nan if value is None else value for value in update.layers[figure.name][:layers]]
+            row[: len(values)] = values
+        columns.append(np.fmax.reduce(table, axis=0))  # the highest of several, NaN if none of them has a value
     value_RL = np.stack(columns, axis=1)
     rows = np.flatnonzero(~np.isnan(value_RL).all(axis=1))
     if not len(rows):
@@ -93,7 +97,12 @@ def draw_heat(log: RunLog, heat: Heat) -> Drawing:
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     low = low if figure.low is None else figure.low
     high = high if figure.high is None else figure.high
-    drawing = Drawing(W, max(map_h, 80) + TOP + BOTTOM, _describe(log, heat))
+    last = [(float(value), row) for value, row in zip(heat.value_RL[:, -1], heat.rows, strict=True) if value == value]
+    highest = ", ".join(
+        f"{value:.3g} in layer {row} [{log.run.layers[row].type}]" for value, row in sorted(last, reverse=True)[:3]
+    )
+    label = f"{figure.title} of {len(heat.rows)} layers over updates; highest at the end: {highest or 'no values'}"
+    drawing = Drawing(W, max(map_h, 80) + TOP + BOTTOM, label)
     drawing.items.append(Raster(LEFT, TOP, map_w, map_h, color(_shares(heat.value_RL, low, high, figure.is_log))))
     every = max(1, math.ceil(LABEL_H / row_h))
     for row in range(0, len(heat.rows), every):
@@ -124,26 +133,9 @@ def color(share_RL: NDArray[np.float64]) -> PIL.Image.Image:
     return PIL.Image.fromarray(np.concatenate((rgb_RL3, alpha_RL1), axis=2).round().astype(np.uint8), "RGBA")
 
 
-def _highest(several: Sequence[UpdateReport], name: str, layers: int) -> NDArray[np.float64]:
-    """Highest value of each layer in some measurements, NaN if none of them has one."""
-    table = np.full((len(several), layers), np.nan)
-    for row, one in zip(table, several, strict=True):
-        figures = [math.nan if value is None else value for value in one.layers[name][:layers]]
-        row[: len(figures)] = figures
-    return np.asarray(np.fmax.reduce(table, axis=0))
-
-
 def _shares(value_RL: NDArray[np.float64], low: float, high: float, is_log: bool) -> NDArray[np.float64]:
     if high <= low:
         return np.where(np.isfinite(value_RL), 0.5, value_RL)
     if not is_log or low <= 0:
         return (value_RL - low) / (high - low)
     return np.asarray(np.log(np.maximum(value_RL, low) / low) / math.log(high / low))
-
-
-def _describe(log: RunLog, heat: Heat) -> str:
-    """Describe the layers where the figure is highest at the end."""
-    last = [(float(value), row) for value, row in zip(heat.value_RL[:, -1], heat.rows, strict=True) if value == value]
-    worst = sorted(last, reverse=True)[:3]
-    text = ", ".join(f"{value:.3g} in layer {row} [{log.run.layers[row].type}]" for value, row in worst)
-    return f"{heat.figure.title} of {len(heat.rows)} layers over updates; highest at the end: {text or 'no values'}"

@@ -76,6 +76,10 @@ def _header(log: RunLog) -> str:
     run, last = log.run, log.updates[-1] if log.updates else None
     torn = f" {log.torn} lines of the log cannot be read." if log.torn else ""
     seconds = sum(update.seconds for update in log.updates if math.isfinite(update.seconds))
+    try:
+        begun = f"{datetime.fromtimestamp(log.starts[0].time, tz=timezone.utc):%Y-%m-%d %H:%M} UTC"
+    except (OverflowError, ValueError, OSError):  # a log may contain any number
+        begun = "-"
     averages = [update.average for update in log.updates if math.isfinite(update.average)]
     end = f" of {run.net['max_batches']}" if run.net.get("max_batches") else ""
     facts = [
@@ -86,7 +90,7 @@ def _header(log: RunLog) -> str:
         ("learning rate", f"{last.rate:.3g}" if last else "-"),
         ("time of updates", format_clock(seconds)),
         ("refused", str(len(log.refused))),
-        ("begun", _format_time(log.starts[0].time) + (f", {len(log.starts)} starts" if len(log.starts) > 1 else "")),
+        ("begun", begun + (f", {len(log.starts)} starts" if len(log.starts) > 1 else "")),
     ]
     if log.maps:
         facts.append(("best mAP", f"{100 * max(validation.mean for validation in log.maps):.2f} %"))
@@ -190,10 +194,3 @@ def _layer_table(log: RunLog) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 'es' if what.endswith('h') else 's'}"
-
-
-def _format_time(time: float) -> str:
-    try:
-        return f"{datetime.fromtimestamp(time, tz=timezone.utc):%Y-%m-%d %H:%M} UTC"
-    except (OverflowError, ValueError, OSError):  # a log may contain any number
-        return "-"
