@@ -254,3 +254,34 @@ def test_dialect_may_be_given_as_text() -> None:
     assert darkpy.plan(NET + CONV, "alexeyab").dialect is AX
     with pytest.raises(DarkpyError, match="unknown dialect 'darknet'\n  hint: one of pjreddie, alexeyab"):
         darkpy.plan(NET + CONV, "darknet")
+
+
+# words of other programs
+
+
+def test_silu_is_alexeyabs_swish() -> None:
+    text = NET + CONV.replace("leaky", "silu")
+    made = make_plan(text)
+    assert made.dialect is AX and made.nodes[0].spec == make_plan(text.replace("silu", "swish"), AX).nodes[0].spec
+    assert [finding.message for finding in made.warnings] == ["activation=silu is read as swish"]
+    (error,) = faults(CONV.replace("leaky", "silu"), PJ)
+    assert "activation=silu is only known in dialect alexeyab" in error
+
+
+def test_yolo4_is_yolo() -> None:
+    head = "[yolo4]\nclasses=3\nnum=1\nmask=0\nscale_x_y=1.05\n"
+    made = make_plan(NET + CONV + head)
+    assert made.dialect is AX
+    assert made.nodes[1].spec == make_plan(NET + CONV + head.replace("yolo4", "yolo"), AX).nodes[1].spec
+
+
+@pytest.mark.parametrize(
+    "section", ["[yolo]\nclasses=3\nnum=1\nmask=0\n", "[Gaussian_yolo]\nclasses=3\nnum=1\nmask=0\n"]
+)
+def test_unknown_nms_kind_is_the_default_with_a_warning(section: str) -> None:
+    filters = CONV.replace("filters=8", f"filters={12 if 'Gauss' in section else 8}")
+    made = make_plan(NET + filters + section + "nms_kind=greedynsm\n", AX)
+    assert made.nodes[1].spec == make_plan(NET + filters + section, AX).nodes[1].spec
+    (finding,) = made.warnings
+    assert finding.message == "nms_kind=greedynsm is not known: darknet uses default"
+    assert finding.hints == ("did you mean greedynms?",)

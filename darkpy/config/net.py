@@ -44,7 +44,11 @@ class NetSpec:
     learning_rate: float = key(0.001)
     momentum: float = key(0.9)
     decay: float = key(0.0001)
-    policy: str = key("constant", choices=lambda dialect: (*_LR_POLICIES, "sgdr") if dialect is _AX else _LR_POLICIES)
+    policy: str = key(
+        "constant",
+        choices=lambda dialect: (*_LR_POLICIES, "sgdr") if dialect is _AX else _LR_POLICIES,
+        aliases={"sgd": "constant"},  # a word of many cfgs; darknet's constant stands for any word it does not know
+    )
     burn_in: int = key(0)
     power: float = key(4.0)
     step: int = key(1)
@@ -53,7 +57,7 @@ class NetSpec:
     scales: tuple[float, ...] = key(())
     seq_scales: tuple[float, ...] = key((), dialect=_AX)
     gamma: float = key(1.0)
-    max_batches: int = key(0)
+    max_batches: int = key(0, wraps=True)
     learning_rate_min: float = key(1e-5, dialect=_AX)
     sgdr_cycle: int | None = key(None, dialect=_AX)  # falls back to max_batches
     sgdr_mult: int = key(2, dialect=_AX)

@@ -54,6 +54,8 @@ class Key:
     identifies_dialect: bool = True
     minimum: float | None = None
     choices: Choices | None = None
+    fallback: str | None = None
+    wraps: bool = False
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     extension: bool | Collection[str] = False
 
@@ -63,7 +65,7 @@ class Key:
 
     def readers(self, value: str | None) -> frozenset[Dialect]:
         """Return the dialects that read the whole value."""
-        value = value or ""
+        value = self.aliases.get(value or "", value or "")
         return frozenset(
             dialect
             for dialect in Dialect
@@ -97,6 +99,8 @@ def key(
     identifies_dialect: bool = True,
     minimum: float | None = None,
     choices: Choices | Collection[str] | None = None,
+    fallback: str | None = None,
+    wraps: bool = False,
     aliases: Mapping[str, str] | None = None,
     extension: bool | Collection[str] = False,
 ) -> Any:
@@ -111,7 +115,9 @@ def key(
         contain too, unread.
     minimum: smaller values are an error (mostly for sizes and strides).
     choices: the words that a `str` key accepts, or a function from dialect to them.
-    aliases: other words that darknet reads as one of the choices; any further word is an error.
+    aliases: other words for one of the choices, read with a warning.
+    fallback: the choice that darknet uses for any further word, with a warning; without it such a word is an error.
+    wraps: an int beyond 32 bits is read modulo 2^32 with a warning, as C does; without it such a number is an error.
     extension: the key (or these of its choices) is darkpy's own and changes the network's outputs.
     """
     declaration = Key(
@@ -122,6 +128,8 @@ def key(
         identifies_dialect=identifies_dialect,
         minimum=minimum,
         choices=choices if choices is None or callable(choices) else lambda dialect: choices,
+        fallback=fallback,
+        wraps=wraps,
         aliases=aliases or {},
         extension=extension,
     )
@@ -225,14 +233,17 @@ def _convert(text: str, declaration: Key, dialect: Dialect) -> Any:
     if len(parts) > MAX_LIST:
         raise _ValueProblem(f"{name} lists {len(parts)} numbers, the limit is {MAX_LIST}")
     reads_list = declaration.is_list and declaration.list_dialect in (None, dialect)
-    if reads_list and len(parts) > 1 and not parts[-1]:
-        parts[-1] = "0"  # darknet reads a trailing comma as a last number 0
+    has_gap = reads_list and len(parts) > 1 and "" in parts[:-1]
+    if reads_list and len(parts) > 1:
+        parts = [part or "0" for part in parts]  # C's atoi and atof of an empty entry, also behind a trailing comma
     numbers = [_number(part, declaration) for part in (parts if reads_list else parts[:1])]
     values = tuple(value for value, _ in numbers)
     value = values if declaration.is_list else bool(values[0]) if declaration.element is bool else values[0]
     if len(numbers) < len(parts) or not all(is_whole for _, is_whole in numbers):
         used = ",".join(str(number) for number in values)
         raise _ValueProblem(f"of {name}={truncate(text)} darknet reads only {truncate(used)}", value=value)
+    if has_gap:
+        raise _ValueProblem(f"{name}={truncate(text)} has an empty entry, which darknet reads as 0", value=value)
     return value
 
 
@@ -245,6 +256,8 @@ def _number(text: str, declaration: Key) -> tuple[float, bool]:
         raise _ValueProblem(f"{entry} is not a number; darknet would use 0")
     digits = match.group()
     value: float = math.inf if len(digits) > MAX_DIGITS else float(digits) if is_float else int(digits)
+    if declaration.wraps and MAX_INT < abs(value) < 2**63:  # strtol has 64 bits; its result is cast to an int
+        return (int(value) + 2**31) % 2**32 - 2**31, False
     if not math.isfinite(value) or (not is_float and abs(value) > MAX_INT):
         raise _ValueProblem(f"{entry} is too large")
     if declaration.minimum is not None and value < declaration.minimum:
@@ -256,11 +269,14 @@ def _choice(text: str, declaration: Key, dialect: Dialect) -> str:
     if declaration.choices is None or text in (known := declaration.choices(dialect)):
         return text
     entry = f"{declaration.name}={truncate(text)}"
-    if text in declaration.aliases:
-        alias = declaration.aliases[text]
-        raise _ValueProblem(f"darknet does not know {entry} and uses {alias}", value=alias)
+    alias = declaration.aliases.get(text)
+    if alias in known:
+        raise _ValueProblem(f"{entry} is read as {alias}", value=alias)
     for other in declaration.readers(text):
         raise _ValueProblem(f"{entry} is only known in dialect {other}", hint=f"use --dialect {other}")
     if text.split("#", 1)[0] in known:
         raise _ValueProblem(f"{entry} is not known", hint="a comment needs a line of its own")
+    if declaration.fallback in known:
+        value = declaration.fallback
+        raise _ValueProblem(f"{entry} is not known: darknet uses {value}", value=value, hint=nearest(text, known))
     raise _ValueProblem(f"{entry} is not known", hint=nearest(text, known) or f"one of {', '.join(sorted(known))}")

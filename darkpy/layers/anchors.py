@@ -84,7 +84,7 @@ class AnchoredSpec(HeadSpec):
     label_smooth_eps: float = key(0.0, dialect=_AX)
     counters_per_class: tuple[int, ...] = key((), dialect=_AX)
     beta_nms: float = key(0.6, dialect=_AX)
-    nms_kind: str = key("default", dialect=_AX, choices=("default", "greedynms", "diounms"))
+    nms_kind: str = key("default", dialect=_AX, choices=("default", "greedynms", "diounms"), fallback="default")
 
     @property
     def entries(self) -> int:

@@ -256,9 +256,9 @@ ACTIVATIONS_BY_NAME: Mapping[str, Activation] = MappingProxyType(
 PRELU_NAME = "prelu"
 """Leaky with a learned slope a channel; darkpy's own, for layers that have an array of slopes."""
 
-# names that darknet's enum has and its parser does not know: it uses relu
+# names that darknet's enum has and its parser does not know: it uses relu; silu is PyTorch's word for swish
 ACTIVATION_ALIASES = MappingProxyType(
-    {"norm_chan": "relu", "norm_chan_softmax": "relu", "norm_chan_softmax_maxval": "relu"}
+    {"norm_chan": "relu", "norm_chan_softmax": "relu", "norm_chan_softmax_maxval": "relu", "silu": "swish"}
 )
 
 

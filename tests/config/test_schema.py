@@ -127,7 +127,7 @@ def test_warning_says_what_is_left_of_a_number() -> None:
 
 @pytest.mark.parametrize("line", [
     "count=abc", "count=-", "count=,", "count=#3", "rate=nan", "rate=inf", "rate=-inf", "rate=1e999",
-    "steps=,1", "steps=1,,2", "steps=,,", "steps=a", "scales=.", "count=٣", f"limit={MAX_INT + 1}",
+    "steps=a", "steps=1,,a", "scales=.", "count=٣", f"limit={MAX_INT + 1}",
     f"limit=-{MAX_INT + 2}", "count=" + "9" * 100_000, "rate=" + "1" * 100_000, "count=0", "count=-5",
 ])  # fmt: skip
 def test_value_that_is_no_usable_number_is_an_error(line: str) -> None:
@@ -137,6 +137,16 @@ def test_value_that_is_no_usable_number_is_an_error(line: str) -> None:
 def test_error_about_a_number_quotes_it_with_its_bound() -> None:
     assert refused("count=0").message == "count=0 is below 1"
     assert refused("count=abc").message == "count=abc is not a number; darknet would use 0"
+
+
+@pytest.mark.parametrize(("line", "field", "expected"), [
+    ("steps=,1", "steps", (0, 1)),
+    ("steps=1,,2", "steps", (1, 0, 2)),
+    ("steps=,,", "steps", (0, 0, 0)),
+    ("scales=.1,,10", "scales", (0.1, 0.0, 10.0)),
+])  # fmt: skip
+def test_empty_entry_of_a_list_is_0_with_a_warning(line: str, field: str, expected: object) -> None:
+    assert warned(line, field) == (expected, f"{line} has an empty entry, which darknet reads as 0")
 
 
 def test_list_is_bounded() -> None:

@@ -39,7 +39,7 @@ class GaussianYoloSpec(AnchoredSpec):
     box_entries: ClassVar[int] = 9
     xywh: ClassVar[slice] = slice(0, 8, 2)
 
-    nms_kind: str = key("default", choices=_NMS_KINDS)
+    nms_kind: str = key("default", choices=_NMS_KINDS, fallback="default")
     yolo_point: str = key("center", choices=tuple(_TO_CENTER))  # the point of the box that lies in the cell
     uc_normalizer: float = key(1.0)
 

@@ -27,7 +27,7 @@ from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
 
-@section("yolo")
+@section("yolo", "yolo4")  # yolo4: of an OpenCL fork, with AlexeyAB's keys
 @dataclass(frozen=True, kw_only=True, slots=True)
 class YoloSpec(AnchoredSpec):
     """Source: pjreddie/darknet and AlexeyAB/darknet src/yolo_layer.c, src/parser.c parse_yolo.
