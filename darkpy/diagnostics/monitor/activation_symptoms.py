@@ -33,9 +33,7 @@ class DeadUnits(Symptom):
     def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
         for index, share in look.row("dead").items():
             if share > self.share:
-                yield self.finding(
-                    look.plan, look.batch_num, index, f"{share:.0%} of its units put out one number whatever they see"
-                )
+                yield self.at(look, index, f"{share:.0%} of its units put out one number whatever they see")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,9 +62,8 @@ class ActivationRange(Symptom):
             largest = self.largest_input if index == INPUT_INDEX else self.largest
             if max(-low[index], high[index]) > largest:
                 what = "the images' numbers" if index == INPUT_INDEX else "its outputs"
-                yield self.finding(
-                    look.plan,
-                    look.batch_num,
+                yield self.at(
+                    look,
                     None if index == INPUT_INDEX else index,
                     f"{what} go from {low[index]:.4g} to {high[index]:.4g}",
                 )
@@ -121,6 +118,4 @@ class AnchorMismatch(Symptom):
         if look.overlap is not None and look.overlap < self.overlap:
             heads = [node.index for node in look.plan.nodes if isinstance(node.spec, HeadSpec)]
             text = f"boxes overlap with the anchor that suits them best by {look.overlap:.0%} on average"
-            yield self.finding(
-                look.plan, look.batch_num, heads[0] if heads else None, f"{text}: the anchors are of other sizes"
-            )
+            yield self.at(look, heads[0] if heads else None, f"{text}: the anchors are of other sizes")

@@ -40,20 +40,12 @@ class Exploding(Symptom):
         ratios, what = (look.row("ratio"), "a step") if look.plan.net.adam else (look.pull, "rate x gradient")
         index, ratio = max(ratios.items(), key=lambda item: item[1], default=(None, 0.0))
         if ratio > self.ratio:
-            yield self.finding(
-                look.plan,
-                look.batch_num,
-                index,
-                f"{what} is {ratio:.3g} times as large as the weights (0.001 is usual)",
-            )
+            yield self.at(look, index, f"{what} is {ratio:.3g} times as large as the weights (0.001 is usual)")
         elif len(look.past) >= _LEAST_PAST and look.norm > self.times * median(look.past) > 0:
             worst = max(look.gradient.items(), key=lambda item: item[1], default=(None, 0.0))
             usual = median(look.past)
-            yield self.finding(
-                look.plan,
-                look.batch_num,
-                worst[0],
-                f"the norm of all gradients is {look.norm:.3g}; {usual:.3g} was usual until now",
+            yield self.at(
+                look, worst[0], f"the norm of all gradients is {look.norm:.3g}; {usual:.3g} was usual until now"
             )
 
 
@@ -81,11 +73,8 @@ class Vanishing(Symptom):
         largest = max(look.pull.values(), default=0.0)
         for index, pull in look.pull.items():
             if pull < self.ratio * largest:
-                yield self.finding(
-                    look.plan,
-                    look.batch_num,
-                    index,
-                    f"its gradient, beside its weights, is {pull / largest:.1g} of the largest layer's",
+                yield self.at(
+                    look, index, f"its gradient, beside its weights, is {pull / largest:.1g} of the largest layer's"
                 )
 
 
@@ -111,12 +100,7 @@ class ClampSaturated(Symptom):
         deltas = look.row("delta")
         for index, share in look.row("clamped").items():
             if share > self.share:
-                yield self.finding(
-                    look.plan,
-                    look.batch_num,
-                    index,
-                    f"{share:.0%} of its deltas are clamped, the largest is {deltas[index]:.3g}",
-                )
+                yield self.at(look, index, f"{share:.0%} of its deltas are clamped, the largest is {deltas[index]:.3g}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,12 +125,7 @@ class StuckRate(Symptom):
 
     def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
         if not look.rate:
-            yield self.finding(
-                look.plan,
-                look.batch_num,
-                None,
-                f"the rate is 0 (policy={look.plan.net.policy}): nothing is learned any more",
-            )
+            yield self.at(look, None, f"the rate is 0 (policy={look.plan.net.policy}): nothing is learned any more")
             return
         ratios = look.row("ratio")
         if ratios and max(ratios.values()) < self.ratio:

@@ -5,7 +5,7 @@ Legend: B images, T rows of a truth, E numbers of a row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from darkpy.build import Plan
-from darkpy.diagnostics.monitor.symptom import ObservedUpdate, Symptom
-from darkpy.finding import Cause, Finding
+from darkpy.diagnostics.monitor.symptom import Symptom
+from darkpy.finding import Cause
 from darkpy.layers.head import HeadSpec
 
 _ROW_LENGTHS = (5, 6)  # x, y, w, h, class, and the object's track
@@ -68,10 +68,6 @@ class BadLabel(Symptom):
 
     margin: float = 1e-3
     largest: float = 2.0
-
-    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
-        """No findings: this symptom is checked in each minibatch."""
-        return iter(())
 
     def found(self, plan: Plan, kept: RecordedBatch) -> list[tuple[int, str]]:
         """The image and a text for each bad row. Rows with x == 0 are none."""

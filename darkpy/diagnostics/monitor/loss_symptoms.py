@@ -30,10 +30,6 @@ class NonFinite(Symptom):
         "details: init=, pretrained weights, eps= with adam=1",
     )
 
-    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
-        """No findings: this symptom is checked before the update."""
-        return iter(())
-
     def diagnose(self, plan: Plan, batch_num: int, root_cause: RootCause, guilty: Sequence[str]) -> Finding:
         """Name the cause as far as it is known, then where it shows first in both directions.
 
@@ -94,10 +90,6 @@ class LossSpike(Symptom):
     least: int = 20
     in_a_row: int = 3
 
-    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
-        """No findings: this symptom is checked before the update."""
-        return iter(())
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Diverging(Symptom):
@@ -121,9 +113,7 @@ class Diverging(Symptom):
     def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
         first, lowest = look.averages
         if look.average > max(self.times * lowest, self.share * first):
-            yield self.finding(
-                look.plan, look.batch_num, None, f"the average loss has risen to {look.average:.4g} from {lowest:.4g}"
-            )
+            yield self.at(look, None, f"the average loss has risen to {look.average:.4g} from {lowest:.4g}")
 
 
 @dataclass

@@ -78,8 +78,11 @@ class Symptom:
         return False
 
     def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
-        """A finding for each layer where it shows now, the most important first."""
-        raise NotImplementedError
+        """A finding for each layer where it shows now, the most important first.
+
+        None here: some symptoms are checked before the update instead, or in each minibatch.
+        """
+        return iter(())
 
     def at(self, look: ObservedUpdate, index: int | None, message: str) -> Finding:
         return self.finding(look.plan, look.batch_num, index, message)

@@ -19,7 +19,19 @@ def write_events(log: RunLog, folder: Path) -> int:
     Returns: how many numbers were written.
     Raises: DarkpyError without TensorBoard, or when the folder holds something or cannot be written.
     """
-    writer = _open(folder)
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise DarkpyError(
+            "events are written by TensorBoard, which is not installed", hint="pip install darkpy[tensorboard]"
+        ) from error
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise DarkpyError(f"{folder}: is not empty", hint="name a new folder: events of two writings would mix")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DarkpyError(f"{folder}: cannot be written: {error.strerror}") from error
+    writer: Any = SummaryWriter(str(folder))
     count = 0
     time = log.starts[0].time
     try:
@@ -42,19 +54,3 @@ def write_events(log: RunLog, folder: Path) -> int:
     finally:
         writer.close()
     return count
-
-
-def _open(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise DarkpyError(
-            "events are written by TensorBoard, which is not installed", hint="pip install darkpy[tensorboard]"
-        ) from error
-    try:
-        if folder.exists() and any(folder.iterdir()):
-            raise DarkpyError(f"{folder}: is not empty", hint="name a new folder: events of two writings would mix")
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DarkpyError(f"{folder}: cannot be written: {error.strerror}") from error
-    return SummaryWriter(str(folder))
