@@ -13,7 +13,7 @@ import click
 
 from darkpy.cli.options import require_writable
 from darkpy.errors import DarkpyError
-from darkpy.files import write_atomic
+from darkpy.files import ENCODING_HINT, write_atomic
 
 if TYPE_CHECKING:
     from darkpy.evaluation.detect import DetectResult
@@ -45,7 +45,9 @@ def ask_paths() -> Iterator[str]:
         if not line:
             click.echo(err=True)
             return
-        if path := line.strip():
+        if "\0" in line:
+            raise DarkpyError("standard input: is UTF-16 text or binary", hint=ENCODING_HINT)
+        if path := line.removeprefix("\ufeff").strip():
             yield path
 
 

@@ -76,3 +76,11 @@ def test_paths_are_asked_for_one_by_one(monkeypatch: pytest.MonkeyPatch, capsys:
     assert lines.readline() == "\n", "nothing is read before it is wanted"
     assert list(paths) == ["c.png"]
     assert capsys.readouterr().err.count("Enter Image Path: ") == 3
+
+
+def test_encoding_of_standard_input_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\ufeffa.png\n"))
+    assert list(ask_paths()) == ["a.png"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\udcff\udcfea\0.\0p\0n\0g\0\n"))
+    with pytest.raises(DarkpyError, match="standard input: is UTF-16 text"):
+        list(ask_paths())

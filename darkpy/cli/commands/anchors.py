@@ -322,6 +322,7 @@ def calc_anchors(
         )
     from darkpy.anchors.format import anchors_text, class_counts, counters_text, pixels
     from darkpy.anchors.search import SearchConfig, find_anchors
+    from darkpy.data.lists.labels import MAX_CLASS
 
     for target in (ANCHORS_FILE, COUNTERS_FILE, CLOUD_FILE):
         require_writable(target, data, overwrite=True)
@@ -330,8 +331,8 @@ def calc_anchors(
     labels = _read_train_labels(data_file, Dialect(dialect) if dialect else None)
     sizes_N2 = pixels(labels, width, height)
     classes = data_file.entries.get("classes", "1")  # darknet's default
-    if not classes.isdecimal():
-        raise DarkpyError(f"classes={classes[:40]} is not a number of classes")
+    if not classes.isdecimal() or len(classes) > 7 or int(classes) > MAX_CLASS:
+        raise DarkpyError(f"{data}: classes={classes[:40]} is not a number of classes up to {MAX_CLASS}")
     counters = counters_text(class_counts(labels, int(classes)))
     result = find_anchors(sizes_N2, SearchConfig(count=count, restarts=restarts, seed=seed))
     text = anchors_text(result.anchors_K2, width)

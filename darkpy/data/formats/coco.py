@@ -148,6 +148,6 @@ def _box(annotation: Mapping[str, Any], file: Path) -> BoxPx:
 def _unique_name(name: str, file: Path) -> str:
     """Return an image's name in a single folder of all images: its path with `_` between the parts."""
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-        raise DarkpyError(f"{file}: {name!r} is a path outside the folder of the images")
+    if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        raise DarkpyError(f"{file}: {name!r} is not a file in the folder of the images")
     return "_".join(path.with_suffix("").parts)

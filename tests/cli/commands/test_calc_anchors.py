@@ -68,11 +68,13 @@ def test_wrong_labels_are_told_and_listed(run: Run) -> None:
         ("nowhere.data -width 32 -height 32", "nowhere.data: cannot be read"),
         ("empty.data -width 32 -height 32", "data/train.list: cannot be read"),
         ("odd.data -width 32 -height 32", "classes=many is not a number of classes"),
+        ("huge.data -width 32 -height 32", "classes=99999"),
     ],
 )
 def test_mistake_is_one_message_and_nothing_is_written(run: Run, line: str, told: str) -> None:
     Path("empty.data").write_text("classes=3\n")
     Path("odd.data").write_text("classes=many\ntrain=train.txt\n")
+    Path("huge.data").write_text(f"classes={'9' * 5000}\ntrain=train.txt\n")
     before = sorted(Path().iterdir())
     code, _, err = run("detector", "calc_anchors", *line.split())
     assert code == 2 and told in err and err.count("error: ") == 1

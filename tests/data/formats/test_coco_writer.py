@@ -69,6 +69,7 @@ def test_images_that_are_called_by_numbers_have_them_for_ids() -> None:
     assert image_ids([Path("a/07.jpg"), Path("b/7.png")]) == [1, 2]
     assert image_ids([Path("a/x.jpg"), Path("b/7.png")]) == [1, 2]
     assert image_ids([Path(f"{1 << 60}.jpg")]) == [1]
+    assert image_ids([Path(f"{'9' * 5000}.jpg")]) == [1]
 
 
 def test_image_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
