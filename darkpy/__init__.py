@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from darkpy.deprecation import renamed_arguments, warn_renamed
 from darkpy.dialect import Dialect
-from darkpy.errors import ConfigError, DarkpyError, DarkpyWarning, ImageError, ShapeError, WeightsError
+from darkpy.errors import ConfigError, DarkpyError, DarkpyNote, DarkpyWarning, ImageError, ShapeError, WeightsError
 from darkpy.finding import Finding
 
 if TYPE_CHECKING:
@@ -77,15 +77,23 @@ def __getattr__(name: str) -> object:
     return getattr(import_module(_LAZY_MODULES[name]), name)
 
 
-def plan(cfg: str | os.PathLike[str], dialect: Dialect | str | None = None, *, strict: bool = False) -> Plan:
+def plan(
+    cfg: str | os.PathLike[str],
+    dialect: Dialect | str | None = None,
+    *,
+    strict: bool = False,
+    weights: str | os.PathLike[str] | None = None,
+) -> Plan:
     """Parse a cfg into its typed graph, without allocating a tensor.
 
     cfg: a path, or cfg text (any string with a line break).
-    dialect: "pjreddie" or "alexeyab"; None detects it by sections and keys that only one dialect knows.
+    dialect: "pjreddie" or "alexeyab"; None detects it by sections and keys that only one dialect knows, then by the
+        header of `weights`.
     strict: warnings (mostly unknown keys) become errors.
+    weights: the weight file that the cfg belongs to; it is not loaded.
     Raises: ConfigError with all findings of the file.
     """
-    return _plan(cfg, dialect, strict=strict, stacklevel=3)
+    return _plan(cfg, dialect, strict=strict, weights=weights, stacklevel=3)
 
 
 @renamed_arguments(is_partial_allowed="allow_partial", is_mapped="mapped")
@@ -112,7 +120,7 @@ def load(
     """
     from darkpy.network import Network
 
-    made = _plan(cfg, dialect, strict=strict, stacklevel=4)
+    made = _plan(cfg, dialect, strict=strict, weights=weights, stacklevel=4)
     if time_steps is not None:
         made = replace(made, net=replace(made.net, time_steps=time_steps))
     network = Network(made)
@@ -122,12 +130,20 @@ def load(
     return network.to(device)
 
 
-def _plan(cfg: str | os.PathLike[str], dialect: Dialect | str | None, *, strict: bool, stacklevel: int) -> Plan:
+def _plan(
+    cfg: str | os.PathLike[str],
+    dialect: Dialect | str | None,
+    *,
+    strict: bool,
+    weights: str | os.PathLike[str] | None,
+    stacklevel: int,
+) -> Plan:
     """Build a plan, and issue its warnings for the caller `stacklevel` frames up."""
     from darkpy.build import make_plan
     from darkpy.config.text import deduplicate
 
-    made = make_plan(cfg, dialect, strict=strict)
+    made = make_plan(cfg, dialect, strict=strict, weights=weights)
     for finding in deduplicate(made.warnings):
-        warnings.warn(str(finding), DarkpyWarning, stacklevel=stacklevel)
+        category = DarkpyNote if finding.is_note else DarkpyWarning
+        warnings.warn(str(finding), category, stacklevel=stacklevel)
     return made

@@ -17,7 +17,7 @@ import click
 
 from darkpy.cli import console
 from darkpy.cli.app import app
-from darkpy.errors import DarkpyError, DarkpyWarning
+from darkpy.errors import DarkpyError, DarkpyNote, DarkpyWarning
 from darkpy.process import let_waiting_threads_sleep
 
 EXIT_CODE_WRONG_INPUT, EXIT_CODE_INTERRUPTED = 2, 130
@@ -89,7 +89,9 @@ def _warning_printer(show_others: Any) -> Any:
     """Print darkpy's warnings as console messages, and leave those of other packages to Python."""
 
     def show(message: Warning | str, category: type[Warning], *location: Any, **details: object) -> None:
-        if issubclass(category, DarkpyWarning):
+        if issubclass(category, DarkpyNote):
+            console.info(str(message))
+        elif issubclass(category, DarkpyWarning):
             console.warn(message)
         else:
             show_others(message, category, *location, **details)

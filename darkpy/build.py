@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import stat
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import darkpy.layers  # noqa: F401  (fills the registry)
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import extension_entries, keys_of, nearest, read_spec
 from darkpy.config.text import Config, FindingCollector, Section, read
-from darkpy.dialect import Dialect
+from darkpy.dialect import ALEXEYAB_REVISION, EXTENSION_REVISION, Dialect
 from darkpy.errors import ConfigError, DarkpyError, ShapeError, SizeMismatchError
-from darkpy.finding import Finding, Location
+from darkpy.finding import Cause, Finding, Location, Severity
 from darkpy.layers.base import SECTION_SPECS, ArraySpec, LayerSpec
 from darkpy.shapes import FlatShape, Shape
 
@@ -100,21 +103,44 @@ class Plan:
 
 
 def make_plan(
-    cfg: str | os.PathLike[str] | Config, dialect: Dialect | str | None = None, *, strict: bool = False
+    cfg: str | os.PathLike[str] | Config,
+    dialect: Dialect | str | None = None,
+    *,
+    strict: bool = False,
+    weights: str | os.PathLike[str] | None = None,
 ) -> Plan:
     """Build the plan of a cfg (a path, cfg text, or a parsed `Config`).
 
-    dialect: None detects it by sections and keys that only one dialect knows, else pjreddie.
+    dialect: None detects it by sections and keys that only one dialect knows, then by the header of `weights`, else
+        pjreddie.
     strict: warnings become errors.
+    weights: the weight file that the cfg is opened with; if it decides the dialect, a note in `Plan.warnings` says so.
     Raises: ConfigError with all findings of the file.
     """
     config = cfg if isinstance(cfg, Config) else read(cfg)
-    try:
-        resolved = detect_dialect(config) if dialect is None else Dialect(dialect)
-    except ValueError:
-        names = ", ".join(str(known) for known in Dialect)
-        raise DarkpyError(f"unknown dialect {dialect!r}", hint=f"one of {names}") from None
-    return _Builder(config, resolved).plan(strict)
+    if dialect is None:
+        identified = _identified_dialect(config)
+        from_header = weights_dialect(weights) if weights is not None and identified is None else None
+        resolved = identified or from_header or Dialect.PJREDDIE
+    else:
+        from_header = None
+        try:
+            resolved = Dialect(dialect)
+        except ValueError:
+            names = ", ".join(str(known) for known in Dialect)
+            raise DarkpyError(f"unknown dialect {dialect!r}", hint=f"one of {names}") from None
+    plan = _Builder(config, resolved).plan(strict)
+    if from_header is None:
+        return plan
+    note = Finding(
+        name="dialect",
+        message=f"dialect {from_header}, by the header of {weights!s} (version 0.2.5); the cfg fits both",
+        severity=Severity.NOTE,
+        cause=Cause.DETAILS,
+        location=Location(config.file),
+        hints=(f"--dialect {Dialect.PJREDDIE} overrides it",),
+    )
+    return replace(plan, warnings=(*plan.warnings, note))
 
 
 def resize_plan(plan: Plan, width: int, height: int) -> Plan:
@@ -196,8 +222,31 @@ def _multiples_near(size: int, stride: int) -> list[int]:
     return [stride * count for count in range(first, first + 6)]
 
 
+def weights_dialect(path: str | os.PathLike[str]) -> Dialect | None:
+    """Return the dialect that the header of a `.weights` file tells: alexeyab for version 0.2.5, else None.
+
+    Version 0.2.0 tells nothing: AlexeyAB's program wrote it, too, before 2018-10. A file that cannot be read tells
+    nothing either; loading it raises the error.
+    """
+    path = Path(path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None
+        with path.open("rb") as stream:
+            major, minor, revision = struct.unpack("<3i", stream.read(12))
+    except (OSError, ValueError, struct.error):
+        return None
+    is_alexeyab = (major, minor, revision & ~EXTENSION_REVISION) == (0, 2, ALEXEYAB_REVISION)
+    return Dialect.ALEXEYAB if is_alexeyab else None
+
+
 def detect_dialect(config: Config) -> Dialect:
     """Detect the dialect by counting the sections and keys that only one dialect reads; pjreddie on a tie."""
+    return _identified_dialect(config) or Dialect.PJREDDIE
+
+
+def _identified_dialect(config: Config) -> Dialect | None:
+    """Return the dialect that reads more of the sections and keys which only one dialect reads; None on a tie."""
     votes = dict.fromkeys(Dialect, 0)
     for section in config.sections:
         spec: type[NetSpec | LayerSpec] | None = (
@@ -212,7 +261,9 @@ def detect_dialect(config: Config) -> Dialect:
         for dialects in (spec.dialects, *(known[entry.key].readers(entry.value) for entry in identifying)):
             if len(dialects) == 1:
                 votes[next(iter(dialects))] += 1
-    return Dialect.ALEXEYAB if votes[Dialect.ALEXEYAB] > votes[Dialect.PJREDDIE] else Dialect.PJREDDIE
+    if votes[Dialect.ALEXEYAB] == votes[Dialect.PJREDDIE]:
+        return None
+    return max(votes, key=lambda dialect: votes[dialect])
 
 
 class _Builder:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from enum import Enum
 
+ALEXEYAB_REVISION = 5
+"""Revision in the header of weight files: AlexeyAB's program writes version 0.2.5 since 2018-10, pjreddie's 0.2.0."""
+EXTENSION_REVISION = 1 << 16
+"""Bit of a header's revision: the file has extension arrays. darknet ignores the bit and misreads such a file."""
+
 
 class Dialect(Enum):
     """The darknet that a cfg is written for; resolved once, in `build`, and then stored in every spec."""

@@ -39,6 +39,10 @@ class DarkpyWarning(UserWarning):
     """A problem that the user should know about and that does not stop the work."""
 
 
+class DarkpyNote(DarkpyWarning):
+    """Something worth knowing that is no problem, such as a decision that the user did not make."""
+
+
 class ImageError(DarkpyError):
     """An image file that cannot be decoded; the message is one line and names the file."""
 

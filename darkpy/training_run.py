@@ -366,7 +366,7 @@ def _load_network(
     events: _Events,
 ) -> Network:
     try:
-        plan = make_plan(cfg, dialect, strict=strict)
+        plan = make_plan(cfg, dialect, strict=strict, weights=weights)
     except ConfigError:
         is_data_file = False
         with suppress(DarkpyError):

@@ -23,14 +23,12 @@ import numpy as np
 import torch
 
 from darkpy.build import Node, Plan
-from darkpy.dialect import Dialect
+from darkpy.dialect import ALEXEYAB_REVISION, EXTENSION_REVISION, Dialect
 from darkpy.errors import DarkpyWarning, WeightsError
 from darkpy.files import identify
 from darkpy.layers.base import ArraySpec, Layer
 
 MAX_SHORT_SEEN = 2**32 - 1
-EXTENSION_REVISION = 1 << 16
-"""Bit of a header's revision: the file has extension arrays. darknet ignores the bit and misreads such a file."""
 _PARTIAL_HINT = "training may start from it; --allow-partial (allow_partial=True) runs it anyway"
 
 
@@ -49,7 +47,7 @@ class Header:
 
     @classmethod
     def new(cls, dialect: Dialect) -> Header:
-        return cls(0, 2, 0 if dialect is Dialect.PJREDDIE else 5, 0)
+        return cls(0, 2, 0 if dialect is Dialect.PJREDDIE else ALEXEYAB_REVISION, 0)
 
     @classmethod
     def unpack(cls, data: bytes) -> Header:

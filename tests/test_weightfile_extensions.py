@@ -8,9 +8,10 @@ import pytest
 import torch
 
 import darkpy
+from darkpy.dialect import EXTENSION_REVISION
 from darkpy.errors import WeightsError
 from darkpy.network import Network
-from darkpy.weightfile import EXTENSION_REVISION, read_header
+from darkpy.weightfile import read_header
 
 NET = "[net]\nwidth=6\nheight=6\nchannels=3\n"
 CONV = "[convolutional]\nfilters=4\nsize=3\n{}\n"

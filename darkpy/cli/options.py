@@ -107,7 +107,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 dialect_option = click.option(
     "--dialect",
     type=click.Choice([str(dialect) for dialect in Dialect]),
-    help="Darknet dialect of the cfg.  [default: detected from its keys]",
+    help="Darknet dialect of the cfg.  [default: detected from its keys, then from the weights]",
 )
 strict_option = click.option("--strict", is_flag=True, help="Treat cfg warnings (unknown keys, for example) as errors.")
 letterbox_option = click.option(

@@ -104,15 +104,18 @@ class Examination:
             yield from check_anchors(self.plan, self.images, letterbox=letterbox)
 
 
-def examine(cfg: Path, data: DataFile | None, *, dialect: str | None = None, seen: int = 0) -> Examination:
+def examine(
+    cfg: Path, data: DataFile | None, *, dialect: str | None = None, seen: int = 0, weights: Path | None = None
+) -> Examination:
     """Examine a cfg and the lists of its data; `Examination.survey` then examines the images.
 
     seen: images that the weights have seen, from which training would start.
+    weights: the file whose header decides the dialect if the cfg fits both.
     Raises: DarkpyError when the cfg cannot be read; errors in it are findings.
     """
     config = read(cfg)
     try:
-        plan = make_plan(config, dialect)
+        plan = make_plan(config, dialect, weights=weights)
         findings: Sequence[Finding] = plan.warnings
     except ConfigError as error:
         plan, findings = None, deduplicate(error.findings)

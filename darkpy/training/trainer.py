@@ -100,6 +100,9 @@ class Trainer:
         """Images, on all ranks, whose gradients the next update will use."""
         self.update_start: Snapshot | None = None
         """State before the current update, None before its first minibatch."""
+        # what training saves has its dialect's header, whatever file it started from: the header may decide the
+        # dialect when the weights are loaded again
+        network.header = Header.new(network.plan.dialect).with_seen(network.header.seen)
         self._statistics = _statistics(network)
         self.monitor = monitor or StepGuard()
         self.monitor.attach(self)

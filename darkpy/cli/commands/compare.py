@@ -98,7 +98,7 @@ def compare(
         )
     if dump is not None:
         require_writable(dump, against, image, overwrite=True)
-    other = None if other_cfg is None else darkpy.plan(other_cfg, load.dialect, strict=load.strict)
+    other = None if other_cfg is None else darkpy.plan(other_cfg, load.dialect, strict=load.strict, weights=against)
     network = open_network(cfg, weights, load, accelerated=False)
     x_BCHW = None
     if image is not None:

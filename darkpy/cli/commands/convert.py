@@ -25,7 +25,7 @@ from darkpy.cli.parsing import Command
 from darkpy.data.lists.data_file import read_data
 from darkpy.data.lists.names import read_names
 from darkpy.dialect import Dialect
-from darkpy.errors import DarkpyError, DarkpyWarning
+from darkpy.errors import DarkpyError, DarkpyNote, DarkpyWarning
 from darkpy.evaluation import formats
 from darkpy.files import write_atomic
 
@@ -224,9 +224,9 @@ def find_plan(source: Source, cfg: Path | None, dialect: str | None, *, strict: 
         plan = make_plan(f"{source.metadata.cfg}\n", dialect or source.metadata.dialect, strict=strict)
         return replace(plan, file=f"{source.path}'s cfg"), source.metadata.cfg
     cfg = cfg or beside
-    plan = make_plan(cfg, dialect or source.metadata.dialect, strict=strict)
+    plan = make_plan(cfg, dialect or source.metadata.dialect, strict=strict, weights=source.path)
     for finding in deduplicate(plan.warnings):
-        warnings.warn(str(finding), DarkpyWarning, stacklevel=2)
+        warnings.warn(str(finding), DarkpyNote if finding.is_note else DarkpyWarning, stacklevel=2)
     return plan, cfg.read_bytes().decode("utf-8-sig", errors="replace")
 
 

@@ -107,7 +107,7 @@ def doctor(
     if updates is not None and data is None:
         raise DarkpyError("--updates needs training data", hint="name the data: CFG DATA")
     seen = 0 if weights is None else read_header(weights)[0].seen
-    exam = examine(cfg, None if data is None else read_data(data), dialect=dialect, seen=seen)
+    exam = examine(cfg, None if data is None else read_data(data), dialect=dialect, seen=seen, weights=weights)
     for _ in console.track(exam.survey(), exam.total):
         pass
     ranked = _rank_samples(exam, weights, device, limit)

@@ -91,7 +91,7 @@ def statistics(cfg: Path, weights: Path, as_json: bool, dialect: str | None, str
     from darkpy.export.weight_stats import array_stats
     from darkpy.export.weight_tools import load_weights_file
 
-    opened = load_weights_file(darkpy.plan(cfg, dialect, strict=strict), weights)
+    opened = load_weights_file(darkpy.plan(cfg, dialect, strict=strict, weights=weights), weights)
     stats_by_layer = [(node, array_stats(opened, node)) for node in opened.nodes if node.arrays]
     if as_json:
         records = [
@@ -132,7 +132,7 @@ def print_command(
     from darkpy.export.weight_stats import layer_at, rows_of
     from darkpy.export.weight_tools import load_weights_file
 
-    opened = load_weights_file(darkpy.plan(cfg, dialect, strict=strict), weights)
+    opened = load_weights_file(darkpy.plan(cfg, dialect, strict=strict, weights=weights), weights)
     arrays = list(rows_of(opened, layer_at(opened, layer), array))
     if as_json:
         values = {
@@ -172,7 +172,7 @@ def visualize(
     if out.suffix.lower() != ".png":
         raise DarkpyError(f"--out {out}: must be a .png file", hint=f"--out {out.with_suffix('.png')}")
     require_writable(out, cfg, weights, overwrite=overwrite or out == FILTERS_FILE)
-    plan = darkpy.plan(cfg, dialect, strict=strict)
+    plan = darkpy.plan(cfg, dialect, strict=strict, weights=weights)
     opened = new_weights(plan) if weights is None else load_weights_file(plan, weights)
     node, weights_FCKK = filters_of(opened, layer)
     stream = BytesIO()

@@ -136,7 +136,7 @@ def average(cfg: Path, out: Path, files: tuple[Path, ...], options: _ToolOptions
 
     hint = "OUT comes before the files it is made of; --force overwrites it"
     require_writable(out, cfg, *files, overwrite=options.overwrite, hint=hint)
-    _write(out, average(darkpy.plan(cfg, options.dialect, strict=options.strict), files))
+    _write(out, average(darkpy.plan(cfg, options.dialect, strict=options.strict, weights=files[0]), files))
 
 
 @_tool(RGBGR_HELP, _cfg, _weights, _out)
@@ -193,7 +193,7 @@ def oneoff(cfg: Path, weights: Path, out: Path, seed: int, options: _ToolOptions
     from darkpy.export.weight_tools import copy_classes
 
     require_writable(out, cfg, weights, overwrite=options.overwrite)
-    _write(out, copy_classes(darkpy.plan(cfg, options.dialect, strict=options.strict), weights, seed))
+    _write(out, copy_classes(darkpy.plan(cfg, options.dialect, strict=options.strict, weights=weights), weights, seed))
 
 
 def _load(cfg: Path, weights: Path, out: Path, options: _ToolOptions, cfg_out: Path | None = None) -> LoadedWeights:
@@ -205,7 +205,7 @@ def _load(cfg: Path, weights: Path, out: Path, options: _ToolOptions, cfg_out: P
         require_writable(cfg_out, cfg, weights, overwrite=options.overwrite)
         if cfg_out.resolve() == out.resolve():
             raise click.UsageError(f"{cfg_out} cannot be both the weights and the cfg")
-    return load_weights_file(darkpy.plan(cfg, options.dialect, strict=options.strict), weights)
+    return load_weights_file(darkpy.plan(cfg, options.dialect, strict=options.strict, weights=weights), weights)
 
 
 def _write(out: Path, weights: LoadedWeights) -> None:
