@@ -10,15 +10,19 @@ import warnings
 from collections.abc import Sequence
 
 from darkpy.finding import Cause, Finding, Location, Severity
+from darkpy.printable import printable
 
 
 class DarkpyError(Exception):
-    """An error in user input, never a bug in darkpy. `hint` is the one action that fixes it."""
+    """An error in user input, never a bug in darkpy. `hint` is the one action that fixes it.
+
+    Both are made printable: they quote the user's files.
+    """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = printable(message, lines=True)
+        self.hint = None if hint is None else printable(hint, lines=True)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
@@ -37,6 +41,9 @@ class DarkpyError(Exception):
 
 class DarkpyWarning(UserWarning):
     """A problem that the user should know about and that does not stop the work."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(message, lines=True))
 
 
 class DarkpyNote(DarkpyWarning):

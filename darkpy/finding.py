@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
+from darkpy.printable import printable
+
 
 class Severity(Enum):
     """An error prevents the work, a warning spoils its result; a note is worth knowing and no defect."""
@@ -49,12 +51,13 @@ class Location:
     @property
     def file_line(self) -> str:
         """`yolov3.cfg:549`."""
-        return self.file if self.line is None else f"{self.file}:{self.line}"
+        file = printable(self.file)
+        return file if self.line is None else f"{file}:{self.line}"
 
     def __str__(self) -> str:
         """`layer 75 [convolutional] yolov3.cfg:549`."""
         layer = "" if self.index is None else f"layer {self.index} "
-        section = "" if self.section is None else f"[{self.section}] "
+        section = "" if self.section is None else f"[{printable(self.section)}] "
         return f"{layer}{section}{self.file_line}"
 
 
@@ -79,6 +82,11 @@ class Finding:
     evidence: str = ""
     paths: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Make the message and the hints printable: they quote the user's files."""
+        object.__setattr__(self, "message", printable(self.message, lines=True))
+        object.__setattr__(self, "hints", tuple(printable(hint, lines=True) for hint in self.hints))
+
     @property
     def place(self) -> str:
         """Text of the location: `layer 75 [convolutional] yolov3.cfg:549`, `labels/x.txt:3`; empty for none."""
@@ -93,7 +101,7 @@ class Finding:
         """One line, without the hints: `yolov3.cfg:549: [convolutional] layer 75 has no filters`."""
         location = self.location
         file = f"{location.file_line}: " if location.file else ""
-        section = "" if location.section is None else f"[{location.section}] "
+        section = "" if location.section is None else f"[{printable(location.section)}] "
         layer = "" if location.index is None else f"layer {location.index} "
         update = "" if not self.batch_num else f"update {self.batch_num}: "
         comma = ", " if layer and update else ""

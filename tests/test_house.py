@@ -18,8 +18,9 @@ BOTTOM = {"deprecation", "errors", "finding", "shapes", "dialect"}
 ON_BOTTOM = BOTTOM | {"files", "process", "distributed", "config", "ops"}
 GRAPH = ON_BOTTOM | {"layers", "build", "weightfile", "network"}
 ARROWS: dict[str, set[str]] = {  # what each part of the package may import besides itself
-    "finding": set(),
-    "errors": {"finding"},
+    "printable": set(),
+    "finding": {"printable"},
+    "errors": {"finding", "printable"},
     "shapes": set(),
     "dialect": set(),
     "process": set(),

@@ -12,6 +12,7 @@ from typing import TypeVar
 import click
 
 from darkpy.errors import ConfigError
+from darkpy.printable import printable
 from darkpy.process import format_clock
 
 Item = TypeVar("Item")
@@ -24,6 +25,11 @@ MAX_EXAMPLES = 5
 """Names listed in a warning about many files."""
 
 _SILENT_KEY = "darkpy.silent"
+
+
+def echo(text: object = "", *, nl: bool = True, err: bool = False) -> None:
+    """Print a result on stdout (or stderr); what is not printable in it is escaped."""
+    click.echo(printable(text, lines=True), nl=nl, err=err)
 
 
 def error(error: Exception) -> None:
@@ -108,7 +114,7 @@ def _print_line(text: str) -> None:
     """Print a line on stderr, erasing a progress bar first."""
     if sys.stderr.isatty():
         sys.stderr.write(ERASE_LINE)
-    click.echo(text, err=True)
+    click.echo(printable(text, lines=True), err=True)
 
 
 def _write(text: str) -> None:

@@ -46,7 +46,7 @@ class TrainOutput:
             images = None if run.setup.is_detector else len(run.setup.paths)
             self.log = DarknetLog(run.trainer.network, images)
             for line in self.log.first_lines(run.base):
-                click.echo(line)
+                console.echo(line)
         else:
             self.progress = ProgressLine(run.trainer.net.max_batches)
 
@@ -55,16 +55,16 @@ class TrainOutput:
             self.progress.show(report)
         if self.log is not None:
             for line in self.log.loading_lines(report):
-                click.echo(line)
+                console.echo(line)
             for line in self.log.layer_lines(report):
-                click.echo(line, err=not self.log.is_pjreddie)
-            click.echo(self.log.update_line(report))
+                console.echo(line, err=not self.log.is_pjreddie)
+            console.echo(self.log.update_line(report))
 
     def on_validation(self, report: ValidationReport) -> None:
         self._clear_line()
-        click.echo(f" mean_average_precision (mAP@{report.iou_thresh:.2f}) = {report.mean:f} ")
+        console.echo(f" mean_average_precision (mAP@{report.iou_thresh:.2f}) = {report.mean:f} ")
         if report.is_best:
-            click.echo("New best mAP!")
+            console.echo("New best mAP!")
 
     def on_checkpoint(self, report: CheckpointReport) -> None:
         if report.is_last:

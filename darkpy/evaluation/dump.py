@@ -8,6 +8,7 @@ Legend: B images, C H W channels, rows, columns.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import tempfile
@@ -28,6 +29,7 @@ from darkpy.shapes import Shape
 INPUT_NAME = "x"
 _LAYER_NAME = re.compile(r"layer(0|[1-9][0-9]{0,8})")
 _BLOCK_BYTES = 1 << 20
+_MAX_HEADER_BYTES = 1 << 16
 _NPY_FORMAT: Any = np.lib.format  # its functions have no type hints
 _HEADER_READERS = {(1, 0): _NPY_FORMAT.read_array_header_1_0, (2, 0): _NPY_FORMAT.read_array_header_2_0}
 
@@ -127,7 +129,9 @@ class Dump:
 
     def _describe(self, name: str) -> tuple[tuple[int, ...], int]:
         """Read an array's header. Returns: its shape, and the size in bytes of header and data."""
-        with self._archive.open(self._members[name]) as stream:
+        with self._archive.open(self._members[name]) as member:
+            # a header may claim 4 GB for itself, which a compressed file of 4 MB holds
+            stream = io.BytesIO(member.read(_MAX_HEADER_BYTES))
             version = _NPY_FORMAT.read_magic(stream)
             if version not in _HEADER_READERS:
                 raise ValueError(f"{name} has an array header of version {version}")

@@ -17,12 +17,16 @@ from darkpy.export.state_dict import METADATA_PREFIX, OpenArchive, WeightsMetada
 
 STATE_DICT_KEYS = ("state_dict", "model_state_dict", "ema", "model", "module")
 """Names under which training programs store the state dict in a checkpoint."""
+SHARED_ARRAYS_LIMIT = 4
+"""Largest ratio of the bytes of all arrays to those of the file: tied weights stand in it once."""
+SMALL_FILE_BYTES = 1 << 20
 
 
 def read_torch(path: Path) -> OpenArchive:
     """Read the arrays of a state dict, or of one inside a checkpoint.
 
-    Raises: WeightsError when the file would run code, is cut off, or holds no state dict.
+    Raises: WeightsError when the file would run code, is cut off, holds no state dict, or unpacks into far more memory
+        than it has bytes.
     """
     _check_sizes(path)
     try:
@@ -41,6 +45,10 @@ def read_torch(path: Path) -> OpenArchive:
     arrays = _find_arrays(loaded)
     if not arrays:
         raise WeightsError(f"{path}: holds no state dict (names with arrays)")
+    # arrays may share memory, or repeat one value by a stride of 0, and are unpacked when they are copied
+    claimed = sum(array.numel() * array.element_size() for array in arrays.values())
+    if claimed > SHARED_ARRAYS_LIMIT * path.stat().st_size + SMALL_FILE_BYTES:
+        raise WeightsError(f"{path}: its arrays would take {claimed} bytes, the file has {path.stat().st_size}")
     metadata = getattr(loaded, "_metadata", None)
     texts = metadata.get(METADATA_PREFIX) if isinstance(metadata, Mapping) else None
     if not isinstance(texts, Mapping):  # a file of another program
@@ -59,6 +67,16 @@ def pack_torch(arrays: Mapping[str, torch.Tensor], metadata: WeightsMetadata) ->
     stream = io.BytesIO()
     torch.save(state, stream)
     yield stream.getvalue()
+
+
+def check_stored(path: Path, archive: zipfile.ZipFile) -> None:
+    """Raises: WeightsError for an archive that is compressed, or whose members overlap: a small one unpacks to GB."""
+    entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise WeightsError(f"{path}: a compressed zip archive, which torch never writes", hint="unpack it")
+    total, size = sum(entry.file_size for entry in entries), path.stat().st_size
+    if total > size:
+        raise WeightsError(f"{path}: its members take {total} bytes, the file has {size}")
 
 
 class _Ignored:
@@ -85,16 +103,14 @@ _NUMPY_PLACEHOLDERS: list[Any] = [
 
 
 def _check_sizes(path: Path) -> None:
-    """Reject a compressed archive, which could unpack into far more memory: torch never compresses."""
+    """Reject an archive that could unpack into far more memory: torch never compresses, nor stores a block twice."""
     try:
         if not zipfile.is_zipfile(path):
             return
         with zipfile.ZipFile(path) as archive:
-            is_compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+            check_stored(path, archive)
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise WeightsError(f"{path}: cannot be read: {error}") from error
-    if is_compressed:
-        raise WeightsError(f"{path}: a compressed zip archive, which torch never writes", hint="unpack it")
 
 
 def _find_arrays(loaded: object, depth: int = 3) -> dict[str, torch.Tensor]:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -220,6 +220,12 @@ def _parts(path: str) -> tuple[str, str, str]:
 
 def _read(path: Path, take: Any) -> Any:
     try:
+        with ZipFile(path) as archive:
+            members = archive.infolist()
+        # darkpy does not compress it: its arrays take no more memory than the file has bytes
+        is_compressed = any(member.compress_type != ZIP_STORED for member in members)
+        if is_compressed or sum(member.file_size for member in members) > path.stat().st_size:
+            raise DarkpyError(f"{path}: is no resume file: its contents are larger than the file")
         with np.load(path, allow_pickle=False) as file:
             return take(file)
     except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, BadZipFile) as error:

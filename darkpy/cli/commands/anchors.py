@@ -200,7 +200,7 @@ def anchors(
         recommendation = recommend(plan, boxes.sizes_N2, config, _track)
         size, result = (plan.net.width, plan.net.height), recommendation.found
     if as_json:
-        click.echo(json.dumps(_as_record(boxes, size, result, recommendation)))
+        console.echo(json.dumps(_as_record(boxes, size, result, recommendation)))
     else:
         _print_anchors(boxes, size, result, recommendation)
     if plot is not None:
@@ -221,24 +221,24 @@ def _print_anchors(
     from darkpy.anchors.format import anchors_text
 
     classes = ", ".join(f"{name} {count}" for name, count in boxes.classes.items() if count)
-    click.echo(f"{len(boxes.sizes_N2)} boxes on {boxes.images} images: {classes}")
+    console.echo(f"{len(boxes.sizes_N2)} boxes on {boxes.images} images: {classes}")
     starts = f"; {len(result.fits)} starts led to {_percent(min(result.fits))} to {_percent(max(result.fits))}"
-    click.echo(f"{size[0]} x {size[1]}: {_fit_text(result.fit)}{starts if len(result.fits) > 1 else ''}")
+    console.echo(f"{size[0]} x {size[1]}: {_fit_text(result.fit)}{starts if len(result.fits) > 1 else ''}")
     if recommendation is None:
-        click.echo(f"anchors = {anchors_text(result.anchors_K2, size[0])}")
+        console.echo(f"anchors = {anchors_text(result.anchors_K2, size[0])}")
         return
     from darkpy.anchors.recommend import as_record
 
-    click.echo(f"{recommendation.plan.file} as it is: {_fit_text(recommendation.now)}")
-    click.echo(f"with these, rounded: {_fit_text(recommendation.new)}")
+    console.echo(f"{recommendation.plan.file} as it is: {_fit_text(recommendation.now)}")
+    console.echo(f"with these, rounded: {_fit_text(recommendation.new)}")
     for head in as_record(recommendation)["heads"]:
         stride = " x ".join(f"{side:g}" for side in head["stride"])
-        click.echo(f"layer {head['layer']} [{head['type']}], line {head['line']}, cells of {stride} pixels:")
+        console.echo(f"layer {head['layer']} [{head['type']}], line {head['line']}, cells of {stride} pixels:")
         for key in ("anchors", "mask", "num"):
             if key in head:
-                click.echo(f"  {key}={head[key]}")
+                console.echo(f"  {key}={head[key]}")
         line = f"line {head['filters_line']}" if head["filters_line"] else "no such key before it: edit it by hand"
-        click.echo(f"  filters={head['filters']} ({line})")
+        console.echo(f"  filters={head['filters']} ({line})")
 
 
 def _fit_text(fit: AnchorMatch) -> str:
@@ -327,7 +327,7 @@ def calc_anchors(
     for target in (ANCHORS_FILE, COUNTERS_FILE, CLOUD_FILE):
         require_writable(target, data, overwrite=True)
     data_file = read_data(data)
-    click.echo(f"\n num_of_clusters = {count}, width = {width}, height = {height} ")
+    console.echo(f"\n num_of_clusters = {count}, width = {width}, height = {height} ")
     labels = _read_train_labels(data_file, Dialect(dialect) if dialect else None)
     sizes_N2 = pixels(labels, width, height)
     classes = data_file.entries.get("classes", "1")  # darknet's default
@@ -337,9 +337,9 @@ def calc_anchors(
     result = find_anchors(sizes_N2, SearchConfig(count=count, restarts=restarts, seed=seed))
     text = anchors_text(result.anchors_K2, width)
     # to the character what AlexeyAB's program prints
-    click.echo(f"\n calculating k-means++ ...\n\n iterations = {result.rounds} \n\n\n{counters}")
-    click.echo(f"\n avg IoU = {100 * result.fit.average_iou:2.2f} % \n\nSaving anchors to the file: {ANCHORS_FILE} ")
-    click.echo(f"anchors = {text}")
+    console.echo(f"\n calculating k-means++ ...\n\n iterations = {result.rounds} \n\n\n{counters}")
+    console.echo(f"\n avg IoU = {100 * result.fit.average_iou:2.2f} % \n\nSaving anchors to the file: {ANCHORS_FILE} ")
+    console.echo(f"anchors = {text}")
     write_atomic(COUNTERS_FILE, [counters.encode()])
     write_atomic(ANCHORS_FILE, [text.encode()])
     if show:
@@ -358,16 +358,16 @@ def _read_train_labels(data: DataFile, dialect: Dialect | None) -> LabelTable:
     file = data.find("train", DEFAULT_TRAIN_LIST)
     assert file is not None
     images = read_list_lines(file)
-    click.echo(f" read labels from {len(images)} images ")
+    console.echo(f" read labels from {len(images)} images ")
     table = read_label_table(images, file.parent, dialect)
     bad = BadLists(Path())
     for index in table.missing:
-        click.echo(f"Can't open label file. (This can be normal only if you use MSCOCO): {table.files[index]} ")
+        console.echo(f"Can't open label file. (This can be normal only if you use MSCOCO): {table.files[index]} ")
         bad.add([Problem(False, table.files[index], "")])
     for line in wrong_boxes(table):
-        click.echo(f"\n\n{line} ")
+        console.echo(f"\n\n{line} ")
         bad.add([Problem(True, line, line)])
     if table.problems:
         console.warn(f"{len(table.problems)} lines of label files are not boxes; first: {table.problems[0]}")
-    click.echo(f"\r loaded \t image: {len(images)} \t box: {len(table)}\n all loaded. ")
+    console.echo(f"\r loaded \t image: {len(images)} \t box: {len(table)}\n all loaded. ")
     return table

@@ -154,7 +154,7 @@ def valid(
             unreadable += 1
         accuracy.add(ranking)
         if not as_json:
-            click.echo(accuracy.line(top))
+            console.echo(accuracy.line(top))
     for message, files in (
         ("no label occurs in the path of", accuracy.unlabeled),
         ("several labels occur, and the first one counts, in the path of", accuracy.ambiguous),
@@ -163,7 +163,7 @@ def valid(
             console.warn(f"{message} {len(files)} of {accuracy.images} images; first: {files[0]}")
     if as_json:
         record = {"images": accuracy.images, "unreadable": unreadable, "unlabelled": len(accuracy.unlabeled)}
-        click.echo(json.dumps({**record, "top_1": accuracy.top_1, "k": top, "top_k": accuracy.top_k}))
+        console.echo(json.dumps({**record, "top_1": accuracy.top_1, "k": top, "top_k": accuracy.top_k}))
     return 2 if unreadable else 0
 
 
@@ -182,15 +182,15 @@ def _predict(network: Network, names_file: Path | None, image: Path | None, top:
             console.error(ranking.error)
             exit_code = 2
             continue
-        click.echo(formats.time_line(ranking.path, perf_counter() - start, dialect), err=dialect is Dialect.PJREDDIE)
+        console.echo(formats.time_line(ranking.path, perf_counter() - start, dialect), err=dialect is Dialect.PJREDDIE)
         for class_id, prob in zip(ranking.class_ids, ranking.probs, strict=True):
             if dialect is Dialect.PJREDDIE:
-                click.echo(f"{100 * prob:5.2f}%: {names[class_id]}")
+                console.echo(f"{100 * prob:5.2f}%: {names[class_id]}")
             elif tree is None:
-                click.echo(f"{names[class_id]}: {prob:f}")
+                console.echo(f"{names[class_id]}: {prob:f}")
             else:
                 parent = names[tree.parent[class_id]] if tree.parent[class_id] >= 0 else "Root"
-                click.echo(f"{class_id}, {names[class_id]}: {prob:f}, parent: {parent} ")
+                console.echo(f"{class_id}, {names[class_id]}: {prob:f}, parent: {parent} ")
     return exit_code
 
 

@@ -108,7 +108,7 @@ def compare(
     if against is not None:
         comparison = compare(network, against, x_BCHW, other=other, seed=seed, tolerance=tolerance)
         x_BCHW = comparison.x_BCHW
-        click.echo(_as_json(comparison) if as_json else _as_table(comparison))
+        console.echo(_as_json(comparison) if as_json else _as_table(comparison))
     if dump is not None:
         x_BCHW = random_input(network, seed) if x_BCHW is None else x_BCHW
         write_dump(dump, x_BCHW, trace(network, x_BCHW))

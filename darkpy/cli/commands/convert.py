@@ -257,7 +257,7 @@ def _check(source_run: SourceRun, target: Path, plan: Plan, *, is_onnx: bool, as
             name: formats.image_record(str(target), source_run.size, shown)["objects"]
             for name, shown in objects.items()
         }
-        click.echo(json.dumps({"outputs": outputs, **records}))
+        console.echo(json.dumps({"outputs": outputs, **records}))
     else:
         lines = [f"{'output':24} {'largest |a-b|':>14} {'of largest |a|':>15}"] if result.rows else []
         for row in result.rows:
@@ -266,5 +266,5 @@ def _check(source_run: SourceRun, target: Path, plan: Plan, *, is_onnx: bool, as
         for name, shown in objects.items() if source_run.network.heads else ():
             lines.append(f"{name}: {len(shown)} object{'' if len(shown) == 1 else 's'}")
             lines += formats.object_lines(shown, source_run.size)
-        click.echo("\n".join(lines))
+        console.echo("\n".join(lines))
     return EXIT_CODE_DIFFERENCE if any(row.departs for row in result.rows) else 0

@@ -225,13 +225,13 @@ def _print_summary(data_set: DarknetSet, stats: ImportStats, folder: Path) -> No
         console.warn(f"{count} objects of class {name!r}, which is not in the names, are left out")
     splits = ", ".join(f"{split} {len(members)}" for split, members in data_set.splits.items())
     classes = ", ".join(f"{name} {stats.boxes[name]}" for name in data_set.names)
-    click.echo(f"{folder}: {len(data_set.images)} images ({splits})")
-    click.echo(f"{stats.boxes.total()} boxes: {classes}")
+    console.echo(f"{folder}: {len(data_set.images)} images ({splits})")
+    console.echo(f"{stats.boxes.total()} boxes: {classes}")
     if stats.difficult:
-        click.echo(f"{stats.difficult.total()} difficult objects in separate label files")
+        console.echo(f"{stats.difficult.total()} difficult objects in separate label files")
     data = data_path(folder)
-    click.echo(f"{data}: train={data_set.train}.txt, valid={data_set.valid}.txt. Train with:")
-    click.echo(f"  darkpy train CFG {shlex.quote(str(data))}")
+    console.echo(f"{data}: train={data_set.train}.txt, valid={data_set.valid}.txt. Train with:")
+    console.echo(f"  darkpy train CFG {shlex.quote(str(data))}")
 
 
 @click.command("to-coco", cls=Command, help=TO_COCO_HELP)
@@ -254,7 +254,7 @@ def to_coco(source: Path, target: Path, overwrite: bool, dialect: str | None) ->
         if to_folder:
             make_folder(target)
         write_atomic(files[key], coco_set.to_json())
-        click.echo(f"{files[key]}: {len(coco_set.images)} images, {len(coco_set.annotations)} boxes")
+        console.echo(f"{files[key]}: {len(coco_set.images)} images, {len(coco_set.annotations)} boxes")
 
 
 def _coco_set(key: str, images: ImageList, difficult: ImageList | None, dialect: Dialect | None) -> CocoContent:
@@ -302,7 +302,7 @@ def split(source: Path, folder: Path, parts: str, seed: int, overwrite: bool) ->
     make_folder(folder)
     for file, lines in files.items():
         write_atomic(file, ["".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")])
-        click.echo(f"{file}" if file.suffix == ".data" else f"{file}: {len(lines)} images")
+        console.echo(f"{file}" if file.suffix == ".data" else f"{file}: {len(lines)} images")
 
 
 def _parse_shares(text: str) -> dict[str, float]:
@@ -335,12 +335,12 @@ def stats(source: Path, as_json: bool, dialect: str | None) -> None:
     if as_json:
         record = {key: count.as_record() for key, count in counts.items()}
         pairs = [{"lists": list(pair), "images": count} for pair, count in shared.items()]
-        click.echo(json.dumps({**record, "shared": pairs}))
+        console.echo(json.dumps({**record, "shared": pairs}))
         return
     for key, statistics in counts.items():
-        click.echo("\n".join(text_lines(key, statistics)))
+        console.echo("\n".join(text_lines(key, statistics)))
     for (first, second), count in shared.items():
-        click.echo(f"{count} images are in {first} and in {second}")
+        console.echo(f"{count} images are in {first} and in {second}")
 
 
 @click.command("draw", cls=Command, help=DRAW_HELP)
@@ -381,4 +381,4 @@ def draw(
     if not sheet.tiles:
         raise DarkpyError("none of the images can be read", hint=sheet.bad[0])
     write_atomic(target, [sheet.to_png(image_list, columns)])
-    click.echo(f"{target}: {len(sheet.tiles)} of {len(image_list.images)} images")
+    console.echo(f"{target}: {len(sheet.tiles)} of {len(image_list.images)} images")

@@ -113,7 +113,7 @@ def detect(
     errors: list[ImageError] = []
     shown = _draw_each(results, out, draws_predictions, errors)
     for text in formats.array_json(map(_as_record, shown)) if as_json else map(_text, shown):
-        click.echo(text, nl=False)
+        console.echo(text, nl=False)
     return 2 if errors else 0
 
 

@@ -115,10 +115,10 @@ class _Report:
         assert result.image is not None
         shown = replace(result, objects=formats.visible(result.objects))
         ordered = formats.left_to_right(shown.objects) if self.is_alexeyab else shown.objects
-        click.echo(formats.time_line(result.path, seconds, self.dialect))
+        console.echo(formats.time_line(result.path, seconds, self.dialect))
         size = (result.image.w, result.image.h) if self.with_positions else None
         for line in formats.object_lines(ordered, size):
-            click.echo(line)
+            console.echo(line)
         write_drawing(shown, self.drawing)
         if self.is_alexeyab and self.out:
             self.frames.append(formats.frame_json(len(self.frames) + 1, result.path, shown.objects))

@@ -138,16 +138,16 @@ def doctor(
             ],
             "dry_run": dry_run and as_record(dry_run),
         }
-        click.echo(json.dumps(record))
+        console.echo(json.dumps(record))
     else:
         _print_findings(exam, print_all)
         if dry_run is not None:
-            click.echo(dry_run.verdict())
+            console.echo(dry_run.verdict())
         if ranked[:worst]:
-            click.echo(f"{'rank':>4} {'score':>7} {'loss':>10} {'gradient':>10} {'objects':>7}  image, worst first")
+            console.echo(f"{'rank':>4} {'score':>7} {'loss':>10} {'gradient':>10} {'objects':>7}  image, worst first")
         for rank, sample in enumerate(ranked[:worst], start=1):
             values = f"{sample.score:7.1f} {sample.loss:10.4g} {sample.norm:10.4g} {sample.objects:7}"
-            click.echo(f"{rank:4} {values}  {sample.path}")
+            console.echo(f"{rank:4} {values}  {sample.path}")
     return EXIT_CODE_FINDINGS if any(not finding.is_note for finding in exam.findings) else 0
 
 
@@ -216,14 +216,14 @@ def _print_findings(exam: Examination, print_all: bool) -> None:
             continue
         if finding.cause is not cause:
             cause = finding.cause
-            click.echo(f"{cause.name.lower()}:")
-        click.echo("  " + str(finding).replace("\n", "\n  "))
+            console.echo(f"{cause.name.lower()}:")
+        console.echo("  " + str(finding).replace("\n", "\n  "))
     for kind, count in counts.items():
         if count > MAX_PRINTED_PER_KIND and not print_all:
-            click.echo(f"  ... and {count - MAX_PRINTED_PER_KIND} more {kind} (--all shows them)")
+            console.echo(f"  ... and {count - MAX_PRINTED_PER_KIND} more {kind} (--all shows them)")
     total = sum(counts.values())
     verdict = f"{total} finding{'s' if total > 1 else ''}" if total else "healthy: nothing found"
-    click.echo(f"{verdict} in {exam.config.file}{'' if exam.data is None else f', {exam.total} images'}")
+    console.echo(f"{verdict} in {exam.config.file}{'' if exam.data is None else f', {exam.total} images'}")
 
 
 def _finding_record(finding: Finding) -> dict[str, Any]:

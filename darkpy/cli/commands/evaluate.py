@@ -284,9 +284,9 @@ def map_command(
     result = precision.result(metric.points)
     session.report_precision_loss(result, metric, letterbox, batch_size)
     if as_json:
-        click.echo(json.dumps(metric_tables.map_record(result, session.names)))
+        console.echo(json.dumps(metric_tables.map_record(result, session.names)))
     else:
-        click.echo("\n".join(metric_tables.map_lines(result, session.names)))
+        console.echo("\n".join(metric_tables.map_lines(result, session.names)))
     return _exit_code(statuses)
 
 
@@ -318,9 +318,9 @@ def recall(
     statuses = session.run([Metric(settings, counts.add)], batch_size)
     results = counts.result()
     if as_json:
-        click.echo(json.dumps(metric_tables.recall_record(results[-1])))
+        console.echo(json.dumps(metric_tables.recall_record(results[-1])))
     else:
-        click.echo("\n".join(map(metric_tables.recall_line, results)))
+        console.echo("\n".join(map(metric_tables.recall_line, results)))
     return _exit_code(statuses)
 
 
@@ -401,9 +401,9 @@ def evaluate(
     session.report_precision_loss(result, metric, letterbox, batch_size)
     coco_result = coco.coco_precision(detections, truths, statuses, len(session.names)) if has_coco else None
     if as_json:
-        click.echo(json.dumps(metric_tables.evaluation_record(result, coco_result, session.names)))
+        console.echo(json.dumps(metric_tables.evaluation_record(result, coco_result, session.names)))
     else:
-        click.echo("\n".join(metric_tables.evaluation_lines(result, coco_result, session.names)))
+        console.echo("\n".join(metric_tables.evaluation_lines(result, coco_result, session.names)))
     return _exit_code(statuses)
 
 

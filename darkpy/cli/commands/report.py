@@ -52,4 +52,4 @@ def report(run: Path, out: Path | None, images: Path | None, events: Path | None
             write_atomic(images / f"{name}.png", [drawing.png()])
         console.info(f"wrote the charts into {images}")
     write_atomic(html, [write_page(log).encode("utf-8", errors="replace")])
-    click.echo(f"{html}: {len(log.updates)} updates, {len(log.findings)} findings, {len(log.refused)} skipped")
+    console.echo(f"{html}: {len(log.updates)} updates, {len(log.findings)} findings, {len(log.refused)} skipped")

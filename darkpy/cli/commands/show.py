@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 import darkpy
+from darkpy.cli import console
 from darkpy.cli.options import FILE_PATH, dialect_option, json_option, strict_option
 from darkpy.cli.parsing import Command
 from darkpy.dialect import Dialect
@@ -48,4 +49,4 @@ def show(cfg: Path, as_json: bool, dialect: str | None, strict: bool) -> None:
         dialect_line = f"dialect: {plan.dialect} ({reason})"
         return "\n".join((table(plan), dialect_line, f"delta constraint: {delta_constraint(plan)}", *extensions))
 
-    click.echo(look(describe))
+    console.echo(look(describe))

@@ -75,10 +75,10 @@ def ops(cfg: Path, as_json: bool, dialect: str | None, strict: bool) -> None:
 
     count = look(count_from_plan)
     if as_json:
-        click.echo(json.dumps({"operations": count}))
+        console.echo(json.dumps({"operations": count}))
         return
-    click.echo(f"Floating Point Operations: {count}")
-    click.echo(f"Floating Point Operations: {count / 1e9:.2f} Bn")
+    console.echo(f"Floating Point Operations: {count}")
+    console.echo(f"Floating Point Operations: {count / 1e9:.2f} Bn")
 
 
 @click.command(cls=Command, help=STATISTICS_HELP)
@@ -102,20 +102,20 @@ def statistics(cfg: Path, weights: Path, as_json: bool, dialect: str | None, str
             for _, arrays in stats_by_layer
             for array in arrays
         ]
-        click.echo(json.dumps(records))
+        console.echo(json.dumps(records))
         return
     for node, arrays in stats_by_layer:
-        click.echo(f"{node.type.capitalize()} Layer {node.index}")
+        console.echo(f"{node.type.capitalize()} Layer {node.index}")
         part = ""  # layers made of others, such as rnn, name the part before the array
         for array in arrays:
             owner, _, name = array.array.rpartition(".")
             if owner != part:
-                click.echo(owner)
+                console.echo(owner)
                 part = owner
             non_finite = f", NaN or infinity: {array.not_finite}" if array.not_finite else ""
             values = f"MSE: {array.mse:.6f}, Mean: {array.mean:.6f}, Variance: {array.variance:.6f}"
-            click.echo(f"{name.replace('_', ' ').title()} {values}{non_finite}")
-        click.echo()
+            console.echo(f"{name.replace('_', ' ').title()} {values}{non_finite}")
+        console.echo()
 
 
 @click.command("print", cls=Command, help=PRINT_HELP)
@@ -138,13 +138,13 @@ def print_command(
         values = {
             name: [[console.finite_or_none(number) for number in row] for row in rows.tolist()] for name, rows in arrays
         }
-        click.echo(json.dumps({"layer": layer, "arrays": values}))
+        console.echo(json.dumps({"layer": layer, "arrays": values}))
         return
     for name, rows in arrays:
         if len(arrays) > 1:
-            click.echo(name)
+            console.echo(name)
         for row in rows:
-            click.echo(" ".join((*(f"{number:g}" for number in row.tolist()), "")))
+            console.echo(" ".join((*(f"{number:g}" for number in row.tolist()), "")))
 
 
 @click.command(cls=Command, help=VISUALIZE_HELP)

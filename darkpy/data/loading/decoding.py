@@ -5,6 +5,7 @@ Letters: C color, H height, W width.
 
 from __future__ import annotations
 
+import os
 import stat
 import threading
 import warnings
@@ -24,6 +25,9 @@ ReadT = TypeVar("ReadT")
 
 MAX_PIXELS = 2 * 89_478_485
 """Pillow's own limit: half a gigabyte of RGB, which a hostile file of a few kilobytes can claim to hold."""
+DENSE_PIXELS, MAX_PIXELS_PER_BYTE = 1 << 24, 500
+"""Largest image that may be nearly empty, and the pixels that a byte of larger ones holds at most: a photograph has
+fewer than 50, a blank 1-bit PNG 8000, which would take gigabytes."""
 MAX_SIDE = 1 << 24
 """stb's own limit. Pillow needs extra memory per row: a column of 170 million pixels would take 5 gigabytes."""
 
@@ -115,6 +119,8 @@ def decode(file: BinaryIO, *, exif_rotate: bool, max_pixels: int, min_side: int 
     min_side: decode a JPEG at 1/2, 1/4 or 1/8 if no side becomes shorter than this.
     Raises:  any exception, for `explain` to describe.
     """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     with _suppress_pillow_warnings:
         image: PIL.Image.Image = _open_header(file, max_pixels)
         if image.format == "EPS":
@@ -122,6 +128,8 @@ def decode(file: BinaryIO, *, exif_rotate: bool, max_pixels: int, min_side: int 
         w, h = image.size
         if w * h > max_pixels:
             raise UnsupportedImage(f"{w} x {h} pixels, more than the limit of {max_pixels}")
+        if w * h > DENSE_PIXELS and w * h > MAX_PIXELS_PER_BYTE * size:
+            raise UnsupportedImage(f"{w} x {h} pixels in {size} bytes, perhaps a decompression bomb")
         if max(w, h) > MAX_SIDE:
             raise UnsupportedImage(f"{w} x {h} pixels, longer than the limit of {MAX_SIDE}")
         if min_side is not None:
