@@ -32,6 +32,11 @@ def echo(text: object = "", *, nl: bool = True, err: bool = False) -> None:
     click.echo(printable(text, lines=True), nl=nl, err=err)
 
 
+def carriage_return() -> None:
+    """Print a carriage return on stdout, with which some of darknet's lines begin; `echo` would escape it."""
+    click.echo("\r", nl=False)
+
+
 def error(error: Exception) -> None:
     """Print an error with its hint; of a ConfigError one line per fault."""
     if not isinstance(error, ConfigError):

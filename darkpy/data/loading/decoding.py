@@ -128,10 +128,10 @@ def decode(file: BinaryIO, *, exif_rotate: bool, max_pixels: int, min_side: int 
         w, h = image.size
         if w * h > max_pixels:
             raise UnsupportedImage(f"{w} x {h} pixels, more than the limit of {max_pixels}")
-        if w * h > DENSE_PIXELS and w * h > MAX_PIXELS_PER_BYTE * size:
-            raise UnsupportedImage(f"{w} x {h} pixels in {size} bytes, perhaps a decompression bomb")
         if max(w, h) > MAX_SIDE:
             raise UnsupportedImage(f"{w} x {h} pixels, longer than the limit of {MAX_SIDE}")
+        if w * h > DENSE_PIXELS and w * h > MAX_PIXELS_PER_BYTE * size:
+            raise UnsupportedImage(f"{w} x {h} pixels in {size} bytes, perhaps a decompression bomb")
         if min_side is not None:
             image.draft(None, (min_side, min_side))
         image.load()
