@@ -9,8 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
-from darkpy.finding import Cause, Finding, Location, Severity
-from darkpy.printable import printable
+from darkpy.finding import Cause, Finding, Location, Severity, printable
 
 
 class DarkpyError(Exception):

@@ -1,13 +1,37 @@
-"""Finding: something wrong in a cfg, in data, in weights or in a run, with its location and the keys to try."""
+"""Finding: something wrong in a cfg, in data, in weights or in a run, with its location and the keys to try.
+
+Text from files, made safe to show: on a terminal, in a message, in a table, in HTML, in a file name.
+"""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
-from darkpy.printable import printable
+_UNPRINTABLE_CANDIDATES = re.compile(r"[^ -~]")
+_UNPRINTABLE_IN_LINES = re.compile(r"[^ -~\n\t]")
+_JOINING_CHARACTERS = "\u200c\u200d"
+"""Format characters that Persian, Indic scripts and emoji need."""
+
+
+def printable(text: object, *, lines: bool = False) -> str:
+    r"""Replace what is not printable by its escape: `\x1b` for the escape character, `\u202e` for reversed text.
+
+    Files of others reach the terminal through messages, and control characters there could hide, recolor or forge text.
+    lines: keep line breaks and tabs.
+    """
+    return (_UNPRINTABLE_IN_LINES if lines else _UNPRINTABLE_CANDIDATES).sub(_escape, str(text))
+
+
+def _escape(match: re.Match[str]) -> str:
+    letter = match[0]
+    is_space = unicodedata.category(letter) == "Zs"  # of any width
+    if letter.isprintable() or letter in _JOINING_CHARACTERS or is_space:
+        return letter
+    return letter.encode("unicode_escape").decode("ascii")
 
 
 class Severity(Enum):

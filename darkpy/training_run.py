@@ -29,7 +29,7 @@ import torch
 
 from darkpy.build import make_plan
 from darkpy.config.text import deduplicate
-from darkpy.data.lists.data_file import read_data
+from darkpy.data.lists.text_files import read_data
 from darkpy.data.loading.bad_files import BadLists
 from darkpy.diagnostics.preflight import check_training
 from darkpy.dialect import Dialect
@@ -39,10 +39,9 @@ from darkpy.finding import Finding
 from darkpy.network import Network
 from darkpy.ops.device import find_device
 from darkpy.process import count_cpus
-from darkpy.training.checkpoints import Checkpoints, base_name, find_resume
+from darkpy.training.checkpoints import NO_MAP, Checkpoints, Resume, base_name, find_resume
 from darkpy.training.loop import run_updates
 from darkpy.training.reports import CheckpointReport, UpdateReport, ValidationReport
-from darkpy.training.resume import NO_MAP, Resume
 from darkpy.training.setup import TrainingSetup, backup_folder, open_setup
 from darkpy.training.trainer import Trainer
 
@@ -415,7 +414,7 @@ def _open_chart(run: TrainingRun, target: str | os.PathLike[str] | bool, monitor
     """Return the chart; that of a resumed run starts with the updates that are in the run's log."""
     if target is False:
         return None
-    from darkpy.diagnostics.monitor.log_reader import read_log
+    from darkpy.diagnostics.monitor.run_log import read_log
     from darkpy.diagnostics.report.chart import Chart
 
     path = run.folder / f"chart_{run.base}.png" if target is True else Path(target)

@@ -19,11 +19,12 @@ def test_load_accepts_the_old_names_of_its_keywords(tmp_path: Path) -> None:
     with pytest.warns(DeprecationWarning) as caught:
         network = darkpy.load(NET + TWO, path, **old)
     assert network.layers[0].get_parameter("biases").tolist() == [1, 2, 3]
-    assert {str(warning.message) for warning in caught} == {
+    renamed = [warning for warning in caught if warning.category is DeprecationWarning]
+    assert {str(warning.message) for warning in renamed} == {
         "load(is_partial_allowed=...) is now load(allow_partial=...)",
         "load(is_mapped=...) is now load(mapped=...)",
     }
-    assert {warning.filename for warning in caught} == {__file__}, "the caller's line is named"
+    assert {warning.filename for warning in renamed} == {__file__}, "the caller's line is named"
 
 
 def test_load_weights_accepts_the_old_names_of_its_keywords(tmp_path: Path) -> None:

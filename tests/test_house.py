@@ -18,9 +18,8 @@ BOTTOM = {"deprecation", "errors", "finding", "shapes", "dialect"}
 ON_BOTTOM = BOTTOM | {"files", "process", "distributed", "config", "ops"}
 GRAPH = ON_BOTTOM | {"layers", "build", "weightfile", "network"}
 ARROWS: dict[str, set[str]] = {  # what each part of the package may import besides itself
-    "printable": set(),
-    "finding": {"printable"},
-    "errors": {"finding", "printable"},
+    "finding": set(),
+    "errors": {"finding"},
     "shapes": set(),
     "dialect": set(),
     "process": set(),

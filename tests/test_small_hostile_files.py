@@ -26,7 +26,7 @@ from darkpy.errors import DarkpyError
 from darkpy.evaluation.dump import open_dump
 from darkpy.export.torch_files import read_torch
 from darkpy.shapes import Shape
-from darkpy.training.resume import open_resume
+from darkpy.training.checkpoints import open_resume
 
 def read_dump(path):
     with open_dump(path) as dump:

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import darkpy
-from darkpy.diagnostics.monitor.log_reader import read_log
 from darkpy.diagnostics.monitor.policy import BadRunError
+from darkpy.diagnostics.monitor.run_log import read_log
 from darkpy.training.reports import CheckpointReport, UpdateReport, ValidationReport
 
 # cfgs so small are warned of

@@ -12,7 +12,7 @@ from typing import TypeVar
 import click
 
 from darkpy.errors import ConfigError
-from darkpy.printable import printable
+from darkpy.finding import printable
 from darkpy.process import format_clock
 
 Item = TypeVar("Item")

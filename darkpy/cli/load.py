@@ -1,21 +1,33 @@
-"""Load the network a command runs, its class names and its device."""
+"""Load the network a command runs, its class names and its device.
+
+Image paths from standard input, and drawings of detections.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 import darkpy
 from darkpy.cli import console
-from darkpy.cli.options import LoadOptions
-from darkpy.data.lists.names import names_for
+from darkpy.cli.options import LoadOptions, require_writable
+from darkpy.data.lists.text_files import names_for
+from darkpy.errors import DarkpyError
+from darkpy.files import ENCODING_HINT, write_atomic
 from darkpy.process import keep_freed_memory, use_physical_cores
 
 if TYPE_CHECKING:
     import torch
 
+    from darkpy.evaluation.detect import DetectResult
     from darkpy.network import Network
+
 
 MAX_CALIBRATION_IMAGES = 32
 
@@ -78,3 +90,79 @@ def class_names(network: Network, file: Path | None) -> tuple[str, ...]:
     """
     counts = [head.class_count for head in network.heads]
     return names_for(max(counts), file) if counts else ()
+
+
+PREDICTIONS_FILE = Path("predictions.jpg")
+JPEG_QUALITY = 80  # as darknet writes
+_PILLOW_FORMATS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".bmp": "BMP",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
+
+
+def ask_paths() -> Iterator[str]:
+    """Yield image paths from standard input, one per line, prompting for each on demand.
+
+    Raises:  DarkpyError when standard input is closed, as in a service.
+    Differs: darknet prints its prompt on standard output, among the results.
+    """
+    if sys.stdin is None:
+        raise DarkpyError("no image given, and standard input is closed", hint="name images after the weights")
+    while True:
+        click.echo("Enter Image Path: ", nl=False, err=True)
+        line = sys.stdin.readline()
+        if not line:
+            click.echo(err=True)
+            return
+        if "\0" in line:
+            raise DarkpyError("standard input: is UTF-16 text or binary", hint=ENCODING_HINT)
+        if path := line.removeprefix("\ufeff").strip():
+            yield path
+
+
+def drawing_path(source: str | Path, folder: Path) -> Path:
+    """Path of an image's drawing: the same name, plus .jpg for formats that cannot be written."""
+    name = Path(source).name
+    return folder / (name if Path(name).suffix.lower() in _PILLOW_FORMATS else f"{name}.jpg")
+
+
+def open_folder(folder: Path, sources: Iterable[Path]) -> None:
+    """Create the folder for drawings. Raises: DarkpyError when a drawing would replace an input or another drawing."""
+    if folder.suffix == ".json":
+        hint = "--json prints JSON; darkpy detector test -out FILE writes AlexeyAB's"
+        raise DarkpyError(f"--out {folder}: must be a folder for drawings", hint=hint)
+    targets = {source: drawing_path(source, folder) for source in sources}
+    for source, target in targets.items():
+        require_writable(target, source, overwrite=True)
+    for target, count in Counter(targets.values()).most_common(1):
+        if count > 1:
+            hint = "draw them into different folders"
+            raise DarkpyError(f"{target}: {count} images have this name", hint=hint)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DarkpyError(f"--out {folder}: {error.strerror}") from error
+
+
+def write_drawing(result: DetectResult, path: Path) -> None:
+    """Draw the detections on the image and write it atomically.
+
+    Raises: DarkpyError when it cannot be written, or is the image itself.
+    """
+    from darkpy.evaluation.draw import draw
+
+    assert result.image is not None
+    require_writable(path, result.path, overwrite=True)
+    pixels_HWC = result.image.pixels_HWC
+    pixels_HW3 = pixels_HWC.repeat(3 // pixels_HWC.shape[2], axis=2)
+    stream = BytesIO()
+    try:
+        draw(pixels_HW3, result.objects).save(stream, _PILLOW_FORMATS[path.suffix.lower()], quality=JPEG_QUALITY)
+    except (OSError, ValueError) as error:  # too large for the format
+        raise DarkpyError(f"{path}: cannot be drawn: {error}") from error
+    write_atomic(path, [stream.getvalue()])

@@ -9,13 +9,12 @@ from pathlib import Path
 from darkpy.build import Plan, detect_dialect, make_plan
 from darkpy.config.text import Config, deduplicate, read
 from darkpy.data.augment.config import DetectionAugmentConfig
-from darkpy.data.lists.data_file import DataFile
-from darkpy.data.lists.names import read_names
+from darkpy.data.lists.text_files import DataFile, read_names
 from darkpy.data.loading.datasets import DetectionData
 from darkpy.diagnostics.checks.anchors import check_anchors
 from darkpy.diagnostics.checks.cfg import lower_unknown_keys
 from darkpy.diagnostics.checks.images import InspectedImage, Inspector, check_whole
-from darkpy.diagnostics.checks.labels import FINDING_NAME as LABELS_UNUSABLE
+from darkpy.diagnostics.checks.lists import FINDING_NAME as LABELS_UNUSABLE
 from darkpy.diagnostics.checks.lists import check_balance, check_leaks, check_repeats, read_list
 from darkpy.diagnostics.preflight import check_plan, check_setup
 from darkpy.dialect import Dialect

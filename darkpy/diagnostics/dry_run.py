@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
-from darkpy.diagnostics.checks.rates import peak_rate
+from darkpy.diagnostics.checks.cfg import peak_rate
 from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.errors import DarkpyError
 from darkpy.finding import Cause, Finding, Location

@@ -1,22 +1,167 @@
-"""Checks that need no image and no forward pass, for `doctor` and for the start of a training."""
+"""Checks that need no image and no forward pass, for `doctor` and for the start of a training.
+
+Checks of a training as a whole: schedule against weights, ignored keys, files of the lists, backup folder.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from darkpy.build import Plan
+from darkpy.data.lists.paths import find_label, label_nearby, label_path
+from darkpy.data.loading.datasets import ClassificationData
 from darkpy.diagnostics.checks.anchors import check_anchor_sizes
-from darkpy.diagnostics.checks.cfg import check_layers, heads_of
-from darkpy.diagnostics.checks.labels import FINDING_NAME as LABELS_UNUSABLE
-from darkpy.diagnostics.checks.labels import check_labels
-from darkpy.diagnostics.checks.lists import check_names
-from darkpy.diagnostics.checks.rates import check_batch, check_rates, peak_rate
-from darkpy.diagnostics.checks.training import check_backup, check_files, check_own_keys, check_schedule
+from darkpy.diagnostics.checks.cfg import check_batch, check_layers, check_rates, heads_of, peak_rate
+from darkpy.diagnostics.checks.lists import FINDING_NAME as LABELS_UNUSABLE
+from darkpy.diagnostics.checks.lists import check_labels, check_names
+from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
-from darkpy.finding import Finding, Severity, sort_findings
+from darkpy.finding import Cause, Finding, Location, Severity, sort_findings
+from darkpy.training.checkpoints import base_name
 from darkpy.training.setup import TrainingSetup
+
+MAX_FILES = 2000
+"""Images of a list whose files are looked for: spread over it, they are enough to see that a rule is wrong."""
+IGNORED_KEYS = ("weights_reject_freq", "adversarial_lr", "attention", "unsupervised", "notruth")
+"""Keys of [net] that change a training in darknet and not here."""
+
+
+def check_schedule(setup: TrainingSetup, seen: int, *, is_resumed: bool = False) -> Iterator[Finding]:
+    """Check max_batches against the images that the weights have seen, and against the list.
+
+    is_resumed: True if a resume file goes with the weights.
+    """
+    plan, net = setup.plan, setup.plan.net
+    images = net.minibatch * net.subdivisions
+    if not images:
+        return
+    done = seen // images
+    finding = Finding(name="schedule", message="", cause=Cause.RATES, location=plan.locate_net("max_batches"))
+    if not net.max_batches and setup.is_detector:
+        message = "has no max_batches, the number of updates"
+        yield replace(finding, message=message, severity=Severity.ERROR, hints=("set max_batches=6000, say",))
+    elif net.max_batches and done >= net.max_batches:
+        message = (
+            f"the weights have seen {seen} images, which is update {done} of max_batches={net.max_batches}: nothing is"
+            " left to do"
+        )
+        hints = ("-clear sets the count to 0, to fine-tune; to go on, raise max_batches",)
+        yield replace(finding, message=message, severity=Severity.ERROR, hints=hints)
+    elif done and not is_resumed:
+        end = f" of {net.max_batches}" if net.max_batches else ""
+        message = f"training goes on after update {done}{end}, where the weights are; -clear starts the schedule anew"
+        yield replace(finding, message=message, severity=Severity.NOTE)
+    if 0 < net.max_batches * images < len(setup.paths):
+        enough = max(2000 * setup.classes, -(-len(setup.paths) // images))
+        message = f"max_batches={net.max_batches} updates of {images} images see less than the {len(setup.paths)}"
+        yield replace(finding, name="too-short", message=f"{message} of the list", hints=(f"max_batches={enough}",))
+
+
+def check_own_keys(setup: TrainingSetup) -> Iterator[Finding]:
+    """Note keys that darknet does not know, and keys of darknet that are ignored here."""
+    plan = setup.plan
+    if extensions := plan.extensions:
+        more = f" and {len(extensions) - 1} more" if len(extensions) > 1 else ""
+        message = f"no darknet can run what this trains: {extensions[0]}{more}"
+        yield Finding(name="extension", message=message, severity=Severity.NOTE, location=Location(plan.file))
+    for key in IGNORED_KEYS:
+        if getattr(plan.net, key):
+            message = f"{key} is ignored: it changes nothing here"
+            location = plan.locate_net(key)
+            yield Finding(name="ignored-key", message=message, severity=Severity.NOTE, location=location)
+
+
+def check_files(setup: TrainingSetup) -> Iterator[Finding]:
+    """Look for the images of the training list and their labels, without reading them."""
+    paths = setup.paths[:: -(-len(setup.paths) // MAX_FILES)]
+    missing = [path for path in paths if not Path(path).is_file()]
+    if len(missing) == len(paths):
+        message = "file not found, nor is any other image of the list"
+        hint = "paths in a list are relative to the working directory, or else to the list's own folder"
+        yield _data_error(missing[0], message, hint)
+        return
+    place = Location(str(setup.data.path))
+    if missing:
+        message = f"{len(missing)} of {len(paths)} images not found, they are skipped; the first: {missing[0]}"
+        yield Finding(name="images-missing", message=message, cause=Cause.DATA, location=place)
+    dataset = setup.source.dataset
+    if isinstance(dataset, ClassificationData) and dataset.labels is not None:
+        yield from _check_class_labels(paths, dataset.labels, place)
+        return
+    dialect = setup.plan.dialect
+    labels = {path: _find_label(path, dialect) for path in paths}
+    unlabeled = [path for path, label in labels.items() if label is None]
+    elsewhere = [(label, label_path(path, dialect)) for path, label in labels.items() if label is not None]
+    elsewhere = [(label, expected) for label, expected in elsewhere if label != expected]
+    if len(unlabeled) == len(paths):
+        yield _no_labels(unlabeled[0], dialect)
+    elif unlabeled:
+        then = "they are skipped" if dialect is Dialect.PJREDDIE else "they count as images without objects"
+        message = f"{len(unlabeled)} of {len(paths)} images have no label file, {then}; the first: {unlabeled[0]}"
+        yield Finding(name="labels-missing", message=message, cause=Cause.DATA, location=place)
+    if elsewhere:
+        label, expected = elsewhere[0]
+        message = f"{len(elsewhere)} label files are read where only the other darknet looks; the first: {label}"
+        hints = (f"move them for {dialect}'s program, this one to {expected}",)
+        yield Finding(name="labels-elsewhere", message=message, cause=Cause.DATA, location=place, hints=hints)
+
+
+def check_backup(setup: TrainingSetup, folder: Path, weights: Path | None) -> Iterator[Finding]:
+    """Check that no checkpoint of an earlier run is overwritten. weights: from which the training starts."""
+    last = folder / f"{base_name(setup.plan.file)}{setup.intervals.last}"
+    if last.exists() and (weights is None or weights.resolve().parent != folder.resolve()):
+        message = "is from an earlier run and will be overwritten"
+        hints = ("start from this file to continue that run",)
+        yield Finding(name="overwrite", message=message, location=Location(str(last)), hints=hints)
+
+
+def _check_class_labels(paths: Sequence[str], labels: Sequence[str], place: Location) -> Iterator[Finding]:
+    odd = [path for path in paths if sum(label in path for label in labels) != 1]
+    if not odd or len(labels) < 2:
+        return
+    if len(odd) == len(paths):
+        message = "does not contain exactly one of the labels in its path, nor does any other image"
+        yield _data_error(odd[0], message, "the class of an image is the line of labels= that occurs in its path")
+        return
+    message = f"{len(odd)} of {len(paths)} images do not have exactly one label in their path; the first: {odd[0]}"
+    yield Finding(name="labels", message=message, cause=Cause.DATA, location=place)
+
+
+def _find_label(path: str, dialect: Dialect) -> Path | None:
+    try:
+        file = find_label(path, dialect)
+    except DarkpyError:
+        return None
+    return file if file.is_file() else None
+
+
+def _no_labels(path: str, dialect: Dialect) -> Finding:
+    """Name the label file that was looked for, and where it may be instead."""
+    try:
+        expected = label_path(path, dialect)
+    except DarkpyError as error:
+        return error.as_finding("data", Cause.DATA, Location(path))
+    hint = "put them there, one .txt file for each image"
+    if nearby := label_nearby(path):
+        hint = f"there is {nearby}: move the label files to {expected.parent}"
+        if nearby.name != expected.name and nearby.parent == expected.parent:
+            hint = f"there is {nearby}: name it {expected.name}"
+        if nearby.suffix == ".xml":
+            hint = f"there is {nearby}: convert the annotations with darkpy dataset from-voc"
+    return _data_error(path, f"has no labels at {expected}, nor has any other image of the list", hint)
+
+
+def _data_error(path: str, message: str, hint: str) -> Finding:
+    return Finding(
+        name="data",
+        message=message,
+        severity=Severity.ERROR,
+        cause=Cause.DATA,
+        location=Location(path),
+        hints=(hint,),
+    )
 
 
 def check_plan(plan: Plan) -> Iterator[Finding]:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from darkpy.evaluation.detect import DetectOptions
 from darkpy.evaluation.ground_truth import GroundTruth
-from darkpy.evaluation.matching import GroupedGroundTruth, first_occurrences
+from darkpy.evaluation.truth_matching import GroupedGroundTruth, first_occurrences
 from darkpy.network import Network
-from darkpy.ops.detections import Detections
+from darkpy.ops.boxes import Detections
 
 
 @dataclass(frozen=True, slots=True)

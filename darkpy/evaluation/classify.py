@@ -18,7 +18,7 @@ from darkpy.data.lists.text_files import read_lines
 from darkpy.data.loading.images import Image, load_image
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ImageError
-from darkpy.evaluation.prefetch import load_in_batches
+from darkpy.evaluation.detect import load_in_batches
 from darkpy.network import Network
 from darkpy.ops.hierarchy import Hierarchy
 from darkpy.ops.resample import center_crop, letterbox, resize_min_crop

@@ -4,16 +4,26 @@ load and fit (threads) -> forward -> decode heads -> undo letterbox -> non-maxim
 takes the objects, `run_metrics` the tensors, and `export.verify` the steps behind the forward pass.
 
 Legend: B images, C H W channels, rows, columns, M candidates, K classes.
+
+Detected objects as plain Python values, for printing, drawing and JSON.
+
+Loading of images by threads, ahead of the network, in batches.
+
+Pillow and torch release Python's global lock while they work.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from itertools import islice
+from threading import Barrier
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,11 +33,120 @@ from darkpy.data.loading.images import Image, load_image, prepare, stack
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning, ImageError
 from darkpy.evaluation.nms import suppress, suppress_by_objectness
-from darkpy.evaluation.objects import Object, to_objects
-from darkpy.evaluation.prefetch import BATCH_SIZE, load_in_batches
 from darkpy.network import Network
-from darkpy.ops.detections import Detections
+from darkpy.ops.boxes import Detections
 from darkpy.ops.resample import letterbox_geometry
+from darkpy.process import count_cpus
+
+BoxFrac = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """One class of one box: one line of darknet's output, one entry of its JSON.
+
+    Units:   box_frac is (x, y, w, h) in center form, fractions of the image, not clipped.
+    """
+
+    class_id: int
+    name: str
+    confidence: float
+    box_frac: BoxFrac
+
+
+def to_objects(detections: Detections, image: int, names: Sequence[str], thresh: float) -> list[Object]:
+    """Return one object for each class above thresh of each box of an image.
+
+    Returns: boxes in detection order, the classes of a box by number.
+    Raises:  DarkpyError when a class has no name.
+    """
+    of_image = detections.of(image)
+    classes = of_image.prob_MK.shape[1]
+    if classes > len(names):
+        raise DarkpyError(
+            f"the network has {classes} classes, the list of names has {len(names)}",
+            hint="give the names file the network was trained with (names= in the .data file)",
+        )
+    box_D, class_D = torch.nonzero(of_image.prob_MK > thresh, as_tuple=True)
+    confidence_D = of_image.prob_MK[box_D, class_D]
+    rows = zip(class_D.tolist(), confidence_D.tolist(), of_image.boxes_M4[box_D].tolist(), strict=True)
+    return [Object(class_id, names[class_id], score, (x, y, w, h)) for class_id, score, (x, y, w, h) in rows]
+
+
+BATCH_SIZE = 8
+"""Default images at a time: 16 and 32 are no faster."""
+
+MAX_THREADS = 8
+
+Item = TypeVar("Item")
+Loaded = TypeVar("Loaded")
+Prepared = TypeVar("Prepared")
+
+
+def load_in_batches(
+    load: Callable[[Item], Loaded],
+    prepare: Callable[[Loaded], Prepared],
+    items: Iterable[Item],
+    batch_size: int,
+    device: torch.device,
+    *,
+    prefetch: bool = True,
+) -> Iterator[list[Prepared]]:
+    """Load and prepare items in batches, in their order.
+
+    If the network leaves cores idle, threads make the next batch while this one is used. If it computes with all cores,
+    it would wait for the one that a loading thread takes from it; so each batch is then loaded by all cores when it is
+    asked for, and prepared by torch's own threads.
+
+    prefetch: ask for the items of the next batch early; not where a user types them.
+    """
+    idle = _idle_cores(device)
+    threads = min(MAX_THREADS, idle) if idle else min(MAX_THREADS, count_cpus(), batch_size)
+    remaining = iter(items)
+    with _pool(threads) as pool:
+        if not idle:
+            while batch := [pool.submit(load, item) for item in islice(remaining, batch_size)]:
+                yield [prepare(future.result()) for future in batch]
+            return
+
+        def make(item: Item) -> Prepared:
+            return prepare(load(item))
+
+        def submit() -> list[Future[Prepared]]:
+            return [pool.submit(make, item) for item in islice(remaining, batch_size)]
+
+        current = submit()
+        while current:
+            following = submit() if prefetch else None
+            yield [future.result() for future in current]
+            current = submit() if following is None else following
+
+
+def _idle_cores(device: torch.device) -> int:
+    """Cores that the network does not compute with."""
+    return max(0, count_cpus() - (torch.get_num_threads() if device.type == "cpu" else 1))
+
+
+@contextmanager
+def _pool(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads in each of which torch computes single-threaded; tasks not yet begun are dropped at the end."""
+    threads = torch.get_num_threads()
+    ready = Barrier(count + 1)
+
+    def begin() -> None:
+        torch.get_num_threads()  # a thread copies the global number when it first asks, and must do so before the next
+        torch.set_num_threads(1)
+        ready.wait()
+
+    pool = ThreadPoolExecutor(count, initializer=begin)
+    try:
+        for _ in range(count):
+            pool.submit(int)  # a pool starts its threads with its tasks
+        ready.wait()
+        torch.set_num_threads(threads)  # some of torch's libraries have one number for all threads
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from darkpy.evaluation.detect import ImageStatus
-from darkpy.ops.boxes import to_corners
-from darkpy.ops.detections import Detections
+from darkpy.ops.boxes import Detections, to_corners
 
 ROWS_PER_CHUNK = 1 << 14
 MAX_BOX_FRAC = 1e30

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
-    from darkpy.evaluation.objects import BoxFrac, Object
+    from darkpy.evaluation.detect import BoxFrac, Object
 
 Color = tuple[int, int, int]
 Rect = tuple[int, int, int, int]

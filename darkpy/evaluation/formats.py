@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from darkpy.dialect import Dialect
 
 if TYPE_CHECKING:
-    from darkpy.evaluation.objects import BoxFrac, Object
+    from darkpy.evaluation.detect import BoxFrac, Object
 
 HIDDEN_CLASS_PREFIX = "dont_show"
 

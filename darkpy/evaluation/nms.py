@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from darkpy.ops import boxes
-from darkpy.ops.detections import Detections
+from darkpy.ops.boxes import Detections
 
 Overlap = Callable[[Tensor, Tensor], Tensor]
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from darkpy.evaluation.detect import DetectOptions
 from darkpy.evaluation.ground_truth import GroundTruth
-from darkpy.evaluation.matching import GroupedGroundTruth
-from darkpy.ops.detections import Detections
+from darkpy.evaluation.truth_matching import GroupedGroundTruth
+from darkpy.ops.boxes import Detections
 
 RECALL_THRESH = 0.001
 RECALL_OPTIONS = DetectOptions(thresh=RECALL_THRESH, nms=0.4, letterbox=False, by_objectness=True)

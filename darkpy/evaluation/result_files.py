@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkpy.data.lists.names import COCO_IDS
+from darkpy.data.lists.text_files import COCO_IDS
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.evaluation.detect import DetectOptions, ImageStatus

@@ -6,10 +6,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from darkpy.evaluation.detect import DetectOptions, ImageStatus, detect_batches
-from darkpy.evaluation.prefetch import BATCH_SIZE
+from darkpy.evaluation.detect import BATCH_SIZE, DetectOptions, ImageStatus, detect_batches
 from darkpy.network import Network
-from darkpy.ops.detections import Detections
+from darkpy.ops.boxes import Detections
 
 
 class Metric(NamedTuple):

@@ -17,18 +17,19 @@ from darkpy.build import Plan
 from darkpy.errors import DarkpyError
 from darkpy.evaluation.detect import (
     DetectOptions,
+    Object,
     decode_heads,
     drop_non_finite,
     postprocess,
     read_input,
     suppress_candidates,
+    to_objects,
     undo_letterbox,
 )
-from darkpy.evaluation.objects import Object, to_objects
 from darkpy.evaluation.onnx_outputs import run_onnx
 from darkpy.export.convert import fill, open_source
 from darkpy.network import Network
-from darkpy.ops.detections import Detections
+from darkpy.ops.boxes import Detections
 
 RELATIVE_TOLERANCE = 1e-4  # of the largest value of an output
 _ACCEPT_ALL_THRESH = -1.0

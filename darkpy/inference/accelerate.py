@@ -14,9 +14,9 @@ import torch
 from darkpy.deprecation import renamed_arguments, warn_renamed
 from darkpy.errors import DarkpyError
 from darkpy.inference.backends import onnx_runtime, openvino
+from darkpy.inference.calibration import quantize_network
 from darkpy.inference.compile import compile_network
 from darkpy.inference.executor import Executor, lower_layers
-from darkpy.inference.quantize import quantize_network
 from darkpy.network import Network, Runner
 
 PRECISIONS_BY_ENGINE: Mapping[str, tuple[str, ...]] = MappingProxyType(

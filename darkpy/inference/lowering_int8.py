@@ -13,8 +13,8 @@ from functools import singledispatch
 import torch
 from torch.nn import functional
 
+from darkpy.inference.int8_ops import QuantParams, quantized_conv, quantized_sum
 from darkpy.inference.lowering import Function, conv_geometry, is_plain_conv, take_weights
-from darkpy.inference.quantization import QuantParams, quantized_conv, quantized_sum
 from darkpy.layers.base import Layer
 from darkpy.layers.convolutional import Convolutional
 from darkpy.layers.maxpool import Maxpool, max_pool_2x2

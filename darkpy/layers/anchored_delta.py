@@ -22,12 +22,9 @@ from darkpy.config.net import NetSpec
 from darkpy.layers.anchors import AnchoredSpec, chosen_anchors
 from darkpy.layers.head import read_head_targets
 from darkpy.layers.loss import mean_text
-from darkpy.ops.box_coder import BoxCoder
-from darkpy.ops.boxes import OVERLAP_MEASURES
+from darkpy.ops.boxes import OVERLAP_MEASURES, BoxCoder, cells
 from darkpy.ops.device import tensor_async, to_device
-from darkpy.ops.grid import cells
-from darkpy.ops.matching import Matches, best_overlaps, match, match_predictions
-from darkpy.ops.targets import TargetBoxes
+from darkpy.ops.matching import Matches, TargetBoxes, best_overlaps, match, match_predictions
 
 MEAN_FIELDS = frozenset({"no_obj"})
 """Fields of the report that are means over the minibatch; all others are sums."""

@@ -16,13 +16,10 @@ from darkpy.config.schema import MAX_LIST, key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.finding import Finding
-from darkpy.layers.base import Layer
+from darkpy.layers.base import Layer, missing_anchors
 from darkpy.layers.head import AnchorKeys, HeadSpec, scores_above
-from darkpy.layers.lint import missing_anchors
-from darkpy.ops.box_coder import BoxCoder
-from darkpy.ops.detections import Detections
+from darkpy.ops.boxes import BoxCoder, Detections, cells, channel_mask, channel_runs, pick
 from darkpy.ops.device import tensor_async
-from darkpy.ops.grid import cells, channel_mask, channel_runs, pick
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 

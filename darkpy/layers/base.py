@@ -2,12 +2,17 @@
 
 One file (or folder) in layers/ holds all there is of a section: keys, shape rule, sources, arrays, module and ONNX
 form. Code elsewhere asks a layer for what it can do, never for its type.
+
+The arrays of a layer: their names, shapes and starting values.
+
+Lint findings that several section types share: settings that are allowed and bad for training.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
@@ -18,11 +23,6 @@ from darkpy.dialect import Dialect
 from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
 from darkpy.errors import DarkpyError
 from darkpy.finding import Finding
-from darkpy.layers.arrays import INIT_ONE as INIT_ONE  # for the layers
-from darkpy.layers.arrays import INIT_SLOPE as INIT_SLOPE
-from darkpy.layers.arrays import INIT_ZERO as INIT_ZERO
-from darkpy.layers.arrays import ArraySpec as ArraySpec
-from darkpy.layers.arrays import Init as Init
 from darkpy.ops.activations import ACTIVATION_ALIASES, PRELU_NAME, activation_names
 from darkpy.ops.initializers import INITIALIZERS_BY_NAME
 from darkpy.ops.norms import BN_FREEZE_MODES
@@ -31,6 +31,66 @@ from darkpy.shapes import Shape
 
 if TYPE_CHECKING:
     from darkpy.config.net import NetSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """Initial values of an array: `mean` plus noise, normal (std `scale`) or uniform (+-`scale`).
+
+    filled: number of leading elements that get noise, where darknet does not fill the whole array.
+    """
+
+    mean: float = 0.0
+    scale: float = 0.0
+    is_normal: bool = False
+    filled: int | None = None
+
+    def fill_(self, tensor: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        tensor.fill_(self.mean)
+        if self.scale:
+            flat = tensor.view(-1)[: self.filled]
+            if self.is_normal:
+                flat.normal_(self.mean, self.scale, generator=generator)
+            else:
+                flat.uniform_(self.mean - self.scale, self.mean + self.scale, generator=generator)
+        return tensor
+
+
+INIT_ZERO = Init()
+INIT_ONE = Init(mean=1.0)
+INIT_SLOPE = Init(mean=0.25)  # of a PReLU left of 0 (He et al. 2015)
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySpec:
+    """One array of a layer, in the weight file and in the module; `LayerSpec.arrays` lists them in file order.
+
+    name: of the module's parameter or buffer, dotted if a layer is made of layers.
+    is_statistic: a buffer (rolling mean or variance), not learned by gradient.
+    is_norm: batch norm's scales and statistics, which `dontloadscales` skips.
+    is_decayed: weight decay applies to it.
+    is_flipped: the file holds it as [rest][first axis] (`flipped=1`).
+    is_connected: a connected weight, stored transposed by darknet's oldest versions.
+    is_extension: no darknet has this array, so none can read a file that holds it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    init: Init = INIT_ZERO
+    is_statistic: bool = False
+    is_norm: bool = False
+    is_decayed: bool = False
+    is_flipped: bool = False
+    is_connected: bool = False
+    is_extension: bool = False
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+    def within(self, part: str) -> ArraySpec:
+        """The same array, named from the layer that contains its owner as `part`; no `dontloadscales` inside."""
+        return replace(self, name=f"{part}.{self.name}", is_norm=False)
 
 
 class Layer(nn.Module):
@@ -252,3 +312,29 @@ def field_values(spec: LayerSpec) -> Iterator[tuple[str, object]]:
     """Yield names and values of a spec's keys, for tables and JSON."""
     for declared in keys_of(type(spec)).values():
         yield declared.name, getattr(spec, declared.field)
+
+
+def skipped_cells(size: int, strides: Sequence[int]) -> Iterator[Finding]:
+    """Find windows of `size` x `size` cells that leave gaps between each other.
+
+    strides: down and across.
+    """
+    longest = max(strides)
+    if longest <= size:
+        return
+    read = min(size / strides[0], 1) * min(size / strides[1], 1)
+    message = (
+        f"stride={longest} is larger than size={size}: {1 - read:.0%} of the cells are in no window, and the layers"
+        " before learn nothing from them"
+    )
+    hints = (f"stride={size}", f"size={longest}")
+    yield Finding(name="stride-beyond-size", message=message, key="stride", hints=hints)
+
+
+def missing_anchors(anchors: Sequence[float], indices: Sequence[int], unit: str) -> Iterator[Finding]:
+    """Find anchors of a head that its list lacks. unit: in which the cfg gives them."""
+    listed, wanted = len(anchors) // 2, max(indices) + 1
+    if wanted > listed:
+        message = f"uses anchors up to number {wanted - 1}, and anchors= lists {listed}: the others are .5 x .5 {unit}"
+        hints = (f"anchors= with {wanted} pairs", f"num={listed}")
+        yield Finding(name="missing-anchors", message=message, key="anchors", hints=hints)

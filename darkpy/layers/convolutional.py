@@ -17,8 +17,7 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.finding import Finding
-from darkpy.layers.base import ArraySpec, Init, Layer, LayerSpec, absolute_index, section
-from darkpy.layers.lint import skipped_cells
+from darkpy.layers.base import ArraySpec, Init, Layer, LayerSpec, absolute_index, section, skipped_cells
 from darkpy.layers.weighted import WeightedLayer, WeightedLayerSpec
 from darkpy.ops.antialiasing import blur, blur_to_onnx, blurred_sides
 from darkpy.ops.binary import binarized, signs

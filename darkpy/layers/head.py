@@ -13,9 +13,9 @@ from torch import Tensor
 from darkpy.config.classmap import read_class_map
 from darkpy.errors import DarkpyError
 from darkpy.layers.loss import LossSpec
-from darkpy.ops.detections import Detections
+from darkpy.ops.boxes import Detections
+from darkpy.ops.matching import TargetBoxes, read_target_boxes
 from darkpy.ops.onnx_builder import Graph, Value
-from darkpy.ops.targets import TargetBoxes, read_target_boxes
 from darkpy.shapes import Shape
 
 

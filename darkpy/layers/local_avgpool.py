@@ -16,8 +16,7 @@ from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.finding import Finding
-from darkpy.layers.base import Layer, LayerSpec, section
-from darkpy.layers.lint import skipped_cells
+from darkpy.layers.base import Layer, LayerSpec, section, skipped_cells
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.ops.pooling import PoolingWindow
 from darkpy.shapes import Shape

@@ -15,8 +15,7 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.finding import Finding
-from darkpy.layers.base import Layer, LayerSpec, section
-from darkpy.layers.lint import skipped_cells
+from darkpy.layers.base import Layer, LayerSpec, section, skipped_cells
 from darkpy.ops.antialiasing import blur, blur_to_onnx, blurred_sides
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.ops.pooling import PoolingWindow

@@ -1,16 +1,15 @@
-"""Conversions of boxes, and IoU, GIoU, DIoU and CIoU.
-
-A box is (x, y, w, h) along the last dimension, with x, y its center, in any unit that is the same for both boxes. `a`
-and `b` broadcast: `iou(a_N4, b_N4)` compares pairs, `iou(a_N4[:, None], b_M4)` all N x M.
-"""
+"""Boxes and detections: IoU measures, box coding relative to cells and anchors, the cells of a head's output."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from darkpy.ops.device import tensor_async
 
 DIOU_EXPONENT = 0.6
 """Exponent of the distance term in darknet's DIoU; the paper has 1."""
@@ -109,3 +108,141 @@ def _squared_lengths(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     width, height = _enclosing(a, b)
     distance = (a[..., 0] - b[..., 0]) ** 2 + (a[..., 1] - b[..., 1]) ** 2
     return distance, width * width + height * height
+
+
+def cells(map_BCHW: Tensor, entries: int) -> Tensor:
+    """View the output map of a yolo layer box by box, in darknet's order of candidates.
+
+    Returns: entries_BHWAE, a view.
+    """
+    batch, _, rows, columns = map_BCHW.shape
+    return map_BCHW.view(batch, -1, entries, rows, columns).permute(0, 3, 4, 1, 2)
+
+
+def channel_mask(selected: Collection[int], entries: int, anchors: int) -> Tensor:
+    """Return mask_C11, True at the selected entries of every anchor."""
+    mask_E = torch.zeros(entries, dtype=torch.bool, device="cpu")
+    mask_E[list(selected)] = True
+    return mask_E.repeat(anchors)[:, None, None]
+
+
+def channel_runs(selected: Collection[int], entries: int, anchors: int) -> tuple[slice, ...]:
+    """Return the selected entries of every anchor as slices of consecutive channels."""
+    starts = sorted(entry for entry in selected if entry - 1 not in selected)
+    ends = sorted(entry + 1 for entry in selected if entry + 1 not in selected)
+    return tuple(
+        slice(anchor * entries + start, anchor * entries + end)
+        for anchor in range(anchors)
+        for start, end in zip(starts, ends, strict=True)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Boxes selected from a grid: their cells and predicted entries.
+
+    Shapes: image_M, anchor_M, cell_M2 (column, row) int64; grid_2 (columns, rows); entry_ME float32.
+    """
+
+    image_M: Tensor
+    cell_M2: Tensor
+    anchor_M: Tensor
+    grid_2: Tensor
+    entry_ME: Tensor
+
+    def center_frac(self, xy_M2: Tensor) -> Tensor:
+        """Convert positions inside the cell to centers in fractions of the map."""
+        return (self.cell_M2 + xy_M2) / self.grid_2
+
+
+def pick(entries_BHWAE: Tensor, selected_BHWA: Tensor, *, by_anchor: bool = False) -> Candidates:
+    """Select boxes of each image by a mask: cell by cell with all anchors of a cell, or anchor by anchor."""
+    if by_anchor:
+        image_M, anchor_M, row_M, column_M = selected_BHWA.permute(0, 3, 1, 2).nonzero().unbind(1)
+    else:
+        image_M, row_M, column_M, anchor_M = selected_BHWA.nonzero().unbind(1)
+    _, rows, columns, _, _ = entries_BHWAE.shape
+    return Candidates(
+        image_M,
+        torch.stack((column_M, row_M), dim=1),
+        anchor_M,
+        tensor_async((columns, rows), image_M.device),
+        entries_BHWAE[image_M, row_M, column_M, anchor_M].float(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BoxCoder:
+    """Conversion between the predicted values x, y, w, h and boxes.
+
+    to_center: offset from the point that is inside the cell to the box's center, in sizes of the box.
+    squared_size: sizes are 4 * w * w anchors, else exp(w) (`new_coords`).
+    Shapes:  grid_2 (columns, rows), net_2 (width, height); cells are (column, row), anchors (w, h).
+    Units:   net and anchors in pixels of the network's input, boxes in fractions of it.
+    Source:  AlexeyAB/darknet src/yolo_layer.c get_yolo_box, delta_yolo_box; src/gaussian_yolo_layer.c alike
+    """
+
+    grid_2: Tensor
+    net_2: Tensor
+    to_center: float = 0.0
+    squared_size: bool = False
+
+    def decode(self, xywh: Tensor, cell: Tensor, anchor_px: Tensor) -> Tensor:
+        """Compute the boxes that predicted values at a cell stand for."""
+        xy, wh = xywh[..., :2], xywh[..., 2:]
+        size = (4 * wh.square() if self.squared_size else wh.exp()) * anchor_px / self.net_2
+        return torch.cat(((cell + xy) / self.grid_2 + self.to_center * size, size), dim=-1)
+
+    def encode(self, box_frac: Tensor, cell: Tensor, anchor_px: Tensor) -> Tensor:
+        """Compute the values that a cell would have to predict for the boxes."""
+        size = box_frac[..., 2:] * self.net_2 / anchor_px  # in anchors
+        wh = (size / 4).sqrt() if self.squared_size else size.log()
+        return torch.cat((self._point(box_frac) - cell, wh), dim=-1)
+
+    def cells(self, box_frac: Tensor) -> Tensor:
+        """Compute the cells that contain the boxes' points, int64; points outside the grid get the nearest cell."""
+        return torch.minimum(self._point(box_frac).long().clamp(min=0), self.grid_2.long() - 1)
+
+    def _point(self, box_frac: Tensor) -> Tensor:
+        """Compute the point of the box that must be inside the cell, the center if `to_center` is 0. Units: cells."""
+        return (box_frac[..., :2] - self.to_center * box_frac[..., 2:]) * self.grid_2
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Candidate boxes of a batch of images, in the order of the heads.
+
+    Shapes:  image_M int64, the index in the batch; boxes_M4 float32; objectness_M; prob_MK, 0 = not this class.
+    Units:   boxes in center form, fractions of the image, not clipped.
+    """
+
+    image_M: Tensor
+    boxes_M4: Tensor
+    objectness_M: Tensor
+    prob_MK: Tensor
+
+    @classmethod
+    def cat(cls, parts: Sequence[Detections]) -> Detections:
+        """Concatenate the candidates of several parts, such as heads."""
+        return cls(
+            torch.cat([part.image_M for part in parts]),
+            torch.cat([part.boxes_M4 for part in parts]),
+            torch.cat([part.objectness_M for part in parts]),
+            torch.cat([part.prob_MK for part in parts]),
+        )
+
+    def __len__(self) -> int:
+        return self.image_M.shape[0]
+
+    def select(self, mask_M: Tensor) -> Detections:
+        """Select candidates by a mask or by indices."""
+        return Detections(self.image_M[mask_M], self.boxes_M4[mask_M], self.objectness_M[mask_M], self.prob_MK[mask_M])
+
+    def of(self, image: int) -> Detections:
+        """Select the candidates of one image."""
+        return self.select(self.image_M == image)
+
+    def to(self, device: torch.device | str) -> Detections:
+        return Detections(
+            self.image_M.to(device), self.boxes_M4.to(device), self.objectness_M.to(device), self.prob_MK.to(device)
+        )

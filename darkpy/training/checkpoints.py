@@ -1,24 +1,244 @@
-"""Checkpoints under darknet's names at darknet's intervals, each with its resume file.
+"""Checkpoints under darknet's names at darknet's intervals, the newest with its resume file.
 
 A resume file `BASE_N.resume` is written before the weight files it belongs to, and the previous one is removed only
 after them: whenever the process dies, the newest weights have theirs.
+
+With both, a run continues as if it had never been interrupted. A resume file is an .npz of arrays (the optimizer's,
+deferred gradients, averaged weights, states of random number generators) and `about`, a line of JSON: `weights`, the
+sha256 of the file it belongs to; `seen`; `skipped`, the images of refused minibatches; `gathered`, those whose
+gradients wait for the next update; `average`, of the losses; `seed`; `best`, the largest mAP; `filter`, the numbers
+of the DeltaFilter; `watcher`, the state of the trainer's monitor.
+The position in the data is not stored: it follows from the seed, from `seen` and from `skipped`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
+import math
 import re
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from darkpy.config.net import NetSpec
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.files import write_atomic
+from darkpy.layers.loss import DeltaFilter
 from darkpy.training.reports import UpdateReport
-from darkpy.training.resume import NO_MAP, Resume, digest, digest_file, open_resume, write_resume
 from darkpy.training.trainer import Trainer
+
+RESUME_FORMAT = 1
+NO_MAP = -1.0
+"""Best mean average precision before the first validation."""
+_OPTIMIZER_KEYS: Mapping[type[torch.optim.Optimizer], frozenset[str]] = {
+    torch.optim.SGD: frozenset({"momentum_buffer"}),
+    torch.optim.Adam: frozenset({"step", "exp_avg", "exp_avg_sq"}),
+}
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """A resume file whose arrays are still unread.
+
+    weights: sha256 of the weight file that it belongs to. best: largest mean average precision so far.
+    monitor: state of the trainer's monitor.
+    """
+
+    path: Path
+    weights: str
+    seen: int
+    average: float
+    seed: int
+    best: float
+    filter: DeltaFilter
+    skipped_images: int = 0
+    accumulated_images: int = 0
+    monitor: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    def restore(self, trainer: Trainer) -> None:
+        """Bring a trainer, whose network holds the weights, to the state in which this was written.
+
+        Raises: DarkpyError when it belongs to another network or optimizer; the trainer is then unchanged.
+        """
+        if trainer.seen != self.seen:
+            raise DarkpyError(f"{self.path}: was written after {self.seen} images, the network has seen {trainer.seen}")
+        tensors: dict[str, Tensor] = _read(
+            self.path, lambda file: {name: torch.from_numpy(file[name]) for name in file.files if name != "about"}
+        )
+        slots = _TensorSlots(trainer)
+        if not slots.accepts(tensors):
+            raise DarkpyError(
+                f"{self.path}: does not fit this network and its optimizer",
+                hint="has the cfg changed? move the file away to start with a new optimizer",
+            )
+        try:
+            torch.set_rng_state(tensors.pop("random/torch"))
+            trainer.generator.set_state(tensors.pop("random/trainer"))
+        except (KeyError, RuntimeError) as error:
+            raise DarkpyError(f"{self.path}: its random numbers cannot be used") from error
+        for path, tensor in tensors.items():
+            slots.put(path, tensor)
+        trainer.delta_filter = replace(self.filter)
+        trainer.skipped_images, trainer.accumulated_images = self.skipped_images, self.accumulated_images
+        trainer.seed, trainer.average_loss = self.seed, self.average
+        trainer.monitor.load_state(self.monitor)
+
+
+def open_resume(path: Path) -> Resume:
+    """Raises: DarkpyError when the file is no resume file, or of another version of darkpy."""
+    about = _read(path, lambda file: json.loads(str(file["about"])))
+    try:
+        if about["format"] != RESUME_FORMAT:
+            raise DarkpyError(f"{path}: was written by another version of darkpy")
+        average = math.nan if about["average"] is None else float(about["average"])
+        figures = DeltaFilter(**{name: float(figure) for name, figure in about["filter"].items()})
+        return Resume(
+            path=path,
+            weights=str(about["weights"]),
+            seen=int(about["seen"]),
+            average=average,
+            seed=int(about["seed"]),
+            best=float(about["best"]),
+            filter=figures,
+            skipped_images=int(about.get("skipped", 0)),
+            accumulated_images=int(about.get("gathered", 0)),
+            monitor={name: [float(number) for number in numbers] for name, numbers in about.get("watcher", {}).items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DarkpyError(f"{path}: is no resume file") from error
+
+
+def write_resume(path: Path, trainer: Trainer, *, weights: str, best: float = NO_MAP) -> None:
+    """Write the resume file of a weight file with this sha256; the file appears whole or not at all.
+
+    Raises: DarkpyError when an array holds NaN or infinity.
+    """
+    arrays = {name: tensor.detach().to("cpu").contiguous().numpy() for name, tensor in _tensors(trainer)}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise DarkpyError(f"{path}: {name} holds NaN or infinity; nothing is written")
+    about = {
+        "format": RESUME_FORMAT,
+        "weights": weights,
+        "seen": trainer.seen,
+        "skipped": trainer.skipped_images,
+        "gathered": trainer.accumulated_images,
+        "average": trainer.average_loss if math.isfinite(trainer.average_loss) else None,
+        "seed": trainer.seed,
+        "best": best,
+        "filter": asdict(trainer.delta_filter),
+        "watcher": {name: list(numbers) for name, numbers in trainer.monitor.state().items()},
+    }
+    members: dict[str, Any] = {"about": np.array(json.dumps(about)), **arrays}
+    stream = io.BytesIO()
+    np.savez(stream, **members)
+    write_atomic(path, [stream.getvalue()])
+
+
+def digest(chunks: Iterable[bytes]) -> str:
+    """Return the sha256 of a file's bytes."""
+    sha = hashlib.sha256()
+    for chunk in chunks:
+        sha.update(chunk)
+    return sha.hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Raises: DarkpyError when the file cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return digest(iter(lambda: stream.read(_CHUNK_BYTES), b""))
+    except OSError as error:
+        raise DarkpyError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _tensors(trainer: Trainer) -> Iterator[tuple[str, Tensor]]:
+    params = dict(trainer.network.named_parameters())
+    for name, param in params.items():
+        for key, value in trainer.optimizer.torch.state.get(param, {}).items():
+            yield f"optimizer/{name}/{key}", value
+        if param.grad is not None:
+            yield f"gradient/{name}", param.grad
+    for name, average in trainer.ema.arrays.items() if trainer.ema else ():
+        yield f"average/{name}", average
+    yield "random/torch", torch.get_rng_state()
+    yield "random/trainer", trainer.generator.get_state()
+    if trainer.device.type == "cuda":
+        yield "random/cuda", torch.cuda.get_rng_state(trainer.device)
+
+
+class _TensorSlots:
+    """Places of a file's arrays in a trainer."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.params = dict(trainer.network.named_parameters())
+        self.keys = _OPTIMIZER_KEYS[type(trainer.optimizer.torch)]
+
+    def accepts(self, tensors: Mapping[str, Tensor]) -> bool:
+        keys: dict[str, set[str]] = {}
+        for path in tensors:
+            kind, name, key = _parts(path)
+            if kind == "optimizer":
+                keys.setdefault(name, set()).add(key)
+        is_complete = all(param_keys == self.keys for param_keys in keys.values())
+        return is_complete and all(self._fits(*_parts(path), tensor) for path, tensor in tensors.items())
+
+    def _fits(self, kind: str, name: str, key: str, tensor: Tensor) -> bool:
+        if kind == "random":
+            return tensor.dtype is torch.uint8 and tensor.dim() == 1
+        if kind not in ("optimizer", "gradient", "average") or name not in self.params:
+            return False
+        shape = () if key == "step" else self.params[name].shape
+        return tensor.dtype is torch.float32 and tensor.shape == shape
+
+    def put(self, path: str, tensor: Tensor) -> None:
+        kind, name, key = _parts(path)
+        if kind == "random":
+            if self.trainer.device.type == "cuda":
+                torch.cuda.set_rng_state(tensor, self.trainer.device)
+            return
+        param = self.params[name]
+        # in the weights' memory layout: sums in another order round differently
+        placed = torch.empty_like(param).copy_(tensor) if key != "step" else tensor
+        if kind == "optimizer":
+            self.trainer.optimizer.torch.state[param][key] = placed
+        elif kind == "gradient":
+            param.grad = placed
+        elif self.trainer.ema is not None:  # else the cfg has lost its ema_alpha
+            self.trainer.ema.arrays[name] = placed
+
+
+def _parts(path: str) -> tuple[str, str, str]:
+    """Split an array's name into kind, parameter and key."""
+    kind, _, rest = path.partition("/")
+    name, _, key = rest.partition("/")
+    return kind, name, key
+
+
+def _read(path: Path, take: Any) -> Any:
+    try:
+        with ZipFile(path) as archive:
+            members = archive.infolist()
+        # darkpy does not compress it: its arrays take no more memory than the file has bytes
+        is_compressed = any(member.compress_type != ZIP_STORED for member in members)
+        if is_compressed or sum(member.file_size for member in members) > path.stat().st_size:
+            raise DarkpyError(f"{path}: is no resume file: its contents are larger than the file")
+        with np.load(path, allow_pickle=False) as file:
+            return take(file)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, BadZipFile) as error:
+        raise DarkpyError(f"{path}: is no resume file, or a broken one: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

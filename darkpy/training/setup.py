@@ -11,11 +11,9 @@ from darkpy.build import Plan
 from darkpy.config.classmap import read_class_map
 from darkpy.config.tree import read_tree
 from darkpy.data.augment.config import ClassificationAugmentConfig, DetectionAugmentConfig
-from darkpy.data.augment.multiscale import MAX_CLASSIFIER_SIDE, classifier_size, detector_minibatch, detector_size
-from darkpy.data.augment.sampler import Sampler
-from darkpy.data.lists.data_file import DataFile
+from darkpy.data.augment.sampler import MAX_CLASSIFIER_SIDE, Sampler, classifier_size, detector_minibatch, detector_size
 from darkpy.data.lists.paths import read_image_list
-from darkpy.data.lists.text_files import read_lines
+from darkpy.data.lists.text_files import DataFile, read_lines
 from darkpy.data.loading.bad_files import BadLists
 from darkpy.data.loading.datasets import ClassificationData, DetectionData
 from darkpy.errors import DarkpyError

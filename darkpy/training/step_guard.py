@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class StepGuard:
     """Accepts everything and observes nothing; subclasses refuse what would harm the weights.
 
-    The trainer takes a refused step back as if it had never been made. A step that is accepted changes in no number.
+    The trainer takes a refused step back as if it had never been made. An accepted step is
+    exactly the step without a guard.
     With several ranks all must answer the same.
     """
 

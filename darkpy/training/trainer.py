@@ -16,13 +16,11 @@ from darkpy.config.net import NetSpec
 from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
 from darkpy.errors import DarkpyError
 from darkpy.layers.base import Layer
-from darkpy.layers.delta_filter import DeltaFilter
-from darkpy.layers.loss import Loss, TrainingState
+from darkpy.layers.loss import DeltaFilter, Loss, TrainingState
 from darkpy.network import Network
 from darkpy.training.ema import WeightEma
-from darkpy.training.optimizer import Optimizer
+from darkpy.training.optimizer import Optimizer, current_rate
 from darkpy.training.reports import StepReport
-from darkpy.training.schedule import current_rate
 from darkpy.training.step_guard import StepGuard
 from darkpy.weightfile import Header
 

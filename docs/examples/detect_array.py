@@ -11,8 +11,7 @@ import PIL.ImageDraw
 
 import darkpy
 from darkpy.data.loading.images import Image, prepare
-from darkpy.evaluation.detect import DetectOptions, postprocess
-from darkpy.evaluation.objects import to_objects
+from darkpy.evaluation.detect import DetectOptions, postprocess, to_objects
 
 names = Path("sample.names").read_text().split()
 network = darkpy.accelerate(darkpy.load("sample.cfg", "sample.weights"))

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import darkpy
-from darkpy.data.lists.data_file import read_data
+from darkpy.data.lists.text_files import read_data
 from darkpy.diagnostics.doctor import examine
 
 CFG, DATA = Path("shapes/sample.cfg"), Path("shapes/sample.data")

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import darkpy
-from darkpy.data.lists.data_file import read_data
 from darkpy.data.lists.paths import read_image_list
+from darkpy.data.lists.text_files import read_data
 from darkpy.evaluation.average_precision import AveragePrecision, map_options
 from darkpy.evaluation.ground_truth import read_ground_truth
 from darkpy.evaluation.runner import Metric, run_metrics

@@ -7,7 +7,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from darkpy.anchors.plot import PLOT_SIDE_PX, draw_anchor_plot
+from darkpy.anchors.scatter import PLOT_SIDE_PX, draw_anchor_plot
 
 
 def test_boxes_are_points_in_the_colors_of_their_anchors_and_anchors_frames() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from darkpy.cli.images import ask_paths, drawing_path, open_folder, write_drawing
+from darkpy.cli.load import ask_paths, drawing_path, open_folder, write_drawing
 from darkpy.data.loading.images import Image
 from darkpy.errors import DarkpyError
 from darkpy.evaluation.detect import DetectResult

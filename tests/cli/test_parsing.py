@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 import pytest
 
-from darkpy.cli.parsing import Command, Group, LazyCommand
+from darkpy.cli.options import Command, Group, LazyCommand
 from darkpy.errors import DarkpyError
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from darkpy.inference import accelerate
-from darkpy.inference import quantize as int8
+from darkpy.inference import calibration as int8
 from tests.cli.conftest import Run, write_image
 
 DETECT = ("detect", "net.cfg", "net.weights", "a.png", "--names=pets.names", "--json", "-nogpu")

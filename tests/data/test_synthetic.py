@@ -17,10 +17,9 @@ from PIL import Image
 
 import darkpy
 from darkpy.data.augment.sampler import DarknetRandom
-from darkpy.data.lists.data_file import read_data
 from darkpy.data.lists.labels import read_labels
-from darkpy.data.lists.names import read_names
 from darkpy.data.lists.paths import label_path, read_image_list
+from darkpy.data.lists.text_files import read_data, read_names
 from darkpy.data.synthetic import (
     CLASS_NAMES,
     MAX_COVERED,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from darkpy.data.lists.data_file import read_data
+from darkpy.data.lists.text_files import read_data
 from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
 from darkpy.diagnostics.doctor import Examination, examine
 from darkpy.finding import Finding

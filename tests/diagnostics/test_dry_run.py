@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from darkpy.build import make_plan
-from darkpy.data.lists.data_file import read_data
+from darkpy.data.lists.text_files import read_data
 from darkpy.diagnostics.dry_run import DryRun, as_record
 from darkpy.finding import Location
 from darkpy.network import Network

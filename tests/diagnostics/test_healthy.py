@@ -81,7 +81,7 @@ def blood(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", ["yolov3-tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_nothing_is_found_in_blood_cells(blood: Path, tmp_path: Path, name: str) -> None:
-    from darkpy.data.lists.data_file import read_data
+    from darkpy.data.lists.text_files import read_data
 
     cfg = tmp_path / "my.cfg"
     cfg.write_text(as_darknet_says(ROOT / "cfg" / f"{name}.cfg", 3))
@@ -109,7 +109,7 @@ def test_anchors_three_times_too_large_for_blood_cells_are_found(blood: Path, tm
 
 
 def test_nothing_is_found_in_a_classifier_and_its_images(shared: Path, tmp_path: Path) -> None:
-    from darkpy.data.lists.data_file import read_data
+    from darkpy.data.lists.text_files import read_data
 
     pictures = sorted((shared / "data/cifar/train").glob("*.png"))
     for name, some in (("train", pictures[:400]), ("test", pictures[400:500])):

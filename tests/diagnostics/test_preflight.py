@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from darkpy.build import make_plan
-from darkpy.data.lists.data_file import read_data
+from darkpy.data.lists.text_files import read_data
 from darkpy.diagnostics.preflight import check_training
 from darkpy.errors import DarkpyError
 from darkpy.training.setup import TrainingSetup, backup_folder, open_setup

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from darkpy.build import make_plan
-from darkpy.data.lists.data_file import read_data
 from darkpy.data.lists.paths import label_path, read_image_list
+from darkpy.data.lists.text_files import read_data
 from darkpy.diagnostics.sample_scores import SampleScorer, Scored, as_csv, check_scores, draw_worst, rank
 from darkpy.network import Network
 from darkpy.training.loop import run_updates

@@ -84,6 +84,13 @@ def test_tools_that_are_named_exist(place: str, line: str) -> None:
         assert (ROOT / file).exists()
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    named = re.findall(r"`([\w]+/[\w/]+\.py)`", page.read_text(encoding="utf-8"))
+    places = (ROOT, ROOT / "darkpy", ROOT / "darkpy/config", ROOT / "darkpy/inference")
+    assert [file for file in named if not any((place / file).exists() for place in places)] == []
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory as the pages assume it: cfg/, a small data set, weights."""

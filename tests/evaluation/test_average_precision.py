@@ -20,7 +20,7 @@ from torch import Tensor
 from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision
 from darkpy.evaluation.ground_truth import GroundTruth
 from darkpy.evaluation.metric_tables import map_lines
-from darkpy.ops.detections import Detections
+from darkpy.ops.boxes import Detections
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "average-precision.npz")
 ANSWERS = {str(words): str(text) for words, text in GOLDEN["answers"]}

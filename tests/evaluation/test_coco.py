@@ -9,7 +9,7 @@ from darkpy.evaluation.coco import COCO_STATS, CocoPrecision, coco_precision
 from darkpy.evaluation.detect import ImageStatus
 from darkpy.evaluation.detection_store import DetectionStore
 from darkpy.evaluation.ground_truth import GroundTruth
-from darkpy.ops.detections import Detections
+from darkpy.ops.boxes import Detections
 
 IMAGES = [ImageStatus(0, "a.jpg", (200, 200)), ImageStatus(1, "b.jpg", (200, 200))]
 WHOLE = (0.5, 0.5, 0.5, 0.5)

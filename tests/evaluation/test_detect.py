@@ -16,7 +16,7 @@ import darkpy
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.evaluation.detect import DetectOptions, DetectResult, detect, postprocess
 from darkpy.network import Network
-from darkpy.ops.detections import Detections
+from darkpy.ops.boxes import Detections
 from darkpy.ops.resample import letterbox_geometry
 from tests.pretended_gpu import GPU, pretended_gpu
 

@@ -6,7 +6,7 @@ import torch
 
 from darkpy.evaluation.detect import ImageStatus
 from darkpy.evaluation.detection_store import DetectionStore
-from darkpy.ops.detections import Detections
+from darkpy.ops.boxes import Detections
 
 IMAGES = [ImageStatus(0, "a.jpg", (100, 50)), ImageStatus(1, "b.jpg", (10, 10))]
 

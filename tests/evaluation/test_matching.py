@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from darkpy.evaluation import matching
-from darkpy.evaluation.matching import GroupedGroundTruth, first_occurrences
+from darkpy.evaluation import truth_matching
+from darkpy.evaluation.truth_matching import GroupedGroundTruth, first_occurrences
 from darkpy.ops.boxes import iou
 
 
@@ -12,7 +12,7 @@ from darkpy.ops.boxes import iou
 def test_truth_that_is_found_is_the_best_of_its_group_however_many_are_compared_at_once(
     pairs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(matching, "MAX_PAIRS", pairs)
+    monkeypatch.setattr(truth_matching, "MAX_PAIRS", pairs)
     rng = torch.Generator().manual_seed(1)
     boxes_D4, boxes_T4 = (torch.rand(count, 4, generator=rng) * 0.5 + 0.1 for count in (200, 90))
     group_D, group_T = (torch.randint(7, (count,), generator=rng) for count in (200, 90))

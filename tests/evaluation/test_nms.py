@@ -12,7 +12,7 @@ from torch import Tensor
 from darkpy.evaluation import nms
 from darkpy.evaluation.nms import suppress, suppress_by_objectness
 from darkpy.ops import boxes
-from darkpy.ops.detections import Detections
+from darkpy.ops.boxes import Detections
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "boxes.npz")
 KINDS = ("default", "greedynms", "diounms", "cornersnms")

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from darkpy.errors import DarkpyError
-from darkpy.evaluation.objects import Object, to_objects
-from darkpy.ops.detections import Detections
+from darkpy.evaluation.detect import Object, to_objects
+from darkpy.ops.boxes import Detections
 
 PAIR = Detections(
     image_M=torch.tensor([1, 0, 1]),

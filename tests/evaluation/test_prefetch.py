@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from darkpy.evaluation import prefetch
-from darkpy.evaluation.prefetch import load_in_batches
+from darkpy.evaluation import detect as pipeline
+from darkpy.evaluation.detect import load_in_batches
 
 CPU = torch.device("cpu")
 
@@ -21,7 +21,7 @@ def torch_threads(_: object = None) -> tuple[int, int]:
 
 @pytest.fixture(params=[0, 2])
 def spare(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(prefetch, "_idle_cores", lambda device: request.param)
+    monkeypatch.setattr(pipeline, "_idle_cores", lambda device: request.param)
     return int(request.param)
 
 
@@ -74,9 +74,9 @@ def test_an_error_comes_to_the_one_who_asks(spare: int) -> None:
 
 
 def test_a_gpu_leaves_the_cores_to_the_loaders(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefetch, "count_cpus", lambda: 6)
+    monkeypatch.setattr(pipeline, "count_cpus", lambda: 6)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    assert prefetch._idle_cores(torch.device("cuda")) == 5
-    assert prefetch._idle_cores(CPU) == 2
+    assert pipeline._idle_cores(torch.device("cuda")) == 5
+    assert pipeline._idle_cores(CPU) == 2
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    assert prefetch._idle_cores(CPU) == 0
+    assert pipeline._idle_cores(CPU) == 0

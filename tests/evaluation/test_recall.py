@@ -6,7 +6,7 @@ from torch import Tensor
 from darkpy.evaluation.ground_truth import GroundTruth
 from darkpy.evaluation.metric_tables import recall_line
 from darkpy.evaluation.recall import Recall
-from darkpy.ops.detections import Detections
+from darkpy.ops.boxes import Detections
 
 HALF_OVER = (0.5, 0.5, 0.25, 0.1875)
 """Three quarters of the first truth."""

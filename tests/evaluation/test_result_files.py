@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import darkpy
-from darkpy.data.lists.names import COCO_IDS
+from darkpy.data.lists.text_files import COCO_IDS
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.evaluation.detect import ImageStatus
@@ -23,7 +23,7 @@ from darkpy.evaluation.result_files import (
     valid_options,
     write_results,
 )
-from darkpy.ops.detections import Detections
+from darkpy.ops.boxes import Detections
 
 PJ, AX = Dialect.PJREDDIE, Dialect.ALEXEYAB
 IMAGES = [ImageStatus(0, "val2017/000000000139.jpg", (64, 32)), ImageStatus(1, "val2017/000000000285.jpg", (64, 32))]

@@ -14,7 +14,7 @@ from darkpy.errors import DarkpyError
 from darkpy.evaluation.detect import DetectOptions
 from darkpy.evaluation.runner import Metric, run_metrics
 from darkpy.network import Network
-from darkpy.ops.detections import Detections
+from darkpy.ops.boxes import Detections
 
 CFG = """[net]
 width=32

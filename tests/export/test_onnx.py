@@ -231,7 +231,7 @@ def test_rows_hold_box_objectness_and_scores_image_by_image(name: str) -> None:
 
 def test_suppression_in_the_file_is_that_of_darkpy() -> None:
     from darkpy.evaluation.nms import suppress
-    from darkpy.ops.detections import Detections
+    from darkpy.ops.boxes import Detections
 
     net = made(*BOXED["yolo"])
     (head,) = net.heads

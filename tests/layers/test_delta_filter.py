@@ -10,8 +10,7 @@ import torch
 
 from darkpy.config.net import NetSpec
 from darkpy.dialect import Dialect
-from darkpy.layers.delta_filter import DeltaFilter
-from darkpy.layers.loss import TrainingState
+from darkpy.layers.loss import DeltaFilter, TrainingState
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "delta-filter.npz")
 START, ENTRIES = 70, 8

@@ -10,8 +10,7 @@ import torch
 from darkpy.build import make_plan
 from darkpy.config.net import NetSpec
 from darkpy.dialect import Dialect
-from darkpy.layers.delta_filter import DeltaFilter
-from darkpy.layers.loss import Loss, TrainingState
+from darkpy.layers.loss import DeltaFilter, Loss, TrainingState
 from darkpy.layers.yolo import YoloSpec
 
 PJ, AX = Dialect

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from darkpy.ops.box_coder import BoxCoder
+from darkpy.ops.boxes import BoxCoder
 
 GRID, NET = torch.tensor((5, 3)), torch.tensor((160, 96))
 ANCHOR = torch.tensor((20.0, 30.0), dtype=torch.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from darkpy.ops.grid import cells, channel_mask, channel_runs, pick
+from darkpy.ops.boxes import cells, channel_mask, channel_runs, pick
 
 NUMBERS_BCHW = torch.arange(2 * 6 * 2 * 3).view(2, 6, 2, 3).float()  # 2 anchors of 3 entries
 

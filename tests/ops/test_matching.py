@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from darkpy.ops.box_coder import BoxCoder
-from darkpy.ops.matching import best_overlaps, match, match_predictions
-from darkpy.ops.targets import TargetBoxes, read_target_boxes
+from darkpy.ops.boxes import BoxCoder
+from darkpy.ops.matching import TargetBoxes, best_overlaps, match, match_predictions, read_target_boxes
 
 CODE = BoxCoder(torch.tensor((4, 4)), torch.tensor((100, 100)))
 ANCHORS = torch.tensor(((10.0, 10.0), (20.0, 40.0), (40.0, 20.0), (80.0, 80.0)))

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from darkpy.ops.targets import is_listed, last_writer, read_target_boxes
+from darkpy.ops.matching import is_listed, last_writer, read_target_boxes
 
 BOX = [0.5, 0.25, 0.2, 0.3, 2.0]
 END = [0.0] * 5

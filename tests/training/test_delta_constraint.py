@@ -10,7 +10,7 @@ import torch
 
 import darkpy
 from darkpy.build import make_plan
-from darkpy.diagnostics.monitor.log_reader import read_log
+from darkpy.diagnostics.monitor.run_log import read_log
 from darkpy.network import Network
 from darkpy.training.trainer import Trainer
 

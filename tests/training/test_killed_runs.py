@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 import darkpy
-from darkpy.diagnostics.monitor.log_reader import read_log
-from darkpy.training.resume import open_resume
+from darkpy.diagnostics.monitor.run_log import read_log
+from darkpy.training.checkpoints import open_resume
 
 CFG = """[net]
 batch=4

@@ -14,9 +14,9 @@ import torch
 import darkpy
 from darkpy.data.loading.datasets import TrainingSample
 from darkpy.layers.loss import Loss
+from darkpy.training.checkpoints import digest, open_resume, write_resume
 from darkpy.training.loop import BatchSource, run_updates
 from darkpy.training.reports import StepReport
-from darkpy.training.resume import digest, open_resume, write_resume
 from darkpy.training.step_guard import StepGuard
 from darkpy.training.trainer import Trainer
 from tests.training.stream import Colors, cfg, changing_size, fixed_size

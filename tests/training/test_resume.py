@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,11 @@ from darkpy.data.loading.datasets import Dataset, TrainingSample
 from darkpy.diagnostics.monitor.loss_symptoms import LossSpike
 from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.errors import DarkpyError, DarkpyWarning
-from darkpy.layers.delta_filter import DeltaFilter
-from darkpy.training.checkpoints import Checkpoints, Intervals, find_resume
+from darkpy.files import write_atomic
+from darkpy.layers.loss import DeltaFilter
+from darkpy.training.checkpoints import Checkpoints, Intervals, find_resume, open_resume, write_resume
 from darkpy.training.loop import BatchSource, run_updates
 from darkpy.training.reports import UpdateReport
-from darkpy.training.resume import open_resume, write_resume
 from darkpy.training.trainer import Trainer
 from tests.training.stream import Colors, cfg, changing_size, fixed_size
 
@@ -176,10 +176,12 @@ def test_process_that_dies_between_the_two_files_leaves_the_older_weights_with_t
     older = (stopped / "net_last.weights").read_bytes()
     trainer = go_on(stopped)
 
-    def die(*_: object) -> None:
-        raise KeyboardInterrupt
+    def die_at_weights(path: Path, chunks: Iterable[bytes], **options: bool) -> None:
+        if path.suffix == ".weights":
+            raise KeyboardInterrupt
+        write_atomic(path, chunks, **options)
 
-    monkeypatch.setattr("darkpy.training.checkpoints.write_atomic", die)
+    monkeypatch.setattr("darkpy.training.checkpoints.write_atomic", die_at_weights)
     with pytest.raises(KeyboardInterrupt):
         follow(trainer, stopped, 33)
     assert (stopped / "net_last.weights").read_bytes() == older

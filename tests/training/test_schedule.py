@@ -12,7 +12,7 @@ import darkpy
 from darkpy.build import make_plan
 from darkpy.config.net import NetSpec
 from darkpy.errors import ConfigError, DarkpyError
-from darkpy.training.schedule import current_rate
+from darkpy.training.optimizer import current_rate
 
 
 def rates(numbers: Sequence[int], random: float = 0.5, **keys: Any) -> list[float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 import darkpy
-from darkpy.data.lists.data_file import read_data
+from darkpy.data.lists.text_files import read_data
 from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
 from darkpy.diagnostics.doctor import examine
 from darkpy.diagnostics.monitor.monitor import Monitor

@@ -82,7 +82,7 @@ def _write_images(folder: Path, count: int) -> Path:
 
 def _open(cfg: Path, data: Path, workers: int) -> Any:
     import darkpy
-    from darkpy.data.lists.data_file import read_data
+    from darkpy.data.lists.text_files import read_data
     from darkpy.training.setup import open_setup
 
     return open_setup(darkpy.plan(cfg), read_data(data), seed=0, workers=workers)

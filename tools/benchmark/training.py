@@ -150,7 +150,7 @@ ALEXEYAB = "AlexeyAB"
 def prepare_training(arguments: argparse.Namespace, folder: Path) -> TrainingJob:
     """Write a minibatch of synthetic images from darkpy's loader, and the files that AlexeyAB's program reads."""
     import darkpy
-    from darkpy.data.lists.data_file import read_data
+    from darkpy.data.lists.text_files import read_data
     from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
     from darkpy.training.setup import open_setup
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from darkpy.data.lists.names import COCO_NAMES, VOC_NAMES
+from darkpy.data.lists.text_files import COCO_NAMES, VOC_NAMES
 
 from . import classifiers, datasets, recurrent, yolo_early, yolov3, yolov4, yolov4_scaled, yolov7
 from .writer import Cfg

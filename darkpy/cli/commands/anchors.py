@@ -12,9 +12,8 @@ import click
 
 import darkpy
 from darkpy.cli import console
-from darkpy.cli.options import FILE_PATH, collect, dialect_option, force_option, json_option, require_writable
-from darkpy.cli.parsing import Command
-from darkpy.data.lists.data_file import DataFile, read_data
+from darkpy.cli.options import FILE_PATH, Command, collect, dialect_option, force_option, json_option, require_writable
+from darkpy.data.lists.text_files import DataFile, read_data
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.files import write_atomic
@@ -204,7 +203,7 @@ def anchors(
     else:
         _print_anchors(boxes, size, result, recommendation)
     if plot is not None:
-        from darkpy.anchors.plot import draw_anchor_plot
+        from darkpy.anchors.scatter import draw_anchor_plot
 
         write_atomic(plot, [draw_anchor_plot(boxes.sizes_N2 * size, result.anchors_K2, size, labeled=True)])
     if recommendation is not None and cfg is not None:
@@ -343,7 +342,7 @@ def calc_anchors(
     write_atomic(COUNTERS_FILE, [counters.encode()])
     write_atomic(ANCHORS_FILE, [text.encode()])
     if show:
-        from darkpy.anchors.plot import draw_anchor_plot
+        from darkpy.anchors.scatter import draw_anchor_plot
 
         write_atomic(CLOUD_FILE, [draw_anchor_plot(sizes_N2, result.anchors_K2, (width, height))])
 

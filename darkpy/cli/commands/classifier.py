@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from darkpy.cli import console
-from darkpy.cli.images import ask_paths
-from darkpy.cli.load import open_network
-from darkpy.cli.options import FILE_PATH, LoadOptions, ignored_options, json_option, network_options
-from darkpy.cli.parsing import Command
-from darkpy.data.lists.data_file import DataFile, read_data
-from darkpy.data.lists.names import names_for
+from darkpy.cli.load import ask_paths, open_network
+from darkpy.cli.options import FILE_PATH, Command, LoadOptions, ignored_options, json_option, network_options
+from darkpy.data.lists.text_files import DataFile, names_for, read_data
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.evaluation import formats

@@ -12,6 +12,7 @@ from darkpy.cli import console
 from darkpy.cli.load import open_network
 from darkpy.cli.options import (
     FILE_PATH,
+    Command,
     LoadOptions,
     UnitFloat,
     json_option,
@@ -19,7 +20,6 @@ from darkpy.cli.options import (
     network_options,
     require_writable,
 )
-from darkpy.cli.parsing import Command
 from darkpy.errors import DarkpyError
 
 if TYPE_CHECKING:

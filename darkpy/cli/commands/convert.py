@@ -14,6 +14,7 @@ from darkpy.cli import console
 from darkpy.cli.load import class_names
 from darkpy.cli.options import (
     FILE_PATH,
+    Command,
     UnitFloat,
     dialect_option,
     force_option,
@@ -21,9 +22,7 @@ from darkpy.cli.options import (
     require_writable,
     strict_option,
 )
-from darkpy.cli.parsing import Command
-from darkpy.data.lists.data_file import read_data
-from darkpy.data.lists.names import read_names
+from darkpy.data.lists.text_files import read_data, read_names
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyNote, DarkpyWarning
 from darkpy.evaluation import formats

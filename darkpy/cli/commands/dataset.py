@@ -13,6 +13,7 @@ import click
 from darkpy.cli import console
 from darkpy.cli.options import (
     FILE_PATH,
+    Command,
     UnitFloat,
     collect,
     dialect_option,
@@ -20,9 +21,7 @@ from darkpy.cli.options import (
     json_option,
     require_writable,
 )
-from darkpy.cli.parsing import Command
-from darkpy.data.lists.data_file import DIFFICULT_KEYS
-from darkpy.data.lists.names import read_names
+from darkpy.data.lists.text_files import DIFFICULT_KEYS, read_names
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.files import make_folder, write_atomic

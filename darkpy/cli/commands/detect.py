@@ -10,18 +10,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from darkpy.cli import console
-from darkpy.cli.images import PREDICTIONS_FILE, ask_paths, drawing_path, open_folder, write_drawing
-from darkpy.cli.load import class_names, open_network
+from darkpy.cli.load import (
+    PREDICTIONS_FILE,
+    ask_paths,
+    class_names,
+    drawing_path,
+    open_folder,
+    open_network,
+    write_drawing,
+)
 from darkpy.cli.options import (
     FILE_PATH,
+    Command,
     LoadOptions,
     box_options,
     fast_network_options,
     ignored_options,
     json_option,
 )
-from darkpy.cli.parsing import Command
-from darkpy.data.lists.data_file import read_data
+from darkpy.data.lists.text_files import read_data
 from darkpy.dialect import Dialect
 from darkpy.evaluation import formats
 

@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING
 import click
 
 from darkpy.cli import console
-from darkpy.cli.images import PREDICTIONS_FILE, ask_paths, write_drawing
-from darkpy.cli.load import class_names, open_network
+from darkpy.cli.load import PREDICTIONS_FILE, ask_paths, class_names, open_network, write_drawing
 from darkpy.cli.options import (
     FILE_PATH,
+    Command,
     LoadOptions,
     box_options,
     fast_network_options,
     ignored_options,
     require_writable,
 )
-from darkpy.cli.parsing import Command
-from darkpy.data.lists.data_file import read_data
+from darkpy.data.lists.text_files import read_data
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.evaluation import formats

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from darkpy.cli import console
-from darkpy.cli.options import FILE_PATH, device_option, dialect_option, json_option
-from darkpy.cli.parsing import Command
-from darkpy.data.lists.data_file import read_data
+from darkpy.cli.options import FILE_PATH, Command, device_option, dialect_option, json_option
+from darkpy.data.lists.text_files import read_data
 from darkpy.errors import DarkpyError
 from darkpy.files import make_folder, write_atomic
 

@@ -14,6 +14,7 @@ from darkpy.cli import console
 from darkpy.cli.load import class_names, open_network
 from darkpy.cli.options import (
     FILE_PATH,
+    Command,
     Decorator,
     LoadOptions,
     UnitFloat,
@@ -23,10 +24,8 @@ from darkpy.cli.options import (
     json_option,
     letterbox_option,
 )
-from darkpy.cli.parsing import Command
 from darkpy.config.classmap import read_class_map
-from darkpy.data.lists.data_file import read_data
-from darkpy.data.lists.names import names_for
+from darkpy.data.lists.text_files import names_for, read_data
 from darkpy.errors import DarkpyError
 
 if TYPE_CHECKING:

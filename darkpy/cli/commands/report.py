@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from darkpy.cli import console
-from darkpy.cli.options import FILE_PATH
-from darkpy.cli.parsing import Command
+from darkpy.cli.options import FILE_PATH, Command
 from darkpy.errors import DarkpyError
 from darkpy.files import make_folder, write_atomic
 
@@ -35,7 +34,7 @@ dashed lines findings; in the heat maps each row is a layer. --png also writes t
     "--tensorboard", "events", type=FILE_PATH, metavar="DIR", help="Also write TensorBoard events, into a new folder."
 )
 def report(run: Path, out: Path | None, images: Path | None, events: Path | None) -> None:
-    from darkpy.diagnostics.monitor.log_reader import LOG_SUFFIX, find_log, read_log
+    from darkpy.diagnostics.monitor.run_log import LOG_SUFFIX, find_log, read_log
     from darkpy.diagnostics.report.events import write_events
     from darkpy.diagnostics.report.page import drawings, write_page
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 
 from darkpy.cli import console
-from darkpy.cli.options import FILE_PATH
-from darkpy.cli.parsing import Command
+from darkpy.cli.options import FILE_PATH, Command
 
 MAX_IMAGES = 100_000
 IMAGE_SIDES_PX = (64, 1024)

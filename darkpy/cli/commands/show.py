@@ -9,8 +9,7 @@ import click
 
 import darkpy
 from darkpy.cli import console
-from darkpy.cli.options import FILE_PATH, dialect_option, json_option, strict_option
-from darkpy.cli.parsing import Command
+from darkpy.cli.options import FILE_PATH, Command, dialect_option, json_option, strict_option
 from darkpy.dialect import Dialect
 from darkpy.torchless import look
 

@@ -12,8 +12,15 @@ import click
 
 import darkpy
 from darkpy.cli import console
-from darkpy.cli.options import FILE_PATH, dialect_option, force_option, json_option, require_writable, strict_option
-from darkpy.cli.parsing import Command
+from darkpy.cli.options import (
+    FILE_PATH,
+    Command,
+    dialect_option,
+    force_option,
+    json_option,
+    require_writable,
+    strict_option,
+)
 from darkpy.errors import DarkpyError
 from darkpy.files import write_atomic
 from darkpy.torchless import look

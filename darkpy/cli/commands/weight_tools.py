@@ -13,6 +13,7 @@ import darkpy
 from darkpy.cli import console
 from darkpy.cli.options import (
     FILE_PATH,
+    Command,
     Decorator,
     collect,
     compose,
@@ -21,7 +22,6 @@ from darkpy.cli.options import (
     require_writable,
     strict_option,
 )
-from darkpy.cli.parsing import Command
 from darkpy.files import write_atomic
 
 if TYPE_CHECKING:

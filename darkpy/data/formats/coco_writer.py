@@ -13,12 +13,12 @@ import numpy as np
 
 from darkpy.data.lists.image_list import ImageList, names_from_common_folder
 from darkpy.data.lists.labels import LabelTable
-from darkpy.data.lists.names import COCO_IDS, COCO_NAMES, COCO_ORIGINAL_NAMES
+from darkpy.data.lists.text_files import COCO_IDS, COCO_NAMES, COCO_ORIGINAL_NAMES
 from darkpy.data.loading.decoding import read_image_size
 from darkpy.errors import ImageError
 
 PIXEL_DECIMALS = 6
-_ID = re.compile(r"\d{1,16}", re.ASCII)
+_ID_PATTERN = re.compile(r"\d{1,16}", re.ASCII)
 _MAX_ID = 1 << 53  # largest integer of JSON readers that use doubles
 
 
@@ -84,7 +84,7 @@ def fill_coco(
 
 def image_ids(files: Sequence[Path]) -> list[int]:
     """Return an id for each image: the number that is its name, as in COCO, if all have one; else its place from 1."""
-    ids = [int(file.stem) if _ID.fullmatch(file.stem) else -1 for file in files]
+    ids = [int(file.stem) if _ID_PATTERN.fullmatch(file.stem) else -1 for file in files]
     is_unique = len(set(ids)) == len(ids) and all(0 <= image_id < _MAX_ID for image_id in ids)
     return ids if is_unique else list(range(1, len(files) + 1))
 

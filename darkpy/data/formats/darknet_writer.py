@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from darkpy.data.formats.annotations import AnnotatedDataset, AnnotatedImage, BoxPx
-from darkpy.data.lists.data_file import DIFFICULT_KEYS
 from darkpy.data.lists.paths import label_path, listed_folder
+from darkpy.data.lists.text_files import DIFFICULT_KEYS
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.files import make_output_folder, write_atomic

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkpy.data.lists.data_file import DataFile, read_data
 from darkpy.data.lists.labels import LabelTable, read_label_table
-from darkpy.data.lists.names import read_names
 from darkpy.data.lists.paths import expand_paths, find_image, read_list_lines
+from darkpy.data.lists.text_files import DataFile, read_data, read_names
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 

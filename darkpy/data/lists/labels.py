@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from darkpy.data.lists.paths import label_name
+from darkpy.data.lists.paths import label_path_text
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.files import decode_text, is_utf_16, open_descriptor
@@ -261,10 +261,10 @@ def _read(file: str) -> bytes:
 def _find_label_file(image: str, folder: Path, dialects: Sequence[Dialect]) -> tuple[str, bytes | None]:
     """Return path and content of an image's first label file that exists; else the first path and None."""
     starts = (image, os.path.join(folder, image))  # noqa: PTH118  (Path is slow, and lists are long)
-    first = label_name(image, dialects[0])
+    first = label_path_text(image, dialects[0])
     for start in starts:
         for dialect in dialects:
-            file = label_name(start, dialect)
+            file = label_path_text(start, dialect)
             try:
                 return file, _read(file)
             except (OSError, ValueError):

@@ -35,11 +35,11 @@ _ALEXEYAB_FOLDERS = re.compile(r"([/\\])(?:images(?=\1(?:train|val)20(?:14|17)\1
 
 
 def label_path(image_path: str | os.PathLike[str], dialect: Dialect) -> Path:
-    """Return the label file of an image, as `label_name` does."""
-    return Path(label_name(os.fspath(image_path), dialect))
+    """Return the label file of an image, as `label_path_text` does."""
+    return Path(label_path_text(os.fspath(image_path), dialect))
 
 
-def label_name(image: str, dialect: Dialect) -> str:
+def label_path_text(image: str, dialect: Dialect) -> str:
     """Return the label file of an image.
 
     pjreddie's rule replaces the first `images`, `JPEGImages`, `raw` and extension anywhere in the path; AlexeyAB's
@@ -66,7 +66,7 @@ def find_label(image: str | os.PathLike[str], dialect: Dialect) -> Path:
     """Return the label file of an image where the dialect looks, or else where the other darknet does.
 
     Returns: the dialect's path if there is no file in either place.
-    Raises:  DarkpyError as `label_name`.
+    Raises:  DarkpyError as `label_path_text`.
     Differs: each darknet knows its own place only; without a file there, it finds no objects.
     """
     first = label_path(image, dialect)

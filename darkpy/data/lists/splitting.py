@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from darkpy.data.lists.data_file import DIFFICULT_KEYS, read_data
 from darkpy.data.lists.image_list import LIST_SUFFIXES, ImageList, names_from_common_folder
+from darkpy.data.lists.text_files import DIFFICULT_KEYS, read_data
 from darkpy.errors import DarkpyError
 
 

@@ -1,11 +1,15 @@
-"""Reader of small text files of a data set, from any editor."""
+"""Text files of a data set: lists, names and .data files."""
 
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
-from darkpy.errors import DarkpyError
-from darkpy.files import read_text
+from darkpy.errors import DarkpyError, DarkpyWarning
+from darkpy.files import locate, read_text
 
 MAX_SIZE_BYTES = 1 << 22  # the largest in use, the names of ImageNet's 22,000 classes, has 0.5 MB
 
@@ -23,3 +27,129 @@ def read_lines(path: str | os.PathLike[str], *, hint: str, keep_bytes: bool = Fa
     if not lines:
         raise DarkpyError(f"{os.fspath(path)}: is an empty file", hint=hint)
     return lines
+
+
+def _split(listing: str) -> tuple[str, ...]:
+    return tuple(" ".join(listing.split()).split(", "))
+
+
+COCO_NAMES = _split("""
+person, bicycle, car, motorbike, aeroplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign,
+parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella, handbag,
+tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball bat, baseball glove, skateboard, surfboard,
+tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange, broccoli, carrot,
+hot dog, pizza, donut, cake, chair, sofa, pottedplant, bed, diningtable, toilet, tvmonitor, laptop, mouse, remote,
+keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear,
+hair drier, toothbrush
+""")
+
+VOC_NAMES = _split("""
+aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, diningtable, dog, horse, motorbike, person,
+pottedplant, sheep, sofa, train, tvmonitor
+""")
+
+_NO_COCO_CLASS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+COCO_IDS = tuple(number for number in range(1, 91) if number not in _NO_COCO_CLASS)
+"""Category id of each of the 80 classes in COCO's own files."""
+_COCO_NAME_OF = {
+    "motorbike": "motorcycle",
+    "aeroplane": "airplane",
+    "sofa": "couch",
+    "tvmonitor": "tv",
+    "pottedplant": "potted plant",
+    "diningtable": "dining table",
+}
+COCO_ORIGINAL_NAMES = tuple(_COCO_NAME_OF.get(name, name) for name in COCO_NAMES)
+"""Names in COCO's own files; darknet uses VOC's names for some classes."""
+
+_NAMES_BY_COUNT = {len(COCO_NAMES): COCO_NAMES, len(VOC_NAMES): VOC_NAMES}
+
+
+def read_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Read a `.names` file, one class name on a line.
+
+    Raises:  DarkpyError when the file cannot be read, is empty or not text.
+    Differs: carriage returns and blank lines at the end are ignored; in darknet the latter are classes.
+    """
+    return tuple(read_lines(path, hint="in a file of names, line 1 is the name of class 0, and so on"))
+
+
+def names_for(class_count: int, file: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
+    """Return a name for each class of a network.
+
+    file: a `.names` file; without one, 80 classes are COCO's, 20 are VOC's, others are named by their numbers.
+    Raises: DarkpyError when there are fewer names than classes.
+    """
+    if file is not None:
+        names = read_names(file)
+        message = f"{os.fspath(file)}: holds {len(names)} names, the network has {class_count} classes"
+        if len(names) < class_count:
+            raise DarkpyError(message, hint="give the names that the network was trained with, one on a line")
+        if len(names) > class_count:
+            extra = len(names) - class_count
+            warnings.warn(f"{message}; the last {extra} are not used", DarkpyWarning, stacklevel=2)
+        return names[:class_count]
+    if class_count in _NAMES_BY_COUNT:
+        return _NAMES_BY_COUNT[class_count]
+    message = f"no names are given for the {class_count} classes: their numbers are shown"
+    warnings.warn(message, DarkpyWarning, stacklevel=2)
+    return tuple(map(str, range(class_count)))
+
+
+_DATA_FILE_HINT = "a .data file holds lines such as names=coco.names; the order is DATA, CFG, WEIGHTS"
+DEFAULT_NAMES = "data/names.list"
+DIFFICULT_KEYS = {"valid": "difficult", "train": "difficult_train", "test": "difficult_test"}
+"""Key of the list of difficult objects, which need not be detected, for each list of images; AlexeyAB has `valid`'s."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """Content of a `.data` file; `entries` holds the first value of each key."""
+
+    path: Path
+    entries: Mapping[str, str]
+
+    def find(self, key: str, default: str | None = None) -> Path | None:
+        """Find the file that a key names: relative to the working directory, else to the `.data` file's folder."""
+        value = self.entries.get(key, default)
+        return None if value is None else locate(Path(value), self.path.parent)
+
+    def find_names(self) -> Path | None:
+        """Find the `.names` file; without the key, darknet's default if it exists."""
+        default = self.find("names", DEFAULT_NAMES)
+        if "names" in self.entries or default is None:
+            return default
+        names = default if default.is_file() else None
+        message = f"{names} is used" if names else f"darknet's default, {DEFAULT_NAMES}, does not exist"
+        warnings.warn(f"{self.path}: has no names=; {message}", DarkpyWarning, stacklevel=2)
+        return names
+
+
+def read_data(path: str | os.PathLike[str]) -> DataFile:
+    """Parse a `.data` file; ignored lines are warned about.
+
+    Raises:  DarkpyError when it cannot be read, is empty or not a `.data` file.
+    Source:  AlexeyAB/darknet src/option_list.c read_data_cfg
+    Differs: blanks inside a value are kept, so that paths may contain them; darknet removes them. Carriage returns
+             are removed in both dialects.
+    """
+    path = Path(path)
+    lines = read_lines(path, hint=_DATA_FILE_HINT, keep_bytes=True)
+    entries: dict[str, str] = {}
+    for number, line in enumerate(map(str.strip, lines), start=1):
+        if not line or line[0] in "#;":
+            continue
+        if line[0] == "[":
+            raise DarkpyError(f"{path}:{number}: {line[:40]!r} makes it a cfg, not a .data file", hint=_DATA_FILE_HINT)
+        key, _, value = (part.strip() for part in line.partition("="))
+        if not value:
+            _warn(path, number, f"{key[:40]!r} has no value; the line is ignored")
+        elif key in entries:
+            _warn(path, number, f"{key[:40]!r} was given before; the first value counts, this one is ignored")
+        else:
+            entries[key] = value
+    return DataFile(path, entries)
+
+
+def _warn(path: Path, number: int, message: str) -> None:
+    warnings.warn(f"{path}:{number}: {message}", DarkpyWarning, stacklevel=3)

@@ -26,7 +26,7 @@ ReadT = TypeVar("ReadT")
 MAX_PIXELS = 2 * 89_478_485
 """Pillow's own limit: half a gigabyte of RGB, which a hostile file of a few kilobytes can claim to hold."""
 DENSE_PIXELS, MAX_PIXELS_PER_BYTE = 1 << 24, 500
-"""Largest image that may be nearly empty, and the pixels that a byte of larger ones holds at most: a photograph has
+"""Largest image that may be nearly empty, and the pixels that a byte of larger ones holds at most: a photo has
 fewer than 50, a blank 1-bit PNG 8000, which would take gigabytes."""
 MAX_SIDE = 1 << 24
 """stb's own limit. Pillow needs extra memory per row: a column of 170 million pixels would take 5 gigabytes."""

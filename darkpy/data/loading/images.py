@@ -75,7 +75,7 @@ def load_image(
 def prepare(image: Image, net_w: int, net_h: int, *, letterbox: bool, channels_last: bool = True) -> Tensor:
     """Resize an image to the network's input, letterboxed or stretched.
 
-    is_interleaved: use the channels-last memory format.
+    channels_last: memory format of the result.
     Shapes:  (C, net_h, net_w) float32, 0..1.
     """
     fit = resample.letterbox if letterbox else resample.resize

@@ -1,4 +1,7 @@
-"""Checks of a network's layers, from the cfg alone."""
+"""Checks of a network's layers, from the cfg alone.
+
+Checks of a training schedule: rate, batch, burn-in, steps.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from darkpy.build import Node, Plan
-from darkpy.finding import Finding, Severity
+from darkpy.config.net import NetSpec
+from darkpy.errors import DarkpyError
+from darkpy.finding import Cause, Finding, Severity
 from darkpy.layers.head import HeadSpec
 from darkpy.layers.loss import LossSpec
+from darkpy.training.optimizer import current_rate
 
 MAX_UNNORMALIZED_LAYERS = 22
 """Layers with weights in a row without normalization: the deepest stack of either fork's cfgs (strided.cfg)."""
@@ -116,3 +122,117 @@ def _check_heads(plan: Plan) -> Iterator[Finding]:
             message=f"is one of several heads with different numbers of classes: {', '.join(counts)}",
             hints=("the same classes= in all heads, and filters= before them",),
         )
+
+
+MAX_DETECTOR_RATE, MAX_CLASSIFIER_RATE, MAX_ADAM_RATE = 0.05, 0.75, 0.02
+"""Rates above which training fails. The largest of either fork's cfgs are 0.01 (yolov1-tiny), 0.5 and, with Adam,
+0.002."""
+MAX_COLD_RATE = 0.001
+"""The largest rate at which either fork's detectors start without a burn-in, or steps that replace it."""
+MAX_DECAY = 0.1
+"""Both forks' cfgs have 0.001 and less."""
+MIN_IMAGES = 8
+"""Images of an update below which AlexeyAB warns."""
+
+
+def peak_rate(net: NetSpec) -> float:
+    """Largest rate of the schedule; 0 where its keys give none.
+
+    Every policy is monotonic between these updates, except `random` and `sgdr`, whose largest rate is learning_rate.
+    """
+    ends = {1, net.burn_in - 1, net.burn_in, *net.steps, *(step - 1 for step in net.steps), net.max_batches}
+    try:
+        return max(current_rate(net, end, lambda: 1.0) for end in sorted(ends) if end > 0)
+    except DarkpyError:
+        return 0.0
+
+
+def check_rates(plan: Plan) -> Iterator[Finding]:
+    """Check the keys of [net] for speed and length of the training; nothing for a network without a loss."""
+    net = plan.net
+    if not has_loss(plan):
+        return
+    try:
+        current_rate(net, max(1, net.burn_in), lambda: 1.0)
+    except DarkpyError as error:
+        yield error.as_finding("schedule", Cause.RATES, plan.locate_net("policy"))
+        return
+    yield from _check_rate(plan)
+    yield from _check_burn_in(plan)
+    yield from _check_steps(plan)
+    for key, low, high, hint in (("momentum", 0, 1, "momentum=0.9"), ("decay", 0, MAX_DECAY, "decay=0.0005")):
+        value = getattr(net, key)
+        if not low <= value < high:
+            yield _warning(plan, key, f"{key}-range", f"{key}={value:g} is not in [{low}, {high:g})", hint)
+
+
+def check_batch(plan: Plan) -> Iterator[Finding]:
+    """Check the images of an update: darknet's own cfgs begin with the lines for testing, batch=1."""
+    net = plan.net
+    if not has_loss(plan):
+        return
+    try:
+        net.check_batch()
+    except DarkpyError as error:
+        yield error.as_finding("batch", Cause.RATES, plan.locate_net("batch"))
+        return
+    images = net.minibatch * net.subdivisions
+    text = f"batch={net.batch} subdivisions={net.subdivisions} are {images} image{'s' if images > 1 else ''} an update"
+    hint = "batch=64 subdivisions=16"
+    if images == 1:
+        yield _warning(plan, "batch", "batch", f"{text}: lines for testing? darknet's cfgs train with {hint}", hint)
+    elif images < MIN_IMAGES:
+        yield _warning(plan, "batch", "batch", f"{text}, which is few; darknet's cfgs train with 64", hint)
+    elif net.batch % net.subdivisions:
+        yield _warning(plan, "batch", "batch", f"{text}, because subdivisions does not divide batch", hint)
+
+
+def _check_rate(plan: Plan) -> Iterator[Finding]:
+    net, peak, is_detector = plan.net, peak_rate(plan.net), bool(heads_of(plan))
+    most = MAX_ADAM_RATE if net.adam else MAX_DETECTOR_RATE if is_detector else MAX_CLASSIFIER_RATE
+    if peak <= 0:
+        text = f"learning_rate={net.learning_rate:g}: nothing is learned"
+        yield _warning(plan, "learning_rate", "rate-zero", text, "learning_rate=0.001")
+    elif peak > most:
+        kind = "with adam=1" if net.adam else "for a detector" if is_detector else "for a classifier"
+        reached = "" if peak == net.learning_rate else f" reaches {peak:g}, which"
+        text = (
+            f"learning_rate={net.learning_rate:g}{reached} is above {most:g} {kind}: the loss will grow and become"
+            " NaN. The rate multiplies the mean gradient of the batch, so a larger batch does not reduce it"
+        )
+        hint = f"learning_rate={0.001 if is_detector or net.adam else 0.1:g}"
+        yield _warning(plan, "learning_rate", "rate-too-high", text, hint, "burn_in=1000", "grad_clip_norm=10")
+
+
+def _check_burn_in(plan: Plan) -> Iterator[Finding]:
+    net, peak = plan.net, peak_rate(plan.net)
+    if net.max_batches and net.burn_in >= net.max_batches:
+        text = f"burn_in={net.burn_in} does not end before max_batches={net.max_batches}: the rate only grows"
+        yield _warning(plan, "burn_in", "burn-in-too-long", text, f"burn_in={max(1, min(1000, net.max_batches // 10))}")
+    is_cold = current_rate(net, 1, lambda: 1.0) >= 0.9 * peak
+    if heads_of(plan) and is_cold and peak > MAX_COLD_RATE and not net.adam:
+        text = f"burn_in={net.burn_in}: a detector starts at the full rate of {peak:g}, when its errors are largest"
+        yield _warning(plan, "learning_rate", "cold-start", text, "burn_in=1000", f"learning_rate={MAX_COLD_RATE:g}")
+
+
+def _check_steps(plan: Plan) -> Iterator[Finding]:
+    net = plan.net
+    if net.policy != "steps":
+        return
+    steps = f"steps={','.join(map(str, net.steps))}"
+    late = [step for step in net.steps if step >= net.max_batches > 0]
+    if late:
+        text = f"{steps}: {len(late)} of {len(net.steps)} come after the end, max_batches={net.max_batches}"
+        earlier = f"steps={net.max_batches * 8 // 10},{net.max_batches * 9 // 10} with scales=.1,.1"
+        yield _warning(plan, "steps", "steps-beyond-end", text, earlier, f"max_batches={max(net.steps) * 10 // 9}")
+    if list(net.steps) != sorted(net.steps):
+        text = f"{steps} are not in order: those behind a larger one come with it"
+        yield _warning(plan, "steps", "steps-unordered", text, f"steps={','.join(map(str, sorted(net.steps)))}")
+    early = [step for step in net.steps if 0 < step < net.burn_in]
+    if early:
+        text = f"{steps}: {len(early)} come before the end of burn_in={net.burn_in}"
+        yield _warning(plan, "steps", "steps-in-burn-in", text, f"burn_in={min(early)}")
+
+
+def _warning(plan: Plan, key: str, name: str, message: str, *hints: str) -> Finding:
+    return Finding(name=name, message=message, cause=Cause.RATES, location=plan.locate_net(key), hints=hints)

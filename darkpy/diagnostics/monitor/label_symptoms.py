@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from darkpy.build import Plan
-from darkpy.diagnostics.monitor.symptom import Symptom
+from darkpy.diagnostics.monitor.symptoms import Symptom
 from darkpy.finding import Cause
 from darkpy.layers.head import HeadSpec
 

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from darkpy.build import Plan
 from darkpy.diagnostics.monitor.root_cause import RootCause
-from darkpy.diagnostics.monitor.symptom import ObservedUpdate, Symptom
+from darkpy.diagnostics.monitor.symptoms import ObservedUpdate, Symptom
 from darkpy.finding import Cause, Finding
 
 
@@ -31,7 +31,7 @@ class NonFinite(Symptom):
     )
 
     def diagnose(self, plan: Plan, batch_num: int, root_cause: RootCause, guilty: Sequence[str]) -> Finding:
-        """Name the cause as far as it is known, then where it shows first in both directions.
+        """Name the cause as far as it is known, then where it is seen first in both passes.
 
         guilty: what is wrong with images, the worst first.
         """
@@ -55,14 +55,14 @@ class NonFinite(Symptom):
         first_places = [
             f"{what} of {plan.place(first)}"
             for what, first in (
-                ("going forward in the output", root_cause.forward),
-                ("going back in the delta", root_cause.backward),
+                ("in the forward pass in the output", root_cause.forward),
+                ("in the backward pass in the delta", root_cause.backward),
                 ("in the gradients", root_cause.gradient),
             )
             if first is not None
         ]
         if first_places:
-            text += f"; it shows first {', '.join(first_places)}"
+            text += f"; first seen {', '.join(first_places)}"
         return self.finding(plan, batch_num, index, text)
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from darkpy.diagnostics.monitor.history import rows_of
+from darkpy.diagnostics.monitor.finding_history import rows_of
 from darkpy.diagnostics.monitor.probes import ArrayProbes, LayerProbes
-from darkpy.diagnostics.monitor.symptom import Row
+from darkpy.diagnostics.monitor.symptoms import Row
 from darkpy.training.trainer import Trainer
 
 EUCLIDEAN_NORM = 2.0
@@ -19,18 +19,19 @@ CLIP_EPSILON = 1e-6
 
 
 class UpdateMetrics:
-    """norm: the 2-norm of all gradients of the update, before clipping.
+    """Measurements of an update and, where they are taken, of its layers.
 
-    gradient: the 2-norm of each layer's; largest: the largest number of all. They are known where the layers were
-        looked at, or where something is wrong. are_numbers: whether all gradients are, those that were put off too.
-    has_whole_arrays: whether weights and variances are numbers, where they were looked at.
+    norm: the 2-norm of all gradients before clipping; gradient: of each layer's gradients; largest: the largest
+        absolute value of all. The latter two are known where the layers were measured or something is wrong.
+    has_finite_gradients: all gradients are finite, the deferred ones too.
+    has_finite_arrays: all weights and variances are finite, as of their last measurement.
     """
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         self.norm = self.largest = 0.0
         self.gradient: Row = {}
-        self.are_numbers = self.has_whole_arrays = True
+        self.has_finite_gradients = self.has_finite_arrays = True
         self._layers, self._arrays = LayerProbes(trainer), ArrayProbes(trainer)
         self._is_looking = False
         self._rows: dict[str, Row] = {}
@@ -58,9 +59,9 @@ class UpdateMetrics:
         optimizer, net = self.trainer.optimizer, self.trainer.net
         if not (self._is_looking or optimizer.deferred) and net.grad_clip_type == EUCLIDEAN_NORM:
             self.norm, self.largest, self.gradient, self._decayed = float(norm), math.nan, {}, {}
-            self.are_numbers = math.isfinite(self.norm)
+            self.has_finite_gradients = math.isfinite(self.norm)
             reach = rate * self.norm / self._least_weight if self._least_weight else math.inf
-            if self.are_numbers and not wants_layers(self.norm, reach):
+            if self.has_finite_gradients and not wants_layers(self.norm, reach):
                 return
         self._fetch_layers(norm)
 
@@ -69,7 +70,7 @@ class UpdateMetrics:
         figures = [*self._layers.taken(), *self._arrays.arrays()] if self._is_looking else []
         clipping, self.largest, *numbers = _fetched([norm, norms_N, *(figure.value for figure in figures)])
         norms, seen = numbers[: len(owners)], numbers[len(owners) :]
-        self.are_numbers = all(map(math.isfinite, norms))
+        self.has_finite_gradients = all(map(math.isfinite, norms))
         due = [(index, is_decayed, one) for (index, is_decayed), one in zip(owners, norms, strict=True) if index >= 0]
         self.gradient = _row((index, one) for index, _, one in due)
         self._decayed = _row((index, one) for index, is_decayed, one in due if is_decayed)
@@ -80,7 +81,7 @@ class UpdateMetrics:
             self._rows = rows_of((figure.name, figure.layer, one) for figure, one in zip(figures, seen, strict=True))
             self._weight = self._rows.pop("weight", {})
             arrays = [*self._weight.values(), *self._rows.pop("other", {}).values()]
-            self.has_whole_arrays = all(map(math.isfinite, arrays))
+            self.has_finite_arrays = all(map(math.isfinite, arrays))
             self._least_weight = min((one for one in self._weight.values() if one), default=math.inf)
 
     def pull(self, rate: float) -> Row:

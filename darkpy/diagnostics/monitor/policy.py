@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from darkpy.diagnostics.monitor.artifacts import write_evidence
-from darkpy.diagnostics.monitor.history import History
+from darkpy.diagnostics.monitor.finding_history import History
 from darkpy.diagnostics.monitor.label_symptoms import RecordedBatch
 from darkpy.diagnostics.monitor.loss_symptoms import LossHistory, NonFinite
-from darkpy.diagnostics.monitor.root_cause import find_root_cause
+from darkpy.diagnostics.monitor.root_cause import find_nonfinite_array, find_root_cause
 from darkpy.errors import DarkpyError
 from darkpy.finding import Finding
 from darkpy.training.trainer import Trainer
 
-MAX_EXAMINED_UPDATES = 10
+MAX_EXAMINED_REFUSALS = 10
 """Refused updates of a run whose cause is examined and whose images are kept; later ones are only counted."""
 MAX_NAMED_IMAGES = 5
 """Images that a finding names where no image is at fault."""
@@ -77,7 +77,8 @@ class UpdatePolicy:
         """
         trainer, plan = self.trainer, self.trainer.network.plan
         self.refused_minibatches += trainer.net.subdivisions if self.is_whole_update else 1
-        if self.examined == MAX_EXAMINED_UPDATES:
+        if self.examined == MAX_EXAMINED_REFUSALS:
+            self.has_finite_arrays = find_nonfinite_array(trainer) is None
             return None
         self.examined += 1
         cause = find_root_cause(trainer, recorded if self.is_whole_update else recorded[-1:])

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from darkpy.config.net import NetSpec
-from darkpy.diagnostics.monitor.log_reader import RunLog
+from darkpy.diagnostics.monitor.run_log import RunLog
 from darkpy.diagnostics.report.drawing import Drawing, Text
 from darkpy.diagnostics.report.plot import (
     Curve,

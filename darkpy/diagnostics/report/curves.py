@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from darkpy.diagnostics.monitor.log_reader import RunLog
+from darkpy.diagnostics.monitor.run_log import RunLog
 from darkpy.diagnostics.report.drawing import Cross, Drawing, Line, Text
 from darkpy.diagnostics.report.plot import Curve, Scale, draw_axes, draw_curve, draw_legend, scale_for
 

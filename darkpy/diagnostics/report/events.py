@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from darkpy.diagnostics.monitor.log_reader import RunLog
+from darkpy.diagnostics.monitor.run_log import RunLog
 from darkpy.errors import DarkpyError
 
 SCALAR_FIELDS = ("loss", "average", "rate", "norm", "largest")

@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from darkpy.diagnostics.monitor.log_reader import RunLog
+from darkpy.diagnostics.monitor.run_log import RunLog
 from darkpy.diagnostics.report.drawing import Drawing, Raster, Text
 from darkpy.diagnostics.report.plot import format_tick
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import PIL.Image
 
 from darkpy.data.loading.images import load_image
-from darkpy.diagnostics.monitor.log_reader import RunLog
+from darkpy.diagnostics.monitor.run_log import RunLog
 from darkpy.diagnostics.report import curves, heat
 from darkpy.diagnostics.report.contact_sheet import SHEET_FILE
 from darkpy.diagnostics.report.drawing import Drawing, as_uri

@@ -20,7 +20,7 @@ from darkpy.layers.base import Layer, section
 from darkpy.layers.detection.delta import VectorParts, detection_loss
 from darkpy.layers.head import HeadSpec, OnnxDetections, scores_above
 from darkpy.layers.loss import Loss, TrainingState, mean_text
-from darkpy.ops.detections import Detections
+from darkpy.ops.boxes import Detections
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 

@@ -22,7 +22,7 @@ from darkpy.layers.base import Layer, section
 from darkpy.layers.gaussian_yolo.delta import gaussian_yolo_loss, log_line
 from darkpy.layers.head import OnnxDetections
 from darkpy.layers.loss import Loss, TrainingState
-from darkpy.ops.box_coder import BoxCoder
+from darkpy.ops.boxes import BoxCoder
 from darkpy.ops.device import tensor_async
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape

@@ -20,15 +20,13 @@ from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.finding import Finding
 from darkpy.layers.anchors import chosen_anchors
-from darkpy.layers.base import Layer, section
+from darkpy.layers.base import Layer, missing_anchors, section
 from darkpy.layers.head import AnchorKeys, HeadSpec, OnnxDetections, scores_above
-from darkpy.layers.lint import missing_anchors
 from darkpy.layers.loss import Loss, TrainingState, mean_text
 from darkpy.layers.region.classes import checked_tree, class_tree, last_likely_class
 from darkpy.layers.region.delta import region_loss
 from darkpy.layers.region.graph import boxes_to_onnx, region_to_onnx
-from darkpy.ops.detections import Detections
-from darkpy.ops.grid import cells, pick
+from darkpy.ops.boxes import Detections, cells, pick
 from darkpy.ops.hierarchy import Hierarchy
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape

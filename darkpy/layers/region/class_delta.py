@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from darkpy.layers.region.classes import checked_tree, class_tree
-from darkpy.ops.targets import last_writer
+from darkpy.ops.matching import last_writer
 
 if TYPE_CHECKING:
     from darkpy.layers.region import RegionSpec

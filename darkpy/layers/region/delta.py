@@ -21,10 +21,9 @@ from darkpy.layers.head import read_head_targets
 from darkpy.layers.loss import Loss
 from darkpy.layers.region.class_delta import ClassTargets, write_class_delta
 from darkpy.layers.region.classes import checked_tree, class_tree
-from darkpy.ops.boxes import iou
+from darkpy.ops.boxes import cells, iou
 from darkpy.ops.device import tensor_async, to_device
-from darkpy.ops.grid import cells
-from darkpy.ops.targets import TargetBoxes, is_listed, last_writer
+from darkpy.ops.matching import TargetBoxes, is_listed, last_writer
 
 if TYPE_CHECKING:
     from darkpy.layers.region import RegionSpec

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from darkpy.evaluation.prefetch import BATCH_SIZE
+from darkpy.evaluation.detect import BATCH_SIZE
 from tests.cli.conftest import LOGITS, Run, set_scores, write_image, write_weights
 
 NET = ("detect", "net.cfg", "net.weights", "--device", "cpu", "--names", "pets.names")

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from darkpy.build import make_plan
-from darkpy.data.lists.data_file import read_data
+from darkpy.data.lists.text_files import read_data
 from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
 from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.network import Network

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 import darkpy
-from darkpy.cli.train_output import ProgressLine
-from darkpy.diagnostics.monitor.log_reader import read_log
+from darkpy.cli.commands.train import ProgressLine
+from darkpy.diagnostics.monitor.run_log import read_log
 from darkpy.training.reports import UpdateReport
 from tests.cli.conftest import Run
 

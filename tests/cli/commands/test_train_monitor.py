@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import darkpy
-from darkpy.diagnostics.monitor.log_reader import read_log
+from darkpy.diagnostics.monitor.run_log import read_log
 from tests.cli.conftest import Run
 
 CFG = """[net]

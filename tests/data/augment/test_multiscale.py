@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from darkpy.config.net import NetSpec
-from darkpy.data.augment.multiscale import classifier_size, detector_minibatch, detector_size
+from darkpy.data.augment.sampler import classifier_size, detector_minibatch, detector_size
 from darkpy.dialect import Dialect
 
 PJREDDIE = NetSpec(dialect=Dialect.PJREDDIE, width=416, height=416, max_batches=100_000, random=True)

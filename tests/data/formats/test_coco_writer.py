@@ -15,7 +15,7 @@ from darkpy.data.formats.coco import read_coco
 from darkpy.data.formats.coco_writer import CocoContent, fill_coco, image_ids, start_coco
 from darkpy.data.formats.darknet_writer import ImportStats, label_texts
 from darkpy.data.lists.image_list import ImageList
-from darkpy.data.lists.names import COCO_NAMES, COCO_ORIGINAL_NAMES
+from darkpy.data.lists.text_files import COCO_NAMES, COCO_ORIGINAL_NAMES
 
 
 def write(folder: Path, size: tuple[int, int] = (64, 32), **texts: str) -> ImageList:

@@ -8,8 +8,8 @@ import pytest
 
 from darkpy.data.formats.annotations import AnnotatedDataset, AnnotatedImage, AnnotatedObject, BoxPx
 from darkpy.data.formats.darknet_writer import DarknetSet, ImportStats, LabelTexts, label_texts, write_set
-from darkpy.data.lists.data_file import read_data
 from darkpy.data.lists.paths import label_path, read_image_list
+from darkpy.data.lists.text_files import read_data
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from darkpy.data.lists.data_file import DataFile, read_data
+from darkpy.data.lists.text_files import DataFile, read_data
 from darkpy.errors import DarkpyError, DarkpyWarning
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from darkpy.data.lists.names import COCO_NAMES, VOC_NAMES, names_for, read_names
+from darkpy.data.lists.text_files import COCO_NAMES, VOC_NAMES, names_for, read_names
 from darkpy.errors import DarkpyError, DarkpyWarning
 
 

@@ -12,8 +12,8 @@ import pytest
 from darkpy.data.lists.paths import (
     expand_paths,
     find_image,
-    label_name,
     label_path,
+    label_path_text,
     listed_folder,
     read_image_list,
     read_list_lines,
@@ -57,7 +57,7 @@ def test_other_files_have_no_labels(image: str, dialect: Dialect) -> None:
 
 
 def test_name_of_the_label_file_is_not_normalized() -> None:
-    assert label_name("./d//a.jpg", Dialect.PJREDDIE) == "./d//a.txt"
+    assert label_path_text("./d//a.jpg", Dialect.PJREDDIE) == "./d//a.txt"
     assert label_path("./d//a.jpg", Dialect.PJREDDIE) == Path("d/a.txt")
 
 

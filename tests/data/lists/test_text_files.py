@@ -12,12 +12,10 @@ import pytest
 from darkpy.config.classmap import read_class_map
 from darkpy.config.tree import read_tree
 from darkpy.data.lists import text_files
-from darkpy.data.lists.data_file import read_data
 from darkpy.data.lists.image_list import open_list
 from darkpy.data.lists.labels import read_label_table, read_labels, read_tags
-from darkpy.data.lists.names import read_names
 from darkpy.data.lists.paths import read_image_list, read_list_lines
-from darkpy.data.lists.text_files import read_lines
+from darkpy.data.lists.text_files import read_data, read_lines, read_names
 from darkpy.errors import DarkpyError, DarkpyWarning
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from darkpy.build import make_plan
-from darkpy.diagnostics.checks.rates import peak_rate
+from darkpy.diagnostics.checks.cfg import peak_rate
 from darkpy.diagnostics.doctor import examine
 from darkpy.finding import Finding
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from darkpy.diagnostics.monitor.log_reader import (
+from darkpy.diagnostics.monitor.run_log import (
     LoggedLayer,
     LoggedMap,
     LoggedRun,
+    LogWriter,
     find_log,
     log_path,
     read_log,
 )
-from darkpy.diagnostics.monitor.log_writer import LogWriter
 from darkpy.errors import DarkpyError
 from darkpy.finding import Finding, Location
 from darkpy.training.reports import UpdateReport

@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from darkpy.diagnostics.monitor.log_reader import find_log, read_log
 from darkpy.diagnostics.monitor.loss_symptoms import LossHistory, LossSpike
 from darkpy.diagnostics.monitor.policy import BadRunError
+from darkpy.diagnostics.monitor.run_log import find_log, read_log
 from darkpy.errors import DarkpyError
 from darkpy.training.step_guard import StepGuard
 from darkpy.training.trainer import Trainer
@@ -189,7 +189,7 @@ def test_same_thing_is_not_said_again_and_again() -> None:
 
 
 def test_thresholds_are_fields(tmp_path: Path) -> None:
-    from darkpy.diagnostics.monitor.gradient_symptoms import Exploding
+    from darkpy.diagnostics.monitor.symptoms import Exploding
 
     strict: dict[str, Any] = {"symptoms": (Exploding(ratio=1e-9),)}
     assert "Exploding" in Run(classifier(), options=strict)(2).names

@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image
 
 from darkpy.config.net import NetSpec
-from darkpy.diagnostics.monitor.log_reader import LoggedMap, read_log
-from darkpy.diagnostics.monitor.log_writer import LogWriter
+from darkpy.diagnostics.monitor.run_log import LoggedMap, LogWriter, read_log
 from darkpy.diagnostics.report import chart
 from darkpy.diagnostics.report.chart import Chart, draw_chart
 from darkpy.diagnostics.report.drawing import LIGHT_COLORS, Line

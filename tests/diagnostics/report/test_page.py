@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from darkpy.diagnostics.monitor.log_reader import (
+from darkpy.diagnostics.monitor.run_log import (
     LoggedLayer,
     LoggedMap,
     LoggedRun,
+    LogWriter,
     RunLog,
     read_log,
 )
-from darkpy.diagnostics.monitor.log_writer import LogWriter
 from darkpy.diagnostics.report.page import drawings, sheet_uri, write_page
 from darkpy.errors import DarkpyError
 from darkpy.finding import Finding, Location

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from time import time
 
 from darkpy.build import Plan
-from darkpy.diagnostics.monitor.log_reader import LoggedLayer, LoggedRun
-from darkpy.diagnostics.monitor.symptom import ObservedUpdate, Row, Symptom
+from darkpy.diagnostics.monitor.run_log import LoggedLayer, LoggedRun
+from darkpy.diagnostics.monitor.symptoms import ObservedUpdate, Row, Symptom
 from darkpy.finding import Finding
 
 PAST_NORMS = 100

@@ -12,8 +12,7 @@ import torch
 
 import darkpy
 from darkpy.errors import ConfigError, DarkpyError, DarkpyWarning
-from darkpy.finding import Finding, Location
-from darkpy.printable import printable
+from darkpy.finding import Finding, Location, printable
 from tests.cli.conftest import CFG, Run, run, task
 
 __all__ = ["run", "task"]

@@ -16,9 +16,9 @@ import torch
 from darkpy.build import Plan
 from darkpy.errors import DarkpyError
 from darkpy.inference.executor import is_elided
+from darkpy.inference.int8_ops import QuantParams
 from darkpy.inference.lowering import Function, lower
 from darkpy.inference.lowering_int8 import int8_activation, lower_int8, pre_activation, supports_int8
-from darkpy.inference.quantization import QuantParams
 from darkpy.layers.base import Layer
 
 HISTOGRAM_BINS = 2048

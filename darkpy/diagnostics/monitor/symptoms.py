@@ -1,0 +1,366 @@
+"""Symptom: a sign of trouble in the measurements of an update, with the layer where it shows and hints.
+
+A symptom is a frozen dataclass whose fields are its thresholds; the monitor's History remembers earlier updates.
+
+Symptoms that show in what layers put out, and in the images they get.
+
+Symptoms that show in gradients and in the updates made of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import ClassVar
+
+from darkpy.build import Plan
+from darkpy.diagnostics.monitor.probes import INPUT_INDEX
+from darkpy.finding import Cause, Finding, Location
+from darkpy.layers.head import HeadSpec
+from darkpy.ops.norms import NORM_EPS
+from darkpy.training.reports import UpdateReport
+
+Row = Mapping[int, float]
+"""One number a layer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObservedUpdate(UpdateReport):
+    """An update with the measurements that symptoms need.
+
+    past: norms of the updates before. averages: the first average loss over more than a minibatch, and the lowest.
+    gradient, pull: for each layer that took part, the 2-norm of its gradients, and the norm of those of its weights,
+        times the rate, over the norm of the weights.
+    fresh: layers that take part only since a few updates.
+    figures: measured values of the layers, by name; empty for most updates.
+    overlap: mean IoU of boxes with the best anchor, None where there are too few of either.
+    """
+
+    plan: Plan
+    past: Sequence[float]
+    gradient: Row
+    pull: Row
+    fresh: frozenset[int] = frozenset()
+    figures: Mapping[str, Row] = field(default_factory=dict)
+    overlap: float | None = None
+    averages: tuple[float, float] = (math.nan, math.nan)
+
+    @property
+    def is_burning_in(self) -> bool:
+        """True while the rate is still rising."""
+        return self.batch_num < self.plan.net.burn_in
+
+    def row(self, name: str) -> Row:
+        return self.figures.get(name, {})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Symptom:
+    """hints: what to do, in the order in which causes are to be looked for: data, rates, operations, details.
+
+    cause: the first place to look for one.
+    looks: consecutive measurements that must show it; a single one may be chance.
+    """
+
+    hints: ClassVar[tuple[str, ...]] = ()
+    cause: ClassVar[Cause] = Cause.OPERATIONS
+    needs_figures: ClassVar[bool] = False  # true if it needs measurements of the layers
+
+    looks: int = 1
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def can_tell(self, look: ObservedUpdate) -> bool:
+        """True if the update has the measurements that the symptom needs."""
+        return bool(look.figures) or not self.needs_figures
+
+    def wants_layers(self, norm: float, reach: float, past: Sequence[float]) -> bool:
+        """True if the symptom needs the gradients of each layer of an update.
+
+        norm: of all its gradients. reach: more than rate times gradient can be beside the weights of any layer.
+        """
+        return False
+
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
+        """A finding for each layer where it shows now, the most important first.
+
+        None here: some symptoms are checked before the update instead, or in each minibatch.
+        """
+        return iter(())
+
+    def at(self, look: ObservedUpdate, index: int | None, message: str) -> Finding:
+        return self.finding(look.plan, look.batch_num, index, message)
+
+    def finding(self, plan: Plan, batch_num: int, index: int | None, message: str) -> Finding:
+        """Finding at a layer; index: None for no single layer."""
+        return Finding(
+            name=self.name,
+            message=message,
+            cause=self.cause,
+            location=Location() if index is None else plan.locate(index),
+            hints=self.hints,
+            batch_num=batch_num,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeadUnits(Symptom):
+    """Units put out the same number whatever they see: nothing is learned through them any more.
+
+    share: of a layer's units. Some die in every network with relu; with half of them gone the layer is too narrow.
+    """
+
+    needs_figures: ClassVar[bool] = True
+    hints: ClassVar[tuple[str, ...]] = (
+        "data: none, unless all images look alike",
+        "rates: a smaller learning_rate from weights of before they died; units do not come back",
+        "operations: activation=leaky in place of relu; batch_normalize=1",
+        "details: init=msra; biases that are far below 0 in the weights it starts from",
+    )
+
+    share: float = 0.5
+
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
+        for index, share in look.row("dead").items():
+            if share > self.share:
+                yield self.at(look, index, f"{share:.0%} of its units put out one number whatever they see")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActivationRange(Symptom):
+    """Outputs are very large. They grow from layer to layer until the loss overflows.
+
+    largest: of a layer's outputs. Normalized layers stay below 100; squares of 10000 take 8 of float32's 7 digits.
+    largest_input: of the images. darknet's are 0..1, and within +-10 with mean= and std=; 0..255 were not divided.
+    """
+
+    needs_figures: ClassVar[bool] = True
+    hints: ClassVar[tuple[str, ...]] = (
+        "data: images of 0..1 (darknet's), or mean= and std= in [net]",
+        "rates: a smaller learning_rate, more decay",
+        "operations: batch_normalize=1 in this layer and those before it; [l2norm] behind a [maxpool]",
+        "details: init=",
+    )
+
+    looks: int = 2
+    largest: float = 1e4
+    largest_input: float = 20.0
+
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
+        low, high = look.row("low"), look.row("high")
+        for index in low:
+            largest = self.largest_input if index == INPUT_INDEX else self.largest
+            if max(-low[index], high[index]) > largest:
+                what = "the images' numbers" if index == INPUT_INDEX else "its outputs"
+                yield self.at(
+                    look,
+                    None if index == INPUT_INDEX else index,
+                    f"{what} go from {low[index]:.4g} to {high[index]:.4g}",
+                )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VarianceCollapse(Symptom):
+    """Channels under batch norm are as good as constant: their noise is blown up to the size of a signal.
+
+    Its variance is smaller than the 1e-5 that batch norm adds to it before it divides.
+    share: of a layer's channels. Networks of the zoo that have been trained for long have up to 3 of 10.
+    minibatches: from which on a rolling variance, which starts at 0 and moves by a hundredth, tells of the channel.
+    """
+
+    needs_figures: ClassVar[bool] = True
+    hints: ClassVar[tuple[str, ...]] = (
+        "data: images, or parts of them, that are all alike; a minibatch of 1 or 2 (batch / subdivisions)",
+        "rates: a smaller learning_rate, less decay on weights that have gone to 0",
+        "operations: group_normalize=G in place of batch_normalize=1 for small minibatches",
+        "details: scales or weights of the channel that are 0 in the weights it starts from",
+    )
+
+    share: float = 0.5
+    minibatches: int = 50
+
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
+        if look.seen < self.minibatches * look.plan.net.minibatch:
+            return
+        for index, share in look.row("collapsed").items():
+            if share > self.share:
+                smallest = look.row("variance")[index]
+                text = f"the rolling variance of {share:.0%} of its channels is below {NORM_EPS:g}"
+                yield self.at(look, index, f"{text}, the smallest is {smallest:.3g}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnchorMismatch(Symptom):
+    """The boxes of the data have other sizes than the anchors: few are matched, and those with large deltas.
+
+    overlap: of a box and the anchor that suits it best, on average. k-means reaches 0.6 and more with 9 anchors;
+        anchors that are 1.7 times too large in both directions reach 0.35.
+    """
+
+    hints: ClassVar[tuple[str, ...]] = (
+        "data: labels in fractions of the image; width= and height= of [net] that the anchors were made for",
+        "operations: anchors= of `darkpy anchors DATA` for this width and height, in every head; mask=",
+    )
+
+    overlap: float = 0.35
+
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
+        if look.overlap is not None and look.overlap < self.overlap:
+            heads = [node.index for node in look.plan.nodes if isinstance(node.spec, HeadSpec)]
+            text = f"boxes overlap with the anchor that suits them best by {look.overlap:.0%} on average"
+            yield self.at(look, heads[0] if heads else None, f"{text}: the anchors are of other sizes")
+
+
+_LEAST_PAST = 20  # updates without which nothing is known of what is usual
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exploding(Symptom):
+    """Gradients are so large that the next update does not improve the weights but replaces them.
+
+    ratio: of rate times gradient to weights. 0.001 is usual, at 1 an update is as large as what it should improve.
+    times: how many times the median of the last updates a norm is too large; a hard minibatch makes it 10 times so.
+    """
+
+    cause: ClassVar[Cause] = Cause.RATES
+    hints: ClassVar[tuple[str, ...]] = (
+        "data: look for the images and labels of these updates (darkpy doctor CFG DATA WEIGHTS)",
+        "rates: a smaller learning_rate, a longer burn_in, a larger batch",
+        "operations: batch_normalize=1, constrain=1, grad_clip_norm=10",
+        "details: init=, pretrained weights",
+    )
+
+    ratio: float = 1.0
+    times: float = 100.0
+
+    def wants_layers(self, norm: float, reach: float, past: Sequence[float]) -> bool:
+        return reach > self.ratio or (len(past) >= _LEAST_PAST and norm > self.times * median(past))
+
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
+        # what Adam adds to the weights is not rate times gradient, and known only where the layers were looked at
+        ratios, what = (look.row("ratio"), "a step") if look.plan.net.adam else (look.pull, "rate x gradient")
+        index, ratio = max(ratios.items(), key=lambda item: item[1], default=(None, 0.0))
+        if ratio > self.ratio:
+            yield self.at(look, index, f"{what} is {ratio:.3g} times as large as the weights (0.001 is usual)")
+        elif len(look.past) >= _LEAST_PAST and look.norm > self.times * median(look.past) > 0:
+            worst = max(look.gradient.items(), key=lambda item: item[1], default=(None, 0.0))
+            usual = median(look.past)
+            yield self.at(
+                look, worst[0], f"the norm of all gradients is {look.norm:.3g}; {usual:.3g} was usual until now"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Vanishing(Symptom):
+    """Nearly nothing of the gradient comes through to a layer: it stays as it was initialized.
+
+    ratio: how much smaller, beside its weights, a layer's gradient is than the largest one. Layers of networks that
+        learn differ by up to 10000 times; below a millionth the largest layer's steps move it by less than rounding.
+    """
+
+    needs_figures: ClassVar[bool] = True
+    hints: ClassVar[tuple[str, ...]] = (
+        "rates: they do not help, the layers behind would explode",
+        "operations: batch_normalize=1; activation=leaky or relu in place of logistic and tanh; [shortcut] past blocks",
+        "details: init=msra or init=xavier; fewer layers",
+    )
+
+    looks: int = 3
+    ratio: float = 1e-6
+
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
+        if not look.rate:
+            return
+        largest = max(look.pull.values(), default=0.0)
+        for index, pull in look.pull.items():
+            if pull < self.ratio * largest:
+                yield self.at(
+                    look, index, f"its gradient, beside its weights, is {pull / largest:.1g} of the largest layer's"
+                )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClampSaturated(Symptom):
+    """The delta constraint clamps most of what passes it: of the gradient little but the sign is left.
+
+    share: of the deltas at a layer that lie beyond the bound. The constraint is there for the few that are far out.
+    """
+
+    needs_figures: ClassVar[bool] = True
+    hints: ClassVar[tuple[str, ...]] = (
+        "data: boxes or labels that cannot be learned keep deltas large",
+        "rates: none; the clamp acts before them",
+        "operations: a larger constrain= in [net] or in the section, constrain=0 with grad_clip_norm=10 instead",
+        "details: a smaller minibatch does not help, deltas are per image",
+    )
+
+    looks: int = 3
+    share: float = 0.5
+
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
+        deltas = look.row("delta")
+        for index, share in look.row("clamped").items():
+            if share > self.share:
+                yield self.at(look, index, f"{share:.0%} of its deltas are clamped, the largest is {deltas[index]:.3g}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StuckRate(Symptom):
+    """Updates change nothing: the rate is 0, or so small that float32 rounds the steps away.
+
+    ratio: of a step to the weights. Half the distance between two float32 numbers, 6e-8, is what rounding swallows.
+    """
+
+    needs_figures: ClassVar[bool] = True
+    cause: ClassVar[Cause] = Cause.RATES
+    hints: ClassVar[tuple[str, ...]] = (
+        "rates: learning_rate, burn_in, policy= with its steps=, scales= and max_batches=; learning_rate= in sections",
+        "operations: stopbackward=, dont_update= and train_only_bn= freeze layers",
+    )
+
+    looks: int = 3
+    ratio: float = 6e-8
+
+    def can_tell(self, look: ObservedUpdate) -> bool:
+        return not look.is_burning_in and (not look.rate or bool(look.figures))
+
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
+        if not look.rate:
+            yield self.at(look, None, f"the rate is 0 (policy={look.plan.net.policy}): nothing is learned any more")
+            return
+        ratios = look.row("ratio")
+        if ratios and max(ratios.values()) < self.ratio:
+            text = f"at rate {look.rate:.3g} the largest step of any layer is {max(ratios.values()):.1g} of its weights"
+            yield self.at(look, None, f"{text}: float32 rounds it away")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OverfitHead(Symptom):
+    """Layers that were frozen begin to learn, and get a gradient for which they are not ready.
+
+    What was trained alone before, the head mostly, has adapted to them as they were; and the gradients of an update
+    that was put off by dont_update= or burnin_update= have piled up.
+    times: how many times the median until then the norm of all gradients is.
+    """
+
+    hints: ClassVar[tuple[str, ...]] = (
+        "data: more of it, or more augmentation, while only the head learns",
+        "rates: unfreeze at a smaller rate, or with a burn_in of its own; a smaller learning_rate= in these sections",
+        "operations: unfreeze earlier (stopbackward=, dont_update=, burnin_update=), before the head overfits;"
+        " grad_clip_norm=10 for the updates in which put off gradients arrive",
+    )
+
+    times: float = 10.0
+
+    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
+        if not look.fresh or len(look.past) < 2:
+            return
+        usual = median(look.past)
+        if look.norm > self.times * usual > 0:
+            index = max(look.fresh, key=lambda one: look.gradient.get(one, 0.0))
+            text = f"begins to learn, and the norm of all gradients is {look.norm:.3g} where it was {usual:.3g}"
+            yield self.at(look, index, text)
