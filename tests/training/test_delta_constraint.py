@@ -94,7 +94,7 @@ def test_convolutions_are_trained_as_in_the_dialects_program(dialect: str, as_by
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_small_yolov4_tiny_learns_blood_cells_by_default(shared: Path, tmp_path: Path, seed: int) -> None:
-    """With clamped hidden convolutions a training of this kind ends in NaN."""
+    """With clamped hidden convolutions trainings of this kind were measured to end in NaN, though not for every cfg."""
     from darkpy.__main__ import main
 
     assert main(["dataset", "from-voc", str(shared / "data/bccd"), str(tmp_path / "bccd")]) == 0
