@@ -48,9 +48,9 @@ class History:
             index for index, began in self._first_update.items() if began > first + 1 and n - began < FRESH_UPDATES
         )
 
-    def wants_layers(self, norm: float, reach: float) -> bool:
+    def wants_layers(self, norm: float, max_step_ratio: float) -> bool:
         """True if any symptom needs the layers' gradients of such an update; see `Symptom.wants_layers`."""
-        return any(symptom.wants_layers(norm, reach, self.past) for symptom in self.symptoms)
+        return any(symptom.wants_layers(norm, max_step_ratio, self.past) for symptom in self.symptoms)
 
     def findings(self, update: ObservedUpdate) -> list[Finding]:
         """Return what is to be reported of an update, at most one finding a symptom."""

@@ -110,10 +110,10 @@ class Diverging(Symptom):
     times: float = 5.0
     share: float = 0.25
 
-    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
-        first, lowest = look.averages
-        if look.average > max(self.times * lowest, self.share * first):
-            yield self.at(look, None, f"the average loss has risen to {look.average:.4g} from {lowest:.4g}")
+    def findings(self, update: ObservedUpdate) -> Iterator[Finding]:
+        first, lowest = update.averages
+        if update.average > max(self.times * lowest, self.share * first):
+            yield self.at(update, None, f"the average loss has risen to {update.average:.4g} from {lowest:.4g}")
 
 
 @dataclass

@@ -60,8 +60,8 @@ class UpdateMetrics:
         if not (self._is_looking or optimizer.deferred) and net.grad_clip_type == EUCLIDEAN_NORM:
             self.norm, self.largest, self.gradient, self._decayed = float(norm), math.nan, {}, {}
             self.has_finite_gradients = math.isfinite(self.norm)
-            reach = rate * self.norm / self._least_weight if self._least_weight else math.inf
-            if self.has_finite_gradients and not wants_layers(self.norm, reach):
+            max_step_ratio = rate * self.norm / self._least_weight if self._least_weight else math.inf
+            if self.has_finite_gradients and not wants_layers(self.norm, max_step_ratio):
                 return
         self._fetch_layers(norm)
 
@@ -84,7 +84,7 @@ class UpdateMetrics:
             self.has_finite_arrays = all(map(math.isfinite, arrays))
             self._least_weight = min((one for one in self._weight.values() if one), default=math.inf)
 
-    def pull(self, rate: float) -> Row:
+    def step_ratio(self, rate: float) -> Row:
         """Ratio of rate times gradient to the weights, where these have been measured."""
         nodes = self.trainer.network.plan.nodes
         return {

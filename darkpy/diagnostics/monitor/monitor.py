@@ -124,7 +124,7 @@ class Monitor(StepGuard):
         self._first_average, self._lowest_average = math.nan, math.inf
         self._recorded: list[RecordedBatch] = []  # minibatches of the current update that were accepted
         self._losses: list[float] = []  # of these
-        self._fresh: frozenset[int] = frozenset()
+        self._new_layers: frozenset[int] = frozenset()
         self._has_begun = False
         self.log_path: Path | None = None
         self._log: LogWriter | None = None
@@ -176,8 +176,8 @@ class Monitor(StepGuard):
     def accept_update(self, norm: Tensor) -> bool:
         groups = self.trainer.optimizer.active_groups
         learning = {group["node"].index for group in groups if any(param.grad is not None for param in group["params"])}
-        self._fresh = self.history.take_part(learning)
-        wants_layers = self.history.wants_layers if not self._fresh else lambda norm, reach: True
+        self._new_layers = self.history.take_part(learning)
+        wants_layers = self.history.wants_layers if not self._new_layers else lambda norm, max_step_ratio: True
         self.metrics.fetch(norm, max((group["lr"] for group in groups), default=0.0), wants_layers)
         return self.policy.accept_update(
             has_finite_gradients=self.metrics.has_finite_gradients, has_finite_arrays=self.metrics.has_finite_arrays
@@ -248,8 +248,8 @@ class Monitor(StepGuard):
             plan=plan,
             past=self.history.past,
             gradient=gradient,
-            pull=metrics.pull(report.rate),
-            fresh=self._fresh,
+            step_ratio=metrics.step_ratio(report.rate),
+            new_layers=self._new_layers,
             figures=rows,
             overlap=self.overlaps.mean if rows else None,
             averages=(self._first_average, self._lowest_average),

@@ -31,9 +31,9 @@ class ObservedUpdate(UpdateReport):
     """An update with the measurements that symptoms need.
 
     past: norms of the updates before. averages: the first average loss over more than a minibatch, and the lowest.
-    gradient, pull: for each layer that took part, the 2-norm of its gradients, and the norm of those of its weights,
-        times the rate, over the norm of the weights.
-    fresh: layers that take part only since a few updates.
+    gradient: 2-norm of the gradients of each layer that took part. step_ratio: rate times the norm of the gradients
+        of its weights, over the norm of these weights.
+    new_layers: layers that take part only since a few updates.
     figures: measured values of the layers, by name; empty for most updates.
     overlap: mean IoU of boxes with the best anchor, None where there are too few of either.
     """
@@ -41,8 +41,8 @@ class ObservedUpdate(UpdateReport):
     plan: Plan
     past: Sequence[float]
     gradient: Row
-    pull: Row
-    fresh: frozenset[int] = frozenset()
+    step_ratio: Row
+    new_layers: frozenset[int] = frozenset()
     figures: Mapping[str, Row] = field(default_factory=dict)
     overlap: float | None = None
     averages: tuple[float, float] = (math.nan, math.nan)
@@ -74,26 +74,26 @@ class Symptom:
     def name(self) -> str:
         return type(self).__name__
 
-    def can_tell(self, look: ObservedUpdate) -> bool:
+    def can_tell(self, update: ObservedUpdate) -> bool:
         """True if the update has the measurements that the symptom needs."""
-        return bool(look.figures) or not self.needs_figures
+        return bool(update.figures) or not self.needs_figures
 
-    def wants_layers(self, norm: float, reach: float, past: Sequence[float]) -> bool:
+    def wants_layers(self, norm: float, max_step_ratio: float, past: Sequence[float]) -> bool:
         """True if the symptom needs the gradients of each layer of an update.
 
-        norm: of all its gradients. reach: more than rate times gradient can be beside the weights of any layer.
+        norm: of all its gradients. max_step_ratio: upper bound of rate times gradient over weights of any layer.
         """
         return False
 
-    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
+    def findings(self, update: ObservedUpdate) -> Iterator[Finding]:
         """A finding for each layer where it shows now, the most important first.
 
         None here: some symptoms are checked before the update instead, or in each minibatch.
         """
         return iter(())
 
-    def at(self, look: ObservedUpdate, index: int | None, message: str) -> Finding:
-        return self.finding(look.plan, look.batch_num, index, message)
+    def at(self, update: ObservedUpdate, index: int | None, message: str) -> Finding:
+        return self.finding(update.plan, update.batch_num, index, message)
 
     def finding(self, plan: Plan, batch_num: int, index: int | None, message: str) -> Finding:
         """Finding at a layer; index: None for no single layer."""
@@ -124,10 +124,10 @@ class DeadUnits(Symptom):
 
     share: float = 0.5
 
-    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
-        for index, share in look.row("dead").items():
+    def findings(self, update: ObservedUpdate) -> Iterator[Finding]:
+        for index, share in update.row("dead").items():
             if share > self.share:
-                yield self.at(look, index, f"{share:.0%} of its units put out one number whatever they see")
+                yield self.at(update, index, f"{share:.0%} of its units put out one number whatever they see")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,14 +150,14 @@ class ActivationRange(Symptom):
     largest: float = 1e4
     largest_input: float = 20.0
 
-    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
-        low, high = look.row("low"), look.row("high")
+    def findings(self, update: ObservedUpdate) -> Iterator[Finding]:
+        low, high = update.row("low"), update.row("high")
         for index in low:
             largest = self.largest_input if index == INPUT_INDEX else self.largest
             if max(-low[index], high[index]) > largest:
                 what = "the images' numbers" if index == INPUT_INDEX else "its outputs"
                 yield self.at(
-                    look,
+                    update,
                     None if index == INPUT_INDEX else index,
                     f"{what} go from {low[index]:.4g} to {high[index]:.4g}",
                 )
@@ -183,14 +183,14 @@ class VarianceCollapse(Symptom):
     share: float = 0.5
     minibatches: int = 50
 
-    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
-        if look.seen < self.minibatches * look.plan.net.minibatch:
+    def findings(self, update: ObservedUpdate) -> Iterator[Finding]:
+        if update.seen < self.minibatches * update.plan.net.minibatch:
             return
-        for index, share in look.row("collapsed").items():
+        for index, share in update.row("collapsed").items():
             if share > self.share:
-                smallest = look.row("variance")[index]
+                smallest = update.row("variance")[index]
                 text = f"the rolling variance of {share:.0%} of its channels is below {NORM_EPS:g}"
-                yield self.at(look, index, f"{text}, the smallest is {smallest:.3g}")
+                yield self.at(update, index, f"{text}, the smallest is {smallest:.3g}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,11 +208,11 @@ class AnchorMismatch(Symptom):
 
     overlap: float = 0.35
 
-    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
-        if look.overlap is not None and look.overlap < self.overlap:
-            heads = [node.index for node in look.plan.nodes if isinstance(node.spec, HeadSpec)]
-            text = f"boxes overlap with the anchor that suits them best by {look.overlap:.0%} on average"
-            yield self.at(look, heads[0] if heads else None, f"{text}: the anchors are of other sizes")
+    def findings(self, update: ObservedUpdate) -> Iterator[Finding]:
+        if update.overlap is not None and update.overlap < self.overlap:
+            heads = [node.index for node in update.plan.nodes if isinstance(node.spec, HeadSpec)]
+            text = f"boxes overlap with the anchor that suits them best by {update.overlap:.0%} on average"
+            yield self.at(update, heads[0] if heads else None, f"{text}: the anchors are of other sizes")
 
 
 _LEAST_PAST = 20  # updates without which nothing is known of what is usual
@@ -237,20 +237,22 @@ class Exploding(Symptom):
     ratio: float = 1.0
     times: float = 100.0
 
-    def wants_layers(self, norm: float, reach: float, past: Sequence[float]) -> bool:
-        return reach > self.ratio or (len(past) >= _LEAST_PAST and norm > self.times * median(past))
+    def wants_layers(self, norm: float, max_step_ratio: float, past: Sequence[float]) -> bool:
+        return max_step_ratio > self.ratio or (len(past) >= _LEAST_PAST and norm > self.times * median(past))
 
-    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
+    def findings(self, update: ObservedUpdate) -> Iterator[Finding]:
         # what Adam adds to the weights is not rate times gradient, and known only where the layers were looked at
-        ratios, what = (look.row("ratio"), "a step") if look.plan.net.adam else (look.pull, "rate x gradient")
+        ratios, what = (
+            (update.row("ratio"), "a step") if update.plan.net.adam else (update.step_ratio, "rate x gradient")
+        )
         index, ratio = max(ratios.items(), key=lambda item: item[1], default=(None, 0.0))
         if ratio > self.ratio:
-            yield self.at(look, index, f"{what} is {ratio:.3g} times as large as the weights (0.001 is usual)")
-        elif len(look.past) >= _LEAST_PAST and look.norm > self.times * median(look.past) > 0:
-            worst = max(look.gradient.items(), key=lambda item: item[1], default=(None, 0.0))
-            usual = median(look.past)
+            yield self.at(update, index, f"{what} is {ratio:.3g} times as large as the weights (0.001 is usual)")
+        elif len(update.past) >= _LEAST_PAST and update.norm > self.times * median(update.past) > 0:
+            worst = max(update.gradient.items(), key=lambda item: item[1], default=(None, 0.0))
+            usual = median(update.past)
             yield self.at(
-                look, worst[0], f"the norm of all gradients is {look.norm:.3g}; {usual:.3g} was usual until now"
+                update, worst[0], f"the norm of all gradients is {update.norm:.3g}; {usual:.3g} was usual until now"
             )
 
 
@@ -272,14 +274,16 @@ class Vanishing(Symptom):
     looks: int = 3
     ratio: float = 1e-6
 
-    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
-        if not look.rate:
+    def findings(self, update: ObservedUpdate) -> Iterator[Finding]:
+        if not update.rate:
             return
-        largest = max(look.pull.values(), default=0.0)
-        for index, pull in look.pull.items():
-            if pull < self.ratio * largest:
+        largest = max(update.step_ratio.values(), default=0.0)
+        for index, step_ratio in update.step_ratio.items():
+            if step_ratio < self.ratio * largest:
                 yield self.at(
-                    look, index, f"its gradient, beside its weights, is {pull / largest:.1g} of the largest layer's"
+                    update,
+                    index,
+                    f"its gradient, beside its weights, is {step_ratio / largest:.1g} of the largest layer's",
                 )
 
 
@@ -301,11 +305,13 @@ class ClampSaturated(Symptom):
     looks: int = 3
     share: float = 0.5
 
-    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
-        deltas = look.row("delta")
-        for index, share in look.row("clamped").items():
+    def findings(self, update: ObservedUpdate) -> Iterator[Finding]:
+        deltas = update.row("delta")
+        for index, share in update.row("clamped").items():
             if share > self.share:
-                yield self.at(look, index, f"{share:.0%} of its deltas are clamped, the largest is {deltas[index]:.3g}")
+                yield self.at(
+                    update, index, f"{share:.0%} of its deltas are clamped, the largest is {deltas[index]:.3g}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -325,17 +331,19 @@ class StuckRate(Symptom):
     looks: int = 3
     ratio: float = 6e-8
 
-    def can_tell(self, look: ObservedUpdate) -> bool:
-        return not look.is_burning_in and (not look.rate or bool(look.figures))
+    def can_tell(self, update: ObservedUpdate) -> bool:
+        return not update.is_burning_in and (not update.rate or bool(update.figures))
 
-    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
-        if not look.rate:
-            yield self.at(look, None, f"the rate is 0 (policy={look.plan.net.policy}): nothing is learned any more")
+    def findings(self, update: ObservedUpdate) -> Iterator[Finding]:
+        if not update.rate:
+            yield self.at(update, None, f"the rate is 0 (policy={update.plan.net.policy}): nothing is learned any more")
             return
-        ratios = look.row("ratio")
+        ratios = update.row("ratio")
         if ratios and max(ratios.values()) < self.ratio:
-            text = f"at rate {look.rate:.3g} the largest step of any layer is {max(ratios.values()):.1g} of its weights"
-            yield self.at(look, None, f"{text}: float32 rounds it away")
+            text = (
+                f"at rate {update.rate:.3g} the largest step of any layer is {max(ratios.values()):.1g} of its weights"
+            )
+            yield self.at(update, None, f"{text}: float32 rounds it away")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -356,11 +364,11 @@ class OverfitHead(Symptom):
 
     times: float = 10.0
 
-    def findings(self, look: ObservedUpdate) -> Iterator[Finding]:
-        if not look.fresh or len(look.past) < 2:
+    def findings(self, update: ObservedUpdate) -> Iterator[Finding]:
+        if not update.new_layers or len(update.past) < 2:
             return
-        usual = median(look.past)
-        if look.norm > self.times * usual > 0:
-            index = max(look.fresh, key=lambda one: look.gradient.get(one, 0.0))
-            text = f"begins to learn, and the norm of all gradients is {look.norm:.3g} where it was {usual:.3g}"
-            yield self.at(look, index, text)
+        usual = median(update.past)
+        if update.norm > self.times * usual > 0:
+            index = max(update.new_layers, key=lambda one: update.gradient.get(one, 0.0))
+            text = f"begins to learn, and the norm of all gradients is {update.norm:.3g} where it was {usual:.3g}"
+            yield self.at(update, index, text)
