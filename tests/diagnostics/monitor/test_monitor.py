@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from darkpy.diagnostics.monitor.loss_symptoms import LossHistory, LossSpike
-from darkpy.diagnostics.monitor.policy import BadRunError
+from darkpy.diagnostics.monitor.policy import MAX_EXAMINED_REFUSALS, BadRunError
 from darkpy.diagnostics.monitor.run_log import find_log, read_log
 from darkpy.errors import DarkpyError
 from darkpy.training.step_guard import StepGuard
@@ -198,3 +198,14 @@ def test_thresholds_are_fields(tmp_path: Path) -> None:
 def test_folder_that_cannot_be_written_is_said_before_the_run(tmp_path: Path) -> None:
     with pytest.raises(DarkpyError, match="cannot be written"):
         Run(classifier(), tmp_path / "nowhere")
+
+
+def test_weights_that_become_nan_after_the_last_examined_refusal_end_the_run() -> None:
+    run = Run(classifier())
+    x_BCHW, target = network_images(run.text, 0)
+    for _ in range(MAX_EXAMINED_REFUSALS):
+        run.trainer.train_minibatch(x_BCHW * torch.nan, target)
+    with torch.no_grad():
+        next(iter(run.trainer.network.parameters())).fill_(torch.nan)
+    with pytest.raises(BadRunError, match="arrays of the network are NaN or infinite"):
+        run.trainer.train_minibatch(x_BCHW, target)
