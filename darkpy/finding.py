@@ -1,4 +1,4 @@
-"""Finding: something wrong in a cfg, in data, in weights or in a run, with its location and the keys to try.
+"""Finding: something wrong in a cfg, in data, in weights or in a run, with its location and the remedies to try.
 
 Text from files, made safe to show: on a terminal, in a message, in a table, in HTML, in a file name.
 """
@@ -6,6 +6,7 @@ Text from files, made safe to show: on a terminal, in a message, in a table, in 
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -85,12 +86,64 @@ class Location:
         return f"{layer}{section}{self.file_line}"
 
 
+_CFG_KEY = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class CfgEdit:
+    """Setting of one key of a cfg. layer: the layer number as darknet counts it; None for [net].
+
+    Raises: ValueError for a key or a value that is not one word of printable characters.
+    """
+
+    key: str
+    value: str
+    layer: int | None = None
+
+    def __post_init__(self) -> None:
+        is_word = bool(self.value) and self.value.isprintable() and not set(self.value) & set("#;")
+        if not _CFG_KEY.fullmatch(self.key) or not is_word:
+            raise ValueError(f"{self.key!r}={self.value!r}: no line of a cfg")
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.value}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Remedy:
+    """Action against the cause of a finding, for programs: edits of the cfg, or a command line.
+
+    `darkpy.config.edit.apply_remedy(cfg_text, remedy)` makes the edits and keeps all other text of the cfg. The
+    training is then repeated from weights that were still healthy, or from its start.
+
+    edits: made together. command: words of a command line (`("darkpy", "anchors", "my.data")`) for the user to run,
+        where no key of the cfg is the cause. reason: for these values, in a few words; empty for none.
+    """
+
+    edits: tuple[CfgEdit, ...] = ()
+    command: tuple[str, ...] = ()
+    reason: str = ""
+
+    def __str__(self) -> str:
+        """`learning_rate=0.0005: a tenth`, `batch_normalize=1 in layers 0, 1, 2`, `darkpy anchors my.data`."""
+        layers_of: dict[str, list[str]] = {}
+        for edit in self.edits:
+            layers_of.setdefault(str(edit), []).extend([] if edit.layer is None else [str(edit.layer)])
+        parts = [
+            f"{text} in layer{'s' if len(layers) > 1 else ''} {', '.join(layers)}" if layers else text
+            for text, layers in layers_of.items()
+        ]
+        text = " with ".join(parts) or shlex.join(self.command)
+        return f"{text}: {self.reason}" if self.reason else text
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
     """Something wrong, with its location and what to try.
 
     name: identifier for programs (`stride-beyond-size`, `NonFinite`).
-    hints: keys or actions to try, the most likely first. key: of the section, that the finding is about.
+    hints: keys or actions to try, the most likely first; they begin with the texts of the remedies.
+    remedies: hints that programs can carry out, the most likely first. key: of the section, that the finding is about.
     batch_num: the update of a run; 0 for none. paths: images that the finding is about, the worst first.
     evidence: the folder with copies of these images, relative to the run's folder; empty for none.
     """
@@ -105,11 +158,13 @@ class Finding:
     batch_num: int = 0
     evidence: str = ""
     paths: tuple[str, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
 
     def __post_init__(self) -> None:
         """Make the message and the hints printable: they quote the user's files."""
         object.__setattr__(self, "message", printable(self.message, lines=True))
-        object.__setattr__(self, "hints", tuple(printable(hint, lines=True) for hint in self.hints))
+        hints = dict.fromkeys(printable(hint, lines=True) for hint in (*self.remedies, *self.hints))
+        object.__setattr__(self, "hints", tuple(hints))
 
     @property
     def place(self) -> str:

@@ -5,7 +5,6 @@ Letters: K anchors.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,11 +12,10 @@ import numpy as np
 
 from darkpy.anchors.kmeans import Floats
 from darkpy.build import Node, Plan
-from darkpy.config.text import Entry
+from darkpy.config.edit import edit_cfg
 from darkpy.errors import DarkpyError
+from darkpy.finding import CfgEdit
 from darkpy.layers.head import AnchorKeys, HeadSpec
-
-_VALUE_PATTERN = re.compile(rb"(\s*[^=]*=\s*)(.*?)(\s*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,23 +111,13 @@ def rewrite(text: bytes, anchors_K2: Floats, head_anchors: Sequence[HeadAnchors]
 
     text: the cfg that the plan of the heads was made from.
     """
-    lines = text.split(b"\n")
-    inserted: dict[int, list[bytes]] = {}
+    edits: list[CfgEdit] = []
     for assignment in head_anchors:
-        entries = assignment.head.node.section.entries
-        values = values_of(anchors_K2, assignment)
-        line = entries["anchors"].line if "anchors" in entries else assignment.head.node.section.line
-        for key, value in values.items():
-            if key in entries:
-                _edit(lines, entries[key], value)
-            else:
-                end = b"\r" if lines[line - 1].endswith(b"\r") else b""
-                inserted.setdefault(line, []).append(f"{key}={value}".encode() + end)
-        if assignment.head.source is not None:
-            _edit(lines, assignment.head.source.section.entries["filters"], str(assignment.filters))
-    for line in sorted(inserted, reverse=True):  # from the end, so that line numbers stay valid
-        lines[line:line] = inserted[line]
-    return b"\n".join(lines)
+        layer, source = assignment.head.node.index, assignment.head.source
+        edits += (CfgEdit(key, value, layer) for key, value in values_of(anchors_K2, assignment).items())
+        if source is not None:
+            edits.append(CfgEdit("filters", str(assignment.filters), source.index))
+    return edit_cfg(text.decode("utf-8", "surrogateescape"), edits).encode("utf-8", "surrogateescape")
 
 
 def values_of(anchors_K2: Floats, assignment: HeadAnchors) -> Mapping[str, str]:
@@ -140,10 +128,3 @@ def values_of(anchors_K2: Floats, assignment: HeadAnchors) -> Mapping[str, str]:
     if has_mask or assignment.mask != tuple(range(len(anchors_K2))):
         values["mask"] = ",".join(map(str, assignment.mask))
     return values
-
-
-def _edit(lines: list[bytes], entry: Entry, value: str) -> None:
-    """Replace the value on a line unless it is the same, keeping the blanks around it."""
-    match = _VALUE_PATTERN.fullmatch(lines[entry.line - 1])
-    if match is not None and entry.value != value.replace(" ", ""):
-        lines[entry.line - 1] = match[1] + value.encode() + match[3]

@@ -90,12 +90,12 @@ def test_only_lines_that_change_are_changed() -> None:
     ]
 
 
-def test_lines_that_are_missing_follow_the_anchors() -> None:
+def test_lines_that_are_missing_end_the_section() -> None:
     one_head = NET + POOL + CONV.format(6) + YOLO.format("anchors=1,2\n")
     written = rewrite(
         one_head.encode(), np.array([(1.0, 2.0), (3.0, 4.0)]), assign_anchors(2, heads(one_head))
     ).decode()
-    assert "[yolo]\nanchors=1,2, 3,4\nnum=2\nclasses=1\n" in written and " filters = 12  \n" in written
+    assert "[yolo]\nanchors=1,2, 3,4\nclasses=1\nnum=2\n" in written and " filters = 12  \n" in written
     assert find_heads(make_plan(written))[0].keys.indices == (0, 1)
 
 

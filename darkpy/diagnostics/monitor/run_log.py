@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from darkpy.errors import DarkpyError
-from darkpy.finding import Finding, Location
+from darkpy.finding import CfgEdit, Finding, Location, Remedy
 from darkpy.training.reports import UpdateReport
 
 LOG_FORMAT = 1
@@ -181,9 +181,19 @@ def _parse(record: dict[str, Any]) -> LoggedRun | UpdateReport | LoggedMap | Fin
             batch_num=batch_num,
             evidence=str(record.get("evidence", "")),
             paths=tuple(map(str, record.get("paths", ()))),
+            remedies=tuple(map(_remedy, record.get("remedies", ()))),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
+
+
+def _remedy(record: Mapping[str, Any]) -> Remedy:
+    """Raises: KeyError, TypeError, ValueError when a field is missing or of another type."""
+    edits = tuple(
+        CfgEdit(str(edit["key"]), str(edit["value"]), None if edit["layer"] is None else int(edit["layer"]))
+        for edit in record["edits"]
+    )
+    return Remedy(edits=edits, command=tuple(map(str, record["command"])), reason=str(record["reason"]))
 
 
 def message_start(place: str, batch_num: int) -> str:
@@ -268,6 +278,7 @@ class LogWriter:
             "hints": finding.hints,
             "evidence": finding.evidence,
             "paths": finding.paths,
+            "remedies": [asdict(remedy) for remedy in finding.remedies],
         }
         self._add("finding", record)
 

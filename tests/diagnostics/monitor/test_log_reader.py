@@ -20,7 +20,7 @@ from darkpy.diagnostics.monitor.run_log import (
     read_log,
 )
 from darkpy.errors import DarkpyError
-from darkpy.finding import Finding, Location
+from darkpy.finding import CfgEdit, Finding, Location, Remedy
 from darkpy.training.reports import UpdateReport
 
 LAYER = LoggedLayer(index=0, type="convolutional", line=9, place="layer 0 [convolutional] net.cfg:9", learns=True)
@@ -40,6 +40,7 @@ FINDING = Finding(
     location=Location("net.cfg", 9, "convolutional", 0),
     hints=("learning_rate", "activation"),
     evidence="evidence/update_2",
+    remedies=(Remedy(edits=(CfgEdit("learning_rate", "0.001"), CfgEdit("filters", "8", 0)), reason="a tenth"),),
     paths=("a.jpg",),
 )
 
