@@ -6,6 +6,8 @@ the file (with line, section and layer if there are any) and the action that fix
 
 from __future__ import annotations
 
+import errno
+import re
 import warnings
 from collections.abc import Sequence
 
@@ -80,3 +82,17 @@ class ConfigError(DarkpyError):
     def faults(self) -> tuple[Finding, ...]:
         warnings.warn("ConfigError.faults is now ConfigError.findings", DeprecationWarning, stacklevel=2)
         return self.findings
+
+
+_OUT_OF_MEMORY_TEXTS = re.compile(
+    r"out of memory|(can't|cannot|unable to) (allocate|mmap)|not enough memory|bad_alloc|_ALLOC_FAILED"
+    r"|could not create a (primitive(?! descriptor)|memory)",
+    re.IGNORECASE,
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True if memory could not be allocated: torch's allocators, oneDNN and worker processes all raise RuntimeErrors."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return isinstance(error, RuntimeError) and _OUT_OF_MEMORY_TEXTS.search(str(error)) is not None

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 
 from darkpy.config.net import NetSpec
-from darkpy.errors import DarkpyError
+from darkpy.errors import DarkpyError, is_out_of_memory
 from darkpy.layers.loss import LossSpec, TrainingState
 from darkpy.training.trainer import Trainer
 
@@ -38,11 +38,6 @@ def fit_minibatch(trainer: Trainer, size: tuple[int, int], *, at_most: int, auto
     trainer.network.plan = replace(plan, net=_with_minibatch(net, fitting))
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """True if torch could not allocate memory; for a CPU's it has no exception class."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
 def _with_minibatch(net: NetSpec, minibatch: int) -> NetSpec:
     images = net.minibatch * net.subdivisions
     return replace(net, batch=images // net.time_steps, subdivisions=images // minibatch)
@@ -64,7 +59,7 @@ def _fits(trainer: Trainer, images: int, size: tuple[int, int]) -> bool:
             truth = torch.zeros(images, *node.spec.truth_shape(node.shape))
             trainer.accumulate(x_BCHW, truth, TrainingState(trainer.net, images))
             del moments
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             fits = False

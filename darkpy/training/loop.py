@@ -16,7 +16,7 @@ from darkpy.data.loading.bad_files import BadLists, Problem
 from darkpy.data.loading.datasets import Dataset
 from darkpy.data.loading.loader import Batch, BatchRequest, load_batches
 from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
-from darkpy.errors import DarkpyError
+from darkpy.errors import DarkpyError, is_out_of_memory
 from darkpy.training.reports import StepReport, UpdateReport, mean_cost, next_average
 from darkpy.training.trainer import Trainer
 
@@ -76,9 +76,7 @@ def run_updates(trainer: Trainer, source: BatchSource, *, auto_batch: bool = Fal
         report = None
         try:
             report = _update(trainer, batches, source.bad)
-        except RuntimeError as error:
-            from darkpy.training.auto_batch import is_out_of_memory
-
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         if report is None:  # outside of `except`: the error holds memory of what was computed

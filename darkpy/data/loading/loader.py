@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from darkpy.data.loading.bad_files import BadLists, Problem
 from darkpy.data.loading.datasets import Dataset
-from darkpy.errors import DarkpyError
+from darkpy.errors import DarkpyError, is_out_of_memory
 from darkpy.process import keep_freed_memory
 
 
@@ -98,10 +98,15 @@ def _start(loader: DataLoader[_BatchOrError]) -> Iterator[_BatchOrError]:
 
 
 def _next(batches: Iterator[_BatchOrError]) -> _BatchOrError | None:
-    """Return the next batch, None at the end. Raises: DarkpyError when a worker process has died."""
+    """Return the next batch, None at the end. Raises: DarkpyError when a worker process has died.
+
+    An error of too little memory passes: with 0 workers it is this process's own, and no worker has died.
+    """
     try:
         return next(batches, None)
     except (RuntimeError, OSError, EOFError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).partition("\n")[0]
         raise DarkpyError(
             f"a worker process that loads images has died: {reason}",
