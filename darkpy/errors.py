@@ -92,7 +92,7 @@ _OUT_OF_MEMORY_TEXTS = re.compile(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True if memory could not be allocated: torch's allocators, oneDNN and worker processes all raise RuntimeErrors."""
+    """True if memory could not be allocated; torch's allocators and oneDNN raise RuntimeErrors of many texts."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     return isinstance(error, RuntimeError) and _OUT_OF_MEMORY_TEXTS.search(str(error)) is not None
