@@ -5,20 +5,27 @@ Letters: B images of a minibatch, C color, H height, W width.
 
 from __future__ import annotations
 
+import multiprocessing.queues
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 from darkpy.data.loading.bad_files import BadLists, Problem
 from darkpy.data.loading.datasets import Dataset
-from darkpy.errors import DarkpyError, is_out_of_memory
+from darkpy.errors import DarkpyError, DarkpyWarning, is_out_of_memory
 from darkpy.process import keep_freed_memory
+
+EXIT_CODE_UNDELIVERED = 74
+"""Exit code of a worker that could not pass on a batch; 74 is EX_IOERR."""
 
 
 class BatchRequest(NamedTuple):
@@ -44,7 +51,16 @@ class Batch(NamedTuple):
     problems: tuple[Problem, ...]
 
 
-_BatchOrError = Batch | DarkpyError
+class _PipedBatch(NamedTuple):
+    """Batch whose bytes go through a pipe instead of shared memory."""
+
+    x_BCHW: NDArray[Any]
+    truth: NDArray[Any]
+    paths: tuple[tuple[str, ...], ...]
+    problems: tuple[Problem, ...]
+
+
+_Delivery = Batch | _PipedBatch | DarkpyError
 
 
 def load_batches(
@@ -62,8 +78,45 @@ def load_batches(
     pin: allocate page-locked memory, from which a GPU copies asynchronously.
     Raises:  DarkpyError when the data cannot be used.
     """
-    loader: DataLoader[_BatchOrError] = DataLoader(
-        _BatchMaker(dataset),
+    batches, processes = _start(_BatchMaker(dataset), requests, workers, pin=pin)
+    is_warned = False
+    try:
+        while True:
+            batch = _next(batches)
+            if batch is None:
+                return
+            if isinstance(batch, _PipedBatch):
+                if not is_warned:
+                    message = "shared memory (/dev/shm) is full: batches reach the training through a pipe, more slowly"
+                    hint = "enlarge it (docker run --shm-size=1g), or lower --workers; 0 needs none"
+                    warnings.warn(f"{message}\n  hint: {hint}", DarkpyWarning, stacklevel=2)
+                is_warned = True
+                batch = Batch(torch.tensor(batch.x_BCHW), torch.tensor(batch.truth), batch.paths, batch.problems)
+            if isinstance(batch, DarkpyError):
+                raise batch
+            if bad is not None:
+                bad.add(batch.problems)
+            yield batch
+    finally:
+        for process in processes:  # one that is suspended (SIGSTOP) would not see that it is to end
+            with suppress(OSError):
+                os.kill(process.pid, getattr(signal, "SIGCONT", 0))
+        del batches
+        for process in processes:
+            if process.is_alive():
+                process.kill()
+
+
+def _start(
+    maker: _BatchMaker, requests: Iterable[BatchRequest], workers: int, *, pin: bool
+) -> tuple[Iterator[_Delivery], Sequence[Any]]:
+    """Start the workers without torch's SIGCHLD handler.
+
+    The handler raises a dead worker's error in whatever code runs at that moment; `_next` reports it instead.
+    Returns: the batches, and the processes.
+    """
+    loader: DataLoader[_Delivery] = DataLoader(
+        maker,
         batch_size=None,
         sampler=requests,
         num_workers=workers,
@@ -72,32 +125,25 @@ def load_batches(
         worker_init_fn=_init_worker,
         generator=torch.Generator(),  # else it would draw from torch's global generator, which training uses
     )
-    batches = _start(loader)
-    while True:
-        batch = _next(batches)
-        if batch is None:
-            return
-        if isinstance(batch, DarkpyError):
-            raise batch
-        if bad is not None:
-            bad.add(batch.problems)
-        yield batch
-
-
-def _start(loader: DataLoader[_BatchOrError]) -> Iterator[_BatchOrError]:
-    """Start the workers without torch's SIGCHLD handler.
-
-    The handler raises a dead worker's error in whatever code runs at that moment; `_next` reports it instead.
-    """
     if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
-        return iter(loader)
-    before = signal.getsignal(signal.SIGCHLD)
-    batches = iter(loader)
-    signal.signal(signal.SIGCHLD, before)
-    return batches
+        handler = None
+    else:
+        handler = signal.getsignal(signal.SIGCHLD)
+    try:
+        batches = iter(loader)
+    except OSError as error:
+        message = (
+            f"worker processes cannot be started ({error.strerror or error}): this process loads the images itself"
+        )
+        warnings.warn(message, DarkpyWarning, stacklevel=3)
+        return _start(maker, requests, 0, pin=pin)
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGCHLD, handler)
+    return batches, getattr(batches, "_workers", ())
 
 
-def _next(batches: Iterator[_BatchOrError]) -> _BatchOrError | None:
+def _next(batches: Iterator[_Delivery]) -> _Delivery | None:
     """Return the next batch, None at the end. Raises: DarkpyError when a worker process has died.
 
     An error of too little memory passes: with 0 workers it is this process's own, and no worker has died.
@@ -114,24 +160,33 @@ def _next(batches: Iterator[_BatchOrError]) -> _BatchOrError | None:
         ) from error
 
 
-class _BatchMaker(torch.utils.data.Dataset[_BatchOrError]):
+class _BatchMaker(torch.utils.data.Dataset[_Delivery]):
     """Makes the batch of a request. An error is returned, not raised: torch would wrap it in a worker's traceback."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, request: BatchRequest) -> _BatchOrError:
+    def __getitem__(self, request: BatchRequest) -> _Delivery:
         indices = range(request.start, request.start + request.images)
         try:
             samples = [self.dataset.make(index, request.w, request.h) for index in indices]
         except DarkpyError as error:
             return error
-        return Batch(
+        batch = Batch(
             torch.stack([sample.x_CHW for sample in samples]),
             torch.stack([sample.truth for sample in samples]),
             tuple(sample.paths for sample in samples),
             tuple(problem for sample in samples for problem in sample.problems),
         )
+        if get_worker_info() is None:
+            return batch
+        try:
+            # here, where it can fail: the thread behind the worker's queue would drop the batch
+            for tensor in (batch.x_BCHW, batch.truth):
+                tensor.untyped_storage().share_memory_()
+        except RuntimeError:
+            return _PipedBatch(batch.x_BCHW.numpy(), batch.truth.numpy(), batch.paths, batch.problems)
+        return batch
 
 
 def _identity(batch: Any) -> Any:
@@ -139,9 +194,17 @@ def _identity(batch: Any) -> Any:
 
 
 def _init_worker(_: int) -> None:
-    """Ignore Ctrl-C and signals to the process group: the training process handles them and ends its workers."""
+    """Ignore Ctrl-C and signals to the process group: the training process handles them and ends its workers.
+
+    A worker whose queue cannot pass on a batch ends: by default the batch is dropped and the training waits for ever.
+    """
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     keep_freed_memory()
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
+
+
+def _end_worker(error: Exception, delivery: object) -> None:
+    os._exit(EXIT_CODE_UNDELIVERED)

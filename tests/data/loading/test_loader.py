@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import pickle
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
@@ -122,7 +126,7 @@ from itertools import islice
 if __name__ == "__main__":
     torch.multiprocessing.set_start_method("spawn")
     sys.path.insert(0, sys.argv[1])
-    import pathlib, test_batches as t
+    import pathlib, test_loader as t
     data = t.dataset(pathlib.Path(sys.argv[2]))
     alone, helped = (list(islice(t.load_batches(data, t.requests(), workers=workers), 3)) for workers in (0, 1))
     t.assert_same(alone, helped)
@@ -135,3 +139,68 @@ def test_spawned_workers_make_the_same(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "spawn.py").write_text(SPAWN)
     command = [sys.executable, str(tmp_path / "spawn.py"), str(Path(__file__).parent), str(folder)]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "same\n"
+
+
+FEW_BYTES = """
+import sys, warnings
+from itertools import islice
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_loader as t
+
+data = t.dataset(Path(sys.argv[2]), images=10)
+alone = list(islice(t.load_batches(data, t.requests()), 4))
+with warnings.catch_warnings(record=True) as messages:
+    warnings.simplefilter("always")
+    helped = list(islice(t.load_batches(data, t.requests(), workers=1), 4))
+t.assert_same(alone, helped)
+print(*(message.message for message in messages))
+"""
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "inodes", "message"),
+    [
+        (0.1, 100, "batches reach the training through a pipe"),
+        pytest.param(1, 1, "this process loads the images itself", marks=pytest.mark.slow),
+    ],
+)
+def test_batches_arrive_although_shared_memory_is_full(
+    folder: Path, megabytes: float, inodes: int, message: str
+) -> None:
+    options = f"size={int(megabytes * 1024)}k,nr_inodes={inodes}"
+    mount = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o {options} tmpfs /dev/shm && exec "$@"', "sh"]
+    if shutil.which("unshare") is None or subprocess.run([*mount, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount")
+    command = [*mount, sys.executable, "-c", FEW_BYTES, str(Path(__file__).parent), str(folder)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.count(message) == 1
+    assert "_feed" not in done.stderr  # the traceback of the queue's thread
+
+
+@pytest.mark.slow
+def test_worker_that_cannot_pass_on_a_batch_ends(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default the queue's thread prints a traceback, drops the batch, and the training waits for ever."""
+
+    class Unsent(DarkpyError):
+        def __reduce__(self) -> str:
+            raise OSError("no more descriptors")
+
+    class Maker:
+        def make(self, sample_index: int, w: int, h: int) -> None:
+            raise Unsent("lost")
+
+    with pytest.raises(DarkpyError, match="a worker process that loads images has died"):
+        next(load_batches(Maker(), requests(), workers=1))  # type: ignore[arg-type]
+
+
+def test_suspended_worker_does_not_hold_up_the_end(folder: Path) -> None:
+    batches = load_batches(dataset(folder), requests(), workers=1)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGSTOP)
+    begin = time.monotonic()
+    batches.close()  # type: ignore[attr-defined]
+    assert not multiprocessing.active_children()
+    assert time.monotonic() - begin < 4
