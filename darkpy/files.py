@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import secrets
+import shutil
 import stat
-import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from darkpy.errors import DarkpyError, DarkpyWarning
+
+TEMPORARY_SUFFIX = ".darkpy_tmp"
+MAX_TEMPORARY_START_BYTES = 64
+"""Bytes of a file's name with which the name of its temporary file begins."""
+_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class FileKind(NamedTuple):
@@ -203,7 +211,8 @@ def make_output_folder(folder: Path, subfolders: Sequence[str], *, overwrite: bo
 def write_atomic(path: str | os.PathLike[str], chunks: Iterable[bytes], *, durable: bool = True) -> None:
     """Write a temporary file in the same folder, then rename it: readers see the old file or the new one.
 
-    A device or a pipe, which cannot be replaced, is written to directly.
+    A device or a pipe, which cannot be replaced, is written to directly. A file that is there keeps its permissions, a
+    new one gets those that the umask leaves.
 
     durable: flush to disk, so that the file survives a power cut; not worth it for thousands of reproducible files.
     Raises: DarkpyError naming the file when it cannot be written.
@@ -220,26 +229,43 @@ def write_atomic(path: str | os.PathLike[str], chunks: Iterable[bytes], *, durab
 
 
 def _replace(target: Path, chunks: Iterable[bytes], durable: bool) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{target.name[:64]}.", dir=target.parent)
-    temporary = Path(name)
+    mode = stat.S_IMODE(target.stat().st_mode) & 0o777 if target.exists() else None
+    temporary = temporary_path(target)
+    # created with the mode of a new file, from which the kernel takes the umask: no process-wide state is touched
+    handle = os.open(temporary, _CREATE_FLAGS, 0o666 if mode is None else mode)
     try:
         with os.fdopen(handle, "wb") as stream:
+            if mode is not None and hasattr(os, "fchmod"):
+                os.fchmod(handle, mode)
             stream.writelines(chunks)
             if durable:
                 stream.flush()
                 os.fsync(stream.fileno())
-        publish(temporary, target)
+        temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def publish(temporary: Path, target: Path) -> None:
-    """Rename a finished temporary file or folder, with the permissions that the umask gives to new ones.
+def temporary_path(target: Path) -> Path:
+    """Path beside `target` for a file or folder that is renamed to it when it is finished."""
+    start = os.fsencode(target.name)[:MAX_TEMPORARY_START_BYTES].decode(errors="ignore")  # a name has at most 255 bytes
+    return target.with_name(f".{start}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
 
-    Temporary files and folders are private to their user; results are not.
+
+def remove_temporaries(folder: Path, names: str) -> None:
+    """Remove what a killed process left in a folder of files whose names match the regular expression `names`.
+
+    Only names that `temporary_path` gives are removed; what cannot be removed stays.
     """
-    mask = os.umask(0)  # reading the umask requires setting it
-    os.umask(mask)
-    temporary.chmod((0o777 if temporary.is_dir() else 0o666) & ~mask)
-    temporary.replace(target)
+    pattern = re.compile(rf"\.({names})\.[0-9a-f]{{8}}{re.escape(TEMPORARY_SUFFIX)}")
+    try:
+        leftovers = [path for path in folder.iterdir() if pattern.fullmatch(path.name)]
+    except OSError:
+        return
+    for path in leftovers:
+        with suppress(OSError):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()

@@ -64,6 +64,38 @@ def test_file_is_for_everybody_the_umask_lets_in(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o664, 0o755])
+def test_file_keeps_its_permissions_when_it_is_overwritten(mode: int, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"old")
+    (tmp_path / "x").chmod(mode)
+    write_atomic(tmp_path / "x", [b"new"])
+    assert (tmp_path / "x").read_bytes() == b"new" and stat.S_IMODE((tmp_path / "x").stat().st_mode) == mode
+
+
+def test_umask_is_never_changed_while_threads_write(tmp_path: Path) -> None:
+    """A file that another thread creates meanwhile must get the umask's permissions, too."""
+    before = os.umask(0o027)
+    try:
+        stop = threading.Event()
+
+        def write() -> None:
+            while not stop.is_set():
+                write_atomic(tmp_path / "x", [b""], durable=False)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        modes = set()
+        for number in range(500):
+            handle = os.open(tmp_path / f"{number}", os.O_CREAT | os.O_WRONLY, 0o666)
+            modes.add(stat.S_IMODE(os.fstat(handle).st_mode))
+            os.close(handle)
+        stop.set()
+        writer.join()
+    finally:
+        os.umask(before)
+    assert modes == {0o640}
+
+
 def test_link_stays_a_link_and_its_target_is_replaced(tmp_path: Path) -> None:
     target, link = tmp_path / "deep" / "x", tmp_path / "link"
     target.parent.mkdir()
@@ -92,8 +124,9 @@ def test_place_that_cannot_be_written_is_named(name: str, tmp_path: Path) -> Non
 
 
 def test_name_as_long_as_a_name_may_be_can_be_written(tmp_path: Path) -> None:
-    write_atomic(tmp_path / ("x" * 255), [b"1"])
-    assert (tmp_path / ("x" * 255)).read_bytes() == b"1"
+    for name in ("x" * 255, "é" * 127, "😀" * 63):
+        write_atomic(tmp_path / name, [b"1"])
+        assert (tmp_path / name).read_bytes() == b"1"
 
 
 def test_named_file_is_looked_for_from_here_then_from_the_folder(

@@ -32,7 +32,7 @@ from torch import Tensor
 from darkpy.config.net import NetSpec
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
-from darkpy.files import write_atomic
+from darkpy.files import remove_temporaries, write_atomic
 from darkpy.layers.loss import DeltaFilter
 from darkpy.training.reports import UpdateReport
 from darkpy.training.trainer import Trainer
@@ -44,6 +44,8 @@ _OPTIMIZER_KEYS: Mapping[type[torch.optim.Optimizer], frozenset[str]] = {
     torch.optim.SGD: frozenset({"momentum_buffer"}),
     torch.optim.Adam: frozenset({"step", "exp_avg", "exp_avg_sq"}),
 }
+ARTIFACTS_FOLDER = "evidence"
+"""Folder for refused minibatches, in that of the checkpoints."""
 _CHUNK_BYTES = 1 << 20
 
 
@@ -302,9 +304,9 @@ class Checkpoints:
     def __init__(self, trainer: Trainer, folder: Path, intervals: Intervals, *, best: float = NO_MAP) -> None:
         self.trainer, self.folder, self.intervals, self.best = trainer, folder, intervals, best
         self.base = base_name(trainer.network.plan.file)
-        # temporary files of a process that was killed while it wrote
-        kinds = r"(_(\d+|last|final|ema|best))?\.(weights|backup|resume)"
-        self._remove(rf"\.{re.escape(self.base)}{kinds}\.\w{{8}}")
+        base = re.escape(self.base)
+        remove_temporaries(folder, rf"{base}(_\w+)?\.(weights|backup|resume|cfg)|chart_{base}\.png")
+        remove_temporaries(folder / ARTIFACTS_FOLDER, rf"{base}_update_\d+(_\d+)?")
 
     def save_due(self, report: UpdateReport) -> tuple[Path, ...]:
         """Write what the intervals ask for after an update. Returns: the weight files written."""
@@ -350,8 +352,13 @@ class Checkpoints:
 
 
 def base_name(cfg: str) -> str:
-    """Return the start of a cfg's checkpoints' names: its file name up to the first dot."""
-    return Path(cfg).name.partition(".")[0]
+    """Return the start of a cfg's checkpoints' names: its file name up to the first dot that does not begin it.
+
+    Differs: in darknet all cfgs that begin with a dot have an empty one, and overwrite each other's weights.
+    """
+    name = Path(cfg).name
+    bare = name.lstrip(".")
+    return name[: len(name) - len(bare)] + bare.partition(".")[0]
 
 
 def find_resume(weights: Path, base: str) -> Resume | None:

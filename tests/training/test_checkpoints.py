@@ -12,6 +12,7 @@ import darkpy
 from darkpy.build import make_plan
 from darkpy.config.net import NetSpec
 from darkpy.errors import DarkpyError, WeightsError
+from darkpy.files import temporary_path
 from darkpy.training.checkpoints import Checkpoints, Intervals, base_name
 from darkpy.training.loop import BatchSource, run_updates
 from darkpy.training.reports import UpdateReport
@@ -47,6 +48,12 @@ def written(intervals: Intervals, updates: Iterable[int]) -> dict[int, list[str]
 def test_base_is_the_cfgs_name_up_to_its_first_dot() -> None:
     assert base_name("some.where/yolo.v3.cfg") == "yolo"
     assert base_name("tiny") == "tiny"
+
+
+def test_cfgs_that_begin_with_a_dot_have_bases_of_their_own() -> None:
+    assert base_name("cfgs/.tiny.cfg") == ".tiny"
+    assert base_name("..old.v1.cfg") == "..old"
+    assert base_name(".cfg") == ".cfg"
 
 
 def test_pjreddies_detector_keeps_every_hundredth_below_a_thousand_then_every_ten_thousandth() -> None:
@@ -154,11 +161,25 @@ def test_momentum_that_is_no_number_is_not_written_either(trainer: Trainer, tmp_
 
 
 def test_what_a_killed_process_left_half_written_is_removed_and_nothing_else(trainer: Trainer, tmp_path: Path) -> None:
-    left = [tmp_path / ".small_last.weights.a1b2c3d_", tmp_path / ".small_100.resume.abcdefgh"]
-    others = [tmp_path / ".smaller_last.weights.abcdefgh", tmp_path / ".small_notes.txt", tmp_path / "small.backup"]
+    names = ["small_last.weights", "small_100.resume", "chart_small.png"]
+    left = [temporary_path(tmp_path / name) for name in names]
+    (tmp_path / "evidence").mkdir()
+    half_written = temporary_path(tmp_path / "evidence" / "small_update_7_2")
+    others = [
+        tmp_path / ".small_last.weights.original",
+        tmp_path / ".small_last.weights.0a1b2c3d",
+        tmp_path / ".small_notes.txt",
+        tmp_path / "small.backup",
+        temporary_path(tmp_path / "smaller_last.weights"),
+        temporary_path(tmp_path / "chart_smaller.png"),
+        temporary_path(tmp_path / "evidence" / "other_update_7"),
+    ]
     for path in (*left, *others):
         path.write_text("x")
+    half_written.mkdir()
+    (half_written / "sheet.png").write_text("x")
     run(trainer, tmp_path, 1)
+    assert not any(path.exists() for path in (*left, half_written))
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in others)
 

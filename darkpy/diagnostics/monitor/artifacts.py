@@ -7,7 +7,6 @@ import io
 import math
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -23,9 +22,9 @@ from darkpy.diagnostics.monitor.label_symptoms import has_boxes
 from darkpy.diagnostics.monitor.root_cause import SuspectSample
 from darkpy.diagnostics.report.contact_sheet import SHEET_FILE, Tile, contact_sheet
 from darkpy.errors import DarkpyError
-from darkpy.files import publish
+from darkpy.files import temporary_path
+from darkpy.training.checkpoints import ARTIFACTS_FOLDER, base_name
 
-ARTIFACTS_FOLDER = "evidence"
 SHEET_TILE_SIZE, SHEET_COLUMNS, MAX_SHEET_IMAGES = (150, 150), 8, 64
 MAX_EXACT_IMAGES = 16
 """Images whose arrays are saved unchanged, the worst ones."""
@@ -47,14 +46,16 @@ def write_evidence(run: Path, batch_num: int, plan: Plan, samples: Sequence[Susp
     parent = run / ARTIFACTS_FOLDER
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=".update_", dir=parent))
+        names = (f"update_{batch_num}" + (f"_{number}" if number > 1 else "") for number in count(1))
+        target = next(parent / name for name in names if not (parent / name).exists())
+        # with the run's name, by which its next start removes what a killed process has left
+        temporary = temporary_path(parent / f"{base_name(plan.file)}_{target.name}")
+        temporary.mkdir()
         try:
-            _fill(made, plan, samples, text)
-            names = (f"update_{batch_num}" + (f"_{number}" if number > 1 else "") for number in count(1))
-            target = next(parent / name for name in names if not (parent / name).exists())
-            publish(made, target)
+            _fill(temporary, plan, samples, text)
+            temporary.rename(target)
         except BaseException:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
             raise
     except OSError as error:
         raise DarkpyError(f"{parent}: cannot be written: {error.strerror or error}") from error
