@@ -1,7 +1,8 @@
 """darkpy: load, run and train darknet networks in PyTorch, with darknet's results.
 
 network = darkpy.load("cfg/yolov3.cfg", "yolov3.weights")
-outputs = network(x_BCHW)
+for result in darkpy.detect(network, "photos/"):
+    print(result.boxes, result.scores, result.names)
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     import torch
 
     from darkpy.build import Plan
+    from darkpy.detection_run import detect, detect_image
     from darkpy.diagnostics.monitor.monitor import Monitor
+    from darkpy.evaluation.result import Object, Result
     from darkpy.inference.accelerate import accelerate
     from darkpy.network import Network
     from darkpy.training.reports import CheckpointReport, UpdateReport, ValidationReport
@@ -36,6 +39,8 @@ __all__ = [
     "Finding",
     "ImageError",
     "Monitor",
+    "Object",
+    "Result",
     "ShapeError",
     "Trainer",
     "TrainingResult",
@@ -44,6 +49,8 @@ __all__ = [
     "ValidationReport",
     "WeightsError",
     "accelerate",
+    "detect",
+    "detect_image",
     "load",
     "plan",
     "train",
@@ -54,12 +61,16 @@ __version__ = "0.1.0"
 _LAZY_MODULES = {
     "CheckpointReport": "darkpy.training.reports",
     "Monitor": "darkpy.diagnostics.monitor.monitor",
+    "Object": "darkpy.evaluation.result",
+    "Result": "darkpy.evaluation.result",
     "Trainer": "darkpy.training.trainer",
     "TrainingResult": "darkpy.training_run",
     "TrainingRun": "darkpy.training_run",
     "UpdateReport": "darkpy.training.reports",
     "ValidationReport": "darkpy.training.reports",
     "accelerate": "darkpy.inference.accelerate",
+    "detect": "darkpy.detection_run",
+    "detect_image": "darkpy.detection_run",
     "train": "darkpy.training_run",
 }
 """Modules of public names that need torch."""
@@ -75,6 +86,11 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     return getattr(import_module(_LAZY_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Public names, those that are not imported yet included."""
+    return sorted({*globals(), *__all__})
 
 
 def plan(

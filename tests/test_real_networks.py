@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import darkpy
-from darkpy.evaluation.detect import DetectOptions, detect
 from darkpy.ops.boxes import iou
 
 CFG = Path(__file__).resolve().parents[1] / "cfg"
@@ -75,7 +74,7 @@ def test_a_real_network_sees_what_darknet_sees(shared: Path, name: str, fork: st
     wanted = expected(reference)
     names = [str(number) for number in range(network.heads[0].class_count)]
     images = [shared / "data" / image for image in wanted]
-    results = detect(network, images, names, DetectOptions(thresh=THRESH), batch_size=2)
+    results = darkpy.detect(network, images, names, thresh=THRESH, batch_size=2)
     for result, objects in zip(results, wanted.values(), strict=True):
         found = [Seen(one.class_id, one.confidence, one.box_frac) for one in result.objects]
         assert without_twins(objects, found) == [], f"{result.path}: not found"
@@ -86,7 +85,7 @@ def test_yolov3_tiny_finds_the_dog_the_bicycle_and_the_car(shared: Path) -> None
     folder = shared / "data" / "weights" / "yolov3-tiny"
     network = darkpy.load(CFG / "yolov3-tiny.cfg", folder / "yolov3-tiny.weights").for_inference()
     names = (folder / "names.txt").read_text().splitlines()
-    (result,) = detect(network, [shared / "data" / "images" / "dog.jpg"], names)
+    (result,) = darkpy.detect(network, [shared / "data" / "images" / "dog.jpg"], names)
     assert {"dog", "bicycle", "car"} <= {one.name for one in result.objects}
 
 

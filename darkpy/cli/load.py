@@ -23,9 +23,10 @@ from darkpy.files import ENCODING_HINT, write_atomic
 from darkpy.process import keep_freed_memory, use_physical_cores
 
 if TYPE_CHECKING:
+    import PIL.Image
     import torch
 
-    from darkpy.evaluation.detect import DetectResult
+    from darkpy.evaluation.result import Result
     from darkpy.network import Network
 
 
@@ -149,20 +150,20 @@ def open_folder(folder: Path, sources: Iterable[Path]) -> None:
         raise DarkpyError(f"--out {folder}: {error.strerror}") from error
 
 
-def write_drawing(result: DetectResult, path: Path) -> None:
+def write_drawing(result: Result, path: Path) -> None:
     """Draw the detections on the image and write it atomically.
 
     Raises: DarkpyError when it cannot be written, or is the image itself.
     """
-    from darkpy.evaluation.draw import draw
-
-    assert result.image is not None
     require_writable(path, result.path, overwrite=True)
-    pixels_HWC = result.image.pixels_HWC
-    pixels_HW3 = pixels_HWC.repeat(3 // pixels_HWC.shape[2], axis=2)
+    write_image(result.draw(), path)
+
+
+def write_image(image: PIL.Image.Image, path: Path) -> None:
+    """Write an image in the format of its ending, atomically. Raises: DarkpyError."""
     stream = BytesIO()
     try:
-        draw(pixels_HW3, result.objects).save(stream, _PILLOW_FORMATS[path.suffix.lower()], quality=JPEG_QUALITY)
+        image.save(stream, _PILLOW_FORMATS[path.suffix.lower()], quality=JPEG_QUALITY)
     except (OSError, ValueError) as error:  # too large for the format
         raise DarkpyError(f"{path}: cannot be drawn: {error}") from error
     write_atomic(path, [stream.getvalue()])

@@ -1,15 +1,12 @@
-"""The one pipeline from image files to detections, and `detect`, which names the objects.
+"""The one pipeline from frames to detections.
 
-load and fit (threads) -> forward -> decode heads -> undo letterbox -> non-maximum suppression. `darkpy detect`
-takes the objects, `run_metrics` the tensors, and `export.verify` the steps behind the forward pass.
+load and fit (threads) -> forward -> decode heads -> undo letterbox -> non-maximum suppression. `darkpy.detect`
+and the commands take results, `run_metrics` the tensors, and `export.verify` the steps behind the forward pass.
 
 Legend: B images, C H W channels, rows, columns, M candidates, K classes.
 
-Detected objects as plain Python values, for printing, drawing and JSON.
-
-Loading of images by threads, ahead of the network, in batches.
-
-Pillow and torch release Python's global lock while they work.
+Loading of images by threads, ahead of the network, in batches: Pillow and torch release Python's global lock while they
+work.
 """
 
 from __future__ import annotations
@@ -33,45 +30,12 @@ from darkpy.data.loading.images import Image, load_image, prepare, stack
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning, ImageError
 from darkpy.evaluation.nms import suppress, suppress_by_objectness
+from darkpy.evaluation.result import Result, to_result
 from darkpy.network import Network
 from darkpy.ops.boxes import Detections
 from darkpy.ops.resample import letterbox_geometry
 from darkpy.process import count_cpus
-
-BoxFrac = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Object:
-    """One class of one box: one line of darknet's output, one entry of its JSON.
-
-    Units:   box_frac is (x, y, w, h) in center form, fractions of the image, not clipped.
-    """
-
-    class_id: int
-    name: str
-    confidence: float
-    box_frac: BoxFrac
-
-
-def to_objects(detections: Detections, image: int, names: Sequence[str], thresh: float) -> list[Object]:
-    """Return one object for each class above thresh of each box of an image.
-
-    Returns: boxes in detection order, the classes of a box by number.
-    Raises:  DarkpyError when a class has no name.
-    """
-    of_image = detections.of(image)
-    classes = of_image.prob_MK.shape[1]
-    if classes > len(names):
-        raise DarkpyError(
-            f"the network has {classes} classes, the list of names has {len(names)}",
-            hint="give the names file the network was trained with (names= in the .data file)",
-        )
-    box_D, class_D = torch.nonzero(of_image.prob_MK > thresh, as_tuple=True)
-    confidence_D = of_image.prob_MK[box_D, class_D]
-    rows = zip(class_D.tolist(), confidence_D.tolist(), of_image.boxes_M4[box_D].tolist(), strict=True)
-    return [Object(class_id, names[class_id], score, (x, y, w, h)) for class_id, score, (x, y, w, h) in rows]
-
+from darkpy.sources.frames import Frame
 
 BATCH_SIZE = 8
 """Default images at a time: 16 and 32 are no faster."""
@@ -96,10 +60,13 @@ def load_in_batches(
 
     If the network leaves cores idle, threads make the next batch while this one is used. If it computes with all cores,
     it would wait for the one that a loading thread takes from it; so each batch is then loaded by all cores when it is
-    asked for, and prepared by torch's own threads.
+    asked for, and prepared by torch's own threads. One at a time without prefetch, they are loaded by the caller.
 
     prefetch: ask for the items of the next batch early; not where a user types them.
     """
+    if batch_size == 1 and not prefetch:
+        yield from ([prepare(load(item))] for item in items)
+        return
     idle = _idle_cores(device)
     threads = min(MAX_THREADS, idle) if idle else min(MAX_THREADS, count_cpus(), batch_size)
     remaining = iter(items)
@@ -178,16 +145,6 @@ class DetectOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class DetectResult:
-    """Objects on one image, or the reason why it could not be read (`error`)."""
-
-    path: str
-    image: Image | None
-    objects: tuple[Object, ...] = ()
-    error: ImageError | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class ImageStatus:
     """An image of a list: its (w, h) in pixels, or the reason why it could not be read."""
 
@@ -201,7 +158,7 @@ class InputImage(NamedTuple):
     """An image on its way to the network. x_CHW: the network's input, keyed by letterbox; empty if unreadable."""
 
     status: ImageStatus
-    image: Image | None
+    frame: Frame
     x_CHW: dict[bool, Tensor]
 
 
@@ -229,40 +186,45 @@ class _NonFiniteCount:
             warnings.warn(message, DarkpyWarning, stacklevel=3)
 
 
-def detect(
+def detect_frames(
     network: Network,
-    paths: Iterable[str | os.PathLike[str]],
+    frames: Iterable[Frame],
     names: Sequence[str],
     options: DetectOptions | None = None,
     *,
-    batch_size: int | None = None,
+    batch_size: int = BATCH_SIZE,
     prefetch: bool = True,
-) -> Iterator[DetectResult]:
-    """Yield the objects on each image, in the order given; an unreadable image yields its error.
+    keep_state: bool = False,
+) -> Iterator[Result]:
+    """Yield the detections on each frame, in the order of the heads; an unreadable frame yields its error.
 
     Boxes with NaN or infinite values are left out, and one warning at the end counts them.
-    Images are independent: recurrent layers start each batch from their initial state.
-    batch_size: None takes a fast one.
-    prefetch: load the next batch while this one is computed; with batch_size 1 and False each result is yielded before
-        the next path is asked for.
+    prefetch, keep_state: as in `detect_batches`; with batch_size 1 and prefetch False each result is yielded before the
+        next frame is asked for.
     Raises: DarkpyError when the network has no detection head, or was opened for sequences.
     """
     options = (options or DetectOptions()).resolved(network)
     batches = detect_batches(
-        network, paths, [options], batch_size=batch_size or BATCH_SIZE, prefetch=prefetch, keep_images=True
+        network,
+        frames,
+        [options],
+        batch_size=batch_size,
+        prefetch=prefetch,
+        keep_images=True,
+        keep_state=keep_state,
     )
+    dialect = network.plan.dialect
     for images, detections in batches:
-        for status, image, _ in images:
-            if image is None:
-                yield DetectResult(status.path, None, error=status.error)
+        for status, frame, _ in images:
+            if status.error is not None:
+                yield Result(source=frame, class_names=tuple(names), dialect=dialect, error=status.error)
             else:
-                objects = to_objects(detections[0], status.index, names, options.thresh or 0)
-                yield DetectResult(status.path, image, tuple(objects))
+                yield to_result(detections[0], status.index, names, options.thresh or 0, frame, status.size, dialect)
 
 
 def detect_batches(
     network: Network,
-    paths: Iterable[str | os.PathLike[str]],
+    frames: Iterable[Frame],
     options: Sequence[DetectOptions],
     *,
     batch_size: int,
@@ -272,6 +234,7 @@ def detect_batches(
 ) -> Iterator[DetectedBatch]:
     """Yield the detections of each batch of images; options with the same `letterbox` share a forward pass.
 
+    prefetch: load the next batch while this one is computed.
     keep_images: keep the decoded pixels, too. keep_state: let recurrent layers go on from one batch to the next.
     Boxes with NaN or infinite values are left out; when the images end, one warning counts them.
     Raises: DarkpyError when the network has no detection head, or was opened for sequences.
@@ -282,7 +245,9 @@ def detect_batches(
     network.reset_state()
     non_finite = _NonFiniteCount(len(options))
     try:
-        for images in _load_inputs(network, paths, letterboxes, batch_size, prefetch=prefetch, keep_images=keep_images):
+        for images in _load_inputs(
+            network, frames, letterboxes, batch_size, prefetch=prefetch, keep_images=keep_images
+        ):
             readable = [image for image in images if image.x_CHW]
             if not keep_state:
                 network.reset_state()
@@ -300,7 +265,7 @@ def read_input(network: Network, path: str | os.PathLike[str], *, letterbox: boo
 
 def _load_inputs(
     network: Network,
-    paths: Iterable[str | os.PathLike[str]],
+    frames: Iterable[Frame],
     letterboxes: Collection[bool],
     batch_size: int,
     *,
@@ -310,20 +275,22 @@ def _load_inputs(
     net = network.plan.input_shape
     fit = partial(prepare, net_w=net.w, net_h=net.h, channels_last=network.prefers_channels_last)
 
-    def load(item: tuple[int, str | os.PathLike[str]]) -> tuple[ImageStatus, Image | None]:
-        index, path = item
+    def load(item: tuple[int, Frame]) -> tuple[ImageStatus, Frame, Image | None]:
+        index, frame = item
         try:
-            image = load_image(path, channels=net.c)
+            image = frame.load(net.c)
         except ImageError as error:
-            return ImageStatus(index, os.fspath(path), error=error), None
-        return ImageStatus(index, os.fspath(path), (image.w, image.h)), image
+            return ImageStatus(index, frame.path, error=error), frame, None
+        return ImageStatus(index, frame.path, (image.w, image.h)), frame, image
 
-    def fit_image(loaded: tuple[ImageStatus, Image | None]) -> InputImage:
-        status, image = loaded
+    def fit_image(loaded: tuple[ImageStatus, Frame, Image | None]) -> InputImage:
+        status, frame, image = loaded
         x_CHW = {} if image is None else {letterbox: fit(image, letterbox=letterbox) for letterbox in letterboxes}
-        return InputImage(status, image if keep_images else None, x_CHW)
+        if not keep_images:
+            frame.release()
+        return InputImage(status, frame, x_CHW)
 
-    return load_in_batches(load, fit_image, enumerate(paths), batch_size, network.device, prefetch=prefetch)
+    return load_in_batches(load, fit_image, enumerate(frames), batch_size, network.device, prefetch=prefetch)
 
 
 @torch.inference_mode()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
-    from darkpy.evaluation.detect import BoxFrac, Object
+    from darkpy.evaluation.result import BoxFrac, Object
 
 Color = tuple[int, int, int]
 Rect = tuple[int, int, int, int]
@@ -36,18 +36,27 @@ class _Label:
     color: Color
 
 
-def draw(image_HW3: NDArray[np.uint8], objects: Sequence[Object]) -> Image.Image:
+def draw(
+    image_HW3: NDArray[np.uint8],
+    objects: Sequence[Object],
+    *,
+    line_width: int | None = None,
+    labels: bool = True,
+    scores: bool = True,
+) -> Image.Image:
     """Draw a box and a label for each object, those with the highest confidence on top.
 
     A box of several classes is drawn once, in the color of the best one, with all of them on its label. A label that
     does not fit into the image, or would be half hidden by better ones, is omitted, and so is a box outside the image.
 
+    line_width: in pixels; None fits the image's size. labels: write the names. scores: write the scores beside them.
     Returns: a new image.
     """
     image = Image.fromarray(image_HW3)  # a copy: Pillow keeps RGB in four bytes
     pen = ImageDraw.Draw(image)
     side = math.sqrt(image.width * image.height)
-    line, font_size = max(1, round(LINE_WIDTH_SHARE * side)), max(MIN_FONT_SIZE, round(FONT_SIZE_SHARE * side))
+    line = line_width or max(1, round(LINE_WIDTH_SHARE * side))
+    font_size = max(MIN_FONT_SIZE, round(FONT_SIZE_SHARE * side))
 
     by_box: dict[BoxFrac, list[Object]] = {}
     for detected in sorted(objects, key=lambda detected: -detected.confidence):
@@ -59,13 +68,15 @@ def draw(image_HW3: NDArray[np.uint8], objects: Sequence[Object]) -> Image.Image
     ]
     for rect, classes in reversed(boxes):
         pen.rectangle(rect, outline=class_color(classes[0].class_id), width=line)
-    labels: list[_Label] = []
+    placed: list[_Label] = []
     taken = _Rects()
-    for rect, classes in boxes:
-        if label := _place_label(rect, classes, taken, image.size, font_size):
-            labels.append(label)
+    for rect, classes in boxes if labels else ():
+        names = [f"{detected.name}: {detected.confidence:.2f}" if scores else detected.name for detected in classes]
+        color = class_color(classes[0].class_id)
+        if label := _place_label(rect, ", ".join(names), color, taken, image.size, font_size):
+            placed.append(label)
             taken.append(label.rect)
-    for label in reversed(labels):
+    for label in reversed(placed):
         red, green, blue = label.color
         is_light = 0.299 * red + 0.587 * green + 0.114 * blue > 140  # ITU-R BT.601 luma
         pen.rectangle(label.rect, fill=label.color)
@@ -97,10 +108,9 @@ def _pixels(box_frac: BoxFrac, width: int, height: int) -> Rect | None:
 
 
 def _place_label(
-    rect: Rect, classes: Sequence[Object], taken: _Rects, size: tuple[int, int], font_size: int
+    rect: Rect, text: str, color: Color, taken: _Rects, size: tuple[int, int], font_size: int
 ) -> _Label | None:
     """Place a label at a corner of a box, inside the image, where the labels already there hide least of it."""
-    text = ", ".join(f"{detected.name}: {detected.confidence:.2f}" for detected in classes)
     text, font, width, height = _fit(text[: size[0]], size[0], font_size)  # a letter is at least a pixel wide
     if not text or height > size[1]:
         return None
@@ -114,7 +124,7 @@ def _place_label(
     best = hidden.index(min(hidden))
     if 2 * hidden[best] > width * height:
         return None
-    return _Label(text, font, candidates[best], class_color(classes[0].class_id))
+    return _Label(text, font, candidates[best], color)
 
 
 @functools.lru_cache(maxsize=4096)

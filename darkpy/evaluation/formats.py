@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from darkpy.dialect import Dialect
 
 if TYPE_CHECKING:
-    from darkpy.evaluation.detect import BoxFrac, Object
+    from darkpy.evaluation.result import BoxFrac, Object
 
 HIDDEN_CLASS_PREFIX = "dont_show"
 
@@ -60,7 +60,10 @@ def label_lines(objects: Sequence[Object]) -> str:
 
     Source: AlexeyAB/darknet src/detector.c test_detector
     """
-    best = (box[0] for box in _by_box(objects))
+    by_box: dict[BoxFrac, Object] = {}
+    for detected in by_confidence(objects):
+        by_box.setdefault(detected.box_frac, detected)
+    best = [detected for detected in objects if by_box[detected.box_frac] is detected]
     return "".join(
         f"{detected.class_id} {' '.join(f'{value:.4f}' for value in detected.box_frac)}\n" for detected in best
     )

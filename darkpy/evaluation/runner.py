@@ -9,6 +9,7 @@ from typing import NamedTuple
 from darkpy.evaluation.detect import BATCH_SIZE, DetectOptions, ImageStatus, detect_batches
 from darkpy.network import Network
 from darkpy.ops.boxes import Detections
+from darkpy.sources.frames import Frame
 
 
 class Metric(NamedTuple):
@@ -35,7 +36,7 @@ def run_metrics(
     batch_size = batch_size or (1 if network.has_memory else BATCH_SIZE)
     options = [metric.options for metric in metrics]
     for images, detections in detect_batches(
-        network, paths, options, batch_size=batch_size, keep_state=batch_size == 1
+        network, map(Frame.of_file, paths), options, batch_size=batch_size, keep_state=batch_size == 1
     ):
         if detections:
             for metric, detected in zip(metrics, detections, strict=True):

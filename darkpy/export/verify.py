@@ -17,16 +17,15 @@ from darkpy.build import Plan
 from darkpy.errors import DarkpyError
 from darkpy.evaluation.detect import (
     DetectOptions,
-    Object,
     decode_heads,
     drop_non_finite,
     postprocess,
     read_input,
     suppress_candidates,
-    to_objects,
     undo_letterbox,
 )
 from darkpy.evaluation.onnx_outputs import run_onnx
+from darkpy.evaluation.result import Object, to_objects
 from darkpy.export.convert import fill, open_source
 from darkpy.network import Network
 from darkpy.ops.boxes import Detections

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image as Pillow
 
 from darkpy.cli.load import ask_paths, drawing_path, open_folder, write_drawing
-from darkpy.data.loading.images import Image
 from darkpy.errors import DarkpyError
-from darkpy.evaluation.detect import DetectResult
+from darkpy.evaluation.result import Result
+from darkpy.sources.frames import Frame
 
 
-def result(w: int = 20, h: int = 10) -> DetectResult:
-    return DetectResult("a.png", Image(Path("a.png"), np.zeros((h, w, 3), np.uint8)))
+def result(w: int = 20, h: int = 10) -> Result:
+    return Result(source=Frame(np.zeros((h, w, 3), np.uint8), "a.png"), size=(w, h))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_nothing_is_written_over_that_was_given(tmp_path: Path) -> None:
     with pytest.raises(DarkpyError, match="is an input of this command"):
         open_folder(tmp_path / "link", [tmp_path / "a.png"])
     with pytest.raises(DarkpyError, match="is an input of this command"):
-        write_drawing(replace(result(), path=str(tmp_path / "a.png")), tmp_path / "link" / "a.png")
+        write_drawing(replace(result(), source=Frame.of_file(tmp_path / "a.png")), tmp_path / "link" / "a.png")
     assert (tmp_path / "a.png").stat().st_size == 0
 
 

@@ -93,9 +93,10 @@ def test_files_that_are_named_exist(page: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory as the pages assume it: cfg/, a small data set, weights."""
+    """A working directory as the pages assume it: cfg/, weights/, a small data set."""
     folder = tmp_path_factory.mktemp("docs")
-    (folder / "cfg").symlink_to(ROOT / "cfg")
+    for part in ("cfg", "weights"):
+        (folder / part).symlink_to(ROOT / part)
     assert main(["sample", str(folder / "shapes"), "--images", "32", "--valid", "8"]) == 0
     cfg = (folder / "shapes/sample.cfg").read_text()
     (folder / "shapes/sample.cfg").write_text(re.sub(r"max_batches=\d+", "max_batches=4", cfg))

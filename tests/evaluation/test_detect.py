@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ from PIL import Image as PillowImage
 
 import darkpy
 from darkpy.errors import DarkpyError, DarkpyWarning
-from darkpy.evaluation.detect import DetectOptions, DetectResult, detect, postprocess
+from darkpy.evaluation.detect import DetectOptions, detect_frames, postprocess
+from darkpy.evaluation.result import Result
 from darkpy.network import Network
 from darkpy.ops.boxes import Detections
 from darkpy.ops.resample import letterbox_geometry
+from darkpy.sources.frames import Frame
 from tests.pretended_gpu import GPU, pretended_gpu
 
 NAMES = ("cat", "dog", "cow", "hen", "pig")
@@ -60,7 +63,17 @@ def write_image(path: Path, w: int, h: int, seed: int | None = None) -> Path:
     return path
 
 
-def boxes(results: Iterable[DetectResult]) -> list[tuple[float, float, float, float]]:
+def detect(
+    model: Network,
+    paths: Iterable[str | Path],
+    names: Sequence[str],
+    options: DetectOptions | None = None,
+    **batches: Any,
+) -> Iterator[Result]:
+    return detect_frames(model, map(Frame.of_file, paths), names, options, **batches)
+
+
+def boxes(results: Iterable[Result]) -> list[tuple[float, float, float, float]]:
     return [one.box_frac for result in results for one in result.objects]
 
 
@@ -221,7 +234,7 @@ def test_image_that_cannot_be_read_yields_its_error_and_the_others_go_on(tmp_pat
     assert [result.path for result in results] == [str(path) for path in paths]
     assert [len(result.objects) for result in results] == [0, 1, 0, 1, 0]
     assert [result.error is None for result in results] == [False, True, False, True, False]
-    assert [result.image is None for result in results] == [True, False, True, False, True]
+    assert [result.size for result in results] == [(0, 0), (32, 32), (0, 0), (32, 32), (0, 0)]
 
 
 def test_images_are_read_when_they_are_wanted(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from darkpy.evaluation.detect import BoxFrac, Object
 from darkpy.evaluation.draw import _font, _Rects, class_color, draw, truncate_text
+from darkpy.evaluation.result import BoxFrac, Object
 
 GRAY = 90
 MIDDLE: BoxFrac = (0.5, 0.5, 0.5, 0.5)

@@ -9,7 +9,7 @@ import pytest
 
 from darkpy.dialect import Dialect
 from darkpy.evaluation import formats
-from darkpy.evaluation.detect import Object
+from darkpy.evaluation.result import Object
 
 DOG = Object(16, "dog", 0.8123107, (0.288883, 0.6661953, 0.344135, 0.5664661))
 CAR = Object(2, "car", 0.25, (0.75, 0.25, 0.5, 0.125))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from darkpy.errors import DarkpyError
-from darkpy.evaluation.detect import Object, to_objects
+from darkpy.evaluation.result import Object, to_objects
 from darkpy.ops.boxes import Detections
 
 PAIR = Detections(

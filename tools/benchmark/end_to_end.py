@@ -64,13 +64,16 @@ def open_forward(job: DetectionJob) -> tuple[str, Run]:
 def open_detect(job: DetectionJob) -> tuple[str, Run]:
     network = _open_network(job)
     import darkpy
-    from darkpy.evaluation.detect import DetectOptions, detect
 
     names = [str(index) for index in range(max(head.class_count for head in network.heads))]
-    options = DetectOptions(thresh=THRESH, nms=NMS_THRESH)
 
     def run() -> Outputs:
-        return [np.array([len(image.objects) for image in detect(network, job.paths, names, options)], np.float32)]
+        return [
+            np.array(
+                [len(result) for result in darkpy.detect(network, job.paths, names, thresh=THRESH, nms=NMS_THRESH)],
+                np.float32,
+            )
+        ]
 
     return darkpy.__version__, run
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -34,7 +33,7 @@ from darkpy.evaluation import formats
 
 if TYPE_CHECKING:
     from darkpy.errors import ImageError
-    from darkpy.evaluation.detect import DetectResult
+    from darkpy.evaluation.result import Result
 
 ALEXEYAB_THRESH = 0.24
 """Default of AlexeyAB's `detect`; his `detector test` has .25."""
@@ -98,7 +97,7 @@ def detect(
     load: LoadOptions,
 ) -> int:
     from darkpy.data.lists.paths import expand_paths
-    from darkpy.evaluation.detect import DetectOptions, detect
+    from darkpy.detection_run import detect
 
     if names is not None and data is not None:
         raise click.UsageError("--names and --data both name the classes: give one")
@@ -110,26 +109,33 @@ def detect(
     network = open_network(cfg, weights, load, examples=paths or ())
     if thresh is None and network.plan.dialect is Dialect.ALEXEYAB:
         thresh = ALEXEYAB_THRESH
-    options = DetectOptions(thresh=thresh, tree_thresh=hier, nms=nms, letterbox=letterbox)
-    names_by_class = class_names(network, names)
-    if paths is None:
-        results = detect(network, ask_paths(), names_by_class, options, batch_size=1, prefetch=False)
-    else:
-        results = console.track(detect(network, paths, names_by_class, options, batch_size=batch_size), len(paths))
+    results: Iterable[Result] = detect(
+        network,
+        ask_paths() if paths is None else paths,
+        class_names(network, names),
+        thresh=thresh,
+        nms=nms,
+        tree_thresh=hier,
+        letterbox=letterbox,
+        batch_size=batch_size if paths is not None else 1,
+        on_error="yield",
+    )
+    if paths is not None:
+        results = console.track(results, len(paths))
     draws_predictions = not as_json and (paths is None or len(paths) == 1)
     errors: list[ImageError] = []
     shown = _draw_each(results, out, draws_predictions, errors)
-    for text in formats.array_json(map(_as_record, shown)) if as_json else map(_text, shown):
+    for text in formats.array_json(result.to_dict() for result in shown) if as_json else map(_text, shown):
         console.echo(text, nl=False)
     return 2 if errors else 0
 
 
 def _draw_each(
-    results: Iterable[DetectResult], out: Path | None, draws_predictions: bool, errors: list[ImageError]
-) -> Iterator[DetectResult]:
+    results: Iterable[Result], out: Path | None, draws_predictions: bool, errors: list[ImageError]
+) -> Iterator[Result]:
     """Yield the results by descending score, after drawing each or printing its error, which `errors` collects."""
     for result in results:
-        shown = replace(result, objects=formats.by_confidence(formats.visible(result.objects)))
+        shown = result.visible()
         if shown.error is not None:
             console.error(shown.error)
             errors.append(shown.error)
@@ -140,15 +146,9 @@ def _draw_each(
         yield shown
 
 
-def _as_record(result: DetectResult) -> dict[str, Any]:
-    if result.image is None:
-        return {"filename": result.path, "error": str(result.error)}
-    return formats.image_record(result.path, (result.image.w, result.image.h), result.objects)
-
-
-def _text(result: DetectResult) -> str:
-    if result.image is None:
+def _text(result: Result) -> str:
+    if result.error is not None:
         return ""
-    count = len(result.objects)
-    lines = formats.object_lines(result.objects, (result.image.w, result.image.h))
+    count = len(result)
+    lines = formats.object_lines(result.objects, result.size)
     return "\n".join((f"{result.path}: {count} object{'' if count == 1 else 's'}", *lines, ""))

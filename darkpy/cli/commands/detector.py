@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ from darkpy.evaluation import formats
 from darkpy.files import write_atomic
 
 if TYPE_CHECKING:
-    from darkpy.evaluation.detect import DetectResult
+    from darkpy.evaluation.result import Result
 
 TEST_HELP = """darknet's `detector test`: detect the objects on IMAGE, or on each image named on standard input.
 
@@ -73,7 +73,8 @@ def test(
     letterbox: bool | None,
     load: LoadOptions,
 ) -> int:
-    from darkpy.evaluation.detect import DetectOptions, detect
+    from darkpy.evaluation.detect import DetectOptions, detect_frames
+    from darkpy.sources.frames import Frame
 
     if out is not None:
         require_writable(out, data, cfg, weights, image, overwrite=True)
@@ -86,7 +87,7 @@ def test(
     )
     for path in (image,) if image else ask_paths():
         start = perf_counter()
-        (result,) = detect(network, [path], names, options, batch_size=1)
+        (result,) = detect_frames(network, [Frame.of_file(path)], names, options, batch_size=1, prefetch=False)
         report.add(result, perf_counter() - start)
     report.close()
     return 2 if report.has_failed else 0
@@ -104,29 +105,22 @@ class _Report:
     frames: list[str] = field(default_factory=list)
     has_failed: bool = False
 
-    def add(self, result: DetectResult, seconds: float) -> None:
-        from darkpy.data.lists.paths import label_path
-
+    def add(self, result: Result, seconds: float) -> None:
         if result.error is not None:
             console.error(result.error)
             self.has_failed = True
             return
-        assert result.image is not None
-        shown = replace(result, objects=formats.visible(result.objects))
+        shown = result.visible()
         ordered = formats.left_to_right(shown.objects) if self.is_alexeyab else shown.objects
         console.echo(formats.time_line(result.path, seconds, self.dialect))
-        size = (result.image.w, result.image.h) if self.with_positions else None
-        for line in formats.object_lines(ordered, size):
+        for line in formats.object_lines(ordered, result.size if self.with_positions else None):
             console.echo(line)
         write_drawing(shown, self.drawing)
         if self.is_alexeyab and self.out:
             self.frames.append(formats.frame_json(len(self.frames) + 1, result.path, shown.objects))
         if self.save_labels:
             try:
-                labels = label_path(result.path, self.dialect)
-                if labels.exists() and not self.overwrite:
-                    raise DarkpyError(f"{labels}: already exists", hint="--overwrite replaces existing label files")
-                write_atomic(labels, [formats.label_lines(result.objects).encode()])
+                result.save_labels(overwrite=self.overwrite)
             except DarkpyError as error:
                 console.error(error)
                 self.has_failed = True

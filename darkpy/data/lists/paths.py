@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -113,9 +114,11 @@ def expand_paths(arguments: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Expand the arguments of a command to image files, in order.
 
     A folder stands for the images directly in it, sorted by name, without hidden files; a `.txt` or `.list` file for
-    the images it lists; anything else for itself, even if it does not exist: `load_image` reports that.
+    the images it lists; a pattern with `*`, `?` or `[` that is no file's name for the files that it matches, sorted;
+    anything else for itself, even if it does not exist: `load_image` reports that.
 
-    Raises:  DarkpyError when a folder or list cannot be read or has no image, or there is no argument.
+    Raises:  DarkpyError when a folder or list cannot be read or has no image, a pattern matches no file, or there is no
+        argument.
     """
     paths: list[Path] = []
     for argument in map(Path, arguments):
@@ -133,6 +136,11 @@ def expand_paths(arguments: Iterable[str | os.PathLike[str]]) -> list[Path]:
             paths += images
         elif argument.suffix.lower() in (".txt", ".list"):
             paths += read_image_list(argument)
+        elif glob.has_magic(str(argument)) and not _is_true(argument.exists):
+            files = [Path(name) for name in sorted(glob.glob(str(argument))) if _is_true(Path(name).is_file)]  # noqa: PTH207
+            if not files:
+                raise DarkpyError(f"{printable(argument)}: matches no file", hint="name image files, or their folder")
+            paths += files
         else:
             paths.append(argument)
     if not paths:

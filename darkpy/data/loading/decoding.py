@@ -138,10 +138,18 @@ def decode(file: BinaryIO, *, exif_rotate: bool, max_pixels: int, min_side: int 
         if exif_rotate:
             transpose = _exif_transpose(image)
             image = image if transpose is None else image.transpose(transpose)
+        return to_rgb(image)
+
+
+def to_rgb(image: PIL.Image.Image) -> NDArray[np.uint8]:
+    """Convert a Pillow image of any mode to (H, W, 3) RGB. Raises: any exception, for `explain` to describe."""
+    with _suppress_pillow_warnings:
         if image.mode.startswith(("I", "F")):
             return np.repeat(_to_eight_bits(np.asarray(image))[:, :, None], 3, axis=2)
         # with it, Pillow would warn, or choose another palette entry for the transparent color
-        image.info.pop("transparency", None)
+        if "transparency" in image.info:
+            image = image.copy()
+            del image.info["transparency"]
         return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 

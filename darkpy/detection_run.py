@@ -1,0 +1,130 @@
+"""`darkpy.detect`: detections on any source of images, as a function."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from darkpy.data.lists.text_files import names_for
+from darkpy.errors import DarkpyError
+from darkpy.evaluation.detect import BATCH_SIZE, DetectOptions, detect_frames, require_detector
+from darkpy.evaluation.result import Result
+from darkpy.network import Network
+from darkpy.sources.frames import ImageSource, OneImage, is_in_memory, open_frames
+from darkpy.sources.pixels import ChannelOrder
+
+
+def detect(
+    network: Network,
+    source: ImageSource,
+    names: Sequence[str] | str | os.PathLike[str] | None = None,
+    *,
+    thresh: float | None = None,
+    nms: float = 0.45,
+    tree_thresh: float = 0.5,
+    letterbox: bool | None = None,
+    channel_order: ChannelOrder = "rgb",
+    batch_size: int | None = None,
+    on_error: Literal["raise", "yield"] = "raise",
+    keep_images: bool = False,
+) -> Iterator[Result]:
+    """Detect objects on every image of a source, and yield a `Result` for each, in order.
+
+    Everything but an image is checked at once; images are read while the results are taken.
+
+    source: a path (image file, folder, glob pattern, or list file .txt or .list), encoded bytes, a numpy array
+        (H, W, 3) or (H, W) of uint8, a Pillow image, a tensor (3, H, W), float from 0 to 1 or uint8, a list of these,
+        or a generator of images. A generator is asked for an image when its result is wanted, and layers with a memory
+        go on from one of its images to the next; other images are independent.
+    names: class names, or the path of a file with one per line; None takes COCO's for 80 classes, VOC's for 20.
+    thresh: score above which a detection counts; None takes the dialect's (.5 pjreddie, .25 AlexeyAB).
+    nms: IoU above which the lower-scored box of a class is suppressed; 0 keeps all.
+    tree_thresh: darknet's `-hier`, for class trees.
+    letterbox: keep the image's proportions; None takes the dialect's (pjreddie yes, AlexeyAB by [net] letter_box).
+    channel_order: "bgr" for arrays of OpenCV (cv2); files, bytes and Pillow images know their own.
+    batch_size: None takes a fast one.
+    on_error: an image that cannot be read raises ImageError, or yields a result with `error`.
+    keep_images: keep each result's pixels in memory. By default they are released when the next result is taken;
+        `Result.image` then decodes a file again, and raises for an image of a generator.
+
+    Threads may share a network without recurrent layers; an iterator of results belongs to one thread.
+    Raises: DarkpyError for an unknown source, class count or option, and for a network that does not detect.
+    """
+    if not isinstance(network, Network):
+        raise DarkpyError(
+            f"detect takes a network, not {type(network).__name__}", hint='darkpy.load("net.cfg", "net.weights")'
+        )
+    if network.training:
+        raise DarkpyError(f"{network.plan.file} is in training mode", hint="call network.eval() before detect")
+    for name, value in (("thresh", thresh), ("nms", nms), ("tree_thresh", tree_thresh)):
+        if value is not None and not 0 <= value <= 1:
+            raise DarkpyError(f"{name}={value} is not from 0 to 1")
+    if on_error not in ("raise", "yield"):
+        raise DarkpyError(f"on_error={on_error!r} is unknown", hint='use "raise" or "yield"')
+    require_detector(network)
+    class_count = max(head.class_count for head in network.heads)
+    if names is None or isinstance(names, str | os.PathLike):
+        names = names_for(class_count, names)
+    by_class = tuple(names)
+    if len(by_class) < class_count:
+        hint = "give the names that the network was trained with"
+        raise DarkpyError(f"names holds {len(by_class)} names, the network has {class_count} classes", hint=hint)
+    options = DetectOptions(thresh=thresh, tree_thresh=tree_thresh, nms=nms, letterbox=letterbox)
+    frames = open_frames(source, channel_order=channel_order)
+
+    def results() -> Iterator[Result]:
+        try:
+            for result in detect_frames(
+                network,
+                frames,
+                by_class,
+                options,
+                batch_size=batch_size or (1 if frames.is_stream else BATCH_SIZE),
+                prefetch=not frames.is_stream,
+                keep_state=frames.is_stream,
+            ):
+                if result.error is not None and on_error == "raise":
+                    raise result.error
+                yield result.by_score()
+                if not keep_images:
+                    result.source.release()
+        finally:
+            frames.close()
+
+    return results()
+
+
+def detect_image(
+    network: Network,
+    image: OneImage,
+    names: Sequence[str] | str | os.PathLike[str] | None = None,
+    *,
+    thresh: float | None = None,
+    nms: float = 0.45,
+    tree_thresh: float = 0.5,
+    letterbox: bool | None = None,
+    channel_order: ChannelOrder = "rgb",
+) -> Result:
+    """Detect objects on one image: a file, encoded bytes, a numpy array, a Pillow image or a tensor.
+
+    Arguments as in `detect`. Raises: as `detect`, ImageError when the image cannot be read.
+    """
+    if not (isinstance(image, str | os.PathLike) or is_in_memory(image)):
+        raise DarkpyError(f"detect_image takes one image, not {type(image).__name__}", hint="use darkpy.detect")
+    results = list(
+        detect(
+            network,
+            image,
+            names,
+            thresh=thresh,
+            nms=nms,
+            tree_thresh=tree_thresh,
+            letterbox=letterbox,
+            channel_order=channel_order,
+            keep_images=True,
+        )
+    )
+    if len(results) != 1:
+        raise DarkpyError(f"{image!r} stands for {len(results)} images", hint="use darkpy.detect for several")
+    return results[0]

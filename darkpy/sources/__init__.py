@@ -1,0 +1,1 @@
+"""Sources of images: files, folders, lists, arrays, tensors and generators, each opened as frames in order."""
