@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,17 +120,27 @@ def _run_collective(collective: Callable[[], object]) -> None:
 
 def is_launched() -> bool:
     """True if torchrun, or darkpy itself, has started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+    return _environment_int("WORLD_SIZE", 1) > 1 and "RANK" in os.environ
 
 
 def local_rank() -> int:
     """Index of this process among those of this machine."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return _environment_int("LOCAL_RANK", 0)
 
 
 def local_world() -> int:
     """Number of processes of the training on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+    return _environment_int("LOCAL_WORLD_SIZE", _environment_int("WORLD_SIZE", 1))
+
+
+def _environment_int(name: str, default: int) -> int:
+    """Integer of an environment variable that torchrun sets. Raises: DarkpyError when it is none."""
+    text = os.environ.get(name, str(default))
+    if not re.fullmatch(r"\d{1,6}", text, re.ASCII):
+        raise DarkpyError(
+            f"the environment variable {name}={text[:40]} is not a number", hint=f"unset {name}, or use torchrun"
+        )
+    return int(text)
 
 
 @contextmanager

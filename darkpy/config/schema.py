@@ -31,7 +31,7 @@ MAX_INT = 2**31 - 1  # darknet's int
 MAX_LIST = 1 << 16  # entries of a list value; the longest in use has some 9,000 (counters_per_class)
 MAX_DIGITS = 64  # of one number: the time of int() grows with their square
 _INT_PATTERN = re.compile(r"[+-]?\d+", re.ASCII)
-_FLOAT_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_FLOAT_PATTERN = re.compile(r"[+-]?(\d+(?:\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _NO_VALUE: Any = dataclasses.MISSING
 
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_STORED, BadZipFile, ZipFile
+from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 import torch
@@ -47,6 +47,8 @@ _OPTIMIZER_KEYS: Mapping[type[torch.optim.Optimizer], frozenset[str]] = {
 ARTIFACTS_FOLDER = "evidence"
 """Folder for refused minibatches, in that of the checkpoints."""
 _CHUNK_BYTES = 1 << 20
+MAX_COUNT = (1 << 63) - 1
+"""Largest number of images, and largest seed, in a resume file: torch's generators take no larger ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +106,37 @@ def open_resume(path: Path) -> Resume:
         if about["format"] != RESUME_FORMAT:
             raise DarkpyError(f"{path}: was written by another version of darkpy")
         average = math.nan if about["average"] is None else float(about["average"])
-        figures = DeltaFilter(**{name: float(figure) for name, figure in about["filter"].items()})
+        figures = DeltaFilter(**{name: _finite(figure) for name, figure in about["filter"].items()})
         return Resume(
             path=path,
             weights=str(about["weights"]),
-            seen=int(about["seen"]),
+            seen=_count(about["seen"]),
             average=average,
-            seed=int(about["seed"]),
-            best=float(about["best"]),
+            seed=_count(about["seed"]),
+            best=_finite(about["best"]),
             filter=figures,
-            skipped_images=int(about.get("skipped", 0)),
-            accumulated_images=int(about.get("gathered", 0)),
+            skipped_images=_count(about.get("skipped", 0)),
+            accumulated_images=_count(about.get("gathered", 0)),
             monitor={name: [float(number) for number in numbers] for name, numbers in about.get("watcher", {}).items()},
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DarkpyError(f"{path}: is no resume file") from error
+
+
+def _count(value: Any) -> int:
+    """Check an integer of a resume file. Raises: TypeError, ValueError when it is none from 0 to MAX_COUNT."""
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is no integer")
+    if not 0 <= value <= MAX_COUNT:
+        raise ValueError("an integer beyond 64 bits")
+    return value
+
+
+def _finite(value: Any) -> float:
+    """Check a number of a resume file. Raises: TypeError, ValueError, OverflowError when it is none, or non-finite."""
+    if not math.isfinite(number := float(value)):
+        raise ValueError(f"{value!r} is non-finite")
+    return number
 
 
 def write_resume(path: Path, trainer: Trainer, *, weights: str, best: float = NO_MAP) -> None:
@@ -203,7 +221,7 @@ class _TensorSlots:
         if kind not in ("optimizer", "gradient", "average") or name not in self.params:
             return False
         shape = () if key == "step" else self.params[name].shape
-        return tensor.dtype is torch.float32 and tensor.shape == shape
+        return tensor.dtype is torch.float32 and tensor.shape == shape and bool(tensor.isfinite().all())
 
     def put(self, path: str, tensor: Tensor) -> None:
         kind, name, key = _parts(path)
@@ -239,8 +257,12 @@ def _read(path: Path, take: Any) -> Any:
             raise DarkpyError(f"{path}: is no resume file: its contents are larger than the file")
         with np.load(path, allow_pickle=False) as file:
             return take(file)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, BadZipFile) as error:
-        raise DarkpyError(f"{path}: is no resume file, or a broken one: {error}") from error
+    except DarkpyError:
+        raise
+    # numpy's and Python's readers of damaged archives, headers and JSON raise nearly any exception
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise DarkpyError(f"{path}: is no resume file, or a broken one: {reason}") from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import darkpy
-from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
+from darkpy.distributed import SINGLE_PROCESS, ProcessGroup, is_launched
 from darkpy.errors import DarkpyError
 from darkpy.training.trainer import Trainer
 from tests.training.two_ranks import CASES, DIED, NET, YOLO, Arrays, run
@@ -134,3 +134,13 @@ def test_one_process_alone_asks_nobody() -> None:
 
 def test_parts_of_the_ranks_are_the_minibatch() -> None:
     assert [ProcessGroup(rank, 4).shard(8) for rank in range(4)] == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)]
+
+
+@pytest.mark.parametrize("text", ["x", "", "-1", "9" * 5000, "2.5"])
+def test_environment_variable_of_a_launcher_that_is_no_number_is_named(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", text)
+    with pytest.raises(DarkpyError, match=r"the environment variable WORLD_SIZE=.* is not a number") as info:
+        is_launched()
+    assert len(str(info.value)) < 200

@@ -227,6 +227,26 @@ def test_file_that_is_something_else_is_refused(content: bytes, tmp_path: Path) 
         open_resume(path)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("seed", value) for value in ("Infinity", "9" * 400, "-1", "1.5", "9223372036854775808")),
+        *(("seen", value) for value in ("NaN", "[" * 9999 + "]" * 9999)),
+        *(("average", "1" * 400), ("best", "NaN"), ("skipped", "true"), ("filter", '{"a": Infinity}')),
+    ],
+)
+def test_number_out_of_range_makes_it_no_resume_file(field: str, value: str, tmp_path: Path) -> None:
+    about = {"format": 1, "weights": "x", "seen": 2, "average": 1.0, "seed": 3, "best": -1.0, "filter": {}}
+    text = json.dumps(about | {field: "VALUE"}).replace('"VALUE"', value)
+    with (tmp_path / "net_1.resume").open("wb") as stream:
+        np.savez(stream, about=np.array(text))
+    (tmp_path / "net.weights").write_bytes(b"weights")
+    with pytest.raises(DarkpyError, match="is no resume file"):
+        open_resume(tmp_path / "net_1.resume")
+    with pytest.warns(DarkpyWarning, match="is no resume file"):
+        assert find_resume(tmp_path / "net.weights", "net") is None
+
+
 def test_pickles_are_not_read(tmp_path: Path) -> None:
     path = tmp_path / "a.resume"
     stream = io.BytesIO()

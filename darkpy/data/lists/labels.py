@@ -36,7 +36,7 @@ MAX_PROBLEMS_PER_FILE = 20
 """Further wrong lines of a file are only counted: in a file of another kind every line is wrong."""
 _FILES_PER_PARSE = 1000  # label files that are joined for one call of numpy's parser
 _FIRST_READ_BYTES = 1 << 14  # nearly every label file is shorter and needs one system call
-_FLOAT_PATTERN = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_FLOAT_PATTERN = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _BOX_START = re.compile(r"\s*([+-]?\d+)" + rf"\s+({_FLOAT_PATTERN})" * 4, re.ASCII)
 """Box that C's fscanf reads, whatever follows it."""
 _CLASS_PATTERN = re.compile(r"[+-]?\d{1,9}", re.ASCII)

@@ -13,17 +13,22 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from darkpy.errors import DarkpyError
-from darkpy.finding import CfgEdit, Finding, Location, Remedy
+from darkpy.files import open_regular
+from darkpy.finding import CfgEdit, Finding, Location, Remedy, printable
 from darkpy.training.reports import UpdateReport
 
 LOG_FORMAT = 1
 LOG_SUFFIX = ".health.jsonl"
+MAX_LINE_BYTES = 1 << 24
+"""Longest line that is parsed; a layer takes some 100 bytes of it."""
+MAX_INT = 1 << 62
+"""Largest count in a log: TensorBoard's and NumPy's integers have 64 bits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,15 +150,15 @@ def read_log(path: Path) -> RunLog:
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
     """Line numbers and records; None for a line that is no record."""
     try:
-        with path.open(encoding="utf-8", errors="replace") as stream:
-            for number, line in enumerate(stream, 1):
+        with open_regular(path) as stream:
+            for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE_BYTES), b""), 1):
                 try:
-                    record = json.loads(line)
-                except ValueError:
+                    record = json.loads(line.decode("utf-8", errors="replace"))
+                except (ValueError, RecursionError):
                     record = None
                 yield number, record if isinstance(record, dict) else None
-    except OSError as error:
-        raise DarkpyError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        raise DarkpyError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 T = TypeVar("T", LoggedRun, UpdateReport, LoggedMap, LoggedLayer)
@@ -167,33 +172,46 @@ def _parse(record: dict[str, Any]) -> LoggedRun | UpdateReport | LoggedMap | Fin
             return replace(_build(LoggedRun, record), layers=layers, net=dict(record["net"]))
         if record["kind"] == "update":
             rows = record.get("layers", {}).items()
-            figures = {str(name): [None if one is None else float(one) for one in row] for name, row in rows}
+            figures = {_str(name): [None if one is None else float(one) for one in row] for name, row in rows}
             return replace(_build(UpdateReport, record), layers=figures)
         if record["kind"] == "map":
             return _build(LoggedMap, record)
-        batch_num, place, index = int(record["batch_num"]), str(record.get("place", "")), record.get("index")
-        location = Location.parse(place) if place else Location(index=None if index is None else int(index))
+        batch_num, place, index = _int(record["batch_num"]), _str(record.get("place", "")), record.get("index")
+        location = Location.parse(place) if place else Location(index=None if index is None else _int(index))
         return Finding(
-            name=str(record["name"]),
-            message=str(record["message"]).removeprefix(message_start(place, batch_num)),
+            name=_str(record["name"]),
+            message=_str(record["message"]).removeprefix(message_start(place, batch_num)),
             location=location,
-            hints=tuple(map(str, record.get("hints", ()))),
+            hints=tuple(map(_str, record.get("hints", ()))),
             batch_num=batch_num,
-            evidence=str(record.get("evidence", "")),
-            paths=tuple(map(str, record.get("paths", ()))),
+            evidence=_str(record.get("evidence", "")),
+            paths=tuple(map(_str, record.get("paths", ()))),
             remedies=tuple(map(_remedy, record.get("remedies", ()))),
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
+
+
+def _int(value: Any) -> int:
+    """Convert to an integer. Raises: TypeError, ValueError, OverflowError for anything that is no count."""
+    number = int(value)
+    if abs(number) > MAX_INT:
+        raise OverflowError("beyond 64 bits")
+    return number
+
+
+def _str(value: Any) -> str:
+    """Convert to text that can be shown and encoded: JSON may hold lone surrogates."""
+    return printable(value, lines=True)
 
 
 def _remedy(record: Mapping[str, Any]) -> Remedy:
     """Raises: KeyError, TypeError, ValueError when a field is missing or of another type."""
     edits = tuple(
-        CfgEdit(str(edit["key"]), str(edit["value"]), None if edit["layer"] is None else int(edit["layer"]))
+        CfgEdit(_str(edit["key"]), _str(edit["value"]), None if edit["layer"] is None else _int(edit["layer"]))
         for edit in record["edits"]
     )
-    return Remedy(edits=edits, command=tuple(map(str, record["command"])), reason=str(record["reason"]))
+    return Remedy(edits=edits, command=tuple(map(_str, record["command"])), reason=_str(record["reason"]))
 
 
 def message_start(place: str, batch_num: int) -> str:
@@ -201,7 +219,7 @@ def message_start(place: str, batch_num: int) -> str:
     return f"{place}{', ' if place else ''}update {batch_num}: "
 
 
-_FIELD_CONVERTERS: Mapping[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
+_FIELD_CONVERTERS: Mapping[str, Callable[[Any], Any]] = {"int": _int, "float": float, "str": _str, "bool": bool}
 
 
 def _build(cls: type[T], record: Mapping[str, Any]) -> T:
