@@ -12,9 +12,9 @@ from pathlib import Path
 
 import darkpy.layers  # noqa: F401  (fills the registry)
 from darkpy.config.net import NetSpec
-from darkpy.config.schema import extension_entries, keys_of, nearest, read_spec
+from darkpy.config.schema import OTHER_DIALECT_FINDING, extension_entries, keys_of, nearest, read_spec
 from darkpy.config.text import Config, FindingCollector, Section, read
-from darkpy.dialect import ALEXEYAB_REVISION, EXTENSION_REVISION, Dialect
+from darkpy.dialect import ALEXEYAB_REVISION, EXTENSION_REVISION, Dialect, use_dialect
 from darkpy.errors import ConfigError, DarkpyError, ShapeError, SizeMismatchError
 from darkpy.finding import Cause, Finding, Location, Severity
 from darkpy.layers.base import SECTION_SPECS, ArraySpec, LayerSpec
@@ -22,6 +22,26 @@ from darkpy.shapes import FlatShape, Shape
 
 Layers = Mapping[int, tuple[LayerSpec, tuple[int, ...]]]  # specs and sources by index
 NET_NAMES = ("net", "network")
+RELATIVE_SECTIONS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("se", "cbam"),
+        "an attention block of PyTorch ports; darknet's squeeze-and-excitation is [avgpool], two [convolutional] with"
+        " size=1, and [scale_channels]",
+    ),
+    **dict.fromkeys(
+        ("select", "extract", "conv-select", "conv-extract"),
+        "a section of darkflow, which takes a part of a trained layer; use the cfg of the whole network",
+    ),
+    **dict.fromkeys(
+        (
+            *("route2", "route3", "jde", "deformableconvolutional", "dwt", "shift_channels", "control_channels"),
+            *("alternate_channels", "select_channels", "implicit_add", "implicit_mul", "implicit_cat"),
+        ),
+        "a section of WongKinYiu's PyTorch programs, which no darknet has",
+    ),
+    "split": "[route] with groups= and group_id= takes a part of the channels",
+}
+"""Sections of programs related to darknet, and what to say of them."""
 PROBE_SIZE = 40_320  # 2^7 * 3^2 * 5 * 7: an input side that strides up to 128, of 3, 5 and 7 too, divide
 MAX_INT = 2**31 - 1  # darknet counts an image's outputs and a layer's weights in an int
 
@@ -272,9 +292,10 @@ class _Builder:
     A layer with an error has no shape; of layers that read it, only the keys are checked.
     """
 
-    def __init__(self, config: Config, dialect: Dialect) -> None:
+    def __init__(self, config: Config, dialect: Dialect, *, checks_hints: bool = True) -> None:
         self.config = config
         self.dialect = dialect
+        self.checks_hints = checks_hints
         self.findings = FindingCollector(config.file, config.findings)
         self.nodes: dict[int, Node] = {}
         self.shapes: dict[int, Shape] = {}
@@ -297,9 +318,30 @@ class _Builder:
                 if (node := self._node(spec, section)) is not None:
                     self.nodes[node.index] = node
                     self.shapes[node.index] = node.shape
+        if self.checks_hints:
+            self._check_dialect_hint()
         self.findings.raise_errors(strict=strict)
         assert net is not None
         return Plan(self.config.file, self.dialect, net, tuple(self.nodes.values()), self.findings.findings, first)
+
+    def _check_dialect_hint(self) -> None:
+        """Withdraw the hint to use the other dialect if that one refuses the cfg, too, or reads another network."""
+        (other,) = set(Dialect) - {self.dialect}
+        hint = use_dialect(other)
+        if not any(hint in finding.hints for finding in self.findings.findings):
+            return
+        try:
+            warnings = _Builder(self.config, other, checks_hints=False).plan(strict=False).warnings
+        except ConfigError as error:
+            if not any(use_dialect(self.dialect) in finding.hints for finding in error.findings):
+                return
+            better = "no dialect reads all of this cfg"
+        else:
+            ignored = [finding for finding in warnings if finding.name == OTHER_DIALECT_FINDING]
+            if not ignored:
+                return
+            better = f"dialect {other} has it, but ignores other keys of this cfg: {ignored[0].text}"
+        self.findings.replace_hint(hint, better)
 
     @contextmanager
     def _reporting(self, section: Section) -> Iterator[None]:
@@ -360,15 +402,18 @@ class _Builder:
 
     def _layer_spec(self, section: Section) -> LayerSpec | None:
         cls = SECTION_SPECS.get(section.type)
+        if cls is not None and cls.reading:
+            self.findings.warn(cls.reading, section)
         if cls is not None and (cls.any_dialect or self.dialect in cls.dialects):
             return read_spec(cls, section, self.dialect, self.findings)
         if cls is not None:
-            hint = f"use --dialect {next(iter(cls.dialects))}"
+            hint = use_dialect(next(iter(cls.dialects)))
             self.findings.error(f"is not a section of dialect {self.dialect}", section, hint=hint)
         elif section.type in NET_NAMES:
             self.findings.error("is a duplicate", section, hint="a cfg describes one network")
         else:
-            self.findings.error("is not a darknet section", section, hint=nearest(section.type, SECTION_SPECS))
+            hint = RELATIVE_SECTIONS.get(section.type) or nearest(section.type, SECTION_SPECS)
+            self.findings.error("is not a darknet section", section, hint=hint)
         return None
 
 

@@ -18,3 +18,8 @@ class Dialect(Enum):
 
     def __str__(self) -> str:
         return self.value
+
+
+def use_dialect(dialect: Dialect) -> str:
+    """Hint to read a cfg in another dialect."""
+    return f"use --dialect {dialect}"

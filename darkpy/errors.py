@@ -68,7 +68,10 @@ class SizeMismatchError(ShapeError):
 
 
 class ConfigError(DarkpyError):
-    """All findings of a cfg, raised together so that one run shows them all (up to what a person would read)."""
+    """All findings of a cfg, raised together so that one run shows them all (up to what a person would read).
+
+    The text names severities if there are warnings, too.
+    """
 
     SHOWN = 200
 
@@ -76,7 +79,9 @@ class ConfigError(DarkpyError):
         self.findings = tuple(findings)
         self.shown = self.findings[: self.SHOWN]
         self.rest = f"... and {len(findings) - self.SHOWN} more findings" if len(findings) > self.SHOWN else ""
-        super().__init__("\n".join(str(line) for line in (*self.shown, self.rest) if line))
+        is_mixed = len({finding.severity for finding in self.shown}) > 1
+        lines = [f"{finding.severity.value}: {finding}" if is_mixed else str(finding) for finding in self.shown]
+        super().__init__("\n".join([*lines, self.rest] if self.rest else lines))
 
     @property
     def faults(self) -> tuple[Finding, ...]:

@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 import darkpy
-from darkpy.build import Plan, detect_dialect, make_plan
+from darkpy.build import RELATIVE_SECTIONS, Plan, detect_dialect, make_plan
 from darkpy.config.text import MAX_SECTIONS, parse
 from darkpy.dialect import Dialect
 from darkpy.errors import ConfigError, DarkpyError, DarkpyWarning
@@ -70,7 +70,7 @@ def test_same_config_planned_twice_gives_the_same_warnings() -> None:
 # faults
 
 
-def test_every_fault_of_a_file_is_raised_together_in_its_order() -> None:
+def test_every_fault_of_a_file_is_raised_together_errors_first() -> None:
     text = faults(
         "policy=steps\n\n[convolutional]\nstride=0\nactivation=leakey\nfitlers=3\n"
         "[maxpol]\n[route]\nlayers=-1,7\n[route]\n[upsample]\nstride\nstride=\n"
@@ -79,11 +79,11 @@ def test_every_fault_of_a_file_is_raised_together_in_its_order() -> None:
         "x.cfg:1: [net] policy=steps has 0 steps and 0 scales\n  hint: give one factor in scales= for each of steps=",
         "x.cfg:8: [convolutional] layer 0 stride=0 is below 1",
         "x.cfg:9: [convolutional] layer 0 activation=leakey is not known\n  hint: did you mean leaky?",
-        "x.cfg:10: [convolutional] layer 0 unknown key 'fitlers' is ignored\n  hint: did you mean filters?",
-        "x.cfg:11: [maxpol] layer 1 is not a darknet section\n  hint: did you mean maxpool or max or avgpool?",
+        "x.cfg:11: [maxpol] layer 1 is not a darknet section\n  hint: did you mean maxpool?",
         "x.cfg:12: [route] layer 2 refers to layer 7, which is not before it\n"
         "  hint: negative numbers are relative to this layer, 0 to 1 are absolute",
         "x.cfg:14: [route] layer 3 has no layers=, which is required",
+        "x.cfg:10: [convolutional] layer 0 unknown key 'fitlers' is ignored\n  hint: did you mean filters?",
         "x.cfg:16: [upsample] layer 4 'stride' has no '=': darknet uses its default",
         "x.cfg:17: [upsample] layer 4 'stride=' has no value; the line is ignored",
     ]
@@ -206,7 +206,42 @@ def test_as_many_layers_as_are_allowed_are_planned_in_no_time() -> None:
 
 
 def test_thousands_of_broken_layers_take_no_quadratic_time() -> None:
-    assert len(faults("[convolutional]\nfilters=0\n" * 9_000)) == 9_000
+    (fault,) = faults("[convolutional]\nfilters=0\n" * 9_000)
+    assert fault == "x.cfg:6: [convolutional] layer 0 filters=0 is below 1 (8999 more like it)"
+
+
+def test_text_of_the_error_says_what_is_an_error_and_what_a_warning() -> None:
+    with pytest.raises(ConfigError) as raised:
+        make_plan("[net]\ninputs=4\nbacth=1\n[connected]\noutput=0\n")
+    assert [line.partition(":")[0] for line in str(raised.value).splitlines()] == ["error", "warning", "  hint"]
+    with pytest.raises(ConfigError) as raised:
+        make_plan("[net]\ninputs=4\n[connected]\noutput=0\n")
+    assert str(raised.value) == "<cfg>:4: [connected] layer 0 output=0 is below 1"
+
+
+@pytest.mark.parametrize("word", ["se", "select", "split", "real", "joint", "stage"])
+def test_section_that_resembles_nothing_gets_no_near_name(word: str) -> None:
+    (fault,) = faults(f"{CONV}[{word}]\n")
+    assert "did you mean" not in fault
+    assert ("hint: " in fault) == (word in RELATIVE_SECTIONS)
+
+
+def test_dialect_is_no_hint_where_the_other_one_refuses_the_cfg_for_the_same_reason() -> None:
+    text = "[convolutional]\nactivation=mish\n[deconvolutional]\n"
+    for dialect in Dialect:
+        assert faults(text, dialect)[0].endswith("hint: no dialect reads all of this cfg")
+
+
+def test_dialect_is_no_hint_where_the_other_one_reads_another_network() -> None:
+    text = "[deconvolutional]\n[maxpool]\nmaxpool_depth=1\n"
+    (fault,) = faults(text, AX)
+    assert "dialect pjreddie has it, but ignores other keys of this cfg: x.cfg:" in fault
+    assert "key 'maxpool_depth' is ignored" in fault
+
+
+def test_silu_everywhere_is_one_finding() -> None:
+    (fault,) = faults("[convolutional]\nactivation=silu\n" * 100, PJ)
+    assert fault.endswith("is only known in dialect alexeyab (99 more like it)\n  hint: use --dialect alexeyab")
 
 
 # the dialect

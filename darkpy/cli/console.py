@@ -38,7 +38,7 @@ def carriage_return() -> None:
 
 
 def error(error: Exception) -> None:
-    """Print an error with its hint; of a ConfigError one line per fault."""
+    """Print an error with its hint; of a ConfigError each finding with its severity."""
     if not isinstance(error, ConfigError):
         _print_line(f"error: {error}")
         return

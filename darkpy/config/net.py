@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from darkpy.config.schema import key
+from darkpy.config.schema import MAX_INT, key
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.ops.initializers import INITIALIZERS_BY_NAME
@@ -16,6 +16,8 @@ _AX = Dialect.ALEXEYAB
 _PJ = Dialect.PJREDDIE
 LOSS_REDUCTIONS = ("darknet", "mean", "sum")
 """Place of the division by the batch: in the update; in the deltas, before the backward pass; nowhere."""
+MAX_BETA = 0.99999
+"""Of Adam: its estimates are divided by 1 - beta."""
 _LR_POLICIES = ("constant", "step", "steps", "exp", "poly", "random", "sigmoid")
 
 
@@ -31,79 +33,79 @@ class NetSpec:
 
     dialect: Dialect = _PJ
 
-    batch: int = key(1, minimum=1)
-    subdivisions: int = key(1, minimum=1)
-    time_steps: int = key(1, minimum=1)
+    batch: int = key(1, minimum=1, usual=(1, 65536))
+    subdivisions: int = key(1, minimum=1, usual=(1, 65536))
+    time_steps: int = key(1, minimum=1, usual=(1, 65536))
     height: int = key(0, minimum=0)
     width: int = key(0, minimum=0)
     channels: int = key(0, minimum=0)
     inputs: int = key(0, minimum=0)  # falls back to height * width * channels
-    sequential_subdivisions: int | None = key(None, dialect=_AX)  # falls back to subdivisions
+    sequential_subdivisions: int | None = key(None, dialect=_AX, usual=(0, 65536))  # falls back to subdivisions
     dynamic_minibatch: bool = key(False, dialect=_AX)
 
-    learning_rate: float = key(0.001)
-    momentum: float = key(0.9)
-    decay: float = key(0.0001)
+    learning_rate: float = key(0.001, minimum=0, usual=(0, 100))
+    momentum: float = key(0.9, minimum=0, usual=(0, 0.9999))
+    decay: float = key(0.0001, minimum=0, usual=(0, 0.1))
     policy: str = key(
         "constant",
         choices=lambda dialect: (*_LR_POLICIES, "sgdr") if dialect is _AX else _LR_POLICIES,
         aliases={"sgd": "constant"},  # a word of many cfgs; darknet's constant stands for any word it does not know
     )
-    burn_in: int = key(0)
-    power: float = key(4.0)
-    step: int = key(1)
-    scale: float = key(1.0)
-    steps: tuple[int, ...] = key(())
-    scales: tuple[float, ...] = key(())
-    seq_scales: tuple[float, ...] = key((), dialect=_AX)
-    gamma: float = key(1.0)
-    max_batches: int = key(0, wraps=True)
-    learning_rate_min: float = key(1e-5, dialect=_AX)
-    sgdr_cycle: int | None = key(None, dialect=_AX)  # falls back to max_batches
-    sgdr_mult: int = key(2, dialect=_AX)
+    burn_in: int = key(0, usual=(0, MAX_INT))
+    power: float = key(4.0, usual=(0, 100))
+    step: int = key(1, usual=(0, MAX_INT))
+    scale: float = key(1.0, usual=(0, 1000))
+    steps: tuple[int, ...] = key((), usual=(-1, MAX_INT))
+    scales: tuple[float, ...] = key((), usual=(0, 1000))
+    seq_scales: tuple[float, ...] = key((), dialect=_AX, usual=(0, 1000))
+    gamma: float = key(1.0, usual=(0, 100))
+    max_batches: int = key(0, wraps=True, usual=(0, MAX_INT))
+    learning_rate_min: float = key(1e-5, dialect=_AX, minimum=0, usual=(0, 100))
+    sgdr_cycle: int | None = key(None, dialect=_AX, usual=(0, MAX_INT))  # falls back to max_batches
+    sgdr_mult: int = key(2, dialect=_AX, usual=(1, 100))
     adam: bool = key(False)
-    B1: float = key(0.9)
-    B2: float = key(0.999)
-    eps: float = key(1e-7, alexeyab=1e-6)
-    clip: float = key(0.0, dialect=_PJ)
-    ema_alpha: float = key(0.0, dialect=_AX)
-    loss_scale: float = key(1.0, dialect=_AX)
+    B1: float = key(0.9, minimum=0, maximum=MAX_BETA)
+    B2: float = key(0.999, minimum=0, maximum=MAX_BETA)
+    eps: float = key(1e-7, alexeyab=1e-6, minimum=0, usual=(1e-12, 1))
+    clip: float = key(0.0, dialect=_PJ, usual=(0, MAX_INT))
+    ema_alpha: float = key(0.0, dialect=_AX, usual=(0, 0.999999))
+    loss_scale: float = key(1.0, dialect=_AX, usual=(1e-6, 1e6))
     try_fix_nan: bool = key(False, dialect=_AX)
-    weights_reject_freq: int = key(0, dialect=_AX)
-    equidistant_point: int = key(0, dialect=_AX)
-    badlabels_rejection_percentage: float = key(0.0, dialect=_AX)
-    num_sigmas_reject_badlabels: float = key(0.0, dialect=_AX)
-    adversarial_lr: float = key(0.0, dialect=_AX)
+    weights_reject_freq: int = key(0, dialect=_AX, usual=(0, MAX_INT))
+    equidistant_point: int = key(0, dialect=_AX, usual=(0, MAX_INT))
+    badlabels_rejection_percentage: float = key(0.0, dialect=_AX, usual=(0, 100))
+    num_sigmas_reject_badlabels: float = key(0.0, dialect=_AX, usual=(0, 100))
+    adversarial_lr: float = key(0.0, dialect=_AX, usual=(0, 100))
     attention: bool = key(False, dialect=_AX)
-    label_smooth_eps: float = key(0.0, dialect=_AX)
+    label_smooth_eps: float = key(0.0, dialect=_AX, usual=(0, 0.9))
 
-    angle: float = key(0.0)
-    aspect: float = key(1.0)
-    saturation: float = key(1.0)
-    exposure: float = key(1.0)
-    hue: float = key(0.0)
-    max_crop: int | None = key(None)  # falls back to 2 * width
-    min_crop: int | None = key(None)  # falls back to width
-    max_ratio: float | None = key(None, dialect=_PJ)  # falls back to max_crop / width
-    min_ratio: float | None = key(None, dialect=_PJ)  # falls back to min_crop / width
+    angle: float = key(0.0, usual=(0, 360))
+    aspect: float = key(1.0, usual=(0.1, 10))
+    saturation: float = key(1.0, usual=(0.1, 10))
+    exposure: float = key(1.0, usual=(0.1, 10))
+    hue: float = key(0.0, usual=(0, 1))
+    max_crop: int | None = key(None, usual=(1, 65536))  # falls back to 2 * width
+    min_crop: int | None = key(None, usual=(1, 65536))  # falls back to width
+    max_ratio: float | None = key(None, dialect=_PJ, usual=(0.01, 100))  # falls back to max_crop / width
+    min_ratio: float | None = key(None, dialect=_PJ, usual=(0.01, 100))  # falls back to min_crop / width
     center: bool = key(False, dialect=_PJ)
     random: bool = key(False, dialect=_PJ)
     notruth: bool = key(False, dialect=_PJ)
     flip: bool = key(True, dialect=_AX)
-    blur: int = key(0, dialect=_AX)
-    gaussian_noise: int = key(0, dialect=_AX)
-    mixup: int = key(0, dialect=_AX)
+    blur: int = key(0, dialect=_AX, usual=(0, 100))
+    gaussian_noise: int = key(0, dialect=_AX, usual=(0, 255))
+    mixup: int = key(0, dialect=_AX, usual=(0, 4))
     cutmix: bool = key(False, dialect=_AX)
     mosaic: bool = key(False, dialect=_AX)
     mosaic_bound: bool = key(False, dialect=_AX)
     letter_box: bool = key(False, dialect=_AX)
-    resize_step: float = key(32.0, dialect=_AX)
+    resize_step: float = key(32.0, dialect=_AX, minimum=1, usual=(1, 4096))
     contrastive: bool = key(False, dialect=_AX)
     contrastive_jit_flip: bool = key(False, dialect=_AX)
     contrastive_color: bool = key(False, dialect=_AX)
     unsupervised: bool = key(False, dialect=_AX)
     track: bool = key(False, dialect=_AX)
-    augment_speed: int = key(2, dialect=_AX)
+    augment_speed: int = key(2, dialect=_AX, usual=(1, 1000))
 
     # darkpy's own keys
     constrain: float | None = key(None, minimum=0)  # bound of the delta constraint; falls back to the dialect's

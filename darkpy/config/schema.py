@@ -13,22 +13,27 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from darkpy.config.text import Entry, FindingCollector, Section, truncate
-from darkpy.dialect import Dialect
+from darkpy.config.text import CFG_FINDING, Entry, FindingCollector, Section, truncate
+from darkpy.dialect import Dialect, use_dialect
 from darkpy.files import locate
+from darkpy.finding import Cause
 
 Choices = Callable[[Dialect], Collection[str]]
 Spec = TypeVar("Spec")
 
 MAX_INT = 2**31 - 1  # darknet's int
 MAX_LIST = 1 << 16  # entries of a list value; the longest in use has some 9,000 (counters_per_class)
+MIN_LIKENESS = 0.7  # difflib's ratio of a misspelled word to a known one; joint and init have 0.67
+SYNONYMS = {"sigmoid": "logistic", "identity": "linear", "none": "linear", "batchnorm2d": "batchnorm"}
+"""Words of other programs and darknet's own for the same thing."""
+OTHER_DIALECT_FINDING = "other-dialect"  # name of the warnings about keys that only the other dialect reads
 MAX_DIGITS = 64  # of one number: the time of int() grows with their square
 _INT_PATTERN = re.compile(r"[+-]?\d+", re.ASCII)
 _FLOAT_PATTERN = re.compile(r"[+-]?(\d+(?:\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -53,6 +58,8 @@ class Key:
     list_dialect: Dialect | None = None
     identifies_dialect: bool = True
     minimum: float | None = None
+    maximum: float | None = None
+    usual: tuple[float, float] | None = None
     choices: Choices | None = None
     fallback: str | None = None
     wraps: bool = False
@@ -84,9 +91,11 @@ class Key:
 class _ValueProblem(Exception):
     """A value that cannot be used, or, with `value`, one that darknet reads as something else."""
 
-    def __init__(self, message: str, *, value: Any = _NO_VALUE, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, value: Any = _NO_VALUE, hint: str | None = None, name: str = CFG_FINDING
+    ) -> None:
         super().__init__(message)
-        self.value, self.hint = value, hint
+        self.value, self.hint, self.name = value, hint, name
 
 
 def key(
@@ -98,6 +107,8 @@ def key(
     list_dialect: Dialect | None = None,
     identifies_dialect: bool = True,
     minimum: float | None = None,
+    maximum: float | None = None,
+    usual: tuple[float, float] | None = None,
     choices: Choices | Collection[str] | None = None,
     fallback: str | None = None,
     wraps: bool = False,
@@ -113,7 +124,8 @@ def key(
     list_dialect: the only dialect that reads more than the first number of a list.
     identifies_dialect: a cfg with the key is probably of that dialect; False for keys that files of the other dialect
         contain too, unread.
-    minimum: smaller values are an error (mostly for sizes and strides).
+    minimum, maximum: values beyond them are an error: nothing can be computed with them.
+    usual: the smallest and the largest value that makes sense; others, which darknet runs too, are read with a warning.
     choices: the words that a `str` key accepts, or a function from dialect to them.
     aliases: other words for one of the choices, read with a warning.
     fallback: the choice that darknet uses for any further word, with a warning; without it such a word is an error.
@@ -127,6 +139,8 @@ def key(
         list_dialect=list_dialect,
         identifies_dialect=identifies_dialect,
         minimum=minimum,
+        maximum=maximum,
+        usual=usual,
         choices=choices if choices is None or callable(choices) else lambda dialect: choices,
         fallback=fallback,
         wraps=wraps,
@@ -184,8 +198,10 @@ def read_spec(cls: type[Spec], section: Section, dialect: Dialect, findings: Fin
 
 def nearest(word: str, known: Collection[str]) -> str | None:
     """Build the hint for a misspelled word: similar known ones, None without any."""
+    if (meaning := SYNONYMS.get(word.lower())) in known:
+        return f"did you mean {meaning}?"
     spelling = {name.lower(): name for name in known}
-    close = get_close_matches(word.lower(), spelling, n=3, cutoff=0.6) if len(word) <= 40 else []
+    close = get_close_matches(word.lower(), spelling, n=3, cutoff=MIN_LIKENESS) if len(word) <= 40 else []
     return f"did you mean {' or '.join(spelling[name] for name in close)}?" if close else None
 
 
@@ -196,7 +212,7 @@ def _read_key(
     default = declaration.defaults[dialect]
     if entry is not None and declaration.dialect not in (None, dialect):
         message = f"key {entry.key!r} is ignored: only dialect {declaration.dialect} reads it"
-        findings.warn(message, section, line=entry.line)
+        findings.warn(message, section, line=entry.line, name=OTHER_DIALECT_FINDING)
         return default
     if entry is None or entry.value is None:
         if default is _NO_VALUE:
@@ -207,11 +223,36 @@ def _read_key(
     if declaration.element is Path:
         return locate(Path(entry.value), Path(findings.file).parent)
     try:
-        return _convert(entry.value, declaration, dialect)
+        value = _convert(entry.value, declaration, dialect)
     except _ValueProblem as problem:
-        report = findings.error if problem.value is _NO_VALUE else findings.warn
-        report(str(problem), section, line=entry.line, hint=problem.hint)
-        return problem.value
+        if problem.value is _NO_VALUE:
+            findings.error(str(problem), section, line=entry.line, hint=problem.hint)
+            return problem.value
+        findings.warn(str(problem), section, line=entry.line, hint=problem.hint)
+        value = problem.value
+    for message, hint in _unusual(value, declaration, default):
+        cause = Cause.RATES if section.index < 0 else Cause.OPERATIONS
+        findings.warn(message, section, line=entry.line, hint=hint, name=f"{declaration.name}-range", cause=cause)
+    return value
+
+
+def _unusual(value: Any, declaration: Key, default: Any) -> Iterator[tuple[str, str]]:
+    """Yield a message and a hint if a number is outside the usual range of its key."""
+    if declaration.usual is None:
+        return
+    low, high = declaration.usual
+    numbers = value if isinstance(value, tuple) else (value,)
+    if outside := [number for number in numbers if not low <= number <= high]:
+        bounds = f"at least {low:g}" if high >= MAX_INT else f"{low:g} to {high:g}"
+        shown = f"{declaration.name}={outside[0]:g}"
+        if declaration.is_list and len(numbers) > 1:
+            shown = f"{declaration.name}= has {outside[0]:g}, which"
+        nearest_bound = min(max(outside[0], low), high)
+        is_usable = isinstance(default, int | float) and low <= default <= high
+        hint = f"{declaration.name}={default if is_usable else nearest_bound:g}"
+        if declaration.is_list:
+            hint = f"{declaration.name}= with values of {bounds}" if high < MAX_INT else f"values of {bounds}"
+        yield f"{shown} is not a usual value: {bounds}", hint
 
 
 def _value_type(hint: Any) -> tuple[type, bool]:
@@ -262,6 +303,8 @@ def _number(text: str, declaration: Key) -> tuple[float, bool]:
         raise _ValueProblem(f"{entry} is too large")
     if declaration.minimum is not None and value < declaration.minimum:
         raise _ValueProblem(f"{entry} is below {declaration.minimum:g}")
+    if declaration.maximum is not None and value > declaration.maximum:
+        raise _ValueProblem(f"{entry} is above {declaration.maximum:g}")
     return value, match.end() == len(text)
 
 
@@ -269,13 +312,13 @@ def _choice(text: str, declaration: Key, dialect: Dialect) -> str:
     if declaration.choices is None or text in (known := declaration.choices(dialect)):
         return text
     entry = f"{declaration.name}={truncate(text)}"
-    alias = declaration.aliases.get(text)
-    if alias in known:
-        raise _ValueProblem(f"{entry} is read as {alias}", value=alias)
-    for other in declaration.readers(text):
-        raise _ValueProblem(f"{entry} is only known in dialect {other}", hint=f"use --dialect {other}")
-    if text.split("#", 1)[0] in known:
-        raise _ValueProblem(f"{entry} is not known", hint="a comment needs a line of its own")
+    word, comment, _ = text.partition("#")
+    value = word if word in known else declaration.aliases.get(word)
+    if value in known:
+        hint = "put the comment on a line of its own: only darknet V5 reads one behind a value" if comment else None
+        raise _ValueProblem(f"{entry} is read as {value}", value=value, hint=hint)
+    for other in declaration.readers(word):
+        raise _ValueProblem(f"{entry} is only known in dialect {other}", hint=use_dialect(other))
     if declaration.fallback in known:
         value = declaration.fallback
         raise _ValueProblem(f"{entry} is not known: darknet uses {value}", value=value, hint=nearest(text, known))

@@ -11,6 +11,7 @@ crashes on are reported.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from darkpy.finding import Cause, Finding, Location, Severity
 MAX_SIZE = 1 << 20  # bytes
 MAX_SECTIONS = 10_000
 MAX_FINDINGS = 10_000
+CFG_FINDING = "cfg"  # name of the findings that no check names
+_JOINED_NUMBERS = re.compile(r"\d[ \t]+[-+.]?\d")
 _REMOVED_CHARACTERS = str.maketrans("", "", " \t\r")
 
 
@@ -64,16 +67,31 @@ class FindingCollector:
         location = Location(self.file, line) if section is None else self._locate(section, line)
         self._add(cfg_error(message, location, hint))
 
-    def warn(self, message: str, section: Section, *, line: int | None = None, hint: str | None = None) -> None:
+    def warn(
+        self,
+        message: str,
+        section: Section,
+        *,
+        line: int | None = None,
+        hint: str | None = None,
+        name: str = CFG_FINDING,
+        cause: Cause = Cause.DETAILS,
+    ) -> None:
         finding = cfg_error(message, self._locate(section, line), hint)
-        self._add(replace(finding, severity=Severity.WARNING, cause=Cause.DETAILS))
+        self._add(replace(finding, name=name, severity=Severity.WARNING, cause=cause))
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         return tuple(self._findings)
 
+    def replace_hint(self, hint: str, better: str) -> None:
+        """Replace a hint wherever it is the only one."""
+        self._findings = [
+            replace(finding, hints=(better,)) if finding.hints == (hint,) else finding for finding in self._findings
+        ]
+
     def raise_errors(self, *, strict: bool = False) -> None:
-        """Raise all findings, warnings too, if one of them is an error; if `strict`, all are errors.
+        """Raise all findings if one of them is an error, errors first; if `strict`, all are errors.
 
         Raises: ConfigError.
         """
@@ -81,7 +99,10 @@ class FindingCollector:
         if strict:
             findings = [replace(finding, severity=Severity.ERROR) for finding in findings]
         if any(finding.severity is Severity.ERROR for finding in findings):
-            raise ConfigError(sorted(findings, key=lambda finding: finding.location.line or 0))
+            is_error = [finding.severity is Severity.ERROR for finding in findings]
+            lines = [finding.location.line or 0 for finding in findings]
+            order = sorted(range(len(findings)), key=lambda index: (not is_error[index], lines[index]))
+            raise ConfigError([findings[index] for index in order])
 
     def _locate(self, section: Section, line: int | None) -> Location:
         index = section.index if section.index >= 0 else None
@@ -96,15 +117,15 @@ class FindingCollector:
 
 def cfg_error(message: str, location: Location, hint: str | None = None) -> Finding:
     hints = (hint,) if hint else ()
-    return Finding(name="cfg", message=message, severity=Severity.ERROR, location=location, hints=hints)
+    return Finding(name=CFG_FINDING, message=message, severity=Severity.ERROR, location=location, hints=hints)
 
 
 def deduplicate(findings: Iterable[Finding]) -> list[Finding]:
-    """Merge warnings that repeat (the same key in every layer) into one with a count."""
+    """Merge findings that repeat (the same key in every layer) into one with a count."""
     groups: dict[object, list[Finding]] = {}
-    for index, finding in enumerate(findings):
-        is_warning = finding.severity is Severity.WARNING
-        groups.setdefault((finding.message, finding.location.section) if is_warning else index, []).append(finding)
+    for finding in findings:
+        kind = finding.severity, finding.message, finding.hints, finding.location.section
+        groups.setdefault(kind, []).append(finding)
     return [
         replace(first, message=f"{first.message} ({len(others)} more like it)") if others else first
         for first, *others in groups.values()
@@ -166,7 +187,10 @@ def parse(text: str, file: str = "<cfg>") -> Config:
         if line[0] == "[":
             name, closed, rest = line[1:].partition("]")
             sections.append(Section(name, number, len(sections) - 1))
-            if not closed or rest:
+            if closed and rest.startswith("#"):
+                hint = "put the comment on a line of its own: only darknet V5 reads one behind a section's name"
+                findings.warn(f"{truncate(line)!r} is read as [{truncate(name)}]", sections[-1], hint=hint)
+            elif not closed or rest:
                 hint = "a section line has only the name in brackets: [convolutional]"
                 findings.error(f"{truncate(line)!r} is not a section name", sections[-1], hint=hint)
             if len(sections) > MAX_SECTIONS:
@@ -182,6 +206,10 @@ def parse(text: str, file: str = "<cfg>") -> Config:
             if first.line != number:
                 message = f"duplicate key {truncate(key)!r} is ignored: line {first.line} already sets it"
                 findings.warn(message, section, line=number)
+            elif _JOINED_NUMBERS.search(raw.partition("=")[2].partition("#")[0]):
+                message = f"of {truncate(raw.strip())} the blanks are dropped: it is read as {truncate(line)}"
+                hint = "put a comma between two numbers"
+                findings.warn(message, section, line=number, hint=hint, name="joined-numbers", cause=Cause.OPERATIONS)
         elif not is_before_sections:
             is_before_sections = True
             findings.error(

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import torch
 
-from darkpy.config.schema import MAX_LIST, key
+from darkpy.config.schema import MAX_INT, MAX_LIST, key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
 from darkpy.finding import Finding
@@ -25,6 +25,8 @@ from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
 FLT_MAX = 3.4028234663852886e38
+MIN_ANCHOR, MAX_ANCHOR = 1e-3, 65_536
+"""Widths and heights that make sense, in pixels or in cells."""
 
 
 def chosen_anchors(
@@ -55,32 +57,32 @@ class AnchoredSpec(HeadSpec):
     box_entries: ClassVar[int]  # entries of a box and its objectness; the classes follow
     xywh: ClassVar[slice]  # the entries of its center and size
 
-    classes: int = key(20, minimum=1)
-    num: int = key(1, minimum=1)
+    classes: int = key(20, minimum=1, usual=(1, 100000))
+    num: int = key(1, minimum=1, usual=(1, 1000))
     mask: tuple[int, ...] = key((), minimum=0)  # falls back to all anchors
-    anchors: tuple[float, ...] = key(())  # .5 where the list ends early
+    anchors: tuple[float, ...] = key((), usual=(MIN_ANCHOR, MAX_ANCHOR))  # .5 where the list ends early
     map: Path | None = key(None)
 
-    max: int = key(90, alexeyab=200, minimum=1)
-    jitter: float = key(0.2)
-    resize: float = key(1.0, dialect=_AX)
-    random: float = key(0.0)
-    ignore_thresh: float = key(0.5)
-    truth_thresh: float = key(1.0)
+    max: int = key(90, alexeyab=200, minimum=1, usual=(1, 100000))
+    jitter: float = key(0.2, usual=(0, 1))
+    resize: float = key(1.0, dialect=_AX, usual=(0.1, 10))
+    random: float = key(0.0, usual=(0, 10))
+    ignore_thresh: float = key(0.5, usual=(0, 1))
+    truth_thresh: float = key(1.0, usual=(0, 1))
 
-    scale_x_y: float = key(1.0, dialect=_AX)
+    scale_x_y: float = key(1.0, dialect=_AX, usual=(1, 4))
     objectness_smooth: bool = key(False, dialect=_AX)
     iou_loss: str = key("mse", dialect=_AX, choices=("mse", "iou", "giou", "diou", "ciou"))
     iou_thresh_kind: str = key("iou", dialect=_AX, choices=("iou", "giou", "diou", "ciou"))
-    iou_thresh: float = key(1.0, dialect=_AX)
-    iou_normalizer: float = key(1.0, alexeyab=0.75, dialect=_AX)
-    obj_normalizer: float = key(1.0, dialect=_AX)
-    cls_normalizer: float = key(1.0, dialect=_AX)
-    delta_normalizer: float = key(1.0, dialect=_AX)
-    max_delta: float = key(FLT_MAX, dialect=_AX)
-    label_smooth_eps: float = key(0.0, dialect=_AX)
-    counters_per_class: tuple[int, ...] = key((), dialect=_AX)
-    beta_nms: float = key(0.6, dialect=_AX)
+    iou_thresh: float = key(1.0, dialect=_AX, usual=(0, 1))
+    iou_normalizer: float = key(1.0, alexeyab=0.75, dialect=_AX, usual=(0, 100))
+    obj_normalizer: float = key(1.0, dialect=_AX, usual=(0, 100))
+    cls_normalizer: float = key(1.0, dialect=_AX, usual=(0, 100))
+    delta_normalizer: float = key(1.0, dialect=_AX, usual=(0, 100))
+    max_delta: float = key(FLT_MAX, dialect=_AX, usual=(1e-3, FLT_MAX))
+    label_smooth_eps: float = key(0.0, dialect=_AX, usual=(0, 0.9))
+    counters_per_class: tuple[int, ...] = key((), dialect=_AX, usual=(0, MAX_INT))
+    beta_nms: float = key(0.6, dialect=_AX, usual=(0, 10))
     nms_kind: str = key("default", dialect=_AX, choices=("default", "greedynms", "diounms"), fallback="default")
 
     @property

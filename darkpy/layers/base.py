@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import torch
 from torch import nn
 
-from darkpy.config.schema import extension_entries, key, keys_of
+from darkpy.config.schema import MAX_INT, extension_entries, key, keys_of
 from darkpy.dialect import Dialect
 from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
 from darkpy.errors import DarkpyError
@@ -167,23 +167,24 @@ class LayerSpec:
     type: ClassVar[str]
     dialects: ClassVar[frozenset[Dialect]]
     any_dialect: ClassVar[bool] = False  # a section of one dialect is accepted in the other, too
+    reading: ClassVar[str] = ""  # warning about a section of another program: as what it is read
     needs_image: ClassVar[bool] = True  # cannot read a `FlatShape`
     is_output: ClassVar[bool] = True  # may be the network's output, unlike [cost]
 
     dialect: Dialect = Dialect.PJREDDIE
 
-    learning_rate: float = key(1.0)
-    stopbackward: int = key(0)
+    learning_rate: float = key(1.0, usual=(0, 1000))
+    stopbackward: int = key(0, usual=(0, MAX_INT))
     onlyforward: bool = key(False)
     dontload: bool = key(False)
     dontloadscales: bool = key(False)
     dontsave: bool = key(False, dialect=Dialect.PJREDDIE)
     numload: int = key(0, dialect=Dialect.PJREDDIE, minimum=0)
     truth: bool = key(False, dialect=Dialect.PJREDDIE)
-    smooth: float = key(0.0, dialect=Dialect.PJREDDIE)
-    clip: float = key(0.0, dialect=Dialect.ALEXEYAB)
-    dont_update: int = key(0, dialect=Dialect.ALEXEYAB)
-    burnin_update: float = key(0.0, dialect=Dialect.ALEXEYAB)
+    smooth: float = key(0.0, dialect=Dialect.PJREDDIE, usual=(0, 100))
+    clip: float = key(0.0, dialect=Dialect.ALEXEYAB, usual=(0, MAX_INT))
+    dont_update: int = key(0, dialect=Dialect.ALEXEYAB, usual=(0, MAX_INT))
+    burnin_update: float = key(0.0, dialect=Dialect.ALEXEYAB, usual=(0, 1000))
     train_only_bn: bool = key(False, dialect=Dialect.ALEXEYAB)
     constrain: float | None = key(None, minimum=0)  # darkpy's own; falls back to [net] constrain
     init: str | None = key(None, choices=INITIALIZERS_BY_NAME)  # darkpy's own; falls back to [net] init

@@ -45,7 +45,9 @@ class ConvLstmSpec(RecurrentSpec):
     bottleneck: bool = key(False)
     shortcut: bool = key(False)  # adds the bottleneck's first half to the output's
     state_constrain: int | None = key(None, minimum=0)  # falls back to 32 * time_steps; 0 for none
-    time_normalizer: float = key(1.0)  # scale of the gradient that flows back from one step to the one before
+    time_normalizer: float = key(
+        1.0, usual=(0, 100)
+    )  # scale of the gradient that flows back from one step to the one before
 
     def parts(self, inputs: Sequence[Shape]) -> Mapping[str, Part]:
         (x,) = inputs

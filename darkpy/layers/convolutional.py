@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from darkpy.config.net import NetSpec
-from darkpy.config.schema import key
+from darkpy.config.schema import MAX_INT, key
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.finding import Finding
@@ -47,23 +47,23 @@ class ConvolutionalSpec(WeightedLayerSpec):
     padding: int = key(0, minimum=0)  # on each side
     dilation: int = key(1, dialect=_AX, minimum=1)
     groups: int = key(1, minimum=1)
-    batch_normalize: int = key(0)
+    batch_normalize: int = key(0, usual=(0, 2))
     cbn: bool = key(False, dialect=_AX)  # as batch_normalize=2: statistics over the subdivisions
     binary: bool = key(False)
     xnor: bool = key(False)
     flipped: bool = key(False)  # the file holds the weights transposed
     share_index: int | None = key(None, dialect=_AX)
-    antialiasing: int = key(0, dialect=_AX, minimum=0)
+    antialiasing: int = key(0, dialect=_AX, minimum=0, usual=(0, 2))
 
     # AlexeyAB's training
-    assisted_excitation: int = key(0, dialect=_AX)
+    assisted_excitation: int = key(0, dialect=_AX, usual=(0, MAX_INT))
     sway: bool = key(False, dialect=_AX)
     rotate: bool = key(False, dialect=_AX)
     stretch: bool = key(False, dialect=_AX)
     stretch_sway: bool = key(False, dialect=_AX)
-    angle: float = key(15.0, dialect=_AX)
+    angle: float = key(15.0, dialect=_AX, usual=(0, 360))
     grad_centr: bool = key(False, dialect=_AX)
-    reverse: float = key(0.0, dialect=_AX)
+    reverse: float = key(0.0, dialect=_AX, usual=(0, 1))
 
     # without effect here: GPU scheduling, packed bits, and an experiment that never worked
     dot: float = key(0.0, dialect=Dialect.PJREDDIE)

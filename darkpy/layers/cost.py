@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from darkpy.config.net import NetSpec
-from darkpy.config.schema import key
+from darkpy.config.schema import MAX_INT, key
 from darkpy.dialect import Dialect
 from darkpy.layers.base import Layer, section
 from darkpy.layers.loss import MASKED_TRUTH, Loss, LossSpec, TrainingState
@@ -36,10 +36,10 @@ class CostSpec(LossSpec):
     type_: str = key(
         "sse", name="type", choices=_COST_TYPES.__getitem__, aliases=dict.fromkeys(("L1", "seg", "wgan"), "sse")
     )
-    scale: float = key(1.0)
-    ratio: float = key(0.0)
-    noobj: float = key(1.0, dialect=Dialect.PJREDDIE)
-    thresh: float = key(0.0, dialect=Dialect.PJREDDIE)
+    scale: float = key(1.0, usual=(0, MAX_INT))
+    ratio: float = key(0.0, usual=(0, 100))
+    noobj: float = key(1.0, dialect=Dialect.PJREDDIE, usual=(0, MAX_INT))
+    thresh: float = key(0.0, dialect=Dialect.PJREDDIE, usual=(0, MAX_INT))
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]

@@ -34,10 +34,10 @@ class CropSpec(LayerSpec):
     noadjust: bool = key(False)
 
     # read by darknet's GPU code only
-    angle: float = key(0.0)
-    saturation: float = key(1.0)
-    exposure: float = key(1.0)
-    shift: float = key(0.0)
+    angle: float = key(0.0, usual=(0, 360))
+    saturation: float = key(1.0, usual=(0.1, 10))
+    exposure: float = key(1.0, usual=(0.1, 10))
+    shift: float = key(0.0, usual=(0, 1))
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         (x,) = inputs

@@ -35,8 +35,8 @@ class DropoutSpec(LayerSpec):
 
     # read by AlexeyAB's GPU code only
     dropblock: bool = key(False, dialect=Dialect.ALEXEYAB)
-    dropblock_size_rel: float = key(0.0, dialect=Dialect.ALEXEYAB)
-    dropblock_size_abs: float = key(0.0, dialect=Dialect.ALEXEYAB)
+    dropblock_size_rel: float = key(0.0, dialect=Dialect.ALEXEYAB, usual=(0, 1))
+    dropblock_size_abs: float = key(0.0, dialect=Dialect.ALEXEYAB, usual=(0, 65536))
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         if self.probability >= 1:

@@ -55,9 +55,9 @@ class HeadSpec(LossSpec):
         raise NotImplementedError
 
     @property
-    def input_activation(self) -> str:
-        """Activation that the layer before the head must have for its outputs to be decoded correctly."""
-        return "linear"
+    def input_activations(self) -> tuple[str, ...]:
+        """Activations with which the layer before the head gives all values that it decodes, the usual one first."""
+        return ("linear",)
 
     def anchor_sizes(self, output: Shape, net_w: int, net_h: int) -> Tensor:
         """Anchors of the head, (A, 2): width and height in pixels of the network's input."""

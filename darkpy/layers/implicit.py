@@ -26,8 +26,8 @@ class ImplicitSpec(LayerSpec):
 
     filters: int = key(128, minimum=1)
     atoms: int = key(1, minimum=1)
-    mean: float = key(0.0)
-    std: float = key(0.2)  # half the width of the uniform noise
+    mean: float = key(0.0, usual=(-100, 100))
+    std: float = key(0.2, usual=(0, 100))  # half the width of the uniform noise
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         return Shape(self.filters, self.atoms, 1)

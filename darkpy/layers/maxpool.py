@@ -40,7 +40,7 @@ class MaxpoolSpec(LayerSpec):
     padding: int | None = key(None, minimum=0)  # total, falls back to size - 1
     maxpool_depth: bool = key(False, dialect=_AX)
     out_channels: int = key(1, dialect=_AX, minimum=1)
-    antialiasing: int = key(0, dialect=_AX, minimum=0)
+    antialiasing: int = key(0, dialect=_AX, minimum=0, usual=(0, 2))
     maxpool_zero_nonmax: bool = key(False, dialect=_AX)  # GPU only in darknet
 
     @property

@@ -29,9 +29,9 @@ class NormalizationSpec(LayerSpec):
     Source: pjreddie/darknet src/normalization_layer.c.
     """
 
-    alpha: float = key(0.0001)
-    beta: float = key(0.75)
-    kappa: float = key(1.0)
+    alpha: float = key(0.0001, usual=(0, 100))
+    beta: float = key(0.75, usual=(0, 100))
+    kappa: float = key(1.0, usual=(1e-6, 1000))
     size: int = key(5, minimum=1)
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:

@@ -42,7 +42,7 @@ class Part(NamedTuple):
 class RecurrentSpec(LayerSpec):
     """Spec of a layer made of inner layers; subclasses define `parts`, `shape` and `build`."""
 
-    batch_normalize: int = key(0)  # in every inner layer, with the statistics of one time step
+    batch_normalize: int = key(0, usual=(0, 2))  # in every inner layer, with the statistics of one time step
 
     def parts(self, inputs: Sequence[Shape]) -> Mapping[str, Part]:
         """Inner layers by name, in file order."""

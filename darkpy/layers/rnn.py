@@ -36,7 +36,7 @@ class RnnSpec(RecurrentSpec):
         1, dialect=Dialect.ALEXEYAB, minimum=1, identifies_dialect=False
     )  # pjreddie's rnn.cfg has it, too
     activation: str = activation_key("logistic")
-    logistic: int = key(0, dialect=Dialect.ALEXEYAB)  # the self layer's activation: 1 logistic, 2 loggy
+    logistic: int = key(0, dialect=Dialect.ALEXEYAB, usual=(0, 2))  # the self layer's activation: 1 logistic, 2 loggy
     shortcut: bool = key(False)
 
     @property

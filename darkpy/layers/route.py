@@ -65,6 +65,20 @@ class RouteSpec(LayerSpec):
         return Route(self, is_flat=is_flattened(inputs))
 
 
+@section("route_lhalf", dialect=_AX, any_dialect=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RouteLhalfSpec(RouteSpec):
+    """Source: WongKinYiu/PyTorch_YOLOv4 models/models.py; no darknet has the section."""
+
+    reading: ClassVar[str] = "is a section of WongKinYiu's PyTorch_YOLOv4, read as [route] with groups=2 and group_id=0"
+
+    groups: int = key(2, minimum=1)
+    group_id: int = key(0, minimum=0)
+
+    def extensions(self) -> list[str]:
+        return [f"[{self.type}]"]
+
+
 def is_flattened(inputs: Sequence[Shape]) -> bool:
     """True if the layers differ in height or width, or if one of them has no image."""
     return len({(x.h, x.w) for x in inputs}) > 1 or any(isinstance(x, FlatShape) for x in inputs)

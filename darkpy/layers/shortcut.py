@@ -42,8 +42,8 @@ class ShortcutSpec(LayerSpec):
 
     from_: tuple[int, ...] = key(name="from", list_dialect=_AX)
     activation: str = activation_key("linear")
-    alpha: float = key(1.0, dialect=_PJ)
-    beta: float = key(1.0, dialect=_PJ)
+    alpha: float = key(1.0, dialect=_PJ, usual=(-100, 100))
+    beta: float = key(1.0, dialect=_PJ, usual=(-100, 100))
     weights_type: str = key("none", dialect=_AX, choices=_WEIGHTS_TYPES)
     weights_normalization: str = key("none", dialect=_AX, choices=_WEIGHTS_NORMALIZATIONS)
 

@@ -36,7 +36,7 @@ class SoftmaxSpec(LossSpec):
     needs_image: ClassVar[bool] = False
 
     groups: int = key(1, minimum=1)
-    temperature: float = key(1.0, minimum=1e-6)
+    temperature: float = key(1.0, minimum=1e-6, usual=(1e-3, 1000))
     tree: Path | None = key(None)
     spatial: bool = key(False)  # at temperature 1
     noloss: bool = key(False)

@@ -24,8 +24,8 @@ from darkpy.shapes import Shape
 class UpsampleSpec(LayerSpec):
     """Source: pjreddie/darknet src/upsample_layer.c, src/blas.c upsample_cpu."""
 
-    stride: int = key(2)
-    scale: float = key(1.0)
+    stride: int = key(2, usual=(-64, 64))
+    scale: float = key(1.0, usual=(-1000, 1000))
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         (x,) = inputs

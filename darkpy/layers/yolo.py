@@ -140,15 +140,15 @@ class YoloSpec(AnchoredSpec):
 
     # tracking over video frames
     embedding_layer: int | None = key(None, dialect=Dialect.ALEXEYAB)
-    track_history_size: int = key(5, dialect=Dialect.ALEXEYAB)
-    sim_thresh: float = key(0.8, dialect=Dialect.ALEXEYAB)
-    dets_for_track: int = key(1, dialect=Dialect.ALEXEYAB)
-    dets_for_show: int = key(1, dialect=Dialect.ALEXEYAB)
-    track_ciou_norm: float = key(0.01, dialect=Dialect.ALEXEYAB)
+    track_history_size: int = key(5, dialect=Dialect.ALEXEYAB, usual=(1, 1000))
+    sim_thresh: float = key(0.8, dialect=Dialect.ALEXEYAB, usual=(0, 1))
+    dets_for_track: int = key(1, dialect=Dialect.ALEXEYAB, usual=(0, 1000))
+    dets_for_show: int = key(1, dialect=Dialect.ALEXEYAB, usual=(0, 1000))
+    track_ciou_norm: float = key(0.01, dialect=Dialect.ALEXEYAB, usual=(0, 100))
 
     @property
-    def input_activation(self) -> str:
-        return "logistic" if self.new_coords else "linear"
+    def input_activations(self) -> tuple[str, ...]:
+        return ("logistic",) if self.new_coords else ("linear",)
 
     def shared_with(self, index: int) -> tuple[int, ...]:
         return () if self.embedding_layer is None else (absolute_index(self.embedding_layer, index),)

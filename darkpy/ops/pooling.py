@@ -17,14 +17,18 @@ class PoolingWindow:
     strides: tuple[int, int]
 
     def output_sides(self, x: Shape) -> tuple[int, int]:
-        """Compute the output's height and width. Raises: ShapeError when the window exceeds the padded input."""
-        if min(x.h, x.w) + self.padding < self.size:
+        """Compute the output's height and width, as C divides: a window that sticks out by less than a stride counts.
+
+        Raises: ShapeError when the window exceeds the padded input by a stride or more.
+        """
+        down, across = self.strides
+        if x.h + self.padding + down <= self.size or x.w + self.padding + across <= self.size:
             raise ShapeError(
                 f"size={self.size} is larger than the input, {x} with padding={self.padding}",
                 hint="remove padding=: its default, size - 1, fits every input",
             )
-        down, across = self.strides
-        return (x.h + self.padding - self.size) // down + 1, (x.w + self.padding - self.size) // across + 1
+        h, w = x.h + self.padding - self.size, x.w + self.padding - self.size
+        return max(0, h) // down + 1, max(0, w) // across + 1
 
     def borders(self, x: Shape) -> tuple[int, int, int]:
         """Compute the padding that the windows reach into: left and above, below, on the right.

@@ -177,8 +177,11 @@ def test_misspelt_word_gets_near_names_and_a_strange_one_all_of_them() -> None:
     assert refused("kind=1", AX).hints == ("one of fancy, plain",)
 
 
-def test_comment_behind_a_word_is_no_comment() -> None:
-    assert refused("kind=plain#comment").hints == ("a comment needs a line of its own",)
+def test_comment_behind_a_word_is_dropped_with_a_warning_as_by_darknet_v5() -> None:
+    spec, (finding,) = sample("kind=plain # comment")
+    assert spec is not None and spec.kind == "plain"
+    assert (finding.severity, finding.message) == (Severity.WARNING, "kind=plain#comment is read as plain")
+    assert finding.hints[0].startswith("put the comment on a line of its own")
 
 
 def test_line_without_an_equals_sign_gives_the_default_and_warns() -> None:

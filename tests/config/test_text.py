@@ -27,7 +27,7 @@ def refusal(cfg: str | Path) -> str:
 
 
 def test_every_blank_of_a_line_is_dropped_inner_ones_too() -> None:
-    config = parse("[ n e t ]\n  b a t c h =\t1 6 \n[route]\nlayers = -1, -3\n")
+    config = parse("[ n e t ]\n  b a t c h =\t16 \n[route]\nlayers = -1, -3\n")
     assert [section.type for section in config.sections] == ["net", "route"]
     assert values(config) == {"batch": "16"}
     assert values(config, 1) == {"layers": "-1,-3"}
@@ -98,7 +98,23 @@ def test_layers_count_from_the_second_section() -> None:
     assert [(section.index, section.line) for section in config.sections] == [(-1, 1), (0, 2), (1, 4)]
 
 
-@pytest.mark.parametrize("line", ["[dropout]#drop", "[dropout", "[dropout]]"])
+@pytest.mark.parametrize("line", ["anchors = 61,45    62,75", "steps=400000 450000", "layers= -1 61", "size=3 -3"])
+def test_blanks_between_numbers_are_dropped_with_a_warning(line: str) -> None:
+    config = parse(f"[net]\n{line}\n")
+    (finding,) = config.findings
+    joined = line.replace(" ", "")
+    assert (finding.name, finding.location.line) == ("joined-numbers", 2)
+    assert f"it is read as {joined}" in finding.message
+    assert parse(f"[net]\n{joined}\n# 1 2\nname=a b # 1 2\n").findings == ()
+
+
+def test_comment_behind_a_section_name_is_dropped_with_a_warning_as_by_darknet_v5() -> None:
+    config = parse("[net]\n[dropout] # drop\nprobability=.5\n")
+    assert config.sections[1].type == "dropout"
+    assert [finding.message for finding in config.findings] == ["'[dropout]#drop' is read as [dropout]"]
+
+
+@pytest.mark.parametrize("line", ["[dropout", "[dropout]]", "[dropout]drop"])
 def test_section_line_with_anything_else_is_one_error_and_keeps_its_name(line: str) -> None:
     config = parse(f"[net]\n{line}\nprobability=.5\n", "x.cfg")
     assert config.sections[1].type == "dropout"

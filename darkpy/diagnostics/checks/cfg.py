@@ -98,13 +98,14 @@ def _check_heads(plan: Plan) -> Iterator[Finding]:
             continue
         source = plan.nodes[node.sources[0]]
         activation = getattr(source.spec, "activation", None)
-        if activation not in (None, spec.input_activation):
+        needed = spec.input_activations
+        if activation is not None and activation not in needed:
             yield Finding(
                 name="head-activation",
                 location=plan.locate(source.index, "activation"),
                 message=f"feeds [{node.type}] in layer {node.index} through activation={activation}: the head needs"
-                f" {spec.input_activation}, which alone gives all values that it decodes",
-                hints=(f"activation={spec.input_activation}",),
+                f" {' or '.join(needed)}, which alone gives all values that it decodes",
+                hints=(f"activation={needed[0]}",),
             )
         if _is_normalized(source):
             yield Finding(
@@ -129,8 +130,6 @@ MAX_DETECTOR_RATE, MAX_CLASSIFIER_RATE, MAX_ADAM_RATE = 0.05, 0.75, 0.02
 0.002."""
 MAX_COLD_RATE = 0.001
 """The largest rate at which either fork's detectors start without a burn-in, or steps that replace it."""
-MAX_DECAY = 0.1
-"""Both forks' cfgs have 0.001 and less."""
 MIN_IMAGES = 8
 """Images of an update below which AlexeyAB warns."""
 
@@ -160,10 +159,6 @@ def check_rates(plan: Plan) -> Iterator[Finding]:
     yield from _check_rate(plan)
     yield from _check_burn_in(plan)
     yield from _check_steps(plan)
-    for key, low, high, hint in (("momentum", 0, 1, "momentum=0.9"), ("decay", 0, MAX_DECAY, "decay=0.0005")):
-        value = getattr(net, key)
-        if not low <= value < high:
-            yield _warning(plan, key, f"{key}-range", f"{key}={value:g} is not in [{low}, {high:g})", hint)
 
 
 def check_batch(plan: Plan) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from darkpy.config.net import NetSpec
-from darkpy.config.schema import key
+from darkpy.config.schema import MAX_INT, key
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.layers.anchors import FLT_MAX, AnchoredSpec
@@ -28,11 +28,11 @@ class ContrastiveSpec(LossSpec):
     """
 
     yolo_layer: int = key()  # the [yolo] whose truth says which embeddings belong to one object
-    classes: int = key(1000)  # read without effect: the yolo layer's are used
-    temperature: float = key(1.0, minimum=1e-6)
-    cls_normalizer: float = key(1.0)
-    max_delta: float = key(FLT_MAX)
-    contrastive_neg_max: int = key(3)
+    classes: int = key(1000, usual=(1, MAX_INT))  # read without effect: the yolo layer's are used
+    temperature: float = key(1.0, minimum=1e-6, usual=(1e-3, 1000))
+    cls_normalizer: float = key(1.0, usual=(0, 100))
+    max_delta: float = key(FLT_MAX, usual=(1e-3, FLT_MAX))
+    contrastive_neg_max: int = key(3, usual=(0, MAX_INT))
 
     head: AnchoredSpec | None = None  # the [yolo] itself, set by `resolve_shared`
 

@@ -5,7 +5,7 @@ Legend: B images, C elements of the vector, S = side * side cells, A boxes of a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,6 +16,7 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
 from darkpy.errors import ShapeError
+from darkpy.finding import Finding
 from darkpy.layers.base import Layer, section
 from darkpy.layers.detection.delta import VectorParts, detection_loss
 from darkpy.layers.head import HeadSpec, OnnxDetections, scores_above
@@ -39,27 +40,31 @@ class DetectionSpec(HeadSpec):
     corrects_letterbox: ClassVar[bool] = False
 
     coords: int = key(1, minimum=1)
-    classes: int = key(1, minimum=1)
-    num: int = key(1, minimum=1)
-    side: int = key(7, minimum=1)
+    classes: int = key(1, minimum=0, usual=(0, 100000))
+    num: int = key(1, minimum=1, usual=(1, 1000))
+    side: int = key(7, minimum=1, usual=(1, 1000))
     softmax: bool = key(False)
     sqrt: bool = key(False)  # w and h are square roots
-    max: int = key(90, alexeyab=200, minimum=1)
+    max: int = key(90, alexeyab=200, minimum=1, usual=(1, 100000))
 
     rescore: bool = key(False)
     forced: bool = key(False)
-    coord_scale: float = key(1.0)
-    object_scale: float = key(1.0)
-    noobject_scale: float = key(1.0)
-    class_scale: float = key(1.0)
-    jitter: float = key(0.2)
-    resize: float = key(1.0, dialect=Dialect.ALEXEYAB)
-    random: float = key(0.0)
+    coord_scale: float = key(1.0, usual=(0, 1000))
+    object_scale: float = key(1.0, usual=(0, 1000))
+    noobject_scale: float = key(1.0, usual=(0, 1000))
+    class_scale: float = key(1.0, usual=(0, 1000))
+    jitter: float = key(0.2, usual=(0, 1))
+    resize: float = key(1.0, dialect=Dialect.ALEXEYAB, usual=(0.1, 10))
+    random: float = key(0.0, usual=(0, 10))
     reorg: bool = key(False)  # read by both dialects, without effect
 
     @property
     def class_count(self) -> int:
         return self.classes
+
+    @property
+    def input_activations(self) -> tuple[str, ...]:
+        return "linear", "logistic"  # all its values are fractions
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         (x,) = inputs
@@ -73,6 +78,11 @@ class DetectionSpec(HeadSpec):
                 hint=f"set output={expected} in the connected layer before it",
             )
         return Shape.vector(expected)
+
+    def lint(self, inputs: Sequence[Shape]) -> Iterator[Finding]:
+        if not self.classes:
+            message = "has classes=0: its boxes have no class, so that none is ever detected"
+            yield Finding(name="no-classes", message=message, key="classes", hints=("classes=1",))
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return _Detection(self)

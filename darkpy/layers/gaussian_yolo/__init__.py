@@ -41,7 +41,7 @@ class GaussianYoloSpec(AnchoredSpec):
 
     nms_kind: str = key("default", choices=_NMS_KINDS, fallback="default")
     yolo_point: str = key("center", choices=tuple(_TO_CENTER))  # the point of the box that lies in the cell
-    uc_normalizer: float = key(1.0)
+    uc_normalizer: float = key(1.0, usual=(0, 100))
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return AnchoredHead(self, raw=(4, 6), center=(0, 2))

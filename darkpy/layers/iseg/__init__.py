@@ -29,8 +29,8 @@ MAX_INSTANCES = 90  # of one image
 class IsegSpec(LossSpec):
     """Source: pjreddie/darknet src/iseg_layer.c, src/parser.c parse_iseg."""
 
-    classes: int = key(20, minimum=1)
-    ids: int = key(32, minimum=0)
+    classes: int = key(20, minimum=1, usual=(1, 100000))
+    ids: int = key(32, minimum=0, usual=(0, 100000))
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         (x,) = inputs

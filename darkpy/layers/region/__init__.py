@@ -16,10 +16,10 @@ from torch import Tensor
 
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
-from darkpy.dialect import Dialect
+from darkpy.dialect import Dialect, use_dialect
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.finding import Finding
-from darkpy.layers.anchors import chosen_anchors
+from darkpy.layers.anchors import MAX_ANCHOR, MIN_ANCHOR, chosen_anchors
 from darkpy.layers.base import Layer, missing_anchors, section
 from darkpy.layers.head import AnchorKeys, HeadSpec, OnnxDetections, scores_above
 from darkpy.layers.loss import Loss, TrainingState, mean_text
@@ -47,30 +47,30 @@ class RegionSpec(HeadSpec):
 
     truth_on_any_device: ClassVar[bool] = True
 
-    coords: int = key(4, minimum=4)
-    classes: int = key(20, minimum=1)
-    num: int = key(1, minimum=1)
-    anchors: tuple[float, ...] = key(())  # .5 where the list ends early
+    coords: int = key(4, minimum=4, usual=(4, 100))
+    classes: int = key(20, minimum=1, usual=(1, 100000))
+    num: int = key(1, minimum=1, usual=(1, 1000))
+    anchors: tuple[float, ...] = key((), usual=(MIN_ANCHOR, MAX_ANCHOR))  # .5 where the list ends early
     softmax: bool = key(False)
     background: bool = key(False, dialect=Dialect.PJREDDIE)  # a background class in place of the objectness
     tree: Path | None = key(None)
     map: Path | None = key(None)
 
-    max: int = key(30, alexeyab=200, minimum=1)
-    jitter: float = key(0.2)
-    resize: float = key(1.0, dialect=Dialect.ALEXEYAB)
-    random: float = key(0.0)
-    thresh: float = key(0.5)
+    max: int = key(30, alexeyab=200, minimum=1, usual=(1, 100000))
+    jitter: float = key(0.2, usual=(0, 1))
+    resize: float = key(1.0, dialect=Dialect.ALEXEYAB, usual=(0.1, 10))
+    random: float = key(0.0, usual=(0, 10))
+    thresh: float = key(0.5, usual=(0, 1))
     rescore: bool = key(False)
-    classfix: int = key(0)
+    classfix: int = key(0, usual=(-1, 1))
     absolute: bool = key(False)
     bias_match: bool = key(False)
     focal_loss: bool = key(False, dialect=Dialect.ALEXEYAB)
-    coord_scale: float = key(1.0)
-    object_scale: float = key(1.0)
-    noobject_scale: float = key(1.0)
-    mask_scale: float = key(1.0)
-    class_scale: float = key(1.0)
+    coord_scale: float = key(1.0, usual=(0, 1000))
+    object_scale: float = key(1.0, usual=(0, 1000))
+    noobject_scale: float = key(1.0, usual=(0, 1000))
+    mask_scale: float = key(1.0, usual=(0, 1000))
+    class_scale: float = key(1.0, usual=(0, 1000))
 
     # read by both dialects, without effect
     log: bool = key(False)
@@ -123,7 +123,7 @@ class RegionSpec(HeadSpec):
         (x,) = inputs
         if self.coords != 4 and self.dialect is Dialect.ALEXEYAB:
             raise ShapeError(
-                f"coords={self.coords}, but it must be 4 in the alexeyab dialect", hint="use --dialect pjreddie"
+                f"coords={self.coords}, but it must be 4 in the alexeyab dialect", hint=use_dialect(Dialect.PJREDDIE)
             )
         expected = self.num * self.entries
         if x.c != expected:
