@@ -412,8 +412,8 @@ class _Builder:
         elif section.type in NET_NAMES:
             self.findings.error("is a duplicate", section, hint="a cfg describes one network")
         else:
-            hint = RELATIVE_SECTIONS.get(section.type) or nearest(section.type, SECTION_SPECS)
-            self.findings.error("is not a darknet section", section, hint=hint)
+            answer = RELATIVE_SECTIONS.get(section.type) or nearest(section.type, SECTION_SPECS)
+            self.findings.error("is not a darknet section", section, hint=answer)
         return None
 
 

@@ -9,7 +9,8 @@ import pytest
 
 import darkpy
 from darkpy.build import RELATIVE_SECTIONS, Plan, detect_dialect, make_plan
-from darkpy.config.text import MAX_SECTIONS, parse
+from darkpy.config.edit import apply_remedy
+from darkpy.config.text import MAX_SECTIONS, deduplicate, parse
 from darkpy.dialect import Dialect
 from darkpy.errors import ConfigError, DarkpyError, DarkpyWarning
 from darkpy.finding import Severity
@@ -208,6 +209,14 @@ def test_as_many_layers_as_are_allowed_are_planned_in_no_time() -> None:
 def test_thousands_of_broken_layers_take_no_quadratic_time() -> None:
     (fault,) = faults("[convolutional]\nfilters=0\n" * 9_000)
     assert fault == "x.cfg:6: [convolutional] layer 0 filters=0 is below 1 (8999 more like it)"
+
+
+def test_findings_that_repeat_keep_the_edits_of_all_layers() -> None:
+    cfg = "[net]\ninputs=4\n" + "[connected]\nlearning_rate=-1\n" * 3
+    (finding,) = deduplicate(make_plan(cfg).warnings)
+    assert finding.message == "learning_rate=-1 is not a usual value: 0 to 1000 (2 more like it)"
+    assert finding.hints == ("learning_rate=1 in layers 0, 1, 2",)
+    assert make_plan(apply_remedy(cfg, finding.remedies[0])).warnings == ()
 
 
 def test_text_of_the_error_says_what_is_an_error_and_what_a_warning() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from darkpy.config.text import CFG_FINDING, Entry, FindingCollector, Section, truncate
 from darkpy.dialect import Dialect, use_dialect
 from darkpy.files import locate
-from darkpy.finding import Cause
+from darkpy.finding import Cause, CfgEdit, Remedy
 
 Choices = Callable[[Dialect], Collection[str]]
 Spec = TypeVar("Spec")
@@ -230,29 +230,37 @@ def _read_key(
             return problem.value
         findings.warn(str(problem), section, line=entry.line, hint=problem.hint)
         value = problem.value
-    for message, hint in _unusual(value, declaration, default):
-        cause = Cause.RATES if section.index < 0 else Cause.OPERATIONS
-        findings.warn(message, section, line=entry.line, hint=hint, name=f"{declaration.name}-range", cause=cause)
+    _check_usual(value, default, declaration, entry, section, findings)
     return value
 
 
-def _unusual(value: Any, declaration: Key, default: Any) -> Iterator[tuple[str, str]]:
-    """Yield a message and a hint if a number is outside the usual range of its key."""
+def _check_usual(
+    value: Any, default: Any, declaration: Key, entry: Entry, section: Section, findings: FindingCollector
+) -> None:
+    """Report a number outside the usual range of its key; the remedy is the default, or the nearest usual value."""
     if declaration.usual is None:
         return
     low, high = declaration.usual
     numbers = value if isinstance(value, tuple) else (value,)
-    if outside := [number for number in numbers if not low <= number <= high]:
-        bounds = f"at least {low:g}" if high >= MAX_INT else f"{low:g} to {high:g}"
-        shown = f"{declaration.name}={outside[0]:g}"
-        if declaration.is_list and len(numbers) > 1:
-            shown = f"{declaration.name}= has {outside[0]:g}, which"
-        nearest_bound = min(max(outside[0], low), high)
-        is_usable = isinstance(default, int | float) and low <= default <= high
-        hint = f"{declaration.name}={default if is_usable else nearest_bound:g}"
-        if declaration.is_list:
-            hint = f"{declaration.name}= with values of {bounds}" if high < MAX_INT else f"values of {bounds}"
-        yield f"{shown} is not a usual value: {bounds}", hint
+    outside = next((number for number in numbers if not low <= number <= high), None)
+    if outside is None:
+        return
+    bounds = f"at least {low:g}" if high >= MAX_INT else f"{low:g} to {high:g}"
+    subject, remedy, hint = f"{entry.key}= has {outside:g}, which", None, f"values of {bounds}"
+    if not declaration.is_list:
+        is_default_usual = isinstance(default, int | float) and low <= default <= high
+        better = default if is_default_usual else min(max(outside, low), high)
+        edit = CfgEdit(entry.key, f"{better:g}", section.index if section.index >= 0 else None)
+        subject, remedy, hint = f"{entry.key}={outside:g}", Remedy(edits=(edit,)), ""
+    findings.warn(
+        f"{subject} is not a usual value: {bounds}",
+        section,
+        line=entry.line,
+        hint=hint,
+        name=f"{entry.key}-range",
+        cause=Cause.RATES if section.index < 0 else Cause.OPERATIONS,
+        remedy=remedy,
+    )
 
 
 def _value_type(hint: Any) -> tuple[type, bool]:

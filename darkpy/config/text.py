@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from darkpy.errors import ConfigError
 from darkpy.files import TEXT_FILE, identify
-from darkpy.finding import Cause, Finding, Location, Severity
+from darkpy.finding import Cause, Finding, Location, Remedy, Severity
 
 # a larger file is not a cfg: the longest that either darknet ships has 31 KB and 376 sections
 MAX_SIZE = 1 << 20  # bytes
@@ -76,9 +76,11 @@ class FindingCollector:
         hint: str | None = None,
         name: str = CFG_FINDING,
         cause: Cause = Cause.DETAILS,
+        remedy: Remedy | None = None,
     ) -> None:
         finding = cfg_error(message, self._locate(section, line), hint)
-        self._add(replace(finding, name=name, severity=Severity.WARNING, cause=cause))
+        remedies = () if remedy is None else (remedy,)
+        self._add(replace(finding, name=name, severity=Severity.WARNING, cause=cause, remedies=remedies))
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -121,15 +123,23 @@ def cfg_error(message: str, location: Location, hint: str | None = None) -> Find
 
 
 def deduplicate(findings: Iterable[Finding]) -> list[Finding]:
-    """Merge findings that repeat (the same key in every layer) into one with a count."""
+    """Merge findings that repeat (the same key in every layer) into one with a count, and with all their edits."""
     groups: dict[object, list[Finding]] = {}
     for finding in findings:
-        kind = finding.severity, finding.message, finding.hints, finding.location.section
+        hints = finding.hints[len(finding.remedies) :]
+        kind = finding.severity, finding.message, hints, len(finding.remedies), finding.location.section
         groups.setdefault(kind, []).append(finding)
-    return [
-        replace(first, message=f"{first.message} ({len(others)} more like it)") if others else first
-        for first, *others in groups.values()
-    ]
+    return [_merge(group) if len(group) > 1 else group[0] for group in groups.values()]
+
+
+def _merge(findings: Sequence[Finding]) -> Finding:
+    first, *others = findings
+    remedies = tuple(
+        replace(remedy, edits=tuple(edit for finding in findings for edit in finding.remedies[index].edits))
+        for index, remedy in enumerate(first.remedies)
+    )
+    message = f"{first.message} ({len(others)} more like it)"
+    return replace(first, message=message, remedies=remedies, hints=first.hints[len(remedies) :])
 
 
 @dataclass(frozen=True, slots=True)

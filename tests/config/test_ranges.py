@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from darkpy.layers.base import SECTION_SPECS
 
 ROOT = Path(__file__).resolve().parents[2]
 ZOO = ROOT.parent / "shared/zoo"
-SPECS = {"net": NetSpec, **{spec.type: spec for spec in SECTION_SPECS.values()}}
+SPECS: dict[str, Any] = {"net": NetSpec, **{spec.type: spec for spec in SECTION_SPECS.values()}}
 UNBOUNDED = {
     *("from", "layers", "share_index", "embedding_layer", "yolo_layer"),  # the plan checks what they refer to
     *("mean", "std"),  # checked together with the channels
@@ -38,9 +39,9 @@ KEYS = list(number_keys())
 
 def read(section: str, line: str, key: Key) -> tuple[Finding, ...]:
     collector = FindingCollector("x.cfg")
-    config = parse(f"[{section}]\n{line}\n")
+    config = parse(f"[net]\n{line}\n" if section == "net" else f"[net]\n[{section}]\n{line}\n")
     dialect = key.dialect or Dialect.ALEXEYAB
-    read_spec(SPECS[section], config.sections[0], dialect, collector)
+    read_spec(SPECS[section], config.sections[-1], dialect, collector)
     return tuple(finding for finding in collector.findings if "which is required" not in finding.message)
 
 
@@ -56,8 +57,8 @@ def test_key_of_a_number_has_a_range(section: str, key: Key) -> None:
 
 @pytest.mark.parametrize(("section", "key"), KEYS, ids=lambda part: part if isinstance(part, str) else part.name)
 def test_value_outside_the_range_is_one_finding_and_the_remedy_makes_it_go(section: str, key: Key) -> None:
-    """Values that nothing can be computed with are errors, others warnings; the hint is a line of the cfg."""
-    values = [-MAX_INT, -1, 0, MAX_INT]
+    """Values that nothing can be computed with are errors, others warnings; the remedy is a line of the cfg."""
+    values: list[float] = [-MAX_INT, -1, 0, MAX_INT]
     if key.element is float:
         values += [-0.5, 1e38]
     for value in values:
@@ -70,8 +71,10 @@ def test_value_outside_the_range_is_one_finding_and_the_remedy_makes_it_go(secti
         for finding in findings:
             assert finding.severity is (Severity.ERROR if is_error else Severity.WARNING)
             assert finding.name == ("cfg" if is_error else f"{key.name}-range")
-            (hint,) = finding.hints or (f"{key.name}={max(key.minimum or 0, 1 if key.maximum is None else 0)}",)
-            assert is_error or key.is_list or read(section, hint, key) == ()
+            if not is_error and not key.is_list:
+                ((edit,),) = (remedy.edits for remedy in finding.remedies)
+                assert edit.layer == (None if section == "net" else 0)
+                assert read(section, str(edit), key) == ()
 
 
 @pytest.mark.skipif(not ZOO.is_dir(), reason="the original files do not lie beside this checkout")

@@ -9,6 +9,7 @@ from darkpy.build import make_plan
 from darkpy.dialect import Dialect
 from darkpy.errors import ConfigError
 from darkpy.layers.detection import DetectionSpec
+from darkpy.network import Network
 
 SIDE, NUM, CLASSES = 3, 2, 4
 INPUTS = SIDE * SIDE * (5 * NUM + CLASSES)
@@ -84,3 +85,16 @@ def test_boxes_of_other_than_four_numbers_are_refused() -> None:
 
 def test_dialects_keep_their_own_number_of_truths() -> None:
     assert (head().max, head(dialect=Dialect.ALEXEYAB).max) == (90, 200)
+
+
+def test_no_classes_are_accepted_as_by_both_darknets() -> None:
+    spec = head(KEYS.replace(f"classes={CLASSES}", "classes=0"), SIDE * SIDE * 5 * NUM)
+    boxes = spec.decode(torch.rand(1, SIDE * SIDE * 5 * NUM, 1, 1), 32, 32, THRESH)
+    assert boxes.prob_MK.shape == (SIDE * SIDE * NUM, 0)
+    assert [finding.name for finding in spec.lint(())] == ["no-classes"]
+    cfg = "[net]\nwidth=8\nheight=8\nchannels=3\n[connected]\noutput=90\nactivation=linear\n"
+    network = Network(make_plan(f"{cfg}[detection]\n{KEYS.replace(f'classes={CLASSES}', 'classes=0')}"))
+    network.initialize()
+    head_spec = network.plan.nodes[-1].spec
+    assert isinstance(head_spec, DetectionSpec)
+    assert head_spec.truth_shape(network.plan.nodes[-1].shape) == (9, 5)

@@ -11,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 import darkpy
+from darkpy.build import make_plan
 from darkpy.config.net import NetSpec
-from darkpy.errors import ShapeError
+from darkpy.errors import ConfigError, ShapeError
 from darkpy.layers.maxpool import MaxpoolSpec
+from darkpy.network import Network
 from darkpy.shapes import Shape
 
 Array = NDArray[Any]
@@ -167,3 +169,12 @@ def test_antialiasing_pools_at_every_cell_and_blurs_with_the_strides(
         row, column = 2 * place[2], 3 * place[3]
         expected[place] = (kernel * sharp[place[:2]][row : row + len(line), column : column + len(line)]).sum()
     np.testing.assert_allclose(y_BCHW.numpy(), expected, rtol=1e-5)
+
+
+def test_window_that_reaches_over_the_map_by_less_than_its_stride_counts() -> None:
+    """C divides towards 0: (2 + 0 - 3) / 2 + 1 is 1 in both programs."""
+    network = Network(make_plan("[net]\nwidth=2\nheight=2\nchannels=1\n[maxpool]\nsize=3\nstride=2\npadding=0\n"))
+    x_BCHW = torch.tensor([[[[-4.0, -3.0], [-2.0, -1.0]]]])
+    assert network(x_BCHW)[-1].tolist() == [[[[-1.0]]]]
+    with pytest.raises(ConfigError, match="size=4 is larger"):
+        make_plan("[net]\nwidth=2\nheight=2\nchannels=1\n[maxpool]\nsize=4\nstride=2\npadding=0\n")

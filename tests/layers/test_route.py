@@ -8,10 +8,12 @@ import pytest
 import torch
 
 import darkpy
-from darkpy.build import make_plan
+from darkpy.build import detect_dialect, make_plan
 from darkpy.config.net import NetSpec
+from darkpy.config.text import parse
 from darkpy.errors import ConfigError, ShapeError
 from darkpy.layers.route import RouteSpec
+from darkpy.network import Network
 from darkpy.shapes import Shape
 
 AX, PJ = darkpy.Dialect.ALEXEYAB, darkpy.Dialect.PJREDDIE
@@ -95,3 +97,18 @@ def test_each_layer_gets_back_its_own_part_of_the_gradient() -> None:
         assert part.grad is not None and not part.grad[:, :channels].any()
         handed = torch.arange(float(y_BCHW.numel())).reshape(y_BCHW.shape)[:, start : start + channels]
         assert torch.equal(part.grad[:, channels:], handed)
+
+
+@pytest.mark.parametrize("dialect", [AX, PJ])
+def test_route_lhalf_is_the_first_half_of_each_layer_with_a_warning(dialect: darkpy.Dialect) -> None:
+    """WongKinYiu's section for the first half of the channels, in both dialects."""
+    head = "[net]\nwidth=4\nheight=4\nchannels=8\n[dropout]\nprobability=.1\n[dropout]\nprobability=.1\n"
+    plan = make_plan(f"{head}[route_lhalf]\nlayers=-1,0\n", dialect)
+    assert plan.nodes[-1].shape == Shape(8, 4, 4)
+    assert [finding.message for finding in plan.warnings] == [
+        "is a section of WongKinYiu's PyTorch_YOLOv4, read as [route] with groups=2 and group_id=0"
+    ]
+    assert any("[route_lhalf]" in text for text in plan.extensions)
+    x_BCHW = torch.arange(8.0)[None, :, None, None].expand(1, 8, 4, 4)
+    assert Network(plan).eval()(x_BCHW)[-1][0, :, 0, 0].tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert detect_dialect(parse(f"{head}[route_lhalf]\nlayers=-1\n")) is AX

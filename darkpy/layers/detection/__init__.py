@@ -126,7 +126,7 @@ class DetectionSpec(HeadSpec):
             torch.arange(batch, device=device).repeat_interleave(cells * self.num),
             torch.cat(((xy_BSA2 + corner_S12) / self.side, size_BSA2), dim=3).reshape(-1, 4),
             vector.objectness_BSA.reshape(-1),
-            scores_above(prob_BSAK.reshape(-1, self.classes), thresh),
+            scores_above(prob_BSAK.flatten(0, 2), thresh),
         )
 
     def boxes_to_onnx(self, graph: Graph, source: Value, net_w: int, net_h: int) -> OnnxDetections:
@@ -156,7 +156,7 @@ class _Detection(Layer):
         x_BC = x_BCHW.flatten(1)
         if self.softmax:
             classes = self.cells * self.classes
-            class_BSK = x_BC[:, :classes].reshape(-1, self.cells, self.classes).softmax(2)
+            class_BSK = x_BC[:, :classes].reshape(len(x_BC), self.cells, self.classes).softmax(2)
             x_BC = torch.cat((class_BSK.flatten(1), x_BC[:, classes:]), dim=1)
         return x_BC[:, :, None, None]
 

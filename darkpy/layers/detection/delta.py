@@ -35,9 +35,9 @@ class VectorParts:
         sizes = [cells * spec.classes, cells * spec.num, cells * spec.num * 4]
         class_BC, objectness_BC, box_BC = torch.split(flat_BC, sizes, dim=1)
         return VectorParts(
-            class_BC.reshape(-1, cells, spec.classes),
-            objectness_BC.reshape(-1, cells, spec.num),
-            box_BC.reshape(-1, cells, spec.num, 4),
+            class_BC.reshape(len(flat_BC), cells, spec.classes),
+            objectness_BC.reshape(len(flat_BC), cells, spec.num),
+            box_BC.reshape(len(flat_BC), cells, spec.num, 4),
         )
 
     def join(self) -> Tensor:
