@@ -17,7 +17,7 @@ _PJ = Dialect.PJREDDIE
 LOSS_REDUCTIONS = ("darknet", "mean", "sum")
 """Place of the division by the batch: in the update; in the deltas, before the backward pass; nowhere."""
 MAX_BETA = 0.99999
-"""Of Adam: its estimates are divided by 1 - beta."""
+"""Largest B1 and B2 of Adam, whose estimates are divided by 1 - beta."""
 _LR_POLICIES = ("constant", "step", "steps", "exp", "poly", "random", "sigmoid")
 
 
