@@ -31,7 +31,7 @@ Spec = TypeVar("Spec")
 MAX_INT = 2**31 - 1  # darknet's int
 MAX_LIST = 1 << 16  # entries of a list value; the longest in use has some 9,000 (counters_per_class)
 MIN_LIKENESS = 0.7  # difflib's ratio of a misspelled word to a known one; joint and init have 0.67
-SYNONYMS = {"sigmoid": "logistic", "identity": "linear", "none": "linear", "batchnorm2d": "batchnorm"}
+WORDS_OF_OTHERS = {"sigmoid": "logistic", "identity": "linear", "none": "linear", "batchnorm2d": "batchnorm"}
 """Words of other programs and darknet's own for the same thing."""
 OTHER_DIALECT_FINDING = "other-dialect"  # name of the warnings about keys that only the other dialect reads
 MAX_DIGITS = 64  # of one number: the time of int() grows with their square
@@ -198,7 +198,7 @@ def read_spec(cls: type[Spec], section: Section, dialect: Dialect, findings: Fin
 
 def nearest(word: str, known: Collection[str]) -> str | None:
     """Build the hint for a misspelled word: similar known ones, None without any."""
-    if (meaning := SYNONYMS.get(word.lower())) in known:
+    if (meaning := WORDS_OF_OTHERS.get(word.lower())) in known:
         return f"did you mean {meaning}?"
     spelling = {name.lower(): name for name in known}
     close = get_close_matches(word.lower(), spelling, n=3, cutoff=MIN_LIKENESS) if len(word) <= 40 else []
