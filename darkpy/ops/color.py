@@ -10,12 +10,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-OPENCV_TURNS_PER_HUE = 179 / 180
-"""Turns of the color circle per unit of hue: AlexeyAB adds 179 * hue to OpenCV's hues, whose circle has 180 units."""
-
-OPENCV_MAX_TURNS = 255 / 180
-"""Largest hue in turns: OpenCV's hues are bytes, which saturate at 0 and at 255, beyond a full turn of 180."""
-
 _MIN_DIVISOR = 1e-20  # replaces a divisor of 0, whose dividend is 0 too
 
 
@@ -64,22 +58,6 @@ def distort(image_CHW: Tensor, hue: float, saturation: float, exposure: float) -
     hue6_HW, value_HW, chroma_HW = _split_color(image_CHW)
     turn_HW = _wrap(hue6_HW.mul_(1 / 6).add_(hue))
     return _merge_color(turn_HW.mul_(6), value_HW.mul_(exposure), chroma_HW.mul_(exposure * saturation)).clamp_(0, 1)
-
-
-def distort_bounded(image_CHW: Tensor, hue: float, saturation: float, exposure: float) -> Tensor:
-    """Distort colors like `distort`, but clamp saturation and value at 1, which keeps the hue of bright colors, and the
-    hue at 0: none is turned back beyond red.
-
-    Source:  AlexeyAB/darknet src/image_opencv.cpp image_data_augmentation
-    Differs: computed in floats; OpenCV rounds to 8 bits before, between and after.
-    """
-    if image_CHW.shape[0] != 3:
-        return (image_CHW * exposure).clamp_(0, 1)
-    hue6_HW, value_HW, chroma_HW = _split_color(image_CHW)
-    saturation_HW = chroma_HW.div_(value_HW.clamp_min(_MIN_DIVISOR)).mul_(saturation).clamp_(max=1)
-    turn_HW = _wrap(hue6_HW.mul_(1 / 6)).add_(OPENCV_TURNS_PER_HUE * hue).clamp_(0, OPENCV_MAX_TURNS)
-    value_HW.mul_(exposure).clamp_(max=1)
-    return _merge_color(_wrap(turn_HW).mul_(6), value_HW, saturation_HW.mul_(value_HW)).clamp_(0, 1)
 
 
 def _split_color(image_CHW: Tensor) -> _HueValueChroma:

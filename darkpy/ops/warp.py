@@ -15,8 +15,6 @@ from torch import Tensor
 
 from darkpy.ops.resample import COLUMNS_FIRST_RATIO
 
-_MEAN_CHUNK_ROWS = 1024  # rows that are converted to float at a time, to limit memory
-
 
 class Taps(NamedTuple):
     """Interpolation taps of one axis of a result: each position is between two rows or columns of the image.
@@ -76,24 +74,12 @@ def crop_taps(source: int, start: int, length: int, size: int) -> Taps:
     return Taps(first_N, second_N, share_N, torch.ones(size))
 
 
-def crop_taps_opencv(source: int, start: int, length: int, size: int) -> Taps:
-    """Taps that resize `length` pixels from `start` to `size`, centers aligned; `sample` fills the outside.
-
-    Source:  AlexeyAB/darknet src/image_opencv.cpp image_data_augmentation (cv::resize, INTER_LINEAR)
-    Differs: computed in floats; OpenCV rounds the weights to 11 bits and the result to 8.
-    """
-    position_N = ((torch.arange(size, dtype=torch.float64) + 0.5) * (length / size) - 0.5).clamp_(0, length - 1)
-    first_N = position_N.long()
-    second_N = (first_N + 1).clamp_(max=length - 1)
-    return _covered(first_N + start, second_N + start, (position_N - first_N).float(), source)
-
-
-def sample(image_CHW: Tensor, rows: Taps, columns: Taps, fill_C: Tensor | None = None) -> Tensor:
-    """Sample an image bilinearly at the taps; positions outside it get `fill_C`, black by default."""
+def sample(image_CHW: Tensor, rows: Taps, columns: Taps) -> Tensor:
+    """Sample an image bilinearly at the taps; positions outside it are black."""
     c, source_h, source_w = image_CHW.shape
     h, w = len(rows.first_N), len(columns.first_N)
     if source_w * h > COLUMNS_FIRST_RATIO * source_h * w:
-        return sample(image_CHW.mT, columns, rows, fill_C).mT
+        return sample(image_CHW.mT, columns, rows).mT
     # skip the columns outside the range of the taps
     left, right = int(columns.first_N.min()), int(columns.second_N.max()) + 1
     first_N, second_N, seen_w = columns.first_N - left, columns.second_N - left, right - left
@@ -110,7 +96,7 @@ def sample(image_CHW: Tensor, rows: Taps, columns: Taps, fill_C: Tensor | None =
         rows_NW = _lerp_rows(image_CHW.narrow(2, left, seen_w), rows).reshape(c * h, seen_w)
         left_CHW, right_CHW = (rows_NW.index_select(1, column_N).view(c, h, w) for column_N in (first_N, second_N))
     out_CHW = torch.lerp(left_CHW, right_CHW, columns.share_N, out=torch.empty(c, h, w))
-    return _finish(out_CHW, image_CHW, rows.cover_N[:, None] * columns.cover_N, fill_C)
+    return _finish(out_CHW, image_CHW, rows.cover_N[:, None] * columns.cover_N)
 
 
 def rotate_crop(
@@ -142,14 +128,7 @@ def rotate_crop(
         for row_N in (row.first_N, row.second_N)
     )
     out_CHW = above_CN.lerp_(below_CN, row.share_N).view(c, h, w)
-    return _finish(out_CHW, image_CHW, (row.cover_N * column.cover_N).view(h, w), None)
-
-
-def mean_color(image_CHW: Tensor) -> Tensor:
-    """Compute the mean of each color, 0..1, with which AlexeyAB (OpenCV) fills the outside of an image."""
-    sums = [rows_CHW.float().sum((1, 2)) for rows_CHW in torch.split(image_CHW, _MEAN_CHUNK_ROWS, 1)]
-    white = 1 if image_CHW.is_floating_point() else 255
-    return torch.stack(sums).sum(0, dtype=torch.float64).div(white * image_CHW[0].numel()).float()
+    return _finish(out_CHW, image_CHW, (row.cover_N * column.cover_N).view(h, w))
 
 
 def _between(position_N: Tensor, source: int) -> Taps:
@@ -171,11 +150,7 @@ def _lerp_rows(image: Tensor, rows: Taps) -> Tensor:
     return above.lerp_(image.index_select(axis, rows.second_N).float(), rows.share_N[:, None])
 
 
-def _finish(out_CHW: Tensor, image_CHW: Tensor, cover_HW: Tensor, fill_C: Tensor | None) -> Tensor:
+def _finish(out_CHW: Tensor, image_CHW: Tensor, cover_HW: Tensor) -> Tensor:
     if not image_CHW.is_floating_point():
         out_CHW.div_(255)
-    if bool(cover_HW.min() == 1):
-        return out_CHW
-    if fill_C is None:
-        return out_CHW.mul_(cover_HW)
-    return torch.lerp(fill_C[:, None, None], out_CHW, cover_HW)
+    return out_CHW if bool(cover_HW.min() == 1) else out_CHW.mul_(cover_HW)

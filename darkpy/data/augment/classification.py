@@ -11,11 +11,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from darkpy.data.augment.config import CUTMIX, CUTMIX_OR_MOSAIC, MIXUP, MOSAIC, ClassificationAugmentConfig
-from darkpy.data.augment.detection import change_color
+from darkpy.data.augment.config import CUTMIX, CUTMIX_OR_MOSAIC, MIXUP, MOSAIC, ClassificationAugmentConfig, Color
 from darkpy.data.augment.sampler import DarknetRandom, SampleRngs
 from darkpy.dialect import Dialect
-from darkpy.ops.blur import gaussian_blur
+from darkpy.ops import opencv
+from darkpy.ops.color import distort
 from darkpy.ops.resample import center_crop, resize
 from darkpy.ops.warp import rotate_crop
 
@@ -53,7 +53,9 @@ def compose(
         else:
             x_CHW, target_K = (_cutmix if mixing == CUTMIX else _mosaic)(x_CHW, target_K, draw, rngs.mixing)
     if config.blur and rngs.effects.rand_int(0, 3) == 0:  # one sample in four, as in the C program
-        x_CHW = gaussian_blur(x_CHW, DEFAULT_BLUR_SIZE if config.blur == 1 else config.blur)
+        size = DEFAULT_BLUR_SIZE if config.blur == 1 else config.blur
+        # the program cuts fractions of a byte off
+        x_CHW = opencv.gaussian_blur((x_CHW * opencv.MAX_BYTE).floor_(), size).div_(opencv.MAX_BYTE)
     return x_CHW, target_K
 
 
@@ -72,7 +74,9 @@ def augment(image_CHW: Tensor, config: ClassificationAugmentConfig, net_w: int, 
         x_CHW = _random_crop(image_CHW, config, net_w, w, h, rngs.geometry)
     if rngs.geometry.coin() and config.flip:
         x_CHW = x_CHW.flip(2)
-    x_CHW = change_color(x_CHW, config.color.draw(rngs.color), bounded=False)
+    color = config.color.draw(rngs.color)
+    if color != Color():
+        x_CHW = distort(x_CHW, *color)
     return x_CHW if (w, h) == (net_w, net_h) else resize(x_CHW, net_w, net_h)
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from darkpy.data.augment.config import Color, DetectionAugmentConfig
 from darkpy.data.augment.geometry import Crop, Letterbox, Window, draw_crop, draw_crop_opencv, draw_letterbox
 from darkpy.data.augment.sampler import DarknetRandom, SampleRngs
-from darkpy.ops.blur import gaussian_blur
-from darkpy.ops.color import distort, distort_bounded
+from darkpy.ops import opencv
+from darkpy.ops.color import distort
 
 BACKGROUND_BLUR_SIZE = 17
 """Kernel size of AlexeyAB's background blur."""
@@ -33,8 +33,7 @@ def augment(
     """Augment one image, uint8 or 0..1, and its boxes, without mixing.
 
     Source:  pjreddie/darknet and AlexeyAB/darknet src/data.c load_data_detection, load_data_region
-    Differs: in floats throughout; AlexeyAB with OpenCV rounds to 8 bits at each step.
-        The boxes are shuffled with equal probabilities.
+    Differs: the boxes are shuffled with equal probabilities.
     """
     placement = draw_placement(image_CHW, config, net_w, net_h, rngs)
     if isinstance(placement, Crop):
@@ -83,32 +82,30 @@ def render(
     rngs: SampleRngs,
     window: Window | None = None,
 ) -> Tensor:
-    """Resample the image at its placement, change its colors, blur it and add noise; all of it or a window."""
+    """Resample the image at its placement and change its colors; with OpenCV also blur it and add noise.
+
+    window: part of the result to return, with OpenCV.
+    Source:  AlexeyAB/darknet src/image_opencv.cpp image_data_augmentation, which rounds to bytes at each step
+    """
     color = config.color.draw(rngs.color)
-    if isinstance(placement, Letterbox):
-        return change_color(placement.render(image_CHW), color, bounded=False)
+    if isinstance(placement, Letterbox) or not config.is_opencv:
+        x_CHW = placement.render(image_CHW)
+        return x_CHW if color == Color() else distort(x_CHW, *color)
     blur = _draw_blur_size(boxes_N, placement, config, rngs.effects)
     # blurring needs pixels outside the window: render all, and cut the window out afterwards
-    x_CHW = change_color(placement.render(image_CHW, None if blur else window), color, bounded=config.is_opencv)
+    x_CHW = placement.render_opencv(image_CHW, None if blur else window)
+    if color != Color():
+        x_CHW = opencv.change_hsv(x_CHW, *color)
     if blur == 1:
         x_CHW = _blur_background(x_CHW, boxes_N)
     elif blur:
-        x_CHW = gaussian_blur(x_CHW, blur)
+        x_CHW = opencv.gaussian_blur(x_CHW, blur)
     if blur and window is not None:
         x_CHW = x_CHW[:, window.top : window.top + window.h, window.left : window.left + window.w]
     if config.gaussian_noise and rngs.effects.coin():
         generator = torch.Generator().manual_seed(rngs.effects.getrandbits(63))
-        noise_CHW = torch.randn(x_CHW.shape, generator=generator).mul_(max(0, min(config.gaussian_noise, 127)) / 255)
-        # only the positive half of the noise: darknet's unsigned bytes lose the other half
-        x_CHW = noise_CHW.clamp_(min=0).add_(x_CHW).clamp_(max=1)
-    return x_CHW
-
-
-def change_color(x_CHW: Tensor, color: Color, *, bounded: bool) -> Tensor:
-    """Change hue, saturation and exposure. bounded: clip as OpenCV does."""
-    if color == Color():
-        return x_CHW
-    return (distort_bounded if bounded else distort)(x_CHW, *color)
+        x_CHW = opencv.add_noise(x_CHW, config.gaussian_noise, generator)
+    return x_CHW / opencv.MAX_BYTE
 
 
 def _draw_blur_size(boxes_N: Tensor, crop: Crop, config: DetectionAugmentConfig, rng: DarknetRandom) -> int:
@@ -138,4 +135,4 @@ def _blur_background(x_CHW: Tensor, boxes_N: Tensor) -> Tensor:
     in_rows_NH = (row_H >= corner_N2[:, 1:]) & (row_H < end_N2[:, 1:])
     # the product counts, for each pixel, the boxes whose rows and columns both contain it
     is_object_HW = in_rows_NH.float().T @ in_columns_NW.float() > 0
-    return torch.where(is_object_HW, x_CHW, gaussian_blur(x_CHW, BACKGROUND_BLUR_SIZE))
+    return torch.where(is_object_HW, x_CHW, opencv.gaussian_blur(x_CHW, BACKGROUND_BLUR_SIZE))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from darkpy.data.augment.sampler import DarknetRandom
-from darkpy.ops import warp
+from darkpy.ops import opencv, warp
 from darkpy.ops.resample import LETTERBOX_FILL
 
 CLASS_ONLY = 999999.0
@@ -104,7 +104,6 @@ def draw_letterbox(
 class Crop:
     """Placement of the image without its margins, stretched to the network's input; negative margins add space.
 
-    opencv: resample as AlexeyAB's program built with OpenCV does.
     Units:   margins in pixels of the image of w x h.
     """
 
@@ -117,7 +116,6 @@ class Crop:
     top: int
     bottom: int
     flip: bool
-    opencv: bool
 
     @property
     def crop_w(self) -> int:
@@ -132,21 +130,22 @@ class Crop:
         w, h = self.crop_w, self.crop_h
         return BoxTransform(self.w / w, self.h / h, self.left / w, self.top / h, self.flip)
 
-    def render(self, image_CHW: Tensor, window: Window | None = None) -> Tensor:
-        """Resample the crop into the network's input, or only into a window of it.
+    def render(self, image_CHW: Tensor) -> Tensor:
+        """Resample the crop into the network's input; outside the image are its edge pixels."""
+        rows = warp.crop_taps(self.h, self.top, self.crop_h, self.net_h)
+        columns = warp.crop_taps(self.w, self.left, self.crop_w, self.net_w)
+        return warp.sample(image_CHW, rows, columns.mirrored() if self.flip else columns)
 
-        Outside the image is its mean color with OpenCV, else its edge pixels.
-        """
-        axis = warp.crop_taps_opencv if self.opencv else warp.crop_taps
-        rows = axis(self.h, self.top, self.crop_h, self.net_h)
-        columns = axis(self.w, self.left, self.crop_w, self.net_w)
+    def render_opencv(self, image_CHW: Tensor, window: Window | None = None) -> Tensor:
+        """Resample the crop to bytes of the network's input, or a window of it; outside is the image's mean color."""
+        rows_3N = opencv.resize_taps(self.top, self.crop_h, self.net_h)
+        columns_3N = opencv.resize_taps(self.left, self.crop_w, self.net_w)
         if self.flip:
-            columns = columns.mirrored()
+            columns_3N = columns_3N[:, ::-1]
         if window is not None:
-            rows, columns = rows.window(window.top, window.h), columns.window(window.left, window.w)
-        is_inside = min(self.left, self.right, self.top, self.bottom) >= 0
-        fill_C = None if is_inside or not self.opencv else warp.mean_color(image_CHW)
-        return warp.sample(image_CHW, rows, columns, fill_C)
+            rows_3N = rows_3N[:, window.top : window.top + window.h]
+            columns_3N = columns_3N[:, window.left : window.left + window.w]
+        return opencv.resize(image_CHW, rows_3N, columns_3N)
 
     def with_letterbox(self) -> Crop:
         """Add margins that restore the image's aspect ratio, up to the jitter ([net] letter_box)."""
@@ -178,7 +177,7 @@ def draw_crop(w: int, h: int, net_w: int, net_h: int, *, jitter: float, rng: Dar
     dw, dh = int(w * jitter), int(h * jitter)
     left, right = int(rng.uniform(-dw, dw)), int(rng.uniform(-dw, dw))
     top, bottom = int(rng.uniform(-dh, dh)), int(rng.uniform(-dh, dh))
-    return Crop(w, h, net_w, net_h, left, right, top, bottom, rng.coin(), False).or_whole_image()
+    return Crop(w, h, net_w, net_h, left, right, top, bottom, rng.coin()).or_whole_image()
 
 
 def draw_crop_opencv(
@@ -206,7 +205,7 @@ def draw_crop_opencv(
     zooms = (effects.random(), effects.random())
     left, right = (_draw_margin(w, jitter, resize, draw, zoom) for draw, zoom in zip(jitters[:2], zooms, strict=True))
     top, bottom = (_draw_margin(h, jitter, resize, draw, zoom) for draw, zoom in zip(jitters[2:], zooms, strict=True))
-    return Crop(w, h, net_w, net_h, left, right, top, bottom, is_flipped, True)
+    return Crop(w, h, net_w, net_h, left, right, top, bottom, is_flipped)
 
 
 def _draw_margin(length: int, jitter: float, resize: float, jitter_draw: float, zoom_draw: float) -> int:

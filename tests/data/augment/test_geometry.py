@@ -111,7 +111,6 @@ class TestCropped:
         ):
             assert_uniform(spread(margins), -most, most)
         assert sum(placement.flip for placement in views) / DRAWS == pytest.approx(0.5, abs=0.045)
-        assert not any(placement.opencv for placement in views)
 
     def test_without_resize_alexeyabs_margins_are_the_same(self) -> None:
         views = self.opencv(jitter=0.2, resize=1)
@@ -148,7 +147,7 @@ class TestCropped:
     @pytest.mark.parametrize("size", [(200, 100), (100, 200), (96, 64), (50, 47)])
     def test_letterboxed_keeps_the_images_sides(self, size: tuple[int, int]) -> None:
         w, h = size
-        placement = Crop(w, h, NET_W, NET_H, 0, 0, 0, 0, False, True).with_letterbox()
+        placement = Crop(w, h, NET_W, NET_H, 0, 0, 0, 0, False).with_letterbox()
         assert placement.crop_w / placement.crop_h == pytest.approx(NET_W / NET_H, rel=0.05)
         assert max(placement.left, placement.right, placement.top, placement.bottom) <= 0
         assert abs(placement.left - placement.right) + abs(placement.top - placement.bottom) == 0
@@ -156,25 +155,25 @@ class TestCropped:
 
     @pytest.mark.parametrize("margins", [(150, 60, 0, 0), (0, 0, 60, 60), (200, -10, 0, 0), (0, 0, 110, -20)])
     def test_margins_that_leave_nothing_are_taken_back(self, margins: tuple[int, int, int, int]) -> None:
-        placement = Crop(W, H, NET_W, NET_H, *margins, True, True).or_whole_image()
-        assert placement == Crop(W, H, NET_W, NET_H, 0, 0, 0, 0, True, True)
+        placement = Crop(W, H, NET_W, NET_H, *margins, True).or_whole_image()
+        assert placement == Crop(W, H, NET_W, NET_H, 0, 0, 0, 0, True)
 
     @pytest.mark.parametrize("flip", [False, True])
     @pytest.mark.parametrize(("is_right", "is_bottom"), [(False, False), (True, False), (False, True), (True, True)])
     def test_in_a_corner_the_margins_are_on_the_side_of_the_mosaics_middle(
         self, flip: bool, is_right: bool, is_bottom: bool
     ) -> None:
-        placement = Crop(W, H, NET_W, NET_H, -30, -20, -10, -4, flip, True)
+        placement = Crop(W, H, NET_W, NET_H, -30, -20, -10, -4, flip)
         corner = placement.for_quadrant(is_right=is_right, is_bottom=is_bottom)
         assert (corner.crop_w, corner.crop_h) == (placement.crop_w, placement.crop_h)
         left, right = (corner.right, corner.left) if flip else (corner.left, corner.right)
         assert (left, right) == ((-50, 0) if is_right else (0, -50))
         assert (corner.top, corner.bottom) == ((-14, 0) if is_bottom else (0, -14))
 
-    @pytest.mark.parametrize("opencv", [False, True])
-    def test_beyond_the_image_is_its_mean_or_its_edge(self, opencv: bool) -> None:
+    def test_beyond_the_image_is_its_edge_or_with_opencv_its_mean(self) -> None:
         image_CHW = torch.zeros(3, 40, 40)
         image_CHW[:, :, :20] = 1
-        x_CHW = Crop(40, 40, 80, 80, -40, 0, 0, 0, False, opencv).render(image_CHW)
-        assert set(x_CHW[0, 0, :39].tolist()) == {0.5 if opencv else 1.0}
-        assert set(x_CHW[0, 0, 62:].tolist()) == {0.0}
+        crop = Crop(40, 40, 80, 80, -40, 0, 0, 0, False)
+        for x_CHW, outside in ((crop.render(image_CHW), 1.0), (crop.render_opencv(image_CHW), 128.0)):
+            assert set(x_CHW[0, 0, :39].tolist()) == {outside}
+            assert set(x_CHW[0, 0, 62:].tolist()) == {0.0}
