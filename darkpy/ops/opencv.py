@@ -156,7 +156,8 @@ def _is_within(position: NDArray[np.int64], length: int) -> NDArray[np.bool_]:
 
 
 def _mean_color(pixels_HP: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
-    sums_C = pixels_HP.sum(0, dtype=np.int64).reshape(-1, channels).sum(0)
+    # no image has the 2^24 rows that would overflow
+    sums_C = np.add.reduce(pixels_HP, 0, dtype=np.uint32).reshape(-1, channels).sum(0, dtype=np.int64)
     mean_C: NDArray[np.uint8] = np.rint(sums_C * channels / pixels_HP.size).astype(np.uint8)
     return mean_C
 
@@ -167,9 +168,10 @@ def _take_columns(pixels_UP: NDArray[np.uint8], column_N: NDArray[np.int64], fil
     w = pixels_UP.shape[1] // c
     index_CN = column_N.clip(0, w - 1) * c + np.arange(c)[:, None]
     taken_UCN = pixels_UP.take(index_CN, axis=1)
-    is_inside_N = _is_within(column_N, w)
-    if not is_inside_N.all():
-        taken_UCN[:, :, ~is_inside_N] = fill_C[:, None]
+    inside = np.flatnonzero(_is_within(column_N, w))
+    if len(inside) < len(column_N):
+        start, end = (inside[0], inside[-1] + 1) if len(inside) else (0, 0)
+        taken_UCN[:, :, :start] = taken_UCN[:, :, end:] = fill_C[:, None]
     return torch.from_numpy(taken_UCN.reshape(len(pixels_UP), index_CN.size)).float()
 
 
