@@ -118,7 +118,7 @@ def load(
     weights: str | os.PathLike[str] | None = None,
     *,
     dialect: Dialect | str | None = None,
-    device: str | torch.device = "cpu",
+    device: str | int | torch.device = "cpu",
     strict: bool = False,
     allow_partial: bool = False,
     mapped: bool = False,
@@ -126,16 +126,19 @@ def load(
 ) -> Network:
     """Create the network of a cfg in inference mode, with the weights of a file or darknet's initial values.
 
+    device: "cpu", "cuda", "cuda:1", "mps", or the number of a GPU.
     strict: warnings (mostly unknown keys) become errors.
     allow_partial: accept a file that ends between two layers (`darknet53.conv.74`); the others are initialized.
     mapped: memory-map the weights instead of reading them, for inference. The file must not be truncated while it is
         in use; `for_inference` and `accelerate` copy the weights.
     time_steps: override of the cfg's value. With 1 every call is the next step of its sequences, as in AlexeyAB's
         inference commands.
-    Raises: ConfigError, WeightsError.
+    Raises: ConfigError, WeightsError, DarkpyError when the device cannot be used.
     """
     from darkpy.network import Network
+    from darkpy.ops.device import find_device
 
+    target = find_device(device)
     made = _plan(cfg, dialect, strict=strict, weights=weights, stacklevel=4)
     if time_steps is not None:
         made = replace(made, net=replace(made.net, time_steps=time_steps))
@@ -143,7 +146,7 @@ def load(
     if weights is not None:
         network.load_weights(weights, allow_partial=allow_partial, mapped=mapped)
     network.initialize()
-    return network.to(device)
+    return network.to(target)
 
 
 def _plan(

@@ -15,9 +15,10 @@ from darkpy.build import Plan, resize_plan
 from darkpy.deprecation import renamed_arguments, warn_renamed
 from darkpy.errors import DarkpyError, ShapeError
 from darkpy.files import write_atomic
-from darkpy.layers.base import Layer
+from darkpy.layers.base import Layer, describe
 from darkpy.layers.head import HeadSpec
 from darkpy.layers.loss import Loss, LossSpec, TrainingState
+from darkpy.ops.gradients import unchanged_gradients
 from darkpy.ops.initializers import INITIALIZERS_BY_NAME
 from darkpy.ops.onnx_builder import Graph
 
@@ -32,6 +33,8 @@ class Network(nn.Module):
     Shapes: takes x_BCHW (or x_BN if [net] has `inputs`); returns the detection heads' outputs in cfg order, or, without
     detection heads, the output of the last layer that is not [cost].
     `training` selects training or inference arithmetic, as everywhere in torch.
+    Calling it is an ordinary forward pass: autograd's gradients are not changed. darknet's rules for deltas
+    (`constrain`, `smooth`, `stopbackward`) belong to its training step, `losses`, which `darkpy.Trainer` takes.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -44,8 +47,9 @@ class Network(nn.Module):
         self.plan = plan
         self.header = weightfile.Header.new(plan.dialect)
         built = [node.spec.build(node.inputs, plan.net) for node in plan.nodes]
-        for node in plan.nodes:
+        for node, layer in zip(plan.nodes, built, strict=True):
             node.spec.tie_weights(node.index, built)
+            layer.description = describe(node.spec, node.inputs, node.shape)
         self.layers = nn.ModuleList(built)
         self.normalize = Normalize(plan.net.mean, plan.net.std) if plan.net.mean or plan.net.std else None
         self.outputs = _outputs(plan)
@@ -233,18 +237,26 @@ class Network(nn.Module):
         self, x: torch.Tensor, results: Sequence[int], last_reads: Mapping[int, Sequence[int]]
     ) -> list[torch.Tensor]:
         outputs = {-1: x}
-        for node, layer in zip(self.plan.nodes, self.layers, strict=True):
-            outputs[node.index] = layer(*(outputs[source] for source in node.sources))
-            for index in last_reads.get(node.index, ()):
-                del outputs[index]
+        with unchanged_gradients():
+            for node, layer in zip(self.plan.nodes, self.layers, strict=True):
+                outputs[node.index] = layer(*(outputs[source] for source in node.sources))
+                for index in last_reads.get(node.index, ()):
+                    del outputs[index]
         return [outputs[index] for index in results]
 
     def _check_input(self, x: torch.Tensor) -> torch.Tensor:
         shape = self.plan.input_shape
+        if not isinstance(x, torch.Tensor):
+            raise ShapeError(
+                f"the network takes a tensor (batch, {shape.c}, {shape.h}, {shape.w}), not {type(x).__name__}",
+                hint="darkpy.detect_image(network, image) takes files, arrays and other images",
+            )
         if x.dim() < 2 or x[:1].numel() != shape.outputs or (x.dim() == 4 and tuple(x.shape[1:]) != shape):
             raise ShapeError(
                 f"the input is {tuple(x.shape)}, {self.plan.file} needs (batch, {shape.c}, {shape.h}, {shape.w})"
             )
+        if not x.is_floating_point():
+            raise ShapeError(f"the input is a tensor of {x.dtype}, not of float", hint="(x / 255) is from 0 to 1")
         x_BCHW = x.reshape(x.shape[0], *shape)
         return x_BCHW if self.normalize is None else self.normalize(x_BCHW)
 

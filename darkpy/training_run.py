@@ -123,7 +123,7 @@ def train(
     dialect: Dialect | str | None = None,
     strict: bool = False,
     kind: str | None = None,
-    device: str | torch.device | None = None,
+    device: str | int | torch.device | None = None,
     precision: str = "fp32",
     seed: int = 0,
     clear: bool = False,

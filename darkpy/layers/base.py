@@ -98,6 +98,7 @@ class Layer(nn.Module):
 
     process_group: the processes that share each minibatch in training.
     bound: the delta at its output is clamped to [-bound, bound]; 0 for no clamping.
+    description: channels and keys, for its text.
     """
 
     process_group: ProcessGroup = SINGLE_PROCESS
@@ -105,6 +106,7 @@ class Layer(nn.Module):
     is_identity: bool = False  # in inference its output is its sources, concatenated along the channels
     preserves_dtype: bool = False  # bfloat16 input gives bfloat16 output, the same but for rounding
     bound: float = 0.0
+    description: str = ""
 
     def __init__(self, arrays: Sequence[ArraySpec] = ()) -> None:
         super().__init__()
@@ -114,6 +116,9 @@ class Layer(nn.Module):
                 self.register_buffer(array_spec.name, empty)
             else:
                 self.register_parameter(array_spec.name, nn.Parameter(empty))
+
+    def extra_repr(self) -> str:
+        return self.description
 
     def freeze_affine(self, freeze: str) -> None:
         """Freeze scales and biases if `bn_freeze` includes them."""
@@ -313,6 +318,20 @@ def field_values(spec: LayerSpec) -> Iterator[tuple[str, object]]:
     """Yield names and values of a spec's keys, for tables and JSON."""
     for declared in keys_of(type(spec)).values():
         yield declared.name, getattr(spec, declared.field)
+
+
+def describe(spec: LayerSpec, inputs: Sequence[Shape], shape: Shape) -> str:
+    """Describe a layer in a few words: `3 -> 16, 3x3, stride 1, leaky`."""
+    keys = dict(field_values(spec))
+    words = [f"{' + '.join(str(source.c) for source in inputs)} -> {shape.c}"]
+    if size := keys.get("size"):
+        words.append(f"{size}x{size}")
+    for name in ("stride", "groups", "dilation"):
+        if (value := keys.get(name)) and (name == "stride" or value != 1):
+            words.append(f"{name} {value}")
+    if (activation := keys.get("activation", "linear")) != "linear":
+        words.append(str(activation))
+    return ", ".join(words)
 
 
 def skipped_cells(size: int, strides: Sequence[int]) -> Iterator[Finding]:

@@ -161,7 +161,7 @@ class WeightedLayer(Layer):
             y_BFHW = activate(y_BFHW, self.activation, self.bound)
         else:
             y_BFHW = constrain(functional.prelu(y_BFHW, arrays.slopes), self.bound)
-        return smooth(y_BFHW, self.smoothing) if self.smoothing and y_BFHW.requires_grad else y_BFHW
+        return smooth(y_BFHW, self.smoothing)
 
     def product_to_onnx(self, graph: Graph, type: str, x: str, weights: torch.Tensor, **geometry: Attribute) -> str:
         """Write the layer as ONNX operators of type `type`, norm and activation included; batch norm must be folded."""

@@ -27,9 +27,10 @@ def to_device(record: Record, device: torch.device) -> Record:
     return replace(record, **moved)  # type: ignore[type-var]
 
 
-def find_device(name: str | torch.device | None) -> torch.device:
+def find_device(name: str | int | torch.device | None) -> torch.device:
     """Return the device of that name; by default a GPU if there is one, under torchrun the process's own.
 
+    name: as torch has them; "gpu" is "cuda", and a number the GPU of that number.
     Raises: DarkpyError when the device cannot be used, or there are more processes than GPUs.
     """
     if name is None and not torch.cuda.is_available():
@@ -43,17 +44,20 @@ def find_device(name: str | torch.device | None) -> torch.device:
         return torch.device("cuda", local_rank())
     if name is None:
         return torch.device("cuda")
+    text = str(name)
     try:
-        device = torch.device(f"cuda:{name}" if isinstance(name, str) and name.isdigit() else name)
+        device = torch.device("cuda" if text == "gpu" else f"cuda:{text}" if text.isdigit() else text)
     except RuntimeError as error:
         hint = "cpu, cuda, cuda:1, mps, or a GPU's number"
-        raise DarkpyError(f"--device {name}: no such device", hint=hint) from error
-    hint = "--device cpu always works"
+        raise DarkpyError(f"device {text}: no such device", hint=hint) from error
+    hint = "the device cpu always works"
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise DarkpyError(f"device {text}: torch finds no GPU here", hint=hint)
     try:
         torch.zeros(1, device=device).cpu()
     except (NotImplementedError, ImportError) as error:  # with all backends of all builds listed
-        raise DarkpyError(f"--device {name}: the torch installed here computes nothing on it", hint=hint) from error
+        raise DarkpyError(f"device {text}: the torch installed here computes nothing on it", hint=hint) from error
     except (RuntimeError, AssertionError) as error:  # torch raises the second where it was built without CUDA
         reason = str(error).partition("\n")[0].removesuffix(".")
-        raise DarkpyError(f"--device {name}: {reason}", hint=hint) from error
+        raise DarkpyError(f"device {text}: {reason}", hint=hint) from error
     return device

@@ -5,6 +5,9 @@ Legend: B images, C channels, H W rows and columns. darknet's delta is minus the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -14,6 +17,17 @@ from torch.nn import functional
 from darkpy.ops.activations import Activation
 
 _SMOOTH_RADIUS = 2  # 5 x 5 neighbors
+_CHANGES_GRADIENTS = ContextVar("darkpy_changes_gradients", default=True)
+
+
+@contextmanager
+def unchanged_gradients() -> Iterator[None]:
+    """Make these functions the identity in the backward pass, too, of everything computed inside."""
+    token = _CHANGES_GRADIENTS.set(False)
+    try:
+        yield
+    finally:
+        _CHANGES_GRADIENTS.reset(token)
 
 
 def constrain(y: Tensor, bound: float) -> Tensor:
@@ -22,7 +36,7 @@ def constrain(y: Tensor, bound: float) -> Tensor:
     Clamps out of place, because torch shares one gradient tensor among the inputs of a sum.
     Source: pjreddie/darknet src/convolutional_kernels.cu backward_convolutional_layer_gpu, constrain_gpu.
     """
-    if not bound or not y.requires_grad:
+    if not (bound and y.requires_grad and _CHANGES_GRADIENTS.get()):
         return y
     result: Tensor = _Constrain.apply(y, bound)  # type: ignore[no-untyped-call]
     return result
@@ -37,7 +51,7 @@ def activate(x: Tensor, activation: Activation, bound: float) -> Tensor:
     # writing into a view would rebase it in autograd's graph
     inplace = not (x.requires_grad and x._is_view())
     can_fuse = x.requires_grad and activation.forward_inplace is not None and activation.backward_inplace is not None
-    if not (bound and inplace and can_fuse):
+    if not (bound and inplace and can_fuse and _CHANGES_GRADIENTS.get()):
         return constrain(activation(x, inplace=inplace), bound)
     result: Tensor = _ConstrainedActivation.apply(x, activation, bound)  # type: ignore[no-untyped-call]
     return result
@@ -48,6 +62,8 @@ def smooth(y_BCHW: Tensor, rate: float) -> Tensor:
 
     Source: pjreddie/darknet src/convolutional_kernels.cu smooth_kernel.
     """
+    if not (rate and y_BCHW.requires_grad and _CHANGES_GRADIENTS.get()):
+        return y_BCHW
     result: Tensor = _Smooth.apply(y_BCHW, rate)  # type: ignore[no-untyped-call]
     return result
 

@@ -89,10 +89,11 @@ def test_no_command_is_a_mistake_answered_with_help(run: Run) -> None:
         ("detect net.cfg net.weights a.png -thresh 25", "25 is not a number from 0 to 1"),
         ("detect net.cfg net.weights a.png --dialect yolo", "'yolo' is not one of 'pjreddie', 'alexeyab'"),
         ("detect net.cfg net.weights a.png --batch-size 0", "0 is not in the range"),
-        ("detect net.cfg net.weights a.png --device gpu", "--device gpu: no such device"),
+        ("detect net.cfg net.weights a.png --device tpux", "device tpux: no such device"),
+        ("detect net.cfg net.weights a.png --device gpu", "device gpu: torch finds no GPU here"),
         (
             "detect net.cfg net.weights a.png --device meta",
-            "--device meta: the torch installed here computes nothing",
+            "device meta: the torch installed here computes nothing",
         ),
         ("detect net.cfg net.weights a.png --names pets.names --data pets.data", "give one"),
         ("detect net.cfg net.weights a.png --names net.weights", "net.weights: is a binary file"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,12 @@ KINDS = {
     "connected": "[connected]\noutput=6\n",
 }
 of_every_kind = pytest.mark.parametrize("section", KINDS.values(), ids=KINDS)
+
+
+@pytest.fixture(autouse=True)
+def darknet_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a call of the network one of a training step, which changes gradients."""
+    monkeypatch.setattr("darkpy.network.unchanged_gradients", contextlib.nullcontext)
 
 
 def network(*sections: str, net: str = NET) -> Network:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,12 @@ KINDS = {
 }
 NORMED = [kind + "batch_normalize=1\n" for kind in KINDS.values()]
 of_every_kind = pytest.mark.parametrize("section", KINDS.values(), ids=KINDS)
+
+
+@pytest.fixture(autouse=True)
+def darknet_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a call of the network one of a training step, which changes gradients."""
+    monkeypatch.setattr("darkpy.network.unchanged_gradients", contextlib.nullcontext)
 
 
 def network(*sections: str, net: str = "", channels: int = 4, dialect: str = "pjreddie") -> Network:

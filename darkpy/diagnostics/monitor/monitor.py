@@ -37,6 +37,7 @@ from darkpy.diagnostics.monitor.symptoms import (
     Vanishing,
     VarianceCollapse,
 )
+from darkpy.files import make_folder
 from darkpy.finding import Finding
 from darkpy.layers.loss import Loss
 from darkpy.training.checkpoints import base_name
@@ -75,7 +76,7 @@ class Monitor(StepGuard):
     """Watches the trainer that it is given to: `Trainer(network, monitor=Monitor(folder))`.
 
     findings: all findings so far. listeners: functions called with every finding.
-    folder: of the run, for its log and evidence; None writes neither.
+    folder: of the run, for its log and evidence, made if it does not exist; None writes neither.
     symptoms: what to look for, with their thresholds. spike: thresholds of a refused loss.
     every, first: updates between two measurements of the layers, and at the start, where all are measured.
     on_finding: the first of the listeners.
@@ -89,8 +90,8 @@ class Monitor(StepGuard):
     @renamed_arguments(tell="on_finding")
     def __init__(
         self,
-        folder: Path | Trainer | None = None,
-        run_folder: Path | None = None,
+        folder: Path | str | Trainer | None = None,
+        run_folder: Path | str | None = None,
         *,
         symptoms: Sequence[Symptom] = DEFAULT_SYMPTOMS,
         spike: LossSpike | None = None,
@@ -101,7 +102,8 @@ class Monitor(StepGuard):
         check_labels: bool = True,
     ) -> None:
         trainer = folder if isinstance(folder, Trainer) else None
-        self.folder = run_folder if isinstance(folder, Trainer) else folder
+        chosen = run_folder if isinstance(folder, Trainer) else folder
+        self.folder = None if chosen is None else Path(chosen)
         self.symptoms, self.max_bad_updates = symptoms, max_bad_updates
         self.every, self.first, self.check_labels = every, first, check_labels
         self.listeners: list[FindingListener] = [on_finding] if on_finding is not None else []
@@ -129,6 +131,7 @@ class Monitor(StepGuard):
         self.log_path: Path | None = None
         self._log: LogWriter | None = None
         if self.folder is not None and trainer.process_group.is_main:
+            make_folder(self.folder)
             self.log_path = log_path(self.folder, base_name(plan.file).strip("<>") or "run")
             self._log = LogWriter(self.log_path)
         self._began = self._ended = perf_counter()

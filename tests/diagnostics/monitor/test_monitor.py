@@ -196,8 +196,9 @@ def test_thresholds_are_fields(tmp_path: Path) -> None:
 
 
 def test_folder_that_cannot_be_written_is_said_before_the_run(tmp_path: Path) -> None:
-    with pytest.raises(DarkpyError, match="cannot be written"):
-        Run(classifier(), tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(DarkpyError, match="cannot be created"):
+        Run(classifier(), tmp_path / "file" / "run")
 
 
 def test_weights_that_become_nan_after_the_last_examined_refusal_end_the_run() -> None:
