@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from darkpy.build import Plan
     from darkpy.detection_run import detect, detect_image
     from darkpy.diagnostics.monitor.monitor import Monitor
+    from darkpy.evaluation.average_precision import ClassPrecision, MeanAveragePrecision
     from darkpy.evaluation.result import Object, Result
+    from darkpy.evaluation.runner import evaluate
+    from darkpy.export.onnx_files import export_onnx
     from darkpy.inference.accelerate import accelerate
     from darkpy.network import Network
     from darkpy.training.reports import CheckpointReport, UpdateReport, ValidationReport
@@ -32,12 +35,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckpointReport",
+    "ClassPrecision",
     "ConfigError",
     "DarkpyError",
     "DarkpyWarning",
     "Dialect",
     "Finding",
     "ImageError",
+    "MeanAveragePrecision",
     "Monitor",
     "Object",
     "Result",
@@ -51,6 +56,8 @@ __all__ = [
     "accelerate",
     "detect",
     "detect_image",
+    "evaluate",
+    "export_onnx",
     "load",
     "plan",
     "train",
@@ -59,6 +66,8 @@ __all__ = [
 __version__ = "0.1.0"
 
 _LAZY_MODULES = {
+    "ClassPrecision": "darkpy.evaluation.average_precision",
+    "MeanAveragePrecision": "darkpy.evaluation.average_precision",
     "CheckpointReport": "darkpy.training.reports",
     "Monitor": "darkpy.diagnostics.monitor.monitor",
     "Object": "darkpy.evaluation.result",
@@ -71,6 +80,8 @@ _LAZY_MODULES = {
     "accelerate": "darkpy.inference.accelerate",
     "detect": "darkpy.detection_run",
     "detect_image": "darkpy.detection_run",
+    "evaluate": "darkpy.evaluation.runner",
+    "export_onnx": "darkpy.export.onnx_files",
     "train": "darkpy.training_run",
 }
 """Modules of public names that need torch."""

@@ -1,12 +1,21 @@
-"""Metrics over a list of images: the pipeline of `detect`, its tensors handed to each metric."""
+"""Metrics over a list of images: the pipeline of `detect`, its tensors handed to each metric.
+
+`darkpy.evaluate`: mean average precision of a network on a data set.
+"""
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from darkpy.evaluation.detect import BATCH_SIZE, DetectOptions, ImageStatus, detect_batches
+from darkpy.data.lists.image_list import LIST_SUFFIXES, open_list, open_lists
+from darkpy.errors import DarkpyError, DarkpyWarning
+from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision, map_options
+from darkpy.evaluation.detect import BATCH_SIZE, DetectOptions, ImageStatus, detect_batches, require_detector
+from darkpy.evaluation.ground_truth import read_ground_truth
 from darkpy.network import Network
 from darkpy.ops.boxes import Detections
 from darkpy.sources.frames import Frame
@@ -42,3 +51,53 @@ def run_metrics(
             for metric, detected in zip(metrics, detections, strict=True):
                 metric.add(detected)
         yield from (image.status for image in images)
+
+
+def evaluate(
+    network: Network,
+    images: str | os.PathLike[str],
+    *,
+    thresh: float = 0.25,
+    iou_thresh: float = 0.5,
+    points: int = 0,
+    letterbox: bool | None = None,
+    batch_size: int | None = None,
+) -> MeanAveragePrecision:
+    """Compute the mean average precision that `darkpy detector map` prints.
+
+    images: a `.data` file, whose `valid` list is used, a list file (.txt, .list), or a folder; their labels lie where
+        the network's dialect looks for them.
+    thresh: score above which detections count in TP, FP and FN; the average precision ranks all.
+    iou_thresh: IoU above which a detection counts as correct.
+    points: of the precision-recall curve: 11 as in VOC 2007, 101 as in COCO, 0 for the area under it.
+    letterbox: None takes letter_box= of the cfg.
+    Raises: DarkpyError when the network does not detect or is in training mode, or the list or its labels cannot be
+        read. Images that cannot be read, and invalid labels, are warned about.
+    """
+    require_detector(network)
+    if network.training:
+        raise DarkpyError(f"{network.plan.file} is in training mode", hint="call network.eval() before evaluate")
+    listed = open_list(Path(images), "valid")
+    paths = [listed.file(index) for index in range(len(listed.images))]
+    class_count = max(head.class_count for head in network.heads)
+    truths = read_ground_truth(paths, network.plan.dialect, class_count)
+    difficult = None
+    if Path(images).is_file() and Path(images).suffix.lower() not in LIST_SUFFIXES:
+        others = open_lists(Path(images), ("valid", "difficult")).get("difficult")
+        if others is not None and len(others.images) != len(paths):
+            raise DarkpyError(f"{images}: difficult= and valid= list different numbers of images")
+        if others is not None:
+            files = [others.file(index) for index in range(len(paths))]
+            difficult = read_ground_truth(files, network.plan.dialect, class_count)
+    precision = AveragePrecision(truths, class_count, iou_thresh=iou_thresh, thresh=thresh, difficult=difficult)
+    metrics = [Metric(map_options(network, letterbox), precision.add)]
+    statuses = list(run_metrics(network, paths, metrics, batch_size=batch_size))
+    unreadable = [status.error.message for status in statuses if status.error is not None]
+    for problem, messages in (
+        ("labels missing", truths.missing),
+        ("invalid labels", truths.problems),
+        ("unreadable images", unreadable),
+    ):
+        if messages:
+            warnings.warn(f"{problem}: {len(messages)}; first: {messages[0]}", DarkpyWarning, stacklevel=2)
+    return precision.result(points)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from darkpy.errors import DarkpyError
 from darkpy.evaluation.detect import DetectOptions
-from darkpy.export.onnx_graph import INPUT_NAME, OnnxOptions, build_graph
+from darkpy.export.onnx_graph import INPUT_NAME, OUTPUT_FORMS, OnnxOptions, build_graph
 from darkpy.export.state_dict import METADATA_PREFIX, WeightsMetadata
+from darkpy.files import write_atomic
 from darkpy.layers.base import field_values
 from darkpy.network import Network
 from darkpy.ops.onnx_builder import ONNX_OPSET, to_numpy
@@ -80,3 +84,36 @@ def dropped_by_onnx(network: Network, options: OnnxOptions) -> list[str]:
     if options.nms is not None and kind != "default":
         messages.append(f"nms_kind={kind} is not carried over: ONNX suppresses by plain intersection over union")
     return messages
+
+
+def export_onnx(
+    network: Network,
+    path: str | os.PathLike[str],
+    *,
+    outputs: str = "heads",
+    nms: float | None = None,
+    thresh: float = 0.25,
+    names: Sequence[str] = (),
+    overwrite: bool = False,
+) -> Path:
+    """Write an ONNX file, as `darkpy convert` does, and return its path. The network itself stays as it is.
+
+    outputs: "heads", the outputs of `Network`; "boxes", boxes and scores of all heads together; "rows", as OpenCV's
+        importer of darknet files returned them.
+    nms: with "boxes", IoU above which the lower-scored box of a class is suppressed, for scores above `thresh`.
+    names: class names, for the file's metadata.
+    Raises: DarkpyError when a layer has no ONNX form, after `accelerate`, when the file exists and is not to be
+        overwritten, or without the package onnx.
+    """
+    if outputs not in OUTPUT_FORMS:
+        raise DarkpyError(f"outputs={outputs!r} is unknown", hint=f"one of {', '.join(OUTPUT_FORMS)}")
+    if nms is not None and outputs != "boxes":
+        raise DarkpyError(f"nms needs boxes, and outputs={outputs!r} has none", hint='outputs="boxes"')
+    target, cfg = Path(path), Path(network.plan.file)
+    if target.exists() and not overwrite:
+        raise DarkpyError(f"{target}: already exists", hint="overwrite=True replaces it")
+    text = cfg.read_bytes().decode("utf-8-sig", errors="replace") if cfg.is_file() else None
+    metadata = WeightsMetadata(network.header, None, text, network.plan.dialect, tuple(names))
+    chunks = pack_onnx(copy.deepcopy(network), metadata, OnnxOptions(outputs, nms, thresh))
+    write_atomic(target, chunks)
+    return target

@@ -23,6 +23,9 @@ class Output(NamedTuple):
     shape: tuple[int | str, ...]
 
 
+OUTPUT_FORMS = ("heads", "boxes", "rows")
+
+
 @dataclass(frozen=True, slots=True)
 class OnnxOptions:
     """Outputs of the graph.
