@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 from pathlib import Path
 
 _THREAD_SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
@@ -25,6 +26,16 @@ def count_cores() -> int:
         return count_cpus()
     siblings = (Path(_THREAD_SIBLINGS.format(cpu)) for cpu in os.sched_getaffinity(0))
     return len({path.read_text() if path.exists() else str(path) for path in siblings})
+
+
+def cpu_name() -> str:
+    """Model of the processor, as the system names it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def use_physical_cores() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ["DARKPY_TUNE"] = "off"  # tests of measured kernels switch it on: measuring takes time, and chance decides
 
 
 @pytest.fixture(scope="session")

@@ -31,15 +31,25 @@ if TYPE_CHECKING:
 
 
 MAX_CALIBRATION_IMAGES = 32
+FEWEST_TUNED_IMAGES = 8
+"""Images from which measuring the kernels, or preparing the fastest, takes less time than it saves."""
 
 
 def open_network(
-    cfg: Path, weights: Path, options: LoadOptions, *, accelerated: bool = True, examples: Sequence[Path] = ()
+    cfg: Path,
+    weights: Path,
+    options: LoadOptions,
+    *,
+    accelerated: bool = True,
+    examples: Sequence[Path] = (),
+    batch_size: int | None = None,
 ) -> Network:
     """Load a network with its weights for single images, whatever the time_steps of its training.
 
     accelerated: False keeps every layer's own output, as comparisons need.
-    examples: images that calibrate int8 when the options name none.
+    examples: the images to come, if they are known: they calibrate int8 when the options name none, and kernels are
+        not measured for a few.
+    batch_size: of most calls; None is that of detection.
     Raises: DarkpyError for an unusable device or an unsupported combination of options, ConfigError, WeightsError.
     """
     from darkpy.ops.device import find_device
@@ -57,11 +67,19 @@ def open_network(
     if not accelerated:
         return network
     from darkpy.data.lists.paths import expand_paths
+    from darkpy.evaluation.detect import BATCH_SIZE
     from darkpy.inference.accelerate import InferenceConfig, accelerate
 
     use_physical_cores()
     keep_freed_memory()
-    config = InferenceConfig(engine=options.engine, precision=options.precision, compiled=options.compiled)
+    config = InferenceConfig(
+        engine=options.engine,
+        precision=options.precision,
+        compiled=options.compiled,
+        tune="off" if options.tune is None and 0 < len(examples) < FEWEST_TUNED_IMAGES else options.tune,
+        batch=max(1, min(batch_size or BATCH_SIZE, len(examples))),
+        low_memory=options.low_memory,
+    )
     images: list[torch.Tensor] = []
     if options.precision == "int8":
         paths = expand_paths([options.calibrate]) if options.calibrate else examples

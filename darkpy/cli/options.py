@@ -63,6 +63,8 @@ class LoadOptions:
     precision: str = "fp32"
     compiled: bool = False
     calibrate: Path | None = None
+    tune: str | None = None
+    low_memory: bool = False
 
 
 FILE_PATH = _File(path_type=Path)
@@ -166,6 +168,17 @@ _speed_options = (
         type=FILE_PATH,
         metavar="IMAGES",
         help="Folder or list of images that calibrate int8 quantization.  [default: the input images]",
+    ),
+    click.option(
+        "--tune",
+        type=click.Choice(["off", "on", "again"]),
+        help="Measure which convolution kernels are fastest on this CPU: once, again, or never; the result is kept in "
+        "~/.cache/darkpy.  [default: on; off for few images]",
+    ),
+    click.option(
+        "--low-memory",
+        is_flag=True,
+        help="Use no kernel that keeps more than the weights; the fastest ones keep up to four times as much.",
     ),
 )
 network_options = collect(LoadOptions, "load", *_network_options)

@@ -5,6 +5,7 @@ Legend: B images, C H W channels, rows, columns.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -17,6 +18,8 @@ from darkpy.inference.backends import onnx_runtime, openvino
 from darkpy.inference.calibration import quantize_network
 from darkpy.inference.compile import compile_network
 from darkpy.inference.executor import Executor, lower_layers
+from darkpy.inference.kernel_selection import KernelSelector
+from darkpy.inference.lowering import Lowering
 from darkpy.network import Network, Runner
 
 PRECISIONS_BY_ENGINE: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -28,6 +31,9 @@ OUTPUT_TOLERANCES: Mapping[str, float] = MappingProxyType({"fp32": 1e-3, "bf16":
 
 A larger error means that something is broken. The accuracy lost to a precision shows only in the average precision.
 """
+TUNE_MODES = ("off", "on", "again")
+TUNE_VARIABLE = "DARKPY_TUNE"
+"""Environment variable with the mode of configurations that name none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,11 +42,24 @@ class InferenceConfig:
 
     engine: a key of PRECISIONS_BY_ENGINE. precision: of the weighted sums, "fp32", "bf16" or "int8".
     compiled: compile to C++ by torch's inductor.
+    tune: with engine torch, fp32 and not compiled: "on" measures which kernels are fastest here, once for each kind of
+        convolution, and keeps the result in a file; "again" measures anew; "off" takes the default ones. None: the
+        environment variable DARKPY_TUNE, else "on".
+    batch: images of a usual call, for which kernels are measured.
+    low_memory: only kernels that need no more memory than the weights; the fastest may take four times as much.
     """
 
     engine: str = "torch"
     precision: str = "fp32"
     compiled: bool = False
+    tune: str | None = None
+    batch: int = 1
+    low_memory: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """True for torch's float32 without compilation, which needs no check of the whole network."""
+        return self.engine == "torch" and self.precision == "fp32" and not self.compiled
 
     def check(self, device: torch.device) -> None:
         """Raises: DarkpyError for an unknown engine or precision, and for an unsupported combination."""
@@ -57,6 +76,14 @@ class InferenceConfig:
             raise DarkpyError("--compile needs --engine torch and fp32 or bf16", hint="leave --compile out")
         if device.type != "cpu" and (self.engine != "torch" or self.precision == "int8"):
             raise DarkpyError(f"--engine and int8 need the CPU, not {device.type}", hint="add --device cpu")
+        if self.tune_mode not in TUNE_MODES:
+            origin = TUNE_VARIABLE if self.tune is None else "tune"
+            raise DarkpyError(f"{origin}={self.tune_mode!r} is unknown", hint=f"one of {', '.join(TUNE_MODES)}")
+
+    @property
+    def tune_mode(self) -> str:
+        """`tune`, or what the environment says."""
+        return os.environ.get(TUNE_VARIABLE) or "on" if self.tune is None else self.tune
 
 
 @renamed_arguments(ways="config", pictures="images")
@@ -74,8 +101,13 @@ def accelerate(
     config = config or InferenceConfig()
     network.for_inference()
     config.check(network.device)
-    if config == InferenceConfig():  # lowering has checked each layer on its own
-        network.set_backend(_torch_runner(network, torch.float32))
+    if config.is_plain:  # lowering has checked each layer on its own
+        selector = None
+        if config.tune_mode != "off" and network.device.type == "cpu":
+            selector = KernelSelector(again=config.tune_mode == "again", low_memory=config.low_memory)
+        network.set_backend(_torch_runner(network, Lowering(batch=config.batch, selector=selector)))
+        if selector is not None:
+            selector.save()
         return network
     x_1CHW = (images[0] if images else torch.rand((1, *network.plan.input_shape))).to(network.device)
     with torch.inference_mode():
@@ -92,15 +124,15 @@ def accelerate(
             functions = quantize_network(network.plan, network.built, images)
             runner = Executor(network.plan, network.outputs, functions)
         else:
-            runner = _torch_runner(network, torch.bfloat16)
+            runner = _torch_runner(network, Lowering(dtype=torch.bfloat16))
         _check_outputs(runner(x_1CHW), expected, config)
     network.reset_state()
     network.set_backend(runner, prefers_channels_last=config.engine == "torch")
     return network
 
 
-def _torch_runner(network: Network, dtype: torch.dtype) -> Executor:
-    return Executor(network.plan, network.outputs, lower_layers(network.plan, network.built, dtype))
+def _torch_runner(network: Network, lowering: Lowering) -> Executor:
+    return Executor(network.plan, network.outputs, lower_layers(network.plan, network.built, lowering))
 
 
 def _check_outputs(

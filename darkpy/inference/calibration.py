@@ -17,7 +17,7 @@ from darkpy.build import Plan
 from darkpy.errors import DarkpyError
 from darkpy.inference.executor import is_elided
 from darkpy.inference.int8_ops import QuantParams
-from darkpy.inference.lowering import Function, lower
+from darkpy.inference.lowering import Function, Lowering, lower
 from darkpy.inference.lowering_int8 import int8_activation, lower_int8, pre_activation, supports_int8
 from darkpy.layers.base import Layer
 
@@ -102,7 +102,7 @@ def quantize_layers(plan: Plan, layers: Sequence[Layer], histograms: Histograms)
         else:
             # a convolution that only heads read: bfloat16 loses less than the quantization of its input has lost
             dtype = torch.bfloat16 if supports_int8(layer) else torch.float32
-            function = lower(layer, node.inputs, dtype)
+            function = lower(layer, node.inputs, Lowering(dtype=dtype))
             functions[node.index] = _dequantized(function, accepts_bfloat16=layer.preserves_dtype)
     return functions
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 import torch
 
 from darkpy.build import Node, Plan
-from darkpy.inference.lowering import Function, accepts_unconcatenated, lower
+from darkpy.inference.lowering import Function, Lowering, accepts_unconcatenated, lower
 from darkpy.layers.base import Layer
 
 
@@ -77,11 +77,8 @@ def is_elided(node: Node, layer: Layer) -> bool:
     return layer.is_identity and len(node.sources) == 1
 
 
-def lower_layers(plan: Plan, layers: Sequence[Layer], dtype: torch.dtype) -> dict[int, Function]:
-    """Return the fastest function of each layer that runs; it takes arrays from them, so there is no way back.
-
-    dtype: of weighted sums, float32 or bfloat16.
-    """
+def lower_layers(plan: Plan, layers: Sequence[Layer], lowering: Lowering) -> dict[int, Function]:
+    """Return the fastest function of each layer that runs; it takes arrays from them, so there is no way back."""
     functions: dict[int, Function] = {}
     for node, layer in zip(plan.nodes, layers, strict=True):
         if _runs(plan, layers, node):
@@ -89,8 +86,8 @@ def lower_layers(plan: Plan, layers: Sequence[Layer], dtype: torch.dtype) -> dic
             reads = sum(reader.sources.count(source) for reader in plan.nodes)
             # layers with weights allocate their output; with a memory they may still read it at the next call
             is_new = source >= 0 and bool(plan.nodes[source].arrays) and not layers[source].has_memory
-            function = lower(layer, node.inputs, dtype, inplace=is_new and reads == 1)
-            accepts_dtype = dtype == torch.float32 or layer.preserves_dtype
+            function = lower(layer, node.inputs, lowering, inplace=is_new and reads == 1)
+            accepts_dtype = lowering.dtype == torch.float32 or layer.preserves_dtype
             functions[node.index] = function if accepts_dtype else _in_float32(function)
     return functions
 

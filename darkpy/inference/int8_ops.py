@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from darkpy.errors import DarkpyError
-from darkpy.inference.fused_conv import ConvFunction, ConvGeometry
+from darkpy.inference.conv_kernels import ConvFunction, ConvGeometry
 from darkpy.ops.activations import Activation
 
 QUINT8_MAX = 255

@@ -8,11 +8,13 @@ Legend: B images, C channels, H W rows and columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import singledispatch
+from typing import TYPE_CHECKING
 
 import torch
 
-from darkpy.inference.fused_conv import CONV_TOLERANCES, ConvGeometry, allclose, fused_conv, random_input, unfused_conv
+from darkpy.inference.conv_kernels import ConvGeometry, ConvTask, build_default
 from darkpy.layers.anchors import AnchoredHead
 from darkpy.layers.base import Layer
 from darkpy.layers.convolutional import Convolutional
@@ -20,18 +22,30 @@ from darkpy.layers.maxpool import Maxpool, max_pool_2x2
 from darkpy.layers.shortcut import Shortcut
 from darkpy.shapes import Shape
 
+if TYPE_CHECKING:
+    from darkpy.inference.kernel_selection import KernelSelector
+
 Function = Callable[..., torch.Tensor]
 
-CHECKED_CELLS = 13
-"""Rows and columns of random input beyond the kernel's own reach on which a fused convolution is checked."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lowering:
+    """Choices for the functions of all layers.
+
+    dtype: of weighted sums, float32 or bfloat16. A layer without `preserves_dtype` is called with float32 only.
+    batch: images of a usual call. selector: chooses kernels; None takes the default ones.
+    """
+
+    dtype: torch.dtype = torch.float32
+    batch: int = 1
+    selector: KernelSelector | None = None
 
 
 @singledispatch
-def lower(layer: Layer, inputs: Sequence[Shape], dtype: torch.dtype, *, inplace: bool = False) -> Function:
+def lower(layer: Layer, inputs: Sequence[Shape], lowering: Lowering, *, inplace: bool = False) -> Function:
     """Return the fastest function that computes a folded layer in inference.
 
     It may take arrays over from the layer, so there is no way back.
-    dtype: of weighted sums, float32 or bfloat16. A layer without `preserves_dtype` is called with float32 only.
     inplace: the function may overwrite its first input, which no other layer reads.
     """
     return layer.forward
@@ -39,25 +53,21 @@ def lower(layer: Layer, inputs: Sequence[Shape], dtype: torch.dtype, *, inplace:
 
 @lower.register(Convolutional)
 def _lower_convolutional(
-    layer: Convolutional, inputs: Sequence[Shape], dtype: torch.dtype, *, inplace: bool = False
+    layer: Convolutional, inputs: Sequence[Shape], lowering: Lowering, *, inplace: bool = False
 ) -> Function:
-    """Fuse convolution, bias and activation, if the result on random input is that of the layer."""
-    if not is_plain_conv(layer) or layer.activation is None or layer.weights.dtype != torch.float32:
+    """Take the kernel that the selector chooses, or the default one, if it agrees with the layer."""
+    task = conv_task(layer, inputs, lowering)
+    if task is None:
         return layer.forward
-    (x,) = inputs
-    sides = layer.spec.size * layer.spec.effective_dilation + CHECKED_CELLS
-    x_1CHW = random_input(Shape(x.c, min(x.h, sides), min(x.w, sides)), layer.weights)
-    for make in (fused_conv, unfused_conv) if dtype != torch.float32 else (fused_conv,):
-        conv = make(layer.weights, layer.biases, dtype, conv_geometry(layer), layer.activation, x)
-        if conv is not None and allclose(conv, layer.forward, x_1CHW, CONV_TOLERANCES[dtype]):
-            layer.preserves_dtype = True
-            take_weights(layer, conv)
-            break
+    select = build_default if lowering.selector is None else lowering.selector.select
+    if (conv := select(task, layer.forward)) is not None:
+        layer.preserves_dtype = True
+        take_weights(layer, conv)
     return layer.forward
 
 
 @lower.register(Maxpool)
-def _lower_maxpool(layer: Maxpool, inputs: Sequence[Shape], dtype: torch.dtype, *, inplace: bool = False) -> Function:
+def _lower_maxpool(layer: Maxpool, inputs: Sequence[Shape], lowering: Lowering, *, inplace: bool = False) -> Function:
     """Pool 2 x 2 windows in place, or several inputs as one without concatenating them first."""
     if not layer.is_halving:
         return layer.forward
@@ -80,7 +90,7 @@ def _lower_maxpool(layer: Maxpool, inputs: Sequence[Shape], dtype: torch.dtype, 
 
 
 @lower.register(Shortcut)
-def _lower_shortcut(layer: Shortcut, inputs: Sequence[Shape], dtype: torch.dtype, *, inplace: bool = False) -> Function:
+def _lower_shortcut(layer: Shortcut, inputs: Sequence[Shape], lowering: Lowering, *, inplace: bool = False) -> Function:
     """Add the other sources to the first one in place."""
     if not (inplace and layer.alpha == layer.beta == 1 and len(set(inputs)) == 1):
         return layer.forward
@@ -95,7 +105,7 @@ def _lower_shortcut(layer: Shortcut, inputs: Sequence[Shape], dtype: torch.dtype
 
 @lower.register(AnchoredHead)
 def _lower_anchored_head(
-    layer: AnchoredHead, inputs: Sequence[Shape], dtype: torch.dtype, *, inplace: bool = False
+    layer: AnchoredHead, inputs: Sequence[Shape], lowering: Lowering, *, inplace: bool = False
 ) -> Function:
     """Apply the logistic to all channels and correct runs of channels afterwards, in half the time of masks."""
     scale_x_y = layer.spec.scale_x_y
@@ -126,6 +136,17 @@ def is_plain_conv(layer: Convolutional) -> bool:
     is_special = spec.xnor or spec.binary or spec.antialiasing or layer.shares_arrays
     has_norm = layer.is_normalized or layer.norm_groups
     return not (is_special or has_norm) and hasattr(layer, "weights")
+
+
+def conv_task(layer: Layer, inputs: Sequence[Shape], lowering: Lowering) -> ConvTask | None:
+    """Return a folded layer as a task for kernels, None if it is no plain convolution."""
+    if not isinstance(layer, Convolutional) or not is_plain_conv(layer):
+        return None
+    if layer.activation is None or layer.weights.dtype != torch.float32:
+        return None
+    (x,) = inputs
+    geometry = conv_geometry(layer)
+    return ConvTask(layer.weights, layer.biases, geometry, layer.activation, x, lowering.batch, lowering.dtype)
 
 
 def conv_geometry(layer: Convolutional) -> ConvGeometry:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import weakref
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 import darkpy
 from darkpy.errors import WeightsError
-from darkpy.inference import fused_conv, lowering
+from darkpy.inference import conv_kernels
 from darkpy.inference.accelerate import accelerate
+from darkpy.inference.conv_kernels import ConvFunction, ConvTask, OneDnnConv
 from darkpy.inference.executor import Executor, Step, lower_layers
+from darkpy.inference.lowering import Lowering
 from darkpy.ops.activations import ACTIVATIONS_BY_NAME
 from tests.inference.networks import distance, filled, images, outputs
 
@@ -81,12 +82,12 @@ def test_layers_of_all_kinds_agree_with_the_reference(section: str) -> None:
 
 def test_concatenation_that_only_pools_read_is_elided() -> None:
     net = filled(NET + CONV + CONV + "[route]\nlayers=-1,0\n[maxpool]\nstride=2\n" + CONV).for_inference()
-    assert 2 not in lower_layers(net.plan, net.built, torch.float32)
+    assert 2 not in lower_layers(net.plan, net.built, Lowering())
 
 
 def test_parts_of_two_dtypes_are_pooled_as_their_concatenation() -> None:
     net = darkpy.load(NET + "[maxpool]\nstride=2\n", dialect="alexeyab").for_inference()
-    pooled = lower_layers(net.plan, net.built, torch.float32)[0]
+    pooled = lower_layers(net.plan, net.built, Lowering())[0]
     parts = torch.rand(1, 2, 4, 4).bfloat16(), torch.rand(1, 3, 4, 4)
     expected = torch.nn.functional.max_pool2d(torch.cat(parts, 1), 2)
     torch.testing.assert_close(pooled(*parts), expected, rtol=0, atol=0)
@@ -107,21 +108,21 @@ def test_trace_still_shows_every_layer() -> None:
 
 @pytest.mark.parametrize("fault", ["absent", "raises", "wrong", "nan"])
 def test_operation_that_is_absent_or_wrong_is_not_used(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = fused_conv.fused_conv
+    class Broken(OneDnnConv):
+        def build(self, task: ConvTask) -> ConvFunction:
+            conv = super().build(task)
 
-    def broken(*arguments: Any) -> fused_conv.ConvFunction | None:
-        conv = original(*arguments)
-        assert conv is not None
+            def fail(x: torch.Tensor) -> torch.Tensor:
+                raise RuntimeError("no such primitive")
 
-        def fail(x: torch.Tensor) -> torch.Tensor:
-            raise RuntimeError("no such primitive")
-
-        faults = {"raises": fail, "wrong": lambda x: conv(x) * 1.001, "nan": lambda x: conv(x) * math.nan}
-        return faults.get(fault)
+            faults = {"raises": fail, "wrong": lambda x: conv(x) * 1.001, "nan": lambda x: conv(x) * math.nan}
+            if fault == "absent":
+                raise AttributeError("no such operation")
+            return faults[fault]
 
     net = filled(NET + CONV + CONV)
     expected = outputs(net, images(net))
-    monkeypatch.setattr(lowering, "fused_conv", broken)
+    monkeypatch.setattr(conv_kernels, "DEFAULT_KERNELS", (Broken(),))
     accelerate(net)
     assert all("weights" in dict(layer.named_parameters()) for layer in net.layers)
     assert distance(outputs(net, images(net)), expected) <= 1e-4
@@ -136,7 +137,7 @@ def test_torch_without_the_operation_fuses_nothing(monkeypatch: pytest.MonkeyPat
 
 def test_outputs_are_freed_after_their_last_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     net = accelerate(filled(NET + CONV + CONV + "[dropout]\n" + CONV + "[shortcut]\nfrom=0\n" + CONV, "alexeyab"))
-    runner = Executor(net.plan, net.outputs, lower_layers(net.plan, net.built, torch.float32))
+    runner = Executor(net.plan, net.outputs, lower_layers(net.plan, net.built, Lowering()))
     alive: list[weakref.ref[torch.Tensor]] = []
     seen: list[list[int]] = []
 

@@ -86,7 +86,8 @@ def predict(data: Path, cfg: Path, weights: Path, image: Path | None, top: int |
         labels = data_file.find("labels", DEFAULT_LABELS)
         names = labels if labels and ("labels" in data_file.entries or labels.is_file()) else None
     top = top or _read_top(data_file)
-    return _predict(open_network(cfg, weights, load), names, image, top)
+    network = open_network(cfg, weights, load, examples=(image,) if image else ())
+    return _predict(network, names, image, top)
 
 
 @click.command(cls=Command, help=CLASSIFY_HELP)
@@ -107,7 +108,8 @@ def predict(data: Path, cfg: Path, weights: Path, image: Path | None, top: int |
 @network_options
 @ignored_options
 def classify(cfg: Path, weights: Path, image: Path | None, names: Path | None, top: int, load: LoadOptions) -> int:
-    return _predict(open_network(cfg, weights, load), names, image, top)
+    network = open_network(cfg, weights, load, examples=(image,) if image else ())
+    return _predict(network, names, image, top)
 
 
 @click.command(cls=Command, help=VALID_HELP)
@@ -139,7 +141,7 @@ def valid(
     if "valid" not in data_file.entries and not image_list.is_file():
         raise DarkpyError(f"{data}: has no valid=", hint="name the list of images to evaluate on: valid=val.txt")
     paths = read_image_list(image_list)
-    network = open_network(cfg, weights, load)
+    network = open_network(cfg, weights, load, examples=paths, batch_size=batch_size)
     classes = class_count(network)
     accuracy = Accuracy(read_class_labels(data_file, classes))
     top = min(top or _read_top(data_file), classes)

@@ -106,7 +106,7 @@ def detect(
         open_folder(out, paths or ())
     if names is None and data is not None:
         names = read_data(data).find_names()
-    network = open_network(cfg, weights, load, examples=paths or ())
+    network = open_network(cfg, weights, load, examples=paths or (), batch_size=batch_size)
     if thresh is None and network.plan.dialect is Dialect.ALEXEYAB:
         thresh = ALEXEYAB_THRESH
     results: Iterable[Result] = detect(

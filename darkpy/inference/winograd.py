@@ -1,0 +1,182 @@
+"""3 x 3 convolutions by Winograd's algorithm: fewer products for more additions.
+
+A tile of M x M outputs depends on N x N = (M + 2) x (M + 2) inputs. Both and the weights are seen as polynomials, whose
+product is found from its values at N points: N * N products a tile and channel, in place of 9 * M * M. With M = 4 that
+is a quarter. The transforms to values and back cost additions and some accuracy, more of both the larger M is.
+
+Source: A. Lavin, S. Gray: Fast Algorithms for Convolutional Neural Networks, 2015; the matrices follow from the points
+    by interpolation (A. Toom, S. Cook).
+
+Legend: B images, C channels in, F filters, H W rows and columns of the padded input, K size, T tiles, M rows and
+columns of an output tile, N rows and columns of an input tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from math import prod
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn import functional
+
+from darkpy.inference.conv_kernels import WINOGRAD_TOLERANCE, ConvFunction, ConvTask
+
+TAP_COUNT = 3
+FEWEST_CHANNELS = 16
+"""Channels and filters below which the transforms cost more than the products that they save."""
+_INTERPOLATION_POINTS = (0, 1, -1, 2, -2, Fraction(1, 2), Fraction(-1, 2))
+_POINT_ONE = 1  # index of the point 1, whose value counts once in each output
+_CACHE_BYTES = 4 << 20
+"""Size of the transformed tiles of a block, so that they stay in the processor's cache until they are used."""
+_WEIGHTS_RATIO = 4  # a block is so much larger than the weights, which are read again for each
+_MAX_WASTE = 1.6  # cells of all tiles over those of the map
+_SMALL_MAP_CELLS = 16 * 16  # larger tiles are faster on larger maps
+
+
+class Transforms(NamedTuple):
+    """Matrices of one dimension for the weights (N x 3), an input tile (N x N) and an output tile (M x N)."""
+
+    weights: torch.Tensor
+    input: torch.Tensor
+    output: torch.Tensor
+
+    @classmethod
+    def of_tile(cls, outputs: int) -> Transforms:
+        """Return the matrices for `outputs` outputs a tile, in float64: values at N - 1 points and at infinity."""
+        points = [Fraction(point) for point in _INTERPOLATION_POINTS[: outputs + TAP_COUNT - 2]]
+        weights, inputs = [], []
+        for point in points:
+            others = [other for other in points if other != point]
+            scale = prod(point - other for other in others)
+            weights.append([point**power / scale for power in range(TAP_COUNT)])
+            inputs.append([*_polynomial(others), Fraction(0)])
+        weights.append([Fraction(0)] * (TAP_COUNT - 1) + [Fraction(1)])
+        inputs.append(_polynomial(points))
+        output = [[*(point**power for point in points), Fraction(power == outputs - 1)] for power in range(outputs)]
+        matrices = ([[float(value) for value in row] for row in rows] for rows in (weights, inputs, output))
+        return cls(*(torch.tensor(matrix, dtype=torch.float64) for matrix in matrices))
+
+    def squared(self) -> Transforms:
+        """Return the float32 matrices of both dimensions at once, rows before columns."""
+        return Transforms(*(torch.kron(matrix, matrix).float() for matrix in self))
+
+
+class WinogradConv:
+    """3 x 3 convolutions with stride 1 by tiles of M x M outputs; the transformed weights are (M + 2)^2 / 9 as many."""
+
+    expands_weights = True
+    tolerances: Mapping[torch.dtype, float] = MappingProxyType({torch.float32: WINOGRAD_TOLERANCE})
+
+    def __init__(self, outputs: int) -> None:
+        self.name = f"Winograd {outputs}"
+        self._outputs = outputs
+
+    def supports(self, task: ConvTask) -> bool:
+        geometry = task.geometry
+        is_plain = geometry.strides == geometry.dilation == (1, 1) and geometry.groups == 1
+        is_on_cpu = task.weights_FCKK.device.type == "cpu"
+        if not (is_plain and is_on_cpu and task.size == (TAP_COUNT, TAP_COUNT)):
+            return False
+        h, w = task.x.h, task.x.w
+        tiles = -(-h // self._outputs) * -(-w // self._outputs)
+        is_filled = tiles * self._outputs**2 <= _MAX_WASTE * h * w
+        is_useful = self._outputs > 2 or h * w <= _SMALL_MAP_CELLS
+        return is_filled and is_useful and min(task.filters, task.x.c) >= FEWEST_CHANNELS
+
+    def build(self, task: ConvTask) -> ConvFunction:
+        return _TiledConv(task, self._outputs)
+
+
+class _TiledConv:
+    """Convolution of a task in blocks of tiles.
+
+    oneDNN lays packed weights out for a number of tiles, and laying them out anew can take a second. All blocks
+    therefore have the same number: the last one overlaps the one before, and inputs of other sizes are filled up.
+    It allocates what it needs at each call, so that threads may share it.
+    """
+
+    def __init__(self, task: ConvTask, outputs: int) -> None:
+        self._m, self._n = outputs, outputs + TAP_COUNT - 1
+        self._filters, channels = task.filters, task.x.c
+        self._activation, self._padding = task.activation, task.geometry.padding
+        # elementwise activations are applied to a block while it is in the cache
+        self._activate_block = task.activation.forward_inplace
+        weights, self._input, self._output = Transforms.of_tile(outputs).squared()
+        points = self._n**2
+        tap_KKFC = task.weights_FCKK.detach().permute(2, 3, 0, 1).reshape(TAP_COUNT**2, -1)
+        packed_u = torch.matmul(weights, tap_KKFC).view(points * self._filters, channels, 1, 1)
+        down, across = self._padding
+        rows, columns = (-(-(side + 2 * pad - 2) // outputs) for side, pad in ((task.x.h, down), (task.x.w, across)))
+        self._grid = rows, columns
+        tile_bytes = 4 * points * (channels + self._filters)
+        limit = max(_CACHE_BYTES, _WEIGHTS_RATIO * packed_u.nbytes) // tile_bytes
+        self._block_images = min(task.batch, max(1, limit // (rows * columns)))
+        block_count = -(-rows // max(1, limit // columns))
+        self._block_rows = -(-rows // block_count)
+        self._block_tiles = self._block_images * self._block_rows * columns
+        pack: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+        x_shape = [1, points * channels, self._block_tiles, 1]
+        self._weights = pack(packed_u.to_mkldnn(), [0, 0], [1, 1], [1, 1], points, x_shape)
+        self._biases = torch.zeros(points, self._filters)
+        self._biases[_POINT_ONE * (self._n + 1)] = task.biases_F.detach()
+        self._biases = self._biases.view(-1)
+        self._products = torch.ops.mkldnn._convolution_pointwise.default
+
+    def __call__(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        m, n, filters = self._m, self._n, self._filters
+        batch, channels, h, w = x_BCHW.shape
+        (down, across), x_BCHW = self._padding, x_BCHW.float()
+        h_out, w_out = h + 2 * down - 2, w + 2 * across - 2
+        rows, columns = -(-h_out // m), -(-w_out // m)
+        missing = (0, 0, across, columns * m + 2 - w - across, down, rows * m + 2 - h - down)
+        x_BHWC = functional.pad(x_BCHW.permute(0, 2, 3, 1), missing).contiguous()
+        strides = x_BHWC.stride()
+        steps = (strides[0], strides[1] * m, strides[2] * m, *strides[1:])
+        tiles = x_BHWC.as_strided((batch, rows, columns, n, n, channels), steps)
+        y_BHWF = x_BHWC.new_empty((batch, rows * m, columns * m, filters))
+        outputs = y_BHWF.view(batch, rows, m, columns, m, filters).transpose(2, 3)
+        if (rows, columns) == self._grid and batch >= self._block_images:
+            for images in _blocks(batch, self._block_images):
+                for lines in _blocks(rows, self._block_rows):
+                    block = outputs[images, lines]
+                    block.copy_(self._convolve(tiles[images, lines].reshape(-1, n * n, channels)).view(block.shape))
+        else:
+            block_tiles = torch.split(tiles.reshape(-1, n * n, channels), self._block_tiles)
+            outputs.copy_(torch.cat([self._filled(block) for block in block_tiles]).view(outputs.shape))
+        if (rows * m, columns * m) != (h_out, w_out):
+            y_BHWF = y_BHWF[:, :h_out, :w_out].contiguous()
+        y_BFHW = y_BHWF.permute(0, 3, 1, 2)
+        return y_BFHW if self._activate_block is not None else self._activation(y_BFHW, inplace=True)
+
+    def _convolve(self, x_TNC: torch.Tensor) -> torch.Tensor:
+        """Return the outputs (T, M * M, F) of a block's tiles (T, N * N, C)."""
+        block_tiles, points, _ = x_TNC.shape
+        values = torch.matmul(self._input, x_TNC).view(1, block_tiles, 1, -1).permute(0, 3, 1, 2)
+        # each point is a group of a 1 x 1 convolution, whose columns are the tiles
+        products = self._products(values, self._weights, self._biases, [0, 0], [1, 1], [1, 1], points, "none", [], "")
+        y_TMF = torch.matmul(self._output, products.permute(0, 2, 3, 1).view(block_tiles, points, -1))
+        return y_TMF if self._activate_block is None else self._activate_block(y_TMF)
+
+    def _filled(self, x_TNC: torch.Tensor) -> torch.Tensor:
+        """Return the outputs of fewer tiles than a block has."""
+        missing = self._block_tiles - len(x_TNC)
+        return self._convolve(functional.pad(x_TNC, (0, 0, 0, 0, 0, missing)))[: len(x_TNC)]
+
+
+def _blocks(count: int, size: int) -> Iterator[slice]:
+    """Yield slices of `size` that cover range(count); the last one may overlap the one before."""
+    for start in range(0, count, size):
+        start = min(start, count - size)
+        yield slice(start, start + size)
+
+
+def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
+    """Return the coefficients of the product of (x - root), lowest power first."""
+    coefficients = [Fraction(1)]
+    for root in roots:
+        shifted = [Fraction(0), *coefficients]
+        coefficients = [high - root * low for high, low in zip(shifted, [*coefficients, Fraction(0)], strict=True)]
+    return coefficients
