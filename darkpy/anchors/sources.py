@@ -80,7 +80,8 @@ def _sizes_of_dataset(dataset: AnnotatedDataset) -> BoxSizes:
     side_N2 = np.clip(high_N2, 0, size_N2) - np.clip(low_N2, 0, size_N2)
     is_good_N = (side_N2 > 0).all(1)
     bad = [objects[index] for index in np.flatnonzero(~is_good_N)]
-    problems = [f"{name}: a box ({item.name}) without a size" for name, _, item in bad]
+    problems = [f"{location}: {text}" for text, locations in dataset.losses.items() for location in locations]
+    problems += [f"{name}: a box ({item.name}) without a size" for name, _, item in bad]
     counts = Counter(objects[index][2].name for index in np.flatnonzero(is_good_N))
     classes = {name: counts[name] for name in dataset.class_names()}
     return BoxSizes((side_N2 / size_N2)[is_good_N], len(dataset.images), classes, problems)

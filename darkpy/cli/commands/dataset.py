@@ -46,7 +46,8 @@ train.txt and valid.txt, split at random), the class names in alphabetical order
 
 Difficult objects, which do not count as missed in an evaluation, go into separate label files, which difficult= in the
 .data file names for darkpy detector map; difficult_train= and difficult_test= do so for the other lists. Boxes without
-a size and boxes outside their image are counted and left out.
+a size and boxes outside their image are counted and left out. Sizes that are missing or swapped are taken from the
+images, and boxes that are missing from polygons; all faults of all files are reported at once.
 
 --corners is the meaning of a box's numbers. darknet: as in darknet's voc_label.py, x = (xmin + xmax) / 2 - 1 and
 w = xmax - xmin; voc: as VOC defines them, both corners belong to the box, w = xmax - xmin + 1; edges: the edges of the
@@ -60,7 +61,8 @@ FROM_COCO_HELP = """Convert COCO JSON to a darknet data set.
 
 Each JSON becomes a split named after its file; a single one is split at random into train and valid. DIR gets the same
 files as from darkpy dataset from-voc. Classes are ordered by category id, including those without an object. Crowds
-(iscrowd) become difficult objects, which do not count as missed. Segmentations and key points are dropped.
+(iscrowd) become difficult objects, which do not count as missed. Segmentations and key points are dropped; an
+annotation without a box gets the one around its segmentation. All faults of all files are reported at once.
 """
 TO_COCO_HELP = """Convert the labels of a data set to COCO JSON.
 
@@ -192,6 +194,8 @@ def _write(annotations: AnnotatedDataset, folder: Path, options: _WriteOptions) 
     from darkpy.data.lists.splitting import split
 
     console.warn_many("annotated images do not exist", annotations.missing)
+    for description, locations in annotations.losses.items():
+        console.warn_many(description, locations)
     if not annotations.images:
         raise DarkpyError("none of the annotated images exists", hint="darkpy dataset from-coco --help: --images DIR")
     names = annotations.class_names() if options.names_file is None else read_names(options.names_file)

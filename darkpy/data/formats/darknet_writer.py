@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from darkpy.data.formats.annotations import AnnotatedDataset, AnnotatedImage, BoxPx
-from darkpy.data.lists.paths import label_path, listed_folder
+from darkpy.data.lists.paths import label_path, listed_folder, require_listable
 from darkpy.data.lists.text_files import DIFFICULT_KEYS
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
@@ -127,11 +127,13 @@ def write_set(dataset: DarknetSet, folder: Path, *, copy: bool = False, overwrit
     copy: copy the images instead of linking to them.
     Yields:  the path of each image after it and its labels are written.
     Raises:  DarkpyError when the folder cannot be written, is not empty (without `overwrite`), or has a path under
-             which one of the two darknets would not find the labels.
+             which one of the two darknets would not find the labels; or when a name cannot stand in a list.
     """
     listed = listed_folder(folder, f"{IMAGE_FOLDER}/a.jpg")
     targets = {name: folder / IMAGE_FOLDER / f"{name}{file.suffix}" for name, file in dataset.images.items()}
     labels = {name: _label_files(target) for name, target in targets.items()}
+    for listable in (*(target.name for target in targets.values()), *dataset.splits, *dataset.names):
+        require_listable(listable)
     owners: dict[Path, str] = {}
     for name, files in labels.items():
         for file in files:
@@ -157,7 +159,7 @@ def write_set(dataset: DarknetSet, folder: Path, *, copy: bool = False, overwrit
             for file in _label_files(target):
                 write_atomic(file, [dataset.labels[name].difficult.encode()])
             lines.append(f"{listed}/{DIFFICULT_FOLDER}/{target.name}\n")
-        _write_text(folder / f"{key}.txt", "".join(lines))
+        _write_text(folder / _difficult_list(key, dataset), "".join(lines))
     for split, members in dataset.splits.items():
         _write_text(
             folder / f"{split}.txt", "".join(f"{listed}/{IMAGE_FOLDER}/{targets[name].name}\n" for name in members)
@@ -185,8 +187,16 @@ def _data_text(dataset: DarknetSet, folder: Path, listed: str, difficult: Iterab
     }
     if "test" in dataset.splits and dataset.valid != "test":
         lines["test"] = f"{listed}/test.txt"
-    lines |= {key: f"{listed}/{key}.txt" for key in difficult}
+    lines |= {key: f"{listed}/{_difficult_list(key, dataset)}" for key in difficult}
     return "".join(f"{key}={value}\n" for key, value in lines.items())
+
+
+def _difficult_list(key: str, dataset: DarknetSet) -> str:
+    """Return the file name of a list of difficult objects, which is not that of a split."""
+    stem = key
+    while stem in dataset.splits:
+        stem += "_objects"
+    return f"{stem}.txt"
 
 
 def _difficult_splits(dataset: DarknetSet) -> dict[str, str]:

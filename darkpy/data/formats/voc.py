@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from xml.etree import ElementTree
 
-from darkpy.data.formats.annotations import AnnotatedDataset, AnnotatedImage, AnnotatedObject, BoxPx
+from darkpy.data.formats.annotations import (
+    AnnotatedDataset,
+    AnnotatedImage,
+    AnnotatedObject,
+    BoxPx,
+    ImportReport,
+    annotated_image,
+    box_around,
+)
 from darkpy.data.formats.xml import read_xml
 from darkpy.data.lists.paths import IMAGE_SUFFIXES
 from darkpy.data.lists.text_files import read_lines
 from darkpy.errors import DarkpyError
 
-MAX_SIDE_PX = 1 << 20
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "")
 
 
@@ -41,7 +49,8 @@ def read_voc(folder: Path, corners: Corners = Corners.DARKNET, *, needs_images: 
     """Read the images of a folder that contains `Annotations`, or XML files itself.
 
     needs_images: leave out images whose file does not exist.
-    Raises: DarkpyError when there is no annotation, or one is broken, has no size or a box without numbers.
+    Raises: DarkpyError when there is no annotation; and with all faults, when some are broken, have no size (nor their
+        images), or have boxes without numbers.
     """
     annotations = folder / "Annotations" if (folder / "Annotations").is_dir() else folder
     files = _files(annotations, ".xml")
@@ -55,14 +64,20 @@ def read_voc(folder: Path, corners: Corners = Corners.DARKNET, *, needs_images: 
             images.setdefault(path.stem, path)
     annotated: dict[str, AnnotatedImage] = {}
     missing = []
+    report = ImportReport()
     for file in files:
-        root = read_xml(file)
-        w, h, objects = parse_voc(root, file, corners)
+        try:
+            root = read_xml(file)
+        except DarkpyError as error:
+            report.faults.append(error.message)
+            continue
+        size_px, objects = _parse(root, file, corners, report)
         image = images.get(file.stem) or images.get(Path(_text(root, "filename")).stem)
         if image is None and needs_images:
             missing.append(file.stem)
-        else:
-            annotated[file.stem] = AnnotatedImage(image or Path(file.stem), w, h, objects)
+        elif made := annotated_image(str(file), image or file.with_suffix(".jpg"), size_px, objects, report):
+            annotated[file.stem] = made
+    report.check("repair these files, or move them away; an annotation has <size>, and <bndbox> in each <object>")
     splits: dict[str, list[str]] = {}
     for file in _files(folder / "ImageSets" / "Main", ".txt"):
         if not file.stat().st_size:
@@ -74,42 +89,51 @@ def read_voc(folder: Path, corners: Corners = Corners.DARKNET, *, needs_images: 
     listed = {name for names in splits.values() for name in names}
     missing += sorted(listed - annotated.keys() - set(missing))
     existing = {split: [name for name in names if name in annotated] for split, names in splits.items()}
-    return AnnotatedDataset(annotated, {split: names for split, names in existing.items() if names}, tuple(missing))
+    splits = {split: names for split, names in existing.items() if names}
+    return AnnotatedDataset(annotated, splits, tuple(missing), losses=report.losses)
 
 
-def parse_voc(
-    root: ElementTree.Element, file: Path, corners: Corners = Corners.DARKNET
-) -> tuple[int, int, tuple[AnnotatedObject, ...]]:
-    """Parse an annotation. Returns: width, height and objects.
-
-    Raises: DarkpyError when it is not an annotation, has no size, or has an object without a name or four numbers.
-    """
+def _parse(
+    root: ElementTree.Element, file: Path, corners: Corners, report: ImportReport
+) -> tuple[tuple[float, float], list[AnnotatedObject]]:
+    """Parse an annotation. Returns: width and height, NaN for none; and the objects."""
     if root.tag != "annotation":
-        raise DarkpyError(f"{file}: begins with <{root.tag[:40]}>, VOC's annotations with <annotation>")
-    sides = []
-    for name in ("width", "height"):
-        side_text = _text(root, f"size/{name}")
-        side = _number(side_text)
-        if not 1 <= side <= MAX_SIDE_PX:
-            raise DarkpyError(
-                f"{file}: the image's {name} is {side_text[:40] or 'missing'}, and boxes cannot be scaled without it",
-                hint="<size> holds <width> and <height> in pixels",
-            )
-        sides.append(round(side))
-    w, h = sides
+        report.faults.append(f"{file}: begins with <{root.tag[:40]}>, VOC's annotations with <annotation>")
     objects = []
     for number, element in enumerate(root.iterfind("object"), start=1):
         name = " ".join(_text(element, "name").split())
+        location = f"{file}: object {number}{f', {name[:40]!r},' if name else ''}"
         if not name:
-            raise DarkpyError(f"{file}: object {number} has no <name>")
-        edges = [_number(_text(element, f"bndbox/{edge}")) for edge in ("xmin", "ymin", "xmax", "ymax")]
-        if not all(map(math.isfinite, edges)):
-            raise DarkpyError(
-                f"{file}: object {number}, {name[:40]!r}, has no box", hint="<bndbox> holds xmin, ymin, xmax, ymax"
-            )
-        is_difficult = _text(element, "difficult") == "1"
-        objects.append(AnnotatedObject(name, corners.to_edges(*edges), is_difficult))
-    return w, h, tuple(objects)
+            report.faults.append(f"{location} has no <name>")
+        box = _box(element, corners)
+        if box is None:
+            report.losses["objects without a box are left out"].append(location.rstrip(","))
+        elif not all(map(math.isfinite, box)):
+            report.faults.append(f"{location} has a box that is not four numbers")
+        else:
+            if element.find("bndbox") is None:
+                report.losses["objects without a box get the one around their polygon"].append(location.rstrip(","))
+            objects.append(AnnotatedObject(name, box, _text(element, "difficult") == "1"))
+    return (_number(_text(root, "size/width")), _number(_text(root, "size/height"))), objects
+
+
+def _box(element: ElementTree.Element, corners: Corners) -> BoxPx | None:
+    """Return an object's box, or the one around its polygon; with NaN for what is not a number; None for neither."""
+    if element.find("bndbox") is not None:
+        return corners.to_edges(
+            *(_number(_text(element, f"bndbox/{edge}")) for edge in ("xmin", "ymin", "xmax", "ymax"))
+        )
+    polygon = element.find("polygon")
+    if polygon is None:
+        return None
+    # x1, y1, x2, ... of Roboflow, or <pt> of LabelMe
+    x_N, y_N = (
+        [_number(part.text or "") for part in polygon.iter() if re.fullmatch(rf"{axis}\d*", part.tag)] for axis in "xy"
+    )
+    if not x_N or len(x_N) != len(y_N):
+        return None
+    is_finite = all(map(math.isfinite, x_N + y_N))
+    return box_around(zip(x_N, y_N, strict=True)) if is_finite else BoxPx(math.nan, math.nan, math.nan, math.nan)
 
 
 def _text(element: ElementTree.Element, path: str) -> str:

@@ -71,10 +71,10 @@ def find_label(image: str | os.PathLike[str], dialect: Dialect) -> Path:
     Differs: each darknet knows its own place only; without a file there, it finds no objects.
     """
     first = label_path(image, dialect)
-    if not _is_true(first.exists):
+    if not is_true(first.exists):
         for other in Dialect:
             file = label_path(image, other)
-            if _is_true(file.is_file):
+            if is_true(file.is_file):
                 return file
     return first
 
@@ -88,7 +88,7 @@ def label_nearby(image: str) -> Path | None:
         siblings = []
     for folder in (path.parent, path.parent / "labels", *siblings):
         for name in (f"{path.stem}.txt", f"{path.name}.txt", f"{path.stem}.xml"):
-            if _is_true((folder / name).is_file):
+            if is_true((folder / name).is_file):
                 return folder / name
     return None
 
@@ -110,6 +110,14 @@ def listed_folder(folder: Path, example: str) -> str:
     )
 
 
+def require_listable(path: str | os.PathLike[str]) -> None:
+    """Raises: DarkpyError for a path that does not come back from a line of a list."""
+    text = os.fspath(path)
+    if text != text.strip() or any(letter in text for letter in "\r\n\0"):
+        hint = "rename the file: lists have one path a line, without blanks around it"
+        raise DarkpyError(f"{printable(text)}: cannot stand in a list", hint=hint)
+
+
 def expand_paths(arguments: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Expand the arguments of a command to image files, in order.
 
@@ -122,7 +130,7 @@ def expand_paths(arguments: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """
     paths: list[Path] = []
     for argument in map(Path, arguments):
-        if _is_true(argument.is_dir):
+        if is_true(argument.is_dir):
             try:
                 names = sorted(argument.iterdir())
             except OSError as error:
@@ -136,8 +144,8 @@ def expand_paths(arguments: Iterable[str | os.PathLike[str]]) -> list[Path]:
             paths += images
         elif argument.suffix.lower() in (".txt", ".list"):
             paths += read_image_list(argument)
-        elif glob.has_magic(str(argument)) and not _is_true(argument.exists):
-            files = [Path(name) for name in sorted(glob.glob(str(argument))) if _is_true(Path(name).is_file)]  # noqa: PTH207
+        elif glob.has_magic(str(argument)) and not is_true(argument.exists):
+            files = [Path(name) for name in sorted(glob.glob(str(argument))) if is_true(Path(name).is_file)]  # noqa: PTH207
             if not files:
                 raise DarkpyError(f"{printable(argument)}: matches no file", hint="name image files, or their folder")
             paths += files
@@ -184,16 +192,16 @@ def read_list_lines(path: Path) -> list[str]:
 
 
 def _exists(entry: str, folder: Path) -> bool:
-    return _is_true((folder / entry).exists) or _is_true(Path(entry).exists)
+    return is_true((folder / entry).exists) or is_true(Path(entry).exists)
 
 
 def find_image(entry: Path, folder: Path) -> Path:
     """Find an image that a list in `folder` names: relative to the working directory, else to the folder."""
     beside = folder / entry
-    return beside if not _is_true(entry.exists) and _is_true(beside.exists) else entry
+    return beside if not is_true(entry.exists) and is_true(beside.exists) else entry
 
 
-def _is_true(predicate: Callable[[], bool]) -> bool:
+def is_true(predicate: Callable[[], bool]) -> bool:
     """Call a predicate of a path; False where it raises because the name is too long or contains a zero byte."""
     try:
         return predicate()

@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from darkpy.data.lists.image_list import LIST_SUFFIXES, ImageList, names_from_common_folder
+from darkpy.data.lists.paths import require_listable
 from darkpy.data.lists.text_files import DIFFICULT_KEYS, read_data
 from darkpy.errors import DarkpyError
 
@@ -54,16 +55,21 @@ def split_files(
 
     Images are identified by their paths from their common folder, and written with absolute paths.
 
-    Raises:  DarkpyError as `split`.
+    Raises:  DarkpyError as `split`, and for a path that cannot stand in a list, or a part called like another key.
     """
     files = [listed.file(index) for index in range(len(listed.images))]
     names = names_from_common_folder(files)
     absolute = {name: str(file.absolute()) for name, file in zip(names, files, strict=True)}
+    for path in absolute.values():
+        require_listable(path)
     parts = split(list(absolute), shares, seed)
     texts = {folder / f"{part}.txt": [absolute[name] for name in members] for part, members in parts.items()}
     if not source.is_dir() and source.suffix.lower() not in LIST_SUFFIXES:
         lists = {part: (folder / f"{part}.txt").absolute().as_posix() for part in parts}
         data = read_data(source)
+        own_keys = {*DIFFICULT_KEYS.values(), "names", "classes", "backup", *data.entries} - DIFFICULT_KEYS.keys()
+        if clash := own_keys & parts.keys():
+            raise DarkpyError(f"a part called {min(clash)!r} would replace {min(clash)}= of {source}", hint="rename it")
         # the difficult objects of lists that are replaced are left out
         dropped = {DIFFICULT_KEYS[part] for part in parts if part in DIFFICULT_KEYS}
         entries = {key: value for key, value in data.entries.items() if key not in dropped}

@@ -9,9 +9,9 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import PIL.Image
@@ -42,8 +42,6 @@ _TRANSPOSE_OF_ORIENTATION = {
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
-
-_SWAPS_SIDES = frozenset(_TRANSPOSE_OF_ORIENTATION[orientation] for orientation in (5, 6, 7, 8))
 
 _IMAGE_SIGNATURES = (
     (0, b"\xff\xd8\xff", "a JPEG image"),
@@ -136,7 +134,7 @@ def decode(file: BinaryIO, *, exif_rotate: bool, max_pixels: int, min_side: int 
             image.draft(None, (min_side, min_side))
         image.load()
         if exif_rotate:
-            transpose = _exif_transpose(image)
+            transpose = _TRANSPOSE_OF_ORIENTATION.get(_exif_orientation(image))
             image = image if transpose is None else image.transpose(transpose)
         return to_rgb(image)
 
@@ -153,19 +151,51 @@ def to_rgb(image: PIL.Image.Image) -> NDArray[np.uint8]:
         return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
+class ImageLayout(NamedTuple):
+    """Width and height of an upright image, and the EXIF orientation that made it so (1 to 8)."""
+
+    w: int
+    h: int
+    orientation: int
+
+    @property
+    def swaps_sides(self) -> bool:
+        return self.orientation >= 5
+
+    def to_upright(self, edges: Sequence[float]) -> tuple[float, float, float, float]:
+        """Convert left, top, right, bottom in the stored pixels to the upright image's."""
+        left, top, right, bottom = edges
+        if self.swaps_sides:
+            left, top, right, bottom = top, left, bottom, right
+        if self.orientation in (2, 3, 6, 7):
+            left, right = self.w - right, self.w - left
+        if self.orientation in (3, 4, 7, 8):
+            top, bottom = self.h - bottom, self.h - top
+        return left, top, right, bottom
+
+
+def read_image_layout(path: Path) -> ImageLayout:
+    """Read size and orientation of an image from the header of its file.
+
+    Raises:  ImageError naming the file.
+    """
+    return read_image(path, _read_layout)
+
+
 def read_image_size(path: Path) -> tuple[int, int]:
     """Read width and height of an image after EXIF rotation from the header of its file.
 
     Raises:  ImageError naming the file.
     """
-    return read_image(path, _read_size)
+    return read_image_layout(path)[:2]
 
 
-def _read_size(file: BinaryIO) -> tuple[int, int]:
+def _read_layout(file: BinaryIO) -> ImageLayout:
     with _suppress_pillow_warnings:
         image = _open_header(file, MAX_PIXELS)
         w, h = image.size
-        return (h, w) if _exif_transpose(image) in _SWAPS_SIDES else (w, h)
+        orientation = _exif_orientation(image)
+        return ImageLayout(*((h, w) if orientation >= 5 else (w, h)), orientation)
 
 
 def to_gray(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -209,12 +239,13 @@ def _open_header(file: BinaryIO, max_pixels: int) -> PIL.Image.Image:
             PIL.Image.MAX_IMAGE_PIXELS = pillow_limit
 
 
-def _exif_transpose(image: PIL.Image.Image) -> PIL.Image.Transpose | None:
-    """Return the transposition that makes an image upright."""
+def _exif_orientation(image: PIL.Image.Image) -> int:
+    """Return the EXIF orientation, 1 (upright) to 8."""
     try:
-        return _TRANSPOSE_OF_ORIENTATION.get(image.getexif().get(_ORIENTATION_TAG, 1))
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # broken EXIF data can raise anything, and the image may still be good
-        return None
+        return 1
+    return orientation if orientation in _TRANSPOSE_OF_ORIENTATION else 1
 
 
 def _to_eight_bits(samples: NDArray[np.float32 | np.int32 | np.uint16]) -> NDArray[np.uint8]:

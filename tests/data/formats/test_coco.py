@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkpy.data.formats.annotations import AnnotatedObject, BoxPx
-from darkpy.data.formats.coco import read_coco
+from darkpy.data.formats.coco import read_coco, read_coco_splits
 from darkpy.errors import DarkpyError
 
 GOOD: dict[str, Any] = {
@@ -69,9 +69,9 @@ def test_images_lie_in_the_folder_that_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "change", "told"),
     [
-        ("images", {"width": None}, "image 5 has no width"),
-        ("images", {"height": 0}, "image 5 has no height"),
-        ("images", {"width": 1e99}, "image 5 has no width"),
+        ("images", {"width": None}, r"image 5: the image.s size is \? x 50"),
+        ("images", {"height": 0}, "image 5: the image.s size is 100 x 0"),
+        ("images", {"width": 1e99}, r"image 5: the image.s size is \? x 50"),
         ("images", {"file_name": 7}, "5 has no file_name"),
         ("images", {"file_name": "."}, "is not a file in the folder"),
         ("images", {"file_name": "../../secret.jpg"}, "is not a file in the folder"),
@@ -96,6 +96,58 @@ def test_wrong_content_is_an_error_that_names_the_file(
     with pytest.raises(DarkpyError, match=told) as caught:
         read_coco(write(tmp_path, content), needs_images=False)
     assert "instances_val.json: " in caught.value.message
+
+
+def test_faults_of_all_files_are_one_error(tmp_path: Path) -> None:
+    content = deepcopy(GOOD)
+    content["annotations"][0]["bbox"] = [1]
+    content["annotations"][1]["image_id"] = 99
+    content["categories"][2]["name"] = ""
+    files = [write(tmp_path, content), write(tmp_path, "{", "other.json")]
+    with pytest.raises(DarkpyError) as info:
+        read_coco_splits(files)
+    assert [line.split(":")[0] for line in info.value.message.split("\n")] == [*[str(files[0])] * 3, str(files[1])]
+
+
+COUNTS = [27, 5, 7, 5, 7, 9, 3, 5, 7, 5, 28]
+"""Runs down the columns of 12 x 9 pixels, of which 3:8, 2:7 and 5:12, 4 are set."""
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "box"),
+    [
+        ([[2, 3, 10, 3, 10, 12], [1, 4, 2, 20.5, 1, 1]], (1, 1, 10, 20.5)),
+        ({"size": [12, 9], "counts": COUNTS}, (2, 3, 7, 12)),
+        ({"size": [12, 9], "counts": "k057004LL40e0"}, (2, 3, 7, 12)),
+        ({"size": [4, 3], "counts": [3, 2, 7]}, (0, 0, 2, 4)),  # a run over the end of a column
+    ],
+)
+def test_annotation_without_a_box_gets_the_one_around_its_segmentation(
+    tmp_path: Path, segmentation: object, box: BoxPx
+) -> None:
+    content = deepcopy(GOOD)
+    content["annotations"][0] = {"id": 1, "image_id": 5, "category_id": 9, "segmentation": segmentation}
+    content["annotations"][1] = {"id": 2, "image_id": 5, "category_id": 9, "keypoints": [1, 2, 2]}
+    read = read_coco(file := write(tmp_path, content), needs_images=False)
+    assert [item.box for item in read.images["a"].objects] == [box]
+    assert dict(read.losses) == {
+        "annotations without a box get the one around their segmentation": [f"{file}: annotation 1"],
+        "annotations without a box are left out": [f"{file}: annotation 2"],
+    }
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        *([1, 2, 3], [[]], [["x", 1]], "x", {"size": [3, 3]}, {"size": [0, 3], "counts": [0]}, {"counts": [9]}),
+        *({"size": [3, 3], "counts": counts} for counts in ([9], [1, 2], [-1, 10], [1, 2**70], "\0", "o" * 20, [])),
+    ],
+)
+def test_malformed_segmentation_is_a_fault(tmp_path: Path, segmentation: object) -> None:
+    content = deepcopy(GOOD)
+    content["annotations"][0] = {"id": 1, "image_id": 5, "category_id": 9, "segmentation": segmentation}
+    with pytest.raises(DarkpyError, match="annotation 1 has no bbox, and a segmentation that is neither"):
+        read_coco(write(tmp_path, content), needs_images=False)
 
 
 @pytest.mark.parametrize(

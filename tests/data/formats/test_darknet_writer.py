@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,23 @@ def test_two_files_with_one_label_file_are_an_error_and_nothing_is_written(tmp_p
 def test_train_and_valid_splits_are_chosen_by_name(splits: list[str], chosen: tuple[str, str]) -> None:
     one = DarknetSet(images={}, labels={}, splits={name: [] for name in splits}, names=())
     assert (one.train, one.valid) == chosen
+
+
+@pytest.mark.parametrize("taken", [("difficult",), ("difficult", "difficult_objects"), ("train", "difficult_train")])
+def test_list_of_difficult_objects_has_another_name_than_every_split(tmp_path: Path, taken: tuple[str, ...]) -> None:
+    set_ = made(tmp_path / "in", a=("0 .5 .5 1 1\n", "0 .2 .2 .1 .1\n"), b=("", "0 .1 .1 .1 .1\n"))
+    splits = {key: ["a"] for key in taken} | {"val": ["b"]}
+    list(write_set(dataclasses.replace(set_, splits=splits), tmp_path / "out"))
+    data = read_data(tmp_path / "out/out.data")
+    for split in splits:
+        assert "/pictures/" in (tmp_path / f"out/{split}.txt").read_text()
+    for key in ("difficult", "difficult_train"):
+        listed = data.find(key)
+        assert listed is not None and "/difficult/" in listed.read_text()
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\r", "\na"])
+def test_name_with_a_line_break_is_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DarkpyError, match="cannot stand in a list"):
+        list(write_set(made(tmp_path / "in", **{name: ("", ""), "b": ("", "")}), tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darkpy.data.lists.splitting import split
+from darkpy.data.lists.image_list import ImageList
+from darkpy.data.lists.splitting import split, split_files
 from darkpy.errors import DarkpyError
 
 NAMES = [str(number) for number in range(100)]
@@ -19,6 +22,25 @@ def test_parts_follow_from_the_seed_and_not_from_the_order() -> None:
     again = split(NAMES[::-1], {"train": 0.8, "valid": 0.2}, 3)
     assert again["valid"] == parts["valid"][::-1]
     assert split(NAMES, {"train": 0.8, "valid": 0.2}, 4)["valid"] != parts["valid"]
+
+
+@pytest.mark.parametrize("part", ["difficult", "names", "backup", "eval"])
+def test_part_called_like_another_key_of_the_data_file_is_refused(tmp_path: Path, part: str) -> None:
+    source = tmp_path / "my.data"
+    source.write_text("names=x.names\neval=coco\ntrain=train.txt\n")
+    listed = ImageList(("a.jpg", "b.jpg"), tmp_path)
+    with pytest.raises(DarkpyError, match=f"a part called '{part}' would replace {part}= of"):
+        split_files(source, listed, tmp_path, {"train": 0.5, part: 0.5}, 0)
+
+
+@pytest.mark.parametrize("name", ["a\nb.jpg", "a\rb.jpg", " a.jpg", "a.jpg\n"])
+def test_name_that_would_not_come_back_from_a_list_is_refused(tmp_path: Path, name: str) -> None:
+    listed = ImageList((f"{tmp_path}/{name}", f"{tmp_path}/b.jpg"), tmp_path)
+    if name != name.lstrip():  # in a folder, whose path has no blank at its start
+        assert split_files(tmp_path, listed, tmp_path, {"train": 1.0}, 0)
+        return
+    with pytest.raises(DarkpyError, match="cannot stand in a list"):
+        split_files(tmp_path, listed, tmp_path, {"train": 1.0}, 0)
 
 
 def test_few_names_change_their_part_when_some_are_added() -> None:
