@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from darkpy.build import Plan
+    from darkpy.custom_cfg import make_custom_cfg
     from darkpy.detection_run import detect, detect_image
     from darkpy.diagnostics.monitor.monitor import Monitor
     from darkpy.evaluation.average_precision import ClassPrecision, MeanAveragePrecision
@@ -59,6 +60,7 @@ __all__ = [
     "evaluate",
     "export_onnx",
     "load",
+    "make_custom_cfg",
     "plan",
     "train",
 ]
@@ -82,6 +84,7 @@ _LAZY_MODULES = {
     "detect_image": "darkpy.detection_run",
     "evaluate": "darkpy.evaluation.runner",
     "export_onnx": "darkpy.export.onnx_files",
+    "make_custom_cfg": "darkpy.custom_cfg",
     "train": "darkpy.training_run",
 }
 """Modules of public names that need torch."""

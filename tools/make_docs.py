@@ -19,7 +19,7 @@ import click
 
 from darkpy.cli.app import app
 from darkpy.config.net import NetSpec
-from darkpy.config.schema import Key, keys_of
+from darkpy.config.schema import MAX_INT, Key, keys_of
 from darkpy.dialect import Dialect
 from darkpy.layers.base import SECTION_SPECS, LayerSpec
 
@@ -83,6 +83,12 @@ def key_notes(key: Key) -> str:
     notes = []
     if key.minimum is not None:
         notes.append(f"at least {key.minimum:g}")
+    if key.maximum is not None:
+        notes.append(f"at most {key.maximum:g}")
+    if key.usual is not None and key.usual[1] < MAX_INT:
+        notes.append(f"usually {key.usual[0]:g} to {key.usual[1]:g}")
+    elif key.usual is not None and key.usual[0] != key.minimum:
+        notes.append(f"usually at least {key.usual[0]:g}")
     if key.choices is not None:
         by_dialect = {dialect: sorted(map(str, key.choices(dialect))) for dialect in Dialect}
         pjreddie, alexeyab = by_dialect[Dialect.PJREDDIE], by_dialect[Dialect.ALEXEYAB]

@@ -111,13 +111,19 @@ def rewrite(text: bytes, anchors_K2: Floats, head_anchors: Sequence[HeadAnchors]
 
     text: the cfg that the plan of the heads was made from.
     """
+    edits = anchor_edits(anchors_K2, head_anchors)
+    return edit_cfg(text.decode("utf-8", "surrogateescape"), edits).encode("utf-8", "surrogateescape")
+
+
+def anchor_edits(anchors_K2: Floats, head_anchors: Sequence[HeadAnchors]) -> list[CfgEdit]:
+    """Return the edits that give the heads new anchors=, mask=, num=, and filters= before them."""
     edits: list[CfgEdit] = []
     for assignment in head_anchors:
         layer, source = assignment.head.node.index, assignment.head.source
         edits += (CfgEdit(key, value, layer) for key, value in values_of(anchors_K2, assignment).items())
         if source is not None:
             edits.append(CfgEdit("filters", str(assignment.filters), source.index))
-    return edit_cfg(text.decode("utf-8", "surrogateescape"), edits).encode("utf-8", "surrogateescape")
+    return edits
 
 
 def values_of(anchors_K2: Floats, assignment: HeadAnchors) -> Mapping[str, str]:

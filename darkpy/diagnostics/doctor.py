@@ -115,7 +115,7 @@ def examine(
     config = read(cfg)
     try:
         plan = make_plan(config, dialect, weights=weights)
-        findings: Sequence[Finding] = plan.warnings
+        findings: Sequence[Finding] = deduplicate(plan.warnings)
     except ConfigError as error:
         plan, findings = None, deduplicate(error.findings)
     exam = Examination(config, plan, data)

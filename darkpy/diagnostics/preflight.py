@@ -12,7 +12,7 @@ from pathlib import Path
 from darkpy.build import Plan
 from darkpy.data.lists.paths import find_label, label_nearby, label_path
 from darkpy.data.loading.datasets import ClassificationData
-from darkpy.diagnostics.checks.anchors import check_anchor_sizes
+from darkpy.diagnostics.checks.anchors import check_anchor_sizes, check_masks
 from darkpy.diagnostics.checks.cfg import check_batch, check_layers, check_rates, heads_of, peak_rate
 from darkpy.diagnostics.checks.lists import FINDING_NAME as LABELS_UNUSABLE
 from darkpy.diagnostics.checks.lists import check_labels, check_names
@@ -169,6 +169,7 @@ def check_plan(plan: Plan) -> Iterator[Finding]:
     yield from check_rates(plan)
     yield from check_batch(plan)
     yield from check_anchor_sizes(plan)
+    yield from check_masks(plan)
     yield from check_layers(plan, peak_rate=peak_rate(plan.net))
 
 

@@ -103,6 +103,13 @@ class AnchoredSpec(HeadSpec):
         return self.classes
 
     @property
+    def input_count(self) -> int:
+        return (len(self.mask) or self.num) * self.entries
+
+    def describe_input(self) -> str:
+        return f"{len(self.mask) or self.num} anchors x ({self.box_entries} + classes={self.classes})"
+
+    @property
     def class_weights(self) -> tuple[float, ...]:
         """Loss weight of each class, 1 for the most frequent one. Source: src/parser.c get_classes_multipliers."""
         counters = [max(1, counter) for counter in self.counters_per_class]
@@ -130,13 +137,10 @@ class AnchoredSpec(HeadSpec):
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         (x,) = inputs
-        anchors = len(self.mask) or self.num
-        channels = anchors * self.entries
-        if x.c != channels:
+        if x.c != self.input_count:
             raise ShapeError(
-                f"reads {x.c} channels, but {anchors} anchors x ({self.box_entries} + classes={self.classes})"
-                f" are {channels}",
-                hint=f"set filters={channels} in the convolutional before it",
+                f"reads {x.c} channels, but {self.describe_input()} are {self.input_count}",
+                hint=f"set filters={self.input_count} in the convolutional before it",
             )
         listed = len(self.anchors) // 2
         if self.mask and max(self.mask) >= max(self.num, listed):

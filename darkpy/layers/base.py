@@ -353,6 +353,9 @@ def skipped_cells(size: int, strides: Sequence[int]) -> Iterator[Finding]:
 
 def missing_anchors(anchors: Sequence[float], indices: Sequence[int], unit: str) -> Iterator[Finding]:
     """Find anchors of a head that its list lacks. unit: in which the cfg gives them."""
+    if len(anchors) % 2:
+        message = f"anchors= has {len(anchors)} numbers: a width without a height"
+        yield Finding(name="odd-anchors", message=message, key="anchors", hints=("pairs of a width and a height",))
     listed, wanted = len(anchors) // 2, max(indices) + 1
     if wanted > listed:
         message = f"uses anchors up to number {wanted - 1}, and anchors= lists {listed}: the others are .5 x .5 {unit}"

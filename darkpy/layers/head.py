@@ -55,6 +55,15 @@ class HeadSpec(LossSpec):
         raise NotImplementedError
 
     @property
+    def input_count(self) -> int:
+        """Channels of the map that the head reads, or values of its vector."""
+        raise NotImplementedError
+
+    def describe_input(self) -> str:
+        """Formula of `input_count`, with the keys it is made of."""
+        raise NotImplementedError
+
+    @property
     def input_activations(self) -> tuple[str, ...]:
         """Activations with which the layer before the head gives all values that it decodes, the usual one first."""
         return ("linear",)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from darkpy.build import Plan
+from darkpy.build import Node, Plan
 from darkpy.diagnostics.checks.cfg import heads_of
 from darkpy.diagnostics.checks.images import InspectedImage
-from darkpy.finding import Finding
+from darkpy.finding import CfgEdit, Finding, Remedy, Severity
+from darkpy.layers.head import AnchorKeys, HeadSpec
 from darkpy.ops.boxes import iou
 
 MIN_BOXES, MAX_BOXES = 20, 20_000
@@ -24,6 +26,8 @@ MIN_MEAN_IOU = 0.5
 forks' cfgs for COCO and VOC have 0.53 and more on blood cells; those of a network's own data 0.75 and more."""
 MIN_SCALE_FACTOR, MIN_IOU_GAIN = 1.6, 0.2
 """Distance of the best common factor from 1, and its gain in IoU, that make a finding."""
+PUBLISHED_MASKS = ([3], [0], 6)
+"""Anchors that two heads use, that none uses, and their number in three published cfgs and their weights."""
 MAX_INPUT_SIDES = 1.25
 """Width and height of an anchor, in sides of the network's input, that no object can have."""
 
@@ -96,6 +100,88 @@ def check_anchor_sizes(plan: Plan) -> Iterator[Finding]:
         w, h = anchors_A2[beyond_A].amax(dim=0).tolist()
         text = f"{int(beyond_A.sum())} of {len(anchors_A2)} anchors are larger than the input of {net.width} x"
         yield _finding(plan, "anchors-beyond-input", f"{text} {net.height}, up to {w:.0f} x {h:.0f} pixels")
+
+
+def check_masks(plan: Plan) -> Iterator[Finding]:
+    """Check that the heads divide one list of anchors among themselves, the smallest for the finest map."""
+    heads = [HeadNode(node, keys) for node, spec in heads_of(plan) if (keys := spec.anchor_keys) is not None]
+    if len(heads) < 2 or any(head.has_own_list for head in heads):
+        return
+    yield from _check_lists(plan, heads)
+    indices = sorted(index for head in heads for index in head.keys.indices)
+    used, count = set(indices), max(head.keys.num for head in heads)
+    repeated = sorted({index for index in used if indices.count(index) > 1})
+    missing = sorted(set(range(count)) - used)
+    finest_first = sorted(heads, key=lambda head: -head.node.shape.h * head.node.shape.w)
+    areas = [head.mean_area(plan) for head in finest_first]
+    is_unsorted = not repeated and not missing and areas != sorted(areas)
+    if not (repeated or missing or is_unsorted):
+        return
+    message = f"the heads' masks divide {count} anchors unevenly"
+    if repeated:
+        message += f"; {', '.join(map(str, repeated))} used by two heads"
+    if missing:
+        message += f"; {', '.join(map(str, missing))} used by none"
+    if is_unsorted:
+        message = "larger anchors are used on a finer map, smaller ones on a coarser: masks of another cfg?"
+    remedies: tuple[Remedy, ...] = ()
+    if len(indices) == count:
+        first, edits = 0, []
+        for head in finest_first:
+            last = first + len(head.keys.indices)
+            edits.append(CfgEdit("mask", ",".join(map(str, range(first, last))), head.node.index))
+            first = last
+        remedies = (Remedy(edits=tuple(sorted(edits, key=lambda edit: edit.layer or 0))),)
+    is_published = (repeated, missing, count) == PUBLISHED_MASKS
+    yield Finding(
+        name="masks",
+        severity=Severity.NOTE if is_published else Severity.WARNING,
+        location=plan.locate(heads[-1].node.index, "mask"),
+        message=f"{message} (as in yolov4-tiny.cfg, whose published weights need it)" if is_published else message,
+        remedies=remedies,
+        hints=() if remedies else ("each anchor in one mask=, and filters= before the heads",),
+    )
+
+
+class HeadNode(NamedTuple):
+    """Head with anchors."""
+
+    node: Node
+    keys: AnchorKeys
+
+    @property
+    def anchors(self) -> tuple[float, ...]:
+        return tuple(getattr(self.node.spec, "anchors", ()))
+
+    @property
+    def has_own_list(self) -> bool:
+        """True if the head uses all anchors of its list."""
+        return len(set(self.keys.indices)) * 2 >= len(self.anchors)
+
+    def mean_area(self, plan: Plan) -> float:
+        spec = self.node.spec
+        assert isinstance(spec, HeadSpec)
+        sizes_A2 = spec.anchor_sizes(self.node.shape, plan.net.width, plan.net.height)
+        return float(sizes_A2.prod(dim=1).mean())
+
+
+def _check_lists(plan: Plan, heads: Sequence[HeadNode]) -> Iterator[Finding]:
+    """Check that all heads have the same anchors= and num=."""
+    for key, values in (
+        ("anchors", [",".join(f"{value:g}" for value in head.anchors) for head in heads]),
+        ("num", [str(head.keys.num) for head in heads]),
+    ):
+        usual = max(values, key=lambda value: (values.count(value), values.index(value) == 0))
+        odd = [head.node.index for head, value in zip(heads, values, strict=True) if value != usual]
+        if odd:
+            layers = ", ".join(map(str, odd))
+            edits = tuple(CfgEdit(key, usual, index) for index in odd) if usual else ()
+            yield Finding(
+                name=f"{key}-differ" if key == "anchors" else f"{key}-differs",
+                location=plan.locate(odd[0], key),
+                message=f"{key}= of layers {layers} is not that of the other heads, which share one list of anchors",
+                remedies=(Remedy(edits=edits),) if edits else (),
+            )
 
 
 def _anchors(plan: Plan) -> Tensor:

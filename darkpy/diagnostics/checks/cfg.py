@@ -10,17 +10,19 @@ from dataclasses import replace
 
 from darkpy.build import Node, Plan
 from darkpy.config.net import NetSpec
+from darkpy.config.schema import keys_of
 from darkpy.errors import DarkpyError
-from darkpy.finding import Cause, Finding, Severity
+from darkpy.finding import Cause, CfgEdit, Finding, Remedy, Severity
 from darkpy.layers.head import HeadSpec
 from darkpy.layers.loss import LossSpec
 from darkpy.training.optimizer import current_rate
 
-MAX_UNNORMALIZED_LAYERS = 22
-"""Layers with weights in a row without normalization: the deepest stack of either fork's cfgs (strided.cfg)."""
-MAX_UNNORMALIZED_LAYERS_FAST = 9
-"""The same at a rate above FAST_RATE; vgg-16.cfg trains 16 layers at 0.00001, alexnet.cfg 8 at 0.01."""
-FAST_RATE = 0.01
+UNNORMALIZED_LAYERS_BY_RATE = {False: {0.1: 2, 0.01: 9, 0.0: 22}, True: {0.005: 2, 0.0: 22}}
+"""Layers with weights in a row that train without normalization above a rate, of classifiers and of detectors.
+
+strided.cfg trains 22 layers at 0.01, alexnet.cfg 8 at 0.01, crnn.train.cfg 5 at 0.1, t1.test.cfg, a detector, 10 at
+0.005; vgg-16.cfg has 16 at 0.00001.
+"""
 
 
 def has_loss(plan: Plan) -> bool:
@@ -55,20 +57,27 @@ def _check_depth(plan: Plan, peak_rate: float) -> Iterator[Finding]:
         is_weighted = any(array_spec.is_decayed for array_spec in node.arrays)
         depth[node.index] = 0 if _is_normalized(node) else deepest + is_weighted
     last = max(depth, key=lambda index: depth[index])
-    most = MAX_UNNORMALIZED_LAYERS_FAST if peak_rate > FAST_RATE else MAX_UNNORMALIZED_LAYERS
-    if depth[last] > most:
+    limits = UNNORMALIZED_LAYERS_BY_RATE[bool(heads_of(plan))]
+    if depth[last] > next(layers for rate, layers in limits.items() if peak_rate > rate or not rate):
+        read_by_loss = {source for node in plan.nodes if isinstance(node.spec, LossSpec) for source in node.sources}
+        edits = [
+            CfgEdit("batch_normalize", "1", node.index)
+            for node in plan.nodes
+            if depth[node.index] and "batch_normalize" in keys_of(type(node.spec))
+            if any(array_spec.is_decayed for array_spec in node.arrays) and node.index not in read_by_loss
+        ]
         yield Finding(
             name="deep-without-norm",
             location=plan.locate(last),
             message=f"is the last of {depth[last]} layers with weights in a row without normalization, at a"
             f" learning rate of up to {peak_rate:g}: activations and gradients grow or fade from layer to layer",
-            hints=("batch_normalize=1 in all of them but the last", "a smaller learning_rate", "burn_in=1000"),
+            remedies=(Remedy(edits=tuple(edits)), Remedy(edits=(CfgEdit("grad_clip_norm", "10"),))),
         )
 
 
 def _is_normalized(node: Node) -> bool:
-    """True if the layer has batch norm, group norm or layer norm."""
-    return any(array_spec.is_norm for array_spec in node.arrays)
+    """True if the layer, or a layer that it is made of, has batch norm, group norm or layer norm."""
+    return any(array_spec.is_norm or array_spec.is_statistic for array_spec in node.arrays)
 
 
 def _check_norm_of_one(plan: Plan) -> Iterator[Finding]:
@@ -115,6 +124,7 @@ def _check_heads(plan: Plan) -> Iterator[Finding]:
                 " fixed, objectness and sizes among them",
                 hints=("batch_normalize=0",),
             )
+    yield from _check_filters(plan)
     counts = [f"{spec.class_count} in layer {node.index}" for node, spec in heads]
     if len({spec.class_count for _, spec in heads}) > 1:
         yield Finding(
@@ -125,6 +135,37 @@ def _check_heads(plan: Plan) -> Iterator[Finding]:
         )
 
 
+def _check_filters(plan: Plan) -> Iterator[Finding]:
+    """Find hidden convolutions that have the channels of a head: filters= replaced in too many sections."""
+    heads = [node for node, spec in heads_of(plan) if spec.anchor_keys is not None]
+    if not heads:
+        return
+    before_heads = {source for node in heads for source in node.sources}
+    counts = {node.inputs[0].c for node in heads}
+    odd = [
+        node
+        for node in plan.nodes
+        if node.index not in before_heads and "filters" in node.section.entries and node.shape.c in counts
+        # a number that is no multiple of 8 is no width of a layer; others are where a map shrinks to a fraction
+        if node.shape.c % 8 or (node.index > heads[0].index and node.inputs[0].c >= MIN_SHRINKING * node.shape.c)
+    ]
+    if odd:
+        layers = ", ".join(str(node.index) for node in odd)
+        message = f"has filters={odd[0].shape.c}, as the layers before the heads, but feeds no head"
+        if len(odd) > 1:
+            message = f"{message}; so do {len(odd)} layers: {layers}"
+        hints = (f"filters= of the original cfg here: only layers {_listed(before_heads)} feed a head",)
+        yield Finding(
+            name="filters-of-head", location=plan.locate(odd[0].index, "filters"), message=message, hints=hints
+        )
+
+
+def _listed(indices: set[int]) -> str:
+    return ", ".join(map(str, sorted(indices)))
+
+
+MIN_SHRINKING = 8
+"""Factor by which a hidden layer of darknet's cfgs never reduces the channels."""
 MAX_DETECTOR_RATE, MAX_CLASSIFIER_RATE, MAX_ADAM_RATE = 0.05, 0.75, 0.02
 """Rates above which training fails. The largest of either fork's cfgs are 0.01 (yolov1-tiny), 0.5 and, with Adam,
 0.002."""

@@ -63,6 +63,13 @@ class DetectionSpec(HeadSpec):
         return self.classes
 
     @property
+    def input_count(self) -> int:
+        return self.side**2 * ((1 + self.coords) * self.num + self.classes)
+
+    def describe_input(self) -> str:
+        return f"side={self.side}² x ((1 + coords={self.coords}) x num={self.num} + classes={self.classes})"
+
+    @property
     def input_activations(self) -> tuple[str, ...]:
         return "linear", "logistic"  # all its values are fractions
 
@@ -70,14 +77,12 @@ class DetectionSpec(HeadSpec):
         (x,) = inputs
         if self.coords != 4:
             raise ShapeError(f"coords={self.coords}, but a box has 4", hint="set coords=4 (darknet's default is 1)")
-        expected = self.side**2 * ((1 + self.coords) * self.num + self.classes)
-        if x.outputs != expected:
+        if x.outputs != self.input_count:
             raise ShapeError(
-                f"reads {x.outputs} values, but side={self.side}² x ((1 + coords={self.coords}) x num={self.num}"
-                f" + classes={self.classes}) are {expected}",
-                hint=f"set output={expected} in the connected layer before it",
+                f"reads {x.outputs} values, but {self.describe_input()} are {self.input_count}",
+                hint=f"set output={self.input_count} in the connected layer before it",
             )
-        return Shape.vector(expected)
+        return Shape.vector(self.input_count)
 
     def lint(self, inputs: Sequence[Shape]) -> Iterator[Finding]:
         if not self.classes:

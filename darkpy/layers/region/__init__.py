@@ -90,6 +90,13 @@ class RegionSpec(HeadSpec):
         return self.classes
 
     @property
+    def input_count(self) -> int:
+        return self.num * self.entries
+
+    def describe_input(self) -> str:
+        return f"num={self.num} x (coords={self.coords} + 1 + classes={self.classes})"
+
+    @property
     def cells_first(self) -> bool:
         """True if the output's memory is (cell, anchor, entry) rather than (anchor, entry, cell)."""
         return self.dialect is Dialect.ALEXEYAB
@@ -125,12 +132,10 @@ class RegionSpec(HeadSpec):
             raise ShapeError(
                 f"coords={self.coords}, but it must be 4 in the alexeyab dialect", hint=use_dialect(Dialect.PJREDDIE)
             )
-        expected = self.num * self.entries
-        if x.c != expected:
+        if x.c != self.input_count:
             raise ShapeError(
-                f"reads {x.c} channels, but num={self.num} x (coords={self.coords} + 1 + classes={self.classes})"
-                f" are {expected}",
-                hint=f"set filters={expected} in the convolutional before it",
+                f"reads {x.c} channels, but {self.describe_input()} are {self.input_count}",
+                hint=f"set filters={self.input_count} in the convolutional before it",
             )
         return x
 
