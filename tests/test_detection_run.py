@@ -281,8 +281,8 @@ def test_result_is_filtered_by_class_and_score(result: darkpy.Result) -> None:
     assert 0 < len(dogs) < len(result) and set(dogs.names) == {"dog"} and dogs.scores.min() >= 0.3
     assert same(dogs, result.filter([1], 0.3)) and same(dogs, result.filter(classes=1, min_score=0.3))
     assert len(result.filter(["cat", "dog"])) == len(result)
-    with pytest.raises(DarkpyError, match="no class is called 'dgo'") as caught:
-        result.filter("dgo")
+    with pytest.raises(DarkpyError, match="no class is called 'dogg'") as caught:
+        result.filter("dogg")
     assert caught.value.hint == "did you mean dog?"
 
 

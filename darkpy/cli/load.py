@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -150,31 +150,43 @@ def drawing_path(source: str | Path, folder: Path) -> Path:
     return folder / (name if Path(name).suffix.lower() in _PILLOW_FORMATS else f"{name}.jpg")
 
 
-def open_folder(folder: Path, sources: Iterable[Path]) -> None:
-    """Create the folder for drawings. Raises: DarkpyError when a drawing would replace an input or another drawing."""
+def open_folder(
+    folder: Path,
+    sources: Iterable[Path],
+    *,
+    option: str = "--out",
+    target: Callable[[Path, Path], Path] = drawing_path,
+) -> None:
+    """Create the folder for a file of each image.
+
+    option: that names the folder, for messages. target: path of an image's file in the folder.
+    Raises: DarkpyError when a file would replace an input or another one.
+    """
     if folder.suffix == ".json":
         hint = "--json prints JSON; darkpy detector test -out FILE writes AlexeyAB's"
-        raise DarkpyError(f"--out {folder}: must be a folder for drawings", hint=hint)
-    targets = {source: drawing_path(source, folder) for source in sources}
-    for source, target in targets.items():
-        require_writable(target, source, overwrite=True)
-    for target, count in Counter(targets.values()).most_common(1):
+        raise DarkpyError(f"{option} {folder}: must be a folder", hint=hint)
+    targets = {source: target(source, folder) for source in sources}
+    for source, file in targets.items():
+        require_writable(file, source, overwrite=True)
+    for file, count in Counter(targets.values()).most_common(1):
         if count > 1:
-            hint = "draw them into different folders"
-            raise DarkpyError(f"{target}: {count} images have this name", hint=hint)
+            hint = f"give them to several commands with different folders for {option}"
+            raise DarkpyError(f"{file}: {count} images have this name", hint=hint)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DarkpyError(f"--out {folder}: {error.strerror}") from error
+        raise DarkpyError(f"{option} {folder}: {error.strerror}") from error
 
 
-def write_drawing(result: Result, path: Path) -> None:
-    """Draw the detections on the image and write it atomically.
+def write_drawing(
+    result: Result, path: Path, line_width: int | None = None, labels: bool = True, scores: bool = True
+) -> None:
+    """Draw the detections on the image, with a style as in `Result.draw`, and write it atomically.
 
     Raises: DarkpyError when it cannot be written, or is the image itself.
     """
     require_writable(path, result.path, overwrite=True)
-    write_image(result.draw(), path)
+    write_image(result.draw(line_width=line_width, labels=labels, scores=scores), path)
 
 
 def write_image(image: PIL.Image.Image, path: Path) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import csv
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,27 +22,31 @@ from darkpy.cli.load import (
     open_folder,
     open_network,
     write_drawing,
+    write_image,
 )
 from darkpy.cli.options import (
     FILE_PATH,
     Command,
     LoadOptions,
     box_options,
+    collect,
     fast_network_options,
     ignored_options,
     json_option,
+    require_writable,
 )
 from darkpy.data.lists.text_files import read_data
 from darkpy.dialect import Dialect
 from darkpy.evaluation import formats
+from darkpy.finding import printable
 
 if TYPE_CHECKING:
-    from darkpy.errors import ImageError
     from darkpy.evaluation.result import Result
 
 ALEXEYAB_THRESH = 0.24
 """Default of AlexeyAB's `detect`; his `detector test` has .25."""
 MAX_BATCH_SIZE = 1024
+CSV_COLUMNS = ("filename", "class_id", "name", "confidence", "left", "top", "right", "bottom")
 
 DETECT_HELP = """Detect objects on images.
 
@@ -48,17 +57,64 @@ one per line.
   darkpy detect yolov3.cfg yolov3.weights dog.jpg
   darkpy detect yolov3.cfg yolov3.weights photos/ --out drawn
   darkpy detect my.cfg my.weights photos/ --names my.names --json > detections.json
+  darkpy detect my.cfg my.weights photos/ --classes dog,cat --crop found --csv > detections.csv
 
-Without --out and --json, a single image, and each one named on standard input, is drawn to predictions.jpg in the
-working directory, as darknet does.
+Without --out, a single image, and each one named on standard input, is drawn to predictions.jpg in the working
+directory, as darknet does; not if the detections are printed for programs (--json, --json-lines, --csv).
 
 Detections with a score above .5 are shown, or above .24 in alexeyab's dialect; see -thresh.
 
+--save-labels writes a label file per image, with the best class of each box: labels to correct and train on.
+
 --json prints an array with one image per line, detections by descending score: filename, width, height, and objects
 with class_id, name, confidence, box (x and y of the center, w, h: fractions of the image) and box_px (left, top, right,
-bottom: pixels, clipped to the image). An unreadable image has filename and error; the others continue, and the exit
-code is 2.
+bottom: pixels, clipped to the image). --json-lines prints the same objects as they are found, one per line, without the
+array. An unreadable image has filename and error; the others continue, and the exit code is 2.
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OutputOptions:
+    """Choice and form of the detections: the values of `_output_options`."""
+
+    classes: str | None
+    limit: int | None
+    out: Path | None
+    line_width: int | None
+    hide_labels: bool
+    hide_scores: bool
+    crop: Path | None
+    save_labels: Path | None
+    overwrite: bool
+    as_json: bool
+    as_json_lines: bool
+    as_csv: bool
+
+
+_output_options = collect(
+    _OutputOptions,
+    "outputs",
+    click.option("--classes", metavar="NAMES", help="Show only these classes: names or numbers, separated by commas."),
+    click.option(
+        "--max",
+        "limit",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Show at most N detections per image, the best ones.",
+    ),
+    json_option,
+    click.option("--json-lines", "as_json_lines", is_flag=True, help="Print a JSON object per image as it is done."),
+    click.option("--csv", "as_csv", is_flag=True, help="Print CSV: a line per detection, edges in pixels."),
+    click.option("--out", type=FILE_PATH, metavar="DIR", help="Draw the images into this folder."),
+    click.option("--line-width", type=click.IntRange(1, 100), metavar="N", help="Line width of drawn boxes in pixels."),
+    click.option("--hide-labels", is_flag=True, help="Draw boxes without names and scores."),
+    click.option("--hide-scores", is_flag=True, help="Draw names without scores."),
+    click.option("--crop", type=FILE_PATH, metavar="DIR", help="Write the pixels of each detection into this folder."),
+    click.option(
+        "--save-labels", type=FILE_PATH, metavar="DIR", help="Write a darknet label file per image into this folder."
+    ),
+    click.option("--overwrite", is_flag=True, help="Let --save-labels replace existing label files."),
+)
 
 
 @click.command(cls=Command, help=DETECT_HELP)
@@ -69,8 +125,7 @@ code is 2.
     "--names", type=FILE_PATH, help="Class names, one per line.  [default: COCO or VOC, by number of classes]"
 )
 @click.option("--data", type=FILE_PATH, help="A .data file with the class names.")
-@json_option
-@click.option("--out", type=FILE_PATH, metavar="DIR", help="Draw the images into this folder.")
+@_output_options
 @click.option(
     "--batch-size",
     type=click.IntRange(1, MAX_BATCH_SIZE),
@@ -87,32 +142,34 @@ def detect(
     images: tuple[Path, ...],
     names: Path | None,
     data: Path | None,
-    as_json: bool,
-    out: Path | None,
     batch_size: int | None,
     thresh: float | None,
     hier: float,
     nms: float,
     letterbox: bool | None,
     load: LoadOptions,
+    outputs: _OutputOptions,
 ) -> int:
     from darkpy.data.lists.paths import expand_paths
     from darkpy.detection_run import detect
 
     if names is not None and data is not None:
         raise click.UsageError("--names and --data both name the classes: give one")
+    if outputs.as_json + outputs.as_json_lines + outputs.as_csv > 1:
+        raise click.UsageError("--json, --json-lines and --csv are three forms of the output: give one")
     paths = expand_paths(images) if images else None
-    if out is not None:
-        open_folder(out, paths or ())
+    writer = _Writer(outputs, paths)
     if names is None and data is not None:
         names = read_data(data).find_names()
     network = open_network(cfg, weights, load, examples=paths or (), batch_size=batch_size)
     if thresh is None and network.plan.dialect is Dialect.ALEXEYAB:
         thresh = ALEXEYAB_THRESH
+    names_by_class = class_names(network, names)
+    writer.choose_classes(names_by_class)
     results: Iterable[Result] = detect(
         network,
         ask_paths() if paths is None else paths,
-        class_names(network, names),
+        names_by_class,
         thresh=thresh,
         nms=nms,
         tree_thresh=hier,
@@ -122,28 +179,107 @@ def detect(
     )
     if paths is not None:
         results = console.track(results, len(paths))
-    draws_predictions = not as_json and (paths is None or len(paths) == 1)
-    errors: list[ImageError] = []
-    shown = _draw_each(results, out, draws_predictions, errors)
-    for text in formats.array_json(result.to_dict() for result in shown) if as_json else map(_text, shown):
+    shown = writer.write_each(results)
+    if outputs.as_json:
+        texts = formats.array_json(result.to_dict() for result in shown)
+    elif outputs.as_json_lines:
+        texts = (f"{result.to_json()}\n" for result in shown)
+    elif outputs.as_csv:
+        texts = chain([_csv([CSV_COLUMNS])], map(_csv_rows, shown))
+    else:
+        texts = map(_text, shown)
+    for text in texts:
         console.echo(text, nl=False)
-    return 2 if errors else 0
+    if writer.kept_labels:
+        console.info(f"{writer.kept_labels} label files exist already and are left as they are: see --overwrite")
+    return 2 if writer.has_failed else 0
 
 
-def _draw_each(
-    results: Iterable[Result], out: Path | None, draws_predictions: bool, errors: list[ImageError]
-) -> Iterator[Result]:
-    """Yield the results by descending score, after drawing each or printing its error, which `errors` collects."""
-    for result in results:
-        shown = result.visible()
-        if shown.error is not None:
-            console.error(shown.error)
-            errors.append(shown.error)
-        elif out is not None:
-            write_drawing(shown, drawing_path(shown.path, out))
-        elif draws_predictions:
-            write_drawing(shown, PREDICTIONS_FILE)
-        yield shown
+class _Writer:
+    """Files of each image: drawing, crops, labels.
+
+    paths: the images; None if they are asked for one by one.
+    Raises: DarkpyError when a folder cannot be made, or two images would have the same file.
+    """
+
+    def __init__(self, options: _OutputOptions, paths: Sequence[Path] | None) -> None:
+        self.options = options
+        self.draws_predictions = not (options.out or options.as_json or options.as_json_lines or options.as_csv) and (
+            paths is None or len(paths) == 1
+        )
+        self.classes: list[int] | None = None
+        self.kept_labels = 0
+        self.has_failed = False
+        for option, folder in (
+            ("--out", options.out),
+            ("--crop", options.crop),
+            ("--save-labels", options.save_labels),
+        ):
+            if folder is not None:
+                target = drawing_path if option != "--save-labels" else _label_path
+                open_folder(folder, paths or (), option=option, target=target)
+
+    def choose_classes(self, names: Sequence[str]) -> None:
+        """Raises: DarkpyError for a class of --classes that the network does not have."""
+        from darkpy.evaluation.result import find_classes
+
+        if self.options.classes is not None:
+            self.classes = find_classes([name.strip() for name in self.options.classes.split(",")], names)
+
+    def write_each(self, results: Iterable[Result]) -> Iterator[Result]:
+        """Yield the detections to show of each image, after writing its files or printing its error."""
+        options = self.options
+        for result in results:
+            shown = result.visible().filter(self.classes)[: options.limit]
+            if shown.error is not None:
+                console.error(shown.error)
+                self.has_failed = True
+            else:
+                drawing = drawing_path(shown.path, options.out) if options.out else PREDICTIONS_FILE
+                if options.out is not None or self.draws_predictions:
+                    style = (options.line_width, not options.hide_labels, not options.hide_scores)
+                    write_drawing(shown, drawing, *style)
+                if options.crop is not None:
+                    _write_crops(shown, options.crop)
+                if options.save_labels is not None:
+                    self._save_labels(shown, _label_path(shown.path, options.save_labels))
+            yield shown
+
+    def _save_labels(self, result: Result, path: Path) -> None:
+        if path.exists() and not self.options.overwrite:
+            self.kept_labels += 1
+        else:
+            result.save_labels(path, overwrite=True)
+
+
+def _label_path(source: str | Path, folder: Path) -> Path:
+    return folder / f"{Path(source).stem}.txt"
+
+
+def _write_crops(result: Result, folder: Path) -> None:
+    """Write the pixels of each detection whose box is not outside the image."""
+    import PIL.Image
+
+    target = drawing_path(result.path, folder)
+    for index, (name, pixels_HWC) in enumerate(zip(result.names, result.crop(), strict=True)):
+        if pixels_HWC.size:
+            suffix = re.sub(r"[^\w-]+", "_", name)[:40]
+            path = target.with_name(f"{target.stem}_{index:03}_{suffix}{target.suffix}")
+            require_writable(path, result.path, overwrite=True)
+            write_image(PIL.Image.fromarray(pixels_HWC), path)
+
+
+def _csv_rows(result: Result) -> str:
+    boxes = ([round(edge, 2) for edge in box] for box in result.boxes.tolist())
+    rows = zip(result.class_ids.tolist(), result.names, result.scores.tolist(), boxes, strict=True)
+    path = printable(result.path)
+    return _csv([(path, class_id, printable(name), round(score, 6), *box) for class_id, name, score, box in rows])
+
+
+def _csv(rows: Iterable[Sequence[object]]) -> str:
+    stream = StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()
 
 
 def _text(result: Result) -> str:

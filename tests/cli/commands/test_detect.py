@@ -199,3 +199,62 @@ def expected_objects(document: Any) -> list[tuple[float, ...]]:
 @pytest.mark.parametrize("command", [("detect",), ("detector", "map"), ("detector", "recall")], ids=" ".join)
 def test_help_names_the_batch_size_that_is_taken(command: tuple[str, ...], run: Run) -> None:
     assert f"[default: {BATCH_SIZE}" in " ".join(run(*command, "--help").out.split())
+
+
+def test_classes_and_max_choose_the_detections(task: Path, run: Run) -> None:
+    assert run(*NET, "a.png", "--classes", "dog").out == f"a.png: 1 object\ndog: 73%{PLACE}"
+    assert run(*NET, "a.png", "--classes", "1, cat").out.startswith("a.png: 2 objects")
+    assert run(*NET, "a.png", "--max", "1").out == f"a.png: 1 object\ncat: 95%{PLACE}"
+    code, out, err = run(*NET, "a.png", "--classes", "dogg")
+    assert (code, out) == (2, "") and "no class is called 'dogg'" in err and "did you mean dog?" in err
+
+
+def test_json_lines_are_the_records_of_the_array(task: Path, run: Run) -> None:
+    (task / "bad.jpg").write_bytes(b"no image")
+    words = (*NET, "a.png", "bad.jpg")
+    code, out, _ = run(*words, "--json-lines")
+    assert code == 2
+    assert [json.loads(line) for line in out.splitlines()] == json.loads(run(*words, "--json").out)
+    assert not (task / "predictions.jpg").exists()
+
+
+def test_csv_has_a_line_for_each_detection(task: Path, run: Run) -> None:
+    (task / "pets.names").write_text('a "cat", black\ndog\n')
+    lines = run(*NET, "a.png", "--csv").out.splitlines()
+    assert lines[0] == "filename,class_id,name,confidence,left,top,right,bottom"
+    assert lines[1:] == [
+        'a.png,0,"a ""cat"", black",0.946199,16.0,24.0,48.0,40.0',
+        "a.png,1,dog,0.726166,16.0,24.0,48.0,40.0",
+    ]
+    assert run(*NET, "a.png", "--csv", "--json").code == 2
+
+
+def test_crops_are_named_after_image_and_class(task: Path, run: Run) -> None:
+    (task / "pets.names").write_text("../cat/x\ndog\n")
+    assert run(*NET, "a.png", "--crop", "deep/crops").code == 0
+    assert sorted(path.name for path in (task / "deep/crops").iterdir()) == ["a_000__cat_x.png", "a_001_dog.png"]
+    with Image.open("deep/crops/a_001_dog.png") as crop:
+        assert crop.size == (32, 16)
+
+
+def test_labels_are_written_but_not_over_existing_ones(task: Path, run: Run) -> None:
+    words = (*NET, "a.png", "--save-labels", "marks")
+    assert run(*words).code == 0
+    assert (task / "marks/a.txt").read_text() == "0 0.5000 0.5000 0.5000 0.2500\n"
+    (task / "marks/a.txt").write_text("mine")
+    code, _, err = run(*words)
+    assert code == 0 and "1 label files exist already" in err
+    assert (task / "marks/a.txt").read_text() == "mine"
+    assert run(*words, "--overwrite", "--classes", "dog").code == 0
+    assert (task / "marks/a.txt").read_text() == "1 0.5000 0.5000 0.5000 0.2500\n"
+    write_image(task / "a.jpg", 32, 32)
+    code, _, err = run(*NET, "a.png", "a.jpg", "--save-labels", "marks")
+    assert code == 2 and "2 images have this name" in err
+
+
+def test_style_of_a_drawing_is_chosen(task: Path, run: Run) -> None:
+    drawings = []
+    for style in ((), ("--hide-labels",), ("--hide-scores",), ("--line-width", "9")):
+        run(*NET, "a.png", *style)
+        drawings.append((task / "predictions.jpg").read_bytes())
+    assert len(set(drawings)) == 4
