@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
+import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -34,15 +35,17 @@ from darkpy.data.loading.bad_files import BadLists
 from darkpy.diagnostics.preflight import check_training
 from darkpy.dialect import Dialect
 from darkpy.distributed import joined, local_world
-from darkpy.errors import ConfigError, DarkpyError, DarkpyWarning
+from darkpy.errors import ConfigError, DarkpyError, DarkpyWarning, WeightsError, is_out_of_memory
 from darkpy.finding import Finding
 from darkpy.network import Network
 from darkpy.ops.device import find_device
 from darkpy.process import count_cpus
+from darkpy.training.callbacks import Callbacks
 from darkpy.training.checkpoints import NO_MAP, Checkpoints, Resume, base_name, find_resume
 from darkpy.training.loop import run_updates
 from darkpy.training.reports import CheckpointReport, UpdateReport, ValidationReport
-from darkpy.training.setup import TrainingSetup, backup_folder, open_setup
+from darkpy.training.run_lock import locked
+from darkpy.training.setup import TrainingSetup, backup_folder, changed_settings, fingerprint, open_setup
 from darkpy.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -50,11 +53,8 @@ if TYPE_CHECKING:
     from darkpy.diagnostics.report.chart import Chart
     from darkpy.training.validation import Validation
 
-CALLBACK_EVENTS = ("on_start", "on_update", "on_validation", "on_checkpoint", "on_finding", "on_warning")
 MAX_GPU_WORKERS = 8
 """Default limit of the processes that load images for a GPU."""
-MAX_FILE_WARNINGS = 10
-"""Unusable files that are warned of by name; bad.list and bad_label.list name all of them."""
 
 
 @dataclass(kw_only=True)
@@ -62,12 +62,14 @@ class TrainingRun:
     """A training in progress, as `on_start` gets it.
 
     folder: of the weights, the log and the chart. resume: the resume file it continues from, None for a new run.
+    changes: settings that are no longer those of the resume file.
     """
 
     trainer: Trainer
     setup: TrainingSetup
     folder: Path
     resume: Resume | None = None
+    changes: tuple[str, ...] = ()
     stop_reason: str = ""
     stop_code: int = 0
 
@@ -125,7 +127,7 @@ def train(
     kind: str | None = None,
     device: str | int | torch.device | None = None,
     precision: str = "fp32",
-    seed: int = 0,
+    seed: int | None = None,
     clear: bool = False,
     auto_batch: bool = False,
     workers: int | None = None,
@@ -133,6 +135,7 @@ def train(
     monitor: Monitor | bool = True,
     max_bad_updates: int = 100,
     allow_empty: bool = False,
+    overwrite: bool = False,
     chart: str | os.PathLike[str] | bool = True,
     map_epochs: int = 0,
     iou_thresh: float = 0.5,
@@ -146,13 +149,15 @@ def train(
     kind: "detector" or "classifier" to refuse networks of the other kind.
     device: "cpu", "cuda:1", ...; by default a GPU if there is one. Under torchrun each process trains its part of the
         minibatch on its own GPU; without -gpus this is how to use several.
-    precision: "fp32", or "bf16" for mixed precision. seed: of all random numbers; torch's global seed is set to it.
+    precision: "fp32", or "bf16" for mixed precision.
+    seed: of all random numbers, 0 by default; torch's global seed is set to it. A resumed run keeps its own.
     clear: start the schedule anew, as if the weights had seen no images.
     auto_batch: raise the subdivisions where a GPU's memory does not suffice.
     workers: processes that load images. draft: decode large JPEGs at reduced size, faster and less exactly.
     monitor: False makes every update unchecked; or a `darkpy.Monitor` with thresholds of your own.
     max_bad_updates: refused updates in a row that end the run with an error.
     allow_empty: train although no image has a usable object.
+    overwrite: overwrite the final weights of a finished run of this name.
     chart: file of the chart of loss and mAP; True puts it beside the weights, False draws none.
     map_epochs: epochs between two validations on the .data file's `valid` list; 0 for none.
     iou_thresh, thresh: IoU above which a detection counts as correct; score above which it counts in precision, recall.
@@ -163,28 +168,39 @@ def train(
         on_finding(finding: Finding) for what is wrong with the cfg or the data, before on_start, and with the run;
         on_warning(message: str), for everything else, also before on_start.
         Without an on_warning, and for what is wrong before the run an on_finding, there are Python warnings.
-    Raises: DarkpyError for unusable files or options, and when the run cannot continue (BadRunError from the monitor,
-        with the last good weights saved). Exceptions of callbacks end the run and are not caught.
+    Raises: DarkpyError for unusable files or options, and when the run cannot continue (BadRunError from the monitor).
+        Exceptions of callbacks end the run and are not caught. After any exception the weights of the last update are
+        saved, unless they are ruined.
     """
-    events = _Events(callbacks)
+    events = Callbacks(callbacks)
     device = find_device(device)
-    with joined(device) as process_group:
+    with joined(device) as process_group, _out_of_memory_errors(), ExitStack() as stack:
         events.is_main = process_group.is_main
         if auto_batch and not process_group.is_alone:
             raise DarkpyError("auto_batch (--fit) is for one device", hint="set subdivisions in [net]")
         with events.python_warnings():
-            torch.manual_seed(seed)
+            torch.manual_seed(seed or 0)
             network = _load_network(Path(cfg), weights, dialect, device, strict=strict, events=events)
             if clear:
                 network.header = network.header.with_seen(0)
             start = None if weights is None else Path(weights)
             resume = None if start is None or clear else find_resume(start, base_name(network.plan.file))
-            seed = resume.seed if resume else seed
+            if resume is not None and seed is not None and seed != resume.seed:
+                events.warn(f"seed {seed} is ignored: the run continues with its own, {resume.seed}")
+            seed = resume.seed if resume is not None else seed or 0
             setup = _open_setup(network, Path(data), kind, seed=seed, workers=workers, draft=draft)
             folder = backup_folder(setup.data)
+            if process_group.is_main:
+                stack.enter_context(locked(folder, base_name(network.plan.file)))
             seen, is_resumed = network.header.seen, resume is not None
             for finding in check_training(
-                setup, seen=seen, folder=folder, weights=start, is_resumed=is_resumed, allow_empty=allow_empty
+                setup,
+                seen=seen,
+                folder=folder,
+                weights=start,
+                is_resumed=is_resumed,
+                allow_empty=allow_empty,
+                overwrite=overwrite,
             ):
                 events.report(finding)
             validation = None
@@ -200,159 +216,155 @@ def train(
                 from darkpy.training.auto_batch import fit_minibatch
 
                 fit_minibatch(trainer, setup.largest, at_most=trainer.net.minibatch, auto_batch=auto_batch)
-            run = TrainingRun(trainer=trainer, setup=setup, folder=folder, resume=resume)
+            settings = fingerprint(setup, trainer.network.plan, seed=seed, precision=precision, draft=draft)
+            changes = changed_settings(resume.fingerprint, settings) if resume and resume.fingerprint else ()
+            run = TrainingRun(trainer=trainer, setup=setup, folder=folder, resume=resume, changes=changes)
             drawing = _open_chart(run, chart, guard) if run.is_main else None
+            checkpoints = None
+            if run.is_main:
+                checkpoints = Checkpoints(trainer, folder, setup.intervals, resume=resume, fingerprint=settings)
+        session = _Session(run, events, checkpoints, monitor=guard, validation=validation, chart=drawing)
         try:
-            return _run(run, events, guard, validation, drawing, auto_batch=auto_batch)
+            session.train(auto_batch=auto_batch)
         finally:
             if guard is not None:
                 guard.listeners.remove(events.finding)
+        return session.result()
 
 
-def _run(
-    run: TrainingRun,
-    events: _Events,
-    monitor: Monitor | None,
-    validation: Validation | None,
-    chart: Chart | None,
-    *,
-    auto_batch: bool,
-) -> TrainingResult:
-    """Make every update, validate and save when due, and save once more at the end."""
-    trainer, process_group, intervals = run.trainer, run.trainer.process_group, run.setup.intervals
-    best = run.resume.best if run.resume else NO_MAP
-    checkpoints = Checkpoints(trainer, run.folder, intervals, best=best) if run.is_main else None
-    written: dict[Path, None] = {}  # in this order
-    report: UpdateReport | None = None
-    mean: float | None = None
-
-    def save(*paths: Path, is_last: bool = False) -> None:
-        written.update(dict.fromkeys(paths))
-        if paths:
-            events.emit("on_checkpoint", CheckpointReport(batch_num=trainer.batch_num, paths=paths, is_last=is_last))
-
-    events.emit("on_start", run)
+@contextmanager
+def _out_of_memory_errors() -> Iterator[None]:
+    """Raises: DarkpyError in place of the errors of torch, oneDNN and the system when memory does not suffice."""
     try:
-        for report in run_updates(trainer, run.setup.source, auto_batch=auto_batch):
-            events.warn_of_files(report)
-            events.emit("on_update", report)
-            if chart is not None:
-                chart(report)
-            if checkpoints is not None:
-                if validation is not None and validation.is_due(report):
-                    mean = validation.mean_average_precision()
-                    best_path = checkpoints.save_best(mean)
-                    if monitor is not None:
-                        monitor.log_map(report.batch_num, mean)
-                    if chart is not None:
-                        chart.judge(report.batch_num, mean)
-                    events.emit(
-                        "on_validation",
-                        ValidationReport(
-                            batch_num=report.batch_num,
-                            mean=mean,
-                            iou_thresh=validation.iou_thresh,
-                            is_best=best_path is not None,
-                        ),
-                    )
-                    save(*([best_path] if best_path else ()))
-                save(*checkpoints.save_due(report))
-            if stop_code := process_group.agree(run.stop_code):
-                run.stop(run.stop_reason or "stopped by another rank", code=stop_code)
-                break
-    except DarkpyError as error:
-        # a BadRunError of the monitor after at least one good update
-        if checkpoints is not None and getattr(error, "is_savable", False) and report is not None:
-            save(*checkpoints.save(intervals.last), is_last=True)
-        raise
-    if checkpoints is not None:
-        save(*checkpoints.save(intervals.last if run.stop_code else intervals.final), is_last=True)
-    best = checkpoints.best if checkpoints is not None else NO_MAP
-    return TrainingResult(
-        batch_num=trainer.batch_num,
-        seen=trainer.seen,
-        loss=report.loss if report is not None else math.nan,
-        average_loss=trainer.average_loss,
-        map=mean,
-        best_map=best if best != NO_MAP else None,
-        weights=next(reversed(written), None),
-        checkpoints=tuple(written),
-        log=monitor.log_path if monitor is not None else None,
-        chart=chart.path if chart is not None else None,
-        findings=tuple(events.findings),
-        stop_reason=run.stop_reason,
-        stop_code=run.stop_code,
-    )
+        yield
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DarkpyError(
+            "memory does not suffice for this training",
+            hint="set larger subdivisions, or a smaller width and height, in [net]; or give a smaller --workers",
+        ) from error
 
 
-class _Events:
-    """The callbacks of a run: each event goes to the objects that have a method of its name."""
+class _Session:
+    """The updates of a run, and what follows each of them: validation, chart and checkpoints.
 
-    def __init__(self, callbacks: Sequence[object]) -> None:
-        self.callbacks, self.is_main = callbacks, True
-        self.findings: list[Finding] = []
-        self._warned_files: set[str] = set()
-        for callback in callbacks:
-            for name in dir(callback):
-                if name.startswith("on_") and callable(getattr(callback, name)) and name not in CALLBACK_EVENTS:
-                    near = get_close_matches(name, CALLBACK_EVENTS, 1)
-                    hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(CALLBACK_EVENTS)}"
-                    raise DarkpyError(f"{type(callback).__name__}.{name}: no event of a training", hint=hint)
+    checkpoints: None on other ranks than the main one.
+    """
 
-    def emit(self, event: str, value: object) -> None:
-        """Call the callbacks; on other ranks than the main one only for `on_start`."""
-        for callback in self.callbacks if self.is_main or event == "on_start" else ():
-            if (method := getattr(callback, event, None)) is not None:
-                method(value)
+    def __init__(
+        self,
+        run: TrainingRun,
+        events: Callbacks,
+        checkpoints: Checkpoints | None,
+        *,
+        monitor: Monitor | None,
+        validation: Validation | None,
+        chart: Chart | None,
+    ) -> None:
+        self.run, self.events, self.checkpoints = run, events, checkpoints
+        self.monitor, self.validation, self.chart = monitor, validation, chart
+        self.last_report: UpdateReport | None = None
+        self.mean: float | None = None
+        self._written: dict[Path, None] = {}  # in this order
+        self._saved_at = run.trainer.batch_num  # update of the newest weights on the disk
+        self._has_chart_failed = False
 
-    def finding(self, finding: Finding) -> None:
-        self.findings.append(finding)
-        self.emit("on_finding", finding)
+    def train(self, *, auto_batch: bool) -> None:
+        """Make every update, validate and save when due, and save once more at the end, also after an exception."""
+        run = self.run
+        self.events.emit("on_start", run)
+        try:
+            for report in run_updates(run.trainer, run.setup.source, auto_batch=auto_batch):
+                self.last_report = report
+                self._follow(report)
+                if stop_code := run.trainer.process_group.agree(run.stop_code):
+                    run.stop(run.stop_reason or "stopped by another rank", code=stop_code)
+                    break
+        except BaseException as error:
+            if not isinstance(error, WeightsError) and getattr(error, "is_savable", True):
+                self._save_interrupted()
+            raise
+        self._save(run.setup.intervals.last if run.stop_code else run.setup.intervals.final, is_last=True)
 
-    def report(self, finding: Finding) -> None:
-        """Pass on a finding from before the run: without an `on_finding` it is a warning, unless it is a note."""
-        self.finding(finding)
-        if not finding.is_note and not self._has("on_finding"):
-            self.warn(str(finding))
+    def result(self) -> TrainingResult:
+        run, report, checkpoints = self.run, self.last_report, self.checkpoints
+        best = checkpoints.best if checkpoints is not None else NO_MAP
+        return TrainingResult(
+            batch_num=run.trainer.batch_num,
+            seen=run.trainer.seen,
+            loss=report.loss if report is not None else math.nan,
+            average_loss=run.trainer.average_loss,
+            map=self.mean,
+            best_map=best if best != NO_MAP else None,
+            weights=next(reversed(self._written), None),
+            checkpoints=tuple(self._written),
+            log=self.monitor.log_path if self.monitor is not None else None,
+            chart=self.chart.path if self.chart is not None else None,
+            findings=tuple(self.events.findings),
+            stop_reason=run.stop_reason,
+            stop_code=run.stop_code,
+        )
 
-    def _has(self, event: str) -> bool:
-        return any(hasattr(callback, event) for callback in self.callbacks)
+    def _follow(self, report: UpdateReport) -> None:
+        self.events.warn_of_files(report)
+        self.events.emit("on_update", report)
+        self._draw(lambda chart: chart(report))
+        if self.validation is not None and self.validation.is_due(report):
+            self._validate(self.validation, report.batch_num)
+        if names := self.run.setup.intervals.names_due(report):
+            try:
+                self._save(*names)
+            except DarkpyError as error:
+                if not isinstance(error.__cause__, OSError):
+                    raise
+                self.events.warn(f"{error.message}: the training goes on, and tries again at its next checkpoint")
 
-    def warn(self, message: str) -> None:
-        if self._has("on_warning"):
-            self.emit("on_warning", message)
-        elif self.is_main:
-            warnings.warn(message, DarkpyWarning, stacklevel=3)
+    def _draw(self, add: Callable[[Chart], None]) -> None:
+        """Add something to the chart; one that cannot be drawn is warned of once."""
+        try:
+            if self.chart is not None:
+                add(self.chart)
+        except (DarkpyError, OSError, ValueError, MemoryError) as error:
+            if not self._has_chart_failed:
+                self.events.warn(f"{error}: the training goes on without its chart")
+            self._has_chart_failed = True
 
-    def warn_of_files(self, report: UpdateReport) -> None:
-        """Warn of each unusable file once, of the first ones by name."""
-        for problem in (problem for batch in report.batches for problem in batch.problems):
-            if problem.entry in self._warned_files:
-                continue
-            self._warned_files.add(problem.entry)
-            if len(self._warned_files) <= MAX_FILE_WARNINGS:
-                self.warn(problem.message)
-            elif len(self._warned_files) == MAX_FILE_WARNINGS + 1:
-                self.warn("more files cannot be used: bad.list and bad_label.list name all of them")
+    def _validate(self, validation: Validation, batch_num: int) -> None:
+        self.mean = mean = validation.mean_average_precision()
+        best_path = self.checkpoints.save_best(mean) if self.checkpoints is not None else None
+        if self.monitor is not None:
+            self.monitor.log_map(batch_num, mean)
+        self._draw(lambda chart: chart.judge(batch_num, mean))
+        iou_thresh, is_best = validation.iou_thresh, best_path is not None
+        report = ValidationReport(batch_num=batch_num, mean=mean, iou_thresh=iou_thresh, is_best=is_best)
+        self.events.emit("on_validation", report)
+        if best_path is not None:
+            self._report_checkpoint((best_path,))
 
-    @contextmanager
-    def python_warnings(self) -> Iterator[None]:
-        """Pass darkpy's Python warnings to `on_warning` for the time of a `with` block, if a callback has it."""
-        if not self._has("on_warning"):
-            yield
-            return
-        with warnings.catch_warnings():
-            warnings.simplefilter("always", DarkpyWarning)
-            show_others = warnings.showwarning
+    def _save(self, *names: str, is_last: bool = False) -> None:
+        """Write the weights under these names. Raises: DarkpyError when they cannot be written or are not finite."""
+        if self.checkpoints is not None:
+            paths = self.checkpoints.save(*names)
+            self._saved_at = self.run.trainer.batch_num
+            self._report_checkpoint(paths, is_last=is_last)
 
-            def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-                if issubclass(category, DarkpyWarning):
-                    self.warn(str(message))
-                else:
-                    show_others(message, category, *place, **more)
+    def _report_checkpoint(self, paths: tuple[Path, ...], *, is_last: bool = False) -> None:
+        self._written.update(dict.fromkeys(paths))
+        batch_num = self.run.trainer.batch_num
+        self.events.emit("on_checkpoint", CheckpointReport(batch_num=batch_num, paths=paths, is_last=is_last))
 
-            warnings.showwarning = show
-            yield
+    def _save_interrupted(self) -> None:
+        """Save the weights of the last update after an exception; what fails here must not hide that exception."""
+        trainer = self.run.trainer
+        with suppress(Exception):
+            if not trainer.rewind():
+                self.events.warn("interrupted while the weights were changed: they are not saved")
+            elif trainer.batch_num != self._saved_at:
+                try:
+                    self._save(self.run.setup.intervals.last, is_last=True)
+                except DarkpyError as error:
+                    self.events.warn(error.message)
 
 
 def _load_network(
@@ -362,7 +374,7 @@ def _load_network(
     device: torch.device,
     *,
     strict: bool,
-    events: _Events,
+    events: Callbacks,
 ) -> Network:
     try:
         plan = make_plan(cfg, dialect, strict=strict, weights=weights)
@@ -398,7 +410,7 @@ def _open_setup(
     return open_setup(network.plan, read_data(data), seed=seed, workers=workers, bad=bad, draft=draft)
 
 
-def _open_monitor(monitor: Monitor | bool, folder: Path, max_bad_updates: int, events: _Events) -> Monitor | None:
+def _open_monitor(monitor: Monitor | bool, folder: Path, max_bad_updates: int, events: Callbacks) -> Monitor | None:
     if monitor is False:
         return None
     if monitor is True:
@@ -418,6 +430,11 @@ def _open_chart(run: TrainingRun, target: str | os.PathLike[str] | bool, monitor
     from darkpy.diagnostics.report.chart import Chart
 
     path = run.folder / f"chart_{run.base}.png" if target is True else Path(target)
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        hint = f"mkdir {shlex.quote(str(path.parent))}" if not path.parent.exists() else None
+        raise DarkpyError(f"{path}: the chart cannot be written: {error.strerror or error}", hint=hint) from error
     history = None
     if monitor is not None and monitor.log_path is not None and run.trainer.batch_num:
         try:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import darkpy
 from darkpy.diagnostics.monitor.policy import BadRunError
 from darkpy.diagnostics.monitor.run_log import read_log
+from darkpy.errors import DarkpyError
 from darkpy.training.reports import CheckpointReport, UpdateReport, ValidationReport
 
 # cfgs so small are warned of
@@ -106,7 +110,8 @@ def write_cfg(updates: int = 6, rate: float = 0.001) -> None:
 
 
 def train(*arguments: str, **options: Any) -> darkpy.TrainingResult:
-    return darkpy.train("net.cfg", "net.data", *arguments, **{"device": "cpu", "workers": 0, "chart": False, **options})
+    defaults = {"device": "cpu", "workers": 0, "chart": False, "overwrite": True}
+    return darkpy.train("net.cfg", "net.data", *arguments, **{**defaults, **options})
 
 
 def test_result_holds_the_last_update_and_the_files() -> None:
@@ -147,6 +152,92 @@ def test_stopped_run_is_resumed_exactly() -> None:
     assert recorder.run.resume is not None and len(recorder.updates) == 2
     assert result.weights is not None and result.weights.read_bytes() == expected
     assert result.average_loss == whole.average_loss
+
+
+def test_what_has_changed_since_the_resume_file_is_named() -> None:
+    train(callbacks=[Recorder(stop_after=2)], seed=3)
+    recorder = Recorder()
+    Path("net.cfg").write_text(CFG.format(updates=8, rate=0.002).replace("batch=4", "batch=8").replace("8,8", "9,9"))
+    Path("list.txt").write_text("".join(f"{number}.png\n" for number in range(6)))
+    train("out/net.backup", seed=5, callbacks=[recorder])
+    assert recorder.run.changes == (
+        "train list: 6 images (was 8 images)",
+        "batch=8 (was 4)",
+        "learning_rate=0.002 (was 0.001)",
+        "max_batches=8 (was 6)",
+        "layer 2 [yolo]",
+    )
+    assert "seed 5 is ignored: the run continues with its own, 3" in recorder.warnings
+    assert recorder.run.trainer.seed == 3
+
+
+def test_resumed_run_without_changes_has_none() -> None:
+    train(callbacks=[Recorder(stop_after=2)])
+    recorder = Recorder()
+    train("out/net.backup", callbacks=[recorder])
+    assert recorder.run.resume is not None and recorder.run.changes == () and recorder.warnings == []
+
+
+def test_final_weights_of_a_finished_run_are_overwritten_only_on_request() -> None:
+    train()
+    final = Path("out/net_final.weights")
+    before = final.read_bytes()
+    Path("net.v2.cfg").write_text(CFG.format(updates=3, rate=0.1))
+    for cfg, arguments in (("net.cfg", ()), ("net.v2.cfg", ()), ("net.cfg", (str(final),))):
+        with pytest.raises(DarkpyError, match=r"net_final\.weights: is from a finished run and would be overwritten"):
+            darkpy.train(cfg, "net.data", *arguments, device="cpu", workers=0, clear=bool(arguments), chart=False)
+    assert final.read_bytes() == before
+    darkpy.train("net.v2.cfg", "net.data", device="cpu", workers=0, chart=False, overwrite=True)
+    assert final.read_bytes() != before
+    write_cfg(9)
+    assert train(str(final), overwrite=False).batch_num == 9  # the same run, raised in length, goes on
+
+
+def test_second_training_into_the_folder_is_refused_while_the_first_one_runs() -> None:
+    class Second:
+        def on_update(self, report: UpdateReport) -> None:
+            with pytest.raises(DarkpyError, match=f"process {os.getpid()} on .* trains net into this folder"):
+                train()
+
+    train(callbacks=[Second()])
+    assert not [path for path in Path("out").iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("error", [OSError("a full disk"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
+def test_weights_of_the_last_update_are_saved_on_every_exception(error: BaseException) -> None:
+    """Within an update, after its first minibatch: going on is exact all the same."""
+    train()
+    unbroken = Path("out/net_final.weights").read_bytes()
+    shutil.rmtree("out")
+
+    class Failing:
+        def on_start(self, run: darkpy.TrainingRun) -> None:
+            self.run = run
+            run.trainer.monitor.end = self.end  # type: ignore[method-assign]
+
+        def end(self, report: Any) -> None:
+            if self.run.trainer.batch_num == 3 and self.run.trainer.accumulated_images:
+                raise error
+
+    with pytest.raises(type(error)):
+        train(callbacks=[Failing()])
+    assert darkpy.load("net.cfg", "out/net.backup").header.seen == 3 * 4
+    train("out/net.backup")
+    assert Path("out/net_final.weights").read_bytes() == unbroken
+
+
+def test_weights_that_are_half_changed_are_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = torch.optim.SGD.step
+
+    def failing(self: torch.optim.SGD, *arguments: Any) -> Any:
+        step(self, *arguments)
+        raise MemoryError
+
+    monkeypatch.setattr("torch.optim.SGD.step", failing)
+    recorder = Recorder()
+    with pytest.raises(DarkpyError, match=r"memory does not suffice|does not fit into the memory"):
+        train(callbacks=[recorder])
+    assert not list(Path("out").glob("*.weights")) and not list(Path("out").glob("*.backup"))
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import math
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from time import perf_counter
 from typing import TypeVar
 
@@ -83,15 +84,15 @@ def track(items: Iterable[Item], total: int) -> Iterator[Item]:
     try:
         for done, item in enumerate(items, start=1):
             if is_shown:
-                _write(ERASE_LINE)
+                write_progress(ERASE_LINE)
             yield item
             seconds = perf_counter() - start
             is_shown = seconds > PROGRESS_DELAY_SECONDS and done < total
             if is_shown:
-                _write(bar_line(done, total, seconds, shutil.get_terminal_size().columns))
+                write_progress(bar_line(done, total, seconds, shutil.get_terminal_size().columns))
     finally:
         if is_shown:
-            _write(ERASE_LINE)
+            write_progress(ERASE_LINE)
 
 
 def bar_line(done: int, total: int, seconds: float, columns: int) -> str:
@@ -116,12 +117,15 @@ def _is_silent() -> bool:
 
 
 def _print_line(text: str) -> None:
-    """Print a line on stderr, erasing a progress bar first."""
-    if sys.stderr.isatty():
-        sys.stderr.write(ERASE_LINE)
-    click.echo(printable(text, lines=True), err=True)
+    """Print a line on stderr, erasing a progress bar first. Where stderr is gone there is no one to tell."""
+    with suppress(OSError, ValueError, AttributeError):
+        if sys.stderr.isatty():
+            sys.stderr.write(ERASE_LINE)
+        click.echo(printable(text, lines=True), err=True)
 
 
-def _write(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
+def write_progress(text: str) -> None:
+    """Write to stderr without a line end, for lines that change; nothing happens where stderr is gone."""
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(text)
+        sys.stderr.flush()

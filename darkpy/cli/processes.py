@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic, sleep
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from darkpy.cli import console
 from darkpy.errors import DarkpyError
@@ -23,22 +23,27 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 15.0
 """Time for the other processes to end by themselves when one has failed."""
 _POLL_SECONDS = 0.1
+_HANGUP: Any = getattr(signal, "SIGHUP", 0)  # of a terminal that is closed; Windows has none
 
 
 def launch(arguments: Sequence[str], world: int) -> int:
     """Run darkpy in `world` processes with these arguments. Returns: the first exit code that is not 0, or 0.
 
-    Signals are passed on: Ctrl-C does not reach the processes by itself.
+    Signals are passed on: Ctrl-C does not reach the processes by itself. The second one ends them at once: a process
+    that is suspended, or waits for one that is, does not answer.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
     processes: list[subprocess.Popen[bytes]] = []
+    received: list[int] = []
 
     def pass_on(number: int) -> None:
+        is_second = number != _HANGUP and bool(set(received) - {_HANGUP})
+        received.append(number)
         for process in processes:
-            process.send_signal(number)
+            process.send_signal(signal.SIGKILL if is_second else number)
 
     with _caught(pass_on):
         for rank in range(world):
@@ -55,7 +60,8 @@ def launch(arguments: Sequence[str], world: int) -> int:
                 if code and deadline == float("inf"):
                     deadline = monotonic() + GRACE_SECONDS
                 sleep(_POLL_SECONDS)
-            return code or _failed(processes)
+            code = code or _failed(processes)
+            return 128 + received[0] if received and code == 128 + signal.SIGKILL else code
         finally:
             for process in processes:
                 process.kill()
@@ -71,13 +77,20 @@ def _failed(processes: Sequence[subprocess.Popen[bytes]]) -> int:
 @contextmanager
 def _caught(pass_on: Callable[[int], None]) -> Iterator[None]:
     """Pass on signals that would end this process."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.signal(number, lambda received, _: pass_on(received)) for number in numbers}
+    previous = {number: signal.signal(number, lambda received, _: pass_on(received)) for number in _ending_signals()}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _ending_signals() -> list[int]:
+    """Signals that end this process; a hangup is none of them under nohup."""
+    numbers: list[int] = [signal.SIGINT, signal.SIGTERM]
+    if _HANGUP and signal.getsignal(_HANGUP) is not signal.SIG_IGN:
+        numbers.append(_HANGUP)
+    return numbers
 
 
 def check_gpus(gpus: Sequence[str]) -> None:
@@ -114,9 +127,10 @@ def own_device(device: str | None, gpus: Sequence[str]) -> str | None:
 
 
 class StopRequest:
-    """Callback that lets Ctrl-C, and the signal that schedulers send, end a run between two updates.
+    """Callback that lets Ctrl-C, a closed terminal, and the signal that schedulers send, end a run between two updates.
 
-    Signals are handled from the start of the run to the end of the `with` block.
+    Signals are handled from the start of the run to the end of the `with` block. The second one ends the process at
+    once, by the system's own action, whatever it is waiting for.
     """
 
     def __init__(self) -> None:
@@ -125,19 +139,19 @@ class StopRequest:
     def on_start(self, run: TrainingRun) -> None:
         self._run = run
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._previous = {number: signal.signal(number, self._stop) for number in _ending_signals()}
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
+        for handled in self._previous:
+            # a terminal that is closed may send its signal twice: by the shell and by the kernel
+            signal.signal(handled, signal.SIG_IGN if handled == _HANGUP else signal.SIG_DFL)
         self._run.stop(signal.Signals(number).name, code=128 + number)
         console.info("stopping after this update; Ctrl-C again stops at once")
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
 
     def __enter__(self) -> StopRequest:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._restore()
+        for number, handler in self._previous.items():
+            if signal.getsignal(number) == self._stop:  # else a stop was requested: the next one still ends it at once
+                signal.signal(number, handler)

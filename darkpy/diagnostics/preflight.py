@@ -108,10 +108,32 @@ def check_files(setup: TrainingSetup) -> Iterator[Finding]:
         yield Finding(name="labels-elsewhere", message=message, cause=Cause.DATA, location=place, hints=hints)
 
 
-def check_backup(setup: TrainingSetup, folder: Path, weights: Path | None) -> Iterator[Finding]:
-    """Check that no checkpoint of an earlier run is overwritten. weights: from which the training starts."""
-    last = folder / f"{base_name(setup.plan.file)}{setup.intervals.last}"
-    if last.exists() and (weights is None or weights.resolve().parent != folder.resolve()):
+def check_backup(
+    setup: TrainingSetup, folder: Path, weights: Path | None, *, is_resumed: bool = False, overwrite: bool = False
+) -> Iterator[Finding]:
+    """Check that no weights of an earlier run are overwritten.
+
+    weights: from which the training starts. is_resumed: True if a resume file goes with them: it is the same run.
+    overwrite: True if the final weights of a finished run may be overwritten.
+    """
+    is_from_here = weights is not None and weights.resolve().parent == folder.resolve()
+    if is_resumed and is_from_here:
+        return
+    base = base_name(setup.plan.file)
+    final = folder / f"{base}{setup.intervals.final}"
+    if final.exists() and not overwrite:
+        message = "is from a finished run and would be overwritten"
+        advice = ("--force (overwrite=True) overwrites it", "name another folder with backup= in the .data file")
+        yield Finding(
+            name="overwrite-final",
+            message=message,
+            severity=Severity.ERROR,
+            cause=Cause.DETAILS,
+            location=Location(str(final)),
+            hints=advice,
+        )
+    last = folder / f"{base}{setup.intervals.last}"
+    if last.exists() and not is_from_here:
         message = "is from an earlier run and will be overwritten"
         hints = ("start from this file to continue that run",)
         yield Finding(name="overwrite", message=message, location=Location(str(last)), hints=hints)
@@ -195,18 +217,19 @@ def check_training(
     weights: Path | None,
     is_resumed: bool = False,
     allow_empty: bool = False,
+    overwrite: bool = False,
 ) -> list[Finding]:
     """Run all checks of a training that is about to begin.
 
     folder: where checkpoints go. weights: from which it starts. seen, is_resumed: as in `check_setup`.
-    allow_empty: only warn if no image has a usable object.
+    allow_empty: only warn if no image has a usable object. overwrite: as in `check_backup`.
     Returns: warnings and notes.
     Raises: DarkpyError for the first error.
     """
     findings = [
         *check_plan(setup.plan),
         *check_setup(setup, seen, is_resumed=is_resumed),
-        *check_backup(setup, folder, weights),
+        *check_backup(setup, folder, weights, is_resumed=is_resumed, overwrite=overwrite),
     ]
     if allow_empty:
         findings = [

@@ -7,7 +7,7 @@ With both, a run continues as if it had never been interrupted. A resume file is
 deferred gradients, averaged weights, states of random number generators) and `about`, a line of JSON: `weights`, the
 sha256 of the file it belongs to; `seen`; `skipped`, the images of refused minibatches; `gathered`, those whose
 gradients wait for the next update; `average`, of the losses; `seed`; `best`, the largest mAP; `filter`, the numbers
-of the DeltaFilter; `watcher`, the state of the trainer's monitor.
+of the DeltaFilter; `watcher`, the state of the trainer's monitor; `fingerprint`, the settings of the training.
 The position in the data is not stored: it follows from the seed, from `seen` and from `skipped`.
 """
 
@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile
 
@@ -56,7 +57,7 @@ class Resume:
     """A resume file whose arrays are still unread.
 
     weights: sha256 of the weight file that it belongs to. best: largest mean average precision so far.
-    monitor: state of the trainer's monitor.
+    monitor: state of the trainer's monitor. fingerprint: settings of the training; empty in files of old versions.
     """
 
     path: Path
@@ -69,6 +70,7 @@ class Resume:
     skipped_images: int = 0
     accumulated_images: int = 0
     monitor: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    fingerprint: Mapping[str, str] = field(default_factory=dict)
 
     def restore(self, trainer: Trainer) -> None:
         """Bring a trainer, whose network holds the weights, to the state in which this was written.
@@ -80,6 +82,10 @@ class Resume:
         tensors: dict[str, Tensor] = _read(
             self.path, lambda file: {name: torch.from_numpy(file[name]) for name in file.files if name != "about"}
         )
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                hint = "move the file away to start with a new optimizer"
+                raise DarkpyError(f"{self.path}: {name} holds NaN or infinity", hint=hint)
         slots = _TensorSlots(trainer)
         if not slots.accepts(tensors):
             raise DarkpyError(
@@ -118,6 +124,7 @@ def open_resume(path: Path) -> Resume:
             skipped_images=_count(about.get("skipped", 0)),
             accumulated_images=_count(about.get("gathered", 0)),
             monitor={name: [float(number) for number in numbers] for name, numbers in about.get("watcher", {}).items()},
+            fingerprint={str(name): str(text) for name, text in about.get("fingerprint", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DarkpyError(f"{path}: is no resume file") from error
@@ -139,7 +146,14 @@ def _finite(value: Any) -> float:
     return number
 
 
-def write_resume(path: Path, trainer: Trainer, *, weights: str, best: float = NO_MAP) -> None:
+def write_resume(
+    path: Path,
+    trainer: Trainer,
+    *,
+    weights: str,
+    best: float = NO_MAP,
+    fingerprint: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Write the resume file of a weight file with this sha256; the file appears whole or not at all.
 
     Raises: DarkpyError when an array holds NaN or infinity.
@@ -159,6 +173,7 @@ def write_resume(path: Path, trainer: Trainer, *, weights: str, best: float = NO
         "best": best,
         "filter": asdict(trainer.delta_filter),
         "watcher": {name: list(numbers) for name, numbers in trainer.monitor.state().items()},
+        "fingerprint": dict(fingerprint),
     }
     members: dict[str, Any] = {"about": np.array(json.dumps(about)), **arrays}
     stream = io.BytesIO()
@@ -321,11 +336,22 @@ class Checkpoints:
     """Writes the weights of a run into a folder, as `BASE` and the ends of names that `intervals` gives.
 
     best: largest mean average precision so far, which the resume file stores.
+    resume: the resume file that the run continues from. fingerprint: settings of the training, for the next ones.
     """
 
-    def __init__(self, trainer: Trainer, folder: Path, intervals: Intervals, *, best: float = NO_MAP) -> None:
-        self.trainer, self.folder, self.intervals, self.best = trainer, folder, intervals, best
+    def __init__(
+        self,
+        trainer: Trainer,
+        folder: Path,
+        intervals: Intervals,
+        *,
+        resume: Resume | None = None,
+        fingerprint: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.trainer, self.folder, self.intervals, self.fingerprint = trainer, folder, intervals, fingerprint
+        self.best = resume.best if resume is not None else NO_MAP
         self.base = base_name(trainer.network.plan.file)
+        self._obsolete = list(self._find_obsolete(resume))
         base = re.escape(self.base)
         remove_temporaries(folder, rf"{base}(_\w+)?\.(weights|backup|resume|cfg)|chart_{base}\.png")
         remove_temporaries(folder / ARTIFACTS_FOLDER, rf"{base}_update_\d+(_\d+)?")
@@ -344,11 +370,14 @@ class Checkpoints:
         trainer, network = self.trainer, self.trainer.network
         chunks = list(network.pack_weights())
         resume = self.folder / f"{self.base}_{trainer.batch_num}.resume"
-        write_resume(resume, trainer, weights=digest(chunks), best=self.best)
+        write_resume(resume, trainer, weights=digest(chunks), best=self.best, fingerprint=self.fingerprint)
         paths = [self.folder / f"{self.base}{name}" for name in names]
         for path in paths:
             write_atomic(path, chunks)
-        self._remove(rf"{re.escape(self.base)}_\d+\.resume", except_for=resume)
+        for path in self._obsolete:
+            if path != resume:
+                path.unlink(missing_ok=True)
+        self._obsolete = [resume]
         if trainer.ema is not None and trainer.ema.arrays and self.intervals.last in names:
             paths.append(self.folder / f"{self.base}_ema.weights")
             with trainer.ema.in_place():
@@ -367,10 +396,24 @@ class Checkpoints:
         self.trainer.network.save_weights(path)
         return path
 
-    def _remove(self, pattern: str, except_for: Path | None = None) -> None:
-        for path in _files(self.folder):
-            if re.fullmatch(pattern, path.name) and path != except_for:
-                path.unlink(missing_ok=True)
+    def _find_obsolete(self, resume: Resume | None) -> Iterator[Path]:
+        """Yield the resume files that the first checkpoint replaces.
+
+        They belong to this run, or to weights that it overwrites. Others may be the user's own copies.
+        """
+        known = [self.fingerprint, resume.fingerprint if resume is not None else {}]
+        overwritten: set[str] | None = None
+        for path in _resume_files(self.folder, self.base):
+            try:
+                other = open_resume(path)
+            except DarkpyError:
+                continue
+            if overwritten is None:
+                names = (self.intervals.last, self.intervals.final)
+                files = (self.folder / f"{self.base}{name}" for name in names)
+                overwritten = {digest_file(file) for file in files if file.is_file()}
+            if other.weights in overwritten or (other.fingerprint and other.fingerprint in known):
+                yield path
 
 
 def base_name(cfg: str) -> str:
@@ -385,9 +428,7 @@ def base_name(cfg: str) -> str:
 
 def find_resume(weights: Path, base: str) -> Resume | None:
     """Find the resume file that belongs to a weight file, beside it; warn of a run's that belongs to other weights."""
-    paths = sorted(
-        path for path in _files(weights.parent) if re.fullmatch(rf"{re.escape(base)}_\d+\.resume", path.name)
-    )
+    paths = _resume_files(weights.parent, base)
     sha = digest_file(weights) if paths else ""
     messages: list[str] = []
     for path in paths:
@@ -404,10 +445,11 @@ def find_resume(weights: Path, base: str) -> Resume | None:
     return None
 
 
-def _files(folder: Path) -> list[Path]:
+def _resume_files(folder: Path, base: str) -> list[Path]:
     """Raises: DarkpyError when the folder cannot be read."""
+    pattern = re.compile(rf"{re.escape(base)}_\d+\.resume")
     try:
-        return list(folder.iterdir())
+        return sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))
     except OSError as error:
         raise DarkpyError(f"{folder}: cannot be read: {error.strerror or error}") from error
 

@@ -125,8 +125,11 @@ def _shrink_minibatch(trainer: Trainer, *, auto_batch: bool) -> None:
         images = trainer.net.minibatch // trainer.process_group.world_size
         text = f"{images} images at a time do not fit into the memory of {trainer.device}"
         raise DarkpyError(text, hint=f"set larger subdivisions in [net]; they are {trainer.net.subdivisions}")
-    if trainer.update_start is not None:
-        trainer.restore(trainer.update_start)
+    if not trainer.rewind():
+        raise DarkpyError(
+            f"update {trainer.batch_num}: memory gave out while the weights were changed",
+            hint="continue from the last checkpoint, with larger subdivisions in [net]",
+        )
     size = (trainer.net.width, trainer.net.height)
     fit_minibatch(trainer, size, at_most=trainer.net.minibatch - 1, auto_batch=auto_batch)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,50 @@ def backup_folder(data: DataFile) -> Path:
             hint="backup= names the folder for the weights",
         ) from error
     return folder
+
+
+def fingerprint(setup: TrainingSetup, plan: Plan, *, seed: int, precision: str, draft: bool) -> dict[str, str]:
+    """Return everything that decides a training's numbers, by name, to see whether a resumed run is the same one.
+
+    plan: of the trainer, whose subdivisions may not be those of the cfg.
+    """
+    settings = {"seed": str(seed), "precision": precision, "dialect": str(plan.dialect)}
+    if draft:
+        settings["draft"] = "1"
+    settings["train list"] = f"{len(setup.paths)} images {_short_digest(setup.paths)}"
+    for key in fields(plan.net):
+        value = getattr(plan.net, key.name)
+        if key.name != "dialect" and value != key.default:
+            settings[key.name] = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    for node in plan.nodes:
+        entries = (f"{entry.key}={entry.value}" for entry in node.section.entries.values())
+        settings[f"layer {node.index} [{node.type}]"] = _short_digest(entries)
+    return settings
+
+
+def _short_digest(texts: Iterable[str]) -> str:
+    sha = hashlib.sha256()
+    for text in texts:
+        sha.update(text.encode(errors="surrogateescape") + b"\n")
+    return sha.hexdigest()[:8]
+
+
+def changed_settings(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """Describe the settings in which two fingerprints differ: `batch=32 (was 64)`, `layer 2 [yolo]`."""
+    changes = []
+    for name in dict.fromkeys((*now, *before)):
+        if (old := before.get(name)) == (new := now.get(name)):
+            continue
+        if name == "train list":
+            counts = [text.rpartition(" ")[0] for text in (new or "", old or "")]
+            changes.append(
+                f"{name}: {counts[0]} (was {counts[1]})" if counts[0] != counts[1] else f"{name}: other images"
+            )
+        elif name.startswith("layer "):
+            changes.append(name)
+        else:
+            changes.append(f"{name}={new or 'default'} (was {old or 'default'})")
+    return tuple(changes)
 
 
 def _open_detector(

@@ -98,6 +98,7 @@ class Trainer:
         """Images, on all ranks, whose gradients the next update will use."""
         self.update_start: Snapshot | None = None
         """State before the current update, None before its first minibatch."""
+        self._is_updating = False
         # what training saves has its dialect's header, whatever file it started from: the header may decide the
         # dialect when the weights are loaded again
         network.header = Header.new(network.plan.dialect).with_seen(network.header.seen)
@@ -143,9 +144,11 @@ class Trainer:
             norm = self.optimizer.prepare(rate, state.batch_num, images)
             if updated := monitor.accept_update(norm):
                 self.accumulated_images, self.update_start = 0, None
+                self._is_updating = True
                 self.optimizer.step()
                 if self.ema is not None:
                     self.ema.follow(state.batch_num)
+                self._is_updating = False
             else:
                 accepted = False
                 self._take_back(self.update_start)
@@ -220,6 +223,15 @@ class Trainer:
         if snapshot.gradients is not None:
             for param, grad in zip(self.optimizer.params, snapshot.gradients, strict=True):
                 param.grad = None if grad is None else grad.clone()
+
+    def rewind(self) -> bool:
+        """Go back to the end of the last update, after an exception in the middle of the next one.
+
+        Returns: False if the exception came while the weights were changed: then some are new and some are not.
+        """
+        if self.update_start is not None:
+            self.restore(self.update_start)
+        return not self._is_updating
 
     @contextmanager
     def preserved(self) -> Iterator[None]:

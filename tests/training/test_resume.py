@@ -195,7 +195,7 @@ def test_process_that_dies_before_the_older_file_is_removed_leaves_no_doubt(
 ) -> None:
     trainer = go_on(stopped)
     checkpoints = Checkpoints(trainer, stopped, INTERVALS)
-    monkeypatch.setattr(checkpoints, "_remove", lambda *_, **__: None)
+    monkeypatch.setattr(checkpoints, "_obsolete", [])
     for report in run_updates(trainer, BatchSource(dataset=Colors(), size=fixed_size)):
         checkpoints.save_due(report)
         if report.batch_num == 30:
@@ -280,6 +280,33 @@ def test_file_of_another_moment_is_refused(stopped: Path) -> None:
     trainer.network.header = trainer.network.header.with_seen(0)
     with pytest.raises(DarkpyError, match="was written after 160 images, the network has seen 0"):
         open_resume(stopped / "net_20.resume").restore(trainer)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_momentum_that_is_not_finite_is_refused(value: float, stopped: Path) -> None:
+    path = stopped / "net_20.resume"
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    arrays["optimizer/layers.2.weights/momentum_buffer"].flat[0] = value
+    with path.open("wb") as stream:
+        np.savez(stream, **arrays)
+    trainer = Trainer(darkpy.load(stopped / "net.cfg", stopped / "net_last.weights"))
+    before = everything(trainer)
+    with pytest.raises(DarkpyError, match=r"optimizer/layers\.2\.weights/momentum_buffer holds NaN or infinity"):
+        open_resume(path).restore(trainer)
+    assert all(torch.equal(before[name], array) for name, array in everything(trainer).items())
+
+
+def test_resume_files_of_the_user_stay_and_those_of_the_run_go(stopped: Path) -> None:
+    """Kept: the copy for other weights, and what cannot be read. Removed: what a killed process of this run left."""
+    settings = {"seed": "0", "batch": "8"}
+    trainer = go_on(stopped)
+    write_resume(stopped / "net_3.resume", trainer, weights="other weights", fingerprint={"seed": "7"})
+    (stopped / "net_4.resume").write_text("notes")
+    write_resume(stopped / "net_25.resume", trainer, weights="never written", fingerprint=settings)
+    Checkpoints(trainer, stopped, INTERVALS, fingerprint=settings).save("_last.weights")
+    assert {path.name for path in stopped.glob("*.resume")} == {"net_3.resume", "net_4.resume", "net_20.resume"}
+    assert open_resume(stopped / "net_20.resume").fingerprint == settings
 
 
 def test_array_that_the_network_lacks_is_refused(stopped: Path) -> None:

@@ -5,8 +5,10 @@ Terminal output of a training, as callbacks of `darkpy.train`.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, TypedDict
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from darkpy.finding import Finding
+    from darkpy.training.checkpoints import Resume
     from darkpy.training.darknet_log import DarknetLog
     from darkpy.training.reports import CheckpointReport, UpdateReport, ValidationReport
     from darkpy.training_run import TrainingRun
@@ -94,7 +97,8 @@ class _Options(TypedDict, total=False):
     auto_batch: bool
     workers: int | None
     draft: bool
-    seed: int
+    seed: int | None
+    overwrite: bool
     device: str | None
     gpus: tuple[str, ...]
     dialect: str | None
@@ -138,8 +142,9 @@ _train_options = compose(
     click.option("--draft", is_flag=True,
                  help="Decode JPEGs of twice the network's size and more at a half, a quarter or an eighth: faster, "
                  "with other pixels than darknet's."),
-    click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, metavar="N", show_default=True,
-                 help="Random seed; the same seed reproduces the run."),
+    click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="N",
+                 help="Random seed; the same seed reproduces the run.  [default: 0; a resumed run keeps its own]"),
+    click.option("--force", "overwrite", is_flag=True, help="Overwrite the final weights of a finished run."),
     device_option,
     click.option("-gpus", metavar="N,N", callback=_gpu_numbers,
                  help="GPUs that share each minibatch: batch and rate stay as they are."),
@@ -220,6 +225,7 @@ def _run(cfg: Path, data: Path, weights: Path | None, kind: str | None, options:
             monitor=not (options["no_monitor"] or options["no_watch"]),
             max_bad_updates=options["max_bad_updates"],
             allow_empty=options["allow_empty"],
+            overwrite=options["overwrite"],
             chart=options["chart"] or True,
             map_epochs=options["map_epochs"] if options.get("validate") else 0,
             iou_thresh=options.get("iou_thresh", 0.5),
@@ -233,6 +239,8 @@ TERMINAL_INTERVAL_SECONDS = 0.2
 """Between two changes of the progress line on a terminal."""
 FILE_INTERVAL_SECONDS = 10.0
 """Between two progress lines where stderr is not a terminal."""
+MAX_NAMED_CHANGES = 10
+"""Changed settings of a resumed run that are named."""
 _PACE_SMOOTHING = 0.9  # weight of the updates before in the average duration of an update
 
 
@@ -243,6 +251,7 @@ class TrainOutput:
         self.darknet_log = darknet_log
         self.log: DarknetLog | None = None
         self.progress: ProgressLine | None = None
+        self._lost_streams: set[str] = set()
 
     def on_start(self, run: TrainingRun) -> None:
         self.run = run
@@ -250,14 +259,13 @@ class TrainOutput:
             console.silence()
             return
         if run.resume is not None:
-            console.info(f"{run.resume.path} belongs to these weights: the run continues exactly where it was")
+            console.info(_resume_note(run.resume, run.changes))
         if self.darknet_log:
             from darkpy.training.darknet_log import DarknetLog
 
             images = None if run.setup.is_detector else len(run.setup.paths)
             self.log = DarknetLog(run.trainer.network, images)
-            for line in self.log.first_lines(run.base):
-                console.echo(line)
+            self._print(self.log.first_lines(run.base))
         else:
             self.progress = ProgressLine(run.trainer.net.max_batches)
 
@@ -265,17 +273,15 @@ class TrainOutput:
         if self.progress is not None:
             self.progress.show(report)
         if self.log is not None:
-            for line in self.log.loading_lines(report):
-                console.echo(line)
-            for line in self.log.layer_lines(report):
-                console.echo(line, err=not self.log.is_pjreddie)
-            console.echo(self.log.update_line(report))
+            self._print(self.log.loading_lines(report))
+            self._print(self.log.layer_lines(report), err=not self.log.is_pjreddie)
+            self._print([self.log.update_line(report)])
 
     def on_validation(self, report: ValidationReport) -> None:
         self._clear_line()
-        console.echo(f" mean_average_precision (mAP@{report.iou_thresh:.2f}) = {report.mean:f} ")
+        self._print([f" mean_average_precision (mAP@{report.iou_thresh:.2f}) = {report.mean:f} "])
         if report.is_best:
-            console.echo("New best mAP!")
+            self._print(["New best mAP!"])
 
     def on_checkpoint(self, report: CheckpointReport) -> None:
         if report.is_last:
@@ -295,9 +301,33 @@ class TrainOutput:
     def on_warning(self, message: str) -> None:
         console.warn(message)
 
+    def _print(self, lines: Iterable[str], *, err: bool = False) -> None:
+        """Print lines. A full disk or closed pipe behind a stream ends its lines, not the training."""
+        stream = "stderr" if err else "stdout"
+        try:
+            for line in lines if stream not in self._lost_streams else ():
+                console.echo(line, err=err)
+        except (OSError, ValueError) as error:
+            self._lost_streams.add(stream)
+            reason = getattr(error, "strerror", None) or error
+            console.warn(f"standard {'error' if err else 'output'}: {reason}: the training goes on without it")
+            # keeps Python from flushing the failed output once more at exit
+            setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+
     def _clear_line(self) -> None:
         if self.progress is not None:
             self.progress.clear()
+
+
+def _resume_note(resume: Resume, changes: Sequence[str]) -> str:
+    """Tell whether a resumed run is still the same training, and if not, what has changed."""
+    start = f"{resume.path} belongs to these weights: the run continues"
+    if not resume.fingerprint:
+        return f"{start} where it was, if the cfg, the data and the options are the same"
+    if not changes:
+        return f"{start} exactly where it was"
+    more = f" and {len(changes) - MAX_NAMED_CHANGES} more" if len(changes) > MAX_NAMED_CHANGES else ""
+    return f"{start}, but not as the same training; changed: {', '.join(changes[:MAX_NAMED_CHANGES])}{more}"
 
 
 class ProgressLine:
@@ -305,7 +335,7 @@ class ProgressLine:
 
     def __init__(self, max_batches: int) -> None:
         self.max_batches = max_batches
-        self.is_terminal = sys.stderr.isatty()
+        self.is_terminal = sys.stderr is not None and sys.stderr.isatty()
         self.pace = 0.0  # seconds for an update
         self.waiting = 0.0  # seconds of them for images
         self.shown_at = -FILE_INTERVAL_SECONDS
@@ -319,15 +349,17 @@ class ProgressLine:
         if now - self.shown_at < interval and report.batch_num != self.max_batches:
             return
         self.shown_at = now
-        line = self.line(report)
+        line = self.line(report, shutil.get_terminal_size().columns - 1 if self.is_terminal else None)
         if self.is_terminal:
-            sys.stderr.write(f"{console.ERASE_LINE}{line[: shutil.get_terminal_size().columns - 1]}")
-            sys.stderr.flush()
+            console.write_progress(f"{console.ERASE_LINE}{line}")
         else:
-            click.echo(line, err=True)
+            console.write_progress(f"{line}\n")
 
-    def line(self, report: UpdateReport) -> str:
-        """Return `120/6000  loss 12.3  average 15.2  rate 0.001  31.2 images/s  1:02:10 left`."""
+    def line(self, report: UpdateReport, width: int | None = None) -> str:
+        """Return `120/6000  loss 12.3  average 15.2  rate 0.001  31.2 images/s  1:02:10 left`.
+
+        width: characters that fit; parts are left out to meet it, the least important first.
+        """
         end = f"/{self.max_batches}" if self.max_batches else ""
         parts = [
             f"{report.batch_num}{end}",
@@ -336,13 +368,19 @@ class ProgressLine:
             f"rate {report.rate:.3g}",
             f"{report.images / self.pace:.3g} images/s",
         ]
+        optional = [parts[3], parts[1], parts[4]]
         if self.max_batches:
             parts.append(f"{format_clock(self.pace * (self.max_batches - report.batch_num))} left")
         if self.waiting > 0.1 * self.pace:
             parts.append(f"{100 * self.waiting / self.pace:.0f}% waiting for images")
-        return "  ".join(parts)
+            optional.insert(1, parts[-1])
+        for part in optional:
+            if width is None or len("  ".join(parts)) <= width:
+                break
+            parts.remove(part)
+        return "  ".join(parts)[:width]
 
     def clear(self) -> None:
         """Erase the line, for other output."""
         if self.is_terminal:
-            sys.stderr.write(console.ERASE_LINE)
+            console.write_progress(console.ERASE_LINE)

@@ -6,6 +6,7 @@ Decisions use only numbers that the run waits for anyway; the cause is examined 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from darkpy.diagnostics.monitor.finding_history import History
 from darkpy.diagnostics.monitor.label_symptoms import RecordedBatch
 from darkpy.diagnostics.monitor.loss_symptoms import LossHistory, NonFinite
 from darkpy.diagnostics.monitor.root_cause import find_nonfinite_array, find_root_cause
-from darkpy.errors import DarkpyError
+from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.finding import Finding
 from darkpy.training.trainer import Trainer
 
@@ -54,6 +55,7 @@ class UpdatePolicy:
     is_spike: bool = False
     is_whole_update: bool = False
     has_finite_arrays: bool = True
+    has_evidence_failed: bool = False
 
     def accept_loss(self, loss: float, *, is_finite: bool) -> bool:
         """True if a minibatch of this loss may go on to its backward pass."""
@@ -109,7 +111,14 @@ class UpdatePolicy:
         if folder is None or not trainer.process_group.is_main:
             return finding
         text = "\n".join((finding.text, *finding.hints))
-        evidence = write_evidence(folder, batch_num, plan, cause.samples, text)
+        try:
+            evidence = write_evidence(folder, batch_num, plan, cause.samples, text)
+        except DarkpyError as error:
+            if not self.has_evidence_failed:
+                message = f"{error.message}: images of refused updates are not kept"
+                warnings.warn(message, DarkpyWarning, stacklevel=2)
+            self.has_evidence_failed = True
+            return finding
         return replace(finding, evidence=evidence.relative_to(folder).as_posix())
 
     def check(self, last: Finding | None) -> None:

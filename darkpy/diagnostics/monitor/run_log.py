@@ -13,12 +13,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from darkpy.errors import DarkpyError
+from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.files import open_regular
 from darkpy.finding import CfgEdit, Finding, Location, Remedy, printable
 from darkpy.training.reports import UpdateReport
@@ -247,13 +248,14 @@ _UPDATE_FIELDS = ("batch_num", "seen", "images", "loss", "average", "rate", "nor
 
 
 class LogWriter:
-    """Adds lines to a log.
+    """Adds lines to a log. A line that cannot be written is lost, with one warning: the training matters more.
 
-    Raises: DarkpyError when it cannot be written.
+    Raises: DarkpyError when the file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._has_failed = self._is_torn = False
         try:
             self._stream = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             if path.stat().st_size:
@@ -262,7 +264,7 @@ class LogWriter:
                     if stream.read(1) != b"\n":  # the last line is incomplete
                         os.write(self._stream, b"\n")
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise DarkpyError(f"{path}: cannot be written: {error.strerror or error}") from error
 
     def __del__(self) -> None:
         if stream := self.__dict__.pop("_stream", None):
@@ -305,10 +307,15 @@ class LogWriter:
 
     def _write(self, line: str) -> None:
         """Append a line with one system call, so that it is complete."""
+        # what a full disk has cut off must not spoil the next line
+        data = f"{chr(10) * self._is_torn}{line}\n".encode()
         try:
-            os.write(self._stream, f"{line}\n".encode())
+            self._is_torn = os.write(self._stream, data) < len(data)
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            if not self._has_failed:
+                message = f"{self.path}: cannot be written, the training goes on without it: {error.strerror or error}"
+                warnings.warn(message, DarkpyWarning, stacklevel=3)
+            self._has_failed = True
 
 
 def _plain(value: Any) -> Any:
@@ -331,7 +338,3 @@ def _text(number: float | None) -> str:
     if isinstance(number, int):
         return str(number)
     return f"{number:.{SIGNIFICANT_DIGITS}g}" if math.isfinite(number) else f'"{number}"'
-
-
-def _unwritable(path: Path, error: OSError) -> DarkpyError:
-    return DarkpyError(f"{path}: cannot be written: {error.strerror or error}")
