@@ -88,14 +88,12 @@ def fingerprint(setup: TrainingSetup, plan: Plan, *, seed: int, precision: str, 
 
     plan: of the trainer, whose subdivisions may not be those of the cfg.
     """
-    settings = {"seed": str(seed), "precision": precision, "dialect": str(plan.dialect)}
-    if draft:
-        settings["draft"] = "1"
+    settings = {"seed": str(seed), "precision": precision, "dialect": str(plan.dialect), "draft": str(int(draft))}
     settings["train list"] = f"{len(setup.paths)} images {_short_digest(setup.paths)}"
     for key in fields(plan.net):
         value = getattr(plan.net, key.name)
-        if key.name != "dialect" and value != key.default:
-            settings[key.name] = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        settings.setdefault(key.name, text)
     for node in plan.nodes:
         entries = (f"{entry.key}={entry.value}" for entry in node.section.entries.values())
         settings[f"layer {node.index} [{node.type}]"] = _short_digest(entries)
@@ -113,17 +111,20 @@ def changed_settings(before: Mapping[str, str], now: Mapping[str, str]) -> tuple
     """Describe the settings in which two fingerprints differ: `batch=32 (was 64)`, `layer 2 [yolo]`."""
     changes = []
     for name in dict.fromkeys((*now, *before)):
-        if (old := before.get(name)) == (new := now.get(name)):
+        old, new = before.get(name), now.get(name)
+        if old == new:
             continue
-        if name == "train list":
-            counts = [text.rpartition(" ")[0] for text in (new or "", old or "")]
+        if name.startswith("layer "):
+            changes.append(name)
+        elif old is None or new is None:  # a key that only one version of darkpy knows
+            continue
+        elif name == "train list":
+            counts = [text.rpartition(" ")[0] for text in (new, old)]
             changes.append(
                 f"{name}: {counts[0]} (was {counts[1]})" if counts[0] != counts[1] else f"{name}: other images"
             )
-        elif name.startswith("layer "):
-            changes.append(name)
         else:
-            changes.append(f"{name}={new or 'default'} (was {old or 'default'})")
+            changes.append(f"{name}={new} (was {old})")
     return tuple(changes)
 
 
