@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 15.0
 """Time for the other processes to end by themselves when one has failed."""
 _POLL_SECONDS = 0.1
-_HANGUP: Any = getattr(signal, "SIGHUP", 0)  # of a terminal that is closed; Windows has none
+HANGUP_SIGNAL: Any = getattr(signal, "SIGHUP", 0)  # of a terminal that is closed; Windows has none
 
 
 def launch(arguments: Sequence[str], world: int) -> int:
@@ -40,7 +40,7 @@ def launch(arguments: Sequence[str], world: int) -> int:
     received: list[int] = []
 
     def pass_on(number: int) -> None:
-        is_second = number != _HANGUP and bool(set(received) - {_HANGUP})
+        is_second = number != HANGUP_SIGNAL and bool(set(received) - {HANGUP_SIGNAL})
         received.append(number)
         for process in processes:
             process.send_signal(signal.SIGKILL if is_second else number)
@@ -88,8 +88,8 @@ def _caught(pass_on: Callable[[int], None]) -> Iterator[None]:
 def _ending_signals() -> list[int]:
     """Signals that end this process; a hangup is none of them under nohup."""
     numbers: list[int] = [signal.SIGINT, signal.SIGTERM]
-    if _HANGUP and signal.getsignal(_HANGUP) is not signal.SIG_IGN:
-        numbers.append(_HANGUP)
+    if HANGUP_SIGNAL and signal.getsignal(HANGUP_SIGNAL) is not signal.SIG_IGN:
+        numbers.append(HANGUP_SIGNAL)
     return numbers
 
 
@@ -144,7 +144,7 @@ class StopRequest:
     def _stop(self, number: int, frame: FrameType | None) -> None:
         for handled in self._previous:
             # a terminal that is closed may send its signal twice: by the shell and by the kernel
-            signal.signal(handled, signal.SIG_IGN if handled == _HANGUP else signal.SIG_DFL)
+            signal.signal(handled, signal.SIG_IGN if handled == HANGUP_SIGNAL else signal.SIG_DFL)
         self._run.stop(signal.Signals(number).name, code=128 + number)
         console.info("stopping after this update; Ctrl-C again stops at once")
 
