@@ -16,7 +16,6 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -25,7 +24,7 @@ import torch
 from darkpy.build import Node, Plan
 from darkpy.dialect import ALEXEYAB_REVISION, EXTENSION_REVISION, Dialect
 from darkpy.errors import DarkpyWarning, WeightsError
-from darkpy.files import identify
+from darkpy.files import identify, open_regular
 from darkpy.layers.base import ArraySpec, Layer
 
 MAX_SHORT_SEEN = 2**32 - 1
@@ -128,7 +127,7 @@ def read_header(path: str | os.PathLike[str]) -> tuple[Header, int]:
     Raises: WeightsError when the file is missing or is something else (a web page, a Git-LFS pointer, a pickle).
     """
     try:
-        with Path(path).open("rb") as stream:
+        with open_regular(path) as stream:
             start = stream.read(512)
             size = os.fstat(stream.fileno()).st_size
     except (OSError, ValueError) as error:
@@ -193,7 +192,7 @@ def load_weights(
     filled = contents.layers[:loaded]
     _check_not_folded(plan, layers, [node for node, _ in filled])
     try:
-        with Path(path).open("rb") as stream:
+        with open_regular(path) as stream:
             tensors = list(_read_arrays(stream, filled, header, mapped=mapped))
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from darkpy.errors import ConfigError
-from darkpy.files import TEXT_FILE, identify
+from darkpy.files import TEXT_FILE, identify, open_regular
 from darkpy.finding import Cause, Finding, Location, Remedy, Severity
 
 # a larger file is not a cfg: the longest that either darknet ships has 31 KB and 376 sections
@@ -165,7 +165,7 @@ def read(cfg: str | os.PathLike[str]) -> Config:
         return parse(cfg)
     path = Path(cfg)
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             data = stream.read(MAX_SIZE + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -176,6 +176,11 @@ def read(cfg: str | os.PathLike[str]) -> Config:
     if b"\0" in data:
         hint = "the order is CFG, then WEIGHTS"
         raise ConfigError([cfg_error("is a binary file, not a cfg", Location(str(path)), hint)])
+    if b"\r" in data.rstrip() and b"\n" not in data:
+        hint = "save it with line feeds: tr '\\r' '\\n' < OLD > NEW"
+        raise ConfigError(
+            [cfg_error("is one line for darknet: its lines end with carriage returns alone", Location(str(path)), hint)]
+        )
     return parse(data.decode("utf-8-sig", errors="replace"), str(path))
 
 

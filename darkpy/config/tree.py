@@ -54,7 +54,8 @@ def read_tree(path: str | os.PathLike[str]) -> Tree:
     """Read the tree of a file; cached until the file changes.
 
     Raises: ConfigError naming the file, and each line that is malformed or has an impossible parent.
-    Differs: darknet reads a line without a number as a root, and children in separate places as several groups.
+    Differs: darknet reads a line without a number as a root, and children in separate places as several groups. Blank
+             lines at the end are ignored.
     """
     path = Path(path)
     try:
@@ -73,7 +74,7 @@ def _read(path: Path, changed: int, size: int) -> Tree:
         place, _, message = error.message.rpartition(f"{path}")[2].partition(": ")
         location = Location(str(path), int(place[1:]) if place else None)
         raise ConfigError([cfg_error(message, location, error.hint)]) from error
-    lines = text.removesuffix("\n").split("\n")
+    lines = text.rstrip().split("\n")
     if findings := list(islice(_findings(lines, str(path)), _MAX_FINDINGS)):
         raise ConfigError(findings)
     fields = [line.split() for line in lines]

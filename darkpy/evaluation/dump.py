@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from darkpy.errors import DarkpyError, ShapeError
-from darkpy.files import write_atomic
+from darkpy.files import open_regular, write_atomic
 from darkpy.shapes import Shape
 
 INPUT_NAME = "x"
@@ -44,7 +44,7 @@ def is_dump(path: str | os.PathLike[str]) -> bool:
     """True if a file is a dump by its name, or a zip archive by its first bytes."""
     path = Path(path)
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return path.suffix.lower() == ".npz" or stream.read(4) == b"PK\x03\x04"
     except (OSError, ValueError) as error:
         raise DarkpyError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error

@@ -26,6 +26,7 @@ from darkpy.export.state_dict import (
 )
 from darkpy.export.third_party import THIRD_PARTY_LAYOUTS
 from darkpy.export.torch_files import pack_torch, read_torch
+from darkpy.files import open_regular
 from darkpy.network import Network
 
 ARRAY_LAYOUTS: tuple[Layout, ...] = (OWN_LAYOUT, *THIRD_PARTY_LAYOUTS)
@@ -75,7 +76,7 @@ def open_source(path: Path) -> Source:
     Raises: WeightsError when it cannot be read.
     """
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             start = stream.read(16)
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error

@@ -33,7 +33,7 @@ from torch import Tensor
 from darkpy.config.net import NetSpec
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
-from darkpy.files import remove_temporaries, write_atomic
+from darkpy.files import open_regular, remove_temporaries, write_atomic
 from darkpy.layers.loss import DeltaFilter
 from darkpy.training.reports import UpdateReport
 from darkpy.training.trainer import Trainer
@@ -192,7 +192,7 @@ def digest(chunks: Iterable[bytes]) -> str:
 def digest_file(path: Path) -> str:
     """Raises: DarkpyError when the file cannot be read."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return digest(iter(lambda: stream.read(_CHUNK_BYTES), b""))
     except OSError as error:
         raise DarkpyError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -264,7 +264,7 @@ def _parts(path: str) -> tuple[str, str, str]:
 
 def _read(path: Path, take: Any) -> Any:
     try:
-        with ZipFile(path) as archive:
+        with open_regular(path) as stream, ZipFile(stream) as archive:
             members = archive.infolist()
         # darkpy does not compress it: its arrays take no more memory than the file has bytes
         is_compressed = any(member.compress_type != ZIP_STORED for member in members)
