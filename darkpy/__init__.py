@@ -65,7 +65,7 @@ __all__ = [
     "train",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _LAZY_MODULES = {
     "ClassPrecision": "darkpy.evaluation.average_precision",
@@ -116,7 +116,8 @@ def plan(
 ) -> Plan:
     """Parse a cfg into its typed graph, without allocating a tensor.
 
-    cfg: a path, or cfg text (any string with a line break).
+    cfg: a path, the name of a network that comes with darkpy (`darkpy models`), or cfg text (any string with a line
+        break).
     dialect: "pjreddie" or "alexeyab"; None detects it by sections and keys that only one dialect knows, then by the
         header of `weights`.
     strict: warnings (mostly unknown keys) become errors.
@@ -140,6 +141,8 @@ def load(
 ) -> Network:
     """Create the network of a cfg in inference mode, with the weights of a file or darknet's initial values.
 
+    cfg: as in `plan`. weights: a file, or such a name, for the weights that `darkpy fetch` has downloaded. With a name
+        as cfg, they are the default; nothing is ever downloaded here.
     device: "cpu", "cuda", "cuda:1", "mps", or the number of a GPU.
     strict: warnings (mostly unknown keys) become errors.
     allow_partial: accept a file that ends between two layers (`darknet53.conv.74`); the others are initialized.
@@ -149,10 +152,15 @@ def load(
         inference commands.
     Raises: ConfigError, WeightsError, DarkpyError when the device cannot be used.
     """
+    from darkpy.catalog import find_model, find_weights
     from darkpy.network import Network
     from darkpy.ops.device import find_device
 
     target = find_device(device)
+    if weights is None and (model := find_model(cfg)) and model.urls:
+        weights = model.name
+    if weights is not None:
+        weights = find_weights(weights)
     made = _plan(cfg, dialect, strict=strict, weights=weights, stacklevel=4)
     if time_steps is not None:
         made = replace(made, net=replace(made.net, time_steps=time_steps))
@@ -173,9 +181,10 @@ def _plan(
 ) -> Plan:
     """Build a plan, and issue its warnings for the caller `stacklevel` frames up."""
     from darkpy.build import make_plan
+    from darkpy.catalog import find_cfg
     from darkpy.config.text import deduplicate
 
-    made = make_plan(cfg, dialect, strict=strict, weights=weights)
+    made = make_plan(find_cfg(cfg), dialect, strict=strict, weights=weights)
     for finding in deduplicate(made.warnings):
         category = DarkpyNote if finding.is_note else DarkpyWarning
         warnings.warn(str(finding), category, stacklevel=stacklevel)

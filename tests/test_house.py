@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,8 @@ ARROWS: dict[str, set[str]] = {  # what each part of the package may import besi
     "torchless": set(),
     "deprecation": set(),
     "files": BOTTOM,
+    "catalog": BOTTOM,
+    "download": BOTTOM | {"files", "catalog"},
     "config": BOTTOM | {"files", "ops"},  # for the words that ops gives a meaning to
     "ops": BOTTOM | {"files", "distributed"},
     "layers": ON_BOTTOM,
@@ -254,3 +257,11 @@ def test_annotations_are_not_evaluated(path: Path) -> None:
 def test_package_of_specs_imports_every_room() -> None:
     imported = {item for module, names in own_imports(PACKAGE / "layers/__init__.py") for item in names}
     assert imported == ROOMS
+
+
+def test_setup_lists_every_package() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    listed = setup["options"]["packages"].split()
+    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
+    assert listed == sorted(packages | {"darkpy.zoo"}), "add the package to setup.cfg"

@@ -89,6 +89,8 @@ app = click.version_option(darkpy.__version__, message="%(prog)s %(version)s")(
             "detector": detector,
             "doctor": _lazy("doctor", "doctor", "Check a cfg and its data before training."),
             "evaluate": _lazy("evaluate", "evaluate", "Compute darknet's mAP and COCO's AP."),
+            "fetch": _lazy("models", "fetch", "Download the published weights of a network."),
+            "models": _lazy("models", "models", "List the networks that come with darkpy."),
             "new": _lazy("new", "new", "Write a cfg for your data, from a published one."),
             "normalize": _lazy("weight_tools", "normalize", "Add an identity batch norm to layers without one."),
             "oneoff": _lazy("weight_tools", "oneoff", "Turn a classifier's last layer into a detector's."),

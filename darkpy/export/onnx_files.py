@@ -31,7 +31,7 @@ def pack_onnx(network: Network, metadata: WeightsMetadata, options: OnnxOptions)
     try:
         import onnx
     except ImportError:
-        raise DarkpyError("writing ONNX needs the package onnx", hint="pip install darkpy[onnx]") from None
+        raise DarkpyError("writing ONNX needs the package onnx", hint="pip install darkpy-yolo[onnx]") from None
     for node, layer in zip(network.plan.nodes, network.built, strict=True):
         for array_spec in node.arrays:
             if array_spec.is_decayed and layer.array(array_spec) is None:

@@ -21,7 +21,7 @@ def onnx_runtime(network: Network) -> Runner:
         import onnxruntime
     except ImportError:
         raise DarkpyError(
-            "--engine onnxruntime needs the package onnxruntime", hint="pip install darkpy[onnx]"
+            "--engine onnxruntime needs the package onnxruntime", hint="pip install darkpy-yolo[onnx]"
         ) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -41,7 +41,9 @@ def openvino(network: Network, precision: str) -> Runner:
     try:
         from openvino import Core
     except ImportError:
-        raise DarkpyError("--engine openvino needs the package openvino", hint="pip install darkpy[openvino]") from None
+        raise DarkpyError(
+            "--engine openvino needs the package openvino", hint="pip install darkpy-yolo[openvino]"
+        ) from None
     settings = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from darkpy.catalog import find_model, find_weights
 from darkpy.cli import console
 from darkpy.cli.load import (
     PREDICTIONS_FILE,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 ALEXEYAB_THRESH = 0.24
 """Default of AlexeyAB's `detect`; his `detector test` has .25."""
 MAX_BATCH_SIZE = 1024
+WEIGHTS_SUFFIXES = (".weights", ".backup", ".pt", ".pth", ".safetensors", ".onnx")
 CSV_COLUMNS = ("filename", "class_id", "name", "confidence", "left", "top", "right", "bottom")
 
 DETECT_HELP = """Detect objects on images.
@@ -56,8 +58,11 @@ one per line.
 \b
   darkpy detect yolov3.cfg yolov3.weights dog.jpg
   darkpy detect yolov3.cfg yolov3.weights photos/ --out drawn
+  darkpy detect yolov3-tiny photos/
   darkpy detect my.cfg my.weights photos/ --names my.names --json > detections.json
   darkpy detect my.cfg my.weights photos/ --classes dog,cat --crop found --csv > detections.csv
+
+CFG may be a name of `darkpy models`; WEIGHTS are then those of `darkpy fetch` unless a file is given.
 
 Without --out, a single image, and each one named on standard input, is drawn to predictions.jpg in the working
 directory, as darknet does; not if the detections are printed for programs (--json, --json-lines, --csv).
@@ -119,7 +124,7 @@ _output_options = collect(
 
 @click.command(cls=Command, help=DETECT_HELP)
 @click.argument("cfg", type=FILE_PATH)
-@click.argument("weights", type=FILE_PATH)
+@click.argument("weights", type=FILE_PATH, required=False)
 @click.argument("images", type=FILE_PATH, nargs=-1)
 @click.option(
     "--names", type=FILE_PATH, help="Class names, one per line.  [default: COCO or VOC, by number of classes]"
@@ -138,7 +143,7 @@ _output_options = collect(
 @ignored_options
 def detect(
     cfg: Path,
-    weights: Path,
+    weights: Path | None,
     images: tuple[Path, ...],
     names: Path | None,
     data: Path | None,
@@ -155,12 +160,21 @@ def detect(
 
     if names is not None and data is not None:
         raise click.UsageError("--names and --data both name the classes: give one")
+    model = find_model(cfg)
+    if model is not None and weights is not None and weights.suffix.lower() not in WEIGHTS_SUFFIXES:
+        images, weights = (weights, *images), None
+    if weights is None:
+        if model is None:
+            raise click.UsageError("Missing argument 'WEIGHTS'.")
+        weights = find_weights(model.name)
     if outputs.as_json + outputs.as_json_lines + outputs.as_csv > 1:
         raise click.UsageError("--json, --json-lines and --csv are three forms of the output: give one")
     paths = expand_paths(images) if images else None
     writer = _Writer(outputs, paths)
     if names is None and data is not None:
         names = read_data(data).find_names()
+    if names is None and model is not None:
+        names = model.names
     network = open_network(cfg, weights, load, examples=paths or (), batch_size=batch_size)
     if thresh is None and network.plan.dialect is Dialect.ALEXEYAB:
         thresh = ALEXEYAB_THRESH

@@ -1,0 +1,113 @@
+"""Catalog of the networks that come with darkpy: cfgs and class names in the package, published weights by URL.
+
+The table is data, `cfg/models.json`. Weights are downloaded only by `darkpy fetch`, into the user's cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+
+from darkpy.errors import DarkpyError
+
+CATALOG_FILE = "models.json"
+WEIGHTS_LICENSE = "none stated; darkpy's cfgs are its own, darknet's files are in the public domain"
+SHA256_SOURCE = "published by others, not by the authors of the weights"
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogModel:
+    """A network by name.
+
+    cfg: its file. names: file of its class names, if they are known.
+    urls: where its weights are published, in the order to try; none for a network without published weights.
+    size: of the weights in bytes. sha256: of the weights.
+    """
+
+    name: str
+    cfg: Path
+    names: Path | None = None
+    urls: tuple[str, ...] = ()
+    size: int = 0
+    sha256: str = ""
+
+    @property
+    def cached_weights(self) -> Path:
+        """Place of the downloaded weights, whether they are there or not."""
+        return cache_folder() / f"{self.name}.weights"
+
+
+def cache_folder() -> Path:
+    """Folder of downloaded weights: darkpy/ in XDG_CACHE_HOME, by default in ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "darkpy"
+
+
+def catalog_folder() -> Path:
+    """Folder of the cfgs: in an installed package zoo/, in a checkout cfg/ beside the package."""
+    package = Path(__file__).resolve().parent
+    installed = package / "zoo"
+    return installed if installed.is_dir() else package.parent / "cfg"
+
+
+@cache
+def catalog() -> dict[str, CatalogModel]:
+    """All networks by name, in alphabetical order."""
+    folder = catalog_folder()
+    try:
+        entries = json.loads((folder / CATALOG_FILE).read_text(encoding="utf-8"))
+    except OSError:
+        entries = {}
+    models = {}
+    for cfg in sorted(folder.glob("*.cfg")):
+        entry = entries.get(cfg.stem, {})
+        names = folder / entry["names"] if "names" in entry else None
+        urls = tuple(entry.get("urls", ()))
+        models[cfg.stem] = CatalogModel(cfg.stem, cfg, names, urls, entry.get("bytes", 0), entry.get("sha256", ""))
+    return models
+
+
+def find_model(name: str | os.PathLike[str]) -> CatalogModel | None:
+    """Return the network of a name; None for the path of a file, cfg text, and unknown names.
+
+    A file of that name in the working directory goes first.
+    """
+    text = os.fspath(name)
+    return None if "\n" in text or text not in catalog() or Path(text).is_file() else catalog()[text]
+
+
+def find_cfg(cfg: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Return the cfg file of a network's name; anything else as it is.
+
+    Raises: DarkpyError for a word that resembles a network's name and is no file.
+    """
+    text = os.fspath(cfg)
+    if model := find_model(text):
+        return model.cfg
+    is_word = not ("\n" in text or "/" in text or "\\" in text or Path(text).suffix)
+    if is_word and not Path(text).exists():
+        close = get_close_matches(text, catalog(), n=3, cutoff=0.7)
+        if close:
+            hint = f"did you mean {' or '.join(close)}? darkpy models lists all"
+            raise DarkpyError(f"{text}: no such file, and no network of this name", hint=hint)
+    return cfg
+
+
+def find_weights(name: str | os.PathLike[str]) -> Path:
+    """Return the downloaded weights of a network's name; anything else as a path.
+
+    Raises: DarkpyError when they are not downloaded, or not published.
+    """
+    model = find_model(name)
+    if model is None:
+        return Path(name)
+    if not model.urls:
+        raise DarkpyError(f"{model.name}: no published weights are known", hint="name a .weights file")
+    if not model.cached_weights.is_file():
+        hint = f"darkpy fetch {model.name} downloads them ({model.size >> 20} MB); or name a .weights file"
+        raise DarkpyError(f"{model.cached_weights}: the weights of {model.name} are not downloaded", hint=hint)
+    return model.cached_weights

@@ -1,0 +1,179 @@
+"""Networks by name: the catalog, downloads with mirrors and checks, and commands and functions that take names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+import darkpy
+from darkpy import catalog as catalog_module
+from darkpy.catalog import CatalogModel, catalog, find_cfg, find_model
+from darkpy.cli.commands import models as models_module
+from darkpy.download import BLOCK_BYTES, download_weights
+from darkpy.errors import ConfigError, DarkpyError
+from tests.cli.conftest import Run
+
+CONTENT = bytes(range(256)) * 10_000  # 2.5 blocks
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves CONTENT as the path says: /whole, /range, /breaks, /other, /missing."""
+
+    ranges: ClassVar[list[str | None]] = []
+
+    def do_GET(self) -> None:
+        asked = self.headers.get("Range")
+        self.ranges.append(asked)
+        start = int((asked or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        if self.path == "/missing":
+            self.send_error(404)
+        elif self.path == "/other":
+            self._send(200, bytes(len(CONTENT)))
+        elif self.path == "/whole":
+            self._send(200, CONTENT)
+        elif self.path == "/range":
+            self._send(206 if start else 200, CONTENT[start:])
+        elif self.path == "/breaks":
+            self._send(206 if start else 200, CONTENT[start:], sent=BLOCK_BYTES)
+
+    def _send(self, status: int, body: bytes, sent: int | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[:sent])
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    Handler.ranges.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}"
+        http.shutdown()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "cache" / "darkpy"
+
+
+def model(*urls: str) -> CatalogModel:
+    return CatalogModel("tiny", Path("tiny.cfg"), None, urls, len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+
+
+def test_catalog_holds_every_cfg_and_the_sizes_of_their_weights() -> None:
+    models = catalog()
+    folder = Path(__file__).resolve().parents[2] / "cfg"
+    assert set(models) == {path.stem for path in folder.glob("*.cfg")}
+    published = [one for one in models.values() if one.urls]
+    assert {one.name for one in published} == {"yolov3", "yolov3-tiny", "yolov4", "yolov4-tiny"}
+    for one in published:
+        assert one.names is not None and one.names.is_file() and len(one.sha256) == 64
+        assert all(url.startswith("https://") for url in one.urls)
+        assert one.size == 20 + 4 * darkpy.plan(one.name).parameter_count
+    assert set(json.loads((folder / "models.json").read_text())) <= set(models)
+
+
+@pytest.mark.parametrize("path", ["/whole", "/range"])
+def test_weights_are_downloaded(server: str, tmp_path: Path, path: str) -> None:
+    target = tmp_path / "deep" / "tiny.weights"
+    assert list(download_weights(model(server + path), target))[-1] == len(CONTENT)
+    assert target.read_bytes() == CONTENT and list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("path", ["/whole", "/range"])
+def test_download_that_broke_off_is_continued_from_any_mirror(server: str, tmp_path: Path, path: str) -> None:
+    target = tmp_path / "tiny.weights"
+    with pytest.raises(DarkpyError, match=f"broke off after {BLOCK_BYTES} of {len(CONTENT)} bytes"):
+        list(download_weights(model(server + "/breaks"), target))
+    assert not target.exists()
+    list(download_weights(model(server + path), target))
+    assert target.read_bytes() == CONTENT
+    assert Handler.ranges == ["bytes=0-", f"bytes={BLOCK_BYTES}-"]
+
+
+def test_mirrors_are_tried_in_order_and_all_reasons_are_told(server: str, tmp_path: Path) -> None:
+    target = tmp_path / "tiny.weights"
+    urls = [server + path for path in ("/missing", "/other", "/whole")]
+    list(download_weights(model(*urls), target))
+    assert target.read_bytes() == CONTENT
+    target.unlink()
+    with pytest.raises(DarkpyError) as caught:
+        list(download_weights(model(*urls[:2], "http://127.0.0.1:9/closed", "file:///etc/passwd"), target))
+    message, hint = caught.value.message, caught.value.hint or ""
+    assert "/missing: Not Found" in message and "SHA-256 differs" in message
+    assert "Connection refused" in message and "is no http address" in message
+    assert str(target) in hint and model().sha256 in hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fetch_downloads_into_the_cache_once(
+    server: str, cache: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = replace(model(server + "/whole"), name="yolov3-tiny")
+    for module in (models_module, catalog_module):
+        monkeypatch.setattr(module, "catalog", lambda: {"yolov3-tiny": tiny})
+    target = cache / "yolov3-tiny.weights"
+    assert run("fetch", "yolov3-tiny") == (0, f"{target}\n", "")
+    assert target.read_bytes() == CONTENT
+    assert "is there already" in run("fetch", "yolov3-tiny").err
+    assert run("fetch", "yolov3-tiny", "--out", "mine.weights").out == "mine.weights\n"
+    code, _, err = run("fetch", "yolov3-tinny")
+    assert code == 2 and "did you mean yolov3-tiny?" in err
+
+
+def test_models_are_listed(cache: Path, run: Run) -> None:
+    out = run("models").out
+    assert "yolov4-tiny\n  weights: 24 MB, darkpy fetch yolov4-tiny\n" in out
+    assert "published by others" in out and "License of the weights" in out
+    records = json.loads(run("models", "--json").out)
+    assert {record["name"] for record in records} == set(catalog())
+    assert all(Path(record["cfg"]).is_file() and record["weights"] is None for record in records)
+
+
+def test_names_stand_for_cfgs_and_for_fetched_weights(
+    task: Path, cache: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = replace(model("https://localhost/x"), name="small", cfg=task / "net.cfg", names=task / "pets.names")
+    monkeypatch.setattr(catalog_module, "catalog", lambda: {"small": small})
+    assert "yolo" in run("show", "small").out and len(darkpy.plan("small").nodes) == 3
+    for weights in (None, "small"):
+        with pytest.raises(DarkpyError, match="are not downloaded") as caught:
+            darkpy.load("small", weights)
+        assert "darkpy fetch small downloads them" in (caught.value.hint or "")
+    code, _, err = run("detect", "small", "a.png", "-nogpu")
+    assert code == 2 and "darkpy fetch small" in err
+    cache.mkdir(parents=True)
+    (cache / "small.weights").write_bytes((task / "net.weights").read_bytes())
+    (result,) = darkpy.detect(darkpy.load("small"), "a.png", small.names)
+    assert result.names == ("cat", "dog")
+    for words in (("a.png",), ("net.weights", "a.png")):
+        assert run("detect", "small", *words, "-nogpu").out.startswith("a.png: 2 objects\ncat: 95%")
+    code, _, err = run("detect", "none.cfg")
+    assert code == 2 and "missing argument 'WEIGHTS'" in err
+
+
+def test_files_go_before_names_and_near_names_are_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_model("yolov3") is not None and find_model("yolov3.cfg") is None
+    Path("yolov3").write_text("[net]\n")
+    assert find_model("yolov3") is None and find_cfg("yolov3") == "yolov3"
+    with pytest.raises(DarkpyError, match="no network of this name") as caught:
+        darkpy.plan("yolov4-tinny")
+    assert "did you mean yolov4-tiny" in (caught.value.hint or "")
+    with pytest.raises(ConfigError):
+        darkpy.plan("something-else")
