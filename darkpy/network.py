@@ -35,6 +35,8 @@ class Network(nn.Module):
     `training` selects training or inference arithmetic, as everywhere in torch.
     Calling it is an ordinary forward pass: autograd's gradients are not changed. darknet's rules for deltas
     (`constrain`, `smooth`, `stopbackward`) belong to its training step, `losses`, which `darkpy.Trainer` takes.
+    The state of recurrent layers follows one sequence: threads that share such a network mix theirs. Load a network for
+    each sequence that runs at the same time.
     """
 
     def __init__(self, plan: Plan) -> None:

@@ -170,7 +170,9 @@ def _parse(record: dict[str, Any]) -> LoggedRun | UpdateReport | LoggedMap | Fin
     try:
         if record["kind"] == "run":
             layers = tuple(_build(LoggedLayer, one) for one in record["layers"])
-            return replace(_build(LoggedRun, record), layers=layers, net=dict(record["net"]))
+            if any(layer.index < 0 for layer in layers):
+                raise ValueError("a layer's index is negative")
+            return replace(_build(LoggedRun, record), layers=layers, net=_showable(dict(record["net"])))
         if record["kind"] == "update":
             rows = record.get("layers", {}).items()
             figures = {_str(name): [None if one is None else float(one) for one in row] for name, row in rows}
@@ -189,7 +191,7 @@ def _parse(record: dict[str, Any]) -> LoggedRun | UpdateReport | LoggedMap | Fin
             paths=tuple(map(_str, record.get("paths", ()))),
             remedies=tuple(map(_remedy, record.get("remedies", ()))),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
         return None
 
 
@@ -204,6 +206,15 @@ def _int(value: Any) -> int:
 def _str(value: Any) -> str:
     """Convert to text that can be shown and encoded: JSON may hold lone surrogates."""
     return printable(value, lines=True)
+
+
+def _showable(value: Any) -> Any:
+    """Return a JSON value with all its texts as `_str` makes them."""
+    if isinstance(value, dict):
+        return {_str(key): _showable(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_showable(inner) for inner in value]
+    return _str(value) if isinstance(value, str) else value
 
 
 def _remedy(record: Mapping[str, Any]) -> Remedy:

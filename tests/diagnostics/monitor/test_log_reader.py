@@ -147,3 +147,44 @@ def test_means_come_back_and_those_that_were_undone_do_not(tmp_path: Path) -> No
     writer.begin(replace(RUN, batch_num=150))
     writer.map(LoggedMap(batch_num=200, mean=0.75))
     assert [(one.batch_num, one.mean) for one in read_log(path).maps] == [(100, 0.25), (200, 0.75)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            "[" * 100_000 + "]" * 100_000,
+            '{"kind":' * 5000 + "1" + "}" * 5000,
+            '{"kind":"map","batch_num":1e999,"mean":1}',
+        ),
+        '{"kind":"map","batch_num":18446744073709551616,"mean":1}',
+        '{"kind":"map","batch_num":1,"mean":1' + "0" * 400 + "}",
+        '{"kind":"run","format":1,"cfg":"x","dialect":"y","time":1,"batch_num":0,"seen":0,"net":{},"layers":[{"index":-1,'
+        '"type":"a","line":1,"place":"b","learns":true}]}',
+        '{"kind":"finding","batch_num":Infinity,"name":"x","message":"y"}',
+    ],
+)
+def test_hostile_line_is_passed_over(tmp_path: Path, line: str) -> None:
+    path = log_path(tmp_path, "net")
+    LogWriter(path).begin(RUN)
+    with path.open("a") as stream:
+        stream.write(f"{line}\n")
+    log = read_log(path)
+    assert (log.torn, log.starts) == (1, (RUN,))
+
+
+def test_texts_that_cannot_be_encoded_are_escaped(tmp_path: Path) -> None:
+    path = log_path(tmp_path, "net")
+    LogWriter(path).begin(RUN)
+    path.write_text(
+        path.read_text().replace('"batch":8', r'"\ud800":["\udfff","\u001b[31m"]').replace("net.cfg", r"\ud800")
+    )
+    run = read_log(path).run
+    assert run.net["\\ud800"] == ["\\udfff", "\\x1b[31m"] and run.cfg == "\\ud800"
+    repr(run).encode()
+
+
+def test_log_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "net.health.jsonl")
+    with pytest.raises(DarkpyError, match="is a pipe, not a regular file"):
+        read_log(tmp_path / "net.health.jsonl")
