@@ -26,7 +26,7 @@ from darkpy.diagnostics.report.contact_sheet import Tile, as_png, contact_sheet
 from darkpy.errors import DarkpyError
 from darkpy.finding import Cause, Finding, Location, Severity
 from darkpy.layers.base import Layer
-from darkpy.layers.loss import TrainingState
+from darkpy.layers.loss import LossSpec, TrainingState
 from darkpy.network import Network
 from darkpy.training.setup import TrainingSetup
 from darkpy.training.trainer import Trainer
@@ -44,8 +44,8 @@ MIN_DISTANCE = 1e-6
 class Scored:
     """Loss and gradient of one sample in an unchanged network.
 
-    loss: sum over the layers with a loss; norm: 2-norm of all gradients. objects: in its labels; 1 for a classifier.
-    score: deviation from the usual loss and gradient; see `rank`.
+    loss: sum over the layers with a loss; norm: 2-norm of the gradients of the last layers before them.
+    objects: in its labels; 1 for a classifier. score: deviation from the usual loss and gradient; see `rank`.
     """
 
     path: str
@@ -70,6 +70,8 @@ class _InOrder(Sampler):
 class SampleScorer:
     """Computes loss and gradient of single samples without changing the network.
 
+    Gradients are those of the last layers with weights before each loss: they rank samples as those of all layers do,
+    and need no backward pass through the network.
     Batch norm uses its rolling statistics, or those of the sample if the loss is lower with them: rolling statistics
     start at 0 and are only good after some 500 minibatches.
     Raises: DarkpyError when the network takes films, or has no layer with a loss.
@@ -82,6 +84,7 @@ class SampleScorer:
         self._trainer = Trainer(network)
         self._task = setup
         self._dataset = _plain(setup)
+        self._measured = {id(array) for array in _last_arrays(network)}
         seen = max(network.header.seen, net.minibatch * net.subdivisions)
         self._progress = TrainingState(net, seen)
         self.is_filled = True
@@ -108,7 +111,11 @@ class SampleScorer:
 
     def _show(self, numbers: Iterable[int], *, trains: bool) -> Iterator[Scored]:
         trainer = self._trainer
+        others = [array for array in trainer.network.parameters() if id(array) not in self._measured]
+        learned = [array for array in others if array.requires_grad]
         try:
+            for array in learned:
+                array.requires_grad_(False)
             with trainer.preserved():
                 trainer.network.train(trains)
                 for number in numbers:
@@ -125,7 +132,26 @@ class SampleScorer:
                     path = self._task.paths[number]
                     yield Scored(path, float(cost), norm, len(sample_boxes(self._task, path)))
         finally:
+            for array in learned:
+                array.requires_grad_(True)
             trainer.network.train()
+
+
+def _last_arrays(network: Network) -> Iterator[nn.Parameter]:
+    """Yield the learned arrays of the last layers with weights before each layer with a loss."""
+    nodes = network.plan.nodes
+    pending = [node.index for node in nodes if isinstance(node.spec, LossSpec) and node.spec.has_loss]
+    seen: set[int] = set()
+    while pending:
+        index = pending.pop()
+        if index < 0 or index in seen:
+            continue
+        seen.add(index)
+        layer = network.layers[index]
+        learned = [layer.get_parameter(spec.name) for spec in nodes[index].arrays if not spec.is_statistic]
+        yield from learned
+        if not learned:
+            pending += nodes[index].sources
 
 
 def rank(found: Sequence[Scored]) -> list[Scored]:
