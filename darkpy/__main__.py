@@ -86,9 +86,13 @@ def _with_usage(error: click.UsageError) -> DarkpyError:
 
 
 def _warning_printer(show_others: Any) -> Any:
-    """Print darkpy's warnings as console messages, and leave those of other packages to Python."""
+    """Print darkpy's warnings as console messages, each text once, and leave those of other packages to Python."""
+    printed: set[tuple[type[Warning], str]] = set()
 
     def show(message: Warning | str, category: type[Warning], *location: Any, **details: object) -> None:
+        if issubclass(category, DarkpyWarning) and (category, str(message)) in printed:
+            return
+        printed.add((category, str(message)))
         if issubclass(category, DarkpyNote):
             console.info(str(message))
         elif issubclass(category, DarkpyWarning):

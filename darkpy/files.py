@@ -88,7 +88,9 @@ def open_descriptor(path: str | os.PathLike[str]) -> int:
     if stat.S_ISREG(mode):
         return descriptor
     os.close(descriptor)
-    kind = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device"
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder, not a regular file")
+    kind = "a pipe" if stat.S_ISFIFO(mode) else "a device"
     raise OSError(errno.EINVAL, f"is {kind}, not a regular file")
 
 

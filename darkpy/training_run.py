@@ -32,6 +32,7 @@ from darkpy.build import make_plan
 from darkpy.config.text import deduplicate
 from darkpy.data.lists.text_files import read_data
 from darkpy.data.loading.bad_files import BadLists
+from darkpy.diagnostics.checks.weights import check_frozen_norms
 from darkpy.diagnostics.preflight import check_training
 from darkpy.dialect import Dialect
 from darkpy.distributed import joined, local_world
@@ -203,6 +204,8 @@ def train(
                 overwrite=overwrite,
             ):
                 events.report(finding)
+            for finding in check_frozen_norms(network.plan, network):
+                raise DarkpyError(finding.text, hint="; or ".join(finding.hints))
             validation = None
             if map_epochs and process_group.is_main:
                 from darkpy.training.validation import open_validation

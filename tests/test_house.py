@@ -46,7 +46,7 @@ ARROWS: dict[str, set[str]] = {  # what each part of the package may import besi
     "export": GRAPH | {"evaluation"},
     "inference": GRAPH | {"export"},
     "training": GRAPH | {"data", "evaluation"},
-    "diagnostics": GRAPH | {"data", "evaluation", "training"},
+    "diagnostics": GRAPH | {"data", "anchors", "evaluation", "training"},
     "training_run": GRAPH | {"data", "evaluation", "training", "diagnostics"},
 }
 TOP = {"cli", "__main__", "__init__"}  # may import everything; nobody below imports them

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from darkpy.build import Plan, detect_dialect, make_plan
+from darkpy.config.edit import edit_cfg
+from darkpy.config.text import MAX_SIZE as MAX_CFG_BYTES
 from darkpy.config.text import Config, deduplicate, read
 from darkpy.data.augment.config import DetectionAugmentConfig
 from darkpy.data.lists.text_files import DataFile, read_names
@@ -15,11 +17,13 @@ from darkpy.diagnostics.checks.anchors import check_anchors
 from darkpy.diagnostics.checks.cfg import lower_unknown_keys
 from darkpy.diagnostics.checks.images import InspectedImage, Inspector, check_whole
 from darkpy.diagnostics.checks.lists import FINDING_NAME as LABELS_UNUSABLE
-from darkpy.diagnostics.checks.lists import check_balance, check_leaks, check_repeats, read_list
+from darkpy.diagnostics.checks.lists import check_balance, check_leaks, check_repeats, check_valid_counts, read_list
+from darkpy.diagnostics.checks.weights import check_frozen_norms
 from darkpy.diagnostics.preflight import check_plan, check_setup
 from darkpy.dialect import Dialect
 from darkpy.errors import ConfigError, DarkpyError
-from darkpy.finding import Cause, Finding, Location, Severity, sort_findings
+from darkpy.files import read_text
+from darkpy.finding import Cause, CfgEdit, Finding, Location, Remedy, Severity, sort_findings
 from darkpy.training.setup import TRAIN_LIST, TrainingSetup, open_setup
 
 NAMED_ONCE = frozenset({"label-line", "box-over-edge", "images-empty", "classes-absent"})
@@ -98,9 +102,29 @@ class Examination:
             names = list(_read_names(self.data)[: augment_config.classes])
             names += map(str, range(len(names), augment_config.classes))  # classes without a name
             yield from check_balance(self.images, names, train)
+            yield from check_valid_counts(self._valid_images, names, valid)
         if self.plan is not None and augment_config is not None:
             letterbox = augment_config.letter_box or augment_config.dialect is Dialect.PJREDDIE
             yield from check_anchors(self.plan, self.images, letterbox=letterbox)
+
+
+def apply_remedies(exam: Examination) -> tuple[str, list[Remedy]]:
+    """Apply the first remedy of each finding to the cfg's text, notes included; of two edits of a key the first counts.
+
+    Returns: the text, and the remedies that are in it.
+    Raises: ConfigError when the text is no valid cfg then.
+    """
+    text = read_text(Path(exam.config.file), max_bytes=MAX_CFG_BYTES, hint="a cfg starts with [net]")
+    edits: dict[tuple[int | None, str], CfgEdit] = {}
+    applied: list[Remedy] = []
+    for remedy in (finding.remedies[0] for finding in exam.findings if finding.remedies):
+        new = {(edit.layer, edit.key): edit for edit in remedy.edits}
+        if new and not new.keys() & edits.keys():
+            edits |= new
+            applied.append(remedy)
+    text = edit_cfg(text, edits.values())
+    make_plan(f"{text}\n", exam.plan.dialect if exam.plan else None)
+    return text, applied
 
 
 def examine(
@@ -132,18 +156,18 @@ def examine(
         is_note = finding.name == "batch" and finding.severity is Severity.WARNING and data is None
         exam.add([replace(finding, severity=Severity.NOTE) if is_note else finding])
     if data is not None:
-        exam.add(_check_data(exam, plan, data, seen))
+        exam.add(_check_data(exam, plan, data, seen, has_weights=weights is not None))
     return exam
 
 
-def _check_data(exam: Examination, plan: Plan, data: DataFile, seen: int) -> Iterator[Finding]:
+def _check_data(exam: Examination, plan: Plan, data: DataFile, seen: int, *, has_weights: bool) -> Iterator[Finding]:
     try:
         exam.setup = open_setup(plan, data, seed=0)
     except DarkpyError as error:
         if exam.train:  # else `read_list` has found it already
             yield error.as_finding("task", Cause.DATA, Location(str(data.path)))
         return
-    for finding in check_setup(exam.setup, seen):
+    for finding in (*check_setup(exam.setup, seen), *(check_frozen_norms(plan, None) if not has_weights else ())):
         if finding.name in ("images-missing", "labels-missing"):
             continue  # `survey` names each file
         if finding.name == "schedule" and plan.net.max_batches:

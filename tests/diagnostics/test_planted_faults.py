@@ -202,6 +202,23 @@ def no_norm_in_a_deep_stack(case: Case) -> Found:
     return "deep-without-norm", f"layer 21 [convolutional] {case.line('[conv', '# Head')}"
 
 
+def class_with_two_boxes_in_valid(case: Case) -> Found:
+    for number in range(8):
+        case.label(number, "valid").write_text(
+            "".join(f"{c} .{c + 2} .5 .2 .{n}\n" for c in range(3) for n in (2, 3, 4))
+        )
+    with case.label(0, "valid").open("a") as stream:
+        stream.write("3 .5 .5 .4 .4\n3 .5 .5 .3 .3\n")
+    return "valid-rare", str(case.folder / "valid.txt")
+
+
+def rate_that_needs_batch_norm(case: Case) -> Found:
+    text = case.cfg.read_text()
+    case.cfg.write_text(text.replace("batch_normalize=1\n", ""))
+    last = [line for line, words in enumerate(case.cfg.read_text().splitlines(), 1) if words == "[convolutional]"][-1]
+    return "deep-without-norm", f"layer 9 [convolutional] {case.cfg}:{last}"
+
+
 def unknown_section(case: Case) -> Found:
     case.edit("sample.cfg", "[maxpool]", "[maxpol]")
     return "cfg", f"layer 1 [maxpol] {case.line('[maxpol]', '[net]')}"

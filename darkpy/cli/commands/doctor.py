@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from darkpy.cli import console
-from darkpy.cli.options import FILE_PATH, Command, device_option, dialect_option, json_option
+from darkpy.cli.options import FILE_PATH, Command, device_option, dialect_option, json_option, require_writable
 from darkpy.data.lists.text_files import read_data
 from darkpy.errors import DarkpyError
 from darkpy.files import make_folder, write_atomic
@@ -46,6 +46,8 @@ training, and the samples with the largest loss and gradient for their number of
 boxes, wrong classes and labels of another image come out on top. --out DIR writes all samples to DIR/samples.csv and
 draws the worst in DIR/samples.png.
 
+--write CFG writes a copy of the cfg with the first remedy of each finding, the anchors of the boxes among them.
+
 --updates N is a dry run: the first N updates of the training, from WEIGHTS or from scratch, with every layer monitored
 as by darkpy train. The trained network is discarded.
 
@@ -80,6 +82,9 @@ Exit codes: 0 nothing found, 1 findings, 2 wrong input.
 )
 @click.option("--updates", type=click.IntRange(1), metavar="N", help="Dry run of N training updates; nothing is kept.")
 @click.option("--out", type=FILE_PATH, metavar="DIR", help="Folder for samples.csv and samples.png.")
+@click.option(
+    "--write", "write", type=FILE_PATH, metavar="CFG", help="Write a new cfg with the first remedy of each finding."
+)
 @json_option
 @device_option
 @dialect_option
@@ -92,6 +97,7 @@ def doctor(
     limit: int | None,
     updates: int | None,
     out: Path | None,
+    write: Path | None,
     as_json: bool,
     device: str | None,
     dialect: str | None,
@@ -105,6 +111,8 @@ def doctor(
         raise DarkpyError("--out is for the samples that weights are run on", hint="name the weights: CFG DATA WEIGHTS")
     if updates is not None and data is None:
         raise DarkpyError("--updates needs training data", hint="name the data: CFG DATA")
+    if write is not None:
+        require_writable(write, cfg, data, weights, overwrite=False, hint="name a new file")
     seen = 0 if weights is None else read_header(weights)[0].seen
     exam = examine(cfg, None if data is None else read_data(data), dialect=dialect, seen=seen, weights=weights)
     for _ in console.track(exam.survey(), exam.total):
@@ -147,19 +155,32 @@ def doctor(
         for rank, sample in enumerate(ranked[:worst], start=1):
             values = f"{sample.score:7.1f} {sample.loss:10.4g} {sample.norm:10.4g} {sample.objects:7}"
             console.echo(f"{rank:4} {values}  {sample.path}")
+    if write is not None:
+        _write_cured(exam, write)
     return EXIT_CODE_FINDINGS if any(not finding.is_note for finding in exam.findings) else 0
+
+
+def _write_cured(exam: Examination, target: Path) -> None:
+    from darkpy.diagnostics.doctor import apply_remedies
+
+    text, remedies = apply_remedies(exam)
+    if not remedies:
+        console.info("no finding is cured by keys of the cfg: nothing is written")
+        return
+    write_atomic(target, [text.encode("utf-8", "surrogateescape")])
+    console.info(f"{target} has {len(remedies)} remedies: {'; '.join(map(str, remedies))}")
 
 
 def _rank_samples(exam: Examination, weights: Path | None, device: str | None, limit: int | None) -> list[Scored]:
     """Run the weights on the samples; return them worst first, [] without weights or data."""
-    from darkpy.diagnostics.checks.weights import check_weights
+    from darkpy.diagnostics.checks.weights import check_frozen_norms, check_weights
     from darkpy.diagnostics.sample_scores import SampleScorer, check_scores, rank
     from darkpy.finding import Severity
 
     if weights is None or exam.plan is None:
         return []
     network = _open(exam.plan, weights, device)
-    findings = list(check_weights(network))
+    findings = [*check_weights(network), *check_frozen_norms(exam.plan, network)]
     exam.add(findings)
     if exam.setup is None or any(finding.severity is Severity.ERROR for finding in findings):
         return []

@@ -259,7 +259,10 @@ def _read(file: str) -> bytes:
 
 
 def _find_label_file(image: str, folder: Path, dialects: Sequence[Dialect]) -> tuple[str, bytes | None]:
-    """Return path and content of an image's first label file that exists; else the first path and None."""
+    """Return path and content of an image's first label file that exists; else the first path and None.
+
+    Raises: DarkpyError when the file is there and cannot be read, because it is a pipe, for example.
+    """
     starts = (image, os.path.join(folder, image))  # noqa: PTH118  (Path is slow, and lists are long)
     first = label_path_text(image, dialects[0])
     for start in starts:
@@ -267,8 +270,10 @@ def _find_label_file(image: str, folder: Path, dialects: Sequence[Dialect]) -> t
             file = label_path_text(start, dialect)
             try:
                 return file, _read(file)
-            except (OSError, ValueError):
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
                 continue
+            except OSError as error:
+                raise DarkpyError(f"{file}: cannot be read: {error.strerror or error}") from error
     return first, None
 
 

@@ -6,12 +6,16 @@ Letters: A anchors, N boxes, S scales.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from darkpy.anchors.cfg_heads import anchor_edits, find_heads
+from darkpy.anchors.recommend import Recommendation, default_count, recommend
+from darkpy.anchors.search import SearchConfig
 from darkpy.build import Node, Plan
 from darkpy.diagnostics.checks.cfg import heads_of
 from darkpy.diagnostics.checks.images import InspectedImage
@@ -26,6 +30,9 @@ MIN_MEAN_IOU = 0.5
 forks' cfgs for COCO and VOC have 0.53 and more on blood cells; those of a network's own data 0.75 and more."""
 MIN_SCALE_FACTOR, MIN_IOU_GAIN = 1.6, 0.2
 """Distance of the best common factor from 1, and its gain in IoU, that make a finding."""
+MIN_NOTED_IOU_GAIN, MIN_NOTED_RECALL_GAIN = 0.1, 0.15
+"""Gains in mean IoU or recall (share of boxes with an IoU of .5) from which better anchors are noted."""
+ANCHOR_RESTARTS, SAMPLED_BOXES = 3, 5000
 PUBLISHED_MASKS = ([3], [0], 6)
 """Anchors that two heads use, that none uses, and their number in three published cfgs and their weights."""
 MAX_INPUT_SIDES = 1.25
@@ -88,7 +95,49 @@ def check_anchors(plan: Plan, samples: Sequence[InspectedImage], *, letterbox: b
         if is_other_size:
             times, size = (1 / fitted.factor, "large") if fitted.factor < 1 else (fitted.factor, "small")
             text = f"anchors are {times:.1f} times too {size}: {text}, and by {fitted.best_iou:.0%} at that scale"
-        yield _finding(plan, "anchors", text)
+        found = _recommendation(plan, boxes_N2)
+        yield replace(_finding(plan, "anchors", text), remedies=() if found is None else (_remedy(found),))
+    else:
+        yield from _check_better_anchors(plan, boxes_N2)
+
+
+def _recommendation(plan: Plan, boxes_N2: Tensor) -> Recommendation | None:
+    """Anchors of the boxes for the heads; None if they have too few sizes."""
+    heads = find_heads(plan)
+    size_N2 = (
+        boxes_N2[:: max(1, len(boxes_N2) // MAX_BOXES)] / torch.tensor((plan.net.width, plan.net.height))
+    ).numpy()
+    count = default_count(heads)
+    size_N2 = size_N2[(size_N2 > 0).all(axis=1)].astype(np.float64)
+    if len(np.unique(size_N2, axis=0)) < count:
+        return None
+    return recommend(plan, size_N2, SearchConfig(count=count, restarts=ANCHOR_RESTARTS, sample=SAMPLED_BOXES))
+
+
+def _remedy(found: Recommendation) -> Remedy:
+    return Remedy(edits=tuple(anchor_edits(found.anchors_K2, found.head_anchors)), reason="for a full training")
+
+
+def _check_better_anchors(plan: Plan, boxes_N2: Tensor) -> Iterator[Finding]:
+    """Note anchors of the data that fit its boxes much better than the cfg's, and what it takes to use them."""
+    found = _recommendation(plan, boxes_N2)
+    if found is None:
+        return
+    iou_gain = found.new.average_iou - found.now.average_iou
+    if iou_gain < MIN_NOTED_IOU_GAIN and found.new.recall - found.now.recall < MIN_NOTED_RECALL_GAIN:
+        return
+    now, new = (f"{fit.average_iou:.0%} on average, {fit.recall:.0%} of them by half" for fit in (found.now, found.new))
+    text = (
+        f"boxes overlap with their best anchors by {now}; with anchors of these data by {new}. Heads trained with"
+        " others must then learn sizes anew: better after a full schedule, worse after a short one"
+    )
+    yield Finding(
+        name="anchors-better",
+        severity=Severity.NOTE,
+        location=plan.locate(found.head_anchors[-1].head.node.index, "anchors"),
+        message=text,
+        remedies=(_remedy(found),),
+    )
 
 
 def check_anchor_sizes(plan: Plan) -> Iterator[Finding]:

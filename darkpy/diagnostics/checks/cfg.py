@@ -271,4 +271,18 @@ def _check_steps(plan: Plan) -> Iterator[Finding]:
 
 
 def _warning(plan: Plan, key: str, name: str, message: str, *hints: str) -> Finding:
-    return Finding(name=name, message=message, cause=Cause.RATES, location=plan.locate_net(key), hints=hints)
+    """Finding about [net]; hints that are lines of it (`batch=64 subdivisions=16`) are remedies."""
+    remedies: list[Remedy] = []
+    for hint in hints:
+        entries = [word.partition("=") for word in hint.replace(" with ", " ").split()]
+        if not all(name in keys_of(NetSpec) for name, _, _ in entries):
+            break
+        remedies.append(Remedy(edits=tuple(CfgEdit(name, value) for name, _, value in entries)))
+    return Finding(
+        name=name,
+        message=message,
+        cause=Cause.RATES,
+        location=plan.locate_net(key),
+        remedies=tuple(remedies),
+        hints=hints[len(remedies) :],
+    )

@@ -33,6 +33,9 @@ MAX_EMPTY_FRAC = 0.5
 """Fraction of images without objects above which there is hardly anything to learn."""
 MAX_CLASS_RATIO = 100
 """Objects of the most frequent class for one of the rarest, above which a note is made."""
+MIN_VALID_OBJECTS, MIN_VALID_RATIO = 5, 4
+"""Objects of a class in the validation list below which its AP says little; how many times as many another class has
+where that is a defect of the split and not of a small list."""
 MAX_NAMES_SHOWN = 10
 
 
@@ -74,6 +77,22 @@ def check_names(data: DataFile, classes: int, heads: str) -> Iterator[Finding]:
     if doubled:
         text = f"has names twice: {', '.join(doubled[:MAX_NAMES_SHOWN])}"
         yield data_finding("names-repeated", Location(str(file)), text, "one line for each class")
+
+
+def check_valid_counts(images: Sequence[InspectedImage], names: Sequence[str], place: str) -> Iterator[Finding]:
+    """Find classes with so few objects in the validation list that their AP, a part of the mean, is chance."""
+    boxes = torch.cat([torch.zeros(0, 5), *(image.boxes_N5 for image in images)])
+    if not len(boxes):
+        return
+    counts = torch.bincount(boxes[:, 4].long(), minlength=len(names)).tolist()[: len(names)]
+    most = max(counts)
+    if rare := [f"{name} ({count})" for name, count in zip(names, counts, strict=True) if count < MIN_VALID_OBJECTS]:
+        more = f" and {len(rare) - MAX_NAMES_SHOWN} more" if len(rare) > MAX_NAMES_SHOWN else ""
+        text = f"{len(rare)} of {len(names)} classes have hardly any object: {', '.join(rare[:MAX_NAMES_SHOWN])}{more};"
+        hint = "more images of these classes in valid="
+        finding = data_finding("valid-rare", Location(place), f"{text} their AP is chance, and a part of mAP", hint)
+        is_small = most < MIN_VALID_OBJECTS * MIN_VALID_RATIO  # the whole list is
+        yield replace(finding, severity=Severity.NOTE) if is_small else finding
 
 
 def check_balance(images: Sequence[InspectedImage], names: Sequence[str], place: str) -> Iterator[Finding]:
@@ -253,7 +272,8 @@ def _find_mistake(table: LabelTable, classes: int) -> _Mistake | None:
         return _Mistake(_first(is_pixel_N), message, (hint,))
     is_beyond_N = table.class_N >= classes
     if is_beyond_N.any() and table.class_N.min() == 1 and table.class_N.max() == classes:
-        message = f"classes are counted from 1: labels have 1 to {classes}, and the network has 0 to {classes - 1}"
+        labeled, known = (f"1 to {classes}", f"0 to {classes - 1}") if classes > 1 else ("class 1", "class 0 only")
+        message = f"classes are counted from 1: labels have {labeled}, and the network has {known}"
         return _Mistake(_first(is_beyond_N), message, ("subtract 1 from the class in every label file",))
     if is_beyond_N.mean() >= MIN_MISTAKE_FRAC:
         message = f"{is_beyond_N.sum()} {total} have classes beyond the network's last, {classes - 1}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
+from darkpy.build import Plan
 from darkpy.finding import Cause, Finding, Location, Severity
-from darkpy.layers.base import Layer
+from darkpy.layers.base import ArraySpec, Layer
 from darkpy.network import Network
 
 MAX_WEIGHT = 1e4
@@ -36,6 +37,35 @@ def check_weights(network: Network) -> Iterator[Finding]:
             elif float(torch.linalg.vector_norm(array, torch.inf)) > MAX_WEIGHT and not array_spec.is_statistic:
                 text = f"has {array_spec.name} up to {float(array.abs().max()):.3g}"
                 yield _finding(Severity.WARNING, "weights-large", location, text, "an earlier checkpoint", "more decay")
+
+
+def check_frozen_norms(plan: Plan, network: Network | None) -> Iterator[Finding]:
+    """Find batch norm that is frozen at the statistics of a new layer, variance 0: inputs are divided by nearly 0.
+
+    network: filled; None if it starts without weights.
+    """
+    first_learning = max((node.index for node in plan.nodes if node.spec.freezes_inputs), default=0)
+    frozen: list[int] = []
+    for node in plan.nodes:
+        mode = node.spec.bn_freeze or plan.net.bn_freeze
+        if mode not in ("stats", "all") and node.index >= first_learning:
+            continue
+        variances = [spec for spec in node.arrays if spec.is_statistic and spec.name.endswith("rolling_variance")]
+        if variances and not (network is not None and _has_values(network.built[node.index], variances)):
+            frozen.append(node.index)
+    if frozen:
+        key = "bn_freeze" if "bn_freeze" in plan.nodes[frozen[0]].section.entries else None
+        keys = "bn_freeze=" if frozen[-1] >= first_learning else "stopbackward="
+        text = f"has batch norm that {keys} freezes at the statistics of a new layer: its variance is 0"
+        if len(frozen) > 1:
+            text = f"{text}; so have {len(frozen)} layers"
+        hints = ("weights that fill these layers", f"no {keys} for them")
+        yield _finding(Severity.ERROR, "frozen-norm-empty", plan.locate(frozen[0], key), text, *hints)
+
+
+def _has_values(layer: Layer, array_specs: Sequence[ArraySpec]) -> bool:
+    arrays = [layer.array(array_spec) for array_spec in array_specs]
+    return any(array is not None and bool(array.any()) for array in arrays)
 
 
 def _finding(severity: Severity, name: str, location: Location, message: str, *hints: str) -> Finding:

@@ -127,3 +127,28 @@ def test_spoilt_weights_are_named_by_their_layer_and_not_asked(task: Path, run: 
     assert code == 1
     assert "net.cfg:10: [convolutional] layer 1 has 1 NaN or infinite of 7 biases" in out
     assert "worst first" not in out
+
+
+def test_remedies_are_written_to_a_new_cfg_in_which_nothing_is_found(tmp_path: Path, run: Run) -> None:
+    sample = tmp_path / "shapes"
+    assert run("sample", str(sample), "--images", "20", "--valid", "4").code == 0
+    cfg, cured, data = sample / "sample.cfg", tmp_path / "cured.cfg", str(sample / "sample.data")
+    text = cfg.read_text().replace("learning_rate=0.02", "learning_rate=2").replace("num=3", "num=3\njitter=-1")
+    cfg.write_text(text.replace("24,24, 31,31, 42,42", "72,72, 93,93, 126,126"))
+    code, _, err = run("doctor", str(cfg), data, "--write", str(cured))
+    assert code == 1
+    assert "3 remedies: " in err
+    for remedy in ("learning_rate=0.001", "jitter=0.2 in layer 10", "anchors="):
+        assert remedy in err
+    assert run("doctor", str(cured), data).code == 0
+    code, _, err = run("doctor", str(cfg), data, "--write", str(cured))
+    assert code == 2 and "already exists" in err
+
+
+def test_same_warning_is_printed_once(tmp_path: Path, run: Run) -> None:
+    sample = tmp_path / "shapes"
+    assert run("sample", str(sample), "--images", "12", "--valid", "4").code == 0
+    names = sample / "sample.names"
+    names.write_bytes(names.read_text().encode("utf-16"))
+    _, _, err = run("doctor", str(sample / "sample.cfg"), str(sample / "sample.data"))
+    assert err.count("UTF-16") == 1

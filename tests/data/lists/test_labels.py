@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -254,3 +255,10 @@ def test_joined_and_line_by_line_parsing_agree(tmp_path_factory: pytest.TempPath
     assert joined.box_N4.tolist() == by_line.box_N4.tolist()
     assert joined.image_N.tolist() == by_line.image_N.tolist()
     assert joined.problems == by_line.problems
+
+
+def test_label_file_that_cannot_be_read_is_a_problem_of_its_own(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.txt")
+    table = read_label_table(["a.jpg", "b.jpg"], tmp_path)
+    assert len(table.problems) == 1
+    assert table.problems[0].startswith("a.txt: cannot be read: ")
