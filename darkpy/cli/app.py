@@ -103,6 +103,7 @@ app = click.version_option(darkpy.__version__, message="%(prog)s %(version)s")(
             "rgbgr": _lazy("weight_tools", "rgbgr", "Swap the red and blue input channels."),
             "sample": _lazy("sample", "sample", "Create a small synthetic data set."),
             "show": _lazy("show", "show", "Print the layers of a network."),
+            "speed": _lazy("speed", "speed", "Measure the time of a network on this machine."),
             "statistics": _lazy("weight_stats", "statistics", "Print statistics of the weight arrays."),
             "train": _lazy("train", "train", "Train a network, or resume a run."),
             "visualize": _lazy("weight_stats", "visualize", "Draw the filters of a convolution."),

@@ -51,7 +51,9 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     common.add_argument("--json", type=Path, metavar="FILE", help="also write the result as JSON")
     parser = argparse.ArgumentParser(prog="tools/bench.py", description="Times darkpy against its peers.")
     commands = parser.add_subparsers(required=True)
-    forward = commands.add_parser("forward", parents=[common], help="forward pass: ONNX Runtime, darkpy, OpenCV 4")
+    forward = commands.add_parser(
+        "forward", parents=[common], help="forward pass: darkpy, ONNX Runtime, OpenVINO, OpenCV 4, ncnn, MNN"
+    )
     _add_forward(forward)
     for name, bench, text in (
         ("load", bench_loading, "loading time of a network: numpy, darkpy, ONNX Runtime, OpenCV 4"),

@@ -1,4 +1,4 @@
-"""ForwardJob pass: darkpy, ONNX Runtime, and OpenCV 4, the last version that reads darknet's files."""
+"""Forward pass: darkpy, ONNX Runtime, OpenVINO, ncnn, MNN, and OpenCV 4, the last that reads darknet's files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from darkpy.errors import DarkpyError
 from darkpy.files import write_atomic
 
 from .darknet import TestProgram
+from .engines import open_mnn, open_ncnn, open_openvino
 from .machine import describe_machine
+from .ncnn_format import NcnnWriter
 from .runners import Outputs, Quartiles, Run, Worker, describe, take_turns
 
 OUTPUT_TOLERANCE = 1e-4
@@ -34,6 +36,7 @@ class ForwardJob(NamedTuple):
     cfg: Path
     weights: Path
     onnx: Path
+    ncnn: Path  # without suffix: .param, .bin, and the outputs' names in .txt
     x: Path
     threads: int
     config: str = "fp32"
@@ -51,7 +54,7 @@ def open_darkpy(job: ForwardJob) -> tuple[str, Run]:
     keep_freed_memory()  # as the command line does
     torch.set_num_threads(job.threads)
     x_BCHW = torch.from_numpy(np.load(job.x))
-    config = InferenceConfig(**DARKPY_CONFIGS[job.config])
+    config = InferenceConfig(**{"tune": "on", "batch": len(x_BCHW), **DARKPY_CONFIGS[job.config]})
     network = darkpy.load(job.cfg, job.weights, mapped=True)
     darkpy.accelerate(network, config, images=[x_CHW[None] for x_CHW in x_BCHW])
     if network.prefers_channels_last:  # as the commands lay images out
@@ -67,6 +70,8 @@ def open_darkpy(job: ForwardJob) -> tuple[str, Run]:
 DARKPY_CONFIGS: Mapping[str, dict[str, Any]] = MappingProxyType(
     {
         "fp32": {},
+        "untuned": {"tune": "off"},
+        "low-memory": {"low_memory": True},
         "bf16": {"precision": "bf16"},
         "int8": {"precision": "int8"},
         "compiled": {"compiled": True},
@@ -113,7 +118,14 @@ def open_opencv(job: ForwardJob) -> tuple[str, Run]:
     return cv2.__version__, run
 
 
-FORWARD_RUNNERS = {"ONNX Runtime": open_onnx_runtime, "darkpy": open_darkpy, "OpenCV": open_opencv}
+FORWARD_RUNNERS = {
+    "ONNX Runtime": open_onnx_runtime,
+    "darkpy": open_darkpy,
+    "OpenVINO": open_openvino,
+    "OpenCV": open_opencv,
+    "ncnn": open_ncnn,
+    "MNN": open_mnn,
+}
 """The first one that is installed is the base of the ratios."""
 
 
@@ -139,6 +151,7 @@ def prepare_forward(arguments: argparse.Namespace, folder: Path) -> ForwardJob:
         cfg,
         arguments.weights or folder / "random.weights",
         folder / "network.onnx",
+        folder / "network",
         folder / "x.npy",
         arguments.threads,
     )
@@ -152,6 +165,13 @@ def prepare_forward(arguments: argparse.Namespace, folder: Path) -> ForwardJob:
     # without the package onnx, or with a layer that ONNX does not know, the other runners are still measured
     except DarkpyError as error:
         print(f"no ONNX file: {error}", file=sys.stderr)
+    try:
+        writer = NcnnWriter(network)
+    except DarkpyError as error:
+        print(f"no ncnn files: {error}", file=sys.stderr)
+    else:
+        writer.write(job.ncnn.with_suffix(".param"), job.ncnn.with_suffix(".bin"))
+        job.ncnn.with_suffix(".txt").write_text(" ".join(writer.outputs))
     return job
 
 

@@ -11,7 +11,6 @@ import warnings
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +20,6 @@ from .machine import describe_machine
 from .runners import Opener, Outputs, Quartiles, Run, Runner, Worker, describe, take_turns
 
 PEAK = "peak"  # name of the runner that measures the processor's peak
-PEAK_SHAPES = ((1, 256, 512, 52), (8, 256, 256, 26), (1, 64, 64, 112))
-"""Batch, channels, filters and side of 3 x 3 convolutions that come near the processor's peak."""
 _REPLACED_KEYS = ("batch", "subdivisions", "max_batches", "constrain", "random")
 
 
@@ -115,24 +112,12 @@ class PeakRunner:
         self.name, self._dtype = name, torch.bfloat16 if precision == "bf16" else torch.float32
 
     def run(self, times: int) -> list[float]:
-        return [min(self._seconds_of(*shape) for shape in PEAK_SHAPES) for _ in range(times)]
+        from darkpy.inference.speed import measure_peak
+
+        return [1000 / measure_peak(self._dtype) for _ in range(times)]
 
     def close(self) -> None:
         """Do nothing: it runs in this process."""
-
-    def _seconds_of(self, batch: int, channels: int, filters: int, side: int) -> float:
-        import torch
-        from torch.nn import functional
-
-        layout = torch.channels_last
-        x_BCHW = torch.rand(batch, channels, side, side).to(self._dtype, memory_format=layout)
-        weights_FCKK = torch.rand(filters, channels, 3, 3).to(self._dtype, memory_format=layout)
-        operations = 2 * x_BCHW.numel() * weights_FCKK[:, 0].numel()
-        with torch.inference_mode():
-            functional.conv2d(x_BCHW, weights_FCKK, padding=1)
-            start = perf_counter()
-            functional.conv2d(x_BCHW, weights_FCKK, padding=1)
-        return 1e12 / operations * (perf_counter() - start)
 
 
 TRAINING_RUNNERS: dict[str, Opener] = {

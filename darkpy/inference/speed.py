@@ -1,0 +1,157 @@
+"""Speed of a network on this machine, by way to run it, and the kernels chosen for its convolutions.
+
+Legend: B images, C channels, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from statistics import median, quantiles
+from time import perf_counter, sleep
+from types import MappingProxyType
+
+import torch
+from torch.nn import functional
+
+from darkpy.errors import DarkpyError
+from darkpy.inference.accelerate import InferenceConfig, accelerate
+from darkpy.inference.kernel_cache import Measurement
+from darkpy.inference.kernel_selection import KernelSelector
+from darkpy.inference.lowering import Lowering, conv_task
+from darkpy.network import Network
+
+PEAK_SHAPES = ((1, 256, 512, 52), (8, 256, 256, 26), (1, 64, 64, 112))
+"""Batch, channels, filters and side of 3 x 3 convolutions that come near the processor's peak."""
+PEAK_RUNS = 5
+FEWEST_RUNS = 5
+MOST_RUNS = 1000
+REST_SECONDS = 0.2
+"""Pause between two ways, in which the threads of the last one fall asleep."""
+CALIBRATION_IMAGES = 4
+PEAK_DTYPES: Mapping[str, torch.dtype] = MappingProxyType({"fp32": torch.float32, "bf16": torch.bfloat16})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpeedRow:
+    """Time of one way, or the reason why it cannot run here (`absent`); quartiles of milliseconds an image.
+
+    percent_of_peak: operations of direct convolutions a second, of those that the processor can do in that precision;
+        Winograd's algorithm needs fewer, and may go beyond 100. None for int8, whose peak is not measured.
+    """
+
+    way: str
+    ms: tuple[float, float, float] | None = None
+    percent_of_peak: float | None = None
+    absent: str | None = None
+
+    @property
+    def images_per_second(self) -> float | None:
+        return None if self.ms is None else 1000 / self.ms[1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerKernel:
+    """Measurement of a layer's kernels; `measured` is None if there was nothing to choose."""
+
+    index: int
+    task: str
+    measured: Measurement | None
+
+
+def speed_ways(*, compiled: bool) -> dict[str, InferenceConfig]:
+    """Return the ways to run a network that are installed. compiled: those that compile for seconds, too."""
+    ways = {
+        "fp32": InferenceConfig(),
+        "fp32, default kernels": InferenceConfig(tune="off"),
+        "bf16": InferenceConfig(precision="bf16"),
+        "int8": InferenceConfig(precision="int8"),
+    }
+    if compiled:
+        ways["fp32, compiled"] = InferenceConfig(compiled=True)
+        ways["bf16, compiled"] = InferenceConfig(compiled=True, precision="bf16")
+    for engine in ("onnxruntime", "openvino"):
+        if find_spec(engine) and find_spec("onnx"):
+            ways[f"fp32, {engine}"] = InferenceConfig(engine=engine)
+    return ways
+
+
+def measure_speed(
+    open_network: Callable[[], Network],
+    ways: Mapping[str, InferenceConfig],
+    *,
+    batch: int,
+    seconds: float,
+    fewest_runs: int = FEWEST_RUNS,
+) -> Iterator[SpeedRow]:
+    """Yield the speed of each way on random images. seconds: of each way's runs, without loading."""
+    peaks: dict[str, float] = {}
+    for way, config in ways.items():
+        sleep(REST_SECONDS)
+        try:
+            network = open_network()
+            images_1CHW = [torch.rand((1, *network.plan.input_shape)) for _ in range(CALIBRATION_IMAGES)]
+            accelerate(network, config, images=images_1CHW)
+            ms = _time_images(network, batch, seconds, fewest_runs)
+        except DarkpyError as error:
+            yield SpeedRow(way=way, absent=error.message)
+            continue
+        percent = None
+        if network.device.type == "cpu" and (dtype := PEAK_DTYPES.get(config.precision)) is not None:
+            peak = peaks.setdefault(config.precision, 0.0) or measure_peak(dtype)
+            peaks[config.precision] = peak
+            percent = 100 * sum(node.bflops for node in network.plan.nodes) / (ms[1] / 1000) / peak
+        yield SpeedRow(way=way, ms=ms, percent_of_peak=percent)
+
+
+def measure_peak(dtype: torch.dtype) -> float:
+    """Return the 10^9 operations a second of the fastest of some direct convolutions."""
+    peak = 0.0
+    layout = torch.channels_last
+    with torch.inference_mode():
+        for batch, channels, filters, side in PEAK_SHAPES:
+            x_BCHW = torch.rand(batch, channels, side, side).to(dtype, memory_format=layout)
+            weights_FCKK = torch.rand(filters, channels, 3, 3).to(dtype, memory_format=layout)
+            operations = 2 * batch * side * side * weights_FCKK.numel()
+            for _ in range(PEAK_RUNS):
+                started = perf_counter()
+                functional.conv2d(x_BCHW, weights_FCKK, padding=1)
+                peak = max(peak, operations / (perf_counter() - started) / 1e9)
+    return peak
+
+
+def choose_kernels(network: Network, config: InferenceConfig) -> list[LayerKernel]:
+    """Measure what is not measured yet, and return the kernels of the convolutions; the network keeps its weights.
+
+    Batch norm is folded.
+    """
+    network.for_inference()
+    selector = KernelSelector(again=config.tune_mode == "again", low_memory=config.low_memory)
+    lowering = Lowering(batch=config.batch, selector=selector)
+    chosen = []
+    for node, layer in zip(network.plan.nodes, network.built, strict=True):
+        if (task := conv_task(layer, node.inputs, lowering)) is not None:
+            selector.select(task, layer.forward)
+            chosen.append(LayerKernel(index=node.index, task=task.key, measured=selector.measurement(task)))
+    selector.save()
+    return chosen
+
+
+def _time_images(network: Network, batch: int, seconds: float, fewest_runs: int) -> tuple[float, float, float]:
+    """Return the quartiles of the milliseconds an image, in batches on random images."""
+    x_BCHW = torch.rand((batch, *network.plan.input_shape), device=network.device)
+    if network.prefers_channels_last:
+        x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
+    times: list[float] = []
+    with torch.inference_mode():
+        network(x_BCHW)  # allocates and compiles
+        while len(times) < fewest_runs or (sum(times) < seconds and len(times) < MOST_RUNS):
+            started = perf_counter()
+            outputs = network(x_BCHW)
+            if x_BCHW.device.type == "cuda":
+                outputs[0].sum().item()  # waits for the GPU
+            times.append(perf_counter() - started)
+    low, _, high = quantiles(times, n=4, method="inclusive")
+    first, middle, last = (1000 / batch * duration for duration in (low, median(times), high))
+    return first, middle, last
