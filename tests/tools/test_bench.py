@@ -38,6 +38,11 @@ num=3
 """
 
 
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # benchmarks measure kernels
+
+
 def bench(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "tools/bench.py", *words]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)

@@ -100,11 +100,8 @@ def speed(
         way: replace(config, batch=batch_size, tune=tune if config.tune is None else config.tune)
         for way, config in ways.items()
     }
-    rows = list(
-        console.track(
-            measure_speed(open_network, ways, batch=batch_size, seconds=seconds, fewest_runs=fewest_runs), len(ways)
-        )
-    )
+    measured = measure_speed(open_network, ways, batch=batch_size, seconds=seconds, fewest_runs=fewest_runs)
+    rows = list(console.track(measured, len(ways)))
     machine = _machine(cfg, batch_size)
     if as_json:
         console.echo(json.dumps({**machine, "ways": list(map(_speed_record, rows))}))
