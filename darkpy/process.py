@@ -70,6 +70,17 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_MMAP_THRESHOLD, _MMAP_ABOVE_BYTES)) and bool(mallopt(_TRIM_THRESHOLD, _TRIM_NEVER_BYTES))
 
 
+def release_free_memory() -> None:
+    """Return the memory of freed tensors to the system, which `keep_freed_memory` keeps; no effect without glibc.
+
+    For the copies that preparations leave, of which work later on needs only a part.
+    """
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError, TypeError):
+        return
+
+
 def format_clock(seconds: float) -> str:
     """Format a duration as `1:02:03`, or `2:03` below an hour."""
     minutes, seconds = divmod(round(seconds), 60)

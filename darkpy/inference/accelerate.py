@@ -31,6 +31,10 @@ OUTPUT_TOLERANCES: Mapping[str, float] = MappingProxyType({"fp32": 1e-3, "bf16":
 
 A larger error means that something is broken. The accuracy lost to a precision shows only in the average precision.
 """
+EXTRA_WEIGHTS_RATIO = 1.7
+"""Memory for kernels that keep more than the weights, as a multiple of the weights of the network."""
+MIN_EXTRA_BYTES = 128 << 20
+FLOAT32_BYTES = 4
 TUNE_MODES = ("off", "on", "again")
 TUNE_VARIABLE = "DARKPY_TUNE"
 """Environment variable with the mode of configurations that name none."""
@@ -85,6 +89,11 @@ class InferenceConfig:
         """`tune`, or what the environment says."""
         return os.environ.get(TUNE_VARIABLE) or "on" if self.tune is None else self.tune
 
+    def selector(self, network: Network) -> KernelSelector:
+        """Return a selector of kernels for one network."""
+        extra_bytes = max(MIN_EXTRA_BYTES, round(EXTRA_WEIGHTS_RATIO * FLOAT32_BYTES * network.plan.parameter_count))
+        return KernelSelector(again=self.tune_mode == "again", extra_bytes=0 if self.low_memory else extra_bytes)
+
 
 @renamed_arguments(ways="config", pictures="images")
 def accelerate(
@@ -104,7 +113,7 @@ def accelerate(
     if config.is_plain:  # lowering has checked each layer on its own
         selector = None
         if config.tune_mode != "off" and network.device.type == "cpu":
-            selector = KernelSelector(again=config.tune_mode == "again", low_memory=config.low_memory)
+            selector = config.selector(network)
         network.set_backend(_torch_runner(network, Lowering(batch=config.batch, selector=selector)))
         if selector is not None:
             selector.save()

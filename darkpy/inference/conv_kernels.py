@@ -94,7 +94,7 @@ class ConvKernel(Protocol):
     name: in the table of measurements.
     tolerances: largest difference from the layer's own output, as a fraction of its largest magnitude, by dtype; other
         dtypes are not supported.
-    expands_weights: it keeps more numbers than the weights have.
+    weight_ratio: numbers that it keeps for each weight.
     """
 
     @property
@@ -102,7 +102,7 @@ class ConvKernel(Protocol):
     @property
     def tolerances(self) -> Mapping[torch.dtype, float]: ...
     @property
-    def expands_weights(self) -> bool: ...
+    def weight_ratio(self) -> float: ...
 
     def supports(self, task: ConvTask) -> bool:
         """Return False for a geometry, device or size that the kernel cannot compute, or never fast."""
@@ -142,7 +142,7 @@ class OneDnnConv:
     task's dtype.
     """
 
-    name, expands_weights = "oneDNN", False
+    name, weight_ratio = "oneDNN", 1.0
     tolerances: Mapping[torch.dtype, float] = MappingProxyType({torch.float32: 1e-4, torch.bfloat16: 3e-2})
 
     def supports(self, task: ConvTask) -> bool:
@@ -173,7 +173,7 @@ class OneDnnConv:
 class UnfusedConv:
     """torch's own convolution, then the activation, in bfloat16 on any device."""
 
-    name, expands_weights = "torch", False
+    name, weight_ratio = "torch", 1.0
     tolerances: Mapping[torch.dtype, float] = MappingProxyType({torch.bfloat16: 3e-2})
 
     def supports(self, task: ConvTask) -> bool:
@@ -201,7 +201,7 @@ class UnfusedConv:
 class MatmulConv:
     """A 1 x 1 convolution as one matrix product, which costs less to call than a convolution: for small maps."""
 
-    name, expands_weights, tolerances = "matmul", False, _SAME_SUMS
+    name, weight_ratio, tolerances = "matmul", 1.0, _SAME_SUMS
 
     def supports(self, task: ConvTask) -> bool:
         return task.is_pointwise and task.weights_FCKK.device.type == "cpu"
@@ -224,7 +224,7 @@ class MatmulConv:
 class OneDnnLinear:
     """A 1 x 1 convolution as oneDNN's product of matrices, with bias and activation in the same operation."""
 
-    name, expands_weights, tolerances = "oneDNN linear", False, _SAME_SUMS
+    name, weight_ratio, tolerances = "oneDNN linear", 1.0, _SAME_SUMS
 
     def supports(self, task: ConvTask) -> bool:
         is_fused = task.activation.name in _ONEDNN_ACTIVATIONS
@@ -249,7 +249,7 @@ class OneDnnLinear:
 class NnpackConv:
     """NNPACK's 3 x 3 convolution, a Winograd F(6 x 6); it transforms the weights at each call."""
 
-    name, expands_weights = "NNPACK", False
+    name, weight_ratio = "NNPACK", 1.0
     tolerances: Mapping[torch.dtype, float] = MappingProxyType({torch.float32: WINOGRAD_TOLERANCE})
 
     def supports(self, task: ConvTask) -> bool:

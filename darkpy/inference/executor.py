@@ -14,6 +14,10 @@ import torch
 from darkpy.build import Node, Plan
 from darkpy.inference.lowering import Function, Lowering, accepts_unconcatenated, lower
 from darkpy.layers.base import Layer
+from darkpy.process import release_free_memory
+
+
+LARGE_LAYER_PARAMETERS = 1 << 20
 
 
 class Step(NamedTuple):
@@ -77,10 +81,16 @@ def is_elided(node: Node, layer: Layer) -> bool:
     return layer.is_identity and len(node.sources) == 1
 
 
+def in_lowering_order(plan: Plan) -> list[Node]:
+    """Return layers with few weights first: kernels that keep more than those gain most for their memory there."""
+    return sorted(plan.nodes, key=lambda node: node.parameter_count)
+
+
 def lower_layers(plan: Plan, layers: Sequence[Layer], lowering: Lowering) -> dict[int, Function]:
     """Return the fastest function of each layer that runs; it takes arrays from them, so there is no way back."""
     functions: dict[int, Function] = {}
-    for node, layer in zip(plan.nodes, layers, strict=True):
+    for node in in_lowering_order(plan):
+        layer = layers[node.index]
         if _runs(plan, layers, node):
             source = node.sources[0]
             reads = sum(reader.sources.count(source) for reader in plan.nodes)
@@ -89,6 +99,8 @@ def lower_layers(plan: Plan, layers: Sequence[Layer], lowering: Lowering) -> dic
             function = lower(layer, node.inputs, lowering, inplace=is_new and reads == 1)
             accepts_dtype = lowering.dtype == torch.float32 or layer.preserves_dtype
             functions[node.index] = function if accepts_dtype else _in_float32(function)
+            if node.parameter_count >= LARGE_LAYER_PARAMETERS:  # its weights were copied several times
+                release_free_memory()
     return functions
 
 

@@ -1,4 +1,4 @@
-"""File of the fastest kernels on this machine: $XDG_CACHE_HOME/darkpy/kernels.json, by default in ~/.cache.
+"""File of the times of kernels on this machine: $XDG_CACHE_HOME/darkpy/kernels.json, by default in ~/.cache.
 
 Several processes may use it at once. Anything unexpected in it is ignored, and costs only the time to measure again.
 """
@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -19,7 +19,7 @@ from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.files import make_folder, open_regular, write_atomic
 from darkpy.process import cpu_name
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_CACHE_BYTES = 1 << 20
 MAX_MACHINES = 16
 MAX_TASKS = 2048
@@ -27,26 +27,23 @@ MAX_TEXT_LENGTH = 200
 MAX_KERNELS = 32
 
 
-class Measurement(NamedTuple):
-    """The fastest kernel of a convolution, and the milliseconds of each that was measured."""
-
-    kernel: str
-    ms: Mapping[str, float]
+KernelTimes = Mapping[str, float | None]
+"""Milliseconds by kernel, None for one that cannot compute the convolution."""
 
 
 class KernelCache:
-    """Measurements by the key of a task, on the machine and with the software and threads at hand."""
+    """Times by the key of a task, on the machine and with the software and threads at hand."""
 
     def __init__(self) -> None:
         self._path, self._machine = _cache_path(), describe_setup()
-        self._measurements = _read(self._path).get(self._machine, {})
-        self._new: dict[str, Measurement] = {}
+        self._times = _read(self._path).get(self._machine, {})
+        self._new: dict[str, KernelTimes] = {}
 
-    def get(self, key: str) -> Measurement | None:
-        return self._new.get(key) or self._measurements.get(key)
+    def get(self, key: str) -> KernelTimes | None:
+        return self._new.get(key) or self._times.get(key)
 
-    def put(self, key: str, measurement: Measurement) -> None:
-        self._new[key] = measurement
+    def put(self, key: str, times: KernelTimes) -> None:
+        self._new[key] = times
 
     def save(self) -> None:
         """Write what is new, with what other processes have written since; warn if that fails."""
@@ -56,15 +53,14 @@ class KernelCache:
         tasks = {**machines.pop(self._machine, {}), **self._new}
         machines[self._machine] = dict(list(tasks.items())[-MAX_TASKS:])
         recent = dict(list(machines.items())[-MAX_MACHINES:])
-        records = {name: {key: entry._asdict() for key, entry in entries.items()} for name, entries in recent.items()}
-        text = json.dumps({"version": FORMAT_VERSION, "machines": records}, indent=1)
+        text = json.dumps({"version": FORMAT_VERSION, "machines": recent}, indent=1)
         try:
             make_folder(self._path.parent)
             write_atomic(self._path, [text.encode()], durable=False)
         except DarkpyError as error:
             message = f"{error.message}; kernels are measured again at each load (--tune off does not measure)"
             warnings.warn(message, DarkpyWarning, stacklevel=2)
-        self._measurements.update(self._new)
+        self._times.update(self._new)
         self._new.clear()
 
 
@@ -86,8 +82,8 @@ def _cache_path() -> Path | None:
     return Path(folder) / "darkpy" / "kernels.json"
 
 
-def _read(path: Path | None) -> dict[str, dict[str, Measurement]]:
-    """Return the measurements by machine and key; nothing if the file is absent, damaged or of another version."""
+def _read(path: Path | None) -> dict[str, dict[str, KernelTimes]]:
+    """Return the times by machine and key; nothing if the file is absent, damaged or of another version."""
     if path is None:
         return {}
     try:
@@ -100,18 +96,17 @@ def _read(path: Path | None) -> dict[str, dict[str, Measurement]]:
         return {}
     machines = _text_items(content.get("machines"), MAX_MACHINES)
     return {
-        name: {key: entry for key, record in _text_items(tasks, MAX_TASKS) if (entry := _measurement(record))}
+        name: {key: times for key, record in _text_items(tasks, MAX_TASKS) if (times := _times(record))}
         for name, tasks in machines
     }
 
 
-def _measurement(record: Any) -> Measurement | None:
-    """Return a record as a measurement, None if it is none."""
-    if not isinstance(record, dict) or not isinstance(kernel := record.get("kernel"), str):
-        return None
-    times = dict(_text_items(record.get("ms"), MAX_KERNELS))
-    is_valid = all(type(value) in (int, float) and math.isfinite(value) and value >= 0 for value in times.values())
-    return Measurement(kernel, {name: float(value) for name, value in times.items()}) if is_valid else None
+def _times(record: Any) -> dict[str, float | None]:
+    """Return a record as times; nothing if a value is none."""
+    times = dict(_text_items(record, MAX_KERNELS))
+    values = [value for value in times.values() if value is not None]
+    is_valid = all(type(value) in (int, float) and 0 <= value < math.inf for value in values)
+    return times if is_valid else {}
 
 
 def _text_items(mapping: Any, limit: int) -> list[tuple[str, Any]]:

@@ -21,7 +21,7 @@ from darkpy.inference.conv_kernels import (
     build_default,
     random_input,
 )
-from darkpy.inference.kernel_cache import KernelCache, Measurement
+from darkpy.inference.kernel_cache import KernelCache, KernelTimes
 from darkpy.inference.winograd import WinogradConv
 
 MEASURED_KERNELS: tuple[ConvKernel, ...] = (
@@ -47,11 +47,13 @@ _CACHE_NUMBERS = 12 << 20  # 48 MiB of float32
 class KernelSelector:
     """Chooses the fastest kernel of each convolution of a network, measured once for each kind and kept in a file.
 
-    again: measure anew what the file has. low_memory: only kernels that keep no more than the weights.
+    again: measure anew what the file has.
+    extra_bytes: memory that all kernels together may take beyond the weights; with 0, others are not even measured.
     """
 
-    def __init__(self, *, again: bool = False, low_memory: bool = False) -> None:
-        self._again, self._low_memory = again, low_memory
+    def __init__(self, *, again: bool = False, extra_bytes: int) -> None:
+        self._again, self._extra_bytes = again, extra_bytes
+        self._suffix = "" if extra_bytes else ", low memory"
         self._cache = KernelCache()
         self._measured: set[str] = set()  # keys of this network's measurements
         self._seconds_left = TUNE_LIMIT_SECONDS
@@ -61,71 +63,74 @@ class KernelSelector:
 
         reference: the layer itself.
         """
-        candidates = self._candidates(task)
-        measurement = self._known(task, candidates)
-        if candidates and measurement is None and self._seconds_left > 0:
-            started = perf_counter()
-            fastest = self._measure(task, reference, candidates)
-            self._seconds_left -= perf_counter() - started
-            return fastest
-        name = measurement.kernel if measurement is not None else ""
-        chosen = next((kernel for kernel in candidates if kernel.name == name), None)
-        function = build_checked(chosen, task, reference) if chosen is not None else None
+        kernel = self.choose(task, reference)
+        function = build_checked(kernel, task, reference) if kernel is not None else None
         return build_default(task, reference) if function is None else function
 
-    def measurement(self, task: ConvTask) -> Measurement | None:
-        """Return what is known of a task: None if nothing was measured."""
-        return self._cache.get(self._key(task))
+    def choose(self, task: ConvTask, reference: ConvFunction) -> ConvKernel | None:
+        """Measure what is not known, and return the fastest kernel; None for the default one.
+
+        A larger choice than the weights is counted, so that what is left for the next layers shrinks.
+        """
+        times, best = self._known(task) or self._measure(task, reference), None
+        shortest = times.get(DEFAULT_KERNELS[0].name)
+        for kernel in self._candidates(task):
+            duration, extra = times.get(kernel.name), _extra_bytes(kernel, task)
+            if shortest is None or duration is None or extra > self._extra_bytes:
+                continue
+            if duration < shortest * (_MIN_GAIN_EXPANDED if extra else _MIN_GAIN):
+                shortest, best = duration, kernel
+        self._extra_bytes -= _extra_bytes(best, task) if best is not None else 0
+        return best
+
+    def times(self, task: ConvTask) -> KernelTimes | None:
+        """Return the milliseconds of a task's kernels; None if nothing was measured."""
+        return self._cache.get(task.key + self._suffix)
 
     def save(self) -> None:
-        """Keep the measurements for the next load."""
+        """Keep the times for the next load."""
         self._cache.save()
 
-    def _key(self, task: ConvTask) -> str:
-        return f"{task.key}{', low memory' if self._low_memory else ''}"
-
-    def _known(self, task: ConvTask, candidates: list[ConvKernel]) -> Measurement | None:
-        """Return the measurement that decides, None if it must be made: one of other kernels does not count."""
-        measurement = self.measurement(task)
-        is_stale = self._again and self._key(task) not in self._measured
-        if measurement is None or is_stale:
-            return None
-        names = {kernel.name for kernel in (*DEFAULT_KERNELS, *candidates)}
-        return measurement if measurement.kernel in names else None
+    def _known(self, task: ConvTask) -> KernelTimes | None:
+        """Return the times of a task, None if they must be measured, also because a kernel is missing."""
+        times = self.times(task)
+        is_stale = self._again and task.key not in self._measured
+        names = (kernel.name for kernel in (DEFAULT_KERNELS[0], *self._candidates(task)))
+        return None if times is None or is_stale or any(name not in times for name in names) else times
 
     def _candidates(self, task: ConvTask) -> list[ConvKernel]:
         """Return the kernels besides the default one that can compute the task."""
-        if task.weights_FCKK.device.type != "cpu":
-            return []
         return [
             kernel
             for kernel in MEASURED_KERNELS
             if task.dtype in kernel.tolerances
             and kernel.supports(task)
-            and not (self._low_memory and kernel.expands_weights)
+            and not (self._suffix and _extra_bytes(kernel, task))
         ]
 
-    def _measure(self, task: ConvTask, reference: ConvFunction, candidates: list[ConvKernel]) -> ConvFunction | None:
-        """Return the fastest function, and note the times; there is nothing to choose without the default one."""
-        fastest = build_default(task, reference)
-        if fastest is None:
-            return None
+    def _measure(self, task: ConvTask, reference: ConvFunction) -> KernelTimes:
+        """Return the times of a task's kernels; none if there is nothing to choose, or no time to measure it."""
+        started, candidates = perf_counter(), self._candidates(task)
+        if not candidates or self._seconds_left <= 0 or (function := build_default(task, reference)) is None:
+            return {}
         x_BCHW = random_input(task.x, task.batch)
-        name = DEFAULT_KERNELS[0].name
         evicting = torch.empty(_CACHE_NUMBERS if task.weights_FCKK.numel() >= _LARGE_WEIGHTS else 0)
-        seconds = {name: _time(fastest, x_BCHW, evicting)}
+        shortest = _time(function, x_BCHW, evicting)
+        times: dict[str, float | None] = {DEFAULT_KERNELS[0].name: shortest}
         for kernel in candidates:
             function = build_checked(kernel, task, reference)
-            if function is None:
-                continue
-            seconds[kernel.name] = _time(function, x_BCHW, evicting, seconds[name])
-            gain = _MIN_GAIN_EXPANDED if kernel.expands_weights else _MIN_GAIN
-            if seconds[kernel.name] < seconds[name] * gain:
-                name, fastest = kernel.name, function
-        times = {kernel: round(1e3 * duration, 4) for kernel, duration in seconds.items()}
-        self._cache.put(self._key(task), Measurement(name, times))
-        self._measured.add(self._key(task))
-        return fastest
+            times[kernel.name] = None if function is None else _time(function, x_BCHW, evicting, shortest)
+            shortest = min(shortest, times[kernel.name] or shortest)
+        times = {name: None if duration is None else round(1e3 * duration, 4) for name, duration in times.items()}
+        self._cache.put(task.key + self._suffix, times)
+        self._measured.add(task.key)
+        self._seconds_left -= perf_counter() - started
+        return times
+
+
+def _extra_bytes(kernel: ConvKernel, task: ConvTask) -> int:
+    """Return the bytes that a kernel keeps beyond those of the weights."""
+    return round((kernel.weight_ratio - 1) * task.weights_FCKK.nbytes)
 
 
 def _time(function: ConvFunction, x_BCHW: torch.Tensor, evicting: torch.Tensor, best: float = float("inf")) -> float:

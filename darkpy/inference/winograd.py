@@ -32,7 +32,7 @@ _POINT_ONE = 1  # index of the point 1, whose value counts once in each output
 _CACHE_BYTES = 4 << 20
 """Size of the transformed tiles of a block, so that they stay in the processor's cache until they are used."""
 _WEIGHTS_RATIO = 4  # a block is so much larger than the weights, which are read again for each
-_MAX_WASTE = 1.6  # cells of all tiles over those of the map
+_MAX_WASTE = 1.55  # cells of all tiles over those of the map
 _SMALL_MAP_CELLS = 16 * 16  # larger tiles are faster on larger maps
 
 
@@ -67,11 +67,11 @@ class Transforms(NamedTuple):
 class WinogradConv:
     """3 x 3 convolutions with stride 1 by tiles of M x M outputs; the transformed weights are (M + 2)^2 / 9 as many."""
 
-    expands_weights = True
     tolerances: Mapping[torch.dtype, float] = MappingProxyType({torch.float32: WINOGRAD_TOLERANCE})
 
     def __init__(self, outputs: int) -> None:
         self.name = f"Winograd {outputs}"
+        self.weight_ratio = ((outputs + TAP_COUNT - 1) / TAP_COUNT) ** 2
         self._outputs = outputs
 
     def supports(self, task: ConvTask) -> bool:
@@ -104,22 +104,24 @@ class _TiledConv:
         self._activation, self._padding = task.activation, task.geometry.padding
         # elementwise activations are applied to a block while it is in the cache
         self._activate_block = task.activation.forward_inplace
-        weights, self._input, self._output = Transforms.of_tile(outputs).squared()
+        transform, self._input, self._output = Transforms.of_tile(outputs).squared()
         points = self._n**2
-        tap_KKFC = task.weights_FCKK.detach().permute(2, 3, 0, 1).reshape(TAP_COUNT**2, -1)
-        packed_u = torch.matmul(weights, tap_KKFC).view(points * self._filters, channels, 1, 1)
+        points = self._n**2
         down, across = self._padding
         rows, columns = (-(-(side + 2 * pad - 2) // outputs) for side, pad in ((task.x.h, down), (task.x.w, across)))
         self._grid = rows, columns
         tile_bytes = 4 * points * (channels + self._filters)
-        limit = max(_CACHE_BYTES, _WEIGHTS_RATIO * packed_u.nbytes) // tile_bytes
+        limit = max(_CACHE_BYTES, _WEIGHTS_RATIO * 4 * points * channels * self._filters) // tile_bytes
         self._block_images = min(task.batch, max(1, limit // (rows * columns)))
         block_count = -(-rows // max(1, limit // columns))
         self._block_rows = -(-rows // block_count)
         self._block_tiles = self._block_images * self._block_rows * columns
+        tap_KKFC = task.weights_FCKK.detach().permute(2, 3, 0, 1).reshape(TAP_COUNT**2, -1)
+        # no name for the transformed weights: each copy is freed as soon as the next one is made
+        plain = torch.matmul(transform, tap_KKFC).view(points * self._filters, channels, 1, 1).to_mkldnn()
         pack: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
         x_shape = [1, points * channels, self._block_tiles, 1]
-        self._weights = pack(packed_u.to_mkldnn(), [0, 0], [1, 1], [1, 1], points, x_shape)
+        self._weights = pack(plain, [0, 0], [1, 1], [1, 1], points, x_shape)
         self._biases = torch.zeros(points, self._filters)
         self._biases[_POINT_ONE * (self._n + 1)] = task.biases_F.detach()
         self._biases = self._biases.view(-1)

@@ -112,7 +112,7 @@ class PeakRunner:
         self.name, self._dtype = name, torch.bfloat16 if precision == "bf16" else torch.float32
 
     def run(self, times: int) -> list[float]:
-        from darkpy.inference.speed import measure_peak
+        from darkpy.inference.speed_measurement import measure_peak
 
         return [1000 / measure_peak(self._dtype) for _ in range(times)]
 

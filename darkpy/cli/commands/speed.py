@@ -16,7 +16,7 @@ from darkpy.process import count_cores, cpu_name, keep_freed_memory, use_physica
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from darkpy.inference.speed import LayerKernel, SpeedRow
+    from darkpy.inference.speed_measurement import LayerKernel, SpeedRow
 
 SPEED_HELP = """Measure the time of a network on this machine, by way to run it.
 
@@ -31,7 +31,8 @@ the runs, as in darknet. The percentage is that of this processor's peak, measur
 algorithm needs fewer operations and may exceed 100.
 --json prints cpu, cores, threads, batch, bflops and ways: way, ms (quartiles of milliseconds an image),
 images_per_second, percent_of_peak (null for int8), or absent with the reason. With --kernels it prints layers: index,
-task, kernel and ms by kernel, null where there is nothing to choose. What is measured is kept, see --tune of detect.
+task, kernel, and ms by kernel, null for one that does not fit, or where there is nothing to choose. The times of
+kernels are kept; see --tune of darkpy detect.
 """
 MAX_SPEED_SECONDS = 3600.0
 MAX_DIGITS = 6
@@ -68,7 +69,7 @@ def speed(
     from dataclasses import replace
 
     from darkpy.inference.accelerate import InferenceConfig
-    from darkpy.inference.speed import FEWEST_RUNS, choose_kernels, measure_speed, speed_ways
+    from darkpy.inference.speed_measurement import FEWEST_RUNS, choose_kernels, measure_speed, speed_ways
     from darkpy.network import Network
     from darkpy.ops.device import find_device
 
@@ -141,16 +142,14 @@ def _speed_table(rows: Iterable[SpeedRow]) -> str:
 
 
 def _kernel_record(layer: LayerKernel) -> dict[str, Any]:
-    measured = layer.measured
-    kernel, ms = (None, None) if measured is None else (measured.kernel, dict(measured.ms))
-    return {"index": layer.index, "task": layer.task, "kernel": kernel, "ms": ms}
+    ms = None if layer.times is None else dict(layer.times)
+    return {"index": layer.index, "task": layer.task, "kernel": layer.kernel, "ms": ms}
 
 
 def _kernel_table(layers: Iterable[LayerKernel]) -> str:
     lines = [f"{'layer':6}{'convolution: batch x input -> filters, size/stride':60}{'kernel':15}ms"]
     for layer in layers:
-        kernel = "oneDNN" if layer.measured is None else layer.measured.kernel
-        times = {} if layer.measured is None else layer.measured.ms
-        text = ", ".join(f"{name} {ms:.3g}" for name, ms in sorted(times.items(), key=lambda item: item[1]))
-        lines.append(f"{layer.index:<6}{layer.task:60}{kernel:15}{text}")
+        times = [(ms, name) for name, ms in (layer.times or {}).items() if ms is not None]
+        text = ", ".join(f"{name} {ms:.3g}" for ms, name in sorted(times))
+        lines.append(f"{layer.index:<6}{layer.task:60}{layer.kernel:15}{text}")
     return "\n".join(lines)

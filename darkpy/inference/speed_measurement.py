@@ -17,8 +17,9 @@ from torch.nn import functional
 
 from darkpy.errors import DarkpyError
 from darkpy.inference.accelerate import InferenceConfig, accelerate
-from darkpy.inference.kernel_cache import Measurement
-from darkpy.inference.kernel_selection import KernelSelector
+from darkpy.inference.conv_kernels import DEFAULT_KERNELS
+from darkpy.inference.executor import in_lowering_order
+from darkpy.inference.kernel_cache import KernelTimes
 from darkpy.inference.lowering import Lowering, conv_task
 from darkpy.network import Network
 
@@ -53,11 +54,12 @@ class SpeedRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerKernel:
-    """Measurement of a layer's kernels; `measured` is None if there was nothing to choose."""
+    """Kernel of a layer, and the milliseconds of those that can compute it; None if there was nothing to choose."""
 
     index: int
     task: str
-    measured: Measurement | None
+    kernel: str
+    times: KernelTimes | None
 
 
 def speed_ways(*, compiled: bool) -> dict[str, InferenceConfig]:
@@ -127,15 +129,17 @@ def choose_kernels(network: Network, config: InferenceConfig) -> list[LayerKerne
     Batch norm is folded.
     """
     network.for_inference()
-    selector = KernelSelector(again=config.tune_mode == "again", low_memory=config.low_memory)
+    selector = config.selector(network)
     lowering = Lowering(batch=config.batch, selector=selector)
     chosen = []
-    for node, layer in zip(network.plan.nodes, network.built, strict=True):
+    for node in in_lowering_order(network.plan):
+        layer = network.built[node.index]
         if (task := conv_task(layer, node.inputs, lowering)) is not None:
-            selector.select(task, layer.forward)
-            chosen.append(LayerKernel(index=node.index, task=task.key, measured=selector.measurement(task)))
+            kernel = selector.choose(task, layer.forward)
+            name = DEFAULT_KERNELS[0].name if kernel is None else kernel.name
+            chosen.append(LayerKernel(index=node.index, task=task.key, kernel=name, times=selector.times(task)))
     selector.save()
-    return chosen
+    return sorted(chosen, key=lambda layer: layer.index)
 
 
 def _time_images(network: Network, batch: int, seconds: float, fewest_runs: int) -> tuple[float, float, float]:
