@@ -10,7 +10,9 @@ import pytest
 import torch
 
 import darkpy
+from darkpy.inference.accelerate import InferenceConfig
 from darkpy.ops.boxes import iou
+from tests.inference.test_kernel_selection import force
 
 CFG = Path(__file__).resolve().parents[1] / "cfg"
 THRESH = 0.25
@@ -64,13 +66,23 @@ def without_twins(seen: list[Seen], twins: list[Seen]) -> list[Seen]:
 @pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning")
 @pytest.mark.parametrize("fork", ["alexeyab", "pjreddie"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_real_network_sees_what_darknet_sees(shared: Path, name: str, fork: str) -> None:
+@pytest.mark.parametrize(
+    "kernel", ["plain layers", *(pytest.param(kernel, marks=pytest.mark.slow) for kernel in ("fastest", "Winograd 4"))]
+)
+def test_a_real_network_sees_what_darknet_sees(
+    shared: Path, name: str, fork: str, kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = shared / "data" / "weights" / name
     reference = folder / f"expected.{fork}.json"
     if not reference.exists():
         pytest.skip(f"{fork}'s program cannot run this network")
     (cfg,), (weights,) = folder.glob("*.cfg"), folder.glob("*.weights")
     network = darkpy.load(cfg, weights, dialect=fork).for_inference()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if kernel == "Winograd 4":
+        force(kernel, network)
+    if kernel != "plain layers":
+        darkpy.accelerate(network, InferenceConfig(tune="on"))
     wanted = expected(reference)
     names = [str(number) for number in range(network.heads[0].class_count)]
     images = [shared / "data" / image for image in wanted]
