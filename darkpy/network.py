@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import cast
+from typing import Any, SupportsIndex, cast
 
 import torch
 from torch import nn
@@ -160,6 +161,20 @@ class Network(nn.Module):
         prefers_channels_last: the runner is fastest on channels_last images.
         """
         self._runner, self.prefers_channels_last = runner, prefers_channels_last
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        """Pickle the network. Raises: DarkpyError once a backend has taken over its weights, in forms of its own."""
+        if self._runner is not None:
+            hint = "pickle it before darkpy.accelerate, and accelerate the copy; copy.deepcopy works at any time"
+            raise DarkpyError(f"{self.plan.file}: an accelerated network cannot be pickled", hint=hint)
+        return super().__reduce_ex__(protocol)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Network:
+        """Copy the network. Packed weights of a backend are shared with the copy: nothing writes to them."""
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return copied
 
     def resize(self, width: int, height: int) -> None:
         """Change the input size, as training with `random=1` does.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +138,13 @@ def test_copy_of_an_accelerated_network_computes_the_same() -> None:
     x_BCHW = torch.rand(1, 3, 32, 32)
     with torch.inference_mode():
         torch.testing.assert_close(copy.deepcopy(network)(x_BCHW), network(x_BCHW), rtol=0, atol=0)
+
+
+def test_network_is_pickled_and_an_accelerated_one_says_why_not() -> None:
+    network = darkpy.load(CFG, dialect="pjreddie")
+    x_BCHW = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(pickle.loads(pickle.dumps(network))(x_BCHW), network(x_BCHW), rtol=0, atol=0)
+    with pytest.raises(DarkpyError, match="an accelerated network cannot be pickled") as caught:
+        pickle.dumps(darkpy.accelerate(network))
+    assert "before darkpy.accelerate" in (caught.value.hint or "")
