@@ -105,8 +105,8 @@ def _selu(x: Tensor) -> Tensor:
 
 def _plse(x: Tensor) -> Tensor:
     """Slope .125 for -4 <= x <= 4, y from 0 to 1; .01 outside."""
-    middle = x.clamp(-4, 4)
-    return 0.125 * middle + 0.5 + 0.01 * (x - middle)
+    outside = torch.where(x < -4, 0.01 * (x + 4), 0.01 * (x - 4) + 1)
+    return torch.where((x >= -4) & (x <= 4), 0.125 * x + 0.5, outside)  # clamp has another slope at both ends in 2.14
 
 
 def _lhtan(x: Tensor) -> Tensor:

@@ -93,9 +93,9 @@ def test_files_that_are_named_exist(page: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory as the pages assume it: cfg/, weights/, a small data set."""
+    """A working directory as the pages assume it: cfg/, tools/, weights/, a small data set."""
     folder = tmp_path_factory.mktemp("docs")
-    for part in ("cfg", "weights"):
+    for part in ("cfg", "tools", "weights"):
         (folder / part).symlink_to(ROOT / part)
     assert main(["sample", str(folder / "shapes"), "--images", "32", "--valid", "8"]) == 0
     cfg = (folder / "shapes/sample.cfg").read_text()

@@ -205,7 +205,7 @@ def detect(
     for text in texts:
         console.echo(text, nl=False)
     if writer.kept_labels:
-        console.info(f"{writer.kept_labels} label files exist already and are left as they are: see --overwrite")
+        console.info(f"label files that were there and are left as they are: {writer.kept_labels} (see --overwrite)")
     return 2 if writer.has_failed else 0
 
 

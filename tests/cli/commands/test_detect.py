@@ -243,7 +243,7 @@ def test_labels_are_written_but_not_over_existing_ones(task: Path, run: Run) -> 
     assert (task / "marks/a.txt").read_text() == "0 0.5000 0.5000 0.5000 0.2500\n"
     (task / "marks/a.txt").write_text("mine")
     code, _, err = run(*words)
-    assert code == 0 and "1 label files exist already" in err
+    assert code == 0 and "left as they are: 1 (see --overwrite)" in err
     assert (task / "marks/a.txt").read_text() == "mine"
     assert run(*words, "--overwrite", "--classes", "dog").code == 0
     assert (task / "marks/a.txt").read_text() == "1 0.5000 0.5000 0.5000 0.2500\n"
