@@ -5,6 +5,7 @@ Letters: N boxes, K anchors.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -12,7 +13,7 @@ from random import Random
 import numpy as np
 
 from darkpy.anchors.kmeans import AnchorMatch, Clustering, Floats, cluster, iou_of_sizes, measure_fit
-from darkpy.errors import DarkpyError
+from darkpy.errors import DarkpyError, DarkpyWarning
 
 _MAX_DRAWS = 20  # draws of distinct boxes before they are taken from the list of distinct sizes
 _MAX_ROUNDS_ON_ALL = 100  # after those on a sample; further rounds change less than another start would
@@ -24,6 +25,7 @@ class SearchConfig:
 
     count: number of anchors. plus_plus: start with k-means++, else with boxes drawn at random.
     median: move centers to medians instead of means. by_width: sort anchors by width instead of area.
+    repeat_sizes: use sizes of boxes more than once if there are fewer of them than anchors, as AlexeyAB's program does.
     sample: if there are more boxes, run each start on a sample of this size, and on all boxes only if it is the best
         so far; None always uses all boxes.
     """
@@ -34,6 +36,7 @@ class SearchConfig:
     median: bool = False
     plus_plus: bool = False
     by_width: bool = False
+    repeat_sizes: bool = False
     sample: int | None = None
 
 
@@ -58,7 +61,7 @@ def find_anchors(
     Start r depends only on the seed and r: more restarts are never worse.
 
     progress: wraps the range of starts, for a progress bar.
-    Raises: DarkpyError when there are fewer distinct boxes than anchors.
+    Raises: DarkpyError when there are fewer distinct boxes than anchors, unless sizes may repeat.
     """
     sample_N2 = sizes_N2
     if search.sample is not None and len(sizes_N2) > search.sample:
@@ -69,7 +72,8 @@ def find_anchors(
     fits: list[float] = []
     for restart in progress(range(search.restarts)):
         rng = Random(f"{search.seed}/{restart}")
-        start_K2 = (_plus_plus_start if search.plus_plus else _random_start)(sample_N2, search.count, rng)
+        start = _plus_plus_start if search.plus_plus else _random_start
+        start_K2 = start(sample_N2, search.count, rng, search.repeat_sizes)
         clustering = cluster(sample_N2, start_K2, median=search.median)
         average_iou = measure_fit(sample_N2, clustering.centers_K2).average_iou
         is_better = average_iou > max(fits, default=-1.0)
@@ -84,6 +88,8 @@ def find_anchors(
     assert best is not None
     clustering = best[1]
     anchors_K2 = ordered(clustering.centers_K2, by_width=search.by_width)
+    if search.repeat_sizes and len(set(map(tuple, anchors_K2.tolist()))) < search.count:
+        warnings.warn(f"{_too_few_sizes(sizes_N2, search.count)}: anchors repeat", DarkpyWarning, stacklevel=2)
     return SearchResult(anchors_K2, measure_fit(sizes_N2, anchors_K2), clustering.rounds, tuple(fits))
 
 
@@ -92,7 +98,13 @@ def ordered(anchors_K2: Floats, *, by_width: bool = False) -> Floats:
     return anchors_K2[np.argsort(anchors_K2[:, 0] if by_width else anchors_K2.prod(1), kind="stable")]
 
 
-def _random_start(sizes_N2: Floats, count: int, rng: Random) -> Floats:
+def _too_few_sizes(sizes_N2: Floats, count: int) -> str:
+    distinct = len(np.unique(sizes_N2, axis=0))
+    sizes = "1 size" if distinct == 1 else f"{distinct} different sizes"
+    return f"{count} anchors are requested, but {len(sizes_N2)} boxes have only {sizes}"
+
+
+def _random_start(sizes_N2: Floats, count: int, rng: Random, repeat_sizes: bool) -> Floats:
     """Draw boxes of distinct sizes.
 
     Source: AlexeyAB/darknet src/matrix.c random_centers
@@ -104,23 +116,23 @@ def _random_start(sizes_N2: Floats, count: int, rng: Random) -> Floats:
             return start_K2
     distinct_M2 = np.unique(sizes_N2, axis=0)
     if len(distinct_M2) < count:
-        raise DarkpyError(
-            f"{count} anchors are requested, but {len(sizes_N2)} boxes have only {len(distinct_M2)} different sizes",
-            hint="ask for fewer anchors",
-        )
+        if not repeat_sizes or not len(sizes_N2):
+            raise DarkpyError(_too_few_sizes(sizes_N2, count), hint="ask for fewer anchors")
+        repeated_R2 = sizes_N2[rng.choices(range(len(sizes_N2)), k=count - len(distinct_M2))]
+        return np.concatenate((distinct_M2, repeated_R2))
     return distinct_M2[rng.sample(range(len(distinct_M2)), count)]
 
 
-def _plus_plus_start(sizes_N2: Floats, count: int, rng: Random) -> Floats:
+def _plus_plus_start(sizes_N2: Floats, count: int, rng: Random, repeat_sizes: bool) -> Floats:
     """Draw a k-means++ start: each box with probability ~ its squared distance from the nearest one drawn before."""
     if not len(sizes_N2):
-        return _random_start(sizes_N2, count, rng)
+        return _random_start(sizes_N2, count, rng, repeat_sizes)
     indices = [rng.randrange(len(sizes_N2))]
     distance_N = np.full(len(sizes_N2), np.inf)
     while len(indices) < count:
         distance_N = np.minimum(distance_N, 1 - iou_of_sizes(sizes_N2, sizes_N2[indices[-1]]))
         weight_N = np.cumsum(distance_N**2)
         if weight_N[-1] <= 0:
-            return _random_start(sizes_N2, count, rng)
+            return _random_start(sizes_N2, count, rng, repeat_sizes)
         indices.append(int(np.searchsorted(weight_N, rng.random() * weight_N[-1], side="right")))
     return sizes_N2[indices]

@@ -333,7 +333,7 @@ def calc_anchors(
     if not classes.isdecimal() or len(classes) > 7 or int(classes) > MAX_CLASS:
         raise DarkpyError(f"{data}: classes={classes[:40]} is not a number of classes up to {MAX_CLASS}")
     counters = counters_text(class_counts(labels, int(classes)))
-    result = find_anchors(sizes_N2, SearchConfig(count=count, restarts=restarts, seed=seed))
+    result = find_anchors(sizes_N2, SearchConfig(count=count, restarts=restarts, seed=seed, repeat_sizes=True))
     text = anchors_text(result.anchors_K2, width)
     # to the character what AlexeyAB's program prints
     console.echo(f"\n calculating k-means++ ...\n\n iterations = {result.rounds} \n\n\n{counters}")

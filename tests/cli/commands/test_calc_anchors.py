@@ -42,6 +42,34 @@ def test_prints_and_writes_what_alexeyabs_program_does(run: Run) -> None:
     assert not Path("cloud.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("boxes", "count", "sizes", "anchors"),
+    [
+        (("0 .5 .5 .25 .5",) * 3, 4, "3 boxes have only 1 size", {" 25,100,  25,100,  25,100,  25,100"}),
+        (("0 .5 .5 .25 .5",) * 9, 3, "9 boxes have only 1 size", {" 25,100,  25,100,  25,100"}),
+        (("0 .5 .5 .1 .1", "0 .5 .5 .6 .3"), 2, None, {" 10, 20,  60, 60"}),
+        (
+            ("0 .5 .5 .1 .1", "0 .5 .5 .6 .3") * 2,
+            3,
+            "4 boxes have only 2 different sizes",
+            {" 10, 20,  10, 20,  60, 60", " 10, 20,  60, 60,  60, 60"},
+        ),
+    ],
+)
+@pytest.mark.parametrize("restarts", ["1", "3"])
+def test_too_few_sizes_are_repeated_with_one_warning(
+    run: Run, boxes: tuple[str, ...], count: int, sizes: str | None, anchors: set[str], restarts: str
+) -> None:
+    """AlexeyAB's program printed the size of 39 equal boxes six times; it exits with 0."""
+    Path("a.txt").write_text("\n".join(boxes))
+    Path("b.txt").write_text("")
+    code, out, err = run(*LINE[:4], str(count), *LINE[5:], "--restarts", restarts)
+    assert code == 0 and " avg IoU = 100.00 % " in out
+    warning = f"warning: {count} anchors are requested, but {sizes}: anchors repeat\n" if sizes else ""
+    assert err == warning
+    assert Path("anchors.txt").read_text() in anchors
+
+
 def test_show_draws_and_the_seed_decides(run: Run) -> None:
     assert run(*LINE, "-show", "--seed", "5", "--restarts", "3").code == 0
     assert Path("cloud.png").read_bytes().startswith(b"\x89PNG")
@@ -64,7 +92,6 @@ def test_wrong_labels_are_told_and_listed(run: Run) -> None:
     [
         ("my.data -num_of_clusters 2", "the size of the network's input is not given"),
         ("my.data -width 0 -height 5", "0 is not in the range"),
-        ("my.data -num_of_clusters 9 -width 32 -height 32", "9 anchors are requested, but 4 boxes have only 4"),
         ("nowhere.data -width 32 -height 32", "nowhere.data: cannot be read"),
         ("empty.data -width 32 -height 32", "data/train.list: cannot be read"),
         ("odd.data -width 32 -height 32", "classes=many is not a number of classes"),
