@@ -64,6 +64,7 @@ class TrainingRun:
 
     folder: of the weights, the log and the chart. resume: the resume file it continues from, None for a new run.
     changes: settings that are no longer those of the resume file.
+    map_interval: updates between two validations; 0 without.
     """
 
     trainer: Trainer
@@ -71,6 +72,7 @@ class TrainingRun:
     folder: Path
     resume: Resume | None = None
     changes: tuple[str, ...] = ()
+    map_interval: int = 0
     stop_reason: str = ""
     stop_code: int = 0
 
@@ -221,7 +223,15 @@ def train(
                 fit_minibatch(trainer, setup.largest, at_most=trainer.net.minibatch, auto_batch=auto_batch)
             settings = fingerprint(setup, trainer.network.plan, seed=seed, precision=precision, draft=draft)
             changes = changed_settings(resume.fingerprint, settings) if resume and resume.fingerprint else ()
-            run = TrainingRun(trainer=trainer, setup=setup, folder=folder, resume=resume, changes=changes)
+            map_interval = validation.interval if validation is not None else 0
+            run = TrainingRun(
+                trainer=trainer,
+                setup=setup,
+                folder=folder,
+                resume=resume,
+                changes=changes,
+                map_interval=map_interval,
+            )
             drawing = _open_chart(run, chart, guard) if run.is_main else None
             checkpoints = None
             if run.is_main:
@@ -334,13 +344,14 @@ class _Session:
             self._has_chart_failed = True
 
     def _validate(self, validation: Validation, batch_num: int) -> None:
-        self.mean = mean = validation.mean_average_precision()
+        result = validation.evaluate()
+        self.mean = mean = result.mean
         best_path = self.checkpoints.save_best(mean) if self.checkpoints is not None else None
         if self.monitor is not None:
             self.monitor.log_map(batch_num, mean)
         self._draw(lambda chart: chart.judge(batch_num, mean))
         iou_thresh, is_best = validation.iou_thresh, best_path is not None
-        report = ValidationReport(batch_num=batch_num, mean=mean, iou_thresh=iou_thresh, is_best=is_best)
+        report = ValidationReport(batch_num=batch_num, mean=mean, iou_thresh=iou_thresh, is_best=is_best, result=result)
         self.events.emit("on_validation", report)
         if best_path is not None:
             self._report_checkpoint((best_path,))

@@ -33,9 +33,9 @@ def echo(text: object = "", *, nl: bool = True, err: bool = False) -> None:
     click.echo(printable(text, lines=True), nl=nl, err=err)
 
 
-def carriage_return() -> None:
-    """Print a carriage return on stdout, with which some of darknet's lines begin; `echo` would escape it."""
-    click.echo("\r", nl=False)
+def control(sequence: str) -> None:
+    """Print a control sequence of darknet's output on stdout, terminal or not; `echo` would escape it."""
+    click.echo(sequence, nl=False, color=True)
 
 
 def error(error: Exception) -> None:

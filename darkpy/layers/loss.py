@@ -213,5 +213,5 @@ class LossSpec(LayerSpec):
 
 
 def mean_text(total: Tensor, count: Tensor | int) -> str:
-    """Format a mean as darknet's %f; `-` for a count of 0, where darknet prints -nan."""
-    return f"{float(total) / float(count):f}" if count else "-"
+    """Format a mean as darknet's %f: -nan for a count of 0, which programs that read logs know."""
+    return f"{float(total) / float(count):f}" if count else "-nan"

@@ -285,6 +285,7 @@ class Intervals:
     """Updates after which weights are written, and the ends of the files' names.
 
     last: overwritten every `last_every` updates; 0 for never.
+    asked: updates between numbered and between last weights as a .data file asks for them (AlexeyAB's detector).
     number: number in the name of the weights to keep after an update, None for most updates.
 
     Source: pjreddie/darknet examples/detector.c train_detector, examples/classifier.c train_classifier;
@@ -295,6 +296,7 @@ class Intervals:
     last_every: int
     number: Callable[[UpdateReport], int | None]
     final: str = "_final.weights"
+    asked: tuple[int, int] = (0, 0)
 
     @classmethod
     def of_detector(cls, net: NetSpec, *, save_weights: int | None = None, save_last: int | None = None) -> Intervals:
@@ -309,7 +311,10 @@ class Intervals:
         every = save_weights or (1000 if net.max_batches < 10000 else 10000)
         last_every = save_last or 100
         return cls(
-            last="_last.weights", last_every=last_every if every > last_every else 0, number=_multiples_of(every)
+            last="_last.weights",
+            last_every=last_every if every > last_every else 0,
+            number=_multiples_of(every),
+            asked=(every, last_every),
         )
 
     @classmethod

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from darkpy.data.loading.loader import Batch
+    from darkpy.evaluation.average_precision import MeanAveragePrecision
     from darkpy.layers.loss import Loss
 
 Figures = Mapping[str, Sequence[float | None]]
@@ -77,12 +78,16 @@ class UpdateReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValidationReport:
-    """Mean average precision, 0 to 1, after an update. is_best: True if no earlier validation of the run beats it."""
+    """Mean average precision, 0 to 1, after an update.
+
+    is_best: True if no earlier validation of the run beats it. result: counts and precision of each class.
+    """
 
     batch_num: int
     mean: float
     iou_thresh: float
     is_best: bool
+    result: MeanAveragePrecision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from darkpy.data.lists.paths import read_image_list
 from darkpy.errors import DarkpyError, DarkpyWarning
-from darkpy.evaluation.average_precision import AveragePrecision, map_options
+from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision, map_options
 from darkpy.evaluation.ground_truth import GroundTruth, read_ground_truth
 from darkpy.evaluation.runner import Metric, run_metrics
 from darkpy.network import Network
@@ -44,8 +44,8 @@ class Validation:
         net, n = self.network.plan.net, report.batch_num
         return n == net.max_batches or (n % self.interval == 0 and n >= net.burn_in)
 
-    def mean_average_precision(self) -> float:
-        """Run the network on all images, in inference mode only meanwhile. Units: 0 to 1."""
+    def evaluate(self) -> MeanAveragePrecision:
+        """Run the network on all images, in inference mode only meanwhile."""
         network = self.network
         ranking = AveragePrecision(self.ground_truth, self.classes, iou_thresh=self.iou_thresh, thresh=self.thresh)
         network.resize(*self.size)
@@ -56,7 +56,7 @@ class Validation:
         finally:
             network.train()
             network.reset_state()
-        return ranking.result(0).mean
+        return ranking.result(0)
 
 
 def open_validation(

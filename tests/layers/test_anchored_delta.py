@@ -188,7 +188,7 @@ def test_without_objects_every_objectness_goes_down_and_nothing_else_moves(diale
 def test_pjreddies_log_has_no_mean_over_nothing() -> None:
     plan, spec = planned(PJ, YOLO)
     loss = learn(plan, spec, torch.full((2, *plan.input_shape), 0.25), truth(spec, [], []))
-    target = "Region 7 Avg IOU: -, Class: -, Obj: -, No Obj: 0.250000, .5R: -, .75R: -,  count: 0"
+    target = "Region 7 Avg IOU: -nan, Class: -nan, Obj: -nan, No Obj: 0.250000, .5R: -nan, .75R: -nan,  count: 0"
     assert spec.log_line(7, loss) == target
 
 

@@ -45,7 +45,7 @@ def test_empty_cells_teach_objectness_alone() -> None:
     spec = plan.nodes[0].spec
     assert isinstance(spec, DetectionSpec)
     line = spec.log_line(0, loss)
-    assert line.startswith("Detection Avg IOU: -, Pos Cat: -, All Cat: -, Pos Obj: -, Any Obj: ")
+    assert line.startswith("Detection Avg IOU: -nan, Pos Cat: -nan, All Cat: -nan, Pos Obj: -nan, Any Obj: ")
     assert line.endswith(", count: 0")
 
 

@@ -106,8 +106,8 @@ def test_without_boxes_only_objectness_goes_down_and_means_are_dashes(dialect: D
     assert not by_place(loss.delta)[:, [0, 1, 2, 3, 5, 6, 7]].any()
     assert bool((by_place(loss.delta)[:, 4] < 0).all())
     line = region(dialect)[0].log_line(3, loss)
-    assert line.startswith("Region Avg IOU: -, Class: -, Obj: -, No Obj: 0.")
-    assert line.endswith(", Avg Recall: -,  count: 0")
+    assert line.startswith("Region Avg IOU: -nan, Class: -nan, Obj: -nan, No Obj: 0.")
+    assert line.endswith(", Avg Recall: -nan,  count: 0")
 
 
 def test_more_coords_learn_from_the_row_before_the_class_with_a_whole_scale() -> None:

@@ -368,6 +368,6 @@ def _read_train_labels(data: DataFile, dialect: Dialect | None) -> LabelTable:
         bad.add([Problem(True, line, line)])
     if table.problems:
         console.warn(f"{len(table.problems)} lines of label files are not boxes; first: {table.problems[0]}")
-    console.carriage_return()
+    console.control("\r")
     console.echo(f" loaded \t image: {len(images)} \t box: {len(table)}\n all loaded. ")
     return table

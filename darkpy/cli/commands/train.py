@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from darkpy.finding import Finding
     from darkpy.training.checkpoints import Resume
-    from darkpy.training.darknet_log import DarknetLog
+    from darkpy.training.darknet_log import DarknetLog, LogLine
     from darkpy.training.reports import CheckpointReport, UpdateReport, ValidationReport
     from darkpy.training_run import TrainingRun
 
@@ -124,7 +124,7 @@ def _ignore_port(ctx: click.Context, option: click.Parameter, value: str | None)
 
 _train_options = compose(
     click.option("-clear", is_flag=True, help="Start the schedule anew, as if WEIGHTS had seen 0 images."),
-    click.option("--darknet-log", is_flag=True, help="Print darknet's lines."),
+    click.option("--darknet-log", is_flag=True, help="Print what darknet's program prints, line for line."),
     click.option("-chart", type=FILE_PATH, metavar="FILE",
                  help="PNG chart of loss and mAP, redrawn as it trains.  [default: chart_BASE.png beside the weights]"),
     click.option("-mjpeg_port", metavar="N", expose_value=False, hidden=True, callback=_ignore_port),
@@ -261,11 +261,23 @@ class TrainOutput:
         if run.resume is not None:
             console.info(_resume_note(run.resume, run.changes))
         if self.darknet_log:
+            from darkpy.data.lists.image_list import known_names
             from darkpy.training.darknet_log import DarknetLog
 
-            images = None if run.setup.is_detector else len(run.setup.paths)
-            self.log = DarknetLog(run.trainer.network, images)
-            self._print(self.log.first_lines(run.base))
+            setup, net = run.setup, run.trainer.net
+            names = known_names(setup.data)
+            names += tuple(map(str, range(len(names), setup.classes)))
+            heads = run.trainer.network.heads
+            self.log = DarknetLog(
+                run.trainer.network,
+                images=None if setup.is_detector else len(setup.paths),
+                random=getattr(heads[-1], "random", 0) if heads else net.random,
+                map_interval=run.map_interval,
+                map_names=names[: setup.classes],
+                gpus=run.trainer.process_group.world_size,
+            )
+            save_every, save_last_every = setup.intervals.asked
+            self._print(self.log.first_lines(run.base, save_every=save_every, save_last_every=save_last_every))
         else:
             self.progress = ProgressLine(run.trainer.net.max_batches)
 
@@ -274,17 +286,22 @@ class TrainOutput:
             self.progress.show(report)
         if self.log is not None:
             self._print(self.log.loading_lines(report))
-            self._print(self.log.layer_lines(report), err=not self.log.is_pjreddie)
-            self._print([self.log.update_line(report)])
+            self._print(self.log.layer_lines(report))
+            self._print(self.log.update_lines(report))
 
     def on_validation(self, report: ValidationReport) -> None:
         self._clear_line()
-        self._print([f" mean_average_precision (mAP@{report.iou_thresh:.2f}) = {report.mean:f} "])
+        if self.log is not None:
+            self._print(self.log.validation_lines(report))
+            return
+        self._echo(f" mean_average_precision (mAP@{report.iou_thresh:.2f}) = {report.mean:f} ")
         if report.is_best:
-            self._print(["New best mAP!"])
+            self._echo("New best mAP!")
 
     def on_checkpoint(self, report: CheckpointReport) -> None:
-        if report.is_last:
+        if self.log is not None:
+            self._print(self.log.checkpoint_lines(report))
+        elif report.is_last:
             self._clear_line()
             console.info(f"{report.paths[0]} written after update {report.batch_num}")
 
@@ -301,12 +318,23 @@ class TrainOutput:
     def on_warning(self, message: str) -> None:
         console.warn(message)
 
-    def _print(self, lines: Iterable[str], *, err: bool = False) -> None:
-        """Print lines. A full disk or closed pipe behind a stream ends its lines, not the training."""
+    def _print(self, lines: Iterable[LogLine]) -> None:
+        """Print darknet's lines; a terminal is not cleared, which would hide what darkpy has found."""
+        for line in lines:
+            if line.control and not sys.stdout.isatty():
+                self._echo(line.text, control=True)
+            self._echo("" if line.control else line.text, nl=bool(line.end), err=line.stderr)
+
+    def _echo(self, text: str, *, nl: bool = True, err: bool = False, control: bool = False) -> None:
+        """Print text. A full disk or closed pipe behind a stream ends its lines, not the training."""
         stream = "stderr" if err else "stdout"
+        if stream in self._lost_streams:
+            return
         try:
-            for line in lines if stream not in self._lost_streams else ():
-                console.echo(line, err=err)
+            if control:
+                console.control(text)
+            else:
+                console.echo(text, nl=nl, err=err)
         except (OSError, ValueError) as error:
             self._lost_streams.add(stream)
             reason = getattr(error, "strerror", None) or error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,7 @@ anchors=8,8
 classes=2
 num=1
 """
+BOTTLENECK = " - performance bottleneck on CPU or Disk HDD/SSD"
 CLASSIFIER = """[net]
 batch=4
 width=16
@@ -172,7 +174,34 @@ def test_layers_of_alexeyabs_speak_on_stderr(run: Run) -> None:
     words = ("train", "net.cfg", "pets.data", "--device", "cpu", "--workers", "0", "--darknet-log")
     outcome = run(*words, "--dialect", "alexeyab")
     assert "Region" not in outcome.out and outcome.err.count("v3 (mse loss") == 200
+    assert outcome.err.count("Saving weights to out/net_last.weights\n") == 1
+    assert "written after update" not in outcome.err
+    assert "\033[H\033[J7/100: loss=" in outcome.out
     assert outcome.out.count(" avg loss, ") == 100
+
+
+def test_whole_log_has_the_lines_of_alexeyabs_program(run: Run) -> None:
+    """The program's own output of such a run had these lines, number by number."""
+    words = ("detector", "train", "pets.data", "net.cfg", "-map", "--workers", "0", "--darknet-log")
+    out = run(*words, "--dialect", "alexeyab").out
+    masked = re.sub(r"\d+", "#", re.sub(r"-?\d+\.\d+", "#.#", out.replace(BOTTLENECK, "")))
+    update = (
+        "Loaded: #.# seconds\n\n (next mAP calculation at # iterations) \033[H\033[J#/#: loss=#.# hours left=#.#\a\n"
+        " #: #.#, #.# avg loss, #.# rate, #.# seconds, # images, #.# hours left\n"
+    )
+    first = (
+        " Prepare additional network for mAP calculation...\n"
+        "mini_batch = #, batch = #, time_steps = #, train = # \nnet\n"
+        "mini_batch = #, batch = #, time_steps = #, train = # \n"
+        "\n Warning: You set batch=# lower than #! It is recommended to set batch=# subdivision=# \n"
+        "Weights are saved after: # iterations. Last weights (*_last.weight) are stored every # iterations. \n"
+        "Learning Rate: #.#, Momentum: #.#, Decay: #.#\n Detection layer: # - type = # \n"
+    )
+    assert masked.startswith(first + 100 * update + "\n calculation mAP (mean average precision)...\n")
+    assert masked.endswith(
+        "\n mean_average_precision (mAP@#.#) = #.# \nNew best mAP!\n"
+        "If you want to train from the beginning, then use flag in the end of training command: -clear \n"
+    )
 
 
 def test_map_judges_and_keeps_the_best_weights(trained: Callable[..., str]) -> None:
