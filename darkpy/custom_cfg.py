@@ -77,9 +77,8 @@ def find_template(name: str | os.PathLike[str]) -> Path:
         return path
     if path.stem in known and path.parent == Path():
         return TEMPLATE_FOLDER / f"{path.stem}.cfg"
-    if path.suffix or path.parent != Path() or not known:
-        raise DarkpyError(f"{path}: no such cfg", hint="give the path of a cfg, such as cfg/yolov4-tiny.cfg")
-    raise DarkpyError(f"{name}: no published cfg of this name", hint=f"one of {', '.join(known)}")
+    names = f"one of {', '.join(known)}, or the path of a cfg" if known else "give the path of a detector's cfg"
+    raise DarkpyError(f"{path}: no such cfg", hint=names)
 
 
 def make_custom_cfg(
@@ -112,7 +111,8 @@ def make_custom_cfg(
     builder.set_anchors(seed)
     custom = builder.finish()
     width, height = custom.plan.net.width, custom.plan.net.height
-    title = f"# {path.name} for {data_file.path.name}: {builder.classes} classes, {width} x {height}\n"
+    things = f"{builder.classes} class{'es' if builder.classes > 1 else ''}"
+    title = f"# {path.name} for {data_file.path.name}: {things}, {width} x {height}\n"
     return replace(custom, text=title + custom.text, plan=make_plan(f"{title}{custom.text}\n", plan.dialect))
 
 
@@ -158,7 +158,7 @@ class _Customizer:
                 key: (str(side), "the input size asked for")
                 for key, side in zip(("width", "height"), size, strict=True)
             }
-        if getattr(net, "letter_box", False) and net.mosaic:
+        if net.letter_box and net.mosaic:
             values["letter_box"] = ("0", "AlexeyAB's program refuses it together with mosaic=1")
         self._apply(None, values)
 

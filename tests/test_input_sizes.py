@@ -40,6 +40,11 @@ def atoi(text: str) -> int:
     return int(match.group()) if match else 0
 
 
+def c_quotient(number: int, divisor: int) -> int:
+    """Division as in C, towards 0."""
+    return number // divisor if number >= 0 else -(-number // divisor)
+
+
 class Refused(Exception):
     """The C parser ends with an error."""
 
@@ -76,13 +81,13 @@ class CParser:
             size, stride = number("size", 1), number("stride", 1)
             padding = size // 2 if number("pad", 0) else number("padding", 0)
             strides = [number(f"stride_{axis}", stride) if self.dialect is AX else stride for axis in "xy"]
-            return _pair((side + 2 * padding - size) // by + 1 for side, by in zip(x, strides, strict=True))
+            return _pair(c_quotient(side + 2 * padding - size, by) + 1 for side, by in zip(x, strides, strict=True))
         if kind in ("maxpool", "max", "local_avgpool"):
             if number("maxpool_depth", 0):
                 return x
             stride = number("stride", 1)
             size = number("size", stride)
-            return _pair((side + number("padding", size - 1) - size) // stride + 1 for side in x)
+            return _pair(c_quotient(side + number("padding", size - 1) - size, stride) + 1 for side in x)
         if kind == "local":
             size, stride = number("size", 1), number("stride", 1)
             return _pair((side - (1 if number("pad", 0) else size)) // stride + 1 for side in x)

@@ -103,12 +103,10 @@ def check_anchors(plan: Plan, samples: Sequence[InspectedImage], *, letterbox: b
 
 def _recommendation(plan: Plan, boxes_N2: Tensor) -> Recommendation | None:
     """Anchors of the boxes for the heads; None if they have too few sizes."""
-    heads = find_heads(plan)
-    size_N2 = (
-        boxes_N2[:: max(1, len(boxes_N2) // MAX_BOXES)] / torch.tensor((plan.net.width, plan.net.height))
-    ).numpy()
-    count = default_count(heads)
-    size_N2 = size_N2[(size_N2 > 0).all(axis=1)].astype(np.float64)
+    count = default_count(find_heads(plan))
+    sampled_N2 = boxes_N2[:: max(1, len(boxes_N2) // MAX_BOXES)].double()
+    size_N2 = (sampled_N2 / torch.tensor((plan.net.width, plan.net.height))).numpy()
+    size_N2 = size_N2[(size_N2 > 0).all(axis=1)]
     if len(np.unique(size_N2, axis=0)) < count:
         return None
     return recommend(plan, size_N2, SearchConfig(count=count, restarts=ANCHOR_RESTARTS, sample=SAMPLED_BOXES))
@@ -174,21 +172,21 @@ def check_masks(plan: Plan) -> Iterator[Finding]:
     if is_unsorted:
         message = "larger anchors are used on a finer map, smaller ones on a coarser: masks of another cfg?"
     remedies: tuple[Remedy, ...] = ()
-    if len(indices) == count:
+    is_published = (repeated, missing, count) == PUBLISHED_MASKS
+    if len(indices) == count and not is_published:
         first, edits = 0, []
         for head in finest_first:
             last = first + len(head.keys.indices)
             edits.append(CfgEdit("mask", ",".join(map(str, range(first, last))), head.node.index))
             first = last
         remedies = (Remedy(edits=tuple(sorted(edits, key=lambda edit: edit.layer or 0))),)
-    is_published = (repeated, missing, count) == PUBLISHED_MASKS
     yield Finding(
         name="masks",
         severity=Severity.NOTE if is_published else Severity.WARNING,
         location=plan.locate(heads[-1].node.index, "mask"),
         message=f"{message} (as in yolov4-tiny.cfg, whose published weights need it)" if is_published else message,
         remedies=remedies,
-        hints=() if remedies else ("each anchor in one mask=, and filters= before the heads",),
+        hints=() if remedies or is_published else ("each anchor in one mask=, and filters= before the heads",),
     )
 
 
