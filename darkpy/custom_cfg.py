@@ -18,6 +18,7 @@ from darkpy.anchors.kmeans import AnchorMatch
 from darkpy.anchors.recommend import default_count, recommend
 from darkpy.anchors.search import SearchConfig
 from darkpy.build import Node, Plan, make_plan
+from darkpy.catalog import find_cfg
 from darkpy.config.edit import edit_cfg
 from darkpy.config.schema import keys_of
 from darkpy.data.lists.image_list import open_key
@@ -29,7 +30,6 @@ from darkpy.files import read_text
 from darkpy.finding import CfgEdit
 from darkpy.layers.head import HeadSpec
 
-TEMPLATE_FOLDER = Path(__file__).resolve().parents[1] / "cfg"
 MAX_TEMPLATE_BYTES = 1 << 20
 BATCH, SUBDIVISIONS = 64, 16
 MIN_UPDATES, UPDATES_PER_CLASS = 6000, 2000
@@ -71,14 +71,10 @@ class CustomCfg:
 
 def find_template(name: str | os.PathLike[str]) -> Path:
     """Find a published cfg by name (`yolov4-tiny`), or a cfg by path. Raises: DarkpyError."""
-    path = Path(name)
-    known = sorted(file.stem for file in TEMPLATE_FOLDER.glob("*.cfg"))
-    if path.is_file():
-        return path
-    if path.stem in known and path.parent == Path():
-        return TEMPLATE_FOLDER / f"{path.stem}.cfg"
-    names = f"one of {', '.join(known)}, or the path of a cfg" if known else "give the path of a detector's cfg"
-    raise DarkpyError(f"{path}: no such cfg", hint=names)
+    path = Path(find_cfg(name))
+    if not path.is_file():
+        raise DarkpyError(f"{path}: no such cfg", hint="darkpy models lists the published ones")
+    return path
 
 
 def make_custom_cfg(

@@ -112,7 +112,7 @@ def test_size_that_does_not_fit_is_refused_with_one_that_does(data: Path) -> Non
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("yolov4-tini", "yolov4-tini: no such cfg"),
+        ("yolov4-tini", "yolov4-tini: no such file, and no network of this name"),
         ("none.cfg", "none.cfg: no such cfg"),
         ("alexnet", "the cfg has no detection head"),
     ],

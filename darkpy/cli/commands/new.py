@@ -19,11 +19,11 @@ NEW_HELP = """Write a cfg for your data, from a published one.
   darkpy new yolov4-tiny --data my.data --size 608x352 --out my.cfg
   darkpy doctor my.cfg my.data
 
-TEMPLATE is the name of a published cfg or the path of any detector's cfg. The new cfg has batch=64 and subdivisions=16,
-the classes of DATA in every head with the filters= before it, anchors computed from DATA's boxes with masks that give
-the smallest ones to the finest map, and the length and steps that AlexeyAB's README advises: max_batches is 2000 for
-each class, at least 6000 and at least the number of images, and the rate falls at 80 % and 90 %. Every changed line is
-printed with its reason; all others, comments included, stay.
+TEMPLATE is the name of a network (darkpy models lists them) or the path of any detector's cfg. The new cfg has batch=64
+and subdivisions=16, the classes of DATA in every head with the filters= before it, anchors computed from DATA's boxes
+with masks that give the smallest ones to the finest map, and the length and steps that AlexeyAB's README advises:
+max_batches is 2000 for each class, at least 6000 and at least the number of images, and the rate falls at 80 % and
+90 %. Every changed line is printed with its reason; all others, comments included, stay.
 
 Heads start untrained with new classes or anchors: begin with weights that end before them, such as yolov4-tiny.conv.29.
 """
