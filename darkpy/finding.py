@@ -87,6 +87,8 @@ class Location:
 
 
 _CFG_KEY = re.compile(r"\w+")
+_SETTING_PATTERN = re.compile(r"\w+=[\w.,+-]+")
+_SETTING_SEPARATOR = re.compile(r" (?:with )?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +120,27 @@ class Remedy:
 
     edits: made together. command: words of a command line (`("darkpy", "anchors", "my.data")`) for the user to run,
         where no key of the cfg is the cause. reason: for these values, in a few words; empty for none.
+    text: how it is printed; by default the edits, or the command, and the reason.
     """
 
     edits: tuple[CfgEdit, ...] = ()
     command: tuple[str, ...] = ()
     reason: str = ""
+    text: str = ""
+
+    @classmethod
+    def parse(cls, text: str, layer: int | None = None) -> Remedy | None:
+        """Remedy of which `steps=8,9 with scales=.1,.1` is the text, for one section; None for other text."""
+        settings = _SETTING_SEPARATOR.split(text)
+        if not all(_SETTING_PATTERN.fullmatch(setting) for setting in settings):
+            return None
+        pairs = (setting.partition("=") for setting in settings)
+        return cls(edits=tuple(CfgEdit(key, value, layer) for key, _, value in pairs))
 
     def __str__(self) -> str:
         """`learning_rate=0.0005: a tenth`, `batch_normalize=1 in layers 0, 1, 2`, `darkpy anchors my.data`."""
+        if self.text:
+            return self.text
         layers_of: dict[str, list[str]] = {}
         for edit in self.edits:
             layers_of.setdefault(str(edit), []).extend([] if edit.layer is None else [str(edit.layer)])

@@ -19,7 +19,7 @@ from darkpy.diagnostics.checks.images import InspectedImage, Inspector, check_wh
 from darkpy.diagnostics.checks.lists import FINDING_NAME as LABELS_UNUSABLE
 from darkpy.diagnostics.checks.lists import check_balance, check_leaks, check_repeats, check_valid_counts, read_list
 from darkpy.diagnostics.checks.weights import check_frozen_norms
-from darkpy.diagnostics.preflight import check_plan, check_setup
+from darkpy.diagnostics.preflight import check_plan, check_setup, with_remedies
 from darkpy.dialect import Dialect
 from darkpy.errors import ConfigError, DarkpyError
 from darkpy.files import read_text
@@ -143,7 +143,7 @@ def examine(
     except ConfigError as error:
         plan, findings = None, deduplicate(error.findings)
     exam = Examination(config, plan, data)
-    exam.add(map(lower_unknown_keys, findings))
+    exam.add(lower_unknown_keys(finding if plan is None else with_remedies(plan, finding)) for finding in findings)
     if data is not None:
         for key, default in (("train", TRAIN_LIST), ("valid", None)):
             paths, list_findings = read_list(data, key, default)

@@ -18,7 +18,7 @@ from darkpy.diagnostics.checks.lists import FINDING_NAME as LABELS_UNUSABLE
 from darkpy.diagnostics.checks.lists import check_labels, check_names
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
-from darkpy.finding import Cause, Finding, Location, Severity, sort_findings
+from darkpy.finding import Cause, Finding, Location, Remedy, Severity, sort_findings
 from darkpy.training.checkpoints import base_name
 from darkpy.training.setup import TrainingSetup
 
@@ -188,11 +188,31 @@ def _data_error(path: str, message: str, hint: str) -> Finding:
 
 def check_plan(plan: Plan) -> Iterator[Finding]:
     """Run the checks of a cfg alone."""
-    yield from check_rates(plan)
-    yield from check_batch(plan)
-    yield from check_anchor_sizes(plan)
-    yield from check_masks(plan)
-    yield from check_layers(plan, peak_rate=peak_rate(plan.net))
+    for findings in (
+        check_rates(plan),
+        check_batch(plan),
+        check_anchor_sizes(plan),
+        check_masks(plan),
+        check_layers(plan, peak_rate=peak_rate(plan.net)),
+    ):
+        yield from (with_remedies(plan, finding) for finding in findings)
+
+
+def with_remedies(plan: Plan, finding: Finding) -> Finding:
+    """Make remedies of the hints that are settings: of the finding's layer if that has such a key, else of [net]."""
+    index = finding.location.index
+    spec = None if index is None else plan.nodes[index].spec
+    remedies: list[Remedy] = []
+    for hint in () if finding.remedies else finding.hints:
+        if (remedy := Remedy.parse(hint)) is not None:
+            edits = (
+                replace(edit, layer=index) if hasattr(spec, edit.key) else edit
+                for edit in remedy.edits
+                if hasattr(spec, edit.key) or hasattr(plan.net, edit.key)
+            )
+            remedies.append(Remedy(edits=tuple(edits), text=hint))
+    known = tuple(remedy for remedy in remedies if remedy.edits)
+    return replace(finding, remedies=known) if known else finding
 
 
 def check_setup(setup: TrainingSetup, seen: int, *, is_resumed: bool = False) -> Iterator[Finding]:

@@ -188,6 +188,10 @@ class LossSpec(LayerSpec):
         """Allowed lengths of a row, for a truth of rows."""
         return self.truth_shape(output)[1:]
 
+    def choices(self, output: Shape) -> int:
+        """Number of classes, if the loss of equal scores is its logarithm; 0 for other losses."""
+        return 0
+
     def check_truth(self, truth: Tensor, images: int, output: Shape) -> None:
         """Raises: ShapeError when the truth does not fit; the number of rows is free."""
         expected = self.truth_shape(output)

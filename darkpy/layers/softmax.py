@@ -45,6 +45,9 @@ class SoftmaxSpec(LossSpec):
     def has_loss(self) -> bool:
         return not (self.noloss or self.onlyforward)
 
+    def choices(self, output: Shape) -> int:
+        return 0 if self.spatial or self.tree is not None or self.groups > 1 else output.outputs
+
     def loss(self, input_BCHW: Tensor, output_BCHW: Tensor, truth: Tensor, state: TrainingState) -> Loss:
         """Cross entropy, but a class with a fractional truth costs as much as one with a truth of 1.
 

@@ -80,9 +80,9 @@ FAULTS = {
     ),
     "outputs overflow": Fault(
         classifier(3, norm=0),
-        "NonFinite",
+        "RuinedWeights",
         "layer 1 [convolutional]",
-        "too large",
+        "the weights are ruined: they are as large as 3e+38",
         filled("layers.1.weights", 3e38, WHOLE),
     ),
     "pixel infinite": Fault(FIVE, "NonFinite", "", "pixel values that are NaN", change=pixel(INF), image="7_3.png"),

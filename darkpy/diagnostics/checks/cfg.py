@@ -23,6 +23,8 @@ UNNORMALIZED_LAYERS_BY_RATE = {False: {0.1: 2, 0.01: 9, 0.0: 22}, True: {0.005: 
 strided.cfg trains 22 layers at 0.01, alexnet.cfg 8 at 0.01, crnn.train.cfg 5 at 0.1, t1.test.cfg, a detector, 10 at
 0.005; vgg-16.cfg has 16 at 0.00001.
 """
+LOSS_NORMALIZERS = ("iou_normalizer", "cls_normalizer", "obj_normalizer")
+"""Factors of the parts of a head's loss; AlexeyAB's cfgs have .05 to 4."""
 
 
 def has_loss(plan: Plan) -> bool:
@@ -124,6 +126,14 @@ def _check_heads(plan: Plan) -> Iterator[Finding]:
                 " fixed, objectness and sizes among them",
                 hints=("batch_normalize=0",),
             )
+        for key in LOSS_NORMALIZERS:
+            if getattr(spec, key, 1.0) == 0:
+                yield Finding(
+                    name="normalizer-zero",
+                    location=plan.locate(node.index, key),
+                    message=f"{key}=0: this part of the loss teaches nothing",
+                    hints=(f"{key}=1",),
+                )
     yield from _check_filters(plan)
     counts = [f"{spec.class_count} in layer {node.index}" for node, spec in heads]
     if len({spec.class_count for _, spec in heads}) > 1:
@@ -187,6 +197,11 @@ def peak_rate(net: NetSpec) -> float:
         return 0.0
 
 
+def burn_in_hint(net: NetSpec) -> str:
+    """Setting of a burn-in for the length of the run: darkpy's and both forks' detectors have 1000 or less."""
+    return f"burn_in={max(10, min(1000, net.max_batches // 20)) if net.max_batches else 1000}"
+
+
 def check_rates(plan: Plan) -> Iterator[Finding]:
     """Check the keys of [net] for speed and length of the training; nothing for a network without a loss."""
     net = plan.net
@@ -228,7 +243,7 @@ def _check_rate(plan: Plan) -> Iterator[Finding]:
     most = MAX_ADAM_RATE if net.adam else MAX_DETECTOR_RATE if is_detector else MAX_CLASSIFIER_RATE
     if peak <= 0:
         text = f"learning_rate={net.learning_rate:g}: nothing is learned"
-        yield _warning(plan, "learning_rate", "rate-zero", text, "learning_rate=0.001")
+        yield _warning(plan, "learning_rate", "rate-zero", text, f"learning_rate={0.001 if is_detector else 0.01:g}")
     elif peak > most:
         kind = "with adam=1" if net.adam else "for a detector" if is_detector else "for a classifier"
         reached = "" if peak == net.learning_rate else f" reaches {peak:g}, which"
@@ -237,7 +252,7 @@ def _check_rate(plan: Plan) -> Iterator[Finding]:
             " NaN. The rate multiplies the mean gradient of the batch, so a larger batch does not reduce it"
         )
         hint = f"learning_rate={0.001 if is_detector or net.adam else 0.1:g}"
-        yield _warning(plan, "learning_rate", "rate-too-high", text, hint, "burn_in=1000", "grad_clip_norm=10")
+        yield _warning(plan, "learning_rate", "rate-too-high", text, hint, burn_in_hint(net), "grad_clip_norm=10")
 
 
 def _check_burn_in(plan: Plan) -> Iterator[Finding]:
@@ -248,7 +263,7 @@ def _check_burn_in(plan: Plan) -> Iterator[Finding]:
     is_cold = current_rate(net, 1, lambda: 1.0) >= 0.9 * peak
     if heads_of(plan) and is_cold and peak > MAX_COLD_RATE and not net.adam:
         text = f"burn_in={net.burn_in}: a detector starts at the full rate of {peak:g}, when its errors are largest"
-        yield _warning(plan, "learning_rate", "cold-start", text, "burn_in=1000", f"learning_rate={MAX_COLD_RATE:g}")
+        yield _warning(plan, "learning_rate", "cold-start", text, burn_in_hint(net), f"learning_rate={MAX_COLD_RATE:g}")
 
 
 def _check_steps(plan: Plan) -> Iterator[Finding]:

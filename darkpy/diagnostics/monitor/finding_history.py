@@ -16,10 +16,8 @@ PAST_NORMS = 100
 """Updates whose gradient norms are remembered."""
 FRESH_UPDATES = 3
 """Updates for which a layer counts as fresh after it was frozen."""
-REPEAT_AFTER_UPDATES = 1000
-"""Updates after which the same finding is reported again."""
 MAX_REPORTS = 5
-"""Findings of one symptom within REPEAT_AFTER_UPDATES; more of them carry no news."""
+"""Findings of one symptom within its `repeat_updates`; more of them carry no news."""
 LOGGED_NET_KEYS = (
     "batch", "subdivisions", "width", "height", "channels", "learning_rate", "momentum", "decay", "policy", "burn_in",
     "power", "steps", "scales", "max_batches", "adam", "constrain", "grad_clip_norm", "grad_clip_value",
@@ -36,7 +34,7 @@ class History:
     updates: int = 0
     _first_update: dict[int, int] = field(default_factory=dict)  # in which each layer took part
     _streaks: Counter[tuple[str, int | None]] = field(default_factory=Counter)
-    _reported: dict[tuple[str, Hashable], int] = field(default_factory=dict)
+    _reported: dict[tuple[str, Hashable], tuple[int, int]] = field(default_factory=dict)  # last update, and how often
 
     def take_part(self, layers: Iterable[int]) -> frozenset[int]:
         """Note the layers of the coming update. Returns: those that were frozen until a few updates ago."""
@@ -79,15 +77,19 @@ class History:
         return new[0] if new else None
 
     def may_report(self, symptom: Symptom, index: Hashable, batch_num: int) -> bool:
-        """True, and noted as reported, unless this was reported lately of the same layer or images, or too often."""
+        """True, and noted as reported, unless this was reported lately of the same layer or images, or too often.
+
+        Each report doubles the updates until the next one.
+        """
         recent = {
-            key
-            for key, reported in self._reported.items()
-            if key[0] == symptom.name and batch_num - reported < REPEAT_AFTER_UPDATES
+            key: count
+            for key, (reported, count) in self._reported.items()
+            if key[0] == symptom.name and batch_num - reported < symptom.repeat_updates * 2 ** (count - 1)
         }
-        if (symptom.name, index) in recent:
+        key = (symptom.name, index)
+        if key in recent:
             return False
-        self._reported[symptom.name, index] = batch_num
+        self._reported[key] = (batch_num, self._reported.get(key, (0, 0))[1] + 1)
         return len(recent) < MAX_REPORTS
 
 

@@ -115,12 +115,14 @@ def _classes(plan: Plan) -> float:
 class AnchorOverlaps:
     """Mean IoU of boxes with their best anchors, center on center.
 
-    MIN_BOXES: boxes that are needed for a mean.
+    MIN_BOXES: boxes that are needed for a mean. MAX_BOXES: boxes whose sizes are kept.
+    sizes_frac: w, h of boxes as fractions of the image, (N, 2) each.
     """
 
-    MIN_BOXES = 32
+    MIN_BOXES, MAX_BOXES = 32, 5000
 
     def __init__(self) -> None:
+        self.sizes_frac: list[Tensor] = []
         self.total = 0.0
         self.boxes = 0
 
@@ -137,6 +139,8 @@ class AnchorOverlaps:
         shared_NA = torch.minimum(size_N12, anchors_frac_A2).prod(2)
         overlap_NA = shared_NA / (size_N12.prod(2) + anchors_frac_A2.prod(1) - shared_NA)
         self.total += float(overlap_NA.amax(1).sum()) if len(size_N12) else 0.0
+        if self.boxes < self.MAX_BOXES:
+            self.sizes_frac.append(size_N12[:, 0])
         self.boxes += len(size_N12)
 
     @property

@@ -1,7 +1,4 @@
-"""Symptoms that refuse an update, NaN and loss spikes, and a diverging average loss.
-
-Source: hints are in the order in which causes are mostly found: data, rates, operations, details.
-"""
+"""Symptoms that refuse an update, NaN and loss spikes, and an average loss that diverges or stands."""
 
 from __future__ import annotations
 
@@ -13,9 +10,14 @@ from statistics import median
 from typing import ClassVar
 
 from darkpy.build import Plan
+from darkpy.diagnostics.checks.weights import MAX_WEIGHT
 from darkpy.diagnostics.monitor.root_cause import RootCause
 from darkpy.diagnostics.monitor.symptoms import ObservedUpdate, Symptom
 from darkpy.finding import Cause, Finding
+from darkpy.layers.loss import LossSpec
+
+EARLY_LOSSES = 3
+"""Losses without which nothing is known of what is usual."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,12 +25,6 @@ class NonFinite(Symptom):
     """A loss, an output, a gradient or a weight is NaN or infinite. One number suffices: there are no thresholds."""
 
     cause: ClassVar[Cause] = Cause.DATA
-    hints: ClassVar[tuple[str, ...]] = (
-        "data: the images and labels in the evidence folder",
-        "rates: a smaller learning_rate, a longer burn_in",
-        "operations: batch_normalize=1, constrain=1, grad_clip_norm=10",
-        "details: init=, pretrained weights, eps= with adam=1",
-    )
 
     def diagnose(self, plan: Plan, batch_num: int, root_cause: RootCause, guilty: Sequence[str]) -> Finding:
         """Name the cause as far as it is known, then where it is seen first in both passes.
@@ -67,28 +63,54 @@ class NonFinite(Symptom):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RuinedWeights(Symptom):
+    """Weights are so large, or most images' losses so often non-finite, that no image is to blame and none is ranked.
+
+    largest: of the weights. share: of the images of a refused minibatch.
+    """
+
+    cause: ClassVar[Cause] = Cause.RATES
+    hints: ClassVar[tuple[str, ...]] = ("go on from weights of before, these cannot be repaired",)
+
+    largest: float = MAX_WEIGHT
+    share: float = 0.5
+
+    def diagnose(self, plan: Plan, batch_num: int, root_cause: RootCause) -> Finding | None:
+        """None if the weights of a refused update are not ruined, or an image of it has a fault of its own."""
+        samples = root_cause.samples
+        if root_cause.arrays is not None or any(sample.fault for sample in samples):
+            return None
+        index, largest = root_cause.largest_weight
+        lost = sum(not math.isfinite(sample.loss) for sample in samples)
+        if largest > self.largest:
+            text = f"the weights are ruined: they are as large as {largest:.3g}"
+        elif lost > self.share * len(samples):
+            index = root_cause.forward
+            text = f"the weights are ruined: {lost} of {len(samples)} images have a loss that is NaN or infinite"
+        else:
+            return None
+        return self.finding(plan, batch_num, index, f"{text}. The images are not ranked")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LossSpike(Symptom):
     """The loss of a minibatch jumps far above all of the last ones.
 
     times: how many times the largest of the last `window` losses. The largest of a hundred is seldom outdone by half;
         an image that is ten times as bad as a hundred others together is no image like them.
-    least: losses without which nothing is known of what is usual. A loss below the median of the first so many is no
-        spike either: what has been learned well may be forgotten for a moment.
+    least: losses without which little is known of what is usual: until then `early_times` counts, from the third loss
+        on. A loss below the median of the first so many is no spike either: what has been learned well may be forgotten
+        for a moment.
     in_a_row: spikes after which it is not the images but the weights; then minibatches pass again.
     """
 
     cause: ClassVar[Cause] = Cause.DATA
-    hints: ClassVar[tuple[str, ...]] = (
-        "data: the images in the evidence folder, the worst first: are their labels right?",
-        "rates: a smaller learning_rate, a larger batch",
-        "operations: grad_clip_norm=10, constrain=1, batch_normalize=1",
-        "details: ignore_thresh=, max_delta= of the heads",
-    )
 
     times: float = 10.0
     window: int = 100
     least: int = 20
     in_a_row: int = 3
+    early_times: float = 100.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,11 +123,10 @@ class Diverging(Symptom):
     """
 
     hints: ClassVar[tuple[str, ...]] = (
-        "data: labels that contradict each other (darkpy doctor CFG DATA WEIGHTS)",
-        "rates: a learning_rate of a tenth, a longer burn_in, steps= that come earlier",
-        "operations: grad_clip_norm=10, constrain=1, batch_normalize=1",
-        "details: momentum=, init=, anchors=",
+        "labels that contradict each other: darkpy doctor CFG DATA WEIGHTS, with weights from before",
     )
+
+    repeat_updates: ClassVar[int] = 25
 
     times: float = 5.0
     share: float = 0.25
@@ -114,6 +135,51 @@ class Diverging(Symptom):
         first, lowest = update.averages
         if update.average > max(self.times * lowest, self.share * first):
             yield self.at(update, None, f"the average loss has risen to {update.average:.4g} from {lowest:.4g}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StandingLoss(Symptom):
+    """The loss does not move: a classifier's stands at ln(classes), that of equal scores; a detector finds no object.
+
+    updates: after the burn-in, that must show it; for classifiers at least as many as there are classes. A detector's
+        loss is compared with that of as many updates before.
+    margin: of the loss, within which it stands. objectness: where objects are, above which a detector has learned.
+    step_ratio: rate times gradient over weights, below which nothing moves, at a rate that is still high.
+    """
+
+    cause: ClassVar[Cause] = Cause.RATES
+    hints: ClassVar[tuple[str, ...]] = ("darkpy doctor CFG DATA: labels that do not belong to their images",)
+
+    updates: int = 150
+    margin: float = 0.03
+    objectness: float = 0.1
+    step_ratio: float = 1e-5
+
+    def can_tell(self, update: ObservedUpdate) -> bool:
+        return bool(update.figures) and len(update.losses) >= self.updates
+
+    def findings(self, update: ObservedUpdate) -> Iterator[Finding]:
+        specs = [(node.spec, node.shape) for node in update.plan.nodes if isinstance(node.spec, LossSpec)]
+        classes = specs[0][0].choices(specs[0][1]) if len(specs) == 1 else 0
+        losses = update.losses
+        if classes > 1:
+            count = max(self.updates, classes)
+            loss, guess = sum(losses[-count:]) / count, math.log(classes)
+            if len(losses) >= count and abs(loss - guess) < self.margin * guess:
+                text = (
+                    f"the loss stands at {loss:.4g}, which is ln({classes}): all {classes} classes are equally likely"
+                )
+                yield self.at(update, None, f"{text} to the network")
+        elif len(losses) >= 2 * self.updates and (update.objectness < self.objectness or self._is_idle(update)):
+            before = sum(losses[-2 * self.updates : -self.updates]) / self.updates
+            loss = sum(losses[-self.updates :]) / self.updates
+            if abs(loss - before) < self.margin * before:
+                text = f"the loss stands at {loss:.4g}, it was {before:.4g} {self.updates} updates ago"
+                yield self.at(update, None, f"{text}; objects have an objectness of {update.objectness:.2g}")
+
+    def _is_idle(self, update: ObservedUpdate) -> bool:
+        ratio = max(update.step_ratio.values(), default=0.0)
+        return ratio < self.step_ratio and update.rate > update.plan.net.learning_rate / 2
 
 
 @dataclass
@@ -138,10 +204,12 @@ class LossHistory:
 
     def is_spike(self, loss: float) -> bool:
         """True if the loss is a spike; other losses are added to the history."""
-        least, window = self.symptom.least, self.symptom.window
-        if len(self.last) >= least and loss > max(self.symptom.times * max(self.last), median(self.first)):
+        symptom, window = self.symptom, self.symptom.window
+        times = symptom.times if len(self.last) >= symptom.least else symptom.early_times
+        is_known = len(self.last) >= EARLY_LOSSES and max(self.last) > 0
+        if is_known and loss > max(times * max(self.last), median(self.first)):
             self.spikes += 1
-            if self.spikes <= self.symptom.in_a_row:
+            if self.spikes <= symptom.in_a_row:
                 return True
             self.last.clear()
             self.gave_up = True
@@ -149,9 +217,16 @@ class LossHistory:
         self.last.append(loss)
         if len(self.last) > window:
             self.last.popleft()
-        if len(self.first) < least:
+        if len(self.first) < symptom.least:
             self.first.append(loss)
         return False
+
+    def blames_images(self, loss: float, root_cause: RootCause) -> bool:
+        """True if the better half of the minibatch alone would be no spike, or an image has a fault of its own."""
+        losses = [sample.loss for sample in root_cause.samples]  # the worst first
+        if any(sample.fault for sample in root_cause.samples) or not losses:
+            return bool(losses)
+        return loss * 2 * sum(losses[len(losses) // 2 :]) / sum(losses) < self.symptom.times * max(self.last)
 
     def text(self, loss: float, root_cause: RootCause | None) -> str:
         """Message about a spike."""
@@ -159,6 +234,8 @@ class LossHistory:
         text = f"the loss is {loss:.4g}; {usual:.4g} was the largest of the last {len(self.last)} minibatches"
         if root_cause is None or not root_cause.samples:
             return text
+        if not self.blames_images(loss, root_cause):
+            return f"{text}; all images are about as bad, which the last updates did"
         worst = root_cause.samples[0]
         others = median(sample.loss for sample in root_cause.samples)
         return f"{text}; the worst image is {worst.name} ({worst.loss:.4g}, the median {others:.4g})"

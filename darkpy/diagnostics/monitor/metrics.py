@@ -23,6 +23,7 @@ class UpdateMetrics:
 
     norm: the 2-norm of all gradients before clipping; gradient: of each layer's gradients; largest: the largest
         absolute value of all. The latter two are known where the layers were measured or something is wrong.
+    clipped: fraction of the gradients that grad_clip_norm left, at the last such update.
     has_finite_gradients: all gradients are finite, the deferred ones too.
     has_finite_arrays: all weights and variances are finite, as of their last measurement.
     """
@@ -38,7 +39,7 @@ class UpdateMetrics:
         self._weight: Row = {}
         self._decayed: Row = {}
         self._least_weight = 0.0  # the smallest norm of any layer's weights
-        self._clipped = 1.0  # what grad_clip_norm leaves of the gradients
+        self.clipped = 1.0
 
     def look(self, x_BCHW: Tensor) -> None:
         """Measure the layers during the coming minibatch."""
@@ -76,7 +77,7 @@ class UpdateMetrics:
         self._decayed = _row((index, one) for index, is_decayed, one in due if is_decayed)
         self.norm = math.hypot(*self.gradient.values())
         bound = self.trainer.net.grad_clip_norm
-        self._clipped = min(1.0, bound / (clipping + CLIP_EPSILON)) if bound else 1.0
+        self.clipped = min(1.0, bound / (clipping + CLIP_EPSILON)) if bound else 1.0
         if figures:
             self._rows = rows_of((figure.name, figure.layer, one) for figure, one in zip(figures, seen, strict=True))
             self._weight = self._rows.pop("weight", {})
@@ -85,13 +86,17 @@ class UpdateMetrics:
             self._least_weight = min((one for one in self._weight.values() if one), default=math.inf)
 
     def step_ratio(self, rate: float) -> Row:
-        """Ratio of rate times gradient to the weights, where these have been measured."""
-        nodes = self.trainer.network.plan.nodes
-        return {
-            index: rate * nodes[index].spec.learning_rate * self._clipped * gradient / self._weight[index]
-            for index, gradient in self._decayed.items()
-            if self._weight.get(index)
-        }
+        """Ratio of rate times clipped gradient to the weights, where these have been measured."""
+        nodes, limit = self.trainer.network.plan.nodes, self.trainer.net.grad_clip_value
+        ratios: dict[int, float] = {}
+        for index, gradient in self._decayed.items():
+            if weight := self._weight.get(index):
+                step = self.clipped * gradient
+                if limit:
+                    values = sum(math.prod(spec.shape) for spec in nodes[index].arrays if spec.is_decayed)
+                    step = min(step, limit * math.sqrt(values))
+                ratios[index] = rate * nodes[index].spec.learning_rate * step / weight
+        return ratios
 
     def rows(self) -> dict[str, Row]:
         """Metrics of the layers, after the update with the size of its step; empty if they were not measured."""

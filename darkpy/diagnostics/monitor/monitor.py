@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +19,10 @@ import torch
 from torch import Tensor
 
 from darkpy.deprecation import renamed_arguments
+from darkpy.diagnostics.monitor.advice import Evidence, advise
 from darkpy.diagnostics.monitor.finding_history import History, as_lists, run_of
 from darkpy.diagnostics.monitor.label_symptoms import AnchorOverlaps, BadLabel, RecordedBatch
-from darkpy.diagnostics.monitor.loss_symptoms import Diverging, LossHistory, LossSpike
+from darkpy.diagnostics.monitor.loss_symptoms import Diverging, LossHistory, LossSpike, StandingLoss
 from darkpy.diagnostics.monitor.metrics import UpdateMetrics
 from darkpy.diagnostics.monitor.policy import UpdatePolicy
 from darkpy.diagnostics.monitor.run_log import LoggedMap, LogWriter, log_path
@@ -30,6 +32,7 @@ from darkpy.diagnostics.monitor.symptoms import (
     ClampSaturated,
     DeadUnits,
     Exploding,
+    FrozenNorm,
     ObservedUpdate,
     OverfitHead,
     StuckRate,
@@ -48,6 +51,7 @@ from darkpy.training.trainer import Trainer
 DEFAULT_SYMPTOMS: tuple[Symptom, ...] = (
     AnchorMismatch(),
     Diverging(),
+    StandingLoss(),
     StuckRate(),
     Exploding(),
     Vanishing(),
@@ -65,6 +69,7 @@ AVERAGE_SETTLED_UPDATES = 10
 """Updates after which the average loss depends on more than the first minibatch."""
 MAX_BAD_UPDATES = 100
 """Refused updates in a row that end the run: unusable images do not fill so many batches in a row."""
+KEPT_LOSSES = 300
 PRECURSOR_UPDATES = 100
 """Updates for which an explosion, or very large outputs, may be the cause of later non-finite values."""
 _SYMPTOM_OF = {symptom.name: symptom for symptom in DEFAULT_SYMPTOMS}
@@ -123,9 +128,12 @@ class Monitor(StepGuard):
         self.history = History(plan, self.symptoms)
         self.policy = UpdatePolicy(trainer, self.history, self.loss_history, self.max_bad_updates)
         self.metrics, self.overlaps, self.labels = UpdateMetrics(trainer), AnchorOverlaps(), BadLabel()
+        self.evidence = Evidence(plan, self.overlaps.sizes_frac)
         self._first_average, self._lowest_average = math.nan, math.inf
+        self._last_losses: deque[float] = deque(maxlen=max(KEPT_LOSSES, 2 * plan.nodes[-1].shape.outputs))
         self._recorded: list[RecordedBatch] = []  # minibatches of the current update that were accepted
         self._losses: list[float] = []  # of these
+        self._objectness: tuple[float, float] = (0.0, 0.0)  # sum, and objects, of the last minibatch
         self._new_layers: frozenset[int] = frozenset()
         self._has_begun = False
         self.log_path: Path | None = None
@@ -150,6 +158,8 @@ class Monitor(StepGuard):
             self._has_begun, self.average = True, trainer.average_loss
             if self._log is not None:
                 self._log.begin(run_of(trainer.network.plan, batch_num=trainer.batch_num, seen=trainer.seen))
+            if (unset := FrozenNorm().find(trainer.network, trainer.batch_num + 1)) is not None:
+                self._emit(unset)
         n = trainer.batch_num + 1
         update_start = trainer.batch_num * net.minibatch * net.subdivisions
         self._recorded = [batch for batch in self._recorded if update_start <= batch.seen < trainer.seen]
@@ -169,7 +179,11 @@ class Monitor(StepGuard):
     def accept_losses(self, losses: Sequence[Loss]) -> bool:
         # AlexeyAB's heads drop non-finite deltas, and their cost is finite all the same: no_obj tells
         values = [value.double() for loss in losses for value in (loss.cost, loss.report.get("no_obj", loss.cost))]
-        costs: list[float] = torch.stack(values).tolist()
+        heads = [loss.report for loss in losses if {"obj", "count"} <= loss.report.keys()]
+        objects = [report[name].double() for name in ("obj", "count") for report in heads]
+        fetched: list[float] = torch.stack([*values, *objects]).tolist()
+        costs, objects_seen = fetched[: len(values)], fetched[len(values) :]
+        self._objectness = (sum(objects_seen[: len(heads)]), sum(objects_seen[len(heads) :]))
         loss = sum(costs[::2]) / len(losses) / self._minibatch_images
         accepted = self.policy.accept_loss(loss, is_finite=all(map(math.isfinite, costs)))
         if accepted:
@@ -230,6 +244,8 @@ class Monitor(StepGuard):
         trainer, metrics, plan = self.trainer, self.metrics, self.trainer.network.plan
         loss = sum(self._losses) / max(1, len(self._losses))
         self.average = next_average(self.average, loss)
+        if trainer.batch_num > trainer.net.burn_in:
+            self._last_losses.append(loss)
         if self.history.updates >= AVERAGE_SETTLED_UPDATES:
             self._first_average = self.average if math.isnan(self._first_average) else self._first_average
             self._lowest_average = min(self.average, self._lowest_average)
@@ -256,7 +272,11 @@ class Monitor(StepGuard):
             figures=rows,
             overlap=self.overlaps.mean if rows else None,
             averages=(self._first_average, self._lowest_average),
+            clipped=metrics.clipped if gradient else 1.0,
+            losses=tuple(self._last_losses) if rows else (),
+            objectness=self._objectness[0] / self._objectness[1] if self._objectness[1] else math.nan,
         )
+        self.evidence.add(update)
         if self._log is not None:
             self._log.update(update)
         self._began, self._waited = now, 0.0
@@ -266,8 +286,8 @@ class Monitor(StepGuard):
             self.loss_history.gave_up = False
             symptom = self.loss_history.symptom
             message = (
-                f"the loss stays at {loss:.4g} after {symptom.in_a_row} refused minibatches: it is not the images,"
-                " they pass again"
+                f"the loss stays at {loss:.4g} after {symptom.in_a_row} refused minibatches: it is not the images but"
+                " the weights; minibatches pass again"
             )
             self._emit(symptom.finding(plan, trainer.batch_num, None, message))
 
@@ -277,6 +297,7 @@ class Monitor(StepGuard):
         return len(self._recorded[-1].x_BCHW) * self.trainer.process_group.world_size
 
     def _emit(self, finding: Finding) -> None:
+        finding = advise(finding, self.evidence)
         self.findings.append(finding)
         if self._log is not None:
             self._log.finding(finding)

@@ -14,8 +14,9 @@ from pathlib import Path
 from darkpy.diagnostics.monitor.artifacts import write_evidence
 from darkpy.diagnostics.monitor.finding_history import History
 from darkpy.diagnostics.monitor.label_symptoms import RecordedBatch
-from darkpy.diagnostics.monitor.loss_symptoms import LossHistory, NonFinite
+from darkpy.diagnostics.monitor.loss_symptoms import LossHistory, NonFinite, RuinedWeights
 from darkpy.diagnostics.monitor.root_cause import find_nonfinite_array, find_root_cause
+from darkpy.diagnostics.monitor.symptoms import Symptom
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.finding import Finding
 from darkpy.training.trainer import Trainer
@@ -23,7 +24,7 @@ from darkpy.training.trainer import Trainer
 MAX_EXAMINED_REFUSALS = 10
 """Refused updates of a run whose cause is examined and whose images are kept; later ones are only counted."""
 MAX_NAMED_IMAGES = 5
-"""Images that a finding names where no image is at fault."""
+"""Images that a finding about a loss spike names, the worst first."""
 
 
 class BadRunError(DarkpyError):
@@ -86,19 +87,23 @@ class UpdatePolicy:
         cause = find_root_cause(trainer, recorded if self.is_whole_update else recorded[-1:])
         # collectives of all ranks come before anything that each rank decides by itself
         faults = trainer.process_group.gather_paths([sample.fault for sample in cause.samples if sample.fault])
+        ruin = RuinedWeights().diagnose(plan, trainer.batch_num + 1, cause)
+        spike = self.loss_history.symptom
         named = [sample for sample in cause.samples if sample.fault]
-        if not named and not faults:
+        if self.is_spike and not faults and ruin is None and self.loss_history.blames_images(self.loss, cause):
             named = cause.samples[:MAX_NAMED_IMAGES]
         paths = trainer.process_group.gather_paths([sample.name for sample in named])
         self.has_finite_arrays = cause.arrays is None
         batch_num = trainer.batch_num + 1
-        symptom = self.loss_history.symptom if self.is_spike else NonFinite()
-        if isinstance(symptom, NonFinite):
+        symptom: Symptom = spike if self.is_spike else NonFinite()
+        if ruin is not None and not faults:
+            symptom, finding = RuinedWeights(), ruin
+        elif isinstance(symptom, NonFinite):
             finding = symptom.diagnose(plan, batch_num, cause, faults)
         else:
             finding = symptom.finding(plan, batch_num, None, self.loss_history.text(self.loss, cause))
         index = finding.location.index
-        blames_images = self.is_spike or bool(faults and index is None)
+        blames_images = bool(paths) and (self.is_spike or index is None)
         # weights that spoil one update spoil the next ones in other layers: report one layer until an update succeeds
         is_repeated = self.has_blamed_layer and not blames_images
         if is_repeated or not self.history.may_report(
@@ -106,8 +111,14 @@ class UpdatePolicy:
         ):
             return None
         self.has_blamed_layer = not blames_images
+        if isinstance(symptom, RuinedWeights) or (self.is_spike and not paths):
+            # any image has such a loss with these weights: none is kept
+            return replace(finding, message=f"{finding.message}{before}")
         message = f"{finding.message}{before}. Weights and optimizer stay as they were"
         finding = replace(finding, message=message, paths=tuple(paths))
+        if paths:
+            where = "in the evidence folder" if folder is not None else "that are named here"
+            finding = replace(finding, hints=(f"look at the images and labels {where}", *finding.hints))
         if folder is None or not trainer.process_group.is_main:
             return finding
         text = "\n".join((finding.text, *finding.hints))

@@ -64,7 +64,7 @@ class RootCause:
     forward: the first layer with a non-finite output, in the order of the cfg. loss: the first with such a loss.
     backward: the first layer, going back, with a non-finite delta at its output.
     gradient: the first layer, in the order of the cfg, with non-finite gradients of its own.
-    samples: all images, the worst first.
+    samples: all images, the worst first. largest_weight: a layer, and the largest of its finite weights and biases.
     """
 
     arrays: tuple[int, str, int] | None = None
@@ -73,6 +73,7 @@ class RootCause:
     backward: int | None = None
     gradient: int | None = None
     samples: list[SuspectSample] = field(default_factory=list)
+    largest_weight: tuple[int | None, float] = (None, 0.0)
 
     @property
     def is_clean(self) -> bool:
@@ -91,9 +92,22 @@ def find_nonfinite_array(trainer: Trainer) -> tuple[int, str, int] | None:
     return None
 
 
+def find_largest_weight(trainer: Trainer) -> tuple[int | None, float]:
+    """Find the largest absolute value that was learned, and its layer."""
+    largest: tuple[int | None, float] = (None, 0.0)
+    for node in trainer.network.plan.nodes:
+        layer: Any = trainer.network.layers[node.index]
+        for array_spec in node.arrays:
+            array = layer.array(array_spec)
+            if array is not None and not array_spec.is_statistic:
+                value = float(torch.linalg.vector_norm(array.detach(), torch.inf))
+                largest = (node.index, value) if value > largest[1] else largest
+    return largest
+
+
 def find_root_cause(trainer: Trainer, minibatches: Sequence[RecordedBatch]) -> RootCause:
     """Repeat minibatches and find the first non-finite values; the trainer stays unchanged."""
-    cause = RootCause(arrays=find_nonfinite_array(trainer))
+    cause = RootCause(arrays=find_nonfinite_array(trainer), largest_weight=find_largest_weight(trainer))
     network, net = trainer.network, trainer.net
     with trainer.preserved():
         for kept in minibatches:

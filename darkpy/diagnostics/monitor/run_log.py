@@ -223,7 +223,8 @@ def _remedy(record: Mapping[str, Any]) -> Remedy:
         CfgEdit(_str(edit["key"]), _str(edit["value"]), None if edit["layer"] is None else _int(edit["layer"]))
         for edit in record["edits"]
     )
-    return Remedy(edits=edits, command=tuple(map(_str, record["command"])), reason=_str(record["reason"]))
+    command = tuple(map(_str, record["command"]))
+    return Remedy(edits=edits, command=command, reason=_str(record["reason"]), text=_str(record["text"]))
 
 
 def message_start(place: str, batch_num: int) -> str:

@@ -1,10 +1,7 @@
-"""Symptom: a sign of trouble in the measurements of an update, with the layer where it shows and hints.
+"""Symptom: a sign of trouble in the measurements of an update, with the layer where it shows.
 
-A symptom is a frozen dataclass whose fields are its thresholds; the monitor's History remembers earlier updates.
-
-Symptoms that show in what layers put out, and in the images they get.
-
-Symptoms that show in gradients and in the updates made of them.
+A symptom is a frozen dataclass whose fields are its thresholds; the monitor's History remembers earlier updates, and
+`advice.advise` adds the remedies. First symptoms in outputs and images, then in gradients and updates.
 """
 
 from __future__ import annotations
@@ -13,15 +10,18 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from darkpy.build import Plan
 from darkpy.diagnostics.monitor.probes import INPUT_INDEX
 from darkpy.finding import Cause, Finding, Location
+from darkpy.layers.base import Layer
 from darkpy.layers.head import HeadSpec
+from darkpy.network import Network
 from darkpy.ops.norms import NORM_EPS
 from darkpy.training.reports import UpdateReport
 
+REPEAT_AFTER_UPDATES = 1000
 Row = Mapping[int, float]
 """One number a layer."""
 
@@ -36,6 +36,8 @@ class ObservedUpdate(UpdateReport):
     new_layers: layers that take part only since a few updates.
     figures: measured values of the layers, by name; empty for most updates.
     overlap: mean IoU of boxes with the best anchor, None where there are too few of either.
+    clipped: fraction of the gradients that grad_clip_norm leaves. losses: of the last updates after the burn-in, this
+        one last. objectness: mean objectness where objects are, NaN for networks without.
     """
 
     plan: Plan
@@ -46,6 +48,9 @@ class ObservedUpdate(UpdateReport):
     figures: Mapping[str, Row] = field(default_factory=dict)
     overlap: float | None = None
     averages: tuple[float, float] = (math.nan, math.nan)
+    clipped: float = 1.0
+    losses: Sequence[float] = ()
+    objectness: float = math.nan
 
     @property
     def is_burning_in(self) -> bool:
@@ -58,14 +63,15 @@ class ObservedUpdate(UpdateReport):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Symptom:
-    """hints: what to do, in the order in which causes are to be looked for: data, rates, operations, details.
+    """hints: what to look at besides the remedies of `advice.advise`.
 
-    cause: the first place to look for one.
+    cause: the first place to look for one. repeat_updates: updates after which the same is reported again.
     looks: consecutive measurements that must show it; a single one may be chance.
     """
 
     hints: ClassVar[tuple[str, ...]] = ()
     cause: ClassVar[Cause] = Cause.OPERATIONS
+    repeat_updates: ClassVar[int] = REPEAT_AFTER_UPDATES
     needs_figures: ClassVar[bool] = False  # true if it needs measurements of the layers
 
     looks: int = 1
@@ -116,10 +122,8 @@ class DeadUnits(Symptom):
 
     needs_figures: ClassVar[bool] = True
     hints: ClassVar[tuple[str, ...]] = (
-        "data: none, unless all images look alike",
-        "rates: a smaller learning_rate from weights of before they died; units do not come back",
-        "operations: activation=leaky in place of relu; batch_normalize=1",
-        "details: init=msra; biases that are far below 0 in the weights it starts from",
+        "weights from before they died: units seldom come back",
+        "biases far below 0 in the weights that the run starts from",
     )
 
     share: float = 0.5
@@ -139,12 +143,7 @@ class ActivationRange(Symptom):
     """
 
     needs_figures: ClassVar[bool] = True
-    hints: ClassVar[tuple[str, ...]] = (
-        "data: images of 0..1 (darknet's), or mean= and std= in [net]",
-        "rates: a smaller learning_rate, more decay",
-        "operations: batch_normalize=1 in this layer and those before it; [l2norm] behind a [maxpool]",
-        "details: init=",
-    )
+    hints: ClassVar[tuple[str, ...]] = ("pixel values of 0..1 (darknet's), for images of your own",)
 
     looks: int = 2
     largest: float = 1e4
@@ -174,10 +173,8 @@ class VarianceCollapse(Symptom):
 
     needs_figures: ClassVar[bool] = True
     hints: ClassVar[tuple[str, ...]] = (
-        "data: images, or parts of them, that are all alike; a minibatch of 1 or 2 (batch / subdivisions)",
-        "rates: a smaller learning_rate, less decay on weights that have gone to 0",
-        "operations: group_normalize=G in place of batch_normalize=1 for small minibatches",
-        "details: scales or weights of the channel that are 0 in the weights it starts from",
+        "images, or parts of them, that are all alike",
+        "channels whose scales or weights are 0 in the weights that the run starts from",
     )
 
     share: float = 0.5
@@ -194,6 +191,29 @@ class VarianceCollapse(Symptom):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FrozenNorm(Symptom):
+    """Frozen batch norm has statistics that are 0: those of a new network, never loaded or learned."""
+
+    hints: ClassVar[tuple[str, ...]] = ("weights that fill these layers, to start from",)
+
+    def find(self, network: Network, batch_num: int) -> Finding | None:
+        """Check a network in training, before the first update of a run."""
+        layers: list[int] = []
+        for node, module in zip(network.plan.nodes, network.layers, strict=True):
+            layer = cast("Layer", module)
+            is_frozen = not layer.training or getattr(layer, "freeze", "none") in ("stats", "all")
+            statistics = [spec for spec in node.arrays if spec.is_statistic and spec.name.endswith("variance")]
+            arrays = [layer.array(array_spec) for array_spec in statistics] if is_frozen else []
+            if any(array is not None and not array.any() for array in arrays):
+                layers.append(node.index)
+        if not layers:
+            return None
+        others = f"; the same in layer {', '.join(map(str, layers[1:]))}" if layers[1:] else ""
+        text = f"its frozen batch norm has a variance of 0 in every channel, it was never loaded{others}"
+        return self.finding(network.plan, batch_num, layers[0], text)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AnchorMismatch(Symptom):
     """The boxes of the data have other sizes than the anchors: few are matched, and those with large deltas.
 
@@ -202,8 +222,8 @@ class AnchorMismatch(Symptom):
     """
 
     hints: ClassVar[tuple[str, ...]] = (
-        "data: labels in fractions of the image; width= and height= of [net] that the anchors were made for",
-        "operations: anchors= of `darkpy anchors DATA` for this width and height, in every head; mask=",
+        "labels in fractions of the image",
+        "darkpy anchors DATA --cfg CFG --write sets anchors= in every head",
     )
 
     overlap: float = 0.35
@@ -227,12 +247,6 @@ class Exploding(Symptom):
     """
 
     cause: ClassVar[Cause] = Cause.RATES
-    hints: ClassVar[tuple[str, ...]] = (
-        "data: look for the images and labels of these updates (darkpy doctor CFG DATA WEIGHTS)",
-        "rates: a smaller learning_rate, a longer burn_in, a larger batch",
-        "operations: batch_normalize=1, constrain=1, grad_clip_norm=10",
-        "details: init=, pretrained weights",
-    )
 
     ratio: float = 1.0
     times: float = 100.0
@@ -265,11 +279,7 @@ class Vanishing(Symptom):
     """
 
     needs_figures: ClassVar[bool] = True
-    hints: ClassVar[tuple[str, ...]] = (
-        "rates: they do not help, the layers behind would explode",
-        "operations: batch_normalize=1; activation=leaky or relu in place of logistic and tanh; [shortcut] past blocks",
-        "details: init=msra or init=xavier; fewer layers",
-    )
+    hints: ClassVar[tuple[str, ...]] = ("[shortcut] past blocks of layers, or fewer layers",)
 
     looks: int = 3
     ratio: float = 1e-6
@@ -295,12 +305,7 @@ class ClampSaturated(Symptom):
     """
 
     needs_figures: ClassVar[bool] = True
-    hints: ClassVar[tuple[str, ...]] = (
-        "data: boxes or labels that cannot be learned keep deltas large",
-        "rates: none; the clamp acts before them",
-        "operations: a larger constrain= in [net] or in the section, constrain=0 with grad_clip_norm=10 instead",
-        "details: a smaller minibatch does not help, deltas are per image",
-    )
+    hints: ClassVar[tuple[str, ...]] = ("boxes or labels that cannot be learned keep deltas large",)
 
     looks: int = 3
     share: float = 0.5
@@ -319,17 +324,18 @@ class StuckRate(Symptom):
     """Updates change nothing: the rate is 0, or so small that float32 rounds the steps away.
 
     ratio: of a step to the weights. Half the distance between two float32 numbers, 6e-8, is what rounding swallows.
+    settled: updates before gradients are judged; dead units, which may be the cause, are known by then.
     """
 
     needs_figures: ClassVar[bool] = True
     cause: ClassVar[Cause] = Cause.RATES
     hints: ClassVar[tuple[str, ...]] = (
-        "rates: learning_rate, burn_in, policy= with its steps=, scales= and max_batches=; learning_rate= in sections",
-        "operations: stopbackward=, dont_update= and train_only_bn= freeze layers",
+        "learning_rate=, burn_in=, policy= with its keys in [net]; learning_rate=, stopbackward= in sections",
     )
 
     looks: int = 3
     ratio: float = 6e-8
+    settled: int = 8
 
     def can_tell(self, update: ObservedUpdate) -> bool:
         return not update.is_burning_in and (not update.rate or bool(update.figures))
@@ -338,12 +344,13 @@ class StuckRate(Symptom):
         if not update.rate:
             yield self.at(update, None, f"the rate is 0 (policy={update.plan.net.policy}): nothing is learned any more")
             return
-        ratios = update.row("ratio")
-        if ratios and max(ratios.values()) < self.ratio:
-            text = (
-                f"at rate {update.rate:.3g} the largest step of any layer is {max(ratios.values()):.1g} of its weights"
-            )
-            yield self.at(update, None, f"{text}: float32 rounds it away")
+        ratios = max(update.row("ratio").values(), default=math.inf), max(update.step_ratio.values(), default=0.0)
+        if ratios[0] < self.ratio:
+            size = f"{ratios[0]:.1g} of its weights: float32 rounds it away"
+            yield self.at(update, None, f"at rate {update.rate:.3g} the largest step of any layer is {size}")
+        elif ratios[1] < self.ratio and len(update.past) >= self.settled:
+            text = f"rate x gradient is at most {ratios[1]:.1g} of the weights of any layer"
+            yield self.at(update, None, f"{text}: " + ("decay alone moves them" if update.norm else "all are frozen"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -355,12 +362,7 @@ class OverfitHead(Symptom):
     times: how many times the median until then the norm of all gradients is.
     """
 
-    hints: ClassVar[tuple[str, ...]] = (
-        "data: more of it, or more augmentation, while only the head learns",
-        "rates: unfreeze at a smaller rate, or with a burn_in of its own; a smaller learning_rate= in these sections",
-        "operations: unfreeze earlier (stopbackward=, dont_update=, burnin_update=), before the head overfits;"
-        " grad_clip_norm=10 for the updates in which put off gradients arrive",
-    )
+    hints: ClassVar[tuple[str, ...]] = ("a learning_rate= below 1 in the sections that begin to learn",)
 
     times: float = 10.0
 

@@ -13,10 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
-from darkpy.diagnostics.monitor.loss_symptoms import LossHistory, LossSpike
+import darkpy
+from darkpy.diagnostics.monitor.advice import Evidence, advise
+from darkpy.diagnostics.monitor.finding_history import History
+from darkpy.diagnostics.monitor.loss_symptoms import Diverging, LossHistory, LossSpike
 from darkpy.diagnostics.monitor.policy import MAX_EXAMINED_REFUSALS, BadRunError
 from darkpy.diagnostics.monitor.run_log import find_log, read_log
+from darkpy.diagnostics.monitor.symptoms import StuckRate
 from darkpy.errors import DarkpyError
+from darkpy.finding import Finding
 from darkpy.training.step_guard import StepGuard
 from darkpy.training.trainer import Trainer
 from tests.diagnostics.runs import Minibatch, Run, classifier, detector
@@ -175,6 +180,44 @@ def test_jump_of_the_loss_that_stays_is_not_the_images() -> None:
     losses = [1.0] * 30 + [50.0, 1.0, 50.0, 50.0, 50.0, 50.0]
     assert [history.is_spike(loss) for loss in losses][30:] == [True, False, True, True, False, False]
     assert history.gave_up
+
+
+def test_loss_is_watched_from_the_fourth_minibatch_on() -> None:
+    history = LossHistory(LossSpike())
+    losses = [20.0, 15.0, 12.0, 90.0, 3e35, 11.0]
+    assert [history.is_spike(loss) for loss in losses] == [False, False, False, False, True, False]
+    silent = LossHistory(LossSpike())
+    assert not any(silent.is_spike(loss) for loss in (0.0, 0.0, 0.0, 5.0))
+
+
+def test_ruined_weights_are_said_and_no_image_is_blamed(tmp_path: Path) -> None:
+    run = Run(detector(8, norm=0, rate=0.02, filters=32), tmp_path)(15)
+    finding = run.found("RuinedWeights")
+    assert finding.message.startswith("the weights are ruined: ") and "not ranked" in finding.message
+    assert finding.paths == () and not finding.evidence
+    assert str(finding.remedies[0]).startswith("learning_rate=")
+    assert all(not one.paths for one in run.findings) and not (tmp_path / "evidence").exists()
+
+
+def test_divergence_is_told_again_at_doubling_distances() -> None:
+    history = History(darkpy.plan(classifier()), ())
+    told = [n for n in range(1, 400) if history.may_report(Diverging(), None, n)]
+    assert told == [1, 26, 76, 176, 376]
+    assert [n for n in range(1, 400) if history.may_report(StuckRate(), None, n)] == [1]
+
+
+def test_clamp_of_hidden_layers_is_the_first_remedy_only_in_alexeyabs_dialect() -> None:
+    """pjreddie's program clamps, and at a rate far too high the rate comes first."""
+    boxes = detector(more="constrain=1")
+    for text, rate, first in (
+        (boxes + "scale_x_y=1.05\n", 0.01, "constrain=0"),
+        (boxes + "scale_x_y=1.05\n", 5.0, "learning_rate="),
+        (boxes, 0.01, "learning_rate="),
+    ):
+        evidence = Evidence(darkpy.plan(text), rate=rate, pull=1.0, norm=5.0, clamped={1: 0.01, 3: 0.3})
+        finding = advise(Finding(name="NonFinite", message="", batch_num=90), evidence)
+        assert str(finding.remedies[0]).startswith(first)
+        assert not any("constrain=1" in str(remedy) for remedy in finding.remedies)
 
 
 def test_loss_that_was_learned_well_may_be_large_again() -> None:
