@@ -35,6 +35,11 @@ def _escape(match: re.Match[str]) -> str:
     return letter.encode("unicode_escape").decode("ascii")
 
 
+def count_text(number: int, noun: str) -> str:
+    """Return `1 finding`, `2 findings`, `3 minibatches`."""
+    return f"{number} {noun}{'' if number == 1 else 'es' if noun.endswith('h') else 's'}"
+
+
 class Severity(Enum):
     """An error prevents the work, a warning spoils its result; a note is worth knowing and no defect."""
 

@@ -99,6 +99,8 @@ class SampleScorer:
             for trains in (False, True)
         )
         self.uses_sample_statistics = bool(own < rolling)
+        self.is_ruined = not math.isfinite(min(own, rolling))
+        """True if most images have no finite loss, whatever the statistics."""
 
     def indices(self, limit: int | None = None) -> range:
         """Indices of the images to score: all, or about `limit`, spread over the list."""
@@ -230,6 +232,18 @@ def check_scores(ranked: Sequence[Scored], place: str) -> Iterator[Finding]:
             cause=Cause.DATA,
             location=Location(place),
         )
+
+
+def ruined_by_samples(place: str) -> Finding:
+    """Finding for weights with which most images have no finite loss: that says nothing about the images."""
+    return Finding(
+        name="weights-ruined",
+        severity=Severity.ERROR,
+        cause=Cause.RATES,
+        location=Location(place),
+        message="the weights are ruined: most images have a loss that is NaN or infinite, and no image is ranked",
+        hints=("an earlier checkpoint",),
+    )
 
 
 def as_csv(ranked: Sequence[Scored]) -> bytes:

@@ -15,7 +15,15 @@ from PIL import Image
 from darkpy.build import make_plan
 from darkpy.data.lists.paths import label_path, read_image_list
 from darkpy.data.lists.text_files import read_data
-from darkpy.diagnostics.sample_scores import SampleScorer, Scored, as_csv, check_scores, draw_worst, rank
+from darkpy.diagnostics.sample_scores import (
+    SampleScorer,
+    Scored,
+    as_csv,
+    check_scores,
+    draw_worst,
+    rank,
+    ruined_by_samples,
+)
 from darkpy.network import Network
 from darkpy.training.loop import run_updates
 from darkpy.training.setup import TrainingSetup, open_setup
@@ -194,3 +202,25 @@ def test_dirty_blood_cells_are_among_the_worst_3_for_a_network_that_learnt_with_
             labels[other].write_text(dirt[other] if other == number else text)
         worst = [one.path for one in scorer(network, setup)[:3]]
         assert paths[number] in worst, (chosen[number].__name__, worst)
+
+
+def test_ruined_weights_are_an_error_and_no_image_is_ranked(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    from darkpy.__main__ import main
+
+    network, _ = open_sample(case)
+    with torch.no_grad():
+        network.get_parameter("layers.4.weights").mul_(1e12)
+    network.save_weights(case.folder / "ruined.weights")
+    assert main(["doctor", str(case.cfg), str(case.data), str(case.folder / "ruined.weights")]) == 1
+    out = capsys.readouterr().out
+    assert "layer 4 the weights are ruined: weights are up to" in out
+    assert "rank" not in out and "take it out of the list" not in out
+
+
+def test_losses_that_are_mostly_not_finite_are_the_weights_fault(case: Case) -> None:
+    network, setup = open_sample(case)
+    assert not SampleScorer(network, setup).is_ruined
+    with torch.no_grad():
+        network.get_parameter("layers.9.biases").fill_(1e38)  # whose square is none
+    assert SampleScorer(network, setup).is_ruined
+    assert ruined_by_samples("my.weights").text.startswith("my.weights: the weights are ruined: most images")

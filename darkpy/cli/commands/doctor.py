@@ -174,7 +174,7 @@ def _write_cured(exam: Examination, target: Path) -> None:
 def _rank_samples(exam: Examination, weights: Path | None, device: str | None, limit: int | None) -> list[Scored]:
     """Run the weights on the samples; return them worst first, [] without weights or data."""
     from darkpy.diagnostics.checks.weights import check_frozen_norms, check_weights
-    from darkpy.diagnostics.sample_scores import SampleScorer, check_scores, rank
+    from darkpy.diagnostics.sample_scores import SampleScorer, check_scores, rank, ruined_by_samples
     from darkpy.finding import Severity
 
     if weights is None or exam.plan is None:
@@ -183,8 +183,11 @@ def _rank_samples(exam: Examination, weights: Path | None, device: str | None, l
     findings = [*check_weights(network), *check_frozen_norms(exam.plan, network)]
     exam.add(findings)
     if exam.setup is None or any(finding.severity is Severity.ERROR for finding in findings):
-        return []
+        return []  # ruined weights make every image look bad
     scorer = SampleScorer(network, exam.setup)
+    if scorer.is_ruined:
+        exam.add([ruined_by_samples(str(weights))])
+        return []
     if not scorer.is_filled:
         console.info(f"{weights} does not fill the network: losses of samples are mostly random")
     indices = scorer.indices(limit)
@@ -225,9 +228,11 @@ def _open(plan: Plan, weights: Path | None, device: str | None) -> Network:
 
 
 def _print_findings(exam: Examination, print_all: bool) -> None:
+    from darkpy.finding import count_text
+
     counts: Counter[str] = Counter()
     cause = None
-    for finding in exam.findings:
+    for finding in sorted(exam.findings, key=lambda finding: finding.cause):  # errors first in each
         if finding.is_note:
             console.info(str(finding))
             continue
@@ -242,8 +247,9 @@ def _print_findings(exam: Examination, print_all: bool) -> None:
         if count > MAX_PRINTED_PER_KIND and not print_all:
             console.echo(f"  ... and {count - MAX_PRINTED_PER_KIND} more {kind} (--all shows them)")
     total = sum(counts.values())
-    verdict = f"{total} finding{'s' if total > 1 else ''}" if total else "healthy: nothing found"
-    console.echo(f"{verdict} in {exam.config.file}{'' if exam.data is None else f', {exam.total} images'}")
+    verdict = count_text(total, "finding") if total else "healthy: nothing found"
+    images = "" if exam.data is None else f", {count_text(exam.total, 'image')}"
+    console.echo(f"{verdict} in {exam.config.file}{images}")
 
 
 def _finding_record(finding: Finding) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def report(run: Path, out: Path | None, images: Path | None, events: Path | None
     from darkpy.diagnostics.monitor.run_log import LOG_SUFFIX, find_log, read_log
     from darkpy.diagnostics.report.events import write_events
     from darkpy.diagnostics.report.page import drawings, write_page
+    from darkpy.finding import count_text
 
     log = read_log(find_log(run))
     html = out or log.path.with_name(f"{log.path.name.removesuffix(LOG_SUFFIX)}.report.html")
@@ -51,4 +52,5 @@ def report(run: Path, out: Path | None, images: Path | None, events: Path | None
             write_atomic(images / f"{name}.png", [drawing.png()])
         console.info(f"wrote the charts into {images}")
     write_atomic(html, [write_page(log).encode("utf-8", errors="replace")])
-    console.echo(f"{html}: {len(log.updates)} updates, {len(log.findings)} findings, {len(log.refused)} skipped")
+    counts = f"{count_text(len(log.updates), 'update')}, {count_text(len(log.findings), 'finding')}"
+    console.echo(f"{html}: {counts}, {len(log.refused)} skipped")

@@ -35,8 +35,8 @@ def check_weights(network: Network) -> Iterator[Finding]:
                     Severity.WARNING, "weights-zero", location, text, "init=msra, and weights that end before it"
                 )
             elif float(torch.linalg.vector_norm(array, torch.inf)) > MAX_WEIGHT and not array_spec.is_statistic:
-                text = f"has {array_spec.name} up to {float(array.abs().max()):.3g}"
-                yield _finding(Severity.WARNING, "weights-large", location, text, "an earlier checkpoint", "more decay")
+                text = f"the weights are ruined: {array_spec.name} are up to {float(array.abs().max()):.3g}"
+                yield _finding(Severity.ERROR, "weights-large", location, text, "an earlier checkpoint", "more decay")
 
 
 def check_frozen_norms(plan: Plan, network: Network | None) -> Iterator[Finding]:

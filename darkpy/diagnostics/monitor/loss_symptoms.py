@@ -24,7 +24,7 @@ EARLY_LOSSES = 3
 class NonFinite(Symptom):
     """A loss, an output, a gradient or a weight is NaN or infinite. One number suffices: there are no thresholds."""
 
-    cause: ClassVar[Cause] = Cause.DATA
+    cause: ClassVar[Cause] = Cause.RATES
 
     def diagnose(self, plan: Plan, batch_num: int, root_cause: RootCause, guilty: Sequence[str]) -> Finding:
         """Name the cause as far as it is known, then where it is seen first in both passes.
@@ -104,7 +104,7 @@ class LossSpike(Symptom):
     in_a_row: spikes after which it is not the images but the weights; then minibatches pass again.
     """
 
-    cause: ClassVar[Cause] = Cause.DATA
+    cause: ClassVar[Cause] = Cause.RATES
 
     times: float = 10.0
     window: int = 100

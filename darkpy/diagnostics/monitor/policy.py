@@ -18,7 +18,7 @@ from darkpy.diagnostics.monitor.loss_symptoms import LossHistory, NonFinite, Rui
 from darkpy.diagnostics.monitor.root_cause import find_nonfinite_array, find_root_cause
 from darkpy.diagnostics.monitor.symptoms import Symptom
 from darkpy.errors import DarkpyError, DarkpyWarning
-from darkpy.finding import Finding
+from darkpy.finding import Cause, Finding
 from darkpy.training.trainer import Trainer
 
 MAX_EXAMINED_REFUSALS = 10
@@ -118,7 +118,8 @@ class UpdatePolicy:
         finding = replace(finding, message=message, paths=tuple(paths))
         if paths:
             where = "in the evidence folder" if folder is not None else "that are named here"
-            finding = replace(finding, hints=(f"look at the images and labels {where}", *finding.hints))
+            hints = (f"look at the images and labels {where}", *finding.hints)
+            finding = replace(finding, hints=hints, cause=Cause.DATA)
         if folder is None or not trainer.process_group.is_main:
             return finding
         text = "\n".join((finding.text, *finding.hints))

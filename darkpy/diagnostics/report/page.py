@@ -19,7 +19,7 @@ from darkpy.diagnostics.report.contact_sheet import SHEET_FILE
 from darkpy.diagnostics.report.drawing import Drawing, as_uri
 from darkpy.diagnostics.report.style import style_sheet
 from darkpy.errors import ImageError
-from darkpy.finding import Finding
+from darkpy.finding import Finding, count_text
 from darkpy.process import format_clock
 
 MAX_FINDINGS = 200
@@ -100,7 +100,7 @@ def _header(log: RunLog) -> str:
         for key, value in run.net.items()
     )
     if log.findings or log.refused:
-        text = f"{_count(len(log.findings), 'finding')}, {_count(len(log.refused), 'minibatch')} refused."
+        text = f"{count_text(len(log.findings), 'finding')}, {count_text(len(log.refused), 'minibatch')} refused."
         verdict, style = f"<strong>{text}{torn}</strong>", "verdict bad"
         if log.findings:
             verdict += f"<br>First: {escape(log.findings[0].text)}"
@@ -108,7 +108,7 @@ def _header(log: RunLog) -> str:
         verdict, style = f"Nothing was found wrong.{torn}", "verdict"
     return (
         f"<header><h1>{escape(Path(run.cfg).name)}</h1><p class=muted>{escape(run.cfg)}, as {escape(run.dialect)}'s"
-        f" darknet reads it; {len(run.layers)} layers; log: {escape(str(log.path))}</p>"
+        f" darknet reads it; {count_text(len(run.layers), 'layer')}; log: {escape(str(log.path))}</p>"
         f'<p class="{style}">{verdict}</p>'
         f'<dl class="facts">{items}</dl><p class="muted"><code>{escape(keys)}</code></p></header>'
     )
@@ -142,7 +142,7 @@ def _finding_item(finding: Finding, uri: str | None) -> str:
         parts.append(f'<p class="muted">Kept in <code>{escape(finding.evidence)}</code></p>')
     if paths:
         parts.append(
-            f"<details><summary>{_count(len(finding.paths), 'image')}</summary><ul>{paths}{more}</ul></details>"
+            f"<details><summary>{count_text(len(finding.paths), 'image')}</summary><ul>{paths}{more}</ul></details>"
         )
     return f"<li>{''.join(parts)}</li>"
 
@@ -186,11 +186,7 @@ def _layer_table(log: RunLog) -> str:
             cells = "".join(f"<td>{'' if value is None else f'{value:.4g}'}</td>" for value in values)
             rows.append(f'<tr><th scope="row">{escape(layer.place)}</th>{cells}</tr>')
     return (
-        f"<details><summary>{len(rows)} layers, {len(columns)} figures</summary>"
+        f"<details><summary>{count_text(len(rows), 'layer')}, {count_text(len(columns), 'figure')}</summary>"
         f'<div class="scroll" tabindex="0"><table><caption>Measured in update {last.batch_num}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></details>"
     )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 'es' if what.endswith('h') else 's'}"
