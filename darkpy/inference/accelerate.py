@@ -31,7 +31,7 @@ OUTPUT_TOLERANCES: Mapping[str, float] = MappingProxyType({"fp32": 1e-3, "bf16":
 
 A larger error means that something is broken. The accuracy lost to a precision shows only in the average precision.
 """
-EXTRA_WEIGHTS_RATIO = 1.7
+EXTRA_WEIGHTS_RATIO = 2.0
 """Memory for kernels that keep more than the weights, as a multiple of the weights of the network."""
 MIN_EXTRA_BYTES = 128 << 20
 FLOAT32_BYTES = 4

@@ -33,7 +33,7 @@ _CACHE_BYTES = 4 << 20
 """Size of the transformed tiles of a block, so that they stay in the processor's cache until they are used."""
 _WEIGHTS_RATIO = 4  # a block is so much larger than the weights, which are read again for each
 _MAX_WASTE = 1.55  # cells of all tiles over those of the map
-_SMALL_MAP_CELLS = 16 * 16  # larger tiles are faster on larger maps
+_SMALL_MAP_CELLS = 24 * 24  # larger tiles are faster on larger maps
 
 
 class Transforms(NamedTuple):
