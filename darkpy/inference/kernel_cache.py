@@ -74,12 +74,12 @@ def describe_setup() -> str:
 
 
 def _cache_path() -> Path | None:
-    """Return the path of the file, None for a user without a home."""
+    """Return the path of the file, None for a user without a home. XDG_CACHE_HOME must be absolute to count."""
     try:
-        folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        return (named if named.is_absolute() else Path.home() / ".cache") / "darkpy" / "kernels.json"
     except RuntimeError:
         return None
-    return Path(folder) / "darkpy" / "kernels.json"
 
 
 def _read(path: Path | None) -> dict[str, dict[str, KernelTimes]]:

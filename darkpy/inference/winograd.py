@@ -127,6 +127,10 @@ class _TiledConv:
         self._biases = self._biases.view(-1)
         self._products = torch.ops.mkldnn._convolution_pointwise.default
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> _TiledConv:
+        """Return itself, as copies of networks share packed weights: nothing writes to them."""
+        return self
+
     def __call__(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         m, n, filters = self._m, self._n, self._filters
         batch, channels, h, w = x_BCHW.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -171,6 +172,14 @@ def test_threads_may_share_a_kernel(kernel: ConvKernel) -> None:
             with ThreadPoolExecutor(4) as pool:
                 actual = list(pool.map(function, torch.split(x, 1)))
             torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", MEASURED_KERNELS, ids=lambda kernel: kernel.name)
+def test_copies_of_a_network_share_packed_weights(kernel: ConvKernel) -> None:
+    for task in (make_task(Shape(32, 14, 14), 32), make_task(Shape(32, 14, 14), 32, size=1, padding=0)):
+        if kernel.supports(task):
+            function = kernel.build(task)
+            assert copy.deepcopy(function) is function
 
 
 @pytest.mark.parametrize("outputs", [2, 4, 6])

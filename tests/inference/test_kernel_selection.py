@@ -262,6 +262,15 @@ def test_user_without_a_home_measures_at_each_load(
     assert kernels["slow"].times_built == 2
 
 
+def test_folder_that_is_not_absolute_is_ignored(
+    kernels: dict[str, TimedKernel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    chosen()
+    assert (tmp_path / ".cache" / "darkpy" / "kernels.json").is_file()
+
+
 def test_measurements_of_other_processes_are_kept(kernels: dict[str, TimedKernel]) -> None:
     first, second = KernelCache(), KernelCache()
     first.put("a", {"fast": 1.0})
