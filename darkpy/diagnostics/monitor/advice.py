@@ -127,11 +127,8 @@ def lower_rate(evidence: Evidence) -> Iterator[Remedy]:
     usual = evidence.usual_rate
     target, reason = rate / 10, "a tenth of the present rate"
     if usual <= rate / 2:
-        times = rate / usual
-        target, reason = (
-            usual,
-            f"steps were {times:.2g} times as large, beside the weights, as those of runs that learn",
-        )
+        target = usual
+        reason = f"at {rate:.1g} steps are {rate / usual:.0f} times as large, beside the weights, as in runs that learn"
     values = {"learning_rate": round_down(net.learning_rate * target / peak)} if peak > 0 else {}
     if evidence.norm > 0 and math.isfinite(evidence.norm) and not 0 < net.grad_clip_norm <= evidence.norm:
         values["grad_clip_norm"] = -round_down(-evidence.norm)
