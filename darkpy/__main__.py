@@ -5,6 +5,9 @@ The only place that turns user errors into a message on stderr and exit code 2.
 
 from __future__ import annotations
 
+from darkpy.cli import startup  # before all that takes its time
+
+# isort: split
 import io
 import os
 import sys
@@ -35,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.simplefilter("default", DarkpyWarning)
         warnings.showwarning = _warning_printer(warnings.showwarning)
         try:
+            startup.listen()
             code = app.main(list(arguments), prog_name="darkpy", standalone_mode=False, obj=tuple(arguments))
         except click.UsageError as error:
             console.error(_with_usage(error))

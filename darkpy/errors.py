@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from darkpy.finding import Cause, Finding, Location, Severity, printable
 
@@ -101,3 +102,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     return isinstance(error, RuntimeError) and _OUT_OF_MEMORY_TEXTS.search(str(error)) is not None
+
+
+@contextmanager
+def explain_out_of_memory(work: str, hint: str) -> Iterator[None]:
+    """Raise one clear error for all of those in a `with` block that `is_out_of_memory` recognizes.
+
+    work: for which memory does not suffice. Raises: DarkpyError.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DarkpyError(f"memory does not suffice for {work}", hint=hint) from error

@@ -20,8 +20,8 @@ import os
 import shlex
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,11 +33,12 @@ from darkpy.config.text import deduplicate
 from darkpy.data.lists.text_files import read_data
 from darkpy.data.loading.bad_files import BadLists
 from darkpy.diagnostics.checks.weights import check_frozen_norms
+from darkpy.diagnostics.monitor.policy import BadRunError
 from darkpy.diagnostics.preflight import check_training
 from darkpy.dialect import Dialect
 from darkpy.distributed import joined, local_world
-from darkpy.errors import ConfigError, DarkpyError, DarkpyWarning, WeightsError, is_out_of_memory
-from darkpy.finding import Finding
+from darkpy.errors import ConfigError, DarkpyError, DarkpyWarning, WeightsError, explain_out_of_memory
+from darkpy.finding import Finding, Severity
 from darkpy.network import Network
 from darkpy.ops.device import find_device
 from darkpy.process import count_cpus
@@ -50,10 +51,12 @@ from darkpy.training.setup import TrainingSetup, backup_folder, changed_settings
 from darkpy.training.trainer import Trainer
 
 if TYPE_CHECKING:
+    from darkpy.diagnostics.monitor.healthy_weights import HealthyWeights
     from darkpy.diagnostics.monitor.monitor import Monitor
     from darkpy.diagnostics.report.chart import Chart
     from darkpy.training.validation import Validation
 
+MEMORY_HINT = "set larger subdivisions, or a smaller width and height, in [net]; or give a smaller --workers"
 MAX_GPU_WORKERS = 8
 """Default limit of the processes that load images for a GPU."""
 
@@ -139,6 +142,7 @@ def train(
     max_bad_updates: int = 100,
     allow_empty: bool = False,
     overwrite: bool = False,
+    rescue: bool = False,
     chart: str | os.PathLike[str] | bool = True,
     map_epochs: int = 0,
     iou_thresh: float = 0.5,
@@ -161,6 +165,8 @@ def train(
     max_bad_updates: refused updates in a row that end the run with an error.
     allow_empty: train although no image has a usable object.
     overwrite: overwrite the final weights of a finished run of this name.
+    rescue: continue a ruined run from its healthy weights, with the first remedy of its findings; see the note that
+        `on_finding` gets. The cfg with the remedy is written beside the weights, as `BASE_rescueN.cfg`.
     chart: file of the chart of loss and mAP; True puts it beside the weights, False draws none.
     map_epochs: epochs between two validations on the .data file's `valid` list; 0 for none.
     iou_thresh, thresh: IoU above which a detection counts as correct; score above which it counts in precision, recall.
@@ -177,11 +183,13 @@ def train(
     """
     events = Callbacks(callbacks)
     device = find_device(device)
-    with joined(device) as process_group, _out_of_memory_errors(), ExitStack() as stack:
+    with joined(device) as process_group, explain_out_of_memory("this training", MEMORY_HINT), ExitStack() as stack:
         events.is_main = process_group.is_main
         if auto_batch and not process_group.is_alone:
             raise DarkpyError("auto_batch (--fit) is for one device", hint="set subdivisions in [net]")
         with events.python_warnings():
+            if rescue:
+                cfg, weights = _rescue(Path(cfg), Path(data), weights, dialect, clear=clear, events=events)
             torch.manual_seed(seed or 0)
             network = _load_network(Path(cfg), weights, dialect, device, strict=strict, events=events)
             if clear:
@@ -245,18 +253,23 @@ def train(
         return session.result()
 
 
-@contextmanager
-def _out_of_memory_errors() -> Iterator[None]:
-    """Raises: DarkpyError in place of the errors of torch, oneDNN and the system when memory does not suffice."""
-    try:
-        yield
-    except (MemoryError, RuntimeError, OSError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise DarkpyError(
-            "memory does not suffice for this training",
-            hint="set larger subdivisions, or a smaller width and height, in [net]; or give a smaller --workers",
-        ) from error
+def _rescue(
+    cfg: Path,
+    data: Path,
+    weights: str | os.PathLike[str] | None,
+    dialect: Dialect | str | None,
+    *,
+    clear: bool,
+    events: Callbacks,
+) -> tuple[Path, Path | None]:
+    """Return the cfg and the weights of a rescued run. Raises: DarkpyError when there is nothing to rescue."""
+    from darkpy.diagnostics.rescue import prepare_rescue
+
+    if weights is not None or clear:
+        raise DarkpyError("--rescue starts from the healthy weights of the ruined run", hint="give CFG and DATA alone")
+    rescued = prepare_rescue(cfg, data, dialect)
+    events.report(Finding(name="rescue", message=str(rescued), severity=Severity.NOTE))
+    return rescued.cfg, rescued.weights
 
 
 class _Session:
@@ -282,6 +295,11 @@ class _Session:
         self._written: dict[Path, None] = {}  # in this order
         self._saved_at = run.trainer.batch_num  # update of the newest weights on the disk
         self._has_chart_failed = False
+        self.healthy: HealthyWeights | None = None
+        if monitor is not None and run.is_main:
+            from darkpy.diagnostics.monitor.healthy_weights import HEALTHY_SUFFIX, HealthyWeights
+
+            self.healthy = HealthyWeights(run.trainer, monitor, run.folder / f"{run.base}{HEALTHY_SUFFIX}")
 
     def train(self, *, auto_batch: bool) -> None:
         """Make every update, validate and save when due, and save once more at the end, also after an exception."""
@@ -294,10 +312,14 @@ class _Session:
                 if stop_code := run.trainer.process_group.agree(run.stop_code):
                     run.stop(run.stop_reason or "stopped by another rank", code=stop_code)
                     break
+            self._end_diverged()
         except BaseException as error:
             if not isinstance(error, WeightsError) and getattr(error, "is_savable", True):
                 self._save_interrupted()
+            self._keep_healthy(error)
             raise
+        if run.stop_code:
+            self._keep_healthy(None)
         self._save(run.setup.intervals.last if run.stop_code else run.setup.intervals.final, is_last=True)
 
     def result(self) -> TrainingResult:
@@ -323,9 +345,13 @@ class _Session:
         self.events.warn_of_files(report)
         self.events.emit("on_update", report)
         self._draw(lambda chart: chart(report))
+        if self.healthy is not None:
+            self.healthy.follow(report)
         if self.validation is not None and self.validation.is_due(report):
             self._validate(self.validation, report.batch_num)
         if names := self.run.setup.intervals.names_due(report):
+            if self.healthy is not None and self.healthy.diverging_since is not None:
+                self.events.warn(f"update {report.batch_num}: {self.healthy.text}")
             try:
                 self._save(*names)
             except DarkpyError as error:
@@ -345,6 +371,8 @@ class _Session:
 
     def _validate(self, validation: Validation, batch_num: int) -> None:
         result = validation.evaluate()
+        if result is None:
+            return
         self.mean = mean = result.mean
         best_path = self.checkpoints.save_best(mean) if self.checkpoints is not None else None
         if self.monitor is not None:
@@ -367,6 +395,30 @@ class _Session:
         self._written.update(dict.fromkeys(paths))
         batch_num = self.run.trainer.batch_num
         self.events.emit("on_checkpoint", CheckpointReport(batch_num=batch_num, paths=paths, is_last=is_last))
+
+    def _end_diverged(self) -> None:
+        """Raises: BadRunError, with the weights saved, when the run ends while its loss diverges."""
+        run = self.run
+        if self.healthy is not None and self.healthy.diverging_since is not None and not run.stop_code:
+            self._save(run.setup.intervals.last, is_last=True)
+            text = f"update {run.trainer.batch_num}, the last one: {self.healthy.text}"
+            raise BadRunError(text, hint=None, is_savable=True)
+
+    def _keep_healthy(self, error: BaseException | None) -> None:
+        """Write the healthy weights of a run that ends badly, and name the command that goes on from them."""
+        from darkpy.diagnostics.rescue import RUINING_FINDINGS, first_remedies, rescue_command
+
+        findings = self.monitor.findings if self.monitor is not None else []
+        bad_run = error if isinstance(error, BadRunError) else None
+        if self.healthy is None or not (bad_run or any(finding.name in RUINING_FINDINGS for finding in findings)):
+            return
+        with suppress(Exception):
+            has_file = self.healthy.write()
+            remedies = first_remedies(findings)
+            if bad_run is not None and has_file and remedies and remedies[0][1].edits:
+                command = rescue_command(self.run.trainer.network.plan.file, self.run.setup.data.path)
+                hint = f"{command} goes on from {self.healthy.path}, with {remedies[0][1]}"
+                bad_run.hint = f"{hint}; or {bad_run.hint}" if bad_run.hint else hint
 
     def _save_interrupted(self) -> None:
         """Save the weights of the last update after an exception; what fails here must not hide that exception."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from torch import Tensor
 from darkpy.build import Plan
 from darkpy.config.net import NetSpec
 from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
-from darkpy.errors import DarkpyError
+from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.layers.base import Layer
 from darkpy.layers.loss import DeltaFilter, Loss, TrainingState
 from darkpy.network import Network
@@ -56,6 +57,7 @@ class Trainer:
     """Trains a network as its [net] says: darknet's train_network_datum.
 
     precision: "fp32", or "bf16" for mixed precision; weights, updates, heads and losses are float32 in both.
+    clear: start the schedule anew, as if the weights had seen no images.
     monitor: sees every step and may refuse it, such as `darkpy.Monitor(folder)`.
     process_group: the ranks that share each minibatch and together make the update that one alone would make.
     Raises: DarkpyError when the network has no layer with a loss, for another precision, or when the ranks cannot
@@ -68,6 +70,7 @@ class Trainer:
         *,
         seed: int = 0,
         precision: str = "fp32",
+        clear: bool = False,
         monitor: StepGuard | None = None,
         process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
@@ -99,9 +102,10 @@ class Trainer:
         self.update_start: Snapshot | None = None
         """State before the current update, None before its first minibatch."""
         self._is_updating = False
+        self._has_begun = False
         # what training saves has its dialect's header, whatever file it started from: the header may decide the
         # dialect when the weights are loaded again
-        network.header = Header.new(network.plan.dialect).with_seen(network.header.seen)
+        network.header = Header.new(network.plan.dialect).with_seen(0 if clear else network.header.seen)
         self._statistics = _statistics(network)
         self.monitor = monitor or StepGuard()
         self.monitor.attach(self)
@@ -128,6 +132,9 @@ class Trainer:
         paths: the files each image was made of, for reports.
         """
         network, net, monitor = self.network, self.net, self.monitor
+        if not self._has_begun:
+            self._has_begun = True
+            self._warn_of_ended_schedule()
         before = self._snapshot_step()
         monitor.begin(x_BCHW, truth, paths)
         network.header = network.header.with_seen(self.seen + net.minibatch)
@@ -241,6 +248,17 @@ class Trainer:
             yield
         finally:
             self.restore(before)
+
+    def _warn_of_ended_schedule(self) -> None:
+        net, n = self.net, self.batch_num
+        if net.max_batches and n >= net.max_batches:
+            rate = current_rate(net, n + 1, lambda: 1.0)
+            message = (
+                f"{self.network.plan.file}: the weights have seen {self.seen} images, which is update {n} of"
+                f" max_batches={net.max_batches}: the learning rate is {rate:g}"
+            )
+            hint = "Trainer(network, clear=True) starts the schedule anew, as -clear does in darkpy train"
+            warnings.warn(f"{message}\n  hint: {hint}", DarkpyWarning, stacklevel=3)
 
     def seed_rank(self) -> None:
         """Let the random numbers of a rank follow from the seed, `seen` and the rank, so that runs can be resumed."""

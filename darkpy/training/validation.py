@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 from darkpy.data.lists.paths import read_image_list
 from darkpy.errors import DarkpyError, DarkpyWarning
@@ -44,19 +45,25 @@ class Validation:
         net, n = self.network.plan.net, report.batch_num
         return n == net.max_batches or (n % self.interval == 0 and n >= net.burn_in)
 
-    def evaluate(self) -> MeanAveragePrecision:
-        """Run the network on all images, in inference mode only meanwhile."""
+    def evaluate(self) -> MeanAveragePrecision | None:
+        """Run the network on all images, in inference mode only meanwhile.
+
+        Images that cannot be read are warned of. Returns: None if none can be read.
+        """
         network = self.network
         ranking = AveragePrecision(self.ground_truth, self.classes, iou_thresh=self.iou_thresh, thresh=self.thresh)
         network.resize(*self.size)
         network.eval()
         try:
-            for _ in run_metrics(network, self.paths, [Metric(map_options(network), ranking.add)]):
-                pass
+            statuses = run_metrics(network, self.paths, [Metric(map_options(network), ranking.add)])
+            errors = [status.error for status in statuses if status.error is not None]
         finally:
             network.train()
             network.reset_state()
-        return ranking.result(0)
+        if errors:
+            message = f"{len(errors)} of {len(self.paths)} images to validate on cannot be read; the first: {errors[0]}"
+            warnings.warn(message, DarkpyWarning, stacklevel=2)
+        return ranking.result(0) if len(errors) < len(self.paths) else None
 
 
 def open_validation(
@@ -77,6 +84,9 @@ def open_validation(
         message = f"{setup.data.path}: has no valid=: -map validates on the training list"
         warnings.warn(message, DarkpyWarning, stacklevel=2)
     paths = setup.paths if valid_list is None else tuple(map(str, read_image_list(valid_list)))
+    if not any(Path(path).is_file() for path in paths):
+        hint = "paths in a list are relative to the working directory, or else to the list's own folder"
+        raise DarkpyError(f"{paths[0]}: not found, nor is any other image to validate on", hint=hint)
     return Validation(
         network,
         paths,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from darkpy.errors import DarkpyError, ShapeError
 from darkpy.layers.loss import TrainingState
 from darkpy.network import Network
 from darkpy.training.trainer import CHANNELS_LAST_MIN_BFLOPS, Trainer
+from tests.training.stream import cfg as stream_cfg
 
 CFG = """[net]
 batch=8
@@ -227,3 +229,24 @@ activation=linear
 
 [softmax]
 """
+
+
+def test_schedule_that_is_over_is_warned_of_at_the_first_minibatch_and_clear_starts_it_anew() -> None:
+    def trainer(*, clear: bool) -> Trainer:
+        network = darkpy.load(stream_cfg(40))
+        network.header = network.header.with_seen(32_013_312)
+        return Trainer(network, clear=clear)
+
+    batch = torch.zeros(4, 3, 8, 8), torch.eye(3)[[0, 1, 2, 0]]
+    with pytest.warns(
+        darkpy.DarkpyWarning, match="update 4001664 of max_batches=40: the learning rate is 0.002"
+    ) as caught:
+        over = trainer(clear=False)
+        over.train_minibatch(*batch)
+        over.train_minibatch(*batch)
+    assert len([item for item in caught if "max_batches" in str(item.message)]) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        anew = trainer(clear=True)
+        anew.train_minibatch(*batch)
+    assert anew.batch_num == 0 and anew.seen == 4

@@ -6,6 +6,7 @@ Terminal output of a training, as callbacks of `darkpy.train`.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -99,6 +100,7 @@ class _Options(TypedDict, total=False):
     draft: bool
     seed: int | None
     overwrite: bool
+    rescue: bool
     device: str | None
     gpus: tuple[str, ...]
     dialect: str | None
@@ -144,6 +146,9 @@ _train_options = compose(
                  "with other pixels than darknet's."),
     click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="N",
                  help="Random seed; the same seed reproduces the run.  [default: 0; a resumed run keeps its own]"),
+    click.option("--rescue", is_flag=True,
+                 help="Continue a ruined run from its healthy weights, with the first remedy of its findings in a copy "
+                 "of CFG."),
     click.option("--force", "overwrite", is_flag=True, help="Overwrite the final weights of a finished run."),
     device_option,
     click.option("-gpus", metavar="N,N", callback=_gpu_numbers,
@@ -207,7 +212,8 @@ def _run(cfg: Path, data: Path, weights: Path | None, kind: str | None, options:
     if len(gpus) > 1 and not is_launched():
         return launch(click.get_current_context().find_root().obj, len(gpus))
     keep_freed_memory()
-    with StopRequest() as stop_request:
+    output = TrainOutput(darknet_log=options["darknet_log"])
+    with StopRequest() as stop_request, output:
         result = run_training(
             cfg,
             data,
@@ -226,11 +232,12 @@ def _run(cfg: Path, data: Path, weights: Path | None, kind: str | None, options:
             max_bad_updates=options["max_bad_updates"],
             allow_empty=options["allow_empty"],
             overwrite=options["overwrite"],
+            rescue=options["rescue"],
             chart=options["chart"] or True,
             map_epochs=options["map_epochs"] if options.get("validate") else 0,
             iou_thresh=options.get("iou_thresh", 0.5),
             thresh=options.get("thresh", 0.25),
-            callbacks=(TrainOutput(darknet_log=options["darknet_log"]), stop_request),
+            callbacks=(output, stop_request),
         )
     return result.stop_code
 
@@ -252,6 +259,18 @@ class TrainOutput:
         self.log: DarknetLog | None = None
         self.progress: ProgressLine | None = None
         self._lost_streams: set[str] = set()
+        self.findings = 0
+        """Findings of the run itself."""
+
+    def __enter__(self) -> TrainOutput:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close with the way to the report, if the run had findings."""
+        if self.findings and (log := getattr(self.run.trainer.monitor, "log_path", None)) is not None:
+            self._clear_line()
+            count = f"{self.findings} finding{'s' * (self.findings > 1)}"
+            console.info(f"{count}: {shlex.join(['darkpy', 'report', str(log)])}")
 
     def on_start(self, run: TrainingRun) -> None:
         self.run = run
@@ -309,6 +328,7 @@ class TrainOutput:
         if not finding.batch_num:  # of the cfg, or of a check before the run
             (console.info if finding.is_note else console.warn)(str(finding))
             return
+        self.findings += 1
         lines = [f"{finding.text} ({finding.name})", *(f"  try {hint}" for hint in finding.hints)]
         if finding.evidence:
             folder = self.run.folder / finding.evidence

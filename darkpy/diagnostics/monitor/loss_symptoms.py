@@ -132,9 +132,14 @@ class Diverging(Symptom):
     share: float = 0.25
 
     def findings(self, update: ObservedUpdate) -> Iterator[Finding]:
-        first, lowest = update.averages
-        if update.average > max(self.times * lowest, self.share * first):
+        if self.is_diverging(update.average, update.averages):
+            lowest = update.averages[1]
             yield self.at(update, None, f"the average loss has risen to {update.average:.4g} from {lowest:.4g}")
+
+    def is_diverging(self, average: float, averages: tuple[float, float]) -> bool:
+        """True if the average loss has risen so far. averages: the first one and the lowest, NaN and infinite yet."""
+        first, lowest = averages
+        return average > max(self.times * lowest, self.share * first)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -128,8 +128,11 @@ class Monitor(StepGuard):
         self.history = History(plan, self.symptoms)
         self.policy = UpdatePolicy(trainer, self.history, self.loss_history, self.max_bad_updates)
         self.metrics, self.overlaps, self.labels = UpdateMetrics(trainer), AnchorOverlaps(), BadLabel()
+        self.averages = (math.nan, math.inf)
+        """The first average loss over more than a minibatch, and the lowest."""
+        self.first_update: tuple[int, float] | None = None
+        """Number and loss of the first update that was monitored, also before the run was resumed."""
         self.evidence = Evidence(plan, self.overlaps.sizes_frac)
-        self._first_average, self._lowest_average = math.nan, math.inf
         self._last_losses: deque[float] = deque(maxlen=max(KEPT_LOSSES, 2 * plan.nodes[-1].shape.outputs))
         self._recorded: list[RecordedBatch] = []  # minibatches of the current update that were accepted
         self._losses: list[float] = []  # of these
@@ -146,9 +149,15 @@ class Monitor(StepGuard):
         self._waited = 0.0
 
     def state(self) -> Mapping[str, Sequence[float]]:
-        return self.loss_history.memory()
+        averages = self.averages if math.isfinite(self.averages[1]) else ()
+        return {**self.loss_history.memory(), "averages": averages, "first_update": self.first_update or ()}
 
     def load_state(self, state: Mapping[str, Sequence[float]]) -> None:
+        match state.get("averages"), state.get("first_update"):
+            case [first, lowest], [n, loss]:
+                self.averages, self.first_update = (first, lowest), (int(n), loss)
+            case _, [n, loss]:
+                self.first_update = (int(n), loss)
         self.loss_history = self.policy.loss_history = LossHistory.going_on(self.loss_history.symptom, state)
 
     def begin(self, x_BCHW: Tensor, truth: Tensor, paths: Sequence[Sequence[str]]) -> None:
@@ -246,9 +255,10 @@ class Monitor(StepGuard):
         self.average = next_average(self.average, loss)
         if trainer.batch_num > trainer.net.burn_in:
             self._last_losses.append(loss)
-        if self.history.updates >= AVERAGE_SETTLED_UPDATES:
-            self._first_average = self.average if math.isnan(self._first_average) else self._first_average
-            self._lowest_average = min(self.average, self._lowest_average)
+        self.first_update = self.first_update or (trainer.batch_num, loss)
+        if trainer.batch_num - self.first_update[0] >= AVERAGE_SETTLED_UPDATES:
+            first, lowest = self.averages
+            self.averages = (self.average if math.isnan(first) else first, min(self.average, lowest))
         gradient = metrics.gradient
         rows = metrics.rows()
         now = perf_counter()
@@ -271,7 +281,7 @@ class Monitor(StepGuard):
             new_layers=self._new_layers,
             figures=rows,
             overlap=self.overlaps.mean if rows else None,
-            averages=(self._first_average, self._lowest_average),
+            averages=self.averages,
             clipped=metrics.clipped if gradient else 1.0,
             losses=tuple(self._last_losses) if rows else (),
             objectness=self._objectness[0] / self._objectness[1] if self._objectness[1] else math.nan,

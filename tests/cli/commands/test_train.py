@@ -96,7 +96,7 @@ def trained(run: Run) -> Callable[..., str]:
     """Runs a training on the CPU that must succeed. Returns: what was said on stderr and then on stdout."""
 
     def train(*words: str) -> str:
-        outcome = run(*words, "--device", "cpu", "--workers", "0")
+        outcome = run(*words, "--device", "cpu", "--workers", "0", "--force")
         assert outcome.code == 0, outcome.err
         return outcome.err + outcome.out
 
@@ -212,6 +212,20 @@ def test_map_judges_and_keeps_the_best_weights(trained: Callable[..., str]) -> N
     assert Path("out/net_best.weights").read_bytes() == Path("out/net_final.weights").read_bytes()
 
 
+def test_images_to_validate_on_that_cannot_be_read_give_no_mean(run: Run, trained: Callable[..., str]) -> None:
+    for name in ("bad0.png", "bad1.png"):
+        Path(name).write_bytes(b"no image")
+        Path(name).with_suffix(".txt").write_text("0 .5 .5 .2 .2\n")
+    Path("valid.txt").write_text("bad0.png\nbad1.png\n")
+    Path("pets.data").write_text(Path("pets.data").read_text().replace("valid=list.txt", "valid=valid.txt"))
+    said = trained("detector", "train", "pets.data", "net.cfg", "-map")
+    assert "2 of 2 images to validate on cannot be read; the first: bad0.png" in said
+    assert "New best" not in said and "mean_average_precision" not in said and "net_best.weights" not in files()
+    Path("valid.txt").write_text("gone0.png\ngone1.png\n")
+    outcome = run("detector", "train", "pets.data", "net.cfg", "-map", "--force", "--device", "cpu")
+    assert outcome.code == 2 and "gone0.png: not found, nor is any other image to validate on" in outcome.err
+
+
 def test_chart_grows_beside_the_weights_and_goes_on_where_the_run_does(trained: Callable[..., str]) -> None:
     trained("detector", "train", "pets.data", "net.cfg", "-map")
     log = read_log(Path("out/net.health.jsonl"))
@@ -247,7 +261,7 @@ def test_judging_changes_nothing_in_the_run(trained: Callable[..., str]) -> None
             "pets.data is a .data file where the cfg should be\n  hint: the order is CFG DATA for darkpy",
         ),
         (("detector", "train", "net.cfg", "pets.data"), "pets.data is a .data file where the cfg should be"),
-        (("train", "net.cfg", "pets.data", "-topk"), "-topk judges a classifier while it is trained"),
+        (("train", "net.cfg", "pets.data", "-topk"), "-topk evaluates a classifier during training"),
         (("train", "net.cfg", "nothing.data"), "nothing.data: cannot be read: No such file or directory"),
         (("train", "net.cfg", "pets.data", "nothing.weights"), "nothing.weights: cannot be read"),
         (("detector", "train", "pets.data", "class.cfg"), "class.cfg is no detector\n  hint: darkpy classifier train"),
@@ -310,6 +324,25 @@ def test_progress_tells_loss_average_rate_speed_and_time_left() -> None:
     assert progress.line(report(120, 2.0)) == (
         "120/6000  loss 12.35  average 15.2  rate 0.001  32 images/s  3:16:00 left"
     )
+
+
+@pytest.mark.parametrize(
+    ("width", "line"),
+    [
+        (
+            None,
+            "120000/500200  loss 12.35  average 15.2  rate 0.001  32 images/s  211:13:20 left  50% waiting for images",
+        ),
+        (79, "120000/500200  loss 12.35  average 15.2  32 images/s  211:13:20 left"),
+        (60, "120000/500200  average 15.2  32 images/s  211:13:20 left"),
+        (50, "120000/500200  average 15.2  211:13:20 left"),
+        (20, "120000/500200  avera"),
+    ],
+)
+def test_progress_leaves_out_whole_parts_where_the_terminal_is_narrow(width: int | None, line: str) -> None:
+    progress = ProgressLine(500_200)
+    progress.show(report(120_000, 2.0, 1.0))
+    assert progress.line(report(120_000, 2.0, 1.0), width) == line
 
 
 def test_progress_tells_when_images_are_waited_for() -> None:

@@ -64,7 +64,7 @@ def write_cfg(updates: int = 6, rate: float = 0.001) -> None:
 
 
 def train(run: Run, *words: str) -> tuple[int, str]:
-    outcome = run("train", "net.cfg", "net.data", *words, "--device", "cpu", "--workers", "0")
+    outcome = run("train", "net.cfg", "net.data", *words, "--device", "cpu", "--workers", "0", "--force")
     return outcome.code, outcome.err
 
 
@@ -120,3 +120,44 @@ def test_anchors_that_do_not_fit_are_told(run: Run) -> None:
     code, said = train(run)
     assert code == 0 and "warning: net.cfg:22: [yolo] layer 2, update " in said and "AnchorMismatch" in said
     assert "  try anchors=" in said and "boxes of this run: mean IoU" in said
+
+
+def test_run_with_findings_closes_with_the_command_that_shows_them(run: Run) -> None:
+    write_cfg(200, rate=1e6)
+    _, said = train(run, "--max-bad-updates", "2")
+    count = len([finding for finding in read_log(LOG).findings if finding.batch_num])
+    (line,) = [line for line in said.splitlines() if "darkpy report" in line and line.startswith("note: ")]
+    assert line == f"note: {count} finding{'s' * (count > 1)}: darkpy report {LOG}"
+    words = line.rpartition(": ")[2].split()[1:]
+    assert run(*words).code == 0 and Path("out/net.report.html").is_file()
+    assert Path("out/net_healthy.weights").is_file()
+
+
+def test_single_finding_is_one(run: Run) -> None:
+    write_cfg(80)
+    Path("net.cfg").write_text(Path("net.cfg").read_text().replace("8,8, 12,12, 16,16", "30,30, 31,31, 32,32"))
+    assert f"note: 1 finding: darkpy report {LOG}\n" in train(run)[1]
+
+
+def test_changes_since_the_resume_file_and_a_seed_that_is_ignored_are_told(run: Run) -> None:
+    write_cfg(3)
+    train(run, "--seed", "4")
+    code, said = train(run, "out/net_final.weights")
+    assert code == 2 and "nothing is left to do" in said
+    write_cfg(5, rate=0.002)
+    code, said = train(run, "out/net_final.weights", "--seed", "5")
+    assert (
+        code == 0
+        and "but not as the same training; changed: learning_rate=0.002 (was 0.001), max_batches=5 (was 3)" in said
+    )
+    assert "warning: seed 5 is ignored: the run continues with its own, 4" in said
+    Path("net.cfg").write_text(Path("net.cfg").read_text().replace("max_batches=5", "max_batches=7"))
+    assert "changed: max_batches=7 (was 5)\n" in train(run, "out/net_final.weights")[1]
+
+
+def test_new_run_does_not_overwrite_the_final_weights_of_a_finished_one(run: Run) -> None:
+    words = ("train", "net.cfg", "net.data", "--device", "cpu", "--workers", "0")
+    assert run(*words).code == 0
+    outcome = run(*words)
+    assert outcome.code == 2 and "--force (overwrite=True) overwrites it" in outcome.err
+    assert run(*words, "--force").code == 0
