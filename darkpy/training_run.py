@@ -189,7 +189,14 @@ def train(
             raise DarkpyError("auto_batch (--fit) is for one device", hint="set subdivisions in [net]")
         with events.python_warnings():
             if rescue:
-                cfg, weights = _rescue(Path(cfg), Path(data), weights, dialect, clear=clear, events=events)
+                from darkpy.diagnostics.rescue import prepare_rescue
+
+                if weights is not None or clear:
+                    hint = "give CFG and DATA alone"
+                    raise DarkpyError("--rescue starts from the healthy weights of the ruined run", hint=hint)
+                rescued = prepare_rescue(Path(cfg), Path(data), dialect)
+                events.report(Finding(name="rescue", message=str(rescued), severity=Severity.NOTE))
+                cfg, weights = rescued.cfg, rescued.weights
             torch.manual_seed(seed or 0)
             network = _load_network(Path(cfg), weights, dialect, device, strict=strict, events=events)
             if clear:
@@ -251,25 +258,6 @@ def train(
             if guard is not None:
                 guard.listeners.remove(events.finding)
         return session.result()
-
-
-def _rescue(
-    cfg: Path,
-    data: Path,
-    weights: str | os.PathLike[str] | None,
-    dialect: Dialect | str | None,
-    *,
-    clear: bool,
-    events: Callbacks,
-) -> tuple[Path, Path | None]:
-    """Return the cfg and the weights of a rescued run. Raises: DarkpyError when there is nothing to rescue."""
-    from darkpy.diagnostics.rescue import prepare_rescue
-
-    if weights is not None or clear:
-        raise DarkpyError("--rescue starts from the healthy weights of the ruined run", hint="give CFG and DATA alone")
-    rescued = prepare_rescue(cfg, data, dialect)
-    events.report(Finding(name="rescue", message=str(rescued), severity=Severity.NOTE))
-    return rescued.cfg, rescued.weights
 
 
 class _Session:

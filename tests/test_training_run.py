@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from PIL import Image
 import darkpy
 from darkpy.diagnostics.monitor.policy import BadRunError
 from darkpy.diagnostics.monitor.run_log import read_log
+from darkpy.diagnostics.preflight import MAX_BASE_BYTES
 from darkpy.errors import DarkpyError
 from darkpy.training.reports import CheckpointReport, UpdateReport, ValidationReport
 
@@ -191,6 +194,58 @@ def test_final_weights_of_a_finished_run_are_overwritten_only_on_request() -> No
     assert final.read_bytes() != before
     write_cfg(9)
     assert train(str(final), overwrite=False).batch_num == 9  # the same run, raised in length, goes on
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "😀"])
+def test_cfg_has_a_name_as_long_as_its_checkpoints_allow(letter: str) -> None:
+    size = len(letter.encode())
+    longest = letter * (MAX_BASE_BYTES // size)
+    Path(f"{longest}.cfg").write_text(CFG.format(updates=2, rate=0.001))
+    result = darkpy.train(f"{longest}.cfg", "net.data", device="cpu", workers=0)
+    assert result.weights == Path(f"out/{longest}_final.weights")
+    Path(f"{longest}{letter}.cfg").write_text(CFG.format(updates=2, rate=0.001))
+    with pytest.raises(DarkpyError, match="the names of its checkpoints would be too long"):
+        darkpy.train(f"{longest}{letter}.cfg", "net.data", device="cpu", workers=0)
+
+
+LITTLE_MEMORY = """
+import resource, sys, torch
+import darkpy
+from darkpy.__main__ import main
+
+class Limit:
+    def on_update(self, report):
+        if report.batch_num == 1:
+            used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), -1))
+
+where = sys.argv[1]
+try:
+    if where == "update":
+        darkpy.train("wide.cfg", "net.data", device="cpu", workers=0, chart=False, callbacks=[Limit()])
+    else:
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (80 << 20), -1))
+        darkpy.train("wide.cfg", "net.data", device="cpu", workers=0, chart=False)
+except darkpy.DarkpyError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
+@pytest.mark.parametrize("where", ["start", "update"])
+def test_too_little_memory_is_one_error_with_its_remedy(where: str) -> None:
+    """In the first update, or later, of a network whose activations take some hundred MB."""
+    text = CFG.format(updates=6, rate=0.001).replace("filters=4", "filters=64").replace("stride=4", "stride=1")
+    Path("wide.cfg").write_text(text.replace("width=32", "width=416").replace("height=32", "height=416"))
+    root = Path(__file__).resolve().parents[1]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    words = [sys.executable, "-W", "ignore", "-c", LITTLE_MEMORY, where]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "memory" in done.stdout and "\n  hint: set " in done.stdout, done.stdout
+    assert "worker" not in done.stdout.partition("hint: ")[0]
 
 
 def test_second_training_into_the_folder_is_refused_while_the_first_one_runs() -> None:

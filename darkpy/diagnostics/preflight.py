@@ -5,6 +5,7 @@ Checks of a training as a whole: schedule against weights, ignored keys, files o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from darkpy.training.setup import TrainingSetup
 
 MAX_FILES = 2000
 """Images of a list whose files are looked for: spread over it, they are enough to see that a rule is wrong."""
+MAX_BASE_BYTES = 220
+"""Longest start of the checkpoints' names: a file name has at most 255 bytes."""
 IGNORED_KEYS = ("weights_reject_freq", "adversarial_lr", "attention", "unsupervised", "notruth")
 """Keys of [net] that change a training in darknet and not here."""
 
@@ -120,6 +123,16 @@ def check_backup(
     if is_resumed and is_from_here:
         return
     base = base_name(setup.plan.file)
+    if len(os.fsencode(base)) > MAX_BASE_BYTES:
+        message = f"the names of its checkpoints would be too long; {MAX_BASE_BYTES} bytes of the cfg's name fit"
+        yield Finding(
+            name="long-name",
+            message=message,
+            severity=Severity.ERROR,
+            cause=Cause.DETAILS,
+            location=Location(setup.plan.file),
+            hints=("give the cfg a shorter name",),
+        )
     final = folder / f"{base}{setup.intervals.final}"
     if final.exists() and not overwrite:
         message = "is from a finished run and would be overwritten"

@@ -20,7 +20,7 @@ from darkpy.files import read_text, write_atomic
 from darkpy.finding import Finding, Remedy
 from darkpy.training.checkpoints import base_name
 
-RUINING_FINDINGS = ("NonFinite", "Diverging", "LossSpike")
+RUINING_FINDINGS = ("NonFinite", "RuinedWeights", "Diverging", "LossSpike")
 """Findings of what ends a run; the remedies of the last one of them come first."""
 
 
