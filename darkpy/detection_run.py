@@ -35,8 +35,9 @@ def detect(
 
     source: a path (image file, folder, glob pattern, or list file .txt or .list), encoded bytes, a numpy array
         (H, W, 3) or (H, W) of uint8, a Pillow image, a tensor (3, H, W), float from 0 to 1 or uint8, a list of these,
-        or a generator of images. A generator is asked for an image when its result is wanted, and layers with a memory
-        go on from one of its images to the next; other images are independent.
+        a generator of images, a video file, the number of a camera, or the URL of a stream (these three with the extra
+        `video`). A generator is asked for an image when its result is wanted; a camera or stream drops the frames that
+        come in the meantime. Layers with a memory go on from one frame to the next; other images are independent.
     names: class names, or the path of a file with one per line; None takes COCO's for 80 classes, VOC's for 20.
     thresh: score above which a detection counts; None takes the dialect's (.5 pjreddie, .25 AlexeyAB).
     nms: IoU above which the lower-scored box of a class is suppressed; 0 keeps all.
@@ -46,7 +47,7 @@ def detect(
     batch_size: None takes a fast one.
     on_error: an image that cannot be read raises ImageError, or yields a result with `error`.
     keep_images: keep each result's pixels in memory. By default they are released when the next result is taken;
-        `Result.image` then decodes a file again, and raises for an image of a generator.
+        `Result.image` then decodes a file again, and raises for an image of a generator or video.
 
     Threads may share a network without recurrent layers; an iterator of results belongs to one thread.
     Raises: DarkpyError for an unknown source, class count or option, and for a network that does not detect.
@@ -81,7 +82,7 @@ def detect(
                 by_class,
                 options,
                 batch_size=batch_size or (1 if frames.is_stream else BATCH_SIZE),
-                prefetch=not frames.is_stream,
+                prefetch=not frames.is_live,
                 keep_state=frames.is_stream,
             ):
                 if result.error is not None and on_error == "raise":

@@ -64,7 +64,7 @@ detector = Group(
     "detector",
     {
         "calc_anchors": _lazy("anchors", "calc_anchors", "Compute anchors, with AlexeyAB's output."),
-        "demo": _lazy("detector", "demo", "Not available: video."),
+        "demo": _lazy("demo", "demo", "Detect the objects on a video or camera."),
         "map": _lazy("evaluate", "map_command", "Compute AlexeyAB's mean average precision."),
         "recall": _lazy("evaluate", "recall", "Measure recall, regardless of class."),
         "test": _lazy("detector", "test", "Detect the objects on an image."),
@@ -85,7 +85,7 @@ app = click.version_option(darkpy.__version__, message="%(prog)s %(version)s")(
             "convert": _lazy("convert", "convert", "Convert weights: .weights, .pt, .safetensors, .onnx."),
             "dataset": dataset,
             "denormalize": _lazy("weight_tools", "denormalize", "Fold batch norm into the weights and drop it."),
-            "detect": _lazy("detect", "detect", "Detect objects on images."),
+            "detect": _lazy("detect", "detect", "Detect objects on images or a video."),
             "detector": detector,
             "doctor": _lazy("doctor", "doctor", "Check a cfg and its data before training."),
             "evaluate": _lazy("evaluate", "evaluate", "Compute darknet's mAP and COCO's AP."),

@@ -5,6 +5,7 @@ Image paths from standard input, and drawings of detections.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import torch
 
     from darkpy.evaluation.result import Result
+    from darkpy.evaluation.video_writer import VideoWriter
     from darkpy.network import Network
 
 
@@ -144,6 +146,19 @@ def ask_paths() -> Iterator[str]:
             yield path
 
 
+def find_video(words: Sequence[str]) -> str | int | None:
+    """Return the video that the words name: a file, a stream's URL, or a camera's number; None for images.
+
+    Raises: DarkpyError when a video is not alone.
+    """
+    from darkpy.sources.frames import is_video
+
+    videos = [word for word in words if is_video(word) or (word.isdecimal() and not Path(word).exists())]
+    if videos and len(words) > 1:
+        raise DarkpyError(f"{videos[0]}: is a video among other images", hint="give each video to a command of its own")
+    return None if not videos else videos[0] if is_video(videos[0]) else int(videos[0])
+
+
 def drawing_path(source: str | Path, folder: Path) -> Path:
     """Path of an image's drawing: the same name, plus .jpg for formats that cannot be written."""
     name = Path(source).name
@@ -176,6 +191,16 @@ def open_folder(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DarkpyError(f"{option} {folder}: {error.strerror}") from error
+
+
+def open_video_file(source: str, folder: Path) -> VideoWriter:
+    """Open the drawn video of a video, by the same name in a folder. Raises: DarkpyError, also if it is the source."""
+    from darkpy.evaluation.video_writer import VideoWriter
+
+    stem = re.sub(r"[^\w.-]+", "_", Path(source.rstrip("/")).stem) or "video"
+    path = folder / f"{stem}.mp4"
+    require_writable(path, source, overwrite=True)
+    return VideoWriter(path, None)
 
 
 def write_drawing(

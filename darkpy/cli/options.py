@@ -68,6 +68,8 @@ class LoadOptions:
 
 
 FILE_PATH = _File(path_type=Path)
+SOURCE_PATH = _File()
+"""A path, a stream's URL or a camera's number, as text: a path would lose a slash of the URL."""
 
 
 def require_writable(
@@ -222,11 +224,11 @@ ignored_options = compose(
 """darknet's options without effect here: darkpy never opens a window."""
 
 
-_FOR_VIDEO = ("is for cameras and video", "cut the video into images and give darkpy detect their folder")
+_FOR_VIDEO = ("is for cameras and video", "darkpy detector demo DATA CFG WEIGHTS FILE takes it")
 _FOR_SERVERS = ("is for servers, and darkpy opens no port", "darkpy detect --json prints JSON for programs")
 UNSUPPORTED_OPTIONS = {
     **dict.fromkeys(("c", "s", "w", "fps", "prefix", "avg", "avgframes", "outfilename"), _FOR_VIDEO),
-    **dict.fromkeys(("timelimitsec", "dontdrawbbox", "jsonfileoutput"), _FOR_VIDEO),
+    **dict.fromkeys(("timelimitsec", "dontdrawbbox", "jsonfileoutput", "benchmark"), _FOR_VIDEO),
     **dict.fromkeys(("jsonport", "mjpegport", "httpposthost"), _FOR_SERVERS),
     "showimgs": ("shows images during training, and darkpy opens no window", "leave it out"),
     "topk": ("evaluates a classifier during training", "darkpy classifier valid evaluates each checkpoint"),

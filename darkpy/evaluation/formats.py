@@ -69,9 +69,10 @@ def label_lines(objects: Sequence[Object]) -> str:
     )
 
 
-def frame_json(frame_id: int, path: str, objects: Iterable[Object]) -> str:
+def frame_json(frame_id: int, path: str | None, objects: Iterable[Object]) -> str:
     """One image of AlexeyAB's JSON.
 
+    path: None for a video's frame, which has no file name there.
     Source:  AlexeyAB/darknet src/network.c detection_to_json
     Differs: strings are escaped, and NaN is null.
     """
@@ -85,7 +86,8 @@ def frame_json(frame_id: int, path: str, objects: Iterable[Object]) -> str:
             f'"confidence":{confidence}}}'
         )
     objects_text = ", \n".join(entries)
-    return f'{{\n "frame_id":{frame_id}, \n "filename":{_quoted(path)}, \n "objects": [ \n{objects_text}\n ] \n}}'
+    file_line = "" if path is None else f' "filename":{_quoted(path)}, \n'
+    return f'{{\n "frame_id":{frame_id}, \n{file_line} "objects": [ \n{objects_text}\n ] \n}}'
 
 
 def frames_json(frames: Iterable[str]) -> str:

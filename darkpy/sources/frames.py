@@ -22,9 +22,13 @@ from darkpy.sources.pixels import ChannelOrder, Pixels, to_pixels
 
 OneImage = str | os.PathLike[str] | bytes | bytearray | memoryview | NDArray[Any] | Tensor | PIL.Image.Image
 ImageSource = OneImage | int | Iterable[OneImage]
-"""A path (image file, folder, glob, list file), an image in memory, or several of them."""
+"""A path (image file, folder, glob, list file, video), a stream's URL, a camera's number, an image in memory, or
+several images."""
 
-VIDEO_SUFFIXES = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts"))
+VIDEO_SUFFIXES = frozenset(
+    f".{ending}"
+    for ending in "mp4 avi mov mkv webm m4v mpg mpeg wmv flv ts mts m2ts 3gp ogv vob mjpeg h264 y4m".split()  # noqa: SIM905
+)
 _SOURCE_HINT = "give a path, encoded bytes, a numpy array, a Pillow image, a tensor, or a list of them"
 
 
@@ -89,8 +93,8 @@ class FrameSource(Protocol):
     """Frames in order, read once.
 
     count: number of frames; None if it is not known before the end.
-    is_stream: the frames come one by one in their own time, and belong together: they are not loaded ahead, and layers
-        with a memory go on from one to the next.
+    is_stream: the frames belong together: layers with a memory go on from one to the next.
+    is_live: the frames come in their own time, and are not loaded ahead.
     """
 
     @property
@@ -98,6 +102,9 @@ class FrameSource(Protocol):
 
     @property
     def is_stream(self) -> bool: ...
+
+    @property
+    def is_live(self) -> bool: ...
 
     def __iter__(self) -> Iterator[Frame]: ...
 
@@ -111,6 +118,7 @@ class FrameList:
 
     frames: Sequence[Frame]
     is_stream: bool = False
+    is_live: bool = False
 
     @property
     def count(self) -> int:
@@ -130,6 +138,7 @@ class GeneratedFrames:
     items: Iterable[OneImage]
     channel_order: ChannelOrder
     is_stream: bool = True
+    is_live: bool = True
     count: None = None
 
     def __iter__(self) -> Iterator[Frame]:
@@ -153,7 +162,8 @@ def open_frames(source: ImageSource, *, channel_order: ChannelOrder = "rgb") -> 
     """Open a source of images.
 
     source: a path (image file, folder, glob pattern, or list file .txt or .list with a path per line), encoded bytes, a
-        numpy array, a Pillow image, a tensor, a sequence of these, or a generator of images and paths of images.
+        numpy array, a Pillow image, a tensor, a sequence of these, a generator of images and paths of images, a video
+        file, the number of a camera, or the URL of a stream.
     channel_order: of arrays and tensors.
     Raises: DarkpyError when the source is of no known kind, or a folder, glob or list names no image. An image that
         cannot be read raises where it is loaded.
@@ -162,12 +172,14 @@ def open_frames(source: ImageSource, *, channel_order: ChannelOrder = "rgb") -> 
         raise DarkpyError(
             f"channel_order={channel_order!r} is unknown", hint='use "rgb", or "bgr" for images of OpenCV (cv2)'
         )
+    if isinstance(source, int) or (isinstance(source, str | os.PathLike) and is_video(source)):
+        from darkpy.sources.video import VideoFrames
+
+        return VideoFrames(source)
     if isinstance(source, str | os.PathLike):
         return FrameList(_file_frames(source))
     if is_in_memory(source):
         return FrameList([Frame(source, channel_order=channel_order)])
-    if isinstance(source, int):
-        raise ImageError(f"camera {source}: cameras are not supported", hint="pass its frames as arrays")
     if isinstance(source, Sequence):
         frames: list[Frame] = []
         for item in cast("Sequence[OneImage]", source):  # without memoryview, which is a sequence, too
@@ -184,11 +196,15 @@ def is_in_memory(source: object) -> TypeGuard[Pixels]:
     return isinstance(source, bytes | bytearray | memoryview | np.ndarray | Tensor | PIL.Image.Image)
 
 
-def _file_frames(path: str | os.PathLike[str]) -> list[Frame]:
+def is_video(path: str | os.PathLike[str]) -> bool:
+    """True for the name of a video file, a stream's URL, or the device of a camera."""
     text = os.fspath(path)
-    if "://" in text or Path(text).suffix.lower() in VIDEO_SUFFIXES:
-        hint = "cut the video into images (mkdir frames; ffmpeg -i VIDEO frames/%06d.jpg) and name their folder"
-        raise ImageError(f"{text}: video is not supported", hint=hint)
+    return "://" in text or text.startswith("/dev/video") or Path(text).suffix.lower() in VIDEO_SUFFIXES
+
+
+def _file_frames(path: str | os.PathLike[str]) -> list[Frame]:
+    if is_video(path):
+        raise ImageError(f"{os.fspath(path)}: is a video in a list of images", hint="give each video by itself")
     return [Frame.of_file(file, index) for index, file in enumerate(expand_paths([path]))]
 
 

@@ -46,7 +46,7 @@ def test_every_listed_command_exists_under_its_name() -> None:
                 check(listed)
                 continue
             command = listed.load()
-            assert command.name == name and (command.help or name == "demo")
+            assert command.name == name and command.help
 
     check(app)
 
@@ -109,7 +109,10 @@ def test_no_command_is_a_mistake_answered_with_help(run: Run) -> None:
         ("detector test pets.data net.cfg net.weights a.png b.png", "unexpected extra argument (b.png)"),
         ("detector test pets.data net.cfg net.weights -c 0", "-c is for cameras and video"),
         ("detector test pets.data net.cfg net.weights -mjpeg_port 80", "darkpy opens no port"),
-        ("detector demo pets.data net.cfg net.weights -c 0 -thresh .1", "which darkpy does not support"),
+        ("detector demo pets.data net.cfg net.weights -c 97", "camera 97: cannot be opened"),
+        ("detector demo pets.data net.cfg net.weights no.mp4", "no.mp4: cannot be opened"),
+        ("detector demo pets.data net.cfg net.weights film.mp4 -json_port 8070", "darkpy opens no port"),
+        ("detect net.cfg net.weights a.png film.mp4", "film.mp4: is a video among other images"),
         ("show no.cfg", "no.cfg: cannot be read"),
         ("show net.cfg --jsn", "did you mean --json?"),
     ],

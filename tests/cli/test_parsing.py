@@ -73,7 +73,7 @@ def test_one_dash_alone_is_a_word() -> None:
         ("--dont-sow=1", "did you mean --dont-show?"),
         ("-ithresh", "did you mean -thresh?"),
         ("-zzz", "darkpy detector test --help lists them"),
-        ("-out_filename", "cut the video into images"),
+        ("-out_filename", "darkpy detector demo DATA CFG WEIGHTS FILE"),
         ("--http-post-host", "--json"),
     ],
 )

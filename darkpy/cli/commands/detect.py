@@ -1,4 +1,4 @@
-"""`darkpy detect`: find the objects on images."""
+"""`darkpy detect`: find the objects on images or a video."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ from darkpy.cli.load import (
     ask_paths,
     class_names,
     drawing_path,
+    find_video,
     open_folder,
     open_network,
+    open_video_file,
     write_drawing,
     write_image,
 )
 from darkpy.cli.options import (
     FILE_PATH,
+    SOURCE_PATH,
     Command,
     LoadOptions,
     box_options,
@@ -43,17 +46,19 @@ from darkpy.finding import printable
 
 if TYPE_CHECKING:
     from darkpy.evaluation.result import Result
+    from darkpy.evaluation.video_writer import VideoWriter
 
 ALEXEYAB_THRESH = 0.24
 """Default of AlexeyAB's `detect`; his `detector test` has .25."""
 MAX_BATCH_SIZE = 1024
 WEIGHTS_SUFFIXES = (".weights", ".backup", ".pt", ".pth", ".safetensors", ".onnx")
 CSV_COLUMNS = ("filename", "class_id", "name", "confidence", "left", "top", "right", "bottom")
+CSV_VIDEO_COLUMNS = ("frame", "time")
 
-DETECT_HELP = """Detect objects on images.
+DETECT_HELP = """Detect objects on images or a video.
 
-IMAGES are files, folders, or lists (.txt, .list) with a path per line; without any, paths are read from standard input,
-one per line.
+IMAGES are files, folders, or lists (.txt, .list) with a path per line, or else one video: its file, the URL of a
+stream, or the number of a camera. Without any, paths are read from standard input, one per line.
 
 \b
   darkpy detect yolov3.cfg yolov3.weights dog.jpg
@@ -61,6 +66,7 @@ one per line.
   darkpy detect yolov3-tiny photos/
   darkpy detect my.cfg my.weights photos/ --names my.names --json > detections.json
   darkpy detect my.cfg my.weights photos/ --classes dog,cat --crop found --csv > detections.csv
+  darkpy detect my.cfg my.weights film.mp4 --out drawn --json-lines > detections.jsonl
 
 CFG may be a name of `darkpy models`; WEIGHTS are then those of `darkpy fetch` unless a file is given.
 
@@ -68,6 +74,9 @@ Without --out, a single image, and each one named on standard input, is drawn to
 directory, as darknet does; not if the detections are printed for programs (--json, --json-lines, --csv).
 
 Detections with a score above .5 are shown, or above .24 in alexeyab's dialect; see -thresh.
+
+Of a video, which needs the extra `video`, --out writes a video with the boxes drawn, the other options files for each
+frame, and the printed forms have the frame's number and time.
 
 --save-labels writes a label file per image, with the best class of each box: labels to correct and train on.
 
@@ -124,8 +133,8 @@ _output_options = collect(
 
 @click.command(cls=Command, help=DETECT_HELP)
 @click.argument("cfg", type=FILE_PATH)
-@click.argument("weights", type=FILE_PATH, required=False)
-@click.argument("images", type=FILE_PATH, nargs=-1)
+@click.argument("weights", type=SOURCE_PATH, required=False)  # with a name as CFG it is the first of IMAGES
+@click.argument("images", type=SOURCE_PATH, nargs=-1)
 @click.option(
     "--names", type=FILE_PATH, help="Class names, one per line.  [default: COCO or VOC, by number of classes]"
 )
@@ -143,8 +152,8 @@ _output_options = collect(
 @ignored_options
 def detect(
     cfg: Path,
-    weights: Path | None,
-    images: tuple[Path, ...],
+    weights: str | None,
+    images: tuple[str, ...],
     names: Path | None,
     data: Path | None,
     batch_size: int | None,
@@ -161,28 +170,36 @@ def detect(
     if names is not None and data is not None:
         raise click.UsageError("--names and --data both name the classes: give one")
     model = find_model(cfg)
-    if model is not None and weights is not None and weights.suffix.lower() not in WEIGHTS_SUFFIXES:
+    if model is not None and weights is not None and Path(weights).suffix.lower() not in WEIGHTS_SUFFIXES:
         images, weights = (weights, *images), None
     if weights is None:
         if model is None:
             raise click.UsageError("Missing argument 'WEIGHTS'.")
-        weights = find_weights(model.name)
+        weights_file = find_weights(model.name)
+    else:
+        weights_file = Path(weights)
     if outputs.as_json + outputs.as_json_lines + outputs.as_csv > 1:
         raise click.UsageError("--json, --json-lines and --csv are three forms of the output: give one")
-    paths = expand_paths(images) if images else None
-    writer = _Writer(outputs, paths)
+    video = find_video(images)
+    paths = expand_paths(images) if images and video is None else None
+    writer = _Writer(outputs, paths, video)
     if names is None and data is not None:
         names = read_data(data).find_names()
     if names is None and model is not None:
         names = model.names
-    network = open_network(cfg, weights, load, examples=paths or (), batch_size=batch_size)
+    network = open_network(cfg, weights_file, load, examples=paths or (), batch_size=batch_size)
     if thresh is None and network.plan.dialect is Dialect.ALEXEYAB:
         thresh = ALEXEYAB_THRESH
     names_by_class = class_names(network, names)
     writer.choose_classes(names_by_class)
+    source: str | int | Iterable[str | Path]
+    if video is not None:
+        source = video
+    else:
+        source = ask_paths() if paths is None else paths
     results: Iterable[Result] = detect(
         network,
-        ask_paths() if paths is None else paths,
+        source,
         names_by_class,
         thresh=thresh,
         nms=nms,
@@ -199,27 +216,31 @@ def detect(
     elif outputs.as_json_lines:
         texts = (f"{result.to_json()}\n" for result in shown)
     elif outputs.as_csv:
-        texts = chain([_csv([CSV_COLUMNS])], map(_csv_rows, shown))
+        columns = CSV_COLUMNS if video is None else (*CSV_COLUMNS, *CSV_VIDEO_COLUMNS)
+        texts = chain([_csv([columns])], map(_csv_rows, shown))
     else:
         texts = map(_text, shown)
-    for text in texts:
-        console.echo(text, nl=False)
+    with writer:
+        for text in texts:
+            console.echo(text, nl=False)
     if writer.kept_labels:
         console.info(f"label files that were there and are left as they are: {writer.kept_labels} (see --overwrite)")
     return 2 if writer.has_failed else 0
 
 
 class _Writer:
-    """Files of each image: drawing, crops, labels.
+    """Files of each image: drawing, crops, labels; of a video one drawn video.
 
-    paths: the images; None if they are asked for one by one.
+    paths: the images; None if they are asked for one by one, or `video` is the source.
     Raises: DarkpyError when a folder cannot be made, or two images would have the same file.
     """
 
-    def __init__(self, options: _OutputOptions, paths: Sequence[Path] | None) -> None:
+    def __init__(self, options: _OutputOptions, paths: Sequence[Path] | None, video: str | int | None = None) -> None:
         self.options = options
+        self.is_video = video is not None
+        self._video: VideoWriter | None = None
         self.draws_predictions = not (options.out or options.as_json or options.as_json_lines or options.as_csv) and (
-            paths is None or len(paths) == 1
+            video is None and (paths is None or len(paths) == 1)
         )
         self.classes: list[int] | None = None
         self.kept_labels = 0
@@ -232,6 +253,13 @@ class _Writer:
             if folder is not None:
                 target = drawing_path if option != "--save-labels" else _label_path
                 open_folder(folder, paths or (), option=option, target=target)
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._video is not None:
+            self._video.close()
 
     def choose_classes(self, names: Sequence[str]) -> None:
         """Raises: DarkpyError for a class of --classes that the network does not have."""
@@ -249,14 +277,20 @@ class _Writer:
                 console.error(shown.error)
                 self.has_failed = True
             else:
-                drawing = drawing_path(shown.path, options.out) if options.out else PREDICTIONS_FILE
-                if options.out is not None or self.draws_predictions:
-                    style = (options.line_width, not options.hide_labels, not options.hide_scores)
+                name = f"{Path(shown.path).stem}_{shown.frame:08}.jpg" if self.is_video else shown.path
+                drawing = drawing_path(name, options.out) if options.out else PREDICTIONS_FILE
+                style = (options.line_width, not options.hide_labels, not options.hide_scores)
+                if self.is_video and options.out is not None:
+                    if self._video is None:
+                        self._video = open_video_file(shown.path, options.out)
+                    drawn = shown.draw(line_width=style[0], labels=style[1], scores=style[2])
+                    self._video.write(drawn, shown.time)
+                elif options.out is not None or self.draws_predictions:
                     write_drawing(shown, drawing, *style)
                 if options.crop is not None:
-                    _write_crops(shown, options.crop)
+                    _write_crops(shown, drawing_path(name, options.crop))
                 if options.save_labels is not None:
-                    self._save_labels(shown, _label_path(shown.path, options.save_labels))
+                    self._save_labels(shown, _label_path(name, options.save_labels))
             yield shown
 
     def _save_labels(self, result: Result, path: Path) -> None:
@@ -270,11 +304,10 @@ def _label_path(source: str | Path, folder: Path) -> Path:
     return folder / f"{Path(source).stem}.txt"
 
 
-def _write_crops(result: Result, folder: Path) -> None:
-    """Write the pixels of each detection whose box is not outside the image."""
+def _write_crops(result: Result, target: Path) -> None:
+    """Write the pixels of each detection whose box is not outside the image, to names that begin like the target."""
     import PIL.Image
 
-    target = drawing_path(result.path, folder)
     for index, (name, pixels_HWC) in enumerate(zip(result.names, result.crop(), strict=True)):
         if pixels_HWC.size:
             suffix = re.sub(r"[^\w-]+", "_", name)[:40]
@@ -287,7 +320,10 @@ def _csv_rows(result: Result) -> str:
     boxes = ([round(edge, 2) for edge in box] for box in result.boxes.tolist())
     rows = zip(result.class_ids.tolist(), result.names, result.scores.tolist(), boxes, strict=True)
     path = printable(result.path)
-    return _csv([(path, class_id, printable(name), round(score, 6), *box) for class_id, name, score, box in rows])
+    place = () if result.time is None else (result.frame, round(result.time, 6))
+    return _csv(
+        [(path, class_id, printable(name), round(score, 6), *box, *place) for class_id, name, score, box in rows]
+    )
 
 
 def _csv(rows: Iterable[Sequence[object]]) -> str:
@@ -300,5 +336,6 @@ def _text(result: Result) -> str:
     if result.error is not None:
         return ""
     count = len(result)
+    name = result.path if result.time is None else result.source.name
     lines = formats.object_lines(result.objects, result.size)
-    return "\n".join((f"{result.path}: {count} object{'' if count == 1 else 's'}", *lines, ""))
+    return "\n".join((f"{name}: {count} object{'' if count == 1 else 's'}", *lines, ""))

@@ -1,4 +1,4 @@
-"""darknet's `detector test`, and the answer to `detector demo`."""
+"""darknet's `detector test`."""
 
 from __future__ import annotations
 
@@ -136,17 +136,3 @@ class _Report:
     @property
     def drawing(self) -> Path:
         return Path(f"{self.out}.jpg") if self.out and not self.is_alexeyab else PREDICTIONS_FILE
-
-
-@click.command(
-    add_help_option=False,
-    context_settings={"ignore_unknown_options": True},
-)
-@click.argument("rest", nargs=-1)
-def demo(rest: tuple[str, ...]) -> None:
-    """darknet's webcam and video window; not available in darkpy."""
-    raise DarkpyError(
-        "detector demo shows video, which darkpy does not support",
-        hint="cut the video into images (ffmpeg -i film.mp4 frames/%06d.jpg) and detect on those: "
-        "darkpy detect CFG WEIGHTS frames/ --out drawn",
-    )

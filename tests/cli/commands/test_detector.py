@@ -156,9 +156,3 @@ def test_too_few_names_are_an_error_that_tells_both_numbers(task: Path, run: Run
     code, out, err = run(*NET, "a.png")
     assert (code, out) == (2, "")
     assert "pets.names: holds 1 names, the network has 2 classes" in err
-
-
-def test_demo_says_why_not_and_what_instead(task: Path, run: Run) -> None:
-    code, _, err = run("detector", "demo", "pets.data", "net.cfg", "net.weights", "film.mp4", "-prefix", "x")
-    assert code == 2
-    assert "does not support" in err and "darkpy detect CFG WEIGHTS frames/" in err

@@ -1,0 +1,317 @@
+"""darknet's `detector demo`: detect the objects on a video, a camera or a stream, frame by frame."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from darkpy.cli import console
+from darkpy.cli.load import class_names, open_network, write_image
+from darkpy.cli.options import (
+    FILE_PATH,
+    SOURCE_PATH,
+    Command,
+    LoadOptions,
+    box_options,
+    collect,
+    fast_network_options,
+    ignored_options,
+    require_writable,
+)
+from darkpy.data.lists.text_files import read_data
+from darkpy.dialect import Dialect
+from darkpy.errors import DarkpyError
+from darkpy.evaluation import formats
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+    from darkpy.evaluation.detect import DetectOptions
+    from darkpy.evaluation.result import Result
+    from darkpy.network import Network
+    from darkpy.sources.video import VideoFrames
+
+RATE_WINDOW_SECONDS = 1.0
+"""Time whose frames make the rate that is printed."""
+
+DEMO_HELP = """darknet's `detector demo`: detect the objects on a video FILE, the URL of a stream, or a camera.
+
+\b
+  darkpy detector demo coco.data yolov4.cfg yolov4.weights film.mp4 -out_filename drawn.mp4
+  darkpy detector demo coco.data yolov4.cfg yolov4.weights -c 0 -json_file_output found.json
+  darkpy detector demo coco.data yolov4.cfg yolov4.weights rtsp://camera/stream -prefix frame
+
+Needs PyAV (the extra `video`). A file loses no frame; of a camera or stream, frames that come while the network is busy
+are dropped. Ctrl-C and -time_limit_sec end the run, and leave a video that plays and valid JSON.
+
+darkpy opens no window: -out_filename writes a video, -prefix images. -out_filename writes H.264, which browsers play,
+if the name ends in .mp4. FPS is measured over the last second, and AVG_FPS over the run, everything included.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _DemoOptions:
+    """Source and output: the values of `_demo_options`."""
+
+    camera: int
+    out_filename: Path | None
+    json_file_output: Path | None
+    prefix: str | None
+    ext_output: bool
+    dontdraw_bbox: bool
+    benchmark: bool
+    time_limit_sec: float | None
+    skip: int
+    rate: float | None
+    width: int | None
+    height: int | None
+
+
+_demo_options = collect(
+    _DemoOptions,
+    "demo",
+    click.option("-c", "camera", type=click.IntRange(0), default=0, metavar="N", help="Camera, if no FILE is given."),
+    click.option("-out_filename", type=FILE_PATH, metavar="FILE", help="Write a video with the boxes drawn."),
+    click.option("-json_file_output", type=FILE_PATH, metavar="FILE", help="Write the detections as JSON."),
+    click.option("-prefix", metavar="NAME", help="Write each frame to NAME_00000001.jpg and so on."),
+    click.option("-ext_output", is_flag=True, help="Print the position of each box in pixels."),
+    click.option("-dontdraw_bbox", is_flag=True, help="Write frames without boxes."),
+    click.option("-benchmark", is_flag=True, help="Measure the network alone, on the first frame again and again."),
+    click.option(
+        "-time_limit_sec", type=click.FloatRange(0, min_open=True), metavar="N", help="Stop after this many seconds."
+    ),
+    click.option("-s", "skip", type=click.IntRange(0), default=0, metavar="N", help="Skip N frames after each one."),
+    click.option(
+        "-fps",
+        "rate",
+        type=click.FloatRange(0, 1000, min_open=True),
+        metavar="N",
+        help="Frames per second to ask of a camera, or of a video that is written without times (.avi).",
+    ),
+    click.option("-w", "width", type=click.IntRange(1), metavar="N", help="Width to ask of a camera; needs -h."),
+    click.option("-h", "height", type=click.IntRange(1), metavar="N", help="Height to ask of a camera; needs -w."),
+)
+
+
+def _say_no_average(ctx: click.Context, option: click.Parameter, value: int | None) -> None:
+    if value is not None:
+        console.info(f"{option.opts[0]} has no effect in darkpy: each frame has its own boxes, without delay")
+
+
+@click.command(cls=Command, help=DEMO_HELP)
+@click.argument("data", type=FILE_PATH)
+@click.argument("cfg", type=FILE_PATH)
+@click.argument("weights", type=FILE_PATH)
+@click.argument("file", type=SOURCE_PATH, required=False)
+@_demo_options
+@click.option("-avgframes", "-avg", type=int, expose_value=False, hidden=True, callback=_say_no_average)
+@box_options
+@fast_network_options
+@ignored_options
+def demo(
+    data: Path,
+    cfg: Path,
+    weights: Path,
+    file: str | None,
+    thresh: float | None,
+    hier: float,
+    nms: float,
+    letterbox: bool | None,
+    load: LoadOptions,
+    demo: _DemoOptions,
+) -> int:
+    from darkpy.evaluation.detect import DetectOptions, detect_frames
+    from darkpy.sources.video import VideoFrames
+
+    if (demo.width is None) != (demo.height is None):
+        raise click.UsageError("-w and -h go together: give both")
+    for target in (demo.out_filename, demo.json_file_output):
+        if target is not None:
+            require_writable(target, data, cfg, weights, file, overwrite=True)
+    size = (demo.width, demo.height) if demo.width and demo.height else None
+    names_file = read_data(data).find_names()
+    frames = VideoFrames(demo.camera if file is None else file, rate=demo.rate, size=size, skip=demo.skip)
+    with ExitStack() as open_things:
+        open_things.callback(frames.close)
+        network = open_network(cfg, weights, load, batch_size=1)
+        names = class_names(network, names_file)
+        options = DetectOptions(thresh=thresh, tree_thresh=hier, nms=nms, letterbox=letterbox)
+        if demo.time_limit_sec is not None:
+            limit = threading.Timer(demo.time_limit_sec, frames.close)
+            limit.daemon = True
+            limit.start()
+            open_things.callback(limit.cancel)
+        report = open_things.enter_context(_DemoReport(demo, network.plan.dialect, demo.rate or frames.rate))
+        if demo.benchmark:
+            _benchmark(network, frames, options, demo.time_limit_sec)
+            return 0
+        results = detect_frames(
+            network, frames, names, options, batch_size=1, prefetch=not frames.is_live, keep_state=True
+        )
+        for result in results:
+            report.add(result.visible())
+    console.info(report.summary(frames))
+    return 0
+
+
+class _DemoReport:
+    """Output of `detector demo`, frame by frame: lines, JSON, and drawings, which two threads make and write."""
+
+    def __init__(self, options: _DemoOptions, dialect: Dialect, rate: float | None) -> None:
+        from darkpy.evaluation.video_writer import VideoWriter
+        from darkpy.sources.handoff import Worker
+
+        self.options, self.dialect = options, dialect
+        self._rate = _FrameRate()
+        self._closing = ExitStack()
+        with ExitStack() as closing:  # what is open is closed if the next cannot be opened
+            self._json = None
+            if options.json_file_output is not None:
+                self._json = closing.enter_context(_JsonFile(options.json_file_output))
+            self._video = None
+            if options.out_filename is not None:
+                self._video = VideoWriter(options.out_filename, rate)
+                closing.callback(self._video.close)
+            self._draws = self._video is not None or options.prefix is not None
+            # the drawing one is finished first, and gives the writing one its last frames
+            self._writing: Worker[tuple[PIL.Image.Image, int, float | None]] = Worker(self._write)
+            closing.callback(self._writing.finish)
+            self._drawing: Worker[Result] = Worker(self._draw)
+            closing.callback(self._drawing.finish)
+            self._closing = closing.pop_all()
+
+    def __enter__(self) -> _DemoReport:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Finish all files. Raises: DarkpyError when one cannot be written."""
+        self._closing.close()
+
+    def add(self, result: Result) -> None:
+        if result.error is not None:
+            raise result.error
+        self._rate.count()
+        is_alexeyab = self.dialect is Dialect.ALEXEYAB
+        ordered = formats.left_to_right(result.objects) if is_alexeyab else result.objects
+        lines = "".join(
+            f"{line}\n" for line in formats.object_lines(ordered, result.size if self.options.ext_output else None)
+        )
+        now, average = self._rate.recent, self._rate.average
+        if is_alexeyab:
+            console.echo(f"Objects:\n\n{lines}\nFPS:{now:.1f} \t AVG_FPS:{average:.1f}")
+        else:
+            console.echo(f"\nFPS:{now:.1f}\nObjects:\n\n{lines}", nl=False)
+        if self._json is not None:
+            self._json.add(formats.frame_json(result.frame + 1, None, result.objects))
+        if self._draws:
+            self._drawing.put(result)
+
+    def summary(self, frames: VideoFrames) -> str:
+        """The last line: frames, time, rate, and the frames that were dropped."""
+        text = f"{self._rate.frames} frames in {self._rate.seconds:.1f} s, {self._rate.average:.1f} per second"
+        return f"{text}; {frames.dropped} frames were dropped" if frames.is_live else text
+
+    def _draw(self, result: Result) -> None:
+        import PIL.Image
+
+        image = PIL.Image.fromarray(result.image) if self.options.dontdraw_bbox else result.draw()
+        self._writing.put((image, result.frame, result.time))
+
+    def _write(self, drawn: tuple[PIL.Image.Image, int, float | None]) -> None:
+        image, index, time_s = drawn
+        if self._video is not None:
+            self._video.write(image, time_s)
+        if self.options.prefix is not None:
+            write_image(image, Path(f"{self.options.prefix}_{index + 1:08d}.jpg"))
+
+
+class _JsonFile:
+    """AlexeyAB's JSON array in a file that is valid after each frame, also when the process is killed."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file: IO[str] = path.open("w", encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise DarkpyError(f"{path}: {error.strerror or error}") from error
+        self._path, self._is_seekable = path, self._file.seekable()
+        self._separator = "[\n"
+
+    def __enter__(self) -> _JsonFile:
+        return self
+
+    def add(self, record: str) -> None:
+        """Add a frame. Raises: DarkpyError when the disk is full, for example."""
+        try:
+            self._file.write(self._separator + record)
+            self._separator = ", \n"
+            if self._is_seekable:
+                end = self._file.tell()
+                self._file.write("\n]")
+                self._file.flush()
+                self._file.seek(end)
+        except OSError as error:
+            raise DarkpyError(f"{self._path}: {error.strerror or error}") from error
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError), self._file:  # reported by `add`
+            self._file.write("[\n\n]" if self._separator == "[\n" else "\n]")
+
+
+class _FrameRate:
+    """Frames per second, from the times at which results came."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._start = perf_counter()
+        self._times: deque[float] = deque([self._start])
+
+    def count(self) -> None:
+        self.frames += 1
+        self._times.append(perf_counter())
+        while len(self._times) > 2 and self._times[-1] - self._times[0] > RATE_WINDOW_SECONDS:
+            self._times.popleft()
+
+    @property
+    def seconds(self) -> float:
+        return self._times[-1] - self._start
+
+    @property
+    def recent(self) -> float:
+        """Frames per second over the last second."""
+        return (len(self._times) - 1) / max(self._times[-1] - self._times[0], 1e-9)
+
+    @property
+    def average(self) -> float:
+        """Frames per second since the start."""
+        return self.frames / max(self.seconds, 1e-9)
+
+
+def _benchmark(network: Network, frames: VideoFrames, options: DetectOptions, limit_s: float | None) -> None:
+    """Print the rate of the forward pass once a second, until the time limit or Ctrl-C."""
+    import torch
+
+    from darkpy.data.loading.images import prepare
+
+    net = network.plan.input_shape
+    frame = next(iter(frames), None)
+    if frame is None:
+        return
+    letterbox = bool(options.resolved(network).letterbox)
+    x_BCHW = prepare(frame.load(net.c), net.w, net.h, letterbox=letterbox)[None].to(network.device)
+    rate = _FrameRate()
+    printed_s = 0.0
+    with torch.inference_mode():
+        while limit_s is None or rate.seconds < limit_s:
+            for output in network(x_BCHW):
+                output.flatten()[:1].cpu()  # waits for a GPU
+            rate.count()
+            if rate.seconds - printed_s >= RATE_WINDOW_SECONDS or (limit_s is not None and rate.seconds >= limit_s):
+                printed_s = rate.seconds
+                console.echo(f"FPS:{rate.recent:.1f} \t AVG_FPS:{rate.average:.1f}")

@@ -1,0 +1,319 @@
+"""Video files, cameras and network streams as frames, decoded by a thread ahead of the network.
+
+PyAV, an optional package, decodes them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkpy.data.loading.decoding import MAX_PIXELS
+from darkpy.errors import DarkpyError, DarkpyWarning, ImageError
+from darkpy.finding import printable
+from darkpy.sources.frames import Frame
+from darkpy.sources.handoff import Handoff
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+
+FILE_QUEUE_FRAMES = 4
+MAX_RECONNECT_TRIES = 5
+FIRST_RECONNECT_PAUSE_SECONDS = 0.5
+"""Pause before the first try to reconnect; each one is twice as long as the one before."""
+STREAM_TIMEOUT_SECONDS = 10.0
+JOIN_SECONDS = 1.0
+"""Time that `close` waits for the decoding thread, which may be waiting for a camera."""
+TOLERATED_SECONDS, TOLERATED_SHARE = 0.1, 0.01
+"""Part at the end of a file that may lack without a warning: containers round their durations."""
+_STREAM_OPTIONS = {
+    "fflags": "nobuffer",
+    "flags": "low_delay",
+    "analyzeduration": "1000000",
+    "rtsp_flags": "prefer_tcp",
+}
+_FILE_OPTIONS = {"protocol_whitelist": "file,crypto,data"}  # a playlist must not open a connection
+
+
+def import_av() -> Any:
+    """Import PyAV. Raises: DarkpyError naming the extra when it is not installed."""
+    try:
+        import av
+    except ImportError as error:
+        hint = 'pip install "darkpy-yolo[video]"'
+        raise DarkpyError("videos and cameras need the package av (PyAV)", hint=hint) from error
+    av.logging.set_level(None)  # the decoders' own messages, by the hundred for one damaged file
+    return av
+
+
+class VideoFrames:
+    """Frames of a video file, a camera (its number) or the URL of a stream, in order; read once.
+
+    A file gives every frame, with the time the file has for it. A live source gives the latest frame when one is asked
+    for and drops those before it; `Frame.index` counts them, and times are those of arrival. A stream that breaks off
+    is opened again.
+
+    rate, size: frames per second and (w, h) that a camera is asked for. skip: frames passed over after each one.
+    Raises: ImageError when the source cannot be opened or has no video track; DarkpyError without PyAV.
+    """
+
+    is_stream = True
+    count = None
+
+    def __init__(
+        self,
+        source: str | int | os.PathLike[str],
+        *,
+        rate: float | None = None,
+        size: tuple[int, int] | None = None,
+        skip: int = 0,
+    ) -> None:
+        self._av = import_av()
+        self._source = source if isinstance(source, int) else os.fspath(source)
+        self._camera_options = {
+            **({"framerate": f"{rate:g}"} if rate else {}),
+            **({"video_size": f"{size[0]}x{size[1]}"} if size else {}),
+        }
+        self._skip = skip
+        self.name = f"camera {source}" if isinstance(source, int) else _without_password(printable(self._source))
+        self._container: InputContainer | None = self._open()
+        track = self._container.streams.video[0]
+        self.rate = float(track.average_rate) if track.average_rate else None
+        """Frames per second; None if the source does not say. Those of a file may be spaced unevenly."""
+        is_file = track.duration is not None or self._container.duration is not None
+        self.is_live = not is_file and not self._container.format.name.endswith("_pipe")
+        if isinstance(self._source, str) and "://" not in self._source and _is_regular(self._source):
+            self.is_live = False
+        self._can_reconnect = self.is_live and isinstance(self._source, str) and "://" in self._source
+        self._queue: Handoff[Frame] = Handoff(1 if self.is_live else FILE_QUEUE_FRAMES, drops_oldest=self.is_live)
+        self._thread: threading.Thread | None = None
+
+    @property
+    def dropped(self) -> int:
+        """Number of frames of a live source that came while the network was busy."""
+        return self._queue.dropped
+
+    def __iter__(self) -> Iterator[Frame]:
+        if self._thread is not None or self._container is None:
+            raise DarkpyError(f"{self.name}: is read once", hint="open it again")
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return iter(self._queue)
+
+    def close(self) -> None:
+        """End the iteration, and close the file or the connection."""
+        self._queue.close()
+        if self._thread is None:
+            self._close_container()
+        elif self._thread is not threading.current_thread():
+            self._thread.join(JOIN_SECONDS)
+
+    def _close_container(self) -> None:
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def _open(self) -> InputContainer:
+        """Open the source. Raises: ImageError."""
+        source = self._source
+        is_url = isinstance(source, str) and "://" in source
+        options: dict[str, str] = _STREAM_OPTIONS if is_url else _FILE_OPTIONS
+        format_name: str | None = None
+        if isinstance(source, int):
+            address, format_name = _camera_address(source)
+            options = _STREAM_OPTIONS | self._camera_options
+        elif is_url:
+            address = source
+        else:
+            address = f"file:{source}"
+            if source.startswith("/dev/video"):
+                address, format_name, options = source, "v4l2", _STREAM_OPTIONS | self._camera_options
+        try:
+            container: InputContainer = self._av.open(
+                address, format=format_name, options=options, timeout=STREAM_TIMEOUT_SECONDS if is_url else None
+            )
+        except (self._av.FFmpegError, OSError, ValueError) as error:
+            raise ImageError(f"{self.name}: cannot be opened: {_reason(error)}", hint=self._hint(error)) from error
+        if not container.streams.video:
+            container.close()
+            raise ImageError(f"{self.name}: has no video track")
+        track = container.streams.video[0]
+        if getattr(track, "codec_context", None) is None:
+            container.close()
+            raise ImageError(f"{self.name}: its codec is unknown to the installed PyAV")
+        if not self._fits(track.width, track.height):
+            size = f"{track.width} x {track.height}"
+            container.close()
+            raise ImageError(f"{self.name}: frames of {size} pixels", hint=f"the limit is {MAX_PIXELS} pixels")
+        with suppress(AttributeError, ValueError):
+            # threads that take whole frames delay each by as many frames as there are threads
+            track.thread_type = "SLICE" if is_url or isinstance(source, int) else "AUTO"
+        return container
+
+    @staticmethod
+    def _fits(w: int, h: int) -> bool:
+        return w * h <= MAX_PIXELS
+
+    def _hint(self, error: Exception) -> str:
+        if isinstance(self._source, int):
+            return "darkpy opens /dev/video0 as camera 0: is it connected, and free?"
+        if "://" in self._source:
+            return "check the address, and that the sender is running"
+        if isinstance(error, self._av.InvalidDataError):
+            return "the file is no video, or a download or recording that was cut off before its index was written"
+        return "check the path"
+
+    def _run(self) -> None:
+        """Decode into the queue; the body of the thread."""
+        try:
+            for frame in self._read_live() if self.is_live else self._read_file():
+                if not self._queue.put(frame):
+                    break
+        except Exception as error:
+            self._queue.finish(error)
+        else:
+            self._queue.finish()
+        finally:
+            self._close_container()
+
+    def _read_file(self) -> Iterator[Frame]:
+        """Yield the frames of a file. Raises: ImageError when there is none."""
+        assert self._container is not None
+        track = self._container.streams.video[0]
+        duration_s = float(track.duration * track.time_base) if track.duration and track.time_base else None
+        if duration_s is None and self._container.duration and len(self._container.streams) == 1:
+            duration_s = self._container.duration / self._av.time_base
+        first_s: float | None = None
+        count, end_s, step_s = 0, 0.0, 1 / (self.rate or 25)
+        damage = _Damage()
+        for decoded in self._decode(self._container, damage):
+            time_s = decoded.time if decoded.pts is not None else None
+            if first_s is None:
+                first_s = time_s or 0.0
+            since_start_s = count * step_s if time_s is None else time_s - first_s
+            length = getattr(decoded, "duration", None)
+            end_s = since_start_s + (float(length * decoded.time_base) if length and decoded.time_base else step_s)
+            if count % (self._skip + 1) == 0:
+                yield self._frame(decoded, count, since_start_s)
+            count += 1
+        if count == 0:
+            raise ImageError(f"{self.name}: holds no frames", hint="is it cut off, or an empty recording?")
+        missing_s = 0.0 if duration_s is None else duration_s - end_s
+        if damage.packets or damage.error or missing_s > max(TOLERATED_SECONDS, TOLERATED_SHARE * (duration_s or 0)):
+            parts = f"{count} frames could be read, {end_s:.1f} s"
+            if duration_s is not None:
+                parts += f" of {duration_s:.1f} s"
+            warnings.warn(f"{self.name}: is truncated or damaged: {parts}", DarkpyWarning, stacklevel=2)
+
+    def _read_live(self) -> Iterator[Frame]:
+        """Yield the frames of a camera or stream, reconnecting when it breaks off.
+
+        Raises: ImageError when it cannot be opened again.
+        """
+        index, start = 0, monotonic()
+        tries = 0
+        while True:
+            damage = _Damage()
+            for decoded in self._decode(self._container, damage) if self._container is not None else ():
+                if index == 0:
+                    start = monotonic()
+                if index % (self._skip + 1) == 0:
+                    yield self._frame(decoded, index, monotonic() - start)
+                index, tries = index + 1, 0
+            self._close_container()
+            reason = damage.error or "it ended"
+            if not self._can_reconnect:
+                raise ImageError(f"{self.name}: gives no more frames: {reason}")
+            if tries == MAX_RECONNECT_TRIES:
+                hint = "is the sender running, and the network up?"
+                raise ImageError(f"{self.name}: no connection after {tries} tries: {reason}", hint=hint)
+            tries += 1
+            at_s = monotonic() - start
+            warnings.warn(
+                f"{self.name}: broke off after {at_s:.1f} s: {reason}; reconnecting, "
+                f"try {tries} of {MAX_RECONNECT_TRIES}",
+                DarkpyWarning,
+                stacklevel=2,
+            )
+            if self._queue.wait_closed(FIRST_RECONNECT_PAUSE_SECONDS * 2 ** (tries - 1)):
+                return
+            with suppress(ImageError):
+                self._container = self._open()
+
+    def _decode(self, container: InputContainer, damage: _Damage) -> Iterator[VideoFrame]:
+        """Yield the decoded frames; packets that cannot be decoded, and the error that ended it, go to `damage`."""
+        track = container.streams.video[0]
+        packets = container.demux(track)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (self._av.FFmpegError, OSError) as error:
+                if not isinstance(error, self._av.EOFError):
+                    damage.error = _reason(error)
+                packet = None
+            try:
+                yield from track.decode(packet)
+            except self._av.EOFError:
+                return
+            except (self._av.FFmpegError, OSError):
+                damage.packets += 1
+            if packet is None:
+                return
+
+    def _frame(self, decoded: VideoFrame, index: int, time_s: float) -> Frame:
+        """Convert to RGB, the right way up. Raises: ImageError for a frame above the limit of pixels."""
+        if not self._fits(decoded.width, decoded.height):
+            raise ImageError(f"{self.name}: frame {index} has {decoded.width} x {decoded.height} pixels")
+        pixels_HWC: NDArray[Any] = decoded.to_ndarray(format="rgb24")
+        quarter_turns = round((getattr(decoded, "rotation", 0) or 0) / 90) % 4  # counterclockwise
+        if quarter_turns:
+            pixels_HWC = np.ascontiguousarray(np.rot90(pixels_HWC, quarter_turns))
+        return Frame(pixels_HWC, path=self.name, index=index, time_s=time_s, transient=True)
+
+
+class _Damage:
+    """Defects met in reading a source: packets that cannot be decoded, and the error behind which nothing follows."""
+
+    def __init__(self) -> None:
+        self.packets = 0
+        self.error = ""
+
+
+def _camera_address(number: int) -> tuple[str, str]:
+    """Address and format of a camera in the system's video library."""
+    if sys.platform == "darwin":
+        return str(number), "avfoundation"
+    if sys.platform == "win32":
+        raise DarkpyError(
+            f"camera {number}: cameras of Windows cannot be opened by number",
+            hint="pass its frames as arrays: darkpy.detect(network, generator)",
+        )
+    return f"/dev/video{number}", "v4l2"
+
+
+def _is_regular(path: str) -> bool:
+    with suppress(OSError, ValueError):
+        return stat.S_ISREG(Path(path).stat().st_mode)
+    return False
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _without_password(address: str) -> str:
+    """The address of a stream without `user:password@`."""
+    return re.sub(r"(://)[^/@]*@", r"\1", address)

@@ -1,0 +1,183 @@
+"""`detector demo`, and `detect` on videos."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import pytest
+
+from tests.cli.conftest import Run
+from tests.cli.videos import H, W, bar_position, network_camera, read_video, write_video
+
+DEMO = ("detector", "demo", "pets.data", "net.cfg", "net.weights")
+CPU = ("--device", "cpu")
+
+
+@pytest.fixture
+def film(task: Path) -> str:
+    """A video of 12 frames with uneven times, in which the network sees a cat and a dog in the middle of each."""
+    write_video(task / "film.mp4", 12, times_ms=[0, 40, 80, *range(500, 1400, 100)])
+    return "film.mp4"
+
+
+def test_lines_are_alexeyabs(film: str, run: Run) -> None:
+    code, out, err = run(*DEMO, film, *CPU, "--dialect", "alexeyab", "-ext_output", "-dont_show")
+    assert code == 0
+    place = f"(left_x: {W / 4:4.0f}   top_y: {H * 3 / 8:4.0f}   width: {W / 2:4.0f}   height: {H / 4:4.0f})"
+    frames = re.sub(r"\d+\.\d\b", "_", out).split("Objects:\n\n")[1:]
+    assert frames == [f"cat: 95%\t{place}\ndog: 73%\t{place}\n\nFPS:_ \t AVG_FPS:_\n"] * 12
+    assert "12 frames in" in err
+
+
+def test_pjreddies_lines_have_the_rate_first(film: str, run: Run) -> None:
+    _, out, _ = run(*DEMO, film, *CPU, "--dialect", "pjreddie", "-s", "5")
+    assert re.sub(r"\d+\.\d\b", "_", out) == "\nFPS:_\nObjects:\n\ncat: 95%\ndog: 73%\n" * 2
+
+
+def test_json_is_exact_to_the_frame(film: str, task: Path, run: Run) -> None:
+    assert run(*DEMO, film, *CPU, "-json_file_output", "found.json").code == 0
+    records = json.loads((task / "found.json").read_text())
+    assert [record["frame_id"] for record in records] == list(range(1, 13))
+    assert all([entry["name"] for entry in record["objects"]] == ["cat", "dog"] for record in records)
+    assert "filename" not in records[0]
+
+
+@pytest.mark.parametrize("name", ["drawn.mp4", "drawn.mkv", "drawn.avi", "drawn.webm"])
+def test_the_written_video_has_the_same_frames(film: str, task: Path, run: Run, name: str) -> None:
+    assert run(*DEMO, film, *CPU, "-out_filename", name).code == 0
+    written, original = read_video(task / name), read_video(task / film)
+    assert [bar_position(pixels) for _, pixels in written] == list(range(12))
+    if not name.endswith(".avi"):
+        assert [at for at, _ in written] == pytest.approx([at for at, _ in original], abs=2e-3)
+    assert all(
+        abs(drawn.astype(int) - plain).max() > 60 for (_, drawn), (_, plain) in zip(written, original, strict=True)
+    )
+
+
+def test_the_written_mp4_is_what_browsers_play(film: str, task: Path, run: Run) -> None:
+    assert run(*DEMO, film, *CPU, "-out_filename", "drawn.mp4", "-dontdraw_bbox").code == 0
+    with av.open(str(task / "drawn.mp4")) as container:
+        track = container.streams.video[0]
+        assert (track.codec_context.name, track.pix_fmt, track.frames) == ("h264", "yuv420p", 12)
+    written, original = read_video(task / "drawn.mp4"), read_video(task / film)
+    assert abs(written[5][1].astype(int) - original[5][1]).mean() < 4
+
+
+def test_an_odd_size_is_written_with_its_last_edge_repeated(task: Path, run: Run) -> None:
+    write_video(task / "film.avi", 3, size=(97, 65))
+    assert run(*DEMO, "film.avi", *CPU, "-out_filename", "drawn.mp4").code == 0
+    assert [pixels.shape for _, pixels in read_video(task / "drawn.mp4")] == [(66, 98, 3)] * 3
+
+
+def test_prefix_writes_an_image_of_each_frame(film: str, task: Path, run: Run) -> None:
+    assert run(*DEMO, film, *CPU, "-prefix", "frame", "-s", "4").code == 0
+    assert sorted(path.name for path in task.glob("frame_*")) == [f"frame_{index:08}.jpg" for index in (1, 6, 11)]
+
+
+def test_time_limit_ends_a_camera_with_whole_files(task: Path, run: Run) -> None:
+    with network_camera(20) as (address, _):
+        code, _, err = run(
+            *DEMO, address, *CPU, "-time_limit_sec", "1", "-out_filename", "drawn.mp4", "-json_file_output", "a.json"
+        )
+    assert code == 0 and "frames were dropped" in err
+    records = json.loads((task / "a.json").read_text())
+    assert len(records) == len(read_video(task / "drawn.mp4")) > 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
+def test_ctrl_c_leaves_a_video_that_plays_and_valid_json(task: Path) -> None:
+    with network_camera(40) as (address, _):
+        files = ("-out_filename", "drawn.mp4", "-json_file_output", "found.json")
+        command = [sys.executable, "-m", "darkpy", *DEMO, address, *CPU, *files]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        for _ in range(60):  # lines: some frames
+            process.stdout.readline()
+        # valid at any time
+        while True:
+            try:
+                assert json.loads((task / "found.json").read_text())
+                break
+            except ValueError:  # between two writes
+                time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert len(json.loads((task / "found.json").read_text())) == len(read_video(task / "drawn.mp4")) > 5
+
+
+def test_no_frames_leave_no_video(task: Path, run: Run) -> None:
+    write_video(task / "film.avi", 1)
+    data = (task / "film.avi").read_bytes()
+    (task / "film.avi").write_bytes(data[: data.index(b"movi") + 4] + data[data.index(b"idx1") :])
+    code, _, err = run(*DEMO, "film.avi", *CPU, "-out_filename", "drawn.mp4", "-json_file_output", "found.json")
+    assert code == 2 and err.count("error: ") == 1
+    assert not (task / "drawn.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("-out_filename", "drawn.txt"), "drawn.txt: no video is written with the ending '.txt'"),
+        (("-out_filename", "no/drawn.mp4"), "no/drawn.mp4: No such file"),
+        (("-out_filename", "film.mp4"), "film.mp4: is an input"),
+        (("-w", "640"), "-w and -h go together"),
+    ],
+)
+def test_a_wrong_target_is_one_error_before_the_network_runs(
+    film: str, run: Run, words: tuple[str, ...], told: str
+) -> None:
+    code, out, err = run(*DEMO, film, *CPU, *words)
+    assert (code, out) == (2, "") and told in err and err.count("error: ") == 1
+
+
+def test_benchmark_measures_the_network_alone(film: str, run: Run) -> None:
+    code, out, _ = run(*DEMO, film, *CPU, "-benchmark", "-time_limit_sec", "0.2")
+    assert code == 0
+    assert re.fullmatch(r"(FPS:\d+\.\d \t AVG_FPS:\d+\.\d\n)+", out)
+
+
+def test_detect_takes_a_video(film: str, task: Path, run: Run) -> None:
+    code, out, _ = run("detect", "net.cfg", "net.weights", film, *CPU, "--out", "drawn", "--json-lines")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [record["frame"] for record in records] == list(range(12))
+    assert [record["time"] for record in records][:4] == pytest.approx([0, 0.04, 0.08, 0.5], abs=1e-3)
+    assert len(read_video(task / "drawn" / "film.mp4")) == 12
+
+
+def test_detect_writes_files_of_each_frame(film: str, task: Path, run: Run) -> None:
+    code, out, _ = run(
+        "detect",
+        "net.cfg",
+        "net.weights",
+        film,
+        *CPU,
+        "--crop",
+        "found",
+        "--save-labels",
+        "found",
+        "--csv",
+        "--max",
+        "1",
+        "--names",
+        "pets.names",
+    )
+    assert code == 0
+    assert [row["frame"] for row in csv.DictReader(out.splitlines())] == [str(index) for index in range(12)]
+    names = [path.name for path in sorted((task / "found").iterdir())]
+    assert names[:2] == ["film_00000000.txt", "film_00000000_000_cat.jpg"] and len(names) == 24
+
+
+def test_detect_prints_frames_as_text(film: str, run: Run) -> None:
+    _, out, _ = run("detect", "net.cfg", "net.weights", film, *CPU, "--names", "pets.names")
+    assert out.startswith("film.mp4: frame 0: 2 objects\ncat: 95%")
