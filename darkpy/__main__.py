@@ -14,22 +14,32 @@ import sys
 import threading
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
 
 from darkpy.cli import console
 from darkpy.cli.app import app
-from darkpy.errors import DarkpyError, DarkpyNote, DarkpyWarning
+from darkpy.errors import DarkpyError, DarkpyNote, DarkpyWarning, is_out_of_memory
+from darkpy.files import protect_inputs
 from darkpy.process import let_waiting_threads_sleep
 
 EXIT_CODE_WRONG_INPUT, EXIT_CODE_INTERRUPTED = 2, 130
+EXIT_CODE_PIPE_CLOSED = 141
+"""A shell's code for a program that SIGPIPE ended: neither a result nor wrong input."""
+MAX_REASON_LENGTH = 200
+OUT_OF_MEMORY_HINT = (
+    "--batch-size 1 takes one image at a time; smaller width= and height= in [net], or in a training more "
+    "subdivisions=, take less memory"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default this process's. Returns: the exit code."""
     let_waiting_threads_sleep()
-    arguments = sys.argv[1:] if arguments is None else arguments
+    _open_closed_streams()
+    arguments = _strip_line_ends(sys.argv[1:] if arguments is None else arguments)
     # file names are bytes, perhaps not valid in any encoding
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
@@ -39,20 +49,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.showwarning = _warning_printer(warnings.showwarning)
         try:
             startup.listen()
-            code = app.main(list(arguments), prog_name="darkpy", standalone_mode=False, obj=tuple(arguments))
+            with protect_inputs():
+                code = app.main(list(arguments), prog_name="darkpy", standalone_mode=False, obj=tuple(arguments))
         except click.UsageError as error:
             console.error(_with_usage(error))
         except DarkpyError as error:
             console.error(error)
-        except OSError as error:  # files raise DarkpyErrors: a full disk or closed pipe behind stdout
-            console.error(DarkpyError(f"{error.filename or 'standard output'}: {error.strerror or error}"))
-            # keeps Python from flushing the failed output once more at exit
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+            if isinstance(error, console.StandardOutputError):
+                _discard_output()
         except click.Abort:
             return EXIT_CODE_INTERRUPTED
+        except SystemExit:  # click's answer to a closed pipe
+            return EXIT_CODE_PIPE_CLOSED
+        except Exception as error:
+            if is_out_of_memory(error):
+                reason = str(error).partition("\n")[0][:MAX_REASON_LENGTH]
+                console.error(DarkpyError(f"out of memory: {reason or 'Python'}", hint=OUT_OF_MEMORY_HINT))
+            elif isinstance(error, OSError):  # those of files are DarkpyErrors
+                place = f"{error.filename}: " if error.filename else ""
+                console.error(DarkpyError(f"{place}{error.strerror or error}"))
+            else:
+                raise
         else:
             return code or 0
     return EXIT_CODE_WRONG_INPUT
+
+
+def _open_closed_streams() -> None:
+    """Open standard output and standard error where the caller has closed them (`>&-`): what goes there is lost.
+
+    Otherwise the next files to be opened would take their place, and other libraries' output.
+    """
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_WRONLY)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8"))
+
+
+def _discard_output() -> None:
+    """Lead standard output, which has failed, to nowhere: Python would flush it once more at exit."""
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+
+
+def _strip_line_ends(arguments: Sequence[str]) -> list[str]:
+    """Remove line ends from the arguments, which scripts written on Windows leave there, as AlexeyAB's program does."""
+    stripped = [argument.rstrip("\r\n") for argument in arguments]
+    return [argument for argument, given in zip(stripped, arguments, strict=True) if argument or not given]
 
 
 def run() -> None:
@@ -67,11 +112,13 @@ def leave(code: int) -> None:
     """
     import multiprocessing
 
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):  # a full disk or closed pipe, reported by `main`
-            code = code or EXIT_CODE_WRONG_INPUT
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        code = EXIT_CODE_PIPE_CLOSED if isinstance(error, BrokenPipeError) else code or EXIT_CODE_WRONG_INPUT
+        _discard_output()
+    with suppress(OSError, ValueError):
+        sys.stderr.flush()
     tools = {"pytest", "coverage", "pdb"} & sys.modules.keys()
     has_threads = any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
     is_in_use = has_threads or bool(multiprocessing.active_children()) or bool(tools) or sys.gettrace() is not None

@@ -9,8 +9,8 @@ import secrets
 import shutil
 import stat
 import warnings
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -30,14 +30,18 @@ class FileKind(NamedTuple):
 
 
 _DOWNLOAD_HINT = "download the real file"
-_CONVERT_HINT = "convert it to .weights first"
+_CONVERT_HINT = "darkpy convert FILE NEW.weights --cfg CFG makes a weight file of it"
+_EXPORT_HINT = "give the .weights file that it was made from"
 _ARGUMENT_ORDER = "the order is CFG, WEIGHTS, IMAGES"
 TEXT_FILE = FileKind("a text file", _ARGUMENT_ORDER)
 _MAGIC_BYTES = (
     (b"version https://git-lfs", FileKind("a Git-LFS pointer (the file itself was not fetched)", "run: git lfs pull")),
     (b"PK\x03\x04", FileKind("a zip archive (a PyTorch .pt file, perhaps)", _CONVERT_HINT)),
     (b"\x80\x02", FileKind("a Python pickle (an old PyTorch file)", _CONVERT_HINT)),
-    (b"\x89HDF", FileKind("an HDF5 file (Keras)", _CONVERT_HINT)),
+    (b"\x89HDF", FileKind("an HDF5 file (Keras)", _EXPORT_HINT)),
+    (b"ptrt", FileKind("a TensorRT engine", _EXPORT_HINT)),
+    (b"ftrt", FileKind("a TensorRT engine", _EXPORT_HINT)),
+    (b"7767517", FileKind("an ncnn .param file", _EXPORT_HINT)),
     (b"\x1f\x8b", FileKind("a gzip archive", "unpack it")),
     (b"%PDF", FileKind("a PDF document", _DOWNLOAD_HINT)),
     (b"\xff\xd8\xff", FileKind("a JPEG image", _ARGUMENT_ORDER)),
@@ -45,6 +49,9 @@ _MAGIC_BYTES = (
     (b"\xff\xfe", FileKind("UTF-16 text", "save it as UTF-8")),
     (b"\xfe\xff", FileKind("UTF-16 text", "save it as UTF-8")),
 )
+# the first fields of ONNX's ModelProto and of Core ML's Model: a version, then a text, a number or the graph
+_PROTOBUF_MODEL = re.compile(rb"\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]")
+_OPENVINO_XML = re.compile(rb"\s*(<\?xml[^>]*>)?\s*<net\s")
 _HTML_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head")
 _CONTROL_BYTES = frozenset(range(32)) - frozenset(b"\t\n\f\r")
 
@@ -54,6 +61,12 @@ def identify(start: bytes) -> FileKind | None:
     for magic, kind in _MAGIC_BYTES:
         if start.startswith(magic):
             return kind
+    if start[4:8] == b"TFL3":
+        return FileKind("a TFLite file", _EXPORT_HINT)
+    if _PROTOBUF_MODEL.match(start):
+        return FileKind("an ONNX or Core ML file", _EXPORT_HINT)
+    if _OPENVINO_XML.match(start):
+        return FileKind("an OpenVINO .xml file", _EXPORT_HINT)
     if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:16].lower().startswith(_HTML_STARTS):
         return FileKind("a web page (an error or consent page, perhaps)", _DOWNLOAD_HINT)
     if start[8:10] == b'{"':
@@ -77,6 +90,54 @@ _OPEN_FLAGS = (
 )
 
 
+MAX_PROTECTED_INPUTS = 1 << 18
+"""Inputs remembered by device and inode, some 30 MB; images read after these are not protected."""
+_protected_inputs: set[tuple[int, int]] | None = None
+
+
+@contextmanager
+def protect_inputs() -> Iterator[None]:
+    """Make `write_atomic` refuse, until the end of the block, to replace files that were opened for reading in it.
+
+    A file is known by device and inode: links and other spellings of its path are the same file.
+    """
+    global _protected_inputs
+    previous, _protected_inputs = _protected_inputs, set()
+    try:
+        yield
+    finally:
+        _protected_inputs = previous
+
+
+def note_input(file: str | os.PathLike[str] | int) -> None:
+    """Remember a path or an open descriptor as an input, within `protect_inputs`."""
+    if _protected_inputs is not None and len(_protected_inputs) < MAX_PROTECTED_INPUTS:
+        with suppress(OSError, ValueError):
+            status = os.fstat(file) if isinstance(file, int) else Path(file).stat()
+            if stat.S_ISREG(status.st_mode):
+                _protected_inputs.add((status.st_dev, status.st_ino))
+
+
+def is_input(path: Path) -> bool:
+    """True if a file, or what its link leads to, was read in this block of `protect_inputs`."""
+    with suppress(OSError, ValueError):
+        status = path.stat()
+        return _protected_inputs is not None and (status.st_dev, status.st_ino) in _protected_inputs
+    return False
+
+
+PROGRAM_MARK = "darkpy"
+"""Text in the first bytes of drawings and reports, which are written again over others of their kind only."""
+MARKED_BYTES = 1 << 16
+
+
+def is_own_output(path: Path) -> bool:
+    """True if a file names darkpy as its program."""
+    with suppress(OSError, ValueError), os.fdopen(os.open(path, _OPEN_FLAGS), "rb") as stream:
+        return PROGRAM_MARK.encode() in stream.read(MARKED_BYTES)
+    return False
+
+
 def open_descriptor(path: str | os.PathLike[str]) -> int:
     """Open a regular file for reading, without a Python file object, which costs more than reading a short file.
 
@@ -86,6 +147,7 @@ def open_descriptor(path: str | os.PathLike[str]) -> int:
     descriptor = os.open(path, _OPEN_FLAGS)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
+        note_input(descriptor)
         return descriptor
     os.close(descriptor)
     if stat.S_ISDIR(mode):
@@ -186,6 +248,42 @@ def locate(path: Path, folder: Path) -> Path:
     return path
 
 
+def find_by_tail(entry: str, folder: Path) -> tuple[str, Path] | None:
+    """Find a file that another computer's path names: by the end of the path, here or in a folder.
+
+    entry: a path that does not exist, with slashes or backslashes.
+    Returns: the start of the path, with slashes, that is not on this computer, and the path that stands for it.
+    """
+    slashed = entry.replace("\\", "/")
+    parts = slashed.split("/")
+    for count in range(1, min(len(parts), MAX_PATH_PARTS)):
+        start, tail = "/".join(parts[:count]), "/".join(parts[count:])
+        for base in (Path(), folder):
+            with suppress(OSError, ValueError):
+                if tail and (base / tail).is_file() and not Path(f"{start}/").is_dir():
+                    return f"{start}/", base
+    return None
+
+
+MAX_PATH_PARTS = 100
+WINDOWS_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+
+
+def with_slashes(path: Path) -> Path:
+    """Return a path written with the backslashes of Windows as this system writes it, if that exists or can be made.
+
+    Raises: DarkpyError for a path on a drive of Windows.
+    """
+    text = os.fspath(path)
+    if os.sep == "\\" or ("\\" not in text and not WINDOWS_DRIVE.match(text)) or path.exists():
+        return path
+    slashed = Path(text.replace("\\", "/"))
+    if WINDOWS_DRIVE.match(text):
+        mounted = f"/mnt/{text[0].lower()}{slashed.as_posix()[2:]}"
+        raise DarkpyError(f"{text}: is a path on a drive of Windows", hint=f"on WSL, {mounted}")
+    return slashed if slashed.exists() or slashed.parent.is_dir() else path
+
+
 def make_folder(folder: Path) -> None:
     """Create a folder and its parents unless it exists. Raises: DarkpyError."""
     try:
@@ -210,16 +308,21 @@ def make_output_folder(folder: Path, subfolders: Sequence[str], *, overwrite: bo
         make_folder(folder / name)
 
 
-def write_atomic(path: str | os.PathLike[str], chunks: Iterable[bytes], *, durable: bool = True) -> None:
+def write_atomic(
+    path: str | os.PathLike[str], chunks: Iterable[bytes], *, durable: bool = True, replace_input: bool = False
+) -> None:
     """Write a temporary file in the same folder, then rename it: readers see the old file or the new one.
 
     A device or a pipe, which cannot be replaced, is written to directly. A file that is there keeps its permissions, a
     new one gets those that the umask leaves.
 
     durable: flush to disk, so that the file survives a power cut; not worth it for thousands of reproducible files.
-    Raises: DarkpyError naming the file when it cannot be written.
+    replace_input: replace a file even if it was read within `protect_inputs`.
+    Raises: DarkpyError naming the file when it cannot be written, or when it is an input.
     """
     target = Path(path).resolve()
+    if not replace_input and is_input(target):
+        raise DarkpyError(f"{path}: is an input of this command", hint="write to another file")
     try:
         if target.exists() and not target.is_file():
             with target.open("wb") as stream:
@@ -243,7 +346,10 @@ def _replace(target: Path, chunks: Iterable[bytes], durable: bool) -> None:
             if durable:
                 stream.flush()
                 os.fsync(stream.fileno())
+            status = os.fstat(handle)
         temporary.replace(target)
+        if _protected_inputs is not None:  # the file system may reuse the inode of an input that is gone
+            _protected_inputs.discard((status.st_dev, status.st_ino))
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -220,7 +220,7 @@ class Network(nn.Module):
 
         Raises: WeightsError when a layer's arrays are gone (folded for inference) or hold non-finite values.
         """
-        write_atomic(path, self.pack_weights(cutoff=cutoff))
+        write_atomic(path, self.pack_weights(cutoff=cutoff), replace_input=True)
 
     def pack_weights(self, *, cutoff: int | None = None) -> Iterator[bytes]:
         """Generate the bytes of a `.weights` file, array by array."""

@@ -26,6 +26,7 @@ from darkpy.dialect import ALEXEYAB_REVISION, EXTENSION_REVISION, Dialect
 from darkpy.errors import DarkpyWarning, WeightsError
 from darkpy.files import identify, open_regular
 from darkpy.layers.base import ArraySpec, Layer
+from darkpy.layers.head import HeadSpec
 
 MAX_SHORT_SEEN = 2**32 - 1
 _PARTIAL_HINT = "training may start from it; --allow-partial (allow_partial=True) runs it anyway"
@@ -265,6 +266,9 @@ def _size_error(
     if header.revision & EXTENSION_REVISION:
         sizes += "; it has arrays that darknet does not know"
         hint = "use the cfg it was trained with: group_normalize, layer_normalize, prelu, scale= of [l2norm]"
+    elif (head := next((node for node in plan.nodes if isinstance(node.spec, HeadSpec)), None)) is not None:
+        part = f"darkpy partial CFG {path} START.weights {max(1, head.index - 1)}"
+        hint += f" Of weights for other classes, {part} makes a start for a training; CFG is theirs"
     if count > ends[-1]:
         return WeightsError(f"{path} is too long: {sizes}; {count - ends[-1]} are left over", hint=hint)
     complete = bisect_right(ends, count) - 1

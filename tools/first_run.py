@@ -91,4 +91,7 @@ if __name__ == "__main__":
     images = fetch_images(target / "images")
     cfg = REPOSITORY / "cfg" / "yolov3-tiny.cfg"
     words = ["detect", str(cfg), str(WEIGHTS_FILE), *map(str, images), "-thresh", ".25", "--out", str(target)]
-    sys.exit(darkpy(words))
+    code = darkpy(words)
+    if code == 0:
+        print(f"drawings: {', '.join(str(target / image.name) for image in images)}", file=sys.stderr)
+    sys.exit(code)

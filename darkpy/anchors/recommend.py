@@ -88,7 +88,7 @@ def write_recommendation(recommendation: Recommendation, cfg: Path) -> bool:
         return False
     make_plan(f"{written.decode('utf-8-sig', errors='replace')}\n", recommendation.plan.dialect)
     mode = cfg.stat().st_mode
-    write_atomic(cfg, [written])
+    write_atomic(cfg, [written], replace_input=True)
     cfg.chmod(mode)
     return True
 

@@ -25,7 +25,7 @@ darknet's command lines work unchanged: options with one dash, anywhere on the l
 arguments and options of a command.
 
 Results go to standard output, everything else to standard error. Exit codes: 0 success; 1 darkpy compare found a
-difference or darkpy doctor a problem; 2 wrong input; 130 interrupted by Ctrl-C.
+difference or darkpy doctor a problem; 2 wrong input; 130 interrupted by Ctrl-C; 141 the reader of a pipe has gone.
 
 \b
 To complete commands, options and files in your shell, add one line to its start-up file:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import click
 
-from darkpy.errors import ConfigError
+from darkpy.errors import ConfigError, DarkpyError
 from darkpy.finding import printable
 from darkpy.process import format_clock
 
@@ -28,14 +28,21 @@ MAX_EXAMPLES = 5
 _SILENT_KEY = "darkpy.silent"
 
 
+class StandardOutputError(DarkpyError):
+    """Results cannot be written to standard output: a full disk, for example."""
+
+
 def echo(text: object = "", *, nl: bool = True, err: bool = False) -> None:
-    """Print a result on stdout (or stderr); what is not printable in it is escaped."""
-    click.echo(printable(text, lines=True), nl=nl, err=err)
+    """Print a result on stdout (or stderr); what is not printable in it is escaped.
+
+    Raises: StandardOutputError; BrokenPipeError when its reader has gone.
+    """
+    _print(printable(text, lines=True), nl=nl, err=err)
 
 
 def control(sequence: str) -> None:
     """Print a control sequence of darknet's output on stdout, terminal or not; `echo` would escape it."""
-    click.echo(sequence, nl=False, color=True)
+    _print(sequence, nl=False, color=True)
 
 
 def error(error: Exception) -> None:
@@ -117,15 +124,26 @@ def _is_silent() -> bool:
 
 
 def _print_line(text: str) -> None:
-    """Print a line on stderr, erasing a progress bar first. Where stderr is gone there is no one to tell."""
-    with suppress(OSError, ValueError, AttributeError):
-        if sys.stderr.isatty():
-            sys.stderr.write(ERASE_LINE)
-        click.echo(printable(text, lines=True), err=True)
+    """Print a line on stderr, erasing a progress bar first."""
+    if sys.stderr.isatty():
+        write_progress(ERASE_LINE)
+    _print(printable(text, lines=True), err=True)
+
+
+def _print(text: str, *, nl: bool = True, err: bool = False, color: bool | None = None) -> None:
+    if err:
+        write_progress(f"{text}\n" if nl else text)
+        return
+    try:
+        click.echo(text, nl=nl, color=color)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StandardOutputError(f"standard output: {error.strerror or error}") from error
 
 
 def write_progress(text: str) -> None:
     """Write to stderr without a line end, for lines that change; nothing happens where stderr is gone."""
-    with suppress(OSError, ValueError, AttributeError):
+    with suppress(OSError, ValueError):
         sys.stderr.write(text)
         sys.stderr.flush()

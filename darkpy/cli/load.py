@@ -13,14 +13,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 import darkpy
 from darkpy.cli import console
-from darkpy.cli.options import LoadOptions, require_writable
+from darkpy.cli.options import LoadOptions, require_own, require_writable
 from darkpy.data.lists.text_files import names_for
 from darkpy.errors import DarkpyError
-from darkpy.files import ENCODING_HINT, write_atomic
+from darkpy.files import ENCODING_HINT, PROGRAM_MARK, note_input, write_atomic
 from darkpy.process import keep_freed_memory, use_physical_cores
 
 if TYPE_CHECKING:
@@ -126,19 +124,19 @@ _PILLOW_FORMATS = {
 }
 
 
-def ask_paths() -> Iterator[str]:
+def ask_paths(*, prompt_on_stderr: bool = False) -> Iterator[str]:
     """Yield image paths from standard input, one per line, prompting for each on demand.
 
-    Raises:  DarkpyError when standard input is closed, as in a service.
-    Differs: darknet prints its prompt on standard output, among the results.
+    The prompt goes to standard output, as darknet's: converters of its output split it there.
+    Raises: DarkpyError when standard input is closed, as in a service.
     """
     if sys.stdin is None:
         raise DarkpyError("no image given, and standard input is closed", hint="name images after the weights")
     while True:
-        click.echo("Enter Image Path: ", nl=False, err=True)
+        console.echo("Enter Image Path: ", nl=False, err=prompt_on_stderr)
         line = sys.stdin.readline()
         if not line:
-            click.echo(err=True)
+            console.echo(err=prompt_on_stderr)
             return
         if "\0" in line:
             raise DarkpyError("standard input: is UTF-16 text or binary", hint=ENCODING_HINT)
@@ -169,20 +167,23 @@ def open_folder(
     folder: Path,
     sources: Iterable[Path],
     *,
+    overwrite: bool,
     option: str = "--out",
     target: Callable[[Path, Path], Path] = drawing_path,
 ) -> None:
     """Create the folder for a file of each image.
 
     option: that names the folder, for messages. target: path of an image's file in the folder.
-    Raises: DarkpyError when a file would replace an input or another one.
+    Raises: DarkpyError when a file would replace an input, another one, or one that darkpy did not make.
     """
     if folder.suffix == ".json":
         hint = "--json prints JSON; darkpy detector test -out FILE writes AlexeyAB's"
         raise DarkpyError(f"{option} {folder}: must be a folder", hint=hint)
     targets = {source: target(source, folder) for source in sources}
-    for source, file in targets.items():
-        require_writable(file, source, overwrite=True)
+    for source in targets:
+        note_input(source)
+    for file in targets.values():
+        require_own(file, overwrite=overwrite, hint="--overwrite overwrites it")
     for file, count in Counter(targets.values()).most_common(1):
         if count > 1:
             hint = f"give them to several commands with different folders for {option}"
@@ -199,7 +200,7 @@ def open_video_file(source: str, folder: Path) -> VideoWriter:
 
     stem = re.sub(r"[^\w.-]+", "_", Path(source.rstrip("/")).stem) or "video"
     path = folder / f"{stem}.mp4"
-    require_writable(path, source, overwrite=True)
+    require_writable(path, overwrite=True)
     return VideoWriter(path, None)
 
 
@@ -210,15 +211,23 @@ def write_drawing(
 
     Raises: DarkpyError when it cannot be written, or is the image itself.
     """
-    require_writable(path, result.path, overwrite=True)
+    if result.path is not None:
+        note_input(result.path)
+    require_writable(path, overwrite=True)
     write_image(result.draw(line_width=line_width, labels=labels, scores=scores), path)
 
 
 def write_image(image: PIL.Image.Image, path: Path) -> None:
     """Write an image in the format of its ending, atomically. Raises: DarkpyError."""
+    from PIL.PngImagePlugin import PngInfo
+
     stream = BytesIO()
     try:
-        image.save(stream, _PILLOW_FORMATS[path.suffix.lower()], quality=JPEG_QUALITY)
+        info = PngInfo()
+        info.add_text("Software", PROGRAM_MARK)
+        # as a PNG's text or a JPEG's comment; the other formats have none of them
+        kind = _PILLOW_FORMATS[path.suffix.lower()]
+        image.save(stream, kind, quality=JPEG_QUALITY, pnginfo=info, comment=PROGRAM_MARK)
     except (OSError, ValueError) as error:  # too large for the format
         raise DarkpyError(f"{path}: cannot be drawn: {error}") from error
     write_atomic(path, [stream.getvalue()])

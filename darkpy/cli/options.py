@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,20 +24,46 @@ import click
 from click.shell_completion import CompletionItem
 
 from darkpy.cli import console
+from darkpy.cli.darknet_words import (
+    ABSENT_COMMANDS,
+    COMMANDS_IGNORING_WORDS,
+    DARKNET_OPTIONS,
+    GENERAL_OPTIONS,
+    SILENT_OPTIONS,
+)
 from darkpy.config.schema import nearest
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
+from darkpy.files import is_input, is_own_output, note_input, with_slashes
 
 Decorator = Callable[[Any], Any]
 
 
+ADDRESS_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
 class _File(click.Path):
-    """A path. An empty one, as scripts with unset variables give, is an error and not the working directory."""
+    """A path, also with the backslashes of Windows.
+
+    An empty one, as scripts with unset variables give, is an error and not the working directory. A file that is not
+    for output is an input, which no command writes over.
+    """
+
+    def __init__(self, *, is_output: bool = False, is_text: bool = False) -> None:
+        super().__init__(path_type=Path)
+        self.is_output, self.is_text = is_output, is_text
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
             self.fail("the file name is empty.", param, ctx)
-        return super().convert(value, param, ctx)
+        if ADDRESS_PATTERN.match(str(value)):
+            if self.is_text:
+                return value
+            raise DarkpyError(f"{value}: is an address, and darkpy reads files", hint="download it, and name the file")
+        path = with_slashes(Path(os.fsdecode(super().convert(value, param, ctx))))
+        if not self.is_output:
+            note_input(path)
+        return str(path) if self.is_text else path
 
 
 class UnitFloat(click.types.FloatParamType):
@@ -67,23 +95,26 @@ class LoadOptions:
     low_memory: bool = False
 
 
-FILE_PATH = _File(path_type=Path)
-SOURCE_PATH = _File()
+FILE_PATH = _File()
+OUTPUT_PATH = _File(is_output=True)
+SOURCE_PATH = _File(is_text=True)
 """A path, a stream's URL or a camera's number, as text: a path would lose a slash of the URL."""
 
 
-def require_writable(
-    target: Path, *inputs: str | Path | None, overwrite: bool, hint: str = "--force overwrites it"
-) -> None:
+def require_writable(target: Path, *, overwrite: bool, hint: str = "--force overwrites it") -> None:
     """Check that a command may write a file: none of its inputs, and new unless `overwrite`.
 
     Devices such as /dev/stdout may always be written. Raises: DarkpyError.
     """
-    for file in inputs:
-        if file is not None and target.exists() and Path(file).exists() and target.samefile(file):
-            raise DarkpyError(f"{target}: is an input of this command", hint="write to another file")
+    if is_input(target):
+        raise DarkpyError(f"{target}: is an input of this command", hint="write to another file")
     if target.is_file() and not overwrite:
         raise DarkpyError(f"{target}: already exists", hint=hint)
+
+
+def require_own(target: Path, *, overwrite: bool, hint: str = "--force overwrites it") -> None:
+    """Check that a drawing or report may be written: new, or over one that darkpy made. Raises: DarkpyError."""
+    require_writable(target, overwrite=overwrite or is_own_output(target), hint=f"darkpy did not make it; {hint}")
 
 
 def compose(*decorators: Decorator) -> Decorator:
@@ -112,9 +143,16 @@ def collect(record: type, argument: str, *decorators: Decorator) -> Decorator:
     return compose(*decorators, gather)
 
 
-def _say_ignored(ctx: click.Context, option: click.Parameter, value: bool) -> None:
-    if value:
-        console.info(f"{option.opts[0]} has no effect in darkpy")
+def _gpu_or_cpu(ctx: click.Context, option: click.Parameter, device: str | None) -> str | None:
+    """Return the device, or the CPU for the number of a GPU on a machine without one, as darknet's CPU builds do."""
+    if device is None or not device.isdecimal():
+        return device
+    import torch
+
+    if torch.cuda.is_available():
+        return device
+    console.info(f"-i {device}: torch finds no GPU here; the CPU is used")
+    return "cpu"
 
 
 force_option = click.option("--force", "overwrite", is_flag=True, help="Overwrite existing files.")
@@ -136,6 +174,7 @@ device_option = click.option(
     "-i",
     "--device",
     metavar="NAME",
+    callback=_gpu_or_cpu,
     help="cpu, cuda, cuda:1, mps, or the number of a GPU; -nogpu means cpu.  [default: a GPU if available]",
 )
 _network_options = (
@@ -214,16 +253,6 @@ box_options = compose(
     ),
     letterbox_option,
 )
-ignored_options = compose(
-    click.option("-dont_show", is_flag=True, expose_value=False, hidden=True),
-    *(
-        click.option(name, is_flag=True, expose_value=False, hidden=True, callback=_say_ignored)
-        for name in ("-fullscreen", "-benchmark_layers", "-cuda_debug_sync", "-show")
-    ),
-)
-"""darknet's options without effect here: darkpy never opens a window."""
-
-
 _FOR_VIDEO = ("is for cameras and video", "darkpy detector demo DATA CFG WEIGHTS FILE takes it")
 _FOR_SERVERS = ("is for servers, and darkpy opens no port", "darkpy detect --json prints JSON for programs")
 UNSUPPORTED_OPTIONS = {
@@ -235,40 +264,100 @@ UNSUPPORTED_OPTIONS = {
 }
 """darknet's options that darkpy lacks: their purpose, and a replacement."""
 OPTION_ALIASES = {"nogpu": ("--device", "cpu")}
+MIN_SPELLING_LIKENESS = 0.75
+"""Ratio of difflib from which another option's name is suggested for an unknown one."""
+_FLAG_VALUE = re.compile(r"-?\d*\.?\d+|true|false|yes|no|on|off", re.IGNORECASE)
 
 
 class Command(click.Command):
-    """A command that accepts darknet's option spellings."""
+    """A command that accepts darknet's command lines.
+
+    Options may be spelled and placed as darknet's users do. Where darknet has the command, options that it reads for
+    every command are accepted without effect, a number after a flag and words after the last argument are ignored.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, list(self._normalize(ctx, args)))
+        return super().parse_args(ctx, _DarknetLine(self, ctx).normalize(args))
 
-    def _normalize(self, ctx: click.Context, args: Sequence[str]) -> Iterator[str]:
-        """Yield the arguments with every option spelled as click knows it. Raises: DarkpyError."""
-        options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
+
+class _DarknetLine:
+    """Words of a command line, on their way to click."""
+
+    def __init__(self, command: Command, ctx: click.Context) -> None:
+        parameters = command.get_params(ctx)
+        options = [option for option in parameters if isinstance(option, click.Option)]
         names = [(name, option) for option in options for name in (*option.opts, *option.secondary_opts)]
-        known = {_strip_dashes(name): (name, option) for name, option in reversed(names)}
-        words = iter(args)
-        for word in words:
+        self.exact = dict(names)
+        self.known = {_strip_dashes(name): (name, option) for name, option in reversed(names)}
+        self.ctx = ctx
+        self.first = next(iter(ctx.command_path.split()[1:]), "")
+        darknet = DARKNET_OPTIONS.get(self.first, GENERAL_OPTIONS)
+        self.darknet = {_strip_dashes(name): (name, is_valued) for name, is_valued in darknet.items()}
+        arguments = [argument for argument in parameters if isinstance(argument, click.Argument)]
+        is_open = any(argument.nargs < 0 for argument in arguments) or self.first not in COMMANDS_IGNORING_WORDS
+        self.capacity = None if is_open else len(arguments)
+        self.without_effect: dict[str, None] = {}
+
+    def normalize(self, args: Sequence[str]) -> list[str]:
+        """Spell every option as click knows it; leave out what darknet ignores, with a note.
+
+        Raises: DarkpyError for an unknown option.
+        """
+        normalized: list[str] = []
+        words = deque(args)
+        count = 0
+        while words:
+            word = words.popleft()
             if word == "--":
-                yield word
-                yield from words
-                return
-            name, equals, value = word.partition("=")
-            bare = _strip_dashes(name)
-            if not _is_option(word):
-                yield word
-            elif bare in known:
-                spelling, option = known[bare]
-                yield from (spelling, value) if equals else (spelling,)
-                if not equals and not option.is_flag and not option.count:
-                    yield from islice(words, option.nargs)
-            elif bare in OPTION_ALIASES and "device" in known:
-                yield from OPTION_ALIASES[bare]
-            elif ctx.resilient_parsing:  # shell completion of an unfinished word
-                yield word
+                normalized += [word, *words]
+                break
+            if _is_option(word):
+                normalized += self._option(word, words)
+                continue
+            count += 1
+            if self.capacity is None or count <= self.capacity:
+                normalized.append(word)
             else:
-                raise _unknown_option(name, ctx.command_path, [spelling for spelling, _ in known.values()])
+                console.warn(f"{word!r} is ignored: {self.ctx.command_path} takes {self.capacity} words before it")
+        if self.without_effect:
+            verb = "have" if len(self.without_effect) > 1 else "has"
+            console.info(f"{', '.join(self.without_effect)} {verb} no effect in {self.ctx.command_path}")
+        return normalized
+
+    def _option(self, word: str, words: deque[str]) -> Sequence[str]:
+        """Return an option with its values, taken from the words after it, as click knows them."""
+        name, equals, value = word.partition("=")
+        bare = _strip_dashes(name)
+        spelling, option = (name, self.exact[name]) if name in self.exact else self.known.get(bare, ("", None))
+        if option is not None:
+            if option.is_flag or option.count:
+                if bare in self.darknet:
+                    self._drop_value(name, words)
+                return (spelling, value) if equals else (spelling,)
+            count = 0 if equals else min(option.nargs, len(words))
+            return (spelling, *([value] if equals else [words.popleft() for _ in range(count)]))
+        if bare in OPTION_ALIASES and "device" in self.known:
+            return OPTION_ALIASES[bare]
+        is_video = self.ctx.info_name == "demo"  # there they have an effect in darknet
+        is_ignored = self.first in ("detector", "classifier", "train") and not is_video
+        is_supported = bare not in UNSUPPORTED_OPTIONS or is_ignored
+        if bare in self.darknet and is_supported:
+            spelling, is_valued = self.darknet[bare]
+            if not is_valued:
+                self._drop_value(name, words)
+            elif not equals and words:
+                words.popleft()
+            if spelling not in SILENT_OPTIONS:
+                self.without_effect[spelling] = None
+            return ()
+        if self.ctx.resilient_parsing:  # shell completion of an unfinished word
+            return (word,)
+        raise _unknown_option(name, self.ctx.command_path, [*self.exact, *(name for name, _ in self.darknet.values())])
+
+    def _drop_value(self, flag: str, words: deque[str]) -> None:
+        """Drop a number after one of darknet's flags, unless it names a file."""
+        if words and _FLAG_VALUE.fullmatch(words[0]) and not Path(words[0]).exists():
+            console.info(f"{flag} takes no value: the {words.popleft()} after it is ignored")
 
 
 class LazyCommand(NamedTuple):
@@ -327,7 +416,11 @@ class Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in self.subcommands and not ctx.resilient_parsing:
-            hint = nearest(args[0], self.subcommands) or f"one of {', '.join(sorted(self.subcommands))}"
+            path = " ".join([*ctx.command_path.split()[1:], args[0]])
+            if path in ABSENT_COMMANDS:
+                purpose, hint = ABSENT_COMMANDS[path]
+                raise DarkpyError(f"{path} {purpose}; darkpy does not have it", hint=hint)
+            hint = nearest(args[0], self.subcommands) or f"{ctx.command_path} --help lists them"
             raise DarkpyError(f"{ctx.command_path} has no command {args[0]!r}", hint=hint)
         return super().resolve_command(ctx, args)
 
@@ -348,7 +441,7 @@ def _unknown_option(name: str, command: str, known: Sequence[str]) -> DarkpyErro
     if _strip_dashes(name) in UNSUPPORTED_OPTIONS:
         purpose, replacement = UNSUPPORTED_OPTIONS[_strip_dashes(name)]
         return DarkpyError(f"{name} {purpose}", hint=replacement)
-    spellings = {_strip_dashes(spelling): spelling for spelling in known}
-    close = get_close_matches(_strip_dashes(name), spellings, n=1)
+    spellings = {_strip_dashes(spelling).lower(): spelling for spelling in reversed(known)}
+    close = get_close_matches(_strip_dashes(name).lower(), spellings, n=1, cutoff=MIN_SPELLING_LIKENESS)
     hint = f"did you mean {spellings[close[0]]}?" if close else f"{command} --help lists them"
     return DarkpyError(f"{command} has no option {name}", hint=hint)

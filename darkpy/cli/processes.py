@@ -93,16 +93,23 @@ def _ending_signals() -> list[int]:
     return numbers
 
 
-def check_gpus(gpus: Sequence[str]) -> None:
-    """Raises: DarkpyError when this machine does not have these GPUs."""
+def check_gpus(gpus: Sequence[str]) -> tuple[str, ...]:
+    """Return the GPUs to use: these, or none on a machine without a GPU, as darknet's CPU builds do.
+
+    Raises: DarkpyError when this machine has GPUs, but not these.
+    """
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        console.info(f"-gpus {','.join(gpus)}: torch finds no GPU here; the CPU is used")
+        return ()
     if any(int(gpu) >= count for gpu in gpus):
         raise DarkpyError(
-            f"-gpus {','.join(gpus)}: torch finds {count or 'no'} GPU{'s' * (count > 1)} here",
-            hint=f"without GPUs, torchrun --nproc_per_node {len(gpus)} -m darkpy train ... shares it between processes",
+            f"-gpus {','.join(gpus)}: torch finds {count} GPU{'s' * (count > 1)} here",
+            hint=f"-gpus {','.join(map(str, range(count)))}",
         )
+    return tuple(gpus)
 
 
 def own_device(device: str | None, gpus: Sequence[str]) -> str | None:

@@ -141,6 +141,9 @@ def target_for(path: Path, name: str | None = None) -> Target:
     for target in TARGET_FORMATS.values():
         if path.suffix.lower() in target.suffixes:
             return target
+    if path.suffix.lower() in OTHER_RUNTIMES:
+        hint = OTHER_RUNTIMES[path.suffix.lower()].format(path.with_suffix(".onnx"))
+        raise DarkpyError(f"{path}: darkpy does not write {path.suffix} files", hint=hint)
     suffixes = ", ".join(suffix for target in TARGET_FORMATS.values() for suffix in target.suffixes)
     raise DarkpyError(f"{path}: its suffix names no format", hint=f"one of {suffixes}, or --to FORMAT")
 
@@ -149,6 +152,14 @@ def _arrays(conversion: Conversion) -> dict[str, torch.Tensor]:
     return state_dict(conversion.network, conversion.metadata.cutoff)
 
 
+OTHER_RUNTIMES = {
+    **dict.fromkeys((".engine", ".trt", ".plan"), "write {0}; TensorRT's trtexec makes an engine of it"),
+    **dict.fromkeys((".xml", ".bin"), "write {0}; OpenVINO reads it, and its ovc makes .xml and .bin of it"),
+    **dict.fromkeys((".tflite", ".pb", ".h5", ".keras"), "write {0}; onnx2tf makes TensorFlow's files of it"),
+    **dict.fromkeys((".mlmodel", ".mlpackage"), "write {0} for ONNX Runtime's Core ML provider"),
+    **dict.fromkeys((".param", ".mnn", ".rknn"), "write {0}; the runtime's converter makes its files of it"),
+}
+"""Suffixes that other runtimes read, and the way there by an ONNX file."""
 TARGET_FORMATS: Mapping[str, Target] = {
     target.name: target
     for target in (

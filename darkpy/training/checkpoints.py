@@ -178,7 +178,7 @@ def write_resume(
     members: dict[str, Any] = {"about": np.array(json.dumps(about)), **arrays}
     stream = io.BytesIO()
     np.savez(stream, **members)
-    write_atomic(path, [stream.getvalue()])
+    write_atomic(path, [stream.getvalue()], replace_input=True)
 
 
 def digest(chunks: Iterable[bytes]) -> str:
@@ -378,7 +378,7 @@ class Checkpoints:
         write_resume(resume, trainer, weights=digest(chunks), best=self.best, fingerprint=self.fingerprint)
         paths = [self.folder / f"{self.base}{name}" for name in names]
         for path in paths:
-            write_atomic(path, chunks)
+            write_atomic(path, chunks, replace_input=True)  # a run goes on in its own files
         for path in self._obsolete:
             if path != resume:
                 path.unlink(missing_ok=True)

@@ -71,7 +71,7 @@ def backup_folder(data: DataFile) -> Path:
     Raises:  DarkpyError when nothing can be written there.
     Differs: darknet does not make it and fails at the first checkpoint; its default is the folder /backup.
     """
-    folder = Path(data.entries.get("backup", "backup"))
+    folder = data.find_folder("backup", "backup")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 from darkpy.cli.load import ask_paths, drawing_path, open_folder, write_drawing
 from darkpy.errors import DarkpyError
 from darkpy.evaluation.result import Result
+from darkpy.files import protect_inputs
 from darkpy.sources.frames import Frame
 
 
@@ -45,15 +46,15 @@ def test_drawing_keeps_name_and_kind_where_it_can(tmp_path: Path, name: str, dra
 def test_nothing_is_written_over_that_was_given(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
-    with pytest.raises(DarkpyError, match="is an input of this command"):
-        open_folder(tmp_path / "link", [tmp_path / "a.png"])
-    with pytest.raises(DarkpyError, match="is an input of this command"):
+    with protect_inputs(), pytest.raises(DarkpyError, match="is an input of this command"):
+        open_folder(tmp_path / "link", [tmp_path / "a.png"], overwrite=False)
+    with protect_inputs(), pytest.raises(DarkpyError, match="is an input of this command"):
         write_drawing(replace(result(), source=Frame.of_file(tmp_path / "a.png")), tmp_path / "link" / "a.png")
     assert (tmp_path / "a.png").stat().st_size == 0
 
 
 def test_image_may_be_given_twice(tmp_path: Path) -> None:
-    open_folder(tmp_path / "drawn", [Path("a.png"), Path("b.png"), Path("a.png")])
+    open_folder(tmp_path / "drawn", [Path("a.png"), Path("b.png"), Path("a.png")], overwrite=False)
 
 
 def test_size_that_the_format_has_no_room_for_is_an_error_that_leaves_no_file(tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_size_that_the_format_has_no_room_for_is_an_error_that_leaves_no_file(tm
 def test_folder_that_cannot_be_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DarkpyError, match="--out"):
-        open_folder(tmp_path / "file", [])
+        open_folder(tmp_path / "file", [], overwrite=False)
 
 
 def test_paths_are_asked_for_one_by_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,7 +76,7 @@ def test_paths_are_asked_for_one_by_one(monkeypatch: pytest.MonkeyPatch, capsys:
     assert next(paths) == "a b.png"
     assert lines.readline() == "\n", "nothing is read before it is wanted"
     assert list(paths) == ["c.png"]
-    assert capsys.readouterr().err.count("Enter Image Path: ") == 3
+    assert capsys.readouterr().out.count("Enter Image Path: ") == 3
 
 
 def test_encoding_of_standard_input_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:

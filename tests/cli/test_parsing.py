@@ -73,8 +73,8 @@ def test_one_dash_alone_is_a_word() -> None:
         ("--dont-sow=1", "did you mean --dont-show?"),
         ("-ithresh", "did you mean -thresh?"),
         ("-zzz", "darkpy detector test --help lists them"),
-        ("-out_filename", "darkpy detector demo DATA CFG WEIGHTS FILE"),
-        ("--http-post-host", "--json"),
+        ("-THRESH", "did you mean -thresh?"),
+        ("-sow", "did you mean -show?"),
     ],
 )
 def test_unknown_option_is_an_error_with_a_hint(option: str, hint: str) -> None:

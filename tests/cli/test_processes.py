@@ -109,9 +109,17 @@ def test_process_that_hangs_is_ended_when_another_has_failed(monkeypatch: pytest
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="where there are GPUs they are used")
-def test_gpus_that_are_not_there_are_refused() -> None:
-    with pytest.raises(DarkpyError, match="-gpus 0,1: torch finds no GPU here\n  hint: without GPUs, torchrun"):
-        check_gpus(("0", "1"))
+def test_gpus_are_a_cpu_where_there_are_none_and_refused_where_there_are_fewer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert check_gpus(("0", "1")) == ()
+    assert capsys.readouterr().err == "note: -gpus 0,1: torch finds no GPU here; the CPU is used\n"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert check_gpus(("0", "1")) == ("0", "1")
+    with pytest.raises(DarkpyError, match="-gpus 0,2: torch finds 2 GPUs here\n  hint: -gpus 0,1"):
+        check_gpus(("0", "2"))
 
 
 def test_list_of_gpus_is_one(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

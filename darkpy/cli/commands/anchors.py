@@ -12,7 +12,16 @@ import click
 
 import darkpy
 from darkpy.cli import console
-from darkpy.cli.options import FILE_PATH, Command, collect, dialect_option, force_option, json_option, require_writable
+from darkpy.cli.options import (
+    FILE_PATH,
+    OUTPUT_PATH,
+    Command,
+    collect,
+    dialect_option,
+    force_option,
+    json_option,
+    require_writable,
+)
 from darkpy.data.lists.text_files import DataFile, read_data
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
@@ -154,7 +163,12 @@ _search_options = collect(
     help="Meaning of VOC's box numbers; see darkpy dataset from-voc.",
 )
 @click.option(
-    "--plot", "--picture", "plot", type=FILE_PATH, metavar="PNG", help="Plot the boxes in the colors of their anchors."
+    "--plot",
+    "--picture",
+    "plot",
+    type=OUTPUT_PATH,
+    metavar="PNG",
+    help="Plot the boxes in the colors of their anchors.",
 )
 @force_option
 @json_option
@@ -182,7 +196,7 @@ def anchors(
     if (width or height) and cfg is not None:
         raise DarkpyError("the cfg has the input size", hint="leave -width and -height out")
     if plot is not None:
-        require_writable(plot, source, cfg, overwrite=overwrite)
+        require_writable(plot, overwrite=overwrite)
     boxes = read_sizes(source, key=key, corners=Corners(corners), dialect=Dialect(dialect) if dialect else None)
     if boxes.problems:
         console.warn(f"{len(boxes.problems)} labels or boxes cannot be used; first: {boxes.problems[0]}")
@@ -324,7 +338,7 @@ def calc_anchors(
     from darkpy.data.lists.labels import MAX_CLASS
 
     for target in (ANCHORS_FILE, COUNTERS_FILE, CLOUD_FILE):
-        require_writable(target, data, overwrite=True)
+        require_writable(target, overwrite=True)
     data_file = read_data(data)
     console.echo(f"\n num_of_clusters = {count}, width = {width}, height = {height} ")
     labels = _read_train_labels(data_file, Dialect(dialect) if dialect else None)

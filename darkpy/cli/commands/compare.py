@@ -12,6 +12,7 @@ from darkpy.cli import console
 from darkpy.cli.load import open_network
 from darkpy.cli.options import (
     FILE_PATH,
+    OUTPUT_PATH,
     Command,
     LoadOptions,
     UnitFloat,
@@ -54,7 +55,7 @@ Exit codes: 0 all layers agree, 1 a layer differs, 2 wrong input.
 @click.argument("image", type=FILE_PATH, required=False)
 @click.option("--against", type=FILE_PATH, metavar="FILE", help="A dump (.npz), an ONNX file (.onnx) or other weights.")
 @click.option("--other-cfg", type=FILE_PATH, metavar="CFG", help="The cfg of the other weights.  [default: CFG]")
-@click.option("--dump", type=FILE_PATH, metavar="FILE.npz", help="Write the input and every layer's output.")
+@click.option("--dump", type=OUTPUT_PATH, metavar="FILE.npz", help="Write the input and every layer's output.")
 @click.option(
     "--tolerance",
     type=UnitFloat(),
@@ -97,7 +98,7 @@ def compare(
             "nothing to compare with", hint="name a reference (--against FILE), or write a dump (--dump FILE)"
         )
     if dump is not None:
-        require_writable(dump, against, image, overwrite=True)
+        require_writable(dump, overwrite=True)
     other = None if other_cfg is None else darkpy.plan(other_cfg, load.dialect, strict=load.strict, weights=against)
     network = open_network(cfg, weights, load, accelerated=False)
     x_BCHW = None

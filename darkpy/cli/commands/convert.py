@@ -14,6 +14,7 @@ from darkpy.cli import console
 from darkpy.cli.load import class_names
 from darkpy.cli.options import (
     FILE_PATH,
+    OUTPUT_PATH,
     Command,
     UnitFloat,
     dialect_option,
@@ -78,7 +79,7 @@ largest value.
 
 @click.command(cls=Command, help=CONVERT_HELP)
 @click.argument("source", metavar="SRC", type=FILE_PATH)
-@click.argument("target", metavar="[DST]", type=FILE_PATH, required=False)
+@click.argument("target", metavar="[DST]", type=OUTPUT_PATH, required=False)
 @click.option("--cfg", type=FILE_PATH, help="The network.  [default: the cfg inside or beside SRC]")
 @click.option("--to", "extension", type=click.Choice(FILE_FORMATS), help="File format.  [default: DST's extension]")
 @click.option("--names", type=FILE_PATH, help="Class names, one per line, to store in DST.")
@@ -142,7 +143,7 @@ def convert(
     writer = target_for(target, extension)
     is_onnx = writer.name == "onnx"
     onnx_options = _onnx_options(output, nms, thresh, is_onnx=is_onnx)
-    require_writable(target, source, cfg, names, data, image, overwrite=overwrite)
+    require_writable(target, overwrite=overwrite)
     if names is None and data is not None:
         names = read_data(data).find_names()
 

@@ -13,6 +13,7 @@ import click
 from darkpy.cli import console
 from darkpy.cli.options import (
     FILE_PATH,
+    OUTPUT_PATH,
     Command,
     UnitFloat,
     collect,
@@ -152,7 +153,7 @@ _write_options = collect(
 
 @click.command("from-voc", cls=Command, help=FROM_VOC_HELP)
 @click.argument("source", metavar="SRC", type=FILE_PATH)
-@click.argument("folder", metavar="DIR", type=FILE_PATH)
+@click.argument("folder", metavar="DIR", type=OUTPUT_PATH)
 @click.option(
     "--corners",
     type=click.Choice(["darknet", "voc", "edges"]),
@@ -174,7 +175,7 @@ def from_voc(
 
 @click.command("from-coco", cls=Command, help=FROM_COCO_HELP)
 @click.argument("sources", metavar="JSON...", type=FILE_PATH, nargs=-1, required=True)
-@click.argument("folder", metavar="DIR", type=FILE_PATH)
+@click.argument("folder", metavar="DIR", type=OUTPUT_PATH)
 @click.option("--images", type=FILE_PATH, metavar="DIR", help="Folder of the images.  [default: COCO's layout]")
 @_write_options
 def from_coco(
@@ -239,7 +240,7 @@ def _print_summary(data_set: DarknetSet, stats: ImportStats, folder: Path) -> No
 
 @click.command("to-coco", cls=Command, help=TO_COCO_HELP)
 @click.argument("source", metavar="SOURCE", type=FILE_PATH)
-@click.argument("target", metavar="TARGET", type=FILE_PATH)
+@click.argument("target", metavar="TARGET", type=OUTPUT_PATH)
 @force_option
 @dialect_option
 def to_coco(source: Path, target: Path, overwrite: bool, dialect: str | None) -> None:
@@ -250,7 +251,7 @@ def to_coco(source: Path, target: Path, overwrite: bool, dialect: str | None) ->
     to_folder = source.suffix == ".data"
     files = {key: target / f"{key}.json" if to_folder else target for key in lists}
     for file in files.values():
-        require_writable(file, source, overwrite=overwrite)
+        require_writable(file, overwrite=overwrite)
     label_dialect = Dialect(dialect) if dialect else None
     coco_sets = {key: _coco_set(key, images, difficult.get(key), label_dialect) for key, images in lists.items()}
     for key, coco_set in coco_sets.items():
@@ -285,7 +286,7 @@ def _coco_set(key: str, images: ImageList, difficult: ImageList | None, dialect:
 
 @click.command("split", cls=Command, help=SPLIT_HELP)
 @click.argument("source", metavar="SOURCE", type=FILE_PATH)
-@click.argument("folder", metavar="DIR", type=FILE_PATH)
+@click.argument("folder", metavar="DIR", type=OUTPUT_PATH)
 @click.option(
     "--parts",
     metavar="NAME=SHARE,...",
@@ -301,7 +302,7 @@ def split(source: Path, folder: Path, parts: str, seed: int, overwrite: bool) ->
 
     files = split_files(source, open_list(source), folder, _parse_shares(parts), seed)
     for file in files:
-        require_writable(file, source, overwrite=overwrite)
+        require_writable(file, overwrite=overwrite)
     make_folder(folder)
     for file, lines in files.items():
         write_atomic(file, ["".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")])
@@ -348,7 +349,7 @@ def stats(source: Path, as_json: bool, dialect: str | None) -> None:
 
 @click.command("draw", cls=Command, help=DRAW_HELP)
 @click.argument("source", metavar="SOURCE", type=FILE_PATH)
-@click.argument("target", metavar="PNG", type=FILE_PATH)
+@click.argument("target", metavar="PNG", type=OUTPUT_PATH)
 @click.option(
     "--images", type=click.IntRange(1, 1000), metavar="N", default=23, show_default=True, help="Number of images."
 )
@@ -374,7 +375,7 @@ def draw(
     from darkpy.data.lists.image_list import open_list
     from darkpy.diagnostics.report.label_sheet import LabelSheet, choose, fill_sheet
 
-    require_writable(target, source, overwrite=overwrite)
+    require_writable(target, overwrite=overwrite)
     image_list = open_list(source, key)
     labels = image_list.read_labels(Dialect(dialect) if dialect else None)
     sheet, indices = LabelSheet(), choose(len(image_list.images), images, seed)

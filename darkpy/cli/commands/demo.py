@@ -16,13 +16,13 @@ from darkpy.cli import console
 from darkpy.cli.load import class_names, open_network, write_image
 from darkpy.cli.options import (
     FILE_PATH,
+    OUTPUT_PATH,
     SOURCE_PATH,
     Command,
     LoadOptions,
     box_options,
     collect,
     fast_network_options,
-    ignored_options,
     require_writable,
 )
 from darkpy.data.lists.text_files import read_data
@@ -78,8 +78,8 @@ _demo_options = collect(
     _DemoOptions,
     "demo",
     click.option("-c", "camera", type=click.IntRange(0), default=0, metavar="N", help="Camera, if no FILE is given."),
-    click.option("-out_filename", type=FILE_PATH, metavar="FILE", help="Write a video with the boxes drawn."),
-    click.option("-json_file_output", type=FILE_PATH, metavar="FILE", help="Write the detections as JSON."),
+    click.option("-out_filename", type=OUTPUT_PATH, metavar="FILE", help="Write a video with the boxes drawn."),
+    click.option("-json_file_output", type=OUTPUT_PATH, metavar="FILE", help="Write the detections as JSON."),
     click.option("-prefix", metavar="NAME", help="Write each frame to NAME_00000001.jpg and so on."),
     click.option("-ext_output", is_flag=True, help="Print the position of each box in pixels."),
     click.option("-dontdraw_bbox", is_flag=True, help="Write frames without boxes."),
@@ -114,7 +114,6 @@ def _say_no_average(ctx: click.Context, option: click.Parameter, value: int | No
 @click.option("-avgframes", "-avg", type=int, expose_value=False, hidden=True, callback=_say_no_average)
 @box_options
 @fast_network_options
-@ignored_options
 def demo(
     data: Path,
     cfg: Path,
@@ -134,7 +133,7 @@ def demo(
         raise click.UsageError("-w and -h go together: give both")
     for target in (demo.out_filename, demo.json_file_output):
         if target is not None:
-            require_writable(target, data, cfg, weights, file, overwrite=True)
+            require_writable(target, overwrite=True)
     size = (demo.width, demo.height) if demo.width and demo.height else None
     names_file = read_data(data).find_names()
     frames = VideoFrames(demo.camera if file is None else file, rate=demo.rate, size=size, skip=demo.skip)

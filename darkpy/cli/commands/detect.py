@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from itertools import chain
 from pathlib import Path
@@ -29,15 +29,15 @@ from darkpy.cli.load import (
 )
 from darkpy.cli.options import (
     FILE_PATH,
+    OUTPUT_PATH,
     SOURCE_PATH,
     Command,
     LoadOptions,
     box_options,
     collect,
     fast_network_options,
-    ignored_options,
     json_option,
-    require_writable,
+    require_own,
 )
 from darkpy.data.lists.text_files import read_data
 from darkpy.dialect import Dialect
@@ -94,6 +94,7 @@ class _OutputOptions:
     classes: str | None
     limit: int | None
     out: Path | None
+    drawing: Path | None
     line_width: int | None
     hide_labels: bool
     hide_scores: bool
@@ -119,15 +120,25 @@ _output_options = collect(
     json_option,
     click.option("--json-lines", "as_json_lines", is_flag=True, help="Print a JSON object per image as it is done."),
     click.option("--csv", "as_csv", is_flag=True, help="Print CSV: a line per detection, edges in pixels."),
-    click.option("--out", type=FILE_PATH, metavar="DIR", help="Draw the images into this folder."),
+    click.option("--out", type=OUTPUT_PATH, metavar="DIR", help="Draw the images into this folder."),
+    click.option(
+        "-out",
+        "drawing",
+        type=OUTPUT_PATH,
+        metavar="NAME",
+        help="Draw NAME.jpg instead of predictions.jpg, as pjreddie's program; with several images, or if NAME is a "
+        "folder, the same as --out.",
+    ),
     click.option("--line-width", type=click.IntRange(1, 100), metavar="N", help="Line width of drawn boxes in pixels."),
     click.option("--hide-labels", is_flag=True, help="Draw boxes without names and scores."),
     click.option("--hide-scores", is_flag=True, help="Draw names without scores."),
-    click.option("--crop", type=FILE_PATH, metavar="DIR", help="Write the pixels of each detection into this folder."),
+    click.option("--crop", type=OUTPUT_PATH, metavar="DIR", help="Write the pixels of each box into this folder."),
     click.option(
-        "--save-labels", type=FILE_PATH, metavar="DIR", help="Write a darknet label file per image into this folder."
+        "--save-labels", type=OUTPUT_PATH, metavar="DIR", help="Write a darknet label file per image into this folder."
     ),
-    click.option("--overwrite", is_flag=True, help="Let --save-labels replace existing label files."),
+    click.option(
+        "--overwrite", is_flag=True, help="Replace existing label files, and images that darkpy did not make."
+    ),
 )
 
 
@@ -149,7 +160,6 @@ _output_options = collect(
 @click.option("-ext_output", is_flag=True, expose_value=False, hidden=True)  # always on here
 @box_options
 @fast_network_options
-@ignored_options
 def detect(
     cfg: Path,
     weights: str | None,
@@ -182,6 +192,9 @@ def detect(
         raise click.UsageError("--json, --json-lines and --csv are three forms of the output: give one")
     video = find_video(images)
     paths = expand_paths(images) if images and video is None else None
+    if outputs.drawing is not None and (outputs.drawing.is_dir() or video or (paths is not None and len(paths) > 1)):
+        outputs = replace(outputs, out=outputs.drawing, drawing=None)
+    is_for_programs = outputs.as_json or outputs.as_json_lines or outputs.as_csv
     writer = _Writer(outputs, paths, video)
     if names is None and data is not None:
         names = read_data(data).find_names()
@@ -196,7 +209,7 @@ def detect(
     if video is not None:
         source = video
     else:
-        source = ask_paths() if paths is None else paths
+        source = ask_paths(prompt_on_stderr=is_for_programs) if paths is None else paths
     results: Iterable[Result] = detect(
         network,
         source,
@@ -252,7 +265,8 @@ class _Writer:
         ):
             if folder is not None:
                 target = drawing_path if option != "--save-labels" else _label_path
-                open_folder(folder, paths or (), option=option, target=target)
+                is_free = options.overwrite or option == "--save-labels"  # existing labels are skipped
+                open_folder(folder, paths or (), overwrite=is_free, option=option, target=target)
 
     def __enter__(self) -> _Writer:
         return self
@@ -278,17 +292,18 @@ class _Writer:
                 self.has_failed = True
             else:
                 name = f"{Path(shown.path).stem}_{shown.frame:08}.jpg" if self.is_video else shown.path
-                drawing = drawing_path(name, options.out) if options.out else PREDICTIONS_FILE
+                named = Path(f"{options.drawing}.jpg") if options.drawing else PREDICTIONS_FILE
+                drawing = drawing_path(name, options.out) if options.out else named
                 style = (options.line_width, not options.hide_labels, not options.hide_scores)
                 if self.is_video and options.out is not None:
                     if self._video is None:
                         self._video = open_video_file(shown.path, options.out)
                     drawn = shown.draw(line_width=style[0], labels=style[1], scores=style[2])
                     self._video.write(drawn, shown.time)
-                elif options.out is not None or self.draws_predictions:
+                elif options.out is not None or options.drawing is not None or self.draws_predictions:
                     write_drawing(shown, drawing, *style)
                 if options.crop is not None:
-                    _write_crops(shown, drawing_path(name, options.crop))
+                    _write_crops(shown, drawing_path(name, options.crop), overwrite=options.overwrite)
                 if options.save_labels is not None:
                     self._save_labels(shown, _label_path(name, options.save_labels))
             yield shown
@@ -304,7 +319,7 @@ def _label_path(source: str | Path, folder: Path) -> Path:
     return folder / f"{Path(source).stem}.txt"
 
 
-def _write_crops(result: Result, target: Path) -> None:
+def _write_crops(result: Result, target: Path, *, overwrite: bool) -> None:
     """Write the pixels of each detection whose box is not outside the image, to names that begin like the target."""
     import PIL.Image
 
@@ -312,7 +327,7 @@ def _write_crops(result: Result, target: Path) -> None:
         if pixels_HWC.size:
             suffix = re.sub(r"[^\w-]+", "_", name)[:40]
             path = target.with_name(f"{target.stem}_{index:03}_{suffix}{target.suffix}")
-            require_writable(path, result.path, overwrite=True)
+            require_own(path, overwrite=overwrite, hint="--overwrite overwrites it")
             write_image(PIL.Image.fromarray(pixels_HWC), path)
 
 

@@ -13,13 +13,14 @@ from darkpy.cli import console
 from darkpy.cli.load import PREDICTIONS_FILE, ask_paths, class_names, open_network, write_drawing
 from darkpy.cli.options import (
     FILE_PATH,
+    OUTPUT_PATH,
     Command,
     LoadOptions,
     box_options,
     fast_network_options,
-    ignored_options,
     require_writable,
 )
+from darkpy.data.lists.image_list import LIST_SUFFIXES
 from darkpy.data.lists.text_files import read_data
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
@@ -49,7 +50,7 @@ darkpy opens no window, so -dont_show has no effect. The time printed covers eve
 @click.option("-ext_output", is_flag=True, help="Print the position of each box in pixels.")
 @click.option(
     "-out",
-    type=FILE_PATH,
+    type=OUTPUT_PATH,
     metavar="NAME",
     help="alexeyab: write the detections to this file as JSON. pjreddie: draw NAME.jpg instead of predictions.jpg.",
 )
@@ -57,7 +58,6 @@ darkpy opens no window, so -dont_show has no effect. The time printed covers eve
 @click.option("--overwrite", is_flag=True, help="Let -save_labels replace existing label files.")
 @box_options
 @fast_network_options
-@ignored_options
 def test(
     data: Path,
     cfg: Path,
@@ -77,7 +77,11 @@ def test(
     from darkpy.sources.frames import Frame
 
     if out is not None:
-        require_writable(out, data, cfg, weights, image, overwrite=True)
+        require_writable(out, overwrite=True)
+    if image is not None and (image.is_dir() or image.suffix.lower() in LIST_SUFFIXES):
+        hint = f"darkpy detect CFG WEIGHTS {image} takes folders and lists; "
+        hint += f"darkpy detector test DATA CFG WEIGHTS < {image} reads the paths in a list"
+        raise DarkpyError(f"{image}: is {'a folder' if image.is_dir() else 'a list'}, not an image", hint=hint)
     names_file = read_data(data).find_names()
     network = open_network(cfg, weights, load, examples=(image,) if image else ())
     names = class_names(network, names_file)

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from darkpy.cli import console
-from darkpy.cli.options import FILE_PATH, Command, device_option, dialect_option, json_option, require_writable
+from darkpy.cli.options import (
+    FILE_PATH,
+    OUTPUT_PATH,
+    Command,
+    device_option,
+    dialect_option,
+    json_option,
+    require_writable,
+)
 from darkpy.data.lists.text_files import read_data
 from darkpy.errors import DarkpyError
 from darkpy.files import make_folder, write_atomic
@@ -81,9 +89,9 @@ Exit codes: 0 nothing found, 1 findings, 2 wrong input.
     help="Run the network on N images, spread over the list.  [default: all]",
 )
 @click.option("--updates", type=click.IntRange(1), metavar="N", help="Dry run of N training updates; nothing is kept.")
-@click.option("--out", type=FILE_PATH, metavar="DIR", help="Folder for samples.csv and samples.png.")
+@click.option("--out", type=OUTPUT_PATH, metavar="DIR", help="Folder for samples.csv and samples.png.")
 @click.option(
-    "--write", "write", type=FILE_PATH, metavar="CFG", help="Write a new cfg with the first remedy of each finding."
+    "--write", "write", type=OUTPUT_PATH, metavar="CFG", help="Write a new cfg with the first remedy of each finding."
 )
 @json_option
 @device_option
@@ -112,7 +120,7 @@ def doctor(
     if updates is not None and data is None:
         raise DarkpyError("--updates needs training data", hint="name the data: CFG DATA")
     if write is not None:
-        require_writable(write, cfg, data, weights, overwrite=False, hint="name a new file")
+        require_writable(write, overwrite=False, hint="name a new file")
     seen = 0 if weights is None else read_header(weights)[0].seen
     exam = examine(cfg, None if data is None else read_data(data), dialect=dialect, seen=seen, weights=weights)
     for _ in console.track(exam.survey(), exam.total):

@@ -20,7 +20,6 @@ from darkpy.cli.options import (
     UnitFloat,
     collect,
     fast_network_options,
-    ignored_options,
     json_option,
     letterbox_option,
 )
@@ -262,7 +261,6 @@ class EvaluationSession:
 @_batch_option
 @json_option
 @fast_network_options
-@ignored_options
 def map_command(
     data: Path,
     cfg: Path,
@@ -297,7 +295,6 @@ def map_command(
 @_batch_option
 @json_option
 @fast_network_options
-@ignored_options
 def recall(
     data: Path,
     cfg: Path,
@@ -331,7 +328,6 @@ def recall(
 @letterbox_option
 @_batch_option
 @fast_network_options
-@ignored_options
 def valid(
     data: Path,
     cfg: Path,
@@ -354,7 +350,7 @@ def valid(
     detections = DetectionStore()
     settings = valid_options(session.network, letterbox, session.class_map)
     statuses = session.run([Metric(settings, detections.add)], batch_size)
-    folder = Path(session.data.entries.get("results", "results"))
+    folder = session.data.find_folder("results", "results")
     dialect = session.network.plan.dialect
     files = write_results(result_format, folder, detections, statuses, session.names, dialect, out)
     console.info(f"wrote {files[0]}" if len(files) == 1 else f"wrote {len(files)} files into {folder}")

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from darkpy.cli import console
-from darkpy.cli.options import FILE_PATH, Command, dialect_option, force_option, require_writable
-from darkpy.files import write_atomic
+from darkpy.cli.options import FILE_PATH, OUTPUT_PATH, Command, dialect_option, force_option, require_writable
+from darkpy.files import note_input, write_atomic
 
 NEW_HELP = """Write a cfg for your data, from a published one.
 
@@ -43,7 +43,7 @@ class _InputSize(click.ParamType["tuple[int, int]"]):
 @click.argument("template")
 @click.option("--data", type=FILE_PATH, metavar="DATA", required=True, help="The .data file.")
 @click.option("--size", type=_InputSize(), metavar="N|WxH", help="Input size.  [default: TEMPLATE's]")
-@click.option("--out", type=FILE_PATH, metavar="CFG", help="File to write.  [default: TEMPLATE-DATA.cfg]")
+@click.option("--out", type=OUTPUT_PATH, metavar="CFG", help="File to write.  [default: TEMPLATE-DATA.cfg]")
 @click.option("--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Random seed.")
 @force_option
 @dialect_option
@@ -59,8 +59,9 @@ def new(
     from darkpy.custom_cfg import describe, find_template, make_custom_cfg
 
     path = find_template(template)
+    note_input(path)
     target = out or Path(f"{path.stem}-{data.stem}.cfg")
-    require_writable(target, path, data, overwrite=overwrite)
+    require_writable(target, overwrite=overwrite)
     custom = make_custom_cfg(path, data, size=size, dialect=dialect, seed=seed)
     for line in describe(custom):
         console.echo(line)

@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from darkpy.cli import console
-from darkpy.cli.options import FILE_PATH, Command
-from darkpy.errors import DarkpyError
+from darkpy.cli.options import FILE_PATH, OUTPUT_PATH, Command, force_option, require_own
 from darkpy.files import make_folder, write_atomic
 
 REPORT_HELP = """Write an HTML report of a training run: loss, learning rate, gradients, layers over time, findings.
@@ -28,12 +27,13 @@ dashed lines findings; in the heat maps each row is a layer. --png also writes t
 
 @click.command(cls=Command, help=REPORT_HELP)
 @click.argument("run", type=FILE_PATH)
-@click.option("--out", type=FILE_PATH, metavar="FILE", help="HTML file.  [default: BASE.report.html beside the log]")
-@click.option("--png", "images", type=FILE_PATH, metavar="DIR", help="Also write the charts as PNG files.")
+@click.option("--out", type=OUTPUT_PATH, metavar="FILE", help="HTML file.  [default: BASE.report.html beside the log]")
+@click.option("--png", "images", type=OUTPUT_PATH, metavar="DIR", help="Also write the charts as PNG files.")
 @click.option(
-    "--tensorboard", "events", type=FILE_PATH, metavar="DIR", help="Also write TensorBoard events, into a new folder."
+    "--tensorboard", "events", type=OUTPUT_PATH, metavar="DIR", help="Also write TensorBoard events, into a new folder."
 )
-def report(run: Path, out: Path | None, images: Path | None, events: Path | None) -> None:
+@force_option
+def report(run: Path, out: Path | None, images: Path | None, events: Path | None, overwrite: bool) -> None:
     from darkpy.diagnostics.monitor.run_log import LOG_SUFFIX, find_log, read_log
     from darkpy.diagnostics.report.events import write_events
     from darkpy.diagnostics.report.page import drawings, write_page
@@ -41,15 +41,16 @@ def report(run: Path, out: Path | None, images: Path | None, events: Path | None
 
     log = read_log(find_log(run))
     html = out or log.path.with_name(f"{log.path.name.removesuffix(LOG_SUFFIX)}.report.html")
-    if html.resolve() == log.path.resolve():
-        raise DarkpyError(f"{html} is the log itself", hint="name another file with --out")
+    charts = {} if images is None else {images / f"{name}.png": drawing for name, drawing in drawings(log).items()}
+    for target in (html, *charts):
+        require_own(target, overwrite=overwrite)
     if events is not None:
         count = write_events(log, events)
         console.info(f"wrote {count} values for TensorBoard into {events}")
     if images is not None:
         make_folder(images)
-        for name, drawing in drawings(log).items():
-            write_atomic(images / f"{name}.png", [drawing.png()])
+        for target, drawing in charts.items():
+            write_atomic(target, [drawing.png()])
         console.info(f"wrote the charts into {images}")
     write_atomic(html, [write_page(log).encode("utf-8", errors="replace")])
     counts = f"{count_text(len(log.updates), 'update')}, {count_text(len(log.findings), 'finding')}"

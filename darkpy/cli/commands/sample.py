@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from darkpy.cli import console
-from darkpy.cli.options import FILE_PATH, Command
+from darkpy.cli.options import OUTPUT_PATH, Command
 
 MAX_IMAGES = 100_000
 IMAGE_SIDES_PX = (64, 1024)
@@ -28,7 +28,7 @@ The same --seed gives the same images.
 
 
 @click.command(cls=Command, help=SAMPLE_HELP)
-@click.argument("folder", metavar="DIR", type=FILE_PATH)
+@click.argument("folder", metavar="DIR", type=OUTPUT_PATH)
 @click.option(
     "--images",
     type=click.IntRange(1, MAX_IMAGES),

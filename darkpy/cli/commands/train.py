@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, TypedDict
 import click
 
 from darkpy.cli import console
-from darkpy.cli.console import info
 from darkpy.cli.options import (
     FILE_PATH,
+    OUTPUT_PATH,
     Command,
     UnitFloat,
     compose,
     device_option,
     dialect_option,
-    ignored_options,
+    require_own,
     strict_option,
 )
 from darkpy.errors import DarkpyError
@@ -118,18 +118,11 @@ def _gpu_numbers(ctx: click.Context, option: click.Parameter, value: str | None)
     return numbers
 
 
-def _ignore_port(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
-    """AlexeyAB's program shows its chart in a browser through this port."""
-    if value is not None:
-        info("-mjpeg_port opens no port here: the chart is an image beside the weights")
-
-
 _train_options = compose(
     click.option("-clear", is_flag=True, help="Start the schedule anew, as if WEIGHTS had seen 0 images."),
     click.option("--darknet-log", is_flag=True, help="Print what darknet's program prints, line for line."),
-    click.option("-chart", type=FILE_PATH, metavar="FILE",
+    click.option("-chart", type=OUTPUT_PATH, metavar="FILE",
                  help="PNG chart of loss and mAP, redrawn as it trains.  [default: chart_BASE.png beside the weights]"),
-    click.option("-mjpeg_port", metavar="N", expose_value=False, hidden=True, callback=_ignore_port),
     click.option("--precision", type=click.Choice(("fp32", "bf16")), default="fp32", show_default=True,
                  help="bf16 is about twice as fast where the hardware supports it, and less exact."),
     click.option("--no-monitor", is_flag=True, help="Do not check updates: make every one, and report nothing."),
@@ -155,7 +148,6 @@ _train_options = compose(
                  help="GPUs that share each minibatch: batch and rate stay as they are."),
     dialect_option,
     strict_option,
-    ignored_options,
 )  # fmt: skip
 _map_options = compose(
     click.option("-map", "validate", is_flag=True, help="Compute mAP on DATA's `valid` list during training."),
@@ -204,11 +196,13 @@ def _run(cfg: Path, data: Path, weights: Path | None, kind: str | None, options:
     from darkpy.process import keep_freed_memory
     from darkpy.training_run import train as run_training
 
-    gpus, device = options["gpus"], options["device"]
+    gpus, device, chart = options["gpus"], options["device"], options["chart"]
+    if chart is not None:
+        require_own(chart, overwrite=False, hint="name a new file: -chart FILE")
     if device is not None and gpus:
         raise DarkpyError("--device and -gpus both name the device: give one")
     if gpus:
-        check_gpus(gpus)
+        gpus = check_gpus(gpus)
     if len(gpus) > 1 and not is_launched():
         return launch(click.get_current_context().find_root().obj, len(gpus))
     keep_freed_memory()
@@ -233,7 +227,7 @@ def _run(cfg: Path, data: Path, weights: Path | None, kind: str | None, options:
             allow_empty=options["allow_empty"],
             overwrite=options["overwrite"],
             rescue=options["rescue"],
-            chart=options["chart"] or True,
+            chart=chart or True,
             map_epochs=options["map_epochs"] if options.get("validate") else 0,
             iou_thresh=options.get("iou_thresh", 0.5),
             thresh=options.get("thresh", 0.25),
@@ -355,9 +349,9 @@ class TrainOutput:
                 console.control(text)
             else:
                 console.echo(text, nl=nl, err=err)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, console.StandardOutputError) as error:
             self._lost_streams.add(stream)
-            reason = getattr(error, "strerror", None) or error
+            reason = getattr(error.__cause__ or error, "strerror", None) or error
             console.warn(f"standard {'error' if err else 'output'}: {reason}: the training goes on without it")
             # keeps Python from flushing the failed output once more at exit
             setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123

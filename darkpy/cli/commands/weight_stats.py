@@ -14,6 +14,7 @@ import darkpy
 from darkpy.cli import console
 from darkpy.cli.options import (
     FILE_PATH,
+    OUTPUT_PATH,
     Command,
     dialect_option,
     force_option,
@@ -158,7 +159,7 @@ def print_command(
 @click.argument("cfg", type=FILE_PATH)
 @click.argument("weights", type=FILE_PATH, required=False)
 @click.option("--layer", type=click.INT, metavar="N", help="Index of the layer.  [default: the first convolution]")
-@click.option("--out", type=FILE_PATH, default=FILTERS_FILE, metavar="FILE", show_default=True, help="PNG file.")
+@click.option("--out", type=OUTPUT_PATH, default=FILTERS_FILE, metavar="FILE", show_default=True, help="PNG file.")
 @force_option
 @dialect_option
 @strict_option
@@ -178,7 +179,7 @@ def visualize(
 
     if out.suffix.lower() != ".png":
         raise DarkpyError(f"--out {out}: must be a .png file", hint=f"--out {out.with_suffix('.png')}")
-    require_writable(out, cfg, weights, overwrite=overwrite or out == FILTERS_FILE)
+    require_writable(out, overwrite=overwrite or out == FILTERS_FILE)
     plan = darkpy.plan(cfg, dialect, strict=strict, weights=weights)
     opened = new_weights(plan) if weights is None else load_weights_file(plan, weights)
     node, weights_FCKK = filters_of(opened, layer)

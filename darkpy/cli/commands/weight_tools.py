@@ -13,6 +13,7 @@ import darkpy
 from darkpy.cli import console
 from darkpy.cli.options import (
     FILE_PATH,
+    OUTPUT_PATH,
     Command,
     Decorator,
     collect,
@@ -109,8 +110,8 @@ class _ToolOptions:
 
 _cfg = click.argument("cfg", type=FILE_PATH)
 _weights = click.argument("weights", type=FILE_PATH)
-_out = click.argument("out", type=FILE_PATH)
-_write_cfg = click.option("--write-cfg", type=FILE_PATH, metavar="FILE", help="Also write the matching cfg.")
+_out = click.argument("out", type=OUTPUT_PATH)
+_write_cfg = click.option("--write-cfg", type=OUTPUT_PATH, metavar="FILE", help="Also write the matching cfg.")
 _tool_options = collect(_ToolOptions, "options", force_option, dialect_option, strict_option)
 
 
@@ -135,7 +136,7 @@ def average(cfg: Path, out: Path, files: tuple[Path, ...], options: _ToolOptions
     from darkpy.export.weight_tools import average
 
     hint = "OUT comes before the files it is made of; --force overwrites it"
-    require_writable(out, cfg, *files, overwrite=options.overwrite, hint=hint)
+    require_writable(out, overwrite=options.overwrite, hint=hint)
     _write(out, average(darkpy.plan(cfg, options.dialect, strict=options.strict, weights=files[0]), files))
 
 
@@ -192,7 +193,7 @@ def normalize(cfg: Path, weights: Path, out: Path, write_cfg: Path | None, optio
 def oneoff(cfg: Path, weights: Path, out: Path, seed: int, options: _ToolOptions) -> None:
     from darkpy.export.weight_tools import copy_classes
 
-    require_writable(out, cfg, weights, overwrite=options.overwrite)
+    require_writable(out, overwrite=options.overwrite)
     _write(out, copy_classes(darkpy.plan(cfg, options.dialect, strict=options.strict, weights=weights), weights, seed))
 
 
@@ -200,9 +201,9 @@ def _load(cfg: Path, weights: Path, out: Path, options: _ToolOptions, cfg_out: P
     """Load the weights, after checking that the files to write may be written."""
     from darkpy.export.weight_tools import load_weights_file
 
-    require_writable(out, cfg, weights, overwrite=options.overwrite)
+    require_writable(out, overwrite=options.overwrite)
     if cfg_out is not None:
-        require_writable(cfg_out, cfg, weights, overwrite=options.overwrite)
+        require_writable(cfg_out, overwrite=options.overwrite)
         if cfg_out.resolve() == out.resolve():
             raise click.UsageError(f"{cfg_out} cannot be both the weights and the cfg")
     return load_weights_file(darkpy.plan(cfg, options.dialect, strict=options.strict, weights=weights), weights)

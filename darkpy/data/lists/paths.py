@@ -5,15 +5,18 @@ from __future__ import annotations
 import glob
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from darkpy.dialect import Dialect
-from darkpy.errors import DarkpyError
-from darkpy.files import ENCODING_HINT, read_text
+from darkpy.errors import DarkpyError, DarkpyWarning
+from darkpy.files import ENCODING_HINT, find_by_tail, read_text
 
 MAX_LIST_BYTES = 1 << 30  # 14 million images with paths of 70 letters
 MAX_SEARCHED_FOLDERS = 30
+MAX_TRIED_LINES = 20
+"""First lines of a list, by which it is told that the list was written elsewhere."""
 MAX_PATH_LENGTH = 4096  # Linux opens no longer ones
 _LIST_HINT = "a list has one image path on each line"
 IMAGE_SUFFIXES = frozenset(
@@ -183,12 +186,41 @@ def read_list_lines(path: Path) -> list[str]:
             number = lines.index(line) + 1
             message = f"{printable(path)}: path {number} of the list is more than a path: {printable(line[:60])}"
             raise DarkpyError(message, hint=_LIST_HINT)
+    lines = _relocate(lines, path)
     undecoded = [line for line in lines if _SURROGATE_PATTERN.search(line)]
     if undecoded and not any(_exists(line, path.parent) for line in undecoded):
         shown = os.fsencode(undecoded[0]).decode("cp1252", errors="replace")
         message = f"{printable(path)}: is not UTF-8, and no file has the name that it gives as {printable(shown)}"
         raise DarkpyError(message, hint=ENCODING_HINT)
     return lines
+
+
+def _relocate(lines: list[str], file: Path) -> list[str]:
+    """Replace the paths of a list that was written on another computer by those of the same files here.
+
+    This is done if the first images of the list do not exist, and one of them is found by the end of its path.
+    """
+    first = lines[:MAX_TRIED_LINES]
+    if any(_exists(line, file.parent) for line in first):
+        return lines
+    slashed = [line.replace("\\", "/") for line in first] if os.sep == "/" else first
+    if slashed != first and any(_exists(line, file.parent) for line in slashed):
+        message = f"{printable(file)}: its paths have backslashes, as on Windows; they are read as slashes"
+        warnings.warn(message, DarkpyWarning, stacklevel=3)
+        return [line.replace("\\", "/") for line in lines]
+    found = next((found for line in first if (found := find_by_tail(line, file.parent)) is not None), None)
+    if found is None:
+        return lines
+    start, base = found
+    slashed = [line.replace("\\", "/") if os.sep == "/" else line for line in lines]
+    count = sum(line.startswith(start) for line in slashed)
+    warnings.warn(
+        f"{printable(file)}: {count} of {len(lines)} paths begin with {printable(start)}, which is not on this "
+        f"computer; the same files in {printable(base.absolute())} are read",
+        DarkpyWarning,
+        stacklevel=3,
+    )
+    return [str(base / line[len(start) :]) if line.startswith(start) else line for line in slashed]
 
 
 def _exists(entry: str, folder: Path) -> bool:

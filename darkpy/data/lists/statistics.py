@@ -41,7 +41,7 @@ class ListStatistics:
 
     images: number of lines; `unlabeled` of them have no label file, `empty` a label file without a box, and `repeated`
         occur earlier in the list.
-    classes: number of boxes of each class, and of images with it.
+    classes: number of boxes of each class that has a name or boxes, and of images with it.
     per_image, width, height: QUANTILES_PERCENT of the boxes of a labeled image, and of their sizes as
         fractions.
     sizeless, outside, cut, doubled: boxes without a size, outside their image, over its edge, and exact repetitions.
@@ -88,14 +88,14 @@ def count_list(listed: ImageList, table: LabelTable) -> ListStatistics:
     rows = np.column_stack([table.image_N, table.class_N, table.box_N4])
     boxes = Counter(table.class_N.tolist())
     images = Counter(class_id for _, class_id in set(zip(table.image_N.tolist(), table.class_N.tolist(), strict=True)))
-    names = [listed.name(class_id) for class_id in range(max(len(listed.names), max(boxes, default=-1) + 1))]
+    class_ids = sorted({*range(len(listed.names)), *boxes})  # one wrong label may name class 1,048,575
     return ListStatistics(
         images=len(listed.images),
         unlabeled=len(table.missing),
         empty=int((per_image[has_labels] == 0).sum()),
         repeated=len(listed.images) - len(set(listed.images)),
         boxes=len(table),
-        classes={name: (boxes[class_id], images[class_id]) for class_id, name in enumerate(names)},
+        classes={listed.name(class_id): (boxes[class_id], images[class_id]) for class_id in class_ids},
         per_image=_quantiles(per_image[has_labels]),
         width=_quantiles(good_N4[:, 2]),
         height=_quantiles(good_N4[:, 3]),

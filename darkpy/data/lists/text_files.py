@@ -6,11 +6,13 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
-from darkpy.errors import DarkpyError, DarkpyWarning
-from darkpy.files import locate, read_text
+from darkpy.errors import DarkpyError, DarkpyNote, DarkpyWarning
+from darkpy.files import find_by_tail, locate, read_text, with_slashes
 
+MAX_LISTED_LINES = 5
 MAX_SIZE_BYTES = 1 << 22  # the largest in use, the names of ImageNet's 22,000 classes, has 0.5 MB
 
 
@@ -82,7 +84,9 @@ def names_for(class_count: int, file: str | os.PathLike[str] | None = None) -> t
     """
     if file is not None:
         names = read_names(file)
-        message = f"{os.fspath(file)}: holds {len(names)} names, the network has {class_count} classes"
+        blank = [str(number) for number, name in enumerate(names, start=1) if not name.strip()]
+        lines = f" (line {', '.join(blank[:MAX_LISTED_LINES])} is blank)" if blank else ""
+        message = f"{os.fspath(file)}: holds {len(names)} names{lines}, the network has {class_count} classes"
         if len(names) < class_count:
             raise DarkpyError(message, hint="give the names that the network was trained with, one on a line")
         if len(names) > class_count:
@@ -90,6 +94,8 @@ def names_for(class_count: int, file: str | os.PathLike[str] | None = None) -> t
             warnings.warn(f"{message}; the last {extra} are not used", DarkpyWarning, stacklevel=2)
         return names[:class_count]
     if class_count in _NAMES_BY_COUNT:
+        kind = "COCO" if class_count == len(COCO_NAMES) else "VOC"
+        warnings.warn(f"no names are given: the {class_count} classes are named as {kind}'s", DarkpyNote, stacklevel=2)
         return _NAMES_BY_COUNT[class_count]
     message = f"no names are given for the {class_count} classes: their numbers are shown"
     warnings.warn(message, DarkpyWarning, stacklevel=2)
@@ -102,6 +108,14 @@ DIFFICULT_KEYS = {"valid": "difficult", "train": "difficult_train", "test": "dif
 """Key of the list of difficult objects, which need not be detected, for each list of images; AlexeyAB has `valid`'s."""
 
 
+KNOWN_KEYS = frozenset({
+    *("classes", "names", "labels", "backup", "results", "eval", "map", "top", "leaves", "tree", "tag"),
+    *("saveweights", "savelast", "train", "valid", "test", *DIFFICULT_KEYS.values()),
+})  # fmt: skip
+MIN_KEY_LIKENESS = 0.65
+"""Ratio of difflib from which a known key is suggested for one that nothing reads."""
+
+
 @dataclass(frozen=True, slots=True)
 class DataFile:
     """Content of a `.data` file; `entries` holds the first value of each key."""
@@ -112,7 +126,23 @@ class DataFile:
     def find(self, key: str, default: str | None = None) -> Path | None:
         """Find the file that a key names: relative to the working directory, else to the `.data` file's folder."""
         value = self.entries.get(key, default)
-        return None if value is None else locate(Path(value), self.path.parent)
+        if value is None:
+            return None
+        path = locate(Path(value), self.path.parent)
+        if key in self.entries and not _is_file(path) and (found := find_by_tail(value, self.path.parent)):
+            start, base = found
+            path = base / value.replace("\\", "/")[len(start) :]
+            _warn(self.path, None, f"{key}={value} is not on this computer; {path} is read")
+        return path
+
+    def find_folder(self, key: str, default: str) -> Path:
+        """Return the folder that a key names, also with the backslashes of Windows.
+
+        Raises: DarkpyError for a folder on a drive of Windows.
+        """
+        value = self.entries.get(key, default)
+        path = with_slashes(Path(value))
+        return Path(value.replace("\\", "/")) if os.sep == "/" and "\\" in str(path) else path
 
     def find_names(self) -> Path | None:
         """Find the `.names` file; without the key, darknet's default if it exists."""
@@ -148,8 +178,20 @@ def read_data(path: str | os.PathLike[str]) -> DataFile:
             _warn(path, number, f"{key[:40]!r} was given before; the first value counts, this one is ignored")
         else:
             entries[key] = value
+    for key in entries.keys() - KNOWN_KEYS:
+        close = get_close_matches(key.lower(), KNOWN_KEYS - entries.keys(), n=1, cutoff=MIN_KEY_LIKENESS)
+        if close:
+            warnings.warn(f"{path}: {key}= is ignored; did you mean {close[0]}=?", DarkpyWarning, stacklevel=2)
     return DataFile(path, entries)
 
 
-def _warn(path: Path, number: int, message: str) -> None:
-    warnings.warn(f"{path}:{number}: {message}", DarkpyWarning, stacklevel=3)
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _warn(path: Path, number: int | None, message: str) -> None:
+    place = str(path) if number is None else f"{path}:{number}"
+    warnings.warn(f"{place}: {message}", DarkpyWarning, stacklevel=3)

@@ -6,6 +6,7 @@ Letters: C color, H height, W width.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import threading
 import warnings
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from darkpy.data.lists.paths import printable
 from darkpy.errors import ImageError
-from darkpy.files import identify
+from darkpy.files import identify, note_input
 
 ReadT = TypeVar("ReadT")
 
@@ -51,8 +52,18 @@ _IMAGE_SIGNATURES = (
     (0, b"II*\0", "a TIFF image"),
     (0, b"MM\0*", "a TIFF image"),
     (8, b"WEBP", "a WebP image"),
-    (4, b"ftyp", "a HEIC or AVIF image or a video"),
+    (4, b"ftyp", "a HEIC or AVIF image"),
 )
+_IMAGE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")
+_VIDEO_SIGNATURES = (
+    (4, b"ftyp", "an MP4 or QuickTime video"),
+    (8, b"AVI ", "an AVI video"),
+    (0, b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
+    (0, b"FLV\x01", "a Flash video"),
+    (0, b"\x00\x00\x01\xba", "an MPEG video"),
+)
+VIDEO_HINT = "cut it into images (mkdir frames && ffmpeg -i VIDEO frames/%06d.jpg) and name their folder"
+_ADDRESS_PATTERN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 
 
 class UnsupportedImage(Exception):
@@ -102,13 +113,18 @@ def read_image(path: Path, read: Callable[[BinaryIO], ReadT]) -> ReadT:
         if not stat.S_ISREG(mode):
             raise UnsupportedImage("a folder, not an image" if stat.S_ISDIR(mode) else "not a regular file")
         with path.open("rb") as file:
+            note_input(file.fileno())
             head = file.read(_HEAD_BYTES)
             file.seek(0)
             return read(file)
     # Broken or hostile bytes make decoders raise anything (struct.error, KeyError, zlib.error, MemoryError, ...);
     # for the user all of it means that this file is bad.
     except Exception as error:
-        raise ImageError(f"{printable(path)}: {printable(explain(error, head))}") from error
+        name, reason = str(path), explain(error, head)
+        if isinstance(error, FileNotFoundError) and (address := _ADDRESS_PATTERN.fullmatch(name)):
+            # pathlib has merged its slashes
+            name, reason = f"{address[1]}://{address[2]}", "is an address, and darkpy reads files: download it first"
+        raise ImageError(f"{printable(name)}: {printable(reason)}") from error
 
 
 def decode(file: BinaryIO, *, exif_rotate: bool, max_pixels: int, min_side: int | None = None) -> NDArray[np.uint8]:
@@ -211,6 +227,9 @@ def explain(error: Exception, head: bytes) -> str:
     if isinstance(error, UnsupportedImage):
         return text
     if isinstance(error, PIL.UnidentifiedImageError):
+        for start, signature, name in _VIDEO_SIGNATURES:
+            if head.startswith(signature, start) and not (start == 4 and head[8:12] in _IMAGE_BRANDS):
+                return f"{name}, not an image: {VIDEO_HINT}"
         for start, signature, name in _IMAGE_SIGNATURES:
             if head.startswith(signature, start):
                 variant = "of a variant that Pillow does not read"

@@ -15,6 +15,9 @@ from itertools import pairwise
 
 import PIL.Image
 from PIL import ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+
+from darkpy.files import PROGRAM_MARK
 
 Point = tuple[float, float]
 
@@ -118,7 +121,9 @@ class Drawing:
         for item in self.items:
             _paint(item, image, pen, scale)
         stream = io.BytesIO()
-        image.reduce(SUPERSAMPLING_FACTOR).save(stream, "PNG")
+        info = PngInfo()
+        info.add_text("Software", PROGRAM_MARK)
+        image.reduce(SUPERSAMPLING_FACTOR).save(stream, "PNG", pnginfo=info)
         return stream.getvalue()
 
 

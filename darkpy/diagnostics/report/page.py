@@ -19,6 +19,7 @@ from darkpy.diagnostics.report.contact_sheet import SHEET_FILE
 from darkpy.diagnostics.report.drawing import Drawing, as_uri
 from darkpy.diagnostics.report.style import style_sheet
 from darkpy.errors import ImageError
+from darkpy.files import PROGRAM_MARK
 from darkpy.finding import Finding, count_text
 from darkpy.process import format_clock
 
@@ -64,6 +65,7 @@ def write_page(log: RunLog) -> str:
     sections = "".join(f'<section id="{name}"><h2>{text}</h2>{body}</section>' for name, text, body in parts)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="generator" content="{PROGRAM_MARK}">'
         f'<meta name="viewport" content="width=device-width,initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY}">'
         f"<title>{escape(title)}</title><style>{style_sheet()}</style></head><body>"

@@ -167,7 +167,7 @@ def test_network_without_a_detection_layer_is_refused(task: Path, run: Run) -> N
 
 def test_darknets_flags_without_a_meaning_are_accepted(task: Path, run: Run) -> None:
     assert run(*NET, "a.png", "-dont_show", "-ext_output") == run(*NET, "a.png")
-    assert run(*NET, "a.png", "-fullscreen").err == "note: -fullscreen has no effect in darkpy\n"
+    assert run(*NET, "a.png", "-fullscreen").err == "note: -fullscreen has no effect in darkpy detect\n"
 
 
 @pytest.mark.parametrize("dialect", ["pjreddie", "alexeyab"])

@@ -125,7 +125,7 @@ def test_paths_come_from_standard_input_until_it_ends(task: Path, run: Run) -> N
     code, out, err = run(*NET, stdin="a.png\r\n\nno.png\n a.png \n")
     assert code == 2
     assert out.count("a.png: Predicted in") == 2
-    assert "error: no.png" in err and err.startswith("Enter Image Path: ")
+    assert "error: no.png" in err and "Enter" not in err
 
 
 def test_labels_are_saved_beside_the_image(task: Path, run: Run) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import pytest
 
 from darkpy.data.lists.text_files import COCO_NAMES, VOC_NAMES, names_for, read_names
-from darkpy.errors import DarkpyError, DarkpyWarning
+from darkpy.errors import DarkpyError, DarkpyNote, DarkpyWarning
 
 
 def test_lists_have_darknets_spelling_and_order() -> None:
@@ -25,9 +24,9 @@ def test_lines_are_classes_except_blank_ones_at_the_end(tmp_path: Path, data: by
 
 
 def test_without_a_file_the_number_of_classes_decides() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with pytest.warns(DarkpyNote, match="the 80 classes are named as COCO's"):
         assert names_for(80) == COCO_NAMES
+    with pytest.warns(DarkpyNote, match="the 20 classes are named as VOC's"):
         assert names_for(20) == VOC_NAMES
     with pytest.warns(DarkpyWarning, match="3 classes"):
         assert names_for(3) == ("0", "1", "2")

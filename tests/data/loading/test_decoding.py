@@ -197,7 +197,7 @@ class TestRefusals:
             (bytes(range(256)) * 4, "not an image format that Pillow knows"),
             (png_header(4, 4)[:-1] + b"?" * 40, "starts like a PNG image, but its header is damaged"),
             (b"\xff\xd8\xff\xe0" + b"\0" * 30, "starts like a JPEG image, but its header is damaged"),
-            (b"\0\0\0\x18ftypheic" + b"\0" * 40, "starts like a HEIC or AVIF image or a video"),
+            (b"\0\0\0\x18ftypheic" + b"\0" * 40, "starts like a HEIC or AVIF image"),
             (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", "PostScript"),
             (png_header(100_000, 100_000) + chunk(b"IDAT", b"\0"), "more pixels than the limit"),
             (

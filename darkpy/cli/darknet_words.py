@@ -1,0 +1,114 @@
+"""darknet's own command lines: the options that its programs read, and the commands that darkpy lacks.
+
+Source: AlexeyAB/darknet src/darknet.c, src/detector.c, src/classifier.c; pjreddie/darknet examples/ of the same names
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+GENERAL_OPTIONS = {"-nogpu": False, "-cuda_debug_sync": False, "-i": True}
+_SHARED_FLAGS = (
+    "-dont_show",
+    "-benchmark",
+    "-benchmark_layers",
+    "-dontuse_opencv",
+    "-show_imgs",
+    "-clear",
+    "-fullscreen",
+)
+_SHARED_VALUED_OPTIONS = ("-mjpeg_port", "-gpus", "-c", "-chart")
+_DETECTOR_FLAGS = ("-show", "-letter_box", "-map", "-dontdraw_bbox", "-ext_output", "-save_labels")
+_DETECTOR_VALUED_OPTIONS = (
+    *("-points", "-avgframes", "-json_port", "-http_post_host", "-time_limit_sec", "-out_filename"),
+    *("-json_file_output", "-out", "-prefix", "-thresh", "-iou_thresh", "-hier", "-s", "-num_of_clusters"),
+    *("-width", "-height", "-mAP_epochs", "-avg", "-w", "-fps"),
+)  # fmt: skip
+_DETECTOR_OPTIONS = {
+    **GENERAL_OPTIONS,
+    **dict.fromkeys((*_SHARED_FLAGS, *_DETECTOR_FLAGS), False),
+    **dict.fromkeys((*_SHARED_VALUED_OPTIONS, *_DETECTOR_VALUED_OPTIONS), True),
+}
+_CLASSIFIER_OPTIONS = {
+    **GENERAL_OPTIONS,
+    **dict.fromkeys((*_SHARED_FLAGS, "-topk"), False),
+    **dict.fromkeys((*_SHARED_VALUED_OPTIONS, "-t"), True),
+}
+DARKNET_OPTIONS = {
+    **dict.fromkeys(("detector", "detect"), _DETECTOR_OPTIONS),
+    **dict.fromkeys(("classifier", "classify"), _CLASSIFIER_OPTIONS),
+    "train": _DETECTOR_OPTIONS | _CLASSIFIER_OPTIONS,
+}
+"""Options that darknet reads for all subcommands of a command, and whether a value follows; others GENERAL_OPTIONS."""
+SILENT_OPTIONS = frozenset({"-dont_show"})
+"""Options that get what they ask for without any effect: darkpy opens no window."""
+COMMANDS_IGNORING_WORDS = frozenset({
+    *("detector", "classifier", "classify", "partial", "rgbgr", "rescale", "reset", "denormalize", "normalize"),
+    *("oneoff", "ops", "statistics", "print", "visualize"),
+})  # fmt: skip
+"""darknet's commands that read a fixed number of words and ignore further ones."""
+
+
+class AbsentCommand(NamedTuple):
+    """A command of darknet's programs that darkpy lacks: its purpose, and what to use instead."""
+
+    purpose: str
+    hint: str
+
+
+_IN_PYTHON = "in Python, darkpy.load(CFG, WEIGHTS) gives the network's output for an image"
+_ACCURACY_HINT = "darkpy classifier valid DATA CFG WEIGHTS measures accuracy on the center of each image"
+_CAMERA_HINT = "darkpy classifier predict DATA CFG WEIGHTS IMAGE classifies images"
+_AUTHORS_EXPERIMENT = AbsentCommand("is an experiment of darknet's authors with paths of their machines", _IN_PYTHON)
+
+ABSENT_COMMANDS = {
+    **dict.fromkeys(
+        ("art", "attention", "captcha", "dice", "go", "lsd", "super", "swag", "vid", "voxel", "writing"),
+        _AUTHORS_EXPERIMENT,
+    ),
+    "3d": AbsentCommand("merges two images into a red and cyan one", "an image editor does it"),
+    "cfglayers": AbsentCommand("lists the layers of a cfg", "darkpy show CFG"),
+    "cifar": AbsentCommand(
+        "reads the binary files of CIFAR-10", "with CIFAR-10 as image files: darkpy classifier train DATA CFG"
+    ),
+    "coco": AbsentCommand("is YOLOv1's command for COCO", "darkpy detector test DATA CFG WEIGHTS IMAGE"),
+    "help": AbsentCommand("prints the commands", "darkpy --help"),
+    "imtest": AbsentCommand("shows distorted copies of an image", "darkpy dataset draw DATA PNG draws images"),
+    "isegmenter": AbsentCommand("trains and tests instance segmentation", _IN_PYTHON),
+    "mkimg": AbsentCommand("draws textures from filters", "darkpy visualize CFG WEIGHTS draws the filters"),
+    "nightmare": AbsentCommand(
+        "changes an image until it excites a layer", "darkpy visualize CFG WEIGHTS draws the filters of a layer"
+    ),
+    "oneoff2": AbsentCommand("rearranges one network of darknet's author", "darkpy oneoff CFG WEIGHTS OUT"),
+    "regressor": AbsentCommand("trains and tests networks that estimate numbers", _IN_PYTHON),
+    "rnn": AbsentCommand(
+        "trains networks of characters and generates text", "in Python, darkpy.load(CFG, WEIGHTS) gives such a network"
+    ),
+    "segmenter": AbsentCommand("trains and tests semantic segmentation", _IN_PYTHON),
+    "tag": AbsentCommand("trains and tests networks that give an image several tags", _IN_PYTHON),
+    "test": AbsentCommand("shows distorted copies of an image", "darkpy detector test DATA CFG WEIGHTS IMAGE detects"),
+    "version": AbsentCommand("prints the version", "darkpy --version"),
+    "yolo": AbsentCommand("is YOLOv1's command for VOC", "darkpy detector test DATA CFG WEIGHTS IMAGE"),
+    "detector draw": AbsentCommand("changes an image until an object is found", "darkpy detector test detects objects"),
+    "detector valid2": AbsentCommand(
+        "averages each image with its mirror image", "darkpy detector valid DATA CFG WEIGHTS runs without that"
+    ),
+    "detector calcanchors": AbsentCommand("computes anchors", "darkpy detector calc_anchors"),
+    "classifier demo": AbsentCommand("classifies frames of a camera", _CAMERA_HINT),
+    "classifier gun": AbsentCommand("classifies frames of a camera", _CAMERA_HINT),
+    "classifier threat": AbsentCommand("classifies frames of a camera", _CAMERA_HINT),
+    "classifier try": AbsentCommand(
+        "prints the output of a layer", "darkpy compare CFG WEIGHTS IMAGE --dump FILE.npz writes all"
+    ),
+    **dict.fromkeys(
+        ("classifier csv", "classifier fout", "classifier label", "classifier test"),
+        AbsentCommand(
+            "classifies the images of a list", "darkpy classifier predict DATA CFG WEIGHTS -t 5 < LIST"
+        ),
+    ),
+    **dict.fromkeys(
+        ("classifier valid10", "classifier validcrop", "classifier validfull", "classifier validmulti"),
+        AbsentCommand("measures accuracy on other parts and sizes of the images", _ACCURACY_HINT),
+    ),
+}  # fmt: skip
+"""Commands of either darknet that darkpy lacks, as they follow the program's name."""

@@ -1,0 +1,81 @@
+"""Standard streams that are closed, full or a pipe without a reader, and memory that does not suffice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import darkpy
+from tests.cli.conftest import CFG, Run
+
+
+def shell(line: str) -> tuple[int, str]:
+    command = ["bash", "-o", "pipefail", "-c", line.replace("darkpy ", f"{sys.executable} -m darkpy ", 1)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(darkpy.__file__).parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("darkpy show net.cfg >&-", 0),
+        ("darkpy show net.cfg 2>&-", 0),
+        ("darkpy show net.cfg >&- 2>&-", 0),
+        ("darkpy show net.cfg 2>/dev/full", 0),
+        ("darkpy show net.cfg >/dev/full", 2),
+        ("darkpy doctor net.cfg | true", 141),
+        ("darkpy show net.cfg 2>&1 | true", 141),
+        ("darkpy --help | true", 141),
+    ],
+)
+def test_stream_that_takes_nothing_is_no_bug(task: Path, line: str, code: int) -> None:
+    Path("net.cfg").write_text(CFG.replace("filters=7", "filters=7\nfitlers=7"))
+    returned, text = shell(line)
+    assert returned == code and "Traceback" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rest", ["--darknet-log | true", ">&- 2>&-", "--darknet-log >/dev/full"])
+def test_training_goes_on_without_its_streams(task: Path, rest: str) -> None:
+    Path("net.cfg").write_text(CFG.replace("[net]", "[net]\nmax_batches=3\nlearning_rate=.001\nbogus=1"))
+    Path("a.txt").write_text("0 .5 .5 .5 .25\n")
+    Path("list.txt").write_text("a.png\n")
+    Path("pets.data").write_text("classes=2\nnames=pets.names\ntrain=list.txt\n")
+    returned, text = shell(f"darkpy train net.cfg pets.data --workers 0 {rest}")
+    assert returned == 0 and "Traceback" not in text
+    assert Path("backup/net_final.weights").is_file()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("could not create a primitive"),
+        OSError(12, "Cannot allocate memory"),
+    ],
+)
+def test_too_little_memory_is_one_error(
+    task: Path, run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(darkpy, "plan", fail)
+    code, _, err = run("show", "net.cfg")
+    assert code == 2 and err.startswith("error: out of memory: ") and len(err.splitlines()) == 2
+
+
+def test_system_error_without_a_file_is_not_said_to_be_of_standard_output(
+    task: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(darkpy, "plan", fail)
+    assert run("show", "net.cfg")[::2] == (2, "error: Too many open files\n")
