@@ -25,7 +25,7 @@ from darkpy.layers.base import SECTION_SPECS
 PACKAGE = Path(darkpy.layers.__file__).parents[1]
 HINT_ARGUMENTS = {"hint", "hints"}
 OTHER_KEYS = {
-    *("X", "allow_partial", "keep_images", "outputs", "overwrite"),
+    *("X", "allow_partial", "clear", "keep_images", "outputs", "overwrite"),
 }
 """Words before `=` in hints that are no key of a file: arguments of Python functions, fields of other files."""
 OPTION = re.compile(r"(?<![\w`'-])--?[A-Za-z][\w-]+")
@@ -105,7 +105,7 @@ def keys() -> set[str]:
 
 def command_lines(text: str) -> Iterator[list[str]]:
     """Words after `darkpy`, up to the first that belongs to the sentence and not to the command."""
-    for start in re.finditer(r"(?<![\w/-])darkpy (?!did )(?=[a-z-])", text):
+    for start in re.finditer(r"(?<![\w/-])darkpy (?!did |does |writes |reads )(?=[a-z-])", text):
         words: list[str] = []
         group: Group | None = app
         for word in text[start.end() :].split():
