@@ -253,6 +253,6 @@ def test_layer_whose_weights_depend_on_the_size_refuses_another_one_by_name_and_
 
 
 def test_size_that_leaves_nothing_is_refused() -> None:
-    net = network(CONV + "[maxpool]\nsize=4\nstride=4\npadding=0\n")
+    net = network(CONV + "[maxpool]\nsize=8\nstride=4\npadding=0\n")
     with pytest.raises(ShapeError, match=r"layer 1 \[maxpool\].*at 2 x 2"):
         net.resize(2, 2)
