@@ -40,7 +40,7 @@ _WORDS = re.compile(rf"\b({'|'.join(WORDS)})\b", re.IGNORECASE)
 WORDS_THAT_ARE_DATA = {
     "darkpy/data/formats/darknet_writer.py": "the folder `pictures` of data sets that are written",
     "darkpy/cli/commands/anchors.py": "the option --picture",
-    "darkpy/cli/commands/dataset.py": "the folder `pictures` of data sets that are written",
+    "darkpy/cli/commands/dataset_import.py": "the folder `pictures` of data sets that are written",
 }
 
 MAX_SINGLE_USE = 6  # private functions with one call, for each 1,000 lines; entries of tables are not called by name

@@ -52,11 +52,14 @@ dataset = Group(
     "dataset",
     {
         "draw": _lazy("dataset", "draw", "Draw images of a data set with their boxes."),
-        "from-coco": _lazy("dataset", "from_coco", "Convert COCO JSON to a darknet data set."),
-        "from-voc": _lazy("dataset", "from_voc", "Convert PASCAL VOC XML to a darknet data set."),
+        "from-coco": _lazy("dataset_import", "from_coco", "Convert COCO JSON to a darknet data set."),
+        "from-voc": _lazy("dataset_import", "from_voc", "Convert PASCAL VOC XML to a darknet data set."),
+        "from-yolo": _lazy(
+            "dataset_import", "from_yolo", "Convert a YOLO data set (data.yaml, folder) to a darknet data set."
+        ),
         "split": _lazy("dataset", "split", "Split a list of images at random."),
         "stats": _lazy("dataset", "stats", "Count images, boxes and classes."),
-        "to-coco": _lazy("dataset", "to_coco", "Convert labels to COCO JSON."),
+        "to-coco": _lazy("dataset_export", "to_coco", "Convert labels to COCO JSON."),
     },
     help="Convert, split, count and draw data sets.",
 )

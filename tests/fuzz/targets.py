@@ -23,6 +23,7 @@ from darkpy.config.tree import read_tree
 from darkpy.data.formats.coco import read_coco
 from darkpy.data.formats.darknet_writer import ImportStats, label_texts
 from darkpy.data.formats.voc import read_voc
+from darkpy.data.formats.yolo_reader import read_yolo
 from darkpy.data.lists.labels import read_label_table, read_labels, read_tags
 from darkpy.data.lists.paths import read_image_list
 from darkpy.data.lists.text_files import read_data, read_names
@@ -117,6 +118,10 @@ COCO = {
     ],
     "categories": [{"id": 1, "name": "cat"}, {"id": 3, "name": "dog"}],
 }
+_YAMLS = [
+    b"path: .\ntrain: train.txt\nval: [p0.png, '.']\nnames: {0: cat, 1: 'dog'}\n",
+    b"train: ../.\nnames:\n- cat # the \n- dog\nnc: 2\nkpt_shape: [17, 3]\n",
+]
 TREE = b"root0 -1\nroot1 -1\ncat 0\ndog 0\ncar 1\nbus 1\n"
 
 
@@ -222,6 +227,12 @@ def _coco(folder: Path) -> None:
 def _voc(folder: Path) -> None:
     dataset = read_voc(folder)
     label_texts(dataset, dataset.class_names(), ImportStats(), difficult="apart")
+
+
+def _yolo(folder: Path) -> None:
+    for source in (folder / "data.yaml", folder):
+        dataset = read_yolo(source)
+        label_texts(dataset, dataset.class_names(), ImportStats(), difficult="apart")
 
 
 def _image(folder: Path) -> None:
@@ -331,6 +342,14 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     ),
     "coco": lambda folder: Target(
         name="coco", files={"instances.json": [json.dumps(COCO).encode()]}, fixed=project(), kinds="json", read=_coco
+    ),
+    "yolo": lambda folder: Target(
+        name="yolo",
+        files={"data.yaml": _YAMLS, "p0.txt": [LABELS, b"1 .1 .1 .5 .1 .5 .6\n0 .5 .5 .2 .2 .9\n"]},
+        fixed=project(),
+        kinds="text",
+        read=_yolo,
+        quick=25,
     ),
     "log": lambda folder: Target(
         name="log", files={"net.health.jsonl": [trained(folder)["log"]]}, kinds="jsonl", read=_report, quick=60

@@ -42,6 +42,20 @@ def test_voc_becomes_a_set_to_train_on(run: Run) -> None:
     assert Path("pets/pictures/0.txt").read_text() == "0 0.15625 0.1875 0.25 0.25\n"
 
 
+def test_yolo_set_is_converted_and_losses_are_warned_about(run: Run) -> None:
+    Path("export/images").mkdir(parents=True)
+    for name in ("a", "b"):
+        write_image(Path(f"export/images/{name}.jpg"), 64, 32)
+    Path("export/labels").mkdir()
+    Path("export/labels/a.txt").write_text("0 .25 .25 .75 .25 .75 .75\n1 .5 .5 .25 .25\n")
+    Path("export/data.yaml").write_text("train: images\nnames: [cat, dog]\n")
+    code, out, err = run("dataset", "from-yolo", "export", "pets")
+    assert code == 0 and out.splitlines()[:2] == ["pets: 2 images (train 2)", "2 boxes: cat 1, dog 1"]
+    assert "polygons become the boxes around them" in err and "without a label file" in err
+    assert Path("pets/pictures/a.txt").read_text() == "0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.25 0.25\n"
+    assert Path("pets/pets.names").read_text() == "cat\ndog\n"
+
+
 def test_names_tell_the_classes_and_their_order(run: Run) -> None:
     write_voc()
     Path("own.names").write_text("mouse\ncat\n")
