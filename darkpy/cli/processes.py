@@ -45,7 +45,7 @@ def launch(arguments: Sequence[str], world: int) -> int:
         for process in processes:
             process.send_signal(signal.SIGKILL if is_second else number)
 
-    with _caught(pass_on):
+    with catch_signals(pass_on):
         for rank in range(world):
             own = {name: str(value) for name, value in (shared | {"RANK": rank, "LOCAL_RANK": rank}).items()}
             command = [sys.executable, "-m", "darkpy", *arguments]
@@ -75,8 +75,11 @@ def _failed(processes: Sequence[subprocess.Popen[bytes]]) -> int:
 
 
 @contextmanager
-def _caught(pass_on: Callable[[int], None]) -> Iterator[None]:
-    """Pass on signals that would end this process."""
+def catch_signals(pass_on: Callable[[int], None]) -> Iterator[None]:
+    """Pass on signals that would end this process; in the main thread, which alone receives them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     previous = {number: signal.signal(number, lambda received, _: pass_on(received)) for number in _ending_signals()}
     try:
         yield

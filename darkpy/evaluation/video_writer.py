@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
     from av.video.stream import VideoStream
 
-DEFAULT_RATE = 25.0
+DEFAULT_RATE, MAX_RATE = 25.0, 1000.0
+"""Frames per second."""
 KEYFRAME_SECONDS = 2
 """Largest distance of frames at which playing can start, and the end that an interrupted file may lose."""
 CLOCK_HZ = 90_000
@@ -29,6 +30,8 @@ CODECS_BY_SUFFIX = {
     ".avi": ("mpeg4",),
 }
 """Encoders in order of preference; which of them there are depends on the build of PyAV."""
+FRAGMENTED_SUFFIXES = (".mp4", ".m4v", ".mov")
+"""Formats whose index is at the end: until there is one, they are written in fragments that have their own."""
 CONSTANT_RATE_SUFFIXES = (".avi",)
 """Formats without a time for each frame."""
 
@@ -38,14 +41,15 @@ class VideoWriter:
 
     An existing file is replaced. A process that is killed leaves an .mp4 that plays up to its last seconds.
 
-    rate: frames per second; None takes 25. Formats that store times keep those of the frames, whatever the rate.
+    rate: frames per second; None, or more than 1000, as containers without a rate have it, takes 25. Formats that store
+        times keep those of the frames, whatever the rate.
     Raises: DarkpyError when PyAV is not installed, the ending is of no video format, or the file cannot be written.
     """
 
     def __init__(self, path: Path, rate: float | None) -> None:
         self.path, self.frames = path, 0
         self._av = import_av()
-        self._rate = Fraction(rate or DEFAULT_RATE).limit_denominator(1001)
+        self._rate = Fraction(rate if rate and rate <= MAX_RATE else DEFAULT_RATE).limit_denominator(1001)
         suffix = path.suffix.lower()
         if suffix not in CODECS_BY_SUFFIX:
             hint = f"darkpy writes {' '.join(CODECS_BY_SUFFIX)}"
@@ -56,8 +60,11 @@ class VideoWriter:
         self._codec = encoders[0]
         self._has_times = suffix not in CONSTANT_RATE_SUFFIXES
         self._last_tick = -1
+        self._has_failed = False
         self._stream: VideoStream | None = None
-        options = {"movflags": "+hybrid_fragmented"} if suffix in (".mp4", ".m4v", ".mov") else {}
+        options = {"flush_packets": "1"}  # a fragment reaches the disk when it is complete
+        if suffix in FRAGMENTED_SUFFIXES:
+            options["movflags"] = "+hybrid_fragmented+frag_keyframe"
         try:
             with path.open("wb"):  # fail before the network runs
                 pass
@@ -84,22 +91,24 @@ class VideoWriter:
             frame.pts, frame.time_base, self._last_tick = tick, stream.codec_context.time_base, tick
             self._container.mux(stream.encode(frame))
         except (self._av.FFmpegError, OSError) as error:
-            raise DarkpyError(f"{self.path}: cannot be written: {error}") from error
+            self._has_failed = True
+            raise DarkpyError(f"{self.path}: cannot be written: {error.strerror or error}") from error
         self.frames += 1
 
     def close(self) -> None:
         """Finish the file; one without frames is removed. Raises: DarkpyError when it cannot be written."""
         try:
-            if self._stream is not None:
+            if self._stream is not None and not self._has_failed:  # FFmpeg crashes if its header was not written
                 self._container.mux(self._stream.encode(None))
             self._container.close()
         except (self._av.FFmpegError, OSError) as error:
-            raise DarkpyError(f"{self.path}: cannot be written: {error}") from error
+            if not self._has_failed:  # `write` has raised
+                raise DarkpyError(f"{self.path}: cannot be written: {error.strerror or error}") from error
         if self.frames == 0:
             self.path.unlink(missing_ok=True)
 
     def _add_stream(self, w: int, h: int) -> VideoStream:
-        options = {"preset": "veryfast"} if self._codec == "libx264" else {}
+        options = {"preset": "superfast"} if self._codec == "libx264" else {}
         stream: Any = self._container.add_stream(self._codec, rate=self._rate, options=options)
         stream.width, stream.height = w, h
         stream.pix_fmt = "yuv420p"

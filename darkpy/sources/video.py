@@ -41,7 +41,6 @@ TOLERATED_SECONDS, TOLERATED_SHARE = 0.1, 0.01
 """Part at the end of a file that may lack without a warning: containers round their durations."""
 _STREAM_OPTIONS = {
     "fflags": "nobuffer",
-    "flags": "low_delay",
     "analyzeduration": "1000000",
     "rtsp_flags": "prefer_tcp",
 }
@@ -88,7 +87,9 @@ class VideoFrames:
             **({"video_size": f"{size[0]}x{size[1]}"} if size else {}),
         }
         self._skip = skip
-        self.name = f"camera {source}" if isinstance(source, int) else _without_password(printable(self._source))
+        self.path = f"camera {source}" if isinstance(source, int) else _without_password(os.fspath(source))
+        """The source as it was given, without a password."""
+        self.name = printable(self.path)
         self._container: InputContainer | None = self._open()
         track = self._container.streams.video[0]
         self.rate = float(track.average_rate) if track.average_rate else None
@@ -128,23 +129,11 @@ class VideoFrames:
 
     def _open(self) -> InputContainer:
         """Open the source. Raises: ImageError."""
-        source = self._source
-        is_url = isinstance(source, str) and "://" in source
-        options: dict[str, str] = _STREAM_OPTIONS if is_url else _FILE_OPTIONS
-        format_name: str | None = None
-        if isinstance(source, int):
-            address, format_name = _camera_address(source)
-            options = _STREAM_OPTIONS | self._camera_options
-        elif is_url:
-            address = source
-        else:
-            address = f"file:{source}"
-            if source.startswith("/dev/video"):
-                address, format_name, options = source, "v4l2", _STREAM_OPTIONS | self._camera_options
+        address, format_name, options = self._address()
+        is_file = options is _FILE_OPTIONS
+        timeout = None if is_file or format_name else STREAM_TIMEOUT_SECONDS
         try:
-            container: InputContainer = self._av.open(
-                address, format=format_name, options=options, timeout=STREAM_TIMEOUT_SECONDS if is_url else None
-            )
+            container: InputContainer = self._av.open(address, format=format_name, options=options, timeout=timeout)
         except (self._av.FFmpegError, OSError, ValueError) as error:
             raise ImageError(f"{self.name}: cannot be opened: {_reason(error)}", hint=self._hint(error)) from error
         if not container.streams.video:
@@ -160,8 +149,23 @@ class VideoFrames:
             raise ImageError(f"{self.name}: frames of {size} pixels", hint=f"the limit is {MAX_PIXELS} pixels")
         with suppress(AttributeError, ValueError):
             # threads that take whole frames delay each by as many frames as there are threads
-            track.thread_type = "SLICE" if is_url or isinstance(source, int) else "AUTO"
+            track.thread_type = "AUTO" if is_file else "SLICE"
         return container
+
+    def _address(self) -> tuple[str, str | None, dict[str, str]]:
+        """Address, format (None if the content tells) and options for FFmpeg."""
+        source = self._source
+        if isinstance(source, str) and "://" in source:
+            return source, None, _STREAM_OPTIONS
+        if isinstance(source, str) and not source.startswith("/dev/video"):
+            return f"file:{source}", None, _FILE_OPTIONS
+        options = _STREAM_OPTIONS | self._camera_options
+        if sys.platform == "darwin":
+            return str(source), "avfoundation", options
+        if sys.platform == "win32":
+            hint = "pass its frames as arrays: darkpy.detect(network, generator)"
+            raise DarkpyError(f"{self.name}: cameras of Windows cannot be opened by number", hint=hint)
+        return f"/dev/video{source}" if isinstance(source, int) else source, "v4l2", options
 
     @staticmethod
     def _fits(w: int, h: int) -> bool:
@@ -223,10 +227,14 @@ class VideoFrames:
 
         Raises: ImageError when it cannot be opened again.
         """
-        index, start = 0, monotonic()
-        tries = 0
+        index, tries, start = 0, 0, monotonic()
         while True:
             damage = _Damage()
+            if self._container is None:
+                try:
+                    self._container = self._open()
+                except ImageError as error:
+                    damage.error = error.message.removeprefix(f"{self.name}: ")
             for decoded in self._decode(self._container, damage) if self._container is not None else ():
                 if index == 0:
                     start = monotonic()
@@ -236,22 +244,23 @@ class VideoFrames:
             self._close_container()
             reason = damage.error or "it ended"
             if not self._can_reconnect:
+                if not damage.error and index:
+                    return  # a pipe whose writer is done
                 raise ImageError(f"{self.name}: gives no more frames: {reason}")
             if tries == MAX_RECONNECT_TRIES:
                 hint = "is the sender running, and the network up?"
                 raise ImageError(f"{self.name}: no connection after {tries} tries: {reason}", hint=hint)
-            tries += 1
-            at_s = monotonic() - start
+            if self._queue.wait_closed(0):
+                return
+            tries, at_s = tries + 1, monotonic() - start
             warnings.warn(
-                f"{self.name}: broke off after {at_s:.1f} s: {reason}; reconnecting, "
+                f"{self.name}: no frame after {at_s:.1f} s: {reason}; reconnecting, "
                 f"try {tries} of {MAX_RECONNECT_TRIES}",
                 DarkpyWarning,
                 stacklevel=2,
             )
             if self._queue.wait_closed(FIRST_RECONNECT_PAUSE_SECONDS * 2 ** (tries - 1)):
                 return
-            with suppress(ImageError):
-                self._container = self._open()
 
     def _decode(self, container: InputContainer, damage: _Damage) -> Iterator[VideoFrame]:
         """Yield the decoded frames; packets that cannot be decoded, and the error that ended it, go to `damage`."""
@@ -281,7 +290,7 @@ class VideoFrames:
         quarter_turns = round((getattr(decoded, "rotation", 0) or 0) / 90) % 4  # counterclockwise
         if quarter_turns:
             pixels_HWC = np.ascontiguousarray(np.rot90(pixels_HWC, quarter_turns))
-        return Frame(pixels_HWC, path=self.name, index=index, time_s=time_s, transient=True)
+        return Frame(pixels_HWC, path=self.path, index=index, time_s=time_s, transient=True)
 
 
 class _Damage:
@@ -290,18 +299,6 @@ class _Damage:
     def __init__(self) -> None:
         self.packets = 0
         self.error = ""
-
-
-def _camera_address(number: int) -> tuple[str, str]:
-    """Address and format of a camera in the system's video library."""
-    if sys.platform == "darwin":
-        return str(number), "avfoundation"
-    if sys.platform == "win32":
-        raise DarkpyError(
-            f"camera {number}: cameras of Windows cannot be opened by number",
-            hint="pass its frames as arrays: darkpy.detect(network, generator)",
-        )
-    return f"/dev/video{number}", "v4l2"
 
 
 def _is_regular(path: str) -> bool:

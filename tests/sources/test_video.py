@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -139,7 +141,7 @@ def test_a_stream_that_breaks_off_is_opened_again(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(video, "FIRST_RECONNECT_PAUSE_SECONDS", 0.01)
     with network_camera(200, frames_per_connection=30) as (address, _):
         frames = VideoFrames(address)
-        with pytest.warns(DarkpyWarning, match=r"broke off after .* s: .*; reconnecting, try 1 of 5"):
+        with pytest.warns(DarkpyWarning, match=r"no frame after .* s: .*; reconnecting, try 1 of 5"):
             seen = []
             for frame in frames:
                 seen.append(frame.index)
@@ -147,6 +149,14 @@ def test_a_stream_that_breaks_off_is_opened_again(monkeypatch: pytest.MonkeyPatc
                     break
         frames.close()
     assert seen == sorted(seen)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_ends_with_its_writer(tmp_path: Path) -> None:
+    data = write_video(tmp_path / "film.mkv", 12).read_bytes()
+    os.mkfifo(tmp_path / "pipe.mkv")
+    threading.Thread(target=(tmp_path / "pipe.mkv").write_bytes, args=(data,), daemon=True).start()
+    assert all_frames(tmp_path / "pipe.mkv")[-1].index == 11
 
 
 def test_a_stream_that_stays_away_is_an_error_after_some_tries(monkeypatch: pytest.MonkeyPatch) -> None:

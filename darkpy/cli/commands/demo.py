@@ -25,6 +25,7 @@ from darkpy.cli.options import (
     fast_network_options,
     require_writable,
 )
+from darkpy.cli.processes import catch_signals
 from darkpy.data.lists.text_files import read_data
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
@@ -137,6 +138,16 @@ def demo(
     size = (demo.width, demo.height) if demo.width and demo.height else None
     names_file = read_data(data).find_names()
     frames = VideoFrames(demo.camera if file is None else file, rate=demo.rate, size=size, skip=demo.skip)
+    received: list[int] = []
+
+    def stop(number: int) -> None:
+        """End after the frame at hand; a second signal ends at once."""
+        received.append(number)
+        if len(received) > 1:
+            raise KeyboardInterrupt
+        # by a thread, as the code that is interrupted may be changing the queue
+        threading.Thread(target=frames.close, daemon=True).start()
+
     with ExitStack() as open_things:
         open_things.callback(frames.close)
         network = open_network(cfg, weights, load, batch_size=1)
@@ -147,17 +158,19 @@ def demo(
             limit.daemon = True
             limit.start()
             open_things.callback(limit.cancel)
-        report = open_things.enter_context(_DemoReport(demo, network.plan.dialect, demo.rate or frames.rate))
+        rate = demo.rate or (frames.rate and frames.rate / (demo.skip + 1))
+        report = open_things.enter_context(_DemoReport(demo, network.plan.dialect, rate))
         if demo.benchmark:
             _benchmark(network, frames, options, demo.time_limit_sec)
             return 0
+        open_things.enter_context(catch_signals(stop))
         results = detect_frames(
             network, frames, names, options, batch_size=1, prefetch=not frames.is_live, keep_state=True
         )
         for result in results:
             report.add(result.visible())
     console.info(report.summary(frames))
-    return 0
+    return 128 + received[0] if received else 0
 
 
 class _DemoReport:

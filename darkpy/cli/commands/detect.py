@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from io import StringIO
 from itertools import chain
@@ -45,8 +46,10 @@ from darkpy.evaluation import formats
 from darkpy.finding import printable
 
 if TYPE_CHECKING:
+    import PIL.Image
+
     from darkpy.evaluation.result import Result
-    from darkpy.evaluation.video_writer import VideoWriter
+    from darkpy.sources.handoff import Worker
 
 ALEXEYAB_THRESH = 0.24
 """Default of AlexeyAB's `detect`; his `detector test` has .25."""
@@ -224,21 +227,29 @@ def detect(
     if paths is not None:
         results = console.track(results, len(paths))
     shown = writer.write_each(results)
-    if outputs.as_json:
-        texts = formats.array_json(result.to_dict() for result in shown)
-    elif outputs.as_json_lines:
-        texts = (f"{result.to_json()}\n" for result in shown)
-    elif outputs.as_csv:
-        columns = CSV_COLUMNS if video is None else (*CSV_COLUMNS, *CSV_VIDEO_COLUMNS)
-        texts = chain([_csv([columns])], map(_csv_rows, shown))
-    else:
-        texts = map(_text, shown)
     with writer:
-        for text in texts:
-            console.echo(text, nl=False)
+        try:
+            for text in _texts(shown, outputs, is_video=video is not None):
+                console.echo(text, nl=False)
+        except KeyboardInterrupt:
+            if outputs.as_json:
+                console.echo("]")  # a camera ends in no other way
+            raise
     if writer.kept_labels:
         console.info(f"label files that were there and are left as they are: {writer.kept_labels} (see --overwrite)")
     return 2 if writer.has_failed else 0
+
+
+def _texts(results: Iterable[Result], outputs: _OutputOptions, *, is_video: bool) -> Iterable[str]:
+    """Text of the results in the form that the options ask for."""
+    if outputs.as_json:
+        return formats.array_json(result.to_dict() for result in results)
+    if outputs.as_json_lines:
+        return (f"{result.to_json()}\n" for result in results)
+    if outputs.as_csv:
+        columns = (*CSV_COLUMNS, *CSV_VIDEO_COLUMNS) if is_video else CSV_COLUMNS
+        return chain([_csv([columns])], map(_csv_rows, results))
+    return map(_text, results)
 
 
 class _Writer:
@@ -251,7 +262,8 @@ class _Writer:
     def __init__(self, options: _OutputOptions, paths: Sequence[Path] | None, video: str | int | None = None) -> None:
         self.options = options
         self.is_video = video is not None
-        self._video: VideoWriter | None = None
+        self._encoding: Worker[tuple[PIL.Image.Image, float | None]] | None = None
+        self._closing = ExitStack()
         self.draws_predictions = not (options.out or options.as_json or options.as_json_lines or options.as_csv) and (
             video is None and (paths is None or len(paths) == 1)
         )
@@ -272,8 +284,8 @@ class _Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._video is not None:
-            self._video.close()
+        """Finish the video."""
+        self._closing.close()
 
     def choose_classes(self, names: Sequence[str]) -> None:
         """Raises: DarkpyError for a class of --classes that the network does not have."""
@@ -296,10 +308,8 @@ class _Writer:
                 drawing = drawing_path(name, options.out) if options.out else named
                 style = (options.line_width, not options.hide_labels, not options.hide_scores)
                 if self.is_video and options.out is not None:
-                    if self._video is None:
-                        self._video = open_video_file(shown.path, options.out)
                     drawn = shown.draw(line_width=style[0], labels=style[1], scores=style[2])
-                    self._video.write(drawn, shown.time)
+                    self._write_frame(drawn, shown, options.out)
                 elif options.out is not None or options.drawing is not None or self.draws_predictions:
                     write_drawing(shown, drawing, *style)
                 if options.crop is not None:
@@ -307,6 +317,16 @@ class _Writer:
                 if options.save_labels is not None:
                     self._save_labels(shown, _label_path(name, options.save_labels))
             yield shown
+
+    def _write_frame(self, drawn: PIL.Image.Image, result: Result, folder: Path) -> None:
+        """Give a frame to the thread that encodes the video, which is opened with the first one."""
+        from darkpy.sources.handoff import Worker
+
+        if self._encoding is None:
+            video = self._closing.enter_context(closing(open_video_file(result.path, folder)))
+            self._encoding = Worker(lambda frame: video.write(*frame))
+            self._closing.callback(self._encoding.finish)
+        self._encoding.put((drawn, result.time))
 
     def _save_labels(self, result: Result, path: Path) -> None:
         if path.exists() and not self.options.overwrite:

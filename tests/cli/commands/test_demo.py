@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import av
@@ -96,23 +95,48 @@ def test_time_limit_ends_a_camera_with_whole_files(task: Path, run: Run) -> None
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
 def test_ctrl_c_leaves_a_video_that_plays_and_valid_json(task: Path) -> None:
     with network_camera(40) as (address, _):
-        files = ("-out_filename", "drawn.mp4", "-json_file_output", "found.json")
-        command = [sys.executable, "-m", "darkpy", *DEMO, address, *CPU, *files]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        for _ in range(60):  # lines: some frames
-            process.stdout.readline()
-        # valid at any time
-        while True:
-            try:
-                assert json.loads((task / "found.json").read_text())
-                break
-            except ValueError:  # between two writes
-                time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in err
+        code, err = stop(address, 30, signal.SIGINT)
+    assert code == 130 and "Traceback" not in err and "frames were dropped" in err
     assert len(json.loads((task / "found.json").read_text())) == len(read_video(task / "drawn.mp4")) > 5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGKILL")
+def test_a_killed_process_leaves_a_video_that_plays_and_valid_json(task: Path) -> None:
+    with network_camera(60) as (address, _):
+        code, _ = stop(address, 250, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    assert 100 < len(read_video(task / "drawn.mp4")) <= len(json.loads((task / "found.json").read_text()))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
+def test_ctrl_c_closes_the_json_array_of_detect(task: Path) -> None:
+    with network_camera(40) as (address, _):
+        command = [sys.executable, "-m", "darkpy", "detect", "net.cfg", "net.weights", address, *CPU, "--json"]
+        process = subprocess.Popen([*command, "--out", "drawn"], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(10)]
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    (video,) = (task / "drawn").iterdir()
+    assert len(json.loads("".join(lines) + rest)) == len(read_video(video))
+
+
+def stop(source: str, frames: int, number: int) -> tuple[int, str]:
+    """Send a signal to `detector demo` after some frames. Returns: exit code, text on stderr."""
+    files = ("-out_filename", "drawn.mp4", "-json_file_output", "found.json")
+    command = [sys.executable, "-m", "darkpy", *DEMO, source, *CPU, *files]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        frames -= "FPS" in line
+        if not frames:
+            break
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    return process.returncode, err
 
 
 def test_no_frames_leave_no_video(task: Path, run: Run) -> None:
