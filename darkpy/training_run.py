@@ -405,8 +405,7 @@ class _Session:
             remedies = first_remedies(findings)
             if bad_run is not None and has_file and remedies and remedies[0][1].edits:
                 command = rescue_command(self.run.trainer.network.plan.file, self.run.setup.data.path)
-                hint = f"{command} goes on from {self.healthy.path}, with {remedies[0][1]}"
-                bad_run.hint = f"{hint}; or {bad_run.hint}" if bad_run.hint else hint
+                bad_run.hint = f"{command} goes on from {self.healthy.path}, with {remedies[0][1]}"
 
     def _save_interrupted(self) -> None:
         """Save the weights of the last update after an exception; what fails here must not hide that exception."""

@@ -128,7 +128,8 @@ def lower_rate(evidence: Evidence) -> Iterator[Remedy]:
     target, reason = rate / 10, "a tenth of the present rate"
     if usual <= rate / 2:
         target = usual
-        reason = f"at {rate:.1g} steps are {rate / usual:.0f} times as large, beside the weights, as in runs that learn"
+        times = f"{rate / usual:.0f}" if rate < 1e6 * usual else f"{rate / usual:.0e}"
+        reason = f"at {rate:.1g} steps are {times} times as large, beside the weights, as in runs that learn"
     values = {"learning_rate": round_down(net.learning_rate * target / peak)} if peak > 0 else {}
     if evidence.norm > 0 and math.isfinite(evidence.norm) and not 0 < net.grad_clip_norm <= evidence.norm:
         values["grad_clip_norm"] = -round_down(-evidence.norm)
