@@ -60,6 +60,8 @@ dataset = Group(
         "split": _lazy("dataset", "split", "Split a list of images at random."),
         "stats": _lazy("dataset", "stats", "Count images, boxes and classes."),
         "to-coco": _lazy("dataset_export", "to_coco", "Convert labels to COCO JSON."),
+        "to-voc": _lazy("dataset_export", "to_voc", "Convert labels to PASCAL VOC XML."),
+        "to-yolo": _lazy("dataset_export", "to_yolo", "Convert labels to a data set of ultralytics (data.yaml)."),
     },
     help="Convert, split, count and draw data sets.",
 )

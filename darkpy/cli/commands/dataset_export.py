@@ -16,6 +16,7 @@ from darkpy.errors import DarkpyError
 from darkpy.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
+    from darkpy.data.formats.annotations import AnnotatedDataset
     from darkpy.data.formats.coco_writer import CocoContent
     from darkpy.data.lists.image_list import ImageList
 
@@ -28,6 +29,26 @@ TO_COCO_HELP = """Convert the labels of a data set to COCO JSON.
 SOURCE is a .data file: TARGET is then a folder, which gets a file for each list (train.json, valid.json, ...). Or it is
 one list or folder of images: TARGET is then a JSON file. The images are opened for their sizes, and named relative to
 their common folder. Objects of difficult= (for valid=), difficult_train= and difficult_test= become crowds.
+"""
+TO_VOC_HELP = """Convert the labels of a data set to PASCAL VOC XML.
+
+\b
+  darkpy dataset to-voc my.data voc
+
+SOURCE is a .data file, or a list or folder of images. DIR gets Annotations, JPEGImages (links to the images) and a list
+in ImageSets/Main for each list of the .data file. Objects of difficult= (for valid=), difficult_train= and
+difficult_test= are marked as difficult. Boxes keep their fractions of pixels. --corners is the meaning of the written
+numbers, as in darkpy dataset from-voc.
+"""
+TO_YOLO_HELP = """Convert a data set to ultralytics' format.
+
+\b
+  darkpy dataset to-yolo my.data pets
+  yolo train data=pets/data.yaml
+
+SOURCE is a .data file, or a list or folder of images. DIR gets images (links) and labels with a folder for each list,
+valid= as val, and data.yaml. Without a valid= list, val is the same as train. Difficult objects, which the format does
+not have, become ordinary ones; boxes are cut off at the edge of their image.
 """
 
 
@@ -75,3 +96,65 @@ def _coco_set(key: str, images: ImageList, difficult: ImageList | None, dialect:
     if not coco_set.images:
         raise DarkpyError(f"no image of {key} can be read; first: {coco_set.bad[0]}")
     return coco_set
+
+
+_copy_option = click.option("--copy", is_flag=True, help="Copy the images instead of linking to them.")
+
+
+@click.command("to-voc", cls=Command, help=TO_VOC_HELP)
+@click.argument("source", metavar="SOURCE", type=FILE_PATH)
+@click.argument("folder", metavar="DIR", type=OUTPUT_PATH)
+@click.option(
+    "--corners",
+    type=click.Choice(["darknet", "voc", "edges"]),
+    default="darknet",
+    show_default=True,
+    help="Meaning of xmin, ymin, xmax, ymax.",
+)
+@_copy_option
+@force_option
+@dialect_option
+def to_voc(source: Path, folder: Path, corners: str, copy: bool, overwrite: bool, dialect: str | None) -> None:
+    from darkpy.data.formats.voc import Corners
+    from darkpy.data.formats.voc_writer import write_voc
+
+    dataset = _read_source(source, dialect)
+    for _ in console.track(
+        write_voc(dataset, folder, Corners(corners), copy=copy, overwrite=overwrite), len(dataset.images)
+    ):
+        pass
+    boxes = sum(len(image.objects) for image in dataset.images.values())
+    console.echo(f"{folder}: {len(dataset.images)} images, {boxes} boxes")
+
+
+@click.command("to-yolo", cls=Command, help=TO_YOLO_HELP)
+@click.argument("source", metavar="SOURCE", type=FILE_PATH)
+@click.argument("folder", metavar="DIR", type=OUTPUT_PATH)
+@_copy_option
+@force_option
+@dialect_option
+def to_yolo(source: Path, folder: Path, copy: bool, overwrite: bool, dialect: str | None) -> None:
+    from darkpy.data.formats.darknet_writer import ImportStats, label_texts
+    from darkpy.data.formats.yolo_writer import write_yolo
+
+    dataset = _read_source(source, dialect)
+    stats = ImportStats()
+    labels = label_texts(dataset, dataset.class_names(), stats, difficult="keep")
+    writing = write_yolo(dataset, labels, folder, copy=copy, overwrite=overwrite)
+    for _ in console.track(writing, sum(map(len, dataset.splits.values()))):
+        pass
+    console.warn_many("boxes without a size are left out", stats.empty)
+    console.warn_many("boxes outside their image are left out", stats.outside)
+    difficult = sum(item.is_difficult for image in dataset.images.values() for item in image.objects)
+    if difficult:
+        console.warn(f"{difficult} difficult objects become ordinary ones")
+    console.echo(f"{folder / 'data.yaml'}: {len(dataset.images)} images, {stats.boxes.total()} boxes")
+
+
+def _read_source(source: Path, dialect: str | None) -> AnnotatedDataset:
+    from darkpy.data.formats.darknet_reader import read_darknet
+
+    dataset = read_darknet(source, Dialect(dialect) if dialect else None)
+    for description, locations in dataset.losses.items():
+        console.warn_many(description, locations)
+    return dataset

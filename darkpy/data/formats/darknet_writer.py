@@ -146,7 +146,7 @@ def write_set(dataset: DarknetSet, folder: Path, *, copy: bool = False, overwrit
     subfolders = [IMAGE_FOLDER, "backup", *([DIFFICULT_FOLDER] if difficult else [])]
     make_output_folder(folder, subfolders, overwrite=overwrite)
     for name, target in targets.items():
-        _link_or_copy(dataset.images[name], target, copy)
+        link_or_copy(dataset.images[name], target, copy)
         for file in labels[name]:
             write_atomic(file, [dataset.labels[name].plain.encode()], durable=False)
         yield target
@@ -215,7 +215,7 @@ def _label_files(target: Path) -> set[Path]:
     return {target.with_name(label_path(target.name, dialect).name) for dialect in Dialect}
 
 
-def _link_or_copy(source: Path, target: Path, copy: bool) -> None:
+def link_or_copy(source: Path, target: Path, copy: bool) -> None:
     """Link an image, or copy it if requested or where links are not supported."""
     try:
         is_same = target.exists() and target.samefile(source)

@@ -37,8 +37,13 @@ class Corners(Enum):
     VOC = "voc"
     EDGES = "edges"
 
+    @property
+    def offsets(self) -> tuple[int, int]:
+        """Return the numbers of the upper left and of the lower right corner of the box from 0 to 0."""
+        return _EDGE_OFFSETS[self]
+
     def to_edges(self, left: float, top: float, right: float, bottom: float) -> BoxPx:
-        low, high = _EDGE_OFFSETS[self]
+        low, high = self.offsets
         return BoxPx(left - low, top - low, right - high, bottom - high)
 
 

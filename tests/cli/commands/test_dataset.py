@@ -56,6 +56,24 @@ def test_yolo_set_is_converted_and_losses_are_warned_about(run: Run) -> None:
     assert Path("pets/pets.names").read_text() == "cat\ndog\n"
 
 
+def test_set_becomes_voc_and_yolo_and_what_they_do_not_hold_is_said(run: Run) -> None:
+    write_voc()
+    assert run("dataset", "from-voc", "voc", "pets", "--difficult", "apart").code == 0
+    Path("pets/pictures/0.jpg").unlink()
+    code, out, err = run("dataset", "to-voc", "pets/pets.data", "back", "--corners", "voc")
+    assert code == 0 and out == "back: 4 images, 4 boxes\n" and "cannot be read and are left out" in err
+    xml = Path("back/Annotations/1.xml").read_text()
+    assert "<name>dog</name><difficult>1</difficult>" in xml
+    assert "<xmin>3</xmin><ymin>3</ymin><xmax>18</xmax><ymax>10</ymax>" in xml
+    code, out, err = run("dataset", "to-yolo", "pets/pets.data", "yolo", "--copy")
+    assert code == 0 and out == "yolo/data.yaml: 4 images, 4 boxes\n" and "1 difficult objects become ordinary" in err
+    assert Path("yolo/data.yaml").read_text() == (
+        'train: images/train\nval: images/val\nnames:\n  0: "cat"\n  1: "dog"\n'
+    )
+    assert run("dataset", "to-yolo", "pets/pets.data", "yolo").code == 2
+    assert run("dataset", "to-yolo", "pets/pets.data", "yolo", "--force").code == 0
+
+
 def test_names_tell_the_classes_and_their_order(run: Run) -> None:
     write_voc()
     Path("own.names").write_text("mouse\ncat\n")
