@@ -127,7 +127,7 @@ def test_gray_array_is_a_gray_file(network: Network, tmp_path: Path, pixels_HWC:
         (np.zeros((2, 8, 8, 3), np.uint8), "several images", "list(array)"),
         (np.zeros((8, 8, 5), np.uint8), "array of 8 x 8 x 5", "(height, width, 3)"),
         (np.zeros(8, np.uint8), "array of 8,", "(height, width, 3)"),
-        (np.zeros((0, 8, 3), np.uint8), "has 0 x 8 x 3 pixels", "limits are 1"),
+        (np.zeros((0, 8, 3), np.uint8), "has 0 x 8 x 3 pixels", "shape (height, width, 3)"),
         (torch.zeros(8, 9, 3), "tensor of 8 x 9 x 3", "tensor.permute(2, 0, 1)"),
         (torch.zeros(1, 3, 8, 8), "several images", "list(tensor)"),
         (torch.full((3, 8, 8), 200.0), "values from 200 to 200", "divide values from 0 to 255 by 255"),

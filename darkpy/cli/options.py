@@ -155,6 +155,14 @@ def _gpu_or_cpu(ctx: click.Context, option: click.Parameter, device: str | None)
     return "cpu"
 
 
+def _set_max_pixels(ctx: click.Context, option: click.Parameter, pixels: int | None) -> None:
+    """Set the limit for this process and those that it starts."""
+    if pixels is not None:
+        from darkpy.data.loading.decoding import MAX_PIXELS_VARIABLE
+
+        os.environ[MAX_PIXELS_VARIABLE] = str(pixels)
+
+
 force_option = click.option("--force", "overwrite", is_flag=True, help="Overwrite existing files.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 dialect_option = click.option(
@@ -169,6 +177,14 @@ letterbox_option = click.option(
     default=None,
     help="Letterbox images (keep the aspect ratio) or stretch them.  [default: letterbox in pjreddie's dialect; "
     "letter_box= of the cfg in alexeyab's]",
+)
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    metavar="N",
+    expose_value=False,
+    callback=_set_max_pixels,
+    help="Refuse images of more pixels.  [default: 178956970, and fewer for files that may be decompression bombs]",
 )
 device_option = click.option(
     "-i",
@@ -224,8 +240,8 @@ _speed_options = (
 )
 network_options = collect(LoadOptions, "load", *_network_options)
 """Options for loading a network; the command gets a LoadOptions as `load`."""
-fast_network_options = collect(LoadOptions, "load", *_network_options, *_speed_options)
-"""`network_options`, and how fast the network runs."""
+fast_network_options = collect(LoadOptions, "load", *_network_options, *_speed_options, max_pixels_option)
+"""`network_options`, how fast the network runs, and the largest images."""
 box_options = compose(
     click.option(
         "-thresh",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,7 +23,7 @@ from darkpy.data.lists.labels import read_labels
 from darkpy.data.lists.paths import find_label
 from darkpy.data.loading.datasets import ClassificationData, Dataset, DetectionData
 from darkpy.data.loading.images import load_image
-from darkpy.diagnostics.report.contact_sheet import Tile, as_png, contact_sheet
+from darkpy.diagnostics.report.contact_sheet import Tile, as_png, contact_sheet, legend_tile
 from darkpy.errors import DarkpyError
 from darkpy.finding import Cause, Finding, Location, Severity
 from darkpy.layers.base import Layer
@@ -257,14 +258,20 @@ def as_csv(ranked: Sequence[Scored]) -> bytes:
     return stream.getvalue().encode("utf-8", errors="surrogateescape")
 
 
-def draw_worst(setup: TrainingSetup, ranked: Sequence[Scored]) -> bytes:
-    """Draw a PNG of these samples with their boxes, in this order."""
+def draw_worst(setup: TrainingSetup, ranked: Sequence[Scored], names: Sequence[str]) -> bytes:
+    """Draw a PNG of these samples with their boxes, in this order, and a legend of their classes.
+
+    names: of the classes, as far as known.
+    """
     tiles = []
+    classes: Counter[int] = Counter()
     for number, one in enumerate(ranked, start=1):
         numbers = f"{number}.  score {one.score:.1f}  loss {one.loss:.4g}  gradient {one.norm:.3g}"
         pixels_HW3 = load_image(one.path).pixels_HWC
-        tiles.append(Tile(pixels_HW3, sample_boxes(setup, one.path), (numbers, one.path)))
-    return as_png(contact_sheet(tiles))
+        boxes_N5 = sample_boxes(setup, one.path)
+        classes.update(boxes_N5[boxes_N5[:, 2] > 0, 4].int().tolist())  # those of a classifier have no place
+        tiles.append(Tile(pixels_HW3, boxes_N5, (numbers, one.path)))
+    return as_png(contact_sheet([*tiles, legend_tile(classes, names)] if classes else tiles))
 
 
 def _plain(setup: TrainingSetup) -> Dataset:

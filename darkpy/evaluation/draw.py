@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from darkpy.finding import printable
+
 if TYPE_CHECKING:
     from darkpy.evaluation.result import BoxFrac, Object
 
@@ -26,6 +28,10 @@ LINE_WIDTH_SHARE, FONT_SIZE_SHARE = 0.004, 0.026
 MIN_FONT_SIZE, MIN_FITTED_FONT_SIZE = 11, 8
 """Smallest font sizes: for a small image, and for a label too long for its image."""
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+COLOR_TIERS, CLASSES_PER_TIER = ((0.85, 0.95), (0.45, 1.0), (0.95, 0.6)), 5
+"""Saturation and value of the first classes, of the next ones, and so on in turn."""
+MAX_COVERAGE_CELLS = 1 << 20
+"""Cells of the grid in which the pixels under boxes are counted; each is one pixel of smaller images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +75,11 @@ def draw(
     for rect, classes in reversed(boxes):
         pen.rectangle(rect, outline=class_color(classes[0].class_id), width=line)
     placed: list[_Label] = []
-    taken = _Rects()
+    taken, coverage = _Rects(), _Coverage([rect for rect, _ in boxes] if labels else [], image.size)
     for rect, classes in boxes if labels else ():
         names = [f"{detected.name}: {detected.confidence:.2f}" if scores else detected.name for detected in classes]
         color = class_color(classes[0].class_id)
-        if label := _place_label(rect, ", ".join(names), color, taken, image.size, font_size):
+        if label := _place_label(rect, ", ".join(names), color, taken, coverage, image.size, font_size):
             placed.append(label)
             taken.append(label.rect)
     for label in reversed(placed):
@@ -90,8 +96,10 @@ def class_color(class_id: int) -> Color:
     """Color of a class, the same in every image.
 
     Hues advance by the golden ratio, so that any number of successive classes are spread evenly over the color circle.
+    After five classes they come near to former ones, which saturation and value then tell apart.
     """
-    red, green, blue = colorsys.hsv_to_rgb(class_id * GOLDEN_RATIO % 1, 0.85, 0.95)
+    saturation, value = COLOR_TIERS[class_id // CLASSES_PER_TIER % len(COLOR_TIERS)]
+    red, green, blue = colorsys.hsv_to_rgb(class_id * GOLDEN_RATIO % 1, saturation, value)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
@@ -108,9 +116,9 @@ def _pixels(box_frac: BoxFrac, width: int, height: int) -> Rect | None:
 
 
 def _place_label(
-    rect: Rect, text: str, color: Color, taken: _Rects, size: tuple[int, int], font_size: int
+    rect: Rect, text: str, color: Color, taken: _Rects, coverage: _Coverage, size: tuple[int, int], font_size: int
 ) -> _Label | None:
-    """Place a label at a corner of a box, inside the image, where the labels already there hide least of it."""
+    """Place a label at a corner of a box, inside the image, where it hides least of labels and objects."""
     text, font, width, height = _fit(text[: size[0]], size[0], font_size)  # a letter is at least a pixel wide
     if not text or height > size[1]:
         return None
@@ -120,10 +128,13 @@ def _place_label(
         for x in (left, right + 1 - width):
             x_inside, y_inside = min(max(x, 0), size[0] - width), min(max(y, 0), size[1] - height)
             candidates.append((x_inside, y_inside, x_inside + width - 1, y_inside + height - 1))
-    hidden = taken.shared_pixels(candidates)
-    best = hidden.index(min(hidden))
-    if 2 * hidden[best] > width * height:
+    hidden_C = taken.shared_pixels(candidates)
+    is_legible_C = 2 * hidden_C <= width * height
+    if not is_legible_C.any():
         return None
+    # a label of which a tenth is hidden is as bad as one that covers a whole object
+    cost_C = (10 * hidden_C / (width * height) + coverage.hidden_objects(candidates)).round(6)
+    best = int(np.where(is_legible_C, cost_C, np.inf).argmin())
     return _Label(text, font, candidates[best], color)
 
 
@@ -142,8 +153,9 @@ def _fit(text: str, max_width: int, font_size: int) -> tuple[str, Font, int, int
 def truncate_text(text: str, font: Font, max_width: float, *, keep_end: bool = False) -> str:
     """Shorten a text to a width with an ellipsis at its end, or at its start; empty if not one letter fits.
 
-    Only about twice as many letters as fit are measured, however long the text is.
+    Only about twice as many letters as fit are measured, however long the text is. What is not printable is escaped.
     """
+    text = printable(text)
 
     def shortened(letters: int) -> str:
         return f"…{text[len(text) - letters :]}" if keep_end else f"{text[:letters]}…"
@@ -191,9 +203,41 @@ class _Rects:
         self._rect_N4[self._count] = rect
         self._count += 1
 
-    def shared_pixels(self, rects: Sequence[Rect]) -> list[int]:
+    def shared_pixels(self, rects: Sequence[Rect]) -> NDArray[np.int64]:
         """Sum of the pixels that each of some rectangles has in common with these."""
         rect_R14, rect_N4 = np.array(rects)[:, None], self._rect_N4[: self._count]
         sides_RN2 = np.minimum(rect_R14[..., 2:], rect_N4[:, 2:]) - np.maximum(rect_R14[..., :2], rect_N4[:, :2]) + 1
-        shared: list[int] = sides_RN2.clip(0).prod(axis=2).sum(axis=1).tolist()
-        return shared
+        shared_R: NDArray[np.int64] = sides_RN2.clip(0).prod(axis=2).sum(axis=1)
+        return shared_R
+
+
+class _Coverage:
+    """Share of each object that is under a pixel, summed over rectangles in a time that does not grow with the boxes.
+
+    Each box spreads 1 over its cells (a difference array, summed), and a summed-area table answers for rectangles.
+    """
+
+    def __init__(self, rects: Sequence[Rect], size: tuple[int, int]) -> None:
+        self._cell = max(1, math.ceil(math.sqrt(size[0] * size[1] / MAX_COVERAGE_CELLS)))
+        rows, columns = (side // self._cell + 2 for side in reversed(size))
+        table_YX = np.zeros((rows, columns))
+        if rects:
+            left_N, top_N, right_N, bottom_N = self._cells(rects)
+            share_N = 1 / ((right_N - left_N) * (bottom_N - top_N))
+            for y_N, x_N in ((top_N, left_N), (bottom_N, right_N)):
+                np.add.at(table_YX, (y_N, x_N), share_N)
+            for y_N, x_N in ((top_N, right_N), (bottom_N, left_N)):
+                np.subtract.at(table_YX, (y_N, x_N), share_N)
+            table_YX = table_YX.cumsum(0).cumsum(1).cumsum(0).cumsum(1)
+        self._sum_YX = np.pad(table_YX, ((1, 0), (1, 0)))
+
+    def hidden_objects(self, rects: Sequence[Rect]) -> NDArray[np.float64]:
+        """Sum of the shares of all objects under each of some rectangles."""
+        left_R, top_R, right_R, bottom_R = self._cells(rects)
+        table = self._sum_YX
+        return table[bottom_R, right_R] - table[top_R, right_R] - table[bottom_R, left_R] + table[top_R, left_R]
+
+    def _cells(self, rects: Sequence[Rect]) -> tuple[NDArray[np.int64], ...]:
+        """First column and row, and those after the last, of rectangles in the grid."""
+        left_N, top_N, right_N, bottom_N = np.array(rects).T // self._cell
+        return left_N, top_N, right_N + 1, bottom_N + 1

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from darkpy.data.loading.decoding import MAX_PIXELS, decode, explain, to_rgb
+from darkpy.data.loading.decoding import decode, explain, find_max_pixels, how_to_accept, to_rgb
 from darkpy.errors import ImageError
 
 ChannelOrder = Literal["rgb", "bgr"]
@@ -52,7 +52,7 @@ def to_pixels(image: Pixels, name: str, channel_order: ChannelOrder = "rgb") -> 
 
 def _decode_bytes(data: bytes, name: str) -> NDArray[np.uint8]:
     try:
-        return decode(io.BytesIO(data), exif_rotate=True, max_pixels=MAX_PIXELS)
+        return decode(io.BytesIO(data), exif_rotate=True)
     except Exception as error:  # as for files
         raise ImageError(f"{name}: {explain(error, data[:512])}") from error
 
@@ -72,8 +72,11 @@ def _check_array(image: NDArray[Any], name: str) -> NDArray[np.uint8]:
         is_CHW = pixels_HWC.ndim == 3 and pixels_HWC.shape[0] in _CHANNEL_COUNTS
         hint = "the colors come last: image.transpose(1, 2, 0)" if is_CHW else _ARRAY_HINT
         raise ImageError(f"{name}: is an array of {shape}, not of height x width x 3", hint=hint)
-    if pixels_HWC.size == 0 or pixels_HWC.shape[0] * pixels_HWC.shape[1] > MAX_PIXELS:
-        raise ImageError(f"{name}: has {shape} pixels", hint=f"the limits are 1 and {MAX_PIXELS}")
+    pixels = pixels_HWC.shape[0] * pixels_HWC.shape[1]
+    if pixels_HWC.size == 0:
+        raise ImageError(f"{name}: has {shape} pixels", hint=_ARRAY_HINT)
+    if pixels > find_max_pixels():
+        raise ImageError(f"{name}: has {shape} pixels", hint=how_to_accept(pixels))
     return pixels_HWC
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpy.data.loading.decoding import MAX_PIXELS
+from darkpy.data.loading.decoding import find_max_pixels, how_to_accept
 from darkpy.errors import DarkpyError, DarkpyWarning, ImageError
 from darkpy.finding import printable
 from darkpy.sources.frames import Frame
@@ -146,7 +146,7 @@ class VideoFrames:
         if not self._fits(track.width, track.height):
             size = f"{track.width} x {track.height}"
             container.close()
-            raise ImageError(f"{self.name}: frames of {size} pixels", hint=f"the limit is {MAX_PIXELS} pixels")
+            raise ImageError(f"{self.name}: frames of {size} pixels", hint=how_to_accept(track.width * track.height))
         with suppress(AttributeError, ValueError):
             # threads that take whole frames delay each by as many frames as there are threads
             track.thread_type = "AUTO" if is_file else "SLICE"
@@ -169,7 +169,7 @@ class VideoFrames:
 
     @staticmethod
     def _fits(w: int, h: int) -> bool:
-        return w * h <= MAX_PIXELS
+        return w * h <= find_max_pixels()
 
     def _hint(self, error: Exception) -> str:
         if isinstance(self._source, int):

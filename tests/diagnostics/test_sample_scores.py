@@ -161,7 +161,7 @@ def test_table_and_sheet_hold_the_samples_worst_first(case: Case, tmp_path: Path
     rows = list(csv.DictReader(as_csv(ranked).decode().splitlines()))
     assert [row["image"] for row in rows] == [one.path for one in ranked]
     assert float(rows[0]["score"]) >= float(rows[1]["score"])
-    (tmp_path / "sheet.png").write_bytes(draw_worst(setup, ranked[:5]))
+    (tmp_path / "sheet.png").write_bytes(draw_worst(setup, ranked[:5], ("circle",)))
     assert Image.open(tmp_path / "sheet.png").size == (4 * 270 + 10, 2 * 262 + 10)
 
 

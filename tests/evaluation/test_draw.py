@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from darkpy.evaluation.draw import _font, _Rects, class_color, draw, truncate_text
+from darkpy.evaluation.draw import _Coverage, _font, _Rects, class_color, draw, truncate_text
 from darkpy.evaluation.result import BoxFrac, Object
 
 GRAY = 90
@@ -213,4 +213,35 @@ def test_shared_pixels_are_summed_over_all_rectangles() -> None:
         taken.append((left, top, right, bottom))
         canvas[top : bottom + 1, left : right + 1] += 1
         candidates = [rect() for _ in range(8)]
-        assert taken.shared_pixels(candidates) == [canvas[t : b + 1, l : r + 1].sum() for l, t, r, b in candidates]  # noqa: E741
+        expected = [canvas[t : b + 1, l : r + 1].sum() for l, t, r, b in candidates]  # noqa: E741
+        assert taken.shared_pixels(candidates).tolist() == expected
+
+
+def test_hidden_objects_are_the_shares_of_all_boxes_under_a_rectangle() -> None:
+    rng = random.Random(0)
+    rects = [
+        (x, y, x + rng.randrange(20), y + rng.randrange(20))
+        for x, y in np.random.default_rng(0).integers(60, size=(40, 2))
+    ]
+    canvas = np.zeros((80, 80))
+    for left, top, right, bottom in rects:
+        canvas[top : bottom + 1, left : right + 1] += 1 / ((bottom + 1 - top) * (right + 1 - left))
+    expected = [canvas[t : b + 1, l : r + 1].sum() for l, t, r, b in rects]  # noqa: E741
+    assert _Coverage(rects, (80, 80)).hidden_objects(rects) == pytest.approx(expected)
+
+
+def test_a_label_goes_where_it_hides_least_of_other_objects() -> None:
+    body = named("person", (0.5, 0.6, 0.3, 0.3), 1, 0.9)
+    face = Object(2, "face", 0.8, (0.42, 0.43, 0.1, 0.04))  # where the label above the body would be
+    both = drawn(600, 600, body, face)
+    x, y, w, h = (600 * share for share in face.box_frac)
+    inside = both[round(y - h / 2) + 3 : round(y + h / 2) - 2, round(x - w / 2) + 3 : round(x + w / 2) - 2]
+    assert (inside == GRAY).all()
+    alone = drawn(600, 600, body)
+    assert (alone[round(y), round(x - w / 2) : round(x + w / 2)] != GRAY).any()
+
+
+def test_colors_of_the_first_classes_are_far_apart() -> None:
+    colors = np.array([class_color(class_id) for class_id in range(15)], dtype=float)
+    distances = np.linalg.norm(colors[:, None] - colors, axis=2) + 999 * np.eye(15)
+    assert distances.min() > 70  # with hues alone 27

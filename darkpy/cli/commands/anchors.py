@@ -20,6 +20,7 @@ from darkpy.cli.options import (
     dialect_option,
     force_option,
     json_option,
+    max_pixels_option,
     require_writable,
 )
 from darkpy.data.lists.text_files import DataFile, read_data
@@ -173,6 +174,7 @@ _search_options = collect(
 @force_option
 @json_option
 @dialect_option
+@max_pixels_option
 def anchors(
     source: Path,
     cfg: Path | None,

@@ -11,7 +11,14 @@ import click
 
 from darkpy.cli import console
 from darkpy.cli.load import ask_paths, open_network
-from darkpy.cli.options import FILE_PATH, Command, LoadOptions, json_option, network_options
+from darkpy.cli.options import (
+    FILE_PATH,
+    Command,
+    LoadOptions,
+    json_option,
+    max_pixels_option,
+    network_options,
+)
 from darkpy.data.lists.text_files import DataFile, names_for, read_data
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
@@ -78,6 +85,7 @@ _top_option = click.option(
 @click.argument("image", type=FILE_PATH, required=False)
 @_top_option
 @network_options
+@max_pixels_option
 def predict(data: Path, cfg: Path, weights: Path, image: Path | None, top: int | None, load: LoadOptions) -> int:
     data_file = read_data(data)
     names = data_file.find("names")
@@ -105,6 +113,7 @@ def predict(data: Path, cfg: Path, weights: Path, image: Path | None, top: int |
     help="Number of classes printed.",
 )
 @network_options
+@max_pixels_option
 def classify(cfg: Path, weights: Path, image: Path | None, names: Path | None, top: int, load: LoadOptions) -> int:
     network = open_network(cfg, weights, load, examples=(image,) if image else ())
     return _predict(network, names, image, top)
@@ -125,6 +134,7 @@ def classify(cfg: Path, weights: Path, image: Path | None, names: Path | None, t
 )
 @json_option
 @network_options
+@max_pixels_option
 def valid(
     data: Path, cfg: Path, weights: Path, top: int | None, batch_size: int, as_json: bool, load: LoadOptions
 ) -> int:

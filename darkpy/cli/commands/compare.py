@@ -18,6 +18,7 @@ from darkpy.cli.options import (
     UnitFloat,
     json_option,
     letterbox_option,
+    max_pixels_option,
     network_options,
     require_writable,
 )
@@ -75,6 +76,7 @@ Exit codes: 0 all layers agree, 1 a layer differs, 2 wrong input.
 @json_option
 @letterbox_option
 @network_options
+@max_pixels_option
 def compare(
     cfg: Path,
     weights: Path,

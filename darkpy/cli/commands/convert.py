@@ -20,6 +20,7 @@ from darkpy.cli.options import (
     dialect_option,
     force_option,
     json_option,
+    max_pixels_option,
     require_writable,
     strict_option,
 )
@@ -107,6 +108,7 @@ largest value.
 @force_option
 @dialect_option
 @strict_option
+@max_pixels_option
 def convert(
     source: Path,
     target: Path | None,

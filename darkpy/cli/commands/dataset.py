@@ -15,6 +15,7 @@ from darkpy.cli.options import (
     dialect_option,
     force_option,
     json_option,
+    max_pixels_option,
     require_writable,
 )
 from darkpy.dialect import Dialect
@@ -132,6 +133,7 @@ def stats(source: Path, as_json: bool, dialect: str | None) -> None:
 )
 @force_option
 @dialect_option
+@max_pixels_option
 def draw(
     source: Path,
     target: Path,

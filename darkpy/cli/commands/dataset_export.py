@@ -9,7 +9,15 @@ import click
 
 from darkpy.cli import console
 from darkpy.cli.commands.dataset import LIST_KEYS
-from darkpy.cli.options import FILE_PATH, OUTPUT_PATH, Command, dialect_option, force_option, require_writable
+from darkpy.cli.options import (
+    FILE_PATH,
+    OUTPUT_PATH,
+    Command,
+    dialect_option,
+    force_option,
+    max_pixels_option,
+    require_writable,
+)
 from darkpy.data.lists.text_files import DIFFICULT_KEYS
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
@@ -57,6 +65,7 @@ not have, become ordinary ones; boxes are cut off at the edge of their image.
 @click.argument("target", metavar="TARGET", type=OUTPUT_PATH)
 @force_option
 @dialect_option
+@max_pixels_option
 def to_coco(source: Path, target: Path, overwrite: bool, dialect: str | None) -> None:
     from darkpy.data.lists.image_list import open_lists
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from darkpy.cli import console
-from darkpy.cli.options import FILE_PATH, OUTPUT_PATH, Command, UnitFloat, collect
+from darkpy.cli.options import FILE_PATH, OUTPUT_PATH, Command, UnitFloat, collect, max_pixels_option
 from darkpy.data.lists.text_files import read_names
 from darkpy.errors import DarkpyError
 
@@ -107,6 +107,7 @@ _write_options = collect(
         "--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Random seed of the split."
     ),
     click.option("--force", "overwrite", is_flag=True, help="Write into a non-empty folder, overwriting files there."),
+    max_pixels_option,
 )
 
 

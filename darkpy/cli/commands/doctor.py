@@ -17,8 +17,10 @@ from darkpy.cli.options import (
     device_option,
     dialect_option,
     json_option,
+    max_pixels_option,
     require_writable,
 )
+from darkpy.data.lists.image_list import known_names
 from darkpy.data.lists.text_files import read_data
 from darkpy.errors import DarkpyError
 from darkpy.files import make_folder, write_atomic
@@ -96,6 +98,7 @@ Exit codes: 0 nothing found, 1 findings, 2 wrong input.
 @json_option
 @device_option
 @dialect_option
+@max_pixels_option
 def doctor(
     cfg: Path,
     data: Path | None,
@@ -128,10 +131,11 @@ def doctor(
     ranked = _rank_samples(exam, weights, device, limit)
     dry_run = None if updates is None else _dry_run(exam, weights, device, updates)
     if out is not None and ranked:
-        assert exam.setup is not None
+        assert exam.setup is not None and exam.data is not None
+        names = known_names(exam.data)
         make_folder(out)
         write_atomic(out / "samples.csv", [as_csv(ranked)])
-        write_atomic(out / "samples.png", [draw_worst(exam.setup, ranked[:worst])])
+        write_atomic(out / "samples.png", [draw_worst(exam.setup, ranked[:worst], names)])
         console.info(f"{out / 'samples.csv'} holds {len(ranked)} samples, {out / 'samples.png'} shows the worst")
     if as_json:
         record = {

@@ -25,6 +25,7 @@ from darkpy.cli.options import (
     compose,
     device_option,
     dialect_option,
+    max_pixels_option,
     require_own,
     strict_option,
 )
@@ -148,6 +149,7 @@ _train_options = compose(
                  help="GPUs that share each minibatch: batch and rate stay as they are."),
     dialect_option,
     strict_option,
+    max_pixels_option,
 )  # fmt: skip
 _map_options = compose(
     click.option("-map", "validate", is_flag=True, help="Compute mAP on DATA's `valid` list during training."),

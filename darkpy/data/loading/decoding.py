@@ -24,11 +24,13 @@ from darkpy.files import identify, note_input
 
 ReadT = TypeVar("ReadT")
 
-MAX_PIXELS = 2 * 89_478_485
+DEFAULT_MAX_PIXELS = 2 * 89_478_485
 """Pillow's own limit: half a gigabyte of RGB, which a hostile file of a few kilobytes can claim to hold."""
+MAX_PIXELS_VARIABLE = "DARKPY_MAX_PIXELS"
+"""Environment variable with another limit, which --max-pixels sets; the processes that load images inherit it."""
 DENSE_PIXELS, MAX_PIXELS_PER_BYTE = 1 << 24, 500
 """Largest image that may be nearly empty, and the pixels that a byte of larger ones holds at most: a photo has
-fewer than 50, a blank 1-bit PNG 8000, which would take gigabytes."""
+fewer than 50, a blank 1-bit PNG 8000, which would take gigabytes. A limit that the user sets replaces this rule."""
 MAX_SIDE = 1 << 24
 """stb's own limit. Pillow needs extra memory per row: a column of 170 million pixels would take 5 gigabytes."""
 
@@ -127,7 +129,25 @@ def read_image(path: Path, read: Callable[[BinaryIO], ReadT]) -> ReadT:
         raise ImageError(f"{printable(name)}: {printable(reason)}") from error
 
 
-def decode(file: BinaryIO, *, exif_rotate: bool, max_pixels: int, min_side: int | None = None) -> NDArray[np.uint8]:
+def find_max_pixels() -> int:
+    """Return the largest number of pixels that an image may have: the environment's, else the default.
+
+    Raises:  ImageError when the environment holds no number.
+    """
+    text = os.environ.get(MAX_PIXELS_VARIABLE)
+    if text is None:
+        return DEFAULT_MAX_PIXELS
+    if not (text.isascii() and text.isdecimal() and len(text) < 16):
+        raise ImageError(f"the environment's {MAX_PIXELS_VARIABLE}={text[:20]} is not a number of pixels")
+    return int(text)
+
+
+def how_to_accept(pixels: int) -> str:
+    """Describe the setting with which an image of more pixels than the limit is decoded."""
+    return f"--max-pixels {pixels}, or {MAX_PIXELS_VARIABLE}={pixels} in the environment, accepts it"
+
+
+def decode(file: BinaryIO, *, exif_rotate: bool, min_side: int | None = None) -> NDArray[np.uint8]:
     """Decode the first image of a file to interleaved (H, W, 3) RGB.
 
     min_side: decode a JPEG at 1/2, 1/4 or 1/8 if no side becomes shorter than this.
@@ -136,16 +156,16 @@ def decode(file: BinaryIO, *, exif_rotate: bool, max_pixels: int, min_side: int 
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     with _suppress_pillow_warnings:
-        image: PIL.Image.Image = _open_header(file, max_pixels)
+        image: PIL.Image.Image = _open_header(file)
         if image.format == "EPS":
             raise UnsupportedImage("PostScript, a program that Ghostscript would have to run")
         w, h = image.size
-        if w * h > max_pixels:
-            raise UnsupportedImage(f"{w} x {h} pixels, more than the limit of {max_pixels}")
         if max(w, h) > MAX_SIDE:
             raise UnsupportedImage(f"{w} x {h} pixels, longer than the limit of {MAX_SIDE}")
-        if w * h > DENSE_PIXELS and w * h > MAX_PIXELS_PER_BYTE * size:
-            raise UnsupportedImage(f"{w} x {h} pixels in {size} bytes, perhaps a decompression bomb")
+        is_dense = w * h <= max(DENSE_PIXELS, MAX_PIXELS_PER_BYTE * size)
+        if not is_dense and MAX_PIXELS_VARIABLE not in os.environ:
+            what = f"{w} x {h} pixels in {size} bytes, perhaps a decompression bomb"
+            raise UnsupportedImage(f"{what}; {how_to_accept(w * h)}")
         if min_side is not None:
             image.draft(None, (min_side, min_side))
         image.load()
@@ -208,7 +228,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
 
 def _read_layout(file: BinaryIO) -> ImageLayout:
     with _suppress_pillow_warnings:
-        image = _open_header(file, MAX_PIXELS)
+        image = _open_header(file)
         w, h = image.size
         orientation = _exif_orientation(image)
         return ImageLayout(*((h, w) if orientation >= 5 else (w, h)), orientation)
@@ -224,7 +244,7 @@ def to_gray(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def explain(error: Exception, head: bytes) -> str:
     """Describe an exception from `decode` of a file that starts with `head`, in one line."""
     text = " ".join(str(error).split())[:120] or type(error).__name__
-    if isinstance(error, UnsupportedImage):
+    if isinstance(error, UnsupportedImage | ImageError):
         return text
     if isinstance(error, PIL.UnidentifiedImageError):
         for start, signature, name in _VIDEO_SIGNATURES:
@@ -247,15 +267,21 @@ def explain(error: Exception, head: bytes) -> str:
     return f"damaged ({text})"
 
 
-def _open_header(file: BinaryIO, max_pixels: int) -> PIL.Image.Image:
+def _open_header(file: BinaryIO) -> PIL.Image.Image:
     """Open an image with our limit in place of Pillow's, which is a global variable, while the header is read."""
+    max_pixels = find_max_pixels()
     with _PIXEL_LIMIT_LOCK:
         pillow_limit = PIL.Image.MAX_IMAGE_PIXELS
-        PIL.Image.MAX_IMAGE_PIXELS = max_pixels
+        PIL.Image.MAX_IMAGE_PIXELS = None
         try:
-            return PIL.Image.open(file)
+            image = PIL.Image.open(file)
         finally:
             PIL.Image.MAX_IMAGE_PIXELS = pillow_limit
+    w, h = image.size
+    if w * h > max_pixels:
+        what = f"{w} x {h} pixels, more than the limit of {max_pixels}"
+        raise UnsupportedImage(f"{what}; {how_to_accept(w * h)}")
+    return image
 
 
 def _exif_orientation(image: PIL.Image.Image) -> int:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from darkpy.data.loading.decoding import MAX_PIXELS, decode, read_image, to_gray
+from darkpy.data.loading.decoding import decode, read_image, to_gray
 from darkpy.errors import ShapeError
 from darkpy.ops import resample
 
@@ -50,7 +50,6 @@ def load_image(
     *,
     channels: int = 3,
     exif_rotate: bool = True,
-    max_pixels: int = MAX_PIXELS,
     min_side: int | None = None,
 ) -> Image:
     """Decode an image file.
@@ -68,7 +67,7 @@ def load_image(
     if channels not in (1, 3):
         raise ShapeError(f"images are read with 1 or 3 channels, not {channels}")
     path = Path(path)
-    pixels_HWC = read_image(path, partial(decode, exif_rotate=exif_rotate, max_pixels=max_pixels, min_side=min_side))
+    pixels_HWC = read_image(path, partial(decode, exif_rotate=exif_rotate, min_side=min_side))
     return Image(path, pixels_HWC if channels == 3 else to_gray(pixels_HWC))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ SHEET_FILE = "sheet.png"
 SHEET_COLUMNS = 4
 TILE_SIZE = (260, 220)
 """Width and height of the largest image, in pixels."""
-MARGIN_PX, LINE_HEIGHT, FONT_SIZE = 10, 16, 12
+MARGIN_PX, LINE_HEIGHT, LEGEND_LINE_HEIGHT, FONT_SIZE = 10, 16, 18, 12
 PAPER_RGB, INK_RGB, HIGHLIGHT_RGB = (250, 250, 250), (20, 20, 20), (200, 30, 30)
 
 
@@ -67,6 +68,20 @@ def contact_sheet(
             shown = truncate_text(text, font, tile_w, keep_end=True)  # the end of a path says more than its beginning
             pen.text(place, shown, fill=HIGHLIGHT_RGB if tile.highlighted else INK_RGB, font=font)
     return sheet
+
+
+def legend_tile(classes: Counter[int], names: Sequence[str]) -> Tile:
+    """Legend of the classes in their colors, the most frequent first. names: as far as known; else the number."""
+    image = PIL.Image.new("RGB", TILE_SIZE, PAPER_RGB)
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(13)
+    most = TILE_SIZE[1] // LEGEND_LINE_HEIGHT - 1
+    for line, (class_id, _) in enumerate(classes.most_common(most)):
+        top = 4 + line * LEGEND_LINE_HEIGHT
+        pen.rectangle((4, top, 16, top + 12), fill=class_color(class_id))
+        name = names[class_id] if class_id < len(names) else str(class_id)
+        pen.text((22, top - 2), truncate_text(name, font, TILE_SIZE[0] - 26), fill=INK_RGB, font=font)
+    rest = len(classes) - most
+    return Tile(np.asarray(image), np.zeros((0, 5)), (f"and {rest} more classes" if rest > 0 else "classes",))
 
 
 def as_png(image: PIL.Image.Image) -> bytes:

@@ -57,12 +57,21 @@ HEAT_MAP_FIGURES = (
 
 @dataclass(frozen=True, slots=True)
 class Heat:
-    """rows: indices of the layers; looks: the last update of each column; value_RL: NaN where there is no value."""
+    """rows: indices of the layers; looks: the last update of each column; value_RL: NaN where there is no value.
+
+    looks_per_column: measurements whose highest value a column shows.
+    """
 
     figure: HeatMapFigure
     rows: tuple[int, ...]
     looks: tuple[int, ...]
     value_RL: NDArray[np.float64]
+    looks_per_column: int = 1
+
+    @property
+    def is_zero(self) -> bool:
+        """True if there is nothing to see: each value is 0."""
+        return not np.nan_to_num(self.value_RL, nan=0, posinf=1, neginf=1).any()
 
 
 def gather(log: RunLog, figure: HeatMapFigure) -> Heat | None:
@@ -84,7 +93,7 @@ def gather(log: RunLog, figure: HeatMapFigure) -> Heat | None:
     if not len(rows):
         return None
     looks = tuple(looked[min(start + size, len(looked)) - 1].batch_num for start in range(0, len(looked), size))
-    return Heat(figure, tuple(map(int, rows)), looks, value_RL[rows])
+    return Heat(figure, tuple(map(int, rows)), looks, value_RL[rows], size)
 
 
 def draw_heat(log: RunLog, heat: Heat) -> Drawing:
@@ -112,7 +121,10 @@ def draw_heat(log: RunLog, heat: Heat) -> Drawing:
     for column in sorted({0, len(heat.looks) // 2, len(heat.looks) - 1}):
         x = LEFT + (column + 0.5) / len(heat.looks) * map_w
         drawing.items.append(Text(x, TOP + map_h + 18, f"{heat.looks[column]}", "muted", "middle"))
-    drawing.items.append(Text(LEFT + map_w, TOP + map_h + 32, "update", "muted", "end"))
+    columns = "a measurement" if heat.looks_per_column == 1 else f"the highest of {heat.looks_per_column} measurements"
+    unequal = ", at unequal distances" if np.unique(np.diff(heat.looks)).size > 1 else ""
+    caption = f"update; each column is {columns}{unequal}"
+    drawing.items.append(Text(LEFT + map_w, TOP + map_h + 32, caption, "muted", "end"))
     # the color scale beside the map, with the values of both ends
     x, h = W - RIGHT + 18, min(160.0, drawing.h - TOP - BOTTOM)
     drawing.items.append(Raster(x, TOP, 12, h, color(np.linspace(1, 0, 64)[:, None])))

@@ -8,17 +8,12 @@ from dataclasses import dataclass, field
 from random import Random
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from darkpy.data.lists.image_list import ImageList
 from darkpy.data.lists.labels import LabelTable
-from darkpy.data.loading.decoding import MAX_PIXELS, decode, read_image
-from darkpy.diagnostics.report.contact_sheet import INK_RGB, PAPER_RGB, TILE_SIZE, Tile, as_png, contact_sheet
+from darkpy.data.loading.decoding import decode, read_image
+from darkpy.diagnostics.report.contact_sheet import Tile, as_png, contact_sheet, legend_tile
 from darkpy.errors import ImageError
-from darkpy.evaluation.draw import class_color
-
-LEGEND_LINE_HEIGHT = 18
-MAX_LEGEND_CLASSES = TILE_SIZE[1] // LEGEND_LINE_HEIGHT - 1
 
 
 @dataclass(slots=True)
@@ -31,16 +26,7 @@ class LabelSheet:
 
     def to_png(self, listed: ImageList, columns: int) -> bytes:
         """Draw the sheet, with a legend of the classes as its last tile, the most frequent first."""
-        image = Image.new("RGB", TILE_SIZE, PAPER_RGB)
-        pen, font = ImageDraw.Draw(image), ImageFont.load_default(13)
-        for line, (class_id, _) in enumerate(self.classes.most_common(MAX_LEGEND_CLASSES)):
-            top = 4 + line * LEGEND_LINE_HEIGHT
-            pen.rectangle((4, top, 16, top + 12), fill=class_color(class_id))
-            pen.text((22, top - 2), listed.name(class_id)[:40], fill=INK_RGB, font=font)
-        rest = len(self.classes) - MAX_LEGEND_CLASSES
-        caption = f"and {rest} more classes" if rest > 0 else "classes"
-        legend = Tile(np.asarray(image), np.zeros((0, 5)), (caption,))
-        return as_png(contact_sheet([*self.tiles, legend], columns=columns))
+        return as_png(contact_sheet([*self.tiles, legend_tile(self.classes, listed.names)], columns=columns))
 
 
 def choose(count: int, most: int, seed: int) -> list[int]:
@@ -56,7 +42,7 @@ def fill_sheet(sheet: LabelSheet, listed: ImageList, table: LabelTable, numbers:
         class_N = table.class_N[of_image_N]
         counts = Counter(class_N.tolist())
         try:
-            pixels = read_image(file, lambda stream: decode(stream, exif_rotate=True, max_pixels=MAX_PIXELS))
+            pixels = read_image(file, lambda stream: decode(stream, exif_rotate=True))
         except ImageError as error:
             sheet.bad.append(error.message)
         else:

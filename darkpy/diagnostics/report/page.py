@@ -33,7 +33,7 @@ CONTENT_SECURITY_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-
 
 
 def drawings(log: RunLog) -> dict[str, Drawing]:
-    """Draw all that a log has, by name."""
+    """Draw all that a log has, by name, but for heat maps without a value other than 0."""
     by_name: dict[str, Drawing] = {}
     if log.updates:
         by_name = {"loss": curves.draw_loss(log), "rate": curves.draw_rate(log), "gradient": curves.draw_gradient(log)}
@@ -41,7 +41,7 @@ def drawings(log: RunLog) -> dict[str, Drawing]:
         by_name["map"] = curves.draw_map(log)
     for figure in heat.HEAT_MAP_FIGURES:
         heat_map = heat.gather(log, figure)
-        if heat_map is not None:
+        if heat_map is not None and not heat_map.is_zero:
             by_name[f"layers_{figure.name}"] = heat.draw_heat(log, heat_map)
     return by_name
 
@@ -56,10 +56,16 @@ def write_page(log: RunLog) -> str:
         for name, text in (("loss", "Loss"), ("map", "mAP"), ("rate", "Learning rate"), ("gradient", "Gradients"))
         if name in drawn
     )
+    zeros = []
     for figure in heat.HEAT_MAP_FIGURES:
         name = f"layers_{figure.name}"
         if name in drawn:
             parts.append((name, f"{figure.title}, layer by layer", _figure(drawn[name], figure.description)))
+        elif any(figure.name in update.layers for update in log.updates):
+            zeros.append(figure.title)
+    if zeros:
+        text = f"<p>0 in every measurement of every layer: {', '.join(zeros)}.</p>"
+        parts.append(("layers_without", "Not drawn", text))
     parts.append(("layers", "Layers at the end", _layer_table(log)))
     links = "".join(f'<li><a href="#{name}">{text}</a></li>' for name, text, _ in parts)
     sections = "".join(f'<section id="{name}"><h2>{text}</h2>{body}</section>' for name, text, body in parts)

@@ -38,9 +38,14 @@ class Scale:
     def ticks(self, most: int = 5) -> list[float]:
         """Round numbers between both ends."""
         if self.logarithmic:
-            first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
-            if last - first >= 1:
-                return [10.0**power for power in range(first, last + 1, max(1, -(-(last - first) // most)))]
+            powers = range(math.floor(math.log10(self.low)), math.floor(math.log10(self.high) + 1e-9) + 1)
+            for factors in ((1, 2, 5), (1, 3), (1,)):
+                values = (factor * 10.0**power for power in powers for factor in factors)
+                low, high = self.low * (1 - 1e-9), self.high * (1 + 1e-9)
+                ticks = [value for value in values if low <= value <= high]
+                if len(ticks) <= most + 1:
+                    return ticks
+            return ticks[:: math.ceil((len(ticks) - 1) / most)]
         span = self.high - self.low
         if span <= 0:
             return [self.low]

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from darkpy.data.loading.decoding import MAX_PIXELS as LIMIT
+from darkpy.data.loading.decoding import DEFAULT_MAX_PIXELS as LIMIT
 from darkpy.data.loading.images import load_image, prepare
 from darkpy.errors import ImageError
 
@@ -199,13 +199,16 @@ class TestRefusals:
             (b"\xff\xd8\xff\xe0" + b"\0" * 30, "starts like a JPEG image, but its header is damaged"),
             (b"\0\0\0\x18ftypheic" + b"\0" * 40, "starts like a HEIC or AVIF image"),
             (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", "PostScript"),
-            (png_header(100_000, 100_000) + chunk(b"IDAT", b"\0"), "more pixels than the limit"),
+            (png_header(100_000, 100_000) + chunk(b"IDAT", b"\0"), "more than the limit of 178956970; --max"),
             (
                 png_header(14_000, 14_000) + chunk(b"IDAT", b"\0"),
                 f"14000 x 14000 pixels, more than the limit of {LIMIT}",
             ),
             (png_header(1, 1 << 25) + chunk(b"IDAT", b"\0"), "1 x 33554432 pixels, longer than the limit of 16777216"),
-            (b"GIF89a\x09\0\x09\0\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\x02\0;", "more pixels than the limit"),
+            (
+                b"GIF89a\x09\0\x09\0\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\x02\0;",
+                "more than the limit of 178956970; --max",
+            ),
             (png_header(0, 5) + chunk(b"IDAT", b""), "starts like a PNG image"),
             (PNG + chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 99, 2, 0, 0, 0)), "starts like a PNG image"),
             (png_header(4, 4) + chunk(b"IDAT", zlib.compress(b"\x09" * 52)) + chunk(b"IEND", b""), "damaged"),
@@ -284,11 +287,15 @@ class TestPillowsGlobals:
         PIL.Image.fromarray(colors(12, 8)).save(tmp_path / "a.png")
         monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 5)
         assert load_image(tmp_path / "a.png").w == 12
-        assert load_image(tmp_path / "a.png", max_pixels=96).w == 12
-        with pytest.raises(ImageError, match="12 x 8 pixels, more than the limit of 95"):
-            load_image(tmp_path / "a.png", max_pixels=95)
-        with pytest.raises(ImageError, match="more pixels than the limit"):
-            load_image(tmp_path / "a.png", max_pixels=9)
+        monkeypatch.setenv("DARKPY_MAX_PIXELS", "96")
+        assert load_image(tmp_path / "a.png").w == 12
+        for limit in ("95", "9"):
+            monkeypatch.setenv("DARKPY_MAX_PIXELS", limit)
+            with pytest.raises(ImageError, match=f"12 x 8 pixels, more than the limit of {limit}; --max-pixels 96, or"):
+                load_image(tmp_path / "a.png")
+        monkeypatch.setenv("DARKPY_MAX_PIXELS", "many")
+        with pytest.raises(ImageError, match="DARKPY_MAX_PIXELS=many is not a number of pixels"):
+            load_image(tmp_path / "a.png")
         assert PIL.Image.MAX_IMAGE_PIXELS == 5
 
     def test_threads_leave_the_warning_filters_as_they_were(self, tmp_path: Path) -> None:

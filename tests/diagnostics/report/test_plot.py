@@ -20,6 +20,9 @@ def test_ticks_are_round_numbers_between_both_ends() -> None:
     assert Scale(0, 10, 0, 1).ticks() == [0, 2, 4, 6, 8, 10]
     assert Scale(0.0013, 0.0061, 0, 1).ticks() == pytest.approx([0.002, 0.003, 0.004, 0.005, 0.006])
     assert Scale(1e-4, 1, 0, 1, logarithmic=True).ticks() == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1, 1])
+    assert Scale(1.4, 55, 0, 1, logarithmic=True).ticks() == pytest.approx([2, 5, 10, 20, 50])
+    assert Scale(0.9, 120, 0, 1, logarithmic=True).ticks() == pytest.approx([1, 3, 10, 30, 100])
+    assert Scale(5e-324, 1.7e308, 0, 1, logarithmic=True).ticks()
     assert len(Scale(1e-30, 1e30, 0, 1, logarithmic=True).ticks()) <= 6
 
 
