@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,29 @@ def test_network_without_weights_is_an_error(case: Case, capsys: pytest.CaptureF
 def test_doctor_finds_them_before(case: Case, tmp_path: Path) -> None:
     case.edit("sample.cfg", "subdivisions=1", "subdivisions=16")
     assert "batch" in [finding.name for finding in case.findings()]
+
+
+@pytest.mark.parametrize(
+    "layers",
+    ["[cost]\n", "[softmax]\n[cost]\n", "[connected]\noutput=4\n[cost]\n", "[dropout]\n[cost]\n"],
+)
+def test_network_whose_last_layers_are_no_output_is_no_traceback(
+    layers: str, case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The layer that decides the number of classes was searched without a default (StopIteration)."""
+    net = "[net]\nwidth=8\nheight=8\nchannels=1\nbatch=2\nmax_batches=1\nlearning_rate=.001\n"
+    case.cfg.write_text(net + layers)
+    assert main(["train", str(case.cfg), str(case.data), "--workers", "0"]) in (0, 2)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["classes", "num", "max"])
+def test_sizes_beyond_all_memory_are_refused_by_each_command(
+    key: str, case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = re.sub(rf"(?m)^{key} *=.*\n", "", case.cfg.read_text())
+    case.cfg.write_text(text.replace("[yolo]\n", f"[yolo]\n{key}=9999999999\n"))
+    cfg, data = str(case.cfg), str(case.data)
+    for command in (("anchors", data, "--cfg", cfg), ("train", cfg, data), ("doctor", cfg, data)):
+        assert main(command) in (1, 2), command
+        assert "Traceback" not in capsys.readouterr().err

@@ -257,7 +257,8 @@ def explain(error: Exception, head: bytes) -> str:
         kind = identify(head)
         return f"not an image but {kind.description}" if kind else "not an image format that Pillow knows"
     if isinstance(error, PIL.Image.DecompressionBombError):
-        return "claims more pixels than the limit, perhaps a decompression bomb"
+        limit = f"the limit of {find_max_pixels()}, perhaps a decompression bomb"
+        return f"claims more pixels than {limit}; a larger --max-pixels, or {MAX_PIXELS_VARIABLE}, accepts it"
     if isinstance(error, MemoryError):
         return "does not fit into memory"
     if isinstance(error, OSError) and error.strerror:
@@ -272,7 +273,7 @@ def _open_header(file: BinaryIO) -> PIL.Image.Image:
     max_pixels = find_max_pixels()
     with _PIXEL_LIMIT_LOCK:
         pillow_limit = PIL.Image.MAX_IMAGE_PIXELS
-        PIL.Image.MAX_IMAGE_PIXELS = None
+        PIL.Image.MAX_IMAGE_PIXELS = max_pixels  # at twice as many it raises, before GIF allocates its first frame
         try:
             image = PIL.Image.open(file)
         finally:

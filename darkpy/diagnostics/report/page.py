@@ -61,7 +61,7 @@ def write_page(log: RunLog) -> str:
         name = f"layers_{figure.name}"
         if name in drawn:
             parts.append((name, f"{figure.title}, layer by layer", _figure(drawn[name], figure.description)))
-        elif any(figure.name in update.layers for update in log.updates):
+        elif heat.gather(log, figure) is not None:
             zeros.append(figure.title)
     if zeros:
         text = f"<p>0 in every measurement of every layer: {', '.join(zeros)}.</p>"

@@ -149,6 +149,18 @@ def test_all_that_the_log_tells_is_drawn(log: RunLog) -> None:
     assert "50.00 %" in write_page(with_map)
 
 
+def test_heat_maps_of_zeros_are_one_line_and_columns_say_what_they_are(log: RunLog) -> None:
+    figures: dict[str, list[float | None]] = {"zero": [0.0, 0.0, None, 0.0], "dead": [0.0] * 4, "clamped": [None] * 4}
+    updates = tuple(
+        replace(one, layers=figures | {"ratio": [1e-3, None, 1e-5, None]} if one.batch_num in (1, 2, 9) else {})
+        for one in log.updates
+    )
+    text = write_page(replace(log, updates=updates))
+    assert "0 in every measurement of every layer: Zeros, Dead units." in text
+    assert "update; each column is a measurement, at unequal distances" in text and "layers_zero" not in text
+    assert "at unequal distances" not in write_page(log) and "Not drawn" not in write_page(log)
+
+
 def test_those_who_do_not_see_a_drawing_are_told_what_it_shows(log: RunLog) -> None:
     labels = {name: drawing.label for name, drawing in drawings(log).items()}
     assert labels["loss"].startswith("Loss over updates: loss of an update from 0.5 to 100, at the end 0.5")
