@@ -10,6 +10,7 @@ from darkpy.data.lists.text_files import names_for
 from darkpy.errors import DarkpyError
 from darkpy.evaluation.detect import BATCH_SIZE, DetectOptions, detect_frames, require_detector
 from darkpy.evaluation.result import Result
+from darkpy.evaluation.tiles import TileGrid
 from darkpy.network import Network
 from darkpy.sources.frames import ImageSource, OneImage, is_in_memory, open_frames
 from darkpy.sources.pixels import ChannelOrder
@@ -26,6 +27,7 @@ def detect(
     letterbox: bool | None = None,
     channel_order: ChannelOrder = "rgb",
     batch_size: int | None = None,
+    tiles: str | tuple[int, int] | None = None,
     on_error: Literal["raise", "yield"] = "raise",
     keep_images: bool = False,
 ) -> Iterator[Result]:
@@ -44,7 +46,9 @@ def detect(
     tree_thresh: darknet's `-hier`, for class trees.
     letterbox: keep the image's proportions; None takes the dialect's (pjreddie yes, AlexeyAB by [net] letter_box).
     channel_order: "bgr" for arrays of OpenCV (cv2); files, bytes and Pillow images know their own.
-    batch_size: None takes a fast one.
+    batch_size: images at a time, or tiles; None takes a fast one.
+    tiles: detect on overlapping parts of large images, and join the boxes: "auto" for tiles of the network's size, or
+        columns and rows as "4x3" or (4, 3).
     on_error: an image that cannot be read raises ImageError, or yields a result with `error`.
     keep_images: keep each result's pixels in memory. By default they are released when the next result is taken;
         `Result.image` then decodes a file again, and raises for an image of a generator or video.
@@ -64,14 +68,9 @@ def detect(
     if on_error not in ("raise", "yield"):
         raise DarkpyError(f"on_error={on_error!r} is unknown", hint='use "raise" or "yield"')
     require_detector(network)
-    class_count = max(head.class_count for head in network.heads)
-    if names is None or isinstance(names, str | os.PathLike):
-        names = names_for(class_count, names)
-    by_class = tuple(names)
-    if len(by_class) < class_count:
-        hint = "give the names that the network was trained with"
-        raise DarkpyError(f"names holds {len(by_class)} names, the network has {class_count} classes", hint=hint)
+    by_class = _names_by_class(network, names)
     options = DetectOptions(thresh=thresh, tree_thresh=tree_thresh, nms=nms, letterbox=letterbox)
+    grid = None if tiles is None else TileGrid.parse(tiles)
     frames = open_frames(source, channel_order=channel_order)
 
     def results() -> Iterator[Result]:
@@ -81,9 +80,10 @@ def detect(
                 frames,
                 by_class,
                 options,
-                batch_size=batch_size or (1 if frames.is_stream else BATCH_SIZE),
+                batch_size=batch_size or (1 if frames.is_stream and grid is None else BATCH_SIZE),
                 prefetch=not frames.is_live,
                 keep_state=frames.is_stream,
+                tiles=grid,
             ):
                 if result.error is not None and on_error == "raise":
                     raise result.error
@@ -96,6 +96,16 @@ def detect(
     return results()
 
 
+def _names_by_class(network: Network, names: Sequence[str] | str | os.PathLike[str] | None) -> tuple[str, ...]:
+    class_count = max(head.class_count for head in network.heads)
+    if names is None or isinstance(names, str | os.PathLike):
+        names = names_for(class_count, names)
+    if len(names) < class_count:
+        hint = "give the names that the network was trained with"
+        raise DarkpyError(f"names holds {len(names)} names, the network has {class_count} classes", hint=hint)
+    return tuple(names)
+
+
 def detect_image(
     network: Network,
     image: OneImage,
@@ -106,6 +116,7 @@ def detect_image(
     tree_thresh: float = 0.5,
     letterbox: bool | None = None,
     channel_order: ChannelOrder = "rgb",
+    tiles: str | tuple[int, int] | None = None,
 ) -> Result:
     """Detect objects on one image: a file, encoded bytes, a numpy array, a Pillow image or a tensor.
 
@@ -123,6 +134,7 @@ def detect_image(
             tree_thresh=tree_thresh,
             letterbox=letterbox,
             channel_order=channel_order,
+            tiles=tiles,
             keep_images=True,
         )
     )

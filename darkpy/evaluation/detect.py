@@ -1,7 +1,8 @@
 """The one pipeline from frames to detections.
 
-load and fit (threads) -> forward -> decode heads -> undo letterbox -> non-maximum suppression. `darkpy.detect`
-and the commands take results, `run_metrics` the tensors, and `export.verify` the steps behind the forward pass.
+load and fit (threads) -> forward -> decode heads -> undo letterbox -> non-maximum suppression; with tiles, these steps
+for each tile, then their detections are joined. `darkpy.detect` and the commands take results, `run_metrics` the
+tensors, and `export.verify` the steps behind the forward pass.
 
 Legend: B images, C H W channels, rows, columns, M candidates, K classes.
 
@@ -19,9 +20,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from threading import Barrier
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -31,6 +34,7 @@ from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning, ImageError
 from darkpy.evaluation.nms import suppress, suppress_by_objectness
 from darkpy.evaluation.result import Result, to_result
+from darkpy.evaluation.tiles import TileGrid, join_tiles
 from darkpy.network import Network
 from darkpy.ops.boxes import Detections
 from darkpy.ops.resample import letterbox_geometry
@@ -195,12 +199,13 @@ def detect_frames(
     batch_size: int = BATCH_SIZE,
     prefetch: bool = True,
     keep_state: bool = False,
+    tiles: TileGrid | None = None,
 ) -> Iterator[Result]:
     """Yield the detections on each frame, in the order of the heads; an unreadable frame yields its error.
 
     Boxes with NaN or infinite values are left out, and one warning at the end counts them.
-    prefetch, keep_state: as in `detect_batches`; with batch_size 1 and prefetch False each result is yielded before the
-        next frame is asked for.
+    prefetch, keep_state, tiles: as in `detect_batches`; with batch_size 1 and prefetch False each result is yielded
+        before the next frame is asked for.
     Raises: DarkpyError when the network has no detection head, or was opened for sequences.
     """
     options = (options or DetectOptions()).resolved(network)
@@ -212,6 +217,7 @@ def detect_frames(
         prefetch=prefetch,
         keep_images=True,
         keep_state=keep_state,
+        tiles=tiles,
     )
     dialect = network.plan.dialect
     for images, detections in batches:
@@ -231,27 +237,47 @@ def detect_batches(
     prefetch: bool = True,
     keep_images: bool = False,
     keep_state: bool = False,
+    tiles: TileGrid | None = None,
 ) -> Iterator[DetectedBatch]:
     """Yield the detections of each batch of images; options with the same `letterbox` share a forward pass.
 
     prefetch: load the next batch while this one is computed.
     keep_images: keep the decoded pixels, too. keep_state: let recurrent layers go on from one batch to the next.
+    tiles: cut each image into these; images are then loaded one by one, and `batch_size` counts tiles.
     Boxes with NaN or infinite values are left out; when the images end, one warning counts them.
-    Raises: DarkpyError when the network has no detection head, or was opened for sequences.
+    Raises: DarkpyError when the network has no detection head, was opened for sequences, or has a memory and is to see
+        tiles.
     """
     require_detector(network)
+    if tiles is not None and network.has_memory:
+        raise DarkpyError(
+            f"{network.plan.file} has recurrent layers, and tiles are no sequence", hint="leave out --tiles (tiles=)"
+        )
     options = [option.resolved(network) for option in options]
     letterboxes = {bool(option.letterbox) for option in options}
     network.reset_state()
     non_finite = _NonFiniteCount(len(options))
     try:
         for images in _load_inputs(
-            network, frames, letterboxes, batch_size, prefetch=prefetch, keep_images=keep_images
+            network,
+            frames,
+            letterboxes,
+            batch_size if tiles is None else 1,
+            prefetch=prefetch,
+            keep_images=keep_images or tiles is not None,
         ):
             readable = [image for image in images if image.x_CHW]
             if not keep_state:
                 network.reset_state()
-            yield DetectedBatch(images, _forward(network, readable, options, non_finite) if readable else [])
+            if not readable:
+                detected = []
+            elif tiles is None:
+                detected = _forward(network, readable, options, non_finite)
+            else:
+                detected = _forward_tiles(network, readable[0], options, non_finite, tiles, batch_size)
+                if not keep_images:
+                    readable[0].frame.release()
+            yield DetectedBatch(images, detected)
     finally:
         non_finite.warn(network.plan.file)
 
@@ -308,6 +334,40 @@ def _forward(
                 in_batch = _postprocess(network, outputs_BCHW, sizes, option, non_finite, position)
                 detections[position] = replace(in_batch, image_M=index_B[in_batch.image_M])
     return [detections[position] for position in range(len(options))]
+
+
+def _forward_tiles(
+    network: Network,
+    image: InputImage,
+    options: Sequence[DetectOptions],
+    non_finite: _NonFiniteCount,
+    tiles: TileGrid,
+    batch_size: int,
+) -> list[Detections]:
+    """Detect on the tiles of one image, in batches, and join their detections."""
+    net = network.plan.input_shape
+    edges_T4 = tiles.cut(*image.status.size, net.w, net.h)
+    pixels_HWC = image.frame.load(net.c).pixels_HWC
+
+    def inputs() -> Iterator[InputImage]:
+        for tile, (left, top, right, bottom) in enumerate(edges_T4[:-1].tolist()):
+            cut = Image(Path(image.status.path), np.ascontiguousarray(pixels_HWC[top:bottom, left:right]))
+            fit = partial(prepare, cut, net.w, net.h, channels_last=network.prefers_channels_last)
+            x_CHW = {letterbox: fit(letterbox=letterbox) for letterbox in image.x_CHW}
+            yield InputImage(ImageStatus(tile, image.status.path, (cut.w, cut.h)), image.frame, x_CHW)
+        yield image._replace(status=replace(image.status, index=len(edges_T4) - 1))
+
+    remaining = inputs()
+    batches = []
+    while batch := list(islice(remaining, batch_size)):
+        batches.append(_forward(network, batch, options, non_finite))
+    detections = []
+    for option, parts in zip(options, zip(*batches, strict=True), strict=True):
+        joined = join_tiles(Detections.cat(parts), edges_T4)
+        kept = suppress_candidates(network, joined, option)
+        kept = kept.select(_darknet_order(joined)) if option.darknet_order else kept
+        detections.append(replace(kept, image_M=torch.full_like(kept.image_M, image.status.index)))
+    return detections
 
 
 def postprocess(

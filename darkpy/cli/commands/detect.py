@@ -158,7 +158,13 @@ _output_options = collect(
     "--batch-size",
     type=click.IntRange(1, MAX_BATCH_SIZE),
     metavar="N",
-    help="Images per batch.  [default: 8]",
+    help="Images per batch, or tiles.  [default: 8]",
+)
+@click.option(
+    "--tiles",
+    metavar="auto|NxM",
+    help="Detect on overlapping tiles of large images, N columns and M rows, or as many as make each about the "
+    "network's size; boxes that cross edges are joined.",
 )
 @click.option("-ext_output", is_flag=True, expose_value=False, hidden=True)  # always on here
 @box_options
@@ -170,6 +176,7 @@ def detect(
     names: Path | None,
     data: Path | None,
     batch_size: int | None,
+    tiles: str | None,
     thresh: float | None,
     hier: float,
     nms: float,
@@ -221,7 +228,8 @@ def detect(
         nms=nms,
         tree_thresh=hier,
         letterbox=letterbox,
-        batch_size=batch_size if paths is not None else 1,
+        batch_size=batch_size if paths is not None or tiles is not None else 1,
+        tiles=tiles,
         on_error="yield",
     )
     if paths is not None:
