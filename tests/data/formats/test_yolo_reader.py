@@ -8,9 +8,10 @@ import PIL.Image
 import pytest
 
 from darkpy.data.formats.annotations import AnnotatedDataset, BoxPx
+from darkpy.data.formats.darknet_reader import read_darknet
 from darkpy.data.formats.data_yaml import read_data_yaml
 from darkpy.data.formats.yolo_reader import read_yolo
-from darkpy.errors import DarkpyError
+from darkpy.errors import DarkpyError, DarkpyWarning
 
 BOX = "0 .5 .5 .25 .5\n"
 
@@ -109,6 +110,18 @@ def test_cvat_lists_paths_relative_to_its_yaml_or_data_file(root: Path) -> None:
     put(root, old__obj_train_data__a_dot_txt=BOX)
     for folder in ("new", "old"):
         assert boxes(read_yolo(root / folder)) == {"a": [("cat", CENTER)]}
+
+
+def test_cvat_names_a_data_folder_that_its_exports_do_not_have(root: Path) -> None:
+    put(root, obj_dot_data="classes = 1\ntrain = data/train.txt\nnames = data/obj.names\n", obj_dot_names="cat\n")
+    put(root, train_dot_txt="data/obj_train_data/a.jpg\n", obj_train_data__a_dot_jpg="", obj_train_data__a_dot_txt=BOX)
+    with pytest.warns(
+        DarkpyWarning, match=r"train=data/train.txt is not on this computer; .*/data_set/train.txt is read"
+    ):
+        dataset = read_yolo(root)
+    assert boxes(dataset) == {"a": [("cat", CENTER)]}
+    with pytest.warns(DarkpyWarning, match="is read"):
+        assert boxes(read_darknet(root / "obj.data")) == boxes(dataset)
 
 
 def test_bare_folder_needs_no_list_and_may_have_names_and_splits(root: Path) -> None:
