@@ -19,15 +19,19 @@ from darkpy.diagnostics.checks.images import InspectedImage, Inspector, check_wh
 from darkpy.diagnostics.checks.lists import FINDING_NAME as LABELS_UNUSABLE
 from darkpy.diagnostics.checks.lists import check_balance, check_leaks, check_repeats, check_valid_counts, read_list
 from darkpy.diagnostics.checks.weights import check_frozen_norms
-from darkpy.diagnostics.preflight import check_plan, check_setup, with_remedies
+from darkpy.diagnostics.preflight import IMAGES_ABSENT, LABELS_ABSENT, check_plan, check_setup, with_remedies
 from darkpy.dialect import Dialect
 from darkpy.errors import ConfigError, DarkpyError
 from darkpy.files import read_text
 from darkpy.finding import Cause, CfgEdit, Finding, Location, Remedy, Severity, sort_findings
 from darkpy.training.setup import TRAIN_LIST, TrainingSetup, open_setup
 
-NAMED_ONCE = frozenset({"label-line", "box-over-edge", "images-empty", "classes-absent"})
-"""Findings of single files that a systematic mistake of all labels explains."""
+EXPLAINED_FINDINGS = {
+    IMAGES_ABSENT: frozenset({"image-missing", "image-unreadable", "label-missing"}),
+    LABELS_ABSENT: frozenset({"label-missing"}),
+    LABELS_UNUSABLE: frozenset({"label-line", "box-over-edge", "images-empty", "classes-absent"}),
+}
+"""Findings of single files that a systematic mistake of all files explains, by the mistake's finding."""
 DEFAULT_CHANNELS, DEFAULT_SIDE = 3, 416
 """Input of a network that cannot be built."""
 NO_LIMIT = 1_000_000
@@ -82,8 +86,7 @@ class Examination:
             net, dataset = self.setup.plan.net, self.setup.source.dataset
             augment_config = dataset.augment_config if isinstance(dataset, DetectionData) else None
             inspector = Inspector(net.channels, net.width, net.height, augment_config)
-        is_mistaken = any(finding.name == LABELS_UNUSABLE for finding in self._findings)
-        known = NAMED_ONCE if is_mistaken else frozenset()
+        known = frozenset().union(*(EXPLAINED_FINDINGS.get(finding.name, ()) for finding in self._findings))
         for paths, images in ((self.train, self.images), (self.valid, self._valid_images)):
             for image in inspector.survey(paths):
                 images.append(image)

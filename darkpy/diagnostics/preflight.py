@@ -27,6 +27,8 @@ MAX_FILES = 2000
 """Images of a list whose files are looked for: spread over it, they are enough to see that a rule is wrong."""
 MAX_BASE_BYTES = 220
 """Longest start of the checkpoints' names: a file name has at most 255 bytes."""
+IMAGES_ABSENT, LABELS_ABSENT = "images-absent", "labels-absent"
+"""Findings about all images of a list, which explain those about single files."""
 IGNORED_KEYS = ("weights_reject_freq", "adversarial_lr", "attention", "unsupervised", "notruth")
 """Keys of [net] that change a training in darknet and not here."""
 
@@ -83,7 +85,7 @@ def check_files(setup: TrainingSetup) -> Iterator[Finding]:
     if len(missing) == len(paths):
         message = "file not found, nor is any other image of the list"
         hint = "paths in a list are relative to the working directory, or else to the list's own folder"
-        yield _data_error(missing[0], message, hint)
+        yield _data_error(missing[0], message, hint, name=IMAGES_ABSENT)
         return
     place = Location(str(setup.data.path))
     if missing:
@@ -185,12 +187,13 @@ def _no_labels(path: str, dialect: Dialect) -> Finding:
             hint = f"there is {nearby}: name it {expected.name}"
         if nearby.suffix == ".xml":
             hint = f"there is {nearby}: convert the annotations with darkpy dataset from-voc"
-    return _data_error(path, f"has no labels at {expected}, nor has any other image of the list", hint)
+    message = f"has no labels at {expected}, nor has any other image of the list"
+    return _data_error(path, message, hint, name=LABELS_ABSENT)
 
 
-def _data_error(path: str, message: str, hint: str) -> Finding:
+def _data_error(path: str, message: str, hint: str, *, name: str = "data") -> Finding:
     return Finding(
-        name="data",
+        name=name,
         message=message,
         severity=Severity.ERROR,
         cause=Cause.DATA,

@@ -56,7 +56,7 @@ class KernelCache:
         text = json.dumps({"version": FORMAT_VERSION, "machines": recent}, indent=1)
         try:
             make_folder(self._path.parent)
-            write_atomic(self._path, [text.encode()], durable=False)
+            write_atomic(self._path, [text.encode()], durable=False, replace_input=True)
         except DarkpyError as error:
             message = f"{error.message}; kernels are measured again at each load (--tune off does not measure)"
             warnings.warn(message, DarkpyWarning, stacklevel=2)

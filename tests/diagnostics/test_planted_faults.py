@@ -351,3 +351,15 @@ def test_a_cfg_that_cannot_be_read_is_the_users_mistake(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError):
         examine(tmp_path / "none.cfg", None)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "hidden"), [(".txt", {"label-missing"}), (".jpg", {"image-missing", "label-missing"})]
+)
+def test_files_that_are_all_absent_are_one_finding(case: Case, suffix: str, hidden: set[str]) -> None:
+    for split in ("train", "valid"):
+        for file in (case.folder / split).glob(f"*{suffix}"):
+            file.unlink()
+    names = [finding.name for finding in case.examine().findings]
+    assert names.count("labels-absent" if suffix == ".txt" else "images-absent") == 1
+    assert not hidden & set(names)

@@ -241,6 +241,16 @@ def test_corners_are_told_from_centers(boxes: np.ndarray, message: str) -> None:
     assert (text.count("cat1.txt: ") == 1 and message in text) if message else text == ""
 
 
+@pytest.mark.parametrize("end", [" .9", " .5 .5 .3 .3"])
+def test_wrong_lines_in_most_label_files_are_one_finding(end: str) -> None:
+    write_labels(0, SQUARE)
+    for number in (1, 2):
+        file = Path(f"cat{number}.txt")
+        file.write_text(file.read_text() + f"0 .5 .5 .2 .2{end}\n" * 6)
+    text = told(task())
+    assert text.count("problems in 4 label files; the first: cat1.txt:") == 1
+
+
 def test_few_images_without_objects_are_no_mistake() -> None:
     Path("cat1.txt").write_text("")
     assert told(task()) == ""

@@ -12,6 +12,7 @@ import torch
 
 import darkpy
 from darkpy.errors import DarkpyError, DarkpyWarning
+from darkpy.files import protect_inputs
 from darkpy.inference import kernel_selection as module
 from darkpy.inference.accelerate import InferenceConfig, accelerate
 from darkpy.inference.conv_kernels import ConvFunction, ConvTask, OneDnnConv
@@ -280,6 +281,15 @@ def test_measurements_of_other_processes_are_kept(kernels: dict[str, TimedKernel
     both = KernelCache()
     assert both.get("a") == {"fast": 1.0}
     assert both.get("b") == {"slow": None}
+
+
+def test_times_are_saved_over_those_that_the_command_has_read(cache_file: Path) -> None:
+    for name in "ab":
+        with protect_inputs():
+            cache = KernelCache()
+            cache.put(name, {"fast": 1.0})
+            cache.save()
+    assert KernelCache().get("b") == {"fast": 1.0}
 
 
 def _write_many(name: str) -> None:

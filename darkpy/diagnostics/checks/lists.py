@@ -194,6 +194,9 @@ MIN_CORNER_BOXES = 5
 MIN_CORNER_FRAC = 0.01
 """The same as a fraction of all boxes."""
 EDGE_TOLERANCE_FRAC = 0.02
+MIN_PROBLEMS = 5
+"""Wrong lines from which they may be systematic."""
+_LINE_HINT = "write `class x y w h` on each line, in UTF-8; the program that wrote the labels may have an option for it"
 
 
 class _Mistake(NamedTuple):
@@ -220,6 +223,10 @@ def check_labels(setup: TrainingSetup) -> Iterator[Finding]:
     if not label_count:  # `check_files` finds it
         return
     mistake = _find_mistake(table, config.classes)
+    if mistake is None and is_usable and len(table.problems) >= max(MIN_PROBLEMS, MIN_MISTAKE_FRAC * label_count):
+        reason = f"{len(table.problems)} problems in {label_count} label files"
+        yield _labels_finding(str(setup.data.path), f"{reason}; the first: {table.problems[0]}", (_LINE_HINT,))
+        return
     if mistake is None and is_usable:
         return
     file = table.files[table.image_N[mistake.first]] if mistake else str(setup.data.path)
@@ -235,13 +242,13 @@ def check_labels(setup: TrainingSetup) -> Iterator[Finding]:
     if not is_usable:
         message = f"no image of the list has a usable object: {message}"
         hints = (*hints, "--allow-empty trains all the same")
-    yield Finding(
-        name=FINDING_NAME,
-        message=message,
-        severity=Severity.WARNING if is_usable else Severity.ERROR,
-        cause=Cause.DATA,
-        location=Location(file),
-        hints=hints,
+    severity = Severity.WARNING if is_usable else Severity.ERROR
+    yield _labels_finding(file, message, hints, severity)
+
+
+def _labels_finding(file: str, message: str, hints: tuple[str, ...], severity: Severity = Severity.WARNING) -> Finding:
+    return Finding(
+        name=FINDING_NAME, message=message, severity=severity, cause=Cause.DATA, location=Location(file), hints=hints
     )
 
 

@@ -105,7 +105,7 @@ class HealthyWeights:
     def write(self) -> bool:
         """Write the healthy weights, once. Returns: True if the file is there. Raises: DarkpyError if it fails."""
         if self._healthy is not None and self._healthy is not self._written:
-            write_atomic(self.path, self._healthy.chunks)
+            write_atomic(self.path, self._healthy.chunks, replace_input=True)  # a run may start from them
             self._written = self._healthy
         return self.path.is_file()
 
