@@ -101,7 +101,8 @@ def ordered(anchors_K2: Floats, *, by_width: bool = False) -> Floats:
 def _too_few_sizes(sizes_N2: Floats, count: int) -> str:
     distinct = len(np.unique(sizes_N2, axis=0))
     sizes = "1 size" if distinct == 1 else f"{distinct} different sizes"
-    return f"{count} anchors are requested, but {len(sizes_N2)} boxes have only {sizes}"
+    boxes = "1 box has" if len(sizes_N2) == 1 else f"{len(sizes_N2)} boxes have"
+    return f"{count} anchors are requested, but {boxes} only {sizes}"
 
 
 def _random_start(sizes_N2: Floats, count: int, rng: Random, repeat_sizes: bool) -> Floats:

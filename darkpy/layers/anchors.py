@@ -72,8 +72,8 @@ class AnchoredSpec(HeadSpec):
 
     scale_x_y: float = key(1.0, dialect=_AX, usual=(1, 4))
     objectness_smooth: bool = key(False, dialect=_AX)
-    iou_loss: str = key("mse", dialect=_AX, choices=("mse", "iou", "giou", "diou", "ciou"))
-    iou_thresh_kind: str = key("iou", dialect=_AX, choices=("iou", "giou", "diou", "ciou"))
+    iou_loss: str = key("mse", dialect=_AX, choices=("mse", "iou", "giou", "diou", "ciou"), fallback="iou")
+    iou_thresh_kind: str = key("iou", dialect=_AX, choices=("iou", "giou", "diou", "ciou"), fallback="iou")
     iou_thresh: float = key(1.0, dialect=_AX, usual=(0, 1))
     iou_normalizer: float = key(1.0, alexeyab=0.75, dialect=_AX, usual=(0, 100))
     obj_normalizer: float = key(1.0, dialect=_AX, usual=(0, 100))

@@ -17,6 +17,7 @@ def pets(task: Path) -> Path:
     Path("frames").mkdir()
     shutil.copy("a.png", "frames/a.png")
     Path("pets.data").write_text("classes=2\nnames=pets.names\ntrain=list.txt\nvalid=list.txt\n")
+    Path("frames.data").write_text("classes=2\nnames=pets.names\ntrain=frames\n")
     Path("net3.cfg").write_text(CFG.replace("filters=7", "filters=8").replace("classes=2", "classes=3"))
     Path("taken.weights").touch()
     return task
@@ -42,6 +43,8 @@ def pets(task: Path) -> Path:
          "convert net.weights net.onnx --cfg net.cfg"),
         ("detect net3.cfg net.weights a.png", "darkpy partial CFG net.weights START.weights 1",
          "partial net.cfg net.weights START.weights 2"),
+        ("detector calc_anchors frames.data -num_of_clusters 1 -width 32 -height 32",
+         "darkpy dataset split frames lists", "dataset split frames lists"),
         ("rnn generate net.cfg net.weights", "darkpy.load(CFG, WEIGHTS)", "show net.cfg"),
         ("version", "darkpy --version", "--version"),
         ("classifier label pets.data net.cfg net.weights", "darkpy classifier predict DATA CFG WEIGHTS -t 5",

@@ -128,12 +128,12 @@ def copy_with_other_labels(case: Case) -> Found:
 
 def empty_list(case: Case) -> Found:
     (case.folder / "train.txt").write_text("\n")
-    return "train-list", str(case.folder / "train.txt")
+    return "image-list", str(case.folder / "train.txt")
 
 
 def list_missing(case: Case) -> Found:
     (case.folder / "valid.txt").unlink()
-    return "valid-list", str(case.folder / "valid.txt")
+    return "image-list", str(case.folder / "valid.txt")
 
 
 def fewer_names(case: Case) -> Found:
@@ -363,3 +363,16 @@ def test_files_that_are_all_absent_are_one_finding(case: Case, suffix: str, hidd
     names = [finding.name for finding in case.examine().findings]
     assert names.count("labels-absent" if suffix == ".txt" else "images-absent") == 1
     assert not hidden & set(names)
+
+
+def test_list_that_is_both_training_and_validation_list_is_one_finding_if_it_cannot_be_read(case: Case) -> None:
+    (case.folder / "train.txt").write_bytes(b"a.jpg\0\n")
+    case.edit("sample.data", str(case.folder / "valid.txt"), str(case.folder / "train.txt"))
+    assert [finding.name for finding in case.examine().findings].count("image-list") == 1
+
+
+def test_blank_line_among_the_names_is_told_by_its_number(case: Case) -> None:
+    names = (case.folder / "sample.names").read_text()
+    (case.folder / "sample.names").write_text(f"\n{names}")
+    (message,) = [finding.message for finding in case.examine().findings if finding.name == "names-count"]
+    assert message.startswith("holds 5 names (line 1 is blank), but ")

@@ -383,7 +383,7 @@ def _read_train_labels(data: DataFile, dialect: Dialect | None) -> LabelTable:
         console.echo(f"\n\n{line} ")
         bad.add([Problem(True, line, line)])
     if table.problems:
-        console.warn(f"{len(table.problems)} lines of label files are not boxes; first: {table.problems[0]}")
+        console.warn(f"problems in label files: {len(table.problems)}; the first: {table.problems[0]}")
     console.control("\r")
     console.echo(f" loaded \t image: {len(images)} \t box: {len(table)}\n all loaded. ")
     return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -76,6 +76,12 @@ def read_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
     return tuple(read_lines(path, hint="in a file of names, line 1 is the name of class 0, and so on"))
 
 
+def blank_lines_text(names: Sequence[str]) -> str:
+    """Return ` (line 2 is blank)` for names of which the second is blank, `` if none is."""
+    blank = [str(number) for number, name in enumerate(names, start=1) if not name.strip()]
+    return f" (line {', '.join(blank[:MAX_LISTED_LINES])} is blank)" if blank else ""
+
+
 def names_for(class_count: int, file: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
     """Return a name for each class of a network.
 
@@ -84,9 +90,8 @@ def names_for(class_count: int, file: str | os.PathLike[str] | None = None) -> t
     """
     if file is not None:
         names = read_names(file)
-        blank = [str(number) for number, name in enumerate(names, start=1) if not name.strip()]
-        lines = f" (line {', '.join(blank[:MAX_LISTED_LINES])} is blank)" if blank else ""
-        message = f"{os.fspath(file)}: holds {len(names)} names{lines}, the network has {class_count} classes"
+        counted = f"{len(names)} names{blank_lines_text(names)}"
+        message = f"{os.fspath(file)}: holds {counted}, the network has {class_count} classes"
         if len(names) < class_count:
             raise DarkpyError(message, hint="give the names that the network was trained with, one on a line")
         if len(names) > class_count:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from darkpy.data.augment.config import DetectionAugmentConfig
 from darkpy.data.lists.labels import LabelTable, read_label_table
 from darkpy.data.lists.paths import read_image_list
-from darkpy.data.lists.text_files import DataFile, read_names
+from darkpy.data.lists.text_files import DataFile, blank_lines_text, read_names
 from darkpy.data.loading.datasets import DetectionData
 from darkpy.diagnostics.checks.duplicate_images import PRINT_SIDE_PX, find_copies
 from darkpy.diagnostics.checks.images import InspectedImage, data_finding
@@ -51,7 +51,7 @@ def read_list(data: DataFile, key: str, default: str | None = None) -> tuple[lis
         return list(map(str, read_image_list(file))), []
     except DarkpyError as error:
         place = str(file) if error.message.startswith(f"{file}: ") else str(data.path)
-        return [], [error.as_finding(f"{key}-list", Cause.DATA, Location(place))]
+        return [], [error.as_finding("image-list", Cause.DATA, Location(place))]
 
 
 def check_names(data: DataFile, classes: int, heads: str) -> Iterator[Finding]:
@@ -69,7 +69,7 @@ def check_names(data: DataFile, classes: int, heads: str) -> Iterator[Finding]:
         yield error.as_finding("names", Cause.DATA, Location(str(file)))
         return
     if len(names) != classes:
-        text = f"holds {len(names)} names, but {heads} has {classes} classes"
+        text = f"holds {len(names)} names{blank_lines_text(names)}, but {heads} has {classes} classes"
         yield data_finding(
             "names-count", Location(str(file)), text, f"classes={len(names)} in the heads", f"{classes} lines"
         )

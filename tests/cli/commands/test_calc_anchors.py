@@ -84,7 +84,7 @@ def test_wrong_labels_are_told_and_listed(run: Run) -> None:
     assert f"\n\n{wrong} \n" in out
     assert "Can't open label file. (This can be normal only if you use MSCOCO): c.txt \n" in out
     assert Path("bad_label.list").read_text() == f"{wrong}\n" and Path("bad.list").read_text() == "c.txt\n"
-    assert err == "warning: 1 lines of label files are not boxes; first: b.txt:2: 'word' is not `class x y w h`\n"
+    assert err == "warning: problems in label files: 1; the first: b.txt:2: 'word' is not `class x y w h`\n"
 
 
 @pytest.mark.parametrize(
