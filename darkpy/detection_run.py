@@ -11,6 +11,7 @@ from darkpy.errors import DarkpyError
 from darkpy.evaluation.detect import BATCH_SIZE, DetectOptions, detect_frames, require_detector
 from darkpy.evaluation.result import Result
 from darkpy.evaluation.tiles import TileGrid
+from darkpy.evaluation.tracker import Tracker
 from darkpy.network import Network
 from darkpy.sources.frames import ImageSource, OneImage, is_in_memory, open_frames
 from darkpy.sources.pixels import ChannelOrder
@@ -28,6 +29,7 @@ def detect(
     channel_order: ChannelOrder = "rgb",
     batch_size: int | None = None,
     tiles: str | tuple[int, int] | None = None,
+    track: bool = False,
     on_error: Literal["raise", "yield"] = "raise",
     keep_images: bool = False,
 ) -> Iterator[Result]:
@@ -49,6 +51,7 @@ def detect(
     batch_size: images at a time, or tiles; None takes a fast one.
     tiles: detect on overlapping parts of large images, and join the boxes: "auto" for tiles of the network's size, or
         columns and rows as "4x3" or (4, 3).
+    track: follow objects from each image to the next, and number them in `Result.track_ids`.
     on_error: an image that cannot be read raises ImageError, or yields a result with `error`.
     keep_images: keep each result's pixels in memory. By default they are released when the next result is taken;
         `Result.image` then decodes a file again, and raises for an image of a generator or video.
@@ -57,9 +60,7 @@ def detect(
     Raises: DarkpyError for an unknown source, class count or option, and for a network that does not detect.
     """
     if not isinstance(network, Network):
-        raise DarkpyError(
-            f"detect takes a network, not {type(network).__name__}", hint='darkpy.load("net.cfg", "net.weights")'
-        )
+        raise DarkpyError(f"detect takes a network, not {type(network).__name__}", hint='darkpy.load("yolov3-tiny")')
     if network.training:
         raise DarkpyError(f"{network.plan.file} is in training mode", hint="call network.eval() before detect")
     for name, value in (("thresh", thresh), ("nms", nms), ("tree_thresh", tree_thresh)):
@@ -72,6 +73,7 @@ def detect(
     options = DetectOptions(thresh=thresh, tree_thresh=tree_thresh, nms=nms, letterbox=letterbox)
     grid = None if tiles is None else TileGrid.parse(tiles)
     frames = open_frames(source, channel_order=channel_order)
+    tracker = Tracker() if track else None
 
     def results() -> Iterator[Result]:
         try:
@@ -87,7 +89,7 @@ def detect(
             ):
                 if result.error is not None and on_error == "raise":
                     raise result.error
-                yield result.by_score()
+                yield (result if tracker is None else tracker.update(result)).by_score()
                 if not keep_images:
                     result.source.release()
         finally:

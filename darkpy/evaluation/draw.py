@@ -77,7 +77,7 @@ def draw(
     placed: list[_Label] = []
     taken, coverage = _Rects(), _Coverage([rect for rect, _ in boxes] if labels else [], image.size)
     for rect, classes in boxes if labels else ():
-        names = [f"{detected.name}: {detected.confidence:.2f}" if scores else detected.name for detected in classes]
+        names = [f"{detected.label}: {detected.confidence:.2f}" if scores else detected.label for detected in classes]
         color = class_color(classes[0].class_id)
         if label := _place_label(rect, ", ".join(names), color, taken, coverage, image.size, font_size):
             placed.append(label)

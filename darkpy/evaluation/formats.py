@@ -46,7 +46,7 @@ def object_lines(objects: Iterable[Object], size: tuple[int, int] | None = None)
     Source: pjreddie/darknet src/image.c draw_detections; AlexeyAB/darknet src/image.c draw_detections_v3
     """
     for detected in objects:
-        line = f"{detected.name}: {100 * detected.confidence:.0f}%"
+        line = f"{detected.label}: {100 * detected.confidence:.0f}%"
         if size is not None:
             x, y, w, h = detected.box_frac
             values = ((x - w / 2) * size[0], (y - h / 2) * size[1], w * size[0], h * size[1])
@@ -112,6 +112,7 @@ def image_record(path: str, size: tuple[int, int], objects: Iterable[Object]) ->
                 "confidence": _rounded(detected.confidence),
                 "box": dict(zip("xywh", map(_rounded, detected.box_frac), strict=True)),
                 "box_px": _edges_px(detected.box_frac, size),
+                **({} if detected.track_id is None else {"track_id": detected.track_id}),
             }
             for detected in objects
         ],

@@ -34,6 +34,7 @@ BoxFrac = tuple[float, float, float, float]
 class Object:
     """One class of one box: one line of darknet's output, one entry of its JSON.
 
+    track_id: the same for an object from frame to frame; None where objects are not followed.
     Units:   box_frac is (x, y, w, h) in center form, fractions of the image, not clipped.
     """
 
@@ -41,6 +42,12 @@ class Object:
     name: str
     confidence: float
     box_frac: BoxFrac
+    track_id: int | None = None
+
+    @property
+    def label(self) -> str:
+        """Name, and the number of the track if there is one."""
+        return self.name if self.track_id is None else f"{self.name} #{self.track_id}"
 
 
 def to_objects(detections: Detections, image: int, names: Sequence[str], thresh: float) -> list[Object]:
@@ -149,8 +156,12 @@ class Result:
     @property
     def objects(self) -> tuple[Object, ...]:
         """Detections as plain Python values."""
-        rows = zip(self.class_ids.tolist(), self.names, self.scores.tolist(), self.boxes_frac.tolist(), strict=True)
-        return tuple(Object(class_id, name, score, (x, y, w, h)) for class_id, name, score, (x, y, w, h) in rows)
+        track_ids = [None] * len(self) if self.track_ids is None else self.track_ids.tolist()
+        columns = (self.class_ids.tolist(), self.names, self.scores.tolist(), self.boxes_frac.tolist(), track_ids)
+        return tuple(
+            Object(class_id, name, score, (x, y, w, h), track_id)
+            for class_id, name, score, (x, y, w, h), track_id in zip(*columns, strict=True)
+        )
 
     @property
     def image(self) -> NDArray[np.uint8]:
@@ -237,9 +248,6 @@ class Result:
         if self.error is not None:
             return {"filename": self.path, "error": str(self.error)}
         record = formats.image_record(self.path, self.size, self.objects)
-        if self.track_ids is not None:
-            for entry, track_id in zip(record["objects"], self.track_ids.tolist(), strict=True):
-                entry["track_id"] = track_id
         return record if self.time is None else {**record, "frame": self.frame, "time": round(self.time, 6)}
 
     def to_json(self) -> str:

@@ -57,6 +57,7 @@ MAX_BATCH_SIZE = 1024
 WEIGHTS_SUFFIXES = (".weights", ".backup", ".pt", ".pth", ".safetensors", ".onnx")
 CSV_COLUMNS = ("filename", "class_id", "name", "confidence", "left", "top", "right", "bottom")
 CSV_VIDEO_COLUMNS = ("frame", "time")
+CSV_TRACK_COLUMNS = ("track_id",)
 
 DETECT_HELP = """Detect objects on images or a video.
 
@@ -166,6 +167,7 @@ _output_options = collect(
     help="Detect on overlapping tiles of large images, N columns and M rows, or as many as make each about the "
     "network's size; boxes that cross edges are joined.",
 )
+@click.option("--track", is_flag=True, help="Follow objects from each image or frame to the next, and number them.")
 @click.option("-ext_output", is_flag=True, expose_value=False, hidden=True)  # always on here
 @box_options
 @fast_network_options
@@ -177,6 +179,7 @@ def detect(
     data: Path | None,
     batch_size: int | None,
     tiles: str | None,
+    track: bool,
     thresh: float | None,
     hier: float,
     nms: float,
@@ -230,6 +233,7 @@ def detect(
         letterbox=letterbox,
         batch_size=batch_size if paths is not None or tiles is not None else 1,
         tiles=tiles,
+        track=track,
         on_error="yield",
     )
     if paths is not None:
@@ -237,7 +241,7 @@ def detect(
     shown = writer.write_each(results)
     with writer:
         try:
-            for text in _texts(shown, outputs, is_video=video is not None):
+            for text in _texts(shown, outputs, is_video=video is not None, is_tracked=track):
                 console.echo(text, nl=False)
         except KeyboardInterrupt:
             if outputs.as_json:
@@ -248,15 +252,15 @@ def detect(
     return 2 if writer.has_failed else 0
 
 
-def _texts(results: Iterable[Result], outputs: _OutputOptions, *, is_video: bool) -> Iterable[str]:
+def _texts(results: Iterable[Result], outputs: _OutputOptions, *, is_video: bool, is_tracked: bool) -> Iterable[str]:
     """Text of the results in the form that the options ask for."""
     if outputs.as_json:
         return formats.array_json(result.to_dict() for result in results)
     if outputs.as_json_lines:
         return (f"{result.to_json()}\n" for result in results)
     if outputs.as_csv:
-        columns = (*CSV_COLUMNS, *CSV_VIDEO_COLUMNS) if is_video else CSV_COLUMNS
-        return chain([_csv([columns])], map(_csv_rows, results))
+        added = (*(CSV_VIDEO_COLUMNS if is_video else ()), *(CSV_TRACK_COLUMNS if is_tracked else ()))
+        return chain([_csv([(*CSV_COLUMNS, *added)])], map(_csv_rows, results))
     return map(_text, results)
 
 
@@ -361,11 +365,13 @@ def _write_crops(result: Result, target: Path, *, overwrite: bool) -> None:
 
 def _csv_rows(result: Result) -> str:
     boxes = ([round(edge, 2) for edge in box] for box in result.boxes.tolist())
-    rows = zip(result.class_ids.tolist(), result.names, result.scores.tolist(), boxes, strict=True)
+    tracks = [()] * len(result) if result.track_ids is None else [(number,) for number in result.track_ids.tolist()]
+    rows = zip(result.class_ids.tolist(), result.names, result.scores.tolist(), boxes, tracks, strict=True)
     path = printable(result.path)
     place = () if result.time is None else (result.frame, round(result.time, 6))
     return _csv(
-        [(path, class_id, printable(name), round(score, 6), *box, *place) for class_id, name, score, box in rows]
+        (path, class_id, printable(name), round(score, 6), *box, *place, *track)
+        for class_id, name, score, box, track in rows
     )
 
 

@@ -258,3 +258,20 @@ def test_style_of_a_drawing_is_chosen(task: Path, run: Run) -> None:
         run(*NET, "a.png", *style)
         drawings.append((task / "predictions.jpg").read_bytes())
     assert len(set(drawings)) == 4
+
+
+def test_tracked_objects_are_numbered_in_csv_json_and_text(task: Path, run: Run) -> None:
+    (task / "pets.names").write_text("cat\ndog\n")
+    lines = run(*NET, "a.png", "--csv", "--track").out.splitlines()
+    assert lines[0].endswith(",bottom,track_id")
+    assert [line.rsplit(",", 1)[1] for line in lines[1:]] == ["1", "2"]
+    [record] = json.loads(run(*NET, "a.png", "--json", "--track").out)
+    assert [entry["track_id"] for entry in record["objects"]] == [1, 2]
+    assert "cat #1: 95%" in run(*NET, "a.png", "--track").out
+
+
+def test_tiles_of_the_command_line_are_those_of_detect(task: Path, run: Run) -> None:
+    [record] = json.loads(run(*NET, "a.png", "--json", "--tiles", "2x1").out)
+    assert len(record["objects"]) > 1
+    code, _, err = run(*NET, "a.png", "--tiles", "2y1")
+    assert code == 2 and "are no grid" in err
