@@ -162,6 +162,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 _UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_UTF_32_MARK = b"\xff\xfe\0\0"  # it begins as the mark of UTF-16
 ENCODING_HINT = "save it as UTF-8 (in PowerShell: Get-Content OLD | Set-Content -Encoding utf8 NEW)"
 _BINARY_BYTES = bytes(_CONTROL_BYTES - frozenset(b"\x1a"))  # DOS programs end text with \x1a
 
@@ -178,6 +179,8 @@ def decode_text(data: bytes, file: str, *, hint: str | None, keep_bytes: bool = 
     keep_bytes: keep bytes that are not UTF-8 as surrogates: names of files are bytes.
     Raises: DarkpyError for other encodings and for files that are not text.
     """
+    if data.startswith(_UTF_32_MARK):
+        raise DarkpyError(f"{file}: is UTF-32 text", hint=ENCODING_HINT)
     if is_utf_16(data):
         try:
             text = data.decode("utf-16")

@@ -33,3 +33,8 @@ def test_a_confident_mistake_costs_sixteen_and_not_infinity() -> None:
     loss = spec.loss(x_BCHW, x_BCHW.sigmoid(), torch.tensor([[1.0, 0.0]]), TrainingState(plan.net, 1))
     assert loss.delta.flatten().tolist() == [1, -1]
     assert float(loss.cost) == pytest.approx(-2 * math.log(1e-7), rel=0.01)
+
+
+def test_detection_layer_may_follow() -> None:
+    text = "[net]\ninputs=2\n[connected]\noutput=7\n[logistic]\n[detection]\nclasses=2\ncoords=4\nside=1\nnum=1\n"
+    assert [node.section.type for node in make_plan(text, "pjreddie").nodes] == ["connected", "logistic", "detection"]

@@ -74,7 +74,13 @@ class Chart:
 
 
 def draw_chart(averages: Points, means: Points, *, max_batches: int, max_loss: float, title: str) -> Drawing:
-    """Draw the loss from 0 to `max_loss` with its scale on the left, and the mAP in percent on the right."""
+    """Draw the loss from 0 to `max_loss` with its scale on the left, and the mAP in percent on the right.
+
+    The scale of a loss that was always above `max_loss`, whose curve would not be seen, ends at its highest value.
+    """
+    finite = [average for _, average in averages if math.isfinite(average)]
+    if finite and min(finite) > max_loss:
+        max_loss = max(finite)
     last = max([max_batches, *(batch_num for batch_num, _ in (*averages[-1:], *means[-1:]))])
     x_scale = Scale(0, last or 1, LEFT, CHART_SIDE_PX - RIGHT)
     loss_scale, map_scale = (Scale(0, high, CHART_SIDE_PX - BOTTOM, TOP) for high in (max_loss, 1))

@@ -62,6 +62,7 @@ OTHER_FILES: dict[str, tuple[Callable[[str], bytes], str]] = {
     "UTF-16 LE": (lambda text: text.encode("utf-16-le"), "is UTF-16 text without a byte order mark"),
     "UTF-16 BE": (lambda text: text.encode("utf-16-be"), "is UTF-16 text without a byte order mark"),
     "cut UTF-16": (lambda text: text.encode("utf-16")[:-1], "is damaged UTF-16 text"),
+    "UTF-32": (lambda text: text.encode("utf-32"), "is UTF-32 text"),
     "NUL": (
         lambda text: text.replace("\n", " ").encode() + b"\n" * 9 + b"a\0b\n",
         ": is a binary file, or damaged: a NUL byte in line 10",

@@ -53,6 +53,15 @@ def test_chart_has_the_size_of_alexeyabs_and_its_loss_falls(tmp_path: Path) -> N
     assert first[0] < 120 and last[0] > 700 and last[1] - first[1] > 700
 
 
+def test_loss_that_is_always_above_the_end_of_its_scale_is_seen(tmp_path: Path) -> None:
+    drawn = Chart(tmp_path / "chart_net.png", replace(NET, max_chart_loss=0.5))
+    for n in range(1, 401):
+        drawn(report(n, 50 - n / 10))
+    places = colored(drawn.path, chart.LOSS_COLOR)
+    first, last = places[places[:, 1].argmin()], places[places[:, 1].argmax()]
+    assert first[0] < 60 and last[0] > 500
+
+
 def test_precision_is_drawn_when_it_is_known(tmp_path: Path) -> None:
     drawn = Chart(tmp_path / "chart_net.png", NET)
     drawn(report(1, 5.0))
