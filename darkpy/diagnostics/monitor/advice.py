@@ -129,7 +129,7 @@ def lower_rate(evidence: Evidence) -> Iterator[Remedy]:
     if usual <= rate / 2:
         target = usual
         times = f"{rate / usual:.0f}" if rate < 1e6 * usual else f"{rate / usual:.0e}"
-        reason = f"at {rate:.1g} steps are {times} times as large, beside the weights, as in runs that learn"
+        reason = f"at {rate:.4g} steps are {times} times as large, beside the weights, as in runs that learn"
     values = {"learning_rate": round_down(net.learning_rate * target / peak)} if peak > 0 else {}
     if evidence.norm > 0 and math.isfinite(evidence.norm) and not 0 < net.grad_clip_norm <= evidence.norm:
         values["grad_clip_norm"] = -round_down(-evidence.norm)

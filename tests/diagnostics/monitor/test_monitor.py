@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import darkpy
-from darkpy.diagnostics.monitor.advice import Evidence, advise
+from darkpy.diagnostics.monitor.advice import Evidence, advise, lower_rate
 from darkpy.diagnostics.monitor.finding_history import History
 from darkpy.diagnostics.monitor.loss_symptoms import Diverging, LossHistory, LossSpike
 from darkpy.diagnostics.monitor.policy import MAX_EXAMINED_REFUSALS, BadRunError
@@ -253,3 +253,9 @@ def test_weights_that_become_nan_after_the_last_examined_refusal_end_the_run() -
         next(iter(run.trainer.network.parameters())).fill_(torch.nan)
     with pytest.raises(BadRunError, match="arrays of the network are NaN or infinite"):
         run.trainer.train_minibatch(x_BCHW, target)
+
+
+def test_rate_in_an_advice_is_written_as_in_a_cfg() -> None:
+    plan = darkpy.plan("[net]\ninputs=4\nlearning_rate=50\n[connected]\n[softmax]\n")
+    (remedy,) = lower_rate(Evidence(plan, rate=50.0, pull=1.0))
+    assert remedy.reason.startswith("at 50 steps are ")
