@@ -57,6 +57,7 @@ dataset = Group(
         "from-yolo": _lazy(
             "dataset_import", "from_yolo", "Convert a YOLO data set (data.yaml, folder) to a darknet data set."
         ),
+        "repair": _lazy("dataset_repair", "repair", "Correct a mistake that all label files have."),
         "split": _lazy("dataset", "split", "Split a list of images at random."),
         "stats": _lazy("dataset", "stats", "Count images, boxes and classes."),
         "to-coco": _lazy("dataset_export", "to_coco", "Convert labels to COCO JSON."),

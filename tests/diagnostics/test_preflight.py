@@ -201,7 +201,12 @@ def write_labels(class_id: int, boxes_N4: np.ndarray) -> None:
     [
         (2, SQUARE, "100 of 100 boxes have classes beyond the network's last, 1", "count the classes from 0"),
         (0, SQUARE[:0], "all 4 label files are empty", "label the objects"),
-        (0, SQUARE * 400, "boxes in pixels instead of fractions of the image: 100 of 100", "divide x and w by"),
+        (
+            0,
+            SQUARE * 400,
+            "boxes in pixels instead of fractions of the image: 100 of 100",
+            "darkpy dataset repair net.data --mistake pixels --out net-repaired; or divide x and w by",
+        ),
         (0, SQUARE * [1, 1, 0, 1], "none of the 100 boxes is inside its image with a size", "label the objects"),
         (0, SQUARE * np.nan, "no line of the label files is `class x y w h`", "label the objects"),
     ],

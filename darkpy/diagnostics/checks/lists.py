@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from darkpy.data.augment.config import DetectionAugmentConfig
+from darkpy.data.formats.label_repair import MIN_MISTAKE_FRAC, MIN_PIXEL_VALUE, LabelMistake
 from darkpy.data.lists.labels import LabelTable, read_label_table
 from darkpy.data.lists.paths import read_image_list
 from darkpy.data.lists.text_files import DataFile, blank_lines_text, read_names
@@ -26,7 +27,7 @@ from darkpy.data.loading.datasets import DetectionData
 from darkpy.diagnostics.checks.duplicate_images import PRINT_SIDE_PX, find_copies
 from darkpy.diagnostics.checks.images import InspectedImage, data_finding
 from darkpy.errors import DarkpyError
-from darkpy.finding import Cause, Finding, Location, Severity
+from darkpy.finding import Cause, Finding, Location, Remedy, Severity
 from darkpy.training.setup import TrainingSetup
 
 MAX_EMPTY_FRAC = 0.5
@@ -185,10 +186,6 @@ def _prints(images: Sequence[InspectedImage]) -> np.ndarray:
 FINDING_NAME = "labels-unusable"
 MAX_FILES = 2000
 """Label files that are read first: spread over the list, they show a systematic mistake."""
-MIN_MISTAKE_FRAC = 0.5
-"""Fraction of boxes from which a mistake is systematic."""
-MIN_PIXEL_VALUE = 2.0
-"""A fraction of the image is at most 1; boxes over its edge are rarely beyond 1.5."""
 MIN_CORNER_BOXES = 5
 """Boxes over the image's edge that tell corners from centers: centers have hardly any."""
 MIN_CORNER_FRAC = 0.01
@@ -200,11 +197,12 @@ _LINE_HINT = "write `class x y w h` on each line, in UTF-8; the program that wro
 
 
 class _Mistake(NamedTuple):
-    """Systematic mistake. first: index of the first box with it."""
+    """Systematic mistake. first: index of the first box with it. repair: its kind, if a command corrects it."""
 
     first: int
     message: str
     hints: tuple[str, ...]
+    repair: LabelMistake | None = None
 
 
 def check_labels(setup: TrainingSetup) -> Iterator[Finding]:
@@ -243,7 +241,17 @@ def check_labels(setup: TrainingSetup) -> Iterator[Finding]:
         message = f"no image of the list has a usable object: {message}"
         hints = (*hints, "--allow-empty trains all the same")
     severity = Severity.WARNING if is_usable else Severity.ERROR
-    yield _labels_finding(file, message, hints, severity)
+    finding = _labels_finding(file, message, hints, severity)
+    yield replace(finding, remedies=_repair_remedies(setup.data.path, mistake.repair))
+
+
+def _repair_remedies(data: Path, mistake: LabelMistake | None) -> tuple[Remedy, ...]:
+    """Return the command that writes a corrected data set beside the `.data` file."""
+    if mistake is None or not data.is_file():
+        return ()
+    folder = data.with_name(f"{data.stem}-repaired")
+    command = ("darkpy", "dataset", "repair", str(data), "--mistake", mistake.value, "--out", str(folder))
+    return (Remedy(command=command),)
 
 
 def _labels_finding(file: str, message: str, hints: tuple[str, ...], severity: Severity = Severity.WARNING) -> Finding:
@@ -272,16 +280,17 @@ def _find_mistake(table: LabelTable, classes: int) -> _Mistake | None:
     is_pixel_N = table.box_N4.max(axis=1) > MIN_PIXEL_VALUE
     if is_pixel_N.mean() >= MIN_MISTAKE_FRAC:
         message = f"boxes in pixels instead of fractions of the image: {is_pixel_N.sum()} {total} are"
-        hint = "divide x and w by the image's width, y and h by its height"
+        hint, kind = "divide x and w by the image's width, y and h by its height", LabelMistake.PIXELS
         if is_ordered and len(table) >= MIN_CORNER_BOXES:
             message = f"corners in pixels instead of centers and sizes: {is_pixel_N.sum()} {total} are"
-            hint = f"{_CORNER_HINT}; then {hint}"
-        return _Mistake(_first(is_pixel_N), message, (hint,))
+            hint, kind = f"{_CORNER_HINT}; then {hint}", LabelMistake.CORNER_PIXELS
+        return _Mistake(_first(is_pixel_N), message, (hint,), kind)
     is_beyond_N = table.class_N >= classes
     if is_beyond_N.any() and table.class_N.min() == 1 and table.class_N.max() == classes:
         labeled, known = (f"1 to {classes}", f"0 to {classes - 1}") if classes > 1 else ("class 1", "class 0 only")
         message = f"classes are counted from 1: labels have {labeled}, and the network has {known}"
-        return _Mistake(_first(is_beyond_N), message, ("subtract 1 from the class in every label file",))
+        hint = "subtract 1 from the class in every label file"
+        return _Mistake(_first(is_beyond_N), message, (hint,), LabelMistake.CLASSES_FROM_1)
     if is_beyond_N.mean() >= MIN_MISTAKE_FRAC:
         message = f"{is_beyond_N.sum()} {total} have classes beyond the network's last, {classes - 1}"
         hints = ("count the classes from 0", f"a larger classes= than {classes} in the heads, and filters= before them")
@@ -292,14 +301,14 @@ def _find_mistake(table: LabelTable, classes: int) -> _Mistake | None:
     if is_ordered and _is_many(is_over_N):
         message = "boxes look like corners x1 y1 x2 y2 instead of centers:"
         message = f"{message} {is_over_N.sum()} {total} reach over the edge"
-        return _Mistake(_first(is_over_N), message, (_CORNER_HINT,))
+        return _Mistake(_first(is_over_N), message, (_CORNER_HINT,), LabelMistake.CORNERS)
     is_inside = bool((np.maximum(x_N + w_N, y_N + h_N) <= 1 + EDGE_TOLERANCE_FRAC).all())
     if is_inside and _is_many(is_over_start_N):
         message = (
             f"x and y look like top left corners instead of centers: {is_over_start_N.sum()} {total} reach over the"
             " left or top edge, none over the others"
         )
-        return _Mistake(_first(is_over_start_N), message, ("add w / 2 to x and h / 2 to y",))
+        return _Mistake(_first(is_over_start_N), message, ("add w / 2 to x and h / 2 to y",), LabelMistake.TOP_LEFT)
     return None
 
 
