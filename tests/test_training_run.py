@@ -317,7 +317,7 @@ def test_findings_before_and_in_the_run_are_delivered_and_in_the_result() -> Non
     with pytest.raises(BadRunError, match="5 updates in a row"):
         train(callbacks=[recorder], max_bad_updates=5)
     names = {finding.name for finding in recorder.findings}
-    assert {"Exploding", "NonFinite"} <= names and any(finding.batch_num == 0 for finding in recorder.findings)
+    assert {"Exploding", "RuinedWeights"} <= names and any(finding.batch_num == 0 for finding in recorder.findings)
     assert recorder.checkpoints[-1].is_last
     healthy = Recorder()
     write_cfg()

@@ -80,12 +80,12 @@ def test_broken_off_file_is_refused(data: bytes, words: str, tmp_path: Path) -> 
 
 def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:
     assert refusal(CONV, tmp_path / "no.weights").endswith("no.weights: cannot be read: No such file or directory")
-    assert refusal(CONV, tmp_path).endswith("cannot be read: Is a directory")
+    assert refusal(CONV, tmp_path).endswith("cannot be read: is a folder, not a regular file")
     assert "cannot be read" in refusal(CONV, Path("a\0b"))
 
 
 def test_device_without_an_end_is_refused() -> None:
-    assert "has 0 bytes" in refusal(CONV, Path("/dev/zero"))
+    assert "is a device, not a regular file" in refusal(CONV, Path("/dev/zero"))
 
 
 def test_file_of_terabytes_is_refused_without_being_read(tmp_path: Path) -> None:

@@ -25,7 +25,9 @@ class Progress:
         print("written:", *report.paths)
 
 
-result = darkpy.train("shapes/sample.cfg", "shapes/sample.data", device="cpu", callbacks=[Progress()])
+result = darkpy.train(
+    "shapes/sample.cfg", "shapes/sample.data", device="cpu", callbacks=[Progress()], overwrite=True
+)  # overwrite: the final weights of an earlier run
 print(f"{result.batch_num} updates, average loss {result.average_loss:.3g}, weights in {result.weights}")
 if result.stop_reason:
     print("stopped:", result.stop_reason)

@@ -10,6 +10,7 @@ import math
 import multiprocessing
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from statistics import median, quantiles
 from time import perf_counter, sleep
@@ -104,7 +105,7 @@ class Worker:
         return outputs
 
     def close(self) -> None:
-        if self._process.is_alive():
+        with suppress(BrokenPipeError):  # it has ended by itself
             self._pipe.send(None)
         self._process.join()
 
