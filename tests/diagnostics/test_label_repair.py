@@ -13,6 +13,8 @@ import darkpy
 from darkpy.__main__ import main
 from darkpy.data.formats.label_repair import LabelMistake, correct_labels
 from darkpy.data.lists.image_list import open_list
+from darkpy.data.lists.text_files import read_data
+from darkpy.diagnostics.doctor import examine
 from darkpy.training.reports import UpdateReport
 from tests.diagnostics.conftest import Case
 
@@ -132,6 +134,21 @@ def test_correct_labels_are_not_repaired(case: Case, capsys: pytest.CaptureFixtu
         out = case.folder / "new"
         assert main(("dataset", "repair", str(case.data), "--mistake", mistake, "--out", str(out))) == 2
         assert f"do not have the mistake {mistake}" in capsys.readouterr().err and not out.exists()
+
+
+def test_advice_names_a_folder_in_which_labels_are_found(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(case, "pixels")
+    monkeypatch.chdir(case.folder)
+    Path("raw").mkdir()
+    data = case.data.rename("raw/set.data")
+    finding = examine(case.cfg, read_data(data)).findings[0]
+    assert finding.remedies[0].command[-1] == "set-repaired"
+    assert main(finding.remedies[0].command[1:]) == 0
+
+
+def test_advice_can_be_obeyed_again(case: Case) -> None:
+    plant(case, "pixels")
+    assert [obey(case).folder.name for _ in range(3)] == ["sample-repaired", "sample-repaired-2", "repaired"]
 
 
 def test_difficult_objects_are_repaired_too(case: Case) -> None:

@@ -176,7 +176,7 @@ def read_list_lines(path: Path) -> list[str]:
     """
     if path.is_dir():
         name = printable(path)
-        hint = f"darkpy dataset split {name} lists writes lists of its images"
+        hint = f"darkpy dataset split {name} lists/ writes lists of its images"
         raise DarkpyError(f"{name}: is a folder, not a list", hint=hint)
     text = read_text(path, max_bytes=MAX_LIST_BYTES, hint=_LIST_HINT, keep_bytes=True)
     lines = [line for line in map(str.strip, text.split("\n")) if line]

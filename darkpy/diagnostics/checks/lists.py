@@ -19,9 +19,10 @@ import torch
 from numpy.typing import NDArray
 
 from darkpy.data.augment.config import DetectionAugmentConfig
+from darkpy.data.formats.darknet_writer import IMAGE_FOLDER
 from darkpy.data.formats.label_repair import MIN_MISTAKE_FRAC, MIN_PIXEL_VALUE, LabelMistake
 from darkpy.data.lists.labels import LabelTable, read_label_table
-from darkpy.data.lists.paths import read_image_list
+from darkpy.data.lists.paths import listed_folder, read_image_list
 from darkpy.data.lists.text_files import DataFile, blank_lines_text, read_names
 from darkpy.data.loading.datasets import DetectionData
 from darkpy.diagnostics.checks.duplicate_images import PRINT_SIDE_PX, find_copies
@@ -246,12 +247,22 @@ def check_labels(setup: TrainingSetup) -> Iterator[Finding]:
 
 
 def _repair_remedies(data: Path, mistake: LabelMistake | None) -> tuple[Remedy, ...]:
-    """Return the command that writes a corrected data set beside the `.data` file."""
+    """Return the command that writes a corrected data set: beside the `.data` file, else in the working directory.
+
+    Its folder does not exist, and both darknets find labels in it.
+    """
     if mistake is None or not data.is_file():
         return ()
-    folder = data.with_name(f"{data.stem}-repaired")
-    command = ("darkpy", "dataset", "repair", str(data), "--mistake", mistake.value, "--out", str(folder))
-    return (Remedy(command=command),)
+    names = (f"{data.stem}-repaired", f"{data.stem}-repaired-2", "repaired")
+    for folder in (*map(data.with_name, names), *map(Path, names)):
+        try:
+            listed_folder(folder, f"{IMAGE_FOLDER}/a.jpg")
+        except DarkpyError:
+            continue
+        if not folder.exists():
+            command = ("darkpy", "dataset", "repair", str(data), "--mistake", mistake.value, "--out", str(folder))
+            return (Remedy(command=command),)
+    return ()
 
 
 def _labels_finding(file: str, message: str, hints: tuple[str, ...], severity: Severity = Severity.WARNING) -> Finding:
