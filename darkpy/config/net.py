@@ -49,7 +49,8 @@ class NetSpec:
     policy: str = key(
         "constant",
         choices=lambda dialect: (*_LR_POLICIES, "sgdr") if dialect is _AX else _LR_POLICIES,
-        aliases={"sgd": "constant"},  # a word of many cfgs; darknet's constant stands for any word it does not know
+        aliases={"sgd": "constant"},  # a word of many cfgs
+        fallback="constant",
     )
     burn_in: int = key(0, usual=(0, MAX_INT))
     power: float = key(4.0, usual=(0, 100))

@@ -34,7 +34,11 @@ class CostSpec(LossSpec):
     is_output: ClassVar[bool] = False
 
     type_: str = key(
-        "sse", name="type", choices=_COST_TYPES.__getitem__, aliases=dict.fromkeys(("L1", "seg", "wgan"), "sse")
+        "sse",
+        name="type",
+        choices=_COST_TYPES.__getitem__,
+        aliases=dict.fromkeys(("L1", "seg", "wgan"), "sse"),
+        fallback="sse",
     )
     scale: float = key(1.0, usual=(0, MAX_INT))
     ratio: float = key(0.0, usual=(0, 100))

@@ -76,6 +76,7 @@ def test_sgdr_is_a_policy_of_alexeyabs_fork() -> None:
     assert net("policy=sgdr", AX).policy == "sgdr"
     for dialect in (PJ, AX):
         assert net("policy=sgd", dialect).policy == "constant"
+        assert net("policy=stepz", dialect).policy == "constant"
     assert net("max_batches=5000020000").max_batches == 5_000_020_000 - 2**32
     assert net("max_batches=3000000000").max_batches == 3_000_000_000 - 2**32
     assert len(errors(f"inputs=1\nmax_batches={2**63}")) == 1

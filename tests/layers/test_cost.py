@@ -80,4 +80,5 @@ def test_thresh_drops_deltas_that_are_smaller_than_its_share_of_the_inputs() -> 
 
 
 def test_alexeyab_takes_an_unknown_type_for_sse() -> None:
-    assert torch.equal(learn("type=L1\n", X, TRUTH, "alexeyab").delta, learn("", X, TRUTH).delta)
+    for word in ("L1", "typo"):
+        assert torch.equal(learn(f"type={word}\n", X, TRUTH, "alexeyab").delta, learn("", X, TRUTH).delta)
