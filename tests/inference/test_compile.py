@@ -18,8 +18,11 @@ from tests.inference.test_accelerate import CONV, LAYERS, NET, ROOT
 
 WITH_MEMORY = {"gru", "rnn"}
 QUICK = {"yolov3-tiny"}
+compiler_that_fails = pytest.mark.xfail(
+    torch.__version__ >= "2.14", raises=DarkpyError, reason="torch 2.14's inductor ends with an internal error"
+)
 CFGS = [
-    pytest.param(path, id=path.stem, marks=[] if path.stem in QUICK else pytest.mark.slow)
+    pytest.param(path, id=path.stem, marks=compiler_that_fails if path.stem in QUICK else pytest.mark.slow)
     for path in sorted((ROOT / "cfg").glob("*.cfg"))
     if path.stem not in WITH_MEMORY
 ]

@@ -18,10 +18,8 @@ import os, sys, time
 from pathlib import Path
 from darkpy.training.run_lock import locked
 with locked(Path(sys.argv[1]), "net"):
-    worker = os.fork()  # as a loader's process, which may outlive a killed training
-    if not worker:
-        time.sleep(60)
-    print(worker, flush=True)
+    if not os.fork():  # as a loader's process, which may outlive a killed training
+        print(os.getpid(), flush=True)
     time.sleep(60)
 """
 
