@@ -178,6 +178,14 @@ letterbox_option = click.option(
     help="Letterbox images (keep the aspect ratio) or stretch them.  [default: letterbox in pjreddie's dialect; "
     "letter_box= of the cfg in alexeyab's]",
 )
+copy_option = click.option("--copy", is_flag=True, help="Copy the images instead of linking to them.")
+corners_option = click.option(
+    "--corners",
+    type=click.Choice(["darknet", "voc", "edges"]),
+    default="darknet",
+    show_default=True,
+    help="Meaning of xmin, ymin, xmax, ymax.",
+)
 max_pixels_option = click.option(
     "--max-pixels",
     type=click.IntRange(1),

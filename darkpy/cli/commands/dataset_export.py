@@ -13,6 +13,8 @@ from darkpy.cli.options import (
     FILE_PATH,
     OUTPUT_PATH,
     Command,
+    copy_option,
+    corners_option,
     dialect_option,
     force_option,
     max_pixels_option,
@@ -107,22 +109,14 @@ def _coco_set(key: str, images: ImageList, difficult: ImageList | None, dialect:
     return coco_set
 
 
-_copy_option = click.option("--copy", is_flag=True, help="Copy the images instead of linking to them.")
-
-
 @click.command("to-voc", cls=Command, help=TO_VOC_HELP)
 @click.argument("source", metavar="SOURCE", type=FILE_PATH)
 @click.argument("folder", metavar="DIR", type=OUTPUT_PATH)
-@click.option(
-    "--corners",
-    type=click.Choice(["darknet", "voc", "edges"]),
-    default="darknet",
-    show_default=True,
-    help="Meaning of xmin, ymin, xmax, ymax.",
-)
-@_copy_option
+@corners_option
+@copy_option
 @force_option
 @dialect_option
+@max_pixels_option
 def to_voc(source: Path, folder: Path, corners: str, copy: bool, overwrite: bool, dialect: str | None) -> None:
     from darkpy.data.formats.voc import Corners
     from darkpy.data.formats.voc_writer import write_voc
@@ -139,9 +133,10 @@ def to_voc(source: Path, folder: Path, corners: str, copy: bool, overwrite: bool
 @click.command("to-yolo", cls=Command, help=TO_YOLO_HELP)
 @click.argument("source", metavar="SOURCE", type=FILE_PATH)
 @click.argument("folder", metavar="DIR", type=OUTPUT_PATH)
-@_copy_option
+@copy_option
 @force_option
 @dialect_option
+@max_pixels_option
 def to_yolo(source: Path, folder: Path, copy: bool, overwrite: bool, dialect: str | None) -> None:
     from darkpy.data.formats.darknet_writer import ImportStats, label_texts
     from darkpy.data.formats.yolo_writer import write_yolo

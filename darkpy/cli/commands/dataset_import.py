@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 import click
 
 from darkpy.cli import console
-from darkpy.cli.options import FILE_PATH, OUTPUT_PATH, Command, UnitFloat, collect, max_pixels_option
+from darkpy.cli.options import (
+    FILE_PATH,
+    OUTPUT_PATH,
+    Command,
+    UnitFloat,
+    collect,
+    copy_option,
+    corners_option,
+    max_pixels_option,
+)
 from darkpy.data.lists.text_files import read_names
 from darkpy.errors import DarkpyError
 
@@ -94,7 +103,7 @@ _write_options = collect(
         show_default=True,
         help="Difficult objects: into separate label files, kept among the others, or dropped.",
     ),
-    click.option("--copy", is_flag=True, help="Copy the images instead of linking to them."),
+    copy_option,
     click.option(
         "--valid",
         type=UnitFloat(),
@@ -114,13 +123,7 @@ _write_options = collect(
 @click.command("from-voc", cls=Command, help=FROM_VOC_HELP)
 @click.argument("source", metavar="SRC", type=FILE_PATH)
 @click.argument("folder", metavar="DIR", type=OUTPUT_PATH)
-@click.option(
-    "--corners",
-    type=click.Choice(["darknet", "voc", "edges"]),
-    default="darknet",
-    show_default=True,
-    help="Meaning of xmin, ymin, xmax, ymax.",
-)
+@corners_option
 @_write_options
 def from_voc(
     source: Path,
@@ -169,7 +172,10 @@ def _write(annotations: AnnotatedDataset, folder: Path, options: _WriteOptions) 
     for description, locations in annotations.losses.items():
         console.warn_many(description, locations)
     if not annotations.images:
-        raise DarkpyError("none of the annotated images exists", hint="darkpy dataset from-coco --help: --images DIR")
+        raise DarkpyError(
+            "none of the annotated images exists",
+            hint="put the images where the annotations name them; from-coco takes their folder as --images DIR",
+        )
     names = annotations.class_names() if options.names_file is None else read_names(options.names_file)
     if not names:
         raise DarkpyError("no image has an object", hint="name the classes with --names FILE")

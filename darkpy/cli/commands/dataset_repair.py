@@ -8,7 +8,15 @@ from pathlib import Path
 import click
 
 from darkpy.cli import console
-from darkpy.cli.options import FILE_PATH, OUTPUT_PATH, Command, dialect_option, force_option, max_pixels_option
+from darkpy.cli.options import (
+    FILE_PATH,
+    OUTPUT_PATH,
+    Command,
+    copy_option,
+    dialect_option,
+    force_option,
+    max_pixels_option,
+)
 from darkpy.data.formats.darknet_writer import data_path, write_set
 from darkpy.data.formats.label_repair import LabelMistake, repair_labels
 from darkpy.dialect import Dialect
@@ -42,7 +50,7 @@ they are. Images without labels are left out.
     help="Mistake of all label files.",
 )
 @click.option("--out", "folder", type=OUTPUT_PATH, metavar="DIR", required=True, help="Folder of the new data set.")
-@click.option("--copy", is_flag=True, help="Copy the images instead of linking to them.")
+@copy_option
 @force_option
 @dialect_option
 @max_pixels_option

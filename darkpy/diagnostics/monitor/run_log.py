@@ -1,7 +1,7 @@
 """A run's log beside its checkpoints: `BASE.health.jsonl`, one line of JSON for each thing that was seen.
 
 A line has a `kind`. `run` begins a run, or its going on: the cfg, its [net], the layers. `update` tells of one update,
-and of every layer where the layers were looked at; `map` of the mean average precision after one, `finding` of what is
+and of every layer where the layers were inspected; `map` of the mean average precision after one, `finding` of what is
 wrong. Lines are only ever added, each with one call: a run that is killed leaves whole lines, except perhaps the last.
 Non-finite numbers are "nan", "inf" or "-inf", because JSON has none; null is a layer without this figure.
 

@@ -255,7 +255,7 @@ class Exploding(Symptom):
         return max_step_ratio > self.ratio or (len(past) >= _LEAST_PAST and norm > self.times * median(past))
 
     def findings(self, update: ObservedUpdate) -> Iterator[Finding]:
-        # what Adam adds to the weights is not rate times gradient, and known only where the layers were looked at
+        # what Adam adds to the weights is not rate times gradient, and known only where the layers were inspected
         ratios, what = (
             (update.row("ratio"), "a step") if update.plan.net.adam else (update.step_ratio, "rate x gradient")
         )
