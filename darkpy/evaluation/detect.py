@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Lock
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -46,6 +46,9 @@ BATCH_SIZE = 8
 
 MAX_THREADS = 8
 
+_THREAD_COUNT_LOCK = Lock()
+"""Held while torch's global number of threads is 1, so that no other caller's thread copies that."""
+
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
 Prepared = TypeVar("Prepared")
@@ -68,10 +71,12 @@ def load_in_batches(
 
     prefetch: ask for the items of the next batch early; not where a user types them.
     """
+    with _THREAD_COUNT_LOCK:
+        torch_threads = torch.get_num_threads()  # a thread copies the global number when it first asks
     if batch_size == 1 and not prefetch:
         yield from ([prepare(load(item))] for item in items)
         return
-    idle = _idle_cores(device)
+    idle = max(0, count_cpus() - (torch_threads if device.type == "cpu" else 1))  # cores the network does not use
     threads = min(MAX_THREADS, idle) if idle else min(MAX_THREADS, count_cpus(), batch_size)
     remaining = iter(items)
     with _pool(threads) as pool:
@@ -93,28 +98,24 @@ def load_in_batches(
             current = submit() if following is None else following
 
 
-def _idle_cores(device: torch.device) -> int:
-    """Cores that the network does not compute with."""
-    return max(0, count_cpus() - (torch.get_num_threads() if device.type == "cpu" else 1))
-
-
 @contextmanager
 def _pool(count: int) -> Iterator[ThreadPoolExecutor]:
     """Threads in each of which torch computes single-threaded; tasks not yet begun are dropped at the end."""
-    threads = torch.get_num_threads()
     ready = Barrier(count + 1)
 
     def begin() -> None:
-        torch.get_num_threads()  # a thread copies the global number when it first asks, and must do so before the next
+        torch.get_num_threads()  # the global number is copied now, not over the next line's later
         torch.set_num_threads(1)
         ready.wait()
 
     pool = ThreadPoolExecutor(count, initializer=begin)
     try:
-        for _ in range(count):
-            pool.submit(int)  # a pool starts its threads with its tasks
-        ready.wait()
-        torch.set_num_threads(threads)  # some of torch's libraries have one number for all threads
+        with _THREAD_COUNT_LOCK:
+            threads = torch.get_num_threads()
+            for _ in range(count):
+                pool.submit(int)  # a pool starts its threads with its tasks
+            ready.wait()
+            torch.set_num_threads(threads)  # some of torch's libraries have one number for all threads
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
