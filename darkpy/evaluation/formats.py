@@ -81,9 +81,10 @@ def frame_json(frame_id: int, path: str | None, objects: Iterable[Object]) -> st
         values = (*detected.box_frac, detected.confidence)
         x, y, w, h, confidence = (f"{value:f}" if math.isfinite(value) else "null" for value in values)
         box = f'{{"center_x":{x}, "center_y":{y}, "width":{w}, "height":{h}}}'
+        track = "" if detected.track_id is None else f', "track_id":{detected.track_id}'
         entries.append(
             f'  {{"class_id":{detected.class_id}, "name":{_quoted(detected.name)}, "relative_coordinates":{box}, '
-            f'"confidence":{confidence}}}'
+            f'"confidence":{confidence}{track}}}'
         )
     objects_text = ", \n".join(entries)
     file_line = "" if path is None else f' "filename":{_quoted(path)}, \n'

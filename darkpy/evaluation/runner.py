@@ -16,6 +16,7 @@ from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision, map_options
 from darkpy.evaluation.detect import BATCH_SIZE, DetectOptions, ImageStatus, detect_batches, require_detector
 from darkpy.evaluation.ground_truth import read_ground_truth
+from darkpy.evaluation.tiles import TileGrid
 from darkpy.network import Network
 from darkpy.ops.boxes import Detections
 from darkpy.sources.frames import Frame
@@ -34,18 +35,21 @@ def run_metrics(
     metrics: Sequence[Metric],
     *,
     batch_size: int | None = None,
+    tiles: str | tuple[int, int] | None = None,
 ) -> Iterator[ImageStatus]:
     """Detect on each image, pass the detections to all metrics, and yield each image's status when it is done.
 
     An image that cannot be read has no detections. Metrics with the same `letterbox` share a forward pass.
     Recurrent layers take the list as one sequence, as AlexeyAB's do, if images come one by one; else each batch starts
     from their initial state. batch_size: None takes 1 for recurrent networks, else a fast one.
-    Raises: DarkpyError when the network has no detection head, or was opened for sequences.
+    tiles: as in `darkpy.detect`.
+    Raises: DarkpyError when the network has no detection head, or was opened for sequences, or `tiles` is no grid.
     """
     batch_size = batch_size or (1 if network.has_memory else BATCH_SIZE)
+    grid = None if tiles is None else TileGrid.parse(tiles)
     options = [metric.options for metric in metrics]
     for images, detections in detect_batches(
-        network, map(Frame.of_file, paths), options, batch_size=batch_size, keep_state=batch_size == 1
+        network, map(Frame.of_file, paths), options, batch_size=batch_size, keep_state=batch_size == 1, tiles=grid
     ):
         if detections:
             for metric, detected in zip(metrics, detections, strict=True):
@@ -62,6 +66,7 @@ def evaluate(
     points: int = 0,
     letterbox: bool | None = None,
     batch_size: int | None = None,
+    tiles: str | tuple[int, int] | None = None,
 ) -> MeanAveragePrecision:
     """Compute the mean average precision that `darkpy detector map` prints.
 
@@ -71,6 +76,7 @@ def evaluate(
     iou_thresh: IoU above which a detection counts as correct.
     points: of the precision-recall curve: 11 as in VOC 2007, 101 as in COCO, 0 for the area under it.
     letterbox: None takes letter_box= of the cfg.
+    tiles: as in `darkpy.detect`.
     Raises: DarkpyError when the network does not detect or is in training mode, or the list or its labels cannot be
         read. Images that cannot be read, and invalid labels, are warned about.
     """
@@ -91,7 +97,7 @@ def evaluate(
             difficult = read_ground_truth(files, network.plan.dialect, class_count)
     precision = AveragePrecision(truths, class_count, iou_thresh=iou_thresh, thresh=thresh, difficult=difficult)
     metrics = [Metric(map_options(network, letterbox), precision.add)]
-    statuses = list(run_metrics(network, paths, metrics, batch_size=batch_size))
+    statuses = list(run_metrics(network, paths, metrics, batch_size=batch_size, tiles=tiles))
     unreadable = [status.error.message for status in statuses if status.error is not None]
     for problem, messages in (
         ("labels missing", truths.missing),

@@ -24,6 +24,8 @@ from darkpy.cli.options import (
     collect,
     fast_network_options,
     require_writable,
+    tiles_option,
+    track_option,
 )
 from darkpy.cli.processes import catch_signals
 from darkpy.data.lists.text_files import read_data
@@ -113,6 +115,8 @@ def _say_no_average(ctx: click.Context, option: click.Parameter, value: int | No
 @click.argument("file", type=SOURCE_PATH, required=False)
 @_demo_options
 @click.option("-avgframes", "-avg", type=int, expose_value=False, hidden=True, callback=_say_no_average)
+@tiles_option
+@track_option
 @box_options
 @fast_network_options
 def demo(
@@ -120,6 +124,8 @@ def demo(
     cfg: Path,
     weights: Path,
     file: str | None,
+    tiles: str | None,
+    track: bool,
     thresh: float | None,
     hier: float,
     nms: float,
@@ -127,7 +133,9 @@ def demo(
     load: LoadOptions,
     demo: _DemoOptions,
 ) -> int:
-    from darkpy.evaluation.detect import DetectOptions, detect_frames
+    from darkpy.evaluation.detect import BATCH_SIZE, DetectOptions, detect_frames
+    from darkpy.evaluation.tiles import TileGrid
+    from darkpy.evaluation.tracker import Tracker
     from darkpy.sources.video import VideoFrames
 
     if (demo.width is None) != (demo.height is None):
@@ -164,11 +172,18 @@ def demo(
             _benchmark(network, frames, options, demo.time_limit_sec)
             return 0
         open_things.enter_context(catch_signals(stop))
-        results = detect_frames(
-            network, frames, names, options, batch_size=1, prefetch=not frames.is_live, keep_state=True
-        )
-        for result in results:
-            report.add(result.visible())
+        grid, tracker = None if tiles is None else TileGrid.parse(tiles), Tracker() if track else None
+        for result in detect_frames(
+            network,
+            frames,
+            names,
+            options,
+            batch_size=1 if grid is None else BATCH_SIZE,
+            prefetch=not frames.is_live,
+            keep_state=True,
+            tiles=grid,
+        ):
+            report.add((tracker.update(result) if tracker else result).visible())
     console.info(report.summary(frames))
     return 128 + received[0] if received else 0
 

@@ -39,6 +39,8 @@ from darkpy.cli.options import (
     fast_network_options,
     json_option,
     require_own,
+    tiles_option,
+    track_option,
 )
 from darkpy.data.lists.text_files import read_data
 from darkpy.dialect import Dialect
@@ -161,13 +163,8 @@ _output_options = collect(
     metavar="N",
     help="Images per batch, or tiles.  [default: 8]",
 )
-@click.option(
-    "--tiles",
-    metavar="auto|NxM",
-    help="Detect on overlapping tiles of large images, N columns and M rows, or as many as make each about the "
-    "network's size; boxes that cross edges are joined.",
-)
-@click.option("--track", is_flag=True, help="Follow objects from each image or frame to the next, and number them.")
+@tiles_option
+@track_option
 @click.option("-ext_output", is_flag=True, expose_value=False, hidden=True)  # always on here
 @box_options
 @fast_network_options

@@ -22,6 +22,7 @@ from darkpy.cli.options import (
     fast_network_options,
     json_option,
     letterbox_option,
+    tiles_option,
 )
 from darkpy.config.classmap import read_class_map
 from darkpy.data.lists.text_files import names_for, read_data
@@ -93,6 +94,14 @@ class _MapOptions:
     points: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class _RunOptions:
+    """Forward passes over the images: the values of `_run_options`."""
+
+    batch_size: int | None
+    tiles: str | None
+
+
 def _letterbox_option(default: str) -> Decorator:
     """letterbox_option of commands with the same default in both dialects."""
     text = f"Letterbox images (keep the aspect ratio) or stretch them.  [default: {default}]"
@@ -105,11 +114,16 @@ def _check_points(ctx: click.Context, option: click.Parameter, value: int) -> in
     return value
 
 
-_batch_option = click.option(
-    "--batch-size",
-    type=click.IntRange(1, MAX_BATCH_SIZE),
-    metavar="N",
-    help="Images per batch.  [default: 8, or 1 for recurrent networks]",
+_run_options = collect(
+    _RunOptions,
+    "pace",
+    click.option(
+        "--batch-size",
+        type=click.IntRange(1, MAX_BATCH_SIZE),
+        metavar="N",
+        help="Images per batch, or tiles.  [default: 8, or 1 for recurrent networks]",
+    ),
+    tiles_option,
 )
 _map_options = collect(
     _MapOptions,
@@ -208,21 +222,20 @@ class EvaluationSession:
             difficult=self.read_difficult(),
         )
 
-    def run(self, metrics: Sequence[Metric], batch_size: int | None) -> list[ImageStatus]:
+    def run(self, metrics: Sequence[Metric], pace: _RunOptions) -> list[ImageStatus]:
         """Run the network on all images; print an error for each that cannot be read."""
         from darkpy.evaluation.runner import run_metrics
 
         statuses = []
-        for status in console.track(
-            run_metrics(self.network, self.paths, metrics, batch_size=batch_size), len(self.paths)
-        ):
+        running = run_metrics(self.network, self.paths, metrics, batch_size=pace.batch_size, tiles=pace.tiles)
+        for status in console.track(running, len(self.paths)):
             if status.error is not None:
                 console.error(status.error)
             statuses.append(status)
         return statuses
 
     def report_precision_loss(
-        self, result: MeanAveragePrecision, options: _MapOptions, letterbox: bool | None, batch_size: int | None
+        self, result: MeanAveragePrecision, options: _MapOptions, letterbox: bool | None, pace: _RunOptions
     ) -> None:
         """Print the mAP lost by --precision, from a second evaluation in fp32; nothing for fp32."""
         from darkpy.evaluation.average_precision import map_options
@@ -234,7 +247,7 @@ class EvaluationSession:
         truths = read_ground_truth(self.paths, self.network.plan.dialect, len(self.names))  # warned about before
         precision = self.average_precision(truths, options)
         self.network = open_network(self.cfg, self.weights, replace(self.load, precision="fp32"), examples=self.paths)
-        self.run([Metric(map_options(self.network, letterbox), precision.add)], batch_size)
+        self.run([Metric(map_options(self.network, letterbox), precision.add)], pace)
         exact = precision.result(options.points)
         lost = 100 * (result.mean - exact.mean)
         low = f"mAP {result.mean:.2%} in {self.load.precision}"
@@ -258,7 +271,7 @@ class EvaluationSession:
 @click.argument("weights", type=FILE_PATH)
 @_map_options
 @_letterbox_option("letter_box= of the cfg")
-@_batch_option
+@_run_options
 @json_option
 @fast_network_options
 def map_command(
@@ -267,7 +280,7 @@ def map_command(
     weights: Path,
     metric: _MapOptions,
     letterbox: bool | None,
-    batch_size: int | None,
+    pace: _RunOptions,
     as_json: bool,
     load: LoadOptions,
 ) -> int:
@@ -277,9 +290,9 @@ def map_command(
 
     session = EvaluationSession(data, cfg, weights, load)
     precision = session.average_precision(session.read_ground_truth(), metric)
-    statuses = session.run([Metric(map_options(session.network, letterbox), precision.add)], batch_size)
+    statuses = session.run([Metric(map_options(session.network, letterbox), precision.add)], pace)
     result = precision.result(metric.points)
-    session.report_precision_loss(result, metric, letterbox, batch_size)
+    session.report_precision_loss(result, metric, letterbox, pace)
     if as_json:
         console.echo(json.dumps(metric_tables.map_record(result, session.names)))
     else:
@@ -292,7 +305,7 @@ def map_command(
 @click.argument("cfg", type=FILE_PATH)
 @click.argument("weights", type=FILE_PATH)
 @_letterbox_option("stretch")
-@_batch_option
+@_run_options
 @json_option
 @fast_network_options
 def recall(
@@ -300,7 +313,7 @@ def recall(
     cfg: Path,
     weights: Path,
     letterbox: bool | None,
-    batch_size: int | None,
+    pace: _RunOptions,
     as_json: bool,
     load: LoadOptions,
 ) -> int:
@@ -311,7 +324,7 @@ def recall(
     session = EvaluationSession(data, cfg, weights, load)
     counts = Recall(session.read_ground_truth(), len(session.paths))
     settings = replace(RECALL_OPTIONS, letterbox=bool(letterbox))
-    statuses = session.run([Metric(settings, counts.add)], batch_size)
+    statuses = session.run([Metric(settings, counts.add)], pace)
     results = counts.result()
     if as_json:
         console.echo(json.dumps(metric_tables.recall_record(results[-1])))
@@ -326,7 +339,7 @@ def recall(
 @click.argument("weights", type=FILE_PATH)
 @click.option("-out", metavar="NAME", help="Prefix of the files' names, in place of darknet's.")
 @letterbox_option
-@_batch_option
+@_run_options
 @fast_network_options
 def valid(
     data: Path,
@@ -334,7 +347,7 @@ def valid(
     weights: Path,
     out: str | None,
     letterbox: bool | None,
-    batch_size: int | None,
+    pace: _RunOptions,
     load: LoadOptions,
 ) -> int:
     from darkpy.evaluation.detection_store import DetectionStore
@@ -349,7 +362,7 @@ def valid(
     check_names(result_format, session.names)
     detections = DetectionStore()
     settings = valid_options(session.network, letterbox, session.class_map)
-    statuses = session.run([Metric(settings, detections.add)], batch_size)
+    statuses = session.run([Metric(settings, detections.add)], pace)
     folder = session.data.find_folder("results", "results")
     dialect = session.network.plan.dialect
     files = write_results(result_format, folder, detections, statuses, session.names, dialect, out)
@@ -363,7 +376,7 @@ def valid(
 @click.argument("weights", type=FILE_PATH)
 @_map_options
 @_letterbox_option("as in detector map and detector valid")
-@_batch_option
+@_run_options
 @json_option
 @fast_network_options
 def evaluate(
@@ -372,7 +385,7 @@ def evaluate(
     weights: Path,
     metric: _MapOptions,
     letterbox: bool | None,
-    batch_size: int | None,
+    pace: _RunOptions,
     as_json: bool,
     load: LoadOptions,
 ) -> int:
@@ -391,9 +404,9 @@ def evaluate(
     metrics = [Metric(map_options(session.network, letterbox), precision.add)]
     if has_coco:
         metrics.append(Metric(valid_options(session.network, letterbox), detections.add))
-    statuses = session.run(metrics, batch_size)
+    statuses = session.run(metrics, pace)
     result = precision.result(metric.points)
-    session.report_precision_loss(result, metric, letterbox, batch_size)
+    session.report_precision_loss(result, metric, letterbox, pace)
     coco_result = coco.coco_precision(detections, truths, statuses, len(session.names)) if has_coco else None
     if as_json:
         console.echo(json.dumps(metric_tables.evaluation_record(result, coco_result, session.names)))

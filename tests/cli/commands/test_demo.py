@@ -170,6 +170,23 @@ def test_benchmark_measures_the_network_alone(film: str, run: Run) -> None:
     assert re.fullmatch(r"(FPS:\d+\.\d \t AVG_FPS:\d+\.\d\n)+", out)
 
 
+def test_tracks_are_in_the_lines_and_the_json(film: str, task: Path, run: Run) -> None:
+    _, out, _ = run(*DEMO, film, *CPU, "--dialect", "pjreddie", "--track", "-json_file_output", "found.json")
+    assert out.count("cat #1: 95%\ndog #2: 73%\n") == 12
+    records = json.loads((task / "found.json").read_text())
+    assert all([entry["track_id"] for entry in record["objects"]] == [1, 2] for record in records)
+
+
+def test_tiles_find_a_box_in_each_part_of_a_frame(film: str, task: Path, run: Run) -> None:
+    assert run(*DEMO, film, *CPU, "--tiles", "2x1", "-s", "5", "-json_file_output", "found.json").code == 0
+    records = json.loads((task / "found.json").read_text())
+    assert [record["frame_id"] for record in records] == [1, 7]
+    cats = sorted(entry["relative_coordinates"]["center_x"] for entry in records[0]["objects"] if not entry["class_id"])
+    assert cats == pytest.approx([27 / W, 0.5, 1 - 27 / W], abs=1e-3)
+    code, _, err = run(*DEMO, film, *CPU, "--tiles", "two")
+    assert code == 2 and "no grid" in err
+
+
 def test_detect_takes_a_video(film: str, task: Path, run: Run) -> None:
     code, out, _ = run("detect", "net.cfg", "net.weights", film, *CPU, "--out", "drawn", "--json-lines")
     records = [json.loads(line) for line in out.splitlines()]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import darkpy
 from darkpy.evaluation import coco
 from tests.cli.conftest import Run, write_image, write_weights
 
@@ -266,3 +267,35 @@ def test_metrics_count_the_non_finite_boxes(judged: Path, run: Run, command: tup
     write_weights((math.nan, 0.0, 1000.0, 0.0, 5.0, 3.0, 1.0))
     code, _, err = run(*command)
     assert code == 0 and err.count("2 boxes are left out") == 1
+
+
+@pytest.mark.parametrize("command", [MAP, EVALUATE], ids=["map", "evaluate"])
+def test_tiles_find_the_objects_that_only_parts_of_an_image_show(
+    judged: Path, run: Run, command: tuple[str, ...]
+) -> None:
+    """Two tiles of 36 pixels of the 64, with the network's box in the middle of each."""
+    (judged / "b.txt").write_text(f"0 {18 / 64} .5 {18 / 64} .25\n0 {46 / 64} .5 {18 / 64} .25\n")
+
+    def counts(*words: str) -> tuple[int, int]:
+        found = json.loads(run(*command, *words, "--json").out)
+        found = found.get("darknet", found)
+        return found["tp"], found["truths"]
+
+    assert counts() == (1, 3)
+    assert counts("--tiles", "2x1") == counts("--tiles", "2x1", "--batch-size", "1") == (3, 3)
+    assert counts("--tiles", "auto", "--batch-size", "2") == (3, 3)
+    network = darkpy.load("net.cfg", "net.weights", dialect="pjreddie")
+    assert darkpy.evaluate(network, "list.txt", tiles=(2, 1)).tp == 3
+
+
+def test_result_files_and_recall_take_tiles_too(judged: Path, run: Run) -> None:
+    assert run("detector", "valid", *NET, "--tiles", "2x1").code == 0
+    (file,) = judged.glob("made/*_cat.txt")
+    assert [line.split()[0] for line in file.read_text().splitlines()].count("b") == 3
+    assert json.loads(run("detector", "recall", *NET, "--tiles", "2x1", "--json").out)["images"] == 2
+
+
+def test_tiles_that_are_no_grid_are_refused_before_the_network_is_loaded(judged: Path, run: Run) -> None:
+    (judged / "net.weights").unlink()
+    code, _, err = run(*MAP, "--tiles", "2by1")
+    assert code == 2 and "tiles '2by1' are no grid" in err and "4x3" in err
