@@ -72,11 +72,11 @@ def load_in_batches(
     prefetch: ask for the items of the next batch early; not where a user types them.
     """
     with _THREAD_COUNT_LOCK:
-        torch_threads = torch.get_num_threads()  # a thread copies the global number when it first asks
+        torch.get_num_threads()  # a thread copies the global number when it first asks
     if batch_size == 1 and not prefetch:
         yield from ([prepare(load(item))] for item in items)
         return
-    idle = max(0, count_cpus() - (torch_threads if device.type == "cpu" else 1))  # cores the network does not use
+    idle = _idle_cores(device)
     threads = min(MAX_THREADS, idle) if idle else min(MAX_THREADS, count_cpus(), batch_size)
     remaining = iter(items)
     with _pool(threads) as pool:
@@ -96,6 +96,11 @@ def load_in_batches(
             following = submit() if prefetch else None
             yield [future.result() for future in current]
             current = submit() if following is None else following
+
+
+def _idle_cores(device: torch.device) -> int:
+    """Cores that the network does not compute with."""
+    return max(0, count_cpus() - (torch.get_num_threads() if device.type == "cpu" else 1))
 
 
 @contextmanager
