@@ -7,6 +7,9 @@ for result in darkpy.detect(network, "photos/"):
 
 from __future__ import annotations
 
+from darkpy import startup  # noqa: F401  before all that takes its time
+
+# isort: split
 import os
 import warnings
 from dataclasses import replace

@@ -5,9 +5,6 @@ The only place that turns user errors into a message on stderr and exit code 2.
 
 from __future__ import annotations
 
-from darkpy.cli import startup  # before all that takes its time
-
-# isort: split
 import io
 import os
 import sys
@@ -19,13 +16,14 @@ from typing import Any
 
 import click
 
+from darkpy import startup
 from darkpy.cli import console
 from darkpy.cli.app import app
 from darkpy.errors import DarkpyError, DarkpyNote, DarkpyWarning, is_out_of_memory
 from darkpy.files import protect_inputs
 from darkpy.process import let_waiting_threads_sleep
 
-EXIT_CODE_WRONG_INPUT, EXIT_CODE_INTERRUPTED = 2, 130
+EXIT_CODE_WRONG_INPUT = 2
 EXIT_CODE_PIPE_CLOSED = 141
 """A shell's code for a program that SIGPIPE ended: neither a result nor wrong input."""
 MAX_REASON_LENGTH = 200
@@ -57,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.error(error)
             if isinstance(error, console.StandardOutputError):
                 _discard_output()
-        except click.Abort:
-            return EXIT_CODE_INTERRUPTED
+        except (click.Abort, KeyboardInterrupt):
+            return startup.EXIT_CODE_INTERRUPTED
         except SystemExit:  # click's answer to a closed pipe
             return EXIT_CODE_PIPE_CLOSED
         except Exception as error:

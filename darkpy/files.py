@@ -38,10 +38,16 @@ _MAGIC_BYTES = (
     (b"version https://git-lfs", FileKind("a Git-LFS pointer (the file itself was not fetched)", "run: git lfs pull")),
     (b"PK\x03\x04", FileKind("a zip archive (a PyTorch .pt file, perhaps)", _CONVERT_HINT)),
     (b"\x80\x02", FileKind("a Python pickle (an old PyTorch file)", _CONVERT_HINT)),
+    (b"\x80\x03", FileKind("a Python pickle", _EXPORT_HINT)),
+    (b"\x80\x04", FileKind("a Python pickle (of PaddlePaddle, perhaps)", _EXPORT_HINT)),
+    (b"\x80\x05", FileKind("a Python pickle", _EXPORT_HINT)),
     (b"\x89HDF", FileKind("an HDF5 file (Keras)", _EXPORT_HINT)),
     (b"ptrt", FileKind("a TensorRT engine", _EXPORT_HINT)),
     (b"ftrt", FileKind("a TensorRT engine", _EXPORT_HINT)),
     (b"7767517", FileKind("an ncnn .param file", _EXPORT_HINT)),
+    (b"\xdd\x85v\0", FileKind("an ncnn .param.bin file", _EXPORT_HINT)),
+    (b"\x47\x6b\x30\x01", FileKind("an ncnn .bin file", _EXPORT_HINT)),  # its first array in 16-bit floats
+    (b"RKNN", FileKind("an RKNN model", _EXPORT_HINT)),
     (b"\x1f\x8b", FileKind("a gzip archive", "unpack it")),
     (b"%PDF", FileKind("a PDF document", _DOWNLOAD_HINT)),
     (b"\xff\xd8\xff", FileKind("a JPEG image", _ARGUMENT_ORDER)),
@@ -51,9 +57,35 @@ _MAGIC_BYTES = (
 )
 # the first fields of ONNX's ModelProto and of Core ML's Model: a version, then a text, a number or the graph
 _PROTOBUF_MODEL = re.compile(rb"\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]")
+_TENSORFLOW_GRAPH = re.compile(
+    rb"\n[\x01-\xff][\0-\x7f]?\n[\x01-\x7f][ -~]+\x12[\x01-\x40][A-Z_]\w"
+)  # a node: name, op
 _OPENVINO_XML = re.compile(rb"\s*(<\?xml[^>]*>)?\s*<net\s")
 _HTML_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head")
 _CONTROL_BYTES = frozenset(range(32)) - frozenset(b"\t\n\f\r")
+
+
+_KINDS_BY_SUFFIX = {
+    **dict.fromkeys((".pb", ".pbtxt"), "a TensorFlow graph"),
+    **dict.fromkeys((".h5", ".keras", ".hdf5"), "a Keras file"),
+    **dict.fromkeys((".engine", ".trt", ".plan"), "a TensorRT engine"),
+    **dict.fromkeys((".mlmodel", ".mlpackage"), "a Core ML model"),
+    ".bin": "a .bin file of ncnn or OpenVINO",
+    ".xml": "an OpenVINO .xml file",
+    ".onnx": "an ONNX file",
+    ".tflite": "a TFLite file",
+    ".param": "an ncnn .param file",
+    ".mnn": "an MNN model",
+    ".rknn": "an RKNN model",
+    ".caffemodel": "a Caffe model",
+    ".pdparams": "a PaddlePaddle file",
+}
+
+
+def identify_by_suffix(path: str | os.PathLike[str]) -> FileKind | None:
+    """Identify a file of another program by its name, for binary data without a mark of their own."""
+    description = _KINDS_BY_SUFFIX.get(Path(path).suffix.lower())
+    return FileKind(description, _EXPORT_HINT) if description else None
 
 
 def identify(start: bytes) -> FileKind | None:
@@ -63,6 +95,10 @@ def identify(start: bytes) -> FileKind | None:
             return kind
     if start[4:8] == b"TFL3":
         return FileKind("a TFLite file", _EXPORT_HINT)
+    if re.match(rb'[\x02-\xff][\0-\x7f]\0\0{"', start):  # a length, then notes in JSON
+        return FileKind("a TensorRT engine, as ultralytics writes it", _EXPORT_HINT)
+    if _TENSORFLOW_GRAPH.match(start):
+        return FileKind("a TensorFlow graph (.pb)", _EXPORT_HINT)
     if _PROTOBUF_MODEL.match(start):
         return FileKind("an ONNX or Core ML file", _EXPORT_HINT)
     if _OPENVINO_XML.match(start):

@@ -24,11 +24,13 @@ import torch
 from darkpy.build import Node, Plan
 from darkpy.dialect import ALEXEYAB_REVISION, EXTENSION_REVISION, Dialect
 from darkpy.errors import DarkpyWarning, WeightsError
-from darkpy.files import identify, open_regular
+from darkpy.files import FileKind, identify, identify_by_suffix, open_regular
 from darkpy.layers.base import ArraySpec, Layer
 from darkpy.layers.head import HeadSpec
 
 MAX_SHORT_SEEN = 2**32 - 1
+MAX_VERSION = 1 << 20
+"""Largest part of a version; darknet marks transposed files by numbers above 1,000, darkpy its own by 65,536."""
 _PARTIAL_HINT = "training may start from it; --allow-partial (allow_partial=True) runs it anyway"
 
 
@@ -61,6 +63,11 @@ class Header:
     def has_long_seen(self) -> bool:
         is_recent = self.major * 10 + self.minor >= 2 and self.major < 1000 and self.minor < 1000
         return is_recent and not self.is_short
+
+    @property
+    def is_plausible(self) -> bool:
+        """True if a program may have written this version; the first values of other binary files are seldom so."""
+        return all(0 <= part <= MAX_VERSION for part in (self.major, self.minor, self.revision))
 
     @property
     def is_transposed(self) -> bool:
@@ -139,6 +146,10 @@ def read_header(path: str | os.PathLike[str]) -> tuple[Header, int]:
         header = Header.unpack(start[:size])
     except struct.error:
         raise WeightsError(f"{path} has {size} bytes, fewer than a header") from None
+    if not header.is_plausible:
+        version = f"its first 12 bytes would be the version {header.major}.{header.minor}.{header.revision}"
+        kind = identify_by_suffix(path) or FileKind("damaged, or another binary file", "fetch it again")
+        raise WeightsError(f"{path} is {kind.description}, not a darknet weight file: {version}", hint=kind.hint)
     if (size - header.size) % 4:
         raise WeightsError(
             f"{path}: the {size - header.size} bytes after its header are not a whole number of float32 values",

@@ -24,6 +24,7 @@ ARROWS: dict[str, set[str]] = {  # what each part of the package may import besi
     "shapes": set(),
     "dialect": set(),
     "process": set(),
+    "startup": set(),
     "distributed": BOTTOM,
     "torchless": set(),
     "deprecation": set(),

@@ -213,20 +213,26 @@ def test_second_interrupt_ends_a_training_that_waits_for_a_suspended_process(
     script = "import sys; from darkpy.cli.processes import launch; sys.exit(launch(['train', *sys.argv[1:]], 2))"
     words = ["net.cfg", "net.data", "--device", "cpu"]
     start = command("train", *words) if frozen == "worker" else [sys.executable, "-c", script, *words, "--workers", "0"]
-    process = subprocess.Popen(start, cwd=long_task, env=environment, start_new_session=True)
+    with Path("err.txt").open("wb") as stderr:
+        process = subprocess.Popen(start, cwd=long_task, env=environment, stderr=stderr, start_new_session=True)
     wait_for(long_task / "backup/net_last.weights", process)
     listing = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
     children = [int(word) for word in listing.stdout.split()]
     os.kill(children[-1], signal.SIGSTOP)
     try:
+        time.sleep(2)  # until the training waits for it
         process.send_signal(signal.SIGINT)
         time.sleep(1)
         process.send_signal(signal.SIGINT)
         assert process.wait(10) in (-signal.SIGINT, 128 + signal.SIGINT)
-        time.sleep(0.5)
+        deadline = time.monotonic() + 10  # a worker without work looks every 5 s whether its training has gone
         for child in children:
             with pytest.raises(ProcessLookupError):
-                os.kill(child, 0)
+                while time.monotonic() < deadline:
+                    os.kill(child, 0)
+                    time.sleep(0.1)
+        told = Path("err.txt").read_text()
+        assert "Traceback" not in told and told.count("stopping after this update") <= 1
     finally:
         for child in children:
             with suppress(ProcessLookupError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.cli.conftest import CFG, Run
@@ -58,6 +59,13 @@ def test_folder_or_list_given_to_detector_test_shows_the_way(task: Path, run: Ru
         (b'<?xml version="1.0"?>\n<net name="x" version="11">', "an OpenVINO .xml file"),
         (b"7767517\n3 3\nInput data 0 1 data\n", "an ncnn .param file"),
         (b"\x89HDF\r\n\x1a\n" + bytes(30), "an HDF5 file (Keras)"),
+        (b"\n:\n\x05image\x12\x0bPlaceholder*\x0b\n\x05dtype\x12\x02\x30\x01" + bytes(30), "a TensorFlow graph (.pb)"),
+        (b"\n\x9a\x05\n\x06conv/w\x12\x05Const*" + bytes(30), "a TensorFlow graph (.pb)"),
+        (b'\x9c\x01\0\0{"description": "YOLOv8n"}', "a TensorRT engine, as ultralytics writes it"),
+        (b"\x47\x6b\x30\x01" + bytes(30), "an ncnn .bin file"),
+        (b"\xdd\x85v\0\x4b\0\0\0" + bytes(30), "an ncnn .param.bin file"),
+        (b"\x80\x04\x95\x10\0\0\0" + bytes(30), "a Python pickle (of PaddlePaddle, perhaps)"),
+        (np.linspace(-1, 1, 10, dtype="<f4").tobytes(), "damaged, or another binary file"),
     ],
 )
 def test_file_of_another_runtime_given_as_weights_is_recognized(
@@ -66,6 +74,27 @@ def test_file_of_another_runtime_given_as_weights_is_recognized(
     Path("net.weights").write_bytes(content)
     code, _, err = run("detect", "net.cfg", "net.weights", "a.png")
     assert code == 2 and f"net.weights is {kind}, not a darknet weight file" in err and "download" not in err
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "kind"),
+    [
+        ("yolo.bin", b"", "a .bin file of ncnn or OpenVINO"),
+        ("yolo.bin", bytes(4), "a .bin file of ncnn or OpenVINO"),  # ncnn: an array of 32-bit floats follows
+        ("yolo.pb", b"", "a TensorFlow graph"),
+        ("yolo.caffemodel", b"\n\x04", "a Caffe model"),
+        ("yolo.mnn", b"\x20\0\0\0", "an MNN model"),
+    ],
+)
+def test_file_of_another_runtime_without_a_mark_is_recognized_by_its_name(
+    task: Path, run: Run, name: str, start: bytes, kind: str
+) -> None:
+    Path(name).write_bytes(start + np.linspace(-1, 1, 100, dtype="<f4").tobytes())
+    code, _, err = run("detect", "net.cfg", name, "a.png")
+    assert code == 2 and f"{name} is {kind}, not a darknet weight file" in err
+    assert "hint: give the .weights file that it was made from" in err
+    Path(name).write_bytes(Path("net.weights").read_bytes())
+    assert run("detect", "net.cfg", name, "a.png").code == 0
 
 
 @pytest.mark.parametrize("suffix", ["tflite", "engine", "mlmodel", "xml", "h5", "pb"])

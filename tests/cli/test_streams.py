@@ -79,3 +79,22 @@ def test_system_error_without_a_file_is_not_said_to_be_of_standard_output(
 
     monkeypatch.setattr(darkpy, "plan", fail)
     assert run("show", "net.cfg")[::2] == (2, "error: Too many open files\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
+@pytest.mark.parametrize(
+    ("start", "module"),
+    [("module", "dataclasses"), ("script", "dataclasses"), ("script", "click"), ("module", "torch")],
+)
+def test_interrupt_while_modules_are_imported_is_no_traceback(task: Path, start: str, module: str) -> None:
+    """The first is imported by the package itself, the second by the program, the third by a command."""
+    Path("shim").mkdir()
+    Path(f"shim/{module}.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n"
+    )
+    Path("darkpy").write_text("from darkpy.__main__ import run\nrun()\n")
+    words = ["-m", "darkpy"] if start == "module" else [str(Path("darkpy").absolute())]
+    path = os.pathsep.join((str(Path("shim").absolute()), str(Path(darkpy.__file__).parents[1])))
+    command = [sys.executable, *words, "detect", "net.cfg", "net.weights", "a.png"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="shim", env={**os.environ, "PYTHONPATH": path})
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\n")

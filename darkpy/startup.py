@@ -1,0 +1,52 @@
+"""Ctrl-C while the program's modules are still being imported: it ends as it does later, without a traceback.
+
+Imported before all else by the package, in a process of the program only; `listen` hands Ctrl-C back to Python when the
+program can handle it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+EXIT_CODE_INTERRUPTED = 130
+_PROGRAM_FILE = os.path.join("darkpy", "__main__.py")  # noqa: PTH118  pathlib takes a tenth of the time to import
+
+
+def _is_program() -> bool:
+    """True in a process of the program: not where its modules are imported by another one."""
+    words = sys.orig_argv
+    # while `python -m darkpy` imports the package, the program's file is not known yet
+    is_module = any(words[index : index + 2] == ["-m", "darkpy"] for index in range(len(words)))
+    name = sys.argv[0] if sys.argv else ""
+    return name.endswith(_PROGRAM_FILE) or (is_module if name == "-m" else _stem(name) == "darkpy")
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(os.path.basename(name))[0]  # noqa: PTH119, PTH122
+
+
+def _end(*_: object) -> None:
+    """End the process as `main` ends it: no code of the half imported program runs any more."""
+    try:
+        os.write(2, b"\n")
+    finally:
+        os._exit(EXIT_CODE_INTERRUPTED)
+
+
+_is_quiet = (
+    _is_program()
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else ignored, as in the background of a script
+)
+if _is_quiet:
+    try:
+        signal.signal(signal.SIGINT, _end)
+    except ValueError:  # not in the main thread
+        _is_quiet = False
+
+
+def listen() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt again."""
+    if _is_quiet and signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
