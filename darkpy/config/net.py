@@ -60,7 +60,7 @@ class NetSpec:
     scales: tuple[float, ...] = key((), usual=(0, 1000))
     seq_scales: tuple[float, ...] = key((), dialect=_AX, usual=(0, 1000))
     gamma: float = key(1.0, usual=(0, 100))
-    max_batches: int = key(0, wraps=True, usual=(0, MAX_INT))
+    max_batches: int = key(0, wraps=True)
     learning_rate_min: float = key(1e-5, dialect=_AX, minimum=0, usual=(0, 100))
     sgdr_cycle: int | None = key(None, dialect=_AX, usual=(0, MAX_INT))  # falls back to max_batches
     sgdr_mult: int = key(2, dialect=_AX, usual=(1, 100))

@@ -14,7 +14,7 @@ from darkpy.build import Plan
 from darkpy.data.lists.paths import find_label, label_nearby, label_path
 from darkpy.data.loading.datasets import ClassificationData
 from darkpy.diagnostics.checks.anchors import check_anchor_sizes, check_masks
-from darkpy.diagnostics.checks.cfg import check_batch, check_layers, check_rates, heads_of, peak_rate
+from darkpy.diagnostics.checks.cfg import check_batch, check_layers, check_rates, heads_of, peak_rate, usual_max_batches
 from darkpy.diagnostics.checks.lists import FINDING_NAME as LABELS_UNUSABLE
 from darkpy.diagnostics.checks.lists import check_labels, check_names
 from darkpy.dialect import Dialect
@@ -46,8 +46,10 @@ def check_schedule(setup: TrainingSetup, seen: int, *, is_resumed: bool = False)
     finding = Finding(name="schedule", message="", cause=Cause.RATES, location=plan.locate_net("max_batches"))
     if not net.max_batches and setup.is_detector:
         message = "has no max_batches, the number of updates"
-        yield replace(finding, message=message, severity=Severity.ERROR, hints=("set max_batches=6000, say",))
-    elif net.max_batches and done >= net.max_batches:
+        yield replace(
+            finding, message=message, severity=Severity.ERROR, hints=(f"max_batches={usual_max_batches(plan)}",)
+        )
+    elif 0 < net.max_batches <= done:
         message = (
             f"the weights have seen {seen} images, which is update {done} of max_batches={net.max_batches}: nothing is"
             " left to do"
@@ -238,7 +240,8 @@ def check_setup(setup: TrainingSetup, seen: int, *, is_resumed: bool = False) ->
     """
     heads = heads_of(setup.plan)
     where = str(setup.plan.locate(heads[-1][0].index, "classes")) if heads else setup.plan.file
-    yield from check_schedule(setup, seen, is_resumed=is_resumed)
+    schedule = check_schedule(setup, seen, is_resumed=is_resumed)
+    yield from (with_remedies(setup.plan, finding) for finding in schedule)
     yield from check_names(setup.data, setup.classes, where)
     yield from check_own_keys(setup)
     yield from check_files(setup)

@@ -22,6 +22,7 @@ SPECS: dict[str, Any] = {"net": NetSpec, **{spec.type: spec for spec in SECTION_
 UNBOUNDED = {
     *("from", "layers", "share_index", "embedding_layer", "yolo_layer"),  # the plan checks what they refer to
     *("mean", "std"),  # checked together with the channels
+    "max_batches",  # doctor and train check it together with the classes: the default, 0, is no remedy
     *("stream", "wait_stream", "dot"),  # read without effect
     *("max_chart_loss", "optimized_memory", "workspace_size_limit_MB"),
 }

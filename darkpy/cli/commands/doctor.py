@@ -27,10 +27,11 @@ from darkpy.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
     from darkpy.build import Plan
+    from darkpy.config.text import Config
     from darkpy.diagnostics.doctor import Examination
     from darkpy.diagnostics.dry_run import DryRun
     from darkpy.diagnostics.sample_scores import Scored
-    from darkpy.finding import Finding
+    from darkpy.finding import CfgEdit, Finding
     from darkpy.network import Network
 
 EXIT_CODE_FINDINGS = 1
@@ -63,7 +64,8 @@ as by darkpy train. The trained network is discarded.
 
 Findings are printed in the order in which to fix them: data, rates, operations, details. Each names its place and what
 to try. Properties of darknet's own cfgs are not reported. --json prints cfg, data, images, healthy, findings and notes
-(each with level, cause, kind, place, message, try), samples and dry_run.
+(each with level, cause, kind, place, message, try, remedies), samples and dry_run. A remedy is what a program can carry
+out: edits (key, value, section, layer, and line where the key is set now) or command (words of a command line).
 
 Exit codes: 0 nothing found, 1 findings, 2 wrong input.
 """
@@ -143,8 +145,8 @@ def doctor(
             "data": None if exam.data is None else str(exam.data.path),
             "images": exam.total,
             "healthy": all(finding.is_note for finding in exam.findings),
-            "findings": [_finding_record(finding) for finding in exam.findings if not finding.is_note],
-            "notes": [_finding_record(finding) for finding in exam.findings if finding.is_note],
+            "findings": [_finding_record(finding, exam.config) for finding in exam.findings if not finding.is_note],
+            "notes": [_finding_record(finding, exam.config) for finding in exam.findings if finding.is_note],
             "samples": [
                 {
                     "image": sample.path,
@@ -264,7 +266,7 @@ def _print_findings(exam: Examination, print_all: bool) -> None:
     console.echo(f"{verdict} in {exam.config.file}{images}")
 
 
-def _finding_record(finding: Finding) -> dict[str, Any]:
+def _finding_record(finding: Finding, config: Config) -> dict[str, Any]:
     message, update = finding.message, finding.batch_num
     if finding.place and update:
         message = f"update {update}: {message}"
@@ -275,4 +277,20 @@ def _finding_record(finding: Finding) -> dict[str, Any]:
         "place": finding.place or f"update {update}",
         "message": message,
         "try": list(finding.hints),
+        "remedies": [
+            {
+                "edits": [_edit_record(edit, config) for edit in remedy.edits],
+                "command": list(remedy.command),
+                "reason": remedy.reason,
+            }
+            for remedy in finding.remedies
+        ],
     }
+
+
+def _edit_record(edit: CfgEdit, config: Config) -> dict[str, Any]:
+    """Return an edit with the line where its key is set now; None where it is not set."""
+    section = config.sections[0 if edit.layer is None else edit.layer + 1]
+    entry = section.entries.get(edit.key)
+    line = None if entry is None else entry.line
+    return {"key": edit.key, "value": edit.value, "section": section.type, "layer": edit.layer, "line": line}

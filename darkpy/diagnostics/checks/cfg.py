@@ -197,9 +197,14 @@ def peak_rate(net: NetSpec) -> float:
         return 0.0
 
 
+def usual_max_batches(plan: Plan) -> int:
+    """Updates that AlexeyAB advises: 2,000 for each class of a detector, and at least 6,000."""
+    return max(6000, *(2000 * spec.class_count for _, spec in heads_of(plan)), 0)
+
+
 def burn_in_hint(net: NetSpec) -> str:
     """Setting of a burn-in for the length of the run: darkpy's and both forks' detectors have 1000 or less."""
-    return f"burn_in={max(10, min(1000, net.max_batches // 20)) if net.max_batches else 1000}"
+    return f"burn_in={max(10, min(1000, net.max_batches // 20)) if net.max_batches > 0 else 1000}"
 
 
 def check_rates(plan: Plan) -> Iterator[Finding]:
@@ -211,6 +216,11 @@ def check_rates(plan: Plan) -> Iterator[Finding]:
         current_rate(net, max(1, net.burn_in), lambda: 1.0)
     except DarkpyError as error:
         yield error.as_finding("schedule", Cause.RATES, plan.locate_net("policy"))
+        return
+    if net.max_batches < 0:
+        text = f"max_batches={net.max_batches}: darknet ends before the first update"
+        finding = _warning(plan, "max_batches", "schedule", text, f"max_batches={usual_max_batches(plan)}")
+        yield replace(finding, severity=Severity.ERROR)
         return
     yield from _check_rate(plan)
     yield from _check_burn_in(plan)
@@ -257,7 +267,7 @@ def _check_rate(plan: Plan) -> Iterator[Finding]:
 
 def _check_burn_in(plan: Plan) -> Iterator[Finding]:
     net, peak = plan.net, peak_rate(plan.net)
-    if net.max_batches and net.burn_in >= net.max_batches:
+    if 0 < net.max_batches <= net.burn_in:
         text = f"burn_in={net.burn_in} does not end before max_batches={net.max_batches}: the rate only grows"
         yield _warning(plan, "burn_in", "burn-in-too-long", text, f"burn_in={max(1, min(1000, net.max_batches // 10))}")
     is_cold = current_rate(net, 1, lambda: 1.0) >= 0.9 * peak

@@ -52,6 +52,33 @@ def test_json_holds_what_is_printed(task: Path, run: Run) -> None:
     assert [one["kind"] for one in record["notes"]] == []
 
 
+def test_json_has_remedies_that_programs_can_carry_out(task: Path, run: Run) -> None:
+    text = Path("net.cfg").read_text().replace("size=32", "size=16").replace("[net]", "[net]\nlearning_rate=7")
+    Path("net.cfg").write_text(text)
+    record = json.loads(run("doctor", "net.cfg", "--json").out)
+    remedies = {finding["kind"]: finding["remedies"] for finding in record["findings"]}
+    first, second = remedies["stride-beyond-size"]
+    line = text.splitlines().index("stride=32") + 1
+    edit = {"key": "stride", "value": "16", "section": "maxpool", "layer": 0, "line": line}
+    assert first == {"edits": [edit], "command": [], "reason": ""}
+    assert second["edits"][0] == edit | {"key": "size", "value": "32", "line": line - 1}
+    (edit,) = remedies["rate-too-high"][0]["edits"]
+    assert edit == {"key": "learning_rate", "value": "0.001", "section": "net", "layer": None, "line": 2}
+    assert any(remedy["edits"][0]["line"] is None for remedy in remedies["rate-too-high"])
+
+
+def test_run_without_updates_is_an_error_whose_remedy_cures(task: Path, run: Run) -> None:
+    Path("net.cfg").write_text(Path("net.cfg").read_text().replace("[net]", "[net]\nmax_batches=-3\nburn_in=0"))
+    code, out, _ = run("doctor", "net.cfg", "--write", "cured.cfg")
+    assert code == 1 and out.splitlines() == [
+        "rates:",
+        "  net.cfg:2: [net] max_batches=-3: darknet ends before the first update",
+        "    hint: max_batches=6000",
+        "1 finding in net.cfg",
+    ]
+    assert run("doctor", "cured.cfg").code == 0 and "max_batches=6000" in Path("cured.cfg").read_text()
+
+
 def test_many_findings_of_a_kind_are_counted_unless_all_are_wanted(task: Path, run: Run) -> None:
     Path("pets.data").write_text("classes=2\ntrain=list.txt\n")
     Path("list.txt").write_text("".join(f"a{number}.png\n" for number in range(8)) + "a.png\n")
