@@ -96,12 +96,12 @@ def test_ncnn_files_count_their_layers_and_blobs_and_hold_all_weights(tmp_path: 
 
 @pytest.mark.slow
 def test_forward_bench_measures_more_configurations_of_darkpy(cfg: Path, tmp_path: Path) -> None:
-    words = ("--configs", "bf16", "int8", "--size", "64", "--json", str(tmp_path / "bench.json"))
+    words = ("--configs", "bf16", "int8", "--size", "64", "--busy", "1", "--json", str(tmp_path / "bench.json"))
     done = bench("forward", "--quick", "--cfg", str(cfg), "--threads", "1", *words)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "bench.json").read_text())
     assert {"darkpy bf16", "darkpy int8"} <= result["runners"].keys()
-    assert "at 64 x 64" in done.stdout
+    assert "at 64 x 64" in done.stdout and "beside 1 busy process" in done.stdout
     assert result["ratios"]["darkpy bf16 over darkpy"]["middle"] > 0
 
 

@@ -109,6 +109,13 @@ def _add_forward(forward: argparse.ArgumentParser) -> None:
     forward.add_argument("--size", type=int, metavar="N", help="width and height of the input; default: the cfg's")
     forward.add_argument("--batch", type=int, default=1)
     forward.add_argument(
+        "--busy",
+        type=int,
+        default=0,
+        metavar="N",
+        help="while N other processes compute (not under chrt: they inherit it)",
+    )
+    forward.add_argument(
         "--configs",
         "--ways",
         nargs="*",

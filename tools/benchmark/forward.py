@@ -24,7 +24,7 @@ from .darknet import TestProgram
 from .engines import open_mnn, open_ncnn, open_openvino
 from .machine import describe_machine
 from .ncnn_format import NcnnWriter
-from .runners import Outputs, Quartiles, Run, Worker, describe, take_turns
+from .runners import Outputs, Quartiles, Run, Worker, describe, other_processes, take_turns
 
 OUTPUT_TOLERANCE = 1e-4
 """Largest difference of outputs of the same network, as a fraction of the largest magnitude."""
@@ -211,6 +211,7 @@ def bench_forward(arguments: argparse.Namespace) -> dict[str, Any]:
             sys.exit(next(worker.fault for worker in workers if worker.name == "darkpy"))
         if "ONNX Runtime" in able:
             _check_agreement(able["darkpy"].outputs(), able["ONNX Runtime"].outputs())
+        stack.enter_context(other_processes(arguments.busy))
         times = take_turns(list(able.values()), arguments.rounds, arguments.seconds)
     ratios = {
         f"{name} over darkpy": Quartiles.of_ratios(seconds, times["darkpy"])
@@ -219,12 +220,14 @@ def bench_forward(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     weights = arguments.weights or "random"
     size = "" if arguments.size is None else f" at {arguments.size} x {arguments.size}"
+    busy = f", beside {arguments.busy} busy processes" if arguments.busy else ""
     return {
-        "what": f"a forward pass: {arguments.cfg}{size}, weights {weights}, batch {arguments.batch}",
+        "what": f"a forward pass: {arguments.cfg}{size}, weights {weights}, batch {arguments.batch}{busy}",
         "cfg": str(arguments.cfg),
         "size": arguments.size,
         "weights": str(weights),
         "batch": arguments.batch,
+        "busy": arguments.busy,
         "threads": arguments.threads,
         "rounds": arguments.rounds,
         "machine": machine,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from statistics import median, quantiles
 from time import perf_counter, sleep
@@ -115,6 +116,19 @@ class Worker:
         except EOFError:
             self._process.join()
             sys.exit(f"{self.name}: exit code {self._process.exitcode}")
+
+
+@contextmanager
+def other_processes(count: int) -> Iterator[None]:
+    """Keep this many other processes computing, one thread each."""
+    busy_loop = (sys.executable, "-c", "while True: sum(range(100_000))")
+    processes = [subprocess.Popen(busy_loop) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def take_turns(workers: Sequence[Runner], rounds: int, seconds: float) -> dict[str, list[float]]:
