@@ -328,7 +328,16 @@ def test_supervision_takes_the_arrays_in_one_line(result: darkpy.Result) -> None
     assert len(detections_class(xyxy=result.boxes, confidence=result.scores, class_id=result.class_ids)) == len(result)
 
 
+@pytest.fixture
+def two_torch_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("accelerated", [False, True])
+@pytest.mark.usefixtures("two_torch_threads")
 def test_threads_share_a_network(network: Network, file: Path, accelerated: bool) -> None:
     model = darkpy.accelerate(network) if accelerated else network
     images = [np.roll(np.array(PillowImage.open(file)), 5 * shift, axis=1) for shift in range(8)]
