@@ -48,6 +48,7 @@ ARROWS: dict[str, set[str]] = {  # what each part of the package may import besi
     "inference": GRAPH | {"export"},
     "training": GRAPH | {"data", "evaluation"},
     "diagnostics": GRAPH | {"data", "anchors", "evaluation", "training"},
+    "serving": ON_BOTTOM | {"data", "sources", "evaluation", "diagnostics", "network"},
     "training_run": GRAPH | {"data", "evaluation", "training", "diagnostics"},
 }
 TOP = {"cli", "__main__", "__init__"}  # may import everything; nobody below imports them

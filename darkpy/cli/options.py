@@ -297,11 +297,14 @@ box_options = compose(
     letterbox_option,
 )
 _FOR_VIDEO = ("is for cameras and video", "darkpy detector demo DATA CFG WEIGHTS FILE takes it")
-_FOR_SERVERS = ("is for servers, and darkpy opens no port", "darkpy detect --json prints JSON for programs")
+_FOR_STREAMS = (
+    "sends the frames of a video",
+    "darkpy detector demo DATA CFG WEIGHTS FILE takes it; darkpy detect --json prints JSON for programs",
+)
 UNSUPPORTED_OPTIONS = {
     **dict.fromkeys(("c", "s", "w", "fps", "prefix", "avg", "avgframes", "outfilename"), _FOR_VIDEO),
     **dict.fromkeys(("timelimitsec", "dontdrawbbox", "jsonfileoutput", "benchmark"), _FOR_VIDEO),
-    **dict.fromkeys(("jsonport", "mjpegport", "httpposthost"), _FOR_SERVERS),
+    **dict.fromkeys(("jsonport", "mjpegport", "httpposthost"), _FOR_STREAMS),
     "showimgs": ("shows images during training, and darkpy opens no window", "leave it out"),
     "topk": ("evaluates a classifier during training", "darkpy classifier valid evaluates each checkpoint"),
 }

@@ -74,11 +74,11 @@ class Handoff(Generic[Item]):
 class Worker(Generic[Item]):
     """A thread that handles items one after the other, in order.
 
-    capacity: items that may wait; `put` waits while there are more.
+    capacity: items that may wait; `put` waits while there are more, or drops the oldest with `drops_oldest`.
     """
 
-    def __init__(self, handle: Callable[[Item], object], *, capacity: int = 2) -> None:
-        self._queue: Handoff[Item] = Handoff(capacity)
+    def __init__(self, handle: Callable[[Item], object], *, capacity: int = 2, drops_oldest: bool = False) -> None:
+        self._queue: Handoff[Item] = Handoff(capacity, drops_oldest=drops_oldest)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(handle,), daemon=True)
         self._thread.start()
@@ -88,10 +88,10 @@ class Worker(Generic[Item]):
         if not self._queue.put(item) and self._error is not None:
             raise self._error
 
-    def finish(self) -> None:
-        """Wait until all items are handled. Raises: the error with which the thread ended."""
+    def finish(self, seconds: float | None = None) -> None:
+        """Wait until all items are handled, or for this time. Raises: the error with which the thread ended."""
         self._queue.finish()
-        self._thread.join()
+        self._thread.join(seconds)
         if self._error is not None:
             raise self._error
 

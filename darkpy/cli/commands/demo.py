@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import IO, TYPE_CHECKING
@@ -28,6 +29,7 @@ from darkpy.cli.options import (
     track_option,
 )
 from darkpy.cli.processes import catch_signals
+from darkpy.cli.serving_options import StreamOptions, stream_options, tell_address
 from darkpy.data.lists.text_files import read_data
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from darkpy.evaluation.detect import DetectOptions
     from darkpy.evaluation.result import Result
     from darkpy.network import Network
+    from darkpy.serving.video_streams import VideoStreams
     from darkpy.sources.video import VideoFrames
 
 RATE_WINDOW_SECONDS = 1.0
@@ -49,13 +52,14 @@ DEMO_HELP = """darknet's `detector demo`: detect the objects on a video FILE, th
 \b
   darkpy detector demo coco.data yolov4.cfg yolov4.weights film.mp4 -out_filename drawn.mp4
   darkpy detector demo coco.data yolov4.cfg yolov4.weights -c 0 -json_file_output found.json
-  darkpy detector demo coco.data yolov4.cfg yolov4.weights rtsp://camera/stream -prefix frame
+  darkpy detector demo coco.data yolov4.cfg yolov4.weights rtsp://camera/stream -mjpeg_port 8090 -json_port 8070
 
 Needs PyAV (the extra `video`). A file loses no frame; of a camera or stream, frames that come while the network is busy
 are dropped. Ctrl-C and -time_limit_sec end the run, and leave a video that plays and valid JSON.
 
-darkpy opens no window: -out_filename writes a video, -prefix images. -out_filename writes H.264, which browsers play,
-if the name ends in .mp4. FPS is measured over the last second, and AVG_FPS over the run, everything included.
+darkpy opens no window: -out_filename writes a video (H.264, which browsers play, if the name ends in .mp4), -prefix
+images, and -mjpeg_port shows the frames in a browser: http://127.0.0.1:8090/. Viewers that are slower than the network
+miss frames and never delay it. FPS is measured over the last second, and AVG_FPS over the run, everything included.
 """
 
 
@@ -114,6 +118,7 @@ def _say_no_average(ctx: click.Context, option: click.Parameter, value: int | No
 @click.argument("weights", type=FILE_PATH)
 @click.argument("file", type=SOURCE_PATH, required=False)
 @_demo_options
+@stream_options
 @click.option("-avgframes", "-avg", type=int, expose_value=False, hidden=True, callback=_say_no_average)
 @tiles_option
 @track_option
@@ -132,6 +137,7 @@ def demo(
     letterbox: bool | None,
     load: LoadOptions,
     demo: _DemoOptions,
+    streams: StreamOptions,
 ) -> int:
     from darkpy.evaluation.detect import BATCH_SIZE, DetectOptions, detect_frames
     from darkpy.evaluation.tiles import TileGrid
@@ -158,6 +164,10 @@ def demo(
 
     with ExitStack() as open_things:
         open_things.callback(frames.close)
+        viewers = None
+        if streams.are_used:
+            once = demo.time_limit_sec is not None
+            viewers = open_things.enter_context(_open_streams(streams, cfg.stem, frames.name, post_once=once))
         network = open_network(cfg, weights, load, batch_size=1)
         names = class_names(network, names_file)
         options = DetectOptions(thresh=thresh, tree_thresh=hier, nms=nms, letterbox=letterbox)
@@ -167,7 +177,7 @@ def demo(
             limit.start()
             open_things.callback(limit.cancel)
         rate = demo.rate or (frames.rate and frames.rate / (demo.skip + 1))
-        report = open_things.enter_context(_DemoReport(demo, network.plan.dialect, rate))
+        report = open_things.enter_context(_DemoReport(demo, network.plan.dialect, rate, viewers))
         if demo.benchmark:
             _benchmark(network, frames, options, demo.time_limit_sec)
             return 0
@@ -188,14 +198,34 @@ def demo(
     return 128 + received[0] if received else 0
 
 
+def _open_streams(options: StreamOptions, title: str, source: str, *, post_once: bool) -> VideoStreams:
+    from darkpy.serving.video_streams import VideoStreams
+
+    streams = VideoStreams(
+        title,
+        source,
+        mjpeg_port=options.mjpeg_port,
+        json_port=options.json_port,
+        host=options.host,
+        post_host=options.http_post_host,
+        post_once=post_once,
+        log=console.warn,
+    )
+    for server in streams.servers:
+        tell_address(server)
+    return streams
+
+
 class _DemoReport:
     """Output of `detector demo`, frame by frame: lines, JSON, and drawings, which two threads make and write."""
 
-    def __init__(self, options: _DemoOptions, dialect: Dialect, rate: float | None) -> None:
+    def __init__(
+        self, options: _DemoOptions, dialect: Dialect, rate: float | None, streams: VideoStreams | None
+    ) -> None:
         from darkpy.evaluation.video_writer import VideoWriter
         from darkpy.sources.handoff import Worker
 
-        self.options, self.dialect = options, dialect
+        self.options, self.dialect, self._streams = options, dialect, streams
         self._rate = _FrameRate()
         self._closing = ExitStack()
         with ExitStack() as closing:  # what is open is closed if the next cannot be opened
@@ -210,7 +240,9 @@ class _DemoReport:
             # the drawing one is finished first, and gives the writing one its last frames
             self._writing: Worker[tuple[PIL.Image.Image, int, float | None]] = Worker(self._write)
             closing.callback(self._writing.finish)
-            self._drawing: Worker[Result] = Worker(self._draw)
+            self._drawing: Worker[Result] = Worker(
+                lambda result: self._writing.put((self._draw(result), result.frame, result.time))
+            )
             closing.callback(self._drawing.finish)
             self._closing = closing.pop_all()
 
@@ -235,24 +267,30 @@ class _DemoReport:
             console.echo(f"Objects:\n\n{lines}\nFPS:{now:.1f} \t AVG_FPS:{average:.1f}")
         else:
             console.echo(f"\nFPS:{now:.1f}\nObjects:\n\n{lines}", nl=False)
+        record = formats.frame_json(result.frame + 1, None, result.objects)
         if self._json is not None:
-            self._json.add(formats.frame_json(result.frame + 1, None, result.objects))
+            self._json.add(record)
+        if self._streams is not None:
+            self._streams.add(result, record, now)
         if self._draws:
             self._drawing.put(result)
+        elif self._streams is not None:
+            self._streams.show(partial(self._draw, result))
 
     def summary(self, frames: VideoFrames) -> str:
         """The last line: frames, time, rate, and the frames that were dropped."""
         text = f"{self._rate.frames} frames in {self._rate.seconds:.1f} s, {self._rate.average:.1f} per second"
         return f"{text}; {frames.dropped} frames were dropped" if frames.is_live else text
 
-    def _draw(self, result: Result) -> None:
+    def _draw(self, result: Result) -> PIL.Image.Image:
         import PIL.Image
 
-        image = PIL.Image.fromarray(result.image) if self.options.dontdraw_bbox else result.draw()
-        self._writing.put((image, result.frame, result.time))
+        return PIL.Image.fromarray(result.image) if self.options.dontdraw_bbox else result.draw()
 
     def _write(self, drawn: tuple[PIL.Image.Image, int, float | None]) -> None:
         image, index, time_s = drawn
+        if self._streams is not None:
+            self._streams.show(lambda: image)
         if self._video is not None:
             self._video.write(image, time_s)
         if self.options.prefix is not None:

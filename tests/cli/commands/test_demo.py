@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import av
 import pytest
+from PIL import Image
 
 from tests.cli.conftest import Run
 from tests.cli.videos import H, W, bar_position, network_camera, read_video, write_video
@@ -90,6 +96,34 @@ def test_time_limit_ends_a_camera_with_whole_files(task: Path, run: Run) -> None
     assert code == 0 and "frames were dropped" in err
     records = json.loads((task / "a.json").read_text())
     assert len(records) == len(read_video(task / "drawn.mp4")) > 2
+
+
+def test_streams_show_what_the_files_hold(task: Path, run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as images, socket.create_server(("127.0.0.1", 0)) as records:
+        ports = [server.getsockname()[1] for server in (images, records)]
+    answers: dict[str, bytes] = {}
+
+    def read(name: str, port: int) -> None:
+        while name not in answers:
+            with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
+                answers[name] = answer.read()
+
+    clients = [threading.Thread(target=read, args=pair) for pair in zip(("images", "records"), ports, strict=True)]
+    with network_camera(20) as (address, _):
+        for client in clients:
+            client.start()
+        options = ("-mjpeg_port", str(ports[0]), "-json_port", str(ports[1]), "-time_limit_sec", "1.2", "-dont_show")
+        code, _, err = run(*DEMO, address, *CPU, *options, "-json_file_output", "found.json")
+        for client in clients:
+            client.join()
+    assert code == 0 and f"note: -mjpeg_port: http://127.0.0.1:{ports[0]}/" in err
+    in_file = {record["frame_id"]: record for record in json.loads((task / "found.json").read_text())}
+    streamed = json.loads(answers["records"])
+    assert len(streamed) > 3 and all(in_file[record["frame_id"]] == record for record in streamed)
+    parts = answers["images"].split(b"Content-Type: image/jpeg")[1:]
+    assert len(parts) > 3
+    with Image.open(io.BytesIO(parts[0][parts[0].index(b"\xff\xd8") :])) as image:
+        assert image.size == (W, H)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")

@@ -1,0 +1,60 @@
+"""Options of the commands that open a port, and the note with its address."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from darkpy.cli import console
+from darkpy.cli.options import collect
+
+if TYPE_CHECKING:
+    from darkpy.serving.http_server import HttpServer
+
+PORT_RANGE = click.IntRange(0, 65535)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions:
+    """Streams of `detector demo`: the values of `stream_options`."""
+
+    mjpeg_port: int | None
+    json_port: int | None
+    http_post_host: str | None
+    host: str
+
+    @property
+    def are_used(self) -> bool:
+        return self.mjpeg_port is not None or self.json_port is not None or self.http_post_host is not None
+
+
+host_option = click.option(
+    "--host",
+    default="127.0.0.1",
+    metavar="ADDRESS",
+    show_default=True,
+    help="Address to listen on; 0.0.0.0 lets other machines in, without a password.",
+)
+stream_options = collect(
+    StreamOptions,
+    "streams",
+    click.option(
+        "-mjpeg_port", type=PORT_RANGE, metavar="N", help="Show the frames on a page at this port; 0 takes a free one."
+    ),
+    click.option(
+        "-json_port", type=PORT_RANGE, metavar="N", help="Send the detections of each frame as JSON at this port."
+    ),
+    click.option(
+        "-http_post_host", metavar="HOST/PATH", help="Post the detections of each frame to a web server, as text."
+    ),
+    host_option,
+)
+
+
+def tell_address(server: HttpServer) -> None:
+    """Print the address of a server; and that others reach it, if it does not listen for this machine alone."""
+    console.info(f"{server.option}: {server.url}")
+    if not server.is_loopback:
+        console.warn(f"{server.url} is open to other machines, without a password")

@@ -1,0 +1,81 @@
+"""Pages of the servers: whole in themselves, so that they work without a network, and free to run one script only."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from html import escape
+
+from darkpy.diagnostics.report.style import style_sheet
+from darkpy.serving.http_messages import HTML_TYPE, HttpRequest, HttpResponse
+
+_PAGE_RULES = """
+body{min-height:100vh}
+main.wide,header.wide{max-width:1600px}
+.screen{margin:14px 0 0;background:var(--panel);border:1px solid var(--grid);border-radius:6px;overflow:hidden;
+ display:grid;place-items:center;min-height:200px}
+.screen img{max-height:calc(100vh - 170px);width:auto}
+.status{margin:10px 0 0;font-variant-numeric:tabular-nums}
+.status.bad{color:var(--bad)}
+.status::before{content:"";display:inline-block;width:9px;height:9px;border-radius:50%;background:#2da44e;
+ margin-right:8px}
+.status.bad::before,.status.idle::before{background:var(--muted)}
+footer{max-width:1600px;margin:20px auto;padding:0 20px;color:var(--muted);font-size:13px}
+"""
+_VIDEO_SCRIPT = """
+const image = document.getElementById("live"), state = document.getElementById("state");
+let lost = false;
+image.onerror = () => { lost = true; };
+async function poll() {
+  try {
+    const answer = await fetch("status.json", {cache: "no-store"});
+    if (!answer.ok) throw new Error(answer.statusText);
+    const status = await answer.json();
+    if (lost) { image.src = "stream.mjpg?" + Date.now(); lost = false; }
+    const objects = Object.entries(status.objects).map(([name, count]) => count > 1 ? `${count} ${name}` : name);
+    state.textContent = status.frame === null ? "Waiting for the first frame" :
+      `Frame ${status.frame} · ${status.rate.toFixed(1)} frames/s · ${objects.join(", ") || "no object"}`;
+    state.className = "status";
+  } catch (error) {
+    lost = true;
+    state.textContent = "No answer: the program has ended or was stopped.";
+    state.className = "status bad";
+  }
+  setTimeout(poll, 1000);
+}
+poll();
+"""
+
+
+def video_page(title: str, source: str) -> HttpResponse:
+    """Page with the frames of a video as they are detected."""
+    body = (
+        f"<header class=wide><h1>{escape(title)}</h1><p class=muted>{escape(source)}</p></header>"
+        '<main class=wide><p id=state class="status idle" role=status>Waiting for the first frame</p>'
+        '<div class=screen><img id=live src="stream.mjpg" alt="Frames with the boxes of their detections"></div></main>'
+        '<footer>For programs: <a href="stream.mjpg">stream.mjpg</a>, <a href="status.json">status.json</a></footer>'
+    )
+    return page(title, body, _VIDEO_SCRIPT)
+
+
+def page(title: str, body: str, script: str) -> HttpResponse:
+    """Answer with a page. Its policy lets it load images from this server and run `script`, nothing else."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        "default-src 'none'; img-src 'self' data: blob:; style-src 'unsafe-inline'; connect-src 'self'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    )
+    html = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1"><link rel="icon" href="data:,">'
+        f"<title>{escape(title)}</title><style>{style_sheet()}{_PAGE_RULES}</style></head>"
+        f"<body>{body}<script>{script}</script></body></html>\n"
+    )
+    return HttpResponse(
+        body=html.encode(errors="replace"), content_type=HTML_TYPE, headers={"Content-Security-Policy": policy}
+    )
+
+
+def is_browser(request: HttpRequest) -> bool:
+    """True for a request that asks for a page; programs that read a stream ask for anything."""
+    return "text/html" in request.headers.get("accept", "")
