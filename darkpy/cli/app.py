@@ -53,6 +53,14 @@ dataset = Group(
     {
         "draw": _lazy("dataset", "draw", "Draw images of a data set with their boxes."),
         "from-coco": _lazy("dataset_import", "from_coco", "Convert COCO JSON to a darknet data set."),
+        "from-kitti": _lazy("dataset_import", "from_kitti", "Convert KITTI's label_2 to a darknet data set."),
+        "from-labelme": _lazy("dataset_import", "from_labelme", "Convert LabelMe's JSON to a darknet data set."),
+        "from-labelstudio": _lazy(
+            "dataset_import", "from_labelstudio", "Convert an export of Label Studio to a darknet data set."
+        ),
+        "from-openimages": _lazy(
+            "dataset_import", "from_openimages", "Convert Open Images' CSV to a darknet data set."
+        ),
         "from-voc": _lazy("dataset_import", "from_voc", "Convert PASCAL VOC XML to a darknet data set."),
         "from-yolo": _lazy(
             "dataset_import", "from_yolo", "Convert a YOLO data set (data.yaml, folder) to a darknet data set."

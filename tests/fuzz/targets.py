@@ -39,6 +39,7 @@ from darkpy.network import Network
 from darkpy.shapes import Shape
 from darkpy.training.checkpoints import open_resume
 from darkpy.training.trainer import Trainer
+from tests.fuzz.annotation_targets import annotation_targets
 from tests.fuzz.harness import OUT, Target
 
 CFG = """[net]
@@ -396,4 +397,5 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
         quick=40,
         thorough=4_000,
     ),
+    **annotation_targets(project()),
 }

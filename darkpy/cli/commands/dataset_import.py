@@ -72,6 +72,59 @@ boxes become the boxes around them; key points, scores and track numbers are dro
 are named by SRC, by a classes.txt or obj.names near it, by --names, or else by their numbers. All faults of all files
 are reported at once.
 """
+FROM_LABELME_HELP = """Convert LabelMe's JSON to a darknet data set.
+
+\b
+  darkpy dataset from-labelme annotated pets
+  darkpy dataset from-labelme annotated pets --images photos
+
+SRC is a folder with JSON files, in it or below it, or one JSON file. An image is found by the path in its file, else
+the one in the file (imageData) is written, else it is looked for by its name in --images. DIR gets the same files as
+from darkpy dataset from-voc.
+
+Polygons, circles, lines, rotated rectangles and masks become the boxes around them; shapes of one group and label
+become one box; points have no size and are left out; flags, attributes and descriptions are lost. All faults of all
+files are reported at once.
+"""
+FROM_LABELSTUDIO_HELP = """Convert an export of Label Studio, JSON or JSON-MIN, to a darknet data set.
+
+\b
+  darkpy dataset from-labelstudio project-1-at-2026-01-31.json pets --images media/upload
+
+The images of an export lie on the server, and JSON names only their addresses: put them into a folder and name it as
+--images. They are found by the end of the address, with or without the letters that Label Studio puts before the names
+of uploaded files. DIR gets the same files as from darkpy dataset from-voc.
+
+Of several annotations of an image the ground truth counts, else the latest; skipped and unannotated tasks, and
+predictions, are left out. Rotated rectangles, polygons, ellipses and brush masks become the boxes around them; key
+points, classifications and texts are left out. All faults of all tasks are reported at once.
+"""
+FROM_KITTI_HELP = """Convert KITTI's detection data to a darknet data set.
+
+\b
+  darkpy dataset from-kitti kitti/training cars
+  darkpy dataset from-kitti export cars
+
+SRC has folders label_2 and image_2 (or labels and images) in it or below it. Where several do, as in train and val,
+they are splits; so are lists in ImageSets. DIR gets the same files as from darkpy dataset from-voc.
+
+Regions of the type DontCare are left out, and so are images without a label file; truncation, occlusion and everything
+in space are lost. All faults of all files are reported at once.
+"""
+FROM_OPENIMAGES_HELP = """Convert Open Images' CSV to a darknet data set.
+
+\b
+  darkpy dataset from-openimages train-annotations-bbox.csv validation-annotations-bbox.csv pets --images photos
+  darkpy dataset from-openimages train-annotations-bbox.csv cats --images photos --names cats.txt
+
+Each CSV becomes a split named after its file; a single one is split at random into train and valid. Only boxes of
+images that are in --images, or beside the files, are read. Classes are named by --classes, or the
+class-descriptions*.csv beside the files, and are in its order; those without an object are left out. --names FILE reads
+only its classes, which needs less memory. DIR gets the same files as from darkpy dataset from-voc.
+
+Groups (IsGroupOf) become difficult objects, which do not count as missed; IsOccluded, IsTruncated, IsDepiction and
+IsInside are lost. All faults of all files are reported at once.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,33 +173,29 @@ _write_options = collect(
 )
 
 
+_images_option = click.option(
+    "--images", type=FILE_PATH, metavar="DIR", help="Folder of the images.  [default: as the files name them]"
+)
+
+
 @click.command("from-voc", cls=Command, help=FROM_VOC_HELP)
 @click.argument("source", metavar="SRC", type=FILE_PATH)
 @click.argument("folder", metavar="DIR", type=OUTPUT_PATH)
+@_images_option
 @corners_option
 @_write_options
-def from_voc(
-    source: Path,
-    folder: Path,
-    corners: str,
-    options: _WriteOptions,
-) -> None:
+def from_voc(source: Path, folder: Path, images: Path | None, corners: str, options: _WriteOptions) -> None:
     from darkpy.data.formats.voc import Corners, read_voc
 
-    _write(read_voc(source, Corners(corners)), folder, options)
+    _write(read_voc(source, Corners(corners), images), folder, options)
 
 
 @click.command("from-coco", cls=Command, help=FROM_COCO_HELP)
 @click.argument("sources", metavar="JSON...", type=FILE_PATH, nargs=-1, required=True)
 @click.argument("folder", metavar="DIR", type=OUTPUT_PATH)
-@click.option("--images", type=FILE_PATH, metavar="DIR", help="Folder of the images.  [default: COCO's layout]")
+@_images_option
 @_write_options
-def from_coco(
-    sources: tuple[Path, ...],
-    folder: Path,
-    images: Path | None,
-    options: _WriteOptions,
-) -> None:
+def from_coco(sources: tuple[Path, ...], folder: Path, images: Path | None, options: _WriteOptions) -> None:
     from darkpy.data.formats.coco import read_coco_splits
 
     _write(read_coco_splits(sources, images), folder, options)
@@ -163,6 +212,54 @@ def from_yolo(source: Path, folder: Path, options: _WriteOptions) -> None:
     _write(read_yolo(source, names), folder, options)
 
 
+@click.command("from-labelme", cls=Command, help=FROM_LABELME_HELP)
+@click.argument("source", metavar="SRC", type=FILE_PATH)
+@click.argument("folder", metavar="DIR", type=OUTPUT_PATH)
+@_images_option
+@_write_options
+def from_labelme(source: Path, folder: Path, images: Path | None, options: _WriteOptions) -> None:
+    from darkpy.data.formats.labelme import read_labelme
+
+    _write(read_labelme(source, images), folder, options)
+
+
+@click.command("from-labelstudio", cls=Command, help=FROM_LABELSTUDIO_HELP)
+@click.argument("source", metavar="JSON", type=FILE_PATH)
+@click.argument("folder", metavar="DIR", type=OUTPUT_PATH)
+@_images_option
+@_write_options
+def from_labelstudio(source: Path, folder: Path, images: Path | None, options: _WriteOptions) -> None:
+    from darkpy.data.formats.labelstudio import read_labelstudio
+
+    _write(read_labelstudio(source, images), folder, options)
+
+
+@click.command("from-kitti", cls=Command, help=FROM_KITTI_HELP)
+@click.argument("source", metavar="SRC", type=FILE_PATH)
+@click.argument("folder", metavar="DIR", type=OUTPUT_PATH)
+@_images_option
+@_write_options
+def from_kitti(source: Path, folder: Path, images: Path | None, options: _WriteOptions) -> None:
+    from darkpy.data.formats.kitti import read_kitti
+
+    _write(read_kitti(source, images), folder, options)
+
+
+@click.command("from-openimages", cls=Command, help=FROM_OPENIMAGES_HELP)
+@click.argument("sources", metavar="CSV...", type=FILE_PATH, nargs=-1, required=True)
+@click.argument("folder", metavar="DIR", type=OUTPUT_PATH)
+@_images_option
+@click.option("--classes", type=FILE_PATH, metavar="CSV", help="Names of the classes.  [default: beside the files]")
+@_write_options
+def from_openimages(
+    sources: tuple[Path, ...], folder: Path, images: Path | None, classes: Path | None, options: _WriteOptions
+) -> None:
+    from darkpy.data.formats.openimages import read_openimages
+
+    names = () if options.names_file is None else read_names(options.names_file)
+    _write(read_openimages(sources, images, classes, names), folder, options)
+
+
 def _write(annotations: AnnotatedDataset, folder: Path, options: _WriteOptions) -> None:
     """Write annotations as a darknet data set and print a summary."""
     from darkpy.data.formats.darknet_writer import DarknetSet, ImportStats, label_texts, write_set
@@ -171,10 +268,12 @@ def _write(annotations: AnnotatedDataset, folder: Path, options: _WriteOptions) 
     console.warn_many("annotated images do not exist", annotations.missing)
     for description, locations in annotations.losses.items():
         console.warn_many(description, locations)
+    if not annotations.images and not annotations.missing:
+        raise DarkpyError("no image is annotated", hint="name files with annotations of images")
     if not annotations.images:
         raise DarkpyError(
             "none of the annotated images exists",
-            hint="put the images where the annotations name them; from-coco takes their folder as --images DIR",
+            hint="put the images where the annotations name them, or name their folder as --images DIR",
         )
     names = annotations.class_names() if options.names_file is None else read_names(options.names_file)
     if not names:

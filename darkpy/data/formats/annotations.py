@@ -1,18 +1,21 @@
-"""Annotated images in a common form: what VOC's and COCO's files contain, with boxes in pixels.
+"""Annotated images in the form that every reader of a format yields and every writer takes, with boxes in pixels.
 
-A reader of a format parses each file into objects, notes what is wrong in an `ImportReport`, and lets
-`annotated_image` settle the image's size.
+A reader parses each file into objects, notes what is wrong or lost in an `ImportReport`, finds the images with an
+`ImageFinder`, and lets `annotated_image` settle their sizes.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import product
+from operator import mul
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from darkpy.data.loading.decoding import read_image_layout
+from darkpy.data.lists.paths import IMAGE_SUFFIXES, find_images_below, is_true, printable
+from darkpy.data.loading.decoding import layout_of_bytes, read_image_layout
 from darkpy.errors import DarkpyError, ImageError
 
 MAX_SIDE_PX = 1 << 20
@@ -39,11 +42,25 @@ class AnnotatedObject(NamedTuple):
     is_difficult: bool = False
 
 
+class EmbeddedImage(NamedTuple):
+    """Image inside an annotation file. path: that it would have as a file. read: decodes its file's content."""
+
+    path: Path
+    read: Callable[[], bytes]
+
+    @property
+    def suffix(self) -> str:
+        return self.path.suffix
+
+
+ImageFile = Path | EmbeddedImage
+
+
 @dataclass(frozen=True, slots=True)
 class AnnotatedImage:
-    """Image and its objects. file: path of the image. Units: w, h in pixels."""
+    """Image and its objects. Units: w, h in pixels."""
 
-    file: Path
+    file: ImageFile
     w: int
     h: int
     objects: tuple[AnnotatedObject, ...]
@@ -80,45 +97,138 @@ class ImportReport:
         self.faults: list[str] = []
         self.losses: defaultdict[str, list[str]] = defaultdict(list)
 
+    def found_losses(self) -> dict[str, list[str]]:
+        """Return the losses that there are."""
+        return {description: locations for description, locations in self.losses.items() if locations}
+
     def check(self, hint: str) -> None:
         """Raises: DarkpyError with all faults (up to what a person would read) when there are any."""
         if not self.faults:
             return
-        more = len(self.faults) - MAX_SHOWN_FAULTS
-        lines = [*self.faults[:MAX_SHOWN_FAULTS], *([f"... and {more} more"] if more > 0 else [])]
+        faults = list(dict.fromkeys(self.faults))
+        more = len(faults) - MAX_SHOWN_FAULTS
+        lines = [*faults[:MAX_SHOWN_FAULTS], *([f"... and {more} more"] if more > 0 else [])]
         raise DarkpyError("\n".join(lines), hint=hint)
 
 
-def box_around(points: Iterable[tuple[float, float]]) -> BoxPx:
-    """Return the smallest box around at least one point."""
-    x_N, y_N = zip(*points, strict=True)
-    return BoxPx(min(x_N), min(y_N), max(x_N), max(y_N))
+class ImageFinder:
+    """Finds images that annotation files name, also by paths of other computers: only below its folders.
+
+    folders: in which a path may start. A name that several images have is added to the report's faults.
+    """
+
+    def __init__(self, folders: Iterable[Path], report: ImportReport) -> None:
+        self.folders = tuple(dict.fromkeys(folders))
+        self._report = report
+        self._images: tuple[defaultdict[str, list[Path]], defaultdict[str, list[Path]]] | None = None
+
+    def find(self, name: str, near: Sequence[Path] = ()) -> Path | None:
+        """Find an image by its path, else by the end of the path, else by its file name anywhere below the folders.
+
+        near: folders in which the path is looked for first.
+        """
+        parts = path_parts(name)
+        if not parts or "\0" in name or Path(parts[-1]).suffix.lower() not in IMAGE_SUFFIXES:
+            return None
+        for start, folder in product(range(len(parts)), (*near, *self.folders)):
+            path = folder.joinpath(*parts[start:])
+            if is_true(path.is_file):
+                return path
+        return self._single(self._index()[0].get(parts[-1], ()), name)
+
+    def find_stem(self, stem: str) -> Path | None:
+        """Find an image by its file name without the ending."""
+        return self._single(self._index()[1].get(stem, ()), stem)
+
+    def _index(self) -> tuple[defaultdict[str, list[Path]], defaultdict[str, list[Path]]]:
+        """Return the images below the folders by file name and by stem."""
+        if self._images is None:
+            by_name: defaultdict[str, list[Path]] = defaultdict(list)
+            by_stem: defaultdict[str, list[Path]] = defaultdict(list)
+            for path in dict.fromkeys(path for folder in self.folders for path in find_images_below(folder)):
+                by_name[path.name].append(path)
+                by_stem[path.stem].append(path)
+            self._images = by_name, by_stem
+        return self._images
+
+    def _single(self, paths: Sequence[Path], name: str) -> Path | None:
+        if len(paths) > 1:
+            shown = f"{printable(paths[0])} and {printable(paths[1])}"
+            self._report.faults.append(f"{printable(name)[:80]}: {len(paths)} images have this name, {shown}")
+        return paths[0] if paths else None
+
+
+def path_parts(name: str) -> tuple[str, ...]:
+    """Return the folders and the file name of a path with slashes or backslashes, without `..`, root and drive."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return tuple(part for part in parts if part not in ("/", "//", "..") and not part.endswith(":"))
+
+
+def unique_image_names(images: Sequence[Path]) -> dict[Path, str]:
+    """Return a name for each image in one folder: its stem, or more of its path where others have the same."""
+    names = {image: image.stem for image in images}
+    for depth in range(2, max((len(image.parts) for image in images), default=1) + 2):
+        counts = Counter(name.lower() for name in names.values())
+        shared = [image for image, name in names.items() if counts[name.lower()] > 1]
+        for image in shared:
+            folders = [part for part in image.parts[-depth:-1] if part not in ("/", "..", "images")]
+            suffix = image.suffix.replace(".", "_") if depth > len(image.parts) else ""
+            names[image] = "_".join([*folders, image.stem]) + suffix
+    return names
+
+
+def join_images(
+    splits: Mapping[str, Mapping[Path, AnnotatedImage]],
+    missing: Sequence[str],
+    report: ImportReport,
+    names: Sequence[str] = (),
+) -> AnnotatedDataset:
+    """Make a data set of images by their paths. splits: one with an empty name for a source without splits."""
+    images = {path: image for members in splits.values() for path, image in members.items()}
+    keys = unique_image_names(list(images))
+    by_key = {keys[path]: image for path, image in images.items()}
+    members = {split: [keys[path] for path in paths] for split, paths in splits.items() if split and paths}
+    return AnnotatedDataset(by_key, members, tuple(missing), tuple(names), report.found_losses())
 
 
 def annotated_image(
     location: str,
-    file: Path,
-    size_px: tuple[float, float],
+    file: ImageFile,
+    size_px: tuple[float, float] | None,
     objects: Sequence[AnnotatedObject],
     report: ImportReport,
+    *,
+    in_fractions: bool = False,
 ) -> AnnotatedImage | None:
     """Combine an annotation with its image, whose own size counts where the annotation's is missing or swapped.
 
-    location: of the annotation, for messages. size_px: as annotated; NaN for none.
+    location: of the annotation, for messages. size_px: as annotated, NaN for a missing side; None in a format without
+        sizes, whose boxes are those of the upright image, in fractions of it or in pixels.
     Returns: None when neither the annotation nor the image has a size, which is a fault.
     """
-    is_sized = all(1 <= side <= MAX_SIDE_PX for side in size_px)
-    w, h = map(round, size_px) if is_sized else (0, 0)
+    is_sized = size_px is not None and all(1 <= side <= MAX_SIDE_PX for side in size_px)
+    w, h = map(round, size_px) if size_px and is_sized else (0, 0)
     try:
-        layout = read_image_layout(file)
+        layout = read_image_layout(file) if isinstance(file, Path) else layout_of_bytes(file.read(), str(file.path))
     except ImageError as error:
+        if isinstance(file, EmbeddedImage):
+            report.faults.append(error.message)
+            return None
         if is_sized:
             return AnnotatedImage(file, w, h, tuple(objects))
+        if size_px is None:
+            report.faults.append(f"{location}: the size of the image is unknown ({error})")
+            return None
         shown = " x ".join("?" if side != side else f"{side:g}" for side in size_px)
         report.faults.append(
             f"{location}: the image's size is {shown}, and boxes cannot be scaled without it ({error})"
         )
         return None
+    if size_px is None:
+        if in_fractions:
+            scale = (layout.w, layout.h, layout.w, layout.h)
+            objects = [item._replace(box=BoxPx(*map(mul, item.box, scale))) for item in objects]
+        return AnnotatedImage(file, layout.w, layout.h, tuple(objects))
     if not is_sized:
         report.losses[_SIZE_FROM_IMAGE].append(location)
     elif w == h or (w, h) != (layout.h, layout.w):

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from darkpy.data.formats.annotations import (
-    MAX_SIDE_PX,
     AnnotatedDataset,
     AnnotatedImage,
     AnnotatedObject,
     BoxPx,
+    ImageFinder,
     ImportReport,
     annotated_image,
-    box_around,
+    join_images,
 )
-from darkpy.data.lists.paths import is_true
+from darkpy.data.formats.json_files import read_json, shown_value, to_pixels, to_text
+from darkpy.data.formats.outlines import box_around, box_around_coco_mask
 from darkpy.errors import DarkpyError
-from darkpy.files import open_regular
 
 MAX_FILE_BYTES = 1 << 30  # the largest of COCO's own files has 0.5 GB
 _COCO_HINT = "COCO's instances_*.json has images, annotations and categories"
+_DROPPED_PARTS = {
+    "segmentation": "files have segmentations, of which the boxes are kept",
+    "keypoints": "files have key points, which are dropped",
+    "attributes": "files have attributes of objects, which are dropped",
+}
+
+
+@dataclass(slots=True)
+class _CocoFile:
+    """Content of a JSON file. images: by their paths, which need not exist."""
+
+    names: tuple[str, ...] = ()
+    images: dict[Path, AnnotatedImage] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
 
 
 def read_coco(file: Path, images: Path | None = None, *, needs_images: bool = True) -> AnnotatedDataset:
@@ -38,9 +49,9 @@ def read_coco(file: Path, images: Path | None = None, *, needs_images: bool = Tr
         have malformed boxes.
     """
     report = ImportReport()
-    dataset = _read_dataset(file, images, report, needs_images=needs_images)
+    content = _read_file(file, images, report, needs_images=needs_images)
     report.check(_COCO_HINT)
-    return dataset
+    return join_images({"": content.images}, content.missing, report, content.names)
 
 
 def read_coco_splits(files: Sequence[Path], images: Path | None = None) -> AnnotatedDataset:
@@ -51,35 +62,33 @@ def read_coco_splits(files: Sequence[Path], images: Path | None = None) -> Annot
     Raises: DarkpyError as `read_coco`, and when two files share an image or a name, or have different classes.
     """
     report = ImportReport()
-    datasets = {file: _read_dataset(file, images, report, needs_images=True) for file in files}
+    contents = [_read_file(file, images, report, needs_images=True) for file in files]
     report.check(_COCO_HINT)
-    first = files[0]
-    merged: dict[str, AnnotatedImage] = {}
-    splits: dict[str, list[str]] = {}
-    for file, dataset in datasets.items():
-        if dataset.names != datasets[first].names:
-            raise DarkpyError(f"{file}: has other categories than {first}", hint="files of one data set have the same")
-        shared = merged.keys() & dataset.images.keys()
+    owners: dict[Path, Path] = {}
+    named: set[str] = set()
+    for file, content in zip(files, contents, strict=True):
+        if content.names != contents[0].names:
+            report.faults.append(f"{file}: has other categories than {files[0]}")
+        shared = owners.keys() & content.images.keys()
         if shared:
-            raise DarkpyError(f"{file}: {len(shared)} images are in another file too, for example {min(shared)}")
-        if _split_name(file) in splits:
-            raise DarkpyError(
-                f"{file}: another file is also the split {_split_name(file)!r}", hint="rename one of them"
-            )
-        merged |= dataset.images
-        splits[_split_name(file)] = list(dataset.images)
-    missing = tuple(name for dataset in datasets.values() for name in dataset.missing)
-    nonempty = {name: members for name, members in splits.items() if members}
-    return AnnotatedDataset(merged, nonempty if len(files) > 1 else {}, missing, datasets[first].names, report.losses)
+            report.faults.append(f"{file}: {len(shared)} images are in another file too, for example {min(shared)}")
+        if _split_name(file) in named:
+            report.faults.append(f"{file}: another file is also the split {_split_name(file)!r}")
+        owners |= dict.fromkeys(content.images, file)
+        named.add(_split_name(file))
+    report.check("files of one data set have the same categories, other images, and other names")
+    splits = {_split_name(file): content.images for file, content in zip(files, contents, strict=True)}
+    splits = splits if len(files) > 1 else {"": contents[0].images}
+    return join_images(splits, [name for content in contents for name in content.missing], report, contents[0].names)
 
 
-def _read_dataset(file: Path, images: Path | None, report: ImportReport, *, needs_images: bool) -> AnnotatedDataset:
+def _read_file(file: Path, images: Path | None, report: ImportReport, *, needs_images: bool) -> _CocoFile:
     """Read a file, and add what is wrong with it to a report; the result counts only if that has no faults."""
     try:
         listed, annotations, categories = _read(file)
     except DarkpyError as error:
         report.faults.append(error.message)
-        return AnnotatedDataset({}, {})
+        return _CocoFile()
     names = {_id(category, file, report): _text(category, "name", file, report) for category in categories}
     # class order is that of the ids; ids are numbers, or in some files strings
     order = [names[key] for key in sorted(names, key=lambda key: (isinstance(key, str), key))]
@@ -91,34 +100,44 @@ def _read_dataset(file: Path, images: Path | None, report: ImportReport, *, need
         image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
         is_valid = all(isinstance(key, int | str) for key in (image_id, category_id))
         if not is_valid or image_id not in objects or category_id not in names:
-            owner = f"image {_shown(image_id)}, category {_shown(category_id)}"
+            owner = f"image {shown_value(image_id)}, category {shown_value(category_id)}"
             report.faults.append(f"{file}: an annotation is for {owner}, which does not exist")
         elif box := _box(annotation, file, report):
-            is_crowd = bool(annotation.get("iscrowd"))
+            is_crowd = bool(annotation.get("iscrowd") or annotation.get("ignore"))
             objects[image_id].append(AnnotatedObject(names[category_id], box, is_difficult=is_crowd))
+    for part, description in _DROPPED_PARTS.items():
+        if any(map(_has_values, (annotation.get(part) for annotation in annotations))):
+            report.losses[description].append(str(file))
+    content = _CocoFile(names=tuple(dict.fromkeys(order)))
     beside, above, split = file.parent, file.parent.parent, file.stem.removeprefix("instances_")
     # the given folder, or else where COCO and other writers of its format put the images
     usual = (beside, beside / "images", beside / split, above / split, above / "images" / split, above / "images")
-    folders = usual if images is None else (images, images / split)
-    annotated: dict[str, AnnotatedImage] = {}
-    missing = []
+    near = usual if images is None else (images, images / split)
+    finder = ImageFinder([beside if images is None else images], report)
     for image, image_id in zip(listed, ids, strict=True):
         name = _text(image, "file_name", file, report)
-        key = _unique_name(name)
-        if key is None:
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        if not parts or parts[0] in ("/", "//") or ".." in parts or ":" in parts[0]:
             report.faults.append(f"{file}: {name!r} is not a file in the folder of the images")
             continue
-        if key in annotated:
-            report.faults.append(f"{file}: two images have the name {name!r}, or would have it")
-        path = next((folder / name for folder in folders if is_true((folder / name).is_file)), None)
+        path = finder.find(name, near)
         if path is None and needs_images:
-            missing.append(name)
+            content.missing.append(name)
             continue
-        size_px = (_number(image.get("width")), _number(image.get("height")))
-        location = f"{file}: image {_shown(image.get('id'))}"
-        if made := annotated_image(location, path or Path(name), size_px, objects[image_id], report):
-            annotated[key] = made
-    return AnnotatedDataset(annotated, {}, tuple(missing), tuple(dict.fromkeys(order)), report.losses)
+        path = path or Path(name)
+        if path in content.images:
+            report.faults.append(f"{file}: two images have the name {name!r}, or would have it")
+        size_px = (to_pixels(image.get("width")), to_pixels(image.get("height")))
+        location = f"{file}: image {shown_value(image.get('id'))}"
+        if made := annotated_image(location, path, size_px, objects[image_id], report):
+            content.images[path] = made
+    return content
+
+
+def _has_values(value: object) -> bool:
+    """True unless a value is empty, or a mapping or list of empty ones."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    return any(map(bool, inner))
 
 
 def _split_name(file: Path) -> str:
@@ -127,25 +146,13 @@ def _split_name(file: Path) -> str:
 
 
 def _read(file: Path) -> tuple[Sequence[Mapping[str, Any]], ...]:
-    try:
-        with open_regular(file) as stream:
-            if os.fstat(stream.fileno()).st_size > MAX_FILE_BYTES:
-                raise DarkpyError(f"{file}: is larger than any data set's JSON, {MAX_FILE_BYTES >> 30} GB")
-            content = json.loads(stream.read())
-    except OSError as error:
-        raise DarkpyError(f"{file}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise DarkpyError(f"{file}: is not JSON: {error}", hint=_COCO_HINT) from error
+    content = read_json(file, max_bytes=MAX_FILE_BYTES, hint=_COCO_HINT)
     parts = [
         content.get(name) if isinstance(content, dict) else None for name in ("images", "annotations", "categories")
     ]
     if not all(isinstance(part, list) and all(isinstance(entry, dict) for entry in part) for part in parts):
         raise DarkpyError(f"{file}: is not COCO's JSON", hint=_COCO_HINT)
     return tuple(part for part in parts if part is not None)
-
-
-def _shown(value: object) -> str:
-    return repr(value)[:40]
 
 
 def _id(entry: Mapping[str, Any], file: Path, report: ImportReport) -> int | str:
@@ -157,33 +164,28 @@ def _id(entry: Mapping[str, Any], file: Path, report: ImportReport) -> int | str
 
 
 def _text(entry: Mapping[str, Any], key: str, file: Path, report: ImportReport) -> str:
-    text = entry.get(key)
-    if isinstance(text, str) and text.strip() and text.isprintable():
-        return text.strip()
-    report.faults.append(f"{file}: {_shown(entry.get('id'))} has no {key}")
+    if text := to_text(entry.get(key)):
+        return text
+    report.faults.append(f"{file}: {shown_value(entry.get('id'))} has no {key}")
     return f"{id(entry)}"
-
-
-def _number(value: object) -> float:
-    """Convert a number of JSON; NaN for anything else, and for one that no image's pixels reach."""
-    return float(value) if isinstance(value, int | float) and abs(value) <= MAX_SIDE_PX else math.nan
 
 
 def _box(annotation: Mapping[str, Any], file: Path, report: ImportReport) -> BoxPx | None:
     """Return an annotation's box, else the one around its segmentation; None for neither."""
-    location = f"{file}: annotation {_shown(annotation.get('id'))}"
+    location = f"{file}: annotation {shown_value(annotation.get('id'))}"
     box, segmentation = annotation.get("bbox"), annotation.get("segmentation")
     if box:
-        values = [_number(value) for value in box] if isinstance(box, list) and len(box) == 4 else [math.nan]
+        values = [to_pixels(value) for value in box] if isinstance(box, list) and len(box) == 4 else [math.nan]
         if math.isnan(sum(values)):
             report.faults.append(f"{location} has no bbox of four numbers, x, y, width, height")
             return None
         x, y, w, h = values
-        return BoxPx(x, y, x + w, y + h)
+        if (w > 0 and h > 0) or not segmentation:
+            return BoxPx(x, y, x + w, y + h)
     if not segmentation:
         report.losses["annotations without a box are left out"].append(location)
         return None
-    edges = _mask_box(segmentation) if isinstance(segmentation, dict) else _polygon_box(segmentation)
+    edges = box_around_coco_mask(segmentation) if isinstance(segmentation, dict) else _polygon_box(segmentation)
     if edges is None:
         report.faults.append(f"{location} has no bbox, and a segmentation that is neither polygons nor a mask")
         return None
@@ -196,62 +198,5 @@ def _polygon_box(polygons: object) -> BoxPx | None:
     if not isinstance(polygons, list) or not all(isinstance(polygon, list) for polygon in polygons):
         return None
     points = [point for polygon in polygons for point in zip(polygon[::2], polygon[1::2], strict=False)]
-    pairs = [(_number(x), _number(y)) for x, y in points]
+    pairs = [(to_pixels(x), to_pixels(y)) for x, y in points]
     return box_around(pairs) if pairs and not any(math.isnan(x + y) for x, y in pairs) else None
-
-
-def _mask_box(mask: Mapping[str, Any]) -> BoxPx | None:
-    """Return the box around the pixels of a run-length mask, as list or as COCO's string; None if it is malformed."""
-    size, counts = mask.get("size"), mask.get("counts")
-    if not isinstance(size, list) or len(size) != 2 or not all(_number(side) >= 1 for side in size):
-        return None
-    rows = int(size[0])
-    counts = _decode_counts(counts) if isinstance(counts, str) else counts
-    if not isinstance(counts, list) or not all(type(count) is int and 0 <= count <= 1 << 40 for count in counts):
-        return None
-    ends_N = np.cumsum(np.array(counts, np.int64)) if len(counts) < 1 << 20 else np.zeros(1, np.int64)
-    if not len(ends_N) or ends_N[-1] != rows * int(size[1]):
-        return None
-    # pixels are counted down the columns; runs of background and object alternate
-    start_N, end_N = ends_N[:-1:2], ends_N[1::2]
-    start_N, end_N = start_N[: len(end_N)][end_N > start_N], end_N[end_N > start_N]
-    if not len(start_N):
-        return None
-    column_N, last_N = start_N // rows, (end_N - 1) // rows
-    is_whole_N = last_N > column_N  # a run over the end of a column
-    top_N = np.where(is_whole_N, 0, start_N % rows)
-    bottom_N = np.where(is_whole_N, rows, (end_N - 1) % rows + 1)
-    return BoxPx(float(column_N.min()), float(top_N.min()), float(last_N.max() + 1), float(bottom_N.max()))
-
-
-def _decode_counts(text: str) -> list[int] | None:
-    """Decode COCO's string of run lengths: 5 bits a letter, the lowest first, from the third run on as differences.
-
-    Source: cocodataset/cocoapi common/maskApi.c rleFrString
-    """
-    counts: list[int] = []
-    value = shift = 0
-    for letter in text:
-        bits = ord(letter) - 48
-        if not 0 <= bits < 64 or shift > 40:
-            return None
-        value |= (bits & 31) << shift
-        shift += 5
-        if bits & 32:
-            continue
-        if bits & 16:
-            value -= 1 << shift
-        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-        value = shift = 0
-    return counts
-
-
-def _unique_name(name: str) -> str | None:
-    """Return an image's name in a single folder of all images: its path with `_` between the parts.
-
-    Returns: None for a name that is not a file in the folder.
-    """
-    path = PurePosixPath(name.replace("\\", "/"))
-    if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-        return None
-    return "_".join(path.with_suffix("").parts)

@@ -6,8 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from darkpy.data.formats.annotations import AnnotatedDataset, AnnotatedImage, AnnotatedObject, BoxPx, ImportReport
-from darkpy.data.formats.yolo_layout import unique_image_names
+from darkpy.data.formats.annotations import (
+    AnnotatedDataset,
+    AnnotatedImage,
+    AnnotatedObject,
+    BoxPx,
+    ImportReport,
+    unique_image_names,
+)
 from darkpy.data.lists.image_list import ImageList, open_lists
 from darkpy.data.lists.labels import LabelTable
 from darkpy.data.lists.text_files import DIFFICULT_KEYS

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from darkpy.data.formats.annotations import AnnotatedDataset, AnnotatedImage, BoxPx
+from darkpy.data.formats.annotations import AnnotatedDataset, AnnotatedImage, BoxPx, EmbeddedImage, ImageFile
 from darkpy.data.lists.paths import label_path, listed_folder, require_listable
 from darkpy.data.lists.text_files import DIFFICULT_KEYS
 from darkpy.dialect import Dialect
@@ -101,7 +101,7 @@ def _box_frac(box: BoxPx, image: AnnotatedImage, location: str, stats: ImportSta
 class DarknetSet:
     """Data set to be written. images: their files by name; splits: names of the images in each list."""
 
-    images: Mapping[str, Path]
+    images: Mapping[str, ImageFile]
     labels: Mapping[str, LabelTexts]
     splits: Mapping[str, Sequence[str]]
     names: Sequence[str]
@@ -215,8 +215,11 @@ def _label_files(target: Path) -> set[Path]:
     return {target.with_name(label_path(target.name, dialect).name) for dialect in Dialect}
 
 
-def link_or_copy(source: Path, target: Path, copy: bool) -> None:
-    """Link an image, or copy it if requested or where links are not supported."""
+def link_or_copy(source: ImageFile, target: Path, copy: bool) -> None:
+    """Link an image, or copy it if requested or where links are not supported; an embedded one becomes a file."""
+    if isinstance(source, EmbeddedImage):
+        write_atomic(target, [source.read()], durable=False)
+        return
     try:
         is_same = target.exists() and target.samefile(source)
         if is_same and not (copy and target.is_symlink()):

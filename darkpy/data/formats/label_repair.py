@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from darkpy.data.formats.annotations import unique_image_names
 from darkpy.data.formats.darknet_writer import DarknetSet, LabelTexts
-from darkpy.data.formats.yolo_layout import unique_image_names
 from darkpy.data.lists.image_list import LIST_SUFFIXES, ImageList, open_lists
 from darkpy.data.lists.labels import LabelTable
 from darkpy.data.lists.text_files import DIFFICULT_KEYS, read_data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,14 +16,21 @@ from darkpy.data.formats.annotations import (
     BoxPx,
     ImportReport,
     annotated_image,
-    box_around,
+    path_parts,
+    unique_image_names,
 )
+from darkpy.data.formats.outlines import box_around
 from darkpy.data.formats.xml import read_xml
-from darkpy.data.lists.paths import IMAGE_SUFFIXES
+from darkpy.data.lists.paths import find_images_below, is_true
 from darkpy.data.lists.text_files import read_lines
 from darkpy.errors import DarkpyError
 
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "")
+_CLASS_MARK = re.compile(r"\s(-1|0|1)$")
+_ATTRIBUTE_TAGS = ("truncated", "occluded", "attributes", "part")
+_ATTRIBUTES_DROPPED = "files have attributes of objects (truncated, occluded, parts, ...), which are dropped"
+_BOX_OF_POLYGON = "objects without a box get the one around their polygon"
+_ROTATION_DROPPED = "rotated boxes become the boxes around them"
 
 
 class Corners(Enum):
@@ -50,23 +57,28 @@ class Corners(Enum):
 _EDGE_OFFSETS = {Corners.DARKNET: (1, 1), Corners.VOC: (1, 0), Corners.EDGES: (0, 0)}
 
 
-def read_voc(folder: Path, corners: Corners = Corners.DARKNET, *, needs_images: bool = True) -> AnnotatedDataset:
-    """Read the images of a folder that contains `Annotations`, or XML files itself.
+def read_voc(
+    folder: Path, corners: Corners = Corners.DARKNET, images: Path | None = None, *, needs_images: bool = True
+) -> AnnotatedDataset:
+    """Read the images of a folder that contains `Annotations`, or XML files itself, also in folders below it.
 
+    images: folder of the images; without it JPEGImages and other usual ones.
     needs_images: leave out images whose file does not exist.
     Raises: DarkpyError when there is no annotation; and with all faults, when some are broken, have no size (nor their
         images), or have boxes without numbers.
     """
-    annotations = folder / "Annotations" if (folder / "Annotations").is_dir() else folder
-    files = _files(annotations, ".xml")
+    annotations = folder / "Annotations" if is_true((folder / "Annotations").is_dir) else folder
+    files = sorted(file for file in annotations.rglob("*") if file.suffix.lower() == ".xml" and file.name[0] != ".")
     if not files:
         raise DarkpyError(
             f"{folder}: holds no VOC annotations", hint="name the folder that has Annotations in it, or the XML files"
         )
-    images: dict[str, Path] = {}
-    for image_folder in (annotations, *(folder / name for name in _IMAGE_FOLDERS)):
-        for path in _files(image_folder, *IMAGE_SUFFIXES):
-            images.setdefault(path.stem, path)
+    places = [annotations, *(folder / name for name in _IMAGE_FOLDERS)] if images is None else [images]
+    images_by_name: dict[str, Path] = {}
+    for place in places:
+        for path in find_images_below(place):
+            images_by_name.setdefault(_name_below(path, place), path)
+    keys = unique_image_names(files)
     annotated: dict[str, AnnotatedImage] = {}
     missing = []
     report = ImportReport()
@@ -77,25 +89,40 @@ def read_voc(folder: Path, corners: Corners = Corners.DARKNET, *, needs_images: 
             report.faults.append(error.message)
             continue
         size_px, objects = _parse(root, file, corners, report)
-        image = images.get(file.stem) or images.get(Path(_text(root, "filename")).stem)
+        name, named = _name_below(file, annotations), path_parts(_text(root, "filename"))[-1:]
+        image = images_by_name.get(name) or next((images_by_name.get(Path(part).stem) for part in named), None)
         if image is None and needs_images:
-            missing.append(file.stem)
+            missing.append(name)
         elif made := annotated_image(str(file), image or file.with_suffix(".jpg"), size_px, objects, report):
-            annotated[file.stem] = made
+            annotated[keys[file]] = made
     report.check("repair these files, or move them away; an annotation has <size>, and <bndbox> in each <object>")
+    listed = _read_splits(folder / "ImageSets" / "Main", {_name_below(file, annotations): keys[file] for file in files})
+    missing += sorted({name for names in listed.values() for name in names} - set(keys.values()) - set(missing))
+    existing = {split: [name for name in names if name in annotated] for split, names in listed.items()}
+    splits = {split: names for split, names in existing.items() if names}
+    return AnnotatedDataset(annotated, splits, tuple(missing), losses=report.found_losses())
+
+
+def _name_below(file: Path, folder: Path) -> str:
+    """Return the path of a file in a folder, without its ending."""
+    return file.relative_to(folder).with_suffix("").as_posix()
+
+
+def _read_splits(folder: Path, keys: Mapping[str, str]) -> dict[str, list[str]]:
+    """Read the lists of a folder: the keys of their images, or the name for an unknown one.
+
+    Lists with a mark behind each image are those of a class, and left out. keys: by name.
+    """
     splits: dict[str, list[str]] = {}
-    for file in _files(folder / "ImageSets" / "Main", ".txt"):
+    for file in sorted(folder.glob("*.txt")) if is_true(folder.is_dir) else ():
         if not file.stat().st_size:
             continue
-        hint = "a list of ImageSets/Main has the name of an image on each line"
-        lines = read_lines(file, hint=hint, keep_bytes=True)
-        if all(len(line.split()) < 2 for line in lines):  # lists with two words on a line mark the images of one class
-            splits[file.stem] = [line.strip() for line in lines if line.strip()]
-    listed = {name for names in splits.values() for name in names}
-    missing += sorted(listed - annotated.keys() - set(missing))
-    existing = {split: [name for name in names if name in annotated] for split, names in splits.items()}
-    splits = {split: names for split, names in existing.items() if names}
-    return AnnotatedDataset(annotated, splits, tuple(missing), losses=report.losses)
+        lines = read_lines(file, hint="a list of ImageSets/Main has the name of an image on each line", keep_bytes=True)
+        names = [line.strip() for line in lines if line.strip()]
+        is_of_class = all(_CLASS_MARK.search(name) for name in names) and not keys.keys() & set(names)
+        if not is_of_class:
+            splits[file.stem] = [keys.get(name, name) for name in names]
+    return splits
 
 
 def _parse(
@@ -105,6 +132,7 @@ def _parse(
     if root.tag != "annotation":
         report.faults.append(f"{file}: begins with <{root.tag[:40]}>, VOC's annotations with <annotation>")
     objects = []
+    has_attributes = False
     for number, element in enumerate(root.iterfind("object"), start=1):
         name = " ".join(_text(element, "name").split())
         location = f"{file}: object {number}{f', {name[:40]!r},' if name else ''}"
@@ -117,17 +145,32 @@ def _parse(
             report.faults.append(f"{location} has a box that is not four numbers")
         else:
             if element.find("bndbox") is None:
-                report.losses["objects without a box get the one around their polygon"].append(location.rstrip(","))
-            objects.append(AnnotatedObject(name, box, _text(element, "difficult") == "1"))
+                is_rotated = element.find("robndbox") is not None
+                report.losses[_ROTATION_DROPPED if is_rotated else _BOX_OF_POLYGON].append(location.rstrip(","))
+            has_attributes |= any(
+                part.tag in _ATTRIBUTE_TAGS and (len(part) or (part.text or "0").strip() != "0") for part in element
+            )
+            objects.append(AnnotatedObject(name, box, _text(element, "difficult").lower() in ("1", "true")))
+    if has_attributes:
+        report.losses[_ATTRIBUTES_DROPPED].append(str(file))
     return (_number(_text(root, "size/width")), _number(_text(root, "size/height"))), objects
 
 
 def _box(element: ElementTree.Element, corners: Corners) -> BoxPx | None:
-    """Return an object's box, or the one around its polygon; with NaN for what is not a number; None for neither."""
+    """Return an object's box, or the one around its rotated box or polygon; None for neither.
+
+    Returns: NaN for what is not a number.
+    """
     if element.find("bndbox") is not None:
         return corners.to_edges(
             *(_number(_text(element, f"bndbox/{edge}")) for edge in ("xmin", "ymin", "xmax", "ymax"))
         )
+    if element.find("robndbox") is not None:  # of roLabelImg, around its center
+        keys = ("cx", "cy", "w", "h", "angle")
+        x, y, w, h, angle = (_number(_text(element, f"robndbox/{key}")) for key in keys)
+        cos, sin = (abs(math.cos(angle)), abs(math.sin(angle))) if math.isfinite(angle) else (math.nan, math.nan)
+        half_w, half_h = (w * cos + h * sin) / 2, (w * sin + h * cos) / 2
+        return BoxPx(x - half_w, y - half_h, x + half_w, y + half_h)
     polygon = element.find("polygon")
     if polygon is None:
         return None
@@ -150,12 +193,3 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
-
-
-def _files(folder: Path, *suffixes: str) -> Sequence[Path]:
-    if not folder.is_dir():
-        return ()
-    try:
-        return sorted(file for file in folder.iterdir() if file.suffix.lower() in suffixes and file.name[0] != ".")
-    except OSError as error:
-        raise DarkpyError(f"{folder}: cannot be read: {error.strerror}") from error

@@ -5,15 +5,20 @@ Known are ultralytics' data.yaml (also as Roboflow and CVAT export it), `.data` 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from darkpy.data.formats.annotations import ImportReport
 from darkpy.data.formats.data_yaml import SPLIT_KEYS, read_data_yaml
 from darkpy.data.lists.image_list import LIST_SUFFIXES
-from darkpy.data.lists.paths import IMAGE_SUFFIXES, find_image, is_true, label_path, read_image_list
+from darkpy.data.lists.paths import (
+    IMAGE_SUFFIXES,
+    find_image,
+    find_images_below,
+    is_true,
+    label_path,
+    read_image_list,
+)
 from darkpy.data.lists.text_files import read_data, read_names
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
@@ -82,10 +87,10 @@ class YoloLayout:
         if not self.splits:
             for name in _SPLIT_NAMES:
                 folders = (folder / "images" / name, folder / name / "images", folder / name)
-                if images := next(filter(None, map(images_below, folders)), None):
+                if images := next(filter(None, map(find_images_below, folders)), None):
                     self.splits[name] = images
         if not self.splits:
-            self.splits[""] = images_below(folder)
+            self.splits[""] = find_images_below(folder)
         if not any(self.splits.values()):
             self.report.faults.append(f"{folder}: no image in this folder")
 
@@ -110,7 +115,7 @@ class YoloLayout:
             if path != candidates[0]:
                 self.report.losses[_OTHER_PLACE].append(f"{file}: {split}: {entry}: {path}")
             try:
-                images = images_below(path) if path.is_dir() else read_image_list(path)
+                images = find_images_below(path) if path.is_dir() else read_image_list(path)
             except DarkpyError as error:
                 self.report.faults.append(error.message)
                 continue
@@ -121,15 +126,6 @@ class YoloLayout:
             self.splits.setdefault(split, []).extend(images)
         if not content.splits:
             self.report.faults.append(f"{file}: names no images: it has none of {', '.join(SPLIT_KEYS)}")
-
-
-def images_below(folder: Path) -> list[Path]:
-    """Return the images in a folder and the folders below it, without hidden files."""
-    try:
-        files = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
-    except OSError as error:
-        raise DarkpyError(f"{folder}: cannot be read: {error.strerror}") from error
-    return sorted(path for path in files if path.name[0] != "." and is_true(path.is_file))
 
 
 def names_beside(folder: Path) -> tuple[str, ...]:
@@ -152,16 +148,3 @@ def find_yolo_label(image: Path) -> Path | None:
     candidates += [label_path(image, dialect) for dialect in Dialect]
     candidates += [image.parent / "labels" / text_name, image.parent.parent / "labels" / text_name]
     return next((path for path in candidates if is_true(path.is_file)), None)
-
-
-def unique_image_names(images: Sequence[Path]) -> dict[Path, str]:
-    """Return a name for each image in one folder: its stem, or more of its path where others have the same."""
-    names = {image: image.stem for image in images}
-    for depth in range(2, max((len(image.parts) for image in images), default=1) + 2):
-        counts = Counter(name.lower() for name in names.values())
-        shared = [image for image, name in names.items() if counts[name.lower()] > 1]
-        for image in shared:
-            folders = [part for part in image.parts[-depth:-1] if part not in ("/", "..", "images")]
-            suffix = image.suffix.replace(".", "_") if depth > len(image.parts) else ""
-            names[image] = "_".join([*folders, image.stem]) + suffix
-    return names

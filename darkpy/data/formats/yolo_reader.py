@@ -12,9 +12,10 @@ from darkpy.data.formats.annotations import (
     AnnotatedObject,
     BoxPx,
     ImportReport,
-    box_around,
+    unique_image_names,
 )
-from darkpy.data.formats.yolo_layout import YoloLayout, find_yolo_label, unique_image_names
+from darkpy.data.formats.outlines import box_around
+from darkpy.data.formats.yolo_layout import YoloLayout, find_yolo_label
 from darkpy.data.lists.labels import MAX_CLASS, MAX_FILE_BYTES
 from darkpy.data.lists.paths import is_true
 from darkpy.data.loading.decoding import read_image_size

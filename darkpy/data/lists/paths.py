@@ -237,6 +237,15 @@ def find_image(entry: Path, folder: Path) -> Path:
     return beside if not is_true(entry.exists) and is_true(beside.exists) else entry
 
 
+def find_images_below(folder: Path) -> list[Path]:
+    """Return the images in a folder and the folders below it, without hidden files."""
+    try:
+        files = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
+    except OSError as error:
+        raise DarkpyError(f"{folder}: cannot be read: {error.strerror}") from error
+    return sorted(path for path in files if path.name[0] != "." and is_true(path.is_file))
+
+
 def is_true(predicate: Callable[[], bool]) -> bool:
     """Call a predicate of a path; False where it raises because the name is too long or contains a zero byte."""
     try:

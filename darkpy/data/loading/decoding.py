@@ -5,6 +5,7 @@ Letters: C color, H height, W width.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import stat
@@ -216,6 +217,14 @@ def read_image_layout(path: Path) -> ImageLayout:
     Raises:  ImageError naming the file.
     """
     return read_image(path, _read_layout)
+
+
+def layout_of_bytes(data: bytes, name: str) -> ImageLayout:
+    """Read size and orientation of an image from the content of its file. Raises: ImageError with the name."""
+    try:
+        return _read_layout(io.BytesIO(data))
+    except Exception as error:  # as in `read_image`
+        raise ImageError(f"{printable(name)}: {printable(explain(error, data[:_HEAD_BYTES]))}") from error
 
 
 def read_image_size(path: Path) -> tuple[int, int]:

@@ -41,7 +41,7 @@ def test_images_boxes_and_classes_are_read(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     read = read_coco(write(tmp_path, GOOD))
     assert read.class_names() == ("cat", "zebra", "dog")  # in the order of their ids
-    assert list(read.images) == ["a", "sub_b"] and read.missing == ()
+    assert list(read.images) == ["a", "b"] and read.missing == ()
     a = read.images["a"]
     assert (a.file, a.w, a.h) == (tmp_path / "a.jpg", 100, 50)
     assert a.objects == (
@@ -77,7 +77,7 @@ def test_images_lie_in_the_folder_that_is_named(tmp_path: Path) -> None:
         ("images", {"file_name": "../../secret.jpg"}, "is not a file in the folder"),
         ("images", {"file_name": "/etc/secret.jpg"}, "is not a file in the folder"),
         ("images", {"file_name": "C:\\secret.jpg"}, "is not a file in the folder"),
-        ("images", {"file_name": "sub_b.jpg"}, "two images have the name"),
+        ("images", {"file_name": "sub/b.png"}, "two images have the name"),
         ("images", {"id": 6}, "1 images have the id of another one"),
         ("images", {"id": None}, "has no id"),
         ("annotations", {"bbox": [1, 2, 3]}, "annotation 1 has no bbox of four numbers"),
@@ -130,7 +130,8 @@ def test_annotation_without_a_box_gets_the_one_around_its_segmentation(
     content["annotations"][1] = {"id": 2, "image_id": 5, "category_id": 9, "keypoints": [1, 2, 2]}
     read = read_coco(file := write(tmp_path, content), needs_images=False)
     assert [item.box for item in read.images["a"].objects] == [box]
-    assert dict(read.losses) == {
+    losses = {text: places for text, places in read.losses.items() if not text.startswith("files have")}
+    assert losses == {
         "annotations without a box get the one around their segmentation": [f"{file}: annotation 1"],
         "annotations without a box are left out": [f"{file}: annotation 2"],
     }

@@ -72,7 +72,7 @@ def through_coco(source: Path, folder: Path) -> Path:
     run("to-coco", source, folder / "json")
     files = [folder / "json" / f"{key}.json" for key in ("train", "valid")]
     images = read_darknet(source).images.values()
-    run("from-coco", *files, folder / "from_coco", "--images", next(iter(images)).file.parent)
+    run("from-coco", *files, folder / "from_coco", "--images", Path(str(next(iter(images)).file)).parent)
     return folder / "from_coco/from_coco.data"
 
 
