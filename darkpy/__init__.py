@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from darkpy.detection_run import detect, detect_image
     from darkpy.diagnostics.monitor.monitor import Monitor
     from darkpy.evaluation.average_precision import ClassPrecision, MeanAveragePrecision
+    from darkpy.evaluation.counting import ObjectCounter, RegionCount
     from darkpy.evaluation.result import Object, Result
     from darkpy.evaluation.runner import evaluate
     from darkpy.export.onnx_files import export_onnx
@@ -49,6 +50,8 @@ __all__ = [
     "MeanAveragePrecision",
     "Monitor",
     "Object",
+    "ObjectCounter",
+    "RegionCount",
     "Result",
     "ShapeError",
     "Trainer",
@@ -76,6 +79,8 @@ _LAZY_MODULES = {
     "CheckpointReport": "darkpy.training.reports",
     "Monitor": "darkpy.diagnostics.monitor.monitor",
     "Object": "darkpy.evaluation.result",
+    "ObjectCounter": "darkpy.evaluation.counting",
+    "RegionCount": "darkpy.evaluation.counting",
     "Result": "darkpy.evaluation.result",
     "Trainer": "darkpy.training.trainer",
     "TrainingResult": "darkpy.training_run",

@@ -163,15 +163,6 @@ def _set_max_pixels(ctx: click.Context, option: click.Parameter, pixels: int | N
         os.environ[MAX_PIXELS_VARIABLE] = str(pixels)
 
 
-def _check_tiles(ctx: click.Context, option: click.Parameter, tiles: str | None) -> str | None:
-    """Raises: DarkpyError for what is no grid, before a network is loaded."""
-    if tiles is not None:
-        from darkpy.evaluation.tiles import TileGrid
-
-        TileGrid.parse(tiles)
-    return tiles
-
-
 force_option = click.option("--force", "overwrite", is_flag=True, help="Overwrite existing files.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 dialect_option = click.option(
@@ -186,16 +177,6 @@ letterbox_option = click.option(
     default=None,
     help="Letterbox images (keep the aspect ratio) or stretch them.  [default: letterbox in pjreddie's dialect; "
     "letter_box= of the cfg in alexeyab's]",
-)
-tiles_option = click.option(
-    "--tiles",
-    metavar="auto|NxM",
-    callback=_check_tiles,
-    help="Detect on overlapping tiles of large images, N columns and M rows, or as many as make each about the "
-    "network's size; boxes that cross edges are joined.",
-)
-track_option = click.option(
-    "--track", is_flag=True, help="Follow objects from each image or frame to the next, and number them."
 )
 copy_option = click.option("--copy", is_flag=True, help="Copy the images instead of linking to them.")
 corners_option = click.option(

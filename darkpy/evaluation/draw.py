@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from darkpy.finding import printable
 
 if TYPE_CHECKING:
+    from darkpy.evaluation.counting import RegionCount
     from darkpy.evaluation.result import BoxFrac, Object
 
 Color = tuple[int, int, int]
@@ -30,6 +31,7 @@ MIN_FONT_SIZE, MIN_FITTED_FONT_SIZE = 11, 8
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 COLOR_TIERS, CLASSES_PER_TIER = ((0.85, 0.95), (0.45, 1.0), (0.95, 0.6)), 5
 """Saturation and value of the first classes, of the next ones, and so on in turn."""
+REGION_COLOR, REGION_EDGE_COLOR = (255, 255, 255), (0, 0, 0)
 MAX_COVERAGE_CELLS = 1 << 20
 """Cells of the grid in which the pixels under boxes are counted; each is one pixel of smaller images."""
 
@@ -45,6 +47,7 @@ class _Label:
 def draw(
     image_HW3: NDArray[np.uint8],
     objects: Sequence[Object],
+    counts: Sequence[RegionCount] = (),
     *,
     line_width: int | None = None,
     labels: bool = True,
@@ -55,6 +58,7 @@ def draw(
     A box of several classes is drawn once, in the color of the best one, with all of them on its label. A label that
     does not fit into the image, or would be half hidden by better ones, is omitted, and so is a box outside the image.
 
+    counts: lines and zones to draw above the boxes, with their counts as labels.
     line_width: in pixels; None fits the image's size. labels: write the names. scores: write the scores beside them.
     Returns: a new image.
     """
@@ -82,6 +86,17 @@ def draw(
         if label := _place_label(rect, ", ".join(names), color, taken, coverage, image.size, font_size):
             placed.append(label)
             taken.append(label.rect)
+    for count in counts:
+        corners = [*count.region.corners, count.region.corners[0]]
+        for color, width in ((REGION_EDGE_COLOR, line + 2), (REGION_COLOR, line)):
+            pen.line(corners, fill=color, width=width)
+        text, font, width, height = _fit(str(count), image.width, font_size)
+        if labels and text:
+            x, y = (
+                round(min(max(place, 0), limit))
+                for place, limit in zip(corners[0], (image.width - width, image.height - height), strict=True)
+            )
+            placed.insert(0, _Label(text, font, (x, y, x + width - 1, y + height - 1), REGION_COLOR))
     for label in reversed(placed):
         red, green, blue = label.color
         is_light = 0.299 * red + 0.587 * green + 0.114 * blue > 140  # ITU-R BT.601 luma

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from darkpy.dialect import Dialect
 
 if TYPE_CHECKING:
+    from darkpy.evaluation.counting import RegionCount
     from darkpy.evaluation.result import BoxFrac, Object
 
 HIDDEN_CLASS_PREFIX = "dont_show"
@@ -69,10 +70,10 @@ def label_lines(objects: Sequence[Object]) -> str:
     )
 
 
-def frame_json(frame_id: int, path: str | None, objects: Iterable[Object]) -> str:
+def frame_json(frame_id: int, path: str | None, objects: Iterable[Object], counts: Sequence[RegionCount] = ()) -> str:
     """One image of AlexeyAB's JSON.
 
-    path: None for a video's frame, which has no file name there.
+    path: None for a video's frame, which has no file name there. counts: of lines and zones, which are not in his.
     Source:  AlexeyAB/darknet src/network.c detection_to_json
     Differs: strings are escaped, and NaN is null.
     """
@@ -88,7 +89,8 @@ def frame_json(frame_id: int, path: str | None, objects: Iterable[Object]) -> st
         )
     objects_text = ", \n".join(entries)
     file_line = "" if path is None else f' "filename":{_quoted(path)}, \n'
-    return f'{{\n "frame_id":{frame_id}, \n{file_line} "objects": [ \n{objects_text}\n ] \n}}'
+    count_line = f', \n "counts":{json.dumps([count.to_dict() for count in counts])}' if counts else ""
+    return f'{{\n "frame_id":{frame_id}, \n{file_line} "objects": [ \n{objects_text}\n ]{count_line} \n}}'
 
 
 def frames_json(frames: Iterable[str]) -> str:

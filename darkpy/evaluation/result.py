@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import PIL.Image
@@ -26,6 +26,9 @@ from darkpy.evaluation.formats import HIDDEN_CLASS_PREFIX
 from darkpy.files import write_atomic
 from darkpy.ops.boxes import Detections
 from darkpy.sources.frames import Frame
+
+if TYPE_CHECKING:
+    from darkpy.evaluation.counting import RegionCount
 
 BoxFrac = tuple[float, float, float, float]
 
@@ -111,7 +114,7 @@ class Result:
     index gives an `Object`, a slice, mask or array of indices another Result.
 
     size: (w, h) of the image in pixels. class_names: of all classes of the network; `names` has one per detection.
-    track_ids: one per detection where objects are followed, else None.
+    track_ids: one per detection where objects are followed, else None. counts: of `ObjectCounter`.
     Shapes:  boxes_frac (N, 4) center form; scores, class_ids (N,).
     Units:   boxes_frac in fractions of the image. Boxes are not clipped to the image, as in darknet.
     """
@@ -123,6 +126,7 @@ class Result:
     class_ids: NDArray[np.int64] = field(default_factory=_no_ids)
     class_names: tuple[str, ...] = ()
     track_ids: NDArray[np.int64] | None = None
+    counts: tuple[RegionCount, ...] = ()
     dialect: Dialect = Dialect.PJREDDIE
     error: ImageError | None = None
 
@@ -225,12 +229,12 @@ class Result:
         return self[[not name.startswith(HIDDEN_CLASS_PREFIX) for name in self.names]]
 
     def draw(self, *, line_width: int | None = None, labels: bool = True, scores: bool = True) -> PIL.Image.Image:
-        """Return a drawing of the image with its boxes; `numpy.asarray` makes an RGB array of it.
+        """Return a drawing of the image with its boxes, lines and zones; `numpy.asarray` makes an RGB array of it.
 
         line_width: in pixels; None fits the image's size. labels, scores: write names and scores.
         Raises: ImageError as `image`.
         """
-        return draw(self.image, self.objects, line_width=line_width, labels=labels, scores=scores)
+        return draw(self.image, self.objects, self.counts, line_width=line_width, labels=labels, scores=scores)
 
     def crop(self) -> list[NDArray[np.uint8]]:
         """Return a copy of each detection's pixels, clipped to the image; empty for a box outside it.
@@ -248,6 +252,8 @@ class Result:
         if self.error is not None:
             return {"filename": self.path, "error": str(self.error)}
         record = formats.image_record(self.path, self.size, self.objects)
+        if self.counts:
+            record["counts"] = [count.to_dict() for count in self.counts]
         return record if self.time is None else {**record, "frame": self.frame, "time": round(self.time, 6)}
 
     def to_json(self) -> str:

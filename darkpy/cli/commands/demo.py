@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from darkpy.cli import console
+from darkpy.cli.detection_options import FrameOptions, frame_options
 from darkpy.cli.load import class_names, open_network, write_image
 from darkpy.cli.options import (
     FILE_PATH,
@@ -25,8 +26,6 @@ from darkpy.cli.options import (
     collect,
     fast_network_options,
     require_writable,
-    tiles_option,
-    track_option,
 )
 from darkpy.cli.processes import catch_signals
 from darkpy.cli.serving_options import StreamOptions, stream_options, tell_address
@@ -120,8 +119,7 @@ def _say_no_average(ctx: click.Context, option: click.Parameter, value: int | No
 @_demo_options
 @stream_options
 @click.option("-avgframes", "-avg", type=int, expose_value=False, hidden=True, callback=_say_no_average)
-@tiles_option
-@track_option
+@frame_options
 @box_options
 @fast_network_options
 def demo(
@@ -129,8 +127,7 @@ def demo(
     cfg: Path,
     weights: Path,
     file: str | None,
-    tiles: str | None,
-    track: bool,
+    per_frame: FrameOptions,
     thresh: float | None,
     hier: float,
     nms: float,
@@ -139,6 +136,7 @@ def demo(
     demo: _DemoOptions,
     streams: StreamOptions,
 ) -> int:
+    from darkpy.evaluation.counting import ObjectCounter
     from darkpy.evaluation.detect import BATCH_SIZE, DetectOptions, detect_frames
     from darkpy.evaluation.tiles import TileGrid
     from darkpy.evaluation.tracker import Tracker
@@ -182,7 +180,9 @@ def demo(
             _benchmark(network, frames, options, demo.time_limit_sec)
             return 0
         open_things.enter_context(catch_signals(stop))
-        grid, tracker = None if tiles is None else TileGrid.parse(tiles), Tracker() if track else None
+        grid = None if per_frame.tiles is None else TileGrid.parse(per_frame.tiles)
+        counter = ObjectCounter(*per_frame.regions) if per_frame.regions else None
+        tracker = Tracker() if per_frame.track or (counter and counter.needs_tracks) else None
         for result in detect_frames(
             network,
             frames,
@@ -193,7 +193,8 @@ def demo(
             keep_state=True,
             tiles=grid,
         ):
-            report.add((tracker.update(result) if tracker else result).visible())
+            shown = (tracker.update(result) if tracker else result).visible()
+            report.add(counter.update(shown) if counter else shown)
     console.info(report.summary(frames))
     return 128 + received[0] if received else 0
 
@@ -262,12 +263,13 @@ class _DemoReport:
         lines = "".join(
             f"{line}\n" for line in formats.object_lines(ordered, result.size if self.options.ext_output else None)
         )
+        lines += "".join(f"{count.region} {count}\n" for count in result.counts)
         now, average = self._rate.recent, self._rate.average
         if is_alexeyab:
             console.echo(f"Objects:\n\n{lines}\nFPS:{now:.1f} \t AVG_FPS:{average:.1f}")
         else:
             console.echo(f"\nFPS:{now:.1f}\nObjects:\n\n{lines}", nl=False)
-        record = formats.frame_json(result.frame + 1, None, result.objects)
+        record = formats.frame_json(result.frame + 1, None, result.objects, result.counts)
         if self._json is not None:
             self._json.add(record)
         if self._streams is not None:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from darkpy.catalog import find_model, find_weights
+from darkpy.catalog import CatalogModel, find_model, find_weights
 from darkpy.cli import console
+from darkpy.cli.detection_options import FrameOptions, frame_options
 from darkpy.cli.load import (
     PREDICTIONS_FILE,
     ask_paths,
@@ -39,8 +40,6 @@ from darkpy.cli.options import (
     fast_network_options,
     json_option,
     require_own,
-    tiles_option,
-    track_option,
 )
 from darkpy.data.lists.text_files import read_data
 from darkpy.dialect import Dialect
@@ -50,6 +49,7 @@ from darkpy.finding import printable
 if TYPE_CHECKING:
     import PIL.Image
 
+    from darkpy.evaluation.counting import ObjectCounter
     from darkpy.evaluation.result import Result
     from darkpy.sources.handoff import Worker
 
@@ -163,8 +163,7 @@ _output_options = collect(
     metavar="N",
     help="Images per batch, or tiles.  [default: 8]",
 )
-@tiles_option
-@track_option
+@frame_options
 @click.option("-ext_output", is_flag=True, expose_value=False, hidden=True)  # always on here
 @box_options
 @fast_network_options
@@ -175,8 +174,7 @@ def detect(
     names: Path | None,
     data: Path | None,
     batch_size: int | None,
-    tiles: str | None,
-    track: bool,
+    per_frame: FrameOptions,
     thresh: float | None,
     hier: float,
     nms: float,
@@ -186,18 +184,12 @@ def detect(
 ) -> int:
     from darkpy.data.lists.paths import expand_paths
     from darkpy.detection_run import detect
+    from darkpy.evaluation.counting import ObjectCounter
 
     if names is not None and data is not None:
         raise click.UsageError("--names and --data both name the classes: give one")
     model = find_model(cfg)
-    if model is not None and weights is not None and Path(weights).suffix.lower() not in WEIGHTS_SUFFIXES:
-        images, weights = (weights, *images), None
-    if weights is None:
-        if model is None:
-            raise click.UsageError("Missing argument 'WEIGHTS'.")
-        weights_file = find_weights(model.name)
-    else:
-        weights_file = Path(weights)
+    weights_file, images = _find_weights(model, weights, images)
     if outputs.as_json + outputs.as_json_lines + outputs.as_csv > 1:
         raise click.UsageError("--json, --json-lines and --csv are three forms of the output: give one")
     video = find_video(images)
@@ -205,7 +197,9 @@ def detect(
     if outputs.drawing is not None and (outputs.drawing.is_dir() or video or (paths is not None and len(paths) > 1)):
         outputs = replace(outputs, out=outputs.drawing, drawing=None)
     is_for_programs = outputs.as_json or outputs.as_json_lines or outputs.as_csv
-    writer = _Writer(outputs, paths, video)
+    counter = ObjectCounter(*per_frame.regions) if per_frame.regions else None
+    is_tracked = per_frame.track or (counter is not None and counter.needs_tracks)
+    writer = _Writer(outputs, paths, video, counter)
     if names is None and data is not None:
         names = read_data(data).find_names()
     if names is None and model is not None:
@@ -228,9 +222,9 @@ def detect(
         nms=nms,
         tree_thresh=hier,
         letterbox=letterbox,
-        batch_size=batch_size if paths is not None or tiles is not None else 1,
-        tiles=tiles,
-        track=track,
+        batch_size=batch_size if paths is not None or per_frame.tiles is not None else 1,
+        tiles=per_frame.tiles,
+        track=is_tracked,
         on_error="yield",
     )
     if paths is not None:
@@ -238,15 +232,27 @@ def detect(
     shown = writer.write_each(results)
     with writer:
         try:
-            for text in _texts(shown, outputs, is_video=video is not None, is_tracked=track):
+            for text in _texts(shown, outputs, is_video=video is not None, is_tracked=is_tracked):
                 console.echo(text, nl=False)
         except KeyboardInterrupt:
             if outputs.as_json:
                 console.echo("]")  # a camera ends in no other way
             raise
-    if writer.kept_labels:
-        console.info(f"label files that were there and are left as they are: {writer.kept_labels} (see --overwrite)")
+    writer.report()
     return 2 if writer.has_failed else 0
+
+
+def _find_weights(
+    model: CatalogModel | None, weights: str | None, images: tuple[str, ...]
+) -> tuple[Path, tuple[str, ...]]:
+    """Return the weights, and the images: with a name as CFG the word after it may be the first of these."""
+    if model is not None and weights is not None and Path(weights).suffix.lower() not in WEIGHTS_SUFFIXES:
+        images, weights = (weights, *images), None
+    if weights is not None:
+        return Path(weights), images
+    if model is None:
+        raise click.UsageError("Missing argument 'WEIGHTS'.")
+    return find_weights(model.name), images
 
 
 def _texts(results: Iterable[Result], outputs: _OutputOptions, *, is_video: bool, is_tracked: bool) -> Iterable[str]:
@@ -264,12 +270,19 @@ def _texts(results: Iterable[Result], outputs: _OutputOptions, *, is_video: bool
 class _Writer:
     """Files of each image: drawing, crops, labels; of a video one drawn video.
 
-    paths: the images; None if they are asked for one by one, or `video` is the source.
+    paths: the images; None if they are asked for one by one, or `video` is the source. counter: of the detections of
+        the chosen classes.
     Raises: DarkpyError when a folder cannot be made, or two images would have the same file.
     """
 
-    def __init__(self, options: _OutputOptions, paths: Sequence[Path] | None, video: str | int | None = None) -> None:
-        self.options = options
+    def __init__(
+        self,
+        options: _OutputOptions,
+        paths: Sequence[Path] | None,
+        video: str | int | None = None,
+        counter: ObjectCounter | None = None,
+    ) -> None:
+        self.options, self.counter = options, counter
         self.is_video = video is not None
         self._encoding: Worker[tuple[PIL.Image.Image, float | None]] | None = None
         self._closing = ExitStack()
@@ -296,6 +309,13 @@ class _Writer:
         """Finish the video."""
         self._closing.close()
 
+    def report(self) -> None:
+        """Print the crossings of lines, and the number of label files that were left as they are."""
+        for count in self.counter.line_counts if self.counter else ():
+            console.info(f"{count.region} {count}")
+        if self.kept_labels:
+            console.info(f"label files that were there and are left as they are: {self.kept_labels} (see --overwrite)")
+
     def choose_classes(self, names: Sequence[str]) -> None:
         """Raises: DarkpyError for a class of --classes that the network does not have."""
         from darkpy.evaluation.result import find_classes
@@ -307,7 +327,8 @@ class _Writer:
         """Yield the detections to show of each image, after writing its files or printing its error."""
         options = self.options
         for result in results:
-            shown = result.visible().filter(self.classes)[: options.limit]
+            chosen = result.visible().filter(self.classes)
+            shown = (self.counter.update(chosen) if self.counter else chosen)[: options.limit]
             if shown.error is not None:
                 console.error(shown.error)
                 self.has_failed = True
@@ -384,4 +405,5 @@ def _text(result: Result) -> str:
     count = len(result)
     name = result.path if result.time is None else result.source.name
     lines = formats.object_lines(result.objects, result.size)
-    return "\n".join((f"{name}: {count} object{'' if count == 1 else 's'}", *lines, ""))
+    regions = (f"{count.region} {count}" for count in result.counts)
+    return "\n".join((f"{name}: {count} object{'' if count == 1 else 's'}", *lines, *regions, ""))

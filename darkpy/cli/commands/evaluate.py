@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from darkpy.cli import console
+from darkpy.cli.detection_options import tiles_option
 from darkpy.cli.load import class_names, open_network
 from darkpy.cli.options import (
     FILE_PATH,
@@ -22,7 +23,6 @@ from darkpy.cli.options import (
     fast_network_options,
     json_option,
     letterbox_option,
-    tiles_option,
 )
 from darkpy.config.classmap import read_class_map
 from darkpy.data.lists.text_files import names_for, read_data

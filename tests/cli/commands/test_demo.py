@@ -211,6 +211,18 @@ def test_tracks_are_in_the_lines_and_the_json(film: str, task: Path, run: Run) -
     assert all([entry["track_id"] for entry in record["objects"]] == [1, 2] for record in records)
 
 
+def test_counts_are_in_the_lines_the_json_and_the_video(film: str, task: Path, run: Run) -> None:
+    zone, line = f"zone:0,0,{W},0,{W},{H},0,{H}", f"line:0,4,{W},4"
+    files = ("-json_file_output", "found.json", "-out_filename", "drawn.mp4")
+    code, out, _ = run(*DEMO, film, *CPU, "--count", zone, "--count", line, *files)
+    assert (
+        code == 0 and out.count(f"cat #1: 95%\ndog #2: 73%\n{zone} inside: 1 cat, 1 dog\n{line} to the left: 0;") == 12
+    )
+    records = json.loads((task / "found.json").read_text())
+    assert [count.get("inside") for count in records[-1]["counts"]] == [{"cat": 1, "dog": 1}, None]
+    assert all(pixels[4, -30:].mean() > 180 for _, pixels in read_video(task / "drawn.mp4"))
+
+
 def test_tiles_find_a_box_in_each_part_of_a_frame(film: str, task: Path, run: Run) -> None:
     assert run(*DEMO, film, *CPU, "--tiles", "2x1", "-s", "5", "-json_file_output", "found.json").code == 0
     records = json.loads((task / "found.json").read_text())

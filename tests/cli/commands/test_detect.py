@@ -275,3 +275,27 @@ def test_tiles_of_the_command_line_are_those_of_detect(task: Path, run: Run) -> 
     assert len(record["objects"]) > 1
     code, _, err = run(*NET, "a.png", "--tiles", "2y1")
     assert code == 2 and "are no grid" in err
+
+
+def test_lines_and_zones_are_counted_in_every_form(task: Path, run: Run) -> None:
+    """The boxes are in the middle of each image: between the first and the second they go down, then up again."""
+    (task / "frames").mkdir()
+    for index, height in enumerate((40, 120, 40, 120)):
+        write_image(task / "frames" / f"{index}.png", 64, height)
+    network = ("detect", "net.cfg", "net.weights", "frames", "--device", "cpu", "--names", "pets.names")
+    words = (*network, "--count", "line:0,40,64,40", "--count", "zone:0,0,64,0,64,50,0,50")
+    code, out, err = run(*words, "--json")
+    *_, last = json.loads(out)
+    crossed = {"to_left": {"cat": 1, "dog": 1}, "to_right": {"cat": 2, "dog": 2}}
+    assert code == 0 and last["counts"] == [
+        {"line": [0, 40, 64, 40], **crossed},
+        {"zone": [0, 0, 64, 0, 64, 50, 0, 50], "inside": {}},
+    ]
+    assert last["objects"][0]["track_id"] == 1
+    assert "line:0,40,64,40 to the left: 1 cat, 1 dog; to the right: 2 cat, 2 dog" in err
+    _, out, _ = run(*words, "--classes", "dog", "--max", "1", "--out", "drawn")
+    assert "zone:0,0,64,0,64,50,0,50 inside: 1 dog\n" in out and "to the right: 2 dog\n" in out and "cat" not in out
+    drawn = np.asarray(Image.open(task / "drawn" / "0.png"))
+    assert not np.array_equal(drawn[39, :8], np.full((8, 3), 128))
+    code, _, err = run(*network, "--count", "line:0,40,64")
+    assert code == 2 and "is no line and no zone" in err and "line:X1,Y1,X2,Y2" in err
