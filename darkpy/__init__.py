@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from darkpy.network import Network
     from darkpy.training.reports import CheckpointReport, UpdateReport, ValidationReport
     from darkpy.training.trainer import Trainer
-    from darkpy.training_run import TrainingResult, TrainingRun, train
+    from darkpy.training_run import train
+    from darkpy.training_session import TrainingResult, TrainingRun
 
 __all__ = [
     "CheckpointReport",
@@ -83,8 +84,8 @@ _LAZY_MODULES = {
     "RegionCount": "darkpy.evaluation.counting",
     "Result": "darkpy.evaluation.result",
     "Trainer": "darkpy.training.trainer",
-    "TrainingResult": "darkpy.training_run",
-    "TrainingRun": "darkpy.training_run",
+    "TrainingResult": "darkpy.training_session",
+    "TrainingRun": "darkpy.training_session",
     "UpdateReport": "darkpy.training.reports",
     "ValidationReport": "darkpy.training.reports",
     "accelerate": "darkpy.inference.accelerate",

@@ -49,6 +49,8 @@ class Network(nn.Module):
             )
         self.plan = plan
         self.header = weightfile.Header.new(plan.dialect)
+        self.frozen_layers = 0
+        """Number of the first layers that `freeze` has frozen, besides those that the cfg freezes."""
         built = [node.spec.build(node.inputs, plan.net) for node in plan.nodes]
         for node, layer in zip(plan.nodes, built, strict=True):
             node.spec.tie_weights(node.index, built)
@@ -99,12 +101,36 @@ class Network(nn.Module):
         return self._run(self._check_input(x_BCHW), range(len(self.plan.nodes)), {})
 
     def train(self, mode: bool = True) -> Network:
-        """Select training or inference arithmetic; layers frozen by AlexeyAB's stopbackward=1 stay in inference."""
+        """Select training or inference arithmetic; layers frozen with their batch norm statistics stay in inference."""
         super().train(mode)
-        frozen = [node.index for node in self.plan.nodes if node.spec.freezes_inputs] if mode else []
-        for layer in self.built[: max(frozen, default=0)]:
+        for layer in self.built[: self._first_learning if mode else 0]:
             layer.eval()
         return self
+
+    def freeze(self, layers: int) -> None:
+        """Freeze the first layers: training changes neither their weights nor their batch norm statistics.
+
+        Call it before a `Trainer` takes the network.
+        layers: number of them; 0 leaves it to the cfg's keys (`stopbackward`) alone.
+        Raises: DarkpyError when no layer with weights is left to learn.
+        Source: AlexeyAB/darknet src/parser.c parse_network_cfg, stopbackward=1
+        Differs: the layer at which the backward pass stops learns, too.
+        """
+        learning = [node.index for node in self.plan.nodes if any(not array.is_statistic for array in node.arrays)]
+        if layers and not (learning and 0 < layers <= learning[-1]):
+            raise DarkpyError(
+                f"--freeze {layers}: no layer of {self.plan.file} would learn",
+                hint=f"--freeze {learning[-1]} leaves the last layer with weights"
+                if learning and learning[-1]
+                else None,
+            )
+        self.frozen_layers = layers
+
+    @property
+    def _first_learning(self) -> int:
+        """Index of the layer before which all are frozen for good, with their batch norm statistics."""
+        by_key = (node.index for node in self.plan.nodes if node.spec.freezes_inputs)
+        return max(self.frozen_layers, *by_key, 0)
 
     def losses(
         self, x_BCHW: torch.Tensor, truth: torch.Tensor, state: TrainingState
@@ -119,7 +145,10 @@ class Network(nn.Module):
         inputs: list[torch.Tensor] = []
         losses: list[Loss] = []
         # a frozen layer ends the backward pass, so that all layers before it are frozen, too
-        last_frozen = max((node.index for node in self.plan.nodes if node.spec.is_frozen(state.batch_num)), default=-1)
+        frozen = (node.index for node in self.plan.nodes if node.spec.is_frozen(state.batch_num))
+        last_frozen = max(self.frozen_layers - 1, *frozen, -1)
+        if last_frozen >= 0:
+            self.reset_state()  # frozen recurrent layers are in inference, where they would go on from the last batch
         for node, layer in zip(self.plan.nodes, self.layers, strict=True):
             learns = torch.is_grad_enabled() and node.index > last_frozen and not node.spec.blocks_gradient
             loss_spec = node.spec if isinstance(node.spec, LossSpec) and node.spec.has_loss else None

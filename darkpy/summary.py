@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from darkpy.build import Node, Plan
+from darkpy.config.schema import MAX_INT
 from darkpy.layers.base import field_values
+from darkpy.layers.loss import LossSpec
 
 _TABLE_HEADINGS = ("layer", "type", "filters", "size/stride", "input", "", "output", "BF", "weights")
 _LEFT_ALIGNED = (1, 3, 5)
@@ -49,6 +52,69 @@ def delta_constraint(plan: Plan) -> str:
     )
 
 
+def describe_training(plan: Plan, frozen_layers: int = 0) -> str:
+    """Tell which layers with weights learn in training: `layers 0-9 frozen, batch norm statistics too; ...`.
+
+    frozen_layers: number of the first layers that `--freeze` freezes.
+    """
+    states = _training_states(plan, frozen_layers)
+    learned = [node for node in plan.nodes if any(not array.is_statistic for array in node.arrays)]
+    learned_states = dict.fromkeys(states[node.index] for node in learned)
+    if list(learned_states) == [""]:
+        return "every layer learns"
+    count = sum(node.parameter_count for node in learned if not states[node.index])
+    parts: list[str] = []
+    for state in learned_states:
+        indices = [node.index for node in plan.nodes if states[node.index] == state]
+        what = state or f"learn{'s' * (len(indices) == 1)} ({count:,} of {plan.parameter_count:,} weights)"
+        parts.append(f"layer{'s' * (len(indices) > 1)} {_ranges(indices)} {what}")
+    return "; ".join(parts) or "no layer has weights"
+
+
+def _training_states(plan: Plan, frozen_layers: int) -> list[str]:
+    """Describe for each layer why its weights stay as they are; empty where they learn.
+
+    Source: `Network.losses` and `Optimizer.prepare`, which do this.
+    """
+    nodes, burn_in = plan.nodes, plan.net.burn_in
+    whole = max(frozen_layers, *(node.index for node in nodes if node.spec.freezes_inputs), 0)
+    last_stopped = max((node.index for node in nodes if node.spec.is_frozen(MAX_INT)), default=-1)
+    last_only_norm = max((node.index for node in nodes if node.spec.train_only_bn), default=-1)
+    reached = _reached_by_gradient(plan)
+    states: list[str] = []
+    for node in nodes:
+        spec = node.spec
+        # the largest of the keys that defer the updates; stopbackward=N does so for all layers before, too
+        begins = max(
+            spec.dont_update + 1,
+            math.ceil(spec.burnin_update * burn_in),
+            *(other.spec.stopbackward for other in nodes[node.index :] if other.spec.is_frozen(1)),
+        )
+        if node.index < whole:
+            state = "frozen, batch norm statistics too"
+        elif node.index <= max(last_stopped, last_only_norm) or not spec.learning_rate:
+            state = "frozen, batch norm statistics roll on"
+        elif not reached[node.index]:
+            state = "frozen: no gradient reaches them (onlyforward)"
+        else:
+            state = f"frozen until update {begins}" if begins > 1 else ""
+        states.append(state)
+    return states
+
+
+def _reached_by_gradient(plan: Plan) -> list[bool]:
+    """Tell for each layer whether the gradient of a loss reaches it past the layers that block it."""
+    reached = [isinstance(node.spec, LossSpec) and node.spec.has_loss for node in plan.nodes]
+    reached[-1] |= not any(reached)
+    for node in reversed(plan.nodes):
+        reached[node.index] &= not node.spec.blocks_gradient
+        if reached[node.index]:
+            for source in node.sources:
+                if source >= 0:
+                    reached[source] = True
+    return reached
+
+
 def _ranges(indices: Sequence[int]) -> str:
     """Format ascending numbers as `0-3, 5`."""
     runs: list[list[int]] = []
@@ -70,8 +136,9 @@ def count_operations(plan: Plan) -> int:
     return sum(node.spec.operations(node.inputs) for node in weighted)
 
 
-def as_record(plan: Plan) -> dict[str, Any]:
-    """Return the content of `table`, and the values of all keys, as JSON data."""
+def as_record(plan: Plan, frozen_layers: int = 0) -> dict[str, Any]:
+    """Return the content of `table`, what `--freeze` and keys freeze, and the values of all keys, as JSON data."""
+    states = _training_states(plan, frozen_layers)
     return {
         "file": plan.file,
         "dialect": str(plan.dialect),
@@ -88,6 +155,7 @@ def as_record(plan: Plan) -> dict[str, Any]:
                 "shape": node.shape,
                 "parameter_count": node.parameter_count,
                 "bflops": round(node.bflops, 9),
+                "frozen": states[node.index],
                 "delta_bound": node.spec.delta_bound(node.inputs, plan.net),
                 "keys": {
                     name: str(value) if isinstance(value, Path) else value for name, value in field_values(node.spec)

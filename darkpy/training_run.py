@@ -15,14 +15,12 @@ print(result.batch_num, result.weights)
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,94 +31,30 @@ from darkpy.config.text import deduplicate
 from darkpy.data.lists.text_files import read_data
 from darkpy.data.loading.bad_files import BadLists
 from darkpy.diagnostics.checks.weights import check_frozen_norms
-from darkpy.diagnostics.monitor.policy import BadRunError
 from darkpy.diagnostics.preflight import check_training
 from darkpy.dialect import Dialect
 from darkpy.distributed import joined, local_world
-from darkpy.errors import ConfigError, DarkpyError, DarkpyWarning, WeightsError, explain_out_of_memory
+from darkpy.errors import ConfigError, DarkpyError, DarkpyWarning, explain_out_of_memory
 from darkpy.finding import Finding, Severity
 from darkpy.network import Network
 from darkpy.ops.device import find_device
 from darkpy.process import count_cpus
 from darkpy.training.callbacks import Callbacks
-from darkpy.training.checkpoints import NO_MAP, Checkpoints, Resume, base_name, find_resume
-from darkpy.training.loop import run_updates
-from darkpy.training.reports import CheckpointReport, UpdateReport, ValidationReport
+from darkpy.training.checkpoints import Checkpoints, base_name, find_resume
 from darkpy.training.run_lock import locked
 from darkpy.training.setup import TrainingSetup, backup_folder, changed_settings, fingerprint, open_setup
 from darkpy.training.trainer import Trainer
+from darkpy.training_session import TrainingResult, TrainingRun, TrainingSession
 
 if TYPE_CHECKING:
-    from darkpy.diagnostics.monitor.healthy_weights import HealthyWeights
     from darkpy.diagnostics.monitor.monitor import Monitor
     from darkpy.diagnostics.report.chart import Chart
-    from darkpy.training.validation import Validation
 
 MEMORY_HINT = "set larger subdivisions, or a smaller width and height, in [net]; or give a smaller --workers"
+DEFAULT_MAP_EPOCHS = 4
+"""Epochs between two evaluations."""
 MAX_GPU_WORKERS = 8
 """Default limit of the processes that load images for a GPU."""
-
-
-@dataclass(kw_only=True)
-class TrainingRun:
-    """A training in progress, as `on_start` gets it.
-
-    folder: of the weights, the log and the chart. resume: the resume file it continues from, None for a new run.
-    changes: settings that are no longer those of the resume file.
-    map_interval: updates between two validations; 0 without.
-    """
-
-    trainer: Trainer
-    setup: TrainingSetup
-    folder: Path
-    resume: Resume | None = None
-    changes: tuple[str, ...] = ()
-    map_interval: int = 0
-    stop_reason: str = ""
-    stop_code: int = 0
-
-    @property
-    def base(self) -> str:
-        """Start of the names of its files."""
-        return base_name(self.trainer.network.plan.file)
-
-    @property
-    def is_main(self) -> bool:
-        """True on the rank that writes files; the only one unless several processes train together."""
-        return self.trainer.process_group.is_main
-
-    def stop(self, reason: str = "stopped by a callback", *, code: int = 1) -> None:
-        """End the run after the current update and save the weights; also from a thread or a signal handler.
-
-        code: above 0; the largest code of all ranks becomes the result's `stop_code`.
-        """
-        self.stop_reason, self.stop_code = reason, code
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingResult:
-    """End of a training.
-
-    loss, average_loss: of the last update and over the last updates, NaN if none was made.
-    map: mean average precision of the last validation, best_map: the best of the whole run; None without any.
-    weights: the file with the final weights; checkpoints: all weight files written, each once. Only on the main rank.
-    log, chart: files, None if not written. findings: of the cfg, the checks before the run, and the monitor.
-    stop_reason: empty, and stop_code 0, if the run reached [net] max_batches.
-    """
-
-    batch_num: int
-    seen: int
-    loss: float
-    average_loss: float
-    map: float | None
-    best_map: float | None
-    weights: Path | None
-    checkpoints: tuple[Path, ...]
-    log: Path | None
-    chart: Path | None
-    findings: tuple[Finding, ...]
-    stop_reason: str
-    stop_code: int
 
 
 def train(
@@ -135,6 +69,8 @@ def train(
     precision: str = "fp32",
     seed: int | None = None,
     clear: bool = False,
+    auto_resume: bool = False,
+    freeze: int = 0,
     auto_batch: bool = False,
     workers: int | None = None,
     draft: bool = False,
@@ -145,6 +81,8 @@ def train(
     rescue: bool = False,
     chart: str | os.PathLike[str] | bool = True,
     map_epochs: int = 0,
+    patience: int = 0,
+    best_by: str | None = None,
     iou_thresh: float = 0.5,
     thresh: float = 0.25,
     callbacks: Sequence[object] = (),
@@ -159,6 +97,9 @@ def train(
     precision: "fp32", or "bf16" for mixed precision.
     seed: of all random numbers, 0 by default; torch's global seed is set to it. A resumed run keeps its own.
     clear: start the schedule anew, as if the weights had seen no images.
+    auto_resume: continue from the newest whole checkpoint of this run in the backup folder, if there is one; else start
+        from `weights`, where `clear` counts.
+    freeze: number of the first layers that do not learn, batch norm statistics included.
     auto_batch: raise the subdivisions where a GPU's memory does not suffice.
     workers: processes that load images. draft: decode large JPEGs at reduced size, faster and less exactly.
     monitor: False makes every update unchecked; or a `darkpy.Monitor` with thresholds of your own.
@@ -169,6 +110,10 @@ def train(
         `on_finding` gets. The cfg with the remedy is written beside the weights, as `BASE_rescueN.cfg`.
     chart: file of the chart of loss and mAP; True puts it beside the weights, False draws none.
     map_epochs: epochs between two validations on the .data file's `valid` list; 0 for none.
+    patience: evaluations in a row without improvement after which the run ends as finished; 0 for any number.
+    best_by: metric of the best weights: "map50", "map" (mean over IoU .5 to .95), "f1", "recall", "class:NAME" or
+        "loss" (average loss) of a detector, "accuracy" or "loss" of a classifier; default mAP, or accuracy. patience
+        and best_by alone evaluate every 4 epochs.
     iou_thresh, thresh: IoU above which a detection counts as correct; score above which it counts in precision, recall.
     callbacks: plain objects with any of these methods; of several ranks the main one calls all but on_start:
         on_start(run: TrainingRun) before the first update; keep `run` to call `run.stop()`;
@@ -191,14 +136,23 @@ def train(
             if rescue:
                 from darkpy.diagnostics.rescue import prepare_rescue
 
-                if weights is not None or clear:
+                if weights is not None or clear or auto_resume:
                     hint = "give CFG and DATA alone"
                     raise DarkpyError("--rescue starts from the healthy weights of the ruined run", hint=hint)
                 rescued = prepare_rescue(Path(cfg), Path(data), dialect)
                 events.report(Finding(name="rescue", message=str(rescued), severity=Severity.NOTE))
                 cfg, weights = rescued.cfg, rescued.weights
+            if auto_resume:
+                from darkpy.training.auto_resume import find_checkpoint
+
+                checkpoint, note = find_checkpoint(Path(cfg), read_data(data), dialect)
+                events.report(Finding(name="resume", message=note, severity=Severity.NOTE))
+                weights, clear = (weights, clear) if checkpoint is None else (checkpoint, False)
             torch.manual_seed(seed or 0)
             network = _load_network(Path(cfg), weights, dialect, device, strict=strict, events=events)
+            if freeze:
+                network.freeze(freeze)
+                events.report(_note_frozen(network))
             if clear:
                 network.header = network.header.with_seen(0)
             start = None if weights is None else Path(weights)
@@ -223,11 +177,20 @@ def train(
                 events.report(finding)
             for finding in check_frozen_norms(network.plan, network):
                 raise DarkpyError(finding.text, hint="; or ".join(finding.hints))
+            wanted_by = "--patience" if patience else "--best-by" if best_by else ""
             validation = None
-            if map_epochs and process_group.is_main:
+            if (map_epochs or wanted_by) and process_group.is_main:
                 from darkpy.training.validation import open_validation
 
-                validation = open_validation(network, setup, map_epochs, thresh=thresh, iou_thresh=iou_thresh)
+                validation = open_validation(
+                    network,
+                    setup,
+                    map_epochs or DEFAULT_MAP_EPOCHS,
+                    best_by=best_by,
+                    wanted_by="" if map_epochs and setup.is_detector else wanted_by,
+                    thresh=thresh,
+                    iou_thresh=iou_thresh,
+                )
             guard = _open_monitor(monitor, folder, max_bad_updates, events)
             trainer = Trainer(network, seed=seed, precision=precision, monitor=guard, process_group=process_group)
             if resume is not None:
@@ -236,7 +199,7 @@ def train(
                 from darkpy.training.auto_batch import fit_minibatch
 
                 fit_minibatch(trainer, setup.largest, at_most=trainer.net.minibatch, auto_batch=auto_batch)
-            settings = fingerprint(setup, trainer.network.plan, seed=seed, precision=precision, draft=draft)
+            settings = fingerprint(setup, trainer, precision=precision, draft=draft)
             changes = changed_settings(resume.fingerprint, settings) if resume and resume.fingerprint else ()
             map_interval = validation.interval if validation is not None else 0
             run = TrainingRun(
@@ -250,174 +213,19 @@ def train(
             drawing = _open_chart(run, chart, guard) if run.is_main else None
             checkpoints = None
             if run.is_main:
-                checkpoints = Checkpoints(trainer, folder, setup.intervals, resume=resume, fingerprint=settings)
-        session = _Session(run, events, checkpoints, monitor=guard, validation=validation, chart=drawing)
+                metric = validation.metric.label if validation is not None else ""
+                checkpoints = Checkpoints(
+                    trainer, folder, setup.intervals, metric=metric, resume=resume, fingerprint=settings
+                )
+        session = TrainingSession(
+            run, events, checkpoints, monitor=guard, validation=validation, patience=patience, chart=drawing
+        )
         try:
             session.train(auto_batch=auto_batch)
         finally:
             if guard is not None:
                 guard.listeners.remove(events.finding)
         return session.result()
-
-
-class _Session:
-    """The updates of a run, and what follows each of them: validation, chart and checkpoints.
-
-    checkpoints: None on other ranks than the main one.
-    """
-
-    def __init__(
-        self,
-        run: TrainingRun,
-        events: Callbacks,
-        checkpoints: Checkpoints | None,
-        *,
-        monitor: Monitor | None,
-        validation: Validation | None,
-        chart: Chart | None,
-    ) -> None:
-        self.run, self.events, self.checkpoints = run, events, checkpoints
-        self.monitor, self.validation, self.chart = monitor, validation, chart
-        self.last_report: UpdateReport | None = None
-        self.mean: float | None = None
-        self._written: dict[Path, None] = {}  # in this order
-        self._saved_at = run.trainer.batch_num  # update of the newest weights on the disk
-        self._has_chart_failed = False
-        self.healthy: HealthyWeights | None = None
-        if monitor is not None and run.is_main:
-            from darkpy.diagnostics.monitor.healthy_weights import HEALTHY_SUFFIX, HealthyWeights
-
-            self.healthy = HealthyWeights(run.trainer, monitor, run.folder / f"{run.base}{HEALTHY_SUFFIX}")
-
-    def train(self, *, auto_batch: bool) -> None:
-        """Make every update, validate and save when due, and save once more at the end, also after an exception."""
-        run = self.run
-        self.events.emit("on_start", run)
-        try:
-            for report in run_updates(run.trainer, run.setup.source, auto_batch=auto_batch):
-                self.last_report = report
-                self._follow(report)
-                if stop_code := run.trainer.process_group.agree(run.stop_code):
-                    run.stop(run.stop_reason or "stopped by another rank", code=stop_code)
-                    break
-            self._end_diverged()
-        except BaseException as error:
-            if not isinstance(error, WeightsError) and getattr(error, "is_savable", True):
-                self._save_interrupted()
-            self._keep_healthy(error)
-            raise
-        if run.stop_code:
-            self._keep_healthy(None)
-        self._save(run.setup.intervals.last if run.stop_code else run.setup.intervals.final, is_last=True)
-
-    def result(self) -> TrainingResult:
-        run, report, checkpoints = self.run, self.last_report, self.checkpoints
-        best = checkpoints.best if checkpoints is not None else NO_MAP
-        return TrainingResult(
-            batch_num=run.trainer.batch_num,
-            seen=run.trainer.seen,
-            loss=report.loss if report is not None else math.nan,
-            average_loss=run.trainer.average_loss,
-            map=self.mean,
-            best_map=best if best != NO_MAP else None,
-            weights=next(reversed(self._written), None),
-            checkpoints=tuple(self._written),
-            log=self.monitor.log_path if self.monitor is not None else None,
-            chart=self.chart.path if self.chart is not None else None,
-            findings=tuple(self.events.findings),
-            stop_reason=run.stop_reason,
-            stop_code=run.stop_code,
-        )
-
-    def _follow(self, report: UpdateReport) -> None:
-        self.events.warn_of_files(report)
-        self.events.emit("on_update", report)
-        self._draw(lambda chart: chart(report))
-        if self.healthy is not None:
-            self.healthy.follow(report)
-        if self.validation is not None and self.validation.is_due(report):
-            self._validate(self.validation, report.batch_num)
-        if names := self.run.setup.intervals.names_due(report):
-            if self.healthy is not None and self.healthy.diverging_since is not None:
-                self.events.warn(f"update {report.batch_num}: {self.healthy.text}")
-            try:
-                self._save(*names)
-            except DarkpyError as error:
-                if not isinstance(error.__cause__, OSError):
-                    raise
-                self.events.warn(f"{error.message}: the training goes on, and tries again at its next checkpoint")
-
-    def _draw(self, add: Callable[[Chart], None]) -> None:
-        """Add something to the chart; one that cannot be drawn is warned of once."""
-        try:
-            if self.chart is not None:
-                add(self.chart)
-        except (DarkpyError, OSError, ValueError, MemoryError) as error:
-            if not self._has_chart_failed:
-                self.events.warn(f"{error}: the training goes on without its chart")
-            self._has_chart_failed = True
-
-    def _validate(self, validation: Validation, batch_num: int) -> None:
-        result = validation.evaluate()
-        if result is None:
-            return
-        self.mean = mean = result.mean
-        best_path = self.checkpoints.save_best(mean) if self.checkpoints is not None else None
-        if self.monitor is not None:
-            self.monitor.log_map(batch_num, mean)
-        self._draw(lambda chart: chart.judge(batch_num, mean))
-        iou_thresh, is_best = validation.iou_thresh, best_path is not None
-        report = ValidationReport(batch_num=batch_num, mean=mean, iou_thresh=iou_thresh, is_best=is_best, result=result)
-        self.events.emit("on_validation", report)
-        if best_path is not None:
-            self._report_checkpoint((best_path,))
-
-    def _save(self, *names: str, is_last: bool = False) -> None:
-        """Write the weights under these names. Raises: DarkpyError when they cannot be written or are not finite."""
-        if self.checkpoints is not None:
-            paths = self.checkpoints.save(*names)
-            self._saved_at = self.run.trainer.batch_num
-            self._report_checkpoint(paths, is_last=is_last)
-
-    def _report_checkpoint(self, paths: tuple[Path, ...], *, is_last: bool = False) -> None:
-        self._written.update(dict.fromkeys(paths))
-        batch_num = self.run.trainer.batch_num
-        self.events.emit("on_checkpoint", CheckpointReport(batch_num=batch_num, paths=paths, is_last=is_last))
-
-    def _end_diverged(self) -> None:
-        """Raises: BadRunError, with the weights saved, when the run ends while its loss diverges."""
-        run = self.run
-        if self.healthy is not None and self.healthy.diverging_since is not None and not run.stop_code:
-            self._save(run.setup.intervals.last, is_last=True)
-            text = f"update {run.trainer.batch_num}, the last one: {self.healthy.text}"
-            raise BadRunError(text, hint=None, is_savable=True)
-
-    def _keep_healthy(self, error: BaseException | None) -> None:
-        """Write the healthy weights of a run that ends badly, and name the command that goes on from them."""
-        from darkpy.diagnostics.rescue import RUINING_FINDINGS, first_remedies, rescue_command
-
-        findings = self.monitor.findings if self.monitor is not None else []
-        bad_run = error if isinstance(error, BadRunError) else None
-        if self.healthy is None or not (bad_run or any(finding.name in RUINING_FINDINGS for finding in findings)):
-            return
-        with suppress(Exception):
-            has_file = self.healthy.write()
-            remedies = first_remedies(findings)
-            if bad_run is not None and has_file and remedies and remedies[0][1].edits:
-                command = rescue_command(self.run.trainer.network.plan.file, self.run.setup.data.path)
-                bad_run.hint = f"{command} goes on from {self.healthy.path}, with {remedies[0][1]}"
-
-    def _save_interrupted(self) -> None:
-        """Save the weights of the last update after an exception; what fails here must not hide that exception."""
-        trainer = self.run.trainer
-        with suppress(Exception):
-            if not trainer.rewind():
-                self.events.warn("interrupted while the weights were changed: they are not saved")
-            elif trainer.batch_num != self._saved_at:
-                try:
-                    self._save(self.run.setup.intervals.last, is_last=True)
-                except DarkpyError as error:
-                    self.events.warn(error.message)
 
 
 def _load_network(
@@ -446,6 +254,15 @@ def _load_network(
         network.load_weights(weights, allow_partial=True)
     network.initialize()
     return network.to(device)
+
+
+def _note_frozen(network: Network) -> Finding:
+    count = network.frozen_layers
+    total = sum(param.numel() for param in network.parameters())
+    frozen = sum(param.numel() for layer in network.built[:count] for param in layer.parameters())
+    layers = f"layers 0-{count - 1} are" if count > 1 else "layer 0 is"
+    message = f"{layers} frozen, batch norm statistics too: {total - frozen:,} of {total:,} weights learn"
+    return Finding(name="frozen", message=message, severity=Severity.NOTE)
 
 
 def _open_setup(

@@ -49,7 +49,8 @@ ARROWS: dict[str, set[str]] = {  # what each part of the package may import besi
     "training": GRAPH | {"data", "evaluation"},
     "diagnostics": GRAPH | {"data", "anchors", "evaluation", "training"},
     "serving": ON_BOTTOM | {"data", "sources", "evaluation", "diagnostics", "network"},
-    "training_run": GRAPH | {"data", "evaluation", "training", "diagnostics"},
+    "training_session": GRAPH | {"data", "evaluation", "training", "diagnostics"},
+    "training_run": GRAPH | {"data", "evaluation", "training", "diagnostics", "training_session"},
 }
 TOP = {"cli", "__main__", "__init__"}  # may import everything; nobody below imports them
 

@@ -18,7 +18,7 @@ from darkpy.cli import console
 from darkpy.errors import DarkpyError
 
 if TYPE_CHECKING:
-    from darkpy.training_run import TrainingRun
+    from darkpy.training_session import TrainingRun
 
 GRACE_SECONDS = 15.0
 """Time for the other processes to end by themselves when one has failed."""

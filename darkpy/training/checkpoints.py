@@ -6,8 +6,9 @@ after them: whenever the process dies, the newest weights have theirs.
 With both, a run continues as if it had never been interrupted. A resume file is an .npz of arrays (the optimizer's,
 deferred gradients, averaged weights, states of random number generators) and `about`, a line of JSON: `weights`, the
 sha256 of the file it belongs to; `seen`; `skipped`, the images of refused minibatches; `gathered`, those whose
-gradients wait for the next update; `average`, of the losses; `seed`; `best`, the largest mAP; `filter`, the numbers
-of the DeltaFilter; `watcher`, the state of the trainer's monitor; `fingerprint`, the settings of the training.
+gradients wait for the next update; `average`, of the losses; `seed`; `best`, the largest mAP; `best_by`, the metric of
+the best weights with its best value, the update of that, and the evaluations since; `filter`, the numbers of the
+DeltaFilter; `watcher`, the state of the trainer's monitor; `fingerprint`, the settings of the training.
 The position in the data is not stored: it follows from the seed, from `seen` and from `skipped`.
 """
 
@@ -19,7 +20,8 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -30,12 +32,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from darkpy.config.net import NetSpec
-from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.files import open_regular, remove_temporaries, write_atomic
 from darkpy.layers.loss import DeltaFilter
+from darkpy.training.best_weights import BestValue
 from darkpy.training.reports import UpdateReport
+from darkpy.training.setup import Intervals
 from darkpy.training.trainer import Trainer
 
 RESUME_FORMAT = 1
@@ -57,6 +59,7 @@ class Resume:
     """A resume file whose arrays are still unread.
 
     weights: sha256 of the weight file that it belongs to. best: largest mean average precision so far.
+    best_by: metric of the best weights and its best value; None in files of old versions and without evaluations.
     monitor: state of the trainer's monitor. fingerprint: settings of the training; empty in files of old versions.
     """
 
@@ -67,6 +70,7 @@ class Resume:
     seed: int
     best: float
     filter: DeltaFilter
+    best_by: BestValue | None = None
     skipped_images: int = 0
     accumulated_images: int = 0
     monitor: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -121,6 +125,7 @@ def open_resume(path: Path) -> Resume:
             seed=_count(about["seed"]),
             best=_finite(about["best"]),
             filter=figures,
+            best_by=_best_value(about.get("best_by")),
             skipped_images=_count(about.get("skipped", 0)),
             accumulated_images=_count(about.get("gathered", 0)),
             monitor={name: [float(number) for number in numbers] for name, numbers in about.get("watcher", {}).items()},
@@ -128,6 +133,18 @@ def open_resume(path: Path) -> Resume:
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DarkpyError(f"{path}: is no resume file") from error
+
+
+def _best_value(about: Any) -> BestValue | None:
+    """Read the best value of a resume file. Raises: TypeError, ValueError, KeyError when it is malformed."""
+    if about is None:
+        return None
+    return BestValue(
+        metric=str(about["metric"]),
+        value=_finite(about["value"]),
+        batch_num=_count(about["batch_num"]),
+        stale=_count(about["stale"]),
+    )
 
 
 def _count(value: Any) -> int:
@@ -152,6 +169,7 @@ def write_resume(
     *,
     weights: str,
     best: float = NO_MAP,
+    best_by: BestValue | None = None,
     fingerprint: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write the resume file of a weight file with this sha256; the file appears whole or not at all.
@@ -171,6 +189,7 @@ def write_resume(
         "average": trainer.average_loss if math.isfinite(trainer.average_loss) else None,
         "seed": trainer.seed,
         "best": best,
+        "best_by": None if best_by is None or not math.isfinite(best_by.value) else asdict(best_by),
         "filter": asdict(trainer.delta_filter),
         "watcher": {name: list(numbers) for name, numbers in trainer.monitor.state().items()},
         "fingerprint": dict(fingerprint),
@@ -280,67 +299,11 @@ def _read(path: Path, take: Any) -> Any:
         raise DarkpyError(f"{path}: is no resume file, or a broken one: {reason}") from error
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Intervals:
-    """Updates after which weights are written, and the ends of the files' names.
-
-    last: overwritten every `last_every` updates; 0 for never.
-    asked: updates between numbered and between last weights as a .data file asks for them (AlexeyAB's detector).
-    number: number in the name of the weights to keep after an update, None for most updates.
-
-    Source: pjreddie/darknet examples/detector.c train_detector, examples/classifier.c train_classifier;
-        AlexeyAB/darknet src/detector.c train_detector, src/classifier.c train_classifier
-    """
-
-    last: str
-    last_every: int
-    number: Callable[[UpdateReport], int | None]
-    final: str = "_final.weights"
-    asked: tuple[int, int] = (0, 0)
-
-    @classmethod
-    def of_detector(cls, net: NetSpec, *, save_weights: int | None = None, save_last: int | None = None) -> Intervals:
-        """Return a detector's. save_weights, save_last: `saveweights` and `savelast` of a .data file (AlexeyAB's)."""
-        if net.dialect is Dialect.PJREDDIE:
-
-            def often_at_first(report: UpdateReport) -> int | None:
-                n = report.batch_num
-                return n if n % 10000 == 0 or (n < 1000 and n % 100 == 0) else None
-
-            return cls(last=".backup", last_every=100, number=often_at_first)
-        every = save_weights or (1000 if net.max_batches < 10000 else 10000)
-        last_every = save_last or 100
-        return cls(
-            last="_last.weights",
-            last_every=last_every if every > last_every else 0,
-            number=_multiples_of(every),
-            asked=(every, last_every),
-        )
-
-    @classmethod
-    def of_classifier(cls, net: NetSpec, images: int) -> Intervals:
-        """Return a classifier's. images: in the list; pjreddie's numbers are those of epochs."""
-        if net.dialect is Dialect.ALEXEYAB:
-            return cls(last="_last.weights", last_every=100, number=_multiples_of(1000))
-
-        def epoch(report: UpdateReport) -> int | None:
-            reached = report.seen // images
-            return reached if reached > (report.seen - report.images) // images else None
-
-        return cls(last=".backup", last_every=1000, number=epoch, final=".weights")
-
-    def names_due(self, report: UpdateReport) -> list[str]:
-        number = self.number(report)
-        names = [] if number is None else [f"_{number}.weights"]
-        if self.last_every and report.batch_num % self.last_every == 0:
-            names.append(self.last)
-        return names
-
-
 class Checkpoints:
     """Writes the weights of a run into a folder, as `BASE` and the ends of names that `intervals` gives.
 
-    best: largest mean average precision so far, which the resume file stores.
+    best: largest mean average precision so far, best_by: best value of the metric; the resume file stores both.
+    metric: label of the metric by which the best weights are kept; empty for none.
     resume: the resume file that the run continues from. fingerprint: settings of the training, for the next ones.
     """
 
@@ -350,11 +313,19 @@ class Checkpoints:
         folder: Path,
         intervals: Intervals,
         *,
+        metric: str = "",
         resume: Resume | None = None,
         fingerprint: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.trainer, self.folder, self.intervals, self.fingerprint = trainer, folder, intervals, fingerprint
         self.best = resume.best if resume is not None else NO_MAP
+        self.best_by = resume.best_by if resume is not None and resume.best_by is not None else BestValue(metric=metric)
+        if resume is not None and resume.best_by is None and resume.best != NO_MAP:  # of an old version
+            self.best_by.value = resume.best
+        if metric and self.best_by.metric != metric:
+            message = f"the best weights were those by {self.best_by.metric}; by {metric} the next ones replace them"
+            warnings.warn(message, DarkpyWarning, stacklevel=2)
+            self.best_by = BestValue(metric=metric)
         self.base = base_name(trainer.network.plan.file)
         self._obsolete = list(self._find_obsolete(resume))
         base = re.escape(self.base)
@@ -375,7 +346,9 @@ class Checkpoints:
         trainer, network = self.trainer, self.trainer.network
         chunks = list(network.pack_weights())
         resume = self.folder / f"{self.base}_{trainer.batch_num}.resume"
-        write_resume(resume, trainer, weights=digest(chunks), best=self.best, fingerprint=self.fingerprint)
+        write_resume(
+            resume, trainer, weights=digest(chunks), best=self.best, best_by=self.best_by, fingerprint=self.fingerprint
+        )
         paths = [self.folder / f"{self.base}{name}" for name in names]
         for path in paths:
             write_atomic(path, chunks, replace_input=True)  # a run goes on in its own files
@@ -389,17 +362,22 @@ class Checkpoints:
                 network.save_weights(paths[-1])
         return tuple(paths)
 
-    def save_best(self, mean: float) -> Path | None:
+    def save_best(self, value: float, *, use_ema: bool = False) -> Path | None:
         """Write the weights as `BASE_best.weights` unless they were better before. Returns: the file, if written.
 
+        value: of the metric, larger is better. use_ema: write the averaged weights, of which it is.
         Source: AlexeyAB/darknet src/detector.c train_detector
         """
-        if mean < self.best:
+        if not self.best_by.follow(self.trainer.batch_num, value):
             return None
-        self.best = mean
-        path = self.folder / f"{self.base}_best.weights"
-        self.trainer.network.save_weights(path)
-        return path
+        ema = self.trainer.ema
+        with ema.in_place() if use_ema and ema is not None else nullcontext():
+            self.trainer.network.save_weights(self.best_path)
+        return self.best_path
+
+    @property
+    def best_path(self) -> Path:
+        return self.folder / f"{self.base}_best.weights"
 
     def _find_obsolete(self, resume: Resume | None) -> Iterator[Path]:
         """Yield the resume files that the first checkpoint replaces.
@@ -408,7 +386,7 @@ class Checkpoints:
         """
         known = [self.fingerprint, resume.fingerprint if resume is not None else {}]
         overwritten: set[str] | None = None
-        for path in _resume_files(self.folder, self.base):
+        for path in resume_files(self.folder, self.base):
             try:
                 other = open_resume(path)
             except DarkpyError:
@@ -433,7 +411,7 @@ def base_name(cfg: str) -> str:
 
 def find_resume(weights: Path, base: str) -> Resume | None:
     """Find the resume file that belongs to a weight file, beside it; warn of a run's that belongs to other weights."""
-    paths = _resume_files(weights.parent, base)
+    paths = resume_files(weights.parent, base)
     sha = digest_file(weights) if paths else ""
     messages: list[str] = []
     for path in paths:
@@ -450,14 +428,10 @@ def find_resume(weights: Path, base: str) -> Resume | None:
     return None
 
 
-def _resume_files(folder: Path, base: str) -> list[Path]:
+def resume_files(folder: Path, base: str) -> list[Path]:
     """Raises: DarkpyError when the folder cannot be read."""
     pattern = re.compile(rf"{re.escape(base)}_\d+\.resume")
     try:
         return sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))
     except OSError as error:
         raise DarkpyError(f"{folder}: cannot be read: {error.strerror or error}") from error
-
-
-def _multiples_of(every: int) -> Callable[[UpdateReport], int | None]:
-    return lambda report: report.batch_num if report.batch_num % every == 0 else None

@@ -165,6 +165,8 @@ class DarknetLog:
 
     def validation_lines(self, report: ValidationReport) -> Iterator[LogLine]:
         """Yield the table of a validation in AlexeyAB's dialect; pjreddie's program has none, and the last lines do."""
+        if report.result is None:  # no program evaluates classifiers, or losses alone, in training
+            return
         self.mean, self.best, self.iou_thresh = report.mean, max(report.mean, self.best), report.iou_thresh
         if not self.is_pjreddie:
             from darkpy.evaluation.metric_tables import map_lines

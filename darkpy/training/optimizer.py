@@ -57,7 +57,7 @@ class Optimizer:
             self.torch = torch.optim.SGD(groups, lr=net.learning_rate, momentum=net.momentum)
         # train_only_bn spreads to all layers before the last one that has it
         only_bn = [node.index for node in network.plan.nodes if node.spec.train_only_bn]
-        self.frozen = range(only_bn[-1] + 1 if only_bn else 0)
+        self.frozen = range(max(only_bn[-1] + 1 if only_bn else 0, network.frozen_layers))
         self.params: list[nn.Parameter] = [param for group in groups for param in group["params"]]
         self.norm = torch.zeros(())
         self.active_groups: list[dict[str, Any]] = []

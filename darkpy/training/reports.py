@@ -78,16 +78,25 @@ class UpdateReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValidationReport:
-    """Mean average precision, 0 to 1, after an update.
+    """Evaluation after an update.
 
-    is_best: True if no earlier validation of the run beats it. result: counts and precision of each class.
+    mean: mean average precision, 0 to 1, result: counts and precision of each class; NaN and None but for detectors.
+    ema_mean: that of the averaged weights (`ema_alpha`), None without them.
+    metric: name of the number by which the best weights are kept, value: this number, as messages show it.
+    is_best: True if no earlier evaluation of the run beats it. is_ema_best: the averaged weights have it.
+    stale: evaluations since the best one.
     """
 
     batch_num: int
     mean: float
     iou_thresh: float
     is_best: bool
-    result: MeanAveragePrecision
+    result: MeanAveragePrecision | None
+    ema_mean: float | None = None
+    metric: str = ""
+    value: str = ""
+    is_ema_best: bool = False
+    stale: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

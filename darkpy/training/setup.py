@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from darkpy.build import Plan
 from darkpy.config.classmap import read_class_map
+from darkpy.config.net import NetSpec
 from darkpy.config.tree import read_tree
 from darkpy.data.augment.config import ClassificationAugmentConfig, DetectionAugmentConfig
 from darkpy.data.augment.sampler import MAX_CLASSIFIER_SIDE, Sampler, classifier_size, detector_minibatch, detector_size
@@ -18,14 +19,73 @@ from darkpy.data.lists.paths import read_image_list
 from darkpy.data.lists.text_files import DataFile, read_lines
 from darkpy.data.loading.bad_files import BadLists
 from darkpy.data.loading.datasets import ClassificationData, DetectionData
+from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.layers.head import HeadSpec
 from darkpy.layers.loss import LossSpec
-from darkpy.training.checkpoints import Intervals
 from darkpy.training.loop import BatchSource
+from darkpy.training.reports import UpdateReport
+from darkpy.training.trainer import Trainer
 
 TRAIN_LIST = "data/train.list"
 LABELS_LIST = "data/labels.list"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Intervals:
+    """Updates after which weights are written, and the ends of the files' names.
+
+    last: overwritten every `last_every` updates; 0 for never.
+    asked: updates between numbered and between last weights as a .data file asks for them (AlexeyAB's detector).
+    number: number in the name of the weights to keep after an update, None for most updates.
+
+    Source: pjreddie/darknet examples/detector.c train_detector, examples/classifier.c train_classifier;
+        AlexeyAB/darknet src/detector.c train_detector, src/classifier.c train_classifier
+    """
+
+    last: str
+    last_every: int
+    number: Callable[[UpdateReport], int | None]
+    final: str = "_final.weights"
+    asked: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def of_detector(cls, net: NetSpec, *, save_weights: int | None = None, save_last: int | None = None) -> Intervals:
+        """Return a detector's. save_weights, save_last: `saveweights` and `savelast` of a .data file (AlexeyAB's)."""
+        if net.dialect is Dialect.PJREDDIE:
+
+            def often_at_first(report: UpdateReport) -> int | None:
+                n = report.batch_num
+                return n if n % 10000 == 0 or (n < 1000 and n % 100 == 0) else None
+
+            return cls(last=".backup", last_every=100, number=often_at_first)
+        every = save_weights or (1000 if net.max_batches < 10000 else 10000)
+        last_every = save_last or 100
+        return cls(
+            last="_last.weights",
+            last_every=last_every if every > last_every else 0,
+            number=_multiples_of(every),
+            asked=(every, last_every),
+        )
+
+    @classmethod
+    def of_classifier(cls, net: NetSpec, images: int) -> Intervals:
+        """Return a classifier's. images: in the list; pjreddie's numbers are those of epochs."""
+        if net.dialect is Dialect.ALEXEYAB:
+            return cls(last="_last.weights", last_every=100, number=_multiples_of(1000))
+
+        def epoch(report: UpdateReport) -> int | None:
+            reached = report.seen // images
+            return reached if reached > (report.seen - report.images) // images else None
+
+        return cls(last=".backup", last_every=1000, number=epoch, final=".weights")
+
+    def names_due(self, report: UpdateReport) -> list[str]:
+        number = self.number(report)
+        names = [] if number is None else [f"_{number}.weights"]
+        if self.last_every and report.batch_num % self.last_every == 0:
+            names.append(self.last)
+        return names
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +143,14 @@ def backup_folder(data: DataFile) -> Path:
     return folder
 
 
-def fingerprint(setup: TrainingSetup, plan: Plan, *, seed: int, precision: str, draft: bool) -> dict[str, str]:
+def fingerprint(setup: TrainingSetup, trainer: Trainer, *, precision: str, draft: bool) -> dict[str, str]:
     """Return everything that decides a training's numbers, by name, to see whether a resumed run is the same one.
 
-    plan: of the trainer, whose subdivisions may not be those of the cfg.
+    trainer: whose subdivisions may not be those of the cfg.
     """
-    settings = {"seed": str(seed), "precision": precision, "dialect": str(plan.dialect), "draft": str(int(draft))}
+    plan = trainer.network.plan
+    settings = {"seed": str(trainer.seed), "precision": precision, "dialect": str(plan.dialect)}
+    settings |= {"draft": str(int(draft)), "freeze": str(trainer.network.frozen_layers)}
     settings["train list"] = f"{len(setup.paths)} images {_short_digest(setup.paths)}"
     for key in fields(plan.net):
         value = getattr(plan.net, key.name)
@@ -243,3 +305,7 @@ def _number(data: DataFile, key: str) -> int | None:
     if not text.isdecimal() or not int(text[:18]):
         raise DarkpyError(f"{data.path}: {key}={text[:20]} is not a number of updates", hint=f"{key}=1000, for example")
     return int(text[:18])
+
+
+def _multiples_of(every: int) -> Callable[[UpdateReport], int | None]:
+    return lambda report: report.batch_num if report.batch_num % every == 0 else None

@@ -1,43 +1,52 @@
-"""`-map`: mean average precision of a detector while it is trained."""
+"""Evaluations of a network while it is trained: `-map`, `--patience`, `--best-by`."""
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from darkpy.data.lists.image_list import known_names
 from darkpy.data.lists.paths import read_image_list
-from darkpy.errors import DarkpyError, DarkpyWarning
+from darkpy.errors import DarkpyError, DarkpyWarning, ImageError
 from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision, map_options
 from darkpy.evaluation.ground_truth import GroundTruth, read_ground_truth
 from darkpy.evaluation.runner import Metric, run_metrics
 from darkpy.network import Network
+from darkpy.training.best_weights import BestMetric, parse_metric
 from darkpy.training.reports import UpdateReport
-from darkpy.training.setup import TrainingSetup
+from darkpy.training.setup import TrainingSetup, read_class_labels
 
 MIN_INTERVAL_UPDATES = 100
+CLASSIFIER_BATCH_SIZE = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """Result of an evaluation.
+
+    value: of the run's metric; larger is better. mean: mean average precision, NaN of classifiers and losses.
+    result: counts and precision of each class of a detector.
+    """
+
+    value: float
+    mean: float = math.nan
+    result: MeanAveragePrecision | None = None
 
 
 class Validation:
-    """AlexeyAB's mean average precision, every so many updates, at the cfg's own size.
+    """Evaluation every so many updates; here of the average loss, which needs no image.
 
+    metric: by which the best weights are kept. interval: updates between two evaluations.
     Source:  AlexeyAB/darknet src/detector.c train_detector
     Differs: validates after multiples of the interval, wherever training was begun; his counts from there.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        paths: Sequence[str],
-        ground_truth: GroundTruth,
-        *,
-        classes: int,
-        interval: int,
-        thresh: float,
-        iou_thresh: float,
-    ) -> None:
-        self.network, self.paths, self.ground_truth, self.classes = network, paths, ground_truth, classes
-        self.interval, self.thresh, self.iou_thresh = max(MIN_INTERVAL_UPDATES, interval), thresh, iou_thresh
+    def __init__(self, network: Network, metric: BestMetric, interval: int) -> None:
+        self.network, self.metric, self.interval = network, metric, max(MIN_INTERVAL_UPDATES, interval)
         self.size = (network.plan.net.width, network.plan.net.height)
 
     def is_due(self, report: UpdateReport) -> bool:
@@ -45,41 +54,121 @@ class Validation:
         net, n = self.network.plan.net, report.batch_num
         return n == net.max_batches or (n % self.interval == 0 and n >= net.burn_in)
 
-    def evaluate(self) -> MeanAveragePrecision | None:
-        """Run the network on all images, in inference mode only meanwhile.
+    def evaluate(self, report: UpdateReport) -> Evaluation | None:
+        """Evaluate the network after an update. Returns: None if no image can be read."""
+        return Evaluation(value=self.metric.value((), report.average))
 
-        Images that cannot be read are warned of. Returns: None if none can be read.
-        """
-        network = self.network
-        ranking = AveragePrecision(self.ground_truth, self.classes, iou_thresh=self.iou_thresh, thresh=self.thresh)
-        network.resize(*self.size)
-        network.eval()
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        """Put the network into inference mode at the cfg's own size for the time of a `with` block."""
+        self.network.resize(*self.size)
+        self.network.eval()
         try:
-            statuses = run_metrics(network, self.paths, [Metric(map_options(network), ranking.add)])
-            errors = [status.error for status in statuses if status.error is not None]
+            yield
         finally:
-            network.train()
-            network.reset_state()
-        if errors:
-            message = f"{len(errors)} of {len(self.paths)} images to validate on cannot be read; the first: {errors[0]}"
-            warnings.warn(message, DarkpyWarning, stacklevel=2)
-        return ranking.result(0) if len(errors) < len(self.paths) else None
+            self.network.train()
+            self.network.reset_state()
+
+
+class DetectorValidation(Validation):
+    """AlexeyAB's mean average precision."""
+
+    def __init__(
+        self,
+        network: Network,
+        metric: BestMetric,
+        interval: int,
+        *,
+        paths: Sequence[str],
+        ground_truth: GroundTruth,
+        classes: int,
+        thresh: float,
+        iou_thresh: float,
+    ) -> None:
+        super().__init__(network, metric, interval)
+        self.paths, self.ground_truth, self.classes = paths, ground_truth, classes
+        self.thresh, self.iou_thresh = thresh, iou_thresh
+
+    def evaluate(self, report: UpdateReport) -> Evaluation | None:
+        rankings = {
+            iou: AveragePrecision(self.ground_truth, self.classes, iou_thresh=iou, thresh=self.thresh)
+            for iou in dict.fromkeys((self.iou_thresh, *self.metric.iou_threshs))
+        }
+        options = map_options(self.network)
+        with self._inference():
+            metrics = [Metric(options, ranking.add) for ranking in rankings.values()]
+            statuses = run_metrics(self.network, self.paths, metrics)
+            errors = [status.error for status in statuses if status.error is not None]
+        if not _warn_of_unreadable(errors, len(self.paths)):
+            return None
+        results = {iou: ranking.result(0) for iou, ranking in rankings.items()}
+        value = self.metric.value([results[iou] for iou in self.metric.iou_threshs], report.average)
+        result = results[self.iou_thresh]
+        return Evaluation(value=value, mean=result.mean, result=result)
+
+
+class ClassifierValidation(Validation):
+    """Top-1 accuracy, as `darkpy classifier valid` computes it. labels: that paths contain."""
+
+    def __init__(
+        self, network: Network, metric: BestMetric, interval: int, *, paths: Sequence[str], labels: Sequence[str]
+    ) -> None:
+        super().__init__(network, metric, interval)
+        self.paths, self.labels = paths, labels
+
+    def evaluate(self, report: UpdateReport) -> Evaluation | None:
+        from darkpy.evaluation.classify import Accuracy, classify, valid_options
+
+        accuracy = Accuracy(self.labels)
+        errors: list[ImageError] = []
+        options = valid_options(self.network, 1)
+        with self._inference():
+            for ranking in classify(self.network, self.paths, options, batch_size=CLASSIFIER_BATCH_SIZE):
+                accuracy.add(ranking)
+                errors += [ranking.error] if ranking.error is not None else []
+        return Evaluation(value=accuracy.top_1) if _warn_of_unreadable(errors, len(self.paths)) else None
+
+
+def _warn_of_unreadable(errors: Sequence[ImageError], images: int) -> bool:
+    """Warn of images that cannot be read. Returns: True if any other can."""
+    if errors:
+        message = f"{len(errors)} of {images} images to validate on cannot be read; the first: {errors[0]}"
+        warnings.warn(message, DarkpyWarning, stacklevel=3)
+    return len(errors) < images
 
 
 def open_validation(
-    network: Network, setup: TrainingSetup, epochs: int, *, thresh: float, iou_thresh: float
+    network: Network,
+    setup: TrainingSetup,
+    epochs: int,
+    *,
+    best_by: str | None = None,
+    wanted_by: str = "",
+    thresh: float,
+    iou_thresh: float,
 ) -> Validation:
-    """Return the validation on the .data file's `valid` list, or with a warning on the training list without one.
+    """Return the evaluation on the .data file's `valid` list; with -map and without one, on the training list.
 
-    epochs: of the training list, between two validations.
+    epochs: of the training list, between two evaluations. best_by: metric, see `parse_metric`.
+    wanted_by: option that asks for it in place of -map, and that needs a valid list.
     Raises: DarkpyError for a network that is no detector of single images, or when the list cannot be used.
     """
     net, file = network.plan.net, setup.plan.file
-    if not setup.is_detector:
+    interval = epochs * len(setup.paths) // (net.minibatch * net.subdivisions)
+    names = known_names(setup.data)
+    names += tuple(map(str, range(len(names), setup.classes)))
+    metric = parse_metric(best_by, names=names[: setup.classes], is_detector=setup.is_detector, iou_thresh=iou_thresh)
+    if metric.is_loss and wanted_by:
+        return Validation(network, metric, interval)
+    if not (setup.is_detector or wanted_by):
         raise DarkpyError(f"-map validates detectors, and {file} is a classifier", hint="leave -map out")
     if net.time_steps > 1:
-        raise DarkpyError(f"-map validates single images; {file} takes sequences (time_steps={net.time_steps})")
+        message = f"{wanted_by or '-map'} validates single images; {file} takes sequences (time_steps={net.time_steps})"
+        raise DarkpyError(message, hint="--best-by loss needs no images" if wanted_by else None)
     valid_list = setup.data.find("valid")
+    if valid_list is None and wanted_by:
+        hint = f"name a list of images in {setup.data.path}: valid=valid.txt; --best-by loss needs none"
+        raise DarkpyError(f"{setup.data.path}: has no valid=, on which {wanted_by} evaluates", hint=hint)
     if valid_list is None:
         message = f"{setup.data.path}: has no valid=: -map validates on the training list"
         warnings.warn(message, DarkpyWarning, stacklevel=2)
@@ -87,12 +176,16 @@ def open_validation(
     if not any(Path(path).is_file() for path in paths):
         hint = "paths in a list are relative to the working directory, or else to the list's own folder"
         raise DarkpyError(f"{paths[0]}: not found, nor is any other image to validate on", hint=hint)
-    return Validation(
+    if not setup.is_detector:
+        labels = read_class_labels(setup.data, setup.classes)
+        return ClassifierValidation(network, metric, interval, paths=paths, labels=labels)
+    return DetectorValidation(
         network,
-        paths,
-        read_ground_truth(paths, setup.plan.dialect, setup.classes),
+        metric,
+        interval,
+        paths=paths,
+        ground_truth=read_ground_truth(paths, setup.plan.dialect, setup.classes),
         classes=setup.classes,
-        interval=epochs * len(setup.paths) // (net.minibatch * net.subdivisions),
         thresh=thresh,
         iou_thresh=iou_thresh,
     )

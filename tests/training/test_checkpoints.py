@@ -13,9 +13,10 @@ from darkpy.build import make_plan
 from darkpy.config.net import NetSpec
 from darkpy.errors import DarkpyError, WeightsError
 from darkpy.files import temporary_path
-from darkpy.training.checkpoints import Checkpoints, Intervals, base_name
+from darkpy.training.checkpoints import Checkpoints, base_name
 from darkpy.training.loop import BatchSource, run_updates
 from darkpy.training.reports import UpdateReport
+from darkpy.training.setup import Intervals
 from darkpy.training.trainer import Trainer
 from tests.training.stream import Colors, cfg, fixed_size
 

@@ -21,9 +21,10 @@ from darkpy.diagnostics.monitor.monitor import Monitor
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.files import write_atomic
 from darkpy.layers.loss import DeltaFilter
-from darkpy.training.checkpoints import Checkpoints, Intervals, find_resume, open_resume, write_resume
+from darkpy.training.checkpoints import Checkpoints, find_resume, open_resume, write_resume
 from darkpy.training.loop import BatchSource, run_updates
 from darkpy.training.reports import UpdateReport
+from darkpy.training.setup import Intervals
 from darkpy.training.trainer import Trainer
 from tests.training.stream import Colors, cfg, changing_size, fixed_size
 

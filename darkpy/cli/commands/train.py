@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from darkpy.training.checkpoints import Resume
     from darkpy.training.darknet_log import DarknetLog, LogLine
     from darkpy.training.reports import CheckpointReport, UpdateReport, ValidationReport
-    from darkpy.training_run import TrainingRun
+    from darkpy.training_session import TrainingRun
 
 
 _HELP_BODY = """DATA is darknet's .data file: train= lists the images, backup= is the folder for the weights{more}.
@@ -89,6 +89,10 @@ class _Options(TypedDict, total=False):
     """Options of all three commands by the names that click gives them; map* and *thresh are detectors'."""
 
     clear: bool
+    resume: str | None
+    freeze: int
+    patience: int
+    best_by: str | None
     darknet_log: bool
     chart: Path | None
     precision: str
@@ -107,7 +111,7 @@ class _Options(TypedDict, total=False):
     dialect: str | None
     strict: bool
     validate: bool
-    map_epochs: int
+    map_epochs: int | None
     iou_thresh: float
     thresh: float
 
@@ -121,6 +125,17 @@ def _gpu_numbers(ctx: click.Context, option: click.Parameter, value: str | None)
 
 _train_options = compose(
     click.option("-clear", is_flag=True, help="Start the schedule anew, as if WEIGHTS had seen 0 images."),
+    click.option("--resume", type=click.Choice(("auto",)),
+                 help="auto: continue from the newest whole checkpoint in backup=, if there is one; else start from "
+                 "WEIGHTS."),
+    click.option("--freeze", type=click.IntRange(0), metavar="N", default=0,
+                 help="Do not train the first N layers, nor their batch norm statistics; `darkpy show CFG --freeze N` "
+                 "tells which ones learn then."),
+    click.option("--patience", type=click.IntRange(0), metavar="N", default=0,
+                 help="End the run after N evaluations without improvement of the metric; the best weights are kept."),
+    click.option("--best-by", metavar="METRIC",
+                 help="Metric of the best weights, evaluated on DATA's `valid` list: map50, map, f1, recall, "
+                 "class:NAME or loss; of a classifier accuracy or loss.  [default: mAP at -iou_thresh, or accuracy]"),
     click.option("--darknet-log", is_flag=True, help="Print what darknet's program prints, line for line."),
     click.option("-chart", type=OUTPUT_PATH, metavar="FILE",
                  help="PNG chart of loss and mAP, redrawn as it trains.  [default: chart_BASE.png beside the weights]"),
@@ -153,8 +168,8 @@ _train_options = compose(
 )  # fmt: skip
 _map_options = compose(
     click.option("-map", "validate", is_flag=True, help="Compute mAP on DATA's `valid` list during training."),
-    click.option("-mAP_epochs", "map_epochs", type=click.IntRange(1), default=4, metavar="N", show_default=True,
-                 help="Epochs between two computations of mAP."),
+    click.option("-mAP_epochs", "map_epochs", type=click.IntRange(1), metavar="N",
+                 help="Epochs between two computations of mAP.  [default: 4]"),
     click.option("-iou_thresh", type=UnitFloat(), default=0.5, metavar="0..1", show_default=True,
                  help="IoU above which a detection counts as correct."),
     click.option("-thresh", type=UnitFloat(), default=0.25, metavar="0..1", show_default=True,
@@ -196,6 +211,7 @@ def _run(cfg: Path, data: Path, weights: Path | None, kind: str | None, options:
     from darkpy.cli.processes import StopRequest, check_gpus, launch, own_device
     from darkpy.distributed import is_launched
     from darkpy.process import keep_freed_memory
+    from darkpy.training_run import DEFAULT_MAP_EPOCHS
     from darkpy.training_run import train as run_training
 
     gpus, device, chart = options["gpus"], options["device"], options["chart"]
@@ -207,6 +223,11 @@ def _run(cfg: Path, data: Path, weights: Path | None, kind: str | None, options:
         gpus = check_gpus(gpus)
     if len(gpus) > 1 and not is_launched():
         return launch(click.get_current_context().find_root().obj, len(gpus))
+    map_epochs = options.get("map_epochs")
+    if options.get("validate"):
+        map_epochs = map_epochs or DEFAULT_MAP_EPOCHS
+    elif not (options["patience"] or options["best_by"]):
+        map_epochs = None  # counts with what makes evaluations only
     keep_freed_memory()
     output = TrainOutput(darknet_log=options["darknet_log"])
     with StopRequest() as stop_request, output:
@@ -221,6 +242,8 @@ def _run(cfg: Path, data: Path, weights: Path | None, kind: str | None, options:
             precision=options["precision"],
             seed=options["seed"],
             clear=options["clear"],
+            auto_resume=options["resume"] == "auto",
+            freeze=options["freeze"],
             auto_batch=options["auto_batch"],
             workers=options["workers"],
             draft=options["draft"],
@@ -230,11 +253,15 @@ def _run(cfg: Path, data: Path, weights: Path | None, kind: str | None, options:
             overwrite=options["overwrite"],
             rescue=options["rescue"],
             chart=chart or True,
-            map_epochs=options["map_epochs"] if options.get("validate") else 0,
+            map_epochs=map_epochs or 0,
+            patience=options["patience"],
+            best_by=options["best_by"],
             iou_thresh=options.get("iou_thresh", 0.5),
             thresh=options.get("thresh", 0.25),
             callbacks=(output, stop_request),
         )
+    if result.stop_reason and not result.stop_code:
+        console.info(result.stop_reason)
     return result.stop_code
 
 
@@ -309,9 +336,16 @@ class TrainOutput:
         if self.log is not None:
             self._print(self.log.validation_lines(report))
             return
-        self._echo(f" mean_average_precision (mAP@{report.iou_thresh:.2f}) = {report.mean:f} ")
+        is_map = report.result is not None and report.metric == f"mAP@{report.iou_thresh:.2f}"
+        if report.result is not None:
+            self._echo(f" mean_average_precision (mAP@{report.iou_thresh:.2f}) = {report.mean:f} ")
+        if report.ema_mean is not None:
+            self._echo(f" of the averaged weights (EMA): mAP@{report.iou_thresh:.2f} = {report.ema_mean:f} ")
+        if not is_map:
+            self._echo(f" {report.value} ")
         if report.is_best:
-            self._echo("New best mAP!")
+            weights = " The averaged weights have it." if report.is_ema_best else ""
+            self._echo(f"New best {'mAP' if is_map else report.metric}!{weights}")
 
     def on_checkpoint(self, report: CheckpointReport) -> None:
         if self.log is not None:

@@ -44,7 +44,8 @@ def check_frozen_norms(plan: Plan, network: Network | None) -> Iterator[Finding]
 
     network: filled; None if it starts without weights.
     """
-    first_learning = max((node.index for node in plan.nodes if node.spec.freezes_inputs), default=0)
+    frozen_layers = network.frozen_layers if network is not None else 0
+    first_learning = max(frozen_layers, *(node.index for node in plan.nodes if node.spec.freezes_inputs), 0)
     frozen: list[int] = []
     for node in plan.nodes:
         mode = node.spec.bn_freeze or plan.net.bn_freeze
@@ -55,7 +56,8 @@ def check_frozen_norms(plan: Plan, network: Network | None) -> Iterator[Finding]
             frozen.append(node.index)
     if frozen:
         key = "bn_freeze" if "bn_freeze" in plan.nodes[frozen[0]].section.entries else None
-        keys = "bn_freeze=" if frozen[-1] >= first_learning else "stopbackward="
+        keys = "--freeze" if frozen[-1] < frozen_layers else "stopbackward="
+        keys = "bn_freeze=" if frozen[-1] >= first_learning else keys
         text = f"has batch norm that {keys} freezes at the statistics of a new layer: its variance is 0"
         if len(frozen) > 1:
             text = f"{text}; so have {len(frozen)} layers"

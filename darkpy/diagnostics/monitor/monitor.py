@@ -217,10 +217,11 @@ class Monitor(StepGuard):
         self.metrics.end()
         self._ended = perf_counter()
 
-    def log_map(self, batch_num: int, mean: float) -> None:
-        """Add the mean average precision, 0 to 1, after an update to the log."""
+    def log_map(self, batch_num: int, mean: float, ema_mean: float | None = None) -> None:
+        """Add the mean average precision, 0 to 1, after an update to the log; and that of the averaged weights."""
         if self._log is not None:
-            self._log.map(LoggedMap(batch_num=batch_num, mean=mean))
+            ema = math.nan if ema_mean is None else ema_mean
+            self._log.map(LoggedMap(batch_num=batch_num, mean=mean, ema=ema))
 
     def _handle_refused(self, report: StepReport) -> None:
         precursor = ""

@@ -61,10 +61,14 @@ class LoggedRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoggedMap:
-    """The mean average precision, 0 to 1, that -map found after an update."""
+    """The mean average precision, 0 to 1, that -map found after an update.
+
+    ema: that of the averaged weights, NaN without them.
+    """
 
     batch_num: int
     mean: float
+    ema: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -298,7 +302,7 @@ class LogWriter:
         self._write(f'{{"kind":"update",{",".join(numbers)}}}')
 
     def map(self, one: LoggedMap) -> None:
-        self._add("map", asdict(one))
+        self._add("map", {name: value for name, value in asdict(one).items() if not math.isnan(value)})
 
     def finding(self, finding: Finding) -> None:
         record = {

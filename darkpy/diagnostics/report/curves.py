@@ -68,5 +68,8 @@ def draw_gradient(log: RunLog) -> Drawing:
 
 def draw_map(log: RunLog) -> Drawing:
     means = [(validation.batch_num, validation.mean) for validation in log.maps]
-    curve = Curve("mean average precision", "first", means, 2.0, dotted=True)
-    return draw_curves(log, "mAP", [curve], from_zero=True)
+    averaged = [(validation.batch_num, validation.ema) for validation in log.maps if not math.isnan(validation.ema)]
+    lines = [Curve("mean average precision", "first", means, 2.0, dotted=True)]
+    if averaged:
+        lines.append(Curve("of the averaged weights (EMA)", "second", averaged, 2.0, dotted=True))
+    return draw_curves(log, "mAP", lines, from_zero=True)

@@ -46,8 +46,10 @@ def write_events(log: RunLog, folder: Path) -> int:
                 writer.add_scalar(tag, value, one.batch_num, walltime=time)
             count += len(scalars)
         for mean in log.maps:
-            writer.add_scalar("map", mean.mean, mean.batch_num, walltime=time)
-            count += 1
+            averages = {} if math.isnan(mean.ema) else {"map_ema": mean.ema}
+            for tag, value in {"map": mean.mean, **averages}.items():
+                writer.add_scalar(tag, value, mean.batch_num, walltime=time)
+                count += 1
         for finding in log.findings:
             text = "  \n".join((finding.text, *(f"try: {hint}" for hint in finding.hints)))
             writer.add_text(f"findings/{finding.name}", text, finding.batch_num, walltime=time)

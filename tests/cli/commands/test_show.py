@@ -13,10 +13,11 @@ from tests.cli.conftest import Run
 def test_table_is_darknets_with_the_sums_and_the_dialect_below(task: Path, run: Run) -> None:
     code, out, err = run("show", "net.cfg")
     assert (code, err) == (0, "")
-    heading, *layers, sums, dialect, constraint = out.splitlines()
+    heading, *layers, sums, training, dialect, constraint = out.splitlines()
     assert heading.split() == ["layer", "type", "filters", "size/stride", "input", "output", "BF", "weights"]
     assert [layer.split()[:2] for layer in layers] == [["0", "maxpool"], ["1", "convolutional"], ["2", "yolo"]]
     assert sums.startswith("net.cfg: 3 layers, 28 weights, ")
+    assert training == "training: every layer learns"
     assert dialect == "dialect: pjreddie (the default)"
     assert constraint == "delta constraint: [-1, 1]"
 
