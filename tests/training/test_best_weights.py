@@ -197,8 +197,8 @@ def test_damaged_newest_checkpoint_gives_way_to_the_one_before(damage: str) -> N
         data[-4:] = np.array([math.nan if damage == "nan" else 7.5], "<f4").tobytes()
     newest.write_bytes(data)
     with pytest.warns(DarkpyWarning, match=rf"--resume auto: {newest}.*; the checkpoint before it is tried"):
-        path, note = find_checkpoint(Path("net.cfg"), read_data("net.data"))
-    assert path == older and note == f"--resume auto: the run continues from {older}, after 400 images"
+        taken, note = find_checkpoint(Path("net.cfg"), read_data("net.data"))
+    assert taken == older and note == f"--resume auto: the run continues from {older}, after 400 images"
 
 
 def test_best_and_healthy_weights_are_no_checkpoints() -> None:
