@@ -85,5 +85,35 @@ def test_json_has_every_layer_with_its_numbers(task: Path, run: Run) -> None:
         "shape": [7, 1, 1],
         "parameter_count": 28,
         "bflops": 4.2e-08,
+        "frozen": "",
         "delta_bound": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("words", "keys", "told"),
+    [
+        ((), ("", "stopbackward=1"), "layer 0 frozen, batch norm statistics too; layer 1 frozen, batch norm statistics "
+         "roll on; layers 2-3 learn (12 of 48 weights)"),
+        (("--dialect", "pjreddie"), ("", "stopbackward=1"), "layers 0-1 frozen, batch norm statistics roll on; layers "
+         "2-3 learn (12 of 48 weights)"),
+        ((), ("", "stopbackward=50"), "layers 0-1 frozen until update 50; layers 2-3 learn (12 of 48 weights)"),
+        ((), ("dont_update=9",), "layer 0 frozen until update 10; layers 1-3 learn (28 of 48 weights)"),
+        ((), ("burnin_update=2",), "layer 0 frozen until update 2000; layers 1-3 learn (28 of 48 weights)"),
+        ((), ("", "onlyforward=1"), "layers 0-1 frozen: no gradient reaches them (onlyforward); layers 2-3 learn "
+         "(12 of 48 weights)"),
+        ((), ("learning_rate=0",), "layer 0 frozen, batch norm statistics roll on; layers 1-3 learn (28 of 48 "
+         "weights)"),
+        (("--freeze", "2"), (), "layers 0-1 frozen, batch norm statistics too; layers 2-3 learn (12 of 48 weights)"),
+        ((), (), "every layer learns"),
+    ],
+)  # fmt: skip
+def test_layers_that_learn_are_told(
+    task: Path, run: Run, words: tuple[str, ...], keys: tuple[str, ...], told: str
+) -> None:
+    convolution = "[convolutional]\nfilters={}\nsize=1\nbatch_normalize=1\n{}\n"
+    layers = [convolution.format(filters, key) for filters, key in zip((4, 2, 2), (*keys, "", "", ""), strict=False)]
+    net = "[net]\nwidth=8\nheight=8\nchannels=1\nburn_in=1000\n"
+    (task / "net.cfg").write_text(f"{net}{''.join(layers)}[cost]\n")
+    out = run("show", "net.cfg", *(words or ("--dialect", "alexeyab"))).out
+    assert f"\ntraining: {told}\n" in out
