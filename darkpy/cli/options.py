@@ -210,10 +210,10 @@ _network_options = (
 _speed_options = (
     click.option(
         "--engine",
-        type=click.Choice(["torch", "onnxruntime", "openvino"]),
+        type=click.Choice(["torch", "onnxruntime", "openvino", "ncnn"]),
         default="torch",
         show_default=True,
-        help="Inference engine; onnxruntime and openvino must be installed and run the ONNX export.",
+        help="Inference engine; onnxruntime, openvino and ncnn must be installed and run the exported network.",
     ),
     click.option(
         "--precision",

@@ -12,8 +12,10 @@ from pathlib import Path
 import torch
 
 from darkpy.errors import DarkpyError, WeightsError
+from darkpy.evaluation.onnx_outputs import run_onnx
+from darkpy.export.ncnn_files import dropped_by_ncnn, pack_ncnn, run_ncnn
 from darkpy.export.onnx_files import dropped_by_onnx, pack_onnx
-from darkpy.export.onnx_graph import OnnxOptions
+from darkpy.export.onnx_graph import OUTPUT_FORMS, OnnxOptions
 from darkpy.export.safetensors_files import pack_safetensors, read_safetensors
 from darkpy.export.state_dict import (
     OWN_LAYOUT,
@@ -26,7 +28,7 @@ from darkpy.export.state_dict import (
 )
 from darkpy.export.third_party import THIRD_PARTY_LAYOUTS
 from darkpy.export.torch_files import pack_torch, read_torch
-from darkpy.files import open_regular
+from darkpy.files import open_regular, write_atomic
 from darkpy.network import Network
 
 ARRAY_LAYOUTS: tuple[Layout, ...] = (OWN_LAYOUT, *THIRD_PARTY_LAYOUTS)
@@ -61,6 +63,9 @@ class Target:
 
     pack: yields its bytes. dropped: messages on what it does not carry over of a network.
     allows_partial: True if it may end before the network does.
+    run: runs a file of a folded network on x_BCHW and returns its outputs by name; None for weights, which darkpy runs.
+    precisions: of such a file, the usual one first. forms: of its outputs.
+    companion: suffix of a second file beside it, and what yields its bytes.
     """
 
     name: str
@@ -68,6 +73,10 @@ class Target:
     pack: Callable[[Conversion], Iterator[bytes]]
     dropped: Callable[[Conversion], list[str]] = lambda conversion: []
     allows_partial: bool = True
+    run: Callable[[Path, torch.Tensor], Mapping[str, torch.Tensor]] | None = None
+    precisions: tuple[str, ...] = ()
+    forms: tuple[str, ...] = ()
+    companion: tuple[str, Callable[[Conversion], Iterator[bytes]]] | None = None
 
 
 def open_source(path: Path) -> Source:
@@ -125,13 +134,16 @@ def _load_named(archive: OpenArchive, network: Network) -> LoadResult:
     raise WeightsError(f"{archive.path}: its array names ({some}, ...) are those of no program that darkpy knows")
 
 
-def pack(conversion: Conversion, target: Target) -> Iterator[bytes]:
-    """Yield the bytes of the target. Raises: DarkpyError when it cannot hold the network."""
+def write_target(conversion: Conversion, target: Target, path: Path) -> None:
+    """Write the file and its companion. Raises: DarkpyError when the target cannot hold the network."""
     cutoff = conversion.metadata.cutoff
     if cutoff is not None and not target.allows_partial:
         place = conversion.network.plan.place(cutoff)
         raise WeightsError(f"{target.name} files must be complete, but {place} and later layers have no weights")
-    return target.pack(conversion)
+    if target.companion is not None:  # first, so that a file is never without it
+        suffix, pack_companion = target.companion
+        write_atomic(path.with_suffix(suffix), pack_companion(conversion))
+    write_atomic(path, target.pack(conversion))
 
 
 def target_for(path: Path, name: str | None = None) -> Target:
@@ -154,13 +166,13 @@ def _arrays(conversion: Conversion) -> dict[str, torch.Tensor]:
 
 OTHER_RUNTIMES = {
     **dict.fromkeys((".engine", ".trt", ".plan"), "write {0}; TensorRT's trtexec makes an engine of it"),
-    **dict.fromkeys((".xml", ".bin"), "write {0}; OpenVINO reads it, and its ovc makes .xml and .bin of it"),
+    **dict.fromkeys((".xml", ".blob"), "write {0}; OpenVINO reads it, and its ovc makes .xml and .bin of it"),
     **dict.fromkeys((".tflite", ".pb", ".h5", ".keras"), "write {0}; onnx2tf makes TensorFlow's files of it"),
     **dict.fromkeys((".mlmodel", ".mlpackage"), "write {0} for ONNX Runtime's Core ML provider"),
-    **dict.fromkeys((".param", ".mnn", ".rknn"), "write {0}; the runtime's converter makes its files of it"),
+    **dict.fromkeys((".mnn", ".rknn"), "write {0}; the runtime's converter makes its files of it"),
 }
 """Suffixes that other runtimes read, and the way there by an ONNX file."""
-TARGET_FORMATS: Mapping[str, Target] = {
+TARGET_FORMATS: dict[str, Target] = {
     target.name: target
     for target in (
         Target("weights", (".weights",), lambda made: made.network.pack_weights(cutoff=made.metadata.cutoff)),
@@ -172,6 +184,20 @@ TARGET_FORMATS: Mapping[str, Target] = {
             lambda made: pack_onnx(made.network, made.metadata, made.onnx),
             lambda made: dropped_by_onnx(made.network, made.onnx),
             allows_partial=False,
+            run=run_onnx,
+            precisions=("fp32",),
+            forms=OUTPUT_FORMS,
+        ),
+        Target(
+            "ncnn",
+            (".param",),
+            lambda made: iter([pack_ncnn(made.network, made.onnx).param.encode()]),
+            lambda made: dropped_by_ncnn(made.network),
+            allows_partial=False,
+            run=run_ncnn,
+            precisions=("fp32", "fp16"),
+            forms=OUTPUT_FORMS,
+            companion=(".bin", lambda made: iter(pack_ncnn(made.network, made.onnx).arrays)),
         ),
     )
 }

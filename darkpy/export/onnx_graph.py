@@ -36,18 +36,20 @@ class OnnxOptions:
     nms: with "boxes", IoU above which the lower-scored box of a class is suppressed; `detections` (N, 7) with image,
         class, score, box in a row replace the others. None keeps all.
     thresh: with nms, scores must be above it.
+    precision: of the weights of convolutions, "fp32" or "fp16".
     Units: boxes in center form, fractions of the network's input.
     """
 
     form: str = "heads"
     nms: float | None = None
     thresh: float = 0.25
+    precision: str = "fp32"
 
 
-def build_graph(network: Network, options: OnnxOptions) -> tuple[Graph, list[Output]]:
+def build_graph(network: Network, options: OnnxOptions, graph: Graph | None = None) -> tuple[Graph, list[Output]]:
     """Build the operators that lead to the requested outputs, and no others.
 
-    network: folded (`for_inference`).
+    network: folded (`for_inference`). graph: an empty one, with the activations that the target has.
     Raises: DarkpyError naming a layer that ONNX cannot express, or when boxes are requested of a network without heads.
     """
     plan = network.plan
@@ -63,7 +65,7 @@ def build_graph(network: Network, options: OnnxOptions) -> tuple[Graph, list[Out
         if index >= 0 and index not in needed:
             needed.add(index)
             pending += plan.nodes[index].sources
-    graph = Graph()
+    graph = graph or Graph()
     x = INPUT_NAME if network.normalize is None else network.normalize.to_onnx(graph, INPUT_NAME)
     values = {-1: Value(x, plan.input_shape)}
     for node, layer in zip(plan.nodes, network.built, strict=True):

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch.nn import functional
@@ -24,13 +25,13 @@ from darkpy.evaluation.detect import (
     suppress_candidates,
     undo_letterbox,
 )
-from darkpy.evaluation.onnx_outputs import run_onnx
 from darkpy.evaluation.result import Object, to_objects
-from darkpy.export.convert import fill, open_source
+from darkpy.export.convert import Target, fill, open_source
 from darkpy.network import Network
 from darkpy.ops.boxes import Detections
 
-RELATIVE_TOLERANCE = 1e-4  # of the largest value of an output
+RELATIVE_TOLERANCES: Mapping[str, float] = MappingProxyType({"fp32": 1e-4, "fp16": 2e-2, "int8": 0.5})
+"""Largest difference by the file's precision, as a fraction of the largest value of an output."""
 _ACCEPT_ALL_THRESH = -1.0
 
 
@@ -41,6 +42,7 @@ class OutputDiff:
     name: str
     difference: float
     largest: float
+    tolerance: float = RELATIVE_TOLERANCES["fp32"]
 
     @property
     def relative(self) -> float:
@@ -49,7 +51,7 @@ class OutputDiff:
     @property
     def departs(self) -> bool:
         """True if the difference is above the tolerance, or NaN."""
-        return not self.relative <= RELATIVE_TOLERANCE
+        return not self.relative <= self.tolerance
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +108,22 @@ def run_source(network: Network, image: Path, names: Sequence[str], thresh: floa
     return SourceRun(network, x_BCHW, (loaded.w, loaded.h), tuple(names), options, outputs_BCHW)
 
 
-def verify(source: SourceRun, target: Path, plan: Plan, *, is_onnx: bool) -> VerifyResult:
+def verify(source: SourceRun, path: Path, target: Target, plan: Plan, precision: str = "fp32") -> VerifyResult:
     """Run the written file, which is for `plan`. Raises: DarkpyError when it cannot be run."""
-    if is_onnx:
-        return _verify_onnx(source, run_onnx(target, source.x_BCHW))
+    if target.run is not None:
+        result = _verify_outputs(source, target.run(path, source.x_BCHW))
+        rows = tuple(replace(row, tolerance=RELATIVE_TOLERANCES[precision]) for row in result.rows)
+        return VerifyResult(rows, result.objects)
     network = Network(plan)
-    loaded = fill(open_source(target), network, allow_partial=True)
+    loaded = fill(open_source(path), network, allow_partial=True)
     if loaded.cutoff is not None:
-        raise DarkpyError(f"{target} is a partial file, which cannot be run", hint="leave --check out")
+        raise DarkpyError(f"{path} is a partial file, which cannot be run", hint="leave --check out")
     with torch.inference_mode():
         outputs_BCHW = tuple(network(source.x_BCHW))
     return VerifyResult(_diff_outputs(source, outputs_BCHW), source.decode(outputs_BCHW))
 
 
-def _verify_onnx(source: SourceRun, outputs: Mapping[str, torch.Tensor]) -> VerifyResult:
+def _verify_outputs(source: SourceRun, outputs: Mapping[str, torch.Tensor]) -> VerifyResult:
     """Recognize by the outputs' names and ranks which form of `OnnxOptions` the file has."""
     if "detections" in outputs:
         rows_N7 = outputs["detections"]  # image, class, score, x, y, w, h
@@ -135,8 +139,8 @@ def _verify_onnx(source: SourceRun, outputs: Mapping[str, torch.Tensor]) -> Veri
         return VerifyResult(rows, _select_objects(source, replace(ours, boxes_M4=boxes_M4, prob_MK=scores_MK)))
     by_layer = [outputs.get(f"layer{index}") for index in source.network.outputs]
     present = [output for output in by_layer if output is not None]
-    if len(present) == len(by_layer) and all(output.dim() == 2 for output in present) and source.network.heads:
-        return _verify_rows(source, present)
+    if len(present) == len(by_layer) and all(output.dim() < 4 for output in present) and source.network.heads:
+        return _verify_rows(source, [output.flatten(0, -2) for output in present])  # (B, M, E) where images are apart
     shaped = [theirs.reshape(ours.shape) for theirs, ours in zip(present, source.outputs_BCHW, strict=True)]
     return VerifyResult(_diff_outputs(source, shaped), source.decode(shaped))
 

@@ -14,7 +14,7 @@ import torch
 
 from darkpy.deprecation import renamed_arguments, warn_renamed
 from darkpy.errors import DarkpyError
-from darkpy.inference.backends import onnx_runtime, openvino
+from darkpy.inference.backends import ncnn, onnx_runtime, openvino
 from darkpy.inference.calibration import quantize_network
 from darkpy.inference.compile import compile_network
 from darkpy.inference.executor import Executor, lower_layers
@@ -23,7 +23,7 @@ from darkpy.inference.lowering import Lowering
 from darkpy.network import Network, Runner
 
 PRECISIONS_BY_ENGINE: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"torch": ("fp32", "bf16", "int8"), "onnxruntime": ("fp32",), "openvino": ("fp32", "bf16")}
+    {"torch": ("fp32", "bf16", "int8"), "onnxruntime": ("fp32",), "openvino": ("fp32", "bf16"), "ncnn": ("fp32",)}
 )
 """Inference engines and the precisions that each supports."""
 OUTPUT_TOLERANCES: Mapping[str, float] = MappingProxyType({"fp32": 1e-3, "bf16": 0.25, "int8": 0.5})
@@ -127,6 +127,8 @@ def accelerate(
             runner = onnx_runtime(network)
         elif config.engine == "openvino":
             runner = openvino(network, config.precision)
+        elif config.engine == "ncnn":
+            runner = ncnn(network)
         elif config.compiled:
             runner = compile_network(network, config.precision)
         elif config.precision == "int8":

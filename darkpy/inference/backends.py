@@ -1,4 +1,4 @@
-"""Third-party inference engines, which run the network's ONNX form.
+"""Third-party inference engines, which run the network's ONNX form, or ncnn's of the same operators.
 
 torch computes nothing beside them: its threads busy-wait for more work and would take their cores.
 """
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from darkpy.errors import DarkpyError
+from darkpy.export.ncnn_files import NcnnRunner, pack_ncnn
 from darkpy.export.onnx_files import pack_onnx
 from darkpy.export.onnx_graph import INPUT_NAME, OnnxOptions
 from darkpy.export.state_dict import WeightsMetadata
@@ -57,6 +58,12 @@ def openvino(network: Network, precision: str) -> Runner:
         return [torch.from_numpy(outputs[output].copy()) for output in model.outputs]
 
     return runner
+
+
+def ncnn(network: Network) -> Runner:
+    """Return a runner by ncnn. Raises: DarkpyError without the package, or naming a layer that ncnn lacks."""
+    files = pack_ncnn(network, OnnxOptions())
+    return NcnnRunner(files.param, b"".join(files.arrays), files.outputs)
 
 
 def _onnx_model(network: Network) -> bytes:

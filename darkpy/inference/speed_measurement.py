@@ -73,8 +73,8 @@ def speed_ways(*, compiled: bool) -> dict[str, InferenceConfig]:
     if compiled:
         ways["fp32, compiled"] = InferenceConfig(compiled=True)
         ways["bf16, compiled"] = InferenceConfig(compiled=True, precision="bf16")
-    for engine in ("onnxruntime", "openvino"):
-        if find_spec(engine) and find_spec("onnx"):
+    for engine in ("onnxruntime", "openvino", "ncnn"):
+        if find_spec(engine) and (engine == "ncnn" or find_spec("onnx")):
             ways[f"fp32, {engine}"] = InferenceConfig(engine=engine)
     return ways
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
@@ -231,9 +232,20 @@ class AnchoredHead(Layer):
         return y_BCHW * self.factor_C11 - self.shift_C11 if self.is_scaled else y_BCHW
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
-        y = sources[0].name
+        (y, shape) = sources[0]
         if self.is_logistic:
-            y = graph.add("Where", self.is_raw_C11, y, graph.add("Sigmoid", y))
+            y = self._logistic_to_onnx(graph, y, shape.c)
         if not self.is_scaled:
             return y
         return graph.add("Sub", graph.add("Mul", y, self.factor_C11), self.shift_C11)
+
+    def _logistic_to_onnx(self, graph: Graph, x: str, channels: int) -> str:
+        """Write the logistic of all channels but the raw runs; a Where with a constant mask is read by few runtimes."""
+        edges = sorted({0, channels, *(edge for run in self.raw for edge in (run.start, run.stop))})
+        raw_starts = {run.start for run in self.raw}
+        parts = graph.split(x, [end - start for start, end in pairwise(edges)], axis=1)
+        activated = [
+            part if start in raw_starts else graph.add("Sigmoid", part)
+            for start, part in zip(edges[:-1], parts, strict=True)
+        ]
+        return activated[0] if len(activated) == 1 else graph.add("Concat", *activated, axis=1)

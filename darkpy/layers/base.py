@@ -158,7 +158,7 @@ class Layer(nn.Module):
         Raises: DarkpyError if ONNX has no operators for it.
         """
         if type(self).reset_state is not Layer.reset_state:
-            raise DarkpyError("it keeps a state from call to call, which an ONNX file cannot")
+            raise DarkpyError("it keeps a state from call to call, which an exported file cannot")
         raise DarkpyError("there are no ONNX operators for it")
 
     def reset_state(self) -> None:

@@ -17,6 +17,8 @@ from darkpy.layers.base import ArraySpec, Init, Layer, LayerSpec, section
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
+_SMALLEST_NORM = 1e-30  # below the root of the smallest square that float32 holds
+
 
 @section("l2norm", dialect=Dialect.PJREDDIE, any_dialect=True)
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +55,6 @@ class _L2norm(Layer):
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
         x = sources[0].name
         norm = graph.add("ReduceL2", x, axes=(1,), keepdims=1)
-        is_zero = graph.add("Equal", norm, torch.tensor(0.0))
-        y = graph.add("Div", x, graph.add("Where", is_zero, torch.tensor(1.0), norm))
+        y = graph.add("Div", x, graph.add("Max", norm, torch.tensor(_SMALLEST_NORM)))  # a norm of 0 has zeros only
         scales_C = self._parameters.get("scales")
         return y if scales_C is None else graph.add("Mul", y, scales_C[:, None, None])

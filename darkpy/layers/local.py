@@ -88,7 +88,7 @@ class _Local(Layer):
         return self.activation(y_BFL.reshape(-1, *self.biases.shape) + self.biases, inplace=True)
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
-        """Write windows as stacked shifted images, then a matrix product at every position."""
+        """Write windows as stacked shifted images, then as channels: a convolution with a group for each position."""
         ((x, shape),) = sources
         spec, (filters, rows, columns) = self.spec, self.biases.shape
         reach = ((rows - 1) * spec.stride + 1, (columns - 1) * spec.stride + 1)
@@ -100,9 +100,16 @@ class _Local(Layer):
             for left in range(spec.size)
         ]
         windows_BKHW = graph.add("Concat", *shifted, axis=1)
-        windows_LBK = graph.add("Transpose", graph.reshape(windows_BKHW, 0, 0, -1), perm=(2, 0, 1))
-        weights_LFCK = self.weights.reshape(rows * columns, filters, shape.c, spec.size**2)
-        weights_LKF = weights_LFCK.permute(0, 3, 2, 1).reshape(rows * columns, -1, filters)
-        y_BFL = graph.add("Transpose", graph.add("MatMul", windows_LBK, weights_LKF), perm=(1, 2, 0))
-        y_BFHW = graph.reshape(y_BFL, 0, 0, rows, columns)
-        return write_activation(graph, self.activation.name, graph.add("Add", y_BFHW, self.biases))
+        positions, window = rows * columns, shape.c * spec.size**2
+        windows_BLK = graph.add("Transpose", graph.reshape(windows_BKHW, 0, window, positions), perm=(0, 2, 1))
+        weights_LFCK = self.weights.reshape(positions, filters, shape.c, spec.size**2)
+        y = graph.add(
+            "Conv",
+            graph.reshape(windows_BLK, 0, positions * window, 1, 1),
+            weights_LFCK.transpose(2, 3).reshape(positions * filters, window, 1, 1),
+            self.biases.flatten(1).t().flatten(),
+            kernel_shape=(1, 1),
+            group=positions,
+        )
+        y_BFL = graph.add("Transpose", graph.reshape(y, 0, positions, filters), perm=(0, 2, 1))
+        return write_activation(graph, self.activation.name, graph.reshape(y_BFL, 0, filters, rows, columns))

@@ -141,8 +141,9 @@ class MaxpoolDepth(Layer):
         ((x, shape),) = sources
         if missing := -shape.c % self.out_channels:
             x = graph.pad(x, (0, 0, 0, 0, 0, missing, 0, 0), _lowest(torch.float32))
-        x_BNCHW = graph.reshape(x, 0, -1, self.out_channels, shape.h, shape.w)
-        return graph.add("ReduceMax", x_BNCHW, axes=(1,), keepdims=0)
+        parts_BNL = graph.reshape(x, 0, -(-shape.c // self.out_channels), self.out_channels * shape.h * shape.w)
+        largest_BL = graph.add("ReduceMax", parts_BNL, axes=(1,), keepdims=0)
+        return graph.reshape(largest_BL, 0, self.out_channels, shape.h, shape.w)
 
 
 def max_pool_2x2(x_BCHW: torch.Tensor, out: torch.Tensor | None = None, *, inplace: bool = False) -> torch.Tensor:

@@ -87,6 +87,6 @@ class _Reorg(Layer):
         elif spec.reverse:
             return graph.add("DepthToSpace", x, blocksize=stride)
         else:
-            blocks = graph.reshape(x, 0, shape.c // stride**2, shape.h, stride, shape.w, stride)
-            moved = graph.add("Transpose", blocks, perm=(0, 3, 5, 1, 2, 4))
+            spread = graph.reshape(x, 0, shape.c // stride**2, shape.h * stride, shape.w * stride)
+            moved = graph.add("SpaceToDepth", spread, blocksize=stride)
         return graph.reshape(moved, 0, *out)

@@ -17,7 +17,7 @@ from darkpy.errors import SizeMismatchError
 from darkpy.layers.base import INIT_ONE, ArraySpec, Layer, LayerSpec, absolute_index, activation_key, section
 from darkpy.ops.activations import ACTIVATIONS_BY_NAME
 from darkpy.ops.activations_onnx import write_activation
-from darkpy.ops.onnx_builder import Graph, Value
+from darkpy.ops.onnx_builder import Attribute, Graph, Value
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
@@ -170,8 +170,13 @@ def _add_to_onnx(graph: Graph, y: Value, other: Value, alpha: float, beta: float
         region = graph.slice(y.name, {1: (0, channels, 1), 2: (0, h * sample, sample), 3: (0, w * sample, sample)})
         added = graph.add("Add", added, graph.add("Mul", region, torch.tensor(alpha - 1)))
     if sample > 1:
-        spaced = graph.pad(graph.reshape(added, 0, channels, h, 1, w, 1), (0,) * 9 + (sample - 1, 0, sample - 1))
-        added = graph.reshape(spaced, 0, channels, h * sample, w * sample)
+        zeros_between: dict[str, Attribute] = {
+            "kernel_shape": (1, 1),
+            "strides": (sample, sample),
+            "output_padding": (sample - 1, sample - 1),
+            "group": channels,
+        }
+        added = graph.add("ConvTranspose", added, torch.ones(channels, 1, 1, 1), **zeros_between)
     borders = tuple(whole - part for whole, part in zip(y.shape, (channels, h * sample, w * sample), strict=True))
     if any(borders):
         added = graph.pad(added, (0, 0, 0, 0, 0, *borders))

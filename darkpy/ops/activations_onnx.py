@@ -15,6 +15,8 @@ Writer = Callable[[Graph, str], str]
 
 def write_activation(graph: Graph, name: str, x: str) -> str:
     """Add the activation of that name to the graph; linear adds nothing."""
+    if name in graph.native_activations:
+        return graph.add(name.capitalize(), x)
     return ACTIVATION_WRITERS[name](graph, x)
 
 

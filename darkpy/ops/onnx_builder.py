@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -39,12 +39,15 @@ class Graph:
     """Operators in execution order, and their constants.
 
     scope: prefix of the names of new tensors.
+    native_activations: darknet's names of those for which the target has one operator, which opset 17 has not.
+    dynamic_size: height and width of the input vary, so that no constant may depend on them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, native_activations: Collection[str] = (), *, dynamic_size: bool = False) -> None:
         self.operators: list[Operator] = []
         self.constants: dict[str, Tensor] = {}
         self.scope = "graph"
+        self.native_activations, self.dynamic_size = native_activations, dynamic_size
         self._names: set[str] = set()
 
     def add(self, type: str, *inputs: str | Tensor, **attributes: Attribute) -> str:
@@ -64,6 +67,12 @@ class Graph:
     def reshape(self, source: str, *shape: int) -> str:
         """Reshape a tensor; 0 keeps a side, -1 is inferred."""
         return self.add("Reshape", source, torch.tensor(shape))
+
+    def reshape_like(self, source: str, other: Value) -> str:
+        """Reshape a tensor to the shape of another one."""
+        if self.dynamic_size:
+            return self.add("Reshape", source, self.add("Shape", other.name))
+        return self.reshape(source, 0, *other.shape)
 
     def pad(self, source: str, borders: Sequence[int], value: float = 0.0) -> str:
         """Pad a tensor; `borders` are the starts of all axes, then the ends of all axes."""

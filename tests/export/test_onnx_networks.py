@@ -55,12 +55,10 @@ def test_onnx_runtime_gives_the_same_for_any_number_of_images(name: str, tmp_pat
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_opencv_gives_the_same(name: str, tmp_path: Path) -> None:
-    """OpenCV 4 reads no constants that are true or false, and so no heads; rows have none."""
-    cv2 = pytest.importorskip("cv2")
+    pytest.importorskip("cv2")
     net = filled(CFG / f"{name}.cfg")
     x_BCHW = images(net)
-    is_old = cv2.__version__.startswith("4.")
-    path = written(net, tmp_path / "net.onnx", "rows" if is_old and net.heads else "heads")
+    path = written(net, tmp_path / "net.onnx")
     expected = list(run_onnx(path, x_BCHW).values())
     actual = [one.reshape(other.shape) for one, other in zip(opencv(path, x_BCHW), expected, strict=True)]
     assert distance(actual, expected) <= RELATIVE

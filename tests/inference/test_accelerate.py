@@ -33,6 +33,7 @@ LAYERS = (
     + "activation=swish\n[avgpool]\n[connected]\noutput=5\nactivation=linear\n"
 )
 needs_onnx = pytest.mark.skipif(not (find_spec("onnx") and find_spec("onnxruntime")), reason="needs ONNX Runtime")
+needs_ncnn = pytest.mark.skipif(not find_spec("ncnn"), reason="needs ncnn")
 needs_openvino = pytest.mark.skipif(not (find_spec("onnx") and find_spec("openvino")), reason="needs OpenVINO")
 
 
@@ -48,9 +49,10 @@ def several(net: Network) -> list[torch.Tensor]:
         (InferenceConfig(precision="int8"), 0.2),
         pytest.param(InferenceConfig(engine="onnxruntime"), 1e-4, marks=needs_onnx),
         pytest.param(InferenceConfig(engine="openvino"), 1e-4, marks=needs_openvino),
+        pytest.param(InferenceConfig(engine="ncnn"), 1e-4, marks=needs_ncnn),
         pytest.param(InferenceConfig(engine="openvino", precision="bf16"), 0.1, marks=needs_openvino),
     ],
-    ids=["bf16", "int8", "ONNX Runtime", "OpenVINO", "OpenVINO bf16"],
+    ids=["bf16", "int8", "ONNX Runtime", "OpenVINO", "ncnn", "OpenVINO bf16"],
 )
 @pytest.mark.parametrize("cfg", [NET + LAYERS, TINY], ids=["layers", "yolov3-tiny"])
 def test_every_engine_and_precision_agrees_with_the_reference(

@@ -13,7 +13,6 @@ import torch
 
 import darkpy
 from darkpy.layers.convolutional import Convolutional
-from tools.benchmark.ncnn_format import NcnnWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 CFG = """[net]
@@ -71,27 +70,6 @@ def test_quick_forward_bench_prints_a_table_and_writes_json(cfg: Path, tmp_path:
     for name, runner in runners.items():
         assert name in done.stdout
         assert ("ratio" in runner) != bool(runner.get("absent"))
-
-
-def test_ncnn_files_count_their_layers_and_blobs_and_hold_all_weights(tmp_path: Path) -> None:
-    network = darkpy.load(ROOT / "cfg/yolov4-tiny.cfg")
-    count = sum(len(array) for name, array in network.named_parameters() if name.endswith("biases"))
-    count += sum(array.numel() for name, array in network.named_parameters() if name.endswith("weights"))
-    writer = NcnnWriter(network)
-    param, weights = tmp_path / "net.param", tmp_path / "net.bin"
-    writer.write(param, weights)
-    magic, header, *lines = param.read_text().splitlines()
-    layer_count, blob_count = map(int, header.split())
-    written: list[str] = []
-    read: list[str] = []
-    for line in lines:
-        _, _, inputs, targets, *names = line.split()
-        read += names[: int(inputs)]
-        written += names[int(inputs) : int(inputs) + int(targets)]
-    assert (magic, layer_count, blob_count) == ("7767517", len(lines), len(written))
-    assert len(set(written)) == len(written) and len(set(read)) == len(read)  # a blob has one reader
-    assert set(read) | set(writer.outputs) == set(written)
-    assert weights.stat().st_size == 4 * (count + sum(line.startswith("Convolution") for line in lines))
 
 
 @pytest.mark.slow

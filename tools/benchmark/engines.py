@@ -26,7 +26,7 @@ def open_openvino(files: Any) -> tuple[str, Run]:
 
 
 def open_ncnn(files: Any) -> tuple[str, Run]:
-    """Open ncnn on the network without its heads; it has no batches and takes image by image."""
+    """Open ncnn, which has no batches and takes image by image."""
     import ncnn
 
     _require(files.ncnn.with_suffix(".param"), "a layer of the network has no ncnn form here")
@@ -40,7 +40,7 @@ def open_ncnn(files: Any) -> tuple[str, Run]:
         outputs = []
         for x_CHW in x_BCHW:
             extractor = network.create_extractor()
-            extractor.input("data", ncnn.Mat(x_CHW))
+            extractor.input("x", ncnn.Mat(x_CHW).clone())
             outputs += [np.array(extractor.extract(name)[1]) for name in names]
         return outputs
 

@@ -23,7 +23,6 @@ from darkpy.files import write_atomic
 from .darknet import TestProgram
 from .engines import open_mnn, open_ncnn, open_openvino
 from .machine import describe_machine
-from .ncnn_format import NcnnWriter
 from .runners import Outputs, Quartiles, Run, Worker, describe, other_processes, take_turns
 
 OUTPUT_TOLERANCE = 1e-4
@@ -134,6 +133,7 @@ def prepare_forward(arguments: argparse.Namespace, folder: Path) -> ForwardJob:
     import torch
 
     import darkpy
+    from darkpy.export.ncnn_files import pack_ncnn
     from darkpy.export.onnx_files import pack_onnx
     from darkpy.export.onnx_graph import OnnxOptions
     from darkpy.export.state_dict import WeightsMetadata
@@ -166,12 +166,13 @@ def prepare_forward(arguments: argparse.Namespace, folder: Path) -> ForwardJob:
     except DarkpyError as error:
         print(f"no ONNX file: {error}", file=sys.stderr)
     try:
-        writer = NcnnWriter(network)
+        files = pack_ncnn(network, OnnxOptions())
     except DarkpyError as error:
         print(f"no ncnn files: {error}", file=sys.stderr)
     else:
-        writer.write(job.ncnn.with_suffix(".param"), job.ncnn.with_suffix(".bin"))
-        job.ncnn.with_suffix(".txt").write_text(" ".join(writer.outputs))
+        write_atomic(job.ncnn.with_suffix(".param"), [files.param.encode()])
+        write_atomic(job.ncnn.with_suffix(".bin"), files.arrays)
+        job.ncnn.with_suffix(".txt").write_text(" ".join(files.outputs))
     return job
 
 

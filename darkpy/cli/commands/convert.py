@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from darkpy.cli.options import (
     OUTPUT_PATH,
     Command,
     UnitFloat,
+    collect,
     dialect_option,
     force_option,
     json_option,
@@ -28,28 +29,27 @@ from darkpy.data.lists.text_files import read_data, read_names
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyNote, DarkpyWarning
 from darkpy.evaluation import formats
-from darkpy.files import write_atomic
 
 if TYPE_CHECKING:
     from darkpy.build import Plan
-    from darkpy.export.convert import Source
+    from darkpy.export.convert import Source, Target
     from darkpy.export.onnx_graph import OnnxOptions
-    from darkpy.export.verify import SourceRun
+    from darkpy.export.verify import SourceRun, VerifyResult
     from darkpy.network import Network
 
-FILE_FORMATS = ("weights", "pt", "safetensors", "onnx")
+FILE_FORMATS = ("weights", "pt", "safetensors", "onnx", "ncnn")
 EXIT_CODE_DIFFERENCE = 1
 
-CONVERT_HELP = """Convert weights between .weights, .pt, .safetensors and .onnx.
+CONVERT_HELP = """Convert weights between .weights, .pt and .safetensors, and export networks to ONNX and ncnn.
 
 \b
   darkpy convert yolov3.weights yolov3.safetensors --cfg yolov3.cfg
   darkpy convert yolov3.safetensors yolov3.weights
   darkpy convert yolov3.weights yolov3.onnx --cfg yolov3.cfg --output boxes --check dog.jpg
 
-The format of SRC is detected from its content; that of DST follows its extension (.weights, .pt, .safetensors, .onnx),
-or --to, which makes DST optional. An existing DST is replaced only with --force. SRC may also be a .cfg, for the
-.weights of the same name.
+The format of SRC is detected from its content; that of DST follows its extension (.weights, .pt, .safetensors, .onnx,
+.param for ncnn), or --to, which makes DST optional. An existing DST is replaced only with --force. SRC may also be a
+.cfg, for the .weights of the same name.
 
 A .pt file is a state dict (torch.load(FILE, weights_only=True)). .pt and .safetensors keep the cfg and the header and
 trailing bytes of the .weights file, so that converting back gives the same bytes and needs no --cfg. No code in .pt
@@ -66,6 +66,8 @@ pytorch-YOLOv4.
 From .weights to .weights, old headers are updated and transposed arrays straightened. --for reorders arrays for the
 other dialect ([gru] and [lstm] differ) and reports what it computes differently.
 
+A .param file is written with the .bin file of its weights, for ncnn.
+
 An .onnx file takes any number of images (RGB, 0 to 1) per batch. Its outputs are those of the heads (layer16, ...);
 with --output boxes they are boxes (image, candidate, center x, y, w, h as fractions of the input) and scores (image,
 candidate, class); with --output rows each head has a row of box, objectness and scores per candidate, as in
@@ -78,6 +80,53 @@ largest value.
 """
 
 
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """Options of the command for an exported network; None means the usual."""
+
+    output: str | None
+    nms: float | None
+    precision: str | None
+    thresh: float | None
+
+    def for_target(self, target: Target) -> OnnxOptions:
+        """Options of the graph. Raises: UsageError for those that contradict each other, or the target."""
+        from darkpy.export.onnx_graph import OnnxOptions
+
+        if self.nms is not None and target.name != "onnx":
+            raise click.UsageError("--nms is for .onnx files")
+        for option, value, accepted in (
+            ("--output", self.output, target.forms),
+            ("--precision", self.precision, target.precisions),
+        ):
+            if value is not None and value not in accepted:
+                choice = f", which take {', '.join(accepted)}" if accepted else ""
+                raise click.UsageError(f"{option} {value} is not for {target.name} files{choice}")
+        if self.nms is not None and self.output not in (None, "boxes"):
+            raise click.UsageError(f"--nms needs boxes, and --output {self.output} has none")
+        form = self.output or ("heads" if self.nms is None else "boxes")
+        options = OnnxOptions(form, self.nms, precision=self.precision or "fp32")
+        return options if self.thresh is None else replace(options, thresh=self.thresh)
+
+
+_export_options = collect(
+    ExportOptions,
+    "export",
+    click.option(
+        "--output",
+        type=click.Choice(("heads", "boxes", "rows")),
+        help="Outputs of an exported network.  [default: heads]",
+    ),
+    click.option("--nms", type=UnitFloat(), metavar="0..1", help="Run NMS with this IoU inside the .onnx file."),
+    click.option(
+        "--precision",
+        type=click.Choice(("fp32", "fp16")),
+        help="Precision of an exported network.  [default: fp32]",
+    ),
+    click.option("-thresh", "--thresh", type=UnitFloat(), metavar="0..1", help="Lowest score for --nms and --check."),
+)
+
+
 @click.command(cls=Command, help=CONVERT_HELP)
 @click.argument("source", metavar="SRC", type=FILE_PATH)
 @click.argument("target", metavar="[DST]", type=OUTPUT_PATH, required=False)
@@ -85,11 +134,7 @@ largest value.
 @click.option("--to", "extension", type=click.Choice(FILE_FORMATS), help="File format.  [default: DST's extension]")
 @click.option("--names", type=FILE_PATH, help="Class names, one per line, to store in DST.")
 @click.option("--data", type=FILE_PATH, help="A .data file with the class names.")
-@click.option(
-    "--output", type=click.Choice(("heads", "boxes", "rows")), help="Outputs of an .onnx file.  [default: heads]"
-)
-@click.option("--nms", type=UnitFloat(), metavar="0..1", help="Run NMS with this IoU inside the .onnx file.")
-@click.option("-thresh", "--thresh", type=UnitFloat(), metavar="0..1", help="Lowest score for --nms and --check.")
+@_export_options
 @click.option("--check", "image", type=FILE_PATH, metavar="IMAGE", help="Compare source and result on this image.")
 @json_option
 @click.option("--allow-partial", is_flag=True, help="Accept weights that end early.")
@@ -116,9 +161,7 @@ def convert(
     extension: str | None,
     names: Path | None,
     data: Path | None,
-    output: str | None,
-    nms: float | None,
-    thresh: float | None,
+    export: ExportOptions,
     image: Path | None,
     as_json: bool,
     allow_partial: bool,
@@ -128,11 +171,11 @@ def convert(
     dialect: str | None,
     strict: bool,
 ) -> int:
-    from darkpy.export.convert import Conversion, fill, open_source, pack, target_for
+    from darkpy.export.convert import TARGET_FORMATS, Conversion, fill, open_source, target_for, write_target
     from darkpy.export.dialects import plan_for_dialect, transfer
     from darkpy.export.state_dict import WeightsMetadata
     from darkpy.export.third_party import adjust_bn_epsilon
-    from darkpy.export.verify import run_source
+    from darkpy.export.verify import run_source, verify
     from darkpy.export.weight_tools import upgrade_header
     from darkpy.network import Network
 
@@ -141,11 +184,12 @@ def convert(
     if target is None:
         if extension is None:
             raise click.UsageError("name the file to write (DST) or its format (--to)")
-        target = source.with_suffix(f".{extension}")
+        target = source.with_suffix(TARGET_FORMATS[extension].suffixes[0])
     writer = target_for(target, extension)
-    is_onnx = writer.name == "onnx"
-    onnx_options = _onnx_options(output, nms, thresh, is_onnx=is_onnx)
+    graph_options = export.for_target(writer)
     require_writable(target, overwrite=overwrite)
+    if writer.companion is not None:
+        require_writable(target.with_suffix(writer.companion[0]), overwrite=overwrite)
     if names is None and data is not None:
         names = read_data(data).find_names()
 
@@ -156,7 +200,7 @@ def convert(
     if bn_eps is not None:
         adjust_bn_epsilon(network, bn_eps)
     called = loaded.names
-    if image is not None or is_onnx or names:
+    if image is not None or writer.run is not None or names:
         called = _class_names(network, names, loaded.names)
     source_run = None
     if image is not None:
@@ -164,7 +208,7 @@ def convert(
             raise DarkpyError(
                 f"--check needs complete weights: {network.plan.place(loaded.cutoff)} and later layers have none"
             )
-        source_run = run_source(network, image, called, thresh)
+        source_run = run_source(network, image, called, export.thresh)
 
     notes: list[str] = []
     if target_dialect is not None and Dialect(target_dialect) is not network.plan.dialect:
@@ -172,12 +216,14 @@ def convert(
         network, notes = transfer(network, loaded.cutoff, other_plan)
     elif target_dialect is not None or opened.kind == writer.name == "weights":
         upgrade_header(network)
-    has_own_names = names is not None or bool(loaded.names) or is_onnx  # COCO's or VOC's by number stay out of files
+    has_own_names = (
+        names is not None or bool(loaded.names) or writer.run is not None
+    )  # COCO's or VOC's by number stay out of files
     stored_names = called if has_own_names else ()
     metadata = WeightsMetadata(network.header, loaded.cutoff, cfg_text, network.plan.dialect, stored_names)
-    conversion = Conversion(network, metadata, onnx_options)
+    conversion = Conversion(network, metadata, graph_options)
     dropped = writer.dropped(conversion)
-    write_atomic(target, pack(conversion, writer))
+    write_target(conversion, writer, target)
     nodes = [node for node in plan.nodes[: loaded.cutoff] if node.arrays]
     extent = f"{sum(node.parameter_count for node in nodes)} weights of {len(nodes)} layers"
     if loaded.cutoff is not None:
@@ -186,7 +232,8 @@ def convert(
         console.info(message)
     if source_run is None:
         return 0
-    return _check(source_run, target, network.plan, is_onnx=is_onnx, as_json=as_json)
+    result = verify(source_run, target, writer, network.plan, graph_options.precision)
+    return _print_check(source_run, result, target, as_json=as_json)
 
 
 def _weights_beside(cfg: Path) -> Path:
@@ -197,18 +244,6 @@ def _weights_beside(cfg: Path) -> Path:
             hint=f"darkpy convert WEIGHTS DST --cfg {cfg}",
         )
     return weights
-
-
-def _onnx_options(output: str | None, nms: float | None, thresh: float | None, *, is_onnx: bool) -> OnnxOptions:
-    """Raises: UsageError for options that contradict each other."""
-    from darkpy.export.onnx_graph import OnnxOptions
-
-    if not is_onnx and (output is not None or nms is not None):
-        raise click.UsageError("--output and --nms are for .onnx files")
-    if nms is not None and output not in (None, "boxes"):
-        raise click.UsageError(f"--nms needs boxes, and --output {output} has none")
-    form = output or ("heads" if nms is None else "boxes")
-    return OnnxOptions(form, nms) if thresh is None else OnnxOptions(form, nms, thresh)
 
 
 def find_plan(source: Source, cfg: Path | None, dialect: str | None, *, strict: bool) -> tuple[Plan, str]:
@@ -241,11 +276,8 @@ def _class_names(network: Network, file: Path | None, stored: tuple[str, ...]) -
     return () if file is None else read_names(file)
 
 
-def _check(source_run: SourceRun, target: Path, plan: Plan, *, is_onnx: bool, as_json: bool) -> int:
-    """Run the written file; print output differences and both runs' detections. Returns: the exit code."""
-    from darkpy.export.verify import verify
-
-    result = verify(source_run, target, plan, is_onnx=is_onnx)
+def _print_check(source_run: SourceRun, result: VerifyResult, target: Path, *, as_json: bool) -> int:
+    """Print output differences and both runs' detections. Returns: the exit code."""
     objects = {
         name: formats.by_confidence(formats.visible(found))
         for name, found in (("source", source_run.objects), ("result", result.objects))

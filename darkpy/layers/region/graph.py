@@ -1,6 +1,6 @@
 """[region] as ONNX operators.
 
-Legend: B images, A anchors, E entries of an anchor, M candidates, K classes.
+Legend: B images, A anchors, E entries of an anchor, M candidates, K classes, L cells.
 """
 
 from __future__ import annotations
@@ -23,20 +23,18 @@ if TYPE_CHECKING:
 
 def region_to_onnx(graph: Graph, spec: RegionSpec, hierarchy: Hierarchy | None, x: str, shape: Shape) -> str:
     """Write the head's forward pass."""
-    xy, wh, *more, objectness, classes = _split_entries(
-        graph, spec, graph.reshape(x, 0, spec.num, spec.entries, shape.h, shape.w)
-    )
+    xy, wh, *more, objectness, classes = _split_entries(graph, spec, graph.reshape(x, 0, spec.num, spec.entries, -1))
     if not spec.cells_first:
         xy, *more = (graph.add("Sigmoid", part) for part in (xy, *more))
     if hierarchy is None:
         scores = _scores_to_onnx(graph, spec, objectness, classes)
     else:
-        class_scores = hierarchy.softmax_to_onnx(graph, classes, 2, (shape.h, shape.w))
+        class_scores = hierarchy.softmax_to_onnx(graph, classes, 2, (shape.h * shape.w,))
         scores = (objectness if spec.background else graph.add("Sigmoid", objectness), class_scores)
-    y_BAEHW = graph.add("Concat", xy, wh, *more, *scores, axis=2)
+    y_BAEL = graph.add("Concat", xy, wh, *more, *scores, axis=2)
     if spec.cells_first:
-        y_BAEHW = graph.add("Transpose", y_BAEHW, perm=(0, 3, 4, 1, 2))
-    return graph.reshape(y_BAEHW, 0, *shape)
+        y_BAEL = graph.add("Transpose", y_BAEL, perm=(0, 3, 1, 2))
+    return graph.reshape_like(y_BAEL, Value(x, shape))
 
 
 def boxes_to_onnx(graph: Graph, spec: RegionSpec, source: Value) -> OnnxDetections:

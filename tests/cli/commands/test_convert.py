@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from darkpy.export.convert import TARGET_FORMATS
 from tests.cli.conftest import Run
 
 
@@ -41,6 +43,22 @@ def test_an_onnx_file_sees_what_its_source_sees(task: Path, run: Run, output: tu
     assert source.split() == ["source" + result.split()[0], *result.split()[1:]]
     assert "cat: 95%" in source and "dog: 73%" in source
     assert ("largest |a-b|" in outcome.out) == ("--nms" not in output)
+
+
+@pytest.mark.parametrize("options", [(), ("--output", "boxes"), ("--output", "rows"), ("--precision", "fp16")])
+def test_ncnn_files_see_what_their_source_sees(task: Path, run: Run, options: tuple[str, ...]) -> None:
+    pytest.importorskip("ncnn")
+    outcome = run("convert", "net.cfg", "--to", "ncnn", "--data", "pets.data", "--check", "a.png", *options)
+    assert outcome.code == 0, outcome.err
+    assert Path("net.param").exists() and Path("net.bin").exists()
+    assert outcome.out.count("cat: 95%") == 2
+    assert "class names are not stored" in outcome.err
+
+
+def test_both_files_of_ncnn_must_be_new(task: Path, run: Run) -> None:
+    Path("a.bin").write_bytes(b"other")
+    assert "a.bin: already exists" in run("convert", "net.weights", "a.param").err
+    assert not Path("a.param").exists() and Path("a.bin").read_bytes() == b"other"
 
 
 @pytest.mark.parametrize("name", ["a.pt", "a.safetensors", "a.weights"])
@@ -87,7 +105,8 @@ def test_check_for_programs(task: Path, run: Run) -> None:
 
 
 def test_check_of_a_result_that_departs_has_exit_code_1(task: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("darkpy.export.verify.run_onnx", lambda path, x: {"layer2": torch.ones(1, 7, 1, 1)})
+    ones = replace(TARGET_FORMATS["onnx"], run=lambda path, x: {"layer2": torch.ones(1, 7, 1, 1)})
+    monkeypatch.setitem(TARGET_FORMATS, "onnx", ones)
     outcome = run("convert", "net.weights", "net.onnx", "--data", "pets.data", "--check", "a.png")
     assert outcome.code == 1 and "differs" in outcome.out
 
@@ -116,7 +135,8 @@ def test_names_stand_in_the_metadata(task: Path, run: Run) -> None:
         (("net.weights", "net.weights", "--force"), "net.weights: is an input of this command"),
         (("net.weights", "whole.safetensors"), "whole.safetensors: already exists\n  hint: --force overwrites it"),
         (("net.weights", "a.onnx", "--check", "absent.png"), "absent.png"),
-        (("net.weights", "a.pt", "--output", "boxes"), "--output and --nms are for .onnx files"),
+        (("net.weights", "a.pt", "--output", "boxes"), "--output boxes is not for pt files"),
+        (("net.weights", "a.param", "--nms", ".4"), "--nms is for .onnx files"),
         (("net.weights", "a.onnx", "--output", "rows", "--nms", ".4"), "--output rows has none"),
         (("absent.weights", "a.pt", "--cfg", "net.cfg"), "absent.weights: cannot be read: No such file"),
         (("long.weights", "a.pt", "--cfg", "net.cfg"), "long.weights is too long"),
