@@ -25,7 +25,7 @@ from darkpy.layers.base import SECTION_SPECS
 PACKAGE = Path(darkpy.layers.__file__).parents[1]
 HINT_ARGUMENTS = {"hint", "hints"}
 OTHER_KEYS = {
-    *("X", "allow_partial", "clear", "keep_images", "outputs", "overwrite", "tiles"),
+    *("X", "OLD", "drop", "allow_partial", "clear", "keep_images", "outputs", "overwrite", "tiles"),
 }
 """Words before `=` in hints that are no key of a file: arguments of Python functions, fields of other files."""
 OPTION = re.compile(r"(?<![\w`'-])--?[A-Za-z][\w-]+")

@@ -65,6 +65,8 @@ dataset = Group(
         "from-yolo": _lazy(
             "dataset_import", "from_yolo", "Convert a YOLO data set (data.yaml, folder) to a darknet data set."
         ),
+        "merge": _lazy("dataset_change", "merge", "Make one data set of several."),
+        "remap": _lazy("dataset_change", "remap", "Rename, merge and drop classes."),
         "repair": _lazy("dataset_repair", "repair", "Correct a mistake that all label files have."),
         "split": _lazy("dataset", "split", "Split a list of images at random."),
         "stats": _lazy("dataset", "stats", "Count images, boxes and classes."),
@@ -72,7 +74,22 @@ dataset = Group(
         "to-voc": _lazy("dataset_export", "to_voc", "Convert labels to PASCAL VOC XML."),
         "to-yolo": _lazy("dataset_export", "to_yolo", "Convert labels to a data set of ultralytics (data.yaml)."),
     },
-    help="Convert, split, count and draw data sets.",
+    help="""Convert, change, count and draw data sets.
+
+\b
+  darkpy dataset from-labelstudio export.json pets --images upload
+  darkpy dataset stats pets/pets.data
+  darkpy dataset draw pets/pets.data sheet.png
+  darkpy dataset remap pets/pets.data cats --map kitten=cat,drop=cow
+  darkpy dataset merge cats/cats.data more.data all
+  darkpy dataset to-coco all/all.data annotations
+
+from-FORMAT converts another program's data set to darknet's: links to the images with label files beside them, lists,
+names, and the .data file that every other command reads; most also read a list or a folder of images. to-FORMAT
+converts it to another program's. So any format becomes any other in two steps.
+
+What is wrong is reported at once for all files, and what a format cannot hold with a warning.
+""",
 )
 detector = Group(
     "detector",

@@ -92,6 +92,8 @@ def annotation_targets(project: Mapping[str, bytes]) -> dict[str, Callable[[Path
 
     def target(name: str) -> Callable[[Path], Target]:
         kinds, files, read = readers[name]
-        return lambda _: Target(name=name, files=files, fixed=images, kinds=kinds, read=checked(read), quick=25)
+        return lambda _: Target(
+            name=name, files=files, fixed=images, kinds=kinds, read=checked(read), quick=25, thorough=4_000
+        )
 
     return {name: target(name) for name in readers}

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from darkpy.cli import console
-from darkpy.cli.commands.dataset import LIST_KEYS
 from darkpy.cli.options import (
     FILE_PATH,
     OUTPUT_PATH,
@@ -20,15 +19,11 @@ from darkpy.cli.options import (
     max_pixels_option,
     require_writable,
 )
-from darkpy.data.lists.text_files import DIFFICULT_KEYS
 from darkpy.dialect import Dialect
-from darkpy.errors import DarkpyError
 from darkpy.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
     from darkpy.data.formats.annotations import AnnotatedDataset
-    from darkpy.data.formats.coco_writer import CocoContent
-    from darkpy.data.lists.image_list import ImageList
 
 TO_COCO_HELP = """Convert the labels of a data set to COCO JSON.
 
@@ -69,44 +64,21 @@ not have, become ordinary ones; boxes are cut off at the edge of their image.
 @dialect_option
 @max_pixels_option
 def to_coco(source: Path, target: Path, overwrite: bool, dialect: str | None) -> None:
-    from darkpy.data.lists.image_list import open_lists
+    from darkpy.data.formats.coco_writer import coco_content
 
-    lists = open_lists(source, (*LIST_KEYS, *DIFFICULT_KEYS.values()))
-    difficult = {key: lists.pop(name) for key, name in DIFFICULT_KEYS.items() if name in lists}
+    dataset = _read_source(source, dialect)
     to_folder = source.suffix == ".data"
-    files = {key: target / f"{key}.json" if to_folder else target for key in lists}
+    files = {key: target / f"{key}.json" if to_folder else target for key in dataset.splits}
     for file in files.values():
         require_writable(file, overwrite=overwrite)
-    label_dialect = Dialect(dialect) if dialect else None
-    coco_sets = {key: _coco_set(key, images, difficult.get(key), label_dialect) for key, images in lists.items()}
-    for key, coco_set in coco_sets.items():
-        if to_folder:
-            make_folder(target)
-        write_atomic(files[key], coco_set.to_json())
-        console.echo(f"{files[key]}: {len(coco_set.images)} images, {len(coco_set.annotations)} boxes")
-
-
-def _coco_set(key: str, images: ImageList, difficult: ImageList | None, dialect: Dialect | None) -> CocoContent:
-    from darkpy.data.formats.coco_writer import fill_coco, start_coco
-
-    tables = [images.read_labels(dialect)]
-    if difficult is not None:
-        tables.append(difficult.read_labels(dialect))
-        if len(difficult.images) != len(images.images):
-            counts = f"{len(difficult.images)} images, {key}= {len(images.images)}"
-            raise DarkpyError(f"{DIFFICULT_KEYS[key]}= lists {counts}")
-    coco_set = start_coco(images, *tables)
-    for _ in console.track(fill_coco(coco_set, images, *tables), len(images.images)):
-        pass
-    missing = [table.files[index] for table in tables for index in table.missing]
-    console.warn_many(f"images of {key} without labels", missing)
-    console.warn_many(f"invalid label lines in {key}", [problem for table in tables for problem in table.problems])
-    console.warn_many(f"images of {key} cannot be read and are left out", coco_set.bad)
-    if coco_set.empty:
-        console.warn(f"{coco_set.empty} boxes without a size are left out")
-    if not coco_set.images:
-        raise DarkpyError(f"no image of {key} can be read; first: {coco_set.bad[0]}")
-    return coco_set
+    if to_folder:
+        make_folder(target)
+    for key, file in files.items():
+        content = coco_content(dataset, dataset.splits[key])
+        if content.empty:
+            console.warn(f"{content.empty} boxes of {key} have no size and are left out")
+        write_atomic(file, content.to_json())
+        console.echo(f"{file}: {len(content.images)} images, {len(content.annotations)} boxes")
 
 
 @click.command("to-voc", cls=Command, help=TO_VOC_HELP)

@@ -128,19 +128,19 @@ IsInside are lost. All faults of all files are reported at once.
 
 
 @dataclass(frozen=True, kw_only=True)
-class _WriteOptions:
+class WriteOptions:
     """Settings for writing a data set: the values of `_write_options`."""
 
-    names_file: Path | None
-    difficult: str
-    copy: bool
-    valid: float
-    seed: int
-    overwrite: bool
+    names_file: Path | None = None
+    difficult: str = "apart"
+    copy: bool = False
+    valid: float = 0.2
+    seed: int = 0
+    overwrite: bool = False
 
 
 _write_options = collect(
-    _WriteOptions,
+    WriteOptions,
     "options",
     click.option(
         "--names",
@@ -184,10 +184,10 @@ _images_option = click.option(
 @_images_option
 @corners_option
 @_write_options
-def from_voc(source: Path, folder: Path, images: Path | None, corners: str, options: _WriteOptions) -> None:
+def from_voc(source: Path, folder: Path, images: Path | None, corners: str, options: WriteOptions) -> None:
     from darkpy.data.formats.voc import Corners, read_voc
 
-    _write(read_voc(source, Corners(corners), images), folder, options)
+    write_dataset(read_voc(source, Corners(corners), images), folder, options)
 
 
 @click.command("from-coco", cls=Command, help=FROM_COCO_HELP)
@@ -195,21 +195,21 @@ def from_voc(source: Path, folder: Path, images: Path | None, corners: str, opti
 @click.argument("folder", metavar="DIR", type=OUTPUT_PATH)
 @_images_option
 @_write_options
-def from_coco(sources: tuple[Path, ...], folder: Path, images: Path | None, options: _WriteOptions) -> None:
+def from_coco(sources: tuple[Path, ...], folder: Path, images: Path | None, options: WriteOptions) -> None:
     from darkpy.data.formats.coco import read_coco_splits
 
-    _write(read_coco_splits(sources, images), folder, options)
+    write_dataset(read_coco_splits(sources, images), folder, options)
 
 
 @click.command("from-yolo", cls=Command, help=FROM_YOLO_HELP)
 @click.argument("source", metavar="SRC", type=FILE_PATH)
 @click.argument("folder", metavar="DIR", type=OUTPUT_PATH)
 @_write_options
-def from_yolo(source: Path, folder: Path, options: _WriteOptions) -> None:
+def from_yolo(source: Path, folder: Path, options: WriteOptions) -> None:
     from darkpy.data.formats.yolo_reader import read_yolo
 
     names = () if options.names_file is None else read_names(options.names_file)
-    _write(read_yolo(source, names), folder, options)
+    write_dataset(read_yolo(source, names), folder, options)
 
 
 @click.command("from-labelme", cls=Command, help=FROM_LABELME_HELP)
@@ -217,10 +217,10 @@ def from_yolo(source: Path, folder: Path, options: _WriteOptions) -> None:
 @click.argument("folder", metavar="DIR", type=OUTPUT_PATH)
 @_images_option
 @_write_options
-def from_labelme(source: Path, folder: Path, images: Path | None, options: _WriteOptions) -> None:
+def from_labelme(source: Path, folder: Path, images: Path | None, options: WriteOptions) -> None:
     from darkpy.data.formats.labelme import read_labelme
 
-    _write(read_labelme(source, images), folder, options)
+    write_dataset(read_labelme(source, images), folder, options)
 
 
 @click.command("from-labelstudio", cls=Command, help=FROM_LABELSTUDIO_HELP)
@@ -228,10 +228,10 @@ def from_labelme(source: Path, folder: Path, images: Path | None, options: _Writ
 @click.argument("folder", metavar="DIR", type=OUTPUT_PATH)
 @_images_option
 @_write_options
-def from_labelstudio(source: Path, folder: Path, images: Path | None, options: _WriteOptions) -> None:
+def from_labelstudio(source: Path, folder: Path, images: Path | None, options: WriteOptions) -> None:
     from darkpy.data.formats.labelstudio import read_labelstudio
 
-    _write(read_labelstudio(source, images), folder, options)
+    write_dataset(read_labelstudio(source, images), folder, options)
 
 
 @click.command("from-kitti", cls=Command, help=FROM_KITTI_HELP)
@@ -239,10 +239,10 @@ def from_labelstudio(source: Path, folder: Path, images: Path | None, options: _
 @click.argument("folder", metavar="DIR", type=OUTPUT_PATH)
 @_images_option
 @_write_options
-def from_kitti(source: Path, folder: Path, images: Path | None, options: _WriteOptions) -> None:
+def from_kitti(source: Path, folder: Path, images: Path | None, options: WriteOptions) -> None:
     from darkpy.data.formats.kitti import read_kitti
 
-    _write(read_kitti(source, images), folder, options)
+    write_dataset(read_kitti(source, images), folder, options)
 
 
 @click.command("from-openimages", cls=Command, help=FROM_OPENIMAGES_HELP)
@@ -252,15 +252,15 @@ def from_kitti(source: Path, folder: Path, images: Path | None, options: _WriteO
 @click.option("--classes", type=FILE_PATH, metavar="CSV", help="Names of the classes.  [default: beside the files]")
 @_write_options
 def from_openimages(
-    sources: tuple[Path, ...], folder: Path, images: Path | None, classes: Path | None, options: _WriteOptions
+    sources: tuple[Path, ...], folder: Path, images: Path | None, classes: Path | None, options: WriteOptions
 ) -> None:
     from darkpy.data.formats.openimages import read_openimages
 
     names = () if options.names_file is None else read_names(options.names_file)
-    _write(read_openimages(sources, images, classes, names), folder, options)
+    write_dataset(read_openimages(sources, images, classes, names), folder, options)
 
 
-def _write(annotations: AnnotatedDataset, folder: Path, options: _WriteOptions) -> None:
+def write_dataset(annotations: AnnotatedDataset, folder: Path, options: WriteOptions) -> None:
     """Write annotations as a darknet data set and print a summary."""
     from darkpy.data.formats.darknet_writer import DarknetSet, ImportStats, label_texts, write_set
     from darkpy.data.lists.splitting import split

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ def read_darknet(source: Path, dialect: Dialect | None = None) -> AnnotatedDatas
 
     Images that do not exist or cannot be read, and wrong label lines, are losses.
     Raises: DarkpyError when a list cannot be read, has no labels, or differs from that of its difficult objects; or
-        when no image can be read.
+        when no image of a list can be read.
     """
     report = ImportReport()
     lists = open_lists(source, ("train", "valid", "test", *DIFFICULT_KEYS.values()))
@@ -43,34 +44,38 @@ def read_darknet(source: Path, dialect: Dialect | None = None) -> AnnotatedDatas
     splits = {key: images for key, images in lists.items() if key not in DIFFICULT_KEYS.values()}
     for key, images in splits.items():
         files = [images.file(index) for index in range(len(images.images))]
-        is_new = [file not in sizes_px for file in files]
-        for file in {file: None for file in files if file not in sizes_px}:
+        # an image that is listed again has the same labels
+        first_index = {file: index for index, file in reversed(list(enumerate(files)))}
+        is_new = [file not in sizes_px and first_index[file] == index for index, file in enumerate(files)]
+        for file in itertools.compress(files, is_new):
             try:
                 sizes_px[file] = read_image_size(file)
             except ImageError as error:
                 report.losses[_UNREADABLE_IMAGES].append(error.message)
+        if files and not any(file in sizes_px for file in files):
+            unreadable = report.losses[_UNREADABLE_IMAGES]
+            raise DarkpyError(f"{source}: no image of {key} can be read", hint=f"the first: {unreadable[0]}")
         report.losses["images have no labels"] += [str(files[index]) for index in tables[key].missing]
         for list_key in (key, DIFFICULT_KEYS.get(key, "")):
             if list_key in tables:
                 report.losses["label lines are wrong and left out"] += tables[list_key].problems
                 for index, class_id, box in label_rows(tables[list_key]):
                     file = files[index]
-                    if is_new[index] and file in sizes_px:  # an image of two lists has the same labels in both
+                    if is_new[index] and file in sizes_px:
                         item = annotated_object(images, class_id, box, sizes_px[file])
                         objects[file].append(item._replace(is_difficult=list_key != key))
-    if not sizes_px:
-        raise DarkpyError(f"{source}: no image can be read", hint=report.losses[_UNREADABLE_IMAGES][0])
     keys = unique_image_names(list(sizes_px))
     max_class = max((int(table.class_N.max()) for table in tables.values() if len(table)), default=-1)
     named = max(splits.values(), key=lambda images: len(images.names))
-    names = tuple(named.name(class_id) for class_id in range(max(max_class + 1, len(named.names))))
+    names = [named.name(class_id) for class_id in range(max(max_class + 1, len(named.names)))]
+    repeated = [f"{class_id} {name}" for class_id, name in enumerate(names) if name in names[:class_id]]
+    report.losses["classes have the name of another one and become the same"] += repeated
     annotated = {keys[file]: AnnotatedImage(file, *size_px, tuple(objects[file])) for file, size_px in sizes_px.items()}
     members = {
         key: [keys[file] for file in map(images.file, range(len(images.images))) if file in keys]
         for key, images in splits.items()
     }
-    losses = {description: locations for description, locations in report.losses.items() if locations}
-    return AnnotatedDataset(annotated, {key: names for key, names in members.items() if names}, (), names, losses)
+    return AnnotatedDataset(annotated, members, (), tuple(dict.fromkeys(names)), report.found_losses())
 
 
 def label_rows(table: LabelTable) -> Iterator[tuple[int, int, list[float]]]:

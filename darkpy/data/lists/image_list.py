@@ -44,7 +44,8 @@ class ImageList:
 
     def name(self, class_id: int) -> str:
         """Return the name of a class, or its number if it has no name."""
-        return self.names[class_id] if class_id < len(self.names) else str(class_id)
+        name = self.names[class_id] if class_id < len(self.names) else ""
+        return name.strip() or str(class_id)
 
 
 def names_from_common_folder(files: Sequence[Path]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,30 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from darkpy.data.formats.coco import read_coco
-from darkpy.data.formats.coco_writer import CocoContent, fill_coco, image_ids, start_coco
+from darkpy.data.formats.coco_writer import CocoContent, coco_content, image_ids
+from darkpy.data.formats.darknet_reader import read_darknet
 from darkpy.data.formats.darknet_writer import ImportStats, label_texts
-from darkpy.data.lists.image_list import ImageList
 from darkpy.data.lists.text_files import COCO_NAMES, COCO_ORIGINAL_NAMES
 
 
-def write(folder: Path, size: tuple[int, int] = (64, 32), **texts: str) -> ImageList:
+def write(folder: Path, size: tuple[int, int] = (64, 32), **texts: str) -> Path:
+    """A `.data` file of images and their labels."""
     for name, text in texts.items():
         Image.new("L", size).save(folder / f"{name}.png")
         (folder / f"{name}.txt").write_text(text)
-    return ImageList(tuple(str(folder / f"{name}.png") for name in texts), folder, ("cat", "dog"))
+    return put_data(folder, *(folder / f"{name}.png" for name in texts))
 
 
-def made(listed: ImageList, difficult: ImageList | None = None) -> CocoContent:
-    tables = [one.read_labels() for one in (listed, difficult) if one]
-    coco = start_coco(listed, *tables)
-    assert len(list(fill_coco(coco, listed, *tables))) == len(listed.images)
-    return coco
+def put_data(folder: Path, *images: Path, names: Sequence[str] = ("cat", "dog"), difficult: str = "") -> Path:
+    (folder / "train.list").write_text("".join(f"{image}\n" for image in images))
+    (folder / "x.names").write_text("".join(f"{name}\n" for name in names))
+    (folder / "x.data").write_text(f"train={folder}/train.list\nnames={folder}/x.names\n{difficult}")
+    return folder / "x.data"
+
+
+def made(data: Path) -> CocoContent:
+    dataset = read_darknet(data)
+    return coco_content(dataset, dataset.splits["train"])
 
 
 def parsed(coco: CocoContent) -> dict[str, Any]:
@@ -52,15 +59,25 @@ def test_boxes_are_in_pixels_from_the_upper_left(tmp_path: Path) -> None:
 
 def test_difficult_objects_are_crowds_and_unknown_classes_have_numbers(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
-    listed, difficult = write(tmp_path, a="0 .5 .5 1 1"), write(tmp_path / "more", a="3 .5 .5 1 1")
-    coco = made(listed, difficult)
+    write(tmp_path / "more", a="3 .5 .5 1 1")
+    write(tmp_path, a="0 .5 .5 1 1")
+    data = put_data(tmp_path, tmp_path / "a.png", difficult=f"difficult_train={tmp_path}/more/train.list\n")
+    coco = made(data)
     assert [(one["category_id"], one["iscrowd"]) for one in coco.annotations] == [(1, 0), (4, 1)]
     assert [one["name"] for one in coco.categories] == ["cat", "dog", "2", "3"]
 
 
+def test_classes_of_one_name_are_one_category_and_image_listed_twice_is_one(tmp_path: Path) -> None:
+    write(tmp_path, a="0 .5 .5 1 1\n1 .5 .5 1 1\n2 .5 .5 1 1\n")
+    coco = made(put_data(tmp_path, *[tmp_path / "a.png"] * 2, names=("cat", "cat", "", "dog")))
+    assert [one["name"] for one in coco.categories] == ["cat", "2", "dog"]
+    assert [one["category_id"] for one in coco.annotations] == [1, 1, 2] and len(coco.images) == 1
+
+
 @pytest.mark.parametrize("names", [COCO_NAMES, COCO_ORIGINAL_NAMES])
 def test_cocos_classes_have_the_ids_of_coco(tmp_path: Path, names: tuple[str, ...]) -> None:
-    coco = made(ImageList(write(tmp_path, a="79 .5 .5 1 1").images, tmp_path, names))
+    write(tmp_path, a="79 .5 .5 1 1")
+    coco = made(put_data(tmp_path, tmp_path / "a.png", names=names))
     assert coco.categories[-1]["id"] == coco.annotations[0]["category_id"] == 90
 
 
@@ -73,18 +90,18 @@ def test_images_that_are_called_by_numbers_have_them_for_ids() -> None:
 
 
 def test_image_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
-    listed = write(tmp_path, a="0 .5 .5 1 1", b="0 .5 .5 1 1")
+    data = write(tmp_path, a="0 .5 .5 1 1", b="0 .5 .5 1 1")
     (tmp_path / "a.png").write_bytes(b"no image")
-    coco = made(listed)
+    coco = made(data)
     assert [one["file_name"] for one in coco.images] == ["b.png"] and len(coco.annotations) == 1
-    assert len(coco.bad) == 1 and "a.png" in coco.bad[0]
+    assert "a.png" in read_darknet(data).losses["images cannot be read and are left out"][0]
 
 
 def test_names_lead_from_the_common_folder(tmp_path: Path) -> None:
     for name in ("x", "y"):
         (tmp_path / name).mkdir()
-    images = (*write(tmp_path / "x", a="").images, *write(tmp_path / "y", a="").images)
-    coco = made(ImageList(images, tmp_path))
+        write(tmp_path / name, a="")
+    coco = made(put_data(tmp_path, tmp_path / "x/a.png", tmp_path / "y/a.png"))
     assert [one["file_name"] for one in coco.images] == ["x/a.png", "y/a.png"]
 
 
@@ -127,7 +144,7 @@ def test_labels_of_six_decimals_come_back_from_coco(
     folder = tmp_path_factory.mktemp("set")
     numbers = [(line, [(float(line[place]), float(line[place + 2])) for place in (0, 1)]) for line in lines]
     inside = [line for line, both in numbers if all(abs(at - 0.5) + length / 2 <= 0.5 for at, length in both)]
-    listed = write(folder, (side, side + 7), a="".join(f"0 {' '.join(line)}\n" for line in inside))
-    (folder / "out.json").write_bytes(b"".join(made(listed).to_json()))
+    data = write(folder, (side, side + 7), a="".join(f"0 {' '.join(line)}\n" for line in inside))
+    (folder / "out.json").write_bytes(b"".join(made(data).to_json()))
     back = label_texts(read_coco(folder / "out.json"), ["cat"], ImportStats(), difficult="apart")["a"].plain
     assert [tuple(f"{float(word):.6f}" for word in line.split()[1:]) for line in back.splitlines()] == inside
