@@ -9,7 +9,7 @@ import secrets
 import shutil
 import stat
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -370,6 +370,53 @@ def write_atomic(
             _replace(target, chunks, durable)
     except OSError as error:
         raise DarkpyError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def require_output_folder(folder: Path, names: Collection[str], *, mark: str, overwrite: bool) -> None:
+    """Check that a folder may be written whole: new, empty, or with `overwrite` one that holds such files only.
+
+    names: of its files. mark: the one that names darkpy as its program. Raises: DarkpyError.
+    """
+    try:
+        present = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    except OSError as error:
+        raise DarkpyError(
+            f"{folder}: cannot be written: {error.strerror or error}", hint="name a new folder"
+        ) from error
+    for name in present:
+        if is_input(folder / name):
+            raise DarkpyError(f"{folder / name}: is an input of this command", hint="name a new folder")
+    others = [name for name in present if name not in names]
+    if others or (present and not is_own_output(folder / mark)):
+        name = (others or present)[0]
+        raise DarkpyError(f"{folder}: holds {name}, which darkpy did not write", hint="name a new folder")
+    if present and not overwrite:
+        raise DarkpyError(f"{folder}: already exists", hint="--force overwrites it")
+
+
+def write_folder(folder: Path, files: Mapping[str, Iterable[bytes]]) -> None:
+    """Write files into a temporary folder, then rename it: readers see the whole folder or none of it.
+
+    A folder that is there is replaced; check it with `require_output_folder` before. Raises: DarkpyError.
+    """
+    target = folder.resolve()
+    temporary, former = temporary_path(target), temporary_path(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        for name, chunks in files.items():
+            with (temporary / name).open("wb") as stream:
+                stream.writelines(chunks)
+        if target.exists():
+            target.rename(former)
+        temporary.rename(target)
+    except OSError as error:
+        raise DarkpyError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if former.exists() and not target.exists():
+            former.rename(target)
+        for leftover in (temporary, former):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _replace(target: Path, chunks: Iterable[bytes], durable: bool) -> None:

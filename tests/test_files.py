@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from darkpy.errors import DarkpyError
-from darkpy.files import TEXT_FILE, identify, locate, write_atomic
+from darkpy.files import (
+    TEXT_FILE,
+    identify,
+    locate,
+    note_input,
+    protect_inputs,
+    require_output_folder,
+    write_atomic,
+    write_folder,
+)
 
 
 def test_file_appears_with_all_its_chunks(tmp_path: Path) -> None:
@@ -152,3 +161,41 @@ def test_text_is_told_from_binary_data(start: bytes) -> None:
 @pytest.mark.parametrize("start", [b"\0\0\0\0\2\0\0\0\5\0\0\0", b"abcdefgh\0", b"caf\xe9 au lait", b"\x93NUMPY\1\0"])
 def test_binary_data_of_no_known_kind_is_not_described(start: bytes) -> None:
     assert identify(start) is None
+
+
+def test_folder_appears_with_all_its_files_or_not_at_all(tmp_path: Path) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"new"
+        raise KeyboardInterrupt
+
+    target = tmp_path / "made" / "r"
+    write_folder(target, {"page": [b"darkpy ", b"one"], "b": []})
+    assert (target / "page").read_bytes() == b"darkpy one"
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(target, {"page": [b"darkpy two"], "b": broken()})
+    assert (target / "page").read_bytes() == b"darkpy one" and list(target.parent.iterdir()) == [target]
+    write_folder(target, {"page": [b"darkpy two"]})
+    assert [path.name for path in target.iterdir()] == ["page"] and list(target.parent.iterdir()) == [target]
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DarkpyError, match="cannot be written"):
+        write_folder(tmp_path / "file" / "r", {"page": [b""]})
+
+
+def test_folder_is_replaced_only_if_it_holds_such_files_alone(tmp_path: Path) -> None:
+    names = ("page", "b")
+    require_output_folder(tmp_path / "new", names, mark="page", overwrite=False)
+    require_output_folder(tmp_path, names, mark="page", overwrite=False)
+    (tmp_path / "b").write_bytes(b"")
+    with pytest.raises(DarkpyError, match="holds b, which darkpy did not write"):
+        require_output_folder(tmp_path, names, mark="page", overwrite=True)
+    (tmp_path / "page").write_bytes(b"made by darkpy")
+    require_output_folder(tmp_path, names, mark="page", overwrite=True)
+    with pytest.raises(DarkpyError, match="already exists"):
+        require_output_folder(tmp_path, names, mark="page", overwrite=False)
+    with protect_inputs():
+        note_input(tmp_path / "b")
+        with pytest.raises(DarkpyError, match="is an input"):
+            require_output_folder(tmp_path, names, mark="page", overwrite=True)
+    (tmp_path / "c").write_bytes(b"")
+    with pytest.raises(DarkpyError, match="holds c"):
+        require_output_folder(tmp_path, names, mark="page", overwrite=True)

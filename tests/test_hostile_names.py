@@ -103,10 +103,12 @@ def test_class_names_name_no_file_outside_the_folders_given(task: Path, run: Run
             run(*detect, "--csv"),
             run("detector", "valid", "pets.data", "net.cfg", "net.weights"),
             run("detector", "map", "pets.data", "net.cfg", "net.weights"),
-            run("evaluate", "net.cfg", "pets.data", "net.weights"),
+            run("evaluate", "net.cfg", "pets.data", "net.weights", "--report", f"{work}/r", "--force"),
         ]
         assert [outcome.code for outcome in outcomes] == [0] * len(outcomes), outcomes
         assert all(map(printable, outcomes))
+        page_text = (work / "r" / "evaluation.html").read_text()
+        assert not CONTROL.search(page_text) and not _Page(page_text).tags & {"script"}
         assert json.loads(outcomes[0].out) and len(list(csv.reader(StringIO(outcomes[1].out)))) == 3
         after = {path for path in task.parent.rglob("*") if work not in path.parents}
         assert after == before

@@ -6,6 +6,7 @@ D detections: (box, class) pairs with a score above 0; N all of them; K classes,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,6 +83,49 @@ class MeanAveragePrecision:
         return _ratio(self.iou_sum, self.tp + self.fp)
 
 
+class MatchedDetections(NamedTuple):
+    """Detections of some images, each with the object of its class that it overlaps most.
+
+    box_D: the index of its box. truth_D: -1 if it overlaps no object by more than iou_thresh. is_counted_D: above
+    thresh, so that it is a true positive (is_tp_D) or a false one.
+    """
+
+    box_D: Tensor
+    class_D: Tensor
+    score_D: Tensor
+    truth_D: Tensor
+    is_counted_D: Tensor
+    is_tp_D: Tensor
+
+
+class RankedDetections(NamedTuple):
+    """All detections, sorted by class and within it by score, and the number of objects of each class.
+
+    is_tp_N: the first of its class to match its object.
+    """
+
+    class_N: Tensor
+    score_N: Tensor
+    is_tp_N: Tensor
+    truths_K: Tensor
+
+    def merged(self) -> RankedDetections:
+        """The detections of all classes, sorted by score, as those of one class."""
+        order_N = self.score_N.argsort(descending=True, stable=True)
+        class_N = torch.zeros_like(self.class_N)
+        return RankedDetections(class_N, self.score_N[order_N], self.is_tp_N[order_N], self.truths_K.sum()[None])
+
+    def positions(self) -> tuple[Tensor, Tensor]:
+        """Rank of each detection within its class, from 1, and the true positives up to it."""
+        sizes_K = torch.bincount(self.class_N, minlength=len(self.truths_K))
+        begin_K = sizes_K.cumsum(0) - sizes_K
+        # the running sum over all classes, less the sum at the class's begin
+        tp_N = self.is_tp_N.long().cumsum(0)
+        tp_before_K = torch.cat((tp_N.new_zeros(1), tp_N))[begin_K]
+        rank_N = torch.arange(1, len(self.class_N) + 1) - begin_K[self.class_N]
+        return rank_N, tp_N - tp_before_K[self.class_N]
+
+
 def map_options(network: Network, letterbox: bool | None = None) -> DetectOptions:
     """Return the options of `detector map`, for both dialects: pjreddie's darknet has no such command.
 
@@ -110,7 +154,7 @@ class AveragePrecision:
         thresh: float = 0.25,
         difficult: GroundTruth | None = None,
     ) -> None:
-        self._classes, self._iou_thresh, self._thresh = classes, iou_thresh, thresh
+        self._classes, self.iou_thresh, self._thresh = classes, iou_thresh, thresh
         self._truths_K = torch.bincount(ground_truth.class_N, minlength=classes)
         self._truths = self._by_image_and_class(ground_truth)
         self._difficult = None if difficult is None else self._by_image_and_class(difficult)
@@ -119,7 +163,7 @@ class AveragePrecision:
         self._counts_2K = torch.zeros(2, classes, dtype=torch.int64)
         self._iou_sum = 0.0
 
-    def add(self, detections: Detections) -> None:
+    def add(self, detections: Detections) -> MatchedDetections:
         """Add all detections of some images, in darknet's order; image_M are indices of the list.
 
         Every class with a score above 0 counts, so that one box may be several detections.
@@ -128,19 +172,29 @@ class AveragePrecision:
         score_D, image_D = detections.prob_MK[box_D, class_D], detections.image_M[box_D]
         boxes_D4 = detections.boxes_M4[box_D]
         group_D = image_D * self._classes + class_D
-        truth_D, iou_D = self._truths.find(boxes_D4, group_D, self._iou_thresh)
+        truth_D, iou_D = self._truths.find(boxes_D4, group_D, self.iou_thresh)
         is_counted_D = score_D > self._thresh
         # counted in darknet's order of boxes, not by score: the first box that matches an object takes it
         is_tp_D = is_counted_D & first_occurrences(truth_D, self._truths.count)
         for row_K, mask_D in zip(self._counts_2K, (is_tp_D, is_counted_D & ~is_tp_D), strict=True):
             row_K += torch.bincount(class_D[mask_D], minlength=self._classes)
         self._iou_sum += float(iou_D[is_tp_D].sum(dtype=torch.float64))
+        matched = MatchedDetections(box_D, class_D, score_D, truth_D, is_counted_D, is_tp_D)
         if self._difficult is not None:
-            difficult_D, _ = self._difficult.find(boxes_D4, group_D, self._iou_thresh)
+            difficult_D, _ = self._difficult.find(boxes_D4, group_D, self.iou_thresh)
             is_ranked_D = (truth_D >= 0) | (difficult_D < 0)
             score_D, class_D, truth_D = (tensor[is_ranked_D] for tensor in (score_D, class_D, truth_D))
         self._scores.append(score_D)
         self._class_and_truth.append(torch.stack((class_D, truth_D)).int())
+        return matched
+
+    def ranked(self) -> RankedDetections:
+        """Rank all detections so far."""
+        score_N, (class_N, truth_N) = torch.cat(self._scores), torch.cat(self._class_and_truth, dim=1).long()
+        ranked_N = score_N.argsort(descending=True, stable=True)
+        is_tp_N = first_occurrences(truth_N[ranked_N], self._truths.count)
+        class_N, by_class_N = class_N[ranked_N].sort(stable=True)
+        return RankedDetections(class_N, score_N[ranked_N][by_class_N], is_tp_N[by_class_N], self._truths_K)
 
     def result(self, points: int = 0) -> MeanAveragePrecision:
         """Compute the metrics of all detections so far.
@@ -148,18 +202,15 @@ class AveragePrecision:
         points: mean precision at this many points of recall, 11 as in VOC 2007 or 101 as in COCO; 0 is the area under
             the curve, as in VOC 2010.
         """
-        score_N, (class_N, truth_N) = torch.cat(self._scores), torch.cat(self._class_and_truth, dim=1).long()
-        ranked_N = score_N.argsort(descending=True, stable=True)
-        is_tp_N = first_occurrences(truth_N[ranked_N], self._truths.count)
-        class_N, by_class_N = class_N[ranked_N].sort(stable=True)
-        ap_K = _average_precisions(class_N, is_tp_N[by_class_N], self._truths_K, points)
+        ranked = self.ranked()
+        ap_K = _average_precisions(ranked, points)
         columns = (ap_K, self._truths_K, *self._counts_2K)
         return MeanAveragePrecision(
             classes=tuple(ClassPrecision(*row) for row in zip(*(column.tolist() for column in columns), strict=True)),
-            detections=len(score_N),
+            detections=len(ranked.score_N),
             iou_sum=self._iou_sum,
             thresh=self._thresh,
-            iou_thresh=self._iou_thresh,
+            iou_thresh=self.iou_thresh,
             points=points,
         )
 
@@ -167,8 +218,8 @@ class AveragePrecision:
         return GroupedGroundTruth(ground_truth.boxes_N4, ground_truth.image_N * self._classes + ground_truth.class_N)
 
 
-def _average_precisions(class_N: Tensor, is_tp_N: Tensor, truths_K: Tensor, points: int) -> Tensor:
-    """Average precision of each class, from detections sorted by class and, within it, by score.
+def _average_precisions(ranked: RankedDetections, points: int) -> Tensor:
+    """Average precision of each class.
 
     All three rules sum (width of a step of recall) * (best precision at this recall or any later one):
 
@@ -180,27 +231,28 @@ def _average_precisions(class_N: Tensor, is_tp_N: Tensor, truths_K: Tensor, poin
     A point is a multiple of the rounded 1 / (points - 1), as in the program that AlexeyAB's own makefile builds (and in
     VOC's and COCO's): the fourth of 11 is a little above 3 / 10, which a recall of exactly 3 / 10 does not reach.
     """
-    sizes_K = torch.bincount(class_N, minlength=len(truths_K))
-    begin_K = sizes_K.cumsum(0) - sizes_K
-    # true positives so far within the class: the running sum over all classes, less the sum at the class's begin
-    tp_N = is_tp_N.long().cumsum(0)
-    tp_before_K = torch.cat((tp_N.new_zeros(1), tp_N))[begin_K]
-    tp_N = tp_N - tp_before_K[class_N]
-    rank_N = torch.arange(1, len(class_N) + 1) - begin_K[class_N]
+    class_N, _, _, truths_K = ranked
+    rank_N, tp_N = ranked.positions()
     precision_N = tp_N.double() / rank_N
     recall_N = tp_N.double() / truths_K[class_N].clamp(min=1)
     if points:
         point_P = torch.arange(points, dtype=torch.float64) * (1 / (points - 1))
         recall_N = torch.searchsorted(point_P, recall_N, right=True).double() / points
     step_N = recall_N - torch.where(rank_N > 1, recall_N.roll(1), 0.0)
-    # The best precision of the same class at this rank or any later one. One running maximum from the end serves all
-    # classes, without rounding: precisions become integer levels, shifted down for each later class, so that the
-    # maximum of a class never comes from a later one.
+    area_N = step_N * best_from_here(class_N, precision_N)
+    return torch.zeros(len(truths_K), dtype=torch.float64).index_add_(0, class_N, area_N)
+
+
+def best_from_here(class_N: Tensor, precision_N: Tensor) -> Tensor:
+    """Best precision of the same class at each rank or any later one.
+
+    One running maximum from the end serves all classes, without rounding: precisions become integer levels, shifted
+    down for each later class, so that the maximum of a class never comes from a later one.
+    """
     levels, level_N = torch.unique(precision_N, return_inverse=True)
     shift_N = class_N * len(levels)
-    best_N = levels[(level_N - shift_N).flip(0).cummax(0).values.flip(0) + shift_N]
-    area_N = step_N * best_N
-    return torch.zeros(len(truths_K), dtype=torch.float64).index_add_(0, class_N, area_N)
+    best_N: Tensor = levels[(level_N - shift_N).flip(0).cummax(0).values.flip(0) + shift_N]
+    return best_N
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -173,16 +173,18 @@ class Accuracy:
         self.ambiguous: list[str] = []
         self._top_1 = self._top_k = 0
 
-    def add(self, ranking: Ranking) -> None:
+    def add(self, ranking: Ranking) -> int | None:
+        """Count an image. Returns: its class, or None if no label occurs in its path."""
         self.images += 1
         class_ids = [class_id for class_id, label in enumerate(self.labels) if label in ranking.path]
         if not class_ids:
             self.unlabeled.append(ranking.path)
-            return
+            return None
         if len(class_ids) > 1:
             self.ambiguous.append(ranking.path)
         self._top_1 += ranking.class_ids[:1] == (class_ids[0],)
         self._top_k += class_ids[0] in ranking.class_ids
+        return class_ids[0]
 
     @property
     def top_1(self) -> float:

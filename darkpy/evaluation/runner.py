@@ -26,7 +26,7 @@ class Metric(NamedTuple):
     """A consumer of detections, with the options it wants them for; image_M are indices of the list."""
 
     options: DetectOptions
-    add: Callable[[Detections], None]
+    add: Callable[[Detections], object]
 
 
 def run_metrics(

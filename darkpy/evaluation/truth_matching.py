@@ -33,7 +33,7 @@ class GroupedGroundTruth:
         """
         best_D = boxes_D4.new_zeros(len(boxes_D4))
         truth_D = torch.full_like(group_D, self.count)
-        for detection_P, truth_P, iou_P in self._overlaps(boxes_D4, group_D):
+        for detection_P, truth_P, iou_P in self.pairs(boxes_D4, group_D):
             iou_P = torch.where(iou_P > iou_thresh, iou_P, 0.0)
             best_D.scatter_reduce_(0, detection_P, iou_P, "amax")
             is_best_P = (iou_P > 0) & (iou_P == best_D[detection_P])
@@ -43,14 +43,14 @@ class GroupedGroundTruth:
     def best_iou_per_truth(self, boxes_D4: Tensor, group_D: Tensor) -> Tensor:
         """Largest IoU of each object with a detection of its group, 0 where there is none."""
         best_T = self._boxes_T4.new_zeros(self.count)
-        for _, truth_P, iou_P in self._overlaps(boxes_D4, group_D):
+        for _, truth_P, iou_P in self.pairs(boxes_D4, group_D):
             best_T.scatter_reduce_(0, truth_P, iou_P, "amax")
         return best_T
 
-    def _overlaps(self, boxes_D4: Tensor, group_D: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def pairs(self, boxes_D4: Tensor, group_D: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield the indices of a detection and an object and their IoU, for all pairs within a group.
 
-        All pairs of one detection come in one part, which `find` relies on; a NaN IoU is 0.
+        All pairs of one detection come in one part, in the order of the detections; a NaN IoU is 0.
         """
         begin_D = torch.searchsorted(self._sorted_T, group_D)
         count_D = torch.searchsorted(self._sorted_T, group_D, right=True) - begin_D
@@ -64,6 +64,35 @@ class GroupedGroundTruth:
             detection_P = detection.repeat_interleave(count)
             truth_P = self._order_T[shift_P + torch.arange(len(shift_P))]
             yield detection_P, truth_P, boxes.iou(boxes_D4[detection_P], self._boxes_T4[truth_P]).nan_to_num_(0.0)
+
+
+def match_greedily(detection_P: Tensor, truth_P: Tensor, overlap_P: Tensor, score_D: Tensor) -> Tensor:
+    """Let each detection, the highest score first, take the object it overlaps most of those still free.
+
+    detection_P, truth_P, overlap_P: the pairs that may be matched. Of equal scores the first detection chooses first,
+    of equal overlaps it takes the first object.
+    Returns: the object of each detection, or -1.
+
+    That loop is sequential. Its result is also the one stable matching in which objects prefer higher scores, so all
+    detections propose at once, and again until no proposal is rejected.
+    """
+    truth_D = torch.full(score_D.shape, -1)
+    truths, truth_P = torch.unique(truth_P, return_inverse=True)
+    rank_D = torch.empty_like(truth_D)
+    rank_D[score_D.argsort(descending=True, stable=True)] = torch.arange(len(rank_D))
+    while len(truth_P):
+        best_D = overlap_P.new_full(score_D.shape, -1.0).scatter_reduce_(0, detection_P, overlap_P, "amax")
+        is_best_P = overlap_P == best_D[detection_P]
+        proposed_D = torch.full_like(truth_D, len(truths))
+        proposed_D.scatter_reduce_(0, detection_P[is_best_P], truth_P[is_best_P], "amin")
+        winner_T = torch.full((len(truths) + 1,), len(rank_D)).scatter_reduce_(0, proposed_D, rank_D, "amin")
+        is_rejected_P = (truth_P == proposed_D[detection_P]) & (rank_D[detection_P] != winner_T[truth_P])
+        if not is_rejected_P.any():
+            (matched_D,) = torch.nonzero(proposed_D < len(truths), as_tuple=True)
+            truth_D[matched_D] = truths[proposed_D[matched_D]]
+            break
+        detection_P, truth_P, overlap_P = (values_P[~is_rejected_P] for values_P in (detection_P, truth_P, overlap_P))
+    return truth_D
 
 
 def first_occurrences(index_N: Tensor, count: int) -> Tensor:

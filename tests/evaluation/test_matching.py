@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from darkpy.evaluation import truth_matching
-from darkpy.evaluation.truth_matching import GroupedGroundTruth, first_occurrences
+from darkpy.evaluation.truth_matching import GroupedGroundTruth, first_occurrences, match_greedily
 from darkpy.ops.boxes import iou
 
 
@@ -36,3 +36,21 @@ def test_first_of_each_number_is_marked() -> None:
     numbers = torch.tensor([2, -1, 0, 2, 0, -1, 1])
     assert first_occurrences(numbers, 3).tolist() == [True, False, True, False, False, False, True]
     assert first_occurrences(torch.full((3,), -1), 0).tolist() == [False] * 3
+
+
+def test_greedy_matching_is_that_of_a_loop_over_the_detections() -> None:
+    """Equal scores and equal overlaps included."""
+    for seed in range(60):
+        rng = torch.Generator().manual_seed(seed)
+        detections, objects = int(torch.randint(12, (1,), generator=rng)), int(torch.randint(1, 8, (1,), generator=rng))
+        detection_P, truth_P = (torch.rand(detections, objects, generator=rng) < 0.6).nonzero().unbind(1)
+        overlap_P = (torch.rand(len(detection_P), generator=rng) * 5).round() / 5
+        score_D = (torch.rand(detections, generator=rng) * 6).round() / 6
+
+        expected, taken = [-1] * detections, set()
+        for detection in sorted(range(detections), key=lambda index: -float(score_D[index])):
+            pairs = [p for p in range(len(truth_P)) if detection_P[p] == detection and int(truth_P[p]) not in taken]
+            if pairs:
+                expected[detection] = int(truth_P[min(pairs, key=lambda p: (-float(overlap_P[p]), int(truth_P[p])))])
+                taken.add(expected[detection])
+        assert match_greedily(detection_P, truth_P, overlap_P, score_D).tolist() == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -25,9 +26,11 @@ from darkpy.errors import DarkpyError
 from darkpy.evaluation import formats
 
 if TYPE_CHECKING:
+    from darkpy.evaluation.classifier_report import ClassifierReport
+    from darkpy.evaluation.classify import Accuracy
     from darkpy.network import Network
 
-MAX_BATCH_SIZE = 1024
+MAX_BATCH_SIZE, DEFAULT_BATCH_SIZE = 1024, 16
 DEFAULT_CLASSIFY_TOP = 5
 DEFAULT_LABELS = "data/labels.list"
 DEFAULT_VALID_LIST = "data/train.list"
@@ -128,7 +131,7 @@ def classify(cfg: Path, weights: Path, image: Path | None, names: Path | None, t
     "--batch-size",
     type=click.IntRange(1, MAX_BATCH_SIZE),
     metavar="N",
-    default=16,
+    default=DEFAULT_BATCH_SIZE,
     show_default=True,
     help="Images per batch.",
 )
@@ -161,16 +164,62 @@ def valid(
         accuracy.add(ranking)
         if not as_json:
             console.echo(accuracy.line(top))
+    _warn_of_labels(accuracy)
+    if as_json:
+        record = {"images": accuracy.images, "unreadable": unreadable, "unlabelled": len(accuracy.unlabeled)}
+        console.echo(json.dumps({**record, "top_1": accuracy.top_1, "k": top, "top_k": accuracy.top_k}))
+    return 2 if unreadable else 0
+
+
+def _warn_of_labels(accuracy: Accuracy) -> None:
     for message, files in (
         ("no label occurs in the path of", accuracy.unlabeled),
         ("several labels occur, and the first one counts, in the path of", accuracy.ambiguous),
     ):
         if files:
             console.warn(f"{message} {len(files)} of {accuracy.images} images; first: {files[0]}")
+
+
+def evaluate_classifier(
+    network: Network, data_file: DataFile, paths: Sequence[Path], weights: Path, batch_size: int | None, as_json: bool
+) -> ClassifierReport:
+    """Classify all images of a list, print the accuracy of each class, and return all numbers.
+
+    Raises: DarkpyError as `classifier valid` does.
+    """
+    import darkpy
+    from darkpy.evaluation.classifier_report import (
+        ClassifierErrors,
+        accuracy_lines,
+        class_accuracies,
+        make_classifier_report,
+    )
+    from darkpy.evaluation.classify import Accuracy, class_count, classify, valid_options
+    from darkpy.evaluation.detector_report import EvaluatedRun
+    from darkpy.training.setup import read_class_labels
+
+    classes = class_count(network)
+    labels = read_class_labels(data_file, classes)
+    names_file = data_file.find("names")
+    top = min(_read_top(data_file) if "top" in data_file.entries else DEFAULT_CLASSIFY_TOP, classes)
+    options = valid_options(network, top, data_file.find("leaves"))
+    errors = ClassifierErrors(Accuracy(labels))
+    batch_size = batch_size or DEFAULT_BATCH_SIZE
+    for ranking in console.track(classify(network, paths, options, batch_size=batch_size), len(paths)):
+        if ranking.error is not None:
+            console.error(ranking.error)
+        errors.add(ranking)
+    _warn_of_labels(errors.accuracy)
+    run = EvaluatedRun(network.plan.file, str(weights), str(data_file.path), darkpy.__version__)
+    names = names_for(classes, names_file) if names_file is not None else labels
+    report = make_classifier_report(run, names, errors, top)
     if as_json:
-        record = {"images": accuracy.images, "unreadable": unreadable, "unlabelled": len(accuracy.unlabeled)}
-        console.echo(json.dumps({**record, "top_1": accuracy.top_1, "k": top, "top_k": accuracy.top_k}))
-    return 2 if unreadable else 0
+        counts = {"images": len(paths), "unreadable": len(report.unreadable), "unlabelled": len(report.unlabeled)}
+        accuracies = {"top_1": report.top_1, "k": top, "top_k": report.top_k, "classes": class_accuracies(report)}
+        console.echo(json.dumps({**counts, **accuracies}))
+    else:
+        console.echo("\n".join(accuracy_lines(report)))
+    return report
 
 
 def _predict(network: Network, names_file: Path | None, image: Path | None, top: int) -> int:

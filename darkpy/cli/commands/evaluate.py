@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,22 +15,27 @@ from darkpy.cli.detection_options import tiles_option
 from darkpy.cli.load import class_names, open_network
 from darkpy.cli.options import (
     FILE_PATH,
+    OUTPUT_PATH,
     Command,
     Decorator,
     LoadOptions,
     UnitFloat,
     collect,
     fast_network_options,
+    force_option,
     json_option,
     letterbox_option,
 )
 from darkpy.config.classmap import read_class_map
 from darkpy.data.lists.text_files import names_for, read_data
 from darkpy.errors import DarkpyError
+from darkpy.files import require_output_folder, write_folder
 
 if TYPE_CHECKING:
     from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision
+    from darkpy.evaluation.coco import CocoPrecision
     from darkpy.evaluation.detect import ImageStatus
+    from darkpy.evaluation.error_analysis import ErrorAnalysis
     from darkpy.evaluation.ground_truth import GroundTruth
     from darkpy.evaluation.runner import Metric
 
@@ -71,17 +76,23 @@ imagenet-detection.txt; bdd and kitti exist too. results= names the folder.  [de
 Detections start at a score of .005 (pjreddie: letterboxed images, NMS .45) or .001 (alexeyab: stretched images unless
 the cfg has letter_box=1, NMS .6).
 """
-EVALUATE_HELP = f"""Compute darknet's mAP and COCO's AP, side by side.
+EVALUATE_HELP = f"""Evaluate a network on DATA's valid list: darknet's mAP and COCO's AP, or a classifier's accuracy.
 
 \b
   darkpy evaluate my.cfg my.data my.weights
   darkpy evaluate my.cfg my.data my.weights --json > metrics.json
+  darkpy evaluate my.cfg my.data my.weights --report judged
 
-{_ABOUT_DATA}
+--report writes a folder: evaluation.html, a page that shows why the network is bad (findings, confused classes, kinds
+of errors, curves, sizes, calibration, the worst errors as images), evaluation.json and CSV files with the same
+numbers. `darkpy compare-runs` puts two reports side by side.
 
-darknet's mAP is that of `darkpy detector map`: one IoU threshold, all classes. COCO's AP is the mean over IoU .50 to
-.95 and the classes that have objects, for the detections of `darkpy detector valid`; it needs pycocotools (pip install
-pycocotools) and is skipped without it.
+Detectors: {_ABOUT_DATA} darknet's mAP is that of `darkpy detector map`: one IoU threshold, all classes. COCO's AP is
+the mean over IoU .50 to .95 and the classes that have objects, for the detections of `darkpy detector valid`; it needs
+pycocotools (pip install pycocotools) and is skipped without it.
+
+Classifiers: accuracy as in `darkpy classifier valid`, of each class; k of top-k is top= in DATA, or 5. The options
+-thresh, -iou_thresh, -points and -letter_box are for detectors.
 """
 
 
@@ -176,7 +187,6 @@ class EvaluationSession:
         from darkpy.data.lists.paths import read_image_list
 
         self.data = read_data(data)
-        names_file = self.data.find_names()
         image_list = self.data.find("valid", default_list)
         assert image_list is not None
         if "valid" not in self.data.entries and not image_list.is_file():
@@ -184,6 +194,7 @@ class EvaluationSession:
         self.paths = read_image_list(image_list)
         self.cfg, self.weights, self.load = cfg, weights, load
         self.network = open_network(cfg, weights, load, examples=self.paths)
+        names_file = self.data.find_names() if self.network.heads else None
         self.class_map: tuple[int, ...] = ()
         class_map_file = self.data.find("map") if with_class_map else None
         if class_map_file is not None and any(getattr(head, "tree", None) for head in self.network.heads):
@@ -252,6 +263,23 @@ class EvaluationSession:
         lost = 100 * (result.mean - exact.mean)
         low = f"mAP {result.mean:.2%} in {self.load.precision}"
         console.info(f"{low}, {exact.mean:.2%} in fp32: {lost:+.2f} points")
+
+    def report_files(
+        self,
+        analysis: ErrorAnalysis,
+        truths: GroundTruth,
+        statuses: Sequence[ImageStatus],
+        result: MeanAveragePrecision,
+        coco_result: CocoPrecision | None,
+    ) -> Mapping[str, Iterable[bytes]]:
+        """Name and content of each file of a report."""
+        import darkpy
+        from darkpy.diagnostics.report.evaluation_files import detector_files
+        from darkpy.evaluation.detector_report import EvaluatedRun, make_detector_report
+
+        run = EvaluatedRun(str(self.cfg), str(self.weights), str(self.data.path), darkpy.__version__)
+        report = make_detector_report(run, self.names, statuses, analysis, truths, result, coco_result)
+        return detector_files(report, truths)
 
     def _read_labels(self, paths: Sequence[Path]) -> GroundTruth:
         from darkpy.evaluation.ground_truth import read_ground_truth
@@ -378,6 +406,8 @@ def valid(
 @_letterbox_option("as in detector map and detector valid")
 @_run_options
 @json_option
+@click.option("--report", "folder", type=OUTPUT_PATH, metavar="DIR", help="Write a report: HTML page, JSON, CSV.")
+@force_option
 @fast_network_options
 def evaluate(
     cfg: Path,
@@ -387,21 +417,38 @@ def evaluate(
     letterbox: bool | None,
     pace: _RunOptions,
     as_json: bool,
+    folder: Path | None,
+    overwrite: bool,
     load: LoadOptions,
 ) -> int:
+    from darkpy.cli.commands.classifier import evaluate_classifier
+    from darkpy.diagnostics.report.evaluation_files import PAGE_FILE, REPORT_FILES, classifier_files
     from darkpy.evaluation import coco, metric_tables
     from darkpy.evaluation.average_precision import map_options
     from darkpy.evaluation.detection_store import DetectionStore
+    from darkpy.evaluation.error_analysis import ErrorAnalysis
     from darkpy.evaluation.result_files import valid_options
     from darkpy.evaluation.runner import Metric
 
+    if folder is not None:
+        require_output_folder(folder, REPORT_FILES, mark=PAGE_FILE, overwrite=overwrite)
     has_coco = coco.is_available()
+    session = EvaluationSession(data, cfg, weights, load)
+    if not session.network.heads:
+        classified = evaluate_classifier(
+            session.network, session.data, session.paths, weights, pace.batch_size, as_json
+        )
+        if folder is not None:
+            write_folder(folder, classifier_files(classified))
+            console.info(f"wrote {folder / PAGE_FILE}")
+        return EXIT_CODE_UNREADABLE_IMAGES if classified.unreadable else 0
     if not has_coco:
         console.info("COCO's AP is skipped: it needs pycocotools (pip install pycocotools)")
-    session = EvaluationSession(data, cfg, weights, load)
     truths, detections = session.read_ground_truth(), DetectionStore()
     precision = session.average_precision(truths, metric)
-    metrics = [Metric(map_options(session.network, letterbox), precision.add)]
+    analysis = ErrorAnalysis(precision, truths, len(session.names), len(session.paths))
+    add = precision.add if folder is None else analysis.add
+    metrics = [Metric(map_options(session.network, letterbox), add)]
     if has_coco:
         metrics.append(Metric(valid_options(session.network, letterbox), detections.add))
     statuses = session.run(metrics, pace)
@@ -412,6 +459,9 @@ def evaluate(
         console.echo(json.dumps(metric_tables.evaluation_record(result, coco_result, session.names)))
     else:
         console.echo("\n".join(metric_tables.evaluation_lines(result, coco_result, session.names)))
+    if folder is not None:
+        write_folder(folder, session.report_files(analysis, truths, statuses, result, coco_result))
+        console.info(f"wrote {folder / PAGE_FILE}")
     return _exit_code(statuses)
 
 

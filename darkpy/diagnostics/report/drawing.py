@@ -29,6 +29,10 @@ LIGHT_COLORS: Mapping[str, str] = {
     "first": "#1f5fbf",
     "second": "#d1700a",
     "bad": "#c0262d",
+    "good": "#2b8a4b",
+    "third": "#7a4fc4",
+    "fourth": "#0f8f96",
+    "fifth": "#b0307f",
 }
 """Colors by their purpose. SVG refers to the name, which the page defines for light and dark; a PNG is light."""
 DARK_COLORS: Mapping[str, str] = {
@@ -39,6 +43,10 @@ DARK_COLORS: Mapping[str, str] = {
     "first": "#74a9f7",
     "second": "#f0a04b",
     "bad": "#ff7b7b",
+    "good": "#6fd08c",
+    "third": "#b79cf2",
+    "fourth": "#5cc9cf",
+    "fifth": "#ee86c4",
 }
 PNG_SCALE = 2
 """PNG pixels for each pixel of the drawing."""

@@ -17,9 +17,8 @@ from darkpy.diagnostics.monitor.run_log import RunLog
 from darkpy.diagnostics.report import curves, heat
 from darkpy.diagnostics.report.contact_sheet import SHEET_FILE
 from darkpy.diagnostics.report.drawing import Drawing, as_uri
-from darkpy.diagnostics.report.style import style_sheet
+from darkpy.diagnostics.report.html_frame import html_page
 from darkpy.errors import ImageError
-from darkpy.files import PROGRAM_MARK
 from darkpy.finding import Finding, count_text
 from darkpy.process import format_clock
 
@@ -29,7 +28,6 @@ MAX_SHEETS = 20
 MAX_PATHS = 10
 MAX_SHEET_SIZE = 1280, 1520
 """Largest width and height of a contact sheet on the page."""
-CONTENT_SECURITY_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def drawings(log: RunLog) -> dict[str, Drawing]:
@@ -67,17 +65,7 @@ def write_page(log: RunLog) -> str:
         text = f"<p>0 in every measurement of every layer: {', '.join(zeros)}.</p>"
         parts.append(("layers_without", "Not drawn", text))
     parts.append(("layers", "Layers at the end", _layer_table(log)))
-    links = "".join(f'<li><a href="#{name}">{text}</a></li>' for name, text, _ in parts)
-    sections = "".join(f'<section id="{name}"><h2>{text}</h2>{body}</section>' for name, text, body in parts)
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="generator" content="{PROGRAM_MARK}">'
-        f'<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY}">'
-        f"<title>{escape(title)}</title><style>{style_sheet()}</style></head><body>"
-        f'<a class="skip" href="#findings">To the findings</a>{_header(log)}'
-        f'<nav aria-label="Contents"><ul>{links}</ul></nav><main>{sections}<p>&nbsp;</p></main></body></html>\n'
-    )
+    return html_page(title, _header(log), parts)
 
 
 def _header(log: RunLog) -> str:

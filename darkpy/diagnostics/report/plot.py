@@ -13,8 +13,8 @@ MAX_LINEAR_RATIO = 30
 LEGEND_LINE_PX, LEGEND_CHARACTER_PX = 18.0, 6.5
 """Length of a line in a legend, and the mean width of a character after it."""
 
-Points = Sequence[tuple[int, float]]
-"""Number of an update, and a value after it."""
+Points = Sequence[tuple[float, float]]
+"""Number of an update, and a value after it; or any x and y."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +91,27 @@ class Curve:
     dotted: bool = False
 
 
-def draw_axes(drawing: Drawing, x_scale: Scale, y_scale: Scale, *, ticks: int = 5) -> None:
-    """Draw horizontal grid lines with their numbers on the left, and the updates below."""
+def draw_axes(
+    drawing: Drawing, x_scale: Scale, y_scale: Scale, *, ticks: int = 5, x_label: str = "update", x_whole: bool = True
+) -> None:
+    """Draw horizontal grid lines with their numbers on the left, and the numbers of `x_label` below.
+
+    x_whole: whole numbers only.
+    """
     left, right, bottom = x_scale.start, x_scale.end, y_scale.start
     for value in y_scale.ticks(ticks):
         y = y_scale(value)
         drawing.items.append(Line(((left, y), (right, y)), "grid", 1))
         drawing.items.append(Text(left - 8, y + 4, format_tick(value), "muted", "end"))
     for value in x_scale.ticks(8):
-        if value == int(value):
+        if value == int(value) or not x_whole:
             x = x_scale(value)
             drawing.items.append(Line(((x, bottom), (x, bottom + 4)), "muted", 1))
-            drawing.items.append(Text(x, bottom + 18, f"{int(value)}", "muted", "middle"))
+            drawing.items.append(
+                Text(x, bottom + 18, f"{value:.0f}" if x_whole else format_tick(value), "muted", "middle")
+            )
     drawing.items.append(Line(((left, bottom), (right, bottom)), "muted", 1))
-    drawing.items.append(Text(right, bottom + 32, "update", "muted", "end"))
+    drawing.items.append(Text(right, bottom + 32, x_label, "muted", "end"))
 
 
 def draw_right_axis(
@@ -137,13 +144,13 @@ def draw_legend(drawing: Drawing, x: float, y: float, curves: Sequence[Curve]) -
         x += LEGEND_LINE_PX + 22 + LEGEND_CHARACTER_PX * len(curve.name)
 
 
-def envelope(points: Points, columns: int) -> list[list[tuple[int, float]]]:
+def envelope(points: Points, columns: int) -> list[list[tuple[float, float]]]:
     """Reduce a curve to about 2 * `columns` points, with all its peaks; interrupted where values are not finite.
 
     Of each bin of updates the smallest and the largest value stay, in their order.
     """
     size = max(1, -(-len(points) // columns))
-    pieces: list[list[tuple[int, float]]] = [[]]
+    pieces: list[list[tuple[float, float]]] = [[]]
     for start in range(0, len(points), size):
         chunk = points[start : start + size]
         finite = [point for point in chunk if math.isfinite(point[1])]
