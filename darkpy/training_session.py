@@ -138,6 +138,7 @@ class TrainingSession:
             while not self._agree_to_stop() and (report := next(updates, None)) is not None:
                 self.last_report = report
                 self._follow(report)
+            self.events.count_files()
             self._end_diverged()
         except BaseException as error:
             if not isinstance(error, WeightsError) and getattr(error, "is_savable", True):

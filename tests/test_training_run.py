@@ -370,3 +370,18 @@ def test_monitor_that_installs_itself_is_deprecated() -> None:
         assert len(darkpy.Monitor(tell=lambda finding: None).listeners) == 1  # type: ignore[call-arg]
     with pytest.warns(DeprecationWarning, match="darkpy.Watch is now darkpy.Monitor"):
         assert darkpy.Watch is darkpy.Monitor
+
+
+def test_problems_of_files_are_told_once_for_each_kind_and_counted_at_the_end() -> None:
+    for number in range(6):
+        box = f"{number % 2} .4375 .4375 .375 .375"
+        Path(f"{number}.txt").write_text(f"{box} # {number}\n" if number < 4 else f"{box}\n1 .5 .{number} 0 .2\n")
+    Path("7.png").unlink()
+    recorder = Recorder()
+    train(callbacks=[recorder])
+    told = [message for message in recorder.warnings if ".txt:" in message or message.startswith("7.png")]
+    assert len(told) == 5
+    assert sum("more like this" in message for message in told) == 2
+    assert sum(message.startswith("3 more like this, all of them in bad_label.list: ") for message in told) == 1
+    assert sum("behind the box is ignored" in message for message in told) == 2
+    assert sum("w = 0, h = 0.2: the box has no size" in message for message in told) == 2

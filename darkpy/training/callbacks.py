@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
+from darkpy.data.loading.bad_files import Problem
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.finding import Finding
 from darkpy.training.reports import UpdateReport
 
 CALLBACK_EVENTS = ("on_start", "on_update", "on_validation", "on_checkpoint", "on_finding", "on_warning")
 MAX_FILE_WARNINGS = 10
-"""Unusable files that are warned of by name; bad.list and bad_label.list name all of them."""
+"""Kinds of problems with files, of each of which the first is warned of; bad.list and bad_label.list name all."""
+_PLACE = re.compile(r".*?: ", re.DOTALL)
+_VARIABLE_WORDS = re.compile(r"'[^']*'|[-+]?\d[\w.+-]*")
 
 
 class Callbacks:
@@ -23,7 +27,8 @@ class Callbacks:
     def __init__(self, callbacks: Sequence[object]) -> None:
         self.callbacks, self.is_main = callbacks, True
         self.findings: list[Finding] = []
-        self._warned_files: set[str] = set()
+        self._problem_entries: set[str] = set()
+        self._problems_of_kind: dict[str, tuple[Problem, int]] = {}  # the first, and how many
         for callback in callbacks:
             for name in dir(callback):
                 if name.startswith("on_") and callable(getattr(callback, name)) and name not in CALLBACK_EVENTS:
@@ -57,15 +62,23 @@ class Callbacks:
             warnings.warn(message, DarkpyWarning, stacklevel=3)
 
     def warn_of_files(self, report: UpdateReport) -> None:
-        """Warn of each unusable file once, of the first ones by name."""
+        """Warn of the first unusable file, or wrong label line, of each kind."""
         for problem in (problem for batch in report.batches for problem in batch.problems):
-            if problem.entry in self._warned_files:
+            if problem.entry in self._problem_entries:
                 continue
-            self._warned_files.add(problem.entry)
-            if len(self._warned_files) <= MAX_FILE_WARNINGS:
+            self._problem_entries.add(problem.entry)
+            kind = _VARIABLE_WORDS.sub("#", _PLACE.sub("", problem.message, count=1))
+            first, count = self._problems_of_kind.get(kind, (problem, 0))
+            self._problems_of_kind[kind] = first, count + 1
+            if not count and len(self._problems_of_kind) <= MAX_FILE_WARNINGS:
                 self.warn(problem.message)
-            elif len(self._warned_files) == MAX_FILE_WARNINGS + 1:
-                self.warn("more files cannot be used: bad.list and bad_label.list name all of them")
+
+    def count_files(self) -> None:
+        """Warn at the end of the number of unusable files and label lines of each kind that has more than one."""
+        for first, count in self._problems_of_kind.values():
+            if count > 1:
+                names = "bad_label.list" if first.is_label else "bad.list"
+                self.warn(f"{count - 1} more like this, all of them in {names}: {first.message}")
 
     @contextmanager
     def python_warnings(self) -> Iterator[None]:
