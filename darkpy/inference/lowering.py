@@ -133,7 +133,7 @@ def accepts_unconcatenated(layer: Layer) -> bool:
 def is_plain_conv(layer: Convolutional) -> bool:
     """True if a folded layer is a convolution with weights of its own, a bias and an activation, and nothing else."""
     spec = layer.spec
-    is_special = spec.xnor or spec.binary or spec.antialiasing or layer.shares_arrays
+    is_special = spec.xnor or spec.binary or spec.antialiasing or layer.shares_arrays or any(layer.excess)
     has_norm = layer.is_normalized or layer.norm_groups
     return not (is_special or has_norm) and hasattr(layer, "weights")
 

@@ -128,7 +128,7 @@ class ConvolutionalSpec(WeightedLayerSpec):
             raise ShapeError(
                 f"dilation={self.dilation} needs an odd size and pad=1; size={self.size} padding={self.border}"
             )
-        if min(x.h, x.w) + 2 * self.border < self.size:
+        if any(more >= stride for more, stride in zip(self.excess(x), self.conv_strides, strict=True)):
             raise ShapeError(
                 f"size={self.size} is larger than the input, {x} with {self.border} on each side",
                 hint="enlarge [net] width and height, or use smaller strides before it",
@@ -142,7 +142,15 @@ class ConvolutionalSpec(WeightedLayerSpec):
         """Height and width before the antialiasing blur."""
         down, across = self.conv_strides
         overlap = 2 * self.border - self.size
-        return (x.h + overlap) // down + 1, (x.w + overlap) // across + 1
+        return max(0, x.h + overlap) // down + 1, max(0, x.w + overlap) // across + 1
+
+    def excess(self, x: Shape) -> tuple[int, int]:
+        """Rows and columns by which the window is larger than the input with its borders.
+
+        If they are fewer than the stride, darknet's truncating division gives one output, and im2col reads zeros there.
+        """
+        window = self.size - 2 * self.border
+        return max(0, window - x.h), max(0, window - x.w)
 
     def arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
         if self.share_index is not None:
@@ -171,7 +179,7 @@ class ConvolutionalSpec(WeightedLayerSpec):
         return self.clip or net.clip  # AlexeyAB's key stands in the section, pjreddie's in [net]
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Convolutional:
-        return Convolutional(self, self.arrays(inputs), net)
+        return Convolutional(self, self.arrays(inputs), net, excess=self.excess(inputs[0]))
 
     def tie_weights(self, index: int, layers: Sequence[Layer]) -> None:
         if self.share_index is None:
@@ -184,9 +192,11 @@ class ConvolutionalSpec(WeightedLayerSpec):
 class Convolutional(WeightedLayer):
     memory_format = torch.channels_last
 
-    def __init__(self, spec: ConvolutionalSpec, arrays: Sequence[ArraySpec], net: NetSpec) -> None:
+    def __init__(
+        self, spec: ConvolutionalSpec, arrays: Sequence[ArraySpec], net: NetSpec, *, excess: tuple[int, int] = (0, 0)
+    ) -> None:
         super().__init__(spec, arrays, net)
-        self.spec = spec
+        self.spec, self.excess = spec, excess
         self._owner: tuple[Convolutional, ...] = ()
         self.shares_arrays = False  # with another layer, as user or as owner
 
@@ -208,6 +218,9 @@ class Convolutional(WeightedLayer):
             x_BCHW = signs(x_BCHW)
         if spec.xnor or spec.binary:
             weights_FCKK = binarized(weights_FCKK)
+        if any(self.excess):
+            down, across = self.excess
+            x_BCHW = functional.pad(x_BCHW, (0, across, 0, down))
         padding = spec.border * spec.effective_dilation
         y_BFHW = functional.conv2d(
             x_BCHW,
@@ -227,6 +240,7 @@ class Convolutional(WeightedLayer):
             is_positive = graph.add("GreaterOrEqual", x, torch.tensor(0.0))
             x = graph.add("Where", is_positive, torch.tensor(1.0), torch.tensor(-1.0))
         weights_FCKK = self.array_owner.weights
+        border, (down, across) = spec.border * spec.effective_dilation, self.excess
         y = self.product_to_onnx(
             graph,
             "Conv",
@@ -234,7 +248,7 @@ class Convolutional(WeightedLayer):
             binarized(weights_FCKK) if spec.xnor or spec.binary else weights_FCKK,
             kernel_shape=(spec.size, spec.size),
             strides=spec.conv_strides,
-            pads=(spec.border * spec.effective_dilation,) * 4,
+            pads=(border, border, border + down, border + across),
             dilations=(spec.effective_dilation, spec.effective_dilation),
             group=spec.group_count,
         )

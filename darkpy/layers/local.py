@@ -41,9 +41,9 @@ class LocalSpec(LayerSpec):
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         (x,) = inputs
-        if min(x.h, x.w) + 2 * self.pad < self.size:
+        if max(self.excess(x)) >= self.stride:
             raise ShapeError(f"size={self.size} is larger than the input, {x} with pad={self.pad}")
-        h, w = ((side + 2 * self.pad - self.size) // self.stride + 1 for side in (x.h, x.w))
+        h, w = (max(0, side + 2 * self.pad - self.size) // self.stride + 1 for side in (x.h, x.w))
         if self.pad:
             expected = tuple((side - 1) // self.stride + 1 for side in (x.h, x.w))
             if (h, w) != expected:
@@ -53,6 +53,11 @@ class LocalSpec(LayerSpec):
                     hint="with a border use size=3 pad=1, or any odd size with pad = size / 2",
                 )
         return Shape(self.filters, h, w)
+
+    def excess(self, x: Shape) -> tuple[int, int]:
+        """Rows and columns by which the window is larger than the input, which are read as zeros."""
+        window = self.size - 2 * self.pad
+        return max(0, window - x.h), max(0, window - x.w)
 
     def arrays(self, inputs: Sequence[Shape]) -> tuple[ArraySpec, ...]:
         out = self.shape(inputs)
@@ -67,7 +72,7 @@ class LocalSpec(LayerSpec):
         return 2 * self.shape(inputs).outputs * inputs[0].c * self.size * self.size
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
-        return _Local(self, self.arrays(inputs))
+        return _Local(self, self.arrays(inputs), self.excess(inputs[0]))
 
 
 class _Local(Layer):
@@ -76,13 +81,15 @@ class _Local(Layer):
     weights: torch.Tensor
     biases: torch.Tensor
 
-    def __init__(self, spec: LocalSpec, arrays: Sequence[ArraySpec]) -> None:
+    def __init__(self, spec: LocalSpec, arrays: Sequence[ArraySpec], excess: tuple[int, int]) -> None:
         super().__init__(arrays)
-        self.spec = spec
+        self.spec, self.excess = spec, excess
         self.activation = ACTIVATIONS_BY_NAME[spec.activation]
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         spec = self.spec
+        down, across = self.excess
+        x_BCHW = functional.pad(x_BCHW, (0, across, 0, down)) if down or across else x_BCHW
         windows_BKL = functional.unfold(x_BCHW, spec.size, padding=spec.pad, stride=spec.stride)
         y_BFL = torch.einsum("lfk,bkl->bfl", self.weights, windows_BKL)
         return self.activation(y_BFL.reshape(-1, *self.biases.shape) + self.biases, inplace=True)
@@ -92,8 +99,9 @@ class _Local(Layer):
         ((x, shape),) = sources
         spec, (filters, rows, columns) = self.spec, self.biases.shape
         reach = ((rows - 1) * spec.stride + 1, (columns - 1) * spec.stride + 1)
-        if spec.pad:
-            x = graph.pad(x, (0, 0, spec.pad, spec.pad) * 2)
+        if spec.pad or any(self.excess):
+            down, across = self.excess
+            x = graph.pad(x, (0, 0, spec.pad, spec.pad, 0, 0, spec.pad + down, spec.pad + across))
         shifted = [
             graph.slice(x, {2: (top, top + reach[0], spec.stride), 3: (left, left + reach[1], spec.stride)})
             for top in range(spec.size)

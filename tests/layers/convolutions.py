@@ -48,7 +48,7 @@ def correlated(
     batch, _, height, width = x_BCHW.shape
     filters, of_group, size, _ = weights_FCKK.shape
     (down, across), reach = strides, padding * dilation
-    h, w = (height + 2 * padding - size) // down + 1, (width + 2 * padding - size) // across + 1
+    h, w = int((height + 2 * padding - size) / down) + 1, int((width + 2 * padding - size) / across) + 1  # as C divides
     y_BFHW = np.zeros((batch, filters, h, w))
     for f, j, i, c, dy, dx in product(*map(range, (filters, h, w, of_group, size, size))):
         row, column = j * down - reach + dy * dilation, i * across - reach + dx * dilation

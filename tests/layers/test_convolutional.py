@@ -38,6 +38,8 @@ GEOMETRIES: list[tuple[dict[str, Any], dict[str, Any], tuple[int, int]]] = [
     ({"size": 5, "pad": True, "dilation": 3, "stride": 2}, {"padding": 2, "dilation": 3, "strides": (2, 2)}, (4, 5)),
     ({"size": 1, "dilation": 3}, {}, (7, 10)),
     ({"size": 1, "padding": 1, "dilation": 3}, {"padding": 1}, (9, 12)),
+    ({"size": 9, "stride": 3}, {"strides": (3, 3)}, (1, 1)),
+    ({"size": 13, "padding": 1, "stride": 5}, {"padding": 1, "strides": (5, 5)}, (1, 1)),
     ({"size": 3, "groups": 2}, {"groups": 2}, (5, 8)),
     ({"size": 3, "pad": True, "groups": 4, "stride": 2}, {"padding": 1, "groups": 4, "strides": (2, 2)}, (4, 5)),
 ]
