@@ -41,6 +41,7 @@ from darkpy.ops.resample import letterbox_geometry
 from darkpy.process import count_cpus
 from darkpy.sources.frames import Frame
 
+MAX_BOX_FRAC = 1e4  # centers and sides beyond it, in images, come from ruined weights alone
 BATCH_SIZE = 8
 """Default images at a time: 16 and 32 are no faster."""
 
@@ -180,7 +181,7 @@ class DetectedBatch(NamedTuple):
 
 
 class _NonFiniteCount:
-    """Number of boxes dropped because they were NaN or infinite; of several options the one with the most counts."""
+    """Number of boxes that `drop_non_finite` dropped; of several options the one with the most counts."""
 
     def __init__(self, options: int) -> None:
         self._dropped = [0] * options
@@ -192,7 +193,8 @@ class _NonFiniteCount:
         """Warn once of all dropped boxes, if there are any."""
         if count := max(self._dropped, default=0):
             boxes = "box is" if count == 1 else "boxes are"
-            message = f"{count} {boxes} left out: NaN or infinite values; are the weights of {file} ruined?"
+            reason = f"NaN or infinite values, or farther than {MAX_BOX_FRAC:g} images"
+            message = f"{count} {boxes} left out: {reason}; are the weights of {file} ruined?"
             warnings.warn(message, DarkpyWarning, stacklevel=3)
 
 
@@ -409,11 +411,11 @@ def _postprocess(
 
 
 def drop_non_finite(candidates: Detections) -> tuple[Detections, int]:
-    """Drop the candidates with NaN or infinity in the box, the objectness or a class score.
+    """Drop the candidates with NaN, infinity or an absurd size in the box, or NaN or infinity in a score.
 
     Returns: the others, and the number of those dropped, not counting boxes whose scores are all 0.
     """
-    is_finite_M = candidates.boxes_M4.isfinite().all(dim=1) & candidates.objectness_M.isfinite()
+    is_finite_M = (candidates.boxes_M4.abs() <= MAX_BOX_FRAC).all(dim=1) & candidates.objectness_M.isfinite()
     is_finite_M &= candidates.prob_MK.isfinite().all(dim=1)
     if bool(is_finite_M.all()):
         return candidates, 0

@@ -196,8 +196,10 @@ def test_detections_have_a_column_for_each_class_of_the_largest_head() -> None:
 # non-finite boxes
 
 
-@pytest.mark.parametrize("values", [(math.nan, 0, 0, 0, 9), (0, 0, 1000, 0, 9), (0, 0, 0, 0, math.nan)])
-def test_non_finite_boxes_are_left_out_and_counted_once(tmp_path: Path, values: tuple[float, ...]) -> None:
+@pytest.mark.parametrize(
+    "values", [(math.nan, 0, 0, 0, 9), (0, 0, 1000, 0, 9), (0, 0, 0, 0, math.nan), (0, 0, 70, 70, 9), (0, 0, 0, 12, 9)]
+)
+def test_non_finite_and_absurd_boxes_are_left_out_and_counted_once(tmp_path: Path, values: tuple[float, ...]) -> None:
     model = network(POOL, head(1), "[route]\nlayers=0\n", head(1))
     set_output(model, 1, *values, 9)
     set_output(model, 4, 0, 0, 0, 0, 9, 9)
