@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from time import perf_counter
 from typing import TypeVar
 
@@ -14,10 +16,11 @@ import click
 
 from darkpy.errors import ConfigError, DarkpyError
 from darkpy.finding import printable
-from darkpy.process import format_clock
+from darkpy.process import flush_libraries, format_clock
 
 Item = TypeVar("Item")
 
+STDOUT_DESCRIPTOR, STDERR_DESCRIPTOR = 1, 2
 ERASE_LINE = "\r\033[K"
 """Terminal sequence that clears the cursor's line."""
 PROGRESS_DELAY_SECONDS = 1.0
@@ -43,6 +46,44 @@ def echo(text: object = "", *, nl: bool = True, err: bool = False) -> None:
 def control(sequence: str) -> None:
     """Print a control sequence of darknet's output on stdout, terminal or not; `echo` would escape it."""
     _print(sequence, nl=False, color=True)
+
+
+def reserve_stdout(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    """Callback of options for programs (`--json`): nothing but the result goes to standard output."""
+    if value:
+        context.with_resource(_results_only())
+    return value
+
+
+@contextmanager
+def _results_only() -> Iterator[None]:
+    """Send what libraries print on standard output themselves (oneDNN's verbose lines) to standard error.
+
+    No effect where standard output is not the process's own, as in tests.
+    """
+    stream = sys.stdout
+    try:
+        is_own = isinstance(stream, io.TextIOWrapper) and stream.fileno() == STDOUT_DESCRIPTOR
+    except (OSError, ValueError):
+        is_own = False
+    if not is_own:
+        yield
+        return
+    stream.flush()
+    descriptor = os.dup(STDOUT_DESCRIPTOR)
+    os.dup2(STDERR_DESCRIPTOR, STDOUT_DESCRIPTOR)
+    sys.stdout = results = open(  # noqa: SIM115
+        descriptor, "w", encoding=stream.encoding, errors=stream.errors, closefd=False
+    )
+    try:
+        yield
+    finally:
+        with suppress(OSError, ValueError):
+            results.flush()
+        flush_libraries()
+        os.dup2(descriptor, STDOUT_DESCRIPTOR)
+        os.close(descriptor)
+        sys.stdout = stream
 
 
 def error(error: Exception) -> None:

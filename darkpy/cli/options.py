@@ -164,7 +164,9 @@ def _set_max_pixels(ctx: click.Context, option: click.Parameter, pixels: int | N
 
 
 force_option = click.option("--force", "overwrite", is_flag=True, help="Overwrite existing files.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, callback=console.reserve_stdout, help="Print JSON instead of text."
+)
 dialect_option = click.option(
     "--dialect",
     type=click.Choice([str(dialect) for dialect in Dialect]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -98,3 +99,40 @@ def test_interrupt_while_modules_are_imported_is_no_traceback(task: Path, start:
     command = [sys.executable, *words, "detect", "net.cfg", "net.weights", "a.png"]
     done = subprocess.run(command, capture_output=True, text=True, cwd="shim", env={**os.environ, "PYTHONPATH": path})
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\n")
+
+
+NOISE = """import ctypes, os, sys
+from darkpy.__main__ import main
+from darkpy.cli import console
+echo = console.echo
+def noisy_echo(text):
+    os.write(1, b"a library\\n")
+    ctypes.CDLL(None).printf(b"its C code\\n")
+    echo(text)
+console.echo = noisy_echo
+code = main(["show", "net.cfg", "--json"])
+print("after")
+sys.exit(code)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="calls the C library")
+def test_lines_of_other_libraries_stay_out_of_json(task: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(darkpy.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", NOISE], capture_output=True, text=True, env=environment, check=True)
+    record, _, after = done.stdout.rpartition("}")
+    assert json.loads(record + "}")["layers"] and after == "\nafter\n"
+    assert "a library\n" in done.stderr and "its C code\n" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["--json", "--json-lines", "--csv"])
+def test_verbose_lines_of_onednn_stay_out_of_results(task: Path, form: str) -> None:
+    command = [sys.executable, "-m", "darkpy", "detect", "net.cfg", "net.weights", "a.png", form]
+    environment = {**os.environ, "PYTHONPATH": str(Path(darkpy.__file__).parents[1])}
+    quiet = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    told = subprocess.run(
+        command, capture_output=True, text=True, env=environment | {"ONEDNN_VERBOSE": "1"}, check=True
+    )
+    assert told.stdout == quiet.stdout and "onednn_verbose" not in quiet.stderr
+    assert "onednn_verbose" in told.stderr

@@ -124,8 +124,20 @@ _output_options = collect(
         help="Show at most N detections per image, the best ones.",
     ),
     json_option,
-    click.option("--json-lines", "as_json_lines", is_flag=True, help="Print a JSON object per image as it is done."),
-    click.option("--csv", "as_csv", is_flag=True, help="Print CSV: a line per detection, edges in pixels."),
+    click.option(
+        "--json-lines",
+        "as_json_lines",
+        is_flag=True,
+        callback=console.reserve_stdout,
+        help="Print a JSON object per image as it is done.",
+    ),
+    click.option(
+        "--csv",
+        "as_csv",
+        is_flag=True,
+        callback=console.reserve_stdout,
+        help="Print CSV: a line per detection, edges in pixels.",
+    ),
     click.option("--out", type=OUTPUT_PATH, metavar="DIR", help="Draw the images into this folder."),
     click.option(
         "-out",
