@@ -17,7 +17,7 @@ from darkpy.training.reports import UpdateReport
 CALLBACK_EVENTS = ("on_start", "on_update", "on_validation", "on_checkpoint", "on_finding", "on_warning")
 MAX_FILE_WARNINGS = 10
 """Kinds of problems with files, of each of which the first is warned of; bad.list and bad_label.list name all."""
-_PLACE = re.compile(r".*?: ", re.DOTALL)
+_PLACE_PREFIX = re.compile(r".*?: ", re.DOTALL)
 _VARIABLE_WORDS = re.compile(r"'[^']*'|[-+]?\d[\w.+-]*")
 
 
@@ -67,7 +67,7 @@ class Callbacks:
             if problem.entry in self._problem_entries:
                 continue
             self._problem_entries.add(problem.entry)
-            kind = _VARIABLE_WORDS.sub("#", _PLACE.sub("", problem.message, count=1))
+            kind = _VARIABLE_WORDS.sub("#", _PLACE_PREFIX.sub("", problem.message, count=1))
             first, count = self._problems_of_kind.get(kind, (problem, 0))
             self._problems_of_kind[kind] = first, count + 1
             if not count and len(self._problems_of_kind) <= MAX_FILE_WARNINGS:

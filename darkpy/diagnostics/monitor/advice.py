@@ -191,17 +191,16 @@ def stop_growth(finding: Finding, evidence: Evidence) -> Iterator[Remedy]:
     """Remedies for a loss, outputs or weights that grow: the clamp, the momentum, the rate, a missing norm."""
     plan, net = evidence.plan, evidence.plan.net
     is_fast = evidence.rate > MAX_RATE_RATIO * evidence.usual_rate
+    unclamped = list(unclamp(evidence, hidden_layers(plan), MIN_CLIPPED_FRAC))
     # in pjreddie's dialect the constraint is part of the program that networks were made for
-    unclamped = (
-        list(unclamp(evidence, hidden_layers(plan), MIN_CLIPPED_FRAC)) if plan.dialect is Dialect.ALEXEYAB else []
-    )
-    if not is_fast:
+    is_clamp_likely = plan.dialect is Dialect.ALEXEYAB and not is_fast
+    if is_clamp_likely:
         yield from unclamped
     if not net.adam and net.momentum > MAX_MOMENTUM:
         reason = f"momentum={net.momentum:g} adds up {1 / max(1 - net.momentum, 1e-9):.0f} updates, usual are 10"
         yield from set_net(evidence, reason, momentum=USUAL_MOMENTUM)
     yield from lower_rate(evidence)
-    if is_fast:
+    if not is_clamp_likely:
         yield from unclamped
     yield from normalize(evidence)
 
