@@ -83,11 +83,14 @@ def find_model(name: str | os.PathLike[str]) -> CatalogModel | None:
 def find_cfg(cfg: str | os.PathLike[str]) -> str | os.PathLike[str]:
     """Return the cfg file of a network's name; anything else as it is.
 
-    Raises: DarkpyError for a word that resembles a network's name and is no file.
+    Raises: DarkpyError for a word that resembles a network's name and is no file, and for a missing file of its name.
     """
     text = os.fspath(cfg)
     if model := find_model(text):
         return model.cfg
+    path = Path(text)
+    if "\n" not in text and path.suffix == ".cfg" and path.stem in catalog() and not path.exists():
+        raise DarkpyError(f"{path}: no such file", hint=f"{path.stem} by itself is the cfg that comes with darkpy")
     is_word = not ("\n" in text or "/" in text or "\\" in text or Path(text).suffix)
     if is_word and not Path(text).exists():
         close = get_close_matches(text, catalog(), n=3, cutoff=0.7)

@@ -66,6 +66,26 @@ class _File(click.Path):
         return str(path) if self.is_text else path
 
 
+class _NetworkFile(_File):
+    """A cfg or weight file, or the name of a network that comes with darkpy: its cfg, or its fetched weights."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from darkpy.catalog import find_cfg, find_model, find_weights
+
+        path = value
+        if self.kind == "cfg" and not Path(value).suffix:  # also for a word like a name, which is an error
+            path = find_cfg(value)
+        elif self.kind == "weights" and find_model(value):
+            path = find_weights(value)
+        if path != value:
+            console.info(f"{value}: {self.kind} {path}")
+        return super().convert(path, param, ctx)
+
+
 class UnitFloat(click.types.FloatParamType):
     """A number from 0 to 1; NaN is none."""
 
@@ -96,6 +116,7 @@ class LoadOptions:
 
 
 FILE_PATH = _File()
+CFG_PATH, WEIGHTS_PATH = _NetworkFile("cfg"), _NetworkFile("weights")
 OUTPUT_PATH = _File(is_output=True)
 SOURCE_PATH = _File(is_text=True)
 """A path, a stream's URL or a camera's number, as text: a path would lose a slash of the URL."""

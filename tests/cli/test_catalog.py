@@ -21,6 +21,8 @@ from darkpy.download import BLOCK_BYTES, download_weights
 from darkpy.errors import ConfigError, DarkpyError
 from tests.cli.conftest import Run
 
+NO_DEVICE = ("show", "ops", "doctor", "statistics", "partial", "rgbgr", "convert")
+"""Commands that run no network."""
 CONTENT = bytes(range(256)) * 10_000  # 2.5 blocks
 
 
@@ -165,6 +167,67 @@ def test_names_stand_for_cfgs_and_for_fetched_weights(
         assert run("detect", "small", *words, "-nogpu").out.startswith("a.png: 2 objects\ncat: 95%")
     code, _, err = run("detect", "none.cfg")
     assert code == 2 and "missing argument 'WEIGHTS'" in err
+
+
+@pytest.fixture
+def small(task: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of net.cfg, whose weights are fetched; the working directory has a data set for it."""
+    tiny = replace(model("https://localhost/x"), name="small", cfg=task / "net.cfg", names=task / "pets.names")
+    monkeypatch.setattr(catalog_module, "catalog", lambda: {"small": tiny})
+    cache.mkdir(parents=True)
+    (cache / "small.weights").write_bytes((task / "net.weights").read_bytes())
+    (task / "net.weights").unlink()
+    (task / "a.txt").write_text("0 .5 .5 .5 .25\n")
+    (task / "list.txt").write_text("a.png\n")
+    (task / "pets.data").write_text("names = pets.names\ntrain = list.txt\nvalid = list.txt\nclasses = 2\n")
+    return "small"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "show small",
+        "ops small",
+        "doctor small",
+        pytest.param("doctor small pets.data small", marks=pytest.mark.slow),
+        "detector test pets.data small small a.png",
+        "detector map pets.data small small",
+        "detector recall pets.data small small",
+        "evaluate small pets.data small",
+        "compare small small --against small.npz --dump other.npz",
+        pytest.param("speed small small --seconds 0", marks=pytest.mark.slow),
+        "statistics small small",
+        "partial small small part.weights 2",
+        "rgbgr small small turned.weights",
+        "convert small made.safetensors",
+        "convert small --to safetensors",
+        "train small pets.data small",
+    ],
+)
+def test_every_command_takes_a_name_as_cfg_and_weights(small: str, cache: Path, run: Run, words: str) -> None:
+    if "compare" in words:
+        assert run("compare", small, small, "--dump", "small.npz", "-nogpu").code == 0
+    if "train" in words:
+        cfg = Path("net.cfg")
+        cfg.write_text(cfg.read_text().replace("[net]", "[net]\nbatch=1\nsubdivisions=1\nmax_batches=1\n"))
+    code, _, err = run(*words.split(), *(() if words.split()[0] in NO_DEVICE else ("-nogpu",)))
+    assert code in (0, 1) and "error" not in err, err
+    assert f"{small}: cfg " in err and "net.cfg" in err
+    assert words.count("small") == 1 or str(cache / "small.weights") in err
+    assert [path.name for path in cache.iterdir() if path.stem == "small"] == ["small.weights"]
+
+
+@pytest.mark.parametrize("words", ["show cfg/small.cfg", "detector test pets.data small.cfg small a.png"])
+def test_a_missing_file_of_a_networks_name_is_told_of_the_name(small: str, run: Run, words: str) -> None:
+    code, _, err = run(*words.split())
+    assert code == 2 and "small.cfg: no such file" in err and "small by itself is the cfg" in err
+
+
+def test_weights_that_are_not_fetched_name_the_command_that_fetches_them(small: str, cache: Path, run: Run) -> None:
+    (cache / "small.weights").unlink()
+    for words in (("evaluate", small, "pets.data", small), ("train", small, "pets.data", small)):
+        code, _, err = run(*words)
+        assert code == 2 and "darkpy fetch small" in err
 
 
 def test_files_go_before_names_and_near_names_are_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,9 @@ import click
 from darkpy.cli import console
 from darkpy.cli.load import ask_paths, open_network
 from darkpy.cli.options import (
+    CFG_PATH,
     FILE_PATH,
+    WEIGHTS_PATH,
     Command,
     LoadOptions,
     json_option,
@@ -83,8 +85,8 @@ _top_option = click.option(
 
 @click.command(cls=Command, help=PREDICT_HELP)
 @click.argument("data", type=FILE_PATH)
-@click.argument("cfg", type=FILE_PATH)
-@click.argument("weights", type=FILE_PATH)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH)
 @click.argument("image", type=FILE_PATH, required=False)
 @_top_option
 @network_options
@@ -101,8 +103,8 @@ def predict(data: Path, cfg: Path, weights: Path, image: Path | None, top: int |
 
 
 @click.command(cls=Command, help=CLASSIFY_HELP)
-@click.argument("cfg", type=FILE_PATH)
-@click.argument("weights", type=FILE_PATH)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH)
 @click.argument("image", type=FILE_PATH, required=False)
 @click.option("--names", type=FILE_PATH, help="Class names, one per line.  [default: their numbers]")
 @click.option(
@@ -124,8 +126,8 @@ def classify(cfg: Path, weights: Path, image: Path | None, names: Path | None, t
 
 @click.command(cls=Command, help=VALID_HELP)
 @click.argument("data", type=FILE_PATH)
-@click.argument("cfg", type=FILE_PATH)
-@click.argument("weights", type=FILE_PATH)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH)
 @_top_option
 @click.option(
     "--batch-size",

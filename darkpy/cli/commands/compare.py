@@ -11,8 +11,10 @@ import click
 from darkpy.cli import console
 from darkpy.cli.load import open_network
 from darkpy.cli.options import (
+    CFG_PATH,
     FILE_PATH,
     OUTPUT_PATH,
+    WEIGHTS_PATH,
     Command,
     LoadOptions,
     UnitFloat,
@@ -51,11 +53,11 @@ Exit codes: 0 all layers agree, 1 a layer differs, 2 wrong input.
 
 
 @click.command(cls=Command, help=COMPARE_HELP)
-@click.argument("cfg", type=FILE_PATH)
-@click.argument("weights", type=FILE_PATH)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH)
 @click.argument("image", type=FILE_PATH, required=False)
 @click.option("--against", type=FILE_PATH, metavar="FILE", help="A dump (.npz), an ONNX file (.onnx) or other weights.")
-@click.option("--other-cfg", type=FILE_PATH, metavar="CFG", help="The cfg of the other weights.  [default: CFG]")
+@click.option("--other-cfg", type=CFG_PATH, metavar="CFG", help="The cfg of the other weights.  [default: CFG]")
 @click.option("--dump", type=OUTPUT_PATH, metavar="FILE.npz", help="Write the input and every layer's output.")
 @click.option(
     "--tolerance",

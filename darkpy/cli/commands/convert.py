@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from darkpy.catalog import find_model, find_weights
 from darkpy.cli import console
 from darkpy.cli.load import class_names
 from darkpy.cli.options import (
+    CFG_PATH,
     FILE_PATH,
     OUTPUT_PATH,
     Command,
@@ -130,7 +132,7 @@ _export_options = collect(
 @click.command(cls=Command, help=CONVERT_HELP)
 @click.argument("source", metavar="SRC", type=FILE_PATH)
 @click.argument("target", metavar="[DST]", type=OUTPUT_PATH, required=False)
-@click.option("--cfg", type=FILE_PATH, help="The network.  [default: the cfg inside or beside SRC]")
+@click.option("--cfg", type=CFG_PATH, help="The network.  [default: the cfg inside or beside SRC]")
 @click.option("--to", "extension", type=click.Choice(FILE_FORMATS), help="File format.  [default: DST's extension]")
 @click.option("--names", type=FILE_PATH, help="Class names, one per line, to store in DST.")
 @click.option("--data", type=FILE_PATH, help="A .data file with the class names.")
@@ -179,12 +181,12 @@ def convert(
     from darkpy.export.weight_tools import upgrade_header
     from darkpy.network import Network
 
-    if source.suffix.lower() == ".cfg":
-        source, cfg = _weights_beside(source), cfg or source
+    given = source
+    source, cfg = _find_source(source, cfg)
     if target is None:
         if extension is None:
             raise click.UsageError("name the file to write (DST) or its format (--to)")
-        target = source.with_suffix(TARGET_FORMATS[extension].suffixes[0])
+        target = given.with_suffix(TARGET_FORMATS[extension].suffixes[0])
     writer = target_for(target, extension)
     graph_options = export.for_target(writer)
     require_writable(target, overwrite=overwrite)
@@ -236,14 +238,20 @@ def convert(
     return _print_check(source_run, result, target, as_json=as_json)
 
 
-def _weights_beside(cfg: Path) -> Path:
-    weights = cfg.with_suffix(".weights")
-    if not weights.is_file():
-        raise DarkpyError(
-            f"{cfg}: a cfg has no weights, and there is no {weights.name} beside it",
-            hint=f"darkpy convert WEIGHTS DST --cfg {cfg}",
-        )
-    return weights
+def _find_source(source: Path, cfg: Path | None) -> tuple[Path, Path | None]:
+    """Return the weights and the cfg, if they are given by a network's name or by a cfg with weights beside it."""
+    if model := find_model(source):
+        source, cfg = find_weights(model.name), cfg or model.cfg
+        console.info(f"{model.name}: cfg {cfg}, weights {source}")
+    elif source.suffix.lower() == ".cfg":
+        given, source = source, source.with_suffix(".weights")
+        if not source.is_file():
+            raise DarkpyError(
+                f"{given}: a cfg has no weights, and there is no {source.name} beside it",
+                hint=f"darkpy convert WEIGHTS DST --cfg {given}",
+            )
+        cfg = cfg or given
+    return source, cfg
 
 
 def find_plan(source: Source, cfg: Path | None, dialect: str | None, *, strict: bool) -> tuple[Plan, str]:

@@ -17,9 +17,11 @@ from darkpy.cli import console
 from darkpy.cli.detection_options import FrameOptions, frame_options
 from darkpy.cli.load import class_names, open_network, write_image
 from darkpy.cli.options import (
+    CFG_PATH,
     FILE_PATH,
     OUTPUT_PATH,
     SOURCE_PATH,
+    WEIGHTS_PATH,
     Command,
     LoadOptions,
     box_options,
@@ -113,8 +115,8 @@ def _say_no_average(ctx: click.Context, option: click.Parameter, value: int | No
 
 @click.command(cls=Command, help=DEMO_HELP)
 @click.argument("data", type=FILE_PATH)
-@click.argument("cfg", type=FILE_PATH)
-@click.argument("weights", type=FILE_PATH)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH)
 @click.argument("file", type=SOURCE_PATH, required=False)
 @_demo_options
 @stream_options

@@ -260,11 +260,12 @@ def _find_weights(
     """Return the weights, and the images: with a name as CFG the word after it may be the first of these."""
     if model is not None and weights is not None and Path(weights).suffix.lower() not in WEIGHTS_SUFFIXES:
         images, weights = (weights, *images), None
-    if weights is not None:
-        return Path(weights), images
-    if model is None:
+    if weights is None and model is None:
         raise click.UsageError("Missing argument 'WEIGHTS'.")
-    return find_weights(model.name), images
+    file = find_weights(model.name if model is not None and weights is None else weights or "")
+    if model is not None:
+        console.info(f"{model.name}: cfg {model.cfg}, weights {file}")
+    return file, images
 
 
 def _texts(results: Iterable[Result], outputs: _OutputOptions, *, is_video: bool, is_tracked: bool) -> Iterable[str]:

@@ -12,8 +12,10 @@ import click
 from darkpy.cli import console
 from darkpy.cli.load import PREDICTIONS_FILE, ask_paths, class_names, open_network, write_drawing
 from darkpy.cli.options import (
+    CFG_PATH,
     FILE_PATH,
     OUTPUT_PATH,
+    WEIGHTS_PATH,
     Command,
     LoadOptions,
     box_options,
@@ -44,8 +46,8 @@ darkpy opens no window, so -dont_show has no effect. The time printed covers eve
 
 @click.command(cls=Command, help=TEST_HELP)
 @click.argument("data", type=FILE_PATH)
-@click.argument("cfg", type=FILE_PATH)
-@click.argument("weights", type=FILE_PATH)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH)
 @click.argument("image", type=FILE_PATH, required=False)
 @click.option("-ext_output", is_flag=True, help="Print the position of each box in pixels.")
 @click.option(

@@ -11,8 +11,10 @@ import click
 
 from darkpy.cli import console
 from darkpy.cli.options import (
+    CFG_PATH,
     FILE_PATH,
     OUTPUT_PATH,
+    WEIGHTS_PATH,
     Command,
     device_option,
     dialect_option,
@@ -72,9 +74,9 @@ Exit codes: 0 nothing found, 1 findings, 2 wrong input.
 
 
 @click.command(cls=Command, help=DOCTOR_HELP)
-@click.argument("cfg", type=FILE_PATH)
+@click.argument("cfg", type=CFG_PATH)
 @click.argument("data", type=FILE_PATH, required=False)
-@click.argument("weights", type=FILE_PATH, required=False)
+@click.argument("weights", type=WEIGHTS_PATH, required=False)
 @click.option(
     "--all", "print_all", is_flag=True, help=f"Print all findings, not only {MAX_PRINTED_PER_KIND} of a kind."
 )

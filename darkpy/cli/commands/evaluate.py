@@ -14,8 +14,10 @@ from darkpy.cli import console
 from darkpy.cli.detection_options import tiles_option
 from darkpy.cli.load import class_names, open_network
 from darkpy.cli.options import (
+    CFG_PATH,
     FILE_PATH,
     OUTPUT_PATH,
+    WEIGHTS_PATH,
     Command,
     Decorator,
     LoadOptions,
@@ -295,8 +297,8 @@ class EvaluationSession:
 
 @click.command("map", cls=Command, help=MAP_HELP)
 @click.argument("data", type=FILE_PATH)
-@click.argument("cfg", type=FILE_PATH)
-@click.argument("weights", type=FILE_PATH)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH)
 @_map_options
 @_letterbox_option("letter_box= of the cfg")
 @_run_options
@@ -330,8 +332,8 @@ def map_command(
 
 @click.command(cls=Command, help=RECALL_HELP)
 @click.argument("data", type=FILE_PATH)
-@click.argument("cfg", type=FILE_PATH)
-@click.argument("weights", type=FILE_PATH)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH)
 @_letterbox_option("stretch")
 @_run_options
 @json_option
@@ -363,8 +365,8 @@ def recall(
 
 @click.command(cls=Command, help=VALID_HELP)
 @click.argument("data", type=FILE_PATH)
-@click.argument("cfg", type=FILE_PATH)
-@click.argument("weights", type=FILE_PATH)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH)
 @click.option("-out", metavar="NAME", help="Prefix of the files' names, in place of darknet's.")
 @letterbox_option
 @_run_options
@@ -399,9 +401,9 @@ def valid(
 
 
 @click.command(cls=Command, help=EVALUATE_HELP)
-@click.argument("cfg", type=FILE_PATH)
+@click.argument("cfg", type=CFG_PATH)
 @click.argument("data", type=FILE_PATH)
-@click.argument("weights", type=FILE_PATH)
+@click.argument("weights", type=WEIGHTS_PATH)
 @_map_options
 @_letterbox_option("as in detector map and detector valid")
 @_run_options

@@ -9,7 +9,7 @@ import click
 
 import darkpy
 from darkpy.cli import console
-from darkpy.cli.options import FILE_PATH, Command, dialect_option, json_option, strict_option
+from darkpy.cli.options import CFG_PATH, Command, dialect_option, json_option, strict_option
 from darkpy.dialect import Dialect
 from darkpy.torchless import look
 
@@ -31,7 +31,7 @@ learning_rate=0 in layers, and --freeze, keep weights as they are.
 
 
 @click.command(cls=Command, help=SHOW_HELP)
-@click.argument("cfg", type=FILE_PATH)
+@click.argument("cfg", type=CFG_PATH)
 @json_option
 @click.option(
     "--freeze",

@@ -10,7 +10,7 @@ import click
 
 import darkpy
 from darkpy.cli import console
-from darkpy.cli.options import FILE_PATH, Command, LoadOptions, json_option, network_options
+from darkpy.cli.options import CFG_PATH, WEIGHTS_PATH, Command, LoadOptions, json_option, network_options
 from darkpy.process import count_cores, cpu_name, keep_freed_memory, use_physical_cores
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ MAX_DIGITS = 6
 
 
 @click.command(cls=Command, help=SPEED_HELP)
-@click.argument("cfg", type=FILE_PATH)
-@click.argument("weights", type=FILE_PATH, required=False)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH, required=False)
 @click.option("--batch-size", type=click.IntRange(1, 1024), default=1, metavar="N", show_default=True, help="Images.")
 @click.option(
     "--seconds",

@@ -18,8 +18,10 @@ import click
 
 from darkpy.cli import console
 from darkpy.cli.options import (
+    CFG_PATH,
     FILE_PATH,
     OUTPUT_PATH,
+    WEIGHTS_PATH,
     Command,
     UnitFloat,
     compose,
@@ -178,9 +180,9 @@ _map_options = compose(
 
 
 @click.command(cls=Command, help=TRAIN_HELP)
-@click.argument("cfg", type=FILE_PATH)
+@click.argument("cfg", type=CFG_PATH)
 @click.argument("data", type=FILE_PATH)
-@click.argument("weights", type=FILE_PATH, required=False)
+@click.argument("weights", type=WEIGHTS_PATH, required=False)
 @_map_options
 @_train_options
 def train(cfg: Path, data: Path, weights: Path | None, **options: Unpack[_Options]) -> int:
@@ -189,8 +191,8 @@ def train(cfg: Path, data: Path, weights: Path | None, **options: Unpack[_Option
 
 @click.command("train", cls=Command, help=DETECTOR_HELP)
 @click.argument("data", type=FILE_PATH)
-@click.argument("cfg", type=FILE_PATH)
-@click.argument("weights", type=FILE_PATH, required=False)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH, required=False)
 @_map_options
 @_train_options
 def train_detector(data: Path, cfg: Path, weights: Path | None, **options: Unpack[_Options]) -> int:
@@ -199,8 +201,8 @@ def train_detector(data: Path, cfg: Path, weights: Path | None, **options: Unpac
 
 @click.command("train", cls=Command, help=CLASSIFIER_HELP)
 @click.argument("data", type=FILE_PATH)
-@click.argument("cfg", type=FILE_PATH)
-@click.argument("weights", type=FILE_PATH, required=False)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH, required=False)
 @_train_options
 def train_classifier(data: Path, cfg: Path, weights: Path | None, **options: Unpack[_Options]) -> int:
     return _run(cfg, data, weights, "classifier", options)

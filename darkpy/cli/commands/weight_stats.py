@@ -13,8 +13,9 @@ import click
 import darkpy
 from darkpy.cli import console
 from darkpy.cli.options import (
-    FILE_PATH,
+    CFG_PATH,
     OUTPUT_PATH,
+    WEIGHTS_PATH,
     Command,
     dialect_option,
     force_option,
@@ -71,7 +72,7 @@ filters and 32 channels. --out replaces a file only with --force.
 
 
 @click.command(cls=Command, help=OPS_HELP)
-@click.argument("cfg", type=FILE_PATH)
+@click.argument("cfg", type=CFG_PATH)
 @json_option
 @dialect_option
 @strict_option
@@ -90,8 +91,8 @@ def ops(cfg: Path, as_json: bool, dialect: str | None, strict: bool) -> None:
 
 
 @click.command(cls=Command, help=STATISTICS_HELP)
-@click.argument("cfg", type=FILE_PATH)
-@click.argument("weights", type=FILE_PATH)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH)
 @json_option
 @dialect_option
 @strict_option
@@ -127,8 +128,8 @@ def statistics(cfg: Path, weights: Path, as_json: bool, dialect: str | None, str
 
 
 @click.command("print", cls=Command, help=PRINT_HELP)
-@click.argument("cfg", type=FILE_PATH)
-@click.argument("weights", type=FILE_PATH)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH)
 @click.argument("layer", type=click.INT)
 @click.option("--array", metavar="NAME", help="Name of the array.  [default: its weights]")
 @json_option
@@ -156,8 +157,8 @@ def print_command(
 
 
 @click.command(cls=Command, help=VISUALIZE_HELP)
-@click.argument("cfg", type=FILE_PATH)
-@click.argument("weights", type=FILE_PATH, required=False)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH, required=False)
 @click.option("--layer", type=click.INT, metavar="N", help="Index of the layer.  [default: the first convolution]")
 @click.option("--out", type=OUTPUT_PATH, default=FILTERS_FILE, metavar="FILE", show_default=True, help="PNG file.")
 @force_option

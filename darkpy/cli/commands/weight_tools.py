@@ -12,8 +12,10 @@ import click
 import darkpy
 from darkpy.cli import console
 from darkpy.cli.options import (
+    CFG_PATH,
     FILE_PATH,
     OUTPUT_PATH,
+    WEIGHTS_PATH,
     Command,
     Decorator,
     collect,
@@ -108,8 +110,8 @@ class _ToolOptions:
     strict: bool
 
 
-_cfg = click.argument("cfg", type=FILE_PATH)
-_weights = click.argument("weights", type=FILE_PATH)
+_cfg = click.argument("cfg", type=CFG_PATH)
+_weights = click.argument("weights", type=WEIGHTS_PATH)
 _out = click.argument("out", type=OUTPUT_PATH)
 _write_cfg = click.option("--write-cfg", type=OUTPUT_PATH, metavar="FILE", help="Also write the matching cfg.")
 _tool_options = collect(_ToolOptions, "options", force_option, dialect_option, strict_option)
