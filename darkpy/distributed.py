@@ -123,6 +123,11 @@ def is_launched() -> bool:
     return _environment_int("WORLD_SIZE", 1) > 1 and "RANK" in os.environ
 
 
+def is_main_process() -> bool:
+    """True in the process that will be the main rank, before the processes have joined."""
+    return not is_launched() or _environment_int("RANK", 0) == 0
+
+
 def local_rank() -> int:
     """Index of this process among those of this machine."""
     return _environment_int("LOCAL_RANK", 0)

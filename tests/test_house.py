@@ -48,7 +48,7 @@ ARROWS: dict[str, set[str]] = {  # what each part of the package may import besi
     "inference": GRAPH | {"export"},
     "training": GRAPH | {"data", "evaluation"},
     "diagnostics": GRAPH | {"data", "anchors", "evaluation", "training"},
-    "serving": ON_BOTTOM | {"data", "sources", "evaluation", "diagnostics", "network"},
+    "serving": GRAPH | {"data", "sources", "evaluation", "diagnostics", "training_session"},
     "training_session": GRAPH | {"data", "evaluation", "training", "diagnostics"},
     "training_run": GRAPH | {"data", "evaluation", "training", "diagnostics", "training_session"},
 }

@@ -99,6 +99,14 @@ class UnitFloat(click.types.FloatParamType):
         return number
 
 
+class OptionalNumber(click.IntRange):
+    """A number that may be left out behind its option, which then has the value `if_left_out`."""
+
+    def __init__(self, low: int, high: int, *, if_left_out: int) -> None:
+        super().__init__(low, high)
+        self.if_left_out = str(if_left_out)
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoadOptions:
     """Choices for loading a network and running it: the values of `network_options` and `speed_options`."""
@@ -384,6 +392,8 @@ class _DarknetLine:
                 if bare in self.darknet:
                     self._drop_value(name, words)
                 return (spelling, value) if equals else (spelling,)
+            if isinstance(option.type, OptionalNumber) and not equals and not (words and words[0].isdecimal()):
+                return (spelling, option.type.if_left_out)
             count = 0 if equals else min(option.nargs, len(words))
             return (spelling, *([value] if equals else [words.popleft() for _ in range(count)]))
         if bare in OPTION_ALIASES and "device" in self.known:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from darkpy.cli import console
-from darkpy.cli.options import collect
+from darkpy.cli.options import OptionalNumber, collect, compose
+from darkpy.errors import DarkpyError
 
 if TYPE_CHECKING:
     from darkpy.serving.http_server import HttpServer
 
 PORT_RANGE = click.IntRange(0, 65535)
+DASHBOARD_PORT = 8090
+"""Port of a training's page in AlexeyAB's examples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,37 @@ stream_options = collect(
     ),
     host_option,
 )
+dashboard_options = compose(
+    click.option(
+        "--dashboard",
+        "-mjpeg_port",
+        type=OptionalNumber(0, 65535, if_left_out=DASHBOARD_PORT),
+        metavar="[PORT]",
+        help=f"Show loss, mAP, rate and findings on a page that follows the run; 0 takes a free port.  [default port: "
+        f"{DASHBOARD_PORT}]",
+    ),
+    host_option,
+)
+
+
+@contextmanager
+def serving_dashboard(port: int, host: str, *, has_monitor: bool) -> Iterator[Sequence[object]]:
+    """Serve the page of a training, on the main rank, for the time of a `with` block. Yields: callbacks for it."""
+    from darkpy.distributed import is_main_process
+
+    if not is_main_process():
+        yield ()
+        return
+    from darkpy.serving.dashboard import TrainingDashboard
+
+    if not has_monitor:
+        raise DarkpyError("--dashboard shows the log of the monitor", hint="leave out --no-monitor")
+    dashboard = TrainingDashboard(host=host, port=port, log=console.warn)
+    tell_address(dashboard.server)
+    try:
+        yield (dashboard,)
+    finally:
+        dashboard.close()
 
 
 def tell_address(server: HttpServer) -> None:

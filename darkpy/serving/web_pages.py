@@ -20,6 +20,7 @@ main.wide,header.wide{max-width:1600px}
 .status::before{content:"";display:inline-block;width:9px;height:9px;border-radius:50%;background:#2da44e;
  margin-right:8px}
 .status.bad::before,.status.idle::before{background:var(--muted)}
+#connection,#top>.status{max-width:940px;margin:16px auto 0;padding:0 20px}
 footer{max-width:1600px;margin:20px auto;padding:0 20px;color:var(--muted);font-size:13px}
 """
 _VIDEO_SCRIPT = """
@@ -45,6 +46,47 @@ async function poll() {
 }
 poll();
 """
+_TRAINING_SCRIPT = """
+let tag = "";
+function merge(parent, next) {  // replaces what has changed, so that the rest keeps its state
+  let place = parent.firstElementChild;
+  for (const child of [...next.children]) {
+    const old = child.id ? document.getElementById(child.id) : null;
+    if (!old) { parent.insertBefore(child, place); continue; }
+    const closed = old.querySelectorAll("details");
+    child.querySelectorAll("details").forEach((item, index) => { item.open = closed[index]?.open ?? false; });
+    if (!old.isEqualNode(child)) old.replaceWith(child);
+    place = document.getElementById(child.id).nextElementSibling;
+  }
+}
+async function poll() {
+  try {
+    const answer = await fetch("run.html", {headers: {"If-None-Match": tag}, cache: "no-store"});
+    if (answer.status === 200) {
+      tag = answer.headers.get("ETag");
+      const next = new DOMParser().parseFromString(await answer.text(), "text/html").body;
+      const main = next.querySelector("main");
+      if (main) { main.remove(); merge(document.querySelector("main"), main); }
+      document.getElementById("top").replaceChildren(...next.children);
+      document.title = document.querySelector("h1")?.textContent ?? "Training";
+    } else if (answer.status !== 304) throw new Error(answer.statusText);
+    lost(false);
+  } catch (error) { lost(true); }
+  setTimeout(poll, 2000);
+}
+function lost(is) {
+  const state = document.getElementById("connection");
+  state.textContent = is ? "No answer: the training has ended or was stopped. This is what it was last." : "";
+  state.className = is ? "status bad" : "";
+}
+poll();
+"""
+
+
+def training_page() -> HttpResponse:
+    """Page of a training, whose script asks for `run.html` again and again."""
+    body = '<p id=connection role=status></p><div id=top><p class="status idle">Loading</p></div><main></main>'
+    return page("Training", body, _TRAINING_SCRIPT)
 
 
 def video_page(title: str, source: str) -> HttpResponse:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+import darkpy.serving.dashboard
 import darkpy.sources.video
 import darkpy.training_run
 from darkpy.cli.app import app
@@ -52,6 +55,7 @@ VALUES = {
     "-gpus": "0",
     "-chart": "chart.png",
     "-mAP_epochs": "2",
+    "-mjpeg_port": "0",
 }
 
 
@@ -62,9 +66,15 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
 
     def train(*files: object, **options: object) -> SimpleNamespace:
         calls.append(options)
-        return SimpleNamespace(stop_code=0)
+        return SimpleNamespace(stop_code=0, stop_reason="")
+
+    class FreePort(darkpy.serving.dashboard.TrainingDashboard):
+        def __init__(self, *, port: int, **options: Any) -> None:
+            calls.append({"port": port})
+            super().__init__(**options)
 
     monkeypatch.setattr(darkpy.training_run, "train", train)
+    monkeypatch.setattr(darkpy.serving.dashboard, "TrainingDashboard", FreePort)
     return calls
 
 
@@ -124,6 +134,33 @@ def test_line_of_the_repositories_runs_or_is_refused_for_a_true_reason(
         assert code == 2 and "darkpy does not have it\n  hint: " in err and err.count("\n") == 2
     else:
         assert code == 0, err
+
+
+@pytest.mark.parametrize(
+    ("words", "port"),
+    [
+        ("train --dashboard net.cfg pets.data", 8090),
+        ("detector train pets.data net.cfg -mjpeg_port 8091 -map", 8091),
+        ("train net.cfg pets.data --dashboard=0", 0),
+        ("train net.cfg pets.data -dashboard", 8090),
+        ("detector train -mjpeg_port -dont_show pets.data net.cfg", 8090),
+    ],
+)
+def test_the_port_of_the_dashboard_may_be_left_out(
+    pets: Path, run: Run, trained: list[dict[str, object]], words: str, port: int
+) -> None:
+    code, _, err = run(*words.split())
+    assert (code, trained[0]) == (0, {"port": port}) and "note: --dashboard: http://127.0.0.1:" in err
+    assert len(trained[1]["callbacks"]) == 3  # type: ignore[arg-type]
+
+
+def test_a_page_without_a_log_or_on_a_port_in_use_is_an_error_before_the_training(pets: Path, run: Run) -> None:
+    code, _, err = run("train", "net.cfg", "pets.data", "--dashboard", "0", "--no-monitor")
+    assert code == 2 and "hint: leave out --no-monitor" in err
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        code, _, err = run("train", "net.cfg", "pets.data", "--dashboard", port)
+    assert code == 2 and f"--dashboard {port}: another program has this port" in err
 
 
 def option_words(option: str, *, is_valued: bool) -> list[str]:

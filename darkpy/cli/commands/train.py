@@ -10,6 +10,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, TypedDict
@@ -31,6 +32,7 @@ from darkpy.cli.options import (
     require_own,
     strict_option,
 )
+from darkpy.cli.serving_options import dashboard_options, serving_dashboard
 from darkpy.errors import DarkpyError
 from darkpy.process import format_clock
 
@@ -55,6 +57,8 @@ batch and learning_rate any number of them makes the same training.
 
 A monitor reports what goes wrong: which layer, which image, which keys to try. Updates with NaN values or loss spikes
 are skipped: the weights stay unchanged, the images are kept in backup/evidence/, and the run continues.
+
+--dashboard shows the run in a browser (http://127.0.0.1:8090/) while it goes on.
 
 Checkpoints have the names and intervals of the cfg's dialect; Ctrl-C also saves one. Progress goes to standard error;
 --darknet-log prints darknet's own lines instead.
@@ -105,6 +109,8 @@ class _Options(TypedDict, total=False):
     auto_batch: bool
     workers: int | None
     draft: bool
+    dashboard: int | None
+    host: str
     seed: int | None
     overwrite: bool
     rescue: bool
@@ -161,6 +167,7 @@ _train_options = compose(
                  help="Continue a ruined run from its healthy weights, with the first remedy of its findings in a copy "
                  "of CFG."),
     click.option("--force", "overwrite", is_flag=True, help="Overwrite the final weights of a finished run."),
+    dashboard_options,
     device_option,
     click.option("-gpus", metavar="N,N", callback=_gpu_numbers,
                  help="GPUs that share each minibatch: batch and rate stay as they are."),
@@ -232,7 +239,11 @@ def _run(cfg: Path, data: Path, weights: Path | None, kind: str | None, options:
         map_epochs = None  # counts with what makes evaluations only
     keep_freed_memory()
     output = TrainOutput(darknet_log=options["darknet_log"])
-    with StopRequest() as stop_request, output:
+    has_monitor = not (options["no_monitor"] or options["no_watch"])
+    page: AbstractContextManager[Sequence[object]] = nullcontext(())
+    if (port := options["dashboard"]) is not None:
+        page = serving_dashboard(port, options["host"], has_monitor=has_monitor)
+    with StopRequest() as stop_request, output, page as page_callbacks:
         result = run_training(
             cfg,
             data,
@@ -249,7 +260,7 @@ def _run(cfg: Path, data: Path, weights: Path | None, kind: str | None, options:
             auto_batch=options["auto_batch"],
             workers=options["workers"],
             draft=options["draft"],
-            monitor=not (options["no_monitor"] or options["no_watch"]),
+            monitor=has_monitor,
             max_bad_updates=options["max_bad_updates"],
             allow_empty=options["allow_empty"],
             overwrite=options["overwrite"],
@@ -260,7 +271,7 @@ def _run(cfg: Path, data: Path, weights: Path | None, kind: str | None, options:
             best_by=options["best_by"],
             iou_thresh=options.get("iou_thresh", 0.5),
             thresh=options.get("thresh", 0.25),
-            callbacks=(output, stop_request),
+            callbacks=(output, stop_request, *page_callbacks),
         )
     if result.stop_reason and not result.stop_code:
         console.info(result.stop_reason)

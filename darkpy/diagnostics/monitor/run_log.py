@@ -14,7 +14,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -112,58 +112,126 @@ def find_log(run: Path) -> Path:
 
 def read_log(path: Path) -> RunLog:
     """Raises: DarkpyError when the file cannot be read or is no log of a run."""
-    starts: list[LoggedRun] = []
-    updates: dict[int, UpdateReport] = {}
-    maps: dict[int, LoggedMap] = {}
-    refused: list[UpdateReport] = []
-    findings: list[Finding] = []
-    torn = 0
-    for number, record in _records(path):
-        if record is None:
-            torn += 1
-        elif number == 1 and (record.get("kind") != "run" or record.get("format") != LOG_FORMAT):
-            raise DarkpyError(f"{path}: is no log of a run, or one of another version of darkpy")
-        elif isinstance(one := _parse(record), LoggedRun):
-            starts.append(one)
+    reader = LogReader(path)
+    reader.read_new(is_growing=False)
+    return reader.log()
+
+
+class LogReader:
+    """Reads a log, also while a run adds to it.
+
+    lines: number of those that were read. start: position in the file from which to read.
+    most: thin out the updates when there are twice as many, which keeps the extremes of the loss; None keeps all.
+    """
+
+    def __init__(self, path: Path, *, start: int = 0, most: int | None = None) -> None:
+        self.path, self._position, self._most = path, start, most
+        self.lines = self._torn = 0
+        self._starts: list[LoggedRun] = []
+        self._updates: dict[int, UpdateReport] = {}
+        self._maps: dict[int, LoggedMap] = {}
+        self._refused: list[UpdateReport] = []
+        self._findings: list[Finding] = []
+
+    def read_new(self, *, is_growing: bool = True) -> None:
+        """Read the lines since the last time; of a log that grows, an incomplete last line is left for the next time.
+
+        Raises: DarkpyError when the file cannot be read or is no log of a run.
+        """
+        try:
+            with open_regular(self.path) as stream:
+                stream.seek(self._position)
+                for line in iter(lambda: stream.readline(MAX_LINE_BYTES), b""):
+                    if is_growing and not line.endswith(b"\n") and len(line) < MAX_LINE_BYTES:
+                        break
+                    self._position += len(line)
+                    self.lines += 1
+                    self._add(line)
+        except (OSError, ValueError) as error:
+            raise DarkpyError(f"{self.path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        while self._most is not None and len(self._updates) > 2 * self._most:
+            thinned = thin_out(self._sorted_updates())
+            if len(thinned) == len(self._updates):
+                break
+            self._updates = {update.batch_num: update for update in thinned}
+
+    def log(self) -> RunLog:
+        """Return what has been read. Raises: DarkpyError when that is no log of a run."""
+        if not self._starts:
+            raise DarkpyError(f"{self.path}: is no log of a run")
+        return RunLog(
+            path=self.path,
+            run=self._starts[-1],
+            starts=tuple(self._starts),
+            updates=self._sorted_updates(),
+            maps=tuple(self._maps[n] for n in sorted(self._maps)),
+            refused=tuple(self._refused),
+            findings=tuple(self._findings),
+            torn=self._torn,
+        )
+
+    def _sorted_updates(self) -> tuple[UpdateReport, ...]:
+        return tuple(self._updates[n] for n in sorted(self._updates))
+
+    def _add(self, line: bytes) -> None:
+        """Take in one line. Raises: DarkpyError when the first one is that of another file."""
+        try:
+            record = json.loads(line.decode("utf-8", errors="replace"))
+        except (ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict):
+            self._torn += 1
+            return
+        if self.lines == 1 and (record.get("kind") != "run" or record.get("format") != LOG_FORMAT):
+            raise DarkpyError(f"{self.path}: is no log of a run, or one of another version of darkpy")
+        parsed = _parse(record)
+        if isinstance(parsed, LoggedRun):
+            self._starts.append(parsed)
             # what came after the checkpoint from which it goes on has not been
-            updates = {n: update for n, update in updates.items() if n <= one.batch_num}
-            maps = {n: found for n, found in maps.items() if n <= one.batch_num}
-        elif isinstance(one, UpdateReport) and one.refused:
-            refused.append(one)
-        elif isinstance(one, UpdateReport):
-            updates[one.batch_num] = one
-        elif isinstance(one, LoggedMap):
-            maps[one.batch_num] = one
-        elif isinstance(one, Finding):
-            findings.append(one)
+            self._updates = {n: update for n, update in self._updates.items() if n <= parsed.batch_num}
+            self._maps = {n: mean for n, mean in self._maps.items() if n <= parsed.batch_num}
+        elif isinstance(parsed, UpdateReport) and parsed.refused:
+            self._refused.append(parsed)
+        elif isinstance(parsed, UpdateReport):
+            self._updates[parsed.batch_num] = parsed
+        elif isinstance(parsed, LoggedMap):
+            self._maps[parsed.batch_num] = parsed
+        elif isinstance(parsed, Finding):
+            self._findings.append(parsed)
         else:
-            torn += 1
-    if not starts:
-        raise DarkpyError(f"{path}: is no log of a run")
-    return RunLog(
-        path=path,
-        run=starts[-1],
-        starts=tuple(starts),
-        updates=tuple(updates[n] for n in sorted(updates)),
-        maps=tuple(maps[n] for n in sorted(maps)),
-        refused=tuple(refused),
-        findings=tuple(findings),
-        torn=torn,
-    )
+            self._torn += 1
 
 
-def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """Line numbers and records; None for a line that is no record."""
-    try:
-        with open_regular(path) as stream:
-            for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE_BYTES), b""), 1):
-                try:
-                    record = json.loads(line.decode("utf-8", errors="replace"))
-                except (ValueError, RecursionError):
-                    record = None
-                yield number, record if isinstance(record, dict) else None
-    except (OSError, ValueError) as error:
-        raise DarkpyError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+THINNED_GROUP_UPDATES = 4
+MAX_LOOKED_UPDATES = 500
+"""Updates with figures of the layers that thinning keeps; a heat map has fewer columns."""
+
+
+def thin_out(updates: Sequence[UpdateReport]) -> list[UpdateReport]:
+    """Leave the smallest and the largest loss of each four updates, and of the layers' figures at most every other one.
+
+    The last updates stay. The time of those that go is added to those that stay.
+    """
+    looked = sum(bool(update.layers) for update in updates)
+    thinned: list[UpdateReport] = []
+    looks = 0
+    for start in range(0, len(updates), THINNED_GROUP_UPDATES):
+        group = updates[start : start + THINNED_GROUP_UPDATES]
+        if start + THINNED_GROUP_UPDATES >= len(updates):
+            thinned += group
+            break
+        by_loss = sorted(group, key=lambda update: update.loss if math.isfinite(update.loss) else math.inf)
+        kept = {update.batch_num: update for update in (by_loss[0], by_loss[-1])}
+        for update in group:
+            if update.layers:
+                looks += 1
+                if looked <= MAX_LOOKED_UPDATES or looks % 2:
+                    kept[update.batch_num] = update
+                elif update.batch_num in kept:
+                    kept[update.batch_num] = replace(update, layers={})
+        seconds = sum(update.seconds for update in group) / len(kept)
+        thinned += (replace(kept[n], seconds=seconds) for n in sorted(kept))
+    return thinned
 
 
 T = TypeVar("T", LoggedRun, UpdateReport, LoggedMap, LoggedLayer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from darkpy.diagnostics.report.style import style_sheet
@@ -23,14 +23,18 @@ def html_page(title: str, header: str, parts: Iterable[tuple[str, str, str]], cs
     parts: identifier, title and HTML of each section; the first one has the findings.
     """
     parts = list(parts)
-    links = "".join(f'<li><a href="#{name}">{escape(text)}</a></li>' for name, text, _ in parts)
-    sections = "".join(f'<section id="{name}"><h2>{escape(text)}</h2>{body}</section>' for name, text, body in parts)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="generator" content="{PROGRAM_MARK}">'
         f'<meta name="viewport" content="width=device-width,initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY}">'
         f"<title>{html_text(title)}</title><style>{style_sheet()}{css}</style></head><body>"
-        f'<a class="skip" href="#{parts[0][0]}">To the findings</a>{header}'
-        f'<nav aria-label="Contents"><ul>{links}</ul></nav><main>{sections}<p>&nbsp;</p></main></body></html>\n'
+        f'<a class="skip" href="#{parts[0][0]}">To the findings</a>{html_content(header, parts)}</body></html>\n'
     )
+
+
+def html_content(header: str, parts: Sequence[tuple[str, str, str]]) -> str:
+    """Header, table of contents and sections, as in `html_page`."""
+    links = "".join(f'<li><a href="#{name}">{escape(text)}</a></li>' for name, text, _ in parts)
+    sections = "".join(f'<section id="{name}"><h2>{escape(text)}</h2>{body}</section>' for name, text, body in parts)
+    return f'{header}<nav aria-label="Contents"><ul>{links}</ul></nav><main>{sections}<p>&nbsp;</p></main>'

@@ -17,7 +17,7 @@ from darkpy.diagnostics.monitor.run_log import RunLog
 from darkpy.diagnostics.report import curves, heat
 from darkpy.diagnostics.report.contact_sheet import SHEET_FILE
 from darkpy.diagnostics.report.drawing import Drawing, as_uri
-from darkpy.diagnostics.report.html_frame import html_page
+from darkpy.diagnostics.report.html_frame import html_content, html_page
 from darkpy.errors import ImageError
 from darkpy.finding import Finding, count_text
 from darkpy.process import format_clock
@@ -46,7 +46,16 @@ def drawings(log: RunLog) -> dict[str, Drawing]:
 
 def write_page(log: RunLog) -> str:
     """HTML report of a run."""
-    title = f"{Path(log.run.cfg).name}: a run of darkpy"
+    return html_page(f"{Path(log.run.cfg).name}: a run of darkpy", _header(log), _parts(log))
+
+
+def page_content(log: RunLog) -> str:
+    """The report without its frame, for a page that is updated."""
+    return html_content(_header(log), _parts(log))
+
+
+def _parts(log: RunLog) -> list[tuple[str, str, str]]:
+    """Identifier, title and HTML of each section."""
     drawn = drawings(log)
     parts = [("findings", "Findings", _findings(log))]
     parts += (
@@ -65,7 +74,7 @@ def write_page(log: RunLog) -> str:
         text = f"<p>0 in every measurement of every layer: {', '.join(zeros)}.</p>"
         parts.append(("layers_without", "Not drawn", text))
     parts.append(("layers", "Layers at the end", _layer_table(log)))
-    return html_page(title, _header(log), parts)
+    return parts
 
 
 def _header(log: RunLog) -> str:

@@ -116,8 +116,8 @@ def test_detectors_checkpoints_have_their_forks_names(trained: Callable[..., str
 
 
 def test_alexeyabs_detector(trained: Callable[..., str]) -> None:
-    said = trained("train", "net.cfg", "pets.data", "--dialect", "alexeyab", "-dont_show", "-mjpeg_port", "8090")
-    assert "note: -mjpeg_port has no effect in darkpy train" in said
+    said = trained("train", "net.cfg", "pets.data", "--dialect", "alexeyab", "-dont_show", "-mjpeg_port", "0")
+    assert "note: --dashboard: http://127.0.0.1:" in said
     assert files() == {"net_last.weights", "net_final.weights", "net_100.resume"}
 
 

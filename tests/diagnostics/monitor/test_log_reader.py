@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from darkpy.diagnostics.monitor.run_log import (
+    MAX_LOOKED_UPDATES,
     LoggedLayer,
     LoggedMap,
     LoggedRun,
+    LogReader,
     LogWriter,
     find_log,
     log_path,
@@ -188,3 +190,43 @@ def test_log_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "net.health.jsonl")
     with pytest.raises(DarkpyError, match="is a pipe, not a regular file"):
         read_log(tmp_path / "net.health.jsonl")
+
+
+def test_a_log_that_grows_is_read_line_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "net.health.jsonl"
+    writer = LogWriter(path)
+    reader = LogReader(path)
+    with pytest.raises(DarkpyError, match="is no log of a run"):
+        reader.log()
+    writer.begin(RUN)
+    for n in range(1, 4):
+        writer.update(update(n))
+    whole = path.read_bytes()
+    batch_nums = []
+    for cut in range(0, len(whole) + 1, 7):
+        path.write_bytes(whole[:cut])
+        reader.read_new()
+        batch_nums.append([report.batch_num for report in reader.log().updates] if reader.lines else None)
+    path.write_bytes(whole)
+    reader.read_new()
+    assert reader.log() == read_log(path) and reader.log().torn == 0
+    assert batch_nums[0] is None and [1] in batch_nums and [1, 2] in batch_nums
+
+
+def test_thinning_keeps_the_extremes_the_time_and_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "net.health.jsonl"
+    writer = LogWriter(path)
+    writer.begin(RUN)
+    for n in range(1, 2001):
+        loss = 100.0 if n == 333 else math.nan if n == 555 else -1.0 if n == 777 else 1.0
+        layers = {"low": [0.5]} if n % 3 == 0 else {}
+        writer.update(replace(update(n, loss), seconds=0.5, layers=layers))
+    reader = LogReader(path, most=400)
+    reader.read_new()
+    whole, thinned = read_log(path).updates, reader.log().updates
+    assert 400 <= len(thinned) <= 800
+    losses = [report.loss for report in thinned]
+    assert 100 in losses and -1 in losses and any(map(math.isnan, losses))
+    assert sum(report.seconds for report in thinned) == pytest.approx(sum(report.seconds for report in whole))
+    assert thinned[-1] == whole[-1] and sum(bool(report.layers) for report in thinned) <= MAX_LOOKED_UPDATES
+    assert [report.batch_num for report in thinned] == sorted({report.batch_num for report in thinned})
