@@ -51,6 +51,7 @@ classifier = Group(
 dataset = Group(
     "dataset",
     {
+        "clean": _lazy("dataset_clean", "clean", "Move what training cannot use into a folder; it can come back."),
         "draw": _lazy("dataset", "draw", "Draw images of a data set with their boxes."),
         "from-coco": _lazy("dataset_import", "from_coco", "Convert COCO JSON to a darknet data set."),
         "from-kitti": _lazy("dataset_import", "from_kitti", "Convert KITTI's label_2 to a darknet data set."),

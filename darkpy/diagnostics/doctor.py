@@ -80,7 +80,7 @@ class Examination:
             return
         if self.setup is None:
             dialect = self.plan.dialect if self.plan else detect_dialect(self.config)
-            augment_config = _guess_augment_config(self.data, dialect)
+            augment_config = guess_augment_config(self.data, dialect)
             inspector = Inspector(DEFAULT_CHANNELS, DEFAULT_SIDE, DEFAULT_SIDE, augment_config)
         else:
             net, dataset = self.setup.plan.net, self.setup.source.dataset
@@ -188,7 +188,7 @@ def _read_names(data: DataFile) -> Sequence[str]:
         return ()
 
 
-def _guess_augment_config(data: DataFile, dialect: Dialect) -> DetectionAugmentConfig | None:
+def guess_augment_config(data: DataFile, dialect: Dialect) -> DetectionAugmentConfig | None:
     """Guess how labels are read, without a network; None for those of a classifier."""
     if "labels" in data.entries:
         return None

@@ -40,6 +40,7 @@ _FLOAT_PATTERN = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _BOX_START = re.compile(r"\s*([+-]?\d+)" + rf"\s+({_FLOAT_PATTERN})" * 4, re.ASCII)
 """Box that C's fscanf reads, whatever follows it."""
 _CLASS_PATTERN = re.compile(r"[+-]?\d{1,9}", re.ASCII)
+NOT_BY_LINE_PROBLEM = "boxes do not end with lines: the numbers are read one after another"
 _UTF_16_PROBLEM = "is UTF-16 text, which no darknet reads: save it as UTF-8"
 
 Box = tuple[float, float, float, float, float]
@@ -174,7 +175,7 @@ def _parse_boxes(text: str, classes: int = MAX_CLASS) -> Iterator[tuple[int, Box
         words = [(number, word) for number, line in lines for word in line.split()]
         class_words = words[::5]
         if len(words) % 5 == 0 and all(_CLASS_PATTERN.fullmatch(word) for _, word in class_words):
-            problem: str | None = "boxes do not end with lines: the numbers are read one after another"
+            problem: str | None = NOT_BY_LINE_PROBLEM
             for index, (number, _) in enumerate(class_words):
                 box, wrong = _parse_line(" ".join(word for _, word in words[5 * index : 5 * index + 5]), classes)
                 yield number, box, wrong or problem

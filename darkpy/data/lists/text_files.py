@@ -117,6 +117,8 @@ KNOWN_KEYS = frozenset({
     *("classes", "names", "labels", "backup", "results", "eval", "map", "top", "leaves", "tree", "tag"),
     *("saveweights", "savelast", "train", "valid", "test", *DIFFICULT_KEYS.values()),
 })  # fmt: skip
+FILE_KEYS = ("names", "labels", "map", "leaves", "tree", "train", "valid", "test", *DIFFICULT_KEYS.values())
+"""Keys that name files to be read."""
 MIN_KEY_LIKENESS = 0.65
 """Ratio of difflib from which a known key is suggested for one that nothing reads."""
 
@@ -187,7 +189,24 @@ def read_data(path: str | os.PathLike[str]) -> DataFile:
         close = get_close_matches(key.lower(), KNOWN_KEYS - entries.keys(), n=1, cutoff=MIN_KEY_LIKENESS)
         if close:
             warnings.warn(f"{path}: {key}= is ignored; did you mean {close[0]}=?", DarkpyWarning, stacklevel=2)
+    _tell_folders(path, {key: entries[key] for key in FILE_KEYS if key in entries})
     return DataFile(path, entries)
+
+
+def _tell_folders(path: Path, values: Mapping[str, str]) -> None:
+    """Tell in which folder the files lie that a `.data` file names by relative paths, if it is not the obvious one."""
+    beside = {key: path.parent / value for key, value in values.items() if _is_file(path.parent / value)}
+    here = {key for key, value in values.items() if _is_file(Path(value))}
+    if only_beside := [f"{key}={values[key]}" for key in beside if key not in here]:
+        shown = ", ".join(only_beside)
+        message = f"{path}: {shown}: read from its folder, {path.parent}; the working directory has no such file"
+        warnings.warn(message, DarkpyNote, stacklevel=3)
+    for key in here & beside.keys():
+        if not Path(values[key]).samefile(beside[key]):
+            warning = (
+                f"{key}={values[key]} is read from the working directory, and not {beside[key]}, which exists, too"
+            )
+            _warn(path, None, warning)
 
 
 def _is_file(path: Path) -> bool:
