@@ -241,10 +241,11 @@ _network_options = (
 _speed_options = (
     click.option(
         "--engine",
-        type=click.Choice(["torch", "onnxruntime", "openvino", "ncnn"]),
+        type=click.Choice(["torch", "auto", "onnxruntime", "openvino", "ncnn", "mnn"]),
         default="torch",
         show_default=True,
-        help="Inference engine; onnxruntime, openvino and ncnn must be installed and run the exported network.",
+        help="Inference engine. auto measures those that are installed for about a second and takes the fastest; the "
+        "others must be installed and run the exported network.",
     ),
     click.option(
         "--precision",

@@ -6,26 +6,33 @@ Legend: B images, C H W channels, rows, columns.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import torch
 
 from darkpy.deprecation import renamed_arguments, warn_renamed
-from darkpy.errors import DarkpyError
-from darkpy.inference.backends import ncnn, onnx_runtime, openvino
+from darkpy.errors import DarkpyError, DarkpyNote
+from darkpy.inference.backends import ENGINES_BY_NAME
 from darkpy.inference.calibration import quantize_network
 from darkpy.inference.compile import compile_network
+from darkpy.inference.engine_selection import choose_engine
 from darkpy.inference.executor import Executor, lower_layers
 from darkpy.inference.kernel_selection import KernelSelector
 from darkpy.inference.lowering import Lowering
 from darkpy.network import Network, Runner
 
 PRECISIONS_BY_ENGINE: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"torch": ("fp32", "bf16", "int8"), "onnxruntime": ("fp32",), "openvino": ("fp32", "bf16"), "ncnn": ("fp32",)}
+    {
+        "torch": ("fp32", "bf16", "int8"),
+        "auto": ("fp32",),
+        **{name: engine.precisions for name, engine in ENGINES_BY_NAME.items()},
+    }
 )
-"""Inference engines and the precisions that each supports."""
+"""Inference engines and the precisions that each supports; auto is the fastest that is installed."""
 OUTPUT_TOLERANCES: Mapping[str, float] = MappingProxyType({"fp32": 1e-3, "bf16": 0.25, "int8": 0.5})
 """Largest error of an output by precision: root mean square of the difference over that of the expected output.
 
@@ -44,7 +51,8 @@ TUNE_VARIABLE = "DARKPY_TUNE"
 class InferenceConfig:
     """Engine, precision and compilation of a network in inference.
 
-    engine: a key of PRECISIONS_BY_ENGINE. precision: of the weighted sums, "fp32", "bf16" or "int8".
+    engine: a key of PRECISIONS_BY_ENGINE; "auto" takes the fastest of those installed, and a warning says which; on a
+        GPU it is torch. precision: of the weighted sums, "fp32", "bf16" or "int8".
     compiled: compile to C++ by torch's inductor.
     tune: with engine torch, fp32 and not compiled: "on" measures which kernels are fastest here, once for each kind of
         convolution, and keeps the result in a file; "again" measures anew; "off" takes the default ones. None: the
@@ -78,7 +86,7 @@ class InferenceConfig:
             )
         if self.compiled and (self.engine != "torch" or self.precision == "int8"):
             raise DarkpyError("--compile needs --engine torch and fp32 or bf16", hint="leave --compile out")
-        if device.type != "cpu" and (self.engine != "torch" or self.precision == "int8"):
+        if device.type != "cpu" and (self.engine in ENGINES_BY_NAME or self.precision == "int8"):
             raise DarkpyError(f"--engine and int8 need the CPU, not {device.type}", hint="add --device cpu")
         if self.tune_mode not in TUNE_MODES:
             origin = TUNE_VARIABLE if self.tune is None else "tune"
@@ -110,25 +118,18 @@ def accelerate(
     config = config or InferenceConfig()
     network.for_inference()
     config.check(network.device)
-    if config.is_plain:  # lowering has checked each layer on its own
-        selector = None
-        if config.tune_mode != "off" and network.device.type == "cpu":
-            selector = config.selector(network)
-        network.set_backend(_torch_runner(network, Lowering(batch=config.batch, selector=selector)))
-        if selector is not None:
-            selector.save()
+    if config.engine == "auto" and network.device.type == "cpu":
+        return _accelerate_by_fastest(network, config)
+    if config.is_plain or config.engine == "auto":  # lowering has checked each layer on its own
+        network.set_backend(_tuned_torch_runner(network, config))
         return network
     x_1CHW = (images[0] if images else torch.rand((1, *network.plan.input_shape))).to(network.device)
     with torch.inference_mode():
         expected = network.reference_forward(x_1CHW)
         network.reset_state()
         runner: Runner
-        if config.engine == "onnxruntime":
-            runner = onnx_runtime(network)
-        elif config.engine == "openvino":
-            runner = openvino(network, config.precision)
-        elif config.engine == "ncnn":
-            runner = ncnn(network)
+        if config.engine in ENGINES_BY_NAME:
+            runner = ENGINES_BY_NAME[config.engine].open(network, config.precision)
         elif config.compiled:
             runner = compile_network(network, config.precision)
         elif config.precision == "int8":
@@ -140,6 +141,35 @@ def accelerate(
     network.reset_state()
     network.set_backend(runner, prefers_channels_last=config.engine == "torch")
     return network
+
+
+def _accelerate_by_fastest(network: Network, config: InferenceConfig) -> Network:
+    """Let the fastest engine run the network; torch is opened last, because it takes weights over."""
+    x_BCHW = torch.rand((config.batch, *network.plan.input_shape), generator=torch.Generator().manual_seed(0))
+    openers: dict[str, Callable[[], Runner]] = {
+        name: partial(engine.open, network, config.precision)
+        for name, engine in ENGINES_BY_NAME.items()
+        if engine.is_installed
+    }
+    openers["torch"] = lambda: _tuned_torch_runner(network, config)
+    with torch.inference_mode():
+        expected = network.reference_forward(x_BCHW)
+        network.reset_state()
+        chosen = choose_engine(openers, x_BCHW, expected)
+    network.reset_state()
+    network.set_backend(chosen.runner, prefers_channels_last=chosen.name == "torch")
+    warnings.warn(chosen.summary, DarkpyNote, stacklevel=3)
+    return network
+
+
+def _tuned_torch_runner(network: Network, config: InferenceConfig) -> Executor:
+    selector = None
+    if config.tune_mode != "off" and network.device.type == "cpu":
+        selector = config.selector(network)
+    runner = _torch_runner(network, Lowering(batch=config.batch, selector=selector))
+    if selector is not None:
+        selector.save()
+    return runner
 
 
 def _torch_runner(network: Network, lowering: Lowering) -> Executor:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from statistics import median, quantiles
 from time import perf_counter, sleep
 from types import MappingProxyType
@@ -17,6 +16,7 @@ from torch.nn import functional
 
 from darkpy.errors import DarkpyError
 from darkpy.inference.accelerate import InferenceConfig, accelerate
+from darkpy.inference.backends import ENGINES_BY_NAME
 from darkpy.inference.conv_kernels import DEFAULT_KERNELS
 from darkpy.inference.executor import in_lowering_order
 from darkpy.inference.kernel_cache import KernelTimes
@@ -73,9 +73,9 @@ def speed_ways(*, compiled: bool) -> dict[str, InferenceConfig]:
     if compiled:
         ways["fp32, compiled"] = InferenceConfig(compiled=True)
         ways["bf16, compiled"] = InferenceConfig(compiled=True, precision="bf16")
-    for engine in ("onnxruntime", "openvino", "ncnn"):
-        if find_spec(engine) and (engine == "ncnn" or find_spec("onnx")):
-            ways[f"fp32, {engine}"] = InferenceConfig(engine=engine)
+    for name, engine in ENGINES_BY_NAME.items():
+        if engine.is_installed:
+            ways[f"fp32, {name}"] = InferenceConfig(engine=name)
     return ways
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from time import sleep
 
 import pytest
 import torch
 
 import darkpy
-from darkpy.errors import DarkpyError
+from darkpy.errors import DarkpyError, DarkpyNote
 from darkpy.inference import accelerate as module
 from darkpy.inference.accelerate import InferenceConfig, accelerate
-from darkpy.network import Network
+from darkpy.inference.backends import ENGINES_BY_NAME, Engine
+from darkpy.network import Network, Runner
 from tests.inference.networks import distance, filled, images, outputs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +36,7 @@ LAYERS = (
 )
 needs_onnx = pytest.mark.skipif(not (find_spec("onnx") and find_spec("onnxruntime")), reason="needs ONNX Runtime")
 needs_ncnn = pytest.mark.skipif(not find_spec("ncnn"), reason="needs ncnn")
+needs_mnn = pytest.mark.skipif(not (find_spec("onnx") and find_spec("MNN")), reason="needs MNN")
 needs_openvino = pytest.mark.skipif(not (find_spec("onnx") and find_spec("openvino")), reason="needs OpenVINO")
 
 
@@ -49,10 +52,9 @@ def several(net: Network) -> list[torch.Tensor]:
         (InferenceConfig(precision="int8"), 0.2),
         pytest.param(InferenceConfig(engine="onnxruntime"), 1e-4, marks=needs_onnx),
         pytest.param(InferenceConfig(engine="openvino"), 1e-4, marks=needs_openvino),
-        pytest.param(InferenceConfig(engine="ncnn"), 1e-4, marks=needs_ncnn),
         pytest.param(InferenceConfig(engine="openvino", precision="bf16"), 0.1, marks=needs_openvino),
     ],
-    ids=["bf16", "int8", "ONNX Runtime", "OpenVINO", "ncnn", "OpenVINO bf16"],
+    ids=["bf16", "int8", "ONNX Runtime", "OpenVINO", "OpenVINO bf16"],
 )
 @pytest.mark.parametrize("cfg", [NET + LAYERS, TINY], ids=["layers", "yolov3-tiny"])
 def test_every_engine_and_precision_agrees_with_the_reference(
@@ -67,8 +69,18 @@ def test_every_engine_and_precision_agrees_with_the_reference(
     assert distance(outputs(net, x[:1]), [output[:1] for output in expected]) <= tolerance  # of another batch size
 
 
+@pytest.mark.parametrize("engine", [pytest.param("ncnn", marks=needs_ncnn), pytest.param("mnn", marks=needs_mnn)])
+@pytest.mark.parametrize(
+    "cfg", [NET + LAYERS, pytest.param(TINY, marks=pytest.mark.slow)], ids=["layers", "yolov3-tiny"]
+)
+def test_mobile_engine_agrees_with_the_reference(cfg: str | Path, engine: str) -> None:
+    test_every_engine_and_precision_agrees_with_the_reference(cfg, InferenceConfig(engine=engine), 1e-4)
+
+
 def test_only_torch_prefers_channels_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "onnx_runtime", lambda net: net.reference_forward)
+    monkeypatch.setitem(
+        ENGINES_BY_NAME, "onnxruntime", Engine((), ("fp32",), lambda net, precision: net.reference_forward)
+    )
     assert accelerate(filled(NET + CONV)).prefers_channels_last
     assert not accelerate(filled(NET + CONV), InferenceConfig(engine="onnxruntime")).prefers_channels_last
 
@@ -103,9 +115,10 @@ def test_network_with_nan_outputs_is_an_error() -> None:
 
 
 def test_engine_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        module, "onnx_runtime", lambda net: lambda x: [output * 1.01 for output in net.reference_forward(x)]
-    )
+    def scaled(net: Network, precision: str) -> Runner:
+        return lambda x: [output * 1.01 for output in net.reference_forward(x)]
+
+    monkeypatch.setitem(ENGINES_BY_NAME, "onnxruntime", Engine((), ("fp32",), scaled))
     with pytest.raises(DarkpyError, match=r"onnxruntime, fp32: output 0 is off by 1\.0%"):
         accelerate(filled(NET + CONV), InferenceConfig(engine="onnxruntime"))
 
@@ -124,3 +137,55 @@ def test_names_of_an_earlier_release_work_and_warn() -> None:
         accelerate(filled(NET + CONV), ways=InferenceConfig())  # type: ignore[call-arg]
     with pytest.warns(DeprecationWarning, match=r"accelerate\(images=...\)"):
         accelerate(filled(NET + CONV), pictures=[])  # type: ignore[call-arg]
+
+
+def test_auto_takes_the_fastest_within_tolerance_and_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sleeper(net: Network) -> Runner:
+        def run(x_BCHW: torch.Tensor) -> list[torch.Tensor]:
+            sleep(0.2)
+            return net.reference_forward(x_BCHW)
+
+        return run
+
+    def refuse(net: Network, precision: str) -> Runner:
+        raise DarkpyError("has no such layer")
+
+    net = filled(NET + CONV, "alexeyab")
+    x = images(net, 2)
+    expected = outputs(net, x)
+    engines = {
+        "slow": Engine((), ("fp32",), lambda net, precision: sleeper(net)),
+        "wrong": Engine(
+            (), ("fp32",), lambda net, precision: lambda x: [1.001 * output for output in net.reference_forward(x)]
+        ),
+        "lacking": Engine((), ("fp32",), refuse),
+        "absent": Engine(("no_such_package",), ("fp32",), refuse),
+    }
+    monkeypatch.setattr(module, "ENGINES_BY_NAME", engines)
+    with pytest.warns(DarkpyNote, match=r"engine torch: slow .* ms an image, wrong is off by .*lacking cannot"):
+        fastest = accelerate(net, InferenceConfig(engine="auto", tune="off"))
+    assert distance(outputs(fastest, x), expected) <= 1e-5 and fastest.prefers_channels_last
+
+
+def test_auto_can_be_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    constant: dict[str, list[torch.Tensor]] = {}
+
+    def remember(net: Network, precision: str) -> Runner:
+        def run(x_BCHW: torch.Tensor) -> list[torch.Tensor]:
+            if "outputs" not in constant:
+                constant["outputs"] = net.reference_forward(x_BCHW)
+            return constant["outputs"]
+
+        return run
+
+    monkeypatch.setattr(module, "ENGINES_BY_NAME", {"memory": Engine((), ("fp32",), remember)})
+    net = filled(NET + CONV, "alexeyab")
+    with pytest.warns(DarkpyNote, match="engine memory: "):
+        fastest = accelerate(net, InferenceConfig(engine="auto", tune="off"))
+    assert outputs(fastest, images(net)) == constant["outputs"] and not fastest.prefers_channels_last
+
+
+@needs_mnn
+def test_engines_leave_standard_output_to_the_results(capfd: pytest.CaptureFixture[str]) -> None:
+    accelerate(filled(NET + CONV), InferenceConfig(engine="mnn"))
+    assert capfd.readouterr().out == ""
