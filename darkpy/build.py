@@ -15,8 +15,8 @@ from darkpy.config.net import NetSpec
 from darkpy.config.schema import OTHER_DIALECT_FINDING, extension_entries, keys_of, nearest, read_spec
 from darkpy.config.text import Config, FindingCollector, Section, read
 from darkpy.dialect import ALEXEYAB_REVISION, EXTENSION_REVISION, Dialect, use_dialect
-from darkpy.errors import ConfigError, DarkpyError, ShapeError, SizeMismatchError
-from darkpy.finding import Cause, Finding, Location, Severity
+from darkpy.errors import ChannelsError, ConfigError, DarkpyError, ShapeError, SizeMismatchError
+from darkpy.finding import Cause, CfgEdit, Finding, Location, Remedy, Severity
 from darkpy.layers.base import SECTION_SPECS, ArraySpec, LayerSpec
 from darkpy.shapes import FlatShape, Shape
 
@@ -348,7 +348,16 @@ class _Builder:
         try:
             yield
         except DarkpyError as error:
-            self.findings.error(error.message, section, hint=error.hint)
+            remedy = self._set_filters(section, error.channels) if isinstance(error, ChannelsError) else None
+            self.findings.error(error.message, section, hint=error.hint, remedy=remedy)
+
+    def _set_filters(self, section: Section, channels: int) -> Remedy | None:
+        """Remedy that gives a layer the channels that it needs; None if the one before it is no convolution."""
+        source = self.nodes.get(section.index - 1)
+        if source is None or "filters" not in source.section.entries:
+            return None
+        edit = CfgEdit("filters", str(channels), source.index)
+        return Remedy(edits=(edit,), text=f"set {edit} in the convolutional before it")
 
     def _net(self, section: Section) -> NetSpec | None:
         if section.type not in NET_NAMES:

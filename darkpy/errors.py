@@ -64,6 +64,14 @@ class ShapeError(DarkpyError):
     """Sizes that do not fit each other; carries both numbers and the formula."""
 
 
+class ChannelsError(ShapeError):
+    """An input of another number of channels than the layer's own keys ask for. channels: that they ask for."""
+
+    def __init__(self, message: str, channels: int) -> None:
+        super().__init__(message, hint=f"set filters={channels} in the convolutional before it")
+        self.channels = channels
+
+
 class SizeMismatchError(ShapeError):
     """Width or height of an input that another input size may cure: layers that are joined differ in it."""
 

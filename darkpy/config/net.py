@@ -138,7 +138,7 @@ class NetSpec:
         if self.minibatch < 1:
             raise DarkpyError(
                 f"batch={self.batch} / subdivisions={self.subdivisions} leaves no images for a forward pass",
-                hint="subdivisions is at most batch",
+                hint="batch=64 subdivisions=16" if self.batch < 4 else f"subdivisions={self.batch // 4}",
             )
 
     def check_schedule(self) -> None:

@@ -62,10 +62,16 @@ class FindingCollector:
         self._findings = list(findings)
 
     def error(
-        self, message: str, section: Section | None = None, *, line: int | None = None, hint: str | None = None
+        self,
+        message: str,
+        section: Section | None = None,
+        *,
+        line: int | None = None,
+        hint: str | None = None,
+        remedy: Remedy | None = None,
     ) -> None:
         location = Location(self.file, line) if section is None else self._locate(section, line)
-        self._add(cfg_error(message, location, hint))
+        self._add(replace(cfg_error(message, location, hint), remedies=() if remedy is None else (remedy,)))
 
     def warn(
         self,

@@ -15,7 +15,7 @@ from darkpy.data.lists.text_files import DataFile, read_names
 from darkpy.data.loading.datasets import DetectionData
 from darkpy.diagnostics.checks.anchors import check_anchors
 from darkpy.diagnostics.checks.cfg import lower_unknown_keys
-from darkpy.diagnostics.checks.images import InspectedImage, Inspector, check_whole
+from darkpy.diagnostics.checks.images import InspectedImage, Inspector, check_max_boxes, check_whole
 from darkpy.diagnostics.checks.lists import FINDING_NAME as LABELS_UNUSABLE
 from darkpy.diagnostics.checks.lists import check_balance, check_leaks, check_repeats, check_valid_counts, read_list
 from darkpy.diagnostics.checks.weights import check_frozen_norms
@@ -102,6 +102,8 @@ class Examination:
             yield from check_leaks(self.images, self._valid_images, (train, valid))
         if augment_config is not None:
             yield from check_whole([*self.images, *self._valid_images])
+            heads = [node.index for node in self.plan.nodes if hasattr(node.spec, "max")] if self.plan else []
+            yield from check_max_boxes([*self.images, *self._valid_images], augment_config.max, heads)
             names = list(_read_names(self.data)[: augment_config.classes])
             names += map(str, range(len(names), augment_config.classes))  # classes without a name
             yield from check_balance(self.images, names, train)

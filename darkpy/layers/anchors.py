@@ -15,7 +15,7 @@ import torch
 
 from darkpy.config.schema import MAX_INT, MAX_LIST, key
 from darkpy.dialect import Dialect
-from darkpy.errors import ShapeError
+from darkpy.errors import ChannelsError, ShapeError
 from darkpy.finding import Finding
 from darkpy.layers.base import Layer, missing_anchors
 from darkpy.layers.head import AnchorKeys, HeadSpec, scores_above
@@ -139,10 +139,8 @@ class AnchoredSpec(HeadSpec):
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         (x,) = inputs
         if x.c != self.input_count:
-            raise ShapeError(
-                f"reads {x.c} channels, but {self.describe_input()} are {self.input_count}",
-                hint=f"set filters={self.input_count} in the convolutional before it",
-            )
+            message = f"reads {x.c} channels, but {self.describe_input()} are {self.input_count}"
+            raise ChannelsError(message, self.input_count)
         listed = len(self.anchors) // 2
         if self.mask and max(self.mask) >= max(self.num, listed):
             raise ShapeError(

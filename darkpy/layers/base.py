@@ -359,5 +359,5 @@ def missing_anchors(anchors: Sequence[float], indices: Sequence[int], unit: str)
     listed, wanted = len(anchors) // 2, max(indices) + 1
     if wanted > listed:
         message = f"uses anchors up to number {wanted - 1}, and anchors= lists {listed}: the others are .5 x .5 {unit}"
-        hints = (f"anchors= with {wanted} pairs", f"num={listed}")
+        hints = (f"anchors= with {wanted} pairs: darkpy anchors DATA --cfg CFG --write writes them",)
         yield Finding(name="missing-anchors", message=message, key="anchors", hints=hints)

@@ -59,8 +59,8 @@ def box_twice(case: Case) -> Found:
 
 def more_boxes_than_max(case: Case) -> Found:
     case.edit("sample.cfg", "num=3\n", "num=3\nmax=3\n")
-    case.label(3).write_text("0 .2 .2 .2 .2\n1 .7 .2 .2 .2\n2 .2 .7 .2 .2\n3 .7 .7 .2 .2\n")
-    return "too-many-boxes", str(case.label(3))
+    case.label(0).write_text("0 .2 .2 .2 .2\n1 .7 .2 .2 .2\n2 .2 .7 .2 .2\n3 .7 .7 .2 .2\n")
+    return "too-many-boxes", str(case.label(0))
 
 
 def label_missing(case: Case) -> Found:
@@ -143,7 +143,7 @@ def fewer_names(case: Case) -> Found:
 
 def name_twice(case: Case) -> Found:
     (case.folder / "sample.names").write_text("circle\nsquare\ncross\ncross\n")
-    return "names-repeated", str(case.folder / "sample.names")
+    return "names-repeated", f"{case.folder / 'sample.names'}:4"
 
 
 def other_classes_in_data(case: Case) -> Found:

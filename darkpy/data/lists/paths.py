@@ -91,9 +91,15 @@ def label_nearby(image: str) -> Path | None:
         siblings = []
     for folder in (path.parent, path.parent / "labels", *siblings):
         for name in (f"{path.stem}.txt", f"{path.name}.txt", f"{path.stem}.xml"):
-            if is_true((folder / name).is_file):
-                return folder / name
+            file = folder / name
+            if is_true(file.is_file) and (folder == path.parent or not _has_image(file)):
+                return file
     return None
+
+
+def _has_image(label: Path) -> bool:
+    """True if an image of the same name is beside a label file, which then belongs to that one."""
+    return any(is_true(label.with_suffix(suffix).is_file) for suffix in IMAGE_SUFFIXES)
 
 
 def listed_folder(folder: Path, example: str) -> str:

@@ -243,5 +243,7 @@ def _finding(plan: Plan, name: str, message: str) -> Finding:
         name=name,
         location=plan.locate(node.index, "anchors"),
         message=message,
-        hints=(f"the anchors of `darkpy anchors` for {net.width} x {net.height} in all heads",),
+        hints=(
+            f"darkpy anchors DATA --cfg CFG --write: the anchors of the data's boxes at {net.width} x {net.height}",
+        ),
     )

@@ -223,8 +223,9 @@ def check_rates(plan: Plan) -> Iterator[Finding]:
         yield replace(finding, severity=Severity.ERROR)
         return
     yield from _check_rate(plan)
-    yield from _check_burn_in(plan)
-    yield from _check_steps(plan)
+    too_long = list(_check_burn_in(plan))
+    yield from too_long
+    yield from (finding for finding in _check_steps(plan) if not (too_long and finding.name == "steps-in-burn-in"))
 
 
 def check_batch(plan: Plan) -> Iterator[Finding]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,12 @@ from torch import Tensor
 
 from darkpy.data.augment.config import DetectionAugmentConfig
 from darkpy.data.lists.labels import Labels, read_labels
-from darkpy.data.lists.paths import find_label, label_nearby
+from darkpy.data.lists.paths import IMAGE_SUFFIXES, find_label, label_nearby
 from darkpy.data.loading.images import load_image
 from darkpy.diagnostics.checks.duplicate_images import file_digest, image_print
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ImageError
-from darkpy.finding import Cause, Finding, Location
+from darkpy.finding import Cause, CfgEdit, Finding, Location, Remedy
 from darkpy.ops.boxes import iou
 
 DECODER_THREADS = 4
@@ -86,7 +87,10 @@ class Inspector:
             h, w = pixels_HWC.shape[:2]
             print_P = image_print(pixels_HWC)
         except OSError as error:
-            findings.append(data_finding("image-missing", Location(path), f"cannot be read: {error.strerror or error}"))
+            text, hint = f"cannot be read: {error.strerror or error}", "put the file there, or remove it from the list"
+            if nearby := _same_name(path):
+                hint = f"there is {nearby}: write its name in the list"
+            findings.append(data_finding("image-missing", Location(path), text, hint))
         except ImageError as error:
             message = error.message.partition(": ")[2] or error.message
             findings.append(
@@ -127,7 +131,7 @@ class Inspector:
 def check_boxes(
     label: str, labels: Labels, augment_config: DetectionAugmentConfig, image: tuple[int, int], net: tuple[int, int]
 ) -> Iterator[Finding]:
-    """Find boxes that are repeated, tiny, over the edge or too many.
+    """Find boxes that are repeated, tiny or over the edge.
 
     image, net: width and height in pixels; 0 if unknown.
     """
@@ -153,9 +157,31 @@ def check_boxes(
         if over > MAX_OVER_EDGE_FRAC and max(w, h) <= 1 and 0 <= x <= 1 and 0 <= y <= 1:  # read_labels finds the rest
             text = f"x = {x:g}, y = {y:g}, {size}: reaches over the edge by {over:.0%} of the image"
             yield data_finding("box-over-edge", Location(label, line), text, "correct the line")
-    if len(boxes_N5) > augment_config.max:
-        text = f"lists {len(boxes_N5)} objects, and training reads the first {augment_config.max}"
-        yield data_finding("too-many-boxes", Location(label), text, f"max={len(boxes_N5)} in the heads")
+
+
+def _same_name(path: str) -> str | None:
+    """Return an image in the folder whose name differs in the suffix or in upper and lower case only."""
+    image = Path(path)
+    with suppress(OSError):
+        for file in sorted(image.parent.iterdir()):
+            is_same = file.stem.lower() == image.stem.lower() and file.suffix.lower() in IMAGE_SUFFIXES
+            if is_same and file.is_file():
+                return str(file)
+    return None
+
+
+def check_max_boxes(images: Sequence[InspectedImage], limit: int, heads: Sequence[int]) -> Iterator[Finding]:
+    """Find label files with more objects than training reads. heads: layers with the limit as their key `max`."""
+    longest = [image for image in images if len(image.boxes_N5) > limit]
+    if not longest:
+        return
+    most = max(len(image.boxes_N5) for image in longest)
+    text = f"lists {len(longest[0].boxes_N5)} objects, and training reads the first {limit}"
+    if len(longest) > 1:
+        text += f"; {len(longest) - 1} more label files list too many, up to {most}"
+    finding = data_finding("too-many-boxes", Location(longest[0].label or ""), text)
+    edits = tuple(CfgEdit("max", str(most), index) for index in heads)
+    yield replace(finding, remedies=(Remedy(edits=edits),)) if edits else finding
 
 
 def _repeated(boxes_N5: Tensor) -> Iterator[tuple[int, int]]:

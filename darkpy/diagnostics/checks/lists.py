@@ -73,12 +73,18 @@ def check_names(data: DataFile, classes: int, heads: str) -> Iterator[Finding]:
     if len(names) != classes:
         text = f"holds {len(names)} names{blank_lines_text(names)}, but {heads} has {classes} classes"
         yield data_finding(
-            "names-count", Location(str(file)), text, f"classes={len(names)} in the heads", f"{classes} lines"
+            "names-count",
+            Location(str(file)),
+            text,
+            f"write {classes} names, one on each line",
+            f"or classes={len(names)} in the heads, and filters= before them, if no label has other classes",
         )
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         text = f"has names twice: {', '.join(doubled[:MAX_NAMES_SHOWN])}"
-        yield data_finding("names-repeated", Location(str(file)), text, "one line for each class")
+        line = next(number for number, name in enumerate(names, 1) if name in names[: number - 1])
+        hint = "give each class a name of its own"
+        yield data_finding("names-repeated", Location(str(file), line), text, hint)
 
 
 def check_valid_counts(images: Sequence[InspectedImage], names: Sequence[str], place: str) -> Iterator[Finding]:

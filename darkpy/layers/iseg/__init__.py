@@ -14,7 +14,7 @@ from torch import Tensor
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect
-from darkpy.errors import ShapeError
+from darkpy.errors import ChannelsError
 from darkpy.layers.base import Layer, section
 from darkpy.layers.iseg.delta import iseg_loss
 from darkpy.layers.loss import Loss, LossSpec, TrainingState
@@ -36,10 +36,8 @@ class IsegSpec(LossSpec):
         (x,) = inputs
         expected = self.classes + self.ids
         if x.c != expected:
-            raise ShapeError(
-                f"reads {x.c} channels, but classes={self.classes} + ids={self.ids} are {expected}",
-                hint=f"set filters={expected} in the convolutional before it",
-            )
+            message = f"reads {x.c} channels, but classes={self.classes} + ids={self.ids} are {expected}"
+            raise ChannelsError(message, expected)
         return x
 
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:

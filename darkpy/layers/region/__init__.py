@@ -17,7 +17,7 @@ from torch import Tensor
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import key
 from darkpy.dialect import Dialect, use_dialect
-from darkpy.errors import DarkpyError, ShapeError
+from darkpy.errors import ChannelsError, DarkpyError, ShapeError
 from darkpy.finding import Finding
 from darkpy.layers.anchors import MAX_ANCHOR, MIN_ANCHOR, chosen_anchors
 from darkpy.layers.base import Layer, missing_anchors, section
@@ -133,10 +133,8 @@ class RegionSpec(HeadSpec):
                 f"coords={self.coords}, but it must be 4 in the alexeyab dialect", hint=use_dialect(Dialect.PJREDDIE)
             )
         if x.c != self.input_count:
-            raise ShapeError(
-                f"reads {x.c} channels, but {self.describe_input()} are {self.input_count}",
-                hint=f"set filters={self.input_count} in the convolutional before it",
-            )
+            message = f"reads {x.c} channels, but {self.describe_input()} are {self.input_count}"
+            raise ChannelsError(message, self.input_count)
         return x
 
     def lint(self, inputs: Sequence[Shape]) -> Iterator[Finding]:
