@@ -16,7 +16,7 @@ import pytest
 import darkpy.layers
 from darkpy.cli.app import app
 from darkpy.cli.darknet_words import ABSENT_COMMANDS
-from darkpy.cli.options import Group
+from darkpy.cli.groups import Group
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import keys_of
 from darkpy.data.lists.text_files import KNOWN_KEYS

@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 import darkpy
-from darkpy.cli.options import Group, LazyCommand
+from darkpy.cli.groups import Group, LazyCommand
 
 APP_HELP = """Run, train, inspect and convert darknet networks (.cfg, .weights) with darknet's numbers.
 

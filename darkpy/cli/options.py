@@ -13,25 +13,21 @@ import math
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from darkpy.cli import console
 from darkpy.cli.darknet_words import (
-    ABSENT_COMMANDS,
     COMMANDS_IGNORING_WORDS,
     DARKNET_OPTIONS,
     GENERAL_OPTIONS,
     SILENT_OPTIONS,
 )
-from darkpy.config.schema import nearest
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.files import is_input, is_own_output, note_input, with_slashes
@@ -370,7 +366,7 @@ class _DarknetLine:
             if word == "--":
                 normalized += [word, *words]
                 break
-            if _is_option(word):
+            if is_option(word):
                 normalized += self._option(word, words)
                 continue
             count += 1
@@ -413,7 +409,7 @@ class _DarknetLine:
             return ()
         if self.ctx.resilient_parsing:  # shell completion of an unfinished word
             return (word,)
-        raise _unknown_option(name, self.ctx.command_path, [*self.exact, *(name for name, _ in self.darknet.values())])
+        raise unknown_option(name, self.ctx.command_path, [*self.exact, *(name for name, _ in self.darknet.values())])
 
     def _drop_value(self, flag: str, words: deque[str]) -> None:
         """Drop a number after one of darknet's flags, unless it names a file."""
@@ -421,84 +417,17 @@ class _DarknetLine:
             console.info(f"{flag} takes no value: the {words.popleft()} after it is ignored")
 
 
-class LazyCommand(NamedTuple):
-    """A command by name: its module is imported when the command runs, not when commands are listed."""
-
-    module: str
-    function: str
-    short_help: str
-
-    def load(self) -> click.Command:
-        command = getattr(import_module(self.module), self.function)
-        assert isinstance(command, click.Command)
-        return command
-
-
-class Group(click.Group):
-    """Commands whose options may stand before them, as in `darknet -i 0 detector test`.
-
-    Listing and completing command names imports none of them.
-    """
-
-    def __init__(self, name: str, subcommands: Mapping[str, LazyCommand | Group], *, help: str) -> None:
-        super().__init__(name, help=help, context_settings={"help_option_names": ["-h", "--help"]})
-        self.subcommands = subcommands
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(self.subcommands)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        command = self.subcommands.get(cmd_name)
-        return command.load() if isinstance(command, LazyCommand) else command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, self._short_help(name)) for name in self.list_commands(ctx)])
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
-        items = [CompletionItem(name, help=self._short_help(name)) for name in names]
-        return [*items, *click.Command.shell_complete(self, ctx, incomplete)]
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args and not ctx.resilient_parsing:
-            click.echo(ctx.get_help(), err=True)
-            ctx.exit(2)
-        own = {name for option in self.get_params(ctx) for name in option.opts}
-        if args and _is_option(args[0]) and args[0] not in own:
-            position = next((position for position, word in enumerate(args) if word in self.subcommands), None)
-            if position is not None:
-                args = [args[position], *args[:position], *args[position + 1 :]]
-            elif not ctx.resilient_parsing:
-                raise _unknown_option(args[0], ctx.command_path, sorted(own))
-        return super().parse_args(ctx, args)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in self.subcommands and not ctx.resilient_parsing:
-            path = " ".join([*ctx.command_path.split()[1:], args[0]])
-            if path in ABSENT_COMMANDS:
-                purpose, hint = ABSENT_COMMANDS[path]
-                raise DarkpyError(f"{path} {purpose}; darkpy does not have it", hint=hint)
-            hint = nearest(args[0], self.subcommands) or f"{ctx.command_path} --help lists them"
-            raise DarkpyError(f"{ctx.command_path} has no command {args[0]!r}", hint=hint)
-        return super().resolve_command(ctx, args)
-
-    def _short_help(self, name: str) -> str:
-        command = self.subcommands[name]
-        return command.short_help if isinstance(command, LazyCommand) else command.get_short_help_str(limit=100)
-
-
 def _strip_dashes(name: str) -> str:
     return name.replace("-", "").replace("_", "")
 
 
-def _is_option(word: str) -> bool:
+def is_option(word: str) -> bool:
+    """True for a word with a dash; a single dash is a file name."""
     return word.startswith("-") and word != "-"
 
 
-def _unknown_option(name: str, command: str, known: Sequence[str]) -> DarkpyError:
+def unknown_option(name: str, command: str, known: Sequence[str]) -> DarkpyError:
+    """Build the error for an option that a command lacks, with the one that may be meant."""
     if _strip_dashes(name) in UNSUPPORTED_OPTIONS:
         purpose, replacement = UNSUPPORTED_OPTIONS[_strip_dashes(name)]
         return DarkpyError(f"{name} {purpose}", hint=replacement)

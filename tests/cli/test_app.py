@@ -17,7 +17,7 @@ import darkpy
 import darkpy.cli
 from darkpy.__main__ import main
 from darkpy.cli.app import app
-from darkpy.cli.options import Group
+from darkpy.cli.groups import Group
 from tests.cli.conftest import CFG, Run
 
 

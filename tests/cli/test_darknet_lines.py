@@ -16,7 +16,7 @@ import darkpy.sources.video
 import darkpy.training_run
 from darkpy.cli.app import app
 from darkpy.cli.darknet_words import ABSENT_COMMANDS, DARKNET_OPTIONS
-from darkpy.cli.options import Group
+from darkpy.cli.groups import Group
 from tests.cli.conftest import CFG, Run, write_image
 
 LINES = (Path(__file__).parent / "darknet_lines.txt").read_text().splitlines()

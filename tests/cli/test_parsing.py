@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import click
 import pytest
 
-from darkpy.cli.options import Command, Group, LazyCommand
+from darkpy.cli.groups import Group, LazyCommand
+from darkpy.cli.options import Command
 from darkpy.errors import DarkpyError
 
 
