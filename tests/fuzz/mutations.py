@@ -8,6 +8,7 @@ import random
 import re
 import zipfile
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -213,7 +214,7 @@ def _mutate_json(rng: random.Random, value: Any) -> Any:
             depth = rng.choice(DEPTHS)
             holder[key] = _Raw(opening * depth + "1" + closing * depth)
         case _:
-            holder[key] = rng.choice(VALUES)
+            holder[key] = deepcopy(rng.choice(VALUES))  # a shared one would come to contain itself
     return root[0]
 
 

@@ -59,22 +59,26 @@ def read_coco_splits(files: Sequence[Path], images: Path | None = None) -> Annot
 
     A split has the name of its file without `instances_`, or of its folder if the file is called `_annotations...`.
 
-    Raises: DarkpyError as `read_coco`, and when two files share an image or a name, or have different classes.
+    Raises: DarkpyError as `read_coco`, and when two files have a name, or an image with different objects, in common,
+        or different classes.
     """
     report = ImportReport()
     contents = [_read_file(file, images, report, needs_images=True) for file in files]
     report.check(_COCO_HINT)
-    owners: dict[Path, Path] = {}
+    known: dict[Path, AnnotatedImage] = {}
     named: set[str] = set()
     for file, content in zip(files, contents, strict=True):
         if content.names != contents[0].names:
             report.faults.append(f"{file}: has other categories than {files[0]}")
-        shared = owners.keys() & content.images.keys()
-        if shared:
-            report.faults.append(f"{file}: {len(shared)} images are in another file too, for example {min(shared)}")
+        shared = known.keys() & content.images.keys()
+        if different := [path for path in shared if known[path] != content.images[path]]:
+            counts = f"{len(different)} images are in another file too, with other objects"
+            report.faults.append(f"{file}: {counts}, for example {min(different)}")
+        elif shared:
+            report.losses["files have images that are in another file, too"].append(str(file))
         if _split_name(file) in named:
             report.faults.append(f"{file}: another file is also the split {_split_name(file)!r}")
-        owners |= dict.fromkeys(content.images, file)
+        known |= content.images
         named.add(_split_name(file))
     report.check("files of one data set have the same categories, other images, and other names")
     splits = {_split_name(file): content.images for file, content in zip(files, contents, strict=True)}

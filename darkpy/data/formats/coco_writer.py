@@ -39,7 +39,7 @@ class CocoContent:
 
 
 def coco_content(dataset: AnnotatedDataset, keys: Sequence[str]) -> CocoContent:
-    """Make the content of a JSON file of some images, which have paths relative to their common folder.
+    """Make the content of a JSON file of some images, whose paths are relative to the common folder of all images.
 
     COCO's 80 classes have their original ids; others count from 1. Difficult objects are crowds.
     """
@@ -47,9 +47,11 @@ def coco_content(dataset: AnnotatedDataset, keys: Sequence[str]) -> CocoContent:
     ids = COCO_IDS if names in (COCO_NAMES, COCO_ORIGINAL_NAMES) else range(1, len(names) + 1)
     category_ids = dict(zip(names, ids, strict=True))
     content = CocoContent([{"id": category_id, "name": name} for name, category_id in category_ids.items()])
-    images = [dataset.images[key] for key in dict.fromkeys(keys)]
-    files = [Path(image.file) if isinstance(image.file, Path) else image.file.path for image in images]
-    for image, name, image_id in zip(images, names_from_common_folder(files), image_ids(files), strict=True):
+    files = {key: Path(image.file) for key, image in dataset.images.items() if isinstance(image.file, Path)}
+    file_names = dict(zip(files, names_from_common_folder(list(files.values())), strict=True))
+    members = list(dict.fromkeys(keys))
+    for key, image_id in zip(members, image_ids([files[key] for key in members]), strict=True):
+        image, name = dataset.images[key], file_names[key]
         content.images.append({"id": image_id, "file_name": name, "width": image.w, "height": image.h})
         for item in image.objects:
             left, top, right, bottom = item.box
