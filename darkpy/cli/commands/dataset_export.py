@@ -33,7 +33,8 @@ TO_COCO_HELP = """Convert the labels of a data set to COCO JSON.
 
 SOURCE is a .data file: TARGET is then a folder, which gets a file for each list (train.json, valid.json, ...). Or it is
 one list or folder of images: TARGET is then a JSON file. The images are opened for their sizes, and named relative to
-their common folder. Objects of difficult= (for valid=), difficult_train= and difficult_test= become crowds.
+the common folder of all, which darkpy dataset from-coco takes as --images. Objects of difficult= (for valid=),
+difficult_train= and difficult_test= become crowds.
 """
 TO_VOC_HELP = """Convert the labels of a data set to PASCAL VOC XML.
 

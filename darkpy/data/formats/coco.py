@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -24,6 +25,7 @@ from darkpy.errors import DarkpyError
 
 MAX_FILE_BYTES = 1 << 30  # the largest of COCO's own files has 0.5 GB
 _COCO_HINT = "COCO's instances_*.json has images, annotations and categories"
+_COCO_PREFIX = re.compile(r"^(instances|person_keypoints|stuff|image_info|panoptic|captions)_")
 _DROPPED_PARTS = {
     "segmentation": "files have segmentations, of which the boxes are kept",
     "keypoints": "files have key points, which are dropped",
@@ -57,7 +59,8 @@ def read_coco(file: Path, images: Path | None = None, *, needs_images: bool = Tr
 def read_coco_splits(files: Sequence[Path], images: Path | None = None) -> AnnotatedDataset:
     """Read several JSON files of one data set, each of which is a split; a single file has no splits.
 
-    A split has the name of its file without `instances_`, or of its folder if the file is called `_annotations...`.
+    A split has the name of its file without `instances_` or `person_keypoints_`, or of its folder if the file is called
+    `_annotations...`.
 
     Raises: DarkpyError as `read_coco`, and when two files have a name, or an image with different objects, in common,
         or different classes.
@@ -113,7 +116,7 @@ def _read_file(file: Path, images: Path | None, report: ImportReport, *, needs_i
         if any(map(_has_values, (annotation.get(part) for annotation in annotations))):
             report.losses[description].append(str(file))
     content = _CocoFile(names=tuple(dict.fromkeys(order)))
-    beside, above, split = file.parent, file.parent.parent, file.stem.removeprefix("instances_")
+    beside, above, split = file.parent, file.parent.parent, _COCO_PREFIX.sub("", file.stem)
     # the given folder, or else where COCO and other writers of its format put the images
     usual = (beside, beside / "images", beside / split, above / split, above / "images" / split, above / "images")
     near = usual if images is None else (images, images / split)
@@ -145,7 +148,7 @@ def _has_values(value: object) -> bool:
 
 
 def _split_name(file: Path) -> str:
-    name = file.absolute().parent.name if file.stem.startswith("_annotations") else file.stem.removeprefix("instances_")
+    name = file.absolute().parent.name if file.stem.startswith("_annotations") else _COCO_PREFIX.sub("", file.stem)
     return name or file.stem
 
 

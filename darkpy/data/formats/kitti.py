@@ -99,7 +99,7 @@ def _objects(file: Path, report: ImportReport) -> Iterator[AnnotatedObject]:
         name, values = " ".join(words[:-count]), [_number(word) for word in words[-count:]]
         if len(words) > FIELD_COUNT + 1 and all(word.lstrip("-").isdecimal() for word in words[:2]):
             report.faults.append(f"{location}: begins with a frame and a track, as label_02 of KITTI's tracking")
-        elif not name or not all(map(math.isfinite, values)):
+        elif not all(map(math.isfinite, values)) or not name or any(map(math.isfinite, map(_number, words[1:-count]))):
             report.faults.append(f"{location}: {line.strip()[:60]!r} is not a type and {FIELD_COUNT - 1} numbers")
         elif name == UNLABELED_REGION:
             report.losses[_UNLABELED_REGIONS].append(location)

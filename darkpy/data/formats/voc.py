@@ -118,7 +118,8 @@ def _read_splits(folder: Path, keys: Mapping[str, str]) -> dict[str, list[str]]:
         if not file.stat().st_size:
             continue
         lines = read_lines(file, hint="a list of ImageSets/Main has the name of an image on each line", keep_bytes=True)
-        names = [line.strip() for line in lines if line.strip()]
+        filled = [line.strip() for line in lines if line.strip()]
+        names = [name for name in filled if name in keys or name[0] != "#"]  # a comment of datumaro's
         is_of_class = all(_CLASS_MARK.search(name) for name in names) and not keys.keys() & set(names)
         if not is_of_class:
             splits[file.stem] = [keys.get(name, name) for name in names]

@@ -50,6 +50,13 @@ def test_images_boxes_and_classes_are_read(tmp_path: Path) -> None:
     )
 
 
+def test_images_of_key_points_lie_in_the_folder_of_the_split(tmp_path: Path) -> None:
+    file = write(tmp_path, GOOD, "annotations/person_keypoints_val.json")
+    (tmp_path / "images/val").mkdir(parents=True)
+    (tmp_path / "images/val/a.jpg").touch()
+    assert list(read_coco(file).images) == ["a"]
+
+
 @pytest.mark.parametrize("place", ["annotations/../val", "images/val", "images", "annotations", "annotations/val"])
 def test_images_lie_where_cocos_or_other_peoples_do(tmp_path: Path, place: str) -> None:
     file = write(tmp_path, GOOD, "annotations/instances_val.json")

@@ -64,14 +64,14 @@ def test_images_without_labels_and_labels_without_images_are_said(root: Path) ->
 
 
 def test_faults_of_all_files_are_one_error(root: Path) -> None:
-    put(root, "training", a="Car 0 0\nCar 0.00 0 -1.59 x 5 30 15 1 1 1 1 1 1 1\n", b=f"0 7 {CAR}\n")
+    put(root, "training", a="Car 0 0\nCar 0.00 0 -1.59 x 5 30 15 1 1 1 1 1 1 1\n", b=f"0 7 {CAR}\n{CAR}{CAR}\n")
     (root / "training/image_2/c.png").write_text("no image")
     with pytest.raises(DarkpyError) as info:
         read_kitti(root)
     lines = [line.removeprefix(f"{root}/training/") for line in info.value.message.splitlines()]
     assert [line.partition(": ")[0] for line in lines] == [
-        *("label_2/a.txt:1", "label_2/a.txt:2", "label_2/b.txt:1", "label_2/c.txt"),
+        *("label_2/a.txt:1", "label_2/a.txt:2", "label_2/b.txt:1", "label_2/b.txt:2", "label_2/c.txt"),
     ]
-    assert "a frame and a track" in lines[2] and "size of the image is unknown" in lines[3]
+    assert "a frame and a track" in lines[2] and "size of the image is unknown" in lines[4]
     with pytest.raises(DarkpyError, match="no label file"):
         read_kitti(root / "training/image_2")

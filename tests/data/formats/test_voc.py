@@ -62,7 +62,7 @@ def test_corners_follow_the_option(tmp_path: Path, corners: Corners, box: BoxPx)
 def test_splits_are_the_lists_of_names_and_not_those_of_classes(tmp_path: Path) -> None:
     write(tmp_path, a=annotation(), b=annotation(), c=annotation())
     main = tmp_path / "ImageSets/Main"
-    (main / "train.txt").write_text("a\n\nc\n")
+    (main / "train.txt").write_text("# a comment\na\n\nc\n")
     (main / "val.txt").write_text("b\r\nlost\r\n")
     (main / "cup_train.txt").write_text("a  1\nc -1\n")
     (main / "test.txt").write_text("")
