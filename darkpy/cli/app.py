@@ -67,6 +67,7 @@ dataset = Group(
             "dataset_import", "from_yolo", "Convert a YOLO data set (data.yaml, folder) to a darknet data set."
         ),
         "merge": _lazy("dataset_change", "merge", "Make one data set of several."),
+        "preview": _lazy("dataset_preview", "preview", "Draw what a network sees in training."),
         "remap": _lazy("dataset_change", "remap", "Rename, merge and drop classes."),
         "repair": _lazy("dataset_repair", "repair", "Correct a mistake that all label files have."),
         "split": _lazy("dataset", "split", "Split a list of images at random."),

@@ -100,6 +100,7 @@ class _Options(TypedDict, total=False):
     patience: int
     best_by: str | None
     darknet_log: bool
+    show_imgs: bool
     chart: Path | None
     precision: str
     no_monitor: bool
@@ -145,6 +146,9 @@ _train_options = compose(
                  help="Metric of the best weights, evaluated on DATA's `valid` list: map50, map, f1, recall, "
                  "class:NAME or loss; of a classifier accuracy or loss.  [default: mAP at -iou_thresh, or accuracy]"),
     click.option("--darknet-log", is_flag=True, help="Print what darknet's program prints, line for line."),
+    click.option("-show_imgs", "show_imgs", is_flag=True,
+                 help="First write samples as the network will see them, into preview_BASE/ beside the weights; see "
+                 "`darkpy dataset preview`."),
     click.option("-chart", type=OUTPUT_PATH, metavar="FILE",
                  help="PNG chart of loss and mAP, redrawn as it trains.  [default: chart_BASE.png beside the weights]"),
     click.option("--precision", type=click.Choice(("fp32", "bf16")), default="fp32", show_default=True,
@@ -238,7 +242,7 @@ def _run(cfg: Path, data: Path, weights: Path | None, kind: str | None, options:
     elif not (options["patience"] or options["best_by"]):
         map_epochs = None  # counts with what makes evaluations only
     keep_freed_memory()
-    output = TrainOutput(darknet_log=options["darknet_log"])
+    output = TrainOutput(darknet_log=options["darknet_log"], show_imgs=options["show_imgs"])
     has_monitor = not (options["no_monitor"] or options["no_watch"])
     page: AbstractContextManager[Sequence[object]] = nullcontext(())
     if (port := options["dashboard"]) is not None:
@@ -290,8 +294,8 @@ _PACE_SMOOTHING = 0.9  # weight of the updates before in the average duration of
 class TrainOutput:
     """Prints progress, or darknet's own lines, and warnings, findings and the files written."""
 
-    def __init__(self, *, darknet_log: bool) -> None:
-        self.darknet_log = darknet_log
+    def __init__(self, *, darknet_log: bool, show_imgs: bool = False) -> None:
+        self.darknet_log, self.show_imgs = darknet_log, show_imgs
         self.log: DarknetLog | None = None
         self.progress: ProgressLine | None = None
         self._lost_streams: set[str] = set()
@@ -315,6 +319,13 @@ class TrainOutput:
             return
         if run.resume is not None:
             console.info(_resume_note(run.resume, run.changes))
+        if self.show_imgs:
+            from darkpy.cli.commands.dataset_preview import DEFAULT_COUNT, write_previews
+
+            seed, seen = run.trainer.seed, run.trainer.seen
+            folder = run.folder / f"preview_{run.base}"
+            page = write_previews(run.setup, folder, None, count=DEFAULT_COUNT, seed=seed, seen=seen)
+            console.info(f"{page}: samples of this training")
         if self.darknet_log:
             from darkpy.data.lists.image_list import known_names
             from darkpy.training.darknet_log import DarknetLog

@@ -47,6 +47,9 @@ def compose(
         mixing = config.mixing
         if mixing == CUTMIX_OR_MOSAIC:
             mixing = rngs.mixing.rand_int(CUTMIX, MOSAIC)
+        rngs.note(
+            {MIXUP: "mixup of two images", CUTMIX: "cutmix of two images", MOSAIC: "mosaic of four images"}[mixing]
+        )
         if mixing == MIXUP:
             other_CHW, other_K = draw(1)
             x_CHW, target_K = (x_CHW + other_CHW) / 2, (target_K + other_K) / 2
@@ -54,6 +57,7 @@ def compose(
             x_CHW, target_K = (_cutmix if mixing == CUTMIX else _mosaic)(x_CHW, target_K, draw, rngs.mixing)
     if config.blur and rngs.effects.rand_int(0, 3) == 0:  # one sample in four, as in the C program
         size = DEFAULT_BLUR_SIZE if config.blur == 1 else config.blur
+        rngs.note(f"blurred over {size} pixels")
         # the program cuts fractions of a byte off
         x_CHW = opencv.gaussian_blur((x_CHW * opencv.MAX_BYTE).floor_(), size).div_(opencv.MAX_BYTE)
     return x_CHW, target_K
@@ -70,20 +74,24 @@ def augment(image_CHW: Tensor, config: ClassificationAugmentConfig, net_w: int, 
     w, h = (net_w, net_h) if is_pjreddie else (max(net_w, net_h), max(net_w, net_h))
     if config.center:
         x_CHW = center_crop(image_CHW, w, h)
+        rngs.note("largest square in the center")
     else:
-        x_CHW = _random_crop(image_CHW, config, net_w, w, h, rngs.geometry)
+        x_CHW = _random_crop(image_CHW, config, net_w, w, h, rngs)
     if rngs.geometry.coin() and config.flip:
+        rngs.note("flipped")
         x_CHW = x_CHW.flip(2)
     color = config.color.draw(rngs.color)
+    rngs.note(color)
     if color != Color():
         x_CHW = distort(x_CHW, *color)
     return x_CHW if (w, h) == (net_w, net_h) else resize(x_CHW, net_w, net_h)
 
 
 def _random_crop(
-    image_CHW: Tensor, config: ClassificationAugmentConfig, net_w: int, w: int, h: int, rng: DarknetRandom
+    image_CHW: Tensor, config: ClassificationAugmentConfig, net_w: int, w: int, h: int, rngs: SampleRngs
 ) -> Tensor:
     """Scale, stretch and rotate the image, and cut w x h out of it. The order of the draws is darknet's."""
+    rng = rngs.geometry
     _, source_h, source_w = image_CHW.shape
     aspect = rng.rand_scale(config.aspect)
     scale = rng.rand_int(*config.crop_range(net_w)) / max(1, int(min(source_h, source_w * aspect)))
@@ -93,6 +101,7 @@ def _random_crop(
     if config.dialect is Dialect.ALEXEYAB:
         free_x, free_y = max(0.0, free_x), max(0.0, free_y)
     dx, dy = rng.uniform(-free_x, free_x), rng.uniform(-free_y, free_y)
+    rngs.note(f"scaled by {scale:.2f}, aspect x {aspect:.2f}, rotated by {math.degrees(rad):.0f}°, {w} x {h} cut out")
     return rotate_crop(image_CHW, rad, scale, w, h, dx, dy, aspect)
 
 

@@ -31,6 +31,10 @@ class Color(NamedTuple):
     saturation: float = 1.0
     exposure: float = 1.0
 
+    def __str__(self) -> str:
+        factors = f"saturation x {self.saturation:.2f}, exposure x {self.exposure:.2f}"
+        return f"hue {self.hue:+.2f}, {factors}" if self != Color() else ""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ColorRange:

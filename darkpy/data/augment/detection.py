@@ -38,6 +38,7 @@ def augment(
     placement = draw_placement(image_CHW, config, net_w, net_h, rngs)
     if isinstance(placement, Crop):
         placement = placement.or_whole_image()
+    rngs.note(placement)
     boxes_N = transform_boxes(boxes_N, placement, config, rngs)
     return AugmentedSample(render(image_CHW, placement, boxes_N, config, rngs), boxes_N)
 
@@ -71,7 +72,9 @@ def transform_boxes(
         order = order[: config.max]
     boxes_N = placement.box_transform.apply(boxes_N[order])
     min_w, min_h = config.min_box_size(placement.net_w, placement.net_h)
-    return boxes_N[(boxes_N[:, 2] >= min_w) & (boxes_N[:, 3] >= min_h)]
+    seen_N = boxes_N[(boxes_N[:, 2] >= min_w) & (boxes_N[:, 3] >= min_h)]
+    rngs.note(f"{len(order) - len(seen_N)} of {len(order)} boxes outside" if len(seen_N) < len(order) else "")
+    return seen_N
 
 
 def render(
@@ -88,6 +91,7 @@ def render(
     Source:  AlexeyAB/darknet src/image_opencv.cpp image_data_augmentation, which rounds to bytes at each step
     """
     color = config.color.draw(rngs.color)
+    rngs.note(color)
     if isinstance(placement, Letterbox) or not config.is_opencv:
         x_CHW = placement.render(image_CHW)
         return x_CHW if color == Color() else distort(x_CHW, *color)
@@ -96,6 +100,8 @@ def render(
     x_CHW = placement.render_opencv(image_CHW, None if blur else window)
     if color != Color():
         x_CHW = opencv.change_hsv(x_CHW, *color)
+    if blur:
+        rngs.note("background blurred" if blur == 1 else f"blurred over {blur} pixels")
     if blur == 1:
         x_CHW = _blur_background(x_CHW, boxes_N)
     elif blur:
@@ -103,6 +109,7 @@ def render(
     if blur and window is not None:
         x_CHW = x_CHW[:, window.top : window.top + window.h, window.left : window.left + window.w]
     if config.gaussian_noise and rngs.effects.coin():
+        rngs.note(f"gaussian noise {config.gaussian_noise}")
         generator = torch.Generator().manual_seed(rngs.effects.getrandbits(63))
         x_CHW = opencv.add_noise(x_CHW, config.gaussian_noise, generator)
     return x_CHW / opencv.MAX_BYTE

@@ -84,6 +84,10 @@ class Letterbox:
         warp.place(image_CHW, int(self.w), int(self.h), int(self.dx), int(self.dy), x_CHW)
         return x_CHW.flip(2) if self.flip else x_CHW
 
+    def __str__(self) -> str:
+        place = f"{int(self.w)} x {int(self.h)} at {int(self.dx)}, {int(self.dy)}"
+        return f"letterboxed: {place}{', flipped' if self.flip else ''}"
+
 
 def draw_letterbox(
     w: int, h: int, net_w: int, net_h: int, *, jitter: float, flip: bool, rng: DarknetRandom
@@ -166,6 +170,13 @@ class Crop:
         """Return this crop, or the whole image where the margins leave nothing of it."""
         is_valid = self.crop_w > 0 and self.crop_h > 0 and self.left < self.w and self.top < self.h
         return self if is_valid else replace(self, left=0, right=0, top=0, bottom=0)
+
+    def __str__(self) -> str:
+        """Margins in percent of the image; negative ones add space."""
+        shares = (self.left / self.w, self.right / self.w, self.top / self.h, self.bottom / self.h)
+        names = ("left", "right", "top", "bottom")
+        margins = ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(names, shares, strict=True))
+        return f"cropped: {margins}{', flipped' if self.flip else ''}"
 
 
 def draw_crop(w: int, h: int, net_w: int, net_h: int, *, jitter: float, rng: DarknetRandom) -> Crop:

@@ -34,6 +34,7 @@ def compose(
         return augment(*load(0), config, net_w, net_h, rngs)
     if config.mosaic:
         return _make_mosaic(load, config, net_w, net_h, rngs)
+    rngs.note("mixup of two images")
     first, second = (augment(*load(source), config, net_w, net_h, rngs) for source in range(2))
     boxes_N = torch.cat((first.boxes_N, _drop_tracks(second.boxes_N)))
     return AugmentedSample(first.x_CHW.add_(second.x_CHW).div_(2), boxes_N[: config.max])
@@ -46,6 +47,7 @@ def _make_mosaic(
     low, high = MOSAIC_MARGIN, 1 - MOSAIC_MARGIN
     cut_x = rngs.mixing.rand_int(int(net_w * low), int(net_w * high))
     cut_y = rngs.mixing.rand_int(int(net_h * low), int(net_h * high))
+    rngs.note(f"mosaic of four images, cut at {cut_x}, {cut_y}")
     quadrants = [
         Window(left, top, w, h)
         for top, h in ((0, cut_y), (cut_y, net_h - cut_y))
@@ -60,6 +62,7 @@ def _make_mosaic(
         if rngs.mixing.coin():
             crop = crop.for_quadrant(is_right=quadrant.left > 0, is_bottom=quadrant.top > 0)
         crop = crop.or_whole_image()
+        rngs.note(crop)
         boxes_N = transform_boxes(boxes_N, crop, config, rngs)
         window = _source_window(crop, quadrant)
         parts.append(render(image_CHW, crop, boxes_N, config, rngs, window))

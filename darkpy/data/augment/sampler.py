@@ -46,12 +46,21 @@ class DarknetRandom(random.Random):
 
 
 class SampleRngs(NamedTuple):
-    """Random number generators of one sample, one for each thing that samples may have to share."""
+    """Random number generators of one sample, one for each thing that samples may have to share.
+
+    steps: gets a description of each step of the augmentation; None where nothing reads them.
+    """
 
     geometry: DarknetRandom
     color: DarknetRandom
     effects: DarknetRandom
     mixing: DarknetRandom
+    steps: list[str] | None = None
+
+    def note(self, step: object) -> None:
+        """Describe a step of the augmentation, if descriptions are wanted."""
+        if self.steps is not None and (text := str(step)):
+            self.steps.append(text)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,8 +120,8 @@ class Sampler:
         while True:
             yield rng.randrange(self.count)
 
-    def rngs(self, sample_index: int) -> SampleRngs:
-        """Make the generators of a sample; samples that share a seed draw the same numbers."""
+    def rngs(self, sample_index: int, steps: list[str] | None = None) -> SampleRngs:
+        """Make the generators of a sample; samples that share a seed draw the same numbers. steps: see SampleRngs."""
         first = sample_index - sample_index % 2 if self.pairs else sample_index
         geometry, color = sample_index if self.own_geometry else first, sample_index if self.own_color else first
         effects = sample_index
@@ -123,6 +132,7 @@ class Sampler:
             self._rng("colour", color),  # the spelling is part of the seed: another one gives other numbers
             self._rng("effects", effects),
             self._rng("mixing", sample_index),
+            steps,
         )
 
     def _rng(self, *key: object) -> DarknetRandom:

@@ -109,11 +109,12 @@ class DetectionData:
     channels: int = 3
     draft: bool = False
 
-    def make(self, sample_index: int, w: int, h: int) -> TrainingSample:
+    def make(self, sample_index: int, w: int, h: int, steps: list[str] | None = None) -> TrainingSample:
+        """Make a sample, see `Dataset`. steps: gets a description of each step of its augmentation."""
         config = self.augment_config
         min_side = max(w, h) if self.draft else None
         opener = _ImageOpener(self.paths, self.channels, self.sampler, sample_index, self._read_boxes, min_side)
-        x_CHW, boxes_N = mosaic.compose(opener.open, config, w, h, self.sampler.rngs(sample_index))
+        x_CHW, boxes_N = mosaic.compose(opener.open, config, w, h, self.sampler.rngs(sample_index, steps))
         if config.head == "detection":
             truth = fill_cells(boxes_N, config.side, config.classes)
         else:
@@ -172,11 +173,13 @@ class ClassificationData:
                 hint="a mean of targets would be wrong where a class is unknown: remove them from [net]",
             )
 
-    def make(self, sample_index: int, w: int, h: int) -> TrainingSample:
+    def make(self, sample_index: int, w: int, h: int, steps: list[str] | None = None) -> TrainingSample:
+        """Make a sample, see `Dataset`. steps: gets a description of each step of its augmentation."""
         config = self.augment_config
         min_side = max(w, h, *config.crop_range(w)) if self.draft else None
         opener = _ImageOpener(self.paths, self.channels, self.sampler, sample_index, self._read_classes, min_side)
-        x_CHW, truth_K = classification.compose(opener.open, config, w, h, self.sampler.rngs(sample_index))
+        rngs = self.sampler.rngs(sample_index, steps)
+        x_CHW, truth_K = classification.compose(opener.open, config, w, h, rngs)
         return TrainingSample(x_CHW, truth_K, tuple(opener.opened), tuple(opener.problems))
 
     def _read_classes(self, path: str, problems: list[Problem]) -> Tensor | None:

@@ -80,7 +80,7 @@ def _fill(folder: Path, plan: Plan, samples: Sequence[SuspectSample], text: str)
             label = " ".join(f"{number:g}" for number in truth.flatten()[:MAX_LABEL_NUMBERS].tolist()) + "\n"
         (folder / "labels" / f"{stem}.txt").write_text(label, encoding="utf-8")
         if sample.kept.x_BCHW.dim() == 4:
-            image = _image(sample.kept.x_BCHW[sample.image])
+            image = network_image(sample.kept.x_BCHW[sample.image])
             (folder / "images").mkdir(exist_ok=True)
             image.save(folder / "images" / f"{stem}.png")
             if len(tiles) < MAX_SHEET_IMAGES:
@@ -103,7 +103,7 @@ def _stem(sample: SuspectSample) -> str:
     return re.sub(r"[^\w.-]", "_", name)[:60]
 
 
-def _image(x_CHW: Tensor) -> Image.Image:
+def network_image(x_CHW: Tensor) -> Image.Image:
     """Image as the network saw it, non-finite pixels in magenta. Of other channel counts than 3 the first is shown.
 
     Black and white are 0 and 1, darknet's, unless the values go far beyond them.

@@ -18,7 +18,7 @@ def first(sampler: Sampler, index: int, source: int = 0) -> int:
 
 
 def rolls(rngs: SampleRngs) -> list[float]:
-    return [rng.random() for rng in rngs]
+    return [rng.random() for rng in rngs[:4]]
 
 
 def test_the_numbers_of_a_seed_stay_the_same_for_ever() -> None:

@@ -1,0 +1,142 @@
+"""Preview of a training's samples: images as the network sees them, with their targets and how they were made.
+
+Letters: C color, H height, W width; N boxes, S cells of a grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import torch
+from torch import Tensor
+
+from darkpy.data.augment.config import DetectionAugmentConfig
+from darkpy.data.augment.geometry import CLASS_ONLY
+from darkpy.data.augment.sampler import CLASSIFIER_PERIOD_UPDATES, DETECTOR_PERIOD_UPDATES
+from darkpy.data.lists.image_list import known_names
+from darkpy.data.loading.datasets import ClassificationData, DetectionData
+from darkpy.diagnostics.monitor.artifacts import network_image
+from darkpy.diagnostics.report.drawing import as_uri
+from darkpy.diagnostics.report.page import CONTENT_SECURITY_POLICY
+from darkpy.diagnostics.report.style import style_sheet
+from darkpy.evaluation.draw import draw
+from darkpy.evaluation.result import Object
+from darkpy.files import PROGRAM_MARK
+from darkpy.training.setup import TrainingSetup
+
+MAX_CLASSES_NAMED = 5
+MIN_SHARE_NAMED = 0.01
+"""Smallest share of a class in a classifier's target that is named: label smoothing gives each class a little."""
+_GRID_RULES = """
+header{max-width:1600px}
+main.samples{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:24px;max-width:1600px}
+.samples figcaption ul{list-style:none;margin:6px 0;padding:0;font-size:13px;overflow-wrap:anywhere}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewSample:
+    """Sample of a training. image: with its boxes. steps: of its augmentation. target: objects, or shares of classes.
+
+    sample_index: place in the stream of samples, batch_num: number of the update that trains on it.
+    problems: of its files.
+    """
+
+    image: PIL.Image.Image
+    sample_index: int
+    batch_num: int
+    paths: tuple[str, ...]
+    steps: tuple[str, ...]
+    target: str
+    problems: tuple[str, ...]
+
+
+def preview_samples(setup: TrainingSetup, count: int, *, seen: int = 0) -> Iterator[PreviewSample]:
+    """Make samples as the loader makes them for a training: the first one of updates that have sizes of their own.
+
+    seen: images before the first one. Raises: DarkpyError when the images cannot be used.
+    """
+    net, dataset = setup.plan.net, setup.source.dataset
+    assert isinstance(dataset, DetectionData | ClassificationData)
+    images = net.minibatch * net.subdivisions
+    period = DETECTOR_PERIOD_UPDATES if setup.is_detector else CLASSIFIER_PERIOD_UPDATES
+    names = known_names(setup.data)
+    if isinstance(dataset, ClassificationData) and dataset.labels is not None:
+        names = dataset.labels
+    for number in range(count):
+        # with random=1 updates of one period share a size
+        update = seen // images + number * period
+        w, h = setup.source.size(update)
+        steps: list[str] = []
+        index = update * images
+        sample = dataset.make(index, w, h, steps)
+        objects: list[Object] = []
+        if isinstance(dataset, DetectionData):
+            objects = list(read_objects(sample.truth, dataset.augment_config, names))
+            target = f"{len(objects)} object{'s' * (len(objects) != 1)}"
+        else:
+            target = _describe_classes(sample.truth, names)
+        image = draw(np.asarray(network_image(sample.x_CHW)), objects, scores=False)
+        problems = tuple(problem.message for problem in sample.problems)
+        yield PreviewSample(image, index, update + 1, sample.paths, tuple(steps), target, problems)
+
+
+def read_objects(truth: Tensor, config: DetectionAugmentConfig, names: Sequence[str]) -> Iterator[Object]:
+    """Read the objects of a detector's target, in either of its layouts. Objects without a box are left out."""
+    if config.head == "detection":
+        cell_S = truth[:, 0].nonzero().flatten()
+        rows_SE = truth[cell_S]
+        column_row_S2 = torch.stack((cell_S % config.side, cell_S // config.side), 1)
+        boxes_N4 = torch.cat(((rows_SE[:, -4:-2] + column_row_S2) / config.side, rows_SE[:, -2:]), 1)
+        class_N = rows_SE[:, 1 : 1 + config.classes].argmax(1)
+    else:
+        rows_NE = truth[(truth[:, 0] != 0) & (truth[:, 0] != CLASS_ONLY)]
+        boxes_N4, class_N = rows_NE[:, :4], rows_NE[:, 4].long()
+    for (x, y, w, h), class_id in zip(boxes_N4.tolist(), class_N.tolist(), strict=True):
+        name = names[class_id] if class_id < len(names) else str(class_id)
+        yield Object(class_id, name, 1.0, (x, y, w, h))
+
+
+def _describe_classes(truth_K: Tensor, names: Sequence[str]) -> str:
+    """Name the classes of a classifier's target, with their shares where images are mixed: `cat 0.70, dog 0.30`."""
+    share_K, class_K = truth_K.sort(descending=True, stable=True)
+    shown = [
+        f"{names[class_id] if class_id < len(names) else class_id}{'' if share == 1 else f' {share:.2f}'}"
+        for class_id, share in zip(class_K[:MAX_CLASSES_NAMED].tolist(), share_K.tolist(), strict=False)
+        if share >= MIN_SHARE_NAMED
+    ]
+    return ", ".join(shown) or "no class"
+
+
+def preview_figure(sample: PreviewSample) -> str:
+    """Return a sample as HTML."""
+    size = f"{sample.image.width} x {sample.image.height}"
+    lines = (f"update {sample.batch_num}, {size}: {sample.target}", *sample.steps)
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    paths = "".join(f"<li><code>{escape(path)}</code></li>" for path in sample.paths)
+    problems = "".join(f"<li><strong>{escape(problem)}</strong></li>" for problem in sample.problems)
+    alt = escape(f"sample {sample.sample_index}: {sample.target}", quote=True)
+    return (
+        f'<figure><img alt="{alt}" src="{as_uri(sample.image, form="JPEG")}">'
+        f"<figcaption><ul>{items}{paths}{problems}</ul></figcaption></figure>"
+    )
+
+
+def preview_page(figures: Sequence[str], setup: TrainingSetup, seed: int) -> str:
+    """Return the figures of samples as one HTML page, without scripts and other files."""
+    title = f"{Path(setup.plan.file).name}: images as the network sees them"
+    intro = f"{len(setup.paths)} images of {setup.data.path}; {setup.plan.dialect}; seed {seed}"
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="generator" content="{PROGRAM_MARK}">'
+        f'<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY}">'
+        f"<title>{escape(title)}</title><style>{style_sheet()}{_GRID_RULES}</style></head><body>"
+        f'<header><h1>{escape(title)}</h1><p class="muted">{escape(intro)}</p></header>'
+        f'<main class="samples">{"".join(figures)}</main></body></html>\n'
+    )
