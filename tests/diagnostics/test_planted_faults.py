@@ -242,6 +242,10 @@ def rate_of_0(case: Case) -> Found:
     return net_key(case, "rate-zero", "learning_rate=0.02", "learning_rate=0")
 
 
+def rate_of_a_ten_millionth(case: Case) -> Found:
+    return net_key(case, "rate-too-low", "learning_rate=0.02", "learning_rate=0.0000001")
+
+
 def start_at_the_full_rate(case: Case) -> Found:
     case.edit("sample.cfg", "burn_in=100", "burn_in=0")
     return "cold-start", f"[net] {case.line('learning_rate', '[net]')}"

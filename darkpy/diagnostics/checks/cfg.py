@@ -179,6 +179,8 @@ MIN_SHRINKING = 8
 MAX_DETECTOR_RATE, MAX_CLASSIFIER_RATE, MAX_ADAM_RATE = 0.05, 0.75, 0.02
 """Rates above which training fails. The largest of either fork's cfgs are 0.01 (yolov1-tiny), 0.5 and, with Adam,
 0.002."""
+MIN_DETECTOR_RATE = 1e-6
+"""The lowest rate of darknet's own detectors is 0.00001."""
 MAX_COLD_RATE = 0.001
 """The largest rate at which either fork's detectors start without a burn-in, or steps that replace it."""
 MIN_IMAGES = 8
@@ -255,6 +257,9 @@ def _check_rate(plan: Plan) -> Iterator[Finding]:
     if peak <= 0:
         text = f"learning_rate={net.learning_rate:g}: nothing is learned"
         yield _warning(plan, "learning_rate", "rate-zero", text, f"learning_rate={0.001 if is_detector else 0.01:g}")
+    elif is_detector and peak < MIN_DETECTOR_RATE:
+        text = f"learning_rate={net.learning_rate:g} is below {MIN_DETECTOR_RATE:g} for a detector: it hardly learns"
+        yield _warning(plan, "learning_rate", "rate-too-low", text, "learning_rate=0.001")
     elif peak > most:
         kind = "with adam=1" if net.adam else "for a detector" if is_detector else "for a classifier"
         reached = "" if peak == net.learning_rate else f" reaches {peak:g}, which"
