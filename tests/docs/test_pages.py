@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
+import types
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +29,32 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
 ]
 BLOCK = re.compile(r"(?P<before>[^\n]*\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+EXAMPLES = sorted((ROOT / "docs/examples").glob("*.py"))
+TRACKER_EXAMPLES = {"mlflow_callback": "mlflow", "wandb_callback": "wandb"}
+"""Examples that need a package which the tests do not install, and the package."""
+
+
+def _signature(*names: str) -> inspect.Signature:
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Signature([inspect.Parameter(name, kind, default=None) for name in names])
+
+
+SIGNATURES = {
+    "mlflow.start_run": _signature("run_id", "experiment_id", "run_name"),
+    "mlflow.log_params": _signature("params", "synchronous", "run_id"),
+    "mlflow.log_metrics": _signature("metrics", "step", "synchronous", "run_id", "timestamp"),
+    "mlflow.log_artifact": _signature("local_path", "artifact_path", "run_id"),
+    "mlflow.set_tag": _signature("key", "value", "synchronous"),
+    "mlflow.active_run": _signature(),
+    "mlflow.end_run": _signature("status"),
+    "wandb.init": _signature("entity", "project", "dir", "id", "name", "notes", "tags", "config"),
+    "wandb.log": _signature("data", "step", "commit"),
+    "wandb.alert": _signature("title", "text", "level"),
+    "wandb.save": _signature("glob_str", "base_path", "policy"),
+    "wandb.finish": _signature("exit_code", "quiet"),
+}
 
 
 def name(path: Path) -> str:
@@ -115,13 +145,47 @@ def test_python_blocks_run(place: str, code: str, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "docs/examples").glob("*.py")), ids=name)
+@pytest.mark.parametrize("example", [path for path in EXAMPLES if path.stem not in TRACKER_EXAMPLES], ids=name)
 def test_examples_run(example: Path, folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(example)], cwd=folder, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("tracker", TRACKER_EXAMPLES.values())
+def test_training_is_recorded_by_a_tracker(tracker: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in with the signatures of the real package checks each call."""
+    calls: list[tuple[str, dict[str, object]]] = []
+
+    class Tracker(types.ModuleType):
+        run: object = None
+
+        def __getattr__(self, call: str) -> object:
+            if call.startswith("__"):  # inspect asks every module for its file
+                raise AttributeError(call)
+
+            def recorded(*values: object, **options: object) -> object:
+                bound = SIGNATURES[f"{tracker}.{call}"].bind(*values, **options)
+                if call == "active_run":
+                    return self.run
+                calls.append((call, bound.arguments))
+                self.run = self
+                return self
+
+            return recorded
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setitem(sys.modules, tracker, Tracker(tracker))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        runpy.run_path(str(ROOT / f"docs/examples/{tracker}_callback.py"))
+    names = [call for call, _ in calls]
+    log = "log_metrics" if tracker == "mlflow" else "log"
+    assert names[0] == ("start_run" if tracker == "mlflow" else "init") and names.count(log) == 4 + 1  # updates and mAP
+    assert [options["step"] for call, options in calls if call == log] == [1, 2, 3, 4, 4]
+    assert names[-1] in ("end_run", "finish") and any(call in names for call in ("log_artifact", "save"))
 
 
 def test_generated_pages_are_up_to_date() -> None:
