@@ -22,7 +22,7 @@ def find_checkpoint(cfg: Path, data: DataFile, dialect: Dialect | str | None = N
 
     The best, averaged and healthy weights are no checkpoints. Damaged files are warned of and passed over.
     Returns: the file, None if there is none; and a note of what is done.
-    Raises: DarkpyError when the cfg, or the folder, cannot be read.
+    Raises: DarkpyError when the cfg, or the folder, cannot be read, or the run has reached max_batches.
     """
     plan = make_plan(cfg, dialect)
     folder, base = data.find_folder("backup", "backup"), base_name(str(cfg))
@@ -47,8 +47,14 @@ def find_checkpoint(cfg: Path, data: DataFile, dialect: Dialect | str | None = N
         except DarkpyError as error:
             message = f"--resume auto: {error.message}; the checkpoint before it is tried"
             warnings.warn(message, DarkpyWarning, stacklevel=2)
-        else:
-            return path, f"--resume auto: the run continues from {path}, after {seen} images"
+            continue
+        net = plan.net
+        if net.max_batches and seen >= net.max_batches * net.minibatch * net.subdivisions:
+            raise DarkpyError(
+                f"--resume auto: the run is finished: {path} has seen {seen} images, max_batches={net.max_batches}",
+                hint="raise max_batches in [net] to go on; to start anew, --force without --resume auto",
+            )
+        return path, f"--resume auto: the run continues from {path}, after {seen} images"
     found = f"no whole checkpoint of {base}" if files else f"no checkpoint of {base}"
     return None, f"--resume auto: {found} in {folder}: a new run starts"
 

@@ -182,7 +182,7 @@ class DarknetLog:
             yield LogLine("")
         yield LogLine(f" mean_average_precision (mAP@{report.iou_thresh:.2f}) = {report.mean:f} ")
         if report.is_best:
-            yield LogLine("New best mAP!")
+            yield LogLine(f"New best {'mAP' if report.is_by_map else report.metric}!")
 
     def checkpoint_lines(self, report: CheckpointReport) -> Iterator[LogLine]:
         """Yield a line on stderr for each weight file, and AlexeyAB's last one after the last."""

@@ -98,6 +98,11 @@ class ValidationReport:
     is_ema_best: bool = False
     stale: int = 0
 
+    @property
+    def is_by_map(self) -> bool:
+        """True if the best weights are those of AlexeyAB's program, by the mAP at `iou_thresh`."""
+        return self.result is not None and self.metric in ("", f"mAP@{self.iou_thresh:.2f}")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckpointReport:

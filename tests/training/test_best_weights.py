@@ -14,17 +14,22 @@ import torch
 
 import darkpy
 from darkpy.data.lists.text_files import read_data
+from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.evaluation.average_precision import ClassPrecision, MeanAveragePrecision
+from darkpy.evaluation.classify import Accuracy, classify, valid_options
+from darkpy.evaluation.ground_truth import read_ground_truth
 from darkpy.training import validation
 from darkpy.training.auto_resume import find_checkpoint
-from darkpy.training.best_weights import BestValue, parse_metric
+from darkpy.training.best_weights import BestMetric, BestValue, parse_metric
 from darkpy.training.checkpoints import digest_file, open_resume, write_resume
+from darkpy.training.reports import UpdateReport
 from darkpy.training.validation import Evaluation
-from tests.test_training_run import Recorder, folder
+from tests.test_training_run import Recorder, folder, write_cfg
 from tests.test_training_run import train as train_monitored
 
 __all__ = ["folder"]
+SAMPLE_CFG = Path(__file__).resolve().parents[2] / "weights/sample.cfg"
 pytestmark = pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning")
 
 
@@ -179,8 +184,15 @@ def test_run_continues_from_its_newest_checkpoint_by_itself() -> None:
     assert Path("out/net_final.weights").read_bytes() == whole
 
 
+def test_finished_run_is_not_continued() -> None:
+    train(callbacks=[Recorder()])
+    with pytest.raises(DarkpyError, match=r"--resume auto: the run is finished: .*final\.weights has seen 24 images"):
+        train(auto_resume=True)
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "nan"])
 def test_damaged_newest_checkpoint_gives_way_to_the_one_before(damage: str) -> None:
+    write_cfg(300)
     trainer = darkpy.Trainer(darkpy.load("net.cfg"))
     Path("out").mkdir()
     older, newest = Path("out/net_100.weights"), Path("out/net.backup")
@@ -236,3 +248,40 @@ def test_freezing_every_layer_and_layers_without_statistics_is_refused() -> None
         train(freeze=2)
     with pytest.raises(DarkpyError, match="batch norm that --freeze freezes at the statistics of a new layer"):
         train(freeze=1)
+
+
+def test_classifiers_best_weights_are_those_of_the_best_accuracy() -> None:
+    for number in range(8):
+        Path(f"{number}.png").rename(f"{'red' if number % 2 else 'green'}{number}.png")
+    Path("list.txt").write_text("".join(f"{name}\n" for name in sorted(map(str, Path().glob("*.png")))))
+    Path("labels.list").write_text("green\nred\n")
+    Path("net.data").write_text("classes=2\ntrain=list.txt\nvalid=list.txt\nlabels=labels.list\nbackup=out\n")
+    head = Path("net.cfg").read_text().partition("[convolutional]\nfilters=7")[0]
+    Path("net.cfg").write_text(f"{head}[convolutional]\nfilters=2\nsize=1\nactivation=linear\n[avgpool]\n[softmax]\n")
+    recorder = Recorder()
+    result = train(patience=1, callbacks=[recorder])
+    network = darkpy.load("net.cfg", "out/net_best.weights")
+    accuracy = Accuracy(["green", "red"])
+    for ranking in classify(network, Path("list.txt").read_text().split(), valid_options(network, 1)):
+        accuracy.add(ranking)
+    assert result.best_value == accuracy.top_1 and recorder.validations[-1].result is None
+    assert recorder.validations[-1].value == f"top-1 accuracy = {100 * accuracy.top_1:.2f} %"
+
+
+def test_value_over_several_iou_thresholds_is_the_mean_of_their_maps() -> None:
+    network = darkpy.load(SAMPLE_CFG, SAMPLE_CFG.with_suffix(".weights"))
+    list(write_synthetic_dataset(SyntheticConfig(images=1, valid=3, size=128, seed=0), Path("shapes")))
+    means = [darkpy.evaluate(network, "shapes/valid", iou_thresh=iou).mean for iou in (0.5, 0.75, 0.9)]
+    paths = [str(path) for path in sorted(Path("shapes/valid").glob("*.jpg"))]
+    evaluation = validation.DetectorValidation(
+        network,
+        BestMetric(label="mAP", iou_threshs=(0.5, 0.75, 0.9)),
+        1,
+        paths=paths,
+        ground_truth=read_ground_truth(paths, network.plan.dialect, 4),
+        classes=4,
+        thresh=0.25,
+        iou_thresh=0.5,
+    ).evaluate(UpdateReport(batch_num=1, loss=1, average=1, rate=1, seen=1, images=1))
+    assert evaluation is not None and evaluation.mean == means[0] > means[2]
+    assert evaluation.value == pytest.approx(sum(means) / 3)

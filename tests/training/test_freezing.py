@@ -13,12 +13,13 @@ CONV = "[convolutional]\nfilters=3\nsize=3\npad=1\nbatch_normalize=1\nactivation
 NET = "[net]\nwidth=6\nheight=6\nchannels=3\nbatch=2\nlearning_rate=.1\n{}\n"
 
 
-def changed(dialect: str, key: str, *, updates: int = 1) -> tuple[set[int], Network]:
+def changed(dialect: str, key: str, *, updates: int = 1, freeze: int = 0) -> tuple[set[int], Network]:
     """The layers whose arrays move when the second of three convolutions has a key."""
     text = NET.format("") + CONV.format("") + CONV.format(key) + CONV.format("") + "[cost]\n"
     torch.manual_seed(0)
     network = darkpy.load(text, dialect=dialect)
     before = {name: array.detach().clone() for name, array in network.named_parameters()}
+    network.freeze(freeze)
     trainer = Trainer(network)
     for _ in range(updates):
         trainer.train_minibatch(torch.rand(2, 3, 6, 6), torch.rand(2, 108))
@@ -58,3 +59,26 @@ def test_a_batch_without_an_image_for_a_pass_is_refused() -> None:
     text = NET.format("subdivisions=4") + CONV.format("") + "[cost]\n"
     with pytest.raises(darkpy.DarkpyError, match="leaves no images for a forward pass"):
         Trainer(darkpy.load(text))
+
+
+def test_first_layers_are_frozen_from_outside_in_both_dialects() -> None:
+    for dialect in ("pjreddie", "alexeyab"):
+        moved, network = changed(dialect, "", freeze=2)
+        assert moved == {2} and not network.get_buffer("layers.1.rolling_mean").any()
+        assert network.get_buffer("layers.2.rolling_mean").any()
+
+
+def test_weights_that_a_later_layer_shares_with_a_frozen_one_stay() -> None:
+    moved, _ = changed("alexeyab", "share_index=0", freeze=1)
+    assert moved == {2}
+
+
+def test_frozen_recurrent_layer_starts_each_minibatch_afresh() -> None:
+    torch.manual_seed(0)
+    text = "[net]\nbatch=2\ninputs=3\nlearning_rate=0\n[rnn]\noutput=4\nhidden=4\n[connected]\noutput=2\n[cost]\n"
+    network = darkpy.load(text)
+    network.freeze(1)
+    trainer = Trainer(network)
+    x, truth = torch.rand(2, 3), torch.rand(2, 2)
+    first, second = (trainer.train_minibatch(x, truth).cost for _ in range(2))
+    assert first == second

@@ -69,6 +69,7 @@ TRAIN_HELP = f"""Train a network, or continue a training.
   darkpy train my.cfg my.data darknet53.conv.74
   darkpy train my.cfg my.data backup/my_last.weights
   darkpy train my.cfg my.data yolov3.weights -clear
+  darkpy train my.cfg my.data darknet53.conv.74 -map --patience 10 --resume auto
 
 A network with a detection layer learns boxes, any other learns classes.
 
@@ -360,16 +361,15 @@ class TrainOutput:
         if self.log is not None:
             self._print(self.log.validation_lines(report))
             return
-        is_map = report.result is not None and report.metric == f"mAP@{report.iou_thresh:.2f}"
         if report.result is not None:
             self._echo(f" mean_average_precision (mAP@{report.iou_thresh:.2f}) = {report.mean:f} ")
         if report.ema_mean is not None:
             self._echo(f" of the averaged weights (EMA): mAP@{report.iou_thresh:.2f} = {report.ema_mean:f} ")
-        if not is_map:
+        if not report.is_by_map:
             self._echo(f" {report.value} ")
         if report.is_best:
             weights = " The averaged weights have it." if report.is_ema_best else ""
-            self._echo(f"New best {'mAP' if is_map else report.metric}!{weights}")
+            self._echo(f"New best {'mAP' if report.is_by_map else report.metric}!{weights}")
 
     def on_checkpoint(self, report: CheckpointReport) -> None:
         if self.log is not None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +21,17 @@ from darkpy.data.lists.image_list import known_names
 from darkpy.data.loading.datasets import ClassificationData, DetectionData
 from darkpy.diagnostics.monitor.artifacts import network_image
 from darkpy.diagnostics.report.drawing import as_uri
-from darkpy.diagnostics.report.page import CONTENT_SECURITY_POLICY
-from darkpy.diagnostics.report.style import style_sheet
+from darkpy.diagnostics.report.html_frame import html_page, html_text
 from darkpy.evaluation.draw import draw
 from darkpy.evaluation.result import Object
-from darkpy.files import PROGRAM_MARK
 from darkpy.training.setup import TrainingSetup
 
 MAX_CLASSES_NAMED = 5
 MIN_SHARE_NAMED = 0.01
 """Smallest share of a class in a classifier's target that is named: label smoothing gives each class a little."""
 _GRID_RULES = """
-header{max-width:1600px}
-main.samples{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:24px;max-width:1600px}
+main,header,nav{max-width:1600px}
+.samples{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:24px}
 .samples figcaption ul{list-style:none;margin:6px 0;padding:0;font-size:13px;overflow-wrap:anywhere}
 """
 
@@ -117,10 +114,10 @@ def preview_figure(sample: PreviewSample) -> str:
     """Return a sample as HTML."""
     size = f"{sample.image.width} x {sample.image.height}"
     lines = (f"update {sample.batch_num}, {size}: {sample.target}", *sample.steps)
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    paths = "".join(f"<li><code>{escape(path)}</code></li>" for path in sample.paths)
-    problems = "".join(f"<li><strong>{escape(problem)}</strong></li>" for problem in sample.problems)
-    alt = escape(f"sample {sample.sample_index}: {sample.target}", quote=True)
+    items = "".join(f"<li>{html_text(line)}</li>" for line in lines)
+    paths = "".join(f"<li><code>{html_text(path)}</code></li>" for path in sample.paths)
+    problems = "".join(f"<li><strong>{html_text(problem)}</strong></li>" for problem in sample.problems)
+    alt = html_text(f"sample {sample.sample_index}: {sample.target}")
     return (
         f'<figure><img alt="{alt}" src="{as_uri(sample.image, form="JPEG")}">'
         f"<figcaption><ul>{items}{paths}{problems}</ul></figcaption></figure>"
@@ -131,12 +128,6 @@ def preview_page(figures: Sequence[str], setup: TrainingSetup, seed: int) -> str
     """Return the figures of samples as one HTML page, without scripts and other files."""
     title = f"{Path(setup.plan.file).name}: images as the network sees them"
     intro = f"{len(setup.paths)} images of {setup.data.path}; {setup.plan.dialect}; seed {seed}"
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="generator" content="{PROGRAM_MARK}">'
-        f'<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY}">'
-        f"<title>{escape(title)}</title><style>{style_sheet()}{_GRID_RULES}</style></head><body>"
-        f'<header><h1>{escape(title)}</h1><p class="muted">{escape(intro)}</p></header>'
-        f'<main class="samples">{"".join(figures)}</main></body></html>\n'
-    )
+    header = f'<header><h1>{html_text(title)}</h1><p class="muted">{html_text(intro)}</p></header>'
+    samples = f'<div class="samples">{"".join(figures)}</div>'
+    return html_page(title, header, [("samples", "Samples", samples)], _GRID_RULES)

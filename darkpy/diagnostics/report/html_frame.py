@@ -20,7 +20,7 @@ def html_text(text: str) -> str:
 def html_page(title: str, header: str, parts: Iterable[tuple[str, str, str]], css: str = "") -> str:
     """Page with a table of contents. header, css: HTML and further rules.
 
-    parts: identifier, title and HTML of each section; the first one has the findings.
+    parts: identifier, title and HTML of each section; the first one has the findings, or what else the page is for.
     """
     parts = list(parts)
     return (
@@ -29,7 +29,7 @@ def html_page(title: str, header: str, parts: Iterable[tuple[str, str, str]], cs
         f'<meta name="viewport" content="width=device-width,initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY}">'
         f"<title>{html_text(title)}</title><style>{style_sheet()}{css}</style></head><body>"
-        f'<a class="skip" href="#{parts[0][0]}">To the findings</a>{html_content(header, parts)}</body></html>\n'
+        f'<a class="skip" href="#{parts[0][0]}">To the {parts[0][0]}</a>{html_content(header, parts)}</body></html>\n'
     )
 
 
