@@ -201,7 +201,7 @@ def train(
                 fit_minibatch(trainer, setup.largest, at_most=trainer.net.minibatch, auto_batch=auto_batch)
             settings = fingerprint(setup, trainer, precision=precision, draft=draft)
             changes = changed_settings(resume.fingerprint, settings) if resume and resume.fingerprint else ()
-            map_interval = validation.interval if validation is not None else 0
+            map_interval = validation.interval if validation is not None and validation.has_map else 0
             run = TrainingRun(
                 trainer=trainer,
                 setup=setup,

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from darkpy.data.lists.image_list import known_names
 from darkpy.data.lists.paths import read_image_list
@@ -45,6 +46,8 @@ class Validation:
     Differs: validates after multiples of the interval, wherever training was begun; his counts from there.
     """
 
+    has_map: ClassVar[bool] = False
+
     def __init__(self, network: Network, metric: BestMetric, interval: int) -> None:
         self.network, self.metric, self.interval = network, metric, max(MIN_INTERVAL_UPDATES, interval)
         self.size = (network.plan.net.width, network.plan.net.height)
@@ -72,6 +75,8 @@ class Validation:
 
 class DetectorValidation(Validation):
     """AlexeyAB's mean average precision."""
+
+    has_map = True
 
     def __init__(
         self,

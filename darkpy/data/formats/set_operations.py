@@ -104,7 +104,11 @@ def merge_datasets(datasets: Mapping[Path, AnnotatedDataset]) -> AnnotatedDatase
             path = paths[key]
             earlier = images[path].objects if path in shared else ()
             images[path] = replace(image, objects=_distinct((*earlier, *image.objects)))
+        listed: list[Sequence[str]] = []
         for list_key, keys in dataset.splits.items():
+            if keys in listed:  # valid=train.txt stands for no list of its own
+                continue
+            listed.append(keys)
             split = list_key if source.suffix == ".data" else "train"
             moved = [paths[key] for key in keys if paths[key] in shared and paths[key] not in splits[split]]
             report.losses["images are in different splits, and stay in the first"] += map(str, moved)

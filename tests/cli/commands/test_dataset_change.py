@@ -111,3 +111,11 @@ def test_image_of_two_sets_has_the_objects_of_both_and_folders_are_added_to_trai
 
 def test_one_set_is_no_merger(run: Run) -> None:
     assert "name two data sets or more" in run("dataset", "merge", "one/one.data", "out").err
+
+
+def test_train_list_named_as_valid_too_adds_nothing_to_valid(run: Run) -> None:
+    """A data set without validation images has valid=train.txt."""
+    data = put("two", ("cat",), x="0 .5 .5 .5 .5\n", y="0 .5 .5 .5 .5\n")
+    data.write_text(data.read_text().replace("v.list", "t.list"))
+    assert run("dataset", "merge", "one/one.data", "two/two.data", "both").code == 0
+    assert content("both/both.data")[2] == {"train": ["a", "b", "x"], "valid": ["c"]}
