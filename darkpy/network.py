@@ -214,14 +214,28 @@ class Network(nn.Module):
         if (width, height) != (self.plan.net.width, self.plan.net.height):
             self.plan = resize_plan(self.plan, width, height)
 
-    def reset_state(self) -> None:
+    def reset_state(self, sequence: int | None = None) -> None:
         """Reset the state of recurrent layers: the next call starts a new sequence.
 
         In inference they keep their state between calls, so that a sequence can be fed step by step.
+        sequence: number of the one to reset; all by default.
         Source: pjreddie/darknet src/network.c reset_network_state.
         """
         for layer in self.built:
-            layer.reset_state()
+            layer.reset_state(sequence)
+
+    def carry_state(self) -> None:
+        """Let recurrent layers continue from the state of the last call in training, too: for long sequences in parts.
+
+        Gradients stay within a call. Source: pjreddie/darknet src/rnn_layer.c forward_rnn_layer_gpu.
+        """
+        for layer in self.built:
+            layer.carries_state = True
+
+    def set_temperature(self, temperature: float) -> None:
+        """Divide the logits of each softmax by this. Source: pjreddie/darknet src/network.c set_temp_network."""
+        for layer in self.built:
+            layer.set_temperature(temperature)
 
     @renamed_arguments(is_partial_allowed="allow_partial", is_mapped="mapped")
     def load_weights(
@@ -269,6 +283,18 @@ class Network(nn.Module):
                 else:
                     array_spec.init.fill_(new, generator)
                 layer.put_array(array_spec, new)
+
+    @property
+    def initial_draws(self) -> int:
+        """Number of calls of `rand()` with which pjreddie's program fills the weights before it reads their file.
+
+        Source: pjreddie/darknet src/utils.c rand_uniform, rand_normal (which draws two numbers at once)
+        """
+        counts = {True: 0, False: 0}
+        for init, count in ((array.init, array.count) for node in self.plan.nodes for array in node.arrays):
+            if init.scale:
+                counts[init.is_normal] += init.filled or count
+        return counts[False] + counts[True] + counts[True] % 2
 
     def initialise(self, generator: torch.Generator | None = None) -> None:
         warn_renamed("Network.initialise", "Network.initialize")

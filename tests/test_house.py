@@ -47,6 +47,7 @@ ARROWS: dict[str, set[str]] = {  # what each part of the package may import besi
     "export": GRAPH | {"evaluation"},
     "inference": GRAPH | {"export"},
     "training": GRAPH | {"data", "evaluation"},
+    "sequences": GRAPH | {"training"},
     "diagnostics": GRAPH | {"data", "anchors", "evaluation", "training"},
     "serving": GRAPH | {"data", "sources", "evaluation", "diagnostics", "training_session"},
     "training_session": GRAPH | {"data", "evaluation", "training", "diagnostics"},

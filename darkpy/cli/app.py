@@ -106,6 +106,16 @@ detector = Group(
     },
     help="darknet's commands for detection networks, with darknet's arguments.",
 )
+rnn = Group(
+    "rnn",
+    {
+        "generate": _lazy("characters", "generate", "Generate text."),
+        "train": _lazy("characters", "train", "Train a network of characters on a text."),
+        "valid": _lazy("characters", "valid", "Measure how well a network predicts a text."),
+        "vec": _lazy("characters", "vec", "Turn each line of a text into a vector."),
+    },
+    help="darknet's commands for networks of characters, with darknet's arguments.",
+)
 app = click.version_option(darkpy.__version__, message="%(prog)s %(version)s")(
     Group(
         "darkpy",
@@ -135,6 +145,7 @@ app = click.version_option(darkpy.__version__, message="%(prog)s %(version)s")(
             "rescale": _lazy("weight_tools", "rescale", "Convert inputs from [-1, 1] to [0, 1]."),
             "reset": _lazy("weight_tools", "reset", "Fold batch norm and keep an identity in its place."),
             "rgbgr": _lazy("weight_tools", "rgbgr", "Swap the red and blue input channels."),
+            "rnn": rnn,
             "sample": _lazy("sample", "sample", "Create a small synthetic data set."),
             "show": _lazy("show", "show", "Print the layers of a network."),
             "speed": _lazy("speed", "speed", "Measure the time of a network on this machine."),

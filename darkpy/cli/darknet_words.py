@@ -34,9 +34,22 @@ _CLASSIFIER_OPTIONS = {
     **dict.fromkeys((*_SHARED_FLAGS, "-topk"), False),
     **dict.fromkeys((*_SHARED_VALUED_OPTIONS, "-t"), True),
 }
+_TEXT_OPTIONS = {
+    **GENERAL_OPTIONS,
+    **dict.fromkeys(("-clear", "-tokenized"), False),
+    **dict.fromkeys(("-file", "-seed", "-len", "-temp", "-srand", "-tokens"), True),
+}
+_NIGHTMARE_OPTIONS = {
+    **GENERAL_OPTIONS,
+    "-reconstruct": False,
+    **dict.fromkeys(("-range", "-norm", "-rounds", "-iters", "-octaves", "-zoom", "-rate", "-thresh"), True),
+    **dict.fromkeys(("-rotate", "-momentum", "-lambda", "-prefix", "-smooth"), True),
+}
 DARKNET_OPTIONS = {
     **dict.fromkeys(("detector", "detect"), _DETECTOR_OPTIONS),
     **dict.fromkeys(("classifier", "classify"), _CLASSIFIER_OPTIONS),
+    "nightmare": _NIGHTMARE_OPTIONS,
+    "rnn": _TEXT_OPTIONS,
     "train": _DETECTOR_OPTIONS | _CLASSIFIER_OPTIONS,
 }
 """Options that darknet reads for all subcommands of a command, and whether a value follows; others GENERAL_OPTIONS."""
@@ -44,9 +57,24 @@ SILENT_OPTIONS = frozenset({"-dont_show"})
 """Options that get what they ask for without any effect: darkpy opens no window."""
 COMMANDS_IGNORING_WORDS = frozenset({
     *("detector", "classifier", "classify", "partial", "rgbgr", "rescale", "reset", "denormalize", "normalize"),
-    *("oneoff", "ops", "statistics", "print", "visualize"),
+    *("oneoff", "ops", "statistics", "print", "visualize", "rnn", "nightmare"),
 })  # fmt: skip
 """darknet's commands that read a fixed number of words and ignore further ones."""
+
+
+_FOR_VIDEO = ("is for cameras and video", "darkpy detector demo DATA CFG WEIGHTS FILE takes it")
+_FOR_STREAMS = (
+    "sends the frames of a video",
+    "darkpy detector demo DATA CFG WEIGHTS FILE takes it; darkpy detect --json prints JSON for programs",
+)
+UNSUPPORTED_OPTIONS = {
+    **dict.fromkeys(("c", "s", "w", "fps", "prefix", "avg", "avgframes", "outfilename"), _FOR_VIDEO),
+    **dict.fromkeys(("timelimitsec", "dontdrawbbox", "jsonfileoutput", "benchmark"), _FOR_VIDEO),
+    **dict.fromkeys(("jsonport", "mjpegport", "httpposthost"), _FOR_STREAMS),
+    "showimgs": ("shows images during training, and darkpy opens no window", "leave it out"),
+    "topk": ("evaluates a classifier during training", "darkpy classifier valid evaluates each checkpoint"),
+}
+"""darknet's options that darkpy lacks: their purpose, and a replacement."""
 
 
 class AbsentCommand(NamedTuple):
@@ -76,19 +104,15 @@ ABSENT_COMMANDS = {
     "imtest": AbsentCommand("shows distorted copies of an image", "darkpy dataset draw DATA PNG draws images"),
     "isegmenter": AbsentCommand("trains and tests instance segmentation", _IN_PYTHON),
     "mkimg": AbsentCommand("draws textures from filters", "darkpy visualize CFG WEIGHTS draws the filters"),
-    "nightmare": AbsentCommand(
-        "changes an image until it excites a layer", "darkpy visualize CFG WEIGHTS draws the filters of a layer"
-    ),
     "oneoff2": AbsentCommand("rearranges one network of darknet's author", "darkpy oneoff CFG WEIGHTS OUT"),
     "regressor": AbsentCommand("trains and tests networks that estimate numbers", _IN_PYTHON),
-    "rnn": AbsentCommand(
-        "trains networks of characters and generates text", "in Python, darkpy.load(CFG, WEIGHTS) gives such a network"
-    ),
     "segmenter": AbsentCommand("trains and tests semantic segmentation", _IN_PYTHON),
     "tag": AbsentCommand("trains and tests networks that give an image several tags", _IN_PYTHON),
     "test": AbsentCommand("shows distorted copies of an image", "darkpy detector test DATA CFG WEIGHTS IMAGE detects"),
     "version": AbsentCommand("prints the version", "darkpy --version"),
     "yolo": AbsentCommand("is YOLOv1's command for VOC", "darkpy detector test DATA CFG WEIGHTS IMAGE"),
+    "rnn generatetactic": AbsentCommand("generates proofs of an experiment", "darkpy rnn generate CFG WEIGHTS"),
+    "rnn validtactic": AbsentCommand("measures proofs of an experiment", "darkpy rnn valid CFG WEIGHTS < TEXT"),
     "detector draw": AbsentCommand("changes an image until an object is found", "darkpy detector test detects objects"),
     "detector valid2": AbsentCommand(
         "averages each image with its mirror image", "darkpy detector valid DATA CFG WEIGHTS runs without that"

@@ -37,7 +37,7 @@ FEWEST_TUNED_IMAGES = 8
 
 def open_network(
     cfg: Path,
-    weights: Path,
+    weights: Path | None,
     options: LoadOptions,
     *,
     accelerated: bool = True,

@@ -27,6 +27,7 @@ from darkpy.cli.darknet_words import (
     DARKNET_OPTIONS,
     GENERAL_OPTIONS,
     SILENT_OPTIONS,
+    UNSUPPORTED_OPTIONS,
 )
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
@@ -305,19 +306,6 @@ box_options = compose(
     ),
     letterbox_option,
 )
-_FOR_VIDEO = ("is for cameras and video", "darkpy detector demo DATA CFG WEIGHTS FILE takes it")
-_FOR_STREAMS = (
-    "sends the frames of a video",
-    "darkpy detector demo DATA CFG WEIGHTS FILE takes it; darkpy detect --json prints JSON for programs",
-)
-UNSUPPORTED_OPTIONS = {
-    **dict.fromkeys(("c", "s", "w", "fps", "prefix", "avg", "avgframes", "outfilename"), _FOR_VIDEO),
-    **dict.fromkeys(("timelimitsec", "dontdrawbbox", "jsonfileoutput", "benchmark"), _FOR_VIDEO),
-    **dict.fromkeys(("jsonport", "mjpegport", "httpposthost"), _FOR_STREAMS),
-    "showimgs": ("shows images during training, and darkpy opens no window", "leave it out"),
-    "topk": ("evaluates a classifier during training", "darkpy classifier valid evaluates each checkpoint"),
-}
-"""darknet's options that darkpy lacks: their purpose, and a replacement."""
 OPTION_ALIASES = {"nogpu": ("--device", "cpu")}
 MIN_SPELLING_LIKENESS = 0.75
 """Ratio of difflib from which another option's name is suggested for an unknown one."""

@@ -12,13 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic, sleep
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from darkpy.cli import console
 from darkpy.errors import DarkpyError
-
-if TYPE_CHECKING:
-    from darkpy.training_session import TrainingRun
 
 GRACE_SECONDS = 15.0
 """Time for the other processes to end by themselves when one has failed."""
@@ -136,6 +133,12 @@ def own_device(device: str | None, gpus: Sequence[str]) -> str | None:
     return gpus[local_rank()]
 
 
+class StoppableRun(Protocol):
+    """A training that ends after the current update."""
+
+    def stop(self, reason: str, *, code: int) -> None: ...
+
+
 class StopRequest:
     """Callback that lets Ctrl-C, a closed terminal, and the signal that schedulers send, end a run between two updates.
 
@@ -146,7 +149,7 @@ class StopRequest:
     def __init__(self) -> None:
         self._previous: dict[int, signal._HANDLER] = {}
 
-    def on_start(self, run: TrainingRun) -> None:
+    def on_start(self, run: StoppableRun) -> None:
         self._run = run
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._stop) for number in _ending_signals()}

@@ -103,6 +103,7 @@ class Layer(nn.Module):
 
     process_group: ProcessGroup = SINGLE_PROCESS
     has_memory: bool = False  # in inference a call continues from the state that the last one left
+    carries_state: bool = False  # in training, too
     is_identity: bool = False  # in inference its output is its sources, concatenated along the channels
     preserves_dtype: bool = False  # bfloat16 input gives bfloat16 output, the same but for rounding
     bound: float = 0.0
@@ -161,8 +162,11 @@ class Layer(nn.Module):
             raise DarkpyError("it keeps a state from call to call, which an exported file cannot")
         raise DarkpyError("there are no ONNX operators for it")
 
-    def reset_state(self) -> None:
-        """Reset the state that earlier calls left (recurrent layers); nothing to do by default."""
+    def reset_state(self, sequence: int | None = None) -> None:
+        """Reset the state that earlier calls left, of one sequence or of all; nothing to do by default."""
+
+    def set_temperature(self, temperature: float) -> None:
+        """Divide the logits of a softmax by this; nothing to do by default."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -85,11 +85,11 @@ class RecurrentSpec(LayerSpec):
 class Recurrent(Layer):
     """A loop over time steps; subclasses define `initial_state` and `step`.
 
-    In training every call starts from the initial state, and gradients flow back through its `time_steps`. In inference
-    a call continues from the state of the last one, so that frames or characters can be fed one by one; it starts
-    afresh after `reset_state` or when the number of sequences has changed.
-    Differs: pjreddie's GPU code carries the state from one training batch into the next. darknet's batch norm goes
-        back through every step with the statistics of the last one; here each step has its own.
+    In training every call starts from the initial state, unless `carries_state` is set, and gradients flow back through
+    its `time_steps`. In inference a call continues from the state of the last one, so that frames or characters can be
+    fed one by one; it starts afresh after `reset_state` or when the number of sequences has changed.
+    Differs: darknet's batch norm goes back through every step with the statistics of the last one; here each step has
+        its own. pjreddie's GPU code always carries the state from one training batch into the next.
     """
 
     has_memory = True
@@ -118,7 +118,8 @@ class Recurrent(Layer):
             )
         x_TSCHW = x_BCHW.reshape(self.time_steps, rows // self.time_steps, *x_BCHW.shape[1:])
         state = self.initial_state(x_TSCHW[0])
-        previous = None if self.training else self._state
+        keeps_state = self.carries_state or not self.training
+        previous = self._state if keeps_state else None
         if previous is not None and [array.shape for array in previous] == [array.shape for array in state]:
             # copied, because tensors made under torch.inference_mode cannot be used outside it
             state = tuple(array.to(x_TSCHW, copy=True) for array in previous)
@@ -126,11 +127,16 @@ class Recurrent(Layer):
         for x_SCHW in x_TSCHW:
             y_SCHW, state = self.step(x_SCHW, state)
             outputs.append(y_SCHW)
-        self._state = None if self.training else tuple(array.detach() for array in state)
+        self._state = tuple(array.detach() for array in state) if keeps_state else None
         return torch.cat(outputs)
 
-    def reset_state(self) -> None:
-        self._state = None
+    def reset_state(self, sequence: int | None = None) -> None:
+        if sequence is None:
+            self._state = None
+        elif self._state is not None:
+            self._state = tuple(array.clone() for array in self._state)
+            for array in self._state:
+                array[sequence] = 0
 
 
 class SimpleRecurrent(Recurrent):

@@ -77,10 +77,21 @@ class SoftmaxSpec(LossSpec):
         return _TreeSoftmax(Hierarchy(tree.parent, tree.group_size), self.temperature)
 
 
-class _Softmax(Layer):
-    def __init__(self, spec: SoftmaxSpec) -> None:
+class _Temperature(Layer):
+    """Base of the modules whose logits are divided by a temperature."""
+
+    def __init__(self, temperature: float) -> None:
         super().__init__()
-        self.groups, self.temperature, self.spatial = spec.groups, spec.temperature, spec.spatial
+        self.temperature = temperature
+
+    def set_temperature(self, temperature: float) -> None:
+        self.temperature = temperature
+
+
+class _Softmax(_Temperature):
+    def __init__(self, spec: SoftmaxSpec) -> None:
+        super().__init__(spec.temperature)
+        self.groups, self.spatial = spec.groups, spec.spatial
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         if self.spatial:
@@ -97,10 +108,10 @@ class _Softmax(Layer):
         return graph.reshape(graph.add("Softmax", graph.reshape(x, 0, self.groups, -1), axis=2), 0, *shape)
 
 
-class _TreeSoftmax(Layer):
+class _TreeSoftmax(_Temperature):
     def __init__(self, hierarchy: Hierarchy, temperature: float) -> None:
-        super().__init__()
-        self.hierarchy, self.temperature = hierarchy, temperature
+        super().__init__(temperature)
+        self.hierarchy = hierarchy
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return self.hierarchy.softmax(x_BCHW.flatten(1), 1, self.temperature).reshape(x_BCHW.shape)

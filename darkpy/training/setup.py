@@ -80,6 +80,11 @@ class Intervals:
 
         return cls(last=".backup", last_every=1000, number=epoch, final=".weights")
 
+    @classmethod
+    def of_text(cls) -> Intervals:
+        """Return those of a network of characters. Source: pjreddie/darknet examples/rnn.c train_char_rnn"""
+        return cls(last=".backup", last_every=100, number=_multiples_of(10000))
+
     def names_due(self, report: UpdateReport) -> list[str]:
         number = self.number(report)
         names = [] if number is None else [f"_{number}.weights"]

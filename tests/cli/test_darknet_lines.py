@@ -34,6 +34,18 @@ activation=linear
 
 [softmax]
 """
+TEXT_NETWORK = """[net]
+inputs=256
+batch=2
+time_steps=2
+max_batches=1
+
+[connected]
+output=256
+activation=linear
+
+[softmax]
+"""
 MANY_LAYERS = CFG.split("[maxpool]")[0] + "[convolutional]\nfilters=2\n\n" + "[dropout]\n\n" * 310
 DETECTOR_WORDS = {
     "test": "detector test pets.data net.cfg net.weights a.png",
@@ -94,9 +106,9 @@ def stand_in(word: str, line: str) -> None:
     if path.is_absolute() or not path.suffix or word[0] == "-":
         return
     path.parent.mkdir(exist_ok=True, parents=True)
-    is_classifier = line.startswith(("classifier", "rnn"))
     if path.suffix == ".cfg":
-        path.write_text(CLASSIFIER if is_classifier else MANY_LAYERS if line.startswith("partial") else CFG)
+        cfgs = {"classifier": CLASSIFIER, "rnn": TEXT_NETWORK, "partial": MANY_LAYERS}
+        path.write_text(cfgs.get(line.split()[0], CFG))
     elif path.suffix in (".weights", ".backup") or ".conv." in path.name:
         cfg = next(Path(name.replace("\\", "/")) for name in line.split() if name.endswith(".cfg"))
         stand_in(str(cfg), line)

@@ -45,7 +45,7 @@ def pets(task: Path) -> Path:
          "partial net.cfg net.weights START.weights 2"),
         ("detector calc_anchors frames.data -num_of_clusters 1 -width 32 -height 32",
          "darkpy dataset split frames lists", "dataset split frames lists"),
-        ("rnn generate net.cfg net.weights", "darkpy.load(CFG, WEIGHTS)", "show net.cfg"),
+        ("rnn validtactic net.cfg net.weights", "darkpy rnn valid CFG WEIGHTS < TEXT", "rnn valid --help"),
         ("version", "darkpy --version", "--version"),
         ("classifier label pets.data net.cfg net.weights", "darkpy classifier predict DATA CFG WEIGHTS -t 5",
          "classifier predict --help"),

@@ -91,6 +91,23 @@ def test_training_starts_from_zeros_and_leaves_nothing_behind(case: str) -> None
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_a_carried_state_continues_in_training_and_can_be_reset_for_one_sequence(case: str) -> None:
+    made, x = network(case).train(), rows(case)
+    made.carry_state()
+    first = made(x)[0]
+    second = made(x)[0]
+    assert not torch.equal(second, first)
+    if second.requires_grad:
+        second.sum().backward()  # gradients stay within the call: the first one's graph is not needed
+    made.reset_state()
+    assert torch.equal(made(x)[0], first)
+    made.reset_state(1)
+    again = made(x)[0]
+    torch.testing.assert_close(again[1::SEQUENCES], first[1::SEQUENCES])
+    assert not torch.equal(again[::SEQUENCES], first[::SEQUENCES])
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_a_state_of_inference_mode_can_be_used_outside_it(case: str) -> None:
     made, x = network(case), rows(case)
     with torch.inference_mode():

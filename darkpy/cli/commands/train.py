@@ -433,10 +433,13 @@ def _resume_note(resume: Resume, changes: Sequence[str]) -> str:
 
 
 class ProgressLine:
-    """Progress of a training in one line that changes, or line by line where stderr is not a terminal."""
+    """Progress of a training in one line that changes, or line by line where stderr is not a terminal.
 
-    def __init__(self, max_batches: int) -> None:
-        self.max_batches = max_batches
+    unit: plural of what a minibatch consists of.
+    """
+
+    def __init__(self, max_batches: int, unit: str = "images") -> None:
+        self.max_batches, self.unit = max_batches, unit
         self.is_terminal = sys.stderr is not None and sys.stderr.isatty()
         self.pace = 0.0  # seconds for an update
         self.waiting = 0.0  # seconds of them for images
@@ -468,7 +471,7 @@ class ProgressLine:
             f"loss {report.loss:.4g}",
             f"average {report.average:.4g}",
             f"rate {report.rate:.3g}",
-            f"{report.images / self.pace:.3g} images/s",
+            f"{report.images / self.pace:.3g} {self.unit}/s",
         ]
         optional = [parts[3], parts[1], parts[4]]
         if self.max_batches:
