@@ -136,6 +136,7 @@ app = click.version_option(darkpy.__version__, message="%(prog)s %(version)s")(
             "fetch": _lazy("models", "fetch", "Download the published weights of a network."),
             "models": _lazy("models", "models", "List the networks that come with darkpy."),
             "new": _lazy("new", "new", "Write a cfg for your data, from a published one."),
+            "nightmare": _lazy("nightmare", "nightmare", "Change an image so that it excites a layer."),
             "normalize": _lazy("weight_tools", "normalize", "Add an identity batch norm to layers without one."),
             "oneoff": _lazy("weight_tools", "oneoff", "Turn a classifier's last layer into a detector's."),
             "ops": _lazy("weight_stats", "ops", "Count the operations for one image."),

@@ -46,6 +46,7 @@ activation=linear
 
 [softmax]
 """
+DEEP_NETWORK = CLASSIFIER.split("[avgpool]")[0] + "[dropout]\n\n" * 12
 MANY_LAYERS = CFG.split("[maxpool]")[0] + "[convolutional]\nfilters=2\n\n" + "[dropout]\n\n" * 310
 DETECTOR_WORDS = {
     "test": "detector test pets.data net.cfg net.weights a.png",
@@ -107,15 +108,15 @@ def stand_in(word: str, line: str) -> None:
         return
     path.parent.mkdir(exist_ok=True, parents=True)
     if path.suffix == ".cfg":
-        cfgs = {"classifier": CLASSIFIER, "rnn": TEXT_NETWORK, "partial": MANY_LAYERS}
+        cfgs = {"classifier": CLASSIFIER, "rnn": TEXT_NETWORK, "partial": MANY_LAYERS, "nightmare": DEEP_NETWORK}
         path.write_text(cfgs.get(line.split()[0], CFG))
-    elif path.suffix in (".weights", ".backup") or ".conv." in path.name:
+    elif path.suffix in (".weights", ".backup", ".conv") or ".conv." in path.name:
         cfg = next(Path(name.replace("\\", "/")) for name in line.split() if name.endswith(".cfg"))
         stand_in(str(cfg), line)
         darkpy.load(cfg).save_weights(path)
     elif path.suffix == ".data":
         shutil.copy("pets.data", path)
-    elif path.suffix == ".jpg":
+    elif path.suffix in (".jpg", ".png"):
         write_image(path, 20, 20)
     elif path.suffix == ".txt":
         write_image(Path("unlabeled.png"), 20, 20)
