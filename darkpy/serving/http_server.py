@@ -97,6 +97,7 @@ class HttpServer:
         shown = "localhost" if address in ("0.0.0.0", "::") else address
         self.url = f"http://[{shown}]:{self.port}/" if ":" in shown else f"http://{shown}:{self.port}/"
         self._connections: set[asyncio.Task[Any]] = set()
+        self._answering: set[asyncio.Task[Any]] = set()  # those whose request has come
         self._bodies = 0
         self._loop = asyncio.new_event_loop()
         self._closing, self._grace_seconds = asyncio.Event(), 0.0
@@ -125,8 +126,8 @@ class HttpServer:
         )
         await self._closing.wait()
         listener.close()
-        if self._connections and self._grace_seconds:
-            await asyncio.wait(self._connections, timeout=self._grace_seconds)
+        if self._answering and self._grace_seconds:
+            await asyncio.wait(self._answering, timeout=self._grace_seconds)
         for _ in range(CANCEL_TRIES):
             for task in self._connections:
                 task.cancel()
@@ -145,19 +146,21 @@ class HttpServer:
                 await self._send(writer, error.response(), has_body=True)
                 await _discard(reader)
             else:
-                await self._serve(reader, writer)
+                await self._serve(reader, writer, task)
         except (OSError, EOFError, asyncio.TimeoutError, asyncio.CancelledError):
             writer.transport.abort()  # the client has gone or is too slow, or the server ends
         finally:
             self._connections.discard(task)
+            self._answering.discard(task)
             with suppress(OSError):  # a forked process may hold a copy of the socket, which `close` would leave open
                 writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
             writer.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, task: asyncio.Task[Any]) -> None:
         method, is_unread = "GET", True
         try:
             request = await self._read_head(reader)
+            self._answering.add(task)
             method, is_unread = request.method, request.has_body
             handler = self._route(request)
             if method != "POST":
@@ -180,6 +183,7 @@ class HttpServer:
             self._log(f"{method}: {type(error).__name__}: {error}")
             response = HttpError(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed on this request").response()
         await self._send(writer, response, has_body=method != "HEAD")
+        self._answering.discard(task)
         if is_unread:
             await _discard(reader)
 

@@ -20,6 +20,16 @@ main.wide,header.wide{max-width:1600px}
 .status::before{content:"";display:inline-block;width:9px;height:9px;border-radius:50%;background:#2da44e;
  margin-right:8px}
 .status.bad::before,.status.idle::before{background:var(--muted)}
+.drop{display:block;margin:18px 0 0;padding:34px 20px;border:2px dashed var(--muted);border-radius:6px;
+ text-align:center;cursor:pointer;background:var(--panel)}
+.drop.over,.drop:focus-within{border-color:var(--first)}
+.drop input{position:absolute;opacity:0;width:1px;height:1px}
+.link{color:var(--first);text-decoration:underline}
+.overlay{position:relative}
+.overlay svg{position:absolute;inset:0;width:100%;height:100%}
+.overlay svg text{font:600 1px system-ui,-apple-system,"Segoe UI",sans-serif}
+#found{margin:14px 0 0}
+[hidden]{display:none!important}
 #connection,#top>.status{max-width:940px;margin:16px auto 0;padding:0 20px}
 footer{max-width:1600px;margin:20px auto;padding:0 20px;color:var(--muted);font-size:13px}
 """
@@ -81,6 +91,87 @@ function lost(is) {
 }
 poll();
 """
+_DETECTION_SCRIPT = """
+const drop = document.getElementById("drop"), input = document.getElementById("file");
+const state = document.getElementById("state"), view = document.getElementById("view");
+const image = document.getElementById("image"), boxes = document.getElementById("boxes");
+const table = document.querySelector("tbody"), found = document.getElementById("found");
+const color = (id) => `hsl(${(id * 137.5) % 360} 85% 45%)`;
+function say(text, kind) { state.textContent = text; state.className = `status ${kind}`; }
+function shape(name, parent, values, text) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(values)) node.setAttribute(key, value);
+  if (text) node.textContent = text;
+  parent.append(node);
+}
+function show(result, milliseconds) {
+  const {width, height, objects} = result, size = Math.max(width, height) / 45;
+  boxes.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  const labels = new Map();  // a box may have several classes
+  for (const {class_id, name, confidence, box, box_px} of objects) {
+    const key = JSON.stringify(box), text = `${name} ${Math.round(100 * confidence)}%`;
+    if (labels.has(key)) labels.get(key).text += `, ${text}`;
+    else labels.set(key, {box, text, stroke: color(class_id)});
+    const row = table.insertRow();
+    for (const cell of [name, `${(100 * confidence).toFixed(1)} %`, ...(box_px ?? ["", "", "", ""])])
+      row.insertCell().textContent = cell;
+  }
+  for (const {box, text, stroke} of labels.values()) {
+    const x = (box.x - box.w / 2) * width, y = (box.y - box.h / 2) * height, top = Math.max(y, size * 1.3);
+    shape("rect", boxes, {x, y, width: box.w * width, height: box.h * height, fill: "none", stroke,
+                          "stroke-width": size / 6});
+    shape("rect", boxes, {x, y: top - size * 1.3, width: text.length * size * 0.66, height: size * 1.3, fill: stroke});
+    shape("text", boxes, {x: x + size * 0.2, y: top - size * 0.35, fill: "#fff", style: `font-size:${size}px`}, text);
+  }
+  found.hidden = !objects.length;
+  const count = objects.length === 1 ? "1 object" : `${objects.length || "no"} objects`;
+  say(`${count} in ${Math.round(milliseconds)} ms`, "");
+}
+async function detect(file) {
+  if (!file) return;
+  URL.revokeObjectURL(image.src);
+  image.src = URL.createObjectURL(file);
+  view.hidden = false;
+  found.hidden = true;
+  boxes.replaceChildren();
+  table.replaceChildren();
+  say("Detecting", "idle");
+  const began = performance.now();
+  try {
+    const headers = {"Content-Type": file.type.startsWith("image/") ? file.type : "application/octet-stream"};
+    const answer = await fetch("detect", {method: "POST", headers, body: file});
+    const result = await answer.json();
+    if (answer.ok) show(result, performance.now() - began);
+    else say(result.error, "bad");
+  } catch (error) { say("No answer: the server has ended or was stopped.", "bad"); }
+}
+input.onchange = () => detect(input.files[0]);
+document.onpaste = (event) => detect(event.clipboardData.files[0]);
+document.ondragover = (event) => { event.preventDefault(); drop.classList.add("over"); };
+document.ondragleave = () => drop.classList.remove("over");
+document.ondrop = (event) => {
+  event.preventDefault();
+  drop.classList.remove("over");
+  detect(event.dataTransfer.files[0]);
+};
+"""
+
+
+def detection_page(title: str) -> HttpResponse:
+    """Page on which an image is dropped, and its objects are shown."""
+    head = "".join(f'<th scope="col">{text}</th>' for text in ("class", "confidence", "left", "top", "right", "bottom"))
+    body = (
+        f"<header class=wide><h1>{escape(title)}</h1><p class=muted>Detection with darkpy</p></header>"
+        "<main class=wide><label id=drop class=drop>Drop an image here, paste one, or "
+        '<span class=link>choose a file</span><input id=file type=file accept="image/*"></label>'
+        '<p id=state class="status idle" role=status>Ready</p>'
+        "<div id=view class=screen hidden><div class=overlay>"
+        '<img id=image alt="The image"><svg id=boxes role=img aria-label="Boxes of the objects"></svg></div></div>'
+        f"<div id=found class=scroll tabindex=0 hidden><table><thead><tr>{head}</tr></thead><tbody></tbody></table>"
+        '</div></main><footer>For programs: POST an image to <a href="detect">detect</a>; '
+        '<a href="openapi.json">openapi.json</a>, <a href="health">health</a></footer>'
+    )
+    return page(title, body, _DETECTION_SCRIPT)
 
 
 def training_page() -> HttpResponse:

@@ -132,7 +132,7 @@ def test_programs_get_the_chart_as_motion_jpeg(live: TrainingDashboard, tmp_path
     viewer.start()
     for n in range(1, 3):
         writer.update(update(n, math.inf if n == 1 else 2.0))
-        time.sleep(0.5)
+        time.sleep(0.3)
     live.close()
     viewer.join()
     parts = answers[0].body.split(b"\r\n\r\n")[1:]

@@ -18,7 +18,7 @@ from darkpy.serving.http_messages import HttpRequest, HttpResponse, Routes, json
 from darkpy.serving.http_server import HttpServer, ServerLimits
 from tests.serving.conftest import get, post, send
 
-LIMITS = ServerLimits(connections=6, bodies=2, body_bytes=1000, head_seconds=0.2, body_seconds=0.2, send_seconds=0.3)
+LIMITS = ServerLimits(connections=6, bodies=2, body_bytes=1000, head_seconds=0.1, body_seconds=0.1, send_seconds=0.15)
 OK = b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -31,7 +31,7 @@ async def fail(_: HttpRequest, __: bytes) -> HttpResponse:
 
 
 async def sleep(_: HttpRequest, __: bytes) -> HttpResponse:
-    await asyncio.sleep(0.4)
+    await asyncio.sleep(0.2)
     return json_response("slept")
 
 
@@ -158,7 +158,7 @@ def test_connections_and_bodies_beyond_the_limit_are_503() -> None:
     with serving(ServerLimits(connections=3, bodies=1, head_seconds=5)) as (server, _):
         first = threading.Thread(target=post, args=(server.port, "/sleep", b""))
         first.start()
-        time.sleep(0.1)
+        time.sleep(0.05)
         answer = post(server.port, "/hello", b"abc")
         assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
         idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(2)]
@@ -176,7 +176,7 @@ def test_a_client_that_does_not_read_is_dropped_and_nothing_waits_for_it() -> No
             began = time.monotonic()
             assert get(server.port, "/hello").status == 200
             assert time.monotonic() - began < 0.25
-            time.sleep(0.6)
+            time.sleep(0.3)
             assert len(server._connections) == 0
         assert log == []
 
@@ -201,7 +201,7 @@ def test_close_waits_for_answers_that_are_on_their_way() -> None:
         answers = []
         thread = threading.Thread(target=lambda: answers.append(post(server.port, "/sleep", b"").status))
         thread.start()
-        time.sleep(0.1)
+        time.sleep(0.05)
         server.close(grace_seconds=3)
         thread.join()
     assert answers == [200]
@@ -250,7 +250,7 @@ def test_streams_end_with_their_broadcast() -> None:
     for number in b"123":
         records.publish(b"%c" % number)
         images.publish(b"image%c" % number)
-        time.sleep(0.05)
+        time.sleep(0.02)
     for source in (images, records):
         source.finish()
     for thread in threads:

@@ -89,14 +89,14 @@ def test_two_viewers_see_frames_and_one_that_does_not_read_changes_nothing() -> 
     with running(streams, 100, size=640) as times:
         stuck = stuck_viewer(port)
         counts: list[int] = []
-        viewers = [threading.Thread(target=lambda: counts.append(watch(port, 0.6))) for _ in range(2)]
+        viewers = [threading.Thread(target=lambda: counts.append(watch(port, 0.4))) for _ in range(2)]
         for viewer in viewers:
             viewer.start()
         for viewer in viewers:
             viewer.join()
         assert get(port, "/status.json").json["viewers"] >= 1
         stuck.close()
-    assert min(counts) > 15, counts
+    assert min(counts) > 8, counts
     assert np.median(times) < 2e-3, "the network waits for a viewer"
 
 
@@ -166,7 +166,7 @@ def test_detections_are_posted_and_a_slow_host_delays_no_frame(once: bool) -> No
     with web_server(200, 0.05) as (host, posts):
         streams = VideoStreams("net", "film.mp4", post_host=host, post_once=once)
         with running(streams) as times:
-            time.sleep(0.3)
+            time.sleep(0.2)
     assert len(posts) == 1 if once else 2 <= len(posts) < len(times)
     assert posts[0][0] == "/found?key=1" and posts[0][1].startswith("cat, id: 0\ndog, id: 1\n\ntime:\n")
     assert np.median(times) < 2e-3
@@ -177,7 +177,7 @@ def test_a_host_that_fails_is_told_once() -> None:
     with web_server(500) as (host, posts):
         streams = VideoStreams("net", "film.mp4", post_host=host, log=log.append)
         with running(streams):
-            time.sleep(0.2)
+            time.sleep(0.1)
     assert len(posts) > 1 and log == ["-http_post_host 127.0.0.1: answers with status 500"]
     with running(VideoStreams("net", "film.mp4", post_host=host, log=log.append)):
         time.sleep(0.1)
