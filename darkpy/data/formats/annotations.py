@@ -20,6 +20,8 @@ from darkpy.errors import DarkpyError, ImageError
 
 MAX_SIDE_PX = 1 << 20
 MAX_SHOWN_FAULTS = 20
+MAX_TRIED_FOLDERS = 16
+"""Folders at the end of a path by which an image is looked for."""
 _SIZE_FROM_IMAGE = "image sizes that are missing, or impossible, are taken from the image files"
 _SIZE_SWAPPED = "images have the width and height of their annotation swapped: the image files decide"
 _BOXES_TURNED = "images are turned by their EXIF orientation, and their boxes with them"
@@ -130,7 +132,8 @@ class ImageFinder:
         parts = path_parts(name)
         if not parts or "\0" in name or Path(parts[-1]).suffix.lower() not in IMAGE_SUFFIXES:
             return None
-        for start, folder in product(range(len(parts)), (*near, *self.folders)):
+        starts = range(max(0, len(parts) - MAX_TRIED_FOLDERS), len(parts))
+        for start, folder in product(starts, (*near, *self.folders)):
             path = folder.joinpath(*parts[start:])
             if is_true(path.is_file):
                 return path

@@ -63,18 +63,25 @@ def read_kitti(source: Path, images: Path | None = None) -> AnnotatedDataset:
         stems = {file.stem for file in files}
         unlabeled = [path for place in places for path in find_images_below(place) if path.stem not in stems]
         report.losses[_NO_LABELS] += map(str, unlabeled)
-    report.check(_KITTI_HINT)
     if len(folders) == 1:
-        splits = _listed_splits(source, splits[""])
+        splits = _listed_splits(source, splits[""], report)
+    report.check(_KITTI_HINT)
     return join_images(splits, missing, report)
 
 
-def _listed_splits(source: Path, images: dict[Path, AnnotatedImage]) -> dict[str, dict[Path, AnnotatedImage]]:
+def _listed_splits(
+    source: Path, images: dict[Path, AnnotatedImage], report: ImportReport
+) -> dict[str, dict[Path, AnnotatedImage]]:
     """Divide images by the lists of a folder ImageSets, of file names without ending; no list is the split ``."""
     by_stem = {path.stem: path for path in images}
     folders = [folder / "ImageSets" for folder in (source, source.parent)]
     files = sorted(file for folder in folders if is_true(folder.is_dir) for file in folder.glob("*.txt"))
-    lists = {file.stem: read_lines(file, hint="a list has an image's name on each line") for file in files}
+    lists: dict[str, list[str]] = {}
+    for file in files:
+        try:
+            lists[file.stem] = read_lines(file, hint="a list has an image's name on each line")
+        except DarkpyError as error:
+            report.faults.append(error.message)
     found = {key: [by_stem[name] for name in map(str.strip, lines) if name in by_stem] for key, lines in lists.items()}
     if len(images) < sum(map(len, found.values())):  # trainval, perhaps
         found = {key: paths for key, paths in found.items() if key in ("train", "val", "test")}

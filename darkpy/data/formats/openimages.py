@@ -49,7 +49,8 @@ def read_openimages(
     report = ImportReport()
     beside = dict.fromkeys(file.parent for file in files)
     class_files = [path for folder in beside for path in sorted(folder.glob("*class-descriptions*.csv"))]
-    class_names = read_class_names(class_files[0] if classes is None else classes) if classes or class_files else {}
+    class_files = class_files[:1] if classes is None else [classes]
+    class_names = read_class_names(class_files[0], report) if class_files else {}
     folders = [images] if images else [*beside, *(folder.parent / "images" for folder in beside)]
     finder = ImageFinder(folders, report)
     splits: dict[str, dict[Path, AnnotatedImage]] = {}
@@ -91,15 +92,18 @@ def read_lines_of_csv(file: Path, hint: str) -> Iterator[list[str]]:
         raise DarkpyError(f"{file}: is not CSV: {error}", hint=hint) from error
 
 
-def read_class_names(file: Path) -> dict[str, str]:
-    """Read the name of each class by its identifier, such as /m/01yrx. Raises: DarkpyError."""
+def read_class_names(file: Path, report: ImportReport) -> dict[str, str]:
+    """Read the name of each class by its identifier, such as /m/01yrx; wrong lines are faults."""
     names: dict[str, str] = {}
-    for number, words in enumerate(read_lines_of_csv(file, _CLASS_HINT), start=1):
-        if len(words) < 2 or not words[1].strip() or not words[1].isprintable():
-            shown = ",".join(words)[:60]
-            raise DarkpyError(f"{file}:{number}: {shown!r} is not a class and its name", hint=_CLASS_HINT)
-        if words[:2] != ["LabelName", "DisplayName"]:
-            names[words[0].strip()] = words[1].strip()
+    try:
+        for number, words in enumerate(read_lines_of_csv(file, _CLASS_HINT), start=1):
+            if len(words) < 2 or not words[1].strip() or not words[1].isprintable():
+                shown = ",".join(words)[:60]
+                report.faults.append(f"{file}:{number}: {shown!r} is not a class and its name")
+            else:
+                names[words[0].strip()] = words[1].strip()
+    except DarkpyError as error:
+        report.faults.append(error.message)
     return names
 
 

@@ -26,6 +26,7 @@ from darkpy.data.lists.text_files import read_lines
 from darkpy.errors import DarkpyError
 
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "")
+_LIST_HINT = "a list of ImageSets/Main has the name of an image on each line"
 _CLASS_MARK = re.compile(r"\s(-1|0|1)$")
 _ATTRIBUTE_TAGS = ("truncated", "occluded", "attributes", "part")
 _ATTRIBUTES_DROPPED = "files have attributes of objects (truncated, occluded, parts, ...), which are dropped"
@@ -95,8 +96,9 @@ def read_voc(
             missing.append(name)
         elif made := annotated_image(str(file), image or file.with_suffix(".jpg"), size_px, objects, report):
             annotated[keys[file]] = made
+    by_name = {_name_below(file, annotations): keys[file] for file in files}
+    listed = _read_splits(folder / "ImageSets" / "Main", by_name, report)
     report.check("repair these files, or move them away; an annotation has <size>, and <bndbox> in each <object>")
-    listed = _read_splits(folder / "ImageSets" / "Main", {_name_below(file, annotations): keys[file] for file in files})
     missing += sorted({name for names in listed.values() for name in names} - set(keys.values()) - set(missing))
     existing = {split: [name for name in names if name in annotated] for split, names in listed.items()}
     splits = {split: names for split, names in existing.items() if names}
@@ -108,7 +110,7 @@ def _name_below(file: Path, folder: Path) -> str:
     return file.relative_to(folder).with_suffix("").as_posix()
 
 
-def _read_splits(folder: Path, keys: Mapping[str, str]) -> dict[str, list[str]]:
+def _read_splits(folder: Path, keys: Mapping[str, str], report: ImportReport) -> dict[str, list[str]]:
     """Read the lists of a folder: the keys of their images, or the name for an unknown one.
 
     Lists with a mark behind each image are those of a class, and left out. keys: by name.
@@ -117,7 +119,11 @@ def _read_splits(folder: Path, keys: Mapping[str, str]) -> dict[str, list[str]]:
     for file in sorted(folder.glob("*.txt")) if is_true(folder.is_dir) else ():
         if not file.stat().st_size:
             continue
-        lines = read_lines(file, hint="a list of ImageSets/Main has the name of an image on each line", keep_bytes=True)
+        try:
+            lines = read_lines(file, hint=_LIST_HINT, keep_bytes=True)
+        except DarkpyError as error:
+            report.faults.append(error.message)
+            continue
         filled = [line.strip() for line in lines if line.strip()]
         names = [name for name in filled if name in keys or name[0] != "#"]  # a comment of datumaro's
         is_of_class = all(_CLASS_MARK.search(name) for name in names) and not keys.keys() & set(names)

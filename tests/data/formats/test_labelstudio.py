@@ -195,6 +195,18 @@ def test_size_that_is_missing_is_the_images(root: Path) -> None:
     assert boxes(read(root, task({**bare, "original_width": 0, "original_height": None}))) == [("cat", BOX)]
 
 
+@pytest.mark.parametrize(
+    ("size", "box"), [((H, W), (10, 40, 40, 120)), ((W, H), (40, 20, 80, 80)), ((0, 0), (10, 40, 40, 120))]
+)
+def test_boxes_are_of_the_image_as_exif_turns_it(root: Path, size: tuple[int, int], box: tuple[int, ...]) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # turned clockwise: 200 x 100 pixels are shown as 100 x 200
+    PIL.Image.new("RGB", (W, H)).save(root / "a.jpg", exif=exif)
+    turned = {**region(RECTANGLE), "original_width": size[0], "original_height": size[1]}
+    dataset = read(root, task(turned))
+    assert (dataset.images["a"].w, dataset.images["a"].h) == (H, W) and boxes(dataset) == [("cat", box)]
+
+
 def test_faults_of_all_tasks_are_one_error(root: Path) -> None:
     wrong = [
         task(region({**RECTANGLE, "x": "1"}), region({**RECTANGLE, "width": math.nan})),
