@@ -16,6 +16,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from types import FrameType
 
@@ -24,6 +25,7 @@ import torch
 from darkpy.__main__ import main
 from darkpy.errors import DarkpyError
 from darkpy.finding import printable
+from darkpy.training.darknet_log import BELL, CLEAR_SCREEN
 from tests.fuzz.mutations import mutate
 
 MAX_CPU_SECONDS, HANG_CPU_SECONDS = 2.0, 20.0
@@ -132,8 +134,11 @@ def _run(target: Target, rng: random.Random, folder: Path) -> tuple[str, str] | 
     for stream in (stdout, stderr):
         stream.seek(0)
         texts.append(stream.read())
+    # the title that AlexeyAB's program writes on the terminal, for parsers of its log; others' files cannot
+    own_sequences = ("\r", *((CLEAR_SCREEN, BELL) if "--darknet-log" in command else ()))
     for text in texts:
-        if (plain := text.replace("\r", "")) != printable(plain, lines=True):
+        plain = reduce(lambda rest, sequence: rest.replace(sequence, ""), own_sequences, text)
+        if plain != printable(plain, lines=True):
             match = re.search(r"[^ -~\n\t]", plain)
             return "terminal", f"{command} {plain[max(match.start() - 60, 0) :][:160]!r}" if match else plain
     stray = {path.name for path in folder.iterdir() if path.name not in known}
