@@ -18,7 +18,7 @@ from torch import Tensor
 
 from darkpy.data.augment.config import DetectionAugmentConfig
 from darkpy.data.lists.labels import Labels, read_labels
-from darkpy.data.lists.paths import IMAGE_SUFFIXES, find_label, label_nearby
+from darkpy.data.lists.paths import IMAGE_SUFFIXES, find_label, is_true, label_nearby
 from darkpy.data.loading.images import load_image
 from darkpy.diagnostics.checks.duplicate_images import file_digest, image_print
 from darkpy.dialect import Dialect
@@ -160,13 +160,10 @@ def check_boxes(
 
 
 def _same_name(path: str) -> str | None:
-    """Return an image in the folder whose name differs in the suffix or in upper and lower case only."""
-    image = Path(path)
-    with suppress(OSError):
-        for file in sorted(image.parent.iterdir()):
-            is_same = file.stem.lower() == image.stem.lower() and file.suffix.lower() in IMAGE_SUFFIXES
-            if is_same and file.is_file():
-                return str(file)
+    """Return an image beside a path whose name differs in the suffix only."""
+    suffixes = sorted(IMAGE_SUFFIXES | {suffix.upper() for suffix in IMAGE_SUFFIXES})
+    with suppress(ValueError):  # a name that cannot exist
+        return next((str(file) for file in map(Path(path).with_suffix, suffixes) if is_true(file.is_file)), None)
     return None
 
 
