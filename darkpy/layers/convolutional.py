@@ -218,8 +218,8 @@ class Convolutional(WeightedLayer):
             x_BCHW = signs(x_BCHW)
         if spec.xnor or spec.binary:
             weights_FCKK = binarized(weights_FCKK)
-        if any(self.excess):
-            down, across = self.excess
+        down, across = spec.excess(Shape(*x_BCHW.shape[1:]))  # of this input: sizes vary in training
+        if down or across:
             x_BCHW = functional.pad(x_BCHW, (0, across, 0, down))
         padding = spec.border * spec.effective_dilation
         y_BFHW = functional.conv2d(

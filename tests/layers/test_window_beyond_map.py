@@ -60,3 +60,12 @@ def test_window_reads_zeros_below_and_right_of_its_map(name: str, dialect: str) 
 def test_window_larger_by_a_stride_or_more_is_refused(layer: str) -> None:
     with pytest.raises(ConfigError, match="size=4 is larger than the input, 4 x 2 x 3"):
         make_plan(f"{NET}[{layer}]\nfilters=5\nsize=4\nstride=2\n")
+
+
+@pytest.mark.parametrize(("planned", "given"), [(2, 6), (6, 2)])
+def test_input_of_another_size_than_planned_has_the_outputs_of_its_own(planned: int, given: int) -> None:
+    layer = CASES["convolution"]
+    sides = {side: f"[net]\nwidth={side}\nheight={side}\nchannels=3\n" for side in (planned, given)}
+    x_BCHW = torch.rand(1, 3, given, given, generator=torch.Generator().manual_seed(3))
+    actual, expected = (network(layer, "pjreddie", sides[side]).layers[0](x_BCHW) for side in (planned, given))
+    torch.testing.assert_close(actual, expected)
