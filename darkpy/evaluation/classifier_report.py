@@ -92,7 +92,8 @@ def make_classifier_report(
     true_I, best_I, prob_I, rank_I = errors.columns()
     is_judged_I = (true_I >= 0) & (best_I >= 0)
     is_correct_I = is_judged_I & (true_I == best_I)
-    cells, counts = torch.unique(torch.stack((true_I, best_I), dim=1)[true_I >= 0], dim=0, return_counts=True)
+    columns = len(names) + 1
+    keys, counts = torch.unique((true_I * columns + best_I + 1)[true_I >= 0], return_counts=True)
     (wrong_N,) = torch.nonzero(is_judged_I & ~is_correct_I, as_tuple=True)
     worst_N = wrong_N[prob_I[wrong_N].argsort(descending=True, stable=True)][:MAX_LISTED_ERRORS]
     accuracy = errors.accuracy
@@ -109,7 +110,8 @@ def make_classifier_report(
         correct_K=torch.bincount(true_I[is_correct_I], minlength=len(names)),
         given_K=torch.bincount(best_I[is_judged_I], minlength=len(names)),
         confusion=tuple(
-            (true_id, best_id, count) for (true_id, best_id), count in zip(cells.tolist(), counts.tolist(), strict=True)
+            (key // columns, key % columns - 1, count)
+            for key, count in zip(keys.tolist(), counts.tolist(), strict=True)
         ),
         calibration=calibrate(prob_I[is_judged_I], is_correct_I[is_judged_I]),
         true_I=true_I,

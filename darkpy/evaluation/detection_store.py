@@ -55,6 +55,10 @@ class DetectionStore:
     def class_D(self) -> Tensor:
         return self._tables()[0][1]
 
+    @property
+    def score_D(self) -> Tensor:
+        return self._tables()[1][:, 0]
+
     def by_image(self, images: int) -> tuple[Tensor, ...]:
         """Indices of the detections on each image."""
         return _groups(self.image_D, images)
@@ -74,17 +78,21 @@ class DetectionStore:
         """
         image_and_class_2D, score_and_box_D5 = self._tables()
         index_D = torch.arange(len(score_and_box_D5)) if index_D is None else index_D
-        size_I4 = torch.tensor([image.size * 2 for image in images]).view(-1, 4)
+        size_I4 = torch.tensor([image.size * 2 for image in images], dtype=torch.float32).view(-1, 4)
         for index in torch.split(index_D, ROWS_PER_CHUNK):
             image, class_id = image_and_class_2D[:, index]
-            size_px = size_I4[image]
-            # beyond the bound the product is infinite, and an infinite center minus an infinite half is NaN
-            boxes_frac = score_and_box_D5[index, 1:].clamp(-MAX_BOX_FRAC, MAX_BOX_FRAC)
-            box_px = (boxes_frac * size_px).double()
-            corners_px = (to_corners(box_px) + first_pixel).float().clamp_(min=first_pixel).minimum(size_px)
+            corners_px = self.edges_px(size_I4, index, first_pixel=first_pixel)
             columns = (image.tolist(), class_id.tolist(), score_and_box_D5[index, 0].tolist(), corners_px.tolist())
             for image_index, class_index, score, corners in zip(*columns, strict=True):
                 yield StoredDetection(image_index, class_index, score, *corners)
+
+    def edges_px(self, size_I4: Tensor, index_D: Tensor, *, first_pixel: int = 0) -> Tensor:
+        """Left, top, right and bottom of detections with some indices, inside the image. size_I4: w, h, w, h."""
+        size_px = size_I4[self.image_D[index_D]]
+        # beyond the bound the product is infinite, and an infinite center minus an infinite half is NaN
+        boxes_frac = self._tables()[1][index_D, 1:].clamp(-MAX_BOX_FRAC, MAX_BOX_FRAC)
+        box_px = (boxes_frac * size_px).double()
+        return (to_corners(box_px) + first_pixel).float().clamp_(min=first_pixel).minimum(size_px)
 
     def _tables(self) -> tuple[Tensor, Tensor]:
         """All batches in one table each; they are concatenated once, when they are asked for."""

@@ -16,7 +16,7 @@ from darkpy.evaluation.coco import CocoPrecision
 from darkpy.evaluation.detect import ImageStatus
 from darkpy.evaluation.error_analysis import ConfusionCell, DetectionErrors, ErrorAnalysis, ListedError
 from darkpy.evaluation.ground_truth import GroundTruth
-from darkpy.evaluation.metric_tables import evaluation_record
+from darkpy.evaluation.metric_tables import map_record
 from darkpy.evaluation.score_sweep import (
     SWEEP_THRESHOLDS,
     BestThreshold,
@@ -56,7 +56,7 @@ class DetectorReport:
     names: tuple[str, ...]
     images: tuple[ImageStatus, ...]
     darknet: MeanAveragePrecision
-    coco: CocoPrecision | None
+    coco: CocoPrecision
     errors: DetectionErrors
     best: tuple[BestThreshold | None, ...]
     best_overall: BestThreshold | None
@@ -83,7 +83,7 @@ def make_detector_report(
     analysis: ErrorAnalysis,
     truth: GroundTruth,
     darknet: MeanAveragePrecision,
-    coco: CocoPrecision | None,
+    coco: CocoPrecision,
 ) -> DetectorReport:
     """Compute the numbers from what a run over all images has accumulated."""
     ranked = analysis.precision.ranked()
@@ -120,10 +120,9 @@ def f1(tp: int, fp: int, truths: int) -> float | None:
 
 def class_records(report: DetectorReport) -> list[dict[str, Any]]:
     """Numbers of each class, as JSON objects and as rows of the table."""
-    coco = report.coco.classes if report.coco else ((None, None),) * len(report.names)
     records = []
     for class_id, (row, (coco_ap, coco_ap50), best) in enumerate(
-        zip(report.darknet.classes, coco, report.best, strict=True)
+        zip(report.darknet.classes, report.coco.classes, report.best, strict=True)
     ):
         records.append({
             "class_id": class_id,
@@ -149,9 +148,7 @@ def class_records(report: DetectorReport) -> list[dict[str, Any]]:
 def detector_record(report: DetectorReport, findings: Iterable[str]) -> dict[str, Any]:
     """The JSON object of a report. findings: as texts."""
     errors = report.errors
-    numbers = evaluation_record(report.darknet, report.coco, report.names)
-    darknet = {key: value for key, value in numbers["darknet"].items() if key != "classes"}
-    coco = numbers["coco"] and {key: value for key, value in numbers["coco"].items() if key != "classes"}
+    darknet = {key: value for key, value in map_record(report.darknet, report.names).items() if key != "classes"}
     with_truth = [class_id for class_id, row in enumerate(report.darknet.classes) if row.truths]
     return {
         "format": "darkpy evaluation",
@@ -163,7 +160,7 @@ def detector_record(report: DetectorReport, findings: Iterable[str]) -> dict[str
         "findings": list(findings),
         "darknet": darknet,
         "best": report.best_overall and asdict(report.best_overall),
-        "coco": coco,
+        "coco": report.coco.stats,
         "classes": class_records(report),
         "confusion": [
             {"true": report.name(true_id), "detected": report.name(detected_id), "count": count}
@@ -175,9 +172,7 @@ def detector_record(report: DetectorReport, findings: Iterable[str]) -> dict[str
         ],
         "false_positives": errors.false_positives,
         "missed": errors.missed,
-        "sizes": [
-            {**asdict(bucket), "AP": report.coco and report.coco.stats[f"AP_{bucket.name}"]} for bucket in errors.sizes
-        ],
+        "sizes": [{**asdict(bucket), "AP": report.coco.stats[f"AP_{bucket.name}"]} for bucket in errors.sizes],
         "calibration": asdict(report.calibration),
         "precision_at_recall": {report.names[k]: report.precision_KR[k].tolist() for k in with_truth},
         "worst_false_positives": [_error_record(report, error) for error in errors.worst_false_positives],

@@ -16,7 +16,7 @@ from torch import Tensor
 from darkpy.evaluation.average_precision import AveragePrecision
 from darkpy.evaluation.detect import ImageStatus
 from darkpy.evaluation.ground_truth import GroundTruth
-from darkpy.evaluation.truth_matching import GroupedGroundTruth, match_greedily
+from darkpy.evaluation.truth_matching import GroupedGroundTruth, match_greedily, position_in_group
 from darkpy.ops.boxes import Detections
 
 MIN_PLACED_IOU = 0.1
@@ -225,20 +225,21 @@ class ErrorAnalysis:
         )
 
     def _confusion(self) -> tuple[ConfusionCell, ...]:
-        pairs_T2 = torch.stack((self._truth.class_N, self._detected_class_T.long()), dim=1)
-        cells, counts = torch.unique(pairs_T2, dim=0, return_counts=True)
+        columns = self._classes + 1
+        key_T = self._truth.class_N * columns + self._detected_class_T + 1
+        keys, counts = torch.unique(key_T, return_counts=True)
         background = ((-1, class_id, count) for class_id, count in enumerate(self._background_K.tolist()) if count)
-        rows = zip(cells.tolist(), counts.tolist(), strict=True)
-        return (*((true_id, detected_id, count) for (true_id, detected_id), count in rows), *background)
+        rows = zip(keys.tolist(), counts.tolist(), strict=True)
+        return (*((key // columns, key % columns - 1, count) for key, count in rows), *background)
 
     def _missed(self, kind_T: Tensor, is_read_T: Tensor, area_T: Tensor) -> tuple[ListedError, ...]:
         """List the largest missed objects, of every class in turn."""
         truth = self._truth
         (missed_N,) = torch.nonzero(~self._is_found_T & is_read_T, as_tuple=True)
         missed_N = missed_N[area_T[missed_N].argsort(descending=True, stable=True)]
-        turn_N = _position_in_group(truth.class_N[missed_N])
+        turn_N = position_in_group(truth.class_N[missed_N])
         missed_N = missed_N[turn_N.argsort(stable=True)]
-        missed_N = missed_N[_position_in_group(truth.image_N[missed_N]) < MAX_LISTED_PER_IMAGE][:MAX_LISTED_ERRORS]
+        missed_N = missed_N[position_in_group(truth.image_N[missed_N]) < MAX_LISTED_PER_IMAGE][:MAX_LISTED_ERRORS]
         columns = (truth.image_N, kind_T, truth.class_N, truth.boxes_N4, self._detected_class_T, self._iou_T)
         rows = zip(*(column[missed_N].tolist() for column in columns), strict=True)
         return tuple(
@@ -257,7 +258,7 @@ class _WorstDetections:
     def add(self, whole_N4: Tensor, parts_N6: Tensor) -> None:
         """Add all false positives of some images."""
         by_score_N = parts_N6[:, 0].argsort(descending=True, stable=True)
-        is_listed_N = _position_in_group(whole_N4[by_score_N, 0]) < MAX_LISTED_PER_IMAGE
+        is_listed_N = position_in_group(whole_N4[by_score_N, 0]) < MAX_LISTED_PER_IMAGE
         chosen_N = by_score_N[is_listed_N][:MAX_LISTED_ERRORS]
         whole_N4, parts_N6 = (
             torch.cat((self._whole_N4, whole_N4[chosen_N])),
@@ -280,13 +281,3 @@ def _sum_by_key(keys_and_counts_2N: Tensor) -> Tensor:
     """Sum the counts of equal keys."""
     keys, index_N = torch.unique(keys_and_counts_2N[0], return_inverse=True)
     return torch.stack((keys, torch.zeros_like(keys).index_add_(0, index_N, keys_and_counts_2N[1])))
-
-
-def _position_in_group(group_N: Tensor) -> Tensor:
-    """Number of earlier entries with the same value."""
-    order_N = group_N.argsort(stable=True)
-    sorted_N = group_N[order_N]
-    index_N = torch.arange(len(group_N))
-    position_N = torch.empty_like(index_N)
-    position_N[order_N] = index_N - torch.searchsorted(sorted_N, sorted_N)
-    return position_N

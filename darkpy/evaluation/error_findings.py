@@ -175,8 +175,7 @@ def _on_classes(report: DetectorReport) -> Iterator[Finding]:
 
 
 def _on_placement(report: DetectorReport) -> Iterator[Finding]:
-    stats = report.coco.stats if report.coco else {}
-    loose, strict = stats.get("AP50"), stats.get("AP75")
+    loose, strict = report.coco.stats["AP50"], report.coco.stats["AP75"]
     if loose and strict is not None and strict < (1 - MIN_PLACEMENT_LOSS) * loose:
         text = f"Boxes are imprecise: AP is {percent(loose)} at an IoU of .50, and {percent(strict)} at .75"
         yield evaluation_finding("imprecise", text, "darkpy anchors DATA --cfg CFG fits the anchors to the boxes")

@@ -93,14 +93,14 @@ def recall_record(counts: ImageRecall) -> dict[str, Any]:
     }
 
 
-def evaluation_lines(darknet: MeanAveragePrecision, coco: CocoPrecision | None, names: Sequence[str]) -> Iterator[str]:
+def evaluation_lines(darknet: MeanAveragePrecision, coco: CocoPrecision, names: Sequence[str]) -> Iterator[str]:
     """darknet's mAP and COCO's AP side by side: the classes that have objects, then the means."""
     darknet_column = f"darknet AP{100 * darknet.iou_thresh:.0f}"
-    rows = [("class", "objects", "TP", "FP", darknet_column, *(("COCO AP50", "COCO AP") if coco else ()))]
+    rows: list[tuple[str, ...]] = [("class", "objects", "TP", "FP", darknet_column, "COCO AP50", "COCO AP")]
     for class_id, (row, name) in enumerate(zip(darknet.classes, names, strict=True)):
         if row.truths:
-            ap, ap50 = coco.classes[class_id] if coco else (None, None)
-            shares = (row.average_precision, *((ap50, ap) if coco else ()))
+            ap, ap50 = coco.classes[class_id]
+            shares = (row.average_precision, ap50, ap)
             rows.append((name, str(row.truths), str(row.tp), str(row.fp), *map(_percent, shares)))
     width = max(len(cells[0]) for cells in rows)
     for cells in rows:
@@ -110,28 +110,21 @@ def evaluation_lines(darknet: MeanAveragePrecision, coco: CocoPrecision | None, 
     points = f"{darknet.points} points of recall" if darknet.points else "area under the curve"
     mean = _percent(darknet.mean)
     yield f"darknet's mAP@{darknet.iou_thresh:.2f} {mean:>10}   all {len(names)} classes, {points}"
-    if coco:
-        classes = f"classes with objects ({len(rows) - 1} of {len(names)}), pycocotools"
-        for label, stat, note in (
-            ("COCO's AP", "AP", f"IoU .50 to .95, {classes}"),
-            ("COCO's AP50", "AP50", "IoU .50"),
-            ("COCO's AP75", "AP75", "IoU .75"),
-        ):
-            yield f"{label:18} {_percent(coco.stats[stat]):>10}   {note}"
+    for label, stat, note in (
+        ("COCO's AP", "AP", f"IoU .50 to .95, classes with objects ({len(rows) - 1} of {len(names)})"),
+        ("COCO's AP50", "AP50", "IoU .50"),
+        ("COCO's AP75", "AP75", "IoU .75"),
+    ):
+        yield f"{label:18} {_percent(coco.stats[stat]):>10}   {note}"
 
 
-def evaluation_record(
-    darknet: MeanAveragePrecision, coco: CocoPrecision | None, names: Sequence[str]
-) -> dict[str, Any]:
-    """The JSON object of `evaluate`; COCO's part is null without pycocotools."""
-    record: dict[str, Any] = {"darknet": map_record(darknet, names), "coco": None}
-    if coco is not None:
-        classes = [
-            {"class_id": class_id, "name": name, "AP": ap, "AP50": ap50}
-            for class_id, (name, (ap, ap50)) in enumerate(zip(names, coco.classes, strict=True))
-        ]
-        record["coco"] = {**coco.stats, "classes": classes}
-    return record
+def evaluation_record(darknet: MeanAveragePrecision, coco: CocoPrecision, names: Sequence[str]) -> dict[str, Any]:
+    """The JSON object of `evaluate`."""
+    classes = [
+        {"class_id": class_id, "name": name, "AP": ap, "AP50": ap50}
+        for class_id, (name, (ap, ap50)) in enumerate(zip(names, coco.classes, strict=True))
+    ]
+    return {"darknet": map_record(darknet, names), "coco": {**coco.stats, "classes": classes}}
 
 
 def _percent(share: float | None) -> str:

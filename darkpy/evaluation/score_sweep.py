@@ -84,9 +84,12 @@ def precision_at_recall(ranked: RankedDetections) -> Tensor:
     rank_N, tp_N = ranked.positions()
     best_N = best_from_here(class_N, tp_N.double() / rank_N)[is_tp_N]
     class_T, tp_T = class_N[is_tp_N], tp_N[is_tp_N]  # a curve starts a step at each true positive
-    # the first true positive of a class whose recall reaches a point: ceil(point * truths), but for rounding
-    point_R = torch.arange(RECALL_POINTS, dtype=torch.float64) / (RECALL_POINTS - 1)
-    needed_KR = (truths_K[:, None] * point_R - 1e-9).ceil().long().clamp(min=1)
+    # true positives with which the recall reaches a point, in the arithmetic of the quotient
+    point_R = torch.arange(RECALL_POINTS, dtype=torch.float64) * (1 / (RECALL_POINTS - 1))
+    point_R[-1] = 1.0
+    needed_KR = (truths_K[:, None] * point_R).round().long()
+    needed_KR += needed_KR.double() / truths_K[:, None].clamp(min=1) < point_R
+    needed_KR = needed_KR.clamp(min=1)
     found_K = torch.bincount(class_T, minlength=len(truths_K))
     begin_K = found_K.cumsum(0) - found_K
     index_KR = (begin_K[:, None] + needed_KR - 1).clamp(max=max(0, len(tp_T) - 1))

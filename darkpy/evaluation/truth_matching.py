@@ -5,7 +5,7 @@ D detections, T ground-truth objects, P pairs of both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -17,10 +17,15 @@ MAX_PAIRS = 1 << 20
 
 
 class GroupedGroundTruth:
-    """Ground-truth boxes in numbered groups (an image, or a class of an image): detections match within their group."""
+    """Ground-truth boxes in numbered groups (an image, or a class of an image): detections match within their group.
 
-    def __init__(self, boxes_T4: Tensor, group_T: Tensor) -> None:
-        self.count = len(group_T)
+    overlap: measure of a detection and an object.
+    """
+
+    def __init__(
+        self, boxes_T4: Tensor, group_T: Tensor, overlap: Callable[[Tensor, Tensor], Tensor] = boxes.iou
+    ) -> None:
+        self.count, self._overlap = len(group_T), overlap
         self._boxes_T4 = boxes_T4
         self._sorted_T, self._order_T = group_T.sort(stable=True)
 
@@ -63,7 +68,8 @@ class GroupedGroundTruth:
             shift_P = (begin - (count.cumsum(0) - count)).repeat_interleave(count)
             detection_P = detection.repeat_interleave(count)
             truth_P = self._order_T[shift_P + torch.arange(len(shift_P))]
-            yield detection_P, truth_P, boxes.iou(boxes_D4[detection_P], self._boxes_T4[truth_P]).nan_to_num_(0.0)
+            iou_P = self._overlap(boxes_D4[detection_P], self._boxes_T4[truth_P])
+            yield detection_P, truth_P, iou_P.nan_to_num_(0.0)
 
 
 def match_greedily(detection_P: Tensor, truth_P: Tensor, overlap_P: Tensor, score_D: Tensor) -> Tensor:
@@ -102,3 +108,13 @@ def first_occurrences(index_N: Tensor, count: int) -> Tensor:
     first = torch.full((count + 1,), len(index_N))
     first.scatter_reduce_(0, index_N[is_index_N], position_N[is_index_N], "amin")
     return first[index_N] == position_N  # -1 reads the last entry, which is never written
+
+
+def position_in_group(group_N: Tensor) -> Tensor:
+    """Number of earlier entries with the same value."""
+    order_N = group_N.argsort(stable=True)
+    sorted_N = group_N[order_N]
+    index_N = torch.arange(len(group_N))
+    position_N = torch.empty_like(index_N)
+    position_N[order_N] = index_N - torch.searchsorted(sorted_N, sorted_N)
+    return position_N

@@ -89,9 +89,9 @@ EVALUATE_HELP = f"""Evaluate a network on DATA's valid list: darknet's mAP and C
 of errors, curves, sizes, calibration, the worst errors as images), evaluation.json and CSV files with the same
 numbers. `darkpy compare-runs` puts two reports side by side.
 
-Detectors: {_ABOUT_DATA} darknet's mAP is that of `darkpy detector map`: one IoU threshold, all classes. COCO's AP is
-the mean over IoU .50 to .95 and the classes that have objects, for the detections of `darkpy detector valid`; it needs
-pycocotools (pip install pycocotools) and is skipped without it.
+Detectors: {_ABOUT_DATA} darknet's mAP is that of `darkpy detector map`: one IoU threshold, all classes. COCO's AP, with
+pycocotools' numbers, is the mean over IoU .50 to .95 and the classes that have objects, for the detections of
+`darkpy detector valid`.
 
 Classifiers: accuracy as in `darkpy classifier valid`, of each class; k of top-k is top= in DATA, or 5. The options
 -thresh, -iou_thresh, -points and -letter_box are for detectors.
@@ -272,7 +272,7 @@ class EvaluationSession:
         truths: GroundTruth,
         statuses: Sequence[ImageStatus],
         result: MeanAveragePrecision,
-        coco_result: CocoPrecision | None,
+        coco_result: CocoPrecision,
     ) -> Mapping[str, Iterable[bytes]]:
         """Name and content of each file of a report."""
         import darkpy
@@ -425,8 +425,9 @@ def evaluate(
 ) -> int:
     from darkpy.cli.commands.classifier import evaluate_classifier
     from darkpy.diagnostics.report.evaluation_files import PAGE_FILE, REPORT_FILES, classifier_files
-    from darkpy.evaluation import coco, metric_tables
+    from darkpy.evaluation import metric_tables
     from darkpy.evaluation.average_precision import map_options
+    from darkpy.evaluation.coco import coco_precision
     from darkpy.evaluation.detection_store import DetectionStore
     from darkpy.evaluation.error_analysis import ErrorAnalysis
     from darkpy.evaluation.result_files import valid_options
@@ -434,7 +435,6 @@ def evaluate(
 
     if folder is not None:
         require_output_folder(folder, REPORT_FILES, mark=PAGE_FILE, overwrite=overwrite)
-    has_coco = coco.is_available()
     session = EvaluationSession(data, cfg, weights, load)
     if not session.network.heads:
         classified = evaluate_classifier(
@@ -444,19 +444,15 @@ def evaluate(
             write_folder(folder, classifier_files(classified))
             console.info(f"wrote {folder / PAGE_FILE}")
         return EXIT_CODE_UNREADABLE_IMAGES if classified.unreadable else 0
-    if not has_coco:
-        console.info("COCO's AP is skipped: it needs pycocotools (pip install pycocotools)")
     truths, detections = session.read_ground_truth(), DetectionStore()
     precision = session.average_precision(truths, metric)
     analysis = ErrorAnalysis(precision, truths, len(session.names), len(session.paths))
     add = precision.add if folder is None else analysis.add
-    metrics = [Metric(map_options(session.network, letterbox), add)]
-    if has_coco:
-        metrics.append(Metric(valid_options(session.network, letterbox), detections.add))
-    statuses = session.run(metrics, pace)
+    options = map_options(session.network, letterbox), valid_options(session.network, letterbox)
+    statuses = session.run([Metric(options[0], add), Metric(options[1], detections.add)], pace)
     result = precision.result(metric.points)
     session.report_precision_loss(result, metric, letterbox, pace)
-    coco_result = coco.coco_precision(detections, truths, statuses, len(session.names)) if has_coco else None
+    coco_result = coco_precision(detections, truths, statuses, len(session.names))
     if as_json:
         console.echo(json.dumps(metric_tables.evaluation_record(result, coco_result, session.names)))
     else:

@@ -9,6 +9,7 @@ from darkpy.diagnostics.report.error_tiles import ErrorTile, TileSheet
 from darkpy.diagnostics.report.evaluation_charts import confusion_table
 from darkpy.diagnostics.report.evaluation_page import (
     EVALUATION_CSS,
+    MAX_LISTED_CLASSES,
     bar_cell,
     calibration_section,
     findings_list,
@@ -65,6 +66,6 @@ def _accuracy_table(report: ClassifierReport) -> str:
     records = [row for row in class_accuracies(report) if row["truths"]]
     rows = [
         [row["name"], str(row["truths"]), bar_cell(row["recall"]), bar_cell(row["precision"]), f"{row['f1']:.3f}"]
-        for row in sorted(records, key=lambda row: (row["recall"], row["name"]))
+        for row in sorted(records, key=lambda row: (row["recall"], row["name"]))[:MAX_LISTED_CLASSES]
     ]
     return table(["class", "images", "recall", "precision", "F1"], rows, "The lowest recall first.")

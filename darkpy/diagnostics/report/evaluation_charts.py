@@ -95,7 +95,7 @@ def confusion_table(cells: Iterable[ConfusionCell], names: Sequence[str], *, bac
     present = sorted({class_id for cell in counts for class_id in cell if class_id >= 0})
     note = ""
     if len(present) > MAX_MATRIX_CLASSES:
-        errors: Counter[int] = Counter()
+        errors = Counter(dict.fromkeys(present, 0))
         for (true_id, detected_id), count in counts.items():
             if true_id != detected_id and min(true_id, detected_id) >= 0:
                 errors.update({true_id: count, detected_id: count})

@@ -31,7 +31,7 @@ from darkpy.evaluation.ground_truth import GroundTruth
 from darkpy.evaluation.score_sweep import Calibration
 from darkpy.finding import Finding, count_text
 
-MAX_LISTED_IMAGES = 20
+MAX_LISTED_IMAGES, MAX_LISTED_CLASSES = 20, 1000
 MAX_CURVES = len(CURVE_COLORS)
 SECTION_OF_FINDING = {
     "missed": "missed",
@@ -90,6 +90,7 @@ ul.findings a:hover{text-decoration:underline}
 ul.findings a:after{content:" ↓";color:var(--first)}
 ul.findings .try{color:var(--muted);display:block;font-size:13px}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:8px 24px}
+.pair td,.pair th{padding:3px 6px}
 .stack{display:flex;height:26px;margin:4px 0 2px;border-radius:4px;overflow:hidden;background:var(--grid)}
 .stack i{display:block;height:100%;min-width:1px}
 .key{display:flex;flex-wrap:wrap;gap:2px 18px;list-style:none;margin:4px 0 14px;padding:0;font-size:13px}
@@ -184,10 +185,8 @@ def page_header(run: EvaluatedRun, facts: Iterable[tuple[str, str]]) -> str:
 def _header(report: DetectorReport) -> str:
     result = report.darknet
     facts = [(f"darknet's mAP@{result.iou_thresh:.2f}".replace("0.", "."), f"{100 * result.mean:.2f} %")]
-    if report.coco:
-        facts += [
-            (text, percent(report.coco.stats[stat], 2)) for text, stat in (("COCO's AP", "AP"), ("COCO's AP50", "AP50"))
-        ]
+    for text, stat in (("COCO's AP", "AP"), ("COCO's AP50", "AP50")):
+        facts.append((text, percent(report.coco.stats[stat], 2)))
     facts += [
         (f"precision at {result.thresh:g}", percent(result.precision, 1)),
         (f"recall at {result.thresh:g}", percent(result.recall, 1)),
@@ -233,8 +232,20 @@ def _class_table(report: DetectorReport) -> str:
     known = sorted((row for row in records if row["truths"]), key=lambda row: (row["average_precision"], row["name"]))
     rest = [row for row in records if not row["truths"] and row["fp"]]
     mean = sum(row["average_precision"] for row in known) / len(known) if known else 0.0
-    coco = ("COCO AP",) if report.coco else ()
-    head = ["class", "objects", "AP", *coco, "precision", "recall", "F1", "TP", "FP", "missed", "best F1", "at thresh"]
+    head = [
+        "class",
+        "objects",
+        "AP",
+        "COCO AP",
+        "precision",
+        "recall",
+        "F1",
+        "TP",
+        "FP",
+        "missed",
+        "best F1",
+        "at thresh",
+    ]
 
     def cells(row: dict[str, Any]) -> list[str]:
         ap = row["average_precision"]
@@ -246,7 +257,7 @@ def _class_table(report: DetectorReport) -> str:
             row["name"],
             str(row["truths"]),
             bar_cell(ap, low=ap is not None and ap < mean - 0.1),
-            *((percent(row["coco_ap"], 1),) if coco else ()),
+            percent(row["coco_ap"], 1),
             bar_cell(row["precision"]),
             bar_cell(row["recall"]),
             "-" if row["f1"] is None else f"{row['f1']:.3f}",
@@ -256,8 +267,11 @@ def _class_table(report: DetectorReport) -> str:
 
     without = sum(not row["truths"] for row in records)
     note = f"; {count_text(without, 'class')} without an object" if without else ""
+    shown = [*known, *rest]
+    if len(shown) > MAX_LISTED_CLASSES:
+        note += f"; {len(shown) - MAX_LISTED_CLASSES} more are in classes.csv"
     caption = f"The lowest AP first. Precision, recall and F1 at a threshold of {thresh:g}{note}."
-    return table(head, map(cells, [*known, *rest]), caption)
+    return table(head, map(cells, shown[:MAX_LISTED_CLASSES]), caption)
 
 
 def _confusion(report: DetectorReport) -> str:
@@ -307,15 +321,14 @@ def _size_table(report: DetectorReport) -> str:
     rows = []
     for bucket in report.errors.sizes:
         missed = bucket.truths - bucket.found
-        ap = report.coco.stats[f"AP_{bucket.name}"] if report.coco else None
         rows.append([
             f"{bucket.name}{limits[bucket.name]}",
             f"{bucket.truths} ({percent(share(bucket.truths, whole))})",
             bar_cell(share(bucket.found, bucket.truths)),
             f"{missed} ({percent(share(missed, lost))})",
-            *([percent(ap, 1)] if report.coco else []),
+            percent(report.coco.stats[f"AP_{bucket.name}"], 1),
         ])  # fmt: skip
-    head = ["pixels", "objects", "found", "missed", *(["COCO AP"] if report.coco else [])]
+    head = ["pixels", "objects", "found", "missed", "COCO AP"]
     return table(head, rows, f"Recall at a threshold of {report.darknet.thresh:g}.")
 
 
@@ -357,8 +370,6 @@ def _coco_table(report: DetectorReport) -> str:
     points = f"{result.points} points of recall" if result.points else "area under the curve"
     rule = f"darknet's mAP@{result.iou_thresh:.2f}, {points}, all {len(report.names)} classes"
     rows = [[rule, bar_cell(result.mean)]]
-    if report.coco is None:
-        return table(["number", "value"], rows) + "<p class=muted>COCO's numbers need pycocotools.</p>"
     rows += [[f"COCO's {text}", bar_cell(report.coco.stats[stat])] for stat, text in COCO_TEXTS.items()]
     return table(["number", "value"], rows)
 
@@ -370,7 +381,7 @@ def _rules(report: DetectorReport) -> str:
         f"overlaps an object of its class by an IoU above {iou} that no other one has taken. Confusion: of the "
         f"detections above {thresh}, the one with the highest score takes the object of any class that it overlaps "
         f"most, if by an IoU above {iou}; then the next one takes one of those left. Poorly placed: an IoU of .1 to "
-        f"{iou}. COCO's numbers are those of pycocotools on the detections of <code>detector valid</code>. "
+        f"{iou}. COCO's numbers are those of pycocotools for the detections of <code>detector valid</code>. "
         f"Calibration: the detections above {thresh} in ten bins of the score; the ECE is the mean distance of score "
         f"and share of correct ones, weighted by the bins' counts.</p>"
     )

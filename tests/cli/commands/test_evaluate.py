@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import darkpy
-from darkpy.evaluation import coco
 from tests.cli.conftest import Run, write_image, write_weights
 
 NET = ("pets.data", "net.cfg", "net.weights", "--device", "cpu")
@@ -226,13 +225,6 @@ def test_evaluate_puts_cocos_number_beside(judged: Path, run: Run) -> None:
     found = json.loads(run(*EVALUATE, "--json").out)
     assert found["darknet"]["mean_average_precision"] == 0.25
     assert found["coco"]["AP"] == pytest.approx(51 / 101)
-
-
-def test_evaluate_does_without_pycocotools(judged: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coco, "is_available", lambda: False)
-    code, out, err = run(*EVALUATE)
-    assert code == 0 and "25.00 %" in out and "COCO" not in out
-    assert err.startswith("note: COCO's AP is skipped: it needs pycocotools")
 
 
 def test_real_network_on_real_images_has_alexeyabs_map(shared: Path, tmp_path: Path, run: Run) -> None:

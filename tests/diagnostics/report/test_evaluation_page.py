@@ -68,7 +68,7 @@ class _Tags(HTMLParser):
 
 
 def make_report(
-    folder: Path, classes: int, *, detected: bool = True, labeled: bool = True, with_coco: bool = False
+    folder: Path, classes: int, *, detected: bool = True, labeled: bool = True
 ) -> tuple[DetectorReport, GroundTruth]:
     """Random objects, found, missed and confused, on gray images."""
     rng = torch.Generator().manual_seed(classes)
@@ -94,7 +94,7 @@ def make_report(
         store.add(detections)
     names = [f"class {index}" for index in range(classes)]
     statuses = [ImageStatus(index, str(path), (80, 60)) for index, path in enumerate(paths)]
-    coco = coco_precision(store, truth, statuses, classes) if with_coco else None
+    coco = coco_precision(store, truth, statuses, classes)
     return make_detector_report(EVALUATED, names, statuses, analysis, truth, precision.result(), coco), truth
 
 
@@ -117,11 +117,9 @@ def test_page_is_one_file_that_links_to_its_own_parts_only(
 
 
 def test_numbers_of_the_json_are_those_of_the_csv_and_of_both_evaluations(tmp_path: Path) -> None:
-    pytest.importorskip("pycocotools")
-    report, truth = make_report(tmp_path, 3, with_coco=True)
+    report, truth = make_report(tmp_path, 3)
     files = {name: b"".join(chunks) for name, chunks in detector_files(report, truth).items()}
     record = json.loads(files[RECORD_FILE])
-    assert report.coco is not None
     assert record["coco"] == report.coco.stats and len(record["coco"]) == 12
     assert record["darknet"]["mean_average_precision"] == report.darknet.mean
     for row, class_row, line in zip(
