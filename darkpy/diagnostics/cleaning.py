@@ -96,15 +96,14 @@ class Cleaner:
             for index in range(len(entry.files))
             if index not in entry.dropped
         ]
-        kept = {*images, *(find_label(file, self.dialect) for file in images)}
+        kept = {path for image in images for path in self._files_of(image)}
         moved: dict[Path, MovedFile] = {}
         for key, entry in self._lists.items():
             if entry.dropped and len(entry.dropped) == len(entry.files):
                 reason = next(iter(entry.dropped.values()))
                 raise DarkpyError(f"{entry.path}: no image of {key}= would remain; the first: {reason}")
             for index, reason in entry.dropped.items():
-                image = entry.files[index]
-                for path in (image, find_label(image, self.dialect)):
+                for path in self._files_of(entry.files[index]):
                     if path.absolute() not in kept and (path.is_file() or path.is_symlink()):
                         moved.setdefault(path.absolute(), MovedFile(path, reason))
             for file in (entry.path, self.data.find(DIFFICULT_KEYS[key])) if entry.dropped else ():
@@ -115,6 +114,13 @@ class Cleaner:
         for path, (reason, text) in self._cleaned_labels().items():
             moved.setdefault(path.absolute(), MovedFile(path, reason, text))
         return list(moved.values())
+
+    def _files_of(self, image: Path) -> tuple[Path, ...]:
+        """Return an image, and its label file unless its name is not an image's."""
+        try:
+            return image, find_label(image, self.dialect)
+        except DarkpyError:
+            return (image,)
 
     def _drop_unusable(self, entry: _CleanedList) -> None:
         """Drop images that cannot be read, or whose label file is there and cannot."""

@@ -145,6 +145,14 @@ def test_fault_of_most_files_is_not_cleaned(run: Run, spoiled: str, told: str) -
     assert code == 2 and told in err and out == "" and files() == before
 
 
+def test_lines_that_name_no_image_are_left_out(run: Run) -> None:
+    Path("set/film.mp4").write_bytes(b"film")
+    train = Path("train.list").read_text()
+    Path("train.list").write_text(f"{train}set/film.mp4\nnowhere\n")
+    code, out, _ = run("dataset", "clean", "my.data")
+    assert code == 0 and "1 files moved, 1 rewritten" in out and Path("train.list").read_text() == train
+
+
 def test_boxes_that_are_not_lines_are_left_alone(run: Run) -> None:
     Path("set/t0.txt").write_text("0 .5 .5\n.5 .5 1\n.2 .2 .1 .1 9 .5 .5 .1 .1\n")
     assert "nothing to clean" in run("dataset", "clean", "my.data").out
