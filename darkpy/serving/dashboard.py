@@ -22,7 +22,7 @@ from darkpy.diagnostics.report.page import page_content
 from darkpy.errors import DarkpyError
 from darkpy.process import format_clock
 from darkpy.serving.broadcast import mjpeg_response
-from darkpy.serving.http_messages import HTML_TYPE, HttpRequest, HttpResponse, Routes
+from darkpy.serving.http_messages import HTML_TYPE, HttpError, HttpRequest, HttpResponse, Routes
 from darkpy.serving.http_server import LOOPBACK_HOST, HttpServer
 from darkpy.serving.web_pages import is_browser, training_page
 
@@ -90,7 +90,10 @@ class TrainingDashboard:
         return training_page() if is_browser(request) else await self._stream(request, body)
 
     async def _content(self, request: HttpRequest, _: bytes) -> HttpResponse:
-        content, version = await asyncio.to_thread(self._page.current, self._reader)
+        try:
+            content, version = await asyncio.to_thread(self._page.current, self._reader)
+        except DarkpyError as error:  # it is moved or removed while the run goes on
+            raise HttpError(HTTPStatus.NOT_FOUND, "the log of the run cannot be read") from error
         headers = {"ETag": f'"{self._began:x}-{version}"'}
         if request.headers.get("if-none-match") == headers["ETag"]:
             return HttpResponse(status=HTTPStatus.NOT_MODIFIED, content_type=HTML_TYPE, headers=headers)
@@ -100,7 +103,10 @@ class TrainingDashboard:
         async def charts() -> AsyncGenerator[bytes, None]:
             shown = -1
             while True:
-                chart, version = await asyncio.to_thread(self._chart.current, self._reader)
+                try:
+                    chart, version = await asyncio.to_thread(self._chart.current, self._reader)
+                except DarkpyError:
+                    return
                 if chart and version != shown:
                     yield chart
                     shown = version

@@ -41,7 +41,7 @@ _LISTENING_SOCKETS: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 def _close_in_child() -> None:
     """Close the ports in a forked process: a loader's worker that outlives its training would keep them taken."""
     for listener in tuple(_LISTENING_SOCKETS):
-        os.close(listener.detach())
+        listener.close()
 
 
 if hasattr(os, "register_at_fork"):
@@ -52,7 +52,8 @@ if hasattr(os, "register_at_fork"):
 class ServerLimits:
     """Limits of a server; a client beyond one gets an error or loses its connection.
 
-    connections: at a time, further ones get 503. bodies: requests with a body at a time, further ones get 503.
+    connections: at a time; further ones get 503, and beyond twice as many nothing.
+    bodies: requests with a body at a time; further ones get 503.
     head_seconds, body_seconds: for the whole head and the whole body. send_seconds: for each chunk of an answer.
     """
 
@@ -74,7 +75,7 @@ class HttpServer:
     host: address to listen on. On a loopback address, requests under other host names are refused: a web page could
         otherwise lead its own name here and read the answers (DNS rebinding). port: 0 takes a free one.
     log: gets one line for each failure of the server itself.
-    statuses: how many answers had each status; shed: connections beyond the limit.
+    statuses: how many answers had each status.
     Raises: DarkpyError when the port cannot be taken.
     """
 
@@ -141,7 +142,9 @@ class HttpServer:
         self._connections.add(task)
         writer.transport.set_write_buffer_limits(high=0)
         try:
-            if len(self._connections) > self.limits.connections:
+            if len(self._connections) > 2 * self.limits.connections:
+                writer.transport.abort()
+            elif len(self._connections) > self.limits.connections:
                 error = HttpError(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", RETRY_HEADERS)
                 await self._send(writer, error.response(), has_body=True)
                 await _discard(reader)

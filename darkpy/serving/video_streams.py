@@ -8,9 +8,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from darkpy.errors import DarkpyError
 from darkpy.serving.broadcast import JSON_BACKLOG_FRAMES, Broadcast, json_array_response, mjpeg_response
 from darkpy.serving.detection_posts import DetectionPosts
-from darkpy.serving.http_messages import HttpRequest, HttpResponse, json_response
+from darkpy.serving.http_messages import HttpRequest, HttpResponse, Routes, json_response
 from darkpy.serving.http_server import LOOPBACK_HOST, HttpServer
 from darkpy.serving.web_pages import is_browser, video_page
 from darkpy.sources.handoff import Worker
@@ -103,12 +104,12 @@ class VideoStreams:
             data = io.BytesIO()
             draw().save(data, "JPEG", quality=STREAM_JPEG_QUALITY)
             self.images.publish(data.getvalue())
-        except (OSError, ValueError, MemoryError) as error:  # too large for a JPEG, for example
+        except (DarkpyError, OSError, ValueError, MemoryError) as error:  # too large for a JPEG, for example
             if not self._has_failed:
                 self._log(f"-mjpeg_port: a frame cannot be shown: {error}")
             self._has_failed = True
 
-    def _image_routes(self) -> dict[str, Any]:
+    def _image_routes(self) -> Routes:
         async def start(request: HttpRequest, _: bytes) -> HttpResponse:
             # AlexeyAB's program answers every request with the stream
             return self._page if is_browser(request) else mjpeg_response(self.images.subscribe())
@@ -121,7 +122,7 @@ class VideoStreams:
 
         return {"/": {"GET": start}, "/stream.mjpg": {"GET": stream}, "/status.json": {"GET": status}}
 
-    def _json_routes(self) -> dict[str, Any]:
+    def _json_routes(self) -> Routes:
         async def stream(_: HttpRequest, __: bytes) -> HttpResponse:
             return json_array_response(self.records.subscribe())
 

@@ -58,15 +58,16 @@ poll();
 """
 _TRAINING_SCRIPT = """
 let tag = "";
-function merge(parent, next) {  // replaces what has changed, so that the rest keeps its state
+function merge(parent, next) {  // replaces the sections that have changed, so that the others keep their state
+  const sections = [...next.children].filter((child) => child.id), names = new Set(sections.map((child) => child.id));
+  for (const old of [...parent.children]) if (!names.has(old.id)) old.remove();
   let place = parent.firstElementChild;
-  for (const child of [...next.children]) {
-    const old = child.id ? document.getElementById(child.id) : null;
-    if (!old) { parent.insertBefore(child, place); continue; }
-    const closed = old.querySelectorAll("details");
-    child.querySelectorAll("details").forEach((item, index) => { item.open = closed[index]?.open ?? false; });
-    if (!old.isEqualNode(child)) old.replaceWith(child);
-    place = document.getElementById(child.id).nextElementSibling;
+  for (const section of sections) {
+    if (place?.id !== section.id) { parent.insertBefore(section, place); continue; }
+    const old = place, shown = old.querySelectorAll("details");
+    place = old.nextElementSibling;
+    section.querySelectorAll("details").forEach((item, index) => { item.open = shown[index]?.open ?? false; });
+    if (!old.isEqualNode(section)) old.replaceWith(section);
   }
 }
 async function poll() {

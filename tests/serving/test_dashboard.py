@@ -6,17 +6,18 @@ import io
 import math
 import re
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from PIL import Image
 
 import darkpy
 from darkpy.__main__ import main
+from darkpy.cli.serving_options import serving_dashboard
 from darkpy.diagnostics.monitor.run_log import LoggedLayer, LoggedMap, LoggedRun, LogWriter
 from darkpy.errors import DarkpyError
 from darkpy.finding import Finding
@@ -82,6 +83,8 @@ def test_the_page_follows_the_log(live: TrainingDashboard, tmp_path: Path) -> No
         stream.write(',"batch_num":11,"loss":1,"average":2.5,"rate":0.1,"seen":88,"images":8}\n')
     assert 'id="map"' in text and "50.00 %" in text and "1 finding" in text and "<script>" not in text
     assert "Update 11 of 100" in content(live) and "cannot be read" not in content(live)
+    path.unlink()
+    assert get(live.server.port, "/run.html").status == 404
 
 
 def test_an_unchanged_log_is_not_sent_again(live: TrainingDashboard, tmp_path: Path) -> None:
@@ -127,18 +130,14 @@ def test_programs_get_the_chart_as_motion_jpeg(live: TrainingDashboard, tmp_path
     writer = LogWriter(path)
     live.on_start(started(path))
     writer.begin(RUN)
-    port, answers = live.server.port, []
-    viewer = threading.Thread(target=lambda: answers.append(get(port, "/")))
-    viewer.start()
-    for n in range(1, 3):
-        writer.update(update(n, math.inf if n == 1 else 2.0))
-        time.sleep(0.3)
-    live.close()
-    viewer.join()
-    parts = answers[0].body.split(b"\r\n\r\n")[1:]
-    with Image.open(io.BytesIO(parts[0])) as image:
-        assert (image.format, image.size) == ("JPEG", (1000, 1000))
-    assert len(parts) >= 2
+    with urlopen(live.server.url) as stream:
+        for n in (1, 2):
+            writer.update(update(n, math.inf if n == 1 else 2.0))
+            head = [stream.readline() for _ in range(4)]
+            assert (head[1], head[3]) == (b"Content-Type: image/jpeg\r\n", b"\r\n")
+            data = stream.read(int(head[2].split()[1]) + 2)
+            with Image.open(io.BytesIO(data)) as image:
+                assert (image.format, image.size) == ("JPEG", (1000, 1000))
 
 
 def test_a_run_without_a_log_is_an_error_and_other_ranks_do_nothing(live: TrainingDashboard, tmp_path: Path) -> None:
@@ -148,6 +147,13 @@ def test_a_run_without_a_log_is_an_error_and_other_ranks_do_nothing(live: Traini
         live.on_start(run)
     live.on_start(started(tmp_path / "none", is_main=False))
     assert "Waiting" in content(live)
+
+
+def test_other_ranks_open_no_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with serving_dashboard(0, "127.0.0.1", has_monitor=True) as callbacks:
+        assert callbacks == ()
 
 
 @pytest.mark.slow
@@ -184,6 +190,7 @@ def test_a_real_browser_follows_a_training(tmp_path: Path, monkeypatch: pytest.M
         assert pages[0].evaluate("document.querySelector('#layers details').open"), "it was closed by an update"
         assert pages[0].evaluate("document.title") == "sample.cfg"
         sections = pages[0].evaluate("[...document.querySelectorAll('main>section')].map(part => part.id)")
+        assert len(sections) == pages[0].evaluate("document.querySelector('main').children.length")
         assert sections[:4] == ["findings", "loss", "map", "rate"] and len(set(sections)) == len(sections)
         pages[0].pixels(tmp_path / "light.png")
         control.run.stop()
