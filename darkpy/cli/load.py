@@ -83,11 +83,11 @@ def open_network(
     images: list[torch.Tensor] = []
     if options.precision == "int8":
         paths = expand_paths([options.calibrate]) if options.calibrate else examples
-        images = _calibration_images(network, paths)
+        images = calibration_images(network, paths)
     return accelerate(network, config, images=images)
 
 
-def _calibration_images(network: Network, paths: Sequence[Path]) -> list[torch.Tensor]:
+def calibration_images(network: Network, paths: Sequence[Path]) -> list[torch.Tensor]:
     """Network inputs of images spread evenly over the paths; unreadable ones are skipped with a warning."""
     from darkpy.errors import ImageError
     from darkpy.evaluation.detect import DetectOptions, read_input

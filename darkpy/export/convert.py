@@ -6,14 +6,15 @@ A source fills a network, a target packs it; both report what they could not car
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from darkpy.errors import DarkpyError, WeightsError
 from darkpy.evaluation.onnx_outputs import run_onnx
-from darkpy.export.ncnn_files import dropped_by_ncnn, pack_ncnn, run_ncnn
+from darkpy.export.deepstream import deepstream_config
+from darkpy.export.ncnn_files import pack_ncnn, run_ncnn
 from darkpy.export.onnx_files import dropped_by_onnx, pack_onnx
 from darkpy.export.onnx_graph import OUTPUT_FORMS, OnnxOptions
 from darkpy.export.safetensors_files import pack_safetensors, read_safetensors
@@ -28,6 +29,14 @@ from darkpy.export.state_dict import (
 )
 from darkpy.export.third_party import THIRD_PARTY_LAYOUTS
 from darkpy.export.torch_files import pack_torch, read_torch
+from darkpy.export.torch_graphs import (
+    pack_pt2,
+    pack_torchscript,
+    run_coreml,
+    run_pt2,
+    run_torchscript,
+    write_coreml,
+)
 from darkpy.files import open_regular, write_atomic
 from darkpy.network import Network
 
@@ -50,11 +59,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A network with its weights, on the way to a target."""
+    """A network with its weights, on the way to a target. stem: of the file's name."""
 
     network: Network
     metadata: WeightsMetadata
     onnx: OnnxOptions = field(default_factory=OnnxOptions)
+    stem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +75,8 @@ class Target:
     allows_partial: True if it may end before the network does.
     run: runs a file of a folded network on x_BCHW and returns its outputs by name; None for weights, which darkpy runs.
     precisions: of such a file, the usual one first. forms: of its outputs.
-    companion: suffix of a second file beside it, and what yields its bytes.
+    companions: of further files beside it, the suffix and what yields their bytes.
+    write: for what is no file, in place of pack.
     """
 
     name: str
@@ -76,7 +87,8 @@ class Target:
     run: Callable[[Path, torch.Tensor], Mapping[str, torch.Tensor]] | None = None
     precisions: tuple[str, ...] = ()
     forms: tuple[str, ...] = ()
-    companion: tuple[str, Callable[[Conversion], Iterator[bytes]]] | None = None
+    companions: Mapping[str, Callable[[Conversion], Iterator[bytes]]] = field(default_factory=dict)
+    write: Callable[[Conversion, Path], None] | None = None
 
 
 def open_source(path: Path) -> Source:
@@ -140,10 +152,13 @@ def write_target(conversion: Conversion, target: Target, path: Path) -> None:
     if cutoff is not None and not target.allows_partial:
         place = conversion.network.plan.place(cutoff)
         raise WeightsError(f"{target.name} files must be complete, but {place} and later layers have no weights")
-    if target.companion is not None:  # first, so that a file is never without it
-        suffix, pack_companion = target.companion
+    conversion = replace(conversion, stem=path.stem)
+    for suffix, pack_companion in target.companions.items():  # first, so that a file is never without them
         write_atomic(path.with_suffix(suffix), pack_companion(conversion))
-    write_atomic(path, target.pack(conversion))
+    if target.write is not None:
+        target.write(conversion, path)
+    else:
+        write_atomic(path, target.pack(conversion))
 
 
 def target_for(path: Path, name: str | None = None) -> Target:
@@ -154,7 +169,8 @@ def target_for(path: Path, name: str | None = None) -> Target:
         if path.suffix.lower() in target.suffixes:
             return target
     if path.suffix.lower() in OTHER_RUNTIMES:
-        hint = OTHER_RUNTIMES[path.suffix.lower()].format(path.with_suffix(".onnx"))
+        paths = (path.with_suffix(suffix) for suffix in (".onnx", ".mlpackage", ".torchscript"))
+        hint = OTHER_RUNTIMES[path.suffix.lower()].format(*paths)
         raise DarkpyError(f"{path}: darkpy does not write {path.suffix} files", hint=hint)
     suffixes = ", ".join(suffix for target in TARGET_FORMATS.values() for suffix in target.suffixes)
     raise DarkpyError(f"{path}: its suffix names no format", hint=f"one of {suffixes}, or --to FORMAT")
@@ -164,11 +180,22 @@ def _arrays(conversion: Conversion) -> dict[str, torch.Tensor]:
     return state_dict(conversion.network, conversion.metadata.cutoff)
 
 
+def _dropped_without_metadata(made: Conversion) -> list[str]:
+    lost = "cfg, header and class names are not stored: this kind of file has no place for them"
+    return [*dropped_by_onnx(made.network, made.onnx), lost]
+
+
+def _pack_deepstream(made: Conversion) -> Iterator[bytes]:
+    text = deepstream_config(made.network, made.stem, made.metadata.names, made.onnx.precision, made.onnx.thresh)
+    yield text.encode()
+
+
 OTHER_RUNTIMES = {
     **dict.fromkeys((".engine", ".trt", ".plan"), "write {0}; TensorRT's trtexec makes an engine of it"),
     **dict.fromkeys((".xml", ".blob"), "write {0}; OpenVINO reads it, and its ovc makes .xml and .bin of it"),
     **dict.fromkeys((".tflite", ".pb", ".h5", ".keras"), "write {0}; onnx2tf makes TensorFlow's files of it"),
-    **dict.fromkeys((".mlmodel", ".mlpackage"), "write {0} for ONNX Runtime's Core ML provider"),
+    ".mlmodel": "--to coreml writes {1}, a folder that replaces this kind of file",
+    **dict.fromkeys((".ts", ".ptl"), "--to torchscript writes {2}"),
     **dict.fromkeys((".mnn", ".rknn"), "write {0}; the runtime's converter makes its files of it"),
 }
 """Suffixes that other runtimes read, and the way there by an ONNX file."""
@@ -185,19 +212,64 @@ TARGET_FORMATS: dict[str, Target] = {
             lambda made: dropped_by_onnx(made.network, made.onnx),
             allows_partial=False,
             run=run_onnx,
-            precisions=("fp32",),
+            precisions=("fp32", "fp16", "int8"),
             forms=OUTPUT_FORMS,
         ),
         Target(
             "ncnn",
             (".param",),
             lambda made: iter([pack_ncnn(made.network, made.onnx).param.encode()]),
-            lambda made: dropped_by_ncnn(made.network),
+            _dropped_without_metadata,
             allows_partial=False,
             run=run_ncnn,
             precisions=("fp32", "fp16"),
-            forms=OUTPUT_FORMS,
-            companion=(".bin", lambda made: iter(pack_ncnn(made.network, made.onnx).arrays)),
+            forms=("heads", "raw", "boxes", "rows"),
+            companions={".bin": lambda made: iter(pack_ncnn(made.network, made.onnx).arrays)},
+        ),
+        Target(
+            "torchscript",
+            (".torchscript",),
+            lambda made: pack_torchscript(made.network),
+            _dropped_without_metadata,
+            allows_partial=False,
+            run=run_torchscript,
+            precisions=("fp32",),
+            forms=("heads",),
+        ),
+        Target(
+            "pt2",
+            (".pt2",),
+            lambda made: pack_pt2(made.network),
+            _dropped_without_metadata,
+            allows_partial=False,
+            run=run_pt2,
+            precisions=("fp32",),
+            forms=("heads",),
+        ),
+        Target(
+            "coreml",
+            (".mlpackage",),
+            lambda made: iter(()),
+            _dropped_without_metadata,
+            allows_partial=False,
+            run=run_coreml,
+            precisions=("fp32", "fp16"),
+            forms=("heads",),
+            write=lambda made, path: write_coreml(made.network, path, made.onnx.precision),
+        ),
+        Target(
+            "deepstream",
+            (".deepstream.txt",),
+            _pack_deepstream,
+            lambda made: dropped_by_onnx(made.network, made.onnx),
+            allows_partial=False,
+            run=lambda path, x_BCHW: run_onnx(path.with_suffix(".onnx"), x_BCHW),
+            precisions=("fp32", "fp16"),
+            forms=("corners",),
+            companions={
+                ".onnx": lambda made: pack_onnx(made.network, made.metadata, replace(made.onnx, precision="fp32")),
+                ".labels.txt": lambda made: iter(f"{name}\n".encode() for name in made.metadata.names),
+            },
         ),
     )
 }

@@ -17,7 +17,6 @@ import torch
 
 from darkpy.errors import DarkpyError
 from darkpy.export.ncnn_layers import NATIVE_ACTIVATIONS, NcnnBuilder, NcnnLayer, Parameter, input_layer
-from darkpy.export.onnx_files import dropped_by_onnx
 from darkpy.export.onnx_graph import INPUT_NAME, OnnxOptions, build_graph
 from darkpy.network import Network
 from darkpy.ops.onnx_builder import Graph
@@ -64,12 +63,6 @@ def pack_ncnn(network: Network, options: OnnxOptions) -> NcnnFiles:
     lines = [PARAM_MAGIC_NUMBER, f"{len(layers)} {blob_count}", *(_line(layer) for layer in layers)]
     arrays = tuple(array for layer in layers for array in _arrays(layer, half=options.precision == "fp16"))
     return NcnnFiles("\n".join(lines) + "\n", arrays, names)
-
-
-def dropped_by_ncnn(network: Network) -> list[str]:
-    """List what such files do not carry over, as messages."""
-    messages = dropped_by_onnx(network, OnnxOptions())
-    return [*messages, "cfg, header and class names are not stored: ncnn's files have no place for them"]
 
 
 def _place(network: Network, name: str) -> str:

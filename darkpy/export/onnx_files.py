@@ -11,7 +11,8 @@ from typing import Any
 
 from darkpy.errors import DarkpyError
 from darkpy.evaluation.detect import DetectOptions
-from darkpy.export.onnx_graph import INPUT_NAME, OUTPUT_FORMS, OnnxOptions, build_graph
+from darkpy.export.onnx_graph import INPUT_NAME, OUTPUT_FORMS, OnnxOptions, build_graph, check_any_size
+from darkpy.export.onnx_precision import halve_graph
 from darkpy.export.state_dict import METADATA_PREFIX, WeightsMetadata
 from darkpy.files import write_atomic
 from darkpy.layers.base import field_values
@@ -32,14 +33,14 @@ def pack_onnx(network: Network, metadata: WeightsMetadata, options: OnnxOptions)
         import onnx
     except ImportError:
         raise DarkpyError("writing ONNX needs the package onnx", hint="pip install darkpy-yolo[onnx]") from None
-    for node, layer in zip(network.plan.nodes, network.built, strict=True):
-        for array_spec in node.arrays:
-            if array_spec.is_decayed and layer.array(array_spec) is None:
-                raise DarkpyError(
-                    f"{network.plan.place(node.index)}: its {array_spec.name} were discarded for speed",
-                    hint="write the file before darkpy.accelerate",
-                )
-    graph, outputs = build_graph(network.for_inference(), options)
+    network.for_inference()
+    if options.dynamic_size:
+        check_any_size(network, options)
+    graph, outputs = build_graph(network, options)
+    if options.precision == "fp16":
+        halve_graph(graph, INPUT_NAME, [name for name, _ in outputs])
+    sides = network.plan.input_shape
+    input_shape = ("batch", sides.c, "height", "width") if options.dynamic_size else ("batch", *sides)
     helper: Any = onnx.helper  # its type hints exclude attributes passed by name
     float32 = onnx.TensorProto.FLOAT
     model = helper.make_model(
@@ -51,7 +52,7 @@ def pack_onnx(network: Network, metadata: WeightsMetadata, options: OnnxOptions)
                 for operator in graph.operators
             ],
             "darkpy",
-            [helper.make_tensor_value_info(INPUT_NAME, float32, ("batch", *network.plan.input_shape))],
+            [helper.make_tensor_value_info(INPUT_NAME, float32, input_shape)],
             [helper.make_tensor_value_info(name, float32, shape) for name, shape in outputs],
             [onnx.numpy_helper.from_array(to_numpy(tensor), name) for name, tensor in graph.constants.items()],
         ),
@@ -69,6 +70,7 @@ def pack_onnx(network: Network, metadata: WeightsMetadata, options: OnnxOptions)
     texts = metadata.as_texts() | {
         f"{METADATA_PREFIX}anchors": json.dumps(heads),
         f"{METADATA_PREFIX}output": options.form,
+        f"{METADATA_PREFIX}size": f"{sides.w}x{sides.h}",
         f"{METADATA_PREFIX}image": "letterboxed" if DetectOptions().resolved(network).letterbox else "stretched",
     }
     helper.set_model_props(model, texts)
@@ -80,6 +82,8 @@ def dropped_by_onnx(network: Network, options: OnnxOptions) -> list[str]:
     messages = []
     if any(array_spec.is_norm for node in network.plan.nodes for array_spec in node.arrays):
         messages.append("batch norm is folded into the weights: outputs are the same, but it cannot be converted back")
+    if options.form == "corners":
+        messages.append("a box has its best class only: the others that darknet reports of it are lost")
     kind = network.heads[-1].nms[0] if network.heads else "default"
     if options.nms is not None and kind != "default":
         messages.append(f"nms_kind={kind} is not carried over: ONNX suppresses by plain intersection over union")

@@ -27,6 +27,7 @@ from darkpy.evaluation.detect import (
 )
 from darkpy.evaluation.result import Object, to_objects
 from darkpy.export.convert import Target, fill, open_source
+from darkpy.export.onnx_graph import raw_outputs
 from darkpy.network import Network
 from darkpy.ops.boxes import Detections
 
@@ -137,9 +138,20 @@ def _verify_outputs(source: SourceRun, outputs: Mapping[str, torch.Tensor]) -> V
         ours = _all_candidates(source)
         rows = (_diff("boxes", ours.boxes_M4, boxes_M4), _diff("scores", ours.prob_MK, scores_MK))
         return VerifyResult(rows, _select_objects(source, replace(ours, boxes_M4=boxes_M4, prob_MK=scores_MK)))
-    by_layer = [outputs.get(f"layer{index}") for index in source.network.outputs]
+    if "output" in outputs:
+        return _verify_corners(source, outputs["output"].flatten(0, 1))
+    network = source.network
+    raw = {index: f"layer{layer}" for index, layer in zip(network.outputs, raw_outputs(network), strict=True)}
+    if all(name in outputs and outputs[name].dim() == 4 for name in raw.values()):
+        outputs = {  # the heads' outputs, computed here of what they read
+            f"layer{index}": outputs[name] if name == f"layer{index}" else network.built[index](outputs[name])
+            for index, name in raw.items()
+        }
+    by_layer = [outputs.get(f"layer{index}") for index in network.outputs]
     present = [output for output in by_layer if output is not None]
-    if len(present) == len(by_layer) and all(output.dim() < 4 for output in present) and source.network.heads:
+    if len(present) < len(by_layer):
+        raise DarkpyError(f"the file's outputs ({', '.join(outputs)}) are not those of the network")
+    if all(output.dim() < 4 for output in present) and network.heads:
         return _verify_rows(source, [output.flatten(0, -2) for output in present])  # (B, M, E) where images are apart
     shaped = [theirs.reshape(ours.shape) for theirs, ours in zip(present, source.outputs_BCHW, strict=True)]
     return VerifyResult(_diff_outputs(source, shaped), source.decode(shaped))
@@ -163,6 +175,18 @@ def _verify_rows(source: SourceRun, outputs_ME: Sequence[torch.Tensor]) -> Verif
         torch.cat([functional.pad(output_ME[:, 5:], (0, width - output_ME.shape[1] + 5)) for output_ME in outputs_ME]),
     )
     return VerifyResult(tuple(rows), _select_objects(source, theirs))
+
+
+def _verify_corners(source: SourceRun, rows_M6: torch.Tensor) -> VerifyResult:
+    """Compare rows of x1, y1, x2, y2 in pixels of the input, the best score and its class."""
+    ours, net = _all_candidates(source), source.network.plan.input_shape
+    side_2 = torch.tensor((net.w, net.h))
+    low_M2, high_M2 = rows_M6[:, :2] / side_2, rows_M6[:, 2:4] / side_2
+    boxes_M4 = torch.cat(((low_M2 + high_M2) / 2, high_M2 - low_M2), dim=1)
+    prob_MK = torch.zeros_like(ours.prob_MK).scatter(1, rows_M6[:, 5:].long(), rows_M6[:, 4:5])
+    best_M = ours.prob_MK.amax(1)
+    rows = (_diff("boxes", ours.boxes_M4, boxes_M4), _diff("scores", best_M, rows_M6[:, 4]))
+    return VerifyResult(rows, _select_objects(source, replace(ours, boxes_M4=boxes_M4, prob_MK=prob_MK)))
 
 
 def _all_candidates(source: SourceRun) -> Detections:

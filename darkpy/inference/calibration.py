@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
 
 import torch
 
 from darkpy.build import Plan
 from darkpy.errors import DarkpyError
+from darkpy.export.onnx_precision import ByteScale, Quantization
 from darkpy.inference.executor import is_elided
 from darkpy.inference.int8_ops import QuantParams
 from darkpy.inference.lowering import Function, Lowering, lower
 from darkpy.inference.lowering_int8 import int8_activation, lower_int8, pre_activation, supports_int8
 from darkpy.layers.base import Layer
+from darkpy.layers.loss import LossSpec
+from darkpy.network import Network
 
 HISTOGRAM_BINS = 2048
 """Bins for the values of one layer on one batch, between the smallest and the largest."""
@@ -124,3 +128,28 @@ def _dequantized(function: Function, *, accepts_bfloat16: bool) -> Function:
         return function(*(dequantized if accepts_bfloat16 else (x.float() for x in dequantized)))
 
     return run
+
+
+def calibrate_for_export(network: Network, images: Iterable[torch.Tensor]) -> Quantization:
+    """Scales for an exported network, of all convolutions but those that only heads read. The network is folded by it.
+
+    Raises: DarkpyError without images.
+    """
+    plan, layers = network.plan, network.for_inference().built
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.filterwarnings("ignore", ".*quantize", UserWarning)  # torch announces that it will drop these tensors
+        return _export_scales(plan, layers, calibrate(plan, layers, images))
+
+
+def _export_scales(plan: Plan, layers: Sequence[Layer], histograms: Histograms) -> Quantization:
+    read_by_layers = {source for node in plan.nodes if not isinstance(node.spec, LossSpec) for source in node.sources}
+    outputs: dict[int, ByteScale] = {}
+    products: dict[int, ByteScale] = {}
+    read_in_int8 = _with_int8_readers(plan, layers)
+    for index in sorted(read_by_layers):
+        activation = None if index < 0 else int8_activation(layers[index])
+        if activation is not None:
+            products[index] = ByteScale(*astuple(histograms.raw_params(index, activation)))
+        if activation is not None or index in read_in_int8:
+            outputs[index] = ByteScale(*astuple(histograms.output_params(index)))
+    return Quantization(outputs, products)

@@ -24,6 +24,7 @@ _AX = Dialect.ALEXEYAB
 _PJ = Dialect.PJREDDIE
 _WEIGHTS_TYPES = ("none", "per_feature", "per_layer", "per_channel")
 _WEIGHTS_NORMALIZATIONS = ("none", "relu", "avg_relu", "softmax")
+_WHOLE_SIDE = 2**31 - 1  # the end of a side, in ONNX
 _MIN_RELU_WEIGHT = 0.001  # as on darknet's GPU and in its folded networks
 _NORMALIZATION_EPS = 1e-4
 
@@ -161,13 +162,13 @@ def _add_to_onnx(graph: Graph, y: Value, other: Value, alpha: float, beta: float
     channels, h, w = (min(a, b) for a, b in zip(y.shape, other.shape, strict=True))
     stride, sample = max(1, other.shape.w // y.shape.w), max(1, y.shape.w // other.shape.w)
     if other.shape != Shape(channels, h, w):
-        added = graph.slice(added, {1: (0, channels, 1), 2: (0, h * stride, stride), 3: (0, w * stride, stride)})
+        added = _sample_to_onnx(graph, other, Shape(channels, h, w), stride)
     if beta != 1:
         added = graph.add("Mul", added, torch.tensor(beta))
     if alpha != 1 and y.shape == Shape(channels, h, w):
         return graph.add("Add", graph.add("Mul", y.name, torch.tensor(alpha)), added)
     if alpha != 1:
-        region = graph.slice(y.name, {1: (0, channels, 1), 2: (0, h * sample, sample), 3: (0, w * sample, sample)})
+        region = _sample_to_onnx(graph, y, Shape(channels, h, w), sample)
         added = graph.add("Add", added, graph.add("Mul", region, torch.tensor(alpha - 1)))
     if sample > 1:
         zeros_between: dict[str, Attribute] = {
@@ -181,3 +182,14 @@ def _add_to_onnx(graph: Graph, y: Value, other: Value, alpha: float, beta: float
     if any(borders):
         added = graph.pad(added, (0, 0, 0, 0, 0, *borders))
     return graph.add("Add", y.name, added)
+
+
+def _sample_to_onnx(graph: Graph, source: Value, shape: Shape, stride: int) -> str:
+    """Slice the first channels, and every n-th row and column; ranges of whole sides name no size."""
+    ranges = {}
+    steps = (1, stride, stride)
+    for axis, (side, wanted, step) in enumerate(zip(source.shape, shape, steps, strict=True), start=1):
+        end = wanted * step
+        if end < side or step > 1:
+            ranges[axis] = (0, end if end < side else _WHOLE_SIDE, step)
+    return graph.slice(source.name, ranges) if ranges else source.name

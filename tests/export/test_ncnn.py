@@ -26,7 +26,7 @@ pytest.importorskip("ncnn")
 PJ = Dialect.PJREDDIE
 CFG = Path(__file__).resolve().parents[2] / "cfg"
 RELATIVE = 1e-4
-QUICK = ("cifar", "yolov4-tiny")
+QUICK = ("cifar",)
 WITH_MEMORY = ("gru", "rnn")
 NETWORKS = [
     pytest.param(path.stem, marks=() if path.stem in QUICK else pytest.mark.slow)

@@ -12,7 +12,8 @@ import click
 
 from darkpy.catalog import find_model, find_weights
 from darkpy.cli import console
-from darkpy.cli.load import class_names
+from darkpy.cli.input_size import InputSize
+from darkpy.cli.load import calibration_images, class_names
 from darkpy.cli.options import (
     CFG_PATH,
     FILE_PATH,
@@ -39,10 +40,10 @@ if TYPE_CHECKING:
     from darkpy.export.verify import SourceRun, VerifyResult
     from darkpy.network import Network
 
-FILE_FORMATS = ("weights", "pt", "safetensors", "onnx", "ncnn")
+FILE_FORMATS = ("weights", "pt", "safetensors", "onnx", "ncnn", "torchscript", "pt2", "coreml", "deepstream")
 EXIT_CODE_DIFFERENCE = 1
 
-CONVERT_HELP = """Convert weights between .weights, .pt and .safetensors, and export networks to ONNX and ncnn.
+CONVERT_HELP = """Convert weights between .weights, .pt and .safetensors, and export networks to other runtimes.
 
 \b
   darkpy convert yolov3.weights yolov3.safetensors --cfg yolov3.cfg
@@ -50,8 +51,8 @@ CONVERT_HELP = """Convert weights between .weights, .pt and .safetensors, and ex
   darkpy convert yolov3.weights yolov3.onnx --cfg yolov3.cfg --output boxes --check dog.jpg
 
 The format of SRC is detected from its content; that of DST follows its extension (.weights, .pt, .safetensors, .onnx,
-.param for ncnn), or --to, which makes DST optional. An existing DST is replaced only with --force. SRC may also be a
-.cfg, for the .weights of the same name.
+.param, .torchscript, .pt2, .mlpackage), or --to, which makes DST optional. An existing DST is replaced only with
+--force. SRC may also be a .cfg, for the .weights of the same name.
 
 A .pt file is a state dict (torch.load(FILE, weights_only=True)). .pt and .safetensors keep the cfg and the header and
 trailing bytes of the .weights file, so that converting back gives the same bytes and needs no --cfg. No code in .pt
@@ -68,17 +69,19 @@ pytorch-YOLOv4.
 From .weights to .weights, old headers are updated and transposed arrays straightened. --for reorders arrays for the
 other dialect ([gru] and [lstm] differ) and reports what it computes differently.
 
-A .param file is written with the .bin file of its weights, for ncnn.
-
 An .onnx file takes any number of images (RGB, 0 to 1) per batch. Its outputs are those of the heads (layer16, ...);
-with --output boxes they are boxes (image, candidate, center x, y, w, h as fractions of the input) and scores (image,
-candidate, class); with --output rows each head has a row of box, objectness and scores per candidate, as in
-cv2.dnn.readNetFromDarknet. --nms runs NMS inside the file: detections holds image, class, score, x, y, w, h of each
-detection. Its metadata holds cfg, anchors and class names.
+with --output raw what the heads read; with --output boxes boxes (image, candidate, center x, y, w, h as fractions of
+the input) and scores (image, candidate, class); with --output rows each head has a row of box, objectness and scores
+per candidate, as in cv2.dnn.readNetFromDarknet; with --output corners x1, y1, x2, y2 in pixels, score and class of each
+candidate. --nms runs NMS inside the file: detections holds image, class, score, x, y, w, h of each detection. Its
+metadata holds cfg, anchors and class names. --size, --dynamic-size and --precision fp16 or int8 make other files.
+
+Other runtimes: .param with a .bin beside it (ncnn), .torchscript, .pt2 (torch.export), .mlpackage (Core ML, for macOS
+and iOS), and --to deepstream, which writes NVIDIA DeepStream's configuration with its .onnx file.
 
 Everything a format cannot store and every number that changes is reported. --check runs source and result on an image
-and prints their difference and their detections; the exit code is 1 when an output differs by more than 1e-4 of its
-largest value.
+and prints their difference and their detections; the exit code is 1 when an output differs by more than 1e-4 (fp16 .02,
+int8 .5) of its largest value.
 """
 
 
@@ -89,14 +92,22 @@ class ExportOptions:
     output: str | None
     nms: float | None
     precision: str | None
+    calibrate: Path | None
+    size: tuple[int, int] | None
+    dynamic_size: bool
     thresh: float | None
 
     def for_target(self, target: Target) -> OnnxOptions:
         """Options of the graph. Raises: UsageError for those that contradict each other, or the target."""
         from darkpy.export.onnx_graph import OnnxOptions
 
-        if self.nms is not None and target.name != "onnx":
-            raise click.UsageError("--nms is for .onnx files")
+        for option, is_given in (("--nms", self.nms is not None), ("--dynamic-size", self.dynamic_size)):
+            if is_given and target.name != "onnx":
+                raise click.UsageError(f"{option} is for .onnx files")
+        if self.size is not None and target.run is None:
+            raise click.UsageError(f"--size is for exported networks, and weights ({target.name}) have no size")
+        if (self.calibrate is None) == (self.precision == "int8"):
+            raise click.UsageError("--precision int8 and --calibrate IMAGES need each other")
         for option, value, accepted in (
             ("--output", self.output, target.forms),
             ("--precision", self.precision, target.precisions),
@@ -106,8 +117,8 @@ class ExportOptions:
                 raise click.UsageError(f"{option} {value} is not for {target.name} files{choice}")
         if self.nms is not None and self.output not in (None, "boxes"):
             raise click.UsageError(f"--nms needs boxes, and --output {self.output} has none")
-        form = self.output or ("heads" if self.nms is None else "boxes")
-        options = OnnxOptions(form, self.nms, precision=self.precision or "fp32")
+        form = self.output or ("boxes" if self.nms is not None else target.forms[0] if target.forms else "heads")
+        options = OnnxOptions(form, self.nms, precision=self.precision or "fp32", dynamic_size=self.dynamic_size)
         return options if self.thresh is None else replace(options, thresh=self.thresh)
 
 
@@ -116,15 +127,25 @@ _export_options = collect(
     "export",
     click.option(
         "--output",
-        type=click.Choice(("heads", "boxes", "rows")),
+        type=click.Choice(("heads", "raw", "boxes", "rows", "corners")),
         help="Outputs of an exported network.  [default: heads]",
     ),
     click.option("--nms", type=UnitFloat(), metavar="0..1", help="Run NMS with this IoU inside the .onnx file."),
     click.option(
         "--precision",
-        type=click.Choice(("fp32", "fp16")),
-        help="Precision of an exported network.  [default: fp32]",
+        type=click.Choice(("fp32", "fp16", "int8")),
+        help="Precision of an exported network; int8 needs --calibrate.  [default: fp32]",
     ),
+    click.option(
+        "--calibrate",
+        type=FILE_PATH,
+        metavar="IMAGES",
+        help="Folder or list of images that calibrate --precision int8.",
+    ),
+    click.option(
+        "--size", type=InputSize(), metavar="N|WxH", help="Input size of an exported network.  [default: the cfg's]"
+    ),
+    click.option("--dynamic-size", is_flag=True, help="Let the .onnx file take any height and width that fit the cfg."),
     click.option("-thresh", "--thresh", type=UnitFloat(), metavar="0..1", help="Lowest score for --nms and --check."),
 )
 
@@ -173,30 +194,28 @@ def convert(
     dialect: str | None,
     strict: bool,
 ) -> int:
-    from darkpy.export.convert import TARGET_FORMATS, Conversion, fill, open_source, target_for, write_target
+    from darkpy.build import resize_plan
+    from darkpy.data.lists.paths import expand_paths
+    from darkpy.export.convert import Conversion, fill, open_source, write_target
     from darkpy.export.dialects import plan_for_dialect, transfer
     from darkpy.export.state_dict import WeightsMetadata
     from darkpy.export.third_party import adjust_bn_epsilon
     from darkpy.export.verify import run_source, verify
     from darkpy.export.weight_tools import upgrade_header
+    from darkpy.inference.calibration import calibrate_for_export
     from darkpy.network import Network
 
     given = source
     source, cfg = _find_source(source, cfg)
-    if target is None:
-        if extension is None:
-            raise click.UsageError("name the file to write (DST) or its format (--to)")
-        target = given.with_suffix(TARGET_FORMATS[extension].suffixes[0])
-    writer = target_for(target, extension)
+    target, writer = _find_target(given, target, extension, overwrite=overwrite)
     graph_options = export.for_target(writer)
-    require_writable(target, overwrite=overwrite)
-    if writer.companion is not None:
-        require_writable(target.with_suffix(writer.companion[0]), overwrite=overwrite)
     if names is None and data is not None:
         names = read_data(data).find_names()
 
     opened = open_source(source)
     plan, cfg_text = find_plan(opened, cfg, dialect, strict=strict)
+    if export.size is not None:
+        plan = resize_plan(plan, *export.size)
     network = Network(plan)
     loaded = fill(opened, network, allow_partial=allow_partial)
     if bn_eps is not None:
@@ -218,24 +237,43 @@ def convert(
         network, notes = transfer(network, loaded.cutoff, other_plan)
     elif target_dialect is not None or opened.kind == writer.name == "weights":
         upgrade_header(network)
-    has_own_names = (
-        names is not None or bool(loaded.names) or writer.run is not None
-    )  # COCO's or VOC's by number stay out of files
+    # COCO's or VOC's by number stay out of files of weights
+    has_own_names = names is not None or bool(loaded.names) or writer.run is not None
     stored_names = called if has_own_names else ()
     metadata = WeightsMetadata(network.header, loaded.cutoff, cfg_text, network.plan.dialect, stored_names)
+    if export.calibrate is not None:
+        images = calibration_images(network, expand_paths([export.calibrate]))
+        graph_options = replace(graph_options, quantization=calibrate_for_export(network, images))
     conversion = Conversion(network, metadata, graph_options)
     dropped = writer.dropped(conversion)
     write_target(conversion, writer, target)
-    nodes = [node for node in plan.nodes[: loaded.cutoff] if node.arrays]
-    extent = f"{sum(node.parameter_count for node in nodes)} weights of {len(nodes)} layers"
-    if loaded.cutoff is not None:
-        extent += f" (a partial file: up to {plan.place(nodes[-1].index)})"
+    extent = _describe_extent(plan, loaded.cutoff)
     for message in (*loaded.notes, *notes, *dropped, f"{target} holds {extent}"):
         console.info(message)
     if source_run is None:
         return 0
     result = verify(source_run, target, writer, network.plan, graph_options.precision)
     return _print_check(source_run, result, target, as_json=as_json)
+
+
+def _find_target(source: Path, path: Path | None, name: str | None, *, overwrite: bool) -> tuple[Path, Target]:
+    """Return the file to write and its kind. Raises: UsageError; DarkpyError if it or one beside it is there."""
+    from darkpy.export.convert import TARGET_FORMATS, target_for
+
+    if path is None:
+        if name is None:
+            raise click.UsageError("name the file to write (DST) or its format (--to)")
+        path = source.with_suffix(TARGET_FORMATS[name].suffixes[0])
+    target = target_for(path, name)
+    for file in (path, *(path.with_suffix(suffix) for suffix in target.companions)):
+        require_writable(file, overwrite=overwrite)
+    return path, target
+
+
+def _describe_extent(plan: Plan, cutoff: int | None) -> str:
+    nodes = [node for node in plan.nodes[:cutoff] if node.arrays]
+    extent = f"{sum(node.parameter_count for node in nodes)} weights of {len(nodes)} layers"
+    return extent if cutoff is None else f"{extent} (a partial file: up to {plan.place(nodes[-1].index)})"
 
 
 def _find_source(source: Path, cfg: Path | None) -> tuple[Path, Path | None]:

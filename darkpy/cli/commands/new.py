@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 
 import click
 
 from darkpy.cli import console
+from darkpy.cli.input_size import InputSize
 from darkpy.cli.options import FILE_PATH, OUTPUT_PATH, Command, dialect_option, force_option, require_writable
 from darkpy.files import note_input, write_atomic
 
@@ -29,20 +29,10 @@ Heads start untrained with new classes or anchors: begin with weights that end b
 """
 
 
-class _InputSize(click.ParamType["tuple[int, int]"]):
-    name = "size"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", str(value))
-        if match is None or not int(match[1]) or not int(match[2] or 1):
-            self.fail(f"{value!r} is not a size such as 416 or 608x352 (width x height)", param, ctx)
-        return int(match[1]), int(match[2] or match[1])
-
-
 @click.command(cls=Command, help=NEW_HELP)
 @click.argument("template")
 @click.option("--data", type=FILE_PATH, metavar="DATA", required=True, help="The .data file.")
-@click.option("--size", type=_InputSize(), metavar="N|WxH", help="Input size.  [default: TEMPLATE's]")
+@click.option("--size", type=InputSize(), metavar="N|WxH", help="Input size.  [default: TEMPLATE's]")
 @click.option("--out", type=OUTPUT_PATH, metavar="CFG", help="File to write.  [default: TEMPLATE-DATA.cfg]")
 @click.option("--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Random seed.")
 @force_option

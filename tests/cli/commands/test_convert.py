@@ -55,6 +55,54 @@ def test_ncnn_files_see_what_their_source_sees(task: Path, run: Run, options: tu
     assert "class names are not stored" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.onnx", ("--output", "raw")),
+        ("a.onnx", ("--output", "corners")),
+        ("a.onnx", ("--precision", "fp16")),
+        ("a.onnx", ("--precision", "int8", "--calibrate", "a.png")),
+        ("a.onnx", ("--dynamic-size", "--size", "64x32")),
+        ("a.torchscript", ()),
+        ("a.deepstream.txt", ("--to", "deepstream")),
+        ("a.param", ("--output", "raw", "--size", "64x32")),
+    ],
+)
+def test_every_way_out_sees_what_its_source_sees(task: Path, run: Run, name: str, options: tuple[str, ...]) -> None:
+    outcome = run("convert", "net.cfg", name, "--data", "pets.data", "--check", "a.png", *options)
+    assert outcome.code == 0, outcome.err
+    source, result = outcome.out[outcome.out.index("source") :].split("result")
+    assert source.count("cat: 95%") == result.count("cat: 95%") > 0
+    assert ("best class only" in outcome.err) == (result.count("%") < source.count("%"))
+
+
+def test_deepstream_gets_its_configuration_network_and_labels(task: Path, run: Run) -> None:
+    assert run("convert", "net.cfg", "--to", "deepstream", "--data", "pets.data", "--precision", "fp16").code == 0
+    lines = Path("net.deepstream.txt").read_text().splitlines()
+    assert {"onnx-file=net.deepstream.onnx", "labelfile-path=net.deepstream.labels.txt"} <= set(lines)
+    assert {"num-detected-classes=2", "network-mode=2", "pre-cluster-threshold=0.25"} <= set(lines)
+    assert Path("net.deepstream.labels.txt").read_text() == "cat\ndog\n"
+    assert [output.name for output in onnx.load("net.deepstream.onnx").graph.output] == ["output"]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("a.engine", "write a.onnx; TensorRT's trtexec makes an engine of it"),
+        ("a.tflite", "write a.onnx; onnx2tf makes TensorFlow's files of it"),
+        ("a.pb", "write a.onnx; onnx2tf"),
+        ("a.h5", "write a.onnx; onnx2tf"),
+        ("a.xml", "write a.onnx; OpenVINO reads it"),
+        ("a.mnn", "write a.onnx; the runtime's converter"),
+        ("a.mlmodel", "--to coreml writes a.mlpackage"),
+        ("a.ts", "--to torchscript writes a.torchscript"),
+    ],
+)
+def test_kind_of_file_that_darkpy_lacks_names_the_way(task: Path, run: Run, name: str, hint: str) -> None:
+    outcome = run("convert", "net.cfg", name)
+    assert outcome.code == 2 and f"hint: {hint}" in outcome.err
+
+
 def test_both_files_of_ncnn_must_be_new(task: Path, run: Run) -> None:
     Path("a.bin").write_bytes(b"other")
     assert "a.bin: already exists" in run("convert", "net.weights", "a.param").err
@@ -137,6 +185,11 @@ def test_names_stand_in_the_metadata(task: Path, run: Run) -> None:
         (("net.weights", "a.onnx", "--check", "absent.png"), "absent.png"),
         (("net.weights", "a.pt", "--output", "boxes"), "--output boxes is not for pt files"),
         (("net.weights", "a.param", "--nms", ".4"), "--nms is for .onnx files"),
+        (("net.weights", "a.param", "--dynamic-size"), "--dynamic-size is for .onnx files"),
+        (("net.weights", "a.param", "--output", "corners"), "which take heads, raw, boxes, rows"),
+        (("net.weights", "a.pt", "--size", "64"), "--size is for exported networks"),
+        (("net.weights", "a.onnx", "--precision", "int8"), "--precision int8 and --calibrate IMAGES need each other"),
+        (("net.weights", "a.onnx", "--size", "48x0"), "is not a size such as 416"),
         (("net.weights", "a.onnx", "--output", "rows", "--nms", ".4"), "--output rows has none"),
         (("absent.weights", "a.pt", "--cfg", "net.cfg"), "absent.weights: cannot be read: No such file"),
         (("long.weights", "a.pt", "--cfg", "net.cfg"), "long.weights is too long"),
