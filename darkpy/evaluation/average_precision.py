@@ -101,7 +101,7 @@ class MatchedDetections(NamedTuple):
 class RankedDetections(NamedTuple):
     """All detections, sorted by class and within it by score, and the number of objects of each class.
 
-    is_tp_N: the first of its class to match its object.
+    is_tp_N: the one of its class that is a match of its object; any others are false positives.
     """
 
     class_N: Tensor
@@ -188,11 +188,18 @@ class AveragePrecision:
         self._class_and_truth.append(torch.stack((class_D, truth_D)).int())
         return matched
 
-    def ranked(self) -> RankedDetections:
-        """Rank all detections so far."""
+    def ranked(self, *, in_order: bool = False) -> RankedDetections:
+        """Rank all detections so far.
+
+        in_order: the first of several detections that match an object, in darknet's order, is the true positive, as in
+            the counts of `detector map`; else the one with the highest score, as in the average precision.
+        """
         score_N, (class_N, truth_N) = torch.cat(self._scores), torch.cat(self._class_and_truth, dim=1).long()
         ranked_N = score_N.argsort(descending=True, stable=True)
-        is_tp_N = first_occurrences(truth_N[ranked_N], self._truths.count)
+        if in_order:
+            is_tp_N = first_occurrences(truth_N, self._truths.count)[ranked_N]
+        else:
+            is_tp_N = first_occurrences(truth_N[ranked_N], self._truths.count)
         class_N, by_class_N = class_N[ranked_N].sort(stable=True)
         return RankedDetections(class_N, score_N[ranked_N][by_class_N], is_tp_N[by_class_N], self._truths_K)
 

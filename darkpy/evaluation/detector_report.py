@@ -88,7 +88,7 @@ def make_detector_report(
     """Compute the numbers from what a run over all images has accumulated."""
     ranked = analysis.precision.ranked()
     merged = ranked.merged()
-    tp_KS, fp_KS = counts_above(ranked)
+    tp_KS, fp_KS = counts_above(analysis.precision.ranked(in_order=True))
     is_shown_N = merged.score_N > darknet.thresh
     return DetectorReport(
         run=run,

@@ -99,7 +99,10 @@ def precision_at_recall(ranked: RankedDetections) -> Tensor:
 
 
 def counts_above(ranked: RankedDetections) -> tuple[Tensor, Tensor]:
-    """True and false positives of each class with scores above each of SWEEP_THRESHOLDS, as two int64 tensors KS."""
+    """True and false positives of each class with scores above each of SWEEP_THRESHOLDS, as two int64 tensors KS.
+
+    ranked: `in_order` for the counts of `detector map`.
+    """
     class_N, score_N, is_tp_N, truths_K = ranked
     thresh_S = (torch.arange(SWEEP_THRESHOLDS, dtype=torch.float64) / (SWEEP_THRESHOLDS - 1)).float()
     passed_N = torch.searchsorted(thresh_S, score_N)  # thresholds below the score

@@ -54,10 +54,24 @@ def ranking(truth: GroundTruth, detections: Detections, thresh: float = 0.25) ->
     return precision
 
 
+def test_box_with_a_low_score_takes_its_object_as_in_detector_map_if_it_comes_first() -> None:
+    """AlexeyAB's program counts in the order of the boxes: the second box is false, however high its score."""
+    box = (0.5, 0.5, 0.2, 0.2)
+    truth = GroundTruth(torch.tensor([0]), torch.tensor([0]), torch.tensor([box]))
+    prob_MK = torch.tensor([[0.1, 0, 0], [0.9, 0, 0]])
+    detections = Detections(torch.tensor([0, 0]), torch.tensor([box, box]), torch.ones(2), prob_MK)
+    precision = ranking(truth, detections, 0.5)
+    assert (precision.result().tp, precision.result().fp) == (0, 1)
+    assert precision.result().classes[0].average_precision == 1
+    tp_KS, fp_KS = counts_above(precision.ranked(in_order=True))
+    assert (tp_KS[0, [5, 50]].tolist(), fp_KS[0, [5, 50]].tolist()) == ([1, 0], [1, 1])
+    assert precision.ranked().is_tp_N.tolist() == [True, False]
+
+
 @pytest.mark.parametrize("thresh", [0.0, 0.25, 0.63, 0.9, 1.0])
 def test_counts_at_a_threshold_are_those_of_detector_map(thresh: float) -> None:
     truth, detections = random_run(1)
-    tp_KS, fp_KS = counts_above(ranking(truth, detections).ranked())
+    tp_KS, fp_KS = counts_above(ranking(truth, detections).ranked(in_order=True))
     result = ranking(truth, detections, thresh).result()
     step = round(100 * thresh)
     assert tp_KS[:, step].tolist() == [row.tp for row in result.classes]
