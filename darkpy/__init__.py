@@ -127,8 +127,8 @@ def plan(
 
     cfg: a path, the name of a network that comes with darkpy (`darkpy models`), or cfg text (any string with a line
         break).
-    dialect: "pjreddie" or "alexeyab"; None detects it by sections and keys that only one dialect knows, then by the
-        header of `weights`.
+    dialect: "pjreddie", "alexeyab" or "v5" (alexeyab without the keys that the library of darknet V5 does not read);
+        None detects it by sections and keys that only one dialect knows, then by the header of `weights`.
     strict: warnings (mostly unknown keys) become errors.
     weights: the weight file that the cfg belongs to; it is not loaded.
     Raises: ConfigError with all findings of the file.

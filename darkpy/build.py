@@ -14,7 +14,8 @@ import darkpy.layers  # noqa: F401  (fills the registry)
 from darkpy.config.net import NetSpec
 from darkpy.config.schema import OTHER_DIALECT_FINDING, extension_entries, keys_of, nearest, read_spec
 from darkpy.config.text import Config, FindingCollector, Section, read
-from darkpy.dialect import ALEXEYAB_REVISION, EXTENSION_REVISION, Dialect, use_dialect
+from darkpy.config.v5 import absent_sections, without_unread_keys
+from darkpy.dialect import ALEXEYAB_REVISION, DIALECT_NAMES, EXTENSION_REVISION, V5_NAME, Dialect, use_dialect
 from darkpy.errors import ChannelsError, ConfigError, DarkpyError, ShapeError, SizeMismatchError
 from darkpy.finding import Cause, CfgEdit, Finding, Location, Remedy, Severity
 from darkpy.layers.base import SECTION_SPECS, ArraySpec, LayerSpec
@@ -132,7 +133,7 @@ def make_plan(
     """Build the plan of a cfg (a path, cfg text, or a parsed `Config`).
 
     dialect: None detects it by sections and keys that only one dialect knows, then by the header of `weights`, else
-        pjreddie.
+        pjreddie. "v5" is AlexeyAB's, without the keys that the library of darknet V5 does not read.
     strict: warnings become errors.
     weights: the weight file that the cfg is opened with; if it decides the dialect, a note in `Plan.warnings` says so.
     Raises: ConfigError with all findings of the file.
@@ -147,8 +148,10 @@ def make_plan(
         try:
             resolved = Dialect(dialect)
         except ValueError:
-            names = ", ".join(str(known) for known in Dialect)
-            raise DarkpyError(f"unknown dialect {dialect!r}", hint=f"one of {names}") from None
+            raise DarkpyError(f"unknown dialect {dialect!r}", hint=f"one of {', '.join(DIALECT_NAMES)}") from None
+    if dialect == V5_NAME:
+        plan = _Builder(without_unread_keys(config), resolved).plan(strict)
+        return replace(plan, warnings=(*plan.warnings, *absent_sections(config)))
     plan = _Builder(config, resolved).plan(strict)
     if from_header is None:
         return plan

@@ -29,7 +29,7 @@ from darkpy.cli.darknet_words import (
     SILENT_OPTIONS,
     UNSUPPORTED_OPTIONS,
 )
-from darkpy.dialect import Dialect
+from darkpy.dialect import DIALECT_NAMES
 from darkpy.errors import DarkpyError
 from darkpy.files import is_input, is_own_output, note_input, with_slashes
 
@@ -195,8 +195,9 @@ json_option = click.option(
 )
 dialect_option = click.option(
     "--dialect",
-    type=click.Choice([str(dialect) for dialect in Dialect]),
-    help="Darknet dialect of the cfg.  [default: detected from its keys, then from the weights]",
+    type=click.Choice(DIALECT_NAMES),
+    help="Darknet dialect of the cfg; v5 is alexeyab without the keys that darknet V5 does not read.  [default: "
+    "detected from its keys, then from the weights]",
 )
 strict_option = click.option("--strict", is_flag=True, help="Treat cfg warnings (unknown keys, for example) as errors.")
 letterbox_option = click.option(

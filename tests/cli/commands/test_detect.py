@@ -299,3 +299,16 @@ def test_lines_and_zones_are_counted_in_every_form(task: Path, run: Run) -> None
     assert not np.array_equal(drawn[39, :8], np.full((8, 3), 128))
     code, _, err = run(*network, "--count", "line:0,40,64")
     assert code == 2 and "is no line and no zone" in err and "line:X1,Y1,X2,Y2" in err
+
+
+def test_dialect_v5_stretches_whatever_the_cfg_says(task: Path, run: Run) -> None:
+    cfg = Path("net.cfg")
+    cfg.write_text(cfg.read_text().replace("[net]\n", "[net]\nletter_box=1\n", 1))
+    write_image(Path("wide.png"), 64, 32)
+
+    def height(dialect: str) -> float:
+        code, out, err = run("detect", "net.cfg", "net.weights", "wide.png", "--dialect", dialect, "--json")
+        assert code == 0, err
+        return float(json.loads(out)[0]["objects"][0]["box"]["h"])
+
+    assert height("alexeyab") == pytest.approx(2 * height("v5"), rel=1e-3)
