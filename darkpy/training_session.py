@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from darkpy.diagnostics.monitor.policy import BadRunError
 from darkpy.errors import DarkpyError, WeightsError
-from darkpy.finding import Finding
+from darkpy.finding import Finding, count_text
 from darkpy.training.callbacks import Callbacks
 from darkpy.training.checkpoints import NO_MAP, Checkpoints, Resume, base_name
 from darkpy.training.loop import run_updates
@@ -158,13 +158,15 @@ class TrainingSession:
         return bool(code)
 
     def _finish_stale(self) -> None:
-        """Finish the run if the last `patience` evaluations have not improved the metric."""
+        """Finish the run early if the last `patience` evaluations have not improved the metric."""
         checkpoints, validation = self.checkpoints, self.validation
         if checkpoints is None or validation is None or not 0 < self.patience <= checkpoints.best_by.stale:
             return
         best, n = checkpoints.best_by, self.run.trainer.batch_num
+        if n == self.run.trainer.net.max_batches:
+            return
         value = f"{validation.metric.format(best.value)} of update {best.batch_num}"
-        text = f"early stop at update {n}: {best.stale} evaluations without improvement"
+        text = f"early stop at update {n}: {count_text(best.stale, 'evaluation')} without improvement"
         self.run.finish(f"{text}; {value} is in {checkpoints.best_path}" if best.batch_num else text)
 
     def result(self) -> TrainingResult:

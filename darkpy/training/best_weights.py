@@ -84,8 +84,8 @@ def parse_metric(word: str | None, *, names: Sequence[str], is_detector: bool, i
 class BestValue:
     """Best value of a metric over the evaluations of a run.
 
-    metric: label of the metric. value: -inf before the first evaluation. batch_num: update after which it was reached.
-    stale: evaluations since then that were not better.
+    metric: label of the metric. value: -inf before the first evaluation. batch_num: update after which it was reached
+        last. stale: evaluations since it was reached first.
     """
 
     metric: str
@@ -95,8 +95,8 @@ class BestValue:
 
     def follow(self, batch_num: int, value: float) -> bool:
         """Include an evaluation. Returns: True if no earlier one was better."""
-        if value > self.value:
-            self.value, self.batch_num, self.stale = value, batch_num, 0
-            return True
-        self.stale += 1
-        return value == self.value
+        self.stale = 0 if value > self.value else self.stale + 1
+        is_best = value >= self.value
+        if is_best:
+            self.value, self.batch_num = value, batch_num
+        return is_best

@@ -105,9 +105,15 @@ def test_run_without_improvement_ends_as_finished_with_its_best_weights(means: l
     assert result.weights == Path("out/net_final.weights")
     best = darkpy.load("net.cfg", "out/net_best.weights")
     assert best.header.seen == 4 * 4  # AlexeyAB's program writes equally good ones again, too
-    text = "early stop at update 4: 2 evaluations without improvement; mAP@0.50 = 60.00 % of update 2 is in "
+    text = "early stop at update 4: 2 evaluations without improvement; mAP@0.50 = 60.00 % of update 4 is in "
     assert result.stop_reason == f"{text}{Path('out/net_best.weights')}"
     assert [report.stale for report in recorder.validations] == [0, 0, 1, 2]
+
+
+def test_last_update_is_no_early_stop(means: list[float]) -> None:
+    means[:] = [0.5]
+    result = train(patience=5)
+    assert (result.batch_num, result.stop_reason) == (6, "")
 
 
 def test_resumed_run_ends_at_the_same_update(means: list[float]) -> None:
