@@ -9,6 +9,7 @@ import click
 
 from darkpy.cli import console
 from darkpy.cli.options import (
+    CFG_PATH,
     FILE_PATH,
     OUTPUT_PATH,
     Command,
@@ -41,7 +42,7 @@ DIR gets a PNG of each and a page with all, index.html; --html writes only the p
 
 
 @click.command("preview", cls=Command, help=PREVIEW_HELP)
-@click.argument("cfg", type=FILE_PATH)
+@click.argument("cfg", type=CFG_PATH)
 @click.argument("data", type=FILE_PATH)
 @click.option(
     "--out", "folder", type=OUTPUT_PATH, metavar="DIR", help="Folder for the PNGs and the page.  [default: preview]"

@@ -60,6 +60,7 @@ def preview_samples(setup: TrainingSetup, count: int, *, seen: int = 0) -> Itera
     """
     net, dataset = setup.plan.net, setup.source.dataset
     assert isinstance(dataset, DetectionData | ClassificationData)
+    net.check_batch()
     images = net.minibatch * net.subdivisions
     period = DETECTOR_PERIOD_UPDATES if setup.is_detector else CLASSIFIER_PERIOD_UPDATES
     names = known_names(setup.data)

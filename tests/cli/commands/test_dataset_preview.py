@@ -127,3 +127,9 @@ def test_files_of_others_are_not_overwritten(run: Run) -> None:
     result = run("dataset", "preview", "net.cfg", "net.data", "--out", "seen", "--count", "2")
     assert result.code == 2 and "seen/001.png: already exists" in result.err
     assert run("dataset", "preview", "net.cfg", "net.data", "--out", "seen", "--count", "2", "--force").code == 0
+
+
+def test_batch_without_an_image_for_a_pass_is_one_error(run: Run) -> None:
+    Path("net.cfg").write_text(Path("net.cfg").read_text().replace("subdivisions=2", "subdivisions=8"))
+    result = run("dataset", "preview", "net.cfg", "net.data", "--count", "2")
+    assert result.code == 2 and "batch=4 / subdivisions=8 leaves no images for a forward pass" in result.err
