@@ -73,6 +73,10 @@ def detect(
     options = DetectOptions(thresh=thresh, tree_thresh=tree_thresh, nms=nms, letterbox=letterbox)
     grid = None if tiles is None else TileGrid.parse(tiles)
     frames = open_frames(source, channel_order=channel_order)
+    if network.has_memory and frames.is_stream and (batch_size or 1) > 1:
+        frames.close()
+        message = f"{network.plan.file} has recurrent layers, which see the frames of a sequence one by one"
+        raise DarkpyError(message, hint="leave out batch_size")
     tracker = Tracker() if track else None
 
     def results() -> Iterator[Result]:

@@ -250,7 +250,8 @@ def detect_batches(
     """Yield the detections of each batch of images; options with the same `letterbox` share a forward pass.
 
     prefetch: load the next batch while this one is computed.
-    keep_images: keep the decoded pixels, too. keep_state: let recurrent layers go on from one batch to the next.
+    keep_images: keep the decoded pixels, too.
+    keep_state: let recurrent layers go on from one batch to the next, until a stream is opened again.
     tiles: cut each image into these; images are then loaded one by one, and `batch_size` counts tiles.
     Boxes with NaN or infinite values are left out; when the images end, one warning counts them.
     Raises: DarkpyError when the network has no detection head, was opened for sequences, or has a memory and is to see
@@ -264,19 +265,14 @@ def detect_batches(
     options = [option.resolved(network) for option in options]
     letterboxes = {bool(option.letterbox) for option in options}
     network.reset_state()
-    non_finite = _NonFiniteCount(len(options))
+    non_finite, connection = _NonFiniteCount(len(options)), 0
+    count, keeps = (batch_size, keep_images) if tiles is None else (1, True)
     try:
-        for images in _load_inputs(
-            network,
-            frames,
-            letterboxes,
-            batch_size if tiles is None else 1,
-            prefetch=prefetch,
-            keep_images=keep_images or tiles is not None,
-        ):
+        for images in _load_inputs(network, frames, letterboxes, count, prefetch=prefetch, keep_images=keeps):
             readable = [image for image in images if image.x_CHW]
-            if not keep_state:
+            if not keep_state or images[0].frame.connection != connection:
                 network.reset_state()
+                connection = images[0].frame.connection
             if not readable:
                 detected = []
             elif tiles is None:

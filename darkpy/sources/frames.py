@@ -40,6 +40,7 @@ class Frame:
     path: the image's file, or the video's; empty for an image in memory.
     index: position in the source or the video, counted from 0. time_s: seconds since the start, if there is a clock.
     transient: the content is dropped by `release`, because the source goes on.
+    connection: number of times that its stream was opened again before; layers with a memory begin anew then.
     """
 
     content: Pixels | None = None
@@ -48,6 +49,7 @@ class Frame:
     time_s: float | None = None
     channel_order: ChannelOrder = "rgb"
     transient: bool = False
+    connection: int = 0
     _channels: int = field(default=3, init=False, repr=False)
     _decoded: Image | None = field(default=None, init=False, repr=False)
 

@@ -227,19 +227,19 @@ class VideoFrames:
 
         Raises: ImageError when it cannot be opened again.
         """
-        index, tries, start = 0, 0, monotonic()
+        index, tries, connection, start = 0, 0, 0, monotonic()
         while True:
             damage = _Damage()
             if self._container is None:
                 try:
-                    self._container = self._open()
+                    self._container, connection = self._open(), connection + 1
                 except ImageError as error:
                     damage.error = error.message.removeprefix(f"{self.name}: ")
             for decoded in self._decode(self._container, damage) if self._container is not None else ():
                 if index == 0:
                     start = monotonic()
                 if index % (self._skip + 1) == 0:
-                    yield self._frame(decoded, index, monotonic() - start)
+                    yield self._frame(decoded, index, monotonic() - start, connection)
                 index, tries = index + 1, 0
             self._close_container()
             reason = damage.error or "it ended"
@@ -282,7 +282,7 @@ class VideoFrames:
             if packet is None:
                 return
 
-    def _frame(self, decoded: VideoFrame, index: int, time_s: float) -> Frame:
+    def _frame(self, decoded: VideoFrame, index: int, time_s: float, connection: int = 0) -> Frame:
         """Convert to RGB, the right way up. Raises: ImageError for a frame above the limit of pixels."""
         if not self._fits(decoded.width, decoded.height):
             raise ImageError(f"{self.name}: frame {index} has {decoded.width} x {decoded.height} pixels")
@@ -290,7 +290,7 @@ class VideoFrames:
         quarter_turns = round((getattr(decoded, "rotation", 0) or 0) / 90) % 4  # counterclockwise
         if quarter_turns:
             pixels_HWC = np.ascontiguousarray(np.rot90(pixels_HWC, quarter_turns))
-        return Frame(pixels_HWC, path=self.path, index=index, time_s=time_s, transient=True)
+        return Frame(pixels_HWC, path=self.path, index=index, time_s=time_s, transient=True, connection=connection)
 
 
 class _Damage:

@@ -223,6 +223,13 @@ def test_a_missing_file_of_a_networks_name_is_told_of_the_name(small: str, run: 
     assert code == 2 and "small.cfg: no such file" in err and "small by itself is the cfg" in err
 
 
+def test_anchors_fit_a_name_and_do_not_write_into_its_cfg(small: str, run: Run) -> None:
+    before = Path("net.cfg").read_text()
+    assert run("anchors", "pets.data", "--cfg", small).code == 0
+    code, _, err = run("anchors", "pets.data", "--cfg", small, "--write")
+    assert code == 2 and "darkpy new small --data DATA" in err and Path("net.cfg").read_text() == before
+
+
 def test_weights_that_are_not_fetched_name_the_command_that_fetches_them(small: str, cache: Path, run: Run) -> None:
     (cache / "small.weights").unlink()
     for words in (("evaluate", small, "pets.data", small), ("train", small, "pets.data", small)):

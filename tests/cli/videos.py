@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -97,3 +98,68 @@ def network_camera(rate: float, frames_per_connection: int = 10**9) -> Iterator[
         is_over.set()
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def rtsp_camera(rate: int, frames_per_connection: int = 10**9) -> Iterator[tuple[str, list[float]]]:
+    """Serve H.264 by RTSP over TCP, as cameras do. Yields: as `network_camera`."""
+    sent: list[float] = []
+    is_over = threading.Event()
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def send_packets(connection: socket.socket, packets: socket.socket) -> None:
+        """Pass on the RTP packets, each behind its channel and length, as RFC 2326 (10.12) interleaves them."""
+        with suppress(OSError):
+            while data := packets.recv(65536):
+                connection.sendall(b"$\0" + len(data).to_bytes(2, "big") + data)
+
+    def play(connection: socket.socket) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as packets, suppress(OSError):
+            packets.bind(("127.0.0.1", 0))
+            packets.settimeout(5)
+            threading.Thread(target=send_packets, args=(connection, packets), daemon=True).start()
+            address = f"rtp://127.0.0.1:{packets.getsockname()[1]}?rtcpport=9"
+            with av.open(address, "w", format="rtp") as container:
+                stream: Any = container.add_stream("libx264", rate=rate, options={"tune": "zerolatency"})
+                stream.width, stream.height, stream.pix_fmt, stream.gop_size = W, H, "yuv420p", 5
+                for index in range(frames_per_connection):
+                    if is_over.is_set():
+                        break
+                    frame = av.VideoFrame.from_ndarray(picture(len(sent) % 44), format="rgb24")
+                    frame.pts, frame.time_base = index, Fraction(1, rate)
+                    sent.append(time.monotonic())
+                    container.mux(stream.encode(frame))
+                    time.sleep(1 / rate)
+            connection.shutdown(socket.SHUT_RDWR)
+
+    def answer(connection: socket.socket) -> None:
+        sdp = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=camera\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\n"
+        sdp += "a=rtpmap:96 H264/90000\r\na=control:track\r\n"
+        answers = {
+            "DESCRIBE": f"Content-Type: application/sdp\r\nContent-Length: {len(sdp)}\r\n\r\n{sdp}",
+            "SETUP": "Session: 1\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n\r\n",
+        }
+        lines = connection.makefile("r", encoding="latin-1", newline="\r\n")
+        with suppress(OSError):
+            while request := lines.readline():
+                method, number = request.split()[0], ""
+                while header := lines.readline().strip():
+                    number = header.split()[1] if header.startswith("CSeq") else number
+                rest = answers.get(method, "Session: 1\r\n\r\n")
+                connection.sendall(f"RTSP/1.0 200 OK\r\nCSeq: {number}\r\n{rest}".encode())
+                if method == "PLAY":
+                    play(connection)
+                    return
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"rtsp://127.0.0.1:{server.getsockname()[1]}/live", sent
+    finally:
+        is_over.set()
+        server.close()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import darkpy
+from darkpy.catalog import find_model
 from darkpy.cli import console
 from darkpy.cli.options import (
     FILE_PATH,
@@ -195,6 +196,9 @@ def anchors(
 
     if write and cfg is None:
         raise DarkpyError("--write needs a cfg to write into", hint="name it with --cfg")
+    if write and cfg is not None and find_model(cfg):
+        hint = f"darkpy new {cfg} --data DATA writes your own"
+        raise DarkpyError(f"{cfg}: is a cfg that comes with darkpy, and stays as it is", hint=hint)
     if (width or height) and cfg is not None:
         raise DarkpyError("the cfg has the input size", hint="leave -width and -height out")
     if plot is not None:
