@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Literal
 
 from darkpy.data.lists.text_files import names_for
@@ -59,16 +60,9 @@ def detect(
     Threads may share a network without recurrent layers; an iterator of results belongs to one thread.
     Raises: DarkpyError for an unknown source, class count or option, and for a network that does not detect.
     """
-    if not isinstance(network, Network):
-        raise DarkpyError(f"detect takes a network, not {type(network).__name__}", hint='darkpy.load("yolov3-tiny")')
-    if network.training:
-        raise DarkpyError(f"{network.plan.file} is in training mode", hint="call network.eval() before detect")
-    for name, value in (("thresh", thresh), ("nms", nms), ("tree_thresh", tree_thresh)):
-        if value is not None and not 0 <= value <= 1:
-            raise DarkpyError(f"{name}={value} is not from 0 to 1")
-    if on_error not in ("raise", "yield"):
-        raise DarkpyError(f"on_error={on_error!r} is unknown", hint='use "raise" or "yield"')
-    require_detector(network)
+    _check_arguments(
+        network, {"thresh": thresh, "nms": nms, "tree_thresh": tree_thresh}, batch_size, letterbox, on_error
+    )
     by_class = _names_by_class(network, names)
     options = DetectOptions(thresh=thresh, tree_thresh=tree_thresh, nms=nms, letterbox=letterbox)
     grid = None if tiles is None else TileGrid.parse(tiles)
@@ -102,10 +96,34 @@ def detect(
     return results()
 
 
+def _check_arguments(
+    network: object, shares: Mapping[str, object], batch_size: object, letterbox: object, on_error: object
+) -> None:
+    """Raises: DarkpyError for a network that cannot detect, and for an argument of a wrong type or value."""
+    if not isinstance(network, Network):
+        raise DarkpyError(f"detect takes a network, not {type(network).__name__}", hint='darkpy.load("yolov3-tiny")')
+    if network.training:
+        raise DarkpyError(f"{network.plan.file} is in training mode", hint="call network.eval() before detect")
+    for name, value in shares.items():
+        if value is not None and not (isinstance(value, Real) and 0 <= float(value) <= 1):
+            raise DarkpyError(f"{name}={value!r} is not from 0 to 1")
+    if batch_size is not None and not (isinstance(batch_size, Integral) and int(batch_size) >= 1):
+        raise DarkpyError(f"batch_size={batch_size!r} is not a number of images from 1")
+    if letterbox is not None and not isinstance(letterbox, bool):
+        raise DarkpyError(f"letterbox={letterbox!r} is neither True nor False", hint="None takes the dialect's")
+    if on_error not in ("raise", "yield"):
+        raise DarkpyError(f"on_error={on_error!r} is unknown", hint='use "raise" or "yield"')
+    require_detector(network)
+
+
 def _names_by_class(network: Network, names: Sequence[str] | str | os.PathLike[str] | None) -> tuple[str, ...]:
     class_count = max(head.class_count for head in network.heads)
     if names is None or isinstance(names, str | os.PathLike):
         names = names_for(class_count, names)
+    if not (isinstance(names, Sequence) and all(isinstance(name, str) for name in names)):
+        raise DarkpyError(
+            "names are no class names", hint="give a list of texts, or the path of a file with one per line"
+        )
     if len(names) < class_count:
         hint = "give the names that the network was trained with"
         raise DarkpyError(f"names holds {len(names)} names, the network has {class_count} classes", hint=hint)

@@ -120,9 +120,9 @@ def test_skip_passes_over_frames_and_keeps_their_numbers(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("camera", "most_frames"), [(network_camera, 2), pytest.param(rtsp_camera, 2.5, marks=pytest.mark.slow)]
+    ("camera", "most_frames"), [(network_camera, 2), pytest.param(rtsp_camera, 3, marks=pytest.mark.slow)]
 )
-def test_a_slow_network_gets_the_latest_frame_of_a_camera(camera: Any, most_frames: float) -> None:
+def test_a_slow_network_gets_the_latest_frame_of_a_camera(camera: Any, most_frames: int) -> None:
     """At 10 frames per second. By RTSP an image of H.264 has ended when the next one begins: that is a frame more."""
     rate, taken = 10, []
     with camera(rate) as (address, sent):
@@ -137,7 +137,7 @@ def test_a_slow_network_gets_the_latest_frame_of_a_camera(camera: Any, most_fram
             time.sleep(2.5 / rate)
         frames.close()
     assert max(delay for _, _, delay in taken[1:]) < most_frames / rate, taken
-    assert max(behind for _, behind, _ in taken[1:]) < 2, taken
+    assert max(behind for _, behind, _ in taken[1:]) < most_frames, taken
     assert frames.dropped >= 4
     assert taken[-1][0] >= 10
 
