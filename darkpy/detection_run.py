@@ -121,9 +121,8 @@ def _names_by_class(network: Network, names: Sequence[str] | str | os.PathLike[s
     if names is None or isinstance(names, str | os.PathLike):
         names = names_for(class_count, names)
     if not (isinstance(names, Sequence) and all(isinstance(name, str) for name in names)):
-        raise DarkpyError(
-            "names are no class names", hint="give a list of texts, or the path of a file with one per line"
-        )
+        hint = "give a list of names, or the path of a file with one per line"
+        raise DarkpyError(f"names={str(names)[:80]} is not a list of class names", hint=hint)
     if len(names) < class_count:
         hint = "give the names that the network was trained with"
         raise DarkpyError(f"names holds {len(names)} names, the network has {class_count} classes", hint=hint)

@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,8 @@ def test_gray_array_is_a_gray_file(network: Network, tmp_path: Path, pixels_HWC:
         (torch.full((3, 8, 8), 200.0), "values from 200 to 200", "divide values from 0 to 255 by 255"),
         (torch.full((3, 8, 8), math.nan), "values from nan to nan", "float from 0 to 1"),
         (torch.zeros(3, 8, 8, dtype=torch.int64), "tensor of torch.int64", "uint8"),
+        (torch.zeros(3, 8, 8, device="meta"), "without values (meta)", "uint8"),
+        (torch.zeros(3, 8, 8).to_sparse(), "that is sparse", "uint8"),
         (b"no image", "not an image", None),
         (b"", "empty", None),
     ],
@@ -151,6 +154,20 @@ def test_source_of_no_known_kind_is_refused_at_once(network: Network, source: An
     with pytest.raises(ImageError, match="type") as caught:
         darkpy.detect(network, source, NAMES)
     assert "give a path" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("source", ["", [""], True, np.int64(97)])
+def test_source_that_names_nothing_is_refused_at_once(network: Network, source: Any) -> None:
+    with pytest.raises(ImageError, match=r"the path is empty|no camera|camera 97: cannot be opened"):
+        darkpy.detect(network, source, NAMES)
+
+
+def test_read_only_array_is_taken_without_a_warning(network: Network, pixels_HWC: NDArray[np.uint8]) -> None:
+    expected = darkpy.detect_image(network, pixels_HWC, NAMES, thresh=0.2)
+    pixels_HWC.setflags(write=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert same(darkpy.detect_image(network, pixels_HWC, NAMES, thresh=0.2), expected)
 
 
 def test_missing_file_is_an_exception_or_by_choice_a_result(network: Network, file: Path) -> None:
@@ -227,6 +244,12 @@ def test_images_of_a_list_are_released_and_decoded_again(network: Network, file:
         ({"nms": -1}, "nms=-1"),
         ({"channel_order": "brg"}, "channel_order='brg'"),
         ({"on_error": "ignore"}, "on_error='ignore'"),
+        ({"thresh": "high"}, "thresh='high' is not from 0 to 1"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": 2.5}, "batch_size=2.5"),
+        ({"letterbox": "yes"}, "letterbox='yes'"),
+        ({"names": 5}, "not a list of class names"),
+        ({"names": [1, 2]}, "not a list of class names"),
         ({"names": ["cat"]}, "2 classes"),
         ({"names": "none.names"}, "none.names"),
     ],
@@ -284,6 +307,20 @@ def test_result_is_filtered_by_class_and_score(result: darkpy.Result) -> None:
     with pytest.raises(DarkpyError, match="no class is called 'dogg'") as caught:
         result.filter("dogg")
     assert caught.value.hint == "did you mean dog?"
+
+
+def test_numbers_of_numpy_choose_detections_and_classes(result: darkpy.Result) -> None:
+    assert result[np.int64(0)] == result[0]
+    assert same(result.filter(np.int64(1)), result.filter(1))
+    assert len(result.filter(np.array([0, 1]))) == len(result)
+    with pytest.raises(DarkpyError, match="no class is called"):
+        result.filter([0.5])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("width", [0, -3, 2.5, 10**6])
+def test_line_width_that_cannot_be_drawn_is_refused(result: darkpy.Result, width: Any) -> None:
+    with pytest.raises(DarkpyError, match="line_width="):
+        result.draw(line_width=width)
 
 
 def test_result_becomes_a_sketch_crops_and_files(

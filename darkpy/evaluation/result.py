@@ -30,6 +30,8 @@ from darkpy.sources.frames import Frame
 if TYPE_CHECKING:
     from darkpy.evaluation.counting import RegionCount
 
+MAX_LINE_WIDTH_PX = 100
+
 BoxFrac = tuple[float, float, float, float]
 
 
@@ -191,8 +193,8 @@ class Result:
     def __getitem__(self, index: slice | NDArray[Any] | list[int] | list[bool]) -> Result: ...
 
     def __getitem__(self, index: int | slice | NDArray[Any] | list[int] | list[bool]) -> Object | Result:
-        if isinstance(index, int):
-            return self.objects[index]
+        if isinstance(index, int | np.integer):
+            return self.objects[int(index)]
         if isinstance(index, list):
             index = np.array(index, bool if index and isinstance(index[0], bool) else np.int64)
         return replace(
@@ -220,7 +222,7 @@ class Result:
         """
         is_wanted_N = self.scores >= min_score
         if classes is not None:
-            chosen = [classes] if isinstance(classes, int | str) else list(classes)
+            chosen = [classes] if isinstance(classes, int | np.integer | str) else list(classes)
             is_wanted_N = is_wanted_N & np.isin(self.class_ids, find_classes(chosen, self.class_names))
         return self[is_wanted_N]
 
@@ -231,9 +233,11 @@ class Result:
     def draw(self, *, line_width: int | None = None, labels: bool = True, scores: bool = True) -> PIL.Image.Image:
         """Return a drawing of the image with its boxes, lines and zones; `numpy.asarray` makes an RGB array of it.
 
-        line_width: in pixels; None fits the image's size. labels, scores: write names and scores.
-        Raises: ImageError as `image`.
+        line_width: in pixels, from 1 to 100; None fits the image's size. labels, scores: write names and scores.
+        Raises: DarkpyError for another width; ImageError as `image`.
         """
+        if line_width is not None and not (isinstance(line_width, int) and 1 <= line_width <= MAX_LINE_WIDTH_PX):
+            raise DarkpyError(f"line_width={line_width!r} is not a number of pixels from 1 to {MAX_LINE_WIDTH_PX}")
         return draw(self.image, self.objects, self.counts, line_width=line_width, labels=labels, scores=scores)
 
     def crop(self) -> list[NDArray[np.uint8]]:
@@ -284,7 +288,9 @@ def find_classes(classes: Iterable[int | str], names: Sequence[str]) -> list[int
     for name in classes:
         if isinstance(name, str) and name in names:
             numbers += [class_id for class_id, other in enumerate(names) if other == name]
-        elif (isinstance(name, int) or name.isdecimal()) and 0 <= int(name) < len(names):
+        elif (isinstance(name, int | np.integer) or (isinstance(name, str) and name.isdecimal())) and 0 <= int(
+            name
+        ) < len(names):
             numbers.append(int(name))
         else:
             hint = nearest(str(name), names) or f"the classes are {', '.join(names[:20])}{'...' if names[20:] else ''}"

@@ -21,7 +21,7 @@ from darkpy.finding import printable
 from darkpy.sources.pixels import ChannelOrder, Pixels, to_pixels
 
 OneImage = str | os.PathLike[str] | bytes | bytearray | memoryview | NDArray[Any] | Tensor | PIL.Image.Image
-ImageSource = OneImage | int | Iterable[OneImage]
+ImageSource = OneImage | int | np.integer[Any] | Iterable[OneImage]
 """A path (image file, folder, glob, list file, video), a stream's URL, a camera's number, an image in memory, or
 several images."""
 
@@ -174,6 +174,10 @@ def open_frames(source: ImageSource, *, channel_order: ChannelOrder = "rgb") -> 
         raise DarkpyError(
             f"channel_order={channel_order!r} is unknown", hint='use "rgb", or "bgr" for images of OpenCV (cv2)'
         )
+    if isinstance(source, np.integer):
+        source = int(source)
+    if isinstance(source, bool):
+        raise ImageError("True and False are no image and no camera", hint=_SOURCE_HINT)
     if isinstance(source, int) or (isinstance(source, str | os.PathLike) and is_video(source)):
         from darkpy.sources.video import VideoFrames
 
@@ -205,6 +209,8 @@ def is_video(path: str | os.PathLike[str]) -> bool:
 
 
 def _file_frames(path: str | os.PathLike[str]) -> list[Frame]:
+    if os.fspath(path) == "":
+        raise ImageError("the path is empty", hint=_SOURCE_HINT)
     if is_video(path):
         raise ImageError(f"{os.fspath(path)}: is a video in a list of images", hint="give each video by itself")
     return [Frame.of_file(file, index) for index, file in enumerate(expand_paths([path]))]

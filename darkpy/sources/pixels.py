@@ -47,7 +47,8 @@ def to_pixels(image: Pixels, name: str, channel_order: ChannelOrder = "rgb") -> 
         pixels_HWC = _check_array(image, name)
     if pixels_HWC.shape[2] == 1:
         return pixels_HWC.repeat(3, axis=2)
-    return np.ascontiguousarray(pixels_HWC[:, :, :3] if channel_order == "rgb" else pixels_HWC[:, :, 2::-1])
+    pixels_HW3 = np.ascontiguousarray(pixels_HWC[:, :, :3] if channel_order == "rgb" else pixels_HWC[:, :, 2::-1])
+    return pixels_HW3 if pixels_HW3.flags.writeable else pixels_HW3.copy()  # torch warns of read-only ones
 
 
 def _decode_bytes(data: bytes, name: str) -> NDArray[np.uint8]:
@@ -88,6 +89,9 @@ def _from_tensor(image: Tensor, name: str) -> NDArray[np.uint8]:
         is_HWC = image.dim() == 3 and image.shape[2] in _CHANNEL_COUNTS
         hint = "the colors come first: tensor.permute(2, 0, 1)" if is_HWC else _TENSOR_HINT
         raise ImageError(f"{name}: is a tensor of {shape}, not of 3 x height x width", hint=hint)
+    if image.is_meta or image.layout is not torch.strided:
+        kind = "without values (meta)" if image.is_meta else "that is sparse"
+        raise ImageError(f"{name}: is a tensor {kind}", hint=_TENSOR_HINT)
     image = image.detach().cpu()
     if image.is_floating_point() and image.numel():
         low, high = image.min().item(), image.max().item()
