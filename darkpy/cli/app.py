@@ -42,6 +42,7 @@ def _lazy(module: str, function: str, short_help: str) -> LazyCommand:
 classifier = Group(
     "classifier",
     {
+        "label": _lazy("classifier", "label", "Print the best class of each image of a list."),
         "predict": _lazy("classifier", "predict", "Classify an image."),
         "train": _lazy("train", "train_classifier", "Train a classifier."),
         "valid": _lazy("classifier", "valid", "Measure top-1 and top-k accuracy."),

@@ -125,7 +125,7 @@ ABSENT_COMMANDS = {
         "prints the output of a layer", "darkpy compare CFG WEIGHTS IMAGE --dump FILE.npz writes all"
     ),
     **dict.fromkeys(
-        ("classifier csv", "classifier fout", "classifier label", "classifier test"),
+        ("classifier csv", "classifier fout", "classifier test"),
         AbsentCommand(
             "classifies the images of a list", "darkpy classifier predict DATA CFG WEIGHTS -t 5 < LIST"
         ),

@@ -97,7 +97,9 @@ def pets(task: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     Path("a.txt").write_text("".join(f"0 .5 .5 .{size} .25\n" for size in range(1, 10)))
     Path("list.txt").write_text("a.png\n")
-    Path("pets.data").write_text("classes=2\nnames=pets.names\nlabels=pets.names\ntrain=list.txt\nvalid=list.txt\n")
+    Path("pets.data").write_text(
+        "classes=2\nnames=pets.names\nlabels=pets.names\ntrain=list.txt\nvalid=list.txt\ntest=list.txt\n"
+    )
     return task
 
 

@@ -47,7 +47,7 @@ def pets(task: Path) -> Path:
          "darkpy dataset split frames lists", "dataset split frames lists"),
         ("rnn validtactic net.cfg net.weights", "darkpy rnn valid CFG WEIGHTS < TEXT", "rnn valid --help"),
         ("version", "darkpy --version", "--version"),
-        ("classifier label pets.data net.cfg net.weights", "darkpy classifier predict DATA CFG WEIGHTS -t 5",
+        ("classifier csv pets.data net.cfg net.weights", "darkpy classifier predict DATA CFG WEIGHTS -t 5",
          "classifier predict --help"),
     ],
 )  # fmt: skip

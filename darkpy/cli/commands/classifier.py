@@ -73,6 +73,15 @@ The network sees the largest center square (pjreddie), or the center after scali
 width (alexeyab).
 """
 
+LABEL_HELP = """darknet's `classifier label`: print the best class of each image of the list test= in DATA.
+
+\b
+  darkpy classifier label my.data my.cfg my.weights > classes.txt
+
+One line for each image; that of an unreadable image is empty. The network sees the center of the image after scaling
+the shorter side to its width, in both dialects. names= in DATA, or else labels=, has the names.
+"""
+
 _top_option = click.option(
     "top",
     "-t",
@@ -93,10 +102,7 @@ _top_option = click.option(
 @max_pixels_option
 def predict(data: Path, cfg: Path, weights: Path, image: Path | None, top: int | None, load: LoadOptions) -> int:
     data_file = read_data(data)
-    names = data_file.find("names")
-    if names is None:
-        labels = data_file.find("labels", DEFAULT_LABELS)
-        names = labels if labels and ("labels" in data_file.entries or labels.is_file()) else None
+    names = _names_file(data_file)
     top = top or _read_top(data_file)
     network = open_network(cfg, weights, load, examples=(image,) if image else ())
     return _predict(network, names, image, top)
@@ -171,6 +177,34 @@ def valid(
         record = {"images": accuracy.images, "unreadable": unreadable, "unlabelled": len(accuracy.unlabeled)}
         console.echo(json.dumps({**record, "top_1": accuracy.top_1, "k": top, "top_k": accuracy.top_k}))
     return 2 if unreadable else 0
+
+
+@click.command(cls=Command, help=LABEL_HELP)
+@click.argument("data", type=FILE_PATH)
+@click.argument("cfg", type=FILE_PATH)
+@click.argument("weights", type=FILE_PATH)
+@network_options
+@max_pixels_option
+def label(data: Path, cfg: Path, weights: Path, load: LoadOptions) -> int:
+    from darkpy.data.lists.paths import read_image_list
+    from darkpy.evaluation.classify import ClassifierOptions, class_count, classify
+    from darkpy.ops.resample import resize_min_crop
+
+    data_file = read_data(data)
+    image_list = data_file.find("test")
+    if image_list is None:
+        raise DarkpyError(f"{data}: has no test=", hint="name the list of images to classify: test=list.txt")
+    paths = read_image_list(image_list)
+    network = open_network(cfg, weights, load, examples=paths)
+    names = names_for(class_count(network), _names_file(data_file))
+    exit_code = 0
+    rankings = classify(network, paths, ClassifierOptions(fit=resize_min_crop), batch_size=DEFAULT_BATCH_SIZE)
+    for ranking in console.track(rankings, len(paths)):
+        if ranking.error is not None:
+            console.error(ranking.error)
+            exit_code = 2
+        console.echo(names[ranking.class_ids[0]] if ranking.class_ids else "")
+    return exit_code
 
 
 def _warn_of_labels(accuracy: Accuracy) -> None:
@@ -249,6 +283,14 @@ def _predict(network: Network, names_file: Path | None, image: Path | None, top:
                 parent = names[tree.parent[class_id]] if tree.parent[class_id] >= 0 else "Root"
                 console.echo(f"{class_id}, {names[class_id]}: {prob:f}, parent: {parent} ")
     return exit_code
+
+
+def _names_file(data: DataFile) -> Path | None:
+    """Return the file of names=, or else of labels=; None if there is neither."""
+    if (names := data.find("names")) is not None:
+        return names
+    labels = data.find("labels", DEFAULT_LABELS)
+    return labels if labels and ("labels" in data.entries or labels.is_file()) else None
 
 
 def _read_top(data: DataFile) -> int:

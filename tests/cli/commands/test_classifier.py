@@ -149,3 +149,14 @@ def test_what_is_missing_in_the_data_file_is_one_line(pets: Path, run: Run, data
 def test_a_detector_is_sent_elsewhere(task: Path, run: Run) -> None:
     code, out, err = run("classify", "net.cfg", "net.weights", "a.png")
     assert (code, out) == (2, "") and "use darkpy detect" in err
+
+
+def test_label_prints_the_best_class_of_each_image_of_the_test_list(pets: Path, run: Run) -> None:
+    words = ("classifier", "label", "pets.data", "net.cfg", "net.weights", "--device", "cpu")
+    code, _, err = run(*words)
+    assert code == 2 and "pets.data: has no test=" in err and "test=list.txt" in err
+    Path("pets.data").write_text(Path("pets.data").read_text() + "test=pets.list\n")
+    assert run(*words) == (0, "a dog\n" * 4, "")
+    Path("cat1.png").write_text("no image")
+    code, out, err = run(*words)
+    assert (code, out) == (2, "a dog\n\na dog\na dog\n") and "cat1.png" in err
