@@ -61,5 +61,7 @@ def test_export_leaves_the_network_as_it_is(network: Network, tmp_path: Path) ->
         darkpy.export_onnx(network, tmp_path / "b.onnx", outputs="box")
     with pytest.raises(DarkpyError, match="nms needs boxes"):
         darkpy.export_onnx(network, tmp_path / "b.onnx", nms=0.4)
+    with pytest.raises(darkpy.DarkpyError, match="precision='int4' is unknown"):
+        darkpy.export_onnx(network, tmp_path / "b.onnx", precision="int4")
     with pytest.raises(DarkpyError, match="discarded for speed"):
         darkpy.export_onnx(darkpy.accelerate(network), tmp_path / "b.onnx")

@@ -99,13 +99,16 @@ def export_onnx(
     thresh: float = 0.25,
     names: Sequence[str] = (),
     overwrite: bool = False,
+    precision: str = "fp32",
+    dynamic_size: bool = False,
 ) -> Path:
     """Write an ONNX file, as `darkpy convert` does, and return its path. The network itself stays as it is.
 
-    outputs: "heads", the outputs of `Network`; "boxes", boxes and scores of all heads together; "rows", as OpenCV's
-        importer of darknet files returned them.
+    outputs: "heads", the outputs of `Network`; "raw", what the heads read; "boxes", boxes and scores of all heads
+        together; "rows", as OpenCV's importer of darknet files returned them; "corners", x1, y1, x2, y2, score, class.
     nms: with "boxes", IoU above which the lower-scored box of a class is suppressed, for scores above `thresh`.
     names: class names, for the file's metadata.
+    precision: "fp32" or "fp16". dynamic_size: the file takes any height and width that fit the network.
     Raises: DarkpyError when a layer has no ONNX form, after `accelerate`, when the file exists and is not to be
         overwritten, or without the package onnx.
     """
@@ -113,11 +116,14 @@ def export_onnx(
         raise DarkpyError(f"outputs={outputs!r} is unknown", hint=f"one of {', '.join(OUTPUT_FORMS)}")
     if nms is not None and outputs != "boxes":
         raise DarkpyError(f"nms needs boxes, and outputs={outputs!r} has none", hint='outputs="boxes"')
+    if precision not in ("fp32", "fp16"):
+        raise DarkpyError(f"precision={precision!r} is unknown", hint="fp32 or fp16; int8 needs darkpy convert")
     target, cfg = Path(path), Path(network.plan.file)
     if target.exists() and not overwrite:
         raise DarkpyError(f"{target}: already exists", hint="overwrite=True replaces it")
     text = cfg.read_bytes().decode("utf-8-sig", errors="replace") if cfg.is_file() else None
     metadata = WeightsMetadata(network.header, None, text, network.plan.dialect, tuple(names))
-    chunks = pack_onnx(copy.deepcopy(network), metadata, OnnxOptions(outputs, nms, thresh))
+    options = OnnxOptions(outputs, nms, thresh, precision, dynamic_size)
+    chunks = pack_onnx(copy.deepcopy(network), metadata, options)
     write_atomic(target, chunks)
     return target

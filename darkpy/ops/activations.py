@@ -126,7 +126,9 @@ def _mish_into(x: Tensor) -> Tensor:
     With s = sigmoid(x) the tanh is r / (1 - r), r = s - s^2 / 2: no overflow, no cancellation, and a quarter of the
     time of torch's own mish on a CPU.
     """
-    if x.device.type != "cpu" or x.dtype != torch.float32:
+    # a traced program, which may run anywhere, has the one operation that every runtime and converter knows
+    is_traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if x.device.type != "cpu" or x.dtype != torch.float32 or is_traced:
         return functional.mish(x, inplace=True)
     s = torch.sigmoid(x)
     r = s.addcmul_(s, s, value=-0.5)

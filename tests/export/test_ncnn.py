@@ -152,12 +152,20 @@ def test_layers_and_blobs_are_counted_each_blob_has_one_reader_and_all_weights_a
 
 
 @pytest.mark.parametrize(
-    "name", ["yolo-fastest", *(pytest.param(name, marks=pytest.mark.slow) for name in ("yolov3-tiny", "yoloface-50k"))]
+    ("name", "engine"),
+    [
+        ("yolo-fastest", "ncnn"),
+        *(
+            pytest.param(name, engine, marks=pytest.mark.slow)
+            for engine in ("onnxruntime", "ncnn", "mnn")
+            for name in ("yolov3-tiny", "yoloface-50k", "mobilenetv2-yolov3-nano-coco")
+        ),
+    ],
 )
-def test_ncnn_sees_what_darknet_sees(shared: Path, name: str) -> None:
+def test_engine_sees_what_darknet_sees(shared: Path, name: str, engine: str) -> None:
     folder = shared / "data" / "weights" / name
     (cfg,), (weights,) = folder.glob("*.cfg"), folder.glob("*.weights")
-    net = darkpy.accelerate(darkpy.load(cfg, weights, dialect="alexeyab"), InferenceConfig(engine="ncnn"))
+    net = darkpy.accelerate(darkpy.load(cfg, weights, dialect="alexeyab"), InferenceConfig(engine=engine))
     names = [str(number) for number in range(net.heads[0].class_count)]
     expected = darknets_objects(folder / "expected.alexeyab.json")
     images_seen = [shared / "data" / image for image in expected]

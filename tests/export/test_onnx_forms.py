@@ -27,8 +27,8 @@ DETECTOR = (
     + "[shortcut]\nfrom=-4\n[convolutional]\nfilters=14\n[yolo]\nclasses=2\nnum=2\nanchors=2,3, 4,5\n"
     + "[route]\nlayers=-3\n[upsample]\n[convolutional]\nfilters=14\n[yolo]\nclasses=2\nnum=2\nanchors=9,9, 6,6\n"
 )
-ANY_SIZE = ("yolov3", "yolov3-spp", "yolov4", "yolov4-csp", "yolov7-tiny", "yolov2-voc", "resnet50", "densenet201")
-ONE_SIZE = ("yolov2", "alexnet", "yolov1-tiny")
+ANY_SIZE = ("yolov3", "yolov3-spp", "yolov4", "yolov4-csp", "yolov7-tiny", "resnet50", "densenet201")
+ONE_SIZE = ("yolov2", "yolov2-voc", "alexnet", "yolov1-tiny")
 INT8_DISTANCE = 0.2
 pytestmark = pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning")
 

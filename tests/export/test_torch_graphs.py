@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import darkpy
 from darkpy.errors import DarkpyError
-from darkpy.export.torch_graphs import pack_pt2, pack_torchscript, run_pt2, run_torchscript
+from darkpy.export.torch_graphs import pack_pt2, pack_torchscript, run_pt2, run_torchscript, write_coreml
 from darkpy.files import write_atomic
 from tests.inference.networks import distance, filled, images, outputs
 
@@ -51,3 +52,29 @@ def test_torchscript_runs_by_torch_alone(tmp_path: Path) -> None:
     write_atomic(tmp_path / "net.pt", pack_torchscript(net))
     (actual,) = torch.jit.load(str(tmp_path / "net.pt"))(x_BCHW)  # type: ignore[no-untyped-call]
     assert distance([actual], expected) <= 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS)
+def test_file_finds_the_dog(shared: Path, name: str, tmp_path: Path) -> None:
+    folder = shared / "data" / "weights" / "yolov3-tiny"
+    net = darkpy.load(CFG / "yolov3-tiny.cfg", folder / "yolov3-tiny.weights")
+    pack, run = FORMATS[name]
+    write_atomic(tmp_path / f"net.{name}", pack(net))
+    net.set_backend(lambda x_BCHW: list(run(tmp_path / f"net.{name}", x_BCHW).values()))
+    names = (folder / "names.txt").read_text().splitlines()
+    (result,) = darkpy.detect(net, [shared / "data" / "images" / "dog.jpg"], names)
+    assert {"dog", "bicycle", "car"} <= {one.name for one in result.objects}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_core_ml_takes_an_image_and_gives_the_heads(precision: str, tmp_path: Path) -> None:
+    """The conversion alone: Core ML runs on macOS."""
+    coremltools = pytest.importorskip("coremltools")
+    write_coreml(filled(DETECTOR), tmp_path / "net.mlpackage", precision)
+    spec = coremltools.utils.load_spec(str(tmp_path / "net.mlpackage"))
+    (source,), (output,) = spec.description.input, spec.description.output
+    assert (source.name, source.type.imageType.width, output.name) == ("x", 32, "layer2")
+    with pytest.raises(DarkpyError, match="already exists"):
+        write_coreml(filled(DETECTOR), tmp_path / "net.mlpackage", precision)
