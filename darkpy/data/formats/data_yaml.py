@@ -131,7 +131,7 @@ class _YamlBlock:
                 self.refuse("is neither a list nor a mapping")
             return ()
         if isinstance(value, dict):
-            if not all(key.isdecimal() for key in value):
+            if not all(re.fullmatch(r"\d{1,7}", key, re.ASCII) for key in value):
                 self.refuse("the keys of its mapping are not the numbers of classes")
             by_number = {int(key): name for key, name in value.items()}
             missing = next((class_id for class_id in range(len(by_number)) if class_id not in by_number), None)

@@ -66,6 +66,7 @@ def test_names_are_read_in_each_spelling(root: Path, names: str) -> None:
         ("names: &all [cat]", ":1: names: '&all \\[cat\\]' uses more of YAML"),
         ("names:\n  0: cat\n  2: dog", ":1: names: has no class 1"),
         ("names:\n  cat: 0", "not the numbers of classes"),
+        (f"names: {{{'9' * 5000}: cat}}", "not the numbers of classes"),
         ("names:\n  0:\n    cat", "nested"),
         ("names: [cat, cat]", "two classes are 'cat'"),
         ("names: [cat]\nnc: 3", ":2: nc: is 3, and names: has 1 classes"),
