@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # file names are bytes, perhaps not valid in any encoding
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=errors)
+            with suppress(io.UnsupportedOperation):  # a program that calls this has read from it already
+                stream.reconfigure(errors=errors)
     with warnings.catch_warnings():
         warnings.simplefilter("default", DarkpyWarning)
         warnings.showwarning = _warning_printer(warnings.showwarning)

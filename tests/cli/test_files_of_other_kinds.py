@@ -97,10 +97,15 @@ def test_file_of_another_runtime_without_a_mark_is_recognized_by_its_name(
     assert run("detect", "net.cfg", name, "a.png").code == 0
 
 
-@pytest.mark.parametrize("suffix", ["tflite", "engine", "mlmodel", "xml", "h5", "pb"])
+@pytest.mark.parametrize("suffix", ["tflite", "engine", "xml", "h5", "pb"])
 def test_target_of_another_runtime_names_the_way_by_onnx(task: Path, run: Run, suffix: str) -> None:
     code, _, err = run("convert", "net.weights", f"net.{suffix}", "--cfg", "net.cfg")
     assert code == 2 and f"darkpy does not write .{suffix} files\n  hint: write net.onnx" in err
+
+
+def test_target_of_core_ml_names_the_kind_that_replaced_it(task: Path, run: Run) -> None:
+    code, _, err = run("convert", "net.weights", "net.mlmodel", "--cfg", "net.cfg")
+    assert code == 2 and "does not write .mlmodel files\n  hint: --to coreml writes net.mlpackage" in err
 
 
 def test_weights_of_another_class_count_name_partial(task: Path, run: Run) -> None:
