@@ -106,7 +106,6 @@ class _TiledConv:
         self._activate_block = task.activation.forward_inplace
         transform, self._input, self._output = Transforms.of_tile(outputs).squared()
         points = self._n**2
-        points = self._n**2
         down, across = self._padding
         rows, columns = (-(-(side + 2 * pad - 2) // outputs) for side, pad in ((task.x.h, down), (task.x.w, across)))
         self._grid = rows, columns

@@ -53,7 +53,7 @@ LOSS_METRIC, ACCURACY_METRIC = BestMetric(label="average loss"), BestMetric(labe
 def parse_metric(word: str | None, *, names: Sequence[str], is_detector: bool, iou_thresh: float) -> BestMetric:
     """Return the metric that `--best-by` names; by default the mAP at `iou_thresh`, or a classifier's accuracy.
 
-    names: of the classes. Raises: DarkpyError for a word that is no metric of the network.
+    names: of the classes. Raises: DarkpyError when the network has no such metric.
     """
     choices = METRIC_WORDS[:-1] if is_detector else ("accuracy", "loss")
     if word is None:

@@ -167,7 +167,6 @@ def test_auto_takes_the_fastest_within_tolerance_and_says_which(monkeypatch: pyt
     assert distance(outputs(fastest, x), expected) <= 1e-5 and fastest.prefers_channels_last
 
 
-@pytest.mark.slow
 def test_auto_can_be_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     constant: dict[str, list[torch.Tensor]] = {}
 

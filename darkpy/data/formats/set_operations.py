@@ -89,8 +89,8 @@ def remap_classes(dataset: AnnotatedDataset, new_names: Mapping[str, str | None]
 def merge_datasets(datasets: Mapping[Path, AnnotatedDataset]) -> AnnotatedDataset:
     """Join data sets, by their sources: splits and classes with the same name become one.
 
-    The one list of a source that is no `.data` file is joined to `train`. An image of several data sets has the objects
-    of all, and stays in the split that it is in first.
+    A source other than a `.data` file has one list, which is joined to `train`. An image of several data sets has the
+    objects of all, and stays in the split that it is in first.
     """
     report = ImportReport()
     images: dict[Path, AnnotatedImage] = {}

@@ -244,7 +244,14 @@ def find_image(entry: Path, folder: Path) -> Path:
 
 
 def find_images_below(folder: Path) -> list[Path]:
-    """Return the images in a folder and the folders below it, without hidden files."""
+    """Return the images in a folder and the folders below it, without hidden files.
+
+    Raises: DarkpyError for a folder that cannot be read, or that is the root of the file system.
+    """
+    if is_true(lambda: folder.samefile(folder / "..")):
+        raise DarkpyError(
+            f"{printable(folder)}: is the root of the file system", hint="name the folder that holds the images"
+        )
     try:
         files = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
     except OSError as error:

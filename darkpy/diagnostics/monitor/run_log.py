@@ -156,7 +156,7 @@ class LogReader:
             self._updates = {update.batch_num: update for update in thinned}
 
     def log(self) -> RunLog:
-        """Return what has been read. Raises: DarkpyError when that is no log of a run."""
+        """Return what has been read. Raises: DarkpyError when the file is not a run's log."""
         if not self._starts:
             raise DarkpyError(f"{self.path}: is no log of a run")
         return RunLog(

@@ -146,6 +146,13 @@ def test_polygons_become_boxes_and_what_is_lost_is_said(root: Path) -> None:
     assert boxes(dataset)["a"] == [("0", CENTER)] and "objects lose their key points" in dataset.losses
 
 
+@pytest.mark.parametrize("entry", ["/", "/.", "//", "/usr/.."])
+def test_whole_file_system_is_not_searched_for_images(root: Path, entry: str) -> None:
+    put(root, data_dot_yaml=f"train: {entry}\nnames: [cat]\n")
+    with pytest.raises(DarkpyError, match="is the root of the file system"):
+        read_yolo(root / "data.yaml")
+
+
 def test_faults_of_all_label_files_are_one_error(root: Path) -> None:
     put(root, data_dot_yaml="train: .\nnames: [cat]\n", a_dot_jpg="", b_dot_jpg="", c_dot_jpg="")
     put(root, a_dot_txt="0 .5 .5\n0 x .5 .5 .5\n", b_dot_txt="1 .5 .5 .5 .5\n0 20 10 8 8\n0 nan .5 .5 .5\n")
