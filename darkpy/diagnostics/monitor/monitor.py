@@ -1,8 +1,8 @@
 """Monitor of a training: measures every step, refuses those that would harm the weights, reports what is wrong.
 
 It changes no number of a healthy run. Every update costs a few small sums; the layers are measured in each of the first
-updates, where most runs die, and later in one of a hundred. Measured values stay on the device until the one moment of
-an update at which its norm is fetched.
+updates, where most runs die, then at doubling distances, and in one of a hundred. Measured values stay on the device
+until the one moment of an update at which its norm is fetched.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ DEFAULT_SYMPTOMS: tuple[Symptom, ...] = (
 LAYERS_EVERY_UPDATES = 100
 """Updates between two measurements of the layers: at half a step each for a small network, 0.5 % of the run time."""
 LAYERS_FIRST_UPDATES = 10
-"""Updates at the start of a run in which the layers are always measured."""
+"""Updates at the start of a run in which the layers are always measured, and later after 16, 32, 64, ... of them."""
 AVERAGE_SETTLED_UPDATES = 10
 """Updates after which the average loss depends on more than the first minibatch."""
 MAX_BAD_UPDATES = 100
@@ -175,7 +175,9 @@ class Monitor(StepGuard):
         self._losses = self._losses[: len(self._recorded)]
         self._recorded.append(RecordedBatch(x_BCHW, truth, tuple(map(tuple, paths)), trainer.seen))
         completes_update = trainer.seen // net.minibatch % net.subdivisions == net.subdivisions - 1
-        if completes_update and (self.history.updates < self.first or n % self.every == 0):
+        updates = self.history.updates
+        is_early_or_doubled = updates < self.first or updates & (updates - 1) == 0
+        if completes_update and (is_early_or_doubled or n % self.every == 0):
             self.metrics.look(x_BCHW)
             self.overlaps.add(trainer.network.plan, truth)
         if self.check_labels and trainer.process_group.is_main and truth.device.type == "cpu":

@@ -2,6 +2,7 @@
 
 The true deltas balance. Clamped, the rare ones count as much as any other, hidden features drift the wrong way and grow
 against the head, whose weights follow: with these settings every run with the clamp explodes, and none without it.
+Where a clamped run is only too fast, nothing drifts, and the rate is named.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from itertools import count
 import pytest
 import torch
 
+import darkpy
 from darkpy.config.edit import apply_remedy
+from darkpy.diagnostics.monitor.advice import Evidence, advise
+from darkpy.finding import Finding
 from tests.diagnostics.runs import Change, Minibatch, Run, convolution, net
 
 RARE_FRAC, RARE_TARGET, USUAL_TARGET = 0.01, 30.0, -1.0
@@ -19,9 +23,17 @@ FIRST_LOSS, LEARNED_LOSS = 2900.0, 1500.0
 HEAD = "[convolutional]\nfilters=1\nsize=1\nactivation=linear\nconstrain=0\n[cost]\ntype=sse\n"
 
 
-def cfg(constrain: str) -> str:
+def cfg(constrain: str, rate: float = 0.001) -> str:
     """Three layers with batch norm and a head without a clamp, in AlexeyAB's dialect as mosaic= is its key."""
-    return net(rate=0.001, more=f"burn_in=20\nmosaic=0\n{constrain}") + convolution() * 3 + HEAD
+    return net(rate=rate, more=f"burn_in=20\nmosaic=0\n{constrain}") + convolution() * 3 + HEAD
+
+
+def until_a_finding(text: str, seed: int, **options: int) -> Run:
+    run, images = Run(text, seed=seed, options=options), minibatches()
+    while not run.findings:
+        assert run.trainer.batch_num < 250
+        run(1, images)
+    return run
 
 
 def minibatches() -> Change:
@@ -40,10 +52,7 @@ def minibatches() -> Change:
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3, 4, 5, 6))])
 def test_run_that_the_clamp_ruins_learns_when_the_first_advice_is_obeyed(seed: int) -> None:
-    clamped, images = Run(cfg("constrain=1"), seed=seed, options={"every": 10}), minibatches()
-    while not clamped.findings:
-        assert clamped.trainer.batch_num < 250
-        clamped(1, images)
+    clamped = until_a_finding(cfg("constrain=1"), seed)
     first = clamped.findings[0]
     assert first.name in ("Exploding", "LossSpike")
     assert first.hints[0].startswith("constrain=0: it clamps up to ")
@@ -52,3 +61,24 @@ def test_run_that_the_clamp_ruins_learns_when_the_first_advice_is_obeyed(seed: i
     cured = Run(cured_text, seed=seed, options={"every": 10})
     cured(200, minibatches())
     assert cured.findings == [] and cured.monitor.average < LEARNED_LOSS < FIRST_LOSS
+
+
+@pytest.mark.parametrize("rate", [0.02, *(pytest.param(rate, marks=pytest.mark.slow) for rate in (0.005, 0.1, 1.0))])
+def test_clamped_run_that_is_too_fast_learns_when_the_first_advice_is_obeyed(rate: float) -> None:
+    text = cfg("constrain=1", rate)
+    fast = until_a_finding(text, seed=1)
+    first = fast.findings[0]
+    assert first.name == "Exploding" and first.hints[0].startswith("learning_rate=")
+    assert any(hint.startswith("constrain=0") for hint in first.hints)
+    cured = Run(apply_remedy(text, first.remedies[0]))
+    cured(200, minibatches())
+    assert cured.findings == [] and cured.monitor.average < FIRST_LOSS
+    freed = until_a_finding(cfg("constrain=0", rate), seed=1)
+    assert freed.names[0] == "Exploding"
+
+
+def test_momentum_is_named_before_the_clamp() -> None:
+    evidence = Evidence(darkpy.plan(cfg("constrain=1").replace("momentum=0.9", "momentum=0.995")))
+    evidence.rate, evidence.pull, evidence.drift, evidence.clamped = 0.001, 1.0, 9.0, {2: 0.3}
+    first, second, *_ = advise(Finding(name="Diverging", message=""), evidence).remedies
+    assert (str(first)[:12], str(second)[:11]) == ("momentum=0.9", "constrain=0")
