@@ -47,8 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.simplefilter("default", DarkpyWarning)
         warnings.showwarning = _warning_printer(warnings.showwarning)
         try:
-            startup.listen()
-            with protect_inputs():
+            with startup.InterruptsRaise(), protect_inputs():
                 code = app.main(list(arguments), prog_name="darkpy", standalone_mode=False, obj=tuple(arguments))
         except click.UsageError as error:
             console.error(_with_usage(error))

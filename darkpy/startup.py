@@ -1,7 +1,8 @@
-"""Ctrl-C while the program's modules are still being imported: it ends as it does later, without a traceback.
+"""Ctrl-C while the program's modules are being imported, and after its work: it ends the process without a traceback.
 
-Imported before all else by the package, in a process of the program only; `listen` hands Ctrl-C back to Python when the
-program can handle it.
+Imported before all else by the package, in a process of the program only; in `InterruptsRaise` the program handles
+Ctrl-C itself. Python's own start cannot be covered: for some 10 ms, until its `site` and `runpy` modules have run, no
+code of a package has, and Ctrl-C prints Python's traceback. A .pth file could end that, in every other program too.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def _stem(name: str) -> str:
 
 
 def _end(*_: object) -> None:
-    """End the process as `main` ends it: no code of the half imported program runs any more."""
+    """End the process as `main` ends it: no code of a program that is half imported or done runs any more."""
     try:
         os.write(2, b"\n")
     finally:
@@ -46,7 +47,13 @@ if _is_quiet:
         _is_quiet = False
 
 
-def listen() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt again."""
-    if _is_quiet and signal.getsignal(signal.SIGINT) is _end:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+class InterruptsRaise:
+    """Context of the program's work: Ctrl-C raises KeyboardInterrupt again."""
+
+    def __enter__(self) -> None:
+        if _is_quiet and signal.getsignal(signal.SIGINT) is _end:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __exit__(self, *_: object) -> None:
+        if _is_quiet and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _end)

@@ -82,13 +82,8 @@ def test_system_error_without_a_file_is_not_said_to_be_of_standard_output(
     assert run("show", "net.cfg")[::2] == (2, "error: Too many open files\n")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
-@pytest.mark.parametrize(
-    ("start", "module"),
-    [("module", "dataclasses"), ("script", "dataclasses"), ("script", "click"), ("module", "torch")],
-)
-def test_interrupt_while_modules_are_imported_is_no_traceback(task: Path, start: str, module: str) -> None:
-    """The first is imported by the package itself, the second by the program, the third by a command."""
+def interrupted(module: str, start: str, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run the program, which gets Ctrl-C while it imports a module."""
     Path("shim").mkdir()
     Path(f"shim/{module}.py").write_text(
         "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n"
@@ -96,9 +91,28 @@ def test_interrupt_while_modules_are_imported_is_no_traceback(task: Path, start:
     Path("darkpy").write_text("from darkpy.__main__ import run\nrun()\n")
     words = ["-m", "darkpy"] if start == "module" else [str(Path("darkpy").absolute())]
     path = os.pathsep.join((str(Path("shim").absolute()), str(Path(darkpy.__file__).parents[1])))
-    command = [sys.executable, *words, "detect", "net.cfg", "net.weights", "a.png"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd="shim", env={**os.environ, "PYTHONPATH": path})
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.run(
+        [sys.executable, *words, *command], capture_output=True, text=True, cwd="shim", env=environment
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
+@pytest.mark.parametrize(
+    ("start", "module"),
+    [("module", "dataclasses"), ("script", "dataclasses"), ("script", "click"), ("module", "torch")],
+)
+def test_interrupt_while_modules_are_imported_is_no_traceback(task: Path, start: str, module: str) -> None:
+    """The first is imported by the package itself, the second by the program, the third by a command."""
+    done = interrupted(module, start, "detect", "net.cfg", "net.weights", "a.png")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
+def test_interrupt_after_the_work_is_no_traceback(task: Path) -> None:
+    """The module is imported where the program leaves."""
+    done = interrupted("multiprocessing", "script", "ops", "../net.cfg")
+    assert (done.returncode, done.stderr) == (130, "\n") and "Operations: 42\n" in done.stdout
 
 
 NOISE = """import ctypes, os, sys
