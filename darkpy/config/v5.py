@@ -1,6 +1,6 @@
 """darknet V5 (hank-ai): the sections that it has, and the keys that its library does not read.
 
-Source: hank-ai/darknet src-lib/darknet_enums.cpp, src-lib/darknet.cpp predict
+Source: hank-ai/darknet src-lib/darknet_cfg.cpp create_network, src-lib/darknet.cpp predict
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ V5_SECTIONS = frozenset({
     *("net", "network", "convolutional", "conv", "connected", "conn", "maxpool", "max", "avgpool", "avg"),
     *("local_avgpool", "local_avg", "softmax", "soft", "dropout", "route", "cost", "shortcut", "scale_channels", "sam"),
     *("rnn", "lstm", "crnn", "region", "yolo", "Gaussian_yolo", "reorg3d", "upsample", "contrastive"),
-    *("empty", "silence"),
 })  # fmt: skip
 _UNREAD_KEYS = frozenset({"letter_box", "nms_kind", "beta_nms"})
 

@@ -76,17 +76,18 @@ class _Reorg(Layer):
         return moved.reshape(-1, *spec.shape((x,)))
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
-        ((x, shape),) = sources
+        (source,) = sources
+        x, shape = source
         spec, stride, out = self.spec, self.spec.stride, self.spec.shape((shape,))
         if spec.extra:
             flat = graph.reshape(x, 0, shape.outputs)
             return graph.reshape(graph.pad(flat, (0, 0, 0, spec.extra)), 0, *out)
         if spec.flatten:
-            sides = (shape.h * shape.w, shape.c) if spec.reverse else (shape.c, shape.h * shape.w)
+            sides = (-1, shape.c) if spec.reverse else (shape.c, -1)
             moved = graph.add("Transpose", graph.reshape(x, 0, *sides), perm=(0, 2, 1))
         elif spec.reverse:
             return graph.add("DepthToSpace", x, blocksize=stride)
         else:
-            spread = graph.reshape(x, 0, shape.c // stride**2, shape.h * stride, shape.w * stride)
+            spread = graph.reshape_like(x, source, Shape(shape.c // stride**2, shape.h * stride, shape.w * stride))
             moved = graph.add("SpaceToDepth", spread, blocksize=stride)
-        return graph.reshape(moved, 0, *out)
+        return graph.reshape_like(moved, source, out)

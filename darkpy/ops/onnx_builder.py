@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -68,11 +69,17 @@ class Graph:
         """Reshape a tensor; 0 keeps a side, -1 is inferred."""
         return self.add("Reshape", source, torch.tensor(shape))
 
-    def reshape_like(self, source: str, other: Value) -> str:
-        """Reshape a tensor to the shape of another one."""
-        if self.dynamic_size:
-            return self.add("Reshape", source, self.add("Shape", other.name))
-        return self.reshape(source, 0, *other.shape)
+    def reshape_like(self, source: str, other: Value, shape: Shape | None = None) -> str:
+        """Reshape a tensor to the shape of another one, or to `shape`, whose sides stay in proportion to that one's."""
+        shape = other.shape if shape is None else shape
+        if not self.dynamic_size:
+            return self.reshape(source, 0, *shape)
+        ratios = [Fraction(*sides) for sides in zip(shape, other.shape, strict=True)]
+        sides = self.add("Shape", other.name)
+        for type, factors in (("Mul", [r.numerator for r in ratios]), ("Div", [r.denominator for r in ratios])):
+            if set(factors) != {1}:
+                sides = self.add(type, sides, torch.tensor([1, *factors]))
+        return self.add("Reshape", source, sides)
 
     def pad(self, source: str, borders: Sequence[int], value: float = 0.0) -> str:
         """Pad a tensor; `borders` are the starts of all axes, then the ends of all axes."""

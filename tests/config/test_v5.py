@@ -41,9 +41,9 @@ def test_v5_reads_alexeyabs_dialect_and_stretches_and_suppresses_by_plain_iou() 
 
 
 def test_sections_that_v5_lacks_are_named_once() -> None:
-    plan = make_plan(CFG.replace("[yolo]", "[reorg]\nstride=1\n\n[reorg]\nstride=1\n\n[yolo]"), "v5")
+    plan = make_plan(CFG.replace("[yolo]", "[reorg]\nstride=1\n\n[reorg]\nstride=1\n\n[empty]\n\n[yolo]"), "v5")
     assert [(finding.is_note, finding.message) for finding in plan.warnings] == [
-        (True, "darknet V5 has no [reorg], and cannot load this network")
+        (True, f"darknet V5 has no [{name}], and cannot load this network") for name in ("reorg", "empty")
     ]
 
 

@@ -27,8 +27,10 @@ DETECTOR = (
     + "[shortcut]\nfrom=-4\n[convolutional]\nfilters=14\n[yolo]\nclasses=2\nnum=2\nanchors=2,3, 4,5\n"
     + "[route]\nlayers=-3\n[upsample]\n[convolutional]\nfilters=14\n[yolo]\nclasses=2\nnum=2\nanchors=9,9, 6,6\n"
 )
-ANY_SIZE = ("yolov3", "yolov3-spp", "yolov4", "yolov4-csp", "yolov7-tiny", "resnet50", "densenet201")
-ONE_SIZE = ("yolov2", "yolov2-voc", "alexnet", "yolov1-tiny")
+ANY_SIZE = (
+    *("yolov2", "yolov2-voc", "yolov3", "yolov3-spp", "yolov4", "yolov4-csp", "yolov7-tiny", "resnet50", "densenet201"),
+)
+ONE_SIZE = ("alexnet", "yolov1-tiny")
 INT8_DISTANCE = 0.2
 pytestmark = pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning")
 
@@ -91,6 +93,17 @@ def test_layer_that_depends_on_the_size_is_named() -> None:
         exported(made("[reorg]\nextra=1\n", PJ), dynamic_size=True)
     with pytest.raises(DarkpyError, match="boxes depend on the input's size"):
         exported(made(*BOXED["yolo"]), form="boxes", dynamic_size=True)
+
+
+@pytest.mark.parametrize("keys", ["", "flatten=1\n", "reverse=1\n", "flatten=1\nreverse=1\n"])
+def test_reorganized_maps_take_any_size(keys: str) -> None:
+    net = filled("[net]\nwidth=16\nheight=8\nchannels=3\n" + CONV.format(8) + f"[reorg]\nstride=2\n{keys}", PJ)
+    models = [exported(copy.deepcopy(net), dynamic_size=True, precision=precision) for precision in ("fp32", "fp16")]
+    for width, height in ((16, 8), (8, 16), (32, 24)):
+        net.resize(width, height)
+        x_BCHW = images(net, 2)
+        for model, tolerance in zip(models, (1e-5, 1e-2), strict=True):
+            assert distance(list(run(model, x_BCHW).values()), outputs(net, x_BCHW)) <= tolerance
 
 
 @pytest.mark.slow
