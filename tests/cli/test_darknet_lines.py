@@ -48,13 +48,17 @@ activation=linear
 """
 DEEP_NETWORK = CLASSIFIER.split("[avgpool]")[0] + "[dropout]\n\n" * 12
 MANY_LAYERS = CFG.split("[maxpool]")[0] + "[convolutional]\nfilters=2\n\n" + "[dropout]\n\n" * 310
-DETECTOR_WORDS = {
-    "test": "detector test pets.data net.cfg net.weights a.png",
-    "train": "detector train pets.data net.cfg net.weights",
-    "valid": "detector valid pets.data net.cfg net.weights",
-    "recall": "detector recall pets.data net.cfg net.weights",
-    "map": "detector map pets.data net.cfg net.weights",
-    "calc_anchors": "detector calc_anchors pets.data -num_of_clusters 1 -width 32 -height 32",
+WORDS = {
+    "detector test": "detector test pets.data net.cfg net.weights a.png",
+    "detector train": "detector train pets.data net.cfg net.weights",
+    "detector valid": "detector valid pets.data net.cfg net.weights",
+    "detector recall": "detector recall pets.data net.cfg net.weights",
+    "detector map": "detector map pets.data net.cfg net.weights",
+    "detector calc_anchors": "detector calc_anchors pets.data -num_of_clusters 1 -width 32 -height 32",
+    "classifier predict": "classifier predict pets.data classes.cfg classes.weights a.png",
+    "classifier train": "classifier train pets.data classes.cfg classes.weights",
+    "classifier valid": "classifier valid pets.data classes.cfg classes.weights",
+    "classifier label": "classifier label pets.data classes.cfg classes.weights",
 }
 VALUES = {
     "-thresh": ".3",
@@ -100,6 +104,8 @@ def pets(task: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("pets.data").write_text(
         "classes=2\nnames=pets.names\nlabels=pets.names\ntrain=list.txt\nvalid=list.txt\ntest=list.txt\n"
     )
+    Path("classes.cfg").write_text(CLASSIFIER)
+    darkpy.load("classes.cfg").save_weights("classes.weights")
     return task
 
 
@@ -184,47 +190,46 @@ def option_words(option: str, *, is_valued: bool) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("word", DETECTOR_WORDS)
-def test_every_option_of_alexeyabs_detector_is_accepted_by_each_of_its_words(
-    pets: Path, run: Run, trained: list[dict[str, object]], word: str
+@pytest.mark.parametrize("words", WORDS)
+def test_every_option_that_alexeyabs_program_parses_is_accepted_by_each_word(
+    pets: Path, run: Run, trained: list[dict[str, object]], words: str
 ) -> None:
-    for option, is_valued in DARKNET_OPTIONS["detector"].items():
-        words = [*DETECTOR_WORDS[word].split(), *option_words(option, is_valued=is_valued), "--overwrite"]
-        code, _, err = run(*words[: None if word == "test" else -1])
+    for option, is_valued in DARKNET_OPTIONS[words.split()[0]].items():
+        line = [*WORDS[words].split(), *option_words(option, is_valued=is_valued), "--overwrite"]
+        code, _, err = run(*line[: None if words == "detector test" else -1])
         assert code == 0, (option, err)
         assert err.count("no effect") <= 1 and "error" not in err
 
 
-@pytest.mark.parametrize("word", DETECTOR_WORDS)
-def test_all_options_of_alexeyabs_detector_together_are_accepted_by_each_of_its_words(
-    pets: Path, run: Run, trained: list[dict[str, object]], word: str
+@pytest.mark.parametrize("words", WORDS)
+def test_all_options_that_alexeyabs_program_parses_are_accepted_together(
+    pets: Path, run: Run, trained: list[dict[str, object]], words: str
 ) -> None:
-    options = {
-        name: is_valued for name, is_valued in DARKNET_OPTIONS["detector"].items() if name not in ("-i", "-nogpu")
-    }
-    words = [part for name, is_valued in options.items() for part in option_words(name, is_valued=is_valued)]
-    code, _, err = run(*DETECTOR_WORDS[word].split(), *words, *(["--overwrite"] if word == "test" else []))
+    known = DARKNET_OPTIONS[words.split()[0]]
+    options = {name: is_valued for name, is_valued in known.items() if name not in ("-i", "-nogpu")}
+    given = [part for name, is_valued in options.items() for part in option_words(name, is_valued=is_valued)]
+    code, _, err = run(*WORDS[words].split(), *given, *(["--overwrite"] if words == "detector test" else []))
     assert code == 0, err
     assert err.count("no effect") == 1 and "error" not in err
 
 
 def test_options_without_effect_are_one_note(pets: Path, run: Run) -> None:
-    _, _, err = run(*DETECTOR_WORDS["recall"].split(), "-points", "11", "-dont_show", "-ext_output")
+    _, _, err = run(*WORDS["detector recall"].split(), "-points", "11", "-dont_show", "-ext_output")
     assert err == "note: -points, -ext_output have no effect in darkpy detector recall\n"
 
 
 def test_published_converters_find_each_result_after_the_prompt(pets: Path, run: Run) -> None:
     Path("a.txt").unlink()
-    _, out, _ = run(*DETECTOR_WORDS["test"].split()[:-1], "-dont_show", "-ext_output", stdin="a.png\na.png\n")
+    _, out, _ = run(*WORDS["detector test"].split()[:-1], "-dont_show", "-ext_output", stdin="a.png\na.png\n")
     start, *results, end = out.split("Enter Image Path: ")
     assert start == "" and end.strip() == "" and len(results) == 2
     assert all(result.startswith("a.png: Predicted in ") and "cat: 95%" in result for result in results)
 
 
 def test_misspelled_option_is_an_error_in_every_word(pets: Path, run: Run) -> None:
-    for line in DETECTOR_WORDS.values():
-        code, _, err = run(*line.split(), "-tresh", ".5")
-        assert code == 2 and "did you mean -thresh?" in err
+    for line in WORDS.values():
+        code, _, err = run(*line.split(), "-dont_shwo")
+        assert code == 2 and "did you mean -dont_show?" in err
 
 
 def test_number_after_a_flag_is_dropped_unless_it_is_a_file(
@@ -242,22 +247,22 @@ def test_number_after_a_flag_is_dropped_unless_it_is_a_file(
 
 
 def test_words_after_the_last_argument_are_ignored_with_a_warning(pets: Path, run: Run) -> None:
-    code, out, err = run(*DETECTOR_WORDS["test"].split(), "b.png")
+    code, out, err = run(*WORDS["detector test"].split(), "b.png")
     assert code == 0 and "a.png: Predicted" in out
     assert err == "warning: 'b.png' is ignored: darkpy detector test takes 4 words before it\n"
 
 
 def test_carriage_return_at_the_end_of_any_argument_is_removed(pets: Path, run: Run) -> None:
-    code, out, _ = run(*(f"{word}\r" for word in DETECTOR_WORDS["test"].split()), "-thresh\r", ".5\r", "\r\n")
+    code, out, _ = run(*(f"{word}\r" for word in WORDS["detector test"].split()), "-thresh\r", ".5\r", "\r\n")
     assert code == 0 and "a.png: Predicted" in out
 
 
 def test_gpu_by_number_is_the_cpu_on_a_machine_without_one(
     pets: Path, run: Run, trained: list[dict[str, object]]
 ) -> None:
-    code, _, err = run(*DETECTOR_WORDS["test"].split(), "-i", "0")
+    code, _, err = run(*WORDS["detector test"].split(), "-i", "0")
     assert (code, err) == (0, "note: -i 0: torch finds no GPU here; the CPU is used\n")
-    code, _, err = run(*DETECTOR_WORDS["train"].split(), "-gpus", "0,1")
+    code, _, err = run(*WORDS["detector train"].split(), "-gpus", "0,1")
     assert (code, err) == (0, "note: -gpus 0,1: torch finds no GPU here; the CPU is used\n")
     assert trained[0]["device"] is None
 
