@@ -153,8 +153,8 @@ class OneDnnConv:
         weights_FCKK, biases_F = task.weights_FCKK.detach().to(dtype), task.biases_F.detach().to(dtype)
         padding, strides, dilation, groups = task.geometry.lists
         operation = torch.ops.mkldnn._convolution_pointwise.default
-        pack: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
-        packed = pack(weights_FCKK.to_mkldnn(), padding, strides, dilation, groups, [1, *task.x])
+        pack = torch.ops.mkldnn._reorder_convolution_weight.default
+        packed = pack(weights_FCKK, padding, strides, dilation, groups, [1, *task.x])
         post_op, scalars, algorithm = _ONEDNN_ACTIVATIONS.get(activation.name, _ONEDNN_ACTIVATIONS["linear"])
 
         def conv(x_BCHW: torch.Tensor) -> torch.Tensor:

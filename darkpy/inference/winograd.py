@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from math import prod
+from threading import Lock
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -29,9 +30,9 @@ FEWEST_CHANNELS = 16
 """Channels and filters below which the transforms cost more than the products that they save."""
 _INTERPOLATION_POINTS = (0, 1, -1, 2, -2, Fraction(1, 2), Fraction(-1, 2))
 _POINT_ONE = 1  # index of the point 1, whose value counts once in each output
-_CACHE_BYTES = 4 << 20
+_CACHE_BYTES = 8 << 20
 """Size of the transformed tiles of a block, so that they stay in the processor's cache until they are used."""
-_WEIGHTS_RATIO = 4  # a block is so much larger than the weights, which are read again for each
+_WEIGHTS_RATIO = 2  # a block is so much larger than the weights, which are read again for each
 _MAX_WASTE = 1.55  # cells of all tiles over those of the map
 _SMALL_MAP_CELLS = 24 * 24  # larger tiles are faster on larger maps
 
@@ -62,6 +63,41 @@ class Transforms(NamedTuple):
     def squared(self) -> Transforms:
         """Return the float32 matrices of both dimensions at once, rows before columns."""
         return Transforms(*(torch.kron(matrix, matrix).float() for matrix in self))
+
+
+class _OneDnnMatmul:
+    """Context in which torch multiplies float32 matrices by oneDNN, in place of MKL, which is slow on AMD's processors.
+
+    It allows torch to multiply them in bfloat16. oneDNN is called for that, and computes in float32 all the same where
+    the processor has no matrix units (AMX); where it has some, or no AVX-512, the context does nothing. Threads may
+    enter it at the same time.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._depth, self._former = Lock(), 0, ""
+        # older versions have neither the capabilities nor the setting
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+        is_exact = capabilities.get("avx512_f") and not capabilities.get("amx_tile")
+        self._settings: Any = getattr(torch.backends.mkldnn, "matmul", None) if is_exact else None
+
+    def __enter__(self) -> None:
+        if self._settings is None:
+            return
+        with self._lock:
+            if not self._depth:
+                self._former, self._settings.fp32_precision = self._settings.fp32_precision, "bf16"
+            self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        if self._settings is None:
+            return
+        with self._lock:
+            self._depth -= 1
+            if not self._depth:
+                self._settings.fp32_precision = self._former
+
+
+_ONEDNN_MATMUL = _OneDnnMatmul()
 
 
 class WinogradConv:
@@ -111,14 +147,14 @@ class _TiledConv:
         self._grid = rows, columns
         tile_bytes = 4 * points * (channels + self._filters)
         limit = max(_CACHE_BYTES, _WEIGHTS_RATIO * 4 * points * channels * self._filters) // tile_bytes
-        self._block_images = min(task.batch, max(1, limit // (rows * columns)))
+        self._block_images = -(-task.batch // -(-task.batch // max(1, limit // (rows * columns))))
         block_count = -(-rows // max(1, limit // columns))
         self._block_rows = -(-rows // block_count)
         self._block_tiles = self._block_images * self._block_rows * columns
         tap_KKFC = task.weights_FCKK.detach().permute(2, 3, 0, 1).reshape(TAP_COUNT**2, -1)
-        # no name for the transformed weights: each copy is freed as soon as the next one is made
-        plain = torch.matmul(transform, tap_KKFC).view(points * self._filters, channels, 1, 1).to_mkldnn()
-        pack: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+        with _ONEDNN_MATMUL:
+            plain = torch.matmul(transform, tap_KKFC).view(points * self._filters, channels, 1, 1)
+        pack = torch.ops.mkldnn._reorder_convolution_weight.default
         x_shape = [1, points * channels, self._block_tiles, 1]
         self._weights = pack(plain, [0, 0], [1, 1], [1, 1], points, x_shape)
         self._biases = torch.zeros(points, self._filters)
@@ -143,14 +179,15 @@ class _TiledConv:
         tiles = x_BHWC.as_strided((batch, rows, columns, n, n, channels), steps)
         y_BHWF = x_BHWC.new_empty((batch, rows * m, columns * m, filters))
         outputs = y_BHWF.view(batch, rows, m, columns, m, filters).transpose(2, 3)
-        if (rows, columns) == self._grid and batch >= self._block_images:
-            for images in _blocks(batch, self._block_images):
-                for lines in _blocks(rows, self._block_rows):
-                    block = outputs[images, lines]
-                    block.copy_(self._convolve(tiles[images, lines].reshape(-1, n * n, channels)).view(block.shape))
-        else:
-            block_tiles = torch.split(tiles.reshape(-1, n * n, channels), self._block_tiles)
-            outputs.copy_(torch.cat([self._filled(block) for block in block_tiles]).view(outputs.shape))
+        with _ONEDNN_MATMUL:
+            if (rows, columns) == self._grid and batch >= self._block_images:
+                for images in _blocks(batch, self._block_images):
+                    for lines in _blocks(rows, self._block_rows):
+                        block = outputs[images, lines]
+                        block.copy_(self._convolve(tiles[images, lines].reshape(-1, n * n, channels)).view(block.shape))
+            else:
+                block_tiles = torch.split(tiles.reshape(-1, n * n, channels), self._block_tiles)
+                outputs.copy_(torch.cat([self._filled(block) for block in block_tiles]).view(outputs.shape))
         if (rows * m, columns * m) != (h_out, w_out):
             y_BHWF = y_BHWF[:, :h_out, :w_out].contiguous()
         y_BFHW = y_BHWF.permute(0, 3, 1, 2)

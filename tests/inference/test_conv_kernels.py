@@ -182,6 +182,24 @@ def test_copies_of_a_network_share_packed_weights(kernel: ConvKernel) -> None:
             assert copy.deepcopy(function) is function
 
 
+def test_winograd_leaves_the_precision_of_matrix_products_as_it_was() -> None:
+    if (settings := getattr(torch.backends.mkldnn, "matmul", None)) is None:
+        pytest.skip("this version of torch has no such setting")
+    task = make_task(Shape(16, 12, 12), 16)
+    function, x = WinogradConv(4).build(task), random_images(task.x, 1)
+    former = settings.fp32_precision
+    try:
+        for precision in ("ieee", "none"):
+            settings.fp32_precision = precision
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(function, [x] * 32))
+            with pytest.raises(RuntimeError):
+                function(random_images(Shape(17, 12, 12), 1))
+            assert settings.fp32_precision == precision
+    finally:
+        settings.fp32_precision = former
+
+
 @pytest.mark.parametrize("outputs", [2, 4, 6])
 def test_winograd_matrices_compute_a_correlation_exactly(outputs: int) -> None:
     weights, inputs, output = Transforms.of_tile(outputs)
@@ -203,5 +221,5 @@ def test_kernel_with_wrong_output_or_without_its_operation_is_not_built(monkeypa
     task = make_task(Shape(16, 12, 12), 16)
     assert build_checked(WinogradConv(4), task, layer_of(task)) is not None
     assert build_checked(WinogradConv(4), task, lambda x: layer_of(task)(x) * 1.001) is None
-    monkeypatch.delattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_convolution_weight", None)
     assert build_checked(WinogradConv(4), task, layer_of(task)) is None

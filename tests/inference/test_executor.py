@@ -129,7 +129,7 @@ def test_operation_that_is_absent_or_wrong_is_not_used(fault: str, monkeypatch: 
 
 
 def test_torch_without_the_operation_fuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_convolution_weight", None)
     net = filled(NET + CONV)
     expected = outputs(net, images(net))
     assert distance(outputs(accelerate(net), images(net)), expected) <= 1e-4
