@@ -87,11 +87,12 @@ def train(
     thresh: float = 0.25,
     callbacks: Sequence[object] = (),
 ) -> TrainingResult:
-    """Train a detector or classifier until [net] max_batches, or until a callback stops it.
+    """Train a network until [net] max_batches, or until a callback stops it.
 
     cfg, data: files. weights: what to start from; a checkpoint with its resume file continues that run exactly.
     dialect: "pjreddie" or "alexeyab", detected from the cfg by default. strict: cfg warnings become errors.
-    kind: "detector" or "classifier" to refuse networks of the other kind.
+    kind: "detector", "classifier", "segmenter" or "isegmenter" to refuse networks of another kind; it tells a segmenter
+        from a classifier where the .data file has `labels` or `tag`.
     device: "cpu", "cuda:1", ...; by default a GPU if there is one. Under torchrun each process trains its part of the
         minibatch on its own GPU; without -gpus this is how to use several.
     precision: "fp32", or "bf16" for mixed precision.
@@ -268,16 +269,12 @@ def _note_frozen(network: Network) -> Finding:
 def _open_setup(
     network: Network, data: Path, kind: str | None, *, seed: int, workers: int | None, draft: bool
 ) -> TrainingSetup:
-    is_detector = bool(network.heads)
-    if kind is not None and is_detector != (kind == "detector"):
-        other = "classifier" if kind == "detector" else "detector"
-        raise DarkpyError(f"{network.plan.file} is no {kind}", hint=f"darkpy {other} train, or darkpy train for both")
     if workers is None:
         # beside a GPU as many as there are cores; beside a CPU one loads while the others compute
         limit = MAX_GPU_WORKERS if network.device.type == "cuda" else 1
         workers = min(limit, max(count_cpus() // local_world() - 1, 0))
     bad = BadLists(Path())
-    return open_setup(network.plan, read_data(data), seed=seed, workers=workers, bad=bad, draft=draft)
+    return open_setup(network.plan, read_data(data), seed=seed, kind=kind, workers=workers, bad=bad, draft=draft)
 
 
 def _open_monitor(monitor: Monitor | bool, folder: Path, max_bad_updates: int, events: Callbacks) -> Monitor | None:

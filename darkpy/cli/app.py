@@ -107,6 +107,17 @@ detector = Group(
     },
     help="darknet's commands for detection networks, with darknet's arguments.",
 )
+segmenter, isegmenter = (
+    Group(
+        name,
+        {
+            "test": _lazy("segmenter", "test", "Find the masks of the classes on images."),
+            "train": _lazy("segmenter", f"train_{name}", f"Train a network on masks of {masks}."),
+        },
+        help=f"darknet's commands for masks of {masks}, with darknet's arguments.",
+    )
+    for name, masks in (("segmenter", "classes"), ("isegmenter", "instances"))
+)
 rnn = Group(
     "rnn",
     {
@@ -135,6 +146,7 @@ app = click.version_option(darkpy.__version__, message="%(prog)s %(version)s")(
             "doctor": _lazy("doctor", "doctor", "Check a cfg and its data before training."),
             "evaluate": _lazy("evaluate", "evaluate", "Compute mAP, COCO's AP, or accuracy; write a report."),
             "fetch": _lazy("models", "fetch", "Download the published weights of a network."),
+            "isegmenter": isegmenter,
             "models": _lazy("models", "models", "List the networks that come with darkpy."),
             "new": _lazy("new", "new", "Write a cfg for your data, from a published one."),
             "nightmare": _lazy("nightmare", "nightmare", "Change an image so that it excites a layer."),
@@ -149,6 +161,7 @@ app = click.version_option(darkpy.__version__, message="%(prog)s %(version)s")(
             "rgbgr": _lazy("weight_tools", "rgbgr", "Swap the red and blue input channels."),
             "rnn": rnn,
             "sample": _lazy("sample", "sample", "Create a small synthetic data set."),
+            "segmenter": segmenter,
             "serve": _lazy("serve", "serve", "Detect objects on images posted over HTTP."),
             "show": _lazy("show", "show", "Print the layers of a network."),
             "speed": _lazy("speed", "speed", "Measure the time of a network on this machine."),

@@ -39,6 +39,11 @@ _TEXT_OPTIONS = {
     **dict.fromkeys(("-clear", "-tokenized"), False),
     **dict.fromkeys(("-file", "-seed", "-len", "-temp", "-srand", "-tokens"), True),
 }
+_MASK_OPTIONS = {
+    **GENERAL_OPTIONS,
+    **dict.fromkeys(("-clear", "-display"), False),
+    **dict.fromkeys(("-gpus", "-c"), True),
+}
 _NIGHTMARE_OPTIONS = {
     **GENERAL_OPTIONS,
     "-reconstruct": False,
@@ -48,6 +53,7 @@ _NIGHTMARE_OPTIONS = {
 DARKNET_OPTIONS = {
     **dict.fromkeys(("detector", "detect"), _DETECTOR_OPTIONS),
     **dict.fromkeys(("classifier", "classify"), _CLASSIFIER_OPTIONS),
+    **dict.fromkeys(("segmenter", "isegmenter"), _MASK_OPTIONS),
     "nightmare": _NIGHTMARE_OPTIONS,
     "rnn": _TEXT_OPTIONS,
     "train": _DETECTOR_OPTIONS | _CLASSIFIER_OPTIONS,
@@ -55,6 +61,8 @@ DARKNET_OPTIONS = {
 """Options that darknet reads for all subcommands of a command, and whether a value follows; others GENERAL_OPTIONS."""
 SILENT_OPTIONS = frozenset({"-dont_show"})
 """Options that get what they ask for without any effect: darkpy opens no window."""
+COMMANDS_IGNORING_OPTIONS = ("detector", "classifier", "train", "segmenter", "isegmenter")
+"""darknet's commands that parse the options of all their subcommands, `demo` included."""
 COMMANDS_IGNORING_WORDS = frozenset({
     *("detector", "classifier", "classify", "partial", "rgbgr", "rescale", "reset", "denormalize", "normalize"),
     *("oneoff", "ops", "statistics", "print", "visualize", "rnn", "nightmare"),
@@ -86,6 +94,7 @@ class AbsentCommand(NamedTuple):
 
 _IN_PYTHON = "in Python, darkpy.load(CFG, WEIGHTS) gives the network's output for an image"
 _ACCURACY_HINT = "darkpy classifier valid DATA CFG WEIGHTS measures accuracy on the center of each image"
+_MASKS_HINT = "darkpy segmenter test DATA CFG WEIGHTS IMAGES --out DIR draws those of images"
 _CAMERA_HINT = "darkpy classifier predict DATA CFG WEIGHTS IMAGE classifies images"
 _AUTHORS_EXPERIMENT = AbsentCommand("is an experiment of darknet's authors with paths of their machines", _IN_PYTHON)
 
@@ -102,17 +111,17 @@ ABSENT_COMMANDS = {
     "coco": AbsentCommand("is YOLOv1's command for COCO", "darkpy detector test DATA CFG WEIGHTS IMAGE"),
     "help": AbsentCommand("prints the commands", "darkpy --help"),
     "imtest": AbsentCommand("shows distorted copies of an image", "darkpy dataset draw DATA PNG draws images"),
-    "isegmenter": AbsentCommand("trains and tests instance segmentation", _IN_PYTHON),
     "mkimg": AbsentCommand("draws textures from filters", "darkpy visualize CFG WEIGHTS draws the filters"),
     "oneoff2": AbsentCommand("rearranges one network of darknet's author", "darkpy oneoff CFG WEIGHTS OUT"),
     "regressor": AbsentCommand("trains and tests networks that estimate numbers", _IN_PYTHON),
-    "segmenter": AbsentCommand("trains and tests semantic segmentation", _IN_PYTHON),
     "tag": AbsentCommand("trains and tests networks that give an image several tags", _IN_PYTHON),
     "test": AbsentCommand("shows distorted copies of an image", "darkpy detector test DATA CFG WEIGHTS IMAGE detects"),
     "version": AbsentCommand("prints the version", "darkpy --version"),
     "yolo": AbsentCommand("is YOLOv1's command for VOC", "darkpy detector test DATA CFG WEIGHTS IMAGE"),
     "rnn generatetactic": AbsentCommand("generates proofs of an experiment", "darkpy rnn generate CFG WEIGHTS"),
     "rnn validtactic": AbsentCommand("measures proofs of an experiment", "darkpy rnn valid CFG WEIGHTS < TEXT"),
+    "segmenter demo": AbsentCommand("shows the masks of a camera's frames", _MASKS_HINT),
+    "isegmenter demo": AbsentCommand("shows the masks of a camera's frames", _MASKS_HINT),
     "detector draw": AbsentCommand("changes an image until an object is found", "darkpy detector test detects objects"),
     "detector valid2": AbsentCommand(
         "averages each image with its mirror image", "darkpy detector valid DATA CFG WEIGHTS runs without that"

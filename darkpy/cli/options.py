@@ -23,6 +23,7 @@ import click
 
 from darkpy.cli import console
 from darkpy.cli.darknet_words import (
+    COMMANDS_IGNORING_OPTIONS,
     COMMANDS_IGNORING_WORDS,
     DARKNET_OPTIONS,
     GENERAL_OPTIONS,
@@ -385,7 +386,7 @@ class _DarknetLine:
         if bare in OPTION_ALIASES and "device" in self.known:
             return OPTION_ALIASES[bare]
         is_video = self.ctx.info_name == "demo"  # there they have an effect in darknet
-        is_ignored = self.first in ("detector", "classifier", "train") and not is_video
+        is_ignored = self.first in COMMANDS_IGNORING_OPTIONS and not is_video
         is_supported = bare not in UNSUPPORTED_OPTIONS or is_ignored
         if bare in self.darknet and is_supported:
             spelling, is_valued = self.darknet[bare]

@@ -13,6 +13,7 @@ from darkpy.config.text import Config, deduplicate, read
 from darkpy.data.augment.config import DetectionAugmentConfig
 from darkpy.data.lists.text_files import DataFile, read_names
 from darkpy.data.loading.datasets import DetectionData
+from darkpy.data.loading.mask_datasets import MaskData
 from darkpy.diagnostics.checks.anchors import check_anchors
 from darkpy.diagnostics.checks.cfg import lower_unknown_keys
 from darkpy.diagnostics.checks.images import InspectedImage, Inspector, check_max_boxes, check_whole
@@ -85,7 +86,8 @@ class Examination:
         else:
             net, dataset = self.setup.plan.net, self.setup.source.dataset
             augment_config = dataset.augment_config if isinstance(dataset, DetectionData) else None
-            inspector = Inspector(net.channels, net.width, net.height, augment_config)
+            mask_classes = dataset.classes if isinstance(dataset, MaskData) else 0
+            inspector = Inspector(net.channels, net.width, net.height, augment_config, mask_classes)
         known = frozenset().union(*(EXPLAINED_FINDINGS.get(finding.name, ()) for finding in self._findings))
         for paths, images in ((self.train, self.images), (self.valid, self._valid_images)):
             for image in inspector.survey(paths):

@@ -13,10 +13,12 @@ from pathlib import Path
 from darkpy.build import Plan
 from darkpy.data.lists.paths import find_label, label_nearby, label_path
 from darkpy.data.loading.datasets import ClassificationData
+from darkpy.data.loading.mask_datasets import MaskData
 from darkpy.diagnostics.checks.anchors import check_anchor_sizes, check_masks
 from darkpy.diagnostics.checks.cfg import check_batch, check_layers, check_rates, heads_of, peak_rate, usual_max_batches
 from darkpy.diagnostics.checks.lists import FINDING_NAME as LABELS_UNUSABLE
 from darkpy.diagnostics.checks.lists import check_labels, check_names
+from darkpy.diagnostics.checks.masks import check_mask_files
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.finding import Cause, Finding, Location, Remedy, Severity, sort_findings
@@ -96,6 +98,9 @@ def check_files(setup: TrainingSetup) -> Iterator[Finding]:
     dataset = setup.source.dataset
     if isinstance(dataset, ClassificationData) and dataset.labels is not None:
         yield from _check_class_labels(paths, dataset.labels, place)
+        return
+    if isinstance(dataset, MaskData):
+        yield from check_mask_files(paths, dataset.classes, place)
         return
     dialect = setup.plan.dialect
     labels = {path: _find_label(path, dialect) for path in paths}

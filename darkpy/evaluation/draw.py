@@ -7,7 +7,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,12 +98,32 @@ def draw(
             )
             placed.insert(0, _Label(text, font, (x, y, x + width - 1, y + height - 1), REGION_COLOR))
     for label in reversed(placed):
-        red, green, blue = label.color
-        is_light = 0.299 * red + 0.587 * green + 0.114 * blue > 140  # ITU-R BT.601 luma
-        pen.rectangle(label.rect, fill=label.color)
-        left, top, right, bottom = label.rect
-        middle = ((left + right + 1) / 2, (top + bottom + 1) / 2)
-        pen.text(middle, label.text, fill="black" if is_light else "white", font=label.font, anchor="mm")
+        _write_label(pen, label)
+    return image
+
+
+def draw_masks(
+    image_HW3: NDArray[np.uint8], best_HW: NDArray[np.integer[Any]], legend: Sequence[tuple[int, str]]
+) -> Image.Image:
+    """Color the pixels of each class, and write a legend into the upper left corner as far as it fits.
+
+    best_HW: class of each pixel, -1 for none. legend: class and text of each line.
+    """
+    colors_K3 = np.array([(0, 0, 0), *(class_color(class_id) for class_id in range(int(best_HW.max()) + 1))], np.uint16)
+    pixels_HW3 = image_HW3.copy()
+    for row_W3, best_W in zip(pixels_HW3, best_HW, strict=True):  # by rows: sums of a whole image need much memory
+        is_class_W = best_W >= 0
+        row_W3[is_class_W] = (row_W3[is_class_W] + colors_K3[best_W[is_class_W] + 1]) // 2
+    image = Image.fromarray(pixels_HW3)
+    pen = ImageDraw.Draw(image)
+    font_size = max(MIN_FONT_SIZE, round(FONT_SIZE_SHARE * math.sqrt(image.width * image.height)))
+    top = 0
+    for class_id, name in legend:
+        text, font, width, height = _fit(name, image.width, font_size)
+        if not text or top + height > image.height:
+            break
+        _write_label(pen, _Label(text, font, (0, top, width - 1, top + height - 1), class_color(class_id)))
+        top += height
     return image
 
 
@@ -151,6 +171,15 @@ def _place_label(
     cost_C = (10 * hidden_C / (width * height) + coverage.hidden_objects(candidates)).round(6)
     best = int(np.where(is_legible_C, cost_C, np.inf).argmin())
     return _Label(text, font, candidates[best], color)
+
+
+def _write_label(pen: ImageDraw.ImageDraw, label: _Label) -> None:
+    red, green, blue = label.color
+    is_light = 0.299 * red + 0.587 * green + 0.114 * blue > 140  # ITU-R BT.601 luma
+    pen.rectangle(label.rect, fill=label.color)
+    left, top, right, bottom = label.rect
+    middle = ((left + right + 1) / 2, (top + bottom + 1) / 2)
+    pen.text(middle, label.text, fill="black" if is_light else "white", font=label.font, anchor="mm")
 
 
 @functools.lru_cache(maxsize=4096)

@@ -242,6 +242,10 @@ class LayerSpec:
         """Return the layer's arrays in the order of the weight file."""
         return ()
 
+    def class_channels(self, output: Shape) -> int:
+        """Return the number of the output's first channels that are scores of classes, if it is a map of them."""
+        return output.c
+
     def lint(self, inputs: Sequence[Shape]) -> Iterator[Finding]:
         """Yield values of the section that are valid but hurt training; none by default."""
         yield from ()

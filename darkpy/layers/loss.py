@@ -169,6 +169,7 @@ class LossSpec(LayerSpec):
     """A section that compares its input with a truth."""
 
     truth_on_any_device: ClassVar[bool] = False  # the truth may be on another device than the network
+    max_instances: ClassVar[int] = 0  # rows of a truth whose rows are the class and the mask of an instance
 
     @property
     def has_loss(self) -> bool:

@@ -74,6 +74,11 @@ def crop_taps(source: int, start: int, length: int, size: int) -> Taps:
     return Taps(first_N, second_N, share_N, torch.ones(size))
 
 
+def taps_at(position_N: Tensor, source: int) -> Taps:
+    """Taps at fractional positions on an axis of `source` pixels; beyond its ends the edge counts."""
+    return _between(position_N.clamp(0, source - 1), source)
+
+
 def sample(image_CHW: Tensor, rows: Taps, columns: Taps) -> Tensor:
     """Sample an image bilinearly at the taps; positions outside it are black."""
     c, source_h, source_w = image_CHW.shape

@@ -50,18 +50,21 @@ class BestMetric:
 LOSS_METRIC, ACCURACY_METRIC = BestMetric(label="average loss"), BestMetric(label="top-1 accuracy")
 
 
-def parse_metric(word: str | None, *, names: Sequence[str], is_detector: bool, iou_thresh: float) -> BestMetric:
+def parse_metric(word: str | None, *, names: Sequence[str], kind: str, iou_thresh: float) -> BestMetric:
     """Return the metric that `--best-by` names; by default the mAP at `iou_thresh`, or a classifier's accuracy.
 
-    names: of the classes. Raises: DarkpyError when the network has no such metric.
+    names: of the classes. kind: of the training, as in `TrainingSetup`.
+    Raises: DarkpyError when the network has no such metric.
     """
-    choices = METRIC_WORDS[:-1] if is_detector else ("accuracy", "loss")
-    if word is None:
-        return BestMetric(label=f"mAP@{iou_thresh:.2f}", iou_threshs=(iou_thresh,)) if is_detector else ACCURACY_METRIC
+    is_detector = kind == "detector"
+    choices = METRIC_WORDS[:-1] if is_detector else ("accuracy", "loss") if kind == "classifier" else ("loss",)
+    if word is None and is_detector:
+        return BestMetric(label=f"mAP@{iou_thresh:.2f}", iou_threshs=(iou_thresh,))
+    word = choices[0] if word is None else word
     lowered = word.lower()
     if lowered == "loss":
         return LOSS_METRIC
-    if not is_detector and lowered == "accuracy":
+    if lowered == "accuracy" and kind == "classifier":
         return ACCURACY_METRIC
     if is_detector and lowered == "map":
         return BestMetric(label="mAP@0.50:0.95", iou_threshs=COCO_IOU_THRESHS)
@@ -76,7 +79,6 @@ def parse_metric(word: str | None, *, names: Sequence[str], is_detector: bool, i
             known = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
             raise DarkpyError(f"--best-by {word}: no class has this name", hint=f"the classes: {known}")
         return BestMetric(label=f"AP of {name}", iou_threshs=(iou_thresh,), class_id=names.index(name))
-    kind = "detector" if is_detector else "classifier"
     raise DarkpyError(f"--best-by {word}: no metric of a {kind}", hint=f"one of {', '.join(choices)}")
 
 

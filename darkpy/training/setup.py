@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from darkpy.build import Plan
+from darkpy.build import Node, Plan
 from darkpy.config.classmap import read_class_map
 from darkpy.config.net import NetSpec
 from darkpy.config.tree import read_tree
@@ -19,6 +19,7 @@ from darkpy.data.lists.paths import read_image_list
 from darkpy.data.lists.text_files import DataFile, read_lines
 from darkpy.data.loading.bad_files import BadLists
 from darkpy.data.loading.datasets import ClassificationData, DetectionData
+from darkpy.data.loading.mask_datasets import MaskData
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.layers.head import HeadSpec
@@ -29,6 +30,8 @@ from darkpy.training.trainer import Trainer
 
 TRAIN_LIST = "data/train.list"
 LABELS_LIST = "data/labels.list"
+NETWORK_KINDS = ("detector", "classifier", "segmenter", "isegmenter")
+"""Kinds of networks, by darknet's commands: they learn boxes, classes, masks of classes, and masks of instances."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,12 +76,17 @@ class Intervals:
         """Return a classifier's. images: in the list; pjreddie's numbers are those of epochs."""
         if net.dialect is Dialect.ALEXEYAB:
             return cls(last="_last.weights", last_every=100, number=_multiples_of(1000))
+        return cls.of_epochs(images, last_every=1000)
+
+    @classmethod
+    def of_epochs(cls, images: int, *, last_every: int) -> Intervals:
+        """Return those of a segmenter, and of pjreddie's classifier. images: in the list."""
 
         def epoch(report: UpdateReport) -> int | None:
             reached = report.seen // images
             return reached if reached > (report.seen - report.images) // images else None
 
-        return cls(last=".backup", last_every=1000, number=epoch, final=".weights")
+        return cls(last=".backup", last_every=last_every, number=epoch, final=".weights")
 
     @classmethod
     def of_text(cls) -> Intervals:
@@ -95,16 +103,23 @@ class Intervals:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSetup:
-    """A cfg with its data. paths: images of the training list. largest: largest width and height trained at."""
+    """A cfg with its data. paths: images of the training list. largest: largest width and height trained at.
+
+    kind: one of NETWORK_KINDS.
+    """
 
     plan: Plan
     data: DataFile
     paths: tuple[str, ...]
     classes: int
-    is_detector: bool
+    kind: str
     source: BatchSource
     intervals: Intervals
     largest: tuple[int, int]
+
+    @property
+    def is_detector(self) -> bool:
+        return self.kind == "detector"
 
 
 def open_setup(
@@ -112,22 +127,59 @@ def open_setup(
     data: DataFile,
     *,
     seed: int,
+    kind: str | None = None,
     workers: int = 0,
     bad: BadLists | None = None,
     draft: bool = False,
 ) -> TrainingSetup:
-    """Return a detector's setup where the network has a detection head, else a classifier's.
+    """Return the setup of a training.
 
-    draft: decode large JPEGs at reduced size. workers, bad: see `BatchSource`.
-    Raises: DarkpyError when a list cannot be read, or the data do not fit the network.
+    kind: one of NETWORK_KINDS, see `find_kind`. draft: decode large JPEGs at reduced size.
+    workers, bad: see `BatchSource`.
+    Raises: DarkpyError when a list cannot be read, the data do not fit the network, or it is of another kind.
     """
     if not plan.net.width:
         raise DarkpyError(f"{plan.file} reads vectors, not images", hint="set width, height and channels in [net]")
+    kind = find_kind(plan, data, kind)
     paths = tuple(map(str, read_image_list(_find(data, "train", TRAIN_LIST))))
     heads = [node.spec for node in plan.nodes if isinstance(node.spec, HeadSpec)]
     if heads:
         return _open_detector(plan, data, paths, heads[-1], seed=seed, draft=draft, workers=workers, bad=bad)
-    return _open_classifier(plan, data, paths, seed=seed, draft=draft, workers=workers, bad=bad)
+    if kind == "classifier":
+        return _open_classifier(plan, data, paths, seed=seed, draft=draft, workers=workers, bad=bad)
+    if draft:
+        raise DarkpyError("--draft: masks count the pixels of the whole image", hint="leave it out")
+    return _open_segmenter(plan, data, paths, kind, seed=seed, workers=workers, bad=bad)
+
+
+def find_kind(plan: Plan, data: DataFile, kind: str | None = None) -> str:
+    """Return what a network learns, one of NETWORK_KINDS.
+
+    A detection head makes a detector, [iseg] an isegmenter. Other networks are classifiers and segmenters, as `kind`
+    says; without it a segmenter is one whose output is a map, and whose data have neither `labels` nor `tag`.
+    Raises: DarkpyError when `kind` is of other networks.
+    """
+    if any(isinstance(node.spec, HeadSpec) for node in plan.nodes):
+        kinds = ["detector"]
+    elif _instance_node(plan) is not None:
+        kinds = ["isegmenter"]
+    else:
+        is_map = _output_node(plan).shape[1:] != (1, 1) and not data.entries.keys() & {"labels", "tag"}
+        kinds = ["segmenter", "classifier"] if is_map else ["classifier", "segmenter"]
+    if kind is not None and kind not in kinds:
+        hint = f"darkpy {kinds[0]} train, or darkpy train for all kinds"
+        raise DarkpyError(f"{plan.file} is no {kind}", hint=hint)
+    return kind or kinds[0]
+
+
+def _output_node(plan: Plan) -> Node:
+    return next((node for node in reversed(plan.nodes) if node.spec.is_output), plan.nodes[-1])
+
+
+def _instance_node(plan: Plan) -> Node | None:
+    """Return the last layer that learns masks of instances."""
+    loss_nodes = (node for node in reversed(plan.nodes) if isinstance(node.spec, LossSpec) and node.spec.max_instances)
+    return next(loss_nodes, None)
 
 
 def backup_folder(data: DataFile) -> Path:
@@ -234,7 +286,7 @@ def _open_detector(
     # images of a sequence have fixed positions in a minibatch
     dynamic = net.dynamic_minibatch and net.time_steps == 1
     source = BatchSource(dataset=dataset, size=size, images=images if dynamic else None, workers=workers, bad=bad)
-    return TrainingSetup(plan, data, paths, classes, True, source, intervals, largest)
+    return TrainingSetup(plan, data, paths, classes, "detector", source, intervals, largest)
 
 
 def _open_classifier(
@@ -248,16 +300,8 @@ def _open_classifier(
     bad: BadLists | None,
 ) -> TrainingSetup:
     net = plan.net
-    classes = next((node for node in reversed(plan.nodes) if node.spec.is_output), plan.nodes[-1]).shape.outputs
-    for node in plan.nodes:
-        if isinstance(node.spec, LossSpec) and node.spec.has_loss:
-            shape = node.spec.truth_shape(node.shape)
-            if shape != (classes,):
-                raise DarkpyError(
-                    f"{plan.place(node.index)}: its target has {' x '.join(map(str, shape))} numbers,"
-                    f" but a list of images gives one of {classes} classes",
-                    hint="train it from Python with darkpy.Trainer, and targets of your own",
-                )
+    classes = _output_node(plan).shape.outputs
+    _check_targets(plan, (classes,), f"a list of images gives one of {classes} classes")
     tree = data.find("tree")
     dataset = ClassificationData(
         paths,
@@ -276,7 +320,56 @@ def _open_classifier(
     largest = (MAX_CLASSIFIER_SIDE, MAX_CLASSIFIER_SIDE) if net.random else (net.width, net.height)
     intervals = Intervals.of_classifier(net, len(paths))
     source = BatchSource(dataset=dataset, size=size, workers=workers, bad=bad)
-    return TrainingSetup(plan, data, paths, classes, False, source, intervals, largest)
+    return TrainingSetup(plan, data, paths, classes, "classifier", source, intervals, largest)
+
+
+def _open_segmenter(
+    plan: Plan,
+    data: DataFile,
+    paths: tuple[str, ...],
+    kind: str,
+    *,
+    seed: int,
+    workers: int,
+    bad: BadLists | None,
+) -> TrainingSetup:
+    """Return the setup of a training on masks.
+
+    Source:  pjreddie/darknet examples/segmenter.c, examples/instance-segmenter.c
+    Differs: the masks have as many classes as the network; darknet's `segmenter` has 80.
+    """
+    net = plan.net
+    node = _output_node(plan) if kind == "segmenter" else _instance_node(plan)
+    assert node is not None
+    _, h, w = node.shape
+    divisor = net.width // w
+    if (w * divisor, h * divisor) != (net.width, net.height):
+        raise DarkpyError(
+            f"{plan.place(node.index)}: a map of {w} x {h} is no fraction of the input, {net.width} x {net.height}",
+            hint="masks need an output whose sides are those of [net] divided by one whole number",
+        )
+    classes = node.spec.class_channels(node.shape)
+    max_instances = node.spec.max_instances if isinstance(node.spec, LossSpec) else 0
+    target = (max_instances, 1 + h * w) if max_instances else (node.shape.outputs,)
+    _check_targets(plan, target, f"masks of {classes} classes have {' x '.join(map(str, target))}")
+    config = replace(ClassificationAugmentConfig.from_net(net), dialect=Dialect.PJREDDIE)
+    sampler = Sampler(seed=seed, count=len(paths))
+    dataset = MaskData(paths, config, sampler, classes, divisor, max_instances, net.channels)
+    source = BatchSource(dataset=dataset, size=lambda _: (net.width, net.height), workers=workers, bad=bad)
+    intervals = Intervals.of_epochs(len(paths), last_every=100)
+    return TrainingSetup(plan, data, paths, classes, kind, source, intervals, (net.width, net.height))
+
+
+def _check_targets(plan: Plan, shape: tuple[int, ...], given: str) -> None:
+    """Check that each layer with a loss takes targets of this shape. given: the data's targets, for messages."""
+    for node in plan.nodes:
+        if isinstance(node.spec, LossSpec) and node.spec.has_loss:
+            expected = node.spec.truth_shape(node.shape)
+            if expected != shape:
+                raise DarkpyError(
+                    f"{plan.place(node.index)}: its target has {' x '.join(map(str, expected))} numbers, but {given}",
+                    hint="train it from Python with darkpy.Trainer, and targets of your own",
+                )
 
 
 def read_class_labels(data: DataFile, classes: int) -> tuple[str, ...]:

@@ -162,11 +162,11 @@ def open_validation(
     interval = epochs * len(setup.paths) // (net.minibatch * net.subdivisions)
     names = known_names(setup.data)
     names += tuple(map(str, range(len(names), setup.classes)))
-    metric = parse_metric(best_by, names=names[: setup.classes], is_detector=setup.is_detector, iou_thresh=iou_thresh)
+    metric = parse_metric(best_by, names=names[: setup.classes], kind=setup.kind, iou_thresh=iou_thresh)
     if metric.is_loss and wanted_by:
         return Validation(network, metric, interval)
     if not (setup.is_detector or wanted_by):
-        raise DarkpyError(f"-map validates detectors, and {file} is a classifier", hint="leave -map out")
+        raise DarkpyError(f"-map validates detectors, and {file} is a {setup.kind}", hint="leave -map out")
     if net.time_steps > 1:
         message = f"{wanted_by or '-map'} validates single images; {file} takes sequences (time_steps={net.time_steps})"
         raise DarkpyError(message, hint="--best-by loss needs no images" if wanted_by else None)

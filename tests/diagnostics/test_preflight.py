@@ -329,9 +329,9 @@ def test_largest_size_is_known() -> None:
     assert task(cfg=every_size, data="labels=labels.txt").largest == (448, 448)
 
 
-def test_network_that_is_trained_against_masks_is_refused() -> None:
-    iseg = CLASSIFIER.replace("[avgpool]\n\n[softmax]", "[iseg]\nclasses=1\nids=1")
-    with pytest.raises(DarkpyError, match=r"layer 1 \[iseg\].*: its target has 90 x 257 numbers"):
+def test_network_with_a_second_loss_of_another_target_is_refused() -> None:
+    iseg = CLASSIFIER.replace("[avgpool]\n\n[softmax]", "[logistic]\n\n[iseg]\nclasses=1\nids=1")
+    with pytest.raises(DarkpyError, match=r"layer 1 \[logistic\].*: its target has 512 numbers, but .* 90 x 257"):
         task(cfg=iseg)
 
 

@@ -25,6 +25,7 @@ from darkpy.data.formats.darknet_writer import ImportStats, label_texts
 from darkpy.data.formats.voc import read_voc
 from darkpy.data.formats.yolo_reader import read_yolo
 from darkpy.data.lists.labels import read_label_table, read_labels, read_tags
+from darkpy.data.lists.mask_files import encode_runs, read_masks
 from darkpy.data.lists.paths import read_image_list
 from darkpy.data.lists.text_files import read_data, read_names
 from darkpy.data.loading.decoding import read_image_size
@@ -190,6 +191,11 @@ def _read_labels(folder: Path) -> None:
     read_tags(folder / "p0.txt", 2)
 
 
+def _read_masks(folder: Path) -> None:
+    for mask in read_masks(folder / "p0.txt", 2).fitting(8, 4).masks:
+        assert mask.render(8, 4).sum() == 255 * encode_runs(mask.render(8, 4) > 0)[1::2].sum()
+
+
 def _report(folder: Path) -> None:
     log = read_log(folder / "net.health.jsonl")
     write_page(log).encode("utf-8")
@@ -321,6 +327,9 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     ),
     "labels": lambda folder: Target(
         name="labels", files={"p0.txt": [LABELS, b"0 .5 .5 .2 .2 # cell\n"]}, kinds="text", read=_read_labels, quick=150
+    ),
+    "masks": lambda folder: Target(
+        name="masks", files={"p0.txt": [b"0 3,2,11\n1 0,7,20,5\n"]}, kinds="text", read=_read_masks, quick=150
     ),
     "list": lambda folder: Target(
         name="list", files={"train.txt": [project()["train.txt"]]}, kinds="text", read=_read_lists

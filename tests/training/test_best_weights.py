@@ -67,7 +67,7 @@ def test_metric_is_computed_from_the_results_of_its_iou_thresholds() -> None:
     ]
 
     def metric(word: str | None, iou_thresh: float = 0.5) -> Any:
-        return parse_metric(word, names=("cat", "dog"), is_detector=True, iou_thresh=iou_thresh)
+        return parse_metric(word, names=("cat", "dog"), kind="detector", iou_thresh=iou_thresh)
 
     assert metric(None, 0.75).label == metric("map75").label == "mAP@0.75" and metric("mAP50").iou_threshs == (0.5,)
     assert metric("map").iou_threshs == (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -78,16 +78,17 @@ def test_metric_is_computed_from_the_results_of_its_iou_thresholds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "is_detector", "message"),
+    ("word", "kind", "message"),
     [
-        ("class:bird", True, "no class has this name\n  hint: the classes: cat, dog"),
-        ("map500", True, "no metric of a detector\n  hint: one of map50, map, f1, recall, loss, class:NAME"),
-        ("map50", False, "no metric of a classifier\n  hint: one of accuracy, loss"),
+        ("class:bird", "detector", "no class has this name\n  hint: the classes: cat, dog"),
+        ("map500", "detector", "no metric of a detector\n  hint: one of map50, map, f1, recall, loss, class:NAME"),
+        ("map50", "classifier", "no metric of a classifier\n  hint: one of accuracy, loss"),
+        ("accuracy", "regressor", "no metric of a regressor\n  hint: one of loss"),
     ],
 )
-def test_word_that_is_no_metric_is_refused(word: str, is_detector: bool, message: str) -> None:
+def test_word_that_is_no_metric_is_refused(word: str, kind: str, message: str) -> None:
     with pytest.raises(DarkpyError) as error:
-        parse_metric(word, names=("cat", "dog"), is_detector=is_detector, iou_thresh=0.5)
+        parse_metric(word, names=("cat", "dog"), kind=kind, iou_thresh=0.5)
     assert message in str(error.value)
 
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from darkpy.training_session import TrainingRun
 
 
-_HELP_BODY = """DATA is darknet's .data file: train= lists the images, backup= is the folder for the weights{more}.
+HELP_BODY = """DATA is darknet's .data file: train= lists the images, backup= is the folder for the weights{more}.
 
 WEIGHTS is what training starts from: nothing, a part of a network (darknet53.conv.74), any weights, or a checkpoint of
 a run that was stopped or killed. A checkpoint has a file BASE_N.resume beside it; with that the run continues as if it
@@ -71,16 +71,17 @@ TRAIN_HELP = f"""Train a network, or continue a training.
   darkpy train my.cfg my.data yolov3.weights -clear
   darkpy train my.cfg my.data darknet53.conv.74 -map --patience 10 --resume auto
 
-A network with a detection layer learns boxes, any other learns classes.
+A network with a detection layer learns boxes, one with [iseg] masks of instances. One whose output is a map learns
+masks of classes, unless DATA has labels= or tag=; any other learns classes.
 
-{_HELP_BODY.format(more=", labels= the classes of a classifier")}"""
+{HELP_BODY.format(more=", labels= the classes of a classifier")}"""
 DETECTOR_HELP = f"""darknet's `detector train`: train a detection network, or continue a training.
 
 \b
   darkpy detector train my.data my.cfg darknet53.conv.74 -map
   darkpy detector train my.data my.cfg backup/my_last.weights
 
-{_HELP_BODY.format(more="")}"""
+{HELP_BODY.format(more="")}"""
 CLASSIFIER_HELP = f"""darknet's `classifier train`: train an image classifier.
 
 \b
@@ -89,11 +90,11 @@ CLASSIFIER_HELP = f"""darknet's `classifier train`: train an image classifier.
 
 The class of an image is the line of labels= that its path contains.
 
-{_HELP_BODY.format(more="")}"""
+{HELP_BODY.format(more="")}"""
 
 
-class _Options(TypedDict, total=False):
-    """Options of all three commands by the names that click gives them; map* and *thresh are detectors'."""
+class TrainOptions(TypedDict, total=False):
+    """Options of all commands that train by the names that click gives them; map* and *thresh are detectors'."""
 
     clear: bool
     resume: str | None
@@ -133,7 +134,7 @@ def _gpu_numbers(ctx: click.Context, option: click.Parameter, value: str | None)
     return numbers
 
 
-_train_options = compose(
+train_options = compose(
     click.option("-clear", is_flag=True, help="Start the schedule anew, as if WEIGHTS had seen 0 images."),
     click.option("--resume", type=click.Choice(("auto",)),
                  help="auto: continue from the newest whole checkpoint in backup=, if there is one; else start from "
@@ -145,7 +146,8 @@ _train_options = compose(
                  help="End the run after N evaluations without improvement of the metric; the best weights are kept."),
     click.option("--best-by", metavar="METRIC",
                  help="Metric of the best weights, evaluated on DATA's `valid` list: map50, map, f1, recall, "
-                 "class:NAME or loss; of a classifier accuracy or loss.  [default: mAP at -iou_thresh, or accuracy]"),
+                 "class:NAME or loss; of a classifier accuracy or loss, of others loss.  [default: mAP at -iou_thresh, "
+                 "accuracy or loss]"),
     click.option("--darknet-log", is_flag=True, help="Print what darknet's program prints, line for line."),
     click.option("-show_imgs", "show_imgs", is_flag=True,
                  help="First write samples as the network will see them, into preview_BASE/ beside the weights; see "
@@ -196,9 +198,9 @@ _map_options = compose(
 @click.argument("data", type=FILE_PATH)
 @click.argument("weights", type=WEIGHTS_PATH, required=False)
 @_map_options
-@_train_options
-def train(cfg: Path, data: Path, weights: Path | None, **options: Unpack[_Options]) -> int:
-    return _run(cfg, data, weights, None, options)
+@train_options
+def train(cfg: Path, data: Path, weights: Path | None, **options: Unpack[TrainOptions]) -> int:
+    return run_command(cfg, data, weights, None, options)
 
 
 @click.command("train", cls=Command, help=DETECTOR_HELP)
@@ -206,21 +208,21 @@ def train(cfg: Path, data: Path, weights: Path | None, **options: Unpack[_Option
 @click.argument("cfg", type=CFG_PATH)
 @click.argument("weights", type=WEIGHTS_PATH, required=False)
 @_map_options
-@_train_options
-def train_detector(data: Path, cfg: Path, weights: Path | None, **options: Unpack[_Options]) -> int:
-    return _run(cfg, data, weights, "detector", options)
+@train_options
+def train_detector(data: Path, cfg: Path, weights: Path | None, **options: Unpack[TrainOptions]) -> int:
+    return run_command(cfg, data, weights, "detector", options)
 
 
 @click.command("train", cls=Command, help=CLASSIFIER_HELP)
 @click.argument("data", type=FILE_PATH)
 @click.argument("cfg", type=CFG_PATH)
 @click.argument("weights", type=WEIGHTS_PATH, required=False)
-@_train_options
-def train_classifier(data: Path, cfg: Path, weights: Path | None, **options: Unpack[_Options]) -> int:
-    return _run(cfg, data, weights, "classifier", options)
+@train_options
+def train_classifier(data: Path, cfg: Path, weights: Path | None, **options: Unpack[TrainOptions]) -> int:
+    return run_command(cfg, data, weights, "classifier", options)
 
 
-def _run(cfg: Path, data: Path, weights: Path | None, kind: str | None, options: _Options) -> int:
+def run_command(cfg: Path, data: Path, weights: Path | None, kind: str | None, options: TrainOptions) -> int:
     """Train, in several processes if several GPUs are given. Returns: the exit code."""
     from darkpy.cli.processes import StopRequest, check_gpus, launch, own_device
     from darkpy.distributed import is_launched

@@ -5,19 +5,18 @@ Letters: C color, H height, W width; K classes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from darkpy.data.augment.config import CUTMIX, CUTMIX_OR_MOSAIC, MIXUP, MOSAIC, ClassificationAugmentConfig, Color
+from darkpy.data.augment.geometry import RotatedCrop, draw_rotated_crop
 from darkpy.data.augment.sampler import DarknetRandom, SampleRngs
 from darkpy.dialect import Dialect
 from darkpy.ops import opencv
 from darkpy.ops.color import distort
 from darkpy.ops.resample import center_crop, resize
-from darkpy.ops.warp import rotate_crop
 
 DEFAULT_BLUR_SIZE = 15
 """Kernel size that blur=1 stands for."""
@@ -73,36 +72,40 @@ def augment(image_CHW: Tensor, config: ClassificationAugmentConfig, net_w: int, 
     is_pjreddie = config.dialect is Dialect.PJREDDIE
     w, h = (net_w, net_h) if is_pjreddie else (max(net_w, net_h), max(net_w, net_h))
     if config.center:
-        x_CHW = center_crop(image_CHW, w, h)
         rngs.note("largest square in the center")
+        x_CHW = center_crop(image_CHW, w, h)
+        if rngs.geometry.coin() and config.flip:
+            rngs.note("flipped")
+            x_CHW = x_CHW.flip(2)
     else:
-        x_CHW = _random_crop(image_CHW, config, net_w, w, h, rngs)
-    if rngs.geometry.coin() and config.flip:
-        rngs.note("flipped")
-        x_CHW = x_CHW.flip(2)
-    color = config.color.draw(rngs.color)
-    rngs.note(color)
-    if color != Color():
-        x_CHW = distort(x_CHW, *color)
+        x_CHW = draw_crop(image_CHW, config, net_w, w, h, rngs).render(image_CHW)
+    x_CHW = recolor(x_CHW, config, rngs)
     return x_CHW if (w, h) == (net_w, net_h) else resize(x_CHW, net_w, net_h)
 
 
-def _random_crop(
+def draw_crop(
     image_CHW: Tensor, config: ClassificationAugmentConfig, net_w: int, w: int, h: int, rngs: SampleRngs
-) -> Tensor:
-    """Scale, stretch and rotate the image, and cut w x h out of it. The order of the draws is darknet's."""
-    rng = rngs.geometry
+) -> RotatedCrop:
+    """Draw a crop of w x h, perhaps mirrored, for a network of `net_w`."""
     _, source_h, source_w = image_CHW.shape
-    aspect = rng.rand_scale(config.aspect)
-    scale = rng.rand_int(*config.crop_range(net_w)) / max(1, int(min(source_h, source_w * aspect)))
-    rad = rng.uniform(-config.angle, config.angle) * math.pi / 180
-    # range of the shift the crop; darknet subtracts the width in both directions
-    free_x, free_y = (source_w * scale / aspect - w) / 2, (source_h * scale - w) / 2
-    if config.dialect is Dialect.ALEXEYAB:
-        free_x, free_y = max(0.0, free_x), max(0.0, free_y)
-    dx, dy = rng.uniform(-free_x, free_x), rng.uniform(-free_y, free_y)
-    rngs.note(f"scaled by {scale:.2f}, aspect x {aspect:.2f}, rotated by {math.degrees(rad):.0f}°, {w} x {h} cut out")
-    return rotate_crop(image_CHW, rad, scale, w, h, dx, dy, aspect)
+    crop = draw_rotated_crop(
+        *(source_w, source_h, w, h),
+        angle=config.angle,
+        aspect=config.aspect,
+        crop_range=config.crop_range(net_w),
+        stays_inside=config.dialect is Dialect.ALEXEYAB,
+        flip=config.flip,
+        rng=rngs.geometry,
+    )
+    rngs.note(crop)
+    return crop
+
+
+def recolor(x_CHW: Tensor, config: ClassificationAugmentConfig, rngs: SampleRngs) -> Tensor:
+    """Change the colors of an image at random."""
+    color = config.color.draw(rngs.color)
+    rngs.note(color)
+    return x_CHW if color == Color() else distort(x_CHW, *color)
 
 
 def _cutmix(x_CHW: Tensor, target_K: Tensor, draw: LoadLabeledImage, rng: DarknetRandom) -> ImageAndTarget:

@@ -5,6 +5,7 @@ Letters: C color, H height, W width; N boxes, each center x, y, width, height, t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -227,3 +228,63 @@ def _draw_margin(length: int, jitter: float, resize: float, jitter_draw: float, 
     high = 0 if resize < 1 else int(length * (1 - min(resize, 1 / resize)) / 2)
     # the truncations to int are those of the C program
     return int(int(max_jitter * (2 * jitter_draw - 1)) + low + zoom_draw * (high - low))
+
+
+@dataclass(frozen=True, slots=True)
+class RotatedCrop:
+    """Placement of an image that is scaled, stretched and rotated, and of which the network's input is cut out.
+
+    Units:   rad: radians; dx, dy: shift of the crop from the image's center, in pixels of the network's input.
+    """
+
+    net_w: int
+    net_h: int
+    rad: float
+    scale: float
+    dx: float
+    dy: float
+    aspect: float
+    flip: bool
+
+    def render(self, image_CHW: Tensor, divisor: int = 1) -> Tensor:
+        """Resample the crop, for 1 pixel of `divisor` in each direction; outside the image is black."""
+        rad, scale, aspect = self.rad, self.scale / divisor, self.aspect
+        w, h, dx, dy = self.net_w // divisor, self.net_h // divisor, self.dx / divisor, self.dy / divisor
+        x_CHW = warp.rotate_crop(image_CHW, rad, scale, w, h, dx, dy, aspect)
+        return x_CHW.flip(2) if self.flip else x_CHW
+
+    def __str__(self) -> str:
+        size, turned = f"{self.net_w} x {self.net_h}", f"rotated by {math.degrees(self.rad):.0f}°"
+        crop = f"scaled by {self.scale:.2f}, aspect x {self.aspect:.2f}, {turned}, {size} cut out"
+        return f"{crop}{', flipped' if self.flip else ''}"
+
+
+def draw_rotated_crop(
+    w: int,
+    h: int,
+    net_w: int,
+    net_h: int,
+    *,
+    angle: float,
+    aspect: float,
+    crop_range: tuple[int, int],
+    stays_inside: bool,
+    flip: bool,
+    rng: DarknetRandom,
+) -> RotatedCrop:
+    """Draw a crop of an image of w x h.
+
+    angle: largest rotation in degrees. crop_range: of the shorter side after scaling, in pixels.
+    stays_inside: do not shift a crop that is larger than the image.
+    Source:  pjreddie/darknet src/image.c random_augment_args
+    """
+    # the order of the draws is darknet's
+    aspect = rng.rand_scale(aspect)
+    scale = rng.rand_int(*crop_range) / max(1, int(min(h, w * aspect)))
+    rad = rng.uniform(-angle, angle) * math.pi / 180
+    # range of the shift of the crop; darknet subtracts the width in both directions
+    free_x, free_y = (w * scale / aspect - net_w) / 2, (h * scale - net_w) / 2
+    if stays_inside:
+        free_x, free_y = max(0.0, free_x), max(0.0, free_y)
+    dx, dy = rng.uniform(-free_x, free_x), rng.uniform(-free_y, free_y)
+    return RotatedCrop(net_w, net_h, rad, scale, dx, dy, aspect, rng.coin() and flip)

@@ -35,6 +35,7 @@ _PJREDDIE_REPLACEMENTS = (
     *(("images", "labels"), ("JPEGImages", "labels"), ("raw", "labels")),
     *((".jpg", ".txt"), (".png", ".txt"), (".JPG", ".txt"), (".JPEG", ".txt")),
 )
+_MASK_REPLACEMENTS = (("images", "mask"), ("JPEGImages", "mask"), (".jpg", ".txt"), (".JPG", ".txt"), (".JPEG", ".txt"))
 _ALEXEYAB_FOLDERS = re.compile(r"([/\\])(?:images(?=\1(?:train|val)20(?:14|17)\1)|JPEGImages(?=\1))")
 
 
@@ -53,12 +54,30 @@ def label_path_text(image: str, dialect: Dialect) -> str:
     Source:  pjreddie/darknet src/data.c fill_truth_detection; AlexeyAB/darknet src/utils.c replace_image_to_label
     Differs: images of kinds that darknet does not read have labels too.
     """
-    text = image
     if dialect is Dialect.PJREDDIE:
-        for word, replacement in _PJREDDIE_REPLACEMENTS:
-            text = text.replace(word, replacement, 1)
+        text = _replace_each(image, _PJREDDIE_REPLACEMENTS)
     else:
-        text = (_ALEXEYAB_FOLDERS.sub(r"\1labels", text) if "mages" in text else text).strip()
+        text = (_ALEXEYAB_FOLDERS.sub(r"\1labels", image) if "mages" in image else image).strip()
+    return _with_text_suffix(text, image)
+
+
+def mask_path(image: str) -> Path:
+    """Return the mask file of an image: `images` and `JPEGImages` in the path become `mask`, the suffix `.txt`.
+
+    Raises:  DarkpyError when the name does not end like an image's.
+    Source:  pjreddie/darknet src/data.c get_segmentation_image
+    Differs: images of other kinds than JPEG have masks too.
+    """
+    return Path(_with_text_suffix(_replace_each(image, _MASK_REPLACEMENTS), image))
+
+
+def _replace_each(text: str, replacements: Iterable[tuple[str, str]]) -> str:
+    for word, replacement in replacements:
+        text = text.replace(word, replacement, 1)
+    return text
+
+
+def _with_text_suffix(text: str, image: str) -> str:
     start, suffix = os.path.splitext(text)  # noqa: PTH122  (lists are long, and Path is slow)
     label = f"{start}.txt" if suffix.lower() in IMAGE_SUFFIXES else text
     if not label.endswith(".txt") or label == image:

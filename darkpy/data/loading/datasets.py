@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -55,11 +55,12 @@ class Dataset(Protocol):
         ...
 
 
-ReadTarget = Callable[[str, list[Problem]], Tensor | None]
+Target = TypeVar("Target")
+ReadTarget = Callable[[str, list[Problem]], Target | None]
 """Reads the target of an image; None to skip the image. Adds problems to the list."""
 
 
-class _ImageOpener:
+class ImageOpener(Generic[Target]):
     """Opens the images of one sample, skips unusable ones, and collects problems."""
 
     def __init__(
@@ -68,7 +69,7 @@ class _ImageOpener:
         channels: int,
         sampler: Sampler,
         sample_index: int,
-        read_target: ReadTarget,
+        read_target: ReadTarget[Target],
         min_side: int | None,
     ) -> None:
         self._paths, self._channels, self._sampler, self._sample_index = paths, channels, sampler, sample_index
@@ -76,7 +77,7 @@ class _ImageOpener:
         self.opened: list[str] = []
         self.problems: list[Problem] = []
 
-    def open(self, source: int) -> tuple[Tensor, Tensor]:
+    def open(self, source: int) -> tuple[Tensor, Target]:
         """Open the sample's source image with this number: (C, H, W) uint8, and its target."""
         for index in islice(self._sampler.candidates(self._sample_index, source), MAX_TRIES):
             path = self._paths[index]
@@ -113,7 +114,7 @@ class DetectionData:
         """Make a sample, see `Dataset`. steps: gets a description of each step of its augmentation."""
         config = self.augment_config
         min_side = max(w, h) if self.draft else None
-        opener = _ImageOpener(self.paths, self.channels, self.sampler, sample_index, self._read_boxes, min_side)
+        opener = ImageOpener(self.paths, self.channels, self.sampler, sample_index, self._read_boxes, min_side)
         x_CHW, boxes_N = mosaic.compose(opener.open, config, w, h, self.sampler.rngs(sample_index, steps))
         if config.head == "detection":
             truth = fill_cells(boxes_N, config.side, config.classes)
@@ -177,7 +178,7 @@ class ClassificationData:
         """Make a sample, see `Dataset`. steps: gets a description of each step of its augmentation."""
         config = self.augment_config
         min_side = max(w, h, *config.crop_range(w)) if self.draft else None
-        opener = _ImageOpener(self.paths, self.channels, self.sampler, sample_index, self._read_classes, min_side)
+        opener = ImageOpener(self.paths, self.channels, self.sampler, sample_index, self._read_classes, min_side)
         rngs = self.sampler.rngs(sample_index, steps)
         x_CHW, truth_K = classification.compose(opener.open, config, w, h, rngs)
         return TrainingSample(x_CHW, truth_K, tuple(opener.opened), tuple(opener.problems))

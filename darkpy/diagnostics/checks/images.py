@@ -21,6 +21,7 @@ from darkpy.data.lists.labels import Labels, read_labels
 from darkpy.data.lists.paths import IMAGE_SUFFIXES, find_label, is_true, label_nearby
 from darkpy.data.loading.images import load_image
 from darkpy.diagnostics.checks.duplicate_images import file_digest, image_print
+from darkpy.diagnostics.checks.masks import inspect_masks
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ImageError
 from darkpy.finding import Cause, CfgEdit, Finding, Location, Remedy
@@ -63,14 +64,15 @@ class InspectedImage:
 class Inspector:
     """Inspects images one by image.
 
-    augment_config: of a detector, whose labels are read; None for a classifier.
-    net_w, net_h: the network's input in pixels.
+    augment_config: of a detector, whose labels are read; None for other networks.
+    net_w, net_h: the network's input in pixels. mask_classes: of a network that learns masks, whose files are read.
     """
 
     channels: int
     net_w: int
     net_h: int
     augment_config: DetectionAugmentConfig | None
+    mask_classes: int = 0
 
     def survey(self, paths: Sequence[str]) -> Iterator[InspectedImage]:
         """Inspect the images of a list in order, while others are being decoded."""
@@ -98,6 +100,8 @@ class Inspector:
                     "image-unreadable", Location(path), message, "replace the file, or remove it from the list"
                 )
             )
+        if self.mask_classes:
+            findings += inspect_masks(path, self.mask_classes, w, h)
         label, labels = self._labels(path, findings)
         if label is not None and self.augment_config is not None:
             findings += check_boxes(label, labels, self.augment_config, (w, h), (self.net_w, self.net_h))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from darkpy.data.augment.config import DetectionAugmentConfig
@@ -19,16 +20,20 @@ from darkpy.data.augment.geometry import CLASS_ONLY
 from darkpy.data.augment.sampler import CLASSIFIER_PERIOD_UPDATES, DETECTOR_PERIOD_UPDATES
 from darkpy.data.lists.image_list import known_names
 from darkpy.data.loading.datasets import ClassificationData, DetectionData
+from darkpy.data.loading.mask_datasets import MaskData
 from darkpy.diagnostics.monitor.artifacts import network_image
 from darkpy.diagnostics.report.drawing import as_uri
 from darkpy.diagnostics.report.html_frame import html_page, html_text
-from darkpy.evaluation.draw import draw
+from darkpy.evaluation.draw import draw, draw_masks
 from darkpy.evaluation.result import Object
+from darkpy.finding import count_text
 from darkpy.training.setup import TrainingSetup
 
 MAX_CLASSES_NAMED = 5
 MIN_SHARE_NAMED = 0.01
 """Smallest share of a class in a classifier's target that is named: label smoothing gives each class a little."""
+MIN_MASK_SHARE = 0.5
+"""Part of a target's pixel from which a mask is drawn there."""
 _GRID_RULES = """
 main,header,nav{max-width:1600px}
 .samples{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:24px}
@@ -59,7 +64,7 @@ def preview_samples(setup: TrainingSetup, count: int, *, seen: int = 0) -> Itera
     seen: images before the first one. Raises: DarkpyError when the images cannot be used.
     """
     net, dataset = setup.plan.net, setup.source.dataset
-    assert isinstance(dataset, DetectionData | ClassificationData)
+    assert isinstance(dataset, DetectionData | ClassificationData | MaskData)
     net.check_batch()
     images = net.minibatch * net.subdivisions
     period = DETECTOR_PERIOD_UPDATES if setup.is_detector else CLASSIFIER_PERIOD_UPDATES
@@ -74,12 +79,19 @@ def preview_samples(setup: TrainingSetup, count: int, *, seen: int = 0) -> Itera
         index = update * images
         sample = dataset.make(index, w, h, steps)
         objects: list[Object] = []
+        pixels_HW3 = np.asarray(network_image(sample.x_CHW))
         if isinstance(dataset, DetectionData):
             objects = list(read_objects(sample.truth, dataset.augment_config, names))
-            target = f"{len(objects)} object{'s' * (len(objects) != 1)}"
+            target = count_text(len(objects), "object")
+        elif isinstance(dataset, MaskData):
+            best_HW = find_mask_classes(sample.truth, dataset, w, h)
+            class_ids = np.unique(best_HW[best_HW >= 0]).tolist()
+            legend = [(class_id, names[class_id] if class_id < len(names) else str(class_id)) for class_id in class_ids]
+            target = ", ".join(name for _, name in legend) or "no mask"
+            pixels_HW3 = np.asarray(draw_masks(pixels_HW3, best_HW, legend))
         else:
             target = _describe_classes(sample.truth, names)
-        image = draw(np.asarray(network_image(sample.x_CHW)), objects, scores=False)
+        image = draw(pixels_HW3, objects, scores=False)
         problems = tuple(problem.message for problem in sample.problems)
         yield PreviewSample(image, index, update + 1, sample.paths, tuple(steps), target, problems)
 
@@ -98,6 +110,22 @@ def read_objects(truth: Tensor, config: DetectionAugmentConfig, names: Sequence[
     for (x, y, w, h), class_id in zip(boxes_N4.tolist(), class_N.tolist(), strict=True):
         name = names[class_id] if class_id < len(names) else str(class_id)
         yield Object(class_id, name, 1.0, (x, y, w, h))
+
+
+def find_mask_classes(truth: Tensor, data: MaskData, w: int, h: int) -> NDArray[np.int64]:
+    """Return the class of each pixel of an input of w x h, -1 for none, from a target of masks."""
+    map_w, map_h = w // data.divisor, h // data.divisor
+    if data.max_instances:
+        truth = truth[truth[:, 0] >= 0]
+        class_I, mask_IHW = truth[:, 0].long(), truth[:, 1:].reshape(-1, map_h, map_w)
+    else:
+        class_I, mask_IHW = torch.arange(data.classes), truth
+    best_HW = torch.full((map_h, map_w), -1)
+    if len(class_I):
+        share_HW, index_HW = mask_IHW.max(0)
+        best_HW = torch.where(share_HW >= MIN_MASK_SHARE, class_I[index_HW], -1)
+    large_HW: NDArray[np.int64] = best_HW.numpy().repeat(data.divisor, 0).repeat(data.divisor, 1)
+    return large_HW
 
 
 def _describe_classes(truth_K: Tensor, names: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,13 +22,13 @@ from darkpy.layers.loss import Loss, LossSpec, TrainingState
 from darkpy.ops.onnx_builder import Graph, Value
 from darkpy.shapes import Shape
 
-MAX_INSTANCES = 90  # of one image
-
 
 @section("iseg", dialect=Dialect.PJREDDIE)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IsegSpec(LossSpec):
     """Source: pjreddie/darknet src/iseg_layer.c, src/parser.c parse_iseg."""
+
+    max_instances: ClassVar[int] = 90
 
     classes: int = key(20, minimum=1, usual=(1, 100000))
     ids: int = key(32, minimum=0, usual=(0, 100000))
@@ -43,9 +44,12 @@ class IsegSpec(LossSpec):
     def build(self, inputs: Sequence[Shape], net: NetSpec) -> Layer:
         return _Iseg(self.classes)
 
+    def class_channels(self, output: Shape) -> int:
+        return self.classes
+
     def truth_shape(self, output: Shape) -> tuple[int, ...]:
         """Rows are instances: the class, negative after the last instance, then the mask."""
-        return (MAX_INSTANCES, 1 + output.h * output.w)
+        return (self.max_instances, 1 + output.h * output.w)
 
     def loss(self, input_BCHW: Tensor, output_BCHW: Tensor, truth: Tensor, state: TrainingState) -> Loss:
         return iseg_loss(output_BCHW, truth, self.classes)

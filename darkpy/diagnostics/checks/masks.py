@@ -1,0 +1,93 @@
+"""Checks of mask files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from darkpy.data.lists.mask_files import read_masks
+from darkpy.data.lists.paths import is_true, label_nearby, mask_path
+from darkpy.errors import DarkpyError
+from darkpy.finding import Cause, Finding, Location, Severity
+
+MAX_READ_FILES = 50
+"""Mask files that are read before a training, spread over the list."""
+LINE_HINT = "write `class run,run,...` on each line: pixels outside the object, inside, outside, ... row by row"
+
+
+def check_mask_files(paths: Sequence[str], classes: int, place: Location) -> Iterator[Finding]:
+    """Look for the mask files of images, and read some; an error if no image can be used."""
+    files: dict[str, Path | None] = {path: _find_mask_file(path) for path in paths}
+    unlabeled = [path for path, file in files.items() if file is None]
+    if len(unlabeled) == len(files):
+        yield _no_masks(unlabeled[0])
+        return
+    if unlabeled:
+        message = (
+            f"{len(unlabeled)} of {len(files)} images have no mask file, they are skipped; the first: {unlabeled[0]}"
+        )
+        yield Finding(name="labels-missing", message=message, cause=Cause.DATA, location=place)
+    found = [file for file in files.values() if file is not None]
+    read, wrong, has_mask = 0, [], False
+    for file in found[:: -(-len(found) // MAX_READ_FILES)]:
+        read += 1
+        try:
+            masks = read_masks(file, classes)
+        except DarkpyError as error:
+            wrong.append(error.message)
+            continue
+        wrong += masks.problems[:1]
+        has_mask |= bool(masks.masks)
+    if wrong:
+        message = f"{len(wrong)} of {read} mask files have wrong lines, which are left out; the first: {wrong[0]}"
+        if not has_mask:
+            message = f"no mask can be used; the first problem: {wrong[0]}"
+        severity = Severity.WARNING if has_mask else Severity.ERROR
+        hints = (LINE_HINT,)
+        yield Finding(name="masks", message=message, severity=severity, cause=Cause.DATA, location=place, hints=hints)
+
+
+def inspect_masks(path: str, classes: int, w: int, h: int) -> Iterator[Finding]:
+    """Check the masks of an image of w x h, 0 if it cannot be decoded."""
+    try:
+        file = read_masks(mask_path(path), classes)
+    except DarkpyError as error:
+        place, _, message = error.message.partition(": ")
+        text = f"{message}; the image is skipped in training"
+        hint = "write the file, empty if there are no objects"
+        yield Finding(
+            name="label-missing", message=text, cause=Cause.DATA, location=Location.parse(place), hints=(hint,)
+        )
+        return
+    for problem in (file.fitting(w, h) if w else file).problems:
+        place, _, message = problem.partition(": ")
+        hints = ("correct or delete the line",)
+        yield Finding(name="mask-line", message=message, cause=Cause.DATA, location=Location.parse(place), hints=hints)
+
+
+def _find_mask_file(path: str) -> Path | None:
+    try:
+        file = mask_path(path)
+    except DarkpyError:
+        return None
+    return file if is_true(file.is_file) else None
+
+
+def _no_masks(path: str) -> Finding:
+    """Name the mask file that was looked for."""
+    try:
+        expected = mask_path(path)
+    except DarkpyError as error:
+        return error.as_finding("data", Cause.DATA, Location(path))
+    hint = "put them there, one .txt file for each image"
+    if nearby := label_nearby(path):
+        hint = f"there is {nearby}: if it has masks, move the mask files to {expected.parent}"
+    message = f"has no masks at {expected}, nor has any other image of the list"
+    return Finding(
+        name="labels-absent",
+        message=message,
+        severity=Severity.ERROR,
+        cause=Cause.DATA,
+        location=Location(path),
+        hints=(hint,),
+    )

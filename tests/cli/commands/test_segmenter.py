@@ -1,0 +1,209 @@
+"""`darkpy segmenter ...` and `darkpy isegmenter ...`."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from darkpy.data.lists.mask_files import read_masks
+from darkpy.data.lists.text_files import read_data
+from darkpy.training.setup import open_setup
+from tests.cli.conftest import Run, write_image
+
+CFG = """[net]
+width=16
+height=16
+channels=3
+batch=2
+max_batches=2
+policy=constant
+learning_rate=.01
+
+[maxpool]
+size=2
+stride=2
+
+[convolutional]
+filters=3
+size=1
+activation=linear
+
+[logistic]
+"""
+ISEG = CFG.replace("filters=3", "filters=5").replace("[logistic]", "[iseg]\nclasses=3\nids=2\n")
+TEST = ("segmenter", "test", "pets.data", "net.cfg", "net.weights", "-nogpu")
+
+
+@pytest.fixture
+def pets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with two images, the left half red, the right blue, and a network that knows both colors."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.cfg").write_text(CFG)
+    Path("iseg.cfg").write_text(ISEG)
+    weights = (40, 0, 0, 0, 0, 0, 0, 0, 40)  # filters of red, nothing, blue
+    Path("net.weights").write_bytes(struct.pack("<3iQ12f", 0, 2, 0, 0, -20, -20, -20, *weights))
+    Path("pets.names").write_text("cat\ndog\nhen\n")
+    Path("pets.data").write_text("names=pets.names\ntrain=list.txt\nbackup=backup\n")
+    for folder in ("images", "mask"):
+        Path(folder).mkdir()
+    for name in ("a", "b"):
+        pixels_HW3 = np.zeros((32, 64, 3), np.uint8)
+        pixels_HW3[:, :32, 0] = pixels_HW3[:, 32:, 2] = 255
+        PIL.Image.fromarray(pixels_HW3).save(f"images/{name}.png")
+        runs = "0," + ",".join(["32"] * 63)
+        Path(f"mask/{name}.txt").write_text(f"0 {runs}\n2 32,{runs[2:]}\n")
+    Path("list.txt").write_text("images/a.png\nimages/b.png\n")
+    return tmp_path
+
+
+def test_single_image_gives_darknets_lines_and_drawings(pets: Path, run: Run) -> None:
+    code, out, err = run(*TEST, "images/a.png")
+    assert (code, err) == (0, "")
+    first, second, *masks = out.splitlines()
+    assert first == "Predicted: 0.500000" and second.startswith("images/a.png: Predicted in ")  # of the gray border
+    assert [line.partition(":")[0] for line in masks] in (["cat", "hen"], ["hen", "cat"])
+    assert all(45 <= float(line.split()[1][:-1]) <= 55 for line in masks)
+    assert PIL.Image.open("orig.png").size == (16, 16) and PIL.Image.open("pred.png").size == (8, 8)
+    colors = np.array(PIL.Image.open("pred.png"))[4, [1, 6]].tolist()
+    assert colors == [[255, 0, 255], [0, 255, 170]] or colors[0] != colors[1]
+    assert run(*TEST, "images/b.png").code == 0  # darkpy's own drawings are replaced
+    write_image(Path("pred.png"), 8, 8)
+    code, _, err = run(*TEST, "images/a.png")
+    assert code == 2 and "pred.png: already exists\n  hint: darkpy did not make it; --overwrite overwrites it" in err
+
+
+def test_folder_is_drawn_and_its_masks_are_files_to_train_on(pets: Path, run: Run) -> None:
+    code, out, err = run(*TEST, "images", "--out", "drawn", "--save-masks", "found")
+    assert (code, err) == (0, "") and out.count("Predicted in") == 2
+    assert not Path("pred.png").exists()
+    drawing = np.array(PIL.Image.open("drawn/a.png")).astype(int)
+    original = np.array(PIL.Image.open("images/a.png")).astype(int)
+    assert drawing.shape == original.shape and np.abs(drawing - original).mean() > 10
+    found, made = (read_masks(f"{folder}/b.txt", 3) for folder in ("found", "mask"))
+    assert found.problems == ()
+    for mask, truth in zip(sorted(found.masks, key=lambda mask: mask.class_id), made.masks, strict=True):
+        assert mask.class_id == truth.class_id
+        assert (mask.render(64, 32) != truth.render(64, 32)).mean() < 0.05
+    code, _, err = run(*TEST, "images", "--save-masks", "found")
+    assert code == 2 and "a.txt: already exists" in err
+    assert run(*TEST, "list.txt", "--save-masks", "found", "--overwrite").code == 0
+
+
+def test_json_has_runs_and_errors(pets: Path, run: Run) -> None:
+    Path("images/c.png").write_bytes(b"no image")
+    code, out, err = run(*TEST, "images", "--json")
+    assert code == 2 and "error: images/c.png" in err
+    first, _, broken = json.loads(out)
+    assert first["filename"] == "images/a.png" and (first["width"], first["height"]) == (64, 32)
+    assert [(mask["class_id"], mask["name"]) for mask in sorted(first["masks"], key=lambda mask: mask["class_id"])] == [
+        (0, "cat"),
+        (2, "hen"),
+    ]
+    for mask in first["masks"]:
+        assert sum(mask["runs"]) == 64 * 32 and sum(mask["runs"][1::2]) == mask["pixels"]
+    assert set(broken) == {"filename", "error"}
+
+
+def test_standard_input_names_images(pets: Path, run: Run) -> None:
+    code, out, _ = run(*TEST, stdin="images/a.png\nimages/no.png\n")
+    assert code == 2 and out.startswith("Enter Image Path: Predicted: 0.5")
+    assert out.count("Enter Image Path: ") == 3 and Path("pred.png").exists()
+
+
+def test_threshold_decides(pets: Path, run: Run) -> None:
+    _, out, _ = run(*TEST, "images/a.png", "-thresh", "1")
+    assert len(out.splitlines()) == 2
+    _, out, _ = run(*TEST, "images/a.png", "-thresh", "0")
+    assert len(out.splitlines()) == 5
+
+
+@pytest.mark.parametrize(("kind", "cfg"), [("segmenter", "net.cfg"), ("isegmenter", "iseg.cfg")])
+def test_training_writes_darknets_files_and_lines_and_is_resumed(pets: Path, run: Run, kind: str, cfg: str) -> None:
+    code, out, err = run(
+        kind, "train", "pets.data", cfg, "-nogpu", "--darknet-log", "--workers", "0", "-c", "1", "-display"
+    )
+    assert code == 0, err
+    base = Path(cfg).stem
+    assert Path(f"backup/preview_{base}/index.html").exists()
+    assert out.splitlines()[:4] == [base, "1", "Learning Rate: 0.01, Momentum: 0.9, Decay: 0.0001", "2"]
+    lines = [line for line in out.splitlines() if line.endswith(" images")]
+    assert [line.split(": ")[0] for line in lines] == ["1, 1.000", "2, 2.000"]
+    assert {path.name for path in Path("backup").glob("*.weights")} == {
+        f"{base}{end}.weights" for end in ("", "_1", "_2")
+    }
+    Path(cfg).write_text(Path(cfg).read_text().replace("max_batches=2", "max_batches=3"))
+    code, _, err = run(kind, "train", "pets.data", cfg, f"backup/{base}_2.weights", "-nogpu", "--force")
+    assert code == 0 and "the run continues" in err
+    code, out, err = run(kind, "test", "pets.data", cfg, f"backup/{base}.weights", "images/a.png", "-nogpu")
+    assert code == 0, err
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("segmenter", "train", "pets.data", "iseg.cfg"), "iseg.cfg is no segmenter\n  hint: darkpy isegmenter train"),
+        (("isegmenter", "train", "pets.data", "net.cfg"), "net.cfg is no isegmenter\n  hint: darkpy segmenter train"),
+        (("detector", "train", "pets.data", "net.cfg"), "net.cfg is no detector\n  hint: darkpy segmenter train"),
+        (
+            ("segmenter", "train", "pets.data", "net.cfg", "--draft"),
+            "--draft: masks count the pixels of",
+        ),
+        (
+            ("segmenter", "train", "pets.data", "net.cfg", "--best-by", "map"),
+            "no metric of a segmenter",
+        ),
+        (("segmenter", "demo", "pets.data", "net.cfg", "net.weights"), "segmenter demo shows the masks of a camera's"),
+        (("segmenter", "test", "pets.data", "class.cfg", "net.weights", "images/a.png"), "is no map of an image"),
+        (("segmenter", "train", "pets.data", "odd.cfg"), "a map of 15 x 15 is no fraction of the input, 16 x 16"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(pets: Path, run: Run, words: tuple[str, ...], complaint: str) -> None:
+    Path("class.cfg").write_text(CFG.replace("size=2\nstride=2", "size=16\nstride=16"))
+    Path("odd.cfg").write_text(CFG.replace("size=2\nstride=2", "size=2\nstride=1\npadding=0"))
+    code, out, err = run(*words, "-nogpu")
+    assert (code, out) == (2, "") and complaint in err
+
+
+def test_wrong_masks_are_found_before_a_training_and_by_doctor(pets: Path, run: Run) -> None:
+    Path("mask/a.txt").write_text("0 .5 .5 .2 .2\n3 1,2\n1 0,9999\n")
+    code, out, _ = run("doctor", "net.cfg", "pets.data")
+    assert code == 1
+    assert "mask/a.txt:1: '0 .5 .5 .2 .2' is a box, `class x y w h`, and not a mask" in out
+    assert "mask/a.txt:2: class 3 is not from 0 to 2" in out
+    assert "mask/a.txt:3: its runs have 9999 pixels, the image of 64 x 32 has 2048" in out
+    code, _, err = run("segmenter", "train", "pets.data", "net.cfg", "-nogpu", "--workers", "0")
+    assert code == 0 and "1 of 2 mask files have wrong lines, which are left out; the first: mask/a.txt:1:" in err
+    Path("mask/a.txt").write_text("0 .5 .5 .2 .2\n")
+    Path("mask/b.txt").write_text("cat\n")
+    code, _, err = run("segmenter", "train", "pets.data", "net.cfg", "-nogpu", "--force")
+    assert code == 2 and "no mask can be used; the first problem: mask/a.txt:1" in err
+    for name in ("a", "b"):
+        Path(f"mask/{name}.txt").rename(f"images/{name}.txt")
+    code, _, err = run("segmenter", "train", "pets.data", "net.cfg", "-nogpu", "--force")
+    assert code == 2 and "images/a.png: has no masks at mask/a.txt, nor has any other image of the list" in err
+    assert "hint: there is images/a.txt: if it has masks, move the mask files to mask" in err
+
+
+def test_labels_make_the_same_network_a_classifier(pets: Path, run: Run) -> None:
+    import darkpy
+
+    Path("pets.data").write_text("train=list.txt\nlabels=labels.txt\n")
+    Path("labels.txt").write_text("".join(f"{number}\n" for number in range(192)))
+    plan, data = darkpy.plan("net.cfg"), read_data("pets.data")
+    assert open_setup(plan, data, seed=0).kind == "classifier"
+    assert open_setup(plan, data, seed=0, kind="segmenter").kind == "segmenter"
+
+
+@pytest.mark.parametrize("cfg", ["net.cfg", "iseg.cfg"])
+def test_samples_are_drawn(pets: Path, run: Run, cfg: str) -> None:
+    code, _, err = run("dataset", "preview", cfg, "pets.data", "--out", "seen", "--count", "2")
+    assert code == 0, err
+    page = Path("seen/index.html").read_text()
+    assert "16 x 16: cat, hen" in page and "cut out" in page
+    image = np.array(PIL.Image.open("seen/001.png"))
+    assert image.shape == (16, 16, 3)
