@@ -13,8 +13,11 @@ from functools import cache
 from pathlib import Path
 
 from darkpy.errors import DarkpyError
+from darkpy.files import is_file
 
 CATALOG_FILE = "models.json"
+DATA_FILES = ("coco.data", "coco.names", "voc.data", "voc.names")
+"""Files beside the cfgs."""
 WEIGHTS_LICENSE = "none stated; darkpy's cfgs are its own, darknet's files are in the public domain"
 SHA256_SOURCE = "published by others, not by the authors of the weights"
 
@@ -88,25 +91,24 @@ def find_cfg(cfg: str | os.PathLike[str]) -> str | os.PathLike[str]:
     text = os.fspath(cfg)
     if model := find_model(text):
         return model.cfg
-    path = Path(text)
-    if "\n" not in text and path.suffix == ".cfg" and path.stem in catalog() and not path.exists():
-        raise DarkpyError(f"{path}: no such file", hint=f"{path.stem} by itself is the cfg that comes with darkpy")
+    if "\n" not in text:
+        require_file(text)
     is_word = not ("\n" in text or "/" in text or "\\" in text or Path(text).suffix)
-    if is_word and not Path(text).exists():
-        close = get_close_matches(text, catalog(), n=3, cutoff=0.7)
-        if close:
-            hint = f"did you mean {' or '.join(close)}? darkpy models lists all"
-            raise DarkpyError(f"{text}: no such file, and no network of this name", hint=hint)
+    close = get_close_matches(text, catalog(), n=3, cutoff=0.7) if is_word else []
+    if close and not Path(text).exists():
+        hint = f"did you mean {' or '.join(close)}? darkpy models lists all"
+        raise DarkpyError(f"{text}: no such file, and no network of this name", hint=hint)
     return cfg
 
 
 def find_weights(name: str | os.PathLike[str]) -> Path:
     """Return the downloaded weights of a network's name; anything else as a path.
 
-    Raises: DarkpyError when they are not downloaded, or not published.
+    Raises: DarkpyError when they are not downloaded, or not published, and for a missing file of the network's name.
     """
     model = find_model(name)
     if model is None:
+        require_file(name)
         return Path(name)
     if not model.urls:
         raise DarkpyError(f"{model.name}: no published weights are known", hint="name a .weights file")
@@ -114,3 +116,20 @@ def find_weights(name: str | os.PathLike[str]) -> Path:
         hint = f"darkpy fetch {model.name} downloads them ({model.size >> 20} MB); or name a .weights file"
         raise DarkpyError(f"{model.cached_weights}: the weights of {model.name} are not downloaded", hint=hint)
     return model.cached_weights
+
+
+def require_file(path: str | os.PathLike[str]) -> None:
+    """Check that a file exists if its name is that of one that comes with darkpy, or is downloaded.
+
+    Raises: DarkpyError for a missing one, such as `cfg/yolov3.cfg` outside darknet's folder, with its name here.
+    """
+    file = Path(path)
+    model, hint = catalog().get(file.stem), ""
+    if file.suffix == ".cfg" and model is not None:
+        hint = f"{model.name} by itself is the cfg that comes with darkpy"
+    elif file.suffix == ".weights" and model is not None and model.urls:
+        hint = f"{model.name} in its place names the weights that darkpy fetch {model.name} downloads"
+    elif file.name in DATA_FILES:
+        hint = f"{catalog_folder() / file.name} comes with darkpy"
+    if hint and not is_file(file):
+        raise DarkpyError(f"{os.fspath(path)}: no such file", hint=hint)

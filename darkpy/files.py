@@ -192,6 +192,13 @@ def open_descriptor(path: str | os.PathLike[str]) -> int:
     raise OSError(errno.EINVAL, f"is {kind}, not a regular file")
 
 
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """True for a regular file or a link to one; False, too, where it cannot be told, as of a name too long."""
+    with suppress(OSError, ValueError):
+        return Path(path).is_file()
+    return False
+
+
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a regular file for reading. Raises: as `open_descriptor`."""
     return os.fdopen(open_descriptor(path), "rb")

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from darkpy.build import make_plan
+from darkpy.catalog import find_cfg, find_weights
 from darkpy.config.text import deduplicate
 from darkpy.data.lists.text_files import read_data
 from darkpy.data.loading.bad_files import BadLists
@@ -35,6 +36,7 @@ from darkpy.diagnostics.preflight import check_training
 from darkpy.dialect import Dialect
 from darkpy.distributed import joined, local_world
 from darkpy.errors import ConfigError, DarkpyError, DarkpyWarning, explain_out_of_memory
+from darkpy.files import is_file
 from darkpy.finding import Finding, Severity
 from darkpy.network import Network
 from darkpy.ops.device import find_device
@@ -89,7 +91,8 @@ def train(
 ) -> TrainingResult:
     """Train a network until [net] max_batches, or until a callback stops it.
 
-    cfg, data: files. weights: what to start from; a checkpoint with its resume file continues that run exactly.
+    cfg: a file, or the name of a network that comes with darkpy (`darkpy models`). data: a .data file.
+    weights: what to start from: a file, or such a name; a checkpoint with its resume file continues that run exactly.
     dialect: "pjreddie" or "alexeyab", detected from the cfg by default. strict: cfg warnings become errors.
     kind: "detector", "classifier", "segmenter" or "isegmenter" to refuse networks of another kind; it tells a segmenter
         from a classifier where the .data file has `labels` or `tag`.
@@ -128,6 +131,8 @@ def train(
         saved, unless they are ruined.
     """
     events = Callbacks(callbacks)
+    cfg = cfg if is_file(cfg) else find_cfg(cfg)
+    weights = weights if weights is None or is_file(weights) else find_weights(weights)
     device = find_device(device)
     with joined(device) as process_group, explain_out_of_memory("this training", MEMORY_HINT), ExitStack() as stack:
         events.is_main = process_group.is_main

@@ -29,7 +29,7 @@ ARROWS: dict[str, set[str]] = {  # what each part of the package may import besi
     "torchless": set(),
     "deprecation": set(),
     "files": BOTTOM,
-    "catalog": BOTTOM,
+    "catalog": BOTTOM | {"files"},
     "download": BOTTOM | {"files", "catalog"},
     "config": BOTTOM | {"files", "ops"},  # for the words that ops gives a meaning to
     "ops": BOTTOM | {"files", "distributed"},
@@ -51,7 +51,7 @@ ARROWS: dict[str, set[str]] = {  # what each part of the package may import besi
     "diagnostics": GRAPH | {"data", "anchors", "evaluation", "training"},
     "serving": GRAPH | {"data", "sources", "evaluation", "diagnostics", "training_session"},
     "training_session": GRAPH | {"data", "evaluation", "training", "diagnostics"},
-    "training_run": GRAPH | {"data", "evaluation", "training", "diagnostics", "training_session"},
+    "training_run": GRAPH | {"catalog", "data", "evaluation", "training", "diagnostics", "training_session"},
 }
 TOP = {"cli", "__main__", "__init__"}  # may import everything; nobody below imports them
 

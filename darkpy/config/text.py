@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -175,7 +176,11 @@ def read(cfg: str | os.PathLike[str]) -> Config:
             data = stream.read(MAX_SIZE + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError([cfg_error(f"cannot be read: {reason}", Location(str(path)))]) from error
+        hint = None
+        if isinstance(error, FileNotFoundError) and not path.is_absolute():
+            with suppress(OSError):
+                hint = f"it was looked for in {Path.cwd()}; darkpy models lists the networks that need no file"
+        raise ConfigError([cfg_error(f"cannot be read: {reason}", Location(str(path)), hint)]) from error
     kind = identify(data[:512])
     if kind is not None and kind is not TEXT_FILE:
         raise ConfigError([cfg_error(f"is {kind.description}, not a cfg", Location(str(path)), kind.hint)])

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import sys
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 
 from darkpy.data.loading.decoding import find_max_pixels, how_to_accept
 from darkpy.errors import DarkpyError, DarkpyWarning, ImageError
+from darkpy.files import is_file
 from darkpy.finding import printable
 from darkpy.sources.frames import Frame
 from darkpy.sources.handoff import Handoff
@@ -94,9 +93,9 @@ class VideoFrames:
         track = self._container.streams.video[0]
         self.rate = float(track.average_rate) if track.average_rate else None
         """Frames per second; None if the source does not say. Those of a file may be spaced unevenly."""
-        is_file = track.duration is not None or self._container.duration is not None
-        self.is_live = not is_file and not self._container.format.name.endswith("_pipe")
-        if isinstance(self._source, str) and "://" not in self._source and _is_regular(self._source):
+        has_end = track.duration is not None or self._container.duration is not None
+        self.is_live = not has_end and not self._container.format.name.endswith("_pipe")
+        if isinstance(self._source, str) and "://" not in self._source and is_file(self._source):
             self.is_live = False
         self._can_reconnect = self.is_live and isinstance(self._source, str) and "://" in self._source
         self._queue: Handoff[Frame] = Handoff(1 if self.is_live else FILE_QUEUE_FRAMES, drops_oldest=self.is_live)
@@ -130,8 +129,8 @@ class VideoFrames:
     def _open(self) -> InputContainer:
         """Open the source. Raises: ImageError."""
         address, format_name, options = self._address()
-        is_file = options is _FILE_OPTIONS
-        timeout = None if is_file or format_name else STREAM_TIMEOUT_SECONDS
+        is_local = options is _FILE_OPTIONS
+        timeout = None if is_local or format_name else STREAM_TIMEOUT_SECONDS
         try:
             container: InputContainer = self._av.open(address, format=format_name, options=options, timeout=timeout)
         except (self._av.FFmpegError, OSError, ValueError) as error:
@@ -149,7 +148,7 @@ class VideoFrames:
             raise ImageError(f"{self.name}: frames of {size} pixels", hint=how_to_accept(track.width * track.height))
         with suppress(AttributeError, ValueError):
             # threads that take whole frames delay each by as many frames as there are threads
-            track.thread_type = "AUTO" if is_file else "SLICE"
+            track.thread_type = "AUTO" if is_local else "SLICE"
         return container
 
     def _address(self) -> tuple[str, str | None, dict[str, str]]:
@@ -299,12 +298,6 @@ class _Damage:
     def __init__(self) -> None:
         self.packets = 0
         self.error = ""
-
-
-def _is_regular(path: str) -> bool:
-    with suppress(OSError, ValueError):
-        return stat.S_ISREG(Path(path).stat().st_mode)
-    return False
 
 
 def _reason(error: Exception) -> str:

@@ -15,7 +15,7 @@ import pytest
 
 import darkpy
 from darkpy import catalog as catalog_module
-from darkpy.catalog import CatalogModel, catalog, find_cfg, find_model
+from darkpy.catalog import DATA_FILES, CatalogModel, catalog, find_cfg, find_model
 from darkpy.cli.commands import models as models_module
 from darkpy.download import BLOCK_BYTES, download_weights
 from darkpy.errors import ConfigError, DarkpyError
@@ -88,6 +88,7 @@ def test_catalog_holds_every_cfg_and_the_sizes_of_their_weights() -> None:
         assert all(url.startswith("https://") for url in one.urls)
         assert one.size == 20 + 4 * darkpy.plan(one.name).parameter_count
     assert set(json.loads((folder / "models.json").read_text())) <= set(models)
+    assert {path.name for path in folder.iterdir()} == {f"{name}.cfg" for name in models} | {*DATA_FILES, "models.json"}
 
 
 @pytest.mark.parametrize("path", ["/whole", "/range"])
@@ -217,10 +218,58 @@ def test_every_command_takes_a_name_as_cfg_and_weights(small: str, cache: Path, 
     assert [path.name for path in cache.iterdir() if path.stem == "small"] == ["small.weights"]
 
 
-@pytest.mark.parametrize("words", ["show cfg/small.cfg", "detector test pets.data small.cfg small a.png"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "show cfg/small.cfg",
+        "doctor cfg/small.cfg",
+        "train cfg/small.cfg pets.data",
+        "detect cfg/small.cfg small a.png",
+        "serve cfg/small.cfg small",
+        "new cfg/small.cfg --data pets.data",
+        "detector test pets.data small.cfg small a.png",
+        "detector train pets.data cfg/small.cfg",
+    ],
+)
 def test_a_missing_file_of_a_networks_name_is_told_of_the_name(small: str, run: Run, words: str) -> None:
     code, _, err = run(*words.split())
     assert code == 2 and "small.cfg: no such file" in err and "small by itself is the cfg" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("detect small small.weights a.png", "small in its place names the weights that darkpy fetch small downloads"),
+        ("train small pets.data x/small.weights", "small in its place names the weights"),
+        ("detector test cfg/coco.data small small a.png", "coco.data comes with darkpy"),
+        ("detect small a.png --names data/voc.names", "voc.names comes with darkpy"),
+    ],
+)
+def test_other_missing_files_of_darknets_folder_are_told_of_theirs(small: str, run: Run, words: str, hint: str) -> None:
+    code, _, err = run(*words.split())
+    assert code == 2 and "no such file" in err and hint in err
+
+
+def test_a_missing_cfg_says_where_it_was_looked_for(small: str, run: Run) -> None:
+    for words in ("show cfg/mine.cfg", "doctor cfg/mine.cfg", "train cfg/mine.cfg pets.data"):
+        code, _, err = run(*words.split())
+        assert code == 2 and f"hint: it was looked for in {Path.cwd()}; " in err
+    for name in ("a" * 300, "a" * 300 + ".cfg"):
+        code, _, err = run("show", name)
+        assert code == 2 and "File name too long" in err
+
+
+def test_train_takes_names(small: str, cache: Path) -> None:
+    cfg = Path("net.cfg")
+    cfg.write_text(cfg.read_text().replace("[net]", "[net]\nbatch=1\nsubdivisions=1\nmax_batches=1\n"))
+    with pytest.warns(darkpy.DarkpyWarning):
+        result = darkpy.train("small", "pets.data", "small", device="cpu")
+    assert result.batch_num == 1 and result.weights == Path("backup/net_final.weights")
+    with pytest.raises(DarkpyError, match=r"x/small\.cfg: no such file"):
+        darkpy.train("x/small.cfg", "pets.data")
+    (cache / "small.weights").unlink()
+    with pytest.raises(DarkpyError, match="are not downloaded"):
+        darkpy.train("small", "pets.data", "small")
 
 
 def test_anchors_fit_a_name_and_do_not_write_into_its_cfg(small: str, run: Run) -> None:

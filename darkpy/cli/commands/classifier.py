@@ -181,8 +181,8 @@ def valid(
 
 @click.command(cls=Command, help=LABEL_HELP)
 @click.argument("data", type=FILE_PATH)
-@click.argument("cfg", type=FILE_PATH)
-@click.argument("weights", type=FILE_PATH)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH)
 @network_options
 @max_pixels_option
 def label(data: Path, cfg: Path, weights: Path, load: LoadOptions) -> int:

@@ -9,7 +9,7 @@ import click
 
 from darkpy.catalog import SHA256_SOURCE, WEIGHTS_LICENSE, CatalogModel, catalog, find_cfg
 from darkpy.cli import console
-from darkpy.cli.options import FILE_PATH, Command, json_option, require_writable
+from darkpy.cli.options import OUTPUT_PATH, Command, json_option, require_writable
 from darkpy.errors import DarkpyError
 
 MODELS_HELP = f"""List the networks that come with darkpy.
@@ -65,7 +65,7 @@ def _record(model: CatalogModel) -> dict[str, object]:
 
 @click.command(cls=Command, help=FETCH_HELP)
 @click.argument("name")
-@click.option("--out", type=FILE_PATH, metavar="FILE", help="Write the weights here instead.")
+@click.option("--out", type=OUTPUT_PATH, metavar="FILE", help="Write the weights here instead.")
 def fetch(name: str, out: Path | None) -> None:
     from darkpy.download import BLOCK_BYTES, download_weights
 

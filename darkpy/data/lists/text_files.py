@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from darkpy.errors import DarkpyError, DarkpyNote, DarkpyWarning
-from darkpy.files import find_by_tail, locate, read_text, with_slashes
+from darkpy.files import find_by_tail, is_file, locate, read_text, with_slashes
 
 MAX_LISTED_LINES = 5
 MAX_SIZE_BYTES = 1 << 22  # the largest in use, the names of ImageNet's 22,000 classes, has 0.5 MB
@@ -136,7 +136,7 @@ class DataFile:
         if value is None:
             return None
         path = locate(Path(value), self.path.parent)
-        if key in self.entries and not _is_file(path) and (found := find_by_tail(value, self.path.parent)):
+        if key in self.entries and not is_file(path) and (found := find_by_tail(value, self.path.parent)):
             start, base = found
             path = base / value.replace("\\", "/")[len(start) :]
             _warn(self.path, None, f"{key}={value} is not on this computer; {path} is read")
@@ -195,8 +195,8 @@ def read_data(path: str | os.PathLike[str]) -> DataFile:
 
 def _tell_folders(path: Path, values: Mapping[str, str]) -> None:
     """Tell in which folder the files lie that a `.data` file names by relative paths, if it is not the obvious one."""
-    beside = {key: path.parent / value for key, value in values.items() if _is_file(path.parent / value)}
-    here = {key for key, value in values.items() if _is_file(Path(value))}
+    beside = {key: path.parent / value for key, value in values.items() if is_file(path.parent / value)}
+    here = {key for key, value in values.items() if is_file(Path(value))}
     if only_beside := [f"{key}={values[key]}" for key in beside if key not in here]:
         shown = ", ".join(only_beside)
         message = f"{path}: {shown}: read from its folder, {path.parent}; the working directory has no such file"
@@ -207,13 +207,6 @@ def _tell_folders(path: Path, values: Mapping[str, str]) -> None:
                 f"{key}={values[key]} is read from the working directory, and not {beside[key]}, which exists, too"
             )
             _warn(path, None, warning)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def _warn(path: Path, number: int | None, message: str) -> None:
