@@ -15,13 +15,14 @@ from torch import Tensor
 
 from darkpy.config.tree import Tree, read_tree
 from darkpy.data.lists.text_files import read_lines
-from darkpy.data.loading.images import Image, load_image
+from darkpy.data.loading.images import Image
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ImageError
 from darkpy.evaluation.detect import load_in_batches
 from darkpy.network import Network
 from darkpy.ops.hierarchy import Hierarchy
 from darkpy.ops.resample import center_crop, letterbox, resize_min_crop
+from darkpy.sources.frames import Frame
 
 FitImage = Callable[[Tensor, int, int], Tensor]
 
@@ -98,10 +99,16 @@ def class_count(network: Network) -> int:
 
 
 def classify(
-    network: Network, paths: Iterable[str | os.PathLike[str]], options: ClassifierOptions, *, batch_size: int = 1
+    network: Network,
+    images: Iterable[str | os.PathLike[str] | Frame],
+    options: ClassifierOptions,
+    *,
+    batch_size: int = 1,
+    prefetch: bool = True,
 ) -> Iterator[Ranking]:
     """Yield the top classes of each image, in order; recurrent layers start each batch from their initial state.
 
+    images: paths, or frames, whose decoded pixels they keep. prefetch: as in `load_in_batches`.
     Raises:  DarkpyError when the network is a detector, or its output is NaN.
     """
     class_count(network)
@@ -109,17 +116,18 @@ def classify(
     device = network.device
     hierarchy = Hierarchy(tree.parent, tree.group_size).to(device) if tree else None
 
-    def load(path: str | os.PathLike[str]) -> tuple[Ranking, Image | None]:
+    def load(source: str | os.PathLike[str] | Frame) -> tuple[Ranking, Image | None]:
+        frame = source if isinstance(source, Frame) else Frame.of_file(source)
         try:
-            return Ranking(os.fspath(path)), load_image(path, channels=net.c)
+            return Ranking(frame.path), frame.load(net.c)
         except ImageError as error:
-            return Ranking(os.fspath(path), error=error), None
+            return Ranking(frame.path, error=error), None
 
     def fit(loaded: tuple[Ranking, Image | None]) -> tuple[Ranking, Tensor | None]:
         ranking, image = loaded
         return ranking, None if image is None else options.fit(image.view(), net.w, net.h)
 
-    for batch in load_in_batches(load, fit, paths, batch_size, device):
+    for batch in load_in_batches(load, fit, images, batch_size, device, prefetch=prefetch):
         readable = [(ranking.path, x_CHW) for ranking, x_CHW in batch if x_CHW is not None]
         ranked: Iterator[Ranking] = iter(())
         if readable:

@@ -1,11 +1,12 @@
-"""OpenAPI description of the detection service."""
+"""OpenAPI description of `darkpy serve`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-OPENAPI_VERSION, API_VERSION = "3.1.0", "1.0"
+OPENAPI_VERSION, API_VERSION = "3.1.0", "1.1"
+_SUMMARIES = {"detect": "Detect the objects on an image.", "classify": "Classify an image."}
 _ERROR_TEXTS = {
     "400": "The image is damaged or missing, or the request is malformed.",
     "403": "The request comes from a page of another site.",
@@ -18,30 +19,48 @@ _ERROR_TEXTS = {
 }
 
 
-def service_description(title: str, max_bytes: int, max_pixels: int, names: Sequence[str]) -> dict[str, Any]:
-    """Describe the service of a network; `names` are its classes."""
+def detection_schema(names: Sequence[str]) -> dict[str, Any]:
+    """Schema of the detections on an image; `names` are the classes."""
     fraction = {"type": "number", "description": "Fraction of the image's width or height."}
     pixels = {"type": ["array", "null"], "items": {"type": "integer"}, "minItems": 4, "maxItems": 4}
     detection = _record(
         {
-            "class_id": {"type": "integer", "minimum": 0},
-            "name": {"type": "string", "examples": list(names[:3])},
-            "confidence": {"type": "number", "minimum": 0, "maximum": 1},
+            **_class_properties(names),
             "box": _record(dict.fromkeys("xywh", fraction), "Center, width and height, not clipped to the image."),
             "box_px": {**pixels, "description": "Left, top, right, bottom in pixels, clipped to the image."},
         }
     )
-    answer = _record(
-        {
-            "width": {"type": "integer"},
-            "height": {"type": "integer"},
-            "objects": {"type": "array", "items": detection, "description": "The highest confidence first."},
-        }
-    )
+    return _image_record("objects", detection)
+
+
+def classification_schema(names: Sequence[str]) -> dict[str, Any]:
+    """Schema of the best classes of an image; `names` are those of all classes."""
+    return _image_record("classes", _record(_class_properties(names)))
+
+
+def _class_properties(names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "class_id": {"type": "integer", "minimum": 0},
+        "name": {"type": "string", "examples": list(names[:3])},
+        "confidence": {"type": "number", "minimum": 0, "maximum": 1},
+    }
+
+
+def _image_record(key: str, item: dict[str, Any]) -> dict[str, Any]:
+    """Schema of an image's size and of a list of findings under `key`."""
+    found = {"type": "array", "items": item, "description": "The highest confidence first."}
+    return _record({"width": {"type": "integer"}, "height": {"type": "integer"}, key: found})
+
+
+def service_description(
+    title: str, verb: str, schema: dict[str, Any], max_bytes: int, max_pixels: int
+) -> dict[str, Any]:
+    """Describe a service that answers an image posted to `/VERB` with a record of this schema."""
     health = _record(
         {
             "status": {"type": "string", "const": "ok"},
             "network": {"type": "string"},
+            "task": {"type": "string", "const": verb},
             "classes": {"type": "integer"},
             "waiting": {"type": "integer", "description": "Images that wait for the network."},
         }
@@ -51,12 +70,12 @@ def service_description(title: str, max_bytes: int, max_pixels: int, names: Sequ
     error = _json_content(_record({"error": {"type": "string"}}))
     return {
         "openapi": OPENAPI_VERSION,
-        "info": {"title": f"Detection with {title}", "version": API_VERSION},
+        "info": {"title": title, "version": API_VERSION},
         "paths": {
-            "/detect": {
+            f"/{verb}": {
                 "post": {
-                    "operationId": "detect",
-                    "summary": "Detect the objects on an image.",
+                    "operationId": verb,
+                    "summary": _SUMMARIES[verb],
                     "description": f"At most {max_bytes} bytes and {max_pixels} pixels.",
                     "requestBody": {
                         "required": True,
@@ -67,7 +86,7 @@ def service_description(title: str, max_bytes: int, max_pixels: int, names: Sequ
                         },
                     },
                     "responses": {
-                        "200": {"description": "Detections", "content": _json_content(answer)},
+                        "200": {"description": "The image was read.", "content": _json_content(schema)},
                         **{status: {"description": text, "content": error} for status, text in _ERROR_TEXTS.items()},
                     },
                 }

@@ -92,7 +92,7 @@ function lost(is) {
 }
 poll();
 """
-_DETECTION_SCRIPT = """
+_IMAGE_SCRIPT = """
 const drop = document.getElementById("drop"), input = document.getElementById("file");
 const state = document.getElementById("state"), view = document.getElementById("view");
 const image = document.getElementById("image"), boxes = document.getElementById("boxes");
@@ -106,15 +106,15 @@ function shape(name, parent, values, text) {
   parent.append(node);
 }
 function show(result, milliseconds) {
-  const {width, height, objects} = result, size = Math.max(width, height) / 45;
+  const {width, height} = result, size = Math.max(width, height) / 45, findings = result.objects ?? result.classes;
   boxes.setAttribute("viewBox", `0 0 ${width} ${height}`);
   const labels = new Map();  // a box may have several classes
-  for (const {class_id, name, confidence, box, box_px} of objects) {
+  for (const {class_id, name, confidence, box, box_px} of findings) {
     const key = JSON.stringify(box), text = `${name} ${Math.round(100 * confidence)}%`;
     if (labels.has(key)) labels.get(key).text += `, ${text}`;
-    else labels.set(key, {box, text, stroke: color(class_id)});
+    else if (box) labels.set(key, {box, text, stroke: color(class_id)});
     const row = table.insertRow();
-    for (const cell of [name, `${(100 * confidence).toFixed(1)} %`, ...(box_px ?? ["", "", "", ""])])
+    for (const cell of [name, `${(100 * confidence).toFixed(1)} %`, ...(box_px ?? (box ? ["", "", "", ""] : []))])
       row.insertCell().textContent = cell;
   }
   for (const {box, text, stroke} of labels.values()) {
@@ -124,11 +124,11 @@ function show(result, milliseconds) {
     shape("rect", boxes, {x, y: top - size * 1.3, width: text.length * size * 0.66, height: size * 1.3, fill: stroke});
     shape("text", boxes, {x: x + size * 0.2, y: top - size * 0.35, fill: "#fff", style: `font-size:${size}px`}, text);
   }
-  found.hidden = !objects.length;
-  const count = objects.length === 1 ? "1 object" : `${objects.length || "no"} objects`;
-  say(`${count} in ${Math.round(milliseconds)} ms`, "");
+  found.hidden = !findings.length;
+  const count = findings.length === 1 ? "1 object" : `${findings.length || "no"} objects`;
+  say(`${result.objects ? count : findings[0]?.name ?? "no class"} in ${Math.round(milliseconds)} ms`, "");
 }
-async function detect(file) {
+async function post(file) {
   if (!file) return;
   URL.revokeObjectURL(image.src);
   image.src = URL.createObjectURL(file);
@@ -136,43 +136,44 @@ async function detect(file) {
   found.hidden = true;
   boxes.replaceChildren();
   table.replaceChildren();
-  say("Detecting", "idle");
+  say("Waiting for the network", "idle");
   const began = performance.now();
   try {
     const headers = {"Content-Type": file.type.startsWith("image/") ? file.type : "application/octet-stream"};
-    const answer = await fetch("detect", {method: "POST", headers, body: file});
+    const answer = await fetch(document.querySelector("main").dataset.verb, {method: "POST", headers, body: file});
     const result = await answer.json();
     if (answer.ok) show(result, performance.now() - began);
     else say(result.error, "bad");
   } catch (error) { say("No answer: the server has ended or was stopped.", "bad"); }
 }
-input.onchange = () => detect(input.files[0]);
-document.onpaste = (event) => detect(event.clipboardData.files[0]);
+input.onchange = () => post(input.files[0]);
+document.onpaste = (event) => post(event.clipboardData.files[0]);
 document.ondragover = (event) => { event.preventDefault(); drop.classList.add("over"); };
 document.ondragleave = () => drop.classList.remove("over");
 document.ondrop = (event) => {
   event.preventDefault();
   drop.classList.remove("over");
-  detect(event.dataTransfer.files[0]);
+  post(event.dataTransfer.files[0]);
 };
 """
 
 
-def detection_page(title: str) -> HttpResponse:
-    """Page on which an image is dropped, and its objects are shown."""
-    head = "".join(f'<th scope="col">{text}</th>' for text in ("class", "confidence", "left", "top", "right", "bottom"))
+def image_page(title: str, verb: str, noun: str) -> HttpResponse:
+    """Page on which an image is dropped, and its objects or classes are shown: the answer of the path `verb`."""
+    columns = ("class", "confidence", *(("left", "top", "right", "bottom") if verb == "detect" else ()))
+    head = "".join(f'<th scope="col">{text}</th>' for text in columns)
     body = (
-        f"<header class=wide><h1>{escape(title)}</h1><p class=muted>Detection with darkpy</p></header>"
-        "<main class=wide><label id=drop class=drop>Drop an image here, paste one, or "
+        f"<header class=wide><h1>{escape(title)}</h1><p class=muted>{noun} with darkpy</p></header>"
+        f"<main class=wide data-verb={verb}><label id=drop class=drop>Drop an image here, paste one, or "
         '<span class=link>choose a file</span><input id=file type=file accept="image/*"></label>'
         '<p id=state class="status idle" role=status>Ready</p>'
         "<div id=view class=screen hidden><div class=overlay>"
         '<img id=image alt="The image"><svg id=boxes role=img aria-label="Boxes of the objects"></svg></div></div>'
         f"<div id=found class=scroll tabindex=0 hidden><table><thead><tr>{head}</tr></thead><tbody></tbody></table>"
-        '</div></main><footer>For programs: POST an image to <a href="detect">detect</a>; '
+        f'</div></main><footer>For programs: POST an image to <a href="{verb}">{verb}</a>; '
         '<a href="openapi.json">openapi.json</a>, <a href="health">health</a></footer>'
     )
-    return page(title, body, _DETECTION_SCRIPT)
+    return page(title, body, _IMAGE_SCRIPT)
 
 
 def training_page() -> HttpResponse:

@@ -1,10 +1,11 @@
-"""`darkpy serve`: detection as a service over HTTP."""
+"""`darkpy serve`: detection or classification as a service over HTTP."""
 
 from __future__ import annotations
 
 import os
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,23 +16,31 @@ from darkpy.cli.load import class_names, open_network
 from darkpy.cli.options import FILE_PATH, WEIGHTS_PATH, Command, LoadOptions, box_options, fast_network_options
 from darkpy.cli.processes import catch_signals
 from darkpy.cli.serving_options import PORT_RANGE, host_option, tell_address
+from darkpy.data.lists.text_files import names_for
+from darkpy.errors import DarkpyError
+
+if TYPE_CHECKING:
+    from darkpy.serving.image_tasks import ImageTask
 
 SERVE_PORT = 8080
 GPU_BATCH_SIZE = 8
 MAX_BODY_MEGABYTES = 1000
-SERVE_HELP = """Detect objects on images that are posted over HTTP, and answer with JSON.
+SERVE_HELP = """Detect objects on images that are posted over HTTP, or classify these, and answer with JSON.
 
 \b
   darkpy serve yolov4-tiny
   darkpy serve my.cfg my.weights --names my.names --port 8080
   curl -F image=@dog.jpg http://127.0.0.1:8080/detect
   curl -H 'Content-Type: image/jpeg' --data-binary @dog.jpg http://127.0.0.1:8080/detect
+  darkpy serve darknet19.cfg darknet19.weights --names imagenet.shortnames.list --top 3
+  curl -F image=@dog.jpg http://127.0.0.1:8080/classify
 
 CFG may be a name of `darkpy models`; WEIGHTS are then those of `darkpy fetch` unless a file is given.
 
 An answer has the image's width and height, and objects with class_id, name, confidence, box and box_px, as
-`darkpy detect --json` prints them. http://127.0.0.1:8080/ is a page on which an image can be dropped, /health tells
-that the service is running, /openapi.json describes it for programs.
+`darkpy detect --json` prints them; that of a classifier has classes with class_id, name and confidence.
+http://127.0.0.1:8080/ is a page on which an image can be dropped, /health tells that the service is running,
+/openapi.json describes it for programs.
 
 Images wait in one queue. Images of more than 50 million pixels (--max-pixels) or 20 MB (--max-mb) are refused, and
 further ones while 32 are being answered. Ctrl-C answers the ones that wait, and ends.
@@ -60,6 +69,14 @@ further ones while 32 are being answered. Ctrl-C answers the ones that wait, and
     metavar="N",
     help="Waiting images that the network takes at a time.  [default: 8 on a GPU, 1 on a CPU, where more is no faster]",
 )
+@click.option(
+    "top",
+    "-t",
+    "--top",
+    type=click.IntRange(1),
+    metavar="K",
+    help="Number of classes in the answers of a classifier.  [default: 5]",
+)
 @tiles_option
 @box_options
 @fast_network_options
@@ -71,6 +88,7 @@ def serve(
     host: str,
     max_mb: int,
     batch_size: int | None,
+    top: int | None,
     tiles: str | None,
     thresh: float | None,
     hier: float,
@@ -79,10 +97,12 @@ def serve(
     load: LoadOptions,
 ) -> int:
     from darkpy.data.loading.decoding import MAX_PIXELS_VARIABLE, find_max_pixels
+    from darkpy.evaluation.classify import class_count
     from darkpy.evaluation.detect import DetectOptions
     from darkpy.evaluation.tiles import TileGrid
-    from darkpy.serving.detection_service import MAX_SERVED_PIXELS, DetectionService
     from darkpy.serving.http_server import ServerLimits
+    from darkpy.serving.image_service import MAX_SERVED_PIXELS, ImageService
+    from darkpy.serving.image_tasks import DEFAULT_TOP, ClassificationTask, DetectionTask
 
     model = find_model(cfg)
     if weights is None:
@@ -92,12 +112,21 @@ def serve(
     if names is None and model is not None:
         names = model.names
     network = open_network(cfg, weights, load, batch_size=batch_size)
-    service = DetectionService(
-        network,
-        class_names(network, names),
-        DetectOptions(thresh=thresh, tree_thresh=hier, nms=nms, letterbox=letterbox),
+    task: ImageTask
+    if network.heads:
+        if top is not None:
+            raise DarkpyError(f"{cfg} detects: --top is for classifiers", hint="-thresh shows fewer objects")
+        options = DetectOptions(thresh=thresh, tree_thresh=hier, nms=nms, letterbox=letterbox)
+        grid = None if tiles is None else TileGrid.parse(tiles)
+        task = DetectionTask(network, class_names(network, names), options, grid)
+    else:
+        if tiles is not None or thresh is not None or letterbox is not None:
+            hint = "leave out -thresh, -letter_box and --tiles"
+            raise DarkpyError(f"{cfg} is a classifier, which has no boxes", hint=hint)
+        task = ClassificationTask(network, names_for(class_count(network), names), top or DEFAULT_TOP)
+    service = ImageService(
+        task,
         batch_size=batch_size or (GPU_BATCH_SIZE if network.device.type == "cuda" else 1),
-        tiles=None if tiles is None else TileGrid.parse(tiles),
         max_pixels=find_max_pixels() if MAX_PIXELS_VARIABLE in os.environ else MAX_SERVED_PIXELS,
         host=host,
         port=port,

@@ -51,6 +51,33 @@ def test_an_image_is_answered_and_a_signal_ends_it(task: Path, run: Run, monkeyp
     assert "requests answered: 1 with status 200, 1 with status 413" in err
 
 
+def test_a_classifier_is_served_and_options_of_the_other_task_are_refused(
+    task: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("class.cfg").write_text("[net]\nwidth=8\nheight=8\nchannels=3\n\n[avgpool]\n\n[softmax]\n")
+    Path("class.weights").write_bytes(Path("net.weights").read_bytes()[:20])
+    answers: list[Any] = []
+
+    def client(server: Any) -> None:
+        request = Request(f"{server.url}classify", Path("a.png").read_bytes(), {"Content-Type": "image/png"})
+        with urlopen(request, timeout=20) as answer:
+            answers.append(json.load(answer))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(
+        serve_module, "tell_address", lambda server: threading.Thread(target=client, args=(server,)).start()
+    )
+    words = ("serve", "class.cfg", "class.weights", "-nogpu", "--port", "0")
+    assert run(*words, "--top", "2").code == 128 + signal.SIGTERM
+    third = {"confidence": 0.333333}
+    assert answers[0]["classes"] == [{"class_id": 0, "name": "0", **third}, {"class_id": 1, "name": "1", **third}]
+    for option in (("-thresh", ".3"), ("--tiles", "2x2"), ("-letter_box",)):
+        code, _, err = run(*words, *option)
+        assert code == 2 and "class.cfg is a classifier, which has no boxes" in err
+    code, _, err = run(*SERVE, "--top", "3")
+    assert code == 2 and "net.cfg detects: --top is for classifiers" in err
+
+
 def test_weights_are_those_of_the_catalog_and_a_port_in_use_is_an_error(task: Path, run: Run) -> None:
     assert "missing argument 'WEIGHTS'" in run("serve", "net.cfg").err
     assert "darkpy fetch yolov3-tiny" in run("serve", "yolov3-tiny").err

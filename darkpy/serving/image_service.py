@@ -1,4 +1,4 @@
-"""Detection as a service: images are posted, and JSON comes back."""
+"""A network as a service: images are posted, and JSON comes back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from http import HTTPStatus
 from pathlib import Path
@@ -16,14 +16,11 @@ from PIL.Image import DecompressionBombError
 
 from darkpy.data.loading.decoding import UnsupportedImage, layout_of_bytes
 from darkpy.errors import ImageError, is_out_of_memory
-from darkpy.evaluation.detect import DetectOptions, detect_frames, require_detector
-from darkpy.evaluation.result import Result
-from darkpy.evaluation.tiles import TileGrid
-from darkpy.network import Network
 from darkpy.serving.http_messages import HttpError, HttpRequest, HttpResponse, Routes, json_response
 from darkpy.serving.http_server import LOOPBACK_HOST, RETRY_HEADERS, HttpServer, ServerLimits
+from darkpy.serving.image_tasks import ImageTask
 from darkpy.serving.openapi import service_description
-from darkpy.serving.web_pages import detection_page
+from darkpy.serving.web_pages import image_page
 from darkpy.sources.frames import Frame
 
 MAX_SERVED_PIXELS = 50_000_000
@@ -38,42 +35,40 @@ _FORM_TYPE = re.compile(r'multipart/form-data\s*;.*?boundary="?([^";,\s]{1,70})"
 
 class _Job(NamedTuple):
     frame: Frame
-    future: Future[Result]
+    future: Future[dict[str, Any]]
 
 
-class DetectionService:
-    """Answers `POST /detect` with the detections on an image, until `close`.
+class ImageService:
+    """Answers `POST /detect` or `POST /classify`, by its task, with a record of the image, until `close`.
 
     Images wait in one queue; a thread takes up to `batch_size` of them at a time to the network.
 
-    names: of the classes. max_pixels: of an image. limits: `bodies` is the number of images that may wait.
+    max_pixels: of an image. limits: `bodies` is the number of images that may wait.
     host, port, log: as in `HttpServer`.
-    Raises: DarkpyError when the network detects nothing, or the port cannot be taken.
+    Raises: DarkpyError when the port cannot be taken.
     """
 
     def __init__(
         self,
-        network: Network,
-        names: Sequence[str],
-        options: DetectOptions | None = None,
+        task: ImageTask,
         *,
         batch_size: int = 1,
-        tiles: TileGrid | None = None,
         max_pixels: int = MAX_SERVED_PIXELS,
         host: str = LOOPBACK_HOST,
         port: int = 0,
         limits: ServerLimits | None = None,
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
-        require_detector(network)
         limits = limits or ServerLimits()
-        self._network, self._names, self._options = network, tuple(names), options or DetectOptions()
-        self._batch_size, self._tiles, self._max_pixels, self._log = batch_size, tiles, max_pixels, log
+        self._task, self._batch_size, self._max_pixels, self._log = task, batch_size, max_pixels, log
         self._jobs: deque[_Job] = deque()
         self._changed, self._is_closed = threading.Condition(), False
         self._decoded = asyncio.Semaphore(batch_size + 2)  # images in memory: those of the network, and the next ones
-        title = Path(network.plan.file).name
-        page, description = detection_page(title), service_description(title, limits.body_bytes, max_pixels, names)
+        title = Path(task.network.plan.file).name
+        page = image_page(title, task.verb, task.noun)
+        description = service_description(
+            f"{task.noun} with {title}", task.verb, task.schema, limits.body_bytes, max_pixels
+        )
 
         async def start(_: HttpRequest, __: bytes) -> HttpResponse:
             return page
@@ -82,12 +77,12 @@ class DetectionService:
             return json_response(description)
 
         async def health(_: HttpRequest, __: bytes) -> HttpResponse:
-            record = {"status": "ok", "network": title, "classes": len(self._names), "waiting": len(self._jobs)}
-            return json_response(record)
+            counts = {"classes": len(task.names), "waiting": len(self._jobs)}
+            return json_response({"status": "ok", "network": title, "task": task.verb, **counts})
 
         routes: Routes = {
             "/": {"GET": start},
-            "/detect": {"POST": self._detect},
+            f"/{task.verb}": {"POST": self._respond},
             "/health": {"GET": health},
             "/openapi.json": {"GET": describe},
         }
@@ -103,7 +98,7 @@ class DetectionService:
             self._changed.notify_all()
         self._thread.join(CLOSE_SECONDS)
 
-    async def _detect(self, request: HttpRequest, body: bytes) -> HttpResponse:
+    async def _respond(self, request: HttpRequest, body: bytes) -> HttpResponse:
         image = image_of(request.headers.get("content-type", ""), body)
         try:
             return json_response(await asyncio.wait_for(self._answer(image), MAX_ANSWER_SECONDS))
@@ -124,12 +119,7 @@ class DetectionService:
             with self._changed:
                 self._jobs.append(job)
                 self._changed.notify_all()
-            result = await asyncio.wrap_future(job.future)
-        if result.error is not None:
-            raise result.error
-        record = result.by_score().visible().to_dict()
-        del record["filename"]
-        return record
+            return await asyncio.wrap_future(job.future)
 
     def _decode(self, image: bytes) -> Frame:
         """Decode an image. Raises: HttpError when it is too large, ImageError when it is none."""
@@ -143,7 +133,7 @@ class DetectionService:
             message = f"the image has {layout.w} x {layout.h} pixels, the limit is {self._max_pixels}"
             raise HttpError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
         frame = Frame(image, path="image")  # for messages
-        frame.load(self._network.plan.input_shape.c)
+        frame.load(self._task.network.plan.input_shape.c)
         return frame
 
     def _run(self) -> None:
@@ -158,17 +148,12 @@ class DetectionService:
             if not jobs:
                 continue
             try:
-                results = detect_frames(
-                    self._network,
-                    [job.frame for job in jobs],
-                    self._names,
-                    self._options,
-                    batch_size=len(jobs) if self._tiles is None else self._batch_size,
-                    prefetch=False,
-                    tiles=self._tiles,
-                )
-                for job, result in zip(jobs, results, strict=True):
-                    job.future.set_result(result)
+                records = self._task.records([job.frame for job in jobs], self._batch_size)
+                for job, record in zip(jobs, records, strict=True):
+                    if isinstance(record, ImageError):
+                        job.future.set_exception(record)
+                    else:
+                        job.future.set_result(record)
             except Exception as error:  # told to each client; the next images may be fine
                 for job in jobs:
                     if not job.future.done():

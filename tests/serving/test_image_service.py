@@ -1,4 +1,4 @@
-"""Images that are posted are detected, and everything else has its own status and leaves nothing behind."""
+"""Posted images are detected or classified, and everything else has its own status and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -21,20 +21,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import darkpy
 from darkpy.errors import DarkpyError
+from darkpy.evaluation.classify import classify, predict_options
 from darkpy.evaluation.detect import detect_frames
 from darkpy.network import Network
-from darkpy.serving import detection_service
-from darkpy.serving.detection_service import DetectionService
+from darkpy.serving import image_tasks
 from darkpy.serving.http_server import ServerLimits
+from darkpy.serving.image_service import ImageService
+from darkpy.serving.image_tasks import ClassificationTask, DetectionTask, ImageTask
 from tests.cli.conftest import CFG, LOGITS
 from tests.serving.browser import browsing, needs_browser
 from tests.serving.conftest import Answer, get, post, send
 
-LIMITS = ServerLimits(body_bytes=200_000, head_seconds=0.1, body_seconds=0.1)
+LIMITS = ServerLimits(body_bytes=200_000, head_seconds=0.5, body_seconds=0.5)
 MAX_PIXELS = 1_000_000
 
 
@@ -54,11 +57,22 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
     return darkpy.load(folder / "net.cfg", folder / "net.weights")
 
 
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    """A network whose classes are the mean red and green of the image."""
+    folder = tmp_path_factory.mktemp("service")
+    (folder / "class.cfg").write_text(CLASSIFIER_CFG)
+    numbers = (0.0, 0.0, *(8.0, 0.0, 0.0, 0.0, 8.0, 0.0))
+    (folder / "class.weights").write_bytes(struct.pack(f"<3iQ{len(numbers)}f", 0, 2, 0, 0, *numbers))
+    return darkpy.load(folder / "class.cfg", folder / "class.weights")
+
+
 @contextmanager
 def serving(network: Network, **options: Any) -> Iterator[tuple[int, list[str]]]:
     log: list[str] = []
     options = {"limits": LIMITS, "max_pixels": MAX_PIXELS, **options}
-    service = DetectionService(network, ("cat", "dog"), log=log.append, **options)
+    task: ImageTask = (DetectionTask if network.heads else ClassificationTask)(network, ("cat", "dog"))
+    service = ImageService(task, log=log.append, **options)
     try:
         yield service.server.port, log
     finally:
@@ -72,14 +86,41 @@ def port(network: Network) -> Iterator[int]:
     assert log == []
 
 
+@pytest.fixture(scope="module")
+def classifier_port(classifier: Network) -> Iterator[int]:
+    with serving(classifier) as (port, log):
+        yield port
+    assert log == []
+
+
 def form(image: bytes, name: str = 'name="image"; filename="a.jpg"') -> tuple[bytes, str]:
     field = b'--XyZ\r\nContent-Disposition: form-data; name="note"\r\n\r\nhello\r\n'
     head = f"--XyZ\r\nContent-Disposition: form-data; {name}\r\nContent-Type: image/jpeg\r\n\r\n"
     return field + head.encode() + image + b"\r\n--XyZ--\r\n", "multipart/form-data; boundary=XyZ"
 
 
+CLASSIFIER_CFG = """[net]
+width=8
+height=8
+channels=3
+
+[avgpool]
+
+[connected]
+output=2
+activation=linear
+
+[softmax]
+"""
 GOOD = encoded()
-HEAD = b"POST /detect HTTP/1.1\r\nHost: localhost\r\n"
+HEALTH = {"network": "net.cfg", "task": "detect", "classes": 2, "waiting": 0}
+
+
+QUOTED_FORM = 'multipart/form-data; boundary="XyZ"'
+
+
+def head(path: str) -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\n".encode()
 
 
 def large_png(w: int, h: int) -> bytes:
@@ -89,41 +130,43 @@ def large_png(w: int, h: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
 
 
-REQUESTS: dict[str, tuple[int, Callable[[int], Answer]]] = {
-    "jpeg": (200, lambda port: post(port, "/detect", GOOD)),
-    "png": (200, lambda port: post(port, "/detect", encoded(form="PNG"), "image/png")),
-    "webp as bytes": (200, lambda port: post(port, "/detect", encoded(form="WEBP"), "application/octet-stream")),
-    "without a type": (200, lambda port: post(port, "/detect", GOOD, None)),
-    "form": (200, lambda port: post(port, "/detect", *form(GOOD))),
-    "form with quotes": (200, lambda port: post(port, "/detect", form(GOOD)[0], 'multipart/form-data; boundary="XyZ"')),
-    "form without a file": (400, lambda port: post(port, "/detect", *form(GOOD, 'name="image"'))),
-    "form without a boundary": (400, lambda port: post(port, "/detect", form(GOOD)[0], "multipart/form-data")),
-    "form with another boundary": (400, lambda port: post(port, "/detect", GOOD, "multipart/form-data; boundary=a")),
-    "empty": (400, lambda port: post(port, "/detect", b"")),
-    "text": (400, lambda port: post(port, "/detect", b"hello")),
-    "truncated": (400, lambda port: post(port, "/detect", encoded(form="PNG")[:-3000], "image/png")),
-    "video": (400, lambda port: post(port, "/detect", b"\0\0\0\x20ftypisom" + b"\0" * 500)),
-    "other type": (415, lambda port: post(port, "/detect", GOOD, "application/x-www-form-urlencoded")),
-    "json": (415, lambda port: post(port, "/detect", b"{}", "application/json")),
-    "many bytes": (413, lambda port: post(port, "/detect", b"a" * 300_000)),
-    "many pixels": (413, lambda port: post(port, "/detect", large_png(1001, 1000))),
-    "decompression bomb": (413, lambda port: post(port, "/detect", large_png(20_000, 20_000))),
-    "no length": (411, lambda port: send(port, HEAD + b"\r\n")),
-    "slow body": (408, lambda port: send(port, HEAD + b"Content-Length: 9\r\n\r\nab")),
-    "slow head": (408, lambda port: send(port, b"POST /detect HT")),
-    "get": (405, lambda port: get(port, "/detect")),
-    "unknown path": (404, lambda port: get(port, "/detect/../../etc/passwd")),
-    "garbage": (400, lambda port: send(port, b"\xff" * 500 + b"\r\n\r\n")),
-    "health": (200, lambda port: get(port, "/health")),
-    "page": (200, lambda port: get(port, "/")),
-    "description": (200, lambda port: get(port, "/openapi.json")),
+REQUESTS: dict[str, tuple[int, Callable[[int, str], Answer]]] = {
+    "jpeg": (200, lambda port, path: post(port, path, GOOD)),
+    "png": (200, lambda port, path: post(port, path, encoded(form="PNG"), "image/png")),
+    "webp as bytes": (200, lambda port, path: post(port, path, encoded(form="WEBP"), "application/octet-stream")),
+    "without a type": (200, lambda port, path: post(port, path, GOOD, None)),
+    "form": (200, lambda port, path: post(port, path, *form(GOOD))),
+    "form with quotes": (200, lambda port, path: post(port, path, form(GOOD)[0], QUOTED_FORM)),
+    "form without a file": (400, lambda port, path: post(port, path, *form(GOOD, 'name="image"'))),
+    "form without a boundary": (400, lambda port, path: post(port, path, form(GOOD)[0], "multipart/form-data")),
+    "form with another boundary": (400, lambda port, path: post(port, path, GOOD, "multipart/form-data; boundary=a")),
+    "empty": (400, lambda port, path: post(port, path, b"")),
+    "text": (400, lambda port, path: post(port, path, b"hello")),
+    "truncated": (400, lambda port, path: post(port, path, encoded(form="PNG")[:-3000], "image/png")),
+    "video": (400, lambda port, path: post(port, path, b"\0\0\0\x20ftypisom" + b"\0" * 500)),
+    "other type": (415, lambda port, path: post(port, path, GOOD, "application/x-www-form-urlencoded")),
+    "json": (415, lambda port, path: post(port, path, b"{}", "application/json")),
+    "many bytes": (413, lambda port, path: post(port, path, b"a" * 300_000)),
+    "many pixels": (413, lambda port, path: post(port, path, large_png(1001, 1000))),
+    "decompression bomb": (413, lambda port, path: post(port, path, large_png(20_000, 20_000))),
+    "no length": (411, lambda port, path: send(port, head(path) + b"\r\n")),
+    "slow body": (408, lambda port, path: send(port, head(path) + b"Content-Length: 9\r\n\r\nab")),
+    "slow head": (408, lambda port, path: send(port, b"POST /x HT")),
+    "get": (405, lambda port, path: get(port, path)),
+    "unknown path": (404, lambda port, path: get(port, f"{path}/../../etc/passwd")),
+    "garbage": (400, lambda port, path: send(port, b"\xff" * 500 + b"\r\n\r\n")),
+    "health": (200, lambda port, path: get(port, "/health")),
+    "page": (200, lambda port, path: get(port, "/")),
+    "description": (200, lambda port, path: get(port, "/openapi.json")),
+    "other task": (404, lambda port, path: post(port, "/classify" if path == "/detect" else "/detect", GOOD)),
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("path", ["/detect", "/classify"])
 @pytest.mark.parametrize("name", REQUESTS)
-def test_each_request_has_its_status(port: int, name: str) -> None:
+def test_each_request_has_its_status(port: int, classifier_port: int, name: str, path: str) -> None:
     status, request = REQUESTS[name]
-    answer = request(port)
+    answer = request(port if path == "/detect" else classifier_port, path)
     assert answer.status == status, answer
     assert "Traceback" not in answer.body.decode() and "darkpy/" not in answer.body.decode()
     if status != 200:
@@ -135,7 +178,7 @@ def test_the_answer_is_that_of_detect(port: int, network: Network) -> None:
     del expected["filename"]
     assert post(port, "/detect", GOOD).json == expected
     assert [detected["name"] for detected in expected["objects"]] == ["cat", "dog"]
-    assert get(port, "/health").json == {"status": "ok", "network": "net.cfg", "classes": 2, "waiting": 0}
+    assert get(port, "/health").json == {"status": "ok", **HEALTH}
 
 
 def test_urllib_posts_and_reads_the_description(port: int) -> None:
@@ -154,6 +197,41 @@ def test_urllib_posts_and_reads_the_description(port: int) -> None:
     request.add_header("Content-Type", "text/plain")
     with pytest.raises(urllib.error.HTTPError, match="415"):
         urllib.request.urlopen(request)
+
+
+def test_a_classifier_answers_as_classify_does(classifier: Network, classifier_port: int, tmp_path: Path) -> None:
+    image = Image.new("RGB", (40, 30), (51, 204, 0))
+    image.save(tmp_path / "green.png")
+    answer = post(classifier_port, "/classify", (tmp_path / "green.png").read_bytes(), "image/png").json
+    (ranking,) = classify(classifier, [tmp_path / "green.png"], predict_options(classifier, 5))
+    assert ranking.class_ids == (1, 0) and ranking.probs[0] > 0.9
+    assert answer == {
+        "width": 40,
+        "height": 30,
+        "classes": [
+            {"class_id": class_id, "name": ("cat", "dog")[class_id], "confidence": round(prob, 6)}
+            for class_id, prob in zip(ranking.class_ids, ranking.probs, strict=True)
+        ],
+    }
+    health = get(classifier_port, "/health").json
+    assert health == {"status": "ok", **HEALTH, "network": "class.cfg", "task": "classify"}
+    paths = get(classifier_port, "/openapi.json").json["paths"]
+    assert set(paths) == {"/classify", "/health"}
+    described = paths["/health"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert set(described["required"]) == set(health) and described["properties"]["task"]["const"] == "classify"
+    schema = paths["/classify"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert set(schema["required"]) == set(answer)
+    assert set(schema["properties"]["classes"]["items"]["required"]) == set(answer["classes"][0])
+
+
+def test_a_classifier_with_nan_weights_is_500_with_the_reason_in_the_log(tmp_path: Path) -> None:
+    network = darkpy.load(CLASSIFIER_CFG)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(float("nan"))
+    with serving(network) as (port, log):
+        assert post(port, "/classify", GOOD).status == 500
+    assert log[0].startswith("POST: DarkpyError: image: the network's output is NaN\n  hint: the weights are damaged")
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
@@ -183,7 +261,7 @@ def test_requests_beyond_the_queue_are_503_and_those_on_their_way_are_answered_a
         is_free.wait(10)
         return detect_frames(*args, **options)
 
-    monkeypatch.setattr(detection_service, "detect_frames", blocked)
+    monkeypatch.setattr(image_tasks, "detect_frames", blocked)
     answers: list[Answer] = []
     limits = ServerLimits(bodies=3)
     with serving(network, limits=limits) as (port, log):
@@ -209,7 +287,7 @@ def test_a_network_that_fails_is_told_to_clients_without_a_traceback(
         raise errors.pop(0)
 
     with serving(network) as (port, log):
-        monkeypatch.setattr(detection_service, "detect_frames", fail)
+        monkeypatch.setattr(image_tasks, "detect_frames", fail)
         assert post(port, "/detect", GOOD).status == 503
         answer = post(port, "/detect", GOOD)
         monkeypatch.undo()
@@ -218,10 +296,14 @@ def test_a_network_that_fails_is_told_to_clients_without_a_traceback(
         assert post(port, "/detect", GOOD).status == 200
 
 
-def test_a_classifier_is_refused(network: Network, tmp_path: Path) -> None:
-    (tmp_path / "class.cfg").write_text("[net]\nwidth=8\nheight=8\nchannels=3\n\n[avgpool]\n\n[softmax]\n")
+def test_a_network_of_another_task_is_refused(network: Network, classifier: Network, tmp_path: Path) -> None:
     with pytest.raises(DarkpyError, match="has no detection layer"):
-        DetectionService(darkpy.load(tmp_path / "class.cfg"), ())
+        DetectionTask(classifier, ())
+    with pytest.raises(DarkpyError, match="has a detection layer"):
+        ClassificationTask(network, ())
+    (tmp_path / "text.cfg").write_text("[net]\nwidth=1\nheight=1\nchannels=9\n\n[softmax]\n")
+    with pytest.raises(DarkpyError, match="takes 9 channels, an image has 1 or 3"):
+        ClassificationTask(darkpy.load(tmp_path / "text.cfg"), ())
 
 
 def resources() -> tuple[int, int, int]:
@@ -230,7 +312,7 @@ def resources() -> tuple[int, int, int]:
     return pages * os.sysconf("SC_PAGE_SIZE") >> 20, threading.active_count(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
 
 
-def stress(port: int, count: int, workers: int) -> Counter[str]:
+def stress(port: int, path: str, count: int, workers: int) -> Counter[str]:
     """Send requests of all kinds, some broken off. Returns: how many of each kind had another status than theirs."""
     order = [list(REQUESTS)[index % len(REQUESTS)] for index in range(count)]
     random.Random(0).shuffle(order)
@@ -239,11 +321,11 @@ def stress(port: int, count: int, workers: int) -> Counter[str]:
     def work(names: list[str]) -> None:
         for index, name in enumerate(names):
             status, request = REQUESTS[name]
-            answer = request(port)
+            answer = request(port, path)
             wrong[name] += answer.status not in (status, 503)
             if index % 5 == 0:  # a client that leaves before its answer
                 with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as connection:
-                    connection.sendall(HEAD + b"Content-Length: 5000\r\n\r\nabc")
+                    connection.sendall(head(path) + b"Content-Length: 5000\r\n\r\nabc")
 
     threads = [threading.Thread(target=work, args=(order[start::workers],)) for start in range(workers)]
     for thread in threads:
@@ -253,10 +335,11 @@ def stress(port: int, count: int, workers: int) -> Counter[str]:
     return +wrong
 
 
-def test_thirty_requests_of_all_kinds_leave_nothing_behind(network: Network) -> None:
+@pytest.mark.parametrize("path", ["/detect", "/classify"])
+def test_thirty_requests_of_all_kinds_leave_nothing_behind(network: Network, classifier: Network, path: str) -> None:
     _, threads, files = resources() if Path("/proc/self/statm").exists() else (0, threading.active_count(), 0)
-    with serving(network) as (port, log):
-        assert stress(port, 30, 6) == Counter() and log == []
+    with serving(network if path == "/detect" else classifier) as (port, log):
+        assert stress(port, path, 30, 6) == Counter() and log == []
     time.sleep(0.05)
     if Path("/proc/self/statm").exists():
         assert (resources()[1], resources()[2]) <= (threads + 8, files)  # asyncio keeps its threads for a while
@@ -264,12 +347,13 @@ def test_thirty_requests_of_all_kinds_leave_nothing_behind(network: Network) -> 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="counts memory with /proc")
-def test_a_thousand_requests_of_all_kinds_leak_nothing(network: Network) -> None:
-    with serving(network) as (port, log):
-        assert stress(port, 300, 8) == Counter()
+@pytest.mark.parametrize("path", ["/detect", "/classify"])
+def test_a_thousand_requests_of_all_kinds_leak_nothing(network: Network, classifier: Network, path: str) -> None:
+    with serving(network if path == "/detect" else classifier) as (port, log):
+        assert stress(port, path, 300, 8) == Counter()
         time.sleep(1.5)
         before = resources()
-        assert stress(port, 1000, 8) == Counter()
+        assert stress(port, path, 1000, 8) == Counter()
         time.sleep(1.5)
         after = resources()
     print(before, after)
