@@ -17,6 +17,7 @@ from typing import BinaryIO, NamedTuple
 from darkpy.errors import DarkpyError, DarkpyWarning
 
 TEMPORARY_SUFFIX = ".darkpy_tmp"
+MAX_NAME_BYTES = 255
 MAX_TEMPORARY_START_BYTES = 64
 """Bytes of a file's name with which the name of its temporary file begins."""
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -452,6 +453,12 @@ def temporary_path(target: Path) -> Path:
     """Path beside `target` for a file or folder that is renamed to it when it is finished."""
     start = os.fsencode(target.name)[:MAX_TEMPORARY_START_BYTES].decode(errors="ignore")  # a name has at most 255 bytes
     return target.with_name(f".{start}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+
+
+def fit_name(stem: str, ending: str) -> str:
+    """Return the name of a file, with its stem cut where it would have more bytes than file systems take."""
+    start, room = os.fsencode(stem), MAX_NAME_BYTES - len(os.fsencode(ending))
+    return (stem if len(start) <= room else start[:room].decode(errors="ignore")) + ending
 
 
 def remove_temporaries(folder: Path, names: str) -> None:

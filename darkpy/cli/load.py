@@ -18,7 +18,7 @@ from darkpy.cli import console
 from darkpy.cli.options import LoadOptions, require_own, require_writable
 from darkpy.data.lists.text_files import names_for
 from darkpy.errors import DarkpyError
-from darkpy.files import ENCODING_HINT, PROGRAM_MARK, note_input, write_atomic
+from darkpy.files import ENCODING_HINT, PROGRAM_MARK, fit_name, note_input, write_atomic
 from darkpy.process import keep_freed_memory, use_physical_cores
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def find_video(words: Sequence[str]) -> str | int | None:
 def drawing_path(source: str | Path, folder: Path) -> Path:
     """Path of an image's drawing: the same name, plus .jpg for formats that cannot be written."""
     name = Path(source).name
-    return folder / (name if Path(name).suffix.lower() in _PILLOW_FORMATS else f"{name}.jpg")
+    return folder / (name if Path(name).suffix.lower() in _PILLOW_FORMATS else fit_name(name, ".jpg"))
 
 
 def open_folder(
@@ -191,7 +191,8 @@ def open_folder(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DarkpyError(f"{option} {folder}: {error.strerror}") from error
+        reason = "is a file, not a folder" if folder.is_file() else error.strerror
+        raise DarkpyError(f"{option} {folder}: {reason}") from error
 
 
 def open_video_file(source: str, folder: Path) -> VideoWriter:

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from darkpy.dialect import Dialect
+from darkpy.finding import printable
 
 if TYPE_CHECKING:
     from darkpy.evaluation.counting import RegionCount
@@ -35,6 +36,7 @@ def left_to_right(objects: Sequence[Object]) -> tuple[Object, ...]:
 
 def time_line(path: str, seconds: float, dialect: Dialect) -> str:
     """The line that darknet prints when it is done with an image."""
+    path = printable(path)
     if dialect is Dialect.PJREDDIE:
         return f"{path}: Predicted in {seconds:f} seconds."
     return f"{path}: Predicted in {1000 * seconds:f} milli-seconds."

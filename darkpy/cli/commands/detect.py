@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from io import StringIO
 from itertools import chain
 from pathlib import Path
@@ -43,7 +44,9 @@ from darkpy.cli.options import (
 )
 from darkpy.data.lists.text_files import read_data
 from darkpy.dialect import Dialect
+from darkpy.errors import DarkpyError
 from darkpy.evaluation import formats
+from darkpy.files import fit_name
 from darkpy.finding import printable
 
 if TYPE_CHECKING:
@@ -246,9 +249,11 @@ def detect(
         try:
             for text in _texts(shown, outputs, is_video=video is not None, is_tracked=is_tracked):
                 console.echo(text, nl=False)
-        except KeyboardInterrupt:
+        except console.StandardOutputError:
+            raise
+        except (KeyboardInterrupt, DarkpyError):
             if outputs.as_json:
-                console.echo("]")  # a camera ends in no other way
+                console.echo("]")  # what was found before a full disk; a camera ends in no other way than by Ctrl-C
             raise
     writer.report()
     return 2 if writer.has_failed else 0
@@ -304,6 +309,7 @@ class _Writer:
         )
         self.classes: list[int] | None = None
         self.kept_labels = 0
+        self._images: dict[tuple[int, int], str] = {}  # of the files that were written
         self.has_failed = False
         for option, folder in (
             ("--out", options.out),
@@ -334,7 +340,8 @@ class _Writer:
         from darkpy.evaluation.result import find_classes
 
         if self.options.classes is not None:
-            self.classes = find_classes([name.strip() for name in self.options.classes.split(",")], names)
+            (chosen,) = csv.reader([self.options.classes], skipinitialspace=True)  # "a,b" in quotes is one name
+            self.classes = find_classes([name.strip() for name in chosen], names)
 
     def write_each(self, results: Iterable[Result]) -> Iterator[Result]:
         """Yield the detections to show of each image, after writing its files or printing its error."""
@@ -353,10 +360,12 @@ class _Writer:
                 if self.is_video and options.out is not None:
                     drawn = shown.draw(line_width=style[0], labels=style[1], scores=style[2])
                     self._write_frame(drawn, shown, options.out)
-                elif options.out is not None or options.drawing is not None or self.draws_predictions:
+                elif options.out is not None:
+                    self._write(shown, drawing, partial(write_drawing, shown, drawing, *style))
+                elif options.drawing is not None or self.draws_predictions:
                     write_drawing(shown, drawing, *style)
                 if options.crop is not None:
-                    _write_crops(shown, drawing_path(name, options.crop), overwrite=options.overwrite)
+                    self._write_crops(shown, drawing_path(name, options.crop))
                 if options.save_labels is not None:
                     self._save_labels(shown, _label_path(name, options.save_labels))
             yield shown
@@ -372,26 +381,55 @@ class _Writer:
         self._encoding.put((drawn, result.time))
 
     def _save_labels(self, result: Result, path: Path) -> None:
-        if path.exists() and not self.options.overwrite:
+        if path.exists() and not self.options.overwrite and self._image_of(path) in ("", result.path):
             self.kept_labels += 1
         else:
-            result.save_labels(path, overwrite=True)
+            self._write(result, path, partial(result.save_labels, path, overwrite=True), is_drawing=False)
+
+    def _write_crops(self, result: Result, target: Path) -> None:
+        """Write the pixels of each detection whose box is not outside the image; names begin like the target."""
+        import PIL.Image
+
+        for index, (name, pixels_HWC) in enumerate(zip(result.names, result.crop(), strict=True)):
+            if pixels_HWC.size:
+                suffix = re.sub(r"[^\w-]+", "_", name)[:40]
+                path = target.with_name(fit_name(target.stem, f"_{index:03}_{suffix}{target.suffix}"))
+                self._write(result, path, partial(write_image, PIL.Image.fromarray(pixels_HWC), path))
+
+    def _write(self, result: Result, path: Path, write: Callable[[], object], *, is_drawing: bool = True) -> None:
+        """Write a file of an image; it is an error if another image's is there, or a drawing that darkpy did not make.
+
+        Paths on standard input are not known before, and crops of several images may have the same name.
+        """
+        try:
+            if (other := self._image_of(path)) not in ("", result.path):
+                hint = "give images of the same name to several commands with different folders"
+                raise DarkpyError(f"{path}: belongs to {other}, that of {result.path} is not written", hint=hint)
+            if is_drawing:
+                require_own(path, overwrite=self.options.overwrite, hint="--overwrite overwrites it")
+        except DarkpyError as error:
+            console.error(error)
+            self.has_failed = True
+        else:
+            write()
+            self._images[_identity(path)] = result.path
+
+    def _image_of(self, path: Path) -> str:
+        """The image of which this command wrote a file; empty for other files, and where there is none."""
+        return self._images.get(_identity(path), "") if path.exists() else ""
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Device and inode of a file: the same for all its names, also where upper and lower case are one."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_dev, status.st_ino
 
 
 def _label_path(source: str | Path, folder: Path) -> Path:
-    return folder / f"{Path(source).stem}.txt"
-
-
-def _write_crops(result: Result, target: Path, *, overwrite: bool) -> None:
-    """Write the pixels of each detection whose box is not outside the image, to names that begin like the target."""
-    import PIL.Image
-
-    for index, (name, pixels_HWC) in enumerate(zip(result.names, result.crop(), strict=True)):
-        if pixels_HWC.size:
-            suffix = re.sub(r"[^\w-]+", "_", name)[:40]
-            path = target.with_name(f"{target.stem}_{index:03}_{suffix}{target.suffix}")
-            require_own(path, overwrite=overwrite, hint="--overwrite overwrites it")
-            write_image(PIL.Image.fromarray(pixels_HWC), path)
+    return folder / fit_name(Path(source).stem, ".txt")
 
 
 def _csv_rows(result: Result) -> str:
@@ -416,7 +454,7 @@ def _text(result: Result) -> str:
     if result.error is not None:
         return ""
     count = len(result)
-    name = result.path if result.time is None else result.source.name
+    name = result.source.name
     lines = formats.object_lines(result.objects, result.size)
     regions = (f"{count.region} {count}" for count in result.counts)
     return "\n".join((f"{name}: {count} object{'' if count == 1 else 's'}", *lines, *regions, ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -54,7 +55,8 @@ darkpy opens no window, so -dont_show has no effect. The time printed covers eve
     "-out",
     type=OUTPUT_PATH,
     metavar="NAME",
-    help="alexeyab: write the detections to this file as JSON. pjreddie: draw NAME.jpg instead of predictions.jpg.",
+    help="alexeyab, or a name that ends in .json: write the detections to this file as JSON. pjreddie: draw NAME.jpg "
+    "instead of predictions.jpg.",
 )
 @click.option("-save_labels", is_flag=True, help="Write the boxes as the image's label file.")
 @click.option("--overwrite", is_flag=True, help="Let -save_labels replace existing label files.")
@@ -91,11 +93,11 @@ def test(
     report = _Report(
         network.plan.dialect, with_positions=ext_output, out=out, save_labels=save_labels, overwrite=overwrite
     )
-    for path in (image,) if image else ask_paths():
-        start = perf_counter()
-        (result,) = detect_frames(network, [Frame.of_file(path)], names, options, batch_size=1, prefetch=False)
-        report.add(result, perf_counter() - start)
-    report.close()
+    with closing(report):  # Ctrl-C, too, leaves the detections so far
+        for path in (image,) if image else ask_paths():
+            start = perf_counter()
+            (result,) = detect_frames(network, [Frame.of_file(path)], names, options, batch_size=1, prefetch=False)
+            report.add(result, perf_counter() - start)
     return 2 if report.has_failed else 0
 
 
@@ -122,7 +124,7 @@ class _Report:
         for line in formats.object_lines(ordered, result.size if self.with_positions else None):
             console.echo(line)
         write_drawing(shown, self.drawing)
-        if self.is_alexeyab and self.out:
+        if self.is_json and self.out:
             self.frames.append(formats.frame_json(len(self.frames) + 1, result.path, shown.objects))
         if self.save_labels:
             try:
@@ -132,7 +134,7 @@ class _Report:
                 self.has_failed = True
 
     def close(self) -> None:
-        if self.is_alexeyab and self.out:
+        if self.is_json and self.out:
             write_atomic(self.out, [formats.frames_json(self.frames).encode()])
 
     @property
@@ -140,5 +142,10 @@ class _Report:
         return self.dialect is Dialect.ALEXEYAB
 
     @property
+    def is_json(self) -> bool:
+        """True if `out` is AlexeyAB's JSON; by a name that ends so also in the other dialect."""
+        return self.is_alexeyab or (self.out is not None and self.out.suffix.lower() == ".json")
+
+    @property
     def drawing(self) -> Path:
-        return Path(f"{self.out}.jpg") if self.out and not self.is_alexeyab else PREDICTIONS_FILE
+        return Path(f"{self.out}.jpg") if self.out and not self.is_json else PREDICTIONS_FILE
