@@ -49,7 +49,7 @@ class _File(click.Path):
     """
 
     def __init__(self, *, is_output: bool = False, is_text: bool = False) -> None:
-        super().__init__(path_type=Path)
+        super().__init__(path_type=Path, readable=False)  # who reads it tells more
         self.is_output, self.is_text = is_output, is_text
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

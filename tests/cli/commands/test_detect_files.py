@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from darkpy.cli.commands import detect as detect_module
-from darkpy.errors import DarkpyError
+from darkpy.data.loading import decoding, images
+from darkpy.errors import DarkpyError, ImageError
 from tests.cli.conftest import Run, write_image
 
 DETECT = ("detect", "net.cfg", "net.weights", "--names", "pets.names", "-nogpu")
@@ -139,3 +142,21 @@ def test_detector_test_keeps_what_was_found_before_ctrl_c(
     monkeypatch.setattr("darkpy.cli.commands.detector.ask_paths", paths)
     assert run(*TEST, "-out", "found.json").code == 130
     assert len(json.loads(Path("found.json").read_text())) == 1
+
+
+def test_an_image_without_permission_does_not_keep_the_others_from_being_detected(
+    task: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(Path("b.png"), 64, 64)
+    monkeypatch.setattr(os, "access", lambda path, *_, **__: os.fspath(path) != "b.png")  # root may read all files
+    unguarded = decoding.read_image
+
+    def read(path: Path, read: Any) -> Any:
+        if path.name == "b.png":
+            raise ImageError("b.png: permission denied")
+        return unguarded(path, read)
+
+    monkeypatch.setattr(images, "read_image", read)
+    code, out, err = run(*DETECT, "b.png", "a.png", "--json-lines")
+    assert code == 2 and err == "error: b.png: permission denied\n"
+    assert [("error" in json.loads(line)) for line in out.splitlines()] == [True, False]
