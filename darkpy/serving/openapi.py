@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 OPENAPI_VERSION, API_VERSION = "3.1.0", "1.1"
-_SUMMARIES = {"detect": "Detect the objects on an image.", "classify": "Classify an image."}
+_TASK_SUMMARIES = {"detect": "Detect the objects on an image.", "classify": "Classify an image."}
 _ERROR_TEXTS = {
     "400": "The image is damaged or missing, or the request is malformed.",
     "403": "The request comes from a page of another site.",
@@ -75,7 +75,7 @@ def service_description(
             f"/{verb}": {
                 "post": {
                     "operationId": verb,
-                    "summary": _SUMMARIES[verb],
+                    "summary": _TASK_SUMMARIES[verb],
                     "description": f"At most {max_bytes} bytes and {max_pixels} pixels.",
                     "requestBody": {
                         "required": True,
