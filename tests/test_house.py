@@ -38,7 +38,7 @@ ARROWS: dict[str, set[str]] = {  # what each part of the package may import besi
     "weightfile": ON_BOTTOM | {"layers", "build"},
     "network": ON_BOTTOM | {"layers", "build", "weightfile"},
     "summary": GRAPH,
-    "data": GRAPH,
+    "data": GRAPH | {"catalog"},
     "anchors": GRAPH | {"data"},
     "sources": ON_BOTTOM | {"data"},
     "evaluation": GRAPH | {"data", "sources"},

@@ -21,7 +21,6 @@ from typing import Any
 
 import click
 
-from darkpy.catalog import require_file
 from darkpy.cli import console
 from darkpy.cli.darknet_words import (
     COMMANDS_IGNORING_OPTIONS,
@@ -33,7 +32,7 @@ from darkpy.cli.darknet_words import (
 )
 from darkpy.dialect import DIALECT_NAMES
 from darkpy.errors import DarkpyError
-from darkpy.files import is_file, is_input, is_own_output, note_input, with_slashes
+from darkpy.files import is_input, is_own_output, note_input, with_slashes
 
 Decorator = Callable[[Any], Any]
 
@@ -61,8 +60,6 @@ class _File(click.Path):
             raise DarkpyError(f"{value}: is an address, and darkpy reads files", hint="download it, and name the file")
         path = with_slashes(Path(os.fsdecode(super().convert(value, param, ctx))))
         if not self.is_output:
-            if not is_file(path):
-                require_file(path)
             note_input(path)
         return str(path) if self.is_text else path
 

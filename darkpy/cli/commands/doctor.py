@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from darkpy.catalog import find_cfg, find_weights
 from darkpy.cli import console
 from darkpy.cli.options import (
     CFG_PATH,
@@ -128,7 +129,8 @@ def doctor(
         raise DarkpyError("--updates needs training data", hint="name the data: CFG DATA")
     if write is not None:
         require_writable(write, overwrite=False, hint="name a new file")
-    seen = 0 if weights is None else read_header(weights)[0].seen
+    seen = 0 if weights is None else read_header(find_weights(weights))[0].seen
+    cfg = Path(find_cfg(cfg))
     exam = examine(cfg, None if data is None else read_data(data), dialect=dialect, seen=seen, weights=weights)
     for _ in console.track(exam.survey(), exam.total):
         pass

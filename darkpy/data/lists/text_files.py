@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from darkpy.catalog import require_file
 from darkpy.errors import DarkpyError, DarkpyNote, DarkpyWarning
 from darkpy.files import find_by_tail, is_file, locate, read_text, with_slashes
 
@@ -23,6 +24,8 @@ def read_lines(path: str | os.PathLike[str], *, hint: str, keep_bytes: bool = Fa
     keep_bytes: keep bytes that are not UTF-8 as surrogates: names of files are bytes.
     Raises: DarkpyError when the file cannot be read, is empty or not text.
     """
+    if not is_file(path):
+        require_file(path)
     lines = read_text(path, max_bytes=MAX_SIZE_BYTES, hint=hint, keep_bytes=keep_bytes).split("\n")
     while lines and not lines[-1].strip():
         lines.pop()
