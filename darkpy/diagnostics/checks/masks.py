@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from darkpy.data.lists.mask_files import read_masks
@@ -43,8 +44,8 @@ def check_mask_files(paths: Sequence[str], classes: int, place: Location) -> Ite
         if not has_mask:
             message = f"no mask can be used; the first problem: {wrong[0]}"
         severity = Severity.WARNING if has_mask else Severity.ERROR
-        hints = (LINE_HINT,)
-        yield Finding(name="masks", message=message, severity=severity, cause=Cause.DATA, location=place, hints=hints)
+        finding = Finding(name="mask-files", message=message, severity=severity, cause=Cause.DATA, location=place)
+        yield replace(finding, hints=(LINE_HINT,))
 
 
 def inspect_masks(path: str, classes: int, w: int, h: int) -> Iterator[Finding]:

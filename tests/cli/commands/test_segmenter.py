@@ -139,6 +139,9 @@ def test_training_writes_darknets_files_and_lines_and_is_resumed(pets: Path, run
     Path(cfg).write_text(Path(cfg).read_text().replace("max_batches=2", "max_batches=3"))
     code, _, err = run(kind, "train", "pets.data", cfg, f"backup/{base}_2.weights", "-nogpu", "--force")
     assert code == 0 and "the run continues" in err
+    resumed = Path(f"backup/{base}.weights").read_bytes()
+    assert run(kind, "train", "pets.data", cfg, "-nogpu", "--force", "--workers", "0").code == 0
+    assert Path(f"backup/{base}.weights").read_bytes() == resumed
     code, out, err = run(kind, "test", "pets.data", cfg, f"backup/{base}.weights", "images/a.png", "-nogpu")
     assert code == 0, err
 
