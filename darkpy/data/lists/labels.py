@@ -133,6 +133,24 @@ def read_tags(path: str | os.PathLike[str], classes: int) -> tuple[tuple[int, ..
     return tuple(sorted(tags)), tuple(problems[:MAX_PROBLEMS_PER_FILE])
 
 
+def read_numbers(path: str | os.PathLike[str], count: int) -> tuple[float, ...]:
+    """Read the first `count` numbers of a file, the target of a regressor; what follows them is not read.
+
+    Raises:  DarkpyError when the file cannot be read, or does not begin with so many numbers.
+    Source:  pjreddie/darknet src/data.c load_regression_labels_paths
+    Differs: numbers that are not there are 0 in darknet, which also takes `nan` and `inf`.
+    """
+    file = str(Path(path))
+    hint = "a label file of a regressor has numbers, between blanks or on lines"
+    words = decode_text(_read_text_file(file), file, hint=hint).split(None, count)[:count]
+    for word in words:
+        if not re.fullmatch(_FLOAT_PATTERN, word, re.ASCII) or not math.isfinite(np.float32(word)):
+            raise DarkpyError(f"{file}: {word[:20]!r} is not a number", hint=hint)
+    if len(words) < count:
+        raise DarkpyError(f"{file}: has {len(words)} numbers, and the network gives {count}", hint=hint)
+    return tuple(map(float, words))
+
+
 def read_label_table(images: Sequence[str], folder: Path, dialect: Dialect | None = None) -> LabelTable:
     """Read the label files of a list of images.
 
