@@ -169,6 +169,16 @@ def label_of_another_encoding(case: Case) -> Found:
     return "label-missing", str(case.label(3))
 
 
+def label_in_utf_16(case: Case) -> Found:
+    case.label(3).write_bytes(b"\xff\xfe" + case.label(3).read_text().encode("utf-16-le"))
+    return "label-line", str(case.label(3))
+
+
+def names_in_cp1252(case: Case) -> Found:
+    (case.folder / "sample.names").write_bytes("circle\ncaf\xe9\ntriangle\ncross\n".encode("cp1252"))
+    return "names", f"{case.folder / 'sample.names'}:2"
+
+
 # more mistakes in cfgs
 
 
@@ -238,6 +248,7 @@ MISTAKES: dict[str, Mistake] = {
     "names with a blank line": Mistake(names_with_a_blank_line, corrected, "write 4 names"),
     "names in one line": Mistake(names_in_one_line, corrected, "write 4 names, one on each line"),
     "names that are binary": Mistake(names_are_binary, corrected, ""),
+    "names in cp1252": Mistake(names_in_cp1252, corrected, "save it as UTF-8"),
     "image of another suffix": Mistake(image_of_another_suffix, named_in_the_list, "write its name in the list"),
     **{
         f"labels: {mistake}": Mistake(in_labels(mistake), repaired, "darkpy dataset repair")
@@ -255,6 +266,7 @@ MISTAKES: dict[str, Mistake] = {
     "labels: polygons": Mistake(in_every_label(lambda line: f"{line} .1 .2 .3 .4"), labeled_again, "class x y w h"),
     "labels: all absent": Mistake(all_labels_absent, labeled_again, "put them there"),
     "label in another encoding": Mistake(label_of_another_encoding, corrected, "replace the file"),
+    "label in UTF-16": Mistake(label_in_utf_16, corrected, "save it as UTF-8"),
     "label that is NaN": Mistake(label_line("1 nan .5 .2 .2"), corrected, "correct or delete the line"),
     "label of a class below 0": Mistake(label_line("-1 .5 .5 .2 .2"), corrected, "correct the line"),
     "label of four numbers": Mistake(label_line("1 .5 .5 .2"), corrected, "correct or delete the line"),

@@ -23,7 +23,7 @@ import numpy as np
 from darkpy.data.lists.paths import label_path_text
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
-from darkpy.files import decode_text, is_utf_16, open_descriptor
+from darkpy.files import UTF_16_PROBLEM, decode_text, is_utf_16, open_descriptor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +41,6 @@ _BOX_START = re.compile(r"\s*([+-]?\d+)" + rf"\s+({_FLOAT_PATTERN})" * 4, re.ASC
 """Box that C's fscanf reads, whatever follows it."""
 _CLASS_PATTERN = re.compile(r"[+-]?\d{1,9}", re.ASCII)
 NOT_BY_LINE_PROBLEM = "boxes do not end with lines: the numbers are read one after another"
-_UTF_16_PROBLEM = "is UTF-16 text, which no darknet reads: save it as UTF-8"
 
 Box = tuple[float, float, float, float, float]
 
@@ -99,7 +98,7 @@ def read_labels(path: str | os.PathLike[str], classes: int, *, allow_class_only:
     problems: list[str] = []
     text = _read_text_file(file)
     if is_utf_16(text):
-        problems.append(f"{file}: {_UTF_16_PROBLEM}")
+        problems.append(f"{file}: {UTF_16_PROBLEM}")
     for number, box, problem in _parse_boxes(decode_text(text, file, hint=_LABEL_HINT), classes):
         if box is not None:
             box, problem = _check_box(box, problem, allow_class_only)
@@ -338,7 +337,7 @@ def _parse_by_line(texts: dict[int, bytes], files: Sequence[str], problems: list
             problems.append(str(error))
             continue
         if is_utf_16(text):
-            problems.append(f"{files[index]}: {_UTF_16_PROBLEM}")
+            problems.append(f"{files[index]}: {UTF_16_PROBLEM}")
         for number, box, problem in _parse_boxes(decoded):
             if problem is not None:
                 problems.append(f"{files[index]}:{number}: {problem}")
