@@ -220,6 +220,8 @@ def _parse_line(line: str, classes: int = MAX_CLASS) -> tuple[Box | None, str | 
     """Parse class, x, y, w, h. Returns: the box, None if there is none; and a problem, None if there is none."""
     words = line.split()
     try:
+        if "_" in line or not line.isascii():  # numbers of Python, not of C
+            raise ValueError(line)
         class_id, x, y, w, h, *more = map(float, words)
     except ValueError:
         return None, f"{line.strip()[:60]!r} is not `class x y w h`"
