@@ -228,9 +228,18 @@ def test_text_of_the_error_says_what_is_an_error_and_what_a_warning() -> None:
     assert str(raised.value) == "<cfg>:4: [connected] layer 0 output=0 is below 1"
 
 
-def test_section_of_another_program_is_no_near_name() -> None:
-    (fault,) = faults(f"{CONV}[yolov3]\n")
-    assert fault.endswith("hint: did you mean yolo?")
+@pytest.mark.parametrize(
+    ("word", "meant"), [("yolov3", "yolo"), ("detect", "yolo"), ("global_avg_pool", "avgpool"), ("concat", "route")]
+)
+def test_section_of_another_program_is_told_by_its_meaning(word: str, meant: str) -> None:
+    (fault,) = faults(f"{CONV}[{word}]\n")
+    assert fault.endswith(f"hint: did you mean {meant}?")
+
+
+@pytest.mark.parametrize(("word", "hint"), [("SiLU", "did you mean swish?"), ("hard_swish", "one of elu")])
+def test_near_name_of_an_activation_is_no_other_function(word: str, hint: str) -> None:
+    (fault,) = faults(f"[convolutional]\nactivation={word}\n")
+    assert f"hint: {hint}" in fault
 
 
 @pytest.mark.parametrize("word", ["se", "select", "split", "real", "joint", "stage", "route_rhalf"])

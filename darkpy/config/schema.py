@@ -35,7 +35,12 @@ WORDS_OF_OTHERS = {
     "sigmoid": "logistic",
     "identity": "linear",
     "none": "linear",
-    "batchnorm2d": "batchnorm",
+    **dict.fromkeys(("batchnorm2d", "bn"), "batchnorm"),
+    **dict.fromkeys(("global_avg_pool", "globalavgpool", "gap"), "avgpool"),
+    **dict.fromkeys(("dense", "fc", "linear"), "connected"),
+    "concat": "route",
+    "add": "shortcut",
+    "detect": "yolo",
     **dict.fromkeys(("hardswish", "hard_swish", "hswish", "h_swish", "hardsigmoid", "hard_sigmoid"), ""),
 }
 """Words of other programs and darknet's own for the same thing, empty for what darknet does not have."""

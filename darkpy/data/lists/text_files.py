@@ -122,6 +122,8 @@ KNOWN_KEYS = frozenset({
 })  # fmt: skip
 FILE_KEYS = ("names", "labels", "map", "leaves", "tree", "train", "valid", "test", *DIFFICULT_KEYS.values())
 """Keys that name files to be read."""
+KEYS_OF_OTHERS = {"val": "valid", "nc": "classes", "class": "classes"}
+"""Keys of ultralytics' data.yaml, of which a likelier one has another meaning."""
 MIN_KEY_LIKENESS = 0.65
 """Ratio of difflib from which a known key is suggested for one that nothing reads."""
 
@@ -194,7 +196,9 @@ def read_data(path: str | os.PathLike[str]) -> DataFile:
             if entries[key] != value:
                 _warn(path, number, f"{key[:40]}= is in quotes, which no darknet removes; it is read without")
     for key in entries.keys() - KNOWN_KEYS:
-        close = get_close_matches(key.lower(), KNOWN_KEYS - entries.keys(), n=1, cutoff=MIN_KEY_LIKENESS)
+        meaning = KEYS_OF_OTHERS.get(key.lower(), "")
+        close = [meaning] if meaning else get_close_matches(key.lower(), KNOWN_KEYS, n=1, cutoff=MIN_KEY_LIKENESS)
+        close = [name for name in close if name not in entries]
         if close:
             warnings.warn(f"{path}: {key}= is ignored; did you mean {close[0]}=?", DarkpyWarning, stacklevel=2)
     _tell_folders(path, {key: entries[key] for key in FILE_KEYS if key in entries})

@@ -102,7 +102,8 @@ def test_folder_with_backslashes_is_made_with_slashes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "meant"), [("validation", "valid"), ("name", "names"), ("Train", "train"), ("backups", "backup")]
+    ("key", "meant"),
+    [("validation", "valid"), ("val", "valid"), ("name", "names"), ("Train", "train"), ("backups", "backup")],
 )
 def test_misspelled_key_is_named(key: str, meant: str) -> None:
     Path("obj.data").write_text(f"classes=1\n{key}=x\n")
