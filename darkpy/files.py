@@ -209,8 +209,8 @@ _UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _UTF_32_MARK = b"\xff\xfe\0\0"  # it begins as the mark of UTF-16
 UTF_16_PROBLEM = "is UTF-16 text, which no darknet reads"
 ENCODING_HINT = "save it as UTF-8 (in PowerShell: Get-Content OLD | Set-Content -Encoding utf8 NEW)"
-_MARK = "\ufeff"
-_LINE_MARKS = re.compile(f"^{_MARK}+", re.MULTILINE)  # byte order marks, also of files that were joined
+_BYTE_ORDER_MARK = "\ufeff"
+_LINE_MARKS = re.compile(f"^{_BYTE_ORDER_MARK}+", re.MULTILINE)  # byte order marks, also of files that were joined
 _BINARY_BYTES = bytes(_CONTROL_BYTES - frozenset(b"\x1a"))  # DOS programs end text with \x1a
 
 
@@ -257,7 +257,7 @@ def decode_text(data: bytes, file: str, *, hint: str | None, keep_bytes: bool = 
             message = f"{file}:{line}: is not UTF-8 (in Windows-1252 it would be {' '.join(word.split())!r})"
             raise DarkpyError(message, hint=ENCODING_HINT) from error
     text = text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
-    return _LINE_MARKS.sub("", text) if _MARK in text else text
+    return _LINE_MARKS.sub("", text) if _BYTE_ORDER_MARK in text else text
 
 
 def read_text(path: str | os.PathLike[str], *, max_bytes: int, hint: str | None, keep_bytes: bool = False) -> str:

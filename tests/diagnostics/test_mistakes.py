@@ -14,8 +14,11 @@ from darkpy.config.edit import apply_remedy
 from darkpy.finding import Finding
 from tests.diagnostics import test_label_repair as systematic
 from tests.diagnostics import test_planted_faults as planted
+from tests.diagnostics.checks.test_planted_in_cfg import PLANTED
 from tests.diagnostics.conftest import Case
+from tests.diagnostics.monitor.test_advice_cures import FAULTS as CURED_RUNS
 from tests.diagnostics.test_planted_faults import Found, net_key
+from tests.diagnostics.test_planted_in_training import FAULTS as IN_TRAINING
 
 Cure = Callable[[Case, Finding, Path], Case | None]
 """Does what the first hint of a finding says; the last argument is the folder without a mistake."""
@@ -285,8 +288,13 @@ QUICK = {
 }
 
 
-def test_there_are_60_mistakes_in_lists_labels_and_cfgs() -> None:
-    assert len(MISTAKES) >= 60
+def test_there_are_as_many_faults_and_mistakes_as_the_readme_claims() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    pattern = r"(\d+) planted training faults .*?(\d+) planted mistakes .*?(\d+) cfgs and (\d+) kinds"
+    (claim,) = re.findall(pattern, readme)
+    curable = sum(is_curable for _, _, is_curable in PLANTED.values())
+    counts = len(IN_TRAINING), len(MISTAKES) + curable, len(CURED_RUNS), len(systematic.PLANTS)
+    assert tuple(map(int, claim)) == counts
     assert CURES.keys() <= {plant.__name__ for plant in planted.FAULTS} and MISTAKES.keys() >= QUICK
 
 
