@@ -101,6 +101,11 @@ def find_cfg(cfg: str | os.PathLike[str]) -> str | os.PathLike[str]:
     return cfg
 
 
+def find_names(cfg: str) -> Path | None:
+    """Return the file of class names that belongs to a cfg of the catalog; None for other files."""
+    return next((model.names for model in catalog().values() if model.cfg == Path(cfg)), None)
+
+
 def find_weights(name: str | os.PathLike[str]) -> Path:
     """Return the downloaded weights of a network's name; anything else as a path.
 

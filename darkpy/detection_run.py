@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Literal
 
+from darkpy.catalog import find_names
 from darkpy.data.lists.text_files import names_for
 from darkpy.errors import DarkpyError
 from darkpy.evaluation.detect import BATCH_SIZE, DetectOptions, detect_frames, require_detector
@@ -43,7 +44,8 @@ def detect(
         a generator of images, a video file, the number of a camera, or the URL of a stream (these three with the extra
         `video`). A generator is asked for an image when its result is wanted; a camera or stream drops the frames that
         come in the meantime. Layers with a memory go on from one frame to the next; other images are independent.
-    names: class names, or the path of a file with one per line; None takes COCO's for 80 classes, VOC's for 20.
+    names: class names, or the path of a file with one per line; None takes those of a network that was loaded by name,
+        else COCO's for 80 classes, VOC's for 20.
     thresh: score above which a detection counts; None takes the dialect's (.5 pjreddie, .25 AlexeyAB).
     nms: IoU above which the lower-scored box of a class is suppressed; 0 keeps all.
     tree_thresh: darknet's `-hier`, for class trees.
@@ -118,8 +120,10 @@ def _check_arguments(
 
 def _names_by_class(network: Network, names: Sequence[str] | str | os.PathLike[str] | None) -> tuple[str, ...]:
     class_count = max(head.class_count for head in network.heads)
+    if names is None:
+        names = find_names(network.plan.file)
     if names is None or isinstance(names, str | os.PathLike):
-        names = names_for(class_count, names)
+        names = names_for(class_count, names, stacklevel=4)  # the caller of `detect`
     if not (isinstance(names, Sequence) and all(isinstance(name, str) for name in names)):
         hint = "give a list of names, or the path of a file with one per line"
         raise DarkpyError(f"names={str(names)[:80]} is not a list of class names", hint=hint)

@@ -7,6 +7,7 @@ import http.client
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from darkpy.catalog import CatalogModel
@@ -26,16 +27,45 @@ def download_weights(model: CatalogModel, target: Path) -> Iterator[int]:
     make_folder(target.parent)
     part = target.with_name(f"{target.name}.part")
     reasons = []
-    for url in model.urls:
-        try:
-            yield from _download(url, part, model)
-            part.replace(target)
-            return
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
-            reasons.append(f"  {url}: {reason}")
+    with _claimed(part):
+        for url in model.urls:
+            try:
+                yield from _download(url, part, model)
+                part.replace(target)
+                return
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+                reasons.append(f"  {url}: {reason}")
     message = "\n".join((f"the weights of {model.name} could not be downloaded", *reasons))
     raise DarkpyError(message, hint=f"download them elsewhere and copy them to {target} (SHA-256 {model.sha256})")
+
+
+@contextmanager
+def _claimed(part: Path) -> Iterator[None]:
+    """Hold the lock of a part, where there are locks: two processes that append to it would spoil it.
+
+    Raises: DarkpyError when another process holds it, or the part cannot be written.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    try:
+        stream = part.open("ab")
+    except OSError as error:
+        raise DarkpyError(f"{part}: cannot be written: {error.strerror or error}") from error
+    with stream:
+        with suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise DarkpyError(f"{part}: another process downloads this file", hint="wait for it") from error
+        try:
+            yield
+        finally:
+            if part.exists() and not part.stat().st_size:
+                part.unlink()
 
 
 def _download(url: str, part: Path, model: CatalogModel) -> Iterator[int]:

@@ -70,6 +70,12 @@ def file(tmp_path: Path, pixels_HWC: NDArray[np.uint8]) -> Path:
     return path
 
 
+def test_the_note_on_names_is_given_to_the_caller(network: Network, file: Path) -> None:
+    with pytest.warns(darkpy.DarkpyWarning, match="no names are given for the 2 classes") as caught:
+        darkpy.detect(network, file)
+    assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
+
+
 def same(first: darkpy.Result, second: darkpy.Result) -> bool:
     return len(first) > 0 and bool(
         np.array_equal(first.boxes, second.boxes)

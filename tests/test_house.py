@@ -42,7 +42,7 @@ ARROWS: dict[str, set[str]] = {  # what each part of the package may import besi
     "anchors": GRAPH | {"data"},
     "sources": ON_BOTTOM | {"data"},
     "evaluation": GRAPH | {"data", "sources"},
-    "detection_run": GRAPH | {"data", "sources", "evaluation"},
+    "detection_run": GRAPH | {"catalog", "data", "sources", "evaluation"},
     "custom_cfg": GRAPH | {"data", "anchors", "catalog"},
     "export": GRAPH | {"evaluation"},
     "inference": GRAPH | {"export"},

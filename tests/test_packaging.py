@@ -68,4 +68,16 @@ def test_wheel_works_in_a_new_environment_outside_the_checkout(dist: Path, tmp_p
     make += "darkpy.load(m.cfg).save_weights(m.cached_weights)"
     cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     call(python, "-c", make, cwd=tmp_path, **cache)
-    assert call(darkpy, "detect", "yolov3-tiny", "photo.jpg", "-nogpu", cwd=tmp_path, **cache).startswith("photo.jpg: ")
+    found = call(darkpy, "detect", "yolov3-tiny", "photo.jpg", "-nogpu", cwd=tmp_path, **cache)
+    assert found.startswith("photo.jpg: ")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "cache/darkpy/yolov3-tiny.weights").rename(elsewhere / "mine.weights")
+    for weights in ("mine.weights", str(elsewhere / "mine.weights")):
+        assert call(darkpy, "detect", "yolov3-tiny", weights, "../photo.jpg", "-nogpu", cwd=elsewhere, **cache) == (
+            found.replace("photo.jpg", "../photo.jpg")
+        )
+    load = "import darkpy; network = darkpy.load('yolov3-tiny', 'mine.weights');"
+    load += "print(len(darkpy.detect_image(network, '../photo.jpg')))"
+    objects = call(python, "-c", load, cwd=elsewhere, **cache)
+    assert found.startswith(f"photo.jpg: {int(objects)} object")

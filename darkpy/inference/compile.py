@@ -15,7 +15,6 @@ import torch
 
 from darkpy.errors import DarkpyError
 from darkpy.inference.executor import reference_executor
-from darkpy.inference.winograd import ONEDNN_MATMUL
 from darkpy.network import Network, Runner
 
 Program = Callable[[torch.Tensor], Any]
@@ -46,8 +45,7 @@ def compile_network(network: Network, precision: str) -> Runner:
             size = count
         if size not in compiled:
             compiled[size] = _compile(network, x_BCHW[:size], precision)
-        with ONEDNN_MATMUL:
-            outputs = [output.float() for output in compiled[size](x_BCHW[:size])]
+        outputs = [output.float() for output in compiled[size](x_BCHW[:size])]
         if size == count:
             return outputs
         return [torch.cat(parts) for parts in zip(outputs, runner(x_BCHW[size:]), strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -124,6 +125,20 @@ def test_mirrors_are_tried_in_order_and_all_reasons_are_told(server: str, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such locks")
+def test_two_processes_do_not_write_one_download(server: str, tmp_path: Path) -> None:
+    target = tmp_path / "tiny.weights"
+    first = download_weights(model(server + "/whole"), target)
+    next(first)
+    with pytest.raises(DarkpyError, match=r"tiny\.weights\.part: another process downloads this file"):
+        list(download_weights(model(server + "/whole"), target))
+    assert list(first)[-1] == len(CONTENT) and target.read_bytes() == CONTENT
+    assert list(tmp_path.iterdir()) == [target]
+    (tmp_path / "tiny.weights.part").mkdir()
+    with pytest.raises(DarkpyError, match=r"tiny\.weights\.part: cannot be written"):
+        list(download_weights(model(server + "/whole"), target))
+
+
 def test_fetch_downloads_into_the_cache_once(
     server: str, cache: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,8 +177,9 @@ def test_names_stand_for_cfgs_and_for_fetched_weights(
     assert code == 2 and "darkpy fetch small" in err
     cache.mkdir(parents=True)
     (cache / "small.weights").write_bytes((task / "net.weights").read_bytes())
-    (result,) = darkpy.detect(darkpy.load("small"), "a.png", small.names)
-    assert result.names == ("cat", "dog")
+    for names in ((), (small.names,)):
+        (result,) = darkpy.detect(darkpy.load("small"), "a.png", *names)
+        assert result.names == ("cat", "dog")
     for words in (("a.png",), ("net.weights", "a.png")):
         assert run("detect", "small", *words, "-nogpu").out.startswith("a.png: 2 objects\ncat: 95%")
     code, _, err = run("detect", "none.cfg")

@@ -1,4 +1,4 @@
-"""Evaluation of detection networks: `detector map`, `detector recall`, and `evaluate`."""
+"""Evaluation of detection networks: `detector map`, `recall` and `valid`, and `evaluate`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from darkpy.cli.options import (
     fast_network_options,
     force_option,
     json_option,
+    letterbox_option,
 )
 from darkpy.config.classmap import read_class_map
 from darkpy.data.lists.text_files import names_for, read_data
@@ -65,6 +66,18 @@ RECALL_HELP = f"""darknet's `detector recall`: the share of objects that some bo
 {_ABOUT_DATA} Each output line covers the images so far: index of the image, objects found, objects, boxes per image,
 mean IoU of the objects with their best box, and recall.
 """
+VALID_HELP = """darknet's `detector valid`: write the detections on DATA's valid list for external evaluation.
+
+\b
+  darkpy detector valid my.data my.cfg my.weights
+  darkpy detector valid my.data my.cfg my.weights -out comp3_det_test_
+
+eval= in DATA chooses the format: voc (the default) writes comp4_det_test_CLASS.txt, coco coco_results.json, imagenet
+imagenet-detection.txt; bdd and kitti exist too. results= names the folder.  [default: results]
+
+Detections start at a score of .005 (pjreddie: letterboxed images, NMS .45) or .001 (alexeyab: stretched images unless
+the cfg has letter_box=1, NMS .6).
+"""
 EVALUATE_HELP = f"""Evaluate a network on DATA's valid list: darknet's mAP and COCO's AP, or a classifier's accuracy.
 
 \b
@@ -95,8 +108,8 @@ class _MapOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """Forward passes over the images: the values of `run_options`."""
+class _RunOptions:
+    """Forward passes over the images: the values of `_run_options`."""
 
     batch_size: int | None
     tiles: str | None
@@ -114,8 +127,8 @@ def _check_points(ctx: click.Context, option: click.Parameter, value: int) -> in
     return value
 
 
-run_options = collect(
-    RunOptions,
+_run_options = collect(
+    _RunOptions,
     "pace",
     click.option(
         "--batch-size",
@@ -222,7 +235,7 @@ class EvaluationSession:
             difficult=self.read_difficult(),
         )
 
-    def run(self, metrics: Sequence[Metric], pace: RunOptions) -> list[ImageStatus]:
+    def run(self, metrics: Sequence[Metric], pace: _RunOptions) -> list[ImageStatus]:
         """Run the network on all images; print an error for each that cannot be read."""
         from darkpy.evaluation.runner import run_metrics
 
@@ -235,7 +248,7 @@ class EvaluationSession:
         return statuses
 
     def report_precision_loss(
-        self, result: MeanAveragePrecision, options: _MapOptions, letterbox: bool | None, pace: RunOptions
+        self, result: MeanAveragePrecision, options: _MapOptions, letterbox: bool | None, pace: _RunOptions
     ) -> None:
         """Print the mAP lost by --precision, from a second evaluation in fp32; nothing for fp32."""
         from darkpy.evaluation.average_precision import map_options
@@ -288,7 +301,7 @@ class EvaluationSession:
 @click.argument("weights", type=WEIGHTS_PATH)
 @_map_options
 @_letterbox_option("letter_box= of the cfg")
-@run_options
+@_run_options
 @json_option
 @fast_network_options
 def map_command(
@@ -297,7 +310,7 @@ def map_command(
     weights: Path,
     metric: _MapOptions,
     letterbox: bool | None,
-    pace: RunOptions,
+    pace: _RunOptions,
     as_json: bool,
     load: LoadOptions,
 ) -> int:
@@ -314,7 +327,7 @@ def map_command(
         console.echo(json.dumps(metric_tables.map_record(result, session.names)))
     else:
         console.echo("\n".join(metric_tables.map_lines(result, session.names)))
-    return exit_code_of(statuses)
+    return _exit_code(statuses)
 
 
 @click.command(cls=Command, help=RECALL_HELP)
@@ -322,7 +335,7 @@ def map_command(
 @click.argument("cfg", type=CFG_PATH)
 @click.argument("weights", type=WEIGHTS_PATH)
 @_letterbox_option("stretch")
-@run_options
+@_run_options
 @json_option
 @fast_network_options
 def recall(
@@ -330,7 +343,7 @@ def recall(
     cfg: Path,
     weights: Path,
     letterbox: bool | None,
-    pace: RunOptions,
+    pace: _RunOptions,
     as_json: bool,
     load: LoadOptions,
 ) -> int:
@@ -347,7 +360,44 @@ def recall(
         console.echo(json.dumps(metric_tables.recall_record(results[-1])))
     else:
         console.echo("\n".join(map(metric_tables.recall_line, results)))
-    return exit_code_of(statuses)
+    return _exit_code(statuses)
+
+
+@click.command(cls=Command, help=VALID_HELP)
+@click.argument("data", type=FILE_PATH)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH)
+@click.option("-out", metavar="NAME", help="Prefix of the files' names, in place of darknet's.")
+@letterbox_option
+@_run_options
+@fast_network_options
+def valid(
+    data: Path,
+    cfg: Path,
+    weights: Path,
+    out: str | None,
+    letterbox: bool | None,
+    pace: _RunOptions,
+    load: LoadOptions,
+) -> int:
+    from darkpy.evaluation.detection_store import DetectionStore
+    from darkpy.evaluation.result_files import RESULT_FORMATS, check_names, valid_options, write_results
+    from darkpy.evaluation.runner import Metric
+
+    session = EvaluationSession(data, cfg, weights, load, default_list="data/train.list", with_class_map=True)
+    result_format = session.data.entries.get("eval", "voc")
+    if result_format not in RESULT_FORMATS:
+        console.warn(f"{data}: eval={result_format} is not one of {', '.join(RESULT_FORMATS)}: using voc")
+        result_format = "voc"
+    check_names(result_format, session.names)
+    detections = DetectionStore()
+    settings = valid_options(session.network, letterbox, session.class_map)
+    statuses = session.run([Metric(settings, detections.add)], pace)
+    folder = session.data.find_folder("results", "results")
+    dialect = session.network.plan.dialect
+    files = write_results(result_format, folder, detections, statuses, session.names, dialect, out)
+    console.info(f"wrote {files[0]}" if len(files) == 1 else f"wrote {len(files)} files into {folder}")
+    return _exit_code(statuses)
 
 
 @click.command(cls=Command, help=EVALUATE_HELP)
@@ -356,7 +406,7 @@ def recall(
 @click.argument("weights", type=WEIGHTS_PATH)
 @_map_options
 @_letterbox_option("as in detector map and detector valid")
-@run_options
+@_run_options
 @json_option
 @click.option("--report", "folder", type=OUTPUT_PATH, metavar="DIR", help="Write a report: HTML page, JSON, CSV.")
 @force_option
@@ -367,7 +417,7 @@ def evaluate(
     weights: Path,
     metric: _MapOptions,
     letterbox: bool | None,
-    pace: RunOptions,
+    pace: _RunOptions,
     as_json: bool,
     folder: Path | None,
     overwrite: bool,
@@ -410,8 +460,8 @@ def evaluate(
     if folder is not None:
         write_folder(folder, session.report_files(analysis, truths, statuses, result, coco_result))
         console.info(f"wrote {folder / PAGE_FILE}")
-    return exit_code_of(statuses)
+    return _exit_code(statuses)
 
 
-def exit_code_of(statuses: Sequence[ImageStatus]) -> int:
+def _exit_code(statuses: Sequence[ImageStatus]) -> int:
     return EXIT_CODE_UNREADABLE_IMAGES if any(status.error is not None for status in statuses) else 0

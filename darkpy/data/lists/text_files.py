@@ -11,7 +11,7 @@ from pathlib import Path
 
 from darkpy.catalog import require_file
 from darkpy.errors import DarkpyError, DarkpyNote, DarkpyWarning
-from darkpy.files import find_by_tail, is_file, locate, read_text, unquote, with_slashes
+from darkpy.files import find_by_tail, is_file, locate, read_text, with_slashes
 
 MAX_LISTED_LINES = 5
 MAX_SIZE_BYTES = 1 << 22  # the largest in use, the names of ImageNet's 22,000 classes, has 0.5 MB
@@ -85,10 +85,11 @@ def blank_lines_text(names: Sequence[str]) -> str:
     return f" (line {', '.join(blank[:MAX_LISTED_LINES])} is blank)" if blank else ""
 
 
-def names_for(class_count: int, file: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
+def names_for(class_count: int, file: str | os.PathLike[str] | None = None, *, stacklevel: int = 2) -> tuple[str, ...]:
     """Return a name for each class of a network.
 
     file: a `.names` file; without one, 80 classes are COCO's, 20 are VOC's, others are named by their numbers.
+    stacklevel: of the warnings, as in `warnings.warn`.
     Raises: DarkpyError when there are fewer names than classes.
     """
     if file is not None:
@@ -99,14 +100,16 @@ def names_for(class_count: int, file: str | os.PathLike[str] | None = None) -> t
             raise DarkpyError(message, hint="give the names that the network was trained with, one on a line")
         if len(names) > class_count:
             extra = len(names) - class_count
-            warnings.warn(f"{message}; the last {extra} are not used", DarkpyWarning, stacklevel=2)
+            warnings.warn(f"{message}; the last {extra} are not used", DarkpyWarning, stacklevel=stacklevel)
         return names[:class_count]
     if class_count in _NAMES_BY_COUNT:
         kind = "COCO" if class_count == len(COCO_NAMES) else "VOC"
-        warnings.warn(f"no names are given: the {class_count} classes are named as {kind}'s", DarkpyNote, stacklevel=2)
+        warnings.warn(
+            f"no names are given: the {class_count} classes are named as {kind}'s", DarkpyNote, stacklevel=stacklevel
+        )
         return _NAMES_BY_COUNT[class_count]
     message = f"no names are given for the {class_count} classes: their numbers are shown"
-    warnings.warn(message, DarkpyWarning, stacklevel=2)
+    warnings.warn(message, DarkpyWarning, stacklevel=stacklevel)
     return tuple(map(str, range(class_count)))
 
 
@@ -122,8 +125,6 @@ KNOWN_KEYS = frozenset({
 })  # fmt: skip
 FILE_KEYS = ("names", "labels", "map", "leaves", "tree", "train", "valid", "test", *DIFFICULT_KEYS.values())
 """Keys that name files to be read."""
-KEYS_OF_OTHERS = {"val": "valid", "nc": "classes", "class": "classes"}
-"""Keys of ultralytics' data.yaml, of which a likelier one has another meaning."""
 MIN_KEY_LIKENESS = 0.65
 """Ratio of difflib from which a known key is suggested for one that nothing reads."""
 
@@ -176,9 +177,6 @@ def read_data(path: str | os.PathLike[str]) -> DataFile:
              are removed in both dialects.
     """
     path = Path(path)
-    if path.suffix.lower() in (".yaml", ".yml"):
-        hint = f"darkpy dataset from-yolo {path} DIR writes one of it, with lists and labels"
-        raise DarkpyError(f"{path}: is a YAML file, not a .data file", hint=hint)
     lines = read_lines(path, hint=_DATA_FILE_HINT, keep_bytes=True)
     entries: dict[str, str] = {}
     for number, line in enumerate(map(str.strip, lines), start=1):
@@ -192,13 +190,9 @@ def read_data(path: str | os.PathLike[str]) -> DataFile:
         elif key in entries:
             _warn(path, number, f"{key[:40]!r} was given before; the first value counts, this one is ignored")
         else:
-            entries[key] = unquote(value)
-            if entries[key] != value:
-                _warn(path, number, f"{key[:40]}= is in quotes, which no darknet removes; it is read without")
+            entries[key] = value
     for key in entries.keys() - KNOWN_KEYS:
-        meaning = KEYS_OF_OTHERS.get(key.lower(), "")
-        close = [meaning] if meaning else get_close_matches(key.lower(), KNOWN_KEYS, n=1, cutoff=MIN_KEY_LIKENESS)
-        close = [name for name in close if name not in entries]
+        close = get_close_matches(key.lower(), KNOWN_KEYS - entries.keys(), n=1, cutoff=MIN_KEY_LIKENESS)
         if close:
             warnings.warn(f"{path}: {key}= is ignored; did you mean {close[0]}=?", DarkpyWarning, stacklevel=2)
     _tell_folders(path, {key: entries[key] for key in FILE_KEYS if key in entries})
