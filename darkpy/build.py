@@ -43,6 +43,8 @@ RELATIVE_SECTIONS: Mapping[str, str] = {
     "split": "[route] with groups= and group_id= takes a part of the channels",
 }
 """Sections of programs related to darknet, and what to say of them."""
+SECTIONS_OF_OTHERS = frozenset({"yolo4", "route_lhalf"})
+"""Sections of other programs that are read, and never suggested."""
 PROBE_SIZE = 40_320  # 2^7 * 3^2 * 5 * 7: an input side that strides up to 128, of 3, 5 and 7 too, divide
 MAX_INT = 2**31 - 1  # darknet counts an image's outputs and a layer's weights in an int
 
@@ -336,9 +338,14 @@ class _Builder:
         try:
             warnings = _Builder(self.config, other, checks_hints=False).plan(strict=False).warnings
         except ConfigError as error:
-            if not any(use_dialect(self.dialect) in finding.hints for finding in error.findings):
+            is_circle = any(use_dialect(self.dialect) in finding.hints for finding in error.findings)
+            own = {finding.text for finding in self.findings.findings}
+            new = [one for one in error.findings if one.severity is Severity.ERROR and one.text not in own]
+            if not is_circle and not new:
                 return
             better = "no dialect reads all of this cfg"
+            if not is_circle:
+                better = f"dialect {other} has it, but refuses this cfg, too: {new[0].text}"
         else:
             ignored = [finding for finding in warnings if finding.name == OTHER_DIALECT_FINDING]
             if not ignored:
@@ -424,7 +431,8 @@ class _Builder:
         elif section.type in NET_NAMES:
             self.findings.error("is a duplicate", section, hint="a cfg describes one network")
         else:
-            answer = RELATIVE_SECTIONS.get(section.type) or nearest(section.type, SECTION_SPECS)
+            known = SECTION_SPECS.keys() - SECTIONS_OF_OTHERS
+            answer = RELATIVE_SECTIONS.get(section.type) or nearest(section.type, known)
             self.findings.error("is not a darknet section", section, hint=answer)
         return None
 

@@ -31,9 +31,13 @@ class DarkpyError(Exception):
 
     def as_finding(self, name: str, cause: Cause, location: Location) -> Finding:
         """The same as a finding, for those who collect all that is wrong before they stop."""
+        place, _, message = self.message.partition(": ")
+        given = Location.parse(place)
+        if location.line is None and given.line is not None and given.file == location.file:
+            location = given
         return Finding(
             name=name,
-            message=self.message.removeprefix(f"{location}: "),
+            message=message if place == str(location) else self.message,
             severity=Severity.ERROR,
             cause=cause,
             location=location,

@@ -207,7 +207,10 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 _UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _UTF_32_MARK = b"\xff\xfe\0\0"  # it begins as the mark of UTF-16
+UTF_16_PROBLEM = "is UTF-16 text, which no darknet reads"
 ENCODING_HINT = "save it as UTF-8 (in PowerShell: Get-Content OLD | Set-Content -Encoding utf8 NEW)"
+_BYTE_ORDER_MARK = "\ufeff"
+_LINE_MARKS = re.compile(f"^{_BYTE_ORDER_MARK}+", re.MULTILINE)  # byte order marks, also of files that were joined
 _BINARY_BYTES = bytes(_CONTROL_BYTES - frozenset(b"\x1a"))  # DOS programs end text with \x1a
 
 
@@ -235,7 +238,7 @@ def decode_text(data: bytes, file: str, *, hint: str | None, keep_bytes: bool = 
     else:
         kind = identify(data[:512])
         if kind is not None and kind is not TEXT_FILE and data:
-            own_hint = hint if kind.hint == _ARGUMENT_ORDER else kind.hint
+            own_hint = hint if kind.hint in (_ARGUMENT_ORDER, _CONVERT_HINT, _EXPORT_HINT) else kind.hint
             raise DarkpyError(f"{file}: is {kind.description}", hint=own_hint)
         if b"\0" in data:
             start = data[: 1 << 12]
@@ -253,7 +256,8 @@ def decode_text(data: bytes, file: str, *, hint: str | None, keep_bytes: bool = 
             word = data[max(0, error.start - 10) : error.start + 10].decode("cp1252", errors="replace")
             message = f"{file}:{line}: is not UTF-8 (in Windows-1252 it would be {' '.join(word.split())!r})"
             raise DarkpyError(message, hint=ENCODING_HINT) from error
-    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+    text = text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+    return _LINE_MARKS.sub("", text) if _BYTE_ORDER_MARK in text else text
 
 
 def read_text(path: str | os.PathLike[str], *, max_bytes: int, hint: str | None, keep_bytes: bool = False) -> str:
@@ -277,8 +281,13 @@ def read_text(path: str | os.PathLike[str], *, max_bytes: int, hint: str | None,
         raise DarkpyError(f"{file}: is larger than {size}, too large for a file of its kind", hint=hint)
     text = decode_text(data, file, hint=hint, keep_bytes=keep_bytes)
     if is_utf_16(data):
-        warnings.warn(f"{file}: is UTF-16 text, which no darknet reads: save it as UTF-8", DarkpyWarning, stacklevel=3)
+        warnings.warn(f"{file}: {UTF_16_PROBLEM}: save it as UTF-8", DarkpyWarning, stacklevel=3)
     return text
+
+
+def unquote(text: str) -> str:
+    """Remove quotes around a path, as Windows' "Copy as path" puts there."""
+    return text[1:-1] if len(text) > 2 and text[0] in "\"'" and text[-1] == text[0] else text
 
 
 def locate(path: Path, folder: Path) -> Path:

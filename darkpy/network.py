@@ -184,6 +184,11 @@ class Network(nn.Module):
         self.requires_grad_(False)
         return self.eval()
 
+    @property
+    def runner(self) -> Runner:
+        """Function that computes inference: the backend, or the layers themselves."""
+        return self._runner or self.reference_forward
+
     def set_backend(self, runner: Runner, *, prefers_channels_last: bool = True) -> None:
         """Let `runner` compute inference in place of the layers.
 

@@ -95,7 +95,8 @@ def train(
     weights: what to start from: a file, or such a name; a checkpoint with its resume file continues that run exactly.
     dialect: "pjreddie" or "alexeyab", detected from the cfg by default. strict: cfg warnings become errors.
     kind: "detector", "classifier", "segmenter" or "isegmenter" to refuse networks of another kind; it tells a segmenter
-        from a classifier where the .data file has `labels` or `tag`.
+        from a classifier where the .data file has `labels` or `tag`. "regressor" is for label files that hold numbers,
+        "tagger" for some that hold classes.
     device: "cpu", "cuda:1", ...; by default a GPU if there is one. Under torchrun each process trains its part of the
         minibatch on its own GPU; without -gpus this is how to use several.
     precision: "fp32", or "bf16" for mixed precision.

@@ -148,8 +148,8 @@ def test_unknown_section_fails_with_near_names() -> None:
 
 
 def test_section_of_the_other_fork_names_the_dialect_to_use() -> None:
-    assert faults("[sam]\nfrom=0\n", PJ) == [
-        "x.cfg:5: [sam] layer 0 is not a section of dialect pjreddie\n  hint: use --dialect alexeyab"
+    assert faults("[dropout]\n[sam]\nfrom=0\n", PJ) == [
+        "x.cfg:6: [sam] layer 1 is not a section of dialect pjreddie\n  hint: use --dialect alexeyab"
     ]
 
 
@@ -228,7 +228,21 @@ def test_text_of_the_error_says_what_is_an_error_and_what_a_warning() -> None:
     assert str(raised.value) == "<cfg>:4: [connected] layer 0 output=0 is below 1"
 
 
-@pytest.mark.parametrize("word", ["se", "select", "split", "real", "joint", "stage"])
+@pytest.mark.parametrize(
+    ("word", "meant"), [("yolov3", "yolo"), ("detect", "yolo"), ("global_avg_pool", "avgpool"), ("concat", "route")]
+)
+def test_section_of_another_program_is_told_by_its_meaning(word: str, meant: str) -> None:
+    (fault,) = faults(f"{CONV}[{word}]\n")
+    assert fault.endswith(f"hint: did you mean {meant}?")
+
+
+@pytest.mark.parametrize(("word", "hint"), [("SiLU", "did you mean swish?"), ("hard_swish", "one of elu")])
+def test_near_name_of_an_activation_is_no_other_function(word: str, hint: str) -> None:
+    (fault,) = faults(f"[convolutional]\nactivation={word}\n")
+    assert f"hint: {hint}" in fault
+
+
+@pytest.mark.parametrize("word", ["se", "select", "split", "real", "joint", "stage", "route_rhalf"])
 def test_section_that_resembles_nothing_gets_no_near_name(word: str) -> None:
     (fault,) = faults(f"{CONV}[{word}]\n")
     assert "did you mean" not in fault
@@ -239,6 +253,15 @@ def test_dialect_is_no_hint_where_the_other_one_refuses_the_cfg_for_the_same_rea
     text = "[convolutional]\nactivation=mish\n[deconvolutional]\n"
     for dialect in Dialect:
         assert faults(text, dialect)[0].endswith("hint: no dialect reads all of this cfg")
+
+
+def test_dialect_is_no_hint_where_the_other_one_refuses_the_cfg_for_another_reason() -> None:
+    """Shortcuts of two sizes are pjreddie's, mish is AlexeyAB's: none of them has both."""
+    layers = "[convolutional]\nstride=2\nactivation=mish\n[maxpool]\nsize=2\nstride=2\n[shortcut]\nfrom=-2\n"
+    (fault,) = faults(layers, PJ)
+    assert "hint: dialect alexeyab has it, but refuses this cfg, too: x.cfg:11: [shortcut] layer 2 adds" in fault
+    (fault,) = faults(layers, AX)
+    assert "--dialect" not in fault
 
 
 def test_dialect_is_no_hint_where_the_other_one_reads_another_network() -> None:

@@ -42,10 +42,17 @@ def _lazy(module: str, function: str, short_help: str) -> LazyCommand:
 classifier = Group(
     "classifier",
     {
-        "label": _lazy("classifier", "label", "Print the best class of each image of a list."),
-        "predict": _lazy("classifier", "predict", "Classify an image."),
+        "csv": _lazy("classifier_lists", "csv", "Print the best classes of each image of a list, as numbers."),
+        "fout": _lazy("classifier_lists", "fout", "Print the probabilities of each image of a list."),
+        "label": _lazy("classifier_lists", "label", "Print the best class of each image of a list."),
+        "predict": _lazy("classifier", "predict", "Classify images."),
         "train": _lazy("train", "train_classifier", "Train a classifier."),
-        "valid": _lazy("classifier", "valid", "Measure top-1 and top-k accuracy."),
+        "test": _lazy("classifier_lists", "test", "Print the network's output for each image of a list."),
+        "valid": _lazy("classifier_valid", "valid", "Measure top-1 and top-k accuracy."),
+        "valid10": _lazy("classifier_valid", "valid10", "Measure accuracy with ten crops of each image."),
+        "validcrop": _lazy("classifier_valid", "validcrop", "Measure accuracy on stretched images."),
+        "validfull": _lazy("classifier_valid", "validfull", "Measure accuracy on whole images."),
+        "validmulti": _lazy("classifier_valid", "validmulti", "Measure accuracy with several sizes of each image."),
     },
     help="darknet's commands for classification networks, with darknet's arguments.",
 )
@@ -103,7 +110,8 @@ detector = Group(
         "recall": _lazy("evaluate", "recall", "Measure recall, regardless of class."),
         "test": _lazy("detector", "test", "Detect the objects on an image."),
         "train": _lazy("train", "train_detector", "Train a detection network."),
-        "valid": _lazy("evaluate", "valid", "Write detections in VOC, COCO or another format."),
+        "valid": _lazy("detector_valid", "valid", "Write detections in VOC, COCO or another format."),
+        "valid2": _lazy("detector_valid", "valid2", "The same, averaged with those on mirrored images."),
     },
     help="darknet's commands for detection networks, with darknet's arguments.",
 )
@@ -118,6 +126,14 @@ segmenter, isegmenter = (
     )
     for name, masks in (("segmenter", "classes"), ("isegmenter", "instances"))
 )
+regressor = Group(
+    "regressor",
+    {
+        "test": _lazy("regressor", "test_regressor", "Estimate the numbers of images."),
+        "train": _lazy("regressor", "train_regressor", "Train a network that estimates numbers."),
+    },
+    help="darknet's commands for networks that estimate numbers, with darknet's arguments.",
+)
 rnn = Group(
     "rnn",
     {
@@ -128,6 +144,14 @@ rnn = Group(
     },
     help="darknet's commands for networks of characters, with darknet's arguments.",
 )
+tag = Group(
+    "tag",
+    {
+        "test": _lazy("regressor", "test_tagger", "Print the best tags of images."),
+        "train": _lazy("regressor", "train_tagger", "Train a network that gives an image several tags."),
+    },
+    help="darknet's commands for networks that give an image several tags.",
+)
 app = click.version_option(darkpy.__version__, message="%(prog)s %(version)s")(
     Group(
         "darkpy",
@@ -135,7 +159,7 @@ app = click.version_option(darkpy.__version__, message="%(prog)s %(version)s")(
             "anchors": _lazy("anchors", "anchors", "Compute anchors for a data set."),
             "average": _lazy("weight_tools", "average", "Average several weight files."),
             "classifier": classifier,
-            "classify": _lazy("classifier", "classify", "Classify an image, without a .data file."),
+            "classify": _lazy("classifier", "classify", "Classify images, without a .data file."),
             "compare": _lazy("compare", "compare", "Compare every layer's output with another program's."),
             "compare-runs": _lazy("compare_runs", "compare_runs", "Put two evaluations side by side."),
             "convert": _lazy("convert", "convert", "Convert weights: .weights, .pt, .safetensors, .onnx."),
@@ -147,14 +171,18 @@ app = click.version_option(darkpy.__version__, message="%(prog)s %(version)s")(
             "evaluate": _lazy("evaluate", "evaluate", "Compute mAP, COCO's AP, or accuracy; write a report."),
             "fetch": _lazy("models", "fetch", "Download the published weights of a network."),
             "isegmenter": isegmenter,
+            "imtest": _lazy("image_tools", "imtest", "Write recolored copies of an image."),
+            "mkimg": _lazy("image_tools", "mkimg", "Draw textures of a network's first filters."),
             "models": _lazy("models", "models", "List the networks that come with darkpy."),
             "new": _lazy("new", "new", "Write a cfg for your data, from a published one."),
             "nightmare": _lazy("nightmare", "nightmare", "Change an image so that it excites a layer."),
             "normalize": _lazy("weight_tools", "normalize", "Add an identity batch norm to layers without one."),
             "oneoff": _lazy("weight_tools", "oneoff", "Turn a classifier's last layer into a detector's."),
+            "oneoff2": _lazy("weight_tools", "oneoff2", "Fill the layers from L on with the first weights again."),
             "ops": _lazy("weight_stats", "ops", "Count the operations for one image."),
             "partial": _lazy("weight_tools", "partial", "Keep the first layers of a weight file."),
             "print": _lazy("weight_stats", "print_command", "Print the weights of a layer."),
+            "regressor": regressor,
             "report": _lazy("report", "report", "Write an HTML report of a training run."),
             "rescale": _lazy("weight_tools", "rescale", "Convert inputs from [-1, 1] to [0, 1]."),
             "reset": _lazy("weight_tools", "reset", "Fold batch norm and keep an identity in its place."),
@@ -166,6 +194,8 @@ app = click.version_option(darkpy.__version__, message="%(prog)s %(version)s")(
             "show": _lazy("show", "show", "Print the layers of a network."),
             "speed": _lazy("speed", "speed", "Measure the time of a network on this machine."),
             "statistics": _lazy("weight_stats", "statistics", "Print statistics of the weight arrays."),
+            "tag": tag,
+            "test": _lazy("image_tools", "test", "Write recolored copies of an image: imtest."),
             "train": _lazy("train", "train", "Train a network, or resume a run."),
             "visualize": _lazy("weight_stats", "visualize", "Draw the filters of a convolution."),
         },

@@ -44,6 +44,7 @@ _MASK_OPTIONS = {
     **dict.fromkeys(("-clear", "-display"), False),
     **dict.fromkeys(("-gpus", "-c"), True),
 }
+_NUMBER_OPTIONS = {**GENERAL_OPTIONS, "-clear": False, "-gpus": True, "-c": True}
 _NIGHTMARE_OPTIONS = {
     **GENERAL_OPTIONS,
     "-reconstruct": False,
@@ -55,7 +56,9 @@ DARKNET_OPTIONS = {
     **dict.fromkeys(("classifier", "classify"), _CLASSIFIER_OPTIONS),
     **dict.fromkeys(("segmenter", "isegmenter"), _MASK_OPTIONS),
     "nightmare": _NIGHTMARE_OPTIONS,
+    "regressor": _NUMBER_OPTIONS,
     "rnn": _TEXT_OPTIONS,
+    "tag": {**GENERAL_OPTIONS, "-clear": False},
     "train": _DETECTOR_OPTIONS | _CLASSIFIER_OPTIONS,
 }
 """Options that darknet reads for all subcommands of a command, and whether a value follows; others GENERAL_OPTIONS."""
@@ -93,9 +96,15 @@ class AbsentCommand(NamedTuple):
 
 
 _IN_PYTHON = "in Python, darkpy.load(CFG, WEIGHTS) gives the network's output for an image"
-_ACCURACY_HINT = "darkpy classifier valid DATA CFG WEIGHTS measures accuracy on the center of each image"
 _MASKS_HINT = "darkpy segmenter test DATA CFG WEIGHTS IMAGES --out DIR draws those of images"
 _CAMERA_HINT = "darkpy classifier predict DATA CFG WEIGHTS IMAGE classifies images"
+_YOLO_V1_HINTS = {
+    "test": "darkpy detect CFG WEIGHTS IMAGE -thresh .2 --nms .4 --stretch finds the same boxes",
+    "train": "darkpy detector train DATA CFG WEIGHTS, with the lists in DATA",
+    "valid": "darkpy detector valid DATA CFG WEIGHTS, with the list in DATA",
+    "recall": "darkpy detector recall DATA CFG WEIGHTS, with the list in DATA",
+    "demo": "darkpy detector demo DATA CFG WEIGHTS FILE",
+}
 _AUTHORS_EXPERIMENT = AbsentCommand("is an experiment of darknet's authors with paths of their machines", _IN_PYTHON)
 
 ABSENT_COMMANDS = {
@@ -108,40 +117,32 @@ ABSENT_COMMANDS = {
     "cifar": AbsentCommand(
         "reads the binary files of CIFAR-10", "with CIFAR-10 as image files: darkpy classifier train DATA CFG"
     ),
-    "coco": AbsentCommand("is YOLOv1's command for COCO", "darkpy detector test DATA CFG WEIGHTS IMAGE"),
     "help": AbsentCommand("prints the commands", "darkpy --help"),
-    "imtest": AbsentCommand("shows distorted copies of an image", "darkpy dataset draw DATA PNG draws images"),
-    "mkimg": AbsentCommand("draws textures from filters", "darkpy visualize CFG WEIGHTS draws the filters"),
-    "oneoff2": AbsentCommand("rearranges one network of darknet's author", "darkpy oneoff CFG WEIGHTS OUT"),
-    "regressor": AbsentCommand("trains and tests networks that estimate numbers", _IN_PYTHON),
-    "tag": AbsentCommand("trains and tests networks that give an image several tags", _IN_PYTHON),
-    "test": AbsentCommand("shows distorted copies of an image", "darkpy detector test DATA CFG WEIGHTS IMAGE detects"),
     "version": AbsentCommand("prints the version", "darkpy --version"),
-    "yolo": AbsentCommand("is YOLOv1's command for VOC", "darkpy detector test DATA CFG WEIGHTS IMAGE"),
+    "regressor demo": AbsentCommand(
+        "estimates the numbers of a camera's frames", "darkpy regressor test CFG WEIGHTS IMAGES takes images"
+    ),
     "rnn generatetactic": AbsentCommand("generates proofs of an experiment", "darkpy rnn generate CFG WEIGHTS"),
     "rnn validtactic": AbsentCommand("measures proofs of an experiment", "darkpy rnn valid CFG WEIGHTS < TEXT"),
     "segmenter demo": AbsentCommand("shows the masks of a camera's frames", _MASKS_HINT),
     "isegmenter demo": AbsentCommand("shows the masks of a camera's frames", _MASKS_HINT),
-    "detector draw": AbsentCommand("changes an image until an object is found", "darkpy detector test detects objects"),
-    "detector valid2": AbsentCommand(
-        "averages each image with its mirror image", "darkpy detector valid DATA CFG WEIGHTS runs without that"
+    "detector draw": AbsentCommand(
+        "changes an image until an object is found where the mouse has drawn a box",
+        "darkpy nightmare CFG WEIGHTS IMAGE 10 changes an image without a window",
     ),
     "detector calcanchors": AbsentCommand("computes anchors", "darkpy detector calc_anchors"),
+    **{
+        f"{word} {subcommand}": AbsentCommand(f"is YOLOv1's command for {data}", hint)
+        for word, data in (("yolo", "VOC"), ("coco", "COCO"))
+        for subcommand, hint in _YOLO_V1_HINTS.items()
+    },
+    "yolo": AbsentCommand("is YOLOv1's command for VOC", _YOLO_V1_HINTS["test"]),
+    "coco": AbsentCommand("is YOLOv1's command for COCO", _YOLO_V1_HINTS["test"]),
     "classifier demo": AbsentCommand("classifies frames of a camera", _CAMERA_HINT),
     "classifier gun": AbsentCommand("classifies frames of a camera", _CAMERA_HINT),
     "classifier threat": AbsentCommand("classifies frames of a camera", _CAMERA_HINT),
     "classifier try": AbsentCommand(
         "prints the output of a layer", "darkpy compare CFG WEIGHTS IMAGE --dump FILE.npz writes all"
-    ),
-    **dict.fromkeys(
-        ("classifier csv", "classifier fout", "classifier test"),
-        AbsentCommand(
-            "classifies the images of a list", "darkpy classifier predict DATA CFG WEIGHTS -t 5 < LIST"
-        ),
-    ),
-    **dict.fromkeys(
-        ("classifier valid10", "classifier validcrop", "classifier validfull", "classifier validmulti"),
-        AbsentCommand("measures accuracy on other parts and sizes of the images", _ACCURACY_HINT),
     ),
 }  # fmt: skip
 """Commands of either darknet that darkpy lacks, as they follow the program's name."""

@@ -71,8 +71,9 @@ class Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in self.subcommands and not ctx.resilient_parsing:
-            path = " ".join([*ctx.command_path.split()[1:], args[0]])
-            if path in ABSENT_COMMANDS:
+            group = ctx.command_path.split()[1:]
+            paths = (" ".join((*group, *args[:count])) for count in (2, 1))
+            if path := next((path for path in paths if path in ABSENT_COMMANDS), None):
                 purpose, hint = ABSENT_COMMANDS[path]
                 raise DarkpyError(f"{path} {purpose}; darkpy does not have it", hint=hint)
             hint = nearest(args[0], self.subcommands) or f"{ctx.command_path} --help lists them"

@@ -52,17 +52,17 @@ class NetSpec:
         aliases={"sgd": "constant"},  # a word of many cfgs
         fallback="constant",
     )
-    burn_in: int = key(0, usual=(0, MAX_INT))
+    burn_in: int = key(0, wraps=True, usual=(0, MAX_INT))
     power: float = key(4.0, usual=(0, 100))
-    step: int = key(1, usual=(0, MAX_INT))
+    step: int = key(1, wraps=True, usual=(0, MAX_INT))
     scale: float = key(1.0, usual=(0, 1000))
-    steps: tuple[int, ...] = key((), usual=(-1, MAX_INT))
+    steps: tuple[int, ...] = key((), wraps=True, usual=(-1, MAX_INT))
     scales: tuple[float, ...] = key((), usual=(0, 1000))
     seq_scales: tuple[float, ...] = key((), dialect=_AX, usual=(0, 1000))
     gamma: float = key(1.0, usual=(0, 100))
     max_batches: int = key(0, wraps=True)
     learning_rate_min: float = key(1e-5, dialect=_AX, minimum=0, usual=(0, 100))
-    sgdr_cycle: int | None = key(None, dialect=_AX, usual=(0, MAX_INT))  # falls back to max_batches
+    sgdr_cycle: int | None = key(None, dialect=_AX, wraps=True, usual=(0, MAX_INT))  # falls back to max_batches
     sgdr_mult: int = key(2, dialect=_AX, usual=(1, 100))
     adam: bool = key(False)
     B1: float = key(0.9, minimum=0, maximum=MAX_BETA)

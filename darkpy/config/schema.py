@@ -31,8 +31,19 @@ Spec = TypeVar("Spec")
 MAX_INT = 2**31 - 1  # darknet's int
 MAX_LIST = 1 << 16  # entries of a list value; the longest in use has some 9,000 (counters_per_class)
 MIN_LIKENESS = 0.7  # difflib's ratio of a misspelled word to a known one; joint and init have 0.67
-WORDS_OF_OTHERS = {"sigmoid": "logistic", "identity": "linear", "none": "linear", "batchnorm2d": "batchnorm"}
-"""Words of other programs and darknet's own for the same thing."""
+WORDS_OF_OTHERS = {
+    "sigmoid": "logistic",
+    "identity": "linear",
+    "none": "linear",
+    **dict.fromkeys(("batchnorm2d", "bn"), "batchnorm"),
+    **dict.fromkeys(("global_avg_pool", "globalavgpool", "gap"), "avgpool"),
+    **dict.fromkeys(("dense", "fc", "linear"), "connected"),
+    "concat": "route",
+    "add": "shortcut",
+    "detect": "yolo",
+    **dict.fromkeys(("hardswish", "hard_swish", "hswish", "h_swish", "hardsigmoid", "hard_sigmoid"), ""),
+}
+"""Words of other programs and darknet's own for the same thing, empty for what darknet does not have."""
 OTHER_DIALECT_FINDING = "other-dialect"  # name of the warnings about keys that only the other dialect reads
 MAX_DIGITS = 64  # of one number: the time of int() grows with their square
 _INT_PATTERN = re.compile(r"[+-]?\d+", re.ASCII)
@@ -198,8 +209,9 @@ def read_spec(cls: type[Spec], section: Section, dialect: Dialect, findings: Fin
 
 def nearest(word: str, known: Collection[str]) -> str | None:
     """Build the hint for a misspelled word: similar known ones, None without any."""
-    if (meaning := WORDS_OF_OTHERS.get(word.lower())) in known:
-        return f"did you mean {meaning}?"
+    meaning = WORDS_OF_OTHERS.get(word.lower())
+    if meaning is not None:
+        return f"did you mean {meaning}?" if meaning in known else None
     spelling = {name.lower(): name for name in known}
     close = get_close_matches(word.lower(), spelling, n=3, cutoff=MIN_LIKENESS) if len(word) <= 40 else []
     return f"did you mean {' or '.join(spelling[name] for name in close)}?" if close else None
@@ -327,7 +339,9 @@ def _choice(text: str, declaration: Key, dialect: Dialect) -> str:
         raise _ValueProblem(f"{entry} is read as {value}", value=value, hint=hint)
     for other in declaration.readers(word):
         raise _ValueProblem(f"{entry} is only known in dialect {other}", hint=use_dialect(other))
+    meaning = declaration.aliases.get(text.lower())
+    hint = f"did you mean {meaning}?" if meaning else nearest(text, known)
     if declaration.fallback in known:
         value = declaration.fallback
-        raise _ValueProblem(f"{entry} is not known: darknet uses {value}", value=value, hint=nearest(text, known))
-    raise _ValueProblem(f"{entry} is not known", hint=nearest(text, known) or f"one of {', '.join(sorted(known))}")
+        raise _ValueProblem(f"{entry} is not known: darknet uses {value}", value=value, hint=hint)
+    raise _ValueProblem(f"{entry} is not known", hint=hint or f"one of {', '.join(sorted(known))}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from darkpy.build import Plan
 from darkpy.data.lists.paths import find_label, label_nearby, label_path
-from darkpy.data.loading.datasets import ClassificationData
+from darkpy.data.loading.datasets import ClassificationData, DetectionData
 from darkpy.data.loading.mask_datasets import MaskData
 from darkpy.diagnostics.checks.anchors import check_anchor_sizes, check_masks
 from darkpy.diagnostics.checks.cfg import check_batch, check_layers, check_rates, heads_of, peak_rate, usual_max_batches
@@ -110,7 +110,9 @@ def check_files(setup: TrainingSetup) -> Iterator[Finding]:
     if len(unlabeled) == len(paths):
         yield _no_labels(unlabeled[0], dialect)
     elif unlabeled:
-        then = "they are skipped" if dialect is Dialect.PJREDDIE else "they count as images without objects"
+        is_used = not (isinstance(dataset, DetectionData) and dialect is Dialect.PJREDDIE)
+        is_used &= setup.kind != "regressor"
+        then = "they count as images without objects" if is_used else "they are skipped"
         message = f"{len(unlabeled)} of {len(paths)} images have no label file, {then}; the first: {unlabeled[0]}"
         yield Finding(name="labels-missing", message=message, cause=Cause.DATA, location=place)
     if elsewhere:

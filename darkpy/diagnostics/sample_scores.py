@@ -21,7 +21,7 @@ from darkpy.data.augment.config import ColorRange
 from darkpy.data.augment.sampler import Sampler
 from darkpy.data.lists.labels import read_labels
 from darkpy.data.lists.paths import find_label
-from darkpy.data.loading.datasets import ClassificationData, Dataset, DetectionData
+from darkpy.data.loading.datasets import ClassificationData, Dataset, DetectionData, RegressionData
 from darkpy.data.loading.images import load_image
 from darkpy.data.loading.mask_datasets import MaskData
 from darkpy.diagnostics.report.contact_sheet import Tile, as_png, contact_sheet, legend_tile
@@ -283,7 +283,7 @@ def _plain(setup: TrainingSetup) -> Dataset:
         augment_config = replace(data.augment_config, jitter=0.0, resize=1.0, flip=False, color=ColorRange(), blur=0)
         augment_config = replace(augment_config, gaussian_noise=0, mosaic=False, mixup=False)
         return replace(data, augment_config=augment_config, sampler=sampler)
-    assert isinstance(data, ClassificationData | MaskData)
+    assert isinstance(data, ClassificationData | MaskData | RegressionData)
     plain = replace(
         data.augment_config, color=ColorRange(), angle=0.0, aspect=1.0, flip=False, center=True, blur=0, mixing=0
     )

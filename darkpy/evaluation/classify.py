@@ -1,41 +1,39 @@
 """Image classification: darknet's ways to fit an image, the top classes, and top-1 / top-k accuracy.
 
-B images, C H W channels, rows, columns, K classes.
+K classes.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from darkpy.config.tree import Tree, read_tree
 from darkpy.data.lists.text_files import read_lines
-from darkpy.data.loading.images import Image
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ImageError
-from darkpy.evaluation.detect import load_in_batches
+from darkpy.evaluation.image_outputs import image_outputs
+from darkpy.evaluation.image_views import MakeViews, OneView, fit_short_side, several_sizes, stretched, ten_crops
 from darkpy.network import Network
 from darkpy.ops.hierarchy import Hierarchy
 from darkpy.ops.resample import center_crop, letterbox, resize_min_crop
 from darkpy.sources.frames import Frame
-
-FitImage = Callable[[Tensor, int, int], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassifierOptions:
     """Options of one of darknet's classifier commands.
 
-    fit: function of (image_CHW, net_w, net_h) that returns the network's input. top: number of classes to return.
+    views: makes the network's inputs for an image, whose outputs are added. top: number of classes to return.
     leaf: in a class tree, a flag for each class that may be returned; empty for all.
     """
 
-    fit: FitImage
+    views: MakeViews
     top: int = 1
     leaf: tuple[bool, ...] = ()
 
@@ -49,6 +47,13 @@ class Ranking:
     probs: tuple[float, ...] = ()
     error: ImageError | None = None
 
+    def to_dicts(self, names: Sequence[str]) -> list[dict[str, object]]:
+        """Return a record of each class for JSON."""
+        return [
+            {"class_id": class_id, "name": names[class_id], "confidence": prob}
+            for class_id, prob in zip(self.class_ids, self.probs, strict=True)
+        ]
+
 
 def predict_options(network: Network, top: int) -> ClassifierOptions:
     """Return the options of `classifier predict`.
@@ -56,36 +61,53 @@ def predict_options(network: Network, top: int) -> ClassifierOptions:
     Source:  pjreddie/darknet examples/classifier.c, AlexeyAB/darknet src/classifier.c predict_classifier
     """
     if network.plan.dialect is Dialect.ALEXEYAB:
-        return ClassifierOptions(fit=resize_min_crop, top=top)
+        return ClassifierOptions(views=OneView(resize_min_crop), top=top)
     tree = find_tree(network)
-    return ClassifierOptions(fit=letterbox, top=top, leaf=tree.leaf if tree else ())
+    return ClassifierOptions(views=OneView(letterbox), top=top, leaf=tree.leaf if tree else ())
 
 
-def valid_options(network: Network, top: int, leaves: str | os.PathLike[str] | None = None) -> ClassifierOptions:
-    """Return the options of `classifier valid`.
+def valid_options(
+    network: Network, top: int, leaves: str | os.PathLike[str] | None = None, *, kind: str = ""
+) -> ClassifierOptions:
+    """Return the options of `classifier valid`, or of another command that measures accuracy.
 
     leaves: a file with the names of the tree's classes to return, one a line; by default those without children.
+    kind: 10, crop, full or multi of `classifier valid10` and so on.
     Raises:  DarkpyError when that file cannot be read, or names no class of the tree.
-    Source:  pjreddie/darknet examples/classifier.c, AlexeyAB/darknet src/classifier.c validate_classifier_single;
+    Source:  pjreddie/darknet examples/classifier.c, AlexeyAB/darknet src/classifier.c validate_classifier_single, ...;
         pjreddie/darknet src/tree.c change_leaves
     """
-    fit = resize_min_crop if network.plan.dialect is Dialect.ALEXEYAB else center_crop
+    dialect = network.plan.dialect
+    views_by_kind: dict[str, MakeViews] = {
+        "": OneView(resize_min_crop if dialect is Dialect.ALEXEYAB else center_crop),
+        "10": ten_crops,
+        "crop": stretched,
+        "full": OneView(fit_short_side),
+        "multi": partial(several_sizes, dialect=dialect),
+    }
+    views = views_by_kind[kind]
     tree = find_tree(network)
     if tree is None:
-        return ClassifierOptions(fit=fit, top=top)
+        return ClassifierOptions(views=views, top=top)
     if leaves is None:
-        return ClassifierOptions(fit=fit, top=top, leaf=tree.leaf)
+        return ClassifierOptions(views=views, top=top, leaf=tree.leaf)
     listed = set(read_lines(leaves, hint="leaves= names a file with names of the tree's classes, one a line"))
     leaf = tuple(name in listed for name in tree.names)
     if not any(leaf):
         raise DarkpyError(f"{os.fspath(leaves)}: none of its {len(listed)} names is a class of the tree")
-    return ClassifierOptions(fit=fit, top=top, leaf=leaf)
+    return ClassifierOptions(views=views, top=top, leaf=leaf)
 
 
 def find_tree(network: Network) -> Tree | None:
     """Read the class tree that the last layer with `tree=` names; None if there is none."""
     files = [file for node in network.plan.nodes if (file := getattr(node.spec, "tree", None))]
     return read_tree(files[-1]) if files else None
+
+
+def find_hierarchy(network: Network) -> Hierarchy | None:
+    """Return the probabilities of the class tree, on the network's device; None if there is none."""
+    tree = find_tree(network)
+    return Hierarchy(tree.parent, tree.group_size).to(network.device) if tree else None
 
 
 def class_count(network: Network) -> int:
@@ -112,58 +134,26 @@ def classify(
     Raises:  DarkpyError when the network is a detector, or its output is NaN.
     """
     class_count(network)
-    net, tree = network.plan.input_shape, find_tree(network)
-    device = network.device
-    hierarchy = Hierarchy(tree.parent, tree.group_size).to(device) if tree else None
-
-    def load(source: str | os.PathLike[str] | Frame) -> tuple[Ranking, Image | None]:
-        frame = source if isinstance(source, Frame) else Frame.of_file(source)
-        try:
-            return Ranking(frame.path), frame.load(net.c)
-        except ImageError as error:
-            return Ranking(frame.path, error=error), None
-
-    def fit(loaded: tuple[Ranking, Image | None]) -> tuple[Ranking, Tensor | None]:
-        ranking, image = loaded
-        return ranking, None if image is None else options.fit(image.view(), net.w, net.h)
-
-    for batch in load_in_batches(load, fit, images, batch_size, device, prefetch=prefetch):
-        readable = [(ranking.path, x_CHW) for ranking, x_CHW in batch if x_CHW is not None]
-        ranked: Iterator[Ranking] = iter(())
-        if readable:
-            x_BCHW = torch.stack([x_CHW for _, x_CHW in readable]).to(device)
-            prob_BK = _probabilities(network, x_BCHW, hierarchy, options.leaf)
-            ranked = _rank([path for path, _ in readable], prob_BK, options.top)
-        yield from (ranking if x_CHW is None else next(ranked) for ranking, x_CHW in batch)
+    hierarchy = find_hierarchy(network)
+    for path, prob_K, error in image_outputs(
+        network,
+        images,
+        options.views,
+        batch_size=batch_size,
+        prefetch=prefetch,
+        hierarchy=hierarchy,
+        leaf=options.leaf,
+    ):
+        yield Ranking(path, error=error) if prob_K is None else _rank(path, prob_K, options.top)
 
 
-@torch.inference_mode()
-def _probabilities(network: Network, x_BCHW: Tensor, hierarchy: Hierarchy | None, leaf: Sequence[bool]) -> Tensor:
-    """Probability of each class; in a tree the absolute one, 0 where `leaf` is unset.
-
-    Source: pjreddie/darknet src/tree.c hierarchy_predictions
-    """
-    network.reset_state()
-    prob_BK: Tensor = network(x_BCHW)[0].flatten(1).float()
-    if hierarchy is not None:
-        prob_BK = hierarchy.absolute(prob_BK, 1)
-    return prob_BK * torch.tensor(leaf, device=prob_BK.device) if leaf else prob_BK
-
-
-def _rank(paths: Sequence[str], prob_BK: Tensor, top: int) -> Iterator[Ranking]:
+def _rank(path: str, prob_K: Tensor, top: int) -> Ranking:
     """Select the top classes; of equal probabilities the lower class id comes first.
 
     Source: pjreddie/darknet src/utils.c top_k
     """
-    is_nan_B = prob_BK.isnan().any(1)
-    if is_nan_B.any():
-        raise DarkpyError(
-            f"{paths[int(is_nan_B.int().argmax())]}: the network's output is NaN",
-            hint="the weights are damaged, or belong to another cfg",
-        )
-    prob_BK, class_BK = prob_BK.sort(dim=1, descending=True, stable=True)
-    rows = zip(paths, class_BK[:, :top].tolist(), prob_BK[:, :top].tolist(), strict=True)
-    return iter([Ranking(path, tuple(classes), tuple(probs)) for path, classes, probs in rows])
+    prob_K, class_K = prob_K.sort(descending=True, stable=True)
+    return Ranking(path, tuple(class_K[:top].tolist()), tuple(prob_K[:top].tolist()))
 
 
 class Accuracy:

@@ -109,6 +109,25 @@ def keep_first(loaded: LoadedWeights, count: int) -> LoadedWeights:
     return LoadedWeights(loaded.network, count)
 
 
+def repeat_weights(plan: Plan, path: str | os.PathLike[str], start: int) -> LoadedWeights:
+    """Fill a network from a file, and its layers from `start` on from the beginning of the same file once more.
+
+    Layers that neither fills are initialized; `seen` is reset.
+    Raises: DarkpyError when there are no weights from `start` on; WeightsError when the file ends within a layer.
+    Source: pjreddie/darknet examples/darknet.c oneoff2
+    """
+    if not any(node.arrays for node in plan.nodes[max(start, 0) :]):
+        raise DarkpyError(
+            f"no layer of {plan.file} has weights from layer {start} on", hint=f"it has {len(plan.nodes)} layers"
+        )
+    network = Network(plan)
+    for first in (0, max(start, 0)):
+        network.load_weights(path, start=first, cutoff=len(plan.nodes), allow_partial=True)
+    network.initialize()
+    network.header = Header.new(plan.dialect)
+    return LoadedWeights(network, None)
+
+
 @torch.no_grad()
 def average(plan: Plan, paths: Sequence[str | os.PathLike[str]]) -> LoadedWeights:
     """Average the arrays of several files, with the header of the first; two networks are in memory at a time.

@@ -54,7 +54,7 @@ class InferenceConfig:
     engine: a key of PRECISIONS_BY_ENGINE; "auto" takes the fastest of those installed, and a warning says which; on a
         GPU it is torch. precision: of the weighted sums, "fp32", "bf16" or "int8".
     compiled: compile to C++ by torch's inductor.
-    tune: with engine torch, fp32 and not compiled: "on" measures which kernels are fastest here, once for each kind of
+    tune: with engine torch and fp32: "on" measures which kernels are fastest here, once for each kind of
         convolution, and keeps the result in a file; "again" measures anew; "off" takes the default ones. None: the
         environment variable DARKPY_TUNE, else "on".
     batch: images of a usual call, for which kernels are measured.
@@ -131,7 +131,9 @@ def accelerate(
         if config.engine in ENGINES_BY_NAME:
             runner = ENGINES_BY_NAME[config.engine].open(network, config.precision)
         elif config.compiled:
-            runner = compile_network(network, config.precision)
+            runner = compile_network(network, config.precision)  # at its first call, so of the convolutions below
+            if config.precision == "fp32":
+                _tuned_torch_runner(network, config)
         elif config.precision == "int8":
             functions = quantize_network(network.plan, network.built, images)
             runner = Executor(network.plan, network.outputs, functions)

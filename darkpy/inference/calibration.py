@@ -14,13 +14,20 @@ from dataclasses import astuple
 
 import torch
 
-from darkpy.build import Plan
+from darkpy.build import Node, Plan
 from darkpy.errors import DarkpyError
 from darkpy.export.onnx_precision import ByteScale, Quantization
 from darkpy.inference.executor import is_elided
-from darkpy.inference.int8_ops import QuantParams
+from darkpy.inference.int8_ops import QuantParams, commutes_with_maximum, quantized_activation
 from darkpy.inference.lowering import Function, Lowering, lower
-from darkpy.inference.lowering_int8 import int8_activation, lower_int8, pre_activation, supports_int8
+from darkpy.inference.lowering_int8 import (
+    int8_activation,
+    lower_int8,
+    pools_maxima,
+    pre_activation,
+    separate_activation,
+    supports_int8,
+)
 from darkpy.layers.base import Layer
 from darkpy.layers.loss import LossSpec
 from darkpy.network import Network
@@ -90,6 +97,7 @@ def quantize_layers(plan: Plan, layers: Sequence[Layer], histograms: Histograms)
     has_int8_readers = _with_int8_readers(plan, layers)
     quantized: dict[int, QuantParams] = {}  # of the layers whose output is quantized
     functions: dict[int, Function] = {}
+    activations: dict[int, tuple[Function, QuantParams]] = {}  # and their outputs, by the layer after which they run
     for node, layer in zip(plan.nodes, layers, strict=True):
         if is_elided(node, layer):
             if node.sources[0] in quantized:
@@ -101,8 +109,15 @@ def quantize_layers(plan: Plan, layers: Sequence[Layer], histograms: Histograms)
         if supports_int8(layer) and has_int8_input and node.index in has_int8_readers:
             sources = [quantized.get(source) or histograms.output_params(source) for source in node.sources]
             output = histograms.output_params(node.index)
-            raw = histograms.raw_params(node.index, activation) if activation is not None else output
-            functions[node.index], quantized[node.index] = lower_int8(layer, sources, raw, output)
+            if (separate := separate_activation(layer)) is not None:
+                pool = _only_pool(plan, layers, node) if commutes_with_maximum(separate) else None
+                index = pool if pool in has_int8_readers else node.index
+                activations[index] = quantized_activation(separate, output), output
+                output = histograms.raw_params(node.index, separate)
+            functions[node.index], quantized[node.index] = lower_int8(layer, sources, output)
+            if node.index in activations:
+                activate, quantized[node.index] = activations[node.index]
+                functions[node.index] = _chained(functions[node.index], activate)
         else:
             # a convolution that only heads read: bfloat16 loses less than the quantization of its input has lost
             dtype = torch.bfloat16 if supports_int8(layer) else torch.float32
@@ -118,6 +133,16 @@ def _with_int8_readers(plan: Plan, layers: Sequence[Layer]) -> set[int]:
         if node.index in indices if is_elided(node, layer) else supports_int8(layer):
             indices.update(node.sources)
     return indices
+
+
+def _only_pool(plan: Plan, layers: Sequence[Layer], node: Node) -> int | None:
+    """Return the maximum pooling that is the only reader of a layer: activated behind it, there are fewer values."""
+    readers = [reader.index for reader in plan.nodes if node.index in reader.sources]
+    return readers[0] if len(readers) == 1 and pools_maxima(layers[readers[0]]) else None
+
+
+def _chained(first: Function, second: Function) -> Function:
+    return lambda *sources: second(first(*sources))
 
 
 def _dequantized(function: Function, *, accepts_bfloat16: bool) -> Function:

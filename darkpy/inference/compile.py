@@ -15,6 +15,7 @@ import torch
 
 from darkpy.errors import DarkpyError
 from darkpy.inference.executor import reference_executor
+from darkpy.inference.winograd import ONEDNN_MATMUL
 from darkpy.network import Network, Runner
 
 Program = Callable[[torch.Tensor], Any]
@@ -45,7 +46,8 @@ def compile_network(network: Network, precision: str) -> Runner:
             size = count
         if size not in compiled:
             compiled[size] = _compile(network, x_BCHW[:size], precision)
-        outputs = [output.float() for output in compiled[size](x_BCHW[:size])]
+        with ONEDNN_MATMUL:
+            outputs = [output.float() for output in compiled[size](x_BCHW[:size])]
         if size == count:
             return outputs
         return [torch.cat(parts) for parts in zip(outputs, runner(x_BCHW[size:]), strict=True)]

@@ -16,7 +16,7 @@ from darkpy.inference.lowering import Function, Lowering, accepts_unconcatenated
 from darkpy.layers.base import Layer
 from darkpy.process import release_free_memory
 
-LARGE_LAYER_PARAMETERS = 1 << 20
+LARGE_LAYER_PARAMETERS = 1 << 22
 
 
 class Step(NamedTuple):

@@ -70,18 +70,23 @@ class QuantParams:
         return torch._make_per_tensor_quantized_tensor(bytes_BCHW, self.scale, self.zero_point)
 
 
+def byte_view(x: torch.Tensor) -> torch.Tensor:
+    """Return the bytes of a quantized tensor in its own memory; torch's int_repr copies them one by one."""
+    return torch.empty(0, dtype=torch.uint8).set_(x.untyped_storage(), x.storage_offset(), x.shape, x.stride())
+
+
 def quantized_conv(
     weights_FCKK: torch.Tensor,
     biases_F: torch.Tensor,
     geometry: ConvGeometry,
-    activation: Activation,
     source: QuantParams,
-    raw: QuantParams,
     output: QuantParams,
+    *,
+    relu: bool = False,
 ) -> ConvFunction:
-    """Return an int8 convolution, bias and activation. Input float32 or quantized; output quantized, channels_last.
+    """Return an int8 convolution and bias, and relu if asked for. Input float32 or quantized; output channels_last.
 
-    source, raw, output: parameters of the input, of the activation's input, and of the output.
+    source, output: parameters of the input and of the output.
     Raises: DarkpyError if this build of torch has no int8 convolution.
     """
     scale_F = (weights_FCKK.abs().amax((1, 2, 3)) / QINT8_MAX).clamp(min=_MIN_SCALE).double()
@@ -95,21 +100,31 @@ def quantized_conv(
         raise DarkpyError(
             "int8: this build of torch has no int8 convolution", hint="use --precision bf16 or fp32"
         ) from error
-    has_relu, slope = activation.name == "relu", _LEAKY_SLOPES.get(activation.name)
-    convolve = quantized.conv2d_relu.new if has_relu else quantized.conv2d.new
-    is_single_operation = has_relu or activation.name == "linear"
-    conv_output = output if is_single_operation else raw
+    convolve = quantized.conv2d_relu.new if relu else quantized.conv2d.new
 
     def conv(x_BCHW: torch.Tensor) -> torch.Tensor:
-        y_BFHW: torch.Tensor = convolve(source.quantize(x_BCHW), packed, conv_output.scale, conv_output.zero_point)
-        if is_single_operation:
-            return y_BFHW
-        if slope is not None:
-            leaky: torch.Tensor = quantized.leaky_relu(y_BFHW, slope, False, output.scale, output.zero_point)
-            return leaky
-        return output.quantize(activation(y_BFHW.dequantize(), inplace=True))
+        y_BFHW: torch.Tensor = convolve(source.quantize(x_BCHW), packed, output.scale, output.zero_point)
+        return y_BFHW
 
     return conv
+
+
+def quantized_activation(activation: Activation, output: QuantParams) -> ConvFunction:
+    """Return an activation of quantized tensors. output: parameters of its output."""
+    slope = _LEAKY_SLOPES.get(activation.name)
+    if slope is None:
+        return lambda x_BFHW: output.quantize(activation(x_BFHW.dequantize(), inplace=True))
+
+    def leaky(x_BFHW: torch.Tensor) -> torch.Tensor:
+        y_BFHW: torch.Tensor = torch.ops.quantized.leaky_relu(x_BFHW, slope, False, output.scale, output.zero_point)
+        return y_BFHW
+
+    return leaky
+
+
+def commutes_with_maximum(activation: Activation) -> bool:
+    """True if the activation of the largest of some bytes is the largest of their activations, and costs a pass."""
+    return activation.name in _LEAKY_SLOPES
 
 
 def quantized_sum(sources_BCHW: Sequence[torch.Tensor], output: QuantParams) -> torch.Tensor:

@@ -13,7 +13,7 @@ from functools import singledispatch
 import torch
 from torch.nn import functional
 
-from darkpy.inference.int8_ops import QuantParams, quantized_conv, quantized_sum
+from darkpy.inference.int8_ops import QuantParams, byte_view, quantized_conv, quantized_sum
 from darkpy.inference.lowering import Function, conv_geometry, is_plain_conv, take_weights
 from darkpy.layers.base import Layer
 from darkpy.layers.convolutional import Convolutional
@@ -23,7 +23,8 @@ from darkpy.layers.shortcut import Shortcut
 from darkpy.layers.upsample import Upsample
 from darkpy.ops.activations import Activation
 
-FAST_POOL_CHANNELS = 32
+_FUSED_ACTIVATIONS = ("linear", "relu")
+FAST_POOL_CHANNELS = 64
 """Channels from which torch's own pooling of quantized tensors is fast."""
 
 
@@ -34,12 +35,11 @@ def supports_int8(layer: Layer) -> bool:
 
 
 @singledispatch
-def lower_int8(
-    layer: Layer, sources: Sequence[QuantParams], raw: QuantParams, output: QuantParams
-) -> tuple[Function, QuantParams]:
+def lower_int8(layer: Layer, sources: Sequence[QuantParams], output: QuantParams) -> tuple[Function, QuantParams]:
     """Return the layer's function on quantized tensors, and the quantization parameters of its output.
 
-    sources, raw, output: parameters observed for its inputs, for its activation's input, and for its output.
+    The function leaves a `separate_activation` out.
+    sources, output: parameters observed for its inputs, and for its output.
     Raises: DarkpyError if this build of torch has no int8 operation for it.
     """
     raise NotImplementedError
@@ -51,6 +51,17 @@ def int8_activation(layer: Layer) -> Activation | None:
     Such a layer quantizes a float32 input itself, and its activation's input has quantization parameters of its own.
     """
     return layer.activation if isinstance(layer, Convolutional) and is_plain_conv(layer) else None
+
+
+def separate_activation(layer: Layer) -> Activation | None:
+    """Return the layer's activation if it is an operation of its own in int8, None if there is none left to do."""
+    activation = int8_activation(layer)
+    return None if activation is None or activation.name in _FUSED_ACTIVATIONS else activation
+
+
+def pools_maxima(layer: Layer) -> bool:
+    """True if each output of the layer is the largest of some inputs."""
+    return isinstance(layer, Maxpool) and not layer.spec.antialiasing
 
 
 def pre_activation(layer: Layer, x_BCHW: torch.Tensor) -> torch.Tensor:
@@ -67,25 +78,24 @@ def _supports_convolutional(layer: Convolutional) -> bool:
 
 @lower_int8.register(Convolutional)
 def _lower_convolutional(
-    layer: Convolutional, sources: Sequence[QuantParams], raw: QuantParams, output: QuantParams
+    layer: Convolutional, sources: Sequence[QuantParams], output: QuantParams
 ) -> tuple[Function, QuantParams]:
     (source,) = sources
     assert layer.activation is not None
     weights, biases = layer.weights.detach(), layer.biases.detach()
-    conv = quantized_conv(weights, biases, conv_geometry(layer), layer.activation, source, raw, output)
+    relu = layer.activation.name == "relu"
+    conv = quantized_conv(weights, biases, conv_geometry(layer), source, output, relu=relu)
     take_weights(layer, conv)
     return conv, output
 
 
 @supports_int8.register(Maxpool)
 def _supports_maxpool(layer: Maxpool) -> bool:
-    return not layer.spec.antialiasing
+    return pools_maxima(layer)
 
 
 @lower_int8.register(Maxpool)
-def _lower_maxpool(
-    layer: Maxpool, sources: Sequence[QuantParams], raw: QuantParams, output: QuantParams
-) -> tuple[Function, QuantParams]:
+def _lower_maxpool(layer: Maxpool, sources: Sequence[QuantParams], output: QuantParams) -> tuple[Function, QuantParams]:
     (source,) = sources
     is_halving = layer.is_halving and layer.window.padding <= 1
     lowest = -source.zero_point * source.scale  # what byte 0 means
@@ -93,7 +103,7 @@ def _lower_maxpool(
     def pool(x_BCHW: torch.Tensor) -> torch.Tensor:
         _, channels, h, w = x_BCHW.shape
         if is_halving and channels < FAST_POOL_CHANNELS and not (h % 2 or w % 2):
-            return source.wrap(max_pool_2x2(x_BCHW.int_repr()))
+            return source.wrap(max_pool_2x2(byte_view(x_BCHW)))
         return layer.pool(x_BCHW, border=lowest)
 
     return pool, source
@@ -106,7 +116,7 @@ def _supports_shortcut(layer: Shortcut) -> bool:
 
 @lower_int8.register(Shortcut)
 def _lower_shortcut(
-    layer: Shortcut, sources: Sequence[QuantParams], raw: QuantParams, output: QuantParams
+    layer: Shortcut, sources: Sequence[QuantParams], output: QuantParams
 ) -> tuple[Function, QuantParams]:
     return lambda *sources_BCHW: quantized_sum(sources_BCHW, output), output
 
@@ -117,9 +127,7 @@ def _supports_route(layer: Route) -> bool:
 
 
 @lower_int8.register(Route)
-def _lower_route(
-    layer: Route, sources: Sequence[QuantParams], raw: QuantParams, output: QuantParams
-) -> tuple[Function, QuantParams]:
+def _lower_route(layer: Route, sources: Sequence[QuantParams], output: QuantParams) -> tuple[Function, QuantParams]:
     def concatenate(*sources_BCHW: torch.Tensor) -> torch.Tensor:
         parts = [source.chunk(layer.groups, dim=1)[layer.group_id] for source in sources_BCHW]
         y_BCHW: torch.Tensor = torch.ops.quantized.cat(parts, 1, output.scale, output.zero_point)
@@ -135,6 +143,6 @@ def _supports_upsample(layer: Upsample) -> bool:
 
 @lower_int8.register(Upsample)
 def _lower_upsample(
-    layer: Upsample, sources: Sequence[QuantParams], raw: QuantParams, output: QuantParams
+    layer: Upsample, sources: Sequence[QuantParams], output: QuantParams
 ) -> tuple[Function, QuantParams]:
     return layer.forward, sources[0]

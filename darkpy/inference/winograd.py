@@ -80,6 +80,11 @@ class _OneDnnMatmul:
         is_exact = capabilities.get("avx512_f") and not capabilities.get("amx_tile")
         self._settings: Any = getattr(torch.backends.mkldnn, "matmul", None) if is_exact else None
 
+    def repeat(self, matrix: torch.Tensor, count: int) -> torch.Tensor:
+        """Return the matrix for each of `count` products; oneDNN wants copies, and would make them at every call."""
+        repeated = matrix.expand(count, -1, -1)
+        return repeated if self._settings is None else repeated.contiguous()
+
     def __enter__(self) -> None:
         if self._settings is None:
             return
@@ -97,7 +102,7 @@ class _OneDnnMatmul:
                 self._settings.fp32_precision = self._former
 
 
-_ONEDNN_MATMUL = _OneDnnMatmul()
+ONEDNN_MATMUL = _OneDnnMatmul()
 
 
 class WinogradConv:
@@ -140,7 +145,7 @@ class _TiledConv:
         self._activation, self._padding = task.activation, task.geometry.padding
         # elementwise activations are applied to a block while it is in the cache
         self._activate_block = task.activation.forward_inplace
-        transform, self._input, self._output = Transforms.of_tile(outputs).squared()
+        transform, input_matrix, output_matrix = Transforms.of_tile(outputs).squared()
         points = self._n**2
         down, across = self._padding
         rows, columns = (-(-(side + 2 * pad - 2) // outputs) for side, pad in ((task.x.h, down), (task.x.w, across)))
@@ -151,8 +156,11 @@ class _TiledConv:
         block_count = -(-rows // max(1, limit // columns))
         self._block_rows = -(-rows // block_count)
         self._block_tiles = self._block_images * self._block_rows * columns
+        self._input, self._output = (
+            ONEDNN_MATMUL.repeat(matrix, self._block_tiles) for matrix in (input_matrix, output_matrix)
+        )
         tap_KKFC = task.weights_FCKK.detach().permute(2, 3, 0, 1).reshape(TAP_COUNT**2, -1)
-        with _ONEDNN_MATMUL:
+        with ONEDNN_MATMUL:
             plain = torch.matmul(transform, tap_KKFC).view(points * self._filters, channels, 1, 1)
         pack = torch.ops.mkldnn._reorder_convolution_weight.default
         x_shape = [1, points * channels, self._block_tiles, 1]
@@ -179,7 +187,7 @@ class _TiledConv:
         tiles = x_BHWC.as_strided((batch, rows, columns, n, n, channels), steps)
         y_BHWF = x_BHWC.new_empty((batch, rows * m, columns * m, filters))
         outputs = y_BHWF.view(batch, rows, m, columns, m, filters).transpose(2, 3)
-        with _ONEDNN_MATMUL:
+        with ONEDNN_MATMUL:
             if (rows, columns) == self._grid and batch >= self._block_images:
                 for images in _blocks(batch, self._block_images):
                     for lines in _blocks(rows, self._block_rows):
@@ -196,10 +204,10 @@ class _TiledConv:
     def _convolve(self, x_TNC: torch.Tensor) -> torch.Tensor:
         """Return the outputs (T, M * M, F) of a block's tiles (T, N * N, C)."""
         block_tiles, points, _ = x_TNC.shape
-        values = torch.matmul(self._input, x_TNC).view(1, block_tiles, 1, -1).permute(0, 3, 1, 2)
+        values = torch.bmm(self._input, x_TNC).view(1, block_tiles, 1, -1).permute(0, 3, 1, 2)
         # each point is a group of a 1 x 1 convolution, whose columns are the tiles
         products = self._products(values, self._weights, self._biases, [0, 0], [1, 1], [1, 1], points, "none", [], "")
-        y_TMF = torch.matmul(self._output, products.permute(0, 2, 3, 1).view(block_tiles, points, -1))
+        y_TMF = torch.bmm(self._output, products.permute(0, 2, 3, 1).view(block_tiles, points, -1))
         return y_TMF if self._activate_block is None else self._activate_block(y_TMF)
 
     def _filled(self, x_TNC: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,8 @@ from darkpy.ops.pooling import PoolingWindow
 from darkpy.shapes import Shape
 
 _AX = Dialect.ALEXEYAB
+SMALLEST_SEPARATED_SIZE = 5
+"""Side of windows from which two poolings of rows and columns are faster than one of both."""
 
 
 @section("maxpool", "max")
@@ -104,10 +106,10 @@ class Maxpool(Layer):
         before, below, right = self.window.borders(Shape(*x_BCHW.shape[1:]))
         # torch pads both sides alike, by half a window at most
         if max(below, right) <= before <= size // 2:
-            y_BCHW = functional.max_pool2d(x_BCHW, size, strides, before)
+            y_BCHW = _max_pool(x_BCHW, size, strides, before)
         else:
             padded_BCHW = functional.pad(x_BCHW, (before, right, before, below), value=border)
-            y_BCHW = functional.max_pool2d(padded_BCHW, size, strides)
+            y_BCHW = _max_pool(padded_BCHW, size, strides, 0)
         return blur(y_BCHW, self.spec.antialiasing, self.spec.strides) if self.spec.antialiasing else y_BCHW
 
     def to_onnx(self, graph: Graph, *sources: Value) -> str:
@@ -154,6 +156,15 @@ def max_pool_2x2(x_BCHW: torch.Tensor, out: torch.Tensor | None = None, *, inpla
     above_BCHW, below_BCHW = x_BCHW[:, :, 0::2], x_BCHW[:, :, 1::2]
     rows_BCHW = torch.maximum(above_BCHW, below_BCHW, out=above_BCHW if inplace else None)
     return torch.maximum(rows_BCHW[..., 0::2], rows_BCHW[..., 1::2], out=out)
+
+
+def _max_pool(x_BCHW: torch.Tensor, size: int, strides: tuple[int, int], padding: int) -> torch.Tensor:
+    """Pool windows of any size; large ones in inference by rows, then by columns, for the same maxima in less time."""
+    if size < SMALLEST_SEPARATED_SIZE or (torch.is_grad_enabled() and x_BCHW.requires_grad):
+        return functional.max_pool2d(x_BCHW, size, strides, padding)
+    down, across = strides
+    rows_BCHW = functional.max_pool2d(x_BCHW, (size, 1), (down, 1), (padding, 0))
+    return functional.max_pool2d(rows_BCHW, (1, size), (1, across), (0, padding))
 
 
 def _sliding_max_pool_2x2(x_BCHW: torch.Tensor) -> torch.Tensor:

@@ -78,7 +78,7 @@ def resize_min(image_CHW: Tensor, size: int) -> Tensor:
     Source:  pjreddie/darknet src/image.c resize_min
     """
     _, h, w = image_CHW.shape
-    return resize(image_CHW, *_short_side(w, h, size))
+    return resize(image_CHW, *scaled_size(w, h, size))
 
 
 def resize_max(image_CHW: Tensor, size: int) -> Tensor:
@@ -121,13 +121,14 @@ def resize_min_crop(image_CHW: Tensor, w: int, h: int) -> Tensor:
     Source:  AlexeyAB/darknet src/classifier.c predict_classifier, validate_classifier_single
     """
     _, source_h, source_w = image_CHW.shape
-    new_w, new_h = _short_side(source_w, source_h, w)
+    new_w, new_h = scaled_size(source_w, source_h, w)
     out_CHW = _canvas(image_CHW, w, h, False)
     # int() rounds towards zero as C does, also for negative values: a tall network is larger than the image
     return _resize_into(out_CHW, image_CHW, new_w, new_h, dx=int((new_w - w) / 2), dy=int((new_h - h) / 2))
 
 
-def _short_side(w: int, h: int, size: int) -> tuple[int, int]:
+def scaled_size(w: int, h: int, size: int) -> tuple[int, int]:
+    """Scale w x h until the shorter side is `size`."""
     return (size, h * size // w) if w < h else (w * size // h, size)
 
 

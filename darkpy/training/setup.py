@@ -18,7 +18,7 @@ from darkpy.data.augment.sampler import MAX_CLASSIFIER_SIDE, Sampler, classifier
 from darkpy.data.lists.paths import read_image_list
 from darkpy.data.lists.text_files import DataFile, read_lines
 from darkpy.data.loading.bad_files import BadLists
-from darkpy.data.loading.datasets import ClassificationData, DetectionData
+from darkpy.data.loading.datasets import ClassificationData, DetectionData, RegressionData
 from darkpy.data.loading.mask_datasets import MaskData
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
@@ -30,8 +30,9 @@ from darkpy.training.trainer import Trainer
 
 TRAIN_LIST = "data/train.list"
 LABELS_LIST = "data/labels.list"
-NETWORK_KINDS = ("detector", "classifier", "segmenter", "isegmenter")
-"""Kinds of networks, by darknet's commands: they learn boxes, classes, masks of classes, and masks of instances."""
+NETWORK_KINDS = ("detector", "classifier", "segmenter", "isegmenter", "regressor", "tagger")
+"""Kinds of networks, by darknet's commands: they learn boxes, classes, masks of classes, masks of instances, numbers,
+and several classes of an image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +81,7 @@ class Intervals:
 
     @classmethod
     def of_epochs(cls, images: int, *, last_every: int) -> Intervals:
-        """Return those of a segmenter, and of pjreddie's classifier. images: in the list."""
+        """Return those of pjreddie's classifier, and of kinds that only his program trains. images: in the list."""
 
         def epoch(report: UpdateReport) -> int | None:
             reached = report.seen // images
@@ -145,8 +146,8 @@ def open_setup(
     heads = [node.spec for node in plan.nodes if isinstance(node.spec, HeadSpec)]
     if heads:
         return _open_detector(plan, data, paths, heads[-1], seed=seed, draft=draft, workers=workers, bad=bad)
-    if kind == "classifier":
-        return _open_classifier(plan, data, paths, seed=seed, draft=draft, workers=workers, bad=bad)
+    if kind in ("classifier", "regressor", "tagger"):
+        return _open_classifier(plan, data, paths, kind, seed=seed, draft=draft, workers=workers, bad=bad)
     if draft:
         raise DarkpyError("--draft: masks count the pixels of the whole image", hint="leave it out")
     return _open_segmenter(plan, data, paths, kind, seed=seed, workers=workers, bad=bad)
@@ -155,8 +156,8 @@ def open_setup(
 def find_kind(plan: Plan, data: DataFile, kind: str | None = None) -> str:
     """Return what a network learns, one of NETWORK_KINDS.
 
-    A detection head makes a detector, [iseg] an isegmenter. Other networks are classifiers and segmenters, as `kind`
-    says; without it a segmenter is one whose output is a map, and whose data have neither `labels` nor `tag`.
+    A detection head makes a detector, [iseg] an isegmenter. Other networks are of the other kinds, as `kind` says;
+    without it classifiers, or segmenters if the output is a map and the data have neither `labels` nor `tag`.
     Raises: DarkpyError when `kind` is of other networks.
     """
     if any(isinstance(node.spec, HeadSpec) for node in plan.nodes):
@@ -166,6 +167,7 @@ def find_kind(plan: Plan, data: DataFile, kind: str | None = None) -> str:
     else:
         is_map = _output_node(plan).shape[1:] != (1, 1) and not data.entries.keys() & {"labels", "tag"}
         kinds = ["segmenter", "classifier"] if is_map else ["classifier", "segmenter"]
+        kinds += ["regressor", "tagger"]
     if kind is not None and kind not in kinds:
         hint = f"darkpy {kinds[0]} train, or darkpy train for all kinds"
         raise DarkpyError(f"{plan.file} is no {kind}", hint=hint)
@@ -293,34 +295,56 @@ def _open_classifier(
     plan: Plan,
     data: DataFile,
     paths: tuple[str, ...],
+    kind: str,
     *,
     seed: int,
     draft: bool,
     workers: int,
     bad: BadLists | None,
 ) -> TrainingSetup:
+    """Return the setup of a classifier, regressor or tagger.
+
+    Source: pjreddie/darknet examples/classifier.c, examples/regressor.c, examples/tag.c
+    """
     net = plan.net
     classes = _output_node(plan).shape.outputs
-    _check_targets(plan, (classes,), f"a list of images gives one of {classes} classes")
-    tree = data.find("tree")
-    dataset = ClassificationData(
-        paths,
-        ClassificationAugmentConfig.from_net(net),
-        Sampler.for_classifier(net, len(paths), seed),
-        classes,
-        None if data.entries.get("tag", "0") != "0" else read_class_labels(data, classes),
-        None if tree is None else read_tree(tree),
-        net.channels,
-        draft,
-    )
+    given = "numbers" if kind == "regressor" else "classes"
+    _check_targets(plan, (classes,), f"a list of images gives one of {classes} {given}")
+    config, sampler = ClassificationAugmentConfig.from_net(net), Sampler.for_classifier(net, len(paths), seed)
+    dataset: ClassificationData | RegressionData
+    if kind == "regressor":
+        _check_number_count(data, plan, classes)
+        dataset = RegressionData(paths, config, sampler, classes, net.channels, draft)
+    elif kind == "tagger":
+        config = config.without_ratios(net)
+        dataset = ClassificationData(paths, config, sampler, classes, None, None, net.channels, draft)
+    else:
+        file = data.find("tree")
+        tree = None if file is None else read_tree(file)
+        labels = None if data.entries.get("tag", "0") != "0" else read_class_labels(data, classes)
+        dataset = ClassificationData(paths, config, sampler, classes, labels, tree, net.channels, draft)
+    has_random_size = kind == "classifier" and net.random
 
     def size(batch_num: int) -> tuple[int, int]:
-        return classifier_size(net, batch_num, seed)
+        return classifier_size(net, batch_num, seed) if has_random_size else (net.width, net.height)
 
-    largest = (MAX_CLASSIFIER_SIDE, MAX_CLASSIFIER_SIDE) if net.random else (net.width, net.height)
-    intervals = Intervals.of_classifier(net, len(paths))
+    largest = (MAX_CLASSIFIER_SIDE, MAX_CLASSIFIER_SIDE) if has_random_size else (net.width, net.height)
+    if kind == "classifier":
+        intervals = Intervals.of_classifier(net, len(paths))
+    else:
+        intervals = Intervals.of_epochs(len(paths), last_every=100)
     source = BatchSource(dataset=dataset, size=size, workers=workers, bad=bad)
-    return TrainingSetup(plan, data, paths, classes, "classifier", source, intervals, largest)
+    return TrainingSetup(plan, data, paths, classes, kind, source, intervals, largest)
+
+
+def _check_number_count(data: DataFile, plan: Plan, numbers: int) -> None:
+    """Raises: DarkpyError when classes= is not how many numbers the network gives. Differs: 1 by default in darknet."""
+    stated = data.entries.get("classes")
+    if stated is not None and stated != str(numbers):
+        raise DarkpyError(
+            f"{data.path}: classes={stated[:20]}, but {plan.file} gives {numbers} numbers for an image",
+            hint=f"classes={numbers}, or another number of outputs in the network's last layer",
+        )
 
 
 def _open_segmenter(

@@ -290,3 +290,38 @@ def test_no_command_that_exists_is_said_to_be_absent() -> None:
         return [f"{start} {name}".strip() for name in group.subcommands] + below
 
     assert not ABSENT_COMMANDS.keys() & set(paths(app))
+
+
+DARKNET_WORDS = {
+    "cifar": "train extract distill test multi csv csvtrain eval",
+    "classifier": "train predict try demo gun threat test fout csv label valid valid10 validcrop validfull validmulti",
+    "coco": "train test valid recall demo",
+    "detector": "train test valid valid2 recall demo map calc_anchors draw calcanchors",
+    "isegmenter": "train test demo",
+    "regressor": "train test demo",
+    "rnn": "train valid generate vec validtactic generatetactic",
+    "segmenter": "train test demo",
+    "tag": "train test",
+    "yolo": "train test valid recall demo",
+    **dict.fromkeys(("3d", "art", "attention", "average", "captcha", "cfglayers", "classify", "compare"), ""),
+    **dict.fromkeys(("denormalize", "detect", "dice", "go", "help", "imtest", "lsd", "mkimg", "nightmare"), ""),
+    **dict.fromkeys(("normalize", "oneoff", "oneoff2", "ops", "partial", "print", "rescale", "reset", "rgbgr"), ""),
+    **dict.fromkeys(("speed", "statistics", "super", "swag", "test", "version", "vid", "visualize", "voxel"), ""),
+    "writing": "",
+}
+"""Commands in main() of pjreddie's, AlexeyAB's and hank-ai's programs, and in their run_ functions."""
+
+
+def test_each_command_of_every_darknet_is_here_or_answered_and_in_the_table_of_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs/coming-from-darknet.md").read_text()
+    rows = [line.split(" | ") for line in page.partition("## Which darknet?")[0].splitlines() if line.startswith("| ")]
+    assert all(len(row) == 3 and row[1].strip() for row in rows)
+    documented = {word for row in rows for text in row[0].split("`")[1::2] for word in text.split()}
+    for word, subcommands in DARKNET_WORDS.items():
+        command = app.subcommands.get(word)
+        assert command is not None or word in ABSENT_COMMANDS, word
+        assert word in documented
+        known = command.subcommands if isinstance(command, Group) else {}
+        for subcommand in subcommands.split() if known else ():
+            assert subcommand in known or f"{word} {subcommand}" in ABSENT_COMMANDS, subcommand
+            assert subcommand in documented, subcommand

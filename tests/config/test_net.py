@@ -79,6 +79,8 @@ def test_sgdr_is_a_policy_of_alexeyabs_fork() -> None:
         assert net("policy=stepz", dialect).policy == "constant"
     assert net("max_batches=5000020000").max_batches == 5_000_020_000 - 2**32
     assert net("max_batches=3000000000").max_batches == 3_000_000_000 - 2**32
+    assert net("burn_in=5000020000\nsteps=7,5000020000\nscales=.1,.1").steps == (7, 5_000_020_000 - 2**32)
+    assert net("burn_in=5000020000").burn_in == 5_000_020_000 - 2**32
     assert len(errors(f"inputs=1\nmax_batches={2**63}")) == 1
     assert errors("inputs=1\npolicy=sgdr") == ["policy=sgdr is only known in dialect alexeyab"]
 

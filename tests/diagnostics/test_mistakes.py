@@ -14,8 +14,11 @@ from darkpy.config.edit import apply_remedy
 from darkpy.finding import Finding
 from tests.diagnostics import test_label_repair as systematic
 from tests.diagnostics import test_planted_faults as planted
+from tests.diagnostics.checks.test_planted_in_cfg import PLANTED
 from tests.diagnostics.conftest import Case
+from tests.diagnostics.monitor.test_advice_cures import FAULTS as CURED_RUNS
 from tests.diagnostics.test_planted_faults import Found, net_key
+from tests.diagnostics.test_planted_in_training import FAULTS as IN_TRAINING
 
 Cure = Callable[[Case, Finding, Path], Case | None]
 """Does what the first hint of a finding says; the last argument is the folder without a mistake."""
@@ -169,6 +172,16 @@ def label_of_another_encoding(case: Case) -> Found:
     return "label-missing", str(case.label(3))
 
 
+def label_in_utf_16(case: Case) -> Found:
+    case.label(3).write_bytes(b"\xff\xfe" + case.label(3).read_text().encode("utf-16-le"))
+    return "label-line", str(case.label(3))
+
+
+def names_in_cp1252(case: Case) -> Found:
+    (case.folder / "sample.names").write_bytes("circle\ncaf\xe9\ntriangle\ncross\n".encode("cp1252"))
+    return "names", f"{case.folder / 'sample.names'}:2"
+
+
 # more mistakes in cfgs
 
 
@@ -238,6 +251,7 @@ MISTAKES: dict[str, Mistake] = {
     "names with a blank line": Mistake(names_with_a_blank_line, corrected, "write 4 names"),
     "names in one line": Mistake(names_in_one_line, corrected, "write 4 names, one on each line"),
     "names that are binary": Mistake(names_are_binary, corrected, ""),
+    "names in cp1252": Mistake(names_in_cp1252, corrected, "save it as UTF-8"),
     "image of another suffix": Mistake(image_of_another_suffix, named_in_the_list, "write its name in the list"),
     **{
         f"labels: {mistake}": Mistake(in_labels(mistake), repaired, "darkpy dataset repair")
@@ -255,6 +269,7 @@ MISTAKES: dict[str, Mistake] = {
     "labels: polygons": Mistake(in_every_label(lambda line: f"{line} .1 .2 .3 .4"), labeled_again, "class x y w h"),
     "labels: all absent": Mistake(all_labels_absent, labeled_again, "put them there"),
     "label in another encoding": Mistake(label_of_another_encoding, corrected, "replace the file"),
+    "label in UTF-16": Mistake(label_in_utf_16, corrected, "save it as UTF-8"),
     "label that is NaN": Mistake(label_line("1 nan .5 .2 .2"), corrected, "correct or delete the line"),
     "label of a class below 0": Mistake(label_line("-1 .5 .5 .2 .2"), corrected, "correct the line"),
     "label of four numbers": Mistake(label_line("1 .5 .5 .2"), corrected, "correct or delete the line"),
@@ -273,8 +288,13 @@ QUICK = {
 }
 
 
-def test_there_are_60_mistakes_in_lists_labels_and_cfgs() -> None:
-    assert len(MISTAKES) >= 60
+def test_there_are_as_many_faults_and_mistakes_as_the_readme_claims() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    pattern = r"(\d+) planted training faults .*?(\d+) planted mistakes .*?(\d+) cfgs and (\d+) kinds"
+    (claim,) = re.findall(pattern, readme)
+    curable = sum(is_curable for _, _, is_curable in PLANTED.values())
+    counts = len(IN_TRAINING), len(MISTAKES) + curable, len(CURED_RUNS), len(systematic.PLANTS)
+    assert tuple(map(int, claim)) == counts
     assert CURES.keys() <= {plant.__name__ for plant in planted.FAULTS} and MISTAKES.keys() >= QUICK
 
 

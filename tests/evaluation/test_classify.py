@@ -23,6 +23,7 @@ from darkpy.evaluation.classify import (
     predict_options,
     valid_options,
 )
+from darkpy.evaluation.image_views import OneView
 from darkpy.network import Network
 from darkpy.ops.resample import center_crop, letterbox, resize_min_crop
 
@@ -74,9 +75,9 @@ def tree_cfg(tmp_path: Path) -> str:
 
 def test_each_command_of_each_dialect_fits_an_image_in_its_own_way() -> None:
     pjreddie, alexeyab = (darkpy.load(CFG, dialect=dialect) for dialect in DIALECTS)
-    assert predict_options(pjreddie, 1).fit is letterbox
-    assert valid_options(pjreddie, 1).fit is center_crop
-    assert predict_options(alexeyab, 1).fit is valid_options(alexeyab, 1).fit is resize_min_crop
+    assert predict_options(pjreddie, 1).views == OneView(letterbox)
+    assert valid_options(pjreddie, 1).views == OneView(center_crop)
+    assert predict_options(alexeyab, 1).views == valid_options(alexeyab, 1).views == OneView(resize_min_crop)
 
 
 def test_the_surest_classes_come_first_and_of_equal_ones_the_first(image_files: list[Path]) -> None:

@@ -129,6 +129,29 @@ def test_all_layers_that_only_move_values_run_in_int8() -> None:
     assert [name for name, _ in net.named_parameters() if name.endswith("weights")] == ["layers.13.weights"]
 
 
+POOLED = (
+    CONV
+    + "activation=leaky\n[maxpool]\nsize=2\nstride={stride}\n"
+    + CONV
+    + "[convolutional]\nfilters=5\nactivation=linear\n"
+)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("filters", ["8", "64"])
+def test_activation_of_fewer_values_behind_a_pool_changes_no_byte(
+    stride: int, filters: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = NET + POOLED.format(stride=stride).replace("filters=8", f"filters={filters}")
+    config = InferenceConfig(precision="int8")
+    deferred, plain = filled(cfg), filled(cfg)
+    darkpy.accelerate(deferred, config, images=several(deferred))
+    monkeypatch.setattr("darkpy.inference.calibration.commutes_with_maximum", lambda activation: False)
+    darkpy.accelerate(plain, config, images=several(plain))
+    x = images(plain, 2)
+    assert all(map(torch.equal, outputs(deferred, x), outputs(plain, x)))
+
+
 def test_names_of_an_earlier_release_work_and_warn() -> None:
     with pytest.warns(DeprecationWarning, match="Ways is now InferenceConfig"):
         config = module.Ways(precision="bf16", is_compiled=True)  # type: ignore[operator]

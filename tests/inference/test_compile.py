@@ -15,6 +15,7 @@ from darkpy.inference import compile as module
 from darkpy.inference.accelerate import InferenceConfig, accelerate
 from tests.inference.networks import distance, filled, images, outputs
 from tests.inference.test_accelerate import CONV, LAYERS, NET, ROOT
+from tests.inference.test_kernel_selection import force
 
 WITH_MEMORY = {"gru", "rnn"}
 QUICK = {"yolov3-tiny"}
@@ -39,6 +40,28 @@ def test_every_head_of_every_cfg_compiled_agrees_with_the_reference(cfg: Path) -
     actual = outputs(accelerate(net, COMPILED), x)
     assert distance(actual, expected) <= 1e-4
     assert all(output.std() > 1e-6 for output in actual)
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_compiled_convolutions_are_those_of_the_fastest_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    net = filled(ROOT / "cfg/yolov3-tiny.cfg").for_inference()
+    x = images(net)
+    expected = outputs(net, x)
+    force("Winograd 4", net)
+    traced: list[str] = []
+    compile_ = torch._inductor.compile
+
+    def recorded(operations: Any, *arguments: Any, **options: Any) -> Any:
+        traced.append(operations.code)
+        return compile_(operations, *arguments, **options)
+
+    monkeypatch.setattr(torch._inductor, "compile", recorded)
+    assert distance(outputs(accelerate(net, InferenceConfig(compiled=True, tune="on")), x), expected) <= 1e-4
+    assert traced[0].count("bmm") >= 6  # two for each convolution by Winograd's algorithm
 
 
 @pytest.mark.slow

@@ -96,6 +96,20 @@ def test_windows_are_darknets(
 
 
 @pytest.mark.parametrize(
+    "keys", [{"size": 5}, {"size": 13}, {"size": 6, "stride": 2}, {"size": 7, "padding": 3}], ids=str
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_large_windows_have_the_same_maxima_in_inference_as_in_training(
+    keys: dict[str, Any], dtype: torch.dtype
+) -> None:
+    x_BCHW = image().to(dtype)
+    x_BCHW[0, 0, 2, 3], x_BCHW[0, 1, 5, 5] = torch.nan, torch.inf
+    trained = pooled(spec(**keys), x_BCHW.clone().requires_grad_(True))
+    assert trained[0, 0].isnan().any() and trained[0, 1].isinf().any()
+    torch.testing.assert_close(pooled(spec(**keys), x_BCHW), trained.detach(), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize(
     "keys", [{"size": 2}, {"size": 3, "stride": 2}, {"size": 5}, {"size": 2, "padding": 4}], ids=str
 )
 @pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)

@@ -1,4 +1,4 @@
-"""Evaluation of detection networks: `detector map`, `recall` and `valid`, and `evaluate`."""
+"""Evaluation of detection networks: `detector map`, `detector recall`, and `evaluate`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from darkpy.cli.options import (
     fast_network_options,
     force_option,
     json_option,
-    letterbox_option,
 )
 from darkpy.config.classmap import read_class_map
 from darkpy.data.lists.text_files import names_for, read_data
@@ -66,18 +65,6 @@ RECALL_HELP = f"""darknet's `detector recall`: the share of objects that some bo
 {_ABOUT_DATA} Each output line covers the images so far: index of the image, objects found, objects, boxes per image,
 mean IoU of the objects with their best box, and recall.
 """
-VALID_HELP = """darknet's `detector valid`: write the detections on DATA's valid list for external evaluation.
-
-\b
-  darkpy detector valid my.data my.cfg my.weights
-  darkpy detector valid my.data my.cfg my.weights -out comp3_det_test_
-
-eval= in DATA chooses the format: voc (the default) writes comp4_det_test_CLASS.txt, coco coco_results.json, imagenet
-imagenet-detection.txt; bdd and kitti exist too. results= names the folder.  [default: results]
-
-Detections start at a score of .005 (pjreddie: letterboxed images, NMS .45) or .001 (alexeyab: stretched images unless
-the cfg has letter_box=1, NMS .6).
-"""
 EVALUATE_HELP = f"""Evaluate a network on DATA's valid list: darknet's mAP and COCO's AP, or a classifier's accuracy.
 
 \b
@@ -108,8 +95,8 @@ class _MapOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _RunOptions:
-    """Forward passes over the images: the values of `_run_options`."""
+class RunOptions:
+    """Forward passes over the images: the values of `run_options`."""
 
     batch_size: int | None
     tiles: str | None
@@ -127,8 +114,8 @@ def _check_points(ctx: click.Context, option: click.Parameter, value: int) -> in
     return value
 
 
-_run_options = collect(
-    _RunOptions,
+run_options = collect(
+    RunOptions,
     "pace",
     click.option(
         "--batch-size",
@@ -235,7 +222,7 @@ class EvaluationSession:
             difficult=self.read_difficult(),
         )
 
-    def run(self, metrics: Sequence[Metric], pace: _RunOptions) -> list[ImageStatus]:
+    def run(self, metrics: Sequence[Metric], pace: RunOptions) -> list[ImageStatus]:
         """Run the network on all images; print an error for each that cannot be read."""
         from darkpy.evaluation.runner import run_metrics
 
@@ -248,7 +235,7 @@ class EvaluationSession:
         return statuses
 
     def report_precision_loss(
-        self, result: MeanAveragePrecision, options: _MapOptions, letterbox: bool | None, pace: _RunOptions
+        self, result: MeanAveragePrecision, options: _MapOptions, letterbox: bool | None, pace: RunOptions
     ) -> None:
         """Print the mAP lost by --precision, from a second evaluation in fp32; nothing for fp32."""
         from darkpy.evaluation.average_precision import map_options
@@ -301,7 +288,7 @@ class EvaluationSession:
 @click.argument("weights", type=WEIGHTS_PATH)
 @_map_options
 @_letterbox_option("letter_box= of the cfg")
-@_run_options
+@run_options
 @json_option
 @fast_network_options
 def map_command(
@@ -310,7 +297,7 @@ def map_command(
     weights: Path,
     metric: _MapOptions,
     letterbox: bool | None,
-    pace: _RunOptions,
+    pace: RunOptions,
     as_json: bool,
     load: LoadOptions,
 ) -> int:
@@ -327,7 +314,7 @@ def map_command(
         console.echo(json.dumps(metric_tables.map_record(result, session.names)))
     else:
         console.echo("\n".join(metric_tables.map_lines(result, session.names)))
-    return _exit_code(statuses)
+    return exit_code_of(statuses)
 
 
 @click.command(cls=Command, help=RECALL_HELP)
@@ -335,7 +322,7 @@ def map_command(
 @click.argument("cfg", type=CFG_PATH)
 @click.argument("weights", type=WEIGHTS_PATH)
 @_letterbox_option("stretch")
-@_run_options
+@run_options
 @json_option
 @fast_network_options
 def recall(
@@ -343,7 +330,7 @@ def recall(
     cfg: Path,
     weights: Path,
     letterbox: bool | None,
-    pace: _RunOptions,
+    pace: RunOptions,
     as_json: bool,
     load: LoadOptions,
 ) -> int:
@@ -360,44 +347,7 @@ def recall(
         console.echo(json.dumps(metric_tables.recall_record(results[-1])))
     else:
         console.echo("\n".join(map(metric_tables.recall_line, results)))
-    return _exit_code(statuses)
-
-
-@click.command(cls=Command, help=VALID_HELP)
-@click.argument("data", type=FILE_PATH)
-@click.argument("cfg", type=CFG_PATH)
-@click.argument("weights", type=WEIGHTS_PATH)
-@click.option("-out", metavar="NAME", help="Prefix of the files' names, in place of darknet's.")
-@letterbox_option
-@_run_options
-@fast_network_options
-def valid(
-    data: Path,
-    cfg: Path,
-    weights: Path,
-    out: str | None,
-    letterbox: bool | None,
-    pace: _RunOptions,
-    load: LoadOptions,
-) -> int:
-    from darkpy.evaluation.detection_store import DetectionStore
-    from darkpy.evaluation.result_files import RESULT_FORMATS, check_names, valid_options, write_results
-    from darkpy.evaluation.runner import Metric
-
-    session = EvaluationSession(data, cfg, weights, load, default_list="data/train.list", with_class_map=True)
-    result_format = session.data.entries.get("eval", "voc")
-    if result_format not in RESULT_FORMATS:
-        console.warn(f"{data}: eval={result_format} is not one of {', '.join(RESULT_FORMATS)}: using voc")
-        result_format = "voc"
-    check_names(result_format, session.names)
-    detections = DetectionStore()
-    settings = valid_options(session.network, letterbox, session.class_map)
-    statuses = session.run([Metric(settings, detections.add)], pace)
-    folder = session.data.find_folder("results", "results")
-    dialect = session.network.plan.dialect
-    files = write_results(result_format, folder, detections, statuses, session.names, dialect, out)
-    console.info(f"wrote {files[0]}" if len(files) == 1 else f"wrote {len(files)} files into {folder}")
-    return _exit_code(statuses)
+    return exit_code_of(statuses)
 
 
 @click.command(cls=Command, help=EVALUATE_HELP)
@@ -406,7 +356,7 @@ def valid(
 @click.argument("weights", type=WEIGHTS_PATH)
 @_map_options
 @_letterbox_option("as in detector map and detector valid")
-@_run_options
+@run_options
 @json_option
 @click.option("--report", "folder", type=OUTPUT_PATH, metavar="DIR", help="Write a report: HTML page, JSON, CSV.")
 @force_option
@@ -417,7 +367,7 @@ def evaluate(
     weights: Path,
     metric: _MapOptions,
     letterbox: bool | None,
-    pace: _RunOptions,
+    pace: RunOptions,
     as_json: bool,
     folder: Path | None,
     overwrite: bool,
@@ -460,8 +410,8 @@ def evaluate(
     if folder is not None:
         write_folder(folder, session.report_files(analysis, truths, statuses, result, coco_result))
         console.info(f"wrote {folder / PAGE_FILE}")
-    return _exit_code(statuses)
+    return exit_code_of(statuses)
 
 
-def _exit_code(statuses: Sequence[ImageStatus]) -> int:
+def exit_code_of(statuses: Sequence[ImageStatus]) -> int:
     return EXIT_CODE_UNREADABLE_IMAGES if any(status.error is not None for status in statuses) else 0

@@ -1,4 +1,4 @@
-"""darknet's tools that edit weights: partial, average, rgbgr, rescale, reset, denormalize, normalize, oneoff."""
+"""darknet's tools that edit weights: partial, average, rgbgr, rescale, reset, denormalize, normalize, oneoff(2)."""
 
 from __future__ import annotations
 
@@ -99,6 +99,15 @@ CFG is the detector's: its last convolution has 3 * (classes + 5) filters, that 
 objectness weights of each anchor are initialized at random, by --seed. WEIGHTS is not changed; OUT is written
 completely or not at all, and replaces a file only with --force.
 """
+ONEOFF2_HELP = """Fill a network from the beginning of a weight file twice: all layers, then those from layer L on.
+
+\b
+  darkpy oneoff2 twins.cfg half.weights twins.weights 12
+
+So both branches of a network get the same weights, if the layers from L on are like those from 0 on. Layers that the
+file does not reach are initialized at random. The count of images seen is reset to 0. WEIGHTS is not changed; OUT is
+written completely or not at all, and replaces a file only with --force.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +206,15 @@ def oneoff(cfg: Path, weights: Path, out: Path, seed: int, options: _ToolOptions
 
     require_writable(out, overwrite=options.overwrite)
     _write(out, copy_classes(darkpy.plan(cfg, options.dialect, strict=options.strict, weights=weights), weights, seed))
+
+
+@_tool(ONEOFF2_HELP, _cfg, _weights, _out, click.argument("layer", metavar="L", type=click.IntRange(0)))
+def oneoff2(cfg: Path, weights: Path, out: Path, layer: int, options: _ToolOptions) -> None:
+    from darkpy.export.weight_tools import repeat_weights
+
+    require_writable(out, overwrite=options.overwrite)
+    plan = darkpy.plan(cfg, options.dialect, strict=options.strict, weights=weights)
+    _write(out, repeat_weights(plan, weights, layer))
 
 
 def _load(cfg: Path, weights: Path, out: Path, options: _ToolOptions, cfg_out: Path | None = None) -> LoadedWeights:

@@ -189,6 +189,14 @@ class ClassificationAugmentConfig:
             label_smooth_eps=net.label_smooth_eps,
         )
 
+    def without_ratios(self, net: NetSpec) -> ClassificationAugmentConfig:
+        """Return the configuration without the keys that `tag train` does not read: aspect, min_crop, the ratios.
+
+        Source: pjreddie/darknet examples/tag.c train_tag
+        """
+        high = 2 * net.width if net.max_crop is None else net.max_crop
+        return replace(self, aspect=1.0, min_crop=net.width, max_crop=high)
+
     def crop_range(self, net_w: int) -> tuple[int, int]:
         """Return the range of the shorter side for an input of `net_w`; in pjreddie's dialect it scales with the input.
 

@@ -120,7 +120,8 @@ class _BoxTable:
         """Yield image and object of each line, its box in fractions; images that are not there are added to a list."""
         try:
             lines = read_lines_of_csv(self.path, _BOX_HINT)
-            header = {column.strip(): index for index, column in enumerate(next(lines, []))}
+            names = [column.strip() for column in next(lines, [])]
+            header = {name: index for index, name in reversed(list(enumerate(names)))}  # the first of equal ones
             box_columns = MASK_BOX_COLUMNS if MASK_BOX_COLUMNS[0] in header else BOX_COLUMNS
             absent = [column for column in ("ImageID", "LabelName", *box_columns) if column not in header]
             if absent:
@@ -133,7 +134,7 @@ class _BoxTable:
             for number, words in enumerate(lines, start=2):
                 try:
                     left, right, top, bottom = (float(words[column]) for column in columns)
-                    is_box = len(words) == len(header) and all(-1 <= value <= 2 for value in (left, right, top, bottom))
+                    is_box = len(words) == len(names) and all(-1 <= value <= 2 for value in (left, right, top, bottom))
                 except (ValueError, IndexError):
                     is_box = False
                 if not is_box:

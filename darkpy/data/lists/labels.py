@@ -23,7 +23,7 @@ import numpy as np
 from darkpy.data.lists.paths import label_path_text
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
-from darkpy.files import decode_text, is_utf_16, open_descriptor
+from darkpy.files import UTF_16_PROBLEM, decode_text, is_utf_16, open_descriptor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +41,6 @@ _BOX_START = re.compile(r"\s*([+-]?\d+)" + rf"\s+({_FLOAT_PATTERN})" * 4, re.ASC
 """Box that C's fscanf reads, whatever follows it."""
 _CLASS_PATTERN = re.compile(r"[+-]?\d{1,9}", re.ASCII)
 NOT_BY_LINE_PROBLEM = "boxes do not end with lines: the numbers are read one after another"
-_UTF_16_PROBLEM = "is UTF-16 text, which no darknet reads: save it as UTF-8"
 
 Box = tuple[float, float, float, float, float]
 
@@ -99,7 +98,7 @@ def read_labels(path: str | os.PathLike[str], classes: int, *, allow_class_only:
     problems: list[str] = []
     text = _read_text_file(file)
     if is_utf_16(text):
-        problems.append(f"{file}: {_UTF_16_PROBLEM}")
+        problems.append(f"{file}: {UTF_16_PROBLEM}")
     for number, box, problem in _parse_boxes(decode_text(text, file, hint=_LABEL_HINT), classes):
         if box is not None:
             box, problem = _check_box(box, problem, allow_class_only)
@@ -131,6 +130,24 @@ def read_tags(path: str | os.PathLike[str], classes: int) -> tuple[tuple[int, ..
             else:
                 problems.append(f"{file}:{number}: {word[:20]!r} is not a class from 0 to {classes - 1}")
     return tuple(sorted(tags)), tuple(problems[:MAX_PROBLEMS_PER_FILE])
+
+
+def read_numbers(path: str | os.PathLike[str], count: int) -> tuple[float, ...]:
+    """Read the first `count` numbers of a file, the target of a regressor; what follows them is not read.
+
+    Raises:  DarkpyError when the file cannot be read, or does not begin with so many numbers.
+    Source:  pjreddie/darknet src/data.c load_regression_labels_paths
+    Differs: numbers that are not there are 0 in darknet, which also takes `nan` and `inf`.
+    """
+    file = str(Path(path))
+    hint = "a label file of a regressor has numbers, between blanks or on lines"
+    words = decode_text(_read_text_file(file), file, hint=hint).split(None, count)[:count]
+    for word in words:
+        if not re.fullmatch(_FLOAT_PATTERN, word, re.ASCII) or not math.isfinite(np.float32(word)):
+            raise DarkpyError(f"{file}: {word[:20]!r} is not a number", hint=hint)
+    if len(words) < count:
+        raise DarkpyError(f"{file}: has {len(words)} numbers, and the network gives {count}", hint=hint)
+    return tuple(map(float, words))
 
 
 def read_label_table(images: Sequence[str], folder: Path, dialect: Dialect | None = None) -> LabelTable:
@@ -203,6 +220,8 @@ def _parse_line(line: str, classes: int = MAX_CLASS) -> tuple[Box | None, str | 
     """Parse class, x, y, w, h. Returns: the box, None if there is none; and a problem, None if there is none."""
     words = line.split()
     try:
+        if "_" in line or not line.isascii():  # numbers of Python, not of C
+            raise ValueError(line)
         class_id, x, y, w, h, *more = map(float, words)
     except ValueError:
         return None, f"{line.strip()[:60]!r} is not `class x y w h`"
@@ -320,7 +339,7 @@ def _parse_by_line(texts: dict[int, bytes], files: Sequence[str], problems: list
             problems.append(str(error))
             continue
         if is_utf_16(text):
-            problems.append(f"{files[index]}: {_UTF_16_PROBLEM}")
+            problems.append(f"{files[index]}: {UTF_16_PROBLEM}")
         for number, box, problem in _parse_boxes(decoded):
             if problem is not None:
                 problems.append(f"{files[index]}:{number}: {problem}")

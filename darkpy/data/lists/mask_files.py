@@ -18,6 +18,8 @@ from darkpy.files import read_text
 
 MAX_FILE_BYTES = 1 << 25
 """Size limit of a mask file; 500 objects with outlines of 5,000 runs are 12 MB."""
+MAX_MASKS_PER_FILE = 5000
+"""Masks that are read of a file: each of them is as large as its image."""
 MAX_PROBLEMS_PER_FILE = 20
 """Further wrong lines of a file are only counted: in a file of another kind every line is wrong."""
 _MASK_HINT = "a mask file has `class run,run,...` on each line: pixels outside the object, inside, outside, ..."
@@ -98,6 +100,8 @@ def read_masks(path: str | os.PathLike[str], classes: int) -> MaskFile:
                 problems.append(f"{file}:{number}: {_describe_line([class_word, runs_word])}")
             elif int(class_word) >= classes:
                 problems.append(f"{file}:{number}: class {class_word} is not from 0 to {classes - 1}")
+            elif len(masks) == MAX_MASKS_PER_FILE:
+                problems.append(f"{file}:{number}: more than {MAX_MASKS_PER_FILE} masks, the limit of a file")
             else:
                 runs_N = np.array(runs_word.split(","), np.int64)
                 masks.append(Mask(int(class_word), runs_N, number))

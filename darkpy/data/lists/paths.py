@@ -11,7 +11,7 @@ from pathlib import Path
 
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
-from darkpy.files import ENCODING_HINT, find_by_tail, read_text
+from darkpy.files import ENCODING_HINT, find_by_tail, read_text, unquote
 
 MAX_LIST_BYTES = 1 << 30  # 14 million images with paths of 70 letters
 MAX_SEARCHED_FOLDERS = 30
@@ -207,6 +207,10 @@ def read_list_lines(path: Path) -> list[str]:
     lines = [line for line in map(str.strip, text.split("\n")) if line]
     if not lines:
         raise DarkpyError(f"{printable(path)}: names no image", hint=_LIST_HINT)
+    if unquote(lines[0]) != lines[0] and not _exists(lines[0], path.parent):
+        lines = list(map(unquote, lines))
+        message = f"{printable(path)}: its paths are in quotes, which no darknet removes; they are read without"
+        warnings.warn(message, DarkpyWarning, stacklevel=3)
     longest = max(lines, key=len)
     suspects = [lines[0]] if _SEVERAL_PATHS.search(lines[0]) else []
     suspects += [longest] if len(longest) > MAX_PATH_LENGTH else []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from darkpy.catalog import require_file
 from darkpy.errors import DarkpyError, DarkpyNote, DarkpyWarning
-from darkpy.files import find_by_tail, is_file, locate, read_text, with_slashes
+from darkpy.files import find_by_tail, is_file, locate, read_text, unquote, with_slashes
 
 MAX_LISTED_LINES = 5
 MAX_SIZE_BYTES = 1 << 22  # the largest in use, the names of ImageNet's 22,000 classes, has 0.5 MB
@@ -125,6 +125,8 @@ KNOWN_KEYS = frozenset({
 })  # fmt: skip
 FILE_KEYS = ("names", "labels", "map", "leaves", "tree", "train", "valid", "test", *DIFFICULT_KEYS.values())
 """Keys that name files to be read."""
+KEYS_OF_OTHERS = {"val": "valid", "nc": "classes", "class": "classes"}
+"""Keys of ultralytics' data.yaml, of which a likelier one has another meaning."""
 MIN_KEY_LIKENESS = 0.65
 """Ratio of difflib from which a known key is suggested for one that nothing reads."""
 
@@ -177,6 +179,9 @@ def read_data(path: str | os.PathLike[str]) -> DataFile:
              are removed in both dialects.
     """
     path = Path(path)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        hint = f"darkpy dataset from-yolo {path} DIR writes one of it, with lists and labels"
+        raise DarkpyError(f"{path}: is a YAML file, not a .data file", hint=hint)
     lines = read_lines(path, hint=_DATA_FILE_HINT, keep_bytes=True)
     entries: dict[str, str] = {}
     for number, line in enumerate(map(str.strip, lines), start=1):
@@ -190,9 +195,13 @@ def read_data(path: str | os.PathLike[str]) -> DataFile:
         elif key in entries:
             _warn(path, number, f"{key[:40]!r} was given before; the first value counts, this one is ignored")
         else:
-            entries[key] = value
+            entries[key] = unquote(value)
+            if entries[key] != value:
+                _warn(path, number, f"{key[:40]}= is in quotes, which no darknet removes; it is read without")
     for key in entries.keys() - KNOWN_KEYS:
-        close = get_close_matches(key.lower(), KNOWN_KEYS - entries.keys(), n=1, cutoff=MIN_KEY_LIKENESS)
+        meaning = KEYS_OF_OTHERS.get(key.lower(), "")
+        close = [meaning] if meaning else get_close_matches(key.lower(), KNOWN_KEYS, n=1, cutoff=MIN_KEY_LIKENESS)
+        close = [name for name in close if name not in entries]
         if close:
             warnings.warn(f"{path}: {key}= is ignored; did you mean {close[0]}=?", DarkpyWarning, stacklevel=2)
     _tell_folders(path, {key: entries[key] for key in FILE_KEYS if key in entries})

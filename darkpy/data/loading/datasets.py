@@ -20,7 +20,7 @@ from darkpy.config.tree import Tree
 from darkpy.data.augment import classification, mosaic
 from darkpy.data.augment.config import ClassificationAugmentConfig, DetectionAugmentConfig
 from darkpy.data.augment.sampler import Sampler
-from darkpy.data.lists.labels import read_labels, read_tags
+from darkpy.data.lists.labels import read_labels, read_numbers, read_tags
 from darkpy.data.lists.paths import find_label
 from darkpy.data.loading.bad_files import Problem
 from darkpy.data.loading.images import load_image
@@ -176,12 +176,7 @@ class ClassificationData:
 
     def make(self, sample_index: int, w: int, h: int, steps: list[str] | None = None) -> TrainingSample:
         """Make a sample, see `Dataset`. steps: gets a description of each step of its augmentation."""
-        config = self.augment_config
-        min_side = max(w, h, *config.crop_range(w)) if self.draft else None
-        opener = ImageOpener(self.paths, self.channels, self.sampler, sample_index, self._read_classes, min_side)
-        rngs = self.sampler.rngs(sample_index, steps)
-        x_CHW, truth_K = classification.compose(opener.open, config, w, h, rngs)
-        return TrainingSample(x_CHW, truth_K, tuple(opener.opened), tuple(opener.problems))
+        return _make_cropped(self, self._read_classes, sample_index, w, h, steps)
 
     def _read_classes(self, path: str, problems: list[Problem]) -> Tensor | None:
         """Make the target of an image.
@@ -206,3 +201,48 @@ class ClassificationData:
         if self.tree is not None:
             return fill_tree(class_ids, self.tree)
         return fill_classes(class_ids, self.classes, self.augment_config.label_smooth_eps)
+
+
+@dataclass(frozen=True, slots=True)
+class RegressionData:
+    """Images whose label files hold numbers.
+
+    numbers: count for each image. draft: as in `ClassificationData`.
+    """
+
+    paths: tuple[str, ...]
+    augment_config: ClassificationAugmentConfig
+    sampler: Sampler
+    numbers: int
+    channels: int = 3
+    draft: bool = False
+
+    def make(self, sample_index: int, w: int, h: int, steps: list[str] | None = None) -> TrainingSample:
+        """Make a sample, see `Dataset`. steps: gets a description of each step of its augmentation."""
+        return _make_cropped(self, self._read_numbers, sample_index, w, h, steps)
+
+    def _read_numbers(self, path: str, problems: list[Problem]) -> Tensor | None:
+        """Read the target of an image. Differs: an image without a label file ends darknet; here it is skipped."""
+        file = path
+        try:
+            file = str(find_label(path, self.augment_config.dialect))
+            return torch.tensor(read_numbers(file, self.numbers))
+        except DarkpyError as error:
+            problems.append(Problem(False, file, error.message))
+            return None
+
+
+def _make_cropped(
+    data: ClassificationData | RegressionData,
+    read_target: ReadTarget[Tensor],
+    sample_index: int,
+    w: int,
+    h: int,
+    steps: list[str] | None,
+) -> TrainingSample:
+    config = data.augment_config
+    min_side = max(w, h, *config.crop_range(w)) if data.draft else None
+    opener = ImageOpener(data.paths, data.channels, data.sampler, sample_index, read_target, min_side)
+    rngs = data.sampler.rngs(sample_index, steps)
+    x_CHW, truth_K = classification.compose(opener.open, config, w, h, rngs)
+    return TrainingSample(x_CHW, truth_K, tuple(opener.opened), tuple(opener.problems))

@@ -24,6 +24,7 @@ from darkpy.diagnostics.checks.duplicate_images import file_digest, image_print
 from darkpy.diagnostics.checks.masks import inspect_masks
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ImageError
+from darkpy.files import ENCODING_HINT, UTF_16_PROBLEM
 from darkpy.finding import Cause, CfgEdit, Finding, Location, Remedy
 from darkpy.ops.boxes import iou
 
@@ -199,7 +200,7 @@ def _repeated(boxes_N5: Tensor) -> Iterator[tuple[int, int]]:
 def _of_problem(problem: str, classes: int) -> Finding:
     """Finding of a problem of `read_labels`, `file:line: message`."""
     place, _, message = problem.partition(": ")
-    hints: tuple[str, ...] = ("correct or delete the line",)
+    hints: tuple[str, ...] = (ENCODING_HINT if message == UTF_16_PROBLEM else "correct or delete the line",)
     if message.startswith("class "):
         hints = ("correct the line", f"a larger classes= than {classes} in the heads, and filters= before them")
     return data_finding("label-line", Location.parse(place), message, *hints)

@@ -19,7 +19,7 @@ from darkpy.data.augment.config import DetectionAugmentConfig
 from darkpy.data.augment.geometry import CLASS_ONLY
 from darkpy.data.augment.sampler import CLASSIFIER_PERIOD_UPDATES, DETECTOR_PERIOD_UPDATES
 from darkpy.data.lists.image_list import known_names
-from darkpy.data.loading.datasets import ClassificationData, DetectionData
+from darkpy.data.loading.datasets import ClassificationData, DetectionData, RegressionData
 from darkpy.data.loading.mask_datasets import MaskData
 from darkpy.diagnostics.monitor.artifacts import network_image
 from darkpy.diagnostics.report.drawing import as_uri
@@ -43,8 +43,9 @@ main,header,nav{max-width:1600px}
 
 @dataclass(frozen=True, slots=True)
 class PreviewSample:
-    """Sample of a training. image: with its boxes. steps: of its augmentation. target: objects, or shares of classes.
+    """Sample of a training. image: with its boxes. steps: of its augmentation.
 
+    target: objects, shares of classes, or numbers.
     sample_index: place in the stream of samples, batch_num: number of the update that trains on it.
     problems: of its files.
     """
@@ -64,7 +65,7 @@ def preview_samples(setup: TrainingSetup, count: int, *, seen: int = 0) -> Itera
     seen: images before the first one. Raises: DarkpyError when the images cannot be used.
     """
     net, dataset = setup.plan.net, setup.source.dataset
-    assert isinstance(dataset, DetectionData | ClassificationData | MaskData)
+    assert isinstance(dataset, DetectionData | ClassificationData | MaskData | RegressionData)
     net.check_batch()
     images = net.minibatch * net.subdivisions
     period = DETECTOR_PERIOD_UPDATES if setup.is_detector else CLASSIFIER_PERIOD_UPDATES
@@ -89,6 +90,8 @@ def preview_samples(setup: TrainingSetup, count: int, *, seen: int = 0) -> Itera
             legend = [(class_id, names[class_id] if class_id < len(names) else str(class_id)) for class_id in class_ids]
             target = ", ".join(name for _, name in legend) or "no mask"
             pixels_HW3 = np.asarray(draw_masks(pixels_HW3, best_HW, legend))
+        elif isinstance(dataset, RegressionData):
+            target = ", ".join(f"{number:g}" for number in sample.truth.tolist())
         else:
             target = _describe_classes(sample.truth, names)
         image = draw(pixels_HW3, objects, scores=False)

@@ -80,7 +80,7 @@ class DetectionSpec(HeadSpec):
         if x.outputs != self.input_count:
             raise ShapeError(
                 f"reads {x.outputs} values, but {self.describe_input()} are {self.input_count}",
-                hint=f"set output={self.input_count} in the connected layer before it",
+                hint=f"[connected] with output={self.input_count} right before it",
             )
         return Shape.vector(self.input_count)
 

@@ -93,6 +93,14 @@ def test_out_is_the_drawing_for_pjreddie(task: Path, run: Run) -> None:
     assert (task / "seen.jpg").exists() and not (task / "predictions.jpg").exists()
 
 
+def test_out_that_ends_in_json_is_alexeyabs_json_in_either_dialect(task: Path, run: Run) -> None:
+    for dialect in ("pjreddie", "alexeyab"):
+        run(*NET, "a.png", "-out", f"{dialect}.json", "--dialect", dialect)
+    first, second = ((task / f"{dialect}.json").read_text() for dialect in ("pjreddie", "alexeyab"))
+    assert json.loads(first)[0]["filename"] == json.loads(second)[0]["filename"] == "a.png"
+    assert not (task / "pjreddie.json.jpg").exists()
+
+
 def test_out_is_json_for_alexeyab(task: Path, run: Run) -> None:
     run(*NET, "-out", "seen.json", "--dialect", "alexeyab", stdin="a.png\nno.png\na.png\n")
     frames = json.loads((task / "seen.json").read_text())

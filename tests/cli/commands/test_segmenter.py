@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from darkpy.data.lists.mask_files import read_masks
+from darkpy.data.lists.mask_files import Mask, encode_runs, format_masks, read_masks
 from darkpy.data.lists.text_files import read_data
 from darkpy.training.setup import open_setup
 from tests.cli.conftest import Run, write_image
@@ -210,3 +210,76 @@ def test_samples_are_drawn(pets: Path, run: Run, cfg: str) -> None:
     assert "16 x 16: cat, hen" in page and "cut out" in page
     image = np.array(PIL.Image.open("seen/001.png"))
     assert image.shape == (16, 16, 3)
+
+
+LEARNING_CFG = """[net]
+width=32
+height=32
+channels=3
+batch=4
+max_batches=300
+policy=constant
+learning_rate=.002
+angle=10
+saturation=1.2
+
+[convolutional]
+filters=8
+size=3
+stride=2
+pad=1
+activation=leaky
+
+[convolutional]
+filters=16
+size=3
+pad=1
+activation=leaky
+
+[convolutional]
+filters=3
+size=1
+activation=linear
+
+[logistic]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["segmenter", "isegmenter"])
+def test_small_network_learns_disks_and_finds_them_at_their_places(pets: Path, run: Run, kind: str) -> None:
+    rng = np.random.default_rng(3)
+    truths = []
+    for number in range(12):
+        w, h = rng.integers(40, 70, 2)
+        y_HW, x_HW = np.mgrid[:h, :w]
+        pixels_HW3 = rng.integers(0, 60, (h, w, 3))
+        is_inside_KHW = np.zeros((3, h, w), bool)
+        for class_id in range(3):
+            x, y, radius = rng.integers(8, w - 8), rng.integers(8, h - 8), rng.integers(6, 14)
+            is_disk_HW = (y_HW - y) ** 2 + (x_HW - x) ** 2 < radius**2
+            is_inside_KHW &= ~is_disk_HW
+            is_inside_KHW[class_id] |= is_disk_HW
+            pixels_HW3[is_disk_HW] = np.eye(3)[class_id] * 200 + rng.integers(0, 40, 3)
+        PIL.Image.fromarray(pixels_HW3.astype(np.uint8)).save(f"images/{number}.png")
+        masks = [Mask(class_id, encode_runs(is_inside_HW)) for class_id, is_inside_HW in enumerate(is_inside_KHW)]
+        Path(f"mask/{number}.txt").write_text(format_masks(masks))
+        truths.append(is_inside_KHW)
+    Path("list.txt").write_text("".join(f"images/{number}.png\n" for number in range(12)))
+    cfg = LEARNING_CFG
+    if kind == "isegmenter":
+        cfg = cfg.replace("filters=3", "filters=5").replace("[logistic]", "[iseg]\nclasses=3\nids=2\n")
+    Path("learn.cfg").write_text(cfg)
+    assert run(kind, "train", "pets.data", "learn.cfg", "-nogpu", "--workers", "0").code == 0
+    code, _, err = run(
+        *(kind, "test", "pets.data", "learn.cfg", "backup/learn.weights", "list.txt", "-nogpu"), "--save-masks", "found"
+    )
+    assert code == 0, err
+    shared = joined = 0
+    for number, is_inside_KHW in enumerate(truths):
+        is_found_KHW = np.zeros_like(is_inside_KHW)
+        for mask in read_masks(f"found/{number}.txt", 3).masks:
+            is_found_KHW[mask.class_id] = mask.render(*is_inside_KHW.shape[:0:-1]) > 0
+        shared += (is_found_KHW & is_inside_KHW).sum()
+        joined += (is_found_KHW | is_inside_KHW).sum()
+    assert shared / joined > 0.7

@@ -90,6 +90,15 @@ def test_faults_of_all_files_are_one_error(root: Path) -> None:
         read_openimages([root / "train-annotations-bbox.csv"], root / "photos")
 
 
+def test_of_columns_of_one_name_the_first_is_read(root: Path) -> None:
+    header = "ImageID,LabelName,XMin,XMax,YMin,YMax,XMin,IsGroupOf"
+    file = put(root / "a.csv", "0a,/m/x,0,0.5,0,1,0.25,0", "0b,/m/x,0,0.5,0,1,0.25", header=header)
+    with pytest.raises(DarkpyError, match=r"a\.csv:3: '0b,/m/x,0,0.5,0,1,0.25' has no box"):
+        read_openimages([file], root / "photos")
+    dataset = read_openimages([put(file, "0a,/m/x,0,0.5,0,1,0.25,0", header=header)], root / "photos")
+    assert dataset.images["0a"].objects[0].box == BoxPx(0, 0, 20, 20)
+
+
 def test_wrong_class_file_is_an_error_with_its_line(root: Path) -> None:
     (root / "class-descriptions-boxable.csv").write_text("/m/01yrx,Cat\n/m/0bt9lr\n")
     with pytest.raises(DarkpyError, match=r"boxable\.csv:2: '/m/0bt9lr' is not a class and its name"):

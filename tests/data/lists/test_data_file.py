@@ -5,8 +5,10 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
+from darkpy.__main__ import main
 from darkpy.data.lists.text_files import DataFile, read_data
 from darkpy.errors import DarkpyError, DarkpyWarning
 
@@ -41,6 +43,23 @@ def test_cfg_is_no_data_file(tmp_path: Path) -> None:
     with pytest.raises(DarkpyError, match=r"x.data:1: '\[net\]' makes it a cfg") as caught:
         read_data(write(tmp_path, "[net]\nbatch=1\n"))
     assert "DATA, CFG, WEIGHTS" in str(caught.value.hint)
+
+
+def test_yaml_of_ultralytics_is_no_data_file_and_the_way_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "data.yaml"
+    path.write_text("train: train\nnames: [cat]\n")
+    with pytest.raises(DarkpyError, match="is a YAML file") as caught:
+        read_data(path)
+    for number in range(2):
+        image = tmp_path / f"train/images/{number}.png"
+        image.parent.mkdir(exist_ok=True, parents=True)
+        PIL.Image.new("RGB", (8, 8)).save(image)
+        (tmp_path / "train/labels").mkdir(exist_ok=True)
+        (tmp_path / f"train/labels/{number}.txt").write_text("0 .5 .5 .5 .5\n")
+    words = str(caught.value.hint).split(" writes ")[0].replace("DIR", str(tmp_path / "new")).split()
+    assert main(words[1:]) == 0
+    (data,) = (tmp_path / "new").glob("*.data")
+    assert read_data(data).find("train")
 
 
 def test_file_is_looked_for_in_the_working_directory_then_beside(

@@ -148,6 +148,12 @@ class TestReadLabels:
         assert len(read_label_table(["a.jpg"], tmp_path)) == 2
         assert read_tags(tmp_path / "a.txt", 3)[0] == (0, 1)
 
+    def test_numbers_of_python_that_c_does_not_read_are_wrong_lines(self, tmp_path: Path) -> None:
+        text = "0_1 .5 .5 .1 .1\n٣ .5 .5 .1 .1\n0 .5 .5 .1_0 .1\n1 .5 .5 .2 .2\n"
+        boxes, problems = read(tmp_path, text)
+        assert len(boxes) == 1 and len(problems) == 3
+        assert len(read_label_table(["a.jpg"], tmp_path)) == 1
+
 
 def test_tags_are_the_classes_of_a_file_once_each(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("4\n 0 4\n\n7 x\n-1")

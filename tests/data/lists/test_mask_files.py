@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from darkpy.data.lists.mask_files import MAX_PROBLEMS_PER_FILE, Mask, encode_runs, format_masks, read_masks
+from darkpy.data.lists.mask_files import (
+    MAX_MASKS_PER_FILE,
+    MAX_PROBLEMS_PER_FILE,
+    Mask,
+    encode_runs,
+    format_masks,
+    read_masks,
+)
 from darkpy.data.lists.paths import mask_path
 from darkpy.errors import DarkpyError
 
@@ -68,6 +75,13 @@ def test_many_wrong_lines_are_counted(tmp_path: Path) -> None:
     file = read_masks(write(tmp_path, "wrong\n" * 50), 2)
     assert len(file.problems) == MAX_PROBLEMS_PER_FILE + 1
     assert file.problems[-1].endswith(": 30 more lines are wrong")
+
+
+def test_number_of_masks_is_limited(tmp_path: Path) -> None:
+    path = write(tmp_path, "1 3,2\n" * (MAX_MASKS_PER_FILE + 2))
+    file = read_masks(path, 2)
+    assert len(file.masks) == MAX_MASKS_PER_FILE
+    assert file.problems[0] == f"{path}:5001: more than 5000 masks, the limit of a file"
 
 
 @pytest.mark.parametrize("name", ["none.txt", "folder"])

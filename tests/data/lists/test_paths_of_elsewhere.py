@@ -47,6 +47,21 @@ def test_same_files_are_read_from_here_with_one_warning(start: str, said: str) -
         assert len(open_list(Path("train.txt")).read_labels()) == 2
 
 
+def test_quotes_around_paths_are_removed_with_one_warning() -> None:
+    """Windows copies paths in quotes."""
+    Path("train.txt").write_text('"data/obj/a.jpg"\n"data/obj/b.jpg"\n')
+    with pytest.warns(DarkpyWarning, match="its paths are in quotes") as caught:
+        assert read_image_list("train.txt") == [Path("data/obj/a.jpg"), Path("data/obj/b.jpg")]
+    assert len(caught) == 1
+    Path("obj.data").write_text("classes=1\ntrain=\"train.txt\"\nnames='obj.names'\n")
+    with pytest.warns(DarkpyWarning) as caught:
+        assert read_data("obj.data").entries == {"classes": "1", "train": "train.txt", "names": "obj.names"}
+    assert [str(warning.message)[:26] for warning in caught] == [
+        "obj.data:2: train= is in q",
+        "obj.data:3: names= is in q",
+    ]
+
+
 def test_files_beside_the_list_are_found_from_anywhere(monkeypatch: pytest.MonkeyPatch, project: Path) -> None:
     Path("data/train.txt").write_text("build/x64/data/obj/a.jpg\nother/c.jpg\n")
     Path("data/obj").rename("data/data")
@@ -87,7 +102,8 @@ def test_folder_with_backslashes_is_made_with_slashes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "meant"), [("validation", "valid"), ("name", "names"), ("Train", "train"), ("backups", "backup")]
+    ("key", "meant"),
+    [("validation", "valid"), ("val", "valid"), ("name", "names"), ("Train", "train"), ("backups", "backup")],
 )
 def test_misspelled_key_is_named(key: str, meant: str) -> None:
     Path("obj.data").write_text(f"classes=1\n{key}=x\n")

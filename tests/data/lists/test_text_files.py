@@ -104,6 +104,13 @@ def test_only_regular_files_are_read(tmp_path: Path, name: str, kind: str) -> No
         READERS[name][1](tmp_path / "file.txt")
 
 
+def test_archive_in_the_place_of_a_text_is_no_weight_file(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_bytes(b"PK\x03\x04" + bytes(60))
+    with pytest.raises(DarkpyError, match="is a zip archive") as caught:
+        read_lines(tmp_path / "x.txt", hint="a list")
+    assert caught.value.hint == "a list"
+
+
 def test_utf_16_is_warned_about_once(tmp_path: Path) -> None:
     (tmp_path / "x.names").write_text("Hund\nK\u00e4fer\n", encoding="utf-16")
     with pytest.warns(DarkpyWarning, match="is UTF-16 text, which no darknet reads") as caught:

@@ -1,0 +1,161 @@
+"""Networks that estimate numbers, and networks that give an image several tags: darknet's `regressor` and `tag`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from darkpy.cli.commands.train import HELP_BODY, TrainOptions, run_command, train_options
+from darkpy.cli.load import open_network
+from darkpy.cli.options import (
+    CFG_PATH,
+    FILE_PATH,
+    WEIGHTS_PATH,
+    Command,
+    LoadOptions,
+    json_option,
+    max_pixels_option,
+    network_options,
+)
+from darkpy.cli.predictions import print_predictions
+from darkpy.data.lists.text_files import names_for
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from darkpy.evaluation.classify import Ranking
+    from darkpy.evaluation.image_outputs import ImageOutput
+
+MAX_TAGS = 10
+TAG_NAMES = Path("data/tags.txt")
+
+TRAIN_HELP = f"""darknet's `regressor train`: train a network that estimates numbers, such as an age or an angle.
+
+\b
+  darkpy regressor train ages.data ages.cfg
+  darkpy regressor train ages.data ages.cfg backup/ages.backup
+
+The label file of an image (photos/7.txt for photos/7.jpg) holds its numbers, as many as the network's last layer has
+outputs: [connected] with output=1 activation=linear, say, and [cost] type=sse after it. Images are cropped, rotated,
+mirrored and recolored as those of a classifier, by the keys of [net]; the numbers stay as they are.
+
+{HELP_BODY.format(more="")}"""
+TEST_HELP = """darknet's `regressor test`: estimate the numbers of images, or of those named on standard input.
+
+\b
+  darkpy regressor test ages.cfg backup/ages.weights photo.jpg
+  darkpy regressor test ages.cfg backup/ages.weights photos/ --json
+
+IMAGES are files, folders and lists (.txt); they are letterboxed. A line has all numbers of an image, where darknet
+prints the first; the time printed covers everything for one image, reading included.
+"""
+TAG_TRAIN_HELP = f"""darknet's `tag train`: train a network that gives an image any number of tags.
+
+\b
+  darkpy tag train tags.cfg --data tags.data
+  darkpy tag train tags.cfg backup/tags.backup --data tags.data
+
+The label file of an image (photos/7.txt for photos/7.jpg) holds the numbers of its tags, counted from 0; the network
+ends in [logistic], or in [cost]. min_crop, the ratios and aspect of [net] are not read, as in darknet, which takes the
+list and the folder for weights of its author's machine; here --data names them.
+
+{HELP_BODY.format(more="")}"""
+TAG_TEST_HELP = """darknet's `tag test`: print the ten best tags of images, or of those named on standard input.
+
+\b
+  darkpy tag test tags.cfg backup/tags.weights photo.jpg --names tags.txt
+  darkpy tag test tags.cfg backup/tags.weights photos/ --json
+
+IMAGES are files, folders and lists (.txt). An image is scaled until its shorter side is the network's width, and seen
+as a whole: the network must take any size. The time printed covers everything for one image, reading included.
+"""
+
+
+@click.command("train", cls=Command, help=TRAIN_HELP)
+@click.argument("data", type=FILE_PATH)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH, required=False)
+@train_options
+def train_regressor(data: Path, cfg: Path, weights: Path | None, **options: Unpack[TrainOptions]) -> int:
+    return run_command(cfg, data, weights, "regressor", options)
+
+
+@click.command("train", cls=Command, help=TAG_TRAIN_HELP)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH, required=False)
+@click.option("--data", type=FILE_PATH, required=True, help="The .data file: train= and backup=.")
+@train_options
+def train_tagger(cfg: Path, weights: Path | None, data: Path, **options: Unpack[TrainOptions]) -> int:
+    return run_command(cfg, data, weights, "tagger", options)
+
+
+@click.command("test", cls=Command, help=TEST_HELP)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH)
+@click.argument("images", type=FILE_PATH, nargs=-1)
+@json_option
+@network_options
+@max_pixels_option
+def test_regressor(cfg: Path, weights: Path, images: tuple[Path, ...], as_json: bool, load: LoadOptions) -> int:
+    from darkpy.data.lists.paths import expand_paths
+    from darkpy.evaluation.classify import class_count
+    from darkpy.evaluation.image_outputs import image_outputs
+    from darkpy.evaluation.image_views import OneView
+    from darkpy.ops.resample import letterbox
+
+    paths = expand_paths(images) if images else None
+    network = open_network(cfg, weights, load, examples=paths or ())
+    class_count(network)
+
+    def lines(output: ImageOutput, seconds: float) -> Iterator[str]:
+        yield f"Predicted: {' '.join(f'{number:f}' for number in output.numbers)}"
+        yield f"{output.path}: Predicted in {seconds:f} seconds."
+
+    return print_predictions(
+        lambda some, batch_size: image_outputs(network, some, OneView(letterbox), batch_size=batch_size),
+        paths,
+        lines=lines,
+        record=lambda output: {"numbers": output.numbers},
+        as_json=as_json,
+    )
+
+
+@click.command("test", cls=Command, help=TAG_TEST_HELP)
+@click.argument("cfg", type=CFG_PATH)
+@click.argument("weights", type=WEIGHTS_PATH)
+@click.argument("images", type=FILE_PATH, nargs=-1)
+@click.option(
+    "--names", type=FILE_PATH, help=f"Names of the tags, one per line.  [default: {TAG_NAMES}, or their numbers]"
+)
+@json_option
+@network_options
+@max_pixels_option
+def test_tagger(
+    cfg: Path, weights: Path, images: tuple[Path, ...], names: Path | None, as_json: bool, load: LoadOptions
+) -> int:
+    from darkpy.data.lists.paths import expand_paths
+    from darkpy.evaluation.classify import ClassifierOptions, class_count, classify
+    from darkpy.evaluation.image_views import OneView, fit_short_side
+
+    paths = expand_paths(images) if images else None
+    network = open_network(cfg, weights, load, accelerated=False).for_inference()
+    count = class_count(network)
+    file = names or (TAG_NAMES if TAG_NAMES.is_file() else None)
+    tag_names = names_for(count, file) if file else tuple(map(str, range(count)))
+    options = ClassifierOptions(views=OneView(fit_short_side), top=MAX_TAGS)
+
+    def lines(ranking: Ranking, seconds: float) -> Iterator[str]:
+        yield f"{ranking.path}: Predicted in {seconds:f} seconds."
+        for tag, prob in zip(ranking.class_ids, ranking.probs, strict=True):
+            yield f"{100 * prob:.1f}%: {tag_names[tag]}"
+
+    return print_predictions(
+        lambda some, _: classify(network, some, options),  # each image has a size of its own
+        paths,
+        lines=lines,
+        record=lambda ranking: {"tags": ranking.to_dicts(tag_names)},
+        as_json=as_json,
+    )
