@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from darkpy.evaluation.counting import ObjectCounter, RegionCount
     from darkpy.evaluation.result import Object, Result
     from darkpy.evaluation.runner import evaluate
+    from darkpy.evaluation_run import write_evaluation_report
     from darkpy.export.onnx_files import export_onnx
     from darkpy.inference.accelerate import accelerate
     from darkpy.network import Network
@@ -70,6 +71,7 @@ __all__ = [
     "make_custom_cfg",
     "plan",
     "train",
+    "write_evaluation_report",
 ]
 
 __version__ = "0.2.0"
@@ -95,6 +97,7 @@ _LAZY_MODULES = {
     "export_onnx": "darkpy.export.onnx_files",
     "make_custom_cfg": "darkpy.custom_cfg",
     "train": "darkpy.training_run",
+    "write_evaluation_report": "darkpy.evaluation_run",
 }
 """Modules of public names that need torch."""
 

@@ -65,7 +65,7 @@ def detect(
     _check_arguments(
         network, {"thresh": thresh, "nms": nms, "tree_thresh": tree_thresh}, batch_size, letterbox, on_error
     )
-    by_class = _names_by_class(network, names)
+    by_class = names_by_class(network, names)
     options = DetectOptions(thresh=thresh, tree_thresh=tree_thresh, nms=nms, letterbox=letterbox)
     grid = None if tiles is None else TileGrid.parse(tiles)
     frames = open_frames(source, channel_order=channel_order)
@@ -118,7 +118,8 @@ def _check_arguments(
     require_detector(network)
 
 
-def _names_by_class(network: Network, names: Sequence[str] | str | os.PathLike[str] | None) -> tuple[str, ...]:
+def names_by_class(network: Network, names: Sequence[str] | str | os.PathLike[str] | None) -> tuple[str, ...]:
+    """Return a name for each class of a network; names as in `detect`. Raises: DarkpyError for too few names."""
     class_count = max(head.class_count for head in network.heads)
     if names is None:
         names = find_names(network.plan.file)

@@ -49,6 +49,8 @@ class Network(nn.Module):
             )
         self.plan = plan
         self.header = weightfile.Header.new(plan.dialect)
+        self.weights_file = ""
+        """From which `load_weights` has filled the layers last."""
         self.frozen_layers = 0
         """Number of the first layers that `freeze` has frozen, besides those that the cfg freezes."""
         built = [node.spec.build(node.inputs, plan.net) for node in plan.nodes]
@@ -261,6 +263,7 @@ class Network(nn.Module):
             path, self.plan, self.built, start=start, cutoff=cutoff, allow_partial=allow_partial, mapped=mapped
         )
         self.header = report.header
+        self.weights_file = os.fspath(path)
         return report
 
     def save_weights(self, path: str | os.PathLike[str], *, cutoff: int | None = None) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from darkpy.diagnostics.monitor.policy import BadRunError
+from darkpy.diagnostics.monitor.run_log import LoggedMap
 from darkpy.errors import DarkpyError, WeightsError
 from darkpy.finding import Finding, count_text
 from darkpy.training.callbacks import Callbacks
@@ -241,9 +242,10 @@ class TrainingSession:
             self.mean = mean = evaluation.mean
             if checkpoints is not None:
                 checkpoints.best = max(checkpoints.best, mean, ema_mean or 0.0)
+            judged = LoggedMap(batch_num=n, mean=mean, ema=math.nan if ema_mean is None else ema_mean)
             if self.monitor is not None:
-                self.monitor.log_map(n, mean, ema_mean)
-            self._draw(lambda chart: chart.judge(n, mean))
+                self.monitor.log_map(judged)
+            self._draw(lambda chart: chart.judge(judged))
         report = ValidationReport(
             batch_num=n,
             mean=evaluation.mean,

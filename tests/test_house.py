@@ -49,6 +49,7 @@ ARROWS: dict[str, set[str]] = {  # what each part of the package may import besi
     "training": GRAPH | {"data", "evaluation"},
     "sequences": GRAPH | {"training"},
     "diagnostics": GRAPH | {"data", "anchors", "evaluation", "training"},
+    "evaluation_run": GRAPH | {"data", "evaluation", "detection_run", "training", "diagnostics"},
     "serving": GRAPH | {"data", "sources", "evaluation", "diagnostics", "training_session"},
     "training_session": GRAPH | {"data", "evaluation", "training", "diagnostics"},
     "training_run": GRAPH | {"catalog", "data", "evaluation", "training", "diagnostics", "training_session"},

@@ -83,10 +83,14 @@ class MeanAveragePrecision:
         return _ratio(self.iou_sum, self.tp + self.fp)
 
 
+_ONLY_DIFFICULT = -2
+"""Object of a detection that matches only difficult ones; -1 is that of one that matches none."""
+
+
 class MatchedDetections(NamedTuple):
     """Detections of some images, each with the object of its class that it overlaps most.
 
-    box_D: the index of its box. truth_D: -1 if it overlaps no object by more than iou_thresh. is_counted_D: above
+    box_D: the index of its box. truth_D: below 0 if it overlaps no object by more than iou_thresh. is_counted_D: above
     thresh, so that it is a true positive (is_tp_D) or a false one.
     """
 
@@ -140,7 +144,8 @@ class AveragePrecision:
 
     iou_thresh: IoU above which a detection counts as correct.
     thresh: score above which detections count as TP or FP; the average precision itself ranks all of them.
-    difficult: objects that need not be found; detections that match only these are not ranked.
+    difficult: objects that need not be found. Detections that match only these are not ranked, but count as false
+        positives above thresh.
     Source:  AlexeyAB/darknet src/detector.c validate_detector_map
     Differs: without any detection everything is 0; darknet reads before its array, and prints NaN.
     """
@@ -179,22 +184,24 @@ class AveragePrecision:
         for row_K, mask_D in zip(self._counts_2K, (is_tp_D, is_counted_D & ~is_tp_D), strict=True):
             row_K += torch.bincount(class_D[mask_D], minlength=self._classes)
         self._iou_sum += float(iou_D[is_tp_D].sum(dtype=torch.float64))
-        matched = MatchedDetections(box_D, class_D, score_D, truth_D, is_counted_D, is_tp_D)
         if self._difficult is not None:
             difficult_D, _ = self._difficult.find(boxes_D4, group_D, self.iou_thresh)
-            is_ranked_D = (truth_D >= 0) | (difficult_D < 0)
-            score_D, class_D, truth_D = (tensor[is_ranked_D] for tensor in (score_D, class_D, truth_D))
+            truth_D = torch.where((truth_D < 0) & (difficult_D >= 0), _ONLY_DIFFICULT, truth_D)
         self._scores.append(score_D)
         self._class_and_truth.append(torch.stack((class_D, truth_D)).int())
-        return matched
+        return MatchedDetections(box_D, class_D, score_D, truth_D, is_counted_D, is_tp_D)
 
     def ranked(self, *, in_order: bool = False) -> RankedDetections:
         """Rank all detections so far.
 
-        in_order: the first of several detections that match an object, in darknet's order, is the true positive, as in
-            the counts of `detector map`; else the one with the highest score, as in the average precision.
+        in_order: as the counts of `detector map` have it: the first of several detections that match an object, in
+            darknet's order, is the true positive, and those that match only difficult objects are false ones; else as
+            the average precision has it: the one with the highest score, and these are left out.
         """
         score_N, (class_N, truth_N) = torch.cat(self._scores), torch.cat(self._class_and_truth, dim=1).long()
+        if not in_order:
+            is_ranked_N = truth_N != _ONLY_DIFFICULT
+            score_N, class_N, truth_N = score_N[is_ranked_N], class_N[is_ranked_N], truth_N[is_ranked_N]
         ranked_N = score_N.argsort(descending=True, stable=True)
         if in_order:
             is_tp_N = first_occurrences(truth_N, self._truths.count)[ranked_N]

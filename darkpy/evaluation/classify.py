@@ -185,6 +185,16 @@ class Accuracy:
         return class_ids[0]
 
     @property
+    def problems(self) -> Iterator[str]:
+        """Messages about images of which the class is unclear."""
+        for message, files in (
+            ("no label occurs in the path of", self.unlabeled),
+            ("several labels occur, and the first one counts, in the path of", self.ambiguous),
+        ):
+            if files:
+                yield f"{message} {len(files)} of {self.images} images; first: {files[0]}"
+
+    @property
     def top_1(self) -> float:
         return self._top_1 / self.images
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from darkpy.data.lists.labels import read_labels
-from darkpy.data.lists.paths import find_label
+from darkpy.data.lists.paths import find_label, read_image_list
+from darkpy.data.lists.text_files import DIFFICULT_KEYS, DataFile
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 
@@ -35,6 +36,13 @@ class GroundTruth:
 
     def __len__(self) -> int:
         return len(self.image_N)
+
+    def messages(self, images: int) -> Iterator[str]:
+        """Warnings about label files. images: number of images of the list."""
+        if self.missing:
+            yield f"images without labels: {len(self.missing)} of {images}; first: {self.missing[0]}"
+        if self.problems:
+            yield f"invalid lines in label files: {len(self.problems)}; first: {self.problems[0]}"
 
 
 def read_ground_truth(paths: Sequence[str | os.PathLike[str]], dialect: Dialect, classes: int) -> GroundTruth:
@@ -61,3 +69,23 @@ def read_ground_truth(paths: Sequence[str | os.PathLike[str]], dialect: Dialect,
         raise DarkpyError(f"no image of the list has labels; the first one's: {missing[0]}", hint=_NO_LABELS_HINT)
     boxes_N5 = torch.cat(boxes)
     return GroundTruth(torch.cat(indices), boxes_N5[:, 4].long(), boxes_N5[:, :4], tuple(missing), tuple(problems))
+
+
+def read_difficult(
+    data: DataFile, paths: Sequence[str | os.PathLike[str]], dialect: Dialect, classes: int
+) -> GroundTruth | None:
+    """Read the objects of the `difficult` list of a `.data` file, which need not be found; None if it has none.
+
+    paths: the images of its `valid` list.
+    Raises: DarkpyError as `read_ground_truth`, and when the two lists have different lengths.
+    """
+    file = data.find(DIFFICULT_KEYS["valid"])
+    if file is None:
+        return None
+    images = read_image_list(file)
+    if len(images) != len(paths):
+        raise DarkpyError(
+            f"{file}: lists {len(images)} images, the list of valid= has {len(paths)}",
+            hint="difficult= and valid= must name the same images in the same order",
+        )
+    return read_ground_truth(images, dialect, classes)

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from darkpy.data.lists.image_list import LIST_SUFFIXES, open_list, open_lists
+from darkpy.data.lists.image_list import LIST_SUFFIXES, open_list
+from darkpy.data.lists.text_files import read_data
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision, map_options
 from darkpy.evaluation.detect import BATCH_SIZE, DetectOptions, ImageStatus, detect_batches, require_detector
-from darkpy.evaluation.ground_truth import read_ground_truth
+from darkpy.evaluation.ground_truth import read_difficult, read_ground_truth
 from darkpy.evaluation.tiles import TileGrid
 from darkpy.network import Network
 from darkpy.ops.boxes import Detections
@@ -89,21 +90,12 @@ def evaluate(
     truths = read_ground_truth(paths, network.plan.dialect, class_count)
     difficult = None
     if Path(images).is_file() and Path(images).suffix.lower() not in LIST_SUFFIXES:
-        others = open_lists(Path(images), ("valid", "difficult")).get("difficult")
-        if others is not None and len(others.images) != len(paths):
-            raise DarkpyError(f"{images}: difficult= and valid= list different numbers of images")
-        if others is not None:
-            files = [others.file(index) for index in range(len(paths))]
-            difficult = read_ground_truth(files, network.plan.dialect, class_count)
+        difficult = read_difficult(read_data(images), paths, network.plan.dialect, class_count)
     precision = AveragePrecision(truths, class_count, iou_thresh=iou_thresh, thresh=thresh, difficult=difficult)
     metrics = [Metric(map_options(network, letterbox), precision.add)]
     statuses = list(run_metrics(network, paths, metrics, batch_size=batch_size, tiles=tiles))
     unreadable = [status.error.message for status in statuses if status.error is not None]
-    for problem, messages in (
-        ("labels missing", truths.missing),
-        ("invalid labels", truths.problems),
-        ("unreadable images", unreadable),
-    ):
-        if messages:
-            warnings.warn(f"{problem}: {len(messages)}; first: {messages[0]}", DarkpyWarning, stacklevel=2)
+    problems = [f"unreadable images: {len(unreadable)}; first: {unreadable[0]}"] if unreadable else []
+    for problem in (*truths.messages(len(paths)), *problems):
+        warnings.warn(problem, DarkpyWarning, stacklevel=2)
     return precision.result(points)

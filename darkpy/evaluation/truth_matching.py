@@ -102,12 +102,12 @@ def match_greedily(detection_P: Tensor, truth_P: Tensor, overlap_P: Tensor, scor
 
 
 def first_occurrences(index_N: Tensor, count: int) -> Tensor:
-    """Mask of the first occurrence of each of the indices 0 to count - 1; -1 is never one."""
+    """Mask of the first occurrence of each of the indices 0 to count - 1; a number below 0 is never one."""
     position_N = torch.arange(len(index_N))
     is_index_N = index_N >= 0
     first = torch.full((count + 1,), len(index_N))
     first.scatter_reduce_(0, index_N[is_index_N], position_N[is_index_N], "amin")
-    return first[index_N] == position_N  # -1 reads the last entry, which is never written
+    return first[index_N.clamp(min=-1)] == position_N  # -1 reads the last entry, which is never written
 
 
 def position_in_group(group_N: Tensor) -> Tensor:

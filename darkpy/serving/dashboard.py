@@ -124,7 +124,7 @@ class TrainingDashboard:
             return b""
         drawing = draw_chart(
             [(update.batch_num, update.average) for update in log.updates],
-            [(validation.batch_num, validation.mean) for validation in log.maps],
+            log.maps,
             max_batches=_max_batches(log),
             max_loss=self._max_loss,
             title=Path(log.run.cfg).stem,

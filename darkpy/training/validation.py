@@ -14,7 +14,7 @@ from darkpy.data.lists.image_list import known_names
 from darkpy.data.lists.paths import read_image_list
 from darkpy.errors import DarkpyError, DarkpyWarning, ImageError
 from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision, map_options
-from darkpy.evaluation.ground_truth import GroundTruth, read_ground_truth
+from darkpy.evaluation.ground_truth import GroundTruth, read_difficult, read_ground_truth
 from darkpy.evaluation.runner import Metric, run_metrics
 from darkpy.network import Network
 from darkpy.training.best_weights import BestMetric, parse_metric
@@ -89,14 +89,17 @@ class DetectorValidation(Validation):
         classes: int,
         thresh: float,
         iou_thresh: float,
+        difficult: GroundTruth | None = None,
     ) -> None:
         super().__init__(network, metric, interval)
-        self.paths, self.ground_truth, self.classes = paths, ground_truth, classes
+        self.paths, self.ground_truth, self.difficult, self.classes = paths, ground_truth, difficult, classes
         self.thresh, self.iou_thresh = thresh, iou_thresh
 
     def evaluate(self, report: UpdateReport) -> Evaluation | None:
         rankings = {
-            iou: AveragePrecision(self.ground_truth, self.classes, iou_thresh=iou, thresh=self.thresh)
+            iou: AveragePrecision(
+                self.ground_truth, self.classes, iou_thresh=iou, thresh=self.thresh, difficult=self.difficult
+            )
             for iou in dict.fromkeys((self.iou_thresh, *self.metric.iou_threshs))
         }
         options = map_options(self.network)
@@ -184,12 +187,14 @@ def open_validation(
     if not setup.is_detector:
         labels = read_class_labels(setup.data, setup.classes)
         return ClassifierValidation(network, metric, interval, paths=paths, labels=labels)
+    dialect = setup.plan.dialect
     return DetectorValidation(
         network,
         metric,
         interval,
         paths=paths,
-        ground_truth=read_ground_truth(paths, setup.plan.dialect, setup.classes),
+        ground_truth=read_ground_truth(paths, dialect, setup.classes),
+        difficult=None if valid_list is None else read_difficult(setup.data, paths, dialect, setup.classes),
         classes=setup.classes,
         thresh=thresh,
         iou_thresh=iou_thresh,

@@ -48,8 +48,10 @@ def random_run(seed: int) -> tuple[GroundTruth, Detections]:
     return GroundTruth(image_N, class_N, boxes_N4), Detections(image_N[chosen_M], boxes_M4, score_M, prob_MK)
 
 
-def ranking(truth: GroundTruth, detections: Detections, thresh: float = 0.25) -> AveragePrecision:
-    precision = AveragePrecision(truth, CLASSES, thresh=thresh)
+def ranking(
+    truth: GroundTruth, detections: Detections, thresh: float = 0.25, difficult: GroundTruth | None = None
+) -> AveragePrecision:
+    precision = AveragePrecision(truth, CLASSES, thresh=thresh, difficult=difficult)
     precision.add(detections)
     return precision
 
@@ -68,11 +70,18 @@ def test_box_with_a_low_score_takes_its_object_as_in_detector_map_if_it_comes_fi
     assert precision.ranked().is_tp_N.tolist() == [True, False]
 
 
+@pytest.mark.parametrize("difficult", [0, 25, 60])
 @pytest.mark.parametrize("thresh", [0.0, 0.25, 0.63, 0.9, 1.0])
-def test_counts_at_a_threshold_are_those_of_detector_map(thresh: float) -> None:
+def test_counts_at_a_threshold_are_those_of_detector_map(thresh: float, difficult: int) -> None:
+    """Also with difficult objects: what matches only these is not ranked, but counts as false in both."""
     truth, detections = random_run(1)
-    tp_KS, fp_KS = counts_above(ranking(truth, detections).ranked(in_order=True))
-    result = ranking(truth, detections, thresh).result()
+    apart = GroundTruth(truth.image_N[:difficult], truth.class_N[:difficult], truth.boxes_N4[:difficult])
+    truth = GroundTruth(truth.image_N[difficult:], truth.class_N[difficult:], truth.boxes_N4[difficult:])
+    precision = ranking(truth, detections, difficult=apart)
+    tp_KS, fp_KS = counts_above(precision.ranked(in_order=True))
+    result = ranking(truth, detections, thresh, apart).result()
+    assert result.fp + result.tp == (detections.prob_MK > torch.tensor(thresh)).sum()
+    assert (len(precision.ranked().score_N) < 50) == bool(difficult)
     step = round(100 * thresh)
     assert tp_KS[:, step].tolist() == [row.tp for row in result.classes]
     assert fp_KS[:, step].tolist() == [row.fp for row in result.classes]

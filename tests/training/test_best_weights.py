@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from darkpy.training.auto_resume import find_checkpoint
 from darkpy.training.best_weights import BestMetric, BestValue, parse_metric
 from darkpy.training.checkpoints import digest_file, open_resume, write_resume
 from darkpy.training.reports import UpdateReport
+from darkpy.training.setup import open_setup
 from darkpy.training.validation import Evaluation
 from tests.test_training_run import Recorder, folder, write_cfg
 from tests.test_training_run import train as train_monitored
@@ -292,3 +294,25 @@ def test_value_over_several_iou_thresholds_is_the_mean_of_their_maps() -> None:
     ).evaluate(UpdateReport(batch_num=1, loss=1, average=1, rate=1, seen=1, images=1))
     assert evaluation is not None and evaluation.mean == means[0] > means[2]
     assert evaluation.value == pytest.approx(sum(means) / 3)
+
+
+def test_difficult_objects_count_while_training_as_in_detector_map() -> None:
+    network = darkpy.load(SAMPLE_CFG, SAMPLE_CFG.with_suffix(".weights"))
+    list(write_synthetic_dataset(SyntheticConfig(images=1, valid=3, size=128, seed=0), Path("shapes")))
+    data, labels = Path("shapes/sample.data"), sorted(Path("shapes/valid").glob("*.txt"))
+    Path("hard").mkdir()
+    Path("hard.list").write_text("".join(f"hard/{file.stem}.jpg\n" for file in labels))
+    for file in labels:
+        first, *others = file.read_text().splitlines(keepends=True)
+        Path("hard", file.name).write_text(first)
+        file.write_text("".join(others))
+    setup = open_setup(network.plan, read_data(data), seed=0)
+    means = []
+    for more in ("", "difficult=hard.list\n"):
+        data.write_text(data.read_text() + more)
+        setup = replace(setup, data=read_data(data))
+        judge = validation.open_validation(network, setup, 1, thresh=0.25, iou_thresh=0.5)
+        evaluation = judge.evaluate(UpdateReport(batch_num=1, loss=1, average=1, rate=1, seen=1, images=1))
+        assert evaluation is not None and evaluation.result == darkpy.evaluate(network.eval(), data)
+        means.append(evaluation.mean)
+    assert means[0] < means[1]

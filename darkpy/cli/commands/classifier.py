@@ -22,14 +22,14 @@ from darkpy.cli.options import (
     network_options,
 )
 from darkpy.cli.predictions import print_predictions
-from darkpy.data.lists.text_files import DataFile, names_for, read_data
+from darkpy.data.lists.text_files import DataFile, names_for, read_data, read_top
 from darkpy.dialect import Dialect
-from darkpy.errors import DarkpyError
 from darkpy.evaluation import formats
 
 if TYPE_CHECKING:
     from darkpy.evaluation.classifier_report import ClassifierReport
     from darkpy.evaluation.classify import Accuracy, Ranking
+    from darkpy.evaluation.detector_report import EvaluatedRun
     from darkpy.network import Network
 
 DEFAULT_BATCH_SIZE = 16
@@ -124,50 +124,35 @@ def classify(
 
 
 def warn_of_labels(accuracy: Accuracy) -> None:
-    for message, files in (
-        ("no label occurs in the path of", accuracy.unlabeled),
-        ("several labels occur, and the first one counts, in the path of", accuracy.ambiguous),
-    ):
-        if files:
-            console.warn(f"{message} {len(files)} of {accuracy.images} images; first: {files[0]}")
+    for problem in accuracy.problems:
+        console.warn(problem)
 
 
 def evaluate_classifier(
-    network: Network, data_file: DataFile, paths: Sequence[Path], weights: Path, batch_size: int | None, as_json: bool
+    network: Network,
+    data_file: DataFile,
+    paths: Sequence[Path],
+    run: EvaluatedRun,
+    batch_size: int | None,
+    as_json: bool,
 ) -> ClassifierReport:
     """Classify all images of a list, print the accuracy of each class, and return all numbers.
 
     Raises: DarkpyError as `classifier valid` does.
     """
-    import darkpy
-    from darkpy.evaluation.classifier_report import (
-        ClassifierErrors,
-        accuracy_lines,
-        class_accuracies,
-        make_classifier_report,
-    )
-    from darkpy.evaluation.classify import Accuracy, class_count, classify, valid_options
-    from darkpy.evaluation.detector_report import EvaluatedRun
-    from darkpy.training.setup import read_class_labels
+    from darkpy.evaluation.classifier_report import accuracy_lines, class_accuracies
+    from darkpy.evaluation_run import ClassifierEvaluation
 
-    classes = class_count(network)
-    labels = read_class_labels(data_file, classes)
-    names_file = data_file.find("names")
-    top = min(read_top(data_file) if "top" in data_file.entries else DEFAULT_CLASSIFY_TOP, classes)
-    options = valid_options(network, top, data_file.find("leaves"))
-    errors = ClassifierErrors(Accuracy(labels))
-    batch_size = batch_size or DEFAULT_BATCH_SIZE
-    for ranking in console.track(classify(network, paths, options, batch_size=batch_size), len(paths)):
+    evaluation = ClassifierEvaluation(network, data_file, paths)
+    for ranking in console.track(evaluation.run(batch_size), len(paths)):
         if ranking.error is not None:
             console.error(ranking.error)
-        errors.add(ranking)
-    warn_of_labels(errors.accuracy)
-    run = EvaluatedRun(network.plan.file, str(weights), str(data_file.path), darkpy.__version__)
-    names = names_for(classes, names_file) if names_file is not None else labels
-    report = make_classifier_report(run, names, errors, top)
+    for problem in evaluation.problems:
+        console.warn(problem)
+    report = evaluation.report(run)
     if as_json:
         counts = {"images": len(paths), "unreadable": len(report.unreadable), "unlabelled": len(report.unlabeled)}
-        accuracies = {"top_1": report.top_1, "k": top, "top_k": report.top_k, "classes": class_accuracies(report)}
+        accuracies = {"top_1": report.top_1, "k": report.k, "top_k": report.top_k, "classes": class_accuracies(report)}
         console.echo(json.dumps({**counts, **accuracies}))
     else:
         console.echo("\n".join(accuracy_lines(report)))
@@ -212,10 +197,3 @@ def find_names_file(data: DataFile) -> Path | None:
         return names
     labels = data.find("labels", DEFAULT_LABELS)
     return labels if labels and ("labels" in data.entries or labels.is_file()) else None
-
-
-def read_top(data: DataFile) -> int:
-    text = data.entries.get("top", "1")
-    if not text.isdecimal() or not int(text[:18]):
-        raise DarkpyError(f"{data.path}: top={text[:20]} is not a number of classes", hint="top=5, for example")
-    return int(text[:18])

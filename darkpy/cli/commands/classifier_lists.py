@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from darkpy.cli.commands.classifier import DEFAULT_BATCH_SIZE, find_names_file, read_top, top_option
+from darkpy.cli.commands.classifier import DEFAULT_BATCH_SIZE, find_names_file, top_option
 from darkpy.cli.load import open_network
 from darkpy.cli.options import (
     CFG_PATH,
@@ -20,7 +20,7 @@ from darkpy.cli.options import (
     network_options,
 )
 from darkpy.cli.predictions import print_lines
-from darkpy.data.lists.text_files import names_for, read_data
+from darkpy.data.lists.text_files import names_for, read_data, read_top
 from darkpy.errors import DarkpyError
 
 if TYPE_CHECKING:

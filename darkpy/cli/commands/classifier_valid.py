@@ -9,7 +9,7 @@ from time import perf_counter
 import click
 
 from darkpy.cli import console
-from darkpy.cli.commands.classifier import DEFAULT_BATCH_SIZE, read_top, top_option, warn_of_labels
+from darkpy.cli.commands.classifier import DEFAULT_BATCH_SIZE, top_option, warn_of_labels
 from darkpy.cli.load import open_network
 from darkpy.cli.options import (
     CFG_PATH,
@@ -22,7 +22,7 @@ from darkpy.cli.options import (
     max_pixels_option,
     network_options,
 )
-from darkpy.data.lists.text_files import read_data
+from darkpy.data.lists.text_files import read_data, read_top
 from darkpy.errors import DarkpyError
 
 MAX_BATCH_SIZE = 1024

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,9 +34,7 @@ from darkpy.files import require_output_folder, write_folder
 
 if TYPE_CHECKING:
     from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision
-    from darkpy.evaluation.coco import CocoPrecision
     from darkpy.evaluation.detect import ImageStatus
-    from darkpy.evaluation.error_analysis import ErrorAnalysis
     from darkpy.evaluation.ground_truth import GroundTruth
     from darkpy.evaluation.runner import Metric
 
@@ -194,22 +192,16 @@ class EvaluationSession:
 
     def read_ground_truth(self) -> GroundTruth:
         """Read the labels of the images; warn about missing and invalid ones."""
-        return self._read_labels(self.paths)
+        from darkpy.evaluation.ground_truth import read_ground_truth
+
+        return self._warned(read_ground_truth(self.paths, self.network.plan.dialect, len(self.names)))
 
     def read_difficult(self) -> GroundTruth | None:
         """Read the objects of the difficult= list, which do not count as missed. Raises: DarkpyError."""
-        from darkpy.data.lists.paths import read_image_list
+        from darkpy.evaluation.ground_truth import read_difficult
 
-        file = self.data.find("difficult")
-        if file is None:
-            return None
-        paths = read_image_list(file)
-        if len(paths) != len(self.paths):
-            raise DarkpyError(
-                f"{file}: lists {len(paths)} images, the list of valid= has {len(self.paths)}",
-                hint="difficult= and valid= must name the same images in the same order",
-            )
-        return self._read_labels(paths)
+        difficult = read_difficult(self.data, self.paths, self.network.plan.dialect, len(self.names))
+        return None if difficult is None else self._warned(difficult)
 
     def average_precision(self, truths: GroundTruth, options: _MapOptions) -> AveragePrecision:
         from darkpy.evaluation.average_precision import AveragePrecision
@@ -226,8 +218,11 @@ class EvaluationSession:
         """Run the network on all images; print an error for each that cannot be read."""
         from darkpy.evaluation.runner import run_metrics
 
+        return self.follow(run_metrics(self.network, self.paths, metrics, batch_size=pace.batch_size, tiles=pace.tiles))
+
+    def follow(self, running: Iterator[ImageStatus]) -> list[ImageStatus]:
+        """Show the progress of a run over all images; print an error for each that cannot be read."""
         statuses = []
-        running = run_metrics(self.network, self.paths, metrics, batch_size=pace.batch_size, tiles=pace.tiles)
         for status in console.track(running, len(self.paths)):
             if status.error is not None:
                 console.error(status.error)
@@ -253,32 +248,9 @@ class EvaluationSession:
         low = f"mAP {result.mean:.2%} in {self.load.precision}"
         console.info(f"{low}, {exact.mean:.2%} in fp32: {lost:+.2f} points")
 
-    def report_files(
-        self,
-        analysis: ErrorAnalysis,
-        truths: GroundTruth,
-        statuses: Sequence[ImageStatus],
-        result: MeanAveragePrecision,
-        coco_result: CocoPrecision,
-    ) -> Mapping[str, Iterable[bytes]]:
-        """Name and content of each file of a report."""
-        import darkpy
-        from darkpy.diagnostics.report.evaluation_files import detector_files
-        from darkpy.evaluation.detector_report import EvaluatedRun, make_detector_report
-
-        run = EvaluatedRun(str(self.cfg), str(self.weights), str(self.data.path), darkpy.__version__)
-        report = make_detector_report(run, self.names, statuses, analysis, truths, result, coco_result)
-        return detector_files(report, truths)
-
-    def _read_labels(self, paths: Sequence[Path]) -> GroundTruth:
-        from darkpy.evaluation.ground_truth import read_ground_truth
-
-        truths = read_ground_truth(paths, self.network.plan.dialect, len(self.names))
-        if truths.missing:
-            count = f"{len(truths.missing)} of {len(paths)}"
-            console.warn(f"images without labels: {count}; first: {truths.missing[0]}")
-        if truths.problems:
-            console.warn(f"invalid lines in label files: {len(truths.problems)}; first: {truths.problems[0]}")
+    def _warned(self, truths: GroundTruth) -> GroundTruth:
+        for message in truths.messages(len(self.paths)):
+            console.warn(message)
         return truths
 
 
@@ -373,44 +345,45 @@ def evaluate(
     overwrite: bool,
     load: LoadOptions,
 ) -> int:
+    import darkpy
     from darkpy.cli.commands.classifier import evaluate_classifier
-    from darkpy.diagnostics.report.evaluation_files import PAGE_FILE, REPORT_FILES, classifier_files
+    from darkpy.diagnostics.report.evaluation_files import PAGE_FILE, REPORT_FILES, classifier_files, detector_files
     from darkpy.evaluation import metric_tables
-    from darkpy.evaluation.average_precision import map_options
-    from darkpy.evaluation.coco import coco_precision
-    from darkpy.evaluation.detection_store import DetectionStore
-    from darkpy.evaluation.error_analysis import ErrorAnalysis
-    from darkpy.evaluation.result_files import valid_options
-    from darkpy.evaluation.runner import Metric
+    from darkpy.evaluation.detector_report import EvaluatedRun
+    from darkpy.evaluation_run import DetectorEvaluation
 
     if folder is not None:
         require_output_folder(folder, REPORT_FILES, mark=PAGE_FILE, overwrite=overwrite)
     session = EvaluationSession(data, cfg, weights, load)
+    run = EvaluatedRun(str(cfg), str(weights), str(data), darkpy.__version__)
     if not session.network.heads:
-        classified = evaluate_classifier(
-            session.network, session.data, session.paths, weights, pace.batch_size, as_json
-        )
+        classified = evaluate_classifier(session.network, session.data, session.paths, run, pace.batch_size, as_json)
         if folder is not None:
             write_folder(folder, classifier_files(classified))
             console.info(f"wrote {folder / PAGE_FILE}")
         return EXIT_CODE_UNREADABLE_IMAGES if classified.unreadable else 0
-    truths, detections = session.read_ground_truth(), DetectionStore()
-    precision = session.average_precision(truths, metric)
-    analysis = ErrorAnalysis(precision, truths, len(session.names), len(session.paths))
-    add = precision.add if folder is None else analysis.add
-    options = map_options(session.network, letterbox), valid_options(session.network, letterbox)
-    statuses = session.run([Metric(options[0], add), Metric(options[1], detections.add)], pace)
-    result = precision.result(metric.points)
-    session.report_precision_loss(result, metric, letterbox, pace)
-    coco_result = coco_precision(detections, truths, statuses, len(session.names))
+    truths = session.read_ground_truth()
+    evaluation = DetectorEvaluation(
+        session.network,
+        session.names,
+        session.paths,
+        truths,
+        difficult=session.read_difficult(),
+        thresh=metric.thresh,
+        iou_thresh=metric.iou_thresh,
+        letterbox=letterbox,
+    )
+    session.follow(evaluation.run(batch_size=pace.batch_size, tiles=pace.tiles))
+    report = evaluation.report(run, metric.points)
+    session.report_precision_loss(report.darknet, metric, letterbox, pace)
     if as_json:
-        console.echo(json.dumps(metric_tables.evaluation_record(result, coco_result, session.names)))
+        console.echo(json.dumps(metric_tables.evaluation_record(report.darknet, report.coco, session.names)))
     else:
-        console.echo("\n".join(metric_tables.evaluation_lines(result, coco_result, session.names)))
+        console.echo("\n".join(metric_tables.evaluation_lines(report.darknet, report.coco, session.names)))
     if folder is not None:
-        write_folder(folder, session.report_files(analysis, truths, statuses, result, coco_result))
+        write_folder(folder, detector_files(report, truths))
         console.info(f"wrote {folder / PAGE_FILE}")
-    return exit_code_of(statuses)
+    return exit_code_of(report.images)
 
 
 def exit_code_of(statuses: Sequence[ImageStatus]) -> int:

@@ -208,6 +208,14 @@ def read_data(path: str | os.PathLike[str]) -> DataFile:
     return DataFile(path, entries)
 
 
+def read_top(data: DataFile, default: int = 1) -> int:
+    """Read k of the top-k accuracy from top= of a `.data` file. Raises: DarkpyError when it is not a number."""
+    text = data.entries.get("top", str(default))
+    if not text.isdecimal() or not int(text[:18]):
+        raise DarkpyError(f"{data.path}: top={text[:20]} is not a number of classes", hint="top=5, for example")
+    return int(text[:18])
+
+
 def _tell_folders(path: Path, values: Mapping[str, str]) -> None:
     """Tell in which folder the files lie that a `.data` file names by relative paths, if it is not the obvious one."""
     beside = {key: path.parent / value for key, value in values.items() if is_file(path.parent / value)}

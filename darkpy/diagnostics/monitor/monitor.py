@@ -219,11 +219,10 @@ class Monitor(StepGuard):
         self.metrics.end()
         self._ended = perf_counter()
 
-    def log_map(self, batch_num: int, mean: float, ema_mean: float | None = None) -> None:
-        """Add the mean average precision, 0 to 1, after an update to the log; and that of the averaged weights."""
+    def log_map(self, validation: LoggedMap) -> None:
+        """Add the mean average precision after an update to the log."""
         if self._log is not None:
-            ema = math.nan if ema_mean is None else ema_mean
-            self._log.map(LoggedMap(batch_num=batch_num, mean=mean, ema=ema))
+            self._log.map(validation)
 
     def _handle_refused(self, report: StepReport) -> None:
         precursor = ""

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import darkpy
+from darkpy.evaluation.detector_report import DetectorReport
 from tests.cli.conftest import Run, set_scores, write_image
 
 EVALUATE = ("evaluate", "net.cfg", "pets.data", "net.weights", "--device", "cpu")
@@ -64,6 +66,23 @@ def test_report_holds_the_numbers_of_detector_map(judged: Path, run: Run) -> Non
         ("dog", "cat", 1),
         ("background", "dog", 2),
     }
+
+
+@pytest.mark.parametrize("kind", ["detector", "classifier"])
+def test_python_function_writes_the_same_report(request: pytest.FixtureRequest, run: Run, kind: str) -> None:
+    request.getfixturevalue("judged" if kind == "detector" else "classified")
+    assert run(*EVALUATE, "--report", "r").code == 0
+    network = darkpy.load("net.cfg", "net.weights")
+    report = darkpy.write_evaluation_report(network, "pets.data", "by_python")
+    assert report.images if isinstance(report, DetectorReport) else report.top_1 == 0.5
+    names = {path.name for path in Path("r").iterdir()}
+    assert names == {path.name for path in Path("by_python").iterdir()}
+    for name in names:
+        assert Path("r", name).read_bytes() == Path("by_python", name).read_bytes(), name
+    with pytest.raises(darkpy.DarkpyError, match="by_python: already exists"):
+        darkpy.write_evaluation_report(network, "pets.data", "by_python")
+    with pytest.raises(darkpy.DarkpyError, match="training mode"):
+        darkpy.write_evaluation_report(network.train(), "pets.data", "other")
 
 
 def test_report_changes_nothing_on_the_console(judged: Path, run: Run) -> None:

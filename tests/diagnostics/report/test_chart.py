@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,8 +67,17 @@ def test_precision_is_drawn_when_it_is_known(tmp_path: Path) -> None:
     drawn = Chart(tmp_path / "chart_net.png", NET)
     drawn(report(1, 5.0))
     assert not drawn.path.exists()
-    drawn.judge(100, 0.25)
-    assert len(colored(drawn.path, chart.MAP_COLOR)) > 10
+    drawn.judge(LoggedMap(batch_num=100, mean=0.25))
+    assert len(colored(drawn.path, chart.MAP_COLOR)) > 10 and not len(colored(drawn.path, chart.EMA_COLOR))
+
+
+def test_precision_of_averaged_weights_is_a_curve_of_its_own(tmp_path: Path) -> None:
+    drawn = Chart(tmp_path / "chart_net.png", NET)
+    for n, mean, ema in ((100, 0.2, math.nan), (200, 0.3, 0.6), (300, 0.4, 0.7), (400, 0.5, math.nan)):
+        drawn.judge(LoggedMap(batch_num=n, mean=mean, ema=ema))
+    means, averaged = (colored(drawn.path, color) for color in (chart.MAP_COLOR, chart.EMA_COLOR))
+    assert averaged[:, 0].max() < means[:, 0].min()  # above
+    assert averaged[:, 1].min() > means[:, 1].min() and averaged[:, 1].max() < means[:, 1].max()
 
 
 def test_chart_of_a_run_that_goes_on_begins_with_what_its_log_tells(tmp_path: Path) -> None:
@@ -77,7 +87,7 @@ def test_chart_of_a_run_that_goes_on_begins_with_what_its_log_tells(tmp_path: Pa
         writer.update(replace(update(n), average=float(n)))
     writer.map(LoggedMap(batch_num=2, mean=0.5))
     drawn = Chart(tmp_path / "chart_net.png", NET, read_log(writer.path))
-    assert drawn.averages == [(1, 1.0), (2, 2.0)] and drawn.means == [(2, 0.5)]
+    assert drawn.averages == [(1, 1.0), (2, 2.0)] and drawn.maps == [LoggedMap(batch_num=2, mean=0.5)]
 
 
 def test_losses_that_are_not_finite_leave_a_gap(tmp_path: Path) -> None:
