@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from darkpy.data.formats.annotations import (
@@ -15,9 +15,9 @@ from darkpy.data.formats.annotations import (
     ImportReport,
     unique_image_names,
 )
-from darkpy.data.lists.image_list import ImageList, open_lists
+from darkpy.data.lists.image_list import LIST_SUFFIXES, ImageList, open_lists
 from darkpy.data.lists.labels import LabelTable
-from darkpy.data.lists.text_files import DIFFICULT_KEYS
+from darkpy.data.lists.text_files import DIFFICULT_KEYS, read_data
 from darkpy.data.loading.decoding import read_image_size
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ImageError
@@ -25,29 +25,57 @@ from darkpy.errors import DarkpyError, ImageError
 _UNREADABLE_IMAGES = "images cannot be read and are left out"
 
 
-def read_darknet(source: Path, dialect: Dialect | None = None) -> AnnotatedDataset:
+@dataclass(frozen=True, slots=True)
+class LabeledList:
+    """List of a data set with its labels. files: of its images. difficult: objects that need not be detected."""
+
+    images: ImageList
+    files: Sequence[Path]
+    plain: LabelTable
+    difficult: LabelTable | None
+
+    @property
+    def tables(self) -> tuple[LabelTable, ...]:
+        return (self.plain,) if self.difficult is None else (self.plain, self.difficult)
+
+
+@dataclass(frozen=True, slots=True)
+class LabeledLists:
+    """Lists of a data set by key. sizes_px: width and height of each image that can be read."""
+
+    source: Path
+    by_key: Mapping[str, LabeledList]
+    sizes_px: Mapping[Path, tuple[int, int]]
+
+    def class_names(self, max_class: int) -> list[str]:
+        """Return a name for each class of the data set and of the labels: its number, if it has none."""
+        named = max((listed.images for listed in self.by_key.values()), key=lambda images: len(images.names))
+        count = max(max_class + 1, len(named.names))
+        if not named.names and not self.source.is_dir() and self.source.suffix.lower() not in LIST_SUFFIXES:
+            stated = read_data(self.source).entries.get("classes", "")
+            count = max(count, int(stated)) if stated.isdecimal() and len(stated) < 7 else count
+        return [named.name(class_id) for class_id in range(count)]
+
+
+def read_labeled_lists(source: Path, dialect: Dialect | None, report: ImportReport) -> LabeledLists:
     """Read the lists train, valid and test of a `.data` file, with their difficult objects; or one list or folder.
 
-    Images that do not exist or cannot be read, and wrong label lines, are losses.
+    Images that cannot be read, and wrong label lines, are losses.
     Raises: DarkpyError when a list cannot be read, has no labels, or differs from that of its difficult objects; or
         when no image of a list can be read.
     """
-    report = ImportReport()
     lists = open_lists(source, ("train", "valid", "test", *DIFFICULT_KEYS.values()))
     tables = {key: images.read_labels(dialect) for key, images in lists.items()}
-    for key, difficult in DIFFICULT_KEYS.items():
-        if key in lists and difficult in lists and len(lists[key].images) != len(lists[difficult].images):
-            counts = f"{len(lists[difficult].images)} images, {key}= {len(lists[key].images)}"
-            raise DarkpyError(f"{source}: {difficult}= lists {counts}")
-    objects: defaultdict[Path, list[AnnotatedObject]] = defaultdict(list)
+    by_key: dict[str, LabeledList] = {}
     sizes_px: dict[Path, tuple[int, int]] = {}
-    splits = {key: images for key, images in lists.items() if key not in DIFFICULT_KEYS.values()}
-    for key, images in splits.items():
-        files = [images.file(index) for index in range(len(images.images))]
-        # an image that is listed again has the same labels
-        first_index = {file: index for index, file in reversed(list(enumerate(files)))}
-        is_new = [file not in sizes_px and first_index[file] == index for index, file in enumerate(files)]
-        for file in itertools.compress(files, is_new):
+    for key in (key for key in lists if key not in DIFFICULT_KEYS.values()):
+        plain, difficult = tables[key], tables.get(DIFFICULT_KEYS.get(key, ""))
+        if difficult is not None and len(difficult.files) != len(plain.files):
+            counts = f"{len(difficult.files)} images, {key}= {len(plain.files)}"
+            raise DarkpyError(f"{source}: {DIFFICULT_KEYS[key]}= lists {counts}")
+        files = [lists[key].file(index) for index in range(len(plain.files))]
+        by_key[key] = listed = LabeledList(lists[key], files, plain, difficult)
+        for file in dict.fromkeys(file for file in files if file not in sizes_px):
             try:
                 sizes_px[file] = read_image_size(file)
             except ImageError as error:
@@ -55,26 +83,41 @@ def read_darknet(source: Path, dialect: Dialect | None = None) -> AnnotatedDatas
         if files and not any(file in sizes_px for file in files):
             unreadable = report.losses[_UNREADABLE_IMAGES]
             raise DarkpyError(f"{source}: no image of {key} can be read", hint=f"the first: {unreadable[0]}")
-        report.losses["images have no labels"] += [str(files[index]) for index in tables[key].missing]
-        for list_key in (key, DIFFICULT_KEYS.get(key, "")):
-            if list_key in tables:
-                report.losses["label lines are wrong and left out"] += tables[list_key].problems
-                for index, class_id, box in label_rows(tables[list_key]):
-                    file = files[index]
-                    if is_new[index] and file in sizes_px:
-                        item = annotated_object(images, class_id, box, sizes_px[file])
-                        objects[file].append(item._replace(is_difficult=list_key != key))
-    keys = unique_image_names(list(sizes_px))
-    max_class = max((int(table.class_N.max()) for table in tables.values() if len(table)), default=-1)
-    named = max(splits.values(), key=lambda images: len(images.names))
-    names = [named.name(class_id) for class_id in range(max(max_class + 1, len(named.names)))]
-    repeated = [f"{class_id} {name}" for class_id, name in enumerate(names) if name in names[:class_id]]
+        for table in listed.tables:
+            report.losses["label lines are wrong and left out"] += table.problems
+    return LabeledLists(source, by_key, sizes_px)
+
+
+def read_darknet(source: Path, dialect: Dialect | None = None) -> AnnotatedDataset:
+    """Read the images of a data set, and the boxes on them.
+
+    Images that do not exist or cannot be read, and wrong label lines, are losses.
+    Raises: DarkpyError as `read_labeled_lists`.
+    """
+    report = ImportReport()
+    lists = read_labeled_lists(source, dialect, report)
+    objects: defaultdict[Path, list[AnnotatedObject]] = defaultdict(list)
+    owners: dict[Path, tuple[str, int]] = {}
+    for key, listed in lists.by_key.items():
+        for index, file in enumerate(listed.files):
+            owners.setdefault(file, (key, index))  # an image that is listed again has the same labels
+        report.losses["images have no labels"] += [str(listed.files[index]) for index in listed.plain.missing]
+        for table in listed.tables:
+            for index, class_id, box in label_rows(table):
+                file = listed.files[index]
+                if owners[file] == (key, index) and file in lists.sizes_px:
+                    item = annotated_object(listed.images, class_id, box, lists.sizes_px[file])
+                    objects[file].append(item._replace(is_difficult=table is listed.difficult))
+    keys = unique_image_names(list(lists.sizes_px))
+    tables = [table for listed in lists.by_key.values() for table in listed.tables]
+    names = lists.class_names(max((int(table.class_N.max()) for table in tables if len(table)), default=-1))
+    first = {name: class_id for class_id, name in reversed(list(enumerate(names)))}
+    repeated = [f"{class_id} {name}" for class_id, name in enumerate(names) if first[name] != class_id]
     report.losses["classes have the name of another one and become the same"] += repeated
-    annotated = {keys[file]: AnnotatedImage(file, *size_px, tuple(objects[file])) for file, size_px in sizes_px.items()}
-    members = {
-        key: [keys[file] for file in map(images.file, range(len(images.images))) if file in keys]
-        for key, images in splits.items()
+    annotated = {
+        keys[file]: AnnotatedImage(file, *size_px, tuple(objects[file])) for file, size_px in lists.sizes_px.items()
     }
+    members = {key: [keys[file] for file in listed.files if file in keys] for key, listed in lists.by_key.items()}
     return AnnotatedDataset(annotated, members, (), tuple(dict.fromkeys(names)), report.found_losses())
 
 

@@ -5,7 +5,6 @@ Letters: I images of a list, N boxes.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -14,14 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpy.data.formats.annotations import unique_image_names
+from darkpy.data.formats.annotations import ImportReport, unique_image_names
+from darkpy.data.formats.darknet_reader import read_labeled_lists
 from darkpy.data.formats.darknet_writer import DarknetSet, LabelTexts
-from darkpy.data.lists.image_list import LIST_SUFFIXES, ImageList, open_lists
 from darkpy.data.lists.labels import LabelTable
-from darkpy.data.lists.text_files import DIFFICULT_KEYS, read_data
-from darkpy.data.loading.decoding import read_image_size
 from darkpy.dialect import Dialect
-from darkpy.errors import DarkpyError, ImageError
+from darkpy.errors import DarkpyError
 
 MIN_PIXEL_VALUE = 2.0
 """A fraction of the image is at most 1; boxes over its edge are rarely beyond 1.5."""
@@ -93,65 +90,51 @@ def repair_labels(source: Path, mistake: LabelMistake, dialect: Dialect | None =
     """Read the lists of a `.data` file, or one list or folder, and correct a mistake of all labels.
 
     Images without labels or that cannot be read, and wrong label lines, are losses.
-    Raises: DarkpyError when a list cannot be read or has no labels, or no list may have the mistake.
+    Raises: DarkpyError as `read_labeled_lists`, and when no list may have the mistake.
     """
-    lists = open_lists(source, ("train", "valid", "test", *DIFFICULT_KEYS.values()))
-    tables = {key: images.read_labels(dialect) for key, images in lists.items()}
-    splits = {key: images for key, images in lists.items() if key not in DIFFICULT_KEYS.values()}
-    losses: defaultdict[str, list[str]] = defaultdict(list)
-    files = {key: [images.file(index) for index in range(len(images.images))] for key, images in splits.items()}
-    sizes_px = _read_sizes([file for listed in files.values() for file in listed], losses)
+    report = ImportReport()
+    lists = read_labeled_lists(source, dialect, report)
     unchanged: list[str] = []
     plain: dict[Path, str] = {}
     difficult: dict[Path, str] = {}
+    files: dict[str, list[Path]] = {}
     max_class = -1
-    for key, listed in files.items():
-        size_px_I2 = np.array([sizes_px.get(file, (1, 1)) for file in listed], np.float64)
-        texts_of_list = {key: plain, DIFFICULT_KEYS.get(key, ""): difficult}
-        members = {list_key: tables[list_key] for list_key in texts_of_list if list_key in tables}
+    for key, listed in lists.by_key.items():
+        size_px_I2 = np.array([lists.sizes_px.get(file, (1, 1)) for file in listed.files], np.float64)
         has_mistake = may_have(
             mistake,
-            np.concatenate([table.class_N for table in members.values()]),
-            np.concatenate([table.box_N4 for table in members.values()]),
+            np.concatenate([table.class_N for table in listed.tables]),
+            np.concatenate([table.box_N4 for table in listed.tables]),
         )
         unchanged += [] if has_mistake else [key]
-        for list_key, table in members.items():
-            if len(table.files) != len(listed):
-                raise DarkpyError(f"{source}: {list_key}= lists {len(table.files)} images, {key}= {len(listed)}")
-            losses["label lines are wrong and left out"] += table.problems
+        for table, texts in zip(listed.tables, (plain, difficult), strict=False):
             class_N, box_N4 = table.class_N, table.box_N4
             if has_mistake:
                 class_N, box_N4 = correct_labels(mistake, class_N, box_N4, size_px_I2[table.image_N])
             max_class = max(max_class, int(class_N.max(initial=-1)))
             for index, text in enumerate(_label_texts(table, class_N, box_N4)):
-                texts_of_list[list_key].setdefault(listed[index], text)
-        missing = set(tables[key].missing)
-        losses["images have no labels and are left out"] += [str(listed[index]) for index in sorted(missing)]
-        files[key] = [file for index, file in enumerate(listed) if file in sizes_px and index not in missing]
-    if len(unchanged) == len(splits):
+                texts.setdefault(listed.files[index], text)
+        missing = set(listed.plain.missing)
+        report.losses["images have no labels and are left out"] += [
+            str(listed.files[index]) for index in listed.plain.missing
+        ]
+        files[key] = [
+            file for index, file in enumerate(listed.files) if file in lists.sizes_px and index not in missing
+        ]
+    if len(unchanged) == len(lists.by_key):
         message = f"{source}: the labels do not have the mistake {mistake.value}: nothing to repair"
         raise DarkpyError(message, hint="darkpy doctor CFG DATA names the mistake of labels that cannot be trained on")
-    names = unique_image_names(list(dict.fromkeys(file for listed in files.values() for file in listed)))
+    names = unique_image_names(list(dict.fromkeys(file for members in files.values() for file in members)))
     dataset = DarknetSet(
         images={name: file for file, name in names.items()},
         labels={name: LabelTexts(plain[file], difficult.get(file, "")) for file, name in names.items()},
-        splits={key: [names[file] for file in listed] for key, listed in files.items() if listed},
-        names=_class_names(source, splits, max_class),
+        splits={key: [names[file] for file in members] for key, members in files.items() if members},
+        names=lists.class_names(max_class),
     )
     if not dataset.splits:
-        raise DarkpyError(f"{source}: no image with labels can be read", hint=next(filter(None, losses.values()))[0])
-    return RepairedLabels(dataset, tuple(unchanged), {text: places for text, places in losses.items() if places})
-
-
-def _read_sizes(files: Sequence[Path], losses: defaultdict[str, list[str]]) -> dict[Path, tuple[int, int]]:
-    """Read width and height of each image that can be read."""
-    sizes_px: dict[Path, tuple[int, int]] = {}
-    for file in dict.fromkeys(files):
-        try:
-            sizes_px[file] = read_image_size(file)
-        except ImageError as error:
-            losses["images cannot be read and are left out"].append(error.message)
-    return sizes_px
+        hint = next(filter(None, report.losses.values()))[0]
+        raise DarkpyError(f"{source}: no image with labels can be read", hint=hint)
+    return RepairedLabels(dataset, tuple(unchanged), report.found_losses())
 
 
 def _label_texts(table: LabelTable, class_N: NDArray[np.intp], box_N4: NDArray[np.float64]) -> Iterator[str]:
@@ -160,13 +143,3 @@ def _label_texts(table: LabelTable, class_N: NDArray[np.intp], box_N4: NDArray[n
     ends = np.searchsorted(table.image_N, np.arange(len(table.files)), side="right")
     for rows in np.split(rows_N5, ends[:-1]):
         yield _LABEL_LINE * len(rows) % tuple(rows.ravel().tolist())
-
-
-def _class_names(source: Path, splits: Mapping[str, ImageList], max_class: int) -> tuple[str, ...]:
-    """Return a name for each class of the `.data` file and of the labels: its number, if it has none."""
-    named = max(splits.values(), key=lambda images: len(images.names))
-    count = max(max_class + 1, len(named.names))
-    if not named.names and not source.is_dir() and source.suffix.lower() not in LIST_SUFFIXES:
-        stated = read_data(source).entries.get("classes", "")
-        count = max(count, int(stated)) if stated.isdecimal() and len(stated) < 7 else count
-    return tuple(map(named.name, range(count)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from darkpy.data.formats.annotations import ImportReport
-from darkpy.data.formats.data_yaml import SPLIT_KEYS, read_data_yaml
+from darkpy.data.formats.data_yaml import SPLIT_KEYS, SUPPORTED_HINT, read_data_yaml
 from darkpy.data.lists.image_list import LIST_SUFFIXES
 from darkpy.data.lists.paths import (
     IMAGE_SUFFIXES,
@@ -33,13 +33,14 @@ _OTHER_PLACE = "paths that do not exist as written are found beside the file tha
 class YoloLayout:
     """Images of a data set and what it says of their labels; what cannot be found or read is added to a report.
 
-    splits: images by split, `""` for all if there are no splits.
+    splits: images by split, `""` for all if there are no splits. hint: against the faults of the layout.
     """
 
     report: ImportReport
     splits: dict[str, list[Path]] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     has_key_points: bool = False
+    hint: str = "name the data.yaml, the .data file, or the folder of the images"
 
     def open(self, source: Path) -> None:
         """List the images of a data.yaml, `.data` file, list or folder."""
@@ -96,7 +97,9 @@ class YoloLayout:
 
     def open_yaml(self, file: Path) -> None:
         """List the images of a data.yaml."""
-        content = read_data_yaml(file)
+        content = read_data_yaml(file, self.report)
+        if self.report.faults:
+            self.hint = SUPPORTED_HINT
         beside, root = file.parent, Path(content.root)
         self.names = content.names or names_beside(beside)
         self.has_key_points = content.has_key_points
@@ -124,7 +127,7 @@ class YoloLayout:
             if not images:
                 self.report.faults.append(f"{path}: no image in this folder")
             self.splits.setdefault(split, []).extend(images)
-        if not content.splits:
+        if not content.splits and not self.report.faults:
             self.report.faults.append(f"{file}: names no images: it has none of {', '.join(SPLIT_KEYS)}")
 
 

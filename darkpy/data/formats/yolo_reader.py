@@ -44,15 +44,19 @@ def read_yolo(source: Path, names: Sequence[str] = ()) -> AnnotatedDataset:
     report = ImportReport()
     layout = YoloLayout(report)
     layout.open(source)
-    report.check("name the data.yaml, the .data file, or the folder of the images")
-    names = layout.names or tuple(names)
+    hint = layout.hint if report.faults else _LABEL_HINT
+    # the labels are read all the same, so that their faults are reported at once; the classes may be wrong
+    names = () if report.faults else layout.names or tuple(names)
     listed = list(dict.fromkeys(image for images in layout.splits.values() for image in images))
     present = [image for image in listed if is_true(image.is_file)]
+    if not present:
+        report.check(hint)
     if listed and not present:
         raise DarkpyError(f"{source}: none of its {len(listed)} images exists", hint=f"the first is {listed[0]}")
     keys = unique_image_names(present)
     label_files = {image: find_yolo_label(image) for image in present}
     if not any(label_files.values()):
+        report.check(hint)
         where = f"; those of the first, {present[0]}, are looked for beside it and in `labels`" if present else ""
         raise DarkpyError(f"{source}: no image has labels{where}", hint=_LABEL_HINT)
     images: dict[str, AnnotatedImage] = {}
@@ -68,7 +72,7 @@ def read_yolo(source: Path, names: Sequence[str] = ()) -> AnnotatedDataset:
         else:
             objects = read_yolo_objects(label, (w, h), names, report, has_key_points=layout.has_key_points)
         images[keys[image]] = AnnotatedImage(image, w, h, tuple(objects))
-    report.check(_LABEL_HINT)
+    report.check(hint)
     if not names:
         used = {int(item.name) for image in images.values() for item in image.objects}
         names = tuple(map(str, range(max(used, default=-1) + 1)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from darkpy.data.formats.annotations import AnnotatedDataset, BoxPx
+from darkpy.data.formats.annotations import AnnotatedDataset, BoxPx, ImportReport
 from darkpy.data.formats.darknet_reader import read_darknet
 from darkpy.data.formats.data_yaml import read_data_yaml
 from darkpy.data.formats.yolo_reader import read_yolo
@@ -54,7 +54,7 @@ CENTER = BoxPx(15, 5, 25, 15)
 )
 def test_names_are_read_in_each_spelling(root: Path, names: str) -> None:
     put(root, data_dot_yaml=f"# a set\ntrain: images/train\n{names}\nnc: 2\ndownload: |\n  import os\n")
-    content = read_data_yaml(root / "data.yaml")
+    content = read_data_yaml(root / "data.yaml", ImportReport())
     assert content.names == ("cat", "black dog") and content.splits == {"train": ["images/train"]}
 
 
@@ -78,8 +78,30 @@ def test_names_are_read_in_each_spelling(root: Path, names: str) -> None:
 )
 def test_yaml_beyond_what_data_sets_need_is_an_error_with_its_line(root: Path, text: str, message: str) -> None:
     put(root, data_dot_yaml=text)
+    report = ImportReport()
+    read_data_yaml(root / "data.yaml", report)
+    assert len(report.faults) == 1
     with pytest.raises(DarkpyError, match=message):
-        read_data_yaml(root / "data.yaml")
+        report.check("")
+
+
+def test_all_faults_of_a_yaml_and_of_the_labels_that_it_leads_to_are_one_error(root: Path) -> None:
+    yaml = "train: .\nval: nowhere\nnames:\n  0: &a cat\n  1: 'dog\n  mouse\n  1: hen\nnc: many\njust words\ntrain: b\n"
+    put(root, data_dot_yaml=yaml, a_dot_jpg="", a_dot_txt="0 .5 .5\n7 .5 .5 .2 .2\n")
+    with pytest.raises(DarkpyError) as info:
+        read_yolo(root / "data.yaml")
+    faults = [line.removeprefix(f"{root}/").partition(": ") for line in info.value.message.splitlines()]
+    assert [(place, text[:28]) for place, _, text in faults] == [
+        ("data.yaml:9", "'just words' is not `key: va"),
+        ("data.yaml:10", "train: was given before, on "),
+        ("data.yaml:4", "names: '&a cat' uses more of"),
+        ("data.yaml:5", 'names: "\'dog" is not one quo'),
+        ("data.yaml:6", "names: 'mouse' is neither `-"),
+        ("data.yaml:7", "names: has '1' twice"),
+        ("data.yaml:8", "nc: 'many' is not a number o"),
+        ("data.yaml", "val: nowhere does not exist;"),
+        ("a.txt:1", "3 numbers, where a box has 5"),
+    ]
 
 
 def test_ultralytics_layout_has_splits_names_and_boxes(root: Path) -> None:
