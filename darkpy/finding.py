@@ -162,7 +162,7 @@ class Finding:
     """Something wrong, with its location and what to try.
 
     name: identifier for programs (`stride-beyond-size`, `NonFinite`).
-    hints: keys or actions to try, the most likely first; they begin with the texts of the remedies.
+    hints: keys or actions to try, the most likely first; they begin with the texts of remedies that are not among them.
     remedies: hints that programs can carry out, the most likely first. key: of the section, that the finding is about.
     batch_num: the update of a run; 0 for none. paths: images that the finding is about, the worst first.
     evidence: the folder with copies of these images, relative to the run's folder; empty for none.
@@ -183,7 +183,8 @@ class Finding:
     def __post_init__(self) -> None:
         """Make the message and the hints printable: they quote the user's files."""
         object.__setattr__(self, "message", printable(self.message, lines=True))
-        hints = dict.fromkeys(printable(hint, lines=True) for hint in (*self.remedies, *self.hints))
+        shown, remedies = ([printable(hint, lines=True) for hint in hints] for hints in (self.hints, self.remedies))
+        hints = dict.fromkeys([*(remedy for remedy in remedies if remedy not in shown), *shown])
         object.__setattr__(self, "hints", tuple(hints))
 
     @property

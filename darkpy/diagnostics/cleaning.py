@@ -7,19 +7,19 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from darkpy.data.lists.image_list import names_from_common_folder
 from darkpy.data.lists.labels import NOT_BY_LINE_PROBLEM
 from darkpy.data.lists.paths import MAX_LIST_BYTES, find_label, read_image_list
 from darkpy.data.lists.text_files import DIFFICULT_KEYS, DataFile
-from darkpy.diagnostics.checks.images import InspectedImage, Inspector
+from darkpy.diagnostics.checks.images import InspectedImage, Inspector, guess_inspector
 from darkpy.diagnostics.checks.lists import check_leaks
-from darkpy.diagnostics.doctor import DEFAULT_CHANNELS, DEFAULT_SIDE, guess_augment_config
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.files import make_folder, open_regular, read_text, write_atomic
+from darkpy.finding import Finding, Remedy
 
 LIST_KEYS = ("train", "valid", "test")
 MANIFEST_NAME, FILES_FOLDER = "manifest.json", "files"
@@ -27,6 +27,11 @@ MAX_MANIFEST_BYTES = 1 << 28
 MAX_SHOWN_LINES = 9
 MAX_FAULTY_FRAC = 0.5
 """Fraction of images or label files with a fault from which the fault is of the whole data set."""
+CURED_FINDINGS = {
+    **dict.fromkeys(("leak", "images-repeated", "box-repeated"), True),
+    **dict.fromkeys(("image-missing", "image-unreadable", "copy-labelled-otherwise"), False),
+}
+"""Findings that cleaning cures. Values: True where nothing is lost by it, so that it is the first remedy."""
 _LIST_HINT = "a list has one image path on each line"
 _MANIFEST_HINT = "name a folder that darkpy dataset clean made"
 
@@ -56,14 +61,23 @@ class Cleaner:
     Raises: DarkpyError when a list cannot be read.
     """
 
-    def __init__(self, data: DataFile, dialect: Dialect | None = None) -> None:
+    def __init__(
+        self,
+        data: DataFile,
+        dialect: Dialect | None = None,
+        images: Mapping[str, Sequence[InspectedImage]] | None = None,
+    ) -> None:
+        """images: of each list to be cleaned, surveyed before; None for all lists."""
         self.data = data
         self.dialect = dialect or Dialect.ALEXEYAB
         self._lists: dict[str, _CleanedList] = {}
-        for key in LIST_KEYS:
+        for key in LIST_KEYS if images is None else images:
             file = data.find(key)
-            if file is not None and file.resolve() not in {entry.path.resolve() for entry in self._lists.values()}:
-                self._lists[key] = _CleanedList(file, read_image_list(file))
+            if file is None or file.resolve() in {entry.path.resolve() for entry in self._lists.values()}:
+                continue
+            known = [] if images is None else list(images[key])
+            files = read_image_list(file) if images is None else [Path(image.path) for image in known]
+            self._lists[key] = _CleanedList(file, files, known)
         if not self._lists:
             raise DarkpyError(f"{data.path}: names no list of images", hint="train=train.txt names one")
 
@@ -74,8 +88,7 @@ class Cleaner:
 
     def survey(self) -> Iterator[InspectedImage]:
         """Inspect each image and its labels."""
-        config = guess_augment_config(self.data, self.dialect)
-        inspector = Inspector(DEFAULT_CHANNELS, DEFAULT_SIDE, DEFAULT_SIDE, config)
+        inspector = guess_inspector(self.data, self.dialect)
         for entry in self._lists.values():
             for image in inspector.survey(list(map(str, entry.files))):
                 entry.images.append(image)
@@ -182,6 +195,53 @@ class Cleaner:
             hint = "it is a mistake of all: darkpy doctor CFG DATA names it, and darkpy dataset repair may correct it"
             raise DarkpyError(message, hint=hint)
         return cleaned
+
+
+def name_cleaning(
+    findings: Sequence[Finding], data: DataFile, inspector: Inspector, images: Mapping[str, Sequence[InspectedImage]]
+) -> list[Finding]:
+    """Name `darkpy dataset clean` as a remedy of the findings that it cures, unless it would refuse the data set.
+
+    inspector, images: by which, and in which lists, these were found.
+    """
+    guessed = guess_inspector(data, Dialect.ALEXEYAB).augment_config
+    config = inspector.augment_config
+    dialect = config.dialect if config is not None else Dialect.ALEXEYAB
+    images = {key: inspected for key, inspected in images.items() if inspected and key in data.entries}
+    if not images or (guessed is None) != (config is None):
+        return list(findings)
+    has_known_classes = guessed is not None and config is not None and guessed.classes == config.classes
+    kept = {image.label: set(image.lines) for inspected in images.values() for image in inspected if image.label}
+    not_by_line = {finding.location.file for finding in findings if finding.message == NOT_BY_LINE_PROBLEM}
+
+    def is_cured(finding: Finding) -> bool:
+        file, line = finding.location.file, finding.location.line
+        if finding.name == "label-missing":
+            return Path(file).is_file()  # but cannot be read
+        if finding.name in ("label-line", "box-repeated") and file in not_by_line:
+            return False
+        if finding.name == "label-line":
+            return line not in kept.get(file, ()) and (has_known_classes or not finding.message.startswith("class "))
+        return finding.name in CURED_FINDINGS
+
+    if not any(map(is_cured, findings)):
+        return list(findings)
+    try:
+        Cleaner(data, dialect, images).plan()
+    except DarkpyError:
+        return list(findings)
+    options = ("--dialect", dialect.value) if dialect is not Dialect.ALEXEYAB else ()
+    remedy = Remedy(command=("darkpy", "dataset", "clean", str(data.path), *options))
+    return [
+        replace(
+            finding,
+            remedies=(*finding.remedies, remedy),
+            hints=(str(remedy), *finding.hints) if CURED_FINDINGS.get(finding.name) else (*finding.hints, str(remedy)),
+        )
+        if is_cured(finding)
+        else finding
+        for finding in findings
+    ]
 
 
 def _followed(path: Path) -> Path:

@@ -11,15 +11,23 @@ from darkpy.config.edit import edit_cfg
 from darkpy.config.text import MAX_SIZE as MAX_CFG_BYTES
 from darkpy.config.text import Config, deduplicate, read
 from darkpy.data.augment.config import DetectionAugmentConfig
-from darkpy.data.lists.text_files import DataFile, read_names
+from darkpy.data.lists.text_files import DataFile
 from darkpy.data.loading.datasets import DetectionData
 from darkpy.data.loading.mask_datasets import MaskData
 from darkpy.diagnostics.checks.anchors import check_anchors
 from darkpy.diagnostics.checks.cfg import lower_unknown_keys
-from darkpy.diagnostics.checks.images import InspectedImage, Inspector, check_max_boxes, check_whole
+from darkpy.diagnostics.checks.images import (
+    InspectedImage,
+    Inspector,
+    check_max_boxes,
+    check_whole,
+    guess_inspector,
+    names_or_none,
+)
 from darkpy.diagnostics.checks.lists import FINDING_NAME as LABELS_UNUSABLE
 from darkpy.diagnostics.checks.lists import check_balance, check_leaks, check_repeats, check_valid_counts, read_list
 from darkpy.diagnostics.checks.weights import check_frozen_norms
+from darkpy.diagnostics.cleaning import name_cleaning
 from darkpy.diagnostics.preflight import IMAGES_ABSENT, LABELS_ABSENT, check_plan, check_setup, with_remedies
 from darkpy.dialect import Dialect
 from darkpy.errors import ConfigError, DarkpyError
@@ -33,10 +41,6 @@ EXPLAINED_FINDINGS = {
     LABELS_UNUSABLE: frozenset({"label-line", "box-over-edge", "images-empty", "classes-absent"}),
 }
 """Findings of single files that a systematic mistake of all files explains, by the mistake's finding."""
-DEFAULT_CHANNELS, DEFAULT_SIDE = 3, 416
-"""Input of a network that cannot be built."""
-NO_LIMIT = 1_000_000
-"""Classes and boxes of a network that cannot be built."""
 
 
 @dataclass
@@ -81,8 +85,8 @@ class Examination:
             return
         if self.setup is None:
             dialect = self.plan.dialect if self.plan else detect_dialect(self.config)
-            augment_config = guess_augment_config(self.data, dialect)
-            inspector = Inspector(DEFAULT_CHANNELS, DEFAULT_SIDE, DEFAULT_SIDE, augment_config)
+            inspector = guess_inspector(self.data, dialect)
+            augment_config = inspector.augment_config
         else:
             net, dataset = self.setup.plan.net, self.setup.source.dataset
             augment_config = dataset.augment_config if isinstance(dataset, DetectionData) else None
@@ -95,6 +99,8 @@ class Examination:
                 self._findings += (finding for finding in image.findings if finding.name not in known)
                 yield image
         self._findings += (finding for finding in self._check_lists(augment_config) if finding.name not in known)
+        images_by_list = {"train": self.images, "valid": self._valid_images}
+        self._findings = name_cleaning(self._findings, self.data, inspector, images_by_list)
 
     def _check_lists(self, augment_config: DetectionAugmentConfig | None) -> Iterator[Finding]:
         assert self.data is not None
@@ -106,7 +112,7 @@ class Examination:
             yield from check_whole([*self.images, *self._valid_images])
             heads = [node.index for node in self.plan.nodes if hasattr(node.spec, "max")] if self.plan else []
             yield from check_max_boxes([*self.images, *self._valid_images], augment_config.max, heads)
-            names = list(_read_names(self.data)[: augment_config.classes])
+            names = list(names_or_none(self.data)[: augment_config.classes])
             names += map(str, range(len(names), augment_config.classes))  # classes without a name
             yield from check_balance(self.images, names, train)
             yield from check_valid_counts(self._valid_images, names, valid)
@@ -181,21 +187,3 @@ def _check_data(exam: Examination, plan: Plan, data: DataFile, seen: int, *, has
             # weights at the end of their schedule are no error here: they may rank the samples all the same
             finding = replace(finding, severity=Severity.NOTE)
         yield finding
-
-
-def _read_names(data: DataFile) -> Sequence[str]:
-    """Read the names file; empty if it cannot be read, which `check_names` finds."""
-    file = data.find("names")
-    try:
-        return () if file is None else read_names(file)
-    except DarkpyError:
-        return ()
-
-
-def guess_augment_config(data: DataFile, dialect: Dialect) -> DetectionAugmentConfig | None:
-    """Guess how labels are read, without a network; None for those of a classifier."""
-    if "labels" in data.entries:
-        return None
-    stated = data.entries.get("classes", "")
-    classes = int(stated) if stated.isdecimal() and len(stated) < 7 else len(_read_names(data))
-    return DetectionAugmentConfig(dialect=dialect, head="yolo", classes=classes or NO_LIMIT, max=NO_LIMIT, jitter=0)

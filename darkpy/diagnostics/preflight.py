@@ -31,6 +31,7 @@ MAX_BASE_BYTES = 220
 """Longest start of the checkpoints' names: a file name has at most 255 bytes."""
 IMAGES_ABSENT, LABELS_ABSENT = "images-absent", "labels-absent"
 """Findings about all images of a list, which explain those about single files."""
+_EACH_HINT = "darkpy doctor CFG DATA names each of them, and what to do"
 IGNORED_KEYS = ("weights_reject_freq", "adversarial_lr", "attention", "unsupervised", "notruth")
 """Keys of [net] that change a training in darknet and not here."""
 
@@ -94,7 +95,7 @@ def check_files(setup: TrainingSetup) -> Iterator[Finding]:
     place = Location(str(setup.data.path))
     if missing:
         message = f"{len(missing)} of {len(paths)} images not found, they are skipped; the first: {missing[0]}"
-        yield Finding(name="images-missing", message=message, cause=Cause.DATA, location=place)
+        yield Finding(name="images-missing", message=message, cause=Cause.DATA, location=place, hints=(_EACH_HINT,))
     dataset = setup.source.dataset
     if isinstance(dataset, ClassificationData) and dataset.labels is not None:
         yield from _check_class_labels(paths, dataset.labels, place)
@@ -114,7 +115,7 @@ def check_files(setup: TrainingSetup) -> Iterator[Finding]:
         is_used &= setup.kind != "regressor"
         then = "they count as images without objects" if is_used else "they are skipped"
         message = f"{len(unlabeled)} of {len(paths)} images have no label file, {then}; the first: {unlabeled[0]}"
-        yield Finding(name="labels-missing", message=message, cause=Cause.DATA, location=place)
+        yield Finding(name="labels-missing", message=message, cause=Cause.DATA, location=place, hints=(_EACH_HINT,))
     if elsewhere:
         label, expected = elsewhere[0]
         message = f"{len(elsewhere)} label files are read where only the other darknet looks; the first: {label}"

@@ -57,10 +57,16 @@ def labeled_again(case: Case, finding: Finding, healthy: Path) -> None:
         restore(case, healthy, file.relative_to(healthy))
 
 
+def cleaned(case: Case, finding: Finding, healthy: Path) -> None:
+    """Run the first command that the finding names."""
+    remedy = next(remedy for remedy in finding.remedies if remedy.command)
+    assert remedy.command[:3] == ("darkpy", "dataset", "clean") and str(remedy) in finding.hints
+    assert main(remedy.command[1:]) == 0
+
+
 def unlisted(case: Case, finding: Finding, healthy: Path) -> None:
-    """Remove the image from the list that the hint names, or from the training list."""
-    file = re.search(r"from (\S+\.txt)", finding.hints[0])
-    image_list = Path(file[1]) if file else case.folder / "train.txt"
+    """Remove the image from the training list."""
+    image_list = case.folder / "train.txt"
     lines = image_list.read_text().splitlines()
     assert finding.location.file in lines
     image_list.write_text("".join(f"{line}\n" for line in lines if line != finding.location.file))
@@ -215,7 +221,7 @@ CURES: dict[str, tuple[Cure, str]] = {
     "box_over_the_edge": (corrected, "correct the line"),
     "tiny_box": (corrected, "delete or correct the line"),
     "huge_box": (corrected, "delete or correct the line"),
-    "box_twice": (corrected, "delete one of the lines"),
+    "box_twice": (cleaned, "darkpy dataset clean"),
     "more_boxes_than_max": (edited, "max="),
     "label_missing": (corrected, "write the file"),
     "hardly_any_object": (labeled_again, "fewer images without objects"),
@@ -224,8 +230,8 @@ CURES: dict[str, tuple[Cure, str]] = {
     "truncated_jpeg": (corrected, "replace the file"),
     "text_for_an_image": (corrected, "replace the file"),
     "image_missing": (unlisted, "remove it from the list"),
-    "same_bytes_in_valid": (unlisted, "valid.txt"),
-    "same_image_in_valid_written_anew": (unlisted, "valid.txt"),
+    "same_bytes_in_valid": (cleaned, "darkpy dataset clean"),
+    "same_image_in_valid_written_anew": (cleaned, "darkpy dataset clean"),
     "valid_is_train": (other_valid, "valid="),
     "copy_with_other_labels": (unlisted, "remove one of them"),
     "empty_list": (corrected, "one image path on each line"),
@@ -309,3 +315,43 @@ def test_mistake_is_named_once_and_obeying_the_first_advice_cures_it(case: Case,
     assert mistake.says in findings[0].hints[0]
     cured = mistake.cure(case, findings[0], healthy) or case
     assert cured.findings() == []
+
+
+CLEANED = {
+    *("box_outside", "box_without_size", "class_beyond_classes", "line_of_words", "box_twice"),
+    *("corrupt_jpeg", "truncated_jpeg", "text_for_an_image", "image_missing", "copy_with_other_labels"),
+    *("same_bytes_in_valid", "same_image_in_valid_written_anew", "image of another suffix"),
+    *("label in another encoding", "label that is NaN", "label of a class below 0", "label of four numbers"),
+    *("label in the corner",),
+}
+"""Mistakes of which `darkpy dataset clean` is a remedy, the first one or another."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "image_missing" else pytest.mark.slow) for name in sorted(CLEANED)]
+)
+def test_mistake_is_cured_by_dataset_clean_where_doctor_names_it(case: Case, healthy: Path, name: str) -> None:
+    kind, _ = MISTAKES[name].plant(case)
+    (finding,) = (finding for finding in case.findings() if finding.name == kind)
+    cleaned(case, finding, healthy)
+    assert case.findings() == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name == "label_missing" else pytest.mark.slow)
+        for name in sorted(MISTAKES.keys() - CLEANED)
+    ],
+)
+def test_dataset_clean_is_named_for_nothing_else(case: Case, name: str) -> None:
+    MISTAKES[name].plant(case)
+    assert not [finding for finding in case.findings() if any("dataset clean" in hint for hint in finding.hints)]
+
+
+def test_dataset_clean_is_not_named_where_it_would_refuse(case: Case) -> None:
+    for number in range(14):
+        case.image(number).write_bytes(b"no image")
+    findings = case.findings()
+    assert len(findings) == 14 and not [hint for finding in findings for hint in finding.hints if "clean" in hint]
+    assert main(["dataset", "clean", str(case.data)]) == 2

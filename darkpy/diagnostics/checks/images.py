@@ -19,6 +19,7 @@ from torch import Tensor
 from darkpy.data.augment.config import DetectionAugmentConfig
 from darkpy.data.lists.labels import Labels, read_labels
 from darkpy.data.lists.paths import IMAGE_SUFFIXES, find_label, is_true, label_nearby
+from darkpy.data.lists.text_files import DataFile, read_names
 from darkpy.data.loading.images import load_image
 from darkpy.diagnostics.checks.duplicate_images import file_digest, image_print
 from darkpy.diagnostics.checks.masks import inspect_masks
@@ -40,6 +41,10 @@ WHOLE_IMAGE_FRAC = 0.98
 """Fraction of both sides from which a box is the image itself."""
 MAX_COMPARED_BOXES = 2000
 """Boxes of an image beyond which they are not compared pairwise."""
+DEFAULT_CHANNELS, DEFAULT_SIDE = 3, 416
+"""Input of a network that is not known, or cannot be built."""
+NO_LIMIT = 1_000_000
+"""Classes and boxes of such a network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,3 +226,24 @@ def check_whole(images: Sequence[InspectedImage]) -> Iterator[Finding]:
 
 def data_finding(name: str, location: Location, message: str, *hints: str) -> Finding:
     return Finding(name=name, message=message, cause=Cause.DATA, location=location, hints=hints)
+
+
+def names_or_none(data: DataFile) -> Sequence[str]:
+    """Read the names file; empty if it cannot be read, which `check_names` finds."""
+    file = data.find("names")
+    try:
+        return () if file is None else read_names(file)
+    except DarkpyError:
+        return ()
+
+
+def guess_inspector(data: DataFile, dialect: Dialect) -> Inspector:
+    """Guess how images and labels are read, without a network; without labels for the data of a classifier."""
+    config = None
+    if "labels" not in data.entries:
+        stated = data.entries.get("classes", "")
+        classes = int(stated) if stated.isdecimal() and len(stated) < 7 else len(names_or_none(data))
+        config = DetectionAugmentConfig(
+            dialect=dialect, head="yolo", classes=classes or NO_LIMIT, max=NO_LIMIT, jitter=0
+        )
+    return Inspector(DEFAULT_CHANNELS, DEFAULT_SIDE, DEFAULT_SIDE, config)

@@ -135,7 +135,7 @@ def check_repeats(images: Sequence[InspectedImage], place: str) -> Iterator[Find
     first: dict[bytes, InspectedImage] = {}
     again = 0
     for image in images:
-        if not image.digest:
+        if not image.digest or not image.w:  # images that cannot be read are often the same text
             continue
         other = first.setdefault(image.digest, image)
         if other is image or other.path == image.path:
@@ -163,7 +163,7 @@ def check_leaks(
         text = "is the training list, too: its mAP says nothing about new images"
         yield data_finding("valid-is-train", Location(lists[1]), text, "valid= with images that are not trained on")
         return
-    known = {image.digest: image for image in train if image.digest}
+    known = {image.digest: image for image in train if image.digest and image.w}
     rest: list[InspectedImage] = []
     for image in valid:
         if image.digest in known and image.digest:
