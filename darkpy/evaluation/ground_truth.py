@@ -9,13 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from darkpy.data.lists.image_list import NO_LABELS_HINT
 from darkpy.data.lists.labels import read_labels
 from darkpy.data.lists.paths import find_label, read_image_list
 from darkpy.data.lists.text_files import DIFFICULT_KEYS, DataFile
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
-
-_NO_LABELS_HINT = "labels lie beside the images, or those of images/a.jpg in labels/a.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ def read_ground_truth(paths: Sequence[str | os.PathLike[str]], dialect: Dialect,
         boxes.append(labels.boxes_N5)
         problems += labels.problems
     if paths and len(missing) == len(paths):
-        raise DarkpyError(f"no image of the list has labels; the first one's: {missing[0]}", hint=_NO_LABELS_HINT)
+        raise DarkpyError(f"no image of the list has labels; the first one's: {missing[0]}", hint=NO_LABELS_HINT)
     boxes_N5 = torch.cat(boxes)
     return GroundTruth(torch.cat(indices), boxes_N5[:, 4].long(), boxes_N5[:, :4], tuple(missing), tuple(problems))
 

@@ -25,6 +25,7 @@ from darkpy.errors import DarkpyError
 
 MAX_FILE_BYTES = 1 << 30  # the largest of COCO's own files has 0.5 GB
 _COCO_HINT = "COCO's instances_*.json has images, annotations and categories"
+_SPLITS_HINT = "files of one data set have the same categories, other images, and other names"
 _COCO_PREFIX = re.compile(r"^(instances|person_keypoints|stuff|image_info|panoptic|captions)_")
 _DROPPED_PARTS = {
     "segmentation": "files have segmentations, of which the boxes are kept",
@@ -67,11 +68,13 @@ def read_coco_splits(files: Sequence[Path], images: Path | None = None) -> Annot
     """
     report = ImportReport()
     contents = [_read_file(file, images, report, needs_images=True) for file in files]
-    report.check(_COCO_HINT)
+    hint = (
+        _COCO_HINT if report.faults else "files of one data set have the same categories, other images, and other names"
+    )
     known: dict[Path, AnnotatedImage] = {}
     named: set[str] = set()
     for file, content in zip(files, contents, strict=True):
-        if content.names != contents[0].names:
+        if content.names != contents[0].names and content.names and contents[0].names:  # both are read
             report.faults.append(f"{file}: has other categories than {files[0]}")
         shared = known.keys() & content.images.keys()
         if different := [path for path in shared if known[path] != content.images[path]]:
@@ -83,7 +86,7 @@ def read_coco_splits(files: Sequence[Path], images: Path | None = None) -> Annot
             report.faults.append(f"{file}: another file is also the split {_split_name(file)!r}")
         known |= content.images
         named.add(_split_name(file))
-    report.check("files of one data set have the same categories, other images, and other names")
+    report.check(hint)
     splits = {_split_name(file): content.images for file, content in zip(files, contents, strict=True)}
     splits = splits if len(files) > 1 else {"": contents[0].images}
     return join_images(splits, [name for content in contents for name in content.missing], report, contents[0].names)

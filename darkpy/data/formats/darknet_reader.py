@@ -15,7 +15,7 @@ from darkpy.data.formats.annotations import (
     ImportReport,
     unique_image_names,
 )
-from darkpy.data.lists.image_list import LIST_SUFFIXES, ImageList, open_lists
+from darkpy.data.lists.image_list import LIST_SUFFIXES, NO_LABELS_HINT, ImageList, open_lists
 from darkpy.data.lists.labels import LabelTable
 from darkpy.data.lists.text_files import DIFFICULT_KEYS, read_data
 from darkpy.data.loading.decoding import read_image_size
@@ -61,18 +61,25 @@ def read_labeled_lists(source: Path, dialect: Dialect | None, report: ImportRepo
     """Read the lists train, valid and test of a `.data` file, with their difficult objects; or one list or folder.
 
     Images that cannot be read, and wrong label lines, are losses.
-    Raises: DarkpyError when a list cannot be read, has no labels, or differs from that of its difficult objects; or
-        when no image of a list can be read.
+    Raises: DarkpyError with all faults, when lists cannot be read, have no labels, or differ from those of their
+        difficult objects; or when no image of a list can be read.
     """
     lists = open_lists(source, ("train", "valid", "test", *DIFFICULT_KEYS.values()))
-    tables = {key: images.read_labels(dialect) for key, images in lists.items()}
+    tables: dict[str, LabelTable] = {}
+    for key, images in lists.items():
+        try:
+            tables[key] = images.read_labels(dialect)
+        except DarkpyError as error:
+            report.faults.append(f"{key}= of {source}: {error.message}")
+    report.check(NO_LABELS_HINT)
     by_key: dict[str, LabeledList] = {}
     sizes_px: dict[Path, tuple[int, int]] = {}
     for key in (key for key in lists if key not in DIFFICULT_KEYS.values()):
         plain, difficult = tables[key], tables.get(DIFFICULT_KEYS.get(key, ""))
         if difficult is not None and len(difficult.files) != len(plain.files):
             counts = f"{len(difficult.files)} images, {key}= {len(plain.files)}"
-            raise DarkpyError(f"{source}: {DIFFICULT_KEYS[key]}= lists {counts}")
+            report.faults.append(f"{source}: {DIFFICULT_KEYS[key]}= lists {counts}")
+            continue
         files = [lists[key].file(index) for index in range(len(plain.files))]
         by_key[key] = listed = LabeledList(lists[key], files, plain, difficult)
         for file in dict.fromkeys(file for file in files if file not in sizes_px):
@@ -82,9 +89,10 @@ def read_labeled_lists(source: Path, dialect: Dialect | None, report: ImportRepo
                 report.losses[_UNREADABLE_IMAGES].append(error.message)
         if files and not any(file in sizes_px for file in files):
             unreadable = report.losses[_UNREADABLE_IMAGES]
-            raise DarkpyError(f"{source}: no image of {key} can be read", hint=f"the first: {unreadable[0]}")
+            report.faults.append(f"{source}: no image of {key} can be read; the first: {unreadable[-1]}")
         for table in listed.tables:
             report.losses["label lines are wrong and left out"] += table.problems
+    report.check("a list and its difficult objects name the same images, which are there")
     return LabeledLists(source, by_key, sizes_px)
 
 

@@ -5,6 +5,7 @@ Known are ultralytics' data.yaml (also as Roboflow and CVAT export it), `.data` 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,14 +62,22 @@ class YoloLayout:
             list_file = data.find(key)
             if key not in data.entries or list_file is None:
                 continue
-            try:
-                self.splits[key] = read_image_list(list_file)
-            except DarkpyError as error:
-                self.report.faults.append(error.message)
-        if not self.splits and not self.report.faults:
+            self.splits[key] = self.read(read_image_list, list_file)
+        if not self.splits:
             self.report.faults.append(f"{file}: names no list of images")
         names = data.find("names") if "names" in data.entries else None
-        self.names = read_names(names) if names is not None else names_beside(file.parent)
+        try:
+            self.names = read_names(names) if names is not None else names_beside(file.parent)
+        except DarkpyError as error:
+            self.report.faults.append(error.message)
+
+    def read(self, images: Callable[[Path], list[Path]], path: Path) -> list[Path]:
+        """Read the images of a list or folder; none, with a fault, if it cannot be read."""
+        try:
+            return images(path)
+        except DarkpyError as error:
+            self.report.faults.append(error.message)
+            return []
 
     def open_folder(self, folder: Path) -> None:
         """List the images of a folder by the file in it that describes it, by its lists, or by its folders."""
@@ -84,7 +93,7 @@ class YoloLayout:
             list_file = folder / f"{name}.txt"
             is_label = any(is_true(list_file.with_suffix(suffix).is_file) for suffix in IMAGE_SUFFIXES)
             if is_true(list_file.is_file) and not is_label:
-                self.splits[name] = read_image_list(list_file)
+                self.splits[name] = self.read(read_image_list, list_file)
         if not self.splits:
             for name in _SPLIT_NAMES:
                 folders = (folder / "images" / name, folder / name / "images", folder / name)
@@ -92,7 +101,7 @@ class YoloLayout:
                     self.splits[name] = images
         if not self.splits:
             self.splits[""] = find_images_below(folder)
-        if not any(self.splits.values()):
+        if not any(self.splits.values()) and not self.report.faults:
             self.report.faults.append(f"{folder}: no image in this folder")
 
     def open_yaml(self, file: Path) -> None:
@@ -117,14 +126,10 @@ class YoloLayout:
                 continue
             if path != candidates[0]:
                 self.report.losses[_OTHER_PLACE].append(f"{file}: {split}: {entry}: {path}")
-            try:
-                images = find_images_below(path) if path.is_dir() else read_image_list(path)
-            except DarkpyError as error:
-                self.report.faults.append(error.message)
-                continue
+            images = self.read(find_images_below if path.is_dir() else read_image_list, path)
             for folder in roots:
                 images = [find_image(image, folder) for image in images]
-            if not images:
+            if not images and path.is_dir() and not self.report.faults:
                 self.report.faults.append(f"{path}: no image in this folder")
             self.splits.setdefault(split, []).extend(images)
         if not content.splits and not self.report.faults:

@@ -14,6 +14,7 @@ from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 
 LIST_SUFFIXES = (".txt", ".list")
+NO_LABELS_HINT = "labels lie beside the images, or for images/a.jpg in labels/a.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class ImageList:
         if len(table.missing) == len(table.files):
             raise DarkpyError(
                 f"no image of the list has labels; those of the first are expected in {table.files[0]}",
-                hint="labels lie beside the images, or for images/a.jpg in labels/a.txt",
+                hint=NO_LABELS_HINT,
             )
         return table
 
@@ -70,12 +71,20 @@ def open_list(source: Path, key: str = "train") -> ImageList:
 def open_lists(source: Path, keys: Sequence[str]) -> dict[str, ImageList]:
     """Open the lists of these keys of a `.data` file; for another source its one list, named like its file.
 
-    Raises: DarkpyError when there is no list, or one cannot be read or names no image.
+    Raises: DarkpyError when there is no list, or with all that cannot be read or name no image.
     """
     if source.is_dir() or source.suffix.lower() in LIST_SUFFIXES:
         return {source.stem: open_list(source)}
     data = read_data(source)
-    lists = {key: open_key(data, key) for key in keys if key in data.entries}
+    lists: dict[str, ImageList] = {}
+    errors: list[DarkpyError] = []
+    for key in (key for key in keys if key in data.entries):
+        try:
+            lists[key] = open_key(data, key)
+        except DarkpyError as error:
+            errors.append(error)
+    if errors:
+        raise DarkpyError("\n".join(dict.fromkeys(error.message for error in errors)), hint=errors[0].hint)
     if not lists:
         raise DarkpyError(f"{source}: names no list of images", hint="train=train.txt names one")
     return lists
