@@ -126,10 +126,11 @@ class YoloLayout:
                 continue
             if path != candidates[0]:
                 self.report.losses[_OTHER_PLACE].append(f"{file}: {split}: {entry}: {path}")
+            known_faults = len(self.report.faults)
             images = self.read(find_images_below if path.is_dir() else read_image_list, path)
             for folder in roots:
                 images = [find_image(image, folder) for image in images]
-            if not images and path.is_dir() and not self.report.faults:
+            if not images and len(self.report.faults) == known_faults:
                 self.report.faults.append(f"{path}: no image in this folder")
             self.splits.setdefault(split, []).extend(images)
         if not content.splits and not self.report.faults:
