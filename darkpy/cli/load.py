@@ -5,6 +5,7 @@ Image paths from standard input, and drawings of detections.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections import Counter
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING
 import darkpy
 from darkpy.cli import console
 from darkpy.cli.options import LoadOptions, require_own, require_writable
+from darkpy.data.lists.paths import is_true, require_decoded, require_one_path
 from darkpy.data.lists.text_files import names_for
 from darkpy.errors import DarkpyError
-from darkpy.files import ENCODING_HINT, PROGRAM_MARK, fit_name, note_input, write_atomic
+from darkpy.files import ENCODING_HINT, PROGRAM_MARK, TEXT_FILE, fit_name, identify, note_input, write_atomic
 from darkpy.process import keep_freed_memory, use_physical_cores
 
 if TYPE_CHECKING:
@@ -128,19 +130,28 @@ def ask_paths(*, prompt_on_stderr: bool = False) -> Iterator[str]:
     """Yield image paths from standard input, one per line, prompting for each on demand.
 
     The prompt goes to standard output, as darknet's: converters of its output split it there.
-    Raises: DarkpyError when standard input is closed, as in a service.
+    Raises: DarkpyError when standard input is closed, as in a service, or is no list of paths.
     """
     if sys.stdin is None:
         raise DarkpyError("no image given, and standard input is closed", hint="name images after the weights")
+    is_checked = sys.stdin.isatty()  # what a person types is a wrong path, not a wrong file
     while True:
         console.echo("Enter Image Path: ", nl=False, err=prompt_on_stderr)
         line = sys.stdin.readline()
         if not line:
             console.echo(err=prompt_on_stderr)
             return
+        if not is_checked and line.strip():
+            kind = identify(os.fsencode(line))
+            if kind is not None and kind is not TEXT_FILE and "UTF-16" not in kind.description:
+                raise DarkpyError(f"standard input: is {kind.description}", hint="name images, one path on each line")
+            require_one_path(line.strip(), "standard input: line 1", Path())
+            is_checked = True
         if "\0" in line:
             raise DarkpyError("standard input: is UTF-16 text or binary", hint=ENCODING_HINT)
         if path := line.removeprefix("\ufeff").strip():
+            if not is_true(Path(path).exists):
+                require_decoded(path, "standard input")
             yield path
 
 

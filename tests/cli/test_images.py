@@ -85,3 +85,23 @@ def test_encoding_of_standard_input_is_checked(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "stdin", io.StringIO("\udcff\udcfea\0.\0p\0n\0g\0\n"))
     with pytest.raises(DarkpyError, match="standard input: is UTF-16 text"):
         list(ask_paths())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<!DOCTYPE html>\n<html>\n", "is a web page"),
+        (b"\x89PNG\r\n\x1a\n", "is a PNG image"),
+        (b"\x1f\x8b\x08\0\n", "is a gzip archive"),
+        (b"a.png b.png c.png\n", "line 1 is more than a path: a.png b.png c.png"),
+        (b"caf\xe9.png\n", "is not UTF-8, and no file has the name that it gives as caf\u00e9.png"),
+        (b"none.png\ncaf\xe9.png\n", "is not UTF-8"),
+    ],
+)
+def test_other_files_as_standard_input_are_one_error(
+    monkeypatch: pytest.MonkeyPatch, content: bytes, message: str
+) -> None:
+    text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", errors="surrogateescape")
+    monkeypatch.setattr(sys, "stdin", text)
+    with pytest.raises(DarkpyError, match=f"standard input: {message}"):
+        list(ask_paths())

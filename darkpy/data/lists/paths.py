@@ -211,21 +211,40 @@ def read_list_lines(path: Path) -> list[str]:
         lines = list(map(unquote, lines))
         message = f"{printable(path)}: its paths are in quotes, which no darknet removes; they are read without"
         warnings.warn(message, DarkpyWarning, stacklevel=3)
-    longest = max(lines, key=len)
-    suspects = [lines[0]] if _SEVERAL_PATHS.search(lines[0]) else []
-    suspects += [longest] if len(longest) > MAX_PATH_LENGTH else []
-    for line in suspects:
-        if not _exists(line, path.parent):
-            number = lines.index(line) + 1
-            message = f"{printable(path)}: path {number} of the list is more than a path: {printable(line[:60])}"
-            raise DarkpyError(message, hint=_LIST_HINT)
+    for line in dict.fromkeys((lines[0], max(lines, key=len))):
+        require_one_path(line, f"{printable(path)}: path {lines.index(line) + 1} of the list", path.parent)
     lines = _relocate(lines, path)
     undecoded = [line for line in lines if _SURROGATE_PATTERN.search(line)]
-    if undecoded and not any(_exists(line, path.parent) for line in undecoded):
-        shown = os.fsencode(undecoded[0]).decode("cp1252", errors="replace")
-        message = f"{printable(path)}: is not UTF-8, and no file has the name that it gives as {printable(shown)}"
-        raise DarkpyError(message, hint=ENCODING_HINT)
+    if not any(_exists(line, path.parent) for line in undecoded):
+        for line in undecoded:
+            require_decoded(line, str(path))
+    first = lines[:MAX_TRIED_LINES]
+    if not any(_names_image(line) or _exists(line, path.parent) for line in first):
+        message = f"{printable(path)}: is not a list of images: path 1 is {printable(first[0][:60])}"
+        raise DarkpyError(message, hint=f"{_LIST_HINT}; darkpy dataset from-voc reads VOC's lists of names")
     return lines
+
+
+def require_one_path(entry: str, place: str, folder: Path) -> None:
+    """Raises: DarkpyError for an entry of a list that is several paths, or a path and more, and no file's name.
+
+    place: of the entry, for the message. folder: of the list.
+    """
+    is_suspect = len(entry) > MAX_PATH_LENGTH or _SEVERAL_PATHS.search(entry)
+    if is_suspect and not _exists(entry, folder):
+        raise DarkpyError(f"{place} is more than a path: {printable(entry[:60])}", hint=_LIST_HINT)
+
+
+def require_decoded(entry: str, file: str) -> None:
+    """Raises: DarkpyError for a path with bytes that are not UTF-8."""
+    if _SURROGATE_PATTERN.search(entry):
+        shown = os.fsencode(entry).decode("cp1252", errors="replace")
+        message = f"{printable(file)}: is not UTF-8, and no file has the name that it gives as {printable(shown)}"
+        raise DarkpyError(message, hint=ENCODING_HINT)
+
+
+def _names_image(entry: str) -> bool:
+    return Path(entry).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _relocate(lines: list[str], file: Path) -> list[str]:

@@ -113,6 +113,19 @@ class TestExpandPaths:
         assert read_image_list(folder / "x.list")[0] == Path("a.png")
 
     @pytest.mark.parametrize(
+        ("text", "message", "hint"),
+        [
+            ('{"images": []}\n', 'path 1 is {"images": []}', "one image path on each line"),
+            ("000001\n000002\n", "path 1 is 000001", "darkpy dataset from-voc"),
+        ],
+    )
+    def test_text_without_paths_of_images_is_no_list(self, folder: Path, text: str, message: str, hint: str) -> None:
+        (folder / "x.list").write_text(text)
+        with pytest.raises(DarkpyError, match=re.escape(f"is not a list of images: {message}")) as info:
+            read_image_list(folder / "x.list")
+        assert hint in str(info.value.hint)
+
+    @pytest.mark.parametrize(
         ("make", "message"),
         [
             (lambda folder: [], "no images given"),
