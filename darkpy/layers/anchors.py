@@ -140,7 +140,9 @@ class AnchoredSpec(HeadSpec):
         (x,) = inputs
         if x.c != self.input_count:
             message = f"reads {x.c} channels, but {self.describe_input()} are {self.input_count}"
-            raise ChannelsError(message, self.input_count)
+            each, rest = divmod(x.c, len(self.mask) or self.num)
+            fitting = "" if rest or each <= self.box_entries else f"; {x.c} are for classes={each - self.box_entries}"
+            raise ChannelsError(f"{message}{fitting}", self.input_count)
         listed = len(self.anchors) // 2
         if self.mask and max(self.mask) >= max(self.num, listed):
             raise ShapeError(
