@@ -27,6 +27,8 @@ EXIT_CODE_WRONG_INPUT = 2
 EXIT_CODE_PIPE_CLOSED = 141
 """A shell's code for a program that SIGPIPE ended: neither a result nor wrong input."""
 MAX_REASON_LENGTH = 200
+MAX_CHILD_SECONDS = 5.0
+"""Time for a daemon process to end."""
 OUT_OF_MEMORY_HINT = (
     "--batch-size 1 takes one image at a time; smaller width= and height= in [net], or in a training more "
     "subdivisions=, take less memory"
@@ -106,7 +108,9 @@ def run() -> None:
 def leave(code: int) -> None:
     """Exit at once, skipping the half second in which torch is torn down to no use.
 
-    Exits normally if something still has to run: a loader's process, a thread, hooks of a debugger or test runner.
+    Threads of torch.distributed do not always survive it: after the clear message of a training that has lost its other
+    processes, C++ would abort. Daemons, such as a loader's processes, are ended as Python does. Exits normally if
+    something still has to run: a process, a thread, hooks of a debugger or test runner.
     """
     import multiprocessing
 
@@ -119,9 +123,15 @@ def leave(code: int) -> None:
         sys.stderr.flush()
     tools = {"pytest", "coverage", "pdb"} & sys.modules.keys()
     has_threads = any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
-    is_in_use = has_threads or bool(multiprocessing.active_children()) or bool(tools) or sys.gettrace() is not None
-    if "torch" not in sys.modules or is_in_use:
+    children = multiprocessing.active_children()
+    has_processes = not all(child.daemon for child in children)
+    if "torch" not in sys.modules or has_threads or has_processes or tools or sys.gettrace() is not None:
         sys.exit(code)
+    for child in children:
+        child.terminate()
+    for child in children:
+        child.join(MAX_CHILD_SECONDS)
+        child.kill()  # one that is suspended
     os._exit(code)
 
 
