@@ -19,6 +19,7 @@ from darkpy.deprecation import renamed_arguments, warn_renamed
 from darkpy.dialect import Dialect
 from darkpy.errors import ConfigError, DarkpyError, DarkpyNote, DarkpyWarning, ImageError, ShapeError, WeightsError
 from darkpy.finding import Finding
+from darkpy.version import __version__ as __version__
 
 if TYPE_CHECKING:
     import torch
@@ -73,8 +74,6 @@ __all__ = [
     "train",
     "write_evaluation_report",
 ]
-
-__version__ = "0.2.0"
 
 _LAZY_MODULES = {
     "ClassPrecision": "darkpy.evaluation.average_precision",

@@ -26,6 +26,7 @@ from darkpy.evaluation.runner import Metric, run_metrics
 from darkpy.files import require_output_folder, write_folder
 from darkpy.network import Network
 from darkpy.training.setup import read_class_labels
+from darkpy.version import __version__
 
 CLASSIFIER_BATCH_SIZE = 16
 DEFAULT_TOP = 5
@@ -135,8 +136,6 @@ def write_evaluation_report(
     Raises: DarkpyError when the network is in training mode, a file cannot be used, or the folder holds anything else.
         Images that cannot be read, and missing or invalid labels, are warned about.
     """
-    import darkpy
-
     if network.training:
         raise DarkpyError(
             f"{network.plan.file} is in training mode", hint="call network.eval() before write_evaluation_report"
@@ -146,7 +145,7 @@ def write_evaluation_report(
     listed = open_list(source, "valid")
     paths = [listed.file(index) for index in range(len(listed.images))]
     data = read_data(source) if source.is_file() and source.suffix.lower() not in LIST_SUFFIXES else None
-    run = EvaluatedRun(network.plan.file, network.weights_file, str(source), darkpy.__version__)
+    run = EvaluatedRun(network.plan.file, network.weights_file, str(source), __version__)
     report: DetectorReport | ClassifierReport
     files: Mapping[str, Iterable[bytes]]
     if not network.heads:

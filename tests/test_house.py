@@ -15,11 +15,12 @@ PACKAGE = ROOT / "darkpy"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SOURCES = [*MODULES, *sorted((ROOT / "tools").rglob("*.py"))]
 
-BOTTOM = {"deprecation", "errors", "finding", "shapes", "dialect"}
+BOTTOM = {"deprecation", "errors", "finding", "shapes", "dialect", "version"}
 ON_BOTTOM = BOTTOM | {"files", "process", "distributed", "config", "ops"}
 GRAPH = ON_BOTTOM | {"layers", "build", "weightfile", "network"}
 ARROWS: dict[str, set[str]] = {  # what each part of the package may import besides itself
     "finding": set(),
+    "version": set(),
     "errors": {"finding"},
     "shapes": set(),
     "dialect": set(),
