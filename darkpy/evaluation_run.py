@@ -52,7 +52,8 @@ class DetectorEvaluation:
         iou_thresh: float = 0.5,
         letterbox: bool | None = None,
     ) -> None:
-        self.network, self.names, self.paths, self.truths = network, names, paths, truths
+        self.network, self.names, self.paths = network, names, paths
+        self.truths, self._difficult = truths, difficult
         precision = AveragePrecision(truths, len(names), iou_thresh=iou_thresh, thresh=thresh, difficult=difficult)
         self._analysis = ErrorAnalysis(precision, truths, len(names), len(paths))
         self._detections = DetectionStore()
@@ -72,7 +73,7 @@ class DetectorEvaluation:
 
     def report(self, run: EvaluatedRun, points: int = 0) -> DetectorReport:
         """Compute the numbers after the run. points: as in `darkpy.evaluate`."""
-        coco = coco_precision(self._detections, self.truths, self._statuses, len(self.names))
+        coco = coco_precision(self._detections, self.truths, self._statuses, len(self.names), self._difficult)
         darknet = self._analysis.precision.result(points)
         return make_detector_report(run, self.names, self._statuses, self._analysis, self.truths, darknet, coco)
 

@@ -36,8 +36,9 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def count_text(number: int, noun: str) -> str:
-    """Return `1 finding`, `2 findings`, `3 minibatches`."""
-    return f"{number} {noun}{'' if number == 1 else 'es' if noun.endswith('h') else 's'}"
+    """Return `1 finding`, `2 findings`, `3 minibatches`, `4 classes`."""
+    plural = "es" if noun.endswith(("h", "s", "x")) else "s"
+    return f"{number} {noun}{'' if number == 1 else plural}"
 
 
 class Severity(Enum):

@@ -12,7 +12,7 @@ import torch
 
 import darkpy
 from darkpy.errors import ConfigError, DarkpyError, DarkpyWarning
-from darkpy.finding import Finding, Location, printable
+from darkpy.finding import Finding, Location, count_text, printable
 from tests.cli.conftest import CFG, Run, run, task
 
 __all__ = ["run", "task"]
@@ -124,3 +124,11 @@ def test_commands_print_through_the_console_only() -> None:
     is_direct = re.compile(r"click\.echo\((?!.*err=True)").search
     direct = [path.name for path in folder.rglob("*.py") if is_direct(path.read_text(encoding="utf-8"))]
     assert direct == ["console.py"]
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [(1, "class", "1 class"), (2, "class", "2 classes"), (0, "minibatch", "0 minibatches"), (3, "box", "3 boxes")],
+)
+def test_counted_nouns_are_english(number: int, noun: str, text: str) -> None:
+    assert count_text(number, noun) == text

@@ -280,7 +280,13 @@ def check_training(
     ]
     if allow_empty:
         findings = [
-            replace(finding, severity=Severity.WARNING) if finding.name == LABELS_UNUSABLE else finding
+            replace(
+                finding,
+                severity=Severity.WARNING,
+                hints=tuple(hint for hint in finding.hints if not hint.startswith("--allow-empty")),
+            )
+            if finding.name == LABELS_UNUSABLE
+            else finding
             for finding in findings
         ]
     findings = sort_findings(findings)

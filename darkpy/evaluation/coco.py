@@ -68,14 +68,19 @@ class _Matches(NamedTuple):
 
 
 def coco_precision(
-    detections: DetectionStore, ground_truth: GroundTruth, images: Sequence[ImageStatus], classes: int
+    detections: DetectionStore,
+    ground_truth: GroundTruth,
+    images: Sequence[ImageStatus],
+    classes: int,
+    difficult: GroundTruth | None = None,
 ) -> CocoPrecision:
     """Compute COCO's numbers of the detections on a list of images.
 
-    images: all images of the list. An object's area is that of its box, and none is a crowd.
+    images: all images of the list. An object's area is that of its box.
+    difficult: objects that need not be found, COCO's crowds: detections that lie in them do not count.
     Source:  pycocotools cocoeval.py evaluateImg, accumulate, summarize
     """
-    candidates = _Candidates(detections, ground_truth, images, classes)
+    candidates = _Candidates(detections, ground_truth, images, classes, difficult)
     by_area = [list(candidates.match(smallest, largest)) for smallest, largest in AREA_RANGES_PX]
     precision_AIK = torch.stack([torch.stack([matches.precision() for matches in row]) for row in by_area])
     recalls = [(0, 1), (0, 10), *((area, MAX_DETECTIONS) for area in range(len(AREA_RANGES_PX)))]
@@ -94,10 +99,15 @@ class _Candidates:
     """Detections of all images, ordered by image, class and score, and their pairs with objects."""
 
     def __init__(
-        self, detections: DetectionStore, ground_truth: GroundTruth, images: Sequence[ImageStatus], classes: int
+        self,
+        detections: DetectionStore,
+        ground_truth: GroundTruth,
+        images: Sequence[ImageStatus],
+        classes: int,
+        difficult: GroundTruth | None,
     ) -> None:
         size_I4 = torch.tensor([image.size * 2 for image in images], dtype=torch.float64).view(-1, 4)
-        truth_T4 = _with_size(to_corners(ground_truth.boxes_N4.double()) * size_I4[ground_truth.image_N])
+        truth_T4 = _boxes_px(ground_truth, size_I4)
         score_D = detections.score_D
         group_D = detections.image_D.long() * classes + detections.class_D
         order_D = score_D.argsort(descending=True, stable=True)
@@ -113,6 +123,16 @@ class _Candidates:
         for detection_P, truth_P, iou_P in objects.pairs(boxes_D4, group_D[order_D]):
             is_edge_P = iou_P >= IOU_THRESHOLDS[0]
             edges.append((detection_P[is_edge_P], truth_P[is_edge_P], iou_P[is_edge_P]))
+        if difficult is not None:
+            # a crowd takes any number of detections: it is an object of its own for each, outside all ranges of areas
+            crowd_group_N = difficult.image_N * classes + difficult.class_N
+            crowds = GroupedGroundTruth(_boxes_px(difficult, size_I4), crowd_group_N, _covered_share)
+            for detection_P, _, share_P in crowds.pairs(boxes_D4, group_D[order_D]):
+                is_edge_P = share_P >= IOU_THRESHOLDS[0]
+                truth_P = len(self._area_T) + torch.arange(int(is_edge_P.sum()))
+                edges.append((detection_P[is_edge_P], truth_P, share_P[is_edge_P]))
+                self._area_T = torch.cat((self._area_T, self._area_T.new_full(truth_P.shape, math.inf)))
+                self._class_T = torch.cat((self._class_T, torch.zeros_like(truth_P)))
         self._detection_P, self._truth_P, self._iou_P = (torch.cat(column) for column in zip(*edges, strict=True))
         ranked_D = self._score_D.argsort(descending=True, stable=True)
         self._ranked_D = ranked_D[self._class_D[ranked_D].argsort(stable=True)]
@@ -141,6 +161,10 @@ class _Candidates:
             yield _Matches(ranked, self._position_D[kept_N])
 
 
+def _boxes_px(truth: GroundTruth, size_I4: Tensor) -> Tensor:
+    return _with_size(to_corners(truth.boxes_N4.double()) * size_I4[truth.image_N])
+
+
 def _with_size(edges_N4: Tensor) -> Tensor:
     """Convert left, top, right, bottom to left, top, w, h."""
     return torch.cat((edges_N4[:, :2], edges_N4[:, 2:] - edges_N4[:, :2]), dim=1)
@@ -154,6 +178,15 @@ def _mean(values: Tensor) -> float | None:
 
 def _iou_px(a: Tensor, b: Tensor) -> Tensor:
     """IoU of boxes left, top, w, h. Source: pycocotools maskApi.c bbIou"""
-    near, far = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
-    intersection = (far - near).clamp(min=0).prod(-1)
+    intersection = _intersection_px(a, b)
     return intersection / (a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - intersection)
+
+
+def _covered_share(detection: Tensor, crowd: Tensor) -> Tensor:
+    """Share of a detection's area that lies in a crowd. Source: pycocotools maskApi.c bbIou"""
+    return _intersection_px(detection, crowd) / detection[..., 2:].prod(-1)
+
+
+def _intersection_px(a: Tensor, b: Tensor) -> Tensor:
+    near, far = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
+    return (far - near).clamp(min=0).prod(-1)

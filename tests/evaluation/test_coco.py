@@ -60,16 +60,21 @@ def test_nothing_found_is_nought() -> None:
 
 
 def pycocotools_precision(
-    detections: DetectionStore, truth: GroundTruth, images: list[ImageStatus], classes: int
+    detections: DetectionStore, truth: GroundTruth, images: list[ImageStatus], classes: int, plain: int
 ) -> tuple[list[float], Any]:
-    """pycocotools' twelve numbers, and its precision of each IoU threshold, recall point and class."""
+    """pycocotools' twelve numbers, and its precision of each IoU threshold, recall point and class.
+
+    plain: number of objects; all behind these are crowds.
+    """
     coco_module, evaluation_module = (pytest.importorskip(f"pycocotools.{name}") for name in ("coco", "cocoeval"))
 
-    def entry(index: int, image: int, class_id: int, edges: Sequence[float], score: float) -> dict[str, Any]:
+    def entry(
+        index: int, image: int, class_id: int, edges: Sequence[float], score: float, is_crowd: bool = False
+    ) -> dict[str, Any]:
         left, top, right, bottom = edges
         box = [left, top, right - left, bottom - top]
-        numbers = {"id": index + 1, "image_id": image, "category_id": class_id, "score": score, "iscrowd": 0}
-        return {**numbers, "bbox": box, "area": box[2] * box[3]}
+        numbers = {"id": index + 1, "image_id": image, "category_id": class_id, "score": score}
+        return {**numbers, "bbox": box, "area": box[2] * box[3], "iscrowd": int(is_crowd)}
 
     def data(annotations: list[dict[str, Any]]) -> Any:
         data_set = coco_module.COCO()
@@ -84,7 +89,7 @@ def pycocotools_precision(
     corners = to_corners(truth.boxes_N4.double()).tolist()
     sizes = [images[image].size for image in truth.image_N.tolist()]
     truth_entries = [
-        entry(index, image, class_id, (left * w, top * h, right * w, bottom * h), 1)
+        entry(index, image, class_id, (left * w, top * h, right * w, bottom * h), 1, index >= plain)
         for index, (image, class_id, (left, top, right, bottom), (w, h)) in enumerate(
             zip(truth.image_N.tolist(), truth.class_N.tolist(), corners, sizes, strict=True)
         )
@@ -99,12 +104,17 @@ def pycocotools_precision(
     return evaluation.stats.tolist(), evaluation.eval["precision"][:, :, :, 0, -1]
 
 
+@pytest.mark.parametrize("crowd_share", [0, 0.3, 1])
 @pytest.mark.parametrize(
     ("seed", "images", "objects", "boxes", "classes"),
     [(1, 12, 90, 400, 4), (2, 1, 40, 500, 2), (3, 6, 3, 60, 5), (4, 5, 0, 20, 2), (5, 5, 20, 0, 2)],
 )
-def test_numbers_are_those_of_pycocotools(seed: int, images: int, objects: int, boxes: int, classes: int) -> None:
-    """Objects of all sizes, some of them twice, and detections near them with equal scores, more than 100 an image."""
+def test_numbers_are_those_of_pycocotools(
+    seed: int, images: int, objects: int, boxes: int, classes: int, crowd_share: float
+) -> None:
+    """Objects of all sizes, some of them twice or crowds, and detections near them with equal scores, more than 100 an
+    image.
+    """
     rng = torch.Generator().manual_seed(seed)
     statuses = [ImageStatus(index, f"{index}", (300 + 50 * index, 400)) for index in range(images)]
     size_N2 = torch.rand(objects, 2, generator=rng) ** 2 * 0.5 + 0.02
@@ -123,8 +133,12 @@ def test_numbers_are_those_of_pycocotools(seed: int, images: int, objects: int, 
     store = DetectionStore()
     store.add(Detections(image_M, boxes_M4, torch.ones(boxes), prob_MK))
 
-    expected, precision_IRK = pycocotools_precision(store, truth, statuses, classes)
-    result = coco_precision(store, truth, statuses, classes)
+    plain = objects - round(crowd_share * objects)
+    expected, precision_IRK = pycocotools_precision(store, truth, statuses, classes, plain)
+    parts = [
+        GroundTruth(image_N[part], class_N[part], boxes_N4[part]) for part in (slice(plain), slice(plain, objects))
+    ]
+    result = coco_precision(store, parts[0], statuses, classes, parts[1] if crowd_share else None)
     numbers = [-1.0 if value is None else value for value in result.stats.values()]
     assert numbers == pytest.approx(expected, abs=1e-12)
     for k, (ap, ap50) in enumerate(result.classes):
