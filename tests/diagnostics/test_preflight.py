@@ -129,7 +129,9 @@ def test_other_count_of_classes_in_the_data_file_is_told() -> None:
 
 
 def test_head_that_does_not_fit_its_classes_is_refused_with_the_right_number() -> None:
-    with pytest.raises(DarkpyError, match=r"1 anchors x \(5 \+ classes=3\) are 8\n.*set filters=8"):
+    with pytest.raises(
+        DarkpyError, match=r"1 anchors x \(5 \+ classes=3\) are 8; 7 are for classes=2\n.*set filters=8"
+    ):
         task(cfg=DETECTOR.replace("classes=2", "classes=3"))
 
 
@@ -221,6 +223,7 @@ def test_training_without_a_usable_object_does_not_start(
     assert caught.value.hint.startswith(hint) and "--allow-empty" in caught.value.hint
     findings = check_training(task(), seen=0, folder=Path("backup"), weights=None, allow_empty=True)
     assert [finding.name for finding in findings] == ["labels-unusable"]
+    assert not any("--allow-empty" in hint for hint in findings[0].hints)
 
 
 def test_classes_counted_from_one_are_an_error_of_their_own() -> None:

@@ -77,7 +77,7 @@ def check_names(data: DataFile, classes: int, heads: str) -> Iterator[Finding]:
             Location(str(file)),
             text,
             f"write {classes} names, one on each line",
-            f"or classes={len(names)} in the heads, and filters= before them, if no label has other classes",
+            f"classes={len(names)} in the heads, and filters= before them, if no label has other classes",
         )
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:

@@ -94,7 +94,7 @@ def draw_chart(
     x_scale = Scale(0, last, LEFT, CHART_SIDE_PX - RIGHT)
     loss_scale, map_scale = (Scale(0, high, CHART_SIDE_PX - BOTTOM, TOP) for high in (max_loss, 1))
     curves = [Curve("average loss", LOSS_COLOR, averages, 1.3)]
-    facts = [f"update {averages[-1][0]}", f"average loss {averages[-1][1]:.4g}"] if averages else []
+    facts = [f"update {averages[-1][0]}", f"loss {averages[-1][1]:.4g}"] if averages else []
     for name, color, points in (
         ("mAP", MAP_COLOR, [(validation.batch_num, validation.mean) for validation in maps]),
         ("EMA", EMA_COLOR, [(validation.batch_num, validation.ema) for validation in maps]),
@@ -104,7 +104,7 @@ def draw_chart(
             facts.append(f"{name} {100 * means[-1]:.2f} %, best {100 * max(means):.2f} %")
     drawing = Drawing(CHART_SIDE_PX, CHART_SIDE_PX, f"Loss of {title}: {', '.join(facts)}")
     drawing.items.append(Text(LEFT, 24, title, "ink", size=16))
-    drawing.items.append(Text(LEFT, 42, "    ".join(facts), "muted"))
+    drawing.items.append(Text(LEFT, 42, "   ".join(facts), "muted"))
     draw_legend(drawing, LEFT, 62, curves)
     draw_axes(drawing, x_scale, loss_scale, ticks=10)
     if curves[1:]:
