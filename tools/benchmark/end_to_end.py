@@ -38,25 +38,29 @@ def _open_network(job: DetectionJob) -> Any:
     import torch
 
     import darkpy
-    from darkpy.inference.accelerate import accelerate
+    from darkpy.evaluation.detect import BATCH_SIZE
+    from darkpy.inference.accelerate import InferenceConfig, accelerate
     from darkpy.process import keep_freed_memory
 
     keep_freed_memory()
     warnings.simplefilter("ignore", darkpy.DarkpyWarning)
     torch.set_num_threads(job.threads)
-    return accelerate(darkpy.load(job.cfg, job.weights))
+    return accelerate(darkpy.load(job.cfg, job.weights), InferenceConfig(batch=BATCH_SIZE))
 
 
 def open_forward(job: DetectionJob) -> tuple[str, Run]:
-    """Open a runner of the network alone, on as many images, one at a time."""
+    """Open a runner of the network alone, on as many images, in batches of the same size."""
     network = _open_network(job)
     import torch
 
-    x_BCHW = torch.rand(1, *network.plan.input_shape).contiguous(memory_format=torch.channels_last)
+    from darkpy.evaluation.detect import BATCH_SIZE
+
+    x_BCHW = torch.rand(BATCH_SIZE, *network.plan.input_shape).contiguous(memory_format=torch.channels_last)
+    counts = [min(BATCH_SIZE, len(job.paths) - start) for start in range(0, len(job.paths), BATCH_SIZE)]
 
     def run() -> Outputs:
         with torch.inference_mode():
-            return [network(x_BCHW)[0].numpy() for _ in job.paths][-1:]
+            return [network(x_BCHW[:count])[0].numpy() for count in counts][-1:]
 
     return f"torch {torch.__version__}", run
 
