@@ -47,8 +47,8 @@ def pets(task: Path) -> Path:
          "darkpy dataset split frames lists", "dataset split frames lists"),
         ("rnn validtactic net.cfg net.weights", "darkpy rnn valid CFG WEIGHTS < TEXT", "rnn valid --help"),
         ("version", "darkpy --version", "--version"),
-        ("classifier csv pets.data net.cfg net.weights", "darkpy classifier predict DATA CFG WEIGHTS -t 5",
-         "classifier predict --help"),
+        ("yolo test net.cfg net.weights a.png", "darkpy detect CFG WEIGHTS IMAGE -thresh .2 --nms .4 --stretch",
+         "detect net.cfg net.weights a.png -thresh .2 --nms .4 --stretch"),
     ],
 )  # fmt: skip
 def test_hint_is_given_and_obeying_it_succeeds(pets: Path, run: Run, line: str, hint: str, obeyed: str) -> None:
