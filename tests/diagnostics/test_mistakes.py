@@ -167,6 +167,11 @@ def label_line(line: str) -> Callable[[Case], Found]:
     return lambda case: planted.label_line(case, line)
 
 
+def labels_on_one_line(case: Case) -> Found:
+    case.label(3).write_text("0 .5 .5 .3 .3 1 .2 .2 .2 .2\n")
+    return "label-line", f"{case.label(3)}:1"
+
+
 def all_labels_absent(case: Case) -> Found:
     for file in (case.folder / "train").glob("*.txt"):
         file.unlink()
@@ -279,6 +284,11 @@ MISTAKES: dict[str, Mistake] = {
     "label that is NaN": Mistake(label_line("1 nan .5 .2 .2"), corrected, "correct or delete the line"),
     "label of a class below 0": Mistake(label_line("-1 .5 .5 .2 .2"), corrected, "correct the line"),
     "label of four numbers": Mistake(label_line("1 .5 .5 .2"), corrected, "correct or delete the line"),
+    "label with words behind": Mistake(
+        label_line("1 .5 .5 .2 .2 truncated"), corrected, "delete what is behind the box"
+    ),
+    "label with a score behind": Mistake(label_line("1 .5 .5 .2 .2 .9"), corrected, "delete what is behind the box"),
+    "labels on one line": Mistake(labels_on_one_line, corrected, "a line of its own"),
     "label in the corner": Mistake(label_line("1 0 0 .2 .2"), corrected, "correct or delete the line"),
     "end below 0": Mistake(in_net("schedule", "max_batches=1500", "max_batches=-3"), edited, "max_batches=8000"),
     "saturation of 0": Mistake(new_in_net("saturation=0"), edited, "saturation=1"),

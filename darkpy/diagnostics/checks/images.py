@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from darkpy.data.augment.config import DetectionAugmentConfig
-from darkpy.data.lists.labels import Labels, read_labels
+from darkpy.data.lists.labels import NOT_BY_LINE_PROBLEM, Labels, read_labels
 from darkpy.data.lists.paths import IMAGE_SUFFIXES, find_label, is_true, label_nearby
 from darkpy.data.lists.text_files import DataFile, read_names
 from darkpy.data.loading.images import load_image
@@ -206,7 +206,11 @@ def _of_problem(problem: str, classes: int) -> Finding:
     """Finding of a problem of `read_labels`, `file:line: message`."""
     place, _, message = problem.partition(": ")
     hints: tuple[str, ...] = (ENCODING_HINT if message == UTF_16_PROBLEM else "correct or delete the line",)
-    if message.startswith("class "):
+    if message == NOT_BY_LINE_PROBLEM:
+        hints = ("write each box on a line of its own",)
+    elif message.endswith("is ignored"):
+        hints = ("delete what is behind the box",)
+    elif message.startswith("class "):
         hints = ("correct the line", f"a larger classes= than {classes} in the heads, and filters= before them")
     return data_finding("label-line", Location.parse(place), message, *hints)
 
