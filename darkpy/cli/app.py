@@ -43,6 +43,7 @@ classifier = Group(
     "classifier",
     {
         "csv": _lazy("classifier_lists", "csv", "Print the best classes of each image of a list, as numbers."),
+        "demo": _lazy("classifier_demo", "demo", "Classify the frames of a video or camera."),
         "fout": _lazy("classifier_lists", "fout", "Print the probabilities of each image of a list."),
         "label": _lazy("classifier_lists", "label", "Print the best class of each image of a list."),
         "predict": _lazy("classifier", "predict", "Classify images."),

@@ -97,7 +97,7 @@ class AbsentCommand(NamedTuple):
 
 _IN_PYTHON = "in Python, darkpy.load(CFG, WEIGHTS) gives the network's output for an image"
 _MASKS_HINT = "darkpy segmenter test DATA CFG WEIGHTS IMAGES --out DIR draws those of images"
-_CAMERA_HINT = "darkpy classifier predict DATA CFG WEIGHTS IMAGE classifies images"
+_CAMERA_HINT = "darkpy classifier demo DATA CFG WEIGHTS FILE prints the classes of each frame"
 _YOLO_V1_HINTS = {
     "test": "darkpy detect CFG WEIGHTS IMAGE -thresh .2 --nms .4 --stretch finds the same boxes",
     "train": "darkpy detector train DATA CFG WEIGHTS, with the lists in DATA",
@@ -138,9 +138,8 @@ ABSENT_COMMANDS = {
     },
     "yolo": AbsentCommand("is YOLOv1's command for VOC", _YOLO_V1_HINTS["test"]),
     "coco": AbsentCommand("is YOLOv1's command for COCO", _YOLO_V1_HINTS["test"]),
-    "classifier demo": AbsentCommand("classifies frames of a camera", _CAMERA_HINT),
-    "classifier gun": AbsentCommand("classifies frames of a camera", _CAMERA_HINT),
-    "classifier threat": AbsentCommand("classifies frames of a camera", _CAMERA_HINT),
+    "classifier gun": AbsentCommand("counts frames with a weapon, by class numbers of its author", _CAMERA_HINT),
+    "classifier threat": AbsentCommand("draws a gauge of three classes of its author's network", _CAMERA_HINT),
     "classifier try": AbsentCommand(
         "prints the output of a layer", "darkpy compare CFG WEIGHTS IMAGE --dump FILE.npz writes all"
     ),

@@ -160,3 +160,19 @@ def test_label_prints_the_best_class_of_each_image_of_the_test_list(pets: Path, 
     Path("cat1.png").write_text("no image")
     code, out, err = run(*words)
     assert (code, out) == (2, "a dog\n\na dog\na dog\n") and "cat1.png" in err
+
+
+@pytest.mark.parametrize("dialect", ["pjreddie", "alexeyab"])
+def test_demo_prints_the_best_classes_of_each_frame(pets: Path, run: Run, dialect: str) -> None:
+    pytest.importorskip("av")
+    from tests.cli.videos import write_video
+
+    write_video(Path("film.mp4"), 3)
+    words = ("classifier", "demo", "pets.data", "net.cfg", "net.weights", "--device", "cpu", "--dialect", dialect)
+    code, out, err = run(*words, "film.mp4")
+    assert code == 0, err
+    lines = [line for line in out.splitlines() if line]
+    assert [line for line in lines if not line.startswith("FPS:")] == ["70.0%: a dog", "25.0%: a cat"] * 3
+    assert sum(line.startswith("FPS:") for line in lines) == 3
+    code, _, err = run(*words, "no.mp4")
+    assert code == 2 and "no.mp4: cannot be opened" in err
