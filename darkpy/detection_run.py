@@ -15,13 +15,13 @@ from darkpy.evaluation.result import Result
 from darkpy.evaluation.tiles import TileGrid
 from darkpy.evaluation.tracker import Tracker
 from darkpy.network import Network
-from darkpy.sources.frames import ImageSource, OneImage, is_in_memory, open_frames
+from darkpy.sources.frames import FrameSource, ImageSource, OneImage, is_in_memory, open_frames
 from darkpy.sources.pixels import ChannelOrder
 
 
 def detect(
     network: Network,
-    source: ImageSource,
+    source: ImageSource | FrameSource,
     names: Sequence[str] | str | os.PathLike[str] | None = None,
     *,
     thresh: float | None = None,
@@ -41,9 +41,10 @@ def detect(
 
     source: a path (image file, folder, glob pattern, or list file .txt or .list), encoded bytes, a numpy array
         (H, W, 3) or (H, W) of uint8, a Pillow image, a tensor (3, H, W), float from 0 to 1 or uint8, a list of these,
-        a generator of images, a video file, the number of a camera, or the URL of a stream (these three with the extra
-        `video`). A generator is asked for an image when its result is wanted; a camera or stream drops the frames that
-        come in the meantime. Layers with a memory go on from one frame to the next; other images are independent.
+        a generator of images, a video file, the number of a camera, the URL of a stream (these three with the extra
+        `video`), or what `open_frames` has opened. A generator is asked for an image when its result is wanted; a
+        camera or stream drops the frames that come in the meantime. Layers with a memory go on from one frame to the
+        next; other images are independent.
     names: class names, or the path of a file with one per line; None takes those of a network that was loaded by name,
         else COCO's for 80 classes, VOC's for 20.
     thresh: score above which a detection counts; None takes the dialect's (.5 pjreddie, .25 AlexeyAB).

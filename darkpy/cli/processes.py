@@ -85,6 +85,25 @@ def catch_signals(pass_on: Callable[[int], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def close_on_signals(close: Callable[[], None]) -> Iterator[list[int]]:
+    """Let a signal that would end this process call `close`, and the command finish its files; a second one ends it.
+
+    Yields: the signals received so far.
+    """
+    received: list[int] = []
+
+    def stop(number: int) -> None:
+        received.append(number)
+        if len(received) > 1:
+            raise KeyboardInterrupt
+        # by a thread, as the code that is interrupted may hold the lock that `close` needs
+        threading.Thread(target=close, daemon=True).start()
+
+    with catch_signals(stop):
+        yield received
+
+
 def _ending_signals() -> list[int]:
     """Signals that end this process; a hangup is none of them under nohup."""
     numbers: list[int] = [signal.SIGINT, signal.SIGTERM]

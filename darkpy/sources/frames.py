@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard, cast
+from typing import Any, Protocol, TypeGuard, cast, runtime_checkable
 
 import numpy as np
 import PIL.Image
@@ -91,6 +91,7 @@ class Frame:
             self.content = None
 
 
+@runtime_checkable
 class FrameSource(Protocol):
     """Frames in order, read once.
 
@@ -160,8 +161,8 @@ class GeneratedFrames:
             close()
 
 
-def open_frames(source: ImageSource, *, channel_order: ChannelOrder = "rgb") -> FrameSource:
-    """Open a source of images.
+def open_frames(source: ImageSource | FrameSource, *, channel_order: ChannelOrder = "rgb") -> FrameSource:
+    """Open a source of images; one that is open is returned as it is.
 
     source: a path (image file, folder, glob pattern, or list file .txt or .list with a path per line), encoded bytes, a
         numpy array, a Pillow image, a tensor, a sequence of these, a generator of images and paths of images, a video
@@ -174,6 +175,8 @@ def open_frames(source: ImageSource, *, channel_order: ChannelOrder = "rgb") -> 
         raise DarkpyError(
             f"channel_order={channel_order!r} is unknown", hint='use "rgb", or "bgr" for images of OpenCV (cv2)'
         )
+    if isinstance(source, FrameSource):
+        return source
     if isinstance(source, np.integer):
         source = int(source)
     if isinstance(source, bool):

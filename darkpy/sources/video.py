@@ -24,10 +24,12 @@ from darkpy.files import is_file
 from darkpy.finding import printable
 from darkpy.sources.frames import Frame
 from darkpy.sources.handoff import Handoff
+from darkpy.sources.image_packets import ImagePackets
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
 FILE_QUEUE_FRAMES = 4
 MAX_RECONNECT_TRIES = 5
@@ -44,6 +46,9 @@ _STREAM_OPTIONS = {
     "rtsp_flags": "prefer_tcp",
 }
 _FILE_OPTIONS = {"protocol_whitelist": "file,crypto,data"}  # a playlist must not open a connection
+_PIPE_OPTIONS = _FILE_OPTIONS | {"analyzeduration": "1000000"}
+_MAX_PIXELS = 2**31 - 1
+"""Largest limit that FFmpeg takes."""
 
 
 def import_av() -> Any:
@@ -90,13 +95,12 @@ class VideoFrames:
         """The source as it was given, without a password."""
         self.name = printable(self.path)
         self._container: InputContainer | None = self._open()
-        track = self._container.streams.video[0]
+        track = _tracks(self._container)[0]
         self.rate = float(track.average_rate) if track.average_rate else None
         """Frames per second; None if the source does not say. Those of a file may be spaced unevenly."""
         has_end = track.duration is not None or self._container.duration is not None
-        self.is_live = not has_end and not self._container.format.name.endswith("_pipe")
-        if isinstance(self._source, str) and "://" not in self._source and is_file(self._source):
-            self.is_live = False
+        is_image = self._container.format.name.endswith("_pipe")
+        self.is_live = not has_end and not is_image and self._address()[2] is not _FILE_OPTIONS
         self._can_reconnect = self.is_live and isinstance(self._source, str) and "://" in self._source
         self._queue: Handoff[Frame] = Handoff(1 if self.is_live else FILE_QUEUE_FRAMES, drops_oldest=self.is_live)
         self._thread: threading.Thread | None = None
@@ -129,16 +133,19 @@ class VideoFrames:
     def _open(self) -> InputContainer:
         """Open the source. Raises: ImageError."""
         address, format_name, options = self._address()
-        is_local = options is _FILE_OPTIONS
-        timeout = None if is_local or format_name else STREAM_TIMEOUT_SECONDS
+        timeout = None if options in (_FILE_OPTIONS, _PIPE_OPTIONS) or format_name else STREAM_TIMEOUT_SECONDS
+        # a decoder then refuses larger frames before it takes the memory
+        limit = {"max_pixels": str(min(find_max_pixels(), _MAX_PIXELS))}
         try:
-            container: InputContainer = self._av.open(address, format=format_name, options=options, timeout=timeout)
+            container: InputContainer = self._av.open(
+                address, format=format_name, options=options | limit, timeout=timeout
+            )
         except (self._av.FFmpegError, OSError, ValueError) as error:
             raise ImageError(f"{self.name}: cannot be opened: {_reason(error)}", hint=self._hint(error)) from error
-        if not container.streams.video:
+        if not _tracks(container):
             container.close()
             raise ImageError(f"{self.name}: has no video track")
-        track = container.streams.video[0]
+        track = _tracks(container)[0]
         if getattr(track, "codec_context", None) is None:
             container.close()
             raise ImageError(f"{self.name}: its codec is unknown to the installed PyAV")
@@ -148,7 +155,8 @@ class VideoFrames:
             raise ImageError(f"{self.name}: frames of {size} pixels", hint=how_to_accept(track.width * track.height))
         with suppress(AttributeError, ValueError):
             # threads that take whole frames delay each by as many frames as there are threads
-            track.thread_type = "AUTO" if is_local else "SLICE"
+            track.thread_type = "AUTO" if options is _FILE_OPTIONS else "SLICE"
+            track.codec_context.options = limit
         return container
 
     def _address(self) -> tuple[str, str | None, dict[str, str]]:
@@ -157,7 +165,7 @@ class VideoFrames:
         if isinstance(source, str) and "://" in source:
             return source, None, _STREAM_OPTIONS
         if isinstance(source, str) and not source.startswith("/dev/video"):
-            return f"file:{source}", None, _FILE_OPTIONS
+            return f"file:{source}", None, _FILE_OPTIONS if is_file(source) else _PIPE_OPTIONS
         options = _STREAM_OPTIONS | self._camera_options
         if sys.platform == "darwin":
             return str(source), "avfoundation", options
@@ -195,7 +203,7 @@ class VideoFrames:
     def _read_file(self) -> Iterator[Frame]:
         """Yield the frames of a file. Raises: ImageError when there is none."""
         assert self._container is not None
-        track = self._container.streams.video[0]
+        track = _tracks(self._container)[0]
         duration_s = float(track.duration * track.time_base) if track.duration and track.time_base else None
         if duration_s is None and self._container.duration and len(self._container.streams) == 1:
             duration_s = self._container.duration / self._av.time_base
@@ -213,10 +221,15 @@ class VideoFrames:
                 yield self._frame(decoded, count, since_start_s)
             count += 1
         if count == 0:
+            if damage.packets:
+                hint = (
+                    f"the frames are damaged, coded as PyAV cannot decode, or of more than {find_max_pixels()} pixels"
+                )
+                raise ImageError(f"{self.name}: none of its frames can be decoded", hint=hint)
             raise ImageError(f"{self.name}: holds no frames", hint="is it cut off, or an empty recording?")
         missing_s = 0.0 if duration_s is None else duration_s - end_s
         if damage.packets or damage.error or missing_s > max(TOLERATED_SECONDS, TOLERATED_SHARE * (duration_s or 0)):
-            parts = f"{count} frames could be read, {end_s:.1f} s"
+            parts = f"{count} frame{'' if count == 1 else 's'} could be read, {end_s:.1f} s"
             if duration_s is not None:
                 parts += f" of {duration_s:.1f} s"
             warnings.warn(f"{self.name}: is truncated or damaged: {parts}", DarkpyWarning, stacklevel=2)
@@ -263,7 +276,8 @@ class VideoFrames:
 
     def _decode(self, container: InputContainer, damage: _Damage) -> Iterator[VideoFrame]:
         """Yield the decoded frames; packets that cannot be decoded, and the error that ended it, go to `damage`."""
-        track = container.streams.video[0]
+        track = _tracks(container)[0]
+        images = ImagePackets(container, track) if self.is_live else None
         packets = container.demux(track)
         while True:
             try:
@@ -273,7 +287,8 @@ class VideoFrames:
                     damage.error = _reason(error)
                 packet = None
             try:
-                yield from track.decode(packet)
+                for part in (packet,) if images is None or packet is None else images.split(packet):
+                    yield from track.decode(part)
             except self._av.EOFError:
                 return
             except (self._av.FFmpegError, OSError):
@@ -298,6 +313,13 @@ class _Damage:
     def __init__(self) -> None:
         self.packets = 0
         self.error = ""
+
+
+def _tracks(container: InputContainer) -> list[VideoStream]:
+    """Video tracks of a container; the cover image of a music file is none."""
+    from av.stream import Disposition
+
+    return [track for track in container.streams.video if not track.disposition & Disposition.attached_pic]
 
 
 def _reason(error: Exception) -> str:

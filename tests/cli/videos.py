@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import IO, Any, cast
 
 import av
 import numpy as np
@@ -66,25 +69,76 @@ def network_camera(rate: float, frames_per_connection: int = 10**9) -> Iterator[
 
     Yields: the address, and the list of times at which frames were sent; the bar of a frame is its number there.
     """
+
+    def play(file: IO[bytes], sent: list[float], is_over: threading.Event) -> None:
+        for _ in range(frames_per_connection):
+            data = io.BytesIO()
+            Image.fromarray(picture(len(sent) % 44)).save(data, "JPEG", quality=95)
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data.getvalue())}\r\n\r\n"
+            sent.append(time.monotonic())
+            file.write(head.encode() + data.getvalue() + b"\r\n")
+            file.flush()
+            if is_over.wait(1 / rate):
+                return
+
+    with _http_camera(play, "multipart/x-mixed-replace; boundary=frame") as camera:
+        yield camera
+
+
+@contextmanager
+def mpegts_camera(rate: int) -> Iterator[tuple[str, list[float]]]:
+    """Serve H.264 in MPEG-TS by HTTP. Yields: as `network_camera`."""
+    with _http_camera(partial(_play_mpegts, rate=rate), "video/mp2t") as camera:
+        yield camera
+
+
+@contextmanager
+def pipe_camera(rate: int) -> Iterator[tuple[str, list[float]]]:
+    """Write H.264 in MPEG-TS to a named pipe. Yields: its path, and as `network_camera`."""
+    sent: list[float] = []
+    is_over = threading.Event()
+
+    def play(path: Path) -> None:
+        with path.open("wb") as file:
+            _play_mpegts(file, sent, is_over, rate=rate)
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "camera.ts"
+        os.mkfifo(path)
+        threading.Thread(target=play, args=(path,), daemon=True).start()
+        try:
+            yield str(path), sent
+        finally:
+            is_over.set()
+
+
+def _play_mpegts(file: IO[bytes], sent: list[float], is_over: threading.Event, *, rate: int) -> None:
+    with suppress(OSError, av.FFmpegError), av.open(file, "w", format="mpegts") as container:
+        stream: Any = container.add_stream("libx264", rate=rate, options={"tune": "zerolatency"})
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = W, H, "yuv420p", 5
+        while not is_over.wait(1 / rate):
+            frame = av.VideoFrame.from_ndarray(picture(len(sent) % 44), format="rgb24")
+            frame.pts, frame.time_base = len(sent), Fraction(1, rate)
+            sent.append(time.monotonic())
+            container.mux(stream.encode(frame))
+            file.flush()
+
+
+@contextmanager
+def _http_camera(
+    play: Callable[[IO[bytes], list[float], threading.Event], None], content_type: str
+) -> Iterator[tuple[str, list[float]]]:
+    """Serve what `play` writes for each connection. Yields: as `network_camera`."""
     sent: list[float] = []
     is_over = threading.Event()
 
     class Camera(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.send_header("Content-Type", content_type)
             self.end_headers()
             with suppress(OSError):
-                for _ in range(frames_per_connection):
-                    if is_over.is_set():
-                        return
-                    data = io.BytesIO()
-                    Image.fromarray(picture(len(sent) % 44)).save(data, "JPEG", quality=95)
-                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data.getvalue())}\r\n\r\n"
-                    sent.append(time.monotonic())
-                    self.wfile.write(head.encode() + data.getvalue() + b"\r\n")
-                    self.wfile.flush()
-                    time.sleep(1 / rate)
+                play(cast("IO[bytes]", self.wfile), sent, is_over)
 
         def log_message(self, format: str, *values: Any) -> None:
             """Print nothing."""

@@ -22,6 +22,7 @@ from .memory import bench_memory
 from .monitor import bench_monitor
 from .runners import Quartiles
 from .training import bench_training
+from .video import VIDEO_FRAMES, bench_video
 
 CFG_FOLDER = Path(__file__).resolve().parents[2] / "cfg"
 
@@ -92,6 +93,18 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     end.add_argument("--weights", type=Path, help="default: random weights")
     end.add_argument("--images", type=Path, metavar="PATH", help="a folder or list; default: synthetic images")
     end.add_argument("--count", type=int, default=200, metavar="N", help="maximum number of images; default: 200")
+    video = commands.add_parser(
+        "video", parents=[common], help="from a video to boxes, and to a drawn video: darkpy, its forward pass alone"
+    )
+    video.set_defaults(bench=bench_video, batch=1, rounds=9, count=12)
+    video.add_argument("--cfg", type=Path, default=CFG_FOLDER / "yolov3-tiny.cfg", help="default: yolov3-tiny")
+    video.add_argument("--weights", type=Path, help="default: random weights")
+    video.add_argument("--video", type=Path, metavar="FILE", help="default: made of the images, which move by")
+    video.add_argument("--images", type=Path, metavar="PATH", help="a folder or list; default: synthetic images")
+    video.add_argument("--size", default="640x360", metavar="WxH", help="of the video that is made; default: 640x360")
+    video.add_argument(
+        "--frames", type=int, default=VIDEO_FRAMES, metavar="N", help="of the video that is made; default: %(default)s"
+    )
     _add_anchors(
         commands.add_parser("anchors", parents=[common], help="calc_anchors: darkpy, AlexeyAB, a loop over the boxes")
     )

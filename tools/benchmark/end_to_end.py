@@ -23,15 +23,17 @@ FORWARD, DETECT, OPENCV = "forward alone", "darkpy detect", "OpenCV"
 
 
 class DetectionJob(NamedTuple):
-    """Input of every runner; a run is all images once."""
+    """Input of every runner; a run is all images once. paths: of the images, or of one video with as many frames."""
 
     cfg: Path
     weights: Path
     paths: tuple[str, ...]
+    images: int
+    batch: int
     threads: int
 
 
-def _open_network(job: DetectionJob) -> Any:
+def open_network(job: DetectionJob) -> Any:
     from darkpy.process import let_waiting_threads_sleep
 
     let_waiting_threads_sleep()
@@ -50,13 +52,11 @@ def _open_network(job: DetectionJob) -> Any:
 
 def open_forward(job: DetectionJob) -> tuple[str, Run]:
     """Open a runner of the network alone, on as many images, in batches of the same size."""
-    network = _open_network(job)
+    network = open_network(job)
     import torch
 
-    from darkpy.evaluation.detect import BATCH_SIZE
-
-    x_BCHW = torch.rand(BATCH_SIZE, *network.plan.input_shape).contiguous(memory_format=torch.channels_last)
-    counts = [min(BATCH_SIZE, len(job.paths) - start) for start in range(0, len(job.paths), BATCH_SIZE)]
+    x_BCHW = torch.rand(job.batch, *network.plan.input_shape).contiguous(memory_format=torch.channels_last)
+    counts = [min(job.batch, job.images - start) for start in range(0, job.images, job.batch)]
 
     def run() -> Outputs:
         with torch.inference_mode():
@@ -66,15 +66,16 @@ def open_forward(job: DetectionJob) -> tuple[str, Run]:
 
 
 def open_detect(job: DetectionJob) -> tuple[str, Run]:
-    network = _open_network(job)
+    network = open_network(job)
     import darkpy
 
     names = [str(index) for index in range(max(head.class_count for head in network.heads))]
+    source = job.paths if len(job.paths) > 1 else job.paths[0]
 
     def run() -> Outputs:
         return [
             np.array(
-                [len(result) for result in darkpy.detect(network, job.paths, names, thresh=THRESH, nms=NMS_THRESH)],
+                [len(result) for result in darkpy.detect(network, source, names, thresh=THRESH, nms=NMS_THRESH)],
                 np.float32,
             )
         ]
@@ -118,9 +119,12 @@ def bench_end_to_end(arguments: argparse.Namespace) -> dict[str, Any]:
     """Time whole folders of images: decoding, resizing, the network, decoding of boxes and NMS."""
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     machine = describe_machine()
+    from darkpy.evaluation.detect import BATCH_SIZE
+
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        job = DetectionJob(arguments.cfg, _weights(arguments, folder), _images(arguments, folder), arguments.threads)
+        paths = image_paths(arguments, folder)
+        job = DetectionJob(arguments.cfg, weights_file(arguments, folder), paths, len(paths), BATCH_SIZE, arguments.threads)
         workers = [Worker(name, opener, job) for name, opener in DETECTION_RUNNERS.items()]
         for worker in workers:
             stack.callback(worker.close)
@@ -149,7 +153,8 @@ def bench_end_to_end(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _weights(arguments: argparse.Namespace, folder: Path) -> Path:
+def weights_file(arguments: argparse.Namespace, folder: Path) -> Path:
+    """Return the weights of the arguments, or a file of random ones."""
     import darkpy
 
     if arguments.weights is not None:
@@ -159,7 +164,8 @@ def _weights(arguments: argparse.Namespace, folder: Path) -> Path:
     return folder / "random.weights"
 
 
-def _images(arguments: argparse.Namespace, folder: Path) -> tuple[str, ...]:
+def image_paths(arguments: argparse.Namespace, folder: Path) -> tuple[str, ...]:
+    """Return the images of the arguments, or synthetic ones."""
     from darkpy.data.lists.paths import expand_paths
     from darkpy.data.synthetic import SyntheticConfig, write_synthetic_dataset
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import click
 
@@ -29,7 +29,7 @@ from darkpy.cli.options import (
     fast_network_options,
     require_writable,
 )
-from darkpy.cli.processes import catch_signals
+from darkpy.cli.processes import close_on_signals
 from darkpy.cli.serving_options import StreamOptions, stream_options, tell_address
 from darkpy.data.lists.text_files import read_data
 from darkpy.dialect import Dialect
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 RATE_WINDOW_SECONDS = 1.0
 """Time whose frames make the rate that is printed."""
+JSON_END = b"\n]"
 
 DEMO_HELP = """darknet's `detector demo`: detect the objects on a video FILE, the URL of a stream, or a camera.
 
@@ -109,8 +110,12 @@ _demo_options = collect(
 
 
 def _say_no_average(ctx: click.Context, option: click.Parameter, value: int | None) -> None:
+    """Source: AlexeyAB/darknet src/demo.c detect_in_thread; pjreddie/darknet src/demo.c demo, which reads no `avg`."""
     if value is not None:
-        console.info(f"{option.opts[0]} has no effect in darkpy: each frame has its own boxes, without delay")
+        console.info(
+            "-avgframes has no effect in darkpy: AlexeyAB's program averages nothing with it, but draws the boxes on "
+            "the image of (N - 1) / 2 frames before; darkpy draws them on the image in which they were found"
+        )
 
 
 @click.command(cls=Command, help=DEMO_HELP)
@@ -146,22 +151,14 @@ def demo(
 
     if (demo.width is None) != (demo.height is None):
         raise click.UsageError("-w and -h go together: give both")
-    for target in (demo.out_filename, demo.json_file_output):
-        if target is not None:
-            require_writable(target, overwrite=True)
+    targets = [target for target in (demo.out_filename, demo.json_file_output) if target is not None]
+    if len({target.resolve() for target in targets}) < len(targets):
+        raise click.UsageError("-out_filename and -json_file_output name the same file: give two")
+    for target in targets:
+        require_writable(target, overwrite=True)
     size = (demo.width, demo.height) if demo.width and demo.height else None
     names_file = read_data(data).find_names()
     frames = VideoFrames(demo.camera if file is None else file, rate=demo.rate, size=size, skip=demo.skip)
-    received: list[int] = []
-
-    def stop(number: int) -> None:
-        """End after the frame at hand; a second signal ends at once."""
-        received.append(number)
-        if len(received) > 1:
-            raise KeyboardInterrupt
-        # by a thread, as the code that is interrupted may be changing the queue
-        threading.Thread(target=frames.close, daemon=True).start()
-
     with ExitStack() as open_things:
         open_things.callback(frames.close)
         viewers = None
@@ -177,11 +174,11 @@ def demo(
             limit.start()
             open_things.callback(limit.cancel)
         rate = demo.rate or (frames.rate and frames.rate / (demo.skip + 1))
-        report = open_things.enter_context(_DemoReport(demo, network.plan.dialect, rate, viewers))
         if demo.benchmark:
             _benchmark(network, frames, options, demo.time_limit_sec)
             return 0
-        open_things.enter_context(catch_signals(stop))
+        received = open_things.enter_context(close_on_signals(frames.close))
+        report = open_things.enter_context(_DemoReport(demo, network.plan.dialect, rate, viewers))
         grid = None if per_frame.tiles is None else TileGrid.parse(per_frame.tiles)
         counter = ObjectCounter(*per_frame.regions) if per_frame.regions else None
         tracker = Tracker() if per_frame.track or (counter and counter.needs_tracks) else None
@@ -283,7 +280,8 @@ class _DemoReport:
 
     def summary(self, frames: VideoFrames) -> str:
         """The last line: frames, time, rate, and the frames that were dropped."""
-        text = f"{self._rate.frames} frames in {self._rate.seconds:.1f} s, {self._rate.average:.1f} per second"
+        count = "1 frame" if self._rate.frames == 1 else f"{self._rate.frames} frames"
+        text = f"{count} in {self._rate.seconds:.1f} s, {self._rate.average:.1f} per second"
         return f"{text}; {frames.dropped} frames were dropped" if frames.is_live else text
 
     def _draw(self, result: Result) -> PIL.Image.Image:
@@ -302,35 +300,43 @@ class _DemoReport:
 
 
 class _JsonFile:
-    """AlexeyAB's JSON array in a file that is valid after each frame, also when the process is killed."""
+    """AlexeyAB's JSON array in a file that is valid after each frame, also after a kill or on a full disk."""
 
     def __init__(self, path: Path) -> None:
         try:
-            self._file: IO[str] = path.open("w", encoding="utf-8", newline="\n")
+            # unbuffered: a frame and the end of the array reach the file together
+            self._file = path.open("wb", buffering=0)
         except OSError as error:
             raise DarkpyError(f"{path}: {error.strerror or error}") from error
         self._path, self._is_seekable = path, self._file.seekable()
-        self._separator = "[\n"
+        self._end, self._separator = 0, b"[\n"
 
     def __enter__(self) -> _JsonFile:
         return self
 
     def add(self, record: str) -> None:
         """Add a frame. Raises: DarkpyError when the disk is full, for example."""
+        data = self._separator + record.encode(errors="replace")
         try:
-            self._file.write(self._separator + record)
-            self._separator = ", \n"
+            self._write(data + JSON_END if self._is_seekable else data)
+            self._end, self._separator = self._end + len(data), b", \n"
             if self._is_seekable:
-                end = self._file.tell()
-                self._file.write("\n]")
-                self._file.flush()
-                self._file.seek(end)
+                self._file.seek(self._end)
         except OSError as error:
             raise DarkpyError(f"{self._path}: {error.strerror or error}") from error
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError), self._file:  # reported by `add`
-            self._file.write("[\n\n]" if self._separator == "[\n" else "\n]")
+            if self._is_seekable:
+                self._file.seek(self._end)
+                self._file.truncate()  # what a full disk has left of a frame, and so there is room for the end
+            self._write(JSON_END if self._end else b"[\n" + JSON_END)
+
+    def _write(self, data: bytes) -> None:
+        """Write all of it: a disk that is nearly full takes a part, and says so only the next time."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
 
 
 class _FrameRate:

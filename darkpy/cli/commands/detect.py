@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from io import StringIO
@@ -42,6 +42,7 @@ from darkpy.cli.options import (
     json_option,
     require_own,
 )
+from darkpy.cli.processes import close_on_signals
 from darkpy.data.lists.text_files import read_data
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
@@ -200,6 +201,7 @@ def detect(
     from darkpy.data.lists.paths import expand_paths
     from darkpy.detection_run import detect
     from darkpy.evaluation.counting import ObjectCounter
+    from darkpy.sources.frames import open_frames
 
     if names is not None and data is not None:
         raise click.UsageError("--names and --data both name the classes: give one")
@@ -209,7 +211,9 @@ def detect(
         raise click.UsageError("--json, --json-lines and --csv are three forms of the output: give one")
     video = find_video(images)
     paths = expand_paths(images) if images and video is None else None
-    if outputs.drawing is not None and (outputs.drawing.is_dir() or video or (paths is not None and len(paths) > 1)):
+    if outputs.drawing is not None and (
+        outputs.drawing.is_dir() or video is not None or (paths is not None and len(paths) > 1)
+    ):
         outputs = replace(outputs, out=outputs.drawing, drawing=None)
     is_for_programs = outputs.as_json or outputs.as_json_lines or outputs.as_csv
     counter = ObjectCounter(*per_frame.regions) if per_frame.regions else None
@@ -224,11 +228,8 @@ def detect(
         thresh = ALEXEYAB_THRESH
     names_by_class = class_names(network, names)
     writer.choose_classes(names_by_class)
-    source: str | int | Iterable[str | Path]
-    if video is not None:
-        source = video
-    else:
-        source = ask_paths(prompt_on_stderr=is_for_programs) if paths is None else paths
+    frames = None if video is None else open_frames(video)
+    source = frames or (ask_paths(prompt_on_stderr=is_for_programs) if paths is None else paths)
     results: Iterable[Result] = detect(
         network,
         source,
@@ -245,7 +246,7 @@ def detect(
     if paths is not None:
         results = console.track(results, len(paths))
     shown = writer.write_each(results)
-    with writer:
+    with close_on_signals(frames.close) if frames else nullcontext(()) as signals, writer:
         try:
             for text in _texts(shown, outputs, is_video=video is not None, is_tracked=is_tracked):
                 console.echo(text, nl=False)
@@ -256,6 +257,8 @@ def detect(
                 console.echo("]")  # what was found before a full disk; a camera ends in no other way than by Ctrl-C
             raise
     writer.report()
+    if signals:
+        return 128 + signals[0]
     return 2 if writer.has_failed else 0
 
 

@@ -126,11 +126,12 @@ def test_streams_show_what_the_files_hold(task: Path, run: Run) -> None:
         assert image.size == (W, H)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
-def test_ctrl_c_leaves_a_video_that_plays_and_valid_json(task: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.skipif(os.name == "nt", reason="sends signals")
+def test_ctrl_c_and_kill_leave_a_video_that_plays_and_valid_json(task: Path, number: signal.Signals) -> None:
     with network_camera(40) as (address, _):
-        code, err = stop(address, 30, signal.SIGINT)
-    assert code == 130 and "Traceback" not in err and "frames were dropped" in err
+        code, err = stop(address, 30, number)
+    assert code == 128 + number and "Traceback" not in err and "frames were dropped" in err
     assert len(json.loads((task / "found.json").read_text())) == len(read_video(task / "drawn.mp4")) > 5
 
 
@@ -144,18 +145,20 @@ def test_a_killed_process_leaves_a_video_that_plays_and_valid_json(task: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
-def test_ctrl_c_closes_the_json_array_of_detect(task: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("lines", [1, 10])
+@pytest.mark.skipif(os.name == "nt", reason="sends signals")
+def test_ctrl_c_and_kill_close_the_json_array_of_detect(task: Path, number: signal.Signals, lines: int) -> None:
     with network_camera(40) as (address, _):
         command = [sys.executable, "-m", "darkpy", "detect", "net.cfg", "net.weights", address, *CPU, "--json"]
         process = subprocess.Popen([*command, "--out", "drawn"], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(10)]
-        process.send_signal(signal.SIGINT)
+        begin = [process.stdout.readline() for _ in range(lines)]
+        process.send_signal(number)
         rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    (video,) = (task / "drawn").iterdir()
-    assert len(json.loads("".join(lines) + rest)) == len(read_video(video))
+    assert process.returncode == 128 + number
+    written = sum(len(read_video(video)) for video in (task / "drawn").iterdir())
+    assert len(json.loads("".join(begin) + rest)) == written >= lines - 1
 
 
 def stop(source: str, frames: int, number: int) -> tuple[int, str]:
@@ -189,6 +192,7 @@ def test_no_frames_leave_no_video(task: Path, run: Run) -> None:
         (("-out_filename", "no/drawn.mp4"), "no/drawn.mp4: No such file"),
         (("-out_filename", "film.mp4"), "film.mp4: is an input"),
         (("-w", "640"), "-w and -h go together"),
+        (("-out_filename", "a.mp4", "-json_file_output", "./a.mp4"), "name the same file"),
     ],
 )
 def test_a_wrong_target_is_one_error_before_the_network_runs(
@@ -196,6 +200,28 @@ def test_a_wrong_target_is_one_error_before_the_network_runs(
 ) -> None:
     code, out, err = run(*DEMO, film, *CPU, *words)
     assert (code, out) == (2, "") and told in err and err.count("error: ") == 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of Linux")
+@pytest.mark.parametrize("limit", [1, 1000, 1500, 2000])
+def test_a_full_disk_leaves_valid_json(film: str, task: Path, run: Run, limit: int) -> None:
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+    try:
+        code, _, err = run(*DEMO, film, *CPU, "-json_file_output", "found.json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 2 and "found.json: File too large" in err
+    if limit > 1:
+        records = json.loads((task / "found.json").read_text())
+        assert 0 < len(records) < 12
+        assert [record["frame_id"] for record in records] == list(range(1, len(records) + 1))
+
+
+def test_averaging_is_a_note(film: str, run: Run) -> None:
+    assert "on the image in which they were found" in run(*DEMO, film, *CPU, "-avgframes", "5").err
 
 
 def test_benchmark_measures_the_network_alone(film: str, run: Run) -> None:
@@ -231,6 +257,31 @@ def test_tiles_find_a_box_in_each_part_of_a_frame(film: str, task: Path, run: Ru
     assert cats == pytest.approx([27 / W, 0.5, 1 - 27 / W], abs=1e-3)
     code, _, err = run(*DEMO, film, *CPU, "--tiles", "two")
     assert code == 2 and "no grid" in err
+
+
+@pytest.mark.parametrize("idle_cores", [0, 3])
+def test_tiles_tracks_counts_and_a_maximum_go_together_in_order(
+    film: str, task: Path, run: Run, monkeypatch: pytest.MonkeyPatch, idle_cores: int
+) -> None:
+    monkeypatch.setattr("darkpy.evaluation.detect._idle_cores", lambda device: idle_cores)
+    options = ("--tiles", "2x1", "--track", "--count", f"zone:0,0,{W},0,{W},{H - 20},0,{H - 20}", "--max", "4")
+    command = ("detect", "net.cfg", "net.weights", film, *CPU, "--names", "pets.names", *options, "--json-lines")
+    code, out, _ = run(*command, "--out", "drawn")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and [record["frame"] for record in records] == list(range(12))
+    for record in records:
+        assert [entry["track_id"] for entry in record["objects"]] == [1, 3, 5, 2]
+        assert [entry["name"] for entry in record["objects"]] == ["cat", "cat", "cat", "dog"]
+        assert record["counts"][0]["inside"] == {"cat": 3, "dog": 3}
+    assert [bar_position(pixels) for _, pixels in read_video(task / "drawn" / film)] == list(range(12))
+
+
+def test_a_broken_stream_closes_the_json_array_of_detect(task: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("darkpy.sources.video.MAX_RECONNECT_TRIES", 0)
+    with network_camera(100, frames_per_connection=30) as (address, _):
+        code, out, err = run("detect", "net.cfg", "net.weights", address, *CPU, "--json")
+    assert code == 2 and "no connection after 0 tries" in err
+    assert len(json.loads(out)) > 0
 
 
 def test_detect_takes_a_video(film: str, task: Path, run: Run) -> None:
