@@ -67,8 +67,9 @@ def load_in_batches(
     """Load and prepare items in batches, in their order.
 
     If the network leaves cores idle, threads make the next batch while this one is used. If it computes with all cores,
-    it would wait for the one that a loading thread takes from it; so each batch is then loaded by all cores when it is
-    asked for, and prepared by torch's own threads. One at a time without prefetch, they are loaded by the caller.
+    it would wait for the one that a loading thread takes from it; so each batch is then made by all cores when it is
+    asked for. One thread makes an item: several would take longer to wait for each other than for so little work. One
+    at a time without prefetch, they are made by the caller.
 
     prefetch: ask for the items of the next batch early; not where a user types them.
     """
@@ -81,10 +82,6 @@ def load_in_batches(
     threads = min(MAX_THREADS, idle) if idle else min(MAX_THREADS, count_cpus(), batch_size)
     remaining = iter(items)
     with _pool(threads) as pool:
-        if not idle:
-            while batch := [pool.submit(load, item) for item in islice(remaining, batch_size)]:
-                yield [prepare(future.result()) for future in batch]
-            return
 
         def make(item: Item) -> Prepared:
             return prepare(load(item))
@@ -94,7 +91,7 @@ def load_in_batches(
 
         current = submit()
         while current:
-            following = submit() if prefetch else None
+            following = submit() if prefetch and idle else None
             yield [future.result() for future in current]
             current = submit() if following is None else following
 

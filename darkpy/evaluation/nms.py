@@ -109,7 +109,9 @@ def _keep_in_front(front_GF4: Tensor, overlap: Overlap, thresh: float) -> Tensor
     every front are final, so the passes end; they are as many as the longest chain of boxes that remove each other in
     turn, which is short.
     """
-    removes_GFF = (overlap(front_GF4[:, :, None], front_GF4[:, None]) > thresh).triu(1)
+    rank_F = torch.arange(front_GF4.shape[1], device=front_GF4.device)
+    # not triu, which starts all of torch's threads for the smallest matrix
+    removes_GFF = (overlap(front_GF4[:, :, None], front_GF4[:, None]) > thresh) & (rank_F[:, None] < rank_F)
     keep_GF = torch.ones_like(removes_GFF[:, 0])
     while True:
         next_GF = ~(removes_GFF & keep_GF[:, :, None]).any(dim=1)

@@ -82,7 +82,9 @@ def prepare(image: Image, net_w: int, net_h: int, *, letterbox: bool, channels_l
 
 
 def stack(images_CHW: Sequence[Tensor]) -> Tensor:
-    """Stack images made by `prepare` into (B, C, H, W), keeping their memory format."""
+    """Stack images made by `prepare` into (B, C, H, W), keeping their memory format; a single one is not copied."""
+    if len(images_CHW) == 1:
+        return images_CHW[0][None]
     if images_CHW[0].is_contiguous():
         return torch.stack(list(images_CHW))
     return torch.stack([image_CHW.permute(1, 2, 0) for image_CHW in images_CHW]).permute(0, 3, 1, 2)
