@@ -32,6 +32,8 @@ GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 COLOR_TIERS, CLASSES_PER_TIER = ((0.85, 0.95), (0.45, 1.0), (0.95, 0.6)), 5
 """Saturation and value of the first classes, of the next ones, and so on in turn."""
 REGION_COLOR, REGION_EDGE_COLOR = (255, 255, 255), (0, 0, 0)
+MAX_COMPARED_BOXES = 64
+"""Boxes up to which each label is compared with each of them."""
 MAX_COVERAGE_CELLS = 1 << 20
 """Cells of the grid in which the pixels under boxes are counted; each is one pixel of smaller images."""
 
@@ -249,34 +251,47 @@ class _Rects:
 
     def shared_pixels(self, rects: Sequence[Rect]) -> NDArray[np.int64]:
         """Sum of the pixels that each of some rectangles has in common with these."""
-        rect_R14, rect_N4 = np.array(rects)[:, None], self._rect_N4[: self._count]
-        sides_RN2 = np.minimum(rect_R14[..., 2:], rect_N4[:, 2:]) - np.maximum(rect_R14[..., :2], rect_N4[:, :2]) + 1
-        shared_R: NDArray[np.int64] = sides_RN2.clip(0).prod(axis=2).sum(axis=1)
+        shared_R: NDArray[np.int64] = _shared_pixels(rects, self._rect_N4[: self._count]).sum(axis=1)
         return shared_R
+
+
+def _shared_pixels(rects: Sequence[Rect], rect_N4: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Pixels that each of some rectangles has in common with each of others, (R, N)."""
+    rect_R14 = np.array(rects)[:, None]
+    sides_RN2 = np.minimum(rect_R14[..., 2:], rect_N4[:, 2:]) - np.maximum(rect_R14[..., :2], rect_N4[:, :2]) + 1
+    shared_RN: NDArray[np.int64] = sides_RN2.clip(0).prod(axis=2)
+    return shared_RN
 
 
 class _Coverage:
     """Share of each object that is under a pixel, summed over rectangles in a time that does not grow with the boxes.
 
-    Each box spreads 1 over its cells (a difference array, summed), and a summed-area table answers for rectangles.
+    Of many boxes each spreads 1 over its cells (a difference array, summed), and a summed-area table answers for
+    rectangles; few are compared with them, which is faster than the sums.
     """
 
     def __init__(self, rects: Sequence[Rect], size: tuple[int, int]) -> None:
+        self._few_N4 = np.array(rects, np.int64).reshape(-1, 4) if len(rects) <= MAX_COMPARED_BOXES else None
+        if self._few_N4 is not None:
+            return
         self._cell = max(1, math.ceil(math.sqrt(size[0] * size[1] / MAX_COVERAGE_CELLS)))
         rows, columns = (side // self._cell + 2 for side in reversed(size))
         table_YX = np.zeros((rows, columns))
-        if rects:
-            left_N, top_N, right_N, bottom_N = self._cells(rects)
-            share_N = 1 / ((right_N - left_N) * (bottom_N - top_N))
-            for y_N, x_N in ((top_N, left_N), (bottom_N, right_N)):
-                np.add.at(table_YX, (y_N, x_N), share_N)
-            for y_N, x_N in ((top_N, right_N), (bottom_N, left_N)):
-                np.subtract.at(table_YX, (y_N, x_N), share_N)
-            table_YX = table_YX.cumsum(0).cumsum(1).cumsum(0).cumsum(1)
+        left_N, top_N, right_N, bottom_N = self._cells(rects)
+        share_N = 1 / ((right_N - left_N) * (bottom_N - top_N))
+        for y_N, x_N in ((top_N, left_N), (bottom_N, right_N)):
+            np.add.at(table_YX, (y_N, x_N), share_N)
+        for y_N, x_N in ((top_N, right_N), (bottom_N, left_N)):
+            np.subtract.at(table_YX, (y_N, x_N), share_N)
+        table_YX = table_YX.cumsum(0).cumsum(1).cumsum(0).cumsum(1)
         self._sum_YX = np.pad(table_YX, ((1, 0), (1, 0)))
 
     def hidden_objects(self, rects: Sequence[Rect]) -> NDArray[np.float64]:
         """Sum of the shares of all objects under each of some rectangles."""
+        if self._few_N4 is not None:
+            area_N = (self._few_N4[:, 2:] - self._few_N4[:, :2] + 1).prod(axis=1)
+            hidden_R: NDArray[np.float64] = (_shared_pixels(rects, self._few_N4) / area_N).sum(axis=1)
+            return hidden_R
         left_R, top_R, right_R, bottom_R = self._cells(rects)
         table = self._sum_YX
         return table[bottom_R, right_R] - table[top_R, right_R] - table[bottom_R, left_R] + table[top_R, left_R]

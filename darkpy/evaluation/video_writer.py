@@ -76,8 +76,8 @@ class VideoWriter:
         """Add an RGB frame. All are resized to the first one. Raises: DarkpyError when it cannot be written."""
         pixels_HW3 = np.asarray(image)
         height, width = pixels_HW3.shape[:2]
-        # H.264 halves the resolution of colors: an odd edge is repeated
-        pixels_HW3 = np.pad(pixels_HW3, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if height % 2 or width % 2:  # H.264 halves the resolution of colors: an odd edge is repeated
+            pixels_HW3 = np.pad(pixels_HW3, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         try:
             if self._stream is None:
                 self._stream = self._add_stream(pixels_HW3.shape[1], pixels_HW3.shape[0])

@@ -245,3 +245,13 @@ def test_colors_of_the_first_classes_are_far_apart() -> None:
     colors = np.array([class_color(class_id) for class_id in range(15)], dtype=float)
     distances = np.linalg.norm(colors[:, None] - colors, axis=2) + 999 * np.eye(15)
     assert distances.min() > 70  # with hues alone 27
+
+
+def test_few_boxes_are_compared_with_labels_as_many_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    corners = np.sort(rng.integers(0, 90, (40, 2, 2)), axis=1)
+    rects = [(left, top, right, bottom) for (left, top), (right, bottom) in corners.tolist()]
+    compared = _Coverage(rects[:30], (96, 96)).hidden_objects(rects)
+    monkeypatch.setattr("darkpy.evaluation.draw.MAX_COMPARED_BOXES", 0)
+    np.testing.assert_allclose(compared, _Coverage(rects[:30], (96, 96)).hidden_objects(rects), atol=1e-9)
+    assert compared.max() > 1
