@@ -124,7 +124,9 @@ def bench_end_to_end(arguments: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         paths = image_paths(arguments, folder)
-        job = DetectionJob(arguments.cfg, weights_file(arguments, folder), paths, len(paths), BATCH_SIZE, arguments.threads)
+        job = DetectionJob(
+            arguments.cfg, weights_file(arguments, folder), paths, len(paths), BATCH_SIZE, arguments.threads
+        )
         workers = [Worker(name, opener, job) for name, opener in DETECTION_RUNNERS.items()]
         for worker in workers:
             stack.callback(worker.close)
