@@ -380,3 +380,19 @@ def test_a_real_browser_shows_the_boxes_of_a_chosen_image(network: Network, tmp_
         page.call("DOM.setFileInputFiles", nodeId=node, files=[str(tmp_path / "b.jpg")])
         page.wait_for(f"{state}.includes('not an image format')")
         assert [text for text in browser.complaints if "400" not in text] == []
+
+
+@pytest.mark.slow
+@needs_browser
+def test_a_real_browser_shows_the_classes_of_a_chosen_image(classifier: Network, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30), (51, 204, 0)).save(tmp_path / "a.png")
+    with serving(classifier) as (port, _), browsing(tmp_path / "profile") as browser:
+        page = browser.open(f"http://127.0.0.1:{port}/")
+        page.wait_for("!!document.getElementById('file')")
+        root = page.call("DOM.getDocument")["root"]["nodeId"]
+        node = page.call("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
+        page.call("DOM.setFileInputFiles", nodeId=node, files=[str(tmp_path / "a.png")])
+        page.wait_for("document.getElementById('state').textContent.startsWith('dog in ')")
+        cells = page.evaluate("document.querySelector('table').innerText").split()
+        assert cells == ["class", "confidence", "dog", "97.3", "%", "cat", "2.7", "%"]
+        assert browser.complaints == []
