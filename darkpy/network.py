@@ -296,13 +296,19 @@ class Network(nn.Module):
     def initial_draws(self) -> int:
         """Number of calls of `rand()` with which pjreddie's program fills the weights before it reads their file.
 
+        Only those after the last layer at which it calls srand(0).
         Source: pjreddie/darknet src/utils.c rand_uniform, rand_normal (which draws two numbers at once)
         """
-        counts = {True: 0, False: 0}
-        for init, count in ((array.init, array.count) for node in self.plan.nodes for array in node.arrays):
-            if init.scale:
-                counts[init.is_normal] += init.filled or count
-        return counts[False] + counts[True] + counts[True] % 2
+        uniform = normal = normal_before = 0
+        for node in self.plan.nodes:
+            for init, count in ((array.init, array.count) for array in node.arrays if array.init.scale):
+                if init.is_normal:
+                    normal += init.filled or count
+                else:
+                    uniform += init.filled or count
+            if node.spec.restarts_random:
+                uniform, normal_before = 0, normal
+        return uniform + normal + normal % 2 - normal_before - normal_before % 2
 
     def initialise(self, generator: torch.Generator | None = None) -> None:
         warn_renamed("Network.initialise", "Network.initialize")

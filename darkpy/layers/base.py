@@ -179,6 +179,7 @@ class LayerSpec:
     reading: ClassVar[str] = ""  # warning about a section of another program: as what it is read
     needs_image: ClassVar[bool] = True  # cannot read a `FlatShape`
     is_output: ClassVar[bool] = True  # may be the network's output, unlike [cost]
+    restarts_random: ClassVar[bool] = False  # pjreddie's program calls srand(0) when it has made the layer
 
     dialect: Dialect = Dialect.PJREDDIE
 

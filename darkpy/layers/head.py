@@ -48,6 +48,7 @@ class HeadSpec(LossSpec):
     """A section whose output is boxes; `decode` is darknet's get_*_detections of it."""
 
     corrects_letterbox: ClassVar[bool] = True  # boxes are mapped back from a letterboxed input
+    restarts_random: ClassVar[bool] = True
 
     @property
     def class_count(self) -> int:

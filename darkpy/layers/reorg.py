@@ -87,7 +87,7 @@ class _Reorg(Layer):
             moved = graph.add("Transpose", graph.reshape(x, 0, *sides), perm=(0, 2, 1))
         elif spec.reverse:
             return graph.add("DepthToSpace", x, blocksize=stride)
-        else:
-            spread = graph.reshape_like(x, source, Shape(shape.c // stride**2, shape.h * stride, shape.w * stride))
-            moved = graph.add("SpaceToDepth", spread, blocksize=stride)
+        else:  # channels and rows stay together; MNN computes a Reshape behind SpaceToDepth wrong
+            blocks = graph.reshape(x, 0, -1, stride, 0, stride)
+            moved = graph.add("Transpose", blocks, perm=(0, 2, 4, 1, 3))
         return graph.reshape_like(moved, source, out)

@@ -25,10 +25,15 @@ CASES = {
 MAX_ERROR = 1e-5
 
 
+def load(case: str, folder: Path) -> Network:
+    (folder / "small.weights").write_bytes(GOLDEN[f"{case}weights"].tobytes())
+    cfg = GOLDEN[f"{case}cfg"].tobytes().decode()
+    return darkpy.load(cfg, folder / "small.weights", dialect="pjreddie").for_inference()
+
+
 @pytest.fixture
 def network(tmp_path: Path) -> Network:
-    (tmp_path / "small.weights").write_bytes(GOLDEN["weights"].tobytes())
-    return darkpy.load(GOLDEN["cfg"].tobytes().decode(), tmp_path / "small.weights", dialect="pjreddie").for_inference()
+    return load("", tmp_path)
 
 
 @pytest.fixture
@@ -43,6 +48,11 @@ def test_the_image_is_that_of_the_c_program(case: str, network: Network, image: 
     expected = torch.from_numpy(GOLDEN[f"{case}/image"])
     assert made.shape == expected.shape
     assert float((made - expected).abs().max()) <= MAX_ERROR
+
+
+def test_random_numbers_start_anew_behind_a_detection_head(image: torch.Tensor, tmp_path: Path) -> None:
+    *_, made = excite(load("head/", tmp_path), image, ExcitationOptions(layer=2, rounds=2, iterations=4, octaves=2))
+    assert float((made - torch.from_numpy(GOLDEN["head/image"])).abs().max()) <= MAX_ERROR
 
 
 def test_the_layer_is_excited_more_than_before(network: Network, image: torch.Tensor) -> None:

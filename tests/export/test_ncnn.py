@@ -15,8 +15,9 @@ from darkpy.export.onnx_graph import OnnxOptions
 from darkpy.inference.accelerate import InferenceConfig
 from darkpy.network import Network
 from darkpy.ops.activations import ACTIVATIONS_BY_NAME
+from tests.export.runtimes import CFG, WITH_MEMORY
 from tests.export.test_onnx import BOXED, HEAD, NO_MEMORY, decoded, made
-from tests.inference.networks import distance, filled, images, outputs
+from tests.inference.networks import filled
 from tests.layers.test_conformance import AX, PAIRS, network
 from tests.layers.test_conformance import images as two_images
 from tests.test_real_networks import THRESH, Seen, without_twins
@@ -24,15 +25,6 @@ from tests.test_real_networks import expected as darknets_objects
 
 pytest.importorskip("ncnn")
 PJ = Dialect.PJREDDIE
-CFG = Path(__file__).resolve().parents[2] / "cfg"
-RELATIVE = 1e-4
-QUICK = ("cifar",)
-WITH_MEMORY = ("gru", "rnn")
-NETWORKS = [
-    pytest.param(path.stem, marks=() if path.stem in QUICK else pytest.mark.slow)
-    for path in sorted(CFG.glob("*.cfg"))
-    if path.stem not in WITH_MEMORY
-]
 REFUSED = {"cost"}
 pytestmark = pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning")
 
@@ -97,15 +89,6 @@ def test_boxes_are_the_heads_own(name: str) -> None:
     actual = run(pack_ncnn(net, OnnxOptions("boxes")), two_images())
     assert torch.allclose(actual[0], boxes, rtol=1e-4, atol=1e-5)
     assert torch.allclose(actual[1], scores, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_ncnn_gives_the_same_heads(name: str) -> None:
-    net = filled(CFG / f"{name}.cfg")
-    x_BCHW = images(net)
-    expected = outputs(net, x_BCHW)
-    actual = run(pack_ncnn(net, OnnxOptions()), x_BCHW)
-    assert distance([a.reshape(e.shape) for a, e in zip(actual, expected, strict=True)], expected) <= RELATIVE
 
 
 @pytest.mark.parametrize("name", WITH_MEMORY)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import darkpy
 from darkpy.errors import DarkpyError
@@ -16,14 +15,10 @@ from darkpy.export.onnx_graph import OnnxOptions
 from darkpy.export.state_dict import WeightsMetadata
 from darkpy.files import write_atomic
 from darkpy.network import Network
+from tests.export.runtimes import CFG, NETWORKS, RELATIVE, WITH_MEMORY
 from tests.inference.networks import distance, filled, images, outputs
 
-CFG = Path(__file__).resolve().parents[2] / "cfg"
-RELATIVE = 1e-4
 QUICK = ("cifar", "resnet18", "yolov2-tiny", "yolov3-tiny", "yolov4-tiny", "yolov7-tiny")
-WITH_MEMORY = ("gru", "rnn")
-ALL = sorted(path.stem for path in CFG.glob("*.cfg") if path.stem not in WITH_MEMORY)
-NETWORKS = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ALL]
 REAL = {"yolo-fastest": 320, "yolov3-tiny": 416, "yolo-lite-coco-trial6_653550": 224}
 pytestmark = pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning")
 
@@ -33,17 +28,9 @@ def written(net: Network, path: Path, form: str = "heads") -> Path:
     return path
 
 
-def opencv(path: Path, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
-    """Outputs of a file in the installed OpenCV, 4 or 5, in the order of their names' numbers."""
-    cv2 = pytest.importorskip("cv2")
-    net = cv2.dnn.readNetFromONNX(str(path))
-    net.setInput(x_BCHW.numpy())
-    names = net.getUnconnectedOutLayersNames()
-    actual = dict(zip(names, net.forward(names), strict=True))
-    return [torch.from_numpy(actual[name]) for name in sorted(names, key=lambda name: int(name.removeprefix("layer")))]
-
-
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NETWORKS]
+)
 def test_onnx_runtime_gives_the_same_for_any_number_of_images(name: str, tmp_path: Path) -> None:
     net = filled(CFG / f"{name}.cfg")
     x_BCHW = images(net, 2)
@@ -51,17 +38,6 @@ def test_onnx_runtime_gives_the_same_for_any_number_of_images(name: str, tmp_pat
     actual = run_onnx(written(net, tmp_path / "net.onnx"), x_BCHW)
     assert list(actual) == [f"layer{index}" for index in net.outputs]
     assert distance(list(actual.values()), expected) <= RELATIVE
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_opencv_gives_the_same(name: str, tmp_path: Path) -> None:
-    pytest.importorskip("cv2")
-    net = filled(CFG / f"{name}.cfg")
-    x_BCHW = images(net)
-    path = written(net, tmp_path / "net.onnx")
-    expected = list(run_onnx(path, x_BCHW).values())
-    actual = [one.reshape(other.shape) for one, other in zip(opencv(path, x_BCHW), expected, strict=True)]
-    assert distance(actual, expected) <= RELATIVE
 
 
 @pytest.mark.parametrize("name", WITH_MEMORY)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import darkpy
 from darkpy.errors import DarkpyError
 from darkpy.export.torch_graphs import pack_pt2, pack_torchscript, run_pt2, run_torchscript, write_coreml
 from darkpy.files import write_atomic
@@ -18,19 +17,14 @@ DETECTOR = (
     "[net]\nwidth=32\nheight=32\nchannels=3\nmean=.1\n[convolutional]\nfilters=4\nbatch_normalize=1\nstride=2\n"
     "activation=mish\n[convolutional]\nfilters=14\n[yolo]\nclasses=2\nnum=2\nanchors=2,3, 4,5\n"
 )
-WITH_MEMORY = ("gru", "rnn")
-NETWORKS = sorted(path.stem for path in CFG.glob("*.cfg") if path.stem not in WITH_MEMORY)
 FORMATS = {"torchscript": (pack_torchscript, run_torchscript), "pt2": (pack_pt2, run_pt2)}
 pytestmark = pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning", "ignore::DeprecationWarning")
 
 
-@pytest.mark.parametrize(
-    "cfg", [DETECTOR, *(pytest.param(CFG / f"{name}.cfg", marks=pytest.mark.slow, id=name) for name in NETWORKS)]
-)
 @pytest.mark.parametrize("name", FORMATS)
-def test_file_gives_the_same_heads(name: str, cfg: str | Path, tmp_path: Path) -> None:
-    net = filled(cfg)
-    x_BCHW = images(net, 3 if isinstance(cfg, str) else 1)
+def test_file_gives_the_same_heads_for_any_number_of_images(name: str, tmp_path: Path) -> None:
+    net = filled(DETECTOR)
+    x_BCHW = images(net, 3)
     expected = outputs(net, x_BCHW)
     pack, run = FORMATS[name]
     write_atomic(tmp_path / f"net.{name}", pack(net))
@@ -52,19 +46,6 @@ def test_torchscript_runs_by_torch_alone(tmp_path: Path) -> None:
     write_atomic(tmp_path / "net.pt", pack_torchscript(net))
     (actual,) = torch.jit.load(str(tmp_path / "net.pt"))(x_BCHW)  # type: ignore[no-untyped-call]
     assert distance([actual], expected) <= 1e-5
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FORMATS)
-def test_file_finds_the_dog(shared: Path, name: str, tmp_path: Path) -> None:
-    folder = shared / "data" / "weights" / "yolov3-tiny"
-    net = darkpy.load(CFG / "yolov3-tiny.cfg", folder / "yolov3-tiny.weights")
-    pack, run = FORMATS[name]
-    write_atomic(tmp_path / f"net.{name}", pack(net))
-    net.set_backend(lambda x_BCHW: list(run(tmp_path / f"net.{name}", x_BCHW).values()))
-    names = (folder / "names.txt").read_text().splitlines()
-    (result,) = darkpy.detect(net, [shared / "data" / "images" / "dog.jpg"], names)
-    assert {"dog", "bicycle", "car"} <= {one.name for one in result.objects}
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ class IsegSpec(LossSpec):
     """Source: pjreddie/darknet src/iseg_layer.c, src/parser.c parse_iseg."""
 
     max_instances: ClassVar[int] = 90
+    restarts_random: ClassVar[bool] = True
 
     classes: int = key(20, minimum=1, usual=(1, 100000))
     ids: int = key(32, minimum=0, usual=(0, 100000))
