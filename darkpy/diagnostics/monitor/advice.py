@@ -95,13 +95,13 @@ class Evidence:
         for index, share in update.row("clamped").items() if not self._was_lost else ():
             self.clamped[index] = max(share, self.clamped.get(index, 0.0))
         low, high, delta = (update.row(name) for name in ("low", "high", "delta"))
-        for node in heads(update.plan):
+        for node in last_weighted_layers(update.plan):
             source = node.sources[0]
             if delta.get(node.index) and delta.get(source):
                 sizes = max(-low[source], high[source]), delta[source] / delta[node.index]
                 first_sizes = self._first_sizes.setdefault(node.index, sizes)
-                ratios = [size / first for size, first in zip(sizes, first_sizes, strict=True) if first]
-                self.drift = max(self.drift, *ratios)
+                growths = [size / first for size, first in zip(sizes, first_sizes, strict=True) if first]
+                self.drift = max([self.drift, *growths])
 
     @property
     def is_weak(self) -> bool:
@@ -203,7 +203,7 @@ def hidden_layers(plan: Plan) -> list[Node]:
     return hidden[::-1]
 
 
-def heads(plan: Plan) -> list[Node]:
+def last_weighted_layers(plan: Plan) -> list[Node]:
     """Layers with weights right before a loss that read another layer."""
     hidden = {node.index for node in hidden_layers(plan)}
     return [
