@@ -14,7 +14,7 @@ from darkpy.evaluation.detect import BATCH_SIZE, DetectOptions, detect_frames, r
 from darkpy.evaluation.result import Result
 from darkpy.evaluation.tiles import TileGrid
 from darkpy.evaluation.tracker import Tracker
-from darkpy.network import Network
+from darkpy.network import Network, require_network
 from darkpy.sources.frames import FrameSource, ImageSource, OneImage, is_in_memory, open_frames
 from darkpy.sources.pixels import ChannelOrder
 
@@ -100,11 +100,10 @@ def detect(
 
 
 def _check_arguments(
-    network: object, shares: Mapping[str, object], batch_size: object, letterbox: object, on_error: object
+    network: Network, shares: Mapping[str, object], batch_size: object, letterbox: object, on_error: object
 ) -> None:
     """Raises: DarkpyError for a network that cannot detect, and for an argument of a wrong type or value."""
-    if not isinstance(network, Network):
-        raise DarkpyError(f"detect takes a network, not {type(network).__name__}", hint='darkpy.load("yolov3-tiny")')
+    require_network(network, "detect")
     if network.training:
         raise DarkpyError(f"{network.plan.file} is in training mode", hint="call network.eval() before detect")
     for name, value in shares.items():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,25 @@ WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 @pytest.fixture
 def network() -> Network:
     return darkpy.load(WEIGHTS / "sample.cfg", WEIGHTS / "sample.weights")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        darkpy.Trainer,
+        darkpy.accelerate,
+        lambda network: darkpy.evaluate(network, "x.data"),
+        lambda network: darkpy.export_onnx(network, "x.onnx"),
+        lambda network: darkpy.detect(network, "x.jpg"),
+    ],
+    ids=["Trainer", "accelerate", "evaluate", "export_onnx", "detect"],
+)
+def test_file_in_the_place_of_a_network_is_told(
+    function: Callable[[Any], object], request: pytest.FixtureRequest
+) -> None:
+    with pytest.raises(DarkpyError, match=f"^{request.node.callspec.id} takes a network, not str") as caught:
+        function("sample.cfg")
+    assert str(caught.value.hint).startswith("darkpy.load(")
 
 
 def test_evaluate_is_detector_map(

@@ -18,7 +18,7 @@ from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePre
 from darkpy.evaluation.detect import BATCH_SIZE, DetectOptions, ImageStatus, detect_batches, require_detector
 from darkpy.evaluation.ground_truth import read_difficult, read_ground_truth
 from darkpy.evaluation.tiles import TileGrid
-from darkpy.network import Network
+from darkpy.network import Network, require_network
 from darkpy.ops.boxes import Detections
 from darkpy.sources.frames import Frame
 
@@ -81,6 +81,7 @@ def evaluate(
     Raises: DarkpyError when the network does not detect or is in training mode, or the list or its labels cannot be
         read. Images that cannot be read, and invalid labels, are warned about.
     """
+    require_network(network, "evaluate")
     require_detector(network)
     if network.training:
         raise DarkpyError(f"{network.plan.file} is in training mode", hint="call network.eval() before evaluate")

@@ -16,7 +16,7 @@ from darkpy.export.onnx_precision import halve_graph
 from darkpy.export.state_dict import METADATA_PREFIX, WeightsMetadata
 from darkpy.files import write_atomic
 from darkpy.layers.base import field_values
-from darkpy.network import Network
+from darkpy.network import Network, require_network
 from darkpy.ops.onnx_builder import ONNX_OPSET, to_numpy
 
 IR_VERSION = 8  # that of opset 17, so that older runtimes read it, too
@@ -112,6 +112,7 @@ def export_onnx(
     Raises: DarkpyError when a layer has no ONNX form, after `accelerate`, when the file exists and is not to be
         overwritten, or without the package onnx.
     """
+    require_network(network, "export_onnx")
     if outputs not in OUTPUT_FORMS:
         raise DarkpyError(f"outputs={outputs!r} is unknown", hint=f"one of {', '.join(OUTPUT_FORMS)}")
     if nms is not None and outputs != "boxes":

@@ -23,7 +23,7 @@ from darkpy.inference.engine_selection import choose_engine
 from darkpy.inference.executor import Executor, lower_layers
 from darkpy.inference.kernel_selection import KernelSelector
 from darkpy.inference.lowering import Lowering
-from darkpy.network import Network, Runner
+from darkpy.network import Network, Runner, require_network
 
 PRECISIONS_BY_ENGINE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -115,6 +115,7 @@ def accelerate(
     Shapes: images x_1CHW to calibrate int8 on, a few dozen like those to come.
     Raises: DarkpyError if the configuration is not available here, or its outputs differ from those of the layers.
     """
+    require_network(network, "accelerate")
     config = config or InferenceConfig()
     network.for_inference()
     config.check(network.device)

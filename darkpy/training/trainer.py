@@ -18,7 +18,7 @@ from darkpy.distributed import SINGLE_PROCESS, ProcessGroup
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.layers.base import Layer
 from darkpy.layers.loss import DeltaFilter, Loss, TrainingState
-from darkpy.network import Network
+from darkpy.network import Network, require_network
 from darkpy.training.ema import WeightEma
 from darkpy.training.optimizer import Optimizer, current_rate
 from darkpy.training.reports import StepReport
@@ -74,6 +74,7 @@ class Trainer:
         monitor: StepGuard | None = None,
         process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
+        require_network(network, "Trainer")
         if precision not in TRAINING_PRECISIONS:
             raise DarkpyError(f"unknown precision {precision!r}", hint=f"one of {', '.join(TRAINING_PRECISIONS)}")
         if not network.loss_specs:

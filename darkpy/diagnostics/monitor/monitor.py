@@ -176,8 +176,8 @@ class Monitor(StepGuard):
         self._recorded.append(RecordedBatch(x_BCHW, truth, tuple(map(tuple, paths)), trainer.seen))
         completes_update = trainer.seen // net.minibatch % net.subdivisions == net.subdivisions - 1
         updates = self.history.updates
-        is_early_or_doubled = updates < self.first or updates & (updates - 1) == 0
-        if completes_update and (is_early_or_doubled or n % self.every == 0):
+        is_doubled = updates > LAYERS_FIRST_UPDATES and updates & (updates - 1) == 0
+        if completes_update and (updates < self.first or is_doubled or n % self.every == 0):
             self.metrics.look(x_BCHW)
             self.overlaps.add(trainer.network.plan, truth)
         if self.check_labels and trainer.process_group.is_main and truth.device.type == "cpu":
