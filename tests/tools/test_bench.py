@@ -132,6 +132,19 @@ def test_quick_end_to_end_bench_reports_the_rate_relative_to_forward(cfg: Path, 
     assert set(result["runners"]) == {"forward alone", "darkpy detect", "OpenCV"}
 
 
+@pytest.mark.slow
+def test_quick_video_bench_reports_the_rate_relative_to_forward_and_the_cpu_time_of_each_stage(
+    cfg: Path, tmp_path: Path
+) -> None:
+    words = ("--quick", "--cfg", str(cfg), "--threads", "1", "--frames", "6", "--size", "64x48")
+    done = bench("video", *words, "--json", str(tmp_path / "bench.json"))
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "bench.json").read_text())
+    assert result["frames"] == 6 and "6 frames of 64 x 48, h264" in done.stdout
+    assert set(result["runners"]) == {"forward alone", "darkpy detect", "detector demo -out_filename"}
+    assert result["ratios"]["CPU ms a frame: decode"]["middle"] > 0
+
+
 def test_quick_anchors_bench_reports_the_ratio_to_a_loop(tmp_path: Path) -> None:
     done = bench("anchors", "--quick", "--threads", "1", "--clusters", "3", "--json", str(tmp_path / "bench.json"))
     assert done.returncode == 0, done.stderr

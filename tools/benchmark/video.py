@@ -37,7 +37,7 @@ VIDEO_RATE, VIDEO_FRAMES = 30, 150
 MOSAIC_TILE_PX, PAN_PX = 480, 4
 """Size of an image in the video that is made, and the way from each frame to the next."""
 STAGE_ROUNDS = 5
-SUMMARY_PATTERN = re.compile(r"(\d+) frames in ([\d.]+) s")
+SUMMARY_PATTERN = re.compile(r"(\d+) frames in [\d.]+ s, ([\d.]+) per second")
 DETECT_STAGES = ("decode", "convert to RGB", "fit to the network", "forward", "boxes")
 ALL_OF_DETECT = "all of darkpy detect"
 DRAW_STAGES = ("draw", "encode")
@@ -121,7 +121,7 @@ class DemoCommand:
             summary = SUMMARY_PATTERN.search(done.stderr)
             if done.returncode or summary is None:
                 sys.exit(f"{self.name}: {done.stderr}")
-            seconds.append(float(summary[2]))
+            seconds.append(int(summary[1]) / float(summary[2]))
         return seconds
 
     def close(self) -> None:
