@@ -74,6 +74,8 @@ _KINDS_BY_SUFFIX = {
     ".bin": "a .bin file of ncnn or OpenVINO",
     ".xml": "an OpenVINO .xml file",
     ".onnx": "an ONNX file",
+    ".torchscript": "a TorchScript program",
+    ".pt2": "a program of torch.export",
     ".tflite": "a TFLite file",
     ".param": "an ncnn .param file",
     ".mnn": "an MNN model",

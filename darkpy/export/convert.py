@@ -37,11 +37,12 @@ from darkpy.export.torch_graphs import (
     run_torchscript,
     write_coreml,
 )
-from darkpy.files import open_regular, write_atomic
+from darkpy.files import identify_by_suffix, open_regular, write_atomic
 from darkpy.network import Network
 
 ARRAY_LAYOUTS: tuple[Layout, ...] = (OWN_LAYOUT, *THIRD_PARTY_LAYOUTS)
 """Naming schemes understood in .pt and .safetensors files, in the order in which they are tried."""
+FOLDED_SUFFIXES = (".onnx", ".torchscript", ".pt2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +102,9 @@ def open_source(path: Path) -> Source:
             start = stream.read(16)
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if path.suffix.lower() == ".onnx":
+    if path.suffix.lower() in FOLDED_SUFFIXES and (kind := identify_by_suffix(path)):
         raise WeightsError(
-            f"{path}: an ONNX file cannot be converted back: its weights are folded and in another order",
+            f"{path}: {kind.description} cannot be converted back: its weights are folded and in another order",
             hint="convert the .weights, .pt or .safetensors file that it was made from",
         )
     if start[8:10] == b'{"' or path.suffix.lower() == ".safetensors":

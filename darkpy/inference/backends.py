@@ -117,7 +117,8 @@ def mnn(network: Network) -> Runner:
         source, target = Path(folder, "network.onnx"), Path(folder, "network.mnn")
         source.write_bytes(model)
         words = ("-f", "ONNX", "--modelFile", str(source), "--MNNModel", str(target), "--bizCode", "darkpy")
-        done = subprocess.run([sys.executable, "-c", MNN_CONVERTER, *words], capture_output=True, check=False)
+        program = [sys.executable, "-c", MNN_CONVERTER, *words]
+        done = subprocess.run(program, capture_output=True, cwd=folder, check=False)  # it leaves a file where it runs
         if done.returncode != 0 or not target.exists():
             message = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
             raise DarkpyError(f"MNN's converter cannot read the network: {message[-1] if message else done.returncode}")

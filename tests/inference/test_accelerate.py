@@ -209,6 +209,9 @@ def test_auto_can_be_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_mnn
-def test_engines_leave_standard_output_to_the_results(capfd: pytest.CaptureFixture[str]) -> None:
+def test_engines_leave_standard_output_to_the_results_and_no_file(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
     accelerate(filled(NET + CONV), InferenceConfig(engine="mnn"))
-    assert capfd.readouterr().out == ""
+    assert capfd.readouterr().out == "" and list(tmp_path.iterdir()) == []

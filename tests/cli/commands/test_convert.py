@@ -199,13 +199,16 @@ def test_names_stand_in_the_metadata(task: Path, run: Run) -> None:
         (("net.weights", "a/a.pt"), "a/a.pt: cannot be written"),
         (("alone.cfg", "--to", "onnx"), "alone.cfg: a cfg has no weights, and there is no alone.weights beside it"),
         (("some.onnx", "a.weights", "--cfg", "net.cfg"), "some.onnx: an ONNX file cannot be converted back"),
+        (("some.torchscript", "a.weights", "--cfg", "net.cfg"), "a TorchScript program cannot be converted back"),
+        (("some.pt2", "a.weights", "--cfg", "net.cfg"), "a program of torch.export cannot be converted back"),
     ],
 )
 def test_a_mistake_is_one_message_and_nothing_is_written(
     task: Path, run: Run, words: tuple[str, ...], said: str
 ) -> None:
     Path("alone.cfg").write_text(Path("net.cfg").read_text())
-    Path("some.onnx").touch()
+    for suffix in ("onnx", "torchscript", "pt2"):
+        Path(f"some.{suffix}").touch()
     Path("long.weights").write_bytes(Path("net.weights").read_bytes() + bytes(4))
     torch.save({"layers.1.biases": Path("harm")}, "code.pt")
     run("convert", "net.weights", "whole.safetensors")
