@@ -66,9 +66,9 @@ def bench_video(arguments: argparse.Namespace) -> dict[str, Any]:
         runners.append(DemoCommand(job, folder))
         times = _take_turns(runners, arguments.rounds)
         assert isinstance(stages, Worker)
-        ms_RS = np.array([stages.outputs()[0] for _ in range(STAGE_ROUNDS)])
-    cpu_ms = dict(zip(STAGES, ms_RS.T, strict=True))
-    needed = sum(cpu_ms[name] for name in DETECT_STAGES)
+        ms_RS = [stages.outputs()[0].tolist() for _ in range(STAGE_ROUNDS)]
+    cpu_ms: dict[str, list[float]] = dict(zip(STAGES, map(list, zip(*ms_RS, strict=True)), strict=True))
+    needed = [sum(values) for values in zip(*(cpu_ms[name] for name in DETECT_STAGES), strict=True)]
     ratios = {
         f"rate of {name} over that of {FORWARD}": Quartiles.of_ratios(times[FORWARD], times[name])
         for name in (DETECT, DEMO)
