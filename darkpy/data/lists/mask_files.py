@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -89,23 +90,8 @@ def read_masks(path: str | os.PathLike[str], classes: int) -> MaskFile:
     file = str(Path(path))
     text = read_text(Path(path), max_bytes=MAX_FILE_BYTES, hint=_MASK_HINT)
     masks: list[Mask] = []
-    problems: list[str] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        words = line.split()
-        if len(words) % 2:
-            problems.append(f"{file}:{number}: {_describe_line(words)}")
-            continue
-        for class_word, runs_word in zip(words[::2], words[1::2], strict=True):
-            if not _CLASS_PATTERN.fullmatch(class_word) or not _RUNS_PATTERN.fullmatch(runs_word):
-                problems.append(f"{file}:{number}: {_describe_line([class_word, runs_word])}")
-            elif int(class_word) >= classes:
-                problems.append(f"{file}:{number}: class {class_word} is not from 0 to {classes - 1}")
-            elif len(masks) == MAX_MASKS_PER_FILE:
-                problems.append(f"{file}:{number}: more than {MAX_MASKS_PER_FILE} masks, the limit of a file")
-            else:
-                runs_N = np.array(runs_word.split(","), np.int64)
-                masks.append(Mask(int(class_word), runs_N, number))
-    return MaskFile(file, tuple(masks), _first(problems, file))
+    problems = _first((f"{file}:{problem}" for problem in _collect_masks(text, classes, masks)), file)
+    return MaskFile(file, tuple(masks), problems)
 
 
 def format_masks(masks: Iterable[Mask]) -> str:
@@ -122,6 +108,24 @@ def encode_runs(is_inside_HW: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.concatenate((np.zeros(1, np.int64), runs_N)) if is_inside_P[0] else runs_N
 
 
+def _collect_masks(text: str, classes: int, masks: list[Mask]) -> Iterator[str]:
+    """Add the masks of a text to a list. Yields: `line: what is wrong` for each that is left out."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        words = line.split()
+        if len(words) % 2:
+            yield f"{number}: {_describe_line(words)}"
+            continue
+        for class_word, runs_word in zip(words[::2], words[1::2], strict=True):
+            if not _CLASS_PATTERN.fullmatch(class_word) or not _RUNS_PATTERN.fullmatch(runs_word):
+                yield f"{number}: {_describe_line([class_word, runs_word])}"
+            elif int(class_word) >= classes:
+                yield f"{number}: class {class_word} is not from 0 to {classes - 1}"
+            elif len(masks) == MAX_MASKS_PER_FILE:
+                yield f"{number}: more than {MAX_MASKS_PER_FILE} masks, the limit of a file"
+            else:
+                masks.append(Mask(int(class_word), np.array(runs_word.split(","), np.int64), number))
+
+
 def _describe_line(words: list[str]) -> str:
     shown = " ".join(words)[:40]
     if len(words) == 5 and all(re.fullmatch(r"[\d.eE+-]+", word) for word in words):
@@ -129,8 +133,9 @@ def _describe_line(words: list[str]) -> str:
     return f"{shown!r} is not `class run,run,...`"
 
 
-def _first(problems: list[str], file: str) -> tuple[str, ...]:
-    if len(problems) <= MAX_PROBLEMS_PER_FILE:
-        return tuple(problems)
-    more = f"{file}: {len(problems) - MAX_PROBLEMS_PER_FILE} more lines are wrong"
-    return (*problems[:MAX_PROBLEMS_PER_FILE], more)
+def _first(problems: Iterable[str], file: str) -> tuple[str, ...]:
+    """Return the first problems and the number of the others, which are never in memory at a time."""
+    remaining = iter(problems)
+    first = tuple(islice(remaining, MAX_PROBLEMS_PER_FILE))
+    more = sum(1 for _ in remaining)
+    return (*first, f"{file}: {more} more lines are wrong") if more else first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,17 @@ def test_many_wrong_lines_are_counted(tmp_path: Path) -> None:
     file = read_masks(write(tmp_path, "wrong\n" * 50), 2)
     assert len(file.problems) == MAX_PROBLEMS_PER_FILE + 1
     assert file.problems[-1].endswith(": 30 more lines are wrong")
+
+
+def test_wrong_lines_take_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("darkpy.data.lists.mask_files.MAX_FILE_BYTES", 1 << 17)  # a buffer of this size is read
+    path = write(tmp_path, "x\n" * 50_000)
+    tracemalloc.start()
+    try:
+        assert read_masks(path, 2).problems[-1].endswith(f"{50_000 - MAX_PROBLEMS_PER_FILE} more lines are wrong")
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_number_of_masks_is_limited(tmp_path: Path) -> None:
