@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from darkpy.data.lists.image_list import LIST_SUFFIXES, open_list
-from darkpy.data.lists.text_files import DataFile, names_for, read_data, read_top
+from darkpy.data.lists.image_list import open_list_and_data
+from darkpy.data.lists.text_files import DataFile, names_for, read_top
 from darkpy.detection_run import names_by_class
 from darkpy.diagnostics.report.evaluation_files import PAGE_FILE, REPORT_FILES, classifier_files, detector_files
 from darkpy.errors import DarkpyError, DarkpyWarning
@@ -24,7 +24,7 @@ from darkpy.evaluation.ground_truth import GroundTruth, read_difficult, read_gro
 from darkpy.evaluation.result_files import valid_options as detector_valid_options
 from darkpy.evaluation.runner import Metric, run_metrics
 from darkpy.files import require_output_folder, write_folder
-from darkpy.network import Network
+from darkpy.network import Network, require_network
 from darkpy.training.setup import read_class_labels
 from darkpy.version import __version__
 
@@ -137,15 +137,15 @@ def write_evaluation_report(
     Raises: DarkpyError when the network is in training mode, a file cannot be used, or the folder holds anything else.
         Images that cannot be read, and missing or invalid labels, are warned about.
     """
+    require_network(network, "write_evaluation_report")
     if network.training:
         raise DarkpyError(
             f"{network.plan.file} is in training mode", hint="call network.eval() before write_evaluation_report"
         )
     source, target = Path(images), Path(folder)
     require_output_folder(target, REPORT_FILES, mark=PAGE_FILE, overwrite=overwrite)
-    listed = open_list(source, "valid")
+    listed, data = open_list_and_data(source, "valid")
     paths = [listed.file(index) for index in range(len(listed.images))]
-    data = read_data(source) if source.is_file() and source.suffix.lower() not in LIST_SUFFIXES else None
     run = EvaluatedRun(network.plan.file, network.weights_file, str(source), __version__)
     report: DetectorReport | ClassifierReport
     files: Mapping[str, Iterable[bytes]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,9 @@ def network() -> Network:
         lambda network: darkpy.evaluate(network, "x.data"),
         lambda network: darkpy.export_onnx(network, "x.onnx"),
         lambda network: darkpy.detect(network, "x.jpg"),
+        lambda network: darkpy.write_evaluation_report(network, "x.data", "judged"),
     ],
-    ids=["Trainer", "accelerate", "evaluate", "export_onnx", "detect"],
+    ids=["Trainer", "accelerate", "evaluate", "export_onnx", "detect", "write_evaluation_report"],
 )
 def test_file_in_the_place_of_a_network_is_told(
     function: Callable[[Any], object], request: pytest.FixtureRequest
@@ -57,6 +59,11 @@ def test_evaluate_is_detector_map(
     result = darkpy.evaluate(network, "shapes/sample.data")
     assert f"mean average precision (mAP@0.50) = {result.mean:.6f}" in printed
     assert result == darkpy.evaluate(network, "shapes/valid")
+    data = Path("shapes/sample.data").read_text()
+    Path("shapes/quoted.data").write_text(re.sub(r"(?m)^valid\s*=\s*(.*)$", r'valid="\1"', data))
+    with pytest.warns(darkpy.DarkpyWarning, match="valid= is in quotes") as warned:
+        assert result == darkpy.evaluate(network, "shapes/quoted.data")
+    assert sum("in quotes" in str(warning.message) for warning in warned) == 1  # the file is read once
     (tmp_path / "shapes/valid/00000.jpg").write_bytes(b"no image")
     with pytest.warns(darkpy.DarkpyWarning, match="unreadable images: 1"):
         darkpy.evaluate(network, "shapes/valid")

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from darkpy.data.lists.image_list import LIST_SUFFIXES, open_list
-from darkpy.data.lists.text_files import read_data
+from darkpy.data.lists.image_list import open_list_and_data
 from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision, map_options
 from darkpy.evaluation.detect import BATCH_SIZE, DetectOptions, ImageStatus, detect_batches, require_detector
@@ -85,18 +84,17 @@ def evaluate(
     require_detector(network)
     if network.training:
         raise DarkpyError(f"{network.plan.file} is in training mode", hint="call network.eval() before evaluate")
-    listed = open_list(Path(images), "valid")
+    listed, data = open_list_and_data(Path(images), "valid")
     paths = [listed.file(index) for index in range(len(listed.images))]
-    class_count = max(head.class_count for head in network.heads)
-    truths = read_ground_truth(paths, network.plan.dialect, class_count)
-    difficult = None
-    if Path(images).is_file() and Path(images).suffix.lower() not in LIST_SUFFIXES:
-        difficult = read_difficult(read_data(images), paths, network.plan.dialect, class_count)
+    class_count, dialect = max(head.class_count for head in network.heads), network.plan.dialect
+    truths = read_ground_truth(paths, dialect, class_count)
+    difficult = None if data is None else read_difficult(data, paths, dialect, class_count)
     precision = AveragePrecision(truths, class_count, iou_thresh=iou_thresh, thresh=thresh, difficult=difficult)
     metrics = [Metric(map_options(network, letterbox), precision.add)]
     statuses = list(run_metrics(network, paths, metrics, batch_size=batch_size, tiles=tiles))
     unreadable = [status.error.message for status in statuses if status.error is not None]
-    problems = [f"unreadable images: {len(unreadable)}; first: {unreadable[0]}"] if unreadable else []
-    for problem in (*truths.messages(len(paths)), *problems):
+    problems = [text for read in (truths, difficult) if read is not None for text in read.messages(len(paths))]
+    problems += [f"unreadable images: {len(unreadable)}; first: {unreadable[0]}"] if unreadable else []
+    for problem in problems:
         warnings.warn(problem, DarkpyWarning, stacklevel=2)
     return precision.result(points)

@@ -61,11 +61,20 @@ def open_list(source: Path, key: str = "train") -> ImageList:
 
     Raises: DarkpyError when it cannot be read or names no image.
     """
+    return open_list_and_data(source, key)[0]
+
+
+def open_list_and_data(source: Path, key: str) -> tuple[ImageList, DataFile | None]:
+    """Open the images as `open_list` does, reading a `.data` file once, which warns of its faults.
+
+    Returns: also the `.data` file; None for a folder or a list file.
+    """
     if source.is_dir():
-        return ImageList(tuple(map(str, expand_paths([source]))), source)
+        return ImageList(tuple(map(str, expand_paths([source]))), source), None
     if source.suffix.lower() in LIST_SUFFIXES:
-        return ImageList(tuple(read_list_lines(source)), source.parent)
-    return open_key(read_data(source), key)
+        return ImageList(tuple(read_list_lines(source)), source.parent), None
+    data = read_data(source)
+    return open_key(data, key), data
 
 
 def open_lists(source: Path, keys: Sequence[str]) -> dict[str, ImageList]:
