@@ -191,7 +191,7 @@ app = click.version_option(darkpy.__version__, message="%(prog)s %(version)s")(
             "rnn": rnn,
             "sample": _lazy("sample", "sample", "Create a small synthetic data set."),
             "segmenter": segmenter,
-            "serve": _lazy("serve", "serve", "Detect objects on images posted over HTTP."),
+            "serve": _lazy("serve", "serve", "Detect objects on images posted over HTTP, or classify them."),
             "show": _lazy("show", "show", "Print the layers of a network."),
             "speed": _lazy("speed", "speed", "Measure the time of a network on this machine."),
             "statistics": _lazy("weight_stats", "statistics", "Print statistics of the weight arrays."),

@@ -1,6 +1,6 @@
 """Load the network a command runs, its class names and its device.
 
-Image paths from standard input, and drawings of detections.
+Image paths from standard input, and the files that a command writes for each image.
 """
 
 from __future__ import annotations
@@ -174,6 +174,11 @@ def drawing_path(source: str | Path, folder: Path) -> Path:
     return folder / (name if Path(name).suffix.lower() in _PILLOW_FORMATS else fit_name(name, ".jpg"))
 
 
+def text_path(source: str | Path, folder: Path) -> Path:
+    """Path of an image's label or mask file: the same name with the suffix .txt."""
+    return folder / fit_name(Path(source).stem, ".txt")
+
+
 def open_folder(
     folder: Path,
     sources: Iterable[Path],
@@ -204,6 +209,53 @@ def open_folder(
     except OSError as error:
         reason = "is a file, not a folder" if folder.is_file() else error.strerror
         raise DarkpyError(f"{option} {folder}: {reason}") from error
+
+
+class OutputFiles:
+    """Files that a command writes for its images, none of them over another image's.
+
+    Paths on standard input are not known before, and crops of several images may have the same name.
+    has_failed: an error was printed, of an image or of a file that is not written.
+    """
+
+    def __init__(self, *, overwrite: bool) -> None:
+        self.overwrite, self.has_failed = overwrite, False
+        self._images: dict[tuple[int, int], str] = {}
+
+    def fail(self, error: DarkpyError) -> None:
+        """Print an error after which the other images and files go on."""
+        console.error(error)
+        self.has_failed = True
+
+    def image_of(self, path: Path) -> str:
+        """Return the image of which a file was written here; empty for other files, and where there is none."""
+        return self._images.get(_identity(path), "") if path.exists() else ""
+
+    def write(
+        self, image: str, path: Path, write: Callable[[], object], require: Callable[..., None] = require_own
+    ) -> None:
+        """Write a file of an image; print an error if another image's is there, or one that `require` refuses."""
+        other = self.image_of(path)
+        try:
+            if other not in ("", image):
+                hint = "give images of the same name to several commands with different folders"
+                raise DarkpyError(f"{path}: belongs to {other}, that of {image} is not written", hint=hint)
+            if not other:
+                require(path, overwrite=self.overwrite, hint="--overwrite overwrites it")
+        except DarkpyError as error:
+            self.fail(error)
+        else:
+            write()
+            self._images[_identity(path)] = image
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Device and inode of a file: the same for all its names, also where upper and lower case are one."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_dev, status.st_ino
 
 
 def open_video_file(source: str, folder: Path) -> VideoWriter:

@@ -17,6 +17,7 @@ from darkpy.config.tree import Tree, read_tree
 from darkpy.data.lists.text_files import read_lines
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ImageError
+from darkpy.evaluation.formats import rounded
 from darkpy.evaluation.image_outputs import image_outputs
 from darkpy.evaluation.image_views import MakeViews, OneView, fit_short_side, several_sizes, stretched, ten_crops
 from darkpy.network import Network
@@ -50,7 +51,7 @@ class Ranking:
     def to_dicts(self, names: Sequence[str]) -> list[dict[str, object]]:
         """Return a record of each class for JSON."""
         return [
-            {"class_id": class_id, "name": names[class_id], "confidence": prob}
+            {"class_id": class_id, "name": names[class_id], "confidence": rounded(prob)}
             for class_id, prob in zip(self.class_ids, self.probs, strict=True)
         ]
 

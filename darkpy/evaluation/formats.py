@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from darkpy.dialect import Dialect
+from darkpy.errors import DarkpyError
 from darkpy.finding import printable
 
 if TYPE_CHECKING:
@@ -114,8 +115,8 @@ def image_record(path: str, size: tuple[int, int], objects: Iterable[Object]) ->
             {
                 "class_id": detected.class_id,
                 "name": detected.name,
-                "confidence": _rounded(detected.confidence),
-                "box": dict(zip("xywh", map(_rounded, detected.box_frac), strict=True)),
+                "confidence": rounded(detected.confidence),
+                "box": dict(zip("xywh", map(rounded, detected.box_frac), strict=True)),
                 "box_px": _edges_px(detected.box_frac, size),
                 **({} if detected.track_id is None else {"track_id": detected.track_id}),
             }
@@ -124,11 +125,23 @@ def image_record(path: str, size: tuple[int, int], objects: Iterable[Object]) ->
     }
 
 
+def rounded(value: float) -> float | None:
+    """Round to 6 digits for JSON, which has no NaN and no infinite numbers: these become None."""
+    return round(value, 6) if math.isfinite(value) else None
+
+
 def array_json(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the text of a JSON array line by line; each comma precedes its record, so that no look-ahead is needed."""
+    """Yield the text of a JSON array line by line; each comma precedes its record, so that no look-ahead is needed.
+
+    An error or Ctrl-C behind some records ends the array before it is raised: these are valid JSON.
+    """
     yield "[\n"
-    for index, record in enumerate(records):
-        yield f"{',' if index else ''}{json.dumps(record, allow_nan=False)}\n"
+    try:
+        for index, record in enumerate(records):
+            yield f"{',' if index else ''}{json.dumps(record, allow_nan=False)}\n"
+    except (DarkpyError, KeyboardInterrupt):
+        yield "]\n"
+        raise
     yield "]\n"
 
 
@@ -149,10 +162,6 @@ def _edges_px(box_frac: BoxFrac, size: tuple[int, int]) -> list[int] | None:
         return None
     edges = ((x - w / 2, size[0]), (y - h / 2, size[1]), (x + w / 2, size[0]), (y + h / 2, size[1]))
     return [min(max(round(edge * pixels), 0), pixels) for edge, pixels in edges]
-
-
-def _rounded(value: float) -> float | None:
-    return round(value, 6) if math.isfinite(value) else None
 
 
 def _quoted(text: str) -> str:

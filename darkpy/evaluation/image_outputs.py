@@ -80,14 +80,17 @@ def image_outputs(
                     yield ImageOutput(path, None, error)
                     continue
                 output_K = reduce(torch.add, islice(rows, len(made)))
-                if output_K.isnan().any():
-                    raise DarkpyError(
-                        f"{path}: the network's output is NaN",
-                        hint="the weights are damaged, or belong to another cfg",
-                    )
+                require_no_nan(output_K, path)
                 yield ImageOutput(path, output_K)
     finally:
         network.resize(net.w, net.h)
+
+
+def require_no_nan(output: Tensor, path: str) -> None:
+    """Raises: DarkpyError for an output that is NaN somewhere. path: of its image."""
+    if output.isnan().any():
+        hint = "the weights are damaged, or belong to another cfg"
+        raise DarkpyError(f"{path}: the network's output is NaN", hint=hint)
 
 
 @torch.inference_mode()

@@ -21,6 +21,7 @@ from darkpy.data.loading.images import Image, load_image, prepare
 from darkpy.errors import DarkpyError, ImageError
 from darkpy.evaluation.detect import load_in_batches
 from darkpy.evaluation.draw import draw_masks
+from darkpy.evaluation.image_outputs import require_no_nan
 from darkpy.layers.loss import LossSpec
 from darkpy.network import Network
 from darkpy.ops.resample import letterbox_geometry
@@ -125,11 +126,7 @@ def segment(
                 yield empty
                 continue
             score_KHW = next(scores)
-            if bool(score_KHW.isnan().any()):
-                raise DarkpyError(
-                    f"{empty.path}: the network's output is NaN",
-                    hint="the weights are damaged, or belong to another cfg",
-                )
+            require_no_nan(score_KHW, empty.path)
             masks, best_HW = _find_masks(network, image, score_KHW, thresh)
             yield Segmentation(empty.path, image, x_CHW, score_KHW, masks, best_HW)
 

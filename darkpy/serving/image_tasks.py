@@ -109,8 +109,4 @@ class ClassificationTask:
                 yield ranking.error
                 continue
             image = frame.load()
-            classes = [
-                {"class_id": class_id, "name": self.names[class_id], "confidence": round(prob, 6)}
-                for class_id, prob in zip(ranking.class_ids, ranking.probs, strict=True)
-            ]
-            yield {"width": image.w, "height": image.h, "classes": classes}
+            yield {"width": image.w, "height": image.h, "classes": ranking.to_dicts(self.names)}

@@ -157,7 +157,7 @@ def find_kind(plan: Plan, data: DataFile, kind: str | None = None) -> str:
     """Return what a network learns, one of NETWORK_KINDS.
 
     A detection head makes a detector, [iseg] an isegmenter. Other networks are of the other kinds, as `kind` says;
-    without it classifiers, or segmenters if the output is a map and the data have neither `labels` nor `tag`.
+    without it classifiers, or segmenters if the data have neither `labels` nor `tag`; these need a map as output.
     Raises: DarkpyError when `kind` is of other networks.
     """
     if any(isinstance(node.spec, HeadSpec) for node in plan.nodes):
@@ -165,9 +165,9 @@ def find_kind(plan: Plan, data: DataFile, kind: str | None = None) -> str:
     elif _instance_node(plan) is not None:
         kinds = ["isegmenter"]
     else:
-        is_map = _output_node(plan).shape[1:] != (1, 1) and not data.entries.keys() & {"labels", "tag"}
-        kinds = ["segmenter", "classifier"] if is_map else ["classifier", "segmenter"]
-        kinds += ["regressor", "tagger"]
+        kinds = ["classifier", "regressor", "tagger"]
+        if _output_node(plan).shape[1:] != (1, 1):
+            kinds.insert(1 if data.entries.keys() & {"labels", "tag"} else 0, "segmenter")
     if kind is not None and kind not in kinds:
         hint = f"darkpy {kinds[0]} train, or darkpy train for all kinds"
         raise DarkpyError(f"{plan.file} is no {kind}", hint=hint)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 
 import pytest
 
 from darkpy.dialect import Dialect
+from darkpy.errors import DarkpyError
 from darkpy.evaluation import formats
 from darkpy.evaluation.result import Object
 
@@ -104,3 +106,15 @@ def test_array_is_json_that_comes_in_whole_lines(count: int) -> None:
     assert json.loads("".join(pieces)) == records
     assert all(piece.endswith("\n") and piece.count("\n") == 1 for piece in pieces)
     assert [json.loads(piece.lstrip(",")) for piece in pieces[1:-1]] == records
+
+
+@pytest.mark.parametrize("error", [DarkpyError("b.jpg: the network's output is NaN"), KeyboardInterrupt()])
+def test_array_is_whole_when_an_error_ends_it(error: BaseException) -> None:
+    def records() -> Iterator[dict[str, str]]:
+        yield {"filename": "a.jpg"}
+        raise error
+
+    pieces: list[str] = []
+    with pytest.raises(type(error)):
+        pieces.extend(formats.array_json(records()))
+    assert json.loads("".join(pieces)) == [{"filename": "a.jpg"}]

@@ -205,7 +205,7 @@ def anchors(
         require_writable(plot, overwrite=overwrite)
     boxes = read_sizes(source, key=key, corners=Corners(corners), dialect=Dialect(dialect) if dialect else None)
     if boxes.problems:
-        console.warn(f"{len(boxes.problems)} problems in the labels; the first: {boxes.problems[0]}")
+        console.warn(f"problems in the labels: {len(boxes.problems)}; first: {boxes.problems[0]}")
     if cfg is None:
         recommendation = None
         size = (width or height or DEFAULT_INPUT_PX, height or width or DEFAULT_INPUT_PX)

@@ -17,6 +17,7 @@ from darkpy.cli.options import (
     WEIGHTS_PATH,
     Command,
     LoadOptions,
+    compose,
     json_option,
     max_pixels_option,
     network_options,
@@ -28,7 +29,7 @@ from darkpy.evaluation import formats
 
 if TYPE_CHECKING:
     from darkpy.evaluation.classifier_report import ClassifierReport
-    from darkpy.evaluation.classify import Accuracy, Ranking
+    from darkpy.evaluation.classify import Ranking
     from darkpy.evaluation.detector_report import EvaluatedRun
     from darkpy.network import Network
 
@@ -57,6 +58,11 @@ CLASSIFY_HELP = f"""darknet's `classify`: classify images, or those named on sta
 
 {_ABOUT_INPUT}
 """
+network_arguments = compose(
+    click.argument("data", type=FILE_PATH),
+    click.argument("cfg", type=CFG_PATH),
+    click.argument("weights", type=WEIGHTS_PATH),
+)
 top_option = click.option(
     "top",
     "-t",
@@ -68,9 +74,7 @@ top_option = click.option(
 
 
 @click.command(cls=Command, help=PREDICT_HELP)
-@click.argument("data", type=FILE_PATH)
-@click.argument("cfg", type=CFG_PATH)
-@click.argument("weights", type=WEIGHTS_PATH)
+@network_arguments
 @click.argument("images", type=FILE_PATH, nargs=-1)
 @top_option
 @json_option
@@ -121,11 +125,6 @@ def classify(
     paths = expand_paths(images) if images else None
     network = open_network(cfg, weights, load, examples=paths or ())
     return _predict(network, names, paths, top, as_json)
-
-
-def warn_of_labels(accuracy: Accuracy) -> None:
-    for problem in accuracy.problems:
-        console.warn(problem)
 
 
 def evaluate_classifier(
@@ -183,7 +182,7 @@ def _predict(network: Network, names_file: Path | None, paths: Sequence[Path] | 
                 yield f"{class_id}, {names[class_id]}: {prob:f}, parent: {parent} "
 
     return print_predictions(
-        lambda some, batch_size: classify(network, some, options, batch_size=batch_size),
+        lambda images, batch_size: classify(network, images, options, batch_size=batch_size),
         paths,
         lines=lines,
         record=lambda ranking: {"classes": ranking.to_dicts(names)},

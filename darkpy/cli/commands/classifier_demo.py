@@ -9,17 +9,9 @@ from time import perf_counter
 import click
 
 from darkpy.cli import console
-from darkpy.cli.commands.classifier import find_names_file, top_option
+from darkpy.cli.commands.classifier import find_names_file, network_arguments, top_option
 from darkpy.cli.load import open_network
-from darkpy.cli.options import (
-    CFG_PATH,
-    FILE_PATH,
-    SOURCE_PATH,
-    WEIGHTS_PATH,
-    Command,
-    LoadOptions,
-    network_options,
-)
+from darkpy.cli.options import SOURCE_PATH, Command, LoadOptions, network_options
 from darkpy.data.lists.text_files import names_for, read_data, read_top
 from darkpy.dialect import Dialect
 
@@ -39,9 +31,7 @@ busy are dropped. darkpy opens no window; Ctrl-C ends the run.
 
 
 @click.command(cls=Command, help=DEMO_HELP)
-@click.argument("data", type=FILE_PATH)
-@click.argument("cfg", type=CFG_PATH)
-@click.argument("weights", type=WEIGHTS_PATH)
+@network_arguments
 @click.argument("file", type=SOURCE_PATH, required=False)
 @click.option("-c", "camera", type=click.IntRange(0), default=0, metavar="N", help="Camera, if no FILE is given.")
 @top_option

@@ -7,20 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from darkpy.cli.commands.classifier import DEFAULT_BATCH_SIZE, find_names_file, top_option
+from darkpy.cli.commands.classifier import DEFAULT_BATCH_SIZE, find_names_file, network_arguments, top_option
 from darkpy.cli.load import open_network
-from darkpy.cli.options import (
-    CFG_PATH,
-    FILE_PATH,
-    WEIGHTS_PATH,
-    Command,
-    LoadOptions,
-    compose,
-    max_pixels_option,
-    network_options,
-)
+from darkpy.cli.options import FILE_PATH, Command, LoadOptions, compose, max_pixels_option, network_options
 from darkpy.cli.predictions import print_lines
-from darkpy.data.lists.text_files import names_for, read_data, read_top
+from darkpy.data.lists.text_files import DataFile, names_for, read_data, read_top
 from darkpy.errors import DarkpyError
 
 if TYPE_CHECKING:
@@ -58,32 +49,28 @@ A line has the path and the numbers that the network gives, separated by tabs. I
 the images of the last batch.
 """
 
-_arguments = compose(
-    click.argument("data", type=FILE_PATH),
-    click.argument("cfg", type=CFG_PATH),
-    click.argument("weights", type=WEIGHTS_PATH),
-)
 _options = compose(network_options, max_pixels_option)
 
 
 @click.command(cls=Command, help=LABEL_HELP)
-@_arguments
+@network_arguments
 @_options
 def label(data: Path, cfg: Path, weights: Path, load: LoadOptions) -> int:
     from darkpy.evaluation.classify import ClassifierOptions, class_count, classify
     from darkpy.evaluation.image_views import OneView
     from darkpy.ops.resample import resize_min_crop
 
-    paths = _read_test_list(data)
+    data_file = read_data(data)
+    paths = _read_test_list(data_file)
     network = open_network(cfg, weights, load, examples=paths)
-    names = names_for(class_count(network), find_names_file(read_data(data)))
+    names = names_for(class_count(network), find_names_file(data_file))
     options = ClassifierOptions(views=OneView(resize_min_crop))
     rankings = classify(network, paths, options, batch_size=DEFAULT_BATCH_SIZE)
     return print_lines(rankings, len(paths), lambda ranking: names[ranking.class_ids[0]], unreadable="")
 
 
 @click.command(cls=Command, help=CSV_HELP)
-@_arguments
+@network_arguments
 @top_option
 @_options
 def csv(data: Path, cfg: Path, weights: Path, top: int | None, load: LoadOptions) -> int:
@@ -91,17 +78,18 @@ def csv(data: Path, cfg: Path, weights: Path, top: int | None, load: LoadOptions
     from darkpy.evaluation.image_views import OneView
     from darkpy.ops.resample import letterbox
 
-    paths = _read_test_list(data)
+    data_file = read_data(data)
+    paths = _read_test_list(data_file)
     network = open_network(cfg, weights, load, examples=paths)
     tree = find_tree(network)
-    top = top or read_top(read_data(data))
+    top = top or read_top(data_file)
     options = ClassifierOptions(views=OneView(letterbox), top=top, leaf=tree.leaf if tree else ())
     rankings = classify(network, paths, options, batch_size=DEFAULT_BATCH_SIZE)
     return print_lines(rankings, len(paths), lambda ranking: "\t".join(map(str, (ranking.path, *ranking.class_ids))))
 
 
 @click.command(cls=Command, help=FOUT_HELP)
-@_arguments
+@network_arguments
 @click.argument("list_file", metavar="LIST", type=FILE_PATH)
 @_options
 def fout(data: Path, cfg: Path, weights: Path, list_file: Path, load: LoadOptions) -> int:
@@ -120,26 +108,26 @@ def fout(data: Path, cfg: Path, weights: Path, list_file: Path, load: LoadOption
 
 
 @click.command(cls=Command, help=TEST_HELP)
-@_arguments
+@network_arguments
 @_options
 def test(data: Path, cfg: Path, weights: Path, load: LoadOptions) -> int:
     from darkpy.evaluation.classify import class_count
     from darkpy.evaluation.image_outputs import image_outputs
     from darkpy.evaluation.image_views import stretched
 
-    paths = _read_test_list(data)
+    paths = _read_test_list(read_data(data))
     network = open_network(cfg, weights, load, examples=paths)
     class_count(network)
     return print_lines(image_outputs(network, paths, stretched, batch_size=DEFAULT_BATCH_SIZE), len(paths), _tabbed)
 
 
-def _read_test_list(data: Path) -> list[Path]:
-    """Read the list test= of DATA. Raises: DarkpyError when there is none, or it names no image."""
+def _read_test_list(data: DataFile) -> list[Path]:
+    """Read the list test= of a .data file. Raises: DarkpyError when there is none, or it names no image."""
     from darkpy.data.lists.paths import read_image_list
 
-    image_list = read_data(data).find("test")
+    image_list = data.find("test")
     if image_list is None:
-        raise DarkpyError(f"{data}: has no test=", hint="name the list of images to classify: test=list.txt")
+        raise DarkpyError(f"{data.path}: has no test=", hint="name the list of images to classify: test=list.txt")
     return read_image_list(image_list)
 
 

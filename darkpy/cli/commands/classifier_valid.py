@@ -9,19 +9,9 @@ from time import perf_counter
 import click
 
 from darkpy.cli import console
-from darkpy.cli.commands.classifier import DEFAULT_BATCH_SIZE, top_option, warn_of_labels
+from darkpy.cli.commands.classifier import DEFAULT_BATCH_SIZE, network_arguments, top_option
 from darkpy.cli.load import open_network
-from darkpy.cli.options import (
-    CFG_PATH,
-    FILE_PATH,
-    WEIGHTS_PATH,
-    Command,
-    LoadOptions,
-    compose,
-    json_option,
-    max_pixels_option,
-    network_options,
-)
+from darkpy.cli.options import Command, LoadOptions, compose, json_option, max_pixels_option, network_options
 from darkpy.data.lists.text_files import read_data, read_top
 from darkpy.errors import DarkpyError
 
@@ -87,11 +77,6 @@ take any. DATA is that of `classifier valid`, but for leaves=.
 {_ABOUT_LINES}
 """
 
-_arguments = compose(
-    click.argument("data", type=FILE_PATH),
-    click.argument("cfg", type=CFG_PATH),
-    click.argument("weights", type=WEIGHTS_PATH),
-)
 _batch_option = click.option(
     "--batch-size",
     type=click.IntRange(1, MAX_BATCH_SIZE),
@@ -104,7 +89,7 @@ _options = compose(top_option, json_option, network_options, max_pixels_option)
 
 
 @click.command(cls=Command, help=VALID_HELP)
-@_arguments
+@network_arguments
 @_batch_option
 @_options
 def valid(
@@ -114,14 +99,14 @@ def valid(
 
 
 @click.command(cls=Command, help=VALID_10_HELP)
-@_arguments
+@network_arguments
 @_options
 def valid10(data: Path, cfg: Path, weights: Path, top: int | None, as_json: bool, load: LoadOptions) -> int:
     return _measure(data, cfg, weights, "10", top, 1, as_json, load)
 
 
 @click.command(cls=Command, help=VALID_CROP_HELP)
-@_arguments
+@network_arguments
 @_batch_option
 @_options
 def validcrop(
@@ -131,14 +116,14 @@ def validcrop(
 
 
 @click.command(cls=Command, help=VALID_FULL_HELP)
-@_arguments
+@network_arguments
 @_options
 def validfull(data: Path, cfg: Path, weights: Path, top: int | None, as_json: bool, load: LoadOptions) -> int:
     return _measure(data, cfg, weights, "full", top, 1, as_json, load)
 
 
 @click.command(cls=Command, help=VALID_MULTI_HELP)
-@_arguments
+@network_arguments
 @_options
 def validmulti(data: Path, cfg: Path, weights: Path, top: int | None, as_json: bool, load: LoadOptions) -> int:
     return _measure(data, cfg, weights, "multi", top, 1, as_json, load)
@@ -189,7 +174,8 @@ def _measure(
             line = accuracy.line(top).partition(": ")[2]
             console.echo(f"{part}: {line}, {perf_counter() - start:f} seconds, {images} images")
             part, start = part + 1, perf_counter()
-    warn_of_labels(accuracy)
+    for problem in accuracy.problems:
+        console.warn(problem)
     if as_json:
         record = {"images": accuracy.images, "unreadable": unreadable, "unlabelled": len(accuracy.unlabeled)}
         console.echo(json.dumps({**record, "top_1": accuracy.top_1, "k": top, "top_k": accuracy.top_k}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +20,7 @@ from darkpy.cli import console
 from darkpy.cli.detection_options import FrameOptions, frame_options
 from darkpy.cli.load import (
     PREDICTIONS_FILE,
+    OutputFiles,
     ask_paths,
     class_names,
     drawing_path,
@@ -27,6 +28,7 @@ from darkpy.cli.load import (
     open_folder,
     open_network,
     open_video_file,
+    text_path,
     write_drawing,
     write_image,
 )
@@ -40,7 +42,7 @@ from darkpy.cli.options import (
     collect,
     fast_network_options,
     json_option,
-    require_own,
+    require_writable,
 )
 from darkpy.cli.processes import close_on_signals
 from darkpy.data.lists.text_files import read_data
@@ -247,19 +249,12 @@ def detect(
         results = console.track(results, len(paths))
     shown = writer.write_each(results)
     with close_on_signals(frames.close) if frames else nullcontext(()) as signals, writer:
-        try:
-            for text in _texts(shown, outputs, is_video=video is not None, is_tracked=is_tracked):
-                console.echo(text, nl=False)
-        except console.StandardOutputError:
-            raise
-        except (KeyboardInterrupt, DarkpyError):
-            if outputs.as_json:
-                console.echo("]")  # what was found before a full disk; a camera ends in no other way than by Ctrl-C
-            raise
+        for text in _texts(shown, outputs, is_video=video is not None, is_tracked=is_tracked):
+            console.echo(text, nl=False)
     writer.report()
     if signals:
         return 128 + signals[0]
-    return 2 if writer.has_failed else 0
+    return 2 if writer.files.has_failed else 0
 
 
 def _find_weights(
@@ -312,15 +307,14 @@ class _Writer:
         )
         self.classes: list[int] | None = None
         self.kept_labels = 0
-        self._images: dict[tuple[int, int], str] = {}  # of the files that were written
-        self.has_failed = False
+        self.files = OutputFiles(overwrite=options.overwrite)
         for option, folder in (
             ("--out", options.out),
             ("--crop", options.crop),
             ("--save-labels", options.save_labels),
         ):
             if folder is not None:
-                target = drawing_path if option != "--save-labels" else _label_path
+                target = drawing_path if option != "--save-labels" else text_path
                 is_free = options.overwrite or option == "--save-labels"  # existing labels are skipped
                 open_folder(folder, paths or (), overwrite=is_free, option=option, target=target)
 
@@ -343,7 +337,11 @@ class _Writer:
         from darkpy.evaluation.result import find_classes
 
         if self.options.classes is not None:
-            (chosen,) = csv.reader([self.options.classes], skipinitialspace=True)  # "a,b" in quotes is one name
+            try:
+                (chosen,) = csv.reader([self.options.classes], skipinitialspace=True)  # "a,b" in quotes is one name
+            except csv.Error as error:
+                message = f"--classes {printable(self.options.classes[:60])}: is not a list of names"
+                raise DarkpyError(message, hint="put commas between the names, and no line breaks") from error
             self.classes = find_classes([name.strip() for name in chosen], names)
 
     def write_each(self, results: Iterable[Result]) -> Iterator[Result]:
@@ -353,8 +351,7 @@ class _Writer:
             chosen = result.visible().filter(self.classes)
             shown = (self.counter.update(chosen) if self.counter else chosen)[: options.limit]
             if shown.error is not None:
-                console.error(shown.error)
-                self.has_failed = True
+                self.files.fail(shown.error)
             else:
                 name = f"{Path(shown.path).stem}_{shown.frame:08}.jpg" if self.is_video else shown.path
                 named = Path(f"{options.drawing}.jpg") if options.drawing else PREDICTIONS_FILE
@@ -364,13 +361,13 @@ class _Writer:
                     drawn = shown.draw(line_width=style[0], labels=style[1], scores=style[2])
                     self._write_frame(drawn, shown, options.out)
                 elif options.out is not None:
-                    self._write(shown, drawing, partial(write_drawing, shown, drawing, *style))
+                    self.files.write(shown.path, drawing, partial(write_drawing, shown, drawing, *style))
                 elif options.drawing is not None or self.draws_predictions:
                     write_drawing(shown, drawing, *style)
                 if options.crop is not None:
                     self._write_crops(shown, drawing_path(name, options.crop))
                 if options.save_labels is not None:
-                    self._save_labels(shown, _label_path(name, options.save_labels))
+                    self._save_labels(shown, text_path(name, options.save_labels))
             yield shown
 
     def _write_frame(self, drawn: PIL.Image.Image, result: Result, folder: Path) -> None:
@@ -384,10 +381,11 @@ class _Writer:
         self._encoding.put((drawn, result.time))
 
     def _save_labels(self, result: Result, path: Path) -> None:
-        if path.exists() and not self.options.overwrite and self._image_of(path) in ("", result.path):
+        if path.exists() and not self.options.overwrite and self.files.image_of(path) in ("", result.path):
             self.kept_labels += 1
         else:
-            self._write(result, path, partial(result.save_labels, path, overwrite=True), is_drawing=False)
+            write = partial(result.save_labels, path, overwrite=True)
+            self.files.write(result.path, path, write, require_writable)
 
     def _write_crops(self, result: Result, target: Path) -> None:
         """Write the pixels of each detection whose box is not outside the image; names begin like the target."""
@@ -397,42 +395,7 @@ class _Writer:
             if pixels_HWC.size:
                 suffix = re.sub(r"[^\w-]+", "_", name)[:40]
                 path = target.with_name(fit_name(target.stem, f"_{index:03}_{suffix}{target.suffix}"))
-                self._write(result, path, partial(write_image, PIL.Image.fromarray(pixels_HWC), path))
-
-    def _write(self, result: Result, path: Path, write: Callable[[], object], *, is_drawing: bool = True) -> None:
-        """Write a file of an image; it is an error if another image's is there, or a drawing that darkpy did not make.
-
-        Paths on standard input are not known before, and crops of several images may have the same name.
-        """
-        try:
-            if (other := self._image_of(path)) not in ("", result.path):
-                hint = "give images of the same name to several commands with different folders"
-                raise DarkpyError(f"{path}: belongs to {other}, that of {result.path} is not written", hint=hint)
-            if is_drawing:
-                require_own(path, overwrite=self.options.overwrite, hint="--overwrite overwrites it")
-        except DarkpyError as error:
-            console.error(error)
-            self.has_failed = True
-        else:
-            write()
-            self._images[_identity(path)] = result.path
-
-    def _image_of(self, path: Path) -> str:
-        """The image of which this command wrote a file; empty for other files, and where there is none."""
-        return self._images.get(_identity(path), "") if path.exists() else ""
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    """Device and inode of a file: the same for all its names, also where upper and lower case are one."""
-    try:
-        status = path.stat()
-    except OSError:
-        return 0, 0
-    return status.st_dev, status.st_ino
-
-
-def _label_path(source: str | Path, folder: Path) -> Path:
-    return folder / fit_name(Path(source).stem, ".txt")
+                self.files.write(result.path, path, partial(write_image, PIL.Image.fromarray(pixels_HWC), path))
 
 
 def _csv_rows(result: Result) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ from darkpy.cli.options import (
 )
 from darkpy.cli.predictions import print_predictions
 from darkpy.data.lists.text_files import names_for
+from darkpy.dialect import Dialect
+from darkpy.evaluation import formats
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -112,13 +115,14 @@ def test_regressor(cfg: Path, weights: Path, images: tuple[Path, ...], as_json: 
 
     def lines(output: ImageOutput, seconds: float) -> Iterator[str]:
         yield f"Predicted: {' '.join(f'{number:f}' for number in output.numbers)}"
-        yield f"{output.path}: Predicted in {seconds:f} seconds."
+        yield formats.time_line(output.path, seconds, Dialect.PJREDDIE)
 
     return print_predictions(
-        lambda some, batch_size: image_outputs(network, some, OneView(letterbox), batch_size=batch_size),
+        lambda images, batch_size: image_outputs(network, images, OneView(letterbox), batch_size=batch_size),
         paths,
         lines=lines,
-        record=lambda output: {"numbers": output.numbers},
+        # JSON has no infinite numbers
+        record=lambda output: {"numbers": [number if isfinite(number) else None for number in output.numbers]},
         as_json=as_json,
     )
 
@@ -148,12 +152,12 @@ def test_tagger(
     options = ClassifierOptions(views=OneView(fit_short_side), top=MAX_TAGS)
 
     def lines(ranking: Ranking, seconds: float) -> Iterator[str]:
-        yield f"{ranking.path}: Predicted in {seconds:f} seconds."
+        yield formats.time_line(ranking.path, seconds, Dialect.PJREDDIE)
         for tag, prob in zip(ranking.class_ids, ranking.probs, strict=True):
             yield f"{100 * prob:.1f}%: {tag_names[tag]}"
 
     return print_predictions(
-        lambda some, _: classify(network, some, options),  # each image has a size of its own
+        lambda images, _: classify(network, images, options),  # each image has a size of its own
         paths,
         lines=lines,
         record=lambda ranking: {"tags": ranking.to_dicts(tag_names)},

@@ -11,7 +11,15 @@ import click
 
 from darkpy.cli import console
 from darkpy.cli.commands.train import HELP_BODY, TrainOptions, run_command, train_options
-from darkpy.cli.load import ask_paths, drawing_path, open_folder, open_network, write_image
+from darkpy.cli.load import (
+    OutputFiles,
+    ask_paths,
+    drawing_path,
+    open_folder,
+    open_network,
+    text_path,
+    write_image,
+)
 from darkpy.cli.options import (
     CFG_PATH,
     FILE_PATH,
@@ -36,7 +44,7 @@ if TYPE_CHECKING:
     from darkpy.evaluation.segment import Segmentation
 
 INPUT_FILE, PREDICTION_FILE = Path("orig.png"), Path("pred.png")
-"""Files that darknet's program writes, built without OpenCV."""
+"""Files that darknet's program, built without OpenCV, says that it writes; they are JPEG files there."""
 BATCH_SIZE = 4
 
 _MASK_FILES = """The masks of an image are in a text file: `images` and `JPEGImages` in its path become `mask`, the
@@ -141,20 +149,20 @@ def test(
     if out is not None:
         open_folder(out, paths or (), overwrite=overwrite)
     if save_masks is not None:
-        open_folder(save_masks, paths or (), overwrite=overwrite, option="--save-masks", target=_mask_file)
+        open_folder(save_masks, paths or (), overwrite=overwrite, option="--save-masks", target=text_path)
     network = open_network(cfg, weights, load, examples=paths or ())
     names = names_for(mask_class_count(network), read_data(data).find("names"))
     writer = _MaskWriter(names, is_drawn=is_drawn, out=out, save_masks=save_masks, overwrite=overwrite)
     if paths is None:
         sources: Iterable[str | Path] = ask_paths(prompt_on_stderr=as_json)
-        found = segment(network, sources, thresh=thresh, prefetch=False)
+        segmentations = segment(network, sources, thresh=thresh, prefetch=False)
     else:
-        found = console.track(segment(network, paths, thresh=thresh, batch_size=BATCH_SIZE), len(paths))
-    shown = writer.write_each(found)
-    texts = formats.array_json(one.to_dict(names) for one in shown) if as_json else map(writer.text, shown)
+        segmentations = console.track(segment(network, paths, thresh=thresh, batch_size=BATCH_SIZE), len(paths))
+    written = writer.write_each(segmentations)
+    texts = formats.array_json(image.to_dict(names) for image in written) if as_json else map(writer.text, written)
     for text in texts:
         console.echo(text, nl=False)
-    return 2 if writer.has_failed else 0
+    return 2 if writer.files.has_failed else 0
 
 
 class _MaskWriter:
@@ -167,30 +175,28 @@ class _MaskWriter:
         self, names: Sequence[str], *, is_drawn: bool, out: Path | None, save_masks: Path | None, overwrite: bool
     ) -> None:
         self.names, self.is_drawn, self.out, self.save_masks = names, is_drawn, out, save_masks
-        self.overwrite = overwrite
-        self.has_failed = False
+        self.files = OutputFiles(overwrite=overwrite)
         self._began = perf_counter()
 
-    def write_each(self, found: Iterable[Segmentation]) -> Iterator[Segmentation]:
+    def write_each(self, segmentations: Iterable[Segmentation]) -> Iterator[Segmentation]:
         """Yield the masks of each image, after writing its files or printing its error."""
-        for one in found:
-            if one.error is not None:
-                console.error(one.error)
-                self.has_failed = True
+        for image in segmentations:
+            if image.error is not None:
+                self.files.fail(image.error)
             else:
-                self._write(one)
-            yield one
+                self._write(image)
+            yield image
             self._began = perf_counter()
 
-    def text(self, one: Segmentation) -> str:
+    def text(self, image: Segmentation) -> str:
         """Return darknet's lines for an image, and one for each mask."""
-        if one.score_KHW is None:
+        if image.score_KHW is None:
             return ""
-        shares = (f"{self.names[mask.class_id]}: {100 * one.share(mask):.1f}%" for mask in one.masks)
-        time_line = formats.time_line(one.path, perf_counter() - self._began, Dialect.PJREDDIE)
-        return "\n".join((f"Predicted: {float(one.score_KHW.flatten()[0]):f}", time_line, *shares, ""))
+        shares = (f"{self.names[mask.class_id]}: {100 * image.share(mask):.1f}%" for mask in image.masks)
+        time_line = formats.time_line(image.path, perf_counter() - self._began, Dialect.PJREDDIE)
+        return "\n".join((f"Predicted: {float(image.score_KHW.flatten()[0]):f}", time_line, *shares, ""))
 
-    def _write(self, one: Segmentation) -> None:
+    def _write(self, image: Segmentation) -> None:
         import PIL.Image
 
         from darkpy.data.lists.mask_files import format_masks
@@ -198,19 +204,14 @@ class _MaskWriter:
         from darkpy.evaluation.segment import darknet_colors
         from darkpy.files import write_atomic
 
-        assert one.x_CHW is not None and one.score_KHW is not None
+        assert image.x_CHW is not None and image.score_KHW is not None
         if self.is_drawn:
-            write_image(network_image(one.x_CHW), INPUT_FILE)
-            write_image(PIL.Image.fromarray(darknet_colors(one.score_KHW)), PREDICTION_FILE)
+            write_image(network_image(image.x_CHW), INPUT_FILE)
+            write_image(PIL.Image.fromarray(darknet_colors(image.score_KHW)), PREDICTION_FILE)
         if self.out is not None:
-            drawing = drawing_path(one.path, self.out)
-            require_own(drawing, overwrite=self.overwrite, hint="--overwrite overwrites it")
-            write_image(one.draw(self.names), drawing)
+            drawing = drawing_path(image.path, self.out)
+            self.files.write(image.path, drawing, lambda: write_image(image.draw(self.names), drawing))
         if self.save_masks is not None:
-            file = _mask_file(Path(one.path), self.save_masks)
-            require_writable(file, overwrite=self.overwrite, hint="--overwrite overwrites it")
-            write_atomic(file, [format_masks(one.masks).encode()])
-
-
-def _mask_file(source: Path, folder: Path) -> Path:
-    return folder / f"{source.stem}.txt"
+            file = text_path(image.path, self.save_masks)
+            text = format_masks(image.masks).encode()
+            self.files.write(image.path, file, lambda: write_atomic(file, [text]), require_writable)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from darkpy.catalog import find_model, find_weights
 from darkpy.cli import console
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 SERVE_PORT = 8080
 GPU_BATCH_SIZE = 8
 MAX_BODY_MEGABYTES = 1000
-SERVE_HELP = """Detect objects on images that are posted over HTTP, or classify these, and answer with JSON.
+SERVE_HELP = """Detect objects on images that are posted over HTTP, or classify the images, and answer with JSON.
 
 \b
   darkpy serve yolov4-tiny
@@ -120,8 +121,10 @@ def serve(
         grid = None if tiles is None else TileGrid.parse(tiles)
         task = DetectionTask(network, class_names(network, names), options, grid)
     else:
-        if tiles is not None or thresh is not None or letterbox is not None:
-            hint = "leave out -thresh, -letter_box and --tiles"
+        source_of = click.get_current_context().get_parameter_source
+        of_boxes = ("thresh", "hier", "nms", "letterbox", "tiles")
+        if any(source_of(name) is ParameterSource.COMMANDLINE for name in of_boxes):
+            hint = "leave out -thresh, -hier, --nms, -letter_box and --tiles"
             raise DarkpyError(f"{cfg} is a classifier, which has no boxes", hint=hint)
         task = ClassificationTask(network, names_for(class_count(network), names), top or DEFAULT_TOP)
     service = ImageService(

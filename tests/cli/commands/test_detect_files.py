@@ -100,6 +100,8 @@ def test_a_class_with_a_comma_is_chosen_in_quotes(task: Path, run: Run) -> None:
         record = json.loads(run(*DETECT, "a.png", "--classes", words, "--json-lines").out)
         assert [found["name"] for found in record["objects"]] == names
     assert "no class is called 'a'" in run(*DETECT, "a.png", "--classes", "a,b").err
+    code, _, err = run(*DETECT, "a.png", "--classes", "dog\ncat")
+    assert (code, err.splitlines()[-2]) == (2, "error: --classes dog\\ncat: is not a list of names")
 
 
 def test_json_is_whole_when_a_file_cannot_be_written(task: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import darkpy
@@ -108,6 +109,17 @@ def test_a_tagger_learns_tags_and_names_them(folder: Path, run: Run) -> None:
     code, out, _ = run(*words, "images/0.png", "--json")
     (record,) = json.loads(out)
     assert [tag["class_id"] for tag in record["tags"]] == [1, 0] and record["tags"][1]["confidence"] < 0.2
+
+
+def test_infinite_numbers_are_null_in_json(folder: Path, run: Run) -> None:
+    network = darkpy.load("net.cfg")
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter[0] = 3e38
+    network.save_weights("huge.weights")
+    code, out, _ = run("regressor", "test", "net.cfg", "huge.weights", "images/7.png", "--json", "-nogpu")
+    (record,) = json.loads(out, parse_constant=pytest.fail)
+    assert code == 0 and record["numbers"][0] is None and record["numbers"][1] is not None
 
 
 def test_numbers_are_trained_from_python(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from pathlib import Path
 
@@ -115,6 +116,19 @@ def test_standard_input_names_images(pets: Path, run: Run) -> None:
     assert out.count("Enter Image Path: ") == 3 and Path("pred.png").exists()
 
 
+def test_namesakes_on_standard_input_do_not_replace_each_other(pets: Path, run: Run) -> None:
+    Path("others").mkdir()
+    shutil.copy("images/a.png", "others/a.png")
+    words = (*TEST, "--out", "drawn", "--save-masks", "masks", "--json")
+    code, out, err = run(*words, "--overwrite", stdin="images/a.png\nothers/a.png\nimages/b.png\n")
+    assert code == 2 and len(json.loads(out)) == 3
+    for file in ("drawn/a.png", "masks/a.txt"):
+        assert f"error: {file}: belongs to images/a.png, that of others/a.png is not written" in err
+    assert sorted(path.name for path in Path("masks").iterdir()) == ["a.txt", "b.txt"]
+    code, out, err = run(*words, stdin="images/a.png\nimages/b.png\n")
+    assert code == 2 and len(json.loads(out)) == 2 and err.count(".txt: already exists") == 2
+
+
 def test_threshold_decides(pets: Path, run: Run) -> None:
     _, out, _ = run(*TEST, "images/a.png", "-thresh", "1")
     assert len(out.splitlines()) == 2
@@ -151,6 +165,10 @@ def test_training_writes_darknets_files_and_lines_and_is_resumed(pets: Path, run
     [
         (("segmenter", "train", "pets.data", "iseg.cfg"), "iseg.cfg is no segmenter\n  hint: darkpy isegmenter train"),
         (("isegmenter", "train", "pets.data", "net.cfg"), "net.cfg is no isegmenter\n  hint: darkpy segmenter train"),
+        (
+            ("segmenter", "train", "pets.data", "class.cfg"),
+            "class.cfg is no segmenter\n  hint: darkpy classifier train",
+        ),
         (("detector", "train", "pets.data", "net.cfg"), "net.cfg is no detector\n  hint: darkpy segmenter train"),
         (
             ("segmenter", "train", "pets.data", "net.cfg", "--draft"),

@@ -71,7 +71,7 @@ def test_a_classifier_is_served_and_options_of_the_other_task_are_refused(
     assert run(*words, "--top", "2").code == 128 + signal.SIGTERM
     third = {"confidence": 0.333333}
     assert answers[0]["classes"] == [{"class_id": 0, "name": "0", **third}, {"class_id": 1, "name": "1", **third}]
-    for option in (("-thresh", ".3"), ("--tiles", "2x2"), ("-letter_box",)):
+    for option in (("-thresh", ".3"), ("--tiles", "2x2"), ("-letter_box",), ("--nms", ".45"), ("-hier", ".5")):
         code, _, err = run(*words, *option)
         assert code == 2 and "class.cfg is a classifier, which has no boxes" in err
     code, _, err = run(*SERVE, "--top", "3")
