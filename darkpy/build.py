@@ -340,7 +340,8 @@ class _Builder:
         except ConfigError as error:
             is_circle = any(use_dialect(self.dialect) in finding.hints for finding in error.findings)
             own = {finding.text for finding in self.findings.findings}
-            new = [one for one in error.findings if one.severity is Severity.ERROR and one.text not in own]
+            errors = (finding for finding in error.findings if finding.severity is Severity.ERROR)
+            new = [finding for finding in errors if finding.text not in own]
             if not is_circle and not new:
                 return
             better = "no dialect reads all of this cfg"

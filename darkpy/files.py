@@ -35,9 +35,11 @@ _CONVERT_HINT = "darkpy convert FILE NEW.weights --cfg CFG makes a weight file o
 _EXPORT_HINT = "give the .weights file that it was made from"
 _ARGUMENT_ORDER = "the order is CFG, WEIGHTS, IMAGES"
 TEXT_FILE = FileKind("a text file", _ARGUMENT_ORDER)
+ZIP_ARCHIVE = FileKind("a zip archive (a PyTorch .pt file, perhaps)", _CONVERT_HINT)
+"""Archives of many programs, which only their names tell apart."""
 _MAGIC_BYTES = (
     (b"version https://git-lfs", FileKind("a Git-LFS pointer (the file itself was not fetched)", "run: git lfs pull")),
-    (b"PK\x03\x04", FileKind("a zip archive (a PyTorch .pt file, perhaps)", _CONVERT_HINT)),
+    (b"PK\x03\x04", ZIP_ARCHIVE),
     (b"\x80\x02", FileKind("a Python pickle (an old PyTorch file)", _CONVERT_HINT)),
     (b"\x80\x03", FileKind("a Python pickle", _EXPORT_HINT)),
     (b"\x80\x04", FileKind("a Python pickle (of PaddlePaddle, perhaps)", _EXPORT_HINT)),
@@ -86,7 +88,7 @@ _KINDS_BY_SUFFIX = {
 
 
 def identify_by_suffix(path: str | os.PathLike[str]) -> FileKind | None:
-    """Identify a file of another program by its name, for binary data without a mark of their own."""
+    """Identify a file of another program by its name, for zip archives and binary data without a mark of their own."""
     description = _KINDS_BY_SUFFIX.get(Path(path).suffix.lower())
     return FileKind(description, _EXPORT_HINT) if description else None
 

@@ -24,7 +24,7 @@ import torch
 from darkpy.build import Node, Plan
 from darkpy.dialect import ALEXEYAB_REVISION, EXTENSION_REVISION, Dialect
 from darkpy.errors import DarkpyWarning, WeightsError
-from darkpy.files import FileKind, identify, identify_by_suffix, open_regular
+from darkpy.files import ZIP_ARCHIVE, FileKind, identify, identify_by_suffix, open_regular
 from darkpy.layers.base import ArraySpec, Layer
 from darkpy.layers.head import HeadSpec
 
@@ -140,7 +140,10 @@ def read_header(path: str | os.PathLike[str]) -> tuple[Header, int]:
             size = os.fstat(stream.fileno()).st_size
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if kind := identify(start):
+    kind = identify(start)
+    if kind is ZIP_ARCHIVE:
+        kind = identify_by_suffix(path) or kind
+    if kind is not None:
         raise WeightsError(f"{path} is {kind.description}, not a darknet weight file", hint=kind.hint)
     try:
         header = Header.unpack(start[:size])

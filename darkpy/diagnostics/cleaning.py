@@ -12,13 +12,13 @@ from pathlib import Path
 
 from darkpy.data.lists.image_list import names_from_common_folder
 from darkpy.data.lists.labels import NOT_BY_LINE_PROBLEM
-from darkpy.data.lists.paths import MAX_LIST_BYTES, find_label, read_image_list
+from darkpy.data.lists.paths import MAX_LIST_BYTES, find_label, is_true, read_image_list
 from darkpy.data.lists.text_files import DIFFICULT_KEYS, DataFile
 from darkpy.diagnostics.checks.images import InspectedImage, Inspector, guess_inspector
 from darkpy.diagnostics.checks.lists import check_leaks
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
-from darkpy.files import make_folder, open_regular, read_text, write_atomic
+from darkpy.files import is_file, make_folder, open_regular, read_text, write_atomic
 from darkpy.finding import Finding, Remedy
 
 LIST_KEYS = ("train", "valid", "test")
@@ -117,7 +117,7 @@ class Cleaner:
                 raise DarkpyError(f"{entry.path}: no image of {key}= would remain; the first: {reason}")
             for index, reason in entry.dropped.items():
                 for path in self._files_of(entry.files[index]):
-                    if path.absolute() not in kept and (path.is_file() or path.is_symlink()):
+                    if path.absolute() not in kept and (is_file(path) or is_true(path.is_symlink)):
                         moved.setdefault(path.absolute(), MovedFile(path, reason))
             for file in (entry.path, self.data.find(DIFFICULT_KEYS[key])) if entry.dropped else ():
                 if file is not None and file.is_file():
@@ -140,7 +140,7 @@ class Cleaner:
         for index, image in enumerate(entry.images):
             reasons = [item.message for item in image.findings if item.name in ("image-missing", "image-unreadable")]
             is_labeled_wrong = image.label is None and any(
-                item.name == "label-missing" and Path(item.location.file or "").is_file() for item in image.findings
+                item.name == "label-missing" and is_file(item.location.file or "") for item in image.findings
             )
             if reasons or is_labeled_wrong:
                 entry.dropped[index] = reasons[0] if reasons else "its label file cannot be read"
@@ -217,7 +217,7 @@ def name_cleaning(
     def is_cured(finding: Finding) -> bool:
         file, line = finding.location.file, finding.location.line
         if finding.name == "label-missing":
-            return Path(file).is_file()  # but cannot be read
+            return is_file(file)  # but cannot be read
         if finding.name in ("label-line", "box-repeated") and file in not_by_line:
             return False
         if finding.name == "label-line":

@@ -22,7 +22,7 @@ from darkpy.diagnostics.checks.images import (
     check_max_boxes,
     check_whole,
     guess_inspector,
-    names_or_none,
+    readable_names,
 )
 from darkpy.diagnostics.checks.lists import FINDING_NAME as LABELS_UNUSABLE
 from darkpy.diagnostics.checks.lists import check_balance, check_leaks, check_repeats, check_valid_counts, read_list
@@ -112,7 +112,7 @@ class Examination:
             yield from check_whole([*self.images, *self._valid_images])
             heads = [node.index for node in self.plan.nodes if hasattr(node.spec, "max")] if self.plan else []
             yield from check_max_boxes([*self.images, *self._valid_images], augment_config.max, heads)
-            names = list(names_or_none(self.data)[: augment_config.classes])
+            names = list(readable_names(self.data)[: augment_config.classes])
             names += map(str, range(len(names), augment_config.classes))  # classes without a name
             yield from check_balance(self.images, names, train)
             yield from check_valid_counts(self._valid_images, names, valid)

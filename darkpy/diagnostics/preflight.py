@@ -21,6 +21,7 @@ from darkpy.diagnostics.checks.lists import check_labels, check_names
 from darkpy.diagnostics.checks.masks import check_mask_files
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
+from darkpy.files import is_file
 from darkpy.finding import Cause, Finding, Location, Remedy, Severity, sort_findings
 from darkpy.training.checkpoints import base_name
 from darkpy.training.setup import TrainingSetup
@@ -86,7 +87,7 @@ def check_own_keys(setup: TrainingSetup) -> Iterator[Finding]:
 def check_files(setup: TrainingSetup) -> Iterator[Finding]:
     """Look for the images of the training list and their labels, without reading them."""
     paths = setup.paths[:: -(-len(setup.paths) // MAX_FILES)]
-    missing = [path for path in paths if not Path(path).is_file()]
+    missing = [path for path in paths if not is_file(path)]
     if len(missing) == len(paths):
         message = "file not found, nor is any other image of the list"
         hint = "paths in a list are relative to the working directory, or else to the list's own folder"
@@ -181,7 +182,7 @@ def _find_label(path: str, dialect: Dialect) -> Path | None:
         file = find_label(path, dialect)
     except DarkpyError:
         return None
-    return file if file.is_file() else None
+    return file if is_file(file) else None
 
 
 def _no_labels(path: str, dialect: Dialect) -> Finding:

@@ -93,7 +93,7 @@ class Target:
 
 
 def open_source(path: Path) -> Source:
-    """Open a file of weights; its first bytes decide on its kind, before its name.
+    """Open a file of weights; its first bytes decide on its kind, before its name unless that is of `FOLDED_SUFFIXES`.
 
     Raises: WeightsError when it cannot be read.
     """

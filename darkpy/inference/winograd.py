@@ -35,6 +35,7 @@ _CACHE_BYTES = 8 << 20
 _WEIGHTS_RATIO = 2  # a block is so much larger than the weights, which are read again for each
 _MAX_WASTE = 1.55  # cells of all tiles over those of the map
 _SMALL_MAP_CELLS = 24 * 24  # larger tiles are faster on larger maps
+_BFLOAT16 = "bf16"  # torch's word for a precision of matrix products
 
 
 class Transforms(NamedTuple):
@@ -70,7 +71,8 @@ class _OneDnnMatmul:
 
     It allows torch to multiply them in bfloat16. oneDNN is called for that, and computes in float32 all the same where
     the processor has no matrix units (AMX); where it has some, or no AVX-512, the context does nothing. Threads may
-    enter it at the same time.
+    enter it at the same time. Meanwhile oneDNN multiplies for all threads, and torch.get_float32_matmul_precision
+    raises, as it does wherever this setting is used.
     """
 
     def __init__(self) -> None:
@@ -90,7 +92,7 @@ class _OneDnnMatmul:
             return
         with self._lock:
             if not self._depth:
-                self._former, self._settings.fp32_precision = self._settings.fp32_precision, "bf16"
+                self._former, self._settings.fp32_precision = self._settings.fp32_precision, _BFLOAT16
             self._depth += 1
 
     def __exit__(self, *_: object) -> None:
@@ -98,7 +100,7 @@ class _OneDnnMatmul:
             return
         with self._lock:
             self._depth -= 1
-            if not self._depth:
+            if not self._depth and self._settings.fp32_precision == _BFLOAT16:  # no other thread has set it
                 self._settings.fp32_precision = self._former
 
 

@@ -36,9 +36,11 @@ class ImagePackets:
         self._parses = False
         if self._is_unparsed:
             from av.container.core import Flags
+            from av.error import FFmpegError
 
             container.flags |= cast("int", Flags.no_parse.value)
-            with suppress(OSError, ValueError):  # a stream has no positions, but the parser in use is dropped first
+            # a stream has no positions, and its server may refuse, but the parser in use is dropped first
+            with suppress(FFmpegError, OSError, ValueError):
                 container.seek(0, unsupported_byte_offset=True)
 
     def split(self, packet: Packet[VideoStream]) -> list[Packet[VideoStream]]:

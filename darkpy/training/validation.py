@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from darkpy.data.lists.image_list import known_names
@@ -16,6 +15,7 @@ from darkpy.errors import DarkpyError, DarkpyWarning, ImageError
 from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision, map_options
 from darkpy.evaluation.ground_truth import GroundTruth, read_difficult, read_ground_truth
 from darkpy.evaluation.runner import Metric, run_metrics
+from darkpy.files import is_file
 from darkpy.network import Network
 from darkpy.training.best_weights import BestMetric, parse_metric
 from darkpy.training.reports import UpdateReport
@@ -181,7 +181,7 @@ def open_validation(
         message = f"{setup.data.path}: has no valid=: -map validates on the training list"
         warnings.warn(message, DarkpyWarning, stacklevel=2)
     paths = setup.paths if valid_list is None else tuple(map(str, read_image_list(valid_list)))
-    if not any(Path(path).is_file() for path in paths):
+    if not any(map(is_file, paths)):
         hint = "paths in a list are relative to the working directory, or else to the list's own folder"
         raise DarkpyError(f"{paths[0]}: not found, nor is any other image to validate on", hint=hint)
     if not setup.is_detector:

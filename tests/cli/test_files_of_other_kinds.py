@@ -84,6 +84,9 @@ def test_file_of_another_runtime_given_as_weights_is_recognized(
         ("yolo.pb", b"", "a TensorFlow graph"),
         ("yolo.caffemodel", b"\n\x04", "a Caffe model"),
         ("yolo.mnn", b"\x20\0\0\0", "an MNN model"),
+        ("yolo.torchscript", b"PK\x03\x04", "a TorchScript program"),
+        ("yolo.pt2", b"PK\x03\x04", "a program of torch.export"),
+        ("yolo.keras", b"PK\x03\x04", "a Keras file"),
     ],
 )
 def test_file_of_another_runtime_without_a_mark_is_recognized_by_its_name(

@@ -22,7 +22,7 @@ from darkpy.inference.conv_kernels import (
     build_checked,
 )
 from darkpy.inference.kernel_selection import MEASURED_KERNELS
-from darkpy.inference.winograd import Transforms, WinogradConv
+from darkpy.inference.winograd import ONEDNN_MATMUL, Transforms, WinogradConv
 from darkpy.ops.activations import ACTIVATIONS_BY_NAME
 from darkpy.shapes import Shape
 
@@ -196,6 +196,9 @@ def test_winograd_leaves_the_precision_of_matrix_products_as_it_was() -> None:
             with pytest.raises(RuntimeError):
                 function(random_images(Shape(17, 12, 12), 1))
             assert settings.fp32_precision == precision
+        with ONEDNN_MATMUL:
+            settings.fp32_precision = "ieee"  # of the program that detects in another thread
+        assert settings.fp32_precision == "ieee"
     finally:
         settings.fp32_precision = former
 

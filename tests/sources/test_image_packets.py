@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -51,3 +52,13 @@ def test_images_are_whole_however_a_sender_cuts_them(tmp_path: Path, cuts: int) 
             frames += [frame for piece in cut for part in images.split(piece) for frame in track.decode(part)]
     bars = [bar_position(frame.to_ndarray(format="rgb24")) for frame in frames]
     assert bars[-(20 - cuts + 1) :] == list(range(cuts - 1, 20))
+
+
+def test_server_that_refuses_another_position_is_no_error() -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise av.error.HTTPServerError(500, "Server returned 5XX Server Error reply")
+
+    container: Any = SimpleNamespace(format=SimpleNamespace(name="mpegts"), flags=0, seek=refuse)
+    track: Any = SimpleNamespace(codec_context=SimpleNamespace(name="h264"))
+    packet: Any = H264["first"]
+    assert ImagePackets(container, track).split(packet) == [packet]

@@ -144,7 +144,7 @@ def open_stages(job: DetectionJob) -> tuple[str, Run]:
     options = DetectOptions(thresh=THRESH, nms=NMS_THRESH).resolved(network)
     net = network.plan.input_shape
     names = [str(index) for index in range(max(head.class_count for head in network.heads))]
-    target = Path(job.paths[0]).with_name("stages.mp4")
+    video = Path(job.paths[0])
 
     def run() -> Outputs:
         seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
@@ -156,7 +156,7 @@ def open_stages(job: DetectionJob) -> tuple[str, Run]:
             yield
             seconds[name] += process_time() - began
 
-        with av.open(job.paths[0]) as container, torch.inference_mode():
+        with av.open(str(video)) as container, torch.inference_mode():
             container.streams.video[0].thread_type = "NONE"  # what other threads decode is in no stage
             frames = container.decode(video=0)
             while True:
@@ -165,7 +165,7 @@ def open_stages(job: DetectionJob) -> tuple[str, Run]:
                 if decoded is None:
                     break
                 with stage("convert to RGB"):
-                    image = Image(target, decoded.to_ndarray(format="rgb24"))
+                    image = Image(video, decoded.to_ndarray(format="rgb24"))
                 with stage("fit to the network"):
                     x_BCHW = prepare(image, net.w, net.h, letterbox=bool(options.letterbox))[None]
                 with stage("forward"):
@@ -177,12 +177,12 @@ def open_stages(job: DetectionJob) -> tuple[str, Run]:
                 if len(results) < DRAWN_FRAMES:
                     results.append(result)
         with stage(ALL_OF_DETECT):
-            for _ in darkpy.detect(network, job.paths[0], names, thresh=THRESH, nms=NMS_THRESH):
+            for _ in darkpy.detect(network, video, names, thresh=THRESH, nms=NMS_THRESH):
                 pass
         with stage("draw"):
             drawn = [result.draw() for result in results]
-        with stage("encode"):
-            writer = VideoWriter(target, VIDEO_RATE)
+        with tempfile.TemporaryDirectory() as folder, stage("encode"):
+            writer = VideoWriter(Path(folder, "stages.mp4"), VIDEO_RATE)
             for drawing in drawn:
                 writer.write(drawing)
             writer.close()

@@ -68,9 +68,7 @@ def read_coco_splits(files: Sequence[Path], images: Path | None = None) -> Annot
     """
     report = ImportReport()
     contents = [_read_file(file, images, report, needs_images=True) for file in files]
-    hint = (
-        _COCO_HINT if report.faults else "files of one data set have the same categories, other images, and other names"
-    )
+    hint = _COCO_HINT if report.faults else _SPLITS_HINT
     known: dict[Path, AnnotatedImage] = {}
     named: set[str] = set()
     for file, content in zip(files, contents, strict=True):

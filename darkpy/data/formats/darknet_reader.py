@@ -82,14 +82,15 @@ def read_labeled_lists(source: Path, dialect: Dialect | None, report: ImportRepo
             continue
         files = [lists[key].file(index) for index in range(len(plain.files))]
         by_key[key] = listed = LabeledList(lists[key], files, plain, difficult)
+        unreadable = report.losses[_UNREADABLE_IMAGES]
+        known_losses = len(unreadable)
         for file in dict.fromkeys(file for file in files if file not in sizes_px):
             try:
                 sizes_px[file] = read_image_size(file)
             except ImageError as error:
-                report.losses[_UNREADABLE_IMAGES].append(error.message)
+                unreadable.append(error.message)
         if files and not any(file in sizes_px for file in files):
-            unreadable = report.losses[_UNREADABLE_IMAGES]
-            report.faults.append(f"{source}: no image of {key} can be read; the first: {unreadable[-1]}")
+            report.faults.append(f"{source}: no image of {key} can be read; the first: {unreadable[known_losses]}")
         for table in listed.tables:
             report.losses["label lines are wrong and left out"] += table.problems
     report.check("a list and its difficult objects name the same images, which are there")

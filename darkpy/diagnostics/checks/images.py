@@ -68,7 +68,7 @@ class InspectedImage:
 
 @dataclass(frozen=True, slots=True)
 class Inspector:
-    """Inspects images one by image.
+    """Inspects images one by one.
 
     augment_config: of a detector, whose labels are read; None for other networks.
     net_w, net_h: the network's input in pixels. mask_classes: of a network that learns masks, whose files are read.
@@ -130,7 +130,7 @@ class Inspector:
             hint = f"move {nearby} there" if nearby else "write the file, empty if there are no objects"
             if nearby and nearby.suffix == ".xml":
                 hint = f"convert {nearby}: darkpy dataset from-voc"
-            if Path(place).exists():
+            if is_true(Path(place).exists):
                 hint = "replace the file"
             findings.append(data_finding("label-missing", Location.parse(place), message, hint))
             return None, none
@@ -192,7 +192,7 @@ def check_max_boxes(images: Sequence[InspectedImage], limit: int, heads: Sequenc
 
 
 def _repeated(boxes_N5: Tensor) -> Iterator[tuple[int, int]]:
-    """Pairs of boxes that mark one object: index of the later one, index of the earlier image."""
+    """Pairs of boxes that mark one object: index of the later one, index of the earlier one."""
     if not 1 < len(boxes_N5) <= MAX_COMPARED_BOXES:
         return
     boxes_N4, class_N = boxes_N5[:, :4], boxes_N5[:, 4]
@@ -232,7 +232,7 @@ def data_finding(name: str, location: Location, message: str, *hints: str) -> Fi
     return Finding(name=name, message=message, cause=Cause.DATA, location=location, hints=hints)
 
 
-def names_or_none(data: DataFile) -> Sequence[str]:
+def readable_names(data: DataFile) -> Sequence[str]:
     """Read the names file; empty if it cannot be read, which `check_names` finds."""
     file = data.find("names")
     try:
@@ -246,7 +246,7 @@ def guess_inspector(data: DataFile, dialect: Dialect) -> Inspector:
     config = None
     if "labels" not in data.entries:
         stated = data.entries.get("classes", "")
-        classes = int(stated) if stated.isdecimal() and len(stated) < 7 else len(names_or_none(data))
+        classes = int(stated) if stated.isdecimal() and len(stated) < 7 else len(readable_names(data))
         config = DetectionAugmentConfig(
             dialect=dialect, head="yolo", classes=classes or NO_LIMIT, max=NO_LIMIT, jitter=0
         )

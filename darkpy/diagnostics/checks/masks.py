@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from darkpy.data.lists.mask_files import read_masks
@@ -28,9 +27,9 @@ def check_mask_files(paths: Sequence[str], classes: int, place: Location) -> Ite
             f"{len(unlabeled)} of {len(files)} images have no mask file, they are skipped; the first: {unlabeled[0]}"
         )
         yield Finding(name="labels-missing", message=message, cause=Cause.DATA, location=place)
-    found = [file for file in files.values() if file is not None]
+    existing = [file for file in files.values() if file is not None]
     read, wrong, has_mask = 0, [], False
-    for file in found[:: -(-len(found) // MAX_READ_FILES)]:
+    for file in existing[:: -(-len(existing) // MAX_READ_FILES)]:
         read += 1
         try:
             masks = read_masks(file, classes)
@@ -43,9 +42,14 @@ def check_mask_files(paths: Sequence[str], classes: int, place: Location) -> Ite
         message = f"{len(wrong)} of {read} mask files have wrong lines, which are left out; the first: {wrong[0]}"
         if not has_mask:
             message = f"no mask can be used; the first problem: {wrong[0]}"
-        severity = Severity.WARNING if has_mask else Severity.ERROR
-        finding = Finding(name="mask-files", message=message, severity=severity, cause=Cause.DATA, location=place)
-        yield replace(finding, hints=(LINE_HINT,))
+        yield Finding(
+            name="mask-files",
+            message=message,
+            severity=Severity.WARNING if has_mask else Severity.ERROR,
+            cause=Cause.DATA,
+            location=place,
+            hints=(LINE_HINT,),
+        )
 
 
 def inspect_masks(path: str, classes: int, w: int, h: int) -> Iterator[Finding]:

@@ -90,6 +90,18 @@ def test_many_findings_of_a_kind_are_counted_unless_all_are_wanted(task: Path, r
     assert run("doctor", "net.cfg", "pets.data", "--all").out.count(".png: cannot be read") == 8
 
 
+def test_a_name_that_no_file_can_have_is_a_missing_image(task: Path, run: Run) -> None:
+    Path("a.txt").write_text("0 .5 .5 .5 .5\n")
+    Path("long.txt").write_text(f"a.png\n{'x' * 300}.jpg\n")
+    Path("long.data").write_text("classes=2\nnames=pets.names\ntrain=long.txt\n")
+    code, out, _ = run("doctor", "net.cfg", "long.data", "--json")
+    findings = json.loads(out)["findings"]
+    assert code == 1 and {"image-missing", "label-missing"} <= {finding["kind"] for finding in findings}
+    assert "File name too long" in out
+    assert run("dataset", "clean", "long.data").code == 0
+    assert Path("long.txt").read_text() == "a.png\n"
+
+
 def test_the_cfg_is_looked_at_without_data(task: Path) -> None:
     command = [sys.executable, "-m", "darkpy", "doctor", "net.cfg", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

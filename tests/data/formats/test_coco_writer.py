@@ -17,6 +17,7 @@ from darkpy.data.formats.coco_writer import CocoContent, coco_content, image_ids
 from darkpy.data.formats.darknet_reader import read_darknet
 from darkpy.data.formats.darknet_writer import ImportStats, label_texts
 from darkpy.data.lists.text_files import COCO_NAMES, COCO_ORIGINAL_NAMES
+from darkpy.errors import DarkpyError
 
 
 def write(folder: Path, size: tuple[int, int] = (64, 32), **texts: str) -> Path:
@@ -95,6 +96,16 @@ def test_image_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     coco = made(data)
     assert [one["file_name"] for one in coco.images] == ["b.png"] and len(coco.annotations) == 1
     assert "a.png" in read_darknet(data).losses["images cannot be read and are left out"][0]
+
+
+def test_list_of_unreadable_images_is_told_by_its_first_one(tmp_path: Path) -> None:
+    data = write(tmp_path, a="", b="", c="", d="")
+    (tmp_path / "valid.list").write_text(f"{tmp_path}/b.png\n{tmp_path}/c.png\n")
+    data.write_text(f"{data.read_text()}valid={tmp_path}/valid.list\n")
+    for name in "abc":
+        (tmp_path / f"{name}.png").write_bytes(b"no image")
+    with pytest.raises(DarkpyError, match=r"no image of valid can be read; the first: .*/b\.png"):
+        read_darknet(data)
 
 
 def test_names_lead_from_the_common_folder(tmp_path: Path) -> None:
