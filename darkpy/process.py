@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _THREAD_SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-_GOMP_SPIN_COUNT = "10000"  # some 0.1 ms of spinning, longer than torch takes from one operation to the next
+_GOMP_SPIN_COUNT = "2000"  # some 20 us of spinning; a thread that spins longer uses up its turn on a busy machine
 # the parameters M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _TRIM_NEVER_BYTES = 2**31 - 1
@@ -50,7 +50,8 @@ def use_physical_cores() -> None:
 def let_waiting_threads_sleep() -> None:
     """Make OpenMP's idle threads sleep soon after they run out of work; call it before torch is imported.
 
-    By default GNU's OpenMP keeps them spinning for milliseconds, during which their cores cannot load images.
+    By default GNU's OpenMP keeps them spinning for milliseconds, during which their cores cannot load images; where other
+    programs compute, too, the scheduler then makes the spinning threads wait for their turn with each layer.
     OMP_WAIT_POLICY and GOMP_SPINCOUNT in the environment take precedence.
     """
     if "OMP_WAIT_POLICY" not in os.environ:

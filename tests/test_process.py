@@ -12,7 +12,7 @@ from darkpy.process import format_clock, keep_freed_memory, let_waiting_threads_
 
 
 @pytest.mark.parametrize(
-    ("told", "spins"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)]
+    ("told", "spins"), [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)]
 )
 def test_waiting_threads_sleep_soon_unless_the_environment_says_otherwise(
     told: dict[str, str], spins: str | None, monkeypatch: pytest.MonkeyPatch

@@ -40,14 +40,13 @@ def open_network(job: DetectionJob) -> Any:
     import torch
 
     import darkpy
-    from darkpy.evaluation.detect import BATCH_SIZE
     from darkpy.inference.accelerate import InferenceConfig, accelerate
     from darkpy.process import keep_freed_memory
 
     keep_freed_memory()
     warnings.simplefilter("ignore", darkpy.DarkpyWarning)
     torch.set_num_threads(job.threads)
-    return accelerate(darkpy.load(job.cfg, job.weights), InferenceConfig(batch=BATCH_SIZE))
+    return accelerate(darkpy.load(job.cfg, job.weights), InferenceConfig(batch=min(job.batch, job.images)))
 
 
 def open_forward(job: DetectionJob) -> tuple[str, Run]:
