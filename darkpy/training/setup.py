@@ -169,8 +169,7 @@ def find_kind(plan: Plan, data: DataFile, kind: str | None = None) -> str:
         if _output_node(plan).shape[1:] != (1, 1):
             kinds.insert(1 if data.entries.keys() & {"labels", "tag"} else 0, "segmenter")
     if kind is not None and kind not in kinds:
-        hint = f"darkpy {kinds[0]} train, or darkpy train for all kinds"
-        raise DarkpyError(f"{plan.file} is no {kind}", hint=hint)
+        raise DarkpyError(f"{plan.file} is no {kind}", hint=f"darkpy {kinds[0]} train")
     return kind or kinds[0]
 
 
