@@ -50,8 +50,8 @@ def use_physical_cores() -> None:
 def let_waiting_threads_sleep() -> None:
     """Make OpenMP's idle threads sleep soon after they run out of work; call it before torch is imported.
 
-    By default GNU's OpenMP keeps them spinning for milliseconds, during which their cores cannot load images; where other
-    programs compute, too, the scheduler then makes the spinning threads wait for their turn with each layer.
+    By default GNU's OpenMP keeps them spinning for milliseconds, in which their cores cannot load images. Where other
+    programs compute, too, the scheduler then makes these threads wait for their turn, once a layer.
     OMP_WAIT_POLICY and GOMP_SPINCOUNT in the environment take precedence.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
