@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -93,7 +94,12 @@ def interrupted(module: str, start: str, *command: str) -> subprocess.CompletedP
     path = os.pathsep.join((str(Path("shim").absolute()), str(Path(darkpy.__file__).parents[1])))
     environment = {**os.environ, "PYTHONPATH": path}
     return subprocess.run(
-        [sys.executable, *words, *command], capture_output=True, text=True, cwd="shim", env=environment
+        [sys.executable, *words, *command],
+        capture_output=True,
+        text=True,
+        cwd="shim",
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # jobs in the background ignore it
     )
 
 
