@@ -9,7 +9,7 @@ import secrets
 import shutil
 import stat
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -197,11 +197,17 @@ def open_descriptor(path: str | os.PathLike[str]) -> int:
     raise OSError(errno.EINVAL, f"is {kind}, not a regular file")
 
 
+def is_true(predicate: Callable[[], bool]) -> bool:
+    """Call a predicate of a path; False where it raises because the name is too long or contains a zero byte."""
+    try:
+        return predicate()
+    except (OSError, ValueError):
+        return False
+
+
 def is_file(path: str | os.PathLike[str]) -> bool:
-    """True for a regular file or a link to one; False, too, where it cannot be told, as of a name too long."""
-    with suppress(OSError, ValueError):
-        return Path(path).is_file()
-    return False
+    """True for a regular file or a link to one; False for a name that no file can have, as `is_true`."""
+    return is_true(Path(path).is_file)
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import darkpy
 from darkpy.cli import console
 from darkpy.cli.options import LoadOptions, require_own, require_writable
-from darkpy.data.lists.paths import is_true, require_decoded, require_one_path
+from darkpy.data.lists.paths import require_decoded, require_one_path
 from darkpy.data.lists.text_files import names_for
 from darkpy.errors import DarkpyError
-from darkpy.files import ENCODING_HINT, PROGRAM_MARK, TEXT_FILE, fit_name, identify, note_input, write_atomic
+from darkpy.files import ENCODING_HINT, PROGRAM_MARK, TEXT_FILE, fit_name, identify, is_true, note_input, write_atomic
 from darkpy.process import keep_freed_memory, use_physical_cores
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ class OutputFiles:
         self.has_failed = True
 
     def image_of(self, path: Path) -> str:
-        """Return the image of which a file was written here; empty for other files, and where there is none."""
+        """Return the image whose output was written to this path; empty for other and for absent files."""
         return self._images.get(_identity(path), "") if path.exists() else ""
 
     def write(

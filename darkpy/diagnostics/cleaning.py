@@ -12,13 +12,13 @@ from pathlib import Path
 
 from darkpy.data.lists.image_list import names_from_common_folder
 from darkpy.data.lists.labels import NOT_BY_LINE_PROBLEM
-from darkpy.data.lists.paths import MAX_LIST_BYTES, find_label, is_true, read_image_list
+from darkpy.data.lists.paths import MAX_LIST_BYTES, find_label, read_image_list
 from darkpy.data.lists.text_files import DIFFICULT_KEYS, DataFile
 from darkpy.diagnostics.checks.images import InspectedImage, Inspector, guess_inspector
 from darkpy.diagnostics.checks.lists import check_leaks
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
-from darkpy.files import is_file, make_folder, open_regular, read_text, write_atomic
+from darkpy.files import is_file, is_true, make_folder, open_regular, read_text, write_atomic
 from darkpy.finding import Finding, Remedy
 
 LIST_KEYS = ("train", "valid", "test")

@@ -54,7 +54,7 @@ def int8_activation(layer: Layer) -> Activation | None:
 
 
 def separate_activation(layer: Layer) -> Activation | None:
-    """Return the layer's activation if it is an operation of its own in int8, None if there is none left to do."""
+    """Return the layer's activation if it is a separate operation in int8, None where nothing is left to do."""
     activation = int8_activation(layer)
     return None if activation is None or activation.name in _FUSED_ACTIVATIONS else activation
 

@@ -316,7 +316,7 @@ class _Damage:
 
 
 def _tracks(container: InputContainer) -> list[VideoStream]:
-    """Video tracks of a container; the cover image of a music file is none."""
+    """Video tracks of a container, without the cover image of a music file."""
     from av.stream import Disposition
 
     return [track for track in container.streams.video if not track.disposition & Disposition.attached_pic]

@@ -101,7 +101,7 @@ def fout(data: Path, cfg: Path, weights: Path, list_file: Path, load: LoadOption
 
     paths = read_image_list(list_file)
     network = open_network(cfg, weights, load, examples=paths)
-    class_count(network)
+    class_count(network)  # raises for a detector
     hierarchy, views = find_hierarchy(network), OneView(resize_min_crop)
     outputs = image_outputs(network, paths, views, batch_size=DEFAULT_BATCH_SIZE, hierarchy=hierarchy)
     return print_lines(outputs, len(paths), _tabbed)
@@ -117,7 +117,7 @@ def test(data: Path, cfg: Path, weights: Path, load: LoadOptions) -> int:
 
     paths = _read_test_list(read_data(data))
     network = open_network(cfg, weights, load, examples=paths)
-    class_count(network)
+    class_count(network)  # raises for a detector
     return print_lines(image_outputs(network, paths, stretched, batch_size=DEFAULT_BATCH_SIZE), len(paths), _tabbed)
 
 

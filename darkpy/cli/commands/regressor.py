@@ -111,7 +111,7 @@ def test_regressor(cfg: Path, weights: Path, images: tuple[Path, ...], as_json: 
 
     paths = expand_paths(images) if images else None
     network = open_network(cfg, weights, load, examples=paths or ())
-    class_count(network)
+    class_count(network)  # raises for a detector
 
     def lines(output: ImageOutput, seconds: float) -> Iterator[str]:
         yield f"Predicted: {' '.join(f'{number:f}' for number in output.numbers)}"

@@ -14,9 +14,10 @@ from operator import mul
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from darkpy.data.lists.paths import IMAGE_SUFFIXES, find_images_below, is_true, printable
+from darkpy.data.lists.paths import IMAGE_SUFFIXES, find_images_below, printable
 from darkpy.data.loading.decoding import layout_of_bytes, read_image_layout
 from darkpy.errors import DarkpyError, ImageError
+from darkpy.files import is_file
 
 MAX_SIDE_PX = 1 << 20
 MAX_SHOWN_FAULTS = 20
@@ -135,7 +136,7 @@ class ImageFinder:
         starts = range(max(0, len(parts) - MAX_TRIED_FOLDERS), len(parts))
         for start, folder in product(starts, (*near, *self.folders)):
             path = folder.joinpath(*parts[start:])
-            if is_true(path.is_file):
+            if is_file(path):
                 return path
         return self._single(self._index()[0].get(parts[-1], ()), name)
 

@@ -17,10 +17,10 @@ from darkpy.data.formats.annotations import (
     join_images,
 )
 from darkpy.data.lists.labels import MAX_FILE_BYTES
-from darkpy.data.lists.paths import find_images_below, is_true
+from darkpy.data.lists.paths import find_images_below
 from darkpy.data.lists.text_files import read_lines
 from darkpy.errors import DarkpyError
-from darkpy.files import read_text
+from darkpy.files import is_true, read_text
 
 LABEL_FOLDERS, IMAGE_FOLDERS = ("label_2", "labels"), ("image_2", "images")
 """The first of each is KITTI's, the second TAO's."""

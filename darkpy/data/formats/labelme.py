@@ -23,8 +23,8 @@ from darkpy.data.formats.annotations import (
 )
 from darkpy.data.formats.json_files import read_json, shown_value, to_pixels, to_points, to_text
 from darkpy.data.formats.outlines import box_around, box_around_ellipse
-from darkpy.data.lists.paths import is_true
 from darkpy.errors import DarkpyError, ImageError
+from darkpy.files import is_true
 
 MAX_FILE_BYTES = 1 << 28  # it may hold an image in base64
 _LABELME_HINT = "a file of LabelMe has imagePath, and shapes with label, points and shape_type"

@@ -21,9 +21,10 @@ from darkpy.data.formats.annotations import (
 )
 from darkpy.data.formats.outlines import box_around
 from darkpy.data.formats.xml import read_xml
-from darkpy.data.lists.paths import find_images_below, is_true
+from darkpy.data.lists.paths import find_images_below
 from darkpy.data.lists.text_files import read_lines
 from darkpy.errors import DarkpyError
+from darkpy.files import is_true
 
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "")
 _LIST_HINT = "a list of ImageSets/Main has the name of an image on each line"

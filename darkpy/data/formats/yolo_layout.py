@@ -16,13 +16,13 @@ from darkpy.data.lists.paths import (
     IMAGE_SUFFIXES,
     find_image,
     find_images_below,
-    is_true,
     label_path,
     read_image_list,
 )
 from darkpy.data.lists.text_files import read_data, read_names
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
+from darkpy.files import is_file, is_true
 
 YAML_SUFFIXES = (".yaml", ".yml")
 _SPLIT_NAMES = ("train", "valid", "val", "test")
@@ -91,8 +91,8 @@ class YoloLayout:
         self.names = names_beside(folder)
         for name in _SPLIT_NAMES:
             list_file = folder / f"{name}.txt"
-            is_label = any(is_true(list_file.with_suffix(suffix).is_file) for suffix in IMAGE_SUFFIXES)
-            if is_true(list_file.is_file) and not is_label:
+            is_label = any(is_file(list_file.with_suffix(suffix)) for suffix in IMAGE_SUFFIXES)
+            if is_file(list_file) and not is_label:
                 self.splits[name] = self.read(read_image_list, list_file)
         if not self.splits:
             for name in _SPLIT_NAMES:
@@ -140,7 +140,7 @@ class YoloLayout:
 def names_beside(folder: Path) -> tuple[str, ...]:
     """Read the names that lie in a folder or the one above it, where annotation tools put them."""
     candidates = [place / name for place in (folder, folder.parent) for name in _NAMES_FILES]
-    file = next((path for path in candidates if is_true(path.is_file)), None)
+    file = next((path for path in candidates if is_file(path)), None)
     return tuple(name.strip() for name in read_names(file)) if file else ()
 
 
@@ -156,4 +156,4 @@ def find_yolo_label(image: Path) -> Path | None:
     candidates.append(image.with_name(text_name))
     candidates += [label_path(image, dialect) for dialect in Dialect]
     candidates += [image.parent / "labels" / text_name, image.parent.parent / "labels" / text_name]
-    return next((path for path in candidates if is_true(path.is_file)), None)
+    return next((path for path in candidates if is_file(path)), None)

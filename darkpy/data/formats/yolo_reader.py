@@ -17,10 +17,9 @@ from darkpy.data.formats.annotations import (
 from darkpy.data.formats.outlines import box_around
 from darkpy.data.formats.yolo_layout import YoloLayout, find_yolo_label
 from darkpy.data.lists.labels import MAX_CLASS, MAX_FILE_BYTES
-from darkpy.data.lists.paths import is_true
 from darkpy.data.loading.decoding import read_image_size
 from darkpy.errors import DarkpyError, ImageError
-from darkpy.files import read_text
+from darkpy.files import is_file, read_text
 
 MAX_FRACTION = 2.0
 """Larger coordinates are not boxes that extend over the image's edge, but pixels."""
@@ -48,7 +47,7 @@ def read_yolo(source: Path, names: Sequence[str] = ()) -> AnnotatedDataset:
     # the labels are read all the same, so that their faults are reported at once; the classes may be wrong
     names = () if report.faults else layout.names or tuple(names)
     listed = list(dict.fromkeys(image for images in layout.splits.values() for image in images))
-    present = [image for image in listed if is_true(image.is_file)]
+    present = [image for image in listed if is_file(image)]
     if not present:
         report.check(hint)
     if listed and not present:

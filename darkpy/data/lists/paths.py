@@ -6,12 +6,12 @@ import glob
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning
-from darkpy.files import ENCODING_HINT, find_by_tail, read_text, unquote
+from darkpy.files import ENCODING_HINT, find_by_tail, is_file, is_true, read_text, unquote
 
 MAX_LIST_BYTES = 1 << 30  # 14 million images with paths of 70 letters
 MAX_SEARCHED_FOLDERS = 30
@@ -96,7 +96,7 @@ def find_label(image: str | os.PathLike[str], dialect: Dialect) -> Path:
     if not is_true(first.exists):
         for other in Dialect:
             file = label_path(image, other)
-            if is_true(file.is_file):
+            if is_file(file):
                 return file
     return first
 
@@ -111,14 +111,14 @@ def label_nearby(image: str) -> Path | None:
     for folder in (path.parent, path.parent / "labels", *siblings):
         for name in (f"{path.stem}.txt", f"{path.name}.txt", f"{path.stem}.xml"):
             file = folder / name
-            if is_true(file.is_file) and (folder == path.parent or not _has_image(file)):
+            if is_file(file) and (folder == path.parent or not _has_image(file)):
                 return file
     return None
 
 
 def _has_image(label: Path) -> bool:
     """True if an image of the same name is beside a label file, which then belongs to that one."""
-    return any(is_true(label.with_suffix(suffix).is_file) for suffix in IMAGE_SUFFIXES)
+    return any(is_file(label.with_suffix(suffix)) for suffix in IMAGE_SUFFIXES)
 
 
 def listed_folder(folder: Path, example: str) -> str:
@@ -173,7 +173,7 @@ def expand_paths(arguments: Iterable[str | os.PathLike[str]]) -> list[Path]:
         elif argument.suffix.lower() in (".txt", ".list"):
             paths += read_image_list(argument)
         elif glob.has_magic(str(argument)) and not is_true(argument.exists):
-            files = [Path(name) for name in sorted(glob.glob(str(argument))) if is_true(Path(name).is_file)]  # noqa: PTH207
+            files = [Path(name) for name in sorted(glob.glob(str(argument))) if is_file(Path(name))]  # noqa: PTH207
             if not files:
                 raise DarkpyError(f"{printable(argument)}: matches no file", hint="name image files, or their folder")
             paths += files
@@ -298,15 +298,7 @@ def find_images_below(folder: Path) -> list[Path]:
         files = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
     except OSError as error:
         raise DarkpyError(f"{folder}: cannot be read: {error.strerror}") from error
-    return sorted(path for path in files if path.name[0] != "." and is_true(path.is_file))
-
-
-def is_true(predicate: Callable[[], bool]) -> bool:
-    """Call a predicate of a path; False where it raises because the name is too long or contains a zero byte."""
-    try:
-        return predicate()
-    except (OSError, ValueError):
-        return False
+    return sorted(path for path in files if path.name[0] != "." and is_file(path))
 
 
 def printable(text: object) -> str:

@@ -18,14 +18,14 @@ from torch import Tensor
 
 from darkpy.data.augment.config import DetectionAugmentConfig
 from darkpy.data.lists.labels import NOT_BY_LINE_PROBLEM, Labels, read_labels
-from darkpy.data.lists.paths import IMAGE_SUFFIXES, find_label, is_true, label_nearby
+from darkpy.data.lists.paths import IMAGE_SUFFIXES, find_label, label_nearby
 from darkpy.data.lists.text_files import DataFile, read_names
 from darkpy.data.loading.images import load_image
 from darkpy.diagnostics.checks.duplicate_images import file_digest, image_print
 from darkpy.diagnostics.checks.masks import inspect_masks
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ImageError
-from darkpy.files import ENCODING_HINT, UTF_16_PROBLEM
+from darkpy.files import ENCODING_HINT, UTF_16_PROBLEM, is_file, is_true
 from darkpy.finding import Cause, CfgEdit, Finding, Location, Remedy
 from darkpy.ops.boxes import iou
 
@@ -173,7 +173,7 @@ def _same_name(path: str) -> str | None:
     """Return an image beside a path whose name differs in the suffix only."""
     suffixes = sorted(IMAGE_SUFFIXES | {suffix.upper() for suffix in IMAGE_SUFFIXES})
     with suppress(ValueError):  # a name that cannot exist
-        return next((str(file) for file in map(Path(path).with_suffix, suffixes) if is_true(file.is_file)), None)
+        return next((str(file) for file in map(Path(path).with_suffix, suffixes) if is_file(file)), None)
     return None
 
 

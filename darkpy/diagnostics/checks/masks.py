@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from darkpy.data.lists.mask_files import read_masks
-from darkpy.data.lists.paths import is_true, label_nearby, mask_path
+from darkpy.data.lists.paths import label_nearby, mask_path
 from darkpy.errors import DarkpyError
+from darkpy.files import is_file
 from darkpy.finding import Cause, Finding, Location, Severity
 
 MAX_READ_FILES = 50
@@ -75,7 +76,7 @@ def _find_mask_file(path: str) -> Path | None:
         file = mask_path(path)
     except DarkpyError:
         return None
-    return file if is_true(file.is_file) else None
+    return file if is_file(file) else None
 
 
 def _no_masks(path: str) -> Finding:
