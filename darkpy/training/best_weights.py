@@ -79,7 +79,7 @@ def parse_metric(word: str | None, *, names: Sequence[str], kind: str, iou_thres
             known = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
             raise DarkpyError(f"--best-by {word}: no class has this name", hint=f"the classes: {known}")
         return BestMetric(label=f"AP of {name}", iou_threshs=(iou_thresh,), class_id=names.index(name))
-    raise DarkpyError(f"--best-by {word}: no metric of a {kind}", hint=f"one of {', '.join(choices)}")
+    raise DarkpyError(f"--best-by {word}: no metric of {kind}s", hint=f"one of {', '.join(choices)}")
 
 
 @dataclass(kw_only=True, slots=True)

@@ -169,7 +169,7 @@ def open_validation(
     if metric.is_loss and wanted_by:
         return Validation(network, metric, interval)
     if not (setup.is_detector or wanted_by):
-        raise DarkpyError(f"-map validates detectors, and {file} is a {setup.kind}", hint="leave -map out")
+        raise DarkpyError(f"-map validates detectors, not {setup.kind}s such as {file}", hint="leave -map out")
     if net.time_steps > 1:
         message = f"{wanted_by or '-map'} validates single images; {file} takes sequences (time_steps={net.time_steps})"
         raise DarkpyError(message, hint="--best-by loss needs no images" if wanted_by else None)

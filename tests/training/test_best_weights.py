@@ -83,9 +83,9 @@ def test_metric_is_computed_from_the_results_of_its_iou_thresholds() -> None:
     ("word", "kind", "message"),
     [
         ("class:bird", "detector", "no class has this name\n  hint: the classes: cat, dog"),
-        ("map500", "detector", "no metric of a detector\n  hint: one of map50, map, f1, recall, loss, class:NAME"),
-        ("map50", "classifier", "no metric of a classifier\n  hint: one of accuracy, loss"),
-        ("accuracy", "regressor", "no metric of a regressor\n  hint: one of loss"),
+        ("map500", "detector", "no metric of detectors\n  hint: one of map50, map, f1, recall, loss, class:NAME"),
+        ("map50", "classifier", "no metric of classifiers\n  hint: one of accuracy, loss"),
+        ("accuracy", "regressor", "no metric of regressors\n  hint: one of loss"),
     ],
 )
 def test_word_that_is_no_metric_is_refused(word: str, kind: str, message: str) -> None:

@@ -176,7 +176,7 @@ def test_training_writes_darknets_files_and_lines_and_is_resumed(pets: Path, run
         ),
         (
             ("segmenter", "train", "pets.data", "net.cfg", "--best-by", "map"),
-            "no metric of a segmenter",
+            "no metric of segmenters",
         ),
         (("segmenter", "demo", "pets.data", "net.cfg", "net.weights"), "segmenter demo shows the masks of a camera's"),
         (("segmenter", "test", "pets.data", "class.cfg", "net.weights", "images/a.png"), "is no map of an image"),

@@ -255,7 +255,7 @@ def test_judging_changes_nothing_in_the_run(trained: Callable[..., str]) -> None
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("train", "class.cfg", "pets.data", "-map"), "-map validates detectors, and class.cfg is a classifier"),
+        (("train", "class.cfg", "pets.data", "-map"), "-map validates detectors, not classifiers such as class.cfg"),
         (
             ("train", "pets.data", "net.cfg"),
             "pets.data is a .data file where the cfg should be\n  hint: the order is CFG DATA for darkpy",
