@@ -16,6 +16,7 @@ from darkpy.evaluation.average_precision import AveragePrecision, map_options
 from darkpy.evaluation.classifier_report import ClassifierErrors, ClassifierReport, make_classifier_report
 from darkpy.evaluation.classify import Accuracy, Ranking, class_count, classify, valid_options
 from darkpy.evaluation.coco import coco_precision
+from darkpy.evaluation.defaults import CLASSIFIER_BATCH_SIZE, DEFAULT_TOP
 from darkpy.evaluation.detect import ImageStatus
 from darkpy.evaluation.detection_store import DetectionStore
 from darkpy.evaluation.detector_report import DetectorReport, EvaluatedRun, make_detector_report
@@ -27,10 +28,6 @@ from darkpy.files import require_output_folder, write_folder
 from darkpy.network import Network, require_network
 from darkpy.training.setup import read_class_labels
 from darkpy.version import __version__
-
-CLASSIFIER_BATCH_SIZE = 16
-DEFAULT_TOP = 5
-"""k of a classifier's top-k accuracy where `top=` of the data does not give it."""
 
 
 class DetectorEvaluation:

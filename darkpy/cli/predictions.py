@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from darkpy.cli import console
 from darkpy.cli.load import ask_paths
 from darkpy.evaluation import formats
+from darkpy.evaluation.defaults import CLASSIFIER_BATCH_SIZE
 
 if TYPE_CHECKING:
     from darkpy.errors import ImageError
-
-JSON_BATCH_SIZE = 16
 
 
 class _Prediction(Protocol):
@@ -47,7 +46,7 @@ def print_predictions(
 
     def timed() -> Iterator[tuple[Prediction, float]]:
         if as_json and paths is not None:
-            yield from zip(console.track(predict(paths, JSON_BATCH_SIZE), len(paths)), repeat(math.nan))
+            yield from zip(console.track(predict(paths, CLASSIFIER_BATCH_SIZE), len(paths)), repeat(math.nan))
             return
         for path in ask_paths(prompt_on_stderr=as_json) if paths is None else paths:
             start = perf_counter()

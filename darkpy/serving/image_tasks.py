@@ -8,13 +8,12 @@ from typing import Any, Protocol
 
 from darkpy.errors import DarkpyError, ImageError
 from darkpy.evaluation.classify import ClassifierOptions, class_count, classify, predict_options
+from darkpy.evaluation.defaults import DEFAULT_TOP
 from darkpy.evaluation.detect import DetectOptions, detect_frames, require_detector
 from darkpy.evaluation.tiles import TileGrid
 from darkpy.network import Network
 from darkpy.serving.openapi import classification_schema, detection_schema
 from darkpy.sources.frames import Frame
-
-DEFAULT_TOP = 5
 
 
 class ImageTask(Protocol):

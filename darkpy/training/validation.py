@@ -13,6 +13,7 @@ from darkpy.data.lists.image_list import known_names
 from darkpy.data.lists.paths import read_image_list
 from darkpy.errors import DarkpyError, DarkpyWarning, ImageError
 from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision, map_options
+from darkpy.evaluation.defaults import CLASSIFIER_BATCH_SIZE
 from darkpy.evaluation.ground_truth import GroundTruth, read_difficult, read_ground_truth
 from darkpy.evaluation.runner import Metric, run_metrics
 from darkpy.files import is_file
@@ -22,7 +23,6 @@ from darkpy.training.reports import UpdateReport
 from darkpy.training.setup import TrainingSetup, read_class_labels
 
 MIN_INTERVAL_UPDATES = 100
-CLASSIFIER_BATCH_SIZE = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

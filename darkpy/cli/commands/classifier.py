@@ -26,6 +26,7 @@ from darkpy.cli.predictions import print_predictions
 from darkpy.data.lists.text_files import DataFile, names_for, read_data, read_top
 from darkpy.dialect import Dialect
 from darkpy.evaluation import formats
+from darkpy.evaluation.defaults import DEFAULT_TOP
 
 if TYPE_CHECKING:
     from darkpy.evaluation.classifier_report import ClassifierReport
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from darkpy.evaluation.detector_report import EvaluatedRun
     from darkpy.network import Network
 
-DEFAULT_BATCH_SIZE = 16
-DEFAULT_CLASSIFY_TOP = 5
 DEFAULT_LABELS = "data/labels.list"
 
 _ABOUT_INPUT = """IMAGES are files, folders and lists (.txt). Preprocessing and output follow the dialect of the cfg:
@@ -103,7 +102,7 @@ def predict(
     "-t",
     "--top",
     type=click.IntRange(1),
-    default=DEFAULT_CLASSIFY_TOP,
+    default=DEFAULT_TOP,
     metavar="K",
     show_default=True,
     help="Number of classes printed.",

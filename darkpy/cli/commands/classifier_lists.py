@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from darkpy.cli.commands.classifier import DEFAULT_BATCH_SIZE, find_names_file, network_arguments, top_option
+from darkpy.cli.commands.classifier import find_names_file, network_arguments, top_option
 from darkpy.cli.load import open_network
 from darkpy.cli.options import FILE_PATH, Command, LoadOptions, compose, max_pixels_option, network_options
 from darkpy.cli.predictions import print_lines
 from darkpy.data.lists.text_files import DataFile, names_for, read_data, read_top
 from darkpy.errors import DarkpyError
+from darkpy.evaluation.defaults import CLASSIFIER_BATCH_SIZE
 
 if TYPE_CHECKING:
     from darkpy.evaluation.image_outputs import ImageOutput
@@ -65,7 +66,7 @@ def label(data: Path, cfg: Path, weights: Path, load: LoadOptions) -> int:
     network = open_network(cfg, weights, load, examples=paths)
     names = names_for(class_count(network), find_names_file(data_file))
     options = ClassifierOptions(views=OneView(resize_min_crop))
-    rankings = classify(network, paths, options, batch_size=DEFAULT_BATCH_SIZE)
+    rankings = classify(network, paths, options, batch_size=CLASSIFIER_BATCH_SIZE)
     return print_lines(rankings, len(paths), lambda ranking: names[ranking.class_ids[0]], unreadable="")
 
 
@@ -84,7 +85,7 @@ def csv(data: Path, cfg: Path, weights: Path, top: int | None, load: LoadOptions
     tree = find_tree(network)
     top = top or read_top(data_file)
     options = ClassifierOptions(views=OneView(letterbox), top=top, leaf=tree.leaf if tree else ())
-    rankings = classify(network, paths, options, batch_size=DEFAULT_BATCH_SIZE)
+    rankings = classify(network, paths, options, batch_size=CLASSIFIER_BATCH_SIZE)
     return print_lines(rankings, len(paths), lambda ranking: "\t".join(map(str, (ranking.path, *ranking.class_ids))))
 
 
@@ -103,7 +104,7 @@ def fout(data: Path, cfg: Path, weights: Path, list_file: Path, load: LoadOption
     network = open_network(cfg, weights, load, examples=paths)
     class_count(network)  # raises for a detector
     hierarchy, views = find_hierarchy(network), OneView(resize_min_crop)
-    outputs = image_outputs(network, paths, views, batch_size=DEFAULT_BATCH_SIZE, hierarchy=hierarchy)
+    outputs = image_outputs(network, paths, views, batch_size=CLASSIFIER_BATCH_SIZE, hierarchy=hierarchy)
     return print_lines(outputs, len(paths), _tabbed)
 
 
@@ -118,7 +119,7 @@ def test(data: Path, cfg: Path, weights: Path, load: LoadOptions) -> int:
     paths = _read_test_list(read_data(data))
     network = open_network(cfg, weights, load, examples=paths)
     class_count(network)  # raises for a detector
-    return print_lines(image_outputs(network, paths, stretched, batch_size=DEFAULT_BATCH_SIZE), len(paths), _tabbed)
+    return print_lines(image_outputs(network, paths, stretched, batch_size=CLASSIFIER_BATCH_SIZE), len(paths), _tabbed)
 
 
 def _read_test_list(data: DataFile) -> list[Path]:

@@ -9,11 +9,12 @@ from time import perf_counter
 import click
 
 from darkpy.cli import console
-from darkpy.cli.commands.classifier import DEFAULT_BATCH_SIZE, network_arguments, top_option
+from darkpy.cli.commands.classifier import network_arguments, top_option
 from darkpy.cli.load import open_network
 from darkpy.cli.options import Command, LoadOptions, compose, json_option, max_pixels_option, network_options
 from darkpy.data.lists.text_files import read_data, read_top
 from darkpy.errors import DarkpyError
+from darkpy.evaluation.defaults import CLASSIFIER_BATCH_SIZE
 
 MAX_BATCH_SIZE = 1024
 DEFAULT_VALID_LIST = "data/train.list"
@@ -81,7 +82,7 @@ _batch_option = click.option(
     "--batch-size",
     type=click.IntRange(1, MAX_BATCH_SIZE),
     metavar="N",
-    default=DEFAULT_BATCH_SIZE,
+    default=CLASSIFIER_BATCH_SIZE,
     show_default=True,
     help="Images per batch.",
 )

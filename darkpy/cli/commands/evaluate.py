@@ -30,6 +30,7 @@ from darkpy.cli.options import (
 from darkpy.config.classmap import read_class_map
 from darkpy.data.lists.text_files import names_for, read_data
 from darkpy.errors import DarkpyError
+from darkpy.evaluation.defaults import DEFAULT_TOP
 from darkpy.files import require_output_folder, write_folder
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ Detectors: {_ABOUT_DATA} darknet's mAP is that of `darkpy detector map`: one IoU
 pycocotools' numbers, is the mean over IoU .50 to .95 and the classes that have objects, for the detections of
 `darkpy detector valid`.
 
-Classifiers: accuracy as in `darkpy classifier valid`, of each class; k of top-k is top= in DATA, or 5. The options
--thresh, -iou_thresh, -points and -letter_box are for detectors.
+Classifiers: accuracy as in `darkpy classifier valid`, of each class; k of top-k is top= in DATA, or {DEFAULT_TOP}. The
+options -thresh, -iou_thresh, -points and -letter_box are for detectors.
 """
 
 

@@ -19,6 +19,7 @@ from darkpy.cli.processes import catch_signals
 from darkpy.cli.serving_options import PORT_RANGE, host_option, tell_address
 from darkpy.data.lists.text_files import names_for
 from darkpy.errors import DarkpyError
+from darkpy.evaluation.defaults import DEFAULT_TOP
 
 if TYPE_CHECKING:
     from darkpy.serving.image_tasks import ImageTask
@@ -76,7 +77,7 @@ further ones while 32 are being answered. Ctrl-C answers the ones that wait, and
     "--top",
     type=click.IntRange(1),
     metavar="K",
-    help="Number of classes in the answers of a classifier.  [default: 5]",
+    help=f"Number of classes in the answers of a classifier.  [default: {DEFAULT_TOP}]",
 )
 @tiles_option
 @box_options
@@ -103,7 +104,7 @@ def serve(
     from darkpy.evaluation.tiles import TileGrid
     from darkpy.serving.http_server import ServerLimits
     from darkpy.serving.image_service import MAX_SERVED_PIXELS, ImageService
-    from darkpy.serving.image_tasks import DEFAULT_TOP, ClassificationTask, DetectionTask
+    from darkpy.serving.image_tasks import ClassificationTask, DetectionTask
 
     model = find_model(cfg)
     if weights is None:

@@ -1,0 +1,6 @@
+"""Defaults of evaluations and of their commands, whose help shows them without importing torch."""
+
+CLASSIFIER_BATCH_SIZE = 16
+"""Images per batch of networks that give an image a few numbers: classifiers, regressors, taggers."""
+DEFAULT_TOP = 5
+"""Classes of an image that are shown, and k of top-k accuracy, where nothing else is asked for."""
