@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from darkpy.data.lists.mask_files import read_masks
@@ -12,12 +13,12 @@ from darkpy.files import is_file
 from darkpy.finding import Cause, Finding, Location, Severity
 
 MAX_READ_FILES = 50
-"""Mask files that are read before a training, spread over the list."""
+"""Mask files that are read before a training, spread over the list; more where none of these can be used."""
 LINE_HINT = "write `class run,run,...` on each line: pixels outside the object, inside, outside, ... row by row"
 
 
 def check_mask_files(paths: Sequence[str], classes: int, place: Location) -> Iterator[Finding]:
-    """Look for the mask files of images, and read some; an error if no image can be used."""
+    """Look for the mask files of all images, and read some; an error if no mask can be used."""
     files: dict[str, Path | None] = {path: _find_mask_file(path) for path in paths}
     unlabeled = [path for path, file in files.items() if file is None]
     if len(unlabeled) == len(files):
@@ -29,8 +30,14 @@ def check_mask_files(paths: Sequence[str], classes: int, place: Location) -> Ite
         )
         yield Finding(name="labels-missing", message=message, cause=Cause.DATA, location=place)
     existing = [file for file in files.values() if file is not None]
-    read, wrong, has_mask = 0, [], False
-    for file in existing[:: -(-len(existing) // MAX_READ_FILES)]:
+    step = -(-len(existing) // MAX_READ_FILES)
+    sample = existing[::step]
+    others = (file for index, file in enumerate(existing) if index % step)
+    read, has_mask = 0, False
+    wrong: list[str] = []
+    for file in chain(sample, others):
+        if read >= len(sample) and (has_mask or not wrong):
+            break
         read += 1
         try:
             masks = read_masks(file, classes)
@@ -40,7 +47,8 @@ def check_mask_files(paths: Sequence[str], classes: int, place: Location) -> Ite
         wrong += masks.problems[:1]
         has_mask |= bool(masks.masks)
     if wrong:
-        message = f"{len(wrong)} of {read} mask files have wrong lines, which are left out; the first: {wrong[0]}"
+        count = f"{read} mask files" if read == len(existing) else f"the {read} mask files read (of {len(existing)})"
+        message = f"{len(wrong)} of {count} have wrong lines, which are left out; the first: {wrong[0]}"
         if not has_mask:
             message = f"no mask can be used; the first problem: {wrong[0]}"
         yield Finding(
