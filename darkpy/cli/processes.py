@@ -115,8 +115,11 @@ def _ending_signals() -> list[int]:
 def check_gpus(gpus: Sequence[str]) -> tuple[str, ...]:
     """Return the GPUs to use: these, or none on a machine without a GPU, as darknet's CPU builds do.
 
-    Raises: DarkpyError when this machine has GPUs, but not these.
+    Raises: DarkpyError for no numbers, for one twice, and when this machine has GPUs, but not these.
     """
+    gpus = tuple(gpu.strip() for gpu in gpus)
+    if not all(gpu.isdecimal() for gpu in gpus) or len(set(gpus)) < len(gpus):
+        raise DarkpyError(f"-gpus {','.join(gpus)}: not a list of different GPUs", hint="-gpus 0,1 for the first two")
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -128,7 +131,7 @@ def check_gpus(gpus: Sequence[str]) -> tuple[str, ...]:
             f"-gpus {','.join(gpus)}: torch finds {count} GPU{'s' * (count > 1)} here",
             hint=f"-gpus {','.join(map(str, range(count)))}",
         )
-    return tuple(gpus)
+    return gpus
 
 
 def own_device(device: str | None, gpus: Sequence[str]) -> str | None:

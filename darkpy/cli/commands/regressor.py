@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from darkpy.cli.commands.train import HELP_BODY, TrainOptions, run_command, train_options
+from darkpy.cli.commands.train import HELP_BODY, train_command
 from darkpy.cli.load import open_network
 from darkpy.cli.options import (
     CFG_PATH,
@@ -17,18 +17,18 @@ from darkpy.cli.options import (
     WEIGHTS_PATH,
     Command,
     LoadOptions,
+    compose,
     json_option,
     max_pixels_option,
     network_options,
 )
 from darkpy.cli.predictions import print_predictions
+from darkpy.cli.training_options import cfg_argument, weights_argument
 from darkpy.data.lists.text_files import names_for
 from darkpy.dialect import Dialect
 from darkpy.evaluation import formats
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
     from darkpy.evaluation.classify import Ranking
     from darkpy.evaluation.image_outputs import ImageOutput
 
@@ -77,22 +77,16 @@ as a whole: the network must take any size. The time printed covers everything f
 """
 
 
-@click.command("train", cls=Command, help=TRAIN_HELP)
-@click.argument("data", type=FILE_PATH)
-@click.argument("cfg", type=CFG_PATH)
-@click.argument("weights", type=WEIGHTS_PATH, required=False)
-@train_options
-def train_regressor(data: Path, cfg: Path, weights: Path | None, **options: Unpack[TrainOptions]) -> int:
-    return run_command(cfg, data, weights, "regressor", options)
-
-
-@click.command("train", cls=Command, help=TAG_TRAIN_HELP)
-@click.argument("cfg", type=CFG_PATH)
-@click.argument("weights", type=WEIGHTS_PATH, required=False)
-@click.option("--data", type=FILE_PATH, required=True, help="The .data file: train= and backup=.")
-@train_options
-def train_tagger(cfg: Path, weights: Path | None, data: Path, **options: Unpack[TrainOptions]) -> int:
-    return run_command(cfg, data, weights, "tagger", options)
+train_regressor = train_command("regressor", TRAIN_HELP)
+train_tagger = train_command(
+    "tagger",
+    TAG_TRAIN_HELP,
+    compose(
+        cfg_argument,
+        weights_argument,
+        click.option("--data", type=FILE_PATH, required=True, help="The .data file: train= and backup=."),
+    ),
+)
 
 
 @click.command("test", cls=Command, help=TEST_HELP)

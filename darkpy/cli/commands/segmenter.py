@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from darkpy.cli import console
-from darkpy.cli.commands.train import HELP_BODY, TrainOptions, run_command, train_options
+from darkpy.cli.commands.train import HELP_BODY, train_command
 from darkpy.cli.load import (
     OutputFiles,
     ask_paths,
@@ -28,19 +28,19 @@ from darkpy.cli.options import (
     Command,
     LoadOptions,
     UnitFloat,
+    compose,
     json_option,
     max_pixels_option,
     network_options,
     require_own,
     require_writable,
 )
+from darkpy.cli.training_options import train_options
 from darkpy.data.lists.text_files import names_for, read_data
 from darkpy.dialect import Dialect
 from darkpy.evaluation import formats
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
     from darkpy.evaluation.segment import Segmentation
 
 INPUT_FILE, PREDICTION_FILE = Path("orig.png"), Path("pred.png")
@@ -89,22 +89,9 @@ and error; the others continue, and the exit code is 2.
 """
 
 
-def _train_command(kind: str, help: str) -> click.Command:
-    @click.command("train", cls=Command, help=help)
-    @click.argument("data", type=FILE_PATH)
-    @click.argument("cfg", type=CFG_PATH)
-    @click.argument("weights", type=WEIGHTS_PATH, required=False)
-    @train_options
-    @click.option("-display", is_flag=True, help="The same as -show_imgs.")
-    def train(data: Path, cfg: Path, weights: Path | None, display: bool, **options: Unpack[TrainOptions]) -> int:
-        options["show_imgs"] |= display
-        return run_command(cfg, data, weights, kind, options)
-
-    return train
-
-
-train_segmenter = _train_command("segmenter", SEGMENTER_HELP)
-train_isegmenter = _train_command("isegmenter", ISEGMENTER_HELP)
+_train_options = compose(train_options, click.option("-display", is_flag=True, help="The same as -show_imgs."))
+train_segmenter = train_command("segmenter", SEGMENTER_HELP, options=_train_options)
+train_isegmenter = train_command("isegmenter", ISEGMENTER_HELP, options=_train_options)
 
 
 @click.command(cls=Command, help=TEST_HELP)

@@ -13,26 +13,22 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import click
 
 from darkpy.cli import console
-from darkpy.cli.options import (
-    CFG_PATH,
-    FILE_PATH,
-    OUTPUT_PATH,
-    WEIGHTS_PATH,
-    Command,
-    UnitFloat,
-    compose,
-    device_option,
-    dialect_option,
-    max_pixels_option,
-    require_own,
-    strict_option,
+from darkpy.cli.options import Command, Decorator, compose, require_own
+from darkpy.cli.serving_options import serving_dashboard
+from darkpy.cli.training_options import (
+    TrainOptions,
+    cfg_argument,
+    data_argument,
+    data_cfg_weights,
+    map_options,
+    train_options,
+    weights_argument,
 )
-from darkpy.cli.serving_options import dashboard_options, serving_dashboard
 from darkpy.errors import DarkpyError
 from darkpy.process import format_clock
 
@@ -93,133 +89,31 @@ The class of an image is the line of labels= that its path contains.
 {HELP_BODY.format(more="")}"""
 
 
-class TrainOptions(TypedDict, total=False):
-    """Options of all commands that train by the names that click gives them; map* and *thresh are detectors'."""
+def train_command(
+    kind: str | None, help: str, arguments: Decorator = data_cfg_weights, options: Decorator = train_options
+) -> click.Command:
+    """Return a command that trains networks of a kind, None for any.
 
-    clear: bool
-    resume: str | None
-    freeze: int
-    patience: int
-    best_by: str | None
-    darknet_log: bool
-    show_imgs: bool
-    chart: Path | None
-    precision: str
-    no_monitor: bool
-    no_watch: bool
-    max_bad_updates: int
-    allow_empty: bool
-    auto_batch: bool
-    workers: int | None
-    draft: bool
-    dashboard: int | None
-    host: str
-    seed: int | None
-    overwrite: bool
-    rescue: bool
-    device: str | None
-    gpus: tuple[str, ...]
-    dialect: str | None
-    strict: bool
-    validate: bool
-    map_epochs: int | None
-    iou_thresh: float
-    thresh: float
+    arguments: cfg, data and weights, in any order. options: their values are TrainOptions.
+    """
+
+    @click.command(cls=Command, help=help)
+    @arguments
+    @options
+    def train(cfg: Path, data: Path, weights: Path | None, **options: Unpack[TrainOptions]) -> int:
+        return run_command(cfg, data, weights, kind, options)
+
+    return train
 
 
-def _gpu_numbers(ctx: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
-    numbers = tuple(number.strip() for number in value.split(",")) if value is not None else ()
-    if not all(number.isdecimal() for number in numbers) or len(set(numbers)) < len(numbers):
-        raise DarkpyError(f"-gpus {value}: not a list of different GPUs", hint="-gpus 0,1 for the first two")
-    return numbers
-
-
-train_options = compose(
-    click.option("-clear", is_flag=True, help="Start the schedule anew, as if WEIGHTS had seen 0 images."),
-    click.option("--resume", type=click.Choice(("auto",)),
-                 help="auto: continue from the newest whole checkpoint in backup=, if there is one; else start from "
-                 "WEIGHTS."),
-    click.option("--freeze", type=click.IntRange(0), metavar="N", default=0,
-                 help="Do not train the first N layers, nor their batch norm statistics; `darkpy show CFG --freeze N` "
-                 "tells which ones learn then."),
-    click.option("--patience", type=click.IntRange(0), metavar="N", default=0,
-                 help="End the run after N evaluations without improvement of the metric; the best weights are kept."),
-    click.option("--best-by", metavar="METRIC",
-                 help="Metric of the best weights, evaluated on DATA's `valid` list: map50, map, f1, recall, "
-                 "class:NAME or loss; of a classifier accuracy or loss, of others loss.  [default: mAP at -iou_thresh, "
-                 "accuracy or loss]"),
-    click.option("--darknet-log", is_flag=True, help="Print what darknet's program prints, line for line."),
-    click.option("-show_imgs", "show_imgs", is_flag=True,
-                 help="First write samples as the network will see them, into preview_BASE/ beside the weights; see "
-                 "`darkpy dataset preview`."),
-    click.option("-chart", type=OUTPUT_PATH, metavar="FILE",
-                 help="PNG chart of loss and mAP, redrawn as it trains.  [default: chart_BASE.png beside the weights]"),
-    click.option("--precision", type=click.Choice(("fp32", "bf16")), default="fp32", show_default=True,
-                 help="bf16 is about twice as fast where the hardware supports it, and less exact."),
-    click.option("--no-monitor", is_flag=True, help="Do not check updates: make every one, and report nothing."),
-    click.option("--no-watch", is_flag=True, hidden=True),  # its earlier name
-    click.option("--max-bad-updates", type=click.IntRange(1), default=100, metavar="N", show_default=True,
-                 help="Stop with an error after so many skipped updates in a row."),
-    click.option("--allow-empty", is_flag=True, help="Train although no image has a usable object."),
-    click.option("--fit", "auto_batch", is_flag=True,
-                 help="Raise the subdivisions where a GPU's memory does not suffice."),
-    click.option("--workers", type=click.IntRange(0, 256), metavar="N",
-                 help="Processes that load images.  [default: 1 beside a CPU, up to 8 beside a GPU]"),
-    click.option("--draft", is_flag=True,
-                 help="Decode JPEGs of twice the network's size and more at a half, a quarter or an eighth: faster, "
-                 "with other pixels than darknet's."),
-    click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="N",
-                 help="Random seed; the same seed reproduces the run.  [default: 0; a resumed run keeps its own]"),
-    click.option("--rescue", is_flag=True,
-                 help="Continue a ruined run from its healthy weights, with the first remedy of its findings in a copy "
-                 "of CFG."),
-    click.option("--force", "overwrite", is_flag=True, help="Overwrite the final weights of a finished run."),
-    dashboard_options,
-    device_option,
-    click.option("-gpus", metavar="N,N", callback=_gpu_numbers,
-                 help="GPUs that share each minibatch: batch and rate stay as they are."),
-    dialect_option,
-    strict_option,
-    max_pixels_option,
-)  # fmt: skip
-_map_options = compose(
-    click.option("-map", "validate", is_flag=True, help="Compute mAP on DATA's `valid` list during training."),
-    click.option("-mAP_epochs", "map_epochs", type=click.IntRange(1), metavar="N",
-                 help="Epochs between two computations of mAP.  [default: 4]"),
-    click.option("-iou_thresh", type=UnitFloat(), default=0.5, metavar="0..1", show_default=True,
-                 help="IoU above which a detection counts as correct."),
-    click.option("-thresh", type=UnitFloat(), default=0.25, metavar="0..1", show_default=True,
-                 help="Score above which detections count; does not change the mAP."),
-)  # fmt: skip
-
-
-@click.command(cls=Command, help=TRAIN_HELP)
-@click.argument("cfg", type=CFG_PATH)
-@click.argument("data", type=FILE_PATH)
-@click.argument("weights", type=WEIGHTS_PATH, required=False)
-@_map_options
-@train_options
-def train(cfg: Path, data: Path, weights: Path | None, **options: Unpack[TrainOptions]) -> int:
-    return run_command(cfg, data, weights, None, options)
-
-
-@click.command("train", cls=Command, help=DETECTOR_HELP)
-@click.argument("data", type=FILE_PATH)
-@click.argument("cfg", type=CFG_PATH)
-@click.argument("weights", type=WEIGHTS_PATH, required=False)
-@_map_options
-@train_options
-def train_detector(data: Path, cfg: Path, weights: Path | None, **options: Unpack[TrainOptions]) -> int:
-    return run_command(cfg, data, weights, "detector", options)
-
-
-@click.command("train", cls=Command, help=CLASSIFIER_HELP)
-@click.argument("data", type=FILE_PATH)
-@click.argument("cfg", type=CFG_PATH)
-@click.argument("weights", type=WEIGHTS_PATH, required=False)
-@train_options
-def train_classifier(data: Path, cfg: Path, weights: Path | None, **options: Unpack[TrainOptions]) -> int:
-    return run_command(cfg, data, weights, "classifier", options)
+train = train_command(
+    None,
+    TRAIN_HELP,
+    compose(cfg_argument, data_argument, weights_argument),
+    compose(map_options, train_options),
+)
+train_detector = train_command("detector", DETECTOR_HELP, options=compose(map_options, train_options))
+train_classifier = train_command("classifier", CLASSIFIER_HELP)
 
 
 def run_command(cfg: Path, data: Path, weights: Path | None, kind: str | None, options: TrainOptions) -> int:
@@ -230,7 +124,8 @@ def run_command(cfg: Path, data: Path, weights: Path | None, kind: str | None, o
     from darkpy.training_run import DEFAULT_MAP_EPOCHS
     from darkpy.training_run import train as run_training
 
-    gpus, device, chart = options["gpus"], options["device"], options["chart"]
+    gpus = tuple(options["gpus"].split(",")) if options["gpus"] is not None else ()
+    device, chart = options["device"], options["chart"]
     if chart is not None:
         require_own(chart, overwrite=False, hint="name a new file: -chart FILE")
     if device is not None and gpus:
@@ -245,7 +140,9 @@ def run_command(cfg: Path, data: Path, weights: Path | None, kind: str | None, o
     elif not (options["patience"] or options["best_by"]):
         map_epochs = None  # counts with what makes evaluations only
     keep_freed_memory()
-    output = TrainOutput(darknet_log=options["darknet_log"], show_imgs=options["show_imgs"])
+    output = TrainOutput(
+        darknet_log=options["darknet_log"], show_imgs=options["show_imgs"] or options.get("display", False)
+    )
     has_monitor = not (options["no_monitor"] or options["no_watch"])
     page: AbstractContextManager[Sequence[object]] = nullcontext(())
     if (port := options["dashboard"]) is not None:
