@@ -102,7 +102,7 @@ def check_files(setup: TrainingSetup) -> Iterator[Finding]:
         yield from _check_class_labels(paths, dataset.labels, place)
         return
     if isinstance(dataset, MaskData):
-        yield from check_mask_files(paths, dataset.classes, place)
+        yield from check_mask_files(setup.paths, dataset.classes, place)
         return
     dialect = setup.plan.dialect
     labels = {path: _find_label(path, dialect) for path in paths}

@@ -71,6 +71,15 @@ def mask_path(image: str) -> Path:
     return Path(_with_text_suffix(_replace_each(image, _MASK_REPLACEMENTS), image))
 
 
+def find_masks(image: str) -> Path | None:
+    """Return the mask file of an image; None if there is none."""
+    try:
+        file = mask_path(image)
+    except DarkpyError:
+        return None
+    return file if is_file(file) else None
+
+
 def _replace_each(text: str, replacements: Iterable[tuple[str, str]]) -> str:
     for word, replacement in replacements:
         text = text.replace(word, replacement, 1)

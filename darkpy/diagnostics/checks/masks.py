@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 from darkpy.data.lists.mask_files import read_masks
-from darkpy.data.lists.paths import label_nearby, mask_path
+from darkpy.data.lists.paths import find_masks, label_nearby, mask_path
 from darkpy.errors import DarkpyError
-from darkpy.files import is_file
-from darkpy.finding import Cause, Finding, Location, Severity
+from darkpy.finding import Cause, Finding, Location, Severity, count_text
 
 MAX_READ_FILES = 50
-"""Mask files that are read before a training, spread over the list; more where none of these can be used."""
+"""Mask files that are read before a training, spread over the list."""
+MAX_SEARCHED_FILES = 2000
+"""Mask files that are read where none of the first ones has a mask, only wrong lines."""
 LINE_HINT = "write `class run,run,...` on each line: pixels outside the object, inside, outside, ... row by row"
 
 
 def check_mask_files(paths: Sequence[str], classes: int, place: Location) -> Iterator[Finding]:
     """Look for the mask files of all images, and read some; an error if no mask can be used."""
-    files: dict[str, Path | None] = {path: _find_mask_file(path) for path in paths}
+    files: dict[str, Path | None] = {path: find_masks(path) for path in paths}
     unlabeled = [path for path, file in files.items() if file is None]
     if len(unlabeled) == len(files):
         yield _no_masks(unlabeled[0])
@@ -33,9 +34,10 @@ def check_mask_files(paths: Sequence[str], classes: int, place: Location) -> Ite
     step = -(-len(existing) // MAX_READ_FILES)
     sample = existing[::step]
     others = (file for index, file in enumerate(existing) if index % step)
+    searched = islice(chain(sample, others), MAX_SEARCHED_FILES)
     read, has_mask = 0, False
     wrong: list[str] = []
-    for file in chain(sample, others):
+    for file in searched:
         if read >= len(sample) and (has_mask or not wrong):
             break
         read += 1
@@ -47,10 +49,12 @@ def check_mask_files(paths: Sequence[str], classes: int, place: Location) -> Ite
         wrong += masks.problems[:1]
         has_mask |= bool(masks.masks)
     if wrong:
-        count = f"{read} mask files" if read == len(existing) else f"the {read} mask files read (of {len(existing)})"
+        count = count_text(read, "mask file")
+        if read < len(existing):
+            count = f"the {read} mask files read (of {len(existing)})"
         message = f"{len(wrong)} of {count} have wrong lines, which are left out; the first: {wrong[0]}"
         if not has_mask:
-            message = f"no mask can be used; the first problem: {wrong[0]}"
+            message = f"none of {count} has a mask that can be used; the first problem: {wrong[0]}"
         yield Finding(
             name="mask-files",
             message=message,
@@ -77,14 +81,6 @@ def inspect_masks(path: str, classes: int, w: int, h: int) -> Iterator[Finding]:
         place, _, message = problem.partition(": ")
         hints = ("correct or delete the line",)
         yield Finding(name="mask-line", message=message, cause=Cause.DATA, location=Location.parse(place), hints=hints)
-
-
-def _find_mask_file(path: str) -> Path | None:
-    try:
-        file = mask_path(path)
-    except DarkpyError:
-        return None
-    return file if is_file(file) else None
 
 
 def _no_masks(path: str) -> Finding:

@@ -202,7 +202,7 @@ def test_wrong_masks_are_found_before_a_training_and_by_doctor(pets: Path, run: 
     Path("mask/a.txt").write_text("0 .5 .5 .2 .2\n")
     Path("mask/b.txt").write_text("cat\n")
     code, _, err = run("segmenter", "train", "pets.data", "net.cfg", "-nogpu", "--force")
-    assert code == 2 and "no mask can be used; the first problem: mask/a.txt:1" in err
+    assert code == 2 and "none of 2 mask files has a mask that can be used; the first problem: mask/a.txt:1" in err
     for name in ("a", "b"):
         Path(f"mask/{name}.txt").rename(f"images/{name}.txt")
     code, _, err = run("segmenter", "train", "pets.data", "net.cfg", "-nogpu", "--force")
