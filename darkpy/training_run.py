@@ -117,8 +117,8 @@ def train(
     map_epochs: epochs between two validations on the .data file's `valid` list; 0 for none.
     patience: evaluations in a row without improvement after which the run ends as finished; 0 for any number.
     best_by: metric of the best weights: "map50", "map" (mean over IoU .5 to .95), "f1", "recall", "class:NAME" or
-        "loss" (average loss) of a detector, "accuracy" or "loss" of a classifier; default mAP, or accuracy. patience
-        and best_by alone evaluate every 4 epochs.
+        "loss" (average loss) of a detector, "accuracy" or "loss" of a classifier, "iou", "class:NAME" or "loss" of a
+        network of masks; default mAP, accuracy or mean IoU. patience and best_by alone evaluate every 4 epochs.
     iou_thresh, thresh: IoU above which a detection counts as correct; score above which it counts in precision, recall.
     callbacks: plain objects with any of these methods; of several ranks the main one calls all but on_start:
         on_start(run: TrainingRun) before the first update; keep `run` to call `run.stop()`;

@@ -234,15 +234,17 @@ class TrainingSession:
             with ema.in_place():
                 averaged = validation.evaluate(update)
         use_ema = averaged is not None and averaged.value > evaluation.value
-        best_path, ema_mean = None, averaged.mean if averaged is not None and averaged.result is not None else None
+        best_path, ema_mean = None, averaged.mean if averaged is not None and not math.isnan(averaged.mean) else None
         value = averaged.value if averaged is not None and use_ema else evaluation.value
         if checkpoints is not None:
             best_path = checkpoints.save_best(value, use_ema=use_ema)
         if (result := evaluation.result) is not None:
-            self.mean = mean = evaluation.mean
+            self.mean = evaluation.mean
             if checkpoints is not None:
-                checkpoints.best = max(checkpoints.best, mean, ema_mean or 0.0)
-            judged = LoggedMap(batch_num=n, mean=mean, ema=math.nan if ema_mean is None else ema_mean)
+                checkpoints.best = max(checkpoints.best, evaluation.mean, ema_mean or 0.0)
+        if not math.isnan(evaluation.mean):
+            ema_logged = math.nan if ema_mean is None else ema_mean
+            judged = LoggedMap(batch_num=n, mean=evaluation.mean, ema=ema_logged, name=evaluation.name)
             if self.monitor is not None:
                 self.monitor.log_map(judged)
             self._draw(lambda chart: chart.judge(judged))
@@ -252,6 +254,7 @@ class TrainingSession:
             iou_thresh=result.iou_thresh if result is not None else math.nan,
             is_best=best_path is not None,
             result=result,
+            overlaps=evaluation.overlaps,
             ema_mean=ema_mean,
             metric=validation.metric.label,
             value=validation.metric.format(value),

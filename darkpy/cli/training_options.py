@@ -72,8 +72,8 @@ train_options = compose(
                  help="End the run after N evaluations without improvement of the metric; the best weights are kept."),
     click.option("--best-by", metavar="METRIC",
                  help="Metric of the best weights, evaluated on DATA's `valid` list: map50, map, f1, recall, "
-                 "class:NAME or loss; of a classifier accuracy or loss, of others loss.  [default: mAP at -iou_thresh, "
-                 "accuracy or loss]"),
+                 "class:NAME or loss; of a classifier accuracy or loss; of masks iou, class:NAME or loss; of others "
+                 "loss.  [default: mAP at -iou_thresh, accuracy, iou or loss]"),
     click.option("--darknet-log", is_flag=True, help="Print what darknet's program prints, line for line."),
     click.option("-show_imgs", "show_imgs", is_flag=True,
                  help="First write samples as the network will see them, into preview_BASE/ beside the weights; see "

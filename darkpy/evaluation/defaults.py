@@ -2,5 +2,7 @@
 
 CLASSIFIER_BATCH_SIZE = 16
 """Images per batch of networks that give an image a few numbers: classifiers, regressors, taggers."""
+MASK_BATCH_SIZE = 4
+"""Images per batch of networks whose output is a map."""
 DEFAULT_TOP = 5
 """Classes of an image that are shown, and k of top-k accuracy, where nothing else is asked for."""

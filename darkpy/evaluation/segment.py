@@ -93,13 +93,14 @@ def segment(
     network: Network,
     paths: Iterable[str | os.PathLike[str]],
     *,
-    thresh: float = DEFAULT_THRESH,
+    thresh: float | None = DEFAULT_THRESH,
     batch_size: int = 1,
     prefetch: bool = True,
 ) -> Iterator[Segmentation]:
     """Yield the masks of each image, in order.
 
-    thresh: a pixel belongs to the classes with a score above it. prefetch: load images early.
+    thresh: a pixel belongs to the classes with a score above it. None is what the network was trained for: behind a
+        softmax of each pixel the class with the highest score alone, else those above .5. prefetch: load images early.
     Raises:  DarkpyError when the network does not classify pixels, or its output is NaN.
     Source:  pjreddie/darknet examples/segmenter.c predict_segmenter
     """
@@ -139,9 +140,9 @@ def _scores(network: Network, x_BCHW: Tensor, classes: int) -> Tensor:
 
 
 def _find_masks(
-    network: Network, image: Image, score_KHW: Tensor, thresh: float
+    network: Network, image: Image, score_KHW: Tensor, thresh: float | None
 ) -> tuple[tuple[Mask, ...], NDArray[np.int32]]:
-    """Scale the scores of each class to the image, and compare them with the threshold.
+    """Scale the scores of each class to the image, and compare them with the threshold, or with each other.
 
     One class after the other: the scores of all of them would need much memory for a large image.
     """
@@ -157,6 +158,9 @@ def _find_masks(
             (left, image.w, new_w, (map_w - 1) / max(1, net.w - 1) if is_aligned else map_w / net.w, map_w),
         )
     )
+    is_exclusive = thresh is None and spec.is_exclusive
+    if thresh is None:
+        thresh = 0.0 if is_exclusive else DEFAULT_THRESH
     masks: list[Mask] = []
     highest_HW = np.full((image.h, image.w), thresh, np.float32)
     best_HW = np.full((image.h, image.w), -1, np.int32)
@@ -164,10 +168,13 @@ def _find_masks(
         score_HW = sample(score_KHW[class_id : class_id + 1], rows, columns)[0].numpy()
         is_inside_HW = score_HW > thresh
         if is_inside_HW.any():
-            masks.append(Mask(class_id, encode_runs(is_inside_HW)))
+            if not is_exclusive:
+                masks.append(Mask(class_id, encode_runs(is_inside_HW)))
             is_best_HW = score_HW > highest_HW
             best_HW[is_best_HW] = class_id
             highest_HW[is_best_HW] = score_HW[is_best_HW]
+    if is_exclusive:
+        masks = [Mask(class_id, encode_runs(best_HW == class_id)) for class_id in np.unique(best_HW[best_HW >= 0])]
     return tuple(sorted(masks, key=lambda mask: -mask.pixels)), best_HW
 
 

@@ -247,6 +247,11 @@ class LayerSpec:
         """Return the number of the output's first channels that are scores of classes, if it is a map of them."""
         return output.c
 
+    @property
+    def is_exclusive(self) -> bool:
+        """True if a pixel of an output that is a map of classes belongs to one of them."""
+        return False
+
     def lint(self, inputs: Sequence[Shape]) -> Iterator[Finding]:
         """Yield values of the section that are valid but hurt training; none by default."""
         yield from ()

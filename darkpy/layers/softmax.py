@@ -45,6 +45,10 @@ class SoftmaxSpec(LossSpec):
     def has_loss(self) -> bool:
         return not (self.noloss or self.onlyforward)
 
+    @property
+    def is_exclusive(self) -> bool:
+        return self.spatial
+
     def choices(self, output: Shape) -> int:
         return 0 if self.spatial or self.tree is not None or self.groups > 1 else output.outputs
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from darkpy.data.loading.loader import Batch
     from darkpy.evaluation.average_precision import MeanAveragePrecision
+    from darkpy.evaluation.mask_overlap import ClassOverlap
     from darkpy.layers.loss import Loss
 
 Figures = Mapping[str, Sequence[float | None]]
@@ -80,7 +81,9 @@ class UpdateReport:
 class ValidationReport:
     """Evaluation after an update.
 
-    mean: mean average precision, 0 to 1, result: counts and precision of each class; NaN and None but for detectors.
+    mean: mean average precision of a detector, accuracy of a classifier, mean IoU of masks, 0 to 1; else NaN.
+    result: counts and precision of each class of a detector, else None. overlaps: pixels and IoU of each class of a
+        network of masks, else empty.
     ema_mean: that of the averaged weights (`ema_alpha`), None without them.
     metric: name of the number by which the best weights are kept, value: this number, as messages show it.
     is_best: True if no earlier evaluation of the run beats it. is_ema_best: the averaged weights have it.
@@ -92,6 +95,7 @@ class ValidationReport:
     iou_thresh: float
     is_best: bool
     result: MeanAveragePrecision | None
+    overlaps: tuple[ClassOverlap, ...] = ()
     ema_mean: float | None = None
     metric: str = ""
     value: str = ""

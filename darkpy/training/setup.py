@@ -15,6 +15,7 @@ from darkpy.config.net import NetSpec
 from darkpy.config.tree import read_tree
 from darkpy.data.augment.config import ClassificationAugmentConfig, DetectionAugmentConfig
 from darkpy.data.augment.sampler import MAX_CLASSIFIER_SIDE, Sampler, classifier_size, detector_minibatch, detector_size
+from darkpy.data.lists.image_list import known_names
 from darkpy.data.lists.paths import read_image_list
 from darkpy.data.lists.text_files import DataFile, read_lines
 from darkpy.data.loading.bad_files import BadLists
@@ -121,6 +122,16 @@ class TrainingSetup:
     @property
     def is_detector(self) -> bool:
         return self.kind == "detector"
+
+    @property
+    def has_masks(self) -> bool:
+        return self.kind in ("segmenter", "isegmenter")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; the numbers of those that names= of the data does not name."""
+        names = known_names(self.data)[: self.classes]
+        return names + tuple(map(str, range(len(names), self.classes)))
 
 
 def open_setup(

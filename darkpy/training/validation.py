@@ -7,20 +7,23 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from darkpy.data.lists.image_list import known_names
-from darkpy.data.lists.paths import read_image_list
+from darkpy.data.lists.mask_files import read_masks
+from darkpy.data.lists.paths import find_masks, mask_path, read_image_list
 from darkpy.errors import DarkpyError, DarkpyWarning, ImageError
 from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision, map_options
-from darkpy.evaluation.defaults import CLASSIFIER_BATCH_SIZE
+from darkpy.evaluation.defaults import CLASSIFIER_BATCH_SIZE, MASK_BATCH_SIZE
 from darkpy.evaluation.ground_truth import GroundTruth, read_difficult, read_ground_truth
 from darkpy.evaluation.runner import Metric, run_metrics
 from darkpy.files import is_file
 from darkpy.network import Network
-from darkpy.training.best_weights import BestMetric, parse_metric
+from darkpy.training.best_weights import ACCURACY_METRIC, IOU_METRIC, METRICS_BY_KIND, BestMetric, parse_metric
 from darkpy.training.reports import UpdateReport
 from darkpy.training.setup import TrainingSetup, read_class_labels
+
+if TYPE_CHECKING:
+    from darkpy.evaluation.mask_overlap import ClassOverlap
 
 MIN_INTERVAL_UPDATES = 100
 
@@ -29,13 +32,16 @@ MIN_INTERVAL_UPDATES = 100
 class Evaluation:
     """Result of an evaluation.
 
-    value: of the run's metric; larger is better. mean: mean average precision, NaN of classifiers and losses.
-    result: counts and precision of each class of a detector.
+    value: of the run's metric; larger is better.
+    mean: mean average precision, top-1 accuracy or mean IoU, NaN of losses; name: which of them, for the chart.
+    result: counts and precision of each class of a detector. overlaps: pixels of each class of a network of masks.
     """
 
     value: float
     mean: float = math.nan
+    name: str = "mAP"
     result: MeanAveragePrecision | None = None
+    overlaps: tuple[ClassOverlap, ...] = ()
 
 
 class Validation:
@@ -134,10 +140,47 @@ class ClassifierValidation(Validation):
             for ranking in classify(self.network, self.paths, options, batch_size=CLASSIFIER_BATCH_SIZE):
                 accuracy.add(ranking)
                 errors += [ranking.error] if ranking.error is not None else []
-        return Evaluation(value=accuracy.top_1) if _warn_of_unreadable(errors, len(self.paths)) else None
+        if not _warn_of_unreadable(errors, len(self.paths)):
+            return None
+        return Evaluation(value=accuracy.top_1, mean=accuracy.top_1, name=ACCURACY_METRIC.label)
 
 
-def _warn_of_unreadable(errors: Sequence[ImageError], images: int) -> bool:
+class MaskValidation(Validation):
+    """IoU of the masks of the classes that `darkpy segmenter test` finds, on the images in their own size."""
+
+    def __init__(
+        self, network: Network, metric: BestMetric, interval: int, *, paths: Sequence[str], classes: int
+    ) -> None:
+        super().__init__(network, metric, interval)
+        self.paths, self.classes = paths, classes
+
+    def evaluate(self, report: UpdateReport) -> Evaluation | None:
+        from darkpy.evaluation.mask_overlap import MaskOverlap, mean_iou
+        from darkpy.evaluation.segment import segment
+
+        overlap = MaskOverlap(self.classes)
+        errors: list[DarkpyError] = []
+        with self._inference():
+            for image in segment(self.network, self.paths, thresh=None, batch_size=MASK_BATCH_SIZE):
+                try:
+                    if image.error is not None:
+                        raise image.error
+                    overlap.add(image, read_masks(mask_path(image.path), self.classes))
+                except DarkpyError as error:
+                    errors.append(error)
+        if not _warn_of_unreadable(errors, len(self.paths)):
+            return None
+        overlaps = overlap.classes()
+        if not any(counted.true for counted in overlaps):
+            message = f"no mask of the {len(self.paths)} images to validate on can be used: there is no IoU"
+            warnings.warn(message, DarkpyWarning, stacklevel=2)
+            return None
+        mean, class_id = mean_iou(overlaps), self.metric.class_id
+        value = mean if class_id is None else overlaps[class_id].iou
+        return Evaluation(value=value, mean=mean, name=IOU_METRIC.label, overlaps=overlaps)
+
+
+def _warn_of_unreadable(errors: Sequence[DarkpyError], images: int) -> bool:
     """Warn of images that cannot be read. Returns: True if any other can."""
     if errors:
         message = f"{len(errors)} of {images} images to validate on cannot be read; the first: {errors[0]}"
@@ -163,13 +206,13 @@ def open_validation(
     """
     net, file = network.plan.net, setup.plan.file
     interval = epochs * len(setup.paths) // (net.minibatch * net.subdivisions)
-    names = known_names(setup.data)
-    names += tuple(map(str, range(len(names), setup.classes)))
-    metric = parse_metric(best_by, names=names[: setup.classes], kind=setup.kind, iou_thresh=iou_thresh)
+    metric = parse_metric(best_by, names=setup.class_names, kind=setup.kind, iou_thresh=iou_thresh)
     if metric.is_loss and wanted_by:
         return Validation(network, metric, interval)
     if not (setup.is_detector or wanted_by):
-        raise DarkpyError(f"-map validates detectors, not {setup.kind}s such as {file}", hint="leave -map out")
+        word = METRICS_BY_KIND.get(setup.kind, ("loss",))[0]
+        hint = f"--best-by {word} is for {setup.kind}s" + (", on the `valid` list" if word != "loss" else "")
+        raise DarkpyError(f"-map validates detectors, not {setup.kind}s such as {file}", hint=hint)
     if net.time_steps > 1:
         message = f"{wanted_by or '-map'} validates single images; {file} takes sequences (time_steps={net.time_steps})"
         raise DarkpyError(message, hint="--best-by loss needs no images" if wanted_by else None)
@@ -184,6 +227,11 @@ def open_validation(
     if not any(map(is_file, paths)):
         hint = "paths in a list are relative to the working directory, or else to the list's own folder"
         raise DarkpyError(f"{paths[0]}: not found, nor is any other image to validate on", hint=hint)
+    if setup.has_masks:
+        if not any(map(find_masks, paths)):
+            hint = "the masks of images/dog.jpg are in mask/dog.txt"
+            raise DarkpyError(f"{paths[0]}: has no mask file, nor has any other image to validate on", hint=hint)
+        return MaskValidation(network, metric, interval, paths=paths, classes=setup.classes)
     if not setup.is_detector:
         labels = read_class_labels(setup.data, setup.classes)
         return ClassifierValidation(network, metric, interval, paths=paths, labels=labels)

@@ -275,6 +275,7 @@ def test_classifiers_best_weights_are_those_of_the_best_accuracy() -> None:
         accuracy.add(ranking)
     assert result.best_value == accuracy.top_1 and recorder.validations[-1].result is None
     assert recorder.validations[-1].value == f"top-1 accuracy = {100 * accuracy.top_1:.2f} %"
+    assert recorder.validations[-1].mean == accuracy.top_1
 
 
 def test_value_over_several_iou_thresholds_is_the_mean_of_their_maps() -> None:

@@ -39,13 +39,13 @@ from darkpy.cli.training_options import train_options
 from darkpy.data.lists.text_files import names_for, read_data
 from darkpy.dialect import Dialect
 from darkpy.evaluation import formats
+from darkpy.evaluation.defaults import MASK_BATCH_SIZE
 
 if TYPE_CHECKING:
     from darkpy.evaluation.segment import Segmentation
 
 INPUT_FILE, PREDICTION_FILE = Path("orig.png"), Path("pred.png")
 """Files that darknet's program, built without OpenCV, says that it writes; they are JPEG files there."""
-BATCH_SIZE = 4
 
 _MASK_FILES = """The masks of an image are in a text file: `images` and `JPEGImages` in its path become `mask`, the
 suffix becomes `.txt`. Each line has the class and the runs of an object, row by row: pixels outside, inside, outside,
@@ -144,7 +144,7 @@ def test(
         sources: Iterable[str | Path] = ask_paths(prompt_on_stderr=as_json)
         segmentations = segment(network, sources, thresh=thresh, prefetch=False)
     else:
-        segmentations = console.track(segment(network, paths, thresh=thresh, batch_size=BATCH_SIZE), len(paths))
+        segmentations = console.track(segment(network, paths, thresh=thresh, batch_size=MASK_BATCH_SIZE), len(paths))
     written = writer.write_each(segmentations)
     texts = formats.array_json(image.to_dict(names) for image in written) if as_json else map(writer.text, written)
     for text in texts:

@@ -227,19 +227,16 @@ class TrainOutput:
             page = write_previews(run.setup, folder, None, count=DEFAULT_COUNT, seed=seed, seen=seen)
             console.info(f"{page}: samples of this training")
         if self.darknet_log:
-            from darkpy.data.lists.image_list import known_names
             from darkpy.training.darknet_log import DarknetLog
 
             setup, net = run.setup, run.trainer.net
-            names = known_names(setup.data)
-            names += tuple(map(str, range(len(names), setup.classes)))
             heads = run.trainer.network.heads
             self.log = DarknetLog(
                 run.trainer.network,
                 images=None if setup.is_detector else len(setup.paths),
                 random=getattr(heads[-1], "random", 0) if heads else net.random,
                 map_interval=run.map_interval,
-                map_names=names[: setup.classes],
+                map_names=setup.class_names,
                 gpus=run.trainer.process_group.world_size,
             )
             save_every, save_last_every = setup.intervals.asked
@@ -263,9 +260,16 @@ class TrainOutput:
         if report.result is not None:
             self._echo(f" mean_average_precision (mAP@{report.iou_thresh:.2f}) = {report.mean:f} ")
         if report.ema_mean is not None:
-            self._echo(f" of the averaged weights (EMA): mAP@{report.iou_thresh:.2f} = {report.ema_mean:f} ")
+            value = f"{100 * report.ema_mean:.2f} %"
+            if report.result is not None:
+                value = f"mAP@{report.iou_thresh:.2f} = {report.ema_mean:f}"
+            self._echo(f" of the averaged weights (EMA): {value} ")
         if not report.is_by_map:
             self._echo(f" {report.value} ")
+        if report.overlaps:
+            pairs = zip(self.run.setup.class_names, report.overlaps, strict=True)
+            ious = [f"{name} {100 * overlap.iou:.2f} %" for name, overlap in pairs if overlap.true]
+            self._echo(f" IoU: {', '.join((*ious, f'mean {100 * report.mean:.2f} %'))} ")
         if report.is_best:
             weights = " The averaged weights have it." if report.is_ema_best else ""
             self._echo(f"New best {'mAP' if report.is_by_map else report.metric}!{weights}")

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from itertools import islice
 from pathlib import Path
 
@@ -76,6 +77,15 @@ class MaskFile:
         ]
         masks = tuple(mask for mask in self.masks if totals[mask] <= w * h)
         return MaskFile(self.path, masks, (*self.problems, *_first(problems, self.path)))
+
+    def render_classes(self, w: int, h: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield each class with its pixels, 255 in any of its masks and 0 elsewhere, of an image that the masks fit.
+
+        Shapes:  (h, w).
+        """
+        for class_id in dict.fromkeys(mask.class_id for mask in self.masks):
+            pixels = (mask.render(w, h) for mask in self.masks if mask.class_id == class_id)
+            yield class_id, reduce(np.bitwise_or, pixels)
 
 
 def read_masks(path: str | os.PathLike[str], classes: int) -> MaskFile:

@@ -74,11 +74,7 @@ def fill_mask_classes(file: MaskFile, w: int, h: int, crop: RotatedCrop, divisor
     Source:  pjreddie/darknet src/data.c load_data_seg
     """
     truth_KHW = torch.zeros(classes, crop.net_h // divisor, crop.net_w // divisor)
-    for class_id in {mask.class_id for mask in file.masks}:
-        first, *others = (mask for mask in file.masks if mask.class_id == class_id)
-        pixels_HW = first.render(w, h)
-        for mask in others:
-            pixels_HW |= mask.render(w, h)
+    for class_id, pixels_HW in file.render_classes(w, h):
         truth_KHW[class_id] = crop.render(torch.from_numpy(pixels_HW)[None], divisor)[0]
     return truth_KHW
 

@@ -220,7 +220,7 @@ class Monitor(StepGuard):
         self._ended = perf_counter()
 
     def log_map(self, validation: LoggedMap) -> None:
-        """Add the mean average precision after an update to the log."""
+        """Add a validation to the log."""
         if self._log is not None:
             self._log.map(validation)
 

@@ -61,7 +61,7 @@ class LoggedRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoggedMap:
-    """The mean average precision, 0 to 1, that -map found after an update.
+    """The mean average precision, 0 to 1, that -map found after an update; or another metric of that `name`.
 
     ema: that of the averaged weights, NaN without them.
     """
@@ -69,6 +69,7 @@ class LoggedMap:
     batch_num: int
     mean: float
     ema: float = math.nan
+    name: str = "mAP"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -370,7 +371,7 @@ class LogWriter:
         self._write(f'{{"kind":"update",{",".join(numbers)}}}')
 
     def map(self, one: LoggedMap) -> None:
-        self._add("map", {name: value for name, value in asdict(one).items() if not math.isnan(value)})
+        self._add("map", {name: value for name, value in asdict(one).items() if value == value})  # NaN is left out
 
     def finding(self, finding: Finding) -> None:
         record = {

@@ -1,4 +1,4 @@
-"""Chart of a training that grows while it runs: the average loss, and with -map the mean average precision."""
+"""Chart of a training that grows while it runs: the average loss, and what validations find, such as the mAP."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LOSS_COLOR, MAP_COLOR, EMA_COLOR = "first", "second", "third"
 
 
 class Chart:
-    """Collects the loss and the mAP of a run, and draws them to a PNG again and again.
+    """Collects the loss and the validations of a run, and draws them to a PNG again and again.
 
     history: the log of the updates before.
     Source: AlexeyAB/darknet src/detector.c train_detector, src/image_opencv.cpp draw_train_loss
@@ -57,7 +57,7 @@ class Chart:
             self.draw()
 
     def judge(self, validation: LoggedMap) -> None:
-        """Add the mean average precision after an update."""
+        """Add a validation."""
         self.maps.append(validation)
         self.draw()
 
@@ -77,9 +77,9 @@ class Chart:
 def draw_chart(
     averages: Points, maps: Sequence[LoggedMap], *, max_batches: int, max_loss: float, title: str
 ) -> Drawing:
-    """Draw the loss from 0 to `max_loss` with its scale on the left, and the mAP in percent on the right.
+    """Draw the loss from 0 to `max_loss` with its scale on the left, and the mAP or another metric in percent.
 
-    The mAP of the averaged weights (EMA) is a curve of its own. The scale of a loss that was always above `max_loss`,
+    That of the averaged weights (EMA) is a curve of its own. The scale of a loss that was always above `max_loss`,
     whose curve would not be seen, ends at its highest value.
     """
     finite = [average for _, average in averages if math.isfinite(average)]
@@ -93,10 +93,11 @@ def draw_chart(
     )
     x_scale = Scale(0, last, LEFT, CHART_SIDE_PX - RIGHT)
     loss_scale, map_scale = (Scale(0, high, CHART_SIDE_PX - BOTTOM, TOP) for high in (max_loss, 1))
+    metric = maps[-1].name if maps else "mAP"
     curves = [Curve("average loss", LOSS_COLOR, averages, 1.3)]
     facts = [f"update {averages[-1][0]}", f"loss {averages[-1][1]:.4g}"] if averages else []
     for name, color, points in (
-        ("mAP", MAP_COLOR, [(validation.batch_num, validation.mean) for validation in maps]),
+        (metric, MAP_COLOR, [(validation.batch_num, validation.mean) for validation in maps]),
         ("EMA", EMA_COLOR, [(validation.batch_num, validation.ema) for validation in maps]),
     ):
         if means := [mean for _, mean in points if math.isfinite(mean)]:

@@ -69,7 +69,8 @@ def draw_gradient(log: RunLog) -> Drawing:
 def draw_map(log: RunLog) -> Drawing:
     means = [(validation.batch_num, validation.mean) for validation in log.maps]
     averaged = [(validation.batch_num, validation.ema) for validation in log.maps if not math.isnan(validation.ema)]
-    lines = [Curve("mean average precision", "first", means, 2.0, dotted=True)]
+    name = log.maps[-1].name
+    lines = [Curve("mean average precision" if name == "mAP" else name, "first", means, 2.0, dotted=True)]
     if averaged:
         lines.append(Curve("of the averaged weights (EMA)", "second", averaged, 2.0, dotted=True))
-    return draw_curves(log, "mAP", lines, from_zero=True)
+    return draw_curves(log, name, lines, from_zero=True)

@@ -46,8 +46,9 @@ def write_events(log: RunLog, folder: Path) -> int:
                 writer.add_scalar(tag, value, one.batch_num, walltime=time)
             count += len(scalars)
         for mean in log.maps:
-            averages = {} if math.isnan(mean.ema) else {"map_ema": mean.ema}
-            for tag, value in {"map": mean.mean, **averages}.items():
+            name = mean.name.lower().replace(" ", "_")
+            averages = {} if math.isnan(mean.ema) else {f"{name}_ema": mean.ema}
+            for tag, value in {name: mean.mean, **averages}.items():
                 writer.add_scalar(tag, value, mean.batch_num, walltime=time)
                 count += 1
         for finding in log.findings:

@@ -57,10 +57,11 @@ def page_content(log: RunLog) -> str:
 def _parts(log: RunLog) -> list[tuple[str, str, str]]:
     """Identifier, title and HTML of each section."""
     drawn = drawings(log)
+    metric = log.maps[-1].name if log.maps else ""
     parts = [("findings", "Findings", _findings(log))]
     parts += (
         (name, text, _figure(drawn[name]))
-        for name, text in (("loss", "Loss"), ("map", "mAP"), ("rate", "Learning rate"), ("gradient", "Gradients"))
+        for name, text in (("loss", "Loss"), ("map", metric), ("rate", "Learning rate"), ("gradient", "Gradients"))
         if name in drawn
     )
     zeros = []
@@ -98,8 +99,8 @@ def _header(log: RunLog) -> str:
         ("begun", begun + (f", {len(log.starts)} starts" if len(log.starts) > 1 else "")),
     ]
     if log.maps:
-        facts.append(("best mAP", f"{100 * max(validation.mean for validation in log.maps):.2f} %"))
-    items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
+        facts.append((f"best {log.maps[-1].name}", f"{100 * max(validation.mean for validation in log.maps):.2f} %"))
+    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
     keys = ", ".join(
         f"{key}={','.join(map(str, value)) if isinstance(value, list | tuple) else value}"
         for key, value in run.net.items()

@@ -11,8 +11,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
+import darkpy
 from darkpy.data.lists.mask_files import Mask, encode_runs, format_masks, read_masks
 from darkpy.data.lists.text_files import read_data
+from darkpy.diagnostics.monitor.run_log import read_log
+from darkpy.evaluation.segment import segment
 from darkpy.training.setup import open_setup
 from tests.cli.conftest import Run, write_image
 
@@ -38,6 +41,7 @@ activation=linear
 """
 ISEG = CFG.replace("filters=3", "filters=5").replace("[logistic]", "[iseg]\nclasses=3\nids=2\n")
 TEST = ("segmenter", "test", "pets.data", "net.cfg", "net.weights", "-nogpu")
+SAVE = ("-nogpu", "--save-masks", "found")
 
 
 @pytest.fixture
@@ -211,8 +215,6 @@ def test_wrong_masks_are_found_before_a_training_and_by_doctor(pets: Path, run: 
 
 
 def test_labels_make_the_same_network_a_classifier(pets: Path, run: Run) -> None:
-    import darkpy
-
     Path("pets.data").write_text("train=list.txt\nlabels=labels.txt\n")
     Path("labels.txt").write_text("".join(f"{number}\n" for number in range(192)))
     plan, data = darkpy.plan("net.cfg"), read_data("pets.data")
@@ -261,6 +263,90 @@ activation=linear
 
 [logistic]
 """
+
+
+def _shared_over_joined(folder: str, names: tuple[str, ...], class_id: int) -> float:
+    """IoU of a class, from the mask files in a folder."""
+    shared = joined = 0
+    for name in names:
+        found_HW, true_HW = np.zeros((2, 32, 64), bool)
+        for pixels_HW, file in ((found_HW, f"{folder}/{name}.txt"), (true_HW, f"mask/{name}.txt")):
+            for mask in read_masks(file, 3).masks:
+                pixels_HW |= (mask.render(64, 32) > 0) & (mask.class_id == class_id)
+        shared += int((found_HW & true_HW).sum())
+        joined += int((found_HW | true_HW).sum())
+    return shared / joined
+
+
+@pytest.mark.parametrize(("kind", "last"), [("segmenter", "[logistic]"), ("isegmenter", "[iseg]\nclasses=3\nids=0")])
+def test_training_evaluates_the_masks_that_test_finds(pets: Path, run: Run, kind: str, last: str) -> None:
+    Path("pets.data").write_text("names=pets.names\ntrain=list.txt\nvalid=valid.txt\nbackup=backup\n")
+    Path("valid.txt").write_text("images/a.png\nimages/b.png\nimages/c.png\n")
+    PIL.Image.open("images/a.png").save("images/c.png")  # without a mask file
+    Path("mask/b.txt").write_text("0 0," + ",".join(["16,48"] * 32) + "\n")
+    Path("net.cfg").write_text(CFG.replace("[logistic]", last).replace("=.01", "=1e-9"))
+    words = (kind, "train", "pets.data", "net.cfg", "net.weights", "-clear", "-nogpu", "--workers", "0")
+    code, out, err = run(*words, "--best-by", "iou")
+    assert code == 0, err
+    assert run(kind, "test", "pets.data", "net.cfg", "backup/net_best.weights", "images", *SAVE).code == 0
+    cat, hen = _shared_over_joined("found", ("a", "b"), 0), _shared_over_joined("found", ("a", "b"), 2)
+    assert 0.5 < cat < 0.8 and 0.4 < hen < 0.6  # the masks of b are not those of its colors
+    cat_text, hen_text, mean = (f"{100 * iou:.2f} %" for iou in (cat, hen, (cat + hen) / 2))
+    lines = [f" mean IoU = {mean} ", f" IoU: cat {cat_text}, hen {hen_text}, mean {mean} ", "New best mean IoU!"]
+    assert out.splitlines() == lines
+    assert "1 of 3 images to validate on cannot be read; the first: mask/c.txt:" in err
+    (logged,) = read_log(Path("backup/net.health.jsonl")).maps
+    assert logged.name == "mean IoU" and logged.mean == pytest.approx((cat + hen) / 2)
+    assert Path("backup/chart_net.png").exists()
+
+
+def test_best_masks_of_a_class_and_of_a_softmax(pets: Path, run: Run) -> None:
+    Path("pets.data").write_text("names=pets.names\ntrain=list.txt\nvalid=list.txt\nbackup=backup\n")
+    cfg = CFG.replace("[logistic]", "[softmax]\nspatial=1").replace("=.01", "=1e-9")
+    Path("net.cfg").write_text(cfg)
+    words = ("train", "net.cfg", "pets.data", "net.weights", "-clear", "-nogpu", "--workers", "0")
+    code, out, err = run(*words, "--best-by", "class:hen", "--patience", "2")
+    assert code == 0, err
+    hen = float(out.split("IoU of hen = ")[1].split()[0])
+    assert hen > 90 and f"hen {hen:.2f} %, mean " in out and "dog" not in out
+    network = darkpy.load("net.cfg", "net.weights").eval()
+    (several,), (one,) = (list(segment(network, ["images/a.png"], thresh=thresh)) for thresh in (0.1, None))
+    assert one.best_HW is not None and sum(mask.pixels for mask in one.masks) == 32 * 64
+    assert sum(mask.pixels for mask in several.masks) > 32 * 64
+    for mask in one.masks:
+        assert ((mask.render(64, 32) > 0) == (one.best_HW == mask.class_id)).all()
+
+
+def test_validation_without_a_usable_mask_is_a_warning(pets: Path, run: Run) -> None:
+    Path("pets.data").write_text("train=list.txt\nvalid=valid.txt\nbackup=backup\n")
+    Path("valid.txt").write_text("images/c.png\n")
+    PIL.Image.open("images/a.png").save("images/c.png")
+    Path("mask/c.txt").write_text("7 1,2\n")
+    code, out, err = run("train", "net.cfg", "pets.data", "-nogpu", "--workers", "0", "--best-by", "iou")
+    assert (code, out) == (0, "") and "no mask of the 1 images to validate on can be used: there is no IoU" in err
+
+
+@pytest.mark.parametrize(
+    ("data", "words", "complaint"),
+    [
+        ("", ("--patience", "2"), "pets.data: has no valid=, on which --patience evaluates"),
+        (
+            "valid=valid.txt\n",
+            ("--best-by", "iou"),
+            "bare.png: has no mask file, nor has any other image to validate on",
+        ),
+        ("valid=list.txt\n", ("--best-by", "map"), "no metric of segmenters\n  hint: one of iou, class:NAME, loss"),
+        ("valid=list.txt\n", ("-map",), "not segmenters such as net.cfg\n  hint: --best-by iou is for segmenters"),
+    ],
+)
+def test_evaluation_of_masks_that_is_not_possible(
+    pets: Path, run: Run, data: str, words: tuple[str, ...], complaint: str
+) -> None:
+    Path("pets.data").write_text(f"train=list.txt\nbackup=backup\n{data}")
+    Path("valid.txt").write_text("bare.png\n")
+    write_image(Path("bare.png"), 16, 16)
+    code, out, err = run("train", "net.cfg", "pets.data", "-nogpu", *words)
+    assert (code, out) == (2, "") and complaint in err
 
 
 @pytest.mark.slow
