@@ -212,6 +212,13 @@ class Finding:
         return f"{self.text}\n  hint: {'; or '.join(self.hints)}" if self.hints else self.text
 
 
+def data_finding(
+    name: str, location: Location, message: str, *hints: str, severity: Severity = Severity.WARNING
+) -> Finding:
+    """Return a finding about images, labels or lists."""
+    return Finding(name=name, message=message, severity=severity, cause=Cause.DATA, location=location, hints=hints)
+
+
 def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
     """Errors first, then data, rates, operations, details; notes last. Repeated findings are left out."""
     severities = list(Severity)

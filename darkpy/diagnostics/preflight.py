@@ -22,7 +22,7 @@ from darkpy.diagnostics.checks.masks import check_mask_files
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
 from darkpy.files import is_file
-from darkpy.finding import Cause, Finding, Location, Remedy, Severity, sort_findings
+from darkpy.finding import Cause, Finding, Location, Remedy, Severity, data_finding, sort_findings
 from darkpy.training.checkpoints import base_name
 from darkpy.training.setup import TrainingSetup
 
@@ -91,12 +91,12 @@ def check_files(setup: TrainingSetup) -> Iterator[Finding]:
     if len(missing) == len(paths):
         message = "file not found, nor is any other image of the list"
         hint = "paths in a list are relative to the working directory, or else to the list's own folder"
-        yield _data_error(missing[0], message, hint, name=IMAGES_ABSENT)
+        yield data_finding(IMAGES_ABSENT, Location(missing[0]), message, hint, severity=Severity.ERROR)
         return
     place = Location(str(setup.data.path))
     if missing:
         message = f"{len(missing)} of {len(paths)} images not found, they are skipped; the first: {missing[0]}"
-        yield Finding(name="images-missing", message=message, cause=Cause.DATA, location=place, hints=(_EACH_HINT,))
+        yield data_finding("images-missing", place, message, _EACH_HINT)
     dataset = setup.source.dataset
     if isinstance(dataset, ClassificationData) and dataset.labels is not None:
         yield from _check_class_labels(paths, dataset.labels, place)
@@ -116,12 +116,12 @@ def check_files(setup: TrainingSetup) -> Iterator[Finding]:
         is_used &= setup.kind != "regressor"
         then = "they count as images without objects" if is_used else "they are skipped"
         message = f"{len(unlabeled)} of {len(paths)} images have no label file, {then}; the first: {unlabeled[0]}"
-        yield Finding(name="labels-missing", message=message, cause=Cause.DATA, location=place, hints=(_EACH_HINT,))
+        yield data_finding("labels-missing", place, message, _EACH_HINT)
     if elsewhere:
         label, expected = elsewhere[0]
         message = f"{len(elsewhere)} label files are read where only the other darknet looks; the first: {label}"
-        hints = (f"move them for {dialect}'s program, this one to {expected}",)
-        yield Finding(name="labels-elsewhere", message=message, cause=Cause.DATA, location=place, hints=hints)
+        hint = f"move them for {dialect}'s program, this one to {expected}"
+        yield data_finding("labels-elsewhere", place, message, hint)
 
 
 def check_backup(
@@ -171,10 +171,11 @@ def _check_class_labels(paths: Sequence[str], labels: Sequence[str], place: Loca
         return
     if len(odd) == len(paths):
         message = "does not contain exactly one of the labels in its path, nor does any other image"
-        yield _data_error(odd[0], message, "the class of an image is the line of labels= that occurs in its path")
+        hint = "the class of an image is the line of labels= that occurs in its path"
+        yield data_finding("data", Location(odd[0]), message, hint, severity=Severity.ERROR)
         return
     message = f"{len(odd)} of {len(paths)} images do not have exactly one label in their path; the first: {odd[0]}"
-    yield Finding(name="labels", message=message, cause=Cause.DATA, location=place)
+    yield data_finding("labels", place, message)
 
 
 def _find_label(path: str, dialect: Dialect) -> Path | None:
@@ -199,18 +200,7 @@ def _no_labels(path: str, dialect: Dialect) -> Finding:
         if nearby.suffix == ".xml":
             hint = f"there is {nearby}: convert the annotations with darkpy dataset from-voc"
     message = f"has no labels at {expected}, nor has any other image of the list"
-    return _data_error(path, message, hint, name=LABELS_ABSENT)
-
-
-def _data_error(path: str, message: str, hint: str, *, name: str = "data") -> Finding:
-    return Finding(
-        name=name,
-        message=message,
-        severity=Severity.ERROR,
-        cause=Cause.DATA,
-        location=Location(path),
-        hints=(hint,),
-    )
+    return data_finding(LABELS_ABSENT, Location(path), message, hint, severity=Severity.ERROR)
 
 
 def check_plan(plan: Plan) -> Iterator[Finding]:

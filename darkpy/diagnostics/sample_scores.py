@@ -26,7 +26,7 @@ from darkpy.data.loading.images import load_image
 from darkpy.data.loading.mask_datasets import MaskData
 from darkpy.diagnostics.report.contact_sheet import Tile, as_png, contact_sheet, legend_tile
 from darkpy.errors import DarkpyError
-from darkpy.finding import Cause, Finding, Location, Severity
+from darkpy.finding import Cause, Finding, Location, Severity, data_finding
 from darkpy.layers.base import Layer
 from darkpy.layers.loss import LossSpec, TrainingState
 from darkpy.network import Network
@@ -213,13 +213,13 @@ def check_scores(ranked: Sequence[Scored], place: str) -> Iterator[Finding]:
     """
     for one in ranked:
         if not one.is_finite:
-            yield Finding(
-                cause=Cause.DATA,
+            yield data_finding(
+                "sample-not-finite",
+                Location(one.path),
+                f"gives a non-finite value: loss {one.loss:g}, gradient norm {one.norm:g}",
+                "look at the image and its labels",
+                "take it out of the list",
                 severity=Severity.ERROR,
-                name="sample-not-finite",
-                location=Location(one.path),
-                message=f"gives a non-finite value: loss {one.loss:g}, gradient norm {one.norm:g}",
-                hints=("look at the image and its labels", "take it out of the list"),
             )
     far = [one for one in ranked if one.is_finite and one.score >= SUSPECT_SCORE]
     if far:
@@ -227,13 +227,7 @@ def check_scores(ranked: Sequence[Scored], place: str) -> Iterator[Finding]:
             f"{len(far)} of {len(ranked)} samples are {SUSPECT_SCORE:g} or more standard deviations worse than usual"
             f" for their number of objects; the worst, by {far[0].score:.1f}: {far[0].path}"
         )
-        yield Finding(
-            name="samples-suspect",
-            message=text,
-            severity=Severity.NOTE,
-            cause=Cause.DATA,
-            location=Location(place),
-        )
+        yield data_finding("samples-suspect", Location(place), text, severity=Severity.NOTE)
 
 
 def ruined_by_samples(place: str) -> Finding:

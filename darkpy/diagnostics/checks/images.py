@@ -26,7 +26,7 @@ from darkpy.diagnostics.checks.masks import inspect_masks
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ImageError
 from darkpy.files import ENCODING_HINT, UTF_16_PROBLEM, is_file, is_true
-from darkpy.finding import Cause, CfgEdit, Finding, Location, Remedy
+from darkpy.finding import CfgEdit, Finding, Location, Remedy, data_finding
 from darkpy.ops.boxes import iou
 
 DECODER_THREADS = 4
@@ -226,10 +226,6 @@ def check_whole(images: Sequence[InspectedImage]) -> Iterator[Finding]:
                 text = f"w = {w:g}, h = {h:g}: is the whole image; half of class {int(class_id)} has less than"
                 text = f"{text} {median_area[int(class_id)]:.2g} of it"
                 yield data_finding("box-huge", Location(image.label or "", line), text, "delete or correct the line")
-
-
-def data_finding(name: str, location: Location, message: str, *hints: str) -> Finding:
-    return Finding(name=name, message=message, cause=Cause.DATA, location=location, hints=hints)
 
 
 def readable_names(data: DataFile) -> Sequence[str]:

@@ -26,9 +26,9 @@ from darkpy.data.lists.paths import listed_folder, read_image_list
 from darkpy.data.lists.text_files import DataFile, blank_lines_text, read_names
 from darkpy.data.loading.datasets import DetectionData
 from darkpy.diagnostics.checks.duplicate_images import PRINT_SIDE_PX, find_copies
-from darkpy.diagnostics.checks.images import InspectedImage, data_finding
+from darkpy.diagnostics.checks.images import InspectedImage
 from darkpy.errors import DarkpyError
-from darkpy.finding import Cause, Finding, Location, Remedy, Severity
+from darkpy.finding import Cause, Finding, Location, Remedy, Severity, data_finding
 from darkpy.training.setup import TrainingSetup
 
 MAX_EMPTY_FRAC = 0.5
@@ -127,7 +127,7 @@ def check_balance(images: Sequence[InspectedImage], names: Sequence[str], place:
     if most > MAX_CLASS_RATIO * least:
         rare, often = names[int((count_K == least).nonzero()[0])], names[int(count_K.argmax())]
         text = f"{most} objects are {often} and {least} {rare}: a class this rare is hardly learned"
-        yield replace(data_finding("classes-uneven", Location(place), text), severity=Severity.NOTE)
+        yield data_finding("classes-uneven", Location(place), text, severity=Severity.NOTE)
 
 
 def check_repeats(images: Sequence[InspectedImage], place: str) -> Iterator[Finding]:
@@ -147,7 +147,7 @@ def check_repeats(images: Sequence[InspectedImage], place: str) -> Iterator[Find
             again += 1
     if again:
         text = f"{again} of {len(images)} images are listed more than once"
-        yield replace(data_finding("images-repeated", Location(place), text), severity=Severity.NOTE)
+        yield data_finding("images-repeated", Location(place), text, severity=Severity.NOTE)
 
 
 def check_leaks(
@@ -230,7 +230,8 @@ def check_labels(setup: TrainingSetup) -> Iterator[Finding]:
     mistake = _find_mistake(table, config.classes)
     if mistake is None and is_usable and len(table.problems) >= max(MIN_PROBLEMS, MIN_MISTAKE_FRAC * label_count):
         reason = f"{len(table.problems)} problems in {label_count} label files"
-        yield _labels_finding(str(setup.data.path), f"{reason}; the first: {table.problems[0]}", (_LINE_HINT,))
+        place = Location(str(setup.data.path))
+        yield data_finding(FINDING_NAME, place, f"{reason}; the first: {table.problems[0]}", _LINE_HINT)
         return
     if mistake is None and is_usable:
         return
@@ -248,7 +249,7 @@ def check_labels(setup: TrainingSetup) -> Iterator[Finding]:
         message = f"no image of the list has a usable object: {message}"
         hints = (*hints, "--allow-empty trains all the same")
     severity = Severity.WARNING if is_usable else Severity.ERROR
-    finding = _labels_finding(file, message, hints, severity)
+    finding = data_finding(FINDING_NAME, Location(file), message, *hints, severity=severity)
     yield replace(finding, remedies=_repair_remedies(setup.data.path, mistake.repair))
 
 
@@ -269,12 +270,6 @@ def _repair_remedies(data: Path, mistake: LabelMistake | None) -> tuple[Remedy, 
             command = ("darkpy", "dataset", "repair", str(data), "--mistake", mistake.value, "--out", str(folder))
             return (Remedy(command=command),)
     return ()
-
-
-def _labels_finding(file: str, message: str, hints: tuple[str, ...], severity: Severity = Severity.WARNING) -> Finding:
-    return Finding(
-        name=FINDING_NAME, message=message, severity=severity, cause=Cause.DATA, location=Location(file), hints=hints
-    )
 
 
 def _has_usable_box(table: LabelTable, config: DetectionAugmentConfig) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from darkpy.data.lists.mask_files import read_masks
 from darkpy.data.lists.paths import find_masks, label_nearby, mask_path
 from darkpy.errors import DarkpyError
-from darkpy.finding import Cause, Finding, Location, Severity, count_text
+from darkpy.finding import Cause, Finding, Location, Severity, count_text, data_finding
 
 MAX_READ_FILES = 50
 """Mask files that are read before a training, spread over the list."""
@@ -29,7 +29,7 @@ def check_mask_files(paths: Sequence[str], classes: int, place: Location) -> Ite
         message = (
             f"{len(unlabeled)} of {len(files)} images have no mask file, they are skipped; the first: {unlabeled[0]}"
         )
-        yield Finding(name="labels-missing", message=message, cause=Cause.DATA, location=place)
+        yield data_finding("labels-missing", place, message)
     existing = [file for file in files.values() if file is not None]
     step = -(-len(existing) // MAX_READ_FILES)
     sample = existing[::step]
@@ -55,14 +55,8 @@ def check_mask_files(paths: Sequence[str], classes: int, place: Location) -> Ite
         message = f"{len(wrong)} of {count} have wrong lines, which are left out; the first: {wrong[0]}"
         if not has_mask:
             message = f"none of {count} has a mask that can be used; the first problem: {wrong[0]}"
-        yield Finding(
-            name="mask-files",
-            message=message,
-            severity=Severity.WARNING if has_mask else Severity.ERROR,
-            cause=Cause.DATA,
-            location=place,
-            hints=(LINE_HINT,),
-        )
+        severity = Severity.WARNING if has_mask else Severity.ERROR
+        yield data_finding("mask-files", place, message, LINE_HINT, severity=severity)
 
 
 def inspect_masks(path: str, classes: int, w: int, h: int) -> Iterator[Finding]:
@@ -73,14 +67,11 @@ def inspect_masks(path: str, classes: int, w: int, h: int) -> Iterator[Finding]:
         place, _, message = error.message.partition(": ")
         text = f"{message}; the image is skipped in training"
         hint = "write the file, empty if there are no objects"
-        yield Finding(
-            name="label-missing", message=text, cause=Cause.DATA, location=Location.parse(place), hints=(hint,)
-        )
+        yield data_finding("label-missing", Location.parse(place), text, hint)
         return
     for problem in (file.fitting(w, h) if w else file).problems:
         place, _, message = problem.partition(": ")
-        hints = ("correct or delete the line",)
-        yield Finding(name="mask-line", message=message, cause=Cause.DATA, location=Location.parse(place), hints=hints)
+        yield data_finding("mask-line", Location.parse(place), message, "correct or delete the line")
 
 
 def _no_masks(path: str) -> Finding:
@@ -93,11 +84,4 @@ def _no_masks(path: str) -> Finding:
     if nearby := label_nearby(path):
         hint = f"there is {nearby}: if it has masks, move the mask files to {expected.parent}"
     message = f"has no masks at {expected}, nor has any other image of the list"
-    return Finding(
-        name="labels-absent",
-        message=message,
-        severity=Severity.ERROR,
-        cause=Cause.DATA,
-        location=Location(path),
-        hints=(hint,),
-    )
+    return data_finding("labels-absent", Location(path), message, hint, severity=Severity.ERROR)
