@@ -11,7 +11,7 @@ import click
 from darkpy.cli import console
 from darkpy.cli.commands.classifier import network_arguments, top_option
 from darkpy.cli.load import open_network
-from darkpy.cli.options import Command, LoadOptions, compose, json_option, max_pixels_option, network_options
+from darkpy.cli.options import Command, Decorator, LoadOptions, compose, json_option, max_pixels_option, network_options
 from darkpy.data.lists.text_files import read_data, read_top
 from darkpy.errors import DarkpyError
 from darkpy.evaluation.defaults import CLASSIFIER_BATCH_SIZE
@@ -86,48 +86,27 @@ _batch_option = click.option(
     show_default=True,
     help="Images per batch.",
 )
-_options = compose(top_option, json_option, network_options, max_pixels_option)
 
 
-@click.command(cls=Command, help=VALID_HELP)
-@network_arguments
-@_batch_option
-@_options
-def valid(
-    data: Path, cfg: Path, weights: Path, batch_size: int, top: int | None, as_json: bool, load: LoadOptions
-) -> int:
-    return _measure(data, cfg, weights, "", top, batch_size, as_json, load)
+def _valid_command(kind: str, help: str, *batch_option: Decorator) -> click.Command:
+    """Return `classifier validKIND`. batch_option: for one view of each image; several go through one by one."""
+
+    @click.command(f"valid{kind}", cls=Command, help=help)
+    @network_arguments
+    @compose(*batch_option, top_option, json_option, network_options, max_pixels_option)
+    def valid(
+        data: Path, cfg: Path, weights: Path, top: int | None, as_json: bool, load: LoadOptions, batch_size: int = 1
+    ) -> int:
+        return _measure(data, cfg, weights, kind, top, batch_size, as_json, load)
+
+    return valid
 
 
-@click.command(cls=Command, help=VALID_10_HELP)
-@network_arguments
-@_options
-def valid10(data: Path, cfg: Path, weights: Path, top: int | None, as_json: bool, load: LoadOptions) -> int:
-    return _measure(data, cfg, weights, "10", top, 1, as_json, load)
-
-
-@click.command(cls=Command, help=VALID_CROP_HELP)
-@network_arguments
-@_batch_option
-@_options
-def validcrop(
-    data: Path, cfg: Path, weights: Path, batch_size: int, top: int | None, as_json: bool, load: LoadOptions
-) -> int:
-    return _measure(data, cfg, weights, "crop", top, batch_size, as_json, load)
-
-
-@click.command(cls=Command, help=VALID_FULL_HELP)
-@network_arguments
-@_options
-def validfull(data: Path, cfg: Path, weights: Path, top: int | None, as_json: bool, load: LoadOptions) -> int:
-    return _measure(data, cfg, weights, "full", top, 1, as_json, load)
-
-
-@click.command(cls=Command, help=VALID_MULTI_HELP)
-@network_arguments
-@_options
-def validmulti(data: Path, cfg: Path, weights: Path, top: int | None, as_json: bool, load: LoadOptions) -> int:
-    return _measure(data, cfg, weights, "multi", top, 1, as_json, load)
+valid = _valid_command("", VALID_HELP, _batch_option)
+valid10 = _valid_command("10", VALID_10_HELP)
+validcrop = _valid_command("crop", VALID_CROP_HELP, _batch_option)
+validfull = _valid_command("full", VALID_FULL_HELP)
+validmulti = _valid_command("multi", VALID_MULTI_HELP)
 
 
 def _measure(
