@@ -14,14 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import darkpy
 from darkpy.errors import DarkpyError
 from darkpy.training.reports import UpdateReport
+from tests.squares import write_squares
 from tests.test_training_run import CFG, Recorder
 from tests.training.test_killed_runs import make_task
 
@@ -35,12 +34,7 @@ needs_full_disk = pytest.mark.skipif(not FULL_DISK.exists(), reason="no /dev/ful
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
-    for number in range(8):
-        pixels = np.full((32, 32, 3), 60, np.uint8)
-        pixels[8:20, 8:20, number % 2] = 250
-        Image.fromarray(pixels).save(f"data/{number}.png")
-        Path(f"data/{number}.txt").write_text(f"{number % 2} .4375 .4375 .375 .375\n")
-    Path("list.txt").write_text("".join(f"data/{number}.png\n" for number in range(8)))
+    write_squares(8, "data")
     Path("net.data").write_text("classes=2\ntrain=list.txt\nvalid=list.txt\nbackup=out\n")
     Path("net.cfg").write_text(CFG.format(updates=12, rate=0.001))
     return tmp_path

@@ -10,10 +10,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import darkpy
 from darkpy.diagnostics.monitor.policy import BadRunError
@@ -21,6 +19,7 @@ from darkpy.diagnostics.monitor.run_log import read_log
 from darkpy.diagnostics.preflight import MAX_BASE_BYTES
 from darkpy.errors import DarkpyError
 from darkpy.training.reports import CheckpointReport, UpdateReport, ValidationReport
+from tests.squares import write_squares
 
 # cfgs so small are warned of
 pytestmark = pytest.mark.filterwarnings("ignore::darkpy.DarkpyWarning")
@@ -97,12 +96,7 @@ class Recorder:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with eight images of two classes."""
     monkeypatch.chdir(tmp_path)
-    for number in range(8):
-        pixels = np.full((32, 32, 3), 60, np.uint8)
-        pixels[8:20, 8:20, number % 2] = 250
-        Image.fromarray(pixels).save(f"{number}.png")
-        Path(f"{number}.txt").write_text(f"{number % 2} .4375 .4375 .375 .375\n")
-    Path("list.txt").write_text("".join(f"{number}.png\n" for number in range(8)))
+    write_squares(8)
     Path("net.data").write_text("classes=2\ntrain=list.txt\nvalid=list.txt\nbackup=out\n")
     write_cfg()
     return tmp_path
@@ -212,6 +206,7 @@ LITTLE_MEMORY = """
 import resource, sys, torch
 import darkpy
 from darkpy.__main__ import main
+from tests.squares import write_squares
 
 class Limit:
     def on_update(self, report):

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import darkpy
 from darkpy.diagnostics.monitor.healthy_weights import EXPLODED_UPDATES, RISEN_UPDATES, HealthyWeights
@@ -21,6 +20,7 @@ from darkpy.errors import DarkpyError
 from darkpy.finding import CfgEdit, Finding, Remedy
 from darkpy.training.reports import UpdateReport
 from darkpy.training.trainer import Trainer
+from tests.squares import write_squares
 from tests.test_training_run import CFG, Recorder
 from tests.training.stream import cfg as stream_cfg
 
@@ -34,12 +34,7 @@ HEALTHY = Path("out/net_healthy.weights")
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    for number in range(4):
-        pixels = np.full((32, 32, 3), 60, np.uint8)
-        pixels[8:20, 8:20, number % 2] = 250
-        Image.fromarray(pixels).save(f"{number}.png")
-        Path(f"{number}.txt").write_text(f"{number % 2} .4375 .4375 .375 .375\n")
-    Path("list.txt").write_text("".join(f"{number}.png\n" for number in range(4)))
+    write_squares(4)
     Path("net.data").write_text("classes=2\ntrain=list.txt\nbackup=out\n")
     Path("net.cfg").write_text(RUINED_CFG)
     return tmp_path

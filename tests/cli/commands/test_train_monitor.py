@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import darkpy
 from darkpy.diagnostics.monitor.run_log import read_log
 from tests.cli.conftest import Run
+from tests.squares import write_squares
 
 CFG = """[net]
 batch=4
@@ -48,12 +47,7 @@ LOG = Path("out/net.health.jsonl")
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    for number in range(8):
-        pixels = np.full((32, 32, 3), 60, np.uint8)
-        pixels[8:20, 8:20, number % 2] = 250
-        Image.fromarray(pixels).save(f"{number}.png")
-        Path(f"{number}.txt").write_text(f"{number % 2} .4375 .4375 .375 .375\n")
-    Path("list.txt").write_text("".join(f"{number}.png\n" for number in range(8)))
+    write_squares(8)
     Path("net.data").write_text("classes=2\ntrain=list.txt\nbackup=out\nsavelast=1\n")
     write_cfg()
     return tmp_path
