@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from numbers import Integral, Real
 from typing import Literal
 
@@ -17,6 +18,9 @@ from darkpy.evaluation.tracker import Tracker
 from darkpy.network import Network, require_network
 from darkpy.sources.frames import FrameSource, ImageSource, OneImage, is_in_memory, open_frames
 from darkpy.sources.pixels import ChannelOrder
+
+MAX_BATCH_BFLOPS = 64.0
+"""Operations of a batch of a video's frames on a CPU: half a second of two slow cores. More would gain little."""
 
 
 def detect(
@@ -52,7 +56,8 @@ def detect(
     tree_thresh: darknet's `-hier`, for class trees.
     letterbox: keep the image's proportions; None takes the dialect's (pjreddie yes, AlexeyAB by [net] letter_box).
     channel_order: "bgr" for arrays of OpenCV (cv2); files, bytes and Pillow images know their own.
-    batch_size: images at a time, or tiles; None takes a fast one.
+    batch_size: images at a time, or tiles; None takes a fast one, up to 8 frames of a video's file. 1 yields the result
+        of each frame before the next one is computed.
     tiles: detect on overlapping parts of large images, and join the boxes: "auto" for tiles of the network's size, or
         columns and rows as "4x3" or (4, 3).
     track: follow objects from each image to the next, and number them in `Result.track_ids`.
@@ -76,18 +81,13 @@ def detect(
         raise DarkpyError(message, hint="leave out batch_size")
     tracker = Tracker() if track else None
 
+    size = batch_size or usual_batch_size(network, frames, grid)
+    loading = {"prefetch": not frames.is_live, "keep_state": frames.is_stream}
+
     def results() -> Iterator[Result]:
         try:
-            for result in detect_frames(
-                network,
-                frames,
-                by_class,
-                options,
-                batch_size=batch_size or (1 if frames.is_stream and grid is None else BATCH_SIZE),
-                prefetch=not frames.is_live,
-                keep_state=frames.is_stream,
-                tiles=grid,
-            ):
+            batches = detect_frames(network, frames, by_class, options, batch_size=size, tiles=grid, **loading)
+            for result in chain.from_iterable(batches):
                 if result.error is not None and on_error == "raise":
                     raise result.error
                 yield (result if tracker is None else tracker.update(result)).by_score()
@@ -97,6 +97,22 @@ def detect(
             frames.close()
 
     return results()
+
+
+def usual_batch_size(network: Network, frames: FrameSource, tiles: TileGrid | None = None) -> int:
+    """Return the number of images, or tiles, that are detected at a time where the user names none.
+
+    Frames of a camera or stream, and those that layers with a memory see, come one by one. Of a video's file there are
+    as many as the CPU computes in a moment, so that an interruption or a viewer does not wait long.
+    """
+    if tiles is not None:
+        return BATCH_SIZE
+    if network.has_memory and frames.is_stream:
+        return 1
+    largest = BATCH_SIZE if frames.max_batch is None else min(BATCH_SIZE, frames.max_batch)
+    if frames.is_stream and network.device.type == "cpu":
+        largest = min(largest, int(MAX_BATCH_BFLOPS / max(network.plan.bflops, 1)))
+    return max(1, largest)
 
 
 def _check_arguments(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from darkpy.evaluation.result import Result
     from darkpy.evaluation.video_writer import VideoWriter
     from darkpy.network import Network
+    from darkpy.sources.frames import FrameSource
 
 
 MAX_CALIBRATION_IMAGES = 32
@@ -45,13 +46,14 @@ def open_network(
     accelerated: bool = True,
     examples: Sequence[Path] = (),
     batch_size: int | None = None,
+    frames: FrameSource | None = None,
 ) -> Network:
     """Load a network with its weights for single images, whatever the time_steps of its training.
 
     accelerated: False keeps every layer's own output, as comparisons need.
     examples: the images to come, if they are known: they calibrate int8 when the options name none, and kernels are
         not measured for a few.
-    batch_size: of most calls; None is that of detection.
+    batch_size: of most calls; None is that of detection. frames: a video to detect on.
     Raises: DarkpyError for an unusable device or an unsupported combination of options, ConfigError, WeightsError.
     """
     from darkpy.ops.device import find_device
@@ -69,17 +71,22 @@ def open_network(
     if not accelerated:
         return network
     from darkpy.data.lists.paths import expand_paths
+    from darkpy.detection_run import usual_batch_size
     from darkpy.evaluation.detect import BATCH_SIZE
     from darkpy.inference.accelerate import InferenceConfig, accelerate
 
     use_physical_cores()
     keep_freed_memory()
+    if frames is None:
+        usual = min(batch_size or BATCH_SIZE, len(examples))
+    else:
+        usual = batch_size or usual_batch_size(network, frames)
     config = InferenceConfig(
         engine=options.engine,
         precision=options.precision,
         compiled=options.compiled,
         tune="off" if options.tune is None and 0 < len(examples) < FEWEST_TUNED_IMAGES else options.tune,
-        batch=max(1, min(batch_size or BATCH_SIZE, len(examples))),
+        batch=max(1, usual),
         low_memory=options.low_memory,
     )
     images: list[torch.Tensor] = []

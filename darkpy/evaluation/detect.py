@@ -205,8 +205,8 @@ def detect_frames(
     prefetch: bool = True,
     keep_state: bool = False,
     tiles: TileGrid | None = None,
-) -> Iterator[Result]:
-    """Yield the detections on each frame, in the order of the heads; an unreadable frame yields its error.
+) -> Iterator[list[Result]]:
+    """Yield the detections on each batch of frames, in the order of the heads; an unreadable frame has its error.
 
     Boxes with NaN or infinite values are left out, and one warning at the end counts them.
     prefetch, keep_state, tiles: as in `detect_batches`; with batch_size 1 and prefetch False each result is yielded
@@ -226,11 +226,12 @@ def detect_frames(
     )
     dialect = network.plan.dialect
     for images, detections in batches:
-        for status, frame, _ in images:
-            if status.error is not None:
-                yield Result(source=frame, class_names=tuple(names), dialect=dialect, error=status.error)
-            else:
-                yield to_result(detections[0], status.index, names, options.thresh or 0, frame, status.size, dialect)
+        yield [
+            to_result(detections[0], status.index, names, options.thresh or 0, frame, status.size, dialect)
+            if status.error is None
+            else Result(source=frame, class_names=tuple(names), dialect=dialect, error=status.error)
+            for status, frame, _ in images
+        ]
 
 
 def detect_batches(

@@ -11,7 +11,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from darkpy.errors import DarkpyError
-from darkpy.sources.video import import_av
+from darkpy.sources.video import PixelConverter, import_av
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -59,6 +59,7 @@ class VideoWriter:
             raise DarkpyError(f"{path}: PyAV was built without an encoder for {suffix}", hint="use .avi")
         self._codec = encoders[0]
         self._has_times = suffix not in CONSTANT_RATE_SUFFIXES
+        self._converter = PixelConverter()
         self._last_tick = -1
         self._has_failed = False
         self._stream: VideoStream | None = None
@@ -74,16 +75,21 @@ class VideoWriter:
 
     def write(self, image: NDArray[np.uint8] | PIL.Image.Image, time_s: float | None = None) -> None:
         """Add an RGB frame. All are resized to the first one. Raises: DarkpyError when it cannot be written."""
-        pixels_HW3 = np.asarray(image)
-        height, width = pixels_HW3.shape[:2]
+        if isinstance(image, PIL.Image.Image):
+            # as Pillow keeps it, without taking the fourth byte of each pixel out
+            pixels_HWC = np.frombuffer(image.tobytes("raw", "RGBX"), np.uint8).reshape(image.height, image.width, 4)
+        else:
+            pixels_HWC = image
+        height, width, channels = pixels_HWC.shape
         if height % 2 or width % 2:  # H.264 halves the resolution of colors: an odd edge is repeated
-            pixels_HW3 = np.pad(pixels_HW3, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            pixels_HWC = np.pad(pixels_HWC, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         try:
             if self._stream is None:
-                self._stream = self._add_stream(pixels_HW3.shape[1], pixels_HW3.shape[0])
+                self._stream = self._add_stream(pixels_HWC.shape[1], pixels_HWC.shape[0])
             stream = self._stream
-            frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels_HW3), format="rgb24")
-            frame = frame.reformat(width=stream.width, height=stream.height, format="yuv420p")
+            pixel_format = "rgb24" if channels == 3 else "rgba"
+            frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels_HWC), format=pixel_format)
+            frame = self._converter.convert(frame, "yuv420p", stream.width, stream.height)
             if self._has_times and time_s is not None:
                 tick = max(round(time_s * CLOCK_HZ), self._last_tick + 1)
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Protocol
 
 from darkpy.errors import DarkpyError, ImageError
@@ -70,7 +71,7 @@ class DetectionTask:
             prefetch=False,
             tiles=self.tiles,
         )
-        for result in results:
+        for result in chain.from_iterable(results):
             if result.error is not None:
                 yield result.error
                 continue

@@ -98,6 +98,7 @@ class FrameSource(Protocol):
     count: number of frames; None if it is not known before the end.
     is_stream: the frames belong together: layers with a memory go on from one to the next.
     is_live: the frames come in their own time, and are not loaded ahead.
+    max_batch: number of frames that may be waited for to be used together; None if only the user's memory limits it.
     """
 
     @property
@@ -108,6 +109,9 @@ class FrameSource(Protocol):
 
     @property
     def is_live(self) -> bool: ...
+
+    @property
+    def max_batch(self) -> int | None: ...
 
     def __iter__(self) -> Iterator[Frame]: ...
 
@@ -122,6 +126,7 @@ class FrameList:
     frames: Sequence[Frame]
     is_stream: bool = False
     is_live: bool = False
+    max_batch: None = None
 
     @property
     def count(self) -> int:
@@ -143,6 +148,7 @@ class GeneratedFrames:
     is_stream: bool = True
     is_live: bool = True
     count: None = None
+    max_batch: int = 1
 
     def __iter__(self) -> Iterator[Frame]:
         for index, item in enumerate(self.items):
@@ -167,7 +173,7 @@ def open_frames(source: ImageSource | FrameSource, *, channel_order: ChannelOrde
     source: a path (image file, folder, glob pattern, or list file .txt or .list with a path per line), encoded bytes, a
         numpy array, a Pillow image, a tensor, a sequence of these, a generator of images and paths of images, a video
         file, the number of a camera, or the URL of a stream.
-    channel_order: of arrays and tensors.
+    channel_order: of arrays and tensors; that of an open source cannot be changed.
     Raises: DarkpyError when the source is of no known kind, or a folder, glob or list names no image. An image that
         cannot be read raises where it is loaded.
     """
@@ -176,6 +182,9 @@ def open_frames(source: ImageSource | FrameSource, *, channel_order: ChannelOrde
             f"channel_order={channel_order!r} is unknown", hint='use "rgb", or "bgr" for images of OpenCV (cv2)'
         )
     if isinstance(source, FrameSource):
+        if channel_order != "rgb":
+            message = f"channel_order={channel_order!r} comes too late: the source is open"
+            raise DarkpyError(message, hint="give it to open_frames, where the source is opened")
         return source
     if isinstance(source, np.integer):
         source = int(source)

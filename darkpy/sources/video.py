@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-FILE_QUEUE_FRAMES = 4
+MAX_AHEAD_FRAMES, MAX_AHEAD_PIXELS = 8, 1 << 24
+"""Frames of a file that are decoded ahead, and as many again that are used together: eight of 1920 x 1080."""
 MAX_RECONNECT_TRIES = 5
 FIRST_RECONNECT_PAUSE_SECONDS = 0.5
 """Pause before the first try to reconnect; each one is twice as long as the one before."""
@@ -47,6 +48,8 @@ _STREAM_OPTIONS = {
 }
 _FILE_OPTIONS = {"protocol_whitelist": "file,crypto,data"}  # a playlist must not open a connection
 _PIPE_OPTIONS = _FILE_OPTIONS | {"analyzeduration": "1000000"}
+THREADED_AV_VERSION = 17
+"""First version of PyAV that converts a frame with several threads."""
 _MAX_PIXELS = 2**31 - 1
 """Largest limit that FFmpeg takes."""
 
@@ -60,6 +63,21 @@ def import_av() -> Any:
         raise DarkpyError("videos and cameras need the package av (PyAV)", hint=hint) from error
     av.logging.set_level(None)  # the decoders' own messages, by the hundred for one damaged file
     return av
+
+
+class PixelConverter:
+    """Conversion of frames to another format and size, by one thread: several wait longer than they work."""
+
+    def __init__(self) -> None:
+        av = import_av()
+        self._reformatter = av.video.reformatter.VideoReformatter()
+        # before, one thread was all there is
+        self._threads = {"threads": 1} if int(av.__version__.partition(".")[0]) >= THREADED_AV_VERSION else {}
+
+    def convert(self, frame: VideoFrame, pixel_format: str, w: int | None = None, h: int | None = None) -> VideoFrame:
+        """Return a frame in FFmpeg's `pixel_format`; one that is so already is returned as it is."""
+        converted: VideoFrame = self._reformatter.reformat(frame, w, h, pixel_format, **self._threads)
+        return converted
 
 
 class VideoFrames:
@@ -102,7 +120,11 @@ class VideoFrames:
         is_image = self._container.format.name.endswith("_pipe")
         self.is_live = not has_end and not is_image and self._address()[2] is not _FILE_OPTIONS
         self._can_reconnect = self.is_live and isinstance(self._source, str) and "://" in self._source
-        self._queue: Handoff[Frame] = Handoff(1 if self.is_live else FILE_QUEUE_FRAMES, drops_oldest=self.is_live)
+        ahead = min(MAX_AHEAD_FRAMES, MAX_AHEAD_PIXELS // max(1, track.width * track.height))
+        self.max_batch = 1 if self.is_live else max(1, ahead)
+        """Number of frames that may be waited for to be used together: one of a live source."""
+        self._queue: Handoff[Frame] = Handoff(self.max_batch, drops_oldest=self.is_live)
+        self._converter = PixelConverter()
         self._thread: threading.Thread | None = None
 
     @property
@@ -300,7 +322,7 @@ class VideoFrames:
         """Convert to RGB, the right way up. Raises: ImageError for a frame above the limit of pixels."""
         if not self._fits(decoded.width, decoded.height):
             raise ImageError(f"{self.name}: frame {index} has {decoded.width} x {decoded.height} pixels")
-        pixels_HWC: NDArray[Any] = decoded.to_ndarray(format="rgb24")
+        pixels_HWC: NDArray[Any] = self._converter.convert(decoded, "rgb24").to_ndarray()
         quarter_turns = round((getattr(decoded, "rotation", 0) or 0) / 90) % 4  # counterclockwise
         if quarter_turns:
             pixels_HWC = np.ascontiguousarray(np.rot90(pixels_HWC, quarter_turns))

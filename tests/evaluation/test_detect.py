@@ -70,7 +70,7 @@ def detect(
     options: DetectOptions | None = None,
     **batches: Any,
 ) -> Iterator[Result]:
-    return detect_frames(model, map(Frame.of_file, paths), names, options, **batches)
+    return itertools.chain.from_iterable(detect_frames(model, map(Frame.of_file, paths), names, options, **batches))
 
 
 def boxes(results: Iterable[Result]) -> list[tuple[float, float, float, float]]:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from darkpy.errors import DarkpyError
 from darkpy.evaluation.video_writer import VideoWriter
+from darkpy.sources import video
 from tests.cli.videos import read_video
 
 NOISE = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
@@ -35,6 +37,20 @@ def test_a_full_disk_is_one_error_and_no_crash(tmp_path: Path, suffix: str, is_f
         writer.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("width", [320, 319])
+@pytest.mark.parametrize("first_version", [17, 99])
+def test_a_drawing_is_written_as_its_array(
+    tmp_path: Path, width: int, first_version: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video, "THREADED_AV_VERSION", first_version)
+    pixels_HW3 = np.ascontiguousarray(NOISE[:, :width])
+    for name, image in (("array.mp4", pixels_HW3), ("drawing.mp4", Image.fromarray(pixels_HW3))):
+        writer = VideoWriter(tmp_path / name, 10)
+        writer.write(image)
+        writer.close()
+    assert (tmp_path / "array.mp4").read_bytes() == (tmp_path / "drawing.mp4").read_bytes()
 
 
 def test_frames_of_another_size_are_fitted_to_the_first(tmp_path: Path) -> None:

@@ -141,7 +141,9 @@ def test_quick_video_bench_reports_the_rate_relative_to_forward_and_the_cpu_time
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "bench.json").read_text())
     assert result["frames"] == 6 and "6 frames of 64 x 48, h264" in done.stdout
-    assert set(result["runners"]) == {"forward alone", "darkpy detect", "detector demo -out_filename"}
+    forward_batches = "forward alone, 8 frames a call"
+    assert set(result["runners"]) == {"forward alone", forward_batches, "darkpy detect", "detector demo -out_filename"}
+    assert result["batch"] == 8
     assert result["ratios"]["CPU ms a frame: decode"]["middle"] > 0
 
 

@@ -70,11 +70,12 @@ def open_detect(job: DetectionJob) -> tuple[str, Run]:
 
     names = [str(index) for index in range(max(head.class_count for head in network.heads))]
     source = job.paths if len(job.paths) > 1 else job.paths[0]
+    options: dict[str, Any] = {"thresh": THRESH, "nms": NMS_THRESH, "batch_size": job.batch}
 
     def run() -> Outputs:
         return [
             np.array(
-                [len(result) for result in darkpy.detect(network, source, names, thresh=THRESH, nms=NMS_THRESH)],
+                [len(result) for result in darkpy.detect(network, source, names, **options)],
                 np.float32,
             )
         ]

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from itertools import cycle
+from contextlib import ExitStack, closing, contextmanager
+from itertools import cycle, islice
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -55,10 +55,17 @@ def bench_video(arguments: argparse.Namespace) -> dict[str, Any]:
         video = arguments.video or _make_video(folder / "film.mp4", arguments)
         text, frames = _describe(video)
         weights = weights_file(arguments, folder)
-        job = DetectionJob(arguments.cfg, weights, (str(video),), frames, 1, arguments.threads)
+        single = DetectionJob(arguments.cfg, weights, (str(video),), frames, 1, arguments.threads)
+        job = single._replace(batch=_batch_size(single))
+        forward_batches = f"{FORWARD}, {job.batch} frames a call"
         runners: list[Runner] = []
-        for name, opener in ((FORWARD, open_forward), (DETECT, open_detect), (STAGES_RUNNER, open_stages)):
-            runners.append(Worker(name, opener, job))
+        for name, opener, job_of in (
+            (FORWARD, open_forward, single),
+            (forward_batches, open_forward, job),
+            (DETECT, open_detect, job),
+            (STAGES_RUNNER, open_stages, job),
+        ):
+            runners.append(Worker(name, opener, job_of))
             stack.callback(runners[-1].close)
             if runners[-1].fault is not None:
                 sys.exit(runners[-1].fault)
@@ -68,14 +75,16 @@ def bench_video(arguments: argparse.Namespace) -> dict[str, Any]:
         assert isinstance(stages, Worker)
         ms_RS = [stages.outputs()[0].tolist() for _ in range(STAGE_ROUNDS)]
     cpu_ms: dict[str, list[float]] = dict(zip(STAGES, map(list, zip(*ms_RS, strict=True)), strict=True))
-    needed = [sum(values) for values in zip(*(cpu_ms[name] for name in DETECT_STAGES), strict=True)]
     ratios = {
-        f"rate of {name} over that of {FORWARD}": Quartiles.of_ratios(times[FORWARD], times[name])
+        f"rate of {name} over that of {base}": Quartiles.of_ratios(times[base], times[name])
+        for base in (FORWARD, forward_batches)
         for name in (DETECT, DEMO)
     }
-    ratios["limit: share of the forward pass in the CPU time of the stages of detect"] = Quartiles.of_ratios(
-        cpu_ms["forward"], needed
-    )
+    for name, stages_of in ((DETECT, DETECT_STAGES), (DEMO, (*DETECT_STAGES, *DRAW_STAGES))):
+        needed = [sum(values) for values in zip(*(cpu_ms[stage] for stage in stages_of), strict=True)]
+        ratios[f"limit: share of the forward pass in the CPU time of {name}"] = Quartiles.of_ratios(
+            cpu_ms["forward"], needed
+        )
     ratios |= {f"CPU ms a frame: {name}": Quartiles.of(values) for name, values in cpu_ms.items()}
     times = {name: [duration / frames for duration in seconds] for name, seconds in times.items()}
     return {
@@ -83,12 +92,23 @@ def bench_video(arguments: argparse.Namespace) -> dict[str, Any]:
         "cfg": str(arguments.cfg),
         "weights": str(arguments.weights or "random"),
         "frames": frames,
+        "batch": job.batch,
         "threads": arguments.threads,
         "rounds": arguments.rounds,
         "machine": machine,
         "ratios": ratios,
         "runners": describe(runners, times),
     }
+
+
+def _batch_size(job: DetectionJob) -> int:
+    """Return the number of frames that the commands detect at a time."""
+    network = open_network(job)
+    from darkpy.detection_run import usual_batch_size
+    from darkpy.sources.frames import open_frames
+
+    with closing(open_frames(job.paths[0])) as frames:
+        return usual_batch_size(network, frames)
 
 
 def _describe(video: Path) -> tuple[str, int]:
@@ -129,19 +149,23 @@ class DemoCommand:
 
 
 def open_stages(job: DetectionJob) -> tuple[str, Run]:
-    """Open a runner whose output is the CPU time in ms that each stage takes for a frame, all threads together."""
+    """Open a runner whose output is the CPU time in ms that each stage takes for a frame, all threads together.
+
+    Frames are decoded and fitted one by one, and go through the network in batches.
+    """
     network = open_network(job)
     import av
     import torch
 
     import darkpy
-    from darkpy.data.loading.images import Image, prepare
+    from darkpy.data.loading.images import Image, prepare, stack
     from darkpy.evaluation.detect import DetectOptions, postprocess
     from darkpy.evaluation.result import Result, to_result
     from darkpy.evaluation.video_writer import VideoWriter
     from darkpy.sources.frames import Frame
 
     options = DetectOptions(thresh=THRESH, nms=NMS_THRESH).resolved(network)
+    letterbox = bool(options.letterbox)
     net = network.plan.input_shape
     names = [str(index) for index in range(max(head.class_count for head in network.heads))]
     video = Path(job.paths[0])
@@ -161,23 +185,25 @@ def open_stages(job: DetectionJob) -> tuple[str, Run]:
             frames = container.decode(video=0)
             while True:
                 with stage("decode"):
-                    decoded = next(frames, None)
-                if decoded is None:
+                    decoded = list(islice(frames, job.batch))
+                if not decoded:
                     break
                 with stage("convert to RGB"):
-                    image = Image(video, decoded.to_ndarray(format="rgb24"))
+                    images = [Image(video, frame.to_ndarray(format="rgb24")) for frame in decoded]
                 with stage("fit to the network"):
-                    x_BCHW = prepare(image, net.w, net.h, letterbox=bool(options.letterbox))[None]
+                    x_BCHW = stack([prepare(image, net.w, net.h, letterbox=letterbox) for image in images])
                 with stage("forward"):
                     outputs_BCHW = network(x_BCHW)
                 with stage("boxes"):
-                    size = (image.w, image.h)
-                    detections = postprocess(network, outputs_BCHW, [size], options)
-                    result = to_result(detections, 0, names, THRESH, Frame(image.pixels_HWC), size)
-                if len(results) < DRAWN_FRAMES:
-                    results.append(result)
+                    sizes = [(image.w, image.h) for image in images]
+                    detections = postprocess(network, outputs_BCHW, sizes, options)
+                    found = [
+                        to_result(detections, index, names, THRESH, Frame(image.pixels_HWC), sizes[index])
+                        for index, image in enumerate(images)
+                    ]
+                results += found[: DRAWN_FRAMES - len(results)]
         with stage(ALL_OF_DETECT):
-            for _ in darkpy.detect(network, video, names, thresh=THRESH, nms=NMS_THRESH):
+            for _ in darkpy.detect(network, video, names, thresh=THRESH, nms=NMS_THRESH, batch_size=job.batch):
                 pass
         with stage("draw"):
             drawn = [result.draw() for result in results]

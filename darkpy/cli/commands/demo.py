@@ -143,8 +143,9 @@ def demo(
     demo: _DemoOptions,
     streams: StreamOptions,
 ) -> int:
+    from darkpy.detection_run import usual_batch_size
     from darkpy.evaluation.counting import ObjectCounter
-    from darkpy.evaluation.detect import BATCH_SIZE, DetectOptions, detect_frames
+    from darkpy.evaluation.detect import DetectOptions, detect_frames
     from darkpy.evaluation.tiles import TileGrid
     from darkpy.evaluation.tracker import Tracker
     from darkpy.sources.video import VideoFrames
@@ -165,7 +166,9 @@ def demo(
         if streams.are_used:
             once = demo.time_limit_sec is not None
             viewers = open_things.enter_context(_open_streams(streams, cfg.stem, frames.name, post_once=once))
-        network = open_network(cfg, weights, load, batch_size=1)
+        # viewers see each frame as it comes
+        batch_size = 1 if demo.benchmark or (viewers and per_frame.tiles is None) else None
+        network = open_network(cfg, weights, load, batch_size=batch_size, frames=frames)
         names = class_names(network, names_file)
         options = DetectOptions(thresh=thresh, tree_thresh=hier, nms=nms, letterbox=letterbox)
         if demo.time_limit_sec is not None:
@@ -182,18 +185,20 @@ def demo(
         grid = None if per_frame.tiles is None else TileGrid.parse(per_frame.tiles)
         counter = ObjectCounter(*per_frame.regions) if per_frame.regions else None
         tracker = Tracker() if per_frame.track or (counter and counter.needs_tracks) else None
-        for result in detect_frames(
+        for results in detect_frames(
             network,
             frames,
             names,
             options,
-            batch_size=1 if grid is None else BATCH_SIZE,
+            batch_size=batch_size or usual_batch_size(network, frames, grid),
             prefetch=not frames.is_live,
             keep_state=True,
             tiles=grid,
         ):
-            shown = (tracker.update(result) if tracker else result).visible()
-            report.add(counter.update(shown) if counter else shown)
+            report.count(len(results))
+            for result in results:
+                shown = (tracker.update(result) if tracker else result).visible()
+                report.add(counter.update(shown) if counter else shown)
     console.info(report.summary(frames))
     return 128 + received[0] if received else 0
 
@@ -252,11 +257,15 @@ class _DemoReport:
     def __exit__(self, *_: object) -> None:
         """Finish all files. Raises: DarkpyError when one cannot be written."""
         self._closing.close()
+        self._rate.count(0)  # the time in which they were finished belongs to the run
+
+    def count(self, frames: int) -> None:
+        """Count frames whose results have come together."""
+        self._rate.count(frames)
 
     def add(self, result: Result) -> None:
         if result.error is not None:
             raise result.error
-        self._rate.count()
         is_alexeyab = self.dialect is Dialect.ALEXEYAB
         ordered = formats.left_to_right(result.objects) if is_alexeyab else result.objects
         lines = "".join(
@@ -343,24 +352,29 @@ class _FrameRate:
     """Frames per second, from the times at which results came."""
 
     def __init__(self) -> None:
-        self.frames = 0
-        self._start = perf_counter()
-        self._times: deque[float] = deque([self._start])
+        self._start_s = perf_counter()
+        self._counts: deque[tuple[float, int]] = deque([(self._start_s, 0)])
+        """Time, and number of frames until then, of the last counts."""
 
-    def count(self) -> None:
-        self.frames += 1
-        self._times.append(perf_counter())
-        while len(self._times) > 2 and self._times[-1] - self._times[0] > RATE_WINDOW_SECONDS:
-            self._times.popleft()
+    def count(self, frames: int = 1) -> None:
+        """Count frames whose results have just come."""
+        self._counts.append((perf_counter(), self.frames + frames))
+        while len(self._counts) > 2 and self._counts[-1][0] - self._counts[0][0] > RATE_WINDOW_SECONDS:
+            self._counts.popleft()
+
+    @property
+    def frames(self) -> int:
+        return self._counts[-1][1]
 
     @property
     def seconds(self) -> float:
-        return self._times[-1] - self._start
+        return self._counts[-1][0] - self._start_s
 
     @property
     def recent(self) -> float:
         """Frames per second over the last second."""
-        return (len(self._times) - 1) / max(self._times[-1] - self._times[0], 1e-9)
+        (first_s, before), (last_s, frames) = self._counts[0], self._counts[-1]
+        return (frames - before) / max(last_s - first_s, 1e-9)
 
     @property
     def average(self) -> float:

@@ -53,8 +53,6 @@ from darkpy.files import fit_name
 from darkpy.finding import printable
 
 if TYPE_CHECKING:
-    import PIL.Image
-
     from darkpy.evaluation.counting import ObjectCounter
     from darkpy.evaluation.result import Result
     from darkpy.sources.handoff import Worker
@@ -179,7 +177,7 @@ _output_options = collect(
     "--batch-size",
     type=click.IntRange(1, MAX_BATCH_SIZE),
     metavar="N",
-    help="Images per batch, or tiles.  [default: 8]",
+    help="Images per batch, frames of a video's file, or tiles.  [default: 8; fewer frames for large networks]",
 )
 @frame_options
 @click.option("-ext_output", is_flag=True, expose_value=False, hidden=True)  # always on here
@@ -225,12 +223,14 @@ def detect(
         names = read_data(data).find_names()
     if names is None and model is not None:
         names = model.names
-    network = open_network(cfg, weights_file, load, examples=paths or (), batch_size=batch_size)
+    frames = None if video is None else open_frames(video)
+    if frames is not None and frames.is_live and per_frame.tiles is None:
+        batch_size = 1  # each frame of a camera is shown as it comes
+    network = open_network(cfg, weights_file, load, examples=paths or (), batch_size=batch_size, frames=frames)
     if thresh is None and network.plan.dialect is Dialect.ALEXEYAB:
         thresh = ALEXEYAB_THRESH
     names_by_class = class_names(network, names)
     writer.choose_classes(names_by_class)
-    frames = None if video is None else open_frames(video)
     source = frames or (ask_paths(prompt_on_stderr=is_for_programs) if paths is None else paths)
     results: Iterable[Result] = detect(
         network,
@@ -240,10 +240,11 @@ def detect(
         nms=nms,
         tree_thresh=hier,
         letterbox=letterbox,
-        batch_size=batch_size if paths is not None or per_frame.tiles is not None else 1,
+        batch_size=1 if paths is None and frames is None and per_frame.tiles is None else batch_size,
         tiles=per_frame.tiles,
         track=is_tracked,
         on_error="yield",
+        keep_images=frames is not None and outputs.out is not None,  # another thread draws them
     )
     if paths is not None:
         results = console.track(results, len(paths))
@@ -300,7 +301,7 @@ class _Writer:
     ) -> None:
         self.options, self.counter = options, counter
         self.is_video = video is not None
-        self._encoding: Worker[tuple[PIL.Image.Image, float | None]] | None = None
+        self._drawing: Worker[Result] | None = None
         self._closing = ExitStack()
         self.draws_predictions = not (options.out or options.as_json or options.as_json_lines or options.as_csv) and (
             video is None and (paths is None or len(paths) == 1)
@@ -358,8 +359,7 @@ class _Writer:
                 drawing = drawing_path(name, options.out) if options.out else named
                 style = (options.line_width, not options.hide_labels, not options.hide_scores)
                 if self.is_video and options.out is not None:
-                    drawn = shown.draw(line_width=style[0], labels=style[1], scores=style[2])
-                    self._write_frame(drawn, shown, options.out)
+                    self._write_frame(shown, options.out, *style)
                 elif options.out is not None:
                     self.files.write(shown.path, drawing, partial(write_drawing, shown, drawing, *style))
                 elif options.drawing is not None or self.draws_predictions:
@@ -370,15 +370,19 @@ class _Writer:
                     self._save_labels(shown, text_path(name, options.save_labels))
             yield shown
 
-    def _write_frame(self, drawn: PIL.Image.Image, result: Result, folder: Path) -> None:
-        """Give a frame to the thread that encodes the video, which is opened with the first one."""
+    def _write_frame(self, result: Result, folder: Path, line_width: int | None, labels: bool, scores: bool) -> None:
+        """Give a frame to the thread that draws and encodes the video, which is opened with the first one."""
         from darkpy.sources.handoff import Worker
 
-        if self._encoding is None:
+        if self._drawing is None:
             video = self._closing.enter_context(closing(open_video_file(result.path, folder)))
-            self._encoding = Worker(lambda frame: video.write(*frame))
-            self._closing.callback(self._encoding.finish)
-        self._encoding.put((drawn, result.time))
+
+            def write(frame: Result) -> None:
+                video.write(frame.draw(line_width=line_width, labels=labels, scores=scores), frame.time)
+
+            self._drawing = Worker(write)
+            self._closing.callback(self._drawing.finish)
+        self._drawing.put(result)
 
     def _save_labels(self, result: Result, path: Path) -> None:
         if path.exists() and not self.options.overwrite and self.files.image_of(path) in ("", result.path):

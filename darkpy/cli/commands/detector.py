@@ -96,7 +96,7 @@ def test(
     with closing(report):  # Ctrl-C, too, leaves the detections so far
         for path in (image,) if image else ask_paths():
             start = perf_counter()
-            (result,) = detect_frames(network, [Frame.of_file(path)], names, options, batch_size=1, prefetch=False)
+            ((result,),) = detect_frames(network, [Frame.of_file(path)], names, options, batch_size=1, prefetch=False)
             report.add(result, perf_counter() - start)
     return 2 if report.has_failed else 0
 

@@ -18,8 +18,11 @@ from urllib.request import urlopen
 
 import av
 import pytest
+import torch
 from PIL import Image
 
+from darkpy.cli.commands.demo import _FrameRate
+from darkpy.network import Network
 from tests.cli.conftest import Run
 from tests.cli.videos import H, W, bar_position, network_camera, read_video, write_video
 
@@ -46,6 +49,34 @@ def test_lines_are_alexeyabs(film: str, run: Run) -> None:
 def test_pjreddies_lines_have_the_rate_first(film: str, run: Run) -> None:
     _, out, _ = run(*DEMO, film, *CPU, "--dialect", "pjreddie", "-s", "5")
     assert re.sub(r"\d+\.\d\b", "_", out) == "\nFPS:_\nObjects:\n\ncat: 95%\ndog: 73%\n" * 2
+
+
+def test_the_rate_of_frames_that_come_together_is_the_true_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0, 1.5, 3, 4.5, 4.7, 5])
+    monkeypatch.setattr("darkpy.cli.commands.demo.perf_counter", lambda: next(clock))
+    rate = _FrameRate()
+    for frames, recent in ((8, 8 / 1.5), (8, 8 / 1.5), (8, 8 / 1.5), (2, 2 / 0.2)):
+        rate.count(frames)
+        assert rate.recent == pytest.approx(recent)
+    rate.count(0)
+    assert (rate.frames, rate.seconds, rate.average) == (26, 5, 26 / 5)
+
+
+def test_viewers_see_each_frame_of_a_file_as_it_comes(film: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    forward = Network.forward
+
+    def counted(network: Network, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
+        sizes.append(len(x_BCHW))
+        return forward(network, x_BCHW)
+
+    monkeypatch.setattr(Network, "forward", counted)
+    assert run(*DEMO, film, *CPU).code == 0
+    assert sizes == [8, 4]
+    assert run(*DEMO, film, *CPU, "-json_port", "0").code == 0
+    assert sizes[2:] == [1] * 12
+    assert run("detect", "net.cfg", "net.weights", film, *CPU, "--batch-size", "5").code == 0
+    assert sizes[14:] == [5, 5, 2]
 
 
 def test_json_is_exact_to_the_frame(film: str, task: Path, run: Run) -> None:
