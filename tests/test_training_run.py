@@ -206,7 +206,6 @@ LITTLE_MEMORY = """
 import resource, sys, torch
 import darkpy
 from darkpy.__main__ import main
-from tests.squares import write_squares
 
 class Limit:
     def on_update(self, report):

@@ -56,7 +56,7 @@ class Activation:
         """
         needs_gradient = torch.is_grad_enabled() and x.requires_grad
         if needs_gradient and self.output_rule is not None:
-            y: Tensor = _ByOutputRule.apply(x, self)  # type: ignore[no-untyped-call]
+            y: Tensor = _ByOutputRule.apply(x, self)
             return y
         if inplace and self.forward_inplace is not None and (self.backward_inplace is not None or not needs_gradient):
             return self.forward_inplace(x)

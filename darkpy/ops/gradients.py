@@ -38,7 +38,7 @@ def constrain(y: Tensor, bound: float) -> Tensor:
     """
     if not (bound and y.requires_grad and _CHANGES_GRADIENTS.get()):
         return y
-    result: Tensor = _Constrain.apply(y, bound)  # type: ignore[no-untyped-call]
+    result: Tensor = _Constrain.apply(y, bound)
     return result
 
 
@@ -53,7 +53,7 @@ def activate(x: Tensor, activation: Activation, bound: float) -> Tensor:
     can_fuse = x.requires_grad and activation.forward_inplace is not None and activation.backward_inplace is not None
     if not (bound and inplace and can_fuse and _CHANGES_GRADIENTS.get()):
         return constrain(activation(x, inplace=inplace), bound)
-    result: Tensor = _ConstrainedActivation.apply(x, activation, bound)  # type: ignore[no-untyped-call]
+    result: Tensor = _ConstrainedActivation.apply(x, activation, bound)
     return result
 
 
@@ -64,7 +64,7 @@ def smooth(y_BCHW: Tensor, rate: float) -> Tensor:
     """
     if not (rate and y_BCHW.requires_grad and _CHANGES_GRADIENTS.get()):
         return y_BCHW
-    result: Tensor = _Smooth.apply(y_BCHW, rate)  # type: ignore[no-untyped-call]
+    result: Tensor = _Smooth.apply(y_BCHW, rate)
     return result
 
 

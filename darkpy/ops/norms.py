@@ -51,7 +51,7 @@ def batch_normalize(
             count = x_BCHW.numel() // x_BCHW.shape[1] * process_group.world_size
             rolling_mean_C.lerp_(mean_C, ROLLING_RATE)
             rolling_variance_C.lerp_(variance_C * (count / (count - 1)), ROLLING_RATE)
-        shared: Tensor = _SharedNorm.apply(x_BCHW, scales_C, biases_C, mean_C, variance_C, process_group)  # type: ignore[no-untyped-call]
+        shared: Tensor = _SharedNorm.apply(x_BCHW, scales_C, biases_C, mean_C, variance_C, process_group)
         return shared
     uses_rolling = updates_rolling or not training
     return functional.batch_norm(
