@@ -128,7 +128,7 @@ class NcnnRunner:
             import ncnn
         except ImportError:
             raise DarkpyError(
-                "running a network in ncnn needs the package ncnn", hint="pip install darkpy-yolo[ncnn]"
+                "running a network in ncnn needs the package ncnn", hint='pip install "darkpy-yolo[ncnn]"'
             ) from None
         self._ncnn: Any = ncnn
         self._outputs = tuple(outputs)

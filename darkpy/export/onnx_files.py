@@ -32,7 +32,7 @@ def pack_onnx(network: Network, metadata: WeightsMetadata, options: OnnxOptions)
     try:
         import onnx
     except ImportError:
-        raise DarkpyError("writing ONNX needs the package onnx", hint="pip install darkpy-yolo[onnx]") from None
+        raise DarkpyError("writing ONNX needs the package onnx", hint='pip install "darkpy-yolo[onnx]"') from None
     network.for_inference()
     if options.dynamic_size:
         check_any_size(network, options)

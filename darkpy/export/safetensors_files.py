@@ -58,6 +58,6 @@ def _import_safetensors() -> Any:
         import safetensors
     except ImportError:
         raise DarkpyError(
-            "safetensors files need the package safetensors", hint="pip install darkpy-yolo[safetensors]"
+            "safetensors files need the package safetensors", hint='pip install "darkpy-yolo[safetensors]"'
         ) from None
     return safetensors

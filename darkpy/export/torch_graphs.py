@@ -145,6 +145,6 @@ def _coremltools() -> Any:
         logging.getLogger("coremltools").setLevel(logging.ERROR)  # it warns of every newer torch
         import coremltools
     except ImportError:
-        hint = "pip install darkpy-yolo[coreml]"
+        hint = 'pip install "darkpy-yolo[coreml]"'
         raise DarkpyError("writing Core ML needs the package coremltools", hint=hint) from None
     return coremltools

@@ -141,7 +141,7 @@ def test_without_a_package_the_message_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     outcome = run("convert", "net.cfg", target, "--data", "pets.data")
-    assert outcome.code == 2 and f"hint: pip install darkpy-yolo[{package}]" in outcome.err
+    assert outcome.code == 2 and f'hint: pip install "darkpy-yolo[{package}]"' in outcome.err
     assert not Path(target).exists()
 
 

@@ -211,7 +211,7 @@ def test_events_without_tensorboard_are_one_clear_error(
     from darkpy.diagnostics.report.events import write_events
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(DarkpyError, match=r"pip install darkpy-yolo\[tensorboard\]"):
+    with pytest.raises(DarkpyError, match=r'pip install "darkpy-yolo\[tensorboard\]"'):
         write_events(log, tmp_path / "events")
     assert not (tmp_path / "events").exists()
 
