@@ -26,7 +26,7 @@ from darkpy.evaluation.result_files import valid_options as detector_valid_optio
 from darkpy.evaluation.runner import Metric, run_metrics
 from darkpy.files import require_output_folder, write_folder
 from darkpy.network import Network, require_network
-from darkpy.training.setup import read_class_labels
+from darkpy.training.setup import MASK_KINDS, find_kind, read_class_labels
 from darkpy.version import __version__
 
 
@@ -149,6 +149,9 @@ def write_evaluation_report(
     if not network.heads:
         if data is None:
             raise DarkpyError(f"{source}: a classifier needs a .data file", hint="its labels= names the classes")
+        if find_kind(network.plan, data) in MASK_KINDS:
+            hint = "darkpy evaluate CFG DATA WEIGHTS prints their IoU"
+            raise DarkpyError(f"{network.plan.file} finds masks, of which there is no report", hint=hint)
         classified = ClassifierEvaluation(network, data, paths)
         errors = [ranking.error for ranking in classified.run(batch_size) if ranking.error is not None]
         problems = list(classified.problems)

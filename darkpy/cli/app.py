@@ -169,7 +169,7 @@ app = click.version_option(darkpy.__version__, message="%(prog)s %(version)s")(
             "detect": _lazy("detect", "detect", "Detect objects on images or a video."),
             "detector": detector,
             "doctor": _lazy("doctor", "doctor", "Check a cfg and its data before training."),
-            "evaluate": _lazy("evaluate", "evaluate", "Compute mAP, COCO's AP, or accuracy; write a report."),
+            "evaluate": _lazy("evaluate", "evaluate", "Compute mAP, COCO's AP, accuracy or IoU; write a report."),
             "fetch": _lazy("models", "fetch", "Download the published weights of a network."),
             "isegmenter": isegmenter,
             "imtest": _lazy("image_tools", "imtest", "Write recolored copies of an image."),

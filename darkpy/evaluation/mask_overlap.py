@@ -5,13 +5,18 @@ K classes; H height, W width of an image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from darkpy.data.lists.mask_files import MaskFile
-from darkpy.evaluation.segment import Segmentation
+from darkpy.data.lists.mask_files import MaskFile, read_masks
+from darkpy.data.lists.paths import mask_path
+from darkpy.errors import DarkpyError
+from darkpy.evaluation.defaults import MASK_BATCH_SIZE
+from darkpy.evaluation.segment import Segmentation, segment
+from darkpy.network import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,22 @@ class MaskOverlap:
             self._true_K[class_id] += np.count_nonzero(pixels_HW)
             if class_id in found:
                 self._shared_K[class_id] += np.count_nonzero(pixels_HW & found[class_id].render(w, h))
+
+    def follow(
+        self, network: Network, paths: Sequence[str | os.PathLike[str]], *, batch_size: int | None = None
+    ) -> Iterator[DarkpyError | None]:
+        """Find the masks of each image and count them. Yields: why an image cannot be counted, None for the others.
+
+        Raises: DarkpyError when the network does not classify pixels, or its output is NaN.
+        """
+        for image in segment(network, paths, thresh=None, batch_size=batch_size or MASK_BATCH_SIZE):
+            error: DarkpyError | None = image.error
+            if error is None:
+                try:
+                    self.add(image, read_masks(mask_path(image.path), len(self._true_K)))
+                except DarkpyError as unreadable:
+                    error = unreadable
+            yield error
 
     def classes(self) -> tuple[ClassOverlap, ...]:
         columns = zip(self._found_K.tolist(), self._true_K.tolist(), self._shared_K.tolist(), strict=True)

@@ -34,6 +34,7 @@ LABELS_LIST = "data/labels.list"
 NETWORK_KINDS = ("detector", "classifier", "segmenter", "isegmenter", "regressor", "tagger")
 """Kinds of networks, by darknet's commands: they learn boxes, classes, masks of classes, masks of instances, numbers,
 and several classes of an image."""
+MASK_KINDS = ("segmenter", "isegmenter")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +126,7 @@ class TrainingSetup:
 
     @property
     def has_masks(self) -> bool:
-        return self.kind in ("segmenter", "isegmenter")
+        return self.kind in MASK_KINDS
 
     @property
     def class_names(self) -> tuple[str, ...]:

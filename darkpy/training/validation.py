@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from darkpy.data.lists.mask_files import read_masks
-from darkpy.data.lists.paths import find_masks, mask_path, read_image_list
+from darkpy.data.lists.paths import find_masks, read_image_list
 from darkpy.errors import DarkpyError, DarkpyWarning, ImageError
 from darkpy.evaluation.average_precision import AveragePrecision, MeanAveragePrecision, map_options
-from darkpy.evaluation.defaults import CLASSIFIER_BATCH_SIZE, MASK_BATCH_SIZE
+from darkpy.evaluation.defaults import CLASSIFIER_BATCH_SIZE
 from darkpy.evaluation.ground_truth import GroundTruth, read_difficult, read_ground_truth
 from darkpy.evaluation.runner import Metric, run_metrics
 from darkpy.files import is_file
@@ -156,18 +155,10 @@ class MaskValidation(Validation):
 
     def evaluate(self, report: UpdateReport) -> Evaluation | None:
         from darkpy.evaluation.mask_overlap import MaskOverlap, mean_iou
-        from darkpy.evaluation.segment import segment
 
         overlap = MaskOverlap(self.classes)
-        errors: list[DarkpyError] = []
         with self._inference():
-            for image in segment(self.network, self.paths, thresh=None, batch_size=MASK_BATCH_SIZE):
-                try:
-                    if image.error is not None:
-                        raise image.error
-                    overlap.add(image, read_masks(mask_path(image.path), self.classes))
-                except DarkpyError as error:
-                    errors.append(error)
+            errors = [error for error in overlap.follow(self.network, self.paths) if error is not None]
         if not _warn_of_unreadable(errors, len(self.paths)):
             return None
         overlaps = overlap.classes()

@@ -64,7 +64,7 @@ RECALL_HELP = f"""darknet's `detector recall`: the share of objects that some bo
 {_ABOUT_DATA} Each output line covers the images so far: index of the image, objects found, objects, boxes per image,
 mean IoU of the objects with their best box, and recall.
 """
-EVALUATE_HELP = f"""Evaluate a network on DATA's valid list: darknet's mAP and COCO's AP, or a classifier's accuracy.
+EVALUATE_HELP = f"""Evaluate a network on DATA's valid list: darknet's mAP and COCO's AP, accuracy, or IoU of masks.
 
 \b
   darkpy evaluate my.cfg my.data my.weights
@@ -81,6 +81,8 @@ pycocotools' numbers, is the mean over IoU .50 to .95 and the classes that have 
 
 Classifiers: accuracy as in `darkpy classifier valid`, of each class; k of top-k is top= in DATA, or {DEFAULT_TOP}. The
 options -thresh, -iou_thresh, -points and -letter_box are for detectors.
+
+Networks of masks: IoU of each class and their mean, over the pixels of all images, and no report.
 """
 
 
@@ -348,15 +350,21 @@ def evaluate(
 ) -> int:
     import darkpy
     from darkpy.cli.commands.classifier import evaluate_classifier
+    from darkpy.cli.commands.segmenter import evaluate_masks
     from darkpy.diagnostics.report.evaluation_files import PAGE_FILE, REPORT_FILES, classifier_files, detector_files
     from darkpy.evaluation import metric_tables
     from darkpy.evaluation.detector_report import EvaluatedRun
     from darkpy.evaluation_run import DetectorEvaluation
+    from darkpy.training.setup import MASK_KINDS, find_kind
 
     if folder is not None:
         require_output_folder(folder, REPORT_FILES, mark=PAGE_FILE, overwrite=overwrite)
     session = EvaluationSession(data, cfg, weights, load)
     run = EvaluatedRun(str(cfg), str(weights), str(data), darkpy.__version__)
+    if find_kind(session.network.plan, session.data) in MASK_KINDS:
+        if folder is not None:
+            raise DarkpyError(f"{cfg} finds masks, of which there is no report", hint="leave --report out")
+        return evaluate_masks(session.network, session.data, session.paths, pace.batch_size, as_json)
     if not session.network.heads:
         classified = evaluate_classifier(session.network, session.data, session.paths, run, pace.batch_size, as_json)
         if folder is not None:

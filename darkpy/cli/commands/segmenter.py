@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -36,13 +38,15 @@ from darkpy.cli.options import (
     require_writable,
 )
 from darkpy.cli.training_options import train_options
-from darkpy.data.lists.text_files import names_for, read_data
+from darkpy.data.lists.text_files import DataFile, names_for, read_data
 from darkpy.dialect import Dialect
+from darkpy.errors import DarkpyError
 from darkpy.evaluation import formats
 from darkpy.evaluation.defaults import MASK_BATCH_SIZE
 
 if TYPE_CHECKING:
     from darkpy.evaluation.segment import Segmentation
+    from darkpy.network import Network
 
 INPUT_FILE, PREDICTION_FILE = Path("orig.png"), Path("pred.png")
 """Files that darknet's program, built without OpenCV, says that it writes; they are JPEG files there."""
@@ -150,6 +154,41 @@ def test(
     for text in texts:
         console.echo(text, nl=False)
     return 2 if writer.files.has_failed else 0
+
+
+def evaluate_masks(
+    network: Network, data: DataFile, paths: Sequence[Path], batch_size: int | None, as_json: bool
+) -> int:
+    """Find the masks of all images of a list, and print the IoU of each class. Returns: the exit code.
+
+    Raises: DarkpyError when none of the mask files has a mask that can be used.
+    """
+    from darkpy.evaluation.mask_overlap import MaskOverlap, mean_iou
+    from darkpy.evaluation.segment import mask_class_count
+
+    names = names_for(mask_class_count(network), data.find("names"))
+    overlap, unreadable = MaskOverlap(len(names)), 0
+    for error in console.track(overlap.follow(network, paths, batch_size=batch_size), len(paths)):
+        if error is not None:
+            console.error(error)
+            unreadable += 1
+    classes = overlap.classes()
+    if not any(counted.true for counted in classes):
+        raise DarkpyError(f"{data.path}: no mask of the valid= list can be used", hint="darkpy doctor names the faults")
+    if as_json:
+        records = [
+            {"class_id": class_id, "name": name, **asdict(counted), "iou": counted.iou if counted.true else None}
+            for class_id, (name, counted) in enumerate(zip(names, classes, strict=True))
+        ]
+        record = {"images": len(paths), "unreadable": unreadable, "mean_iou": mean_iou(classes), "classes": records}
+        console.echo(json.dumps(record))
+    else:
+        for class_id, (name, counted) in enumerate(zip(names, classes, strict=True)):
+            iou = f"{100 * counted.iou:.2f}%" if counted.true else "-"
+            pixels = f"found = {counted.found}, true = {counted.true}, shared = {counted.shared}"
+            console.echo(f"class_id = {class_id}, name = {name}, iou = {iou}   ({pixels})")
+        console.echo(f"\n mean IoU = {100 * mean_iou(classes):.2f} %")
+    return 2 if unreadable else 0
 
 
 class _MaskWriter:

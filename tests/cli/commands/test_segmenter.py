@@ -15,6 +15,7 @@ import darkpy
 from darkpy.data.lists.mask_files import Mask, encode_runs, format_masks, read_masks
 from darkpy.data.lists.text_files import read_data
 from darkpy.diagnostics.monitor.run_log import read_log
+from darkpy.errors import DarkpyError
 from darkpy.evaluation.segment import segment
 from darkpy.training.setup import open_setup
 from tests.cli.conftest import Run, write_image
@@ -298,6 +299,13 @@ def test_training_evaluates_the_masks_that_test_finds(pets: Path, run: Run, kind
     (logged,) = read_log(Path("backup/net.health.jsonl")).maps
     assert logged.name == "mean IoU" and logged.mean == pytest.approx((cat + hen) / 2)
     assert Path("backup/chart_net.png").exists()
+    evaluate = ("evaluate", "net.cfg", "pets.data", "backup/net_best.weights", "-nogpu")
+    code, out, err = run(*evaluate)
+    assert code == 2 and "error: mask/c.txt" in err and out.endswith(f"\n mean IoU = {mean}\n")
+    assert "\nclass_id = 1, name = dog, iou = -   (found = 0, true = 0, shared = 0)\nclass_id = 2, name = hen," in out
+    record = json.loads(run(*evaluate, "--json").out)
+    assert (record["images"], record["unreadable"], record["mean_iou"]) == (3, 1, pytest.approx((cat + hen) / 2))
+    assert [counted["iou"] for counted in record["classes"]] == [pytest.approx(cat), None, pytest.approx(hen)]
 
 
 def test_best_masks_of_a_class_and_of_a_softmax(pets: Path, run: Run) -> None:
@@ -324,6 +332,16 @@ def test_validation_without_a_usable_mask_is_a_warning(pets: Path, run: Run) -> 
     Path("mask/c.txt").write_text("7 1,2\n")
     code, out, err = run("train", "net.cfg", "pets.data", "-nogpu", "--workers", "0", "--best-by", "iou")
     assert (code, out) == (0, "") and "no mask of the 1 images to validate on can be used: there is no IoU" in err
+    code, out, err = run("evaluate", "net.cfg", "pets.data", "net.weights", "-nogpu")
+    assert (code, out) == (2, "") and "pets.data: no mask of the valid= list can be used" in err
+
+
+def test_report_of_masks_is_refused(pets: Path, run: Run) -> None:
+    Path("pets.data").write_text("names=pets.names\nvalid=list.txt\n")
+    code, out, err = run("evaluate", "net.cfg", "pets.data", "net.weights", "-nogpu", "--report", "judged")
+    assert (code, out) == (2, "") and "net.cfg finds masks, of which there is no report" in err
+    with pytest.raises(DarkpyError, match="darkpy evaluate CFG DATA WEIGHTS prints their IoU"):
+        darkpy.write_evaluation_report(darkpy.load("net.cfg", "net.weights").eval(), "pets.data", "judged")
 
 
 @pytest.mark.parametrize(
