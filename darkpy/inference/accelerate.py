@@ -23,6 +23,7 @@ from darkpy.inference.engine_selection import choose_engine
 from darkpy.inference.executor import Executor, lower_layers
 from darkpy.inference.kernel_selection import KernelSelector
 from darkpy.inference.lowering import Lowering
+from darkpy.inference.runner_selection import fastest_runner
 from darkpy.network import Network, Runner, require_network
 
 PRECISIONS_BY_ENGINE: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -134,7 +135,8 @@ def accelerate(
         elif config.compiled:
             runner = compile_network(network, config.precision)  # at its first call, so of the convolutions below
             if config.precision == "fp32":
-                _tuned_torch_runner(network, config)
+                selector = None if config.tune_mode == "off" else config.selector(network)
+                _torch_runner(network, Lowering(batch=config.batch, selector=selector))
         elif config.precision == "int8":
             functions = quantize_network(network.plan, network.built, images)
             runner = Executor(network.plan, network.outputs, functions)
@@ -165,13 +167,13 @@ def _accelerate_by_fastest(network: Network, config: InferenceConfig) -> Network
     return network
 
 
-def _tuned_torch_runner(network: Network, config: InferenceConfig) -> Executor:
-    selector = None
-    if config.tune_mode != "off" and network.device.type == "cpu":
-        selector = config.selector(network)
-    runner = _torch_runner(network, Lowering(batch=config.batch, selector=selector))
-    if selector is not None:
-        selector.save()
+def _tuned_torch_runner(network: Network, config: InferenceConfig) -> Runner:
+    """Return the fastest of torch's runners in float32, as far as it may be measured."""
+    if config.tune_mode == "off" or network.device.type != "cpu":
+        return _torch_runner(network, Lowering(batch=config.batch))
+    selector = config.selector(network)
+    runner = fastest_runner(network, selector, config.batch)
+    selector.save()
     return runner
 
 

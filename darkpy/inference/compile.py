@@ -7,24 +7,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 
 from darkpy.errors import DarkpyError
 from darkpy.inference.executor import reference_executor
-from darkpy.inference.winograd import ONEDNN_MATMUL
+from darkpy.inference.fixed_shapes import FixedShapeRunner, Program
 from darkpy.network import Network, Runner
-
-Program = Callable[[torch.Tensor], Any]
 
 
 def compile_network(network: Network, precision: str) -> Runner:
     """Return a runner that compiles each input shape at its first call, with the weights as constants.
 
-    A batch smaller than a compiled one runs in pieces of known sizes, which is faster than to compile again.
     precision: of the weighted sums, "fp32" or "bf16".
     Raises: DarkpyError without a C++ compiler, for layers with a memory, and if torch cannot compile the network.
     """
@@ -36,23 +31,7 @@ def compile_network(network: Network, precision: str) -> Runner:
             f"--compile needs a C++ compiler, and {compiler} was not found",
             hint="install g++ (apt install g++), set CXX to another, or leave --compile out",
         )
-    programs: dict[tuple[int, ...], dict[int, Program]] = {}  # by image shape, then by batch size
-
-    def runner(x_BCHW: torch.Tensor) -> list[torch.Tensor]:
-        x_BCHW = x_BCHW.to(torch.float32, memory_format=torch.channels_last)
-        compiled, count = programs.setdefault(tuple(x_BCHW.shape[1:]), {}), len(x_BCHW)
-        size = max((size for size in compiled if size <= count), default=count)
-        if count > max(compiled, default=0):
-            size = count
-        if size not in compiled:
-            compiled[size] = _compile(network, x_BCHW[:size], precision)
-        with ONEDNN_MATMUL:
-            outputs = [output.float() for output in compiled[size](x_BCHW[:size])]
-        if size == count:
-            return outputs
-        return [torch.cat(parts) for parts in zip(outputs, runner(x_BCHW[size:]), strict=True)]
-
-    return runner
+    return FixedShapeRunner(lambda x_BCHW: _compile(network, x_BCHW, precision))
 
 
 def _compile(network: Network, x_BCHW: torch.Tensor, precision: str) -> Program:

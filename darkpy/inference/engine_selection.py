@@ -45,7 +45,7 @@ def choose_engine(
     for name, open_engine in openers.items():
         try:
             runner = open_engine()
-            error = _largest_error(runner(x_BCHW), expected_BCHW)
+            error = largest_error(runner(x_BCHW), expected_BCHW)
         except (DarkpyError, RuntimeError, ValueError) as refusal:  # engines raise exceptions of their own
             texts.append(f"{name} cannot run it ({str(refusal).splitlines()[0]})")
             continue
@@ -63,7 +63,7 @@ def choose_engine(
     return ChosenEngine(name, runner, f"engine {name}: {', '.join(texts)}")
 
 
-def _largest_error(outputs: Sequence[torch.Tensor], expected_outputs: Sequence[torch.Tensor]) -> float:
+def largest_error(outputs: Sequence[torch.Tensor], expected_outputs: Sequence[torch.Tensor]) -> float:
     """Return the largest error of any output, inf if one is NaN."""
     pairs = zip(outputs, expected_outputs, strict=True)
     tiny = torch.finfo().tiny

@@ -12,7 +12,8 @@ from typing import NamedTuple, cast
 import torch
 
 from darkpy.build import Node, Plan
-from darkpy.inference.lowering import Function, Lowering, accepts_unconcatenated, lower
+from darkpy.inference.conv_kernels import ConvTask
+from darkpy.inference.lowering import Function, Lowering, accepts_unconcatenated, conv_task, lower
 from darkpy.layers.base import Layer
 from darkpy.process import release_free_memory
 
@@ -85,6 +86,13 @@ def in_lowering_order(plan: Plan) -> list[Node]:
     return sorted(plan.nodes, key=lambda node: node.parameter_count)
 
 
+def conv_tasks(plan: Plan, layers: Sequence[Layer], batch: int) -> dict[int, ConvTask]:
+    """Return the plain convolutions of folded layers in float32, by layer, in the order in which kernels are chosen."""
+    lowering = Lowering(batch=batch)
+    tasks = {node.index: conv_task(layers[node.index], node.inputs, lowering) for node in in_lowering_order(plan)}
+    return {index: task for index, task in tasks.items() if task is not None}
+
+
 def lower_layers(plan: Plan, layers: Sequence[Layer], lowering: Lowering) -> dict[int, Function]:
     """Return the fastest function of each layer that runs; it takes arrays from them, so there is no way back."""
     functions: dict[int, Function] = {}
@@ -103,13 +111,16 @@ def lower_layers(plan: Plan, layers: Sequence[Layer], lowering: Lowering) -> dic
     return functions
 
 
-def reference_executor(plan: Plan, layers: Sequence[Layer], outputs: Sequence[int]) -> Executor:
-    """Return an executor of the layers' own arithmetic, to be compiled as a whole."""
-    functions: dict[int, Function] = {}
+def reference_executor(
+    plan: Plan, layers: Sequence[Layer], outputs: Sequence[int], functions: Mapping[int, Function] | None = None
+) -> Executor:
+    """Return an executor of the layers' own arithmetic, to be compiled as a whole. functions: those of some layers."""
+    chosen: dict[int, Function] = {}
     for node, layer in zip(plan.nodes, layers, strict=True):
         if _runs(plan, layers, node):
-            functions[node.index] = _concatenated(layer) if accepts_unconcatenated(layer) else layer
-    return Executor(plan, outputs, functions)
+            function = (functions or {}).get(node.index, layer)
+            chosen[node.index] = _concatenated(function) if accepts_unconcatenated(layer) else function
+    return Executor(plan, outputs, chosen)
 
 
 def _runs(plan: Plan, layers: Sequence[Layer], node: Node) -> bool:
@@ -121,8 +132,8 @@ def _runs(plan: Plan, layers: Sequence[Layer], node: Node) -> bool:
     return not (stays_unconcatenated or is_elided(node, layers[node.index]))
 
 
-def _concatenated(layer: Layer) -> Function:
-    return lambda *parts_BCHW: torch.cat([layer(part_BCHW) for part_BCHW in parts_BCHW], dim=1)
+def _concatenated(function: Function) -> Function:
+    return lambda *parts_BCHW: torch.cat([function(part_BCHW) for part_BCHW in parts_BCHW], dim=1)
 
 
 def _in_float32(function: Function) -> Function:

@@ -5,6 +5,9 @@ Legend: B images, C channels, H W rows and columns.
 
 from __future__ import annotations
 
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
 
 import torch
@@ -52,7 +55,7 @@ class KernelSelector:
     """
 
     def __init__(self, *, again: bool = False, extra_bytes: int) -> None:
-        self._again, self._extra_bytes = again, extra_bytes
+        self._again, self.limit_bytes, self._extra_bytes = again, extra_bytes, extra_bytes
         self._suffix = "" if extra_bytes else ", low memory"
         self._cache = KernelCache()
         self._measured: set[str] = set()  # keys of this network's measurements
@@ -72,7 +75,7 @@ class KernelSelector:
 
         A larger choice than the weights is counted, so that what is left for the next layers shrinks.
         """
-        times, best = self._known(task) or self._measure(task, reference), None
+        times, best = self.known(task.key, self._names(task)) or self._measure(task, reference), None
         shortest = times.get(DEFAULT_KERNELS[0].name)
         for kernel in self._candidates(task):
             duration, extra = times.get(kernel.name), _extra_bytes(kernel, task)
@@ -87,16 +90,31 @@ class KernelSelector:
         """Return the milliseconds of a task's kernels; None if nothing was measured."""
         return self._cache.get(task.key + self._suffix)
 
+    def known(self, key: str, names: Iterable[str]) -> KernelTimes | None:
+        """Return the milliseconds of what has this key, None if they must be measured, also because a name is new."""
+        times = self._cache.get(key + self._suffix)
+        is_stale = self._again and key not in self._measured
+        return None if times is None or is_stale or any(name not in times for name in names) else times
+
+    def record(self, key: str, seconds: Mapping[str, float | None]) -> KernelTimes:
+        """Keep the times of what has this key, and return them in milliseconds."""
+        times = {name: None if duration is None else round(1e3 * duration, 4) for name, duration in seconds.items()}
+        self._cache.put(key + self._suffix, times)
+        self._measured.add(key)
+        return times
+
+    def renewed(self) -> KernelSelector:
+        """Return a selector of the same times that has not spent any memory."""
+        renewed = copy.copy(self)
+        renewed._extra_bytes = self.limit_bytes
+        return renewed
+
     def save(self) -> None:
         """Keep the times for the next load."""
         self._cache.save()
 
-    def _known(self, task: ConvTask) -> KernelTimes | None:
-        """Return the times of a task, None if they must be measured, also because a kernel is missing."""
-        times = self.times(task)
-        is_stale = self._again and task.key not in self._measured
-        names = (kernel.name for kernel in (DEFAULT_KERNELS[0], *self._candidates(task)))
-        return None if times is None or is_stale or any(name not in times for name in names) else times
+    def _names(self, task: ConvTask) -> list[str]:
+        return [kernel.name for kernel in (DEFAULT_KERNELS[0], *self._candidates(task))]
 
     def _candidates(self, task: ConvTask) -> list[ConvKernel]:
         """Return the kernels besides the default one that can compute the task."""
@@ -115,17 +133,14 @@ class KernelSelector:
             return {}
         x_BCHW = random_input(task.x, task.batch)
         evicting = torch.empty(_CACHE_NUMBERS if task.weights_FCKK.numel() >= _LARGE_WEIGHTS else 0)
-        shortest = _time(function, x_BCHW, evicting)
-        times: dict[str, float | None] = {DEFAULT_KERNELS[0].name: shortest}
+        shortest = shortest_run(function, x_BCHW, evicting)
+        seconds: dict[str, float | None] = {DEFAULT_KERNELS[0].name: shortest}
         for kernel in candidates:
             function = build_checked(kernel, task, reference)
-            times[kernel.name] = None if function is None else _time(function, x_BCHW, evicting, shortest)
-            shortest = min(shortest, times[kernel.name] or shortest)
-        times = {name: None if duration is None else round(1e3 * duration, 4) for name, duration in times.items()}
-        self._cache.put(task.key + self._suffix, times)
-        self._measured.add(task.key)
+            seconds[kernel.name] = None if function is None else shortest_run(function, x_BCHW, evicting, shortest)
+            shortest = min(shortest, seconds[kernel.name] or shortest)
         self._seconds_left -= perf_counter() - started
-        return times
+        return self.record(task.key, seconds)
 
 
 def _extra_bytes(kernel: ConvKernel, task: ConvTask) -> int:
@@ -133,14 +148,19 @@ def _extra_bytes(kernel: ConvKernel, task: ConvTask) -> int:
     return round((kernel.weight_ratio - 1) * task.weights_FCKK.nbytes)
 
 
-def _time(function: ConvFunction, x_BCHW: torch.Tensor, evicting: torch.Tensor, best: float = float("inf")) -> float:
+def shortest_run(
+    function: Callable[[torch.Tensor], object],
+    x_BCHW: torch.Tensor,
+    evicting: torch.Tensor,
+    best: float = math.inf,
+) -> float:
     """Return the shortest time of some runs, in seconds; of one run if it is far from the best.
 
     evicting: written before each run, so that it replaces the weights in the processor's cache.
     """
     with torch.inference_mode():
         function(x_BCHW)  # allocates, and makes oneDNN prepare itself
-        shortest, total, runs = float("inf"), 0.0, 0
+        shortest, total, runs = math.inf, 0.0, 0
         while runs < _TIMED_RUNS or total < _SHORT_RUN_SECONDS:
             evicting.fill_(0)
             started = perf_counter()

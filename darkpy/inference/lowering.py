@@ -161,4 +161,5 @@ def conv_geometry(layer: Convolutional) -> ConvGeometry:
 def take_weights(layer: Convolutional, conv: Function) -> None:
     """Replace the layer's `forward` by a function with packed weights of its own, and free the layer's weights."""
     vars(layer)["forward"] = conv
-    del layer.weights
+    if hasattr(layer, "weights"):  # another function may have taken them
+        del layer.weights

@@ -18,9 +18,8 @@ from darkpy.errors import DarkpyError
 from darkpy.inference.accelerate import InferenceConfig, accelerate
 from darkpy.inference.backends import ENGINES_BY_NAME
 from darkpy.inference.conv_kernels import DEFAULT_KERNELS
-from darkpy.inference.executor import in_lowering_order
+from darkpy.inference.executor import conv_tasks
 from darkpy.inference.kernel_cache import KernelTimes
-from darkpy.inference.lowering import Lowering, conv_task
 from darkpy.network import Network
 
 PEAK_SHAPES = ((1, 256, 512, 52), (8, 256, 256, 26), (1, 64, 64, 112))
@@ -129,15 +128,11 @@ def choose_kernels(network: Network, config: InferenceConfig) -> list[LayerKerne
     Batch norm is folded.
     """
     network.for_inference()
-    selector = config.selector(network)
-    lowering = Lowering(batch=config.batch, selector=selector)
-    chosen = []
-    for node in in_lowering_order(network.plan):
-        layer = network.built[node.index]
-        if (task := conv_task(layer, node.inputs, lowering)) is not None:
-            kernel = selector.choose(task, layer.forward)
-            name = DEFAULT_KERNELS[0].name if kernel is None else kernel.name
-            chosen.append(LayerKernel(index=node.index, task=task.key, kernel=name, times=selector.times(task)))
+    selector, chosen = config.selector(network), []
+    for index, task in conv_tasks(network.plan, network.built, config.batch).items():
+        kernel = selector.choose(task, network.built[index].forward)
+        name = DEFAULT_KERNELS[0].name if kernel is None else kernel.name
+        chosen.append(LayerKernel(index=index, task=task.key, kernel=name, times=selector.times(task)))
     selector.save()
     return sorted(chosen, key=lambda layer: layer.index)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from math import prod
 from threading import Lock
 from types import MappingProxyType
@@ -132,6 +133,10 @@ class WinogradConv:
     def build(self, task: ConvTask) -> ConvFunction:
         return _TiledConv(task, self._outputs)
 
+    def build_plain(self, task: ConvTask) -> ConvFunction:
+        """Return a function of torch's own operations alone, to be traced."""
+        return _TiledConv(task, self._outputs, packed=False)
+
 
 class _TiledConv:
     """Convolution of a task in blocks of tiles.
@@ -141,7 +146,7 @@ class _TiledConv:
     It allocates what it needs at each call, so that threads may share it.
     """
 
-    def __init__(self, task: ConvTask, outputs: int) -> None:
+    def __init__(self, task: ConvTask, outputs: int, *, packed: bool = True) -> None:
         self._m, self._n = outputs, outputs + TAP_COUNT - 1
         self._filters, channels = task.filters, task.x.c
         self._activation, self._padding = task.activation, task.geometry.padding
@@ -164,13 +169,16 @@ class _TiledConv:
         tap_KKFC = task.weights_FCKK.detach().permute(2, 3, 0, 1).reshape(TAP_COUNT**2, -1)
         with ONEDNN_MATMUL:
             plain = torch.matmul(transform, tap_KKFC).view(points * self._filters, channels, 1, 1)
-        pack = torch.ops.mkldnn._reorder_convolution_weight.default
-        x_shape = [1, points * channels, self._block_tiles, 1]
-        self._weights = pack(plain, [0, 0], [1, 1], [1, 1], points, x_shape)
-        self._biases = torch.zeros(points, self._filters)
-        self._biases[_POINT_ONE * (self._n + 1)] = task.biases_F.detach()
-        self._biases = self._biases.view(-1)
-        self._products = torch.ops.mkldnn._convolution_pointwise.default
+        biases = torch.zeros(points, self._filters)
+        biases[_POINT_ONE * (self._n + 1)] = task.biases_F.detach()
+        # each point is a group of a 1 x 1 convolution, whose columns are the tiles
+        self._multiply: ConvFunction = partial(functional.conv2d, weight=plain, bias=biases.view(-1), groups=points)
+        if packed:
+            pack = torch.ops.mkldnn._reorder_convolution_weight.default
+            arguments = [0, 0], [1, 1], [1, 1], points
+            weights = pack(plain, *arguments, [1, points * channels, self._block_tiles, 1])
+            product: Any = torch.ops.mkldnn._convolution_pointwise.default
+            self._multiply = lambda values: product(values, weights, biases.view(-1), *arguments, "none", [], "")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _TiledConv:
         """Return itself, as copies of networks share packed weights: nothing writes to them."""
@@ -178,7 +186,7 @@ class _TiledConv:
 
     def __call__(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         m, n, filters = self._m, self._n, self._filters
-        batch, channels, h, w = x_BCHW.shape
+        batch, channels, h, w = map(int, x_BCHW.shape)  # traced sizes are tensors
         (down, across), x_BCHW = self._padding, x_BCHW.float()
         h_out, w_out = h + 2 * down - 2, w + 2 * across - 2
         rows, columns = -(-h_out // m), -(-w_out // m)
@@ -205,10 +213,9 @@ class _TiledConv:
 
     def _convolve(self, x_TNC: torch.Tensor) -> torch.Tensor:
         """Return the outputs (T, M * M, F) of a block's tiles (T, N * N, C)."""
-        block_tiles, points, _ = x_TNC.shape
+        block_tiles, points, _ = map(int, x_TNC.shape)
         values = torch.bmm(self._input, x_TNC).view(1, block_tiles, 1, -1).permute(0, 3, 1, 2)
-        # each point is a group of a 1 x 1 convolution, whose columns are the tiles
-        products = self._products(values, self._weights, self._biases, [0, 0], [1, 1], [1, 1], points, "none", [], "")
+        products = self._multiply(values)
         y_TMF = torch.bmm(self._output, products.permute(0, 2, 3, 1).view(block_tiles, points, -1))
         return y_TMF if self._activate_block is None else self._activate_block(y_TMF)
 

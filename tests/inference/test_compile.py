@@ -13,6 +13,7 @@ from torch._inductor.exc import CppCompileError
 from darkpy.errors import DarkpyError
 from darkpy.inference import compile as module
 from darkpy.inference.accelerate import InferenceConfig, accelerate
+from darkpy.inference.fixed_shapes import Program
 from tests.inference.networks import distance, filled, images, outputs
 from tests.inference.test_accelerate import CONV, LAYERS, NET, ROOT
 from tests.inference.test_kernel_selection import force
@@ -73,7 +74,7 @@ def test_batches_of_any_size_run_in_pieces_and_agree_with_the_reference(
     sizes: list[int] = []
     compile_ = module._compile
 
-    def recorded(net: Any, x: torch.Tensor, precision: str) -> module.Program:
+    def recorded(net: Any, x: torch.Tensor, precision: str) -> Program:
         sizes.append(len(x))
         return compile_(net, x, precision)
 

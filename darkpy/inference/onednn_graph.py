@@ -1,0 +1,129 @@
+"""A network as one TorchScript program, whose operations oneDNN's graph library compiles for a shape of the input.
+
+A call of one of oneDNN's operations from Python costs 20 us beside what it computes, which is more than small
+convolutions take. In a program it costs a third, and oneDNN adds a shortcut to the convolution before it.
+
+Legend: B images, C H W channels, rows, columns, F filters.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from darkpy.inference.conv_kernels import ConvFunction, ConvKernel, ConvTask, random_input
+from darkpy.inference.executor import Executor, reference_executor
+from darkpy.inference.fixed_shapes import FixedShapeRunner, Program
+from darkpy.inference.lowering import take_weights
+from darkpy.inference.winograd import WinogradConv
+from darkpy.layers.convolutional import Convolutional
+from darkpy.layers.maxpool import Maxpool
+from darkpy.network import Network
+from darkpy.shapes import Shape
+
+_GELU_SCALE, _GELU_CUBE = (2 / math.pi) ** 0.5, 0.044715 * (2 / math.pi) ** 0.5
+_RUNS_TO_COMPILE = 2  # TorchScript records shapes in the first run, and oneDNN compiles before the second
+# silu is unknown to oneDNN's graph library, and gelu the exact one
+_SPELLED_OUT: Mapping[str, ConvFunction] = MappingProxyType(
+    {
+        "swish": lambda x: x * torch.sigmoid(x),
+        "gelu": lambda x: x * (0.5 * torch.tanh(x * (_GELU_SCALE + _GELU_CUBE * x * x)) + 0.5),
+    }
+)
+
+
+class GraphRunner:
+    """Runs a network on the CPU in float32 by a program for each shape of the input, compiled at its first call.
+
+    tasks, kernels: of its convolutions, by layer; oneDNN computes those that are not Winograd's.
+    """
+
+    def __init__(
+        self, network: Network, tasks: Mapping[int, ConvTask], kernels: Mapping[int, ConvKernel | None]
+    ) -> None:
+        self._layers, self._convs = network.built, dict[int, ConvFunction]()
+        for index, task in tasks.items():
+            kernel = kernels[index]
+            self._convs[index] = kernel.build_plain(task) if isinstance(kernel, WinogradConv) else _convolution(task)
+        # oneDNN's own pooling, in place of faster ways in torch
+        pools = {
+            index: partial(layer.pool, border=torch.finfo(torch.float32).min)
+            for index, layer in enumerate(network.built)
+            if isinstance(layer, Maxpool)
+        }
+        executor = reference_executor(network.plan, network.built, network.outputs, {**pools, **self._convs})
+        self._run = FixedShapeRunner(lambda x_BCHW: _compile(executor, x_BCHW))
+
+    def __call__(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
+        return self._run(x_BCHW)
+
+    def take_weights(self) -> None:
+        """Let the layers run by the convolutions of the program, and free the weights that they do not share."""
+        for index, conv in self._convs.items():
+            layer = self._layers[index]
+            assert isinstance(layer, Convolutional)
+            take_weights(layer, conv)
+
+
+def extra_bytes(tasks: Mapping[int, ConvTask], kernels: Mapping[int, ConvKernel | None]) -> int:
+    """Return the memory of a runner beyond the weights: oneDNN lays them out anew, and TorchScript keeps them, too."""
+    copies = {
+        index: 2 * kernel.weight_ratio - 1 if isinstance(kernel, WinogradConv) else 1
+        for index, kernel in kernels.items()
+    }
+    return round(sum(copies[index] * task.weights_FCKK.nbytes for index, task in tasks.items()))
+
+
+def _convolution(task: ConvTask) -> ConvFunction:
+    """Return the operations from which oneDNN makes one."""
+    weights_FCKK, biases_F, geometry = task.weights_FCKK.detach(), task.biases_F.detach(), task.geometry
+    arguments = geometry.strides, geometry.padding, geometry.dilation, geometry.groups
+    activate = _SPELLED_OUT.get(task.activation.name, task.activation.forward)
+    return lambda x_BCHW: activate(functional.conv2d(x_BCHW, weights_FCKK, biases_F, *arguments))
+
+
+def _compile(executor: Executor, x_BCHW: torch.Tensor) -> Program:
+    """Return a program for inputs of this shape."""
+    sample_BCHW = random_input(Shape(*x_BCHW.shape[1:]), len(x_BCHW))
+    with _fused_by_onednn(), torch.inference_mode(False), torch.no_grad():
+        # what torch.jit.trace returns is never freed
+        trace, compile_graph = torch._C._create_graph_by_tracing, torch._C._create_function_from_graph
+        inputs = (sample_BCHW.clone(),)
+        graph, _ = trace(lambda x_BCHW: tuple(executor(x_BCHW)), inputs, lambda _: "", True, False, None, [])
+        program = compile_graph("network", graph)
+        for _ in range(_RUNS_TO_COMPILE):
+            program(sample_BCHW.clone())
+
+    def run(x_BCHW: torch.Tensor) -> Sequence[torch.Tensor]:
+        if x_BCHW.stride() != sample_BCHW.stride():  # those of sides of one cell may vary
+            x_BCHW = torch.empty_like(sample_BCHW).copy_(x_BCHW)
+        with torch.no_grad():
+            outputs: Sequence[torch.Tensor] = program(x_BCHW)
+        return outputs
+
+    return run
+
+
+@contextmanager
+def _fused_by_onednn() -> Iterator[None]:
+    """Let oneDNN compile what TorchScript optimizes meanwhile, in any thread.
+
+    Warnings are that TorchScript is no longer developed, and that sizes become constants.
+    """
+    jit: Any = torch.jit
+    former = jit.onednn_fusion_enabled()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        jit.enable_onednn_fusion(True)
+        try:
+            yield
+        finally:
+            jit.enable_onednn_fusion(former)

@@ -1,0 +1,212 @@
+"""A network as one program computes what its layers compute, and is chosen only where that is faster."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+import darkpy
+from darkpy.errors import WeightsError
+from darkpy.inference import runner_selection as module
+from darkpy.inference.accelerate import InferenceConfig, accelerate
+from darkpy.inference.executor import Executor, conv_tasks
+from darkpy.inference.onednn_graph import GraphRunner
+from darkpy.inference.winograd import WinogradConv
+from darkpy.network import Network
+from darkpy.ops.activations import ACTIVATIONS_BY_NAME
+from tests.inference.networks import distance, filled, images, outputs
+from tests.inference.test_executor import CFGS, CONV, NET, ODD
+
+TUNED = InferenceConfig(tune="on")
+LEAKY = CONV + "activation=leaky\n"
+FOUR = NET + LEAKY * 4
+
+
+@pytest.fixture(autouse=True)
+def cache_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "darkpy" / "kernels.json"
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, *, program: float = 1, layers: float = 2) -> list[type]:
+    """Let the ways take these times, and return the list of what is measured."""
+    measured: list[type] = []
+
+    def seconds(way: object, *_: object) -> float:
+        measured.append(type(way))
+        return program if isinstance(way, GraphRunner) else layers
+
+    monkeypatch.setattr(module, "shortest_run", seconds)
+    return measured
+
+
+def program_of(net: Network, *, winograd: bool = False, batch: int = 1) -> GraphRunner:
+    net.for_inference()
+    tasks, kernel = conv_tasks(net.plan, net.built, batch), WinogradConv(4)
+    kernels = {index: kernel if winograd and kernel.supports(task) else None for index, task in tasks.items()}
+    return GraphRunner(net, tasks, kernels)
+
+
+@pytest.mark.parametrize("cfg", CFGS)
+def test_every_cfg_without_a_memory_agrees_with_the_reference(cfg: Path) -> None:
+    net = filled(cfg)
+    if not net.has_memory:
+        x = images(net)
+        expected = outputs(net, x)
+        with torch.inference_mode():
+            assert distance(program_of(net)(x), expected) <= 1e-4
+
+
+@pytest.mark.parametrize("section", ODD.values(), ids=ODD.keys())
+def test_layers_of_all_kinds_agree_with_the_reference(section: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
+    net = filled(NET + CONV.replace("filters=8", "filters=8\nactivation=leaky") + section, "alexeyab")
+    x = images(net, 3)
+    expected = outputs(net, x)
+    accelerate(net, TUNED)
+    assert distance(outputs(net, x), expected) <= 1e-4
+    assert isinstance(net.runner, GraphRunner) != net.has_memory
+
+
+def test_every_activation_behind_a_convolution_agrees_with_the_reference() -> None:
+    for name, activation in ACTIVATIONS_BY_NAME.items():
+        net = filled(f"{NET}{CONV}activation={name}\n{CONV}activation={name}\n", next(iter(activation.dialects)))
+        x = images(net, 2) - 0.5
+        expected = outputs(net, x)
+        with torch.inference_mode():
+            assert distance(program_of(net)(x), expected) <= 1e-4, name
+
+
+@pytest.mark.parametrize("winograd", [False, True])
+def test_images_of_any_number_size_and_layout_agree_with_the_reference(winograd: bool) -> None:
+    wide = LEAKY.replace("filters=8", "filters=16")
+    net = filled(NET.replace("channels=3", "channels=1") + wide * 3 + "[maxpool]\nstride=2\n" + wide)
+    program = program_of(net, winograd=winograd, batch=2)
+    for count, (h, w) in ((2, (12, 16)), (3, (12, 16)), (1, (12, 16)), (5, (12, 16)), (4, (12, 16)), (2, (1, 1))):
+        net.resize(w, h)
+        x = images(net, count)
+        for like in (x, x.contiguous(memory_format=torch.channels_last), x.repeat(1, 1, 2, 2)[..., ::2, ::2]):
+            with torch.inference_mode():
+                assert distance(program(like), net.reference_forward(like)) <= 1e-4, (count, h, w)
+
+
+def test_gradients_of_the_input_are_not_needed() -> None:
+    net = filled(FOUR)
+    program = program_of(net)
+    for x in (images(net), images(net).requires_grad_()):
+        assert not any(output.requires_grad for output in program(x))
+
+
+def test_nan_and_infinite_inputs_are_passed_on() -> None:
+    net = filled(NET + LEAKY)
+    program = program_of(net)
+    for value in (float("nan"), float("inf"), -float("inf")):
+        x = images(net)
+        x[0, 1, 5, 7] = value
+        with torch.inference_mode():
+            (actual,), (expected,) = program(x), net.reference_forward(x)
+        assert torch.equal(actual.isfinite(), expected.isfinite())
+        assert not actual.isfinite().all()
+
+
+def test_threads_may_run_a_program_at_once() -> None:
+    net = filled(FOUR)
+    program = program_of(net)
+    inputs = [images(net) * scale for scale in range(1, 9)]
+    with torch.inference_mode():
+        expected = [net.reference_forward(x) for x in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        for actual, plain in zip(pool.map(program, inputs * 5), expected * 5, strict=True):
+            assert distance(actual, plain) <= 1e-4
+
+
+def test_setting_of_torch_is_left_as_it_was_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    net = filled(FOUR)
+    x = images(net)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        program_of(net)(x)
+    assert not torch.jit.onednn_fusion_enabled()  # type: ignore[no-untyped-call]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("program", "layers", "kind"), [(1, 2, GraphRunner), (2, 1, Executor), (0.99, 1, Executor)])
+def test_clearly_faster_way_is_chosen_measured_once_and_kept(
+    program: float, layers: float, kind: type, monkeypatch: pytest.MonkeyPatch, cache_file: Path
+) -> None:
+    measured = pretend(monkeypatch, program=program, layers=layers)
+    for _ in range(2):
+        assert isinstance(accelerate(filled(FOUR), TUNED).runner, kind)
+        assert sorted(way.__name__ for way in measured) == ["Executor", "GraphRunner"]
+    (times,) = json.loads(cache_file.read_text())["machines"].values()
+    (key,) = (key for key in times if key.startswith("network "))
+    assert times[key] == {"layer by layer": 1000 * layers, "one program": 1000 * program}
+    accelerate(filled(FOUR + LEAKY), TUNED)
+    accelerate(filled(FOUR), InferenceConfig(tune="on", batch=2))
+    accelerate(filled(FOUR), InferenceConfig(tune="again"))
+    assert len(measured) == 8
+
+
+def test_low_memory_limits_and_layers_with_a_memory_need_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = pretend(monkeypatch)
+    assert isinstance(accelerate(filled(FOUR), InferenceConfig(tune="on", low_memory=True)).runner, Executor)
+    monkeypatch.setattr("darkpy.inference.accelerate.MIN_EXTRA_BYTES", 0)
+    monkeypatch.setattr("darkpy.inference.accelerate.EXTRA_WEIGHTS_RATIO", 0.5)
+    assert isinstance(accelerate(filled(FOUR), TUNED).runner, Executor)
+    assert isinstance(accelerate(filled(NET + "[crnn]\noutput_filters=4\nhidden_filters=4\n"), TUNED).runner, Executor)
+    assert measured == []
+
+
+@pytest.mark.parametrize("fault", ["wrong", "absent"])
+def test_program_that_fails_or_computes_something_else_is_not_used(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
+
+    def broken(self: GraphRunner, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
+        if fault == "absent":
+            raise RuntimeError("this build of torch has no oneDNN")
+        return [output + 1e-3 for output in self._run(x_BCHW)]
+
+    monkeypatch.setattr(GraphRunner, "__call__", broken)
+    net = filled(FOUR)
+    x = images(net)
+    expected = outputs(net, x)
+    assert distance(outputs(accelerate(net, TUNED), x), expected) <= 1e-4
+    assert isinstance(net.runner, Executor)
+
+
+def test_weights_are_freed_copies_share_the_program_and_saving_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pretend(monkeypatch)
+    for _ in range(2):  # measured, and known
+        net = accelerate(filled(FOUR), TUNED)
+        assert isinstance(net.runner, GraphRunner)
+        assert all(name.endswith("biases") for name, _ in net.named_parameters())
+        with pytest.raises(WeightsError, match="was folded away for inference"):
+            net.save_weights(tmp_path / "gone.weights")
+        x = images(net)
+        with torch.inference_mode():
+            assert distance(copy.deepcopy(net)(x), net.reference_forward(x)) <= 1e-4
+            assert len(net.trace(x)) == 4
+
+
+def test_memory_of_a_program_is_freed_with_the_network() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1])
+
+    def run() -> None:
+        net = darkpy.load("[net]\nwidth=32\nheight=32\nchannels=256\n" + LEAKY.replace("filters=8", "filters=256"))
+        program_of(net)(images(net))
+
+    for _ in range(3):
+        run()
+    before = resident()
+    for _ in range(12):
+        run()
+    assert (resident() - before) * 4096 < 4 * 256 * 256 * 9 * 4  # of four programs' weights
