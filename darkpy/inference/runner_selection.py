@@ -19,7 +19,7 @@ from darkpy.inference.lowering import Lowering
 from darkpy.inference.onednn_graph import GraphRunner, extra_bytes
 from darkpy.network import Network, Runner
 
-LAYERS, PROGRAM = "layer by layer", "one program"
+LAYERS, PROGRAM = "layer by layer", "as one program"
 _MIN_GAIN = 0.97  # of the layers' time: smaller differences are noise
 
 
@@ -28,8 +28,7 @@ def fastest_runner(network: Network, selector: KernelSelector, batch: int) -> Ru
 
     The times of both ways are measured once for each network, and kept with those of the kernels.
     """
-    key = _key(network, batch)
-    times = selector.known(key, (LAYERS, PROGRAM))
+    key, times = _key(network, batch), known_times(network, selector, batch)
     x_BCHW = torch.rand((batch, *network.plan.input_shape), generator=torch.Generator().manual_seed(0))
     program = _checked_program(network, selector.renewed(), x_BCHW) if times is None or _is_faster(times) else None
     if program is None or times is None:
@@ -43,6 +42,11 @@ def fastest_runner(network: Network, selector: KernelSelector, batch: int) -> Ru
             return layers
     program.take_weights()
     return program
+
+
+def known_times(network: Network, selector: KernelSelector, batch: int) -> KernelTimes | None:
+    """Return the milliseconds of both ways for a batch, None if they were not measured."""
+    return selector.known(_key(network, batch), (LAYERS, PROGRAM))
 
 
 def _is_faster(times: KernelTimes) -> bool:

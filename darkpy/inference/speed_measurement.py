@@ -20,6 +20,7 @@ from darkpy.inference.backends import ENGINES_BY_NAME
 from darkpy.inference.conv_kernels import DEFAULT_KERNELS
 from darkpy.inference.executor import conv_tasks
 from darkpy.inference.kernel_cache import KernelTimes
+from darkpy.inference.runner_selection import fastest_runner, known_times
 from darkpy.network import Network
 
 PEAK_SHAPES = ((1, 256, 512, 52), (8, 256, 256, 26), (1, 64, 64, 112))
@@ -122,10 +123,11 @@ def measure_peak(dtype: torch.dtype) -> float:
     return peak
 
 
-def choose_kernels(network: Network, config: InferenceConfig) -> list[LayerKernel]:
-    """Measure what is not measured yet, and return the kernels of the convolutions; the network keeps its weights.
+def choose_kernels(network: Network, config: InferenceConfig) -> tuple[list[LayerKernel], KernelTimes | None]:
+    """Measure what is not measured yet; the network is folded, and gives its weights up.
 
-    Batch norm is folded.
+    Returns: the kernels of the convolutions, and the milliseconds of a batch by way to run the network, None if there
+        is only one.
     """
     network.for_inference()
     selector, chosen = config.selector(network), []
@@ -133,8 +135,10 @@ def choose_kernels(network: Network, config: InferenceConfig) -> list[LayerKerne
         kernel = selector.choose(task, network.built[index].forward)
         name = DEFAULT_KERNELS[0].name if kernel is None else kernel.name
         chosen.append(LayerKernel(index=index, task=task.key, kernel=name, times=selector.times(task)))
+    if network.device.type == "cpu":
+        fastest_runner(network, selector.renewed(), config.batch)
     selector.save()
-    return sorted(chosen, key=lambda layer: layer.index)
+    return sorted(chosen, key=lambda layer: layer.index), known_times(network, selector, config.batch)
 
 
 def _time_images(network: Network, batch: int, seconds: float, fewest_runs: int) -> tuple[float, float, float]:

@@ -31,8 +31,9 @@ the runs, as in darknet. The percentage is that of this processor's peak, measur
 algorithm needs fewer operations and may exceed 100.
 --json prints cpu, cores, threads, batch, bflops and ways: way, ms (quartiles of milliseconds an image),
 images_per_second, percent_of_peak (null for int8), or absent with the reason. With --kernels it prints layers: index,
-task, kernel, and ms by kernel, null for one that does not fit, or where there is nothing to choose. The times of
-kernels are kept; see --tune of darkpy detect.
+task, kernel, and ms by kernel, null for one that does not fit, or where there is nothing to choose; and ms of the
+network layer by layer and as one program, null where only the first is possible. The times are kept; see --tune of
+darkpy detect.
 """
 MAX_SPEED_SECONDS = 3600.0
 MAX_DIGITS = 6
@@ -93,8 +94,13 @@ def speed(
 
     tune = "again" if again else "on"
     if kernels:
-        layers = choose_kernels(open_network(), InferenceConfig(tune=tune, batch=batch_size))
-        console.echo(json.dumps({"layers": list(map(_kernel_record, layers))}) if as_json else _kernel_table(layers))
+        layers, times = choose_kernels(open_network(), InferenceConfig(tune=tune, batch=batch_size))
+        if as_json:
+            console.echo(json.dumps({"layers": list(map(_kernel_record, layers)), "ms": times and dict(times)}))
+        else:
+            console.echo(_kernel_table(layers))
+            for way, ms in (times or {}).items():
+                console.echo(f"the network {way}: {ms:.3g} ms")
         return
     ways = speed_ways(compiled=with_compiled)
     ways = {
