@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import singledispatch
+from functools import partial, singledispatch
 from typing import TYPE_CHECKING
 
 import torch
@@ -125,6 +125,17 @@ def _lower_anchored_head(
     return activate_by_runs
 
 
+@singledispatch
+def plain_function(layer: Layer) -> Function:
+    """Return a layer's function in operations that compilers know, where its own are several that torch runs faster."""
+    return layer
+
+
+@plain_function.register(Maxpool)
+def _plain_maxpool(layer: Maxpool) -> Function:
+    return partial(layer.pool, border=torch.finfo(torch.float32).min)
+
+
 def accepts_unconcatenated(layer: Layer) -> bool:
     """True if the lowered layer takes several inputs in place of their concatenation along the channels."""
     return isinstance(layer, Maxpool) and layer.is_halving
@@ -158,8 +169,8 @@ def conv_geometry(layer: Convolutional) -> ConvGeometry:
     )
 
 
-def take_weights(layer: Convolutional, conv: Function) -> None:
-    """Replace the layer's `forward` by a function with packed weights of its own, and free the layer's weights."""
+def take_weights(layer: Layer, conv: Function) -> None:
+    """Replace a convolution's `forward` by a function with weights of its own, and free the layer's weights."""
     vars(layer)["forward"] = conv
     if hasattr(layer, "weights"):  # another function may have taken them
         del layer.weights

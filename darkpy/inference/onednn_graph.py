@@ -12,7 +12,6 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -22,16 +21,14 @@ from torch.nn import functional
 from darkpy.inference.conv_kernels import ConvFunction, ConvKernel, ConvTask, random_input
 from darkpy.inference.executor import Executor, reference_executor
 from darkpy.inference.fixed_shapes import FixedShapeRunner, Program
-from darkpy.inference.lowering import take_weights
+from darkpy.inference.lowering import plain_function, take_weights
 from darkpy.inference.winograd import WinogradConv
-from darkpy.layers.convolutional import Convolutional
-from darkpy.layers.maxpool import Maxpool
 from darkpy.network import Network
 from darkpy.shapes import Shape
 
 _GELU_SCALE, _GELU_CUBE = (2 / math.pi) ** 0.5, 0.044715 * (2 / math.pi) ** 0.5
 _RUNS_TO_COMPILE = 2  # TorchScript records shapes in the first run, and oneDNN compiles before the second
-# silu is unknown to oneDNN's graph library, and gelu the exact one
+# oneDNN's graph library does not know silu, and takes any gelu for the exact one
 _SPELLED_OUT: Mapping[str, ConvFunction] = MappingProxyType(
     {
         "swish": lambda x: x * torch.sigmoid(x),
@@ -53,13 +50,8 @@ class GraphRunner:
         for index, task in tasks.items():
             kernel = kernels[index]
             self._convs[index] = kernel.build_plain(task) if isinstance(kernel, WinogradConv) else _convolution(task)
-        # oneDNN's own pooling, in place of faster ways in torch
-        pools = {
-            index: partial(layer.pool, border=torch.finfo(torch.float32).min)
-            for index, layer in enumerate(network.built)
-            if isinstance(layer, Maxpool)
-        }
-        executor = reference_executor(network.plan, network.built, network.outputs, {**pools, **self._convs})
+        functions = dict(enumerate(map(plain_function, network.built))) | self._convs
+        executor = reference_executor(network.plan, network.built, network.outputs, functions)
         self._run = FixedShapeRunner(lambda x_BCHW: _compile(executor, x_BCHW))
 
     def __call__(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
@@ -68,9 +60,7 @@ class GraphRunner:
     def take_weights(self) -> None:
         """Let the layers run by the convolutions of the program, and free the weights that they do not share."""
         for index, conv in self._convs.items():
-            layer = self._layers[index]
-            assert isinstance(layer, Convolutional)
-            take_weights(layer, conv)
+            take_weights(self._layers[index], conv)
 
 
 def extra_bytes(tasks: Mapping[int, ConvTask], kernels: Mapping[int, ConvKernel | None]) -> int:
