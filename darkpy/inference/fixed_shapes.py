@@ -13,7 +13,7 @@ import torch
 
 from darkpy.inference.winograd import ONEDNN_MATMUL
 
-_COMPILING = Lock()  # compilers have settings of the whole process
+_COMPILER_LOCK = Lock()  # compilers have settings of the whole process
 Program = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 
 
@@ -38,7 +38,7 @@ class FixedShapeRunner:
         size = count
         if 0 < count < max(compiled, default=0):
             size = max((known for known in list(compiled) if known <= count), default=1)
-        with _COMPILING:
+        with _COMPILER_LOCK:
             if size not in compiled:
                 compiled[size] = self._compile(x_BCHW[:size])
         with ONEDNN_MATMUL:  # for convolutions by Winograd's algorithm
