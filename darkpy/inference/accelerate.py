@@ -55,7 +55,7 @@ class InferenceConfig:
     engine: a key of PRECISIONS_BY_ENGINE; "auto" takes the fastest of those installed, and a warning says which; on a
         GPU it is torch. precision: of the weighted sums, "fp32", "bf16" or "int8".
     compiled: compile to C++ by torch's inductor.
-    tune: with engine torch and fp32: "on" measures which kernels are fastest here, once for each kind of
+    tune: with engine torch, and fp32 or bf16: "on" measures which kernels are fastest here, once for each kind of
         convolution, and keeps the result in a file; "again" measures anew; "off" takes the default ones. None: the
         environment variable DARKPY_TUNE, else "on".
     batch: images of a usual call, for which kernels are measured.
@@ -141,7 +141,7 @@ def accelerate(
             functions = quantize_network(network.plan, network.built, images)
             runner = Executor(network.plan, network.outputs, functions)
         else:
-            runner = _torch_runner(network, Lowering(dtype=torch.bfloat16))
+            runner = _tuned_torch_runner(network, config)
         _check_outputs(runner(x_1CHW), expected, config)
     network.reset_state()
     network.set_backend(runner, prefers_channels_last=config.engine == "torch")
@@ -168,11 +168,12 @@ def _accelerate_by_fastest(network: Network, config: InferenceConfig) -> Network
 
 
 def _tuned_torch_runner(network: Network, config: InferenceConfig) -> Runner:
-    """Return the fastest of torch's runners in float32, as far as it may be measured."""
+    """Return the fastest of torch's runners in float32 or bfloat16, as far as it may be measured."""
+    lowering = Lowering(batch=config.batch, dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32)
     if config.tune_mode == "off" or network.device.type != "cpu":
-        return _torch_runner(network, Lowering(batch=config.batch))
+        return _torch_runner(network, lowering)
     selector = config.selector(network)
-    runner = fastest_runner(network, selector, config.batch)
+    runner = fastest_runner(network, selector, lowering)
     selector.save()
     return runner
 

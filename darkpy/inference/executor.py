@@ -86,9 +86,8 @@ def in_lowering_order(plan: Plan) -> list[Node]:
     return sorted(plan.nodes, key=lambda node: node.parameter_count)
 
 
-def conv_tasks(plan: Plan, layers: Sequence[Layer], batch: int) -> dict[int, ConvTask]:
-    """Return the plain convolutions of folded layers in float32, by layer, in the order in which kernels are chosen."""
-    lowering = Lowering(batch=batch)
+def conv_tasks(plan: Plan, layers: Sequence[Layer], lowering: Lowering) -> dict[int, ConvTask]:
+    """Return the plain convolutions of folded layers, by layer, in the order in which kernels are chosen."""
     tasks = {node.index: conv_task(layers[node.index], node.inputs, lowering) for node in in_lowering_order(plan)}
     return {index: task for index, task in tasks.items() if task is not None}
 
@@ -105,7 +104,7 @@ def lower_layers(plan: Plan, layers: Sequence[Layer], lowering: Lowering) -> dic
             is_new = source >= 0 and bool(plan.nodes[source].arrays) and not layers[source].has_memory
             function = lower(layer, node.inputs, lowering, inplace=is_new and reads == 1)
             accepts_dtype = lowering.dtype == torch.float32 or layer.preserves_dtype
-            functions[node.index] = function if accepts_dtype else _in_float32(function)
+            functions[node.index] = function if accepts_dtype else in_float32(function)
             if node.parameter_count >= LARGE_LAYER_PARAMETERS:  # its weights were copied several times
                 release_free_memory()
     return functions
@@ -133,8 +132,15 @@ def _runs(plan: Plan, layers: Sequence[Layer], node: Node) -> bool:
 
 
 def _concatenated(function: Function) -> Function:
-    return lambda *parts_BCHW: torch.cat([function(part_BCHW) for part_BCHW in parts_BCHW], dim=1)
+    """Return a function of several parts, each on its own: one part must not be copied."""
+
+    def concatenated(*parts_BCHW: torch.Tensor) -> torch.Tensor:
+        outputs = [function(part_BCHW) for part_BCHW in parts_BCHW]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+
+    return concatenated
 
 
-def _in_float32(function: Function) -> Function:
-    return lambda *sources: function(*(source.float() for source in sources))
+def in_float32(function: Function) -> Function:
+    """Return the function for inputs of any dtype; a conversion to the same dtype would become a step of a program."""
+    return lambda *sources: function(*(x if x.dtype is torch.float32 else x.float() for x in sources))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial, singledispatch
+from functools import singledispatch
 from typing import TYPE_CHECKING
 
 import torch
@@ -133,7 +133,7 @@ def plain_function(layer: Layer) -> Function:
 
 @plain_function.register(Maxpool)
 def _plain_maxpool(layer: Maxpool) -> Function:
-    return partial(layer.pool, border=torch.finfo(torch.float32).min)
+    return lambda x_BCHW: layer.pool(x_BCHW, border=torch.finfo(x_BCHW.dtype).min)
 
 
 def accepts_unconcatenated(layer: Layer) -> bool:

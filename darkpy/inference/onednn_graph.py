@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional
 
 from darkpy.inference.conv_kernels import ConvFunction, ConvKernel, ConvTask, random_input
-from darkpy.inference.executor import Executor, reference_executor
+from darkpy.inference.executor import Executor, in_float32, reference_executor
 from darkpy.inference.fixed_shapes import FixedShapeRunner, Program
 from darkpy.inference.lowering import plain_function, take_weights
 from darkpy.inference.winograd import WinogradConv
@@ -38,9 +38,10 @@ _SPELLED_OUT: Mapping[str, ConvFunction] = MappingProxyType(
 
 
 class GraphRunner:
-    """Runs a network on the CPU in float32 by a program for each shape of the input, compiled at its first call.
+    """Runs a network on the CPU by a program for each shape of the input, compiled at its first call.
 
-    tasks, kernels: of its convolutions, by layer; oneDNN computes those that are not Winograd's.
+    tasks, kernels: of its convolutions, by layer; oneDNN computes those that are not Winograd's. Layers without
+        `preserves_dtype` compute in float32.
     """
 
     def __init__(
@@ -50,8 +51,11 @@ class GraphRunner:
         for index, task in tasks.items():
             kernel = kernels[index]
             self._convs[index] = kernel.build_plain(task) if isinstance(kernel, WinogradConv) else _convolution(task)
-        functions = dict(enumerate(map(plain_function, network.built))) | self._convs
-        executor = reference_executor(network.plan, network.built, network.outputs, functions)
+        functions = {
+            index: plain_function(layer) if layer.preserves_dtype else in_float32(plain_function(layer))
+            for index, layer in enumerate(network.built)
+        }
+        executor = reference_executor(network.plan, network.built, network.outputs, functions | self._convs)
         self._run = FixedShapeRunner(lambda x_BCHW: _compile(executor, x_BCHW))
 
     def __call__(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
@@ -74,10 +78,16 @@ def extra_bytes(tasks: Mapping[int, ConvTask], kernels: Mapping[int, ConvKernel 
 
 def _convolution(task: ConvTask) -> ConvFunction:
     """Return the operations from which oneDNN makes one."""
-    weights_FCKK, biases_F, geometry = task.weights_FCKK.detach(), task.biases_F.detach(), task.geometry
+    dtype, geometry = task.dtype, task.geometry
+    weights_FCKK, biases_F = task.weights_FCKK.detach().to(dtype), task.biases_F.detach().to(dtype)
     arguments = geometry.strides, geometry.padding, geometry.dilation, geometry.groups
     activate = _SPELLED_OUT.get(task.activation.name, task.activation.forward)
-    return lambda x_BCHW: activate(functional.conv2d(x_BCHW, weights_FCKK, biases_F, *arguments))
+
+    def conv(x_BCHW: torch.Tensor) -> torch.Tensor:
+        x_BCHW = x_BCHW if x_BCHW.dtype is dtype else x_BCHW.to(dtype)
+        return activate(functional.conv2d(x_BCHW, weights_FCKK, biases_F, *arguments))
+
+    return conv
 
 
 def _compile(executor: Executor, x_BCHW: torch.Tensor) -> Program:

@@ -20,6 +20,7 @@ from darkpy.inference.backends import ENGINES_BY_NAME
 from darkpy.inference.conv_kernels import DEFAULT_KERNELS
 from darkpy.inference.executor import conv_tasks
 from darkpy.inference.kernel_cache import KernelTimes
+from darkpy.inference.lowering import Lowering
 from darkpy.inference.runner_selection import fastest_runner, known_times
 from darkpy.network import Network
 
@@ -130,15 +131,15 @@ def choose_kernels(network: Network, config: InferenceConfig) -> tuple[list[Laye
         is only one.
     """
     network.for_inference()
-    selector, chosen = config.selector(network), []
-    for index, task in conv_tasks(network.plan, network.built, config.batch).items():
+    selector, lowering, chosen = config.selector(network), Lowering(batch=config.batch), []
+    for index, task in conv_tasks(network.plan, network.built, lowering).items():
         kernel = selector.choose(task, network.built[index].forward)
         name = DEFAULT_KERNELS[0].name if kernel is None else kernel.name
         chosen.append(LayerKernel(index=index, task=task.key, kernel=name, times=selector.times(task)))
     if network.device.type == "cpu":
-        fastest_runner(network, selector.renewed(), config.batch)
+        fastest_runner(network, selector.renewed(), lowering)
     selector.save()
-    return sorted(chosen, key=lambda layer: layer.index), known_times(network, selector, config.batch)
+    return sorted(chosen, key=lambda layer: layer.index), known_times(network, selector, lowering)
 
 
 def _time_images(network: Network, batch: int, seconds: float, fewest_runs: int) -> tuple[float, float, float]:

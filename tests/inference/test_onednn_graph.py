@@ -16,6 +16,7 @@ from darkpy.errors import WeightsError
 from darkpy.inference import runner_selection as module
 from darkpy.inference.accelerate import InferenceConfig, accelerate
 from darkpy.inference.executor import Executor, conv_tasks
+from darkpy.inference.lowering import Lowering
 from darkpy.inference.onednn_graph import GraphRunner
 from darkpy.inference.winograd import WinogradConv
 from darkpy.network import Network
@@ -46,9 +47,11 @@ def pretend(monkeypatch: pytest.MonkeyPatch, *, program: float = 1, layers: floa
     return measured
 
 
-def program_of(net: Network, *, winograd: bool = False, batch: int = 1) -> GraphRunner:
+def program_of(
+    net: Network, *, winograd: bool = False, batch: int = 1, dtype: torch.dtype = torch.float32
+) -> GraphRunner:
     net.for_inference()
-    tasks, kernel = conv_tasks(net.plan, net.built, batch), WinogradConv(4)
+    tasks, kernel = conv_tasks(net.plan, net.built, Lowering(batch=batch, dtype=dtype)), WinogradConv(4)
     kernels = {index: kernel if winograd and kernel.supports(task) else None for index, task in tasks.items()}
     return GraphRunner(net, tasks, kernels)
 
@@ -66,12 +69,15 @@ def test_every_cfg_without_a_memory_agrees_with_the_reference(cfg: Path) -> None
 @pytest.mark.parametrize("section", ODD.values(), ids=ODD.keys())
 def test_layers_of_all_kinds_agree_with_the_reference(section: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch)
-    net = filled(NET + CONV.replace("filters=8", "filters=8\nactivation=leaky") + section, "alexeyab")
-    x = images(net, 3)
-    expected = outputs(net, x)
-    accelerate(net, TUNED)
+    cfg = NET + CONV.replace("filters=8", "filters=8\nactivation=leaky") + section
+    x = images(filled(cfg, "alexeyab"), 3)
+    expected = outputs(filled(cfg, "alexeyab"), x)
+    net = accelerate(filled(cfg, "alexeyab"), TUNED)
     assert distance(outputs(net, x), expected) <= 1e-4
     assert isinstance(net.runner, GraphRunner) != net.has_memory
+    expected = outputs(accelerate(filled(cfg, "alexeyab"), InferenceConfig(tune="off", precision="bf16")), x)
+    net = accelerate(filled(cfg, "alexeyab"), InferenceConfig(tune="on", precision="bf16"))
+    assert distance(outputs(net, x), expected) <= 0.02
 
 
 def test_every_activation_behind_a_convolution_agrees_with_the_reference() -> None:
