@@ -24,7 +24,7 @@ from darkpy.network import Network, Runner
 
 LAYERS, PROGRAM = "layer by layer", "as one program"
 # largest difference from the layers, as a fraction of the largest value
-_TOLERANCES: Mapping[torch.dtype, float] = MappingProxyType({torch.float32: ENGINE_TOLERANCE, torch.bfloat16: 0.1})
+_LARGEST_ERRORS: Mapping[torch.dtype, float] = MappingProxyType({torch.float32: ENGINE_TOLERANCE, torch.bfloat16: 0.1})
 _MIN_GAIN = 0.97  # of the layers' time: smaller differences are noise
 
 
@@ -77,7 +77,7 @@ def _checked_program(
             error = largest_error(program(x_BCHW), network.reference_forward(x_BCHW))
         except BUILD_ERRORS:
             return None
-    return program if error <= _TOLERANCES[lowering.dtype] else None
+    return program if error <= _LARGEST_ERRORS[lowering.dtype] else None
 
 
 def _key(network: Network, lowering: Lowering) -> str:
