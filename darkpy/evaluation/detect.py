@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from darkpy.data.loading.images import Image, load_image, prepare, stack
+from darkpy.data.loading.images import Image, load_image, new_batch, prepare, stack
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, DarkpyWarning, ImageError
 from darkpy.evaluation.nms import suppress, suppress_by_objectness
@@ -301,24 +301,28 @@ def _load_inputs(
     keep_images: bool,
 ) -> Iterator[list[InputImage]]:
     net = network.plan.input_shape
-    fit = partial(prepare, net_w=net.w, net_h=net.h, channels_last=network.prefers_channels_last)
 
-    def load(item: tuple[int, Frame]) -> tuple[ImageStatus, Frame, Image | None]:
-        index, frame = item
+    def places() -> Iterator[InputImage]:
+        """Yield each frame with the memory for its inputs, side by side for those of a batch."""
+        batches, count = {}, min(batch_size, BATCH_SIZE)
+        for index, frame in enumerate(frames):
+            if index % count == 0:
+                batches = {letterbox: new_batch(count, net, network.prefers_channels_last) for letterbox in letterboxes}
+            x_CHW = {letterbox: x_BCHW[index % count] for letterbox, x_BCHW in batches.items()}
+            yield InputImage(ImageStatus(index, frame.path), frame, x_CHW)
+
+    def load(place: InputImage) -> InputImage:
         try:
-            image = frame.load(net.c)
+            image = place.frame.load(net.c)
         except ImageError as error:
-            return ImageStatus(index, frame.path, error=error), frame, None
-        return ImageStatus(index, frame.path, (image.w, image.h)), frame, image
-
-    def fit_image(loaded: tuple[ImageStatus, Frame, Image | None]) -> InputImage:
-        status, frame, image = loaded
-        x_CHW = {} if image is None else {letterbox: fit(image, letterbox=letterbox) for letterbox in letterboxes}
+            return place._replace(status=replace(place.status, error=error), x_CHW={})
+        for letterbox, x_CHW in place.x_CHW.items():
+            prepare(image, net.w, net.h, letterbox=letterbox, out_CHW=x_CHW)
         if not keep_images:
-            frame.release()
-        return InputImage(status, frame, x_CHW)
+            place.frame.release()
+        return place._replace(status=replace(place.status, size=(image.w, image.h)))
 
-    return load_in_batches(load, fit_image, enumerate(frames), batch_size, network.device, prefetch=prefetch)
+    return load_in_batches(load, lambda image: image, places(), batch_size, network.device, prefetch=prefetch)
 
 
 @torch.inference_mode()

@@ -46,28 +46,38 @@ def letterbox_geometry(w: int, h: int, net_w: int, net_h: int) -> LetterboxGeome
     return LetterboxGeometry(new_w, new_h, (net_w - new_w) // 2, (net_h - new_h) // 2)
 
 
-def resize(image_CHW: Tensor, w: int, h: int, *, channels_last: bool = False) -> Tensor:
+def resize(image_CHW: Tensor, w: int, h: int, *, channels_last: bool = False, out_CHW: Tensor | None = None) -> Tensor:
     """Resize bilinearly, with aligned corners and no antialiasing.
 
-    channels_last: memory layout of the result; convolutions are fastest on it.
+    channels_last: memory layout of the result; convolutions are fastest on it. out_CHW: memory for the result.
     Source:  pjreddie/darknet src/image.c resize_image
     Differs: the last row is the image's last row; darknet darkens it if rounding puts it slightly above.
              For a height of 1 darknet divides by zero; here it is the last row, as a width of 1 is the last column.
     """
-    return _resize_into(_canvas(image_CHW, w, h, channels_last), image_CHW, w, h)
+    out_CHW = _canvas(image_CHW, w, h, channels_last) if out_CHW is None else out_CHW
+    return _resize_into(out_CHW, image_CHW, w, h)
 
 
-def letterbox(image_CHW: Tensor, net_w: int, net_h: int, *, channels_last: bool = False) -> Tensor:
+def letterbox(
+    image_CHW: Tensor, net_w: int, net_h: int, *, channels_last: bool = False, out_CHW: Tensor | None = None
+) -> Tensor:
     """Resize with the same aspect ratio to fit net_w x net_h, centered on gray.
 
-    channels_last: memory layout of the result; convolutions are fastest on it.
+    channels_last, out_CHW: as in `resize`.
     Source:  pjreddie/darknet src/image.c letterbox_image
     """
     _, h, w = image_CHW.shape
     geometry = letterbox_geometry(w, h, net_w, net_h)
-    boxed_CHW = _canvas(image_CHW, net_w, net_h, channels_last).fill_(LETTERBOX_FILL)
+    boxed_CHW = _canvas(image_CHW, net_w, net_h, channels_last) if out_CHW is None else out_CHW
     rows = slice(geometry.top, geometry.top + geometry.new_h)
     columns = slice(geometry.left, geometry.left + geometry.new_w)
+    for border_CHW in (
+        boxed_CHW[:, : rows.start],
+        boxed_CHW[:, rows.stop :],
+        boxed_CHW[:, rows, : columns.start],
+        boxed_CHW[:, rows, columns.stop :],
+    ):
+        border_CHW.fill_(LETTERBOX_FILL)
     _resize_into(boxed_CHW[:, rows, columns], image_CHW, geometry.new_w, geometry.new_h)
     return boxed_CHW
 

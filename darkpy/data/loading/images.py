@@ -19,6 +19,7 @@ from torch import Tensor
 from darkpy.data.loading.decoding import decode, read_image, to_gray
 from darkpy.errors import ShapeError
 from darkpy.ops import resample
+from darkpy.shapes import Shape
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -71,20 +72,43 @@ def load_image(
     return Image(path, pixels_HWC if channels == 3 else to_gray(pixels_HWC))
 
 
-def prepare(image: Image, net_w: int, net_h: int, *, letterbox: bool, channels_last: bool = True) -> Tensor:
+def prepare(
+    image: Image,
+    net_w: int,
+    net_h: int,
+    *,
+    letterbox: bool,
+    channels_last: bool = True,
+    out_CHW: Tensor | None = None,
+) -> Tensor:
     """Resize an image to the network's input, letterboxed or stretched.
 
-    channels_last: memory format of the result.
+    channels_last: memory format of the result. out_CHW: memory for it, as a part of a batch.
     Shapes:  (C, net_h, net_w) float32, 0..1.
     """
     fit = resample.letterbox if letterbox else resample.resize
-    return fit(image.view(), net_w, net_h, channels_last=channels_last)
+    return fit(image.view(), net_w, net_h, channels_last=channels_last, out_CHW=out_CHW)
+
+
+def new_batch(count: int, shape: Shape, channels_last: bool) -> Tensor:
+    """Allocate (B, C, H, W) for images of `prepare`, each of which is written into its part."""
+    if channels_last:
+        return torch.empty((count, shape.h, shape.w, shape.c)).permute(0, 3, 1, 2)
+    return torch.empty((count, *shape))
 
 
 def stack(images_CHW: Sequence[Tensor]) -> Tensor:
-    """Stack images made by `prepare` into (B, C, H, W), keeping their memory format; a single one is not copied."""
-    if len(images_CHW) == 1:
-        return images_CHW[0][None]
-    if images_CHW[0].is_contiguous():
+    """Stack images made by `prepare` into (B, C, H, W), keeping their memory format.
+
+    A single one is not copied, nor are parts of one batch that follow each other.
+    """
+    first_CHW, size = images_CHW[0], images_CHW[0].numel()
+    storage, start = first_CHW.untyped_storage().data_ptr(), first_CHW.storage_offset()
+    if all(
+        image_CHW.untyped_storage().data_ptr() == storage and image_CHW.storage_offset() == start + index * size
+        for index, image_CHW in enumerate(images_CHW)
+    ):
+        return first_CHW.as_strided((len(images_CHW), *first_CHW.shape), (size, *first_CHW.stride()))
+    if first_CHW.is_contiguous():
         return torch.stack(list(images_CHW))
     return torch.stack([image_CHW.permute(1, 2, 0) for image_CHW in images_CHW]).permute(0, 3, 1, 2)

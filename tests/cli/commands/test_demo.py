@@ -167,6 +167,22 @@ def test_ctrl_c_and_kill_leave_a_video_that_plays_and_valid_json(task: Path, num
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("end", ["Ctrl-C", "time limit"])
+@pytest.mark.skipif(os.name == "nt", reason="sends signals")
+def test_what_ends_a_long_file_leaves_its_first_frames(task: Path, run: Run, end: str) -> None:
+    write_video(task / "long.mp4", 4000)
+    if end == "Ctrl-C":
+        code, err = stop("long.mp4", 30, signal.SIGINT)
+    else:
+        files = ("-out_filename", "drawn.mp4", "-json_file_output", "found.json")
+        code, _, err = run(*DEMO, "long.mp4", *CPU, *files, "-time_limit_sec", "0.2")
+    assert code == (128 + signal.SIGINT if end == "Ctrl-C" else 0) and "Traceback" not in err
+    records = json.loads((task / "found.json").read_text())
+    assert [record["frame_id"] for record in records] == list(range(1, len(records) + 1))
+    assert 8 <= len(records) == len(read_video(task / "drawn.mp4")) < 4000
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGKILL")
 def test_a_killed_process_leaves_a_video_that_plays_and_valid_json(task: Path) -> None:
     with network_camera(60) as (address, _):

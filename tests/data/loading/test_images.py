@@ -12,9 +12,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from darkpy.data.loading.images import load_image, prepare, stack
+from darkpy.data.loading.images import load_image, new_batch, prepare, stack
 from darkpy.errors import ImageError, ShapeError
 from darkpy.ops import resample
+from darkpy.shapes import Shape
 
 
 def colors(w: int = 12, h: int = 8) -> NDArray[np.uint8]:
@@ -124,3 +125,28 @@ def test_images_are_stacked_in_the_layout_they_were_prepared_in(tmp_path: Path, 
     )
     assert planar.is_contiguous() and interleaved.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(planar, interleaved, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("letterbox", [True, False])
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("size", [(10, 6), (6, 10), (7, 9)])
+def test_images_in_the_memory_of_a_batch_are_the_same_and_not_copied(
+    tmp_path: Path, letterbox: bool, channels_last: bool, size: tuple[int, int]
+) -> None:
+    w, h = size
+    images = []
+    for index in range(4):
+        PIL.Image.fromarray(colors()[:, index:]).save(tmp_path / "a.png")
+        images.append(load_image(tmp_path / "a.png"))
+    expected = [prepare(image, w, h, letterbox=letterbox, channels_last=channels_last) for image in images]
+    batch_BCHW = new_batch(4, Shape(3, h, w), channels_last).fill_(torch.nan)
+    written = [
+        prepare(image, w, h, letterbox=letterbox, out_CHW=x_CHW)
+        for image, x_CHW in zip(images, batch_BCHW, strict=True)
+    ]
+    for indices in ([0, 1, 2, 3], [1, 2], [3], [0, 2], [2, 1], [0, 0]):
+        together = stack([written[index] for index in indices])
+        assert torch.equal(together, torch.stack([expected[index] for index in indices]))
+        assert together.stride() == stack([expected[index] for index in indices]).stride()
+        is_run = indices == list(range(indices[0], indices[-1] + 1))
+        assert (together.data_ptr() == batch_BCHW[indices[0]].data_ptr()) == is_run
