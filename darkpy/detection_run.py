@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import chain
 from numbers import Integral, Real
 from typing import Literal
@@ -85,16 +86,15 @@ def detect(
     loading = {"prefetch": not frames.is_live, "keep_state": frames.is_stream}
 
     def results() -> Iterator[Result]:
-        try:
-            batches = detect_frames(network, frames, by_class, options, batch_size=size, tiles=grid, **loading)
+        batches = detect_frames(network, frames, by_class, options, batch_size=size, tiles=grid, **loading)
+        # closed here, also if an error keeps this frame: a collector that did it later would join the loading threads
+        with closing(frames), closing(batches):
             for result in chain.from_iterable(batches):
                 if result.error is not None and on_error == "raise":
                     raise result.error
                 yield (result if tracker is None else tracker.update(result)).by_score()
                 if not keep_images:
                     result.source.release()
-        finally:
-            frames.close()
 
     return results()
 

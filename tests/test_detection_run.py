@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import math
@@ -187,6 +188,20 @@ def test_missing_file_is_an_exception_or_by_choice_a_result(network: Network, fi
     assert good.error is None and len(good) > 0
     with pytest.raises(ImageError, match="no such file"):
         _ = missing.image
+
+
+def test_an_error_ends_the_threads_at_once_and_not_when_garbage_is_collected(network: Network, file: Path) -> None:
+    gc.disable()
+    try:
+        for _ in range(3):
+            with pytest.raises(ImageError):
+                list(darkpy.detect(network, [file, file.with_name("absent.png")], NAMES))
+        iterator = darkpy.detect(network, [file] * 20, NAMES)
+        next(iterator)
+        iterator.close()  # type: ignore[attr-defined]
+        assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
+    finally:
+        gc.enable()
 
 
 def test_folder_glob_and_list_file_are_the_images_they_stand_for(network: Network, file: Path) -> None:

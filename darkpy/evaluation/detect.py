@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -205,7 +205,7 @@ def detect_frames(
     prefetch: bool = True,
     keep_state: bool = False,
     tiles: TileGrid | None = None,
-) -> Iterator[list[Result]]:
+) -> Generator[list[Result], None, None]:
     """Yield the detections on each batch of frames, in the order of the heads; an unreadable frame has its error.
 
     Boxes with NaN or infinite values are left out, and one warning at the end counts them.
