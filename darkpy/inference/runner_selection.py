@@ -22,8 +22,8 @@ from darkpy.inference.lowering import Lowering
 from darkpy.inference.onednn_graph import GraphRunner, extra_bytes
 from darkpy.network import Network, Runner
 
-LAYERS = "layer by layer"
-PROGRAMS: Mapping[str, float] = MappingProxyType(
+LAYER_BY_LAYER = "layer by layer"
+PROGRAM_GAINS: Mapping[str, float] = MappingProxyType(
     {"as one program": MIN_GAIN_EXPANDED, "as one program, with more by Winograd": 1.15}
 )
 """Ways to run a network as one program: the part of oneDNN's time that a kernel of Winograd's may take.
@@ -42,18 +42,18 @@ def fastest_runner(network: Network, selector: KernelSelector, lowering: Lowerin
     """
     x_BCHW = torch.rand((lowering.batch, *network.plan.input_shape), generator=torch.Generator().manual_seed(0))
     times = known_times(network, selector, lowering)
-    wanted = PROGRAMS if times is None else [name for name in PROGRAMS if name == _fastest(times)]
+    wanted = PROGRAM_GAINS if times is None else [name for name in PROGRAM_GAINS if name == _fastest(times)]
     programs = _checked_programs(network, selector, lowering, x_BCHW, wanted)
     if times is None or not programs:
         functions = lower_layers(network.plan, network.built, replace(lowering, selector=selector))
         layers = Executor(network.plan, network.outputs, functions)
         if not programs:
             return layers
-        ways: dict[str, Runner] = {LAYERS: layers, **programs}
+        ways: dict[str, Runner] = {LAYER_BY_LAYER: layers, **programs}
         seconds = {name: shortest_run(way, x_BCHW, torch.empty(0)) for name, way in ways.items()}
-        seconds_or_none = {name: seconds.get(name) for name in (LAYERS, *PROGRAMS)}
+        seconds_or_none = {name: seconds.get(name) for name in (LAYER_BY_LAYER, *PROGRAM_GAINS)}
         times = selector.record(_key(network, lowering), seconds_or_none)
-        if _fastest(times) == LAYERS:
+        if _fastest(times) == LAYER_BY_LAYER:
             return layers
     program = programs[_fastest(times)]
     program.take_weights()
@@ -62,13 +62,13 @@ def fastest_runner(network: Network, selector: KernelSelector, lowering: Lowerin
 
 def known_times(network: Network, selector: KernelSelector, lowering: Lowering) -> KernelTimes | None:
     """Return the milliseconds of a batch by way, None if they were not measured."""
-    return selector.known(_key(network, lowering), (LAYERS, *PROGRAMS))
+    return selector.known(_key(network, lowering), (LAYER_BY_LAYER, *PROGRAM_GAINS))
 
 
 def _fastest(times: KernelTimes) -> str:
     """Return the name of the way that is clearly faster than those before it."""
-    best = LAYERS
-    for name in PROGRAMS:
+    best = LAYER_BY_LAYER
+    for name in PROGRAM_GAINS:
         if (times[name] or math.inf) < _MIN_GAIN * (times[best] or 0):
             best = name
     return best
@@ -83,7 +83,7 @@ def _checked_programs(
     expected: Sequence[torch.Tensor] = ()
     former = None
     for name in names:
-        fresh, gain = selector.renewed(), PROGRAMS[name]
+        fresh, gain = selector.renewed(), PROGRAM_GAINS[name]
         kernels = {
             index: fresh.choose(task, network.built[index].forward, expanded_gain=gain) for index, task in tasks.items()
         }

@@ -100,7 +100,8 @@ def speed(
         else:
             console.echo(_kernel_table(layers))
             for way, ms in (times or {}).items():
-                console.echo(f"the network {way}: {ms:.3g} ms")
+                if ms is not None:
+                    console.echo(f"the network {way}: {ms:.3g} ms")
         return
     ways = speed_ways(compiled=with_compiled)
     ways = {
