@@ -160,8 +160,7 @@ class _TiledConv:
         tile_bytes = 4 * points * (channels + self._filters)
         limit = max(_CACHE_BYTES, _WEIGHTS_RATIO * 4 * points * channels * self._filters) // tile_bytes
         self._block_images = -(-task.batch // -(-task.batch // max(1, limit // (rows * columns))))
-        block_count = -(-rows // max(1, limit // columns))
-        self._block_rows = -(-rows // block_count)
+        self._block_rows = _block_size(rows, max(1, limit // columns))
         self._block_tiles = self._block_images * self._block_rows * columns
         self._input, self._output = (
             ONEDNN_MATMUL.repeat(matrix, self._block_tiles) for matrix in (input_matrix, output_matrix)
@@ -223,6 +222,12 @@ class _TiledConv:
         """Return the outputs of fewer tiles than a block has."""
         missing = self._block_tiles - len(x_TNC)
         return self._convolve(functional.pad(x_TNC, (0, 0, 0, 0, 0, missing)))[: len(x_TNC)]
+
+
+def _block_size(count: int, limit: int) -> int:
+    """Return the largest size from half the limit on with which blocks that cover range(count) overlap least."""
+    sizes = range(-(-min(count, limit) // 2), min(count, limit) + 1)
+    return min(sizes, key=lambda size: (-(-count // size) * size, -size))
 
 
 def _blocks(count: int, size: int) -> Iterator[slice]:

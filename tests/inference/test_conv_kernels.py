@@ -22,7 +22,7 @@ from darkpy.inference.conv_kernels import (
     build_checked,
 )
 from darkpy.inference.kernel_selection import MEASURED_KERNELS
-from darkpy.inference.winograd import ONEDNN_MATMUL, Transforms, WinogradConv
+from darkpy.inference.winograd import ONEDNN_MATMUL, Transforms, WinogradConv, _block_size
 from darkpy.ops.activations import ACTIVATIONS_BY_NAME
 from darkpy.shapes import Shape
 
@@ -134,6 +134,11 @@ def test_winograd_agrees_where_blocks_of_rows_or_of_images_overlap(monkeypatch: 
             task = make_task(Shape(16, 21, 10), 17, batch=batch)
             check(WinogradConv(4), task, random_images(task.x, batch))
             check(WinogradConv(4), task, random_images(task.x, batch + 1))
+
+
+def test_blocks_overlap_least() -> None:
+    cases = {(10, 10): 10, (10, 99): 10, (19, 7): 5, (38, 7): 5, (13, 11): 7, (1, 1): 1}
+    assert {case: _block_size(*case) for case in cases} == cases
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
