@@ -8,6 +8,7 @@ Legend: B images, C H W channels, rows, columns, N histogram bins.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple
@@ -43,8 +44,13 @@ class Histograms:
         self._seen: dict[tuple[int, bool], list[tuple[torch.Tensor, torch.Tensor]]] = {}
 
     def add(self, index: int, x: torch.Tensor, *, before_activation: bool = False) -> None:
-        """Count the values of one batch."""
+        """Count the values of one batch. Raises: DarkpyError if one is NaN or infinite."""
         low, high = (float(end) for end in torch.aminmax(x))
+        if not math.isfinite(high - low):
+            raise DarkpyError(
+                f"int8: layer {index} has values that are NaN or infinite",
+                hint="its weights may be damaged, or belong to another cfg",
+            )
         half_bin = (high - low) / HISTOGRAM_BINS / 2
         value_N = torch.linspace(low + half_bin, high - half_bin, HISTOGRAM_BINS)
         count_N = torch.histc(x.float(), HISTOGRAM_BINS, low, high)
@@ -74,7 +80,7 @@ def quantize_network(plan: Plan, layers: Sequence[Layer], images: Iterable[torch
 
 
 def calibrate(plan: Plan, layers: Sequence[Layer], images: Iterable[torch.Tensor]) -> Histograms:
-    """Run images, x_BCHW, through the folded layers. Raises: DarkpyError without images."""
+    """Run images, x_BCHW, through the folded layers. Raises: DarkpyError without images, and for NaN."""
     histograms = Histograms()
     count = 0
     for x_BCHW in images:

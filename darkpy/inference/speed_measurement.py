@@ -108,6 +108,20 @@ def measure_speed(
         yield SpeedRow(way=way, ms=ms, percent_of_peak=percent)
 
 
+def level_weights(network: Network) -> None:
+    """Divide random weights by the deviation of their layer's output, so that values stay finite at any depth."""
+    x_BCHW = torch.rand((1, *network.plan.input_shape), generator=torch.Generator().manual_seed(0))
+    values = {-1: x_BCHW.to(network.device)}
+    with torch.no_grad():
+        for node, layer in zip(network.plan.nodes, network.built, strict=True):
+            sources = [values[source] for source in node.sources]
+            array = getattr(layer, "scales", getattr(layer, "weights", None))
+            if isinstance(array, torch.nn.Parameter):
+                array.div_(layer(*sources).std().clamp(min=torch.finfo(torch.float32).tiny))
+            values[node.index] = layer(*sources)
+    network.reset_state()
+
+
 def measure_peak(dtype: torch.dtype) -> float:
     """Return the 10^9 operations a second of the fastest of some direct convolutions."""
     peak = 0.0

@@ -114,6 +114,15 @@ def test_network_with_nan_outputs_is_an_error() -> None:
         accelerate(net, InferenceConfig(precision="bf16"))
 
 
+def test_infinite_values_inside_a_network_are_an_error_of_int8() -> None:
+    net = filled(NET + CONV * 2 + "[activation]\nactivation=logistic\n")
+    with torch.no_grad():
+        for array in net.parameters():
+            array.mul_(1e25)
+    with pytest.raises(DarkpyError, match="int8: layer 0 has values that are NaN or infinite"):
+        accelerate(net, InferenceConfig(precision="int8"), images=[images(net)])
+
+
 def test_engine_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def scaled(net: Network, precision: str) -> Runner:
         return lambda x: [output * 1.01 for output in net.reference_forward(x)]

@@ -70,7 +70,13 @@ def speed(
     from dataclasses import replace
 
     from darkpy.inference.accelerate import InferenceConfig
-    from darkpy.inference.speed_measurement import FEWEST_RUNS, choose_kernels, measure_speed, speed_ways
+    from darkpy.inference.speed_measurement import (
+        FEWEST_RUNS,
+        choose_kernels,
+        level_weights,
+        measure_speed,
+        speed_ways,
+    )
     from darkpy.network import Network
     from darkpy.ops.device import find_device
 
@@ -81,7 +87,7 @@ def speed(
     keep_freed_memory()
 
     def open_network() -> Network:
-        return darkpy.load(
+        network = darkpy.load(
             cfg,
             weights,
             dialect=load.dialect,
@@ -91,6 +97,9 @@ def speed(
             mapped=weights is not None,
             time_steps=1,
         )
+        if weights is None:
+            level_weights(network)
+        return network
 
     tune = "again" if again else "on"
     if kernels:

@@ -42,6 +42,13 @@ def test_table_has_a_line_for_each_way(run: Run) -> None:
     assert [row.split("  ")[0] for row in rows][:2] == ["fp32", "fp32, default kernels"]
 
 
+def test_random_weights_of_a_deep_network_stay_finite(run: Run) -> None:
+    doubled = "[convolutional]\nfilters=16\nsize=1\nactivation=linear\n" + 20 * "[shortcut]\nfrom=-1\n"
+    Path("deep.cfg").write_text(CFG + 7 * doubled)
+    report = json.loads(run("speed", "deep.cfg", "--seconds", "0", "--json", "-nogpu").out)
+    assert all("ms" in row or "not installed" in row["absent"] for row in report["ways"])
+
+
 def test_kernels_are_measured_shown_and_kept(run: Run) -> None:
     code, out, _ = run("speed", "net.cfg", "--kernels", "--json", "-nogpu")
     assert code == 0
