@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -27,6 +28,7 @@ from darkpy.network import Network
 from darkpy.shapes import Shape
 
 _GELU_SCALE, _GELU_CUBE = (2 / math.pi) ** 0.5, 0.044715 * (2 / math.pi) ** 0.5
+_LARGEST_BATCH = 8  # what a network computes for a batch stays in memory while it is traced
 _RUNS_TO_COMPILE = 2  # TorchScript records shapes in the first run, and oneDNN compiles before the second
 # oneDNN's graph library does not know silu, and takes any gelu for the exact one
 _SPELLED_OUT: Mapping[str, ConvFunction] = MappingProxyType(
@@ -40,6 +42,7 @@ _SPELLED_OUT: Mapping[str, ConvFunction] = MappingProxyType(
 class GraphRunner:
     """Runs a network on the CPU by a program for each shape of the input, compiled at its first call.
 
+    For a shape that cannot be compiled, the functions of the program run one by one.
     tasks, kernels: of its convolutions, by layer; oneDNN computes those that are not Winograd's. Layers without
         `preserves_dtype` compute in float32.
     """
@@ -56,7 +59,7 @@ class GraphRunner:
             for index, layer in enumerate(network.built)
         }
         executor = reference_executor(network.plan, network.built, network.outputs, functions | self._convs)
-        self._run = FixedShapeRunner(lambda x_BCHW: _compile(executor, x_BCHW))
+        self._run = FixedShapeRunner(partial(_compile_or_not, executor), largest_batch=_LARGEST_BATCH)
 
     def __call__(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
         return self._run(x_BCHW)
@@ -90,10 +93,19 @@ def _convolution(task: ConvTask) -> ConvFunction:
     return conv
 
 
+def _compile_or_not(executor: Executor, x_BCHW: torch.Tensor) -> Program:
+    """Return a program for inputs of this shape, or the executor: torch's functions are private and may change."""
+    try:
+        return _compile(executor, x_BCHW)
+    except Exception:  # they raise exceptions of many types, TypeError for other arguments
+        return torch.no_grad()(executor)
+
+
 def _compile(executor: Executor, x_BCHW: torch.Tensor) -> Program:
     """Return a program for inputs of this shape."""
     sample_BCHW = random_input(Shape(*x_BCHW.shape[1:]), len(x_BCHW))
-    with _fused_by_onednn(), torch.inference_mode(False), torch.no_grad():
+    plain_arithmetic = torch.autocast("cpu", enabled=False)  # the caller's setting would be compiled in
+    with _fused_by_onednn(), plain_arithmetic, torch.inference_mode(False), torch.no_grad():
         # what torch.jit.trace returns is never freed
         trace, compile_graph = torch._C._create_graph_by_tracing, torch._C._create_function_from_graph
         inputs = (sample_BCHW.clone(),)

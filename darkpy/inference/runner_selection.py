@@ -89,10 +89,11 @@ def _checked_programs(
         }
         if not kernels or kernels == former or extra_bytes(tasks, kernels) > selector.limit_bytes:
             continue
-        program, former = GraphRunner(network, tasks, kernels), kernels
+        former = kernels
         with torch.inference_mode():
             expected = expected or network.reference_forward(x_BCHW)
             try:
+                program = GraphRunner(network, tasks, kernels)
                 error = largest_error(program(x_BCHW), expected)
             except BUILD_ERRORS:
                 continue

@@ -102,6 +102,41 @@ def test_images_of_any_number_size_and_layout_agree_with_the_reference(winograd:
                 assert distance(program(like), net.reference_forward(like)) <= 1e-4, (count, h, w)
 
 
+def test_large_batches_are_not_compiled_as_one() -> None:
+    net = filled(FOUR)
+    program = program_of(net)
+    x = images(net, 20)
+    with torch.inference_mode():
+        assert distance(program(x), net.reference_forward(x)) <= 1e-4
+    assert sorted(*program._run._programs.values()) == [1, 8]
+
+
+def test_autocast_of_the_first_call_is_not_compiled_in() -> None:
+    net = filled(FOUR)
+    program = program_of(net)
+    x = images(net)
+    with torch.autocast("cpu", torch.bfloat16):
+        program(x)
+    with torch.inference_mode():
+        assert distance(program(x), net.reference_forward(x)) <= 1e-4
+
+
+@pytest.mark.parametrize("error", [TypeError, AttributeError, RuntimeError])
+def test_layers_run_what_cannot_be_compiled(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    net = filled(FOUR)
+    program = program_of(net)
+    program(images(net))
+    program.take_weights()
+
+    def fail(*_: object) -> None:
+        raise error("torch's private functions have changed")
+
+    monkeypatch.setattr(torch._C, "_create_graph_by_tracing", fail)
+    x = images(net, 3)
+    assert distance(program(x), net.reference_forward(x)) <= 1e-4
+    assert not any(output.requires_grad for output in program(x.requires_grad_()))
+
+
 def test_gradients_of_the_input_are_not_needed() -> None:
     net = filled(FOUR)
     program = program_of(net)
