@@ -135,8 +135,7 @@ def accelerate(
         elif config.compiled:
             runner = compile_network(network, config.precision)  # at its first call, so of the convolutions below
             if config.precision == "fp32":
-                selector = None if config.tune_mode == "off" else config.selector(network)
-                _torch_runner(network, Lowering(batch=config.batch, selector=selector))
+                _torch_runner(network, Lowering(batch=config.batch, selector=_selector(network, config)))
         elif config.precision == "int8":
             functions = quantize_network(network.plan, network.built, images)
             runner = Executor(network.plan, network.outputs, functions)
@@ -170,16 +169,23 @@ def _accelerate_by_fastest(network: Network, config: InferenceConfig) -> Network
 def _tuned_torch_runner(network: Network, config: InferenceConfig) -> Runner:
     """Return the fastest of torch's runners in float32 or bfloat16, as far as it may be measured."""
     lowering = Lowering(batch=config.batch, dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32)
-    if config.tune_mode == "off" or network.device.type != "cpu":
+    if (selector := _selector(network, config)) is None:
         return _torch_runner(network, lowering)
-    selector = config.selector(network)
     runner = fastest_runner(network, selector, lowering)
     selector.save()
     return runner
 
 
+def _selector(network: Network, config: InferenceConfig) -> KernelSelector | None:
+    """Return a selector of kernels, None where nothing may be measured."""
+    return None if config.tune_mode == "off" or network.device.type != "cpu" else config.selector(network)
+
+
 def _torch_runner(network: Network, lowering: Lowering) -> Executor:
-    return Executor(network.plan, network.outputs, lower_layers(network.plan, network.built, lowering))
+    functions = lower_layers(network.plan, network.built, lowering)
+    if lowering.selector is not None:
+        lowering.selector.save()
+    return Executor(network.plan, network.outputs, functions)
 
 
 def _check_outputs(

@@ -6,8 +6,8 @@ Several processes may use it at once. Anything unexpected in it is ignored, and 
 from __future__ import annotations
 
 import json
-import math
 import os
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -105,7 +105,7 @@ def _times(record: Any) -> dict[str, float | None]:
     """Return a record as times; nothing if a value is none."""
     times = dict(_text_items(record, MAX_KERNELS))
     values = [value for value in times.values() if value is not None]
-    is_valid = all(type(value) in (int, float) and 0 <= value < math.inf for value in values)
+    is_valid = all(type(value) in (int, float) and 0 <= value <= sys.float_info.max for value in values)
     return times if is_valid else {}
 
 

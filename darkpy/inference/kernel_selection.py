@@ -60,7 +60,7 @@ class KernelSelector:
         self._suffix = "" if extra_bytes else ", low memory"
         self._cache = KernelCache()
         self._measured: set[str] = set()  # keys of this network's measurements
-        self._seconds_left = TUNE_LIMIT_SECONDS
+        self._spent_seconds: list[float] = []  # of each measurement, also of renewed selectors
 
     def select(self, task: ConvTask, reference: ConvFunction) -> ConvFunction | None:
         """Return the function of the chosen kernel, checked against the layer; None if there is none that agrees.
@@ -108,7 +108,7 @@ class KernelSelector:
         return times
 
     def renewed(self) -> KernelSelector:
-        """Return a selector of the same times that has not spent any memory."""
+        """Return a selector of the same times, and with the same limit of time, that has not spent any memory."""
         renewed = copy.copy(self)
         renewed._extra_bytes = self.limit_bytes
         return renewed
@@ -133,7 +133,11 @@ class KernelSelector:
     def _measure(self, task: ConvTask, reference: ConvFunction) -> KernelTimes:
         """Return the times of a task's kernels; none if there is nothing to choose, or no time to measure it."""
         started, candidates = perf_counter(), self._candidates(task)
-        if not candidates or self._seconds_left <= 0 or (function := build_default(task, reference)) is None:
+        if (
+            not candidates
+            or sum(self._spent_seconds) >= TUNE_LIMIT_SECONDS
+            or (function := build_default(task, reference)) is None
+        ):
             return {}
         x_BCHW = random_input(task.x, task.batch)
         evicting = torch.empty(_CACHE_NUMBERS if task.weights_FCKK.numel() >= _LARGE_WEIGHTS else 0)
@@ -143,7 +147,7 @@ class KernelSelector:
             function = build_checked(kernel, task, reference)
             seconds[kernel.name] = None if function is None else shortest_run(function, x_BCHW, evicting, shortest)
             shortest = min(shortest, seconds[kernel.name] or shortest)
-        self._seconds_left -= perf_counter() - started
+        self._spent_seconds.append(perf_counter() - started)
         return self.record(task.key, seconds)
 
 

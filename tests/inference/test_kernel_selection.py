@@ -155,11 +155,12 @@ def test_layers_with_few_weights_choose_first() -> None:
 def test_measuring_ends_when_the_time_for_it_is_spent(
     kernels: dict[str, TimedKernel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = iter([0.0, 1.0, 1.0, 6.0, 6.0])
+    clock = iter([0.0, 1.0, 1.0, 6.0, 6.0, 6.0])
     monkeypatch.setattr(module, "perf_counter", lambda: next(clock))
     selector = make_selector()
     tasks = [make_task(Shape(16, 12, side), 16) for side in (12, 13, 14)]
-    assert [chosen(selector, task) for task in tasks] == ["fast", "fast", "default"]
+    assert [chosen(selector.renewed(), task) for task in tasks[:2]] == ["fast", "fast"]
+    assert [chosen(limited, tasks[2]) for limited in (selector, selector.renewed())] == ["default", "default"]
     monkeypatch.undo()
 
 
@@ -208,6 +209,7 @@ FOREIGN = {
     "time infinite": content({**TIMES, "slow": float("inf")}),
     "time true": content({**TIMES, "slow": True}),
     "time negative": content({**TIMES, "slow": -1}),
+    "time beyond floats": content({**TIMES, "default": 10**400}),
     "too large": content(TIMES) + " " * MAX_CACHE_BYTES,
     "other machine": content({**TIMES, "slow": 0.1}, machine="another"),
 }
