@@ -240,7 +240,15 @@ class Network(nn.Module):
             layer.carries_state = True
 
     def set_temperature(self, temperature: float) -> None:
-        """Divide the logits of each softmax by this. Source: pjreddie/darknet src/network.c set_temp_network."""
+        """Divide the logits of each softmax by this.
+
+        Raises: DarkpyError if a backend runs the network, of whose program the temperature has become a part.
+        Source: pjreddie/darknet src/network.c set_temp_network.
+        """
+        is_changed = any(getattr(layer, "temperature", temperature) != temperature for layer in self.built)
+        if is_changed and self._runner is not None and not self.has_memory:
+            hint = "set it before darkpy.accelerate"
+            raise DarkpyError(f"{self.plan.file}: the temperature of an accelerated network is fixed", hint=hint)
         for layer in self.built:
             layer.set_temperature(temperature)
 

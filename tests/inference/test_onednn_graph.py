@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import darkpy
-from darkpy.errors import WeightsError
+from darkpy.errors import DarkpyError, WeightsError
 from darkpy.inference import runner_selection as module
 from darkpy.inference.accelerate import InferenceConfig, accelerate
 from darkpy.inference.executor import Executor, conv_tasks
@@ -239,6 +239,21 @@ def test_weights_are_freed_copies_share_the_program_and_saving_is_refused(
         with torch.inference_mode():
             assert distance(copy.deepcopy(net)(x), net.reference_forward(x)) <= 1e-4
             assert len(net.trace(x)) == 4
+
+
+def test_temperature_is_set_before_it_becomes_part_of_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
+    cfg = FOUR + "[avgpool]\n[softmax]\n"
+    net, plain = filled(cfg), filled(cfg)
+    x = images(net)
+    for network in (net, plain):
+        network.set_temperature(5)
+    accelerate(net, TUNED).set_temperature(5)
+    assert isinstance(net.runner, GraphRunner)
+    assert distance(outputs(net, x), outputs(plain, x)) <= 1e-4
+    with pytest.raises(DarkpyError, match="temperature of an accelerated network is fixed"):
+        net.set_temperature(1)
+    assert distance(outputs(net, x), outputs(plain, x)) <= 1e-4
 
 
 def test_memory_of_a_program_is_freed_with_the_network() -> None:
