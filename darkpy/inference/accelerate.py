@@ -101,7 +101,8 @@ class InferenceConfig:
     def selector(self, network: Network) -> KernelSelector:
         """Return a selector of kernels for one network."""
         extra_bytes = max(MIN_EXTRA_BYTES, round(EXTRA_WEIGHTS_RATIO * FLOAT32_BYTES * network.plan.parameter_count))
-        return KernelSelector(again=self.tune_mode == "again", extra_bytes=0 if self.low_memory else extra_bytes)
+        limit_bytes = 0 if self.low_memory else extra_bytes
+        return KernelSelector(again=self.tune_mode == "again", extra_bytes=limit_bytes, compiled=self.compiled)
 
 
 @renamed_arguments(ways="config", pictures="images")

@@ -53,9 +53,11 @@ class KernelSelector:
 
     again: measure anew what the file has.
     extra_bytes: memory that all kernels together may take beyond the weights; with 0, others are not even measured.
+    compiled: without kernels that torch's compiler refuses.
     """
 
-    def __init__(self, *, again: bool = False, extra_bytes: int) -> None:
+    def __init__(self, *, again: bool = False, extra_bytes: int, compiled: bool = False) -> None:
+        self._compiled = compiled
         self._again, self.limit_bytes, self._extra_bytes = again, extra_bytes, extra_bytes
         self._suffix = "" if extra_bytes else ", low memory"
         self._cache = KernelCache()
@@ -128,6 +130,7 @@ class KernelSelector:
             if task.dtype in kernel.tolerances
             and kernel.supports(task)
             and not (self._suffix and _extra_bytes(kernel, task))
+            and not (self._compiled and isinstance(kernel, NnpackConv))
         ]
 
     def _measure(self, task: ConvTask, reference: ConvFunction) -> KernelTimes:

@@ -13,7 +13,10 @@ from torch._inductor.exc import CppCompileError
 from darkpy.errors import DarkpyError
 from darkpy.inference import compile as module
 from darkpy.inference.accelerate import InferenceConfig, accelerate
+from darkpy.inference.conv_kernels import NnpackConv
+from darkpy.inference.executor import conv_tasks
 from darkpy.inference.fixed_shapes import Program
+from darkpy.inference.lowering import Lowering
 from tests.inference.networks import distance, filled, images, outputs
 from tests.inference.test_accelerate import CONV, LAYERS, NET, ROOT
 from tests.inference.test_kernel_selection import force
@@ -63,6 +66,16 @@ def test_compiled_convolutions_are_those_of_the_fastest_kernels(
     monkeypatch.setattr(torch._inductor, "compile", recorded)
     assert distance(outputs(accelerate(net, InferenceConfig(compiled=True, tune="on")), x), expected) <= 1e-4
     assert traced[0].count("bmm") >= 6  # two for each convolution by Winograd's algorithm
+
+
+def test_kernels_that_the_compiler_refuses_are_not_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    net = filled(NET + LAYERS, "alexeyab").for_inference()
+    force("NNPACK", net)
+    tasks = conv_tasks(net.plan, net.built, Lowering())
+    for config in (InferenceConfig(), InferenceConfig(compiled=True)):
+        kernels = [config.selector(net).choose(task, net.built[index].forward) for index, task in tasks.items()]
+        assert any(isinstance(kernel, NnpackConv) for kernel in kernels) != config.compiled
 
 
 @pytest.mark.slow
