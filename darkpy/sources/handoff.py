@@ -74,6 +74,9 @@ class Handoff(Generic[Item]):
 class Worker(Generic[Item]):
     """A thread that handles items one after the other, in order.
 
+    The error with which it ends is raised once: again, while another one is handled, it would be its own context in the
+    end, and contextlib.ExitStack would follow that forever.
+
     capacity: items that may wait; `put` waits while there are more, or drops the oldest with `drops_oldest`.
     """
 
@@ -84,16 +87,20 @@ class Worker(Generic[Item]):
         self._thread.start()
 
     def put(self, item: Item) -> None:
-        """Give the thread an item. Raises: the error with which it ended."""
-        if not self._queue.put(item) and self._error is not None:
-            raise self._error
+        """Give the thread an item, which is dropped if it has ended. Raises: the error with which it ended."""
+        if not self._queue.put(item):
+            self._raise_error()
 
     def finish(self, seconds: float | None = None) -> None:
         """Wait until all items are handled, or for this time. Raises: the error with which the thread ended."""
         self._queue.finish()
         self._thread.join(seconds)
-        if self._error is not None:
-            raise self._error
+        self._raise_error()
+
+    def _raise_error(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
     def _run(self, handle: Callable[[Item], object]) -> None:
         try:
