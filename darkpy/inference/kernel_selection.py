@@ -64,6 +64,11 @@ class KernelSelector:
         self._measured: set[str] = set()  # keys of this network's measurements
         self._spent_seconds: list[float] = []  # of each measurement, also of renewed selectors
 
+    @property
+    def time_is_up(self) -> bool:
+        """True if kernels may be left to measure at the next load."""
+        return sum(self._spent_seconds) >= TUNE_LIMIT_SECONDS
+
     def select(self, task: ConvTask, reference: ConvFunction) -> ConvFunction | None:
         """Return the function of the chosen kernel, checked against the layer; None if there is none that agrees.
 
@@ -136,11 +141,7 @@ class KernelSelector:
     def _measure(self, task: ConvTask, reference: ConvFunction) -> KernelTimes:
         """Return the times of a task's kernels; none if there is nothing to choose, or no time to measure it."""
         started, candidates = perf_counter(), self._candidates(task)
-        if (
-            not candidates
-            or sum(self._spent_seconds) >= TUNE_LIMIT_SECONDS
-            or (function := build_default(task, reference)) is None
-        ):
+        if not candidates or self.time_is_up or (function := build_default(task, reference)) is None:
             return {}
         x_BCHW = random_input(task.x, task.batch)
         evicting = torch.empty(_CACHE_NUMBERS if task.weights_FCKK.numel() >= _LARGE_WEIGHTS else 0)

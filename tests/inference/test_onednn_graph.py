@@ -198,6 +198,14 @@ def test_clearly_faster_way_is_chosen_measured_once_and_kept(
     assert len(measured) == 8
 
 
+def test_ways_are_measured_once_all_kernels_are(monkeypatch: pytest.MonkeyPatch, cache_file: Path) -> None:
+    measured = pretend(monkeypatch)
+    monkeypatch.setattr("darkpy.inference.kernel_selection.TUNE_LIMIT_SECONDS", 0)
+    assert isinstance(accelerate(filled(FOUR), TUNED).runner, Executor)
+    assert not measured
+    assert not cache_file.exists()
+
+
 def test_low_memory_limits_and_layers_with_a_memory_need_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     measured = pretend(monkeypatch)
     assert isinstance(accelerate(filled(FOUR), InferenceConfig(tune="on", low_memory=True)).runner, Executor)
