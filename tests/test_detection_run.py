@@ -204,6 +204,20 @@ def test_an_error_ends_the_threads_at_once_and_not_when_garbage_is_collected(net
         gc.enable()
 
 
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_source_that_breaks_off_gives_the_images_before(
+    network: Network, pixels_HWC: NDArray[np.uint8], batch_size: int
+) -> None:
+    def camera() -> Iterator[NDArray[np.uint8]]:
+        yield from [pixels_HWC] * 6
+        raise OSError("the camera is gone")
+
+    results: list[darkpy.Result] = []
+    with pytest.raises(OSError, match="gone"):
+        results.extend(darkpy.detect(network, camera(), NAMES, batch_size=batch_size))
+    assert len(results) == 6
+
+
 def test_folder_glob_and_list_file_are_the_images_they_stand_for(network: Network, file: Path) -> None:
     folder = file.parent
     (folder / "b.png").write_bytes(file.read_bytes())

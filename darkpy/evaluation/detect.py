@@ -2,12 +2,10 @@
 
 load and fit (threads) -> forward -> decode heads -> undo letterbox -> non-maximum suppression; with tiles, these steps
 for each tile, then their detections are joined. `darkpy.detect` and the commands take results, `run_metrics` the
-tensors, and `export.verify` the steps behind the forward pass.
+tensors, and `export.verify` the steps behind the forward pass. Threads load the images ahead of the network: Pillow and
+torch release Python's global lock while they work.
 
 Legend: B images, C H W channels, rows, columns, M candidates, K classes.
-
-Loading of images by threads, ahead of the network, in batches: Pillow and torch release Python's global lock while they
-work.
 """
 
 from __future__ import annotations
@@ -44,27 +42,23 @@ from darkpy.sources.frames import Frame
 MAX_BOX_FRAC = 1e4  # centers and sides beyond it, in images, come from ruined weights alone
 BATCH_SIZE = 8
 """Default images at a time: 16 and 32 are no faster."""
-
 MAX_THREADS = 8
-
 _THREAD_COUNT_LOCK = Lock()
 """Held while torch's global number of threads is 1, so that no other caller's thread copies that."""
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
-Prepared = TypeVar("Prepared")
 
 
 def load_in_batches(
     load: Callable[[Item], Loaded],
-    prepare: Callable[[Loaded], Prepared],
     items: Iterable[Item],
     batch_size: int,
     device: torch.device,
     *,
     prefetch: bool = True,
-) -> Iterator[list[Prepared]]:
-    """Load and prepare items in batches, in their order.
+) -> Iterator[list[Loaded]]:
+    """Load items in batches, in their order.
 
     If the network leaves cores idle, threads make the next batch while this one is used. If it computes with all cores,
     it would wait for the one that a loading thread takes from it; so each batch is then made by all cores when it is
@@ -72,28 +66,34 @@ def load_in_batches(
     at a time without prefetch, they are made by the caller.
 
     prefetch: ask for the items of the next batch early; not where a user types them.
+    Raises: the error of `items`, behind the items that came before it; that of an item.
     """
     with _THREAD_COUNT_LOCK:
         torch.get_num_threads()  # a thread copies the global number when it first asks
     if batch_size == 1 and not prefetch:
-        yield from ([prepare(load(item))] for item in items)
+        yield from ([load(item)] for item in items)
         return
     idle = _idle_cores(device)
     threads = min(MAX_THREADS, idle) if idle else min(MAX_THREADS, count_cpus(), batch_size)
-    remaining = iter(items)
+    remaining, failures = iter(items), list[Exception]()
     with _pool(threads) as pool:
 
-        def make(item: Item) -> Prepared:
-            return prepare(load(item))
-
-        def submit() -> list[Future[Prepared]]:
-            return [pool.submit(make, item) for item in islice(remaining, batch_size)]
+        def submit() -> list[Future[Loaded]]:
+            batch: list[Future[Loaded]] = []
+            try:
+                for item in islice(() if failures else remaining, batch_size):
+                    batch.append(pool.submit(load, item))
+            except Exception as error:  # of the items; raised behind those that came before it
+                failures.append(error)
+            return batch
 
         current = submit()
         while current:
             following = submit() if prefetch and idle else None
             yield [future.result() for future in current]
             current = submit() if following is None else following
+        if failures:
+            raise failures[0]
 
 
 def _idle_cores(device: torch.device) -> int:
@@ -322,7 +322,7 @@ def _load_inputs(
             place.frame.release()
         return place._replace(status=replace(place.status, size=(image.w, image.h)))
 
-    return load_in_batches(load, lambda image: image, places(), batch_size, network.device, prefetch=prefetch)
+    return load_in_batches(load, places(), batch_size, network.device, prefetch=prefetch)
 
 
 @torch.inference_mode()

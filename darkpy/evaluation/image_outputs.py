@@ -14,7 +14,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from darkpy.data.loading.images import Image
 from darkpy.errors import DarkpyError, ImageError
 from darkpy.evaluation.detect import load_in_batches
 from darkpy.evaluation.image_views import MakeViews, View
@@ -56,24 +55,19 @@ def image_outputs(
     """
     net = network.plan.input_shape
 
-    def load(source: str | os.PathLike[str] | Frame) -> tuple[str, Image | ImageError]:
+    def load(source: str | os.PathLike[str] | Frame) -> tuple[str, Sequence[View], ImageError | None]:
         frame = source if isinstance(source, Frame) else Frame.of_file(source)
         try:
-            return frame.path, frame.load(net.c)
+            image = frame.load(net.c)
         except ImageError as error:
-            return frame.path, error
-
-    def fit(loaded: tuple[str, Image | ImageError]) -> tuple[str, Sequence[View], ImageError | None]:
-        path, image = loaded
-        if isinstance(image, ImageError):
-            return path, (), image
+            return frame.path, (), error
         try:
-            return path, views(image.view(), net.w, net.h), None
+            return frame.path, views(image.view(), net.w, net.h), None
         except ImageError as error:
-            return path, (), ImageError(f"{path}: {error.message}", hint=error.hint)
+            return frame.path, (), ImageError(f"{frame.path}: {error.message}", hint=error.hint)
 
     try:
-        for batch in load_in_batches(load, fit, images, batch_size, network.device, prefetch=prefetch):
+        for batch in load_in_batches(load, images, batch_size, network.device, prefetch=prefetch):
             rows = _forward([view for _, made, _ in batch for view in made], network, hierarchy, leaf)
             for path, made, error in batch:
                 if error is not None:

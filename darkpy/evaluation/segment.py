@@ -107,19 +107,15 @@ def segment(
     classes = mask_class_count(network)
     net = network.plan.input_shape
 
-    def load(path: str | os.PathLike[str]) -> tuple[Image | None, Segmentation]:
+    def load(path: str | os.PathLike[str]) -> tuple[Image | None, Segmentation, Tensor | None]:
         try:
             image = load_image(path, channels=net.c)
-            return image, Segmentation(os.fspath(path))
         except ImageError as error:
-            return None, Segmentation(os.fspath(path), error=error)
+            return None, Segmentation(os.fspath(path), error=error), None
+        x_CHW = prepare(image, net.w, net.h, letterbox=True, channels_last=False)
+        return image, Segmentation(os.fspath(path)), x_CHW
 
-    def fit(loaded: tuple[Image | None, Segmentation]) -> tuple[Image | None, Segmentation, Tensor | None]:
-        image, empty = loaded
-        x_CHW = None if image is None else prepare(image, net.w, net.h, letterbox=True, channels_last=False)
-        return image, empty, x_CHW
-
-    for batch in load_in_batches(load, fit, paths, batch_size, network.device, prefetch=prefetch):
+    for batch in load_in_batches(load, paths, batch_size, network.device, prefetch=prefetch):
         inputs = [x_CHW for _, _, x_CHW in batch if x_CHW is not None]
         scores = iter(_scores(network, torch.stack(inputs), classes) if inputs else ())
         for image, empty, x_CHW in batch:

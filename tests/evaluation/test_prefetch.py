@@ -27,7 +27,7 @@ def spare(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 9])
 def test_batches_come_in_order_and_the_last_one_is_what_is_left(spare: int, batch_size: int) -> None:
-    batches = list(load_in_batches(int, str, range(7), batch_size, CPU))
+    batches = list(load_in_batches(str, range(7), batch_size, CPU))
     assert [one for batch in batches for one in batch] == list("0123456")
     assert {len(batch) for batch in batches[:-1]} <= {batch_size}
 
@@ -41,7 +41,7 @@ def test_the_next_batch_is_loaded_early_only_with_idle_cores_and_prefetch(spare:
             asked.append(number)
             yield number
 
-    batches = load_in_batches(int, str, items(), 3, CPU, prefetch=prefetch)
+    batches = load_in_batches(str, items(), 3, CPU, prefetch=prefetch)
     assert next(batches) == ["0", "1", "2"]
     assert len(asked) == (6 if spare and prefetch else 3)
     batches.close()  # type: ignore[attr-defined]
@@ -52,22 +52,20 @@ def test_each_thread_computes_alone_and_the_caller_as_before(spare: int) -> None
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        actual = list(load_in_batches(torch_threads, lambda loaded: (loaded, torch_threads()), range(6), 3, CPU))
+        actual = list(load_in_batches(torch_threads, range(6), 3, CPU))
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
     own = (3, threading.get_ident())
-    loaders = {loader for batch in actual for loader, _ in batch}
+    loaders = {loader for batch in actual for loader in batch}
     assert {count for count, _ in loaders} == {1} and own not in loaders
-    preparers = {preparer for batch in actual for _, preparer in batch}
-    assert preparers <= loaders
 
 
 def test_an_error_comes_to_the_one_who_asks(spare: int) -> None:
     def load(number: int) -> int:
         return 1 // (number - 4)
 
-    batches = load_in_batches(load, str, range(9), 2, CPU)
+    batches = load_in_batches(load, range(9), 2, CPU)
     assert len([next(batches), next(batches)]) == 2
     with pytest.raises(ZeroDivisionError):
         next(batches)
