@@ -116,16 +116,14 @@ class ConvKernel(Protocol):
         ...
 
 
-# oneDNN's post-op for each darknet activation: its name, scalars and algorithm
+# oneDNN's post-op for each darknet activation: its name, scalars and algorithm; those of relu, relu6 and hardtan make
+# NaN a number
 _ONEDNN_ACTIVATIONS: Mapping[str, tuple[str, list[float], str]] = MappingProxyType(
     {
         "linear": ("none", [], ""),
         "leaky": ("leaky_relu", [0.1], ""),
         "revleaky": ("leaky_relu", [0.1], ""),
         "relie": ("leaky_relu", [0.01], ""),
-        "relu": ("relu", [], ""),
-        "relu6": ("hardtanh", [0.0, 6.0], ""),
-        "hardtan": ("hardtanh", [-1.0, 1.0], ""),
         "logistic": ("sigmoid", [], ""),
         "tanh": ("tanh", [], ""),
         "swish": ("swish", [], ""),

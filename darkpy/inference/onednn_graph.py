@@ -30,9 +30,13 @@ from darkpy.shapes import Shape
 _GELU_SCALE, _GELU_CUBE = (2 / math.pi) ** 0.5, 0.044715 * (2 / math.pi) ** 0.5
 _LARGEST_BATCH = 8  # what a network computes for a batch stays in memory while it is traced
 _RUNS_TO_COMPILE = 2  # TorchScript records shapes in the first run, and oneDNN compiles before the second
-# oneDNN's graph library does not know silu, and takes any gelu for the exact one
+_ZERO, _ONE, _SIX = torch.zeros(()), torch.ones(()), torch.full((), 6.0)
+# oneDNN's graph library does not know silu, takes any gelu for the exact one, and limits NaN to a number
 _SPELLED_OUT: Mapping[str, ConvFunction] = MappingProxyType(
     {
+        "relu": lambda x: torch.maximum(x, _ZERO),
+        "relu6": lambda x: torch.minimum(torch.maximum(x, _ZERO), _SIX),
+        "hardtan": lambda x: torch.minimum(torch.maximum(x, -_ONE), _ONE),
         "swish": lambda x: x * torch.sigmoid(x),
         "gelu": lambda x: x * (0.5 * torch.tanh(x * (_GELU_SCALE + _GELU_CUBE * x * x)) + 0.5),
     }

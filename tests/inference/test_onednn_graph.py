@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -144,16 +145,19 @@ def test_gradients_of_the_input_are_not_needed() -> None:
         assert not any(output.requires_grad for output in program(x))
 
 
-def test_nan_and_infinite_inputs_are_passed_on() -> None:
-    net = filled(NET + LEAKY)
+@pytest.mark.parametrize("activation", ["leaky", "linear", "logistic", "relu", "relu6", "hardtan", "tanh", "swish"])
+def test_nan_and_infinite_inputs_are_passed_on(activation: str) -> None:
+    net = filled(f"{NET}{CONV}activation={activation}\n", next(iter(ACTIVATIONS_BY_NAME[activation].dialects)))
     program = program_of(net)
     for value in (float("nan"), float("inf"), -float("inf")):
         x = images(net)
         x[0, 1, 5, 7] = value
         with torch.inference_mode():
             (actual,), (expected,) = program(x), net.reference_forward(x)
-        assert torch.equal(actual.isfinite(), expected.isfinite())
-        assert not actual.isfinite().all()
+            (layers,) = accelerate(copy.deepcopy(net))(x)
+        assert torch.equal(actual.isnan(), expected.isnan())
+        assert torch.equal(layers.isnan(), expected.isnan())
+        assert not math.isnan(value) or actual.isnan().any()
 
 
 def test_threads_may_run_a_program_at_once() -> None:
