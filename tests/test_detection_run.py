@@ -47,14 +47,18 @@ num=2
 """
 
 
-@pytest.fixture
-def network() -> Network:
-    """A network whose boxes depend on every pixel and color."""
-    model = darkpy.load(NETWORK, dialect="pjreddie")
+def random_network(cfg: str) -> Network:
+    """Return a network whose boxes depend on every pixel and color."""
+    model = darkpy.load(cfg, dialect="pjreddie")
     generator = torch.Generator().manual_seed(3)
     for parameter in model.parameters():
         parameter.detach().uniform_(-1, 1, generator=generator)
     return model
+
+
+@pytest.fixture
+def network() -> Network:
+    return random_network(NETWORK)
 
 
 @pytest.fixture

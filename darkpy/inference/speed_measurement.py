@@ -109,15 +109,18 @@ def measure_speed(
 
 
 def level_weights(network: Network) -> None:
-    """Divide random weights by the deviation of their layer's output, so that values stay finite at any depth."""
+    """Divide random weights by the deviation of their layer's output, so that values stay finite at any depth.
+
+    The deviation is that for one random image. A layer without one, as of a single output, keeps its weights.
+    """
     x_BCHW = torch.rand((1, *network.plan.input_shape), generator=torch.Generator().manual_seed(0))
     values = {-1: x_BCHW.to(network.device)}
     with torch.no_grad():
         for node, layer in zip(network.plan.nodes, network.built, strict=True):
             sources = [values[source] for source in node.sources]
             array = getattr(layer, "scales", getattr(layer, "weights", None))
-            if isinstance(array, torch.nn.Parameter):
-                array.div_(layer(*sources).std().clamp(min=torch.finfo(torch.float32).tiny))
+            if isinstance(array, torch.nn.Parameter) and (deviation := layer(*sources).std(correction=0)) > 0:
+                array.div_(deviation)
             values[node.index] = layer(*sources)
     network.reset_state()
 

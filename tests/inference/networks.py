@@ -10,6 +10,7 @@ import torch
 
 import darkpy
 from darkpy.dialect import Dialect
+from darkpy.inference.speed_measurement import level_weights
 from darkpy.network import Network
 
 
@@ -24,20 +25,8 @@ def filled(cfg: Path | str, dialect: Dialect | str | None = None) -> Network:
         for name, statistic in net.named_buffers():
             if name.endswith("variance"):
                 statistic.uniform_(0.5, 2, generator=generator)
-        _level(net)
+    level_weights(net)
     return net
-
-
-def _level(net: Network) -> None:
-    """Divide the weights of each layer by the standard deviation of its output, layer by layer."""
-    values = {-1: images(net)}
-    for node, layer in zip(net.plan.nodes, net.built, strict=True):
-        sources = [values[source] for source in node.sources]
-        array = getattr(layer, "scales", getattr(layer, "weights", None))
-        if isinstance(array, torch.nn.Parameter):
-            array.div_(layer(*sources).std().clamp(min=1e-6))
-        values[node.index] = layer(*sources)
-    net.reset_state()
 
 
 def images(net: Network, batch: int = 1) -> torch.Tensor:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 import darkpy
@@ -21,6 +20,7 @@ from darkpy.network import Network
 from darkpy.sources import video
 from darkpy.sources.frames import FrameList, FrameSource, open_frames
 from tests.cli.videos import bar_position, network_camera, picture, write_video
+from tests.test_detection_run import random_network
 
 FRAMES = 19
 CFG = """[net]
@@ -54,12 +54,7 @@ class BatchSizes:
 
 @pytest.fixture
 def network() -> Network:
-    """A network whose boxes depend on every pixel."""
-    model = darkpy.load(CFG, dialect="pjreddie")
-    generator = torch.Generator().manual_seed(3)
-    for parameter in model.parameters():
-        parameter.detach().uniform_(-1, 1, generator=generator)
-    return model
+    return random_network(CFG)
 
 
 @pytest.fixture

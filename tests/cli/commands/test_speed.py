@@ -44,7 +44,7 @@ def test_table_has_a_line_for_each_way(run: Run) -> None:
 
 def test_random_weights_of_a_deep_network_stay_finite(run: Run) -> None:
     doubled = "[convolutional]\nfilters=16\nsize=1\nactivation=linear\n" + 20 * "[shortcut]\nfrom=-1\n"
-    Path("deep.cfg").write_text(CFG + 7 * doubled)
+    Path("deep.cfg").write_text(CFG + 7 * doubled + "[avgpool]\n[connected]\noutput=1\nactivation=linear\n")
     report = json.loads(run("speed", "deep.cfg", "--seconds", "0", "--json", "-nogpu").out)
     assert all("ms" in row or "not installed" in row["absent"] for row in report["ways"])
 
