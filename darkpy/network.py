@@ -351,7 +351,8 @@ class Network(nn.Module):
             )
         if not x.is_floating_point():
             raise ShapeError(f"the input is a tensor of {x.dtype}, not of float", hint="(x / 255) is from 0 to 1")
-        x_BCHW = x.reshape(x.shape[0], *shape)
+        # `reshape` changes the strides of a single image, which torch then does not take for channels_last
+        x_BCHW = x if x.dim() == 4 else x.reshape(x.shape[0], *shape)
         return x_BCHW if self.normalize is None else self.normalize(x_BCHW)
 
 

@@ -114,10 +114,10 @@ class KernelSelector:
         self._measured.add(key)
         return times
 
-    def renewed(self) -> KernelSelector:
-        """Return a selector of the same times, and with the same limit of time, that has not spent any memory."""
+    def renewed(self, extra_bytes: int | None = None) -> KernelSelector:
+        """Return a selector of the same times and the same limit of time, by default with the same limit of memory."""
         renewed = copy.copy(self)
-        renewed._extra_bytes = self.limit_bytes
+        renewed._extra_bytes = self.limit_bytes if extra_bytes is None else extra_bytes
         return renewed
 
     def save(self) -> None:

@@ -107,6 +107,22 @@ def _lower_shortcut(layer: Shortcut, inputs: Sequence[Shape], lowering: Lowering
 def _lower_anchored_head(
     layer: AnchoredHead, inputs: Sequence[Shape], lowering: Lowering, *, inplace: bool = False
 ) -> Function:
+    return _activate_by_runs(layer)
+
+
+@singledispatch
+def plain_function(layer: Layer) -> Function:
+    """Return a layer's function in operations that compilers make most of."""
+    return layer
+
+
+@plain_function.register(Maxpool)
+def _plain_maxpool(layer: Maxpool) -> Function:
+    return lambda x_BCHW: layer.pool(x_BCHW, border=torch.finfo(x_BCHW.dtype).min)
+
+
+@plain_function.register(AnchoredHead)
+def _activate_by_runs(layer: AnchoredHead) -> Function:
     """Apply the logistic to all channels and correct runs of channels afterwards, in half the time of masks."""
     scale_x_y = layer.spec.scale_x_y
     raw_runs = layer.raw if layer.is_logistic else ()
@@ -123,17 +139,6 @@ def _lower_anchored_head(
         return y_BCHW
 
     return activate_by_runs
-
-
-@singledispatch
-def plain_function(layer: Layer) -> Function:
-    """Return a layer's function in operations that compilers know, where its own are several that torch runs faster."""
-    return layer
-
-
-@plain_function.register(Maxpool)
-def _plain_maxpool(layer: Maxpool) -> Function:
-    return lambda x_BCHW: layer.pool(x_BCHW, border=torch.finfo(x_BCHW.dtype).min)
 
 
 def accepts_unconcatenated(layer: Layer) -> bool:

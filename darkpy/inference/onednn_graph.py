@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
@@ -29,6 +29,7 @@ from darkpy.shapes import Shape
 
 _GELU_SCALE, _GELU_CUBE = (2 / math.pi) ** 0.5, 0.044715 * (2 / math.pi) ** 0.5
 _LARGEST_BATCH = 8  # what a network computes for a batch stays in memory while it is traced
+_LARGEST_WEIGHTS_BYTES = 128 << 20  # calls are a small part of the time of larger networks
 _RUNS_TO_COMPILE = 2  # TorchScript records shapes in the first run, and oneDNN compiles before the second
 _ZERO, _ONE, _SIX = torch.zeros(()), torch.ones(()), torch.full((), 6.0)
 # oneDNN's graph library does not know silu, takes any gelu for the exact one, and limits NaN to a number
@@ -74,13 +75,14 @@ class GraphRunner:
             take_weights(self._layers[index], conv)
 
 
-def extra_bytes(tasks: Mapping[int, ConvTask], kernels: Mapping[int, ConvKernel | None]) -> int:
-    """Return the memory of a runner beyond the weights: oneDNN lays them out anew, and TorchScript keeps them, too."""
-    copies = {
-        index: 2 * kernel.weight_ratio - 1 if isinstance(kernel, WinogradConv) else 1
-        for index, kernel in kernels.items()
-    }
-    return round(sum(copies[index] * task.weights_FCKK.nbytes for index, task in tasks.items()))
+def extra_bytes_of_kernels(tasks: Iterable[ConvTask], limit_bytes: int) -> int:
+    """Return the memory beyond the weights that Winograd's kernels of a runner may take, negative if it gets none.
+
+    oneDNN lays all weights out anew, and TorchScript keeps them, too.
+    limit_bytes: of the runner beyond the weights.
+    """
+    weights_bytes = sum(task.weights_FCKK.nbytes for task in tasks)
+    return (limit_bytes - weights_bytes) // 2 if weights_bytes <= _LARGEST_WEIGHTS_BYTES else -1
 
 
 def _convolution(task: ConvTask) -> ConvFunction:

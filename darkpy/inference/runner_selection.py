@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from time import perf_counter
 from types import MappingProxyType
 
 import torch
@@ -17,9 +18,9 @@ from darkpy.inference.conv_kernels import BUILD_ERRORS
 from darkpy.inference.engine_selection import ENGINE_TOLERANCE, largest_error
 from darkpy.inference.executor import Executor, conv_tasks, lower_layers
 from darkpy.inference.kernel_cache import KernelTimes
-from darkpy.inference.kernel_selection import MIN_GAIN_EXPANDED, KernelSelector, shortest_run
+from darkpy.inference.kernel_selection import MIN_GAIN_EXPANDED, KernelSelector
 from darkpy.inference.lowering import Lowering
-from darkpy.inference.onednn_graph import GraphRunner, extra_bytes
+from darkpy.inference.onednn_graph import GraphRunner, extra_bytes_of_kernels
 from darkpy.network import Network, Runner
 
 LAYER_BY_LAYER = "layer by layer"
@@ -32,6 +33,7 @@ Those times are of single calls. Their many operations cost less in a program.
 """
 # largest difference from the layers, as a fraction of the largest value
 _LARGEST_ERRORS: Mapping[torch.dtype, float] = MappingProxyType({torch.float32: ENGINE_TOLERANCE, torch.bfloat16: 0.1})
+_FEWEST_TURNS, _MOST_TURNS, _MEASURE_SECONDS = 3, 50, 0.5
 _MIN_GAIN = 0.97  # of the best time so far: smaller differences are noise
 
 
@@ -50,7 +52,7 @@ def fastest_runner(network: Network, selector: KernelSelector, lowering: Lowerin
         if not programs or (times is None and selector.time_is_up):  # with all kernels measured, they may be faster
             return layers
         ways: dict[str, Runner] = {LAYER_BY_LAYER: layers, **programs}
-        seconds = {name: shortest_run(way, x_BCHW, torch.empty(0)) for name, way in ways.items()}
+        seconds = _shortest_runs(ways, x_BCHW)
         seconds_or_none = {name: seconds.get(name) for name in (LAYER_BY_LAYER, *PROGRAM_GAINS)}
         times = selector.record(_key(network, lowering), seconds_or_none)
         if _fastest(times) == LAYER_BY_LAYER:
@@ -63,6 +65,20 @@ def fastest_runner(network: Network, selector: KernelSelector, lowering: Lowerin
 def known_times(network: Network, selector: KernelSelector, lowering: Lowering) -> KernelTimes | None:
     """Return the milliseconds of a batch by way, None if they were not measured."""
     return selector.known(_key(network, lowering), (LAYER_BY_LAYER, *PROGRAM_GAINS))
+
+
+def _shortest_runs(ways: Mapping[str, Runner], x_BCHW: torch.Tensor) -> dict[str, float]:
+    """Return the shortest time of each way in seconds; they take turns, as a machine's speed changes by the second."""
+    shortest, started = dict.fromkeys(ways, math.inf), perf_counter()
+    with torch.inference_mode():
+        for turn in range(_MOST_TURNS):
+            for name, way in ways.items():
+                before = perf_counter()
+                way(x_BCHW)
+                shortest[name] = min(shortest[name], perf_counter() - before)
+            if turn + 1 >= _FEWEST_TURNS and perf_counter() - started > _MEASURE_SECONDS:
+                break
+    return shortest
 
 
 def _fastest(times: KernelTimes) -> str:
@@ -82,12 +98,13 @@ def _checked_programs(
     tasks = {} if network.has_memory else conv_tasks(network.plan, network.built, lowering)
     expected: Sequence[torch.Tensor] = ()
     former = None
-    for name in names:
-        fresh, gain = selector.renewed(), PROGRAM_GAINS[name]
+    extra_bytes = extra_bytes_of_kernels(tasks.values(), selector.limit_bytes)
+    for name in names if extra_bytes >= 0 else ():
+        fresh, gain = selector.renewed(extra_bytes), PROGRAM_GAINS[name]
         kernels = {
             index: fresh.choose(task, network.built[index].forward, expanded_gain=gain) for index, task in tasks.items()
         }
-        if not kernels or kernels == former or extra_bytes(tasks, kernels) > selector.limit_bytes:
+        if not kernels or kernels == former:
             continue
         former = kernels
         with torch.inference_mode():

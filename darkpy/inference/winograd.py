@@ -18,7 +18,6 @@ from fractions import Fraction
 from functools import partial
 from math import prod
 from threading import Lock
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -36,6 +35,7 @@ _CACHE_BYTES = 8 << 20
 _WEIGHTS_RATIO = 2  # a block is so much larger than the weights, which are read again for each
 _MAX_WASTE = 1.55  # cells of all tiles over those of the map
 _SMALL_MAP_CELLS = 24 * 24  # larger tiles are faster on larger maps
+_OUTPUTS_BFLOAT16, _TOLERANCE_BFLOAT16 = 2, 3e-2  # larger tiles lose more digits than bfloat16 has
 _BFLOAT16 = "bf16"  # torch's word for a precision of matrix products
 
 
@@ -111,10 +111,10 @@ ONEDNN_MATMUL = _OneDnnMatmul()
 class WinogradConv:
     """3 x 3 convolutions with stride 1 by tiles of M x M outputs; the transformed weights are (M + 2)^2 / 9 as many."""
 
-    tolerances: Mapping[torch.dtype, float] = MappingProxyType({torch.float32: WINOGRAD_TOLERANCE})
-
     def __init__(self, outputs: int) -> None:
         self.name = f"Winograd {outputs}"
+        bfloat16 = {torch.bfloat16: _TOLERANCE_BFLOAT16} if outputs == _OUTPUTS_BFLOAT16 else {}
+        self.tolerances: Mapping[torch.dtype, float] = {torch.float32: WINOGRAD_TOLERANCE, **bfloat16}
         self.weight_ratio = ((outputs + TAP_COUNT - 1) / TAP_COUNT) ** 2
         self._outputs = outputs
 
@@ -127,7 +127,7 @@ class WinogradConv:
         h, w = task.x.h, task.x.w
         tiles = -(-h // self._outputs) * -(-w // self._outputs)
         is_filled = tiles * self._outputs**2 <= _MAX_WASTE * h * w
-        is_useful = self._outputs > 2 or h * w <= _SMALL_MAP_CELLS
+        is_useful = self._outputs > 2 or h * w <= _SMALL_MAP_CELLS or task.dtype == torch.bfloat16
         return is_filled and is_useful and min(task.filters, task.x.c) >= FEWEST_CHANNELS
 
     def build(self, task: ConvTask) -> ConvFunction:
@@ -149,7 +149,7 @@ class _TiledConv:
     def __init__(self, task: ConvTask, outputs: int, *, packed: bool = True) -> None:
         self._m, self._n = outputs, outputs + TAP_COUNT - 1
         self._filters, channels = task.filters, task.x.c
-        self._activation, self._padding = task.activation, task.geometry.padding
+        self._activation, self._padding, self._dtype = task.activation, task.geometry.padding, task.dtype
         # elementwise activations are applied to a block while it is in the cache
         self._activate_block = task.activation.forward_inplace
         transform, input_matrix, output_matrix = Transforms.of_tile(outputs).squared()
@@ -163,12 +163,12 @@ class _TiledConv:
         self._block_rows = _block_size(rows, max(1, limit // columns))
         self._block_tiles = self._block_images * self._block_rows * columns
         self._input, self._output = (
-            ONEDNN_MATMUL.repeat(matrix, self._block_tiles) for matrix in (input_matrix, output_matrix)
+            ONEDNN_MATMUL.repeat(matrix.to(task.dtype), self._block_tiles) for matrix in (input_matrix, output_matrix)
         )
         tap_KKFC = task.weights_FCKK.detach().permute(2, 3, 0, 1).reshape(TAP_COUNT**2, -1)
         with ONEDNN_MATMUL:
-            plain = torch.matmul(transform, tap_KKFC).view(points * self._filters, channels, 1, 1)
-        biases = torch.zeros(points, self._filters)
+            plain = torch.matmul(transform, tap_KKFC).view(points * self._filters, channels, 1, 1).to(task.dtype)
+        biases = torch.zeros(points, self._filters, dtype=task.dtype)
         biases[_POINT_ONE * (self._n + 1)] = task.biases_F.detach()
         # each point is a group of a 1 x 1 convolution, whose columns are the tiles
         self._multiply: ConvFunction = partial(functional.conv2d, weight=plain, bias=biases.view(-1), groups=points)
@@ -186,7 +186,7 @@ class _TiledConv:
     def __call__(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         m, n, filters = self._m, self._n, self._filters
         batch, channels, h, w = map(int, x_BCHW.shape)  # traced sizes are tensors
-        (down, across), x_BCHW = self._padding, x_BCHW.float()
+        (down, across), x_BCHW = self._padding, x_BCHW.to(self._dtype)
         h_out, w_out = h + 2 * down - 2, w + 2 * across - 2
         rows, columns = -(-h_out // m), -(-w_out // m)
         missing = (0, 0, across, columns * m + 2 - w - across, down, rows * m + 2 - h - down)
@@ -213,7 +213,9 @@ class _TiledConv:
     def _convolve(self, x_TNC: torch.Tensor) -> torch.Tensor:
         """Return the outputs (T, M * M, F) of a block's tiles (T, N * N, C)."""
         block_tiles, points, _ = map(int, x_TNC.shape)
-        values = torch.bmm(self._input, x_TNC).view(1, block_tiles, 1, -1).permute(0, 3, 1, 2)
+        # in a program, oneDNN takes products of four dimensions, and of three only with an activation
+        transformed_TNC = torch.matmul(self._input[None], x_TNC[None])
+        values = transformed_TNC.view(1, block_tiles, 1, -1).permute(0, 3, 1, 2)
         products = self._multiply(values)
         y_TMF = torch.bmm(self._output, products.permute(0, 2, 3, 1).view(block_tiles, points, -1))
         return y_TMF if self._activate_block is None else self._activate_block(y_TMF)

@@ -111,8 +111,8 @@ def test_every_kernel_that_supports_a_geometry_agrees_with_the_layer(task: ConvT
 def test_winograd_agrees_with_the_layer_for_any_size_batch_and_channels(
     kernel: WinogradConv, sides: tuple[int, int]
 ) -> None:
-    for channels, filters, batch in product((3, 19, 32), (1, 16, 33), (1, 3)):
-        task = make_task(Shape(channels, *sides), filters, batch=batch)
+    for channels, filters, batch, dtype in product((3, 19, 32), (1, 16, 33), (1, 3), kernel.tolerances):
+        task = make_task(Shape(channels, *sides), filters, batch=batch, dtype=dtype)
         check(kernel, task, random_images(task.x, batch))
 
 

@@ -6,8 +6,11 @@ import copy
 import json
 import math
 import warnings
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,11 +43,11 @@ def pretend(monkeypatch: pytest.MonkeyPatch, *, program: float = 1, layers: floa
     """Let the ways take these times, and return the list of what is measured."""
     measured: list[type] = []
 
-    def seconds(way: object, *_: object) -> float:
-        measured.append(type(way))
-        return program if isinstance(way, GraphRunner) else layers
+    def seconds(ways: Mapping[str, object], _: object) -> dict[str, float]:
+        measured.extend(map(type, ways.values()))
+        return {name: program if isinstance(way, GraphRunner) else layers for name, way in ways.items()}
 
-    monkeypatch.setattr(module, "shortest_run", seconds)
+    monkeypatch.setattr(module, "_shortest_runs", seconds)
     return measured
 
 
@@ -101,6 +104,16 @@ def test_images_of_any_number_size_and_layout_agree_with_the_reference(winograd:
         for like in (x, x.contiguous(memory_format=torch.channels_last), x.repeat(1, 1, 2, 2)[..., ::2, ::2]):
             with torch.inference_mode():
                 assert distance(program(like), net.reference_forward(like)) <= 1e-4, (count, h, w)
+
+
+def test_products_of_winograds_algorithm_run_inside_programs_of_onednn() -> None:
+    net = filled(NET + LEAKY.replace("filters=8", "filters=32") * 3)
+    program = program_of(net, winograd=True)
+    program(images(net))
+    jit: Any = torch.jit
+    kinds = {node.kind() for node in jit.last_executed_optimized_graph().nodes()}
+    assert "aten::as_strided" in kinds  # the tiles of a convolution
+    assert not kinds & {"aten::bmm", "aten::matmul", "aten::_convolution"}
 
 
 def test_large_batches_are_not_compiled_as_one() -> None:
@@ -218,6 +231,30 @@ def test_low_memory_limits_and_layers_with_a_memory_need_the_layers(monkeypatch:
     assert isinstance(accelerate(filled(FOUR), TUNED).runner, Executor)
     assert isinstance(accelerate(filled(NET + "[crnn]\noutput_filters=4\nhidden_filters=4\n"), TUNED).runner, Executor)
     assert measured == []
+
+
+def test_winograd_takes_no_memory_that_a_program_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
+    times = {"oneDNN": 2.0, "Winograd 4": 1.0}
+    monkeypatch.setattr("darkpy.inference.kernel_selection.KernelSelector._measure", lambda *_: times)
+    monkeypatch.setattr("darkpy.inference.accelerate.MIN_EXTRA_BYTES", 0)
+    for ratio, tiled in ((8, 3), (2, 0)):  # Winograd keeps 7 times a layer's weights beyond them, oneDNN once
+        monkeypatch.setattr("darkpy.inference.accelerate.EXTRA_WEIGHTS_RATIO", ratio)
+        runner = accelerate(filled(NET + LEAKY.replace("filters=8", "filters=32") * 4), TUNED).runner
+        assert isinstance(runner, GraphRunner)
+        assert sum(type(conv).__name__ == "_TiledConv" for conv in runner._convs.values()) == tiled
+
+
+def test_ways_take_turns_when_they_are_measured() -> None:
+    called: list[str] = []
+
+    def way(name: str, _: torch.Tensor) -> list[torch.Tensor]:
+        called.append(name)
+        return []
+
+    ways = {name: partial(way, name) for name in "abc"}
+    assert module._shortest_runs(ways, torch.zeros(1)).keys() == {"a", "b", "c"}
+    assert called[:9] == ["a", "b", "c"] * 3
 
 
 @pytest.mark.parametrize("fault", ["wrong", "absent"])
