@@ -83,6 +83,12 @@ def test_vector_input_may_be_flat() -> None:
     assert net(torch.zeros(5, 6))[0].shape == (5, 2, 1, 1)
 
 
+def test_runner_gets_an_image_with_its_own_strides() -> None:
+    net, x_BCHW = network(CONV).for_inference(), image().contiguous(memory_format=torch.channels_last)
+    net.set_backend(lambda x_BCHW: [x_BCHW])
+    assert net(x_BCHW)[0].stride() == x_BCHW.stride()
+
+
 @pytest.mark.parametrize("shape", [(1, 3, 8, 8), (1, 2, 8, 9), (1, 8, 8, 2), (128,), (1, 127), (0, 2, 8, 8)])
 def test_input_of_another_size_is_refused_with_both_sizes(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError) as caught:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import platform
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -43,33 +41,6 @@ assert not is_kept or faults() < 1000
 def test_large_tensors_cost_page_faults_once() -> None:
     # each of the twenty has some 4000 pages
     subprocess.run([sys.executable, "-c", PAGE_FAULT_SCRIPT], check=True)
-
-
-HUGE_PAGES_SCRIPT = """
-from pathlib import Path
-from darkpy.process import keep_freed_memory
-keep_freed_memory()
-import torch
-tensor = torch.empty(20_000_000)
-is_around = False
-for line in Path("/proc/self/smaps").read_text().splitlines():
-    first, _, rest = line.partition(" ")
-    if "-" in first:
-        start, end = (int(address, 16) for address in first.split("-"))
-        is_around = start <= tensor.data_ptr() < end
-    elif is_around and first == "VmFlags:":
-        assert "hg" in rest.split(), rest
-        print("huge")
-"""
-
-
-@pytest.mark.skipif(
-    not Path("/sys/kernel/mm/transparent_hugepage").exists() or platform.libc_ver()[0] != "glibc",
-    reason="Linux without huge pages, or another C library",
-)
-def test_large_tensors_are_in_huge_pages() -> None:
-    done = subprocess.run([sys.executable, "-c", HUGE_PAGES_SCRIPT], check=True, capture_output=True, text=True)
-    assert done.stdout == "huge\n"
 
 
 def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:

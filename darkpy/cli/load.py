@@ -21,7 +21,7 @@ from darkpy.data.lists.paths import require_decoded, require_one_path
 from darkpy.data.lists.text_files import names_for
 from darkpy.errors import DarkpyError
 from darkpy.files import ENCODING_HINT, PROGRAM_MARK, TEXT_FILE, fit_name, identify, is_true, note_input, write_atomic
-from darkpy.process import use_physical_cores
+from darkpy.process import keep_freed_memory, use_physical_cores
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -76,6 +76,7 @@ def open_network(
     from darkpy.inference.accelerate import InferenceConfig, accelerate
 
     use_physical_cores()
+    keep_freed_memory()
     if frames is None:
         usual = min(batch_size or BATCH_SIZE, len(examples))
     else:

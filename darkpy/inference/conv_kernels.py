@@ -73,6 +73,7 @@ class ConvTask:
         window = f"{rows}x{columns}/{_pair(geometry.strides)} pad {_pair(geometry.padding)}"
         more = f" dilation {_pair(geometry.dilation)}" if geometry.dilation != (1, 1) else ""
         more += f" groups {geometry.groups}" if geometry.groups != 1 else ""
+        more += ", bf16" if self.dtype == torch.bfloat16 else ""
         return f"{self.batch} x {self.x} -> {self.filters}, {window}{more}, {self.activation.name}"
 
     @property

@@ -35,7 +35,7 @@ MEASURED_KERNELS: tuple[ConvKernel, ...] = (
     MatmulConv(),
     NnpackConv(),
 )
-"""Kernels that may be faster than the default one, for float32."""
+"""Kernels that may be faster than the default one."""
 MIN_GAIN_EXPANDED = 0.92
 """Part of the best time so far that a kernel may take that keeps more than the weights."""
 TUNE_LIMIT_SECONDS = 5.0

@@ -112,7 +112,7 @@ def _lower_anchored_head(
 
 @singledispatch
 def plain_function(layer: Layer) -> Function:
-    """Return a layer's function in operations that compilers make most of."""
+    """Return a layer's function in operations that oneDNN's graph library compiles well."""
     return layer
 
 

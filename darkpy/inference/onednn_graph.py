@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -110,8 +110,7 @@ def _compile_or_not(executor: Executor, x_BCHW: torch.Tensor) -> Program:
 def _compile(executor: Executor, x_BCHW: torch.Tensor) -> Program:
     """Return a program for inputs of this shape."""
     sample_BCHW = random_input(Shape(*x_BCHW.shape[1:]), len(x_BCHW))
-    plain_arithmetic = torch.autocast("cpu", enabled=False)  # the caller's setting would be compiled in
-    with _fused_by_onednn(), plain_arithmetic, torch.inference_mode(False), torch.no_grad():
+    with _fused_by_onednn(), _plain_arithmetic(), torch.inference_mode(False), torch.no_grad():
         # what torch.jit.trace returns is never freed
         trace, compile_graph = torch._C._create_graph_by_tracing, torch._C._create_function_from_graph
         inputs = (sample_BCHW.clone(),)
@@ -123,11 +122,16 @@ def _compile(executor: Executor, x_BCHW: torch.Tensor) -> Program:
     def run(x_BCHW: torch.Tensor) -> Sequence[torch.Tensor]:
         if x_BCHW.stride() != sample_BCHW.stride():  # those of sides of one cell may vary
             x_BCHW = torch.empty_like(sample_BCHW).copy_(x_BCHW)
-        with torch.no_grad():
+        with _plain_arithmetic(), torch.no_grad():
             outputs: Sequence[torch.Tensor] = program(x_BCHW)
         return outputs
 
     return run
+
+
+def _plain_arithmetic() -> AbstractContextManager[None]:
+    """Return a context without the caller's autocast, which would be compiled in, and break what is compiled."""
+    return torch.autocast("cpu", enabled=False)
 
 
 @contextmanager

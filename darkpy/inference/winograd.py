@@ -86,7 +86,8 @@ class _OneDnnMatmul:
     def repeat(self, matrix: torch.Tensor, count: int) -> torch.Tensor:
         """Return the matrix for each of `count` products; oneDNN wants copies, and would make them at every call."""
         repeated = matrix.expand(count, -1, -1)
-        return repeated if self._settings is None else repeated.contiguous()
+        is_by_onednn = self._settings is not None or matrix.dtype == torch.bfloat16
+        return repeated.contiguous() if is_by_onednn else repeated
 
     def __enter__(self) -> None:
         if self._settings is None:
@@ -157,8 +158,9 @@ class _TiledConv:
         down, across = self._padding
         rows, columns = (-(-(side + 2 * pad - 2) // outputs) for side, pad in ((task.x.h, down), (task.x.w, across)))
         self._grid = rows, columns
-        tile_bytes = 4 * points * (channels + self._filters)
-        limit = max(_CACHE_BYTES, _WEIGHTS_RATIO * 4 * points * channels * self._filters) // tile_bytes
+        tile_bytes = task.dtype.itemsize * points * (channels + self._filters)
+        weights_bytes = task.dtype.itemsize * points * channels * self._filters
+        limit = max(_CACHE_BYTES, _WEIGHTS_RATIO * weights_bytes) // tile_bytes
         self._block_images = -(-task.batch // -(-task.batch // max(1, limit // (rows * columns))))
         self._block_rows = _block_size(rows, max(1, limit // columns))
         self._block_tiles = self._block_images * self._block_rows * columns

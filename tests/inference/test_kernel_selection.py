@@ -106,6 +106,9 @@ def test_times_are_measured_once_for_each_kind_of_task_and_kept(kernels: dict[st
     assert kernels["slow"].times_built == times
     chosen(task=make_task(Shape(16, 12, 12), 16, batch=2))
     assert kernels["slow"].times_built == times + 1
+    for dtype in (torch.bfloat16, torch.float32, torch.bfloat16):
+        chosen(task=make_task(Shape(16, 12, 12), 16, dtype=dtype))
+    assert kernels["slow"].times_built == times + 2
 
 
 def test_tune_off_measures_nothing_and_reads_no_file(kernels: dict[str, TimedKernel], cache_file: Path) -> None:

@@ -37,14 +37,13 @@ def open_network(job: DetectionJob) -> Any:
     from darkpy.process import let_waiting_threads_sleep
 
     let_waiting_threads_sleep()
-    from darkpy.process import keep_freed_memory
-
-    keep_freed_memory()  # as the command line does, and before torch is imported
     import torch
 
     import darkpy
     from darkpy.inference.accelerate import InferenceConfig, accelerate
+    from darkpy.process import keep_freed_memory
 
+    keep_freed_memory()
     warnings.simplefilter("ignore", darkpy.DarkpyWarning)
     torch.set_num_threads(job.threads)
     return accelerate(darkpy.load(job.cfg, job.weights), InferenceConfig(batch=min(job.batch, job.images)))

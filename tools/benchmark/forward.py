@@ -46,13 +46,13 @@ def open_darkpy(job: ForwardJob) -> tuple[str, Run]:
     from darkpy.process import keep_freed_memory, let_waiting_threads_sleep
 
     let_waiting_threads_sleep()  # as the command line does, and before torch is imported
-    keep_freed_memory()
     import torch
 
     import darkpy
     from darkpy.inference.accelerate import InferenceConfig
 
     warnings.simplefilter("ignore")
+    keep_freed_memory()
     torch.set_num_threads(job.threads)
     x_BCHW = torch.from_numpy(np.load(job.x))
     config = InferenceConfig(**{"tune": "on", "batch": len(x_BCHW), **DARKPY_CONFIGS[job.config]})

@@ -23,13 +23,13 @@ WARMUP_UPDATES = 3
 
 def bench_loader(arguments: argparse.Namespace) -> dict[str, Any]:
     """Time the loader alone on one core, then a training on the samples of worker processes."""
-    from darkpy.process import keep_freed_memory
-
-    keep_freed_memory()  # as the command line does, and before torch is imported
     import torch
+
+    from darkpy.process import keep_freed_memory
 
     warnings.simplefilter("ignore")
     machine = describe_machine()
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         data = arguments.data or _write_images(
             Path(folder), SYNTHETIC_IMAGES_QUICK if arguments.quick else SYNTHETIC_IMAGES

@@ -39,14 +39,13 @@ class TrainingJob(NamedTuple):
 
 def open_trainer(job: TrainingJob, precision: str = "fp32", **keys: object) -> tuple[Any, str, Any, Any]:
     """Return darkpy's trainer, its version, and the minibatch."""
-    from darkpy.process import keep_freed_memory
-
-    keep_freed_memory()  # as the command line does, and before torch is imported
     import torch
 
     import darkpy
+    from darkpy.process import keep_freed_memory
 
     warnings.simplefilter("ignore", darkpy.DarkpyWarning)
+    keep_freed_memory()
     torch.set_num_threads(job.threads)
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -69,15 +68,14 @@ def open_darkpy(job: TrainingJob, precision: str = "fp32", **keys: object) -> tu
 
 def open_plain(job: TrainingJob, precision: str = "fp32") -> tuple[str, Run]:
     """Open a runner of torch.nn, channels_last, SGD with momentum; the loss is the sum of squares, not a detector's."""
-    from darkpy.process import keep_freed_memory
-
-    keep_freed_memory()
     import torch
 
     import darkpy
+    from darkpy.process import keep_freed_memory
 
     from .plain import PlainNet
 
+    keep_freed_memory()
     torch.set_num_threads(job.threads)
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:

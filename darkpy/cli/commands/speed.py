@@ -11,7 +11,7 @@ import click
 import darkpy
 from darkpy.cli import console
 from darkpy.cli.options import CFG_PATH, WEIGHTS_PATH, Command, LoadOptions, json_option, network_options
-from darkpy.process import count_cores, cpu_name, use_physical_cores
+from darkpy.process import count_cores, cpu_name, keep_freed_memory, use_physical_cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,6 +84,7 @@ def speed(
     if weights is not None and str(weights).isdecimal() and not weights.exists():  # darknet's `speed CFG RUNS`
         fewest_runs, seconds, weights = max(FEWEST_RUNS, int(str(weights)[:MAX_DIGITS])), 0, None
     use_physical_cores()
+    keep_freed_memory()
 
     def open_network() -> Network:
         network = darkpy.load(

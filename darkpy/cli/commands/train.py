@@ -120,6 +120,7 @@ def run_command(cfg: Path, data: Path, weights: Path | None, kind: str | None, o
     """Train, in several processes if several GPUs are given. Returns: the exit code."""
     from darkpy.cli.processes import StopRequest, check_gpus, launch, own_device
     from darkpy.distributed import is_launched
+    from darkpy.process import keep_freed_memory
     from darkpy.training_run import DEFAULT_MAP_EPOCHS
     from darkpy.training_run import train as run_training
 
@@ -138,6 +139,7 @@ def run_command(cfg: Path, data: Path, weights: Path | None, kind: str | None, o
         map_epochs = map_epochs or DEFAULT_MAP_EPOCHS
     elif not (options["patience"] or options["best_by"]):
         map_epochs = None  # counts with what makes evaluations only
+    keep_freed_memory()
     output = TrainOutput(
         darknet_log=options["darknet_log"], show_imgs=options["show_imgs"] or options.get("display", False)
     )
