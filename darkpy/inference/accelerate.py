@@ -33,32 +33,32 @@ PRECISIONS_BY_ENGINE: Mapping[str, tuple[str, ...]] = MappingProxyType(
         **{name: engine.precisions for name, engine in ENGINES_BY_NAME.items()},
     }
 )
-"""Inference engines and the precisions that each supports; auto is the fastest that is installed."""
+"""Inference engines and the precisions that each supports; auto selects the fastest installed engine."""
 OUTPUT_TOLERANCES: Mapping[str, float] = MappingProxyType({"fp32": 1e-3, "bf16": 0.25, "int8": 0.5})
 """Largest error of an output by precision: root mean square of the difference over that of the expected output.
 
 A larger error means that something is broken. The accuracy lost to a precision shows only in the average precision.
 """
 EXTRA_WEIGHTS_RATIO = 2.0
-"""Memory for kernels that keep more than the weights, as a multiple of the weights of the network."""
+"""Memory for kernels that need more than the weights, as a multiple of the weights of the network."""
 MIN_EXTRA_BYTES = 128 << 20
 FLOAT32_BYTES = 4
 TUNE_MODES = ("off", "on", "again")
 TUNE_VARIABLE = "DARKPY_TUNE"
-"""Environment variable with the mode of configurations that name none."""
+"""Environment variable with the default of `InferenceConfig.tune`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InferenceConfig:
     """Engine, precision and compilation of a network in inference.
 
-    engine: a key of PRECISIONS_BY_ENGINE; "auto" takes the fastest of those installed, and a warning says which; on a
-        GPU it is torch. precision: of the weighted sums, "fp32", "bf16" or "int8".
+    engine: a key of PRECISIONS_BY_ENGINE; "auto" selects the fastest of those installed and names it in a warning; on
+        a GPU it is torch. precision: of the weighted sums, "fp32", "bf16" or "int8".
     compiled: compile to C++ by torch's inductor.
     tune: with engine torch, and fp32 or bf16: "on" measures which kernels are fastest here, once for each kind of
-        convolution, and keeps the result in a file; "again" measures anew; "off" takes the default ones. None: the
+        convolution, and stores the result in a file; "again" measures anew; "off" uses the default ones. None: the
         environment variable DARKPY_TUNE, else "on".
-    batch: images of a usual call, for which kernels are measured.
+    batch: typical batch size, for which kernels are measured.
     low_memory: only kernels that need no more memory than the weights; the fastest may take four times as much.
     """
 
@@ -95,7 +95,7 @@ class InferenceConfig:
 
     @property
     def tune_mode(self) -> str:
-        """`tune`, or what the environment says."""
+        """`tune`, or the value of the environment variable."""
         return os.environ.get(TUNE_VARIABLE) or "on" if self.tune is None else self.tune
 
     def selector(self, network: Network) -> KernelSelector:
@@ -109,12 +109,12 @@ class InferenceConfig:
 def accelerate(
     network: Network, config: InferenceConfig | None = None, *, images: Sequence[torch.Tensor] = ()
 ) -> Network:
-    """Make a network run as fast as possible in inference, and return it; there is no way back.
+    """Make a network run as fast as possible in inference, and return it. Irreversible.
 
     Inputs and outputs stay the same. Its weights may be freed: save or export it before. By default it computes in
-    float32 on any processor; `config` chooses what needs more software, or loses accuracy.
+    float32 on any processor; `config` selects options that need more software or lose accuracy.
 
-    Shapes: images x_1CHW to calibrate int8 on, a few dozen like those to come.
+    Shapes: images x_1CHW to calibrate int8 on, a few dozen typical ones.
     Raises: DarkpyError if the configuration is not available here, or its outputs differ from those of the layers.
     """
     require_network(network, "accelerate")
@@ -134,7 +134,7 @@ def accelerate(
         if config.engine in ENGINES_BY_NAME:
             runner = ENGINES_BY_NAME[config.engine].open(network, config.precision)
         elif config.compiled:
-            runner = compile_network(network, config.precision)  # at its first call, so of the convolutions below
+            runner = compile_network(network, config.precision)  # compiles at its first call
             if config.precision == "fp32":
                 _torch_runner(network, Lowering(batch=config.batch, selector=_selector(network, config)))
         elif config.precision == "int8":
@@ -149,7 +149,7 @@ def accelerate(
 
 
 def _accelerate_by_fastest(network: Network, config: InferenceConfig) -> Network:
-    """Let the fastest engine run the network; torch is opened last, because it takes weights over."""
+    """Run the network by the fastest engine; torch is opened last, because it takes over weights."""
     x_BCHW = torch.rand((config.batch, *network.plan.input_shape), generator=torch.Generator().manual_seed(0))
     openers: dict[str, Callable[[], Runner]] = {
         name: partial(engine.open, network, config.precision)
@@ -168,7 +168,7 @@ def _accelerate_by_fastest(network: Network, config: InferenceConfig) -> Network
 
 
 def _tuned_torch_runner(network: Network, config: InferenceConfig) -> Runner:
-    """Return the fastest of torch's runners in float32 or bfloat16, as far as it may be measured."""
+    """Return the fastest of torch's runners in float32 or bfloat16, the default one if measuring is off."""
     lowering = Lowering(batch=config.batch, dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32)
     if (selector := _selector(network, config)) is None:
         return _torch_runner(network, lowering)
@@ -178,7 +178,7 @@ def _tuned_torch_runner(network: Network, config: InferenceConfig) -> Runner:
 
 
 def _selector(network: Network, config: InferenceConfig) -> KernelSelector | None:
-    """Return a selector of kernels, None where nothing may be measured."""
+    """Return a selector of kernels, None if measuring is off or the device is not a CPU."""
     return None if config.tune_mode == "off" or network.device.type != "cpu" else config.selector(network)
 
 

@@ -44,7 +44,7 @@ Source: github.com/alibaba/MNN include/MNN/Interpreter.hpp, HintMode WINOGRAD_ME
 class Engine:
     """A third-party engine.
 
-    packages: modules that it needs. precisions: that it supports.
+    packages: required modules. precisions: supported ones.
     open: returns a runner of a network in a precision. Raises: DarkpyError when it cannot run the network here.
     """
 
@@ -118,7 +118,7 @@ def mnn(network: Network) -> Runner:
         source.write_bytes(model)
         words = ("-f", "ONNX", "--modelFile", str(source), "--MNNModel", str(target), "--bizCode", "darkpy")
         program = [sys.executable, "-c", MNN_CONVERTER, *words]
-        done = subprocess.run(program, capture_output=True, cwd=folder, check=False)  # it leaves a file where it runs
+        done = subprocess.run(program, capture_output=True, cwd=folder, check=False)  # writes a file into cwd
         if done.returncode != 0 or not target.exists():
             message = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
             raise DarkpyError(f"MNN's converter cannot read the network: {message[-1] if message else done.returncode}")
@@ -157,13 +157,13 @@ def _mnn_runner(model: Path, names: Sequence[str]) -> Runner:
 
 @contextmanager
 def _no_native_output() -> Iterator[None]:
-    """Drop what a library prints on standard output, which is for the results of commands."""
+    """Discard the output of a library on standard output, which is for the results of commands."""
     saved, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 1)
         yield
     finally:
-        with suppress(AttributeError, OSError, TypeError):  # C's buffer, where there is a C library to ask
+        with suppress(AttributeError, OSError, TypeError):  # C's buffer, where the C library is accessible
             ctypes.CDLL(None).fflush(None)
         os.dup2(saved, 1)
         os.close(saved)

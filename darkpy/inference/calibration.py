@@ -1,4 +1,4 @@
-"""Post-training quantization: images show the range of each layer's values, which sets its quantization parameters.
+"""Post-training quantization: the range of each layer's values on images sets its quantization parameters.
 
 Convolutions, and layers that only move values, run in int8. The rest, such as the heads and the convolutions that only
 they read, stays in floating point.
@@ -34,7 +34,7 @@ from darkpy.layers.loss import LossSpec
 from darkpy.network import Network
 
 HISTOGRAM_BINS = 2048
-"""Bins for the values of one layer on one batch, between the smallest and the largest."""
+"""Histogram bins for the values of one layer on one batch, between the smallest and the largest."""
 
 
 class Histograms:
@@ -75,7 +75,7 @@ def quantize_network(plan: Plan, layers: Sequence[Layer], images: Iterable[torch
     Raises: DarkpyError without images, and if this build of torch has no int8 convolution.
     """
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.filterwarnings("ignore", ".*quantize", UserWarning)  # torch announces that it will drop these tensors
+        warnings.filterwarnings("ignore", ".*quantize", UserWarning)  # quantized tensors are deprecated
         return quantize_layers(plan, layers, calibrate(plan, layers, images))
 
 
@@ -94,7 +94,7 @@ def calibrate(plan: Plan, layers: Sequence[Layer], images: Iterable[torch.Tensor
             values[node.index] = layer(*sources)
             histograms.add(node.index, values[node.index])
     if not count:
-        raise DarkpyError("int8 needs images to calibrate on", hint="name some with --calibrate")
+        raise DarkpyError("int8 needs images to calibrate on", hint="give some with --calibrate")
     return histograms
 
 
@@ -125,7 +125,7 @@ def quantize_layers(plan: Plan, layers: Sequence[Layer], histograms: Histograms)
                 activate, quantized[node.index] = activations[node.index]
                 functions[node.index] = _chained(functions[node.index], activate)
         else:
-            # a convolution that only heads read: bfloat16 loses less than the quantization of its input has lost
+            # a convolution that only heads read: the error of bfloat16 is smaller than that of its quantized input
             dtype = torch.bfloat16 if supports_int8(layer) else torch.float32
             function = lower(layer, node.inputs, Lowering(dtype=dtype))
             functions[node.index] = _dequantized(function, accepts_bfloat16=layer.preserves_dtype)
@@ -162,13 +162,13 @@ def _dequantized(function: Function, *, accepts_bfloat16: bool) -> Function:
 
 
 def calibrate_for_export(network: Network, images: Iterable[torch.Tensor]) -> Quantization:
-    """Scales for an exported network, of all convolutions but those that only heads read. The network is folded by it.
+    """Scales for an exported network, of all convolutions but those that only heads read. Folds the network.
 
     Raises: DarkpyError without images.
     """
     plan, layers = network.plan, network.for_inference().built
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.filterwarnings("ignore", ".*quantize", UserWarning)  # torch announces that it will drop these tensors
+        warnings.filterwarnings("ignore", ".*quantize", UserWarning)  # quantized tensors are deprecated
         return _export_scales(plan, layers, calibrate(plan, layers, images))
 
 

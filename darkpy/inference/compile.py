@@ -21,10 +21,10 @@ def compile_network(network: Network, precision: str) -> Runner:
     """Return a runner that compiles each input shape at its first call, with the weights as constants.
 
     precision: of the weighted sums, "fp32" or "bf16".
-    Raises: DarkpyError without a C++ compiler, for layers with a memory, and if torch cannot compile the network.
+    Raises: DarkpyError without a C++ compiler, for recurrent layers, and if torch cannot compile the network.
     """
     if network.has_memory:
-        raise DarkpyError("--compile: layers with a memory cannot be compiled", hint="leave --compile out")
+        raise DarkpyError("--compile: recurrent layers cannot be compiled", hint="leave --compile out")
     compiler = os.environ.get("CXX", "g++")
     if network.device.type == "cpu" and shutil.which(compiler) is None:
         raise DarkpyError(

@@ -24,7 +24,7 @@ ConvFunction = Callable[[torch.Tensor], torch.Tensor]
 WINOGRAD_TOLERANCE = 3e-5
 """Largest difference of Winograd's algorithm from the direct convolution, as a fraction of the largest magnitude."""
 CHECKED_CELLS = 13
-"""Rows and columns of random input beyond the kernel's own reach on which a convolution is checked."""
+"""Rows and columns of random input beyond the kernel's own size on which a convolution is checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class ConvGeometry:
 class ConvTask:
     """A folded convolution: its arrays, geometry and activation, and the input that it usually gets.
 
-    x, batch: shape and number of the usual images, for which kernels are prepared; other inputs work, too.
+    x, batch: typical input shape and batch size, for which kernels are prepared; other inputs work, too.
     dtype: of the weighted sums, float32 or bfloat16.
     """
 
@@ -68,7 +68,7 @@ class ConvTask:
 
     @property
     def key(self) -> str:
-        """Text that is equal for tasks that take the same time."""
+        """Cache key, equal for tasks that take the same time."""
         geometry, (rows, columns) = self.geometry, self.size
         window = f"{rows}x{columns}/{_pair(geometry.strides)} pad {_pair(geometry.padding)}"
         more = f" dilation {_pair(geometry.dilation)}" if geometry.dilation != (1, 1) else ""
@@ -90,7 +90,7 @@ class ConvTask:
 
 
 class ConvKernel(Protocol):
-    """A way to compute convolutions.
+    """An algorithm for convolutions.
 
     name: in the table of measurements.
     tolerances: largest difference from the layer's own output, as a fraction of its largest magnitude, by dtype; other
@@ -137,7 +137,7 @@ _SAME_SUMS: Mapping[torch.dtype, float] = MappingProxyType({torch.float32: 1e-4}
 class OneDnnConv:
     """One operation of oneDNN with packed weights: convolution, bias and activation.
 
-    An activation that oneDNN does not know is applied afterwards, in place. Fastest on channels_last input of the
+    An activation that oneDNN does not support is applied afterwards, in place. Fastest on channels_last input of the
     task's dtype.
     """
 
@@ -198,7 +198,7 @@ class UnfusedConv:
 
 
 class MatmulConv:
-    """A 1 x 1 convolution as one matrix product, which costs less to call than a convolution: for small maps."""
+    """A 1 x 1 convolution as one matrix product with less call overhead than a convolution: for small feature maps."""
 
     name, weight_ratio, tolerances = "matmul", 1.0, _SAME_SUMS
 

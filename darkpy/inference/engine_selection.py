@@ -16,10 +16,10 @@ from darkpy.errors import DarkpyError
 from darkpy.network import Runner
 
 ENGINE_SECONDS = 0.15
-"""Time of each engine's runs, after one that allocates; with a handful of engines about a second."""
+"""Time of each engine's runs, after a warm-up; with a handful of engines about a second."""
 FEWEST_ENGINE_RUNS = 2
 ENGINE_REST_SECONDS = 0.1
-"""Pause before each engine, in which the threads of the last one fall asleep."""
+"""Pause before each engine, in which the threads of the last one stop spinning."""
 ENGINE_TOLERANCE = 1e-4
 """Largest difference of an output, as a fraction of the largest value that the layers compute."""
 
@@ -72,7 +72,7 @@ def largest_error(outputs: Sequence[torch.Tensor], expected_outputs: Sequence[to
 
 
 def _fastest_run(runner: Runner, x_BCHW: torch.Tensor) -> float:
-    """Return the seconds of the fastest of the runs that ENGINE_SECONDS have room for."""
+    """Return the seconds of the fastest of the runs within ENGINE_SECONDS."""
     fastest, runs, deadline = math.inf, 0, perf_counter() + ENGINE_SECONDS
     while runs < FEWEST_ENGINE_RUNS or perf_counter() < deadline:
         started = perf_counter()

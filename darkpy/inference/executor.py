@@ -82,7 +82,7 @@ def is_elided(node: Node, layer: Layer) -> bool:
 
 
 def in_lowering_order(plan: Plan) -> list[Node]:
-    """Return layers with few weights first: kernels that keep more than those gain most for their memory there."""
+    """Return layers with few weights first: kernels that need more memory gain most per byte there."""
     return sorted(plan.nodes, key=lambda node: node.parameter_count)
 
 
@@ -93,14 +93,14 @@ def conv_tasks(plan: Plan, layers: Sequence[Layer], lowering: Lowering) -> dict[
 
 
 def lower_layers(plan: Plan, layers: Sequence[Layer], lowering: Lowering) -> dict[int, Function]:
-    """Return the fastest function of each layer that runs; it takes arrays from them, so there is no way back."""
+    """Return the fastest function of each layer that runs; it takes over their arrays: irreversible."""
     functions: dict[int, Function] = {}
     for node in in_lowering_order(plan):
         layer = layers[node.index]
         if _runs(plan, layers, node):
             source = node.sources[0]
             reads = sum(reader.sources.count(source) for reader in plan.nodes)
-            # layers with weights allocate their output; with a memory they may still read it at the next call
+            # layers with weights allocate their output; recurrent ones may still read it at the next call
             is_new = source >= 0 and bool(plan.nodes[source].arrays) and not layers[source].has_memory
             function = lower(layer, node.inputs, lowering, inplace=is_new and reads == 1)
             accepts_dtype = lowering.dtype == torch.float32 or layer.preserves_dtype
@@ -132,7 +132,7 @@ def _runs(plan: Plan, layers: Sequence[Layer], node: Node) -> bool:
 
 
 def _concatenated(function: Function) -> Function:
-    """Return a function of several parts, each on its own: one part must not be copied."""
+    """Return a function that processes each of several parts on its own; a single part is not copied."""
 
     def concatenated(*parts_BCHW: torch.Tensor) -> torch.Tensor:
         outputs = [function(part_BCHW) for part_BCHW in parts_BCHW]

@@ -14,12 +14,12 @@ import torch
 
 from darkpy.inference.winograd import ONEDNN_MATMUL
 
-_COMPILER_LOCK = Lock()  # compilers have settings of the whole process
+_COMPILER_LOCK = Lock()  # compilers have process-wide settings
 Program = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 
 
 class FixedShapeRunner:
-    """Compiles each shape of an image at its first call, for one image and for each batch larger than any before.
+    """Compiles each image shape at its first call, for one image and for each batch larger than any before.
 
     A smaller batch runs in pieces of known sizes, which is faster than to compile again.
     compile_program: return a program for inputs like the given one; it is called in the caller's inference mode.
@@ -50,7 +50,7 @@ class FixedShapeRunner:
         sizes = list(compiled)  # another thread may add one
         if 0 < size < max(sizes, default=0):
             size = max((known for known in sizes if known <= size), default=1)
-        if size not in compiled:  # without the lock, what is compiled need not wait for other compilations
+        if size not in compiled:  # checked without the lock: compiled programs need not wait for other compilations
             with _COMPILER_LOCK:
                 if size not in compiled:
                     compiled[size] = self._compile(x_BCHW[:size])

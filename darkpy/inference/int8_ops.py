@@ -71,7 +71,7 @@ class QuantParams:
 
 
 def byte_view(x: torch.Tensor) -> torch.Tensor:
-    """Return the bytes of a quantized tensor in its own memory; torch's int_repr copies them one by one."""
+    """Return a view of a quantized tensor's bytes; torch's int_repr copies them one by one."""
     return torch.empty(0, dtype=torch.uint8).set_(x.untyped_storage(), x.storage_offset(), x.shape, x.stride())
 
 
@@ -84,7 +84,7 @@ def quantized_conv(
     *,
     relu: bool = False,
 ) -> ConvFunction:
-    """Return an int8 convolution and bias, and relu if asked for. Input float32 or quantized; output channels_last.
+    """Return an int8 convolution with bias, and relu if set. Input float32 or quantized; output channels_last.
 
     source, output: parameters of the input and of the output.
     Raises: DarkpyError if this build of torch has no int8 convolution.
@@ -123,7 +123,7 @@ def quantized_activation(activation: Activation, output: QuantParams) -> ConvFun
 
 
 def commutes_with_maximum(activation: Activation) -> bool:
-    """True if the activation of the largest of some bytes is the largest of their activations, and costs a pass."""
+    """True if the activation is increasing, so that it may follow the maximum, and takes a pass of its own."""
     return activation.name in _LEAKY_SLOPES
 
 

@@ -32,7 +32,7 @@ KernelTimes = Mapping[str, float | None]
 
 
 class KernelCache:
-    """Times by the key of a task, on the machine and with the software and threads at hand."""
+    """Times by the key of a task, for this machine, software and number of threads."""
 
     def __init__(self) -> None:
         self._path, self._machine = _cache_path(), describe_setup()
@@ -46,10 +46,10 @@ class KernelCache:
         self._new[key] = times
 
     def save(self) -> None:
-        """Write what is new, with what other processes have written since; warn if that fails."""
+        """Write new times, merged with those that other processes have written since; warn if that fails."""
         if not self._new or self._path is None:
             return
-        machines = _read(self._path)  # what two processes write at the same moment is lost for one of them
+        machines = _read(self._path)  # if two processes write at the same moment, one of the writes is lost
         tasks = {**machines.pop(self._machine, {}), **self._new}
         machines[self._machine] = dict(list(tasks.items())[-MAX_TASKS:])
         recent = dict(list(machines.items())[-MAX_MACHINES:])
@@ -65,7 +65,7 @@ class KernelCache:
 
 
 def describe_setup() -> str:
-    """Return all that a measurement depends on besides the task: processor, instructions, torch and threads."""
+    """Describe the setup that a measurement depends on: processor, instructions, torch and threads."""
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA")
     instructions = f"{torch.backends.cpu.get_cpu_capability()}{f' {limit}' if limit else ''}"
     return f"{cpu_name()}, {instructions}, torch {torch.__version__}, {torch.get_num_threads()} threads"[
@@ -74,7 +74,7 @@ def describe_setup() -> str:
 
 
 def _cache_path() -> Path | None:
-    """Return the path of the file, None for a user without a home. XDG_CACHE_HOME must be absolute to count."""
+    """Return the path of the file, None for a user without a home. A relative XDG_CACHE_HOME is ignored."""
     try:
         named = Path(os.environ.get("XDG_CACHE_HOME", ""))
         return (named if named.is_absolute() else Path.home() / ".cache") / "darkpy" / "kernels.json"
@@ -102,7 +102,7 @@ def _read(path: Path | None) -> dict[str, dict[str, KernelTimes]]:
 
 
 def _times(record: Any) -> dict[str, float | None]:
-    """Return a record as times; nothing if a value is none."""
+    """Return a record as times; an empty dict if a value is invalid."""
     times = dict(_text_items(record, MAX_KERNELS))
     values = [value for value in times.values() if value is not None]
     is_valid = all(type(value) in (int, float) and 0 <= value <= sys.float_info.max for value in values)
@@ -110,6 +110,6 @@ def _times(record: Any) -> dict[str, float | None]:
 
 
 def _text_items(mapping: Any, limit: int) -> list[tuple[str, Any]]:
-    """Return at most `limit` items of a JSON object whose keys are short; none for anything else."""
+    """Return at most `limit` items of a JSON object whose keys are short; an empty list for anything else."""
     items = mapping.items() if isinstance(mapping, dict) else ()
     return [(key, value) for key, value in items if len(key) <= MAX_TEXT_LENGTH][:limit]

@@ -37,23 +37,23 @@ MEASURED_KERNELS: tuple[ConvKernel, ...] = (
 )
 """Kernels that may be faster than the default one."""
 MIN_GAIN_EXPANDED = 0.92
-"""Part of the best time so far that a kernel may take that keeps more than the weights."""
+"""Largest time of a kernel that needs more memory than the weights, as a fraction of the best time so far."""
 TUNE_LIMIT_SECONDS = 5.0
 """Time for the measurements of one network; tasks that come later get the default kernel until the next load."""
 _TIMED_RUNS = 4
 _SHORT_RUN_SECONDS = 2e-3  # shorter functions run for this time instead
 _MIN_GAIN = 0.97  # of the best time so far: smaller differences are noise
 _HOPELESS_RATIO = 1.3  # of the best time: such a kernel is not run again
-_LARGE_WEIGHTS = 1 << 18  # in a network their bytes come from memory; repeated runs would find them in the cache
+_LARGE_WEIGHTS = 1 << 18  # a network reads them from memory; repeated runs would read them from the cache
 _CACHE_NUMBERS = 12 << 20  # 48 MiB of float32
 
 
 class KernelSelector:
     """Chooses the fastest kernel of each convolution of a network, measured once for each kind and kept in a file.
 
-    again: measure anew what the file has.
-    extra_bytes: memory that all kernels together may take beyond the weights; with 0, others are not even measured.
-    compiled: without kernels that torch's compiler refuses.
+    again: measure anew, although the file has times.
+    extra_bytes: memory that all kernels together may use beyond the weights; with 0, such kernels are not measured.
+    compiled: exclude kernels that torch's compiler does not support.
     """
 
     def __init__(self, *, again: bool = False, extra_bytes: int, compiled: bool = False) -> None:
@@ -66,11 +66,11 @@ class KernelSelector:
 
     @property
     def time_is_up(self) -> bool:
-        """True if kernels may be left to measure at the next load."""
+        """True if the time limit is reached; other kernels are measured at the next load."""
         return sum(self._spent_seconds) >= TUNE_LIMIT_SECONDS
 
     def select(self, task: ConvTask, reference: ConvFunction) -> ConvFunction | None:
-        """Return the function of the chosen kernel, checked against the layer; None if there is none that agrees.
+        """Return the function of the chosen kernel, checked against the layer; None if no kernel agrees.
 
         reference: the layer itself.
         """
@@ -81,10 +81,10 @@ class KernelSelector:
     def choose(
         self, task: ConvTask, reference: ConvFunction, *, expanded_gain: float = MIN_GAIN_EXPANDED
     ) -> ConvKernel | None:
-        """Measure what is not known, and return the fastest kernel; None for the default one.
+        """Return the fastest kernel, measured unless its times are known; None for the default one.
 
-        A larger choice than the weights is counted, so that what is left for the next layers shrinks.
-        expanded_gain: part of the best time so far that a kernel of more memory may take.
+        Memory beyond the weights is subtracted from the limit for the next layers.
+        expanded_gain: as MIN_GAIN_EXPANDED.
         """
         times, best = self.known(task.key, self._names(task)) or self._measure(task, reference), None
         shortest = times.get(DEFAULT_KERNELS[0].name)
@@ -102,20 +102,20 @@ class KernelSelector:
         return self._cache.get(task.key + self._suffix)
 
     def known(self, key: str, names: Iterable[str]) -> KernelTimes | None:
-        """Return the milliseconds of what has this key, None if they must be measured, also because a name is new."""
+        """Return the milliseconds stored under this key, None if they must be measured, as for a new name."""
         times = self._cache.get(key + self._suffix)
         is_stale = self._again and key not in self._measured
         return None if times is None or is_stale or any(name not in times for name in names) else times
 
     def record(self, key: str, seconds: Mapping[str, float | None]) -> KernelTimes:
-        """Keep the times of what has this key, and return them in milliseconds."""
+        """Store times under this key, and return them in milliseconds."""
         times = {name: None if duration is None else round(1e3 * duration, 4) for name, duration in seconds.items()}
         self._cache.put(key + self._suffix, times)
         self._measured.add(key)
         return times
 
     def renewed(self, extra_bytes: int | None = None) -> KernelSelector:
-        """Return a selector of the same times and the same limit of time, by default with the same limit of memory."""
+        """Return a selector with the same times and time limit, by default with the same memory limit."""
         renewed = copy.copy(self)
         renewed._extra_bytes = self.limit_bytes if extra_bytes is None else extra_bytes
         return renewed
@@ -139,7 +139,7 @@ class KernelSelector:
         ]
 
     def _measure(self, task: ConvTask, reference: ConvFunction) -> KernelTimes:
-        """Return the times of a task's kernels; none if there is nothing to choose, or no time to measure it."""
+        """Return the times of a task's kernels; an empty dict if there is no choice, or no time to measure."""
         started, candidates = perf_counter(), self._candidates(task)
         if not candidates or self.time_is_up or (function := build_default(task, reference)) is None:
             return {}
@@ -166,12 +166,12 @@ def shortest_run(
     evicting: torch.Tensor,
     best: float = math.inf,
 ) -> float:
-    """Return the shortest time of some runs, in seconds; of one run if it is far from the best.
+    """Return the shortest time of several runs, in seconds; of one run if it is far from the best.
 
     evicting: written before each run, so that it replaces the weights in the processor's cache.
     """
     with torch.inference_mode():
-        function(x_BCHW)  # allocates, and makes oneDNN prepare itself
+        function(x_BCHW)  # warm-up: allocates, and oneDNN creates its primitives
         shortest, total, runs = math.inf, 0.0, 0
         while runs < _TIMED_RUNS or total < _SHORT_RUN_SECONDS:
             evicting.fill_(0)

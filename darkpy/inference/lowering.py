@@ -33,7 +33,7 @@ class Lowering:
     """Choices for the functions of all layers.
 
     dtype: of weighted sums, float32 or bfloat16. A layer without `preserves_dtype` is called with float32 only.
-    batch: images of a usual call. selector: chooses kernels; None takes the default ones.
+    batch: typical batch size. selector: chooses kernels; None takes the default ones.
     """
 
     dtype: torch.dtype = torch.float32
@@ -45,7 +45,7 @@ class Lowering:
 def lower(layer: Layer, inputs: Sequence[Shape], lowering: Lowering, *, inplace: bool = False) -> Function:
     """Return the fastest function that computes a folded layer in inference.
 
-    It may take arrays over from the layer, so there is no way back.
+    It may take over arrays of the layer: irreversible.
     inplace: the function may overwrite its first input, which no other layer reads.
     """
     return layer.forward
@@ -55,7 +55,7 @@ def lower(layer: Layer, inputs: Sequence[Shape], lowering: Lowering, *, inplace:
 def _lower_convolutional(
     layer: Convolutional, inputs: Sequence[Shape], lowering: Lowering, *, inplace: bool = False
 ) -> Function:
-    """Take the kernel that the selector chooses, or the default one, if it agrees with the layer."""
+    """Return the selected kernel, or the default one, if it agrees with the layer."""
     task = conv_task(layer, inputs, lowering)
     if task is None:
         return layer.forward
@@ -75,7 +75,7 @@ def _lower_maxpool(layer: Maxpool, inputs: Sequence[Shape], lowering: Lowering, 
         return lambda x_BCHW: max_pool_2x2(x_BCHW, inplace=True) if layer.halves(x_BCHW) else layer.forward(x_BCHW)
 
     def pool_unconcatenated(*parts_BCHW: torch.Tensor) -> torch.Tensor:
-        """Pool the inputs as if concatenated; a quarter of their cells is then written next to each other."""
+        """Pool the inputs as if concatenated; only the pooled cells, a quarter, are concatenated."""
         if len(parts_BCHW) == 1:
             return layer.forward(parts_BCHW[0])
         if not layer.halves(parts_BCHW[0]) or len({part.dtype for part in parts_BCHW}) > 1:
@@ -112,7 +112,7 @@ def _lower_anchored_head(
 
 @singledispatch
 def plain_function(layer: Layer) -> Function:
-    """Return a layer's function in operations that oneDNN's graph library compiles well."""
+    """Return a layer's function in operations that oneDNN's graph library supports well."""
     return layer
 
 
@@ -155,7 +155,7 @@ def is_plain_conv(layer: Convolutional) -> bool:
 
 
 def conv_task(layer: Layer, inputs: Sequence[Shape], lowering: Lowering) -> ConvTask | None:
-    """Return a folded layer as a task for kernels, None if it is no plain convolution."""
+    """Return a folded layer as a task for kernels, None if it is not a plain convolution."""
     if not isinstance(layer, Convolutional) or not is_plain_conv(layer):
         return None
     if layer.activation is None or layer.weights.dtype != torch.float32:
@@ -166,7 +166,7 @@ def conv_task(layer: Layer, inputs: Sequence[Shape], lowering: Lowering) -> Conv
 
 
 def conv_geometry(layer: Convolutional) -> ConvGeometry:
-    """Return how the layer's window moves."""
+    """Return the geometry of the layer's window."""
     spec = layer.spec
     padding = spec.border * spec.effective_dilation
     return ConvGeometry(
@@ -177,5 +177,5 @@ def conv_geometry(layer: Convolutional) -> ConvGeometry:
 def take_weights(layer: Layer, conv: Function) -> None:
     """Replace a convolution's `forward` by a function with weights of its own, and free the layer's weights."""
     vars(layer)["forward"] = conv
-    if hasattr(layer, "weights"):  # another function may have taken them
+    if hasattr(layer, "weights"):  # another function may have taken them over
         del layer.weights

@@ -54,7 +54,7 @@ def int8_activation(layer: Layer) -> Activation | None:
 
 
 def separate_activation(layer: Layer) -> Activation | None:
-    """Return the layer's activation if it is a separate operation in int8, None where nothing is left to do."""
+    """Return the layer's activation if it is a separate operation in int8, None if it is fused or linear."""
     activation = int8_activation(layer)
     return None if activation is None or activation.name in _FUSED_ACTIVATIONS else activation
 
@@ -98,7 +98,7 @@ def _supports_maxpool(layer: Maxpool) -> bool:
 def _lower_maxpool(layer: Maxpool, sources: Sequence[QuantParams], output: QuantParams) -> tuple[Function, QuantParams]:
     (source,) = sources
     is_halving = layer.is_halving and layer.window.padding <= 1
-    lowest = -source.zero_point * source.scale  # what byte 0 means
+    lowest = -source.zero_point * source.scale  # the value of byte 0
 
     def pool(x_BCHW: torch.Tensor) -> torch.Tensor:
         _, channels, h, w = x_BCHW.shape

@@ -1,7 +1,7 @@
-"""A network as one TorchScript program, whose operations oneDNN's graph library compiles for a shape of the input.
+"""A network as one TorchScript program, whose operations oneDNN's graph library compiles for one input shape.
 
-A call of one of oneDNN's operations from Python costs 20 us beside what it computes, which is more than small
-convolutions take. In a program it costs a third, and oneDNN adds a shortcut to the convolution before it.
+A call of a oneDNN operation from Python has an overhead of 20 us, which is more than small convolutions take. In a
+program it is a third of that, and oneDNN fuses a shortcut with the convolution before it.
 
 Legend: B images, C H W channels, rows, columns, F filters.
 """
@@ -28,11 +28,11 @@ from darkpy.network import Network
 from darkpy.shapes import Shape
 
 _GELU_SCALE, _GELU_CUBE = (2 / math.pi) ** 0.5, 0.044715 * (2 / math.pi) ** 0.5
-_LARGEST_BATCH = 8  # what a network computes for a batch stays in memory while it is traced
-_LARGEST_WEIGHTS_BYTES = 128 << 20  # calls are a small part of the time of larger networks
+_LARGEST_BATCH = 8  # all outputs for a batch stay in memory while it is traced
+_LARGEST_WEIGHTS_BYTES = 128 << 20  # call overhead is a small part of the time of larger networks
 _RUNS_TO_COMPILE = 2  # TorchScript records shapes in the first run, and oneDNN compiles before the second
 _ZERO, _ONE, _SIX = torch.zeros(()), torch.ones(()), torch.full((), 6.0)
-# oneDNN's graph library does not know silu, takes any gelu for the exact one, and limits NaN to a number
+# oneDNN's graph library lacks silu, treats any gelu as the exact one, and clips NaN to a finite value
 _SPELLED_OUT: Mapping[str, ConvFunction] = MappingProxyType(
     {
         "relu": lambda x: torch.maximum(x, _ZERO),
@@ -45,7 +45,7 @@ _SPELLED_OUT: Mapping[str, ConvFunction] = MappingProxyType(
 
 
 class GraphRunner:
-    """Runs a network on the CPU by a program for each shape of the input, compiled at its first call.
+    """Runs a network on the CPU by a program for each input shape, compiled at its first call.
 
     For a shape that cannot be compiled, the functions of the program run one by one.
     tasks, kernels: of its convolutions, by layer; oneDNN computes those that are not Winograd's. Layers without
@@ -70,15 +70,15 @@ class GraphRunner:
         return self._run(x_BCHW)
 
     def take_weights(self) -> None:
-        """Let the layers run by the convolutions of the program, and free the weights that they do not share."""
+        """Replace the layers' convolutions by those of the program, and free the weights that they do not share."""
         for index, conv in self._convs.items():
             take_weights(self._layers[index], conv)
 
 
 def extra_bytes_of_kernels(tasks: Iterable[ConvTask], limit_bytes: int) -> int:
-    """Return the memory beyond the weights that Winograd's kernels of a runner may take, negative if it gets none.
+    """Return the memory beyond the weights for Winograd's kernels of a runner, negative if the network is too large.
 
-    oneDNN lays all weights out anew, and TorchScript keeps them, too.
+    oneDNN repacks all weights, and TorchScript keeps them, too.
     limit_bytes: of the runner beyond the weights.
     """
     weights_bytes = sum(task.weights_FCKK.nbytes for task in tasks)
@@ -86,7 +86,7 @@ def extra_bytes_of_kernels(tasks: Iterable[ConvTask], limit_bytes: int) -> int:
 
 
 def _convolution(task: ConvTask) -> ConvFunction:
-    """Return the operations from which oneDNN makes one."""
+    """Return the operations that oneDNN fuses into one."""
     dtype, geometry = task.dtype, task.geometry
     weights_FCKK, biases_F = task.weights_FCKK.detach().to(dtype), task.biases_F.detach().to(dtype)
     arguments = geometry.strides, geometry.padding, geometry.dilation, geometry.groups
@@ -103,7 +103,7 @@ def _compile_or_not(executor: Executor, x_BCHW: torch.Tensor) -> Program:
     """Return a program for inputs of this shape, or the executor: torch's functions are private and may change."""
     try:
         return _compile(executor, x_BCHW)
-    except Exception:  # they raise exceptions of many types, TypeError for other arguments
+    except Exception:  # they raise exceptions of many types, TypeError if arguments have changed
         return torch.no_grad()(executor)
 
 
@@ -111,7 +111,7 @@ def _compile(executor: Executor, x_BCHW: torch.Tensor) -> Program:
     """Return a program for inputs of this shape."""
     sample_BCHW = random_input(Shape(*x_BCHW.shape[1:]), len(x_BCHW))
     with _fused_by_onednn(), _plain_arithmetic(), torch.inference_mode(False), torch.no_grad():
-        # what torch.jit.trace returns is never freed
+        # functions returned by torch.jit.trace are never freed
         trace, compile_graph = torch._C._create_graph_by_tracing, torch._C._create_function_from_graph
         inputs = (sample_BCHW.clone(),)
         graph, _ = trace(lambda x_BCHW: tuple(executor(x_BCHW)), inputs, lambda _: "", True, False, None, [])
@@ -120,7 +120,7 @@ def _compile(executor: Executor, x_BCHW: torch.Tensor) -> Program:
             program(sample_BCHW.clone())
 
     def run(x_BCHW: torch.Tensor) -> Sequence[torch.Tensor]:
-        if x_BCHW.stride() != sample_BCHW.stride():  # those of sides of one cell may vary
+        if x_BCHW.stride() != sample_BCHW.stride():  # strides of dimensions of size 1 may vary
             x_BCHW = torch.empty_like(sample_BCHW).copy_(x_BCHW)
         with _plain_arithmetic(), torch.no_grad():
             outputs: Sequence[torch.Tensor] = program(x_BCHW)
@@ -130,15 +130,15 @@ def _compile(executor: Executor, x_BCHW: torch.Tensor) -> Program:
 
 
 def _plain_arithmetic() -> AbstractContextManager[None]:
-    """Return a context without the caller's autocast, which would be compiled in, and break what is compiled."""
+    """Disable the caller's autocast, which would be compiled in, and break compiled programs."""
     return torch.autocast("cpu", enabled=False)
 
 
 @contextmanager
 def _fused_by_onednn() -> Iterator[None]:
-    """Let oneDNN compile what TorchScript optimizes meanwhile, in any thread.
+    """Context in which oneDNN compiles the programs that TorchScript optimizes, in any thread.
 
-    Warnings are that TorchScript is no longer developed, and that sizes become constants.
+    Suppressed warnings: TorchScript is deprecated; sizes become constants.
     """
     jit: Any = torch.jit
     former = jit.onednn_fusion_enabled()

@@ -27,9 +27,9 @@ LAYER_BY_LAYER = "layer by layer"
 PROGRAM_GAINS: Mapping[str, float] = MappingProxyType(
     {"as one program": MIN_GAIN_EXPANDED, "as one program, with more by Winograd": 1.15}
 )
-"""Ways to run a network as one program: the part of oneDNN's time that a kernel of Winograd's may take.
+"""Programs of a network: the largest time of a Winograd kernel, as a fraction of oneDNN's.
 
-Those times are of single calls. Their many operations cost less in a program.
+Those are times of single calls; in a program, Winograd's many operations have less overhead.
 """
 # largest difference from the layers, as a fraction of the largest value
 _LARGEST_ERRORS: Mapping[torch.dtype, float] = MappingProxyType({torch.float32: ENGINE_TOLERANCE, torch.bfloat16: 0.1})
@@ -38,9 +38,9 @@ _MIN_GAIN = 0.97  # of the best time so far: smaller differences are noise
 
 
 def fastest_runner(network: Network, selector: KernelSelector, lowering: Lowering) -> Runner:
-    """Return the fastest runner; it takes arrays from the layers, so there is no way back.
+    """Return the fastest runner; it takes over arrays of the layers: irreversible.
 
-    The times of all ways are measured once for each network, and kept with those of the kernels.
+    The runners' times are measured once for each network, and stored with those of the kernels.
     """
     x_BCHW = torch.rand((lowering.batch, *network.plan.input_shape), generator=torch.Generator().manual_seed(0))
     times = known_times(network, selector, lowering)
@@ -49,10 +49,10 @@ def fastest_runner(network: Network, selector: KernelSelector, lowering: Lowerin
     if times is None or not programs:
         functions = lower_layers(network.plan, network.built, replace(lowering, selector=selector))
         layers = Executor(network.plan, network.outputs, functions)
-        if not programs or (times is None and selector.time_is_up):  # with all kernels measured, they may be faster
+        if not programs or (times is None and selector.time_is_up):  # programs may be faster with all kernels
             return layers
-        ways: dict[str, Runner] = {LAYER_BY_LAYER: layers, **programs}
-        seconds = _shortest_runs(ways, x_BCHW)
+        runners: dict[str, Runner] = {LAYER_BY_LAYER: layers, **programs}
+        seconds = _shortest_runs(runners, x_BCHW)
         seconds_or_none = {name: seconds.get(name) for name in (LAYER_BY_LAYER, *PROGRAM_GAINS)}
         times = selector.record(_key(network, lowering), seconds_or_none)
         if _fastest(times) == LAYER_BY_LAYER:
@@ -63,18 +63,18 @@ def fastest_runner(network: Network, selector: KernelSelector, lowering: Lowerin
 
 
 def known_times(network: Network, selector: KernelSelector, lowering: Lowering) -> KernelTimes | None:
-    """Return the milliseconds of a batch by way, None if they were not measured."""
+    """Return the milliseconds of a batch by runner, None if they were not measured."""
     return selector.known(_key(network, lowering), (LAYER_BY_LAYER, *PROGRAM_GAINS))
 
 
-def _shortest_runs(ways: Mapping[str, Runner], x_BCHW: torch.Tensor) -> dict[str, float]:
-    """Return the shortest time of each way in seconds; they take turns, as a machine's speed changes by the second."""
-    shortest, started = dict.fromkeys(ways, math.inf), perf_counter()
+def _shortest_runs(runners: Mapping[str, Runner], x_BCHW: torch.Tensor) -> dict[str, float]:
+    """Return the shortest time of each runner in seconds; runs are interleaved, as a machine's speed varies."""
+    shortest, started = dict.fromkeys(runners, math.inf), perf_counter()
     with torch.inference_mode():
         for turn in range(_MOST_TURNS):
-            for name, way in ways.items():
+            for name, runner in runners.items():
                 before = perf_counter()
-                way(x_BCHW)
+                runner(x_BCHW)
                 shortest[name] = min(shortest[name], perf_counter() - before)
             if turn + 1 >= _FEWEST_TURNS and perf_counter() - started > _MEASURE_SECONDS:
                 break
@@ -82,7 +82,7 @@ def _shortest_runs(ways: Mapping[str, Runner], x_BCHW: torch.Tensor) -> dict[str
 
 
 def _fastest(times: KernelTimes) -> str:
-    """Return the name of the way that is clearly faster than those before it."""
+    """Return the name of the fastest runner; a later one must be clearly faster than those before it."""
     best = LAYER_BY_LAYER
     for name in PROGRAM_GAINS:
         if (times[name] or math.inf) < _MIN_GAIN * (times[best] or 0):
@@ -93,7 +93,7 @@ def _fastest(times: KernelTimes) -> str:
 def _checked_programs(
     network: Network, selector: KernelSelector, lowering: Lowering, x_BCHW: torch.Tensor, names: Iterable[str]
 ) -> dict[str, GraphRunner]:
-    """Return programs by name, without those that are too large, or that compute something else than the layers."""
+    """Return programs by name, without those that are too large or whose outputs differ from the layers'."""
     programs: dict[str, GraphRunner] = {}
     tasks = {} if network.has_memory else conv_tasks(network.plan, network.built, lowering)
     expected: Sequence[torch.Tensor] = ()
@@ -120,7 +120,7 @@ def _checked_programs(
 
 
 def _key(network: Network, lowering: Lowering) -> str:
-    """Return text that is equal for networks of the same layers, dependent on all keys of the cfg."""
+    """Return the cache key of a network: equal for the same layers, dependent on all keys of the cfg."""
     layers = [(repr(node.spec), node.sources, node.inputs) for node in network.plan.nodes]
     digest = hashlib.sha256(repr(layers).encode()).hexdigest()
     return f"network {digest[:16]}, {lowering.batch} x {network.plan.input_shape}, {lowering.dtype}"

@@ -1,4 +1,4 @@
-"""Speed of a network on this machine, by way to run it, and the kernels chosen for its convolutions.
+"""Speed of a network on this machine, by inference configuration, and the kernels chosen for its convolutions.
 
 Legend: B images, C channels, H W rows and columns.
 """
@@ -30,14 +30,14 @@ PEAK_RUNS = 5
 FEWEST_RUNS = 5
 MOST_RUNS = 1000
 REST_SECONDS = 0.2
-"""Pause between two ways, in which the threads of the last one fall asleep."""
+"""Pause between two configurations, in which the threads of the last one stop spinning."""
 CALIBRATION_IMAGES = 4
 PEAK_DTYPES: Mapping[str, torch.dtype] = MappingProxyType({"fp32": torch.float32, "bf16": torch.bfloat16})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpeedRow:
-    """Time of one way, or the reason why it cannot run here (`absent`); quartiles of milliseconds an image.
+    """Time of one configuration, or the reason why it cannot run here (`absent`); quartiles of milliseconds an image.
 
     percent_of_peak: operations of direct convolutions a second, of those that the processor can do in that precision;
         Winograd's algorithm needs fewer, and may go beyond 100. None for int8, whose peak is not measured.
@@ -64,7 +64,7 @@ class LayerKernel:
 
 
 def speed_ways(*, compiled: bool) -> dict[str, InferenceConfig]:
-    """Return the ways to run a network that are installed. compiled: those that compile for seconds, too."""
+    """Return the available configurations. compiled: include those that compile for seconds."""
     ways = {
         "fp32": InferenceConfig(),
         "fp32, default kernels": InferenceConfig(tune="off"),
@@ -88,7 +88,7 @@ def measure_speed(
     seconds: float,
     fewest_runs: int = FEWEST_RUNS,
 ) -> Iterator[SpeedRow]:
-    """Yield the speed of each way on random images. seconds: of each way's runs, without loading."""
+    """Yield the speed of each configuration on random images. seconds: of its runs, without loading."""
     peaks: dict[str, float] = {}
     for way, config in ways.items():
         sleep(REST_SECONDS)
@@ -109,7 +109,7 @@ def measure_speed(
 
 
 def level_weights(network: Network) -> None:
-    """Divide random weights by the deviation of their layer's output, so that values stay finite at any depth.
+    """Divide random weights by the standard deviation of their layer's output, so that values stay finite at any depth.
 
     The deviation is that for one random image. A layer without one, as of a single output, keeps its weights.
     """
@@ -126,7 +126,7 @@ def level_weights(network: Network) -> None:
 
 
 def measure_peak(dtype: torch.dtype) -> float:
-    """Return the 10^9 operations a second of the fastest of some direct convolutions."""
+    """Return the GFLOP/s of the fastest of some direct convolutions."""
     peak = 0.0
     layout = torch.channels_last
     with torch.inference_mode():
@@ -166,7 +166,7 @@ def _time_images(network: Network, batch: int, seconds: float, fewest_runs: int)
         x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
     times: list[float] = []
     with torch.inference_mode():
-        network(x_BCHW)  # allocates and compiles
+        network(x_BCHW)  # warm-up: allocates and compiles
         while len(times) < fewest_runs or (sum(times) < seconds and len(times) < MOST_RUNS):
             started = perf_counter()
             outputs = network(x_BCHW)

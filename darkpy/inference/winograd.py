@@ -32,11 +32,11 @@ _INTERPOLATION_POINTS = (0, 1, -1, 2, -2, Fraction(1, 2), Fraction(-1, 2))
 _POINT_ONE = 1  # index of the point 1, whose value counts once in each output
 _CACHE_BYTES = 8 << 20
 """Size of the transformed tiles of a block, so that they stay in the processor's cache until they are used."""
-_WEIGHTS_RATIO = 2  # a block is so much larger than the weights, which are read again for each
-_MAX_WASTE = 1.55  # cells of all tiles over those of the map
+_WEIGHTS_RATIO = 2  # size limit of a larger block over that of the weights, which are read again for each
+_MAX_WASTE = 1.55  # largest ratio of the tiles' cells to those of the feature map
 _SMALL_MAP_CELLS = 24 * 24  # larger tiles are faster on larger maps
-_OUTPUTS_BFLOAT16, _TOLERANCE_BFLOAT16 = 2, 3e-2  # larger tiles lose more digits than bfloat16 has
-_BFLOAT16 = "bf16"  # torch's word for a precision of matrix products
+_OUTPUTS_BFLOAT16, _TOLERANCE_BFLOAT16 = 2, 3e-2  # larger tiles lose more precision than bfloat16 has
+_BFLOAT16 = "bf16"  # torch's name of a matmul precision
 
 
 class Transforms(NamedTuple):
@@ -68,11 +68,11 @@ class Transforms(NamedTuple):
 
 
 class _OneDnnMatmul:
-    """Context in which torch multiplies float32 matrices by oneDNN, in place of MKL, which is slow on AMD's processors.
+    """Context in which torch multiplies float32 matrices with oneDNN instead of MKL, which is slow on AMD's processors.
 
-    It allows torch to multiply them in bfloat16. oneDNN is called for that, and computes in float32 all the same where
-    the processor has no matrix units (AMX); where it has some, or no AVX-512, the context does nothing. Threads may
-    enter it at the same time. Meanwhile oneDNN multiplies for all threads, and torch.get_float32_matmul_precision
+    It allows torch to multiply them in bfloat16. torch then calls oneDNN, which still computes in float32 where the
+    processor has no matrix units (AMX); where it has some, or no AVX-512, the context does nothing. Threads may enter
+    it at the same time. Meanwhile oneDNN multiplies for all threads, and torch.get_float32_matmul_precision
     raises, as it does wherever this setting is used.
     """
 
@@ -84,7 +84,7 @@ class _OneDnnMatmul:
         self._settings: Any = getattr(torch.backends.mkldnn, "matmul", None) if is_exact else None
 
     def repeat(self, matrix: torch.Tensor, count: int) -> torch.Tensor:
-        """Return the matrix for each of `count` products; oneDNN wants copies, and would make them at every call."""
+        """Return `count` copies of the matrix, which oneDNN would otherwise make at every call."""
         repeated = matrix.expand(count, -1, -1)
         is_by_onednn = self._settings is not None or matrix.dtype == torch.bfloat16
         return repeated.contiguous() if is_by_onednn else repeated
@@ -135,16 +135,16 @@ class WinogradConv:
         return _TiledConv(task, self._outputs)
 
     def build_plain(self, task: ConvTask) -> ConvFunction:
-        """Return a function of torch's own operations alone, to be traced."""
+        """Return a function of torch's own operations only, for tracing."""
         return _TiledConv(task, self._outputs, packed=False)
 
 
 class _TiledConv:
     """Convolution of a task in blocks of tiles.
 
-    oneDNN lays packed weights out for a number of tiles, and laying them out anew can take a second. All blocks
-    therefore have the same number: the last one overlaps the one before, and inputs of other sizes are filled up.
-    It allocates what it needs at each call, so that threads may share it.
+    oneDNN packs weights for one number of tiles, and repacking can take a second. All blocks therefore have the same
+    number: the last one overlaps the one before, and inputs of other sizes are padded. Buffers are allocated at each
+    call, so that threads may share it.
     """
 
     def __init__(self, task: ConvTask, outputs: int, *, packed: bool = True) -> None:

@@ -127,5 +127,5 @@ def test_failed_compilation_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) 
 
 @needs_compiler
 def test_layers_with_a_memory_are_not_compiled() -> None:
-    with pytest.raises(DarkpyError, match="--compile: layers with a memory cannot be compiled"):
+    with pytest.raises(DarkpyError, match="--compile: recurrent layers cannot be compiled"):
         accelerate(filled(ROOT / "cfg/rnn.cfg"), COMPILED)
