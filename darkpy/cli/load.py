@@ -51,8 +51,8 @@ def open_network(
     """Load a network with its weights for single images, whatever the time_steps of its training.
 
     accelerated: False keeps every layer's own output, as comparisons need.
-    examples: the images to come, if they are known: they calibrate int8 when the options name none, and kernels are
-        not measured for a few.
+    examples: the images to come, if they are known: they calibrate int8 when the options name none, and for a few,
+        nothing is measured or prepared that takes longer than it saves.
     batch_size: of most calls; None is that of detection. frames: a video to detect on.
     Raises: DarkpyError for an unusable device or an unsupported combination of options, ConfigError, WeightsError.
     """
@@ -78,15 +78,16 @@ def open_network(
     use_physical_cores()
     keep_freed_memory()
     if frames is None:
-        usual = min(batch_size or BATCH_SIZE, len(examples))
+        usual, image_count = min(batch_size or BATCH_SIZE, len(examples)), len(examples) or None
     else:
-        usual = batch_size or usual_batch_size(network, frames)
+        usual, image_count = batch_size or usual_batch_size(network, frames), frames.count
     config = InferenceConfig(
         engine=options.engine,
         precision=options.precision,
         compiled=options.compiled,
         tune="off" if options.tune is None and 0 < len(examples) < FEWEST_TUNED_IMAGES else options.tune,
         batch=max(1, usual),
+        image_count=image_count,
         low_memory=options.low_memory,
     )
     images: list[torch.Tensor] = []

@@ -59,6 +59,7 @@ class InferenceConfig:
         convolution, and stores the result in a file; "again" measures anew; "off" uses the default ones. None: the
         environment variable DARKPY_TUNE, else "on".
     batch: typical batch size, for which kernels are measured.
+    image_count: total number of images, None for many. A program that costs more time than it saves is not prepared.
     low_memory: only kernels that need no more memory than the weights; the fastest may take four times as much.
     """
 
@@ -67,6 +68,7 @@ class InferenceConfig:
     compiled: bool = False
     tune: str | None = None
     batch: int = 1
+    image_count: int | None = None
     low_memory: bool = False
 
     @property
@@ -172,7 +174,7 @@ def _tuned_torch_runner(network: Network, config: InferenceConfig) -> Runner:
     lowering = Lowering(batch=config.batch, dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32)
     if (selector := _selector(network, config)) is None:
         return _torch_runner(network, lowering)
-    runner = fastest_runner(network, selector, lowering)
+    runner = fastest_runner(network, selector, lowering, image_count=config.image_count)
     selector.save()
     return runner
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 from types import MappingProxyType
+from typing import NamedTuple
 
 import torch
 
@@ -31,40 +32,57 @@ PROGRAM_GAINS: Mapping[str, float] = MappingProxyType(
 
 Those are times of single calls; in a program, Winograd's many operations have less overhead.
 """
+_RUNNER_NAMES = (LAYER_BY_LAYER, *PROGRAM_GAINS)
+_PREPARATION_SUFFIX = ", preparation"  # after a network's key: the times before the first call
 # largest difference from the layers, as a fraction of the largest value
 _LARGEST_ERRORS: Mapping[torch.dtype, float] = MappingProxyType({torch.float32: ENGINE_TOLERANCE, torch.bfloat16: 0.1})
 _FEWEST_TURNS, _MOST_TURNS, _MEASURE_SECONDS = 3, 50, 0.5
 _MIN_GAIN = 0.97  # of the best time so far: smaller differences are noise
 
 
-def fastest_runner(network: Network, selector: KernelSelector, lowering: Lowering) -> Runner:
+class _Program(NamedTuple):
+    """A program, and the time to compile and check it."""
+
+    runner: GraphRunner
+    seconds: float
+
+
+def fastest_runner(
+    network: Network, selector: KernelSelector, lowering: Lowering, *, image_count: int | None = None
+) -> Runner:
     """Return the fastest runner; it takes over arrays of the layers: irreversible.
 
     The runners' times are measured once for each network, and stored with those of the kernels.
+    image_count: total number of images, which share the time to prepare the runner; None for many.
     """
+    key, times = _key(network, lowering), known_times(network, selector, lowering)
     x_BCHW = torch.rand((lowering.batch, *network.plan.input_shape), generator=torch.Generator().manual_seed(0))
-    times = known_times(network, selector, lowering)
-    wanted = PROGRAM_GAINS if times is None else [name for name in PROGRAM_GAINS if name == _fastest(times)]
-    programs = _checked_programs(network, selector, lowering, x_BCHW, wanted)
-    if times is None or not programs:
+    names: Iterable[str] = PROGRAM_GAINS
+    if times is not None:
+        calls = math.inf if image_count is None else max(1, image_count / lowering.batch)
+        names = {_fastest(times, selector.known(key + _PREPARATION_SUFFIX, _RUNNER_NAMES), calls)} - {LAYER_BY_LAYER}
+    programs = _checked_programs(network, selector, lowering, x_BCHW, names)
+    if times is not None and programs:
+        (program,) = programs.values()
+        runner: Runner = program.runner
+    else:
+        started = perf_counter()
         functions = lower_layers(network.plan, network.built, replace(lowering, selector=selector))
-        layers = Executor(network.plan, network.outputs, functions)
-        if not programs or (times is None and selector.time_is_up):  # programs may be faster with all kernels
-            return layers
-        runners: dict[str, Runner] = {LAYER_BY_LAYER: layers, **programs}
-        seconds = _shortest_runs(runners, x_BCHW)
-        seconds_or_none = {name: seconds.get(name) for name in (LAYER_BY_LAYER, *PROGRAM_GAINS)}
-        times = selector.record(_key(network, lowering), seconds_or_none)
-        if _fastest(times) == LAYER_BY_LAYER:
-            return layers
-    program = programs[_fastest(times)]
-    program.take_weights()
-    return program
+        runner = Executor(network.plan, network.outputs, functions)
+        seconds = {LAYER_BY_LAYER: perf_counter() - started, **{name: programs[name].seconds for name in programs}}
+        if programs and not selector.time_is_up:  # layers may be faster with all kernels
+            selector.record(key + _PREPARATION_SUFFIX, {name: seconds.get(name) for name in _RUNNER_NAMES})
+            runners: dict[str, Runner] = {LAYER_BY_LAYER: runner, **{name: programs[name].runner for name in programs}}
+            shortest = _shortest_runs(runners, x_BCHW)
+            runner = runners[_fastest(selector.record(key, {name: shortest.get(name) for name in _RUNNER_NAMES}))]
+    if isinstance(runner, GraphRunner):
+        runner.take_weights()
+    return runner
 
 
 def known_times(network: Network, selector: KernelSelector, lowering: Lowering) -> KernelTimes | None:
     """Return the milliseconds of a batch by runner, None if they were not measured."""
-    return selector.known(_key(network, lowering), (LAYER_BY_LAYER, *PROGRAM_GAINS))
+    return selector.known(_key(network, lowering), _RUNNER_NAMES)
 
 
 def _shortest_runs(runners: Mapping[str, Runner], x_BCHW: torch.Tensor) -> dict[str, float]:
@@ -81,20 +99,27 @@ def _shortest_runs(runners: Mapping[str, Runner], x_BCHW: torch.Tensor) -> dict[
     return shortest
 
 
-def _fastest(times: KernelTimes) -> str:
-    """Return the name of the fastest runner; a later one must be clearly faster than those before it."""
+def _fastest(times: KernelTimes, preparation: KernelTimes | None = None, calls: float = math.inf) -> str:
+    """Return the name of the fastest runner; a later one must be clearly faster than those before it.
+
+    times, preparation: milliseconds of a call, and those before the first one, which all calls share.
+    """
+    means = {
+        name: math.inf if time is None else time + ((preparation or {}).get(name) or 0) / calls
+        for name, time in times.items()
+    }
     best = LAYER_BY_LAYER
     for name in PROGRAM_GAINS:
-        if (times[name] or math.inf) < _MIN_GAIN * (times[best] or 0):
+        if means[name] < _MIN_GAIN * means[best]:
             best = name
     return best
 
 
 def _checked_programs(
     network: Network, selector: KernelSelector, lowering: Lowering, x_BCHW: torch.Tensor, names: Iterable[str]
-) -> dict[str, GraphRunner]:
+) -> dict[str, _Program]:
     """Return programs by name, without those that are too large or whose outputs differ from the layers'."""
-    programs: dict[str, GraphRunner] = {}
+    programs: dict[str, _Program] = {}
     tasks = {} if network.has_memory else conv_tasks(network.plan, network.built, lowering)
     expected: Sequence[torch.Tensor] = ()
     former = None
@@ -106,7 +131,7 @@ def _checked_programs(
         }
         if not kernels or kernels == former:
             continue
-        former = kernels
+        former, started = kernels, perf_counter()
         with torch.inference_mode():
             expected = expected or network.reference_forward(x_BCHW)
             try:
@@ -115,7 +140,7 @@ def _checked_programs(
             except BUILD_ERRORS:
                 continue
         if error <= _LARGEST_ERRORS[lowering.dtype]:
-            programs[name] = program
+            programs[name] = _Program(program, perf_counter() - started)
     return programs
 
 

@@ -372,7 +372,7 @@ def test_tuned_network_agrees_and_names_its_kernels(cache_file: Path) -> None:
     expected = outputs(net, x)
     assert distance(outputs(accelerate(net, InferenceConfig(tune="on")), x), expected) <= 1e-4
     (tasks,) = json.loads(cache_file.read_text())["machines"].values()
-    assert len(tasks) == 4  # with the network itself
+    assert len(tasks) == 5  # with the network itself, and its preparation
     assert "Winograd 4" in tasks["1 x 32 x 24 x 16 -> 16, 3x3/1 pad 1, leaky"]
 
 

@@ -8,6 +8,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,10 @@ def test_clearly_faster_way_is_chosen_measured_once_and_kept(
         assert isinstance(accelerate(filled(FOUR), TUNED).runner, kind)
         assert sorted(way.__name__ for way in measured) == ["Executor", "GraphRunner"]
     (times,) = json.loads(cache_file.read_text())["machines"].values()
-    (key,) = (key for key in times if key.startswith("network "))
+    key, preparation_key = sorted(key for key in times if key.startswith("network "))
+    assert preparation_key == f"{key}, preparation"
+    assert times[preparation_key].keys() == times[key].keys()
+    assert times[preparation_key]["as one program"] > 0
     assert times[key] == {
         "layer by layer": 1000 * layers,
         "as one program": 1000 * program,
@@ -215,6 +219,23 @@ def test_clearly_faster_way_is_chosen_measured_once_and_kept(
     accelerate(filled(FOUR), InferenceConfig(tune="on", batch=2))
     accelerate(filled(FOUR), InferenceConfig(tune="again"))
     assert len(measured) == 8
+
+
+def test_program_is_prepared_only_for_images_that_make_up_for_the_time(
+    monkeypatch: pytest.MonkeyPatch, cache_file: Path
+) -> None:
+    pretend(monkeypatch, program=0.010, layers=0.014)
+    for batch in (1, 2):
+        tuned = InferenceConfig(tune="on", batch=batch)
+        assert isinstance(accelerate(filled(FOUR), replace(tuned, image_count=1)).runner, GraphRunner)  # is prepared
+        content = json.loads(cache_file.read_text())
+        (times,) = content["machines"].values()
+        for key in (key for key in times if key.endswith(", preparation")):
+            times[key] |= {"layer by layer": 20, "as one program": 60}
+        cache_file.write_text(json.dumps(content))
+        for count, kind in ((1, Executor), (10, Executor), (50, GraphRunner), (None, GraphRunner)):
+            images = None if count is None else count * batch
+            assert isinstance(accelerate(filled(FOUR), replace(tuned, image_count=images)).runner, kind)
 
 
 def test_ways_are_measured_once_all_kernels_are(monkeypatch: pytest.MonkeyPatch, cache_file: Path) -> None:

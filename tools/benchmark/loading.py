@@ -38,19 +38,20 @@ def open_darkpy(job: ForwardJob, *, mapped: bool = False) -> tuple[str, Run]:
     return "mapped=True" if mapped else "ready for training", run
 
 
-def open_accelerated(job: ForwardJob) -> tuple[str, Run]:
+def open_accelerated(job: ForwardJob, *, image_count: int | None = None) -> tuple[str, Run]:
     import torch
 
     import darkpy
+    from darkpy.inference.accelerate import InferenceConfig
 
     warnings.simplefilter("ignore", darkpy.DarkpyWarning)
     torch.set_num_threads(job.threads)
 
     def run() -> list[Any]:
-        darkpy.accelerate(darkpy.load(job.cfg, job.weights, mapped=True))
+        darkpy.accelerate(darkpy.load(job.cfg, job.weights, mapped=True), InferenceConfig(image_count=image_count))
         return []
 
-    return "accelerated for inference", run
+    return f"accelerated for {image_count or 'many'} images", run
 
 
 def open_onnx_runtime(job: ForwardJob) -> tuple[str, Run]:
@@ -83,6 +84,7 @@ LOADING_RUNNERS: Mapping[str, Opener] = {
     "darkpy": open_darkpy,
     "darkpy mapped": partial(open_darkpy, mapped=True),
     "darkpy accelerated": open_accelerated,
+    "darkpy for 16 images": partial(open_accelerated, image_count=16),
     "ONNX Runtime": open_onnx_runtime,
     "OpenCV": open_opencv,
 }
