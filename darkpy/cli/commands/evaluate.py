@@ -69,7 +69,7 @@ EVALUATE_HELP = f"""Evaluate a network on DATA's valid list: darknet's mAP and C
 \b
   darkpy evaluate my.cfg my.data my.weights
   darkpy evaluate my.cfg my.data my.weights --json > metrics.json
-  darkpy evaluate my.cfg my.data my.weights --report judged
+  darkpy evaluate my.cfg my.data my.weights --report report
 
 --report writes a folder: evaluation.html, a page that shows why the network is bad (findings, confused classes, kinds
 of errors, curves, sizes, calibration, the worst errors as images), evaluation.json and CSV files with the same
