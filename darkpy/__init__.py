@@ -114,7 +114,7 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Public names, those that are not imported yet included."""
+    """Public names, including those not imported yet."""
     return sorted({*globals(), *__all__})
 
 

@@ -25,7 +25,7 @@ from darkpy.process import let_waiting_threads_sleep
 
 EXIT_CODE_WRONG_INPUT = 2
 EXIT_CODE_PIPE_CLOSED = 141
-"""A shell's code for a program that SIGPIPE ended: neither a result nor wrong input."""
+"""Exit code that shells report for a program ended by SIGPIPE."""
 MAX_REASON_LENGTH = 200
 MAX_CHILD_SECONDS = 5.0
 """Time for a daemon process to end."""
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Open standard output and standard error where the caller has closed them (`>&-`): what goes there is lost.
+    """Open standard output and standard error where the caller has closed them (`>&-`): their output is discarded.
 
     Otherwise the next files to be opened would take their place, and other libraries' output.
     """
@@ -90,7 +90,7 @@ def _open_closed_streams() -> None:
 
 
 def _discard_output() -> None:
-    """Lead standard output, which has failed, to nowhere: Python would flush it once more at exit."""
+    """Redirect failed standard output to the null device: Python would flush it again at exit."""
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
 
@@ -106,7 +106,7 @@ def run() -> None:
 
 
 def leave(code: int) -> None:
-    """Exit at once, skipping the half second in which torch is torn down to no use.
+    """Exit at once, skipping torch's teardown, which takes half a second.
 
     Threads of torch.distributed do not always survive it: after the clear message of a training that has lost its other
     processes, C++ would abort. Daemons, such as a loader's processes, are ended as Python does. Exits normally if

@@ -10,7 +10,7 @@ import click
 import darkpy
 from darkpy.cli.groups import Group, LazyCommand
 
-APP_HELP = """Run, train, inspect and convert darknet networks (.cfg, .weights) with darknet's numbers.
+APP_HELP = """Run, train, inspect and convert darknet networks (.cfg, .weights) with darknet's results.
 
 \b
   darkpy show yolov3.cfg
@@ -25,7 +25,7 @@ darknet's command lines work unchanged: options with one dash, anywhere on the l
 arguments and options of a command.
 
 Results go to standard output, everything else to standard error. Exit codes: 0 success; 1 darkpy compare found a
-difference or darkpy doctor a problem; 2 wrong input; 130 interrupted by Ctrl-C; 141 the reader of a pipe has gone.
+difference or darkpy doctor a problem; 2 wrong input; 130 interrupted by Ctrl-C; 141 broken pipe.
 
 \b
 To complete commands, options and files in your shell, add one line to its start-up file:
@@ -60,7 +60,7 @@ classifier = Group(
 dataset = Group(
     "dataset",
     {
-        "clean": _lazy("dataset_clean", "clean", "Move what training cannot use into a folder; it can come back."),
+        "clean": _lazy("dataset_clean", "clean", "Move unusable images and labels into a folder, with --undo."),
         "draw": _lazy("dataset", "draw", "Draw images of a data set with their boxes."),
         "from-coco": _lazy("dataset_import", "from_coco", "Convert COCO JSON to a darknet data set."),
         "from-kitti": _lazy("dataset_import", "from_kitti", "Convert KITTI's label_2 to a darknet data set."),
@@ -75,10 +75,10 @@ dataset = Group(
         "from-yolo": _lazy(
             "dataset_import", "from_yolo", "Convert a YOLO data set (data.yaml, folder) to a darknet data set."
         ),
-        "merge": _lazy("dataset_change", "merge", "Make one data set of several."),
-        "preview": _lazy("dataset_preview", "preview", "Draw what a network sees in training."),
+        "merge": _lazy("dataset_change", "merge", "Merge data sets."),
+        "preview": _lazy("dataset_preview", "preview", "Draw augmented training samples."),
         "remap": _lazy("dataset_change", "remap", "Rename, merge and drop classes."),
-        "repair": _lazy("dataset_repair", "repair", "Correct a mistake that all label files have."),
+        "repair": _lazy("dataset_repair", "repair", "Correct a systematic mistake in label files."),
         "split": _lazy("dataset", "split", "Split a list of images at random."),
         "stats": _lazy("dataset", "stats", "Count images, boxes and classes."),
         "to-coco": _lazy("dataset_export", "to_coco", "Convert labels to COCO JSON."),
@@ -97,9 +97,9 @@ dataset = Group(
 
 from-FORMAT converts another program's data set to darknet's: links to the images with label files beside them, lists,
 names, and the .data file that every other command reads; most also read a list or a folder of images. to-FORMAT
-converts it to another program's. So any format becomes any other in two steps.
+converts it to another program's. So any format converts to any other in two steps.
 
-What is wrong is reported at once for all files, and what a format cannot hold with a warning.
+Errors of all files are reported at once; data that a format cannot represent is lost with a warning.
 """,
 )
 detector = Group(
@@ -112,7 +112,7 @@ detector = Group(
         "test": _lazy("detector", "test", "Detect the objects on an image."),
         "train": _lazy("train", "train_detector", "Train a detection network."),
         "valid": _lazy("detector_valid", "valid", "Write detections in VOC, COCO or another format."),
-        "valid2": _lazy("detector_valid", "valid2", "The same, averaged with those on mirrored images."),
+        "valid2": _lazy("detector_valid", "valid2", "Write detections averaged with those on mirrored images."),
     },
     help="darknet's commands for detection networks, with darknet's arguments.",
 )
@@ -130,28 +130,28 @@ segmenter, isegmenter = (
 regressor = Group(
     "regressor",
     {
-        "test": _lazy("regressor", "test_regressor", "Estimate the numbers of images."),
-        "train": _lazy("regressor", "train_regressor", "Train a network that estimates numbers."),
+        "test": _lazy("regressor", "test_regressor", "Predict the values of images."),
+        "train": _lazy("regressor", "train_regressor", "Train a regression network."),
     },
-    help="darknet's commands for networks that estimate numbers, with darknet's arguments.",
+    help="darknet's commands for regression networks, with darknet's arguments.",
 )
 rnn = Group(
     "rnn",
     {
         "generate": _lazy("characters", "generate", "Generate text."),
-        "train": _lazy("characters", "train", "Train a network of characters on a text."),
+        "train": _lazy("characters", "train", "Train a character-level network on a text."),
         "valid": _lazy("characters", "valid", "Measure how well a network predicts a text."),
         "vec": _lazy("characters", "vec", "Turn each line of a text into a vector."),
     },
-    help="darknet's commands for networks of characters, with darknet's arguments.",
+    help="darknet's commands for character-level networks, with darknet's arguments.",
 )
 tag = Group(
     "tag",
     {
         "test": _lazy("regressor", "test_tagger", "Print the best tags of images."),
-        "train": _lazy("regressor", "train_tagger", "Train a network that gives an image several tags."),
+        "train": _lazy("regressor", "train_tagger", "Train a multi-label classifier."),
     },
-    help="darknet's commands for networks that give an image several tags.",
+    help="darknet's commands for multi-label classifiers.",
 )
 app = click.version_option(darkpy.__version__, message="%(prog)s %(version)s")(
     Group(
@@ -162,7 +162,7 @@ app = click.version_option(darkpy.__version__, message="%(prog)s %(version)s")(
             "classifier": classifier,
             "classify": _lazy("classifier", "classify", "Classify images, without a .data file."),
             "compare": _lazy("compare", "compare", "Compare every layer's output with another program's."),
-            "compare-runs": _lazy("compare_runs", "compare_runs", "Put two evaluations side by side."),
+            "compare-runs": _lazy("compare_runs", "compare_runs", "Compare two evaluations."),
             "convert": _lazy("convert", "convert", "Convert weights: .weights, .pt, .safetensors, .onnx."),
             "dataset": dataset,
             "denormalize": _lazy("weight_tools", "denormalize", "Fold batch norm into the weights and drop it."),
@@ -179,7 +179,7 @@ app = click.version_option(darkpy.__version__, message="%(prog)s %(version)s")(
             "nightmare": _lazy("nightmare", "nightmare", "Change an image so that it excites a layer."),
             "normalize": _lazy("weight_tools", "normalize", "Add an identity batch norm to layers without one."),
             "oneoff": _lazy("weight_tools", "oneoff", "Turn a classifier's last layer into a detector's."),
-            "oneoff2": _lazy("weight_tools", "oneoff2", "Fill the layers from L on with the first weights again."),
+            "oneoff2": _lazy("weight_tools", "oneoff2", "Load a weight file again into the layers from L on."),
             "ops": _lazy("weight_stats", "ops", "Count the operations for one image."),
             "partial": _lazy("weight_tools", "partial", "Keep the first layers of a weight file."),
             "print": _lazy("weight_stats", "print_command", "Print the weights of a layer."),

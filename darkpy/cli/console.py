@@ -184,7 +184,7 @@ def _print(text: str, *, nl: bool = True, err: bool = False, color: bool | None 
 
 
 def write_progress(text: str) -> None:
-    """Write to stderr without a line end, for lines that change; nothing happens where stderr is gone."""
+    """Write to stderr without a line end, for lines that change; no effect if stderr is closed."""
     with suppress(OSError, ValueError):
         sys.stderr.write(text)
         sys.stderr.flush()

@@ -63,7 +63,7 @@ DARKNET_OPTIONS = {
 }
 """Options that darknet reads for all subcommands of a command, and whether a value follows; others GENERAL_OPTIONS."""
 SILENT_OPTIONS = frozenset({"-dont_show"})
-"""Options that get what they ask for without any effect: darkpy opens no window."""
+"""Options accepted without effect, because darkpy opens no window."""
 COMMANDS_IGNORING_OPTIONS = ("detector", "classifier", "train", "segmenter", "isegmenter")
 """darknet's commands that parse the options of all their subcommands, `demo` included."""
 COMMANDS_IGNORING_WORDS = frozenset({
@@ -120,7 +120,7 @@ ABSENT_COMMANDS = {
     "help": AbsentCommand("prints the commands", "darkpy --help"),
     "version": AbsentCommand("prints the version", "darkpy --version"),
     "regressor demo": AbsentCommand(
-        "estimates the numbers of a camera's frames", "darkpy regressor test CFG WEIGHTS IMAGES takes images"
+        "predicts values for a camera's frames", "darkpy regressor test CFG WEIGHTS IMAGES takes images"
     ),
     "rnn generatetactic": AbsentCommand("generates proofs of an experiment", "darkpy rnn generate CFG WEIGHTS"),
     "rnn validtactic": AbsentCommand("measures proofs of an experiment", "darkpy rnn valid CFG WEIGHTS < TEXT"),

@@ -48,7 +48,7 @@ class _File(click.Path):
     """
 
     def __init__(self, *, is_output: bool = False, is_text: bool = False) -> None:
-        super().__init__(path_type=Path, readable=False)  # who reads it tells more
+        super().__init__(path_type=Path, readable=False)  # its reader raises a more precise error
         self.is_output, self.is_text = is_output, is_text
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -85,7 +85,7 @@ class _NetworkFile(_File):
 
 
 class UnitFloat(click.types.FloatParamType):
-    """A number from 0 to 1; NaN is none."""
+    """A number from 0 to 1, not NaN."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
@@ -243,7 +243,7 @@ _speed_options = (
         type=click.Choice(["torch", "auto", "onnxruntime", "openvino", "ncnn", "mnn"]),
         default="torch",
         show_default=True,
-        help="Inference engine. auto measures those that are installed for about a second and takes the fastest; the "
+        help="Inference engine. auto measures those that are installed for about a second and selects the fastest; the "
         "others must be installed and run the exported network.",
     ),
     click.option(
@@ -268,13 +268,13 @@ _speed_options = (
     click.option(
         "--tune",
         type=click.Choice(["off", "on", "again"]),
-        help="Measure which convolution kernels are fastest on this CPU: once, again, or never; the result is kept in "
-        "~/.cache/darkpy.  [default: on; off for few images]",
+        help="Measure which convolution kernels are fastest on this CPU: once, again, or never; the result is stored "
+        "in ~/.cache/darkpy.  [default: on; off for few images]",
     ),
     click.option(
         "--low-memory",
         is_flag=True,
-        help="Use no kernel that keeps more than the weights; the fastest ones keep up to four times as much.",
+        help="Use no kernel that needs more memory than the weights; the fastest need up to four times as much.",
     ),
 )
 network_options = collect(LoadOptions, "load", *_network_options)

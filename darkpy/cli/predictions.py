@@ -36,7 +36,7 @@ def print_predictions(
     record: Callable[[Prediction], Mapping[str, Any]],
     as_json: bool,
 ) -> int:
-    """Print what a network says of images, one by one; unreadable ones are errors.
+    """Print a network's predictions for images, one by one; unreadable ones are errors.
 
     predict: yields the prediction for each image, in batches of the given size. paths: None asks for them.
     lines: of a prediction and the seconds that it took. record: of a prediction, beside the file name, for JSON.

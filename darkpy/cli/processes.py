@@ -105,7 +105,7 @@ def close_on_signals(close: Callable[[], None]) -> Iterator[list[int]]:
 
 
 def _ending_signals() -> list[int]:
-    """Signals that end this process; a hangup is none of them under nohup."""
+    """Signals that end this process, without a hangup under nohup."""
     numbers: list[int] = [signal.SIGINT, signal.SIGTERM]
     if HANGUP_SIGNAL and signal.getsignal(HANGUP_SIGNAL) is not signal.SIG_IGN:
         numbers.append(HANGUP_SIGNAL)

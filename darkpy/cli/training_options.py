@@ -67,7 +67,7 @@ train_options = compose(
                  "WEIGHTS."),
     click.option("--freeze", type=click.IntRange(0), metavar="N", default=0,
                  help="Do not train the first N layers, nor their batch norm statistics; `darkpy show CFG --freeze N` "
-                 "tells which ones learn then."),
+                 "lists those that still learn."),
     click.option("--patience", type=click.IntRange(0), metavar="N", default=0,
                  help="End the run after N evaluations without improvement of the metric; the best weights are kept."),
     click.option("--best-by", metavar="METRIC",
@@ -76,19 +76,19 @@ train_options = compose(
                  "loss.  [default: mAP at -iou_thresh, accuracy, iou or loss]"),
     click.option("--darknet-log", is_flag=True, help="Print what darknet's program prints, line for line."),
     click.option("-show_imgs", "show_imgs", is_flag=True,
-                 help="First write samples as the network will see them, into preview_BASE/ beside the weights; see "
+                 help="First write augmented samples into preview_BASE/ beside the weights; see "
                  "`darkpy dataset preview`."),
     click.option("-chart", type=OUTPUT_PATH, metavar="FILE",
                  help="PNG chart of loss and mAP, redrawn as it trains.  [default: chart_BASE.png beside the weights]"),
     click.option("--precision", type=click.Choice(("fp32", "bf16")), default="fp32", show_default=True,
-                 help="bf16 is about twice as fast where the hardware supports it, and less exact."),
-    click.option("--no-monitor", is_flag=True, help="Do not check updates: make every one, and report nothing."),
+                 help="bf16 is about twice as fast where the hardware supports it, and less accurate."),
+    click.option("--no-monitor", is_flag=True, help="Disable the monitor: make every update, report nothing."),
     click.option("--no-watch", is_flag=True, hidden=True),  # its earlier name
     click.option("--max-bad-updates", type=click.IntRange(1), default=100, metavar="N", show_default=True,
                  help="Stop with an error after so many skipped updates in a row."),
     click.option("--allow-empty", is_flag=True, help="Train although no image has a usable object."),
     click.option("--fit", "auto_batch", is_flag=True,
-                 help="Raise the subdivisions where a GPU's memory does not suffice."),
+                 help="Raise the subdivisions if GPU memory is insufficient."),
     click.option("--workers", type=click.IntRange(0, 256), metavar="N",
                  help="Processes that load images.  [default: 1 beside a CPU, up to 8 beside a GPU]"),
     click.option("--draft", is_flag=True,

@@ -1,4 +1,4 @@
-"""Networks of characters: darknet's `rnn train`, `rnn generate`, `rnn valid` and `rnn vec`."""
+"""Character-level networks: darknet's `rnn train`, `rnn generate`, `rnn valid` and `rnn vec`."""
 
 from __future__ import annotations
 
@@ -28,16 +28,15 @@ DEFAULT_TEXT = Path("data/shakespeare.txt")
 DEFAULT_SEED = "\n\n"
 BYTE_VALUES = 256
 
-TRAIN_HELP = """darknet's `rnn train`: train a network of characters on a text.
+TRAIN_HELP = """darknet's `rnn train`: train a character-level network on a text.
 
 \b
   darkpy rnn train gru.train.cfg -file text.txt
   darkpy rnn train gru.train.cfg backup/gru.backup -file text.txt
 
-The network reads the bytes of the text and learns to predict the next one. It reads batch / subdivisions parts of the
-text at a time, `time_steps` bytes of each before it learns, and continues where it was: states are kept from one
-minibatch to the next. The other commands read byte by byte, whatever batch= and time_steps= are, so that one cfg
-serves all.
+The network reads the bytes of the text and learns to predict the next one. A minibatch reads batch / subdivisions parts
+of the text in parallel, `time_steps` bytes of each; the next one continues there with the states kept. The other
+commands read byte by byte, whatever batch= and time_steps= are, so that they work with the same cfg.
 
 Checkpoints, in --backup: BASE.backup every 100 updates, BASE_N.weights every 10000, BASE_final.weights at the end, BASE
 being the name of the cfg. Ctrl-C also saves one. A file BASE_N.resume beside them has the optimizer's state, with which
@@ -49,8 +48,8 @@ GENERATE_HELP = """darknet's `rnn generate`: generate text.
   darkpy rnn generate gru.cfg gru.weights -seed "To be" -len 500 -temp .5
   darkpy rnn generate gru.cfg gru.weights -srand 1
 
-The text starts with the seed. Bytes that are no UTF-8 are printed as the replacement character, control characters as
-escapes. With -srand the text is the one that pjreddie's program generates on Linux, unless a rounding decides.
+The text starts with the seed. Bytes that are not UTF-8 are printed as the replacement character, control characters as
+escapes. With -srand the text is that of pjreddie's program on Linux, up to rounding.
 """
 VALID_HELP = """darknet's `rnn valid`: measure how well a network predicts the text on standard input.
 
@@ -81,7 +80,7 @@ _seed_text_option = click.option(
 @_network_arguments
 @click.option("-file", "text", type=FILE_PATH, default=DEFAULT_TEXT, show_default=True, help="Text to learn.")
 @click.option("-clear", is_flag=True, help="Start the schedule anew, as if WEIGHTS had seen no text.")
-@click.option("-tokenized", is_flag=True, help="The file holds the numbers of symbols in place of text.")
+@click.option("-tokenized", is_flag=True, help="The file contains symbol indices instead of text.")
 @click.option(
     "-srand",
     "seed",
@@ -89,7 +88,7 @@ _seed_text_option = click.option(
     default=0,
     metavar="N",
     show_default=True,
-    help="Random seed of the initial weights and of the places in the text.",
+    help="Random seed of the initial weights and of the positions in the text.",
 )
 @click.option(
     "--backup",
@@ -241,7 +240,7 @@ class _TextOutput:
         from darkpy.cli.commands.train import ProgressLine
 
         if run.is_resumed:
-            console.info(f"the run continues after update {run.trainer.batch_num}, from new places in the text")
+            console.info(f"the run continues after update {run.trainer.batch_num}, from new positions in the text")
         self.run = run
         self.progress = ProgressLine(run.trainer.net.max_batches, unit="characters")
 

@@ -19,7 +19,7 @@ from darkpy.evaluation.defaults import CLASSIFIER_BATCH_SIZE
 MAX_BATCH_SIZE = 1024
 DEFAULT_VALID_LIST = "data/train.list"
 PART_IMAGES = 1000
-"""Images in a part of `classifier validcrop`, for each of which it prints a line."""
+"""Images per printed line of `classifier validcrop`."""
 
 _ABOUT_LINES = """Each output line covers the images so far; the last one is the result. Images whose path has no label
 and unreadable images count as wrong."""

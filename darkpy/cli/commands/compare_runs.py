@@ -1,4 +1,4 @@
-"""`darkpy compare-runs`: two evaluations side by side."""
+"""`darkpy compare-runs`: comparison of two evaluations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from darkpy.cli import console
 from darkpy.cli.options import FILE_PATH, OUTPUT_PATH, Command, force_option, json_option, require_own
 
-COMPARE_RUNS_HELP = """Put two evaluations side by side: metrics, classes sorted by their change, images that changed.
+COMPARE_RUNS_HELP = """Compare two evaluations: metrics, classes sorted by their change, images that changed.
 
 \b
   darkpy evaluate my.cfg my.data old.weights --report old

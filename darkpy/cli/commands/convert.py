@@ -87,7 +87,7 @@ int8 .5) of its largest value.
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """Options of the command for an exported network; None means the usual."""
+    """Options of the command for an exported network; None means the default."""
 
     output: str | None
     nms: float | None

@@ -35,7 +35,7 @@ dataset from-voc, with the new names. Classes are named by name or number. OLD=N
 name become one; drop=OLD drops a class, drop=* all that --map does not name. Other classes stay. Images that lose all
 of their objects stay as images without objects.
 """
-MERGE_HELP = """Make one data set of several.
+MERGE_HELP = """Merge data sets.
 
 \b
   darkpy dataset merge mine.data voc/voc.data both
@@ -82,7 +82,7 @@ def merge(sources: tuple[Path, ...], folder: Path, copy: bool, overwrite: bool, 
     from darkpy.data.formats.set_operations import merge_datasets
 
     if len(set(sources)) < 2:
-        raise DarkpyError("one data set is no merger", hint="name two data sets or more, and the new folder")
+        raise DarkpyError("merging needs at least two data sets", hint="name two data sets or more, and the new folder")
     datasets = {source: _read(source, dialect) for source in sources}
     unnamed = [str(source) for source, dataset in datasets.items() if all(map(str.isdecimal, dataset.class_names()))]
     console.warn_many("data sets have no names: their classes are called by their numbers", unnamed)

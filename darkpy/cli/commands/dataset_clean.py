@@ -12,7 +12,7 @@ from darkpy.cli.options import FILE_PATH, Command, dialect_option, max_pixels_op
 from darkpy.data.lists.text_files import read_data
 from darkpy.dialect import Dialect
 
-CLEAN_HELP = """Move what training cannot use out of a data set.
+CLEAN_HELP = """Move unusable images and labels out of a data set.
 
 \b
   darkpy dataset clean my.data --dry-run
@@ -24,18 +24,18 @@ read, copies of other images of their list (the same bytes), and images of valid
 re-encoded), with their label files. Label files lose wrong lines and repeated objects, and lists the lines of the
 images; their originals are in the folder, too. Nothing is deleted.
 
-manifest.json in the folder says where each file was and why it is there. --undo brings all of them back, unless one was
-changed since.
+manifest.json in the folder has the origin of each file, and the reason for its removal. --undo restores all of them,
+unless one was changed since.
 
-A fault of most images or label files is not cleaned, but an error: it is a mistake of all, which darkpy doctor names
-and darkpy dataset repair may correct.
+If most images or label files are faulty, nothing is cleaned: darkpy doctor names such a systematic mistake, and darkpy
+dataset repair may correct it.
 """
 
 
 @click.command("clean", cls=Command, help=CLEAN_HELP)
 @click.argument("data", metavar="DATA", type=FILE_PATH)
 @click.option("--dry-run", is_flag=True, help="Only print what would be moved.")
-@click.option("--undo", type=FILE_PATH, metavar="DIR", help="Bring back the files of a folder of removed ones.")
+@click.option("--undo", type=FILE_PATH, metavar="DIR", help="Restore the files of a folder of removed ones.")
 @dialect_option
 @max_pixels_option
 def clean(data: Path, dry_run: bool, undo: Path | None, dialect: str | None) -> None:

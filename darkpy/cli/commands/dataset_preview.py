@@ -1,4 +1,4 @@
-"""`darkpy dataset preview`: what a network sees in training."""
+"""`darkpy dataset preview`: augmented training samples."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FOLDER, DEFAULT_COUNT = Path("preview"), 24
 
-PREVIEW_HELP = """Draw what a network sees in training: augmented images with their boxes.
+PREVIEW_HELP = """Draw augmented training samples with their boxes.
 
 \b
   darkpy dataset preview my.cfg my.data
@@ -34,8 +34,8 @@ PREVIEW_HELP = """Draw what a network sees in training: augmented images with th
 
 The samples are made by the loader that `darkpy train` uses, with the augmentation of CFG: jitter, crop, letterbox,
 flip, color, blur, noise, mixup, cutmix, mosaic, and the sizes of random=1. They are the first sample of updates 1, 11,
-21, ... (classifiers: 1, 41, 81, ...) of a training with the same --seed. Each one says how it was made. A classifier's
-samples have their classes instead of boxes.
+21, ... (classifiers: 1, 41, 81, ...) of a training with the same --seed. Each one lists its augmentation steps. A
+classifier's samples have their classes instead of boxes.
 
 DIR gets a PNG of each and a page with all, index.html; --html writes only the page, as one file.
 """

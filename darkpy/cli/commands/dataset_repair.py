@@ -1,4 +1,4 @@
-"""`darkpy dataset repair`: correct a mistake that all label files have, in a new data set."""
+"""`darkpy dataset repair`: correct a systematic mistake in label files, in a new data set."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from darkpy.data.formats.darknet_writer import data_path, write_set
 from darkpy.data.formats.label_repair import LabelMistake, repair_labels
 from darkpy.dialect import Dialect
 
-REPAIR_HELP = """Correct a mistake that all label files of a data set have.
+REPAIR_HELP = """Correct a systematic mistake in the label files of a data set.
 
 \b
   darkpy dataset repair my.data --mistake pixels --out my-repaired
   darkpy train my.cfg my-repaired/my-repaired.data
 
 SOURCE is a .data file, or a list or folder of images; its files are not changed. DIR gets the same files as from darkpy
-dataset from-voc, with corrected labels. darkpy doctor names the mistake. Lists that plainly do not have it are kept as
-they are. Images without labels are left out.
+dataset from-voc, with corrected labels. darkpy doctor names the mistake. Lists that clearly do not have it are copied
+unchanged. Images without labels are left out.
 
 \b
 --mistake            the labels have
@@ -47,7 +47,7 @@ they are. Images without labels are left out.
     "--mistake",
     type=click.Choice([mistake.value for mistake in LabelMistake]),
     required=True,
-    help="Mistake of all label files.",
+    help="Systematic mistake.",
 )
 @click.option("--out", "folder", type=OUTPUT_PATH, metavar="DIR", required=True, help="Folder of the new data set.")
 @copy_option

@@ -92,7 +92,7 @@ _demo_options = collect(
     click.option("-prefix", metavar="NAME", help="Write each frame to NAME_00000001.jpg and so on."),
     click.option("-ext_output", is_flag=True, help="Print the position of each box in pixels."),
     click.option("-dontdraw_bbox", is_flag=True, help="Write frames without boxes."),
-    click.option("-benchmark", is_flag=True, help="Measure the network alone, on the first frame again and again."),
+    click.option("-benchmark", is_flag=True, help="Measure the forward pass alone, repeated on the first frame."),
     click.option(
         "-time_limit_sec", type=click.FloatRange(0, min_open=True), metavar="N", help="Stop after this many seconds."
     ),
@@ -102,10 +102,10 @@ _demo_options = collect(
         "rate",
         type=click.FloatRange(0, 1000, min_open=True),
         metavar="N",
-        help="Frames per second to ask of a camera, or of a video that is written without times (.avi).",
+        help="Frames per second to request from a camera, or of a video written without times (.avi).",
     ),
-    click.option("-w", "width", type=click.IntRange(1), metavar="N", help="Width to ask of a camera; needs -h."),
-    click.option("-h", "height", type=click.IntRange(1), metavar="N", help="Height to ask of a camera; needs -w."),
+    click.option("-w", "width", type=click.IntRange(1), metavar="N", help="Requested width of a camera; needs -h."),
+    click.option("-h", "height", type=click.IntRange(1), metavar="N", help="Requested height of a camera; needs -w."),
 )
 
 
@@ -257,7 +257,7 @@ class _DemoReport:
     def __exit__(self, *_: object) -> None:
         """Finish all files. Raises: DarkpyError when one cannot be written."""
         self._closing.close()
-        self._rate.count(0)  # the time in which they were finished belongs to the run
+        self._rate.count(0)  # the time to finish them is part of the run
 
     def count(self, frames: int) -> None:
         """Count frames whose results have come together."""
@@ -342,7 +342,7 @@ class _JsonFile:
             self._write(JSON_END if self._end else b"[\n" + JSON_END)
 
     def _write(self, data: bytes) -> None:
-        """Write all of it: a disk that is nearly full takes a part, and says so only the next time."""
+        """Write all of it: a nearly full disk accepts a part, and fails only at the next write."""
         rest = memoryview(data)
         while rest:
             rest = rest[self._file.write(rest) :]

@@ -71,9 +71,9 @@ EVALUATE_HELP = f"""Evaluate a network on DATA's valid list: darknet's mAP and C
   darkpy evaluate my.cfg my.data my.weights --json > metrics.json
   darkpy evaluate my.cfg my.data my.weights --report report
 
---report writes a folder: evaluation.html, a page that shows why the network is bad (findings, confused classes, kinds
+--report writes a folder: evaluation.html, a page on the network's errors (findings, confused classes, kinds
 of errors, curves, sizes, calibration, the worst errors as images), evaluation.json and CSV files with the same
-numbers. `darkpy compare-runs` puts two reports side by side.
+numbers. `darkpy compare-runs` compares two reports.
 
 Detectors: {_ABOUT_DATA} darknet's mAP is that of `darkpy detector map`: one IoU threshold, all classes. COCO's AP, with
 pycocotools' numbers, is the mean over IoU .50 to .95 and the classes that have objects, for the detections of
@@ -82,7 +82,7 @@ pycocotools' numbers, is the mean over IoU .50 to .95 and the classes that have 
 Classifiers: accuracy as in `darkpy classifier valid`, of each class; k of top-k is top= in DATA, or {DEFAULT_TOP}. The
 options -thresh, -iou_thresh, -points and -letter_box are for detectors.
 
-Networks of masks: IoU of each class and their mean, over the pixels of all images, and no report.
+Segmentation networks: IoU of each class and their mean, over the pixels of all images, and no report.
 """
 
 

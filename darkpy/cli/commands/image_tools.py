@@ -1,4 +1,4 @@
-"""Images that darknet makes to look at: its `mkimg` and `imtest`."""
+"""darknet's commands that write images for inspection: `mkimg` and `imtest`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ IMTEST_HELP = """darknet's `imtest`, also called `test`: write recolored copies 
 
 Prints the L2 norm of the pixels (0 to 1), and writes Original.jpg, Gray.jpg and C1.jpg to C4.jpg: hue +-.1, saturation
 and exposure times or divided by 1.5. darknet shows them in windows, or writes them if it was built without OpenCV.
-`darkpy dataset preview CFG DATA` draws what a training sees.
+`darkpy dataset preview CFG DATA` draws augmented training samples.
 """
 
 _overwrite_option = click.option("--overwrite", is_flag=True, help="Overwrite images that darkpy did not make.")

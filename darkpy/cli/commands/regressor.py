@@ -1,4 +1,4 @@
-"""Networks that estimate numbers, and networks that give an image several tags: darknet's `regressor` and `tag`."""
+"""Regression networks and multi-label classifiers: darknet's `regressor` and `tag`."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 MAX_TAGS = 10
 TAG_NAMES = Path("data/tags.txt")
 
-TRAIN_HELP = f"""darknet's `regressor train`: train a network that estimates numbers, such as an age or an angle.
+TRAIN_HELP = f"""darknet's `regressor train`: train a regression network, for example of ages or angles.
 
 \b
   darkpy regressor train ages.data ages.cfg
   darkpy regressor train ages.data ages.cfg backup/ages.backup
 
-The label file of an image (photos/7.txt for photos/7.jpg) holds its numbers, as many as the network's last layer has
-outputs: [connected] with output=1 activation=linear, say, and [cost] type=sse after it. Images are cropped, rotated,
-mirrored and recolored as those of a classifier, by the keys of [net]; the numbers stay as they are.
+The label file of an image (photos/7.txt for photos/7.jpg) holds its target values, as many as the network's last layer
+has outputs: for example [connected] with output=1 activation=linear, followed by [cost] type=sse. Images are augmented
+as those of a classifier, by the keys of [net]; the target values do not change.
 
 {HELP_BODY.format(more="")}"""
-TEST_HELP = """darknet's `regressor test`: estimate the numbers of images, or of those named on standard input.
+TEST_HELP = """darknet's `regressor test`: predict the values of images, or of those named on standard input.
 
 \b
   darkpy regressor test ages.cfg backup/ages.weights photo.jpg
@@ -55,7 +55,7 @@ TEST_HELP = """darknet's `regressor test`: estimate the numbers of images, or of
 IMAGES are files, folders and lists (.txt); they are letterboxed. A line has all numbers of an image, where darknet
 prints the first; the time printed covers everything for one image, reading included.
 """
-TAG_TRAIN_HELP = f"""darknet's `tag train`: train a network that gives an image any number of tags.
+TAG_TRAIN_HELP = f"""darknet's `tag train`: train a multi-label classifier, which gives an image any number of tags.
 
 \b
   darkpy tag train tags.cfg --data tags.data

@@ -41,11 +41,11 @@ CFG may be a name of `darkpy models`; WEIGHTS are then those of `darkpy fetch` u
 
 An answer has the image's width and height, and objects with class_id, name, confidence, box and box_px, as
 `darkpy detect --json` prints them; that of a classifier has classes with class_id, name and confidence.
-http://127.0.0.1:8080/ is a page on which an image can be dropped, /health tells that the service is running,
+http://127.0.0.1:8080/ is a page that takes images by drag and drop, /health responds while the service is running,
 /openapi.json describes it for programs.
 
 Images wait in one queue. Images of more than 50 million pixels (--max-pixels) or 20 MB (--max-mb) are refused, and
-further ones while 32 are being answered. Ctrl-C answers the ones that wait, and ends.
+others while 32 are being processed. On Ctrl-C the service answers waiting requests and ends.
 """
 
 
@@ -69,7 +69,7 @@ further ones while 32 are being answered. Ctrl-C answers the ones that wait, and
     "--batch-size",
     type=click.IntRange(1, 64),
     metavar="N",
-    help="Waiting images that the network takes at a time.  [default: 8 on a GPU, 1 on a CPU, where more is no faster]",
+    help="Maximum number of waiting images per batch.  [default: 8 on a GPU, 1 on a CPU, where more is no faster]",
 )
 @click.option(
     "top",
@@ -140,7 +140,7 @@ def serve(
     ended, received = threading.Event(), list[int]()
 
     def stop(number: int) -> None:
-        """End when the requests that wait are answered; a second signal ends at once."""
+        """End when the waiting requests are answered; a second signal ends at once."""
         received.append(number)
         if len(received) > 1:
             raise KeyboardInterrupt

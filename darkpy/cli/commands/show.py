@@ -25,8 +25,8 @@ layers with index, type, line, sources, shape (channels, height, width), paramet
 frozen (why its weights do not learn, empty if they do), delta_bound (of the delta constraint in training; 0 if it is
 off) and keys; source -1 is the image.
 
-The line `training:` tells which layers learn: stopbackward, dont_update, burnin_update, train_only_bn, onlyforward and
-learning_rate=0 in layers, and --freeze, keep weights as they are.
+The line `training:` lists the layers that learn: stopbackward, dont_update, burnin_update, train_only_bn, onlyforward
+and learning_rate=0 in layers, and --freeze, keep weights as they are.
 """
 
 

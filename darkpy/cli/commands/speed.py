@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
     from darkpy.inference.speed_measurement import LayerKernel, SpeedRow
 
-SPEED_HELP = """Measure the time of a network on this machine, by way to run it.
+SPEED_HELP = """Measure the time of a network on this machine with each available engine and precision.
 
 \b
   darkpy speed yolov3.cfg
   darkpy speed yolov3.cfg yolov3.weights --batch-size 8 --json
   darkpy speed yolov3.cfg --kernels
 
-Each way runs on random images for --seconds, after loading and preparing; the precision that a way loses shows in
-darkpy detector map. Without weights they are random, which takes the same time; a number in their place is that of
-the runs, as in darknet. The percentage is that of this processor's peak, measured with direct convolutions; Winograd's
-algorithm needs fewer operations and may exceed 100.
+Each of these ways runs on random images for --seconds, after loading and preparation; `darkpy detector map` shows the
+accuracy lost. Without WEIGHTS, weights are random, which takes the same time; a number in place of WEIGHTS is the
+number of runs, as in darknet. The percentage is that of this processor's peak, measured with direct convolutions;
+Winograd's algorithm needs fewer operations and may exceed 100.
 --json prints cpu, cores, threads, batch, bflops and ways: way, ms (quartiles of milliseconds an image),
 images_per_second, percent_of_peak (null for int8), or absent with the reason. With --kernels it prints layers: index,
 task, kernel, and ms by kernel, null for one that does not fit, or where there is nothing to choose; and ms of the
-network layer by layer and as one program, null where only the first is possible. The times are kept; see --tune of
+network layer by layer and as one program, null where only the first is possible. The times are stored; see --tune of
 darkpy detect.
 """
 MAX_SPEED_SECONDS = 3600.0
 MAX_DIGITS = 6
-"""Digits of a number of runs."""
+"""Digits of the number of runs."""
 
 
 @click.command(cls=Command, help=SPEED_HELP)
@@ -51,9 +51,9 @@ MAX_DIGITS = 6
     show_default=True,
     help="Time of each way's runs, at least five.",
 )
-@click.option("--compile", "with_compiled", is_flag=True, help="Compiled ways, too (needs g++ and 5-30 s each).")
+@click.option("--compile", "with_compiled", is_flag=True, help="Include compiled networks (needs g++ and 5-30 s each).")
 @click.option("--kernels", is_flag=True, help="Show the time of each convolution's kernels instead.")
-@click.option("--again", is_flag=True, help="Measure kernels anew that were measured before.")
+@click.option("--again", is_flag=True, help="Measure kernels again, ignoring stored times.")
 @json_option
 @network_options
 def speed(

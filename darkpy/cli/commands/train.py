@@ -49,9 +49,9 @@ a run that was stopped or killed. A checkpoint has a file BASE_N.resume beside i
 had never been interrupted.
 
 Several GPUs (-gpus 0,1, or torchrun ... -m darkpy train ... on one machine or many) share each minibatch: with the same
-batch and learning_rate any number of them makes the same training.
+batch and learning_rate the training is the same with any number of them.
 
-A monitor reports what goes wrong: which layer, which image, which keys to try. Updates with NaN values or loss spikes
+A monitor reports problems, with the layer or image and the keys to try. Updates with NaN values or loss spikes
 are skipped: the weights stay unchanged, the images are kept in backup/evidence/, and the run continues.
 
 --dashboard shows the run in a browser (http://127.0.0.1:8090/) while it goes on.

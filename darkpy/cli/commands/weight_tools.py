@@ -99,7 +99,7 @@ CFG is the detector's: its last convolution has 3 * (classes + 5) filters, that 
 objectness weights of each anchor are initialized at random, by --seed. WEIGHTS is not changed; OUT is written
 completely or not at all, and replaces a file only with --force.
 """
-ONEOFF2_HELP = """Fill a network from the beginning of a weight file twice: all layers, then those from layer L on.
+ONEOFF2_HELP = """Load a weight file twice: into all layers, then from its beginning into the layers from L on.
 
 \b
   darkpy oneoff2 twins.cfg half.weights twins.weights 12
