@@ -21,7 +21,7 @@ from darkpy.cli import console
 from darkpy.cli.app import app
 from darkpy.errors import DarkpyError, DarkpyNote, DarkpyWarning, is_out_of_memory
 from darkpy.files import protect_inputs
-from darkpy.process import let_waiting_threads_sleep
+from darkpy.process import limit_thread_spinning
 
 EXIT_CODE_WRONG_INPUT = 2
 EXIT_CODE_PIPE_CLOSED = 141
@@ -37,7 +37,7 @@ OUT_OF_MEMORY_HINT = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default this process's. Returns: the exit code."""
-    let_waiting_threads_sleep()
+    limit_thread_spinning()
     _open_closed_streams()
     arguments = _strip_line_ends(sys.argv[1:] if arguments is None else arguments)
     # file names are bytes, perhaps not valid in any encoding

@@ -42,7 +42,7 @@ RELATIVE_SECTIONS: Mapping[str, str] = {
     ),
     "split": "[route] with groups= and group_id= takes a part of the channels",
 }
-"""Sections of programs related to darknet, and what to say of them."""
+"""Sections of programs related to darknet, and the hints for them."""
 SECTIONS_OF_OTHERS = frozenset({"yolo4", "route_lhalf"})
 """Sections of other programs that are read, and never suggested."""
 PROBE_SIZE = 40_320  # 2^7 * 3^2 * 5 * 7: an input side that strides up to 128, of 3, 5 and 7 too, divide
@@ -199,7 +199,7 @@ def describe_fitting_sizes(net: NetSpec, layers: Layers, index: int) -> str | No
     """Describe the input sizes at which a layer fits the layers before it: multiples of the largest stride.
 
     layers: all layers of the network with their sources, by index.
-    Returns: `width and height: multiples of 32 (the largest stride); nearest: 608 x 352`; None if no size cures it.
+    Returns: `width and height: multiples of 32 (the largest stride); nearest: 608 x 352`; None if no size fits.
     """
     if not min(net.width, net.height, net.channels):
         return None
@@ -248,7 +248,7 @@ def _multiples_near(size: int, stride: int) -> list[int]:
 
 
 def weights_dialect(path: str | os.PathLike[str]) -> Dialect | None:
-    """Return the dialect that the header of a `.weights` file tells: alexeyab for version 0.2.5, else None.
+    """Detect the dialect by the header of a `.weights` file: alexeyab for version 0.2.5, else None.
 
     Version 0.2.0 tells nothing: AlexeyAB's program wrote it, too, before 2018-10. A file that cannot be read tells
     nothing either; loading it raises the error.
@@ -408,7 +408,7 @@ class _Builder:
         return Node(index, spec, section, sources, inputs, shape, arrays, spec.operations(inputs) / 1e9)
 
     def _fitting_sizes(self, index: int) -> str | None:
-        """Describe the input sizes with which a layer could be built; None if no size cures it."""
+        """Describe the input sizes with which a layer could be built; None if no size fits."""
         if self._layers is None:
             self._layers = {}
             unreported = FindingCollector(self.config.file)
@@ -458,7 +458,7 @@ def _check_image(spec: LayerSpec, sources: Sequence[int], inputs: Sequence[Shape
         return
     index = next(source for source, x in zip(sources, inputs, strict=True) if isinstance(x, FlatShape))
     flat = nodes[index]
-    while _has_flat(flat.inputs):  # a layer that hands on what it reads
+    while _has_flat(flat.inputs):  # a layer that passes its input on
         flat = nodes[next(source for source in flat.sources if isinstance(nodes[source].shape, FlatShape))]
     reason = f"layer {flat.index} [{flat.type}] outputs no image"
     if len(flat.inputs) > 1:

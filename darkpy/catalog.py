@@ -40,7 +40,7 @@ class CatalogModel:
 
     @property
     def cached_weights(self) -> Path:
-        """Place of the downloaded weights, whether they are there or not."""
+        """Path of the downloaded weights, whether they exist or not."""
         return cache_folder() / f"{self.name}.weights"
 
 
@@ -77,7 +77,7 @@ def catalog() -> dict[str, CatalogModel]:
 def find_model(name: str | os.PathLike[str]) -> CatalogModel | None:
     """Return the network of a name; None for the path of a file, cfg text, and unknown names.
 
-    A file of that name in the working directory goes first.
+    A file of that name in the working directory takes precedence.
     """
     text = os.fspath(name)
     return None if "\n" in text or text not in catalog() or Path(text).is_file() else catalog()[text]

@@ -47,9 +47,9 @@ def detect(
     source: a path (image file, folder, glob pattern, or list file .txt or .list), encoded bytes, a numpy array
         (H, W, 3) or (H, W) of uint8, a Pillow image, a tensor (3, H, W), float from 0 to 1 or uint8, a list of these,
         a generator of images, a video file, the number of a camera, the URL of a stream (these three with the extra
-        `video`), or what `open_frames` has opened. A generator is asked for an image when its result is wanted; a
-        camera or stream drops the frames that come in the meantime. Layers with a memory go on from one frame to the
-        next; other images are independent.
+        `video`), or what `open_frames` has opened. A generator is advanced when the next result is requested; a
+        camera or stream drops the frames that come in the meantime. Recurrent layers keep their state from one frame to
+        the next; other images are independent.
     names: class names, or the path of a file with one per line; None takes those of a network that was loaded by name,
         else COCO's for 80 classes, VOC's for 20.
     thresh: score above which a detection counts; None takes the dialect's (.5 pjreddie, .25 AlexeyAB).
@@ -78,7 +78,7 @@ def detect(
     frames = open_frames(source, channel_order=channel_order)
     if network.has_memory and frames.is_stream and (batch_size or 1) > 1:
         frames.close()
-        message = f"{network.plan.file} has recurrent layers, which see the frames of a sequence one by one"
+        message = f"{network.plan.file} has recurrent layers, which need the frames of a sequence one by one"
         raise DarkpyError(message, hint="leave out batch_size")
     tracker = Tracker() if track else None
 
@@ -87,7 +87,7 @@ def detect(
 
     def results() -> Iterator[Result]:
         batches = detect_frames(network, frames, by_class, options, batch_size=size, tiles=grid, **loading)
-        # closed here, also if an error keeps this frame: a collector that did it later would join the loading threads
+        # closed here, also after an error: the garbage collector would join the loading threads later
         with closing(frames), closing(batches):
             for result in chain.from_iterable(batches):
                 if result.error is not None and on_error == "raise":
@@ -102,7 +102,7 @@ def detect(
 def usual_batch_size(network: Network, frames: FrameSource, tiles: TileGrid | None = None) -> int:
     """Return the number of images, or tiles, that are detected at a time where the user names none.
 
-    Frames of a camera or stream, and those that layers with a memory see, come one by one. Of a video's file there are
+    Frames of a camera or stream, and those for recurrent layers, are detected one by one. Of a video's file there are
     as many as the CPU computes in a moment, so that an interruption or a viewer does not wait long.
     """
     if tiles is not None:

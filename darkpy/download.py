@@ -42,7 +42,7 @@ def download_weights(model: CatalogModel, target: Path) -> Iterator[int]:
 
 @contextmanager
 def _claimed(part: Path) -> Iterator[None]:
-    """Hold the lock of a part, where there are locks: two processes that append to it would spoil it.
+    """Hold the lock of a part, where locks are available: two processes that append to it would corrupt it.
 
     Raises: DarkpyError when another process holds it, or the part cannot be written.
     """

@@ -30,7 +30,7 @@ class DarkpyError(Exception):
         return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
 
     def as_finding(self, name: str, cause: Cause, location: Location) -> Finding:
-        """The same as a finding, for those who collect all that is wrong before they stop."""
+        """The same as a finding, for code that collects all problems before it stops."""
         place, _, message = self.message.partition(": ")
         given = Location.parse(place)
         if location.line is None and given.line is not None and given.file == location.file:
@@ -53,7 +53,7 @@ class DarkpyWarning(UserWarning):
 
 
 class DarkpyNote(DarkpyWarning):
-    """Something worth knowing that is no problem, such as a decision that the user did not make."""
+    """Information that is not a problem, such as an automatic decision."""
 
 
 class ImageError(DarkpyError):
@@ -81,7 +81,7 @@ class SizeMismatchError(ShapeError):
 
 
 class ConfigError(DarkpyError):
-    """All findings of a cfg, raised together so that one run shows them all (up to what a person would read).
+    """All findings of a cfg, raised together so that one run shows them all (up to a readable number).
 
     The text names severities if there are warnings, too.
     """

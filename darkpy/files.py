@@ -140,7 +140,7 @@ _protected_inputs: set[tuple[int, int]] | None = None
 def protect_inputs() -> Iterator[None]:
     """Make `write_atomic` refuse, until the end of the block, to replace files that were opened for reading in it.
 
-    A file is known by device and inode: links and other spellings of its path are the same file.
+    A file is identified by device and inode: links and other spellings of its path are the same file.
     """
     global _protected_inputs
     previous, _protected_inputs = _protected_inputs, set()
@@ -271,7 +271,7 @@ def decode_text(data: bytes, file: str, *, hint: str | None, keep_bytes: bool = 
 
 
 def read_text(path: str | os.PathLike[str], *, max_bytes: int, hint: str | None, keep_bytes: bool = False) -> str:
-    """Read a text file that anybody's editor may have written; UTF-16 is warned about.
+    """Read a text file from any editor; UTF-16 is warned about.
 
     hint, keep_bytes: as in `decode_text`.
     Raises: DarkpyError when it cannot be read, is no regular file, larger than `max_bytes`, or not text.

@@ -42,7 +42,7 @@ def count_text(number: int, noun: str) -> str:
 
 
 class Severity(Enum):
-    """An error prevents the work, a warning spoils its result; a note is worth knowing and no defect."""
+    """An error prevents the work, a warning spoils its result; a note is information, not a defect."""
 
     ERROR = "error"
     WARNING = "warning"

@@ -47,7 +47,7 @@ def use_physical_cores() -> None:
         torch.set_num_threads(count_cores())
 
 
-def let_waiting_threads_sleep() -> None:
+def limit_thread_spinning() -> None:
     """Make OpenMP's idle threads sleep soon after they run out of work; call it before torch is imported.
 
     By default GNU's OpenMP keeps them spinning for milliseconds, in which their cores cannot load images. Where other

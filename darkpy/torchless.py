@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def look(make: Callable[[], T]) -> T:
+def run_without_torch(make: Callable[[], T]) -> T:
     """Return `make()`, evaluated without torch unless it is already imported or turns out to be needed."""
     if "torch" in sys.modules:
         return make()
@@ -30,11 +30,11 @@ def look(make: Callable[[], T]) -> T:
 
 
 class _Needed(Exception):
-    """Something wanted to compute."""
+    """Raised when code tries to compute with torch."""
 
 
 class _Names(type):
-    """Any name is the empty class again."""
+    """Every attribute is the empty class again."""
 
     def __getattr__(cls, name: str) -> type:
         if name.startswith("__"):
@@ -47,7 +47,7 @@ class _Names(type):
 
 
 class _Nothing(metaclass=_Names):
-    """In the place of everything that torch has."""
+    """Stand-in for every name of torch."""
 
 
 def _unchanged(decorated: T) -> T:
@@ -55,7 +55,7 @@ def _unchanged(decorated: T) -> T:
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Finds an empty torch, and remembers who asked for it."""
+    """Finder that provides an empty torch, and remembers the modules that import it."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         return ModuleSpec(name, self, is_package=True) if name.partition(".")[0] == "torch" else None
@@ -64,7 +64,7 @@ class _Finder(MetaPathFinder, Loader):
         return _Empty(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """There is nothing in it."""
+        """Loader of an empty module."""
 
 
 class _Empty(ModuleType):

@@ -1,4 +1,4 @@
-"""Train a network from Python: everything that `darkpy train` does, with callbacks in place of a screen.
+"""Train a network from Python: everything that `darkpy train` does, with callbacks instead of console output.
 
 class Progress:
     def on_start(self, run):
@@ -105,9 +105,9 @@ def train(
     auto_resume: continue from the newest whole checkpoint of this run in the backup folder, if there is one; else start
         from `weights`, where `clear` counts.
     freeze: number of the first layers that do not learn, batch norm statistics included.
-    auto_batch: raise the subdivisions where a GPU's memory does not suffice.
+    auto_batch: raise the subdivisions if GPU memory is insufficient.
     workers: processes that load images. draft: decode large JPEGs at reduced size, faster and less exactly.
-    monitor: False makes every update unchecked; or a `darkpy.Monitor` with thresholds of your own.
+    monitor: False disables all checks of updates; or a `darkpy.Monitor` with thresholds of your own.
     max_bad_updates: refused updates in a row that end the run with an error.
     allow_empty: train although no image has a usable object.
     overwrite: overwrite the final weights of a finished run of this name.
@@ -118,7 +118,7 @@ def train(
     patience: evaluations in a row without improvement after which the run ends as finished; 0 for any number.
     best_by: metric of the best weights: "map50", "map" (mean over IoU .5 to .95), "f1", "recall", "class:NAME" or
         "loss" (average loss) of a detector, "accuracy" or "loss" of a classifier, "iou", "class:NAME" or "loss" of a
-        network of masks; default mAP, accuracy or mean IoU. patience and best_by alone evaluate every 4 epochs.
+        segmentation network; default mAP, accuracy or mean IoU. patience and best_by alone evaluate every 4 epochs.
     iou_thresh, thresh: IoU above which a detection counts as correct; score above which it counts in precision, recall.
     callbacks: plain objects with any of these methods; of several ranks the main one calls all but on_start:
         on_start(run: TrainingRun) before the first update; keep `run` to call `run.stop()`;

@@ -1,4 +1,4 @@
-"""A training in progress: its updates, and what follows each of them."""
+"""A training in progress: its updates, each followed by validation, chart and checkpoints."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class TrainingRun:
         self.stop_reason, self.stop_code = reason, code
 
     def finish(self, reason: str) -> None:
-        """End the run after the current update as one that has reached its aim: with its final weights, and code 0."""
+        """End the run successfully after the current update: with its final weights, and code 0."""
         self.stop_reason, self.is_finished = reason, True
 
 
@@ -98,7 +98,7 @@ class TrainingResult:
 
 
 class TrainingSession:
-    """The updates of a run, and what follows each of them: validation, chart and checkpoints.
+    """The updates of a run, each followed by validation, chart and checkpoints as due.
 
     checkpoints: None on other ranks than the main one. patience: evaluations without improvement that end the run; 0
         for any number.
@@ -211,7 +211,7 @@ class TrainingSession:
                 self.events.warn(f"{error.message}: the training goes on, and tries again at its next checkpoint")
 
     def _draw(self, add: Callable[[Chart], None]) -> None:
-        """Add something to the chart; one that cannot be drawn is warned of once."""
+        """Add something to the chart; warn once if it cannot be drawn."""
         try:
             if self.chart is not None:
                 add(self.chart)
@@ -286,7 +286,7 @@ class TrainingSession:
             raise BadRunError(text, hint=None, is_savable=True)
 
     def _keep_healthy(self, error: BaseException | None) -> None:
-        """Write the healthy weights of a run that ends badly, and name the command that goes on from them."""
+        """Write the healthy weights of a failed run, and name the command that continues from them."""
         from darkpy.diagnostics.rescue import RUINING_FINDINGS, first_remedies, rescue_command
 
         findings = self.monitor.findings if self.monitor is not None else []
@@ -301,7 +301,7 @@ class TrainingSession:
                 bad_run.hint = f"{command} goes on from {self.healthy.path}, with {remedies[0][1]}"
 
     def _save_interrupted(self) -> None:
-        """Save the weights of the last update after an exception; what fails here must not hide that exception."""
+        """Save the weights of the last update after an exception; an error here must not hide that exception."""
         trainer = self.run.trainer
         with suppress(Exception):
             if not trainer.rewind():

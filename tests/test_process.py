@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from darkpy.process import format_clock, keep_freed_memory, let_waiting_threads_sleep
+from darkpy.process import format_clock, keep_freed_memory, limit_thread_spinning
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ def test_waiting_threads_sleep_soon_unless_the_environment_says_otherwise(
 ) -> None:
     environment = dict(told)
     monkeypatch.setattr("os.environ", environment)
-    let_waiting_threads_sleep()
+    limit_thread_spinning()
     assert environment.get("GOMP_SPINCOUNT") == spins
 
 

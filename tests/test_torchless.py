@@ -13,7 +13,7 @@ import pytest
 import darkpy
 from darkpy.errors import DarkpyError
 from darkpy.summary import as_record, table
-from darkpy.torchless import look
+from darkpy.torchless import run_without_torch
 
 ROOT = Path(__file__).resolve().parents[1]
 CFGS = sorted((ROOT / "cfg").glob("*.cfg"))
@@ -21,7 +21,7 @@ START = """
 import json, sys, warnings
 import darkpy
 from darkpy.errors import DarkpyError
-from darkpy.torchless import look
+from darkpy.torchless import run_without_torch
 warnings.simplefilter("ignore")
 
 def seen(cfg):
@@ -49,7 +49,8 @@ def seen(cfg: Path) -> object:
 
 
 def agree(cfgs: list[Path]) -> None:
-    code = "print(json.dumps(look(lambda: [seen(cfg) for cfg in sys.argv[1:]])))\nassert 'torch' not in sys.modules"
+    code = "print(json.dumps(run_without_torch(lambda: [seen(cfg) for cfg in sys.argv[1:]])))\n"
+    code += "assert 'torch' not in sys.modules"
     found = json.loads(python(code, *map(str, cfgs)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -66,7 +67,7 @@ def test_every_cfg_of_the_zoo_is_seen_alike(shared: Path) -> None:
 
 def test_network_can_be_made_afterwards() -> None:
     code = """
-look(lambda: seen(sys.argv[1]))
+run_without_torch(lambda: seen(sys.argv[1]))
 network = darkpy.load(sys.argv[1])
 import torch
 from darkpy import build
@@ -78,14 +79,14 @@ print(len(network(torch.zeros(1, *network.plan.input_shape))))
 
 @pytest.mark.parametrize("wish", ["torch.nn.Linear(2, 3).weight.sum()", "torch.ones(2) + 1"])
 def test_who_computes_all_the_same_gets_torch(wish: str) -> None:
-    code = f"def f():\n    import torch\n    return {wish}\nfound = look(f)\n"
+    code = f"def f():\n    import torch\n    return {wish}\nfound = run_without_torch(f)\n"
     code += "import torch\nassert isinstance(found, torch.Tensor)"
     python(code)
 
 
 def test_where_torch_is_imported_already_nothing_is_hidden() -> None:
     before = sys.modules["torch"], sys.modules["darkpy.build"]
-    assert look(lambda: seen(CFGS[0])) == seen(CFGS[0])
+    assert run_without_torch(lambda: seen(CFGS[0])) == seen(CFGS[0])
     assert (sys.modules["torch"], sys.modules["darkpy.build"]) == before
 
 

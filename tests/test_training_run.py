@@ -284,7 +284,7 @@ def test_weights_that_are_half_changed_are_not_saved(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("torch.optim.SGD.step", failing)
     recorder = Recorder()
-    with pytest.raises(DarkpyError, match="memory gave out while the weights were changed"):
+    with pytest.raises(DarkpyError, match="out of memory while the weights were changed"):
         train(callbacks=[recorder])
     assert not list(Path("out").glob("*.weights")) and not list(Path("out").glob("*.backup"))
 

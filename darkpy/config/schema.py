@@ -43,7 +43,7 @@ WORDS_OF_OTHERS = {
     "detect": "yolo",
     **dict.fromkeys(("hardswish", "hard_swish", "hswish", "h_swish", "hardsigmoid", "hard_sigmoid"), ""),
 }
-"""Words of other programs and darknet's own for the same thing, empty for what darknet does not have."""
+"""Other programs' words and darknet's equivalents, empty where darknet has none."""
 OTHER_DIALECT_FINDING = "other-dialect"  # name of the warnings about keys that only the other dialect reads
 MAX_DIGITS = 64  # of one number: the time of int() grows with their square
 _INT_PATTERN = re.compile(r"[+-]?\d+", re.ASCII)

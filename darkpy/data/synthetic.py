@@ -1,4 +1,4 @@
-"""Synthetic data set to try everything on: drawn images, their labels, and a network that learns them in a minute.
+"""Synthetic data set for trying darkpy: drawn images, their labels, and a network that learns them in a minute.
 
 An image shows plain shapes on a texture, drawn at random, so that every box is known to the pixel.
 

@@ -1,4 +1,4 @@
-"""Cleaning of a data set: images that cannot be used, copies and wrong label lines go into a folder, and come back."""
+"""Cleaning of a data set: unusable images, copies and wrong label lines are moved into a folder, and restored."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CURED_FINDINGS = {
     **dict.fromkeys(("leak", "images-repeated", "box-repeated"), True),
     **dict.fromkeys(("image-missing", "image-unreadable", "copy-labelled-otherwise"), False),
 }
-"""Findings that cleaning cures. Values: True where nothing is lost by it, so that it is the first remedy."""
+"""Findings that cleaning fixes. Values: True if it loses nothing, so that it is the first remedy."""
 _LIST_HINT = "a list has one image path on each line"
 _MANIFEST_HINT = "name a folder that darkpy dataset clean made"
 
@@ -56,7 +56,7 @@ class MovedFile:
 
 
 class Cleaner:
-    """Finds what is wrong with the files of a `.data` file that moving files and lines away can mend.
+    """Finds problems of a `.data` file's files that can be fixed by moving files and lines away.
 
     Raises: DarkpyError when a list cannot be read.
     """
@@ -200,7 +200,7 @@ class Cleaner:
 def name_cleaning(
     findings: Sequence[Finding], data: DataFile, inspector: Inspector, images: Mapping[str, Sequence[InspectedImage]]
 ) -> list[Finding]:
-    """Name `darkpy dataset clean` as a remedy of the findings that it cures, unless it would refuse the data set.
+    """Name `darkpy dataset clean` as a remedy of the findings that it fixes, unless it would refuse the data set.
 
     inspector, images: by which, and in which lists, these were found.
     """
@@ -322,7 +322,7 @@ def undo_moves(folder: Path) -> int:
             raise DarkpyError(f"{stored}: cannot be moved to {path}: {error.strerror or error}") from error
     (folder / MANIFEST_NAME).unlink(missing_ok=True)
     for path in sorted(folder.rglob("*"), reverse=True):
-        with suppress(OSError):  # of other people's files, and folders with them
+        with suppress(OSError):  # folders with files of others stay
             path.rmdir()
     with suppress(OSError):
         folder.rmdir()

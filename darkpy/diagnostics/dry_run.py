@@ -26,10 +26,10 @@ MIN_UPDATES = 4
 
 @dataclass
 class DryRun:
-    """Some updates of a network that is thrown away.
+    """A few updates of a network that is then discarded.
 
     location: of learning_rate= in the cfg. reports: of the updates made so far.
-    findings: what the watch has said, and whether the loss grows.
+    findings: of the monitor, and a growing loss.
     Raises: DarkpyError as a training does.
     """
 

@@ -1,4 +1,4 @@
-"""The dirty-sample hunt: every sample of a list once, alone, in order, and what it would do to the weights.
+"""Search for bad samples: loss and gradient of every sample of a list, once, alone and in order.
 
 Letters: C color, H height, W width; N samples.
 """
@@ -76,13 +76,13 @@ class SampleScorer:
     and need no backward pass through the network.
     Batch norm uses its rolling statistics, or those of the sample if the loss is lower with them: rolling statistics
     start at 0 and are only good after some 500 minibatches.
-    Raises: DarkpyError when the network takes films, or has no layer with a loss.
+    Raises: DarkpyError when the network takes sequences, or has no layer with a loss.
     """
 
     def __init__(self, network: Network, setup: TrainingSetup) -> None:
         net = network.plan.net
         if net.time_steps > 1:
-            raise DarkpyError(f"{network.plan.file} takes films (time_steps={net.time_steps}), not single images")
+            raise DarkpyError(f"{network.plan.file} takes sequences (time_steps={net.time_steps}), not single images")
         self._trainer = Trainer(network)
         self._task = setup
         self._dataset = _plain(setup)
@@ -159,7 +159,7 @@ def _last_arrays(network: Network) -> Iterator[nn.Parameter]:
 
 
 def rank(found: Sequence[Scored]) -> list[Scored]:
-    """Worst first: what has no finite loss or gradient, then by score.
+    """Worst first: samples with a non-finite loss or gradient, then by score.
 
     An image of 20 objects costs more than one of 2 and is no worse. So the score is how far the loss lies above a
     line, loss over objects, that most samples are near, and the logarithm of the gradient's norm above its own line;
@@ -194,7 +194,7 @@ def _excess(x_N: NDArray[np.float64], y_N: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def sample_boxes(setup: TrainingSetup, path: str) -> Tensor:
-    """The boxes of an image, (N, 5); for a classifier, or without labels, one without a place, or none."""
+    """The boxes of an image, (N, 5); for a classifier, or without labels, one without a position, or none."""
     dataset = setup.source.dataset
     if not isinstance(dataset, DetectionData):
         return torch.zeros(1, 5)
@@ -231,7 +231,7 @@ def check_scores(ranked: Sequence[Scored], place: str) -> Iterator[Finding]:
 
 
 def ruined_by_samples(place: str) -> Finding:
-    """Finding for weights with which most images have no finite loss: that says nothing about the images."""
+    """Finding for weights with which most images have no finite loss, whatever the images."""
     return Finding(
         name="weights-ruined",
         severity=Severity.ERROR,
@@ -264,7 +264,7 @@ def draw_worst(setup: TrainingSetup, ranked: Sequence[Scored], names: Sequence[s
         numbers = f"{number}.  score {one.score:.1f}  loss {one.loss:.4g}  gradient {one.norm:.3g}"
         pixels_HW3 = load_image(one.path).pixels_HWC
         boxes_N5 = sample_boxes(setup, one.path)
-        classes.update(boxes_N5[boxes_N5[:, 2] > 0, 4].int().tolist())  # those of a classifier have no place
+        classes.update(boxes_N5[boxes_N5[:, 2] > 0, 4].int().tolist())  # those of a classifier have no position
         tiles.append(Tile(pixels_HW3, boxes_N5, (numbers, one.path)))
     return as_png(contact_sheet([*tiles, legend_tile(classes, names)] if classes else tiles))
 

@@ -1,1 +1,1 @@
-"""From head outputs to boxes, and what they are worth."""
+"""Detection from head outputs to boxes, and evaluation metrics."""

@@ -1,4 +1,4 @@
-"""Layer-by-layer comparison with a dump, other weights or an ONNX file: the first layer that departs, and why.
+"""Layer-by-layer comparison with a dump, other weights or an ONNX file: the first layer that differs, and why.
 
 Legend: B images, C H W channels, rows, columns.
 """

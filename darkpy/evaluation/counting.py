@@ -95,8 +95,8 @@ class Region:
 class RegionCount:
     """Objects of a region by class name, those of any class that has one.
 
-    inside: of a zone, in this frame. to_left, to_right: of a line, so far; they went to the left or the right of
-        one who looks from the first corner to the second.
+    inside: of a zone, in this frame. to_left, to_right: of a line, so far; left and right as seen from the first corner
+        towards the second.
     """
 
     region: Region

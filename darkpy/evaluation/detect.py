@@ -3,7 +3,7 @@
 load and fit (threads) -> forward -> decode heads -> undo letterbox -> non-maximum suppression; with tiles, these steps
 for each tile, then their detections are joined. `darkpy.detect` and the commands take results, `run_metrics` the
 tensors, and `export.verify` the steps behind the forward pass. Threads load the images ahead of the network: Pillow and
-torch release Python's global lock while they work.
+torch release the GIL while they work.
 
 Legend: B images, C H W channels, rows, columns, M candidates, K classes.
 """
@@ -39,7 +39,7 @@ from darkpy.ops.resample import letterbox_geometry
 from darkpy.process import count_cpus
 from darkpy.sources.frames import Frame
 
-MAX_BOX_FRAC = 1e4  # centers and sides beyond it, in images, come from ruined weights alone
+MAX_BOX_FRAC = 1e4  # centers and sides beyond it, in images, come only from ruined weights
 BATCH_SIZE = 8
 """Default images at a time: 16 and 32 are no faster."""
 MAX_THREADS = 8

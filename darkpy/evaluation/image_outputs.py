@@ -23,7 +23,7 @@ from darkpy.sources.frames import Frame
 
 
 class ImageOutput(NamedTuple):
-    """Numbers that a network gives for an image; or the reason why it could not be read."""
+    """Output of a network for an image; or the reason why it could not be read."""
 
     path: str
     output_K: Tensor | None

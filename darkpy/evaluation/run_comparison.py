@@ -77,7 +77,7 @@ class ChangedImage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunComparison:
-    """Two evaluations side by side.
+    """Comparison of two evaluations.
 
     classes: the largest loss first; classes without objects in one of the runs come last.
     worse, better: images with more, and with fewer errors in B, the largest change first.
@@ -126,7 +126,7 @@ def read_record(path: Path, record_file: str) -> EvaluationRecord:
 
 
 def compare_runs(a: EvaluationRecord, b: EvaluationRecord) -> RunComparison:
-    """Put two evaluations side by side. Raises: DarkpyError for a detector and a classifier."""
+    """Compare two evaluations. Raises: DarkpyError for a detector and a classifier."""
     if a.kind != b.kind:
         raise DarkpyError(f"{a.path} is of a {a.kind}, {b.path} of a {b.kind}", hint="compare two runs of one kind")
     names = dict.fromkeys((*a.classes, *b.classes))

@@ -23,7 +23,7 @@ from darkpy.sources.frames import Frame
 
 
 class Metric(NamedTuple):
-    """A consumer of detections, with the options it wants them for; image_M are indices of the list."""
+    """A consumer of detections, with its detection options; image_M are indices of the list."""
 
     options: DetectOptions
     add: Callable[[Detections], object]

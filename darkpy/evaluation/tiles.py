@@ -1,12 +1,12 @@
 """Tiles: overlapping parts of a large image, detected one by one, and their detections joined.
 
-A network sees a large image shrunk to its input, where small objects vanish. On tiles of about the input's size it sees
-them in full resolution. The whole image is one more tile, for objects larger than the others.
+A large image is shrunk to the network's input, where small objects vanish. Tiles of about the input's size keep their
+full resolution. The whole image is one more tile, for objects larger than the others.
 
-Two tiles see the same pixels where they overlap. So their boxes of one object, clipped to the shared area, are the
+Two tiles have the same pixels where they overlap. So their boxes of one object, clipped to the shared area, are the
 same there, whether an edge cuts the object or not; and those of two objects differ. Boxes that agree are joined, and
-the joined box has each edge from the best of its boxes that is not cut there. Pieces of objects that another tile sees
-better are dropped.
+the joined box has each edge from the best of its boxes that is not cut there. Pieces of objects that are more complete
+on another tile are dropped.
 
 Legend: T tiles, N detections, P pairs of detections, L joined detections, K classes.
 """
@@ -147,7 +147,7 @@ class _PlacedBoxes(NamedTuple):
         size_N4 = (tile_N4[:, 2:] - tile_N4[:, :2]).repeat(1, 2)
         corners_N4 = boxes.to_corners(detections.boxes_M4) * size_N4 + tile_N4[:, :2].repeat(1, 2)
         is_near_N4 = (corners_N4 - tile_N4) * INWARD_4.to(corners_N4) <= CUT_MARGIN_SHARE * size_N4
-        is_cut_N4 = is_near_N4 & (tile_N4 != tiles_T4[-1])  # no tile sees more beyond an edge of the image
+        is_cut_N4 = is_near_N4 & (tile_N4 != tiles_T4[-1])  # no tile extends beyond an edge of the image
         score_N, class_N = detections.prob_MK.max(dim=1)
         return cls(corners_N4, score_N, class_N, tile_N, tile_N4, is_cut_N4, tile_N < len(tiles_T4) - 1)
 
@@ -161,7 +161,7 @@ class _PlacedBoxes(NamedTuple):
             yield index_R, first, (first.tile_N != self.tile_N) & (first.class_N == self.class_N)
 
     def pieces(self) -> Tensor:
-        """Mask of boxes that are a piece of an object of which another tile sees more.
+        """Mask of boxes that are a piece of an object of which another tile has more.
 
         They lie inside a larger box, and are cut, or that box goes beyond their tile.
         """

@@ -1,8 +1,8 @@
 """Tracks: the same number for an object from frame to frame, as SORT does.
 
 A Kalman filter of constant velocity predicts the box of each track, and the detections of a frame are assigned to the
-predictions of their class that they overlap. A track that finds no detection, as behind an obstacle, goes on by its
-velocity for a while.
+predictions of their class that they overlap. An unmatched track, as behind an obstacle, continues at its velocity for a
+while.
 
 Legend: T tracks, N detections, P those of known objects, Q those of new ones; 4 values of a box: x, y, w, h in
 fractions of the image.
@@ -27,7 +27,7 @@ VELOCITY_NOISE_SHARE = 0.00625
 """Standard deviation of a velocity between two frames, as a share of the box's side."""
 MIN_ASSIGNMENT_IOU = 0.2
 LOST_BOX_ENLARGEMENT = 1.5
-"""Factor of the sides of boxes that overlapped nothing, for a second comparison: their prediction is less sure."""
+"""Factor of the sides of boxes that overlapped nothing, for a second comparison: their prediction is less certain."""
 MAX_MISSED_FRAMES = 30
 NEW_VELOCITY_NOISE_FACTOR = 10
 """A new track's velocity is unknown; its deviation is this many times the usual one."""

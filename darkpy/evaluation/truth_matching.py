@@ -73,7 +73,7 @@ class GroupedGroundTruth:
 
 
 def match_greedily(detection_P: Tensor, truth_P: Tensor, overlap_P: Tensor, score_D: Tensor) -> Tensor:
-    """Let each detection, the highest score first, take the object it overlaps most of those still free.
+    """Match each detection, the highest score first, with the free object that it overlaps most.
 
     detection_P, truth_P, overlap_P: the pairs that may be matched. Of equal scores the first detection chooses first,
     of equal overlaps it takes the first object.

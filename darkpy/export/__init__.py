@@ -1,1 +1,1 @@
-"""Ways in and out: weights as named arrays (.pt, .safetensors), as ONNX, and from other programs' files."""
+"""Import and export: weights as named arrays (.pt, .safetensors), as ONNX, and from other programs' files."""

@@ -1,6 +1,6 @@
 """Conversion of weights from one kind of file to another: sources (`open_source`) and targets (`TARGET_FORMATS`).
 
-A source fills a network, a target packs it; both report what they could not carry over.
+A source fills a network, a target packs it; both report what is lost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Images that excite a layer: darknet's nightmare, which people know as deep dream.
+"""Images that excite a layer: darknet's nightmare, also known as deep dream.
 
 Source: pjreddie/darknet examples/nightmare.c
 Differs: darknet's gradient through batch norm is the one of training, with numbers of earlier images; here it is that

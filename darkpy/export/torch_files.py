@@ -31,7 +31,7 @@ def read_torch(path: Path) -> OpenArchive:
     _check_sizes(path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMPY_PLACEHOLDERS):
-            warnings.simplefilter("ignore")  # torch warns of oddities in files that it reads nevertheless
+            warnings.simplefilter("ignore")  # torch warns of irregular files that it can read
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     # a damaged or hostile file makes the reader raise nearly any exception
     except Exception as error:

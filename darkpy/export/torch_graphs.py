@@ -40,7 +40,7 @@ class _Heads(torch.nn.Module):
 
 
 def _folded(network: Network) -> tuple[_Heads, list[str]]:
-    """Raises: DarkpyError for a layer with a state, whose calls depend on each other."""
+    """Raises: DarkpyError for a recurrent layer, whose calls depend on each other."""
     for node, layer in zip(network.plan.nodes, network.built, strict=True):
         if layer.has_memory:
             raise DarkpyError(f"{network.plan.place(node.index)}: it keeps a state from call to call")

@@ -1,7 +1,7 @@
 """Registry of cfg sections, and the base classes of a section's spec and of its torch module.
 
-One file (or folder) in layers/ holds all there is of a section: keys, shape rule, sources, arrays, module and ONNX
-form. Code elsewhere asks a layer for what it can do, never for its type.
+One file (or folder) in layers/ has everything about a section: keys, shape rule, sources, arrays, module and ONNX
+form. Code elsewhere uses a layer's capabilities, never its type.
 
 The arrays of a layer: their names, shapes and starting values.
 
@@ -176,7 +176,7 @@ class LayerSpec:
     type: ClassVar[str]
     dialects: ClassVar[frozenset[Dialect]]
     any_dialect: ClassVar[bool] = False  # a section of one dialect is accepted in the other, too
-    reading: ClassVar[str] = ""  # warning about a section of another program: as what it is read
+    reading: ClassVar[str] = ""  # warning about a section of another program, with its interpretation
     needs_image: ClassVar[bool] = True  # cannot read a `FlatShape`
     is_output: ClassVar[bool] = True  # may be the network's output, unlike [cost]
     restarts_random: ClassVar[bool] = False  # pjreddie's program calls srand(0) when it has made the layer

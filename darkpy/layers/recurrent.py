@@ -87,7 +87,7 @@ class Recurrent(Layer):
 
     In training every call starts from the initial state, unless `carries_state` is set, and gradients flow back through
     its `time_steps`. In inference a call continues from the state of the last one, so that frames or characters can be
-    fed one by one; it starts afresh after `reset_state` or when the number of sequences has changed.
+    fed one by one; it is reset by `reset_state` or when the number of sequences has changed.
     Differs: darknet's batch norm goes back through every step with the statistics of the last one; here each step has
         its own. pjreddie's GPU code always carries the state from one training batch into the next.
     """

@@ -1,1 +1,1 @@
-"""Maths that two layers share: no darknet section is known here."""
+"""Mathematics shared by layers, independent of darknet's sections."""

@@ -1,1 +1,1 @@
-"""Networks of characters: recurrent networks that read a text byte by byte and predict the next byte."""
+"""Character-level networks: recurrent networks that read a text byte by byte and predict the next byte."""

@@ -1,4 +1,4 @@
-"""Text from a network of characters: generated, scored, or turned into a vector.
+"""Text from a character-level network: generated, scored, or turned into a vector.
 
 Source: pjreddie/darknet examples/rnn.c test_char_rnn, valid_char_rnn, vec_char_rnn
 """
@@ -45,9 +45,9 @@ class TextScore(NamedTuple):
 
 
 class SymbolReader:
-    """A network that is fed symbol by symbol, from the start of a sequence on. count: of the symbols it knows.
+    """A network that is fed symbol by symbol, from the start of a sequence. count: of its symbols.
 
-    Raises: DarkpyError for a network that is none of characters, or was opened for sequences.
+    Raises: DarkpyError for a network that is not character-level, or was opened for sequences.
     """
 
     def __init__(self, network: Network) -> None:

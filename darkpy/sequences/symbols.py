@@ -1,6 +1,6 @@
 """Texts as symbols (bytes, or the numbers that a tokenizer wrote), and minibatches of their one-hot vectors.
 
-Legend: T time steps, S streams, N symbols that the network knows.
+Legend: T time steps, S streams, N symbols of the network.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def count_symbols(network: Network) -> int:
     inputs, outputs = plan.input_shape.outputs, plan.nodes[network.outputs[0]].shape.outputs
     if network.heads or plan.net.width or inputs != outputs:
         raise DarkpyError(
-            f"{plan.file} reads {inputs} values and gives {outputs}: it is no network of characters",
+            f"{plan.file} reads {inputs} values and gives {outputs}: it is not a character-level network",
             hint="such a network has inputs=256 in [net], and ends in [connected] output=256 and [softmax]",
         )
     return inputs
@@ -41,7 +41,7 @@ def count_symbols(network: Network) -> int:
 def read_symbols(path: str | os.PathLike[str], count: int, *, tokenized: bool = False) -> Tensor:
     """Read the bytes of a text, or with `tokenized` its numbers.
 
-    count: of the symbols that the network knows. Raises: DarkpyError for a file that has others, or fewer than two.
+    count: of the network's symbols. Raises: DarkpyError for a file that has others, or fewer than two.
     """
     try:
         with open_regular(path) as stream:

@@ -1,4 +1,4 @@
-"""Training of a network of characters on a text.
+"""Training of a character-level network on a text.
 
 Differs: darknet seeds its offsets with the time. A resumed run has its optimizer's state, and new offsets.
 """
@@ -62,7 +62,7 @@ def train_text(
     weights: file that the network was loaded from; its resume file, if there is one, has the optimizer's state.
     clear: start the schedule anew. overwrite: replace the final weights of a finished run.
     callbacks: objects with `on_start(run)`, `on_update(report)` or `on_checkpoint(report)`.
-    Raises: DarkpyError when the loss is NaN, or for a network that is none of characters.
+    Raises: DarkpyError when the loss is NaN, or for a network that is not character-level.
     """
     count, net, base = count_symbols(network), network.plan.net, base_name(network.plan.file)
     make_folder(folder)
@@ -114,7 +114,7 @@ def _update(run: TextRun) -> UpdateReport:
     if not math.isfinite(loss):
         raise DarkpyError(
             f"update {trainer.batch_num}: the loss is {loss}",
-            hint="go on from the last checkpoint with a smaller learning_rate, or with grad_clip_norm=5 in [net]",
+            hint="continue from the last checkpoint with a smaller learning_rate, or with grad_clip_norm=5 in [net]",
         )
     trainer.average_loss = next_average(trainer.average_loss, loss)
     return UpdateReport(

@@ -1,4 +1,4 @@
-"""Streams for any number of viewers: each gets what it can take, and none of them delays the sender."""
+"""Streams for any number of viewers, none of which delays the sender; slow viewers miss items."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Subscriber:
 class Broadcast:
     """Passes items from any thread to all subscribers of a server.
 
-    backlog: items that wait for a subscriber; of more it misses the oldest.
+    backlog: items queued for a subscriber; beyond it the oldest are dropped.
     """
 
     def __init__(self, backlog: int = 1) -> None:
@@ -80,7 +80,7 @@ def mjpeg_response(images: AsyncGenerator[bytes, None]) -> HttpResponse:
         yield f"--{MJPEG_BOUNDARY}\r\n".encode()
         async with aclosing(images):
             async for image in images:
-                # the boundary comes with the image that it ends: browsers show an image when they see it
+                # the boundary is sent with the image before it: browsers show an image when they receive it
                 head = f"Content-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n"
                 yield b"".join((head.encode(), image, f"\r\n--{MJPEG_BOUNDARY}\r\n".encode()))
 

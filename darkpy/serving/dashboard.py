@@ -1,4 +1,4 @@
-"""Live page of a training: what `darkpy report` draws, drawn again while the run goes on, and its chart as a stream."""
+"""Live page of a training: the report of `darkpy report`, updated during the run, and its chart as a stream."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from darkpy.training_session import TrainingRun
 
 MAX_SHOWN_UPDATES = 5000
-"""Updates of which curves are drawn; of longer runs every second one, with the extremes."""
+"""Updates of which curves are drawn; longer runs are thinned out, keeping the extremes."""
 POLL_SECONDS = 1.0
-"""Between two looks at the log, for the chart's stream."""
+"""Between two reads of the log, for the chart's stream."""
 RENDER_SHARE = 0.05
-"""Largest share of the time in which the page is drawn: Python draws, and the training needs its lock."""
+"""Largest share of the time for drawing the page: it holds the GIL, which the training needs."""
 PACE_UPDATES = 50
-"""Updates whose mean time is the pace."""
+"""Updates over which the time of an update is averaged."""
 
 _RENDERING_LOCK = threading.Lock()
 if hasattr(os, "register_at_fork"):  # no process of the loader inherits a lock that a drawing thread holds
@@ -92,7 +92,7 @@ class TrainingDashboard:
     async def _content(self, request: HttpRequest, _: bytes) -> HttpResponse:
         try:
             content, version = await asyncio.to_thread(self._page.current, self._reader)
-        except DarkpyError as error:  # it is moved or removed while the run goes on
+        except DarkpyError as error:  # it may be moved or removed during the run
             raise HttpError(HTTPStatus.NOT_FOUND, "the log of the run cannot be read") from error
         headers = {"ETag": f'"{self._began:x}-{version}"'}
         if request.headers.get("if-none-match") == headers["ETag"]:
@@ -136,7 +136,7 @@ class TrainingDashboard:
 
 
 class _Rendering:
-    """Drawing of a log that is drawn again when the log has grown, but never for long."""
+    """Drawing of a log that is redrawn when the log has grown, within a limit of time."""
 
     def __init__(self, render: Callable[[RunLog | None], bytes]) -> None:
         self._render = render

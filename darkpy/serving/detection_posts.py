@@ -23,7 +23,7 @@ class DetectionPosts:
 
     host: `host/path`, `host:port/path`, or a URL with http:// or https://; without a port it is 80 (443).
     source: name of the video, for the text. once: post the first detections only.
-    log: gets one line when posts begin to fail, and one when they arrive again.
+    log: gets one line when posts begin to fail, and one when they succeed again.
     Source:  AlexeyAB/darknet src/http_stream.cpp send_http_post_request
     Differs: his program waits for the host, and takes neither a port nor https.
     Raises:  DarkpyError when `host` is no address.
@@ -46,7 +46,7 @@ class DetectionPosts:
         self._worker: Worker[str] = Worker(self._post, capacity=1, drops_oldest=True)
 
     def finish(self) -> None:
-        """Let the post that is on its way arrive, for a short time."""
+        """Wait a short time for the post in progress."""
         self._worker.finish(POST_TIMEOUT_SECONDS)
 
     def add(self, objects: Sequence[Object]) -> None:

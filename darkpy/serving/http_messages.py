@@ -19,18 +19,18 @@ COMMON_HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    # other sites can neither read nor show what is here; pages of this host may, whatever their port
+    # other sites can neither read nor embed the answers; pages of this host can, on any port
     "Cross-Origin-Resource-Policy": "same-site",
 }
 MAX_TARGET_BYTES = 2048
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) ([!-~]{1,%d}) HTTP/(\d)\.(\d)" % MAX_TARGET_BYTES)
 _HEADER_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*)")
 _SINGLE_HEADERS = ("content-length", "content-type", "host", "origin", "transfer-encoding")
-"""Headers whose repetition would let two readers of a request understand it differently."""
+"""Headers whose repetition makes a request ambiguous."""
 
 
 class HttpError(Exception):
-    """An answer other than success: its status, and a message for the client that tells nothing of the server."""
+    """An answer other than success: its status, and a message for the client without details of the server."""
 
     def __init__(self, status: HTTPStatus, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -101,7 +101,7 @@ def parse_head(head: bytes) -> HttpRequest:
     if line is None:
         raise HttpError(HTTPStatus.BAD_REQUEST, "not an HTTP request; the address begins with http://")
     if line[3] != b"1":
-        raise HttpError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this server knows HTTP/1.0 and HTTP/1.1")
+        raise HttpError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this server supports HTTP/1.0 and HTTP/1.1")
     headers: dict[str, str] = {}
     for text in lines:
         header = _HEADER_LINE.fullmatch(text)

@@ -1,8 +1,8 @@
 """HTTP server in a thread of its own: one request a connection, and a limit on everything that a client may take.
 
-asyncio of the standard library, because the limits are what matters here and a deadline on a whole request is one line
+asyncio of the standard library, because limits are essential here and a deadline on a whole request is one line
 in it. `http.server` keeps a thread for each connection and a deadline for each read only, so that a client sending a
-byte now and then holds its thread for ever; uvicorn has no deadline on the head of a request, and would be a
+byte now and then holds its thread forever; uvicorn has no deadline on the head of a request, and would be a
 dependency of every training page.
 """
 
@@ -29,9 +29,9 @@ from darkpy.serving.http_messages import Handler, HttpError, HttpRequest, HttpRe
 LOOPBACK_HOST = "127.0.0.1"
 MAX_PENDING_CONNECTIONS = 128
 SEND_BUFFER_BYTES = 1 << 18
-"""Part of an answer that the kernel takes before the client has read it: little, so that a slow viewer is not late."""
+"""Part of an answer that the kernel buffers: little, so that a slow viewer does not lag behind."""
 LINGER_SECONDS = 1.0
-"""Time in which the rest of a refused body is read: a connection closed before loses its answer."""
+"""Time in which the rest of a refused body is read: closing the connection earlier would lose the answer."""
 CANCEL_TRIES, CANCEL_SECONDS = 10, 0.05
 RETRY_HEADERS = {"Retry-After": "1"}
 
@@ -151,7 +151,7 @@ class HttpServer:
             else:
                 await self._serve(reader, writer, task)
         except (OSError, EOFError, asyncio.TimeoutError, asyncio.CancelledError):
-            writer.transport.abort()  # the client has gone or is too slow, or the server ends
+            writer.transport.abort()  # the client has disconnected or is too slow, or the server ends
         finally:
             self._connections.discard(task)
             self._answering.discard(task)
@@ -182,7 +182,7 @@ class HttpServer:
             response = error.response()
         except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             raise
-        except Exception as error:  # a defect must not end the server, nor show itself to the client
+        except Exception as error:  # a defect must not end the server, and its details are not for the client
             self._log(f"{method}: {type(error).__name__}: {error}")
             response = HttpError(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed on this request").response()
         await self._send(writer, response, has_body=method != "HEAD")
@@ -194,7 +194,7 @@ class HttpServer:
         try:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), self.limits.head_seconds)
         except asyncio.TimeoutError as error:
-            raise HttpError(HTTPStatus.REQUEST_TIMEOUT, "the request did not come in time") from error
+            raise HttpError(HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time") from error
         except asyncio.LimitOverrunError as error:
             raise HttpError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too long") from error
         except asyncio.IncompleteReadError as error:
@@ -238,7 +238,7 @@ class HttpServer:
         try:
             return await asyncio.wait_for(reader.readexactly(length), self.limits.body_seconds)
         except asyncio.TimeoutError as error:
-            raise HttpError(HTTPStatus.REQUEST_TIMEOUT, "the body did not come in time") from error
+            raise HttpError(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time") from error
 
     async def _send(self, writer: asyncio.StreamWriter, response: HttpResponse, *, has_body: bool) -> None:
         """Send an answer. Raises: TimeoutError when the client does not read it."""

@@ -1,4 +1,4 @@
-"""A network as a service: images are posted, and JSON comes back."""
+"""A network as a service: it answers posted images with JSON."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Job(NamedTuple):
 class ImageService:
     """Answers `POST /detect` or `POST /classify`, by its task, with a record of the image, until `close`.
 
-    Images wait in one queue; a thread takes up to `batch_size` of them at a time to the network.
+    Images wait in one queue; a thread runs the network on up to `batch_size` of them at a time.
 
     max_pixels: of an image. limits: `bodies` is the number of images that may wait.
     host, port, log: as in `HttpServer`.
@@ -137,7 +137,7 @@ class ImageService:
         return frame
 
     def _run(self) -> None:
-        """Take images from the queue to the network until the end."""
+        """Run the network on images of the queue until the end."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._jobs or self._is_closed)
@@ -154,7 +154,7 @@ class ImageService:
                         job.future.set_exception(record)
                     else:
                         job.future.set_result(record)
-            except Exception as error:  # told to each client; the next images may be fine
+            except Exception as error:  # reported to each client; the next images may be fine
                 for job in jobs:
                     if not job.future.done():
                         job.future.set_exception(error)

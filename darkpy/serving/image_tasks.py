@@ -1,4 +1,4 @@
-"""Tasks of `darkpy serve`: what it answers to the images that are posted."""
+"""Tasks of `darkpy serve`: its answers to posted images."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ _TASK_SUMMARIES = {"detect": "Detect the objects on an image.", "classify": "Cla
 _ERROR_TEXTS = {
     "400": "The image is damaged or missing, or the request is malformed.",
     "403": "The request comes from a page of another site.",
-    "408": "The request did not come in time.",
+    "408": "The request did not arrive in time.",
     "411": "The length of the body is missing.",
     "413": "The image has too many bytes or pixels.",
     "415": "The body is no image.",
@@ -94,7 +94,7 @@ def service_description(
             "/health": {
                 "get": {
                     "operationId": "health",
-                    "summary": "Tell that the service is running.",
+                    "summary": "Report that the service is running.",
                     "responses": {"200": {"description": "It is running.", "content": _json_content(health)}},
                 }
             },

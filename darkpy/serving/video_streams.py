@@ -1,4 +1,4 @@
-"""Streams of `detector demo`: a page with the frames as motion JPEG, AlexeyAB's JSON stream and his posts."""
+"""Streams of `detector demo`: a page with the frames as motion JPEG, AlexeyAB's JSON stream and posts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from darkpy.evaluation.result import Result
 
 STREAM_JPEG_QUALITY = 75
-"""AlexeyAB's program has 40, whose blocks are seen."""
+"""AlexeyAB's program has 40, with visible blocks."""
 STREAM_CLOSE_SECONDS = 0.5
 """Time for the last bytes of the streams: the end of the JSON array."""
 

@@ -1,4 +1,4 @@
-"""Pages of the servers: whole in themselves, so that they work without a network, and free to run one script only."""
+"""Pages of the servers: self-contained, so that they work without a network, and restricted to one script."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async function poll() {
 }
 function lost(is) {
   const state = document.getElementById("connection");
-  state.textContent = is ? "No answer: the training has ended or was stopped. This is what it was last." : "";
+  state.textContent = is ? "No answer: the training has ended or was stopped. This is its last state." : "";
   state.className = is ? "status bad" : "";
 }
 poll();
@@ -177,7 +177,7 @@ def image_page(title: str, verb: str, noun: str) -> HttpResponse:
 
 
 def training_page() -> HttpResponse:
-    """Page of a training, whose script asks for `run.html` again and again."""
+    """Page of a training, whose script polls `run.html`."""
     body = '<p id=connection role=status></p><div id=top><p class="status idle">Loading</p></div><main></main>'
     return page("Training", body, _TRAINING_SCRIPT)
 

@@ -40,7 +40,7 @@ class Frame:
     path: the image's file, or the video's; empty for an image in memory.
     index: position in the source or the video, counted from 0. time_s: seconds since the start, if there is a clock.
     transient: the content is dropped by `release`, because the source goes on.
-    connection: number of times that its stream was opened again before; layers with a memory begin anew then.
+    connection: number of times that its stream was reopened before; recurrent layers are then reset.
     """
 
     content: Pixels | None = None
@@ -96,8 +96,8 @@ class FrameSource(Protocol):
     """Frames in order, read once.
 
     count: number of frames; None if it is not known before the end.
-    is_stream: the frames belong together: layers with a memory go on from one to the next.
-    is_live: the frames come in their own time, and are not loaded ahead.
+    is_stream: the frames are one sequence: recurrent layers keep their state.
+    is_live: the frames arrive in real time, and are not loaded ahead.
     max_batch: number of frames that may be waited for to be used together; None if only the user's memory limits it.
     """
 
@@ -141,7 +141,7 @@ class FrameList:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedFrames:
-    """Frames of an iterable that is asked for the next one only when it is wanted."""
+    """Frames of an iterable, which is advanced only on demand."""
 
     items: Iterable[OneImage]
     channel_order: ChannelOrder
@@ -156,7 +156,7 @@ class GeneratedFrames:
             if frame.content is None:
                 yield frame
             else:
-                # a camera's program may write the next image into the same array
+                # the producer may write the next image into the same array
                 copied = frame.content.copy() if isinstance(frame.content, np.ndarray) else frame.content
                 yield replace(frame, content=copied, transient=True)
 

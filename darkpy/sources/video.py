@@ -71,7 +71,7 @@ class PixelConverter:
     def __init__(self) -> None:
         av = import_av()
         self._reformatter = av.video.reformatter.VideoReformatter()
-        # before, one thread was all there is
+        # earlier versions use one thread
         self._threads = {"threads": 1} if int(av.__version__.partition(".")[0]) >= THREADED_AV_VERSION else {}
 
     def convert(self, frame: VideoFrame, pixel_format: str, w: int | None = None, h: int | None = None) -> VideoFrame:

@@ -20,7 +20,7 @@ from darkpy.training.checkpoints import Resume, base_name, digest_file, open_res
 def find_checkpoint(cfg: Path, data: DataFile, dialect: Dialect | str | None = None) -> tuple[Path | None, str]:
     """Find the newest weight file of a cfg's run in the folder `backup=` that is whole.
 
-    The best, averaged and healthy weights are no checkpoints. Damaged files are warned of and passed over.
+    The best, averaged and healthy weights are no checkpoints. Damaged files are skipped with a warning.
     Returns: the file, None if there is none; and a note of what is done.
     Raises: DarkpyError when the cfg, or the folder, cannot be read, or the run has reached max_batches.
     """
@@ -34,7 +34,7 @@ def find_checkpoint(cfg: Path, data: DataFile, dialect: Dialect | str | None = N
     files: list[tuple[int, Path]] = []
     if folder.is_dir():
         for path in resume_files(folder, base):
-            with suppress(DarkpyError):  # a damaged one is warned of when its weights are opened
+            with suppress(DarkpyError):  # for a damaged one there is a warning when its weights are opened
                 resumes.append(open_resume(path))
         files = [
             (path.stat().st_mtime_ns, path)

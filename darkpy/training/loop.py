@@ -44,7 +44,7 @@ class BatchSource:
     ) -> Iterator[Batch]:
         """Yield this rank's part of each minibatch, from image `seen` of the stream on.
 
-        Images trained on, or skipped, do not come again. With several ranks problems are not noted here.
+        Images trained on or skipped are not repeated. With several ranks problems are not noted here.
         """
         bad = self.bad if process_group.is_alone else None
         requests = self._requests(net, seen, process_group)
@@ -79,7 +79,7 @@ def run_updates(trainer: Trainer, source: BatchSource, *, auto_batch: bool = Fal
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        if report is None:  # outside of `except`: the error holds memory of what was computed
+        if report is None:  # outside of `except`: the error keeps computed tensors in memory
             _shrink_minibatch(trainer, auto_batch=auto_batch)
             batches = _load(trainer, source)
         else:
@@ -127,7 +127,7 @@ def _shrink_minibatch(trainer: Trainer, *, auto_batch: bool) -> None:
         raise DarkpyError(text, hint=f"set larger subdivisions in [net]; they are {trainer.net.subdivisions}")
     if not trainer.rewind():
         raise DarkpyError(
-            f"update {trainer.batch_num}: memory gave out while the weights were changed",
+            f"update {trainer.batch_num}: out of memory while the weights were changed",
             hint="continue from the last checkpoint, with larger subdivisions in [net]",
         )
     size = (trainer.net.width, trainer.net.height)
@@ -198,5 +198,5 @@ def _check_finite(trainer: Trainer, step: StepReport, batches: Sequence[Batch]) 
     shown = ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
     raise DarkpyError(
         f"update {trainer.batch_num}: the gradients are non-finite; its {len(paths)} images: {shown}",
-        hint="go on from the last checkpoint with a smaller learning_rate, or with grad_clip_norm=10 in [net]",
+        hint="continue from the last checkpoint with a smaller learning_rate, or with grad_clip_norm=10 in [net]",
     )

@@ -77,7 +77,7 @@ class Optimizer:
     def prepare(self, rate: float, batch_num: int, images: int | None = None) -> torch.Tensor:
         """Turn the sums into means over `images`, unless `loss_reduction` says otherwise, for update `batch_num`.
 
-        Gradients of layers whose update is deferred (`dont_update`, `burnin_update`) are laid aside until `step`.
+        Gradients of layers whose update is deferred (`dont_update`, `burnin_update`) are set aside until `step`.
         Returns: the norm of all gradients of the update, before `grad_clip_norm` and `grad_clip_value`.
         Source: AlexeyAB/darknet src/network_kernels.cu update_network_gpu, for deferred layers.
         """
@@ -170,7 +170,7 @@ def current_rate(net: NetSpec, batch_num: int, random: Callable[[], float]) -> f
     """Return the learning rate of update `batch_num`, which counts from 1.
 
     random: draws from U(0, 1), for the policy `random`.
-    Raises: DarkpyError when the keys of the policy give no number.
+    Raises: DarkpyError when the keys of the policy give no finite rate.
     """
     try:
         if batch_num < net.burn_in:
@@ -179,7 +179,7 @@ def current_rate(net: NetSpec, batch_num: int, random: Callable[[], float]) -> f
     except ArithmeticError as error:
         raise DarkpyError(
             f"policy={net.policy} gives no learning rate at update {batch_num}: {error}",
-            hint="look at step, scale, gamma, power and max_batches in [net]",
+            hint="check step, scale, gamma, power and max_batches in [net]",
         ) from error
 
 

@@ -83,7 +83,7 @@ class ValidationReport:
 
     mean: mean average precision of a detector, accuracy of a classifier, mean IoU of masks, 0 to 1; else NaN.
     result: counts and precision of each class of a detector, else None. overlaps: pixels and IoU of each class of a
-        network of masks, else empty.
+        segmentation network, else empty.
     ema_mean: that of the averaged weights (`ema_alpha`), None without them.
     metric: name of the number by which the best weights are kept, value: this number, as messages show it.
     is_best: True if no earlier evaluation of the run beats it. is_ema_best: the averaged weights have it.

@@ -17,7 +17,7 @@ _HELD_LOCKS: set[int] = set()
 
 
 def _close_in_child() -> None:
-    """Close the locks in a forked process: a worker that outlives a killed training would go on holding them."""
+    """Close the locks in a forked process: a worker that outlives a killed training would keep holding them."""
     while _HELD_LOCKS:
         os.close(_HELD_LOCKS.pop())
 
@@ -30,8 +30,8 @@ if hasattr(os, "register_at_fork"):
 def locked(folder: Path, base: str) -> Iterator[None]:
     """Hold the lock of the checkpoints `base` in a folder for the time of a `with` block.
 
-    The kernel releases it however the process ends. Where it has no locks (Windows, some network file systems) there
-    is none.
+    The kernel releases it however the process ends. Where locks are not supported (Windows, some network file systems)
+    there is none.
     Raises: DarkpyError that names the process that holds it.
     """
     path = folder / f".{base}{LOCK_SUFFIX}"
@@ -44,7 +44,7 @@ def locked(folder: Path, base: str) -> Iterator[None]:
         yield
     finally:
         _HELD_LOCKS.discard(handle)
-        path.unlink(missing_ok=True)  # before the lock is released: a process that waits for it sees that it is gone
+        path.unlink(missing_ok=True)  # before the lock is released: a waiting process then finds it removed
         os.close(handle)
 
 
@@ -83,5 +83,5 @@ def _acquire(path: Path, base: str) -> int | None:
 
 
 def _warn(path: Path, error: OSError) -> None:
-    message = f"{path}: cannot be locked ({error.strerror or error}): take care that no other training writes here"
+    message = f"{path}: cannot be locked ({error.strerror or error}): make sure that no other training writes here"
     warnings.warn(message, DarkpyWarning, stacklevel=4)

@@ -33,7 +33,7 @@ TRAIN_LIST = "data/train.list"
 LABELS_LIST = "data/labels.list"
 NETWORK_KINDS = ("detector", "classifier", "segmenter", "isegmenter", "regressor", "tagger")
 """Kinds of networks, by darknet's commands: they learn boxes, classes, masks of classes, masks of instances, numbers,
-and several classes of an image."""
+and tags."""
 MASK_KINDS = ("segmenter", "isegmenter")
 
 
@@ -93,7 +93,7 @@ class Intervals:
 
     @classmethod
     def of_text(cls) -> Intervals:
-        """Return those of a network of characters. Source: pjreddie/darknet examples/rnn.c train_char_rnn"""
+        """Return those of a character-level network. Source: pjreddie/darknet examples/rnn.c train_char_rnn"""
         return cls(last=".backup", last_every=100, number=_multiples_of(10000))
 
     def names_due(self, report: UpdateReport) -> list[str]:
@@ -214,7 +214,7 @@ def backup_folder(data: DataFile) -> Path:
 
 
 def fingerprint(setup: TrainingSetup, trainer: Trainer, *, precision: str, draft: bool) -> dict[str, str]:
-    """Return everything that decides a training's numbers, by name, to see whether a resumed run is the same one.
+    """Return all settings that affect a training's results, by name, to check whether a resumed run is the same one.
 
     trainer: whose subdivisions may not be those of the cfg.
     """
@@ -248,7 +248,7 @@ def changed_settings(before: Mapping[str, str], now: Mapping[str, str]) -> tuple
             continue
         if name.startswith("layer "):
             changes.append(name)
-        elif old is None or new is None:  # a key that only one version of darkpy knows
+        elif old is None or new is None:  # a key that only one version of darkpy has
             continue
         elif name == "train list":
             counts = [text.rpartition(" ")[0] for text in (new, old)]

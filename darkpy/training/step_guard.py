@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 class StepGuard:
     """Accepts everything and observes nothing; subclasses refuse what would harm the weights.
 
-    The trainer takes a refused step back as if it had never been made. An accepted step is
-    exactly the step without a guard.
-    With several ranks all must answer the same.
+    The trainer undoes a refused step completely. An accepted step is exactly the step without a guard. All ranks must
+    return the same answer.
     """
 
     needs_snapshots = False
@@ -31,7 +30,7 @@ class StepGuard:
         self.trainer = trainer
 
     def state(self) -> Mapping[str, Sequence[float]]:
-        """Finite numbers that its answers depend on, by name, for the resume file."""
+        """Finite numbers that its decisions depend on, by name, for the resume file."""
         return {}
 
     def load_state(self, state: Mapping[str, Sequence[float]]) -> None:
@@ -49,4 +48,4 @@ class StepGuard:
         return True
 
     def end(self, report: StepReport) -> None:
-        """Called after the step, when a refused one is taken back. Raises: DarkpyError to end the run."""
+        """Called after the step, when a refused one is undone. Raises: DarkpyError to end the run."""

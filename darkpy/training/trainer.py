@@ -1,4 +1,4 @@
-"""The training step, top to bottom."""
+"""The training step."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from darkpy.weightfile import Header
 
 TRAINING_PRECISIONS = ("fp32", "bf16")
 CHANNELS_LAST_MIN_BFLOPS = 0.001
-"""Smaller networks gain nothing by it: their steps are all overhead."""
+"""Smaller networks do not gain: their steps are mostly overhead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """State of a trainer between two updates: everything that a minibatch changes before the weights change.
 
-    Weights, their EMA and the optimizer's state are not in it: only an update changes them, and after it there is no
-    way back. statistics: copies of batch norm's rolling means and variances, with the buffers they belong to.
+    Weights, their EMA and the optimizer's state are not in it: only an update changes them, which cannot be undone.
+    statistics: copies of batch norm's rolling means and variances, with the buffers they belong to.
     gradients: copies, in the order of the optimizer's parameters; None where they were not asked for.
     """
 
@@ -235,7 +235,7 @@ class Trainer:
     def rewind(self) -> bool:
         """Go back to the end of the last update, after an exception in the middle of the next one.
 
-        Returns: False if the exception came while the weights were changed: then some are new and some are not.
+        Returns: False if the exception came while the weights were changed: then only some are new.
         """
         if self.update_start is not None:
             self.restore(self.update_start)
@@ -314,8 +314,8 @@ def _statistics(network: Network) -> list[tuple[torch.nn.Module, str]]:
 def _lay_out(network: Network) -> Network:
     """Give every array memory of its own, and convolutions' weights the order they are fastest in.
 
-    Arrays read from a file are views of it until now, at any address. Networks so small that a step is all overhead
-    gain nothing, and keep darknet's order of summation.
+    Arrays read from a file are views of it until now, at any address. Very small networks do not gain, and keep
+    darknet's order of summation.
     """
     channels_last = _is_channels_last(network)
     for array in chain(network.parameters(), network.buffers()):

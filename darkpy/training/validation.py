@@ -33,7 +33,7 @@ class Evaluation:
 
     value: of the run's metric; larger is better.
     mean: mean average precision, top-1 accuracy or mean IoU, NaN of losses; name: which of them, for the chart.
-    result: counts and precision of each class of a detector. overlaps: pixels of each class of a network of masks.
+    result: counts and precision of each class of a detector. overlaps: pixels of each class of a segmentation network.
     """
 
     value: float

@@ -107,7 +107,7 @@ FAULTS = {
         image="40_5.png",
     ),
     "images of 0..255": Fault(
-        FIVE, "ActivationRange", "", "the images' numbers go from 0 to 25", change=lambda n, m: (m[0] * 255, m[1])
+        FIVE, "ActivationRange", "", "the images' values go from 0 to 25", change=lambda n, m: (m[0] * 255, m[1])
     ),
     "scales of 1e6": Fault(
         FIVE, "ActivationRange", "layer 1 [convolutional]", "its outputs go", filled("layers.1.scales", 1e6, WHOLE)

@@ -112,7 +112,7 @@ def test_loss_that_does_not_come_back_ends_the_run(loss: float, updates: int, tm
         if loss == 45.0:
             run(*[5.0] * 200)
         run(*[loss] * (updates - 1))
-        with pytest.raises(BadRunError, match="does not come back: the weights are ruined and not saved") as caught:
+        with pytest.raises(BadRunError, match="does not recover: the weights are ruined and not saved") as caught:
             run(loss)
         assert not caught.value.is_savable
 

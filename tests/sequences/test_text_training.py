@@ -138,7 +138,7 @@ def test_texts_that_a_network_cannot_read_are_refused(
 
 def test_a_network_without_a_distribution_of_symbols_is_refused() -> None:
     network = darkpy.load("[net]\ninputs=8\n[gru]\noutput=4\n", dialect="pjreddie")
-    with pytest.raises(DarkpyError, match="no network of characters"):
+    with pytest.raises(DarkpyError, match="not a character-level network"):
         next(generate(network, b"a", 1, temperature=1, random=CRandom(1)))
 
 

@@ -92,7 +92,7 @@ def test_anchors_three_times_too_large_are_found_before_and_in_a_training(tmp_pa
     path = re.escape(str(folder / "anchors_x3.cfg"))
     assert re.match(rf"layer 10 \[yolo\] {path}:\d+: anchors are 3\.\d times too large", findings.doctor)
     assert re.match(
-        rf"{path}:\d+: \[yolo\] layer 10, update \d: boxes overlap with the anchor that suits them best by",
+        rf"{path}:\d+: \[yolo\] layer 10, update \d: boxes overlap with their best anchor by",
         findings.monitor,
     )
 

@@ -34,9 +34,9 @@ class DetectionJob(NamedTuple):
 
 
 def open_network(job: DetectionJob) -> Any:
-    from darkpy.process import let_waiting_threads_sleep
+    from darkpy.process import limit_thread_spinning
 
-    let_waiting_threads_sleep()
+    limit_thread_spinning()
     import torch
 
     import darkpy

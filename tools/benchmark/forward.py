@@ -43,9 +43,9 @@ class ForwardJob(NamedTuple):
 
 
 def open_darkpy(job: ForwardJob) -> tuple[str, Run]:
-    from darkpy.process import keep_freed_memory, let_waiting_threads_sleep
+    from darkpy.process import keep_freed_memory, limit_thread_spinning
 
-    let_waiting_threads_sleep()  # as the command line does, and before torch is imported
+    limit_thread_spinning()  # as the command line does, and before torch is imported
     import torch
 
     import darkpy

@@ -11,7 +11,7 @@ import darkpy
 from darkpy.cli import console
 from darkpy.cli.options import CFG_PATH, Command, dialect_option, json_option, strict_option
 from darkpy.dialect import Dialect
-from darkpy.torchless import look
+from darkpy.torchless import run_without_torch
 
 SHOW_HELP = """Print the layers of a network with their sizes and costs, as darknet's table.
 
@@ -62,4 +62,4 @@ def show(cfg: Path, as_json: bool, frozen_layers: int, dialect: str | None, stri
         constraint_line = f"delta constraint: {delta_constraint(plan)}"
         return "\n".join((table(plan), training_line, dialect_line, constraint_line, *extensions))
 
-    console.echo(look(describe))
+    console.echo(run_without_torch(describe))

@@ -25,7 +25,7 @@ from darkpy.cli.options import (
 )
 from darkpy.errors import DarkpyError
 from darkpy.files import write_atomic
-from darkpy.torchless import look
+from darkpy.torchless import run_without_torch
 
 if TYPE_CHECKING:
     pass
@@ -82,7 +82,7 @@ def ops(cfg: Path, as_json: bool, dialect: str | None, strict: bool) -> None:
 
         return count_operations(darkpy.plan(cfg, dialect, strict=strict))
 
-    count = look(count_from_plan)
+    count = run_without_torch(count_from_plan)
     if as_json:
         console.echo(json.dumps({"operations": count}))
         return

@@ -1,8 +1,8 @@
 """Sampler of training data: the image that each sample shows, and the random numbers of its augmentation.
 
-Training reads an endless sequence of samples without epochs: each sample draws an image from the list. All that is
-random about a sample follows from the seed and its index, so that any worker can make any part of the sequence, in
-any order, and a resumed run continues it.
+Training reads an endless sequence of samples without epochs: each sample draws an image from the list. All randomness
+of a sample derives from the seed and its index, so that any worker can make any part of the sequence, in any order, and
+a resumed run continues it.
 
 Random sizes of the network's input.
 
@@ -46,7 +46,7 @@ class DarknetRandom(random.Random):
 
 
 class SampleRngs(NamedTuple):
-    """Random number generators of one sample, one for each thing that samples may have to share.
+    """Random number generators of one sample, one for each aspect that samples may share.
 
     steps: gets a description of each step of the augmentation; None where nothing reads them.
     """

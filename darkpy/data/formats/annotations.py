@@ -105,7 +105,7 @@ class ImportReport:
         return {description: locations for description, locations in self.losses.items() if locations}
 
     def check(self, hint: str) -> None:
-        """Raises: DarkpyError with all faults (up to what a person would read) when there are any."""
+        """Raises: DarkpyError with all faults (up to a readable number) when there are any."""
         if not self.faults:
             return
         faults = list(dict.fromkeys(self.faults))

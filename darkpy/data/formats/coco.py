@@ -91,7 +91,7 @@ def read_coco_splits(files: Sequence[Path], images: Path | None = None) -> Annot
 
 
 def _read_file(file: Path, images: Path | None, report: ImportReport, *, needs_images: bool) -> _CocoFile:
-    """Read a file, and add what is wrong with it to a report; the result counts only if that has no faults."""
+    """Read a file, and add its faults to a report; the result is valid only without faults."""
     try:
         listed, annotations, categories = _read(file)
     except DarkpyError as error:

@@ -45,7 +45,7 @@ _Item = tuple[int, str]
 class _YamlBlock:
     """Top-level key of a file, the text behind it, and the lines below it. number: its line in the file.
 
-    What is wrong is added to `faults`; the rest of the value is read all the same.
+    Errors are added to `faults`; the rest of the value is still read.
     """
 
     path: Path
@@ -169,7 +169,7 @@ class _YamlBlock:
 def read_data_yaml(path: Path, report: ImportReport) -> DataYaml:
     """Read a data.yaml; keys that do not describe the data set are skipped.
 
-    What uses more of YAML than data sets need, or contradicts itself, is a fault; the rest is read all the same.
+    More of YAML than data sets need, and contradictions, are faults; the rest is still read.
     Raises: DarkpyError when the file cannot be read.
     """
     blocks = _read_blocks(path, report.faults)

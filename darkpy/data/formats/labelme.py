@@ -86,7 +86,7 @@ def read_labelme(source: Path, images: Path | None = None) -> AnnotatedDataset:
 
 @dataclass(frozen=True, slots=True)
 class _LabelmeFile:
-    """A file of LabelMe; what is wrong with it is added to a report."""
+    """A file of LabelMe; its faults are added to a report."""
 
     path: Path
     content: Mapping[str, Any]

@@ -32,7 +32,7 @@ _OTHER_PLACE = "paths that do not exist as written are found beside the file tha
 
 @dataclass(slots=True)
 class YoloLayout:
-    """Images of a data set and what it says of their labels; what cannot be found or read is added to a report.
+    """Images of a data set and the location of their labels; files that cannot be found or read are added to a report.
 
     splits: images by split, `""` for all if there are no splits. hint: against the faults of the layout.
     """

@@ -16,8 +16,8 @@ from darkpy.files import ENCODING_HINT, find_by_tail, is_file, is_true, read_tex
 MAX_LIST_BYTES = 1 << 30  # 14 million images with paths of 70 letters
 MAX_SEARCHED_FOLDERS = 30
 MAX_TRIED_LINES = 20
-"""First lines of a list, by which it is told that the list was written elsewhere."""
-MAX_PATH_LENGTH = 4096  # Linux opens no longer ones
+"""First lines of a list, which show whether it was written elsewhere."""
+MAX_PATH_LENGTH = 4096  # longest path that Linux opens
 _LIST_HINT = "a list has one image path on each line"
 IMAGE_SUFFIXES = frozenset(
     f".{ending}"
@@ -148,7 +148,7 @@ def listed_folder(folder: Path, example: str) -> str:
 
 
 def require_listable(path: str | os.PathLike[str]) -> None:
-    """Raises: DarkpyError for a path that does not come back from a line of a list."""
+    """Raises: DarkpyError for a path that a line of a list cannot represent."""
     text = os.fspath(path)
     if text != text.strip() or any(letter in text for letter in "\r\n\0"):
         hint = "rename the file: lists have one path a line, without blanks around it"
@@ -235,7 +235,7 @@ def read_list_lines(path: Path) -> list[str]:
 
 
 def require_one_path(entry: str, place: str, folder: Path) -> None:
-    """Raises: DarkpyError for an entry of a list that is several paths, or a path and more, and no file's name.
+    """Raises: DarkpyError for an entry of a list that is several paths, or a path and more, and not a file's name.
 
     place: of the entry, for the message. folder: of the list.
     """

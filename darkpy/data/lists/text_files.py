@@ -128,7 +128,7 @@ FILE_KEYS = ("names", "labels", "map", "leaves", "tree", "train", "valid", "test
 KEYS_OF_OTHERS = {"val": "valid", "nc": "classes", "class": "classes"}
 """Keys of ultralytics' data.yaml, of which a likelier one has another meaning."""
 MIN_KEY_LIKENESS = 0.65
-"""Ratio of difflib from which a known key is suggested for one that nothing reads."""
+"""Ratio of difflib from which a known key is suggested for an unused one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,8 +120,8 @@ def read_image(path: Path, read: Callable[[BinaryIO], ReadT]) -> ReadT:
             head = file.read(_HEAD_BYTES)
             file.seek(0)
             return read(file)
-    # Broken or hostile bytes make decoders raise anything (struct.error, KeyError, zlib.error, MemoryError, ...);
-    # for the user all of it means that this file is bad.
+    # Damaged or hostile bytes make decoders raise anything (struct.error, KeyError, zlib.error, MemoryError, ...);
+    # to the user all of them mean that this file is damaged.
     except Exception as error:
         name, reason = str(path), explain(error, head)
         if isinstance(error, FileNotFoundError) and (address := _ADDRESS_PATTERN.fullmatch(name)):
@@ -133,7 +133,7 @@ def read_image(path: Path, read: Callable[[BinaryIO], ReadT]) -> ReadT:
 def find_max_pixels() -> int:
     """Return the largest number of pixels that an image may have: the environment's, else the default.
 
-    Raises:  ImageError when the environment holds no number.
+    Raises:  ImageError when the environment's value is not a number.
     """
     text = os.environ.get(MAX_PIXELS_VARIABLE)
     if text is None:

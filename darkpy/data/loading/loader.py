@@ -100,7 +100,7 @@ def load_batches(
                 bad.add(batch.problems)
             yield batch
     finally:
-        for process in processes:  # one that is suspended (SIGSTOP) would not see that it is to end
+        for process in processes:  # a suspended one (SIGSTOP) would not react to the request to end
             with suppress(OSError):
                 os.kill(process.pid, getattr(signal, "SIGCONT", 0))
         del batches
@@ -198,12 +198,12 @@ def _identity(batch: Any) -> Any:
 def _init_worker(_: int) -> None:
     """Ignore Ctrl-C and signals to the process group: the training process handles them and ends its workers.
 
-    A worker whose queue cannot pass on a batch ends: by default the batch is dropped and the training waits for ever.
+    A worker whose queue cannot pass on a batch ends: by default the batch is dropped and the training waits forever.
     """
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # the kernel sends a hangup to a suspended worker whose training has gone
+    # the kernel sends a hangup to a suspended worker whose training process has ended
     for number in (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         signal.signal(number, signal.SIG_DFL)
     sys.excepthook = _report_unless_orphaned
@@ -212,7 +212,7 @@ def _init_worker(_: int) -> None:
 
 
 def _report_unless_orphaned(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print an uncaught error, unless it says that the training, to which a thread passes a batch, has gone."""
+    """Print an uncaught error, unless the training process, to which a thread passes a batch, has ended."""
     if not isinstance(error, ConnectionError | EOFError):
         sys.__excepthook__(kind, error, trace)
 

@@ -131,7 +131,7 @@ def _check_heads(plan: Plan) -> Iterator[Finding]:
                 yield Finding(
                     name="normalizer-zero",
                     location=plan.locate(node.index, key),
-                    message=f"{key}=0: this part of the loss teaches nothing",
+                    message=f"{key}=0: this part of the loss has no effect",
                     hints=(f"{key}=1",),
                 )
     yield from _check_filters(plan)

@@ -1,6 +1,6 @@
-"""Images that are there twice: the same bytes, or the same image written anew.
+"""Duplicate images: the same bytes, or the same image re-encoded.
 
-Letters: N, M images; P numbers of a print.
+Letters: N, M images; P values of a fingerprint.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from darkpy.files import open_regular
 
-PRINT_SIDE_PX = 16
-"""Width and height of a print: small enough that compression and scaling do not show."""
+FINGERPRINT_SIDE_PX = 16
+"""Width and height of a fingerprint: small enough to be unaffected by compression and scaling."""
 MAX_DISTANCE_LEVELS, MAX_DISTANCE_SHARE = 5.0, 0.14
-"""Largest distance between two prints of one image: in steps of 255, and as a share of the image's contrast.
-Re-encoding an image as JPEG of quality 30, or at half its size, moves its print by less than 1, a drawing full of
+"""Largest distance between two fingerprints of one image: in steps of 255, and as a share of the image's contrast.
+Re-encoding an image as JPEG of quality 30, or at half its size, moves its fingerprint by less than 1, a drawing full of
 fine noise by 3. Of 364 images of blood smears one pair, of one field, is 3.3 apart (0.16 of its contrast), all
 others 9.6 and more."""
 _READ_BLOCK_BYTES = 2048
@@ -34,17 +34,17 @@ def file_digest(path: Path) -> bytes:
     return digest.digest()
 
 
-def image_print(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def image_fingerprint(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The image as SIDE x SIDE means of its colors: (P,) uint8, P = SIDE * SIDE * 3."""
     image = PIL.Image.fromarray(pixels_HWC if pixels_HWC.shape[2] == 3 else pixels_HWC[:, :, 0]).convert("RGB")
-    small_HWC = np.asarray(image.resize((PRINT_SIDE_PX, PRINT_SIDE_PX), PIL.Image.Resampling.BOX))
+    small_HWC = np.asarray(image.resize((FINGERPRINT_SIDE_PX, FINGERPRINT_SIDE_PX), PIL.Image.Resampling.BOX))
     return small_HWC.reshape(-1)
 
 
 def find_copies(
     ours_NP: NDArray[np.uint8], others_MP: NDArray[np.uint8], aspect_N: Sequence[float], aspect_M: Sequence[float]
 ) -> Iterator[tuple[int, int]]:
-    """Pairs (n, m) of which n's print is m's, to within what compression and scaling do; the nearest n of each m.
+    """Pairs (n, m) with equal fingerprints, to within the effect of compression and scaling; the nearest n of each m.
 
     aspect: width by height, which copies share.
     """

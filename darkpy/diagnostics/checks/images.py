@@ -1,6 +1,6 @@
 """Checks of each image and its labels, before a network sees them.
 
-Letters: N boxes; C color, H height, W width; P numbers of a print.
+Letters: N boxes; C color, H height, W width; P values of a fingerprint.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from darkpy.data.lists.labels import NOT_BY_LINE_PROBLEM, Labels, read_labels
 from darkpy.data.lists.paths import IMAGE_SUFFIXES, find_label, label_nearby
 from darkpy.data.lists.text_files import DataFile, read_names
 from darkpy.data.loading.images import load_image
-from darkpy.diagnostics.checks.duplicate_images import file_digest, image_print
+from darkpy.diagnostics.checks.duplicate_images import file_digest, image_fingerprint
 from darkpy.diagnostics.checks.masks import inspect_masks
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError, ImageError
@@ -59,7 +59,7 @@ class InspectedImage:
     w: int
     h: int
     digest: bytes
-    print_P: NDArray[np.uint8] | None
+    fingerprint_P: NDArray[np.uint8] | None
     boxes_N5: Tensor
     label: str | None
     lines: tuple[int, ...]
@@ -88,12 +88,12 @@ class Inspector:
     def inspect(self, path: str) -> InspectedImage:
         findings: list[Finding] = []
         w = h = 0
-        digest, print_P = b"", None
+        digest, fingerprint_P = b"", None
         try:
             digest = file_digest(Path(path))
             pixels_HWC = load_image(path, channels=self.channels).pixels_HWC
             h, w = pixels_HWC.shape[:2]
-            print_P = image_print(pixels_HWC)
+            fingerprint_P = image_fingerprint(pixels_HWC)
         except OSError as error:
             text, hint = f"cannot be read: {error.strerror or error}", "put the file there, or remove it from the list"
             if nearby := _same_name(path):
@@ -111,7 +111,7 @@ class Inspector:
         label, labels = self._labels(path, findings)
         if label is not None and self.augment_config is not None:
             findings += check_boxes(label, labels, self.augment_config, (w, h), (self.net_w, self.net_h))
-        return InspectedImage(path, w, h, digest, print_P, labels.boxes_N5, label, labels.lines, tuple(findings))
+        return InspectedImage(path, w, h, digest, fingerprint_P, labels.boxes_N5, label, labels.lines, tuple(findings))
 
     def _labels(self, path: str, findings: list[Finding]) -> tuple[str | None, Labels]:
         none = Labels(torch.zeros(0, 5), ())

@@ -1,6 +1,6 @@
 """Checks of a data set as a whole: its lists, names and classes, and images that are in two lists.
 
-Letters: N, M images; P numbers of a print; K classes.
+Letters: N, M images; P values of a fingerprint; K classes.
 
 Checks of all label files together, for mistakes that every one of them has.
 
@@ -25,7 +25,7 @@ from darkpy.data.lists.labels import LabelTable, read_label_table
 from darkpy.data.lists.paths import listed_folder, read_image_list
 from darkpy.data.lists.text_files import DataFile, blank_lines_text, read_names
 from darkpy.data.loading.datasets import DetectionData
-from darkpy.diagnostics.checks.duplicate_images import PRINT_SIDE_PX, find_copies
+from darkpy.diagnostics.checks.duplicate_images import FINGERPRINT_SIDE_PX, find_copies
 from darkpy.diagnostics.checks.images import InspectedImage
 from darkpy.errors import DarkpyError
 from darkpy.finding import Cause, Finding, Location, Remedy, Severity, data_finding
@@ -36,7 +36,7 @@ MAX_EMPTY_FRAC = 0.5
 MAX_CLASS_RATIO = 100
 """Objects of the most frequent class for one of the rarest, above which a note is made."""
 MIN_VALID_OBJECTS, MIN_VALID_RATIO = 5, 4
-"""Objects of a class in the validation list below which its AP says little; how many times as many another class has
+"""Objects of a class in the validation list below which its AP is noise; how many times as many another class has
 where that is a defect of the split and not of a small list."""
 MAX_NAMES_SHOWN = 10
 
@@ -88,7 +88,7 @@ def check_names(data: DataFile, classes: int, heads: str) -> Iterator[Finding]:
 
 
 def check_valid_counts(images: Sequence[InspectedImage], names: Sequence[str], place: str) -> Iterator[Finding]:
-    """Find classes with so few objects in the validation list that their AP, a part of the mean, is chance."""
+    """Find classes with so few objects in the validation list that their AP, a part of the mean, is noise."""
     boxes = torch.cat([torch.zeros(0, 5), *(image.boxes_N5 for image in images)])
     if not len(boxes):
         return
@@ -98,7 +98,7 @@ def check_valid_counts(images: Sequence[InspectedImage], names: Sequence[str], p
         more = f" and {len(rare) - MAX_NAMES_SHOWN} more" if len(rare) > MAX_NAMES_SHOWN else ""
         text = f"{len(rare)} of {len(names)} classes have hardly any object: {', '.join(rare[:MAX_NAMES_SHOWN])}{more};"
         hint = "more images of these classes in valid="
-        finding = data_finding("valid-rare", Location(place), f"{text} their AP is chance, and a part of mAP", hint)
+        finding = data_finding("valid-rare", Location(place), f"{text} their AP is noise, and a part of mAP", hint)
         is_small = most < MIN_VALID_OBJECTS * MIN_VALID_RATIO  # the whole list is
         yield replace(finding, severity=Severity.NOTE) if is_small else finding
 
@@ -173,9 +173,8 @@ def check_leaks(
             rest.append(image)
     ours = [image for image in train if _is_comparable(image)]
     others = [image for image in rest if _is_comparable(image)]
-    pairs = find_copies(
-        _prints(ours), _prints(others), *([image.w / image.h for image in images] for images in (ours, others))
-    )
+    aspects = ([image.w / image.h for image in images] for images in (ours, others))
+    pairs = find_copies(_fingerprints(ours), _fingerprints(others), *aspects)
     for index, other in pairs:
         text = f"shows the same image as {ours[index].path} of {lists[0]}"
         yield data_finding("leak", Location(others[other].path), text, f"remove it from {lists[1]}")
@@ -183,18 +182,19 @@ def check_leaks(
 
 def _is_comparable(image: InspectedImage) -> bool:
     """True if the image is large enough: compression changes small ones too much, and they are too much alike."""
-    return image.print_P is not None and min(image.w, image.h) >= 4 * PRINT_SIDE_PX
+    return image.fingerprint_P is not None and min(image.w, image.h) >= 4 * FINGERPRINT_SIDE_PX
 
 
-def _prints(images: Sequence[InspectedImage]) -> np.ndarray:
-    return np.stack([image.print_P for image in images if image.print_P is not None]) if images else np.zeros((0, 0))
+def _fingerprints(images: Sequence[InspectedImage]) -> np.ndarray:
+    fingerprints = [image.fingerprint_P for image in images if image.fingerprint_P is not None]
+    return np.stack(fingerprints) if images else np.zeros((0, 0))
 
 
 FINDING_NAME = "labels-unusable"
 MAX_FILES = 2000
 """Label files that are read first: spread over the list, they show a systematic mistake."""
 MIN_CORNER_BOXES = 5
-"""Boxes over the image's edge that tell corners from centers: centers have hardly any."""
+"""Boxes over the image's edge that distinguish corners from centers: centers have hardly any."""
 MIN_CORNER_FRAC = 0.01
 """The same as a fraction of all boxes."""
 EDGE_TOLERANCE_FRAC = 0.02

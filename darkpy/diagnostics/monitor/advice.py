@@ -25,7 +25,7 @@ from darkpy.finding import CfgEdit, Finding, Remedy
 
 USUAL_STEP_RATIO = 0.003
 """Ratio of rate times gradient to weights, at the start of a run with momentum .9, at which networks learn well. Runs
-that learn have .0001 to .06 in their worst layer; runs that were lost had .09 and more."""
+that learn have .0001 to .06 in their worst layer; runs that failed had .09 and more."""
 USUAL_MOMENTUM, MAX_MOMENTUM = 0.9, 0.99
 USUAL_DECAY, MAX_DECAY = 0.0005, 0.01
 MIN_CLIPPED_FRAC = 0.002
@@ -116,7 +116,7 @@ class Evidence:
 
 
 def advise(finding: Finding, evidence: Evidence) -> Finding:
-    """Add the remedies for a finding of the monitor, unless images are its cause; hints on what to look at follow."""
+    """Add the remedies for a finding of the monitor, unless images are its cause; hints without edits follow."""
     prescribe = _REMEDIES_OF_FINDING.get(finding.name)
     if prescribe is None or finding.paths:
         return finding
@@ -145,7 +145,7 @@ def lower_rate(evidence: Evidence) -> Iterator[Remedy]:
     if usual <= rate / 2:
         target = usual
         times = f"{rate / usual:.0f}" if rate < 1e6 * usual else f"{rate / usual:.0e}"
-        reason = f"at {rate:.4g} steps are {times} times as large, beside the weights, as in runs that learn"
+        reason = f"at {rate:.4g} steps are {times} times as large, relative to the weights, as in runs that learn"
     values = {"learning_rate": round_down(net.learning_rate * target / peak)} if peak > 0 else {}
     if evidence.norm > 0 and math.isfinite(evidence.norm) and not 0 < net.grad_clip_norm <= evidence.norm:
         values["grad_clip_norm"] = -round_down(-evidence.norm)
@@ -191,7 +191,7 @@ def normalize(evidence: Evidence) -> Iterator[Remedy]:
 
 
 def hidden_layers(plan: Plan) -> list[Node]:
-    """Layers with weights whose outputs reach others with weights: all but those right before a loss."""
+    """Layers with weights whose outputs reach others with weights: all but those directly before a loss."""
     reached: set[int] = set()
     hidden: list[Node] = []
     for node in reversed(plan.nodes):

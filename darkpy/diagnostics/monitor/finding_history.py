@@ -17,7 +17,7 @@ PAST_NORMS = 100
 FRESH_UPDATES = 3
 """Updates for which a layer counts as fresh after it was frozen."""
 MAX_REPORTS = 5
-"""Findings of one symptom within its `repeat_updates`; more of them carry no news."""
+"""Findings of one symptom within its `repeat_updates`; more of them add no information."""
 LOGGED_NET_KEYS = (
     "batch", "subdivisions", "width", "height", "channels", "learning_rate", "momentum", "decay", "policy", "burn_in",
     "power", "steps", "scales", "max_batches", "adam", "constrain", "grad_clip_norm", "grad_clip_value",

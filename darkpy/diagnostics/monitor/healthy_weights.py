@@ -20,12 +20,12 @@ HEALTHY_SUFFIX = "_healthy.weights"
 COPY_EVERY_UPDATES = 100
 """Updates between two copies of the weights. A copy counts as healthy when the next one is taken without a symptom."""
 EXPLODED_FACTOR, EXPLODED_UPDATES = 1e4, 5
-"""Losses in a row, in multiples of the first one, that end a run: they have never come back."""
+"""Losses in a row, in multiples of the first one, that end a run: no run has recovered from them."""
 RISEN_FACTOR, DIVERGED_FACTOR, RISEN_UPDATES = 100.0, 2.0, 200
 """Updates in a row that end a run: their average loss is so many times the first loss, or it is diverging and so many
 times the first average."""
 MIN_FIRST_LOSS = 1.0
-"""First losses below it are taken for it: a minibatch without objects may have almost none."""
+"""Minimum of the first loss: a minibatch without objects may have almost none."""
 MAX_RISE_AT_COPY, MAX_RISE_AT_PROOF = 2.0, 3.0
 """Rise of the average loss over its lowest value up to which weights are copied, and up to which a copy is healthy."""
 MAX_HEALTHY_WEIGHT = 1e6
@@ -73,7 +73,7 @@ class HealthyWeights:
         self._risen_updates = self._risen_updates + 1 if is_lost else 0
         if self._exploded_updates >= EXPLODED_UPDATES or self._risen_updates >= RISEN_UPDATES:
             raise BadRunError(
-                f"update {n}: the loss is {report.loss:.4g}, {first_loss:.4g} at the start, and does not come back: the"
+                f"update {n}: the loss is {report.loss:.4g}, {first_loss:.4g} at the start, and does not recover: the"
                 " weights are ruined and not saved, the run ends",
                 hint=None,
                 is_savable=False,

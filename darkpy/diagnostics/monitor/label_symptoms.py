@@ -54,7 +54,7 @@ def has_boxes(plan: Plan, truth: Tensor) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BadLabel(Symptom):
-    """A label that no head can learn: a box outside its image or without area, a class that there is not.
+    """A label that no head can learn: a box outside its image or without area, a class that does not exist.
 
     margin: by which a center may lie outside, in widths of the image: rounding.
     largest: width and height, in those of the image; a box may go beyond its edges, not far.
@@ -70,7 +70,7 @@ class BadLabel(Symptom):
     largest: float = 2.0
 
     def found(self, plan: Plan, kept: RecordedBatch) -> list[tuple[int, str]]:
-        """The image and a text for each bad row. Rows with x == 0 are none."""
+        """The image and a text for each bad row. Rows with x == 0 are skipped."""
         if not has_boxes(plan, kept.truth):
             return []
         truth_BTE: Any = kept.truth.numpy()

@@ -17,7 +17,7 @@ from darkpy.finding import Cause, Finding
 from darkpy.layers.loss import LossSpec
 
 EARLY_LOSSES = 3
-"""Losses without which nothing is known of what is usual."""
+"""Losses needed to know the usual level."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +70,7 @@ class RuinedWeights(Symptom):
     """
 
     cause: ClassVar[Cause] = Cause.RATES
-    hints: ClassVar[tuple[str, ...]] = ("go on from weights of before, these cannot be repaired",)
+    hints: ClassVar[tuple[str, ...]] = ("continue from earlier weights, these cannot be repaired",)
 
     largest: float = MAX_WEIGHT
     share: float = 0.5
@@ -96,12 +96,10 @@ class RuinedWeights(Symptom):
 class LossSpike(Symptom):
     """The loss of a minibatch jumps far above all of the last ones.
 
-    times: how many times the largest of the last `window` losses. The largest of a hundred is seldom outdone by half;
-        an image that is ten times as bad as a hundred others together is no image like them.
-    least: losses without which little is known of what is usual: until then `early_times` counts, from the third loss
-        on. A loss below the median of the first so many is no spike either: what has been learned well may be forgotten
-        for a moment.
-    in_a_row: spikes after which it is not the images but the weights; then minibatches pass again.
+    times: factor over the largest of the last `window` losses, which healthy runs seldom exceed by half.
+    least: losses needed to know the usual level: until then `early_times` applies, from the third loss on. A loss below
+        the median of these first losses is no spike, either: a well-trained network may be worse for a moment.
+    in_a_row: spikes after which the weights are the cause, not the images; then minibatches are accepted again.
     """
 
     cause: ClassVar[Cause] = Cause.RATES
@@ -115,15 +113,14 @@ class LossSpike(Symptom):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Diverging(Symptom):
-    """The average loss rises step by step to many times its lowest: no image is to blame, the updates are.
+    """The average loss rises step by step to many times its minimum: the updates are the cause, not an image.
 
-    times: above the lowest average. Random sizes, mosaics and a burn-in that ends move it, not fivefold.
-    share: of the first average, below which it may do so: what has been learned to the last image is soon a little
-        wrong again.
+    times: factor over the lowest average. Random sizes, mosaics and the end of a burn-in move it by less than 5.
+    share: of the first average, below which the factor is ignored: an overfitted network soon gets a little worse.
     """
 
     hints: ClassVar[tuple[str, ...]] = (
-        "labels that contradict each other: darkpy doctor CFG DATA WEIGHTS, with weights from before",
+        "labels that contradict each other: darkpy doctor CFG DATA WEIGHTS, with earlier weights",
     )
 
     repeat_updates: ClassVar[int] = 25
@@ -144,12 +141,12 @@ class Diverging(Symptom):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StandingLoss(Symptom):
-    """The loss does not move: a classifier's stands at ln(classes), that of equal scores; a detector finds no object.
+    """The loss is stuck: a classifier's at ln(classes), that of equal scores; a detector finds no object.
 
-    updates: after the burn-in, that must show it; for classifiers at least as many as there are classes. A detector's
-        loss is compared with that of as many updates before.
-    margin: of the loss, within which it stands. objectness: where objects are, above which a detector has learned.
-    step_ratio: rate times gradient over weights, below which nothing moves, at a rate that is still high.
+    updates: number after the burn-in over which it is stuck; for classifiers at least the number of classes. A
+        detector's loss is compared with that of as many updates before.
+    margin: relative change of a stuck loss. objectness: mean at objects, above which a detector has learned.
+    step_ratio: rate times gradient over weights, below which nothing is learned, at a rate that is still high.
     """
 
     cause: ClassVar[Cause] = Cause.RATES
@@ -172,14 +169,14 @@ class StandingLoss(Symptom):
             loss, guess = sum(losses[-count:]) / count, math.log(classes)
             if len(losses) >= count and abs(loss - guess) < self.margin * guess:
                 text = (
-                    f"the loss stands at {loss:.4g}, which is ln({classes}): all {classes} classes are equally likely"
+                    f"the loss is stuck at {loss:.4g}, which is ln({classes}): all {classes} classes are equally likely"
                 )
                 yield self.at(update, None, f"{text} to the network")
         elif len(losses) >= 2 * self.updates and (update.objectness < self.objectness or self._is_idle(update)):
             before = sum(losses[-2 * self.updates : -self.updates]) / self.updates
             loss = sum(losses[-self.updates :]) / self.updates
             if abs(loss - before) < self.margin * before:
-                text = f"the loss stands at {loss:.4g}, it was {before:.4g} {self.updates} updates ago"
+                text = f"the loss is stuck at {loss:.4g}, it was {before:.4g} {self.updates} updates ago"
                 yield self.at(update, None, f"{text}; objects have an objectness of {update.objectness:.2g}")
 
     def _is_idle(self, update: ObservedUpdate) -> bool:
@@ -240,7 +237,7 @@ class LossHistory:
         if root_cause is None or not root_cause.samples:
             return text
         if not self.blames_images(loss, root_cause):
-            return f"{text}; all images are about as bad, which the last updates did"
+            return f"{text}; all images are about as bad, because of the last updates"
         worst = root_cause.samples[0]
         others = median(sample.loss for sample in root_cause.samples)
         return f"{text}; the worst image is {worst.name} ({worst.loss:.4g}, the median {others:.4g})"

@@ -114,7 +114,7 @@ class Monitor(StepGuard):
         self.listeners: list[FindingListener] = [on_finding] if on_finding is not None else []
         self.findings: list[Finding] = []
         self.loss_history = LossHistory(spike or LossSpike())
-        if trainer is not None:  # the form of an earlier release
+        if trainer is not None:  # the signature of an earlier release
             text = "Monitor(trainer, folder) is now Trainer(network, monitor=Monitor(folder))"
             warnings.warn(text, DeprecationWarning, stacklevel=2)
             trainer.monitor = self
@@ -298,8 +298,8 @@ class Monitor(StepGuard):
             self.loss_history.gave_up = False
             symptom = self.loss_history.symptom
             message = (
-                f"the loss stays at {loss:.4g} after {symptom.in_a_row} refused minibatches: it is not the images but"
-                " the weights; minibatches pass again"
+                f"the loss stays at {loss:.4g} after {symptom.in_a_row} refused minibatches: the weights are the cause,"
+                " not the images; minibatches are accepted again"
             )
             self._emit(symptom.finding(plan, trainer.batch_num, None, message))
 

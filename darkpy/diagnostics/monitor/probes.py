@@ -19,7 +19,7 @@ from darkpy.ops.norms import NORM_EPS
 from darkpy.training.trainer import Trainer
 
 MAX_OUTPUTS = 1 << 16
-"""Outputs of a layer that are measured, or those of one image: of a large map one image says as much."""
+"""Outputs of a layer that are measured, or those of one image: one image of a large map is enough."""
 DEAD_OUTPUTS = 1000
 """Consecutive equal outputs of a dead unit: for a map one measurement, for [connected] many."""
 DEAD_MEASUREMENTS = 3
@@ -48,7 +48,7 @@ class LayerProbes:
         self.network = trainer.network
         self._handles: list[RemovableHandle] = []
         self._figures: list[Figure] = []
-        self._still: dict[int, Tensor] = {}  # for how many outputs each unit has been still
+        self._still: dict[int, Tensor] = {}  # for how many outputs each unit has been constant
 
     def attach(self, x_BCHW: Tensor) -> None:
         pixels = _some(x_BCHW)
@@ -122,10 +122,10 @@ class ArrayProbes:
         self.trainer = trainer
 
     def gradients(self) -> tuple[list[tuple[int, bool]], Tensor]:
-        """The gradients of the update that is prepared, and those that are put off.
+        """The gradients of the prepared update, and the deferred ones.
 
-        Returns: of each its layer (-1 for what is put off) and whether it is one of weights that decay; and (1 + N,),
-            the largest number of any that is not put off, and the 2-norm of each.
+        Returns: of each its layer (-1 for deferred ones) and whether it is one of weights that decay; and (1 + N,),
+            the largest value of any that is not deferred, and the 2-norm of each.
         """
         optimizer = self.trainer.optimizer
         owners: list[tuple[int, bool]] = []
@@ -157,7 +157,7 @@ class ArrayProbes:
         return [Figure(*owner, norm) for owner, norm in zip(owners, _norms(arrays), strict=True)]
 
     def steps(self) -> list[Figure]:
-        """The norms of what the last update added to those that took part in it."""
+        """The norms of the last update of the parameters that took part in it."""
         optimizer = self.trainer.optimizer
         groups = [group for group in optimizer.active_groups if group["is_decayed"]]
         owners = [group["node"].index for group in groups for _ in group["params"]]
@@ -175,7 +175,7 @@ def _largest(arrays: list[Tensor]) -> Tensor:
     """Largest absolute value of all arrays."""
     if arrays[0].device.type != "cpu":
         return torch.stack(list(torch._foreach_norm(arrays, math.inf))).max()
-    # on a CPU torch's own takes ten times as long, and small arrays are as dear as large ones
+    # on a CPU torch's own takes ten times as long, and small arrays take as long as large ones
     parts = []
     for array in arrays:
         if array.numel() > SMALL_ARRAY_NUMBERS:

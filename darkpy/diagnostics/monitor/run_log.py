@@ -1,8 +1,8 @@
 """A run's log beside its checkpoints: `BASE.health.jsonl`, one line of JSON for each thing that was seen.
 
-A line has a `kind`. `run` begins a run, or its going on: the cfg, its [net], the layers. `update` tells of one update,
-and of every layer where the layers were inspected; `map` of the mean average precision after one, `finding` of what is
-wrong. Lines are only ever added, each with one call: a run that is killed leaves whole lines, except perhaps the last.
+A line has a `kind`. `run` starts or continues a run: the cfg, its [net], the layers. `update` describes an update, and
+every layer where the layers were inspected; `map` has the mean average precision after one, `finding` a problem.
+Lines are only ever added, each with one call: a run that is killed leaves whole lines, except perhaps the last.
 Non-finite numbers are "nan", "inf" or "-inf", because JSON has none; null is a layer without this figure.
 
 Writer of the log of a run, line by line.
@@ -188,7 +188,7 @@ class LogReader:
         parsed = _parse(record)
         if isinstance(parsed, LoggedRun):
             self._starts.append(parsed)
-            # what came after the checkpoint from which it goes on has not been
+            # updates after the checkpoint from which the run continues are undone
             self._updates = {n: update for n, update in self._updates.items() if n <= parsed.batch_num}
             self._maps = {n: mean for n, mean in self._maps.items() if n <= parsed.batch_num}
         elif isinstance(parsed, UpdateReport) and parsed.refused:
@@ -333,7 +333,7 @@ _UPDATE_FIELDS = ("batch_num", "seen", "images", "loss", "average", "rate", "nor
 
 
 class LogWriter:
-    """Adds lines to a log. A line that cannot be written is lost, with one warning: the training matters more.
+    """Adds lines to a log. A line that cannot be written is lost, with one warning: the training continues.
 
     Raises: DarkpyError when the file cannot be opened.
     """
@@ -359,7 +359,7 @@ class LogWriter:
         self._add("run", {"format": LOG_FORMAT, **asdict(run)})
 
     def update(self, update: UpdateReport) -> None:
-        # a run has many of these lines: they are made by hand, and what is as usual is left out
+        # a run has many of these lines: they are formatted by hand, and default values are left out
         numbers = [f'"{name}":{_text(getattr(update, name))}' for name in _UPDATE_FIELDS]
         if not math.isnan(update.largest):
             numbers.append(f'"largest":{_text(update.largest)}')
@@ -392,7 +392,7 @@ class LogWriter:
 
     def _write(self, line: str) -> None:
         """Append a line with one system call, so that it is complete."""
-        # what a full disk has cut off must not spoil the next line
+        # a line cut off by a full disk must not corrupt the next one
         data = f"{chr(10) * self._is_torn}{line}\n".encode()
         try:
             self._is_torn = os.write(self._stream, data) < len(data)

@@ -115,14 +115,14 @@ class Symptom:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeadUnits(Symptom):
-    """Units put out the same number whatever they see: nothing is learned through them any more.
+    """Units have a constant output for all inputs: nothing is learned through them any more.
 
     share: of a layer's units. Some die in every network with relu; with half of them gone the layer is too narrow.
     """
 
     needs_figures: ClassVar[bool] = True
     hints: ClassVar[tuple[str, ...]] = (
-        "weights from before they died: units seldom come back",
+        "weights from before they died: units seldom recover",
         "biases far below 0 in the weights that the run starts from",
     )
 
@@ -131,7 +131,7 @@ class DeadUnits(Symptom):
     def findings(self, update: ObservedUpdate) -> Iterator[Finding]:
         for index, share in update.row("dead").items():
             if share > self.share:
-                yield self.at(update, index, f"{share:.0%} of its units put out one number whatever they see")
+                yield self.at(update, index, f"{share:.0%} of its units are dead: their output is constant")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,7 +154,7 @@ class ActivationRange(Symptom):
         for index in low:
             largest = self.largest_input if index == INPUT_INDEX else self.largest
             if max(-low[index], high[index]) > largest:
-                what = "the images' numbers" if index == INPUT_INDEX else "its outputs"
+                what = "the images' values" if index == INPUT_INDEX else "its outputs"
                 yield self.at(
                     update,
                     None if index == INPUT_INDEX else index,
@@ -164,16 +164,16 @@ class ActivationRange(Symptom):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VarianceCollapse(Symptom):
-    """Channels under batch norm are as good as constant: their noise is blown up to the size of a signal.
+    """Channels before batch norm are almost constant: their noise is amplified to the size of a signal.
 
     Its variance is smaller than the 1e-5 that batch norm adds to it before it divides.
     share: of a layer's channels. Networks of the zoo that have been trained for long have up to 3 of 10.
-    minibatches: from which on a rolling variance, which starts at 0 and moves by a hundredth, tells of the channel.
+    minibatches: number after which a rolling variance, which starts at 0 and moves by a hundredth, is meaningful.
     """
 
     needs_figures: ClassVar[bool] = True
     hints: ClassVar[tuple[str, ...]] = (
-        "images, or parts of them, that are all alike",
+        "images, or parts of them, that are all identical",
         "channels whose scales or weights are 0 in the weights that the run starts from",
     )
 
@@ -217,7 +217,7 @@ class FrozenNorm(Symptom):
 class AnchorMismatch(Symptom):
     """The boxes of the data have other sizes than the anchors: few are matched, and those with large deltas.
 
-    overlap: of a box and the anchor that suits it best, on average. k-means reaches 0.6 and more with 9 anchors;
+    overlap: mean IoU of a box and its best anchor. k-means reaches 0.6 and more with 9 anchors;
         anchors that are 1.7 times too large in both directions reach 0.35.
     """
 
@@ -231,11 +231,11 @@ class AnchorMismatch(Symptom):
     def findings(self, update: ObservedUpdate) -> Iterator[Finding]:
         if update.overlap is not None and update.overlap < self.overlap:
             heads = [node.index for node in update.plan.nodes if isinstance(node.spec, HeadSpec)]
-            text = f"boxes overlap with the anchor that suits them best by {update.overlap:.0%} on average"
+            text = f"boxes overlap with their best anchor by {update.overlap:.0%} on average"
             yield self.at(update, heads[0] if heads else None, f"{text}: the anchors are of other sizes")
 
 
-_LEAST_PAST = 20  # updates without which nothing is known of what is usual
+_LEAST_PAST = 20  # updates needed to know the usual norm
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -272,10 +272,10 @@ class Exploding(Symptom):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Vanishing(Symptom):
-    """Nearly nothing of the gradient comes through to a layer: it stays as it was initialized.
+    """The gradient hardly reaches a layer: it stays as it was initialized.
 
-    ratio: how much smaller, beside its weights, a layer's gradient is than the largest one. Layers of networks that
-        learn differ by up to 10000 times; below a millionth the largest layer's steps move it by less than rounding.
+    ratio: of a layer's gradient, relative to its weights, to the largest one. Layers of networks that learn differ by
+        up to 10000 times; below a millionth the largest layer's steps move it by less than rounding.
     """
 
     needs_figures: ClassVar[bool] = True
@@ -293,15 +293,15 @@ class Vanishing(Symptom):
                 yield self.at(
                     update,
                     index,
-                    f"its gradient, beside its weights, is {step_ratio / largest:.1g} of the largest layer's",
+                    f"its gradient, relative to its weights, is {step_ratio / largest:.1g} of the largest layer's",
                 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClampSaturated(Symptom):
-    """The delta constraint clamps most of what passes it: of the gradient little but the sign is left.
+    """The delta constraint clamps most deltas: little of the gradient but its sign is left.
 
-    share: of the deltas at a layer that lie beyond the bound. The constraint is there for the few that are far out.
+    share: of the deltas at a layer that exceed the bound. The constraint is meant for a few outliers.
     """
 
     needs_figures: ClassVar[bool] = True
@@ -323,8 +323,8 @@ class ClampSaturated(Symptom):
 class StuckRate(Symptom):
     """Updates change nothing: the rate is 0, or so small that float32 rounds the steps away.
 
-    ratio: of a step to the weights. Half the distance between two float32 numbers, 6e-8, is what rounding swallows.
-    settled: updates before gradients are judged; dead units, which may be the cause, are known by then.
+    ratio: of a step to the weights. Rounding drops up to half the distance between two float32 numbers, 6e-8.
+    settled: updates before gradients are checked; dead units, which may be the cause, are known by then.
     """
 
     needs_figures: ClassVar[bool] = True
@@ -350,16 +350,16 @@ class StuckRate(Symptom):
             yield self.at(update, None, f"at rate {update.rate:.3g} the largest step of any layer is {size}")
         elif ratios[1] < self.ratio and len(update.past) >= self.settled:
             text = f"rate x gradient is at most {ratios[1]:.1g} of the weights of any layer"
-            yield self.at(update, None, f"{text}: " + ("decay alone moves them" if update.norm else "all are frozen"))
+            yield self.at(update, None, f"{text}: " + ("only decay changes them" if update.norm else "all are frozen"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OverfitHead(Symptom):
-    """Layers that were frozen begin to learn, and get a gradient for which they are not ready.
+    """Frozen layers begin to learn with a large gradient.
 
-    What was trained alone before, the head mostly, has adapted to them as they were; and the gradients of an update
-    that was put off by dont_update= or burnin_update= have piled up.
-    times: how many times the median until then the norm of all gradients is.
+    The layers trained before, the head mostly, have adapted to them; and the gradients of updates deferred by
+    dont_update= or burnin_update= have accumulated.
+    times: factor of the norm of all gradients over its median until then.
     """
 
     hints: ClassVar[tuple[str, ...]] = ("a learning_rate= below 1 in the sections that begin to learn",)

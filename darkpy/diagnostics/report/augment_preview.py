@@ -1,4 +1,4 @@
-"""Preview of a training's samples: images as the network sees them, with their targets and how they were made.
+"""Preview of a training's samples: augmented images, with their targets and augmentation steps.
 
 Letters: C color, H height, W width; N boxes, S cells of a grid.
 """
@@ -158,7 +158,7 @@ def preview_figure(sample: PreviewSample) -> str:
 
 def preview_page(figures: Sequence[str], setup: TrainingSetup, seed: int) -> str:
     """Return the figures of samples as one HTML page, without scripts and other files."""
-    title = f"{Path(setup.plan.file).name}: images as the network sees them"
+    title = f"{Path(setup.plan.file).name}: augmented images"
     intro = f"{len(setup.paths)} images of {setup.data.path}; {setup.plan.dialect}; seed {seed}"
     header = f'<header><h1>{html_text(title)}</h1><p class="muted">{html_text(intro)}</p></header>'
     samples = f'<div class="samples">{"".join(figures)}</div>'

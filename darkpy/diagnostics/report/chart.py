@@ -1,4 +1,4 @@
-"""Chart of a training that grows while it runs: the average loss, and what validations find, such as the mAP."""
+"""Chart of a training, updated while it runs: the average loss, and validation metrics such as the mAP."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LOSS_COLOR, MAP_COLOR, EMA_COLOR = "first", "second", "third"
 
 
 class Chart:
-    """Collects the loss and the validations of a run, and draws them to a PNG again and again.
+    """Collects the loss and the validations of a run, and redraws them to a PNG.
 
     history: the log of the updates before.
     Source: AlexeyAB/darknet src/detector.c train_detector, src/image_opencv.cpp draw_train_loss

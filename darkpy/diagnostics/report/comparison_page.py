@@ -1,4 +1,4 @@
-"""Page of two evaluations side by side."""
+"""Page that compares two evaluations."""
 
 from __future__ import annotations
 

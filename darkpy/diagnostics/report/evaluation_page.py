@@ -1,4 +1,4 @@
-"""Page of a detector's evaluation: one HTML file that shows why the detector is bad.
+"""Page of a detector's evaluation: one HTML file that explains its errors.
 
 Names and paths are not trusted: all text is escaped.
 """
@@ -339,7 +339,7 @@ def calibration_section(calibration: Calibration) -> str:
     kind = "too high" if calibration.gap > 0 else "too low"
     text = (
         f"Expected calibration error (ECE): {calibration.ece:.3f}. Scores are {abs(calibration.gap):.3f} {kind} on "
-        "average. Bars that end at the dashed line are scores that mean what they say."
+        "average. Bars that end at the dashed line have calibrated scores."
     )
     return f"<p>{text}</p><figure>{draw_calibration(calibration)}</figure>"
 

@@ -17,7 +17,7 @@ def write_events(log: RunLog, folder: Path) -> int:
 
     Units: the wall time of an update follows from the run's beginning and the seconds that updates took.
     Returns: how many numbers were written.
-    Raises: DarkpyError without TensorBoard, or when the folder holds something or cannot be written.
+    Raises: DarkpyError without TensorBoard, or when the folder is not empty or cannot be written.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -27,7 +27,7 @@ def write_events(log: RunLog, folder: Path) -> int:
         ) from error
     try:
         if folder.exists() and any(folder.iterdir()):
-            raise DarkpyError(f"{folder}: is not empty", hint="name a new folder: events of two writings would mix")
+            raise DarkpyError(f"{folder}: is not empty", hint="name a new folder: events of both would mix")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DarkpyError(f"{folder}: cannot be written: {error.strerror}") from error

@@ -70,7 +70,7 @@ class Heat:
 
     @property
     def is_zero(self) -> bool:
-        """True if there is nothing to see: each value is 0."""
+        """True if all values are 0."""
         return not np.nan_to_num(self.value_RL, nan=0, posinf=1, neginf=1).any()
 
 

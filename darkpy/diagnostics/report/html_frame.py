@@ -20,7 +20,7 @@ def html_text(text: str) -> str:
 def html_page(title: str, header: str, parts: Iterable[tuple[str, str, str]], css: str = "") -> str:
     """Page with a table of contents. header, css: HTML and further rules.
 
-    parts: identifier, title and HTML of each section; the first one has the findings, or what else the page is for.
+    parts: identifier, title and HTML of each section; the first one has the findings, or the page's main content.
     """
     parts = list(parts)
     return (
