@@ -143,8 +143,8 @@ class _TiledConv:
     """Convolution of a task in blocks of tiles.
 
     oneDNN packs weights for one number of tiles, and repacking can take a second. All blocks therefore have the same
-    number: the last one overlaps the one before, and inputs of other sizes are padded. Buffers are allocated at each
-    call, so that threads may share it.
+    number: the last one overlaps the one before, and fewer tiles are padded once they are transformed. Without packed
+    weights, blocks may be smaller. Buffers are allocated at each call, so that threads may share it.
     """
 
     def __init__(self, task: ConvTask, outputs: int, *, packed: bool = True) -> None:
@@ -174,6 +174,7 @@ class _TiledConv:
         biases[_POINT_ONE * (self._n + 1)] = task.biases_F.detach()
         # each point is a group of a 1 x 1 convolution, whose columns are the tiles
         self._multiply: ConvFunction = partial(functional.conv2d, weight=plain, bias=biases.view(-1), groups=points)
+        self._is_packed = packed
         if packed:
             pack = torch.ops.mkldnn._reorder_convolution_weight.default
             arguments = [0, 0], [1, 1], [1, 1], points
@@ -205,27 +206,24 @@ class _TiledConv:
                         block = outputs[images, lines]
                         block.copy_(self._convolve(tiles[images, lines].reshape(-1, n * n, channels)).view(block.shape))
             else:
-                block_tiles = torch.split(tiles.reshape(-1, n * n, channels), self._block_tiles)
-                outputs.copy_(torch.cat([self._filled(block) for block in block_tiles]).view(outputs.shape))
+                blocks = torch.split(tiles.reshape(-1, n * n, channels), self._block_tiles)
+                outputs.copy_(torch.cat([self._convolve(block) for block in blocks]).view(outputs.shape))
         if (rows * m, columns * m) != (h_out, w_out):
             y_BHWF = y_BHWF[:, :h_out, :w_out].contiguous()
         y_BFHW = y_BHWF.permute(0, 3, 1, 2)
         return y_BFHW if self._activate_block is not None else self._activation(y_BFHW, inplace=True)
 
     def _convolve(self, x_TNC: torch.Tensor) -> torch.Tensor:
-        """Return the outputs (T, M * M, F) of a block's tiles (T, N * N, C)."""
-        block_tiles, points, _ = map(int, x_TNC.shape)
+        """Return the outputs (T, M * M, F) of the tiles (T, N * N, C) of a block, or of fewer."""
+        tiles, points, channels = map(int, x_TNC.shape)
+        filled = self._block_tiles if self._is_packed else max(1, tiles)
         # in a program, oneDNN takes products of four dimensions, and of three only with an activation
-        transformed_TNC = torch.matmul(self._input[None], x_TNC[None])
-        values = transformed_TNC.view(1, block_tiles, 1, -1).permute(0, 3, 1, 2)
-        products = self._multiply(values)
-        y_TMF = torch.bmm(self._output, products.permute(0, 2, 3, 1).view(block_tiles, points, -1))
+        values = torch.matmul(self._input[None, :tiles], x_TNC[None]).view(1, tiles, 1, points * channels)
+        if tiles < filled:
+            values = functional.pad(values, (0, 0, 0, 0, 0, filled - tiles))
+        products = self._multiply(values.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).view(filled, points, -1)
+        y_TMF = torch.bmm(self._output[:tiles], products[:tiles])
         return y_TMF if self._activate_block is None else self._activate_block(y_TMF)
-
-    def _filled(self, x_TNC: torch.Tensor) -> torch.Tensor:
-        """Return the outputs of fewer tiles than a block has."""
-        missing = self._block_tiles - len(x_TNC)
-        return self._convolve(functional.pad(x_TNC, (0, 0, 0, 0, 0, missing)))[: len(x_TNC)]
 
 
 def _block_size(count: int, limit: int) -> int:

@@ -7,7 +7,7 @@ from threading import Event
 
 import torch
 
-from darkpy.inference.fixed_shapes import FixedShapeRunner, Program
+from darkpy.inference.fixed_shapes import FILLED_PIECES, FixedShapeRunner, Program
 
 WAIT_SECONDS = 30.0
 
@@ -31,13 +31,23 @@ def counting_runner(largest_batch: int) -> tuple[FixedShapeRunner, list[int], li
 
 def test_batches_of_any_size_run_in_pieces_of_known_sizes() -> None:
     runner, compiled, ran = counting_runner(8)
-    for count, pieces in ((2, [2]), (3, [3]), (1, [1]), (20, [8, 8, 3, 1]), (5, [3, 2])):
+    for count, pieces in ((0, [0]), (2, [2]), (3, [3]), (1, [2]), (20, [8, 8, 3, 2]), (5, [3, 2]), (4, [3, 2])):
         ran.clear()
-        x_BCHW = torch.rand(count, 1, 2, 2)
+        x_BCHW = torch.rand(count, 1, 2, 2).contiguous(memory_format=torch.channels_last)
         (y_BCHW,) = runner(x_BCHW)
         assert torch.equal(y_BCHW, 2 * x_BCHW)
         assert ran == pieces
-    assert compiled == [2, 3, 1, 8]
+    assert compiled == [0, 2, 3, 8]
+
+
+def test_batches_smaller_than_every_program_are_filled_up_before_one_is_compiled_for_single_images() -> None:
+    runner, compiled, ran = counting_runner(8)
+    runner(torch.rand(8, 1, 2, 2))
+    for _ in range(FILLED_PIECES):
+        assert len(runner(torch.rand(3, 1, 2, 2))[0]) == 3
+    assert (compiled, ran) == ([8], [8] * (1 + FILLED_PIECES))
+    runner(torch.rand(3, 1, 2, 2))
+    assert (compiled, ran[-3:]) == ([8, 1], [1, 1, 1])
 
 
 def test_thousands_of_pieces_are_no_recursion() -> None:
