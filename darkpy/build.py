@@ -250,8 +250,8 @@ def _multiples_near(size: int, stride: int) -> list[int]:
 def weights_dialect(path: str | os.PathLike[str]) -> Dialect | None:
     """Detect the dialect by the header of a `.weights` file: alexeyab for version 0.2.5, else None.
 
-    Version 0.2.0 tells nothing: AlexeyAB's program wrote it, too, before 2018-10. A file that cannot be read tells
-    nothing either; loading it raises the error.
+    Version 0.2.0 is ambiguous: AlexeyAB's program wrote it, too, before 2018-10. None also for an unreadable file;
+    loading it raises the error.
     """
     path = Path(path)
     try:

@@ -253,7 +253,7 @@ def _fit_text(fit: AnchorMatch) -> str:
 
 
 def describe(custom: CustomCfg) -> Iterator[str]:
-    """Yield a line for each change; changes of several layers that are alike share one."""
+    """Yield a line for each change; equal changes of several layers share one."""
     groups: dict[tuple[str, str, str | None, str], list[CfgChange]] = {}
     for change in custom.changes:
         key = str(change.edit), change.section, change.old, change.reason

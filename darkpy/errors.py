@@ -77,7 +77,7 @@ class ChannelsError(ShapeError):
 
 
 class SizeMismatchError(ShapeError):
-    """Width or height of an input that another input size may cure: layers that are joined differ in it."""
+    """Width or height of an input that another input size may fix: joined layers differ in it."""
 
 
 class ConfigError(DarkpyError):

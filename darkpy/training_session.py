@@ -208,7 +208,7 @@ class TrainingSession:
             except DarkpyError as error:
                 if not isinstance(error.__cause__, OSError):
                     raise
-                self.events.warn(f"{error.message}: the training goes on, and tries again at its next checkpoint")
+                self.events.warn(f"{error.message}: the training continues, and tries again at its next checkpoint")
 
     def _draw(self, add: Callable[[Chart], None]) -> None:
         """Add something to the chart; warn once if it cannot be drawn."""
@@ -217,7 +217,7 @@ class TrainingSession:
                 add(self.chart)
         except (DarkpyError, OSError, ValueError, MemoryError) as error:
             if not self._has_chart_failed:
-                self.events.warn(f"{error}: the training goes on without its chart")
+                self.events.warn(f"{error}: the training continues without its chart")
             self._has_chart_failed = True
 
     def _validate(self, validation: Validation, update: UpdateReport) -> None:
@@ -298,7 +298,7 @@ class TrainingSession:
             remedies = first_remedies(findings)
             if bad_run is not None and has_file and remedies and remedies[0][1].edits:
                 command = rescue_command(self.run.trainer.network.plan.file, self.run.setup.data.path)
-                bad_run.hint = f"{command} goes on from {self.healthy.path}, with {remedies[0][1]}"
+                bad_run.hint = f"{command} continues from {self.healthy.path}, with {remedies[0][1]}"
 
     def _save_interrupted(self) -> None:
         """Save the weights of the last update after an exception; an error here must not hide that exception."""

@@ -231,7 +231,7 @@ def test_text_of_the_error_says_what_is_an_error_and_what_a_warning() -> None:
 @pytest.mark.parametrize(
     ("word", "meant"), [("yolov3", "yolo"), ("detect", "yolo"), ("global_avg_pool", "avgpool"), ("concat", "route")]
 )
-def test_section_of_another_program_is_told_by_its_meaning(word: str, meant: str) -> None:
+def test_section_of_another_program_is_reported_with_its_meaning(word: str, meant: str) -> None:
     (fault,) = faults(f"{CONV}[{word}]\n")
     assert fault.endswith(f"hint: did you mean {meant}?")
 
@@ -307,7 +307,7 @@ def test_silu_everywhere_is_one_finding() -> None:
     ("[rnn]\nhidden=4\n", PJ),
     (CONV, PJ),
 ])  # fmt: skip
-def test_dialect_is_told_by_what_only_one_fork_reads(layers: str, dialect: Dialect) -> None:
+def test_dialect_is_detected_by_keys_that_only_one_fork_reads(layers: str, dialect: Dialect) -> None:
     assert detect_dialect(parse(NET + layers)) is dialect
 
 

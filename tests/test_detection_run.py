@@ -1,4 +1,4 @@
-"""`darkpy.detect`: every kind of source, the results, and errors that tell what to do."""
+"""`darkpy.detect`: every kind of source, the results, and errors with hints."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def test_named_file_is_looked_for_from_here_then_from_the_folder(
 
 
 @pytest.mark.parametrize("start", [b"train = x.txt\n", "größe=1\n".encode(), ("a" * 511 + "ö").encode()[:512]])
-def test_text_is_told_from_binary_data(start: bytes) -> None:
+def test_text_is_distinguished_from_binary_data(start: bytes) -> None:
     assert identify(start) is TEXT_FILE
 
 

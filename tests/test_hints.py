@@ -1,4 +1,4 @@
-"""Every hint can be obeyed: the commands, options and keys that the package's messages name exist."""
+"""Every hint can be followed: the commands, options and keys that the package's messages name exist."""
 
 from __future__ import annotations
 

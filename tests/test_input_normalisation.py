@@ -101,6 +101,6 @@ def test_numbers_that_cannot_be_meant_are_refused(keys: str, message: str) -> No
         darkpy.plan(CFG.format(keys))
 
 
-def test_misspelt_key_is_told_the_right_one() -> None:
+def test_misspelled_key_has_a_suggestion() -> None:
     with pytest.warns(darkpy.DarkpyWarning, match="did you mean mean"):
         darkpy.plan(CFG.format("means=.5"))

@@ -127,7 +127,7 @@ def _pair(sides: Iterator[int]) -> tuple[int, int]:
 
 
 def assert_as_in_c(text: str, dialect: Dialect, width: int, height: int) -> bool:
-    """Compare with the rules of the C parser, obey the hint of an error. Returns: True if the size was refused."""
+    """Compare with the rules of the C parser, follow the hint of an error. Returns: True if the size was refused."""
     text = resized(text, width, height)
     parser = CParser(dialect, width, height)
     try:

@@ -14,7 +14,7 @@ from darkpy.process import format_clock, keep_freed_memory, limit_thread_spinnin
 @pytest.mark.parametrize(
     ("told", "spins"), [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)]
 )
-def test_waiting_threads_sleep_soon_unless_the_environment_says_otherwise(
+def test_thread_spinning_is_limited_unless_the_environment_sets_it(
     told: dict[str, str], spins: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = dict(told)

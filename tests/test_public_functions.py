@@ -35,7 +35,7 @@ def network() -> Network:
     ],
     ids=["Trainer", "accelerate", "evaluate", "export_onnx", "detect", "write_evaluation_report"],
 )
-def test_file_in_the_place_of_a_network_is_told(
+def test_file_in_the_place_of_a_network_is_reported(
     function: Callable[[Any], object], request: pytest.FixtureRequest
 ) -> None:
     with pytest.raises(DarkpyError, match=f"^{request.node.callspec.id} takes a network, not str") as caught:

@@ -1,4 +1,4 @@
-"""Real trained networks on real images see what the C programs of both forks see."""
+"""Real trained networks on real images detect what the C programs of both forks detect."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def train(*callbacks: object, **options: Any) -> darkpy.TrainingResult:
 
 
 class SpoiledImage:
-    """Makes the input of one minibatch NaN, for which the monitor wants to keep evidence."""
+    """Makes the input of one minibatch NaN, for which the monitor keeps evidence."""
 
     is_done = False
 
@@ -183,7 +183,7 @@ def test_darknets_lines_behind_a_closed_pipe_do_not_end_the_training(
     done = subprocess.run(["bash", "-c", line], cwd=task, env=environment, timeout=400)
     told = (task / "err.txt").read_text()
     assert done.returncode == 0, told
-    assert told.count("standard output: Broken pipe: the training goes on without it") == 1
+    assert told.count("standard output: Broken pipe: the training continues without it") == 1
     assert (task / "backup/net_final.weights").exists()
 
 

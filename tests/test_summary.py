@@ -1,4 +1,4 @@
-"""A network at a glance."""
+"""The summary of a network."""
 
 from __future__ import annotations
 

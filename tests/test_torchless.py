@@ -1,4 +1,4 @@
-"""A cfg is looked at without torch, and what is seen is what torch would have shown."""
+"""A cfg is inspected without torch, with the same result as with torch."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_where_torch_is_imported_already_nothing_is_hidden() -> None:
     assert (sys.modules["torch"], sys.modules["darkpy.build"]) == before
 
 
-def test_mistakes_are_told_as_ever(tmp_path: Path) -> None:
+def test_mistakes_are_reported_as_usual(tmp_path: Path) -> None:
     cfg = tmp_path / "wrong.cfg"
     cfg.write_text("[net]\nwidth=8\nheight=8\n[convolutionel]\n")
     agree([cfg])

@@ -366,7 +366,7 @@ def test_monitor_that_installs_itself_is_deprecated() -> None:
         assert darkpy.Watch is darkpy.Monitor
 
 
-def test_problems_of_files_are_told_once_for_each_kind_and_counted_at_the_end() -> None:
+def test_problems_of_files_are_reported_once_for_each_kind_and_counted_at_the_end() -> None:
     for number in range(6):
         box = f"{number % 2} .4375 .4375 .375 .375"
         Path(f"{number}.txt").write_text(f"{box} # {number}\n" if number < 4 else f"{box}\n1 .5 .{number} 0 .2\n")

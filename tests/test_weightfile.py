@@ -70,7 +70,7 @@ def test_seen_beyond_an_old_headers_bits_makes_it_a_new_one() -> None:
     assert Header(2000, 1, 0, 5).with_seen(2**32).pack() == struct.pack("<3iQ", 0, 2, 0, 2**32)
 
 
-def test_four_ints_where_the_version_asks_for_five_are_told_by_the_size(tmp_path: Path) -> None:
+def test_short_header_is_detected_by_the_size(tmp_path: Path) -> None:
     path = written(tmp_path, 3 + 54, struct.pack("<3iI", 0, 2, 0, 640))
     net, report = loaded(CONV, path)
     assert (report.header.seen, report.loaded) == (640, 1)

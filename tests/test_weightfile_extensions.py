@@ -1,4 +1,4 @@
-"""Weight files with arrays that no darknet has: they read back here, say what they are, and start from darknet's."""
+"""Weight files with arrays that no darknet has: they are read back, are marked, and can start from darknet's."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_files_of_darknets_arrays_are_not_marked(tmp_path: Path) -> None:
 
 
 @of_every_kind
-def test_cfg_without_them_is_told_what_the_file_has(cfg: str, tmp_path: Path) -> None:
+def test_cfg_without_them_gets_an_error_with_what_the_file_has(cfg: str, tmp_path: Path) -> None:
     _, path = saved(cfg, tmp_path)
     with pytest.raises(
         WeightsError, match=r"it has arrays that darknet does not know; (.|\n)*use the cfg it was trained with"

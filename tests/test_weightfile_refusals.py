@@ -96,7 +96,7 @@ def test_file_of_terabytes_is_refused_without_being_read(tmp_path: Path) -> None
     assert "too long" in refusal(CONV, path)
 
 
-def test_partial_file_is_refused_unless_told_otherwise(tmp_path: Path) -> None:
+def test_partial_file_is_refused_by_default(tmp_path: Path) -> None:
     path = written(tmp_path, 66)
     assert refusal(TWO, path) == (
         f"{path} is a partial file: it fills 1 of 2 layers, up to layer 0 [convolutional] <cfg>:5\n"

@@ -143,11 +143,11 @@ def test_originals_plan_together_in_a_few_seconds(shared: Path) -> None:
     assert sum(len(plan.nodes) for plan in made) > 10_000
 
 
-def test_original_of_pjreddie_is_told_to_be_his(shared: Path) -> None:
+def test_original_of_pjreddie_is_detected_as_pjreddies(shared: Path) -> None:
     assert all(made.dialect is PJ for path in zoo(shared, PJ).values() if isinstance(made := planned(path), Plan))
 
 
-def test_original_of_alexeyab_is_told_to_be_his_where_only_his_fork_can_read_all_of_it(shared: Path) -> None:
+def test_original_of_alexeyab_is_detected_if_only_that_fork_reads_all_of_it(shared: Path) -> None:
     found = {name for name, path in zoo(shared, AX).items() if getattr(planned(path), "dialect", None) is AX}
     assert found == zoo(shared, AX).keys() - FAITHFUL_IN_PJ - UNREAD_BY_PJ
 

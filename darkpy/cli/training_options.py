@@ -61,7 +61,7 @@ class TrainOptions(TypedDict, total=False):
 
 
 train_options = compose(
-    click.option("-clear", is_flag=True, help="Start the schedule anew, as if WEIGHTS had seen 0 images."),
+    click.option("-clear", is_flag=True, help="Restart the schedule, as if WEIGHTS had seen 0 images."),
     click.option("--resume", type=click.Choice(("auto",)),
                  help="auto: continue from the newest whole checkpoint in backup=, if there is one; else start from "
                  "WEIGHTS."),

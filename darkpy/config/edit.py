@@ -22,7 +22,7 @@ def apply_remedy(cfg_text: str, remedy: Remedy) -> str:
     Raises: DarkpyError when the remedy has no edits, because it is a command line, or as `edit_cfg` does.
     """
     if not remedy.edits:
-        raise DarkpyError(f"no key of the cfg cures this: {remedy}", hint=f"do it by hand: {remedy}")
+        raise DarkpyError(f"no key of the cfg fixes this: {remedy}", hint=f"do it by hand: {remedy}")
     return edit_cfg(cfg_text, remedy.edits)
 
 

@@ -58,11 +58,11 @@ def check_schedule(setup: TrainingSetup, seen: int, *, is_resumed: bool = False)
             f"the weights have seen {seen} images, which is update {done} of max_batches={net.max_batches}: nothing is"
             " left to do"
         )
-        hints = ("-clear sets the count to 0, to fine-tune; to go on, raise max_batches",)
+        hints = ("-clear sets the count to 0, to fine-tune; to continue, raise max_batches",)
         yield replace(finding, message=message, severity=Severity.ERROR, hints=hints)
     elif done and not is_resumed:
         end = f" of {net.max_batches}" if net.max_batches else ""
-        message = f"training goes on after update {done}{end}, where the weights are; -clear starts the schedule anew"
+        message = f"training continues after update {done}{end}, where the weights are; -clear restarts the schedule"
         yield replace(finding, message=message, severity=Severity.NOTE)
     if 0 < net.max_batches * images < len(setup.paths):
         enough = max(2000 * setup.classes, -(-len(setup.paths) // images))

@@ -35,7 +35,7 @@ class Rescue:
 
     def __str__(self) -> str:
         start = f"the healthy weights {self.weights}" if self.weights else "new weights, since the layers change,"
-        return f"the run goes on from {start} with {self.remedy}, in {self.cfg}"
+        return f"the run continues from {start} with {self.remedy}, in {self.cfg}"
 
 
 def first_remedies(findings: Sequence[Finding]) -> list[tuple[Finding, Remedy]]:
@@ -74,7 +74,7 @@ def prepare_rescue(cfg: Path, data: Path, dialect: Dialect | str | None = None) 
     for finding, remedy in first_remedies(findings):
         if not remedy.edits:
             command = shlex.join(remedy.command)
-            raise DarkpyError(f"{finding.text}: no key of the cfg cures this", hint=f"{command}, then train again")
+            raise DarkpyError(f"{finding.text}: no key of the cfg fixes this", hint=f"{command}, then train again")
         edited = apply_remedy(text, remedy)
         if edited == text:
             continue

@@ -69,7 +69,7 @@ def load_in_batches(
     Raises: the error of `items`, behind the items that came before it; that of an item.
     """
     with _THREAD_COUNT_LOCK:
-        torch.get_num_threads()  # a thread copies the global number when it first asks
+        torch.get_num_threads()  # a thread copies the global number at its first use
     if batch_size == 1 and not prefetch:
         yield from ([load(item)] for item in items)
         return
@@ -426,7 +426,7 @@ def decode_heads(
 ) -> Detections:
     """Decode all heads of a batch into candidates, before suppression; boxes as fractions of each image.
 
-    They are moved to the CPU: suppression asks for sizes in each round, and each question would wait for a GPU.
+    They are moved to the CPU: suppression reads sizes in each round, and each read would wait for a GPU.
     sizes, options: as in `postprocess`.
     """
     assert options.thresh is not None and options.letterbox is not None

@@ -52,7 +52,7 @@ def find_checkpoint(cfg: Path, data: DataFile, dialect: Dialect | str | None = N
         if net.max_batches and seen >= net.max_batches * net.minibatch * net.subdivisions:
             raise DarkpyError(
                 f"--resume auto: the run is finished: {path} has seen {seen} images, max_batches={net.max_batches}",
-                hint="raise max_batches in [net] to go on; to start anew, --force without --resume auto",
+                hint="raise max_batches in [net] to continue; to restart, --force without --resume auto",
             )
         return path, f"--resume auto: the run continues from {path}, after {seen} images"
     found = f"no whole checkpoint of {base}" if files else f"no checkpoint of {base}"

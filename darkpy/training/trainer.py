@@ -258,7 +258,7 @@ class Trainer:
                 f"{self.network.plan.file}: the weights have seen {self.seen} images, which is update {n} of"
                 f" max_batches={net.max_batches}: the learning rate is {rate:g}"
             )
-            hint = "Trainer(network, clear=True) starts the schedule anew, as -clear does in darkpy train"
+            hint = "Trainer(network, clear=True) restarts the schedule, as -clear does in darkpy train"
             warnings.warn(f"{message}\n  hint: {hint}", DarkpyWarning, stacklevel=3)
 
     def seed_rank(self) -> None:

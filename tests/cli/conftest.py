@@ -1,4 +1,4 @@
-"""A network small enough to be known by heart: whatever the image, one box in the middle that shows two classes."""
+"""A tiny network with a known result: one box in the middle with two classes, whatever the image."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def write_weights(logits: Sequence[float], channels: int = 3) -> None:
 
 
 def set_scores(cat: float, dog: float) -> None:
-    """net.weights that are as sure as this of the two classes."""
+    """net.weights with these scores of the two classes."""
     write_weights((0, 0, 0, 0, 20, math.log(cat / (1 - cat)), math.log(dog / (1 - dog))))
 
 

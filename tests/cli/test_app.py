@@ -133,7 +133,7 @@ def test_empty_name_is_not_the_working_directory(task: Path, run: Run) -> None:
     assert "the file name is empty" in err
 
 
-def test_faults_of_a_cfg_are_told_one_by_one(task: Path, run: Run) -> None:
+def test_faults_of_a_cfg_are_reported_one_by_one(task: Path, run: Run) -> None:
     Path("net.cfg").write_text(CFG.replace("filters=7", "filters=8").replace("stride=32", "stride=zwei"))
     code, _, err = run("show", "net.cfg")
     assert code == 2
@@ -141,7 +141,7 @@ def test_faults_of_a_cfg_are_told_one_by_one(task: Path, run: Run) -> None:
     assert "net.cfg:8: [maxpool]" in err
 
 
-def test_warnings_among_the_faults_of_a_cfg_are_told_as_warnings(task: Path, run: Run) -> None:
+def test_warnings_among_the_faults_of_a_cfg_are_reported_as_warnings(task: Path, run: Run) -> None:
     Path("net.cfg").write_text(CFG.replace("filters=7", "filters=8\nfitlers=7"))
     _, _, err = run("show", "net.cfg")
     assert [line.partition(":")[0] for line in err.splitlines() if not line.startswith(" ")] == ["error", "warning"]

@@ -110,7 +110,7 @@ def test_download_that_broke_off_is_continued_from_any_mirror(server: str, tmp_p
     assert Handler.ranges == ["bytes=0-", f"bytes={BLOCK_BYTES}-"]
 
 
-def test_mirrors_are_tried_in_order_and_all_reasons_are_told(server: str, tmp_path: Path) -> None:
+def test_mirrors_are_tried_in_order_and_all_reasons_are_reported(server: str, tmp_path: Path) -> None:
     target = tmp_path / "tiny.weights"
     urls = [server + path for path in ("/missing", "/other", "/whole")]
     list(download_weights(model(*urls), target))
@@ -247,7 +247,7 @@ def test_every_command_takes_a_name_as_cfg_and_weights(small: str, cache: Path, 
         "detector train pets.data cfg/small.cfg",
     ],
 )
-def test_a_missing_file_of_a_networks_name_is_told_of_the_name(small: str, run: Run, words: str) -> None:
+def test_a_missing_file_of_a_networks_name_is_reported_with_the_name(small: str, run: Run, words: str) -> None:
     code, _, err = run(*words.split())
     assert code == 2 and "small.cfg: no such file" in err and "small by itself is the cfg" in err
 
@@ -261,7 +261,7 @@ def test_a_missing_file_of_a_networks_name_is_told_of_the_name(small: str, run: 
         ("detect small a.png --names data/voc.names", "voc.names comes with darkpy"),
     ],
 )
-def test_other_missing_files_of_darknets_folder_are_told_of_theirs(small: str, run: Run, words: str, hint: str) -> None:
+def test_other_missing_files_of_darknets_folder_name_theirs(small: str, run: Run, words: str, hint: str) -> None:
     code, _, err = run(*words.split())
     assert code == 2 and "no such file" in err and hint in err
 

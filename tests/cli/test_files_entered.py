@@ -1,4 +1,4 @@
-"""A command passes through few files, so that whoever reads along does not lose the way."""
+"""A command passes through few files, so that its code path is easy to follow."""
 
 from __future__ import annotations
 

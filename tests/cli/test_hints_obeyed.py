@@ -1,4 +1,4 @@
-"""Hints that name a command or an option are obeyed, and the command succeeds."""
+"""Hints that name a command or an option are followed, and the command succeeds."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def pets(task: Path) -> Path:
          "detect net.cfg net.weights a.png -thresh .2 --nms .4 --stretch"),
     ],
 )  # fmt: skip
-def test_hint_is_given_and_obeying_it_succeeds(pets: Path, run: Run, line: str, hint: str, obeyed: str) -> None:
+def test_hint_is_given_and_following_it_succeeds(pets: Path, run: Run, line: str, hint: str, obeyed: str) -> None:
     code, _, err = run(*line.split())
     assert code == 2 and hint in err.partition("hint: ")[2]
     code, _, err = run(*obeyed.split())

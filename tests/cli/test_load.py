@@ -18,7 +18,7 @@ FILM = CFG.replace("channels=3", "channels=3\ntime_steps=4").replace(
 
 
 def save_film(folder: Path) -> tuple[Path, Path]:
-    """A network with a memory that trains with films of four frames."""
+    """A recurrent network that trains with sequences of four frames."""
     cfg, weights = folder / "film.cfg", folder / "film.weights"
     cfg.write_text(FILM)
     network = darkpy.load(cfg)

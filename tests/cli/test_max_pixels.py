@@ -40,7 +40,7 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "anchors voc -num_of_clusters 1",
     ],
 )
-def test_obeying_the_message_reads_the_image(command: str, task: Path, run: Run) -> None:
+def test_following_the_message_reads_the_image(command: str, task: Path, run: Run) -> None:
     Path("a.txt").write_text("0 .5 .5 .5 .25\n")
     Path("list.txt").write_text(f"{task}/a.png\n")
     Path("pets.data").write_text("classes=2\ntrain=list.txt\nvalid=list.txt\nnames=pets.names\nbackup=backup\n")

@@ -1,4 +1,4 @@
-"""`--engine`, `--precision`, `--compile`, `--calibrate`: offered, obeyed, and what they cost is told."""
+"""`--engine`, `--precision`, `--compile`, `--calibrate`: available, effective, and the accuracy lost is reported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ JUDGED = ("judged.data", "net.cfg", "net.weights", "-nogpu")
 
 @pytest.fixture
 def judged(task: Path) -> Path:
-    """A list of one image with the cat that the network sees everywhere."""
+    """A list of one image with the cat that the network detects everywhere."""
     (task / "a.txt").write_text("0 .5 .5 .5 .25\n")
     (task / "list.txt").write_text(f"{task / 'a.png'}\n")
     (task / "judged.data").write_text(f"classes=2\nnames=pets.names\nvalid={task / 'list.txt'}\n")
@@ -48,7 +48,7 @@ def test_every_way_sees_the_same(task: Path, run: Run) -> None:
 
 @pytest.mark.parametrize("command", [("detector", "map", *JUDGED), ("evaluate", "net.cfg", "judged.data", *JUDGED[2:])])
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
-def test_what_a_precision_costs_is_told_as_points_of_map(
+def test_what_a_precision_costs_is_reported_as_points_of_map(
     command: tuple[str, ...], precision: str, judged: Path, run: Run
 ) -> None:
     code, _, err = run(*command, "--precision", precision)

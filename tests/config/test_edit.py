@@ -1,4 +1,4 @@
-"""Edits of a cfg's text: what is set is read, and everything else stays as it is."""
+"""Edits of a cfg's text: set values are read, and everything else stays as it is."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_every_section_of_a_cfg_is_found_by_its_layer_number(path: Path) -> None
 def test_layer_that_there_is_not_and_a_remedy_without_edits_are_errors() -> None:
     with pytest.raises(DarkpyError, match="no layer 2"):
         edit_cfg(CFG, [CfgEdit("filters", "1", 2)])
-    with pytest.raises(DarkpyError, match="no key of the cfg cures this: darkpy anchors 'my data'"):
+    with pytest.raises(DarkpyError, match="no key of the cfg fixes this: darkpy anchors 'my data'"):
         apply_remedy(CFG, Remedy(command=("darkpy", "anchors", "my data")))
 
 

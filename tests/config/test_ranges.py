@@ -1,4 +1,4 @@
-"""Ranges of the keys: what nothing can be computed with is an error, what makes no sense a warning with a remedy."""
+"""Ranges of the keys: values that cannot be computed with are errors, senseless ones warnings with a remedy."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_key_of_a_number_has_a_range(section: str, key: Key) -> None:
 
 @pytest.mark.parametrize(("section", "key"), KEYS, ids=lambda part: part if isinstance(part, str) else part.name)
 def test_value_outside_the_range_is_one_finding_and_the_remedy_makes_it_go(section: str, key: Key) -> None:
-    """Values that nothing can be computed with are errors, others warnings; the remedy is a line of the cfg."""
+    """Values that cannot be computed with are errors, others warnings; the remedy is a line of the cfg."""
     values: list[float] = [-MAX_INT, -1, 0, MAX_INT]
     if key.element is float:
         values += [-0.5, 1e38]

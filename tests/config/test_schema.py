@@ -172,7 +172,7 @@ def test_word_of_the_other_fork_names_the_dialect_to_use() -> None:
     assert value("kind=fancy", "kind", AX) == "fancy"
 
 
-def test_misspelt_word_gets_near_names_and_a_strange_one_all_of_them() -> None:
+def test_misspelled_word_gets_near_names_and_a_strange_one_all_of_them() -> None:
     assert refused("kind=fansy", AX).hints == ("did you mean fancy?",)
     assert refused("kind=1", AX).hints == ("one of fancy, plain",)
 

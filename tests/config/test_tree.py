@@ -1,4 +1,4 @@
-"""The tree file: what it says, and what is said about a bad one."""
+"""The tree file: its content, and errors for a bad one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small data set that is as it should be, to plant faults in."""
+"""A small correct data set, to plant faults in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from darkpy.finding import Finding
 
 @pytest.fixture(scope="session")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `darkpy sample` draws: 24 images to train on, 8 to judge by."""
+    """What `darkpy sample` draws: 24 images for training, 8 for validation."""
     folder = tmp_path_factory.mktemp("made") / "shapes"
     for _ in write_synthetic_dataset(SyntheticConfig(images=24, valid=8, size=160, seed=0), folder):
         pass

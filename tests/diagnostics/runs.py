@@ -77,7 +77,7 @@ def convolution(**keys: Any) -> str:
 
 
 def classifier(layers: int = 3, *, head: str = CLASSES, section: str = "", **keys: Any) -> str:
-    """Layers that are all alike, but that the first two have a stride; `section` goes into each, `more` into [net]."""
+    """Identical layers, of which the first two have a stride; `section` goes into each, `more` into [net]."""
     names = {"norm", "filters", "activation", "size"}
     of_layers = {name: keys.pop(name) for name in list(keys) if name in names}
     middle = "".join(convolution(stride=2 if n < 2 else 1, **of_layers) + section for n in range(layers))

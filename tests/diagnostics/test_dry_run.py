@@ -49,7 +49,7 @@ def test_rate_that_is_far_too_high_is_found_before_the_training(case: Case) -> N
 
 
 def test_loss_that_grows_is_found_at_the_rate(case: Case) -> None:
-    """Gradients that stay numbers all the while: the constraint keeps them from overflowing."""
+    """Gradients that stay finite: the constraint keeps them from overflowing."""
     case.edit("sample.cfg", "learning_rate=0.02", "learning_rate=0.5")
     case.edit("sample.cfg", "burn_in=100", "burn_in=4")
     (found,) = [one for one in try_out(case, 16).findings if one.name == "loss-grows"]

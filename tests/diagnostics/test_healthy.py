@@ -1,4 +1,4 @@
-"""What is as it should be is not complained of: the originals of both darknets, and data that train."""
+"""Correct cfgs and data have no findings: the originals of both darknets, and data that train."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_nothing_is_found_in_sampled_data(tmp_path: Path, seed: int) -> None:
     assert [str(one) for one in case.findings()] == []
 
 
-def test_an_original_that_stands_at_the_lines_for_testing_is_told_so_when_it_is_to_be_trained(case: Case) -> None:
+def test_original_with_the_lines_for_testing_is_reported_when_it_is_to_be_trained(case: Case) -> None:
     text = as_darknet_says(ROOT / "cfg/yolov3-tiny.cfg", 4)
     case.cfg.write_text(text.replace("batch=64", "batch=1").replace("subdivisions=16", "subdivisions=1"))
     assert [one.name for one in examine(case.cfg, None).findings] == ["batch"]

@@ -1,4 +1,4 @@
-"""Obeying the advice on labels that all have the same mistake: the command of the first remedy cures them."""
+"""Following the advice on labels that all have the same mistake: the command of the first remedy cures them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def obey(case: Case) -> Case:
 
 
 @pytest.mark.parametrize("mistake", PLANTS)
-def test_labels_are_the_originals_when_the_first_advice_is_obeyed(case: Case, mistake: str) -> None:
+def test_labels_are_the_originals_when_the_first_advice_is_followed(case: Case, mistake: str) -> None:
     originals = [labels(case.data, split) for split in SPLITS]
     plant(case, mistake)
     cured = obey(case)
@@ -90,7 +90,7 @@ def test_labels_are_the_originals_when_the_first_advice_is_obeyed(case: Case, mi
 @pytest.mark.parametrize(
     "mistake", [pytest.param(name, marks=() if name == "corners" else pytest.mark.slow) for name in PLANTS]
 )
-def test_network_learns_when_the_first_advice_is_obeyed(case: Case, mistake: str) -> None:
+def test_network_learns_when_the_first_advice_is_followed(case: Case, mistake: str) -> None:
     plant(case, mistake)
     cured = obey(case)
     edits = (
@@ -146,7 +146,7 @@ def test_advice_names_a_folder_in_which_labels_are_found(case: Case, monkeypatch
     assert main(finding.remedies[0].command[1:]) == 0
 
 
-def test_advice_can_be_obeyed_again(case: Case) -> None:
+def test_advice_can_be_followed_again(case: Case) -> None:
     plant(case, "pixels")
     assert [obey(case).folder.name for _ in range(3)] == ["sample-repaired", "sample-repaired-2", "repaired"]
 

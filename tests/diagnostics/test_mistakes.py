@@ -1,4 +1,4 @@
-"""Planted mistakes in lists, labels and cfgs: each is named once, at its place, and obeying its first advice cures."""
+"""Planted mistakes in lists, labels and cfgs: each is named once, at its place, and its first advice fixes it."""
 
 from __future__ import annotations
 
@@ -317,7 +317,7 @@ def test_there_are_as_many_faults_and_mistakes_as_the_readme_claims() -> None:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in MISTAKES]
 )
-def test_mistake_is_named_once_and_obeying_the_first_advice_cures_it(case: Case, healthy: Path, name: str) -> None:
+def test_mistake_is_named_once_and_the_first_advice_fixes_it(case: Case, healthy: Path, name: str) -> None:
     mistake = MISTAKES[name]
     kind, place = mistake.plant(case)
     findings = [finding for finding in case.findings() if finding.name == kind]

@@ -308,7 +308,7 @@ def test_the_data_without_a_fault_are_healthy(case: Case) -> None:
 
 @pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__)
 def test_planted_fault_is_found_at_its_place_and_brings_few_others(case: Case, plant: Callable[[Case], Found]) -> None:
-    """Two kinds at most: what follows from a fault is told, too."""
+    """Two kinds at most: consequences of a fault are reported, too."""
     kind, place = plant(case)
     findings = case.findings()
     assert (kind, place) in [(one.name, one.place) for one in findings]
@@ -327,7 +327,7 @@ def test_faults_come_in_the_order_of_mending(case: Case) -> None:
     assert [one.cause.name for one in case.findings()] == ["DATA", "RATES", "OPERATIONS"]
 
 
-def test_all_faults_of_a_cfg_are_told_and_its_data_are_looked_at_all_the_same(case: Case) -> None:
+def test_all_faults_of_a_cfg_are_reported_and_its_data_are_still_checked(case: Case) -> None:
     for plant in (filters_before_the_head, unknown_section, box_without_size):
         plant(case)
     places = [one.place for one in case.findings()]
@@ -375,7 +375,7 @@ def test_list_that_is_both_training_and_validation_list_is_one_finding_if_it_can
     assert [finding.name for finding in case.examine().findings].count("image-list") == 1
 
 
-def test_blank_line_among_the_names_is_told_by_its_number(case: Case) -> None:
+def test_blank_line_among_the_names_is_reported_by_its_number(case: Case) -> None:
     names = (case.folder / "sample.names").read_text()
     (case.folder / "sample.names").write_text(f"\n{names}")
     (message,) = [finding.message for finding in case.examine().findings if finding.name == "names-count"]

@@ -1,4 +1,4 @@
-"""What is told before a training begins, and what ends it there."""
+"""Warnings and errors before a training begins."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def told(made: TrainingSetup, seen: int = 0, weights: Path | None = None) -> str
     return "\n".join(map(str, check_training(made, seen=seen, folder=Path("backup"), weights=weights)))
 
 
-def test_nothing_is_told_of_a_training_that_is_as_it_should_be() -> None:
+def test_nothing_is_reported_for_a_correct_training() -> None:
     assert told(task()) == ""
     assert told(task(cfg=CLASSIFIER, data="labels=labels.txt")) == ""
 
@@ -88,8 +88,8 @@ def test_schedule_that_is_over_ends_it() -> None:
         told(task(cfg=DETECTOR.replace("max_batches=100\n", "")))
 
 
-def test_schedule_that_goes_on_is_told() -> None:
-    assert "training goes on after update 50 of 100" in told(task(), seen=400)
+def test_continued_schedule_is_reported() -> None:
+    assert "training continues after update 50 of 100" in told(task(), seen=400)
     assert check_training(task(), seen=400, folder=Path("backup"), weights=None, is_resumed=True) == []
 
 
@@ -110,7 +110,7 @@ def test_classifier_needs_no_end() -> None:
         ("batch=64\nsubdivisions=16", ""),
     ],
 )
-def test_small_and_odd_batches_are_told(net: str, text: str) -> None:
+def test_small_and_odd_batches_are_reported(net: str, text: str) -> None:
     made = task(cfg=DETECTOR.replace("batch=8", net))
     assert (text in told(made)) if text else told(made) == ""
 
@@ -119,12 +119,12 @@ def test_ignored_keys_are_noted() -> None:
     assert "[net] weights_reject_freq is ignored" in told(task("weights_reject_freq=9", dialect="alexeyab"))
 
 
-def test_what_no_darknet_could_run_is_told() -> None:
+def test_what_no_darknet_could_run_is_reported() -> None:
     found = told(task("mean=.5\nstd=.2"))
     assert found == "net.cfg: no darknet can run what this trains: [net] net.cfg: mean=0.5 and 1 more"
 
 
-def test_other_count_of_classes_in_the_data_file_is_told() -> None:
+def test_other_count_of_classes_in_the_data_file_is_reported() -> None:
     assert "classes=80, but layer 1 [yolo] net.cfg:18 has 2" in told(task(data="classes=80"))
 
 
@@ -243,7 +243,7 @@ def test_classes_counted_from_one_are_an_error_of_their_own() -> None:
         (SQUARE - [0.07, 0.07, 0, 0], "x and y look like top left corners instead of centers"),
     ],
 )
-def test_corners_are_told_from_centers(boxes: np.ndarray, message: str) -> None:
+def test_corners_are_distinguished_from_centers(boxes: np.ndarray, message: str) -> None:
     write_labels(0, boxes)
     text = told(task())
     assert (text.count("cat1.txt: ") == 1 and message in text) if message else text == ""

@@ -159,7 +159,7 @@ def test_ruined_run_is_no_success_and_its_healthy_weights_are_kept(folder: Path)
     assert "scales=.1" in Path("out/net_rescue1.cfg").read_text() and Path("net.cfg").read_text() == RUINED_CFG
     (note,) = [finding.message for finding in recorder.findings if finding.name == "rescue"]
     assert note == (
-        "the run goes on from the healthy weights out/net_healthy.weights with scales=.1: not a factor of 1e5,"
+        "the run continues from the healthy weights out/net_healthy.weights with scales=.1: not a factor of 1e5,"
         " in out/net_rescue1.cfg"
     )
     assert recorder.run.trainer.net.scales == (0.1,) and HEALTHY.read_bytes() == before
@@ -223,7 +223,7 @@ def test_nothing_to_rescue_is_an_error_whose_hint_works(folder: Path) -> None:
 
 def test_remedy_that_is_a_command_is_left_to_the_user(ruined: Path) -> None:
     add_remedy(Remedy(command=("darkpy", "anchors", "net.data", "--cfg", "net.cfg", "--write")))
-    with pytest.raises(DarkpyError, match="no key of the cfg cures this") as caught:
+    with pytest.raises(DarkpyError, match="no key of the cfg fixes this") as caught:
         train(rescue=True)
     assert caught.value.hint == "darkpy anchors net.data --cfg net.cfg --write, then train again"
 

@@ -1,4 +1,4 @@
-"""Dirty samples planted in clean data stand at the top of the scorer."""
+"""Bad samples planted in clean data rank highest."""
 
 from __future__ import annotations
 

@@ -205,7 +205,7 @@ def test_what_cannot_be_read_is_wrong() -> None:
         ("mnist_lenet-tz", "mnist/images", "mnist/labels.list", (1000, "95.00", "98.40")),
     ],
 )
-def test_real_networks_are_as_often_right_as_darknet_says(
+def test_real_networks_are_as_accurate_as_darknets_figures(
     shared: Path, name: str, folder: str, labels: str, expected: tuple[int, str, str], dialect: str
 ) -> None:
     data = shared / "data"

@@ -1,4 +1,4 @@
-"""The first layer that departs is the one where the difference was made, for all kinds of files."""
+"""The first layer that differs is the one where the difference was made, for all kinds of files."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def test_suppression_is_left_out_when_it_is_zero(tmp_path: Path) -> None:
     assert counts == [1, 2]
 
 
-def test_class_tree_is_gone_down_as_far_as_tree_thresh_says(tmp_path: Path) -> None:
+def test_class_tree_is_descended_as_far_as_tree_thresh_allows(tmp_path: Path) -> None:
     (tmp_path / "pets.tree").write_text("pet -1\nthing -1\ncat 0\ndog 0\n")
     region = f"[region]\nclasses=4\nanchors=1,1\nsoftmax=1\ntree={tmp_path / 'pets.tree'}\n"
     model = network(POOL, "[convolutional]\nfilters=9\nactivation=linear\n", region)
@@ -268,7 +268,7 @@ def test_network_that_detects_nothing_is_refused(sections: Sequence[str]) -> Non
         next(detect(network(*sections), ["a.png"], NAMES))
 
 
-# layers with a memory
+# recurrent layers
 
 FILM = (
     "[convolutional]\nfilters=2\nsize=3\nstride=8\n",

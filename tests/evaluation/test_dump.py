@@ -1,4 +1,4 @@
-"""Dumps come back as they were written, and a bad file is refused in one message before anything is unpacked."""
+"""Dumps are read as they were written, and a bad file is refused in one message before anything is unpacked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights go through other kinds of files and come back with the same bytes; what does not fit is refused."""
+"""Conversion to other kinds of files and back gives the same bytes; files that do not fit are refused."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def test_int8_without_images_is_refused() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolo-fastest", "yolov3-tiny"])
 def test_int8_finds_the_dog(shared: Path, name: str, tmp_path: Path) -> None:
-    """Calibrated on the photographs themselves; the average precision of int8 is measured elsewhere."""
+    """Calibrated on the images themselves; the average precision of int8 is measured elsewhere."""
     from darkpy.evaluation.detect import read_input
 
     folder, photographs = shared / "data" / "weights" / name, shared / "data" / "images"

@@ -1,4 +1,4 @@
-"""Other config to run a network give what the plain path gives, as nearly as their precision lets them."""
+"""Other configurations give the results of the plain path, within their precision."""
 
 from __future__ import annotations
 

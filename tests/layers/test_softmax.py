@@ -99,7 +99,7 @@ def test_a_tree_of_other_classes_is_refused(tmp_path: Path) -> None:
         softmax(VECTOR, f"tree={tmp_path}/some.tree\n")
 
 
-def test_groups_that_a_tree_knows_nothing_of_learn_nothing(tmp_path: Path) -> None:
+def test_groups_without_a_true_class_learn_nothing(tmp_path: Path) -> None:
     (tmp_path / "some.tree").write_text(ANIMALS)
     network = softmax(VECTOR, f"tree={tmp_path}/some.tree\n")
     x_BN = torch.randn(1, 8)

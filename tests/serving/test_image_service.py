@@ -278,7 +278,7 @@ def test_requests_beyond_the_queue_are_503_and_those_on_their_way_are_answered_a
     assert [answer.status for answer in answers] == [200] * 3 and log == []
 
 
-def test_a_network_that_fails_is_told_to_clients_without_a_traceback(
+def test_a_failing_network_is_reported_to_clients_without_a_traceback(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     errors = [RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), ValueError("a secret")]

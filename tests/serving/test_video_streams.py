@@ -172,7 +172,7 @@ def test_detections_are_posted_and_a_slow_host_delays_no_frame(once: bool) -> No
     assert np.median(times) < 2e-3
 
 
-def test_a_host_that_fails_is_told_once() -> None:
+def test_a_host_that_fails_is_reported_once() -> None:
     log: list[str] = []
     with web_server(500) as (host, posts):
         streams = VideoStreams("net", "film.mp4", post_host=host, log=log.append)

@@ -1,4 +1,4 @@
-"""Layers with a memory see the frames of a video or stream in order, and begin anew where another one begins."""
+"""Recurrent layers get the frames of a video or stream in order, and are reset where another one begins."""
 
 from __future__ import annotations
 

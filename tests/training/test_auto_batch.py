@@ -1,4 +1,4 @@
-"""Memory that does not suffice: what is tried, what is told, and that trying leaves no trace."""
+"""Insufficient memory: attempts, messages, and that attempts leave no trace."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_subdivisions_stay_where_all_fits(monkeypatch: pytest.MonkeyPatch) -> No
     assert (one.net.batch, one.net.subdivisions) == (8, 1)
 
 
-def test_what_would_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_would_fit_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = small_memory(monkeypatch, 4 * 64)
     with pytest.raises(DarkpyError) as caught:
         fit_minibatch(trainer(), (8, 8), at_most=8, auto_batch=False)
@@ -68,7 +68,7 @@ def test_subdivisions_are_raised_if_they_may_be_and_an_update_stays_what_it_is(m
     assert (len(first.steps), first.seen, first.batch_num) == (4, 8, 1)
 
 
-def test_memory_for_not_even_one_image_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_for_not_even_one_image_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     small_memory(monkeypatch, 10)
     with pytest.raises(DarkpyError, match="at 8 x 8 does not fit into the memory of cpu, nor does any smaller one"):
         fit_minibatch(trainer(), (8, 8), at_most=8, auto_batch=True)

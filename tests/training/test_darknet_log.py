@@ -121,7 +121,7 @@ def test_hours_left_are_those_of_the_updates_before_and_follow_slowly() -> None:
     assert out(lines.update_lines(report(batch_num=122))).endswith(f" {hours:f} hours left\n")
 
 
-def test_loading_is_told_and_alexeyabs_calls_it_a_bottleneck_after_the_first_update() -> None:
+def test_loading_is_reported_and_alexeyabs_calls_it_a_bottleneck_after_the_first_update() -> None:
     note = " - performance bottleneck on CPU or Disk HDD/SSD"
     for lines, expected in ((log("pjreddie"), ""), (log("alexeyab"), note), (log("alexeyab", images=9), "")):
         assert out(lines.loading_lines(report())) == "Loaded: 0.500000 seconds\n"
@@ -129,7 +129,7 @@ def test_loading_is_told_and_alexeyabs_calls_it_a_bottleneck_after_the_first_upd
         assert out(lines.loading_lines(report(waited=0.05))) == "Loaded: 0.050000 seconds\n"
 
 
-def test_random_sizes_are_told_every_tenth_update_from_the_first_on() -> None:
+def test_random_sizes_are_reported_every_tenth_update_from_the_first_on() -> None:
     for dialect, random, size in (
         ("pjreddie", 1, "Resizing\n416\n"),
         ("alexeyab", 1, "Resizing, random_coef = 1.40 \n\n 416 x 416 \n"),
@@ -198,7 +198,7 @@ class TestValidation:
         )
 
 
-def test_weights_written_are_told_on_stderr() -> None:
+def test_weights_written_are_reported_on_stderr() -> None:
     paths = (Path("backup/net_500.weights"), Path("backup/net_last.weights"))
     last = CheckpointReport(batch_num=500, paths=paths, is_last=True)
     lines = [f"Saving weights to {path}\n" for path in paths]

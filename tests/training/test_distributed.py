@@ -91,7 +91,7 @@ def test_images_of_any_rank_are_refused_by_all_and_told(shared: Shared) -> None:
         assert list(arrays["found"]) == ["0.png", "37.png", "38.png", "47.png"]
 
 
-def test_problems_of_all_ranks_are_told_and_written_down_by_the_main_one(shared: Shared) -> None:
+def test_problems_of_all_ranks_are_reported_and_written_down_by_the_main_one(shared: Shared) -> None:
     alone, main, other = run("plain"), of(shared.arrays[0], "plain"), of(shared.arrays[1], "plain")
     assert list(alone["told"]) == list(main["told"]) and len(main["told"]) > 4
     assert (int(main["written"]), int(other["written"])) == (len(main["told"]), 0)
@@ -101,7 +101,7 @@ def test_the_late_filter_of_deltas_has_been_at_work(shared: Shared) -> None:
     assert of(shared.arrays[0], "yolo")["filter"][:3].min() > 0
 
 
-def test_ranks_that_start_from_other_weights_are_told(shared: Shared) -> None:
+def test_ranks_that_start_from_other_weights_are_reported(shared: Shared) -> None:
     for rank, arrays in enumerate(shared.arrays):
         assert arrays["error"] == f"rank {rank} starts from other numbers than rank {1 - rank}"
 

@@ -115,7 +115,7 @@ def kill_while_it_trains(folder: Path, chance: random.Random) -> None:
 
 
 def check_files(folder: Path) -> None:
-    """Every file under a name of its own can be loaded, and holds nothing but numbers."""
+    """Every file under a name of its own can be loaded, and has finite values only."""
     shown = [path for path in (folder / "backup").iterdir() if not path.name.startswith(".")]
     assert {path.suffix for path in shown} <= {".weights", ".resume", ".jsonl", ".png"}
     for path in shown:

@@ -1,4 +1,4 @@
-"""The run: what one update is, what is told of it, when it ends."""
+"""The run: its updates, their reports, and its end."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_gradients_that_are_no_numbers_end_the_run_and_name_the_images() -> None
         next(reports)
 
 
-def test_worker_that_dies_is_told_when_its_image_is_asked_for() -> None:
+def test_dead_worker_is_reported_when_its_image_is_requested() -> None:
     reports = run_updates(trainer(), source(workers=1))
     assert next(reports).batch_num == 1
     (worker,) = multiprocessing.active_children()

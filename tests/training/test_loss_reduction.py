@@ -98,7 +98,7 @@ def test_eps_of_adam_is_of_sums_in_darknet_and_torchs_own_with_mean() -> None:
     assert Trainer(darkpy.load(CFG.format(keys=key, rate=1))).optimizer.torch.param_groups[0]["eps"] == 0.6
 
 
-def test_cost_that_is_told_is_the_same_everywhere() -> None:
+def test_reported_cost_is_the_same_everywhere() -> None:
     costs = []
     for word in ("darknet", "mean", "sum"):
         torch.manual_seed(3)

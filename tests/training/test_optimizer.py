@@ -228,7 +228,7 @@ PLAIN = "batch=4\nmomentum=0\ndecay=0\n"
 
 @pytest.mark.parametrize(("kind", "order"), [("", 2), ("grad_clip_type=1\n", 1), ("grad_clip_type=0\n", np.inf)])
 @pytest.mark.parametrize("largest", [0, 0.5, 1e6])
-def test_norm_of_all_mean_gradients_together_is_told_and_bounded(kind: str, order: float, largest: float) -> None:
+def test_norm_of_all_mean_gradients_together_is_reported_and_bounded(kind: str, order: float, largest: float) -> None:
     made = network(NORMED, CONV, net=f"{PLAIN}grad_clip_norm={largest:f}\n{kind}")
     gradient = mean_gradient(made)
     wanted_norm = np.linalg.norm(np.concatenate([array.ravel() for array in gradient.values()]), order)

@@ -1,4 +1,4 @@
-"""What a guard refuses: the trainer is then, bit for bit, one that never saw it."""
+"""Refused steps: the trainer is then, bit for bit, one that never made them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ max=10
 
 
 class Finite(StepGuard):
-    """Refuses what is no number."""
+    """Refuses NaN and infinite losses."""
 
     needs_snapshots = True
 
@@ -78,7 +78,7 @@ class Finite(StepGuard):
         self.refused = 0
 
     def accept_losses(self, losses: Sequence[Loss]) -> bool:
-        # AlexeyAB's [yolo] drops deltas that are no numbers, and its cost is one all the same
+        # AlexeyAB's [yolo] drops non-finite deltas, and its cost is finite all the same
         return all(math.isfinite(loss.cost + loss.report.get("no_obj", 0)) for loss in losses)
 
     def accept_update(self, norm: torch.Tensor) -> bool:
@@ -90,7 +90,7 @@ class Finite(StepGuard):
 
 
 class Norms(Finite):
-    """Sees what is no number only when the gradients are summed."""
+    """Detects non-finite values only when the gradients are summed."""
 
     def accept_losses(self, losses: Sequence[Loss]) -> bool:
         return True
@@ -116,7 +116,7 @@ def colors(number: int) -> Minibatch:
 
 
 def spoilt(minibatch: Minibatch, chance: random.Random) -> Minibatch:
-    """With one pixel that is no number."""
+    """With one NaN pixel."""
     x_BCHW = minibatch[0].clone()
     x_BCHW.view(-1)[chance.randrange(x_BCHW.numel())] = chance.choice((math.nan, math.inf, -math.inf))
     return x_BCHW, minibatch[1]
@@ -177,7 +177,7 @@ def test_minibatches_that_are_no_numbers_leave_no_trace(text: str, make: Any, di
 
 
 def test_update_that_is_refused_at_its_end_takes_all_its_minibatches_with_it() -> None:
-    """What was put off before it stays, and is added to by the next one."""
+    """Gradients deferred before stay, and the next ones are added."""
     text = DETECTOR.format(net="")
     good = [boxes(number) for number in range(30)]
     for place in (0, 4, 14):
@@ -195,7 +195,7 @@ def test_watcher_that_lets_everything_pass_changes_nothing() -> None:
 
 
 class Spoilt(Colors):
-    """A stream of which a few images are no numbers."""
+    """A stream with a few NaN images."""
 
     bad = frozenset((3, 17, 18, 19, 20, 21, 22, 23, 50))
 

@@ -123,7 +123,7 @@ def test_figures_of_the_delta_filter_go_on_too(tmp_path: Path) -> None:
 
 
 class Dirty(Colors):
-    """A stream of which some images are no numbers, and one minibatch has wrong truths."""
+    """A stream with some NaN images, and one minibatch with wrong truths."""
 
     bad, wrong = (13, 90, 203), range(188, 192)
 
@@ -134,7 +134,7 @@ class Dirty(Colors):
 
 
 def test_what_is_refused_before_and_after_the_interruption_is_what_the_whole_run_refuses(tmp_path: Path) -> None:
-    """A jump of the loss is told by the losses before it, those before the interruption too."""
+    """A loss spike is detected by the losses before it, those before the interruption too."""
     spike = LossSpike(times=1.3, window=20)
     whole = begin(cfg(), tmp_path, Monitor(spike=spike))
     follow(whole, tmp_path, 30, dataset=Dirty())

@@ -94,7 +94,7 @@ def test_cost_is_the_mean_over_the_layers_that_have_one() -> None:
     assert report.cost == pytest.approx((first + second) / 2)
 
 
-def test_norm_of_the_gradients_is_told_with_the_update() -> None:
+def test_norm_of_the_gradients_is_reported_with_the_update() -> None:
     trainer = Trainer(network())
     assert trainer.train_minibatch(*minibatch()).norm is None
     norm = trainer.train_minibatch(*minibatch()).norm

@@ -86,7 +86,7 @@ DIED = 7
 
 
 class Images:
-    """What is in an image follows from its number; for [yolo] 0 to 4 boxes. spoilt: those that are no numbers."""
+    """What is in an image follows from its number; for [yolo] 0 to 4 boxes. spoilt: those that are NaN."""
 
     def __init__(self, *, has_boxes: bool, spoilt: frozenset[int] = frozenset()) -> None:
         self.has_boxes, self.spoilt = has_boxes, spoilt
@@ -107,7 +107,7 @@ class Images:
 
 
 def run(case: str, process_group: ProcessGroup = SINGLE_PROCESS) -> Arrays:
-    """All arrays after the training, what was told of it, and how many problems were written down."""
+    """All arrays after the training, its reports, and the number of recorded problems."""
     torch.manual_seed(5 + process_group.rank * (case == "different"))
     network = darkpy.load(CASES.get(case, CASES["plain"]), dialect="alexeyab")
     spoilt = frozenset({0, 37, 38, 47} if case == "watched" else ())

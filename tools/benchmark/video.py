@@ -122,7 +122,7 @@ def _describe(video: Path) -> tuple[str, int]:
 
 
 class DemoCommand:
-    """Runner of `darkpy detector demo -out_filename`, whose own summary says how long the frames took."""
+    """Runner of `darkpy detector demo -out_filename`, whose own summary has the time of the frames."""
 
     def __init__(self, job: DetectionJob, folder: Path) -> None:
         import darkpy

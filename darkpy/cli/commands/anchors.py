@@ -290,7 +290,7 @@ def _as_record(
 
 
 def _finish_cfg(recommendation: Recommendation, boxes: BoxSizes, cfg: Path, write: bool) -> None:
-    """Print what the cfg's author should know, and write the anchors into the cfg on demand."""
+    """Print notes on the anchors, and write them into the cfg on demand."""
     from darkpy.anchors.recommend import write_recommendation
 
     if recommendation.too_small:

@@ -79,7 +79,7 @@ _seed_text_option = click.option(
 @click.command(cls=Command, help=TRAIN_HELP)
 @_network_arguments
 @click.option("-file", "text", type=FILE_PATH, default=DEFAULT_TEXT, show_default=True, help="Text to learn.")
-@click.option("-clear", is_flag=True, help="Start the schedule anew, as if WEIGHTS had seen no text.")
+@click.option("-clear", is_flag=True, help="Restart the schedule, as if WEIGHTS had seen no text.")
 @click.option("-tokenized", is_flag=True, help="The file contains symbol indices instead of text.")
 @click.option(
     "-srand",

@@ -183,7 +183,7 @@ def _write_cured(exam: Examination, target: Path) -> None:
 
     text, remedies = apply_remedies(exam)
     if not remedies:
-        console.info("no finding is cured by keys of the cfg: nothing is written")
+        console.info("no finding can be fixed by keys of the cfg: nothing is written")
         return
     write_atomic(target, [text.encode("utf-8", "surrogateescape")])
     console.info(f"{target} has {len(remedies)} remedies: {'; '.join(map(str, remedies))}")

@@ -315,7 +315,7 @@ class TrainOutput:
         except (OSError, ValueError, console.StandardOutputError) as error:
             self._lost_streams.add(stream)
             reason = getattr(error.__cause__ or error, "strerror", None) or error
-            console.warn(f"standard {'error' if err else 'output'}: {reason}: the training goes on without it")
+            console.warn(f"standard {'error' if err else 'output'}: {reason}: the training continues without it")
             # keeps Python from flushing the failed output once more at exit
             setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
 

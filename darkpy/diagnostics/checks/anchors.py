@@ -127,7 +127,7 @@ def _check_better_anchors(plan: Plan, boxes_N2: Tensor) -> Iterator[Finding]:
     now, new = (f"{fit.average_iou:.0%} on average, {fit.recall:.0%} of them by half" for fit in (found.now, found.new))
     text = (
         f"boxes overlap with their best anchors by {now}; with anchors of these data by {new}. Heads trained with"
-        " others must then learn sizes anew: better after a full schedule, worse after a short one"
+        " others must then relearn sizes: better after a full schedule, worse after a short one"
     )
     yield Finding(
         name="anchors-better",

@@ -1,6 +1,6 @@
 """Advice of the monitor: remedies of a finding, the likely cause first, with values computed from the run.
 
-A symptom says what is wrong; `Evidence` collects what the run has shown until then, and `advise` adds the remedies. A
+A symptom says what is wrong; `Evidence` collects the run's measurements, and `advise` adds the remedies. A
 key that has the advised value already is never among them.
 """
 
@@ -223,7 +223,7 @@ def stop_growth(finding: Finding, evidence: Evidence) -> Iterator[Remedy]:
     reads (yolov4-tiny on blood cells: features from .9 to 4.3) or passes back (the networks of
     tests/diagnostics/monitor/test_clamp_as_cause.py) grows while its own deltas stand. A rate that is too high ends a
     run before anything drifts. Of 27 such networks that exploded with the clamp, at several rates and depths, the 15
-    that constrain=0 cured had a drift of 2.4 to 12; of 12 that were too fast without the clamp too, 7 had 1.0 to 1.7,
+    that constrain=0 fixed had a drift of 2.4 to 12; of 12 that were too fast without the clamp too, 7 had 1.0 to 1.7,
     and 4 a rate beyond MAX_RATE_RATIO. Drift alone is no fault: features of healthy runs grow eightfold.
     """
     plan, net = evidence.plan, evidence.plan.net

@@ -398,7 +398,8 @@ class LogWriter:
             self._is_torn = os.write(self._stream, data) < len(data)
         except OSError as error:
             if not self._has_failed:
-                message = f"{self.path}: cannot be written, the training goes on without it: {error.strerror or error}"
+                reason = error.strerror or error
+                message = f"{self.path}: cannot be written, the training continues without it: {reason}"
                 warnings.warn(message, DarkpyWarning, stacklevel=3)
             self._has_failed = True
 

@@ -65,7 +65,7 @@ def contact_sheet(
             pen.rectangle((left - 3, top - 3, left + tile_w + 2, top + tile_h + 2), outline=HIGHLIGHT_RGB, width=3)
         for line, text in enumerate(tile.caption):
             place = (left, top + tile_h + 2 + line * LINE_HEIGHT)
-            shown = truncate_text(text, font, tile_w, keep_end=True)  # the end of a path says more than its beginning
+            shown = truncate_text(text, font, tile_w, keep_end=True)  # of a path, the end is more informative
             pen.text(place, shown, fill=HIGHLIGHT_RGB if tile.highlighted else INK_RGB, font=font)
     return sheet
 

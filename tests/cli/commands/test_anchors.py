@@ -43,7 +43,7 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("net.cfg").write_text(CFG)
 
 
-def test_anchors_are_told_with_their_fit(run: Run) -> None:
+def test_anchors_are_reported_with_their_fit(run: Run) -> None:
     code, out, err = run("anchors", "my.data", "-n", "2", "-width", "100", "-height", "200", "--restarts", "3")
     assert (code, err) == (0, "")
     assert out.splitlines() == [

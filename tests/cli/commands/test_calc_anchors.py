@@ -75,7 +75,7 @@ def test_show_draws_and_the_seed_decides(run: Run) -> None:
     assert Path("cloud.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_wrong_labels_are_told_and_listed(run: Run) -> None:
+def test_wrong_labels_are_reported_and_listed(run: Run) -> None:
     Path("train.txt").write_text("a.jpg\nb.jpg\nc.jpg\n")
     Path("b.txt").write_text("1 .5 .5 1.5 .3\nword\n")
     code, out, err = run(*LINE)

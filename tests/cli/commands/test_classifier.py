@@ -35,7 +35,7 @@ CLASSIFY = ("classify", "net.cfg", "net.weights", "--device", "cpu")
 
 @pytest.fixture
 def pets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with a network that says PROB of every image, its data, and four images."""
+    """A working directory with a network whose output is PROB for every image, its data, and four images."""
     monkeypatch.chdir(tmp_path)
     Path("net.cfg").write_text(CFG)
     write_weights(PROB)
@@ -50,7 +50,7 @@ def pets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_weights(prob: Sequence[float]) -> None:
-    """net.weights of a network that says this of every image."""
+    """net.weights of a network with this output for every image."""
     numbers = (*map(math.log, prob), *(0.0,) * 3 * len(prob))
     Path("net.weights").write_bytes(struct.pack(f"<3iQ{len(numbers)}f", 0, 2, 0, 0, *numbers))
 
@@ -146,7 +146,7 @@ def test_what_is_missing_in_the_data_file_is_one_line(pets: Path, run: Run, data
     assert (code, out) == (2, "") and f"error: {complaint}" in err
 
 
-def test_a_detector_is_sent_elsewhere(task: Path, run: Run) -> None:
+def test_a_detector_is_an_error_with_the_right_command(task: Path, run: Run) -> None:
     code, out, err = run("classify", "net.cfg", "net.weights", "a.png")
     assert (code, out) == (2, "") and "use darkpy detect" in err
 

@@ -95,7 +95,7 @@ def test_outputs_of_lists_are_pjreddies(golden: dict[str, NDArray[Any]], run: Ru
             np.testing.assert_allclose([*map(float, numbers)], [*map(float, wanted_numbers)], rtol=tolerance, atol=1e-7)
 
 
-def test_accuracy_is_json_on_demand_and_long_images_are_told(golden: dict[str, NDArray[Any]], run: Run) -> None:
+def test_accuracy_is_json_on_demand_and_long_images_are_reported(golden: dict[str, NDArray[Any]], run: Run) -> None:
     Image.fromarray(np.zeros((1, 9000, 3), np.uint8)).save("im/ant_long.png")
     Path("list.txt").write_text(f"im/ant_long.png\n{golden['names'][0]}\n")
     code, out, err = run("classifier", "validfull", *NETWORK, "--json")

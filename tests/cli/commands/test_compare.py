@@ -100,7 +100,7 @@ def test_json_says_the_same(files: Files) -> None:
     assert row["difference"] == pytest.approx(0.5) and row["relative"] == pytest.approx(0.5 / row["largest"])
 
 
-def test_what_is_not_a_number_is_null_in_json(files: Files) -> None:
+def test_nan_is_null_in_json(files: Files) -> None:
     files.run("--dump", "net.npz")
     files.plant("net.npz", 2, float("nan"))
     code, out, _ = files.run("--against", "net.npz", "--json")

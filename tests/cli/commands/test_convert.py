@@ -1,4 +1,4 @@
-"""darkpy convert: what is written, what is said, and what a wrong file ends in."""
+"""darkpy convert: files, messages, and errors for wrong files."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_what_the_other_darknet_does_not_have_is_one_error_and_nothing_is_writte
     assert not Path("ax.weights").exists()
 
 
-def test_a_state_dict_of_another_program_becomes_weights_and_what_differs_is_told(run: Run) -> None:
+def test_a_state_dict_of_another_program_becomes_weights_and_what_differs_is_reported(run: Run) -> None:
     cfg = CFG.partition("[connected]")[0]
     Path("net.cfg").write_text(cfg)
     names = {"Conv2d.weight": (2, 1, 1, 1), **{f"BatchNorm2d.{name}": (2,) for name in NORM}}

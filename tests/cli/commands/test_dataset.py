@@ -98,7 +98,7 @@ def test_bad_annotation_is_one_error_and_nothing_is_written(run: Run, bad: str, 
 
 
 def write_coco(names: str = "ab") -> list[str]:
-    """train.json and val.json, each with an image; the one to judge by shows a crowd, too."""
+    """train.json and val.json, each with an image; the one for validation shows a crowd, too."""
     files = []
     for name, split in zip(names, ("train", "val"), strict=False):
         Path("shots").mkdir(exist_ok=True)

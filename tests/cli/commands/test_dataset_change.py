@@ -109,7 +109,7 @@ def test_image_of_two_sets_has_the_objects_of_both_and_folders_are_added_to_trai
     assert content("third/third.data")[2] == {"train": ["a", "b", "n"], "valid": ["c"]}
 
 
-def test_one_set_is_no_merger(run: Run) -> None:
+def test_merging_needs_two_sets(run: Run) -> None:
     assert "name two data sets or more" in run("dataset", "merge", "one/one.data", "out").err
 
 

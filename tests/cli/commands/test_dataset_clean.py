@@ -1,4 +1,4 @@
-"""`darkpy dataset clean`: what is moved away, what stays, and that it comes back."""
+"""`darkpy dataset clean`: files that are moved, files that stay, and --undo."""
 
 from __future__ import annotations
 

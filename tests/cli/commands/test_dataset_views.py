@@ -31,7 +31,7 @@ def lines(file: str) -> list[str]:
     return Path(file).read_text().splitlines()
 
 
-def test_list_is_dealt_into_lists(run: Run) -> None:
+def test_list_is_split_into_lists(run: Run) -> None:
     code, out, err = run("dataset", "split", "set", "lists", "--parts", "train=.5,valid=.3,test=.2", "--seed", "4")
     assert (code, err) == (0, "")
     assert out == "lists/train.txt: 5 images\nlists/valid.txt: 3 images\nlists/test.txt: 2 images\n"
@@ -82,7 +82,7 @@ def test_sheet_shows_some_images_and_the_same_ones_again(run: Run) -> None:
     assert Path("other.png").read_bytes() != first
 
 
-def test_images_that_cannot_be_read_are_told_and_the_others_shown(run: Run) -> None:
+def test_images_that_cannot_be_read_are_reported_and_the_others_shown(run: Run) -> None:
     Path("set/3.jpg").write_bytes(b"no image")
     Path("set/4.txt").unlink()
     code, out, err = run("dataset", "draw", "train.txt", "sheet.png")

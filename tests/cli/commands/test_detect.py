@@ -65,7 +65,7 @@ def test_json_is_an_array_with_a_image_on_each_line(task: Path, run: Run) -> Non
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
-def test_unreadable_image_is_told_while_the_others_go_on(task: Path, run: Run, form: tuple[str, ...]) -> None:
+def test_unreadable_image_is_reported_while_the_others_go_on(task: Path, run: Run, form: tuple[str, ...]) -> None:
     (task / "bad.jpg").write_bytes(b"no image")
     code, out, err = run(*NET, "bad.jpg", "a.png", *form)
     assert code == 2
@@ -97,7 +97,7 @@ def test_batch_size_changes_nothing_but_speed(task: Path, run: Run, size: str) -
 
 @pytest.mark.parametrize(("dialect", "count"), [("pjreddie", 0), ("alexeyab", 2)])
 def test_default_threshold_is_the_forks(task: Path, run: Run, dialect: str, count: int) -> None:
-    """.246 is more than AlexeyAB's detect asks for (.24), less than his detector test (.25)."""
+    """.246 is above the threshold of AlexeyAB's detect (.24), below that of detector test (.25)."""
     set_scores(0.246, 0.46)
     assert run(*NET, "a.png", "--dialect", dialect).out.startswith(f"a.png: {count} objects")
 
@@ -187,7 +187,7 @@ def test_real_network_sees_what_darknet_saw(shared: Path, tmp_path: Path, run: R
 
 
 def expected_objects(document: Any) -> list[tuple[float, ...]]:
-    """Class, center, size and confidence of what darknet saw on dog.jpg, surer than .3."""
+    """Class, center, size and confidence of darknet's detections on dog.jpg with scores above .3."""
     if isinstance(document, dict):
         rows = [(one["class_id"], *one["box_xywh_frac"], one["confidence"]) for one in document["images/dog.jpg"]]
     else:
@@ -301,7 +301,7 @@ def test_lines_and_zones_are_counted_in_every_form(task: Path, run: Run) -> None
     assert code == 2 and "is no line and no zone" in err and "line:X1,Y1,X2,Y2" in err
 
 
-def test_dialect_v5_stretches_whatever_the_cfg_says(task: Path, run: Run) -> None:
+def test_dialect_v5_always_stretches(task: Path, run: Run) -> None:
     cfg = Path("net.cfg")
     cfg.write_text(cfg.read_text().replace("[net]\n", "[net]\nletter_box=1\n", 1))
     write_image(Path("wide.png"), 64, 32)

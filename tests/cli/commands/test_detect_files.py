@@ -120,7 +120,7 @@ def test_json_is_whole_when_a_file_cannot_be_written(task: Path, run: Run, monke
 
 
 @pytest.mark.parametrize("option", ["--out", "--crop", "--save-labels"])
-def test_a_file_in_place_of_a_folder_is_told(task: Path, run: Run, option: str) -> None:
+def test_a_file_in_place_of_a_folder_is_reported(task: Path, run: Run, option: str) -> None:
     for place, reason in (("pets.names", "is a file, not a folder"), ("pets.names/o", "Not a directory")):
         code, _, err = run(*DETECT, "a.png", option, place)
         assert code == 2 and err == f"error: {option} {place}: {reason}\n"

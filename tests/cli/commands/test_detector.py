@@ -141,7 +141,7 @@ def test_labels_are_saved_beside_the_image(task: Path, run: Run) -> None:
     assert (task / "a.txt").read_text() == "0 0.5000 0.5000 0.5000 0.2500\n"
 
 
-def test_labels_that_are_there_stay_unless_told_otherwise(task: Path, run: Run) -> None:
+def test_existing_labels_are_kept_by_default(task: Path, run: Run) -> None:
     (task / "a.txt").write_text("ground truth")
     code, out, err = run(*NET, "a.png", "-save_labels")
     assert code == 2 and "cat: 95%" in out

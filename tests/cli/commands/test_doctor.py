@@ -69,14 +69,14 @@ def test_json_has_remedies_that_programs_can_carry_out(task: Path, run: Run) -> 
 
 def test_run_without_updates_is_an_error_whose_remedy_cures(task: Path, run: Run) -> None:
     Path("net.cfg").write_text(Path("net.cfg").read_text().replace("[net]", "[net]\nmax_batches=-3\nburn_in=0"))
-    code, out, _ = run("doctor", "net.cfg", "--write", "cured.cfg")
+    code, out, _ = run("doctor", "net.cfg", "--write", "fixed.cfg")
     assert code == 1 and out.splitlines() == [
         "rates:",
         "  net.cfg:2: [net] max_batches=-3: darknet ends before the first update",
         "    hint: max_batches=6000",
         "1 finding in net.cfg",
     ]
-    assert run("doctor", "cured.cfg").code == 0 and "max_batches=6000" in Path("cured.cfg").read_text()
+    assert run("doctor", "fixed.cfg").code == 0 and "max_batches=6000" in Path("fixed.cfg").read_text()
 
 
 def test_many_findings_of_a_kind_are_counted_unless_all_are_wanted(task: Path, run: Run) -> None:
@@ -157,7 +157,7 @@ def test_updates_without_data_are_a_mistake(task: Path, run: Run) -> None:
     assert "hint: name the data: CFG DATA" in err
 
 
-def test_spoilt_weights_are_named_by_their_layer_and_not_asked(task: Path, run: Run) -> None:
+def test_ruined_weights_are_named_by_their_layer_and_not_run(task: Path, run: Run) -> None:
     Path("pets.data").write_text("classes=2\nnames=pets.names\ntrain=list.txt\n")
     Path("list.txt").write_text("a.png\n")
     Path("a.txt").write_text("0 .5 .5 .5 .5\n")
@@ -171,7 +171,7 @@ def test_spoilt_weights_are_named_by_their_layer_and_not_asked(task: Path, run: 
 def test_remedies_are_written_to_a_new_cfg_in_which_nothing_is_found(tmp_path: Path, run: Run) -> None:
     sample = tmp_path / "shapes"
     assert run("sample", str(sample), "--images", "20", "--valid", "4").code == 0
-    cfg, cured, data = sample / "sample.cfg", tmp_path / "cured.cfg", str(sample / "sample.data")
+    cfg, cured, data = sample / "sample.cfg", tmp_path / "fixed.cfg", str(sample / "sample.data")
     text = cfg.read_text().replace("learning_rate=0.02", "learning_rate=2").replace("num=3", "num=3\njitter=-1")
     cfg.write_text(text.replace("24,24, 31,31, 42,42", "72,72, 93,93, 126,126"))
     code, _, err = run("doctor", str(cfg), data, "--write", str(cured))

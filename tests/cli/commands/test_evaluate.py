@@ -20,7 +20,7 @@ PLACE = "0.5 0.5 0.5 0.25"
 
 @pytest.fixture
 def judged(task: Path) -> Path:
-    """A list of two images: a cat that is where it is seen, a cat that is elsewhere; no dogs."""
+    """A list of two images: a cat where it is detected, a cat elsewhere; no dogs."""
     write_image(task / "b.png", 64, 32)
     (task / "a.txt").write_text(f"0 {PLACE}\n")
     (task / "b.txt").write_text("0 0.1 0.1 0.1 0.1\n")
@@ -71,7 +71,7 @@ def test_map_stretches_in_both_dialects(judged: Path, run: Run, dialect: str) ->
         assert told in run(*MAP, "--dialect", dialect, *words, "-iou_thresh", ".6").out.split("\n")[2]
 
 
-def test_difficult_list_is_obeyed(judged: Path, run: Run) -> None:
+def test_difficult_list_is_read(judged: Path, run: Run) -> None:
     (judged / "hard").mkdir()
     (judged / "hard" / "a.txt").write_text("")
     (judged / "hard" / "b.txt").write_text(f"0 {PLACE}\n1 {PLACE}\n")
@@ -96,13 +96,13 @@ def test_missing_labels_are_counted_and_told(judged: Path, run: Run) -> None:
     assert err.startswith("error: no image of the list has labels; the first one's: a.txt: ")
 
 
-def test_wrong_labels_are_told(judged: Path, run: Run) -> None:
+def test_wrong_labels_are_reported(judged: Path, run: Run) -> None:
     (judged / "b.txt").write_text("9 .5 .5 .5 .5\n")
     code, _, err = run(*MAP)
     assert code == 0 and err.startswith("warning: invalid lines in label files: 1; first: b.txt:1:")
 
 
-def test_image_that_cannot_be_read_is_told_and_the_others_count(judged: Path, run: Run) -> None:
+def test_image_that_cannot_be_read_is_reported_and_the_others_count(judged: Path, run: Run) -> None:
     (judged / "b.png").write_bytes(b"")
     code, out, err = run(*MAP)
     assert code == 2 and err.startswith("error: b.png: ")

@@ -34,7 +34,7 @@ groups=1
 
 @pytest.fixture
 def judged(task: Path) -> Path:
-    """A list of two images: a cat where net.cfg sees a cat and a dog, and a dog there."""
+    """A list of two images: a cat where net.cfg detects a cat and a dog, and a dog there."""
     write_image(task / "b.png", 64, 32)
     (task / "a.txt").write_text(f"0 {PLACE}\n")
     (task / "b.txt").write_text(f"1 {PLACE}\n")
@@ -140,7 +140,7 @@ def test_classes_of_a_tree_are_judged_one_by_one(judged: Path, run: Run) -> None
 
 @pytest.fixture
 def classified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A network that says dog (.7), cat (.25) or hen of every image, and four images with their classes."""
+    """A network that gives dog (.7), cat (.25) or hen for every image, and four images with their classes."""
     monkeypatch.chdir(tmp_path)
     Path("net.cfg").write_text(CLASSIFIER_CFG)
     numbers = (*map(math.log, (0.25, 0.7, 0.05)), *(0.0,) * 9)
@@ -169,7 +169,7 @@ def test_classifier_is_evaluated_with_the_numbers_of_classifier_valid(classified
     assert json.loads(run(*EVALUATE, "--json").out)["classes"] == written["classes"]
 
 
-def test_classifiers_unreadable_and_unlabeled_images_are_told(classified: Path, run: Run) -> None:
+def test_classifiers_unreadable_and_unlabeled_images_are_reported(classified: Path, run: Run) -> None:
     Path("dog1.png").write_bytes(b"")
     write_image(Path("cow.png"), 12, 8)
     with Path("pets.list").open("a") as stream:

@@ -36,7 +36,7 @@ TRAIN = ("regressor", "train", "net.data", "net.cfg", "-nogpu", "--workers", "0"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with eight plain images, of which the red channel and its square are to be estimated."""
+    """A working directory with eight plain images, whose red channel and its square are to be predicted."""
     monkeypatch.chdir(tmp_path)
     Path("images").mkdir()
     Path("labels").mkdir()
@@ -78,7 +78,9 @@ def test_a_run_resumes_and_ends_where_the_loss_no_longer_falls(folder: Path, run
     ("label", "told"),
     [("0.5", "has 1 numbers, and the network gives 2"), ("0.5 nan", "'nan' is not a number"), ("x", "'x' is not a")],
 )
-def test_label_files_without_the_numbers_are_told_and_skipped(folder: Path, run: Run, label: str, told: str) -> None:
+def test_label_files_without_the_numbers_are_reported_and_skipped(
+    folder: Path, run: Run, label: str, told: str
+) -> None:
     for index in range(8):
         Path(f"labels/{index}.txt").write_text(label)
     code, _, err = run(*TRAIN)

@@ -21,7 +21,7 @@ from tests.cli.conftest import Run
 
 @pytest.fixture(scope="module")
 def backup(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a training of 12 updates, whose watch looks at the layers in each."""
+    """The folder of a training of 12 updates, whose monitor measures the layers in each."""
     folder = tmp_path_factory.mktemp("run") / "shapes"
     for _ in write_synthetic_dataset(SyntheticConfig(images=8, valid=2, size=64, seed=0), folder):
         pass

@@ -47,7 +47,7 @@ SAVE = ("-nogpu", "--save-masks", "found")
 
 @pytest.fixture
 def pets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with two images, the left half red, the right blue, and a network that knows both colors."""
+    """A working directory with two images, the left half red, the right blue, and a network that finds both colors."""
     monkeypatch.chdir(tmp_path)
     Path("net.cfg").write_text(CFG)
     Path("iseg.cfg").write_text(ISEG)

@@ -108,7 +108,7 @@ def test_json_has_every_layer_with_its_numbers(task: Path, run: Run) -> None:
         ((), (), "every layer learns"),
     ],
 )  # fmt: skip
-def test_layers_that_learn_are_told(
+def test_layers_that_learn_are_reported(
     task: Path, run: Run, words: tuple[str, ...], keys: tuple[str, ...], told: str
 ) -> None:
     convolution = "[convolutional]\nfilters={}\nsize=1\nbatch_normalize=1\n{}\n"

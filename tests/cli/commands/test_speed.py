@@ -1,4 +1,4 @@
-"""`darkpy speed`: every way to run a network is timed, and the kernels of its convolutions are shown."""
+"""`darkpy speed`: every configuration of a network is timed, and the kernels of its convolutions are shown."""
 
 from __future__ import annotations
 

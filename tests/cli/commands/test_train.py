@@ -1,4 +1,4 @@
-"""`darkpy train`, `detector train`, `classifier train`: what is written, what is told, which exit code."""
+"""`darkpy train`, `detector train`, `classifier train`: files, messages, exit code."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def trained(run: Run) -> Callable[..., str]:
-    """Runs a training on the CPU that must succeed. Returns: what was said on stderr and then on stdout."""
+    """Runs a training on the CPU that must succeed. Returns: stderr and then stdout."""
 
     def train(*words: str) -> str:
         outcome = run(*words, "--device", "cpu", "--workers", "0", "--force")
@@ -204,7 +204,7 @@ def test_whole_log_has_the_lines_of_alexeyabs_program(run: Run) -> None:
     )
 
 
-def test_map_judges_and_keeps_the_best_weights(trained: Callable[..., str]) -> None:
+def test_map_evaluates_and_keeps_the_best_weights(trained: Callable[..., str]) -> None:
     said = trained("detector", "train", "pets.data", "net.cfg", "-map", "-dont_show")
     assert said.count(" mean_average_precision (mAP@0.50) = ") == 1
     assert "New best mAP!" in said
@@ -241,7 +241,7 @@ def test_chart_grows_beside_the_weights_and_goes_on_where_the_run_does(trained: 
     assert "the chart begins with update 104" in trained("train", "net.cfg", "pets.data", "out/net_final.weights")
 
 
-def test_judging_changes_nothing_in_the_run(trained: Callable[..., str]) -> None:
+def test_evaluation_changes_nothing_in_the_run(trained: Callable[..., str]) -> None:
     cfg = DETECTOR.replace("[yolo]", "[dropout]\nprobability=.1\n\n[yolo]\nrandom=1")
     Path("net.cfg").write_text(cfg.replace("max_batches=100", "max_batches=105"))
     found = []
@@ -283,9 +283,7 @@ def test_mistakes_are_one_message(run: Run, words: tuple[str, ...], text: str) -
         (("--no-monitor",), "class.cfg:9: weights holds NaN or infinity; nothing is written"),
     ],
 )
-def test_weights_that_become_no_numbers_end_the_run_and_are_not_saved(
-    run: Run, words: tuple[str, ...], text: str
-) -> None:
+def test_weights_that_become_nan_end_the_run_and_are_not_saved(run: Run, words: tuple[str, ...], text: str) -> None:
     Path("class.cfg").write_text(CLASSIFIER.replace("learning_rate=.01", "learning_rate=1e38"))
     outcome = run("train", "class.cfg", "pets.data", "--device", "cpu", "--workers", "0", *words)
     assert outcome.code == 2
@@ -293,7 +291,7 @@ def test_weights_that_become_no_numbers_end_the_run_and_are_not_saved(
     assert all(np.isfinite(np.fromfile(path, "<f4", offset=20)).all() for path in Path("out").glob("*.weights"))
 
 
-def test_bad_files_are_told_once(trained: Callable[..., str]) -> None:
+def test_bad_files_are_reported_once(trained: Callable[..., str]) -> None:
     Path("cat0.png").write_bytes(b"no image")
     said = trained("train", "net.cfg", "pets.data")
     assert said.count("cat0.png") == 1
@@ -350,7 +348,7 @@ def test_progress_tells_when_images_are_waited_for() -> None:
     assert progress.line(report(120, 2.0)).endswith("rate 0.001  32 images/s  50% waiting for images")
 
 
-def test_progress_is_told_now_and_then_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_printed_now_and_then_if_stderr_is_not_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     progress = ProgressLine(100)
     for batch_num in range(1, 101):
         progress.show(report(batch_num, 0.01))

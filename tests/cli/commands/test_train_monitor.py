@@ -1,4 +1,4 @@
-"""`darkpy train` says what goes wrong, and keeps what it takes to see it."""
+"""`darkpy train` reports problems, and keeps the evidence."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_run_that_goes_on_adds_to_its_log(run: Run) -> None:
     assert [update.batch_num for update in log.updates] == [1, 2, 3, 4, 5]
 
 
-def test_run_that_explodes_ends_with_its_cause_and_weights_that_are_numbers(run: Run) -> None:
+def test_run_that_explodes_ends_with_its_cause_and_finite_weights(run: Run) -> None:
     write_cfg(200, rate=1e6)
     code, said = train(run, "--max-bad-updates", "5")
     assert code == 2
@@ -108,7 +108,7 @@ def test_without_the_monitor_it_ends_as_soon_as_the_weights_are_lost(run: Run) -
     assert code == 2 and "the gradients are non-finite" in said and not Path("out/evidence").exists()
 
 
-def test_anchors_that_do_not_fit_are_told(run: Run) -> None:
+def test_anchors_that_do_not_fit_are_reported(run: Run) -> None:
     write_cfg(80)
     Path("net.cfg").write_text(Path("net.cfg").read_text().replace("8,8, 12,12, 16,16", "30,30, 31,31, 32,32"))
     code, said = train(run)
@@ -133,7 +133,7 @@ def test_single_finding_is_one(run: Run) -> None:
     assert f"note: 1 finding: darkpy report {LOG}\n" in train(run)[1]
 
 
-def test_changes_since_the_resume_file_and_a_seed_that_is_ignored_are_told(run: Run) -> None:
+def test_changes_since_the_resume_file_and_a_seed_that_is_ignored_are_reported(run: Run) -> None:
     write_cfg(3)
     train(run, "--seed", "4")
     code, said = train(run, "out/net_final.weights")

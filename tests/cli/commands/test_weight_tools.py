@@ -44,7 +44,7 @@ WRITING = (*ONE_FILE, "partial", "average")
 
 @pytest.fixture(autouse=True)
 def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """net.cfg with net.weights, and classes.weights, whose last convolution knows the one class alone."""
+    """net.cfg with net.weights, and classes.weights, whose last convolution has the one class only."""
     monkeypatch.chdir(tmp_path)
     Path("net.cfg").write_text(CFG)
     torch.manual_seed(0)

@@ -40,7 +40,7 @@ def test_mosaic_and_cutmix_go_before_mixup(mosaic: bool, cutmix: bool, mixup: in
     assert mixing_code(replace(ALEXEYAB, mosaic=mosaic, cutmix=cutmix, mixup=mixup)) == code
 
 
-def test_alexeyabs_detectors_obey_every_key() -> None:
+def test_alexeyabs_detectors_use_every_key() -> None:
     net = replace(ALEXEYAB, flip=False, blur=1, gaussian_noise=9, mosaic=True, mosaic_bound=True, hue=0.1)
     assert config(net) == DetectionAugmentConfig(
         dialect=Dialect.ALEXEYAB,

@@ -42,7 +42,7 @@ def test_alexeyabs_are_a_factor_of_1_4_apart_and_a_step_more() -> None:
         assert detector_size(ALEXEYAB, 1, batch_num, 1) == (608, 608)
 
 
-def test_alexeyabs_keep_the_sides_and_obey_the_value_and_the_step() -> None:
+def test_alexeyabs_keep_the_sides_and_use_the_value_and_the_step() -> None:
     net = NetSpec(dialect=Dialect.ALEXEYAB, width=608, height=304, max_batches=100_000, resize_step=16)
     sizes = detector_sizes(net, 1.2)
     assert max(sizes) == (int(1.2 * 608 / 16 + 1.5) * 16, int(1.2 * 304 / 16 + 1.5) * 16)

@@ -98,7 +98,7 @@ def test_image_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     assert "a.png" in read_darknet(data).losses["images cannot be read and are left out"][0]
 
 
-def test_list_of_unreadable_images_is_told_by_its_first_one(tmp_path: Path) -> None:
+def test_list_of_unreadable_images_is_reported_by_its_first_one(tmp_path: Path) -> None:
     data = write(tmp_path, a="", b="", c="", d="")
     (tmp_path / "valid.list").write_text(f"{tmp_path}/b.png\n{tmp_path}/c.png\n")
     data.write_text(f"{data.read_text()}valid={tmp_path}/valid.list\n")

@@ -1,4 +1,4 @@
-"""Mask files: runs that are read, rendered and written, and lines that are none."""
+"""Mask files: runs that are read, rendered and written, and invalid lines."""
 
 from __future__ import annotations
 

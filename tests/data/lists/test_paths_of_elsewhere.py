@@ -115,7 +115,7 @@ def test_misspelled_key_is_named(key: str, meant: str) -> None:
         read_data("obj.data")
 
 
-def test_blank_line_among_the_names_is_told_by_its_number() -> None:
+def test_blank_line_among_the_names_is_reported_by_its_number() -> None:
     Path("obj.names").write_text("cat\n\ndog\n\n")
     with pytest.warns(DarkpyWarning, match=r"holds 3 names \(line 2 is blank\), the network has 2 classes"):
         names_for(2, "obj.names")

@@ -1,4 +1,4 @@
-"""From a path to the network's input: what is no file is refused, lists and folders are expanded."""
+"""From a path to the network's input: paths that are not files are refused, lists and folders are expanded."""
 
 from __future__ import annotations
 

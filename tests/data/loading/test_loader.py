@@ -35,7 +35,7 @@ NET = NetSpec(dialect=Dialect.ALEXEYAB, mosaic=True, blur=1, gaussian_noise=5, h
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve images with a box each; the last two are no good."""
+    """Twelve images with a box each; the last two are unusable."""
     folder = tmp_path_factory.mktemp("set")
     for number in range(IMAGES):
         pixels = np.random.default_rng(number).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -180,7 +180,7 @@ def test_batches_arrive_although_shared_memory_is_full(
 
 @pytest.mark.slow
 def test_worker_that_cannot_pass_on_a_batch_ends(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By default the queue's thread prints a traceback, drops the batch, and the training waits for ever."""
+    """By default the queue's thread prints a traceback, drops the batch, and the training waits forever."""
 
     class Unsent(DarkpyError):
         def __reduce__(self) -> str:

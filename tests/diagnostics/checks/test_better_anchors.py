@@ -1,4 +1,4 @@
-"""Anchors that would fit the boxes much better are a note that says what they cost."""
+"""Anchors that would fit the boxes much better are a note with their cost."""
 
 from __future__ import annotations
 

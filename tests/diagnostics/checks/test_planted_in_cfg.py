@@ -1,4 +1,4 @@
-"""Faults planted in the cfg of a detector with two heads: each is found once, and obeying the remedy leaves none."""
+"""Faults planted in the cfg of a detector with two heads: each is found once, and the remedy removes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Obeying the advice: the first remedy of the first finding is applied to the cfg, and the run then learns."""
+"""Following the advice: the first remedy of the first finding is applied to the cfg, and the run then learns."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def first_finding(fault: Fault) -> Finding:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FAULTS]
 )
-def test_run_learns_when_the_first_advice_is_obeyed(name: str) -> None:
+def test_run_learns_when_the_first_advice_is_followed(name: str) -> None:
     fault = FAULTS[name]
     finding = first_finding(fault)
     assert finding.name == fault.name

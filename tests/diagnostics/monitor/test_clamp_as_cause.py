@@ -51,7 +51,7 @@ def minibatches() -> Change:
 
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3, 4, 5, 6))])
-def test_run_that_the_clamp_ruins_learns_when_the_first_advice_is_obeyed(seed: int) -> None:
+def test_run_that_the_clamp_ruins_learns_when_the_first_advice_is_followed(seed: int) -> None:
     clamped = until_a_finding(cfg("constrain=1"), seed)
     first = clamped.findings[0]
     assert first.name in ("Exploding", "LossSpike")
@@ -64,7 +64,7 @@ def test_run_that_the_clamp_ruins_learns_when_the_first_advice_is_obeyed(seed: i
 
 
 @pytest.mark.parametrize("rate", [0.02, *(pytest.param(rate, marks=pytest.mark.slow) for rate in (0.005, 0.1, 1.0))])
-def test_clamped_run_that_is_too_fast_learns_when_the_first_advice_is_obeyed(rate: float) -> None:
+def test_clamped_run_that_is_too_fast_learns_when_the_first_advice_is_followed(rate: float) -> None:
     text = cfg("constrain=1", rate)
     fast = until_a_finding(text, seed=1)
     first = fast.findings[0]

@@ -1,4 +1,4 @@
-"""The log of a run: what is written comes back, whatever becomes of the process that writes."""
+"""The log of a run: written records are read back, even if the writing process dies."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_torn_last_line_is_passed_over_and_the_run_goes_on_in_a_line_of_its_own(
     assert len(log.starts) == 2 and log.run.batch_num == 3
 
 
-def test_refused_update_is_told_apart_from_the_one_that_came_under_its_number(tmp_path: Path) -> None:
+def test_refused_update_is_distinguished_from_the_one_with_the_same_number(tmp_path: Path) -> None:
     path = tmp_path / "net.health.jsonl"
     writer = LogWriter(path)
     writer.begin(RUN)
@@ -120,7 +120,7 @@ def test_log_is_found_in_the_folder_of_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "hello\n", '{"kind":"update","batch_num":1}\n', '{"kind":"run","format":99}\n', "[1]\n"]
 )
-def test_other_files_are_told_from_logs(text: str, tmp_path: Path) -> None:
+def test_other_files_are_distinguished_from_logs(text: str, tmp_path: Path) -> None:
     path = tmp_path / "net.health.jsonl"
     path.write_text(text)
     with pytest.raises(DarkpyError, match="no log of a run"):

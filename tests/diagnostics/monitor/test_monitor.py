@@ -1,4 +1,4 @@
-"""The live watch: healthy runs are left as they are, bad minibatches leave no trace but their evidence."""
+"""The monitor: healthy runs are unchanged, bad minibatches leave nothing but their evidence."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_run_ends_when_nothing_passes_any_more_with_weights_as_they_were(tmp_pat
     assert all(torch.equal(array, before[name]) for name, array in weights(run.trainer).items())
 
 
-def test_what_an_explosion_leads_to_is_told_with_it() -> None:
+def test_what_an_explosion_leads_to_is_reported_with_it() -> None:
     run = Run(classifier(norm=0, rate=1e4), options={"max_bad_updates": 3})(20)
     first, last = run.found("Exploding"), run.found("NonFinite")
     assert f"Before that: {first.text}" in last.message and first.batch_num < last.batch_num
@@ -199,7 +199,7 @@ def test_ruined_weights_are_said_and_no_image_is_blamed(tmp_path: Path) -> None:
     assert all(not one.paths for one in run.findings) and not (tmp_path / "evidence").exists()
 
 
-def test_divergence_is_told_again_at_doubling_distances() -> None:
+def test_divergence_is_reported_again_at_doubling_distances() -> None:
     history = History(darkpy.plan(classifier()), ())
     told = [n for n in range(1, 400) if history.may_report(Diverging(), None, n)]
     assert told == [1, 26, 76, 176, 376]

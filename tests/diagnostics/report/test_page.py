@@ -59,7 +59,7 @@ def update(n: int, *, looked: bool = False) -> UpdateReport:
 
 @pytest.fixture
 def log(tmp_path: Path) -> RunLog:
-    """200 updates, the layers looked at in each 10th, one refused, two findings, one of them with evidence."""
+    """200 updates, the layers measured in each 10th, one refused, two findings, one of them with evidence."""
     writer = LogWriter(tmp_path / "my.health.jsonl")
     writer.begin(LoggedRun(cfg="my.cfg", dialect="pjreddie", time=1.8e9, batch_num=0, seen=0, net=NET, layers=LAYERS))
     for n in range(1, 201):
@@ -92,7 +92,7 @@ def log(tmp_path: Path) -> RunLog:
 
 
 class _Page(HTMLParser):
-    """What a page asks for, and what is in it."""
+    """External resources and content of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ def test_heat_maps_of_zeros_are_one_line_and_columns_say_what_they_are(log: RunL
     assert "at unequal distances" not in write_page(log) and "Not drawn" not in write_page(log)
 
 
-def test_those_who_do_not_see_a_drawing_are_told_what_it_shows(log: RunLog) -> None:
+def test_drawing_has_a_text_alternative(log: RunLog) -> None:
     labels = {name: drawing.label for name, drawing in drawings(log).items()}
     assert labels["loss"].startswith("Loss over updates: loss of an update from 0.5 to 100, at the end 0.5")
     assert "highest at the end: 1 in layer 2 [convolutional]" in labels["layers_zero"]
