@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from darkpy.process import format_clock, keep_freed_memory, limit_thread_spinning
+from darkpy import process
+from darkpy.process import format_clock, keep_freed_memory, limit_thread_spinning, use_huge_pages
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,65 @@ def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
     assert keep_freed_memory() is False
+    assert use_huge_pages() == 0
+
+
+HUGE_PAGE_SCRIPT = """
+import platform, torch
+from darkpy.process import keep_freed_memory, use_huge_pages
+def kilobytes(name):
+    (line,) = (line for line in open("/proc/self/smaps_rollup") if line.startswith(name + ":"))
+    return int(line.split()[1])
+keep_freed_memory()
+used, unused = torch.arange(16 << 20), torch.empty(32 << 20)  # 128 MiB each
+resident, huge = kilobytes("Rss"), kilobytes("AnonHugePages")
+moved_bytes = use_huge_pages()
+version = tuple(map(int, platform.release().split(".")[:2]))
+try:
+    is_off = "[never]" in open("/sys/kernel/mm/transparent_hugepage/enabled").read()
+except OSError:
+    is_off = True
+assert (moved_bytes > 120 << 20) == (version >= (6, 1) and not is_off), (moved_bytes, version)
+if moved_bytes:
+    assert kilobytes("AnonHugePages") - huge > 120 << 10
+    assert kilobytes("Rss") - resident < 32 << 10
+assert torch.equal(used, torch.arange(16 << 20))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_memory_in_use_moves_to_huge_pages_unchanged_and_unused_memory_stays_unallocated() -> None:
+    subprocess.run([sys.executable, "-c", HUGE_PAGE_SCRIPT], check=True)
+
+
+@pytest.mark.parametrize("files", [{"enabled": "always madvise [never]", "hpage_pmd_size": "2097152"}, {}])
+def test_huge_pages_that_are_switched_off_or_absent_are_not_used(
+    files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(process, "_HUGE_PAGES", tmp_path)
+    assert use_huge_pages() == 0
+
+
+HUGE_PAGE_THREAD_SCRIPT = """
+import threading, time
+from darkpy import process
+events, started = [], time.perf_counter()
+process._SECONDS_BEFORE_HUGE_PAGES = 0.2
+process.use_huge_pages = lambda *, pause_ratio: events.append((pause_ratio, time.perf_counter() - started))
+process.use_huge_pages_later()
+process.use_huge_pages_later()
+(thread,) = (thread for thread in threading.enumerate() if thread.name == "huge pages")
+assert thread.daemon and not events
+thread.join()
+((pause_ratio, seconds),) = events
+assert pause_ratio == 4 and seconds >= 0.2
+"""
+
+
+def test_thread_for_huge_pages_starts_once_waits_and_does_not_delay_the_end() -> None:
+    subprocess.run([sys.executable, "-c", HUGE_PAGE_THREAD_SCRIPT], check=True)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3723.4, "1:02:03")])

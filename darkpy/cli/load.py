@@ -21,7 +21,7 @@ from darkpy.data.lists.paths import require_decoded, require_one_path
 from darkpy.data.lists.text_files import names_for
 from darkpy.errors import DarkpyError
 from darkpy.files import ENCODING_HINT, PROGRAM_MARK, TEXT_FILE, fit_name, identify, is_true, note_input, write_atomic
-from darkpy.process import keep_freed_memory, use_physical_cores
+from darkpy.process import keep_freed_memory, use_huge_pages_later, use_physical_cores
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -94,7 +94,9 @@ def open_network(
     if options.precision == "int8":
         paths = expand_paths([options.calibrate]) if options.calibrate else examples
         images = calibration_images(network, paths)
-    return accelerate(network, config, images=images)
+    accelerate(network, config, images=images)
+    use_huge_pages_later()
+    return network
 
 
 def calibration_images(network: Network, paths: Sequence[Path]) -> list[torch.Tensor]:

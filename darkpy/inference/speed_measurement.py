@@ -23,6 +23,7 @@ from darkpy.inference.kernel_cache import KernelTimes
 from darkpy.inference.lowering import Lowering
 from darkpy.inference.runner_selection import fastest_runner, known_times
 from darkpy.network import Network
+from darkpy.process import use_huge_pages
 
 PEAK_SHAPES = ((1, 256, 512, 52), (8, 256, 256, 26), (1, 64, 64, 112))
 """Batch, channels, filters and side of 3 x 3 convolutions that come near the processor's peak."""
@@ -167,6 +168,7 @@ def _time_images(network: Network, batch: int, seconds: float, fewest_runs: int)
     times: list[float] = []
     with torch.inference_mode():
         network(x_BCHW)  # warm-up: allocates and compiles
+        use_huge_pages()  # as commands do after a while
         while len(times) < fewest_runs or (sum(times) < seconds and len(times) < MOST_RUNS):
             started = perf_counter()
             outputs = network(x_BCHW)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
 import darkpy
+from darkpy.cli import load
 from darkpy.cli.load import open_network
 from darkpy.cli.options import LoadOptions
+from darkpy.inference import accelerate
+from darkpy.inference.accelerate import InferenceConfig
 from tests.cli.conftest import CFG, Run, write_image
 
 FILM = CFG.replace("channels=3", "channels=3\ntime_steps=4").replace(
@@ -44,3 +48,16 @@ def test_network_for_films_takes_them_one_by_one_layer_by_layer(task: Path) -> N
     network = open_network(*save_film(task), LoadOptions(device="cpu"), accelerated=False)
     assert network.plan.net.time_steps == 1
     assert all(output.shape[0] == 1 for output in network.trace(torch.rand(1, 3, 32, 32)))
+
+
+@pytest.mark.parametrize(("count", "image_count"), [(0, None), (9, 9)])
+def test_network_is_prepared_for_the_images_to_come_and_uses_huge_pages_later(
+    count: int, image_count: int | None, task: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs: list[InferenceConfig] = []
+    started: list[bool] = []
+    monkeypatch.setattr(accelerate, "accelerate", lambda network, config, images: configs.append(config))
+    monkeypatch.setattr(load, "use_huge_pages_later", lambda: started.append(True))
+    open_network(*save_film(task), LoadOptions(device="cpu"), examples=[task / "a.png"] * count)
+    assert [(config.image_count, config.batch) for config in configs] == [(image_count, max(1, min(count, 8)))]
+    assert started == [True]

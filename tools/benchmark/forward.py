@@ -43,7 +43,7 @@ class ForwardJob(NamedTuple):
 
 
 def open_darkpy(job: ForwardJob) -> tuple[str, Run]:
-    from darkpy.process import keep_freed_memory, limit_thread_spinning
+    from darkpy.process import keep_freed_memory, limit_thread_spinning, use_huge_pages
 
     limit_thread_spinning()  # as the command line does, and before torch is imported
     import torch
@@ -65,6 +65,8 @@ def open_darkpy(job: ForwardJob) -> tuple[str, Run]:
         with torch.inference_mode():
             return [output.numpy() for output in network(x_BCHW)]
 
+    run()
+    use_huge_pages()  # as commands do after a while
     return f"{darkpy.__version__} on torch {torch.__version__}", run
 
 
