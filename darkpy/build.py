@@ -363,7 +363,7 @@ class _Builder:
             self.findings.error(error.message, section, hint=error.hint, remedy=remedy)
 
     def _set_filters(self, section: Section, channels: int) -> Remedy | None:
-        """Remedy that gives a layer the channels that it needs; None if the one before it is no convolution."""
+        """Remedy that gives a layer the channels that it needs; None if the one before it is not a convolution."""
         source = self.nodes.get(section.index - 1)
         if source is None or "filters" not in source.section.entries:
             return None

@@ -86,7 +86,8 @@ def find_model(name: str | os.PathLike[str]) -> CatalogModel | None:
 def find_cfg(cfg: str | os.PathLike[str]) -> str | os.PathLike[str]:
     """Return the cfg file of a network's name; anything else as it is.
 
-    Raises: DarkpyError for a word that resembles a network's name and is no file, and for a missing file of its name.
+    Raises: DarkpyError for a word that resembles a network's name but is not a file, and for a missing file of its
+    name.
     """
     text = os.fspath(cfg)
     if model := find_model(text):

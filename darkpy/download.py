@@ -71,7 +71,7 @@ def _claimed(part: Path) -> Iterator[None]:
 def _download(url: str, part: Path, model: CatalogModel) -> Iterator[int]:
     """Continue a part from one mirror. Raises: OSError, HTTPException or ValueError when the file is not complete."""
     if not url.startswith(("http://", "https://")):
-        raise ValueError("is no http address")
+        raise ValueError("is not an http address")
     digest, done = hashlib.sha256(), 0
     if part.exists():
         if part.stat().st_size > model.size:

@@ -151,7 +151,7 @@ def write_evaluation_report(
             raise DarkpyError(f"{source}: a classifier needs a .data file", hint="its labels= names the classes")
         if find_kind(network.plan, data) in MASK_KINDS:
             hint = "darkpy evaluate CFG DATA WEIGHTS prints their IoU"
-            raise DarkpyError(f"{network.plan.file} finds masks, of which there is no report", hint=hint)
+            raise DarkpyError(f"{network.plan.file} is a segmentation network, for which there is no report", hint=hint)
         classified = ClassifierEvaluation(network, data, paths)
         errors = [ranking.error for ranking in classified.run(batch_size) if ranking.error is not None]
         problems = list(classified.problems)

@@ -274,7 +274,7 @@ def read_text(path: str | os.PathLike[str], *, max_bytes: int, hint: str | None,
     """Read a text file from any editor; UTF-16 is warned about.
 
     hint, keep_bytes: as in `decode_text`.
-    Raises: DarkpyError when it cannot be read, is no regular file, larger than `max_bytes`, or not text.
+    Raises: DarkpyError when it cannot be read, is not a regular file, larger than `max_bytes`, or not text.
     """
     file = os.fspath(path)
     file = file if file.isprintable() else ascii(file)

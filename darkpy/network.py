@@ -399,7 +399,7 @@ def _last_reads(plan: Plan, results: Collection[int]) -> dict[int, list[int]]:
 
 
 def require_network(network: object, function: str) -> None:
-    """Raises: DarkpyError for what is no network, a file's name perhaps. function: that takes one, for the message."""
+    """Raises: DarkpyError unless it is a Network; a file name, perhaps. function: that takes one, for the message."""
     if not isinstance(network, Network):
         hint = 'darkpy.load("yolov3-tiny")'
         raise DarkpyError(f"{function} takes a network, not {type(network).__name__}", hint=hint)

@@ -42,7 +42,7 @@ class _Names(type):
         return _Nothing
 
     def __call__(cls, *arguments: Any, **named: object) -> Any:
-        # functions of torch are called for decorators and for constants of a module alone when rooms are imported
+        # while rooms are imported, functions of torch are called only for decorators and constants of modules
         return _unchanged
 
 

@@ -276,7 +276,7 @@ def _open_setup(
     network: Network, data: Path, kind: str | None, *, seed: int, workers: int | None, draft: bool
 ) -> TrainingSetup:
     if workers is None:
-        # beside a GPU as many as there are cores; beside a CPU one loads while the others compute
+        # with a GPU as many as there are cores; with a CPU one loads while the others compute
         limit = MAX_GPU_WORKERS if network.device.type == "cuda" else 1
         workers = min(limit, max(count_cpus() // local_world() - 1, 0))
     bad = BadLists(Path())

@@ -66,7 +66,7 @@ class Header:
 
     @property
     def is_plausible(self) -> bool:
-        """True if a program may have written this version; the first values of other binary files are seldom so."""
+        """True if a program may have written this version; other binary files rarely begin so."""
         return all(0 <= part <= MAX_VERSION for part in (self.major, self.minor, self.revision))
 
     @property

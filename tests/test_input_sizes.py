@@ -50,7 +50,7 @@ class Refused(Exception):
 
 
 class CParser:
-    """Width and height of every layer by the rules of parse_network_cfg of both programs; 0 x 0 is no image."""
+    """Width and height of every layer by the rules of parse_network_cfg of both programs; 0 x 0 is not an image."""
 
     def __init__(self, dialect: Dialect, width: int, height: int) -> None:
         self.dialect = dialect

@@ -140,11 +140,11 @@ def ask_paths(*, prompt_on_stderr: bool = False) -> Iterator[str]:
     """Yield image paths from standard input, one per line, prompting for each on demand.
 
     The prompt goes to standard output, as darknet's: converters of its output split it there.
-    Raises: DarkpyError when standard input is closed, as in a service, or is no list of paths.
+    Raises: DarkpyError when standard input is closed, as in a service, or is not a list of paths.
     """
     if sys.stdin is None:
         raise DarkpyError("no image given, and standard input is closed", hint="name images after the weights")
-    is_checked = sys.stdin.isatty()  # what a person types is a wrong path, not a wrong file
+    is_checked = sys.stdin.isatty()  # interactive input is a wrong path, not a wrong file
     while True:
         console.echo("Enter Image Path: ", nl=False, err=prompt_on_stderr)
         line = sys.stdin.readline()
@@ -168,7 +168,7 @@ def ask_paths(*, prompt_on_stderr: bool = False) -> Iterator[str]:
 def find_video(words: Sequence[str]) -> str | int | None:
     """Return the video that the words name: a file, a stream's URL, or a camera's number; None for images.
 
-    Raises: DarkpyError when a video is not alone.
+    Raises: DarkpyError for a video among other paths.
     """
     from darkpy.sources.frames import is_video
 

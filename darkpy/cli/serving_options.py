@@ -90,7 +90,7 @@ def serving_dashboard(port: int, host: str, *, has_monitor: bool) -> Iterator[Se
 
 
 def tell_address(server: HttpServer) -> None:
-    """Print the address of a server; and that others reach it, if it does not listen for this machine alone."""
+    """Print the address of a server, with a warning if other machines can reach it."""
     console.info(f"{server.option}: {server.url}")
     if not server.is_loopback:
         console.warn(f"{server.url} is open to other machines, without a password")

@@ -90,7 +90,7 @@ train_options = compose(
     click.option("--fit", "auto_batch", is_flag=True,
                  help="Raise the subdivisions if GPU memory is insufficient."),
     click.option("--workers", type=click.IntRange(0, 256), metavar="N",
-                 help="Processes that load images.  [default: 1 beside a CPU, up to 8 beside a GPU]"),
+                 help="Processes that load images.  [default: 1 with a CPU, up to 8 with a GPU]"),
     click.option("--draft", is_flag=True,
                  help="Decode JPEGs of twice the network's size and more at a half, a quarter or an eighth: faster, "
                  "with other pixels than darknet's."),

@@ -31,7 +31,7 @@ def edit_cfg(cfg_text: str, edits: Iterable[CfgEdit]) -> str:
 
     A key that the section has is changed in its line, a new one becomes the section's last line. A value that is there
     already stays as it is written.
-    Raises: DarkpyError when the cfg has no such layer; ConfigError when the text is no cfg.
+    Raises: DarkpyError when the cfg has no such layer; ConfigError when the text is not a cfg.
     """
     mark = BYTE_ORDER_MARK if cfg_text.startswith(BYTE_ORDER_MARK) else ""
     lines = cfg_text.removeprefix(mark).split("\n")

@@ -47,7 +47,7 @@ EXPLAINED_FINDINGS = {
 class Examination:
     """Examination of a cfg, alone or with its data.
 
-    plan: None if the cfg has errors; its data are examined all the same.
+    plan: None if the cfg has errors; its data are still examined.
     setup: of the training; None if it cannot be trained, or without data.
     """
 
@@ -125,7 +125,7 @@ def apply_remedies(exam: Examination) -> tuple[str, list[Remedy]]:
     """Apply the first remedy of each finding to the cfg's text, notes included; of two edits of a key the first counts.
 
     Returns: the text, and the remedies that are in it.
-    Raises: ConfigError when the text is no valid cfg then.
+    Raises: ConfigError when the text is not a valid cfg then.
     """
     text = read_text(Path(exam.config.file), max_bytes=MAX_CFG_BYTES, hint="a cfg starts with [net]")
     edits: dict[tuple[int | None, str], CfgEdit] = {}
@@ -184,6 +184,6 @@ def _check_data(exam: Examination, plan: Plan, data: DataFile, seen: int, *, has
         if finding.name in ("images-missing", "labels-missing"):
             continue  # `survey` names each file
         if finding.name == "schedule" and plan.net.max_batches:
-            # weights at the end of their schedule are no error here: they may rank the samples all the same
+            # weights at the end of their schedule are no error here: they may still rank the samples
             finding = replace(finding, severity=Severity.NOTE)
         yield finding

@@ -52,7 +52,9 @@ class Region:
             if kind not in ("region", "line", "zone") or not np.isfinite(corners).all():
                 raise ValueError(kind)
         except (TypeError, ValueError) as error:
-            raise DarkpyError(f"{printable(str(region)[:80])!r} is no line and no zone", hint=_REGION_HINT) from error
+            raise DarkpyError(
+                f"{printable(str(region)[:80])!r} is neither a line nor a zone", hint=_REGION_HINT
+            ) from error
         made = cls(corners)
         is_other_kind = kind == ("zone" if made.is_line else "line")
         if not 2 <= len(corners) <= MAX_REGION_CORNERS or is_other_kind:
@@ -125,7 +127,7 @@ class ObjectCounter:
         print(result.counts)
 
     regions: lines and zones, as of `Region.parse`. Lines need tracks.
-    Raises: DarkpyError for what is no region.
+    Raises: DarkpyError for what is not a region.
     """
 
     def __init__(self, *regions: str | Sequence[tuple[float, float]] | Region) -> None:

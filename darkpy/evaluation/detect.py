@@ -258,7 +258,7 @@ def detect_batches(
     require_detector(network)
     if tiles is not None and network.has_memory:
         raise DarkpyError(
-            f"{network.plan.file} has recurrent layers, and tiles are no sequence", hint="leave out --tiles (tiles=)"
+            f"{network.plan.file} has recurrent layers, and tiles are not a sequence", hint="leave out --tiles (tiles=)"
         )
     options = [option.resolved(network) for option in options]
     letterboxes = {bool(option.letterbox) for option in options}

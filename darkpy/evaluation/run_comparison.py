@@ -98,7 +98,7 @@ def read_record(path: Path, record_file: str) -> EvaluationRecord:
     """Read the JSON of a report, from its folder or from the file itself.
 
     record_file: its name in the folder.
-    Raises: DarkpyError when it cannot be read, or is no report.
+    Raises: DarkpyError when it cannot be read, or is not a report.
     """
     file = path / record_file if path.is_dir() else path
     try:
@@ -106,7 +106,7 @@ def read_record(path: Path, record_file: str) -> EvaluationRecord:
     except (ValueError, RecursionError) as error:
         raise DarkpyError(f"{file}: is no JSON: {error}", hint=_RECORD_HINT) from error
     if not isinstance(record, dict) or record.get("format") != "darkpy evaluation":
-        raise DarkpyError(f"{file}: is no report of darkpy evaluate", hint=_RECORD_HINT)
+        raise DarkpyError(f"{file}: is not a report of darkpy evaluate", hint=_RECORD_HINT)
     if record.get("format_version") != RECORD_VERSION or record.get("kind") not in ("detector", "classifier"):
         raise DarkpyError(f"{file}: was written by another version of darkpy", hint=_RECORD_HINT)
     is_detector = record["kind"] == "detector"

@@ -43,7 +43,7 @@ def run_metrics(
     Recurrent layers take the list as one sequence, as AlexeyAB's do, if images come one by one; else each batch starts
     from their initial state. batch_size: None takes 1 for recurrent networks, else a fast one.
     tiles: as in `darkpy.detect`.
-    Raises: DarkpyError when the network has no detection head, or was opened for sequences, or `tiles` is no grid.
+    Raises: DarkpyError when the network has no detection head, or was opened for sequences, or `tiles` is not a grid.
     """
     batch_size = batch_size or (1 if network.has_memory else BATCH_SIZE)
     grid = None if tiles is None else TileGrid.parse(tiles)

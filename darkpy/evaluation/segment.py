@@ -84,7 +84,7 @@ def mask_class_count(network: Network) -> int:
         raise DarkpyError(f"{plan.file} has a detection layer", hint="darkpy detect finds boxes with it")
     if node.shape[1:] == (1, 1) or not plan.net.width:
         raise DarkpyError(
-            f"{plan.file}: its output, {node.shape}, is no map of an image", hint="darkpy classify gives its classes"
+            f"{plan.file}: its output, {node.shape}, is not a map of an image", hint="darkpy classify gives its classes"
         )
     return node.spec.class_channels(node.shape)
 

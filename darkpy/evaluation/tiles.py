@@ -58,7 +58,7 @@ class TileGrid:
         grid = cls(int(columns), int(rows))
         if not all(1 <= count <= MAX_TILES_PER_SIDE for count in (int(columns), int(rows))):
             hint = f'"auto", or columns x rows from 1 to {MAX_TILES_PER_SIDE}, such as 4x3'
-            raise DarkpyError(f"tiles {tiles!r} are no grid", hint=hint)
+            raise DarkpyError(f"tiles {tiles!r} are not a grid", hint=hint)
         return grid
 
     def cut(self, w: int, h: int, net_w: int, net_h: int) -> Tensor:

@@ -77,7 +77,7 @@ class Target:
     run: runs a file of a folded network on x_BCHW and returns its outputs by name; None for weights, which darkpy runs.
     precisions: of such a file, the usual one first. forms: of its outputs.
     companions: of further files beside it, the suffix and what yields their bytes.
-    write: for what is no file, in place of pack.
+    write: in place of pack, for a target that is not a file.
     """
 
     name: str

@@ -158,7 +158,7 @@ def _verify_outputs(source: SourceRun, outputs: Mapping[str, torch.Tensor]) -> V
 
 
 def _verify_rows(source: SourceRun, outputs_ME: Sequence[torch.Tensor]) -> VerifyResult:
-    """Compare rows of x, y, w, h, objectness and class scores; objectness is no part of what `decode` returns."""
+    """Compare rows of x, y, w, h, objectness and class scores; objectness is not part of what `decode` returns."""
     ours, counts = _all_candidates(source), [len(output_ME) for output_ME in outputs_ME]
     parts = zip(torch.split(ours.boxes_M4, counts), torch.split(ours.prob_MK, counts), strict=True)
     rows = []

@@ -26,7 +26,7 @@ class DetectionPosts:
     log: gets one line when posts begin to fail, and one when they succeed again.
     Source:  AlexeyAB/darknet src/http_stream.cpp send_http_post_request
     Differs: his program waits for the host, and takes neither a port nor https.
-    Raises:  DarkpyError when `host` is no address.
+    Raises:  DarkpyError when `host` is not an address.
     """
 
     def __init__(self, host: str, source: str, *, once: bool = False, log: Callable[[str], None]) -> None:
@@ -37,7 +37,7 @@ class DetectionPosts:
             url, port = urlsplit(""), None
         if url.scheme not in ("http", "https") or not url.hostname or " " in host or not host.isprintable():
             hint = "-http_post_host example.com/detections or -http_post_host http://127.0.0.1:8000/detections"
-            raise DarkpyError(f"-http_post_host {host}: is no address of a web server", hint=hint)
+            raise DarkpyError(f"-http_post_host {host}: is not an address of a web server", hint=hint)
         self._connect = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
         self._host, self._port = url.hostname, port
         self._path = f"{url.path or '/'}{'?' if url.query else ''}{url.query}"

@@ -116,7 +116,7 @@ def parse_head(head: bytes) -> HttpRequest:
     try:
         target = urlsplit(line[2].decode("ascii"))
     except ValueError as error:
-        raise HttpError(HTTPStatus.BAD_REQUEST, "the target is no path") from error
+        raise HttpError(HTTPStatus.BAD_REQUEST, "the target is not a path") from error
     if not target.path.startswith("/"):
-        raise HttpError(HTTPStatus.BAD_REQUEST, "the target is no path")
+        raise HttpError(HTTPStatus.BAD_REQUEST, "the target is not a path")
     return HttpRequest(line[1].decode("ascii"), target.path, headers)

@@ -98,7 +98,7 @@ class HttpServer:
         shown = "localhost" if address in ("0.0.0.0", "::") else address
         self.url = f"http://[{shown}]:{self.port}/" if ":" in shown else f"http://{shown}:{self.port}/"
         self._connections: set[asyncio.Task[Any]] = set()
-        self._answering: set[asyncio.Task[Any]] = set()  # those whose request has come
+        self._answering: set[asyncio.Task[Any]] = set()  # those whose request has arrived
         self._bodies = 0
         self._loop = asyncio.new_event_loop()
         self._closing, self._grace_seconds = asyncio.Event(), 0.0
@@ -279,7 +279,7 @@ def _listen(host: str, port: int, option: str) -> socket.socket:
     except (OSError, UnicodeError) as error:
         hint = f"--host 0.0.0.0 listens on all addresses of this machine, --host {LOOPBACK_HOST} on none of the network"
         raise DarkpyError(
-            f"--host {host}: is no address: {getattr(error, 'strerror', None) or error}", hint=hint
+            f"--host {host}: is not an address: {getattr(error, 'strerror', None) or error}", hint=hint
         ) from error
     try:
         if os.name == "posix":
@@ -296,7 +296,7 @@ def _listen(host: str, port: int, option: str) -> socket.socket:
             raise DarkpyError(f"{option} {port}: ports below 1024 are for root", hint=hint) from error
         if error.errno == errno.EADDRNOTAVAIL:
             hint = f"--host 0.0.0.0 listens on all addresses, --host {LOOPBACK_HOST} for this machine alone"
-            raise DarkpyError(f"--host {host}: is no address of this machine", hint=hint) from error
+            raise DarkpyError(f"--host {host}: is not an address of this machine", hint=hint) from error
         raise DarkpyError(f"{option} {port}: {error.strerror or error}") from error
     listener.setblocking(False)
     _LISTENING_SOCKETS.add(listener)

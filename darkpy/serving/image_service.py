@@ -174,7 +174,7 @@ def image_of(content_type: str, body: bytes) -> bytes:
             raise HttpError(HTTPStatus.BAD_REQUEST, "the form has no file")
         body = files[0]
     elif not (kind.startswith("image/") or kind in ("", "application/octet-stream")):
-        raise HttpError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{kind or 'no type'} is no image; {POST_EXAMPLES}")
+        raise HttpError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{kind or 'no type'} is not an image; {POST_EXAMPLES}")
     if not body:
         raise HttpError(HTTPStatus.BAD_REQUEST, f"the image is empty; {POST_EXAMPLES}")
     return body

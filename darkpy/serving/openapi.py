@@ -13,7 +13,7 @@ _ERROR_TEXTS = {
     "408": "The request did not arrive in time.",
     "411": "The length of the body is missing.",
     "413": "The image has too many bytes or pixels.",
-    "415": "The body is no image.",
+    "415": "The body is not an image.",
     "500": "The server failed.",
     "503": "Too many requests are waiting; try again after the seconds in Retry-After.",
 }

@@ -34,7 +34,7 @@ class VideoStreams:
     post_host: `host`, `host:port` or a URL, with the path to post to; None posts nothing.
     post_once: post the first detections only, as AlexeyAB's program with a time limit does.
     log: gets one line for each thing that goes wrong.
-    Raises: DarkpyError when a port cannot be taken, or `post_host` is no address.
+    Raises: DarkpyError when a port cannot be taken, or `post_host` is not an address.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class VideoStreams:
         self._encoder: Worker[Callable[[], PIL.Image.Image]] = Worker(
             self._publish_image, capacity=1, drops_oldest=True
         )
-        with ExitStack() as closing:  # what is open is closed if the next cannot be opened
+        with ExitStack() as closing:  # open ones are closed if the next cannot be opened
             closing.callback(self._encoder.finish)
             self._posts = None
             if post_host is not None:

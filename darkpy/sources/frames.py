@@ -189,7 +189,7 @@ def open_frames(source: ImageSource | FrameSource, *, channel_order: ChannelOrde
     if isinstance(source, np.integer):
         source = int(source)
     if isinstance(source, bool):
-        raise ImageError("True and False are no image and no camera", hint=_SOURCE_HINT)
+        raise ImageError("True and False are neither images nor cameras", hint=_SOURCE_HINT)
     if isinstance(source, int) or (isinstance(source, str | os.PathLike) and is_video(source)):
         from darkpy.sources.video import VideoFrames
 
@@ -206,7 +206,7 @@ def open_frames(source: ImageSource | FrameSource, *, channel_order: ChannelOrde
         return FrameList(frames)
     if isinstance(source, Iterable):
         return GeneratedFrames(source, channel_order)
-    raise ImageError(f"an object of type {type(source).__name__} is no image", hint=_SOURCE_HINT)
+    raise ImageError(f"an object of type {type(source).__name__} is not an image", hint=_SOURCE_HINT)
 
 
 def is_in_memory(source: object) -> TypeGuard[Pixels]:

@@ -206,7 +206,7 @@ class VideoFrames:
         if "://" in self._source:
             return "check the address, and that the sender is running"
         if isinstance(error, self._av.InvalidDataError):
-            return "the file is no video, or a download or recording that was cut off before its index was written"
+            return "the file is not a video, or a download or recording that was cut off before its index was written"
         return "check the path"
 
     def _run(self) -> None:

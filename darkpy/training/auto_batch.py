@@ -44,7 +44,7 @@ def _with_minibatch(net: NetSpec, minibatch: int) -> NetSpec:
 
 
 def _fits(trainer: Trainer, images: int, size: tuple[int, int]) -> bool:
-    """True if a step on so many gray images succeeds, beside the memory that the optimizer will take."""
+    """True if a step on so many gray images succeeds, in addition to the optimizer's memory."""
     network = trainer.network
     fits = True
     with trainer.preserved():

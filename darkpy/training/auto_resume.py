@@ -20,7 +20,7 @@ from darkpy.training.checkpoints import Resume, base_name, digest_file, open_res
 def find_checkpoint(cfg: Path, data: DataFile, dialect: Dialect | str | None = None) -> tuple[Path | None, str]:
     """Find the newest weight file of a cfg's run in the folder `backup=` that is whole.
 
-    The best, averaged and healthy weights are no checkpoints. Damaged files are skipped with a warning.
+    The best, averaged and healthy weights are not checkpoints. Damaged files are skipped with a warning.
     Returns: the file, None if there is none; and a note of what is done.
     Raises: DarkpyError when the cfg, or the folder, cannot be read, or the run has reached max_batches.
     """

@@ -110,7 +110,7 @@ class Resume:
 
 
 def open_resume(path: Path) -> Resume:
-    """Raises: DarkpyError when the file is no resume file, or of another version of darkpy."""
+    """Raises: DarkpyError when the file is not a resume file, or of another version of darkpy."""
     about = _read(path, lambda file: json.loads(str(file["about"])))
     try:
         if about["format"] != RESUME_FORMAT:
@@ -132,7 +132,7 @@ def open_resume(path: Path) -> Resume:
             fingerprint={str(name): str(text) for name, text in about.get("fingerprint", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DarkpyError(f"{path}: is no resume file") from error
+        raise DarkpyError(f"{path}: is not a resume file") from error
 
 
 def _best_value(about: Any) -> BestValue | None:
@@ -150,7 +150,7 @@ def _best_value(about: Any) -> BestValue | None:
 def _count(value: Any) -> int:
     """Check an integer of a resume file. Raises: TypeError, ValueError when it is none from 0 to MAX_COUNT."""
     if type(value) is not int:
-        raise TypeError(f"{value!r} is no integer")
+        raise TypeError(f"{value!r} is not an integer")
     if not 0 <= value <= MAX_COUNT:
         raise ValueError("an integer beyond 64 bits")
     return value
@@ -288,7 +288,7 @@ def _read(path: Path, take: Any) -> Any:
         # darkpy does not compress it: its arrays take no more memory than the file has bytes
         is_compressed = any(member.compress_type != ZIP_STORED for member in members)
         if is_compressed or sum(member.file_size for member in members) > path.stat().st_size:
-            raise DarkpyError(f"{path}: is no resume file: its contents are larger than the file")
+            raise DarkpyError(f"{path}: is not a resume file: its contents are larger than the file")
         with np.load(path, allow_pickle=False) as file:
             return take(file)
     except DarkpyError:
@@ -296,7 +296,7 @@ def _read(path: Path, take: Any) -> Any:
     # numpy's and Python's readers of damaged archives, headers and JSON raise nearly any exception
     except Exception as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise DarkpyError(f"{path}: is no resume file, or a broken one: {reason}") from error
+        raise DarkpyError(f"{path}: is not a resume file, or a broken one: {reason}") from error
 
 
 class Checkpoints:

@@ -148,7 +148,7 @@ def _update(trainer: Trainer, batches: Iterator[Batch], bad: BadLists | None) ->
         trainer.network.resize(batch.x_BCHW.shape[3], batch.x_BCHW.shape[2])
         taken.append((trainer.train_minibatch(batch.x_BCHW, batch.truth, batch.paths), len(loaded)))
         loaded.append(batch)
-        # refused minibatches, one or all of the update, are no part of it
+        # refused minibatches, one or all of the update, are not part of it
         taken = [(step, index) for step, index in taken if step.seen <= trainer.seen]
     steps = [step for step, _ in taken]
     loaded = _share_problems(loaded, process_group)

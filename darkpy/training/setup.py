@@ -181,7 +181,9 @@ def find_kind(plan: Plan, data: DataFile, kind: str | None = None) -> str:
         if _output_node(plan).shape[1:] != (1, 1):
             kinds.insert(1 if data.entries.keys() & {"labels", "tag"} else 0, "segmenter")
     if kind is not None and kind not in kinds:
-        raise DarkpyError(f"{plan.file} is no {kind}", hint=f"darkpy {kinds[0]} train")
+        raise DarkpyError(
+            f"{plan.file} is not {'an' if kind == 'isegmenter' else 'a'} {kind}", hint=f"darkpy {kinds[0]} train"
+        )
     return kind or kinds[0]
 
 
@@ -380,7 +382,7 @@ def _open_segmenter(
     divisor = net.width // w
     if (w * divisor, h * divisor) != (net.width, net.height):
         raise DarkpyError(
-            f"{plan.place(node.index)}: a map of {w} x {h} is no fraction of the input, {net.width} x {net.height}",
+            f"{plan.place(node.index)}: a map of {w} x {h} is not a fraction of the input, {net.width} x {net.height}",
             hint="masks need an output whose sides are those of [net] divided by one whole number",
         )
     classes = node.spec.class_channels(node.shape)

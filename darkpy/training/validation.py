@@ -193,7 +193,7 @@ def open_validation(
 
     epochs: of the training list, between two evaluations. best_by: metric, see `parse_metric`.
     wanted_by: option that asks for it in place of -map, and that needs a valid list.
-    Raises: DarkpyError for a network that is no detector of single images, or when the list cannot be used.
+    Raises: DarkpyError for a network that is not a detector of single images, or when the list cannot be used.
     """
     net, file = network.plan.net, setup.plan.file
     interval = epochs * len(setup.paths) // (net.minibatch * net.subdivisions)

@@ -120,7 +120,7 @@ def test_mirrors_are_tried_in_order_and_all_reasons_are_reported(server: str, tm
         list(download_weights(model(*urls[:2], "http://127.0.0.1:9/closed", "file:///etc/passwd"), target))
     message, hint = caught.value.message, caught.value.hint or ""
     assert "/missing: Not Found" in message and "SHA-256 differs" in message
-    assert "Connection refused" in message and "is no http address" in message
+    assert "Connection refused" in message and "is not an http address" in message
     assert str(target) in hint and model().sha256 in hint
     assert list(tmp_path.iterdir()) == []
 

@@ -85,7 +85,7 @@ def test_automatic_tiles_are_about_as_large_as_the_network() -> None:
 
 @pytest.mark.parametrize("tiles", ["", "0x3", "3", "65x1", "3x-1", "auto2", (3, 0), (1, 2, 3)])
 def test_tiles_that_are_no_grid_are_refused(tiles: str | tuple[int, int]) -> None:
-    with pytest.raises(DarkpyError, match="are no grid"):
+    with pytest.raises(DarkpyError, match="are not a grid"):
         TileGrid.parse(tiles)
 
 

@@ -90,7 +90,7 @@ PLACES: dict[str, Callable[[Path], None]] = {
     "loop of links": _loop,
     "missing": lambda path: None,
 }
-"""What is no regular file."""
+"""What is not a regular file."""
 
 TREE = "root0 -1\nroot1 -1\ncat 0\ndog 0\n"
 READERS: dict[str, tuple[str, str, Callable[[Path], object]]] = {

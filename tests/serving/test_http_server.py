@@ -216,8 +216,8 @@ def test_close_waits_for_answers_that_are_on_their_way() -> None:
     ("host", "port", "message"),
     [
         ("127.0.0.1", None, r"--port \d+: another program has this port of 127.0.0.1\n  hint: --port 0 takes a free"),
-        ("192.0.2.1", 0, "--host 192.0.2.1: is no address of this machine\n  hint: --host 0.0.0.0 listens"),
-        ("no such host", 0, "--host no such host: is no address: .*\n  hint: --host 0.0.0.0 listens"),
+        ("192.0.2.1", 0, "--host 192.0.2.1: is not an address of this machine\n  hint: --host 0.0.0.0 listens"),
+        ("no such host", 0, "--host no such host: is not an address: .*\n  hint: --host 0.0.0.0 listens"),
     ],
 )
 def test_a_port_that_cannot_be_taken_is_one_clear_error(host: str, port: int | None, message: str) -> None:

@@ -186,7 +186,7 @@ def test_a_host_that_fails_is_reported_once() -> None:
 
 @pytest.mark.parametrize("host", ["", "http://", "ftp://a/b", "a:b/c", "a b/c", "a\r\nb/c", "http://[::1"])
 def test_a_host_that_is_none_is_an_error(host: str) -> None:
-    with pytest.raises(DarkpyError, match="is no address of a web server"):
+    with pytest.raises(DarkpyError, match="is not an address of a web server"):
         VideoStreams("net", "film.mp4", post_host=host)
 
 

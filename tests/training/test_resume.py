@@ -216,7 +216,7 @@ def test_resume_file_of_other_weights_is_not_used_and_a_warning_says_so(stopped:
 def test_broken_resume_file_is_not_used_and_a_warning_says_so(stopped: Path) -> None:
     path = stopped / "net_20.resume"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.warns(DarkpyWarning, match=r"net_20\.resume: is no resume file, or a broken one"):
+    with pytest.warns(DarkpyWarning, match=r"net_20\.resume: is not a resume file, or a broken one"):
         assert find_resume(stopped / "net_last.weights", "net") is None
 
 
@@ -224,7 +224,7 @@ def test_broken_resume_file_is_not_used_and_a_warning_says_so(stopped: Path) -> 
 def test_file_that_is_something_else_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.resume"
     path.write_bytes(content)
-    with pytest.raises(DarkpyError, match="is no resume file"):
+    with pytest.raises(DarkpyError, match="is not a resume file"):
         open_resume(path)
 
 
@@ -242,9 +242,9 @@ def test_number_out_of_range_makes_it_no_resume_file(field: str, value: str, tmp
     with (tmp_path / "net_1.resume").open("wb") as stream:
         np.savez(stream, about=np.array(text))
     (tmp_path / "net.weights").write_bytes(b"weights")
-    with pytest.raises(DarkpyError, match="is no resume file"):
+    with pytest.raises(DarkpyError, match="is not a resume file"):
         open_resume(tmp_path / "net_1.resume")
-    with pytest.warns(DarkpyWarning, match="is no resume file"):
+    with pytest.warns(DarkpyWarning, match="is not a resume file"):
         assert find_resume(tmp_path / "net.weights", "net") is None
 
 
@@ -253,7 +253,7 @@ def test_pickles_are_not_read(tmp_path: Path) -> None:
     stream = io.BytesIO()
     np.savez(stream, about=np.array([{"format": 1}], dtype=object))
     path.write_bytes(stream.getvalue())
-    with pytest.raises(DarkpyError, match="is no resume file"):
+    with pytest.raises(DarkpyError, match="is not a resume file"):
         open_resume(path)
 
 

@@ -1,4 +1,4 @@
-"""Runners of inference engines that people use for darknet's networks: OpenVINO, ncnn and MNN, in float32."""
+"""Runners of inference engines that support darknet's networks: OpenVINO, ncnn and MNN, in float32."""
 
 from __future__ import annotations
 

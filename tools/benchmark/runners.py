@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 PAUSE_SECONDS = 0.05
-"""Pause before a turn, in which the threads of the last runner fall asleep."""
+"""Pause before a turn, in which the threads of the last runner stop spinning."""
 
 Outputs = Sequence[NDArray[np.float32]]
 Run = Callable[[], Outputs]

@@ -1,4 +1,4 @@
-"""TrainingJob step: darkpy, plain PyTorch, and AlexeyAB's program."""
+"""Training step: darkpy, plain PyTorch, and AlexeyAB's program."""
 
 from __future__ import annotations
 

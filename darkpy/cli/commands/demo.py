@@ -233,7 +233,7 @@ class _DemoReport:
         self.options, self.dialect, self._streams = options, dialect, streams
         self._rate = _FrameRate()
         self._closing = ExitStack()
-        with ExitStack() as closing:  # what is open is closed if the next cannot be opened
+        with ExitStack() as closing:  # open ones are closed if the next cannot be opened
             self._json = None
             if options.json_file_output is not None:
                 self._json = closing.enter_context(_JsonFile(options.json_file_output))

@@ -363,7 +363,9 @@ def evaluate(
     run = EvaluatedRun(str(cfg), str(weights), str(data), darkpy.__version__)
     if find_kind(session.network.plan, session.data) in MASK_KINDS:
         if folder is not None:
-            raise DarkpyError(f"{cfg} finds masks, of which there is no report", hint="leave --report out")
+            raise DarkpyError(
+                f"{cfg} is a segmentation network, for which there is no report", hint="leave --report out"
+            )
         return evaluate_masks(session.network, session.data, session.paths, pace.batch_size, as_json)
     if not session.network.heads:
         classified = evaluate_classifier(session.network, session.data, session.paths, run, pace.batch_size, as_json)

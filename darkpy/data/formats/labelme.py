@@ -34,7 +34,7 @@ _SHAPES_TO_BOXES = "shapes that are not upright rectangles become the boxes arou
 _POINTS_DROPPED = "points, which have no size, are left out"
 _GROUPS_JOINED = "groups of shapes with one label become one box each"
 _ATTRIBUTES_DROPPED = "shapes lose their flags, description or attributes"
-_FLAGS_DROPPED = "images lose their flags, which are no objects"
+_FLAGS_DROPPED = "images lose their flags, which are not objects"
 _OTHER_JSON = "JSON files without shapes are left out"
 
 
@@ -138,7 +138,9 @@ class _LabelmeFile:
         name, points = to_text(shape.get("label")), to_points(shape.get("points"))
         kind = shape.get("shape_type") or "polygon"  # files of the first versions have polygons only
         if not name:
-            self.report.faults.append(f"{location} has the label {shown_value(shape.get('label'))}, which is no name")
+            self.report.faults.append(
+                f"{location} has the label {shown_value(shape.get('label'))}, which is not a name"
+            )
         if not isinstance(kind, str) or len(points) < _MIN_POINTS.get(kind, 2):
             shown = shown_value(shape.get("points"))
             self.report.faults.append(

@@ -39,7 +39,7 @@ def read_openimages(
 ) -> AnnotatedDataset:
     """Read files of boxes, each of which is a split, such as train-annotations-bbox.csv; a single one has no splits.
 
-    Boxes of images that are not there are skipped: few people have all of them.
+    Boxes of missing images are skipped, as the data set is rarely complete.
 
     images: folder of the images; without it they are looked for beside the files, and beside their folder.
     classes: file of the class names; without it class-descriptions*.csv beside the files.
@@ -161,7 +161,7 @@ class _BoxTable:
             self.report.faults.append(f"{self.path}: {more} more lines are wrong")
 
     def refuse(self, number: int, words: Sequence[str]) -> None:
-        """Add a line to the faults, the first ones of the file; blank lines are no faults."""
+        """Add a line to the faults, the first ones of the file; blank lines are not faults."""
         self.wrong_lines += bool(words)
         if words and self.wrong_lines <= MAX_FAULTS_PER_FILE:
             shown = ",".join(words)[:80]

@@ -44,7 +44,7 @@ def read_yolo(source: Path, names: Sequence[str] = ()) -> AnnotatedDataset:
     layout = YoloLayout(report)
     layout.open(source)
     hint = layout.hint if report.faults else _LABEL_HINT
-    # the labels are read all the same, so that their faults are reported at once; the classes may be wrong
+    # the labels are still read, so that their faults are reported at once; the classes may be wrong
     names = () if report.faults else layout.names or tuple(names)
     listed = list(dict.fromkeys(image for images in layout.splits.values() for image in images))
     present = [image for image in listed if is_file(image)]

@@ -159,7 +159,7 @@ def expand_paths(arguments: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Expand the arguments of a command to image files, in order.
 
     A folder stands for the images directly in it, sorted by name, without hidden files; a `.txt` or `.list` file for
-    the images it lists; a pattern with `*`, `?` or `[` that is no file's name for the files that it matches, sorted;
+    the images it lists; a pattern with `*`, `?` or `[` that is not a file's name for the files that it matches, sorted;
     anything else for itself, even if it does not exist: `load_image` reports that.
 
     Raises:  DarkpyError when a folder or list cannot be read or has no image, a pattern matches no file, or there is no

@@ -156,7 +156,7 @@ def _check_filters(plan: Plan) -> Iterator[Finding]:
         node
         for node in plan.nodes
         if node.index not in before_heads and "filters" in node.section.entries and node.shape.c in counts
-        # a number that is no multiple of 8 is no width of a layer; others are where a map shrinks to a fraction
+        # widths of layers are multiples of 8; other numbers are where a map shrinks to a fraction
         if node.shape.c % 8 or (node.index > heads[0].index and node.inputs[0].c >= MIN_SHRINKING * node.shape.c)
     ]
     if odd:

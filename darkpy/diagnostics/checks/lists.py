@@ -247,7 +247,7 @@ def check_labels(setup: TrainingSetup) -> Iterator[Finding]:
     message, hints = mistake.message, mistake.hints
     if not is_usable:
         message = f"no image of the list has a usable object: {message}"
-        hints = (*hints, "--allow-empty trains all the same")
+        hints = (*hints, "--allow-empty trains anyway")
     severity = Severity.WARNING if is_usable else Severity.ERROR
     finding = data_finding(FINDING_NAME, Location(file), message, *hints, severity=severity)
     yield replace(finding, remedies=_repair_remedies(setup.data.path, mistake.repair))

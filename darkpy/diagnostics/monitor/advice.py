@@ -224,7 +224,7 @@ def stop_growth(finding: Finding, evidence: Evidence) -> Iterator[Remedy]:
     tests/diagnostics/monitor/test_clamp_as_cause.py) grows while its own deltas stand. A rate that is too high ends a
     run before anything drifts. Of 27 such networks that exploded with the clamp, at several rates and depths, the 15
     that constrain=0 fixed had a drift of 2.4 to 12; of 12 that were too fast without the clamp too, 7 had 1.0 to 1.7,
-    and 4 a rate beyond MAX_RATE_RATIO. Drift alone is no fault: features of healthy runs grow eightfold.
+    and 4 a rate beyond MAX_RATE_RATIO. Drift alone is not a fault: features of healthy runs grow eightfold.
     """
     plan, net = evidence.plan, evidence.plan.net
     if not net.adam and net.momentum > MAX_MOMENTUM:

@@ -98,7 +98,7 @@ class LossSpike(Symptom):
 
     times: factor over the largest of the last `window` losses, which healthy runs seldom exceed by half.
     least: losses needed to know the usual level: until then `early_times` applies, from the third loss on. A loss below
-        the median of these first losses is no spike, either: a well-trained network may be worse for a moment.
+        the median of these first losses is not a spike, either: a well-trained network may be worse for a moment.
     in_a_row: spikes after which the weights are the cause, not the images; then minibatches are accepted again.
     """
 

@@ -188,7 +188,7 @@ class Monitor(StepGuard):
                     self._emit(replace(self.labels.finding(plan, n, None, message), paths=image_paths))
 
     def accept_losses(self, losses: Sequence[Loss]) -> bool:
-        # AlexeyAB's heads drop non-finite deltas, and their cost is finite all the same: no_obj shows it
+        # AlexeyAB's heads drop non-finite deltas, and their cost is still finite: no_obj shows it
         values = [value.double() for loss in losses for value in (loss.cost, loss.report.get("no_obj", loss.cost))]
         heads = [loss.report for loss in losses if {"obj", "count"} <= loss.report.keys()]
         objects = [report[name].double() for name in ("obj", "count") for report in heads]

@@ -112,7 +112,7 @@ def find_log(run: Path) -> Path:
 
 
 def read_log(path: Path) -> RunLog:
-    """Raises: DarkpyError when the file cannot be read or is no log of a run."""
+    """Raises: DarkpyError when the file cannot be read or is not a log of a run."""
     reader = LogReader(path)
     reader.read_new(is_growing=False)
     return reader.log()
@@ -137,7 +137,7 @@ class LogReader:
     def read_new(self, *, is_growing: bool = True) -> None:
         """Read the lines since the last time; of a log that grows, an incomplete last line is left for the next time.
 
-        Raises: DarkpyError when the file cannot be read or is no log of a run.
+        Raises: DarkpyError when the file cannot be read or is not a log of a run.
         """
         try:
             with open_regular(self.path) as stream:
@@ -159,7 +159,7 @@ class LogReader:
     def log(self) -> RunLog:
         """Return what has been read. Raises: DarkpyError when the file is not a run's log."""
         if not self._starts:
-            raise DarkpyError(f"{self.path}: is no log of a run")
+            raise DarkpyError(f"{self.path}: is not a log of a run")
         return RunLog(
             path=self.path,
             run=self._starts[-1],
@@ -184,7 +184,7 @@ class LogReader:
             self._torn += 1
             return
         if self.lines == 1 and (record.get("kind") != "run" or record.get("format") != LOG_FORMAT):
-            raise DarkpyError(f"{self.path}: is no log of a run, or one of another version of darkpy")
+            raise DarkpyError(f"{self.path}: is not a log of a run, or one of another version of darkpy")
         parsed = _parse(record)
         if isinstance(parsed, LoggedRun):
             self._starts.append(parsed)
@@ -269,7 +269,7 @@ def _parse(record: dict[str, Any]) -> LoggedRun | UpdateReport | LoggedMap | Fin
 
 
 def _int(value: Any) -> int:
-    """Convert to an integer. Raises: TypeError, ValueError, OverflowError for anything that is no count."""
+    """Convert to an integer. Raises: TypeError, ValueError, OverflowError for anything that is not a count."""
     number = int(value)
     if abs(number) > MAX_INT:
         raise OverflowError("beyond 64 bits")

@@ -157,7 +157,7 @@ class RegionSpec(HeadSpec):
         """Raises: DarkpyError when focal_loss is set but class scores are not probabilities."""
         if self.focal_loss and not self.softmax and self.tree is None:
             raise DarkpyError(
-                "[region] focal_loss=1 needs the logarithm of class scores, which are no probabilities here",
+                "[region] focal_loss=1 needs the logarithm of class scores, which are not probabilities here",
                 hint="set softmax=1, or focal_loss=0",
             )
         return region_loss(self, output_BCHW, truth, state.seen)

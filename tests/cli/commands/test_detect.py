@@ -274,7 +274,7 @@ def test_tiles_of_the_command_line_are_those_of_detect(task: Path, run: Run) -> 
     [record] = json.loads(run(*NET, "a.png", "--json", "--tiles", "2x1").out)
     assert len(record["objects"]) > 1
     code, _, err = run(*NET, "a.png", "--tiles", "2y1")
-    assert code == 2 and "are no grid" in err
+    assert code == 2 and "are not a grid" in err
 
 
 def test_lines_and_zones_are_counted_in_every_form(task: Path, run: Run) -> None:
@@ -298,7 +298,7 @@ def test_lines_and_zones_are_counted_in_every_form(task: Path, run: Run) -> None
     drawn = np.asarray(Image.open(task / "drawn" / "0.png"))
     assert not np.array_equal(drawn[39, :8], np.full((8, 3), 128))
     code, _, err = run(*network, "--count", "line:0,40,64")
-    assert code == 2 and "is no line and no zone" in err and "line:X1,Y1,X2,Y2" in err
+    assert code == 2 and "is neither a line nor a zone" in err and "line:X1,Y1,X2,Y2" in err
 
 
 def test_dialect_v5_always_stretches(task: Path, run: Run) -> None:

@@ -290,4 +290,4 @@ def test_result_files_and_recall_take_tiles_too(judged: Path, run: Run) -> None:
 def test_tiles_that_are_no_grid_are_refused_before_the_network_is_loaded(judged: Path, run: Run) -> None:
     (judged / "net.weights").unlink()
     code, _, err = run(*MAP, "--tiles", "2by1")
-    assert code == 2 and "tiles '2by1' are no grid" in err and "4x3" in err
+    assert code == 2 and "tiles '2by1' are not a grid" in err and "4x3" in err

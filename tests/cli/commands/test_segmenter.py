@@ -168,13 +168,19 @@ def test_training_writes_darknets_files_and_lines_and_is_resumed(pets: Path, run
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("segmenter", "train", "pets.data", "iseg.cfg"), "iseg.cfg is no segmenter\n  hint: darkpy isegmenter train"),
-        (("isegmenter", "train", "pets.data", "net.cfg"), "net.cfg is no isegmenter\n  hint: darkpy segmenter train"),
+        (
+            ("segmenter", "train", "pets.data", "iseg.cfg"),
+            "iseg.cfg is not a segmenter\n  hint: darkpy isegmenter train",
+        ),
+        (
+            ("isegmenter", "train", "pets.data", "net.cfg"),
+            "net.cfg is not an isegmenter\n  hint: darkpy segmenter train",
+        ),
         (
             ("segmenter", "train", "pets.data", "class.cfg"),
-            "class.cfg is no segmenter\n  hint: darkpy classifier train",
+            "class.cfg is not a segmenter\n  hint: darkpy classifier train",
         ),
-        (("detector", "train", "pets.data", "net.cfg"), "net.cfg is no detector\n  hint: darkpy segmenter train"),
+        (("detector", "train", "pets.data", "net.cfg"), "net.cfg is not a detector\n  hint: darkpy segmenter train"),
         (
             ("segmenter", "train", "pets.data", "net.cfg", "--draft"),
             "--draft: masks count the pixels of",
@@ -184,8 +190,8 @@ def test_training_writes_darknets_files_and_lines_and_is_resumed(pets: Path, run
             "no metric of segmenters",
         ),
         (("segmenter", "demo", "pets.data", "net.cfg", "net.weights"), "segmenter demo shows the masks of a camera's"),
-        (("segmenter", "test", "pets.data", "class.cfg", "net.weights", "images/a.png"), "is no map of an image"),
-        (("segmenter", "train", "pets.data", "odd.cfg"), "a map of 15 x 15 is no fraction of the input, 16 x 16"),
+        (("segmenter", "test", "pets.data", "class.cfg", "net.weights", "images/a.png"), "is not a map of an image"),
+        (("segmenter", "train", "pets.data", "odd.cfg"), "a map of 15 x 15 is not a fraction of the input, 16 x 16"),
     ],
 )
 def test_what_does_not_fit_is_one_line(pets: Path, run: Run, words: tuple[str, ...], complaint: str) -> None:
@@ -339,7 +345,7 @@ def test_validation_without_a_usable_mask_is_a_warning(pets: Path, run: Run) -> 
 def test_report_of_masks_is_refused(pets: Path, run: Run) -> None:
     Path("pets.data").write_text("names=pets.names\nvalid=list.txt\n")
     code, out, err = run("evaluate", "net.cfg", "pets.data", "net.weights", "-nogpu", "--report", "judged")
-    assert (code, out) == (2, "") and "net.cfg finds masks, of which there is no report" in err
+    assert (code, out) == (2, "") and "net.cfg is a segmentation network, for which there is no report" in err
     with pytest.raises(DarkpyError, match="darkpy evaluate CFG DATA WEIGHTS prints their IoU"):
         darkpy.write_evaluation_report(darkpy.load("net.cfg", "net.weights").eval(), "pets.data", "judged")
 

@@ -263,8 +263,11 @@ def test_evaluation_changes_nothing_in_the_run(trained: Callable[..., str]) -> N
         (("detector", "train", "net.cfg", "pets.data"), "pets.data is a .data file where the cfg should be"),
         (("train", "net.cfg", "nothing.data"), "nothing.data: cannot be read: No such file or directory"),
         (("train", "net.cfg", "pets.data", "nothing.weights"), "nothing.weights: cannot be read"),
-        (("detector", "train", "pets.data", "class.cfg"), "class.cfg is no detector\n  hint: darkpy classifier train"),
-        (("classifier", "train", "pets.data", "net.cfg"), "net.cfg is no classifier\n  hint: darkpy detector train"),
+        (
+            ("detector", "train", "pets.data", "class.cfg"),
+            "class.cfg is not a detector\n  hint: darkpy classifier train",
+        ),
+        (("classifier", "train", "pets.data", "net.cfg"), "net.cfg is not a classifier\n  hint: darkpy detector train"),
         (("train", "net.cfg", "pets.data", "-cleer"), "has no option -cleer\n  hint: did you mean -clear?"),
         (("train", "net.cfg", "pets.data", "--precision", "fp16"), "'fp16' is not one of 'fp32', 'bf16'"),
     ],

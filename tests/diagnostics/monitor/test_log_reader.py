@@ -123,7 +123,7 @@ def test_log_is_found_in_the_folder_of_the_run(tmp_path: Path) -> None:
 def test_other_files_are_distinguished_from_logs(text: str, tmp_path: Path) -> None:
     path = tmp_path / "net.health.jsonl"
     path.write_text(text)
-    with pytest.raises(DarkpyError, match="no log of a run"):
+    with pytest.raises(DarkpyError, match="not a log of a run"):
         read_log(path)
 
 
@@ -196,7 +196,7 @@ def test_a_log_that_grows_is_read_line_by_line(tmp_path: Path) -> None:
     path = tmp_path / "net.health.jsonl"
     writer = LogWriter(path)
     reader = LogReader(path)
-    with pytest.raises(DarkpyError, match="is no log of a run"):
+    with pytest.raises(DarkpyError, match="is not a log of a run"):
         reader.log()
     writer.begin(RUN)
     for n in range(1, 4):
