@@ -95,7 +95,8 @@ def open_network(
         paths = expand_paths([options.calibrate]) if options.calibrate else examples
         images = calibration_images(network, paths)
     accelerate(network, config, images=images)
-    use_huge_pages_later()
+    if network.device.type == "cpu":
+        use_huge_pages_later()
     return network
 
 
