@@ -30,8 +30,8 @@ MAX_REASON_LENGTH = 200
 MAX_CHILD_SECONDS = 5.0
 """Time for a daemon process to end."""
 OUT_OF_MEMORY_HINT = (
-    "--batch-size 1 takes one image at a time; smaller width= and height= in [net], or in a training more "
-    "subdivisions=, take less memory"
+    "smaller width= and height= in [net] take less memory; so do more subdivisions= in a training, and --batch-size 1 "
+    "in commands that have it"
 )
 
 

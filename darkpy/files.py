@@ -98,6 +98,8 @@ def identify(start: bytes) -> FileKind | None:
     for magic, kind in _MAGIC_BYTES:
         if start.startswith(magic):
             return kind
+    if start[4:8] == b"ftyp" or start.startswith((b"RIFF", b"\x1aE\xdf\xa3")):
+        return FileKind("a video or an image", _ARGUMENT_ORDER)
     if start[4:8] == b"TFL3":
         return FileKind("a TFLite file", _EXPORT_HINT)
     if re.match(rb'[\x02-\xff][\0-\x7f]\0\0{"', start):  # a length, then notes in JSON

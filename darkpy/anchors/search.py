@@ -61,8 +61,10 @@ def find_anchors(
     Start r depends only on the seed and r: more restarts are never worse.
 
     progress: wraps the range of starts, for a progress bar.
-    Raises: DarkpyError when there are fewer distinct boxes than anchors, unless sizes may repeat.
+    Raises: DarkpyError when there are no boxes, or fewer distinct ones than anchors, unless sizes may repeat.
     """
+    if not len(sizes_N2):
+        raise DarkpyError("no label file has a box", hint="write `class x y w h` on each line of a label file")
     sample_N2 = sizes_N2
     if search.sample is not None and len(sizes_N2) > search.sample:
         sample_N2 = sizes_N2[Random(f"{search.seed}/sample").sample(range(len(sizes_N2)), search.sample)]
@@ -117,7 +119,7 @@ def _random_start(sizes_N2: Floats, count: int, rng: Random, repeat_sizes: bool)
             return start_K2
     distinct_M2 = np.unique(sizes_N2, axis=0)
     if len(distinct_M2) < count:
-        if not repeat_sizes or not len(sizes_N2):
+        if not repeat_sizes:
             raise DarkpyError(_too_few_sizes(sizes_N2, count), hint="ask for fewer anchors")
         repeated_R2 = sizes_N2[rng.choices(range(len(sizes_N2)), k=count - len(distinct_M2))]
         return np.concatenate((distinct_M2, repeated_R2))

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from darkpy.build import Plan
+from darkpy.data.lists.image_list import NO_IMAGES_HINT, NO_IMAGES_MESSAGE
 from darkpy.data.lists.paths import find_label, label_nearby, label_path
 from darkpy.data.loading.datasets import ClassificationData, DetectionData
 from darkpy.data.loading.mask_datasets import MaskData
@@ -89,9 +90,8 @@ def check_files(setup: TrainingSetup) -> Iterator[Finding]:
     paths = setup.paths[:: -(-len(setup.paths) // MAX_FILES)]
     missing = [path for path in paths if not is_file(path)]
     if len(missing) == len(paths):
-        message = "file not found, nor is any other image of the list"
-        hint = "paths in a list are relative to the working directory, or else to the list's own folder"
-        yield data_finding(IMAGES_ABSENT, Location(missing[0]), message, hint, severity=Severity.ERROR)
+        place = Location(missing[0])
+        yield data_finding(IMAGES_ABSENT, place, NO_IMAGES_MESSAGE, NO_IMAGES_HINT, severity=Severity.ERROR)
         return
     place = Location(str(setup.data.path))
     if missing:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from darkpy.data.lists.image_list import NO_LABELS_HINT
+from darkpy.data.lists.image_list import NO_LABELS_HINT, require_images
 from darkpy.data.lists.labels import read_labels
 from darkpy.data.lists.paths import find_label, read_image_list
 from darkpy.data.lists.text_files import DIFFICULT_KEYS, DataFile
@@ -65,6 +66,7 @@ def read_ground_truth(paths: Sequence[str | os.PathLike[str]], dialect: Dialect,
         boxes.append(labels.boxes_N5)
         problems += labels.problems
     if paths and len(missing) == len(paths):
+        require_images([Path(path) for path in paths])
         raise DarkpyError(f"no image of the list has labels; the first one's: {missing[0]}", hint=NO_LABELS_HINT)
     boxes_N5 = torch.cat(boxes)
     return GroundTruth(torch.cat(indices), boxes_N5[:, 4].long(), boxes_N5[:, :4], tuple(missing), tuple(problems))

@@ -47,6 +47,7 @@ def test_folder_or_list_given_to_detector_test_shows_the_way(task: Path, run: Ru
     for given, kind in (("frames", "a folder"), ("list.txt", "a list")):
         code, _, err = run("detector", "test", "pets.data", "net.cfg", "net.weights", given)
         assert code == 2 and f"{given}: is {kind}, not an image\n  hint: darkpy detect CFG WEIGHTS {given}" in err
+        assert (f"< {given}" in err) == (given == "list.txt"), "no shell reads a folder"
     assert run("detect", "net.cfg", "net.weights", "frames").code == 0
 
 
@@ -65,6 +66,9 @@ def test_folder_or_list_given_to_detector_test_shows_the_way(task: Path, run: Ru
         (b"\x47\x6b\x30\x01" + bytes(30), "an ncnn .bin file"),
         (b"\xdd\x85v\0\x4b\0\0\0" + bytes(30), "an ncnn .param.bin file"),
         (b"\x80\x04\x95\x10\0\0\0" + bytes(30), "a Python pickle (of PaddlePaddle, perhaps)"),
+        (MP4, "a video or an image"),
+        (b"RIFF\x00\x10\x00\x00AVI LIST" + bytes(30), "a video or an image"),
+        (b"\x1aE\xdf\xa3\x01\x00\x00\x00" + bytes(30), "a video or an image"),
         (np.linspace(-1, 1, 10, dtype="<f4").tobytes(), "damaged, or another binary file"),
     ],
 )

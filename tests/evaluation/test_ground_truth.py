@@ -34,8 +34,14 @@ def test_labels_are_where_the_dialect_looks_for_them(tmp_path: Path) -> None:
     assert len(read_ground_truth([image], Dialect.ALEXEYAB, 1)) == 1  # no file where this darknet looks
     write_labels(tmp_path / "images" / "a.txt", "")
     assert len(read_ground_truth([image], Dialect.ALEXEYAB, 1)) == 0
+    other = tmp_path / "images" / "b.jpg"
+    with pytest.raises(
+        DarkpyError, match=r"b\.jpg: file not found, nor is any other image of the list\n  hint: paths in"
+    ):
+        read_ground_truth([other], Dialect.ALEXEYAB, 1)
+    other.touch()
     with pytest.raises(DarkpyError, match="no image of the list has labels"):
-        read_ground_truth([tmp_path / "images" / "b.jpg"], Dialect.ALEXEYAB, 1)
+        read_ground_truth([other], Dialect.ALEXEYAB, 1)
 
 
 def test_image_without_labels_has_no_objects_and_is_reported(tmp_path: Path) -> None:

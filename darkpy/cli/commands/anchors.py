@@ -370,7 +370,7 @@ def calc_anchors(
 def _read_train_labels(data: DataFile, dialect: Dialect | None) -> LabelTable:
     """Read the labels of the train= list, reporting bad ones the way AlexeyAB's program does."""
     from darkpy.anchors.format import wrong_boxes
-    from darkpy.data.lists.labels import read_label_table
+    from darkpy.data.lists.image_list import ImageList
     from darkpy.data.lists.paths import read_list_lines
     from darkpy.data.loading.bad_files import BadLists, Problem
 
@@ -378,7 +378,7 @@ def _read_train_labels(data: DataFile, dialect: Dialect | None) -> LabelTable:
     assert file is not None
     images = read_list_lines(file)
     console.echo(f" read labels from {len(images)} images ")
-    table = read_label_table(images, file.parent, dialect)
+    table = ImageList(tuple(images), file.parent).read_labels(dialect)
     bad = BadLists(Path())
     for index in table.missing:
         console.echo(f"Can't open label file. (This can be normal only if you use MSCOCO): {table.files[index]} ")

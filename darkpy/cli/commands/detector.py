@@ -83,9 +83,10 @@ def test(
     if out is not None:
         require_writable(out, overwrite=True)
     if image is not None and (image.is_dir() or image.suffix.lower() in LIST_SUFFIXES):
-        hint = f"darkpy detect CFG WEIGHTS {image} takes folders and lists; "
-        hint += f"darkpy detector test DATA CFG WEIGHTS < {image} reads the paths in a list"
-        raise DarkpyError(f"{image}: is {'a folder' if image.is_dir() else 'a list'}, not an image", hint=hint)
+        hint = f"darkpy detect CFG WEIGHTS {image} takes folders and lists"
+        if is_list := not image.is_dir():
+            hint += f"; darkpy detector test DATA CFG WEIGHTS < {image} reads the paths in a list"
+        raise DarkpyError(f"{image}: is {'a list' if is_list else 'a folder'}, not an image", hint=hint)
     names_file = read_data(data).find_names()
     network = open_network(cfg, weights, load, examples=(image,) if image else ())
     names = class_names(network, names_file)

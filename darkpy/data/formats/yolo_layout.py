@@ -138,8 +138,9 @@ class YoloLayout:
 
 
 def names_beside(folder: Path) -> tuple[str, ...]:
-    """Read the names that lie in a folder or the one above it, where annotation tools put them."""
-    candidates = [place / name for place in (folder, folder.parent) for name in _NAMES_FILES]
+    """Read the names that lie where annotation tools put them: in a folder, above it, or in those of its splits."""
+    places = (folder, folder.parent, *(folder / split for split in _SPLIT_NAMES))
+    candidates = [place / name for place in places for name in _NAMES_FILES]
     file = next((path for path in candidates if is_file(path)), None)
     return tuple(name.strip() for name in read_names(file)) if file else ()
 

@@ -12,9 +12,12 @@ from darkpy.data.lists.paths import expand_paths, find_image, read_list_lines
 from darkpy.data.lists.text_files import DataFile, read_data, read_names
 from darkpy.dialect import Dialect
 from darkpy.errors import DarkpyError
+from darkpy.files import is_file
 
 LIST_SUFFIXES = (".txt", ".list")
 NO_LABELS_HINT = "labels lie beside the images, or for images/a.jpg in labels/a.txt"
+NO_IMAGES_MESSAGE = "file not found, nor is any other image of the list"
+NO_IMAGES_HINT = "paths in a list are relative to the working directory, or else to the list's own folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class ImageList:
         """Read the labels of all images. Raises: DarkpyError when no image has labels."""
         table = read_label_table(self.images, self.folder, dialect)
         if len(table.missing) == len(table.files):
+            require_images([self.file(index) for index in range(len(self.images))])
             raise DarkpyError(
                 f"no image of the list has labels; those of the first are expected in {table.files[0]}",
                 hint=NO_LABELS_HINT,
@@ -47,6 +51,12 @@ class ImageList:
         """Return the name of a class, or its number if it has no name."""
         name = self.names[class_id] if class_id < len(self.names) else ""
         return name.strip() or str(class_id)
+
+
+def require_images(files: Sequence[Path]) -> None:
+    """Raises: DarkpyError that names the first file if none of them exists."""
+    if files and not any(map(is_file, files)):
+        raise DarkpyError(f"{files[0]}: {NO_IMAGES_MESSAGE}", hint=NO_IMAGES_HINT)
 
 
 def names_from_common_folder(files: Sequence[Path]) -> list[str]:

@@ -259,11 +259,21 @@ def _names_image(entry: str) -> bool:
 def _relocate(lines: list[str], file: Path) -> list[str]:
     """Replace the paths of a list that was written on another computer by those of the same files here.
 
-    This is done if the first images of the list do not exist, and one of them is found by the end of its path.
+    This is done if the first images of the list do not exist, and one of them is found by the end of its path. In a
+    list that was joined of two, the paths with backslashes are replaced alone.
     """
     first = lines[:MAX_TRIED_LINES]
     if any(_exists(line, file.parent) for line in first):
-        return lines
+        renamed = {line: line.replace("\\", "/") for line in lines if os.sep == "/" and "\\" in line}
+        renamed = {
+            line: slashed
+            for line, slashed in renamed.items()
+            if not _exists(line, file.parent) and _exists(slashed, file.parent)
+        }
+        if renamed:
+            message = f"{printable(file)}: {len(renamed)} of {len(lines)} paths have backslashes, as on Windows; "
+            warnings.warn(f"{message}they are read as slashes", DarkpyWarning, stacklevel=3)
+        return [renamed.get(line, line) for line in lines]
     slashed = [line.replace("\\", "/") for line in first] if os.sep == "/" else first
     if slashed != first and any(_exists(line, file.parent) for line in slashed):
         message = f"{printable(file)}: its paths have backslashes, as on Windows; they are read as slashes"

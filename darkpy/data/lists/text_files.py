@@ -113,7 +113,10 @@ def names_for(class_count: int, file: str | os.PathLike[str] | None = None, *, s
     return tuple(map(str, range(class_count)))
 
 
-_DATA_FILE_HINT = "a .data file holds lines such as names=coco.names; the order is DATA, CFG, WEIGHTS"
+_DATA_FILE_HINT = (
+    "a .data file holds lines such as train=train.txt and names=coco.names; the order is CFG DATA WEIGHTS for darkpy's "
+    "own commands, DATA CFG WEIGHTS for darknet's"
+)
 DEFAULT_NAMES = "data/names.list"
 DIFFICULT_KEYS = {"valid": "difficult", "train": "difficult_train", "test": "difficult_test"}
 """Key of the list of difficult objects, which need not be detected, for each list of images; AlexeyAB has `valid`'s."""
@@ -144,7 +147,13 @@ class DataFile:
         if value is None:
             return None
         path = locate(Path(value), self.path.parent)
-        if key in self.entries and not is_file(path) and (found := find_by_tail(value, self.path.parent)):
+        if key not in self.entries or is_file(path):
+            return path
+        slashed = locate(Path(value.replace("\\", "/")), self.path.parent) if os.sep == "/" else path
+        if is_file(slashed):
+            _warn(self.path, None, f"{key}={value} has backslashes, as on Windows; {slashed} is read")
+            return slashed
+        if found := find_by_tail(value, self.path.parent):
             start, base = found
             path = base / value.replace("\\", "/")[len(start) :]
             _warn(self.path, None, f"{key}={value} is not on this computer; {path} is read")
@@ -179,10 +188,14 @@ def read_data(path: str | os.PathLike[str]) -> DataFile:
              are removed in both dialects.
     """
     path = Path(path)
-    if path.suffix.lower() in (".yaml", ".yml"):
+    if path.is_dir() or path.suffix.lower() in (".yaml", ".yml"):
+        kind = "a folder" if path.is_dir() else "a YAML file"
         hint = f"darkpy dataset from-yolo {path} DIR writes one of it, with lists and labels"
-        raise DarkpyError(f"{path}: is a YAML file, not a .data file", hint=hint)
+        raise DarkpyError(f"{path}: is {kind}, not a .data file", hint=hint)
     lines = read_lines(path, hint=_DATA_FILE_HINT, keep_bytes=True)
+    contents = [line for line in map(str.strip, lines) if line and line[0] not in "#;["]
+    if contents and not any("=" in line for line in contents):
+        raise DarkpyError(f"{path}: is not a .data file: no line has the form key=value", hint=_DATA_FILE_HINT)
     entries: dict[str, str] = {}
     for number, line in enumerate(map(str.strip, lines), start=1):
         if not line or line[0] in "#;":

@@ -96,15 +96,26 @@ def test_wrong_labels_are_reported_and_listed(run: Run) -> None:
         ("empty.data -width 32 -height 32", "data/train.list: cannot be read"),
         ("odd.data -width 32 -height 32", "classes=many is not a number of classes"),
         ("huge.data -width 32 -height 32", "classes=99999"),
+        ("absent.data -width 32 -height 32", "gone/0.jpg: file not found, nor is any other image of the list"),
+        (
+            "unlabeled.data -width 32 -height 32",
+            "no image of the list has labels; those of the first are expected in d.txt",
+        ),
+        ("boxless.data -width 32 -height 32", "no label file has a box"),
     ],
 )
 def test_mistake_is_one_message_and_nothing_is_written(run: Run, line: str, told: str) -> None:
     Path("empty.data").write_text("classes=3\n")
     Path("odd.data").write_text("classes=many\ntrain=train.txt\n")
     Path("huge.data").write_text(f"classes={'9' * 5000}\ntrain=train.txt\n")
+    for name, images in {"absent": "gone/0.jpg\ngone/1.jpg", "unlabeled": "d.jpg", "boxless": "c.jpg"}.items():
+        Path(f"{name}.data").write_text(f"classes=3\ntrain={name}.txt\n")
+        Path(f"{name}.txt").write_text(images)
+    for name in ("c.txt", "d.jpg"):
+        Path(name).touch()
     before = sorted(Path().iterdir())
-    code, _, err = run("detector", "calc_anchors", *line.split())
-    assert code == 2 and told in err and err.count("error: ") == 1
+    code, out, err = run("detector", "calc_anchors", *line.split())
+    assert code == 2 and told in err and err.count("error: ") == 1 and "Can't open" not in out
     assert sorted(Path().iterdir()) == before
 
 

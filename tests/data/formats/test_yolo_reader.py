@@ -124,6 +124,14 @@ def test_roboflow_names_its_folders_with_dots_and_all_images_alike(root: Path) -
     assert boxes(dataset) == {"train_a": [("cat", CENTER)], "valid_a": []}
 
 
+def test_roboflow_for_darknet_puts_its_names_into_each_split(root: Path) -> None:
+    for split in ("train", "valid"):
+        put(root / split, a_dot_jpg="", a_dot_txt=BOX)
+        (root / split / "_darknet.labels").write_text("cat\n")
+    dataset = read_yolo(root)
+    assert dataset.splits == {"train": ["train_a"], "valid": ["valid_a"]} and dataset.names == ("cat",)
+
+
 def test_cvat_lists_paths_relative_to_its_yaml_or_data_file(root: Path) -> None:
     put(root, new__data_dot_yaml="path: ./\ntrain: train.txt\nnames:\n  0: cat\n")
     put(root, new__train_dot_txt="images/train/a.jpg\n", new__images__train__a_dot_jpg="")

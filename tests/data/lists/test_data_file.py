@@ -42,7 +42,22 @@ def test_line_that_says_nothing_is_warned_of(tmp_path: Path, text: str, told: st
 def test_cfg_is_no_data_file(tmp_path: Path) -> None:
     with pytest.raises(DarkpyError, match=r"x.data:1: '\[net\]' makes it a cfg") as caught:
         read_data(write(tmp_path, "[net]\nbatch=1\n"))
-    assert "DATA, CFG, WEIGHTS" in str(caught.value.hint)
+    assert "CFG DATA WEIGHTS for darkpy's own commands, DATA CFG WEIGHTS for darknet's" in str(caught.value.hint)
+
+
+def test_list_is_no_data_file_however_long_it_is(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DarkpyError, match=r"x.data: is not a .data file: no line has the form key=value") as caught:
+            read_data(write(tmp_path, "".join(f"img/{number}.jpg\n" for number in range(1000))))
+        assert "train=train.txt" in str(caught.value.hint)
+        assert read_data(write(tmp_path, "# a comment\n\n")).entries == {}
+
+
+def test_folder_is_no_data_file_and_the_way_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DarkpyError, match=r"is a folder, not a \.data file") as caught:
+        read_data(tmp_path)
+    assert f"darkpy dataset from-yolo {tmp_path} DIR" in str(caught.value.hint)
 
 
 def test_yaml_of_ultralytics_is_no_data_file_and_the_way_is_named(tmp_path: Path) -> None:

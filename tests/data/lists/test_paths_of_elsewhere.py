@@ -90,6 +90,25 @@ def test_files_of_a_data_file_are_found_likewise() -> None:
         assert data.find_names() == Path("data/obj.names")
 
 
+def test_files_of_a_data_file_may_have_backslashes() -> None:
+    Path("data/train.txt").write_text("data/obj/a.jpg\n")
+    Path("obj.data").write_text("train=data\\train.txt\n")
+    with pytest.warns(
+        DarkpyWarning, match=r"train=data\\train.txt has backslashes, as on Windows; data/train.txt is read"
+    ):
+        assert read_data("obj.data").find("train") == Path("data/train.txt")
+
+
+def test_list_joined_of_two_computers_may_have_both_slashes() -> None:
+    Path("train.txt").write_text("data/obj/a.jpg\ndata\\obj\\b.jpg\ndata\\obj\\gone.jpg\n")
+    with pytest.warns(
+        DarkpyWarning, match="train.txt: 1 of 3 paths have backslashes, as on Windows; they are read"
+    ) as caught:
+        files = read_image_list("train.txt")
+    assert files == [Path("data/obj/a.jpg"), Path("data/obj/b.jpg"), Path("data\\obj\\gone.jpg")]
+    assert len(caught) == 1
+
+
 def test_folder_with_backslashes_is_made_with_slashes() -> None:
     Path("obj.data").write_text("backup = exp\\\n")
     assert backup_folder(read_data("obj.data")) == Path("exp") and Path("exp").is_dir()
