@@ -120,11 +120,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 def explain_out_of_memory(work: str, hint: str) -> Iterator[None]:
     """Raise one clear error for all of those in a `with` block that `is_out_of_memory` recognizes.
 
-    work: for which memory does not suffice. Raises: DarkpyError.
+    work: that needs more memory than available. Raises: DarkpyError.
     """
     try:
         yield
     except (MemoryError, RuntimeError, OSError) as error:
         if not is_out_of_memory(error):
             raise
-        raise DarkpyError(f"memory does not suffice for {work}", hint=hint) from error
+        raise DarkpyError(f"not enough memory for {work}", hint=hint) from error

@@ -35,6 +35,13 @@ WORDS = {  # to be avoided: the word to use
     r"omens?": "symptom",
     r"muzzle": "suppress",
     r"autopsy": "root cause",
+    r"(is|are|was|were) told": "reported, printed, warned about",
+    r"networks? of characters": "character-level network",
+    r"layers? with a (memory|state)": "recurrent layer",
+    r"(less|fewer) is (faster|better)": "lower is faster",
+    r"cure[sd]?": "fix",
+    r"for ever": "forever",
+    r"all the same": "still, anyway",
 }
 _WORDS = re.compile(rf"\b({'|'.join(WORDS)})\b", re.IGNORECASE)
 WORDS_THAT_ARE_DATA = {

@@ -254,7 +254,7 @@ def test_second_training_into_the_folder_is_refused_while_the_first_one_runs() -
 
 @pytest.mark.parametrize("error", [OSError("a full disk"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
 def test_weights_of_the_last_update_are_saved_on_every_exception(error: BaseException) -> None:
-    """Within an update, after its first minibatch: going on is exact all the same."""
+    """Within an update, after its first minibatch: the continued run is still exact."""
     train()
     unbroken = Path("out/net_final.weights").read_bytes()
     shutil.rmtree("out")

@@ -104,7 +104,7 @@ def read_record(path: Path, record_file: str) -> EvaluationRecord:
     try:
         record = json.loads(read_text(file, max_bytes=MAX_RECORD_BYTES, hint=_RECORD_HINT))
     except (ValueError, RecursionError) as error:
-        raise DarkpyError(f"{file}: is no JSON: {error}", hint=_RECORD_HINT) from error
+        raise DarkpyError(f"{file}: is not JSON: {error}", hint=_RECORD_HINT) from error
     if not isinstance(record, dict) or record.get("format") != "darkpy evaluation":
         raise DarkpyError(f"{file}: is not a report of darkpy evaluate", hint=_RECORD_HINT)
     if record.get("format_version") != RECORD_VERSION or record.get("kind") not in ("detector", "classifier"):

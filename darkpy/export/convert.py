@@ -144,7 +144,7 @@ def _load_named(archive: OpenArchive, network: Network) -> LoadResult:
         if layout.recognizes(archive.arrays.keys()):
             return layout.fill(archive, network)
     some = ", ".join(list(archive.arrays)[:3])
-    raise WeightsError(f"{archive.path}: its array names ({some}, ...) are those of no program that darkpy knows")
+    raise WeightsError(f"{archive.path}: its array names ({some}, ...) are those of no supported program")
 
 
 def write_target(conversion: Conversion, target: Target, path: Path) -> None:

@@ -67,8 +67,8 @@ def run_updates(trainer: Trainer, source: BatchSource, *, auto_batch: bool = Fal
     """Yield the report of each update until [net] max_batches; the next one is made when the consumer asks for it.
 
     Refused updates are not reported: the next images of the stream take their place.
-    auto_batch: raise the subdivisions where the device's memory does not suffice.
-    Raises: DarkpyError when the data cannot be used, memory does not suffice, or gradients are non-finite.
+    auto_batch: raise the subdivisions if device memory is insufficient.
+    Raises: DarkpyError when the data cannot be used, memory is insufficient, or gradients are non-finite.
     """
     match_ranks(trainer)
     batches = _load(trainer, source)

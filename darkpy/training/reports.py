@@ -128,6 +128,6 @@ def next_average(average: float, loss: float) -> float:
     """.9 of the average and .1 of the loss; restarts at the loss where the average is non-finite or negative.
 
     Source:  AlexeyAB/darknet src/detector.c train_detector
-    Differs: pjreddie's stays NaN for ever.
+    Differs: pjreddie's stays NaN forever.
     """
     return loss if average < 0 or not math.isfinite(average) else 0.9 * average + 0.1 * loss

@@ -1,4 +1,4 @@
-"""Following the advice on labels that all have the same mistake: the command of the first remedy cures them."""
+"""Following the advice on labels that all have the same mistake: the command of the first remedy fixes them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def files_of(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def obey(case: Case) -> Case:
+def follow_advice(case: Case) -> Case:
     """The repaired data set, with the cfg, after the command of doctor's first finding."""
     finding = case.findings()[0]
     assert finding.name == "labels-unusable"
@@ -79,7 +79,7 @@ def obey(case: Case) -> Case:
 def test_labels_are_the_originals_when_the_first_advice_is_followed(case: Case, mistake: str) -> None:
     originals = [labels(case.data, split) for split in SPLITS]
     plant(case, mistake)
-    cured = obey(case)
+    cured = follow_advice(case)
     for split, original in zip(SPLITS, originals, strict=True):
         repaired = labels(cured.data, split)
         assert repaired.class_N.tolist() == original.class_N.tolist()
@@ -92,7 +92,7 @@ def test_labels_are_the_originals_when_the_first_advice_is_followed(case: Case, 
 )
 def test_network_learns_when_the_first_advice_is_followed(case: Case, mistake: str) -> None:
     plant(case, mistake)
-    cured = obey(case)
+    cured = follow_advice(case)
     edits = (
         *(("width=128", "width=64"), ("height=128", "height=64"), ("burn_in=100", "burn_in=10")),
         *(("steps=1100,1400", "steps=18,19"), ("max_batches=1500", "max_batches=20")),
@@ -123,7 +123,7 @@ def test_list_without_the_mistake_keeps_its_labels(
 ) -> None:
     original = labels(case.data, "valid")
     plant(case, mistake, ("train",))
-    cured = obey(case)
+    cured = follow_advice(case)
     assert f"valid: the labels do not have the mistake {mistake}" in capsys.readouterr().err
     np.testing.assert_allclose(labels(cured.data, "valid").box_N4, original.box_N4, rtol=0, atol=1e-9)
     assert labels(cured.data, "valid").class_N.tolist() == original.class_N.tolist()
@@ -148,7 +148,7 @@ def test_advice_names_a_folder_in_which_labels_are_found(case: Case, monkeypatch
 
 def test_advice_can_be_followed_again(case: Case) -> None:
     plant(case, "pixels")
-    assert [obey(case).folder.name for _ in range(3)] == ["sample-repaired", "sample-repaired-2", "repaired"]
+    assert [follow_advice(case).folder.name for _ in range(3)] == ["sample-repaired", "sample-repaired-2", "repaired"]
 
 
 def test_difficult_objects_are_repaired_too(case: Case) -> None:
@@ -159,7 +159,7 @@ def test_difficult_objects_are_repaired_too(case: Case) -> None:
         (folder / f"{number:05}.txt").write_text("2 80 40 16 32\n")
     (case.folder / "difficult.txt").write_text("".join(f"{folder}/{number:05}.jpg\n" for number in range(8)))
     case.data.write_text(f"{case.data.read_text()}difficult={case.folder}/difficult.txt\n")
-    repaired = labels(obey(case).data, "difficult")
+    repaired = labels(follow_advice(case).data, "difficult")
     assert repaired.class_N.tolist() == [2] * 8
     np.testing.assert_allclose(repaired.box_N4, [[0.5, 0.25, 0.1, 0.2]] * 8, rtol=0, atol=1e-9)
 

@@ -77,7 +77,7 @@ def anchors_written(case: Case, finding: Finding, healthy: Path) -> None:
 
 
 def repaired(case: Case, finding: Finding, healthy: Path) -> Case:
-    return systematic.obey(case)
+    return systematic.follow_advice(case)
 
 
 def set_in_data(case: Case, finding: Finding, healthy: Path) -> None:

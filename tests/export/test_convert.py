@@ -142,7 +142,7 @@ def test_arrays_of_another_network_are_refused(tmp_path: Path, kind: str) -> Non
     assert "its layers.0.biases is (3,)" in refused(TWO.replace("filters=3", "filters=4"), path)
     assert "which <cfg> lacks" in refused(TWO.replace("batch_normalize=1\n", ""), path)
     assert "has no layers.2.scales" in refused(f"{TWO}batch_normalize=1\n", path)
-    assert "those of no program that darkpy knows" in refused(TWO, renamed(path))
+    assert "those of no supported program" in refused(TWO, renamed(path))
 
 
 def renamed(path: Path) -> Path:

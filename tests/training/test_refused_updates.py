@@ -78,7 +78,7 @@ class Finite(StepGuard):
         self.refused = 0
 
     def accept_losses(self, losses: Sequence[Loss]) -> bool:
-        # AlexeyAB's [yolo] drops non-finite deltas, and its cost is finite all the same
+        # AlexeyAB's [yolo] drops non-finite deltas, and its cost is still finite
         return all(math.isfinite(loss.cost + loss.report.get("no_obj", 0)) for loss in losses)
 
     def accept_update(self, norm: torch.Tensor) -> bool:

@@ -66,7 +66,7 @@ def augment(image_CHW: Tensor, config: ClassificationAugmentConfig, net_w: int, 
     """Crop, flip and recolor one image at random.
 
     Source:  pjreddie/darknet src/image.c random_augment_args, src/data.c load_image_augment_paths
-    Differs: `center`, which pjreddie's `classifier train` reads but does not pass on, is obeyed.
+    Differs: `center`, which pjreddie's `classifier train` reads but does not pass on, takes effect.
     """
     # AlexeyAB crops a square of the longer side and resizes it to the network's input
     is_pjreddie = config.dialect is Dialect.PJREDDIE

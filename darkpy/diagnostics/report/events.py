@@ -23,7 +23,7 @@ def write_events(log: RunLog, folder: Path) -> int:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise DarkpyError(
-            "events are written by TensorBoard, which is not installed", hint='pip install "darkpy-yolo[tensorboard]"'
+            "writing events needs the package tensorboard", hint='pip install "darkpy-yolo[tensorboard]"'
         ) from error
     try:
         if folder.exists() and any(folder.iterdir()):

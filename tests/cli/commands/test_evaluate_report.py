@@ -201,8 +201,8 @@ def test_runs_that_cannot_be_compared_are_one_message(classified: Path, run: Run
     written = record("r")
     for name, text, message in (
         ("none.json", None, "cannot be read"),
-        ("text.json", "hello", "is no JSON"),
-        ("deep.json", "[" * 100_000, "is no JSON"),
+        ("text.json", "hello", "is not JSON"),
+        ("deep.json", "[" * 100_000, "is not JSON"),
         ("other.json", "{}", "is not a report of darkpy evaluate"),
         ("later.json", json.dumps({**written, "format_version": 99}), "another version"),
         ("detector.json", json.dumps({**written, "kind": "detector"}), "is of a classifier"),

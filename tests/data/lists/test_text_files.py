@@ -94,7 +94,7 @@ def test_only_regular_files_are_read(tmp_path: Path, name: str, kind: str) -> No
     if kind == "folder":
         (tmp_path / "file.txt").mkdir()
     elif kind == "pipe":
-        os.mkfifo(tmp_path / "file.txt")  # a reader that opens it would wait for ever
+        os.mkfifo(tmp_path / "file.txt")  # a reader that opens it would wait forever
     else:
         (tmp_path / "file.txt").symlink_to("/dev/zero")
     message = "labels missing" if (name, kind) == ("table", "folder") else rf"file\.txt: .*is a {kind}, not"
