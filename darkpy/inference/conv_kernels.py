@@ -67,6 +67,11 @@ class ConvTask:
         return len(self.weights_FCKK)
 
     @property
+    def weights_bytes(self) -> int:
+        """Bytes of the weights in the dtype of the weighted sums."""
+        return self.weights_FCKK.numel() * self.dtype.itemsize
+
+    @property
     def key(self) -> str:
         """Cache key, equal for tasks that take the same time."""
         geometry, (rows, columns) = self.geometry, self.size

@@ -157,7 +157,7 @@ class KernelSelector:
 
 def _extra_bytes(kernel: ConvKernel, task: ConvTask) -> int:
     """Return the bytes that a kernel keeps beyond those of the weights."""
-    return round((kernel.weight_ratio - 1) * task.weights_FCKK.nbytes)
+    return round((kernel.weight_ratio - 1) * task.weights_bytes)
 
 
 def shortest_run(

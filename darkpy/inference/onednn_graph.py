@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from types import MappingProxyType
@@ -75,14 +75,14 @@ class GraphRunner:
             take_weights(self._layers[index], conv)
 
 
-def extra_bytes_of_kernels(tasks: Iterable[ConvTask], limit_bytes: int) -> int:
+def extra_bytes_of_kernels(tasks: Collection[ConvTask], limit_bytes: int) -> int:
     """Return the memory beyond the weights for Winograd's kernels of a runner, negative if the network is too large.
 
     oneDNN repacks all weights, and TorchScript keeps them, too.
     limit_bytes: of the runner beyond the weights.
     """
-    weights_bytes = sum(task.weights_FCKK.nbytes for task in tasks)
-    return (limit_bytes - weights_bytes) // 2 if weights_bytes <= _LARGEST_WEIGHTS_BYTES else -1
+    is_small = sum(task.weights_FCKK.nbytes for task in tasks) <= _LARGEST_WEIGHTS_BYTES
+    return (limit_bytes - sum(task.weights_bytes for task in tasks)) // 2 if is_small else -1
 
 
 def _convolution(task: ConvTask) -> ConvFunction:

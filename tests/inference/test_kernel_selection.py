@@ -145,9 +145,15 @@ def test_low_memory_neither_uses_nor_measures_kernels_with_larger_weights(kernel
     assert chosen() == "fast"
 
 
-def test_kernels_with_larger_weights_share_a_limit_of_memory(kernels: dict[str, TimedKernel]) -> None:
-    selector = make_selector(extra_bytes=7 * TASK.weights_FCKK.nbytes)  # each takes 3 more than the weights
-    assert [chosen(selector) for _ in range(3)] == ["fast", "fast", "default"]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_kernels_with_larger_weights_share_a_limit_of_memory(
+    kernels: dict[str, TimedKernel], dtype: torch.dtype
+) -> None:
+    kernels["wrong"].seconds = 1  # it is within bfloat16's tolerance
+    task = make_task(Shape(16, 12, 12), 16, dtype=dtype)
+    weights_bytes = dtype.itemsize * task.weights_FCKK.numel()
+    selector = make_selector(extra_bytes=7 * weights_bytes)  # each takes 3 more than the weights
+    assert [chosen(selector, task) for _ in range(3)] == ["fast", "fast", "default"]
 
 
 def test_layers_with_few_weights_choose_first() -> None:

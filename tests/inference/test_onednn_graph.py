@@ -22,11 +22,13 @@ from darkpy.inference import runner_selection as module
 from darkpy.inference.accelerate import InferenceConfig, accelerate
 from darkpy.inference.executor import Executor, conv_tasks
 from darkpy.inference.lowering import Lowering
-from darkpy.inference.onednn_graph import GraphRunner
+from darkpy.inference.onednn_graph import GraphRunner, extra_bytes_of_kernels
 from darkpy.inference.winograd import WinogradConv
 from darkpy.network import Network
 from darkpy.ops.activations import ACTIVATIONS_BY_NAME
+from darkpy.shapes import Shape
 from tests.inference.networks import distance, filled, images, outputs
+from tests.inference.test_conv_kernels import make_task
 from tests.inference.test_executor import CFGS, CONV, NET, ODD
 
 TUNED = InferenceConfig(tune="on")
@@ -271,6 +273,13 @@ def test_winograd_takes_no_memory_that_a_program_needs(monkeypatch: pytest.Monke
         runner = accelerate(filled(NET + LEAKY.replace("filters=8", "filters=32") * 4), TUNED).runner
         assert isinstance(runner, GraphRunner)
         assert sum(type(conv).__name__ == "_TiledConv" for conv in runner._convs.values()) == tiled
+
+
+def test_memory_that_a_program_leaves_depends_on_the_precision() -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        weights_bytes = 16 * 16 * 9 * dtype.itemsize
+        tasks = [make_task(Shape(16, 8, 8), 16, dtype=dtype)] * 2
+        assert extra_bytes_of_kernels(tasks, 6 * weights_bytes) == 2 * weights_bytes
 
 
 def test_ways_take_turns_when_they_are_measured() -> None:
