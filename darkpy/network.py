@@ -99,7 +99,11 @@ class Network(nn.Module):
         return self._run(x_BCHW, self.outputs, self._last_reads)
 
     def trace(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
-        """Return every layer's output in cfg order, for debugging."""
+        """Return every layer's output in cfg order, for debugging.
+
+        After `darkpy.accelerate` convolutions run by its kernels; in bfloat16, their outputs are returned as float32.
+        Raises: DarkpyError in int8, whose layers do not run on their own.
+        """
         return self._run(self._check_input(x_BCHW), range(len(self.plan.nodes)), {})
 
     def train(self, mode: bool = True) -> Network:

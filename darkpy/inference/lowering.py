@@ -63,6 +63,7 @@ def _lower_convolutional(
     if (conv := select(task, layer.forward)) is not None:
         layer.preserves_dtype = True
         take_weights(layer, conv)
+        return conv
     return layer.forward
 
 
@@ -175,7 +176,10 @@ def conv_geometry(layer: Convolutional) -> ConvGeometry:
 
 
 def take_weights(layer: Layer, conv: Function) -> None:
-    """Replace a convolution's `forward` by a function with weights of its own, and free the layer's weights."""
-    vars(layer)["forward"] = conv
+    """Replace a convolution's `forward` by a function with weights of its own, and free the layer's weights.
+
+    Called as a layer, its output is float32: layers on their own, as in `Network.trace`, take no other dtype.
+    """
+    vars(layer)["forward"] = lambda x_BCHW: conv(x_BCHW).float()
     if hasattr(layer, "weights"):  # another function may have taken them over
         del layer.weights

@@ -13,6 +13,7 @@ from functools import singledispatch
 import torch
 from torch.nn import functional
 
+from darkpy.errors import DarkpyError
 from darkpy.inference.int8_ops import QuantParams, byte_view, quantized_conv, quantized_sum
 from darkpy.inference.lowering import Function, conv_geometry, is_plain_conv, take_weights
 from darkpy.layers.base import Layer
@@ -85,7 +86,12 @@ def _lower_convolutional(
     weights, biases = layer.weights.detach(), layer.biases.detach()
     relu = layer.activation.name == "relu"
     conv = quantized_conv(weights, biases, conv_geometry(layer), source, output, relu=relu)
-    take_weights(layer, conv)
+
+    def refuse(x_BCHW: torch.Tensor) -> torch.Tensor:
+        hint = "trace it before darkpy.accelerate, or without int8"
+        raise DarkpyError(f"convolution {layer.description}: runs in int8 only as part of the network", hint=hint)
+
+    take_weights(layer, refuse)
     return conv, output
 
 

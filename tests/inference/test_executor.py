@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import darkpy
-from darkpy.errors import WeightsError
+from darkpy.errors import DarkpyError, WeightsError
 from darkpy.inference import conv_kernels
-from darkpy.inference.accelerate import accelerate
+from darkpy.inference.accelerate import InferenceConfig, accelerate
 from darkpy.inference.conv_kernels import ConvFunction, ConvTask, OneDnnConv
 from darkpy.inference.executor import Executor, Step, lower_layers
 from darkpy.inference.lowering import Lowering
@@ -100,10 +100,24 @@ def test_convolutions_give_their_weights_up_and_cannot_be_saved(tmp_path: Path) 
         net.save_weights(tmp_path / "gone.weights")
 
 
-def test_trace_still_shows_every_layer() -> None:
-    net = filled(NET + CONV + "[dropout]\n" + CONV)
-    expected = net.trace(images(net))
-    assert distance(accelerate(net).trace(images(net)), [output.detach() for output in expected]) <= 1e-4
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.1)])
+def test_trace_still_shows_every_layer_in_float32(precision: str, tolerance: float) -> None:
+    net = filled(NET + CONV + "[dropout]\n" + CONV + "[connected]\noutput=5\nactivation=leaky\n")
+    x = images(net)
+    expected = [output.detach() for output in net.trace(x)]
+    accelerate(net, InferenceConfig(precision=precision))
+    assert distance(net.trace(x), expected) <= tolerance
+    assert distance(net.reference_forward(x), expected[-1:]) <= tolerance
+
+
+def test_layers_in_int8_run_only_as_part_of_the_network() -> None:
+    net = filled(NET + CONV + CONV)
+    x = images(net)
+    accelerate(net, InferenceConfig(precision="int8"), images=[x])
+    for run in (net.trace, net.reference_forward):
+        with pytest.raises(DarkpyError, match=r"3 -> 8, 3x3, stride 1.*: runs in int8 only as part of the network"):
+            run(x)
+    assert net(x)[0].shape == (1, 8, 12, 16)
 
 
 @pytest.mark.parametrize("fault", ["absent", "raises", "wrong", "nan"])
