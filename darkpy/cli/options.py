@@ -235,7 +235,7 @@ _network_options = (
     dialect_option,
     strict_option,
     device_option,
-    click.option("--allow-partial", is_flag=True, help="Accept weights that end early; the last layers stay random."),
+    click.option("--allow-partial", is_flag=True, help="Accept partial weights; the last layers stay random."),
 )
 _speed_options = (
     click.option(

@@ -46,7 +46,7 @@ stream_options = collect(
     StreamOptions,
     "streams",
     click.option(
-        "-mjpeg_port", type=PORT_RANGE, metavar="N", help="Show the frames on a page at this port; 0 takes a free one."
+        "-mjpeg_port", type=PORT_RANGE, metavar="N", help="Show the frames on a page at this port; 0: a free one."
     ),
     click.option(
         "-json_port", type=PORT_RANGE, metavar="N", help="Send the detections of each frame as JSON at this port."

@@ -102,7 +102,7 @@ train_options = compose(
     click.option("--force", "overwrite", is_flag=True, help="Overwrite the final weights of a finished run."),
     dashboard_options,
     device_option,
-    click.option("-gpus", metavar="N,N", help="GPUs that share each minibatch: batch and rate stay as they are."),
+    click.option("-gpus", metavar="N,N", help="GPUs that share each minibatch: batch and rate do not change."),
     dialect_option,
     strict_option,
     max_pixels_option,

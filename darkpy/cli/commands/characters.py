@@ -169,7 +169,7 @@ def train(
     "-srand",
     type=click.IntRange(0, 2**32 - 1),
     metavar="N",
-    help="Random seed: the same one gives the same text.  [default: the time]",
+    help="Random seed; the same seed gives the same text.  [default: the time]",
 )
 @click.option(
     "-tokens",

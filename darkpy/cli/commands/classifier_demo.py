@@ -25,8 +25,8 @@ DEMO_HELP = """darknet's `classifier demo`: classify the frames of a video FILE,
   darkpy classifier demo my.data my.cfg my.weights -c 0
 
 Needs PyAV (the extra `video`). Prints the rate and the best classes of each frame. The frames are letterboxed
-(pjreddie) or stretched (alexeyab). A file loses no frame; of a camera or stream, frames that come while the network is
-busy are dropped. darkpy opens no window; Ctrl-C ends the run.
+(pjreddie) or stretched (alexeyab). No frame of a file is skipped; frames of a camera or stream that arrive while the
+network is busy are dropped. darkpy opens no window; Ctrl-C ends the run.
 """
 
 

@@ -23,7 +23,7 @@ LABEL_HELP = """darknet's `classifier label`: print the best class of each image
 \b
   darkpy classifier label my.data my.cfg my.weights > classes.txt
 
-One line for each image; that of an unreadable image is empty. The network sees the center of the image after scaling
+One line for each image; that of an unreadable image is empty. The network gets the center of the image after scaling
 the shorter side to its width, in both dialects. names= in DATA, or else labels=, has the names.
 """
 CSV_HELP = """darknet's `classifier csv`: print the numbers of the best classes of each image of the list test= in DATA.
@@ -38,7 +38,7 @@ FOUT_HELP = """darknet's `classifier fout`: print the probabilities of each imag
 \b
   darkpy classifier fout my.data my.cfg my.weights list.txt > probabilities.tsv
 
-A line has the path and the probability of each class, separated by tabs. The network sees the center of the image after
+A line has the path and the probability of each class, separated by tabs. The network gets the center of the image after
 scaling the shorter side to its width. Probabilities in a tree of classes are multiplied down its branches.
 """
 TEST_HELP = """darknet's `classifier test`: print the network's output for each image of the list test= in DATA.

@@ -34,7 +34,7 @@ leaves= may name the classes of a tree that count, in place of all leaves of the
 
 {_ABOUT_LINES}
 
-The network sees the largest center square (pjreddie), or the center after scaling the shorter side to the network's
+The network gets the largest center square (pjreddie), or the center after scaling the shorter side to the network's
 width (alexeyab).
 """
 VALID_10_HELP = f"""darknet's `classifier valid10`: measure accuracy with ten crops of each image.

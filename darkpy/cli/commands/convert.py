@@ -66,7 +66,7 @@ pytorch-YOLOv4.
   darkpy convert 2015.weights today.weights --cfg 2015.cfg
   darkpy convert theirs.weights mine.weights --cfg rnn.cfg --dialect pjreddie --for alexeyab
 
-From .weights to .weights, old headers are updated and transposed arrays straightened. --for reorders arrays for the
+From .weights to .weights, old headers are updated and transposed arrays transposed back. --for reorders arrays for the
 other dialect ([gru] and [lstm] differ) and reports what it computes differently.
 
 An .onnx file takes any number of images (RGB, 0 to 1) per batch. Its outputs are those of the heads (layer16, ...);
@@ -160,7 +160,7 @@ _export_options = collect(
 @_export_options
 @click.option("--check", "image", type=FILE_PATH, metavar="IMAGE", help="Compare source and result on this image.")
 @json_option
-@click.option("--allow-partial", is_flag=True, help="Accept weights that end early.")
+@click.option("--allow-partial", is_flag=True, help="Accept partial weights.")
 @click.option(
     "--for",
     "target_dialect",

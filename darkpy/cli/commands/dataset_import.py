@@ -91,9 +91,9 @@ FROM_LABELSTUDIO_HELP = """Convert an export of Label Studio, JSON or JSON-MIN, 
 \b
   darkpy dataset from-labelstudio project-1-at-2026-01-31.json pets --images media/upload
 
-The images of an export lie on the server, and JSON names only their addresses: put them into a folder and name it as
---images. They are found by the end of the address, with or without the letters that Label Studio puts before the names
-of uploaded files. DIR gets the same files as from darkpy dataset from-voc.
+The images of an export are on the server, and JSON has only their URLs: put them into a folder, and pass it as
+--images. They are found by the end of the URL, with or without the letters that Label Studio puts before the names of
+uploaded files. DIR gets the same files as from darkpy dataset from-voc.
 
 Of several annotations of an image the ground truth counts, else the latest; skipped and unannotated tasks, and
 predictions, are left out. Rotated rectangles, polygons, ellipses and brush masks become the boxes around them; key
@@ -108,8 +108,8 @@ FROM_KITTI_HELP = """Convert KITTI's detection data to a darknet data set.
 SRC has folders label_2 and image_2 (or labels and images) in it or below it. Where several do, as in train and val,
 they are splits; so are lists in ImageSets. DIR gets the same files as from darkpy dataset from-voc.
 
-Regions of the type DontCare are left out, and so are images without a label file; truncation, occlusion and everything
-in space are lost. All faults of all files are reported at once.
+Regions of the type DontCare are left out, and so are images without a label file; truncation, occlusion and 3D data are
+lost. All faults of all files are reported at once.
 """
 FROM_OPENIMAGES_HELP = """Convert Open Images' CSV to a darknet data set.
 

@@ -56,8 +56,8 @@ DEMO_HELP = """darknet's `detector demo`: detect the objects on a video FILE, th
   darkpy detector demo coco.data yolov4.cfg yolov4.weights -c 0 -json_file_output found.json
   darkpy detector demo coco.data yolov4.cfg yolov4.weights rtsp://camera/stream -mjpeg_port 8090 -json_port 8070
 
-Needs PyAV (the extra `video`). A file loses no frame; of a camera or stream, frames that come while the network is busy
-are dropped. Ctrl-C and -time_limit_sec end the run, and leave a video that plays and valid JSON.
+Needs PyAV (the extra `video`). No frame of a file is skipped; frames of a camera or stream that arrive while the
+network is busy are dropped. Ctrl-C and -time_limit_sec end the run, and leave a video that plays and valid JSON.
 
 darkpy opens no window: -out_filename writes a video (H.264, which browsers play, if the name ends in .mp4), -prefix
 images, and -mjpeg_port shows the frames in a browser: http://127.0.0.1:8090/. Viewers that are slower than the network

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from darkpy.sources.handoff import Worker
 
 ALEXEYAB_THRESH = 0.24
-"""Default of AlexeyAB's `detect`; his `detector test` has .25."""
+"""Default of AlexeyAB's `detect`; `detector test` has .25."""
 MAX_BATCH_SIZE = 1024
 WEIGHTS_SUFFIXES = (".weights", ".backup", ".pt", ".pth", ".safetensors", ".onnx")
 CSV_COLUMNS = ("filename", "class_id", "name", "confidence", "left", "top", "right", "bottom")

@@ -44,7 +44,7 @@ MAX_CURVE_POINTS = 1 << 16
 EXIT_CODE_UNREADABLE_IMAGES = 2
 
 _ABOUT_DATA = "valid= in DATA names the list of images; the --dialect decides where their labels are looked for."
-MAP_HELP = f"""AlexeyAB's `detector map`: mean average precision on DATA's valid list, with his numbers and output.
+MAP_HELP = f"""AlexeyAB's `detector map`: mean average precision on DATA's valid list, with the same numbers and output.
 
 \b
   darkpy detector map my.data my.cfg my.weights

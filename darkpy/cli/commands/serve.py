@@ -55,7 +55,7 @@ others while 32 are being processed. On Ctrl-C the service answers waiting reque
 @click.option(
     "--names", type=FILE_PATH, help="Class names, one per line.  [default: COCO or VOC, by number of classes]"
 )
-@click.option("--port", type=PORT_RANGE, default=SERVE_PORT, show_default=True, metavar="N", help="0 takes a free one.")
+@click.option("--port", type=PORT_RANGE, default=SERVE_PORT, show_default=True, metavar="N", help="Port; 0: any free.")
 @host_option
 @click.option(
     "--max-mb",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from darkpy.export.weight_tools import LoadedWeights
 
 _ABOUT_OUT = (
-    "WEIGHTS is not changed. OUT has today's header, is written completely or not at all, and replaces a file only "
+    "WEIGHTS is not changed. OUT has the current header, is written completely or not at all, and replaces a file only "
     "with --force. Partial weights stay partial."
 )
 PARTIAL_HELP = f"""Keep the first N layers of a weight file, to start the training of another network from.
