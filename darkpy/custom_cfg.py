@@ -113,7 +113,7 @@ def make_custom_cfg(
 
 
 def count_classes(data: DataFile, labels: LabelTable) -> int:
-    """Return the number of classes: of the names, else as `classes=` says, else as the labels have.
+    """Return the number of classes: of the names, else by `classes=`, else by the labels.
 
     Raises: DarkpyError when the first two differ.
     """
@@ -151,7 +151,7 @@ class _Customizer:
         )
         if size is not None:
             values |= {
-                key: (str(side), "the input size asked for")
+                key: (str(side), "the requested input size")
                 for key, side in zip(("width", "height"), size, strict=True)
             }
         if net.letter_box and net.mosaic:

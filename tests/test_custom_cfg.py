@@ -74,7 +74,7 @@ def test_masks_of_yolov4_tiny_become_those_of_its_maps(data: Path) -> None:
 def test_every_change_is_described_with_its_reason(data: Path) -> None:
     custom = make_custom_cfg("yolov4-tiny", data, size=(608, 352))
     lines = list(describe(custom))
-    assert "[net] width=608 (was 416): the input size asked for" in lines
+    assert "[net] width=608 (was 416): the requested input size" in lines
     assert "[net] max_batches=8000 (was 2000200): the largest of 6000, 2000 x 4 classes, 12 images" in lines
     assert any(line.startswith("layers 30, 37 [yolo] classes=4 (was 80)") for line in lines)
     assert custom.plan.input_shape == (3, 352, 608)

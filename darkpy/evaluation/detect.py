@@ -210,7 +210,7 @@ def detect_frames(
 
     Boxes with NaN or infinite values are left out, and one warning at the end counts them.
     prefetch, keep_state, tiles: as in `detect_batches`; with batch_size 1 and prefetch False each result is yielded
-        before the next frame is asked for.
+        before the next frame is requested.
     Raises: DarkpyError when the network has no detection head, or was opened for sequences.
     """
     options = (options or DetectOptions()).resolved(network)
@@ -463,7 +463,7 @@ def undo_letterbox(detections: Detections, sizes: Sequence[tuple[int, int]], net
 
 
 def suppress_candidates(network: Network, candidates: Detections, options: DetectOptions) -> Detections:
-    """Non-maximum suppression as the options and the last head's nms_kind say."""
+    """Non-maximum suppression by the options and the last head's nms_kind."""
     if not options.nms:
         return candidates
     if options.by_objectness:

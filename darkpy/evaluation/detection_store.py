@@ -95,7 +95,7 @@ class DetectionStore:
         return (to_corners(box_px) + first_pixel).float().clamp_(min=first_pixel).minimum(size_px)
 
     def _tables(self) -> tuple[Tensor, Tensor]:
-        """All batches in one table each; they are concatenated once, when they are asked for."""
+        """All batches in one table each; they are concatenated once, on first use."""
         self._image_and_class = [torch.cat(self._image_and_class, dim=1)]
         self._score_and_box = [torch.cat(self._score_and_box)]
         return self._image_and_class[0], self._score_and_box[0]

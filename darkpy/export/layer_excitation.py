@@ -100,7 +100,7 @@ def first_layers(network: Network, count: int) -> Network:
     layers = len(network.plan.nodes)
     if not 0 < count <= layers:
         raise DarkpyError(
-            f"{network.plan.file} has the layers 0 to {layers - 1}, and layer {count - 1} is asked for",
+            f"{network.plan.file} has the layers 0 to {layers - 1}, and layer {count - 1} is requested",
             hint=f"darkpy show {network.plan.file} lists them",
         )
     start = Network(replace(network.plan, nodes=network.plan.nodes[:count]))

@@ -212,5 +212,5 @@ def page(title: str, body: str, script: str) -> HttpResponse:
 
 
 def is_browser(request: HttpRequest) -> bool:
-    """True for a request that asks for a page; programs that read a stream ask for anything."""
+    """True for a request for text/html; programs that read a stream accept anything."""
     return "text/html" in request.headers.get("accept", "")

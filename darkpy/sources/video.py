@@ -87,7 +87,7 @@ class VideoFrames:
     for and drops those before it; `Frame.index` counts them, and times are those of arrival. A stream that breaks off
     is opened again.
 
-    rate, size: frames per second and (w, h) that a camera is asked for. skip: frames passed over after each one.
+    rate, size: frames per second and (w, h) requested from a camera. skip: frames passed over after each one.
     Raises: ImageError when the source cannot be opened or has no video track; DarkpyError without PyAV.
     """
 

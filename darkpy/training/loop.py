@@ -64,7 +64,7 @@ class BatchSource:
 
 
 def run_updates(trainer: Trainer, source: BatchSource, *, auto_batch: bool = False) -> Iterator[UpdateReport]:
-    """Yield the report of each update until [net] max_batches; the next one is made when the consumer asks for it.
+    """Yield the report of each update until [net] max_batches; the next one is made when the consumer requests it.
 
     Refused updates are not reported: the next images of the stream take their place.
     auto_batch: raise the subdivisions if device memory is insufficient.

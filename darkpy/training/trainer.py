@@ -36,7 +36,7 @@ class Snapshot:
 
     Weights, their EMA and the optimizer's state are not in it: only an update changes them, which cannot be undone.
     statistics: copies of batch norm's rolling means and variances, with the buffers they belong to.
-    gradients: copies, in the order of the optimizer's parameters; None where they were not asked for.
+    gradients: copies, in the order of the optimizer's parameters; None if they were not requested.
     """
 
     plan: Plan

@@ -64,7 +64,7 @@ def test_the_layer_is_excited_more_than_before(network: Network, image: torch.Te
 
 
 def test_a_layer_that_does_not_exist_is_an_error_that_names_them(network: Network, image: torch.Tensor) -> None:
-    with pytest.raises(DarkpyError, match=r"has the layers 0 to 5, and layer 6 is asked for\n.*darkpy show"):
+    with pytest.raises(DarkpyError, match=r"has the layers 0 to 5, and layer 6 is requested\n.*darkpy show"):
         next(excite(network, image, ExcitationOptions(layer=6)))
 
 

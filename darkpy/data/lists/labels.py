@@ -300,7 +300,7 @@ def _find_label_file(image: str, folder: Path, dialects: Sequence[Dialect]) -> t
 def _parse_joined(texts: dict[int, bytes]) -> NDArray[np.float64] | None:
     """Parse many label files at once: image index, class, x, y, w, h of all boxes.
 
-    Returns: None if a line is anything but 5 good numbers; `_parse_by_line` then says which. Shapes: (N, 6).
+    Returns: None if a line is anything but 5 valid numbers; `_parse_by_line` then finds it. Shapes: (N, 6).
     """
     joined = b"\n".join(texts.values()) + b"\n"
     # Count the words of each line: numpy's parser does not see line ends, and two lines of 4 and 6 numbers would

@@ -115,7 +115,7 @@ class LossSpike(Symptom):
 class Diverging(Symptom):
     """The average loss rises step by step to many times its minimum: the updates are the cause, not an image.
 
-    times: factor over the lowest average. Random sizes, mosaics and the end of a burn-in move it by less than 5.
+    times: factor over the lowest average. Random sizes, mosaics and the end of a burn-in change it by a smaller factor.
     share: of the first average, below which the factor is ignored: an overfitted network soon gets a little worse.
     """
 

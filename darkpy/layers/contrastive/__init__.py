@@ -27,7 +27,7 @@ class ContrastiveSpec(LossSpec):
     Source: AlexeyAB/darknet src/softmax_layer.c forward_contrastive_layer_gpu, src/parser.c parse_contrastive.
     """
 
-    yolo_layer: int = key()  # the [yolo] whose truth says which embeddings belong to one object
+    yolo_layer: int = key()  # the [yolo] whose truth assigns embeddings to objects
     classes: int = key(1000, usual=(1, MAX_INT))  # read without effect: the yolo layer's are used
     temperature: float = key(1.0, minimum=1e-6, usual=(1e-3, 1000))
     cls_normalizer: float = key(1.0, usual=(0, 100))

@@ -36,4 +36,4 @@ def test_a_foreign_image_of_that_name_is_not_overwritten(task: Path, run: Run) -
 
 def test_a_layer_beyond_the_last_one_is_an_error(task: Path, run: Run) -> None:
     code, _, err = run("nightmare", "net.cfg", "net.weights", "a.png", "7")
-    assert code == 2 and "has the layers 0 to 2, and layer 7 is asked for" in err
+    assert code == 2 and "has the layers 0 to 2, and layer 7 is requested" in err
