@@ -284,12 +284,18 @@ def write_drawing(
 ) -> None:
     """Draw the detections on the image, with a style as in `Result.draw`, and write it atomically.
 
+    A PREDICTIONS_FILE, which no option asks for, that cannot be written is a warning.
     Raises: DarkpyError when it cannot be written, or is the image itself.
     """
     if result.path is not None:
         note_input(result.path)
     require_writable(path, overwrite=True)
-    write_image(result.draw(line_width=line_width, labels=labels, scores=scores), path)
+    try:
+        write_image(result.draw(line_width=line_width, labels=labels, scores=scores), path)
+    except DarkpyError as error:
+        if path is not PREDICTIONS_FILE or not isinstance(error.__cause__, OSError):
+            raise
+        console.warn(error)
 
 
 def write_image(image: PIL.Image.Image, path: Path) -> None:

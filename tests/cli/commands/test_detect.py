@@ -28,6 +28,18 @@ def test_single_image_is_drawn_as_predictions(task: Path, run: Run) -> None:
         assert np.abs(np.asarray(drawing, np.int16) - np.asarray(source, np.int16)).max() > 64
 
 
+@pytest.mark.parametrize(
+    "line", ["detect net.cfg net.weights a.png", "detector test pets.data net.cfg net.weights a.png"]
+)
+def test_predictions_that_cannot_be_written_are_a_warning(task: Path, run: Run, line: str) -> None:
+    expected = run(*line.split()).out
+    Path("predictions.jpg").unlink()
+    Path("predictions.jpg").mkdir()  # as a read-only folder or a full disk
+    code, out, err = run(*line.split())
+    assert code == 0 and out.count("\n") == expected.count("\n") and ": 95%" in out
+    assert "warning: predictions.jpg: cannot be written: Is a directory" in err
+
+
 def test_several_images_are_drawn_only_on_demand(task: Path, run: Run) -> None:
     write_image(task / "b.png", 32, 32)
     before = set(task.iterdir())
