@@ -31,6 +31,7 @@ def to_corners(rows: np.ndarray) -> np.ndarray:
 PLANTS: dict[str, Plant] = {
     "classes-from-1": lambda rows: rows + np.eye(5)[0],
     "pixels": lambda rows: rows * [1, *(SIDE_PX,) * 4],
+    "percent": lambda rows: rows * [1, *(100,) * 4],
     "corner-pixels": lambda rows: to_corners(rows) * [1, *(SIDE_PX,) * 4],
     "corners": to_corners,
     "top-left": lambda rows: np.column_stack([rows[:, 0], rows[:, 1:3] - rows[:, 3:] / 2, rows[:, 3:]]),
@@ -130,7 +131,7 @@ def test_list_without_the_mistake_keeps_its_labels(
 
 
 def test_correct_labels_are_not_repaired(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
-    for mistake in ("classes-from-1", "pixels", "corner-pixels", "corners"):
+    for mistake in ("classes-from-1", "pixels", "percent", "corner-pixels", "corners"):
         out = case.folder / "new"
         assert main(("dataset", "repair", str(case.data), "--mistake", mistake, "--out", str(out))) == 2
         assert f"do not have the mistake {mistake}" in capsys.readouterr().err and not out.exists()

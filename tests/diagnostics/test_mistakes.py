@@ -268,11 +268,6 @@ MISTAKES: dict[str, Mistake] = {
         f"labels: {mistake}": Mistake(in_labels(mistake), repaired, "darkpy dataset repair")
         for mistake in systematic.PLANTS
     },
-    "labels: percent": Mistake(
-        in_every_label(lambda line: " ".join(f"{float(x) * 100:g}" if n else x for n, x in enumerate(line.split()))),
-        labeled_again,
-        "",
-    ),
     "labels: all empty": Mistake(in_every_label(lambda line: ""), labeled_again, "label the objects"),
     "labels: names for numbers": Mistake(in_every_label(lambda line: f"cat{line[1:]}"), labeled_again, "class x y w h"),
     "labels: commas": Mistake(in_every_label(lambda line: line.replace(" ", ",")), labeled_again, "class x y w h"),

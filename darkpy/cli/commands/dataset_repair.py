@@ -35,6 +35,7 @@ unchanged. Images without labels are left out.
 --mistake            the labels have
   classes-from-1     classes counted from 1 instead of 0
   pixels             x y w h in pixels instead of fractions of the image
+  percent            x y w h in percent of the image
   corner-pixels      x1 y1 x2 y2 in pixels
   corners            x1 y1 x2 y2 as fractions of the image
   top-left           x and y of the top left corner instead of the center

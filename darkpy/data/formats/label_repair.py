@@ -30,12 +30,14 @@ _LABEL_LINE = "%d %.10g %.10g %.10g %.10g\n"
 class LabelMistake(Enum):
     """Mistake of all label files. Values: its names on the command line.
 
-    CLASSES_FROM_1: classes are counted from 1. PIXELS: x, y, w, h in pixels. CORNERS: x1, y1, x2, y2 as fractions.
+    CLASSES_FROM_1: classes are counted from 1. PIXELS: x, y, w, h in pixels. PERCENT: in percent of the image's sides.
+    CORNERS: x1, y1, x2, y2 as fractions.
     CORNER_PIXELS: x1, y1, x2, y2 in pixels. TOP_LEFT: x, y of the top left corner instead of the center.
     """
 
     CLASSES_FROM_1 = "classes-from-1"
     PIXELS = "pixels"
+    PERCENT = "percent"
     CORNER_PIXELS = "corner-pixels"
     CORNERS = "corners"
     TOP_LEFT = "top-left"
@@ -63,6 +65,8 @@ def correct_labels(
         return class_N - 1, box_N4
     if mistake in (LabelMistake.PIXELS, LabelMistake.CORNER_PIXELS):
         box_N4 = box_N4 / np.tile(size_px_N2, 2)
+    elif mistake is LabelMistake.PERCENT:
+        box_N4 = box_N4 / 100
     first_N2, second_N2 = box_N4[:, :2], box_N4[:, 2:]
     if mistake in (LabelMistake.CORNERS, LabelMistake.CORNER_PIXELS):
         box_N4 = np.hstack([(first_N2 + second_N2) / 2, second_N2 - first_N2])
@@ -79,6 +83,7 @@ def may_have(mistake: LabelMistake, class_N: NDArray[np.intp], box_N4: NDArray[n
     is_ordered_N = (box_N4[:, 2:] > box_N4[:, :2]).all(axis=1)
     has_mistake_N = {
         LabelMistake.PIXELS: is_pixel_N,
+        LabelMistake.PERCENT: is_pixel_N,
         LabelMistake.CORNER_PIXELS: is_pixel_N & is_ordered_N,
         LabelMistake.CORNERS: ~is_pixel_N & is_ordered_N,
         LabelMistake.TOP_LEFT: ~is_pixel_N,

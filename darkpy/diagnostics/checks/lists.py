@@ -25,9 +25,10 @@ from darkpy.data.lists.labels import LabelTable, read_label_table
 from darkpy.data.lists.paths import listed_folder, read_image_list
 from darkpy.data.lists.text_files import DataFile, blank_lines_text, read_names
 from darkpy.data.loading.datasets import DetectionData
+from darkpy.data.loading.decoding import read_image_size
 from darkpy.diagnostics.checks.duplicate_images import FINGERPRINT_SIDE_PX, find_copies
 from darkpy.diagnostics.checks.images import InspectedImage
-from darkpy.errors import DarkpyError
+from darkpy.errors import DarkpyError, ImageError
 from darkpy.finding import Cause, Finding, Location, Remedy, Severity, data_finding
 from darkpy.training.setup import TrainingSetup
 
@@ -198,6 +199,9 @@ MIN_CORNER_BOXES = 5
 MIN_CORNER_FRAC = 0.01
 """The same as a fraction of all boxes."""
 EDGE_TOLERANCE_FRAC = 0.02
+MIN_PERCENT_BOXES = 20
+"""Boxes without a side beyond 100 that distinguish percent from pixels, in an image of MIN_PERCENT_SIDE_PX and more."""
+MIN_PERCENT_SIDE_PX = 150
 MIN_PROBLEMS = 5
 """Wrong lines from which they may be systematic."""
 _LINE_HINT = "write `class x y w h` on each line, in UTF-8; the program that wrote the labels may have an option for it"
@@ -219,15 +223,20 @@ def check_labels(setup: TrainingSetup) -> Iterator[Finding]:
         return
     config = dataset.augment_config
     step = -(-len(setup.paths) // MAX_FILES)
-    table = read_label_table(setup.paths[::step], Path(), config.dialect)
+    paths = setup.paths[::step]
+    table = read_label_table(paths, Path(), config.dialect)
     is_usable = _has_usable_box(table, config)
     if step > 1 and not is_usable:
-        table = read_label_table(setup.paths, Path(), config.dialect)
+        paths = setup.paths
+        table = read_label_table(paths, Path(), config.dialect)
         is_usable = _has_usable_box(table, config)
     label_count = len(table.files) - len(table.missing)
     if not label_count:  # `check_files` finds it
         return
     mistake = _find_mistake(table, config.classes)
+    if mistake is not None and mistake.repair is LabelMistake.PIXELS and _are_percentages(table, paths):
+        message = mistake.message.replace("in pixels", "in percent", 1)
+        mistake = _Mistake(mistake.first, message, ("divide x, y, w and h by 100",), LabelMistake.PERCENT)
     if mistake is None and is_usable and len(table.problems) >= max(MIN_PROBLEMS, MIN_MISTAKE_FRAC * label_count):
         reason = f"{len(table.problems)} problems in {label_count} label files"
         place = Location(str(setup.data.path))
@@ -281,6 +290,19 @@ def _has_usable_box(table: LabelTable, config: DetectionAugmentConfig) -> bool:
     if config.allow_class_only:
         is_box_N |= is_corner_N
     return bool((is_box_N & (table.class_N < config.classes)).any())
+
+
+def _are_percentages(table: LabelTable, paths: Sequence[str]) -> bool:
+    """True if no box reaches beyond 100, although the image of the one that reaches farthest is larger."""
+    x_N, y_N, w_N, h_N = table.box_N4.T
+    reach_N = np.maximum(x_N + w_N / 2, y_N + h_N / 2)
+    if len(table) < MIN_PERCENT_BOXES or reach_N.max() > 100 * (1 + EDGE_TOLERANCE_FRAC):
+        return False
+    try:
+        size_px = read_image_size(Path(paths[table.image_N[reach_N.argmax()]]))
+    except ImageError:
+        return False
+    return min(size_px) >= MIN_PERCENT_SIDE_PX
 
 
 def _find_mistake(table: LabelTable, classes: int) -> _Mistake | None:
