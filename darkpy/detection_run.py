@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import chain
 from numbers import Integral, Real
-from typing import Literal
+from typing import Any, Literal
 
 from darkpy.catalog import find_names
 from darkpy.data.lists.text_files import names_for
@@ -20,6 +21,8 @@ from darkpy.network import Network, require_network
 from darkpy.sources.frames import FrameSource, ImageSource, OneImage, is_in_memory, open_frames
 from darkpy.sources.pixels import ChannelOrder
 
+MAX_KEPT_PIXELS = 1 << 24
+"""Pixels of a file's image above which a batch does not keep it decoded; it is decoded again to be drawn."""
 MAX_BATCH_BFLOPS = 64.0
 """Operations of a batch of a video's frames on a CPU: half a second of two slow cores. More would gain little."""
 
@@ -83,7 +86,12 @@ def detect(
     tracker = Tracker() if track else None
 
     size = batch_size or usual_batch_size(network, frames, grid)
-    loading = {"prefetch": not frames.is_live, "keep_state": frames.is_stream}
+    keeps_all = keep_images or frames.is_stream or size == 1
+    loading: dict[str, Any] = {
+        "prefetch": not frames.is_live,
+        "keep_state": frames.is_stream,
+        "kept_pixels": math.inf if keeps_all else MAX_KEPT_PIXELS,
+    }
 
     def results() -> Iterator[Result]:
         batches = detect_frames(network, frames, by_class, options, batch_size=size, tiles=grid, **loading)

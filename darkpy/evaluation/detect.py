@@ -10,6 +10,7 @@ Legend: B images, C H W channels, rows, columns, M candidates, K classes.
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
@@ -34,8 +35,7 @@ from darkpy.evaluation.nms import suppress, suppress_by_objectness
 from darkpy.evaluation.result import Result, to_result
 from darkpy.evaluation.tiles import TileGrid, join_tiles
 from darkpy.network import Network
-from darkpy.ops.boxes import Detections
-from darkpy.ops.resample import letterbox_geometry
+from darkpy.ops.boxes import Detections, undo_letterbox
 from darkpy.process import count_cpus
 from darkpy.sources.frames import Frame
 
@@ -57,6 +57,7 @@ def load_in_batches(
     device: torch.device,
     *,
     prefetch: bool = True,
+    ends_batch: Callable[[Item], bool] = lambda item: False,
 ) -> Iterator[list[Loaded]]:
     """Load items in batches, in their order.
 
@@ -66,6 +67,7 @@ def load_in_batches(
     at a time without prefetch, they are made by the caller.
 
     prefetch: ask for the items of the next batch early; not where a user types them.
+    ends_batch: True for an item behind which no other follows in its batch.
     Raises: the error of `items`, behind the items that came before it; that of an item.
     """
     with _THREAD_COUNT_LOCK:
@@ -83,6 +85,8 @@ def load_in_batches(
             try:
                 for item in islice(() if failures else remaining, batch_size):
                     batch.append(pool.submit(load, item))
+                    if ends_batch(item):
+                        break
             except Exception as error:  # of the items; raised behind those that came before it
                 failures.append(error)
             return batch
@@ -204,13 +208,14 @@ def detect_frames(
     batch_size: int = BATCH_SIZE,
     prefetch: bool = True,
     keep_state: bool = False,
+    kept_pixels: float = math.inf,
     tiles: TileGrid | None = None,
 ) -> Generator[list[Result], None, None]:
     """Yield the detections on each batch of frames, in the order of the heads; an unreadable frame has its error.
 
     Boxes with NaN or infinite values are left out, and one warning at the end counts them.
-    prefetch, keep_state, tiles: as in `detect_batches`; with batch_size 1 and prefetch False each result is yielded
-        before the next frame is requested.
+    prefetch, keep_state, kept_pixels, tiles: as in `detect_batches`; with batch_size 1 and prefetch False each result
+        is yielded before the next frame is requested.
     Raises: DarkpyError when the network has no detection head, or was opened for sequences.
     """
     options = (options or DetectOptions()).resolved(network)
@@ -220,8 +225,8 @@ def detect_frames(
         [options],
         batch_size=batch_size,
         prefetch=prefetch,
-        keep_images=True,
         keep_state=keep_state,
+        kept_pixels=kept_pixels,
         tiles=tiles,
     )
     dialect = network.plan.dialect
@@ -241,15 +246,15 @@ def detect_batches(
     *,
     batch_size: int,
     prefetch: bool = True,
-    keep_images: bool = False,
     keep_state: bool = False,
+    kept_pixels: float = 0,
     tiles: TileGrid | None = None,
 ) -> Iterator[DetectedBatch]:
     """Yield the detections of each batch of images; options with the same `letterbox` share a forward pass.
 
     prefetch: load the next batch while this one is computed.
-    keep_images: keep the decoded pixels, too.
     keep_state: let recurrent layers go on from one batch to the next, until a stream is opened again.
+    kept_pixels: largest number of pixels of an image that stays decoded; larger ones of streams are lost.
     tiles: cut each image into these; images are then loaded one by one, and `batch_size` counts tiles.
     Boxes with NaN or infinite values are left out; when the images end, one warning counts them.
     Raises: DarkpyError when the network has no detection head, was opened for sequences, or has a memory and is to see
@@ -264,9 +269,9 @@ def detect_batches(
     letterboxes = {bool(option.letterbox) for option in options}
     network.reset_state()
     non_finite, connection = _NonFiniteCount(len(options)), 0
-    count, keeps = (batch_size, keep_images) if tiles is None else (1, True)
+    count, most = (batch_size, kept_pixels) if tiles is None else (1, math.inf)
     try:
-        for images in _load_inputs(network, frames, letterboxes, count, prefetch=prefetch, keep_images=keeps):
+        for images in _load_inputs(network, frames, letterboxes, count, prefetch=prefetch, kept_pixels=most):
             readable = [image for image in images if image.x_CHW]
             if not keep_state or images[0].frame.connection != connection:
                 network.reset_state()
@@ -277,7 +282,7 @@ def detect_batches(
                 detected = _forward(network, readable, options, non_finite)
             else:
                 detected = _forward_tiles(network, readable[0], options, non_finite, tiles, batch_size)
-                if not keep_images:
+                if math.prod(readable[0].status.size) > kept_pixels:
                     readable[0].frame.release()
             yield DetectedBatch(images, detected)
     finally:
@@ -298,18 +303,19 @@ def _load_inputs(
     batch_size: int,
     *,
     prefetch: bool,
-    keep_images: bool,
+    kept_pixels: float,
 ) -> Iterator[list[InputImage]]:
     net = network.plan.input_shape
 
     def places() -> Iterator[InputImage]:
         """Yield each frame with the memory for its inputs, side by side for those of a batch."""
-        batches, count = {}, min(batch_size, BATCH_SIZE)
+        batches, count, used = {}, min(batch_size, BATCH_SIZE), 0
         for index, frame in enumerate(frames):
-            if index % count == 0:
+            if used % count == 0:
                 batches = {letterbox: new_batch(count, net, network.prefers_channels_last) for letterbox in letterboxes}
-            x_CHW = {letterbox: x_BCHW[index % count] for letterbox, x_BCHW in batches.items()}
+            x_CHW = {letterbox: x_BCHW[used % count] for letterbox, x_BCHW in batches.items()}
             yield InputImage(ImageStatus(index, frame.path), frame, x_CHW)
+            used = 0 if frame.is_oversized else used + 1
 
     def load(place: InputImage) -> InputImage:
         try:
@@ -318,11 +324,13 @@ def _load_inputs(
             return place._replace(status=replace(place.status, error=error), x_CHW={})
         for letterbox, x_CHW in place.x_CHW.items():
             prepare(image, net.w, net.h, letterbox=letterbox, out_CHW=x_CHW)
-        if not keep_images:
+        if image.w * image.h > kept_pixels:
             place.frame.release()
         return place._replace(status=replace(place.status, size=(image.w, image.h)))
 
-    return load_in_batches(load, places(), batch_size, network.device, prefetch=prefetch)
+    return load_in_batches(
+        load, places(), batch_size, network.device, prefetch=prefetch, ends_batch=lambda place: place.frame.is_oversized
+    )
 
 
 @torch.inference_mode()
@@ -441,25 +449,6 @@ def decode_heads(
     return Detections.cat(
         [replace(part, prob_MK=functional.pad(part.prob_MK, (0, classes - part.prob_MK.shape[1]))) for part in parts]
     )
-
-
-def undo_letterbox(detections: Detections, sizes: Sequence[tuple[int, int]], net_w: int, net_h: int) -> Detections:
-    """Turn boxes as fractions of the letterboxed input into fractions of the image.
-
-    A letterboxed image of new_w x new_h lies in the middle of the input, so with all sides as fractions of the input
-    x_image = (x - border_w) / new_w, and widths are only divided: no border is part of them. The border is halved
-    as a float, though the image is pasted at a whole pixel: where the border is odd, darknet's boxes are half a pixel
-    off, and so are these.
-    Source: pjreddie/darknet src/yolo_layer.c correct_yolo_boxes.
-    """
-    geometries = [letterbox_geometry(w, h, net_w, net_h) for w, h in sizes]
-    fitted_B2 = detections.boxes_M4.new_tensor([(geometry.new_w, geometry.new_h) for geometry in geometries])
-    net_2 = fitted_B2.new_tensor((net_w, net_h))
-    share_M2 = (fitted_B2 / net_2)[detections.image_M]
-    border_M2 = ((net_2 - fitted_B2) / 2 / net_2)[detections.image_M]
-    center_M2, size_M2 = detections.boxes_M4.tensor_split(2, dim=1)
-    boxes_M4 = torch.cat([(center_M2 - border_M2) / share_M2, size_M2 / share_M2], dim=1)
-    return replace(detections, boxes_M4=boxes_M4)
 
 
 def suppress_candidates(network: Network, candidates: Detections, options: DetectOptions) -> Detections:

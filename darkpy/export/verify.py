@@ -23,13 +23,12 @@ from darkpy.evaluation.detect import (
     postprocess,
     read_input,
     suppress_candidates,
-    undo_letterbox,
 )
 from darkpy.evaluation.result import Object, to_objects
 from darkpy.export.convert import Target, fill, open_source
 from darkpy.export.onnx_graph import raw_outputs
 from darkpy.network import Network
-from darkpy.ops.boxes import Detections
+from darkpy.ops.boxes import Detections, undo_letterbox
 
 RELATIVE_TOLERANCES: Mapping[str, float] = MappingProxyType({"fp32": 1e-4, "fp16": 2e-2, "int8": 0.5})
 """Largest difference by the file's precision, as a fraction of the largest value of an output."""

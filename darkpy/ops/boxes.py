@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from darkpy.ops.device import tensor_async
+from darkpy.ops.resample import letterbox_geometry
 
 DIOU_EXPONENT = 0.6
 """Exponent of the distance term in darknet's DIoU; the paper has 1."""
@@ -246,3 +247,22 @@ class Detections:
         return Detections(
             self.image_M.to(device), self.boxes_M4.to(device), self.objectness_M.to(device), self.prob_MK.to(device)
         )
+
+
+def undo_letterbox(detections: Detections, sizes: Sequence[tuple[int, int]], net_w: int, net_h: int) -> Detections:
+    """Turn boxes as fractions of the letterboxed input into fractions of the image.
+
+    A letterboxed image of new_w x new_h lies in the middle of the input, so with all sides as fractions of the input
+    x_image = (x - border_w) / new_w, and widths are only divided: no border is part of them. The border is halved
+    as a float, though the image is pasted at a whole pixel: where the border is odd, darknet's boxes are half a pixel
+    off, and so are these.
+    Source: pjreddie/darknet src/yolo_layer.c correct_yolo_boxes.
+    """
+    geometries = [letterbox_geometry(w, h, net_w, net_h) for w, h in sizes]
+    fitted_B2 = detections.boxes_M4.new_tensor([(geometry.new_w, geometry.new_h) for geometry in geometries])
+    net_2 = fitted_B2.new_tensor((net_w, net_h))
+    share_M2 = (fitted_B2 / net_2)[detections.image_M]
+    border_M2 = ((net_2 - fitted_B2) / 2 / net_2)[detections.image_M]
+    center_M2, size_M2 = detections.boxes_M4.tensor_split(2, dim=1)
+    boxes_M4 = torch.cat([(center_M2 - border_M2) / share_M2, size_M2 / share_M2], dim=1)
+    return replace(detections, boxes_M4=boxes_M4)

@@ -50,6 +50,7 @@ class Frame:
     channel_order: ChannelOrder = "rgb"
     transient: bool = False
     connection: int = 0
+    is_oversized: bool = False
     _channels: int = field(default=3, init=False, repr=False)
     _decoded: Image | None = field(default=None, init=False, repr=False)
 

@@ -25,10 +25,13 @@ class Handoff(Generic[Item]):
         self._is_finished = self._is_closed = False
         self._error: BaseException | None = None
 
-    def put(self, item: Item) -> bool:
-        """Add an item. Returns: False when no one takes items any more."""
+    def put(self, item: Item, *, alone: bool = False) -> bool:
+        """Add an item. Returns: False when no one takes items any more.
+
+        alone: wait until all others are taken.
+        """
         with self._changed:
-            while len(self._items) >= self._capacity and not self._is_closed:
+            while len(self._items) >= (1 if alone else self._capacity) and not self._is_closed:
                 if self._drops_oldest:
                     self._items.popleft()
                     self.dropped += 1

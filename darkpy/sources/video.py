@@ -120,7 +120,8 @@ class VideoFrames:
         is_image = self._container.format.name.endswith("_pipe")
         self.is_live = not has_end and not is_image and self._address()[2] is not _FILE_OPTIONS
         self._can_reconnect = self.is_live and isinstance(self._source, str) and "://" in self._source
-        ahead = min(MAX_AHEAD_FRAMES, MAX_AHEAD_PIXELS // max(1, track.width * track.height))
+        self._frame_pixels = track.width * track.height
+        ahead = min(MAX_AHEAD_FRAMES, MAX_AHEAD_PIXELS // max(1, self._frame_pixels))
         self.max_batch = 1 if self.is_live else max(1, ahead)
         """Number of frames that may be waited for to be used together: one of a live source."""
         self._queue: Handoff[Frame] = Handoff(self.max_batch, drops_oldest=self.is_live)
@@ -213,7 +214,7 @@ class VideoFrames:
         """Decode into the queue; the body of the thread."""
         try:
             for frame in self._read_live() if self.is_live else self._read_file():
-                if not self._queue.put(frame):
+                if not self._queue.put(frame, alone=frame.is_oversized):
                     break
         except Exception as error:
             self._queue.finish(error)
@@ -326,7 +327,16 @@ class VideoFrames:
         quarter_turns = round((getattr(decoded, "rotation", 0) or 0) / 90) % 4  # counterclockwise
         if quarter_turns:
             pixels_HWC = np.ascontiguousarray(np.rot90(pixels_HWC, quarter_turns))
-        return Frame(pixels_HWC, path=self.path, index=index, time_s=time_s, transient=True, connection=connection)
+        pixels = decoded.width * decoded.height
+        return Frame(
+            pixels_HWC,
+            path=self.path,
+            index=index,
+            time_s=time_s,
+            transient=True,
+            connection=connection,
+            is_oversized=pixels > max(self._frame_pixels, MAX_AHEAD_PIXELS // self.max_batch),
+        )
 
 
 class _Damage:

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkpy.data.loading.images import Image, prepare
-from darkpy.evaluation.detect import undo_letterbox
-from darkpy.ops.boxes import Detections
+from darkpy.ops.boxes import Detections, undo_letterbox
 from darkpy.ops.resample import letterbox_geometry
 
 

@@ -32,6 +32,11 @@ def test_batches_come_in_order_and_the_last_one_is_what_is_left(spare: int, batc
     assert {len(batch) for batch in batches[:-1]} <= {batch_size}
 
 
+def test_an_item_may_end_its_batch(spare: int) -> None:
+    batches = list(load_in_batches(str, range(8), 3, CPU, ends_batch=lambda number: number in (1, 5)))
+    assert batches == [["0", "1"], ["2", "3", "4"], ["5"], ["6", "7"]]
+
+
 @pytest.mark.parametrize("prefetch", [False, True])
 def test_the_next_batch_is_loaded_early_only_with_idle_cores_and_prefetch(spare: int, prefetch: bool) -> None:
     asked: list[int] = []

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 import darkpy
 from darkpy.detection_run import usual_batch_size
@@ -136,6 +137,20 @@ def test_batches_are_smaller_for_large_networks_and_large_frames(
     assert size(film) == 3
     monkeypatch.setattr(video, "MAX_AHEAD_PIXELS", 1)
     assert size(film) == 1 and len(results(network, film)) == FRAMES
+
+
+def test_frames_that_are_larger_than_the_file_announced_are_not_waited_for_together(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [(48, 32)] * 10 + [(96, 64)] * 3 + [(48, 32)] * 2
+    monkeypatch.setattr(video, "MAX_AHEAD_PIXELS", 48 * 32 * 8)
+    film = tmp_path / "grows.mjpeg"
+    with film.open("wb") as stream:
+        for w, h in sizes:
+            Image.fromarray(picture(0, w, h)).save(stream, "JPEG")
+    calls = BatchSizes(network)
+    assert [result.size for result in results(network, film)] == sizes
+    assert calls.sizes == [8, 3, 1, 1, 2]
 
 
 def test_the_order_of_colors_is_not_silently_that_of_an_open_source(network: Network) -> None:
