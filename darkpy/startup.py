@@ -11,6 +11,10 @@ import os
 import signal
 import sys
 
+TYPE_CHECKING = False  # typing would be imported for it
+if TYPE_CHECKING:
+    from types import FrameType
+
 EXIT_CODE_INTERRUPTED = 130
 _PROGRAM_FILE = os.path.join("darkpy", "__main__.py")  # noqa: PTH118  pathlib takes a tenth of the time to import
 
@@ -47,13 +51,24 @@ if _is_quiet:
         _is_quiet = False
 
 
+def _raise(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt; end the process while torch or numpy is imported, before any work.
+
+    torch's C code drops what is raised in its import of numpy, and a half of numpy fails much later.
+    """
+    specs = (getattr(sys.modules.get(name), "__spec__", None) for name in ("torch", "numpy"))
+    if any(getattr(spec, "_initializing", False) for spec in specs):
+        _end()
+    signal.default_int_handler(number, frame)
+
+
 class InterruptsRaise:
     """Context of the program's work: Ctrl-C raises KeyboardInterrupt again."""
 
     def __enter__(self) -> None:
         if _is_quiet and signal.getsignal(signal.SIGINT) is _end:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, _raise)
 
     def __exit__(self, *_: object) -> None:
-        if _is_quiet and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        if _is_quiet and signal.getsignal(signal.SIGINT) is _raise:
             signal.signal(signal.SIGINT, _end)
