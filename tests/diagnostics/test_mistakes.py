@@ -271,6 +271,9 @@ MISTAKES: dict[str, Mistake] = {
     "labels: all empty": Mistake(in_every_label(lambda line: ""), labeled_again, "label the objects"),
     "labels: names for numbers": Mistake(in_every_label(lambda line: f"cat{line[1:]}"), labeled_again, "class x y w h"),
     "labels: commas": Mistake(in_every_label(lambda line: line.replace(" ", ",")), labeled_again, "class x y w h"),
+    "labels: decimal commas": Mistake(
+        in_every_label(lambda line: line.replace(".", ",")), labeled_again, "a point before the decimals"
+    ),
     "labels: a score behind": Mistake(in_every_label(lambda line: f"{line} 0.9"), labeled_again, "class x y w h"),
     "labels: polygons": Mistake(in_every_label(lambda line: f"{line} .1 .2 .3 .4"), labeled_again, "class x y w h"),
     "labels: all absent": Mistake(all_labels_absent, labeled_again, "put them there"),

@@ -173,6 +173,7 @@ def test_labels_that_lie_where_the_other_fork_looks_are_pointed_at() -> None:
     ("place", "hint"),
     [
         ("txt/cat1.txt", "there is txt/cat1.txt: move the label files to images"),
+        ("images/cat1.TXT", "there is images/cat1.TXT: name it cat1.txt"),
         ("images/cat1.png.txt", "there is images/cat1.png.txt: name it cat1.txt"),
         ("Annotations/cat1.xml", "there is Annotations/cat1.xml: convert the annotations with darkpy dataset from-voc"),
         ("Annotations/dog7.xml", "put them there, one .txt file for each image"),
@@ -210,7 +211,7 @@ def write_labels(class_id: int, boxes_N4: np.ndarray) -> None:
             "darkpy dataset repair net.data --mistake pixels --out net-repaired; or divide x and w by",
         ),
         (0, SQUARE * [1, 1, 0, 1], "none of the 100 boxes is inside its image with a size", "label the objects"),
-        (0, SQUARE * np.nan, "no line of the label files is `class x y w h`", "label the objects"),
+        (0, SQUARE * np.nan, "no line of the label files is `class x y w h`", "write `class x y w h`"),
     ],
 )
 def test_training_without_a_usable_object_does_not_start(

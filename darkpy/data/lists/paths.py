@@ -118,7 +118,7 @@ def label_nearby(image: str) -> Path | None:
     except OSError:
         siblings = []
     for folder in (path.parent, path.parent / "labels", *siblings):
-        for name in (f"{path.stem}.txt", f"{path.name}.txt", f"{path.stem}.xml"):
+        for name in (f"{path.stem}.txt", f"{path.stem}.TXT", f"{path.name}.txt", f"{path.stem}.xml"):
             file = folder / name
             if is_file(file) and (folder == path.parent or not _has_image(file)):
                 return file

@@ -204,7 +204,10 @@ MIN_PERCENT_BOXES = 20
 MIN_PERCENT_SIDE_PX = 150
 MIN_PROBLEMS = 5
 """Wrong lines from which they may be systematic."""
-_LINE_HINT = "write `class x y w h` on each line, in UTF-8; the program that wrote the labels may have an option for it"
+_LINE_HINT = (
+    "write `class x y w h` on each line, in UTF-8, the class as a number from 0, with a point before the decimals; the "
+    "program that wrote the labels may have an option for it"
+)
 
 
 class _Mistake(NamedTuple):
@@ -246,13 +249,15 @@ def check_labels(setup: TrainingSetup) -> Iterator[Finding]:
         return
     file = table.files[table.image_N[mistake.first]] if mistake else str(setup.data.path)
     if mistake is None:
+        hint = "label the objects: `class x y w h` on each line"
         if len(table):
             reason = f"none of the {len(table)} boxes is inside its image with a size and a class of the network"
         elif table.problems:
             reason = f"no line of the label files is `class x y w h`; the first: {table.problems[0]}"
+            hint = _LINE_HINT
         else:
             reason = f"all {label_count} label files are empty"
-        mistake = _Mistake(0, reason, ("label the objects: `class x y w h` on each line",))
+        mistake = _Mistake(0, reason, (hint,))
     message, hints = mistake.message, mistake.hints
     if not is_usable:
         message = f"no image of the list has a usable object: {message}"
