@@ -46,7 +46,7 @@ def test_starts_differ_even_where_most_boxes_are_one_size() -> None:
 @pytest.mark.parametrize("plus_plus", [False, True])
 @pytest.mark.parametrize("sizes_N2", [np.empty((0, 2)), np.ones((20, 2)), np.array([(1.0, 1.0), (2.0, 1.0)])])
 def test_fewer_sizes_than_anchors_are_an_error(sizes_N2: Floats, plus_plus: bool) -> None:
-    with pytest.raises(DarkpyError, match=r"3 anchors are requested, but .* boxes have"):
+    with pytest.raises(DarkpyError, match=r"3 anchors are requested, but .* boxes have|no label file has a box"):
         find_anchors(sizes_N2, SearchConfig(count=3, plus_plus=plus_plus))
 
 

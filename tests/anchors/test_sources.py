@@ -65,7 +65,7 @@ def test_voc_and_coco_are_read_without_their_images() -> None:
         ("nowhere.txt", r"nowhere\.txt: cannot be read"),
         ("nowhere.json", r"nowhere\.json: cannot be read"),
         ("empty", "no image in this folder"),
-        ("lost.txt", "no image of the list has labels; those of the first are expected in a.txt"),
+        ("lost.txt", "a.jpg: file not found, nor is any other image of the list"),
         ("no.data", r"no\.data: has no train="),
     ],
 )

@@ -98,7 +98,7 @@ def test_images_that_cannot_be_read_are_reported_and_the_others_shown(run: Run) 
         ("split set lists --parts a/b=.5", "--parts: 'a/b=.5' is not NAME=SHARE"),
         ("split set lists --parts a=.5,a=.5", "--parts: 'a=.5' is not NAME=SHARE"),
         ("split set lists --parts a=nan", "--parts: 'a=nan' is not NAME=SHARE"),
-        ("stats my.names", "names no list of images"),
+        ("stats my.names", "my.names: is not a .data file"),
         ("stats nowhere.txt", "nowhere.txt: cannot be read"),
         ("draw my.data my.data", "is an input of this command"),
         ("draw my.data sheet.png --list test", "my.data: has no test="),

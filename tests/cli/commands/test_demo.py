@@ -303,7 +303,7 @@ def test_tiles_find_a_box_in_each_part_of_a_frame(film: str, task: Path, run: Ru
     cats = sorted(entry["relative_coordinates"]["center_x"] for entry in records[0]["objects"] if not entry["class_id"])
     assert cats == pytest.approx([27 / W, 0.5, 1 - 27 / W], abs=1e-3)
     code, _, err = run(*DEMO, film, *CPU, "--tiles", "two")
-    assert code == 2 and "no grid" in err
+    assert code == 2 and "not a grid" in err
 
 
 @pytest.mark.parametrize("idle_cores", [0, 3])
