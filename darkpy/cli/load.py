@@ -20,7 +20,17 @@ from darkpy.cli.options import LoadOptions, require_own, require_writable
 from darkpy.data.lists.paths import require_decoded, require_one_path
 from darkpy.data.lists.text_files import names_for
 from darkpy.errors import DarkpyError
-from darkpy.files import ENCODING_HINT, PROGRAM_MARK, TEXT_FILE, fit_name, identify, is_true, note_input, write_atomic
+from darkpy.files import (
+    ENCODING_HINT,
+    PROGRAM_MARK,
+    TEXT_FILE,
+    fit_name,
+    identify,
+    is_true,
+    note_input,
+    unquote,
+    write_atomic,
+)
 from darkpy.process import keep_freed_memory, use_huge_pages_later, use_physical_cores
 
 if TYPE_CHECKING:
@@ -162,6 +172,7 @@ def ask_paths(*, prompt_on_stderr: bool = False) -> Iterator[str]:
             raise DarkpyError("standard input: is UTF-16 text or binary", hint=ENCODING_HINT)
         if path := line.removeprefix("\ufeff").strip():
             if not is_true(Path(path).exists):
+                path = unquote(path)  # a terminal writes the file that is dropped on it in quotes
                 require_decoded(path, "standard input")
             yield path
 

@@ -79,6 +79,14 @@ def test_paths_are_asked_for_one_by_one(monkeypatch: pytest.MonkeyPatch, capsys:
     assert capsys.readouterr().out.count("Enter Image Path: ") == 3
 
 
+def test_path_in_quotes_is_asked_for_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Terminals write the file that is dropped on them in quotes."""
+    monkeypatch.chdir(tmp_path)
+    Path('"b".png').touch()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("'a b.png'\n\"C:\\a.png\"\n\"b\".png\n"))
+    assert list(ask_paths()) == ["a b.png", "C:\\a.png", '"b".png']
+
+
 def test_encoding_of_standard_input_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("\ufeffa.png\n"))
     assert list(ask_paths()) == ["a.png"]
