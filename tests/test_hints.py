@@ -138,6 +138,12 @@ def test_commands_options_and_keys_of_a_hint_exist(hint: Hint) -> None:
         assert key in keys(), key
 
 
+def test_extras_are_in_quotes() -> None:
+    """Shells such as zsh take brackets as a pattern of file names, and find none."""
+    extras = [hint for hint in HINTS if "darkpy-yolo[" in hint.text]
+    assert len(extras) >= 7 and all('pip install "darkpy-yolo[' in hint.text for hint in extras)
+
+
 def check_command(words: list[str]) -> None:
     command: Group | click.Command = app
     context = click.Context(app, info_name="darkpy", **app.context_settings)

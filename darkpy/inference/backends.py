@@ -63,7 +63,7 @@ def onnx_runtime(network: Network) -> Runner:
         import onnxruntime
     except ImportError:
         raise DarkpyError(
-            "--engine onnxruntime needs the package onnxruntime", hint="pip install darkpy-yolo[onnx]"
+            "--engine onnxruntime needs the package onnxruntime", hint='pip install "darkpy-yolo[onnx]"'
         ) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -84,7 +84,7 @@ def openvino(network: Network, precision: str) -> Runner:
         from openvino import Core
     except ImportError:
         raise DarkpyError(
-            "--engine openvino needs the package openvino", hint="pip install darkpy-yolo[openvino]"
+            "--engine openvino needs the package openvino", hint='pip install "darkpy-yolo[openvino]"'
         ) from None
     settings = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -110,7 +110,7 @@ def ncnn(network: Network) -> Runner:
 def mnn(network: Network) -> Runner:
     """Return a runner by MNN, whose converter reads the ONNX form. Raises: DarkpyError without the packages."""
     if find_spec("MNN") is None:
-        raise DarkpyError("--engine mnn needs the package MNN", hint="pip install darkpy-yolo[mnn]")
+        raise DarkpyError("--engine mnn needs the package MNN", hint='pip install "darkpy-yolo[mnn]"')
     model = _onnx_model(network)
     names = [f"layer{index}" for index in network.outputs]
     with _no_native_output(), TemporaryDirectory(prefix="darkpy-") as folder:

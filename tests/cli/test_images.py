@@ -83,7 +83,7 @@ def test_path_in_quotes_is_asked_for_without(monkeypatch: pytest.MonkeyPatch, tm
     """Terminals write the file that is dropped on them in quotes."""
     monkeypatch.chdir(tmp_path)
     Path('"b".png').touch()
-    monkeypatch.setattr(sys, "stdin", io.StringIO("'a b.png'\n\"C:\\a.png\"\n\"b\".png\n"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO('\'a b.png\'\n"C:\\a.png"\n"b".png\n'))
     assert list(ask_paths()) == ["a b.png", "C:\\a.png", '"b".png']
 
 
