@@ -25,6 +25,11 @@ WINOGRAD_TOLERANCE = 3e-5
 """Largest difference of Winograd's algorithm from the direct convolution, as a fraction of the largest magnitude."""
 CHECKED_CELLS = 13
 """Rows and columns of random input beyond the kernel's own size on which a convolution is checked."""
+NNPACK_MAX_WEIGHTS = 1 << 19
+"""Weights above which NNPACK, which transforms them at each call, is never fastest.
+
+torch never frees its workspace: half a gigabyte for 512 channels, 1024 filters and 8 images of 13 x 13.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +256,7 @@ class OneDnnLinear:
 
 
 class NnpackConv:
-    """NNPACK's 3 x 3 convolution, a Winograd F(6 x 6); it transforms the weights at each call."""
+    """NNPACK's 3 x 3 convolution, a Winograd F(6 x 6) of few weights; for several images it is never fastest."""
 
     name, weight_ratio = "NNPACK", 1.0
     tolerances: Mapping[torch.dtype, float] = MappingProxyType({torch.float32: WINOGRAD_TOLERANCE})
@@ -260,7 +265,8 @@ class NnpackConv:
         geometry = task.geometry
         is_plain = geometry.strides == geometry.dilation == (1, 1) and geometry.groups == 1 and task.size == (3, 3)
         is_on_cpu = task.weights_FCKK.device.type == "cpu"
-        return is_plain and is_on_cpu and min(task.x.h, task.x.w) > 1 and torch._nnpack_available()
+        is_useful = min(task.x.h, task.x.w) > 1 and task.batch == 1 and task.weights_FCKK.numel() <= NNPACK_MAX_WEIGHTS
+        return is_plain and is_on_cpu and is_useful and torch._nnpack_available()
 
     def build(self, task: ConvTask) -> ConvFunction:
         weights_FCKK, biases_F = task.weights_FCKK.detach().contiguous(), task.biases_F.detach()

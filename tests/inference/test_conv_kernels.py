@@ -18,6 +18,7 @@ from darkpy.inference.conv_kernels import (
     ConvGeometry,
     ConvKernel,
     ConvTask,
+    NnpackConv,
     allclose,
     build_checked,
 )
@@ -140,6 +141,13 @@ def test_winograd_agrees_where_blocks_of_rows_or_of_images_overlap(monkeypatch: 
             task = make_task(Shape(16, 21, 10), 17, batch=batch)
             check(WinogradConv(4), task, random_images(task.x, batch))
             check(WinogradConv(4), task, random_images(task.x, batch + 1))
+
+
+def test_nnpack_is_left_out_where_torch_would_keep_a_large_workspace() -> None:
+    kernel = NnpackConv()
+    assert kernel.supports(make_task(Shape(64, 52, 52), 128)) == torch._nnpack_available()
+    assert not kernel.supports(make_task(Shape(64, 52, 52), 128, batch=2))
+    assert not kernel.supports(make_task(Shape(256, 13, 13), 512))
 
 
 def test_blocks_overlap_least() -> None:
