@@ -58,15 +58,22 @@ _MAGIC_BYTES = (
     (b"\xff\xfe", FileKind("UTF-16 text", "save it as UTF-8")),
     (b"\xfe\xff", FileKind("UTF-16 text", "save it as UTF-8")),
 )
-# the first fields of ONNX's ModelProto and of Core ML's Model: a version, then a text, a number or the graph
-_PROTOBUF_MODEL = re.compile(rb"\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]")
-_TENSORFLOW_GRAPH = re.compile(
-    rb"\n[\x01-\xff][\0-\x7f]?\n[\x01-\x7f][ -~]+\x12[\x01-\x40][A-Z_]\w"
-)  # a node: name, op
-_OPENVINO_XML = re.compile(rb"\s*(<\?xml[^>]*>)?\s*<net\s")
+_PATTERNS = (
+    (rb"(?s:....)TFL3", FileKind("a TFLite file", _EXPORT_HINT)),
+    (rb"(?s:....)ftyp|RIFF|\x1aE\xdf\xa3", FileKind("a video or an image", _ARGUMENT_ORDER)),
+    # a length, then notes in JSON
+    (rb'[\x02-\xff][\0-\x7f]\0\0{"', FileKind("a TensorRT engine, as ultralytics writes it", _EXPORT_HINT)),
+    # a node: name, op
+    (
+        rb"\n[\x01-\xff][\0-\x7f]?\n[\x01-\x7f][ -~]+\x12[\x01-\x40][A-Z_]\w",
+        FileKind("a TensorFlow graph (.pb)", _EXPORT_HINT),
+    ),
+    # the first fields of ONNX's ModelProto and of Core ML's Model: a version, then a text, a number or the graph
+    (rb"\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]", FileKind("an ONNX or Core ML file", _EXPORT_HINT)),
+    (rb"\s*(<\?xml[^>]*>)?\s*<net\s", FileKind("an OpenVINO .xml file", _EXPORT_HINT)),
+)
 _HTML_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head")
 _CONTROL_BYTES = frozenset(range(32)) - frozenset(b"\t\n\f\r")
-
 
 _KINDS_BY_SUFFIX = {
     **dict.fromkeys((".pb", ".pbtxt"), "a TensorFlow graph"),
@@ -98,18 +105,9 @@ def identify(start: bytes) -> FileKind | None:
     for magic, kind in _MAGIC_BYTES:
         if start.startswith(magic):
             return kind
-    if start[4:8] == b"ftyp" or start.startswith((b"RIFF", b"\x1aE\xdf\xa3")):
-        return FileKind("a video or an image", _ARGUMENT_ORDER)
-    if start[4:8] == b"TFL3":
-        return FileKind("a TFLite file", _EXPORT_HINT)
-    if re.match(rb'[\x02-\xff][\0-\x7f]\0\0{"', start):  # a length, then notes in JSON
-        return FileKind("a TensorRT engine, as ultralytics writes it", _EXPORT_HINT)
-    if _TENSORFLOW_GRAPH.match(start):
-        return FileKind("a TensorFlow graph (.pb)", _EXPORT_HINT)
-    if _PROTOBUF_MODEL.match(start):
-        return FileKind("an ONNX or Core ML file", _EXPORT_HINT)
-    if _OPENVINO_XML.match(start):
-        return FileKind("an OpenVINO .xml file", _EXPORT_HINT)
+    for pattern, kind in _PATTERNS:
+        if re.match(pattern, start):
+            return kind
     if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:16].lower().startswith(_HTML_STARTS):
         return FileKind("a web page (an error or consent page, perhaps)", _DOWNLOAD_HINT)
     if start[8:10] == b'{"':
@@ -340,9 +338,11 @@ WINDOWS_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 def with_slashes(path: Path) -> Path:
     """Return a path written with the backslashes of Windows as this system writes it, if that exists or can be made.
 
-    Raises: DarkpyError for a path on a drive of Windows.
+    A `~` that no shell has replaced is the home folder. Raises: DarkpyError for a path on a drive of Windows.
     """
     text = os.fspath(path)
+    if text.startswith("~/") and not path.exists():
+        return Path(os.path.expanduser(text))  # noqa: PTH111  pathlib's raises where there is no home
     if os.sep == "\\" or ("\\" not in text and not WINDOWS_DRIVE.match(text)) or path.exists():
         return path
     slashed = Path(text.replace("\\", "/"))

@@ -146,7 +146,7 @@ class DataFile:
         value = self.entries.get(key, default)
         if value is None:
             return None
-        path = locate(Path(value), self.path.parent)
+        path = locate(with_slashes(Path(value)) if value.startswith("~/") else Path(value), self.path.parent)
         if key not in self.entries or is_file(path):
             return path
         slashed = locate(Path(value.replace("\\", "/")), self.path.parent) if os.sep == "/" else path

@@ -49,6 +49,13 @@ def test_several_images_are_drawn_only_on_demand(task: Path, run: Run) -> None:
     assert {path.name for path in (task / "deep" / "drawn").iterdir()} == {"a.png", "b.png"}
 
 
+def test_home_behind_an_equals_sign_is_the_home_folder(task: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bash replaces ~ at the start of a word only."""
+    monkeypatch.setenv("HOME", str(task / "home"))
+    assert run(*NET, "a.png", "--out=~/drawn").code == 0
+    assert Path("home/drawn/a.png").exists() and not Path("~").exists()
+
+
 def test_json_of_a_single_image_draws_nothing(task: Path, run: Run) -> None:
     run(*NET, "a.png", "--json")
     assert not (task / "predictions.jpg").exists()

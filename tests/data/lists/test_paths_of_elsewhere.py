@@ -90,6 +90,19 @@ def test_files_of_a_data_file_are_found_likewise() -> None:
         assert data.find_names() == Path("data/obj.names")
 
 
+def test_home_in_a_data_file_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, project: Path) -> None:
+    """No shell replaces it there, and a folder of this name in the working directory is a trap for `rm`."""
+    (project / "home").mkdir()
+    monkeypatch.setenv("HOME", str(project / "home"))
+    (project / "home/train.txt").write_text("data/obj/a.jpg\n")
+    Path("obj.data").write_text("train=~/train.txt\nbackup=~/run\n")
+    data = read_data("obj.data")
+    assert data.find("train") == project / "home/train.txt"
+    assert backup_folder(data) == project / "home/run" and not Path("~").exists()
+    Path("~").mkdir()
+    assert data.find_folder("backup", "") == project / "home/run"
+
+
 def test_files_of_a_data_file_may_have_backslashes() -> None:
     Path("data/train.txt").write_text("data/obj/a.jpg\n")
     Path("obj.data").write_text("train=data\\train.txt\n")
