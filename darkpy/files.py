@@ -58,7 +58,7 @@ _MAGIC_BYTES = (
     (b"\xff\xfe", FileKind("UTF-16 text", "save it as UTF-8")),
     (b"\xfe\xff", FileKind("UTF-16 text", "save it as UTF-8")),
 )
-_PATTERNS = (
+_MAGIC_PATTERNS = (
     (rb"(?s:....)TFL3", FileKind("a TFLite file", _EXPORT_HINT)),
     (rb"(?s:....)ftyp|RIFF|\x1aE\xdf\xa3", FileKind("a video or an image", _ARGUMENT_ORDER)),
     # a length, then notes in JSON
@@ -105,7 +105,7 @@ def identify(start: bytes) -> FileKind | None:
     for magic, kind in _MAGIC_BYTES:
         if start.startswith(magic):
             return kind
-    for pattern, kind in _PATTERNS:
+    for pattern, kind in _MAGIC_PATTERNS:
         if re.match(pattern, start):
             return kind
     if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:16].lower().startswith(_HTML_STARTS):
