@@ -19,6 +19,7 @@ import torch
 
 import darkpy
 from darkpy.errors import DarkpyError
+from darkpy.files import write_atomic
 from darkpy.training.reports import UpdateReport
 from tests.squares import write_squares
 from tests.test_training_run import CFG, Recorder
@@ -107,6 +108,34 @@ def test_checkpoint_that_cannot_be_written_is_tried_again() -> None:
         "out/net_last.weights: cannot be written: No space" in text and "tries again" in text
         for text in recorder.warnings
     )
+
+
+@needs_full_disk
+def test_weights_are_written_where_the_disk_takes_no_resume_file() -> None:
+    """The resume file is the larger one."""
+
+    class FullDisk:
+        def on_start(self, run: darkpy.TrainingRun) -> None:
+            Path("out/net_12.resume").symlink_to(FULL_DISK)
+
+    with pytest.warns(darkpy.DarkpyWarning, match=r"net_12\.resume: cannot be written: No space .*: the weights are"):
+        assert train(FullDisk()).weights == Path("out/net_final.weights")
+    assert darkpy.load("net.cfg", "out/net_final.weights").header.seen == 12 * 4
+
+
+@needs_full_disk
+def test_resume_file_is_given_up_where_the_weights_do_not_fit_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    def write(path: Path, *arguments: Any, **options: Any) -> None:
+        if path.name == "net_final.weights" and Path("out/net_12.resume").exists():
+            raise DarkpyError(f"{path}: cannot be written: No space left on device") from OSError()
+        written.append(path.name)
+        write_atomic(path, *arguments, **options)
+
+    monkeypatch.setattr("darkpy.training.checkpoints.write_atomic", write)
+    assert train().weights == Path("out/net_final.weights")
+    assert written[-2:] == ["net_12.resume", "net_final.weights"] and not list(Path("out").glob("*.resume"))
 
 
 def test_weights_are_saved_when_the_images_are_deleted() -> None:

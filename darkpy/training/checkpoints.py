@@ -340,18 +340,25 @@ class Checkpoints:
     def save(self, *names: str) -> tuple[Path, ...]:
         """Write the weights to `BASE` + each of the names, and the averaged ones beside the last.
 
+        A disk that has no room for the resume file as well gets the weights alone, with a warning.
         Returns: the weight files written.
         Raises: DarkpyError when they hold NaN or infinity, and then nothing is written.
         """
         trainer, network = self.trainer, self.trainer.network
         chunks = list(network.pack_weights())
+        sha, fingerprint = digest(chunks), self.fingerprint
         resume = self.folder / f"{self.base}_{trainer.batch_num}.resume"
-        write_resume(
-            resume, trainer, weights=digest(chunks), best=self.best, best_by=self.best_by, fingerprint=self.fingerprint
-        )
         paths = [self.folder / f"{self.base}{name}" for name in names]
-        for path in paths:
-            write_atomic(path, chunks, replace_input=True)  # a run goes on in its own files
+        try:
+            write_resume(resume, trainer, weights=sha, best=self.best, best_by=self.best_by, fingerprint=fingerprint)
+            _write_weights(paths, chunks)
+        except DarkpyError as error:
+            if not isinstance(error.__cause__, OSError):
+                raise
+            resume.unlink(missing_ok=True)
+            _write_weights(paths, chunks)
+            message = f"{error.message}: the weights are written without a resume file, and a continued run differs"
+            warnings.warn(message, DarkpyWarning, stacklevel=2)
         for path in self._obsolete:
             if path != resume:
                 path.unlink(missing_ok=True)
@@ -407,6 +414,11 @@ def base_name(cfg: str) -> str:
     name = Path(cfg).name
     bare = name.lstrip(".")
     return name[: len(name) - len(bare)] + bare.partition(".")[0]
+
+
+def _write_weights(paths: Sequence[Path], chunks: Sequence[bytes]) -> None:
+    for path in paths:
+        write_atomic(path, chunks, replace_input=True)  # a run goes on in its own files
 
 
 def find_resume(weights: Path, base: str) -> Resume | None:
