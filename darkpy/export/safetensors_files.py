@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from darkpy.errors import DarkpyError, WeightsError
-from darkpy.export.state_dict import OpenArchive, WeightsMetadata
+from darkpy.export.state_dict import CUT_OFF_HINT, OpenArchive, WeightsMetadata
 
 
 class _LazyArrays(Mapping[str, torch.Tensor]):
@@ -40,7 +40,7 @@ def read_safetensors(path: Path) -> OpenArchive:
     except (safetensors.SafetensorError, OSError) as error:
         raise WeightsError(
             f"{path}: not a complete safetensors file: {' '.join(str(error).split())}",
-            hint="the download or copy may have been cut off; fetch it again",
+            hint=CUT_OFF_HINT,
         ) from error
     return OpenArchive(path, _LazyArrays(file), WeightsMetadata.from_texts(path, texts))
 

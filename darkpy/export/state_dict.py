@@ -21,6 +21,7 @@ from darkpy.network import Network
 from darkpy.weightfile import Header
 
 METADATA_PREFIX = "darkpy."  # of the texts' names, to tell them from other programs'
+CUT_OFF_HINT = "the download or copy may have been cut off; fetch it again"
 _INT32_LIMIT, _UINT64_LIMIT = 2**31, 2**64
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from darkpy.errors import WeightsError
-from darkpy.export.state_dict import METADATA_PREFIX, OpenArchive, WeightsMetadata
+from darkpy.export.state_dict import CUT_OFF_HINT, METADATA_PREFIX, OpenArchive, WeightsMetadata
 
 STATE_DICT_KEYS = ("state_dict", "model_state_dict", "ema", "model", "module")
 """Names under which training programs store the state dict in a checkpoint."""
@@ -106,6 +106,9 @@ def _check_sizes(path: Path) -> None:
     """Reject an archive that could unpack into far more memory: torch never compresses, nor stores a block twice."""
     try:
         if not zipfile.is_zipfile(path):
+            with path.open("rb") as file:
+                if file.read(4) == b"PK\x03\x04":  # its table of contents is at the end
+                    raise WeightsError(f"{path}: not a complete zip archive", hint=CUT_OFF_HINT)
             return
         with zipfile.ZipFile(path) as archive:
             check_stored(path, archive)
