@@ -110,6 +110,24 @@ def test_checkpoint_that_cannot_be_written_is_tried_again() -> None:
     )
 
 
+def test_backup_folder_that_is_away_for_a_while_ends_no_training() -> None:
+    """As one on a network; nothing can be removed there, either."""
+    Path("net.data").write_text("classes=2\ntrain=list.txt\nvalid=list.txt\nbackup=out\nsavelast=1\n")
+
+    class Disconnected:
+        def on_update(self, report: UpdateReport) -> None:
+            if report.batch_num == 5:
+                Path("out").rename("away")
+                Path("out").touch()
+            if report.batch_num == 6:
+                Path("out").unlink()
+                Path("away").rename("out")
+
+    recorder = Recorder()
+    assert train(Disconnected(), recorder, dialect="alexeyab").weights == Path("out/net_final.weights")
+    assert any("out/net_last.weights: cannot be" in text and "tries again" in text for text in recorder.warnings)
+
+
 @needs_full_disk
 def test_weights_are_written_where_the_disk_takes_no_resume_file() -> None:
     """The resume file is the larger one."""

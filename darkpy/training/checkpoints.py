@@ -21,7 +21,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -355,7 +355,8 @@ class Checkpoints:
         except DarkpyError as error:
             if not isinstance(error.__cause__, OSError):
                 raise
-            resume.unlink(missing_ok=True)
+            with suppress(OSError):  # also where no file can be written
+                resume.unlink()
             _write_weights(paths, chunks)
             message = f"{error.message}: the weights are written without a resume file, and a continued run differs"
             warnings.warn(message, DarkpyWarning, stacklevel=2)
