@@ -117,7 +117,8 @@ def use_huge_pages(*, pause_ratio: float = 0) -> int:
     try:
         library = ctypes.CDLL(None)
         madvise, mincore = library.madvise, library.mincore
-        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+        # paths may contain any other line end
+        lines = Path("/proc/self/maps").read_bytes().decode(errors="replace").split("\n")[:-1]
     except (OSError, AttributeError, TypeError):
         return 0
     madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
