@@ -86,7 +86,7 @@ def detect(
     tracker = Tracker() if track else None
 
     size = batch_size or usual_batch_size(network, frames, grid)
-    keeps_all = keep_images or frames.is_stream or size == 1
+    keeps_all = keep_images or frames.is_stream or 1 in (size, frames.count)
     loading: dict[str, Any] = {
         "prefetch": not frames.is_live,
         "keep_state": frames.is_stream,

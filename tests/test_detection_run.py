@@ -277,14 +277,16 @@ def test_images_of_a_list_are_released_and_decoded_again(network: Network, file:
 
 
 @pytest.mark.parametrize(
-    ("options", "kept"), [({}, False), ({"keep_images": True}, True), ({"batch_size": 1}, True)], ids=str
+    ("count", "options", "kept"),
+    [(3, {}, False), (3, {"keep_images": True}, True), (3, {"batch_size": 1}, True), (1, {}, True)],
+    ids=str,
 )
-def test_a_batch_does_not_keep_large_images(
-    network: Network, file: Path, options: dict[str, Any], kept: bool, monkeypatch: pytest.MonkeyPatch
+def test_a_batch_of_several_does_not_keep_large_images(
+    network: Network, file: Path, count: int, options: dict[str, Any], kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for limit, is_kept in ((48 * 80 - 1, kept), (48 * 80, True)):
         monkeypatch.setattr("darkpy.detection_run.MAX_KEPT_PIXELS", limit)
-        for result in darkpy.detect(network, [file] * 3, NAMES, **options):
+        for result in darkpy.detect(network, [file] * count, NAMES, **options):
             assert (result.source._decoded is not None) == is_kept
             assert result.image.shape == (48, 80, 3)
 
