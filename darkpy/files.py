@@ -60,7 +60,7 @@ _MAGIC_BYTES = (
 )
 _MAGIC_PATTERNS = (
     (rb"(?s:....)TFL3", FileKind("a TFLite file", _EXPORT_HINT)),
-    (rb"(?s:....)ftyp|RIFF|\x1aE\xdf\xa3", FileKind("a video or an image", _ARGUMENT_ORDER)),
+    (rb"(?s:....ftyp|RIFF....(AVI |WEBP))|\x1aE\xdf\xa3", FileKind("a video or an image", _ARGUMENT_ORDER)),
     # a length, then notes in JSON
     (rb'[\x02-\xff][\0-\x7f]\0\0{"', FileKind("a TensorRT engine, as ultralytics writes it", _EXPORT_HINT)),
     # a node: name, op

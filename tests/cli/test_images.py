@@ -87,6 +87,11 @@ def test_path_in_quotes_is_asked_for_without(monkeypatch: pytest.MonkeyPatch, tm
     assert list(ask_paths()) == ["a b.png", "C:\\a.png", '"b".png']
 
 
+def test_path_may_start_like_a_video(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("RIFF_images/a.png\n"))
+    assert list(ask_paths()) == ["RIFF_images/a.png"]
+
+
 def test_encoding_of_standard_input_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("\ufeffa.png\n"))
     assert list(ask_paths()) == ["a.png"]
