@@ -161,7 +161,7 @@ def check_leaks(
     if Path(lists[0]).resolve() == Path(lists[1]).resolve() or (
         train and [image.path for image in train] == [image.path for image in valid]
     ):
-        text = "is the training list, too: its mAP does not measure accuracy on new images"
+        text = "is the training list, too: results on it do not show the accuracy on new images"
         yield data_finding("valid-is-train", Location(lists[1]), text, "valid= with images that are not trained on")
         return
     known = {image.digest: image for image in train if image.digest and image.w}
