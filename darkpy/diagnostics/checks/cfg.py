@@ -254,7 +254,10 @@ def check_batch(plan: Plan) -> Iterator[Finding]:
 def _check_rate(plan: Plan) -> Iterator[Finding]:
     net, peak, is_detector = plan.net, peak_rate(plan.net), bool(heads_of(plan))
     most = MAX_ADAM_RATE if net.adam else MAX_DETECTOR_RATE if is_detector else MAX_CLASSIFIER_RATE
-    if peak <= 0:
+    if peak <= 0 < net.learning_rate:
+        text = f"policy={net.policy} makes no rate above 0 of learning_rate={net.learning_rate:g}: nothing is learned"
+        yield _warning(plan, "policy", "rate-zero", text, "policy=constant")
+    elif peak <= 0:
         text = f"learning_rate={net.learning_rate:g}: nothing is learned"
         yield _warning(plan, "learning_rate", "rate-zero", text, f"learning_rate={0.001 if is_detector else 0.01:g}")
     elif is_detector and peak < MIN_DETECTOR_RATE:

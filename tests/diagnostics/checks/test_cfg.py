@@ -78,6 +78,13 @@ def test_peak_of_a_schedule(keys: str, peak: float) -> None:
     assert peak_rate(net) == pytest.approx(peak)
 
 
+def test_policy_that_makes_a_rate_of_0_is_named_and_not_the_rate(tmp_path: Path) -> None:
+    found = findings(NET.replace("policy=poly", "policy=exp\ngamma=0") + LAYER + CLASSIFIER, tmp_path)
+    (zero,) = (one for one in found if one.name == "rate-zero")
+    assert zero.message == "policy=exp makes no rate above 0 of learning_rate=0.1: nothing is learned"
+    assert zero.hints == ("policy=constant",) and zero.place.endswith("my.cfg:8")
+
+
 def test_policy_that_gives_no_rate_is_an_error(tmp_path: Path) -> None:
     text = NET.replace("max_batches=2000\n", "") + LAYER + CLASSIFIER
     (found,) = findings(text, tmp_path)
