@@ -341,7 +341,7 @@ def with_slashes(path: Path) -> Path:
     A `~` that no shell has replaced is the home folder. Raises: DarkpyError for a path on a drive of Windows.
     """
     text = os.fspath(path)
-    if text.startswith("~/") and not path.exists():
+    if path.parts[:1] == ("~",) and not path.exists():
         return Path(os.path.expanduser(text))  # noqa: PTH111  pathlib's raises where there is no home
     if os.sep == "\\" or ("\\" not in text and not WINDOWS_DRIVE.match(text)) or path.exists():
         return path

@@ -99,6 +99,9 @@ def test_home_in_a_data_file_is_the_home_folder(monkeypatch: pytest.MonkeyPatch,
     data = read_data("obj.data")
     assert data.find("train") == project / "home/train.txt"
     assert backup_folder(data) == project / "home/run" and not Path("~").exists()
+    for home in ("~", "~/"):
+        Path("home.data").write_text(f"train=~/train.txt\nbackup={home}\n")
+        assert backup_folder(read_data("home.data")) == project / "home"
     Path("~").mkdir()
     assert data.find_folder("backup", "") == project / "home/run"
 
