@@ -128,6 +128,16 @@ def test_backup_folder_that_is_away_for_a_while_ends_no_training() -> None:
     assert any("out/net_last.weights: cannot be" in text and "tries again" in text for text in recorder.warnings)
 
 
+def test_backup_folder_that_is_away_at_the_end_is_one_error() -> None:
+    class Disconnected:
+        def on_start(self, run: darkpy.TrainingRun) -> None:
+            shutil.rmtree("out")
+            Path("out").touch()
+
+    with pytest.raises(DarkpyError, match=r"^out/net_final\.weights: cannot be written: Not a directory"):
+        train(Disconnected())
+
+
 @needs_full_disk
 def test_weights_are_written_where_the_disk_takes_no_resume_file() -> None:
     """The resume file is the larger one."""

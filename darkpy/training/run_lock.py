@@ -6,7 +6,7 @@ import os
 import socket
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from darkpy.errors import DarkpyError, DarkpyWarning
@@ -44,7 +44,8 @@ def locked(folder: Path, base: str) -> Iterator[None]:
         yield
     finally:
         _HELD_LOCKS.discard(handle)
-        path.unlink(missing_ok=True)  # before the lock is released: a waiting process then finds it removed
+        with suppress(OSError):  # of a folder that is away
+            path.unlink()  # before the lock is released: a waiting process then finds it removed
         os.close(handle)
 
 
