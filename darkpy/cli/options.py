@@ -274,7 +274,7 @@ _speed_options = (
     click.option(
         "--low-memory",
         is_flag=True,
-        help="Use no kernel that needs more memory than the weights; the fastest need up to four times as much.",
+        help="Use no kernel that needs more memory than the weights; the fastest need up to seven times as much.",
     ),
 )
 network_options = collect(LoadOptions, "load", *_network_options)

@@ -60,7 +60,7 @@ class InferenceConfig:
         environment variable DARKPY_TUNE, else "on".
     batch: typical batch size, for which kernels are measured.
     image_count: total number of images, None for many. A program that costs more time than it saves is not prepared.
-    low_memory: only kernels that need no more memory than the weights; the fastest may take four times as much.
+    low_memory: only kernels that need no more memory than the weights; the fastest may take seven times as much.
     """
 
     engine: str = "torch"
