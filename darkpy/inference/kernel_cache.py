@@ -19,7 +19,7 @@ from darkpy.errors import DarkpyError, DarkpyWarning
 from darkpy.files import make_folder, open_regular, write_atomic
 from darkpy.process import cpu_name
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 MAX_CACHE_BYTES = 1 << 20
 MAX_MACHINES = 16
 MAX_TASKS = 2048
