@@ -1,4 +1,4 @@
-"""Settings of this process: its cores, its threads and its memory allocator; programs call them, libraries do not."""
+"""Settings of this process: its cores, threads and memory; programs call them, libraries do not."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _GOMP_SPIN_COUNT = "2000"  # some 20 us of spinning; a thread that spins longer 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _TRIM_NEVER_BYTES = 2**31 - 1
 _MMAP_ABOVE_BYTES = 1 << 30
-_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")
+_HUGE_PAGE_SETTINGS = Path("/sys/kernel/mm/transparent_hugepage")
 _MAX_HUGE_PAGE_BYTES = 4 << 20  # 512 MB, as with pages of 64 KB, would fill up with unused memory
 _MADVISE_COLLAPSE = 25  # of Linux's mman.h
 _SECONDS_BEFORE_HUGE_PAGES = 30.0  # what they save by then is about what they cost
-_HUGE_PAGE_PAUSES = 4.0  # of the time of each page
+_HUGE_PAGE_PAUSE_RATIO = 4.0  # of the time of each page
 
 
 def count_cpus() -> int:
@@ -101,7 +101,7 @@ def use_huge_pages_later() -> None:
 
     def run() -> None:
         sleep(_SECONDS_BEFORE_HUGE_PAGES)
-        use_huge_pages(pause_ratio=_HUGE_PAGE_PAUSES)
+        use_huge_pages(pause_ratio=_HUGE_PAGE_PAUSE_RATIO)
 
     Thread(target=run, name="huge pages", daemon=True).start()
 
@@ -145,9 +145,9 @@ def use_huge_pages(*, pause_ratio: float = 0) -> int:
 def _huge_page_bytes() -> int:
     """Size of a huge page, 0 where the system has none of a useful size, or they are switched off."""
     try:
-        if "[never]" in (_HUGE_PAGES / "enabled").read_text():
+        if "[never]" in (_HUGE_PAGE_SETTINGS / "enabled").read_text():
             return 0
-        page_bytes = int((_HUGE_PAGES / "hpage_pmd_size").read_text())
+        page_bytes = int((_HUGE_PAGE_SETTINGS / "hpage_pmd_size").read_text())
         return page_bytes if page_bytes <= _MAX_HUGE_PAGE_BYTES else 0
     except (OSError, ValueError):
         return 0

@@ -98,7 +98,7 @@ def test_huge_pages_that_are_switched_off_too_large_or_absent_are_not_used(
 ) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(process, "_HUGE_PAGES", tmp_path)
+    monkeypatch.setattr(process, "_HUGE_PAGE_SETTINGS", tmp_path)
     assert use_huge_pages() == 0
 
 

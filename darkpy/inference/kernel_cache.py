@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from darkpy.errors import DarkpyError, DarkpyWarning
-from darkpy.files import make_folder, open_regular, write_atomic
+from darkpy.files import is_file, is_true, make_folder, open_regular, write_atomic
 from darkpy.process import cpu_name
 
 FORMAT_VERSION = 5
@@ -55,6 +55,8 @@ class KernelCache:
         recent = dict(list(machines.items())[-MAX_MACHINES:])
         text = json.dumps({"version": FORMAT_VERSION, "machines": recent}, indent=1)
         try:
+            if is_true(self._path.exists) and not is_file(self._path):  # a write to a pipe would wait for a reader
+                raise DarkpyError(f"{self._path}: is not a regular file")
             make_folder(self._path.parent)
             write_atomic(self._path, [text.encode()], durable=False, replace_input=True)
         except DarkpyError as error:

@@ -168,7 +168,8 @@ def _time_images(network: Network, batch: int, seconds: float, fewest_runs: int)
     times: list[float] = []
     with torch.inference_mode():
         network(x_BCHW)  # warm-up: allocates and compiles
-        use_huge_pages()  # as commands do after a while
+        if network.device.type == "cpu":
+            use_huge_pages()  # as commands do after a while
         while len(times) < fewest_runs or (sum(times) < seconds and len(times) < MOST_RUNS):
             started = perf_counter()
             outputs = network(x_BCHW)

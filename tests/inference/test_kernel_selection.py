@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -248,7 +249,7 @@ def test_kernel_that_does_not_agree_gives_way_to_the_default(kernels: dict[str, 
     assert chosen() == "default"
 
 
-@pytest.mark.parametrize("kind", ["folder", "file in the way"])
+@pytest.mark.parametrize("kind", ["folder", "file in the way", "pipe"])
 def test_path_that_cannot_be_written_is_one_warning(
     kind: str, cache_file: Path, kernels: dict[str, TimedKernel]
 ) -> None:
@@ -256,7 +257,7 @@ def test_path_that_cannot_be_written_is_one_warning(
         cache_file.parent.write_text("")
     else:
         cache_file.parent.mkdir()
-        cache_file.mkdir()
+        (os.mkfifo if kind == "pipe" else os.mkdir)(cache_file)
     with pytest.warns(DarkpyWarning, match="measured again at each load") as caught:
         chosen()
     assert len(caught) == 1

@@ -236,10 +236,7 @@ def check_labels(setup: TrainingSetup) -> Iterator[Finding]:
     label_count = len(table.files) - len(table.missing)
     if not label_count:  # `check_files` finds it
         return
-    mistake = _find_mistake(table, config.classes)
-    if mistake is not None and mistake.repair is LabelMistake.PIXELS and _are_percentages(table, paths):
-        message = mistake.message.replace("in pixels", "in percent", 1)
-        mistake = _Mistake(mistake.first, message, ("divide x, y, w and h by 100",), LabelMistake.PERCENT)
+    mistake = _find_mistake(table, paths, config.classes)
     if mistake is None and is_usable and len(table.problems) >= max(MIN_PROBLEMS, MIN_MISTAKE_FRAC * label_count):
         reason = f"{len(table.problems)} problems in {label_count} label files"
         place = Location(str(setup.data.path))
@@ -310,7 +307,7 @@ def _are_percentages(table: LabelTable, paths: Sequence[str]) -> bool:
     return min(size_px) >= MIN_PERCENT_SIDE_PX
 
 
-def _find_mistake(table: LabelTable, classes: int) -> _Mistake | None:
+def _find_mistake(table: LabelTable, paths: Sequence[str], classes: int) -> _Mistake | None:
     if not len(table):
         return None
     total = f"of {len(table)} boxes"
@@ -323,6 +320,9 @@ def _find_mistake(table: LabelTable, classes: int) -> _Mistake | None:
         if is_ordered and len(table) >= MIN_CORNER_BOXES:
             message = f"corners in pixels instead of centers and sizes: {is_pixel_N.sum()} {total} are"
             hint, kind = f"{_CORNER_HINT}; then {hint}", LabelMistake.CORNER_PIXELS
+        elif _are_percentages(table, paths):
+            message = f"boxes in percent instead of fractions of the image: {is_pixel_N.sum()} {total} are"
+            hint, kind = "divide x, y, w and h by 100", LabelMistake.PERCENT
         return _Mistake(_first(is_pixel_N), message, (hint,), kind)
     is_beyond_N = table.class_N >= classes
     if is_beyond_N.any() and table.class_N.min() == 1 and table.class_N.max() == classes:
